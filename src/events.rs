@@ -1,0 +1,90 @@
+//! What happens during a run, told to an observer as it happens: the terminal's progress bar, a log, a test. Problems
+//! that do not end a run go the same way, and are counted for the exit status by whoever runs it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How much a [`Problem`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing, and as it should be: a socket, which no archive can hold. Leaves the exit status alone.
+    Notice,
+    /// The backup is complete, but somebody should look: a partition that is kept as a raw image.
+    Warning,
+    /// Something on the volume is not in the backup as it was.
+    Error,
+}
+
+/// Something that was wrong and did not end the work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The place: a region (`p3`), a path in the archive, a byte offset.
+    #[serde(rename = "where")]
+    pub location: String,
+    /// What is wrong, one line, and what became of the data.
+    pub what: String,
+}
+
+impl Problem {
+    /// A problem of this severity at this place.
+    pub fn new(severity: Severity, location: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { severity, location: location.into(), what: what.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.location, self.what)
+    }
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Work on a source begins.
+    SourceStarted {
+        /// The source as the user knows it.
+        source: String,
+    },
+    /// The next step of a source's backup begins (`taking a snapshot`).
+    Step {
+        /// The step, in words for a person.
+        step: String,
+    },
+    /// How many bytes a step is expected to read, as far as is known; comes before its first [`Event::Read`].
+    ExpectedBytes {
+        /// Bytes to read, an estimate.
+        bytes: u64,
+    },
+    /// This many more bytes were read from the source.
+    Read {
+        /// Bytes since the last such event.
+        bytes: u64,
+    },
+    /// How full a thick snapshot's exception store is, in percent of its size.
+    SnapshotFill {
+        /// The snapshot, `VG/LV`.
+        snapshot: String,
+        /// From 0 to 100.
+        percent: f64,
+    },
+    /// Something was wrong; the work goes on.
+    Problem(Problem),
+    /// Work on a source ended well.
+    SourceFinished {
+        /// The source as the user knows it.
+        source: String,
+        /// What came out of it, one line.
+        outcome: String,
+    },
+}
+
+/// Is told of each [`Event`] as it happens, from any thread. It must not block for long.
+pub trait Observer: Send + Sync {
+    /// Takes note of `event`.
+    fn on_event(&self, event: &Event);
+}

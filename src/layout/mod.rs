@@ -1,0 +1,171 @@
+//! What lies on a source: its partition table, the regions in it, and what each of them holds. Nothing here writes,
+//! mounts or runs a program: it reads bytes that a tenant controls, and trusts none of them.
+//!
+//! The structures serialise to the JSON that `volbak inspect --json` prints and the manifest keeps.
+
+use serde::{Deserialize, Serialize};
+
+use crate::events::Problem;
+
+/// All that was found on a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// The source itself.
+    pub source: SourceFacts,
+    /// Its partition table.
+    pub table: Table,
+    /// Every region, in the order of their numbers; a logical volume's come right after the region that holds its PV.
+    pub regions: Vec<Region>,
+    /// What is damaged, contradictory or out of bounds, and what was made of it.
+    pub problems: Vec<Problem>,
+}
+
+/// Facts of the source that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// The path or `VG/LV` as the user gave it; bytes that are not UTF-8 are escaped.
+    pub path: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// The logical sector size that the table's numbers count in.
+    pub sector_size: u32,
+}
+
+/// The partition table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Which format.
+    pub kind: TableKind,
+    /// GPT: the disk GUID, lower case. MBR: the disk signature, eight hex digits. `None` without a table.
+    pub uuid: Option<String>,
+    /// GPT: which copy of the entries was used.
+    pub used_copy: Option<UsedCopy>,
+}
+
+/// The format of a partition table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableKind {
+    /// GUID partition table (UEFI 2.10, section 5.3).
+    Gpt,
+    /// Master boot record (UEFI 2.10, section 5.2.1, and the extended boot records in use since MS-DOS 3.3).
+    Mbr,
+    /// No table: the whole source is one region.
+    #[default]
+    None,
+}
+
+/// Which copy of a GPT was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsedCopy {
+    /// The one at the start of the disk.
+    Primary,
+    /// The one at its end, since the primary is damaged or missing.
+    Backup,
+}
+
+/// A run of bytes of the source, or several, seen as one small disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// Its name in the archive and in messages: `p1`, `disk`, `p2.vg0-home`. Holds no `/` and no control character.
+    pub name: String,
+    /// The partition's number as the kernel and partx give it; 0 for a source without a table. A logical volume has
+    /// the number of the region that holds its PV.
+    pub number: u32,
+    /// The region that this one lies in: an extended partition, or the region with the PV.
+    pub parent: Option<String>,
+    /// The logical volume inside the source that this region is.
+    pub lv: Option<NestedLv>,
+    /// The first byte on the source.
+    pub start_bytes: u64,
+    /// How long it is; the sum of the extents' lengths.
+    pub size_bytes: u64,
+    /// Where its bytes are on the source, in the region's own order.
+    pub extents: Vec<Extent>,
+    /// MBR: the system id (`0x83`). GPT: the type GUID in lower case. Empty without a table.
+    #[serde(rename = "type")]
+    pub type_id: String,
+    /// The type in words (`Linux filesystem`), empty when unknown.
+    pub type_name: String,
+    /// GPT: the partition's name.
+    pub partition_name: String,
+    /// GPT: the partition's GUID, lower case. MBR: disk signature and number as blkid prints them (`1234abcd-01`).
+    pub partition_uuid: String,
+    /// MBR: the boot indicator is 0x80. GPT: the attribute "legacy BIOS bootable" (bit 2) is set.
+    pub bootable: bool,
+    /// What it holds.
+    pub holds: Holds,
+    /// What a backup does with it.
+    pub handling: Handling,
+}
+
+/// The logical volume of a volume group that lies inside the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NestedLv {
+    /// The volume group's name.
+    pub vg: String,
+    /// The logical volume's name.
+    pub lv: String,
+}
+
+/// A piece of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// The first byte on the source.
+    pub source_offset: u64,
+    /// How many bytes.
+    pub length: u64,
+}
+
+/// What a region holds, by its signatures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holds {
+    /// The kind of content.
+    pub kind: HoldsKind,
+    /// The filesystem's name as mount(8) knows it (`ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`), or the name that blkid
+    /// gives to other content. `None` for empty and unknown.
+    pub fs: Option<String>,
+    /// Its UUID, as blkid prints it.
+    pub uuid: Option<String>,
+    /// Its label, escaped where it is not UTF-8.
+    pub label: Option<String>,
+    /// The version of the format, where it has one.
+    pub version: Option<String>,
+}
+
+/// The kind of content of a region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldsKind {
+    /// A filesystem that is known by name.
+    Filesystem,
+    /// Swap space.
+    Swap,
+    /// A LUKS container.
+    Luks,
+    /// An LVM2 physical volume.
+    Lvm2Pv,
+    /// A member of a Linux software RAID.
+    Mdraid,
+    /// Nothing: every byte is zero.
+    Empty,
+    /// Something that no probe knows.
+    #[default]
+    Unknown,
+}
+
+/// What a backup does with a region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handling {
+    /// Its files are archived.
+    Files,
+    /// Its bytes are archived as a sparse image.
+    #[default]
+    RawImage,
+    /// Its facts are kept in the manifest; there is no data worth keeping (swap, empty).
+    MetadataOnly,
+    /// Other regions lie in it and are archived themselves.
+    Container,
+}

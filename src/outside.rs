@@ -1,0 +1,136 @@
+//! The seams to the world outside: bytes of a disk, other programs, the clock, and the wish to stop. Each is one
+//! small trait or type with its real implementation; tests bring their own in-memory ones.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::{DateTime, Utc};
+
+/// Something that is read at byte offsets and has a fixed length: a disk, an image file, a region, a byte vector.
+pub trait BlockRead: Send + Sync {
+    /// How many bytes there are.
+    fn len_bytes(&self) -> u64;
+
+    /// Fills `buf` from byte `offset` on. Reading past the end is an error of kind `UnexpectedEof`.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+}
+
+/// An open file or block device, read with `pread`.
+#[derive(Debug)]
+pub struct FileBlocks {
+    file: File,
+    len_bytes: u64,
+}
+
+impl FileBlocks {
+    /// Takes an open file whose length is already known: a block device's is not in its `stat`.
+    pub fn new(file: File, len_bytes: u64) -> Self {
+        Self { file, len_bytes }
+    }
+}
+
+impl BlockRead for FileBlocks {
+    fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+}
+
+impl BlockRead for Vec<u8> {
+    fn len_bytes(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(buf.len())?))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// What a program that ran to its end left behind.
+#[derive(Debug)]
+pub struct CommandOutput {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All of its standard output.
+    pub stdout: Vec<u8>,
+    /// All of its standard error, shown when it fails.
+    pub stderr: Vec<u8>,
+}
+
+/// Runs other programs: LVM's tools, device-mapper's.
+pub trait RunCommand: Send + Sync {
+    /// Runs `program` with `args`, no shell, nothing on standard input, `LC_ALL=C`, and waits for its end. An error
+    /// means that it could not be started; its own failure is in [`CommandOutput::status`].
+    fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput>;
+}
+
+/// The real [`RunCommand`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemCommands;
+
+impl RunCommand for SystemCommands {
+    fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
+        let output = Command::new(program)
+            .args(args)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()?;
+        Ok(CommandOutput { status: output.status, stdout: output.stdout, stderr: output.stderr })
+    }
+}
+
+/// The command as a person would type it, for error messages.
+pub fn shown_command(program: &str, args: &[OsString]) -> String {
+    std::iter::once(OsStr::new(program))
+        .chain(args.iter().map(OsString::as_os_str))
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Tells the time. What it says decides file names and retention, so tests set it.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The real [`Clock`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+}
+
+/// Somebody's wish that the work stop: set once by a signal, looked at between two pieces of work.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// The flag itself, for a signal handler to set.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
+    /// Whether the work is to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -3,4 +3,5 @@
 pub mod events;
 pub mod layout;
 pub mod outside;
+pub mod store;
 pub mod units;

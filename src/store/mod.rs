@@ -1,0 +1,3 @@
+//! Where backups are kept, and for how long.
+
+pub mod retention;

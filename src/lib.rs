@@ -1,5 +1,6 @@
 //! volbak backs up the block volumes of an OpenStack cinder-volume host and proves that each backup restores.
 
+pub mod config;
 pub mod events;
 pub mod layout;
 pub mod outside;

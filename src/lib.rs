@@ -4,5 +4,6 @@ pub mod config;
 pub mod events;
 pub mod layout;
 pub mod outside;
+pub mod report;
 pub mod store;
 pub mod units;

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod events;
 pub mod layout;
+pub mod mail;
 pub mod outside;
 pub mod report;
 pub mod store;

@@ -7,6 +7,7 @@
 //! commas there, or written as TOML; the tables `[volume."NAME"]` together as TOML in `VOLBAK_VOLUMES`. The password
 //! for the mail server comes from a file or from `VOLBAK_MAIL__PASSWORD`, and a [`Config`] never holds it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,8 +93,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file at `path` and the given environment (all of it: names that are not ours are passed over).
-    pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+    /// Reads the file at `path` and the given environment, `std::env::vars_os()`: names that are not ours are passed over.
+    pub fn load(path: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let text = std::fs::read(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
             .and_then(|bytes| {
@@ -118,7 +119,7 @@ impl Config {
     }
 
     /// Reads `text` and the given environment. Pure: no file that the config names is looked at.
-    pub fn parse(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let (config, mistakes) = sections::read(text, environment);
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Wrong { path: None, mistakes }) }
     }

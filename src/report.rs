@@ -202,7 +202,39 @@ pub struct Rendered {
     pub html: String,
 }
 
+/// Why a kept report cannot be shown again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// It is not a report, or was cut or changed.
+    #[error("not a report of volbak's")]
+    Damaged(#[source] serde_json::Error),
+    /// A newer volbak wrote it.
+    #[error("the report has format {found}, and this volbak knows those up to {FORMAT_VERSION}")]
+    TooNew {
+        /// Its format.
+        found: u32,
+    },
+}
+
 impl RunReport {
+    /// The form that is kept in the destination.
+    pub fn to_json(&self) -> Result<String, ReportError> {
+        serde_json::to_string_pretty(self).map_err(ReportError::Damaged)
+    }
+
+    /// Reads a kept report.
+    pub fn from_json(json: &[u8]) -> Result<Self, ReportError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let version: Version = serde_json::from_slice(json).map_err(ReportError::Damaged)?;
+        if version.format_version > FORMAT_VERSION {
+            return Err(ReportError::TooNew { found: version.format_version });
+        }
+        serde_json::from_slice(json).map_err(ReportError::Damaged)
+    }
+
     /// The whole report for people.
     pub fn render(&self, style: Style) -> Rendered {
         Rendered { subject: self.subject(), text: text::text(self, style), html: html::html(self, style) }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -62,16 +63,25 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(environment: impl IntoIterator<Item = (String, String)>) -> Self {
-        let environment = environment.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
-        Self {
-            environment,
+    pub(super) fn new(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut reading = Self {
+            environment: BTreeMap::new(),
             mistakes: RefCell::default(),
             known: RefCell::default(),
             tables: RefCell::default(),
             written: RefCell::default(),
             used_environment: RefCell::default(),
+        };
+        for (name, value) in environment {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) else { continue };
+            match value.into_string() {
+                Ok(value) => {
+                    reading.environment.insert(name.to_owned(), value);
+                }
+                Err(_) => reading.mistake(&Place::Environment(name.to_owned()), "not UTF-8", "use UTF-8"),
+            }
         }
+        reading
     }
 
     pub(super) fn mistake(&self, place: &Place, what: impl Into<String>, right: impl Into<String>) {

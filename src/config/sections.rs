@@ -1,5 +1,6 @@
 //! Each table of the config: its keys, their kinds, ranges and defaults.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use super::mistake::{Mistake, Place};
@@ -17,7 +18,7 @@ const BYTES_RIGHT: &str = "write a size with its unit in quotes, like \"500M\" o
 pub(super) const YEARS_100: i64 = 36_525;
 
 /// Reads everything. What is missing or wrong stands as its default: the config is one only when there are no mistakes.
-pub(super) fn read(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> (Config, Vec<Mistake>) {
+pub(super) fn read(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Config, Vec<Mistake>) {
     let reading = Reading::new(environment);
     let config = all(&reading, text);
     (config, reading.finish())

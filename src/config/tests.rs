@@ -1,5 +1,7 @@
 //! The example, the defaults, and one config with every kind of mistake.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use super::reading::Reading;
@@ -10,7 +12,7 @@ use super::{
 const MINIMAL: &str = "backup_destination = '/BACKUPS/EBS-VOL'\n";
 
 fn parsed(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
-    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     Config::parse(text, environment).map_err(|error| match error {
         ConfigError::Wrong { mistakes, .. } => mistakes,
         ConfigError::Unreadable { .. } => unreachable!("nothing is read"),
@@ -219,6 +221,34 @@ fn mistakes_in_the_environment_name_the_variable() {
     assert!(told[1].ends_with("did you mean `VOLBAK_BACKUPS_RETENTION_DAYS`?"));
     assert!(told[2].ends_with("did you mean `VOLBAK_MAIL__SMTP_HOST`?"));
     assert!(told[3].starts_with("environment, VOLBAK_VOLUMES: not a TOML value"), "{}", told[3]);
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_a_mistake() {
+    let environment = [
+        (OsString::from("VOLBAK_BACKUP_DESTINATION"), OsString::from_vec(b"/B\xff".to_vec())),
+        (OsString::from("OTHER"), OsString::from_vec(b"\xff".to_vec())),
+    ];
+    let error = Config::parse(MINIMAL, environment).unwrap_err();
+    let told = "the config has 1 mistake:\n  environment, VOLBAK_BACKUP_DESTINATION: not UTF-8; use UTF-8";
+    assert_eq!(error.to_string(), told);
+}
+
+#[test]
+fn a_file_is_named_in_what_is_told_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("volbak.toml");
+    let load = |content: &[u8]| {
+        std::fs::write(&path, content).unwrap();
+        Config::load(&path, []).map_err(|error| error.to_string().replace(directory.path().to_str().unwrap(), "D"))
+    };
+    assert_eq!(load(MINIMAL.as_bytes()), Ok(right(MINIMAL)));
+    assert_eq!(
+        load(b"nice = 1\n# \xff"),
+        Err("D/volbak.toml has 1 mistake:\n  line 2, column 3: not UTF-8; save the file as UTF-8".to_owned())
+    );
+    let missing = Config::load(&directory.path().join("no"), []).unwrap_err();
+    assert!(matches!(missing, ConfigError::Unreadable { .. }));
 }
 
 #[test]

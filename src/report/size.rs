@@ -127,6 +127,23 @@ mod tests {
         assert_eq!(df_percent(u64::MAX, u64::MAX), 50);
     }
 
+    /// What `df` really prints for every filesystem of this machine, from its own figures.
+    #[test]
+    fn shares_as_df_really_prints_them() {
+        let output = Command::new("df").args(["-B1", "--output=used,avail,pcent"]).env("LC_ALL", "C").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut compared = 0;
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (Ok(used), Ok(available)) = (fields[0].parse(), fields[1].parse()) else { continue };
+            if fields[2] != "-" {
+                assert_eq!(format!("{}%", df_percent(used, available)), fields[2], "{line}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 0, "{text}");
+    }
+
     #[test]
     fn minutes_are_taken_modulo_sixty() {
         assert_eq!(shown_duration(75 * 60 + 35), "1 h 15 m and 35 seconds");

@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Duration, NaiveDate};
 
-use super::{Abort, Dump, FORMAT_VERSION, GoneReport, Outcome, Past, RunReport, Style, Usage, Verdict, VolumeReport};
+use super::{
+    Abort, Dump, FORMAT_VERSION, GoneReport, Outcome, Past, ReportError, RunReport, Style, Usage, Verdict, VolumeReport,
+};
 use crate::events::{Problem, Severity};
 
 /// The documented text, its total's minutes taken modulo 60.
@@ -273,7 +275,51 @@ fn it_comes_back_from_its_json() {
     report.volumes[0].outcome = Outcome::Failed("x".to_owned());
     report.volumes[1].dump = Dump::Failed("y".to_owned());
     report.aborted = Some(Abort::Other("SIGTERM".to_owned()));
-    let json = serde_json::to_string(&report).unwrap();
-    assert_eq!(serde_json::from_str::<RunReport>(&json).unwrap(), report);
-    assert!(json.contains("\"started\":\"2011-10-07T01:00:01+02:00\""));
+    let json = report.to_json().unwrap();
+    assert_eq!(RunReport::from_json(json.as_bytes()).unwrap(), report);
+    assert!(json.contains("\"started\": \"2011-10-07T01:00:01+02:00\""));
+    let newer = json.replace("\"format_version\": 1", "\"format_version\": 2, \"volumes\": 7");
+    assert!(matches!(RunReport::from_json(newer.as_bytes()), Err(ReportError::TooNew { found: 2 })));
+    assert!(matches!(RunReport::from_json(&json.as_bytes()[..json.len() / 2]), Err(ReportError::Damaged(_))));
+}
+
+fn with_everything(text: &str) -> RunReport {
+    let mut report = sample();
+    let text = text.to_owned();
+    let problem = |severity| Problem::new(severity, text.clone(), text.clone());
+    report.host = text.clone();
+    report.destination = text.clone();
+    report.aborted = Some(Abort::Other(text.clone()));
+    report.problems = vec![problem(Severity::Error)];
+    report.gone = vec![GoneReport {
+        name: text.clone(),
+        directory: text.clone(),
+        backups: 1,
+        directory_bytes: 1,
+        kept_until: None,
+        removed: vec![text.clone()],
+    }];
+    report.volumes[0].problems = (0..12).map(|_| problem(Severity::Warning)).collect();
+    report.volumes[0].dump = Dump::Failed(text.clone());
+    report.volumes[1].outcome = Outcome::Failed(text.clone());
+    for volume in &mut report.volumes {
+        volume.name.clone_from(&text);
+        volume.directory.clone_from(&text);
+        volume.removed = vec![text.clone(), text.clone()];
+        volume.manifest = Some(text.clone());
+    }
+    report
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_changes_the_shape(text in "(?s).{0,40}", style in proptest::bool::ANY) {
+        let style = Style { decimal_separator: if style { ',' } else { '.' } };
+        let (plain, odd) = (with_everything("x").render(style), with_everything(&text).render(style));
+        proptest::prop_assert_eq!(plain.text.lines().count(), odd.text.lines().count());
+        proptest::prop_assert_eq!(odd.subject.lines().count(), 1);
+        for markup in ["<", ">", "\""] {
+            proptest::prop_assert_eq!(plain.html.matches(markup).count(), odd.html.matches(markup).count());
+        }
+    }
 }

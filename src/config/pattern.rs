@@ -18,11 +18,7 @@ impl Pattern {
         if text.is_empty() {
             return Err("it is empty".to_owned());
         }
-        let glob = GlobBuilder::new(text)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build()
-            .map_err(|error| error.kind().to_string())?;
+        let glob = GlobBuilder::new(text).backslash_escape(true).build().map_err(|error| error.kind().to_string())?;
         Ok(Self { text: text.to_owned(), matcher: glob.compile_matcher() })
     }
 

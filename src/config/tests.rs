@@ -132,6 +132,14 @@ fn what_is_not_toml_is_told_with_its_place() {
 }
 
 #[test]
+fn a_mistake_stays_on_its_line() {
+    let told = wrong(&format!("{MINIMAL}\"a\\nb\" = 1\nnice = \"1\\n\\u001b[2J{}\"\n", "x".repeat(100)));
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|line| !line.contains('\n') && !line.contains('\u{1b}')), "{told:?}");
+    assert!(told[1].contains("x…\""), "{told:?}");
+}
+
+#[test]
 fn a_key_that_is_given_twice_is_a_mistake() {
     let told = wrong("backup_destination = '/B'\nnice = 1\nnice = 2\n");
     assert_eq!(told.len(), 1);

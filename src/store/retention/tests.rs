@@ -130,6 +130,34 @@ fn days_weeks_months_and_years_keep_the_newest_of_each() {
 }
 
 #[test]
+fn weeks_do_not_end_with_the_year() {
+    // 2026-12-31 and 2027-01-01 lie in one ISO week; 2024-01-01 and 2024-12-30 both lie in a week 1.
+    let backups: Vec<Backup> =
+        ["2024-01-01", "2024-12-30", "2026-12-20", "2026-12-31", "2027-01-01", "2027-01-10"].map(backup).into();
+    let kept = |keep_weekly: u32| {
+        let policy = Policy { keep_weekly, ..Policy::days(1) };
+        let gone = removed(&backups, &policy, at("2027-01-10"), Occasion::Published("2027-01-10"));
+        backups.iter().filter(|b| !gone.contains(&b.id)).map(|b| b.id.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(3), ["2026-12-20", "2027-01-01", "2027-01-10"]);
+    assert_eq!(kept(5), ["2024-01-01", "2024-12-30", "2026-12-20", "2027-01-01", "2027-01-10"]);
+}
+
+#[test]
+fn bad_ones_do_not_take_the_place_of_good_ones() {
+    let mut backups = nights("2026-10-01", 10);
+    for bad in &mut backups[5..] {
+        bad.health = Health::Bad;
+    }
+    backups.push(backup("2026-11-20"));
+    let policy = Policy { keep_last: 3, keep_daily: 4, ..Policy::days(7) };
+    let gone = removed(&backups, &policy, at("2026-11-20"), Occasion::Published("2026-11-20"));
+    let left: Vec<&str> =
+        backups.iter().map(|b| b.id.as_str()).filter(|id| !gone.contains(&(*id).to_owned())).collect();
+    assert_eq!(left, ["2026-10-03", "2026-10-04", "2026-10-05", "2026-11-20"]);
+}
+
+#[test]
 fn a_clock_far_ahead_trips_the_brake_and_even_by_force_leaves_two() {
     let mut backups = nights("2026-11-01", 8);
     backups.push(backup("2036-11-09"));

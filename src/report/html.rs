@@ -94,7 +94,7 @@ fn section(title: &str, items: &str) -> String {
 }
 
 fn volumes_table(rows: &str) -> String {
-    let head = ["Volume", "Result", "Archive", "Change", "Took", "Snapshot", "Size, last 30", "Time, last 30"]
+    let head = ["Volume", "Result", "Snapshot", "Archive, last 30", "Took, last 30"]
         .map(|title| format!("<th style=\"padding:6px 10px;text-align:left\">{title}</th>"))
         .concat();
     format!(
@@ -110,11 +110,12 @@ fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts:
         (Outcome::BackedUp, Verdict::Good) => (GREEN, "backed up"),
         (Outcome::BackedUp, _) => (AMBER, "backed up, problems"),
     };
+    let took = volume.duration_seconds;
     let archive = volume.archive_bytes.map_or_else(|| "-".to_owned(), size);
     let charts = if with_charts { charts(volume) } else { [String::new(), String::new()] };
     let cell = |content: &str| format!("<td style=\"{CELL}\">{content}</td>");
     let mut rows = format!(
-        "<tr>{}{}{}{}{}{}{}{}</tr>\n",
+        "<tr>{}{}{}{}{}</tr>\n",
         cell(&format!(
             "<b>{}</b><div style=\"color:{GREY};font-size:12px\">{}, {} in all{}</div>",
             escaped(&volume.name),
@@ -123,16 +124,13 @@ fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts:
             volume.last_verified.map_or_else(String::new, |date| format!(", verified {}", date.format("%d/%m/%Y")))
         )),
         cell(&format!("<b style=\"color:{colour}\">{result}</b>")),
-        cell(&archive),
-        cell(&change(volume)),
-        cell(&shown_duration(volume.duration_seconds)),
         cell(&volume.snapshot_peak_percent.map_or_else(|| "-".to_owned(), |peak| format!("{peak:.0}% full"))),
-        cell(&charts[0]),
-        cell(&charts[1]),
+        cell(&format!("{archive}{}{}", change(volume), charts[0])),
+        cell(&format!("{} h {} m {} s{}", took / 3600, took / 60 % 60, took % 60, charts[1])),
     );
     let details = details(volume);
     if !details.is_empty() {
-        rows += "<tr><td colspan=\"8\" style=\"padding:0 10px 8px 10px;font-size:13px\"><ul style=\"margin:0\">";
+        rows += "<tr><td colspan=\"5\" style=\"padding:0 10px 8px 10px;font-size:13px;overflow-wrap:anywhere\"><ul style=\"margin:0\">";
         rows += &details;
         rows += "</ul></td></tr>\n";
     }
@@ -150,11 +148,11 @@ fn charts(volume: &VolumeReport) -> [String; 2] {
     [sizes, times].map(|values| if values.len() < 2 { String::new() } else { bars(&values, new.is_some()) })
 }
 
-/// Against the last backup, in percent with one decimal.
+/// Against the last backup, in percent with one decimal; nothing when there is none.
 fn change(volume: &VolumeReport) -> String {
-    let (Some(new), Some(last)) = (volume.archive_bytes, volume.history.last()) else { return "-".to_owned() };
+    let (Some(new), Some(last)) = (volume.archive_bytes, volume.history.last()) else { return String::new() };
     if last.archive_bytes == 0 {
-        return "-".to_owned();
+        return String::new();
     }
     let (new, old) = (i128::from(new), i128::from(last.archive_bytes));
     let permille = (new - old) * 1000 / old;
@@ -163,7 +161,7 @@ fn change(volume: &VolumeReport) -> String {
         0 => "",
         ..0 => "-",
     };
-    format!("{sign}{}.{}%", permille.abs() / 10, permille.abs() % 10)
+    format!(" <span style=\"color:{GREY}\">{sign}{}.{}%</span>", permille.abs() / 10, permille.abs() % 10)
 }
 
 fn item(colour: &str, text: &str) -> String {

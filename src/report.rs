@@ -3,7 +3,7 @@
 //! The text is the documented format, line by line (a golden test holds it); scripts read it. The HTML part has the same
 //! facts and more. A report is kept as JSON in the destination, so that it can be shown and mailed again.
 
-use chrono::{DateTime, FixedOffset, NaiveDate};
+use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::events::{Problem, Severity};
@@ -11,6 +11,7 @@ use crate::events::{Problem, Severity};
 mod chart;
 mod escape;
 mod html;
+mod metrics;
 mod size;
 mod subject;
 mod text;
@@ -142,8 +143,8 @@ pub enum Dump {
 /// An earlier backup of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
-    /// Its date.
-    pub date: NaiveDate,
+    /// When it was taken.
+    pub taken_at: DateTime<Utc>,
     /// Its archive's size.
     pub archive_bytes: u64,
     /// How long it took.
@@ -248,6 +249,11 @@ impl RunReport {
     /// The subject line alone.
     pub fn subject(&self) -> String {
         subject::subject(self)
+    }
+
+    /// The run's figures for Prometheus, in its text format, for a file of the node exporter's textfile collector.
+    pub fn metrics(&self) -> String {
+        metrics::metrics(self)
     }
 
     /// How it ended.

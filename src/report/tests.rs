@@ -1,6 +1,6 @@
 //! The documented sample, and every variant that a real night brings.
 
-use chrono::{DateTime, Duration, NaiveDate};
+use chrono::{DateTime, Duration, Utc};
 
 use super::{
     Abort, Dump, FORMAT_VERSION, GoneReport, Outcome, Past, ReportError, RunReport, Style, Usage, Verdict, VolumeReport,
@@ -67,12 +67,12 @@ fn text(report: &RunReport) -> String {
 }
 
 fn history(sizes: &[u64]) -> Vec<Past> {
-    let first: NaiveDate = "2011-09-01".parse().unwrap();
-    let day = |at: usize| first + Duration::days(i64::try_from(at).unwrap());
+    let first: DateTime<Utc> = "2011-09-01T23:00:01Z".parse().unwrap();
+    let night = |at: usize| first + Duration::days(i64::try_from(at).unwrap());
     sizes
         .iter()
         .enumerate()
-        .map(|(at, bytes)| Past { date: day(at), archive_bytes: *bytes, duration_seconds: 80 + at as u64 % 7 })
+        .map(|(at, bytes)| Past { taken_at: night(at), archive_bytes: *bytes, duration_seconds: 80 + at as u64 % 7 })
         .collect()
 }
 
@@ -281,6 +281,31 @@ fn it_comes_back_from_its_json() {
     let newer = json.replace("\"format_version\": 1", "\"format_version\": 2, \"volumes\": 7");
     assert!(matches!(RunReport::from_json(newer.as_bytes()), Err(ReportError::TooNew { found: 2 })));
     assert!(matches!(RunReport::from_json(&json.as_bytes()[..json.len() / 2]), Err(ReportError::Damaged(_))));
+}
+
+#[test]
+fn figures_for_prometheus() {
+    let mut report = sample();
+    report.volumes[1].outcome = Outcome::Failed("x".to_owned());
+    report.volumes[1].archive_bytes = None;
+    report.volumes[1].history = history(&[5, 6]);
+    report.volumes[1].name = "a\"b\\c\nd".to_owned();
+    let metrics = report.metrics();
+    for line in [
+        "# TYPE volbak_run_verdict gauge",
+        "volbak_run_start_timestamp_seconds 1317942001",
+        "volbak_run_duration_seconds 4535",
+        "volbak_run_verdict 2",
+        "volbak_destination_backups_bytes 286689067008",
+        "volbak_volume_verdict{volume=\"volume-00000019\"} 0",
+        "volbak_volume_verdict{volume=\"a\\\"b\\\\c\\nd\"} 2",
+        "volbak_volume_last_success_timestamp_seconds{volume=\"volume-00000019\"} 1317942001",
+        "volbak_volume_last_success_timestamp_seconds{volume=\"a\\\"b\\\\c\\nd\"} 1315004401",
+        "volbak_volume_snapshot_peak_percent{volume=\"volume-00000019\"} 12.4",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    assert_eq!(metrics.matches("volbak_volume_archive_bytes{").count(), 1, "no value is no line");
 }
 
 fn with_everything(text: &str) -> RunReport {

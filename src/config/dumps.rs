@@ -2,12 +2,20 @@
 
 use super::mistake::Place;
 use super::options::{DumpInstance, DumpKind, DumpOptions};
-use super::reading::{Section, Value};
+use super::reading::{Item, Section, Value};
 use super::sections::{YEARS_100, patterns, seconds};
 
 pub(super) fn read(section: &Section<'_>, is_on: bool, retention_days: u32) -> DumpOptions {
     let mut instances = Vec::new();
-    for item in section.items("instance").unwrap_or_default() {
+    let items = match section.item("instance") {
+        Some(Item { place, value: Value::Table(_) }) => {
+            let right = "write two brackets, [[dumps.instance]], so that there can be several";
+            section.reading.mistake(&place, "`instance` is a single table", right);
+            Vec::new()
+        }
+        _ => section.items("instance").unwrap_or_default(),
+    };
+    for item in items {
         let Value::Table(entries) = item.value else {
             let right = "write each instance's keys under a line [[dumps.instance]]";
             section.reading.mistake(&item.place, "`instance` is not a table", right);

@@ -299,6 +299,13 @@ fn a_dump_needs_a_host_that_is_no_option() {
 }
 
 #[test]
+fn one_bracket_too_few_is_told() {
+    let told = wrong(&format!("{MINIMAL}[dumps.instance]\nhost = '10.0.0.5'\n"));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("two brackets"), "{told:?}");
+}
+
+#[test]
 fn gone_volumes_are_kept_longer_not_shorter() {
     let told = wrong(&format!("{MINIMAL}backups_retention_days = 30\n[retention]\ngone_days = 20\n"));
     assert!(told[0].starts_with("line 4, column 13: `gone_days` is below"), "{told:?}");

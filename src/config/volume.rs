@@ -31,7 +31,7 @@ pub struct VolumeException {
     pub keep_monthly: Option<u32>,
     /// In place of `retention.keep_yearly`.
     pub keep_yearly: Option<u32>,
-    /// In place of `retention.gone_days`.
+    /// In place of `retention.gone_days`; where it is below the volume's retention, that counts.
     pub gone_days: Option<u32>,
     /// In place of `hooks.before_snapshot`.
     pub before_snapshot: Option<Vec<Vec<String>>>,

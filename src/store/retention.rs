@@ -231,6 +231,14 @@ pub fn brake(plans: &[Plan]) -> Option<Refusal> {
     (removed > all / 2).then_some(Refusal::TooMany { removed, all })
 }
 
+/// The last day on which all backups of a gone source are kept, for the report. `None` when there are none, or when
+/// that day is over and what is left stays for good.
+pub fn gone_kept_until(backups: &[Backup], policy: &Policy, now: Now) -> Option<NaiveDate> {
+    let newest = backups.iter().map(|backup| backup.local_date).max()?;
+    let until = newest.checked_add_signed(Duration::days(i64::from(policy.gone_days)))?;
+    (until >= now.local_date).then_some(until)
+}
+
 fn is_in_the_future(backup: &Backup, now: Now) -> bool {
     backup.taken_at > now.utc.checked_add_signed(FUTURE_SLACK).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

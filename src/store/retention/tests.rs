@@ -3,7 +3,7 @@
 use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
 use proptest::prelude::*;
 
-use super::{Backup, Health, Now, Occasion, Policy, Reason, Refusal, brake, plan};
+use super::{Backup, Health, Now, Occasion, Policy, Reason, Refusal, brake, gone_kept_until, plan};
 
 fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
@@ -226,6 +226,8 @@ fn a_gone_volume_has_its_own_longer_time_and_keeps_its_last() {
     let early = plan("v", &backups, &policy, at("2026-04-10"), Occasion::Gone);
     assert_eq!(early.removals().count(), 0);
     assert_eq!(early.refusals, [Refusal::Gone { left_days: 1, backups: 10 }]);
+    assert_eq!(gone_kept_until(&backups, &policy, at("2026-04-10")), Some(day("2026-04-10")));
+    assert_eq!(gone_kept_until(&backups, &policy, at("2026-04-11")), None);
     let late = plan("v", &backups, &policy, at("2026-04-11"), Occasion::Gone);
     assert_eq!(late.removals().count(), 8, "all but the protected and the last");
     assert!(late.refusals.is_empty());

@@ -1,6 +1,8 @@
 //! volbak backs up the block volumes of an OpenStack cinder-volume host and proves that each backup restores.
 
+pub mod archive;
 pub mod events;
 pub mod layout;
 pub mod outside;
+pub mod reader;
 pub mod units;

@@ -5,4 +5,5 @@ pub mod events;
 pub mod layout;
 pub mod outside;
 pub mod reader;
+pub mod store;
 pub mod units;

@@ -60,35 +60,36 @@ impl MemberEncoder {
         Ok(Self { compressor: Compressor::new(level) })
     }
 
-    /// Replaces what is in `out` by a member that holds `data`, at most [`MAX_MEMBER_DATA`] bytes.
+    /// Makes a member that holds `data`, at most [`MAX_MEMBER_DATA`] bytes, and says how long it is. It is at the
+    /// start of `out`, which is made longer where that is needed, and never shorter.
     ///
     /// # Panics
     /// When there is more data than that.
-    pub fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) {
+    pub fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> usize {
         assert!(data.len() <= MAX_MEMBER_DATA, "a member holds at most 1 MiB");
-        out.clear();
-        out.resize(HEADER_BYTES, 0);
-        let compressed = !looks_incompressible(data) && self.deflate(data, out);
-        if !compressed {
-            store(data, out);
+        let stored_bytes = stored_bytes(data.len());
+        let largest = HEADER_BYTES + stored_bytes + TRAILER_BYTES;
+        if out.len() < largest {
+            out.resize(largest, 0);
         }
+        let body = &mut out[HEADER_BYTES..HEADER_BYTES + stored_bytes];
+        let compressed =
+            if looks_incompressible(data) { None } else { self.compressor.deflate_compress(data, body).ok() };
+        let body_bytes = compressed.unwrap_or_else(|| {
+            store(data, body);
+            stored_bytes
+        });
         let mut crc = libdeflater::Crc::new();
         crc.update(data);
-        out.extend_from_slice(&crc.sum().to_le_bytes());
         // At most 1 MiB of data, stored in blocks with 5 bytes each: both lengths are far below 2^32.
         let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let member_bytes = u32::try_from(out.len() + 4).unwrap_or(u32::MAX);
-        out.extend_from_slice(&data_bytes.to_le_bytes());
-        out[..HEADER_BYTES].copy_from_slice(&header(MemberFrame { member_bytes, data_bytes }));
-    }
-
-    /// Appends `data` deflated. False, and nothing appended, when storing it is no larger.
-    fn deflate(&mut self, data: &[u8], out: &mut Vec<u8>) -> bool {
-        let start = out.len();
-        out.resize(start + stored_bytes(data.len()), 0);
-        let written = self.compressor.deflate_compress(data, &mut out[start..]);
-        out.truncate(start + written.as_ref().copied().unwrap_or(0));
-        written.is_ok()
+        let member_bytes = HEADER_BYTES + body_bytes + TRAILER_BYTES;
+        let trailer = &mut out[HEADER_BYTES + body_bytes..member_bytes];
+        trailer[..4].copy_from_slice(&crc.sum().to_le_bytes());
+        trailer[4..].copy_from_slice(&data_bytes.to_le_bytes());
+        let frame = MemberFrame { member_bytes: u32::try_from(member_bytes).unwrap_or(u32::MAX), data_bytes };
+        out[..HEADER_BYTES].copy_from_slice(&header(frame));
+        member_bytes
     }
 }
 
@@ -97,19 +98,21 @@ fn stored_bytes(len: usize) -> usize {
     len + STORED_BLOCK_HEADER * len.div_ceil(MAX_STORED_BLOCK).max(1)
 }
 
-/// Appends `data` as stored blocks.
-fn store(data: &[u8], out: &mut Vec<u8>) {
-    let mut blocks = data.chunks(MAX_STORED_BLOCK).peekable();
-    if blocks.peek().is_none() {
-        out.extend_from_slice(&[1, 0, 0, 0xff, 0xff]);
-    }
-    while let Some(block) = blocks.next() {
+/// Writes `data` as stored blocks to `out`, which has [`stored_bytes`] of it.
+fn store(data: &[u8], out: &mut [u8]) {
+    let last = data.len().div_ceil(MAX_STORED_BLOCK).max(1) - 1;
+    let mut rest = out;
+    for number in 0..=last {
+        let block = data.chunks(MAX_STORED_BLOCK).nth(number).unwrap_or_default();
+        let (head, behind) = rest.split_at_mut(STORED_BLOCK_HEADER);
         // BFINAL, BTYPE 00; then LEN and its complement.
-        out.push(u8::from(blocks.peek().is_none()));
-        let len = u16::try_from(block.len()).unwrap_or(u16::MAX).to_le_bytes();
-        out.extend_from_slice(&len);
-        out.extend_from_slice(&len.map(|byte| !byte));
-        out.extend_from_slice(block);
+        head[0] = u8::from(number == last);
+        let len = u16::try_from(block.len()).unwrap_or(u16::MAX);
+        head[1..3].copy_from_slice(&len.to_le_bytes());
+        head[3..5].copy_from_slice(&(!len).to_le_bytes());
+        let (body, behind) = behind.split_at_mut(block.len());
+        body.copy_from_slice(block);
+        rest = behind;
     }
 }
 
@@ -188,10 +191,10 @@ mod tests {
         let (mut member, mut archive, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         for data in [Vec::new(), vec![0; MAX_MEMBER_DATA], noise(MAX_MEMBER_DATA), b"text ".repeat(999), noise(70_000)]
         {
-            encoder.encode(&data, &mut member);
+            let len = encoder.encode(&data, &mut member);
             let frame = parse_header(&member).unwrap();
-            assert_eq!((frame.member_bytes as usize, frame.data_bytes as usize), (member.len(), data.len()));
-            archive.extend_from_slice(&member);
+            assert_eq!((frame.member_bytes as usize, frame.data_bytes as usize), (len, data.len()));
+            archive.extend_from_slice(&member[..len]);
             expected.extend_from_slice(&data);
         }
         let mut read = Vec::new();

@@ -42,8 +42,12 @@ pub struct WrittenMembers {
 }
 
 struct Job {
+    /// Always of full length; its first `data_len` bytes count.
     data: Vec<u8>,
+    data_len: usize,
+    /// Its first `member_len` bytes count.
     member: Vec<u8>,
+    member_len: usize,
     sha256: [u8; 32],
     entries: Vec<EntryLine>,
 }
@@ -56,7 +60,6 @@ pub struct MemberWriter {
     free: Receiver<Job>,
     writer: Option<JoinHandle<io::Result<WrittenMembers>>>,
     current: Job,
-    filled: usize,
     next_number: u64,
 }
 
@@ -87,26 +90,25 @@ impl MemberWriter {
             free,
             writer: Some(writer),
             current: empty_job(),
-            filled: 0,
             next_number: 0,
         })
     }
 
     /// How much of the tar stream is in the current member.
     pub fn current_bytes(&self) -> usize {
-        self.filled
+        self.current.data_len
     }
 
     /// The free part of the current member, up to `limit` bytes from its start: to be written to, and then taken in
     /// with [`MemberWriter::commit`]. Empty when the member has reached the limit.
     pub fn space(&mut self, limit: usize) -> &mut [u8] {
-        let end = limit.min(MAX_MEMBER_DATA).max(self.filled);
-        &mut self.current.data[self.filled..end]
+        let end = limit.min(MAX_MEMBER_DATA).max(self.current.data_len);
+        &mut self.current.data[self.current.data_len..end]
     }
 
     /// Takes in the first `len` bytes of [`MemberWriter::space`].
     pub fn commit(&mut self, len: usize) {
-        self.filled = (self.filled + len).min(MAX_MEMBER_DATA);
+        self.current.data_len = (self.current.data_len + len).min(MAX_MEMBER_DATA);
     }
 
     /// Adds bytes, ending members that reach `limit` bytes.
@@ -132,26 +134,24 @@ impl MemberWriter {
 
     /// Ends the current member, if anything is in it.
     pub fn end_member(&mut self) -> Result<(), ArchiveError> {
-        if self.filled == 0 {
+        if self.current.data_len == 0 {
             return Ok(());
         }
         let Some(done) = &self.done else { return Err(self.writers_error()) };
         let Ok(next) = self.free.recv() else { return Err(self.writers_error()) };
         let mut job = std::mem::replace(&mut self.current, next);
-        job.data.truncate(self.filled);
         let (number, done, encoders) = (self.next_number, done.clone(), Arc::clone(&self.encoders));
         self.pool.spawn_fifo(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
             // As many encoders as threads: one is always there.
             let Some(mut encoder) = lock().pop() else { return };
-            encoder.encode(&job.data, &mut job.member);
+            job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
             lock().push(encoder);
-            job.sha256 = Sha256::digest(&job.member).into();
+            job.sha256 = Sha256::digest(&job.member[..job.member_len]).into();
             // Fails only when the writer has already ended with an error, which the next call reports.
             let _ = done.send((number, job));
         });
         self.next_number += 1;
-        self.filled = 0;
         Ok(())
     }
 
@@ -187,7 +187,14 @@ impl Drop for MemberWriter {
 }
 
 fn empty_job() -> Job {
-    Job { data: vec![0; MAX_MEMBER_DATA], member: Vec::new(), sha256: [0; 32], entries: Vec::new() }
+    Job {
+        data: vec![0; MAX_MEMBER_DATA],
+        data_len: 0,
+        member: Vec::new(),
+        member_len: 0,
+        sha256: [0; 32],
+        entries: Vec::new(),
+    }
 }
 
 fn write_in_order(
@@ -204,14 +211,15 @@ fn write_in_order(
     for (number, job) in to_write {
         early.insert(number, job);
         while let Some(mut job) = early.remove(&totals.members) {
-            archive.write_all(&job.member)?;
-            sha1.update(&job.member);
+            let member = &job.member[..job.member_len];
+            archive.write_all(member)?;
+            sha1.update(member);
             let line = MemberLine {
                 number: totals.members,
                 offset: totals.archive_bytes,
-                length: job.member.len() as u64,
+                length: job.member_len as u64,
                 tar_offset: totals.tar_bytes,
-                tar_length: job.data.len() as u64,
+                tar_length: job.data_len as u64,
                 sha256: job.sha256,
             };
             line.write_to(&mut index)?;
@@ -223,7 +231,7 @@ fn write_in_order(
             totals.archive_bytes += line.length;
             totals.tar_bytes += line.tar_length;
             job.entries.clear();
-            job.data.resize(MAX_MEMBER_DATA, 0);
+            job.data_len = 0;
             // Fails only when the producer is gone; what is still under way is written all the same.
             let _ = give_back.send(job);
         }

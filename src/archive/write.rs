@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -36,7 +35,7 @@ pub enum ArchiveError {
     /// Writing failed: no space, most likely.
     #[error("the archive could not be written")]
     Write(#[source] io::Error),
-    /// A flag told it to stop.
+    /// [`ArchiveOptions::stop`] said so.
     #[error("stopped before the archive was complete")]
     Stopped,
     /// There is no such level.
@@ -44,15 +43,18 @@ pub enum ArchiveError {
     Level(#[from] BadLevel),
 }
 
+/// Asked now and then whether the work is to stop.
+pub type StopCheck = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// How an archive is written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ArchiveOptions {
     /// The compression level, 1 to 12.
     pub level: i32,
     /// How many threads compress.
     pub threads: usize,
-    /// Writing stops soon after one of these is set.
-    pub stop: Vec<Arc<AtomicBool>>,
+    /// Writing stops soon after this says so.
+    pub stop: StopCheck,
 }
 
 /// What went into an archive.
@@ -92,7 +94,7 @@ pub struct WrittenArchive {
 /// Writes an archive, one filesystem or raw image after the other.
 pub struct ArchiveWriter<'a> {
     members: MemberWriter,
-    stop: Vec<Arc<AtomicBool>>,
+    stop: StopCheck,
     observer: &'a dyn Observer,
     tar_offset: u64,
     prefix: Vec<u8>,
@@ -121,7 +123,7 @@ impl<'a> ArchiveWriter<'a> {
     pub fn new(outputs: Outputs, options: &ArchiveOptions, observer: &'a dyn Observer) -> Result<Self, ArchiveError> {
         Ok(Self {
             members: MemberWriter::new(outputs, options.level, options.threads)?,
-            stop: options.stop.clone(),
+            stop: Arc::clone(&options.stop),
             observer,
             tar_offset: 0,
             prefix: b".".to_vec(),
@@ -415,8 +417,7 @@ impl<'a> ArchiveWriter<'a> {
     }
 
     fn check_stop(&self) -> Result<(), ArchiveError> {
-        let stopped = self.stop.iter().any(|flag| flag.load(Ordering::Relaxed));
-        if stopped { Err(ArchiveError::Stopped) } else { Ok(()) }
+        if (self.stop)() { Err(ArchiveError::Stopped) } else { Ok(()) }
     }
 
     fn report_progress(&mut self, all: bool) {

@@ -3,4 +3,6 @@
 pub mod events;
 pub mod layout;
 pub mod outside;
+pub mod owner;
+pub mod source;
 pub mod units;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::index::hex;
 use super::write::Counts;
 use crate::events::Problem;
-use crate::layout::Layout;
+use crate::layout::{Handling, Layout};
 
 /// The version of the format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -101,8 +101,8 @@ pub struct SnapshotRecord {
 pub struct RegionRecord {
     /// Its name in the layout.
     pub name: String,
-    /// `files`, `raw_image`, `metadata_only` or `container`: what was really done.
-    pub handling: String,
+    /// What was really done: a filesystem that could not be mounted is a raw image here.
+    pub handling: Handling,
     /// Where it is in the archive: the directory of its files (`.`, `./p1`) or the image's path.
     pub archive_path: Option<String>,
     /// How much the filesystem itself says is in use, in bytes.

@@ -107,6 +107,11 @@ impl Mounted {
         Ok(TreeWalk::new(self.root()?, excludes, self.used_inodes()?))
     }
 
+    /// Whether there is something called `name` in the root directory.
+    pub fn has_root_entry(&self, name: &str) -> bool {
+        rustix::fs::statat(&self.mount, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
     /// How many bytes its files take, as the filesystem itself counts them.
     pub fn used_bytes(&self) -> io::Result<u64> {
         let facts = rustix::fs::fstatvfs(&self.mount)?;

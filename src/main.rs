@@ -11,7 +11,9 @@ use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
-use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up, remove_stale_snapshots, wants_lvm};
+use volbak::run::backup::{
+    BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up, remove_stale_snapshots, wants_lvm,
+};
 use volbak::run::inspect::inspect;
 use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
@@ -109,7 +111,10 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<Status>
         && let Err(error) = remove_stale_snapshots(&world)
     {
         // If LVM is needed after all, its own error comes with the volume that needs it.
-        write_line(&format!("volbak: warning: stale snapshots could not be looked for: {:#}", anyhow::Error::new(error)));
+        write_line(&format!(
+            "volbak: warning: stale snapshots could not be looked for: {:#}",
+            anyhow::Error::new(error)
+        ));
     }
 
     let mut results = Vec::with_capacity(args.sources.len());
@@ -148,9 +153,7 @@ fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> an
                     error: None,
                     outcome: Some(JsonOutcome { archive: &outcome.archive, manifest: &outcome.manifest }),
                 },
-                Err(error) => {
-                    JsonBackup { source, status: "failed", error: Some(format!("{error:#}")), outcome: None }
-                }
+                Err(error) => JsonBackup { source, status: "failed", error: Some(format!("{error:#}")), outcome: None },
             })
             .collect();
         return print_json(&serde_json::json!({ "backups": backups }));

@@ -230,6 +230,7 @@ mod tests {
                 source: SourceFacts { path: String::new(), size_bytes: 0, sector_size: 512 },
                 table: Table::default(),
                 regions: Vec::new(),
+                outside: Vec::new(),
                 problems: Vec::new(),
             },
             regions: Vec::new(),

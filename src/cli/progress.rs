@@ -50,13 +50,8 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        let state = State {
-            source: String::new(),
-            read_bytes: 0,
-            expected_bytes: 0,
-            problems: 0,
-            last_line: Instant::now(),
-        };
+        let state =
+            State { source: String::new(), read_bytes: 0, expected_bytes: 0, problems: 0, last_line: Instant::now() };
         Self { verbosity, bar, state: Mutex::new(state) }
     }
 

@@ -3,6 +3,9 @@
 
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test target uses its own part of this")]
 
+pub mod backups;
+pub mod lab;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -59,7 +62,7 @@ pub fn make_image(image: &Path, size: &str, filesystem: Filesystem) {
 /// Makes a filesystem in partition 1, through a loop device at its place.
 pub fn make_filesystem(disk: &Path, filesystem: Filesystem) {
     let make = match filesystem {
-        Filesystem::Ext4 => "mkfs.ext4 -q -L guest-root",
+        Filesystem::Ext4 => "mkfs.ext4 -q -i 4096 -L guest-root",
         Filesystem::Xfs => "mkfs.xfs -q -L guest-root",
         Filesystem::Btrfs => "mkfs.btrfs -q -L guest-root",
         Filesystem::Vfat => "mkfs.vfat -n GUEST-ROOT",

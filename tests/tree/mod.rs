@@ -8,5 +8,5 @@
 mod fingerprint;
 mod hard;
 
-pub use fingerprint::{Attributes, DataBytes, Kind, Tree, assert_equal_trees, fingerprint};
+pub use fingerprint::{Attributes, DataBytes, Kind, Tree, assert_equal_trees, fingerprint, shown};
 pub use hard::{Filesystem, make_hard_tree, make_many_entries, noise, text};

@@ -533,9 +533,11 @@ fn an_interrupted_run_leaves_nothing() {
                 .stdout(std::process::Stdio::null())
                 .spawn()
                 .unwrap();
-        while !sh(&format!("find {} -name '.volbak-tmp.*'", quoted(&dest))).contains("volbak") {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it began to write");
-        }
+        wait_until_it_writes(&mut child, &dest);
+        let device = sh(&format!("losetup -ln -O NAME -j {}", quoted(&guest.image)));
+        assert!(!device.is_empty(), "it reads through a loop device");
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        assert!(!mounts.lines().any(|line| line.starts_with(&format!("{} ", device.trim()))), "nobody sees its mount");
         sh(&format!("kill -{signal} {}", child.id()));
         let status = child.wait().unwrap();
         assert!(!status.success(), "{status}");
@@ -543,4 +545,61 @@ fn an_interrupted_run_leaves_nothing() {
         assert_eq!(leftovers(&dest), "");
         assert_eq!(sh(&format!("losetup -j {}", quoted(&guest.image))), "");
     }
+}
+
+/// The kernel itself undoes what a process that was killed had set up.
+#[test]
+fn a_killed_run_leaves_no_loop_device_and_the_next_one_removes_its_files() {
+    let guest = Guest::small();
+    let mounted = guest.mount();
+    fs::write(mounted.point.join("more"), text(5, 30_000_000)).unwrap();
+    mounted.unmount();
+    let dest = guest.dest();
+    let mut child =
+        volbak(&["snapshot", guest.image.to_str().unwrap(), "--to", dest.to_str().unwrap(), "--level", "12"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+    wait_until_it_writes(&mut child, &dest);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(leftovers(&dest).contains(".volbak-tmp."), "there is something to remove");
+    assert!(archives(&dest).is_empty());
+    snapshot(&guest.image, &dest, &[]);
+    assert_all_good(&dest);
+    assert_eq!(sh(&format!("losetup -j {}", quoted(&guest.image))), "");
+}
+
+fn wait_until_it_writes(child: &mut std::process::Child, dest: &Path) {
+    while sh(&format!("find {} -name '.volbak-tmp.*' -size +0", quoted(dest))).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it began to write");
+    }
+}
+
+/// Memory does not grow with the volume: 64 MiB, and 8 MiB for each thread that compresses.
+#[test]
+fn memory_stays_within_its_bound() {
+    let guest = Guest::new(Filesystem::Ext4, "1G");
+    let mounted = guest.mount();
+    for number in 0..20 {
+        fs::write(mounted.point.join(format!("text-{number}")), text(number, 10_000_000)).unwrap();
+    }
+    fs::write(mounted.point.join("noise"), noise(1, 50_000_000)).unwrap();
+    mounted.unmount();
+    let dest = guest.dest();
+    let mut child = volbak(&["snapshot", guest.image.to_str().unwrap(), "--to", dest.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut peak_kib = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak_kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(peak_kib);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(child.wait().unwrap().success());
+    let threads = std::thread::available_parallelism().unwrap().get() as u64;
+    eprintln!("peak: {peak_kib} KiB with {threads} threads");
+    assert!(peak_kib > 0 && peak_kib <= (64 + 8 * threads) * 1024, "{peak_kib} KiB");
 }

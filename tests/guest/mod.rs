@@ -125,6 +125,10 @@ pub fn extract_with_gnu_tar(archive: &Path, into: &Path) -> Tree {
         quoted(archive),
         quoted(into)
     ));
-    assert_eq!(said, "", "GNU tar has nothing to say about a good archive");
+    // The first is what other tars need to take a name that is not UTF-8 as it is, as GNU tar always does. The others
+    // are about times that are as they should be.
+    let known = ["unknown extended header keyword 'hdrcharset'", "implausibly old time stamp", "in the future"];
+    let complaints: Vec<_> = said.lines().filter(|line| !known.iter().any(|known| line.contains(known))).collect();
+    assert!(complaints.is_empty(), "GNU tar has nothing to say about a good archive: {complaints:?}");
     fingerprint(into)
 }

@@ -45,8 +45,8 @@ impl Filesystem {
     }
 }
 
-/// Makes the hard tree in `dir`, which exists and lies on `filesystem`. The longest path in it has 4085 bytes below
-/// `dir`, so that it can still be given to a system call with a short directory before it.
+/// Makes the hard tree in `dir`, which exists and lies on `filesystem`. The longest path in it has 4065 bytes below
+/// `dir`, so that a short directory and GNU tar's `/proc/self/fd/N/` still fit before it.
 ///
 /// A vfat has neither owners, modes, links, devices nor attributes: it gets names, sizes and times alone.
 pub fn make_hard_tree(dir: &Path, filesystem: Filesystem) {
@@ -359,7 +359,7 @@ fn deep(dir: &Path) {
     let mut fd = level(&top, b"deep");
     let mut length = b"deep/".len();
     for depth in 0.. {
-        if length + 251 + 255 > 4085 {
+        if length + 251 + 255 > 4065 {
             break;
         }
         fd = level(&fd, format!("{depth:0>250}").as_bytes());
@@ -369,7 +369,7 @@ fn deep(dir: &Path) {
         rustix::fs::linkat(&fd, "f", &fd, "h", AtFlags::empty()).unwrap();
     }
     // The rest is split so that neither part is longer than a name may be.
-    let rest = 4085 - length;
+    let rest = 4065 - length;
     let fd = level(&fd, &b"x".repeat(rest / 2 - 1));
     file_at(&fd, &b"y".repeat(rest - rest / 2), b"the longest path");
 

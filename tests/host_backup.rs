@@ -126,13 +126,13 @@ fn bsdtar_reads_the_archive_too() {
     let archive = snapshot(&guest.image, &guest.dest(), &[]);
 
     // One line each: bsdtar escapes newlines in names.
-    let listed = sh(&format!("LC_ALL=C.UTF-8 bsdtar -tf {} | wc -l", quoted(&archive)));
+    let listed = sh(&format!("bsdtar -tf {} | wc -l", quoted(&archive)));
     assert_eq!(listed.trim().parse::<usize>().unwrap(), expected.len());
     let target = restore_target(guest.scratch.path(), Filesystem::Ext4);
     let root = target.point.join("tree");
-    // Its status is 1 for names that are not UTF-8, which it extracts all the same.
-    let output =
-        sh_output(&format!("LC_ALL=C.UTF-8 bsdtar --numeric-owner -xpf {} -C {}", quoted(&archive), quoted(&root)));
+    // In a UTF-8 locale it would compose what is decomposed in names; in this one its status is 1 for names that are
+    // not ASCII, which it extracts all the same.
+    let output = sh_output(&format!("bsdtar --numeric-owner -xpf {} -C {}", quoted(&archive), quoted(&root)));
     let mut found = fingerprint(&root);
     for (path, wanted) in &mut expected {
         let Some(found) = found.get_mut(path) else { continue };
@@ -242,10 +242,13 @@ fn a_block_that_cannot_be_read_is_reported_and_the_rest_is_kept() {
     assert_equal_trees(&expected, &found);
     assert!(matches!(damaged.kind, Kind::File { size: 2_000_000, .. }) && damaged.mtime == wanted.mtime);
     assert!(damaged.kind != wanted.kind);
-    let restored = sh(&format!("tar xzOf {} ./damaged | head -c 1048576 | sha1sum", quoted(&archive)));
-    let sound = guest.scratch.path().join("sound");
-    fs::write(&sound, &content[..1_048_576]).unwrap();
-    assert_eq!(restored, sh(&format!("sha1sum <{}", quoted(&sound))), "all before the damage is there");
+    let restored = guest.scratch.path().join("damaged");
+    sh(&format!("tar xzOf {} ./damaged >{}", quoted(&archive), quoted(&restored)));
+    let restored = fs::read(&restored).unwrap();
+    let damage = (1_048_576, 1_048_576 + 4096);
+    assert!(restored[..damage.0] == content[..damage.0], "all before the damage is there");
+    assert!(restored[damage.0..damage.1].iter().all(|&byte| byte == 0), "what cannot be read is zeros");
+    assert!(restored[damage.1..] == content[damage.1..], "all behind the damage is there");
     assert_all_good(&guest.dest());
 }
 
@@ -260,6 +263,7 @@ fn an_unreadable_partition_is_kept_as_a_sparse_image() {
     let scratch = tempfile::tempdir().unwrap();
     let image = scratch.path().join("mixed.img");
     let dest = scratch.path().join("backups");
+    fs::create_dir(&dest).unwrap();
     let secret = scratch.path().join("secret");
     fs::write(&secret, noise(7, 1_000_000)).unwrap();
     sh(&format!(
@@ -413,6 +417,7 @@ fn a_read_only_destination_is_a_clear_error() {
     sh(&format!("truncate -s 20M {0}; mkfs.ext4 -q -m 0 {0}", quoted(&small)));
     let point = guest.scratch.path().join("small");
     let mounted = Mounted::with_options(&small, &point, "loop");
+    fs::create_dir(point.join("backups")).unwrap();
     let earlier = snapshot(&guest.image, &point.join("backups"), &[]);
     sh(&format!("mount -o remount,ro {}", quoted(&mounted.point)));
     let said =

@@ -1,0 +1,144 @@
+//! Making a source stand still.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Local;
+use rustix::fs::OFlags;
+
+use crate::events::Observer;
+use crate::outside::{Clock, RunCommand};
+use crate::source::device::{Node, NodeKind, length_bytes, open_unused, sector_size_bytes, written_sectors};
+use crate::source::error::SourceError;
+use crate::source::guard::{Opened, SnapshotGuard, SnapshotKind};
+use crate::source::health::Subject;
+use crate::source::image::{self, Fingerprint};
+use crate::source::lvm::LvFacts;
+use crate::source::plan::SnapshotSize;
+use crate::source::refusal::Refusal;
+use crate::source::resolve::{Source, SourceKind};
+use crate::source::snapshot::{remove, take, wait_for_node};
+
+/// The world that a frozen source needs for as long as it is frozen.
+#[derive(Clone)]
+pub struct Context {
+    /// Runs LVM's tools.
+    pub commands: Arc<dyn RunCommand>,
+    /// Is told how full the snapshot is, and what is wrong.
+    pub observer: Arc<dyn Observer>,
+    /// Gives the time in a snapshot's name and facts.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+/// How a source is frozen.
+#[derive(Clone, Debug)]
+pub struct FreezeOptions {
+    /// The size of a thick snapshot's exception store.
+    pub snapshot_size: SnapshotSize,
+    /// Whether a thick snapshot that fills up is extended while its group has room.
+    pub extend: bool,
+    /// For how long the removal of a snapshot that is still in use is tried again.
+    pub removal_patience: Duration,
+}
+
+impl Default for FreezeOptions {
+    fn default() -> Self {
+        Self { snapshot_size: SnapshotSize::default(), extend: true, removal_patience: Duration::from_secs(15) }
+    }
+}
+
+/// Freezes a source: takes a snapshot of a volume, opens a device for itself alone, opens an image. The guard that
+/// comes back watches what is read, and releases it.
+///
+/// Fails as [`resolve`](super::resolve()) does, since the source may have changed since then, and with `NoRoom` or
+/// `PoolFull` when there is no room for a snapshot. After a failure nothing is left behind.
+pub fn freeze(source: &Source, options: &FreezeOptions, context: &Context) -> Result<SnapshotGuard, SourceError> {
+    match source.kind() {
+        SourceKind::Volume(volume) => freeze_volume(volume, options, context),
+        SourceKind::Device { .. } => freeze_device(source, options, context),
+        SourceKind::Image => freeze_image(source, options, context),
+    }
+}
+
+fn freeze_volume(volume: &LvFacts, options: &FreezeOptions, context: &Context) -> Result<SnapshotGuard, SourceError> {
+    let commands = &*context.commands;
+    let now = context.clock.now();
+    let snapshot = take(commands, volume, options.snapshot_size, now.with_timezone(&Local).time())?;
+    let opened = wait_for_node(&snapshot.facts).and_then(|path| {
+        let io_error = |error| SourceError::io("opening the new snapshot", &path, error);
+        let file = Node::look(&path).and_then(|node| node.open(OFlags::empty())).map_err(io_error)?;
+        Ok(Opened {
+            size_bytes: length_bytes(&file).map_err(io_error)?,
+            sector_size_bytes: sector_size_bytes(&file).map_err(io_error)?,
+            path,
+            file,
+        })
+    });
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            // The next run finds it if this fails too; why it could not be opened is what matters now.
+            let _ = remove(commands, &snapshot.facts, options.removal_patience);
+            return Err(error);
+        }
+    };
+    let subject = Subject::Snapshot {
+        vg: snapshot.facts.vg.clone(),
+        lv: snapshot.facts.lv.clone(),
+        uuid: snapshot.facts.uuid.clone(),
+        pool: snapshot.facts.pool.clone(),
+    };
+    let kind = if snapshot.facts.is_thin() { SnapshotKind::Thin } else { SnapshotKind::Thick };
+    let name = snapshot.facts.full_name();
+    Ok(SnapshotGuard::new(name, kind, opened, subject, Some(snapshot), now, options, context))
+}
+
+fn freeze_device(source: &Source, options: &FreezeOptions, context: &Context) -> Result<SnapshotGuard, SourceError> {
+    let path = source.path();
+    let name = source.display_name();
+    let io_error = |error| SourceError::io("opening it", path, error);
+    let node = Node::look(path).map_err(io_error)?;
+    let NodeKind::BlockDevice(number) = node.kind() else {
+        return Err(SourceError::NotFound { spec: name.to_owned(), what: "it is no longer a block device".to_owned() });
+    };
+    let written = written_sectors(number);
+    let file = open_unused(&node, number, name)?;
+    let opened = Opened {
+        size_bytes: length_bytes(&file).map_err(io_error)?,
+        sector_size_bytes: sector_size_bytes(&file).map_err(io_error)?,
+        path: path.to_owned(),
+        file,
+    };
+    let subject = Subject::Device { number, written };
+    let now = context.clock.now();
+    Ok(SnapshotGuard::new(name.to_owned(), SnapshotKind::None, opened, subject, None, now, options, context))
+}
+
+fn freeze_image(source: &Source, options: &FreezeOptions, context: &Context) -> Result<SnapshotGuard, SourceError> {
+    let path = source.path();
+    let name = source.display_name();
+    let node = Node::look(path).map_err(|error| SourceError::io("opening it", path, error))?;
+    if node.kind() != NodeKind::File {
+        let reason = Refusal::WrongKind("no longer a file");
+        return Err(SourceError::Refused { name: name.to_owned(), reason });
+    }
+    image::check(&node, name)?;
+    let file = node.open(OFlags::empty()).map_err(|error| SourceError::io("opening it", path, error))?;
+    let metadata = file.metadata().map_err(|error| SourceError::io("asking for its size", path, error))?;
+    let opened = Opened {
+        size_bytes: metadata.len(),
+        sector_size_bytes: source.sector_size_bytes(),
+        path: path.to_owned(),
+        file,
+    };
+    let subject = Subject::Image { path: path.to_owned(), fingerprint: Fingerprint::of(&metadata) };
+    let now = context.clock.now();
+    Ok(SnapshotGuard::new(name.to_owned(), SnapshotKind::None, opened, subject, None, now, options, context))
+}

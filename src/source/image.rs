@@ -1,0 +1,156 @@
+//! Disk image files: whether one is raw, and whether it stayed the same while it was read.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use crate::source::device::{Node, user_of, writable_loops_of};
+use crate::source::error::SourceError;
+use crate::source::refusal::Refusal;
+
+/// How many bytes of an image's start and end its format is told by.
+const LOOKED_AT_BYTES: u64 = 512;
+
+/// What tells that a file was changed or replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fingerprint {
+    file: (u64, u64),
+    size_bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Fingerprint {
+    pub(crate) fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            size_bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    pub(crate) fn of_path(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(&fs::metadata(path)?))
+    }
+
+    /// What differs `now`, in words.
+    pub(crate) fn difference(&self, now: &Self) -> Option<&'static str> {
+        if self.file != now.file {
+            Some("it was replaced by another file while it was read")
+        } else if self.size_bytes != now.size_bytes {
+            Some("its size changed while it was read")
+        } else if self.modified != now.modified {
+            Some("it was written to while it was read (its time of modification changed)")
+        } else if self.changed != now.changed {
+            Some("it was changed while it was read (its ctime changed)")
+        } else {
+            None
+        }
+    }
+}
+
+/// Looks at an image file: refuses one that is empty, not raw, or in use through a loop device.
+pub(crate) fn check(node: &Node, name: &str) -> Result<(), SourceError> {
+    let refused = |reason| SourceError::Refused { name: name.to_owned(), reason };
+    let size_bytes = node.metadata.len();
+    if size_bytes == 0 {
+        return Err(refused(Refusal::Empty));
+    }
+    let file = node
+        .open(rustix::fs::OFlags::empty())
+        .map_err(|error| SourceError::io("opening it for reading", &node.path, error))?;
+    let looked_at = usize::try_from(LOOKED_AT_BYTES.min(size_bytes)).unwrap_or(0);
+    let (mut head, mut tail) = (vec![0; looked_at], vec![0; looked_at]);
+    file.read_exact_at(&mut head, 0)
+        .and_then(|()| file.read_exact_at(&mut tail, size_bytes - looked_at as u64))
+        .map_err(|error| SourceError::io("reading it", &node.path, error))?;
+    if let Some(format) = other_format(&head, &tail) {
+        return Err(SourceError::NotRaw { name: name.to_owned(), format });
+    }
+    for (loop_name, number) in writable_loops_of(&node.path) {
+        if let Some(who) = user_of(number) {
+            return Err(refused(Refusal::InUse(format!("it is attached to /dev/{loop_name}, which is {who}"))));
+        }
+    }
+    Ok(())
+}
+
+/// The format of an image that is not raw, by the magic numbers of its start and end.
+fn other_format(head: &[u8], tail: &[u8]) -> Option<&'static str> {
+    const AT_START: [(&[u8], &str); 9] = [
+        (b"QFI\xfb", "qcow2"),
+        (b"QED\0", "QED"),
+        (b"KDMV", "VMDK"),
+        (b"COWD", "VMDK"),
+        (b"# Disk DescriptorFile", "VMDK"),
+        (b"vhdxfile", "VHDX"),
+        (b"conectix", "VHD"),
+        (b"WithoutFreeSpace", "Parallels"),
+        (b"WithouFreSpacExt", "Parallels"),
+    ];
+    // VirtualBox: a text of 64 bytes, then the signature 0xbeda107f, little-endian.
+    if head.get(0x40..0x44) == Some(&[0x7f, 0x10, 0xda, 0xbe]) {
+        return Some("VDI");
+    }
+    // A fixed VHD is raw but for the 512 bytes of its footer, which would be taken for the disk's last sector.
+    if tail.len() == 512 && tail.starts_with(b"conectix") {
+        return Some("VHD");
+    }
+    AT_START.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, format)| *format)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fingerprint, check, other_format};
+    use crate::source::device::Node;
+    use crate::source::error::SourceError;
+    use crate::source::refusal::Refusal;
+    use std::fs;
+
+    #[test]
+    fn images_that_are_not_raw_are_recognised() {
+        let mut vdi = vec![0; 512];
+        vdi[..16].copy_from_slice(b"<<< Oracle VM Vi");
+        vdi[0x40..0x44].copy_from_slice(&0xbeda_107f_u32.to_le_bytes());
+        assert_eq!(other_format(&vdi, &[]), Some("VDI"));
+        assert_eq!(other_format(b"QFI\xfb\0\0\0\x03", &[]), Some("qcow2"));
+        let mut footer = b"conectix".to_vec();
+        footer.resize(512, 0);
+        assert_eq!(other_format(&[0; 512], &footer), Some("VHD"));
+        assert_eq!(other_format(&[0; 512], &[0; 512]), None);
+        assert_eq!(other_format(b"Q", b"Q"), None);
+    }
+
+    #[test]
+    fn empty_images_and_other_formats_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.img");
+        let checked = |content: &[u8]| {
+            fs::write(&path, content).unwrap();
+            check(&Node::look(&path).unwrap(), "disk.img")
+        };
+        assert!(matches!(checked(b""), Err(SourceError::Refused { reason: Refusal::Empty, .. })));
+        assert!(matches!(checked(b"QFI\xfb\0\0\0\x03"), Err(SourceError::NotRaw { format: "qcow2", .. })));
+        assert!(checked(b"x").is_ok());
+        assert!(checked(&[0; 4096]).is_ok());
+    }
+
+    #[test]
+    fn every_kind_of_change_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.img");
+        fs::write(&path, [1; 4096]).unwrap();
+        let before = Fingerprint::of_path(&path).unwrap();
+        assert_eq!(before.difference(&Fingerprint::of_path(&path).unwrap()), None);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_times(fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH)).unwrap();
+        assert!(before.difference(&Fingerprint::of_path(&path).unwrap()).unwrap().contains("written"));
+        file.set_len(8192).unwrap();
+        assert!(before.difference(&Fingerprint::of_path(&path).unwrap()).unwrap().contains("size"));
+        fs::write(directory.path().join("other"), [1; 4096]).unwrap();
+        fs::rename(directory.path().join("other"), &path).unwrap();
+        assert!(before.difference(&Fingerprint::of_path(&path).unwrap()).unwrap().contains("replaced"));
+    }
+}

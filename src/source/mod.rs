@@ -1,0 +1,43 @@
+//! Where a backup's bytes come from: a logical volume, of which a snapshot is taken, or a block device or raw disk image,
+//! which are read as they are.
+//!
+//! [`resolve`] finds what the user named and refuses what cannot be backed up. [`freeze`] gives a [`SnapshotGuard`]:
+//! something that does not change while it is read, or says so. [`remove_stale`] removes the snapshots that a crash
+//! left, [`list_volumes`] lists what a nightly run could back up.
+//!
+//! Nothing here ever writes to an origin, a device or an image, and no snapshot that volbak did not take is touched.
+
+mod device;
+mod error;
+mod freeze;
+mod guard;
+mod health;
+mod image;
+mod lvm;
+mod plan;
+mod refusal;
+mod resolve;
+mod snapshot;
+mod stale;
+mod volumes;
+mod watch;
+
+pub use error::SourceError;
+pub use freeze::{Context, FreezeOptions, freeze};
+pub use guard::{SnapshotFacts, SnapshotGuard, SnapshotKind};
+pub use health::HealthFlag;
+pub use lvm::LvFacts;
+pub use plan::{BadSnapshotSize, SnapshotSize};
+pub use refusal::Refusal;
+pub use resolve::{Source, SourceKind, resolve};
+pub use stale::{StaleSnapshots, remove_stale};
+pub use volumes::{ListedVolume, Volumes, list_volumes};
+
+/// The tag of every snapshot that volbak took and will remove. Nothing without it is ever removed.
+pub const SNAPSHOT_TAG: &str = "volbak";
+
+/// The tag of a snapshot that volbak took and was told to keep.
+pub const KEPT_TAG: &str = "volbak.kept";
+
+/// Begins the tag that names the process a snapshot belongs to.
+pub const OWNER_TAG_PREFIX: &str = "volbak.owner=";

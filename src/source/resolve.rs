@@ -1,0 +1,378 @@
+//! From what the user wrote to the thing that is meant.
+//!
+//! | written | means |
+//! | --- | --- |
+//! | `/dev/…`, `./…`, `../…`, `/…` | that path: a volume when it is a volume's device (`/dev/VG/LV`, `/dev/mapper/VG-LV`, `/dev/dm-N`), else a block device or an image file |
+//! | `VG/LV` | that volume, when there is one; else the image file at that relative path |
+//! | `NAME` | the only volume with that name, when there is one; else the image file in the working directory |
+//!
+//! A name that is both a volume and an image file is refused as ambiguous and never guessed at, as is a name that
+//! volumes of several groups have.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::outside::RunCommand;
+use crate::source::device::{DeviceNumber, Node, NodeKind, dm_uuid, length_bytes, open_unused, sector_size_bytes};
+use crate::source::error::SourceError;
+use crate::source::image;
+use crate::source::lvm::{LvFacts, Which, lvs};
+use crate::source::refusal::{Refusal, refusal_of};
+
+/// The sector size of what has none of its own: image files, and volumes that are not active.
+const USUAL_SECTOR_BYTES: u32 = 512;
+
+/// Something that can be backed up, as it was when it was looked at.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub(crate) kind: SourceKind,
+    display_name: String,
+    backup_name: String,
+    path: PathBuf,
+    size_bytes: u64,
+    sector_size_bytes: u32,
+}
+
+/// What kind of thing a [`Source`] is.
+#[derive(Clone, Debug)]
+pub enum SourceKind {
+    /// A logical volume; a backup reads a snapshot of it.
+    Volume(Box<LvFacts>),
+    /// A block device, read as it is while nobody else uses it.
+    Device {
+        /// Its major and minor number.
+        number: (u32, u32),
+    },
+    /// A raw disk image, read as it is.
+    Image,
+}
+
+impl Source {
+    /// A volume that [`list_volumes`](super::list_volumes) found. Fails as [`resolve`] does.
+    pub fn of_volume(facts: LvFacts) -> Result<Self, SourceError> {
+        let display_name = facts.full_name();
+        if let Some(reason) = refusal_of(&facts) {
+            return Err(SourceError::Refused { name: display_name, reason });
+        }
+        let path = facts.node().to_owned();
+        let sector_size_bytes = if facts.is_active {
+            Node::look(&path)
+                .and_then(|node| sector_size_bytes(&node.open(OFlags::empty())?))
+                .map_err(|error| SourceError::io("opening the volume", &path, error))?
+        } else {
+            USUAL_SECTOR_BYTES
+        };
+        Ok(Self {
+            backup_name: backup_name(&facts.lv)?,
+            display_name,
+            path,
+            size_bytes: facts.size_bytes,
+            sector_size_bytes,
+            kind: SourceKind::Volume(Box::new(facts)),
+        })
+    }
+
+    /// What kind of thing it is.
+    pub fn kind(&self) -> &SourceKind {
+        &self.kind
+    }
+
+    /// The source as a person knows it: `VG/LV`, or the path as it was written, with bytes that are not UTF-8 and
+    /// control characters escaped.
+    pub fn display_name(&self) -> &str {
+        &self.display_name
+    }
+
+    /// The name of the directory of its backups: the volume's or device's name, or the image's file name without
+    /// `.img` or `.raw`. Not empty, at most 200 bytes, without `/`, control characters and a dot at its start. Volumes
+    /// of the same name in two groups have the same one.
+    pub fn backup_name(&self) -> &str {
+        &self.backup_name
+    }
+
+    /// The volume's own device, the device, or the image: what changes while an instance runs. A backup reads
+    /// [`SnapshotGuard::path`](super::SnapshotGuard::path) instead. A thin volume that is not active has no device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it for reading as it is at this moment, while others may write to it: for a look, never for a backup.
+    pub fn open(&self) -> Result<File, SourceError> {
+        Node::look(&self.path)
+            .and_then(|node| node.open(OFlags::empty()))
+            .map_err(|error| SourceError::io("opening it", &self.path, error))
+    }
+
+    /// Its length.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Its logical sector size; 512 for an image file.
+    pub fn sector_size_bytes(&self) -> u32 {
+        self.sector_size_bytes
+    }
+}
+
+/// Finds the source that `spec` means, as the table in this module's documentation says, and makes sure that it may
+/// be backed up. Nothing is changed, and nothing that a path leads to can make it hang.
+///
+/// Fails with `NotFound`, `Ambiguous`, `Refused`, `NotRaw` or `BadName` when the source is not one, and with `Io`,
+/// `NotRun`, `Command` or `Output` when it could not be looked at.
+pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, SourceError> {
+    let path = Path::new(spec);
+    let shown = shown(spec);
+    let file = match Node::look(path) {
+        Ok(node) => Some(node),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+        Err(error) => return Err(SourceError::io("looking at it", path, error)),
+    };
+    let Some(name) = volume_name(spec) else {
+        return match file {
+            Some(node) => of_node(&node, shown, commands),
+            None => of_missing_path(path, shown, commands),
+        };
+    };
+    // Only a file could be meant in place of a volume; a directory of the same name is where its backups are kept.
+    let image = file.filter(|node| node.kind() == NodeKind::File);
+    let volumes = match lvs(commands, Which::All) {
+        Ok(volumes) => volumes,
+        // A host without LVM, or a user who may not ask it, can still have image files.
+        Err(_) if image.is_some() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let mut found: Vec<LvFacts> = volumes.into_iter().filter(|volume| name.is_of(volume)).collect();
+    match (found.len(), image) {
+        (0, Some(node)) => of_node(&node, shown, commands),
+        (0, None) => Err(SourceError::NotFound {
+            spec: shown,
+            what: "there is no such logical volume and no such file; `lvs` lists the volumes".to_owned(),
+        }),
+        (1, None) => Source::of_volume(found.remove(0)),
+        (_, image) => {
+            let mut candidates: Vec<String> = found.iter().map(LvFacts::full_name).collect();
+            candidates.sort();
+            // Of a volume and a file, each needs a way to be written that means it alone.
+            if image.is_some() {
+                candidates = found.iter().map(|volume| volume.path.display().to_string()).collect();
+                candidates.push(format!("./{shown}"));
+            }
+            Err(SourceError::Ambiguous { spec: shown, candidates })
+        }
+    }
+}
+
+/// A name that a volume can have: `LV` or `VG/LV`.
+struct VolumeName<'a> {
+    vg: Option<&'a str>,
+    lv: &'a str,
+}
+
+impl VolumeName<'_> {
+    fn is_of(&self, volume: &LvFacts) -> bool {
+        volume.lv == self.lv && self.vg.is_none_or(|vg| vg == volume.vg)
+    }
+}
+
+/// lvm(8), "Valid names": letters, digits and `+_.-`, no hyphen first. One that begins with a dot is taken for a path.
+fn volume_name(spec: &OsStr) -> Option<VolumeName<'_>> {
+    let text = spec.to_str()?;
+    let valid = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(['-', '.'])
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte))
+    };
+    let (vg, lv) = text.split_once('/').map_or((None, text), |(vg, lv)| (Some(vg), lv));
+    (valid(lv) && vg.is_none_or(valid)).then_some(VolumeName { vg, lv })
+}
+
+/// A path that exists.
+fn of_node(node: &Node, shown: String, commands: &dyn RunCommand) -> Result<Source, SourceError> {
+    match node.kind() {
+        NodeKind::Other(what) => Err(SourceError::Refused { name: shown, reason: Refusal::WrongKind(what) }),
+        NodeKind::File => {
+            image::check(node, &shown)?;
+            let file_name = node.path.file_name().unwrap_or_default();
+            let stem = file_name
+                .to_str()
+                .map(|name| name.strip_suffix(".img").or_else(|| name.strip_suffix(".raw")).unwrap_or(name));
+            Ok(Source {
+                kind: SourceKind::Image,
+                backup_name: backup_name_of(stem, file_name)?,
+                display_name: shown,
+                path: node.path.clone(),
+                size_bytes: node.metadata.len(),
+                sector_size_bytes: USUAL_SECTOR_BYTES,
+            })
+        }
+        NodeKind::BlockDevice(number) => match dm_uuid(number) {
+            Some(uuid) if uuid.starts_with("LVM-") => of_volume_device(number, shown, commands),
+            _ => of_device(node, number, shown),
+        },
+    }
+}
+
+/// A path that does not exist can still be the device of a volume that is not active.
+fn of_missing_path(path: &Path, shown: String, commands: &dyn RunCommand) -> Result<Source, SourceError> {
+    let not_found = |spec| SourceError::NotFound { spec, what: "there is no such file or device".to_owned() };
+    if !path.starts_with("/dev") {
+        return Err(not_found(shown));
+    }
+    let Ok(volumes) = lvs(commands, Which::All) else { return Err(not_found(shown)) };
+    match volumes.into_iter().find(|volume| volume.path == path || volume.dm_path == path) {
+        Some(volume) => Source::of_volume(volume),
+        None => Err(not_found(shown)),
+    }
+}
+
+fn of_volume_device(number: DeviceNumber, shown: String, commands: &dyn RunCommand) -> Result<Source, SourceError> {
+    let volumes = lvs(commands, Which::All)?;
+    let found = volumes.into_iter().find(|volume| volume.device == Some((number.major, number.minor)));
+    let Some(volume) = found else {
+        return Err(SourceError::Refused { name: shown, reason: Refusal::InternalDevice });
+    };
+    Source::of_volume(volume)
+}
+
+fn of_device(node: &Node, number: DeviceNumber, shown: String) -> Result<Source, SourceError> {
+    let file = open_unused(node, number, &shown)?;
+    let io_error = |error| SourceError::io("asking for its size", &node.path, error);
+    let size_bytes = length_bytes(&file).map_err(io_error)?;
+    if size_bytes == 0 {
+        return Err(SourceError::Refused { name: shown, reason: Refusal::Empty });
+    }
+    let file_name = node.path.file_name().unwrap_or_default();
+    Ok(Source {
+        kind: SourceKind::Device { number: (number.major, number.minor) },
+        backup_name: backup_name_of(file_name.to_str(), file_name)?,
+        display_name: shown,
+        path: node.path.clone(),
+        size_bytes,
+        sector_size_bytes: sector_size_bytes(&file).map_err(io_error)?,
+    })
+}
+
+fn backup_name_of(name: Option<&str>, whole: &OsStr) -> Result<String, SourceError> {
+    match name {
+        Some(name) => backup_name(name),
+        None => Err(SourceError::BadName { name: shown(whole), why: "it is not UTF-8" }),
+    }
+}
+
+/// Checks a name that a directory and the files in it are to have.
+fn backup_name(name: &str) -> Result<String, SourceError> {
+    // The longest file name is 255 bytes; date, time, suffixes and the mark of a temporary file go with it.
+    const LONGEST: usize = 200;
+    let why = if name.is_empty() {
+        "it is empty"
+    } else if name.starts_with('.') {
+        "it begins with a dot"
+    } else if name.contains('/') {
+        "it holds a slash"
+    } else if name.chars().any(char::is_control) {
+        "it holds a control character"
+    } else if name.len() > LONGEST {
+        "it is longer than 200 bytes"
+    } else {
+        return Ok(name.to_owned());
+    };
+    Err(SourceError::BadName { name: name.to_owned(), why })
+}
+
+/// Text for people: what is not UTF-8 and control characters are escaped.
+pub(crate) fn shown(text: &OsStr) -> String {
+    let mut shown = String::new();
+    for chunk in text.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+        }
+        for byte in chunk.invalid() {
+            shown.extend(["\\x", &format!("{byte:02x}")]);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{backup_name, resolve, shown, volume_name};
+    use crate::outside::{CommandOutput, RunCommand};
+    use crate::source::error::SourceError;
+    use crate::source::refusal::Refusal;
+    use std::ffi::{OsStr, OsString};
+    use std::io;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    /// An lvs that always prints the same.
+    struct Prints(&'static str);
+
+    impl RunCommand for Prints {
+        fn run(&self, program: &str, _: &[OsString]) -> io::Result<CommandOutput> {
+            assert_eq!(program, "lvs");
+            Ok(CommandOutput { status: ExitStatus::from_raw(0), stdout: self.0.into(), stderr: Vec::new() })
+        }
+    }
+
+    struct NotInstalled;
+
+    impl RunCommand for NotInstalled {
+        fn run(&self, _: &str, _: &[OsString]) -> io::Result<CommandOutput> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    const NONE: &str = r#"{"report": [{"lv": []}]}"#;
+
+    #[test]
+    fn paths_are_not_taken_for_volume_names() {
+        let is_name = |text: &str| volume_name(OsStr::new(text)).is_some();
+        assert!(is_name("vol-1") && is_name("vg0/vol-1") && is_name("disk.img") && is_name("a+b_c"));
+        for path in ["/dev/vg0/a", "./a", "../a", "a/b/c", "a/", "/a", "-a", "a b", "", ".", "é"] {
+            assert!(!is_name(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_of_backups_are_checked() {
+        assert_eq!(backup_name("vol-1").unwrap(), "vol-1");
+        for bad in ["", ".x", "a/b", "a\nb", &"x".repeat(201)] {
+            assert!(matches!(backup_name(bad), Err(SourceError::BadName { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn odd_names_are_shown_escaped() {
+        assert_eq!(shown(OsStr::from_bytes(b"a\xff\nb\xc3\xa9")), "a\\xff\\nbé");
+    }
+
+    #[test]
+    fn an_image_needs_no_lvm() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.one.img");
+        std::fs::write(&path, [0; 1536]).unwrap();
+        for commands in [&NotInstalled as &dyn RunCommand, &Prints(NONE)] {
+            let source = resolve(path.as_os_str(), commands).unwrap();
+            assert_eq!((source.backup_name(), source.size_bytes()), ("disk.one", 1536));
+            assert_eq!(source.sector_size_bytes(), 512);
+        }
+    }
+
+    #[test]
+    fn what_is_no_disk_is_refused() {
+        let refused = |path: &str| resolve(OsStr::new(path), &NotInstalled).unwrap_err();
+        assert!(matches!(refused("/dev/null"), SourceError::Refused { reason: Refusal::WrongKind(_), .. }));
+        assert!(matches!(refused("/"), SourceError::Refused { reason: Refusal::WrongKind("a directory"), .. }));
+        assert!(matches!(refused("/no/such/file"), SourceError::NotFound { .. }));
+        assert!(matches!(refused("/dev/no-such-vg/lv"), SourceError::NotFound { .. }));
+        assert!(matches!(refused("no-such-volume"), SourceError::NotRun { .. }));
+        let error = resolve(OsStr::new("no-such-volume"), &Prints(NONE)).unwrap_err();
+        assert!(matches!(error, SourceError::NotFound { .. }));
+    }
+}

@@ -1,0 +1,157 @@
+//! Taking, removing and keeping LVM snapshots.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::outside::RunCommand;
+use crate::owner::Owner;
+use crate::source::error::SourceError;
+use crate::source::lvm::{LvFacts, Which, lvs, run_tool, vg, words};
+use crate::source::plan::{SnapshotSize, check_pool, snapshot_name, tags_of, thick_extents};
+use crate::source::refusal::refusal_of;
+use crate::source::{KEPT_TAG, SNAPSHOT_TAG};
+
+/// How long a new snapshot's device node may take to appear: udev makes it.
+const NODE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A snapshot that this process took.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) facts: LvFacts,
+    pub(crate) owner_tags: [String; 2],
+}
+
+/// Takes a snapshot of a volume as it is now. When anything fails no snapshot is left, as far as LVM allows.
+pub(crate) fn take(
+    commands: &dyn RunCommand,
+    volume: &LvFacts,
+    size: SnapshotSize,
+    time: chrono::NaiveTime,
+) -> Result<Snapshot, SourceError> {
+    let owner = Owner::this_process().map_err(|error| SourceError::io("reading it", "/proc/self", error))?;
+    let group_volumes = lvs(commands, Which::Group(&volume.vg))?;
+    let volume = still_there(volume, &group_volumes)?;
+    let name = snapshot_name(&volume.vg, &volume.lv, time, |name| group_volumes.iter().any(|each| each.lv == name));
+    let tags = tags_of(&owner);
+    let mut args = words(&["-s", "-y", "-p", "rw", "-n", &name, "--addtag", &tags[0], "--addtag", &tags[1]]);
+    if volume.is_thin() {
+        if let Some(pool) = group_volumes.iter().find(|each| Some(&each.lv) == volume.pool.as_ref()) {
+            check_pool(volume, pool)?;
+        }
+        // Thin snapshots are made with a flag that keeps them from being activated.
+        args.extend(words(&["-k", "n", "-a", "y"]));
+    } else {
+        let extents = thick_extents(volume, &vg(commands, &volume.vg)?, size)?;
+        let extents = if size == SnapshotSize::FullOrigin { "100%ORIGIN".to_owned() } else { extents.to_string() };
+        args.extend(words(&["-l", &extents]));
+    }
+    args.push(volume.full_name().into());
+    let taken = run_tool(commands, "lvcreate", &args);
+    let found = lvs(commands, Which::Group(&volume.vg)).map(|volumes| {
+        volumes.into_iter().find(|each| each.lv == name && tags.iter().all(|tag| each.tags.contains(tag)))
+    });
+    match (taken, found) {
+        (Ok(_), Ok(Some(facts))) => Ok(Snapshot { facts, owner_tags: tags }),
+        (Ok(_), Ok(None)) => {
+            Err(SourceError::output("lvcreate", &args, format!("it said that all is well, and {name} is not there")))
+        }
+        (Ok(_), Err(error)) => {
+            // Its UUID is not known, but the owner's tag is this process's alone.
+            let by_tag = format!("lv_name={name} && lv_tags={}", tags[1]);
+            // The listing's failure is the one to report.
+            let _ = run_tool(commands, "lvremove", &words(&["-y", "-S", &by_tag, &volume.vg]));
+            Err(error)
+        }
+        (Err(error), Ok(Some(facts))) => {
+            // lvcreate was interrupted half-way; its own failure is the one to report.
+            let _ = remove(commands, &facts, Duration::from_secs(2));
+            Err(error)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The volume as it is now, whatever it is called by now.
+fn still_there<'a>(volume: &LvFacts, group_volumes: &'a [LvFacts]) -> Result<&'a LvFacts, SourceError> {
+    let Some(now) = group_volumes.iter().find(|each| each.uuid == volume.uuid) else {
+        return Err(SourceError::NotFound {
+            spec: volume.full_name(),
+            what: "it was there a moment ago, and is gone".to_owned(),
+        });
+    };
+    match refusal_of(now) {
+        Some(reason) => Err(SourceError::Refused { name: now.full_name(), reason }),
+        None => Ok(now),
+    }
+}
+
+/// Waits for the node of a new snapshot.
+pub(crate) fn wait_for_node(snapshot: &LvFacts) -> Result<PathBuf, SourceError> {
+    let deadline = Instant::now() + NODE_PATIENCE;
+    loop {
+        let node = snapshot.node();
+        if node.exists() {
+            return Ok(node.to_owned());
+        }
+        if Instant::now() >= deadline {
+            return Err(SourceError::io("waiting for udev to make it", node, io::ErrorKind::NotFound.into()));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Removes a snapshot, again and again until `patience` is used up: what was mounted from it or built on it may need a
+/// moment to go. It is named by its UUID, and only removed while it has volbak's tag; that it is gone already is fine.
+pub(crate) fn remove(commands: &dyn RunCommand, snapshot: &LvFacts, patience: Duration) -> Result<(), SourceError> {
+    let deadline = Instant::now() + patience;
+    let selection = format!("lv_uuid={} && lv_tags={SNAPSHOT_TAG}", snapshot.uuid);
+    let args = words(&["-y", "-S", &selection, &snapshot.vg]);
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let removed = run_tool(commands, "lvremove", &args);
+        let now = lvs(commands, Which::Volume { vg: &snapshot.vg, uuid: &snapshot.uuid, pool: None });
+        let reason = match (removed, now) {
+            (Ok(_), Ok(volumes)) if volumes.is_empty() => return Ok(()),
+            (Ok(_), Ok(volumes)) if !volumes[0].tags.iter().any(|tag| tag == SNAPSHOT_TAG) => {
+                return Err(not_released(snapshot, patience, "it no longer has the tag that says it is volbak's"));
+            }
+            (Ok(_), Ok(_)) => "lvremove said that all is well, and it is still there".to_owned(),
+            (Err(_), Ok(volumes)) if volumes.is_empty() => return Ok(()),
+            (Err(error), _) | (Ok(_), Err(error)) => said(error),
+        };
+        if Instant::now() >= deadline {
+            return Err(not_released(snapshot, patience, &reason));
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// Takes volbak's tags off a snapshot, so that no later run removes it.
+pub(crate) fn keep(commands: &dyn RunCommand, snapshot: &Snapshot) -> Result<(), SourceError> {
+    let mut args: Vec<OsString> = words(&["-y", "--addtag", KEPT_TAG]);
+    for tag in &snapshot.owner_tags {
+        args.extend(words(&["--deltag", tag]));
+    }
+    args.push(snapshot.facts.full_name().into());
+    run_tool(commands, "lvchange", &args).map(drop)
+}
+
+fn not_released(snapshot: &LvFacts, patience: Duration, reason: &str) -> SourceError {
+    SourceError::NotReleased {
+        snapshot: snapshot.full_name(),
+        tried_seconds: patience.as_secs(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// What a failed tool said, without the command, which the error around it makes plain.
+fn said(error: SourceError) -> String {
+    match error {
+        SourceError::Command { stderr, .. } => stderr,
+        other => other.to_string(),
+    }
+}

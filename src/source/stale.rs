@@ -1,0 +1,161 @@
+//! Removing the snapshots that a crash left, and nothing else.
+
+use std::time::Duration;
+
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::RunCommand;
+use crate::owner::{Owner, OwnerState};
+use crate::source::error::SourceError;
+use crate::source::lvm::{LvFacts, Which, lvs};
+use crate::source::plan::is_snapshot_name;
+use crate::source::snapshot::remove;
+use crate::source::{OWNER_TAG_PREFIX, SNAPSHOT_TAG};
+
+/// For how long the removal of one of them is tried.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What became of the snapshots with volbak's tag.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StaleSnapshots {
+    /// Those that were removed, `VG/LV`.
+    pub removed: Vec<String>,
+    /// Those that were left, `VG/LV` and why.
+    pub left: Vec<(String, String)>,
+}
+
+/// Removes snapshots that earlier runs left: those with volbak's tag and a name that volbak gives, whose process ended
+/// (on this host), and which nobody has open. In these groups, or in all when none is named. The observer is told of
+/// each one removed (a notice) and of each one that was left and may need a person (a warning).
+///
+/// Fails when LVM cannot be asked. One that cannot be removed is no failure: it is among those that were left.
+pub fn remove_stale(
+    volume_groups: &[String],
+    commands: &dyn RunCommand,
+    observer: &dyn Observer,
+) -> Result<StaleSnapshots, SourceError> {
+    let me = Owner::this_process().map_err(|error| SourceError::io("reading it", "/proc/self", error))?;
+    let mut outcome = StaleSnapshots::default();
+    for volume in lvs(commands, Which::All)? {
+        if !volume_groups.is_empty() && !volume_groups.contains(&volume.vg) {
+            continue;
+        }
+        let name = volume.full_name();
+        let tell = |severity, what: &str| {
+            observer.on_event(&Event::Problem(Problem::new(severity, name.clone(), what)));
+        };
+        match judge(&volume, |owner| owner.state(&me)) {
+            Verdict::NotOurs => {}
+            Verdict::InUseByRun(why) => outcome.left.push((name, why)),
+            Verdict::Leave(why) => {
+                tell(Severity::Warning, &format!("the snapshot is left alone: {why}"));
+                outcome.left.push((name, why));
+            }
+            Verdict::Remove(why) => match remove(commands, &volume, PATIENCE) {
+                Ok(()) => {
+                    tell(Severity::Notice, &format!("removed the snapshot that an earlier run left ({why})"));
+                    outcome.removed.push(name);
+                }
+                Err(error) => {
+                    tell(Severity::Warning, &error.to_string());
+                    outcome.left.push((name, error.to_string()));
+                }
+            },
+        }
+    }
+    Ok(outcome)
+}
+
+/// What to do with a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It does not carry the tag.
+    NotOurs,
+    /// A run that goes on right now reads it.
+    InUseByRun(String),
+    /// It carries the tag, but something else does not fit.
+    Leave(String),
+    /// It is stale, for this reason.
+    Remove(String),
+}
+
+fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Verdict {
+    let leave = |why: &str| Verdict::Leave(why.to_owned());
+    if !volume.tags.iter().any(|tag| tag == SNAPSHOT_TAG) {
+        return Verdict::NotOurs;
+    }
+    if !is_snapshot_name(&volume.lv) {
+        return leave("its name is none that volbak gives, though it has volbak's tag; remove the tag or the volume");
+    }
+    // A thin snapshot stays when its origin is deleted, as a volume of its own.
+    if volume.hidden || !(volume.origin.is_some() || volume.is_thin()) {
+        return leave("it is no snapshot, though it has volbak's tag; remove the tag or the volume");
+    }
+    let owners: Vec<&str> = volume.tags.iter().filter_map(|tag| tag.strip_prefix(OWNER_TAG_PREFIX)).collect();
+    let [owner] = owners[..] else {
+        return leave("it does not say which process it belongs to; remove it with lvremove if it is no longer needed");
+    };
+    let Ok(owner) = owner.parse::<Owner>() else {
+        return leave("the process it belongs to is written in a way that this version does not know");
+    };
+    match state_of(&owner) {
+        OwnerState::Myself | OwnerState::Running => {
+            Verdict::InUseByRun(format!("process {} uses it right now", owner.pid()))
+        }
+        OwnerState::Unknown => Verdict::Leave(format!(
+            "it belongs to process {} on host {}, and whether that still runs cannot be told from here",
+            owner.pid(),
+            owner.host()
+        )),
+        OwnerState::Gone if volume.is_open => {
+            leave("its device is open; see who uses it with `lsblk` and `fuser -vm`, and run again")
+        }
+        OwnerState::Gone => Verdict::Remove(format!("process {} has ended", owner.pid())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, judge};
+    use crate::owner::OwnerState;
+    use crate::source::lvm::LvFacts;
+    use crate::source::lvm::tests::lv_row;
+
+    fn snapshot(name: &str, tags: &[&str]) -> LvFacts {
+        let mut volume = lv_row(name, "swi-a-s---", "public,snapshot,thicksnapshot", "linear", "vol-1");
+        volume.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        volume
+    }
+
+    const OURS: &str = "vol-1-volbak-010203";
+    const OWNER: &str = "volbak.owner=host:boot:1:2:3";
+
+    #[test]
+    fn only_what_is_surely_left_over_is_removed() {
+        let removed = |volume: &LvFacts, state| matches!(judge(volume, |_| state), Verdict::Remove(_));
+        let stale = snapshot(OURS, &["volbak", OWNER, "somebodys-tag"]);
+        assert!(removed(&stale, OwnerState::Gone));
+        assert!(!removed(&stale, OwnerState::Running));
+        assert!(!removed(&stale, OwnerState::Myself));
+        assert!(!removed(&stale, OwnerState::Unknown));
+        let gone = |volume: &LvFacts| judge(volume, |_| OwnerState::Gone);
+        let left = |volume: &LvFacts| matches!(gone(volume), Verdict::Leave(_));
+
+        assert_eq!(gone(&snapshot(OURS, &[])), Verdict::NotOurs, "the name alone says nothing");
+        assert_eq!(gone(&snapshot(OURS, &["volbak.kept", "volbak2", OWNER])), Verdict::NotOurs);
+        assert!(left(&snapshot("_snapshot-0f8fad5b", &["volbak", OWNER])), "Cinder's, tagged by mistake");
+        assert!(left(&snapshot("volume-0f8fad5b", &["volbak", OWNER])));
+        assert!(left(&snapshot(OURS, &["volbak"])));
+        assert!(left(&snapshot(OURS, &["volbak", OWNER, "volbak.owner=host:boot:1:2:4"])));
+        assert!(left(&snapshot(OURS, &["volbak", "volbak.owner=x"])));
+
+        let mut no_snapshot = lv_row(OURS, "-wi-a-----", "public", "linear", "");
+        no_snapshot.tags = stale.tags.clone();
+        assert!(left(&no_snapshot));
+        let mut open = stale.clone();
+        open.is_open = true;
+        assert!(left(&open));
+        let mut overflowed = stale;
+        overflowed.snapshot_invalid = true;
+        assert!(removed(&overflowed, OwnerState::Gone));
+    }
+}

@@ -1,0 +1,306 @@
+//! Watching what is read, in a thread of its own: how full a snapshot is, whether it overflowed, whether an image was
+//! written to. What to do is decided by [`FillState::decide`], which knows neither threads nor LVM.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::events::{Event, Problem, Severity};
+use crate::source::error::SourceError;
+use crate::source::freeze::Context;
+use crate::source::guard::SnapshotFacts;
+use crate::source::health::{Fill, HealthFlag, Subject};
+use crate::source::lvm::{Which, lvs, run_tool, vg, words};
+use crate::source::plan::full_size_bytes;
+use crate::units::ByteLen;
+
+/// How full a snapshot or pool is when somebody should look.
+const WARN_PERCENT: f64 = 80.0;
+/// How full a snapshot is when it is extended, and by how much of its size.
+const EXTEND_PERCENT: f64 = 70.0;
+const EXTEND_BY_PERCENT: f64 = 20.0;
+/// How often it is looked at: usually, and when it may be full before long.
+const USUAL_PAUSE: Duration = Duration::from_millis(1500);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// For how many seconds of filling at the present rate an extension is to last.
+const EXTEND_FOR_SECONDS: f64 = 20.0;
+/// After this many failed extensions no further is tried.
+const EXTEND_TRIES: u32 = 3;
+/// For how long the end of the thread is waited for: an lvs that hangs must not hang the run.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The thread that watches. Dropping it ends the thread.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    stop: Option<SyncSender<()>>,
+    ended: Receiver<()>,
+}
+
+impl Watcher {
+    pub(crate) fn start(
+        name: String,
+        subject: Arc<Subject>,
+        facts: Arc<Mutex<SnapshotFacts>>,
+        health: HealthFlag,
+        extend: bool,
+        context: Context,
+    ) -> Self {
+        let (stop, stopped) = sync_channel::<()>(0);
+        let (end, ended) = sync_channel::<()>(1);
+        let observer = Arc::clone(&context.observer);
+        let watch = Watch { name: name.clone(), subject, facts, health, extend, context };
+        let started = thread::Builder::new().name("snapshot-watch".to_owned()).spawn(move || {
+            watch.run(&stopped);
+            drop(end);
+        });
+        if let Err(error) = started {
+            let what = format!("it is not watched while it is read (no thread: {error}); it is checked at the end");
+            observer.on_event(&Event::Problem(Problem::new(Severity::Warning, name, what)));
+        }
+        Self { stop: Some(stop), ended }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // Disconnected is the usual end; after a timeout the thread is left to itself.
+        let _ = self.ended.recv_timeout(END_PATIENCE);
+    }
+}
+
+struct Watch {
+    name: String,
+    subject: Arc<Subject>,
+    facts: Arc<Mutex<SnapshotFacts>>,
+    health: HealthFlag,
+    extend: bool,
+    context: Context,
+}
+
+impl Watch {
+    fn run(&self, stopped: &Receiver<()>) {
+        let started = Instant::now();
+        let mut state = FillState { may_extend: self.extend, ..FillState::default() };
+        let mut warned_of_pool = false;
+        let mut failed_looks = 0_u32;
+        let mut pause = SHORTEST_PAUSE;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
+            pause = USUAL_PAUSE;
+            let reading = match self.subject.look(&*self.context.commands) {
+                Ok(reading) => reading,
+                Err(error) => {
+                    failed_looks += 1;
+                    if failed_looks == 3 {
+                        self.tell(Severity::Warning, format!("it cannot be watched at the moment: {error}"));
+                    }
+                    continue;
+                }
+            };
+            failed_looks = 0;
+            self.facts.lock().unwrap_or_else(PoisonError::into_inner).note(&reading);
+            if let Some(fill) = reading.fill {
+                let decision = state.decide(fill, started.elapsed());
+                pause = decision.pause;
+                if decision.report {
+                    let event = Event::SnapshotFill { snapshot: self.name.clone(), percent: fill.percent };
+                    self.context.observer.on_event(&event);
+                }
+                if reading.failure.is_none() {
+                    self.carry_out(&mut state, &decision, fill);
+                }
+            }
+            if let Some(percent) = reading.pool_percent.filter(|percent| *percent >= WARN_PERCENT && !warned_of_pool) {
+                warned_of_pool = true;
+                self.tell(Severity::Warning, format!("its thin pool is {percent:.1}% full; extend the pool"));
+            }
+            if let Some(failure) = reading.failure {
+                self.health.fail(failure);
+                // It never becomes good again.
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&self, state: &mut FillState, decision: &Decision, fill: Fill) {
+        if let Some(bytes) = decision.extend_by_bytes {
+            match self.extend_by(bytes, fill.size_bytes) {
+                Ok(Some(extended_bytes)) => {
+                    let (by, from) = (ByteLen(extended_bytes), ByteLen(fill.size_bytes));
+                    self.tell(
+                        Severity::Notice,
+                        format!("it was {:.1}% full, and was extended by {by} from {from}", fill.percent),
+                    );
+                    state.extended();
+                    return;
+                }
+                Ok(None) => state.may_extend = false,
+                Err(error) => {
+                    state.extend_failures += 1;
+                    if state.extend_failures >= EXTEND_TRIES {
+                        state.may_extend = false;
+                        self.tell(Severity::Warning, format!("it could not be extended: {error}"));
+                    }
+                }
+            }
+        }
+        if decision.warn && !state.warned {
+            state.warned = true;
+            let what = format!(
+                "the snapshot is {:.1}% full (of {}); it becomes worthless when it overflows: extend it with \
+                 `lvextend -L +SIZE {}`, or use a larger snapshot size",
+                fill.percent,
+                ByteLen(fill.size_bytes),
+                self.name
+            );
+            self.tell(Severity::Warning, what);
+        }
+    }
+
+    /// Extends the snapshot by about this much, as far as its group has room. `None`: there is no room, or it is as
+    /// large as it can ever need to be.
+    fn extend_by(&self, bytes: u64, size_bytes: u64) -> Result<Option<u64>, SourceError> {
+        let Subject::Snapshot { vg: group, lv, uuid, .. } = &*self.subject else { return Ok(None) };
+        let commands = &*self.context.commands;
+        let volumes = lvs(commands, Which::Group(group))?;
+        let origin = volumes
+            .iter()
+            .find(|volume| volume.uuid == *uuid)
+            .and_then(|snapshot| volumes.iter().find(|volume| Some(&volume.lv) == snapshot.origin.as_ref()));
+        let Some(origin) = origin else { return Ok(None) };
+        let facts = vg(commands, group)?;
+        let extent_bytes = facts.extent_size_bytes.max(1);
+        let missing = full_size_bytes(origin.size_bytes).saturating_sub(size_bytes);
+        let extents = bytes.min(missing).div_ceil(extent_bytes).min(facts.free_extents);
+        if extents == 0 {
+            return Ok(None);
+        }
+        run_tool(commands, "lvextend", &words(&["-l", &format!("+{extents}"), &format!("{group}/{lv}")]))?;
+        Ok(Some(extents * extent_bytes))
+    }
+
+    fn tell(&self, severity: Severity, what: String) {
+        self.context.observer.on_event(&Event::Problem(Problem::new(severity, self.name.clone(), what)));
+    }
+}
+
+/// What is known of a thick snapshot's filling up.
+#[derive(Debug, Default)]
+struct FillState {
+    last: Option<(Fill, Duration)>,
+    bytes_per_second: f64,
+    warned: bool,
+    may_extend: bool,
+    extend_failures: u32,
+}
+
+/// What to do after a look at a thick snapshot.
+#[derive(Debug, PartialEq)]
+struct Decision {
+    report: bool,
+    warn: bool,
+    extend_by_bytes: Option<u64>,
+    pause: Duration,
+}
+
+impl FillState {
+    /// Decides after a look at the snapshot at this moment (counted from any fixed one).
+    fn decide(&mut self, fill: Fill, at: Duration) -> Decision {
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let size = fill.size_bytes as f64;
+        let used_bytes = |fill: Fill, size: f64| fill.percent / 100.0 * size;
+        let mut report = true;
+        if let Some((last, last_at)) = self.last {
+            report = (last.percent - fill.percent).abs() > f64::EPSILON || last.size_bytes != fill.size_bytes;
+            #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+            let grown = used_bytes(fill, size) - used_bytes(last, last.size_bytes as f64);
+            let seconds = at.saturating_sub(last_at).as_secs_f64();
+            if seconds > 0.0 {
+                self.bytes_per_second = (grown / seconds).max(0.0);
+            }
+        }
+        self.last = Some((fill, at));
+        let left_bytes = size - used_bytes(fill, size);
+        let wants_more = self.may_extend && fill.percent >= EXTEND_PERCENT;
+        let by = (size * EXTEND_BY_PERCENT / 100.0).max(self.bytes_per_second * EXTEND_FOR_SECONDS);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
+        let by_bytes = by as u64;
+        Decision {
+            report,
+            warn: fill.percent >= WARN_PERCENT,
+            extend_by_bytes: wants_more.then_some(by_bytes.max(1)),
+            pause: pause_before(left_bytes, self.bytes_per_second),
+        }
+    }
+
+    /// The snapshot was extended: a warning is due again when it fills up once more.
+    fn extended(&mut self) {
+        self.extend_failures = 0;
+        self.warned = false;
+    }
+}
+
+/// A tenth of the time in which it would be full, within bounds.
+fn pause_before(left_bytes: f64, bytes_per_second: f64) -> Duration {
+    if bytes_per_second <= 0.0 {
+        return USUAL_PAUSE;
+    }
+    let seconds = (left_bytes / bytes_per_second / 10.0).clamp(SHORTEST_PAUSE.as_secs_f64(), USUAL_PAUSE.as_secs_f64());
+    Duration::from_secs_f64(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FillState, SHORTEST_PAUSE, USUAL_PAUSE};
+    use crate::source::health::Fill;
+    use std::time::Duration;
+
+    const MIB: u64 = 1 << 20;
+
+    fn at(percent: f64, size_mib: u64) -> Fill {
+        Fill { percent, size_bytes: size_mib * MIB }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_snapshot_that_fills_slowly_is_left_alone() {
+        let mut state = FillState { may_extend: true, ..FillState::default() };
+        let first = state.decide(at(10.0, 1000), seconds(0));
+        assert!(first.report && !first.warn && first.extend_by_bytes.is_none());
+        assert_eq!(first.pause, USUAL_PAUSE);
+        let second = state.decide(at(10.0, 1000), seconds(2));
+        assert!(!second.report, "nothing changed");
+        assert!(state.decide(at(10.5, 1000), seconds(4)).report);
+    }
+
+    #[test]
+    fn a_snapshot_that_fills_fast_is_looked_at_often() {
+        let mut state = FillState::default();
+        state.decide(at(10.0, 1000), seconds(0));
+        assert_eq!(state.decide(at(60.0, 1000), seconds(1)).pause, SHORTEST_PAUSE);
+        assert_eq!(state.decide(at(60.0, 1000), seconds(3)).pause, USUAL_PAUSE);
+    }
+
+    #[test]
+    fn it_is_extended_by_a_fifth_or_by_what_the_rate_demands() {
+        let mut state = FillState { may_extend: true, ..FillState::default() };
+        assert_eq!(state.decide(at(69.0, 1000), seconds(0)).extend_by_bytes, None);
+        assert_eq!(state.decide(at(70.0, 1000), seconds(100)).extend_by_bytes, Some(200 * MIB));
+        // 20 % of 1000 MiB in a second, for 20 seconds.
+        let fast = state.decide(at(90.0, 1000), seconds(101)).extend_by_bytes.unwrap();
+        assert!((3999 * MIB..4001 * MIB).contains(&fast), "{fast}");
+        state.may_extend = false;
+        assert_eq!(state.decide(at(95.0, 1000), seconds(102)).extend_by_bytes, None);
+    }
+
+    #[test]
+    fn the_warning_comes_at_80_percent() {
+        let mut state = FillState::default();
+        assert!(!state.decide(at(79.9, 10), seconds(0)).warn);
+        assert!(state.decide(at(80.0, 10), seconds(1)).warn);
+    }
+}

@@ -42,7 +42,7 @@ pub fn shown_duration(seconds: u64) -> String {
 mod tests {
     use std::process::Command;
 
-    use proptest::prelude::*;
+    use proptest::{prop_assert, proptest};
 
     use super::{df_percent, du_size, shown_duration};
 

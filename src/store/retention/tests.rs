@@ -1,7 +1,8 @@
 //! Nights as they come, nights that go wrong, and what must hold for any list of backups.
 
 use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
-use proptest::prelude::*;
+use proptest::prelude::{Strategy, prop};
+use proptest::{prop_assert, prop_assert_eq, proptest};
 
 use super::{Backup, Health, Now, Occasion, Policy, Reason, Refusal, brake, gone_kept_until, plan};
 

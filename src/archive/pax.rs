@@ -261,6 +261,12 @@ enum Fits {
     OnlyInBinary,
 }
 
+/// Whether a name may stand in the header block itself. UTF-8 beyond ASCII goes into a record, where it is known to be
+/// UTF-8; bytes that are not UTF-8 are taken as they are from here, and only with `hdrcharset` from there.
+fn stands_as_it_is(name: &[u8]) -> bool {
+    name.is_ascii() || std::str::from_utf8(name).is_err()
+}
+
 /// A ustar header block. Offsets are those of POSIX's table "ustar Header Block".
 struct Ustar {
     block: [u8; BLOCK],
@@ -275,7 +281,7 @@ impl Ustar {
 
     /// Writes `name`, or `prefix` and `name`. False when it does not fit; then as much as does is there.
     fn set_path(&mut self, path: &[u8]) -> bool {
-        let plain = path.is_ascii();
+        let plain = stands_as_it_is(path);
         if path.len() <= 100 {
             self.block[..path.len()].copy_from_slice(path);
             return plain;
@@ -296,7 +302,7 @@ impl Ustar {
     fn set_link(&mut self, target: &[u8]) -> bool {
         let len = target.len().min(100);
         self.block[157..157 + len].copy_from_slice(&target[..len]);
-        target.len() <= 100 && target.is_ascii()
+        target.len() <= 100 && stands_as_it_is(target)
     }
 
     /// Octal digits ended by a NUL, or base-256 where those do not suffice.

@@ -85,9 +85,8 @@ impl Mounted {
         }
         match mount_range(source.backing, source.range, source.fs, source.writable) {
             Ok(mount) => Ok(Self { mount, from_copy: false }),
-            // Every filesystem of ours says EROFS when its journal needs to be replayed and its device is read-only.
             Err(MountError::Mount { source: error, .. })
-                if !source.writable && Errno::from_io_error(&error) == Some(Errno::ROFS) =>
+                if !source.writable && needs_replay(source.fs, &error, &blocks, source.range.start) =>
             {
                 let copy = copy_region(source.backing, source.range, source.scratch, cancel)?;
                 let mount = mount_range(&copy.file, copy.range, source.fs, true)?;
@@ -184,13 +183,29 @@ fn read_log(context: &OwnedFd) -> String {
     lines.join("; ")
 }
 
+/// Whether a mount failed because a journal must be replayed and the device is read-only. The kernel says EROFS then,
+/// and EIO for btrfs.
+fn needs_replay(fs: &str, error: &io::Error, blocks: &dyn BlockRead, start: u64) -> bool {
+    match Errno::from_io_error(error) {
+        Some(Errno::ROFS) => true,
+        // Btrfs on-disk format, superblock at 64 KiB: log_root at 0x60, 0 when there is no log tree.
+        Some(Errno::IO) if fs == "btrfs" => {
+            field(blocks, start, 0x1_0000 + 0x60, 8).is_some_and(|log_root| log_root != [0; 8])
+        }
+        _ => false,
+    }
+}
+
+/// `len` bytes at `offset` of the region that begins at `start`; `None` when they cannot be read.
+fn field(blocks: &dyn BlockRead, start: u64, offset: u64, len: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    blocks.read_at(start.checked_add(offset)?, &mut bytes).ok().map(|()| bytes)
+}
+
 /// Why the kernel must not be asked to mount it: its superblock names devices beyond its own region, which a tenant
 /// could point at somebody else's data.
 fn reaches_outside(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<&'static str> {
-    let field = |offset: u64, len: usize| {
-        let mut bytes = vec![0; len];
-        blocks.read_at(start.checked_add(offset)?, &mut bytes).ok().map(|()| bytes)
-    };
+    let field = |offset: u64, len: usize| field(blocks, start, offset, len);
     match fs {
         "ext2" | "ext3" | "ext4" => {
             // ext4 disk layout, super block: s_feature_compat 0x5C (HAS_JOURNAL 0x4), s_journal_inum 0xE0,

@@ -11,12 +11,8 @@ use super::size::SnapshotSize;
 pub struct SnapshotOptions {
     /// The size of a thick snapshot's exception store.
     pub max_size: SnapshotSize,
-    /// From this fill on, in percent, there is a warning.
-    pub warn_at_percent: u32,
     /// Whether a snapshot that fills up is extended when its group has room.
     pub extend: bool,
-    /// Bytes of its volume group that snapshots leave free.
-    pub keep_free_bytes: u64,
 }
 
 /// How archives are made: the table `[archive]`.

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use ignore::gitignore::GitignoreBuilder;
+
 use super::mistake::{Mistake, Place};
 use super::options::{
     ArchiveOptions, HookOptions, IoNice, ReportOptions, RetentionOptions, SnapshotOptions, VerifyLevel, VerifyOptions,
@@ -133,18 +135,24 @@ fn volume_groups(top: &Section<'_>) -> Vec<String> {
 
 fn snapshot(top: &Section<'_>, section: &Section<'_>) -> SnapshotOptions {
     SnapshotOptions {
-        max_size: top
-            .parsed("snapshot_max_size", SIZE_RIGHT, parse_snapshot_size)
-            .unwrap_or(SnapshotSize::PercentOfOrigin(100)),
-        warn_at_percent: section.number("warn_at_percent", 1, 99).unwrap_or(80),
+        max_size: top.parsed("snapshot_max_size", SIZE_RIGHT, parse_snapshot_size).unwrap_or(SnapshotSize::FullOrigin),
         extend: section.boolean("extend").unwrap_or(true),
-        keep_free_bytes: section.parsed("keep_free", BYTES_RIGHT, parse_bytes).unwrap_or(0),
     }
 }
 
+/// Checked as the reader will read them, with the same crate: a mistake must show here and not at night.
 fn exclude_list(section: &Section<'_>) -> Option<Vec<String>> {
     section.list("exclude", |text| {
-        if text.is_empty() { Err("write a pattern, like \"/var/cache/**\"".to_owned()) } else { Ok(text.to_owned()) }
+        let right = |why: &str| format!("{why}; write it as a line of a .gitignore, like \"/var/cache/**\"");
+        if text.trim().is_empty() || text.starts_with('#') {
+            return Err(right("it would match nothing"));
+        }
+        let mut builder = GitignoreBuilder::new("/");
+        builder.allow_unclosed_class(false);
+        match builder.add_line(None, text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => Err(right(&error.to_string())),
+        }
     })
 }
 

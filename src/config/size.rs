@@ -3,7 +3,9 @@
 /// How large a thick snapshot's exception store is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotSize {
-    /// A share of the volume's own size, from 1 to 100. With 100 it cannot overflow.
+    /// So large that it cannot overflow: `100%`.
+    FullOrigin,
+    /// A share of the volume's own size, in percent, from 1 to 99.
     PercentOfOrigin(u32),
     /// So many bytes.
     Bytes(u64),
@@ -51,7 +53,11 @@ pub(super) fn parse_snapshot_size(text: &str) -> Option<SnapshotSize> {
     if let Some((percent, of)) = text.trim().split_once('%') {
         let percent: u32 = percent.trim().parse().ok()?;
         let known = of.is_empty() || of.eq_ignore_ascii_case("ORIGIN");
-        return (known && (1..=100).contains(&percent)).then_some(SnapshotSize::PercentOfOrigin(percent));
+        return match percent {
+            100 if known => Some(SnapshotSize::FullOrigin),
+            1..100 if known => Some(SnapshotSize::PercentOfOrigin(percent)),
+            _ => None,
+        };
     }
     let bytes = parse_bytes(text)?;
     // A bare number is more often meant in gigabytes than in bytes: it must name its unit.
@@ -88,7 +94,7 @@ mod tests {
     fn snapshot_sizes_name_their_unit() {
         assert_eq!(parse_snapshot_size("50G"), Some(SnapshotSize::Bytes(50 << 30)));
         assert_eq!(parse_snapshot_size("20%"), Some(SnapshotSize::PercentOfOrigin(20)));
-        assert_eq!(parse_snapshot_size("100%ORIGIN"), Some(SnapshotSize::PercentOfOrigin(100)));
+        assert_eq!(parse_snapshot_size("100%ORIGIN"), Some(SnapshotSize::FullOrigin));
         for text in ["50", "0G", "0%", "101%", "20%FREE", "%", ""] {
             assert_eq!(parse_snapshot_size(text), None, "{text}");
         }

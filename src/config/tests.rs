@@ -35,7 +35,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.include[0].as_str(), "volume-*");
     assert!(config.require_mount && config.enable_checksum && config.enable_lvmsnapshots);
     assert!(!config.enable_mail_notification && !config.enable_mysql_dump && !config.lvm_test_mode);
-    assert_eq!(config.snapshot.max_size, SnapshotSize::PercentOfOrigin(100));
+    assert_eq!(config.snapshot.max_size, SnapshotSize::FullOrigin);
     assert_eq!(config.report.decimal_separator, ',');
     assert_eq!(config.retention.gone_days, 90);
     assert_eq!(config.archive.level, 6);
@@ -287,6 +287,14 @@ fn hooks_are_commands_without_a_shell() {
     assert_eq!(config.hooks.before_snapshot, [["/bin/sync", "-f"]]);
     let told = wrong(&format!("{MINIMAL}[hooks]\nbefore_snapshot = 'sync && fsfreeze'\n"));
     assert!(told[0].contains("absolute path"), "{told:?}");
+}
+
+#[test]
+fn patterns_of_what_is_left_out_are_checked() {
+    let told = wrong(&format!("{MINIMAL}[archive]\nexclude = ['/var/cache/**', '[a', '# x', '']\n"));
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].starts_with("line 3, column 29: `exclude` cannot be \"[a\""), "{told:?}");
+    right(&format!("{MINIMAL}[archive]\nexclude = ['/var/cache/**', '*.o', '!keep.o', 'tmp/']\n"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! volbak backs up the block volumes of an OpenStack cinder-volume host and proves that each backup restores.
 
 pub mod archive;
+pub mod error;
 pub mod events;
 pub mod layout;
 pub mod outside;

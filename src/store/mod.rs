@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod local;
 pub mod pending;
+pub mod retention;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -85,9 +85,12 @@ impl Mounted {
         }
         match mount_range(source.backing, source.range, source.fs, source.writable) {
             Ok(mount) => Ok(Self { mount, from_copy: false }),
-            // Every filesystem of ours says EROFS when its journal needs to be replayed and its device is read-only.
+            // A filesystem of ours says EROFS when its journal needs to be replayed and its device is read-only, but for
+            // btrfs, of which Linux 6.18 says EIO.
             Err(MountError::Mount { source: error, .. })
-                if !source.writable && Errno::from_io_error(&error) == Some(Errno::ROFS) =>
+                if !source.writable
+                    && (Errno::from_io_error(&error) == Some(Errno::ROFS)
+                        || (source.fs == "btrfs" && has_log_tree(&blocks, source.range.start))) =>
             {
                 let copy = copy_region(source.backing, source.range, source.scratch, cancel)?;
                 let mount = mount_range(&copy.file, copy.range, source.fs, true)?;
@@ -182,6 +185,12 @@ fn read_log(context: &OwnedFd) -> String {
         lines.push(String::from_utf8_lossy(&buf[..len]).trim().escape_debug().to_string());
     }
     lines.join("; ")
+}
+
+/// Whether a btrfs has a log tree that its next mount replays: `log_root`, 0x60, of the superblock at 64 KiB.
+fn has_log_tree(blocks: &dyn BlockRead, start: u64) -> bool {
+    let mut log_root = [0; 8];
+    start.checked_add(0x1_0000 + 0x60).is_some_and(|at| blocks.read_at(at, &mut log_root).is_ok()) && log_root != [0; 8]
 }
 
 /// Why the kernel must not be asked to mount it: its superblock names devices beyond its own region, which a tenant

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod config;
+pub mod error;
 pub mod events;
 pub mod layout;
 pub mod mail;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use volbak::error::ExitClass;
 use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{
@@ -22,26 +23,6 @@ use volbak::store::{StoreError, catalog};
 use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, SnapshotArgs};
 use crate::cli::output::{JsonBackup, JsonOutcome, has_problems, print, print_json, shown_catalog, shown_outcome};
 use crate::cli::progress::{Progress, Verbosity, write_line};
-
-/// What the process says to whoever started it; DESIGN.md's table of exit statuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Well,
-    Failed,
-    WithProblems,
-    Locked,
-}
-
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> Self {
-        Self::from(match status {
-            Status::Well => 0,
-            Status::Failed => 1,
-            Status::WithProblems => 3,
-            Status::Locked => 4,
-        })
-    }
-}
 
 fn main() -> ExitCode {
     // Wrong usage ends here with status 2, as clap does it.
@@ -58,30 +39,30 @@ fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);
-            print(&String::from_utf8_lossy(&text)).map(|()| Status::Well).map_err(Into::into)
+            print(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
         }
     };
     match done {
-        Ok(status) => status.into(),
+        Ok(class) => class.status().into(),
         Err(error) => {
             write_line(&format!("volbak: {error:#}"));
             let locked = matches!(error.downcast_ref(), Some(StoreError::Locked { .. }));
-            if locked { Status::Locked } else { Status::Failed }.into()
+            if locked { ExitClass::Locked } else { ExitClass::Failed }.status().into()
         }
     }
 }
 
-fn inspect_source(args: &InspectArgs) -> anyhow::Result<Status> {
+fn inspect_source(args: &InspectArgs) -> anyhow::Result<ExitClass> {
     let layout = inspect(&args.source, &SystemCommands).with_context(|| shown(&args.source))?;
     if args.json {
         print_json(&layout)?;
     } else {
         print(&render_table(&layout))?;
     }
-    Ok(Status::Well)
+    Ok(ExitClass::Well)
 }
 
-fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<Status> {
+fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let cancel = Cancel::default();
     // A second Ctrl-C ends at once; what it leaves, the next run removes. Handlers run in the order of registration.
     signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
@@ -136,9 +117,9 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<Status>
     let failed = results.iter().any(|(_, result)| result.is_err());
     let problems = results.iter().any(|(_, result)| result.as_ref().is_ok_and(has_problems));
     Ok(match (failed, problems) {
-        (true, _) => Status::Failed,
-        (_, true) => Status::WithProblems,
-        _ => Status::Well,
+        (true, _) => ExitClass::Failed,
+        (_, true) => ExitClass::WithProblems,
+        _ => ExitClass::Well,
     })
 }
 
@@ -166,14 +147,14 @@ fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> an
     Ok(())
 }
 
-fn list(args: &ListArgs) -> anyhow::Result<Status> {
+fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
     let entries = catalog::list(&Destination::open(&args.destination)?)?;
     if args.json {
         print_json(&serde_json::json!({ "backups": entries }))?;
     } else {
         print(&shown_catalog(&entries))?;
     }
-    Ok(Status::Well)
+    Ok(ExitClass::Well)
 }
 
 fn shown(source: &OsString) -> String {

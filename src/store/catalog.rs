@@ -9,6 +9,7 @@ use super::StoreError;
 use super::local::{Destination, VolumeDirectory};
 use super::pending::{ARCHIVE, MANIFEST, TEMPORARY_PREFIX};
 use crate::archive::manifest::{MAX_BYTES, Manifest};
+use crate::error::with_causes;
 
 /// A backup, or what looks like one.
 #[derive(Clone, Debug, Serialize)]
@@ -89,7 +90,7 @@ fn read_state(volume: &VolumeDirectory, stem: &str, archive_bytes: Option<u64>) 
         Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return BackupState::WithoutManifest;
         }
-        Err(error) => return damaged(with_cause(&error)),
+        Err(error) => return damaged(with_causes(&error)),
     };
     let mut bytes = Vec::new();
     if let Err(error) = file.take(MAX_BYTES).read_to_end(&mut bytes) {
@@ -97,7 +98,7 @@ fn read_state(volume: &VolumeDirectory, stem: &str, archive_bytes: Option<u64>) 
     }
     let manifest = match Manifest::from_bytes(&bytes) {
         Ok(manifest) => manifest,
-        Err(error) => return damaged(with_cause(&error)),
+        Err(error) => return damaged(with_causes(&error)),
     };
     match archive_bytes {
         None => damaged("the archive is missing, or is no file".to_owned()),
@@ -107,15 +108,4 @@ fn read_state(volume: &VolumeDirectory, stem: &str, archive_bytes: Option<u64>) 
         Some(_) if manifest.stem != stem => damaged(format!("the manifest is that of {}", manifest.stem)),
         Some(_) => BackupState::Complete { manifest: Box::new(manifest) },
     }
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

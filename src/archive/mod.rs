@@ -1,7 +1,7 @@
 //! Archives: a POSIX pax stream in gzip members, with the index and the manifest that go with it. `docs/format.md` is
 //! the description of all three for people who have to read them without volbak.
 //!
-//! Writing goes [`write`] (entries → tar stream, cut into members) → [`members`] (compressed in parallel, put in order,
+//! Writing goes [`mod@write`] (entries → tar stream, cut into members) → [`members`] (compressed in parallel, put in order,
 //! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats.
 
 pub mod acl;

@@ -88,7 +88,7 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
         && bytes.chunks_exact(64).remainder().iter().all(|byte| *byte == 0)
 }
 
-/// Runs of data in ascending order, never more than [`MAX_RUNS`] of them: holes that are too small for that are given
+/// Runs of data in ascending order, never more than 65,536 of them: holes that are too small for that are given
 /// up, and read as the zeros that they are.
 #[derive(Debug, Default)]
 pub struct RunMap {

@@ -268,7 +268,7 @@ impl Choice<'_> {
             if record.is_extended() {
                 return window.read(0, BOOT_RECORD_BYTES).is_some_and(|sector| BootRecord::decode(&sector).is_some());
             }
-            !probe_all(&window).is_empty()
+            probe_all(&window).iter().any(|found| found.doubts.is_empty())
         };
         record.records.iter().filter(|record| record.is_used()).filter(starts_with_something).count()
     }
@@ -305,7 +305,7 @@ impl Build<'_> {
         for entry in &gpt.entries {
             let name = format!("p{}", entry.number);
             let (start, last) = (entry.starting_lba, entry.ending_lba);
-            let Some(sectors) = last.0.checked_sub(start.0).and_then(|sectors| sectors.checked_add(1)) else {
+            let Some(sectors) = last.0.checked_sub(start.0).map(|sectors| sectors.saturating_add(1)) else {
                 let what = format!("it ends ({last}) before it starts ({start}), and is no region");
                 self.problems.push(Problem::new(Severity::Error, name, what));
                 continue;

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use crate::events::{Problem, Severity};
 use crate::layout::detect::Problems;
-use crate::layout::lvm2::{Metadata, PhysicalVolume, SegmentKind, VolumeGroup, compose, extents_of, place};
+use crate::layout::lvm2::{
+    LogicalVolume, Metadata, PhysicalVolume, SegmentKind, VolumeGroup, compose, extents_of, place,
+};
 use crate::layout::mbr::{BootRecord, PartitionRecord};
 use crate::layout::probe::{Content, Verdict, Window, judge, probe_all};
 use crate::layout::scan::{Scanned, Scanner};
@@ -147,7 +149,9 @@ impl Look<'_> {
                 region.handling = Handling::MetadataOnly;
             }
             Scanned::DataAt(_) => {
-                if let Some(kind) = table_in(&Window::new(&blocks)) {
+                // That of the whole source has been judged already.
+                let is_whole = region.number == 0 && region.parent.is_none();
+                if let Some(kind) = table_in(&Window::new(&blocks)).filter(|_| !is_whole) {
                     self.drafts[index].region.holds.fs = Some(kind.to_owned());
                     let what = format!("a partition table ({kind}) lies in it; it is kept as a raw image");
                     self.say(Severity::Warning, index, what);
@@ -355,7 +359,12 @@ impl Look<'_> {
             } else {
                 extents_of(group, volume, &placed)
             };
-            let name = format!("{}-{}", group.name, volume.name);
+            // A snapshot's own name is that of its exceptions; what has the segment is called snapshot0.
+            let own_name = volume.segments.iter().find_map(|segment| match &segment.kind {
+                SegmentKind::Other { cow_store, .. } => cow_store.as_deref(),
+                SegmentKind::Striped { .. } => None,
+            });
+            let name = format!("{}-{}", group.name, own_name.unwrap_or(&volume.name));
             let parent = touched.first().copied().unwrap_or(metadata_at);
             let why = match mapped {
                 Ok(extents) if volume.is_visible => {
@@ -432,7 +441,7 @@ fn newest<'a>(volumes: &'a [(usize, PhysicalVolume)], volume: &PhysicalVolume) -
 }
 
 /// The physical volumes here that a logical volume has bytes on, in the order of its segments.
-fn touched(volume: &crate::layout::lvm2::LogicalVolume, indexes: &HashMap<&str, usize>) -> Vec<usize> {
+fn touched(volume: &LogicalVolume, indexes: &HashMap<&str, usize>) -> Vec<usize> {
     let mut seen = Vec::new();
     for segment in &volume.segments {
         let names: Vec<&str> = match &segment.kind {

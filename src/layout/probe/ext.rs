@@ -36,6 +36,10 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     if s_log_block_size > 6 || s_rev_level > 1 || s_first_data_block > 1 && !is_journal {
         return None;
     }
+    // s_block_group_nr: a backup superblock, which a region that starts at the wrong place shows.
+    if le16(&sb, 0x5a)? != 0 {
+        return None;
+    }
     if !is_journal && (s_inodes_count == 0 || s_blocks_per_group == 0) {
         return None;
     }
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn one_wrong_field_each() {
-        for (at, byte) in [(0x38, 0), (0x18, 7), (0x4c, 2), (0x14, 2), (0x00, 0), (0x21, 0)] {
+        for (at, byte) in [(0x38, 0), (0x18, 7), (0x4c, 2), (0x14, 2), (0x00, 0), (0x21, 0), (0x5a, 1)] {
             assert_eq!(probe(&Window::new(&changed(at, byte))), None, "{at:#x}");
         }
         let too_long = probe(&Window::new(&changed(0x04, 65))).expect("found");

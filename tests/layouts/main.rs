@@ -1,0 +1,218 @@
+//! The promise: whatever a tenant's tools put on a volume is found as those tools see it, and damage costs no region
+//! without a word. Each case is a disk made by real tools (and damaged, for some); what `detect` says is compared with
+//! what is expected, and with sfdisk, partx, kpartx and blkid. Where those disagree with us, the case says so, the test
+//! checks that they still do, and `docs/layout-choices.md` says why.
+
+mod cases;
+mod lab;
+mod oracles;
+mod patch;
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use volbak::events::Severity;
+use volbak::layout::{Handling, Layout, detect, render_table};
+use volbak::outside::{BlockRead, FileBlocks};
+
+/// A disk and what is to be found on it.
+pub(crate) struct Case {
+    /// Its name, which is also its file's.
+    pub(crate) name: &'static str,
+    /// A bash script that makes `$IMG`.
+    pub(crate) script: &'static str,
+    /// What is done to it afterwards, byte by byte.
+    pub(crate) patch: Option<fn(&File)>,
+    /// A line a region: name, handling, content.
+    pub(crate) regions: &'static [&'static str],
+    /// A line for each warning or error, and no other: `W` or `E`, the place, a part of the text.
+    pub(crate) problems: &'static [&'static str],
+    /// The tools that see another table, by name.
+    pub(crate) disagree: &'static [&'static str],
+    /// The places where blkid's low-level probe says something else.
+    pub(crate) blkid_differs: &'static [&'static str],
+}
+
+const LIMIT: Duration = Duration::from_secs(5);
+const MEMORY_LIMIT_KIB: u64 = 256 << 10;
+
+/// Helpers for the scripts: `put OFFSET SIZE COMMAND…` runs a command on a file of that size and copies it to an offset
+/// of the image, both in MiB; `poke OFFSET BYTES` writes bytes as printf(1) spells them.
+const PRELUDE: &str = r#"
+set -euo pipefail
+part=$IMG.part
+put() {
+    local offset=$1 size=$2; shift 2
+    rm -f "$part"; truncate -s "${size}M" "$part"
+    "$@" "$part" >/dev/null 2>&1 </dev/null
+    dd if="$part" of="$IMG" bs=1M seek="$offset" conv=notrunc,sparse status=none
+    rm -f "$part"
+}
+poke() { printf "$2" | dd of="$IMG" bs=1 seek="$1" conv=notrunc status=none; }
+clear() { dd if=/dev/zero of="$IMG" bs=512 seek="$1" count="$2" conv=notrunc status=none; }
+noise() { dd if=/dev/urandom of="$IMG" bs=512 seek="$1" count="$2" conv=notrunc status=none; }
+sfdisk() { command sfdisk -q --no-reread --no-tell-kernel "$@" >/dev/null; }
+sgdisk() { command sgdisk "$@" "$IMG" >/dev/null; }
+parted() { command parted -s -a none "$IMG" "$@" >/dev/null 2>&1; }
+"#;
+
+pub(crate) fn make(case: &Case, directory: &Path) -> PathBuf {
+    let image = directory.join(format!("{}.img", case.name));
+    let output = Command::new("bash")
+        .args(["-c", &format!("{PRELUDE}\n{}", case.script)])
+        .env("IMG", &image)
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .expect("bash runs");
+    assert!(output.status.success(), "{}: {}", case.name, String::from_utf8_lossy(&output.stderr));
+    if let Some(patch) = case.patch {
+        patch(&OpenOptions::new().read(true).write(true).open(&image).expect("just made"));
+    }
+    image
+}
+
+pub(crate) fn blocks_of(path: &Path) -> FileBlocks {
+    let file = File::open(path).expect("there");
+    let len = file.metadata().expect("a file").len();
+    FileBlocks::new(file, len)
+}
+
+/// Detects within the time limit, and checks what must hold on every disk.
+pub(crate) fn detected(name: &str, blocks: &dyn BlockRead) -> Layout {
+    let started = Instant::now();
+    let layout = detect(blocks, name, None).expect("the first sector can be read");
+    let took = started.elapsed();
+    assert!(took < LIMIT, "{name}: took {took:?}");
+    invariants(name, &layout, blocks.len_bytes());
+    layout
+}
+
+fn invariants(name: &str, layout: &Layout, len: u64) {
+    let mut names = std::collections::HashSet::new();
+    for region in &layout.regions {
+        assert!(names.insert(&region.name), "{name}: {} twice", region.name);
+        assert!(!region.name.is_empty() && region.name.len() <= 220 && !region.name.starts_with('.'));
+        assert!(region.name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/'), "{name}: {}", region.name);
+        assert_eq!(region.size_bytes, region.extents.iter().map(|extent| extent.length).sum::<u64>(), "{name}");
+        for extent in &region.extents {
+            assert!(extent.source_offset.checked_add(extent.length).is_some_and(|end| end <= len), "{name}");
+        }
+        if let Some(parent) = &region.parent {
+            assert!(layout.regions.iter().any(|other| other.name == *parent), "{name}: no {parent}");
+        }
+    }
+    let json = serde_json::to_string(layout).expect("serialises");
+    assert_eq!(*layout, serde_json::from_str::<Layout>(&json).expect("comes back"), "{name}");
+    let table = render_table(layout);
+    assert!(table.chars().all(|character| character == '\n' || !character.is_control()), "{name}");
+}
+
+/// A layout as the cases write it.
+pub(crate) fn summary(layout: &Layout) -> Vec<String> {
+    let line = |region: &volbak::layout::Region| {
+        let handling = match region.handling {
+            Handling::Files => "files",
+            Handling::RawImage => "raw",
+            Handling::MetadataOnly => "facts",
+            Handling::Container => "container",
+        };
+        let kind = format!("{:?}", region.holds.kind).to_lowercase();
+        let holds = region.holds.fs.clone().unwrap_or(kind);
+        format!("{} {handling} {holds}", region.name)
+    };
+    layout.regions.iter().map(line).collect()
+}
+
+/// Compares regions and problems with what a case expects; an error is a text for a person.
+pub(crate) fn compare(layout: &Layout, regions: &[&str], problems: &[&str]) -> Result<(), String> {
+    let found = summary(layout);
+    let mut wrong = String::new();
+    if found != regions {
+        wrong += &format!("regions are\n  {}\nand should be\n  {}\n", found.join("\n  "), regions.join("\n  "));
+    }
+    let mut said: Vec<String> = layout
+        .problems
+        .iter()
+        .filter(|problem| problem.severity != Severity::Notice)
+        .map(|problem| {
+            let letter = if problem.severity == Severity::Error { 'E' } else { 'W' };
+            format!("{letter} {} {}", problem.location, problem.what)
+        })
+        .collect();
+    for expected in problems {
+        let (severity_and_place, text) = split_problem(expected);
+        let fits = |said: &String| said.starts_with(&severity_and_place) && said.contains(text);
+        match said.iter().position(fits) {
+            Some(at) => drop(said.remove(at)),
+            None => wrong += &format!("not said: {expected}\n"),
+        }
+    }
+    for unexpected in said {
+        wrong += &format!("said, and not expected: {unexpected}\n");
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+fn split_problem(expected: &str) -> (String, &str) {
+    let mut words = expected.splitn(3, ' ');
+    let severity = words.next().unwrap_or_default();
+    let place = words.next().unwrap_or_default();
+    (format!("{severity} {place} "), words.next().unwrap_or_default())
+}
+
+fn run(case: &Case, directory: &Path) -> Result<Duration, String> {
+    let image = make(case, directory);
+    let blocks = blocks_of(&image);
+    let started = Instant::now();
+    let layout = detected(case.name, &blocks);
+    let took = started.elapsed();
+    let mut wrong = compare(&layout, case.regions, case.problems).err().unwrap_or_default();
+    wrong += &oracles::compare_tables(&image, &layout, case.disagree);
+    wrong += &oracles::compare_contents(&image, &layout, case.blkid_differs);
+    std::fs::remove_file(&image).expect("just made");
+    if wrong.is_empty() { Ok(took) } else { Err(format!("--- {}\n{wrong}", case.name)) }
+}
+
+#[test]
+fn every_layout_is_found_as_the_tools_see_it() {
+    let only = std::env::var("VOLBAK_CASE").ok();
+    let cases: Vec<Case> =
+        cases::all().into_iter().filter(|case| only.as_ref().is_none_or(|only| case.name.contains(only))).collect();
+    assert!(only.is_some() || cases.len() >= 60, "{} cases", cases.len());
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = Mutex::new(cases.iter());
+    let failures = Mutex::new(Vec::new());
+    let slowest = Mutex::new((Duration::ZERO, ""));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4) {
+            scope.spawn(|| {
+                while let Some(case) = { queue.lock().expect("no panic holds it").next() } {
+                    match std::panic::catch_unwind(|| run(case, directory.path())) {
+                        Ok(Ok(took)) => {
+                            let mut slowest = slowest.lock().expect("no panic holds it");
+                            *slowest = (*slowest).max((took, case.name));
+                        }
+                        Ok(Err(wrong)) => failures.lock().expect("no panic holds it").push(wrong),
+                        Err(_) => failures.lock().expect("no panic holds it").push(format!("{}: panic", case.name)),
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no panic holds it");
+    let (took, name) = slowest.into_inner().expect("no panic holds it");
+    let peak = peak_memory_kib();
+    println!("{} layouts; the slowest was {name} with {took:?}; peak memory {peak} KiB", cases.len());
+    assert!(failures.is_empty(), "{} of {} failed\n{}", failures.len(), cases.len(), failures.join("\n"));
+    assert!(peak < MEMORY_LIMIT_KIB, "{peak} KiB");
+}
+
+/// The most memory that this process, with all cases in it, ever had.
+fn peak_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}

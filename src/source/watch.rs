@@ -11,8 +11,7 @@ use crate::source::error::SourceError;
 use crate::source::freeze::Context;
 use crate::source::guard::SnapshotFacts;
 use crate::source::health::{Fill, HealthFlag, Subject};
-use crate::source::lvm::{Which, lvs, run_tool, vg, words};
-use crate::source::plan::full_size_bytes;
+use crate::source::lvm::{run_tool, vg, words};
 use crate::units::ByteLen;
 
 /// How full a snapshot or pool is when somebody should look.
@@ -27,6 +26,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const EXTEND_FOR_SECONDS: f64 = 20.0;
 /// After this many failed extensions no further is tried.
 const EXTEND_TRIES: u32 = 3;
+/// LVM takes sizes in whole sectors, and rounds them up to its extents.
+const SECTOR_BYTES: u64 = 512;
 /// For how long the end of the thread is waited for: an lvs that hangs must not hang the run.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -161,23 +162,26 @@ impl Watch {
     /// Extends the snapshot by about this much, as far as its group has room. `None`: there is no room, or it is as
     /// large as it can ever need to be.
     fn extend_by(&self, bytes: u64, size_bytes: u64) -> Result<Option<u64>, SourceError> {
-        let Subject::Snapshot { vg: group, lv, uuid, .. } = &*self.subject else { return Ok(None) };
+        let Subject::Snapshot { vg: group, lv, largest_bytes, .. } = &*self.subject else { return Ok(None) };
         let commands = &*self.context.commands;
-        let volumes = lvs(commands, Which::Group(group))?;
-        let origin = volumes
-            .iter()
-            .find(|volume| volume.uuid == *uuid)
-            .and_then(|snapshot| volumes.iter().find(|volume| Some(&volume.lv) == snapshot.origin.as_ref()));
-        let Some(origin) = origin else { return Ok(None) };
-        let facts = vg(commands, group)?;
-        let extent_bytes = facts.extent_size_bytes.max(1);
-        let missing = full_size_bytes(origin.size_bytes).saturating_sub(size_bytes);
-        let extents = bytes.min(missing).div_ceil(extent_bytes).min(facts.free_extents);
-        if extents == 0 {
+        let wanted = bytes.min(largest_bytes.saturating_sub(size_bytes)).next_multiple_of(SECTOR_BYTES);
+        if wanted == 0 {
             return Ok(None);
         }
-        run_tool(commands, "lvextend", &words(&["-l", &format!("+{extents}"), &format!("{group}/{lv}")]))?;
-        Ok(Some(extents * extent_bytes))
+        let extend = |bytes: u64| {
+            let by = format!("+{bytes}b");
+            run_tool(commands, "lvextend", &words(&["-L", &by, &format!("{group}/{lv}")])).map(|_| Some(bytes))
+        };
+        // Every moment counts when it fills up fast, so the group is only asked for its room when there is too little.
+        extend(wanted).or_else(|error| {
+            let group = vg(commands, group)?;
+            let free_bytes = group.free_extents.saturating_mul(group.extent_size_bytes);
+            match wanted.min(free_bytes) {
+                0 => Ok(None),
+                less if less < wanted => extend(less),
+                _ => Err(error),
+            }
+        })
     }
 
     fn tell(&self, severity: Severity, what: String) {

@@ -4,5 +4,6 @@ pub mod events;
 pub mod layout;
 pub mod outside;
 pub mod owner;
+pub mod reader;
 pub mod source;
 pub mod units;

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use sha1::{Digest, Sha1};
 use volbak::events::{Event, Observer, Severity};
+use volbak::layout::Extent;
 use volbak::outside::{BlockRead, RunCommand, SystemClock, SystemCommands};
+use volbak::reader::device_map::{DeviceMap, DeviceMapError, remove_stale_maps};
 use volbak::source::{
     Context, FreezeOptions, KEPT_TAG, OWNER_TAG_PREFIX, Refusal, SNAPSHOT_TAG, SnapshotGuard, SnapshotKind,
     SnapshotSize, SourceError, freeze, list_volumes, remove_stale, resolve,
@@ -101,19 +103,19 @@ fn refusal(spec: &str) -> Refusal {
     }
 }
 
-fn sha1_of(path: &str) -> String {
+fn sha1_of(path: &str) -> Vec<u8> {
     let mut file = File::open(path).unwrap();
     let mut hash = Sha1::new();
     let mut buf = vec![0; 1 << 20];
     loop {
         match file.read(&mut buf).unwrap() {
-            0 => return hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            0 => return hash.finalize().to_vec(),
             n => hash.update(&buf[..n]),
         }
     }
 }
 
-fn sha1_of_guard(guard: &SnapshotGuard) -> String {
+fn sha1_of_guard(guard: &SnapshotGuard) -> Vec<u8> {
     let blocks = guard.open_blocks().unwrap();
     let mut hash = Sha1::new();
     let mut buf = vec![0; 1 << 20];
@@ -124,7 +126,7 @@ fn sha1_of_guard(guard: &SnapshotGuard) -> String {
         hash.update(&buf[..n]);
         offset += n as u64;
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().to_vec()
 }
 
 /// Writes these MiB of a device, and makes sure that they reach it.
@@ -611,4 +613,59 @@ fn an_image_needs_no_lvm_at_all() {
     let guard = freeze(&source, &FreezeOptions::default(), &context).unwrap();
     guard.check_health().unwrap();
     assert_eq!(guard.finish().unwrap().name, None);
+}
+
+#[test]
+fn pieces_of_a_disk_become_one() {
+    in_lab("pieces_of_a_disk_become_one", || {
+        for mib in 0..8 {
+            write_mib("/dev/ubdb", mib, 1, u8::try_from(mib).unwrap());
+        }
+        let commands: Arc<dyn RunCommand> = Arc::new(SystemCommands);
+        let piece = |mib: u64| Extent { source_offset: mib * MIB, length: MIB };
+        let pieces = [piece(5), piece(2), piece(3)];
+        let make = |read_only| {
+            DeviceMap::create(Path::new("/dev/ubdb"), &pieces, read_only, "p2.vg/lv", Arc::clone(&commands)).unwrap()
+        };
+        let map = make(true);
+        let bytes = std::fs::read(map.path()).unwrap();
+        assert_eq!(bytes.len() as u64, 3 * MIB);
+        assert!(bytes.chunks(1 << 20).map(|chunk| chunk[7]).eq([5, 2, 3]));
+        let written = OpenOptions::new().write(true).open(map.path()).and_then(|file| file.write_at(&[0; 512], 0));
+        assert!(written.is_err(), "it is read-only");
+        let held = File::open(map.path()).unwrap();
+        let release = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(500));
+            drop(held);
+        });
+        map.finish().unwrap();
+        release.join().unwrap();
+        let map = make(false);
+        write_mib(map.path().to_str().unwrap(), 1, 1, 77);
+        let path = map.path().to_owned();
+        drop(map);
+        assert!(!path.exists());
+        let mut byte = [0];
+        File::open("/dev/ubdb").unwrap().read_exact_at(&mut byte, 2 * MIB).unwrap();
+        assert_eq!(byte, [77]);
+
+        // Another boot's, somebody else's, and one of a process that runs: this one.
+        let mine = make(true);
+        let dead = "volbak-map-0f8fad5b-d9cb-469f-a165-70867728950e:1:1:1:0";
+        run(&format!("dmsetup create volbak-1-0-x --uuid {dead} --notable"));
+        run("dmsetup create volbak-other --uuid other-1 --notable");
+        let notes = Notes::default();
+        assert_eq!(remove_stale_maps(&SystemCommands, &notes).unwrap(), ["volbak-1-0-x"]);
+        assert_eq!(notes.problems(Severity::Notice).len(), 1);
+        assert!(mine.path().exists());
+        mine.finish().unwrap();
+        assert!(run("dmsetup ls").starts_with("volbak-other"));
+
+        let nothing = DeviceMap::create(Path::new("/dev/null"), &pieces, true, "x", Arc::clone(&commands));
+        assert!(matches!(nothing, Err(DeviceMapError::Base { .. })));
+        let too_long = [Extent { source_offset: 0, length: 1 << 50 }];
+        let too_long = DeviceMap::create(Path::new("/dev/ubdb"), &too_long, true, "x", commands);
+        assert!(matches!(too_long, Err(DeviceMapError::Command { .. })), "{too_long:?}");
+        assert!(!run("dmsetup ls").contains("volbak-x"));
+    });
 }

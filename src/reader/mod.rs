@@ -1,0 +1,3 @@
+//! Reading what a region holds.
+
+pub mod device_map;

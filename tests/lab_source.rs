@@ -362,6 +362,22 @@ fn volumes_that_are_refused() {
     run("lvremove -q -y vg0/filler");
     assert!(notes.0.lock().unwrap().iter().all(|event| matches!(event, Event::SnapshotFill { .. })));
 
+    // A pool that fills up while its snapshot is read.
+    run("lvcreate -q -L 12M -T --errorwhenfull y vg0/small");
+    run("lvcreate -q -V 24M -T vg0/small -n thin-2");
+    let guard = freeze_with("thin-2", &FreezeOptions::default(), &context).unwrap();
+    let file = OpenOptions::new().write(true).open("/dev/vg0/thin-2").unwrap();
+    for mib in 0..16 {
+        let _ = file.write_all_at(&vec![1; 1 << 20], mib * MIB);
+    }
+    assert!(file.sync_all().is_err(), "the pool has room for 12 of 16 MiB");
+    drop(file);
+    wait_until("the flag", Duration::from_secs(5), || guard.health_flag().is_failed());
+    let reason = guard.health_flag().reason().unwrap();
+    assert!(reason.contains("vg0/small"), "{reason}");
+    assert!(matches!(guard.check_health(), Err(SourceError::Unhealthy { .. })));
+    guard.finish().unwrap();
+
     // A pool that is nearly full.
     write_mib("/dev/vg0/thin-1", 0, 96, 1);
     assert!(matches!(
@@ -393,6 +409,17 @@ fn devices_that_are_refused() {
     write_mib("/dev/ubdb", 100, 1, 7);
     assert!(matches!(guard.check_health(), Err(SourceError::Unhealthy { .. })));
     assert!(guard.health_flag().is_failed());
+    guard.finish().unwrap();
+
+    // What a reader does with a claimed device: a read-only loop device over it, and maps on that.
+    let guard = freeze(&source, &FreezeOptions::default(), &context).unwrap();
+    let device = run("losetup -r -f --show /dev/ubdb");
+    let piece = Extent { source_offset: 100 * MIB, length: MIB };
+    let map = DeviceMap::create(Path::new(device.trim()), &[piece], true, "x", Arc::new(SystemCommands)).unwrap();
+    assert!(std::fs::read(map.path()).unwrap().iter().all(|byte| *byte == 7));
+    map.finish().unwrap();
+    run(&format!("losetup -d {}", device.trim()));
+    guard.check_health().unwrap();
     guard.finish().unwrap();
 
     run("mkfs.ext4 -q /dev/ubdb1");

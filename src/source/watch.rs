@@ -19,6 +19,10 @@ const WARN_PERCENT: f64 = 80.0;
 /// How full a snapshot is when it is extended, and by how much of its size.
 const EXTEND_PERCENT: f64 = 70.0;
 const EXTEND_BY_PERCENT: f64 = 20.0;
+/// It is extended earlier when it is this full and will be quite full within this many seconds at the present rate: on a
+/// busy host lvextend alone can take some of them.
+const SOON_FULL_PERCENT: f64 = 15.0;
+const SOON_FULL_SECONDS: f64 = 10.0;
 /// How often it is looked at: usually, and when it may be full before long.
 const USUAL_PAUSE: Duration = Duration::from_millis(1500);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
@@ -214,19 +218,21 @@ impl FillState {
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let size = fill.size_bytes as f64;
         let used_bytes = |fill: Fill, size: f64| fill.percent / 100.0 * size;
-        let mut report = true;
-        if let Some((last, last_at)) = self.last {
-            report = (last.percent - fill.percent).abs() > f64::EPSILON || last.size_bytes != fill.size_bytes;
-            #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-            let grown = used_bytes(fill, size) - used_bytes(last, last.size_bytes as f64);
-            let seconds = at.saturating_sub(last_at).as_secs_f64();
-            if seconds > 0.0 {
-                self.bytes_per_second = (grown / seconds).max(0.0);
-            }
+        // A new snapshot is empty, so its first reading tells a rate too.
+        let (last, last_at) = self.last.unwrap_or((Fill { percent: 0.0, size_bytes: fill.size_bytes }, Duration::ZERO));
+        let report = self.last.is_none()
+            || (last.percent - fill.percent).abs() > f64::EPSILON
+            || last.size_bytes != fill.size_bytes;
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let grown = used_bytes(fill, size) - used_bytes(last, last.size_bytes as f64);
+        let seconds = at.saturating_sub(last_at).as_secs_f64();
+        if seconds > 0.0 {
+            self.bytes_per_second = (grown / seconds).max(0.0);
         }
         self.last = Some((fill, at));
         let left_bytes = size - used_bytes(fill, size);
-        let wants_more = self.may_extend && fill.percent >= EXTEND_PERCENT;
+        let is_soon_full = fill.percent >= SOON_FULL_PERCENT && left_bytes < self.bytes_per_second * SOON_FULL_SECONDS;
+        let wants_more = self.may_extend && (fill.percent >= EXTEND_PERCENT || is_soon_full);
         let by = (size * EXTEND_BY_PERCENT / 100.0).max(self.bytes_per_second * EXTEND_FOR_SECONDS);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
         let by_bytes = by as u64;
@@ -299,6 +305,14 @@ mod tests {
         assert!((3999 * MIB..4001 * MIB).contains(&fast), "{fast}");
         state.may_extend = false;
         assert_eq!(state.decide(at(95.0, 1000), seconds(102)).extend_by_bytes, None);
+    }
+
+    #[test]
+    fn it_is_extended_early_when_it_fills_fast() {
+        let fresh = || FillState { may_extend: true, ..FillState::default() };
+        assert!(fresh().decide(at(20.0, 40), seconds(1)).extend_by_bytes.is_some(), "full in 4 seconds");
+        assert!(fresh().decide(at(10.0, 40), seconds(1)).extend_by_bytes.is_none(), "a first burst of writes");
+        assert!(fresh().decide(at(20.0, 40), seconds(10)).extend_by_bytes.is_none(), "full in 40 seconds");
     }
 
     #[test]

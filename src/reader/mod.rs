@@ -3,6 +3,7 @@
 //! [`FsReader`] is the seam: the kernel's view of a mounted filesystem ([`walk::TreeWalk`]) and a region's bytes as one
 //! large file ([`raw::RawImage`]) are read alike by whoever archives them.
 
+pub mod device_map;
 pub mod exclude;
 pub mod loop_device;
 pub mod mounted;

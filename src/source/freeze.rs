@@ -15,7 +15,7 @@ use crate::source::guard::{Opened, SnapshotGuard, SnapshotKind};
 use crate::source::health::Subject;
 use crate::source::image::{self, Fingerprint};
 use crate::source::lvm::LvFacts;
-use crate::source::plan::SnapshotSize;
+use crate::source::plan::{SnapshotSize, full_size_bytes};
 use crate::source::refusal::Refusal;
 use crate::source::resolve::{Source, SourceKind};
 use crate::source::snapshot::{remove, take, wait_for_node};
@@ -92,6 +92,7 @@ fn freeze_volume(volume: &LvFacts, options: &FreezeOptions, context: &Context) -
     let subject = Subject::Snapshot {
         vg: snapshot.facts.vg.clone(),
         lv: snapshot.facts.lv.clone(),
+        largest_bytes: full_size_bytes(volume.size_bytes),
         uuid: snapshot.facts.uuid.clone(),
         pool: snapshot.facts.pool.clone(),
     };
@@ -131,14 +132,19 @@ fn freeze_image(source: &Source, options: &FreezeOptions, context: &Context) -> 
     }
     image::check(&node, name)?;
     let file = node.open(OFlags::empty()).map_err(|error| SourceError::io("opening it", path, error))?;
-    let metadata = file.metadata().map_err(|error| SourceError::io("asking for its size", path, error))?;
+    let fingerprint =
+        Fingerprint::settled(&file).map_err(|error| SourceError::io("asking for its times", path, error))?;
+    let Some(fingerprint) = fingerprint else {
+        let reason = Refusal::InUse("it is being written to right now".to_owned());
+        return Err(SourceError::Refused { name: name.to_owned(), reason });
+    };
     let opened = Opened {
-        size_bytes: metadata.len(),
+        size_bytes: fingerprint.size_bytes(),
         sector_size_bytes: source.sector_size_bytes(),
         path: path.to_owned(),
         file,
     };
-    let subject = Subject::Image { path: path.to_owned(), fingerprint: Fingerprint::of(&metadata) };
+    let subject = Subject::Image { path: path.to_owned(), fingerprint };
     let now = context.clock.now();
     Ok(SnapshotGuard::new(name.to_owned(), SnapshotKind::None, opened, subject, None, now, options, context))
 }

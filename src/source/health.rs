@@ -42,8 +42,8 @@ impl HealthFlag {
 /// What is looked at again and again while it is read.
 #[derive(Debug)]
 pub(crate) enum Subject {
-    /// A snapshot, with the pool of a thin one.
-    Snapshot { vg: String, lv: String, uuid: String, pool: Option<String> },
+    /// A snapshot, with the pool of a thin one, and the size beyond which a thick one need not grow.
+    Snapshot { vg: String, lv: String, uuid: String, pool: Option<String>, largest_bytes: u64 },
     /// A block device: what had been written to it when it was opened.
     Device { number: DeviceNumber, written: Option<(u64, u64)> },
     /// An image file as it was when it was opened.

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::source::device::{Node, user_of, writable_loops_of};
 use crate::source::error::SourceError;
@@ -31,8 +33,28 @@ impl Fingerprint {
         }
     }
 
+    /// Of a file that nobody has written to in the last moment. File times are as coarse as the kernel's clock tick: a
+    /// file that was written to just now could be written to once more without a difference. `None`: it is written to
+    /// again and again.
+    pub(crate) fn settled(file: &fs::File) -> io::Result<Option<Self>> {
+        const TICK: Duration = Duration::from_millis(50);
+        for _ in 0..20 {
+            let metadata = file.metadata()?;
+            let newest = (metadata.mtime(), metadata.mtime_nsec()).max((metadata.ctime(), metadata.ctime_nsec()));
+            if !is_recent(newest, SystemTime::now(), TICK) {
+                return Ok(Some(Self::of(&metadata)));
+            }
+            thread::sleep(TICK);
+        }
+        Ok(None)
+    }
+
     pub(crate) fn of_path(path: &Path) -> io::Result<Self> {
         Ok(Self::of(&fs::metadata(path)?))
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
     }
 
     /// What differs `now`, in words.
@@ -49,6 +71,16 @@ impl Fingerprint {
             None
         }
     }
+}
+
+/// Whether a file's time (seconds and nanoseconds since 1970) is within `span` of `now`, before or after.
+fn is_recent((seconds, nanoseconds): (i64, i64), now: SystemTime, span: Duration) -> bool {
+    let (Ok(now), Ok(seconds), Ok(nanoseconds)) =
+        (now.duration_since(UNIX_EPOCH), u64::try_from(seconds), u32::try_from(nanoseconds))
+    else {
+        return false;
+    };
+    now.abs_diff(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(u64::from(nanoseconds)))) < span
 }
 
 /// Looks at an image file: refuses one that is empty, not raw, or in use through a loop device.
@@ -103,11 +135,12 @@ fn other_format(head: &[u8], tail: &[u8]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fingerprint, check, other_format};
+    use super::{Fingerprint, check, is_recent, other_format};
     use crate::source::device::Node;
     use crate::source::error::SourceError;
     use crate::source::refusal::Refusal;
     use std::fs;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     #[test]
     fn images_that_are_not_raw_are_recognised() {
@@ -135,6 +168,21 @@ mod tests {
         assert!(matches!(checked(b"QFI\xfb\0\0\0\x03"), Err(SourceError::NotRaw { format: "qcow2", .. })));
         assert!(checked(b"x").is_ok());
         assert!(checked(&[0; 4096]).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_just_now_is_waited_for() {
+        let at = |millis| UNIX_EPOCH + Duration::from_millis(millis);
+        let span = Duration::from_millis(50);
+        assert!(is_recent((10, 20_000_000), at(10_030), span));
+        assert!(is_recent((10, 20_000_000), at(10_000), span), "clocks differ a little");
+        assert!(!is_recent((10, 20_000_000), at(10_070), span));
+        assert!(!is_recent((-5, 0), at(10_070), span));
+        assert!(!is_recent((i64::MAX, 999_999_999), at(10_070), span));
+        let file = tempfile::tempfile().unwrap();
+        let started = SystemTime::now();
+        assert!(Fingerprint::settled(&file).unwrap().is_some());
+        assert!(started.elapsed().unwrap() >= Duration::from_millis(20));
     }
 
     #[test]

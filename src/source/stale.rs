@@ -86,8 +86,12 @@ fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Verdict {
     if !is_snapshot_name(&volume.lv) {
         return leave("its name is none that volbak gives, though it has volbak's tag; remove the tag or the volume");
     }
-    // A thin snapshot stays when its origin is deleted, as a volume of its own.
-    if volume.hidden || !(volume.origin.is_some() || volume.is_thin()) {
+    // A thin snapshot stays when its origin is deleted, as a volume of its own. A thick one begins as a linear volume,
+    // which LVM writes down, clears and only then ties to its origin: a power cut leaves that.
+    let is_snapshot = volume.origin.is_some() || volume.is_thin();
+    let has_role = |part: &str| volume.roles.iter().any(|role| role.contains(part));
+    let is_half_made = volume.attr.starts_with('-') && has_role("public") && !has_role("origin");
+    if volume.hidden || !(is_snapshot || is_half_made) {
         return leave("it is no snapshot, though it has volbak's tag; remove the tag or the volume");
     }
     let owners: Vec<&str> = volume.tags.iter().filter_map(|tag| tag.strip_prefix(OWNER_TAG_PREFIX)).collect();
@@ -148,9 +152,14 @@ mod tests {
         assert!(left(&snapshot(OURS, &["volbak", OWNER, "volbak.owner=host:boot:1:2:4"])));
         assert!(left(&snapshot(OURS, &["volbak", "volbak.owner=x"])));
 
-        let mut no_snapshot = lv_row(OURS, "-wi-a-----", "public", "linear", "");
-        no_snapshot.tags = stale.tags.clone();
-        assert!(left(&no_snapshot));
+        let tagged = |attr, role, layout| {
+            let mut volume = lv_row(OURS, attr, role, layout, "");
+            volume.tags = stale.tags.clone();
+            volume
+        };
+        assert!(removed(&tagged("-wi-a-----", "public", "linear"), OwnerState::Gone), "half-made, then a power cut");
+        assert!(left(&tagged("owi-a-s---", "public,origin,thickorigin", "linear")));
+        assert!(left(&tagged("twi-aotz--", "private", "thin,pool")));
         let mut open = stale.clone();
         open.is_open = true;
         assert!(left(&open));

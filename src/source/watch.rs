@@ -11,8 +11,7 @@ use crate::source::error::SourceError;
 use crate::source::freeze::Context;
 use crate::source::guard::SnapshotFacts;
 use crate::source::health::{Fill, HealthFlag, Subject};
-use crate::source::lvm::{Which, lvs, run_tool, vg, words};
-use crate::source::plan::full_size_bytes;
+use crate::source::lvm::{run_tool, vg, words};
 use crate::units::ByteLen;
 
 /// How full a snapshot or pool is when somebody should look.
@@ -20,6 +19,10 @@ const WARN_PERCENT: f64 = 80.0;
 /// How full a snapshot is when it is extended, and by how much of its size.
 const EXTEND_PERCENT: f64 = 70.0;
 const EXTEND_BY_PERCENT: f64 = 20.0;
+/// It is extended earlier when it is this full and will be quite full within this many seconds at the present rate: on a
+/// busy host lvextend alone can take some of them.
+const SOON_FULL_PERCENT: f64 = 15.0;
+const SOON_FULL_SECONDS: f64 = 10.0;
 /// How often it is looked at: usually, and when it may be full before long.
 const USUAL_PAUSE: Duration = Duration::from_millis(1500);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
@@ -27,6 +30,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const EXTEND_FOR_SECONDS: f64 = 20.0;
 /// After this many failed extensions no further is tried.
 const EXTEND_TRIES: u32 = 3;
+/// LVM takes sizes in whole sectors, and rounds them up to its extents.
+const SECTOR_BYTES: u64 = 512;
 /// For how long the end of the thread is waited for: an lvs that hangs must not hang the run.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -161,23 +166,26 @@ impl Watch {
     /// Extends the snapshot by about this much, as far as its group has room. `None`: there is no room, or it is as
     /// large as it can ever need to be.
     fn extend_by(&self, bytes: u64, size_bytes: u64) -> Result<Option<u64>, SourceError> {
-        let Subject::Snapshot { vg: group, lv, uuid, .. } = &*self.subject else { return Ok(None) };
+        let Subject::Snapshot { vg: group, lv, largest_bytes, .. } = &*self.subject else { return Ok(None) };
         let commands = &*self.context.commands;
-        let volumes = lvs(commands, Which::Group(group))?;
-        let origin = volumes
-            .iter()
-            .find(|volume| volume.uuid == *uuid)
-            .and_then(|snapshot| volumes.iter().find(|volume| Some(&volume.lv) == snapshot.origin.as_ref()));
-        let Some(origin) = origin else { return Ok(None) };
-        let facts = vg(commands, group)?;
-        let extent_bytes = facts.extent_size_bytes.max(1);
-        let missing = full_size_bytes(origin.size_bytes).saturating_sub(size_bytes);
-        let extents = bytes.min(missing).div_ceil(extent_bytes).min(facts.free_extents);
-        if extents == 0 {
+        let wanted = bytes.min(largest_bytes.saturating_sub(size_bytes)).next_multiple_of(SECTOR_BYTES);
+        if wanted == 0 {
             return Ok(None);
         }
-        run_tool(commands, "lvextend", &words(&["-l", &format!("+{extents}"), &format!("{group}/{lv}")]))?;
-        Ok(Some(extents * extent_bytes))
+        let extend = |bytes: u64| {
+            let by = format!("+{bytes}b");
+            run_tool(commands, "lvextend", &words(&["-L", &by, &format!("{group}/{lv}")])).map(|_| Some(bytes))
+        };
+        // Every moment counts when it fills up fast, so the group is only asked for its room when there is too little.
+        extend(wanted).or_else(|error| {
+            let group = vg(commands, group)?;
+            let free_bytes = group.free_extents.saturating_mul(group.extent_size_bytes);
+            match wanted.min(free_bytes) {
+                0 => Ok(None),
+                less if less < wanted => extend(less),
+                _ => Err(error),
+            }
+        })
     }
 
     fn tell(&self, severity: Severity, what: String) {
@@ -210,19 +218,21 @@ impl FillState {
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let size = fill.size_bytes as f64;
         let used_bytes = |fill: Fill, size: f64| fill.percent / 100.0 * size;
-        let mut report = true;
-        if let Some((last, last_at)) = self.last {
-            report = (last.percent - fill.percent).abs() > f64::EPSILON || last.size_bytes != fill.size_bytes;
-            #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-            let grown = used_bytes(fill, size) - used_bytes(last, last.size_bytes as f64);
-            let seconds = at.saturating_sub(last_at).as_secs_f64();
-            if seconds > 0.0 {
-                self.bytes_per_second = (grown / seconds).max(0.0);
-            }
+        // A new snapshot is empty, so its first reading tells a rate too.
+        let (last, last_at) = self.last.unwrap_or((Fill { percent: 0.0, size_bytes: fill.size_bytes }, Duration::ZERO));
+        let report = self.last.is_none()
+            || (last.percent - fill.percent).abs() > f64::EPSILON
+            || last.size_bytes != fill.size_bytes;
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let grown = used_bytes(fill, size) - used_bytes(last, last.size_bytes as f64);
+        let seconds = at.saturating_sub(last_at).as_secs_f64();
+        if seconds > 0.0 {
+            self.bytes_per_second = (grown / seconds).max(0.0);
         }
         self.last = Some((fill, at));
         let left_bytes = size - used_bytes(fill, size);
-        let wants_more = self.may_extend && fill.percent >= EXTEND_PERCENT;
+        let is_soon_full = fill.percent >= SOON_FULL_PERCENT && left_bytes < self.bytes_per_second * SOON_FULL_SECONDS;
+        let wants_more = self.may_extend && (fill.percent >= EXTEND_PERCENT || is_soon_full);
         let by = (size * EXTEND_BY_PERCENT / 100.0).max(self.bytes_per_second * EXTEND_FOR_SECONDS);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
         let by_bytes = by as u64;
@@ -295,6 +305,14 @@ mod tests {
         assert!((3999 * MIB..4001 * MIB).contains(&fast), "{fast}");
         state.may_extend = false;
         assert_eq!(state.decide(at(95.0, 1000), seconds(102)).extend_by_bytes, None);
+    }
+
+    #[test]
+    fn it_is_extended_early_when_it_fills_fast() {
+        let fresh = || FillState { may_extend: true, ..FillState::default() };
+        assert!(fresh().decide(at(20.0, 40), seconds(1)).extend_by_bytes.is_some(), "full in 4 seconds");
+        assert!(fresh().decide(at(10.0, 40), seconds(1)).extend_by_bytes.is_none(), "a first burst of writes");
+        assert!(fresh().decide(at(20.0, 40), seconds(10)).extend_by_bytes.is_none(), "full in 40 seconds");
     }
 
     #[test]

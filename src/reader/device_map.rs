@@ -1,0 +1,416 @@
+//! One small disk out of several runs of a larger one: a device-mapper table of linear pieces, for a logical volume
+//! inside a source that lies there in more than one piece.
+//!
+//! A map belongs to this process, has a private name, and is removed by its guard. What a crash left is told by the
+//! process in its UUID and removed by [`remove_stale_maps`]. Nothing without volbak's UUID is ever touched.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::layout::Extent;
+use crate::outside::{RunCommand, shown_command};
+use crate::owner::{Owner, OwnerState};
+
+/// Device-mapper counts in sectors of this size, whatever the device's own are.
+const SECTOR_BYTES: u64 = 512;
+
+/// Begins the UUID of every map that volbak made.
+const UUID_PREFIX: &str = "volbak-map-";
+
+/// The longest table that is handed over: the kernel takes no argument longer than 128 KiB (`MAX_ARG_STRLEN`).
+const LONGEST_TABLE_BYTES: usize = 120 << 10;
+
+/// dm-ioctl.h, `DM_UUID_LEN` and `DM_NAME_LEN`, without the zero at the end.
+const LONGEST_ID_BYTES: usize = 127;
+
+/// For how long the removal of a map that is still open is tried again.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(15);
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// Why a map could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceMapError {
+    /// This kernel has no device-mapper.
+    #[error(
+        "this kernel has no device-mapper, which puts the pieces of a volume together; load it with `modprobe dm-mod`"
+    )]
+    NoDeviceMapper,
+    /// The pieces cannot be mapped.
+    #[error("the pieces cannot be mapped: {what}")]
+    Unsupported {
+        /// What is wrong with which piece.
+        what: String,
+    },
+    /// What the pieces lie on is no block device, or could not be looked at.
+    #[error("{}: cannot be mapped", path.display())]
+    Base {
+        /// The path that was handed in.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
+    /// dmsetup could not be started.
+    #[error("dmsetup could not be run; on Debian it comes with the package dmsetup")]
+    NotRun(#[source] io::Error),
+    /// dmsetup failed.
+    #[error("`{command}` failed ({status}): {stderr}")]
+    Command {
+        /// The command as a person would type it.
+        command: String,
+        /// How it ended.
+        status: String,
+        /// What it said.
+        stderr: String,
+    },
+    /// It could not be found out which process this is.
+    #[error("/proc/self cannot be read")]
+    Myself(#[source] io::Error),
+    /// The map's device did not appear.
+    #[error("{}: it was made and did not appear within {waited_seconds} s", path.display())]
+    NoNode {
+        /// The device's node.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited_seconds: u64,
+    },
+    /// The map could not be removed.
+    #[error(
+        "the device-mapper device {name} could not be removed; the next run tries again, or remove it with `dmsetup \
+         remove {name}`: {reason}"
+    )]
+    NotRemoved {
+        /// Its name.
+        name: String,
+        /// What dmsetup said the last time.
+        reason: String,
+    },
+}
+
+/// A map that this process made. End it with [`finish`](Self::finish); dropping it removes the map too.
+pub struct DeviceMap {
+    name: String,
+    uuid: String,
+    path: PathBuf,
+    removed: bool,
+    commands: Arc<dyn RunCommand>,
+}
+
+impl std::fmt::Debug for DeviceMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceMap").field("name", &self.name).field("uuid", &self.uuid).finish_non_exhaustive()
+    }
+}
+
+impl DeviceMap {
+    /// Makes a device of these pieces of `base`, in their order. Offsets and lengths are in bytes and must be whole
+    /// sectors of 512. `label` becomes a part of the device's name.
+    ///
+    /// `base` is the block device that the offsets count on: a snapshot's, or a loop device over an image or device
+    /// (a device that [`freeze`](crate::source::freeze) claimed cannot be mapped itself). The kernel holds it for as
+    /// long as the map exists, so finish the map first. With `read_only` the device refuses writes; without it, writes
+    /// go to `base`.
+    pub fn create(
+        base: &Path,
+        pieces: &[Extent],
+        read_only: bool,
+        label: &str,
+        commands: Arc<dyn RunCommand>,
+    ) -> Result<Self, DeviceMapError> {
+        let number = device_number(base).map_err(|source| DeviceMapError::Base { path: base.to_owned(), source })?;
+        let table = linear_table(pieces, number)?;
+        let owner = Owner::this_process().map_err(DeviceMapError::Myself)?;
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let (name, uuid) = (map_name(&owner, count, label), map_uuid(&owner, count));
+        // udev would look for filesystems and volume groups on it, and activate a tenant's.
+        let mut args: Vec<OsString> =
+            ["create", &name, "--uuid", &uuid, "--noudevrules", "--table", &table].map(OsString::from).to_vec();
+        if read_only {
+            args.push("--readonly".into());
+        }
+        dmsetup(&*commands, &args)?;
+        let mut map = Self { path: PathBuf::new(), name, uuid, removed: false, commands };
+        // From here on a failure drops the guard, which removes the map.
+        map.path = map.kernel_node()?;
+        wait_for(&map.path)?;
+        Ok(map)
+    }
+
+    /// The node that the kernel makes by itself (devtmpfs), `/dev/dm-N`: the one under `/dev/mapper` is udev's to make.
+    fn kernel_node(&self) -> Result<PathBuf, DeviceMapError> {
+        let args = ["info", "-c", "--noheadings", "-o", "minor", "--uuid", &self.uuid].map(OsString::from);
+        let stdout = dmsetup(&*self.commands, &args)?;
+        let text = String::from_utf8_lossy(&stdout);
+        let minor: u32 = text.trim().parse().map_err(|_| DeviceMapError::Command {
+            command: shown_command("dmsetup", &args),
+            status: "its output is not a number".to_owned(),
+            stderr: text.trim().to_owned(),
+        })?;
+        Ok(PathBuf::from(format!("/dev/dm-{minor}")))
+    }
+
+    /// The device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name in device-mapper, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Removes it, trying for a while when it is still open. Unmount and close it before.
+    pub fn finish(mut self) -> Result<(), DeviceMapError> {
+        self.remove(REMOVAL_PATIENCE)
+    }
+
+    fn remove(&mut self, patience: Duration) -> Result<(), DeviceMapError> {
+        if std::mem::replace(&mut self.removed, true) {
+            return Ok(());
+        }
+        remove(&*self.commands, &self.name, &self.uuid, patience)
+    }
+}
+
+impl Drop for DeviceMap {
+    fn drop(&mut self) {
+        // Best effort: whoever wants to know calls finish, and the next run removes what stays.
+        let _ = self.remove(Duration::from_secs(5));
+    }
+}
+
+/// Removes the maps that earlier runs left: those with volbak's UUID whose process ended, and that nobody has open.
+/// The observer is told of each. Gives their names; on a kernel without device-mapper there are none.
+pub fn remove_stale_maps(commands: &dyn RunCommand, observer: &dyn Observer) -> Result<Vec<String>, DeviceMapError> {
+    if !kernel_has_device_mapper() {
+        return Ok(Vec::new());
+    }
+    let me = Owner::this_process().map_err(DeviceMapError::Myself)?;
+    let args = ["info", "-c", "--noheadings", "--separator", "|", "-o", "uuid,name,open"].map(OsString::from);
+    let stdout = dmsetup(commands, &args)?;
+    let mut removed = Vec::new();
+    for map in parse_maps(&String::from_utf8_lossy(&stdout)) {
+        let tell = |severity, what: &str| {
+            observer.on_event(&Event::Problem(Problem::new(severity, map.name.clone(), what)));
+        };
+        match owner_of(&map.uuid, &me).map(|owner| owner.state(&me)) {
+            Some(OwnerState::Gone) if map.is_open => {
+                tell(Severity::Warning, "an earlier run left this device-mapper device, and somebody has it open");
+            }
+            Some(OwnerState::Gone) => match remove(commands, &map.name, &map.uuid, Duration::from_secs(5)) {
+                Ok(()) => {
+                    tell(Severity::Notice, "removed the device-mapper device that an earlier run left");
+                    removed.push(map.name);
+                }
+                Err(error) => tell(Severity::Warning, &error.to_string()),
+            },
+            _ => {}
+        }
+    }
+    Ok(removed)
+}
+
+/// The table, one line a piece: start and length on the map, `linear`, the base and the offset there, all in sectors
+/// (Documentation/admin-guide/device-mapper/linear.rst). Pieces that follow one another become one.
+fn linear_table(pieces: &[Extent], (major, minor): (u32, u32)) -> Result<String, DeviceMapError> {
+    let unsupported = |what: String| DeviceMapError::Unsupported { what };
+    let mut joined: Vec<Extent> = Vec::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        let end = piece.source_offset.checked_add(piece.length);
+        if piece.length == 0 || end.is_none() {
+            return Err(unsupported(format!("piece {index} has a length of {} bytes", piece.length)));
+        }
+        if !piece.source_offset.is_multiple_of(SECTOR_BYTES) || !piece.length.is_multiple_of(SECTOR_BYTES) {
+            return Err(unsupported(format!(
+                "piece {index} ({} bytes from {}) does not lie on sectors of {SECTOR_BYTES} bytes",
+                piece.length, piece.source_offset
+            )));
+        }
+        match joined.last_mut() {
+            Some(last) if last.source_offset.checked_add(last.length) == Some(piece.source_offset) => {
+                last.length = last.length.saturating_add(piece.length);
+            }
+            _ => joined.push(*piece),
+        }
+    }
+    if joined.is_empty() {
+        return Err(unsupported("there are none".to_owned()));
+    }
+    let mut lines = Vec::with_capacity(joined.len());
+    let mut start = 0_u64;
+    for piece in &joined {
+        let (length, offset) = (piece.length / SECTOR_BYTES, piece.source_offset / SECTOR_BYTES);
+        lines.push(format!("{start} {length} linear {major}:{minor} {offset}"));
+        start = start.checked_add(length).ok_or_else(|| unsupported("they are longer than 2^64 sectors".to_owned()))?;
+    }
+    let table = lines.join("\n");
+    if table.len() > LONGEST_TABLE_BYTES {
+        return Err(unsupported(format!("there are {} of them, too many for one table", joined.len())));
+    }
+    Ok(table)
+}
+
+fn map_name(owner: &Owner, count: u32, label: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
+    let start = format!("volbak-{}-{count}-", owner.pid());
+    let label = label.chars().map(plain).take(LONGEST_ID_BYTES.saturating_sub(start.len()));
+    start.chars().chain(label).collect()
+}
+
+/// The owner without its host: a map never outlives its host's boot, and a UUID has 127 bytes at most.
+fn map_uuid(owner: &Owner, count: u32) -> String {
+    let text = owner.to_string();
+    let without_host = text.split_once(':').map_or("", |(_, rest)| rest);
+    format!("{UUID_PREFIX}{without_host}:{count}")
+}
+
+fn owner_of(uuid: &str, me: &Owner) -> Option<Owner> {
+    let (without_host, count) = uuid.strip_prefix(UUID_PREFIX)?.rsplit_once(':')?;
+    count.parse::<u32>().ok()?;
+    format!("{}:{without_host}", me.host()).parse().ok()
+}
+
+/// A map that the kernel has.
+#[derive(Debug, PartialEq, Eq)]
+struct FoundMap {
+    uuid: String,
+    name: String,
+    is_open: bool,
+}
+
+/// Reads `dmsetup info -c -o uuid,name,open` with `|` between the columns. Only volbak's maps are of interest; a name
+/// of another that holds a `|` cannot be taken for one.
+fn parse_maps(stdout: &str) -> Vec<FoundMap> {
+    let line = |line: &str| {
+        let (uuid, rest) = line.trim().split_once('|')?;
+        let (name, open) = rest.rsplit_once('|')?;
+        let is_ours = uuid.starts_with(UUID_PREFIX) && name.starts_with("volbak-") && !name.contains('|');
+        is_ours.then(|| FoundMap { uuid: uuid.to_owned(), name: name.to_owned(), is_open: open.trim() != "0" })
+    };
+    stdout.lines().filter_map(line).collect()
+}
+
+fn remove(commands: &dyn RunCommand, name: &str, uuid: &str, patience: Duration) -> Result<(), DeviceMapError> {
+    let deadline = Instant::now() + patience;
+    let args = ["remove", "--uuid", uuid].map(OsString::from);
+    let mut pause = Duration::from_millis(50);
+    loop {
+        let Err(error) = dmsetup(commands, &args) else { return Ok(()) };
+        if Instant::now() >= deadline {
+            let reason = match error {
+                DeviceMapError::Command { stderr, .. } => stderr,
+                other => other.to_string(),
+            };
+            return Err(DeviceMapError::NotRemoved { name: name.to_owned(), reason });
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+fn dmsetup(commands: &dyn RunCommand, args: &[OsString]) -> Result<Vec<u8>, DeviceMapError> {
+    let output = commands.run("dmsetup", args).map_err(DeviceMapError::NotRun)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    if !kernel_has_device_mapper() {
+        return Err(DeviceMapError::NoDeviceMapper);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(5).collect();
+    // A table can be long: what it is made for is in the name.
+    let shown: String = shown_command("dmsetup", args).chars().take(300).collect();
+    Err(DeviceMapError::Command { command: shown, status: output.status.to_string(), stderr: lines.join("; ") })
+}
+
+/// proc(5): `/proc/devices` lists the drivers; the module is loaded when dmsetup is first run, so ask afterwards.
+fn kernel_has_device_mapper() -> bool {
+    fs::read_to_string("/proc/devices").is_ok_and(|drivers| drivers.contains("device-mapper"))
+}
+
+fn device_number(path: &Path) -> io::Result<(u32, u32)> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.file_type().is_block_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a block device"));
+    }
+    Ok((rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev())))
+}
+
+fn wait_for(path: &Path) -> Result<(), DeviceMapError> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
+    while !path.exists() {
+        if Instant::now() >= deadline {
+            return Err(DeviceMapError::NoNode { path: path.to_owned(), waited_seconds: PATIENCE.as_secs() });
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DeviceMapError, FoundMap, linear_table, map_name, map_uuid, owner_of, parse_maps};
+    use crate::layout::Extent;
+    use crate::owner::Owner;
+
+    fn piece(source_offset: u64, length: u64) -> Extent {
+        Extent { source_offset, length }
+    }
+
+    #[test]
+    fn pieces_become_lines_and_neighbours_are_joined() {
+        let pieces = [piece(1 << 20, 4096), piece((1 << 20) + 4096, 4096), piece(512, 1024)];
+        assert_eq!(linear_table(&pieces, (7, 3)).unwrap(), "0 16 linear 7:3 2048\n16 2 linear 7:3 1");
+    }
+
+    #[test]
+    fn pieces_that_cannot_be_mapped_are_refused() {
+        let refused =
+            |pieces: &[Extent]| matches!(linear_table(pieces, (7, 0)), Err(DeviceMapError::Unsupported { .. }));
+        assert!(refused(&[]));
+        assert!(refused(&[piece(0, 0)]));
+        assert!(refused(&[piece(1, 512)]));
+        assert!(refused(&[piece(0, 513)]));
+        assert!(refused(&[piece(u64::MAX - 511, 1024)]));
+        let many: Vec<Extent> = (0..10_000).map(|index| piece(index * 4096, 512)).collect();
+        assert!(refused(&many));
+    }
+
+    #[test]
+    fn a_map_says_whose_it_is() {
+        let host = "h".repeat(64);
+        let me: Owner = format!("{host}:0f8fad5b-d9cb-469f-a165-70867728950e:4026531836:4194304:18446744073709551615")
+            .parse()
+            .unwrap();
+        let uuid = map_uuid(&me, u32::MAX);
+        assert!(uuid.len() <= 127, "{}", uuid.len());
+        assert_eq!(owner_of(&uuid, &me), Some(me.clone()));
+        assert_eq!(owner_of("LVM-abc", &me), None);
+        assert_eq!(owner_of("volbak-map-x", &me), None);
+        let name = map_name(&me, 7, "p2.vg/web-lv \u{e9}");
+        assert_eq!(name, "volbak-4194304-7-p2.vg_web-lv__");
+        assert_eq!(map_name(&me, 7, &"x".repeat(500)).len(), 127);
+    }
+
+    #[test]
+    fn only_our_own_maps_are_seen() {
+        let printed = "LVM-7bAd|vg0-a|1\nvolbak-map-b:1:2:3:0|volbak-2-0-p2|0\nvolbak-map-b:1:2:3:1|volbak-2-1-x|2\n\
+            |plain|0\nvolbak-map-b:1:2:3:1|somebody-elses|0\n";
+        let map = |count: u32, name: &str, is_open| FoundMap {
+            uuid: format!("volbak-map-b:1:2:3:{count}"),
+            name: name.to_owned(),
+            is_open,
+        };
+        assert_eq!(parse_maps(printed), [map(0, "volbak-2-0-p2", false), map(1, "volbak-2-1-x", true)]);
+        assert!(parse_maps("No devices found\n").is_empty());
+    }
+}

@@ -216,7 +216,11 @@ fn a_vfat_comes_back() {
     }
     set_up();
     let volume = thick_volume("efi", "64M");
-    let guest = guest_on(&volume, Filesystem::Vfat);
+    partition(&volume);
+    make_filesystem(&volume, Filesystem::Vfat);
+    // Names are UTF-16 on a vfat. As bytes they are what a mount says; today's systems say UTF-8.
+    let options = format!("loop,utf8,offset={PARTITION_START}");
+    let guest = Mounted::with_options(&volume, &Path::new(SCRATCH).join("guest"), &options);
     make_hard_tree(&guest.point, Filesystem::Vfat);
     let expected = fingerprint(&guest.point);
     guest.unmount();
@@ -238,7 +242,7 @@ fn a_snapshot_that_overflows_fails_its_volume() {
     let other = thick_volume("volume-2", "64M");
     guest_on(&other, Filesystem::Ext4).unmount();
     let guest = guest_on(&volume, Filesystem::Ext4);
-    fs::write(guest.point.join("file"), noise(1, 100_000_000)).unwrap();
+    fs::write(guest.point.join("file"), noise(1, 60_000_000)).unwrap();
     sh(&format!("sync -f {}", quoted(&guest.point)));
     // Room for two small snapshots one after the other, and for nothing that they could be extended by.
     sh(&format!("lvcreate -q -y -n filler -l 100%FREE {GROUP}; lvreduce -q -y -f -L -8M {GROUP}/filler"));
@@ -357,8 +361,8 @@ fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove()
     set_up();
     let volume = thick_volume("volume-1", "48M");
     let guest = guest_on(&volume, Filesystem::Ext4);
-    fs::write(guest.point.join("noise"), noise(1, 8_000_000)).unwrap();
-    fs::write(guest.point.join("text"), text(1, 8_000_000)).unwrap();
+    fs::write(guest.point.join("noise"), noise(1, 4_000_000)).unwrap();
+    fs::write(guest.point.join("text"), text(1, 4_000_000)).unwrap();
     sh(&format!("sync -f {}", quoted(&guest.point)));
     let before = state();
     let dest = dest();
@@ -379,7 +383,7 @@ fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove()
         killed += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
-        left_something += u32::from(state() != before || !leftovers(&dest).is_empty());
+        left_something += u32::from(!leftovers(&dest).is_empty() || sh("dmsetup ls").contains("-volbak-"));
 
         let output = run(&arguments);
         let said = both_outputs(&output);

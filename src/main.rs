@@ -12,9 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
 use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
-use volbak::run::backup::{
-    BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up, remove_stale_snapshots, wants_lvm,
-};
+use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up, remove_stale, wants_lvm};
 use volbak::run::inspect::inspect;
 use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
@@ -89,11 +87,11 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         keep_snapshot: args.keep_snapshot,
     };
     if wants_lvm(&args.sources)
-        && let Err(error) = remove_stale_snapshots(&world)
+        && let Err(error) = remove_stale(&world)
     {
         // If LVM is needed after all, its own error comes with the volume that needs it.
         write_line(&format!(
-            "volbak: warning: stale snapshots could not be looked for: {:#}",
+            "volbak: warning: what earlier runs left could not be looked for: {:#}",
             anyhow::Error::new(error)
         ));
     }

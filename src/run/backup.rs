@@ -9,7 +9,7 @@ use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
 use super::collect::{Collected, Collector};
-use super::region::RegionContext;
+use super::region::{MountedRegion, RegionContext};
 use crate::archive::index::hex;
 use crate::archive::manifest::{
     DigestsRecord, FORMAT, Manifest, ManifestError, OptionsRecord, RegionRecord, SizesRecord, SnapshotRecord,
@@ -17,12 +17,13 @@ use crate::archive::manifest::{
 };
 use crate::archive::members::Outputs;
 use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
+use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::{Handling, Layout, LayoutError, Region, detect};
 use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
 use crate::reader::Timestamp;
+use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
 use crate::reader::exclude::Excludes;
-use crate::reader::mounted::Mounted;
 use crate::reader::scratch::ScratchError;
 use crate::source::{self, FreezeOptions, SnapshotFacts, SnapshotGuard, SnapshotKind, Source, SourceError, SourceKind};
 use crate::store::StoreError;
@@ -102,6 +103,9 @@ pub enum BackupError {
         /// Why there is no copy.
         source: ScratchError,
     },
+    /// Device maps that an earlier run left cannot be looked for.
+    #[error(transparent)]
+    DeviceMap(#[from] DeviceMapError),
     /// The archive could not be written.
     #[error(transparent)]
     Archive(ArchiveError),
@@ -128,9 +132,12 @@ impl From<ArchiveError> for BackupError {
     }
 }
 
-/// Removes what crashed runs left: snapshots with volbak's tag whose process is gone. A host without LVM has none.
-pub fn remove_stale_snapshots(world: &BackupWorld) -> Result<(), SourceError> {
-    source::remove_stale(&[], &*world.commands, &*world.observer).map(|_| ())
+/// Removes what crashed runs left: device maps and snapshots of volbak's whose process is gone.
+pub fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
+    // Maps lie on snapshots, so they go first.
+    remove_stale_maps(&*world.commands, &*world.observer)?;
+    source::remove_stale(&[], &*world.commands, &*world.observer)?;
+    Ok(())
 }
 
 /// Whether LVM's tools are needed for one of these: none of them is a path to a file.
@@ -249,6 +256,7 @@ impl Backup<'_> {
         let mut writer = ArchiveWriter::new(outputs, &options, &**self.collector)?;
         let context = RegionContext {
             guard,
+            commands: &self.world.commands,
             blocks: &blocks,
             excludes,
             scratch,
@@ -269,7 +277,7 @@ impl Backup<'_> {
         let filesystems = regions.iter().filter(|region| region.handling == Handling::Files).count();
         let mut records = Vec::with_capacity(regions.len());
         // The root of the only filesystem, in which an image's name may be taken.
-        let mut top: Option<Mounted> = None;
+        let mut top: Option<MountedRegion> = None;
         // Files first: then the names at the archive's top are known when an image needs one.
         let files_first = |region: &&Region| region.handling != Handling::Files;
         let mut ordered: Vec<&Region> = regions.iter().collect();
@@ -287,9 +295,13 @@ impl Backup<'_> {
                 Handling::Files => {
                     self.step(&format!("reading {}", region.name));
                     let directory = (filesystems > 1).then_some(region.name.as_str());
-                    if let Some(mounted) = context.mount(region)? {
-                        records.push(context.archive_files(writer, region, &mounted, directory)?);
-                        top = directory.is_none().then_some(mounted);
+                    if let Some(region_mount) = context.mount(region)? {
+                        records.push(context.archive_files(writer, region, &region_mount.mounted, directory)?);
+                        if directory.is_none() {
+                            top = Some(region_mount);
+                        } else {
+                            self.take_apart(region_mount);
+                        }
                     } else {
                         let file_name = image_name(region, top.as_ref());
                         records.push(context.archive_raw(writer, region, &file_name)?);
@@ -302,9 +314,25 @@ impl Backup<'_> {
                 }
             }
         }
+        if let Some(region_mount) = top {
+            self.take_apart(region_mount);
+        }
         let position = |record: &RegionRecord| regions.iter().position(|region| region.name == record.name);
         records.sort_by_key(position);
         Ok(records)
+    }
+
+    /// Unmounts a region. What could not be removed is known by its name, and the next run tries again.
+    fn take_apart(&self, region_mount: MountedRegion) {
+        if let Err(error) = region_mount.finish() {
+            let location = self.source.display_name().to_owned();
+            tell(
+                &**self.collector,
+                Severity::Warning,
+                location,
+                format!("{}; the next run tries again", with_causes(&error)),
+            );
+        }
     }
 
     /// Removes the snapshot, or keeps it when that was asked for. That it cannot be removed does not make the backup
@@ -387,9 +415,9 @@ fn tell(observer: &dyn Observer, severity: Severity, location: String, what: imp
 }
 
 /// `NAME.img`, or `NAME.img.1`, … when the filesystem at the archive's top has such a file.
-fn image_name(region: &Region, top: Option<&Mounted>) -> String {
+fn image_name(region: &Region, top: Option<&MountedRegion>) -> String {
     let plain = format!("{}.img", region.name);
-    let is_taken = |name: &str| top.is_some_and(|mounted| mounted.has_root_entry(name));
+    let is_taken = |name: &str| top.is_some_and(|top| top.mounted.has_root_entry(name));
     let numbered = (1..u32::MAX).map(|number| format!("{plain}.{number}"));
     std::iter::once(plain.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(plain)
 }

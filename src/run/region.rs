@@ -1,15 +1,19 @@
 //! One region's way into the archive.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::backup::BackupError;
 use crate::archive::manifest::RegionRecord;
 use crate::archive::write::ArchiveWriter;
+use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::layout::{Handling, HoldsKind, Region, RegionBlocks};
-use crate::outside::{BlockRead, Cancel};
+use crate::layout::{Extent, Handling, HoldsKind, Region, RegionBlocks};
+use crate::outside::{BlockRead, Cancel, RunCommand};
+use crate::reader::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::exclude::Excludes;
+use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::{MountError, MountSource, Mounted};
 use crate::reader::raw::RawImage;
 use crate::reader::{Found, FsReader, Timestamp};
@@ -22,6 +26,7 @@ const BIOS_BOOT: &str = "21686148-6449-6e6f-744e-656564454649";
 /// What all regions of a source have in common.
 pub(super) struct RegionContext<'a> {
     pub(super) guard: &'a SnapshotGuard,
+    pub(super) commands: &'a Arc<dyn RunCommand>,
     pub(super) blocks: &'a Arc<dyn BlockRead>,
     pub(super) excludes: &'a Excludes,
     pub(super) scratch: &'a Path,
@@ -31,6 +36,35 @@ pub(super) struct RegionContext<'a> {
     pub(super) frozen_at: Timestamp,
 }
 
+/// A region as something that can be mounted. Fields are dropped in this order: each holds the one after it.
+struct Assembled {
+    file: File,
+    range: ByteRange,
+    map: Option<DeviceMap>,
+    base: Option<LoopDevice>,
+}
+
+/// A mounted region, with what its mount lies on. Fields are dropped in this order.
+pub(super) struct MountedRegion {
+    pub(super) mounted: Mounted,
+    map: Option<DeviceMap>,
+    base: Option<LoopDevice>,
+}
+
+impl MountedRegion {
+    /// Unmounts it and takes it apart; says what could not be removed.
+    pub(super) fn finish(self) -> Result<(), DeviceMapError> {
+        drop(self.mounted);
+        self.map.map_or(Ok(()), DeviceMap::finish)?;
+        drop(self.base);
+        Ok(())
+    }
+}
+
+fn range_of(extent: &Extent) -> ByteRange {
+    ByteRange::new(extent.source_offset, extent.length)
+}
+
 impl RegionContext<'_> {
     fn tell(&self, severity: Severity, region: &Region, what: String) {
         self.observer.on_event(&Event::Problem(Problem::new(severity, region.name.clone(), what)));
@@ -38,32 +72,67 @@ impl RegionContext<'_> {
 
     /// Mounts a region that holds a filesystem. Why it cannot be mounted is told, and then there is no mount: it is
     /// kept as a raw image instead.
-    pub(super) fn mount(&self, region: &Region) -> Result<Option<Mounted>, BackupError> {
+    pub(super) fn mount(&self, region: &Region) -> Result<Option<MountedRegion>, BackupError> {
         let Some(fs) = region.holds.fs.as_deref() else { return Ok(None) };
-        let [extent] = region.extents.as_slice() else {
-            let pieces = region.extents.len();
-            let what = format!("its {pieces} pieces cannot be put together here; kept as a raw image");
-            self.tell(Severity::Warning, region, what);
-            return Ok(None);
-        };
         let backing = self.guard.open_backing().map_err(BackupError::Open)?;
+        let assembled = match region.extents.as_slice() {
+            [extent] => Assembled { file: backing, range: range_of(extent), map: None, base: None },
+            pieces => match self.assemble(&backing, pieces, &region.name) {
+                Ok(assembled) => assembled,
+                Err(error) => {
+                    let what = format!("its {} pieces cannot be put together: {error}", pieces.len());
+                    self.tell(Severity::Warning, region, format!("{what}; kept as a raw image"));
+                    return Ok(None);
+                }
+            },
+        };
         let source = MountSource {
-            backing: &backing,
-            range: ByteRange::new(extent.source_offset, extent.length),
+            backing: &assembled.file,
+            range: assembled.range,
             fs,
             writable: self.guard.is_writable(),
             scratch: self.scratch,
         };
         match Mounted::open(&source, self.cancel) {
-            Ok(mounted) => Ok(Some(mounted)),
+            Ok(mounted) => Ok(Some(MountedRegion { mounted, map: assembled.map, base: assembled.base })),
             Err(MountError::Scratch(error)) => Err(BackupError::Scratch { region: region.name.clone(), source: error }),
             Err(MountError::Loop(error)) => Err(BackupError::Loop { region: region.name.clone(), source: error }),
             Err(error) => {
-                let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-                self.tell(Severity::Warning, region, format!("{error}{cause}; kept as a raw image"));
+                self.tell(Severity::Warning, region, format!("{}; kept as a raw image", with_causes(&error)));
                 Ok(None)
             }
         }
+    }
+
+    /// Makes one device of the pieces of a region.
+    fn assemble(&self, backing: &File, pieces: &[Extent], name: &str) -> Result<Assembled, DeviceMapError> {
+        let writable = self.guard.is_writable();
+        let (base, base_start, base_path) = if writable {
+            (None, 0, self.guard.path().to_owned())
+        } else {
+            // Only the stretch with the pieces: a loop device that showed the label of the tenant's physical volume
+            // would have the host's own LVM look at it.
+            let start = pieces.iter().map(|piece| piece.source_offset).min().unwrap_or(0);
+            let end = pieces.iter().map(|piece| piece.source_offset.saturating_add(piece.length)).max().unwrap_or(0);
+            let range = ByteRange::new(start, end.saturating_sub(start));
+            let device = LoopDevice::attach(backing, range, false)
+                .map_err(|source| DeviceMapError::Base { path: self.guard.path().to_owned(), source })?;
+            let path = device.path().to_owned();
+            (Some(device), start, path)
+        };
+        let shifted: Vec<Extent> = pieces
+            .iter()
+            .map(|piece| Extent { source_offset: piece.source_offset - base_start, length: piece.length })
+            .collect();
+        let map = DeviceMap::create(&base_path, &shifted, !writable, name, Arc::clone(self.commands))?;
+        let path = map.path().to_owned();
+        let file = File::options()
+            .read(true)
+            .write(writable)
+            .open(&path)
+            .map_err(|source| DeviceMapError::Base { path, source })?;
+        let len = pieces.iter().map(|piece| piece.length).sum();
+        Ok(Assembled { file, range: ByteRange::new(0, len), map: Some(map), base })
     }
 
     /// Archives the files of a mounted region under `directory`, or at the top without one.

@@ -201,9 +201,9 @@ impl Backup<'_> {
         let archived = self.archive(&pending, &guard, excludes, &scratch);
         // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
         if archived.is_err()
-            && let Some(reason) = guard.health_flag().reason()
+            && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
         {
-            return Err(SourceError::Unhealthy { name: guard.name().to_owned(), reason }.into());
+            return Err(unhealthy.into());
         }
         let (layout, regions, written) = archived?;
         self.step("checking that the source stood still");

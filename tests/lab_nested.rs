@@ -1,0 +1,146 @@
+//! Volume groups that a tenant made inside a volume, as documented: `vg_web_logs/lv01_web_logs` on the guest's /dev/vdb.
+//!
+//! Promise: each logical volume that lies wholly on the volume comes back as a tree of its own, one that was extended
+//! and lies in two pieces too, while the guest uses it; nothing of the tenant's LVM is ever activated on the host, and
+//! the volume's bytes are not changed.
+//!
+//! The guest is played by the lab itself: a config of LVM that sees loop devices alone, where the host's sees everything
+//! but those.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod guest;
+mod tree;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+
+use guest::backups::{assert_all_good, manifest, run_expecting, snapshot};
+use guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, volumes_of_volbak};
+use guest::{Mounted, extract_with_gnu_tar, quoted, restore_target, sh};
+use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
+
+const GUEST_LVM: &str = "export LVM_SYSTEM_DIR=/run/guest-lvm;";
+
+/// A shell that appends to files below a directory until it is dropped.
+struct Writer(Child);
+
+impl Writer {
+    fn start(root: &Path) -> Self {
+        let script = format!(
+            "cd {}; mkdir busy; i=0; while :; do i=$((i+1)); echo round $i >>busy/log; \
+             head -c 20000 /dev/urandom >busy/file-$((i % 20)); [ $((i % 10)) -gt 0 ] || sync busy/log; sleep 0.02; done",
+            quoted(root)
+        );
+        Self(Command::new("bash").args(["-c", &script]).spawn().unwrap())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The guest's own LVM on a volume: two logical volumes, the first extended when the second was there already.
+fn guest_with_lvm(volume: &Path) {
+    sh(&format!(
+        r#"mkdir -p /run/guest-lvm
+        sed 's/devices {{/devices {{ global_filter=["a|^\/dev\/loop|","r|.*|"] /' $LVM_SYSTEM_DIR/lvm.conf >/run/guest-lvm/lvm.conf
+        sed -i 's/devices {{/devices {{ global_filter=["r|^\/dev\/loop|"] /' $LVM_SYSTEM_DIR/lvm.conf
+        vdb=$(losetup -f --show {})
+        {GUEST_LVM}
+        pvcreate -q $vdb; vgcreate -q vg_web_logs $vdb
+        lvcreate -q -y -n lv01_web_logs -L 300M vg_web_logs
+        lvcreate -q -y -n lv02_db -L 400M vg_web_logs
+        lvextend -q -L +200M vg_web_logs/lv01_web_logs
+        mkfs.ext4 -q -b 4096 -i 4096 -L weblogs /dev/vg_web_logs/lv01_web_logs
+        mkfs.xfs -q -L db /dev/vg_web_logs/lv02_db"#,
+        quoted(volume)
+    ));
+}
+
+/// The tree of the guest's logical volume as it is in the snapshot that a backup kept.
+fn tree_in_snapshot(kept: &str, lv: &str, options: &str) -> Tree {
+    let map = format!("expected-{lv}");
+    // The guest's own table, on the snapshot in place of the guest's disk.
+    sh(&format!(
+        "number=$(lsblk -dno MAJ:MIN /dev/{kept} | tr -d ' ')
+         dmsetup table vg_web_logs-{lv} | sed \"s/ linear [0-9]*:[0-9]* / linear $number /\" | dmsetup create {map}
+         dmsetup mknodes {map}"
+    ));
+    let mounted = Mounted::with_options(&Path::new("/dev/mapper").join(&map), &Path::new(SCRATCH).join(lv), options);
+    let mut tree = fingerprint(&mounted.point);
+    tree.retain(|path, attributes| attributes.kind != Kind::Socket && !path.starts_with(b"lost+found"));
+    mounted.unmount();
+    sh(&format!("dmsetup remove {map}"));
+    tree
+}
+
+#[test]
+fn the_guests_logical_volumes_come_back_while_it_uses_them() {
+    if !in_lab("the_guests_logical_volumes_come_back_while_it_uses_them") {
+        return;
+    }
+    set_up();
+    let volume = thick_volume("vdb", "1200M");
+    guest_with_lvm(&volume);
+    let logs = Mounted::with_options(Path::new("/dev/vg_web_logs/lv01_web_logs"), Path::new("/run/t/logs"), "rw");
+    let db = Mounted::with_options(Path::new("/dev/vg_web_logs/lv02_db"), Path::new("/run/t/db"), "rw");
+    fs::create_dir(logs.point.join("hard")).unwrap();
+    make_hard_tree(&logs.point.join("hard"), Filesystem::Ext4);
+    fs::create_dir(db.point.join("hard")).unwrap();
+    make_hard_tree(&db.point.join("hard"), Filesystem::Xfs);
+    sh("sync");
+    let before = state();
+
+    let writers = (Writer::start(&logs.point), Writer::start(&db.point));
+    let archive = snapshot(&volume, &dest(), &["--keep-snapshot"]);
+    drop(writers);
+
+    let manifest = manifest(&archive);
+    let regions = manifest["layout"]["regions"].as_array().unwrap();
+    let first = regions.iter().find(|region| region["lv"]["lv"] == "lv01_web_logs").unwrap();
+    assert_eq!(first["extents"].as_array().unwrap().len(), 2, "{first}");
+    let kept = manifest["snapshot"]["name"].as_str().unwrap().to_owned();
+
+    let target = restore_target(Path::new(SCRATCH), Filesystem::Ext4);
+    extract_with_gnu_tar(&archive, &target.point.join("tree"));
+    for (lv, options) in [("lv01_web_logs", "ro"), ("lv02_db", "ro,nouuid")] {
+        let expected = tree_in_snapshot(&kept, lv, options);
+        assert!(expected.keys().any(|path| path.starts_with(b"busy/")), "the guest wrote to {lv}");
+        let restored = fingerprint(&target.point.join("tree").join(format!("disk.vg_web_logs-{lv}")));
+        assert_equal_trees(&expected, &restored);
+    }
+    sh(&format!("lvremove -q -y {kept}"));
+    assert_eq!(volumes_of_volbak(), "");
+    target.unmount();
+    assert_eq!(state(), before, "nothing is left of what was mapped and mounted");
+    assert_all_good(&dest());
+
+    // Two volumes with the same groups in them: a copy of the first, as a tenant's clone of a volume is.
+    logs.unmount();
+    db.unmount();
+    let clone = thick_volume("vdb-clone", "1200M");
+    sh(&format!("dd if={} of={} bs=4M status=none", quoted(&volume), quoted(&clone)));
+    let digests = sh(&format!("sha1sum {} {}", quoted(&volume), quoted(&clone)));
+    let names = [format!("{GROUP}/vdb"), format!("{GROUP}/vdb-clone")];
+    run_expecting(0, &["snapshot", &names[0], &names[1], "--to", dest().to_str().unwrap()]);
+    assert_eq!(sh(&format!("sha1sum {} {}", quoted(&volume), quoted(&clone))), digests, "the volumes are as they were");
+    assert_all_good(&dest());
+
+    // A disk image of it needs a map over a loop device, and is not written to.
+    sh(&format!(
+        "cp --sparse=always {} {SCRATCH}/image.img; sha1sum {SCRATCH}/image.img >{SCRATCH}/sum",
+        quoted(&clone)
+    ));
+    let archive = snapshot(&Path::new(SCRATCH).join("image.img"), &dest(), &[]);
+    sh(&format!(
+        "sha1sum -c --quiet {SCRATCH}/sum; tar tzf {} | grep -q ^./disk.vg_web_logs-lv01_web_logs/hard/",
+        quoted(&archive)
+    ));
+    let maps = sh("dmsetup ls | grep volbak || true; losetup -ln -O BACK-FILE | grep image.img || true");
+    assert_eq!(maps, "", "no map and no loop device is left");
+}

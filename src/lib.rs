@@ -1,9 +1,16 @@
 //! volbak backs up the block volumes of an OpenStack cinder-volume host and proves that each backup restores.
 
+pub mod archive;
+pub mod config;
+pub mod error;
 pub mod events;
 pub mod layout;
+pub mod mail;
 pub mod outside;
 pub mod owner;
 pub mod reader;
+pub mod report;
+pub mod run;
 pub mod source;
+pub mod store;
 pub mod units;

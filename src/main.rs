@@ -1,3 +1,162 @@
-//! The command line of volbak.
+//! The command line of volbak: arguments become options, results become text and an exit status.
 
-fn main() {}
+mod cli;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use volbak::error::ExitClass;
+use volbak::layout::render_table;
+use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
+use volbak::run::backup::{
+    BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up, remove_stale_snapshots, wants_lvm,
+};
+use volbak::run::inspect::inspect;
+use volbak::source::FreezeOptions;
+use volbak::store::local::Destination;
+use volbak::store::{StoreError, catalog};
+
+use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, SnapshotArgs};
+use crate::cli::output::{JsonBackup, JsonOutcome, has_problems, print, print_json, shown_catalog, shown_outcome};
+use crate::cli::progress::{Progress, Verbosity, write_line};
+
+fn main() -> ExitCode {
+    // Wrong usage ends here with status 2, as clap does it.
+    let cli = Cli::parse();
+    let verbosity = match (cli.quiet, cli.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let done = match &cli.command {
+        Command::Inspect(args) => inspect_source(args),
+        Command::Snapshot(args) => snapshot(args, verbosity),
+        Command::List(args) => list(args),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);
+            print(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
+        }
+    };
+    match done {
+        Ok(class) => class.status().into(),
+        Err(error) => {
+            write_line(&format!("volbak: {error:#}"));
+            let locked = matches!(error.downcast_ref(), Some(StoreError::Locked { .. }));
+            if locked { ExitClass::Locked } else { ExitClass::Failed }.status().into()
+        }
+    }
+}
+
+fn inspect_source(args: &InspectArgs) -> anyhow::Result<ExitClass> {
+    let layout = inspect(&args.source, &SystemCommands).with_context(|| shown(&args.source))?;
+    if args.json {
+        print_json(&layout)?;
+    } else {
+        print(&render_table(&layout))?;
+    }
+    Ok(ExitClass::Well)
+}
+
+fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    let cancel = Cancel::default();
+    // A second Ctrl-C ends at once; what it leaves, the next run removes. Handlers run in the order of registration.
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, cancel.flag())?;
+    }
+    let destination = Destination::open(&args.to)?;
+    let _lock = destination.lock(SystemClock.now())?;
+
+    let progress = Arc::new(Progress::new(verbosity));
+    let world = BackupWorld {
+        commands: Arc::new(SystemCommands),
+        clock: Arc::new(SystemClock),
+        observer: progress.clone(),
+        cancel: cancel.clone(),
+    };
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = BackupOptions {
+        level: args.level,
+        threads: args.threads.map_or_else(processors, usize::from),
+        exclude: args.exclude.clone(),
+        scratch: args.scratch.clone(),
+        freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
+        keep_snapshot: args.keep_snapshot,
+    };
+    if wants_lvm(&args.sources)
+        && let Err(error) = remove_stale_snapshots(&world)
+    {
+        // If LVM is needed after all, its own error comes with the volume that needs it.
+        write_line(&format!(
+            "volbak: warning: stale snapshots could not be looked for: {:#}",
+            anyhow::Error::new(error)
+        ));
+    }
+
+    let mut results = Vec::with_capacity(args.sources.len());
+    for source in &args.sources {
+        let result = if cancel.is_cancelled() {
+            Err(BackupError::Cancelled)
+        } else {
+            back_up(source, &destination, &options, &world)
+        };
+        let result = result.map_err(|error| anyhow::Error::new(error).context(shown(source)));
+        if let Err(error) = &result {
+            progress.done();
+            write_line(&format!("volbak: {error:#}"));
+        }
+        results.push((shown(source), result));
+    }
+    progress.done();
+    report(&results, args.json)?;
+    let failed = results.iter().any(|(_, result)| result.is_err());
+    let problems = results.iter().any(|(_, result)| result.as_ref().is_ok_and(has_problems));
+    Ok(match (failed, problems) {
+        (true, _) => ExitClass::Failed,
+        (_, true) => ExitClass::WithProblems,
+        _ => ExitClass::Well,
+    })
+}
+
+fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> anyhow::Result<()> {
+    if json {
+        let backups: Vec<JsonBackup<'_>> = results
+            .iter()
+            .map(|(source, result)| match result {
+                Ok(outcome) => JsonBackup {
+                    source,
+                    status: if has_problems(outcome) { "problems" } else { "ok" },
+                    error: None,
+                    outcome: Some(JsonOutcome { archive: &outcome.archive, manifest: &outcome.manifest }),
+                },
+                Err(error) => JsonBackup { source, status: "failed", error: Some(format!("{error:#}")), outcome: None },
+            })
+            .collect();
+        return print_json(&serde_json::json!({ "backups": backups }));
+    }
+    for (_, result) in results {
+        if let Ok(outcome) = result {
+            print(&shown_outcome(outcome))?;
+        }
+    }
+    Ok(())
+}
+
+fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
+    let entries = catalog::list(&Destination::open(&args.destination)?)?;
+    if args.json {
+        print_json(&serde_json::json!({ "backups": entries }))?;
+    } else {
+        print(&shown_catalog(&entries))?;
+    }
+    Ok(ExitClass::Well)
+}
+
+fn shown(source: &OsString) -> String {
+    source.to_string_lossy().escape_debug().to_string()
+}

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,12 @@ pub trait BlockRead: Send + Sync {
 
     /// Fills `buf` from byte `offset` on. Reading past the end is an error of kind `UnexpectedEof`.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    /// The first byte at or after `offset` that may be other than zero, or `None` when all that follows is zero. What
+    /// does not know its holes answers `offset` itself.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok((offset < self.len_bytes()).then_some(offset))
+    }
 }
 
 /// An open file or block device, read with `pread`.
@@ -41,6 +48,20 @@ impl BlockRead for FileBlocks {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(buf, offset)
+    }
+
+    /// A sparse file's holes are skipped with SEEK_DATA; a device, or a filesystem without it, has none.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        if offset >= self.len_bytes {
+            return Ok(None);
+        }
+        // The descriptor's own position moves, which nothing here depends on: every read is a `pread`.
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(found) => Ok((found < self.len_bytes).then_some(found.max(offset))),
+            // No data up to the file's end; but a file that became shorter must fail when it is read, not be a hole.
+            Err(rustix::io::Errno::NXIO) if self.file.metadata()?.len() >= self.len_bytes => Ok(None),
+            Err(_) => Ok(Some(offset)),
+        }
     }
 }
 
@@ -86,6 +107,8 @@ impl RunCommand for SystemCommands {
         let output = Command::new(program)
             .args(args)
             .env("LC_ALL", "C")
+            // Ctrl-C at a terminal reaches every process of the foreground group; LVM's tools must not be cut off by it.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -3,9 +3,26 @@
 //!
 //! The structures serialise to the JSON that `volbak inspect --json` prints and the manifest keeps.
 
+mod detect;
+mod field;
+pub mod gpt;
+pub mod lvm2;
+pub mod mbr;
+mod nested;
+mod outside;
+pub mod probe;
+mod region;
+mod render;
+mod scan;
+mod text;
+
 use serde::{Deserialize, Serialize};
 
 use crate::events::Problem;
+
+pub use detect::{LayoutError, detect};
+pub use region::RegionBlocks;
+pub use render::render_table;
 
 /// All that was found on a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +31,12 @@ pub struct Layout {
     pub source: SourceFacts,
     /// Its partition table.
     pub table: Table,
-    /// Every region, in the order of their numbers; a logical volume's come right after the region that holds its PV.
+    /// Every region, in the order of their numbers; a logical volume's come right after the region that holds its PV,
+    /// and gaps between partitions that are not zero come last, with number 0.
     pub regions: Vec<Region>,
+    /// Bytes outside every region that a restore needs to make the disk what it was: boot code, partition tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<PreservedBytes>,
     /// What is damaged, contradictory or out of bounds, and what was made of it.
     pub problems: Vec<Problem>,
 }
@@ -118,6 +139,21 @@ pub struct Extent {
     pub length: u64,
 }
 
+/// A run of the source's bytes kept in the manifest itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreservedBytes {
+    /// What it is (`boot sector`, `GPT primary header`), in words.
+    pub what: String,
+    /// Its first byte on the source.
+    pub start_bytes: u64,
+    /// How many bytes, before they were compressed.
+    pub size_bytes: u64,
+    /// How `data` is to be read: `gzip+base64`, which `base64 -d | gunzip` undoes.
+    pub encoding: String,
+    /// The bytes.
+    pub data: String,
+}
+
 /// What a region holds, by its signatures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holds {
@@ -132,6 +168,9 @@ pub struct Holds {
     pub label: Option<String>,
     /// The version of the format, where it has one.
     pub version: Option<String>,
+    /// How long the content says that it is, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
 }
 
 /// The kind of content of a region.

@@ -166,6 +166,16 @@ impl SnapshotGuard {
         Ok(FileBlocks::new(opened.file.try_clone()?, self.size_bytes))
     }
 
+    /// Opens it for a loop device: for reading and writing when it [is writable](Self::is_writable), else exactly what
+    /// was frozen, for reading. Drop it, and what was made of it, before the guard is finished.
+    pub fn open_backing(&self) -> io::Result<File> {
+        if self.is_writable() {
+            return File::options().read(true).write(true).open(&self.path);
+        }
+        let opened = self.opened.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        opened.file.try_clone()
+    }
+
     /// The facts as of now.
     pub fn facts(&self) -> SnapshotFacts {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -10,6 +10,7 @@
 //! volumes of several groups have.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -98,6 +99,13 @@ impl Source {
     /// [`SnapshotGuard::path`](super::SnapshotGuard::path) instead. A thin volume that is not active has no device.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Opens it for reading as it is at this moment, while others may write to it: for a look, never for a backup.
+    pub fn open(&self) -> Result<File, SourceError> {
+        Node::look(&self.path)
+            .and_then(|node| node.open(OFlags::empty()))
+            .map_err(|error| SourceError::io("opening it", &self.path, error))
     }
 
     /// Its length.

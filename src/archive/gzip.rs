@@ -1,0 +1,230 @@
+//! Gzip members that say how long they are.
+//!
+//! Source: RFC 1952 (gzip), section 2.3, and RFC 1951 (deflate), section 3.2.4. Each member carries an extra subfield
+//! `VB` with its own length, so that members are found without decompressing them.
+
+use libdeflater::{CompressionLvl, Compressor};
+
+/// Everything before the compressed data: ten fixed bytes, the extra field's length, and our one subfield.
+pub const HEADER_BYTES: usize = 10 + 2 + 4 + SUBFIELD_BYTES;
+/// CRC-32 and length of the data.
+pub const TRAILER_BYTES: usize = 8;
+/// The largest amount of data in a member.
+pub const MAX_MEMBER_DATA: usize = 1 << 20;
+
+const SUBFIELD_BYTES: usize = 8;
+/// XLEN: the subfield with its two id bytes and its two length bytes; both lengths in one byte.
+const XLEN: u8 = 12;
+const SUBFIELD_LEN: u8 = 8;
+const FLAG_EXTRA: u8 = 4;
+const OS_UNIX: u8 = 3;
+/// The largest stored block of deflate: its length has 16 bits.
+const MAX_STORED_BLOCK: usize = 0xffff;
+const STORED_BLOCK_HEADER: usize = 5;
+/// Data is sampled here and there to tell whether it compresses.
+const SAMPLES: usize = 8;
+const SAMPLE_BYTES: usize = 4096;
+const SAMPLED_BYTES: f64 = 32768.0;
+/// Of 8 bits a byte. Compressed and encrypted data has 7.99 in samples of this size; text and code are below 6.5.
+const STORE_ABOVE_ENTROPY_BITS: f64 = 7.95;
+
+/// Makes members. It is costly to make, and is used again for each member.
+pub struct MemberEncoder {
+    compressor: Compressor,
+}
+
+/// A level that libdeflate does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("the compression level {0} does not exist; it goes from 1 (fast) to 12 (small)")]
+pub struct BadLevel(pub i32);
+
+/// What a member's header and trailer say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberFrame {
+    /// The length of the whole member, header and trailer included.
+    pub member_bytes: u32,
+    /// The length of the data in it.
+    pub data_bytes: u32,
+}
+
+/// Whether a level from 1 to 12 was asked for.
+pub fn check_level(level: i32) -> Result<(), BadLevel> {
+    if (1..=12).contains(&level) { Ok(()) } else { Err(BadLevel(level)) }
+}
+
+impl MemberEncoder {
+    /// An encoder for a level from 1 to 12.
+    pub fn new(level: i32) -> Result<Self, BadLevel> {
+        check_level(level)?;
+        let level = CompressionLvl::new(level).map_err(|_| BadLevel(level))?;
+        Ok(Self { compressor: Compressor::new(level) })
+    }
+
+    /// Makes a member that holds `data`, at most [`MAX_MEMBER_DATA`] bytes, and says how long it is. It is at the
+    /// start of `out`, which is made longer where that is needed, and never shorter.
+    ///
+    /// # Panics
+    /// When there is more data than that.
+    pub fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> usize {
+        assert!(data.len() <= MAX_MEMBER_DATA, "a member holds at most 1 MiB");
+        let stored_bytes = stored_bytes(data.len());
+        let largest = HEADER_BYTES + stored_bytes + TRAILER_BYTES;
+        if out.len() < largest {
+            out.resize(largest, 0);
+        }
+        let body = &mut out[HEADER_BYTES..HEADER_BYTES + stored_bytes];
+        let compressed =
+            if looks_incompressible(data) { None } else { self.compressor.deflate_compress(data, body).ok() };
+        let body_bytes = compressed.unwrap_or_else(|| {
+            store(data, body);
+            stored_bytes
+        });
+        let mut crc = libdeflater::Crc::new();
+        crc.update(data);
+        // At most 1 MiB of data, stored in blocks with 5 bytes each: both lengths are far below 2^32.
+        let data_bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let member_bytes = HEADER_BYTES + body_bytes + TRAILER_BYTES;
+        let trailer = &mut out[HEADER_BYTES + body_bytes..member_bytes];
+        trailer[..4].copy_from_slice(&crc.sum().to_le_bytes());
+        trailer[4..].copy_from_slice(&data_bytes.to_le_bytes());
+        let frame = MemberFrame { member_bytes: u32::try_from(member_bytes).unwrap_or(u32::MAX), data_bytes };
+        out[..HEADER_BYTES].copy_from_slice(&header(frame));
+        member_bytes
+    }
+}
+
+/// How many bytes [`store`] makes of this many.
+fn stored_bytes(len: usize) -> usize {
+    len + STORED_BLOCK_HEADER * len.div_ceil(MAX_STORED_BLOCK).max(1)
+}
+
+/// Writes `data` as stored blocks to `out`, which has [`stored_bytes`] of it.
+fn store(data: &[u8], out: &mut [u8]) {
+    let last = data.len().div_ceil(MAX_STORED_BLOCK).max(1) - 1;
+    let mut rest = out;
+    for number in 0..=last {
+        let block = data.chunks(MAX_STORED_BLOCK).nth(number).unwrap_or_default();
+        let (head, behind) = rest.split_at_mut(STORED_BLOCK_HEADER);
+        // BFINAL, BTYPE 00; then LEN and its complement.
+        head[0] = u8::from(number == last);
+        let len = u16::try_from(block.len()).unwrap_or(u16::MAX);
+        head[1..3].copy_from_slice(&len.to_le_bytes());
+        head[3..5].copy_from_slice(&(!len).to_le_bytes());
+        let (body, behind) = behind.split_at_mut(block.len());
+        body.copy_from_slice(block);
+        rest = behind;
+    }
+}
+
+fn header(frame: MemberFrame) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    // ID1 ID2, CM deflate, FLG; MTIME is 0, so that the same data gives the same member.
+    header[..4].copy_from_slice(&[0x1f, 0x8b, 8, FLAG_EXTRA]);
+    header[9] = OS_UNIX;
+    header[10] = XLEN;
+    header[12..14].copy_from_slice(b"VB");
+    header[14] = SUBFIELD_LEN;
+    header[16..20].copy_from_slice(&frame.member_bytes.to_le_bytes());
+    header[20..24].copy_from_slice(&frame.data_bytes.to_le_bytes());
+    header
+}
+
+/// Reads a member's header. `None` when these bytes do not begin one of ours, or its lengths are out of bounds.
+pub fn parse_header(bytes: &[u8]) -> Option<MemberFrame> {
+    let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+    let frame = MemberFrame {
+        member_bytes: u32::from_le_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]),
+        data_bytes: u32::from_le_bytes([bytes[20], bytes[21], bytes[22], bytes[23]]),
+    };
+    let data_len = usize::try_from(frame.data_bytes).ok()?;
+    let member_len = usize::try_from(frame.member_bytes).ok()?;
+    let in_bounds = data_len <= MAX_MEMBER_DATA
+        && member_len > HEADER_BYTES + TRAILER_BYTES
+        && member_len <= HEADER_BYTES + stored_bytes(data_len) + TRAILER_BYTES;
+    (in_bounds && *bytes == header(frame)).then_some(frame)
+}
+
+/// Whether compressing would gain next to nothing, judged by the bytes' entropy in a few samples.
+fn looks_incompressible(data: &[u8]) -> bool {
+    if data.len() < 2 * SAMPLES * SAMPLE_BYTES {
+        return false;
+    }
+    let mut histogram = [0_u32; 256];
+    let stride = (data.len() - SAMPLE_BYTES) / (SAMPLES - 1);
+    for sample in 0..SAMPLES {
+        for byte in &data[sample * stride..sample * stride + SAMPLE_BYTES] {
+            histogram[usize::from(*byte)] += 1;
+        }
+    }
+    let entropy_bits: f64 = histogram
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| {
+            let share = f64::from(*count) / SAMPLED_BYTES;
+            -share * share.log2()
+        })
+        .sum();
+    entropy_bits > STORE_ABOVE_ENTROPY_BITS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::{HEADER_BYTES, MAX_MEMBER_DATA, MemberEncoder, looks_incompressible, parse_header};
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        (0..len)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[3]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn members_of_every_kind_come_back_through_another_inflater() {
+        let mut encoder = MemberEncoder::new(6).unwrap();
+        let (mut member, mut archive, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        for data in [Vec::new(), vec![0; MAX_MEMBER_DATA], noise(MAX_MEMBER_DATA), b"text ".repeat(999), noise(70_000)]
+        {
+            let len = encoder.encode(&data, &mut member);
+            let frame = parse_header(&member).unwrap();
+            assert_eq!((frame.member_bytes as usize, frame.data_bytes as usize), (len, data.len()));
+            archive.extend_from_slice(&member[..len]);
+            expected.extend_from_slice(&data);
+        }
+        let mut read = Vec::new();
+        flate2::read::MultiGzDecoder::new(archive.as_slice()).read_to_end(&mut read).unwrap();
+        assert!(read == expected);
+    }
+
+    #[test]
+    fn a_header_with_any_byte_changed_is_not_ours_or_says_another_length() {
+        let mut member = Vec::new();
+        MemberEncoder::new(1).unwrap().encode(b"data", &mut member);
+        let good = parse_header(&member).unwrap();
+        for at in 0..HEADER_BYTES {
+            let mut damaged = member.clone();
+            damaged[at] ^= 0x40;
+            assert_ne!(parse_header(&damaged), Some(good), "byte {at}");
+        }
+        assert_eq!(parse_header(&member[..HEADER_BYTES - 1]), None);
+    }
+
+    #[test]
+    fn only_noise_is_stored() {
+        assert!(looks_incompressible(&noise(1 << 20)));
+        assert!(!looks_incompressible(&b"some text that compresses ".repeat(40_000)));
+        assert!(!looks_incompressible(&noise(1000)));
+    }
+
+    #[test]
+    fn levels_are_1_to_12() {
+        assert!([0, -1, 13].map(MemberEncoder::new).iter().all(Result::is_err));
+        assert!((1..=12).all(|level| MemberEncoder::new(level).is_ok()));
+    }
+}

@@ -1,0 +1,356 @@
+//! The index beside an archive: where each member and each entry is. The lines are described in `docs/format.md`.
+
+use std::io::{self, Write};
+
+use crate::reader::Timestamp;
+
+/// The first line.
+pub const HEADER_LINE: &str = "volbak-index\t1\n";
+
+/// A member of the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberLine {
+    /// Its number, from 0.
+    pub number: u64,
+    /// Its first byte in the archive.
+    pub offset: u64,
+    /// Its length in the archive, in bytes.
+    pub length: u64,
+    /// Its data's first byte in the tar stream.
+    pub tar_offset: u64,
+    /// Its data's length in bytes.
+    pub tar_length: u64,
+    /// SHA-256 of its bytes in the archive.
+    pub sha256: [u8; 32],
+}
+
+/// An entry of the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryLine {
+    /// What it is.
+    pub kind: IndexedKind,
+    /// Whether a part of it could not be read, or changed while it was read.
+    pub damaged: bool,
+    /// Its first header's first byte in the tar stream.
+    pub tar_offset: u64,
+    /// The length of headers, data and padding in bytes.
+    pub tar_length: u64,
+    /// A file's own length in bytes, holes included.
+    pub size: u64,
+    /// The inode on the volume.
+    pub ino: u64,
+    /// When the inode was last changed.
+    pub ctime: Timestamp,
+    /// The first 16 bytes of the SHA-256 of its headers.
+    pub head: [u8; 16],
+    /// SHA-256 of its data area without padding; `None` without one.
+    pub content: Option<[u8; 32]>,
+    /// Its path as it is in the archive, raw bytes, without a `/` at its end.
+    pub path: Vec<u8>,
+}
+
+/// What an entry is, by the index's letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IndexedKind {
+    /// `f`: a regular file without holes.
+    File,
+    /// `s`: a regular file with holes.
+    SparseFile,
+    /// `d`: a directory.
+    Directory,
+    /// `l`: a symbolic link.
+    Symlink,
+    /// `h`: a hard link.
+    HardLink,
+    /// `c`: a character device.
+    CharDevice,
+    /// `b`: a block device.
+    BlockDevice,
+    /// `p`: a named pipe.
+    Fifo,
+    /// `i`: a raw image of a region.
+    RawImage,
+}
+
+impl IndexedKind {
+    const LETTERS: [(Self, char); 9] = [
+        (Self::File, 'f'),
+        (Self::SparseFile, 's'),
+        (Self::Directory, 'd'),
+        (Self::Symlink, 'l'),
+        (Self::HardLink, 'h'),
+        (Self::CharDevice, 'c'),
+        (Self::BlockDevice, 'b'),
+        (Self::Fifo, 'p'),
+        (Self::RawImage, 'i'),
+    ];
+
+    /// Its letter.
+    pub fn letter(self) -> char {
+        // LETTERS lists every kind.
+        Self::LETTERS.iter().find(|(kind, _)| *kind == self).map_or('?', |(_, letter)| *letter)
+    }
+
+    /// The kind with this letter.
+    pub fn from_letter(letter: char) -> Option<Self> {
+        Self::LETTERS.iter().find(|(_, other)| *other == letter).map(|(kind, _)| *kind)
+    }
+}
+
+/// What the last line says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How many members there are.
+    pub members: u64,
+    /// How many entries.
+    pub entries: u64,
+    /// The archive's length in bytes.
+    pub archive_bytes: u64,
+    /// The tar stream's length in bytes.
+    pub tar_bytes: u64,
+}
+
+/// One line of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// `M`.
+    Member(MemberLine),
+    /// `E`.
+    Entry(EntryLine),
+    /// `Z`.
+    End(Totals),
+}
+
+impl MemberLine {
+    /// Writes the line.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { number, offset, length, tar_offset, tar_length, sha256 } = self;
+        writeln!(out, "M\t{number}\t{offset}\t{length}\t{tar_offset}\t{tar_length}\t{}", hex(sha256))
+    }
+}
+
+impl EntryLine {
+    /// Writes the line.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { kind, damaged, tar_offset, tar_length, size, ino, ctime, head, content, path } = self;
+        let mark = if *damaged { "!" } else { "" };
+        let content = content.as_ref().map_or_else(|| "-".to_owned(), |digest| hex(digest));
+        writeln!(
+            out,
+            "E\t{}{mark}\t{tar_offset}\t{tar_length}\t{size}\t{ino}\t{}.{:09}\t{}\t{content}\t{}",
+            kind.letter(),
+            ctime.sec,
+            ctime.nsec,
+            hex(head),
+            escape_path(path),
+        )
+    }
+}
+
+impl Totals {
+    /// Writes the line.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { members, entries, archive_bytes, tar_bytes } = self;
+        writeln!(out, "Z\t{members}\t{entries}\t{archive_bytes}\t{tar_bytes}")
+    }
+}
+
+/// Reads a line without its newline, or says in one word what is wrong with it.
+pub fn parse_line(line: &str) -> Result<Line, BadLine> {
+    let mut fields = Fields(line.split('\t'));
+    let parsed = match fields.next("type")? {
+        "M" => Line::Member(MemberLine {
+            number: fields.number("number")?,
+            offset: fields.number("offset")?,
+            length: fields.number("length")?,
+            tar_offset: fields.number("tar offset")?,
+            tar_length: fields.number("tar length")?,
+            sha256: fields.digest("SHA-256")?,
+        }),
+        "E" => {
+            let letters = fields.next("kind")?;
+            let kind = letters.strip_suffix('!').unwrap_or(letters);
+            let mut characters = kind.chars();
+            let kind = characters.next().and_then(IndexedKind::from_letter).filter(|_| characters.next().is_none());
+            Line::Entry(EntryLine {
+                kind: kind.ok_or(BadLine("kind"))?,
+                damaged: letters.ends_with('!'),
+                tar_offset: fields.number("tar offset")?,
+                tar_length: fields.number("tar length")?,
+                size: fields.number("size")?,
+                ino: fields.number("inode")?,
+                ctime: fields.timestamp("change time")?,
+                head: fields.digest("head")?,
+                content: match fields.next("content")? {
+                    "-" => None,
+                    digest => Some(parse_hex(digest).ok_or(BadLine("content"))?),
+                },
+                path: unescape_path(fields.next("path")?).ok_or(BadLine("path"))?,
+            })
+        }
+        "Z" => Line::End(Totals {
+            members: fields.number("members")?,
+            entries: fields.number("entries")?,
+            archive_bytes: fields.number("archive length")?,
+            tar_bytes: fields.number("tar length")?,
+        }),
+        _ => return Err(BadLine("type")),
+    };
+    if fields.0.next().is_some() { Err(BadLine("number of fields")) } else { Ok(parsed) }
+}
+
+/// The field of an index line that is wrong or missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its {0} is wrong or missing")]
+pub struct BadLine(pub &'static str);
+
+struct Fields<'a>(std::str::Split<'a, char>);
+
+impl<'a> Fields<'a> {
+    fn next(&mut self, name: &'static str) -> Result<&'a str, BadLine> {
+        self.0.next().ok_or(BadLine(name))
+    }
+
+    fn number(&mut self, name: &'static str) -> Result<u64, BadLine> {
+        let text = self.next(name)?;
+        let number: u64 = text.parse().map_err(|_| BadLine(name))?;
+        // One number has one form: "+1" and "01" would let a changed byte pass.
+        if number.to_string() == text { Ok(number) } else { Err(BadLine(name)) }
+    }
+
+    fn digest<const N: usize>(&mut self, name: &'static str) -> Result<[u8; N], BadLine> {
+        parse_hex(self.next(name)?).ok_or(BadLine(name))
+    }
+
+    fn timestamp(&mut self, name: &'static str) -> Result<Timestamp, BadLine> {
+        let (sec, nsec) = self.next(name)?.split_once('.').ok_or(BadLine(name))?;
+        let time =
+            Timestamp { sec: sec.parse().map_err(|_| BadLine(name))?, nsec: nsec.parse().map_err(|_| BadLine(name))? };
+        let same = time.sec.to_string() == sec && format!("{:09}", time.nsec) == nsec && time.nsec < 1_000_000_000;
+        if same { Ok(time) } else { Err(BadLine(name)) }
+    }
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// Reads exactly `N` bytes of lower-case hex digits.
+pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let text = text.as_bytes();
+    if text.len() != 2 * N {
+        return None;
+    }
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+/// A path as it stands in the index: `\xHH` for control characters, backslashes and what is not UTF-8.
+pub fn escape_path(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    let escape = |text: &mut String, byte: u8| {
+        text.push_str("\\x");
+        text.push_str(&hex(&[byte]));
+    };
+    for chunk in path.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() || character == '\\' {
+                character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| escape(&mut text, byte));
+            } else {
+                text.push(character);
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| escape(&mut text, *byte));
+    }
+    text
+}
+
+/// The path that [`escape_path`] made `text` of; `None` when it did not make it.
+pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
+    let mut path = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        path.extend_from_slice(plain.as_bytes());
+        let digits = escaped.strip_prefix('x')?.get(..2)?;
+        path.extend_from_slice(&parse_hex::<1>(digits)?);
+        rest = &escaped[3..];
+    }
+    path.extend_from_slice(rest.as_bytes());
+    (escape_path(&path) == text).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EntryLine, IndexedKind, Line, MemberLine, Totals, escape_path, parse_line, unescape_path};
+    use crate::reader::Timestamp;
+
+    fn entry() -> EntryLine {
+        EntryLine {
+            kind: IndexedKind::File,
+            damaged: true,
+            tar_offset: 1024,
+            tar_length: 2048,
+            size: 700,
+            ino: 12,
+            ctime: Timestamp { sec: -5, nsec: 7 },
+            head: [0xab; 16],
+            content: Some([0xcd; 32]),
+            path: b"./a\tb\\\n\xff\xc3\xa9".to_vec(),
+        }
+    }
+
+    #[test]
+    fn lines_come_back_as_they_were() {
+        let member =
+            MemberLine { number: 3, offset: 9, length: 100, tar_offset: 512, tar_length: 1 << 20, sha256: [7; 32] };
+        let totals = Totals { members: 1, entries: 2, archive_bytes: 3, tar_bytes: 4 };
+        let mut text = Vec::new();
+        member.write_to(&mut text).unwrap();
+        entry().write_to(&mut text).unwrap();
+        totals.write_to(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<Line> = text.lines().map(|line| parse_line(line).unwrap()).collect();
+        assert_eq!(lines, [Line::Member(member), Line::Entry(entry()), Line::End(totals)]);
+    }
+
+    #[test]
+    fn a_changed_byte_gives_an_error_or_another_line() {
+        let mut text = Vec::new();
+        entry().write_to(&mut text).unwrap();
+        text.pop();
+        for at in 0..text.len() {
+            for flip in [1, 2, 4, 8, 16, 32, 64] {
+                let mut changed = text.clone();
+                changed[at] ^= flip;
+                if let Ok(changed) = std::str::from_utf8(&changed) {
+                    assert_ne!(parse_line(changed), Ok(Line::Entry(entry())), "byte {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_has_one_escaped_form() {
+        for path in [b"./plain".as_slice(), b"a\\b", b"\xff\x00\n", "\u{85}\u{e9}".as_bytes()] {
+            assert_eq!(unescape_path(&escape_path(path)).as_deref(), Some(path));
+        }
+        for wrong in ["\\x41", "\\x", "\\", "\\n", "\\xFF", "\\x0"] {
+            assert_eq!(unescape_path(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The manifest: what was found and done. A backup is complete when it is there.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::index::hex;
+use super::write::Counts;
+use crate::events::Problem;
+use crate::layout::{Handling, Layout};
+
+/// The version of the format that this program writes.
+pub const FORMAT: u32 = 1;
+/// A larger file is not taken for a manifest. Ours stay far below: what a volume can add to it is bounded.
+pub const MAX_BYTES: u64 = 256 << 20;
+
+const SELF_DIGITS: usize = 64;
+const SELF_KEY: &str = "\"self_sha256\": \"";
+
+/// All facts of a backup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The version of volbak that wrote it.
+    pub volbak_version: String,
+    /// The volume's name, and that of its directory.
+    pub name: String,
+    /// What the four files' names begin with.
+    pub stem: String,
+    /// The host that made the backup.
+    pub host: String,
+    /// When the backup was started.
+    pub started_at: DateTime<Utc>,
+    /// The moment that the backup shows: when the snapshot was taken, or reading began.
+    pub frozen_at: DateTime<Utc>,
+    /// When the archive was complete.
+    pub finished_at: DateTime<Utc>,
+    /// The local date in the stem, `YYYY-MM-DD`.
+    pub local_date: String,
+    /// What was backed up.
+    pub source: SourceRecord,
+    /// The snapshot that was read; none for a device or an image.
+    pub snapshot: Option<SnapshotRecord>,
+    /// What lies on the source.
+    pub layout: Layout,
+    /// What was done with each region, in the layout's order.
+    pub regions: Vec<RegionRecord>,
+    /// How it was to be done.
+    pub options: OptionsRecord,
+    /// What is in the archive.
+    pub counts: Counts,
+    /// Lengths of the files in bytes.
+    pub sizes: SizesRecord,
+    /// The first problems; at most a thousand.
+    pub problems: Vec<Problem>,
+    /// How many problems there were in all.
+    pub problems_total: u64,
+    /// Digests of the other three files.
+    pub digests: DigestsRecord,
+    /// SHA-256 of this file with these 64 digits replaced by zeros.
+    pub self_sha256: String,
+}
+
+/// What was backed up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// `lv`, `device` or `image`.
+    pub kind: String,
+    /// As the user knows it: `VG/LV` or a path.
+    pub path: String,
+    /// The volume group, for an LV.
+    pub vg: Option<String>,
+    /// The logical volume.
+    pub lv: Option<String>,
+    /// Its LVM UUID.
+    pub lv_uuid: Option<String>,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+/// The snapshot that was read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// Its name, `VG/LV`.
+    pub name: String,
+    /// `thick` or `thin`.
+    pub kind: String,
+    /// A thick one's exception store at its end, in bytes.
+    pub cow_size_bytes: Option<u64>,
+    /// How full it was at its fullest, in percent; for a thick one.
+    pub peak_fill_percent: Option<f64>,
+    /// How much it was extended by while it was read, in bytes.
+    pub extended_by_bytes: u64,
+    /// Whether the user asked to keep it.
+    pub kept: bool,
+}
+
+/// What became of a region.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionRecord {
+    /// Its name in the layout.
+    pub name: String,
+    /// What was really done: a filesystem that could not be mounted is a raw image here.
+    pub handling: Handling,
+    /// Where it is in the archive: the directory of its files (`.`, `./p1`) or the image's path.
+    pub archive_path: Option<String>,
+    /// How much the filesystem itself says is in use, in bytes.
+    pub used_bytes: Option<u64>,
+    /// Whether its journal was replayed in a temporary copy.
+    pub journal_replayed_in_copy: bool,
+}
+
+/// How the backup was to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionsRecord {
+    /// The compression level.
+    pub level: i32,
+    /// The exclude patterns.
+    pub exclude: Vec<String>,
+}
+
+/// Lengths in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizesRecord {
+    /// The archive.
+    pub archive_bytes: u64,
+    /// The tar stream in it.
+    pub tar_bytes: u64,
+    /// The index.
+    pub index_bytes: u64,
+    /// How many members the archive has.
+    pub members: u64,
+    /// How many entries.
+    pub entries: u64,
+}
+
+/// Digests, lower-case hex.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestsRecord {
+    /// SHA-1 of the archive: what is in the checksum file. The index has a SHA-256 of each of its members.
+    pub archive_sha1: String,
+    /// SHA-256 of the index.
+    pub index_sha256: String,
+    /// SHA-256 of the checksum file.
+    pub checksum_sha256: String,
+}
+
+/// Why these bytes are no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It is not JSON of this form.
+    #[error("the manifest cannot be understood")]
+    Json(#[from] serde_json::Error),
+    /// Its content was changed after it was written.
+    #[error("the manifest was changed: its content has the SHA-256 {found}, and it says {said}")]
+    Changed {
+        /// What it says.
+        said: String,
+        /// What it has.
+        found: String,
+    },
+    /// It was written by a newer version.
+    #[error("the manifest has format {0}, and this version of volbak knows formats up to {FORMAT}")]
+    TooNew(u32),
+}
+
+impl Manifest {
+    /// The file's bytes. What `self_sha256` holds is not looked at, and filled in.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ManifestError> {
+        let unsealed = Self { self_sha256: "0".repeat(SELF_DIGITS), ..self.clone() };
+        let mut text = serde_json::to_string_pretty(&unsealed)?;
+        text.push('\n');
+        let digest = hex(&Sha256::digest(text.as_bytes()));
+        if let Some(digits) = self_digits(&text) {
+            text.replace_range(digits, &digest);
+        }
+        Ok(text.into_bytes())
+    }
+
+    /// Reads a file's bytes, and checks that nothing in it was changed.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let manifest: Self = serde_json::from_slice(bytes)?;
+        if manifest.format > FORMAT {
+            return Err(ManifestError::TooNew(manifest.format));
+        }
+        let mut unsealed = bytes.to_vec();
+        // Bytes that parsed as JSON are UTF-8.
+        if let Some(digits) = std::str::from_utf8(bytes).ok().and_then(self_digits) {
+            unsealed[digits].fill(b'0');
+        }
+        let found = hex(&Sha256::digest(&unsealed));
+        if found == manifest.self_sha256 {
+            Ok(manifest)
+        } else {
+            Err(ManifestError::Changed { said: manifest.self_sha256, found })
+        }
+    }
+}
+
+/// Where the digits of `self_sha256` are: the last field, so the last such key. Inside of a JSON string the key's
+/// quotation marks would be escaped, so it cannot stand there.
+fn self_digits(text: &str) -> Option<std::ops::Range<usize>> {
+    let start = text.rfind(SELF_KEY)? + SELF_KEY.len();
+    let end = start + SELF_DIGITS;
+    text.get(start..end).map(|_| start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::{FORMAT, Manifest, ManifestError};
+    use crate::layout::{Layout, SourceFacts, Table};
+
+    fn manifest() -> Manifest {
+        Manifest {
+            format: FORMAT,
+            volbak_version: "0".to_owned(),
+            name: "\"self_sha256\": \"".to_owned(),
+            stem: String::new(),
+            host: String::new(),
+            started_at: DateTime::UNIX_EPOCH,
+            frozen_at: DateTime::UNIX_EPOCH,
+            finished_at: DateTime::UNIX_EPOCH,
+            local_date: String::new(),
+            source: super::SourceRecord::default(),
+            snapshot: None,
+            layout: Layout {
+                source: SourceFacts { path: String::new(), size_bytes: 0, sector_size: 512 },
+                table: Table::default(),
+                regions: Vec::new(),
+                outside: Vec::new(),
+                problems: Vec::new(),
+            },
+            regions: Vec::new(),
+            options: super::OptionsRecord::default(),
+            counts: super::Counts::default(),
+            sizes: super::SizesRecord::default(),
+            problems: Vec::new(),
+            problems_total: 0,
+            digests: super::DigestsRecord::default(),
+            self_sha256: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let bytes = manifest().to_bytes().unwrap();
+        let read = Manifest::from_bytes(&bytes).unwrap();
+        assert_eq!(Manifest { self_sha256: String::new(), ..read }, manifest());
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let bytes = manifest().to_bytes().unwrap();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                assert!(Manifest::from_bytes(&changed).is_err(), "byte {at}, bit {bit}");
+            }
+        }
+        assert!(matches!(Manifest::from_bytes(&[bytes.as_slice(), b" "].concat()), Err(ManifestError::Changed { .. })));
+    }
+}

@@ -1,0 +1,278 @@
+//! Takes the tar stream, compresses its members in parallel and writes them in order.
+//!
+//! One pair of buffers goes with each member from the moment it is filled until it is written, and there is a fixed
+//! number of them: that bounds the memory, and cannot starve the member that is to be written next, since pairs are
+//! taken in the order of the stream.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
+use super::index::{EntryLine, HEADER_LINE, MemberLine, Totals};
+use super::write::ArchiveError;
+
+/// Pairs of buffers beyond those that the compressing threads work on: one being filled, some waiting for their turn.
+const SPARE_BUFFERS: usize = 3;
+
+/// Where the two streams go.
+pub struct Outputs {
+    /// The archive.
+    pub archive: Box<dyn Write + Send>,
+    /// Its index. Need not be buffered.
+    pub index: Box<dyn Write + Send>,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrittenMembers {
+    /// The index's last line.
+    pub totals: Totals,
+    /// SHA-1 of the archive's bytes.
+    pub archive_sha1: [u8; 20],
+    /// SHA-256 of the index's bytes.
+    pub index_sha256: [u8; 32],
+    /// How long the index is, in bytes.
+    pub index_bytes: u64,
+}
+
+struct Job {
+    /// Always of full length; its first `data_len` bytes count.
+    data: Vec<u8>,
+    data_len: usize,
+    /// Its first `member_len` bytes count.
+    member: Vec<u8>,
+    member_len: usize,
+    sha256: [u8; 32],
+    entries: Vec<EntryLine>,
+}
+
+/// The writing end. Dropping it without [`MemberWriter::finish`] stops everything.
+pub struct MemberWriter {
+    pool: rayon::ThreadPool,
+    encoders: Arc<Mutex<Vec<MemberEncoder>>>,
+    done: Option<Sender<(u64, Job)>>,
+    free: Receiver<Job>,
+    writer: Option<JoinHandle<io::Result<WrittenMembers>>>,
+    current: Job,
+    next_number: u64,
+}
+
+impl MemberWriter {
+    /// Compresses with `threads` threads at `level` (1 to 12).
+    pub fn new(outputs: Outputs, level: i32, threads: usize) -> Result<Self, ArchiveError> {
+        let threads = threads.max(1);
+        let encoders = (0..threads).map(|_| MemberEncoder::new(level)).collect::<Result<Vec<_>, _>>()?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|number| format!("compress-{number}"))
+            .build()
+            .map_err(|error| ArchiveError::Write(io::Error::other(error)))?;
+        let (done, to_write) = channel();
+        let (give_back, free) = channel();
+        for _ in 1..2 * threads + SPARE_BUFFERS {
+            // The receiver lives in this function.
+            let _ = give_back.send(empty_job());
+        }
+        let writer = std::thread::Builder::new()
+            .name("write".to_owned())
+            .spawn(move || write_in_order(outputs, &to_write, &give_back))
+            .map_err(ArchiveError::Write)?;
+        Ok(Self {
+            pool,
+            encoders: Arc::new(Mutex::new(encoders)),
+            done: Some(done),
+            free,
+            writer: Some(writer),
+            current: empty_job(),
+            next_number: 0,
+        })
+    }
+
+    /// How much of the tar stream is in the current member.
+    pub fn current_bytes(&self) -> usize {
+        self.current.data_len
+    }
+
+    /// The free part of the current member, up to `limit` bytes from its start: to be written to, and then taken in
+    /// with [`MemberWriter::commit`]. Empty when the member has reached the limit.
+    pub fn space(&mut self, limit: usize) -> &mut [u8] {
+        let end = limit.min(MAX_MEMBER_DATA).max(self.current.data_len);
+        &mut self.current.data[self.current.data_len..end]
+    }
+
+    /// Takes in the first `len` bytes of [`MemberWriter::space`].
+    pub fn commit(&mut self, len: usize) {
+        self.current.data_len = (self.current.data_len + len).min(MAX_MEMBER_DATA);
+    }
+
+    /// Adds bytes, ending members that reach `limit` bytes.
+    pub fn push(&mut self, mut bytes: &[u8], limit: usize) -> Result<(), ArchiveError> {
+        while !bytes.is_empty() {
+            let space = self.space(limit);
+            let len = space.len().min(bytes.len());
+            if len == 0 {
+                self.end_member()?;
+                continue;
+            }
+            space[..len].copy_from_slice(&bytes[..len]);
+            self.commit(len);
+            bytes = &bytes[len..];
+        }
+        Ok(())
+    }
+
+    /// Notes an entry that ends in the current member.
+    pub fn note_entry(&mut self, entry: EntryLine) {
+        self.current.entries.push(entry);
+    }
+
+    /// Ends the current member, if anything is in it.
+    pub fn end_member(&mut self) -> Result<(), ArchiveError> {
+        if self.current.data_len == 0 {
+            return Ok(());
+        }
+        let Some(done) = &self.done else { return Err(self.writers_error()) };
+        let Ok(next) = self.free.recv() else { return Err(self.writers_error()) };
+        let mut job = std::mem::replace(&mut self.current, next);
+        let (number, done, encoders) = (self.next_number, done.clone(), Arc::clone(&self.encoders));
+        self.pool.spawn_fifo(move || {
+            let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
+            // As many encoders as threads: one is always there.
+            let Some(mut encoder) = lock().pop() else { return };
+            job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
+            lock().push(encoder);
+            job.sha256 = Sha256::digest(&job.member[..job.member_len]).into();
+            // Fails only when the writer has already ended with an error, which the next call reports.
+            let _ = done.send((number, job));
+        });
+        self.next_number += 1;
+        Ok(())
+    }
+
+    /// Ends the last member and waits until everything is written.
+    pub fn finish(mut self) -> Result<WrittenMembers, ArchiveError> {
+        self.end_member()?;
+        self.done = None;
+        self.join().map_err(ArchiveError::Write)
+    }
+
+    fn join(&mut self) -> io::Result<WrittenMembers> {
+        let writer = self.writer.take().ok_or_else(|| io::Error::other("the archive's writer has ended already"))?;
+        writer.join().unwrap_or_else(|_| Err(io::Error::other("the archive's writer panicked")))
+    }
+
+    fn writers_error(&mut self) -> ArchiveError {
+        self.done = None;
+        match self.join() {
+            Ok(_) => ArchiveError::Write(io::Error::other("the archive's writer ended early")),
+            Err(error) => ArchiveError::Write(error),
+        }
+    }
+}
+
+impl Drop for MemberWriter {
+    fn drop(&mut self) {
+        self.done = None;
+        if let Some(writer) = self.writer.take() {
+            // An archive that was given up: whatever its writer says is of no interest any more.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn empty_job() -> Job {
+    Job {
+        data: vec![0; MAX_MEMBER_DATA],
+        data_len: 0,
+        member: Vec::new(),
+        member_len: 0,
+        sha256: [0; 32],
+        entries: Vec::new(),
+    }
+}
+
+fn write_in_order(
+    outputs: Outputs,
+    to_write: &Receiver<(u64, Job)>,
+    give_back: &Sender<Job>,
+) -> io::Result<WrittenMembers> {
+    let mut archive = outputs.archive;
+    let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
+    index.write_all(HEADER_LINE.as_bytes())?;
+    let mut sha1 = Sha1::new();
+    let mut totals = Totals::default();
+    let mut early = BTreeMap::new();
+    for (number, job) in to_write {
+        early.insert(number, job);
+        while let Some(mut job) = early.remove(&totals.members) {
+            let member = &job.member[..job.member_len];
+            archive.write_all(member)?;
+            sha1.update(member);
+            let line = MemberLine {
+                number: totals.members,
+                offset: totals.archive_bytes,
+                length: job.member_len as u64,
+                tar_offset: totals.tar_bytes,
+                tar_length: job.data_len as u64,
+                sha256: job.sha256,
+            };
+            line.write_to(&mut index)?;
+            for entry in &job.entries {
+                entry.write_to(&mut index)?;
+            }
+            totals.members += 1;
+            totals.entries += job.entries.len() as u64;
+            totals.archive_bytes += line.length;
+            totals.tar_bytes += line.tar_length;
+            job.entries.clear();
+            job.data_len = 0;
+            // Fails only when the producer is gone; what is still under way is written all the same.
+            let _ = give_back.send(job);
+        }
+    }
+    if !early.is_empty() {
+        return Err(io::Error::other("a member of the archive was lost on its way to the writer"));
+    }
+    totals.write_to(&mut index)?;
+    archive.flush()?;
+    let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
+    index.flush()?;
+    Ok(WrittenMembers {
+        totals,
+        archive_sha1: sha1.finalize().into(),
+        index_bytes: index.bytes,
+        index_sha256: index.sha256.finalize().into(),
+    })
+}
+
+/// Hashes and counts what the writer behind it has taken.
+struct Hashing {
+    inner: Box<dyn Write + Send>,
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl Hashing {
+    fn new(inner: Box<dyn Write + Send>) -> Self {
+        Self { inner, sha256: Sha256::new(), bytes: 0 }
+    }
+}
+
+impl Write for Hashing {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buf)?;
+        self.sha256.update(&buf[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -1,0 +1,13 @@
+//! Archives: a POSIX pax stream in gzip members, with the index and the manifest that go with it. `docs/format.md` is
+//! the description of all three for people who have to read them without volbak.
+//!
+//! Writing goes [`mod@write`] (entries → tar stream, cut into members) → [`members`] (compressed in parallel, put in order,
+//! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats.
+
+pub mod acl;
+pub mod gzip;
+pub mod index;
+pub mod manifest;
+pub mod members;
+pub mod pax;
+pub mod write;

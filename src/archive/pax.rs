@@ -1,0 +1,419 @@
+//! Headers of pax archives: POSIX.1-2001, pax(1), "pax Interchange Format" and "ustar Interchange Format"; GNU tar's
+//! manual, "PAX 1" sparse format; the attribute records of star and GNU tar.
+
+use super::acl;
+use crate::reader::{DeviceNumber, Metadata, Timestamp, Xattr};
+use crate::units::ByteRange;
+
+/// The unit of a tar stream: each header is one, and data is padded to a whole number of them.
+pub const BLOCK_BYTES: u64 = 512;
+const BLOCK: usize = 512;
+/// The largest number that 11 octal digits hold.
+const MAX_OCTAL_11: u64 = 0o777_7777_7777;
+/// The largest number that 7 octal digits hold.
+const MAX_OCTAL_7: u64 = 0o777_7777;
+
+/// The type of an entry, as its header says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryType<'a> {
+    /// A regular file of this many bytes.
+    File,
+    /// A regular file with holes: these runs of it are stored, in ascending order.
+    SparseFile(&'a [ByteRange]),
+    /// Another name of the entry with this path in the archive.
+    HardLink(&'a [u8]),
+    /// A symbolic link to this target.
+    Symlink(&'a [u8]),
+    /// A character device.
+    CharDevice(DeviceNumber),
+    /// A block device.
+    BlockDevice(DeviceNumber),
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+}
+
+impl EntryType<'_> {
+    /// `typeflag`.
+    fn flag(self) -> u8 {
+        match self {
+            Self::File | Self::SparseFile(_) => b'0',
+            Self::HardLink(_) => b'1',
+            Self::Symlink(_) => b'2',
+            Self::CharDevice(_) => b'3',
+            Self::BlockDevice(_) => b'4',
+            Self::Directory => b'5',
+            Self::Fifo => b'6',
+        }
+    }
+}
+
+/// The headers of an entry, and what comes after them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// All headers, a whole number of blocks.
+    pub bytes: Vec<u8>,
+    /// The sparse map that begins the data area of a [`EntryType::SparseFile`], a whole number of blocks; else empty.
+    pub sparse_map: Vec<u8>,
+    /// The file's own bytes that follow, without the padding to a whole block.
+    pub data_bytes: u64,
+    /// The attributes that pax cannot hold, by name.
+    pub left_out_xattrs: Vec<Vec<u8>>,
+}
+
+/// Makes the headers of the entry `path`, which is as it is to stand in the archive, without a `/` at its end.
+pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
+    let mut records = Records::default();
+    let mut ustar = Ustar::new();
+
+    let mut stored_path = path.to_vec();
+    if entry_type == EntryType::Directory {
+        stored_path.push(b'/');
+    }
+    let link_target = match entry_type {
+        EntryType::HardLink(target) | EntryType::Symlink(target) => target,
+        _ => b"",
+    };
+    let mut sparse_map = Vec::new();
+    let data_bytes = match entry_type {
+        EntryType::File => metadata.size,
+        EntryType::SparseFile(runs) => {
+            sparse_map = sparse_map_of(runs, metadata.size);
+            runs.iter().map(|run| run.len).sum()
+        }
+        _ => 0,
+    };
+
+    let is_sparse = matches!(entry_type, EntryType::SparseFile(_));
+    if is_sparse {
+        records.add("GNU.sparse.major", b"1");
+        records.add("GNU.sparse.minor", b"0");
+        records.add("GNU.sparse.name", &stored_path);
+        records.add("GNU.sparse.realsize", metadata.size.to_string().as_bytes());
+        // What a tar that knows no sparse files makes of it has a name of its own.
+        stored_path = sparse_name(path);
+    }
+    let binary = |text: &[u8]| std::str::from_utf8(text).is_err();
+    let fits = ustar.set_path(&stored_path);
+    let link_fits = ustar.set_link(link_target);
+    if (!fits && binary(&stored_path)) || (!link_fits && binary(link_target)) {
+        records.add("hdrcharset", b"BINARY");
+    }
+    if !fits {
+        records.add("path", &stored_path);
+    }
+    if !link_fits {
+        records.add("linkpath", link_target);
+    }
+
+    ustar.set_number(100..108, u64::from(metadata.mode & 0o7777));
+    for (field, key, id) in [(108..116, "uid", metadata.uid), (116..124, "gid", metadata.gid)] {
+        if ustar.set_number(field, u64::from(id)) == Fits::OnlyInBinary {
+            records.add(key, id.to_string().as_bytes());
+        }
+    }
+    let stored_bytes = sparse_map.len() as u64 + data_bytes;
+    if ustar.set_number(124..136, stored_bytes) == Fits::OnlyInBinary {
+        records.add("size", stored_bytes.to_string().as_bytes());
+    }
+    if ustar.set_time(metadata.mtime) == Fits::OnlyInBinary || metadata.mtime.nsec != 0 {
+        records.add("mtime", decimal(metadata.mtime).as_bytes());
+    }
+    ustar.block[156] = entry_type.flag();
+    if let EntryType::CharDevice(number) | EntryType::BlockDevice(number) = entry_type {
+        // Linux has 12 bits for the major and 20 for the minor number: both fit.
+        ustar.set_number(329..337, u64::from(number.major));
+        ustar.set_number(337..345, u64::from(number.minor));
+    }
+
+    let left_out_xattrs = add_xattrs(&mut records, xattrs);
+    let mut bytes = Vec::new();
+    if !records.text.is_empty() {
+        bytes = extended_header(&records.text);
+    }
+    bytes.extend_from_slice(&ustar.finish());
+    Head { bytes, sparse_map, data_bytes, left_out_xattrs }
+}
+
+/// How many zero bytes follow data of this length.
+pub fn padding_after(len_bytes: u64) -> u64 {
+    len_bytes.wrapping_neg() % BLOCK_BYTES
+}
+
+/// The two zero blocks that end an archive.
+pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+
+/// Adds attributes and ACLs; gives the names of those that pax cannot hold.
+fn add_xattrs(records: &mut Records, xattrs: &[Xattr]) -> Vec<Vec<u8>> {
+    let mut left_out = Vec::new();
+    for xattr in xattrs {
+        let acl_key = match xattr.name.as_slice() {
+            b"system.posix_acl_access" => Some("SCHILY.acl.access"),
+            b"system.posix_acl_default" => Some("SCHILY.acl.default"),
+            _ => None,
+        };
+        if let Some(key) = acl_key {
+            match acl::to_text(&xattr.value) {
+                Some(text) => records.add(key, text.as_bytes()),
+                None => left_out.push(xattr.name.clone()),
+            }
+            continue;
+        }
+        let mut key = b"SCHILY.xattr.".to_vec();
+        for byte in &xattr.name {
+            match byte {
+                b'%' => key.extend_from_slice(b"%25"),
+                b'=' => key.extend_from_slice(b"%3D"),
+                other => key.push(*other),
+            }
+        }
+        records.add_bytes(&key, &xattr.value);
+    }
+    left_out
+}
+
+/// The records of an extended header: `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record, itself included.
+#[derive(Default)]
+struct Records {
+    text: Vec<u8>,
+}
+
+impl Records {
+    fn add(&mut self, key: &str, value: &[u8]) {
+        self.add_bytes(key.as_bytes(), value);
+    }
+
+    fn add_bytes(&mut self, key: &[u8], value: &[u8]) {
+        let rest = 1 + key.len() + 1 + value.len() + 1;
+        let mut len = rest + 1;
+        while len != rest + decimal_digits(len) {
+            len = rest + decimal_digits(len);
+        }
+        self.text.extend_from_slice(len.to_string().as_bytes());
+        self.text.push(b' ');
+        self.text.extend_from_slice(key);
+        self.text.push(b'=');
+        self.text.extend_from_slice(value);
+        self.text.push(b'\n');
+    }
+}
+
+fn decimal_digits(number: usize) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+/// The header block of type `x`, and the records padded to whole blocks.
+fn extended_header(records: &[u8]) -> Vec<u8> {
+    let mut ustar = Ustar::new();
+    ustar.set_path(b"././@PaxHeader");
+    ustar.set_number(100..108, 0o644);
+    ustar.set_number(108..116, 0);
+    ustar.set_number(116..124, 0);
+    ustar.set_number(124..136, records.len() as u64);
+    ustar.set_number(136..148, 0);
+    ustar.block[156] = b'x';
+    let mut bytes = ustar.finish().to_vec();
+    bytes.extend_from_slice(records);
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    bytes
+}
+
+/// GNU tar's sparse format 1.0: the number of runs, then offset and length of each, decimal, one a line, padded to
+/// whole blocks. A hole at the end is an empty run at the file's size.
+fn sparse_map_of(runs: &[ByteRange], size: u64) -> Vec<u8> {
+    let ends_in_hole = runs.last().is_none_or(|run| run.start + run.len < size);
+    let mut map = format!("{}\n", runs.len() + usize::from(ends_in_hole)).into_bytes();
+    for run in runs {
+        map.extend_from_slice(format!("{}\n{}\n", run.start, run.len).as_bytes());
+    }
+    if ends_in_hole {
+        map.extend_from_slice(format!("{size}\n0\n").as_bytes());
+    }
+    map.resize(map.len().next_multiple_of(BLOCK), 0);
+    map
+}
+
+/// `DIR/GNUSparseFile.0/BASE`, as GNU tar names it, without its process id: the same file gives the same header.
+fn sparse_name(path: &[u8]) -> Vec<u8> {
+    let base_start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    [&path[..base_start], b"GNUSparseFile.0/", &path[base_start..]].concat()
+}
+
+/// Seconds with a fraction, the sign before both: -1.5 is a second and a half before 1970.
+fn decimal(time: Timestamp) -> String {
+    let total = i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
+    let sign = if total < 0 { "-" } else { "" };
+    let magnitude = total.unsigned_abs();
+    let (seconds, fraction) = (magnitude / 1_000_000_000, magnitude % 1_000_000_000);
+    if fraction == 0 {
+        return format!("{sign}{seconds}");
+    }
+    let digits = format!("{fraction:09}");
+    format!("{sign}{seconds}.{}", digits.trim_end_matches('0'))
+}
+
+/// Whether a number can be written as the octal digits that POSIX asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Fits {
+    InOctal,
+    /// It is in the field in GNU tar's base-256 form, for readers that know no extended headers; a record says it too.
+    OnlyInBinary,
+}
+
+/// Whether a name may stand in the header block itself. UTF-8 beyond ASCII goes into a record, where it is known to be
+/// UTF-8; bytes that are not UTF-8 are taken as they are from here, and only with `hdrcharset` from there.
+fn stands_as_it_is(name: &[u8]) -> bool {
+    name.is_ascii() || std::str::from_utf8(name).is_err()
+}
+
+/// A ustar header block. Offsets are those of POSIX's table "ustar Header Block".
+struct Ustar {
+    block: [u8; BLOCK],
+}
+
+impl Ustar {
+    fn new() -> Self {
+        let mut block = [0; BLOCK];
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        Self { block }
+    }
+
+    /// Writes `name`, or `prefix` and `name`. False when it does not fit; then as much as does is there.
+    fn set_path(&mut self, path: &[u8]) -> bool {
+        let plain = stands_as_it_is(path);
+        if path.len() <= 100 {
+            self.block[..path.len()].copy_from_slice(path);
+            return plain;
+        }
+        let split = path.iter().enumerate().position(|(at, byte)| {
+            *byte == b'/' && at > 0 && at <= 155 && path.len() - at - 1 <= 100 && at + 1 < path.len()
+        });
+        let Some(split) = split.filter(|_| plain) else {
+            self.block[..100].copy_from_slice(&path[..100]);
+            return false;
+        };
+        self.block[345..345 + split].copy_from_slice(&path[..split]);
+        let name = &path[split + 1..];
+        self.block[..name.len()].copy_from_slice(name);
+        true
+    }
+
+    fn set_link(&mut self, target: &[u8]) -> bool {
+        let len = target.len().min(100);
+        self.block[157..157 + len].copy_from_slice(&target[..len]);
+        target.len() <= 100 && stands_as_it_is(target)
+    }
+
+    /// Octal digits ended by a NUL, or base-256 where those do not suffice.
+    fn set_number(&mut self, field: std::ops::Range<usize>, number: u64) -> Fits {
+        let digits = field.len() - 1;
+        let largest = if digits == 7 { MAX_OCTAL_7 } else { MAX_OCTAL_11 };
+        if number > largest {
+            self.set_binary(field, i128::from(number));
+            return Fits::OnlyInBinary;
+        }
+        let text = format!("{number:0digits$o}");
+        self.block[field.start..field.start + digits].copy_from_slice(text.as_bytes());
+        Fits::InOctal
+    }
+
+    fn set_time(&mut self, time: Timestamp) -> Fits {
+        if let Ok(seconds) = u64::try_from(time.sec) {
+            return self.set_number(136..148, seconds);
+        }
+        self.set_binary(136..148, i128::from(time.sec));
+        Fits::OnlyInBinary
+    }
+
+    /// GNU tar's manual, "Standard Format": the first byte is 0x80, or 0xff for a negative number, and the rest the
+    /// number, big-endian.
+    fn set_binary(&mut self, field: std::ops::Range<usize>, number: i128) {
+        let bytes = number.to_be_bytes();
+        let len = field.len();
+        self.block[field.clone()].copy_from_slice(&bytes[bytes.len() - len..]);
+        self.block[field.start] = if number < 0 { 0xff } else { 0x80 };
+    }
+
+    /// Fills in the checksum: the sum of all bytes, its own field taken as spaces.
+    fn finish(mut self) -> [u8; BLOCK] {
+        self.block[148..156].copy_from_slice(b"        ");
+        let sum: u32 = self.block.iter().map(|byte| u32::from(*byte)).sum();
+        self.block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        self.block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EntryType, Records, decimal, head, padding_after, sparse_map_of};
+    use crate::reader::{Metadata, Timestamp};
+    use crate::units::ByteRange;
+
+    fn records_of(bytes: &[u8]) -> String {
+        assert_eq!(bytes[156], b'x');
+        let len = usize::from_str_radix(std::str::from_utf8(&bytes[124..135]).unwrap(), 8).unwrap();
+        String::from_utf8_lossy(&bytes[512..512 + len]).into_owned()
+    }
+
+    #[test]
+    fn a_plain_entry_needs_no_extended_header() {
+        let metadata = Metadata { mode: 0o644, size: 5, ..Metadata::default() };
+        let head = head(b"./etc/hosts", EntryType::File, &metadata, &[]);
+        assert_eq!(head.bytes.len(), 512);
+        assert_eq!(&head.bytes[..11], b"./etc/hosts");
+        assert_eq!(head.data_bytes, 5);
+    }
+
+    #[test]
+    fn numbers_and_names_that_do_not_fit_are_records() {
+        let time = Timestamp { sec: -2, nsec: 500_000_000 };
+        let metadata = Metadata { uid: 3_000_000, gid: u32::MAX, size: 1 << 34, mtime: time, ..Metadata::default() };
+        let path = [b"./".as_slice(), &[b'a'; 300]].concat();
+        let head = head(&path, EntryType::File, &metadata, &[]);
+        let records = records_of(&head.bytes);
+        for expected in ["uid=3000000\n", "gid=4294967295\n", "size=17179869184\n", "mtime=-1.5\n", "path=./aaa"] {
+            assert!(records.contains(expected), "{expected} in {records}");
+        }
+        assert!(!records.contains("hdrcharset"));
+    }
+
+    #[test]
+    fn a_long_path_of_short_parts_fits_the_prefix() {
+        let path = [b"./".as_slice(), &[b'a'; 90], b"/", &[b'b'; 90]].concat();
+        assert_eq!(head(&path, EntryType::File, &Metadata::default(), &[]).bytes.len(), 512);
+    }
+
+    #[test]
+    fn the_length_of_a_record_counts_itself() {
+        for value_len in 0..1200 {
+            let mut records = Records::default();
+            records.add("k", &vec![b'v'; value_len]);
+            let text = String::from_utf8(records.text).unwrap();
+            let said: usize = text.split(' ').next().unwrap().parse().unwrap();
+            assert_eq!(said, text.len());
+        }
+    }
+
+    #[test]
+    fn a_sparse_map_says_where_the_file_ends() {
+        let map = sparse_map_of(&[ByteRange::new(4096, 10)], 1 << 20);
+        assert_eq!(map.len(), 512);
+        assert!(map.starts_with(b"2\n4096\n10\n1048576\n0\n\0"));
+        assert!(sparse_map_of(&[], 7).starts_with(b"1\n7\n0\n\0"));
+        assert!(sparse_map_of(&[ByteRange::new(0, 7)], 7).starts_with(b"1\n0\n7\n\0"));
+    }
+
+    #[test]
+    fn times_before_1970_have_one_sign() {
+        let shown = |sec, nsec| decimal(Timestamp { sec, nsec });
+        assert_eq!(shown(-1, 0), "-1");
+        assert_eq!(shown(-1, 1), "-0.999999999");
+        assert_eq!(shown(5_000_000_000, 120_000_000), "5000000000.12");
+    }
+
+    #[test]
+    fn padding_fills_the_block() {
+        assert_eq!([0, 1, 511, 512, 513].map(padding_after), [0, 511, 1, 0, 511]);
+    }
+}

@@ -1,0 +1,117 @@
+//! Arguments as they are typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use volbak::source::SnapshotSize;
+
+/// Back up block volumes while instances write to them, and restore with plain tar.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = EXIT_STATUS, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 all is well; 1 it failed, or a volume did; 2 wrong usage; 3 finished, with problems reported; \
+4 another run holds the lock of the destination.";
+
+const SNAPSHOT_EXAMPLES: &str = "\
+Examples:
+  volbak snapshot vol-1 --to /backups
+  volbak snapshot cinder-volumes/volume-0000001a --to /backups --level 3
+  volbak snapshot guest.img --to /backups --exclude '/var/cache' --exclude '*.tmp'
+
+To restore with tar alone, as root:
+  cd /backups/vol-1 && sha1sum -c vol-1_20_11_2026.checksum
+  tar --xattrs --xattrs-include='*' --acls --numeric-owner -xpzf vol-1_20_11_2026.tar.gz -C /mnt";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  volbak inspect vol-1
+  volbak inspect /dev/sdb
+  volbak inspect --json guest.img";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what lies on a volume: partitions, filesystems, nested LVM
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
+    /// Back up volumes: a snapshot of each, its files in a tar.gz, checksum, index and manifest
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Snapshot(SnapshotArgs),
+    /// List the backups in a destination
+    List(ListArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// VG/LV, the name of a volume, a device, or a raw disk image
+    pub(crate) source: OsString,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// VG/LV, the name of a volume, a device, or a raw disk image
+    #[arg(required = true, value_name = "SOURCE")]
+    pub(crate) sources: Vec<OsString>,
+    /// The destination: a directory, in which each volume gets one of its own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Compression level, from 1 (fast) to 12 (small)
+    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=12))]
+    pub(crate) level: i32,
+    /// Leave out what matches, in the syntax of a .gitignore in the filesystem's root; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// How large a thick snapshot's exception store is: bytes (10G), or a share of the volume (50%)
+    #[arg(long, default_value_t, value_name = "SIZE")]
+    pub(crate) snapshot_size: SnapshotSize,
+    /// Where a journal is replayed when the source must not be written [default: the volume's directory in DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// How many threads compress [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Leave the snapshot in place afterwards, and say its name
+    #[arg(long)]
+    pub(crate) keep_snapshot: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The destination
+    pub(crate) destination: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        super::Cli::command().debug_assert();
+    }
+}

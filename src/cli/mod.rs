@@ -1,0 +1,5 @@
+//! The command line: what is typed, and what is shown while it is carried out.
+
+pub(crate) mod args;
+pub(crate) mod output;
+pub(crate) mod progress;

@@ -1,0 +1,115 @@
+//! Numbers, text and checksums at fixed offsets of on-disk structures. Every function gives `None` when the bytes end
+//! before the field does, so that a parser can use `?` and never indexes past what was read.
+
+/// The `N` bytes from `at` on.
+pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+pub(super) fn le16(bytes: &[u8], at: usize) -> Option<u16> {
+    array(bytes, at).map(u16::from_le_bytes)
+}
+
+pub(super) fn le32(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_le_bytes)
+}
+
+pub(super) fn le64(bytes: &[u8], at: usize) -> Option<u64> {
+    array(bytes, at).map(u64::from_le_bytes)
+}
+
+pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    array(bytes, at).map(u16::from_be_bytes)
+}
+
+pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_be_bytes)
+}
+
+pub(super) fn be64(bytes: &[u8], at: usize) -> Option<u64> {
+    array(bytes, at).map(u64::from_be_bytes)
+}
+
+/// Sixteen bytes as a UUID is written (RFC 9562, section 4), or `None` when they are all zero, which means "not set".
+pub(super) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
+    let raw: [u8; 16] = array(bytes, at)?;
+    (raw != [0; 16]).then(|| uuid_text(raw))
+}
+
+/// Sixteen bytes in the order in which a UUID's hex digits are written.
+pub(super) fn uuid_text(raw: [u8; 16]) -> String {
+    let hex = hex(&raw);
+    // `hex` is 32 ASCII digits, so each cut is inside it and at a character's border.
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// A GUID as GPT stores it: the first three fields are little-endian (UEFI 2.10, appendix A).
+pub(super) fn guid_text(raw: [u8; 16]) -> String {
+    let mut swapped = raw;
+    swapped[0..4].reverse();
+    swapped[4..6].reverse();
+    swapped[6..8].reverse();
+    uuid_text(swapped)
+}
+
+/// The bytes as lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            // A value below 16 always has a hex digit.
+            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('?'));
+        }
+    }
+    text
+}
+
+/// CRC-32C (Castagnoli, RFC 3720 appendix B.4), going on from `crc`, with no inversion before or after: ext4 starts
+/// from all ones and keeps the result; XFS and btrfs start from all ones and invert it.
+pub(super) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = crc32c_table();
+    // The index is masked to eight bits, so it is below 256.
+    bytes.iter().fold(crc, |crc, byte| (crc >> 8) ^ TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize])
+}
+
+const fn crc32c_table() -> [u32; 256] {
+    let mut table = [0_u32; 256];
+    let mut index = 0_u32;
+    while index < 256 {
+        let mut crc = index;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[index as usize] = crc;
+        index += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{crc32c, guid_text, le32, uuid};
+
+    #[test]
+    fn a_field_that_is_cut_off_is_none() {
+        assert_eq!(le32(&[1, 0, 0, 0], 0), Some(1));
+        assert_eq!(le32(&[1, 0, 0, 0], 1), None);
+        assert_eq!(le32(&[1, 0, 0, 0], usize::MAX), None);
+    }
+
+    #[test]
+    fn crc32c_gives_the_check_value_of_rfc_3720() {
+        assert_eq!(!crc32c(!0, &[0; 32]), 0x8a91_36aa);
+        assert_eq!(!crc32c(!0, b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn uuids_and_guids_have_their_own_byte_order() {
+        let raw = [0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4];
+        assert_eq!(guid_text(raw), "0fc63daf-8483-4772-8e79-3d69d8477de4");
+        assert_eq!(uuid(&raw, 0).as_deref(), Some("af3dc60f-8384-7247-8e79-3d69d8477de4"));
+        assert_eq!(uuid(&[0; 16], 0), None);
+    }
+}

@@ -1,0 +1,221 @@
+//! From a logical volume's segments to extents of the source, as device-mapper's linear and striped targets map them.
+
+use std::collections::HashMap;
+
+use super::group::{LogicalVolume, PvEntry, Segment, SegmentKind, VolumeGroup};
+use crate::layout::Extent;
+use crate::units::ByteRange;
+
+const SECTOR_BYTES: u64 = 512;
+/// The most extents that one logical volume may become; a finely striped one can have more and is not taken apart.
+const EXTENTS_MAX: usize = 65_536;
+
+/// How many looks at an extent one striped segment may cost.
+const STEPS_MAX: usize = 4_000_000;
+
+/// The physical volumes of a group by the names that segments use, each with its place on the source when it is there.
+pub(in crate::layout) type Placed<'a> = HashMap<&'a str, (&'a PvEntry, Option<&'a [Extent]>)>;
+
+/// Finds each physical volume of `group` with `area_of`, by its UUID.
+pub(in crate::layout) fn place<'a>(
+    group: &'a VolumeGroup,
+    area_of: impl Fn(&str) -> Option<&'a [Extent]>,
+) -> Placed<'a> {
+    group.physical_volumes.iter().map(|entry| (entry.name.as_str(), (entry, area_of(&entry.id)))).collect()
+}
+
+/// The extents of `volume` on the source, in order, neighbours merged. An error says in one line why it cannot be made
+/// of extents.
+pub(in crate::layout) fn extents_of(
+    group: &VolumeGroup,
+    volume: &LogicalVolume,
+    placed: &Placed<'_>,
+) -> Result<Vec<Extent>, String> {
+    let mut segments: Vec<&Segment> = volume.segments.iter().collect();
+    segments.sort_by_key(|segment| segment.start_extent);
+    let mut extents = Vec::new();
+    let mut next_extent = 0;
+    for segment in segments {
+        if segment.start_extent != next_extent || segment.extent_count == 0 {
+            return Err("its segments do not follow one another".to_owned());
+        }
+        next_extent = next_extent.checked_add(segment.extent_count).ok_or("its length is impossible")?;
+        match &segment.kind {
+            SegmentKind::Striped { stripe_size_sectors, stripes } => {
+                striped(group, segment, *stripe_size_sectors, stripes, placed, &mut extents)?;
+            }
+            SegmentKind::Other { segment_type, .. } => {
+                return Err(format!("it is of type {segment_type}, which is not read"));
+            }
+        }
+    }
+    if extents.is_empty() { Err("it has no segments".to_owned()) } else { Ok(extents) }
+}
+
+fn striped(
+    group: &VolumeGroup,
+    segment: &Segment,
+    stripe_size_sectors: u64,
+    stripes: &[(String, u64)],
+    placed: &Placed<'_>,
+    extents: &mut Vec<Extent>,
+) -> Result<(), String> {
+    let impossible = || "its segments' numbers are impossible".to_owned();
+    // The parser refuses a segment without stripes.
+    let count = stripes.len() as u64;
+    if !segment.extent_count.is_multiple_of(count) {
+        return Err(impossible());
+    }
+    let extent_bytes = group.extent_size_sectors.checked_mul(SECTOR_BYTES).ok_or_else(impossible)?;
+    let each_extents = segment.extent_count / count;
+    let each_bytes = each_extents.checked_mul(extent_bytes).ok_or_else(impossible)?;
+    let mut parts = Vec::with_capacity(stripes.len());
+    for (pv_name, first_extent) in stripes {
+        let (entry, area) =
+            placed.get(pv_name.as_str()).ok_or_else(|| format!("it needs {pv_name}, which is no physical volume"))?;
+        let area = area.ok_or_else(|| format!("it needs the physical volume {}, which is not here", entry.id))?;
+        let within = first_extent.checked_add(each_extents).is_some_and(|end| end <= entry.pe_count);
+        let start = first_extent
+            .checked_mul(extent_bytes)
+            .and_then(|bytes| bytes.checked_add(entry.pe_start_sectors.checked_mul(SECTOR_BYTES)?))
+            .filter(|_| within)
+            .ok_or_else(impossible)?;
+        let range = ByteRange::new(start, each_bytes);
+        parts.push(compose(area, range).ok_or("it reaches past the end of its physical volume")?);
+    }
+    if let [part] = parts.as_slice() {
+        return append(extents, part);
+    }
+    let chunk_bytes = stripe_size_sectors.checked_mul(SECTOR_BYTES).ok_or_else(impossible)?;
+    if chunk_bytes == 0 || each_bytes % chunk_bytes != 0 {
+        return Err(impossible());
+    }
+    let rows = each_bytes / chunk_bytes;
+    if rows.checked_mul(count).is_none_or(|chunks| chunks > EXTENTS_MAX as u64) {
+        return Err(too_fine());
+    }
+    let pieces: usize = parts.iter().map(Vec::len).sum();
+    if usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(pieces)).is_none_or(|steps| steps > STEPS_MAX) {
+        return Err(too_fine());
+    }
+    for row in 0..rows {
+        for part in &parts {
+            let chunk = compose(part, ByteRange::new(row * chunk_bytes, chunk_bytes)).ok_or_else(impossible)?;
+            append(extents, &chunk)?;
+        }
+    }
+    Ok(())
+}
+
+fn too_fine() -> String {
+    format!("it is made of more than {EXTENTS_MAX} pieces")
+}
+
+fn append(extents: &mut Vec<Extent>, more: &[Extent]) -> Result<(), String> {
+    for extent in more {
+        let is_full = extents.len() == EXTENTS_MAX;
+        match extents.last_mut() {
+            Some(last) if last.source_offset.checked_add(last.length) == Some(extent.source_offset) => {
+                last.length = last.length.checked_add(extent.length).ok_or_else(too_fine)?;
+            }
+            _ if is_full => return Err(too_fine()),
+            _ => extents.push(*extent),
+        }
+    }
+    Ok(())
+}
+
+/// The extents of the source behind `range` of a region that is made of `extents`; `None` when the region ends first.
+pub(in crate::layout) fn compose(extents: &[Extent], range: ByteRange) -> Option<Vec<Extent>> {
+    let end = range.end()?;
+    let mut found = Vec::new();
+    let mut start = 0_u64;
+    for extent in extents {
+        let next = start.checked_add(extent.length)?;
+        let (from, to) = (range.start.max(start), end.min(next));
+        if from < to {
+            found.push(Extent { source_offset: extent.source_offset.checked_add(from - start)?, length: to - from });
+        }
+        if next >= end {
+            return Some(found);
+        }
+        start = next;
+    }
+    (range.len == 0).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::group::tests::TEXT;
+    use super::{ByteRange, Extent, SegmentKind, VolumeGroup, compose, extents_of, place};
+
+    const PV: &str = "abcdef-GHIJ-klmn-OPQR-stuv-WXYZ-012345";
+    const EXTENT: u64 = 4 << 20;
+
+    fn extent(source_offset: u64, length: u64) -> Extent {
+        Extent { source_offset, length }
+    }
+
+    fn map(text: &str, area: &[Extent]) -> Result<Vec<Extent>, String> {
+        let group = VolumeGroup::parse(text.as_bytes()).expect("sound");
+        extents_of(&group, &group.logical_volumes[0], &place(&group, |uuid| (uuid == PV).then_some(area)))
+    }
+
+    #[test]
+    fn segments_become_extents_behind_the_pv() {
+        let start = (1 << 20) + (1 << 20);
+        let found = map(TEXT, &[extent(1 << 20, 4 << 30)]).expect("linear");
+        assert_eq!(found, [extent(start, 10 * EXTENT), extent(start + 30 * EXTENT, 5 * EXTENT)]);
+    }
+
+    #[test]
+    fn neighbours_are_one_extent() {
+        let text = TEXT.replace("\"pv0\", 30", "\"pv0\", 10");
+        assert_eq!(map(&text, &[extent(0, 4 << 30)]), Ok(vec![extent(1 << 20, 15 * EXTENT)]));
+    }
+
+    #[test]
+    fn stripes_take_turns() {
+        let text = TEXT
+            .replace("extent_count = 10 type", "extent_count = 10 stripe_size = 4096 type")
+            .replace("[ \"pv0\", 0 ]", "[ \"pv0\", 0, \"pv0\", 100 ]");
+        let found = map(&text, &[extent(0, 4 << 30)]).expect("striped");
+        assert_eq!(found[0], extent(1 << 20, 2 << 20));
+        assert_eq!(found[1], extent((1 << 20) + 100 * EXTENT, 2 << 20));
+        assert_eq!(found[2], extent(3 << 20, 2 << 20));
+        assert_eq!(found.iter().map(|extent| extent.length).sum::<u64>(), 15 * EXTENT);
+        let fine = text.replace("stripe_size = 4096", "stripe_size = 1");
+        assert!(map(&fine, &[extent(0, 4 << 30)]).is_err());
+        let none = text.replace("stripe_size = 4096", "stripe_size = 0");
+        assert!(map(&none, &[extent(0, 4 << 30)]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_made_of_extents_says_why() {
+        let whole = [extent(0, 4 << 30)];
+        for (from, to) in [
+            ("start_extent = 10", "start_extent = 11"),
+            ("extent_count = 5", "extent_count = 0"),
+            ("\"pv0\", 30", "\"pv0\", 1020"),
+            ("\"pv0\", 30", "\"pv1\", 30"),
+            ("pe_start = 2048", "pe_start = 9223372036854775807"),
+            ("id = \"abcdef", "id = \"xbcdef"),
+        ] {
+            assert!(map(&TEXT.replacen(from, to, 1), &whole).is_err(), "{from}");
+        }
+        assert!(map(TEXT, &[extent(0, 100 << 20)]).is_err());
+        let thin = TEXT.replacen("type = \"striped\"", "type = \"thin\"", 1);
+        assert!(map(&thin, &whole).expect_err("thin").contains("thin"));
+    }
+
+    #[test]
+    fn ranges_are_composed_across_extents() {
+        let region = [extent(100, 10), extent(50, 10)];
+        assert_eq!(compose(&region, ByteRange::new(8, 4)), Some(vec![extent(108, 2), extent(50, 2)]));
+        assert_eq!(compose(&region, ByteRange::new(8, 13)), None);
+        assert_eq!(compose(&region, ByteRange::new(u64::MAX, 2)), None);
+        assert_eq!(compose(&region, ByteRange::new(20, 0)), Some(vec![]));
+        let group = VolumeGroup::parse(TEXT.as_bytes()).expect("sound");
+        assert!(matches!(group.logical_volumes[2].segments[0].kind, SegmentKind::Other { .. }));
+    }
+}

@@ -1,0 +1,99 @@
+//! btrfs (btrfs documentation, "On-disk format", superblock): the first superblock at 64 KiB.
+
+use sha2::{Digest, Sha256};
+
+use super::{Found, Window};
+use crate::layout::field::{crc32c, le16, le32, le64, uuid};
+use crate::layout::text::label;
+
+const SUPERBLOCK_AT: u64 = 64 << 10;
+const SUPERBLOCK_BYTES: usize = 4096;
+
+pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+    let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
+    if sb.get(0x40..0x48)? != b"_BHRfS_M" || le64(&sb, 0x30)? != SUPERBLOCK_AT {
+        return None;
+    }
+    let sectorsize = le32(&sb, 0x90)?;
+    let nodesize = le32(&sb, 0x94)?;
+    let bounded = |size: u32| size.is_power_of_two() && (512..=65536).contains(&size);
+    if !bounded(sectorsize) || !bounded(nodesize) {
+        return None;
+    }
+    let num_devices = le64(&sb, 0x88)?;
+    // dev_item.total_bytes: this device's share, where the superblock's own total_bytes is all devices'.
+    let device_bytes = le64(&sb, 0xd1)?;
+    let covered = sb.get(0x20..)?;
+    let wrong = match le16(&sb, 0xc4)? {
+        0 => !crc32c(!0, covered) != le32(&sb, 0)?,
+        2 => Sha256::digest(covered).as_slice() != sb.get(..32)?,
+        // xxhash64 and blake2b are left to the kernel, which refuses to mount when they are wrong.
+        1 | 3 => false,
+        _ => true,
+    };
+    let found = Found::filesystem("btrfs", SUPERBLOCK_AT + 0x40)
+        .with_uuid(uuid(&sb, 0x20))
+        .with_label(label(sb.get(0x12b..0x22b)?))
+        .with_size((device_bytes > 0).then_some(device_bytes), window)
+        .doubt_if(wrong, "its superblock's checksum is wrong");
+    Some(if num_devices == 1 {
+        found
+    } else {
+        found.doubt(format!("it spans {num_devices} devices and the others are not here"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Window, probe};
+    use crate::layout::field::crc32c;
+
+    fn disk() -> Vec<u8> {
+        let mut disk = vec![0; 128 << 10];
+        let sb = &mut disk[64 << 10..68 << 10];
+        sb[0x20] = 5;
+        sb[0x30..0x38].copy_from_slice(&(64_u64 << 10).to_le_bytes());
+        sb[0x40..0x48].copy_from_slice(b"_BHRfS_M");
+        sb[0x88] = 1;
+        sb[0x91] = 0x10;
+        sb[0x95] = 0x40;
+        sb[0xd1..0xd9].copy_from_slice(&(128_u64 << 10).to_le_bytes());
+        sb[0x12b..0x12f].copy_from_slice(b"pool");
+        seal(&mut disk);
+        disk
+    }
+
+    fn seal(disk: &mut [u8]) {
+        let sb = &mut disk[64 << 10..68 << 10];
+        let crc = !crc32c(!0, &sb[0x20..]);
+        sb[..4].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    fn changed(at: usize, byte: u8) -> Vec<u8> {
+        let mut disk = disk();
+        disk[(64 << 10) + at] = byte;
+        seal(&mut disk);
+        disk
+    }
+
+    #[test]
+    fn a_sound_superblock_is_found() {
+        let found = probe(&Window::new(&disk())).expect("found");
+        assert_eq!(found.holds.label.as_deref(), Some("pool"));
+        assert!(found.doubts.is_empty(), "{:?}", found.doubts);
+    }
+
+    #[test]
+    fn one_wrong_field_each() {
+        for (at, byte) in [(0x40, 0), (0x32, 0), (0x90, 1), (0x95, 0)] {
+            assert_eq!(probe(&Window::new(&changed(at, byte))), None, "{at:#x}");
+        }
+        // Two devices, a device longer than the region, an unknown checksum.
+        for (at, byte) in [(0x88, 2), (0xd4, 1), (0xc4, 9)] {
+            assert_eq!(probe(&Window::new(&changed(at, byte))).expect("found").doubts.len(), 1, "{at:#x}");
+        }
+        let mut flipped = disk();
+        flipped[(64 << 10) + 0x500] ^= 1;
+        assert_eq!(probe(&Window::new(&flipped)).expect("found").doubts.len(), 1);
+    }
+}

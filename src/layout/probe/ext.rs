@@ -1,0 +1,142 @@
+//! ext2, ext3 and ext4 (Linux, Documentation/filesystems/ext4/super.rst): the superblock at byte 1024.
+
+use super::{Content, Found, Window};
+use crate::layout::HoldsKind;
+use crate::layout::field::{crc32c, le16, le32, uuid};
+use crate::layout::text::label;
+
+const SUPERBLOCK_AT: u64 = 1024;
+const SUPERBLOCK_BYTES: usize = 1024;
+
+const COMPAT_HAS_JOURNAL: u32 = 0x4;
+const INCOMPAT_JOURNAL_DEV: u32 = 0x8;
+const INCOMPAT_64BIT: u32 = 0x80;
+const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
+/// What ext3 knows: filetype, recover, meta_bg; sparse_super, large_file, btree_dir. Anything more makes it ext4.
+const EXT3_INCOMPAT: u32 = 0x2 | 0x4 | 0x10;
+const EXT3_RO_COMPAT: u32 = 0x1 | 0x2 | 0x4;
+
+pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+    let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
+    if le16(&sb, 0x38)? != 0xef53 {
+        return None;
+    }
+    let s_inodes_count = le32(&sb, 0x00)?;
+    let s_blocks_count_lo = le32(&sb, 0x04)?;
+    let s_first_data_block = le32(&sb, 0x14)?;
+    let s_log_block_size = le32(&sb, 0x18)?;
+    let s_blocks_per_group = le32(&sb, 0x20)?;
+    let s_rev_level = le32(&sb, 0x4c)?;
+    let s_minor_rev_level = le16(&sb, 0x3e)?;
+    let compat = le32(&sb, 0x5c)?;
+    let incompat = le32(&sb, 0x60)?;
+    let ro_compat = le32(&sb, 0x64)?;
+    let is_journal = incompat & INCOMPAT_JOURNAL_DEV != 0;
+    // The magic has two bytes only; these must fit as well before anything is called ext.
+    if s_log_block_size > 6 || s_rev_level > 1 || s_first_data_block > 1 && !is_journal {
+        return None;
+    }
+    if !is_journal && (s_inodes_count == 0 || s_blocks_per_group == 0) {
+        return None;
+    }
+    let mut blocks = u64::from(s_blocks_count_lo);
+    if incompat & INCOMPAT_64BIT != 0 {
+        blocks |= u64::from(le32(&sb, 0x150)?) << 32;
+    }
+    let name = if is_journal {
+        "jbd"
+    } else if incompat & !EXT3_INCOMPAT != 0 || ro_compat & !EXT3_RO_COMPAT != 0 {
+        "ext4"
+    } else if compat & COMPAT_HAS_JOURNAL != 0 {
+        "ext3"
+    } else {
+        "ext2"
+    };
+    let size = (blocks > 0).then(|| blocks.checked_mul(1024 << s_log_block_size)).flatten();
+    let mut found = Found::filesystem(name, SUPERBLOCK_AT + 0x38)
+        .with_uuid(uuid(&sb, 0x68))
+        .with_label(label(sb.get(0x78..0x88)?))
+        .with_version(format!("{s_rev_level}.{s_minor_rev_level}"))
+        .with_size(size, window);
+    if is_journal {
+        found.content = Content::Opaque;
+        found.holds.kind = HoldsKind::Unknown;
+    } else if ro_compat & RO_COMPAT_METADATA_CSUM != 0 {
+        // s_checksum covers all of the superblock before it, from all ones, without a final inversion.
+        let wrong = crc32c(!0, sb.get(..0x3fc)?) != le32(&sb, 0x3fc)?;
+        found = found.doubt_if(wrong, "its superblock's checksum is wrong");
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SUPERBLOCK_BYTES, Window, probe};
+    use crate::layout::field::crc32c;
+
+    /// A superblock with a checksum, of a filesystem of 64 blocks of 1024 bytes.
+    fn superblock() -> Vec<u8> {
+        let mut sb = vec![0; SUPERBLOCK_BYTES];
+        sb[0x00] = 16;
+        sb[0x04] = 64;
+        sb[0x14] = 1;
+        sb[0x21] = 32;
+        sb[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
+        sb[0x4c] = 1;
+        sb[0x5c] = 4;
+        sb[0x60] = 0x42;
+        sb[0x65] = 0x04;
+        sb[0x68] = 7;
+        sb[0x78..0x7c].copy_from_slice(b"root");
+        sb
+    }
+
+    fn disk(mut sb: Vec<u8>) -> Vec<u8> {
+        let crc = crc32c(!0, &sb[..0x3fc]);
+        sb[0x3fc..0x400].copy_from_slice(&crc.to_le_bytes());
+        let mut disk = vec![0; 64 << 10];
+        disk[1024..2048].copy_from_slice(&sb);
+        disk
+    }
+
+    fn changed(at: usize, byte: u8) -> Vec<u8> {
+        let mut sb = superblock();
+        sb[at] = byte;
+        disk(sb)
+    }
+
+    #[test]
+    fn a_sound_superblock_is_found() {
+        let found = probe(&Window::new(&disk(superblock()))).expect("found");
+        assert_eq!(found.holds.fs.as_deref(), Some("ext4"));
+        assert_eq!(found.holds.label.as_deref(), Some("root"));
+        assert_eq!(found.holds.size_bytes, Some(64 << 10));
+        assert!(found.doubts.is_empty());
+    }
+
+    #[test]
+    fn one_wrong_field_each() {
+        for (at, byte) in [(0x38, 0), (0x18, 7), (0x4c, 2), (0x14, 2), (0x00, 0), (0x21, 0)] {
+            assert_eq!(probe(&Window::new(&changed(at, byte))), None, "{at:#x}");
+        }
+        let too_long = probe(&Window::new(&changed(0x04, 65))).expect("found");
+        assert_eq!(too_long.doubts.len(), 1);
+        let mut flipped = disk(superblock());
+        flipped[1024 + 0x90] ^= 1;
+        assert_eq!(probe(&Window::new(&flipped)).expect("found").doubts, ["its superblock's checksum is wrong"]);
+    }
+
+    #[test]
+    fn features_tell_the_generation() {
+        let name = |compat: u8, incompat: u8, ro_compat: u8| {
+            let mut sb = superblock();
+            (sb[0x5c], sb[0x60], sb[0x64], sb[0x65]) = (compat, incompat, ro_compat, 0);
+            probe(&Window::new(&disk(sb))).and_then(|found| found.holds.fs).expect("found")
+        };
+        assert_eq!(name(0, 0x2, 0x3), "ext2");
+        assert_eq!(name(4, 0x6, 0x3), "ext3");
+        assert_eq!(name(4, 0x2, 0x8), "ext4");
+        assert_eq!(name(0, 0x42, 0), "ext4");
+        assert_eq!(name(0, 0x8, 0), "jbd");
+    }
+}

@@ -1,0 +1,97 @@
+//! Looking for bytes other than zero, at a bounded cost.
+
+use std::io;
+
+use crate::outside::BlockRead;
+use crate::units::ByteRange;
+
+/// How many bytes one detection reads to tell zeros from data. What lies beyond is kept as if it held data: making a
+/// raw image of it reads it once, and reading it here as well would double that. See docs/decisions/003.
+const BUDGET_BYTES: u64 = 4 << 30;
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// What a run of bytes holds.
+#[derive(Debug)]
+pub(super) enum Scanned {
+    /// Nothing but zeros.
+    Zero,
+    /// The first byte that is not zero is in the 512 bytes from here on.
+    DataAt(u64),
+    /// The budget ended before an answer.
+    NotLookedAt,
+    /// This could not be read.
+    Failed(io::Error),
+}
+
+/// Reads for zeros, with one budget for a whole detection. Reading stops at the first byte that is not zero, and holes
+/// that the blocks know of cost nothing.
+pub(super) struct Scanner {
+    left_bytes: u64,
+    chunk: Vec<u8>,
+}
+
+impl Scanner {
+    pub(super) fn new() -> Self {
+        Self { left_bytes: BUDGET_BYTES, chunk: vec![0; CHUNK_BYTES] }
+    }
+
+    /// Looks at `range` of `blocks`, which it must lie in.
+    pub(super) fn scan(&mut self, blocks: &dyn BlockRead, range: ByteRange) -> Scanned {
+        let end = range.start.saturating_add(range.len);
+        let mut at = range.start;
+        while at < end {
+            match blocks.next_data(at) {
+                Ok(Some(data)) if data < end => at = data.max(at),
+                Ok(_) => return Scanned::Zero,
+                Err(error) => return Scanned::Failed(error),
+            }
+            if self.left_bytes == 0 {
+                return Scanned::NotLookedAt;
+            }
+            let len = usize::try_from(end - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            let chunk = &mut self.chunk[..len];
+            if let Err(error) = blocks.read_at(at, chunk) {
+                return Scanned::Failed(error);
+            }
+            if let Some(found) = first_data(chunk) {
+                return Scanned::DataAt(at + found);
+            }
+            at += len as u64;
+            self.left_bytes = self.left_bytes.saturating_sub(len as u64);
+        }
+        Scanned::Zero
+    }
+}
+
+/// The start of the first 512 bytes with data in them.
+fn first_data(bytes: &[u8]) -> Option<u64> {
+    // Adding up bits lets the compiler look at many bytes at once, where searching for a byte would not.
+    let has_data = |piece: &[u8]| piece.iter().fold(0, |bits, byte| bits | byte) != 0;
+    bytes.chunks(512).position(has_data).map(|index| index as u64 * 512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Scanned, Scanner};
+    use crate::units::ByteRange;
+
+    #[test]
+    fn data_are_found_where_they_are_and_only_in_the_range() {
+        let mut disk = vec![0_u8; 3 << 20];
+        disk[(2 << 20) + 700] = 1;
+        let mut scanner = Scanner::new();
+        let mut scan = |start, len| scanner.scan(&disk, ByteRange::new(start, len));
+        assert!(matches!(scan(0, 3 << 20), Scanned::DataAt(at) if at == (2 << 20) + 512));
+        assert!(matches!(scan(0, 2 << 20), Scanned::Zero));
+        assert!(matches!(scan((2 << 20) + 701, 1000), Scanned::Zero));
+        assert!(matches!(scan(3 << 20, 1), Scanned::Failed(_) | Scanned::Zero));
+    }
+
+    #[test]
+    fn the_budget_ends() {
+        let disk = vec![0_u8; 4 << 20];
+        let mut scanner = Scanner::new();
+        scanner.left_bytes = 2 << 20;
+        assert!(matches!(scanner.scan(&disk, ByteRange::new(0, 4 << 20)), Scanned::NotLookedAt));
+    }
+}

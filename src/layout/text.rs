@@ -1,0 +1,112 @@
+//! Text that a tenant wrote, made safe to keep and to show. Nothing is dropped: what cannot be shown is escaped, and a
+//! backslash is doubled, so that an escape can be told from text.
+
+use std::fmt::Write as _;
+
+/// Bytes as text: UTF-8 stays, any other byte becomes `\xNN`, a backslash becomes two.
+pub(super) fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// A label in a field of fixed length: up to the first NUL, without the spaces that pad it; `None` when it is empty.
+pub(super) fn label(field: &[u8]) -> Option<String> {
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    // The end is a position inside the field or its length.
+    let trimmed = field[..end].trim_ascii_end();
+    (!trimmed.is_empty()).then(|| escaped(trimmed))
+}
+
+/// UTF-16, little-endian, up to the first NUL. A surrogate without its partner becomes `\u{NNNN}`.
+pub(super) fn utf16le(field: &[u8]) -> String {
+    let units = field.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take_while(|unit| *unit != 0);
+    let mut text = String::new();
+    for decoded in char::decode_utf16(units) {
+        match decoded {
+            Ok('\\') => text.push_str("\\\\"),
+            Ok(character) => text.push(character),
+            Err(lone) => {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\\u{{{:04x}}}", lone.unpaired_surrogate());
+            }
+        }
+    }
+    text
+}
+
+/// Text that a terminal shows as it is: control characters, and those that reorder or hide what is around them, become
+/// `\u{NN}`.
+pub(super) fn for_terminal(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let unseen = matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+        if character.is_control() || unseen {
+            // Writing to a String cannot fail.
+            let _ = write!(shown, "\\u{{{:x}}}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// A name of a tenant's choice as part of one path component: letters, digits and `+_.-` stay, any other byte becomes
+/// `%NN`; never longer than `max_bytes`.
+pub(super) fn path_safe(name: &str, max_bytes: usize) -> String {
+    let mut safe = String::new();
+    for byte in name.bytes() {
+        let piece = if byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        };
+        if safe.len() + piece.len() > max_bytes {
+            break;
+        }
+        safe.push_str(&piece);
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escaped, for_terminal, label, path_safe, utf16le};
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_escaped_and_backslashes_doubled() {
+        assert_eq!(escaped("größe".as_bytes()), "größe");
+        assert_eq!(escaped(b"a\xff\\b"), "a\\xff\\\\b");
+    }
+
+    #[test]
+    fn labels_end_at_nul_and_lose_their_padding() {
+        assert_eq!(label(b"BOOT       ").as_deref(), Some("BOOT"));
+        assert_eq!(label(b"a b\0junk").as_deref(), Some("a b"));
+        assert_eq!(label(&[0; 16]), None);
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_kept() {
+        assert_eq!(utf16le(&[b'a', 0, 0x00, 0xd8, b'b', 0, 0, 0, b'c', 0]), "a\\u{d800}b");
+    }
+
+    #[test]
+    fn terminal_escapes_lose_their_teeth() {
+        assert_eq!(for_terminal("\u{1b}[31mred\u{202e}"), "\\u{1b}[31mred\\u{202e}");
+    }
+
+    #[test]
+    fn path_components_stay_one_component() {
+        assert_eq!(path_safe("../etc\n", 100), "..%2Fetc%0A");
+        assert_eq!(path_safe("aaaa/", 5), "aaaa");
+    }
+}

@@ -1,0 +1,198 @@
+//! Gets a mail out of the host before a moment is over.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use lettre::SmtpTransport;
+use lettre::Transport as _;
+use lettre::address::Envelope;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{self, Certificate, CertificateStore, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+
+use super::compose::{Mail, address, as_domain};
+use super::{MailError, Settings, SmtpServer, Tls, Transport, spool};
+
+/// How often a program is looked after.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Whom a mail did not reach, and why.
+pub(super) struct Undelivered {
+    pub(super) to: Vec<String>,
+    /// The recipient, or `mail` for all of them. At least one.
+    pub(super) errors: Vec<(String, MailError)>,
+}
+
+/// Sends to all recipients at once; when the server refuses, to each alone, so that one address that is wrong does not
+/// keep the mail from the others.
+pub(super) fn to_all(
+    settings: &Settings,
+    mail: &Mail,
+    ends: Instant,
+    queued: DateTime<Utc>,
+) -> Result<(), Undelivered> {
+    let Err(error) = once(settings, mail, ends, queued) else { return Ok(()) };
+    if mail.to.len() < 2 || !error.is_refusal() {
+        return Err(Undelivered { to: mail.to.clone(), errors: vec![("mail".to_owned(), error)] });
+    }
+    let mut undelivered = Undelivered { to: Vec::new(), errors: Vec::new() };
+    for recipient in &mail.to {
+        if let Err(error) = once(settings, &mail.only_to(vec![recipient.clone()]), ends, queued) {
+            undelivered.to.push(recipient.clone());
+            undelivered.errors.push((recipient.clone(), error));
+        }
+    }
+    if undelivered.to.is_empty() { Ok(()) } else { Err(undelivered) }
+}
+
+fn once(settings: &Settings, mail: &Mail, ends: Instant, queued: DateTime<Utc>) -> Result<(), MailError> {
+    let late = || MailError::Deadline { seconds: settings.deadline.as_secs() };
+    let left = ends.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(late());
+    }
+    match &settings.transport {
+        Transport::Smtp(server) => {
+            let transport = smtp(server, &settings.host, left)?;
+            let to = mail.to.iter().map(|recipient| address(recipient)).collect::<Result<Vec<_>, _>>()?;
+            let envelope = Envelope::new(Some(address(&mail.from)?), to).map_err(MailError::Compose)?;
+            let message = mail.message.clone();
+            within(left, move || transport.send_raw(&envelope, &message))
+                .ok_or_else(late)?
+                .map(|_| ())
+                .map_err(|source| MailError::Smtp { server: server.shown(), source })
+        }
+        Transport::Sendmail { program } => sendmail(program, mail, ends, late),
+        Transport::File { directory } => {
+            let io = |source| MailError::Io { path: directory.clone(), source };
+            spool::make_directory(directory).map_err(io)?;
+            spool::write_new(directory, &spool::new_name(queued, "eml"), &mail.message).map_err(io)
+        }
+    }
+}
+
+/// Runs `work` on a thread of its own and waits for it so long. A thread that is late is left alone: it ends with its
+/// connection's own timeout, or with the process.
+fn within<T: Send + 'static>(left: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = mpsc::channel();
+    thread::Builder::new()
+        .name("mail".to_owned())
+        .spawn(move || {
+            // Nobody listens any more when it is late.
+            let _ = done.send(work());
+        })
+        .ok()?;
+    result.recv_timeout(left).ok()
+}
+
+impl SmtpServer {
+    fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.tls {
+            Tls::Immediate => 465,
+            Tls::StartTls => 587,
+            Tls::None => 25,
+        })
+    }
+
+    fn shown(&self) -> String {
+        format!("{}:{}", self.host, self.port())
+    }
+}
+
+fn smtp(server: &SmtpServer, own_name: &str, timeout: Duration) -> Result<SmtpTransport, MailError> {
+    let security = match server.tls {
+        Tls::None => client::Tls::None,
+        Tls::StartTls => client::Tls::Required(tls_parameters(server)?),
+        Tls::Immediate => client::Tls::Wrapper(tls_parameters(server)?),
+    };
+    let mut builder = SmtpTransport::builder_dangerous(&server.host)
+        .port(server.port())
+        .tls(security)
+        .hello_name(ClientId::Domain(as_domain(own_name)))
+        .timeout(Some(timeout));
+    if let Some((user, password)) = &server.login {
+        builder = builder.credentials(Credentials::new(user.clone(), password.fetch()?.reveal().to_owned()));
+    }
+    Ok(builder.build())
+}
+
+fn tls_parameters(server: &SmtpServer) -> Result<TlsParameters, MailError> {
+    let mut builder = TlsParameters::builder(server.host.clone());
+    if let Some(path) = &server.ca_file {
+        let wrong = |why: String| MailError::Certificate { path: path.to_owned(), why };
+        let pem = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        if !pem.windows(11).any(|window| window == b"-----BEGIN ") {
+            return Err(wrong("the file holds no PEM".to_owned()));
+        }
+        let certificate = Certificate::from_pem(&pem).map_err(|error| wrong(error.to_string()))?;
+        builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
+    }
+    builder.build().map_err(|source| MailError::Smtp { server: server.shown(), source })
+}
+
+/// Calls a sendmail: `-i` so that a line with a dot alone does not end the mail, recipients after `--`.
+fn sendmail(program: &Path, mail: &Mail, ends: Instant, late: impl Fn() -> MailError) -> Result<(), MailError> {
+    let io = |source| MailError::Io { path: program.to_owned(), source };
+    let mut child = Command::new(program)
+        .args(["-i", "-f", &mail.from, "--"])
+        .args(&mail.to)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(io)?;
+    // A program that neither reads nor writes must not hold us: both pipes have threads of their own.
+    if let Some(mut stdin) = child.stdin.take() {
+        let message = with_newlines(&mail.message);
+        thread::spawn(move || stdin.write_all(&message));
+    }
+    let (said, stderr) = mpsc::channel();
+    if let Some(pipe) = child.stderr.take() {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = pipe.take(1000).read_to_end(&mut bytes);
+            said.send(bytes)
+        });
+    }
+    let Some(status) = wait_until(&mut child, ends).map_err(io)? else {
+        return Err(late());
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let stderr = stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+    let stderr = String::from_utf8_lossy(&stderr).trim().replace('\n', "; ");
+    Err(MailError::Program { program: program.to_owned(), status, stderr })
+}
+
+/// Waits for the program's end; at `ends` it is killed, and there is no status.
+fn wait_until(child: &mut Child, ends: Instant) -> std::io::Result<Option<std::process::ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= ends {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// CRLF becomes LF: a local program takes lines as this host ends them.
+fn with_newlines(message: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(message.len());
+    for (at, byte) in message.iter().enumerate() {
+        if *byte != b'\r' || message.get(at + 1) != Some(&b'\n') {
+            lines.push(*byte);
+        }
+    }
+    lines
+}

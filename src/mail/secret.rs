@@ -1,0 +1,110 @@
+//! Passwords: fetched when they are needed, held for as long, never shown.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use super::MailError;
+
+/// A longer first line is no password but a mistake.
+const MAX_BYTES: u64 = 4096;
+
+/// Where the password for the mail server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// The first line of this file, which others than its owner and group must not be able to read.
+    File(PathBuf),
+    /// The environment variable of this name.
+    Environment(String),
+}
+
+/// A password. `{:?}` does not show it.
+pub(super) struct Secret(String);
+
+impl Secret {
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl PasswordSource {
+    /// Fetches it. The error never holds any of it.
+    pub(super) fn fetch(&self) -> Result<Secret, MailError> {
+        match self {
+            Self::Environment(name) => {
+                let wrong = |why: &str| MailError::Password { place: name.clone(), why: why.to_owned() };
+                let value = std::env::var_os(name).ok_or_else(|| wrong("the variable is not set"))?;
+                let text = value.into_string().map_err(|_| wrong("it is not UTF-8"))?;
+                if text.is_empty() { Err(wrong("the variable is empty")) } else { Ok(Secret(text)) }
+            }
+            Self::File(path) => {
+                let wrong = |why: &str| MailError::Password { place: path.display().to_string(), why: why.to_owned() };
+                let metadata = std::fs::metadata(path).map_err(|error| wrong(&error.to_string()))?;
+                if !metadata.is_file() {
+                    return Err(wrong("it is not a regular file"));
+                }
+                if metadata.mode() & 0o007 != 0 {
+                    return Err(wrong("everybody on this host may use it; say chmod o= to it"));
+                }
+                let mut bytes = Vec::new();
+                File::open(path)
+                    .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
+                    .map_err(|error| wrong(&error.to_string()))?;
+                let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                let text = str::from_utf8(line).map_err(|_| wrong("it is not UTF-8"))?;
+                if text.is_empty() { Err(wrong("its first line is empty")) } else { Ok(Secret(text.to_owned())) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::{MailError, PasswordSource};
+
+    fn fetched(content: &[u8], mode: u32) -> Result<String, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        match PasswordSource::File(path).fetch() {
+            Ok(secret) => {
+                assert_eq!(format!("{secret:?}"), "Secret(…)");
+                Ok(secret.reveal().to_owned())
+            }
+            Err(MailError::Password { why, .. }) => Err(why),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_the_password() {
+        assert_eq!(fetched(b"geheim\nnot this\n", 0o600), Ok("geheim".to_owned()));
+        assert_eq!(fetched(" with spaces é\r\n".as_bytes(), 0o640), Ok(" with spaces é".to_owned()));
+        assert_eq!(fetched(b"\n", 0o600), Err("its first line is empty".to_owned()));
+        assert_eq!(fetched(b"\xff\n", 0o600), Err("it is not UTF-8".to_owned()));
+    }
+
+    #[test]
+    fn a_file_that_everybody_may_read_is_refused() {
+        assert!(fetched(b"geheim\n", 0o644).unwrap_err().contains("chmod o="));
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_named() {
+        let error = PasswordSource::Environment("VOLBAK_TEST_NOT_SET".to_owned()).fetch().unwrap_err();
+        assert!(error.to_string().starts_with("VOLBAK_TEST_NOT_SET: "));
+    }
+}

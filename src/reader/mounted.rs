@@ -1,0 +1,228 @@
+//! The kernel's reader: a mount that is never attached to the file tree, over a loop device that clears itself.
+//!
+//! Journals are replayed, never skipped: `noload` and `norecovery` show an old state. Where the source may be written,
+//! which is true of our own snapshots alone, the replay goes there; elsewhere it goes to a temporary copy. When the
+//! process dies, the kernel undoes mount and loop device by itself.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+
+use super::exclude::Excludes;
+use super::loop_device::LoopDevice;
+use super::scratch::{ScratchError, copy_region};
+use super::walk::TreeWalk;
+use crate::outside::{BlockRead, Cancel, FileBlocks};
+use crate::units::ByteRange;
+
+/// Why a filesystem could not be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// No loop device could be made.
+    #[error("no loop device could be made for it")]
+    Loop(#[source] io::Error),
+    /// The kernel refused to mount it.
+    #[error("the kernel cannot mount it as {fs}{}", shown_log(log))]
+    Mount {
+        /// The filesystem's name.
+        fs: String,
+        /// What the kernel said about it, if anything.
+        log: String,
+        /// Its error number.
+        source: io::Error,
+    },
+    /// It must not be mounted, since its mount would reach something outside its region.
+    #[error("it is not mounted: {0}")]
+    ReachesOutside(&'static str),
+    /// Its journal must be replayed, and no copy could be made for that.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+}
+
+fn shown_log(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!(" ({log})") }
+}
+
+/// A filesystem to be mounted.
+#[derive(Debug)]
+pub struct MountSource<'a> {
+    /// What holds it; open for writing when `writable`.
+    pub backing: &'a File,
+    /// Its bytes in `backing`.
+    pub range: ByteRange,
+    /// Its name as mount(8) knows it: `ext2`, `ext3`, `ext4`, `xfs`, `btrfs`, `vfat`.
+    pub fs: &'a str,
+    /// Whether a journal may be replayed into `backing`.
+    pub writable: bool,
+    /// Where a copy is made for replaying a journal when `backing` must not be written.
+    pub scratch: &'a Path,
+}
+
+/// A mounted filesystem. It goes away with this value.
+#[derive(Debug)]
+pub struct Mounted {
+    mount: OwnedFd,
+    /// Whether the journal was replayed into a temporary copy.
+    pub from_copy: bool,
+}
+
+impl Mounted {
+    /// Mounts `source` read-only, `nosuid`, `nodev` and `noexec`, attached to nothing.
+    pub fn open(source: &MountSource<'_>, cancel: &Cancel) -> Result<Self, MountError> {
+        let blocks = FileBlocks::new(
+            source.backing.try_clone().map_err(MountError::Loop)?,
+            source.range.end().unwrap_or(u64::MAX),
+        );
+        if let Some(reason) = reaches_outside(source.fs, &blocks, source.range.start) {
+            return Err(MountError::ReachesOutside(reason));
+        }
+        match mount_range(source.backing, source.range, source.fs, source.writable) {
+            Ok(mount) => Ok(Self { mount, from_copy: false }),
+            Err(MountError::Mount { source: error, .. })
+                if !source.writable && needs_replay(source.fs, &error, &blocks, source.range.start) =>
+            {
+                let copy = copy_region(source.backing, source.range, source.scratch, cancel)?;
+                let mount = mount_range(&copy.file, copy.range, source.fs, true)?;
+                Ok(Self { mount, from_copy: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A descriptor of the root directory.
+    pub fn root(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::openat(&self.mount, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    /// A walk over all of it.
+    pub fn walk(&self, excludes: Excludes) -> io::Result<TreeWalk> {
+        Ok(TreeWalk::new(self.root()?, excludes, self.used_inodes()?))
+    }
+
+    /// Whether there is something called `name` in the root directory.
+    pub fn has_root_entry(&self, name: &str) -> bool {
+        rustix::fs::statat(&self.mount, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// How many bytes its files take, as the filesystem itself counts them.
+    pub fn used_bytes(&self) -> io::Result<u64> {
+        let facts = rustix::fs::fstatvfs(&self.mount)?;
+        Ok(facts.f_blocks.saturating_sub(facts.f_bfree).saturating_mul(facts.f_frsize))
+    }
+
+    /// How many inodes are in use; `None` on filesystems that do not count them.
+    fn used_inodes(&self) -> io::Result<Option<u64>> {
+        let facts = rustix::fs::fstatvfs(&self.mount)?;
+        Ok((facts.f_files > 0).then(|| facts.f_files.saturating_sub(facts.f_ffree)))
+    }
+}
+
+/// Options besides `ro`. What the filesystem itself may ask for is overruled where it could harm the host.
+fn options(fs: &str) -> &'static [(&'static str, Option<&'static str>)] {
+    match fs {
+        // The superblock may say errors=panic: a tenant's disk must not stop the host.
+        "ext2" | "ext3" | "ext4" => &[("errors", Some("remount-ro"))],
+        "xfs" => &[("nouuid", None)],
+        // The top of all subvolumes, whichever one the tenant made the default.
+        "btrfs" => &[("subvolid", Some("5"))],
+        // Owners and modes are not on the disk: without these they would follow the umask of whoever runs volbak.
+        "vfat" => &[("umask", Some("0022")), ("tz", Some("UTC")), ("utf8", None), ("errors", Some("remount-ro"))],
+        _ => &[],
+    }
+}
+
+fn mount_range(backing: &File, range: ByteRange, fs: &str, writable: bool) -> Result<OwnedFd, MountError> {
+    let device = LoopDevice::attach(backing, range, writable).map_err(MountError::Loop)?;
+    mount_device(device.path(), fs)
+}
+
+/// Mounts the filesystem on the block device `device`, attached to nothing. The mount keeps the device busy, so a loop
+/// device may be let go of afterwards.
+fn mount_device(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {
+    // One driver serves all three, and knows a journal where ext2's own would not.
+    let driver = if fs.starts_with("ext") { "ext4" } else { fs };
+    let failed = |log: String, error: Errno| MountError::Mount { fs: fs.to_owned(), log, source: error.into() };
+    let context = fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| failed(String::new(), error))?;
+    let configured = (|| {
+        fsconfig_set_string(context.as_fd(), "source", device)?;
+        fsconfig_set_flag(context.as_fd(), "ro")?;
+        for (key, value) in options(fs) {
+            match value {
+                Some(value) => fsconfig_set_string(context.as_fd(), *key, *value)?,
+                None => fsconfig_set_flag(context.as_fd(), *key)?,
+            }
+        }
+        fsconfig_create(context.as_fd())
+    })();
+    configured.map_err(|error| failed(read_log(&context), error))?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|error| failed(read_log(&context), error))
+}
+
+/// What the kernel has to say about a mount, on one line.
+fn read_log(context: &OwnedFd) -> String {
+    let mut lines = Vec::new();
+    let mut buf = [0_u8; 1024];
+    while lines.len() < 4
+        && let Ok(len) = rustix::io::read(context, &mut buf)
+        && len > 0
+    {
+        lines.push(String::from_utf8_lossy(&buf[..len]).trim().escape_debug().to_string());
+    }
+    lines.join("; ")
+}
+
+/// Whether a mount failed because a journal must be replayed and the device is read-only. The kernel says EROFS then,
+/// and EIO for btrfs.
+fn needs_replay(fs: &str, error: &io::Error, blocks: &dyn BlockRead, start: u64) -> bool {
+    match Errno::from_io_error(error) {
+        Some(Errno::ROFS) => true,
+        // Btrfs on-disk format, superblock at 64 KiB: log_root at 0x60, 0 when there is no log tree.
+        Some(Errno::IO) if fs == "btrfs" => {
+            field(blocks, start, 0x1_0000 + 0x60, 8).is_some_and(|log_root| log_root != [0; 8])
+        }
+        _ => false,
+    }
+}
+
+/// `len` bytes at `offset` of the region that begins at `start`; `None` when they cannot be read.
+fn field(blocks: &dyn BlockRead, start: u64, offset: u64, len: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    blocks.read_at(start.checked_add(offset)?, &mut bytes).ok().map(|()| bytes)
+}
+
+/// Why the kernel must not be asked to mount it: its superblock names devices beyond its own region, which a tenant
+/// could point at somebody else's data.
+fn reaches_outside(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<&'static str> {
+    let field = |offset: u64, len: usize| field(blocks, start, offset, len);
+    match fs {
+        "ext2" | "ext3" | "ext4" => {
+            // ext4 disk layout, super block: s_feature_compat 0x5C (HAS_JOURNAL 0x4), s_journal_inum 0xE0,
+            // s_mount_opts 0x200. The block starts at byte 1024.
+            let superblock = field(1024, 1024)?;
+            let has_journal = superblock[0x5C] & 0x4 != 0;
+            let internal = superblock[0xE0..0xE4] != [0; 4];
+            if has_journal && !internal {
+                return Some("its journal lies on another device");
+            }
+            superblock[0x200..0x240]
+                .windows(8)
+                .any(|bytes| bytes == b"journal_")
+                .then_some("its mount options name a journal device")
+        }
+        // Btrfs on-disk format, superblock at 64 KiB: num_devices at 0x88.
+        "btrfs" => (field(0x1_0000 + 0x88, 8)? != 1_u64.to_le_bytes()).then_some("it spreads over several devices"),
+        _ => None,
+    }
+}

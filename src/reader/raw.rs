@@ -1,0 +1,184 @@
+//! A region's bytes as one large sparse file, for what no reader can read.
+
+use std::io;
+use std::sync::Arc;
+
+use super::FileContent;
+use crate::outside::{BlockRead, Cancel};
+use crate::units::ByteRange;
+
+/// How much is read at once when looking for zeros.
+const SCAN_BYTES: usize = 1 << 20;
+/// Zeros are told apart in pieces of this size; it is also what filesystems allocate by.
+const BLOCK_BYTES: usize = 4096;
+/// A map of more runs than this is made coarser, so that a disk of alternating blocks does not fill the memory.
+const MAX_RUNS: usize = 1 << 16;
+
+/// A region as a sparse file: the runs of blocks that are not all zeros, found by reading it once.
+pub struct RawImage {
+    blocks: Arc<dyn BlockRead>,
+    runs: Vec<ByteRange>,
+}
+
+impl RawImage {
+    /// Reads all of `blocks` to find where it holds something. `on_read` is told of each piece read. A piece that
+    /// cannot be read counts as data, so that reading it again for the archive tells of the error. Ends early, with
+    /// an error of kind `Interrupted`, when cancelled.
+    pub fn scan(blocks: Arc<dyn BlockRead>, cancel: &Cancel, mut on_read: impl FnMut(u64)) -> io::Result<Self> {
+        let mut runs = RunMap::default();
+        let mut buf = vec![0; SCAN_BYTES];
+        let len = blocks.len_bytes();
+        let mut offset = 0;
+        while offset < len {
+            if cancel.is_cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let piece_len = usize::try_from(len - offset).map_or(SCAN_BYTES, |left| left.min(SCAN_BYTES));
+            let piece = &mut buf[..piece_len];
+            match blocks.read_at(offset, piece) {
+                Ok(()) => {
+                    let mut at = offset;
+                    for block in piece.chunks(BLOCK_BYTES) {
+                        if !is_zero(block) {
+                            runs.add(ByteRange::new(at, block.len() as u64));
+                        }
+                        at += block.len() as u64;
+                    }
+                }
+                Err(_) => runs.add(ByteRange::new(offset, piece_len as u64)),
+            }
+            offset += piece_len as u64;
+            on_read(piece_len as u64);
+        }
+        Ok(Self { blocks, runs: runs.into_runs() })
+    }
+
+    /// Whether it holds nothing but zeros.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// How many bytes the runs of data have together.
+    pub fn data_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.len).sum()
+    }
+}
+
+impl FileContent for RawImage {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let left = self.blocks.len_bytes().saturating_sub(offset);
+        let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+        self.blocks.read_at(offset, &mut buf[..len])?;
+        Ok(len)
+    }
+
+    fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
+        let next = self.runs.partition_point(|run| run.start + run.len <= from);
+        Ok(self.runs.get(next).map(|run| {
+            let start = run.start.max(from);
+            ByteRange::new(start, run.start + run.len - start)
+        }))
+    }
+}
+
+/// Whether every byte is zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let mut chunks = bytes.chunks_exact(64);
+    chunks.all(|chunk| chunk.iter().fold(0, |seen, byte| seen | byte) == 0)
+        && bytes.chunks_exact(64).remainder().iter().all(|byte| *byte == 0)
+}
+
+/// Runs of data in ascending order, never more than 65,536 of them: holes that are too small for that are given
+/// up, and read as the zeros that they are.
+#[derive(Debug, Default)]
+pub struct RunMap {
+    runs: Vec<ByteRange>,
+    smallest_hole: u64,
+}
+
+impl RunMap {
+    /// Adds a run that starts at or after the end of the last one.
+    pub fn add(&mut self, run: ByteRange) {
+        if let Some(last) = self.runs.last_mut()
+            && run.start.saturating_sub(last.start + last.len) <= self.smallest_hole
+        {
+            last.len = run.start + run.len - last.start;
+            return;
+        }
+        self.runs.push(run);
+        if self.runs.len() > MAX_RUNS {
+            self.coarsen();
+        }
+    }
+
+    /// The runs.
+    pub fn into_runs(self) -> Vec<ByteRange> {
+        self.runs
+    }
+
+    fn coarsen(&mut self) {
+        while self.runs.len() > MAX_RUNS / 2 {
+            self.smallest_hole = (self.smallest_hole * 2).max(BLOCK_BYTES as u64);
+            let smallest_hole = self.smallest_hole;
+            self.runs.dedup_by(|run, before| {
+                let hole = run.start - (before.start + before.len);
+                let joined = hole <= smallest_hole;
+                if joined {
+                    before.len = run.start + run.len - before.start;
+                }
+                joined
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{MAX_RUNS, RawImage, RunMap, is_zero};
+    use crate::outside::Cancel;
+    use crate::reader::FileContent;
+    use crate::units::ByteRange;
+
+    #[test]
+    fn only_blocks_that_hold_something_are_data() {
+        let mut disk = vec![0_u8; 3 << 20];
+        disk[5000] = 1;
+        disk[2 << 20] = 1;
+        *disk.last_mut().unwrap() = 1;
+        let image = RawImage::scan(Arc::new(disk), &Cancel::default(), |_| {}).unwrap();
+        assert_eq!(image.next_data(0).unwrap(), Some(ByteRange::new(4096, 4096)));
+        assert_eq!(image.next_data(5000).unwrap(), Some(ByteRange::new(5000, 3192)));
+        assert_eq!(image.next_data(8192).unwrap(), Some(ByteRange::new(2 << 20, 4096)));
+        assert_eq!(image.next_data((2 << 20) + 4096).unwrap(), Some(ByteRange::new((3 << 20) - 4096, 4096)));
+        assert_eq!(image.data_bytes(), 3 * 4096);
+    }
+
+    #[test]
+    fn a_map_stays_bounded_and_covers_all_data() {
+        let mut map = RunMap::default();
+        let count = MAX_RUNS as u64 * 5;
+        for block in 0..count {
+            map.add(ByteRange::new(block * 8192, 4096));
+        }
+        let runs = map.into_runs();
+        assert!(runs.len() <= MAX_RUNS);
+        assert_eq!(runs[0].start, 0);
+        let last = runs.last().unwrap();
+        assert_eq!(last.start + last.len, (count - 1) * 8192 + 4096);
+        assert!(runs.windows(2).all(|pair| pair[0].start + pair[0].len < pair[1].start));
+    }
+
+    #[test]
+    fn zeros_are_told_at_every_length() {
+        for len in 0..200 {
+            let mut bytes = vec![0; len];
+            assert!(is_zero(&bytes));
+            if let Some(last) = bytes.last_mut() {
+                *last = 1;
+                assert!(!is_zero(&bytes), "{len}");
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A temporary copy of a region, for a filesystem whose journal must be replayed and whose source must not be written.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::raw::is_zero;
+use crate::outside::Cancel;
+use crate::units::{ByteLen, ByteRange};
+
+/// What replaying a journal may allocate beyond the copied data: ext4's largest default journal is 1 GiB, and its
+/// blocks mostly land on blocks that are in the copy already.
+const REPLAY_ROOM_BYTES: u64 = 64 << 20;
+const COPY_BYTES: usize = 1 << 20;
+const ZERO_BLOCK_BYTES: usize = 4096;
+
+/// Why no copy could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ScratchError {
+    /// The scratch directory has not enough room.
+    #[error(
+        "replaying the journal needs a copy of {needed}, and {} has only {available} free; free some, or name another \
+         directory with --scratch", directory.display()
+    )]
+    NoRoom {
+        /// Where the copy was to be made.
+        directory: PathBuf,
+        /// The size of the data to be copied, and some room for the replay.
+        needed: ByteLen,
+        /// What is free there.
+        available: ByteLen,
+    },
+    /// Reading the source or writing the copy failed.
+    #[error("a copy for replaying the journal could not be made in {}", directory.display())]
+    Io {
+        /// Where the copy was to be made.
+        directory: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+    /// The user wants the work to stop.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// A copy that has no name: it is gone when its last user is, also after kill -9.
+#[derive(Debug)]
+pub struct ScratchCopy {
+    /// Open for reading and writing.
+    pub file: File,
+    /// Where the region's bytes are in `file`.
+    pub range: ByteRange,
+}
+
+/// Copies `range` of `backing` to a file without a name in `directory`: as a reflink where the filesystem can, else
+/// its data without the holes, after a check that there is room.
+pub fn copy_region(
+    backing: &File,
+    range: ByteRange,
+    directory: &Path,
+    cancel: &Cancel,
+) -> Result<ScratchCopy, ScratchError> {
+    let io_error = |source: io::Error| ScratchError::Io { directory: directory.to_owned(), source };
+    let copy = unnamed_file(directory).map_err(io_error)?;
+    let is_file = FileType::from_raw_mode(rustix::fs::fstat(backing).map_err(|e| io_error(e.into()))?.st_mode)
+        == FileType::RegularFile;
+    if is_file && rustix::fs::ioctl_ficlone(&copy, backing).is_ok() {
+        return Ok(ScratchCopy { file: copy, range });
+    }
+
+    let data_bytes = if is_file { data_bytes(backing, range).map_err(io_error)? } else { range.len };
+    let space = rustix::fs::fstatvfs(&copy).map_err(|e| io_error(e.into()))?;
+    let available = space.f_bavail.saturating_mul(space.f_frsize);
+    let needed = data_bytes.saturating_add(REPLAY_ROOM_BYTES);
+    if available < needed {
+        return Err(ScratchError::NoRoom {
+            directory: directory.to_owned(),
+            needed: ByteLen(needed),
+            available: ByteLen(available),
+        });
+    }
+
+    copy.set_len(range.len).map_err(io_error)?;
+    let mut buf = vec![0; COPY_BYTES];
+    let end = range.start.saturating_add(range.len);
+    let mut offset = range.start;
+    while offset < end {
+        if cancel.is_cancelled() {
+            return Err(ScratchError::Cancelled);
+        }
+        if is_file {
+            offset = match next_data(backing, offset).map_err(io_error)? {
+                Some(data) if data < end => data,
+                _ => break,
+            };
+        }
+        let len = usize::try_from(end - offset).map_or(COPY_BYTES, |left| left.min(COPY_BYTES));
+        backing.read_exact_at(&mut buf[..len], offset).map_err(io_error)?;
+        let mut at = offset - range.start;
+        for block in buf[..len].chunks(ZERO_BLOCK_BYTES) {
+            if !is_zero(block) {
+                copy.write_all_at(block, at).map_err(io_error)?;
+            }
+            at += block.len() as u64;
+        }
+        offset += len as u64;
+    }
+    Ok(ScratchCopy { file: copy, range: ByteRange::new(0, range.len) })
+}
+
+/// A file that never has a name, or loses it at once where the filesystem cannot make one without.
+fn unnamed_file(directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    // The open flags fit in 31 bits.
+    let tmpfile = i32::try_from(OFlags::TMPFILE.bits()).unwrap_or_default();
+    match options.clone().custom_flags(tmpfile).open(directory) {
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOTSUP | Errno::ISDIR | Errno::INVAL)) => {}
+        opened => return opened,
+    }
+    let path = directory.join(format!(".volbak-tmp.scratch-{}", std::process::id()));
+    let file = options.create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// The first byte of data at or after `from` in a regular file.
+fn next_data(file: &File, from: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, SeekFrom::Data(from)) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(Errno::INVAL) => Ok(Some(from)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How much of `range` is not in holes.
+fn data_bytes(file: &File, range: ByteRange) -> io::Result<u64> {
+    let end = range.start.saturating_add(range.len);
+    let (mut offset, mut sum) = (range.start, 0_u64);
+    while offset < end {
+        let Some(data) = next_data(file, offset)?.filter(|data| *data < end) else { break };
+        let hole = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
+            Ok(hole) => hole.min(end),
+            Err(Errno::NXIO | Errno::INVAL) => end,
+            Err(error) => return Err(error.into()),
+        };
+        sum += hole - data;
+        offset = hole.max(data + 1);
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use super::{ScratchError, copy_region};
+    use crate::outside::Cancel;
+    use crate::units::ByteRange;
+
+    #[test]
+    fn a_copy_has_the_regions_bytes_and_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        fs::write(&image, [vec![7; 4096], vec![1; 100_000], vec![0; 1 << 20], vec![2; 4096]].concat()).unwrap();
+        let range = ByteRange::new(4096, 100_000 + (1 << 20));
+        let copy = copy_region(&File::open(&image).unwrap(), range, dir.path(), &Cancel::default()).unwrap();
+        let mut bytes = vec![9; usize::try_from(range.len).unwrap()];
+        copy.file.read_exact_at(&mut bytes, copy.range.start).unwrap();
+        assert!(bytes[..100_000].iter().all(|byte| *byte == 1) && bytes[100_000..].iter().all(|byte| *byte == 0));
+        assert!(copy.file.metadata().unwrap().blocks() * 512 < 300_000, "zeros are holes in the copy");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn no_room_is_said_with_figures() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let image = File::open("/proc/self/exe").unwrap();
+        let range = ByteRange::new(0, 4096);
+        // A tmpfs of its own would need a mount; /dev/full's directory has no room for anything but is no directory.
+        let missing = dir.path().join("missing");
+        assert!(matches!(
+            copy_region(&image, range, &missing, &Cancel::default()),
+            Err(ScratchError::Io { directory, .. }) if directory == missing
+        ));
+    }
+}

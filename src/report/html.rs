@@ -1,0 +1,221 @@
+//! The HTML part: the text's facts and more, in tables with inline styles, since mail programs drop style sheets and
+//! whatever is fetched from elsewhere.
+
+use super::chart::bars;
+use super::escape::html as escaped;
+use super::size::{df_percent, du_size, shown_duration};
+use super::{Abort, Dump, GoneReport, MAX_PROBLEMS_SHOWN, Outcome, RunReport, Style, Verdict, VolumeReport};
+use crate::events::{Problem, Severity};
+
+/// Gmail cuts a mail's HTML after 102 KB. Above this, charts are drawn only where somebody should look.
+const MAX_BYTES_WITH_CHARTS: usize = 90_000;
+
+/// How many backups a chart shows, the new one included.
+const CHART_BACKUPS: usize = 30;
+
+const CELL: &str = "padding:6px 10px;border-top:1px solid #d5dbe1;vertical-align:top";
+const BLACK: &str = "#1b1f24";
+const GREY: &str = "#5c6873";
+const GREEN: &str = "#1e7b34";
+const AMBER: &str = "#b26a00";
+const RED: &str = "#b3261e";
+
+pub(super) fn html(report: &RunReport, style: Style) -> String {
+    let page = page(report, style, &|_| true);
+    if page.len() <= MAX_BYTES_WITH_CHARTS {
+        return page;
+    }
+    self::page(report, style, &|volume| volume.verdict() == Verdict::Problems)
+}
+
+fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) -> bool) -> String {
+    let size = |bytes| du_size(bytes, style.decimal_separator);
+    let subject = escaped(&report.subject());
+    let (colour, word) = match report.verdict() {
+        Verdict::Good => (GREEN, "All volumes are backed up"),
+        Verdict::Problems => (AMBER, "Backed up, with problems"),
+        Verdict::Failed => (RED, "Failed"),
+    };
+    let mut rows = String::new();
+    for volume in &report.volumes {
+        rows.push_str(&volume_rows(volume, &size, with_charts(volume)));
+    }
+    let volumes = if rows.is_empty() { String::new() } else { volumes_table(&rows) };
+    let gone: String = report.gone.iter().map(|gone| gone_item(gone, &size)).collect();
+    let gone = section("Volumes that are gone", &gone);
+    let problems: Vec<&Problem> = report.problems.iter().filter(|problem| super::matters(problem)).collect();
+    let problems = section("Problems of the whole run", &problem_items(&problems, None));
+    let aborted = match &report.aborted {
+        None => String::new(),
+        Some(Abort::NotMounted) => banner("The backup volume is not mounted. The backup has been aborted."),
+        Some(Abort::Other(why)) => banner(&format!("The backup has been aborted: {}", escaped(why))),
+    };
+    let usage = match report.usage {
+        Some(usage) => format!(
+            "{} ({}% of the file system used)",
+            size(usage.backups_bytes),
+            df_percent(usage.used_bytes, usage.available_bytes)
+        ),
+        None => "unknown".to_owned(),
+    };
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{subject}</title></head>\n\
+         <body style=\"margin:0;padding:16px;background:#ffffff;color:{BLACK};\
+         font-family:'Segoe UI',Helvetica,Arial,sans-serif;font-size:14px\">\n\
+         <div style=\"border-left:6px solid {colour};padding:4px 12px;margin-bottom:14px\">\
+         <div style=\"font-size:20px;color:{colour}\"><b>{word}</b></div>\
+         <div>{subject}</div></div>\n{aborted}\
+         <table cellpadding=\"0\" cellspacing=\"0\" style=\"font-size:14px;margin-bottom:14px\">\
+         {}{}{}{}{}</table>\n{volumes}{problems}{gone}</body></html>\n",
+        fact("Started", &report.started.format("%d/%m/%Y at %H:%M:%S").to_string()),
+        fact("Took", &shown_duration(report.duration_seconds)),
+        fact("Destination", &escaped(&report.destination)),
+        fact("All backups", &usage),
+        fact("Retention", &format!("{} days", report.retention_days)),
+    )
+}
+
+fn fact(name: &str, value: &str) -> String {
+    format!("<tr><td style=\"color:{GREY};padding:1px 16px 1px 0\">{name}</td><td>{value}</td></tr>")
+}
+
+fn banner(text: &str) -> String {
+    format!(
+        "<div style=\"background:#fbe9e7;border:1px solid {RED};padding:8px 12px;margin-bottom:14px\"><b>{text}</b>\
+         </div>\n"
+    )
+}
+
+fn section(title: &str, items: &str) -> String {
+    if items.is_empty() {
+        return String::new();
+    }
+    format!("<div style=\"margin:14px 0 4px 0\"><b>{title}</b></div><ul style=\"margin:0\">{items}</ul>\n")
+}
+
+fn volumes_table(rows: &str) -> String {
+    let head = ["Volume", "Result", "Snapshot", "Archive, last 30", "Took, last 30"]
+        .map(|title| format!("<th style=\"padding:6px 10px;text-align:left\">{title}</th>"))
+        .concat();
+    format!(
+        "<table cellpadding=\"0\" cellspacing=\"0\" style=\"border-collapse:collapse;font-size:14px\">\
+         <tr style=\"background:#eef2f6\">{head}</tr>\n{rows}</table>\n"
+    )
+}
+
+fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts: bool) -> String {
+    let (colour, result) = match (&volume.outcome, volume.verdict()) {
+        (Outcome::Failed(_), _) => (RED, "failed"),
+        (Outcome::NotStarted(_), _) => (RED, "not started"),
+        (Outcome::BackedUp, Verdict::Good) => (GREEN, "backed up"),
+        (Outcome::BackedUp, _) => (AMBER, "backed up, problems"),
+    };
+    let took = volume.duration_seconds;
+    let archive = volume.archive_bytes.map_or_else(|| "-".to_owned(), size);
+    let charts = if with_charts { charts(volume) } else { [String::new(), String::new()] };
+    let cell = |content: &str| format!("<td style=\"{CELL}\">{content}</td>");
+    let mut rows = format!(
+        "<tr>{}{}{}{}{}</tr>\n",
+        cell(&format!(
+            "<b>{}</b><div style=\"color:{GREY};font-size:12px\">{}, {} in all{}</div>",
+            escaped(&volume.name),
+            escaped(&volume.directory),
+            size(volume.directory_bytes),
+            volume.last_verified.map_or_else(String::new, |date| format!(", verified {}", date.format("%d/%m/%Y")))
+        )),
+        cell(&format!("<b style=\"color:{colour}\">{result}</b>")),
+        cell(&volume.snapshot_peak_percent.map_or_else(|| "-".to_owned(), |peak| format!("{peak:.0}% full"))),
+        cell(&format!("{archive}{}{}", change(volume), charts[0])),
+        cell(&format!("{} h {} m {} s{}", took / 3600, took / 60 % 60, took % 60, charts[1])),
+    );
+    let details = details(volume);
+    if !details.is_empty() {
+        rows += "<tr><td colspan=\"5\" style=\"padding:0 10px 8px 10px;font-size:13px;overflow-wrap:anywhere\"><ul style=\"margin:0\">";
+        rows += &details;
+        rows += "</ul></td></tr>\n";
+    }
+    rows
+}
+
+/// The size and the duration of the last backups, the new one last.
+fn charts(volume: &VolumeReport) -> [String; 2] {
+    let from = (volume.history.len() + 1).saturating_sub(CHART_BACKUPS);
+    let past = volume.history.get(from..).unwrap_or_default();
+    let new = volume.archive_bytes.filter(|_| volume.outcome == Outcome::BackedUp);
+    let sizes: Vec<u64> = past.iter().map(|past| past.archive_bytes).chain(new).collect();
+    let times: Vec<u64> =
+        past.iter().map(|past| past.duration_seconds).chain(new.map(|_| volume.duration_seconds)).collect();
+    [sizes, times].map(|values| if values.len() < 2 { String::new() } else { bars(&values, new.is_some()) })
+}
+
+/// Against the last backup, in percent with one decimal; nothing when there is none.
+fn change(volume: &VolumeReport) -> String {
+    let (Some(new), Some(last)) = (volume.archive_bytes, volume.history.last()) else { return String::new() };
+    if last.archive_bytes == 0 {
+        return String::new();
+    }
+    let (new, old) = (i128::from(new), i128::from(last.archive_bytes));
+    let permille = (new - old) * 1000 / old;
+    let sign = match permille {
+        1.. => "+",
+        0 => "",
+        ..0 => "-",
+    };
+    format!(" <span style=\"color:{GREY}\">{sign}{}.{}%</span>", permille.abs() / 10, permille.abs() % 10)
+}
+
+fn item(colour: &str, text: &str) -> String {
+    format!("<li style=\"color:{colour}\">{text}</li>")
+}
+
+fn details(volume: &VolumeReport) -> String {
+    let mut items = Vec::new();
+    match &volume.outcome {
+        Outcome::BackedUp => {}
+        Outcome::Failed(why) | Outcome::NotStarted(why) => items.push(item(RED, &escaped(why))),
+    }
+    match &volume.dump {
+        Dump::NotConfigured => {}
+        Dump::Done => items.push(item(BLACK, "The database dump was made.")),
+        Dump::Disabled => items.push(item(GREY, "The mysqldumps are disabled.")),
+        Dump::Failed(why) => items.push(item(RED, &format!("The mysqldump failed: {}", escaped(why)))),
+    }
+    items.extend(volume.removed.iter().map(|path| item(GREY, &format!("Removed: {}", escaped(path)))));
+    let shown = volume.shown_problems();
+    items.push(problem_items(&shown, volume.manifest.as_deref()));
+    match volume.problems.len() - shown.len() {
+        0 => {}
+        1 => items.push(item(GREY, "1 notice in the manifest")),
+        notices => items.push(item(GREY, &format!("{notices} notices in the manifest"))),
+    }
+    items.concat()
+}
+
+fn problem_items(problems: &[&Problem], manifest: Option<&str>) -> String {
+    let mut items: Vec<String> = Vec::new();
+    for problem in problems.iter().take(MAX_PROBLEMS_SHOWN) {
+        let colour = if problem.severity == Severity::Error { RED } else { AMBER };
+        items.push(item(colour, &escaped(&problem.to_string())));
+    }
+    if let Some(more @ 1..) = problems.len().checked_sub(MAX_PROBLEMS_SHOWN) {
+        let see = manifest.map_or_else(String::new, |manifest| format!(" (see {})", escaped(manifest)));
+        items.push(item(BLACK, &format!("and {more} more{see}")));
+    }
+    items.concat()
+}
+
+fn gone_item(gone: &GoneReport, size: &dyn Fn(u64) -> String) -> String {
+    let until = gone.kept_until.map_or_else(
+        || "what is left of its backups is kept".to_owned(),
+        |date| format!("its backups are kept until {}", date.format("%d/%m/%Y")),
+    );
+    let mut lines = vec![format!(
+        "<b>{}</b>: {until} ({}: {}, {})",
+        escaped(&gone.name),
+        escaped(&gone.directory),
+        if gone.backups == 1 { "1 backup".to_owned() } else { format!("{} backups", gone.backups) },
+        size(gone.directory_bytes)
+    )];
+    lines.extend(gone.removed.iter().map(|path| format!("Removed: {}", escaped(path))));
+    item(BLACK, &lines.join("<br>"))
+}

@@ -1,0 +1,22 @@
+//! The subject line: the outcome first, so that a mail program can filter on it.
+
+use super::escape::one_line;
+use super::{Abort, RunReport, Verdict};
+
+pub(super) fn subject(report: &RunReport) -> String {
+    let host = one_line(&report.host);
+    let (done, all) = (report.backed_up(), report.volumes.len());
+    let failed = all - done;
+    let took = format!("{} h {} m", report.duration_seconds / 3600, report.duration_seconds / 60 % 60);
+    let why = match &report.aborted {
+        None => String::new(),
+        Some(Abort::NotMounted) => ", the backup volume is not mounted".to_owned(),
+        Some(Abort::Other(why)) => format!(", aborted: {}", one_line(why)),
+    };
+    match report.verdict() {
+        Verdict::Good => format!("volbak {host}: {done} of {all} volumes backed up in {took}"),
+        Verdict::Problems => format!("volbak {host}: PROBLEMS, {done} of {all} volumes backed up in {took}"),
+        Verdict::Failed if failed == 0 => format!("volbak {host}: FAILED{why}"),
+        Verdict::Failed => format!("volbak {host}: FAILED {failed} of {all} volumes{why}"),
+    }
+}

@@ -1,0 +1,350 @@
+//! The documented sample, and every variant that a real night brings.
+
+use chrono::{DateTime, Duration, Utc};
+
+use super::{
+    Abort, Dump, FORMAT_VERSION, GoneReport, Outcome, Past, ReportError, RunReport, Style, Usage, Verdict, VolumeReport,
+};
+use crate::events::{Problem, Severity};
+
+/// The documented text, its total's minutes taken modulo 60.
+const SAMPLE: &str = "\
+Backup Start Time - 07/10 at 01:00:01
+Current retention - 7 days
+
+The backup volume is mounted. Proceed...
+Removing old backups...  : /BACKUPS/EBS-VOL/volume-00000019/volume-00000019_28_09_2011.tar.gz
+     /BACKUPS/EBS-VOL/volume-00000019 - 0 h 1 m and 21 seconds. Size - 3,5G
+
+The backup volume is mounted. Proceed...
+Removing old backups...  : /BACKUPS/EBS-VOL/volume-0000001a/volume-0000001a_28_09_2011.tar.gz
+     /BACKUPS/EBS-VOL/volume-0000001a - 0 h 4 m and 15 seconds. Size - 6,9G
+---------------------------------------
+Total backups size - 267G - Used space : 35%
+Total execution time - 1 h 15 m and 35 seconds
+";
+
+const GIB: u64 = 1 << 30;
+
+fn volume(name: &str, duration_seconds: u64, directory_bytes: u64) -> VolumeReport {
+    let directory = format!("/BACKUPS/EBS-VOL/{name}");
+    VolumeReport {
+        name: name.to_owned(),
+        dump: Dump::NotConfigured,
+        removed: vec![format!("{directory}/{name}_28_09_2011.tar.gz")],
+        outcome: Outcome::BackedUp,
+        duration_seconds,
+        directory_bytes,
+        archive_bytes: Some(directory_bytes / 9),
+        entries: Some(1402),
+        manifest: Some(format!("{directory}/{name}_07_10_2011.manifest.json")),
+        problems: Vec::new(),
+        snapshot_peak_percent: Some(12.4),
+        last_verified: None,
+        history: Vec::new(),
+        directory,
+    }
+}
+
+fn sample() -> RunReport {
+    RunReport {
+        format_version: FORMAT_VERSION,
+        host: "stor1".to_owned(),
+        started: DateTime::parse_from_rfc3339("2011-10-07T01:00:01+02:00").unwrap(),
+        duration_seconds: 75 * 60 + 35,
+        retention_days: 7,
+        destination: "/BACKUPS/EBS-VOL".to_owned(),
+        usage: Some(Usage { backups_bytes: 267 * GIB, used_bytes: 350, available_bytes: 650 }),
+        aborted: None,
+        volumes: vec![volume("volume-00000019", 81, 7 * GIB / 2), volume("volume-0000001a", 255, 69 * GIB / 10)],
+        gone: Vec::new(),
+        problems: Vec::new(),
+    }
+}
+
+fn text(report: &RunReport) -> String {
+    report.text(Style::default())
+}
+
+fn history(sizes: &[u64]) -> Vec<Past> {
+    let first: DateTime<Utc> = "2011-09-01T23:00:01Z".parse().unwrap();
+    let night = |at: usize| first + Duration::days(i64::try_from(at).unwrap());
+    sizes
+        .iter()
+        .enumerate()
+        .map(|(at, bytes)| Past { taken_at: night(at), archive_bytes: *bytes, duration_seconds: 80 + at as u64 % 7 })
+        .collect()
+}
+
+#[test]
+fn the_documented_sample() {
+    let report = sample();
+    assert_eq!(text(&report), SAMPLE);
+    assert_eq!(report.subject(), "volbak stor1: 2 of 2 volumes backed up in 1 h 15 m");
+    assert_eq!(report.verdict(), Verdict::Good);
+}
+
+#[test]
+fn the_separator_is_an_option() {
+    let dots = sample().text(Style { decimal_separator: '.' });
+    assert_eq!(dots, SAMPLE.replace("3,5G", "3.5G").replace("6,9G", "6.9G"));
+}
+
+#[test]
+fn several_removed_ones_are_a_line_each_and_none_says_so() {
+    let mut report = sample();
+    report.volumes[0].removed.push("/BACKUPS/EBS-VOL/volume-00000019/volume-00000019_27_09_2011.tar.gz".to_owned());
+    report.volumes[1].removed.clear();
+    let text = text(&report);
+    assert!(text.contains(
+        "Removing old backups...  : /BACKUPS/EBS-VOL/volume-00000019/volume-00000019_28_09_2011.tar.gz\n     \
+         /BACKUPS/EBS-VOL/volume-00000019/volume-00000019_27_09_2011.tar.gz\n     /BACKUPS/EBS-VOL/volume-00000019 - 0 h"
+    ));
+    assert!(
+        text.contains("Proceed...\nNot any old backups to remove...\n     /BACKUPS/EBS-VOL/volume-0000001a - 0 h 4 m")
+    );
+}
+
+#[test]
+fn a_volume_that_failed_says_where_and_why() {
+    let mut report = sample();
+    report.volumes[1].outcome = Outcome::Failed("snapshot overflowed: 100% of 10G used".to_owned());
+    report.volumes[1].removed.clear();
+    assert!(text(&report).contains(
+        "\nNot any old backups to remove...\n     /BACKUPS/EBS-VOL/volume-0000001a - FAILED after 0 h 4 m and 15 \
+         seconds. snapshot overflowed: 100% of 10G used\n-----"
+    ));
+    assert_eq!(report.subject(), "volbak stor1: FAILED 1 of 2 volumes");
+    assert_eq!(report.verdict(), Verdict::Failed);
+}
+
+#[test]
+fn problems_are_shown_worst_first_and_ten_at_most() {
+    let mut report = sample();
+    let problem = |severity, number| Problem::new(severity, format!("p1/file{number}"), "unreadable");
+    report.volumes[0].problems = (0..11).map(|number| problem(Severity::Warning, number)).collect();
+    report.volumes[0].problems.push(problem(Severity::Notice, 98));
+    report.volumes[0].problems.push(problem(Severity::Error, 99));
+    let text = text(&report);
+    let lines: Vec<&str> = text.lines().skip_while(|line| !line.contains("Size - 3,5G")).skip(1).take(12).collect();
+    assert_eq!(lines[0], "       p1/file99: unreadable");
+    assert_eq!(lines[1], "       p1/file0: unreadable");
+    assert_eq!(lines[9], "       p1/file8: unreadable");
+    assert_eq!(
+        lines[10],
+        "       and 2 more (see /BACKUPS/EBS-VOL/volume-00000019/volume-00000019_07_10_2011.manifest.json)"
+    );
+    assert_eq!(lines[11], "");
+    assert_eq!(report.subject(), "volbak stor1: PROBLEMS, 2 of 2 volumes backed up in 1 h 15 m");
+    report.volumes[0].problems.truncate(10);
+    assert!(!super::text::text(&report, Style::default()).contains("more (see"));
+    report.volumes[0].problems = vec![problem(Severity::Notice, 0)];
+    assert_eq!(super::text::text(&report, Style::default()), SAMPLE, "a notice changes nothing");
+    assert_eq!(report.verdict(), Verdict::Good);
+}
+
+#[test]
+fn a_destination_that_is_not_there() {
+    let mut report = sample();
+    report.aborted = Some(Abort::NotMounted);
+    report.usage = None;
+    report.duration_seconds = 0;
+    report.volumes.clear();
+    assert_eq!(
+        text(&report),
+        "Backup Start Time - 07/10 at 01:00:01\nCurrent retention - 7 days\n\nThe backup volume is not mounted. The \
+         backup has been aborted...\n---------------------------------------\nTotal backups size - unknown - Used \
+         space : unknown\nTotal execution time - 0 h 0 m and 0 seconds\n"
+    );
+    assert_eq!(report.subject(), "volbak stor1: FAILED, the backup volume is not mounted");
+}
+
+#[test]
+fn a_destination_that_goes_in_the_middle() {
+    let mut report = sample();
+    report.aborted = Some(Abort::NotMounted);
+    report.volumes[1].outcome = Outcome::NotStarted("the destination was lost".to_owned());
+    let text = text(&report);
+    assert!(text.contains("Size - 3,5G\n\nThe backup volume is not mounted. The backup has been aborted...\n-----"));
+    assert!(!text.contains("volume-0000001a"));
+    assert_eq!(report.subject(), "volbak stor1: FAILED 1 of 2 volumes, the backup volume is not mounted");
+}
+
+#[test]
+fn a_volume_that_the_deadline_kept_from_starting() {
+    let mut report = sample();
+    report.volumes[1] = VolumeReport { duration_seconds: 0, removed: Vec::new(), ..report.volumes[1].clone() };
+    report.volumes[1].outcome = Outcome::NotStarted("max_run_hours is over".to_owned());
+    assert!(text(&report).contains(
+        "3,5G\n\n     /BACKUPS/EBS-VOL/volume-0000001a - FAILED after 0 h 0 m and 0 seconds. not started: \
+         max_run_hours is over\n-----"
+    ));
+}
+
+#[test]
+fn dumps_that_are_disabled_or_failed() {
+    let mut report = sample();
+    report.volumes[0].dump = Dump::Disabled;
+    report.volumes[1].dump = Dump::Failed("shop-db: ssh: connection refused".to_owned());
+    let text = text(&report);
+    assert!(text.contains("Proceed...\nThe mysqldumps are disabled...\nRemoving old"));
+    assert!(text.contains("Proceed...\nThe mysqldump failed... shop-db: ssh: connection refused\nRemoving old"));
+    assert_eq!(report.verdict(), Verdict::Problems);
+    report.volumes[1].dump = Dump::Done;
+    assert_eq!(report.verdict(), Verdict::Good);
+}
+
+#[test]
+fn gone_volumes_and_problems_of_the_run_come_before_the_totals() {
+    let mut report = sample();
+    report.gone.push(GoneReport {
+        name: "volume-3".to_owned(),
+        directory: "/BACKUPS/EBS-VOL/volume-3".to_owned(),
+        backups: 4,
+        directory_bytes: 7 * GIB / 2,
+        kept_until: "2012-01-05".parse().ok(),
+        removed: Vec::new(),
+    });
+    report.problems.push(Problem::new(Severity::Warning, "retention", "12 of all 20 backups would be removed"));
+    assert!(text(&report).contains(
+        "6,9G\n\nThe volume volume-3 is gone, its backups are kept until 05/01/2012...\nNot any old backups to \
+         remove...\n     /BACKUPS/EBS-VOL/volume-3 - 4 backups. Size - 3,5G\n\nProblems of the whole run...\n       \
+         retention: 12 of all 20 backups would be removed\n-----"
+    ));
+    assert_eq!(report.verdict(), Verdict::Problems);
+}
+
+#[test]
+fn a_shrinking_or_empty_archive_is_a_warning() {
+    let mut one = volume("volume-1", 81, GIB);
+    one.history = history(&[100, 90, 4000, 110]);
+    one.archive_bytes = Some(50);
+    assert_eq!(one.shrink_warning(), None, "half of the median of 90 100 110 4000");
+    one.archive_bytes = Some(49);
+    let warning = one.shrink_warning().unwrap();
+    assert_eq!(warning.severity, Severity::Warning);
+    assert_eq!(warning.what, "the new archive has 49 B, less than half of what the last 4 have (median 100 B)");
+    one.history.truncate(2);
+    assert_eq!(one.shrink_warning(), None, "two earlier ones are too few");
+    one.entries = Some(0);
+    assert_eq!(one.shrink_warning().unwrap().what, "the new backup is empty");
+    one.outcome = Outcome::Failed("x".to_owned());
+    assert_eq!(one.shrink_warning(), None);
+}
+
+#[test]
+fn hostile_names_stay_on_their_line_and_out_of_the_markup() {
+    let mut report = sample();
+    let evil = "<script>alert('x')</script>\nTotal backups size - 0\u{202e}\"";
+    report.volumes[0].problems = vec![Problem::new(Severity::Error, evil, evil)];
+    report.volumes[0].name = evil.to_owned();
+    report.volumes[0].directory = evil.to_owned();
+    report.volumes[0].removed = vec![evil.to_owned()];
+    report.volumes[1].outcome = Outcome::Failed(evil.to_owned());
+    report.host = evil.to_owned();
+    let rendered = report.render(Style::default());
+    assert_eq!(rendered.text.lines().filter(|line| line.starts_with("Total backups size")).count(), 1);
+    assert_eq!(rendered.subject.lines().count(), 1);
+    assert!(!rendered.html.contains("<script") && !rendered.html.contains('\u{202e}'));
+    assert!(!rendered.html.contains("alert('"));
+}
+
+#[test]
+fn the_html_fetches_nothing_and_stays_small_enough_for_mail() {
+    let mut report = sample();
+    let sizes: Vec<u64> = (0..30).map(|at| 400_000_000 + at * 1_000_000).collect();
+    for volume in &mut report.volumes {
+        volume.history = history(&sizes);
+    }
+    let html = report.render(Style::default()).html;
+    for fetched in ["http:", "https:", "src=", "url(", "@import", "<link", "<img"] {
+        assert!(!html.contains(fetched), "{fetched}");
+    }
+    assert_eq!(html.matches("border-bottom:").count(), 2 * 2 * 30);
+    let one = report.volumes[0].clone();
+    report.volumes = (0..60).map(|_| one.clone()).collect();
+    report.volumes[7].problems = vec![Problem::new(Severity::Error, "p1", "x")];
+    let html = report.render(Style::default()).html;
+    assert!(html.len() < 102_000, "{} bytes", html.len());
+    assert_eq!(html.matches("border-bottom:").count(), 2 * 30, "only where somebody should look");
+}
+
+#[test]
+fn it_comes_back_from_its_json() {
+    let mut report = sample();
+    report.volumes[0].outcome = Outcome::Failed("x".to_owned());
+    report.volumes[1].dump = Dump::Failed("y".to_owned());
+    report.aborted = Some(Abort::Other("SIGTERM".to_owned()));
+    let json = report.to_json().unwrap();
+    assert_eq!(RunReport::from_json(json.as_bytes()).unwrap(), report);
+    assert!(json.contains("\"started\": \"2011-10-07T01:00:01+02:00\""));
+    let newer = json.replace("\"format_version\": 1", "\"format_version\": 2, \"volumes\": 7");
+    assert!(matches!(RunReport::from_json(newer.as_bytes()), Err(ReportError::TooNew { found: 2 })));
+    assert!(matches!(RunReport::from_json(&json.as_bytes()[..json.len() / 2]), Err(ReportError::Damaged(_))));
+}
+
+#[test]
+fn figures_for_prometheus() {
+    let mut report = sample();
+    report.volumes[1].outcome = Outcome::Failed("x".to_owned());
+    report.volumes[1].archive_bytes = None;
+    report.volumes[1].history = history(&[5, 6]);
+    report.volumes[1].name = "a\"b\\c\nd".to_owned();
+    let metrics = report.metrics();
+    for line in [
+        "# TYPE volbak_run_verdict gauge",
+        "volbak_run_start_timestamp_seconds 1317942001",
+        "volbak_run_duration_seconds 4535",
+        "volbak_run_verdict 2",
+        "volbak_destination_backups_bytes 286689067008",
+        "volbak_volume_verdict{volume=\"volume-00000019\"} 0",
+        "volbak_volume_verdict{volume=\"a\\\"b\\\\c\\nd\"} 2",
+        "volbak_volume_last_success_timestamp_seconds{volume=\"volume-00000019\"} 1317942001",
+        "volbak_volume_last_success_timestamp_seconds{volume=\"a\\\"b\\\\c\\nd\"} 1315004401",
+        "volbak_volume_snapshot_peak_percent{volume=\"volume-00000019\"} 12.4",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    assert_eq!(metrics.matches("volbak_volume_archive_bytes{").count(), 1, "no value is no line");
+}
+
+fn with_everything(text: &str) -> RunReport {
+    let mut report = sample();
+    let text = text.to_owned();
+    let problem = |severity| Problem::new(severity, text.clone(), text.clone());
+    report.host = text.clone();
+    report.destination = text.clone();
+    report.aborted = Some(Abort::Other(text.clone()));
+    report.problems = vec![problem(Severity::Error)];
+    report.gone = vec![GoneReport {
+        name: text.clone(),
+        directory: text.clone(),
+        backups: 1,
+        directory_bytes: 1,
+        kept_until: None,
+        removed: vec![text.clone()],
+    }];
+    report.volumes[0].problems = (0..12).map(|_| problem(Severity::Warning)).collect();
+    report.volumes[0].dump = Dump::Failed(text.clone());
+    report.volumes[1].outcome = Outcome::Failed(text.clone());
+    for volume in &mut report.volumes {
+        volume.name.clone_from(&text);
+        volume.directory.clone_from(&text);
+        volume.removed = vec![text.clone(), text.clone()];
+        volume.manifest = Some(text.clone());
+    }
+    report
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_changes_the_shape(text in "(?s).{0,40}", style in proptest::bool::ANY) {
+        let style = Style { decimal_separator: if style { ',' } else { '.' } };
+        let (plain, odd) = (with_everything("x").render(style), with_everything(&text).render(style));
+        proptest::prop_assert_eq!(plain.text.lines().count(), odd.text.lines().count());
+        proptest::prop_assert_eq!(odd.subject.lines().count(), 1);
+        for markup in ["<", ">", "\""] {
+            proptest::prop_assert_eq!(plain.html.matches(markup).count(), odd.html.matches(markup).count());
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The documented text, line by line. It is a contract: what stands where is read by scripts.
+
+use std::fmt::Write;
+
+use super::escape::one_line;
+use super::size::{df_percent, du_size, shown_duration};
+use super::{Abort, Dump, GoneReport, MAX_PROBLEMS_SHOWN, Outcome, RunReport, Style, VolumeReport};
+use crate::events::Problem;
+
+const MOUNTED: &str = "The backup volume is mounted. Proceed...";
+const NOT_MOUNTED: &str = "The backup volume is not mounted. The backup has been aborted...";
+const RULE: &str = "---------------------------------------";
+
+pub(super) fn text(report: &RunReport, style: Style) -> String {
+    let size = |bytes| du_size(bytes, style.decimal_separator);
+    let mut blocks: Vec<String> = Vec::new();
+    for volume in &report.volumes {
+        // A run that was aborted says so once, not again for each volume that it did not reach.
+        if report.aborted.is_some() && matches!(volume.outcome, Outcome::NotStarted(_)) {
+            continue;
+        }
+        blocks.push(volume_block(volume, &size));
+    }
+    blocks.extend(report.gone.iter().map(|gone| gone_block(gone, &size)));
+    match &report.aborted {
+        None => {}
+        Some(Abort::NotMounted) => blocks.push(format!("{NOT_MOUNTED}\n")),
+        Some(Abort::Other(why)) => blocks.push(format!("The backup has been aborted... {}\n", one_line(why))),
+    }
+    let problems: Vec<&Problem> = report.problems.iter().filter(|problem| super::matters(problem)).collect();
+    if !problems.is_empty() {
+        blocks.push(format!("Problems of the whole run...\n{}", problem_lines(&problems, None)));
+    }
+
+    let started = report.started.format("%d/%m at %H:%M:%S");
+    let mut text = format!("Backup Start Time - {started}\nCurrent retention - {} days\n\n", report.retention_days);
+    text.push_str(&blocks.join("\n"));
+    let (total, used) = match report.usage {
+        Some(usage) => (size(usage.backups_bytes), format!("{}%", df_percent(usage.used_bytes, usage.available_bytes))),
+        None => ("unknown".to_owned(), "unknown".to_owned()),
+    };
+    let took = shown_duration(report.duration_seconds);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{RULE}\nTotal backups size - {total} - Used space : {used}\nTotal execution time - {took}\n");
+    text
+}
+
+fn volume_block(volume: &VolumeReport, size: &dyn Fn(u64) -> String) -> String {
+    let directory = one_line(&volume.directory);
+    let took = shown_duration(volume.duration_seconds);
+    let mut block = String::new();
+    if let Outcome::NotStarted(why) = &volume.outcome {
+        return format!("     {directory} - FAILED after {took}. not started: {}\n", one_line(why));
+    }
+    let _ = writeln!(block, "{MOUNTED}");
+    match &volume.dump {
+        Dump::NotConfigured | Dump::Done => {}
+        Dump::Disabled => block.push_str("The mysqldumps are disabled...\n"),
+        Dump::Failed(why) => {
+            let _ = writeln!(block, "The mysqldump failed... {}", one_line(why));
+        }
+    }
+    block.push_str(&removed_lines(&volume.removed));
+    let _ = match &volume.outcome {
+        Outcome::Failed(why) => writeln!(block, "     {directory} - FAILED after {took}. {}", one_line(why)),
+        _ => writeln!(block, "     {directory} - {took}. Size - {}", size(volume.directory_bytes)),
+    };
+    block.push_str(&problem_lines(&volume.shown_problems(), volume.manifest.as_deref()));
+    block
+}
+
+fn gone_block(gone: &GoneReport, size: &dyn Fn(u64) -> String) -> String {
+    let until = match gone.kept_until {
+        Some(date) => format!("its backups are kept until {}", date.format("%d/%m/%Y")),
+        None => "what is left of its backups is kept".to_owned(),
+    };
+    let backups = if gone.backups == 1 { "1 backup".to_owned() } else { format!("{} backups", gone.backups) };
+    format!(
+        "The volume {} is gone, {until}...\n{}     {} - {backups}. Size - {}\n",
+        one_line(&gone.name),
+        removed_lines(&gone.removed),
+        one_line(&gone.directory),
+        size(gone.directory_bytes)
+    )
+}
+
+fn removed_lines(removed: &[String]) -> String {
+    if removed.is_empty() {
+        return "Not any old backups to remove...\n".to_owned();
+    }
+    let paths: Vec<String> = removed.iter().map(|path| one_line(path)).collect();
+    format!("Removing old backups...  : {}\n", paths.join("\n     "))
+}
+
+fn problem_lines(problems: &[&Problem], manifest: Option<&str>) -> String {
+    let mut lines = String::new();
+    for problem in problems.iter().take(MAX_PROBLEMS_SHOWN) {
+        let _ = writeln!(lines, "       {}", one_line(&problem.to_string()));
+    }
+    if let Some(more @ 1..) = problems.len().checked_sub(MAX_PROBLEMS_SHOWN) {
+        let see = manifest.map_or_else(String::new, |manifest| format!(" (see {})", one_line(manifest)));
+        let _ = writeln!(lines, "       and {more} more{see}");
+    }
+    lines
+}

@@ -1,0 +1,434 @@
+//! Backs up one source: freeze, look, read, archive, check, publish.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Local, Utc};
+use serde::Serialize;
+
+use super::collect::{Collected, Collector};
+use super::region::RegionContext;
+use crate::archive::index::hex;
+use crate::archive::manifest::{
+    DigestsRecord, FORMAT, Manifest, ManifestError, OptionsRecord, RegionRecord, SizesRecord, SnapshotRecord,
+    SourceRecord,
+};
+use crate::archive::members::Outputs;
+use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::layout::{Handling, Layout, LayoutError, Region, detect};
+use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
+use crate::reader::Timestamp;
+use crate::reader::exclude::Excludes;
+use crate::reader::mounted::Mounted;
+use crate::reader::scratch::ScratchError;
+use crate::source::{self, FreezeOptions, SnapshotFacts, SnapshotGuard, SnapshotKind, Source, SourceError, SourceKind};
+use crate::store::StoreError;
+use crate::store::local::{Destination, VolumeDirectory};
+use crate::store::pending::{ARCHIVE, PendingBackup, ToPublish, remove_remains};
+use crate::units::ByteLen;
+
+/// The world that a backup works in.
+#[derive(Clone)]
+pub struct BackupWorld {
+    /// Runs LVM's tools.
+    pub commands: Arc<dyn RunCommand>,
+    /// Tells the time that names the backup.
+    pub clock: Arc<dyn Clock>,
+    /// Is told what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Ends the work.
+    pub cancel: Cancel,
+}
+
+/// How a backup is made.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// The compression level, 1 to 12.
+    pub level: i32,
+    /// How many threads compress.
+    pub threads: usize,
+    /// Patterns of what is left out, as the user wrote them.
+    pub exclude: Vec<String>,
+    /// Where a filesystem's journal is replayed when its source must not be written; without it, the directory of the
+    /// volume's backups.
+    pub scratch: Option<PathBuf>,
+    /// How the snapshot is taken.
+    pub freeze: FreezeOptions,
+    /// Whether the snapshot stays.
+    pub keep_snapshot: bool,
+}
+
+/// A backup that was published.
+#[derive(Clone, Debug, Serialize)]
+pub struct BackupOutcome {
+    /// The source as the user knows it.
+    pub source: String,
+    /// The archive.
+    pub archive: PathBuf,
+    /// Its manifest's content.
+    pub manifest: Manifest,
+    /// The worst of the problems, if there were any.
+    pub worst_problem: Option<Severity>,
+}
+
+/// Why a source could not be backed up. Nothing was published then.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// It is no source, cannot be frozen, or did not stay what it was.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Its first or last sectors cannot be read.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// What was frozen cannot be opened or read.
+    #[error("what was frozen cannot be read")]
+    Open(#[source] io::Error),
+    /// No loop device.
+    #[error("{region}: no loop device could be made; reading files needs root and the kernel's loop driver")]
+    Loop {
+        /// The region.
+        region: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No copy for replaying a journal.
+    #[error("{region}: its journal must be replayed before it can be read")]
+    Scratch {
+        /// The region.
+        region: String,
+        /// Why there is no copy.
+        source: ScratchError,
+    },
+    /// The archive could not be written.
+    #[error(transparent)]
+    Archive(ArchiveError),
+    /// The destination.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest could not be made.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// An exclude pattern.
+    #[error(transparent)]
+    Exclude(#[from] crate::reader::exclude::BadPattern),
+    /// Somebody wanted it to end.
+    #[error("interrupted; the snapshot and all temporary files were removed")]
+    Cancelled,
+}
+
+impl From<ArchiveError> for BackupError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Stopped => Self::Cancelled,
+            other => Self::Archive(other),
+        }
+    }
+}
+
+/// Removes what crashed runs left: snapshots with volbak's tag whose process is gone. A host without LVM has none.
+pub fn remove_stale_snapshots(world: &BackupWorld) -> Result<(), SourceError> {
+    source::remove_stale(&[], &*world.commands, &*world.observer).map(|_| ())
+}
+
+/// Whether LVM's tools are needed for one of these: none of them is a path to a file.
+pub fn wants_lvm(specs: &[OsString]) -> bool {
+    specs.iter().any(|spec| !Path::new(spec).is_file())
+}
+
+/// Backs up what `spec` names into `destination`, whose lock the caller holds.
+pub fn back_up(
+    spec: &OsStr,
+    destination: &Destination,
+    options: &BackupOptions,
+    world: &BackupWorld,
+) -> Result<BackupOutcome, BackupError> {
+    let started_at = world.clock.now();
+    let excludes = Excludes::new(&options.exclude)?;
+    let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
+    let source = source::resolve(spec, &*world.commands)?;
+    collector.on_event(&Event::SourceStarted { source: source.display_name().to_owned() });
+
+    let volume = destination.volume_directory(source.backup_name())?;
+    for path in remove_remains(&volume)? {
+        let what = "was left by a run that was cut off; removed";
+        tell(&*collector, Severity::Notice, path.display().to_string(), what);
+    }
+    let backup = Backup { source: &source, options, world, collector: &collector, started_at };
+    let outcome = backup.run(volume, &excludes)?;
+    collector.on_event(&Event::SourceFinished {
+        source: outcome.source.clone(),
+        outcome: format!("{} ({})", outcome.archive.display(), ByteLen(outcome.manifest.sizes.archive_bytes)),
+    });
+    Ok(outcome)
+}
+
+/// One backup under way.
+struct Backup<'a> {
+    source: &'a Source,
+    options: &'a BackupOptions,
+    world: &'a BackupWorld,
+    collector: &'a Arc<Collector>,
+    started_at: DateTime<Utc>,
+}
+
+impl Backup<'_> {
+    fn run(&self, volume: VolumeDirectory, excludes: &Excludes) -> Result<BackupOutcome, BackupError> {
+        let name = self.source.backup_name();
+        let scratch = self.options.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
+        let pending = PendingBackup::begin(volume, name, self.started_at.with_timezone(&Local).naive_local())?;
+
+        if matches!(self.source.kind(), SourceKind::Volume(_)) {
+            self.step("taking a snapshot");
+        }
+        let context = source::Context {
+            commands: Arc::clone(&self.world.commands),
+            observer: Arc::clone(self.collector) as Arc<dyn Observer>,
+            clock: Arc::clone(&self.world.clock),
+        };
+        let guard = source::freeze(self.source, &self.options.freeze, &context)?;
+        let frozen_at = guard.facts().created_at;
+
+        let archived = self.archive(&pending, &guard, excludes, &scratch);
+        // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
+        if archived.is_err()
+            && let Some(reason) = guard.health_flag().reason()
+        {
+            return Err(SourceError::Unhealthy { name: guard.name().to_owned(), reason }.into());
+        }
+        let (layout, regions, written) = archived?;
+        self.step("checking that the source stood still");
+        guard.check_health()?;
+        let snapshot = self.release(guard)?;
+
+        self.step("publishing");
+        let manifest = self.manifest(&pending, frozen_at, layout, regions, &written, snapshot);
+        let checksum = format!("{}  {}{ARCHIVE}\n", manifest.digests.archive_sha1, pending.stem());
+        let manifest_bytes = manifest.to_bytes()?;
+        let archive = pending.publish(&ToPublish {
+            checksum: checksum.as_bytes(),
+            manifest: &manifest_bytes,
+            archive_bytes: written.members.totals.archive_bytes,
+            index_bytes: written.members.index_bytes,
+        })?;
+        Ok(BackupOutcome {
+            source: self.source.display_name().to_owned(),
+            archive,
+            manifest: Manifest::from_bytes(&manifest_bytes)?,
+            worst_problem: self.collector.collected().worst,
+        })
+    }
+
+    /// Reads the layout and archives every region.
+    fn archive(
+        &self,
+        pending: &PendingBackup,
+        guard: &SnapshotGuard,
+        excludes: &Excludes,
+        scratch: &Path,
+    ) -> Result<(Layout, Vec<RegionRecord>, WrittenArchive), BackupError> {
+        self.step("reading the layout");
+        let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
+        let layout = detect(&*blocks, self.source.display_name(), Some(guard.sector_size_bytes()))?;
+        for problem in &layout.problems {
+            self.collector.on_event(&Event::Problem(problem.clone()));
+        }
+
+        let (cancel, health) = (self.world.cancel.clone(), guard.health_flag());
+        let options = ArchiveOptions {
+            level: self.options.level,
+            threads: self.options.threads,
+            stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
+        };
+        let outputs = Outputs {
+            archive: pending.archive_writer().map_err(ArchiveError::Write)?,
+            index: pending.index_writer().map_err(ArchiveError::Write)?,
+        };
+        let mut writer = ArchiveWriter::new(outputs, &options, &**self.collector)?;
+        let context = RegionContext {
+            guard,
+            blocks: &blocks,
+            excludes,
+            scratch,
+            cancel: &self.world.cancel,
+            observer: &**self.collector,
+            frozen_at: timestamp(guard.facts().created_at),
+        };
+        let records = self.archive_regions(&mut writer, &layout.regions, &context)?;
+        Ok((layout, records, writer.finish()?))
+    }
+
+    fn archive_regions(
+        &self,
+        writer: &mut ArchiveWriter<'_>,
+        regions: &[Region],
+        context: &RegionContext<'_>,
+    ) -> Result<Vec<RegionRecord>, BackupError> {
+        let filesystems = regions.iter().filter(|region| region.handling == Handling::Files).count();
+        let mut records = Vec::with_capacity(regions.len());
+        // The root of the only filesystem, in which an image's name may be taken.
+        let mut top: Option<Mounted> = None;
+        // Files first: then the names at the archive's top are known when an image needs one.
+        let files_first = |region: &&Region| region.handling != Handling::Files;
+        let mut ordered: Vec<&Region> = regions.iter().collect();
+        ordered.sort_by_key(files_first);
+        for region in ordered {
+            if self.world.cancel.is_cancelled() {
+                return Err(BackupError::Cancelled);
+            }
+            match region.handling {
+                Handling::MetadataOnly | Handling::Container => records.push(RegionRecord {
+                    name: region.name.clone(),
+                    handling: region.handling,
+                    ..RegionRecord::default()
+                }),
+                Handling::Files => {
+                    self.step(&format!("reading {}", region.name));
+                    let directory = (filesystems > 1).then_some(region.name.as_str());
+                    if let Some(mounted) = context.mount(region)? {
+                        records.push(context.archive_files(writer, region, &mounted, directory)?);
+                        top = directory.is_none().then_some(mounted);
+                    } else {
+                        let file_name = image_name(region, top.as_ref());
+                        records.push(context.archive_raw(writer, region, &file_name)?);
+                    }
+                }
+                Handling::RawImage => {
+                    self.step(&format!("reading {} as an image", region.name));
+                    let file_name = image_name(region, top.as_ref());
+                    records.push(context.archive_raw(writer, region, &file_name)?);
+                }
+            }
+        }
+        let position = |record: &RegionRecord| regions.iter().position(|region| region.name == record.name);
+        records.sort_by_key(position);
+        Ok(records)
+    }
+
+    /// Removes the snapshot, or keeps it when that was asked for. That it cannot be removed does not make the backup
+    /// worse: the next run tries again.
+    fn release(&self, guard: SnapshotGuard) -> Result<Option<SnapshotRecord>, BackupError> {
+        let facts = guard.facts();
+        let kept = self.options.keep_snapshot;
+        let released = if kept { guard.keep() } else { guard.finish() };
+        let facts = match released {
+            Ok(facts) => facts,
+            Err(error) if kept => return Err(error.into()),
+            Err(error) => {
+                let location = facts.name.clone().unwrap_or_default();
+                tell(&**self.collector, Severity::Warning, location, format!("{error}; the next run tries again"));
+                facts
+            }
+        };
+        Ok(snapshot_record(facts, kept))
+    }
+
+    fn manifest(
+        &self,
+        pending: &PendingBackup,
+        frozen_at: DateTime<Utc>,
+        layout: Layout,
+        regions: Vec<RegionRecord>,
+        written: &WrittenArchive,
+        snapshot: Option<SnapshotRecord>,
+    ) -> Manifest {
+        let members = &written.members;
+        let archive_sha1 = hex(&members.archive_sha1);
+        let checksum = format!("{archive_sha1}  {}{ARCHIVE}\n", pending.stem());
+        let Collected { problems, total, .. } = self.collector.collected();
+        Manifest {
+            format: FORMAT,
+            volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: self.source.backup_name().to_owned(),
+            stem: pending.stem().to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            started_at: self.started_at,
+            frozen_at,
+            finished_at: self.world.clock.now(),
+            local_date: self.started_at.with_timezone(&Local).format("%Y-%m-%d").to_string(),
+            source: source_record(self.source),
+            snapshot,
+            layout,
+            regions,
+            options: OptionsRecord { level: self.options.level, exclude: self.options.exclude.clone() },
+            counts: written.counts,
+            sizes: SizesRecord {
+                archive_bytes: members.totals.archive_bytes,
+                tar_bytes: members.totals.tar_bytes,
+                index_bytes: members.index_bytes,
+                members: members.totals.members,
+                entries: members.totals.entries,
+            },
+            problems,
+            problems_total: total,
+            digests: DigestsRecord {
+                archive_sha1,
+                index_sha256: hex(&members.index_sha256),
+                checksum_sha256: hex(&sha256(checksum.as_bytes())),
+            },
+            self_sha256: String::new(),
+        }
+    }
+
+    fn step(&self, step: &str) {
+        self.collector.on_event(&Event::Step { step: step.to_owned() });
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}
+
+fn tell(observer: &dyn Observer, severity: Severity, location: String, what: impl Into<String>) {
+    observer.on_event(&Event::Problem(Problem::new(severity, location, what)));
+}
+
+/// `NAME.img`, or `NAME.img.1`, … when the filesystem at the archive's top has such a file.
+fn image_name(region: &Region, top: Option<&Mounted>) -> String {
+    let plain = format!("{}.img", region.name);
+    let is_taken = |name: &str| top.is_some_and(|mounted| mounted.has_root_entry(name));
+    let numbered = (1..u32::MAX).map(|number| format!("{plain}.{number}"));
+    std::iter::once(plain.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(plain)
+}
+
+fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    Timestamp { sec: time.timestamp(), nsec: time.timestamp_subsec_nanos().min(999_999_999) }
+}
+
+fn source_record(source: &Source) -> SourceRecord {
+    let record = SourceRecord {
+        path: source.display_name().to_owned(),
+        size_bytes: source.size_bytes(),
+        ..SourceRecord::default()
+    };
+    match source.kind() {
+        SourceKind::Volume(facts) => SourceRecord {
+            kind: "lv".to_owned(),
+            vg: Some(facts.vg.clone()),
+            lv: Some(facts.lv.clone()),
+            lv_uuid: Some(facts.uuid.clone()),
+            ..record
+        },
+        SourceKind::Device { .. } => SourceRecord { kind: "device".to_owned(), ..record },
+        SourceKind::Image => SourceRecord { kind: "image".to_owned(), ..record },
+    }
+}
+
+fn snapshot_record(facts: SnapshotFacts, kept: bool) -> Option<SnapshotRecord> {
+    let kind = match facts.kind {
+        SnapshotKind::Thick => "thick",
+        SnapshotKind::Thin => "thin",
+        SnapshotKind::None => return None,
+    };
+    Some(SnapshotRecord {
+        name: facts.name.unwrap_or_default(),
+        kind: kind.to_owned(),
+        cow_size_bytes: facts.cow_size_bytes.map(|bytes| bytes.saturating_add(facts.extended_by_bytes)),
+        peak_fill_percent: facts.peak_fill_percent,
+        extended_by_bytes: facts.extended_by_bytes,
+        kept,
+    })
+}

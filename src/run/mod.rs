@@ -1,0 +1,6 @@
+//! What volbak does, one file a verb: the only place that wires the other modules together.
+
+pub mod backup;
+mod collect;
+pub mod inspect;
+mod region;

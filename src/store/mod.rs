@@ -1,0 +1,67 @@
+//! Where backups are kept.
+//!
+//! A destination is a directory. Under it each volume has a directory of its own, and volbak keeps what belongs to no
+//! single volume in `.volbak/`. One run at a time works on a destination: whoever holds the lock ([`local::RunLock`])
+//! may add, publish and remove; reading needs no lock, since nothing that has its final name is ever changed.
+
+pub mod catalog;
+pub mod local;
+pub mod pending;
+pub mod retention;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong with a destination.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It is not there.
+    #[error(
+        "the destination {} is not a directory that is there; mount it, or make it with mkdir, and try again",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// Somebody else works on it.
+    #[error("another run holds the lock of {}: {holder}; wait for its end", destination.display())]
+    Locked {
+        /// The destination.
+        destination: PathBuf,
+        /// Who holds it, as they said themselves.
+        holder: String,
+    },
+    /// An operation on a file failed.
+    #[error("{what} {} failed", path.display())]
+    Io {
+        /// What was tried: `writing`, `renaming`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is on the disk is not what was written.
+    #[error("{} has {found_bytes} bytes where {expected_bytes} were written; nothing was published", path.display())]
+    WrongLength {
+        /// The file.
+        path: PathBuf,
+        /// Its length on the disk.
+        found_bytes: u64,
+        /// The length that was written.
+        expected_bytes: u64,
+    },
+    /// No name is left for a backup of this moment.
+    #[error("every name for a backup of this minute is taken in {}", .0.display())]
+    NoFreeName(PathBuf),
+}
+
+impl StoreError {
+    fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+
+    fn errno(what: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Io { what, path, source: error.into() }
+    }
+}

@@ -1,0 +1,72 @@
+//! The machine with real LVM that `scripts/lab` starts, as tests see it: /dev/ubda is a volume group
+//! `cinder-volumes`, /dev/ubdb an ext4 at [`SCRATCH`] with the destination in it. Each test has a machine of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{both_outputs, sh};
+
+/// Where everything that a test makes is mounted or written.
+pub const SCRATCH: &str = "/run/t";
+
+/// The volume group of every test.
+pub const GROUP: &str = "cinder-volumes";
+
+/// True in the lab. Anywhere else this runs the test of that name in a lab, and fails when it fails there.
+pub fn in_lab(test: &str) -> bool {
+    if std::env::var_os("VOLBAK_LAB").is_some() {
+        return true;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab");
+    let output = Command::new(script)
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env("VOLBAK_LAB_SECONDS", "280")
+        .output()
+        .unwrap();
+    let said = both_outputs(&output);
+    assert!(output.status.success() && said.contains("1 passed"), "in the lab: {}\n{said}", output.status);
+    if std::env::args().any(|argument| argument == "--nocapture") {
+        eprint!("{said}");
+    }
+    false
+}
+
+/// Makes the group and the scratch filesystem.
+pub fn set_up() {
+    sh(&format!(
+        "pvcreate -q /dev/ubda; vgcreate -q {GROUP} /dev/ubda
+         mkfs.ext4 -q /dev/ubdb; mkdir -p {SCRATCH}; mount /dev/ubdb {SCRATCH}; mkdir {SCRATCH}/backups"
+    ));
+}
+
+/// The destination.
+pub fn dest() -> PathBuf {
+    Path::new(SCRATCH).join("backups")
+}
+
+/// A new thick volume.
+pub fn thick_volume(name: &str, size: &str) -> PathBuf {
+    sh(&format!("lvcreate -q -y -n {name} -L {size} {GROUP}"));
+    Path::new("/dev").join(GROUP).join(name)
+}
+
+/// A new thin volume, in a pool that is made with it when it is the first.
+pub fn thin_volume(name: &str, size: &str) -> PathBuf {
+    sh(&format!(
+        "lvs {GROUP}/pool >/dev/null 2>&1 || lvcreate -q -y --type thin-pool -n pool -L 2G {GROUP}
+         lvcreate -q -y -n {name} -V {size} --thinpool pool {GROUP}"
+    ));
+    Path::new("/dev").join(GROUP).join(name)
+}
+
+/// The names of the group's volumes that volbak has to do with: those with its tags, and those named by it.
+pub fn volumes_of_volbak() -> String {
+    sh(&format!("lvs --noheadings -o lv_name,lv_tags {GROUP} | grep volbak || true"))
+}
+
+/// Everything that a run could leave behind outside its destination: snapshots, loop devices, mounts, mappings.
+pub fn state() -> String {
+    sh("lvs --noheadings -o vg_name,lv_name,lv_tags | sort; losetup -ln -O BACK-FILE,OFFSET | sort
+        awk '{ print $1, $2, $3 }' /proc/mounts; dmsetup ls | awk '{ print $1 }' | sort")
+}

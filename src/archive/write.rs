@@ -26,6 +26,8 @@ const MIN_MEMBER_BYTES: usize = 64 * 1024;
 const RETRY_BLOCK_BYTES: usize = 4096;
 /// After this many unreadable blocks the rest of a file is not tried: a dying disk may take seconds for each.
 const MAX_BAD_BLOCKS: u32 = 256;
+/// Linux's `PATH_MAX` without its final NUL: no program can make a longer path in one piece.
+const LONGEST_PATH_BYTES: usize = 4095;
 /// The observer is told of what was read in steps of at least this size.
 const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
@@ -151,6 +153,10 @@ impl<'a> ArchiveWriter<'a> {
         if !entry.path.is_empty() {
             path.push(b'/');
             path.extend_from_slice(&entry.path);
+        }
+        if path.len() > LONGEST_PATH_BYTES {
+            let what = "its path is longer than 4095 bytes: archived, but tar restores it only with --strip-components";
+            self.tell(Severity::Warning, &path, what);
         }
         let is_directory = matches!(entry.kind, EntryKind::Directory);
         if !is_directory && entry.metadata.nlink > 1 && !matches!(entry.kind, EntryKind::Socket) {

@@ -22,11 +22,8 @@ use super::{DeviceNumber, Entry, EntryKind, FileContent, Found, FsReader, Metada
 use crate::events::{Problem, Severity};
 use crate::units::ByteRange;
 
-/// A directory's path may be this long, in bytes. GNU tar restores up to 4,095 (`PATH_MAX`); what lies deeper than
-/// this is reported, so that a chain of directories that a tenant made endless does not make the archive so.
+/// A directory's path may be this long, in bytes. What lies deeper than this is reported and left out, so that a chain of directories that a tenant made endless does not make the archive so.
 const MAX_PATH_BYTES: usize = 64 * 1024;
-/// Linux's `PATH_MAX`, its final NUL included: a longer path is archived, and reported since tar cannot make it again.
-const PATH_MAX: usize = 4096;
 /// How many directories of the current path are held open.
 const MAX_OPEN_DIRS: usize = 64;
 /// How many names the listings of the current path may hold together before the outer ones are dropped.
@@ -232,13 +229,6 @@ impl TreeWalk {
                 return;
             };
             *left = one_less;
-        }
-        if self.path.len() >= PATH_MAX && self.path.len() - PATH_MAX <= 256 {
-            self.ready.push_back(Found::Problem(Problem::new(
-                Severity::Warning,
-                shown_path(&self.path),
-                "the path is longer than 4095 bytes: archived, but tar cannot make it again in one piece",
-            )));
         }
         self.enter(child, facts);
     }

@@ -131,7 +131,7 @@ impl Keeper<'_> {
     }
 
     fn push(&mut self, what: &str, start_bytes: u64, bytes: &[u8]) {
-        let compressor = self.compressor.get_or_insert_with(|| Compressor::new(CompressionLvl::best()));
+        let compressor = self.compressor.get_or_insert_with(|| Compressor::new(CompressionLvl::default()));
         let mut packed = vec![0; compressor.gzip_compress_bound(bytes.len())];
         match compressor.gzip_compress(bytes, &mut packed) {
             Ok(len) => packed.truncate(len),

@@ -263,10 +263,9 @@ fn no_change_of_a_disk_makes_it_panic_hang_or_lie() {
 
 fn check(name: &str, disk: &Disk) -> (Duration, String) {
     let started = Instant::now();
-    let layout = match std::panic::catch_unwind(|| detect(disk, "mutated", None)) {
-        Ok(layout) => layout.expect("memory can be read"),
-        Err(_) => panic!("panic: {name}"),
-    };
+    let layout = std::panic::catch_unwind(|| detect(disk, "mutated", None));
+    let Ok(layout) = layout else { panic!("panic: {name}") };
+    let layout = layout.expect("memory can be read");
     let took = started.elapsed();
     assert!(took < LIMIT, "{name}: {took:?}");
     assert!(layout.regions.len() <= REGIONS_LIMIT, "{name}: {} regions", layout.regions.len());

@@ -144,15 +144,16 @@ const fn empty_128() -> [&'static str; 128] {
         112 113 114 115 116 117 118 119 120 121 122 123 124 125 126 127 128)
 }
 
+const LUKS: &str = r#"
+luks1() { echo secret | cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 "$1" -; }
+luks2() { echo secret | cryptsetup -q luksFormat --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label safe "$1" -; }
+"#;
+
 /// cryptsetup wants its passphrase on standard input, and little time for its key.
 fn with_luks(case: Case) -> Case {
     if !case.script.contains("luks") {
         return case;
     }
-    const LUKS: &str = r#"
-luks1() { echo secret | cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 "$1" -; }
-luks2() { echo secret | cryptsetup -q luksFormat --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --label safe "$1" -; }
-"#;
     Case { script: Box::leak(format!("{LUKS}{}", case.script).into_boxed_str()), ..case }
 }
 

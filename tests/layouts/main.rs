@@ -3,6 +3,9 @@
 //! what is expected, and with sfdisk, partx, kpartx and blkid. Where those disagree with us, the case says so, the test
 //! checks that they still do, and `docs/layout-choices.md` says why.
 
+// Reports of what is wrong are put together a line at a time; their speed does not matter.
+#![allow(clippy::format_push_string)]
+
 mod cases;
 mod invariants;
 mod lab;

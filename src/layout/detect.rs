@@ -139,3 +139,84 @@ fn whole_source_signature<'a>(
         found.doubts.is_empty() && !elsewhere.iter().any(|range| range.overlaps(magic))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{LayoutError, PROBLEMS_MAX, Problem, Problems, Severity, detect};
+    use crate::layout::{Handling, HoldsKind, TableKind};
+    use crate::outside::BlockRead;
+
+    /// Two partitions of 1 MiB in an MBR; reads that touch `bad` fail.
+    struct Disk {
+        bytes: Vec<u8>,
+        bad: std::ops::Range<u64>,
+    }
+
+    impl Disk {
+        fn new(bad: std::ops::Range<u64>) -> Self {
+            let mut bytes = vec![0; 4 << 20];
+            for (slot, start) in [(0, 2048_u32), (1, 4096)] {
+                let record = &mut bytes[0x1be + slot * 16..0x1ce + slot * 16];
+                record[4] = 0x83;
+                record[8..12].copy_from_slice(&start.to_le_bytes());
+                record[12..16].copy_from_slice(&2048_u32.to_le_bytes());
+            }
+            bytes[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+            bytes[(1 << 20) + 5000] = 1;
+            Self { bytes, bad }
+        }
+    }
+
+    impl BlockRead for Disk {
+        fn len_bytes(&self) -> u64 {
+            self.bytes.len_bytes()
+        }
+
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+            if offset < self.bad.end && self.bad.start < offset + buf.len() as u64 {
+                return Err(io::Error::other("medium error"));
+            }
+            self.bytes.read_at(offset, buf)
+        }
+    }
+
+    #[test]
+    fn a_read_error_in_one_region_leaves_the_others() {
+        let layout = detect(&Disk::new((2 << 20)..(2 << 20) + 4096), "disk", None).expect("the table can be read");
+        assert_eq!(layout.table.kind, TableKind::Mbr);
+        let [first, second] = layout.regions.as_slice() else { panic!("{:?}", layout.regions) };
+        assert_eq!((first.holds.kind, first.handling), (HoldsKind::Unknown, Handling::RawImage));
+        assert_eq!((second.holds.kind, second.handling), (HoldsKind::Unknown, Handling::RawImage));
+        let errors: Vec<_> = layout.problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert_eq!(errors[0].location, "p2");
+    }
+
+    #[test]
+    fn a_read_error_outside_the_regions_is_told() {
+        let layout = detect(&Disk::new(100 << 10..101 << 10), "disk", None).expect("the table can be read");
+        let told = layout.problems.iter().filter(|problem| problem.what.contains("medium error")).count();
+        assert_eq!(told, 1, "{:?}", layout.problems);
+        assert!(layout.regions.iter().any(|region| region.name == "gap1"));
+        assert_eq!(layout.regions.iter().filter(|region| region.number > 0).count(), 2);
+    }
+
+    #[test]
+    fn only_a_table_that_cannot_be_read_is_an_error() {
+        let LayoutError::Io(error) = detect(&Disk::new(0..512), "disk", None).expect_err("no table");
+        assert_eq!(error.to_string(), "medium error");
+    }
+
+    #[test]
+    fn problems_are_bounded() {
+        let mut problems = Problems::default();
+        for _ in 0..PROBLEMS_MAX + 5 {
+            problems.push(Problem::new(Severity::Notice, "p1", "odd"));
+        }
+        let list = problems.into_list();
+        assert_eq!(list.len(), PROBLEMS_MAX + 1);
+        assert!(list[PROBLEMS_MAX].what.starts_with("5 more"));
+    }
+}

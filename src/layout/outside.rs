@@ -69,8 +69,10 @@ pub(super) fn keep(
                 Scanned::DataAt(at) => (true, at),
                 Scanned::NotLookedAt => (false, piece.start),
                 Scanned::Failed(error) => {
+                    // As a region it keeps what can be read, where the manifest would have all or nothing.
                     keeper.outside.failures.push((format!("{piece}"), format!("cannot be read: {error}")));
-                    (true, piece.start)
+                    large.push((piece, true));
+                    continue;
                 }
             };
             if is_known && piece.len <= SMALL_GAP_BYTES && piece.len <= small_left {

@@ -273,3 +273,74 @@ fn check(name: &str, disk: &Disk) -> (Duration, String) {
     invariants::check(name, &layout, disk.len_bytes());
     (took, name.to_owned())
 }
+
+/// Disks that ask for as much work as a table can: each must be over in time, and say what it left out.
+#[test]
+fn tables_made_to_take_long_do_not() {
+    // 8192 entries, each over the whole disk.
+    let mut gpt = vec![0; 4 << 20];
+    gpt[0x1be + 4] = 0xee;
+    gpt[0x1be + 8] = 1;
+    gpt[0x1be + 12..0x1be + 16].fill(0xff);
+    gpt[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    gpt[512..520].copy_from_slice(b"EFI PART");
+    for (at, value) in [(8, 0x1_0000_u64), (12, 92), (24, 1), (32, 8191), (72, 2), (80, 8192), (84, 128)] {
+        gpt[512 + at..512 + at + 4].copy_from_slice(&value.to_le_bytes()[..4]);
+    }
+    for index in 0..8192 {
+        let entry = &mut gpt[1024 + index * 128..][..128];
+        entry[0] = 1;
+        entry[16..24].copy_from_slice(&(index as u64).to_le_bytes());
+        entry[32] = 1;
+        entry[40..42].copy_from_slice(&8190_u16.to_le_bytes());
+    }
+    let mut gpt = Disk::new(gpt);
+    seal_gpt(&mut gpt);
+
+    // A chain of 4000 boot records, each with a logical partition.
+    let mut mbr = vec![0; 8 << 20];
+    let mut record = |lba: usize, slot: usize, os_type: u8, start: u32, sectors: u32| {
+        let sector = &mut mbr[lba * 512..(lba + 1) * 512];
+        sector[0x1be + slot * 16 + 4] = os_type;
+        sector[0x1c6 + slot * 16..0x1ca + slot * 16].copy_from_slice(&start.to_le_bytes());
+        sector[0x1ca + slot * 16..0x1ce + slot * 16].copy_from_slice(&sectors.to_le_bytes());
+        sector[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    };
+    record(0, 0, 0x05, 1, 16000);
+    for index in 0..4000_u32 {
+        record(1 + 3 * index as usize, 0, 0x83, 1, 2);
+        record(1 + 3 * index as usize, 1, 0x05, 3 * (index + 1), 3);
+    }
+    let mbr = Disk::new(mbr);
+
+    // As many volumes as the metadata area holds, each over all of the group, all of one name.
+    let (_, pv) = seeds().into_iter().find(|(name, _)| *name == "pv").expect("a fixture");
+    let mut lvm = Disk::new(pv.bytes);
+    let header = lvm.get(4096, 512).expect("an area");
+    let (at, len) = (number(&header, 40, 8), number(&header, 48, 8));
+    let text = String::from_utf8(lvm.get(4096 + at, len).expect("a text")).expect("ASCII");
+    let volumes_at = text.find("logical_volumes").expect("volumes");
+    let mut text = format!("{}logical_volumes {{\n", &text[..volumes_at]);
+    while text.len() < 56_000 - at {
+        text +=
+            "a{status=[\"VISIBLE\"]segment1{start_extent=0 extent_count=16 type=\"striped\" stripes=[\"pv0\",0]}}\n";
+    }
+    text += "}\n}\n";
+    lvm.put(4096 + at, text.as_bytes());
+    lvm.put(4096 + 48, &(text.len() as u64).to_le_bytes());
+    seal_lvm(&mut lvm);
+
+    for (name, disk, least) in [("gpt", gpt, 1024), ("mbr", mbr, 1000), ("lvm", lvm, 300)] {
+        let (took, _) = check(name, &disk);
+        let layout = detect(&disk, name, None).expect("memory can be read");
+        println!("{name}: {} regions, {} problems, {took:?}", layout.regions.len(), layout.problems.len());
+        assert!(
+            layout.regions.len() >= least,
+            "{name}: {} regions, {:?}",
+            layout.regions.len(),
+            layout.problems.first()
+        );
+        assert!(name == "lvm" || !layout.problems.is_empty(), "{name}");
+    }
+    assert!(invariants::peak_memory_kib() < MEMORY_LIMIT_KIB);
+}

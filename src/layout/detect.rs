@@ -4,15 +4,16 @@
 use std::io;
 
 use crate::events::{Problem, Severity};
-use crate::layout::gpt::{self, Gpt};
-use crate::layout::mbr::{self, BOOT_RECORD_BYTES, BootRecord, Mbr, PartitionRecord};
-use crate::layout::nested::{REGIONS_MAX, look_into};
+use crate::layout::choice::{Choice, Chosen};
+use crate::layout::mbr::BOOT_RECORD_BYTES;
+use crate::layout::nested::look_into;
 use crate::layout::outside;
+use crate::layout::partitions::{Build, whole_region};
 use crate::layout::probe::{Found, Window, probe_all};
 use crate::layout::scan::Scanner;
-use crate::layout::{Extent, Handling, Layout, Region, RegionBlocks, SourceFacts, Table, TableKind};
+use crate::layout::{Handling, Layout, Region, SourceFacts, TableKind};
 use crate::outside::BlockRead;
-use crate::units::{ByteRange, Lba};
+use crate::units::ByteRange;
 
 /// The most problems that a layout lists; the last one then says how many more there are.
 const PROBLEMS_MAX: usize = 400;
@@ -139,295 +140,83 @@ fn whole_source_signature<'a>(
     })
 }
 
-fn whole_region(blocks: &dyn BlockRead) -> Region {
-    let size_bytes = blocks.len_bytes();
-    let extents = vec![Extent { source_offset: 0, length: size_bytes }];
-    Region { name: "disk".to_owned(), size_bytes, extents, ..Region::default() }
-}
+#[cfg(test)]
+mod tests {
+    use std::io;
 
-enum Chosen {
-    Gpt(Box<Gpt>, u32),
-    Mbr(Mbr, u32),
-    Whole,
-}
+    use super::{LayoutError, PROBLEMS_MAX, Problem, Problems, Severity, detect};
+    use crate::layout::{Handling, HoldsKind, TableKind};
+    use crate::outside::BlockRead;
 
-/// Decides which table counts.
-struct Choice<'a> {
-    blocks: &'a dyn BlockRead,
-    sector_sizes: [u32; 2],
-    whole: &'a [Found],
-    problems: &'a mut Problems,
-}
+    /// Two partitions of 1 MiB in an MBR; reads that touch `bad` fail.
+    struct Disk {
+        bytes: Vec<u8>,
+        bad: std::ops::Range<u64>,
+    }
 
-impl Choice<'_> {
-    fn table(&mut self, first_sector: &[u8]) -> Chosen {
-        let record = BootRecord::decode(first_sector);
-        let valid = record.as_ref().filter(|record| record.has_valid_boot_indicators());
-        let protective = valid.and_then(|record| record.records.iter().find(|record| record.is_gpt_protective()));
-        let in_use = valid.is_some_and(|record| record.records.iter().any(PartitionRecord::is_used));
-        if let Some((gpt, sector_size)) = self.gpt(protective) {
-            let holds_whole = self.whole.iter().any(|found| found.doubts.is_empty());
-            if protective.is_some() {
-                return Chosen::Gpt(Box::new(gpt), sector_size);
+    impl Disk {
+        fn new(bad: std::ops::Range<u64>) -> Self {
+            let mut bytes = vec![0; 4 << 20];
+            for (slot, start) in [(0, 2048_u32), (1, 4096)] {
+                let record = &mut bytes[0x1be + slot * 16..0x1ce + slot * 16];
+                record[4] = 0x83;
+                record[8..12].copy_from_slice(&start.to_le_bytes());
+                record[12..16].copy_from_slice(&2048_u32.to_le_bytes());
             }
-            if gpt.is_sound && !in_use && !holds_whole && self.sector_zero_is_free() {
-                self.warn("gpt", "the protective MBR is missing; the GPT is used all the same");
-                return Chosen::Gpt(Box::new(gpt), sector_size);
+            bytes[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+            bytes[(1 << 20) + 5000] = 1;
+            Self { bytes, bad }
+        }
+    }
+
+    impl BlockRead for Disk {
+        fn len_bytes(&self) -> u64 {
+            self.bytes.len_bytes()
+        }
+
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+            if offset < self.bad.end && self.bad.start < offset + buf.len() as u64 {
+                return Err(io::Error::other("medium error"));
             }
-            if gpt.is_sound {
-                self.warn("gpt", "a GPT without its protective MBR is left over and is not used, as the kernel does");
-            }
-        }
-        let Some(record) = record else { return Chosen::Whole };
-        if !in_use {
-            return self.without_partitions(&record, valid.is_some());
-        }
-        if protective.is_some() {
-            let what = "the MBR says that there is a GPT, and neither copy of it can be used";
-            let hybrid = record.records.iter().any(|record| record.is_used() && !record.is_gpt_protective());
-            let then = if hybrid { "the MBR's other partitions are used" } else { "all is kept as one raw image" };
-            self.problems.push(Problem::new(Severity::Error, "gpt", format!("{what}; {then}")));
-            if !hybrid {
-                return Chosen::Whole;
-            }
-        }
-        if !self.sector_zero_is_free() && !self.is_plausible(&record) {
-            return Chosen::Whole;
-        }
-        let sector_size = self.mbr_sector_size(&record);
-        Chosen::Mbr(mbr::read_table(self.blocks, &record, sector_size), sector_size)
-    }
-
-    fn warn(&mut self, place: &str, what: &str) {
-        self.problems.push(Problem::new(Severity::Warning, place, what));
-    }
-
-    /// A sound GPT of either sector size, or else a damaged one.
-    fn gpt(&self, protective: Option<&PartitionRecord>) -> Option<(Gpt, u32)> {
-        let end = protective
-            .filter(|record| record.size_in_lba < u64::from(u32::MAX))
-            .map(|record| Lba(record.starting_lba.0 + record.size_in_lba - 1));
-        let mut found: Vec<(Gpt, u32)> = self
-            .sector_sizes
-            .iter()
-            .filter_map(|sector_size| Some((gpt::read_table(self.blocks, *sector_size, end)?, *sector_size)))
-            .collect();
-        let best = found.iter().position(|(gpt, _)| gpt.is_sound).unwrap_or(0);
-        (!found.is_empty()).then(|| found.swap_remove(best))
-    }
-
-    /// Whether nothing that was found has its own use for the first sector, where a table would be.
-    fn sector_zero_is_free(&self) -> bool {
-        !self.whole.iter().any(|found| found.magic_at < 512)
-    }
-
-    /// A boot record without partitions: an empty table, or the boot sector of what is on the whole source.
-    fn without_partitions(&mut self, record: &BootRecord, is_table: bool) -> Chosen {
-        if !self.whole.is_empty() {
-            return Chosen::Whole;
-        }
-        if is_table {
-            return Chosen::Mbr(mbr::read_table(self.blocks, record, self.sector_sizes[0]), self.sector_sizes[0]);
-        }
-        self.warn("disk", "the first sector ends like a boot record and holds no valid table");
-        Chosen::Whole
-    }
-
-    /// Whether the partitions are such as a table has: a filesystem's boot code read as a table gives anything.
-    fn is_plausible(&self, record: &BootRecord) -> bool {
-        let len = self.blocks.len_bytes();
-        let mut used = record.records.iter().filter(|record| record.is_used());
-        self.sector_sizes.iter().any(|sector_size| {
-            used.clone().all(|record| record.starting_lba.to_bytes(*sector_size).is_some_and(|start| start < len))
-        }) && used.all(|record| record.starting_lba.0 > 0 && record.os_type != 0)
-    }
-
-    /// A table does not say in which sectors it counts. The preferred size is taken unless only the other one puts
-    /// something that is recognised at a partition's start.
-    fn mbr_sector_size(&mut self, record: &BootRecord) -> u32 {
-        let [preferred, other] = self.sector_sizes;
-        if self.hits(record, preferred) == 0 && self.hits(record, other) > 0 {
-            let what = format!("the table counts in sectors of {other} bytes: only so do its partitions hold anything");
-            self.problems.push(Problem::new(Severity::Notice, "mbr", what));
-            return other;
-        }
-        preferred
-    }
-
-    /// How many partitions start with something that is recognised when sectors are of this size.
-    fn hits(&self, record: &BootRecord, sector_size: u32) -> usize {
-        let len = self.blocks.len_bytes();
-        let starts_with_something = |record: &&PartitionRecord| {
-            let Some(start) = record.starting_lba.to_bytes(sector_size).filter(|start| *start < len) else {
-                return false;
-            };
-            let wanted = record.size_in_lba.saturating_mul(u64::from(sector_size));
-            let extent = Extent { source_offset: start, length: wanted.min(len - start) };
-            let region = RegionBlocks::new(self.blocks, &[extent]);
-            let window = Window::new(&region);
-            if record.is_extended() {
-                return window.read(0, BOOT_RECORD_BYTES).is_some_and(|sector| BootRecord::decode(&sector).is_some());
-            }
-            probe_all(&window).iter().any(|found| found.doubts.is_empty())
-        };
-        record.records.iter().filter(|record| record.is_used()).filter(starts_with_something).count()
-    }
-}
-
-/// Makes regions of a table's partitions.
-struct Build<'a> {
-    blocks: &'a dyn BlockRead,
-    sector_size: u32,
-    problems: &'a mut Problems,
-    regions: Vec<Region>,
-    areas: Vec<(String, ByteRange)>,
-}
-
-impl Build<'_> {
-    fn boot_sector(&mut self) {
-        let len = u64::from(self.sector_size).min(self.blocks.len_bytes());
-        self.areas.push(("boot sector".to_owned(), ByteRange::new(0, len)));
-    }
-
-    fn whole(&mut self) -> Table {
-        if self.blocks.len_bytes() > 0 {
-            self.regions.push(whole_region(self.blocks));
-        }
-        Table::default()
-    }
-
-    fn gpt(&mut self, gpt: Gpt) -> Table {
-        self.boot_sector();
-        for problem in gpt.problems {
-            self.problems.push(problem);
-        }
-        self.areas.extend(gpt.areas.iter().map(|(what, area)| ((*what).to_owned(), *area)));
-        for entry in &gpt.entries {
-            let name = format!("p{}", entry.number);
-            let (start, last) = (entry.starting_lba, entry.ending_lba);
-            let Some(sectors) = last.0.checked_sub(start.0).map(|sectors| sectors.saturating_add(1)) else {
-                let what = format!("it ends ({last}) before it starts ({start}), and is no region");
-                self.problems.push(Problem::new(Severity::Error, name, what));
-                continue;
-            };
-            self.region(
-                start,
-                sectors,
-                Region {
-                    name,
-                    number: entry.number,
-                    type_id: entry.type_guid.clone(),
-                    type_name: gpt::type_name(&entry.type_guid).to_owned(),
-                    partition_name: entry.name.clone(),
-                    partition_uuid: entry.unique_guid.clone(),
-                    bootable: entry.is_legacy_bios_bootable(),
-                    ..Region::default()
-                },
-            );
-        }
-        self.report_duplicates();
-        self.report_overlaps();
-        Table { kind: TableKind::Gpt, uuid: Some(gpt.disk_guid), used_copy: Some(gpt.used_copy) }
-    }
-
-    fn mbr(&mut self, mbr: &Mbr) -> Table {
-        self.boot_sector();
-        for problem in &mbr.problems {
-            self.problems.push(problem.clone());
-        }
-        for area in &mbr.extended_boot_records {
-            self.areas.push(("extended boot record".to_owned(), *area));
-        }
-        for partition in &mbr.partitions {
-            self.region(
-                partition.start,
-                partition.sectors,
-                Region {
-                    name: format!("p{}", partition.number),
-                    number: partition.number,
-                    parent: partition.inside.map(|number| format!("p{number}")),
-                    type_id: format!("{:#04x}", partition.os_type),
-                    type_name: mbr::type_name(partition.os_type).to_owned(),
-                    partition_uuid: match mbr.disk_signature {
-                        0 => String::new(),
-                        signature => format!("{signature:08x}-{:02x}", partition.number),
-                    },
-                    bootable: partition.bootable,
-                    handling: if partition.is_extended { Handling::Container } else { Handling::RawImage },
-                    ..Region::default()
-                },
-            );
-        }
-        self.report_overlaps();
-        let uuid = (mbr.disk_signature != 0).then(|| format!("{:08x}", mbr.disk_signature));
-        Table { kind: TableKind::Mbr, uuid, used_copy: None }
-    }
-
-    /// Adds a region of these sectors as far as they are on the source, and reports the rest.
-    fn region(&mut self, start: Lba, sectors: u64, region: Region) {
-        let mut error = |what: String| self.problems.push(Problem::new(Severity::Error, &region.name, what));
-        let len = self.blocks.len_bytes();
-        let start_bytes = start.to_bytes(self.sector_size).filter(|start| *start < len);
-        let Some(start_bytes) = start_bytes else {
-            error(format!("it starts at {start}, past the source's end: nothing of it is here"));
-            return;
-        };
-        if self.regions.len() >= REGIONS_MAX {
-            error(format!("more than {REGIONS_MAX} partitions: its bytes are kept as a gap if not zero"));
-            return;
-        }
-        let wanted = sectors.saturating_mul(u64::from(self.sector_size));
-        let size_bytes = wanted.min(len - start_bytes);
-        if size_bytes < wanted {
-            error(format!("it ends {} bytes past the source's end: only what is here is kept", wanted - size_bytes));
-        }
-        let extents = vec![Extent { source_offset: start_bytes, length: size_bytes }];
-        self.regions.push(Region { start_bytes, size_bytes, extents, ..region });
-    }
-
-    fn report_duplicates(&mut self) {
-        let mut seen = std::collections::HashMap::new();
-        for region in &self.regions {
-            let first = seen.entry(region.partition_uuid.as_str()).or_insert(region.name.as_str());
-            if *first != region.name {
-                let what = format!("it has the same unique GUID as {first}");
-                self.problems.push(Problem::new(Severity::Warning, &region.name, what));
-            }
+            self.bytes.read_at(offset, buf)
         }
     }
 
-    /// Reports each region that shares bytes with an earlier one, or with the table, once.
-    fn report_overlaps(&mut self) {
-        let range = |region: &Region| ByteRange::new(region.start_bytes, region.size_bytes);
-        let mut sorted: Vec<&Region> =
-            self.regions.iter().filter(|region| region.handling != Handling::Container).collect();
-        sorted.sort_by_key(|region| (region.start_bytes, region.number));
-        // The region that reaches furthest of those seen so far: if any overlaps the next one, that one does.
-        let mut furthest: Option<&Region> = None;
-        for region in sorted {
-            if let Some(before) = furthest
-                && range(before).overlaps(range(region))
-            {
-                let what = format!("it shares bytes with {}; both are kept", before.name);
-                self.problems.push(Problem::new(Severity::Warning, &region.name, what));
-            }
-            if let Some((what, _)) = self.areas.iter().find(|(_, area)| area.overlaps(range(region))) {
-                let what = format!("it shares bytes with the table ({what})");
-                self.problems.push(Problem::new(Severity::Warning, &region.name, what));
-            }
-            if furthest.is_none_or(|before| range(before).end() < range(region).end()) {
-                furthest = Some(region);
-            }
+    #[test]
+    fn a_read_error_in_one_region_leaves_the_others() {
+        let layout = detect(&Disk::new((2 << 20)..(2 << 20) + 4096), "disk", None).expect("the table can be read");
+        assert_eq!(layout.table.kind, TableKind::Mbr);
+        let [first, second] = layout.regions.as_slice() else { panic!("{:?}", layout.regions) };
+        assert_eq!((first.holds.kind, first.handling), (HoldsKind::Unknown, Handling::RawImage));
+        assert_eq!((second.holds.kind, second.handling), (HoldsKind::Unknown, Handling::RawImage));
+        let errors: Vec<_> = layout.problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert_eq!(errors[0].location, "p2");
+    }
+
+    #[test]
+    fn a_read_error_outside_the_regions_is_told() {
+        let layout = detect(&Disk::new(100 << 10..101 << 10), "disk", None).expect("the table can be read");
+        let told = layout.problems.iter().filter(|problem| problem.what.contains("medium error")).count();
+        assert_eq!(told, 1, "{:?}", layout.problems);
+        assert!(layout.regions.iter().any(|region| region.name == "gap1"));
+        assert_eq!(layout.regions.iter().filter(|region| region.number > 0).count(), 2);
+    }
+
+    #[test]
+    fn only_a_table_that_cannot_be_read_is_an_error() {
+        let LayoutError::Io(error) = detect(&Disk::new(0..512), "disk", None).expect_err("no table");
+        assert_eq!(error.to_string(), "medium error");
+    }
+
+    #[test]
+    fn problems_are_bounded() {
+        let mut problems = Problems::default();
+        for _ in 0..PROBLEMS_MAX + 5 {
+            problems.push(Problem::new(Severity::Notice, "p1", "odd"));
         }
-        // A primary partition in an extended one hides the logical ones there, or is hidden by them.
-        let containers = self.regions.iter().filter(|region| region.handling == Handling::Container);
-        for container in containers {
-            for region in self.regions.iter().filter(|region| region.parent.is_none()) {
-                if region.number != container.number && range(region).overlaps(range(container)) {
-                    let what = format!("it shares bytes with the extended partition {}", container.name);
-                    self.problems.push(Problem::new(Severity::Warning, &region.name, what));
-                }
-            }
-        }
+        let list = problems.into_list();
+        assert_eq!(list.len(), PROBLEMS_MAX + 1);
+        assert!(list[PROBLEMS_MAX].what.starts_with("5 more"));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! The structures serialise to the JSON that `volbak inspect --json` prints and the manifest keeps.
 
+mod choice;
 mod detect;
 mod field;
 pub mod gpt;
@@ -10,6 +11,7 @@ pub mod lvm2;
 pub mod mbr;
 mod nested;
 mod outside;
+mod partitions;
 pub mod probe;
 mod region;
 mod render;

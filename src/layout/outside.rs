@@ -69,8 +69,10 @@ pub(super) fn keep(
                 Scanned::DataAt(at) => (true, at),
                 Scanned::NotLookedAt => (false, piece.start),
                 Scanned::Failed(error) => {
+                    // As a region it keeps what can be read, where the manifest would have all or nothing.
                     keeper.outside.failures.push((format!("{piece}"), format!("cannot be read: {error}")));
-                    (true, piece.start)
+                    large.push((piece, true));
+                    continue;
                 }
             };
             if is_known && piece.len <= SMALL_GAP_BYTES && piece.len <= small_left {
@@ -131,7 +133,7 @@ impl Keeper<'_> {
     }
 
     fn push(&mut self, what: &str, start_bytes: u64, bytes: &[u8]) {
-        let compressor = self.compressor.get_or_insert_with(|| Compressor::new(CompressionLvl::best()));
+        let compressor = self.compressor.get_or_insert_with(|| Compressor::new(CompressionLvl::default()));
         let mut packed = vec![0; compressor.gzip_compress_bound(bytes.len())];
         match compressor.gzip_compress(bytes, &mut packed) {
             Ok(len) => packed.truncate(len),

@@ -97,8 +97,9 @@ fn table(text: &mut String, regions: &[Region]) {
 }
 
 fn row(region: &Region) -> [String; 8] {
-    let depth = region.name.matches('.').count().min(4) + usize::from(region.parent.is_some() && region.lv.is_none());
-    let name = format!("{}{}", "  ".repeat(depth.min(4)), for_terminal(&region.name));
+    let is_logical = region.parent.is_some() && !region.name.contains('.');
+    let depth = region.name.matches('.').count().min(4) + usize::from(is_logical);
+    let name = format!("{}{}", "  ".repeat(depth), for_terminal(&region.name));
     let type_text = match (region.type_name.as_str(), region.type_id.as_str()) {
         ("", "") if region.lv.is_some() => "LVM2 volume".to_owned(),
         ("", id) => id.to_owned(),

@@ -3,7 +3,11 @@
 //! what is expected, and with sfdisk, partx, kpartx and blkid. Where those disagree with us, the case says so, the test
 //! checks that they still do, and `docs/layout-choices.md` says why.
 
+// Reports of what is wrong are put together a line at a time; their speed does not matter.
+#![allow(clippy::format_push_string)]
+
 mod cases;
+mod invariants;
 mod lab;
 mod oracles;
 mod patch;
@@ -15,7 +19,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use volbak::events::Severity;
-use volbak::layout::{Handling, Layout, detect, render_table};
+use volbak::layout::{Handling, Layout, detect};
 use volbak::outside::{BlockRead, FileBlocks};
 
 /// A disk and what is to be found on it.
@@ -86,28 +90,8 @@ pub(crate) fn detected(name: &str, blocks: &dyn BlockRead) -> Layout {
     let layout = detect(blocks, name, None).expect("the first sector can be read");
     let took = started.elapsed();
     assert!(took < LIMIT, "{name}: took {took:?}");
-    invariants(name, &layout, blocks.len_bytes());
+    invariants::check(name, &layout, blocks.len_bytes());
     layout
-}
-
-fn invariants(name: &str, layout: &Layout, len: u64) {
-    let mut names = std::collections::HashSet::new();
-    for region in &layout.regions {
-        assert!(names.insert(&region.name), "{name}: {} twice", region.name);
-        assert!(!region.name.is_empty() && region.name.len() <= 220 && !region.name.starts_with('.'));
-        assert!(region.name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/'), "{name}: {}", region.name);
-        assert_eq!(region.size_bytes, region.extents.iter().map(|extent| extent.length).sum::<u64>(), "{name}");
-        for extent in &region.extents {
-            assert!(extent.source_offset.checked_add(extent.length).is_some_and(|end| end <= len), "{name}");
-        }
-        if let Some(parent) = &region.parent {
-            assert!(layout.regions.iter().any(|other| other.name == *parent), "{name}: no {parent}");
-        }
-    }
-    let json = serde_json::to_string(layout).expect("serialises");
-    assert_eq!(*layout, serde_json::from_str::<Layout>(&json).expect("comes back"), "{name}");
-    let table = render_table(layout);
-    assert!(table.chars().all(|character| character == '\n' || !character.is_control()), "{name}");
 }
 
 /// A layout as the cases write it.
@@ -204,15 +188,8 @@ fn every_layout_is_found_as_the_tools_see_it() {
     });
     let failures = failures.into_inner().expect("no panic holds it");
     let (took, name) = slowest.into_inner().expect("no panic holds it");
-    let peak = peak_memory_kib();
+    let peak = invariants::peak_memory_kib();
     println!("{} layouts; the slowest was {name} with {took:?}; peak memory {peak} KiB", cases.len());
     assert!(failures.is_empty(), "{} of {} failed\n{}", failures.len(), cases.len(), failures.join("\n"));
     assert!(peak < MEMORY_LIMIT_KIB, "{peak} KiB");
-}
-
-/// The most memory that this process, with all cases in it, ever had.
-fn peak_memory_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

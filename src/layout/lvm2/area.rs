@@ -10,6 +10,8 @@ use crate::units::ByteRange;
 const MDA_HEADER_SIZE: usize = 512;
 const FMTT_MAGIC: &[u8] = b"\x20LVM2\x20x[5A%r0N*>";
 const FMTT_VERSION: u32 = 1;
+/// A flag of `raw_locn`: the text is not kept up to date here (`vgchange --vgmetadatacopies`).
+const RAW_LOCN_IGNORED: u32 = 1;
 /// The longest text that is read. A group with a thousand volumes needs half a megabyte.
 const TEXT_BYTES_MAX: u64 = 8 << 20;
 
@@ -18,8 +20,9 @@ pub(super) fn read(window: &Window<'_>, areas: &[ByteRange]) -> Metadata {
     let mut best = Metadata::Elsewhere;
     for area in areas {
         let candidate = match read_one(window, *area) {
-            Ok(Some((group, text))) => Metadata::Group(Box::new(group), text),
-            Ok(None) => Metadata::NoGroup,
+            Ok(Text::Group(group, text)) => Metadata::Group(group, text),
+            Ok(Text::None) => Metadata::NoGroup,
+            Ok(Text::Ignored) => Metadata::Elsewhere,
             Err(why) => Metadata::Damaged(format!("the metadata area at byte {}: {why}", area.start)),
         };
         if rank(&candidate) > rank(&best) {
@@ -39,11 +42,20 @@ fn rank(metadata: &Metadata) -> (u8, u64) {
     }
 }
 
-type GroupAndText = (VolumeGroup, Vec<ByteRange>);
+/// What one area's header leads to.
+enum Text {
+    Group(Box<VolumeGroup>, Vec<ByteRange>),
+    Ignored,
+    None,
+}
 
-fn read_one(window: &Window<'_>, area: ByteRange) -> Result<Option<GroupAndText>, String> {
+fn read_one(window: &Window<'_>, area: ByteRange) -> Result<Text, String> {
     let header = window.read(area.start, MDA_HEADER_SIZE).ok_or("its header is not on the disk or cannot be read")?;
-    let Some(ranges) = text_ranges(&header, area)? else { return Ok(None) };
+    let Some(ranges) = text_ranges(&header, area)? else { return Ok(Text::None) };
+    // raw_locn.flags
+    if le32(&header, 60).is_some_and(|flags| flags & RAW_LOCN_IGNORED != 0) {
+        return Ok(Text::Ignored);
+    }
     let mut text = Vec::new();
     for range in &ranges {
         // `text_ranges` bounds both to 8 MiB.
@@ -57,7 +69,7 @@ fn read_one(window: &Window<'_>, area: ByteRange) -> Result<Option<GroupAndText>
     // LVM ends the text with a NUL, which belongs to it.
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
     let group = VolumeGroup::parse(&text[..end]).map_err(|error| error.to_string())?;
-    Ok(Some((group, ranges)))
+    Ok(Text::Group(Box::new(group), ranges))
 }
 
 /// Where the current text is; two ranges when it goes on at the ring's start. `None` when there is none.
@@ -145,6 +157,11 @@ mod tests {
         assert!(matches!(metadata(&flipped), Metadata::Damaged(_)));
         assert_eq!(read(&Window::new(&flipped), &[]), Metadata::Elsewhere);
         assert!(matches!(read(&Window::new(&flipped), &[ByteRange::new(u64::MAX, 1)]), Metadata::Damaged(_)));
+    }
+
+    #[test]
+    fn an_area_that_is_ignored_tells_nothing() {
+        assert_eq!(metadata(&disk(512, |header| header[60] = 1)), Metadata::Elsewhere);
     }
 
     #[test]

@@ -1,0 +1,143 @@
+//! Which partition table of a source counts, and in which sectors it counts. `docs/layout-choices.md` says why.
+
+use crate::events::{Problem, Severity};
+use crate::layout::detect::Problems;
+use crate::layout::gpt::{self, Gpt};
+use crate::layout::mbr::{self, BOOT_RECORD_BYTES, BootRecord, Mbr, PartitionRecord};
+use crate::layout::probe::{Found, Window, probe_all};
+use crate::layout::{Extent, RegionBlocks};
+use crate::outside::BlockRead;
+use crate::units::Lba;
+
+/// What the regions are made of.
+pub(super) enum Chosen {
+    Gpt(Box<Gpt>, u32),
+    Mbr(Mbr, u32),
+    Whole,
+}
+
+/// Decides which table counts.
+pub(super) struct Choice<'a> {
+    pub(super) blocks: &'a dyn BlockRead,
+    /// The preferred one first.
+    pub(super) sector_sizes: [u32; 2],
+    /// Everything that was recognised on the source as a whole.
+    pub(super) whole: &'a [Found],
+    pub(super) problems: &'a mut Problems,
+}
+
+impl Choice<'_> {
+    /// The table that counts; `first_sector` may be shorter than a boot record.
+    pub(super) fn table(&mut self, first_sector: &[u8]) -> Chosen {
+        let record = BootRecord::decode(first_sector);
+        let valid = record.as_ref().filter(|record| record.has_valid_boot_indicators());
+        let protective = valid.and_then(|record| record.records.iter().find(|record| record.is_gpt_protective()));
+        let in_use = valid.is_some_and(|record| record.records.iter().any(PartitionRecord::is_used));
+        if let Some((gpt, sector_size)) = self.gpt(protective) {
+            let holds_whole = self.whole.iter().any(|found| found.doubts.is_empty());
+            if protective.is_some() {
+                return Chosen::Gpt(Box::new(gpt), sector_size);
+            }
+            if gpt.is_sound && !in_use && !holds_whole && self.sector_zero_is_free() {
+                self.warn("gpt", "the protective MBR is missing; the GPT is used all the same");
+                return Chosen::Gpt(Box::new(gpt), sector_size);
+            }
+            if gpt.is_sound {
+                self.warn("gpt", "a GPT without its protective MBR is left over and is not used, as the kernel does");
+            }
+        }
+        let Some(record) = record else { return Chosen::Whole };
+        if !in_use {
+            return self.without_partitions(&record, valid.is_some());
+        }
+        if protective.is_some() {
+            let what = "the MBR says that there is a GPT, and neither copy of it can be used";
+            let hybrid = record.records.iter().any(|record| record.is_used() && !record.is_gpt_protective());
+            let then = if hybrid { "the MBR's other partitions are used" } else { "all is kept as one raw image" };
+            self.problems.push(Problem::new(Severity::Error, "gpt", format!("{what}; {then}")));
+            if !hybrid {
+                return Chosen::Whole;
+            }
+        }
+        if !self.sector_zero_is_free() && !self.is_plausible(&record) {
+            return Chosen::Whole;
+        }
+        let sector_size = self.mbr_sector_size(&record);
+        Chosen::Mbr(mbr::read_table(self.blocks, &record, sector_size), sector_size)
+    }
+
+    fn warn(&mut self, place: &str, what: &str) {
+        self.problems.push(Problem::new(Severity::Warning, place, what));
+    }
+
+    /// A sound GPT of either sector size, or else a damaged one.
+    fn gpt(&self, protective: Option<&PartitionRecord>) -> Option<(Gpt, u32)> {
+        let end = protective
+            .filter(|record| record.size_in_lba < u64::from(u32::MAX))
+            .map(|record| Lba(record.starting_lba.0 + record.size_in_lba - 1));
+        let mut found: Vec<(Gpt, u32)> = self
+            .sector_sizes
+            .iter()
+            .filter_map(|sector_size| Some((gpt::read_table(self.blocks, *sector_size, end)?, *sector_size)))
+            .collect();
+        let best = found.iter().position(|(gpt, _)| gpt.is_sound).unwrap_or(0);
+        (!found.is_empty()).then(|| found.swap_remove(best))
+    }
+
+    /// Whether nothing that was found has its own use for the first sector, where a table would be.
+    fn sector_zero_is_free(&self) -> bool {
+        !self.whole.iter().any(|found| found.magic_at < 512)
+    }
+
+    /// A boot record without partitions: an empty table, or the boot sector of what is on the whole source.
+    fn without_partitions(&mut self, record: &BootRecord, is_table: bool) -> Chosen {
+        if !self.whole.is_empty() {
+            return Chosen::Whole;
+        }
+        if is_table {
+            return Chosen::Mbr(mbr::read_table(self.blocks, record, self.sector_sizes[0]), self.sector_sizes[0]);
+        }
+        self.warn("disk", "the first sector ends like a boot record and holds no valid table");
+        Chosen::Whole
+    }
+
+    /// Whether the partitions are such as a table has: a filesystem's boot code read as a table gives anything.
+    fn is_plausible(&self, record: &BootRecord) -> bool {
+        let len = self.blocks.len_bytes();
+        let mut used = record.records.iter().filter(|record| record.is_used());
+        self.sector_sizes.iter().any(|sector_size| {
+            used.clone().all(|record| record.starting_lba.to_bytes(*sector_size).is_some_and(|start| start < len))
+        }) && used.all(|record| record.starting_lba.0 > 0 && record.os_type != 0)
+    }
+
+    /// A table does not say in which sectors it counts. The preferred size is taken unless only the other one puts
+    /// something that is recognised at a partition's start.
+    fn mbr_sector_size(&mut self, record: &BootRecord) -> u32 {
+        let [preferred, other] = self.sector_sizes;
+        if self.hits(record, preferred) == 0 && self.hits(record, other) > 0 {
+            let what = format!("the table counts in sectors of {other} bytes: only so do its partitions hold anything");
+            self.problems.push(Problem::new(Severity::Notice, "mbr", what));
+            return other;
+        }
+        preferred
+    }
+
+    /// How many partitions start with something that is recognised when sectors are of this size.
+    fn hits(&self, record: &BootRecord, sector_size: u32) -> usize {
+        let len = self.blocks.len_bytes();
+        let starts_with_something = |record: &&PartitionRecord| {
+            let Some(start) = record.starting_lba.to_bytes(sector_size).filter(|start| *start < len) else {
+                return false;
+            };
+            let wanted = record.size_in_lba.saturating_mul(u64::from(sector_size));
+            let extent = Extent { source_offset: start, length: wanted.min(len - start) };
+            let region = RegionBlocks::new(self.blocks, &[extent]);
+            let window = Window::new(&region);
+            if record.is_extended() {
+                return window.read(0, BOOT_RECORD_BYTES).is_some_and(|sector| BootRecord::decode(&sector).is_some());
+            }
+            probe_all(&window).iter().any(|found| found.doubts.is_empty())
+        };
+        record.records.iter().filter(|record| record.is_used()).filter(starts_with_something).count()
+    }
+}

@@ -3,4 +3,6 @@
 pub mod backup;
 mod collect;
 pub mod inspect;
+pub mod locate;
 mod region;
+pub mod verify;

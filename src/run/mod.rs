@@ -5,4 +5,5 @@ mod collect;
 pub mod inspect;
 pub mod locate;
 mod region;
+pub mod restore;
 pub mod verify;

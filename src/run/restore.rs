@@ -146,6 +146,9 @@ pub fn restore(
         Ok(()) | Err(_) => {}
     }
 
+    if options.existing == Existing::Resume {
+        tree.remove_remains().map_err(target_error)?;
+    }
     let mut side_findings = Findings::default();
     let sides = side_files::check(files, Level::Full, &mut side_findings);
     for finding in &side_findings.first {

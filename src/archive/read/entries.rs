@@ -308,7 +308,11 @@ impl<S: ChunkSource> EntryReader<S> {
                     lost(line, what, false)
                 }
             }
-            Err(what) => lost(line, what, false),
+            Err(what) => {
+                // Only its end in the index says where the next one begins.
+                (self.data_left, self.padding_left) = (0, 0);
+                lost(line, what, false)
+            }
         }
     }
 
@@ -363,11 +367,11 @@ impl<S: ChunkSource> EntryReader<S> {
             Ok(HeadStep::Done) => {
                 let alone = std::mem::replace(&mut self.zero_blocks, 0) > 0;
                 match self.begin_entry() {
-                    Ok(head) => {
+                    Ok(mut head) => {
                         self.searching = false;
                         if alone {
                             // tar(1) says "A lone zero block" and goes on.
-                            self.head.note_problem("a block of zeros stands before it");
+                            head.problems.push("a block of zeros stands before it".to_owned());
                         }
                         Some(Item::Entry(head, None))
                     }

@@ -94,7 +94,6 @@ pub struct HeadBuilder {
     digest: Sha256,
     blocks: u64,
     headers: u32,
-    extra_problems: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -113,11 +112,6 @@ impl HeadBuilder {
     /// Whether no block of an entry was taken.
     pub fn is_empty(&self) -> bool {
         self.blocks == 0
-    }
-
-    /// Notes a problem of the stream for the entry that comes next.
-    pub fn note_problem(&mut self, what: &str) {
-        self.extra_problems.push(what.to_owned());
     }
 
     /// Takes the next block. The error says what is wrong with it, in words.
@@ -202,7 +196,7 @@ impl HeadBuilder {
     }
 
     fn into_head(self) -> Result<(Box<EntryHead>, bool), String> {
-        let Self { globals, extended, long_path, long_link, header, digest, blocks, extra_problems, .. } = self;
+        let Self { globals, extended, long_path, long_link, header, digest, blocks, .. } = self;
         let header = *header.ok_or("it has no header")?;
         let sparse = extended.sparse;
         let path = sparse.name.or(extended.path).or(long_path).or_else(|| globals.path.clone()).unwrap_or(header.path);
@@ -253,8 +247,6 @@ impl HeadBuilder {
         let short = digest.finalize();
         let mut digest = [0; 16];
         digest.copy_from_slice(&short[..16]);
-        let mut problems = extended.problems;
-        problems.extend(extra_problems);
         let head = EntryHead {
             path,
             kind,
@@ -266,7 +258,7 @@ impl HeadBuilder {
             stored_bytes: stored,
             runs,
             xattrs: extended.xattrs,
-            problems,
+            problems: extended.problems,
             header_bytes: blocks * BLOCK as u64,
             digest,
         };

@@ -10,6 +10,7 @@ use sha1::{Digest, Sha1};
 use super::index_file::IndexPlan;
 use super::stream::{Chunk, Findings, Form, Job, Over, StreamFinding, StreamOutcome, Submit};
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, parse_header};
+use crate::error::with_causes;
 
 const PIECE_BYTES: usize = 256 << 10;
 /// What every member of ours begins with: all of its header but the two lengths.
@@ -162,7 +163,7 @@ pub(super) fn read_archive(file: &File, mut plan: IndexPlan, hash: bool, mut sub
             Ok(Some(planned)) => planned,
             Ok(None) => break,
             Err(error) => {
-                tally.find(true, None, input.at, with_cause(&error));
+                tally.find(true, None, input.at, with_causes(&error));
                 if partial {
                     return input.outcome(Form::Members, tally);
                 }
@@ -388,16 +389,4 @@ impl Read for HashingInput<'_> {
         buf[..piece.len()].copy_from_slice(&piece);
         Ok(piece.len())
     }
-}
-
-/// An error and what caused it, on one line.
-pub(super) fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

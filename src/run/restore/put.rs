@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Existing;
 use super::attributes::{Attributes, Owner};
-use super::tree::{TEMPORARY, Tree, is_directory, mtime_of, parts_of, stat_here};
+use super::tree::{Tree, is_directory, mtime_of, parts_of, stat_here};
 use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::{EntryHead, HeadKind};
@@ -120,7 +120,14 @@ impl Putter {
             (fresh || !keep).then_some(attributes)
         });
         match made {
-            Ok(()) if was_there => Outcome::Present,
+            Ok(()) if was_there => {
+                if self.options.existing == Existing::Resume
+                    && let Err(error) = self.tree.remove_remains()
+                {
+                    return Outcome::Failed(format!("what an interrupted restore left cannot be removed: {error}"));
+                }
+                Outcome::Present
+            }
             Ok(()) => Outcome::Restored,
             Err(error) => Outcome::Failed(format!("the directory cannot be made: {}", in_words(error))),
         }
@@ -171,9 +178,8 @@ impl Putter {
                 Err(error) => return Outcome::Failed(format!("not restored: {}", in_words(error))),
             }
         }
-        let temporary = temporary_for(name);
-        let file = match create_temporary(here, temporary) {
-            Ok(file) => file,
+        let (file, temporary) = match create_temporary(here, &self.tree.temporary) {
+            Ok(created) => created,
             Err(error) => return Outcome::Failed(format!("the file cannot be made: {}", in_words(error))),
         };
         if self.tree.gives_acl() {
@@ -194,12 +200,12 @@ impl Putter {
             .and_then(|()| attributes.set_open(&file, &mut self.owner))
             .and_then(|()| {
                 let here = self.tree.here().map_err(in_words)?;
-                give_name(here, temporary, name, self.options.existing == Existing::Overwrite)
+                give_name(here, &temporary, name, self.options.existing == Existing::Overwrite)
             });
         match placed {
             Ok(()) => Outcome::Restored,
             Err(what) => {
-                self.remove(temporary);
+                self.remove(&temporary);
                 Outcome::Failed(what)
             }
         }
@@ -228,7 +234,7 @@ impl Putter {
                 Some(facts) if (facts.st_dev, facts.st_ino) == (wanted.st_dev, wanted.st_ino) => Ok(Outcome::Present),
                 Some(facts) if self.options.existing != Existing::Overwrite || is_directory(&facts) => Ok(exists()),
                 Some(_) => {
-                    let temporary = temporary_for(name);
+                    let temporary = self.tree.temporary.as_slice();
                     rustix::fs::linkat(&target_at, *target_name, here, temporary, AtFlags::empty())?;
                     rustix::fs::renameat(here, temporary, here, name)?;
                     Ok(Outcome::Restored)
@@ -341,23 +347,17 @@ fn exists() -> Outcome {
     Outcome::Failed("not restored: something of that name is there already".to_owned())
 }
 
-/// A name that the file itself does not have.
-fn temporary_for(name: &[u8]) -> &'static [u8] {
-    if name == TEMPORARY { b".volbak-tmp.restore-2" } else { TEMPORARY }
-}
-
-fn create_temporary(here: impl AsFd + Copy, name: &[u8]) -> Result<File, Errno> {
+/// Makes an empty file under a temporary name; says which.
+fn create_temporary(here: impl AsFd + Copy, name: &[u8]) -> Result<(File, Vec<u8>), Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
-    match rustix::fs::openat(here, name, flags, mode) {
-        Err(Errno::EXIST) => {
-            // What an interrupted restore was at.
-            rustix::fs::unlinkat(here, name, AtFlags::empty())?;
-            rustix::fs::openat(here, name, flags, mode)
+    let mut name = name.to_vec();
+    loop {
+        match rustix::fs::openat(here, name.as_slice(), flags, Mode::RUSR | Mode::WUSR) {
+            // Somebody's file is called just so: it is not ours to remove.
+            Err(Errno::EXIST) if name.len() < 200 => name.push(b'x'),
+            opened => return opened.map(|fd| (File::from(fd), name)),
         }
-        opened => opened,
     }
-    .map(File::from)
 }
 
 /// Gives the complete file its name.

@@ -67,6 +67,12 @@ impl Selection {
         self.patterns.iter().any(|pattern| pattern.literals.iter().any(above))
     }
 
+    /// Whether a pattern names exactly this path, globs left aside.
+    pub fn names(&self, path: &[u8]) -> bool {
+        let path = plain(path);
+        self.patterns.iter().any(|pattern| pattern.literals.iter().any(|literal| literal == path))
+    }
+
     /// The patterns that nothing matched.
     pub fn unmatched(&self) -> Vec<String> {
         let never = |pattern: &&Pattern| pattern.matched.load(Ordering::Relaxed) == 0;

@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, Owner};
 use crate::reader::Timestamp;
 
-/// The name of what is not complete yet, in the directory that it is to be in.
-pub const TEMPORARY: &[u8] = b".volbak-tmp.restore";
+/// What is not complete yet has a name that begins with this, in the directory that it is to be in. What follows is the
+/// run's own, so that a file of the archive with such a name is not taken for one.
+pub const TEMPORARY_PREFIX: &str = ".volbak-tmp.restore-";
 /// How many directories of the current path are held open.
 const MAX_OPEN: usize = 64;
 /// Directories that no entry of the archive describes get this mode, as far as the umask lets them.
@@ -73,6 +74,8 @@ pub struct Tree {
     levels: Vec<Level>,
     /// Whether nothing was in it at the start: then every directory in it is the archive's.
     pub was_empty: bool,
+    /// The name of what this run is at.
+    pub temporary: Vec<u8>,
     /// What could not be done to directories: path and reason.
     pub failures: Vec<(Vec<u8>, String)>,
 }
@@ -98,7 +101,9 @@ impl Tree {
             default_acl: has_default_acl(&fd),
             fd: Some(fd),
         };
-        Ok(Self { levels: vec![root], was_empty, failures: Vec::new() })
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let own = format!("{TEMPORARY_PREFIX}{}-{}-{}", std::process::id(), now.tv_sec, now.tv_nsec);
+        Ok(Self { levels: vec![root], was_empty, temporary: own.into_bytes(), failures: Vec::new() })
     }
 
     /// The directory itself.
@@ -189,6 +194,26 @@ impl Tree {
         self.push(name, fd, &facts, finish, fresh);
         if let (true, Some(level)) = (fresh, self.levels.last_mut()) {
             level.default_acl = false;
+        }
+        Ok(())
+    }
+
+    /// Removes what an interrupted restore was at in the directory that is worked in. To be called before anything of the
+    /// archive is put there: a file of its own that is called so is then simply restored again.
+    pub fn remove_remains(&self) -> Result<(), Errno> {
+        let here = self.here()?;
+        let mut remains = Vec::new();
+        for entry in rustix::fs::Dir::read_from(here)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name.starts_with(TEMPORARY_PREFIX.as_bytes()) {
+                remains.push(name.to_vec());
+            }
+        }
+        for name in remains {
+            if stat_here(here, &name)?.is_some_and(|facts| !is_directory(&facts)) {
+                rustix::fs::unlinkat(here, name.as_slice(), AtFlags::empty())?;
+            }
         }
         Ok(())
     }

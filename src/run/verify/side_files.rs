@@ -11,6 +11,7 @@ use crate::archive::index::{hex, parse_hex};
 use crate::archive::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::open::{OpenError, open_regular};
+use crate::error::with_causes;
 use crate::run::locate::BackupFiles;
 
 /// A checksum file is one short line; whoever has a longer one has something else.
@@ -43,7 +44,7 @@ pub fn check(files: &BackupFiles, level: Level, findings: &mut Findings) -> Side
             sides.archive_bytes = archive.metadata().map_or(0, |metadata| metadata.len());
             sides.archive = Some(archive);
         }
-        Err(error) => findings.about(BackupFile::Archive, with_cause(&error)),
+        Err(error) => findings.about(BackupFile::Archive, with_causes(&error)),
     }
     let manifest_there = check_manifest(files, &mut sides, findings);
     check_checksum(files, manifest_there, &mut sides, findings);
@@ -65,7 +66,7 @@ fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Fin
             return false;
         }
         Err(error) => {
-            bad(findings, with_cause(&error));
+            bad(findings, with_causes(&error));
             return true;
         }
     };
@@ -76,7 +77,7 @@ fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Fin
             return true;
         }
         Err(error) => {
-            bad(findings, with_cause(&error));
+            bad(findings, with_causes(&error));
             return true;
         }
     };
@@ -105,7 +106,7 @@ fn check_checksum(files: &BackupFiles, manifest_there: bool, sides: &mut SideFil
         Err(OpenError::Missing(_)) if !manifest_there => {
             return findings.not_checked("there is no checksum, so nothing says what the archive's SHA-1 should be");
         }
-        Err(error) => return bad(findings, with_cause(&error)),
+        Err(error) => return bad(findings, with_causes(&error)),
     };
     if let Some(manifest) = &sides.manifest
         && hex(&Sha256::digest(&bytes)) != manifest.digests.checksum_sha256
@@ -153,7 +154,7 @@ fn check_index(
         Err(OpenError::Missing(_)) if !manifest_there => {
             return findings.not_checked("there is no index, so nothing says what each file's SHA-256 should be");
         }
-        Err(error) => return bad(findings, with_cause(&error)),
+        Err(error) => return bad(findings, with_causes(&error)),
     };
     if let Some(manifest) = &sides.manifest {
         match sha256_of(&file) {
@@ -174,7 +175,7 @@ fn check_index(
     if sides.index_changed || sides.manifest.is_none() {
         match read_through(&file) {
             Ok(()) => {}
-            Err(error) => return bad(findings, with_cause(&error)),
+            Err(error) => return bad(findings, with_causes(&error)),
         }
     }
     if level >= Level::Full {
@@ -218,17 +219,6 @@ fn read_whole(file: File, most: u64) -> io::Result<Vec<u8>> {
 pub fn read_manifest(path: &Path) -> Option<Manifest> {
     let bytes = read_whole(open_regular(path).ok()?, MAX_BYTES).ok()?;
     Manifest::from_bytes(&bytes).ok()
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use volbak::store::{StoreError, catalog};
 use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, SnapshotArgs};
 use crate::cli::output::{JsonBackup, JsonOutcome, has_problems, print, print_json, shown_catalog, shown_outcome};
 use crate::cli::progress::{Progress, Verbosity, write_line};
+use crate::cli::proof;
 
 fn main() -> ExitCode {
     // Wrong usage ends here with status 2, as clap does it.
@@ -34,6 +35,11 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect_source(args),
         Command::Snapshot(args) => snapshot(args, verbosity),
         Command::List(args) => list(args),
+        Command::Verify(args) => proof::verify(args, verbosity),
+        Command::Restore(args) => proof::restore(args, verbosity),
+        Command::Browse(args) => proof::browse(args),
+        Command::Cat(args) => proof::cat(args),
+        Command::Diff(args) => proof::diff(args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);

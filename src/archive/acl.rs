@@ -1,4 +1,4 @@
-//! POSIX ACLs: from the kernel's form to the text that pax archives hold.
+//! POSIX ACLs: from the kernel's form to the text that pax archives hold, and back.
 
 use std::fmt::Write as _;
 
@@ -46,9 +46,74 @@ pub fn to_text(value: &[u8]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// More entries are not taken from an archive: the kernel's own limit for a value is 64 KiB, and filesystems' are lower.
+const MAX_ENTRIES: usize = 8000;
+
+/// The kernel's form of an ACL's text: of what [`to_text`] makes, and of the forms that other tars write (entries on
+/// lines of their own, one-letter tags, a numeric id after a name, comments). `None` when it is not an ACL, has a name
+/// without a number, or more than 8,000 entries.
+pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut entries = Vec::new();
+    for entry in text.split([',', '\n']) {
+        let entry = entry.split('#').next().unwrap_or("").trim();
+        if entry.is_empty() {
+            continue;
+        }
+        entries.push(parse_entry(entry)?);
+        if entries.len() > MAX_ENTRIES {
+            return None;
+        }
+    }
+    if entries.is_empty() {
+        return None;
+    }
+    // The kernel wants them in the order of their tags.
+    entries.sort_unstable();
+    let mut value = VERSION.to_le_bytes().to_vec();
+    for (tag, id, permissions) in entries {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&permissions.to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
+    }
+    Some(value)
+}
+
+/// `tag:qualifier:permissions`, and star's fourth field with the number of the qualifier's name.
+fn parse_entry(entry: &str) -> Option<(u16, u32, u16)> {
+    let mut fields = entry.split(':').map(str::trim);
+    let (tag, qualifier, letters) = (fields.next()?, fields.next()?, fields.next()?);
+    let number = fields.next();
+    if fields.next().is_some() {
+        return None;
+    }
+    let named = !qualifier.is_empty();
+    let tag: u16 = match (tag, named) {
+        ("user" | "u", false) => 0x01,
+        ("user" | "u", true) => 0x02,
+        ("group" | "g", false) => 0x04,
+        ("group" | "g", true) => 0x08,
+        ("mask" | "m", false) => 0x10,
+        ("other" | "o", false) => 0x20,
+        _ => return None,
+    };
+    let id = if named { number.unwrap_or(qualifier).parse().ok()? } else { u32::MAX };
+    let mut permissions = 0;
+    for letter in letters.chars() {
+        permissions |= match letter {
+            'r' => 4,
+            'w' => 2,
+            'x' => 1,
+            '-' => 0,
+            _ => return None,
+        };
+    }
+    Some((tag, id, permissions))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::to_text;
+    use super::{from_text, to_text};
 
     fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
         let mut value = 2_u32.to_le_bytes().to_vec();
@@ -68,6 +133,19 @@ mod tests {
             to_text(&value).as_deref(),
             Some("user::rwx,user:3000000:rw-,group::r-x,group:5:--x,mask::rwx,other::---")
         );
+    }
+
+    #[test]
+    fn text_becomes_what_it_was_made_of() {
+        let none = u32::MAX;
+        let value = acl(&[(1, 7, none), (2, 6, 3_000_000), (4, 5, none), (8, 1, 5), (0x10, 7, none), (0x20, 0, none)]);
+        assert_eq!(from_text(to_text(&value).unwrap().as_bytes()).as_ref(), Some(&value));
+        let other_tar = b"# by star\nu::rwx\ng:5:x:5\nuser:alice:rw-:3000000\ngroup::r-x\nm::rwx\no::---\n";
+        assert_eq!(from_text(other_tar), Some(value));
+        let wrong: [&[u8]; 7] = [b"", b"user:alice:rw-", b"user::q", b"mask:1:r", b"x::r", b"user:r", b"u:1:r:1:1"];
+        for wrong in wrong {
+            assert_eq!(from_text(wrong), None, "{}", wrong.escape_ascii());
+        }
     }
 
     #[test]

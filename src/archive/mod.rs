@@ -10,4 +10,5 @@ pub mod index;
 pub mod manifest;
 pub mod members;
 pub mod pax;
+pub mod read;
 pub mod write;

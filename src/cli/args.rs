@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use volbak::source::SnapshotSize;
 
+use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs, VERIFY_EXAMPLES, VerifyArgs};
+
 /// Back up block volumes while instances write to them, and restore with plain tar.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, after_help = EXIT_STATUS, arg_required_else_help = true)]
@@ -50,6 +52,18 @@ pub(crate) enum Command {
     Snapshot(SnapshotArgs),
     /// List the backups in a destination
     List(ListArgs),
+    /// Verify backups: each byte of them, against what was written
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
+    /// Restore a backup, or a part of it, into a directory
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
+    /// List what is in a backup
+    Browse(BrowseArgs),
+    /// Print one file of a backup
+    Cat(CatArgs),
+    /// Say what changed between two backups
+    Diff(DiffArgs),
     /// Print completions for a shell
     Completions {
         /// The shell

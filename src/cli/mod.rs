@@ -3,3 +3,4 @@
 pub(crate) mod args;
 pub(crate) mod output;
 pub(crate) mod progress;
+pub(crate) mod proof;

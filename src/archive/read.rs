@@ -1,0 +1,19 @@
+//! Reads archives back: our own, and those of the documented script.
+//!
+//! [`stream`] finds members, inflates them in parallel and gives their data in order; [`entries`] walks the tar stream in
+//! that data ([`header`], [`records`], [`sparse`] and [`head`] are its formats); [`index_file`] reads the index beside
+//! the archive; [`open`] opens either without trusting what lies there. None of it believes a length, a count or an
+//! offset that it has not checked.
+//!
+//! Memory: the buffers of `2 × threads + 3` members, 2 MiB each, one index line or extended header of at most 12 MiB,
+//! and what one member's entries take.
+
+pub mod entries;
+pub mod head;
+pub mod header;
+pub mod index_file;
+pub mod open;
+pub mod records;
+mod scan;
+pub mod sparse;
+pub mod stream;

@@ -1,0 +1,471 @@
+//! Walks the entries of a tar stream that comes in pieces, some of which may be lost.
+//!
+//! With an index, each piece says which entries start in it: what is lost or damaged then costs the entries that it
+//! touches, and the walk goes on with the next that is known to begin somewhere. Without one, it goes on with the next
+//! block that has a header's checksum; in an archive of ours, with the next member, where an entry is likely to begin.
+
+use std::collections::VecDeque;
+
+use sha2::{Digest, Sha256};
+
+use super::head::{HeadBuilder, HeadStep, EntryHead};
+use super::header::BLOCK;
+use super::sparse::{self, MapReader};
+use super::stream::{Chunk, MemberStream};
+use crate::archive::index::EntryLine;
+use crate::archive::pax::padding_after;
+
+/// Where pieces come from.
+pub trait ChunkSource {
+    /// The next piece, `None` after the last. `done_with` is the one before.
+    fn next_chunk(&mut self, done_with: Option<Chunk>) -> Option<Chunk>;
+}
+
+impl ChunkSource for MemberStream {
+    fn next_chunk(&mut self, done_with: Option<Chunk>) -> Option<Chunk> {
+        Self::next_chunk(self, done_with)
+    }
+}
+
+/// A place in the archive, for messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The member, or the piece of a foreign archive.
+    pub member: u64,
+    /// The offset in the tar stream.
+    pub tar_offset: u64,
+}
+
+/// What the walk comes to.
+#[derive(Debug)]
+pub enum Item {
+    /// An entry, whose data comes next.
+    Entry(Box<EntryHead>, Option<Box<EntryLine>>),
+    /// An entry that cannot be read, or bytes that are none.
+    Lost {
+        /// The entry, when the index names it.
+        line: Option<Box<EntryLine>>,
+        /// Where.
+        place: Place,
+        /// Why, one line.
+        what: String,
+        /// The reason is a member that cannot be read, which is reported by itself.
+        member_lost: bool,
+    },
+}
+
+/// Data of an entry that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataLost {
+    /// The member that it was in.
+    pub place: Place,
+    /// How many bytes of the entry's stored data are lost with it, at this point of it.
+    pub bytes: u64,
+    /// Why, one line.
+    pub what: String,
+}
+
+/// How the tar stream ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The blocks of zeros that end an archive are there.
+    pub complete: bool,
+    /// How many entries there were.
+    pub entries: u64,
+    /// How much of it was walked, in bytes.
+    pub tar_bytes: u64,
+}
+
+/// Why bytes could not be had.
+enum Trouble {
+    End,
+    Gap { place: Place, bytes: u64, what: String },
+}
+
+/// The walk.
+pub struct EntryReader<S> {
+    source: S,
+    chunk: Option<Chunk>,
+    /// How much of the chunk is done with.
+    used: usize,
+    position: u64,
+    /// Entries that start in the chunk, and were not come to yet.
+    expected: VecDeque<EntryLine>,
+    /// Entries of chunks that are lost.
+    lost: VecDeque<(EntryLine, Place, String)>,
+    /// A part of the archive is read; what lies between is left out on purpose.
+    partial: bool,
+    hashing: bool,
+    head: HeadBuilder,
+    /// The current entry's stored data that is left, and the padding after it.
+    data_left: u64,
+    padding_left: u64,
+    content: Option<Sha256>,
+    data_lost: bool,
+    zero_blocks: u64,
+    /// The archive has ended, as far as its entries go.
+    ended: bool,
+    entries: u64,
+    /// Looking for the next entry after something that is none.
+    searching: bool,
+}
+
+impl<S: ChunkSource> EntryReader<S> {
+    /// Begins with the source's first piece. `partial` when that is not all of the stream; `hashing` when the digests of
+    /// the entries' data are wanted.
+    pub fn new(source: S, partial: bool, hashing: bool) -> Self {
+        Self {
+            source,
+            chunk: None,
+            used: 0,
+            position: 0,
+            expected: VecDeque::new(),
+            lost: VecDeque::new(),
+            partial,
+            hashing,
+            head: HeadBuilder::default(),
+            data_left: 0,
+            padding_left: 0,
+            content: None,
+            data_lost: false,
+            zero_blocks: 0,
+            ended: false,
+            entries: 0,
+            searching: false,
+        }
+    }
+
+    /// Gives back the source.
+    pub fn into_source(self) -> (S, StreamEnd) {
+        let end = StreamEnd { complete: self.zero_blocks >= 2, entries: self.entries, tar_bytes: self.position };
+        (self.source, end)
+    }
+
+    /// Where the walk is.
+    pub fn place(&self) -> Place {
+        Place { member: self.chunk.as_ref().map_or(0, |chunk| chunk.number), tar_offset: self.position }
+    }
+
+    /// The next entry, `None` at the end of the stream. What is left of the data of the one before is skipped.
+    pub fn next_item(&mut self) -> Option<Item> {
+        self.skip_data();
+        loop {
+            if let Some((line, place, what)) = self.lost.pop_front() {
+                return Some(Item::Lost { line: Some(Box::new(line)), place, what, member_lost: true });
+            }
+            if let Some(line) = self.expected.pop_front() {
+                return Some(self.expected_entry(line));
+            }
+            match self.load() {
+                Ok(()) => {}
+                Err(Trouble::End) => return None,
+                Err(Trouble::Gap { place, what, .. }) => {
+                    if !self.lost.is_empty() || self.indexed() {
+                        continue;
+                    }
+                    self.searching = true;
+                    self.head = HeadBuilder::default();
+                    return Some(Item::Lost { line: None, place, what, member_lost: true });
+                }
+            }
+            if self.expected.front().is_some() {
+                continue;
+            }
+            if self.indexed() {
+                if let Some(stray) = self.pass_unexpected() {
+                    return Some(stray);
+                }
+            } else if let Some(item) = self.sequential_entry() {
+                return Some(item);
+            }
+        }
+    }
+
+    /// More of the current entry's stored data, sparse maps left out; `None` at its end.
+    pub fn next_data(&mut self) -> Result<Option<&[u8]>, DataLost> {
+        if self.data_left == 0 {
+            return Ok(None);
+        }
+        match self.load() {
+            Ok(()) => {}
+            Err(trouble) => return Err(self.lose_data(trouble)),
+        }
+        let len = self.available().min(usize::try_from(self.data_left).unwrap_or(usize::MAX));
+        let start = self.used;
+        self.advance(len);
+        self.data_left -= len as u64;
+        let bytes = self.chunk.as_ref().map_or(&[][..], |chunk| &chunk.data[start..start + len]);
+        if let Some(content) = &mut self.content {
+            content.update(bytes);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// After the last data: the SHA-256 of the whole data area, sparse map included; `None` when some of it was lost or
+    /// skipped, or hashing was not asked for.
+    pub fn content_sha256(&mut self) -> Option<[u8; 32]> {
+        let whole = self.data_left == 0 && !self.data_lost;
+        self.content.take().filter(|_| whole).map(|content| content.finalize().into())
+    }
+
+    /// Whether the current piece came with the index's lines.
+    fn indexed(&self) -> bool {
+        self.chunk.as_ref().is_some_and(|chunk| chunk.entries.is_some())
+    }
+
+    fn available(&self) -> usize {
+        self.chunk.as_ref().map_or(0, |chunk| chunk.data.len() - self.used)
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.used += len;
+        self.position += len as u64;
+    }
+
+    /// Makes sure that something is available.
+    fn load(&mut self) -> Result<(), Trouble> {
+        while self.available() == 0 {
+            let done_with = self.chunk.take();
+            self.used = 0;
+            let Some(mut chunk) = self.source.next_chunk(done_with) else { return Err(Trouble::End) };
+            if chunk.entries.is_some() {
+                // Without an index, offsets after a gap of unknown length would only be wrong.
+                self.position = chunk.tar_offset;
+            }
+            let place = Place { member: chunk.number, tar_offset: self.position };
+            let entries = chunk.entries.as_mut().map(std::mem::take).unwrap_or_default();
+            if let Some(what) = chunk.lost.take() {
+                self.lost.extend(entries.into_iter().map(|line| (line, place, what.clone())));
+                let bytes = chunk.tar_length;
+                chunk.data.clear();
+                self.position = self.position.saturating_add(bytes);
+                self.chunk = Some(chunk);
+                return Err(Trouble::Gap { place, bytes, what });
+            }
+            self.expected.extend(entries);
+            self.chunk = Some(chunk);
+        }
+        Ok(())
+    }
+
+    /// Takes the next block. Pieces are whole numbers of blocks, but for the last of an archive that was cut off.
+    fn block(&mut self) -> Result<[u8; BLOCK], Trouble> {
+        self.load()?;
+        let bytes = self.chunk.as_ref().and_then(|chunk| chunk.data[self.used..].first_chunk().copied());
+        let Some(block) = bytes else {
+            let rest = self.available();
+            self.advance(rest);
+            return Err(Trouble::End);
+        };
+        self.advance(BLOCK);
+        Ok(block)
+    }
+
+    /// The entry that the index says begins somewhere in this piece.
+    fn expected_entry(&mut self, line: EntryLine) -> Item {
+        let place = Place { member: self.place().member, tar_offset: line.tar_offset };
+        let lost = |line: EntryLine, what: String, member_lost: bool| Item::Lost {
+            line: Some(Box::new(line)),
+            place,
+            what,
+            member_lost,
+        };
+        let skip = line.tar_offset.checked_sub(self.position).and_then(|skip| usize::try_from(skip).ok());
+        let Some(skip) = skip.filter(|skip| *skip < self.available()) else {
+            let what = format!("the index puts it at byte {} of the tar stream, which is at {}", line.tar_offset, self.position);
+            return lost(line, what, false);
+        };
+        self.advance(skip);
+        // An index's entries lie one behind the other, so whatever was skipped belongs to an entry before, and that was
+        // found to have another length.
+        self.head = HeadBuilder::default();
+        let end = line.tar_offset.saturating_add(line.tar_length);
+        loop {
+            if self.position >= end {
+                return lost(line, "its headers are longer than it is in the index".to_owned(), false);
+            }
+            let block = match self.block() {
+                Ok(block) => block,
+                Err(Trouble::Gap { what, .. }) => return lost(line, what, true),
+                Err(Trouble::End) => return lost(line, "the archive ends in its headers".to_owned(), true),
+            };
+            match self.head.add(&block) {
+                Ok(HeadStep::More) => {}
+                Ok(HeadStep::Zero) => return lost(line, "there are only zeros".to_owned(), false),
+                Ok(HeadStep::Done) => break,
+                Err(what) => return lost(line, what, false),
+            }
+        }
+        match self.begin_entry() {
+            Ok(head) => {
+                let found = self.position.saturating_add(self.data_left).saturating_add(self.padding_left);
+                if found == end {
+                    Item::Entry(head, Some(Box::new(line)))
+                } else {
+                    (self.data_left, self.padding_left) = (0, 0);
+                    let what =
+                        format!("it ends at byte {found} of the tar stream by its header, at {end} by the index");
+                    lost(line, what, false)
+                }
+            }
+            Err(what) => {
+                // Only its end in the index says where the next one begins.
+                (self.data_left, self.padding_left) = (0, 0);
+                lost(line, what, false)
+            }
+        }
+    }
+
+    /// Passes what the index names no entry for: the zeros at the end, and nothing else in a whole archive.
+    fn pass_unexpected(&mut self) -> Option<Item> {
+        let place = self.place();
+        let len = self.available();
+        let zeros = self.chunk.as_ref().is_some_and(|chunk| chunk.data[self.used..].iter().all(|byte| *byte == 0));
+        self.advance(len);
+        if self.partial {
+            return None;
+        }
+        if zeros {
+            self.zero_blocks += (len / BLOCK) as u64;
+            return None;
+        }
+        let what = format!("{len} bytes of the tar stream belong to no entry of the index");
+        Some(Item::Lost { line: None, place, what, member_lost: false })
+    }
+
+    /// The next entry by what the stream itself says.
+    fn sequential_entry(&mut self) -> Option<Item> {
+        let place = self.place();
+        let lost = |what: String, member_lost| Some(Item::Lost { line: None, place, what, member_lost });
+        let block = match self.block() {
+            Ok(block) => block,
+            Err(Trouble::End) => {
+                return if self.head.is_empty() { None } else { lost("the archive ends in a header".to_owned(), false) };
+            }
+            Err(Trouble::Gap { what, .. }) => {
+                self.head = HeadBuilder::default();
+                self.searching = true;
+                return lost(what, true);
+            }
+        };
+        if self.ended {
+            // GNU tar fills its last record; whatever it is, no tar reads it.
+            let zero = block == [0; BLOCK];
+            self.zero_blocks += u64::from(zero);
+            if !zero && !std::mem::replace(&mut self.searching, true) {
+                return lost("there is something behind the archive's end".to_owned(), false);
+            }
+            return None;
+        }
+        match self.head.add(&block) {
+            Ok(HeadStep::More) => None,
+            Ok(HeadStep::Zero) => {
+                self.zero_blocks += 1;
+                self.ended = self.zero_blocks >= 2;
+                None
+            }
+            Ok(HeadStep::Done) => {
+                let alone = std::mem::replace(&mut self.zero_blocks, 0) > 0;
+                match self.begin_entry() {
+                    Ok(mut head) => {
+                        self.searching = false;
+                        if alone {
+                            // tar(1) says "A lone zero block" and goes on.
+                            head.problems.push("a block of zeros stands before it".to_owned());
+                        }
+                        Some(Item::Entry(head, None))
+                    }
+                    Err(what) => self.search_on(what, place),
+                }
+            }
+            Err(what) => self.search_on(what, place),
+        }
+    }
+
+    /// After something that is no header: reported once, then passed over up to the next that is one.
+    fn search_on(&mut self, what: String, place: Place) -> Option<Item> {
+        self.head = HeadBuilder::with_globals_of(&self.head);
+        if std::mem::replace(&mut self.searching, true) {
+            return None;
+        }
+        Some(Item::Lost { line: None, place, what, member_lost: false })
+    }
+
+    /// After the last header: what the data is. A map of holes is read from it.
+    fn begin_entry(&mut self) -> Result<Box<EntryHead>, String> {
+        let (mut head, map_in_data) = self.head.finish()?;
+        self.entries += 1;
+        self.data_left = head.stored_bytes;
+        self.padding_left = padding_after(head.stored_bytes);
+        self.content = self.hashing.then(Sha256::new);
+        self.data_lost = false;
+        if map_in_data {
+            let mut map = MapReader::default();
+            let runs = loop {
+                if self.data_left < BLOCK as u64 {
+                    return Err("its map of holes is cut off".to_owned());
+                }
+                let block = match self.block() {
+                    Ok(block) => block,
+                    Err(Trouble::Gap { what, .. }) => return Err(what),
+                    Err(Trouble::End) => return Err("the archive ends in its map of holes".to_owned()),
+                };
+                self.data_left -= BLOCK as u64;
+                if let Some(content) = &mut self.content {
+                    content.update(block);
+                }
+                if let Some(runs) = map.add_block(&block)? {
+                    break runs;
+                }
+            };
+            head.stored_bytes = self.data_left;
+            head.runs = Some(sparse::check(runs, head.size, self.data_left)?);
+        }
+        Ok(head)
+    }
+
+    fn lose_data(&mut self, trouble: Trouble) -> DataLost {
+        self.data_lost = true;
+        match trouble {
+            Trouble::Gap { place, bytes, what } => {
+                let of_entry = bytes.min(self.data_left);
+                self.data_left -= of_entry;
+                let rest = bytes - of_entry;
+                if bytes == 0 {
+                    // How much is lost is not known, so neither is where the entry goes on.
+                    let bytes = std::mem::take(&mut self.data_left);
+                    self.padding_left = 0;
+                    self.searching = true;
+                    return DataLost { place, bytes, what };
+                }
+                self.padding_left -= rest.min(self.padding_left);
+                DataLost { place, bytes: of_entry, what }
+            }
+            Trouble::End => {
+                let place = self.place();
+                let bytes = std::mem::take(&mut self.data_left);
+                self.padding_left = 0;
+                DataLost { place, bytes, what: "the archive ends before it does".to_owned() }
+            }
+        }
+    }
+
+    /// Passes the rest of the current entry.
+    fn skip_data(&mut self) {
+        self.content = None;
+        while self.data_left > 0 {
+            // In data that nobody wants, a lost part is of no interest.
+            let _ = self.next_data();
+        }
+        while self.padding_left > 0 {
+            match self.load() {
+                Ok(()) => {
+                    let len = self.available().min(usize::try_from(self.padding_left).unwrap_or(usize::MAX));
+                    self.advance(len);
+                    self.padding_left -= len as u64;
+                }
+                Err(_) => self.padding_left = 0,
+            }
+        }
+    }
+}

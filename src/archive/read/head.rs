@@ -1,0 +1,267 @@
+//! Puts an entry together from its header blocks: extended headers, long names, the header itself.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::header::{BLOCK, Block, Header, OldSparse, parse};
+use super::records::Extended;
+use super::sparse;
+use crate::reader::{DeviceNumber, Timestamp, Xattr};
+use crate::units::ByteRange;
+
+/// An extended header larger than this is refused. The reader archives at most 8 MiB of attributes for an inode.
+const MAX_EXTENDED_BYTES: u64 = 12 << 20;
+/// A longer name is refused, as none that the reader archives is.
+const MAX_NAME_BYTES: u64 = 1 << 20;
+/// Headers before an entry's own; more would only be there to keep the walk busy.
+const MAX_HEADERS: u32 = 64;
+
+/// What an entry of an archive is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link to this target.
+    Symlink(Vec<u8>),
+    /// Another name of the entry with this path.
+    HardLink(Vec<u8>),
+    /// A character device.
+    CharDevice(DeviceNumber),
+    /// A block device.
+    BlockDevice(DeviceNumber),
+    /// A named pipe.
+    Fifo,
+    /// Something that no tree has: a volume's label, or a type that is not known.
+    Other(u8),
+}
+
+/// What an entry's headers say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryHead {
+    /// The path as it stands in the archive, raw bytes: anything may be in it.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: HeadKind,
+    /// The low 12 bits of the mode.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u64,
+    /// The group.
+    pub gid: u64,
+    /// When the data was last changed.
+    pub mtime: Timestamp,
+    /// A regular file's length, holes included; 0 for the others.
+    pub size: u64,
+    /// How much data is stored, without a map of holes and without padding.
+    pub stored_bytes: u64,
+    /// The runs that the stored data goes to; `None` when it is the file as it is.
+    pub runs: Option<Vec<ByteRange>>,
+    /// Attributes, ACLs in the kernel's form among them.
+    pub xattrs: Vec<Xattr>,
+    /// What in the headers could not be understood, in words.
+    pub problems: Vec<String>,
+    /// The first header's first byte in the tar stream is this many bytes before the data.
+    pub header_bytes: u64,
+    /// SHA-256 of the headers, cut to 16 bytes, as the index has it.
+    pub digest: [u8; 16],
+}
+
+/// What became of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadStep {
+    /// Another block is needed.
+    More,
+    /// It was a block of zeros, where a header would be.
+    Zero,
+    /// The headers are complete: [`HeadBuilder::finish`] has the entry.
+    Done,
+}
+
+/// Takes header blocks one after the other.
+#[derive(Debug, Default)]
+pub struct HeadBuilder {
+    /// What `g` headers said: it holds for all that follows.
+    globals: Arc<Extended>,
+    extended: Extended,
+    long_path: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    /// The content of an extended header that is being read.
+    collecting: Option<Collecting>,
+    header: Option<Box<Header>>,
+    digest: Sha256,
+    blocks: u64,
+    headers: u32,
+}
+
+#[derive(Debug)]
+struct Collecting {
+    flag: u8,
+    bytes: Vec<u8>,
+    left: u64,
+}
+
+impl HeadBuilder {
+    /// A new one that keeps what global headers said.
+    pub fn with_globals_of(other: &Self) -> Self {
+        Self { globals: Arc::clone(&other.globals), ..Self::default() }
+    }
+
+    /// Whether no block of an entry was taken.
+    pub fn is_empty(&self) -> bool {
+        self.blocks == 0
+    }
+
+    /// Takes the next block. The error says what is wrong with it, in words.
+    pub fn add(&mut self, block: &[u8; BLOCK]) -> Result<HeadStep, String> {
+        if let Some(header) = &mut self.header {
+            // Only an old header of a file with holes is followed by something.
+            let Some(sparse) = &mut header.old_sparse else { return Err("too many headers".to_owned()) };
+            sparse.add_block(block)?;
+            if sparse.runs.len() > sparse::MAX_RUNS {
+                return Err("its map of holes is too long".to_owned());
+            }
+            let more = sparse.more;
+            self.note(block);
+            return Ok(if more { HeadStep::More } else { HeadStep::Done });
+        }
+        if self.collecting.is_some() {
+            self.note(block);
+            return self.collect(block).map(|()| HeadStep::More);
+        }
+        let header = match parse(block)? {
+            Block::Zero if self.blocks == 0 => return Ok(HeadStep::Zero),
+            Block::Zero => return Err("zeros follow an extended header".to_owned()),
+            Block::Header(header) => header,
+        };
+        self.note(block);
+        self.headers += 1;
+        if self.headers > MAX_HEADERS {
+            return Err("it has too many headers".to_owned());
+        }
+        if matches!(header.flag, b'x' | b'X' | b'g' | b'L' | b'K') {
+            let most = if matches!(header.flag, b'L' | b'K') { MAX_NAME_BYTES } else { MAX_EXTENDED_BYTES };
+            if header.size > most {
+                return Err(format!("its extended header has {} bytes, and {most} is the most", header.size));
+            }
+            if header.size > 0 {
+                self.collecting = Some(Collecting { flag: header.flag, bytes: Vec::new(), left: header.size });
+            }
+            return Ok(HeadStep::More);
+        }
+        let more = header.old_sparse.as_ref().is_some_and(|sparse| sparse.more);
+        self.header = Some(header);
+        Ok(if more { HeadStep::More } else { HeadStep::Done })
+    }
+
+    fn note(&mut self, block: &[u8; BLOCK]) {
+        self.blocks += 1;
+        self.digest.update(block);
+    }
+
+    fn collect(&mut self, block: &[u8; BLOCK]) -> Result<(), String> {
+        let Some(collecting) = &mut self.collecting else { return Ok(()) };
+        let len = usize::try_from(collecting.left).map_or(BLOCK, |left| left.min(BLOCK));
+        collecting.bytes.extend_from_slice(&block[..len]);
+        collecting.left -= len as u64;
+        if collecting.left > 0 {
+            return Ok(());
+        }
+        let Some(Collecting { flag, mut bytes, .. }) = self.collecting.take() else { return Ok(()) };
+        match flag {
+            b'g' => Arc::make_mut(&mut self.globals).add(&bytes),
+            b'x' | b'X' => self.extended.add(&bytes),
+            name => {
+                // GNU tar counts the NUL behind a long name in its length.
+                if bytes.last() == Some(&0) {
+                    bytes.pop();
+                }
+                if bytes.contains(&0) || bytes.is_empty() {
+                    return Err("its long name is empty or holds a zero byte".to_owned());
+                }
+                *(if name == b'L' { &mut self.long_path } else { &mut self.long_link }) = Some(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// The entry, after [`HeadStep::Done`], and whether its data begins with a map of holes. The builder is ready for
+    /// the next entry then.
+    pub fn finish(&mut self) -> Result<(Box<EntryHead>, bool), String> {
+        let next = Self::with_globals_of(self);
+        let done = std::mem::replace(self, next);
+        done.into_head()
+    }
+
+    fn into_head(self) -> Result<(Box<EntryHead>, bool), String> {
+        let Self { globals, extended, long_path, long_link, header, digest, blocks, .. } = self;
+        let header = *header.ok_or("it has no header")?;
+        let sparse = extended.sparse;
+        let path = sparse.name.or(extended.path).or(long_path).or_else(|| globals.path.clone()).unwrap_or(header.path);
+        let link = extended.linkpath.or(long_link).or_else(|| globals.linkpath.clone()).unwrap_or(header.link);
+        // GNU tar and POSIX: a hard link has no data, whatever its size field says.
+        let stored =
+            if header.flag == b'1' { 0 } else { extended.size.or(globals.size).unwrap_or(header.size) };
+        if stored > i64::MAX.unsigned_abs() {
+            return Err("its size is out of bounds".to_owned());
+        }
+        let device = DeviceNumber { major: header.major, minor: header.minor };
+        let kind = match header.flag {
+            b'0' | 0 | b'7' | b'S' => HeadKind::File,
+            b'1' => HeadKind::HardLink(link),
+            b'2' => HeadKind::Symlink(link),
+            b'3' => HeadKind::CharDevice(device),
+            b'4' => HeadKind::BlockDevice(device),
+            // `D` is a directory of GNU tar's incremental archives, with a list of names as its data.
+            b'5' | b'D' => HeadKind::Directory,
+            b'6' => HeadKind::Fifo,
+            other => HeadKind::Other(other),
+        };
+        // Before POSIX a directory was a file whose name ends with a slash.
+        let kind = if kind == HeadKind::File && header.flag != b'S' && path.last() == Some(&b'/') && stored == 0 {
+            HeadKind::Directory
+        } else {
+            kind
+        };
+        let is_file = kind == HeadKind::File;
+        let mut map_in_data = false;
+        let (mut size, mut runs) = (if is_file { stored } else { 0 }, None);
+        if let (true, Some(OldSparse { runs: old, real_size, .. })) = (is_file, header.old_sparse) {
+            size = real_size;
+            runs = Some(sparse::check(old, real_size, stored)?);
+        } else if is_file && sparse.version.0 == Some(1) {
+            if sparse.version.1.unwrap_or(0) != 0 {
+                return Err("its map of holes is of a version that is not known".to_owned());
+            }
+            size = sparse.real_size.ok_or("it has holes and no real size")?;
+            map_in_data = true;
+        } else if let (true, Some(map)) = (is_file, sparse.map) {
+            size = sparse.real_size.ok_or("it has holes and no real size")?;
+            runs = Some(sparse::check(sparse::runs_of(&map)?, size, stored)?);
+        }
+        if size > i64::MAX.unsigned_abs() {
+            return Err("its size is out of bounds".to_owned());
+        }
+        let short = digest.finalize();
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&short[..16]);
+        let head = EntryHead {
+            path,
+            kind,
+            mode: header.mode & 0o7777,
+            uid: extended.uid.or(globals.uid).unwrap_or(header.uid),
+            gid: extended.gid.or(globals.gid).unwrap_or(header.gid),
+            mtime: extended.mtime.or(globals.mtime).unwrap_or(Timestamp { sec: header.mtime, nsec: 0 }),
+            size,
+            stored_bytes: stored,
+            runs,
+            xattrs: extended.xattrs,
+            problems: extended.problems,
+            header_bytes: blocks * BLOCK as u64,
+            digest,
+        };
+        Ok((Box::new(head), map_in_data))
+    }
+}

@@ -1,0 +1,444 @@
+//! Reads an index from its first line to its last, and trusts none of them: what a line says must follow from the lines
+//! before it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+
+use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, TRAILER_BYTES};
+use crate::archive::index::{BadLine, EntryLine, HEADER_LINE, Line, MemberLine, Totals, parse_line};
+use crate::archive::pax::BLOCK_BYTES;
+
+/// The longest path that the walk archives has 64 KiB, four bytes each when all are escaped.
+const MAX_LINE_BYTES: u64 = 512 << 10;
+/// The members of one large file that are kept; of the rest the lines are read a second time.
+const MAX_KEPT_MEMBERS: usize = 4096;
+const BUFFER_BYTES: usize = 256 << 10;
+/// Stored blocks have five bytes of their own for each 64 KiB.
+const MAX_MEMBER_BYTES: u64 = (MAX_MEMBER_DATA + HEADER_BYTES + TRAILER_BYTES + 5 * 17) as u64;
+
+/// Why an index cannot be used from some line on.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Reading it failed.
+    #[error("the index cannot be read")]
+    Io(#[from] io::Error),
+    /// It is of another version, or no index.
+    #[error("its first line is not that of an index of this version")]
+    NotAnIndex,
+    /// A line is not one, or longer than any can be.
+    #[error("line {line}: {what}")]
+    Line {
+        /// Which, from 1.
+        line: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The last line is missing.
+    #[error("it is cut off after line {0}")]
+    CutOff(u64),
+}
+
+/// An index that is being read.
+#[derive(Debug)]
+pub struct IndexReader {
+    input: BufReader<File>,
+    /// The next line's first byte.
+    at: u64,
+    /// The number of the last line read, from 1.
+    line: u64,
+    buf: Vec<u8>,
+    seen: Totals,
+    /// Where the next entry must begin in the tar stream.
+    entry_at: u64,
+    last_member: Option<MemberLine>,
+    ended: bool,
+}
+
+impl IndexReader {
+    /// Begins with a file's first line.
+    pub fn new(file: File) -> Result<Self, IndexError> {
+        let mut reader = Self {
+            input: BufReader::with_capacity(BUFFER_BYTES, file),
+            at: 0,
+            line: 0,
+            buf: Vec::new(),
+            seen: Totals::default(),
+            entry_at: 0,
+            last_member: None,
+            ended: false,
+        };
+        reader.input.seek(SeekFrom::Start(0))?;
+        if reader.read_raw()? && reader.buf == HEADER_LINE.trim_end().as_bytes() {
+            Ok(reader)
+        } else {
+            Err(IndexError::NotAnIndex)
+        }
+    }
+
+    /// What the lines so far add up to.
+    pub fn totals(&self) -> Totals {
+        self.seen
+    }
+
+    /// The number of the last line that was read, from 1.
+    pub fn line_number(&self) -> u64 {
+        self.line
+    }
+
+    /// The next line, `None` after the last; checked against those before it.
+    pub fn next_line(&mut self) -> Result<Option<Line>, IndexError> {
+        if self.ended {
+            return Ok(None);
+        }
+        if !self.read_raw()? {
+            return Err(IndexError::CutOff(self.line));
+        }
+        let parsed = self.parse_buf()?;
+        match &parsed {
+            Line::Member(member) => {
+                self.check_member(member).map_err(|what| self.bad(what))?;
+                self.last_member = Some(member.clone());
+            }
+            Line::Entry(entry) => self.check_entry(entry).map_err(|what| self.bad(what))?,
+            Line::End(totals) => {
+                if *totals != self.seen {
+                    return Err(self.bad("its totals are not those of the lines before it"));
+                }
+                if self.read_raw()? {
+                    return Err(self.bad("something follows the last line"));
+                }
+                self.ended = true;
+            }
+        }
+        Ok(Some(parsed))
+    }
+
+    fn bad(&self, what: impl Into<String>) -> IndexError {
+        IndexError::Line { line: self.line, what: what.into() }
+    }
+
+    /// Reads a line without its newline into `buf`. False at the end of the file.
+    fn read_raw(&mut self) -> Result<bool, IndexError> {
+        self.buf.clear();
+        let mut limited = io::Read::take(&mut self.input, MAX_LINE_BYTES);
+        let len = limited.read_until(b'\n', &mut self.buf)?;
+        if len == 0 {
+            return Ok(false);
+        }
+        self.line += 1;
+        self.at += len as u64;
+        if self.buf.pop() == Some(b'\n') { Ok(true) } else { Err(self.bad("it is cut off, or longer than a line can be")) }
+    }
+
+    fn parse_buf(&self) -> Result<Line, IndexError> {
+        let text = std::str::from_utf8(&self.buf).map_err(|_| self.bad("it is not UTF-8"))?;
+        parse_line(text).map_err(|error: BadLine| self.bad(error.to_string()))
+    }
+
+    fn check_member(&mut self, member: &MemberLine) -> Result<(), &'static str> {
+        let Totals { members, archive_bytes, tar_bytes, .. } = self.seen;
+        if member.number != members || member.offset != archive_bytes || member.tar_offset != tar_bytes {
+            return Err("the member does not begin where the one before it ends");
+        }
+        let data_ok = member.tar_length > 0
+            && member.tar_length <= MAX_MEMBER_DATA as u64
+            && member.tar_length.is_multiple_of(BLOCK_BYTES);
+        let length_ok = member.length > (HEADER_BYTES + TRAILER_BYTES) as u64 && member.length <= MAX_MEMBER_BYTES;
+        if !data_ok || !length_ok {
+            return Err("no member can have these lengths");
+        }
+        let too_far = "the archive would be longer than 2^64 bytes";
+        self.seen.members += 1;
+        self.seen.archive_bytes = archive_bytes.checked_add(member.length).ok_or(too_far)?;
+        self.seen.tar_bytes = tar_bytes.checked_add(member.tar_length).ok_or(too_far)?;
+        Ok(())
+    }
+
+    fn check_entry(&mut self, entry: &EntryLine) -> Result<(), &'static str> {
+        let member = self.last_member.as_ref().ok_or("an entry comes before the first member")?;
+        if entry.tar_offset != self.entry_at {
+            return Err("the entry does not begin where the one before it ends");
+        }
+        let end = entry.tar_offset.checked_add(entry.tar_length).ok_or("the entry has no end")?;
+        let in_blocks = entry.tar_length > 0 && entry.tar_length.is_multiple_of(BLOCK_BYTES);
+        // Its path is in its headers, which bounds what all paths of a member take.
+        if !in_blocks || end <= member.tar_offset || end > self.seen.tar_bytes || entry.path.len() as u64 > entry.tar_length
+        {
+            return Err("the entry does not end in the member before it");
+        }
+        self.entry_at = end;
+        self.seen.entries += 1;
+        Ok(())
+    }
+}
+
+/// A member that is to be read, with the lines of the entries that start in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedMember {
+    /// The member.
+    pub line: MemberLine,
+    /// The entries, in their order.
+    pub entries: Vec<EntryLine>,
+}
+
+/// Decides which entries are wanted.
+pub type Select = Box<dyn FnMut(&EntryLine) -> bool + Send>;
+
+/// What is to be read of an archive, from its index.
+pub struct IndexPlan {
+    reader: IndexReader,
+    select: Option<Select>,
+    peeked: Option<(Line, u64, u64)>,
+    ready: VecDeque<PlannedMember>,
+    /// Members that did not fit in `ready`: where their lines are, how many are left, and the group's entries.
+    replay: Option<Replay>,
+}
+
+struct Replay {
+    at: u64,
+    left: u64,
+    entries: VecDeque<EntryLine>,
+    wanted: Vec<(u64, u64)>,
+}
+
+/// Members up to and with the one in which the next entries end.
+#[derive(Default)]
+struct Group {
+    kept: Vec<MemberLine>,
+    members: u64,
+    /// Where the line of the first member that was not kept begins.
+    rest_at: u64,
+    entries: Vec<EntryLine>,
+}
+
+impl IndexPlan {
+    /// All members, with all entries; or, with `select`, the members that hold an entry that it wants, with those alone.
+    pub fn new(reader: IndexReader, select: Option<Select>) -> Self {
+        Self { reader, select, peeked: None, ready: VecDeque::new(), replay: None }
+    }
+
+    /// Whether only a part is to be read.
+    pub fn is_partial(&self) -> bool {
+        self.select.is_some()
+    }
+
+    /// The index's totals; all of them only after the last member was given.
+    pub fn totals(&self) -> Totals {
+        self.reader.totals()
+    }
+
+    /// The next member to read, in the archive's order.
+    pub fn next_member(&mut self) -> Result<Option<PlannedMember>, IndexError> {
+        loop {
+            if let Some(planned) = self.ready.pop_front() {
+                return Ok(Some(planned));
+            }
+            if self.replay_some()? {
+                continue;
+            }
+            let Some(group) = self.next_group()? else { return Ok(None) };
+            self.take_in(group);
+        }
+    }
+
+    fn next_group(&mut self) -> Result<Option<Group>, IndexError> {
+        let mut group = Group::default();
+        loop {
+            let (line, at, _) = match self.peeked.take() {
+                Some(peeked) => peeked,
+                None => {
+                    let at = self.reader.at;
+                    match self.reader.next_line()? {
+                        Some(line) => (line, at, self.reader.line),
+                        None => break,
+                    }
+                }
+            };
+            match line {
+                Line::Member(_) if !group.entries.is_empty() => {
+                    self.peeked = Some((line, at, self.reader.line));
+                    break;
+                }
+                Line::Member(member) => {
+                    group.members += 1;
+                    if group.kept.len() < MAX_KEPT_MEMBERS {
+                        group.kept.push(member);
+                    } else if group.members == MAX_KEPT_MEMBERS as u64 + 1 {
+                        group.rest_at = at;
+                    }
+                }
+                Line::Entry(entry) => group.entries.push(entry),
+                Line::End(_) => {}
+            }
+        }
+        Ok((group.members > 0).then_some(group))
+    }
+
+    fn take_in(&mut self, mut group: Group) {
+        let everything = self.select.is_none();
+        if let Some(select) = &mut self.select {
+            group.entries.retain(|entry| select(entry));
+            if group.entries.is_empty() {
+                return;
+            }
+        }
+        // The checks of the reader make these sums fit.
+        let wanted: Vec<(u64, u64)> =
+            group.entries.iter().map(|entry| (entry.tar_offset, entry.tar_offset + entry.tar_length)).collect();
+        let wanted = if everything { vec![(0, u64::MAX)] } else { wanted };
+        let mut entries = VecDeque::from(group.entries);
+        for line in group.kept {
+            self.ready.extend(plan(line, &mut entries, &wanted));
+        }
+        let left = group.members.saturating_sub(MAX_KEPT_MEMBERS as u64);
+        if left > 0 {
+            self.replay = Some(Replay { at: group.rest_at, left, entries, wanted });
+        }
+    }
+
+    /// Reads lines of members again that were read before and checked then. False when there are none.
+    fn replay_some(&mut self) -> Result<bool, IndexError> {
+        let Some(mut replay) = self.replay.take() else { return Ok(false) };
+        let (resume_at, resume_line) = (self.reader.at, self.reader.line);
+        self.reader.input.seek(SeekFrom::Start(replay.at))?;
+        self.reader.at = replay.at;
+        for _ in 0..replay.left.min(MAX_KEPT_MEMBERS as u64) {
+            if !self.reader.read_raw()? {
+                return Err(IndexError::CutOff(resume_line));
+            }
+            replay.left -= 1;
+            if let Line::Member(line) = self.reader.parse_buf()? {
+                self.ready.extend(plan(line, &mut replay.entries, &replay.wanted));
+            }
+        }
+        replay.at = self.reader.at;
+        if replay.left > 0 {
+            self.replay = Some(replay);
+        }
+        self.reader.input.seek(SeekFrom::Start(resume_at))?;
+        (self.reader.at, self.reader.line) = (resume_at, resume_line);
+        Ok(true)
+    }
+}
+
+/// The member with the entries that start in it, if any of it is wanted.
+fn plan(line: MemberLine, entries: &mut VecDeque<EntryLine>, wanted: &[(u64, u64)]) -> Option<PlannedMember> {
+    let end = line.tar_offset + line.tar_length;
+    let mut own = Vec::new();
+    while entries.front().is_some_and(|entry| entry.tar_offset < end) {
+        own.extend(entries.pop_front());
+    }
+    let is_wanted = wanted.iter().any(|(from, to)| *from < end && line.tar_offset < *to);
+    is_wanted.then_some(PlannedMember { line, entries: own })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::{IndexError, IndexPlan, IndexReader};
+    use crate::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberLine, Totals};
+    use crate::reader::Timestamp;
+
+    fn member(number: u64) -> MemberLine {
+        MemberLine { number, offset: number * 100, length: 100, tar_offset: number << 20, tar_length: 1 << 20, sha256: [1; 32] }
+    }
+
+    fn entry(tar_offset: u64, tar_length: u64, path: &str) -> EntryLine {
+        EntryLine {
+            kind: IndexedKind::File,
+            damaged: false,
+            tar_offset,
+            tar_length,
+            size: 0,
+            ino: 0,
+            ctime: Timestamp::default(),
+            head: [0; 16],
+            content: None,
+            path: path.as_bytes().to_vec(),
+        }
+    }
+
+    /// A small file, one that spans `spanned` members, and one that ends with the last of them.
+    fn index(spanned: u64) -> Vec<u8> {
+        let mut text = HEADER_LINE.as_bytes().to_vec();
+        member(0).write_to(&mut text).unwrap();
+        entry(0, 1 << 20, "small").write_to(&mut text).unwrap();
+        for number in 1..=spanned {
+            member(number).write_to(&mut text).unwrap();
+        }
+        entry(1 << 20, (spanned << 20) - 512, "large").write_to(&mut text).unwrap();
+        entry(((spanned + 1) << 20) - 512, 512, "last").write_to(&mut text).unwrap();
+        member(spanned + 1).write_to(&mut text).unwrap();
+        let members = spanned + 2;
+        Totals { members, entries: 3, archive_bytes: members * 100, tar_bytes: members << 20 }.write_to(&mut text).unwrap();
+        text
+    }
+
+    fn reader(text: &[u8]) -> Result<IndexReader, IndexError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        IndexReader::new(file)
+    }
+
+    fn planned(plan: &mut IndexPlan) -> Vec<(u64, Vec<String>)> {
+        let mut all = Vec::new();
+        while let Some(planned) = plan.next_member().unwrap() {
+            let names = planned.entries.iter().map(|entry| String::from_utf8(entry.path.clone()).unwrap());
+            all.push((planned.line.number, names.collect()));
+        }
+        all
+    }
+
+    #[test]
+    fn entries_come_with_the_member_they_start_in() {
+        for spanned in [1, 2, 5000, 9000] {
+            let all = planned(&mut IndexPlan::new(reader(&index(spanned)).unwrap(), None));
+            assert_eq!(all.len() as u64, spanned + 2);
+            assert!(all.iter().enumerate().all(|(at, (number, _))| at as u64 == *number));
+            let named: Vec<_> = all.iter().filter(|(_, names)| !names.is_empty()).cloned().collect();
+            let names: Vec<_> = named.iter().flat_map(|(_, names)| names.clone()).collect();
+            assert_eq!(names, ["small", "large", "last"]);
+            assert_eq!(named[1].0, 1);
+        }
+    }
+
+    #[test]
+    fn only_members_with_something_wanted_are_read() {
+        for spanned in [3, 5000] {
+            let of = |wanted: &'static str| {
+                let select = Box::new(move |entry: &EntryLine| entry.path == wanted.as_bytes());
+                planned(&mut IndexPlan::new(reader(&index(spanned)).unwrap(), Some(select)))
+            };
+            assert_eq!(of("small"), [(0, vec!["small".to_owned()])]);
+            assert_eq!(of("last"), [(spanned, vec!["last".to_owned()])]);
+            assert_eq!(of("large").len() as u64, spanned);
+            assert_eq!(of("none"), []);
+        }
+    }
+
+    #[test]
+    fn lines_that_contradict_each_other_are_refused() {
+        let good = index(2);
+        let text = String::from_utf8(good.clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let read = |text: &[u8]| -> Result<(), IndexError> {
+            let mut reader = reader(text)?;
+            while reader.next_line()?.is_some() {}
+            Ok(())
+        };
+        assert!(read(&good).is_ok());
+        for dropped in 0..lines.len() {
+            let rest: String =
+                lines.iter().enumerate().filter(|(at, _)| *at != dropped).map(|(_, line)| format!("{line}\n")).collect();
+            assert!(read(rest.as_bytes()).is_err(), "line {dropped} dropped");
+        }
+        for end in 0..good.len() {
+            assert!(read(&good[..end]).is_err(), "cut at {end}");
+        }
+        assert!(matches!(read(&[good.as_slice(), b"x"].concat()), Err(IndexError::Line { .. })));
+        let endless = [HEADER_LINE.as_bytes(), &vec![b'E'; 1 << 20]].concat();
+        assert!(matches!(read(&endless), Err(IndexError::Line { line: 2, .. })));
+    }
+}

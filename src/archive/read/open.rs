@@ -1,0 +1,91 @@
+//! Opens a file of which only the name is known to be right: in a destination there may be anything in its place.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Why a file was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing has that name.
+    #[error("{} is missing", .0.display())]
+    Missing(PathBuf),
+    /// Something else has it.
+    #[error("{} is {what}, not a file", path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+        /// What is there instead: `a fifo`.
+        what: &'static str,
+    },
+    /// The system says no.
+    #[error("{} cannot be opened", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Opens the regular file `path` for reading. A symbolic link as its last part is not followed; a fifo, a socket or a
+/// device is neither waited for nor touched, since some devices act on being opened.
+pub fn open_regular(path: &Path) -> Result<File, OpenError> {
+    let failed = |error: Errno| match error {
+        Errno::NOENT | Errno::NOTDIR => OpenError::Missing(path.to_owned()),
+        error => OpenError::Io { path: path.to_owned(), source: error.into() },
+    };
+    let not_a_file = |what| OpenError::NotAFile { path: path.to_owned(), what };
+    let facts = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+    if let Some(what) = name_of_other(FileType::from_raw_mode(facts.st_mode)) {
+        return Err(not_a_file(what));
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+    // It may have been exchanged in between.
+    let facts = rustix::fs::fstat(&file).map_err(failed)?;
+    match name_of_other(FileType::from_raw_mode(facts.st_mode)) {
+        None => Ok(File::from(file)),
+        Some(what) => Err(not_a_file(what)),
+    }
+}
+
+/// What it is when it is no regular file, in words.
+fn name_of_other(file_type: FileType) -> Option<&'static str> {
+    match file_type {
+        FileType::RegularFile => None,
+        FileType::Directory => Some("a directory"),
+        FileType::Symlink => Some("a symbolic link"),
+        FileType::Fifo => Some("a fifo"),
+        FileType::Socket => Some("a socket"),
+        FileType::CharacterDevice => Some("a character device"),
+        FileType::BlockDevice => Some("a block device"),
+        FileType::Unknown => Some("something unknown"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode};
+
+    use super::{OpenError, open_regular};
+
+    #[test]
+    fn only_a_file_is_opened_and_nothing_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "x").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(open_regular(&at("file")).is_ok());
+        for name in ["link", "directory", "fifo"] {
+            assert!(matches!(open_regular(&at(name)), Err(OpenError::NotAFile { .. })), "{name}");
+        }
+        assert!(matches!(open_regular(&at("none")), Err(OpenError::Missing(_))));
+        assert!(matches!(open_regular(&at("file/below")), Err(OpenError::Missing(_))));
+    }
+}

@@ -1,0 +1,270 @@
+//! The records of extended headers, from archives that anybody may have made.
+//!
+//! Source: POSIX.1-2001, pax(1), "pax Extended Header"; GNU tar's manual, "Storing Sparse Files"; the `SCHILY` records of
+//! star.
+
+use super::sparse::MAX_RUNS;
+use crate::archive::acl;
+use crate::reader::{Timestamp, Xattr};
+
+/// What the records of one or more extended headers say; later ones win.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extended {
+    /// `path`.
+    pub path: Option<Vec<u8>>,
+    /// `linkpath`.
+    pub linkpath: Option<Vec<u8>>,
+    /// `size`.
+    pub size: Option<u64>,
+    /// `uid`.
+    pub uid: Option<u64>,
+    /// `gid`.
+    pub gid: Option<u64>,
+    /// `mtime`.
+    pub mtime: Option<Timestamp>,
+    /// Attributes, ACLs in the kernel's form among them, in the order of their names.
+    pub xattrs: Vec<Xattr>,
+    /// Records that are understood and cannot be used, in words.
+    pub problems: Vec<String>,
+    /// `GNU.sparse.*`.
+    pub sparse: SparseRecords,
+}
+
+/// What is said about holes, in three versions of GNU tar's PAX formats.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SparseRecords {
+    /// `GNU.sparse.major` and `.minor`, 1 and 0 for the map in the data area.
+    pub version: (Option<u64>, Option<u64>),
+    /// `GNU.sparse.name`.
+    pub name: Option<Vec<u8>>,
+    /// `GNU.sparse.realsize` (1.0) or `GNU.sparse.size` (0.0, 0.1).
+    pub real_size: Option<u64>,
+    /// Offsets and lengths, of 0.0's single records or 0.1's map.
+    pub map: Option<Vec<u64>>,
+}
+
+/// Problems of one header that are kept.
+const MAX_PROBLEMS: usize = 16;
+/// More attributes do not fit in an inode's list (`XATTR_LIST_MAX` is 64 KiB, a name has eight bytes and more).
+const MAX_XATTRS: usize = 8192;
+
+impl Extended {
+    /// Takes in the records in `bytes`. The error says what is wrong with the header as a whole.
+    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while !bytes.is_empty() {
+            let (key, value, rest) = split_record(bytes)?;
+            self.apply(key, value)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let Ok(name) = std::str::from_utf8(key) else {
+            if let Some(xattr) = key.strip_prefix(b"SCHILY.xattr.") {
+                self.set_xattr(decode_name(xattr), value.to_vec());
+            }
+            return Ok(());
+        };
+        match name {
+            "path" => self.path = text(key, value)?,
+            "linkpath" => self.linkpath = text(key, value)?,
+            "size" => self.size = number(key, value)?,
+            "uid" => self.uid = number(key, value)?,
+            "gid" => self.gid = number(key, value)?,
+            "mtime" => self.mtime = time(value)?,
+            "GNU.sparse.major" => self.sparse.version.0 = number(key, value)?,
+            "GNU.sparse.minor" => self.sparse.version.1 = number(key, value)?,
+            "GNU.sparse.name" => self.sparse.name = text(key, value)?,
+            "GNU.sparse.realsize" | "GNU.sparse.size" => self.sparse.real_size = number(key, value)?,
+            "GNU.sparse.map" => {
+                let numbers = value.split(|byte| *byte == b',').map(|item| number(key, item));
+                let map: Option<Vec<u64>> = numbers.take(2 * MAX_RUNS + 1).collect::<Result<_, _>>()?;
+                self.sparse.map = Some(map.unwrap_or_default());
+            }
+            "GNU.sparse.offset" | "GNU.sparse.numbytes" => {
+                let map = self.sparse.map.get_or_insert_default();
+                map.extend(number(key, value)?);
+            }
+            "SCHILY.acl.access" => self.set_acl(b"system.posix_acl_access", value),
+            "SCHILY.acl.default" => self.set_acl(b"system.posix_acl_default", value),
+            // The kernel's value ends with a NUL, the record does not.
+            "RHT.security.selinux" => self.set_xattr(b"security.selinux".to_vec(), [value, b"\0"].concat()),
+            _ => {
+                if let Some(xattr) = key.strip_prefix(b"SCHILY.xattr.") {
+                    self.set_xattr(decode_name(xattr), value.to_vec());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_acl(&mut self, name: &[u8], value: &[u8]) {
+        match acl::from_text(value) {
+            Some(value) => self.set_xattr(name.to_vec(), value),
+            // GNU tar writes an empty default ACL for directories without one.
+            None if value.is_empty() => {}
+            None => {
+                if self.problems.len() < MAX_PROBLEMS {
+                    self.problems.push(format!("its ACL {} is not understood", name.escape_ascii()));
+                }
+            }
+        }
+    }
+
+    fn set_xattr(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        match self.xattrs.binary_search_by(|other| other.name.cmp(&name)) {
+            Ok(at) => self.xattrs[at].value = value,
+            Err(at) if self.xattrs.len() < MAX_XATTRS => self.xattrs.insert(at, Xattr { name, value }),
+            Err(_) if self.problems.is_empty() => self.problems.push("it has too many attributes".to_owned()),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The first record's key and value, and what follows it.
+fn split_record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), String> {
+    let bad = |what: &str| format!("its extended header is damaged: {what}");
+    let space = bytes.iter().take(11).position(|byte| *byte == b' ').ok_or_else(|| bad("a record has no length"))?;
+    let len: usize = decimal(&bytes[..space])
+        .and_then(|len| usize::try_from(len).ok())
+        .ok_or_else(|| bad("a record's length is no number"))?;
+    if len > bytes.len() || len < space + 3 {
+        return Err(bad("a record's length is out of bounds"));
+    }
+    let (record, rest) = bytes.split_at(len);
+    let Some((b'\n', record)) = record[space + 1..].split_last() else {
+        return Err(bad("a record does not end where it says"));
+    };
+    let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(|| bad("a record has no value"))?;
+    Ok((&record[..equals], &record[equals + 1..], rest))
+}
+
+/// An empty value takes back what was said before.
+fn text(key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    if value.contains(&0) {
+        return Err(format!("its record {} holds a zero byte", key.escape_ascii()));
+    }
+    Ok((!value.is_empty()).then(|| value.to_vec()))
+}
+
+fn number(key: &[u8], value: &[u8]) -> Result<Option<u64>, String> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    match decimal(value) {
+        Some(number) => Ok(Some(number)),
+        None => Err(format!("its record {} is no number that can be used", key.escape_ascii())),
+    }
+}
+
+/// Digits alone, without sign or space.
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// `-SECONDS.FRACTION`; the sign counts for both. Digits after the ninth are cut off.
+fn time(value: &[u8]) -> Result<Option<Timestamp>, String> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let bad = || "its time is no number that can be used".to_owned();
+    let (negative, digits) = match value.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, value),
+    };
+    let point = digits.iter().position(|byte| *byte == b'.');
+    let seconds = decimal(&digits[..point.unwrap_or(digits.len())]).ok_or_else(bad)?;
+    let mut nanoseconds = 0;
+    let mut unit = 100_000_000;
+    for byte in point.map_or(&[][..], |point| &digits[point + 1..]) {
+        if !byte.is_ascii_digit() {
+            return Err(bad());
+        }
+        nanoseconds += u32::from(byte - b'0') * unit;
+        unit /= 10;
+    }
+    let seconds = i64::try_from(seconds).map_err(|_| bad())?;
+    let time = match (negative, nanoseconds) {
+        (false, nsec) => Timestamp { sec: seconds, nsec },
+        (true, 0) => Timestamp { sec: -seconds, nsec: 0 },
+        (true, nsec) => Timestamp { sec: -seconds - 1, nsec: 1_000_000_000 - nsec },
+    };
+    Ok(Some(time))
+}
+
+/// `%25` and `%3D` stand for what would end or hide the key.
+fn decode_name(name: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((first, after)) = rest.split_first() {
+        let (byte, skip) = match rest {
+            [b'%', b'2', b'5', ..] => (b'%', 3),
+            [b'%', b'3', b'D' | b'd', ..] => (b'=', 3),
+            _ => (*first, rest.len() - after.len()),
+        };
+        decoded.push(byte);
+        rest = &rest[skip..];
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Extended;
+    use crate::reader::Timestamp;
+
+    fn record(key: &str, value: &[u8]) -> Vec<u8> {
+        let rest = key.len() + value.len() + 3;
+        let len = (rest + 1..).find(|len| len.to_string().len() + rest == *len).unwrap();
+        [len.to_string().as_bytes(), b" ", key.as_bytes(), b"=", value, b"\n"].concat()
+    }
+
+    fn of(key: &str, value: &[u8]) -> Result<Extended, String> {
+        let mut extended = Extended::default();
+        extended.add(&record(key, value)).map(|()| extended)
+    }
+
+    #[test]
+    fn values_are_bytes() {
+        let extended = of("SCHILY.xattr.user.a%3Db%25", b"\0\xff=\n").unwrap();
+        assert_eq!(extended.xattrs[0].name, b"user.a=b%");
+        assert_eq!(extended.xattrs[0].value, b"\0\xff=\n");
+        assert_eq!(of("path", b"\xff\n").unwrap().path.unwrap(), b"\xff\n");
+    }
+
+    #[test]
+    fn times_have_one_sign() {
+        let at = |text: &[u8]| of("mtime", text).map(|extended| extended.mtime.unwrap());
+        assert_eq!(at(b"-1.5"), Ok(Timestamp { sec: -2, nsec: 500_000_000 }));
+        assert_eq!(at(b"-7"), Ok(Timestamp { sec: -7, nsec: 0 }));
+        assert_eq!(at(b"5000000000.1234567899"), Ok(Timestamp { sec: 5_000_000_000, nsec: 123_456_789 }));
+        for wrong in [b"1.x".as_slice(), b"--1", b"99999999999999999999", b".5", b"1e3"] {
+            assert!(at(wrong).is_err(), "{}", wrong.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_is_an_error_and_never_a_panic() {
+        let good = [record("path", b"abc"), record("uid", b"7")].concat();
+        assert!(Extended::default().add(&good).is_ok());
+        for end in 1..good.len() {
+            // Cut between the two records, the first is still whole.
+            assert_eq!(Extended::default().add(&good[..end]).is_ok(), end == record("path", b"abc").len(), "{end}");
+        }
+        for wrong in ["5 a=\n", "0 a=b\n", "99999999999 a=b\n", " 6 a=b\n", "-6 a=b\n", "4 a=\n", "3 =\n", "18446744073709551615 a=b\n"] {
+            let _ = Extended::default().add(wrong.as_bytes());
+        }
+        for wrong in ["99999999999 a=b\n", " 6 a=b\n", "-6 a=b\n", "x"] {
+            assert!(Extended::default().add(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert!(of("size", b"-1").is_err() && of("size", b"99999999999999999999").is_err());
+        assert!(of("path", b"a\0b").is_err());
+    }
+}

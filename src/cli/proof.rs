@@ -1,0 +1,305 @@
+//! The commands that read backups: `verify`, `restore`, `browse`, `cat`, `diff`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use volbak::error::ExitClass;
+use volbak::outside::{Cancel, SystemClock, SystemCommands};
+use volbak::run::browse::{self, Change};
+use volbak::run::locate::{BackupFiles, find};
+use volbak::run::restore::{self, Existing, RestoreOptions};
+use volbak::run::verify::{self, Level, Surroundings, Verdict, VerifyOptions, record};
+use volbak::store::catalog;
+use volbak::store::local::Destination;
+
+use super::output::{print, print_json};
+use super::progress::{Progress, Verbosity, write_line};
+
+pub(crate) const VERIFY_EXAMPLES: &str = "\
+Examples:
+  volbak verify /backups/vol-1/vol-1_20_11_2026.tar.gz
+  volbak verify --from /backups vol-1 vol-2@2026-11-19
+  volbak verify --from /backups --all --level quick --json";
+
+pub(crate) const RESTORE_EXAMPLES: &str = "\
+Examples:
+  volbak restore /backups/vol-1/vol-1_20_11_2026.tar.gz --to /mnt
+  volbak restore --from /backups vol-1@2026-11-19 --to /mnt --path etc/ssh --path 'var/log/*.gz'
+  volbak restore --from /backups vol-1 --to /mnt --resume";
+
+/// Where backups are named.
+#[derive(Debug, Args)]
+pub(crate) struct Where {
+    /// The destination in which backups are looked for by their volume's name
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Archives, or VOLUME or VOLUME@DATE with --from
+    #[arg(value_name = "BACKUP", required_unless_present = "all")]
+    backups: Vec<String>,
+    #[command(flatten)]
+    place: Where,
+    /// All backups of the destination
+    #[arg(long, requires = "from", conflicts_with = "backups")]
+    all: bool,
+    /// How much
+    #[arg(long, value_enum, default_value_t)]
+    level: LevelArg,
+    /// Where the restore test makes its filesystem
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    scratch: PathBuf,
+    /// How many threads inflate [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Leave the record beside the backup as it is
+    #[arg(long)]
+    no_record: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum LevelArg {
+    /// The set is complete and agrees with itself
+    Quick,
+    /// Every byte of the archive, and every file against the index
+    #[default]
+    Full,
+    /// Also restored into a filesystem of its own, for a test
+    RestoreTest,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// An archive, or VOLUME or VOLUME@DATE with --from
+    backup: String,
+    #[command(flatten)]
+    place: Where,
+    /// The directory to restore into; made when it is not there
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Restore this file or directory alone, or what matches this pattern; may be repeated
+    #[arg(long = "path", value_name = "PATTERN")]
+    paths: Vec<String>,
+    /// Replace what is there already
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// Go on with a restore that was interrupted: what is there and equal stays
+    #[arg(long)]
+    resume: bool,
+    /// Make devices, too; only root can
+    #[arg(long)]
+    devices: bool,
+    /// Do not compare digests on the way
+    #[arg(long)]
+    no_verify: bool,
+    /// How many threads inflate [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BrowseArgs {
+    /// An archive, or VOLUME or VOLUME@DATE with --from
+    backup: String,
+    /// The directory in the backup to list
+    #[arg(default_value = "")]
+    path: String,
+    #[command(flatten)]
+    place: Where,
+    /// Also what lies deeper
+    #[arg(short, long)]
+    recursive: bool,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    /// ARCHIVE:PATH, or VOLUME:PATH or VOLUME@DATE:PATH with --from
+    #[arg(value_name = "BACKUP:PATH")]
+    file: String,
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The backup before: an archive, or VOLUME or VOLUME@DATE with --from
+    before: String,
+    /// The backup after
+    after: String,
+    #[command(flatten)]
+    place: Where,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Where {
+    fn find(&self, backup: &str) -> anyhow::Result<BackupFiles> {
+        Ok(find(backup, self.from.as_deref())?)
+    }
+}
+
+pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    let options = VerifyOptions {
+        level: match args.level {
+            LevelArg::Quick => Level::Quick,
+            LevelArg::Full => Level::Full,
+            LevelArg::RestoreTest => Level::RestoreTest,
+        },
+        threads: threads(args.threads),
+        scratch: args.scratch.clone(),
+        cancel: cancel()?,
+    };
+    let backups = match (&args.place.from, args.all) {
+        (Some(destination), true) => all_of(destination)?,
+        _ => args.backups.iter().map(|backup| args.place.find(backup)).collect::<anyhow::Result<_>>()?,
+    };
+    let progress = Progress::new(verbosity);
+    let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };
+    let mut class = ExitClass::Well;
+    let mut reports = Vec::new();
+    for files in &backups {
+        let report = verify::verify(files, &options, around)?;
+        progress.done();
+        if !args.no_record
+            && let Err(error) = record::save(files, &report)
+        {
+            write_line(&format!("volbak: {}: not recorded: {error}", files.record().display()));
+            class = class.max(ExitClass::WithProblems);
+        }
+        if report.verdict == Verdict::Bad {
+            class = ExitClass::Failed;
+        }
+        if !args.json {
+            print(&format!("{}\n", report.summary()))?;
+        }
+        reports.push(report);
+    }
+    if args.json {
+        print_json(&serde_json::json!({ "backups": reports }))?;
+    }
+    Ok(class)
+}
+
+fn all_of(destination: &Path) -> anyhow::Result<Vec<BackupFiles>> {
+    let entries = catalog::list(&Destination::open(destination)?)?;
+    Ok(entries.iter().map(|entry| BackupFiles::of_archive(&entry.archive)).collect::<Result<_, _>>()?)
+}
+
+pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    let files = args.place.find(&args.backup)?;
+    let options = RestoreOptions {
+        to: args.to.clone(),
+        paths: args.paths.clone(),
+        existing: match (args.overwrite, args.resume) {
+            (true, _) => Existing::Overwrite,
+            (_, true) => Existing::Resume,
+            _ => Existing::Keep,
+        },
+        verify: !args.no_verify,
+        devices: args.devices,
+        threads: threads(args.threads),
+        cancel: cancel()?,
+    };
+    let progress = Progress::new(verbosity);
+    let report = restore::restore(&files, &options, &progress).with_context(|| files.stem.clone())?;
+    progress.done();
+    if args.json {
+        print_json(&report)?;
+    } else {
+        let verified = if report.verified { "" } else { ", not compared with an index" };
+        print(&format!(
+            "{}: {} entries restored, {} there already, {} left out, {} failed{verified}\n",
+            options.to.display(),
+            report.restored,
+            report.present,
+            report.left_out,
+            report.failed,
+        ))?;
+    }
+    let whole = report.is_complete() && report.shortfalls.is_empty();
+    Ok(if whole { ExitClass::Well } else { ExitClass::WithProblems })
+}
+
+pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
+    let files = args.place.find(&args.backup)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let listed = browse::list(&files, &args.path, args.recursive, |entry| {
+        if args.json {
+            serde_json::to_writer(&mut out, &entry)?;
+            writeln!(out)
+        } else {
+            let mark = if entry.damaged { '!' } else { ' ' };
+            writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, entry.path)
+        }
+    });
+    match listed {
+        Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {}
+        other => {
+            other?;
+            out.flush()?;
+        }
+    }
+    Ok(ExitClass::Well)
+}
+
+pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
+    // An archive's own path may hold a colon.
+    let after_archive = args.file.find(".tar.gz:").map(|at| args.file.split_at(at + ".tar.gz".len()));
+    let split = after_archive.map(|(backup, path)| (backup, &path[1..])).or_else(|| args.file.split_once(':'));
+    let (backup, path) = split.context("write BACKUP:PATH, as in vol-1@2026-11-20:etc/hosts")?;
+    let files = args.place.find(backup)?;
+    let mut out = io::BufWriter::with_capacity(256 << 10, io::stdout().lock());
+    browse::cat(&files, path, &mut out)?;
+    out.flush()?;
+    Ok(ExitClass::Well)
+}
+
+pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {
+    let differences = browse::diff(&args.place.find(&args.before)?, &args.place.find(&args.after)?)?;
+    if args.json {
+        print_json(&serde_json::json!({ "differences": differences }))?;
+        return Ok(ExitClass::Well);
+    }
+    let mut text = String::new();
+    for difference in differences {
+        let sign = match difference.change {
+            Change::Added => "+",
+            Change::Removed => "-",
+            Change::Content => "M",
+            Change::Attributes => "a",
+        };
+        text.push_str(&format!("{sign} {}\n", difference.path));
+    }
+    print(&text)?;
+    Ok(ExitClass::Well)
+}
+
+fn threads(wanted: Option<u16>) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    wanted.map_or_else(processors, usize::from)
+}
+
+/// A wish to stop that Ctrl-C sets. A second one ends at once.
+fn cancel() -> anyhow::Result<Cancel> {
+    let cancel = Cancel::default();
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, cancel.flag())?;
+    }
+    Ok(cancel)
+}

@@ -1,0 +1,330 @@
+//! Looks into backups without restoring them: lists what is in one, gives one file, compares two.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use serde::Serialize;
+
+use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path, hex};
+use crate::archive::read::entries::{EntryReader, Item};
+use crate::archive::read::head::{EntryHead, HeadKind};
+use crate::archive::read::index_file::{IndexError, IndexPlan, IndexReader};
+use crate::archive::read::open::{OpenError, open_regular};
+use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::outside::Cancel;
+use crate::run::locate::BackupFiles;
+use crate::run::restore::select::{BadPattern, Selection, plain};
+use crate::run::verify::content::contradiction;
+use crate::run::verify::side_files::{read_manifest, sha256_of};
+
+/// Why a backup cannot be looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum BrowseError {
+    /// A file of the backup cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The index is damaged.
+    #[error("the index is damaged; `volbak verify` says more")]
+    Index(#[from] IndexError),
+    /// The index is not the one that the manifest knows.
+    #[error("the index was changed since it was written: its SHA-256 is not the one in the manifest")]
+    IndexChanged,
+    /// A pattern is none.
+    #[error(transparent)]
+    Pattern(#[from] BadPattern),
+    /// Nothing of that name is there.
+    #[error("the backup has no {0}")]
+    NotFound(String),
+    /// It has no content.
+    #[error("{path} is {what}, not a file")]
+    NotAFile {
+        /// The path.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// What was given is not what was backed up.
+    #[error("{path} is damaged in the archive: {what}")]
+    Damaged {
+        /// The path.
+        path: String,
+        /// How.
+        what: String,
+    },
+    /// Reading or writing failed.
+    #[error("{path} could not be given out")]
+    Io {
+        /// The path.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// An entry, as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListedEntry {
+    /// `f`, `d` and so on, as in the index.
+    pub kind: char,
+    /// Whether the backup could not read all of it.
+    pub damaged: bool,
+    /// A file's length in bytes.
+    pub size: u64,
+    /// The path without `./`, as the index writes it.
+    pub path: String,
+    /// SHA-256 of a file without holes.
+    pub sha256: Option<String>,
+}
+
+impl ListedEntry {
+    fn of(line: &EntryLine) -> Self {
+        let digest = line.content.as_ref().filter(|_| line.kind == IndexedKind::File);
+        Self {
+            kind: line.kind.letter(),
+            damaged: line.damaged,
+            size: line.size,
+            path: escape_path(plain(&line.path)),
+            sha256: digest.map(|digest| hex(digest)),
+        }
+    }
+}
+
+/// Gives each entry at or below `path` (everything for `""`) to `each`, in the archive's order. With `deep` false, only
+/// the entry itself and, of a directory, what lies right in it. Reads the index alone.
+pub fn list(
+    files: &BackupFiles,
+    path: &str,
+    deep: bool,
+    mut each: impl FnMut(ListedEntry) -> io::Result<()>,
+) -> Result<u64, BrowseError> {
+    let selection = Selection::new(&[path.to_owned()])?;
+    let wanted = plain(path.as_bytes());
+    let depth_of = |path: &[u8]| if path.is_empty() { 0 } else { 1 + path.iter().filter(|byte| **byte == b'/').count() };
+    let deepest = if deep { usize::MAX } else { depth_of(wanted) + 1 };
+    let mut listed = 0;
+    let mut reader = open_index(files)?;
+    while let Some(line) = reader.next_line()? {
+        let Line::Entry(line) = line else { continue };
+        let is_directory = line.kind == IndexedKind::Directory;
+        if depth_of(plain(&line.path)) <= deepest && selection.wants(&line.path, is_directory) {
+            listed += 1;
+            let entry = ListedEntry::of(&line);
+            let path = entry.path.clone();
+            each(entry).map_err(|source| BrowseError::Io { path, source })?;
+        }
+    }
+    if listed == 0 { Err(BrowseError::NotFound(path.to_owned())) } else { Ok(listed) }
+}
+
+/// Writes the content of one file to `out`, holes as zeros, and checks it against the index on the way: with an error,
+/// what was written is not to be trusted. Gives its length.
+pub fn cat(files: &BackupFiles, path: &str, out: &mut impl Write) -> Result<u64, BrowseError> {
+    let selection = Selection::new(&[path.to_owned()])?;
+    let archive = open_regular(&files.archive())?;
+    let mut target = None;
+    // A link has its content elsewhere, which may itself not be a link.
+    for _ in 0..2 {
+        let literal = target.take();
+        let found = cat_once(files, &archive, path, &selection, literal.as_deref(), out)?;
+        match found {
+            Found::Written(bytes) => return Ok(bytes),
+            Found::LinkTo(other) => target = Some(other),
+        }
+    }
+    Err(BrowseError::NotFound(path.to_owned()))
+}
+
+enum Found {
+    Written(u64),
+    LinkTo(Vec<u8>),
+}
+
+fn cat_once(
+    files: &BackupFiles,
+    archive: &File,
+    path: &str,
+    selection: &Selection,
+    literal: Option<&[u8]>,
+    out: &mut impl Write,
+) -> Result<Found, BrowseError> {
+    let io_error = |source| BrowseError::Io { path: path.to_owned(), source };
+    // The one that is named exactly: found by a look through the index first, so that of the archive nothing else is read.
+    let mut chosen = None;
+    let mut reader = open_index(files)?;
+    while let Some(line) = reader.next_line()? {
+        let Line::Entry(line) = line else { continue };
+        let exact = match literal {
+            Some(literal) => line.path == literal,
+            None => selection.names(&line.path),
+        };
+        if exact {
+            chosen = Some(line);
+        }
+    }
+    let Some(chosen) = chosen else { return Err(BrowseError::NotFound(path.to_owned())) };
+    if chosen.kind == IndexedKind::Directory {
+        return Err(BrowseError::NotAFile { path: path.to_owned(), what: "a directory" });
+    }
+    let wanted = chosen.tar_offset;
+    let select = Box::new(move |line: &EntryLine| line.tar_offset == wanted);
+    let plan = Plan::Index(Box::new(IndexPlan::new(open_index(files)?, Some(select))));
+    let options = ReadOptions { threads: 2, hash_archive: false, stop: vec![Cancel::default().flag()] };
+    let archive = archive.try_clone().map_err(io_error)?;
+    let stream = MemberStream::new(archive, plan, &options).map_err(io_error)?;
+    let mut reader = EntryReader::new(stream, true, true);
+    let damaged = |what: String| BrowseError::Damaged { path: path.to_owned(), what };
+    match reader.next_item() {
+        None => Err(damaged("its members cannot be read".to_owned())),
+        Some(Item::Lost { what, .. }) => Err(damaged(what)),
+        Some(Item::Entry(head, line)) => {
+            if let HeadKind::HardLink(target) = &head.kind {
+                return Ok(Found::LinkTo(target.clone()));
+            }
+            let what = match head.kind {
+                HeadKind::File => None,
+                HeadKind::Symlink(_) => Some("a symbolic link"),
+                _ => Some("a special file"),
+            };
+            if let Some(what) = what {
+                return Err(BrowseError::NotAFile { path: path.to_owned(), what });
+            }
+            write_content(&head, &mut reader, out, path)?;
+            let content = reader.content_sha256();
+            match line.and_then(|line| contradiction(&head, &line, content)) {
+                Some(what) => Err(damaged(what)),
+                None => Ok(Found::Written(head.size)),
+            }
+        }
+    }
+}
+
+fn write_content(
+    head: &EntryHead,
+    reader: &mut EntryReader<MemberStream>,
+    out: &mut impl Write,
+    path: &str,
+) -> Result<(), BrowseError> {
+    let io_error = |source| BrowseError::Io { path: path.to_owned(), source };
+    let mut at = 0;
+    let mut runs = head.runs.iter().flatten().copied();
+    let mut run_left = 0;
+    loop {
+        let mut data = match reader.next_data() {
+            Ok(Some(data)) => data,
+            Ok(None) => break,
+            Err(lost) => return Err(BrowseError::Damaged { path: path.to_owned(), what: lost.what }),
+        };
+        if head.runs.is_none() {
+            out.write_all(data).map_err(io_error)?;
+            at += data.len() as u64;
+            continue;
+        }
+        while !data.is_empty() {
+            if run_left == 0 {
+                let Some(run) = runs.next() else { break };
+                write_zeros(out, run.start.saturating_sub(at)).map_err(io_error)?;
+                (at, run_left) = (run.start, run.len);
+            }
+            let len = usize::try_from(run_left).map_or(data.len(), |left| left.min(data.len()));
+            out.write_all(&data[..len]).map_err(io_error)?;
+            data = &data[len..];
+            at += len as u64;
+            run_left -= len as u64;
+        }
+    }
+    write_zeros(out, head.size.saturating_sub(at)).map_err(io_error)
+}
+
+fn write_zeros(out: &mut impl Write, count: u64) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(count), out).map(|_| ())
+}
+
+/// How an entry of two backups differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Only the second has it.
+    Added,
+    /// Only the first has it.
+    Removed,
+    /// Its content differs, or its kind.
+    Content,
+    /// Its content is the same, and something in its headers differs: owner, mode, time, attributes, link target.
+    Attributes,
+}
+
+/// A difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The path without `./`, as the index writes it.
+    pub path: String,
+    /// How.
+    pub change: Change,
+    /// Its length in bytes before, if it was there.
+    pub size_before: Option<u64>,
+    /// And after.
+    pub size_after: Option<u64>,
+}
+
+/// What the comparison of one entry needs.
+struct Facts {
+    kind: IndexedKind,
+    size: u64,
+    head: [u8; 16],
+    content: Option<[u8; 16]>,
+}
+
+/// What changed between two backups, by their indexes alone, sorted by path. Memory: some 150 bytes and the path for
+/// each entry of the first.
+pub fn diff(before: &BackupFiles, after: &BackupFiles) -> Result<Vec<Difference>, BrowseError> {
+    let mut first: BTreeMap<Vec<u8>, Facts> = BTreeMap::new();
+    let mut reader = open_index(before)?;
+    while let Some(line) = reader.next_line()? {
+        if let Line::Entry(line) = line {
+            first.insert(plain(&line.path).to_vec(), facts_of(&line));
+        }
+    }
+    let mut differences = Vec::new();
+    let mut reader = open_index(after)?;
+    while let Some(line) = reader.next_line()? {
+        let Line::Entry(line) = line else { continue };
+        let path = plain(&line.path);
+        let now = facts_of(&line);
+        let was = first.remove(path);
+        let change = match &was {
+            None => Change::Added,
+            Some(was) if was.kind != now.kind || was.size != now.size || was.content != now.content => Change::Content,
+            Some(was) if was.head != now.head => Change::Attributes,
+            Some(_) => continue,
+        };
+        let (size_before, size_after) = (was.map(|was| was.size), Some(now.size));
+        differences.push(Difference { path: escape_path(path), change, size_before, size_after });
+    }
+    differences.extend(first.into_iter().map(|(path, was)| Difference {
+        path: escape_path(&path),
+        change: Change::Removed,
+        size_before: Some(was.size),
+        size_after: None,
+    }));
+    differences.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(differences)
+}
+
+fn facts_of(line: &EntryLine) -> Facts {
+    let content = line.content.and_then(|digest| digest.first_chunk().copied());
+    Facts { kind: line.kind, size: line.size, head: line.head, content }
+}
+
+/// The index from its first line on, after a look whether it is the one that was written.
+fn open_index(files: &BackupFiles) -> Result<IndexReader, BrowseError> {
+    let file = open_regular(&files.index())?;
+    if let Some(manifest) = read_manifest(&files.manifest()) {
+        let path = files.index().display().to_string();
+        let (_, digest) = sha256_of(&file).map_err(|source| BrowseError::Io { path, source })?;
+        if hex(&digest) != manifest.digests.index_sha256 {
+            return Err(BrowseError::IndexChanged);
+        }
+    }
+    Ok(IndexReader::new(file)?)
+}

@@ -1,0 +1,401 @@
+//! Restores an archive, or a part of it, into a directory.
+//!
+//! [`select`] says what, [`put`] makes each entry through [`tree`], which never leaves the directory, and
+//! [`attributes`] gives it what it had. A file gets its name when its data, digest and attributes are right: whatever
+//! has its name is complete, so a restore that was cut off is resumed by what is there.
+
+pub mod attributes;
+pub mod put;
+pub mod select;
+pub mod tree;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use serde::Serialize;
+
+use self::attributes::Owner;
+use self::put::{Outcome, PutOptions, Putter};
+use self::select::{BadPattern, Selection};
+use self::tree::{Tree, parts_of};
+use crate::archive::index::{IndexedKind, escape_path, hex};
+use crate::archive::read::entries::{EntryReader, Item};
+use crate::archive::read::head::HeadKind;
+use crate::archive::read::index_file::{IndexPlan, IndexReader};
+use crate::archive::read::open::{OpenError, open_regular};
+use crate::archive::read::stream::{MemberStream, Plan, ReadOptions, StreamOutcome};
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::Cancel;
+use crate::run::locate::BackupFiles;
+use crate::run::verify::side_files::{self, SideFiles};
+use crate::run::verify::{Findings, Level};
+
+/// What happens with what is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays as it is, and the entry is reported. Directories are gone into, and stay as they are.
+    #[default]
+    Keep,
+    /// What is equal stays: files of the same size, time and content. Directories get their attributes anew. The rest
+    /// as with `Keep`.
+    Resume,
+    /// It is replaced. Only directories are never removed.
+    Overwrite,
+}
+
+/// How a backup is restored.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// The directory to restore into; made when it is not there.
+    pub to: PathBuf,
+    /// Patterns of what is wanted, see [`Selection`]; everything without any.
+    pub paths: Vec<String>,
+    /// What happens with what is there already.
+    pub existing: Existing,
+    /// Whether each file is compared with its digest in the index, and a whole archive with its checksum.
+    pub verify: bool,
+    /// Whether devices are made. Only root can.
+    pub devices: bool,
+    /// How many threads inflate.
+    pub threads: usize,
+    /// The wish to stop.
+    pub cancel: Cancel,
+}
+
+/// What was restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// Entries that are as they were.
+    pub restored: u64,
+    /// Entries that were there already, equal; directories among them.
+    pub present: u64,
+    /// Entries that were left out as asked for: devices.
+    pub left_out: u64,
+    /// Entries that are not there, or not as they were. Each was told as a problem.
+    pub failed: u64,
+    /// Bytes of files and images that were read for it.
+    pub data_bytes: u64,
+    /// What could not be set, and on how many entries: owners without root, attributes that the filesystem does not have.
+    pub shortfalls: BTreeMap<String, u64>,
+    /// Whether the archive's own digests were there to compare with.
+    pub verified: bool,
+    /// Other problems of the archive.
+    pub archive_problems: u64,
+}
+
+impl RestoreReport {
+    /// Whether everything that was asked for is there as it was.
+    pub fn is_complete(&self) -> bool {
+        self.failed == 0 && self.archive_problems == 0
+    }
+}
+
+/// Why nothing, or not everything, was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The archive cannot be opened.
+    #[error(transparent)]
+    Archive(#[from] OpenError),
+    /// The target cannot be used.
+    #[error("{} cannot be restored into", to.display())]
+    Target {
+        /// The target.
+        to: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another restore is at work there.
+    #[error("another restore works in {}", .0.display())]
+    Busy(PathBuf),
+    /// A pattern is none.
+    #[error(transparent)]
+    Pattern(#[from] BadPattern),
+    /// The archive has nothing of that name.
+    #[error("the archive has nothing that matches {}", .0.join(", "))]
+    NothingMatches(Vec<String>),
+    /// Somebody wanted it to stop.
+    #[error("stopped before everything was restored; --resume goes on from here")]
+    Stopped,
+}
+
+/// Links whose targets are looked for a second time; more are reported.
+const MAX_LATE_LINKS: usize = 100_000;
+/// Progress is told in steps of this many bytes of the tar stream.
+const PROGRESS_STEP_BYTES: u64 = 16 << 20;
+
+/// Restores. Problems of single entries are told to `observer`, and the rest goes on.
+pub fn restore(
+    files: &BackupFiles,
+    options: &RestoreOptions,
+    observer: &dyn Observer,
+) -> Result<RestoreReport, RestoreError> {
+    let selection = Arc::new(Selection::new(&options.paths)?);
+    let archive = open_regular(&files.archive())?;
+    let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
+    let tree = Tree::open(&options.to).map_err(target_error)?;
+    // The lock goes with its own descriptor, which must outlive the tree.
+    let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);
+    let lock = lock.map_err(target_error)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Err(RestoreError::Busy(options.to.clone())),
+        // Where directories cannot be locked, nobody else can either.
+        Ok(()) | Err(_) => {}
+    }
+
+    if options.existing == Existing::Resume {
+        tree.remove_remains().map_err(target_error)?;
+    }
+    let mut side_findings = Findings::default();
+    let sides = side_files::check(files, Level::Full, &mut side_findings);
+    for finding in &side_findings.first {
+        let what = format!("{}; restored all the same, as far as the rest agrees", finding.what);
+        let problem = Problem::new(Severity::Warning, finding.place(&files.stem), what);
+        observer.on_event(&Event::Problem(problem));
+    }
+    let put_options = PutOptions { existing: options.existing, verify: options.verify, devices: options.devices };
+    let mut run = Run {
+        putter: Putter { tree, owner: Owner::of_process(), options: put_options },
+        report: RestoreReport { archive_problems: side_findings.total, ..RestoreReport::default() },
+        late_links: Vec::new(),
+        observer,
+        options,
+        told: 0,
+    };
+    let expected = sides.manifest.as_ref().map_or(sides.archive_bytes, |manifest| manifest.sizes.tar_bytes);
+    if selection.is_everything() {
+        observer.on_event(&Event::ExpectedBytes { bytes: expected });
+    }
+    run.pass(archive.try_clone().map_err(|source| cannot_open(files, source))?, &sides, &selection)?;
+    let unmatched = selection.unmatched();
+    if !unmatched.is_empty() && unmatched.len() == options.paths.len() {
+        return Err(RestoreError::NothingMatches(unmatched));
+    }
+    for pattern in unmatched {
+        run.fail("", &format!("nothing in the archive matches {pattern}"));
+    }
+    run.late_links(&archive, &sides)?;
+    let Run { mut putter, mut report, .. } = run;
+    let root = putter.tree.root().map(|root| rustix::io::fcntl_dupfd_cloexec(root, 0));
+    let failures = putter.tree.finish(&mut putter.owner).map_err(target_error)?;
+    for (path, what) in failures {
+        report.failed += 1;
+        observer.on_event(&Event::Problem(Problem::new(Severity::Error, escape_path(&path), what)));
+    }
+    for (what, count) in putter.owner.shortfalls() {
+        let problem = Problem::new(Severity::Warning, options.to.display().to_string(), format!("{what} ({count} times)"));
+        observer.on_event(&Event::Problem(problem));
+    }
+    report.shortfalls.clone_from(putter.owner.shortfalls());
+    if let Some(Ok(root)) = root {
+        rustix::fs::syncfs(&root).map_err(target_error)?;
+    }
+    Ok(report)
+}
+
+fn cannot_open(files: &BackupFiles, source: std::io::Error) -> RestoreError {
+    RestoreError::Archive(OpenError::Io { path: files.archive(), source })
+}
+
+struct Run<'a> {
+    putter: Putter,
+    report: RestoreReport,
+    /// Links whose targets were not there: target and own path.
+    late_links: Vec<(Vec<u8>, Vec<u8>)>,
+    observer: &'a dyn Observer,
+    options: &'a RestoreOptions,
+    told: u64,
+}
+
+impl Run<'_> {
+    /// Reads what is wanted of the archive once, and restores it.
+    fn pass(&mut self, archive: File, sides: &SideFiles, selection: &Arc<Selection>) -> Result<(), RestoreError> {
+        let everything = selection.is_everything();
+        let plan = index_of(sides).map(|index| {
+            let select = (!everything).then(|| {
+                let selection = Arc::clone(selection);
+                Box::new(move |line: &crate::archive::index::EntryLine| {
+                    let is_directory = line.kind == IndexedKind::Directory;
+                    selection.wants(&line.path, is_directory) || (is_directory && selection.leads_to(&line.path))
+                }) as crate::archive::read::index_file::Select
+            });
+            Plan::Index(Box::new(IndexPlan::new(index, select)))
+        });
+        let indexed = plan.is_some();
+        let hash_archive = everything && !indexed && self.options.verify;
+        let stream = self.stream(archive, plan.unwrap_or(Plan::Scan), hash_archive)?;
+        let mut reader = EntryReader::new(stream, !everything, self.options.verify && indexed);
+        while let Some(item) = reader.next_item() {
+            match item {
+                Item::Entry(head, line) => {
+                    // With an index, it was chosen there.
+                    if indexed || everything || {
+                        let is_directory = head.kind == HeadKind::Directory;
+                        selection.wants(&head.path, is_directory) || (is_directory && selection.leads_to(&head.path))
+                    } {
+                        self.take(&head.path, &head, line.as_deref(), &mut reader);
+                    }
+                }
+                Item::Lost { line, place, what, .. } => match line {
+                    Some(line) => self.fail(&escape_path(&line.path), &format!("not restored: {what}")),
+                    None => {
+                        self.report.archive_problems += 1;
+                        let location = format!("member {}, byte {} of the tar stream", place.member, place.tar_offset);
+                        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, location, what)));
+                    }
+                },
+            }
+            self.progress(reader.place().tar_offset);
+        }
+        let (stream, end) = reader.into_source();
+        let outcome = stream.finish();
+        if everything && !end.complete {
+            self.archive_problem("the two blocks of zeros at the end of the tar stream are missing".to_owned());
+        }
+        self.take_outcome(&outcome, sides, hash_archive)?;
+        self.report.verified = self.options.verify && (indexed || (hash_archive && outcome.archive_sha1.is_some()));
+        Ok(())
+    }
+
+    fn stream(&self, archive: File, plan: Plan, hash_archive: bool) -> Result<MemberStream, RestoreError> {
+        let stop = vec![self.options.cancel.flag()];
+        MemberStream::new(archive, plan, &ReadOptions { threads: self.options.threads, hash_archive, stop })
+            .map_err(|source| RestoreError::Target { to: self.options.to.clone(), source })
+    }
+
+    fn take_outcome(&mut self, outcome: &StreamOutcome, sides: &SideFiles, hashed: bool) -> Result<(), RestoreError> {
+        if outcome.stopped {
+            return Err(RestoreError::Stopped);
+        }
+        for finding in &outcome.findings {
+            let what = finding.member.map_or_else(String::new, |member| format!("member {member}: "));
+            self.archive_problem(format!("{what}{}", finding.what));
+        }
+        if let (true, Some(found), Some(expected)) = (hashed, outcome.archive_sha1, &sides.expected_sha1)
+            && hex(&found) != *expected
+        {
+            self.archive_problem(format!("its SHA-1 is {}, and should be {expected}", hex(&found)));
+        }
+        Ok(())
+    }
+
+    fn archive_problem(&mut self, what: String) {
+        self.report.archive_problems += 1;
+        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, "the archive", what)));
+    }
+
+    fn take(
+        &mut self,
+        path: &[u8],
+        head: &crate::archive::read::head::EntryHead,
+        line: Option<&crate::archive::index::EntryLine>,
+        reader: &mut EntryReader<MemberStream>,
+    ) {
+        for problem in &head.problems {
+            self.fail(&escape_path(path), problem);
+        }
+        if line.is_some_and(|line| line.damaged) {
+            let what = "was not read whole when it was backed up; restored as it is in the archive";
+            self.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, escape_path(path), what)));
+        }
+        match self.putter.put(path, head, line, reader) {
+            Outcome::Restored => {
+                self.report.restored += 1;
+                self.report.data_bytes += head.stored_bytes;
+            }
+            Outcome::Present => self.report.present += 1,
+            Outcome::LeftOut(what) => {
+                self.report.left_out += 1;
+                self.observer.on_event(&Event::Problem(Problem::new(Severity::Notice, escape_path(path), what)));
+            }
+            Outcome::TargetMissing { target } => {
+                if self.late_links.len() < MAX_LATE_LINKS {
+                    self.late_links.push((target, path.to_vec()));
+                } else {
+                    self.fail(&escape_path(path), "not restored: what it links to is not there");
+                }
+            }
+            Outcome::Failed(what) => self.fail(&escape_path(path), &what),
+        }
+    }
+
+    fn fail(&mut self, path: &str, what: &str) {
+        self.report.failed += 1;
+        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, path, what)));
+    }
+
+    /// Links to what was not asked for: the first of each gets the data, the others are links to it.
+    fn late_links(&mut self, archive: &File, sides: &SideFiles) -> Result<(), RestoreError> {
+        let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+        for (target, path) in std::mem::take(&mut self.late_links) {
+            groups.entry(target).or_default().push(path);
+        }
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let partial = !self.options.paths.is_empty();
+        if let (true, Some(index)) = (partial, index_of(sides)) {
+            let targets: std::collections::BTreeSet<Vec<u8>> = groups.keys().cloned().collect();
+            let select = Box::new(move |line: &crate::archive::index::EntryLine| {
+                line.kind != IndexedKind::HardLink && targets.contains(&line.path)
+            });
+            let plan = Plan::Index(Box::new(IndexPlan::new(index, Some(select))));
+            let archive = archive
+                .try_clone()
+                .map_err(|source| RestoreError::Target { to: self.options.to.clone(), source })?;
+            let mut reader = EntryReader::new(self.stream(archive, plan, false)?, true, self.options.verify);
+            while let Some(item) = reader.next_item() {
+                let Item::Entry(head, line) = item else { continue };
+                let Some(paths) = groups.remove(&head.path) else { continue };
+                let Some((first, others)) = paths.split_first() else { continue };
+                self.take(first, &head, line.as_deref(), &mut reader);
+                for other in others {
+                    self.link(other, first);
+                }
+            }
+            let (stream, _) = reader.into_source();
+            self.take_outcome(&stream.finish(), sides, false)?;
+        }
+        for (target, paths) in groups {
+            for path in paths {
+                let what = format!("not restored: what it links to, {}, is not there", escape_path(&target));
+                self.fail(&escape_path(&path), &what);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: &[u8], target: &[u8]) {
+        let outcome = match parts_of(path).ok().as_deref().and_then(<[&[u8]]>::split_last) {
+            Some((name, parents)) => match self.putter.tree.enter(parents, &mut self.putter.owner) {
+                Ok(()) => self.putter.put_link(name, target),
+                Err(error) => Outcome::Failed(error.to_string()),
+            },
+            None => Outcome::Failed("its path names nothing".to_owned()),
+        };
+        match outcome {
+            Outcome::Restored => self.report.restored += 1,
+            Outcome::Present => self.report.present += 1,
+            Outcome::Failed(what) | Outcome::LeftOut(what) => self.fail(&escape_path(path), &what),
+            Outcome::TargetMissing { .. } => self.fail(&escape_path(path), "not restored: its first name is not there"),
+        }
+    }
+
+    fn progress(&mut self, tar_offset: u64) {
+        if tar_offset.saturating_sub(self.told) >= PROGRESS_STEP_BYTES {
+            self.observer.on_event(&Event::Read { bytes: tar_offset - self.told });
+            self.told = tar_offset;
+        }
+    }
+}
+
+/// The index, unless it is missing, damaged or not the backup's.
+fn index_of(sides: &SideFiles) -> Option<IndexReader> {
+    if sides.index_changed {
+        return None;
+    }
+    IndexReader::new(sides.index.as_ref()?.try_clone().ok()?).ok()
+}

@@ -1,0 +1,156 @@
+//! Owner, mode, attributes and time of what is restored.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::tree::times;
+use crate::archive::read::head::EntryHead;
+use crate::reader::{Timestamp, Xattr};
+
+/// `S_ISUID` and `S_ISGID`.
+const SET_ID: u32 = 0o6000;
+
+/// What an entry gets besides its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    mode: u32,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    mtime: Timestamp,
+    xattrs: Vec<Xattr>,
+}
+
+/// Who restores, and what he was refused.
+#[derive(Debug)]
+pub struct Owner {
+    is_root: bool,
+    ids: (u32, u32),
+    /// What could not be set, in words, with how often and the first path's reason.
+    shortfalls: BTreeMap<String, u64>,
+}
+
+impl Owner {
+    /// This process.
+    pub fn of_process() -> Self {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        Self { is_root: uid.is_root(), ids: (uid.as_raw(), gid.as_raw()), shortfalls: BTreeMap::new() }
+    }
+
+    /// Whether devices may be made at all.
+    pub fn is_root(&self) -> bool {
+        self.is_root
+    }
+
+    /// Whether files get the owners that the archive says; without root they get this process's.
+    pub fn would_own(&self, uid: u64, gid: u64, facts_uid: u32, facts_gid: u32) -> bool {
+        let own = (facts_uid, facts_gid) == self.ids && !self.is_root;
+        own || (u64::from(facts_uid), u64::from(facts_gid)) == (uid, gid)
+    }
+
+    /// Notes something that could not be set. The same words are counted.
+    pub fn fell_short(&mut self, what: String) {
+        *self.shortfalls.entry(what).or_default() += 1;
+    }
+
+    /// What could not be set, and how often.
+    pub fn shortfalls(&self) -> &BTreeMap<String, u64> {
+        &self.shortfalls
+    }
+}
+
+impl Attributes {
+    /// What an entry's headers say.
+    pub fn of(head: &EntryHead, owner: &mut Owner) -> Self {
+        let mut id = |id: u64, what: &str| {
+            let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+            if id.is_none() {
+                owner.fell_short(format!("the {what} is none that Linux has"));
+            }
+            id
+        };
+        Self {
+            uid: id(head.uid, "owner"),
+            gid: id(head.gid, "group"),
+            mode: head.mode,
+            mtime: head.mtime,
+            xattrs: head.xattrs.clone(),
+        }
+    }
+
+    /// Sets all of them on an open file or directory: first what needs the right to write, then the owner, which takes
+    /// set-id bits and capabilities away, then those, the time last. The error is one that makes it another file.
+    pub fn set_open(&self, fd: &OwnedFd, owner: &mut Owner) -> Result<(), String> {
+        let set = |xattr: &Xattr| rustix::fs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
+        self.set_xattrs(true, owner, set);
+        let owned = self.owned(rustix::fs::fchown(fd, self.uid(), self.gid()), owner);
+        rustix::fs::fchmod(fd, self.mode(owned)).map_err(|error| format!("its mode cannot be set: {error}"))?;
+        self.set_xattrs(false, owner, set);
+        rustix::fs::futimens(fd, &times(self.mtime)).map_err(|error| format!("its time cannot be set: {error}"))
+    }
+
+    /// Sets them on `name` in `at`, which is a symbolic link or a special file and was just made.
+    pub fn set_named(
+        &self,
+        at: BorrowedFd<'_>,
+        name: &[u8],
+        is_symlink: bool,
+        owner: &mut Owner,
+    ) -> Result<(), String> {
+        let by_name = [format!("/proc/self/fd/{}/", at.as_raw_fd()).as_bytes(), name].concat();
+        let set =
+            |xattr: &Xattr| rustix::fs::lsetxattr(&by_name, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
+        self.set_xattrs(true, owner, set);
+        let chowned = rustix::fs::chownat(at, name, self.uid(), self.gid(), AtFlags::SYMLINK_NOFOLLOW);
+        let owned = self.owned(chowned, owner);
+        if !is_symlink {
+            // A descriptor that opens nothing, but names the inode: so no link can come in between.
+            let fd = rustix::fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            fd.and_then(|fd| {
+                let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+                rustix::fs::chmodat(CWD, path, self.mode(owned), AtFlags::empty())
+            })
+            .map_err(|error| format!("its mode cannot be set: {error}"))?;
+        }
+        self.set_xattrs(false, owner, set);
+        rustix::fs::utimensat(at, name, &times(self.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| format!("its time cannot be set: {error}"))
+    }
+
+    fn uid(&self) -> Option<Uid> {
+        self.uid.map(Uid::from_raw)
+    }
+
+    fn gid(&self) -> Option<Gid> {
+        self.gid.map(Gid::from_raw)
+    }
+
+    /// Whether owner and group are the archive's now.
+    fn owned(&self, result: Result<(), Errno>, owner: &mut Owner) -> bool {
+        match result {
+            Ok(()) => self.uid.is_some() && self.gid.is_some(),
+            Err(_) if (self.uid, self.gid) == (Some(owner.ids.0), Some(owner.ids.1)) => true,
+            Err(error) => {
+                owner.fell_short(format!("owner and group could not be set: {error}"));
+                false
+            }
+        }
+    }
+
+    /// The mode; without its set-id bits when it would lend the wrong owner's rights.
+    fn mode(&self, owned: bool) -> Mode {
+        Mode::from_raw_mode(if owned { self.mode } else { self.mode & !SET_ID })
+    }
+
+    fn set_xattrs(&self, user: bool, owner: &mut Owner, set: impl Fn(&Xattr) -> Result<(), Errno>) {
+        for xattr in self.xattrs.iter().filter(|xattr| xattr.name.starts_with(b"user.") == user) {
+            if let Err(error) = set(xattr) {
+                let family = xattr.name.split(|byte| *byte == b'.').next().unwrap_or(&xattr.name);
+                let family = if family.len() < 20 { family } else { b"other" };
+                owner.fell_short(format!("attributes `{}.*` could not be set: {error}", family.escape_ascii()));
+            }
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! Puts one entry after the other into the tree.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::Existing;
+use super::attributes::{Attributes, Owner};
+use super::tree::{Tree, is_directory, mtime_of, parts_of, stat_here};
+use crate::archive::index::EntryLine;
+use crate::archive::read::entries::{ChunkSource, EntryReader};
+use crate::archive::read::head::{EntryHead, HeadKind};
+use crate::reader::DeviceNumber;
+use crate::run::verify::content::contradiction;
+use crate::units::ByteRange;
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is there as it was.
+    Restored,
+    /// It was there already, equal.
+    Present,
+    /// It was left out, as it was asked for; why.
+    LeftOut(String),
+    /// A link to something that is not there: not restored, or not asked for.
+    TargetMissing {
+        /// The path that it links to, as in the archive.
+        target: Vec<u8>,
+    },
+    /// It is not there, or something else is; why.
+    Failed(String),
+}
+
+/// How entries are put.
+#[derive(Clone, Copy, Debug)]
+pub struct PutOptions {
+    /// What happens with what is there already.
+    pub existing: Existing,
+    /// Whether digests are compared with the index's.
+    pub verify: bool,
+    /// Whether devices are made.
+    pub devices: bool,
+}
+
+/// The tree and who works on it.
+#[derive(Debug)]
+pub struct Putter {
+    /// The tree.
+    pub tree: Tree,
+    /// Who works on it.
+    pub owner: Owner,
+    /// How.
+    pub options: PutOptions,
+}
+
+impl Putter {
+    /// Restores an entry whose data comes next from `reader`. `path` is where it goes, relative to the tree.
+    pub fn put<S: ChunkSource>(
+        &mut self,
+        path: &[u8],
+        head: &EntryHead,
+        line: Option<&EntryLine>,
+        reader: &mut EntryReader<S>,
+    ) -> Outcome {
+        if let (Some(line), true) = (line, self.options.verify)
+            && let Some(what) = contradiction(head, line, line.content)
+        {
+            // Its data was not looked at yet.
+            return Outcome::Failed(format!("not restored, since {what}"));
+        }
+        let parts = match parts_of(path) {
+            Ok(parts) => parts,
+            Err(error) => return Outcome::Failed(format!("not restored: {error}")),
+        };
+        let attributes = Box::new(Attributes::of(head, &mut self.owner));
+        let Some((name, parents)) = parts.split_last() else {
+            return match head.kind {
+                HeadKind::Directory => {
+                    if self.tree.was_empty || self.options.existing != Existing::Keep {
+                        self.tree.set_root_attributes(attributes);
+                    }
+                    Outcome::Restored
+                }
+                _ => Outcome::Failed("not restored: its path names nothing".to_owned()),
+            };
+        };
+        if let Err(error) = self.tree.enter(parents, &mut self.owner) {
+            return Outcome::Failed(format!("not restored, its directory cannot be entered: {}", in_words(error)));
+        }
+        match &head.kind {
+            HeadKind::File => self.put_file(name, head, line, &attributes, reader),
+            HeadKind::Directory => self.put_directory(name, attributes),
+            HeadKind::HardLink(target) => self.put_link(name, target),
+            HeadKind::Symlink(target) => self.put_symlink(name, target, &attributes),
+            HeadKind::Fifo => self.put_special(name, FileType::Fifo, DeviceNumber { major: 0, minor: 0 }, &attributes),
+            HeadKind::CharDevice(number) => self.put_device(name, FileType::CharacterDevice, *number, &attributes),
+            HeadKind::BlockDevice(number) => self.put_device(name, FileType::BlockDevice, *number, &attributes),
+            HeadKind::Other(b'V') => Outcome::LeftOut("is the volume's label".to_owned()),
+            HeadKind::Other(flag) => {
+                Outcome::Failed(format!("not restored: its type {} is not known", flag.escape_ascii()))
+            }
+        }
+    }
+
+    fn put_directory(&mut self, name: &[u8], attributes: Box<Attributes>) -> Outcome {
+        if self.options.existing == Existing::Overwrite
+            && let Err(error) = self.remove_other(name)
+        {
+            return Outcome::Failed(format!("not restored, what is in its place cannot be removed: {error}"));
+        }
+        let keep = self.options.existing == Existing::Keep && !self.tree.was_empty;
+        let mut was_there = false;
+        let made = self.tree.make_directory(name, |fresh| {
+            was_there = !fresh;
+            (fresh || !keep).then_some(attributes)
+        });
+        match made {
+            Ok(()) if was_there => {
+                if self.options.existing == Existing::Resume
+                    && let Err(error) = self.tree.remove_remains()
+                {
+                    return Outcome::Failed(format!("what an interrupted restore left cannot be removed: {error}"));
+                }
+                Outcome::Present
+            }
+            Ok(()) => Outcome::Restored,
+            Err(error) => Outcome::Failed(format!("the directory cannot be made: {}", in_words(error))),
+        }
+    }
+
+    /// Removes what is in a directory's place, if that is no directory.
+    fn remove_other(&self, name: &[u8]) -> Result<(), Errno> {
+        let here = self.tree.here()?;
+        match stat_here(here, name)? {
+            Some(facts) if !is_directory(&facts) => rustix::fs::unlinkat(here, name, AtFlags::empty()),
+            _ => Ok(()),
+        }
+    }
+
+    fn put_file<S: ChunkSource>(
+        &mut self,
+        name: &[u8],
+        head: &EntryHead,
+        line: Option<&EntryLine>,
+        attributes: &Attributes,
+        reader: &mut EntryReader<S>,
+    ) -> Outcome {
+        let here = match self.tree.here() {
+            Ok(here) => here,
+            Err(error) => return Outcome::Failed(in_words(error)),
+        };
+        if self.options.existing != Existing::Overwrite && !self.tree.is_fresh() {
+            match stat_here(here, name) {
+                Ok(None) => {}
+                Ok(Some(facts)) => {
+                    let same = self.options.existing == Existing::Resume
+                        && FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile
+                        && u64::try_from(facts.st_size) == Ok(head.size)
+                        && mtime_of(&facts) == head.mtime;
+                    if !same {
+                        return exists();
+                    }
+                    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                    let opened = rustix::fs::openat(here, name, flags, Mode::empty());
+                    return match opened.map_err(io::Error::from).and_then(|fd| is_equal(&File::from(fd), head, reader)) {
+                        Ok(true) => Outcome::Present,
+                        Ok(false) => Outcome::Failed(
+                            "not restored: a file with the same size and time and other content is there".to_owned(),
+                        ),
+                        Err(error) => Outcome::Failed(format!("what is there cannot be compared: {error}")),
+                    };
+                }
+                Err(error) => return Outcome::Failed(format!("not restored: {}", in_words(error))),
+            }
+        }
+        let (file, temporary) = match create_temporary(here, &self.tree.temporary) {
+            Ok(created) => created,
+            Err(error) => return Outcome::Failed(format!("the file cannot be made: {}", in_words(error))),
+        };
+        if self.tree.gives_acl() {
+            // Fails where there is none, which is what is wanted.
+            let _ = rustix::fs::fremovexattr(&file, "system.posix_acl_access");
+        }
+        let written = write_data(&file, head, reader).and_then(|()| {
+            let content = reader.content_sha256();
+            match line {
+                Some(line) if self.options.verify && line.content != content => {
+                    Err("not restored, since its SHA-256 is not the one in the index".to_owned())
+                }
+                _ => Ok(()),
+            }
+        });
+        let file = OwnedFd::from(file);
+        let placed = written
+            .and_then(|()| attributes.set_open(&file, &mut self.owner))
+            .and_then(|()| {
+                let here = self.tree.here().map_err(in_words)?;
+                give_name(here, &temporary, name, self.options.existing == Existing::Overwrite)
+            });
+        match placed {
+            Ok(()) => Outcome::Restored,
+            Err(what) => {
+                self.remove(&temporary);
+                Outcome::Failed(what)
+            }
+        }
+    }
+
+    /// Makes `name` here another name of `target`, a path in the archive.
+    pub fn put_link(&mut self, name: &[u8], target: &[u8]) -> Outcome {
+        let missing = || Outcome::TargetMissing { target: target.to_vec() };
+        let parts = match parts_of(target) {
+            Ok(parts) => parts,
+            Err(error) => return Outcome::Failed(format!("not restored: of what it links to, {error}")),
+        };
+        let Some((target_name, target_parents)) = parts.split_last() else {
+            return Outcome::Failed("not restored: what it links to names nothing".to_owned());
+        };
+        let target_at = match self.tree.open_path(target_parents) {
+            Ok(target_at) => target_at,
+            Err(Errno::NOENT) => return missing(),
+            Err(error) => return Outcome::Failed(format!("not restored, its target: {}", in_words(error))),
+        };
+        let linked = (|| {
+            let here = self.tree.here()?;
+            let Some(wanted) = stat_here(target_at.as_fd(), target_name)? else { return Err(Errno::NOENT) };
+            let there = stat_here(here, name)?;
+            match there {
+                Some(facts) if (facts.st_dev, facts.st_ino) == (wanted.st_dev, wanted.st_ino) => Ok(Outcome::Present),
+                Some(facts) if self.options.existing != Existing::Overwrite || is_directory(&facts) => Ok(exists()),
+                Some(_) => {
+                    let temporary = self.tree.temporary.as_slice();
+                    rustix::fs::linkat(&target_at, *target_name, here, temporary, AtFlags::empty())?;
+                    rustix::fs::renameat(here, temporary, here, name)?;
+                    Ok(Outcome::Restored)
+                }
+                None => {
+                    rustix::fs::linkat(&target_at, *target_name, here, name, AtFlags::empty())?;
+                    Ok(Outcome::Restored)
+                }
+            }
+        })();
+        match linked {
+            Ok(outcome) => outcome,
+            Err(Errno::NOENT) => missing(),
+            Err(error) => Outcome::Failed(format!("the link cannot be made: {}", in_words(error))),
+        }
+    }
+
+    fn put_symlink(&mut self, name: &[u8], target: &[u8], attributes: &Attributes) -> Outcome {
+        if target.contains(&0) {
+            return Outcome::Failed("not restored: its target holds a zero byte".to_owned());
+        }
+        let same = |putter: &Self| {
+            let here = putter.tree.here()?;
+            Ok(rustix::fs::readlinkat(here, name, Vec::new()).is_ok_and(|is| is.as_bytes() == target))
+        };
+        self.put_other(name, attributes, true, same, |here| rustix::fs::symlinkat(target, here, name))
+    }
+
+    fn put_device(
+        &mut self,
+        name: &[u8],
+        file_type: FileType,
+        number: DeviceNumber,
+        attributes: &Attributes,
+    ) -> Outcome {
+        if !self.options.devices {
+            return Outcome::LeftOut("is a device, and none are made unless asked for".to_owned());
+        }
+        if !self.owner.is_root() {
+            return Outcome::LeftOut("is a device, which only root can make".to_owned());
+        }
+        self.put_special(name, file_type, number, attributes)
+    }
+
+    fn put_special(
+        &mut self,
+        name: &[u8],
+        file_type: FileType,
+        number: DeviceNumber,
+        attributes: &Attributes,
+    ) -> Outcome {
+        let device = rustix::fs::makedev(number.major, number.minor);
+        let same = |putter: &Self| {
+            let facts = stat_here(putter.tree.here()?, name)?;
+            Ok(facts.is_some_and(|facts| {
+                FileType::from_raw_mode(facts.st_mode) == file_type
+                    && (file_type == FileType::Fifo || facts.st_rdev == device)
+            }))
+        };
+        let mode = Mode::RUSR | Mode::WUSR;
+        self.put_other(name, attributes, false, same, |here| rustix::fs::mknodat(here, name, file_type, mode, device))
+    }
+
+    /// Makes what is neither file nor directory: it has its name from the start.
+    fn put_other(
+        &mut self,
+        name: &[u8],
+        attributes: &Attributes,
+        is_symlink: bool,
+        same: impl Fn(&Self) -> Result<bool, Errno>,
+        make: impl Fn(std::os::fd::BorrowedFd<'_>) -> Result<(), Errno>,
+    ) -> Outcome {
+        let made = (|| {
+            let here = self.tree.here()?;
+            match make(here) {
+                Err(Errno::EXIST) if self.options.existing == Existing::Resume && same(self)? => Ok(Some(true)),
+                Err(Errno::EXIST) if self.options.existing == Existing::Overwrite => {
+                    self.remove_other(name)?;
+                    make(here).map(|()| Some(false))
+                }
+                Err(Errno::EXIST) => Ok(None),
+                result => result.map(|()| Some(false)),
+            }
+        })();
+        let was_there = match made {
+            Ok(Some(was_there)) => was_there,
+            Ok(None) => return exists(),
+            Err(error) => return Outcome::Failed(format!("it cannot be made: {}", in_words(error))),
+        };
+        let here = match self.tree.here() {
+            Ok(here) => here,
+            Err(error) => return Outcome::Failed(in_words(error)),
+        };
+        match attributes.set_named(here, name, is_symlink, &mut self.owner) {
+            Ok(()) if was_there => Outcome::Present,
+            Ok(()) => Outcome::Restored,
+            Err(what) => Outcome::Failed(what),
+        }
+    }
+
+    fn remove(&self, name: &[u8]) {
+        if let Ok(here) = self.tree.here() {
+            // What went wrong before is told; a file that stays is known by its name.
+            let _ = rustix::fs::unlinkat(here, name, AtFlags::empty());
+        }
+    }
+}
+
+fn exists() -> Outcome {
+    Outcome::Failed("not restored: something of that name is there already".to_owned())
+}
+
+/// Makes an empty file under a temporary name; says which.
+fn create_temporary(here: impl AsFd + Copy, name: &[u8]) -> Result<(File, Vec<u8>), Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut name = name.to_vec();
+    loop {
+        match rustix::fs::openat(here, name.as_slice(), flags, Mode::RUSR | Mode::WUSR) {
+            // Somebody's file is called just so: it is not ours to remove.
+            Err(Errno::EXIST) if name.len() < 200 => name.push(b'x'),
+            opened => return opened.map(|fd| (File::from(fd), name)),
+        }
+    }
+}
+
+/// Gives the complete file its name.
+fn give_name(here: impl AsFd + Copy, temporary: &[u8], name: &[u8], overwrite: bool) -> Result<(), String> {
+    let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+    match rustix::fs::renameat_with(here, temporary, here, name, flags) {
+        // A filesystem without such a rename: a link fails as well when the name is there.
+        Err(Errno::INVAL | Errno::NOSYS) if !overwrite => {
+            rustix::fs::linkat(here, temporary, here, name, AtFlags::empty())
+                .and_then(|()| rustix::fs::unlinkat(here, temporary, AtFlags::empty()))
+        }
+        renamed => renamed,
+    }
+    .map_err(|error| match error {
+        Errno::EXIST => "not restored: something of that name is there already".to_owned(),
+        error => format!("it cannot get its name: {}", in_words(error)),
+    })
+}
+
+/// Where the next stored byte belongs in the file.
+struct Places<'a> {
+    runs: &'a [ByteRange],
+    done: u64,
+}
+
+impl<'a> Places<'a> {
+    /// Splits off as much of `data` as lies in one run; gives its offset in the file.
+    fn next<'d>(&mut self, data: &'d [u8]) -> Option<(u64, &'d [u8], &'d [u8])> {
+        let (run, rest) = self.runs.split_first()?;
+        let left = run.len - self.done;
+        let len = usize::try_from(left).map_or(data.len(), |left| left.min(data.len()));
+        let at = run.start + self.done;
+        self.done += len as u64;
+        if self.done == run.len {
+            (self.runs, self.done) = (rest, 0);
+        }
+        let (now, later) = data.split_at(len);
+        Some((at, now, later))
+    }
+
+    fn of(runs: &'a [ByteRange]) -> Self {
+        Self { runs, done: 0 }
+    }
+}
+
+/// Writes an entry's data to an empty file. Holes stay holes.
+fn write_data<S: ChunkSource>(mut file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> Result<(), String> {
+    let failed = |error: io::Error| format!("not restored, it cannot be written: {error}");
+    let mut places = head.runs.as_deref().map(Places::of);
+    loop {
+        let data = match reader.next_data() {
+            Ok(Some(data)) => data,
+            Ok(None) => break,
+            Err(lost) => {
+                return Err(format!("not restored, a part of it is lost in member {}: {}", lost.place.member, lost.what));
+            }
+        };
+        match &mut places {
+            None => file.write_all(data).map_err(failed)?,
+            Some(places) => {
+                let mut rest = data;
+                while !rest.is_empty() {
+                    // The runs were checked to be as long together as the data.
+                    let Some((at, now, later)) = places.next(rest) else {
+                        return Err("not restored, its map of holes is too short".to_owned());
+                    };
+                    file.write_all_at(now, at).map_err(failed)?;
+                    rest = later;
+                }
+            }
+        }
+    }
+    if places.is_some() {
+        file.set_len(head.size).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Whether a file holds an entry's data where that belongs.
+fn is_equal<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> io::Result<bool> {
+    let whole = [ByteRange::new(0, head.size)];
+    let mut places = Places::of(head.runs.as_deref().unwrap_or(&whole));
+    let mut buf = Vec::new();
+    loop {
+        let data = match reader.next_data() {
+            Ok(Some(data)) => data,
+            Ok(None) => return Ok(true),
+            Err(lost) => return Err(io::Error::other(lost.what)),
+        };
+        let mut rest = data;
+        while !rest.is_empty() {
+            let Some((at, now, later)) = places.next(rest) else { return Ok(false) };
+            buf.resize(now.len(), 0);
+            match file.read_exact_at(&mut buf, at) {
+                Ok(()) if buf == now => {}
+                Ok(()) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            rest = later;
+        }
+    }
+}
+
+/// An error number, with what it means here.
+fn in_words(error: Errno) -> String {
+    match error {
+        Errno::LOOP => "a symbolic link is in the way".to_owned(),
+        Errno::NOTDIR => "something that is no directory is in the way".to_owned(),
+        Errno::EXIST => "something of that name is there already".to_owned(),
+        Errno::XDEV => "its path leads out of the directory".to_owned(),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,154 @@
+//! Which entries a person asked for.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::archive::index::unescape_path;
+
+/// A pattern that is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("the pattern {pattern:?} cannot be used: {reason}")]
+pub struct BadPattern {
+    pattern: String,
+    reason: String,
+}
+
+/// Patterns of paths. Each stands for the entry with exactly that path and all that lies in it; one with `*`, `?` or
+/// `[` also for what it matches in the sense of gitignore(5), from the archive's root on.
+#[derive(Debug, Default)]
+pub struct Selection {
+    patterns: Vec<Pattern>,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    shown: String,
+    literals: Vec<Vec<u8>>,
+    glob: Option<Gitignore>,
+    matched: AtomicU64,
+}
+
+impl Selection {
+    /// `patterns` as they were typed; a `/` or `./` before them changes nothing, and `\xHH` stands for a byte as the
+    /// index writes it. Without any, everything is selected.
+    pub fn new(patterns: &[String]) -> Result<Self, BadPattern> {
+        patterns.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>().map(|patterns| Self { patterns })
+    }
+
+    /// Whether everything is selected.
+    pub fn is_everything(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether the entry with this path is wanted: `path` as in the archive.
+    pub fn wants(&self, path: &[u8], is_directory: bool) -> bool {
+        if self.patterns.is_empty() {
+            return true;
+        }
+        let path = plain(path);
+        let mut wanted = false;
+        for pattern in &self.patterns {
+            if pattern.matches(path, is_directory) {
+                pattern.matched.fetch_add(1, Ordering::Relaxed);
+                wanted = true;
+            }
+        }
+        wanted
+    }
+
+    /// Whether this directory leads to something that is named literally, so that its attributes are wanted, too.
+    pub fn leads_to(&self, path: &[u8]) -> bool {
+        let path = plain(path);
+        let above = |literal: &Vec<u8>| path.is_empty() || is_below(literal, path);
+        self.patterns.iter().any(|pattern| pattern.literals.iter().any(above))
+    }
+
+    /// Whether a pattern names exactly this path, globs left aside.
+    pub fn names(&self, path: &[u8]) -> bool {
+        let path = plain(path);
+        self.patterns.iter().any(|pattern| pattern.literals.iter().any(|literal| literal == path))
+    }
+
+    /// The patterns that nothing matched.
+    pub fn unmatched(&self) -> Vec<String> {
+        let never = |pattern: &&Pattern| pattern.matched.load(Ordering::Relaxed) == 0;
+        self.patterns.iter().filter(never).map(|pattern| pattern.shown.clone()).collect()
+    }
+}
+
+impl Pattern {
+    fn new(text: &str) -> Result<Self, BadPattern> {
+        let bad = |reason: &str| BadPattern { pattern: text.to_owned(), reason: reason.to_owned() };
+        let literal = plain(text.as_bytes()).to_vec();
+        if literal.split(|byte| *byte == b'/').any(|part| part == b"..") {
+            return Err(bad("`..` leads out of the archive"));
+        }
+        let mut literals = vec![literal];
+        literals.extend(unescape_path(text).map(|path| plain(&path).to_vec()));
+        let glob = if text.contains(['*', '?', '[']) {
+            let mut builder = GitignoreBuilder::new("/");
+            let anchored = format!("/{}", text.trim_start_matches("./").trim_start_matches('/'));
+            builder.add_line(None, &anchored).map_err(|error| bad(&error.to_string()))?;
+            Some(builder.build().map_err(|error| bad(&error.to_string()))?)
+        } else {
+            None
+        };
+        Ok(Self { shown: text.to_owned(), literals, glob, matched: AtomicU64::new(0) })
+    }
+
+    fn matches(&self, path: &[u8], is_directory: bool) -> bool {
+        let literally = |literal: &Vec<u8>| literal.is_empty() || path == literal.as_slice() || is_below(path, literal);
+        self.literals.iter().any(literally)
+            || self.glob.as_ref().is_some_and(|glob| {
+                let path = Path::new(OsStr::from_bytes(path));
+                !path.has_root() && glob.matched_path_or_any_parents(path, is_directory).is_ignore()
+            })
+    }
+}
+
+/// Without `./` or `/` before it and `/` behind it.
+pub fn plain(mut path: &[u8]) -> &[u8] {
+    loop {
+        path = match path {
+            [b'.', b'/', rest @ ..] | [b'/', rest @ ..] | [rest @ .., b'/'] => rest,
+            b"." => b"",
+            _ => return path,
+        };
+    }
+}
+
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Selection;
+
+    #[test]
+    fn a_path_stands_for_itself_and_what_is_in_it() {
+        let selection = Selection::new(&["/etc/ssh/".to_owned(), "./a\\xffb".to_owned()]).unwrap();
+        assert!(selection.wants(b"./etc/ssh", true));
+        assert!(selection.wants(b"./etc/ssh/sshd_config", false));
+        assert!(!selection.wants(b"./etc/sshd", false));
+        assert!(selection.wants(b"./a\xffb", false));
+        assert!(selection.leads_to(b"./etc/") && selection.leads_to(b"./") && !selection.leads_to(b"./var"));
+        assert!(selection.unmatched().is_empty());
+    }
+
+    #[test]
+    fn globs_are_anchored_and_names_that_look_like_one_are_found() {
+        let selection = Selection::new(&["var/log/*.gz".to_owned(), "a[1]".to_owned()]).unwrap();
+        assert!(selection.wants(b"./var/log/x.gz", false));
+        assert!(!selection.wants(b"./srv/var/log/x.gz", false));
+        assert!(selection.wants(b"./a[1]", false) && selection.wants(b"./a1", false));
+        let unmatched = Selection::new(&["x*".to_owned(), "y".to_owned()]).unwrap();
+        assert!(!unmatched.wants(b"./a", false));
+        assert_eq!(unmatched.unmatched(), ["x*", "y"]);
+        assert!(Selection::new(&["../etc".to_owned()]).is_err());
+    }
+}

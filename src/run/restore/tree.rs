@@ -1,0 +1,333 @@
+//! The directory that is restored into, and the way through it: one name at a time, never over a symbolic link, never
+//! out of it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::attributes::{Attributes, Owner};
+use crate::reader::Timestamp;
+
+/// What is not complete yet has a name that begins with this, in the directory that it is to be in. What follows is the
+/// run's own, so that a file of the archive with such a name is not taken for one.
+pub const TEMPORARY_PREFIX: &str = ".volbak-tmp.restore-";
+/// How many directories of the current path are held open.
+const MAX_OPEN: usize = 64;
+/// Directories that no entry of the archive describes get this mode, as far as the umask lets them.
+const IMPLIED_MODE: u32 = 0o755;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Why a path of an archive is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPath {
+    /// `..` in it.
+    #[error("its path leads out of the directory with `..`")]
+    Upwards,
+    /// A zero byte in it.
+    #[error("its path holds a zero byte")]
+    Zero,
+    /// Nothing is left of it.
+    #[error("its path names nothing")]
+    Empty,
+}
+
+/// A path's parts: what is empty or `.` left out, a leading `/` with them, as tar does it.
+pub fn parts_of(path: &[u8]) -> Result<Vec<&[u8]>, BadPath> {
+    let mut parts = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Err(BadPath::Upwards),
+            part if part.contains(&0) => return Err(BadPath::Zero),
+            part => parts.push(part),
+        }
+    }
+    Ok(parts)
+}
+
+/// What a directory gets when nothing more is put into it.
+#[derive(Debug)]
+enum Finish {
+    Nothing,
+    /// The time that it had before.
+    Time(Timestamp),
+    Attributes(Box<Attributes>),
+}
+
+#[derive(Debug)]
+struct Level {
+    name: Vec<u8>,
+    /// `None` when it was closed to save descriptors; `..` of its child leads back.
+    fd: Option<OwnedFd>,
+    id: (u64, u64),
+    finish: Finish,
+    fresh: bool,
+    default_acl: bool,
+}
+
+/// The directory, and the path in it that is worked in.
+#[derive(Debug)]
+pub struct Tree {
+    levels: Vec<Level>,
+    /// Whether nothing was in it at the start: then every directory in it is the archive's.
+    pub was_empty: bool,
+    /// The name of what this run is at.
+    pub temporary: Vec<u8>,
+    /// What could not be done to directories: path and reason.
+    pub failures: Vec<(Vec<u8>, String)>,
+}
+
+impl Tree {
+    /// Opens the directory `root`, or makes it.
+    pub fn open(root: &Path) -> Result<Self, Errno> {
+        match rustix::fs::mkdir(root, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        // The user's own path may lead over a link.
+        let fd = rustix::fs::open(root, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?;
+        let was_empty = rustix::fs::Dir::read_from(&fd)?
+            .filter_map(Result::ok)
+            .all(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."));
+        let facts = rustix::fs::fstat(&fd)?;
+        let root = Level {
+            name: Vec::new(),
+            id: (facts.st_dev, facts.st_ino),
+            finish: Finish::Nothing,
+            fresh: was_empty,
+            default_acl: has_default_acl(&fd),
+            fd: Some(fd),
+        };
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let own = format!("{TEMPORARY_PREFIX}{}-{}-{}", std::process::id(), now.tv_sec, now.tv_nsec);
+        Ok(Self { levels: vec![root], was_empty, temporary: own.into_bytes(), failures: Vec::new() })
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> Option<BorrowedFd<'_>> {
+        self.levels.first().and_then(|level| level.fd.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// The directory that is worked in.
+    pub fn here(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.levels.last().and_then(|level| level.fd.as_ref()).map(AsFd::as_fd).ok_or(Errno::BADF)
+    }
+
+    /// Whether the directory that is worked in was made by this restore, so that nothing foreign is in it.
+    pub fn is_fresh(&self) -> bool {
+        self.levels.last().is_some_and(|level| level.fresh)
+    }
+
+    /// Whether what is made here gets an ACL from the directory.
+    pub fn gives_acl(&self) -> bool {
+        self.levels.last().is_some_and(|level| level.default_acl)
+    }
+
+    /// Goes to the directory with these parts, leaving others on the way; makes what is missing.
+    pub fn enter(&mut self, parts: &[&[u8]], owner: &mut Owner) -> Result<(), Errno> {
+        let common = self.levels[1..].iter().zip(parts).take_while(|(level, part)| level.name == **part).count();
+        while self.levels.len() > common + 1 {
+            self.leave(owner)?;
+        }
+        for part in &parts[common..] {
+            self.go_down(part)?;
+        }
+        Ok(())
+    }
+
+    fn go_down(&mut self, name: &[u8]) -> Result<(), Errno> {
+        let here = self.here()?;
+        match open_directory(here, name) {
+            Ok(fd) => {
+                let facts = rustix::fs::fstat(&fd)?;
+                let finish = if self.was_empty { Finish::Time(mtime_of(&facts)) } else { Finish::Nothing };
+                self.push(name, fd, &facts, finish, false);
+                Ok(())
+            }
+            Err(Errno::NOENT) => {
+                rustix::fs::mkdirat(here, name, Mode::from_raw_mode(IMPLIED_MODE))?;
+                let fd = open_directory(here, name)?;
+                let facts = rustix::fs::fstat(&fd)?;
+                self.push(name, fd, &facts, Finish::Nothing, true);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn push(&mut self, name: &[u8], fd: OwnedFd, facts: &Stat, finish: Finish, fresh: bool) {
+        // A new directory has what the one around it gives; one that was there is asked.
+        let default_acl = if fresh { self.gives_acl() } else { has_default_acl(&fd) };
+        let id = (facts.st_dev, facts.st_ino);
+        self.levels.push(Level { name: name.to_vec(), fd: Some(fd), id, finish, fresh, default_acl });
+        let outermost_open = self.levels.len().checked_sub(1 + MAX_OPEN).filter(|level| *level > 0);
+        if let Some(level) = outermost_open {
+            self.levels[level].fd = None;
+        }
+    }
+
+    /// Makes the directory `name` here, or takes the one that is there, and goes into it. Its attributes are set when it
+    /// is left: `attributes` says which, given whether the directory is new.
+    pub fn make_directory(
+        &mut self,
+        name: &[u8],
+        attributes: impl FnOnce(bool) -> Option<Box<Attributes>>,
+    ) -> Result<(), Errno> {
+        let here = self.here()?;
+        let fresh = match rustix::fs::mkdirat(here, name, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error),
+        };
+        let fd = open_directory(here, name)?;
+        let facts = rustix::fs::fstat(&fd)?;
+        if fresh && self.gives_acl() {
+            // The archive's own, if any, comes with its attributes.
+            for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
+                let _ = rustix::fs::fremovexattr(&fd, acl);
+            }
+        }
+        let finish = attributes(fresh).map_or(Finish::Nothing, Finish::Attributes);
+        self.push(name, fd, &facts, finish, fresh);
+        if let (true, Some(level)) = (fresh, self.levels.last_mut()) {
+            level.default_acl = false;
+        }
+        Ok(())
+    }
+
+    /// Removes what an interrupted restore was at in the directory that is worked in. To be called before anything of the
+    /// archive is put there: a file of its own that is called so is then simply restored again.
+    pub fn remove_remains(&self) -> Result<(), Errno> {
+        let here = self.here()?;
+        let mut remains = Vec::new();
+        for entry in rustix::fs::Dir::read_from(here)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name.starts_with(TEMPORARY_PREFIX.as_bytes()) {
+                remains.push(name.to_vec());
+            }
+        }
+        for name in remains {
+            if stat_here(here, &name)?.is_some_and(|facts| !is_directory(&facts)) {
+                rustix::fs::unlinkat(here, name.as_slice(), AtFlags::empty())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the directory itself gets at the end.
+    pub fn set_root_attributes(&mut self, attributes: Box<Attributes>) {
+        if let Some(root) = self.levels.first_mut() {
+            root.finish = Finish::Attributes(attributes);
+        }
+    }
+
+    /// Leaves the innermost directory: its attributes are set, its time last.
+    fn leave(&mut self, owner: &mut Owner) -> Result<(), Errno> {
+        let Some(level) = self.levels.pop() else { return Ok(()) };
+        let Some(fd) = level.fd else { return Err(Errno::BADF) };
+        if let Some(outer) = self.levels.last_mut().filter(|outer| outer.fd.is_none()) {
+            let reopened = rustix::fs::openat(&fd, c"..", DIRECTORY, Mode::empty())?;
+            let facts = rustix::fs::fstat(&reopened)?;
+            if (facts.st_dev, facts.st_ino) != outer.id {
+                return Err(Errno::STALE);
+            }
+            outer.fd = Some(reopened);
+        }
+        let finished = match level.finish {
+            Finish::Nothing => Ok(()),
+            Finish::Time(time) => rustix::fs::futimens(&fd, &times(time)).map_err(|error| error.to_string()),
+            Finish::Attributes(attributes) => attributes.set_open(&fd, owner),
+        };
+        if let Err(what) = finished {
+            let mut path = Vec::new();
+            for name in self.levels[1..].iter().map(|level| &level.name).chain([&level.name]) {
+                path.push(b'/');
+                path.extend_from_slice(name);
+            }
+            self.failures.push((path, what));
+        }
+        Ok(())
+    }
+
+    /// Leaves all directories and sets what the outermost one gets.
+    pub fn finish(mut self, owner: &mut Owner) -> Result<Vec<(Vec<u8>, String)>, Errno> {
+        while self.levels.len() > 1 {
+            self.leave(owner)?;
+        }
+        let root = self.levels.pop();
+        if let Some(Level { fd: Some(fd), finish: Finish::Attributes(attributes), .. }) = root
+            && let Err(what) = attributes.set_open(&fd, owner)
+        {
+            self.failures.push((b"/".to_vec(), what));
+        }
+        Ok(self.failures)
+    }
+
+    /// Opens the directory with these parts for a look, from the outermost on, without going there.
+    pub fn open_path(&self, parts: &[&[u8]]) -> Result<OwnedFd, Errno> {
+        let mut fd = rustix::io::fcntl_dupfd_cloexec(self.root().ok_or(Errno::BADF)?, 0)?;
+        for part in parts {
+            fd = open_directory(fd.as_fd(), part)?;
+        }
+        Ok(fd)
+    }
+}
+
+fn open_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(at, name, DIRECTORY, Mode::empty(), resolve) {
+        // A sandbox may not know the call. A single name and O_NOFOLLOW lead nowhere else either.
+        Err(Errno::NOSYS) => rustix::fs::openat(at, name, DIRECTORY, Mode::empty()),
+        opened => opened,
+    }
+}
+
+/// What has this name here, without following it; `None` when nothing has.
+pub fn stat_here(at: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>, Errno> {
+    match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(facts) => Ok(Some(facts)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it is a directory.
+pub fn is_directory(facts: &Stat) -> bool {
+    FileType::from_raw_mode(facts.st_mode) == FileType::Directory
+}
+
+/// The time when its data was last changed.
+pub fn mtime_of(facts: &Stat) -> Timestamp {
+    Timestamp { sec: facts.st_mtime, nsec: u32::try_from(facts.st_mtime_nsec).unwrap_or(0) }
+}
+
+/// Sets the modification time, and the access time with it: it is not in the archive.
+pub fn times(mtime: Timestamp) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.sec, tv_nsec: i64::from(mtime.nsec) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn has_default_acl(fd: &OwnedFd) -> bool {
+    rustix::fs::fgetxattr(fd, "system.posix_acl_default", &mut [0_u8; 0][..]).is_ok_and(|len| len > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BadPath, parts_of};
+
+    #[test]
+    fn paths_stay_inside() {
+        assert_eq!(parts_of(b"./a//b/./c/"), Ok(vec![b"a".as_slice(), b"b", b"c"]));
+        assert_eq!(parts_of(b"/etc/passwd"), Ok(vec![b"etc".as_slice(), b"passwd"]));
+        for outward in [b"..".as_slice(), b"a/../b", b"../x", b"a/.."] {
+            assert_eq!(parts_of(outward), Err(BadPath::Upwards));
+        }
+        assert_eq!(parts_of(b"a\0b"), Err(BadPath::Zero));
+        assert_eq!(parts_of(b"./"), Ok(Vec::new()));
+        assert_eq!(parts_of(b"..a/b.."), Ok(vec![b"..a".as_slice(), b"b.."]));
+    }
+}

@@ -1,0 +1,212 @@
+//! What verifications found, kept beside the backup as `STEM.verified.json`.
+//!
+//! The four files of a backup are never written again, so this is a fifth, replaced as a whole. It holds the SHA-1 of
+//! the archive that it is about: beside another archive, or one that was made anew, it says nothing.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use chrono::{DateTime, Utc};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use super::{Finding, Level, Verdict, VerifyReport};
+use crate::archive::read::open::open_regular;
+use crate::run::locate::{BackupFiles, RECORD};
+use crate::store::pending::TEMPORARY_PREFIX;
+
+/// The version of the record's form.
+const FORMAT: u32 = 1;
+/// Findings that are kept.
+const MAX_FINDINGS: usize = 100;
+/// A longer file is none of ours.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// The record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// 1.
+    pub format: u32,
+    /// The SHA-1 that manifest or checksum say the archive has; `None` when neither says one.
+    pub archive_sha1: Option<String>,
+    /// The archive's length in bytes.
+    pub archive_bytes: u64,
+    /// The last verification of each level, in the order of the levels.
+    pub results: Vec<LevelResult>,
+}
+
+/// How the last verification of a level went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelResult {
+    /// The level.
+    pub level: Level,
+    /// When.
+    pub verified_at: DateTime<Utc>,
+    /// What came out.
+    pub verdict: Verdict,
+    /// The archive's SHA-1 as it was read.
+    pub found_sha1: Option<String>,
+    /// What could not be checked.
+    pub not_checked: Vec<String>,
+    /// What was wrong: the first hundred.
+    pub findings: Vec<Finding>,
+    /// How many things were wrong.
+    pub findings_total: u64,
+    /// The version of volbak that verified it.
+    pub volbak_version: String,
+}
+
+/// What the record says of a backup today.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "health")]
+pub enum Health {
+    /// Never verified, or the record is not about this archive.
+    #[default]
+    Unverified,
+    /// Verified, and nothing is known to be wrong.
+    Good {
+        /// When a verification last found nothing wrong.
+        last_verified: DateTime<Utc>,
+        /// How much that one checked.
+        level: Level,
+    },
+    /// Something is wrong. It does not count as a backup.
+    Bad {
+        /// When that was found.
+        found_at: DateTime<Utc>,
+    },
+}
+
+impl Record {
+    /// What it says. A finding holds until a verification of the same level or a higher one finds nothing.
+    pub fn health(&self) -> Health {
+        let good_since = |bad: &LevelResult| {
+            self.results.iter().any(|other| {
+                other.verdict != Verdict::Bad && other.level >= bad.level && other.verified_at > bad.verified_at
+            })
+        };
+        let bad = self.results.iter().filter(|result| result.verdict == Verdict::Bad && !good_since(result));
+        if let Some(worst) = bad.max_by_key(|result| result.verified_at) {
+            return Health::Bad { found_at: worst.verified_at };
+        }
+        let good = self.results.iter().filter(|result| result.verdict != Verdict::Bad);
+        good.max_by_key(|result| (result.level, result.verified_at)).map_or(Health::Unverified, |result| Health::Good {
+            last_verified: result.verified_at,
+            level: result.level,
+        })
+    }
+}
+
+/// The record of a backup; `None` without one, or when it is about an archive of another SHA-1 or length.
+/// `archive_sha1` is what the manifest (or without it, the checksum) says.
+pub fn load(files: &BackupFiles, archive_sha1: Option<&str>, archive_bytes: u64) -> Option<Record> {
+    let mut bytes = Vec::new();
+    open_regular(&files.record()).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    let record: Record = serde_json::from_slice(&bytes).ok()?;
+    let same = record.format == FORMAT
+        && record.archive_sha1.as_deref() == archive_sha1
+        && record.archive_bytes == archive_bytes;
+    same.then_some(record)
+}
+
+/// Adds a verification to the record beside the backup. A reader sees the record before or the record after, never half
+/// of one.
+pub fn save(files: &BackupFiles, report: &VerifyReport) -> io::Result<Record> {
+    let mut record = load(files, report.archive_sha1.as_deref(), report.archive_bytes).unwrap_or_default();
+    record.format = FORMAT;
+    record.archive_sha1.clone_from(&report.archive_sha1);
+    record.archive_bytes = report.archive_bytes;
+    record.results.retain(|result| result.level != report.level);
+    record.results.push(LevelResult {
+        level: report.level,
+        verified_at: report.verified_at,
+        verdict: report.verdict,
+        found_sha1: report.found_sha1.clone(),
+        not_checked: report.not_checked.clone(),
+        findings: report.findings.iter().take(MAX_FINDINGS).cloned().collect(),
+        findings_total: report.findings_total,
+        volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    record.results.sort_by_key(|result| result.level);
+    let mut bytes = serde_json::to_vec_pretty(&record)?;
+    bytes.push(b'\n');
+
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&files.directory, flags, Mode::empty())?;
+    let temporary = format!("{TEMPORARY_PREFIX}{}.{}{RECORD}", files.stem, std::process::id());
+    // Left over by a process that had this number before: of no use to anybody.
+    let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(&directory, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
+    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+    let name = format!("{}{RECORD}", files.stem);
+    let published = written.and_then(|()| Ok(rustix::fs::renameat(&directory, &temporary, &directory, &name)?));
+    if let Err(error) = published {
+        // The error is what matters; the temporary file is known by its name.
+        let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
+        return Err(error);
+    }
+    // Some network filesystems cannot sync a directory; the record is no less there for it.
+    let _ = rustix::fs::fsync(&directory);
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta, Utc};
+
+    use super::{Health, Record, load, save};
+    use crate::run::locate::BackupFiles;
+    use crate::run::verify::{Level, Verdict, VerifyReport};
+
+    fn report(level: Level, verdict: Verdict, minute: i64) -> VerifyReport {
+        VerifyReport {
+            archive: "a".into(),
+            stem: "a".to_owned(),
+            level,
+            verdict,
+            verified_at: at(minute),
+            not_checked: Vec::new(),
+            findings: Vec::new(),
+            findings_total: 0,
+            archive_sha1: Some("ab".to_owned()),
+            found_sha1: None,
+            archive_bytes: 7,
+            members: 0,
+            entries: 0,
+            marked_entries: 0,
+        }
+    }
+
+    fn at(minute: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::minutes(minute)
+    }
+
+    #[test]
+    fn a_finding_holds_until_as_much_was_checked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = BackupFiles { directory: dir.path().to_owned(), stem: "a".to_owned() };
+        let health = |report| save(&files, &report).unwrap().health();
+        let good = |minute, level| Health::Good { last_verified: at(minute), level };
+        assert_eq!(health(report(Level::Full, Verdict::Good, 1)), good(1, Level::Full));
+        assert_eq!(health(report(Level::Full, Verdict::Bad, 2)), Health::Bad { found_at: at(2) });
+        assert_eq!(health(report(Level::Quick, Verdict::Good, 3)), Health::Bad { found_at: at(2) });
+        assert_eq!(health(report(Level::Full, Verdict::Good, 4)), good(4, Level::Full));
+        assert_eq!(load(&files, Some("ab"), 7).unwrap().results.len(), 2);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_record_of_another_archive_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = BackupFiles { directory: dir.path().to_owned(), stem: "a".to_owned() };
+        save(&files, &report(Level::Full, Verdict::Bad, 1)).unwrap();
+        assert!(load(&files, Some("ab"), 7).is_some());
+        assert!(load(&files, Some("cd"), 7).is_none());
+        assert!(load(&files, Some("ab"), 8).is_none());
+        assert!(load(&files, None, 7).is_none());
+        std::fs::write(files.record(), "{}").unwrap();
+        assert!(load(&files, Some("ab"), 7).is_none());
+        assert_eq!(Record::default().health(), Health::Unverified);
+    }
+}

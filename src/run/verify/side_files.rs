@@ -1,0 +1,240 @@
+//! Manifest, checksum and index: whole, and agreeing with each other and with the archive's length.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::{BackupFile, Findings, Level};
+use crate::archive::index::{hex, parse_hex};
+use crate::archive::manifest::{MAX_BYTES, Manifest, ManifestError};
+use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::archive::read::open::{OpenError, open_regular};
+use crate::error::with_causes;
+use crate::run::locate::BackupFiles;
+
+/// A checksum file is one short line; whoever has a longer one has something else.
+const MAX_CHECKSUM_BYTES: u64 = 64 << 10;
+
+/// What the side files say, as far as they are to be believed.
+#[derive(Debug, Default)]
+pub struct SideFiles {
+    /// The archive, open.
+    pub archive: Option<File>,
+    /// Its length.
+    pub archive_bytes: u64,
+    /// The manifest, whole and unchanged.
+    pub manifest: Option<Box<Manifest>>,
+    /// The index, its lines consistent with each other.
+    pub index: Option<File>,
+    /// The index is not the one that the manifest knows. Where it contradicts the archive, it is to blame.
+    pub index_changed: bool,
+    /// What the archive's SHA-1 should be, hex.
+    pub expected_sha1: Option<String>,
+    /// The manifest and the checksum file name different digests; this is the checksum file's.
+    pub other_sha1: Option<String>,
+}
+
+/// Opens and checks what lies beside an archive.
+pub fn check(files: &BackupFiles, level: Level, findings: &mut Findings) -> SideFiles {
+    let mut sides = SideFiles::default();
+    match open_regular(&files.archive()) {
+        Ok(archive) => {
+            sides.archive_bytes = archive.metadata().map_or(0, |metadata| metadata.len());
+            sides.archive = Some(archive);
+        }
+        Err(error) => findings.about(BackupFile::Archive, with_causes(&error)),
+    }
+    let manifest_there = check_manifest(files, &mut sides, findings);
+    check_checksum(files, manifest_there, &mut sides, findings);
+    check_index(files, manifest_there, level, &mut sides, findings);
+    sides
+}
+
+/// Reads the manifest. True when there is one, good or not.
+fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Findings) -> bool {
+    let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Manifest, what);
+    let bytes = match open_regular(&files.manifest()).map(|file| read_whole(file, MAX_BYTES)) {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) => {
+            bad(findings, format!("it cannot be read: {error}"));
+            return true;
+        }
+        Err(OpenError::Missing(_)) => {
+            findings.not_checked("there is no manifest, so nothing says that the other files belong together");
+            return false;
+        }
+        Err(error) => {
+            bad(findings, with_causes(&error));
+            return true;
+        }
+    };
+    let manifest = match Manifest::from_bytes(&bytes) {
+        Ok(manifest) => manifest,
+        Err(error @ ManifestError::TooNew(_)) => {
+            findings.not_checked(error.to_string());
+            return true;
+        }
+        Err(error) => {
+            bad(findings, with_causes(&error));
+            return true;
+        }
+    };
+    if manifest.stem != files.stem {
+        bad(findings, format!("it is the manifest of {}", manifest.stem.escape_debug()));
+        return true;
+    }
+    if sides.archive.is_some() && manifest.sizes.archive_bytes != sides.archive_bytes {
+        let said = manifest.sizes.archive_bytes;
+        findings.about(BackupFile::Archive, format!("it has {} bytes, and the manifest says {said}", sides.archive_bytes));
+    }
+    if parse_hex::<20>(&manifest.digests.archive_sha1).is_some() {
+        sides.expected_sha1 = Some(manifest.digests.archive_sha1.clone());
+    } else {
+        bad(findings, "its SHA-1 of the archive is none".to_owned());
+    }
+    sides.manifest = Some(Box::new(manifest));
+    true
+}
+
+fn check_checksum(files: &BackupFiles, manifest_there: bool, sides: &mut SideFiles, findings: &mut Findings) {
+    let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Checksum, what);
+    let bytes = match open_regular(&files.checksum()).map(|file| read_whole(file, MAX_CHECKSUM_BYTES)) {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) => return bad(findings, format!("it cannot be read: {error}")),
+        Err(OpenError::Missing(_)) if !manifest_there => {
+            return findings.not_checked("there is no checksum, so nothing says what the archive's SHA-1 should be");
+        }
+        Err(error) => return bad(findings, with_causes(&error)),
+    };
+    if let Some(manifest) = &sides.manifest
+        && hex(&Sha256::digest(&bytes)) != manifest.digests.checksum_sha256
+    {
+        bad(findings, "it is not the one that the manifest knows: its SHA-256 is another".to_owned());
+    }
+    let Some((digest, name)) = parse_checksum(&bytes) else {
+        return bad(findings, "it is not a line as sha1sum writes it".to_owned());
+    };
+    let archive_name = format!("{}{}", files.stem, crate::store::pending::ARCHIVE);
+    // The documented script wrote the whole path.
+    let last_part = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
+    if last_part != archive_name.as_bytes() {
+        bad(findings, format!("it is the checksum of {}", name.escape_ascii()));
+    }
+    match &sides.expected_sha1 {
+        Some(expected) if *expected != digest => {
+            bad(findings, format!("it says {digest}, and the manifest says {expected}"));
+            sides.other_sha1 = Some(digest);
+        }
+        Some(_) => {}
+        None => sides.expected_sha1 = Some(digest),
+    }
+}
+
+/// `DIGEST  NAME` or `DIGEST *NAME`, one line.
+fn parse_checksum(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let line = bytes.strip_suffix(b"\n")?;
+    let (digest, name) = line.split_at_checked(40)?;
+    let digest = std::str::from_utf8(digest).ok().filter(|digest| parse_hex::<20>(digest).is_some())?;
+    let name = name.strip_prefix(b"  ").or_else(|| name.strip_prefix(b" *"))?;
+    (!name.is_empty() && !name.contains(&b'\n')).then(|| (digest.to_owned(), name))
+}
+
+fn check_index(
+    files: &BackupFiles,
+    manifest_there: bool,
+    level: Level,
+    sides: &mut SideFiles,
+    findings: &mut Findings,
+) {
+    let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Index, what);
+    let file = match open_regular(&files.index()) {
+        Ok(file) => file,
+        Err(OpenError::Missing(_)) if !manifest_there => {
+            return findings.not_checked("there is no index, so nothing says what each file's SHA-256 should be");
+        }
+        Err(error) => return bad(findings, with_causes(&error)),
+    };
+    if let Some(manifest) = &sides.manifest {
+        match sha256_of(&file) {
+            Ok((len, digest)) => {
+                if len != manifest.sizes.index_bytes {
+                    let said = manifest.sizes.index_bytes;
+                    bad(findings, format!("it has {len} bytes, and the manifest says {said}"));
+                }
+                if hex(&digest) != manifest.digests.index_sha256 {
+                    bad(findings, "it is not the one that the manifest knows: its SHA-256 is another".to_owned());
+                    sides.index_changed = true;
+                }
+            }
+            Err(error) => return bad(findings, format!("it cannot be read: {error}")),
+        }
+    }
+    // What the manifest vouches for was checked line by line when it was written, and is again when it is used.
+    if sides.index_changed || sides.manifest.is_none() {
+        match read_through(&file) {
+            Ok(()) => {}
+            Err(error) => return bad(findings, with_causes(&error)),
+        }
+    }
+    if level >= Level::Full {
+        sides.index = Some(file);
+    }
+}
+
+fn read_through(file: &File) -> Result<(), IndexError> {
+    let mut reader = IndexReader::new(file.try_clone()?)?;
+    while reader.next_line()?.is_some() {}
+    Ok(())
+}
+
+/// A file's length and SHA-256.
+pub fn sha256_of(file: &File) -> io::Result<(u64, [u8; 32])> {
+    use std::os::unix::fs::FileExt;
+    let mut hash = Sha256::new();
+    let mut buf = vec![0; 256 << 10];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut buf, at) {
+            Ok(0) => return Ok((at, hash.finalize().into())),
+            Ok(len) => {
+                hash.update(&buf[..len]);
+                at += len as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// All of a file, or an error when it is longer than it may be.
+fn read_whole(file: File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(io::Error::other("it is longer than it can be")) } else { Ok(bytes) }
+}
+
+/// The manifest of a backup, if it is there, whole and unchanged.
+pub fn read_manifest(path: &Path) -> Option<Manifest> {
+    let bytes = read_whole(open_regular(path).ok()?, MAX_BYTES).ok()?;
+    Manifest::from_bytes(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_checksum;
+
+    #[test]
+    fn a_checksum_is_one_line_of_sha1sum() {
+        let digest = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
+        let line = |text: &str| parse_checksum(text.as_bytes()).map(|(digest, name)| (digest, name.to_vec()));
+        let name = b"/b/v_01_01_2011.tar.gz".to_vec();
+        assert_eq!(line(&format!("{digest}  /b/v_01_01_2011.tar.gz\n")), Some((digest.to_owned(), name.clone())));
+        assert_eq!(line(&format!("{digest} */b/v_01_01_2011.tar.gz\n")), Some((digest.to_owned(), name)));
+        for wrong in ["", "\n", "abc  x\n", &format!("{digest} x\n"), &format!("{digest}  x"), &format!("{digest}  \n")] {
+            assert_eq!(line(wrong), None, "{wrong}");
+        }
+        assert_eq!(line(&format!("{digest}  x\n{digest}  y\n")), None);
+    }
+}

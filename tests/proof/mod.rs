@@ -1,0 +1,184 @@
+//! Backups for tests of verify and restore: made by the library itself, of real directories.
+
+#![allow(dead_code, unreachable_pub, reason = "each test target uses its own part of this")]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use chrono::DateTime;
+use rustix::fs::{Mode, OFlags};
+use sha2::{Digest, Sha256};
+use volbak::archive::index::hex;
+use volbak::archive::manifest::{DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord};
+use volbak::archive::members::Outputs;
+use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
+use volbak::events::{Event, Observer, Problem, Severity};
+use volbak::layout::{Layout, SourceFacts, Table};
+use volbak::outside::{Cancel, SystemClock, SystemCommands};
+use volbak::reader::exclude::Excludes;
+use volbak::reader::walk::TreeWalk;
+use volbak::reader::{Found, FsReader};
+use volbak::run::locate::BackupFiles;
+use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};
+use volbak::run::verify::{Level, Surroundings, VerifyOptions, VerifyReport, verify};
+
+pub const STEM: &str = "vol-1_20_11_2026";
+
+/// Keeps the problems that it is told of.
+#[derive(Default)]
+pub struct Told(Mutex<Vec<Problem>>);
+
+impl Told {
+    pub fn problems(&self) -> Vec<Problem> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub fn errors(&self) -> Vec<Problem> {
+        self.problems().into_iter().filter(|problem| problem.severity == Severity::Error).collect()
+    }
+}
+
+impl Observer for Told {
+    fn on_event(&self, event: &Event) {
+        if let Event::Problem(problem) = event {
+            self.0.lock().unwrap().push(problem.clone());
+        }
+    }
+}
+
+/// A backup of `tree` in `directory`, all four files.
+pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
+    fs::create_dir_all(directory).unwrap();
+    let files = BackupFiles { directory: directory.to_owned(), stem: STEM.to_owned() };
+    let outputs = Outputs {
+        archive: Box::new(File::create(files.archive()).unwrap()),
+        index: Box::new(File::create(files.index()).unwrap()),
+    };
+    let told = Told::default();
+    let options = ArchiveOptions { level: 1, threads: 2, stop: std::sync::Arc::new(|| false) };
+    let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
+    writer.start_filesystem(None);
+    let root = rustix::fs::open(tree, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let mut walk = TreeWalk::new(root, Excludes::nothing(), None);
+    while let Some(found) = walk.next_found() {
+        match found {
+            Found::Entry(entry) => writer.append(&entry).unwrap(),
+            Found::Problem(problem) => assert!(problem.severity < Severity::Error, "{problem}"),
+        }
+    }
+    let written = writer.finish().unwrap();
+    assert!(told.errors().is_empty(), "{:?}", told.errors());
+    let sha1 = hex(&written.members.archive_sha1);
+    let checksum = format!("{sha1}  {STEM}.tar.gz\n");
+    fs::write(files.checksum(), &checksum).unwrap();
+    let totals = written.members.totals;
+    let manifest = Manifest {
+        format: FORMAT,
+        volbak_version: "test".to_owned(),
+        name: "vol-1".to_owned(),
+        stem: STEM.to_owned(),
+        host: "host".to_owned(),
+        started_at: DateTime::UNIX_EPOCH,
+        frozen_at: DateTime::UNIX_EPOCH,
+        finished_at: DateTime::UNIX_EPOCH,
+        local_date: "2026-11-20".to_owned(),
+        source: SourceRecord::default(),
+        snapshot: None,
+        layout: Layout {
+            source: SourceFacts { path: "vg/vol-1".to_owned(), size_bytes: 0, sector_size: 512 },
+            table: Table::default(),
+            regions: Vec::new(),
+            outside: Vec::new(),
+            problems: Vec::new(),
+        },
+        regions: Vec::new(),
+        options: OptionsRecord::default(),
+        counts: written.counts,
+        sizes: SizesRecord {
+            archive_bytes: totals.archive_bytes,
+            tar_bytes: totals.tar_bytes,
+            index_bytes: written.members.index_bytes,
+            members: totals.members,
+            entries: totals.entries,
+        },
+        problems: Vec::new(),
+        problems_total: 0,
+        digests: DigestsRecord {
+            archive_sha1: sha1,
+            index_sha256: hex(&written.members.index_sha256),
+            checksum_sha256: hex(&Sha256::digest(&checksum)),
+        },
+        self_sha256: String::new(),
+    };
+    fs::write(files.manifest(), manifest.to_bytes().unwrap()).unwrap();
+    files
+}
+
+pub fn verify_level(files: &BackupFiles, level: Level) -> VerifyReport {
+    let options =
+        VerifyOptions { level, threads: 2, scratch: std::env::temp_dir(), cancel: Cancel::default() };
+    let told = Told::default();
+    let around = Surroundings { observer: &told, clock: &SystemClock, commands: &SystemCommands };
+    verify(files, &options, around).unwrap()
+}
+
+pub fn restore_options(to: &Path) -> RestoreOptions {
+    RestoreOptions {
+        to: to.to_owned(),
+        paths: Vec::new(),
+        existing: Existing::Keep,
+        verify: true,
+        devices: true,
+        threads: 2,
+        cancel: Cancel::default(),
+    }
+}
+
+/// Restores, and gives what was told on the way.
+pub fn restore_with(
+    files: &BackupFiles,
+    options: &RestoreOptions,
+) -> (Result<RestoreReport, RestoreError>, Vec<Problem>) {
+    let told = Told::default();
+    let report = restore(files, options, &told);
+    (report, told.problems())
+}
+
+pub fn restore_paths(files: &BackupFiles, to: &Path, paths: &[&str]) -> RestoreReport {
+    let options = RestoreOptions { paths: paths.iter().map(|path| (*path).to_owned()).collect(), ..restore_options(to) };
+    let (report, problems) = restore_with(files, &options);
+    let report = report.unwrap();
+    assert!(report.is_complete(), "{problems:?}");
+    report
+}
+
+/// Copies the files of a backup to another directory.
+pub fn copy(files: &BackupFiles, to: &Path) -> BackupFiles {
+    fs::create_dir_all(to).unwrap();
+    let copied = BackupFiles { directory: to.to_owned(), stem: files.stem.clone() };
+    for (from, to) in four(files).iter().zip(four(&copied)) {
+        fs::copy(from, to).unwrap();
+    }
+    copied
+}
+
+pub fn four(files: &BackupFiles) -> [PathBuf; 4] {
+    [files.archive(), files.checksum(), files.index(), files.manifest()]
+}
+
+/// The same numbers for the same seed.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from((self.next() >> 16) % u64::try_from(end.max(1)).unwrap()).unwrap()
+    }
+}

@@ -1,0 +1,192 @@
+//! Promise: what volbak restores is what GNU tar restores from the same archive, in every attribute; a part of it costs
+//! a part of the work; what is there already is safe; a restore that was cut off goes on.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod proof;
+mod tree;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use proof::{back_up, copy, restore_options, restore_paths, restore_with, verify_level};
+use tree::{Filesystem, Kind, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
+use volbak::run::browse::{BrowseError, Change, cat, diff, list};
+use volbak::run::restore::{Existing, RestoreOptions};
+use volbak::run::verify::{Level, Verdict, record};
+
+fn gnu_tar(archive: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    let status = Command::new("tar")
+        .args(["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "-xpzf"])
+        .arg(archive)
+        .arg("-C")
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+fn small_tree(dir: &Path) {
+    fs::create_dir_all(dir.join("etc/ssh")).unwrap();
+    fs::create_dir_all(dir.join("var/log")).unwrap();
+    fs::create_dir_all(dir.join("zz")).unwrap();
+    fs::write(dir.join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
+    fs::write(dir.join("etc/ssh/sshd_config"), text(1, 4000)).unwrap();
+    fs::write(dir.join("var/log/a.log"), text(2, 900_000)).unwrap();
+    fs::write(dir.join("var/log/b.gz"), noise(3, 1_500_000)).unwrap();
+    fs::hard_link(dir.join("etc/hosts"), dir.join("zz/hosts")).unwrap();
+    fs::hard_link(dir.join("etc/hosts"), dir.join("zz/hosts2")).unwrap();
+    fs::set_permissions(dir.join("etc/ssh"), fs::Permissions::from_mode(0o710)).unwrap();
+}
+
+#[test]
+fn the_hard_tree_comes_back_as_gnu_tar_brings_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let hard = dir.path().join("tree");
+    fs::create_dir(&hard).unwrap();
+    make_hard_tree(&hard, Filesystem::Ext4);
+    let files = back_up(&hard, &dir.path().join("backup"));
+    let (report, problems) = restore_with(&files, &restore_options(&dir.path().join("ours")));
+    let report = report.unwrap();
+    assert!(report.is_complete() && report.verified, "{problems:?}");
+    gnu_tar(&files.archive(), &dir.path().join("theirs"));
+    let ours = fingerprint(&dir.path().join("ours"));
+    assert_equal_trees(&fingerprint(&dir.path().join("theirs")), &ours);
+    let mut expected = fingerprint(&hard);
+    expected.retain(|_, attributes| attributes.kind != Kind::Socket);
+    assert_equal_trees(&expected, &ours);
+    println!("{} entries equal, {} bytes", ours.len(), report.data_bytes);
+
+    // Without its index, by the members' own headers, it is the same.
+    fs::remove_file(files.index()).unwrap();
+    let (report, _) = restore_with(&files, &restore_options(&dir.path().join("again")));
+    assert_eq!(report.unwrap().failed, 0);
+    assert_equal_trees(&expected, &fingerprint(&dir.path().join("again")));
+}
+
+#[test]
+fn the_restore_test_finds_nothing_wrong_with_a_good_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let hard = dir.path().join("tree");
+    fs::create_dir(&hard).unwrap();
+    make_hard_tree(&hard, Filesystem::Ext4);
+    let files = back_up(&hard, &dir.path().join("backup"));
+    let report = verify_level(&files, Level::RestoreTest);
+    assert_eq!(report.verdict, Verdict::Good, "{:?} {:?}", report.findings, report.not_checked);
+    record::save(&files, &report).unwrap();
+    let record = record::load(&files, report.archive_sha1.as_deref(), report.archive_bytes).unwrap();
+    assert!(matches!(record.health(), record::Health::Good { level: Level::RestoreTest, .. }));
+}
+
+#[test]
+fn a_part_is_restored_with_its_directories_and_links() {
+    let dir = tempfile::tempdir().unwrap();
+    small_tree(&dir.path().join("tree"));
+    let files = back_up(&dir.path().join("tree"), &dir.path().join("backup"));
+    let to = dir.path().join("one");
+    let report = restore_paths(&files, &to, &["etc/ssh/sshd_config"]);
+    assert_eq!(report.restored + report.present, 4, "the file, and the three directories that lead to it");
+    let whole = fingerprint(&dir.path().join("tree"));
+    for (path, attributes) in fingerprint(&to) {
+        let was = &whole[&path];
+        assert!(was.mode == attributes.mode && was.mtime == attributes.mtime && was.kind == attributes.kind);
+    }
+    restore_paths(&files, &dir.path().join("glob"), &["var/log/*.gz"]);
+    assert!(dir.path().join("glob/var/log/b.gz").exists() && !dir.path().join("glob/var/log/a.log").exists());
+    // Wherever the data of a file with several names is, each of its names brings it.
+    for name in ["etc/hosts", "zz/hosts", "zz/hosts2"] {
+        let to = dir.path().join(name.replace('/', "-"));
+        restore_paths(&files, &to, &[name]);
+        assert_eq!(fs::read(to.join(name)).unwrap(), b"127.0.0.1 localhost\n");
+    }
+    let to = dir.path().join("zz");
+    restore_paths(&files, &to, &["zz"]);
+    assert_eq!(fs::metadata(to.join("zz/hosts")).unwrap().ino(), fs::metadata(to.join("zz/hosts2")).unwrap().ino());
+    let options = RestoreOptions { paths: vec!["none".to_owned()], ..restore_options(&dir.path().join("none")) };
+    assert!(restore_with(&files, &options).0.is_err());
+}
+
+#[test]
+fn what_is_there_is_kept_and_an_interrupted_restore_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    small_tree(&dir.path().join("tree"));
+    let files = back_up(&dir.path().join("tree"), &dir.path().join("backup"));
+    let to = dir.path().join("to");
+    assert!(restore_with(&files, &restore_options(&to)).0.unwrap().is_complete());
+    let expected = fingerprint(&to);
+    // Again: nothing is overwritten, and each file is told of.
+    let again = restore_with(&files, &restore_options(&to)).0.unwrap();
+    assert_eq!((again.restored, again.failed), (1, 4), "the root, which is as it was");
+    assert_equal_trees(&expected, &fingerprint(&to));
+
+    // As an interrupted restore leaves it: some files are not there, one is under its temporary name.
+    let resume = RestoreOptions { existing: Existing::Resume, ..restore_options(&to) };
+    fs::remove_file(to.join("var/log/b.gz")).unwrap();
+    fs::remove_dir_all(to.join("zz")).unwrap();
+    fs::write(to.join("var/log/.volbak-tmp.restore-99-1-2"), "half").unwrap();
+    let resumed = restore_with(&files, &resume).0.unwrap();
+    assert!(resumed.is_complete());
+    assert_equal_trees(&expected, &fingerprint(&to));
+    // A file of another content is not what an interrupted restore leaves.
+    let log = to.join("var/log/a.log");
+    let mtime = fs::metadata(&log).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[70_000] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    fs::File::options().write(true).open(&log).unwrap().set_modified(mtime).unwrap();
+    assert_eq!(restore_with(&files, &resume).0.unwrap().failed, 1);
+    let overwrite = RestoreOptions { existing: Existing::Overwrite, ..restore_options(&to) };
+    assert!(restore_with(&files, &overwrite).0.unwrap().is_complete());
+    assert_equal_trees(&expected, &fingerprint(&to));
+}
+
+#[test]
+fn files_are_listed_given_out_and_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    small_tree(&tree);
+    let before = back_up(&tree, &dir.path().join("before"));
+    let mut names = Vec::new();
+    list(&before, "/etc", false, |entry| {
+        names.push(entry.path);
+        Ok(())
+    })
+    .unwrap();
+    names.sort();
+    assert_eq!(names, ["etc", "etc/hosts", "etc/ssh"]);
+    assert!(matches!(list(&before, "none", true, |_| Ok(())), Err(BrowseError::NotFound(_))));
+    for name in ["var/log/a.log", "zz/hosts2", "./etc/hosts"] {
+        let mut out = Vec::new();
+        cat(&before, name, &mut out).unwrap();
+        assert!(out == fs::read(tree.join(name)).unwrap(), "{name}");
+    }
+    assert!(matches!(cat(&before, "etc", &mut Vec::new()), Err(BrowseError::NotAFile { .. })));
+
+    fs::write(tree.join("etc/new"), "x").unwrap();
+    fs::remove_file(tree.join("var/log/b.gz")).unwrap();
+    chown(tree.join("etc/ssh/sshd_config"), Some(5), None).unwrap();
+    let mtime = fs::metadata(tree.join("var/log/a.log")).unwrap().modified().unwrap();
+    fs::write(tree.join("var/log/a.log"), text(5, 900_000)).unwrap();
+    fs::File::options().write(true).open(tree.join("var/log/a.log")).unwrap().set_modified(mtime).unwrap();
+    let after = back_up(&tree, &dir.path().join("after"));
+    let changes: Vec<_> =
+        diff(&before, &after).unwrap().into_iter().map(|difference| (difference.path, difference.change)).collect();
+    for expected in [
+        ("etc/new", Change::Added),
+        ("var/log/b.gz", Change::Removed),
+        ("etc/ssh/sshd_config", Change::Attributes),
+        ("var/log/a.log", Change::Content),
+    ] {
+        assert!(changes.contains(&(expected.0.to_owned(), expected.1)), "{expected:?} in {changes:?}");
+    }
+    let damaged = copy(&before, &dir.path().join("damaged"));
+    let mut bytes = fs::read(damaged.archive()).unwrap();
+    for at in (2000..bytes.len()).step_by(5000) {
+        bytes[at] ^= 1;
+    }
+    fs::write(damaged.archive(), bytes).unwrap();
+    assert!(cat(&damaged, "var/log/a.log", &mut Vec::new()).is_err());
+}

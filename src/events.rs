@@ -88,3 +88,30 @@ pub trait Observer: Send + Sync {
     /// Takes note of `event`.
     fn on_event(&self, event: &Event);
 }
+
+/// A path or name for a message: one line, whatever bytes a tenant put into it, and never empty.
+pub fn shown_path(path: &[u8]) -> String {
+    if path.is_empty() {
+        return "/".to_owned();
+    }
+    let mut shown = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() || c == '\\' { shown.extend(c.escape_default()) } else { shown.push(c) }
+        }
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown_path;
+
+    #[test]
+    fn names_are_shown_on_one_line() {
+        assert_eq!(shown_path(b"a\nb\x1b[31m\xffc\\"), "a\\nb\\u{1b}[31m\\xffc\\\\");
+    }
+}

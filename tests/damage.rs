@@ -107,7 +107,9 @@ fn every_damage_is_found_and_the_file_named() {
         fs::write(&four(&bad)[which], &contents[which]).unwrap();
     }
     println!("found {} of {CASES}: {found:?}", found.values().sum::<usize>());
-    println!("of those in the archive, {named_member} with the member and {named_path} with the path; {restored} restored");
+    println!(
+        "of those in the archive, {named_member} with the member and {named_path} with the path; {restored} restored"
+    );
     assert_eq!(found.values().sum::<usize>(), CASES);
 }
 

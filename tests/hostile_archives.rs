@@ -161,24 +161,64 @@ fn kinds(outside: &Path) -> Vec<Kind> {
     add("an absolute path", false, tar().file(&format!("{out}/canary"), b"dead"));
     add("a path with many slashes", false, tar().file("//////etc////x", b"x"));
     add("a pax path with ..", true, tar().pax(&Tar::record("path", b"../outside/canary")).file("harmless", b"dead"));
-    add("a GNU long name with ..", true, tar().raw(b'L', b"././@LongLink", b"", 18, b"../outside/canary\0").file("h", b"dead"));
-    add("a sparse name with ..", true, tar()
-        .pax(&Tar::records(&[
-            ("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"),
-            ("GNU.sparse.name", b"../outside/canary"), ("GNU.sparse.realsize", b"4"),
-        ]))
-        .file("GNUSparseFile.0/x", &[b"1\n0\n4\n".as_slice(), &[0; 506], b"dead"].concat()));
-    add("a global path with ..", true, tar()
-        .raw(b'g', b"g", b"", Tar::record("path", b"../outside/canary").len() as u64, &Tar::record("path", b"../outside/canary"))
-        .file("harmless", b"dead"));
+    add(
+        "a GNU long name with ..",
+        true,
+        tar().raw(b'L', b"././@LongLink", b"", 18, b"../outside/canary\0").file("h", b"dead"),
+    );
+    add(
+        "a sparse name with ..",
+        true,
+        tar()
+            .pax(&Tar::records(&[
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.name", b"../outside/canary"),
+                ("GNU.sparse.realsize", b"4"),
+            ]))
+            .file("GNUSparseFile.0/x", &[b"1\n0\n4\n".as_slice(), &[0; 506], b"dead"].concat()),
+    );
+    add(
+        "a global path with ..",
+        true,
+        tar()
+            .raw(
+                b'g',
+                b"g",
+                b"",
+                Tar::record("path", b"../outside/canary").len() as u64,
+                &Tar::record("path", b"../outside/canary"),
+            )
+            .file("harmless", b"dead"),
+    );
 
     // Symbolic links as bridges.
-    add("a file through a symlink to outside", true, tar().link(b'2', "./bridge", out).file("./bridge/canary", b"dead"));
-    add("a directory through a symlink", true, tar().link(b'2', "./bridge", out).dir("./bridge/new").file("./bridge/new/x", b"x"));
-    add("a directory over a symlink", true, tar().link(b'2', "./bridge", out).dir("./bridge").file("./bridge/canary", b"dead"));
-    add("a file over a symlink to a file", true, tar().link(b'2', "./bridge", &format!("{out}/canary")).file("./bridge", b"dead"));
+    add(
+        "a file through a symlink to outside",
+        true,
+        tar().link(b'2', "./bridge", out).file("./bridge/canary", b"dead"),
+    );
+    add(
+        "a directory through a symlink",
+        true,
+        tar().link(b'2', "./bridge", out).dir("./bridge/new").file("./bridge/new/x", b"x"),
+    );
+    add(
+        "a directory over a symlink",
+        true,
+        tar().link(b'2', "./bridge", out).dir("./bridge").file("./bridge/canary", b"dead"),
+    );
+    add(
+        "a file over a symlink to a file",
+        true,
+        tar().link(b'2', "./bridge", &format!("{out}/canary")).file("./bridge", b"dead"),
+    );
     add("a symlink through a symlink", true, tar().link(b'2', "./b", out).link(b'2', "./b/c", "/etc"));
-    add("a relative symlink chain", true, tar().link(b'2', "./a", "..").link(b'2', "./b", "a/outside").file("./b/canary", b"dead"));
+    add(
+        "a relative symlink chain",
+        true,
+        tar().link(b'2', "./a", "..").link(b'2', "./b", "a/outside").file("./b/canary", b"dead"),
+    );
     add("a fifo through a symlink", true, tar().link(b'2', "./b", out).link(b'6', "./b/fifo", ""));
     add("a device through a symlink", true, tar().link(b'2', "./b", out).link(b'3', "./b/null", ""));
     add("a symlink over the root", true, tar().link(b'2', "./", out).file("./canary", b"dead"));
@@ -187,9 +227,16 @@ fn kinds(outside: &Path) -> Vec<Kind> {
     add("a hard link to outside", true, tar().link(b'1', "./link", "../outside/canary").file("./link", b"dead"));
     add("a hard link to an absolute path", true, tar().link(b'1', "./link", &format!("{out}/canary")));
     add("a hard link through a symlink", true, tar().link(b'2', "./b", out).link(b'1', "./link", "./b/canary"));
-    add("a hard link into a symlink's directory", true, tar().file("./f", b"x").link(b'2', "./b", out).link(b'1', "./b/link", "./f"));
-    add("a file over a hard link to a symlink", true, tar()
-        .link(b'2', "./s", &format!("{out}/canary")).link(b'1', "./h", "./s").file("./h", b"dead"));
+    add(
+        "a hard link into a symlink's directory",
+        true,
+        tar().file("./f", b"x").link(b'2', "./b", out).link(b'1', "./b/link", "./f"),
+    );
+    add(
+        "a file over a hard link to a symlink",
+        true,
+        tar().link(b'2', "./s", &format!("{out}/canary")).link(b'1', "./h", "./s").file("./h", b"dead"),
+    );
     add("a hard link to nothing", true, tar().link(b'1', "./h", "./none"));
     add("a hard link to itself", true, tar().link(b'1', "./h", "./h"));
     add("a hard link to a directory", true, tar().dir("./d").link(b'1', "./h", "./d"));
@@ -213,11 +260,18 @@ fn kinds(outside: &Path) -> Vec<Kind> {
     add("an extended header of 4 GiB", true, tar().raw(b'x', b"x", b"", 1 << 32, b"").file("f", b"x"));
     add("a record longer than its header", true, tar().pax(b"99999 path=x\n").file("f", b"x"));
     add("a record of length zero", true, tar().pax(b"0 path=x\n").file("f", b"x"));
-    add("an endless row of extended headers", true, (0..5000).fold(tar(), |tar, _| tar.pax(&Tar::record("uid", b"1"))).file("f", b"x"));
+    add(
+        "an endless row of extended headers",
+        true,
+        (0..5000).fold(tar(), |tar, _| tar.pax(&Tar::record("uid", b"1"))).file("f", b"x"),
+    );
     add("an extended header and nothing after it", true, tar().pax(&Tar::record("path", b"x")));
     let sparse = |map: &[u8], real: &[u8]| {
         let records: [(&str, &[u8]); 4] = [
-            ("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"s"), ("GNU.sparse.realsize", real),
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"s"),
+            ("GNU.sparse.realsize", real),
         ];
         let mut data = map.to_vec();
         data.resize(512, 0);
@@ -244,10 +298,22 @@ fn kinds(outside: &Path) -> Vec<Kind> {
     add("nothing but noise", true, Tar(tree::noise(1, 51_200)));
     add("a tar archive in a file", false, tar().file("./inner.tar", &tar().file("../outside/canary", b"dead").end()));
     add("setuid files and devices", false, tar().file("./suid", b"x").link(b'3', "./null", ""));
-    add("attributes that say no", false, tar()
-        .pax(&Tar::records(&[("SCHILY.xattr.trusted.overlay.opaque", b"y"), ("SCHILY.xattr.nonsense", b"z"), ("SCHILY.xattr.", b"")]))
-        .file("./f", b"x"));
-    add("an ACL that is none", true, tar().pax(&Tar::record("SCHILY.acl.access", b"user::rwx,bogus")).file("./f", b"x"));
+    add(
+        "attributes that say no",
+        false,
+        tar()
+            .pax(&Tar::records(&[
+                ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+                ("SCHILY.xattr.nonsense", b"z"),
+                ("SCHILY.xattr.", b""),
+            ]))
+            .file("./f", b"x"),
+    );
+    add(
+        "an ACL that is none",
+        true,
+        tar().pax(&Tar::record("SCHILY.acl.access", b"user::rwx,bogus")).file("./f", b"x"),
+    );
     all
 }
 
@@ -267,14 +333,17 @@ fn nothing_outside_is_touched() {
                 let (report, problems) = restore_with(&files, &options);
                 let what = format!("{}, {existing:?}", kind.name);
                 tree::assert_equal_trees(&before, &fingerprint(&world.outside()));
-                let beside: Vec<_> = fs::read_dir(world.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+                let beside: Vec<_> =
+                    fs::read_dir(world.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
                 assert_eq!(beside.len(), 3, "{what}: {beside:?}");
                 if existing == Existing::Keep && kind.refused {
                     let said = report.as_ref().map_or(true, |report| !report.is_complete());
                     assert!(said && !problems.is_empty(), "{what} was called complete: {report:?}");
                 }
                 let left = fs::read_dir(world.target()).unwrap();
-                let temporary = left.filter(|entry| entry.as_ref().unwrap().file_name().to_str().is_some_and(|name| name.starts_with(".volbak-tmp.")));
+                let temporary = left.filter(|entry| {
+                    entry.as_ref().unwrap().file_name().to_str().is_some_and(|name| name.starts_with(".volbak-tmp."))
+                });
                 assert_eq!(temporary.count(), usize::from(kind.name == "our own temporary name"), "{what}");
                 // Whatever it is, verifying it ends.
                 if existing == Existing::Keep {
@@ -302,7 +371,8 @@ fn what_is_in_the_target_already_is_no_bridge_and_is_not_overwritten() {
     tree::assert_equal_trees(&before, &fingerprint(&world.outside()));
     assert_eq!(fs::read(world.target().join("mine")).unwrap(), b"mine\n");
 
-    let options = volbak::run::restore::RestoreOptions { existing: Existing::Overwrite, ..restore_options(&world.target()) };
+    let options =
+        volbak::run::restore::RestoreOptions { existing: Existing::Overwrite, ..restore_options(&world.target()) };
     let (report, _) = restore_with(&files, &options);
     assert_eq!(report.unwrap().failed, 1, "the link that leads out stays in the way");
     assert_eq!(fs::read(world.target().join("mine")).unwrap(), b"theirs");

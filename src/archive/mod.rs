@@ -5,6 +5,7 @@
 //! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats.
 
 pub mod acl;
+mod data;
 pub mod gzip;
 pub mod index;
 pub mod manifest;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::data::{DataOutcome, read_or_zero};
 use super::gzip::{BadLevel, MAX_MEMBER_DATA};
 use super::index::{EntryLine, IndexedKind};
 use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
+use crate::events::shown_path;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::reader::raw::{RawImage, RunMap};
-use crate::reader::walk::shown_path;
 use crate::reader::{Entry, EntryKind, FileContent, Metadata, Timestamp};
 use crate::units::ByteRange;
 
@@ -22,10 +23,6 @@ use crate::units::ByteRange;
 const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
 /// A shared member is not ended before it has this much.
 const MIN_MEMBER_BYTES: usize = 64 * 1024;
-/// What cannot be read is tried again in blocks of this size.
-const RETRY_BLOCK_BYTES: usize = 4096;
-/// After this many unreadable blocks the rest of a file is not tried: a dying disk may take seconds for each.
-const MAX_BAD_BLOCKS: u32 = 256;
 /// Linux's `PATH_MAX` without its final NUL: no program can make a longer path in one piece.
 const LONGEST_PATH_BYTES: usize = 4095;
 /// The observer is told of what was read in steps of at least this size.
@@ -109,15 +106,6 @@ pub struct ArchiveWriter<'a> {
 struct SeenInode {
     path: Vec<u8>,
     names_left: u32,
-}
-
-/// What became of a data area.
-#[derive(Default)]
-struct DataOutcome {
-    digest: Sha256,
-    bad_blocks: u32,
-    first_error: Option<io::Error>,
-    ended_at: Option<u64>,
 }
 
 impl<'a> ArchiveWriter<'a> {
@@ -338,23 +326,14 @@ impl<'a> ArchiveWriter<'a> {
         kind: IndexedKind,
         outcome: &DataOutcome,
     ) -> bool {
-        if let Some(error) = &outcome.first_error {
-            let rest = if outcome.bad_blocks > MAX_BAD_BLOCKS { ", the rest of the file was not tried" } else { "" };
-            let what = format!(
-                "{} blocks of 4 KiB could not be read and are zeros in the archive{rest}: {error}",
-                outcome.bad_blocks
-            );
-            self.tell(Severity::Error, path, what);
-        }
-        if let Some(ended_at) = outcome.ended_at {
-            let what = format!("shrank from {size} to {ended_at} bytes while it was read; the rest is zeros");
+        for what in outcome.complaints(size) {
             self.tell(Severity::Error, path, what);
         }
         let grew = kind != IndexedKind::RawImage && matches!(content.read_at(size, &mut [0]), Ok(1..));
         if grew {
             self.tell(Severity::Error, path, format!("grew while it was read; its first {size} bytes are archived"));
         }
-        outcome.first_error.is_some() || outcome.ended_at.is_some() || grew
+        outcome.is_damaged() || grew
     }
 
     /// Where a file holds data. When that cannot be asked, all of it counts as data.
@@ -455,44 +434,4 @@ fn ends_member(path: &[u8], entry_bytes: u64, member_bytes: usize) -> bool {
         u64::from_be_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]]);
     let threshold = entry_bytes * (u64::MAX / TARGET_MEMBER_BYTES);
     fraction < threshold && member_bytes >= MIN_MEMBER_BYTES
-}
-
-/// Fills `buf` from `offset` on. What cannot be read, and what lies behind the file's end, is zeros, and noted.
-fn read_or_zero(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcome: &mut DataOutcome) {
-    let mut done = 0;
-    while done < buf.len() {
-        if outcome.ended_at.is_some() || outcome.bad_blocks > MAX_BAD_BLOCKS {
-            buf[done..].fill(0);
-            return;
-        }
-        let at = offset + done as u64;
-        match content.read_at(at, &mut buf[done..]) {
-            Ok(0) => outcome.ended_at = Some(at),
-            Ok(len) => done += len,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => done += read_blockwise(content, at, &mut buf[done..], outcome),
-        }
-    }
-}
-
-/// Reads what can be read of a piece in which something cannot, block by block; says how far it came.
-fn read_blockwise(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcome: &mut DataOutcome) -> usize {
-    let mut done = 0;
-    while done < buf.len() && outcome.bad_blocks <= MAX_BAD_BLOCKS {
-        let at = offset + done as u64;
-        // To the next multiple of the block size, where the medium's own blocks begin.
-        let to_border = RETRY_BLOCK_BYTES - usize::try_from(at % RETRY_BLOCK_BYTES as u64).unwrap_or(0);
-        let len = to_border.min(buf.len() - done);
-        match content.read_at(at, &mut buf[done..done + len]) {
-            Ok(0) => return done,
-            Ok(read) => done += read,
-            Err(error) => {
-                buf[done..done + len].fill(0);
-                outcome.bad_blocks += 1;
-                outcome.first_error.get_or_insert(error);
-                done += len;
-            }
-        }
-    }
-    done
 }

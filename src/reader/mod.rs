@@ -5,8 +5,10 @@
 
 pub mod device_map;
 pub mod exclude;
+mod listing;
 pub mod loop_device;
 pub mod mounted;
+mod open_file;
 pub mod raw;
 pub mod scratch;
 pub mod walk;

@@ -6,21 +6,19 @@
 //! the walk returns to them. Only a bounded number of directories is held open.
 
 use std::collections::VecDeque;
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::fs::File;
-use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::exclude::Excludes;
-use super::{DeviceNumber, Entry, EntryKind, FileContent, Found, FsReader, Metadata, Timestamp, Xattr};
-use crate::events::{Problem, Severity};
-use crate::units::ByteRange;
+use super::listing::{Listing, list};
+use super::open_file::OpenFile;
+use super::{DeviceNumber, Entry, EntryKind, Found, FsReader, Metadata, Timestamp, Xattr};
+use crate::events::{Problem, Severity, shown_path};
 
 /// A directory's path may be this long, in bytes. What lies deeper than this is reported and left out, so that a chain of directories that a tenant made endless does not make the archive so.
 const MAX_PATH_BYTES: usize = 64 * 1024;
@@ -66,30 +64,6 @@ struct Frame {
     position: usize,
     /// The last name that was dealt with, to go on from when the listing is read again.
     last_done: Option<(bool, u64, Vec<u8>)>,
-}
-
-#[derive(Default)]
-struct Listing {
-    names: Vec<u8>,
-    items: Vec<Item>,
-}
-
-#[derive(Clone, Copy)]
-struct Item {
-    ino: u64,
-    name_start: usize,
-    name_len: u16,
-    is_directory: bool,
-}
-
-impl Listing {
-    fn name(&self, item: &Item) -> &[u8] {
-        &self.names[item.name_start..item.name_start + usize::from(item.name_len)]
-    }
-
-    fn key(&self, item: &Item) -> (bool, u64, &[u8]) {
-        (item.is_directory, item.ino, self.name(item))
-    }
 }
 
 impl TreeWalk {
@@ -380,82 +354,7 @@ impl FsReader for TreeWalk {
     }
 }
 
-/// An open regular file.
-struct OpenFile {
-    file: File,
-    size: u64,
-    may_have_holes: bool,
-}
-
-impl FileContent for OpenFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
-    }
-
-    fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
-        if from >= self.size {
-            return Ok(None);
-        }
-        if !self.may_have_holes {
-            return Ok(Some(ByteRange::new(from, self.size - from)));
-        }
-        let start = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => return Ok(None),
-            // A filesystem that knows no holes: all of it is data.
-            Err(Errno::INVAL | Errno::NOTSUP) => from,
-            Err(error) => return Err(error.into()),
-        };
-        let end = match rustix::fs::seek(&self.file, SeekFrom::Hole(start)) {
-            Ok(end) => end.min(self.size),
-            Err(Errno::NXIO) => return Ok(None),
-            Err(Errno::INVAL | Errno::NOTSUP) => self.size,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(end.checked_sub(start).filter(|len| *len > 0).map(|len| ByteRange::new(start, len)))
-    }
-}
-
-/// Lists a directory, sorted. With an error comes what was read before it.
-fn list(dir: &OwnedFd, buf: &mut [MaybeUninit<u8>]) -> Result<Listing, (Listing, io::Error)> {
-    let mut listing = Listing::default();
-    let mut failed = rustix::fs::seek(dir, SeekFrom::Start(0)).err();
-    let mut entries = RawDir::new(dir.as_fd(), buf);
-    while failed.is_none()
-        && let Some(entry) = entries.next()
-    {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        };
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let is_directory = match entry.file_type() {
-            FileType::Directory => true,
-            FileType::Unknown => statx_of(dir, entry.file_name())
-                .is_ok_and(|facts| FileType::from_raw_mode(facts.stx_mode.into()) == FileType::Directory),
-            _ => false,
-        };
-        // A name is at most 255 bytes long on every filesystem of Linux; the kernel's record length has 16 bits.
-        let Ok(name_len) = u16::try_from(name.len()) else { continue };
-        listing.items.push(Item { ino: entry.ino(), name_start: listing.names.len(), name_len, is_directory });
-        listing.names.extend_from_slice(name);
-    }
-    let Listing { names, items } = &mut listing;
-    let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
-    items.sort_unstable_by(|a, b| (a.is_directory, a.ino, name_of(a)).cmp(&(b.is_directory, b.ino, name_of(b))));
-    match failed {
-        None => Ok(listing),
-        Some(error) => Err((listing, error.into())),
-    }
-}
-
-fn statx_of(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
+pub(super) fn statx_of(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
     rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
 }
@@ -481,31 +380,14 @@ fn device_number(facts: &Statx) -> DeviceNumber {
     DeviceNumber { major: facts.stx_rdev_major, minor: facts.stx_rdev_minor }
 }
 
-/// A path or name for a message: one line, whatever bytes a tenant put into it, and never empty.
-pub fn shown_path(path: &[u8]) -> String {
-    if path.is_empty() {
-        return "/".to_owned();
-    }
-    let mut shown = String::with_capacity(path.len());
-    for character in OsStr::from_bytes(path).as_bytes().utf8_chunks() {
-        for c in character.valid().chars() {
-            if c.is_control() || c == '\\' { shown.extend(c.escape_default()) } else { shown.push(c) }
-        }
-        for byte in character.invalid() {
-            shown.push_str("\\x");
-            shown.extend([byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('?')));
-        }
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::fd::OwnedFd;
     use std::path::Path;
 
-    use super::{TreeWalk, shown_path};
+    use super::TreeWalk;
+    use crate::events::shown_path;
     use crate::reader::exclude::Excludes;
     use crate::reader::{EntryKind, Found, FsReader};
 
@@ -568,10 +450,5 @@ mod tests {
         let mut walk = TreeWalk::new(root, Excludes::nothing(), None);
         walk.next_found();
         assert!(matches!(walk.next_found(), Some(Found::Entry(entry)) if matches!(entry.kind, EntryKind::Fifo)));
-    }
-
-    #[test]
-    fn names_are_shown_on_one_line() {
-        assert_eq!(shown_path(b"a\nb\x1b[31m\xffc\\"), "a\\nb\\u{1b}[31m\\xffc\\\\");
     }
 }

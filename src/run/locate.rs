@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::store::StoreError;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::Destination;
 use crate::store::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
-use crate::store::StoreError;
 
 /// The suffix of the record of verifications, see [`crate::run::verify::record`].
 pub const RECORD: &str = ".verified.json";
@@ -47,7 +47,9 @@ pub enum LocateError {
         there: Vec<String>,
     },
     /// It cannot be understood as a date.
-    #[error("{0} is no date: write 2026-11-20, or 20_11_2026 as in the file's name, with _HHMMSS after it where needed")]
+    #[error(
+        "{0} is no date: write 2026-11-20, or 20_11_2026 as in the file's name, with _HHMMSS after it where needed"
+    )]
     BadDate(String),
     /// The destination cannot be read.
     #[error(transparent)]
@@ -112,7 +114,8 @@ pub fn find(wanted: &str, destination: Option<&Path>) -> Result<BackupFiles, Loc
         None => entries.iter().rev().find(|entry| is_complete(entry)).ok_or_else(no_backup)?,
         Some(date) => {
             let day = Moment::parse(date).ok_or_else(|| LocateError::BadDate(date.to_owned()))?;
-            let of_day = |entry: &&CatalogEntry| Moment::of_stem(&entry.stem, volume).is_some_and(|is| day.includes(&is));
+            let of_day =
+                |entry: &&CatalogEntry| Moment::of_stem(&entry.stem, volume).is_some_and(|is| day.includes(&is));
             let found = entries.iter().rev().find(|entry| of_day(entry) && is_complete(entry));
             // One that is not complete is better than none when it was asked for by its date.
             found.or_else(|| entries.iter().rev().find(of_day)).ok_or_else(|| LocateError::NoSuchDate {
@@ -148,7 +151,10 @@ impl Moment {
         let [first, middle, last] = parts.try_into().ok()?;
         let (year, day) = if first.len() == 4 { (first, last) } else { (last, first) };
         let digits = |text: &str, len| text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit());
-        let good = digits(year, 4) && digits(middle, 2) && digits(day, 2) && time.as_deref().is_none_or(|time| digits(time, 6));
+        let good = digits(year, 4)
+            && digits(middle, 2)
+            && digits(day, 2)
+            && time.as_deref().is_none_or(|time| digits(time, 6));
         good.then(|| Self { year_month_day: [year, middle, day].map(str::to_owned), time })
     }
 

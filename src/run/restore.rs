@@ -186,7 +186,8 @@ pub fn restore(
         observer.on_event(&Event::Problem(Problem::new(Severity::Error, escape_path(&path), what)));
     }
     for (what, count) in putter.owner.shortfalls() {
-        let problem = Problem::new(Severity::Warning, options.to.display().to_string(), format!("{what} ({count} times)"));
+        let problem =
+            Problem::new(Severity::Warning, options.to.display().to_string(), format!("{what} ({count} times)"));
         observer.on_event(&Event::Problem(problem));
     }
     report.shortfalls.clone_from(putter.owner.shortfalls());
@@ -343,9 +344,8 @@ impl Run<'_> {
                 line.kind != IndexedKind::HardLink && targets.contains(&line.path)
             });
             let plan = Plan::Index(Box::new(IndexPlan::new(index, Some(select))));
-            let archive = archive
-                .try_clone()
-                .map_err(|source| RestoreError::Target { to: self.options.to.clone(), source })?;
+            let archive =
+                archive.try_clone().map_err(|source| RestoreError::Target { to: self.options.to.clone(), source })?;
             let mut reader = EntryReader::new(self.stream(archive, plan, false)?, true, self.options.verify);
             while let Some(item) = reader.next_item() {
                 let Item::Entry(head, line) = item else { continue };

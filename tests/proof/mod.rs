@@ -116,8 +116,7 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
 }
 
 pub fn verify_level(files: &BackupFiles, level: Level) -> VerifyReport {
-    let options =
-        VerifyOptions { level, threads: 2, scratch: std::env::temp_dir(), cancel: Cancel::default() };
+    let options = VerifyOptions { level, threads: 2, scratch: std::env::temp_dir(), cancel: Cancel::default() };
     let told = Told::default();
     let around = Surroundings { observer: &told, clock: &SystemClock, commands: &SystemCommands };
     verify(files, &options, around).unwrap()
@@ -146,7 +145,8 @@ pub fn restore_with(
 }
 
 pub fn restore_paths(files: &BackupFiles, to: &Path, paths: &[&str]) -> RestoreReport {
-    let options = RestoreOptions { paths: paths.iter().map(|path| (*path).to_owned()).collect(), ..restore_options(to) };
+    let options =
+        RestoreOptions { paths: paths.iter().map(|path| (*path).to_owned()).collect(), ..restore_options(to) };
     let (report, problems) = restore_with(files, &options);
     let report = report.unwrap();
     assert!(report.is_complete(), "{problems:?}");

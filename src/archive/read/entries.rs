@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use sha2::{Digest, Sha256};
 
-use super::head::{HeadBuilder, HeadStep, EntryHead};
+use super::head::{EntryHead, HeadBuilder, HeadStep};
 use super::header::BLOCK;
 use super::sparse::{self, MapReader};
 use super::stream::{Chunk, MemberStream};
@@ -272,7 +272,10 @@ impl<S: ChunkSource> EntryReader<S> {
         };
         let skip = line.tar_offset.checked_sub(self.position).and_then(|skip| usize::try_from(skip).ok());
         let Some(skip) = skip.filter(|skip| *skip < self.available()) else {
-            let what = format!("the index puts it at byte {} of the tar stream, which is at {}", line.tar_offset, self.position);
+            let what = format!(
+                "the index puts it at byte {} of the tar stream, which is at {}",
+                line.tar_offset, self.position
+            );
             return lost(line, what, false);
         };
         self.advance(skip);
@@ -340,7 +343,11 @@ impl<S: ChunkSource> EntryReader<S> {
         let block = match self.block() {
             Ok(block) => block,
             Err(Trouble::End) => {
-                return if self.head.is_empty() { None } else { lost("the archive ends in a header".to_owned(), false) };
+                return if self.head.is_empty() {
+                    None
+                } else {
+                    lost("the archive ends in a header".to_owned(), false)
+                };
             }
             Err(Trouble::Gap { what, .. }) => {
                 self.head = HeadBuilder::default();

@@ -202,8 +202,7 @@ impl HeadBuilder {
         let path = sparse.name.or(extended.path).or(long_path).or_else(|| globals.path.clone()).unwrap_or(header.path);
         let link = extended.linkpath.or(long_link).or_else(|| globals.linkpath.clone()).unwrap_or(header.link);
         // GNU tar and POSIX: a hard link has no data, whatever its size field says.
-        let stored =
-            if header.flag == b'1' { 0 } else { extended.size.or(globals.size).unwrap_or(header.size) };
+        let stored = if header.flag == b'1' { 0 } else { extended.size.or(globals.size).unwrap_or(header.size) };
         if stored > i64::MAX.unsigned_abs() {
             return Err("its size is out of bounds".to_owned());
         }

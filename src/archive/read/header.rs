@@ -163,9 +163,9 @@ fn octal(field: &[u8]) -> Option<u64> {
     if digits.is_empty() || !rest.iter().all(|byte| matches!(byte, 0 | b' ')) {
         return None;
     }
-    digits.iter().try_fold(0_u64, |number, byte| {
-        matches!(byte, b'0'..=b'7').then(|| number << 3 | u64::from(byte - b'0'))
-    })
+    digits
+        .iter()
+        .try_fold(0_u64, |number, byte| matches!(byte, b'0'..=b'7').then(|| number << 3 | u64::from(byte - b'0')))
 }
 
 #[cfg(test)]

@@ -128,7 +128,11 @@ impl IndexReader {
         }
         self.line += 1;
         self.at += len as u64;
-        if self.buf.pop() == Some(b'\n') { Ok(true) } else { Err(self.bad("it is cut off, or longer than a line can be")) }
+        if self.buf.pop() == Some(b'\n') {
+            Ok(true)
+        } else {
+            Err(self.bad("it is cut off, or longer than a line can be"))
+        }
     }
 
     fn parse_buf(&self) -> Result<Line, IndexError> {
@@ -163,7 +167,10 @@ impl IndexReader {
         let end = entry.tar_offset.checked_add(entry.tar_length).ok_or("the entry has no end")?;
         let in_blocks = entry.tar_length > 0 && entry.tar_length.is_multiple_of(BLOCK_BYTES);
         // Its path is in its headers, which bounds what all paths of a member take.
-        if !in_blocks || end <= member.tar_offset || end > self.seen.tar_bytes || entry.path.len() as u64 > entry.tar_length
+        if !in_blocks
+            || end <= member.tar_offset
+            || end > self.seen.tar_bytes
+            || entry.path.len() as u64 > entry.tar_length
         {
             return Err("the entry does not end in the member before it");
         }
@@ -342,7 +349,14 @@ mod tests {
     use crate::reader::Timestamp;
 
     fn member(number: u64) -> MemberLine {
-        MemberLine { number, offset: number * 100, length: 100, tar_offset: number << 20, tar_length: 1 << 20, sha256: [1; 32] }
+        MemberLine {
+            number,
+            offset: number * 100,
+            length: 100,
+            tar_offset: number << 20,
+            tar_length: 1 << 20,
+            sha256: [1; 32],
+        }
     }
 
     fn entry(tar_offset: u64, tar_length: u64, path: &str) -> EntryLine {
@@ -372,7 +386,9 @@ mod tests {
         entry(((spanned + 1) << 20) - 512, 512, "last").write_to(&mut text).unwrap();
         member(spanned + 1).write_to(&mut text).unwrap();
         let members = spanned + 2;
-        Totals { members, entries: 3, archive_bytes: members * 100, tar_bytes: members << 20 }.write_to(&mut text).unwrap();
+        Totals { members, entries: 3, archive_bytes: members * 100, tar_bytes: members << 20 }
+            .write_to(&mut text)
+            .unwrap();
         text
     }
 
@@ -430,8 +446,12 @@ mod tests {
         };
         assert!(read(&good).is_ok());
         for dropped in 0..lines.len() {
-            let rest: String =
-                lines.iter().enumerate().filter(|(at, _)| *at != dropped).map(|(_, line)| format!("{line}\n")).collect();
+            let rest: String = lines
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| *at != dropped)
+                .map(|(_, line)| format!("{line}\n"))
+                .collect();
             assert!(read(rest.as_bytes()).is_err(), "line {dropped} dropped");
         }
         for end in 0..good.len() {

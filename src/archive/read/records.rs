@@ -258,7 +258,16 @@ mod tests {
             // Cut between the two records, the first is still whole.
             assert_eq!(Extended::default().add(&good[..end]).is_ok(), end == record("path", b"abc").len(), "{end}");
         }
-        for wrong in ["5 a=\n", "0 a=b\n", "99999999999 a=b\n", " 6 a=b\n", "-6 a=b\n", "4 a=\n", "3 =\n", "18446744073709551615 a=b\n"] {
+        for wrong in [
+            "5 a=\n",
+            "0 a=b\n",
+            "99999999999 a=b\n",
+            " 6 a=b\n",
+            "-6 a=b\n",
+            "4 a=\n",
+            "3 =\n",
+            "18446744073709551615 a=b\n",
+        ] {
             let _ = Extended::default().add(wrong.as_bytes());
         }
         for wrong in ["99999999999 a=b\n", " 6 a=b\n", "-6 a=b\n", "x"] {

@@ -83,7 +83,8 @@ impl<'a> Input<'a> {
             let len = read_at_most(self.file, at, &mut window)?;
             let bytes = &window[..len];
             let mut starts = bytes.windows(HEADER_BYTES).enumerate();
-            if let Some((found, _)) = starts.find(|(_, bytes)| bytes.starts_with(&SIGNATURE) && parse_header(bytes).is_some())
+            if let Some((found, _)) =
+                starts.find(|(_, bytes)| bytes.starts_with(&SIGNATURE) && parse_header(bytes).is_some())
             {
                 return Ok(Some(at + found as u64));
             }
@@ -98,7 +99,10 @@ impl<'a> Input<'a> {
     fn outcome(self, form: Form, tally: Tally) -> StreamOutcome {
         StreamOutcome {
             form,
-            archive_sha1: self.sha1.map(|sha1| sha1.finalize().into()).filter(|_| self.at == self.len && !tally.stopped),
+            archive_sha1: self
+                .sha1
+                .map(|sha1| sha1.finalize().into())
+                .filter(|_| self.at == self.len && !tally.stopped),
             archive_bytes: self.len,
             members: tally.members,
             tar_bytes: tally.tar_bytes,
@@ -256,7 +260,8 @@ impl Scanner<'_> {
             return Ok(true);
         }
         // A gzip file without an extra field is somebody else's, and may hold an archive of ours.
-        let is_plain_gzip = header.starts_with(&[0x1f, 0x8b, 8]) && header.get(3).is_some_and(|flags| flags & FLAG_EXTRA == 0);
+        let is_plain_gzip =
+            header.starts_with(&[0x1f, 0x8b, 8]) && header.get(3).is_some_and(|flags| flags & FLAG_EXTRA == 0);
         Ok(!is_plain_gzip && self.input.find_member(1, FIRST_MEMBER_WITHIN)?.is_some())
     }
 
@@ -294,7 +299,12 @@ impl Scanner<'_> {
                 let next = self.input.find_member(start + 1, u64::MAX)?;
                 let end = next.unwrap_or(self.input.len);
                 self.input.skip_to(end)?;
-                pass_lost(job, format!("no member begins here; {} bytes are of no use", end - start), &mut self.tally, submit);
+                pass_lost(
+                    job,
+                    format!("no member begins here; {} bytes are of no use", end - start),
+                    &mut self.tally,
+                    submit,
+                );
                 continue;
             };
             self.input.next(frame.member_bytes.into(), &mut job.member)?;

@@ -326,4 +326,3 @@ fn inflate(member: &[u8], data_bytes: u64, data: &mut Vec<u8>, inflater: &mut De
     }
     Ok(())
 }
-

@@ -167,7 +167,8 @@ impl Putter {
                     }
                     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                     let opened = rustix::fs::openat(here, name, flags, Mode::empty());
-                    return match opened.map_err(io::Error::from).and_then(|fd| is_equal(&File::from(fd), head, reader)) {
+                    return match opened.map_err(io::Error::from).and_then(|fd| is_equal(&File::from(fd), head, reader))
+                    {
                         Ok(true) => Outcome::Present,
                         Ok(false) => Outcome::Failed(
                             "not restored: a file with the same size and time and other content is there".to_owned(),
@@ -196,12 +197,10 @@ impl Putter {
             }
         });
         let file = OwnedFd::from(file);
-        let placed = written
-            .and_then(|()| attributes.set_open(&file, &mut self.owner))
-            .and_then(|()| {
-                let here = self.tree.here().map_err(in_words)?;
-                give_name(here, &temporary, name, self.options.existing == Existing::Overwrite)
-            });
+        let placed = written.and_then(|()| attributes.set_open(&file, &mut self.owner)).and_then(|()| {
+            let here = self.tree.here().map_err(in_words)?;
+            give_name(here, &temporary, name, self.options.existing == Existing::Overwrite)
+        });
         match placed {
             Ok(()) => Outcome::Restored,
             Err(what) => {
@@ -412,7 +411,10 @@ fn write_data<S: ChunkSource>(mut file: &File, head: &EntryHead, reader: &mut En
             Ok(Some(data)) => data,
             Ok(None) => break,
             Err(lost) => {
-                return Err(format!("not restored, a part of it is lost in member {}: {}", lost.place.member, lost.what));
+                return Err(format!(
+                    "not restored, a part of it is lost in member {}: {}",
+                    lost.place.member, lost.what
+                ));
             }
         };
         match &mut places {

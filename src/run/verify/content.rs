@@ -43,8 +43,7 @@ pub fn check(
         Some(Plan::Index(Box::new(IndexPlan::new(reader, None))))
     });
     let indexed = plan.is_some();
-    let read_options =
-        ReadOptions { threads: options.threads, hash_archive: true, stop: vec![options.cancel.flag()] };
+    let read_options = ReadOptions { threads: options.threads, hash_archive: true, stop: vec![options.cancel.flag()] };
     let archive = match archive.try_clone() {
         Ok(archive) => archive,
         Err(error) => return io_finding(findings, error),

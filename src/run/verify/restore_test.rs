@@ -139,7 +139,22 @@ impl Image {
         let image = Self { path, file, size };
         image.file.set_len(size).map_err(|error| format!("its image cannot be made: {error}"))?;
         let inodes = entries.saturating_add(1000).to_string();
-        let args = ["-q", "-F", "-b", "4096", "-I", "256", "-O", "ea_inode,large_dir,^has_journal", "-E", "lazy_itable_init=1", "-m", "0", "-N", &inodes];
+        let args = [
+            "-q",
+            "-F",
+            "-b",
+            "4096",
+            "-I",
+            "256",
+            "-O",
+            "ea_inode,large_dir,^has_journal",
+            "-E",
+            "lazy_itable_init=1",
+            "-m",
+            "0",
+            "-N",
+            &inodes,
+        ];
         let mut args: Vec<OsString> = args.map(OsString::from).to_vec();
         args.push(image.path.clone().into_os_string());
         match around.commands.run("mkfs.ext4", &args) {
@@ -196,12 +211,7 @@ struct Known {
 }
 
 /// Holds the restored tree against the index; the attributes only when all of them could be set.
-fn compare(
-    files: &BackupFiles,
-    root: &OwnedFd,
-    attributes_whole: bool,
-    findings: &mut Findings,
-) -> Result<(), String> {
+fn compare(files: &BackupFiles, root: &OwnedFd, attributes_whole: bool, findings: &mut Findings) -> Result<(), String> {
     let index = open_regular(&files.index()).map_err(|error| error.to_string())?;
     let mut reader = IndexReader::new(index).map_err(|error| error.to_string())?;
     let mut known = Vec::new();

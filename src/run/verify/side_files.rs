@@ -87,7 +87,8 @@ fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Fin
     }
     if sides.archive.is_some() && manifest.sizes.archive_bytes != sides.archive_bytes {
         let said = manifest.sizes.archive_bytes;
-        findings.about(BackupFile::Archive, format!("it has {} bytes, and the manifest says {said}", sides.archive_bytes));
+        findings
+            .about(BackupFile::Archive, format!("it has {} bytes, and the manifest says {said}", sides.archive_bytes));
     }
     if parse_hex::<20>(&manifest.digests.archive_sha1).is_some() {
         sides.expected_sha1 = Some(manifest.digests.archive_sha1.clone());
@@ -232,7 +233,8 @@ mod tests {
         let name = b"/b/v_01_01_2011.tar.gz".to_vec();
         assert_eq!(line(&format!("{digest}  /b/v_01_01_2011.tar.gz\n")), Some((digest.to_owned(), name.clone())));
         assert_eq!(line(&format!("{digest} */b/v_01_01_2011.tar.gz\n")), Some((digest.to_owned(), name)));
-        for wrong in ["", "\n", "abc  x\n", &format!("{digest} x\n"), &format!("{digest}  x"), &format!("{digest}  \n")] {
+        for wrong in ["", "\n", "abc  x\n", &format!("{digest} x\n"), &format!("{digest}  x"), &format!("{digest}  \n")]
+        {
             assert_eq!(line(wrong), None, "{wrong}");
         }
         assert_eq!(line(&format!("{digest}  x\n{digest}  y\n")), None);

@@ -1,0 +1,74 @@
+//! A directory's names, in the order of the walk.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{FileType, RawDir, SeekFrom};
+
+use super::walk::statx_of;
+
+/// The names of a directory, all in one stretch of memory.
+#[derive(Default)]
+pub(super) struct Listing {
+    names: Vec<u8>,
+    /// Sorted.
+    pub(super) items: Vec<Item>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Item {
+    pub(super) ino: u64,
+    name_start: usize,
+    name_len: u16,
+    pub(super) is_directory: bool,
+}
+
+impl Listing {
+    pub(super) fn name(&self, item: &Item) -> &[u8] {
+        &self.names[item.name_start..item.name_start + usize::from(item.name_len)]
+    }
+
+    pub(super) fn key(&self, item: &Item) -> (bool, u64, &[u8]) {
+        (item.is_directory, item.ino, self.name(item))
+    }
+}
+
+/// Lists a directory, sorted. With an error comes what was read before it.
+pub(super) fn list(dir: &OwnedFd, buf: &mut [MaybeUninit<u8>]) -> Result<Listing, (Listing, io::Error)> {
+    let mut listing = Listing::default();
+    let mut failed = rustix::fs::seek(dir, SeekFrom::Start(0)).err();
+    let mut entries = RawDir::new(dir.as_fd(), buf);
+    while failed.is_none()
+        && let Some(entry) = entries.next()
+    {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        };
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let is_directory = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::Unknown => statx_of(dir, entry.file_name())
+                .is_ok_and(|facts| FileType::from_raw_mode(facts.stx_mode.into()) == FileType::Directory),
+            _ => false,
+        };
+        // A name is at most 255 bytes long on every filesystem of Linux; the kernel's record length has 16 bits.
+        let Ok(name_len) = u16::try_from(name.len()) else { continue };
+        listing.items.push(Item { ino: entry.ino(), name_start: listing.names.len(), name_len, is_directory });
+        listing.names.extend_from_slice(name);
+    }
+    let Listing { names, items } = &mut listing;
+    let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
+    items.sort_unstable_by(|a, b| (a.is_directory, a.ino, name_of(a)).cmp(&(b.is_directory, b.ino, name_of(b))));
+    match failed {
+        None => Ok(listing),
+        Some(error) => Err((listing, error.into())),
+    }
+}

@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
@@ -57,7 +56,8 @@ fn main() -> ExitCode {
 }
 
 fn inspect_source(args: &InspectArgs) -> anyhow::Result<ExitClass> {
-    let layout = inspect(&args.source, &SystemCommands).with_context(|| shown(&args.source))?;
+    let layout =
+        inspect(&args.source, &SystemCommands).map_err(|error| about(&args.source, anyhow::Error::new(error)))?;
     if args.json {
         print_json(&layout)?;
     } else {
@@ -109,7 +109,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         } else {
             back_up(source, &destination, &options, &world)
         };
-        let result = result.map_err(|error| anyhow::Error::new(error).context(shown(source)));
+        let result = result.map_err(|error| about(source, anyhow::Error::new(error)));
         if let Err(error) = &result {
             progress.done();
             write_line(&format!("volbak: {error:#}"));
@@ -159,6 +159,12 @@ fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
         print(&shown_catalog(&entries))?;
     }
     Ok(ExitClass::Well)
+}
+
+/// The error with the source it is about in front, unless it begins with that anyway.
+fn about(source: &OsString, error: anyhow::Error) -> anyhow::Error {
+    let source = shown(source);
+    if error.to_string().starts_with(&source) { error } else { error.context(source) }
 }
 
 fn shown(source: &OsString) -> String {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
 use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs, VERIFY_EXAMPLES, VerifyArgs};
@@ -92,7 +93,7 @@ pub(crate) struct SnapshotArgs {
     #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=12))]
     pub(crate) level: i32,
     /// Leave out what matches, in the syntax of a .gitignore in the filesystem's root; may be repeated
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", value_parser = exclude_pattern)]
     pub(crate) exclude: Vec<String>,
     /// How large a thick snapshot's exception store is: bytes (10G), or a share of the volume (50%)
     #[arg(long, default_value_t, value_name = "SIZE")]
@@ -118,6 +119,10 @@ pub(crate) struct ListArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn exclude_pattern(pattern: &str) -> Result<String, BadPattern> {
+    Excludes::new(&[pattern]).map(|_| pattern.to_owned())
 }
 
 #[cfg(test)]

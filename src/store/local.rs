@@ -75,7 +75,10 @@ impl Destination {
                 let mut holder = Vec::new();
                 // Whatever cannot be read of it only makes the message poorer.
                 let _ = file.take(HOLDER_MAX_BYTES).read_to_end(&mut holder);
-                let holder = String::from_utf8_lossy(&holder).trim().escape_debug().to_string();
+                let mut holder = String::from_utf8_lossy(&holder).trim().escape_debug().to_string();
+                if holder.is_empty() {
+                    "it does not say who it is".clone_into(&mut holder);
+                }
                 return Err(StoreError::Locked { destination: self.root.clone(), holder });
             }
             Err(error) => return Err(StoreError::errno("locking", &path)(error)),

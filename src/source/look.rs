@@ -1,0 +1,40 @@
+//! A look at a block device that is no source: reading its layout harms nobody.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use crate::outside::FileBlocks;
+use crate::source::device::{Node, NodeKind, length_bytes, sector_size_bytes};
+use crate::source::error::SourceError;
+
+/// A block device that is open for a look.
+#[derive(Debug)]
+pub struct LookedAt {
+    /// Its bytes, which others may be changing.
+    pub blocks: FileBlocks,
+    /// Its path.
+    pub display_name: String,
+    /// Its logical sector size.
+    pub sector_size_bytes: u32,
+}
+
+/// Opens what `spec` leads to when it is the path of a block device, or `VG/LV` with a node in `/dev`. Nothing keeps
+/// others from writing to it meanwhile: for a look, never for a backup.
+pub fn open_block_device(spec: &OsStr) -> Result<Option<LookedAt>, SourceError> {
+    // An absolute path replaces the directory that it is joined to.
+    for path in [Path::new(spec).to_owned(), Path::new("/dev").join(spec)] {
+        let io_error = |error| SourceError::io("opening it", &path, error);
+        let Ok(node) = Node::look(&path) else { continue };
+        if !matches!(node.kind(), NodeKind::BlockDevice(_)) {
+            continue;
+        }
+        let file = node.open(OFlags::empty()).map_err(io_error)?;
+        let len_bytes = length_bytes(&file).map_err(io_error)?;
+        let sector_size_bytes = sector_size_bytes(&file).map_err(io_error)?;
+        let display_name = path.to_string_lossy().escape_debug().to_string();
+        return Ok(Some(LookedAt { blocks: FileBlocks::new(file, len_bytes), display_name, sector_size_bytes }));
+    }
+    Ok(None)
+}

@@ -36,6 +36,7 @@ impl Choice<'_> {
         if let Some((gpt, sector_size)) = self.gpt(protective) {
             let holds_whole = self.whole.iter().any(|found| found.doubts.is_empty());
             if protective.is_some() {
+                self.compare_hybrid(record.as_ref(), &gpt);
                 return Chosen::Gpt(Box::new(gpt), sector_size);
             }
             if gpt.is_sound && !in_use && !holds_whole && self.sector_zero_is_free() {
@@ -64,6 +65,19 @@ impl Choice<'_> {
         }
         let sector_size = self.mbr_sector_size(&record);
         Chosen::Mbr(mbr::read_table(self.blocks, &record, sector_size), sector_size)
+    }
+
+    /// A hybrid MBR repeats some of the GPT's partitions; one that the GPT does not have is told.
+    fn compare_hybrid(&mut self, record: Option<&BootRecord>, gpt: &Gpt) {
+        let records = record.iter().flat_map(|record| &record.records);
+        for record in records.filter(|record| record.is_used() && !record.is_gpt_protective()) {
+            let last = record.starting_lba.0 + (record.size_in_lba - 1);
+            let is_same = |entry: &gpt::Entry| entry.starting_lba == record.starting_lba && entry.ending_lba.0 == last;
+            if !gpt.entries.iter().any(is_same) {
+                let start = record.starting_lba;
+                self.warn("mbr", &format!("its partition at {start} is not in the GPT, which is used"));
+            }
+        }
     }
 
     fn warn(&mut self, place: &str, what: &str) {

@@ -65,6 +65,10 @@ truncate -s 160M "$IMG"
 truncate -s 64M "$IMG"; sgdisk -n 1:2048:+16M -n 2:0:+24M; sgdisk -h 1:2
 put 1 16 mkfs.ext4 -q; put 17 24 mkfs.ext4 -q"#)
         .finds(TWO_EXT4),
+        case("gpt-hybrid-mbr-that-contradicts", GPT_TWO)
+            .patched(|file| patch::record(file, 0, 2, 0x83, 100_000, 8192))
+            .finds(TWO_EXT4)
+            .says(&["W mbr its partition at LBA 100000 is not in the GPT"]),
         case("gpt-data-in-a-large-gap", r#"
 truncate -s 64M "$IMG"; sgdisk -n 1:2048:+16M -n 2:41M:+16M
 put 1 16 mkfs.ext4 -q; put 41 16 mkfs.ext4 -q; put 20 16 mkfs.ext4 -q -L deleted"#)

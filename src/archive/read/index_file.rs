@@ -414,8 +414,8 @@ mod tests {
             assert_eq!(all.len() as u64, spanned + 2);
             assert!(all.iter().enumerate().all(|(at, (number, _))| at as u64 == *number));
             let named: Vec<_> = all.iter().filter(|(_, names)| !names.is_empty()).cloned().collect();
-            let names: Vec<_> = named.iter().flat_map(|(_, names)| names.clone()).collect();
-            assert_eq!(names, ["small", "large", "last"]);
+            let flat: Vec<_> = named.iter().flat_map(|(_, names)| names.clone()).collect();
+            assert_eq!(flat, ["small", "large", "last"]);
             assert_eq!(named[1].0, 1);
         }
     }

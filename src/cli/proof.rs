@@ -77,6 +77,7 @@ enum LevelArg {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RestoreArgs {
     /// An archive, or VOLUME or VOLUME@DATE with --from
     backup: String,

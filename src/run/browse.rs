@@ -100,8 +100,7 @@ pub fn list(
 ) -> Result<u64, BrowseError> {
     let selection = Selection::new(&[path.to_owned()])?;
     let wanted = plain(path.as_bytes());
-    let depth_of =
-        |path: &[u8]| if path.is_empty() { 0 } else { 1 + path.iter().filter(|byte| **byte == b'/').count() };
+    let depth_of = |path: &[u8]| if path.is_empty() { 0 } else { path.split(|byte| *byte == b'/').count() };
     let deepest = if deep { usize::MAX } else { depth_of(wanted) + 1 };
     let mut listed = 0;
     let mut reader = open_index(files)?;

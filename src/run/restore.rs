@@ -140,10 +140,9 @@ pub fn restore(
     // The lock goes with its own descriptor, which must outlive the tree.
     let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);
     let lock = lock.map_err(target_error)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Err(RestoreError::Busy(options.to.clone())),
-        // Where directories cannot be locked, nobody else can either.
-        Ok(()) | Err(_) => {}
+    // Where directories cannot be locked, nobody else can either.
+    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return Err(RestoreError::Busy(options.to.clone()));
     }
 
     if options.existing == Existing::Resume {
@@ -240,14 +239,14 @@ impl Run<'_> {
                         self.take(&head.path, &head, line.as_deref(), &mut reader);
                     }
                 }
-                Item::Lost { line, place, what, .. } => match line {
-                    Some(line) => self.fail(&escape_path(&line.path), &format!("not restored: {what}")),
-                    None => {
-                        self.report.archive_problems += 1;
-                        let location = format!("member {}, byte {} of the tar stream", place.member, place.tar_offset);
-                        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, location, what)));
-                    }
-                },
+                Item::Lost { line: Some(line), what, .. } => {
+                    self.fail(&escape_path(&line.path), &format!("not restored: {what}"));
+                }
+                Item::Lost { line: None, place, what, .. } => {
+                    self.report.archive_problems += 1;
+                    let location = format!("member {}, byte {} of the tar stream", place.member, place.tar_offset);
+                    self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, location, what)));
+                }
             }
             self.progress(reader.place().tar_offset);
         }

@@ -83,6 +83,7 @@ enum Trouble {
 }
 
 /// The walk.
+#[expect(clippy::struct_excessive_bools, reason = "each says something of its own about where the walk is")]
 pub struct EntryReader<S> {
     source: S,
     chunk: Option<Chunk>,

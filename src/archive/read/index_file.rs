@@ -196,7 +196,8 @@ pub type Select = Box<dyn FnMut(&EntryLine) -> bool + Send>;
 pub struct IndexPlan {
     reader: IndexReader,
     select: Option<Select>,
-    peeked: Option<(Line, u64, u64)>,
+    /// The line that begins the next group, and where it is in the file.
+    peeked: Option<(Line, u64)>,
     ready: VecDeque<PlannedMember>,
     /// Members that did not fit in `ready`: where their lines are, how many are left, and the group's entries.
     replay: Option<Replay>,
@@ -252,19 +253,18 @@ impl IndexPlan {
     fn next_group(&mut self) -> Result<Option<Group>, IndexError> {
         let mut group = Group::default();
         loop {
-            let (line, at, _) = match self.peeked.take() {
-                Some(peeked) => peeked,
-                None => {
-                    let at = self.reader.at;
-                    match self.reader.next_line()? {
-                        Some(line) => (line, at, self.reader.line),
-                        None => break,
-                    }
+            let (line, at) = if let Some(peeked) = self.peeked.take() {
+                peeked
+            } else {
+                let at = self.reader.at;
+                match self.reader.next_line()? {
+                    Some(line) => (line, at),
+                    None => break,
                 }
             };
             match line {
                 Line::Member(_) if !group.entries.is_empty() => {
-                    self.peeked = Some((line, at, self.reader.line));
+                    self.peeked = Some((line, at));
                     break;
                 }
                 Line::Member(member) => {
@@ -414,8 +414,8 @@ mod tests {
             assert_eq!(all.len() as u64, spanned + 2);
             assert!(all.iter().enumerate().all(|(at, (number, _))| at as u64 == *number));
             let named: Vec<_> = all.iter().filter(|(_, names)| !names.is_empty()).cloned().collect();
-            let names: Vec<_> = named.iter().flat_map(|(_, names)| names.clone()).collect();
-            assert_eq!(names, ["small", "large", "last"]);
+            let flat: Vec<_> = named.iter().flat_map(|(_, names)| names.clone()).collect();
+            assert_eq!(flat, ["small", "large", "last"]);
             assert_eq!(named[1].0, 1);
         }
     }
@@ -446,12 +446,8 @@ mod tests {
         };
         assert!(read(&good).is_ok());
         for dropped in 0..lines.len() {
-            let rest: String = lines
-                .iter()
-                .enumerate()
-                .filter(|(at, _)| *at != dropped)
-                .map(|(_, line)| format!("{line}\n"))
-                .collect();
+            let kept = lines.iter().enumerate().filter(|(at, _)| *at != dropped).map(|(_, line)| *line);
+            let rest = kept.chain([""]).collect::<Vec<_>>().join("\n");
             assert!(read(rest.as_bytes()).is_err(), "line {dropped} dropped");
         }
         for end in 0..good.len() {

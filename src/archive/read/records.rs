@@ -122,8 +122,11 @@ impl Extended {
     }
 }
 
-/// The first record's key and value, and what follows it.
-fn split_record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), String> {
+/// A record's key and value, and what follows it.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// The first record.
+fn split_record(bytes: &[u8]) -> Result<Record<'_>, String> {
     let bad = |what: &str| format!("its extended header is damaged: {what}");
     let space = bytes.iter().take(11).position(|byte| *byte == b' ').ok_or_else(|| bad("a record has no length"))?;
     let len: usize = decimal(&bytes[..space])
@@ -222,7 +225,7 @@ mod tests {
 
     fn record(key: &str, value: &[u8]) -> Vec<u8> {
         let rest = key.len() + value.len() + 3;
-        let len = (rest + 1..).find(|len| len.to_string().len() + rest == *len).unwrap();
+        let len = (rest + 1..rest + 9).find(|len| len.to_string().len() + rest == *len).unwrap();
         [len.to_string().as_bytes(), b" ", key.as_bytes(), b"=", value, b"\n"].concat()
     }
 

@@ -27,7 +27,7 @@ pub fn check(runs: Vec<ByteRange>, real_size: u64, stored_bytes: u64) -> Result<
 
 /// The runs of a list of offsets and lengths.
 pub fn runs_of(numbers: &[u64]) -> Result<Vec<ByteRange>, String> {
-    if numbers.len() % 2 != 0 || numbers.len() > 2 * MAX_RUNS {
+    if !numbers.len().is_multiple_of(2) || numbers.len() > 2 * MAX_RUNS {
         return Err("its map of holes is cut off or too long".to_owned());
     }
     Ok(numbers.chunks_exact(2).map(|pair| ByteRange::new(pair[0], pair[1])).collect())

@@ -44,12 +44,6 @@ impl Owner {
         self.is_root
     }
 
-    /// Whether files get the owners that the archive says; without root they get this process's.
-    pub fn would_own(&self, uid: u64, gid: u64, facts_uid: u32, facts_gid: u32) -> bool {
-        let own = (facts_uid, facts_gid) == self.ids && !self.is_root;
-        own || (u64::from(facts_uid), u64::from(facts_gid)) == (uid, gid)
-    }
-
     /// Notes something that could not be set. The same words are counted.
     pub fn fell_short(&mut self, what: String) {
         *self.shortfalls.entry(what).or_default() += 1;
@@ -85,8 +79,8 @@ impl Attributes {
     pub fn set_open(&self, fd: &OwnedFd, owner: &mut Owner) -> Result<(), String> {
         let set = |xattr: &Xattr| rustix::fs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
         self.set_xattrs(true, owner, set);
-        let owned = self.owned(rustix::fs::fchown(fd, self.uid(), self.gid()), owner);
-        rustix::fs::fchmod(fd, self.mode(owned)).map_err(|error| format!("its mode cannot be set: {error}"))?;
+        let is_theirs = self.set_owner(rustix::fs::fchown(fd, self.uid(), self.gid()), owner);
+        rustix::fs::fchmod(fd, self.mode(is_theirs)).map_err(|error| format!("its mode cannot be set: {error}"))?;
         self.set_xattrs(false, owner, set);
         rustix::fs::futimens(fd, &times(self.mtime)).map_err(|error| format!("its time cannot be set: {error}"))
     }
@@ -104,13 +98,13 @@ impl Attributes {
             |xattr: &Xattr| rustix::fs::lsetxattr(&by_name, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
         self.set_xattrs(true, owner, set);
         let chowned = rustix::fs::chownat(at, name, self.uid(), self.gid(), AtFlags::SYMLINK_NOFOLLOW);
-        let owned = self.owned(chowned, owner);
+        let is_theirs = self.set_owner(chowned, owner);
         if !is_symlink {
             // A descriptor that opens nothing, but names the inode: so no link can come in between.
             let fd = rustix::fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
             fd.and_then(|fd| {
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-                rustix::fs::chmodat(CWD, path, self.mode(owned), AtFlags::empty())
+                rustix::fs::chmodat(CWD, path, self.mode(is_theirs), AtFlags::empty())
             })
             .map_err(|error| format!("its mode cannot be set: {error}"))?;
         }
@@ -128,7 +122,7 @@ impl Attributes {
     }
 
     /// Whether owner and group are the archive's now.
-    fn owned(&self, result: Result<(), Errno>, owner: &mut Owner) -> bool {
+    fn set_owner(&self, result: Result<(), Errno>, owner: &mut Owner) -> bool {
         match result {
             Ok(()) => self.uid.is_some() && self.gid.is_some(),
             Err(_) if (self.uid, self.gid) == (Some(owner.ids.0), Some(owner.ids.1)) => true,
@@ -140,8 +134,8 @@ impl Attributes {
     }
 
     /// The mode; without its set-id bits when it would lend the wrong owner's rights.
-    fn mode(&self, owned: bool) -> Mode {
-        Mode::from_raw_mode(if owned { self.mode } else { self.mode & !SET_ID })
+    fn mode(&self, is_theirs: bool) -> Mode {
+        Mode::from_raw_mode(if is_theirs { self.mode } else { self.mode & !SET_ID })
     }
 
     fn set_xattrs(&self, user: bool, owner: &mut Owner, set: impl Fn(&Xattr) -> Result<(), Errno>) {

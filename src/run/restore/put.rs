@@ -306,7 +306,7 @@ impl Putter {
         same: impl Fn(&Self) -> Result<bool, Errno>,
         make: impl Fn(std::os::fd::BorrowedFd<'_>) -> Result<(), Errno>,
     ) -> Outcome {
-        let made = (|| {
+        let was_there = (|| {
             let here = self.tree.here()?;
             match make(here) {
                 Err(Errno::EXIST) if self.options.existing == Existing::Resume && same(self)? => Ok(Some(true)),
@@ -318,7 +318,7 @@ impl Putter {
                 result => result.map(|()| Some(false)),
             }
         })();
-        let was_there = match made {
+        let was_there = match was_there {
             Ok(Some(was_there)) => was_there,
             Ok(None) => return exists(),
             Err(error) => return Outcome::Failed(format!("it cannot be made: {}", in_words(error))),

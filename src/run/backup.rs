@@ -265,6 +265,10 @@ impl Backup<'_> {
             frozen_at: timestamp(guard.facts().created_at),
         };
         let records = self.archive_regions(&mut writer, &layout.regions, &context)?;
+        if records.iter().all(|record| record.archive_path.is_none()) {
+            let location = self.source.display_name().to_owned();
+            tell(&**self.collector, Severity::Notice, location, "holds no data at all; the archive is empty");
+        }
         Ok((layout, records, writer.finish()?))
     }
 

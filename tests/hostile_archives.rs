@@ -74,7 +74,7 @@ impl Tar {
 
     fn record(key: &str, value: &[u8]) -> Vec<u8> {
         let rest = key.len() + value.len() + 3;
-        let len = (rest + 1..).find(|len| len.to_string().len() + rest == *len).unwrap();
+        let len = (rest + 1..rest + 9).find(|len| len.to_string().len() + rest == *len).unwrap();
         [len.to_string().as_bytes(), b" ", key.as_bytes(), b"=", value, b"\n"].concat()
     }
 

@@ -224,11 +224,12 @@ fn what_lies_in_a_files_place_is_named_and_never_waited_for() {
                 "a fifo" => rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap(),
                 "a directory" => fs::create_dir(path).unwrap(),
                 "a symbolic link" => std::os::unix::fs::symlink(&four(&good)[which], path).unwrap(),
-                "a character device" => {
-                    // Only root can make one.
-                    if rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::RWXU, makedev(1, 5)).is_err() {
-                        continue;
-                    }
+                // Only root can make one.
+                "a character device"
+                    if rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::RWXU, makedev(1, 5))
+                        .is_err() =>
+                {
+                    continue;
                 }
                 _ => {}
             }

@@ -213,9 +213,7 @@ impl<'a> Fields<'a> {
 
     fn number(&mut self, name: &'static str) -> Result<u64, BadLine> {
         let text = self.next(name)?;
-        let number: u64 = text.parse().map_err(|_| BadLine(name))?;
-        // One number has one form: "+1" and "01" would let a changed byte pass.
-        if number.to_string() == text { Ok(number) } else { Err(BadLine(name)) }
+        if is_plain_number(text) { text.parse().map_err(|_| BadLine(name)) } else { Err(BadLine(name)) }
     }
 
     fn digest<const N: usize>(&mut self, name: &'static str) -> Result<[u8; N], BadLine> {
@@ -224,11 +222,18 @@ impl<'a> Fields<'a> {
 
     fn timestamp(&mut self, name: &'static str) -> Result<Timestamp, BadLine> {
         let (sec, nsec) = self.next(name)?.split_once('.').ok_or(BadLine(name))?;
-        let time =
-            Timestamp { sec: sec.parse().map_err(|_| BadLine(name))?, nsec: nsec.parse().map_err(|_| BadLine(name))? };
-        let same = time.sec.to_string() == sec && format!("{:09}", time.nsec) == nsec && time.nsec < 1_000_000_000;
-        if same { Ok(time) } else { Err(BadLine(name)) }
+        let is_plain = is_plain_number(sec.strip_prefix('-').unwrap_or(sec)) && sec != "-0";
+        let is_fraction = nsec.len() == 9 && nsec.bytes().all(|byte| byte.is_ascii_digit());
+        if !(is_plain && is_fraction) {
+            return Err(BadLine(name));
+        }
+        Ok(Timestamp { sec: sec.parse().map_err(|_| BadLine(name))?, nsec: nsec.parse().map_err(|_| BadLine(name))? })
     }
+}
+
+/// Whether a number is written in its one form: "+1" and "01" would let a changed byte pass.
+fn is_plain_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
 }
 
 /// Lower-case hex digits.
@@ -282,6 +287,9 @@ pub fn escape_path(path: &[u8]) -> String {
 
 /// The path that [`escape_path`] made `text` of; `None` when it did not make it.
 pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
+    if text.bytes().all(|byte| byte != b'\\' && (0x20..0x7f).contains(&byte)) {
+        return Some(text.as_bytes().to_vec());
+    }
     let mut path = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((plain, escaped)) = rest.split_once('\\') {

@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// A problem's place and its text are at most about this long, each.
+const MAX_TEXT_BYTES: usize = 1024;
+
 /// How much a [`Problem`] matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,8 +35,18 @@ pub struct Problem {
 impl Problem {
     /// A problem of this severity at this place.
     pub fn new(severity: Severity, location: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { severity, location: location.into(), what: what.into() }
+        Self { severity, location: shortened(location.into()), what: shortened(what.into()) }
     }
+}
+
+/// A tenant decides how long a path is, and how often it is complained about: the middle of a long text is left out.
+fn shortened(text: String) -> String {
+    if text.len() <= MAX_TEXT_BYTES {
+        return text;
+    }
+    let head = text.floor_char_boundary(MAX_TEXT_BYTES / 2);
+    let tail = text.ceil_char_boundary(text.len() - MAX_TEXT_BYTES / 2);
+    format!("{}…{}", &text[..head], &text[tail..])
 }
 
 impl fmt::Display for Problem {
@@ -108,7 +121,16 @@ pub fn shown_path(path: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::shown_path;
+    use super::{MAX_TEXT_BYTES, Problem, Severity, shown_path};
+
+    #[test]
+    fn a_long_text_keeps_its_ends() {
+        let path = format!("start{}end", "é".repeat(50_000));
+        let problem = Problem::new(Severity::Error, path.clone(), "what");
+        assert!(problem.location.len() <= MAX_TEXT_BYTES + 4);
+        assert!(problem.location.starts_with("starté") && problem.location.ends_with("éend"));
+        assert_eq!(Problem::new(Severity::Error, "é".repeat(512), "").location.len(), MAX_TEXT_BYTES);
+    }
 
     #[test]
     fn names_are_shown_on_one_line() {

@@ -11,7 +11,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
 use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
-use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up, remove_stale, wants_lvm};
+use volbak::run::backup::{
+    BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up, remove_all_remains, remove_stale,
+    remove_stale_device_maps, wants_lvm,
+};
 use volbak::run::inspect::inspect;
 use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
@@ -71,7 +74,10 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
     // A second Ctrl-C ends at once; what it leaves, the next run removes. Handlers run in the order of registration.
     signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, cancel.flag())?;
+        // nohup(1) starts programs with SIGHUP ignored, and means it.
+        if signal != SIGHUP || !is_ignored(SIGHUP)? {
+            signal_hook::flag::register(signal, cancel.flag())?;
+        }
     }
     let destination = Destination::open(&args.to)?;
     let _lock = destination.lock(SystemClock.now())?;
@@ -92,9 +98,9 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,
     };
-    if wants_lvm(&args.sources)
-        && let Err(error) = remove_stale(&world)
-    {
+    remove_all_remains(&destination, &*world.observer)?;
+    let removed = if wants_lvm(&args.sources) { remove_stale(&world) } else { remove_stale_device_maps(&world) };
+    if let Err(error) = removed {
         // If LVM is needed after all, its own error comes with the volume that needs it.
         write_line(&format!(
             "volbak: warning: what earlier runs left could not be looked for: {:#}",
@@ -159,6 +165,13 @@ fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
         print(&shown_catalog(&entries))?;
     }
     Ok(ExitClass::Well)
+}
+
+/// Whether this process was started with `signal` ignored: proc_pid_status(5), `SigIgn`.
+fn is_ignored(signal: i32) -> anyhow::Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
+    Ok(u64::from_str_radix(mask.trim(), 16)? & (1 << (signal - 1)) != 0)
 }
 
 /// The error with the source it is about in front, unless it begins with that anyway.

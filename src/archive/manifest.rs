@@ -52,10 +52,10 @@ pub struct Manifest {
     pub counts: Counts,
     /// Lengths of the files in bytes.
     pub sizes: SizesRecord,
-    /// The first problems; at most a thousand.
+    /// The first problems; at most a thousand of each severity.
     pub problems: Vec<Problem>,
     /// How many problems there were in all.
-    pub problems_total: u64,
+    pub problem_counts: ProblemCounts,
     /// Digests of the other three files.
     pub digests: DigestsRecord,
     /// SHA-256 of this file with these 64 digits replaced by zeros.
@@ -135,6 +135,24 @@ pub struct SizesRecord {
     pub entries: u64,
 }
 
+/// How many problems there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemCounts {
+    /// Worth knowing, and as it should be.
+    pub notices: u64,
+    /// Somebody should look.
+    pub warnings: u64,
+    /// Something on the volume is not in the backup as it was.
+    pub errors: u64,
+}
+
+impl ProblemCounts {
+    /// Those that somebody has to look at.
+    pub fn to_look_at(self) -> u64 {
+        self.warnings.saturating_add(self.errors)
+    }
+}
+
 /// Digests, lower-case hex.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestsRecord {
@@ -160,6 +178,9 @@ pub enum ManifestError {
         /// What it has.
         found: String,
     },
+    /// It is too long to be read back.
+    #[error("the manifest would have {0} bytes, and none has more than {MAX_BYTES}: the volume has too much to say")]
+    TooLong(u64),
     /// It was written by a newer version.
     #[error("the manifest has format {0}, and this version of volbak knows formats up to {FORMAT}")]
     TooNew(u32),
@@ -175,7 +196,8 @@ impl Manifest {
         if let Some(digits) = self_digits(&text) {
             text.replace_range(digits, &digest);
         }
-        Ok(text.into_bytes())
+        let len = text.len() as u64;
+        if len > MAX_BYTES { Err(ManifestError::TooLong(len)) } else { Ok(text.into_bytes()) }
     }
 
     /// Reads a file's bytes, and checks that nothing in it was changed.
@@ -238,7 +260,7 @@ mod tests {
             counts: super::Counts::default(),
             sizes: super::SizesRecord::default(),
             problems: Vec::new(),
-            problems_total: 0,
+            problem_counts: super::ProblemCounts::default(),
             digests: super::DigestsRecord::default(),
             self_sha256: String::new(),
         }

@@ -209,6 +209,11 @@ impl<'a> ArchiveWriter<'a> {
         self.put_data(&path, &head, &runs, image, IndexedKind::RawImage, &metadata)
     }
 
+    /// How many bytes of files and images it holds so far.
+    pub fn data_bytes(&self) -> u64 {
+        self.counts.data_bytes
+    }
+
     /// Ends the archive and waits until all of it is written.
     pub fn finish(mut self) -> Result<WrittenArchive, ArchiveError> {
         self.check_stop()?;

@@ -67,7 +67,7 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
         text.push_str(&format!("  the snapshot is kept: {}\n", snapshot.name));
     }
     if has_problems(outcome) {
-        let count = counted(manifest.problems_total, "problem", "problems");
+        let count = counted(manifest.problem_counts.to_look_at(), "problem", "problems");
         let manifest_path = outcome.archive.with_file_name(format!("{}.manifest.json", manifest.stem));
         text.push_str(&format!("  {count}: see {}\n", manifest_path.display()));
     }
@@ -86,7 +86,7 @@ pub(crate) fn shown_catalog(entries: &[CatalogEntry]) -> String {
             BackupState::Complete { manifest } => (
                 manifest.started_at.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M").to_string(),
                 manifest.sizes.entries.to_string(),
-                manifest.problems.iter().filter(|problem| problem.severity > Severity::Notice).count().to_string(),
+                manifest.problem_counts.to_look_at().to_string(),
                 "complete".to_owned(),
             ),
             BackupState::WithoutManifest => ("-".into(), "-".into(), "-".into(), "no manifest".to_owned()),

@@ -119,12 +119,13 @@ impl Observer for Progress {
                 Some((Verbosity::Verbose, format!("{snapshot}: the snapshot is {percent:.1} % full")))
             }
             Event::Problem(problem) => {
-                state.problems += 1;
                 let (level, word) = match problem.severity {
                     Severity::Notice => (Verbosity::Normal, "notice"),
                     Severity::Warning => (Verbosity::Quiet, "warning"),
                     Severity::Error => (Verbosity::Quiet, "error"),
                 };
+                // Those that are not shown at this verbosity must not use up the room of those that are.
+                state.problems += u64::from(level <= self.verbosity);
                 (state.problems <= MAX_SHOWN_PROBLEMS).then(|| (level, format!("{}: {word}: {problem}", state.source)))
             }
             Event::SourceFinished { .. } => {

@@ -35,7 +35,11 @@ impl Listing {
 }
 
 /// Lists a directory, sorted. With an error comes what was read before it.
-pub(super) fn list(dir: &OwnedFd, buf: &mut [MaybeUninit<u8>]) -> Result<Listing, (Listing, io::Error)> {
+pub(super) fn list(
+    dir: &OwnedFd,
+    buf: &mut [MaybeUninit<u8>],
+    has_inode_numbers: bool,
+) -> Result<Listing, (Listing, io::Error)> {
     let mut listing = Listing::default();
     let mut failed = rustix::fs::seek(dir, SeekFrom::Start(0)).err();
     let mut entries = RawDir::new(dir.as_fd(), buf);
@@ -61,7 +65,8 @@ pub(super) fn list(dir: &OwnedFd, buf: &mut [MaybeUninit<u8>]) -> Result<Listing
         };
         // A name is at most 255 bytes long on every filesystem of Linux; the kernel's record length has 16 bits.
         let Ok(name_len) = u16::try_from(name.len()) else { continue };
-        listing.items.push(Item { ino: entry.ino(), name_start: listing.names.len(), name_len, is_directory });
+        let ino = if has_inode_numbers { entry.ino() } else { 0 };
+        listing.items.push(Item { ino, name_start: listing.names.len(), name_len, is_directory });
         listing.names.extend_from_slice(name);
     }
     let Listing { names, items } = &mut listing;

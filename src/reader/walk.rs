@@ -33,6 +33,9 @@ const XATTRS_MAX_BYTES: usize = 8 << 20;
 /// A file that is smaller, and has all its blocks, is not asked for holes.
 const SMALL_FILE_BYTES: u64 = 64 * 1024;
 
+/// The kernel's `include/uapi/linux/magic.h`.
+const MSDOS_SUPER_MAGIC: rustix::fs::FsWord = 0x4d44;
+
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
@@ -44,6 +47,10 @@ pub struct TreeWalk {
     frames: Vec<Frame>,
     /// The path of the innermost frame's current entry.
     path: Vec<u8>,
+    /// What the listing says of that entry: whether it is a directory, and its inode.
+    current: (bool, u64),
+    /// FAT has no inode numbers; the kernel makes some up, others each time.
+    has_inode_numbers: bool,
     ready: VecDeque<Found>,
     listed_names: usize,
     xattr_buf: Vec<u8>,
@@ -75,6 +82,8 @@ impl TreeWalk {
             excludes,
             frames: Vec::new(),
             path: Vec::new(),
+            current: (false, 0),
+            has_inode_numbers: true,
             ready: VecDeque::new(),
             listed_names: 0,
             xattr_buf: vec![0; XATTR_MAX_BYTES],
@@ -92,6 +101,7 @@ impl TreeWalk {
             Ok(facts) => facts,
             Err(error) => return self.problem(format!("the root directory cannot be read: {error}")),
         };
+        self.has_inode_numbers = rustix::fs::fstatfs(&root).is_ok_and(|facts| facts.f_type != MSDOS_SUPER_MAGIC);
         self.enter(root, &facts);
     }
 
@@ -136,12 +146,7 @@ impl TreeWalk {
         frame.position += 1;
         let name = listing.name(item).to_vec();
         let (is_directory, ino) = (item.is_directory, item.ino);
-        if self.frames.len() > 1 || is_directory {
-            // Needed only when this listing may be dropped while a directory inside it is walked.
-            if let Some(frame) = self.frames.last_mut().filter(|_| is_directory) {
-                frame.last_done = Some((is_directory, ino, name.clone()));
-            }
-        }
+        self.current = (is_directory, ino);
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
@@ -163,7 +168,7 @@ impl TreeWalk {
         let kind = match FileType::from_raw_mode(facts.stx_mode.into()) {
             FileType::Directory => {
                 match rustix::fs::openat(dir, &name, DIR_FLAGS, Mode::empty()) {
-                    Ok(child) => self.visit_directory(child, &facts),
+                    Ok(child) => self.visit_directory(child, &facts, &name),
                     Err(error) => self.problem(format!("the directory cannot be opened, left out: {error}")),
                 }
                 return;
@@ -192,7 +197,7 @@ impl TreeWalk {
         self.queue(kind, &facts, xattrs);
     }
 
-    fn visit_directory(&mut self, child: OwnedFd, facts: &Statx) {
+    fn visit_directory(&mut self, child: OwnedFd, facts: &Statx, name: &CString) {
         if self.path.len() >= MAX_PATH_BYTES {
             return self.problem(format!("lies deeper than {MAX_PATH_BYTES} bytes of path, left out with all in it"));
         }
@@ -203,6 +208,11 @@ impl TreeWalk {
                 return;
             };
             *left = one_less;
+        }
+        // This listing may be dropped while the directory is walked.
+        let (is_directory, ino) = self.current;
+        if let Some(frame) = self.frames.last_mut() {
+            frame.last_done = Some((is_directory, ino, name.as_bytes().to_vec()));
         }
         self.enter(child, facts);
     }
@@ -227,7 +237,7 @@ impl TreeWalk {
     fn read_listing(&mut self) -> bool {
         let Some(frame) = self.frames.last_mut() else { return false };
         let Some(dir) = &frame.dir else { return false };
-        let listing = match list(dir, &mut self.dirent_buf) {
+        let listing = match list(dir, &mut self.dirent_buf, self.has_inode_numbers) {
             Ok(listing) => listing,
             Err((listing, error)) => {
                 let problem = format!("the directory cannot be read, names may be missing: {error}");

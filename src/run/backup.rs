@@ -24,9 +24,9 @@ use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
 use crate::reader::Timestamp;
 use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
 use crate::reader::exclude::Excludes;
-use crate::reader::scratch::ScratchError;
 use crate::source::{self, FreezeOptions, SnapshotFacts, SnapshotGuard, SnapshotKind, Source, SourceError, SourceKind};
 use crate::store::StoreError;
+use crate::store::catalog::{BackupState, list_volume};
 use crate::store::local::{Destination, VolumeDirectory};
 use crate::store::pending::{ARCHIVE, PendingBackup, ToPublish, remove_remains};
 use crate::units::ByteLen;
@@ -95,13 +95,16 @@ pub enum BackupError {
         /// Why.
         source: io::Error,
     },
-    /// No copy for replaying a journal.
-    #[error("{region}: its journal must be replayed before it can be read")]
-    Scratch {
+    /// A filesystem that holds far more than its source has room for.
+    #[error(
+        "{region}: its files hold more than {limit} together, many times what the volume has room for: snapshots or \
+         reflinks in it share their data, or it is damaged; leave some out with --exclude"
+    )]
+    TooMuch {
         /// The region.
         region: String,
-        /// Why there is no copy.
-        source: ScratchError,
+        /// The limit that was passed, for all files of the source together.
+        limit: ByteLen,
     },
     /// Device maps that an earlier run left cannot be looked for.
     #[error(transparent)]
@@ -119,7 +122,7 @@ pub enum BackupError {
     #[error(transparent)]
     Exclude(#[from] crate::reader::exclude::BadPattern),
     /// Somebody wanted it to end.
-    #[error("interrupted; the snapshot and all temporary files were removed")]
+    #[error("interrupted; nothing was published")]
     Cancelled,
 }
 
@@ -137,6 +140,27 @@ pub fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
     // Maps lie on snapshots, so they go first.
     remove_stale_maps(&*world.commands, &*world.observer)?;
     source::remove_stale(&[], &*world.commands, &*world.observer)?;
+    Ok(())
+}
+
+/// Removes only the device maps: for runs that need no LVM. A host without dmsetup has none.
+pub fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> {
+    match remove_stale_maps(&*world.commands, &*world.observer) {
+        Ok(_) => Ok(()),
+        Err(DeviceMapError::NotRun(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes what runs that were cut off left in the directories of all volumes. Only for whoever holds the lock.
+pub fn remove_all_remains(destination: &Destination, observer: &dyn Observer) -> Result<(), StoreError> {
+    for name in destination.volume_names()? {
+        let Some(volume) = destination.existing_volume_directory(&name)? else { continue };
+        for path in remove_remains(&volume)? {
+            let what = "was left by a run that was cut off; removed";
+            tell(observer, Severity::Notice, path.display().to_string(), what);
+        }
+    }
     Ok(())
 }
 
@@ -159,10 +183,7 @@ pub fn back_up(
     collector.on_event(&Event::SourceStarted { source: source.display_name().to_owned() });
 
     let volume = destination.volume_directory(source.backup_name())?;
-    for path in remove_remains(&volume)? {
-        let what = "was left by a run that was cut off; removed";
-        tell(&*collector, Severity::Notice, path.display().to_string(), what);
-    }
+    warn_of_another_source(&volume, &source, &*collector)?;
     let backup = Backup { source: &source, options, world, collector: &collector, started_at };
     let outcome = backup.run(volume, &excludes)?;
     collector.on_event(&Event::SourceFinished {
@@ -170,6 +191,31 @@ pub fn back_up(
         outcome: format!("{} ({})", outcome.archive.display(), ByteLen(outcome.manifest.sizes.archive_bytes)),
     });
     Ok(outcome)
+}
+
+/// Two volumes of one name, in two groups, have one directory: whoever restores from it has to know.
+fn warn_of_another_source(
+    volume: &VolumeDirectory,
+    source: &Source,
+    observer: &dyn Observer,
+) -> Result<(), StoreError> {
+    let backups = list_volume(volume, source.backup_name())?;
+    let newest = backups.iter().rev().find_map(|backup| match &backup.state {
+        BackupState::Complete { manifest } => Some(&manifest.source),
+        _ => None,
+    });
+    let now = source_record(source);
+    if let Some(before) = newest
+        && (before.kind != now.kind || before.lv_uuid != now.lv_uuid)
+    {
+        let what = format!(
+            "the last backup in {} is of another source, {}: look at the manifests before you restore",
+            volume.path().display(),
+            before.path
+        );
+        tell(observer, Severity::Warning, source.display_name().to_owned(), what);
+    }
+    Ok(())
 }
 
 /// One backup under way.
@@ -279,7 +325,8 @@ impl Backup<'_> {
         context: &RegionContext<'_>,
     ) -> Result<Vec<RegionRecord>, BackupError> {
         let filesystems = regions.iter().filter(|region| region.handling == Handling::Files).count();
-        let mut records = Vec::with_capacity(regions.len());
+        let mut records: Vec<RegionRecord> = Vec::with_capacity(regions.len());
+        let mut archived: Vec<&Region> = Vec::with_capacity(regions.len());
         // The root of the only filesystem, in which an image's name may be taken.
         let mut top: Option<MountedRegion> = None;
         // Files first: then the names at the archive's top are known when an image needs one.
@@ -290,6 +337,18 @@ impl Backup<'_> {
             if self.world.cancel.is_cancelled() {
                 return Err(BackupError::Cancelled);
             }
+            // Entries of a damaged or hostile table may all mean one stretch of the disk.
+            let same = |other: &&Region| other.extents == region.extents && other.handling == region.handling;
+            let is_archived = matches!(region.handling, Handling::Files | Handling::RawImage);
+            if let Some(same) = archived.iter().copied().find(same).filter(|_| is_archived)
+                && let Some(record) = records.iter().find(|record| record.name == same.name)
+            {
+                let what = format!("is the same stretch of the disk as {}; archived once", same.name);
+                tell(&**self.collector, Severity::Warning, region.name.clone(), what);
+                records.push(RegionRecord { name: region.name.clone(), ..record.clone() });
+                continue;
+            }
+            archived.push(region);
             match region.handling {
                 Handling::MetadataOnly | Handling::Container => records.push(RegionRecord {
                     name: region.name.clone(),
@@ -369,7 +428,7 @@ impl Backup<'_> {
         let members = &written.members;
         let archive_sha1 = hex(&members.archive_sha1);
         let checksum = format!("{archive_sha1}  {}{ARCHIVE}\n", pending.stem());
-        let Collected { problems, total, .. } = self.collector.collected();
+        let Collected { problems, counts: problem_counts, .. } = self.collector.collected();
         Manifest {
             format: FORMAT,
             volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -394,7 +453,7 @@ impl Backup<'_> {
                 entries: members.totals.entries,
             },
             problems,
-            problems_total: total,
+            problem_counts,
             digests: DigestsRecord {
                 archive_sha1,
                 index_sha256: hex(&members.index_sha256),

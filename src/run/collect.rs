@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::archive::manifest::ProblemCounts;
 use crate::events::{Event, Observer, Problem, Severity};
 
-/// More problems than this are counted and passed on, but not kept: a tenant decides how many there are.
-const MAX_KEPT: usize = 1000;
+/// Of each severity, more problems than this are counted and passed on, but not kept: a tenant decides how many there
+/// are. A thousand sockets so leave room for the one file that could not be read.
+const MAX_KEPT: u64 = 1000;
 
 /// The problems of one source.
 pub(super) struct Collector {
@@ -16,10 +18,10 @@ pub(super) struct Collector {
 /// What was collected.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collected {
-    /// The first problems.
+    /// The first problems of each severity, in the order in which they came.
     pub(super) problems: Vec<Problem>,
     /// How many there were in all.
-    pub(super) total: u64,
+    pub(super) counts: ProblemCounts,
     /// The worst of them.
     pub(super) worst: Option<Severity>,
 }
@@ -38,12 +40,44 @@ impl Observer for Collector {
     fn on_event(&self, event: &Event) {
         if let Event::Problem(problem) = event {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.total += 1;
             kept.worst = kept.worst.max(Some(problem.severity));
-            if kept.problems.len() < MAX_KEPT {
+            let count = match problem.severity {
+                Severity::Notice => &mut kept.counts.notices,
+                Severity::Warning => &mut kept.counts.warnings,
+                Severity::Error => &mut kept.counts.errors,
+            };
+            *count += 1;
+            if *count <= MAX_KEPT {
                 kept.problems.push(problem.clone());
             }
         }
         self.next.on_event(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Collector;
+    use crate::events::{Event, Observer, Problem, Severity};
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn on_event(&self, _: &Event) {}
+    }
+
+    #[test]
+    fn many_notices_do_not_push_an_error_out() {
+        let collector = Collector::new(Arc::new(Nobody));
+        for number in 0..5000 {
+            collector.on_event(&Event::Problem(Problem::new(Severity::Notice, number.to_string(), "socket")));
+        }
+        collector.on_event(&Event::Problem(Problem::new(Severity::Error, "file", "unreadable")));
+        let collected = collector.collected();
+        assert_eq!((collected.counts.notices, collected.counts.errors), (5000, 1));
+        assert_eq!(collected.problems.len(), 1001);
+        assert_eq!(collected.worst, Some(Severity::Error));
     }
 }

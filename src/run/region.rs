@@ -16,12 +16,19 @@ use crate::reader::exclude::Excludes;
 use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::{MountError, MountSource, Mounted};
 use crate::reader::raw::RawImage;
+use crate::reader::scratch::ScratchError;
 use crate::reader::{Found, FsReader, Timestamp};
 use crate::source::SnapshotGuard;
-use crate::units::ByteRange;
+use crate::units::{ByteLen, ByteRange};
 
 /// The type of a GPT partition that holds boot code and never a filesystem ("BIOS boot", GNU GRUB's manual).
 const BIOS_BOOT: &str = "21686148-6449-6e6f-744e-656564454649";
+
+/// A filesystem may hold this many times its source's bytes, and [`SHARED_AT_LEAST_BYTES`], before it is not archived any
+/// further: snapshots and reflinks share what a tar has to hold for each, and damage can make any number of files
+/// share the same blocks.
+const MAX_SHARED: u64 = 4;
+const SHARED_AT_LEAST_BYTES: u64 = 16 << 30;
 
 /// What all regions of a source have in common.
 pub(super) struct RegionContext<'a> {
@@ -95,7 +102,7 @@ impl RegionContext<'_> {
         };
         match Mounted::open(&source, self.cancel) {
             Ok(mounted) => Ok(Some(MountedRegion { mounted, map: assembled.map, base: assembled.base })),
-            Err(MountError::Scratch(error)) => Err(BackupError::Scratch { region: region.name.clone(), source: error }),
+            Err(MountError::Scratch(ScratchError::Cancelled)) => Err(BackupError::Cancelled),
             Err(MountError::Loop(error)) => Err(BackupError::Loop { region: region.name.clone(), source: error }),
             Err(error) => {
                 self.tell(Severity::Warning, region, format!("{}; kept as a raw image", with_causes(&error)));
@@ -146,10 +153,17 @@ impl RegionContext<'_> {
         let used_bytes = mounted.used_bytes().map_err(BackupError::Open)?;
         self.observer.on_event(&Event::ExpectedBytes { bytes: used_bytes });
         writer.start_filesystem(directory);
+        let source_bytes = self.guard.size_bytes();
+        let limit_bytes = source_bytes.saturating_mul(MAX_SHARED).max(SHARED_AT_LEAST_BYTES);
         let mut walk = mounted.walk(self.excludes.clone()).map_err(BackupError::Open)?;
         while let Some(found) = walk.next_found() {
             match found {
-                Found::Entry(entry) => writer.append(&entry)?,
+                Found::Entry(entry) => {
+                    writer.append(&entry)?;
+                    if writer.data_bytes() > limit_bytes {
+                        return Err(BackupError::TooMuch { region: region.name.clone(), limit: ByteLen(limit_bytes) });
+                    }
+                }
                 Found::Problem(mut problem) => {
                     if let Some(directory) = directory {
                         problem.location = format!("{directory}/{}", problem.location.trim_start_matches('/'));

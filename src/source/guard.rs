@@ -193,14 +193,16 @@ impl SnapshotGuard {
     /// Fails with `Unhealthy` when the snapshot overflowed, vanished or its pool is full, or the image or device was
     /// written to; and when it cannot be told.
     pub fn check_health(&self) -> Result<(), SourceError> {
-        let reading = self.subject.look(&*self.context.commands)?;
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).note(&reading);
-        if let Some(failure) = reading.failure {
-            self.health.fail(failure);
-        }
+        let looked = self.subject.look(&*self.context.commands).map(|reading| {
+            self.facts.lock().unwrap_or_else(PoisonError::into_inner).note(&reading);
+            if let Some(failure) = reading.failure {
+                self.health.fail(failure);
+            }
+        });
+        // What the watcher saw holds, also when LVM cannot be asked any more.
         match self.health.reason() {
             Some(reason) => Err(SourceError::Unhealthy { name: self.name.clone(), reason }),
-            None => Ok(()),
+            None => looked,
         }
     }
 

@@ -93,8 +93,11 @@ fn read_state(volume: &VolumeDirectory, stem: &str, archive_bytes: Option<u64>) 
         Err(error) => return damaged(with_causes(&error)),
     };
     let mut bytes = Vec::new();
-    if let Err(error) = file.take(MAX_BYTES).read_to_end(&mut bytes) {
+    if let Err(error) = file.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
         return damaged(format!("the manifest cannot be read: {error}"));
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        return damaged(format!("the manifest has more than {MAX_BYTES} bytes"));
     }
     let manifest = match Manifest::from_bytes(&bytes) {
         Ok(manifest) => manifest,

@@ -87,7 +87,8 @@ impl PendingBackup {
     }
 
     /// Gives the four files their final names, after all of them are on the disk and as long as they should be.
-    /// Gives the archive's path. After an error nothing is left under a final name.
+    /// Gives the archive's path. After an error nothing is left under a final name, unless it was the very last step that
+    /// failed: telling the disk about the names of a backup that is complete.
     pub fn publish(self, content: &ToPublish<'_>) -> Result<PathBuf, StoreError> {
         let Self { volume, stem, archive, index } = &self;
         let checksum = TemporaryFile::create(volume, stem, CHECKSUM)?;
@@ -218,7 +219,7 @@ impl Drop for SyncingWriter {
 /// destination's lock.
 ///
 /// A file under a final name belongs to such a backup when the temporary manifest of its stem is there, its own
-/// temporary file is not, and no final manifest is.
+/// temporary file is not (or is the same file), and no final manifest is.
 pub fn remove_remains(volume: &VolumeDirectory) -> Result<Vec<PathBuf>, StoreError> {
     let names = volume.file_names()?;
     let mut removed = Vec::new();
@@ -234,7 +235,9 @@ pub fn remove_remains(volume: &VolumeDirectory) -> Result<Vec<PathBuf>, StoreErr
         if !has(&format!("{stem}{MANIFEST}")) {
             for suffix in [ARCHIVE, CHECKSUM, INDEX] {
                 let last = format!("{stem}{suffix}");
-                if has(&last) && !has(&temporary_name(stem, suffix)) {
+                let temporary = temporary_name(stem, suffix);
+                // Both names of one file: the rename was a link, and was cut off between its two steps.
+                if has(&last) && (!has(&temporary) || is_same_file(volume, &last, &temporary)) {
                     remove(&last)?;
                 }
             }
@@ -252,6 +255,14 @@ pub fn remove_remains(volume: &VolumeDirectory) -> Result<Vec<PathBuf>, StoreErr
         remove(name)?;
     }
     Ok(removed)
+}
+
+fn is_same_file(volume: &VolumeDirectory, one: &str, other: &str) -> bool {
+    let facts = |name: &str| {
+        let stat = rustix::fs::statat(&volume.directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    };
+    facts(one).is_some() && facts(one) == facts(other)
 }
 
 /// The name under which a file is written.
@@ -290,8 +301,12 @@ fn rename_new(volume: &VolumeDirectory, from: &str, to: &str) -> Result<(), Stor
     let renamed = match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
         // Not every filesystem knows the flag (NFS). A hard link never replaces anything either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())
-                .and_then(|()| rustix::fs::unlinkat(directory, from, AtFlags::empty()))
+            // A temporary name that stays is removed with the others.
+            let linked = rustix::fs::linkat(directory, from, directory, to, AtFlags::empty());
+            if linked.is_ok() {
+                let _ = rustix::fs::unlinkat(directory, from, AtFlags::empty());
+            }
+            linked
         }
         renamed => renamed,
     };
@@ -388,6 +403,18 @@ mod tests {
             assert_eq!(remove_remains(&volume).unwrap().len(), 4, "{renamed}");
             assert_eq!(volume.file_names().unwrap(), before);
         }
+    }
+
+    #[test]
+    fn a_link_that_was_cut_off_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = volume(dir.path());
+        let path = |name: &str| dir.path().join("vol-1").join(name);
+        fs::write(path(".volbak-tmp.vol-1_20_11_2026.manifest.json"), "").unwrap();
+        fs::write(path(".volbak-tmp.vol-1_20_11_2026.tar.gz"), "ours").unwrap();
+        fs::hard_link(path(".volbak-tmp.vol-1_20_11_2026.tar.gz"), path("vol-1_20_11_2026.tar.gz")).unwrap();
+        remove_remains(&volume).unwrap();
+        assert_eq!(names(dir.path()), Vec::<String>::new());
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
             entries: totals.entries,
         },
         problems: Vec::new(),
-        problems_total: 0,
+        problem_counts: volbak::archive::manifest::ProblemCounts::default(),
         digests: DigestsRecord {
             archive_sha1: sha1,
             index_sha256: hex(&written.members.index_sha256),

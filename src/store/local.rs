@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -17,6 +18,7 @@ pub const OWN_DIRECTORY: &str = ".volbak";
 const LOCK_FILE: &str = "lock";
 const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const HOLDER_MAX_BYTES: u64 = 512;
+const HOLDER_WRITES_WITHIN: Duration = Duration::from_millis(200);
 
 /// A destination that is there.
 #[derive(Debug)]
@@ -72,6 +74,8 @@ impl Destination {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
+                // A holder that has the lock since just now has yet to write down who it is.
+                std::thread::sleep(HOLDER_WRITES_WITHIN);
                 let mut holder = Vec::new();
                 // Whatever cannot be read of it only makes the message poorer.
                 let _ = file.take(HOLDER_MAX_BYTES).read_to_end(&mut holder);

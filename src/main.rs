@@ -18,6 +18,7 @@ use volbak::store::local::Destination;
 use volbak::store::{StoreError, catalog};
 
 use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, SnapshotArgs};
+use crate::cli::night::carry_out;
 use crate::cli::output::{JsonBackup, JsonOutcome, has_problems, print, print_json, shown_catalog, shown_outcome};
 use crate::cli::progress::{Progress, Verbosity, write_line};
 use crate::cli::proof;
@@ -39,14 +40,22 @@ fn main() -> ExitCode {
         Command::Browse(args) => proof::browse(args),
         Command::Cat(args) => proof::cat(args),
         Command::Diff(args) => proof::diff(args),
+        Command::Night(command) => return exit(carry_out(command, verbosity)),
+        Command::Man { directory } => clap_mangen::generate_to(Cli::command(), directory)
+            .map(|()| ExitClass::Well)
+            .with_context(|| directory.display().to_string()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);
             print(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
         }
     };
+    exit(done.map(ExitClass::status))
+}
+
+fn exit(done: anyhow::Result<u8>) -> ExitCode {
     match done {
-        Ok(class) => class.status().into(),
+        Ok(status) => status.into(),
         Err(error) => {
             write_line(&format!("volbak: {error:#}"));
             let locked = matches!(error.downcast_ref(), Some(StoreError::Locked { .. }));
@@ -91,6 +100,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         scratch: args.scratch.clone(),
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,
+        around: None,
     };
     if wants_lvm(&args.sources)
         && let Err(error) = remove_stale(&world)

@@ -1,6 +1,7 @@
 //! Backs up one source: freeze, look, read, archive, check, publish.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +61,18 @@ pub struct BackupOptions {
     pub freeze: FreezeOptions,
     /// Whether the snapshot stays.
     pub keep_snapshot: bool,
+    /// What is done around the moment at which the source is frozen.
+    pub around: Option<Arc<dyn AroundFreeze>>,
+}
+
+/// What is done around the moment at which a source is frozen: an instance is told to hold its breath, and to go on.
+pub trait AroundFreeze: fmt::Debug + Send + Sync {
+    /// Done before. When it fails there is no snapshot and no backup; [`Self::after`] follows all the same.
+    fn before(&self) -> Result<(), String>;
+
+    /// Done after: the source was frozen as `snapshot` (`VG/LV`, for a volume), or could not be (`is_frozen` is
+    /// false). When it fails, that is a problem of the backup.
+    fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), String>;
 }
 
 /// A backup that was published.
@@ -118,6 +131,9 @@ pub enum BackupError {
     /// An exclude pattern.
     #[error(transparent)]
     Exclude(#[from] crate::reader::exclude::BadPattern),
+    /// What was to be done before the snapshot failed.
+    #[error("before the snapshot: {0}")]
+    Before(String),
     /// Somebody wanted it to end.
     #[error("interrupted; the snapshot and all temporary files were removed")]
     Cancelled,
@@ -152,10 +168,20 @@ pub fn back_up(
     options: &BackupOptions,
     world: &BackupWorld,
 ) -> Result<BackupOutcome, BackupError> {
+    let source = source::resolve(spec, &*world.commands)?;
+    back_up_source(&source, destination, options, world)
+}
+
+/// Backs up `source` into `destination`, whose lock the caller holds.
+pub fn back_up_source(
+    source: &Source,
+    destination: &Destination,
+    options: &BackupOptions,
+    world: &BackupWorld,
+) -> Result<BackupOutcome, BackupError> {
     let started_at = world.clock.now();
     let excludes = Excludes::new(&options.exclude)?;
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
-    let source = source::resolve(spec, &*world.commands)?;
     collector.on_event(&Event::SourceStarted { source: source.display_name().to_owned() });
 
     let volume = destination.volume_directory(source.backup_name())?;
@@ -163,7 +189,7 @@ pub fn back_up(
         let what = "was left by a run that was cut off; removed";
         tell(&*collector, Severity::Notice, path.display().to_string(), what);
     }
-    let backup = Backup { source: &source, options, world, collector: &collector, started_at };
+    let backup = Backup { source, options, world, collector: &collector, started_at };
     let outcome = backup.run(volume, &excludes)?;
     collector.on_event(&Event::SourceFinished {
         source: outcome.source.clone(),
@@ -195,7 +221,7 @@ impl Backup<'_> {
             observer: Arc::clone(self.collector) as Arc<dyn Observer>,
             clock: Arc::clone(&self.world.clock),
         };
-        let guard = source::freeze(self.source, &self.options.freeze, &context)?;
+        let guard = self.freeze(&context)?;
         let frozen_at = guard.facts().created_at;
 
         let archived = self.archive(&pending, &guard, excludes, &scratch);
@@ -226,6 +252,26 @@ impl Backup<'_> {
             manifest: Manifest::from_bytes(&manifest_bytes)?,
             worst_problem: self.collector.collected().worst,
         })
+    }
+
+    /// Freezes the source, with what is done around that.
+    fn freeze(&self, context: &source::Context) -> Result<SnapshotGuard, BackupError> {
+        let Some(around) = &self.options.around else {
+            return Ok(source::freeze(self.source, &self.options.freeze, context)?);
+        };
+        self.step("running what comes before the snapshot");
+        let frozen = around.before().map_err(BackupError::Before).and_then(|()| {
+            if self.world.cancel.is_cancelled() {
+                return Err(BackupError::Cancelled);
+            }
+            source::freeze(self.source, &self.options.freeze, context).map_err(BackupError::from)
+        });
+        let facts = frozen.as_ref().ok().map(SnapshotGuard::facts);
+        let snapshot = facts.and_then(|facts| facts.name);
+        if let Err(what) = around.after(snapshot.as_deref(), frozen.is_ok()) {
+            tell(&**self.collector, Severity::Warning, "after the snapshot".to_owned(), what);
+        }
+        frozen
     }
 
     /// Reads the layout and archives every region.

@@ -255,7 +255,7 @@ pub fn remove_remains(volume: &VolumeDirectory) -> Result<Vec<PathBuf>, StoreErr
 }
 
 /// The name under which a file is written.
-fn temporary_name(stem: &str, suffix: &str) -> String {
+pub(super) fn temporary_name(stem: &str, suffix: &str) -> String {
     format!("{TEMPORARY_PREFIX}{stem}{suffix}")
 }
 
@@ -277,7 +277,7 @@ fn free_stem(volume: &VolumeDirectory, name: &str, local_now: NaiveDateTime) -> 
         .ok_or_else(|| StoreError::NoFreeName(volume.path.clone()))
 }
 
-fn unlink(volume: &VolumeDirectory, name: &str) -> Result<(), StoreError> {
+pub(super) fn unlink(volume: &VolumeDirectory, name: &str) -> Result<(), StoreError> {
     match rustix::fs::unlinkat(&volume.directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(StoreError::errno("removing", &volume.path.join(name))(error)),

@@ -180,8 +180,8 @@ fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {
     if args.json {
         print_json(&serde_json::json!({ "findings": findings }))?;
     } else {
-        let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
-        print(&lines)?;
+        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        print(&format!("{}\n", lines.join("\n")))?;
     }
     Ok(match findings.iter().map(|finding| finding.answer).max() {
         Some(Answer::Bad) => ExitClass::Failed,

@@ -138,8 +138,8 @@ fn ssh_arguments(instance: &DumpInstance, options: &DumpOptions, arguments: &[&s
         option("IdentitiesOnly=yes".to_owned());
         argv.extend(["-i".into(), key.clone().into_os_string()]);
     }
-    let quoted: String = arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
-    argv.extend(["--".into(), OsString::from(&instance.host), format!("exec sh -s --{quoted}").into()]);
+    let words: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
+    argv.extend(["--".into(), OsString::from(&instance.host), format!("exec sh -s -- {}", words.join(" ")).into()]);
     argv
 }
 

@@ -164,10 +164,8 @@ fn open(config: &Config) -> Result<Destination, Abort> {
         StoreError::Missing(_) => Abort::NotMounted,
         other => Abort::Other(with_causes(&other)),
     })?;
-    match !config.require_mount || is_on_mount(path).map_err(|error| Abort::Other(with_causes(&error)))? {
-        true => Ok(destination),
-        false => Err(Abort::NotMounted),
-    }
+    let is_mounted = !config.require_mount || is_on_mount(path).map_err(|error| Abort::Other(with_causes(&error)))?;
+    if is_mounted { Ok(destination) } else { Err(Abort::NotMounted) }
 }
 
 /// Whether the destination is mounted, and the one that was opened.
@@ -401,10 +399,10 @@ impl Night<'_> {
     }
 
     fn not_started(&self, candidate: &Candidate, shelves: &[Shelf], why: &str) -> VolumeReport {
-        let shelf = shelf_of(shelves, &candidate.facts.lv);
+        let before = shelf_of(shelves, &candidate.facts.lv);
         VolumeReport {
             outcome: Outcome::NotStarted(why.to_owned()),
-            ..self.blank_volume(&candidate.facts.lv, shelf.map(|shelf| shelf.history(None)).unwrap_or_default())
+            ..self.blank_volume(&candidate.facts.lv, before.map(|shelf| shelf.history(None)).unwrap_or_default())
         }
     }
 }

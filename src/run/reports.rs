@@ -137,7 +137,7 @@ pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunRep
     let reports = destination.existing_own_directory(REPORTS)?.ok_or_else(none)?;
     let names = reports.file_names()?;
     let wanted = |name: &&String| time_of(name).is_some_and(|time| date.is_none_or(|date| time.date() == date));
-    let name = names.iter().filter(wanted).next_back().ok_or_else(none)?;
+    let name = names.iter().rfind(wanted).ok_or_else(none)?;
     let bytes = reports.read_file(name, MAX_BYTES)?.ok_or_else(none)?;
     RunReport::from_json(&bytes).map_err(|source| KeptError::Damaged { name: name.clone(), source })
 }

@@ -42,7 +42,8 @@ impl Destination {
 
     /// Replaces the list of protected backups. Only for whoever holds the lock.
     pub fn set_protected(&self, backups: &[String]) -> Result<(), StoreError> {
-        let text: String = backups.iter().map(|line| format!("{line}\n")).collect();
+        let mut text = backups.join("\n");
+        text.push('\n');
         self.volume_directory(OWN_DIRECTORY)?.replace_file(PROTECTED, text.as_bytes())
     }
 }

@@ -38,15 +38,14 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     // Writing to a String cannot fail.
     for one in &selection.chosen {
         let (name, size) = (one.facts.full_name(), ByteLen(one.facts.size_bytes));
-        let _ = match &one.trouble {
-            Some(why) => writeln!(text, "cannot back up {name}: {why}"),
-            None => {
-                let last = shelf_of(&shelves, &one.facts.lv).and_then(Shelf::newest).map_or_else(
-                    || "the first backup".to_owned(),
-                    |last| format!("the last backup took {}", ByteLen(last.sizes.archive_bytes)),
-                );
-                writeln!(text, "would back up {name} ({size}; {last})")
-            }
+        let _ = if let Some(why) = &one.trouble {
+            writeln!(text, "cannot back up {name}: {why}")
+        } else {
+            let last = shelf_of(&shelves, &one.facts.lv).and_then(Shelf::newest).map_or_else(
+                || "the first backup".to_owned(),
+                |last| format!("the last backup took {}", ByteLen(last.sizes.archive_bytes)),
+            );
+            writeln!(text, "would back up {name} ({size}; {last})")
         };
     }
     for (name, why) in &selection.left_out {

@@ -42,20 +42,17 @@ impl Night<'_> {
             Err(why) => (candidate.facts.clone(), Some(why)),
         };
         let name = facts.lv.clone();
-        let shelf = shelf_of(shelves, &name);
-        let mut report = self.blank_volume(&name, shelf.map(|shelf| shelf.history(None)).unwrap_or_default());
-        report.problems.extend(shelf.map(Shelf::damage).unwrap_or_default());
+        let before = shelf_of(shelves, &name);
+        let mut report = self.blank_volume(&name, before.map(|shelf| shelf.history(None)).unwrap_or_default());
+        report.problems.extend(before.map(Shelf::damage).unwrap_or_default());
 
-        let result = match trouble.map_or_else(|| self.check_space(shelf), Err) {
-            Err(why) => Err(why),
-            Ok(()) => {
-                let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
-                report.dump = dump;
-                report.problems.extend(problem);
-                report.problems.extend(replaced(shelf, &facts));
-                self.back_up(facts)
-            }
-        };
+        let result = trouble.map_or_else(|| self.check_space(before), Err).and_then(|()| {
+            let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
+            report.dump = dump;
+            report.problems.extend(problem);
+            report.problems.extend(replaced(before, &facts));
+            self.back_up(facts)
+        });
         match result {
             Ok(outcome) => {
                 report.problems.extend(outcome.manifest.problems.iter().cloned());
@@ -95,8 +92,8 @@ impl Night<'_> {
         Ok(chosen.pop().map(|one| (one.facts, one.trouble.or(clash))))
     }
 
-    fn check_space(&self, shelf: Option<&Shelf>) -> Result<(), String> {
-        let Some(last) = shelf.and_then(Shelf::newest) else { return Ok(()) };
+    fn check_space(&self, before: Option<&Shelf>) -> Result<(), String> {
+        let Some(last) = before.and_then(Shelf::newest) else { return Ok(()) };
         let needed = last.sizes.archive_bytes.saturating_add(last.sizes.index_bytes).saturating_add(SIDE_FILES_BYTES);
         let free = self.destination.free_space().map_err(|error| with_causes(&error))?.0;
         if free >= needed {
@@ -110,9 +107,9 @@ impl Night<'_> {
     }
 
     fn back_up(&self, facts: LvFacts) -> Result<BackupOutcome, String> {
-        let volume_options = self.config.for_volume(&facts.vg, &facts.lv);
-        let mut options = settings::backup_options(&volume_options);
-        options.around = Hooks::new(&volume_options.hooks, &facts.vg, &facts.lv, &self.world.cancel)
+        let wanted = self.config.for_volume(&facts.vg, &facts.lv);
+        let mut options = settings::backup_options(&wanted);
+        options.around = Hooks::new(&wanted.hooks, &facts.vg, &facts.lv, &self.world.cancel)
             .map(|hooks| Arc::new(hooks) as Arc<dyn AroundFreeze>);
         let observer: Arc<dyn Observer> = match self.config.read_rate_limit {
             None => Arc::clone(&self.world.observer),
@@ -135,10 +132,10 @@ impl Night<'_> {
 
     /// Removes this volume's old backups, its new one being there: looked for anew, as it lies on the disk.
     fn prune(&self, report: &mut VolumeReport, stem: &str, may_prune: bool) {
-        let shelf =
+        let found =
             self.destination.protected().and_then(|protected| Shelf::read(self.destination, &report.name, &protected));
-        let shelf = match shelf {
-            Ok(Some(shelf)) => shelf,
+        let there = match found {
+            Ok(Some(there)) => there,
             Ok(None) => return,
             Err(error) => {
                 let what = format!("nothing was removed: {}", with_causes(&error));
@@ -146,9 +143,9 @@ impl Night<'_> {
                 return;
             }
         };
-        report.history = shelf.history(Some(stem));
+        report.history = there.history(Some(stem));
         let now = prune::now(self.world.clock.now());
-        let plan = shelf.plan(self.config, now, Occasion::Published(stem));
+        let plan = there.plan(self.config, now, Occasion::Published(stem));
         report.problems.extend(prune::problems_of(&plan));
         if may_prune {
             let pruned = self.carry_out(&report.name, &plan);

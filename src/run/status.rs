@@ -122,8 +122,10 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
 
 fn judge(shelves: &[Shelf], last: Option<&RunReport>, limits: Limits, now: DateTime<Utc>) -> Status {
     let mut reasons = Vec::new();
+    // A directory without anything like a backup (lost+found) is no volume's.
+    let with_backups = shelves.iter().filter(|shelf| !shelf.entries.is_empty());
     let mut volumes: Vec<VolumeStatus> =
-        shelves.iter().map(|shelf| of_shelf(shelf, last, limits, now, &mut reasons)).collect();
+        with_backups.map(|shelf| of_shelf(shelf, last, limits, now, &mut reasons)).collect();
     match last {
         None => reasons
             .push(Reason { level: Level::Warning, what: "no report of a run is kept: nothing ran yet".to_owned() }),

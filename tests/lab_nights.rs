@@ -157,6 +157,10 @@ fn eight_nights() {
             };
             let problems = match name {
                 "d" => "\n       disk: holds something unknown; kept as a raw image, disk.img",
+                "e" if night == 6 => {
+                    "\n       retention: 4 days lie between the backups of 2026-11-03 and 2026-11-07: a long outage, or the \
+                     clock is wrong"
+                }
                 _ => "",
             };
             blocks.push(format!(

@@ -26,6 +26,7 @@ use crate::store::presence::{disk_usage, is_on_mount};
 use crate::store::retention::{Occasion, Plan, Refusal, brake, gone_kept_until};
 
 mod dump;
+mod recheck;
 mod rehearse;
 mod select;
 mod volume;
@@ -238,6 +239,7 @@ impl Night<'_> {
         report.volumes.extend(waiting.map(|candidate| self.not_started(candidate, &shelves, &why)));
         if self.is_whole() && report.aborted.is_none() {
             report.gone = self.gone(&shelves, &existing, may_prune);
+            self.recheck();
         }
         Ok(())
     }

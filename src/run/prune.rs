@@ -1,10 +1,13 @@
 //! What a destination holds, seen as retention sees it, and the small loop that carries a plan out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Local, NaiveDate, Utc};
 
+use super::locate::BackupFiles;
 use super::settings;
+use super::verify::record;
 use crate::archive::manifest::Manifest;
 use crate::config::{Config, RetentionOptions};
 use crate::error::with_causes;
@@ -26,8 +29,12 @@ pub struct Shelf {
     pub directory: PathBuf,
     /// All that looks like a backup, in the order of their dates.
     pub entries: Vec<CatalogEntry>,
-    /// Those that are complete, for retention.
+    /// Those that are complete, for retention; what a verification found bad is among them as bad.
     pub backups: Vec<Backup>,
+    /// When each of those that were ever verified was verified last, whatever came out.
+    pub looked_at: BTreeMap<String, DateTime<Utc>>,
+    /// When one of them was last verified and found good.
+    pub last_verified: Option<NaiveDate>,
 }
 
 /// What a volume is to this host.
@@ -46,15 +53,40 @@ impl Shelf {
     pub fn read(destination: &Destination, name: &str, protected: &[String]) -> Result<Option<Self>, StoreError> {
         let Some(volume) = destination.existing_volume_directory(name)? else { return Ok(None) };
         let entries = list_volume(&volume, name)?;
-        let backups = entries
-            .iter()
-            .filter_map(|entry| {
-                let BackupState::Complete { manifest } = &entry.state else { return None };
+        let mut shelf = Self {
+            name: name.to_owned(),
+            directory: volume.path().to_owned(),
+            entries: Vec::new(),
+            backups: Vec::new(),
+            looked_at: BTreeMap::new(),
+            last_verified: None,
+        };
+        for entry in &entries {
+            if let BackupState::Complete { manifest } = &entry.state {
                 let is_protected = protected.binary_search(&format!("{name}/{}", entry.stem)).is_ok();
-                Some(as_backup(entry, manifest, is_protected))
-            })
-            .collect();
-        Ok(Some(Self { name: name.to_owned(), directory: volume.path().to_owned(), entries, backups }))
+                let health = shelf.note_verifications(entry, manifest);
+                shelf.backups.push(as_backup(entry, manifest, is_protected, health));
+            }
+        }
+        shelf.entries = entries;
+        Ok(Some(shelf))
+    }
+
+    fn note_verifications(&mut self, entry: &CatalogEntry, manifest: &Manifest) -> Health {
+        let files = BackupFiles { directory: self.directory.clone(), stem: entry.stem.clone() };
+        let record = record::load(&files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes);
+        let Some(record) = record else { return Health::Unverified };
+        if let Some(last) = record.results.iter().map(|result| result.verified_at).max() {
+            self.looked_at.insert(entry.stem.clone(), last);
+        }
+        match record.health() {
+            record::Health::Unverified => Health::Unverified,
+            record::Health::Bad { .. } => Health::Bad,
+            record::Health::Good { last_verified, .. } => {
+                self.last_verified = self.last_verified.max(Some(last_verified.with_timezone(&Local).date_naive()));
+                Health::Good
+            }
+        }
     }
 
     /// All of a destination.
@@ -96,7 +128,11 @@ impl Shelf {
             }
             _ => None,
         });
-        damaged.collect()
+        let bad = self.backups.iter().filter(|backup| backup.health == Health::Bad).map(|backup| {
+            let what = "a verification found it bad; `volbak verify` says what is wrong";
+            Problem::new(Severity::Warning, backup.id.clone(), what)
+        });
+        damaged.chain(bad).collect()
     }
 
     /// What this volume is to the host, whose volumes, of all groups, are called `existing`.
@@ -165,14 +201,14 @@ pub fn problems_of(plan: &Plan) -> Vec<Problem> {
     refusals.map(|refusal| Problem::new(Severity::Warning, "retention", refusal.to_string())).collect()
 }
 
-fn as_backup(entry: &CatalogEntry, manifest: &Manifest, protected: bool) -> Backup {
+fn as_backup(entry: &CatalogEntry, manifest: &Manifest, protected: bool, health: Health) -> Backup {
     let local_date = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d")
         .unwrap_or_else(|_| manifest.started_at.with_timezone(&Local).date_naive());
     Backup {
         id: entry.stem.clone(),
         taken_at: manifest.started_at,
         local_date,
-        health: Health::Unverified,
+        health,
         protected,
         size_bytes: manifest.sizes.archive_bytes.saturating_add(manifest.sizes.index_bytes),
     }

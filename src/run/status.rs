@@ -203,9 +203,7 @@ fn of_shelf(
         archive_bytes: newest.map(|newest| newest.sizes.archive_bytes),
         backups: shelf.backups.len(),
         protected: shelf.backups.iter().filter(|backup| backup.protected).count(),
-        last_verified: last
-            .and_then(|report| report.volumes.iter().find(|volume| volume.name == shelf.name))
-            .and_then(|volume| volume.last_verified),
+        last_verified: shelf.last_verified,
         problems: newest.map_or(0, problems_of),
         gone: is_gone,
     }

@@ -7,13 +7,18 @@ use super::StoreError;
 use super::local::{VolumeDirectory, sync_directory};
 use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST, temporary_name, unlink};
 
-/// Removes the four files of the backup `stem`. Only for whoever holds the destination's lock.
+/// What a verification keeps beside a backup.
+const VERIFIED: &str = ".verified.json";
+
+/// Removes the files of the backup `stem`. Only for whoever holds the destination's lock.
 ///
 /// The manifest goes first, by getting its temporary name: from then on it is no backup any more, and what is left
 /// after a crash is what [`remove_remains`](super::pending::remove_remains) removes. Fails when there is no manifest:
 /// what has none is not volbak's to remove.
 pub fn remove_backup(volume: &VolumeDirectory, stem: &str) -> Result<(), StoreError> {
     let (manifest, set_aside) = (format!("{stem}{MANIFEST}"), temporary_name(stem, MANIFEST));
+    // Without the record of its verifications a backup is whole; the record without a backup would be nobody's.
+    unlink(volume, &format!("{stem}{VERIFIED}"))?;
     rustix::fs::renameat(&volume.directory, &manifest, &volume.directory, &set_aside)
         .map_err(StoreError::errno("removing", &volume.path.join(&manifest)))?;
     sync_directory(&volume.directory, &volume.path)?;

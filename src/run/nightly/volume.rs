@@ -144,6 +144,7 @@ impl Night<'_> {
             }
         };
         report.history = there.history(Some(stem));
+        report.last_verified = there.last_verified;
         let now = prune::now(self.world.clock.now());
         let plan = there.plan(self.config, now, Occasion::Published(stem));
         report.problems.extend(prune::problems_of(&plan));

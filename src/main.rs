@@ -100,6 +100,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         scratch: args.scratch.clone(),
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,
+        checksum: true,
         around: None,
     };
     if wants_lvm(&args.sources)

@@ -22,9 +22,9 @@ use tree::{Filesystem, noise};
 
 const CONFIG: &str = "/run/t/volbak.toml";
 
-/// A config for the destination, with more lines at the end.
-fn write_config(dest: &Path, more: &str) {
-    let text = format!("backup_destination = '{}'\nbackups_retention_days = 2\n{more}", dest.display());
+/// A config for the destination with so many days' retention, and more lines at the end.
+fn write_config(dest: &Path, days: u32, more: &str) {
+    let text = format!("backup_destination = '{}'\nbackups_retention_days = {days}\n{more}", dest.display());
     fs::write(CONFIG, text).unwrap();
 }
 
@@ -108,6 +108,7 @@ fn eight_nights() {
     ));
     write_config(
         &dest(),
+        2,
         &format!(
             "[snapshot]\nextend = false\n[report]\nmetrics_file = '{SCRATCH}/volbak.prom'\n\
              [volume.volume-e]\nsnapshot_max_size = '4M'\nafter_snapshot = ['{SCRATCH}/flood']\n"
@@ -256,7 +257,7 @@ fn nights_that_go_wrong() {
     for number in 1..=3 {
         fill(&thick_volume(&format!("volume-{number}"), "12M"), number, 500_000);
     }
-    write_config(&point, &install_hooks());
+    write_config(&point, 2, &install_hooks());
     let before = state();
     let count = |volume: u64| archives(&point.join(format!("volume-{volume}"))).len();
     let counts = || [count(1), count(2), count(3)];
@@ -395,10 +396,10 @@ fn assert_recovered(before: &str, nights: usize, said: &str) {
     assert_eq!(state(), before, "{said}");
     assert_all_good(&dest());
     for volume in ["volume-1", "volume-2"] {
-        // With two days' retention: today's, yesterday's and the one before, whether or not the cut nights in between
-        // came as far as to have theirs.
+        // Every other night is a whole one: of the last five days there are three at least, and five when the nights that
+        // were stopped had come so far.
         let there = archives(&dest().join(volume)).len();
-        assert!(there >= nights.min(2) && there <= 6, "{there} of {volume}\n{said}");
+        assert!(there >= nights.min(3) && there <= 5, "{there} of {volume}\n{said}");
     }
 }
 
@@ -421,7 +422,7 @@ fn a_night_killed_at_any_moment_is_made_good_by_the_next() {
     set_up();
     set_day(0);
     two_small_volumes();
-    write_config(&dest(), "");
+    write_config(&dest(), 4, "");
     let before = state();
     let started = Instant::now();
     night_expecting(0, &[]);
@@ -508,7 +509,7 @@ fn inside_the_machine_whose_power_is_cut() {
         // Activated as a host does at boot, what the cut left included.
         sh(&format!("mkdir -p {SCRATCH}; mount /dev/ubdb {SCRATCH}; vgchange -q -ay >/dev/null"));
     }
-    write_config(&dest(), "");
+    write_config(&dest(), 4, "");
     set_day(number * 2);
     let started = Instant::now();
     let said = night_expecting(0, &[]);

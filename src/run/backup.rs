@@ -61,6 +61,8 @@ pub struct BackupOptions {
     pub freeze: FreezeOptions,
     /// Whether the snapshot stays.
     pub keep_snapshot: bool,
+    /// Whether the archive gets a `.checksum` beside it.
+    pub checksum: bool,
     /// What is done around the moment at which the source is frozen.
     pub around: Option<Arc<dyn AroundFreeze>>,
 }
@@ -241,7 +243,7 @@ impl Backup<'_> {
         let checksum = format!("{}  {}{ARCHIVE}\n", manifest.digests.archive_sha1, pending.stem());
         let manifest_bytes = manifest.to_bytes()?;
         let archive = pending.publish(&ToPublish {
-            checksum: checksum.as_bytes(),
+            checksum: self.options.checksum.then_some(checksum.as_bytes()),
             manifest: &manifest_bytes,
             archive_bytes: written.members.totals.archive_bytes,
             index_bytes: written.members.index_bytes,

@@ -48,6 +48,7 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         scratch: options.archive.scratch.clone(),
         freeze: FreezeOptions { snapshot_size, extend: options.snapshot.extend, ..FreezeOptions::default() },
         keep_snapshot: false,
+        checksum: true,
         around: None,
     }
 }

@@ -109,6 +109,7 @@ impl Night<'_> {
     fn back_up(&self, facts: LvFacts) -> Result<BackupOutcome, String> {
         let wanted = self.config.for_volume(&facts.vg, &facts.lv);
         let mut options = settings::backup_options(&wanted);
+        options.checksum = self.config.enable_checksum;
         options.around = Hooks::new(&wanted.hooks, &facts.vg, &facts.lv, &self.world.cancel)
             .map(|hooks| Arc::new(hooks) as Arc<dyn AroundFreeze>);
         let observer: Arc<dyn Observer> = match self.config.read_rate_limit {

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use chrono::Local;
 
-use super::backup::BackupWorld;
+use super::backup::{BackupWorld, remove_stale};
 use super::collect::Collector;
 use super::prune::{Shelf, Standing};
 use super::{priority, prune, reports, settings};
@@ -275,8 +275,9 @@ impl Night<'_> {
 
     /// What a crash left, outside of the destination and in it.
     fn remove_remains(&self) {
+        let told = BackupWorld { observer: Arc::clone(self.collector) as Arc<dyn Observer>, ..self.world.clone() };
         if self.config.enable_lvmsnapshots
-            && let Err(error) = source::remove_stale(&[], &*self.world.commands, &**self.collector)
+            && let Err(error) = remove_stale(&told)
         {
             self.tell(Severity::Warning, "stale snapshots", with_causes(&error));
         }

@@ -85,3 +85,88 @@ pub(super) fn settle_clashes(chosen: &mut [Candidate], last_uuid: impl Fn(&str) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{Selection, select, settle_clashes};
+    use crate::config::Config;
+    use crate::source::{ListedVolume, LvFacts, Refusal};
+
+    fn volume(vg: &str, lv: &str, refusal: Option<Refusal>) -> ListedVolume {
+        let facts = LvFacts {
+            vg: vg.to_owned(),
+            lv: lv.to_owned(),
+            uuid: format!("uuid-of-{vg}-{lv}"),
+            vg_uuid: String::new(),
+            size_bytes: 1 << 30,
+            attr: "-wi-a-----".to_owned(),
+            layout: vec!["linear".to_owned()],
+            roles: vec!["public".to_owned()],
+            tags: Vec::new(),
+            permissions: "writeable".to_owned(),
+            pool: None,
+            origin: None,
+            hidden: false,
+            merging: false,
+            is_active: true,
+            is_open: false,
+            health: String::new(),
+            snapshot_invalid: false,
+            data_percent: None,
+            metadata_percent: None,
+            device: None,
+            path: PathBuf::new(),
+            dm_path: PathBuf::new(),
+        };
+        ListedVolume { facts, refusal }
+    }
+
+    fn chosen(selection: &Selection) -> Vec<(String, bool)> {
+        selection.chosen.iter().map(|one| (one.facts.full_name(), one.trouble.is_some())).collect()
+    }
+
+    fn config() -> Config {
+        let text = "backup_destination = '/b'\nexclude = ['volume-3']\n[volume.volume-4]\nskip = true";
+        Config::parse(text, []).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_backed_up_fails_and_what_is_no_volume_is_left_out() {
+        let snapshot = Refusal::Snapshot { origin: "g/volume-1".to_owned() };
+        let volumes = [
+            volume("g", "volume-1", None),
+            volume("g", "volume-2", Some(Refusal::Inactive)),
+            volume("g", "volume-3", None),
+            volume("g", "volume-4", None),
+            volume("g", "volume-5", Some(snapshot)),
+            volume("g", "volume-6", Some(Refusal::Pool("thin pool"))),
+            volume("g", "root", None),
+        ];
+        let selection = select(&config(), &[], &volumes);
+        assert_eq!(chosen(&selection), [("g/volume-1".to_owned(), false), ("g/volume-2".to_owned(), true)]);
+        assert_eq!(selection.left_out.len(), 5);
+    }
+
+    #[test]
+    fn what_is_asked_for_by_name_is_taken_and_nothing_else() {
+        let volumes = [volume("g", "volume-1", None), volume("g", "volume-10", None), volume("g", "volume-3", None)];
+        let only = ["volume-1", "g/volume-3", "volume-2"].map(str::to_owned);
+        let selection = select(&config(), &only, &volumes);
+        assert_eq!(chosen(&selection), [("g/volume-1".to_owned(), false), ("g/volume-3".to_owned(), false)]);
+        assert_eq!(selection.unknown, ["volume-2"]);
+    }
+
+    #[test]
+    fn of_two_volumes_with_one_name_the_one_with_the_backups_goes_on() {
+        let volumes = [volume("a", "volume-1", None), volume("b", "volume-1", None), volume("b", "volume-2", None)];
+        let settled = |last: Option<&str>| {
+            let mut selection = select(&config(), &[], &volumes);
+            settle_clashes(&mut selection.chosen, |_| last.map(str::to_owned));
+            selection.chosen.iter().map(|one| one.trouble.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(settled(None), [true, true, false]);
+        assert_eq!(settled(Some("uuid-of-b-volume-1")), [true, false, false]);
+    }
+}

@@ -46,7 +46,7 @@ impl Host {
         fs::write(&image, vec![7; 4096]).unwrap();
         let mut snapshot = Command::new(env!("CARGO_BIN_EXE_volbak"));
         let destination = self.at("backups");
-        let status = snapshot.args(["-q", "snapshot"]).arg(image).arg("--to").arg(destination).status().unwrap();
+        let status = snapshot.args(["-q", "snapshot"]).arg(image).arg("--to").arg(destination).output().unwrap().status;
         assert_eq!(status.code(), Some(3), "it is kept as a raw image");
     }
 }

@@ -364,17 +364,37 @@ fn nights_that_go_wrong() {
     let output = night(&["--only", "volume-3"]);
     assert_eq!(output.status.code(), Some(2), "{}", both_outputs(&output));
 
+    // A deadline that is over before the first volume; and one volume read slowly, all backups verified again.
+    let output = night_command(&[]).env("VOLBAK_MAX_RUN_HOURS", "0.000001").output().unwrap();
+    let said = both_outputs(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("not started: the run had its").count(), 2, "{said}");
+    let started = Instant::now();
+    let mut slow = night_command(&["--only", "volume-2"]);
+    let output = slow.env("VOLBAK_READ_RATE_LIMIT", "100K").env("VOLBAK_NICE", "5").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", both_outputs(&output));
+    assert!(started.elapsed() > Duration::from_secs(3), "500 kB at 100 KiB a second, the first second free");
+    let verified = night_command(&[])
+        .env("VOLBAK_VERIFY__ENABLED", "true")
+        .env("VOLBAK_VERIFY__SHARE_PERCENT", "100")
+        .output()
+        .unwrap();
+    assert_eq!(verified.status.code(), Some(0), "{}", both_outputs(&verified));
+    let records = sh(&format!("ls {}/*/*.verified.json | wc -l", quoted(&point)));
+    assert_eq!(records.trim(), "21", "each of them");
+    assert_eq!(counts(), [9, 9, 3]);
+
     // A clock that is a month ahead: the brake, and what is protected.
     verb(0, &["protect", "volume-1@01_11_2026"]);
     assert_eq!(verb(0, &["prune", "--dry-run"]).matches("protected").count(), 1);
     sh("date -s '2026-12-01 01:00:01' >/dev/null");
     assert!(verb(2, &["status"]).starts_with("VOLBAK CRITICAL - "));
     let said = night_expecting(3, &[]);
-    assert!(said.contains("retention: 12 of all 18 backups would be removed, more than half; nothing was"), "{said}");
-    assert_eq!(counts(), [9, 8, 3]);
+    assert!(said.contains("retention: 15 of all 21 backups would be removed, more than half; nothing was"), "{said}");
+    assert_eq!(counts(), [10, 10, 3]);
     let said = night_expecting(0, &["--force"]);
-    assert_eq!(said.matches(".tar.gz").count(), 14, "{said}");
-    assert_eq!(counts(), [3, 2, 3], "today's two, and the protected one; the gone volume's stay");
+    assert_eq!(said.matches(".tar.gz").count(), 15, "{said}");
+    assert_eq!(counts(), [4, 3, 3], "today's two, the last verified, and the protected one; the gone volume's stay");
     assert_eq!(archives(&point.join("volume-1"))[0].file_name().unwrap(), "volume-1_01_11_2026.tar.gz");
     verb(0, &["unprotect", "volume-1@2026-11-01"]);
     assert_all_good(&point);
@@ -481,8 +501,10 @@ fn a_power_cut_at_any_moment_is_made_good_by_the_next_night() {
         if number < moments() {
             thread::sleep(moment(number, moments(), Duration::from_millis(millis)));
             let pid = fs::read_to_string(path("pid")).unwrap();
-            sh(&format!("kill -9 -- -{}", pid.trim()));
+            // A night may have been faster than the one that was timed, and the machine have ended by itself.
+            sh(&format!("kill -9 -- -{} 2>/dev/null || true", pid.trim()));
             let status = lab.wait().unwrap();
+            assert!([Some(0), Some(125)].contains(&status.code()), "{status}:\n{}", said());
             cut += u32::from(status.code() == Some(125));
         } else {
             assert!(lab.wait().unwrap().success(), "the last boot:\n{}", said());

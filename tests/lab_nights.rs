@@ -396,7 +396,7 @@ fn nights_that_go_wrong() {
     assert_eq!(said.matches(".tar.gz").count(), 15, "{said}");
     assert_eq!(counts(), [4, 3, 3], "today's two, the last verified, and the protected one; the gone volume's stay");
     assert_eq!(archives(&point.join("volume-1"))[0].file_name().unwrap(), "volume-1_01_11_2026.tar.gz");
-    verb(0, &["unprotect", "volume-1@2026-11-01"]);
+    verb(0, &["unprotect", "volume-1@01_11_2026"]);
     assert_all_good(&point);
     assert_eq!(state(), before);
 }

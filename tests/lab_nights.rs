@@ -423,9 +423,9 @@ fn assert_recovered(before: &str, nights: usize, said: &str) {
     }
 }
 
-/// How many moments of each kind are tried.
+/// How many moments of each kind are tried; NIGHT_MOMENTS=20 is for a longer look.
 fn moments() -> u32 {
-    std::env::var("NIGHT_MOMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+    std::env::var("NIGHT_MOMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
 }
 
 /// The moment number `number` of all in a night that takes so long: each at random in its own part of it.

@@ -222,25 +222,55 @@ pub fn send(settings: &Settings, report: &Rendered, now: DateTime<Utc>) -> Deliv
         },
     }
 
+    if server_answers {
+        try_waiting(settings, now, ends, just_kept.as_deref(), &mut delivery);
+    } else {
+        list_waiting(settings, now, &mut delivery);
+    }
+    delivery
+}
+
+/// Sends what waits in the spool, and no new mail. Ends and fails as [`send`] does.
+pub fn send_waiting(settings: &Settings, now: DateTime<Utc>) -> Delivery {
+    let mut delivery = Delivery::default();
+    try_waiting(settings, now, Instant::now() + settings.deadline, None, &mut delivery);
+    delivery
+}
+
+fn list_waiting(settings: &Settings, now: DateTime<Utc>, delivery: &mut Delivery) -> Vec<(PathBuf, DateTime<Utc>)> {
     let listed = spool::list(&settings.spool, now);
     delivery.problems.extend(listed.problems);
     delivery.waiting = listed.waiting.len();
-    for (path, queued) in listed.waiting.iter().filter(|(path, _)| Some(path) != just_kept.as_ref()) {
-        if !server_answers || Instant::now() >= ends {
+    listed.waiting
+}
+
+fn try_waiting(
+    settings: &Settings,
+    now: DateTime<Utc>,
+    ends: Instant,
+    just_kept: Option<&Path>,
+    delivery: &mut Delivery,
+) {
+    for (path, queued) in list_waiting(settings, now, delivery) {
+        if Some(path.as_path()) == just_kept {
+            continue;
+        }
+        if Instant::now() >= ends {
             break;
         }
-        match again(settings, path, *queued, ends) {
+        match again(settings, &path, queued, ends) {
             Ok(()) => {
                 delivery.sent_from_spool += 1;
                 delivery.waiting -= 1;
             }
             Err(error) => {
                 delivery.problems.push(problem("mail spool", &error));
-                server_answers = error.leaves_hope();
+                if !error.leaves_hope() {
+                    break;
+                }
             }
         }
     }
-    delivery
 }
 
 /// Tries a mail of the spool once more. What reaches only some of its recipients waits on for the others.

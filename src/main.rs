@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
@@ -21,6 +22,7 @@ use volbak::store::local::Destination;
 use volbak::store::{StoreError, catalog};
 
 use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, SnapshotArgs};
+use crate::cli::night::carry_out;
 use crate::cli::output::{JsonBackup, JsonOutcome, has_problems, print, print_json, shown_catalog, shown_outcome};
 use crate::cli::progress::{Progress, Verbosity, write_line};
 use crate::cli::proof;
@@ -42,14 +44,22 @@ fn main() -> ExitCode {
         Command::Browse(args) => proof::browse(args),
         Command::Cat(args) => proof::cat(args),
         Command::Diff(args) => proof::diff(args),
+        Command::Night(command) => return exit(carry_out(command, verbosity)),
+        Command::Man { directory } => clap_mangen::generate_to(Cli::command(), directory)
+            .map(|()| ExitClass::Well)
+            .with_context(|| directory.display().to_string()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);
             print(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
         }
     };
+    exit(done.map(ExitClass::status))
+}
+
+fn exit(done: anyhow::Result<u8>) -> ExitCode {
     match done {
-        Ok(class) => class.status().into(),
+        Ok(status) => status.into(),
         Err(error) => {
             write_line(&format!("volbak: {error:#}"));
             let locked = matches!(error.downcast_ref(), Some(StoreError::Locked { .. }));
@@ -97,8 +107,10 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         scratch: args.scratch.clone(),
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,
+        checksum: true,
+        around: None,
     };
-    remove_all_remains(&destination, &*world.observer)?;
+    remove_all_remains(&destination, &*world.observer);
     let removed = if wants_lvm(&args.sources) { remove_stale(&world) } else { remove_stale_device_maps(&world) };
     if let Err(error) = removed {
         // If LVM is needed after all, its own error comes with the volume that needs it.

@@ -8,10 +8,11 @@ use std::ffi::OsString;
 use std::fs;
 
 use chrono::{DateTime, Duration, FixedOffset, NaiveDate, Utc};
-use volbak::config::{Config, MailTransport, RetentionOptions};
-use volbak::mail::{Settings, SpoolSettings, Transport, send};
-use volbak::report::{Dump, FORMAT_VERSION, Outcome, RunReport, Style, Usage, VolumeReport};
-use volbak::store::retention::{Backup, Health, Now, Occasion, Plan, Policy, brake, plan};
+use volbak::config::Config;
+use volbak::mail::send;
+use volbak::report::{Dump, FORMAT_VERSION, Outcome, RunReport, Usage, VolumeReport};
+use volbak::run::settings::{mail, policy, style};
+use volbak::store::retention::{Backup, Health, Now, Occasion, Plan, brake, plan};
 
 const CONFIG: &str = "
 backup_destination = '/BACKUPS/EBS-VOL'
@@ -26,19 +27,6 @@ file_directory = '/tmp/replaced-below'
 [volume.'volume-10']
 backups_retention_days = 2
 ";
-
-fn policy(options: &RetentionOptions) -> Policy {
-    Policy {
-        retention_days: options.days,
-        keep_last: options.keep_last,
-        keep_daily: options.keep_daily,
-        keep_weekly: options.keep_weekly,
-        keep_monthly: options.keep_monthly,
-        keep_yearly: options.keep_yearly,
-        gone_days: options.gone_days,
-        remove_last_of_gone: options.remove_last_of_gone,
-    }
-}
 
 fn start(night: i64) -> DateTime<FixedOffset> {
     DateTime::parse_from_rfc3339("2026-11-01T01:00:01+01:00").unwrap() + Duration::days(night)
@@ -125,22 +113,12 @@ fn report(config: &Config, night: i64, volumes: Vec<VolumeReport>) -> RunReport 
 fn twelve_nights() {
     let directory = tempfile::tempdir().unwrap();
     let mails = directory.path().join("mails");
-    let variable = (OsString::from("VOLBAK_MAIL__FILE_DIRECTORY"), mails.clone().into_os_string());
-    let config = Config::parse(CONFIG, [variable]).unwrap();
-    let MailTransport::File { directory: mail_directory } = &config.mail.transport else { panic!() };
-    let settings = Settings {
-        transport: Transport::File { directory: mail_directory.clone() },
-        from: Settings::default_sender("stor1"),
-        to: config.email_recipient.clone(),
-        host: "stor1".to_owned(),
-        deadline: config.mail.deadline,
-        spool: SpoolSettings {
-            directory: directory.path().join("spool"),
-            max_mails: usize::try_from(config.mail.spool_max_mails).unwrap(),
-            max_days: config.mail.spool_max_days,
-        },
+    let variable = |name: &str, value: std::path::PathBuf| {
+        (OsString::from(format!("VOLBAK_MAIL__{name}")), value.into_os_string())
     };
-    let style = Style { decimal_separator: config.report.decimal_separator };
+    let variables = [variable("FILE_DIRECTORY", mails.clone()), variable("SPOOL_DIR", directory.path().join("spool"))];
+    let config = Config::parse(CONFIG, variables).unwrap();
+    let (settings, style) = (mail(&config), style(&config));
 
     let mut volumes = [
         Volume { name: "volume-1", fails: 3..11, backups: Vec::new() },

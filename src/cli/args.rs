@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
+use super::night_args::NightCommand;
 use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs, VERIFY_EXAMPLES, VerifyArgs};
 
 /// Back up block volumes while instances write to them, and restore with plain tar.
@@ -24,7 +25,7 @@ pub(crate) struct Cli {
 }
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 all is well; 1 it failed, or a volume did; 2 wrong usage; 3 finished, with problems reported; \
+Exit status: 0 all is well; 1 it failed, or a volume did; 2 wrong usage or config; 3 finished, with problems reported; \
 4 another run holds the lock of the destination.";
 
 const SNAPSHOT_EXAMPLES: &str = "\
@@ -65,6 +66,14 @@ pub(crate) enum Command {
     Cat(CatArgs),
     /// Say what changed between two backups
     Diff(DiffArgs),
+    #[command(flatten)]
+    Night(NightCommand),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        directory: PathBuf,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell

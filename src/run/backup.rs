@@ -1,6 +1,7 @@
 //! Backs up one source: freeze, look, read, archive, check, publish.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +61,20 @@ pub struct BackupOptions {
     pub freeze: FreezeOptions,
     /// Whether the snapshot stays.
     pub keep_snapshot: bool,
+    /// Whether the archive gets a `.checksum` beside it.
+    pub checksum: bool,
+    /// What is done around the moment at which the source is frozen.
+    pub around: Option<Arc<dyn AroundFreeze>>,
+}
+
+/// What is done around the moment at which a source is frozen: an instance is told to hold its breath, and to go on.
+pub trait AroundFreeze: fmt::Debug + Send + Sync {
+    /// Done before. When it fails there is no snapshot and no backup; [`Self::after`] follows all the same.
+    fn before(&self) -> Result<(), String>;
+
+    /// Done after: the source was frozen as `snapshot` (`VG/LV`, for a volume), or could not be (`is_frozen` is
+    /// false). When it fails, that is a problem of the backup.
+    fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), String>;
 }
 
 /// A backup that was published.
@@ -121,6 +136,9 @@ pub enum BackupError {
     /// An exclude pattern.
     #[error(transparent)]
     Exclude(#[from] crate::reader::exclude::BadPattern),
+    /// What was to be done before the snapshot failed.
+    #[error("before the snapshot: {0}")]
+    Before(String),
     /// Somebody wanted it to end.
     #[error("interrupted; nothing was published")]
     Cancelled,
@@ -152,16 +170,25 @@ pub fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> 
     }
 }
 
-/// Removes what runs that were cut off left in the directories of all volumes. Only for whoever holds the lock.
-pub fn remove_all_remains(destination: &Destination, observer: &dyn Observer) -> Result<(), StoreError> {
-    for name in destination.volume_names()? {
-        let Some(volume) = destination.existing_volume_directory(&name)? else { continue };
-        for path in remove_remains(&volume)? {
-            let what = "was left by a run that was cut off; removed";
-            tell(observer, Severity::Notice, path.display().to_string(), what);
+/// Removes what runs that were cut off left in the directories of all volumes, and tells of each file, and of those
+/// that cannot be removed. Only for whoever holds the lock.
+pub fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
+    let names = destination.volume_names().unwrap_or_else(|error| {
+        tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
+        Vec::new()
+    });
+    for name in names {
+        let volume = destination.existing_volume_directory(&name);
+        match volume.and_then(|volume| volume.map_or_else(|| Ok(Vec::new()), |volume| remove_remains(&volume))) {
+            Ok(paths) => {
+                for path in paths {
+                    let what = "was left by a run that was cut off; removed";
+                    tell(observer, Severity::Notice, path.display().to_string(), what);
+                }
+            }
+            Err(error) => tell(observer, Severity::Warning, name, with_causes(&error)),
         }
     }
-    Ok(())
 }
 
 /// Whether LVM's tools are needed for one of these: none of them is a path to a file.
@@ -176,15 +203,25 @@ pub fn back_up(
     options: &BackupOptions,
     world: &BackupWorld,
 ) -> Result<BackupOutcome, BackupError> {
+    let source = source::resolve(spec, &*world.commands)?;
+    back_up_source(&source, destination, options, world)
+}
+
+/// Backs up `source` into `destination`, whose lock the caller holds.
+pub fn back_up_source(
+    source: &Source,
+    destination: &Destination,
+    options: &BackupOptions,
+    world: &BackupWorld,
+) -> Result<BackupOutcome, BackupError> {
     let started_at = world.clock.now();
     let excludes = Excludes::new(&options.exclude)?;
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
-    let source = source::resolve(spec, &*world.commands)?;
     collector.on_event(&Event::SourceStarted { source: source.display_name().to_owned() });
 
     let volume = destination.volume_directory(source.backup_name())?;
-    warn_of_another_source(&volume, &source, &*collector)?;
-    let backup = Backup { source: &source, options, world, collector: &collector, started_at };
+    warn_of_another_source(&volume, source, &*collector)?;
+    let backup = Backup { source, options, world, collector: &collector, started_at };
     let outcome = backup.run(volume, &excludes)?;
     collector.on_event(&Event::SourceFinished {
         source: outcome.source.clone(),
@@ -241,7 +278,7 @@ impl Backup<'_> {
             observer: Arc::clone(self.collector) as Arc<dyn Observer>,
             clock: Arc::clone(&self.world.clock),
         };
-        let guard = source::freeze(self.source, &self.options.freeze, &context)?;
+        let guard = self.freeze(&context)?;
         let frozen_at = guard.facts().created_at;
 
         let archived = self.archive(&pending, &guard, excludes, &scratch);
@@ -261,7 +298,7 @@ impl Backup<'_> {
         let checksum = format!("{}  {}{ARCHIVE}\n", manifest.digests.archive_sha1, pending.stem());
         let manifest_bytes = manifest.to_bytes()?;
         let archive = pending.publish(&ToPublish {
-            checksum: checksum.as_bytes(),
+            checksum: self.options.checksum.then_some(checksum.as_bytes()),
             manifest: &manifest_bytes,
             archive_bytes: written.members.totals.archive_bytes,
             index_bytes: written.members.index_bytes,
@@ -272,6 +309,26 @@ impl Backup<'_> {
             manifest: Manifest::from_bytes(&manifest_bytes)?,
             worst_problem: self.collector.collected().worst,
         })
+    }
+
+    /// Freezes the source, with what is done around that.
+    fn freeze(&self, context: &source::Context) -> Result<SnapshotGuard, BackupError> {
+        let Some(around) = &self.options.around else {
+            return Ok(source::freeze(self.source, &self.options.freeze, context)?);
+        };
+        self.step("running what comes before the snapshot");
+        let frozen = around.before().map_err(BackupError::Before).and_then(|()| {
+            if self.world.cancel.is_cancelled() {
+                return Err(BackupError::Cancelled);
+            }
+            source::freeze(self.source, &self.options.freeze, context).map_err(BackupError::from)
+        });
+        let facts = frozen.as_ref().ok().map(SnapshotGuard::facts);
+        let snapshot = facts.and_then(|facts| facts.name);
+        if let Err(what) = around.after(snapshot.as_deref(), frozen.is_ok()) {
+            tell(&**self.collector, Severity::Warning, "after the snapshot".to_owned(), what);
+        }
+        frozen
     }
 
     /// Reads the layout and archives every region.

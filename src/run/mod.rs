@@ -2,9 +2,21 @@
 
 pub mod backup;
 pub mod browse;
+mod child;
 mod collect;
+pub mod doctor;
+mod dumps;
+mod hooks;
 pub mod inspect;
 pub mod locate;
+pub mod nightly;
+mod priority;
+pub mod protect;
+pub mod prune;
 mod region;
+pub mod reports;
 pub mod restore;
+pub mod settings;
+pub mod status;
+mod throttle;
 pub mod verify;

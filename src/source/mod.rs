@@ -29,11 +29,11 @@ pub use guard::{SnapshotFacts, SnapshotGuard, SnapshotKind};
 pub use health::HealthFlag;
 pub use look::{LookedAt, open_block_device};
 pub use lvm::LvFacts;
-pub use plan::{BadSnapshotSize, SnapshotSize};
+pub use plan::{BadSnapshotSize, SnapshotSize, snapshot_bytes};
 pub use refusal::Refusal;
 pub use resolve::{Source, SourceKind, resolve};
 pub use stale::{StaleSnapshots, remove_stale};
-pub use volumes::{ListedVolume, Volumes, list_volumes};
+pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
 /// The tag of every snapshot that volbak took and will remove. Nothing without it is ever removed.
 pub const SNAPSHOT_TAG: &str = "volbak";

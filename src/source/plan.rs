@@ -76,15 +76,20 @@ impl fmt::Display for SnapshotSize {
     }
 }
 
-/// How many extents a thick snapshot of this volume takes; `NoRoom` when its group has fewer.
-pub(crate) fn thick_extents(origin: &LvFacts, group: &VgFacts, size: SnapshotSize) -> Result<u64, SourceError> {
-    let full = full_size_bytes(origin.size_bytes);
+/// How many bytes a thick snapshot of so large a volume takes, not rounded to extents.
+pub fn snapshot_bytes(origin_bytes: u64, size: SnapshotSize) -> u64 {
+    let full = full_size_bytes(origin_bytes);
     let wanted = match size {
         SnapshotSize::FullOrigin => full,
         SnapshotSize::PercentOfOrigin(percent) => percent_of(full, percent),
         SnapshotSize::Bytes(bytes) => bytes,
     };
-    let extents = wanted.clamp(1, full).div_ceil(group.extent_size_bytes.max(1));
+    wanted.clamp(1, full)
+}
+
+/// How many extents a thick snapshot of this volume takes; `NoRoom` when its group has fewer.
+pub(crate) fn thick_extents(origin: &LvFacts, group: &VgFacts, size: SnapshotSize) -> Result<u64, SourceError> {
+    let extents = snapshot_bytes(origin.size_bytes, size).div_ceil(group.extent_size_bytes.max(1));
     if extents > group.free_extents {
         return Err(SourceError::NoRoom {
             volume: origin.full_name(),

@@ -2,7 +2,7 @@
 
 use crate::outside::RunCommand;
 use crate::source::error::SourceError;
-use crate::source::lvm::{LvFacts, Which, lvs};
+use crate::source::lvm::{LvFacts, Which, lvs, vg};
 use crate::source::plan::is_snapshot_name;
 use crate::source::refusal::{Refusal, refusal_of};
 use crate::source::{KEPT_TAG, SNAPSHOT_TAG};
@@ -46,4 +46,10 @@ pub fn list_volumes(volume_groups: &[String], commands: &dyn RunCommand) -> Resu
     volumes.sort_by(|a, b| (&a.facts.vg, &a.facts.lv).cmp(&(&b.facts.vg, &b.facts.lv)));
     let is_empty = |group: &&String| !volumes.iter().any(|volume| volume.facts.vg == **group);
     Ok(Volumes { empty_groups: volume_groups.iter().filter(is_empty).cloned().collect(), volumes })
+}
+
+/// How much room a group has for snapshots. Fails when LVM cannot be asked, or does not know the group.
+pub fn free_bytes(group: &str, commands: &dyn RunCommand) -> Result<u64, SourceError> {
+    let facts = vg(commands, group)?;
+    Ok(facts.free_extents.saturating_mul(facts.extent_size_bytes))
 }

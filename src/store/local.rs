@@ -52,6 +52,10 @@ impl Destination {
         }
     }
 
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.directory
+    }
+
     /// Its path, as it was given.
     pub fn root(&self) -> &Path {
         &self.root
@@ -107,12 +111,7 @@ impl Destination {
 
     /// The directory of the volume `name`, if it is there.
     pub fn existing_volume_directory(&self, name: &str) -> Result<Option<VolumeDirectory>, StoreError> {
-        let path = self.root.join(name);
-        match rustix::fs::openat(&self.directory, name, DIRECTORY_FLAGS, Mode::empty()) {
-            Ok(directory) => Ok(Some(VolumeDirectory { path, directory })),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(error) => Err(StoreError::errno("opening", &path)(error)),
-        }
+        existing_below(&self.directory, &self.root, name)
     }
 
     /// The names of the directories in it, sorted, `.volbak` and other hidden ones left out.
@@ -133,19 +132,40 @@ impl Destination {
     }
 
     fn subdirectory(&self, name: &str) -> Result<VolumeDirectory, StoreError> {
-        let path = self.root.join(name);
-        match rustix::fs::mkdirat(&self.directory, name, Mode::RWXU) {
-            Ok(()) => sync_directory(&self.directory, &self.root)?,
-            Err(Errno::EXIST) => {}
-            Err(error) => return Err(StoreError::errno("making", &path)(error)),
-        }
-        let directory = rustix::fs::openat(&self.directory, name, DIRECTORY_FLAGS, Mode::empty())
-            .map_err(StoreError::errno("opening", &path))?;
-        Ok(VolumeDirectory { path, directory })
+        made_below(&self.directory, &self.root, name)
     }
 }
 
+fn existing_below(parent: &OwnedFd, parent_path: &Path, name: &str) -> Result<Option<VolumeDirectory>, StoreError> {
+    let path = parent_path.join(name);
+    match rustix::fs::openat(parent, name, DIRECTORY_FLAGS, Mode::empty()) {
+        Ok(directory) => Ok(Some(VolumeDirectory { path, directory })),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(error) => Err(StoreError::errno("opening", &path)(error)),
+    }
+}
+
+fn made_below(parent: &OwnedFd, parent_path: &Path, name: &str) -> Result<VolumeDirectory, StoreError> {
+    let path = parent_path.join(name);
+    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) => sync_directory(parent, parent_path)?,
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(StoreError::errno("making", &path)(error)),
+    }
+    let directory = rustix::fs::openat(parent, name, DIRECTORY_FLAGS, Mode::empty())
+        .map_err(StoreError::errno("opening", &path))?;
+    Ok(VolumeDirectory { path, directory })
+}
+
 impl VolumeDirectory {
+    pub(super) fn subdirectory(&self, name: &str) -> Result<Self, StoreError> {
+        made_below(&self.directory, &self.path, name)
+    }
+
+    pub(super) fn existing_subdirectory(&self, name: &str) -> Result<Option<Self>, StoreError> {
+        existing_below(&self.directory, &self.path, name)
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path

@@ -7,6 +7,9 @@
 pub mod catalog;
 pub mod local;
 pub mod pending;
+pub mod presence;
+pub mod records;
+pub mod removal;
 pub mod retention;
 
 use std::io;

@@ -49,8 +49,8 @@ struct TemporaryFile {
 /// What [`PendingBackup::publish`] has to write and to check.
 #[derive(Debug)]
 pub struct ToPublish<'a> {
-    /// The whole checksum file.
-    pub checksum: &'a [u8],
+    /// The whole checksum file; `None` for none.
+    pub checksum: Option<&'a [u8]>,
     /// The whole manifest.
     pub manifest: &'a [u8],
     /// How long the archive must be.
@@ -86,30 +86,32 @@ impl PendingBackup {
         self.index.writer()
     }
 
-    /// Gives the four files their final names, after all of them are on the disk and as long as they should be.
+    /// Gives the files their final names, after all of them are on the disk and as long as they should be.
     /// Gives the archive's path. After an error nothing is left under a final name, unless it was the very last step that
     /// failed: telling the disk about the names of a backup that is complete.
     pub fn publish(self, content: &ToPublish<'_>) -> Result<PathBuf, StoreError> {
         let Self { volume, stem, archive, index } = &self;
-        let checksum = TemporaryFile::create(volume, stem, CHECKSUM)?;
-        let manifest = TemporaryFile::create(volume, stem, MANIFEST)?;
-        for (file, suffix, content) in
-            [(&checksum, CHECKSUM, content.checksum), (&manifest, MANIFEST, content.manifest)]
-        {
+        let written = |suffix: &str, bytes: &[u8]| {
+            let file = TemporaryFile::create(volume, stem, suffix)?;
             let path = volume.path.join(temporary_name(stem, suffix));
-            (&file.file).write_all(content).map_err(StoreError::io("writing", &path))?;
+            (&file.file).write_all(bytes).map_err(StoreError::io("writing", &path))?;
+            file.settle(path, bytes.len() as u64)
+        };
+        let settled = |file: &TemporaryFile, suffix: &str, expected_bytes: u64| {
+            file.settle(volume.path.join(temporary_name(stem, suffix)), expected_bytes)
+        };
+        settled(index, INDEX, content.index_bytes)?;
+        if let Some(checksum) = content.checksum {
+            written(CHECKSUM, checksum)?;
         }
-        for (file, suffix, expected_bytes) in [
-            (index, INDEX, content.index_bytes),
-            (&checksum, CHECKSUM, content.checksum.len() as u64),
-            (archive, ARCHIVE, content.archive_bytes),
-            (&manifest, MANIFEST, content.manifest.len() as u64),
-        ] {
-            file.settle(volume.path.join(temporary_name(stem, suffix)), expected_bytes)?;
-        }
+        settled(archive, ARCHIVE, content.archive_bytes)?;
+        written(MANIFEST, content.manifest)?;
         // From here on a crash leaves the temporary manifest, by which the next run knows what is ours.
         sync_directory(&volume.directory, &volume.path)?;
         for (done, suffix) in SUFFIXES.into_iter().enumerate() {
+            if suffix == CHECKSUM && content.checksum.is_none() {
+                continue;
+            }
             if let Err(error) = rename_new(volume, &temporary_name(stem, suffix), &format!("{stem}{suffix}")) {
                 for published in &SUFFIXES[..done] {
                     // What cannot be taken back is known by the temporary manifest, if that is still there.
@@ -266,7 +268,7 @@ fn is_same_file(volume: &VolumeDirectory, one: &str, other: &str) -> bool {
 }
 
 /// The name under which a file is written.
-fn temporary_name(stem: &str, suffix: &str) -> String {
+pub(super) fn temporary_name(stem: &str, suffix: &str) -> String {
     format!("{TEMPORARY_PREFIX}{stem}{suffix}")
 }
 
@@ -288,7 +290,7 @@ fn free_stem(volume: &VolumeDirectory, name: &str, local_now: NaiveDateTime) -> 
         .ok_or_else(|| StoreError::NoFreeName(volume.path.clone()))
 }
 
-fn unlink(volume: &VolumeDirectory, name: &str) -> Result<(), StoreError> {
+pub(super) fn unlink(volume: &VolumeDirectory, name: &str) -> Result<(), StoreError> {
     match rustix::fs::unlinkat(&volume.directory, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(StoreError::errno("removing", &volume.path.join(name))(error)),
@@ -325,7 +327,8 @@ mod tests {
     use crate::store::StoreError;
     use crate::store::local::{Destination, VolumeDirectory};
 
-    const PUBLISH: ToPublish<'_> = ToPublish { checksum: b"sum", manifest: b"{}", archive_bytes: 7, index_bytes: 5 };
+    const PUBLISH: ToPublish<'_> =
+        ToPublish { checksum: Some(b"sum"), manifest: b"{}", archive_bytes: 7, index_bytes: 5 };
 
     fn noon() -> NaiveDateTime {
         "2026-11-20T12:00:00".parse().unwrap()
@@ -358,6 +361,14 @@ mod tests {
             let mode = fs::metadata(dir.path().join("vol-1").join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o600);
         }
+    }
+
+    #[test]
+    fn a_checksum_can_be_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        pending(dir.path()).publish(&ToPublish { checksum: None, ..PUBLISH }).unwrap();
+        let expected = ["vol-1_20_11_2026.index", "vol-1_20_11_2026.manifest.json", "vol-1_20_11_2026.tar.gz"];
+        assert_eq!(names(dir.path()), expected);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use super::{both_outputs, quoted, sh};
 /// The four files of a backup.
 pub const SUFFIXES: [&str; 4] = ["tar.gz", "checksum", "index", "manifest.json"];
 
+/// What a verification keeps beside them.
+const VERIFIED: &str = "verified.json";
+
 /// The program under test with these arguments, not yet started.
 pub fn volbak<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_volbak"));
@@ -96,13 +99,13 @@ pub fn assert_all_good(dest: &Path) {
     assert_eq!(leftovers(dest), "", "nothing but complete backups");
 }
 
-/// What is in a destination and is not one of a complete backup's four files, volbak's own records aside.
+/// What is in a destination and is not one of a complete backup's files, volbak's own records aside.
 pub fn leftovers(dest: &Path) -> String {
     let all = sh(&format!("cd {} && find . -mindepth 2 -not -path './.volbak/*' -not -type d | sort", quoted(dest)));
     let complete: Vec<String> = archives(dest)
         .iter()
         .filter(|archive| beside(archive, "manifest.json").exists())
-        .flat_map(|archive| SUFFIXES.map(|suffix| beside(archive, suffix)))
+        .flat_map(|archive| SUFFIXES.into_iter().chain([VERIFIED]).map(|suffix| beside(archive, suffix)))
         .map(|file| format!("./{}", file.strip_prefix(dest).unwrap().display()))
         .collect();
     all.lines().filter(|line| !complete.iter().any(|file| file == line)).collect::<Vec<_>>().join("\n")

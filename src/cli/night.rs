@@ -1,0 +1,191 @@
+//! The verbs that go by the config.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
+
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use volbak::config::Config;
+use volbak::error::ExitClass;
+use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
+use volbak::report::Style;
+use volbak::run::backup::BackupWorld;
+use volbak::run::doctor::{Answer, examine};
+use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
+use volbak::run::status::{Limits, status};
+use volbak::run::{protect, reports};
+use volbak::store::local::Destination;
+
+use super::night_args::{
+    ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
+};
+use super::output::{print, print_json};
+use super::progress::{Progress, Verbosity, write_line};
+
+/// What Nagios takes for "cannot tell".
+const UNKNOWN: u8 = 3;
+
+/// Carries the verb out, and gives the exit status.
+pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow::Result<u8> {
+    let class = match command {
+        NightCommand::Run(args) => night(args, verbosity)?,
+        NightCommand::Report(args) => report(args)?,
+        NightCommand::Status(args) => return Ok(shown_status(args)),
+        NightCommand::Protect(args) => set_protected(args, true)?,
+        NightCommand::Unprotect(args) => set_protected(args, false)?,
+        NightCommand::Prune(args) => {
+            let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage.status()) };
+            print(&forecast(&config, &world(verbosity, Cancel::default()).1)?)?;
+            ExitClass::Well
+        }
+        NightCommand::Doctor(args) => doctor(args)?,
+        NightCommand::Config(ConfigCommand::Init) => {
+            print(Config::example())?;
+            ExitClass::Well
+        }
+        NightCommand::Config(ConfigCommand::Check(path)) => match load(path) {
+            Some(_) => {
+                print(&format!("{} is right\n", path.path.display()))?;
+                ExitClass::Well
+            }
+            None => ExitClass::Usage,
+        },
+    };
+    Ok(class.status())
+}
+
+/// The config, or `None` when its mistakes were told.
+fn load(path: &ConfigPath) -> Option<Config> {
+    match Config::load(&path.path, std::env::vars_os()) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            write_line(&format!("volbak: {:#}", anyhow::Error::new(error)));
+            None
+        }
+    }
+}
+
+fn world(verbosity: Verbosity, cancel: Cancel) -> (Arc<Progress>, BackupWorld) {
+    let progress = Arc::new(Progress::new(verbosity));
+    let world = BackupWorld {
+        commands: Arc::new(SystemCommands),
+        clock: Arc::new(SystemClock),
+        observer: progress.clone(),
+        cancel,
+    };
+    (progress, world)
+}
+
+fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
+    let options = NightOptions { only: args.only.clone(), test: args.test, force: args.force };
+    let cancel = Cancel::default();
+    if !args.dry_run {
+        signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, cancel.flag())?;
+        }
+    }
+    let (progress, world) = world(verbosity, cancel);
+    let outcome = if args.dry_run {
+        rehearse(&config, &options, &world).map(|text| (ExitClass::Well, Some(text)))
+    } else {
+        run(&config, &options, &world).map(|outcome| (outcome.class(), outcome.printed))
+    };
+    progress.done();
+    match outcome {
+        Ok((class, printed)) => {
+            print(&printed.unwrap_or_default())?;
+            Ok(class)
+        }
+        Err(error) => {
+            let class = NightError::class(&error);
+            write_line(&format!("volbak: {:#}", anyhow::Error::new(error)));
+            Ok(class)
+        }
+    }
+}
+
+fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
+    let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
+    let destination = Destination::open(&config.backup_destination)?;
+    let report = reports::load(&destination, args.date)?;
+    let style = Style { decimal_separator: config.report.decimal_separator };
+    let mut class = ExitClass::Well;
+    if let Some(path) = &args.html {
+        // Names of volumes and hosts are nobody else's business.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .and_then(|mut file| file.write_all(report.render(style).html.as_bytes()))
+            .with_context(|| path.display().to_string())?;
+    }
+    if args.send {
+        if !config.enable_mail_notification {
+            write_line("volbak: mail is switched off: set enable_mail_notification = true");
+            return Ok(ExitClass::Usage);
+        }
+        for problem in reports::send_again(&report, &config, SystemClock.now()) {
+            write_line(&format!("volbak: {problem}"));
+            class = ExitClass::WithProblems;
+        }
+    }
+    if args.html.is_none() && !args.send {
+        print(&report.text(style))?;
+    }
+    Ok(class)
+}
+
+fn shown_status(args: &StatusArgs) -> u8 {
+    let limits = Limits { warning_hours: args.warning, critical_hours: args.critical };
+    let unknown = |what: String| {
+        // Where a monitoring system looks.
+        let _ = print(&format!("VOLBAK UNKNOWN - {what}\n"));
+        UNKNOWN
+    };
+    let config = match Config::load(&args.config.path, std::env::vars_os()) {
+        Ok(config) => config,
+        Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
+    };
+    let status = match status(&config, limits, SystemClock.now()) {
+        Ok(status) => status,
+        Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
+    };
+    let printed = if args.json { print_json(&status) } else { print(&status.text()).map_err(Into::into) };
+    printed.map_or(UNKNOWN, |()| status.level.status())
+}
+
+fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass> {
+    let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
+    let destination = Destination::open(&config.backup_destination)?;
+    let stem = match protect::set(&destination, &args.backup, protect, &SystemClock) {
+        Ok(stem) => stem,
+        Err(protect::ProtectError::Store(error)) => return Err(error.into()),
+        Err(error @ protect::ProtectError::NoSuchBackup(_)) => {
+            write_line(&format!("volbak: {error}"));
+            return Ok(ExitClass::Usage);
+        }
+    };
+    print(&format!("{stem} is {}\n", if protect { "protected" } else { "no longer protected" }))?;
+    Ok(ExitClass::Well)
+}
+
+fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {
+    let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
+    let findings = examine(&config, &SystemCommands, SystemClock.now());
+    if args.json {
+        print_json(&serde_json::json!({ "findings": findings }))?;
+    } else {
+        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        print(&format!("{}\n", lines.join("\n")))?;
+    }
+    Ok(match findings.iter().map(|finding| finding.answer).max() {
+        Some(Answer::Bad) => ExitClass::Failed,
+        Some(Answer::Doubtful) => ExitClass::WithProblems,
+        _ => ExitClass::Well,
+    })
+}

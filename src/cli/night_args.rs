@@ -1,0 +1,140 @@
+//! Arguments of the verbs that go by the config.
+
+use std::path::PathBuf;
+
+use chrono::NaiveDate;
+use clap::{Args, Subcommand};
+use volbak::config::DEFAULT_PATH;
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  volbak run                              what cron starts at night
+  volbak run --dry-run                    say what would be done and removed, and why
+  volbak run --only volume-0000001a       one volume now
+  volbak run --test                       the whole chain for the smallest volume";
+
+const STATUS_EXIT: &str = "\
+Exit status, as Nagios and Icinga have it: 0 OK; 1 WARNING: the last run had problems, a last backup has problems or is \
+older than --warning hours, something is damaged; 2 CRITICAL: the last run or a volume failed, a volume has no backup or \
+none younger than --critical hours; 3 UNKNOWN: the config is wrong or the destination is not there.";
+
+const PROTECT_HELP: &str = "\
+DATE is 2026-11-20, or as in the files' names 20_11_2026 or 20_11_2026_010203, or `last`.
+Examples:
+  volbak protect volume-0000001a@2026-11-20
+  volbak unprotect volume-0000001a@20_11_2026_010203";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NightCommand {
+    /// Back up all volumes that the config names, remove old backups, report
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Show the report of the last run, or of another one, again
+    Report(ReportArgs),
+    /// Say how the backups stand, also for Nagios and Icinga
+    #[command(after_help = STATUS_EXIT)]
+    Status(StatusArgs),
+    /// Keep a backup whatever its age
+    #[command(after_help = PROTECT_HELP)]
+    Protect(ProtectArgs),
+    /// Let retention have a protected backup again
+    #[command(after_help = PROTECT_HELP)]
+    Unprotect(ProtectArgs),
+    /// Say which backups the next run would remove, and why it keeps the others
+    Prune(PruneArgs),
+    /// Look whether this host can do what the config wants
+    Doctor(DoctorArgs),
+    /// Check the config, or print a commented one
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigPath {
+    /// The config
+    #[arg(long = "config", value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
+    /// Only say what would be done and removed, and why
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Only this volume, LV or VG/LV, whatever include and exclude say; may be repeated
+    #[arg(long, value_name = "VOLUME")]
+    pub(crate) only: Vec<String>,
+    /// The whole chain for one volume: the smallest, or that of --only
+    #[arg(long)]
+    pub(crate) test: bool,
+    /// Remove old backups even when they are more than half of all
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
+    /// That of the last run that began on this day, like 2026-11-20
+    #[arg(long)]
+    pub(crate) date: Option<NaiveDate>,
+    /// Write it as an HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Mail it again
+    #[arg(long)]
+    pub(crate) send: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// A last backup so old is a warning
+    #[arg(long, value_name = "HOURS", default_value_t = 30)]
+    pub(crate) warning: u32,
+    /// A last backup so old is critical
+    #[arg(long, value_name = "HOURS", default_value_t = 54)]
+    pub(crate) critical: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProtectArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
+    /// The backup
+    #[arg(value_name = "VOLUME@DATE")]
+    pub(crate) backup: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
+    /// Needed: only a run removes backups, each volume's after its new backup is complete
+    #[arg(long, required = true)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check the config and the environment, and explain each mistake
+    Check(ConfigPath),
+    /// Print a commented config that is right as it stands
+    Init,
+}

@@ -1,0 +1,206 @@
+//! Other people's programs, as hooks and dumps run them: with an end that comes in time, and all that they started
+//! ended with them.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::config::PASSWORD_VARIABLE;
+use crate::outside::Cancel;
+
+const POLL: Duration = Duration::from_millis(20);
+/// Between the polite signal and the other one.
+const GRACE: Duration = Duration::from_secs(2);
+/// So much of what a program says is kept; all of it is read.
+const KEPT_BYTES: usize = 256 << 10;
+
+/// A program to run.
+pub(super) struct Job<'a> {
+    pub(super) argv: &'a [OsString],
+    /// What it finds in its environment beside ours.
+    pub(super) environment: &'a [(&'a str, String)],
+    /// What it reads.
+    pub(super) input: &'a [u8],
+    pub(super) timeout: Duration,
+    /// Ends it early, when it may be.
+    pub(super) cancel: Option<&'a Cancel>,
+}
+
+/// Why a program did not do its job.
+#[derive(Debug)]
+pub(super) enum JobError {
+    /// It could not be started.
+    NotStarted(io::Error),
+    /// It ended badly, and said this.
+    Failed(ExitStatus, String),
+    /// It took too long, and was killed.
+    TimedOut(Duration),
+    /// Somebody wanted it to end.
+    Cancelled,
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted(error) => write!(f, "it could not be started: {error}"),
+            Self::Failed(status, said) if said.is_empty() => write!(f, "{status}"),
+            Self::Failed(status, said) => write!(f, "{status}: {said}"),
+            Self::TimedOut(timeout) => write!(f, "it was killed, having taken more than {} s", timeout.as_secs()),
+            Self::Cancelled => f.write_str("it was ended, since the run was told to stop"),
+        }
+    }
+}
+
+/// Runs the program to its end and gives the end of its standard output. It has a process group of its own, which is
+/// ended as a whole, and never sees the mail server's password.
+pub(super) fn run(job: &Job<'_>) -> Result<Vec<u8>, JobError> {
+    let program = job.argv.first().map_or(OsStr::new(""), OsString::as_os_str);
+    let mut child = Command::new(program)
+        .args(job.argv.iter().skip(1))
+        .envs(job.environment.iter().map(|(name, value)| (name, value)))
+        .env_remove(PASSWORD_VARIABLE)
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(JobError::NotStarted)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let input = job.input.to_vec();
+        // A program that reads nothing must not hold us; that it does not want its input is its own affair.
+        thread::spawn(move || stdin.write_all(&input));
+    }
+    let stdout = child.stdout.take().map(drain);
+    let stderr = child.stderr.take().map(drain);
+    let ended = wait(&mut child, job);
+    let text = |pipe: Option<Receiver<Vec<u8>>>| {
+        // Something that it left running may hold the pipe open for ever.
+        pipe.and_then(|pipe| pipe.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default()
+    };
+    let status = ended?;
+    if status.success() {
+        return Ok(text(stdout));
+    }
+    let said = String::from_utf8_lossy(&text(stderr)).into_owned();
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(5)..].join("; ");
+    Err(JobError::Failed(status, last.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect()))
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (done, result) = mpsc::channel();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        let mut buffer = [0; 8192];
+        while let Ok(read @ 1..) = pipe.read(&mut buffer) {
+            kept.extend_from_slice(&buffer[..read]);
+            if kept.len() > 2 * KEPT_BYTES {
+                kept.drain(..kept.len() - KEPT_BYTES);
+            }
+        }
+        // Nobody listens any more when it is late.
+        let _ = done.send(kept);
+    });
+    result
+}
+
+fn wait(child: &mut Child, job: &Job<'_>) -> Result<ExitStatus, JobError> {
+    let ends = Instant::now() + job.timeout;
+    loop {
+        if let Some(status) = child.try_wait().map_err(JobError::NotStarted)? {
+            return Ok(status);
+        }
+        let why = if Instant::now() >= ends {
+            JobError::TimedOut(job.timeout)
+        } else if job.cancel.is_some_and(Cancel::is_cancelled) {
+            JobError::Cancelled
+        } else {
+            thread::sleep(POLL);
+            continue;
+        };
+        end(child);
+        return Err(why);
+    }
+}
+
+/// Ends the program and its children, politely first.
+fn end(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let signal = |signal| {
+        // Whoever is gone already needs none.
+        let _ = group.map(|group| kill_process_group(group, signal));
+    };
+    signal(Signal::TERM);
+    let ends = Instant::now() + GRACE;
+    while Instant::now() < ends && !matches!(child.try_wait(), Ok(Some(_))) {
+        thread::sleep(POLL);
+    }
+    // Also when it is gone itself: its children may not be.
+    signal(Signal::KILL);
+    // After the last signal there is nothing left to wait for but the kernel.
+    let _ = child.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::time::{Duration, Instant};
+
+    use super::{Job, JobError, run};
+    use crate::outside::Cancel;
+
+    fn shell(script: &str, timeout: Duration, cancel: Option<&Cancel>) -> Result<String, JobError> {
+        let argv: Vec<OsString> = ["/bin/sh", "-c", script].map(OsString::from).to_vec();
+        let environment = [("VOLBAK_VOLUME", "vol 1".to_owned())];
+        run(&Job { argv: &argv, environment: &environment, input: b"input\n", timeout, cancel })
+            .map(|stdout| String::from_utf8(stdout).unwrap())
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn it_gets_what_it_needs_and_says_what_it_says() {
+        assert_eq!(shell("read x; echo \"$x $VOLBAK_VOLUME\"", LONG, None).unwrap(), "input vol 1\n");
+        let Err(JobError::Failed(status, said)) = shell("echo out; echo why >&2; exit 7", LONG, None) else { panic!() };
+        assert_eq!((status.code(), said.as_str()), (Some(7), "why"));
+        let missing =
+            run(&Job { argv: &["/no/such".into()], environment: &[], input: b"", timeout: LONG, cancel: None });
+        assert!(matches!(missing, Err(JobError::NotStarted(_))));
+    }
+
+    #[test]
+    fn whoever_takes_too_long_is_killed_with_all_children() {
+        let started = Instant::now();
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("pid");
+        let script = format!("trap '' TERM; sleep 1000 & echo $! >{}; wait; wait; sleep 1000", pid_file.display());
+        let outcome = shell(&script, Duration::from_millis(500), None);
+        assert!(matches!(outcome, Err(JobError::TimedOut(_))), "{outcome:?}");
+        assert!(started.elapsed() < Duration::from_secs(20));
+        let pid = std::fs::read_to_string(pid_file).unwrap();
+        // Whoever was sent the last signal may need a moment to go.
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") {
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "its child lives on: {stat}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[test]
+    fn a_wish_to_stop_ends_it_and_a_great_deal_of_output_does_not_block_it() {
+        let cancel = Cancel::default();
+        cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(matches!(shell("sleep 1000", LONG, Some(&cancel)), Err(JobError::Cancelled)));
+        assert!(shell("head -c 3000000 /dev/zero; echo >&2", LONG, None).unwrap().len() < 600_000);
+    }
+}

@@ -1,0 +1,189 @@
+//! Dumps of databases inside instances, over the system's own ssh: made there, compressed there, kept there, so that
+//! the backup of the instance's volume has them.
+//!
+//! Nothing secret passes: ssh takes its key from a file, the database program takes its password from a file inside
+//! the instance. The host's key is always checked, and nobody is ever asked for anything.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use chrono::{Local, NaiveDateTime, TimeZone, Utc};
+
+use super::child::{Job, JobError, run};
+use crate::config::{DumpInstance, DumpKind, DumpOptions};
+use crate::outside::{Cancel, Clock};
+use crate::store::retention::{Backup, Health, Now, Occasion, Policy, plan};
+
+const DUMP_SCRIPT: &str = include_str!("dumps/dump.sh");
+const REMOVE_SCRIPT: &str = include_str!("dumps/remove.sh");
+const SUFFIX: &str = ".sql.gz";
+const TIME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
+/// Removing some files takes no longer.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A dump that was made.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Older dumps that were removed.
+    pub(super) removed: Vec<String>,
+    /// Why older dumps could not be removed.
+    pub(super) trouble: Option<String>,
+}
+
+/// Dumps one instance's databases, and removes its old dumps by the same rules as backups. The error is one line.
+pub(super) fn dump(
+    instance: &DumpInstance,
+    options: &DumpOptions,
+    clock: &dyn Clock,
+    cancel: &Cancel,
+) -> Result<Made, String> {
+    let now = clock.now();
+    let prefix = prefix_of(instance);
+    let name = format!("{prefix}{}{SUFFIX}", now.with_timezone(&Local).format(TIME_FORMAT));
+    let kind = match instance.kind {
+        DumpKind::Mysql => "mysql",
+        DumpKind::Mariadb => "mariadb",
+        DumpKind::Postgresql => "postgresql",
+    };
+    let defaults = instance.defaults_file.as_deref().unwrap_or_default();
+    let arguments = [kind, &instance.directory, &name, defaults, &prefix];
+    let said = ssh(instance, options, &arguments, DUMP_SCRIPT, options.timeout, cancel)
+        .map_err(|error| format!("{}: {error}", instance.name))?;
+    let names = String::from_utf8_lossy(&said);
+
+    let mut made = Made::default();
+    let old = old_dumps(&names, &name, &prefix, options.retention_days, super::prune::now(now));
+    if !old.is_empty() {
+        let arguments: Vec<&str> =
+            std::iter::once(instance.directory.as_str()).chain(old.iter().map(String::as_str)).collect();
+        match ssh(instance, options, &arguments, REMOVE_SCRIPT, REMOVAL_TIMEOUT, cancel) {
+            Ok(_) => made.removed = old,
+            Err(error) => made.trouble = Some(format!("{}: old dumps were not removed: {error}", instance.name)),
+        }
+    }
+    Ok(made)
+}
+
+/// What the names of an instance's dumps begin with. No other instance's do, since its name ends at the date.
+fn prefix_of(instance: &DumpInstance) -> String {
+    let plain: String =
+        instance.name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).collect();
+    format!("volbak-{plain}-")
+}
+
+/// Which of the dumps that the instance listed are to go, now that `new` is there.
+fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: Now) -> Vec<String> {
+    let dumps: Vec<Backup> = listed
+        .lines()
+        .filter_map(|name| {
+            let time = name.strip_prefix(prefix)?.strip_suffix(SUFFIX)?;
+            let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?;
+            let taken_at = Local.from_local_datetime(&time).earliest().map_or_else(|| time.and_utc(), |t| t.to_utc());
+            Some(Backup {
+                id: name.to_owned(),
+                taken_at: taken_at.with_timezone(&Utc),
+                local_date: time.date(),
+                health: Health::Unverified,
+                protected: false,
+                size_bytes: 0,
+            })
+        })
+        .collect();
+    let plan = plan(prefix, &dumps, &Policy::days(retention_days), now, Occasion::Published(new));
+    plan.removals().map(str::to_owned).collect()
+}
+
+fn ssh(
+    instance: &DumpInstance,
+    options: &DumpOptions,
+    arguments: &[&str],
+    script: &str,
+    timeout: Duration,
+    cancel: &Cancel,
+) -> Result<Vec<u8>, JobError> {
+    let argv = ssh_arguments(instance, options, arguments);
+    run(&Job {
+        argv: &argv,
+        environment: &[("LC_ALL", "C".to_owned())],
+        input: script.as_bytes(),
+        timeout,
+        cancel: Some(cancel),
+    })
+}
+
+/// The whole command: the script comes on standard input.
+fn ssh_arguments(instance: &DumpInstance, options: &DumpOptions, arguments: &[&str]) -> Vec<OsString> {
+    let mut argv: Vec<OsString> = vec!["ssh".into(), "-T".into()];
+    let mut option = |text: String| argv.extend(["-o".into(), OsString::from(text)]);
+    option("BatchMode=yes".to_owned());
+    option("StrictHostKeyChecking=yes".to_owned());
+    option("UpdateHostKeys=no".to_owned());
+    if let Some(known_hosts) = &options.known_hosts {
+        option(format!("UserKnownHostsFile=\"{}\"", known_hosts.display()));
+        option("GlobalKnownHostsFile=/dev/null".to_owned());
+    }
+    option(format!("ConnectTimeout={}", options.connect_timeout.as_secs()));
+    // A connection that died is noticed after a minute, and not after the whole timeout.
+    option("ServerAliveInterval=15".to_owned());
+    option("ServerAliveCountMax=4".to_owned());
+    option("ClearAllForwardings=yes".to_owned());
+    option("ForwardAgent=no".to_owned());
+    option("ForwardX11=no".to_owned());
+    option("PermitLocalCommand=no".to_owned());
+    option("ControlPath=none".to_owned());
+    option("EscapeChar=none".to_owned());
+    option(format!("Port={}", instance.port));
+    option(format!("User={}", instance.user));
+    if let Some(key) = &instance.key {
+        option("IdentitiesOnly=yes".to_owned());
+        argv.extend(["-i".into(), key.clone().into_os_string()]);
+    }
+    let words: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
+    argv.extend(["--".into(), OsString::from(&instance.host), format!("exec sh -s -- {}", words.join(" ")).into()]);
+    argv
+}
+
+/// As one word for a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use chrono::{Local, TimeZone};
+
+    use super::{old_dumps, quoted};
+    use crate::run::prune::now;
+
+    #[test]
+    fn words_reach_the_other_shell_as_they_are() {
+        for text in ["a b", "it's", "", "$(touch /x)", "a\nb", "`x`;\"&*"] {
+            let output = Command::new("sh").args(["-c", &format!("printf %s {}", quoted(text))]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn old_dumps_go_by_their_dates_and_others_stay() {
+        let at = Local.with_ymd_and_hms(2026, 11, 20, 1, 0, 0).unwrap().to_utc();
+        let listed = "volbak-db-2026-11-01_010000.sql.gz\nvolbak-db-2026-11-12_010000.sql.gz\n\
+            volbak-db-2026-11-13_010000.sql.gz\nvolbak-db-old-2026-11-01_010000.sql.gz\nvolbak-db-x.sql.gz\n\
+            volbak-db-2026-11-20_010000.sql.gz\n../volbak-db-2026-11-02_010000.sql.gz\n";
+        let old = |new| old_dumps(listed, new, "volbak-db-", 7, now(at));
+        assert_eq!(
+            old("volbak-db-2026-11-20_010000.sql.gz"),
+            ["volbak-db-2026-11-01_010000.sql.gz", "volbak-db-2026-11-12_010000.sql.gz"]
+        );
+        assert!(old("volbak-db-2026-11-21_010000.sql.gz").is_empty(), "the new one is not among them");
+    }
+
+    #[test]
+    fn the_scripts_are_shell() {
+        for script in [super::DUMP_SCRIPT, super::REMOVE_SCRIPT] {
+            let output = Command::new("sh").args(["-n", "-c", script]).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}

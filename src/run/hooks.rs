@@ -1,0 +1,118 @@
+//! The commands around a snapshot, as the config has them.
+
+use std::ffi::OsString;
+
+use super::backup::AroundFreeze;
+use super::child::{Job, run};
+use crate::config::HookOptions;
+use crate::outside::{Cancel, shown_command};
+
+/// The hooks of one volume.
+#[derive(Debug)]
+pub(super) struct Hooks {
+    pub(super) options: HookOptions,
+    pub(super) group: String,
+    pub(super) volume: String,
+    pub(super) cancel: Cancel,
+}
+
+impl AroundFreeze for Hooks {
+    fn before(&self) -> Result<(), String> {
+        // Looked at between two commands too: each one is told to end by it.
+        for command in &self.options.before_snapshot {
+            self.one(command, "before", None, "", Some(&self.cancel))?;
+        }
+        Ok(())
+    }
+
+    /// All of them run, whatever became of the ones before; also when the run is told to stop, since an instance that
+    /// is frozen must be thawed.
+    fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), String> {
+        let outcome = if is_frozen { "ok" } else { "failed" };
+        let failed: Vec<String> = self
+            .options
+            .after_snapshot
+            .iter()
+            .filter_map(|command| self.one(command, "after", snapshot, outcome, None).err())
+            .collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+}
+
+impl Hooks {
+    /// `None` when there is nothing to run.
+    pub(super) fn new(options: &HookOptions, group: &str, volume: &str, cancel: &Cancel) -> Option<Self> {
+        let is_empty = options.before_snapshot.is_empty() && options.after_snapshot.is_empty();
+        (!is_empty).then(|| Self {
+            options: options.clone(),
+            group: group.to_owned(),
+            volume: volume.to_owned(),
+            cancel: cancel.clone(),
+        })
+    }
+
+    fn one(
+        &self,
+        command: &[String],
+        phase: &str,
+        snapshot: Option<&str>,
+        outcome: &str,
+        cancel: Option<&Cancel>,
+    ) -> Result<(), String> {
+        let argv: Vec<OsString> = command.iter().map(OsString::from).collect();
+        let environment = [
+            ("VOLBAK_GROUP", self.group.clone()),
+            ("VOLBAK_VOLUME", self.volume.clone()),
+            ("VOLBAK_SNAPSHOT", snapshot.unwrap_or_default().to_owned()),
+            ("VOLBAK_PHASE", phase.to_owned()),
+            ("VOLBAK_OUTCOME", outcome.to_owned()),
+        ];
+        let job = Job { argv: &argv, environment: &environment, input: b"", timeout: self.options.timeout, cancel };
+        let program = argv.first().map_or_else(String::new, |program| shown_command(&program.to_string_lossy(), &[]));
+        run(&job).map(drop).map_err(|error| format!("the hook {program} failed: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Hooks;
+    use crate::config::HookOptions;
+    use crate::outside::Cancel;
+    use crate::run::backup::AroundFreeze;
+
+    fn command(script: &str) -> Vec<String> {
+        ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn hooks_run_in_order_and_are_told_what_happens() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let says = |word: &str| {
+            command(&format!(
+                "echo {word} $VOLBAK_PHASE $VOLBAK_GROUP/$VOLBAK_VOLUME s=$VOLBAK_SNAPSHOT $VOLBAK_OUTCOME >>{}",
+                log.display()
+            ))
+        };
+        let options = HookOptions {
+            before_snapshot: vec![says("one"), command("echo no >&2; exit 3"), says("two")],
+            after_snapshot: vec![command("exit 4"), says("three")],
+            timeout: Duration::from_secs(60),
+        };
+        let cancel = Cancel::default();
+        let hooks = Hooks::new(&options, "g", "v", &cancel).unwrap();
+        let failed = hooks.before().unwrap_err();
+        assert!(failed.contains("/bin/sh") && failed.contains("no"), "{failed}");
+        cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(hooks.after(None, false).is_err());
+        assert!(hooks.after(Some("g/v-volbak"), true).is_err());
+        assert_eq!(
+            std::fs::read_to_string(log).unwrap(),
+            "one before g/v s=\nthree after g/v s= failed\nthree after g/v s=g/v-volbak ok\n"
+        );
+        let none = HookOptions { before_snapshot: vec![], after_snapshot: vec![], timeout: Duration::from_secs(1) };
+        assert!(Hooks::new(&none, "g", "v", &cancel).is_none());
+    }
+}

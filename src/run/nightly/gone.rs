@@ -1,0 +1,57 @@
+//! Volumes that are gone, and the removal of backups, theirs and others'.
+
+use super::{Night, is_present};
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::report::GoneReport;
+use crate::run::prune::{self, Shelf, Standing};
+use crate::run::settings;
+use crate::store::presence::disk_usage;
+use crate::store::retention::{Occasion, Plan, gone_kept_until};
+
+impl Night<'_> {
+    /// The volumes that are gone, and what becomes of their backups.
+    pub(super) fn gone(&self, shelves: &[Shelf], existing: &[String], may_prune: bool) -> Vec<GoneReport> {
+        let host = settings::host();
+        let now = prune::now(self.world.clock.now());
+        let mut gone = Vec::new();
+        for shelf in shelves.iter().filter(|shelf| shelf.standing(&host, existing) == Standing::Gone) {
+            let plan = shelf.plan(self.config, now, Occasion::Gone);
+            for problem in prune::problems_of(&plan) {
+                self.tell(problem.severity, &shelf.name, problem.what);
+            }
+            let removed = if may_prune { self.carry_out(&shelf.name, &plan) } else { prune::Pruned::default() };
+            for problem in removed.problems {
+                self.collector.on_event(&Event::Problem(problem));
+            }
+            gone.push(GoneReport {
+                name: shelf.name.clone(),
+                directory: shelf.directory.display().to_string(),
+                backups: (shelf.backups.len() as u64).saturating_sub(removed.removed.len() as u64),
+                directory_bytes: disk_usage(&shelf.directory),
+                kept_until: gone_kept_until(&shelf.backups, &shelf.policy(self.config), now),
+                removed: removed.removed.iter().map(|path| path.display().to_string()).collect(),
+            });
+        }
+        gone
+    }
+
+    /// Carries out a plan for the volume `name`, when the destination is still the one that it was.
+    pub(super) fn carry_out(&self, name: &str, plan: &Plan) -> prune::Pruned {
+        let failed = |what: String| prune::Pruned {
+            removed: Vec::new(),
+            problems: vec![Problem::new(Severity::Warning, "retention", what)],
+        };
+        if plan.removals().next().is_none() {
+            return prune::Pruned::default();
+        }
+        if !is_present(self.config, self.destination) {
+            return failed("nothing was removed, since the backup volume is not mounted".to_owned());
+        }
+        match self.destination.existing_volume_directory(name) {
+            Ok(Some(volume)) => prune::carry_out(&volume, plan),
+            Ok(None) => prune::Pruned::default(),
+            Err(error) => failed(with_causes(&error)),
+        }
+    }
+}

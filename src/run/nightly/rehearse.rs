@@ -1,0 +1,114 @@
+//! What a night would do, told and not done: `run --dry-run`, `prune --dry-run`.
+
+use std::fmt::Write;
+
+use super::{NightError, NightOptions, forecasts, in_groups, keep_one, settle, shelf_of};
+use crate::config::Config;
+use crate::run::backup::BackupWorld;
+use crate::run::prune::{Shelf, Standing, now};
+use crate::run::settings;
+use crate::source;
+use crate::store::local::Destination;
+use crate::store::pending::ARCHIVE;
+use crate::store::presence::is_on_mount;
+use crate::store::retention::{Plan, brake};
+use crate::units::ByteLen;
+
+/// What a run would do and remove, with reasons. Changes nothing and takes no lock.
+pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) -> Result<String, NightError> {
+    let destination = open(config)?;
+    let everything = source::list_volumes(&[], &*world.commands)?;
+    let ours = in_groups(&everything, &config.volume_groups);
+    let mut selection = super::select(config, &options.only, &ours.volumes);
+    if !selection.unknown.is_empty() {
+        return Err(NightError::NoSuchVolume { names: selection.unknown, groups: config.volume_groups.clone() });
+    }
+    let is_test = options.test || config.lvm_test_mode;
+    if is_test {
+        keep_one(&mut selection.chosen, &options.only);
+    }
+    let shelves = Shelf::all(&destination)?;
+    settle(&mut selection, &shelves);
+    let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
+    let is_whole = options.only.is_empty() && !is_test;
+    let moment = now(world.clock.now());
+    let plans = forecasts(config, &selection, &shelves, &existing, moment, is_whole);
+
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    for one in &selection.chosen {
+        let (name, size) = (one.facts.full_name(), ByteLen(one.facts.size_bytes));
+        let _ = if let Some(why) = &one.trouble {
+            writeln!(text, "cannot back up {name}: {why}")
+        } else {
+            let last = shelf_of(&shelves, &one.facts.lv).and_then(Shelf::newest).map_or_else(
+                || "the first backup".to_owned(),
+                |last| format!("the last backup took {}", ByteLen(last.sizes.archive_bytes)),
+            );
+            writeln!(text, "would back up {name} ({size}; {last})")
+        };
+    }
+    for (name, why) in &selection.left_out {
+        let _ = writeln!(text, "would leave out {name}: {why}");
+    }
+    let host = settings::host();
+    for (plan, shelf) in plans.iter().zip(&shelves) {
+        if shelf.standing(&host, &existing) == Standing::Gone {
+            let _ = writeln!(text, "the volume {} is gone; it has {} backups", shelf.name, shelf.backups.len());
+        }
+        tell_plan(&mut text, plan, shelf, false);
+    }
+    tell_brake(&mut text, &plans, options.force);
+    Ok(text)
+}
+
+/// What would be removed once each volume has its next backup, with the reasons for all that is kept too.
+pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightError> {
+    let destination = open(config)?;
+    let everything = source::list_volumes(&[], &*world.commands)?;
+    let ours = in_groups(&everything, &config.volume_groups);
+    let selection = super::select(config, &[], &ours.volumes);
+    let shelves = Shelf::all(&destination)?;
+    let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
+    let plans = forecasts(config, &selection, &shelves, &existing, now(world.clock.now()), true);
+    let mut text = String::new();
+    for (plan, shelf) in plans.iter().zip(&shelves) {
+        tell_plan(&mut text, plan, shelf, true);
+    }
+    tell_brake(&mut text, &plans, false);
+    if text.is_empty() {
+        text.push_str("there are no backups\n");
+    }
+    Ok(text)
+}
+
+fn open(config: &Config) -> Result<Destination, NightError> {
+    let path = &config.backup_destination;
+    let destination = Destination::open(path)?;
+    if config.require_mount && !is_on_mount(path)? {
+        return Err(NightError::NotMounted(path.clone()));
+    }
+    Ok(destination)
+}
+
+fn tell_plan(text: &mut String, plan: &Plan, shelf: &Shelf, with_kept: bool) {
+    for decision in plan.decisions.iter().filter(|decision| decision.remove || with_kept) {
+        let what = if decision.remove { "would remove" } else { "keeps" };
+        let path = shelf.directory.join(format!("{}{ARCHIVE}", decision.id));
+        let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
+        let size = ByteLen(decision.size_bytes);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{what} {} ({size}): {}", path.display(), reasons.join("; "));
+    }
+    for refusal in plan.refusals.iter().filter(|refusal| with_kept || !refusal.is_ordinary()) {
+        let _ = writeln!(text, "{}: {refusal}", plan.source);
+    }
+}
+
+fn tell_brake(text: &mut String, plans: &[Plan], force: bool) {
+    if let Some(refusal) = brake(plans) {
+        let all_the_same = if force { " (--force: it is done all the same)" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "the brake: {refusal}{all_the_same}");
+    }
+}

@@ -1,0 +1,172 @@
+//! Which volumes a night is for: a pure decision from the config and what LVM lists.
+
+use crate::config::{Config, Selected};
+use crate::source::{ListedVolume, LvFacts, Refusal};
+
+/// A volume that is to be backed up.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) facts: LvFacts,
+    /// Why it cannot be: it counts as failed.
+    pub(super) trouble: Option<String>,
+}
+
+/// What becomes of the volumes of a host.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    pub(super) chosen: Vec<Candidate>,
+    /// `VG/LV`, and why it is not backed up.
+    pub(super) left_out: Vec<(String, String)>,
+    /// What was asked for by name and is not there.
+    pub(super) unknown: Vec<String>,
+}
+
+/// Decides. What `only` names, as `LV` or `VG/LV`, is taken whatever the patterns say, and nothing else is.
+pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume]) -> Selection {
+    let mut selection = Selection::default();
+    let names = |text: &String, facts: &LvFacts| *text == facts.lv || *text == facts.full_name();
+    selection.unknown =
+        only.iter().filter(|text| !volumes.iter().any(|volume| names(text, &volume.facts))).cloned().collect();
+    for volume in volumes {
+        let facts = &volume.facts;
+        let full_name = facts.full_name();
+        let mut leave_out = |why: String| selection.left_out.push((full_name.clone(), why));
+        if volume.is_ours() {
+            leave_out("it is a snapshot of volbak's".to_owned());
+            continue;
+        }
+        if only.is_empty() {
+            match config.selects(&facts.vg, &facts.lv) {
+                Selected::Included { .. } => {}
+                Selected::Excluded { by } => {
+                    leave_out(format!("excluded by {by:?}"));
+                    continue;
+                }
+                Selected::Skipped { by } => {
+                    leave_out(format!("[volume.{by:?}] says skip"));
+                    continue;
+                }
+                Selected::NotIncluded => {
+                    leave_out("no pattern of `include` matches".to_owned());
+                    continue;
+                }
+            }
+        } else if !only.iter().any(|text| names(text, facts)) {
+            leave_out("not asked for".to_owned());
+            continue;
+        }
+        let trouble = match &volume.refusal {
+            None => None,
+            // These are no volumes with data of their own, whatever a pattern says.
+            Some(why @ (Refusal::Snapshot { .. } | Refusal::Pool(_) | Refusal::Internal(_) | Refusal::NoData(_)))
+                if only.is_empty() =>
+            {
+                leave_out(why.to_string());
+                continue;
+            }
+            Some(why) => Some(why.to_string()),
+        };
+        selection.chosen.push(Candidate { facts: facts.clone(), trouble });
+    }
+    selection
+}
+
+/// Two groups may have volumes of one name, whose backups would get into each other's way. `last_uuid` gives the LVM
+/// UUID of the volume that the backups of a name are of: that one goes on, and the others fail until one is renamed.
+pub(super) fn settle_clashes(chosen: &mut [Candidate], last_uuid: impl Fn(&str) -> Option<String>) {
+    let names: Vec<(String, String)> = chosen.iter().map(|one| (one.facts.lv.clone(), one.facts.full_name())).collect();
+    for one in chosen {
+        let other = names.iter().find(|(lv, full)| *lv == one.facts.lv && *full != one.facts.full_name());
+        if let Some((_, other)) = other
+            && last_uuid(&one.facts.lv).as_deref() != Some(&one.facts.uuid)
+        {
+            let what = format!("{other} has the same name, and their backups would share a directory; exclude one");
+            one.trouble.get_or_insert(what);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{Selection, select, settle_clashes};
+    use crate::config::Config;
+    use crate::source::{ListedVolume, LvFacts, Refusal};
+
+    fn volume(vg: &str, lv: &str, refusal: Option<Refusal>) -> ListedVolume {
+        let facts = LvFacts {
+            vg: vg.to_owned(),
+            lv: lv.to_owned(),
+            uuid: format!("uuid-of-{vg}-{lv}"),
+            vg_uuid: String::new(),
+            size_bytes: 1 << 30,
+            attr: "-wi-a-----".to_owned(),
+            layout: vec!["linear".to_owned()],
+            roles: vec!["public".to_owned()],
+            tags: Vec::new(),
+            permissions: "writeable".to_owned(),
+            pool: None,
+            origin: None,
+            hidden: false,
+            merging: false,
+            is_active: true,
+            is_open: false,
+            health: String::new(),
+            snapshot_invalid: false,
+            data_percent: None,
+            metadata_percent: None,
+            device: None,
+            path: PathBuf::new(),
+            dm_path: PathBuf::new(),
+        };
+        ListedVolume { facts, refusal }
+    }
+
+    fn chosen(selection: &Selection) -> Vec<(String, bool)> {
+        selection.chosen.iter().map(|one| (one.facts.full_name(), one.trouble.is_some())).collect()
+    }
+
+    fn config() -> Config {
+        let text = "backup_destination = '/b'\nexclude = ['volume-3']\n[volume.volume-4]\nskip = true";
+        Config::parse(text, []).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_backed_up_fails_and_what_is_no_volume_is_left_out() {
+        let snapshot = Refusal::Snapshot { origin: "g/volume-1".to_owned() };
+        let volumes = [
+            volume("g", "volume-1", None),
+            volume("g", "volume-2", Some(Refusal::Inactive)),
+            volume("g", "volume-3", None),
+            volume("g", "volume-4", None),
+            volume("g", "volume-5", Some(snapshot)),
+            volume("g", "volume-6", Some(Refusal::Pool("thin pool"))),
+            volume("g", "root", None),
+        ];
+        let selection = select(&config(), &[], &volumes);
+        assert_eq!(chosen(&selection), [("g/volume-1".to_owned(), false), ("g/volume-2".to_owned(), true)]);
+        assert_eq!(selection.left_out.len(), 5);
+    }
+
+    #[test]
+    fn what_is_asked_for_by_name_is_taken_and_nothing_else() {
+        let volumes = [volume("g", "volume-1", None), volume("g", "volume-10", None), volume("g", "volume-3", None)];
+        let only = ["volume-1", "g/volume-3", "volume-2"].map(str::to_owned);
+        let selection = select(&config(), &only, &volumes);
+        assert_eq!(chosen(&selection), [("g/volume-1".to_owned(), false), ("g/volume-3".to_owned(), false)]);
+        assert_eq!(selection.unknown, ["volume-2"]);
+    }
+
+    #[test]
+    fn of_two_volumes_with_one_name_the_one_with_the_backups_goes_on() {
+        let volumes = [volume("a", "volume-1", None), volume("b", "volume-1", None), volume("b", "volume-2", None)];
+        let settled = |last: Option<&str>| {
+            let mut selection = select(&config(), &[], &volumes);
+            settle_clashes(&mut selection.chosen, |_| last.map(str::to_owned));
+            selection.chosen.iter().map(|one| one.trouble.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(settled(None), [true, true, false]);
+        assert_eq!(settled(Some("uuid-of-b-volume-1")), [true, false, false]);
+    }
+}

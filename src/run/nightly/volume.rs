@@ -1,0 +1,196 @@
+//! One volume's part of a night: its dump, its backup, its pruning, its lines of the report.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::select::{Candidate, select};
+use super::{Dumps, Night, is_present, shelf_of};
+use crate::error::with_causes;
+use crate::events::{Observer, Problem, Severity};
+use crate::report::{Dump, Outcome, Past, VolumeReport};
+use crate::run::backup::{AroundFreeze, BackupOutcome, BackupWorld, back_up_source};
+use crate::run::hooks::Hooks;
+use crate::run::prune::{self, Shelf};
+use crate::run::settings;
+use crate::run::throttle::Throttle;
+use crate::source::{self, LvFacts, Source};
+use crate::store::presence::disk_usage;
+use crate::store::removal::remove_if_empty;
+use crate::store::retention::Occasion;
+use crate::units::ByteLen;
+
+/// What a backup needs beside the archive: index, manifest, and the directory's own growth.
+const SIDE_FILES_BYTES: u64 = 16 << 20;
+
+impl Night<'_> {
+    /// `None` when the volume was deleted since the night began.
+    pub(super) fn one_volume(
+        &self,
+        candidate: &Candidate,
+        shelves: &[Shelf],
+        may_prune: bool,
+        dumps: &mut Dumps<'_>,
+    ) -> Option<VolumeReport> {
+        let began = Instant::now();
+        let (facts, trouble) = match self.look_again(candidate) {
+            Ok(Some(now)) => now,
+            Ok(None) => {
+                let what = "it was deleted or renamed since the run began; it is not backed up any more";
+                self.tell(Severity::Notice, &candidate.facts.full_name(), what);
+                return None;
+            }
+            Err(why) => (candidate.facts.clone(), Some(why)),
+        };
+        let name = facts.lv.clone();
+        let before = shelf_of(shelves, &name);
+        let mut report = self.blank_volume(&name, before.map(|shelf| shelf.history(None)).unwrap_or_default());
+        report.problems.extend(before.map(Shelf::damage).unwrap_or_default());
+
+        let result = trouble.map_or_else(|| self.check_space(before), Err).and_then(|()| {
+            let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
+            report.dump = dump;
+            report.problems.extend(problem);
+            report.problems.extend(replaced(before, &facts));
+            self.back_up(facts)
+        });
+        match result {
+            Ok(outcome) => {
+                report.problems.extend(outcome.manifest.problems.iter().cloned());
+                report.archive_bytes = Some(outcome.manifest.sizes.archive_bytes);
+                report.entries = Some(outcome.manifest.sizes.entries);
+                let stem = &outcome.manifest.stem;
+                let manifest = outcome.archive.with_file_name(format!("{stem}.manifest.json"));
+                report.manifest = Some(manifest.display().to_string());
+                let snapshot = outcome.manifest.snapshot.as_ref();
+                report.snapshot_peak_percent = snapshot.and_then(|snapshot| snapshot.peak_fill_percent);
+                report.outcome = Outcome::BackedUp;
+                self.prune(&mut report, stem, may_prune);
+                report.problems.extend(report.shrink_warning());
+            }
+            Err(why) => {
+                report.outcome = Outcome::Failed(why);
+                self.leave_no_empty_directory(&name);
+            }
+        }
+        report.directory_bytes = disk_usage(&self.destination.root().join(&name));
+        report.duration_seconds = began.elapsed().as_secs();
+        Some(report)
+    }
+
+    /// The volume as it is now, found by its UUID: it may have grown, or got another name.
+    fn look_again(&self, candidate: &Candidate) -> Result<Option<(LvFacts, Option<String>)>, String> {
+        let group = std::slice::from_ref(&candidate.facts.vg);
+        let mut now = source::list_volumes(group, &*self.world.commands).map_err(|error| with_causes(&error))?.volumes;
+        now.retain(|volume| volume.facts.uuid == candidate.facts.uuid);
+        let is_renamed = now.iter().any(|volume| volume.facts.lv != candidate.facts.lv);
+        // By its new name the config may think otherwise of it.
+        let mut chosen = select(self.config, &[], &now).chosen;
+        if !is_renamed && chosen.is_empty() {
+            chosen = select(self.config, std::slice::from_ref(&candidate.facts.lv), &now).chosen;
+        }
+        let clash = candidate.trouble.clone().filter(|_| !is_renamed);
+        Ok(chosen.pop().map(|one| (one.facts, one.trouble.or(clash))))
+    }
+
+    fn check_space(&self, before: Option<&Shelf>) -> Result<(), String> {
+        let Some(last) = before.and_then(Shelf::newest) else { return Ok(()) };
+        let needed = last.sizes.archive_bytes.saturating_add(last.sizes.index_bytes).saturating_add(SIDE_FILES_BYTES);
+        let free = self.destination.free_space().map_err(|error| with_causes(&error))?.0;
+        if free >= needed {
+            return Ok(());
+        }
+        Err(format!(
+            "the destination has {} free, and by the last backup about {} are needed",
+            ByteLen(free),
+            ByteLen(needed)
+        ))
+    }
+
+    fn back_up(&self, facts: LvFacts) -> Result<BackupOutcome, String> {
+        let wanted = self.config.for_volume(&facts.vg, &facts.lv);
+        let mut options = settings::backup_options(&wanted);
+        options.checksum = self.config.enable_checksum;
+        options.around = Hooks::new(&wanted.hooks, &facts.vg, &facts.lv, &self.world.cancel)
+            .map(|hooks| Arc::new(hooks) as Arc<dyn AroundFreeze>);
+        let observer: Arc<dyn Observer> = match self.config.read_rate_limit {
+            None => Arc::clone(&self.world.observer),
+            Some(rate) => {
+                let cancel = self.world.cancel.clone();
+                Arc::new(Throttle::new(Arc::clone(&self.world.observer), rate, cancel))
+            }
+        };
+        let world = BackupWorld { observer, ..self.world.clone() };
+        Source::of_volume(facts)
+            .map_err(|error| with_causes(&error))
+            .and_then(|source| {
+                back_up_source(&source, self.destination, &options, &world).map_err(|error| with_causes(&error))
+            })
+            .map_err(|why| {
+                let is_gone = !is_present(self.config, self.destination);
+                if is_gone { format!("the backup volume was lost: {why}") } else { why }
+            })
+    }
+
+    /// Removes this volume's old backups, its new one being there: looked for anew, as it lies on the disk.
+    fn prune(&self, report: &mut VolumeReport, stem: &str, may_prune: bool) {
+        let found =
+            self.destination.protected().and_then(|protected| Shelf::read(self.destination, &report.name, &protected));
+        let there = match found {
+            Ok(Some(there)) => there,
+            Ok(None) => return,
+            Err(error) => {
+                let what = format!("nothing was removed: {}", with_causes(&error));
+                report.problems.push(Problem::new(Severity::Warning, "retention", what));
+                return;
+            }
+        };
+        report.history = there.history(Some(stem));
+        report.last_verified = there.last_verified;
+        let now = prune::now(self.world.clock.now());
+        let plan = there.plan(self.config, now, Occasion::Published(stem));
+        report.problems.extend(prune::problems_of(&plan));
+        if may_prune {
+            let pruned = self.carry_out(&report.name, &plan);
+            report.removed = pruned.removed.iter().map(|path| path.display().to_string()).collect();
+            report.problems.extend(pruned.problems);
+        }
+    }
+
+    fn leave_no_empty_directory(&self, name: &str) {
+        if is_present(self.config, self.destination)
+            && let Ok(Some(volume)) = self.destination.existing_volume_directory(name)
+        {
+            // An empty directory does no harm where it cannot be removed.
+            let _ = remove_if_empty(volume);
+        }
+    }
+
+    pub(super) fn blank_volume(&self, name: &str, history: Vec<Past>) -> VolumeReport {
+        VolumeReport {
+            name: name.to_owned(),
+            directory: self.destination.root().join(name).display().to_string(),
+            dump: Dump::NotConfigured,
+            removed: Vec::new(),
+            outcome: Outcome::NotStarted(String::new()),
+            duration_seconds: 0,
+            directory_bytes: 0,
+            archive_bytes: None,
+            entries: None,
+            manifest: None,
+            problems: Vec::new(),
+            snapshot_peak_percent: None,
+            last_verified: None,
+            history,
+        }
+    }
+}
+
+/// A volume that was deleted and made again under its old name is another one; its predecessor's backups will go.
+fn replaced(shelf: Option<&Shelf>, facts: &LvFacts) -> Option<Problem> {
+    let last = shelf?.newest()?.source.lv_uuid.as_ref()?;
+    (*last != facts.uuid).then(|| {
+        let what = "it is another volume than that of its last backup (LVM's UUID differs); older backups are of that \
+                    one, and go by the same retention: `volbak protect` keeps one";
+        Problem::new(Severity::Warning, "volume", what)
+    })
+}

@@ -1,0 +1,224 @@
+//! What a destination holds, seen as retention sees it, and the small loop that carries a plan out.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Local, NaiveDate, Utc};
+
+use super::locate::BackupFiles;
+use super::settings;
+use super::verify::record;
+use crate::archive::manifest::Manifest;
+use crate::config::{Config, RetentionOptions};
+use crate::error::with_causes;
+use crate::events::{Problem, Severity};
+use crate::report::Past;
+use crate::store::StoreError;
+use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
+use crate::store::local::{Destination, VolumeDirectory};
+use crate::store::pending::ARCHIVE;
+use crate::store::removal::remove_backup;
+use crate::store::retention::{Backup, Health, Now, Occasion, Plan, Policy, plan};
+
+/// The backups of one volume, as they lie in its directory.
+#[derive(Debug)]
+pub struct Shelf {
+    /// The volume: the directory's name.
+    pub name: String,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// All that looks like a backup, in the order of their dates.
+    pub entries: Vec<CatalogEntry>,
+    /// Those that are complete, for retention; what a verification found bad is among them as bad.
+    pub backups: Vec<Backup>,
+    /// When each of those that were ever verified was verified last, whatever came out.
+    pub looked_at: BTreeMap<String, DateTime<Utc>>,
+    /// When one of them was last verified and found good.
+    pub last_verified: Option<NaiveDate>,
+}
+
+/// What a volume is to this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A volume of this host that exists.
+    Exists,
+    /// A volume of this host that exists no more.
+    Gone,
+    /// No volume of this host: an image's backups, another host's, or nothing of ours. Never pruned from here.
+    Foreign,
+}
+
+impl Shelf {
+    /// Reads the directory of the volume `name`; `None` when there is none.
+    pub fn read(destination: &Destination, name: &str, protected: &[String]) -> Result<Option<Self>, StoreError> {
+        let Some(volume) = destination.existing_volume_directory(name)? else { return Ok(None) };
+        let entries = list_volume(&volume, name)?;
+        let mut shelf = Self {
+            name: name.to_owned(),
+            directory: volume.path().to_owned(),
+            entries: Vec::new(),
+            backups: Vec::new(),
+            looked_at: BTreeMap::new(),
+            last_verified: None,
+        };
+        for entry in &entries {
+            if let BackupState::Complete { manifest } = &entry.state {
+                let is_protected = protected.binary_search(&format!("{name}/{}", entry.stem)).is_ok();
+                let health = shelf.note_verifications(entry, manifest);
+                shelf.backups.push(as_backup(entry, manifest, is_protected, health));
+            }
+        }
+        shelf.entries = entries;
+        Ok(Some(shelf))
+    }
+
+    fn note_verifications(&mut self, entry: &CatalogEntry, manifest: &Manifest) -> Health {
+        let files = BackupFiles { directory: self.directory.clone(), stem: entry.stem.clone() };
+        let record = record::load(&files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes);
+        let Some(record) = record else { return Health::Unverified };
+        if let Some(last) = record.results.iter().map(|result| result.verified_at).max() {
+            self.looked_at.insert(entry.stem.clone(), last);
+        }
+        match record.health() {
+            record::Health::Unverified => Health::Unverified,
+            record::Health::Bad { .. } => Health::Bad,
+            record::Health::Good { last_verified, .. } => {
+                self.last_verified = self.last_verified.max(Some(last_verified.with_timezone(&Local).date_naive()));
+                Health::Good
+            }
+        }
+    }
+
+    /// All of a destination.
+    pub fn all(destination: &Destination) -> Result<Vec<Self>, StoreError> {
+        let protected = destination.protected()?;
+        let mut shelves = Vec::new();
+        for name in destination.volume_names()? {
+            shelves.extend(Self::read(destination, &name, &protected)?);
+        }
+        Ok(shelves)
+    }
+
+    /// The complete backups' manifests, oldest first.
+    pub fn manifests(&self) -> impl DoubleEndedIterator<Item = &Manifest> {
+        self.entries.iter().filter_map(|entry| match &entry.state {
+            BackupState::Complete { manifest } => Some(&**manifest),
+            _ => None,
+        })
+    }
+
+    /// The newest complete backup's manifest.
+    pub fn newest(&self) -> Option<&Manifest> {
+        self.manifests().next_back()
+    }
+
+    /// The last backups, for the report's charts and medians; `except` is the one just made.
+    pub fn history(&self, except: Option<&str>) -> Vec<Past> {
+        const KEPT: usize = 30;
+        let all: Vec<Past> =
+            self.manifests().filter(|manifest| Some(manifest.stem.as_str()) != except).map(past).collect();
+        all[all.len().saturating_sub(KEPT)..].to_vec()
+    }
+
+    /// What is damaged here, each a problem.
+    pub fn damage(&self) -> Vec<Problem> {
+        let damaged = self.entries.iter().filter_map(|entry| match &entry.state {
+            BackupState::Damaged { what } => {
+                Some(Problem::new(Severity::Warning, entry.stem.clone(), format!("a damaged backup: {what}")))
+            }
+            _ => None,
+        });
+        let bad = self.backups.iter().filter(|backup| backup.health == Health::Bad).map(|backup| {
+            let what = "a verification found it bad; `volbak verify` says what is wrong";
+            Problem::new(Severity::Warning, backup.id.clone(), what)
+        });
+        damaged.chain(bad).collect()
+    }
+
+    /// What this volume is to the host, whose volumes, of all groups, are called `existing`.
+    pub fn standing(&self, host: &str, existing: &[String]) -> Standing {
+        match self.newest() {
+            Some(newest) if newest.source.kind == "lv" && newest.host == host => {
+                if existing.contains(&self.name) {
+                    Standing::Exists
+                } else {
+                    Standing::Gone
+                }
+            }
+            _ => Standing::Foreign,
+        }
+    }
+
+    /// The policy for these backups: that of the volume in the group that the newest one came from.
+    pub fn policy(&self, config: &Config) -> Policy {
+        settings::policy(&self.retention(config))
+    }
+
+    fn retention(&self, config: &Config) -> RetentionOptions {
+        let group = self.newest().and_then(|newest| newest.source.vg.clone()).unwrap_or_default();
+        config.for_volume(&group, &self.name).retention
+    }
+
+    /// What retention decides on this occasion.
+    pub fn plan(&self, config: &Config, now: Now, occasion: Occasion<'_>) -> Plan {
+        plan(&self.name, &self.backups, &self.policy(config), now, occasion)
+    }
+}
+
+/// The moment `utc`, for retention.
+pub fn now(utc: DateTime<Utc>) -> Now {
+    Now { utc, local_date: utc.with_timezone(&Local).date_naive() }
+}
+
+/// What was removed, and what could not be.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// The archives that are gone, oldest first.
+    pub removed: Vec<PathBuf>,
+    /// What went wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Removes what the plan says, and stops at the first failure. Only for whoever holds the lock.
+pub fn carry_out(volume: &VolumeDirectory, plan: &Plan) -> Pruned {
+    let mut pruned = Pruned::default();
+    for id in plan.removals() {
+        match remove_backup(volume, id) {
+            Ok(()) => pruned.removed.push(volume.path().join(format!("{id}{ARCHIVE}"))),
+            Err(error) => {
+                let what = format!("it could not be removed: {}", with_causes(&error));
+                pruned.problems.push(Problem::new(Severity::Warning, id, what));
+                break;
+            }
+        }
+    }
+    pruned
+}
+
+/// What somebody should know of a plan: each a problem, ordinary states left out.
+pub fn problems_of(plan: &Plan) -> Vec<Problem> {
+    let refusals = plan.refusals.iter().filter(|refusal| !refusal.is_ordinary());
+    refusals.map(|refusal| Problem::new(Severity::Warning, "retention", refusal.to_string())).collect()
+}
+
+fn as_backup(entry: &CatalogEntry, manifest: &Manifest, protected: bool, health: Health) -> Backup {
+    let local_date = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d")
+        .unwrap_or_else(|_| manifest.started_at.with_timezone(&Local).date_naive());
+    Backup {
+        id: entry.stem.clone(),
+        taken_at: manifest.started_at,
+        local_date,
+        health,
+        protected,
+        size_bytes: manifest.sizes.archive_bytes.saturating_add(manifest.sizes.index_bytes),
+    }
+}
+
+fn past(manifest: &Manifest) -> Past {
+    let seconds = (manifest.finished_at - manifest.started_at).num_seconds();
+    Past {
+        taken_at: manifest.started_at,
+        archive_bytes: manifest.sizes.archive_bytes,
+        duration_seconds: u64::try_from(seconds).unwrap_or(0),
+    }
+}

@@ -1,0 +1,148 @@
+//! Each run's report: kept in the destination, its figures in a file for Prometheus, mailed or printed; and shown or
+//! mailed again later.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
+
+use super::settings;
+use crate::config::{Config, MailWhen};
+use crate::error::with_causes;
+use crate::events::{Problem, Severity};
+use crate::mail;
+use crate::report::{ReportError, RunReport, Verdict};
+use crate::store::StoreError;
+use crate::store::local::Destination;
+use crate::store::pending::TEMPORARY_PREFIX;
+use crate::store::records::REPORTS;
+
+const SUFFIX: &str = ".json";
+const NAME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
+const MAX_BYTES: u64 = 256 << 20;
+
+/// Why a kept report cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeptError {
+    /// There is none, or none of that day.
+    #[error("{0}")]
+    None(String),
+    /// The destination.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is there and no report.
+    #[error("the report {name}")]
+    Damaged {
+        /// Its file.
+        name: String,
+        /// What is wrong with it.
+        source: ReportError,
+    },
+}
+
+/// Keeps, files and sends a report. What goes wrong is added to it. Gives what is for standard output: the text, when
+/// mail is switched off.
+pub fn deliver(
+    report: &mut RunReport,
+    config: &Config,
+    destination: Option<&Destination>,
+    now: DateTime<Utc>,
+) -> Option<String> {
+    let keep = |report: &mut RunReport| {
+        let kept = destination.map_or(Ok(()), |destination| keep(report, config, destination, now));
+        if let Err(error) = kept {
+            report.problems.push(Problem::new(Severity::Warning, "report", format!("it is not kept: {error}")));
+        }
+        write_metrics(report, config);
+    };
+    keep(report);
+    if !config.enable_mail_notification {
+        return Some(report.text(settings::style(config)));
+    }
+    let is_wanted = config.mail.when == MailWhen::Always || report.verdict() != Verdict::Good;
+    let mail_settings = settings::mail(config);
+    let delivery = if is_wanted {
+        mail::send(&mail_settings, &report.render(settings::style(config)), now)
+    } else {
+        mail::send_waiting(&mail_settings, now)
+    };
+    if !delivery.problems.is_empty() {
+        report.problems.extend(delivery.problems);
+        keep(report);
+    }
+    None
+}
+
+fn keep(report: &RunReport, config: &Config, destination: &Destination, now: DateTime<Utc>) -> Result<(), String> {
+    let json = report.to_json().map_err(|error| with_causes(&error))?;
+    let written = destination.own_directory(REPORTS).and_then(|reports| {
+        reports.replace_file(&format!("{}{SUFFIX}", report.started.format(NAME_FORMAT)), json.as_bytes())?;
+        let oldest = now.with_timezone(&Local).date_naive() - Duration::days(i64::from(config.report.keep_days));
+        for name in reports.file_names()? {
+            let is_old = time_of(&name).is_some_and(|time| time.date() < oldest);
+            if is_old || name.starts_with(TEMPORARY_PREFIX) {
+                reports.remove_file(&name)?;
+            }
+        }
+        Ok(())
+    });
+    written.map_err(|error| with_causes(&error))
+}
+
+fn time_of(name: &str) -> Option<NaiveDateTime> {
+    NaiveDateTime::parse_from_str(name.strip_suffix(SUFFIX)?, NAME_FORMAT).ok()
+}
+
+fn write_metrics(report: &mut RunReport, config: &Config) {
+    let Some(path) = &config.report.metrics_file else { return };
+    if let Err(error) = replace_public_file(path, report.metrics().as_bytes()) {
+        let what = format!("{} could not be written: {error}", path.display());
+        let problem = Problem::new(Severity::Warning, "metrics", what);
+        if !report.problems.contains(&problem) {
+            report.problems.push(problem);
+        }
+    }
+}
+
+/// Whoever reads the figures, another user, sees the whole old or the whole new file.
+fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let temporary = path.with_file_name(format!("{TEMPORARY_PREFIX}{name}"));
+    let _ = fs::remove_file(&temporary); // what a crash left; that it stands in the way shows in the next line
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary); // the error says why there is no file
+    }
+    written
+}
+
+/// The newest report, or the newest of the runs that began on that day.
+pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunReport, KeptError> {
+    let none = || {
+        KeptError::None(match date {
+            Some(date) => {
+                format!("no report of a run that began on {date} is kept in {}", destination.root().display())
+            }
+            None => format!("no report is kept in {}: nothing ran yet", destination.root().display()),
+        })
+    };
+    let reports = destination.existing_own_directory(REPORTS)?.ok_or_else(none)?;
+    let names = reports.file_names()?;
+    let wanted = |name: &&String| time_of(name).is_some_and(|time| date.is_none_or(|date| time.date() == date));
+    let name = names.iter().rfind(wanted).ok_or_else(none)?;
+    let bytes = reports.read_file(name, MAX_BYTES)?.ok_or_else(none)?;
+    RunReport::from_json(&bytes).map_err(|source| KeptError::Damaged { name: name.clone(), source })
+}
+
+/// Mails a report again. What went wrong comes back.
+pub fn send_again(report: &RunReport, config: &Config, now: DateTime<Utc>) -> Vec<Problem> {
+    mail::send(&settings::mail(config), &report.render(settings::style(config)), now).problems
+}

@@ -1,0 +1,93 @@
+//! From the config's own types to those of the modules that heed them: no module but this one knows both.
+
+use crate::config::{self, Config, MailTls, MailTransport, RetentionOptions, VolumeOptions};
+use crate::mail::{PasswordSource, Settings, SmtpServer, SpoolSettings, Tls, Transport};
+use crate::report::Style;
+use crate::run::backup::BackupOptions;
+use crate::source::{FreezeOptions, SnapshotSize};
+use crate::store::retention::Policy;
+
+/// This host's name.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// How long a volume's backups are kept.
+pub fn policy(options: &RetentionOptions) -> Policy {
+    Policy {
+        retention_days: options.days,
+        keep_last: options.keep_last,
+        keep_daily: options.keep_daily,
+        keep_weekly: options.keep_weekly,
+        keep_monthly: options.keep_monthly,
+        keep_yearly: options.keep_yearly,
+        gone_days: options.gone_days,
+        remove_last_of_gone: options.remove_last_of_gone,
+    }
+}
+
+/// How the report is printed.
+pub fn style(config: &Config) -> Style {
+    Style { decimal_separator: config.report.decimal_separator }
+}
+
+/// How a volume's backup is made.
+pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = options.archive.threads.and_then(|threads| usize::try_from(threads).ok());
+    let snapshot_size = match options.snapshot.max_size {
+        config::SnapshotSize::FullOrigin => SnapshotSize::FullOrigin,
+        config::SnapshotSize::PercentOfOrigin(percent) => SnapshotSize::PercentOfOrigin(percent),
+        config::SnapshotSize::Bytes(bytes) => SnapshotSize::Bytes(bytes),
+    };
+    BackupOptions {
+        // The config takes 1 to 12 only.
+        level: i32::try_from(options.archive.level).unwrap_or(6),
+        threads: threads.unwrap_or_else(processors),
+        exclude: options.archive.exclude.clone(),
+        scratch: options.archive.scratch.clone(),
+        freeze: FreezeOptions { snapshot_size, extend: options.snapshot.extend, ..FreezeOptions::default() },
+        keep_snapshot: false,
+        checksum: true,
+        around: None,
+    }
+}
+
+/// How the report is mailed.
+pub fn mail(config: &Config) -> Settings {
+    let options = &config.mail;
+    let host = host();
+    let transport = match &options.transport {
+        MailTransport::Smtp { host, port, tls, user, password, ca_file } => {
+            let source = |password: &config::PasswordSource| match password {
+                config::PasswordSource::File(path) => PasswordSource::File(path.clone()),
+                config::PasswordSource::Environment(name) => PasswordSource::Environment(name.clone()),
+            };
+            Transport::Smtp(SmtpServer {
+                host: host.clone(),
+                port: *port,
+                tls: match tls {
+                    MailTls::Tls => Tls::Immediate,
+                    MailTls::StartTls => Tls::StartTls,
+                    MailTls::None => Tls::None,
+                },
+                login: user.clone().zip(password.as_ref().map(source)),
+                ca_file: ca_file.clone(),
+            })
+        }
+        MailTransport::Sendmail { program } => Transport::Sendmail { program: program.clone() },
+        MailTransport::File { directory } => Transport::File { directory: directory.clone() },
+    };
+    Settings {
+        transport,
+        from: options.from.clone().unwrap_or_else(|| Settings::default_sender(&host)),
+        to: config.email_recipient.clone(),
+        host,
+        deadline: options.deadline,
+        spool: SpoolSettings {
+            directory: options.spool_dir.clone(),
+            max_mails: usize::try_from(options.spool_max_mails).unwrap_or(usize::MAX),
+            max_days: options.spool_max_days,
+        },
+    }
+}

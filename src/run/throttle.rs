@@ -1,0 +1,101 @@
+//! A limit on how fast volumes are read: whoever reads tells the observer how much, and is held up there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::events::{Event, Observer};
+use crate::outside::Cancel;
+
+/// How long one sleep is at most: a wish to stop is heard after that.
+const SLICE: Duration = Duration::from_millis(100);
+/// What was not read while there was nothing to read is made up for this long and no longer.
+const BURST: Duration = Duration::from_secs(1);
+
+/// Passes events on, and lets no more than so many bytes a second be read.
+pub(super) struct Throttle {
+    next: Arc<dyn Observer>,
+    bytes_per_second: u64,
+    cancel: Cancel,
+    /// Until when what was read so far should have taken.
+    due: Mutex<Instant>,
+}
+
+impl Throttle {
+    pub(super) fn new(next: Arc<dyn Observer>, bytes_per_second: u64, cancel: Cancel) -> Self {
+        Self { next, bytes_per_second: bytes_per_second.max(1), cancel, due: Mutex::new(Instant::now()) }
+    }
+
+    /// Takes note of bytes that were read; gives the moment at which more may be.
+    fn due_after(&self, bytes: u64, now: Instant) -> Instant {
+        // Far below what a Duration takes: a batch of bytes is some megabytes.
+        let takes = Duration::try_from_secs_f64(lossy(bytes) / lossy(self.bytes_per_second)).unwrap_or(SLICE);
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        *due = (*due).max(now.checked_sub(BURST).unwrap_or(now)) + takes;
+        *due
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a rate needs no more than 53 bits")]
+fn lossy(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+impl Observer for Throttle {
+    fn on_event(&self, event: &Event) {
+        self.next.on_event(event);
+        let Event::Read { bytes } = event else { return };
+        let due = self.due_after(*bytes, Instant::now());
+        while !self.cancel.is_cancelled() {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(SLICE));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::Throttle;
+    use crate::events::{Event, Observer};
+    use crate::outside::Cancel;
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn on_event(&self, _: &Event) {}
+    }
+
+    #[test]
+    fn reading_takes_as_long_as_the_rate_says() {
+        let throttle = Throttle::new(Arc::new(Nobody), 10 << 20, Cancel::default());
+        let started = Instant::now();
+        for _ in 0..6 {
+            throttle.on_event(&Event::Read { bytes: 1 << 20 });
+        }
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(590) && took < Duration::from_secs(5), "{took:?}");
+    }
+
+    #[test]
+    fn a_pause_is_made_up_for_within_bounds() {
+        let throttle = Throttle::new(Arc::new(Nobody), 100, Cancel::default());
+        let later = Instant::now() + Duration::from_secs(60);
+        assert!(throttle.due_after(100, later) <= later, "one second's worth is free");
+        assert!(throttle.due_after(100, later) > later + Duration::from_millis(900));
+    }
+
+    #[test]
+    fn a_wish_to_stop_is_heard() {
+        let cancel = Cancel::default();
+        cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        let started = Instant::now();
+        Throttle::new(Arc::new(Nobody), 1, cancel).on_event(&Event::Read { bytes: 1 << 30 });
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}

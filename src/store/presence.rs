@@ -1,0 +1,117 @@
+//! Whether a destination is really there: mounted, and still the one that was opened; and how full it is.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+
+use super::StoreError;
+use super::local::Destination;
+
+/// What lies in a destination, and in the filesystem that it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What the filesystem has in use.
+    pub used_bytes: u64,
+    /// What a user may still write.
+    pub available_bytes: u64,
+}
+
+/// Whether `path`, or a directory above it other than `/`, is a mount point. Fails when it cannot be looked at.
+pub fn is_on_mount(path: &Path) -> Result<bool, StoreError> {
+    let real = path.canonicalize().map_err(StoreError::io("looking at", path))?;
+    for directory in real.ancestors().filter(|directory| directory.parent().is_some()) {
+        let facts = rustix::fs::statx(CWD, directory, AtFlags::empty(), StatxFlags::empty())
+            .map_err(StoreError::errno("looking at", directory))?;
+        if facts.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Destination {
+    /// Whether its path still leads to the directory that was opened, so that nothing was unmounted or mounted over it.
+    pub fn is_still_there(&self) -> Result<bool, StoreError> {
+        let opened = rustix::fs::fstat(self.descriptor()).map_err(StoreError::errno("asking", self.root()))?;
+        match rustix::fs::stat(self.root()) {
+            Ok(now) => Ok((now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// How full its filesystem is.
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let facts = rustix::fs::fstatvfs(self.descriptor()).map_err(StoreError::errno("asking", self.root()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(facts.f_frsize);
+        Ok(Space {
+            used_bytes: bytes(facts.f_blocks.saturating_sub(facts.f_bfree)),
+            available_bytes: bytes(facts.f_bavail),
+        })
+    }
+}
+
+/// What `path` and all below it take on the disk, as `du` counts: blocks, hard links once. What cannot be looked at
+/// counts nothing.
+pub fn disk_usage(path: &Path) -> u64 {
+    let mut seen = HashSet::new();
+    let mut waiting = vec![path.to_owned()];
+    let mut bytes = 0_u64;
+    while let Some(path) = waiting.pop() {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if !metadata.is_dir() && metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) {
+            continue;
+        }
+        bytes = bytes.saturating_add(metadata.blocks().saturating_mul(512));
+        if metadata.is_dir()
+            && let Ok(entries) = std::fs::read_dir(&path)
+        {
+            waiting.extend(entries.flatten().map(|entry| entry.path()));
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::{disk_usage, is_on_mount};
+    use crate::store::local::Destination;
+
+    #[test]
+    fn a_mount_point_is_one_and_the_root_does_not_count() {
+        assert!(is_on_mount(Path::new("/proc")).unwrap());
+        assert!(is_on_mount(Path::new("/proc/self/fdinfo")).unwrap());
+        assert!(!is_on_mount(Path::new("/")).unwrap());
+        assert!(is_on_mount(Path::new("/no/such/directory")).is_err());
+    }
+
+    #[test]
+    fn a_destination_that_was_replaced_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("backups");
+        std::fs::create_dir(&root).unwrap();
+        let destination = Destination::open(&root).unwrap();
+        assert!(destination.is_still_there().unwrap());
+        std::fs::rename(&root, dir.path().join("moved")).unwrap();
+        assert!(!destination.is_still_there().unwrap());
+        std::fs::create_dir(&root).unwrap();
+        assert!(!destination.is_still_there().unwrap());
+        assert!(destination.space().unwrap().available_bytes > 0);
+    }
+
+    #[test]
+    fn usage_is_what_du_says() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::fs::write(dir.path().join("a/file"), vec![1; 100_000]).unwrap();
+        std::fs::hard_link(dir.path().join("a/file"), dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
+        let output = Command::new("du").args(["-s", "-B1"]).arg(dir.path()).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(disk_usage(dir.path()).to_string(), said.split_whitespace().next().unwrap());
+    }
+}

@@ -6,7 +6,7 @@ use crate::outside::BlockRead;
 use crate::units::ByteRange;
 
 /// How many bytes one detection reads to tell zeros from data. What lies beyond is kept as if it held data: making a
-/// raw image of it reads it once, and reading it here as well would double that. See docs/decisions/103.
+/// raw image of it reads it once, and reading it here as well would double that. See docs/decisions/0008.
 const BUDGET_BYTES: u64 = 4 << 30;
 const CHUNK_BYTES: usize = 1 << 20;
 

@@ -12,11 +12,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
 use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
-use volbak::run::backup::{
-    BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up, remove_all_remains, remove_stale,
-    remove_stale_device_maps, wants_lvm,
-};
+use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up};
 use volbak::run::inspect::inspect;
+use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
 use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
 use volbak::store::{StoreError, catalog};

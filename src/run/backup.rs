@@ -1,6 +1,6 @@
 //! Backs up one source: freeze, look, read, archive, check, publish.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,26 @@ use std::sync::Arc;
 use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
-use super::collect::{Collected, Collector};
+use super::collect::{Collected, Collector, tell};
+use super::record::{sha256, snapshot_record, source_record, timestamp};
 use super::region::{MountedRegion, RegionContext};
 use crate::archive::index::hex;
 use crate::archive::manifest::{
     DigestsRecord, FORMAT, Manifest, ManifestError, OptionsRecord, RegionRecord, SizesRecord, SnapshotRecord,
-    SourceRecord,
 };
 use crate::archive::members::Outputs;
 use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
 use crate::error::with_causes;
-use crate::events::{Event, Observer, Problem, Severity};
+use crate::events::{Event, Observer, Severity};
 use crate::layout::{Handling, Layout, LayoutError, Region, detect};
 use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
-use crate::reader::Timestamp;
-use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
+use crate::reader::device_map::DeviceMapError;
 use crate::reader::exclude::Excludes;
-use crate::source::{self, FreezeOptions, SnapshotFacts, SnapshotGuard, SnapshotKind, Source, SourceError, SourceKind};
+use crate::source::{self, FreezeOptions, SnapshotGuard, Source, SourceError, SourceKind};
 use crate::store::StoreError;
 use crate::store::catalog::{BackupState, list_volume};
 use crate::store::local::{Destination, VolumeDirectory};
-use crate::store::pending::{ARCHIVE, PendingBackup, ToPublish, remove_remains};
+use crate::store::pending::{ARCHIVE, PendingBackup, ToPublish};
 use crate::units::ByteLen;
 
 /// The world that a backup works in.
@@ -151,49 +150,6 @@ impl From<ArchiveError> for BackupError {
             other => Self::Archive(other),
         }
     }
-}
-
-/// Removes what crashed runs left: device maps and snapshots of volbak's whose process is gone.
-pub fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
-    // Maps lie on snapshots, so they go first.
-    remove_stale_maps(&*world.commands, &*world.observer)?;
-    source::remove_stale(&[], &*world.commands, &*world.observer)?;
-    Ok(())
-}
-
-/// Removes only the device maps: for runs that need no LVM. A host without dmsetup has none.
-pub fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> {
-    match remove_stale_maps(&*world.commands, &*world.observer) {
-        Ok(_) => Ok(()),
-        Err(DeviceMapError::NotRun(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Removes what runs that were cut off left in the directories of all volumes, and tells of each file, and of those
-/// that cannot be removed. Only for whoever holds the lock.
-pub fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
-    let names = destination.volume_names().unwrap_or_else(|error| {
-        tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
-        Vec::new()
-    });
-    for name in names {
-        let volume = destination.existing_volume_directory(&name);
-        match volume.and_then(|volume| volume.map_or_else(|| Ok(Vec::new()), |volume| remove_remains(&volume))) {
-            Ok(paths) => {
-                for path in paths {
-                    let what = "was left by a run that was cut off; removed";
-                    tell(observer, Severity::Notice, path.display().to_string(), what);
-                }
-            }
-            Err(error) => tell(observer, Severity::Warning, name, with_causes(&error)),
-        }
-    }
-}
-
-/// Whether LVM's tools are needed for one of these: none of them is a path to a file.
-pub fn wants_lvm(specs: &[OsString]) -> bool {
-    specs.iter().any(|spec| !Path::new(spec).is_file())
 }
 
 /// Backs up what `spec` names into `destination`, whose lock the caller holds.
@@ -525,58 +481,10 @@ impl Backup<'_> {
     }
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).into()
-}
-
-fn tell(observer: &dyn Observer, severity: Severity, location: String, what: impl Into<String>) {
-    observer.on_event(&Event::Problem(Problem::new(severity, location, what)));
-}
-
 /// `NAME.img`, or `NAME.img.1`, … when the filesystem at the archive's top has such a file.
 fn image_name(region: &Region, top: Option<&MountedRegion>) -> String {
     let plain = format!("{}.img", region.name);
     let is_taken = |name: &str| top.is_some_and(|top| top.mounted.has_root_entry(name));
     let numbered = (1..u32::MAX).map(|number| format!("{plain}.{number}"));
     std::iter::once(plain.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(plain)
-}
-
-fn timestamp(time: DateTime<Utc>) -> Timestamp {
-    Timestamp { sec: time.timestamp(), nsec: time.timestamp_subsec_nanos().min(999_999_999) }
-}
-
-fn source_record(source: &Source) -> SourceRecord {
-    let record = SourceRecord {
-        path: source.display_name().to_owned(),
-        size_bytes: source.size_bytes(),
-        ..SourceRecord::default()
-    };
-    match source.kind() {
-        SourceKind::Volume(facts) => SourceRecord {
-            kind: "lv".to_owned(),
-            vg: Some(facts.vg.clone()),
-            lv: Some(facts.lv.clone()),
-            lv_uuid: Some(facts.uuid.clone()),
-            ..record
-        },
-        SourceKind::Device { .. } => SourceRecord { kind: "device".to_owned(), ..record },
-        SourceKind::Image => SourceRecord { kind: "image".to_owned(), ..record },
-    }
-}
-
-fn snapshot_record(facts: SnapshotFacts, kept: bool) -> Option<SnapshotRecord> {
-    let kind = match facts.kind {
-        SnapshotKind::Thick => "thick",
-        SnapshotKind::Thin => "thin",
-        SnapshotKind::None => return None,
-    };
-    Some(SnapshotRecord {
-        name: facts.name.unwrap_or_default(),
-        kind: kind.to_owned(),
-        cow_size_bytes: facts.cow_size_bytes.map(|bytes| bytes.saturating_add(facts.extended_by_bytes)),
-        peak_fill_percent: facts.peak_fill_percent,
-        extended_by_bytes: facts.extended_by_bytes,
-        kept,
-    })
 }

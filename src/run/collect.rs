@@ -55,6 +55,11 @@ impl Observer for Collector {
     }
 }
 
+/// Tells an observer of a problem.
+pub(super) fn tell(observer: &dyn Observer, severity: Severity, location: String, what: impl Into<String>) {
+    observer.on_event(&Event::Problem(Problem::new(severity, location, what)));
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

@@ -10,9 +10,10 @@ use std::time::Instant;
 
 use chrono::Local;
 
-use super::backup::{BackupWorld, remove_all_remains, remove_stale};
+use super::backup::BackupWorld;
 use super::collect::Collector;
 use super::prune::{Shelf, Standing};
+use super::remains::{remove_all_remains, remove_stale};
 use super::{priority, prune, reports, settings};
 use crate::config::Config;
 use crate::error::{ExitClass, with_causes};

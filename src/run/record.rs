@@ -1,0 +1,55 @@
+//! Facts of sources and snapshots in the form that the manifest keeps.
+
+use chrono::{DateTime, Utc};
+
+use crate::archive::manifest::{SnapshotRecord, SourceRecord};
+use crate::reader::Timestamp;
+use crate::source::{SnapshotFacts, SnapshotKind, Source, SourceKind};
+
+/// SHA-256 of some bytes.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}
+
+/// A time as archives have it.
+pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    Timestamp { sec: time.timestamp(), nsec: time.timestamp_subsec_nanos().min(999_999_999) }
+}
+
+/// A source, for the manifest.
+pub(super) fn source_record(source: &Source) -> SourceRecord {
+    let record = SourceRecord {
+        path: source.display_name().to_owned(),
+        size_bytes: source.size_bytes(),
+        ..SourceRecord::default()
+    };
+    match source.kind() {
+        SourceKind::Volume(facts) => SourceRecord {
+            kind: "lv".to_owned(),
+            vg: Some(facts.vg.clone()),
+            lv: Some(facts.lv.clone()),
+            lv_uuid: Some(facts.uuid.clone()),
+            ..record
+        },
+        SourceKind::Device { .. } => SourceRecord { kind: "device".to_owned(), ..record },
+        SourceKind::Image => SourceRecord { kind: "image".to_owned(), ..record },
+    }
+}
+
+/// A snapshot, for the manifest; `None` without one.
+pub(super) fn snapshot_record(facts: SnapshotFacts, kept: bool) -> Option<SnapshotRecord> {
+    let kind = match facts.kind {
+        SnapshotKind::Thick => "thick",
+        SnapshotKind::Thin => "thin",
+        SnapshotKind::None => return None,
+    };
+    Some(SnapshotRecord {
+        name: facts.name.unwrap_or_default(),
+        kind: kind.to_owned(),
+        cow_size_bytes: facts.cow_size_bytes.map(|bytes| bytes.saturating_add(facts.extended_by_bytes)),
+        peak_fill_percent: facts.peak_fill_percent,
+        extended_by_bytes: facts.extended_by_bytes,
+        kept,
+    })
+}

@@ -1,0 +1,57 @@
+//! Removes what runs that were cut off left behind: snapshots, device maps, files under temporary names.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use super::backup::{BackupError, BackupWorld};
+use super::collect::tell;
+use crate::error::with_causes;
+use crate::events::{Observer, Severity};
+use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
+use crate::source;
+use crate::store::local::Destination;
+use crate::store::pending::remove_remains;
+
+/// Removes what crashed runs left: device maps and snapshots of volbak's whose process is gone.
+pub fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
+    // Maps lie on snapshots, so they go first.
+    remove_stale_maps(&*world.commands, &*world.observer)?;
+    source::remove_stale(&[], &*world.commands, &*world.observer)?;
+    Ok(())
+}
+
+/// Removes only the device maps: for runs that need no LVM. A host without dmsetup has none.
+pub fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> {
+    match remove_stale_maps(&*world.commands, &*world.observer) {
+        Ok(_) => Ok(()),
+        Err(DeviceMapError::NotRun(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes what runs that were cut off left in the directories of all volumes, and tells of each file, and of those
+/// that cannot be removed. Only for whoever holds the lock.
+pub fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
+    let names = destination.volume_names().unwrap_or_else(|error| {
+        tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
+        Vec::new()
+    });
+    for name in names {
+        let volume = destination.existing_volume_directory(&name);
+        match volume.and_then(|volume| volume.map_or_else(|| Ok(Vec::new()), |volume| remove_remains(&volume))) {
+            Ok(paths) => {
+                for path in paths {
+                    let what = "was left by a run that was cut off; removed";
+                    tell(observer, Severity::Notice, path.display().to_string(), what);
+                }
+            }
+            Err(error) => tell(observer, Severity::Warning, name, with_causes(&error)),
+        }
+    }
+}
+
+/// Whether LVM's tools are needed for one of these: none of them is a path to a file.
+pub fn wants_lvm(specs: &[OsString]) -> bool {
+    specs.iter().any(|spec| !Path::new(spec).is_file())
+}

@@ -50,7 +50,6 @@ impl Night<'_> {
             let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
             report.dump = dump;
             report.problems.extend(problem);
-            report.problems.extend(replaced(before, &facts));
             self.back_up(facts)
         });
         match result {
@@ -183,14 +182,4 @@ impl Night<'_> {
             history,
         }
     }
-}
-
-/// A volume that was deleted and made again under its old name is another one; its predecessor's backups will go.
-fn replaced(shelf: Option<&Shelf>, facts: &LvFacts) -> Option<Problem> {
-    let last = shelf?.newest()?.source.lv_uuid.as_ref()?;
-    (*last != facts.uuid).then(|| {
-        let what = "it is another volume than that of its last backup (LVM's UUID differs); older backups are of that \
-                    one, and go by the same retention: `volbak protect` keeps one";
-        Problem::new(Severity::Warning, "volume", what)
-    })
 }

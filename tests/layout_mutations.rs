@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use volbak::layout::detect;
+use volbak::layout::{Handling, detect};
 use volbak::outside::BlockRead;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -343,4 +343,100 @@ fn tables_made_to_take_long_do_not() {
         assert!(name == "lvm" || !layout.problems.is_empty(), "{name}");
     }
     assert!(invariants::peak_memory_kib() < MEMORY_LIMIT_KIB);
+}
+
+const MIB: usize = 1 << 20;
+
+/// A physical volume with one metadata area of `area_len` at 4096 that holds `text`.
+fn physical_volume(len: usize, area_len: usize, text: &str) -> Vec<u8> {
+    let mut disk = Disk::new(vec![0; len]);
+    let numbers =
+        |numbers: &[usize]| numbers.iter().flat_map(|number| (*number as u64).to_le_bytes()).collect::<Vec<_>>();
+    disk.put(512, b"LABELONE\x01\0\0\0\0\0\0\0\0\0\0\0\x20\0\0\0LVM2 001abcdefghijklmnopqrstuvwxyz012345");
+    disk.put(512 + 64, &numbers(&[len, 4096 + area_len, 0, 0, 0, 4096, area_len]));
+    disk.put(4096 + 4, b" LVM2 x[5A%r0N*>\x01\0\0\0");
+    disk.put(4096 + 24, &numbers(&[4096, area_len, 512, text.len() + 1]));
+    disk.put(4096 + 512, text.as_bytes());
+    seal_lvm(&mut disk);
+    disk.bytes
+}
+
+fn group_text(pe_start: usize, volumes: &str) -> String {
+    let id = "abcdef-ghij-klmn-opqr-stuv-wxyz-012345";
+    let head = format!("vg0 {{\nid=\"{id}\"\nseqno=1\nextent_size=8192\nphysical_volumes {{\npv0 {{\nid=\"{id}\"\n");
+    format!("{head}pe_start={pe_start}\npe_count=8\n}}\n}}\nlogical_volumes {{\n{volumes}}}\n}}\n")
+}
+
+/// A thousand volumes, each cut into tens of thousands of pieces.
+fn finely_striped_volumes() -> Vec<u8> {
+    let segment = "start_extent=0\nextent_count=8\ntype=\"striped\"\nstripe_size=1\nstripes=[\"pv0\",0,\"pv0\",4]";
+    let mut volumes = String::new();
+    for index in 0..1000 {
+        volumes += &format!("l{index} {{\nstatus=[\"VISIBLE\"]\nsegment1 {{\n{segment}\n}}\n}}\n");
+    }
+    physical_volume(4096 + MIB + 33 * MIB, MIB, &group_text((4096 + MIB) / 512, &volumes))
+}
+
+/// A thousand partitions over one physical volume, whose metadata have `parts` parts.
+fn partitions_over_one_volume(parts: usize) -> Vec<u8> {
+    let names = "\"name\",".repeat(parts);
+    let segment = format!("start_extent=0\nextent_count=1\ntype=\"raid1\"\nraids=[{names}]");
+    let volume = format!("a {{\nstatus=[]\nsegment1 {{\n{segment}\n}}\n}}\n");
+    let inside = physical_volume(4096 + 3 * MIB, 2 * MIB, &group_text(100, &volume));
+    let sectors = inside.len() / 512;
+    let mut disk = vec![0; MIB];
+    disk.extend(inside);
+    disk.resize(disk.len() + MIB, 0);
+    let last = (disk.len() / 512 - 1) as u64;
+    disk[0x1be + 4] = 0xee;
+    disk[0x1be + 8] = 1;
+    disk[0x1be + 12..0x1be + 16].fill(0xff);
+    disk[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
+    disk[512..520].copy_from_slice(b"EFI PART");
+    for (at, value) in [(8, 0x1_0000), (12, 92), (24, 1), (32, last), (40, 300), (48, last - 300), (72, 2)] {
+        disk[512 + at..512 + at + 4].copy_from_slice(&value.to_le_bytes()[..4]);
+    }
+    for (at, value) in [(80, 1000_u32), (84, 128)] {
+        disk[512 + at..512 + at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    for index in 0..1000_u64 {
+        let entry = &mut disk[1024 + usize::try_from(index).expect("small") * 128..][..128];
+        entry[0] = 1;
+        for (at, value) in [(16, index + 1), (32, 2048), (40, 2047 + sectors as u64)] {
+            entry[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    let mut disk = Disk::new(disk);
+    seal_gpt(&mut disk);
+    disk.bytes
+}
+
+/// Each bound on one structure holds on these disks, and there are a thousand of the structure: one detection has a
+/// budget for all of them together.
+#[test]
+fn many_small_things_do_not_add_up_without_bound() {
+    let cases = [
+        ("stripes", finely_striped_volumes(), "too many pieces"),
+        ("pvs", partitions_over_one_volume(90_000), "problems are not listed"),
+        ("long pvs", partitions_over_one_volume(150_000), "problems are not listed"),
+    ];
+    for (name, bytes, told) in cases {
+        let disk = Disk::new(bytes);
+        let started = Instant::now();
+        let layout = detect(&disk, name, None).expect("memory can be read");
+        let took = started.elapsed();
+        let extents: usize = layout.regions.iter().map(|region| region.extents.len()).sum();
+        let kept: u64 = layout.outside.iter().map(|kept| kept.size_bytes).sum();
+        let json = serde_json::to_string(&layout).expect("serialises").len();
+        let peak = invariants::peak_memory_kib();
+        println!("{name}: {took:?}, {extents} extents, {kept} bytes kept, JSON of {json}, peak {peak} KiB");
+        assert!(took < Duration::from_secs(20), "{name}: {took:?}");
+        assert!(extents <= 131_072 + 2048, "{name}: {extents} extents");
+        assert!(kept <= 32 << 20 && json < 64 << 20, "{name}: {kept} bytes kept, JSON of {json}");
+        assert!(peak < MEMORY_LIMIT_KIB, "{name}: {peak} KiB");
+        assert!(layout.problems.iter().any(|problem| problem.what.contains(told)), "{name}");
+        // Nothing is dropped: what was not taken apart is still kept as it is.
+        assert!(layout.regions.iter().any(|region| region.handling == Handling::RawImage), "{name}");
+        invariants::check(name, &layout, disk.len_bytes());
+    }
 }

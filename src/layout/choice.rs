@@ -1,8 +1,11 @@
 //! Which partition table of a source counts, and in which sectors it counts. `docs/layout-choices.md` says why.
 
+use std::rc::Rc;
+
 use crate::events::{Problem, Severity};
 use crate::layout::detect::Problems;
 use crate::layout::gpt::{self, Gpt};
+use crate::layout::lvm2::Texts;
 use crate::layout::mbr::{self, BOOT_RECORD_BYTES, BootRecord, Mbr, PartitionRecord};
 use crate::layout::probe::{Found, Window, probe_all};
 use crate::layout::{Extent, RegionBlocks};
@@ -23,6 +26,7 @@ pub(super) struct Choice<'a> {
     pub(super) sector_sizes: [u32; 2],
     /// Everything that was recognised on the source as a whole.
     pub(super) whole: &'a [Found],
+    pub(super) texts: &'a Rc<Texts>,
     pub(super) problems: &'a mut Problems,
 }
 
@@ -145,8 +149,9 @@ impl Choice<'_> {
             };
             let wanted = record.size_in_lba.saturating_mul(u64::from(sector_size));
             let extent = Extent { source_offset: start, length: wanted.min(len - start) };
-            let region = RegionBlocks::new(self.blocks, &[extent]);
-            let window = Window::new(&region);
+            let extents = [extent];
+            let region = RegionBlocks::new(self.blocks, &extents);
+            let window = Window::within(&region, Some(&extents), self.texts);
             if record.is_extended() {
                 return window.read(0, BOOT_RECORD_BYTES).is_some_and(|sector| BootRecord::decode(&sector).is_some());
             }

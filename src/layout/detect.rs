@@ -2,11 +2,14 @@
 //! `docs/layout-choices.md` says why where tools disagree.
 
 use std::io;
+use std::rc::Rc;
 
 use crate::events::{Problem, Severity};
+use crate::layout::budget::Budget;
 use crate::layout::choice::{Choice, Chosen};
+use crate::layout::lvm2::Texts;
 use crate::layout::mbr::BOOT_RECORD_BYTES;
-use crate::layout::nested::look_into;
+use crate::layout::nested::{Means, look_into};
 use crate::layout::outside;
 use crate::layout::partitions::{Build, whole_region};
 use crate::layout::probe::{Found, Window, probe_all};
@@ -17,6 +20,9 @@ use crate::units::ByteRange;
 
 /// The most problems that a layout lists; the last one then says how many more there are.
 const PROBLEMS_MAX: usize = 400;
+/// The most text that they have together, and the most that one of them has.
+const PROBLEMS_BYTES_MAX: usize = 256 << 10;
+const PROBLEM_BYTES_MAX: usize = 4 << 10;
 
 /// Why a source's layout could not be told at all.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +37,17 @@ pub enum LayoutError {
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     list: Vec<Problem>,
+    bytes: usize,
     left_out: u64,
 }
 
 impl Problems {
-    pub(super) fn push(&mut self, problem: Problem) {
-        if self.list.len() < PROBLEMS_MAX {
+    pub(super) fn push(&mut self, mut problem: Problem) {
+        cut(&mut problem.what);
+        cut(&mut problem.location);
+        let bytes = self.bytes + problem.what.len() + problem.location.len();
+        if self.list.len() < PROBLEMS_MAX && bytes <= PROBLEMS_BYTES_MAX {
+            self.bytes = bytes;
             self.list.push(problem);
         } else {
             self.left_out += 1;
@@ -52,6 +63,16 @@ impl Problems {
     }
 }
 
+/// Shortens a text that is too long, and shows that it was.
+fn cut(text: &mut String) {
+    if text.len() > PROBLEM_BYTES_MAX {
+        // Byte 0 is a boundary, so there is one.
+        let end = (0..=PROBLEM_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
 /// Finds out what lies on `blocks`. `source_path` is only repeated in the layout. `sector_size_hint` is the device's
 /// logical sector size; with it or without, 512 and 4096 are both tried, the hinted one first.
 ///
@@ -61,10 +82,13 @@ pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Optio
     let sector_sizes = if sector_size_hint == Some(4096) { [4096, 512] } else { [512, 4096] };
     let mut first_sector = vec![0; BOOT_RECORD_BYTES.min(usize::try_from(blocks.len_bytes()).unwrap_or(usize::MAX))];
     blocks.read_at(0, &mut first_sector).map_err(LayoutError::Io)?;
-    let whole = probe_all(&Window::new(blocks));
+    let texts: Rc<Texts> = Rc::default();
+    let mut budget = Budget::new();
+    let whole = probe_all(&Window::within(blocks, None, &texts));
     let mut problems = Problems::default();
     let mut scanner = Scanner::new();
-    let chosen = Choice { blocks, sector_sizes, whole: &whole, problems: &mut problems }.table(&first_sector);
+    let chosen =
+        Choice { blocks, sector_sizes, whole: &whole, texts: &texts, problems: &mut problems }.table(&first_sector);
 
     let sector_size = match &chosen {
         Chosen::Gpt(_, sector_size) | Chosen::Mbr(_, sector_size) => *sector_size,
@@ -95,7 +119,12 @@ pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Optio
         problems.push(Problem::new(Severity::Warning, "disk", what));
     }
 
-    let looked = look_into(blocks, std::mem::take(&mut regions), &mut scanner, &mut problems);
+    // The tables come first: what looking into the regions puts into the manifest must not crowd them out.
+    let reserved = outside::reserve(&areas).min(budget.preserved_bytes);
+    budget.preserved_bytes -= reserved;
+    let means = Means { blocks, scanner: &mut scanner, problems: &mut problems, texts: &texts, budget: &mut budget };
+    let looked = look_into(means, std::mem::take(&mut regions));
+    budget.preserved_bytes += reserved;
     let mut regions = looked.regions;
     let mut preserved = Vec::new();
     if let Some(found) = shadow {
@@ -106,7 +135,7 @@ pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Optio
         // With the whole source kept as it is, only the tables themselves are wanted in the manifest.
         let all = [ByteRange::new(0, blocks.len_bytes())];
         let kept = if shadow.is_some() { &all[..] } else { &taken[..] };
-        let outside = outside::keep(blocks, &areas, kept, &mut scanner);
+        let outside = outside::keep(blocks, &areas, kept, &mut scanner, &mut budget);
         preserved = outside.preserved;
         for (place, what) in outside.failures {
             problems.push(Problem::new(Severity::Error, place, what));
@@ -218,5 +247,11 @@ mod tests {
         let list = problems.into_list();
         assert_eq!(list.len(), PROBLEMS_MAX + 1);
         assert!(list[PROBLEMS_MAX].what.starts_with("5 more"));
+        let mut problems = Problems::default();
+        for _ in 0..PROBLEMS_MAX {
+            problems.push(Problem::new(Severity::Notice, "p1", "ä".repeat(1 << 20)));
+        }
+        let list = problems.into_list();
+        assert!(list.len() > 10 && list.iter().map(|problem| problem.what.len()).sum::<usize>() < 300 << 10);
     }
 }

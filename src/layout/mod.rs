@@ -3,6 +3,7 @@
 //!
 //! The structures serialise to the JSON that `volbak inspect --json` prints and the manifest keeps.
 
+mod budget;
 mod choice;
 mod detect;
 mod field;
@@ -133,7 +134,7 @@ pub struct NestedLv {
 }
 
 /// A piece of a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Extent {
     /// The first byte on the source.
     pub source_offset: u64,

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use libdeflater::{CompressionLvl, Compressor};
 
+use crate::layout::budget::Budget;
 use crate::layout::scan::{Scanned, Scanner};
 use crate::layout::{Extent, Handling, PreservedBytes, Region};
 use crate::outside::BlockRead;
@@ -36,6 +37,11 @@ pub(super) struct Outside {
     pub(super) failures: Vec<(String, String)>,
 }
 
+/// How many bytes of the manifest these areas want.
+pub(super) fn reserve(areas: &[(String, ByteRange)]) -> u64 {
+    areas.iter().fold(0, |sum: u64, (_, area)| sum.saturating_add(area.len)).min(AREAS_BYTES_MAX)
+}
+
 /// Keeps `areas` as they are, and everything with data in it that neither `areas` nor `taken` cover. All are inside
 /// the source; they may overlap.
 pub(super) fn keep(
@@ -43,18 +49,21 @@ pub(super) fn keep(
     areas: &[(String, ByteRange)],
     taken: &[ByteRange],
     scanner: &mut Scanner,
+    budget: &mut Budget,
 ) -> Outside {
     let mut keeper = Keeper { blocks, outside: Outside::default(), compressor: None };
     let mut areas_left = AREAS_BYTES_MAX;
     let mut kept = HashSet::new();
     let mut covered: Vec<ByteRange> = taken.to_vec();
     for (what, area) in areas {
-        if area.len > areas_left {
+        let is_new = !kept.contains(area);
+        if is_new && (area.len > areas_left || !budget.preserve(area.len)) {
             // Not covered either, so it is found again as a gap.
             continue;
         }
         covered.push(*area);
-        if kept.insert(*area) {
+        if is_new {
+            kept.insert(*area);
             areas_left -= area.len;
             keeper.preserve(what, *area);
         }
@@ -75,7 +84,7 @@ pub(super) fn keep(
                     continue;
                 }
             };
-            if is_known && piece.len <= SMALL_GAP_BYTES && piece.len <= small_left {
+            if is_known && piece.len <= SMALL_GAP_BYTES && piece.len <= small_left && budget.preserve(piece.len) {
                 small_left -= piece.len;
                 let what = if is_boot_area { "gap before the first partition" } else { "gap between partitions" };
                 let end = piece.start + piece.len;
@@ -215,7 +224,7 @@ fn uncovered(mut covered: Vec<ByteRange>, len: u64) -> Vec<ByteRange> {
 mod tests {
     use base64::Engine as _;
 
-    use super::{BOOT_AREA_END, ByteRange, GAP_REGIONS_MAX, STANDARD, Scanner, keep, uncovered};
+    use super::{BOOT_AREA_END, Budget, ByteRange, GAP_REGIONS_MAX, STANDARD, Scanner, keep, uncovered};
     use crate::layout::PreservedBytes;
 
     fn unpacked(kept: &PreservedBytes) -> Vec<u8> {
@@ -240,7 +249,7 @@ mod tests {
         disk[600] = 2;
         disk[5000] = 3;
         let areas = [("boot sector".to_owned(), ByteRange::new(0, 512))];
-        let outside = keep(&disk, &areas, &[ByteRange::new(1 << 20, 7 << 20)], &mut Scanner::new());
+        let outside = keep(&disk, &areas, &[ByteRange::new(1 << 20, 7 << 20)], &mut Scanner::new(), &mut Budget::new());
         let [sector, gap] = outside.preserved.as_slice() else { panic!("{:?}", outside.preserved) };
         assert_eq!(unpacked(sector), &disk[..512]);
         assert_eq!((gap.start_bytes, gap.size_bytes), (512, 4608));
@@ -253,7 +262,7 @@ mod tests {
         let mut disk = vec![0_u8; 16 << 20];
         disk[(6 << 20) + 5] = 9;
         let taken = [ByteRange::new(4 << 20, 1 << 20), ByteRange::new(12 << 20, 1 << 20)];
-        let outside = keep(&disk, &[], &taken, &mut Scanner::new());
+        let outside = keep(&disk, &[], &taken, &mut Scanner::new(), &mut Budget::new());
         assert!(outside.preserved.is_empty());
         let [gap] = outside.gaps.as_slice() else { panic!("{:?}", outside.gaps) };
         assert_eq!((gap.name.as_str(), gap.start_bytes, gap.size_bytes), ("gap1", 5 << 20, 7 << 20));
@@ -263,18 +272,31 @@ mod tests {
     fn the_boot_area_is_kept_apart_from_a_long_gap() {
         let mut disk = vec![0_u8; 16 << 20];
         disk[1000] = 1;
-        let outside = keep(&disk, &[], &[ByteRange::new(12 << 20, 4 << 20)], &mut Scanner::new());
+        let outside = keep(&disk, &[], &[ByteRange::new(12 << 20, 4 << 20)], &mut Scanner::new(), &mut Budget::new());
         assert_eq!((outside.preserved.len(), outside.gaps.len()), (1, 0));
         disk[usize::try_from(BOOT_AREA_END).expect("small")] = 1;
-        let outside = keep(&disk, &[], &[ByteRange::new(12 << 20, 4 << 20)], &mut Scanner::new());
+        let outside = keep(&disk, &[], &[ByteRange::new(12 << 20, 4 << 20)], &mut Scanner::new(), &mut Budget::new());
         assert_eq!((outside.preserved.len(), outside.gaps.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_the_manifest_has_no_room_for_is_a_region() {
+        let mut disk = vec![0_u8; 4 << 20];
+        disk[1000] = 1;
+        disk[600 << 10] = 1;
+        let areas = [("boot sector".to_owned(), ByteRange::new(0, 512))];
+        let taken = [ByteRange::new(512 << 10, 1 << 10), ByteRange::new(1 << 20, 3 << 20)];
+        let mut budget = Budget { preserved_bytes: 512 << 10, ..Budget::new() };
+        let outside = keep(&disk, &areas, &taken, &mut Scanner::new(), &mut budget);
+        assert_eq!((outside.preserved.len(), outside.gaps.len()), (2, 1));
+        assert_eq!(outside.gaps[0].start_bytes, 513 << 10);
     }
 
     #[test]
     fn more_gaps_than_regions_share_the_last_one() {
         let disk = vec![1_u8; 400 << 10];
         let taken: Vec<_> = (0..100).map(|index| ByteRange::new(index * 4096, 2048)).collect();
-        let mut outside = keep(&disk, &[], &taken, &mut Scanner::new());
+        let mut outside = keep(&disk, &[], &taken, &mut Scanner::new(), &mut Budget::new());
         assert_eq!((outside.preserved.len(), outside.gaps.len()), (100, 0));
         let mut keeper = super::Keeper { blocks: &disk, outside: super::Outside::default(), compressor: None };
         keeper.gaps(&taken.iter().map(|range| (*range, true)).collect::<Vec<_>>());

@@ -94,13 +94,21 @@ impl BlockRead for RegionBlocks<'_> {
         if offset >= self.len_bytes {
             return Ok(None);
         }
+        // Pieces that lie in a hole of the source that was met already need no question of their own.
+        let mut hole = 0..0;
         // The piece of an offset below the length is inside the list.
         for (start, extent) in &self.pieces[self.piece_at(offset)..] {
             let inside = offset.saturating_sub(*start);
             let Some(on_source) = extent.source_offset.checked_add(inside) else {
                 return Ok(Some(offset.max(*start)));
             };
-            if let Some(found) = self.source.blocks().next_data(on_source)? {
+            let end = extent.source_offset.checked_add(extent.length);
+            if hole.contains(&on_source) && end.is_some_and(|end| end <= hole.end) {
+                continue;
+            }
+            let found = self.source.blocks().next_data(on_source)?;
+            hole = on_source..found.unwrap_or(u64::MAX);
+            if let Some(found) = found {
                 let in_extent = found.saturating_sub(extent.source_offset);
                 if in_extent < extent.length {
                     return Ok(Some(start + in_extent));

@@ -1,5 +1,7 @@
 //! Metadata areas (`struct mda_header`, `struct raw_locn`): a ring buffer of text, its current text told by the header.
 
+use std::sync::Arc;
+
 use super::group::VolumeGroup;
 use super::{Metadata, crc};
 use crate::layout::field::{le32, le64};
@@ -12,8 +14,9 @@ const FMTT_MAGIC: &[u8] = b"\x20LVM2\x20x[5A%r0N*>";
 const FMTT_VERSION: u32 = 1;
 /// A flag of `raw_locn`: the text is not kept up to date here (`vgchange --vgmetadatacopies`).
 const RAW_LOCN_IGNORED: u32 = 1;
-/// The longest text that is read. A group with a thousand volumes needs half a megabyte.
+/// The longest text that is read.
 const TEXT_BYTES_MAX: u64 = 8 << 20;
+const UNREADABLE: &str = "its text is not on the disk or cannot be read";
 
 /// The newest group that any of the areas holds.
 pub(super) fn read(window: &Window<'_>, areas: &[ByteRange]) -> Metadata {
@@ -44,7 +47,7 @@ fn rank(metadata: &Metadata) -> (u8, u64) {
 
 /// What one area's header leads to.
 enum Text {
-    Group(Box<VolumeGroup>, Vec<ByteRange>),
+    Group(Arc<VolumeGroup>, Vec<ByteRange>),
     Ignored,
     None,
 }
@@ -56,20 +59,30 @@ fn read_one(window: &Window<'_>, area: ByteRange) -> Result<Text, String> {
     if le32(&header, 60).is_some_and(|flags| flags & RAW_LOCN_IGNORED != 0) {
         return Ok(Text::Ignored);
     }
-    let mut text = Vec::new();
+    // raw_locn.checksum
+    let checksum = le32(&header, 56).unwrap_or_default();
+    let mut on_source = Vec::new();
     for range in &ranges {
+        on_source.extend(window.on_source(*range).ok_or(UNREADABLE)?);
+    }
+    let group = window.texts().group((on_source, checksum), || read_text(window, &ranges, checksum))?;
+    Ok(Text::Group(group, ranges))
+}
+
+/// The text in these ranges, without the NUL that LVM ends it with.
+fn read_text(window: &Window<'_>, ranges: &[ByteRange], checksum: u32) -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    for range in ranges {
         // `text_ranges` bounds both to 8 MiB.
         let len = usize::try_from(range.len).map_err(|_| "its text is too long")?;
-        text.extend(window.read(range.start, len).ok_or("its text is not on the disk or cannot be read")?);
+        text.extend(window.read(range.start, len).ok_or(UNREADABLE)?);
     }
-    // raw_locn.checksum
-    if le32(&header, 56) != Some(crc(&text)) {
+    if checksum != crc(&text) {
         return Err("its text's checksum is wrong".to_owned());
     }
-    // LVM ends the text with a NUL, which belongs to it.
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
-    let group = VolumeGroup::parse(&text[..end]).map_err(|error| error.to_string())?;
-    Ok(Text::Group(Box::new(group), ranges))
+    text.truncate(end);
+    Ok(text)
 }
 
 /// Where the current text is; two ranges when it goes on at the ring's start. `None` when there is none.

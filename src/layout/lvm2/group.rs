@@ -8,6 +8,8 @@ use super::label::uuid_text;
 /// How many physical volumes, logical volumes, segments and stripes a group may have, together. The parser's own bound
 /// is far above; this one keeps what is done with them short.
 const PARTS_MAX: usize = 100_000;
+/// The longest name: LVM's own `NAME_LEN` is 128 with the NUL at the end.
+const NAME_BYTES_MAX: usize = 127;
 
 /// A group as its metadata tells it. Sectors are of 512 bytes, whatever the disk's are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +100,8 @@ pub enum MetadataError {
     Missing(&'static str),
     /// It has more parts than are handled.
     TooLarge,
+    /// It has a name that is longer than LVM allows.
+    NameTooLong,
 }
 
 impl fmt::Display for MetadataError {
@@ -106,6 +110,7 @@ impl fmt::Display for MetadataError {
             Self::Syntax { at_byte, what } => write!(f, "its text is damaged at byte {at_byte}: {what}"),
             Self::Missing(what) => write!(f, "its text has no {what} that can be used"),
             Self::TooLarge => write!(f, "its text has more than {PARTS_MAX} parts"),
+            Self::NameTooLong => write!(f, "its text has a name of more than {NAME_BYTES_MAX} bytes"),
         }
     }
 }
@@ -131,12 +136,12 @@ impl VolumeGroup {
         let mut logical_volumes = Vec::new();
         for (name, entry) in section.section("logical_volumes").into_iter().flat_map(Section::sections) {
             let volume = logical_volume(name, entry)?;
-            count(1 + volume.segments.len() + volume.segments.iter().map(Segment::parts).sum::<usize>())?;
+            count(volume.parts())?;
             logical_volumes.push(volume);
         }
         Ok(Self {
-            name: name.to_owned(),
-            id: section.text("id").ok_or(MetadataError::Missing("id"))?.to_owned(),
+            name: name_of(name)?,
+            id: name_of(section.text("id").ok_or(MetadataError::Missing("id"))?)?,
             seqno: section.number("seqno").ok_or(MetadataError::Missing("seqno"))?,
             extent_size_sectors: section
                 .number("extent_size")
@@ -147,12 +152,24 @@ impl VolumeGroup {
         })
     }
 
+    /// How many physical volumes, logical volumes, segments and stripes it has.
+    pub(in crate::layout) fn parts(&self) -> usize {
+        let volumes = self.logical_volumes.iter().map(LogicalVolume::parts).sum::<usize>();
+        self.physical_volumes.len().saturating_add(volumes)
+    }
+
     /// The names of the volumes that hold a snapshot's exceptions: what is in them is no filesystem.
     pub fn cow_stores(&self) -> impl Iterator<Item = &str> {
         self.logical_volumes.iter().flat_map(|volume| &volume.segments).filter_map(|segment| match &segment.kind {
             SegmentKind::Other { cow_store, .. } => cow_store.as_deref(),
             SegmentKind::Striped { .. } => None,
         })
+    }
+}
+
+impl LogicalVolume {
+    fn parts(&self) -> usize {
+        self.segments.iter().fold(1, |sum: usize, segment| sum.saturating_add(1 + segment.parts()))
     }
 }
 
@@ -165,11 +182,16 @@ impl Segment {
     }
 }
 
+/// A copy of a name that is no longer than LVM's may be.
+fn name_of(name: &str) -> Result<String, MetadataError> {
+    if name.len() > NAME_BYTES_MAX { Err(MetadataError::NameTooLong) } else { Ok(name.to_owned()) }
+}
+
 fn pv_entry(name: &str, entry: &Section) -> Result<PvEntry, MetadataError> {
     let missing = MetadataError::Missing;
     let id: String = entry.text("id").ok_or(missing("physical volume's id"))?.chars().filter(|c| *c != '-').collect();
     Ok(PvEntry {
-        name: name.to_owned(),
+        name: name_of(name)?,
         id: uuid_text(id.as_bytes()).ok_or(missing("physical volume's id"))?,
         pe_start_sectors: entry.number("pe_start").ok_or(missing("pe_start"))?,
         pe_count: entry.number("pe_count").ok_or(missing("pe_count"))?,
@@ -183,11 +205,7 @@ fn logical_volume(name: &str, entry: &Section) -> Result<LogicalVolume, Metadata
         .filter(|(key, _)| key.starts_with("segment"))
         .map(|(_, section)| segment(section))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(LogicalVolume {
-        name: name.to_owned(),
-        is_visible: status.contains(&Node::Text("VISIBLE".to_owned())),
-        segments,
-    })
+    Ok(LogicalVolume { name: name_of(name)?, is_visible: status.contains(&Node::Text("VISIBLE".to_owned())), segments })
 }
 
 fn segment(section: &Section) -> Result<Segment, MetadataError> {
@@ -196,11 +214,11 @@ fn segment(section: &Section) -> Result<Segment, MetadataError> {
     let kind = match segment_type {
         "striped" | "linear" => SegmentKind::Striped {
             stripe_size_sectors: section.number("stripe_size").unwrap_or_default(),
-            stripes: stripes(section.list("stripes").unwrap_or_default()).ok_or(missing("stripes"))?,
+            stripes: stripes(section.list("stripes").unwrap_or_default())?,
         },
         other => SegmentKind::Other {
-            segment_type: other.to_owned(),
-            cow_store: section.text("cow_store").or_else(|| section.text("merging_store")).map(str::to_owned),
+            segment_type: name_of(other)?,
+            cow_store: section.text("cow_store").or_else(|| section.text("merging_store")).map(name_of).transpose()?,
             names: section
                 .entries
                 .iter()
@@ -209,7 +227,8 @@ fn segment(section: &Section) -> Result<Segment, MetadataError> {
                     _ => &[],
                 })
                 .filter_map(|node| match node {
-                    Node::Text(name) => Some(name.clone()),
+                    // Tags and messages are longer than a name can be.
+                    Node::Text(name) if name.len() <= NAME_BYTES_MAX => Some(name.clone()),
                     _ => None,
                 })
                 .collect(),
@@ -223,14 +242,17 @@ fn segment(section: &Section) -> Result<Segment, MetadataError> {
 }
 
 /// Name and extent in turn.
-fn stripes(list: &[Node]) -> Option<Vec<(String, u64)>> {
+fn stripes(list: &[Node]) -> Result<Vec<(String, u64)>, MetadataError> {
+    let missing = || MetadataError::Missing("stripes");
     if list.is_empty() || !list.len().is_multiple_of(2) {
-        return None;
+        return Err(missing());
     }
     list.chunks_exact(2)
         .map(|pair| match pair {
-            [Node::Text(name), Node::Number(extent)] => Some((name.clone(), u64::try_from(*extent).ok()?)),
-            _ => None,
+            [Node::Text(name), Node::Number(extent)] => {
+                Ok((name_of(name)?, u64::try_from(*extent).map_err(|_| missing())?))
+            }
+            _ => Err(missing()),
         })
         .collect()
 }
@@ -290,6 +312,12 @@ version = 1
         for (from, to, error) in changes {
             assert!(TEXT.contains(from));
             assert_eq!(VolumeGroup::parse(TEXT.replacen(from, to, 1).as_bytes()), Err(error), "{from}");
+        }
+        for name in ["vg_web_logs", "pv0 {", "lv01", "\"striped\"", "\"snap\"", "\"pv0\"", "BMFzPn"] {
+            let long = TEXT.replacen(name, &name.replacen(|c: char| c.is_alphabetic(), &"n".repeat(128), 1), 1);
+            let found = VolumeGroup::parse(long.as_bytes());
+            // What is no type that is known is taken as another one, and its name is too long as well.
+            assert_eq!(found, Err(MetadataError::NameTooLong), "{name}");
         }
         assert!(matches!(VolumeGroup::parse(b"a = 1"), Err(MetadataError::Missing("volume group"))));
         assert!(matches!(VolumeGroup::parse(b"vg {"), Err(MetadataError::Syntax { .. })));

@@ -4,14 +4,12 @@ use std::collections::HashMap;
 
 use super::group::{LogicalVolume, PvEntry, Segment, SegmentKind, VolumeGroup};
 use crate::layout::Extent;
+use crate::layout::budget::Budget;
 use crate::units::ByteRange;
 
 const SECTOR_BYTES: u64 = 512;
 /// The most extents that one logical volume may become; a finely striped one can have more and is not taken apart.
 const EXTENTS_MAX: usize = 65_536;
-
-/// How many looks at an extent one striped segment may cost.
-const STEPS_MAX: usize = 4_000_000;
 
 /// The physical volumes of a group by the names that segments use, each with its place on the source when it is there.
 pub(in crate::layout) type Placed<'a> = HashMap<&'a str, (&'a PvEntry, Option<&'a [Extent]>)>;
@@ -24,12 +22,13 @@ pub(in crate::layout) fn place<'a>(
     group.physical_volumes.iter().map(|entry| (entry.name.as_str(), (entry, area_of(&entry.id)))).collect()
 }
 
-/// The extents of `volume` on the source, in order, neighbours merged. An error says in one line why it cannot be made
-/// of extents.
+/// The extents of `volume` on the source, in order, neighbours merged; never more than the budget has, whose steps are
+/// used up and whose extents are not. An error says in one line why it cannot be made of extents.
 pub(in crate::layout) fn extents_of(
     group: &VolumeGroup,
     volume: &LogicalVolume,
     placed: &Placed<'_>,
+    budget: &mut Budget,
 ) -> Result<Vec<Extent>, String> {
     let mut segments: Vec<&Segment> = volume.segments.iter().collect();
     segments.sort_by_key(|segment| segment.start_extent);
@@ -42,7 +41,14 @@ pub(in crate::layout) fn extents_of(
         next_extent = next_extent.checked_add(segment.extent_count).ok_or("its length is impossible")?;
         match &segment.kind {
             SegmentKind::Striped { stripe_size_sectors, stripes } => {
-                striped(group, segment, *stripe_size_sectors, stripes, placed, &mut extents)?;
+                striped(
+                    group,
+                    segment,
+                    *stripe_size_sectors,
+                    stripes,
+                    placed,
+                    &mut Made { extents: &mut extents, budget },
+                )?;
             }
             SegmentKind::Other { segment_type, .. } => {
                 return Err(format!("it is of type {segment_type}, which is not read"));
@@ -58,7 +64,7 @@ fn striped(
     stripe_size_sectors: u64,
     stripes: &[(String, u64)],
     placed: &Placed<'_>,
-    extents: &mut Vec<Extent>,
+    made: &mut Made<'_>,
 ) -> Result<(), String> {
     let impossible = || "its segments' numbers are impossible".to_owned();
     // The parser refuses a segment without stripes.
@@ -81,10 +87,11 @@ fn striped(
             .filter(|_| within)
             .ok_or_else(impossible)?;
         let range = ByteRange::new(start, each_bytes);
+        made.step(area.len())?;
         parts.push(compose(area, range).ok_or("it reaches past the end of its physical volume")?);
     }
     if let [part] = parts.as_slice() {
-        return append(extents, part);
+        return made.append(part);
     }
     let chunk_bytes = stripe_size_sectors.checked_mul(SECTOR_BYTES).ok_or_else(impossible)?;
     if chunk_bytes == 0 || each_bytes % chunk_bytes != 0 {
@@ -92,37 +99,54 @@ fn striped(
     }
     let rows = each_bytes / chunk_bytes;
     if rows.checked_mul(count).is_none_or(|chunks| chunks > EXTENTS_MAX as u64) {
-        return Err(too_fine());
+        return Err(too_fine(EXTENTS_MAX));
     }
     let pieces: usize = parts.iter().map(Vec::len).sum();
-    if usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(pieces)).is_none_or(|steps| steps > STEPS_MAX) {
-        return Err(too_fine());
-    }
+    made.step(usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(pieces)).unwrap_or(usize::MAX))?;
     for row in 0..rows {
         for part in &parts {
             let chunk = compose(part, ByteRange::new(row * chunk_bytes, chunk_bytes)).ok_or_else(impossible)?;
-            append(extents, &chunk)?;
+            made.append(&chunk)?;
         }
     }
     Ok(())
 }
 
-fn too_fine() -> String {
-    format!("it is made of more than {EXTENTS_MAX} pieces")
+/// What a logical volume was made of so far.
+struct Made<'a> {
+    extents: &'a mut Vec<Extent>,
+    budget: &'a mut Budget,
 }
 
-fn append(extents: &mut Vec<Extent>, more: &[Extent]) -> Result<(), String> {
-    for extent in more {
-        let is_full = extents.len() == EXTENTS_MAX;
-        match extents.last_mut() {
-            Some(last) if last.source_offset.checked_add(last.length) == Some(extent.source_offset) => {
-                last.length = last.length.checked_add(extent.length).ok_or_else(too_fine)?;
+impl Made<'_> {
+    fn step(&mut self, count: usize) -> Result<(), String> {
+        let left = self.budget.steps.checked_sub(count);
+        self.budget.steps = left.ok_or("the source's volumes are in too many pieces to take all of them apart")?;
+        Ok(())
+    }
+
+    fn append(&mut self, more: &[Extent]) -> Result<(), String> {
+        for extent in more {
+            let max = EXTENTS_MAX.min(self.budget.extents);
+            let is_full = self.extents.len() >= max;
+            match self.extents.last_mut() {
+                Some(last) if last.source_offset.checked_add(last.length) == Some(extent.source_offset) => {
+                    last.length = last.length.checked_add(extent.length).ok_or_else(|| too_fine(max))?;
+                }
+                _ if is_full => return Err(too_fine(max)),
+                _ => self.extents.push(*extent),
             }
-            _ if is_full => return Err(too_fine()),
-            _ => extents.push(*extent),
         }
+        Ok(())
     }
-    Ok(())
+}
+
+fn too_fine(max: usize) -> String {
+    if max == EXTENTS_MAX {
+        format!("it is made of more than {EXTENTS_MAX} pieces")
+    } else {
+        format!("the source's volumes are made of too many pieces, and {max} were left for it")
+    }
 }
 
 /// The extents of the source behind `range` of a region that is made of `extents`; `None` when the region ends first.
@@ -147,7 +171,7 @@ pub(in crate::layout) fn compose(extents: &[Extent], range: ByteRange) -> Option
 #[cfg(test)]
 mod tests {
     use super::super::group::tests::TEXT;
-    use super::{ByteRange, Extent, SegmentKind, VolumeGroup, compose, extents_of, place};
+    use super::{Budget, ByteRange, Extent, SegmentKind, VolumeGroup, compose, extents_of, place};
 
     const PV: &str = "abcdef-GHIJ-klmn-OPQR-stuv-WXYZ-012345";
     const EXTENT: u64 = 4 << 20;
@@ -158,7 +182,12 @@ mod tests {
 
     fn map(text: &str, area: &[Extent]) -> Result<Vec<Extent>, String> {
         let group = VolumeGroup::parse(text.as_bytes()).expect("sound");
-        extents_of(&group, &group.logical_volumes[0], &place(&group, |uuid| (uuid == PV).then_some(area)))
+        extents_of(
+            &group,
+            &group.logical_volumes[0],
+            &place(&group, |uuid| (uuid == PV).then_some(area)),
+            &mut Budget::new(),
+        )
     }
 
     #[test]
@@ -188,6 +217,20 @@ mod tests {
         assert!(map(&fine, &[extent(0, 4 << 30)]).is_err());
         let none = text.replace("stripe_size = 4096", "stripe_size = 0");
         assert!(map(&none, &[extent(0, 4 << 30)]).is_err());
+    }
+
+    #[test]
+    fn a_volume_is_made_of_no_more_than_the_budget_has() {
+        let group = VolumeGroup::parse(TEXT.as_bytes()).expect("sound");
+        let area = [extent(0, 4 << 30)];
+        let made = |budget: &mut Budget| {
+            extents_of(&group, &group.logical_volumes[0], &place(&group, |_| Some(&area)), budget)
+        };
+        let mut enough = Budget { extents: 2, steps: 2, ..Budget::new() };
+        assert_eq!(made(&mut enough).map(|extents| extents.len()), Ok(2));
+        assert_eq!(enough.steps, 0);
+        assert!(made(&mut enough).is_err());
+        assert!(made(&mut Budget { extents: 1, ..Budget::new() }).is_err());
     }
 
     #[test]

@@ -8,6 +8,9 @@ mod config;
 mod group;
 mod label;
 mod map;
+mod texts;
+
+use std::sync::Arc;
 
 use crate::layout::probe::{Content, Found, Window};
 use crate::layout::{Holds, HoldsKind};
@@ -15,6 +18,7 @@ use crate::units::ByteRange;
 
 pub use group::{LogicalVolume, PvEntry, Segment, SegmentKind, VolumeGroup};
 pub(in crate::layout) use map::{compose, extents_of, place};
+pub(in crate::layout) use texts::Texts;
 
 /// A physical volume, as its own label and metadata area tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub enum Metadata {
     /// No metadata area could be used, and why.
     Damaged(String),
     /// The group, and where its text is, in the region.
-    Group(Box<VolumeGroup>, Vec<ByteRange>),
+    Group(Arc<VolumeGroup>, Vec<ByteRange>),
 }
 
 /// LVM2's CRC: CRC-32's polynomial from a start value of its own, without inversion (`lib/misc/crc.c`, `INITIAL_CRC`).

@@ -1,6 +1,7 @@
 //! Volume groups whose physical volumes are on the source: their logical volumes become regions.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{Look, NAME_BYTES_MAX};
 use crate::events::{Problem, Severity};
@@ -8,6 +9,7 @@ use crate::layout::lvm2::{LogicalVolume, Metadata, PhysicalVolume, SegmentKind, 
 use crate::layout::probe::Content;
 use crate::layout::text::{for_terminal, path_safe};
 use crate::layout::{Extent, Handling, NestedLv};
+use crate::units::ByteLen;
 
 /// A physical volume in more pieces than this is not taken apart: each logical volume would be in more still.
 const PV_PIECES_MAX: usize = 256;
@@ -23,22 +25,21 @@ impl Look<'_> {
                 volumes.push((*index, volume.as_ref().clone()));
             }
         }
+        let known = Known::new(&volumes);
         let mut copies: HashMap<&str, usize> = HashMap::new();
         for (_, volume) in &volumes {
             *copies.entry(&volume.uuid).or_default() += 1;
         }
+        let is_alone = |uuid: &str| copies.get(uuid) == Some(&1);
         let mut done: HashSet<usize> = HashSet::new();
         for (index, volume) in &volumes {
             if done.contains(index) {
                 continue;
             }
-            let members: Vec<(usize, &PhysicalVolume)> = if copies.get(volume.uuid.as_str()) == Some(&1) {
-                let group = newest(&volumes, volume);
-                let belongs = |other: &PhysicalVolume| {
-                    copies.get(other.uuid.as_str()) == Some(&1)
-                        && group.is_some_and(|group| group.physical_volumes.iter().any(|pv| pv.id == other.uuid))
-                };
-                let among = |(at, other): &&(usize, PhysicalVolume)| *at == *index || belongs(other);
+            let members: Vec<(usize, &PhysicalVolume)> = if is_alone(&volume.uuid) {
+                let listed = known.newest.get(volume.uuid.as_str()).and_then(|group| known.listed(group));
+                let belongs = |uuid: &str| is_alone(uuid) && listed.is_some_and(|listed| listed.contains(uuid));
+                let among = |(at, other): &&(usize, PhysicalVolume)| *at == *index || belongs(&other.uuid);
                 volumes.iter().filter(among).map(|(at, other)| (*at, other)).collect()
             } else {
                 // A copy beside its original: each is taken for itself, so that they do not disturb each other.
@@ -46,15 +47,15 @@ impl Look<'_> {
                 vec![(*index, volume)]
             };
             done.extend(members.iter().map(|(at, _)| *at));
-            self.open_group(&members);
+            self.open_group(&members, &known);
         }
     }
 
-    fn open_group(&mut self, members: &[(usize, &PhysicalVolume)]) {
+    fn open_group(&mut self, members: &[(usize, &PhysicalVolume)], known: &Known<'_>) {
         let best = members
             .iter()
             .filter_map(|(index, volume)| match &volume.metadata {
-                Metadata::Group(group, text) => Some((*index, group.as_ref(), text)),
+                Metadata::Group(group, text) => Some((*index, group, text)),
                 _ => None,
             })
             .max_by_key(|(_, group, _)| group.seqno);
@@ -67,9 +68,17 @@ impl Look<'_> {
             }
             return;
         };
+        if !self.budget.go_through(group.parts()) {
+            let what = "volume groups here have too many parts: it is not taken apart and is kept as a raw image";
+            for (index, _) in members {
+                self.say(Severity::Warning, *index, what);
+            }
+            return;
+        }
+        let listed = known.listed(group);
         let mut whole: HashMap<usize, bool> = HashMap::new();
         for (index, volume) in members {
-            let is_listed = group.physical_volumes.iter().any(|pv| pv.id == volume.uuid);
+            let is_listed = listed.is_some_and(|listed| listed.contains(volume.uuid.as_str()));
             if !is_listed {
                 let what =
                     format!("it is no part of the volume group {} that its metadata describe", shown(&group.name));
@@ -81,23 +90,26 @@ impl Look<'_> {
             }
             whole.insert(*index, is_listed && !self.drafts[*index].keep_raw);
         }
-        let areas: Vec<(&str, usize, Vec<Extent>)> = members
+        let areas: HashMap<&str, (usize, Vec<Extent>)> = members
             .iter()
-            .map(|(index, volume)| (volume.uuid.as_str(), *index, self.drafts[*index].region.extents.clone()))
-            .filter(|(_, _, extents)| extents.len() <= PV_PIECES_MAX)
+            .map(|(index, volume)| (volume.uuid.as_str(), (*index, &self.drafts[*index].region.extents)))
+            .filter(|(_, (_, extents))| extents.len() <= PV_PIECES_MAX)
+            .map(|(uuid, (index, extents))| (uuid, (index, extents.clone())))
             .collect();
-        let area = |uuid: &str| areas.iter().find(|(id, ..)| *id == uuid);
-        let placed = place(group, |uuid| area(uuid).map(|(_, _, extents)| extents.as_slice()));
+        let placed = place(group, |uuid| areas.get(uuid).map(|(_, extents)| extents.as_slice()));
         let cow_stores: HashSet<&str> = group.cow_stores().collect();
-        let indexes: HashMap<&str, usize> =
-            group.physical_volumes.iter().filter_map(|pv| Some((pv.name.as_str(), area(&pv.id)?.1))).collect();
+        let indexes: HashMap<&str, usize> = group
+            .physical_volumes
+            .iter()
+            .filter_map(|pv| Some((pv.name.as_str(), areas.get(pv.id.as_str())?.0)))
+            .collect();
 
         for volume in &group.logical_volumes {
             let touched: Vec<usize> = touched(volume, &indexes);
             let mapped = if cow_stores.contains(volume.name.as_str()) {
                 Err("it holds a snapshot's exceptions".to_owned())
             } else {
-                extents_of(group, volume, &placed)
+                extents_of(group, volume, &placed, self.budget)
             };
             // A snapshot's own name is that of its exceptions; what has the segment is called snapshot0.
             let own_name = volume.segments.iter().find_map(|segment| match &segment.kind {
@@ -139,28 +151,51 @@ impl Look<'_> {
                 self.drafts[*index].region.handling = Handling::Container;
             }
         }
-        let mut left = METADATA_BYTES_MAX;
+        let what = format!("LVM2 metadata of {}", self.drafts[metadata_at].region.name);
+        let len = text.iter().fold(0, |sum: u64, range| sum.saturating_add(range.len));
+        if len > METADATA_BYTES_MAX {
+            let what = format!("{what}, {} long, are too long for the manifest", ByteLen(len));
+            self.say(Severity::Warning, metadata_at, what);
+            return;
+        }
         for range in text {
-            if range.len > left {
-                break;
-            }
-            left -= range.len;
-            let what = format!("LVM2 metadata of {}", self.drafts[metadata_at].region.name);
             self.preserve(metadata_at, &what, *range);
         }
     }
 }
 
-/// The newest metadata that names this physical volume, its own or another's.
-fn newest<'a>(volumes: &'a [(usize, PhysicalVolume)], volume: &PhysicalVolume) -> Option<&'a VolumeGroup> {
-    volumes
-        .iter()
-        .filter_map(|(_, other)| match &other.metadata {
-            Metadata::Group(group, _) if group.physical_volumes.iter().any(|pv| pv.id == volume.uuid) => Some(group),
-            _ => None,
-        })
-        .max_by_key(|group| group.seqno)
-        .map(AsRef::as_ref)
+/// The groups whose metadata lie on some physical volumes. Many volumes can show one and the same metadata, so each
+/// group is gone through once.
+struct Known<'a> {
+    /// The UUIDs that each group lists, by the group's address.
+    listed: HashMap<*const VolumeGroup, HashSet<&'a str>>,
+    /// The newest group that lists a physical volume, by the volume's UUID.
+    newest: HashMap<&'a str, &'a Arc<VolumeGroup>>,
+}
+
+impl<'a> Known<'a> {
+    fn new(volumes: &'a [(usize, PhysicalVolume)]) -> Self {
+        let mut known = Self { listed: HashMap::new(), newest: HashMap::new() };
+        for (_, volume) in volumes {
+            let Metadata::Group(group, _) = &volume.metadata else { continue };
+            if known.listed(group).is_some() {
+                continue;
+            }
+            let uuids: HashSet<&str> = group.physical_volumes.iter().map(|pv| pv.id.as_str()).collect();
+            for uuid in &uuids {
+                let newest = known.newest.entry(uuid).or_insert(group);
+                if newest.seqno <= group.seqno {
+                    *newest = group;
+                }
+            }
+            known.listed.insert(Arc::as_ptr(group), uuids);
+        }
+        known
+    }
+
+    fn listed(&self, group: &Arc<VolumeGroup>) -> Option<&HashSet<&'a str>> {
+        self.listed.get(&Arc::as_ptr(group))
+    }
 }
 
 /// The physical volumes here that a logical volume has bytes on, in the order of its segments.

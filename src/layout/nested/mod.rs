@@ -4,10 +4,12 @@
 mod groups;
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use crate::events::{Problem, Severity};
+use crate::layout::budget::Budget;
 use crate::layout::detect::Problems;
-use crate::layout::lvm2::compose;
+use crate::layout::lvm2::{Texts, compose};
 use crate::layout::mbr::{BootRecord, PartitionRecord};
 use crate::layout::probe::{Content, Verdict, Window, judge, probe_all};
 use crate::layout::scan::{Scanned, Scanner};
@@ -41,17 +43,22 @@ pub(super) struct Looked {
     pub(super) preserved: Vec<PreservedBytes>,
 }
 
-/// Looks into `regions`, whose extents are inside `blocks`. Extended partitions are left as they are.
-pub(super) fn look_into(
-    blocks: &dyn BlockRead,
-    regions: Vec<Region>,
-    scanner: &mut Scanner,
-    problems: &mut Problems,
-) -> Looked {
+/// What looking into regions works with.
+pub(super) struct Means<'a> {
+    pub(super) blocks: &'a dyn BlockRead,
+    pub(super) scanner: &'a mut Scanner,
+    pub(super) problems: &'a mut Problems,
+    pub(super) texts: &'a Rc<Texts>,
+    pub(super) budget: &'a mut Budget,
+}
+
+/// Looks into `regions`, whose extents are inside the source. Extended partitions are left as they are.
+pub(super) fn look_into(means: Means<'_>, regions: Vec<Region>) -> Looked {
+    let Means { blocks, scanner, problems, texts, budget } = means;
     let names = regions.iter().map(|region| region.name.clone()).collect();
     let drafts: Vec<Draft> =
         regions.into_iter().map(|region| Draft { region, parent: None, content: None, keep_raw: false }).collect();
-    let mut look = Look { blocks, scanner, problems, drafts, names, preserved: Vec::new() };
+    let mut look = Look { blocks, scanner, problems, texts, budget, drafts, names, preserved: Vec::new() };
     let mut level: Vec<usize> = (0..look.drafts.len()).collect();
     for depth in 0..DEPTH_MAX {
         for index in &level {
@@ -76,6 +83,8 @@ struct Look<'a> {
     blocks: &'a dyn BlockRead,
     scanner: &'a mut Scanner,
     problems: &'a mut Problems,
+    texts: &'a Rc<Texts>,
+    budget: &'a mut Budget,
     drafts: Vec<Draft>,
     names: HashSet<String>,
     preserved: Vec<PreservedBytes>,
@@ -94,11 +103,12 @@ impl Look<'_> {
             return;
         }
         let blocks = RegionBlocks::new(self.blocks, &region.extents);
-        let window = Window::new(&blocks);
+        let window = Window::within(&blocks, Some(&region.extents), self.texts);
         let Verdict { found, remarks, keep_raw } = judge(probe_all(&window));
         let is_truncated = found.as_ref().is_some_and(|found| found.holds.size_bytes > Some(window.len()));
         let severity = if is_truncated { Severity::Error } else { Severity::Warning };
-        if let Some(why) = window.read_error() {
+        let read_error = window.read_error();
+        if let Some(why) = read_error {
             // Anything may be where nothing can be read, so nothing else that was found is relied upon.
             self.say(Severity::Error, index, format!("{why}; it is kept as a raw image"));
             self.drafts[index].keep_raw = true;
@@ -195,8 +205,13 @@ impl Look<'_> {
         }
     }
 
-    /// Puts a run of a region's bytes into the manifest.
+    /// Puts a run of a region's bytes into the manifest, which holds no more than the budget allows.
     fn preserve(&mut self, index: usize, what: &str, range: ByteRange) {
+        if !self.budget.preserve(range.len) {
+            let what = format!("{what}, {} long, is not kept in the manifest, which is full", ByteLen(range.len));
+            self.say(Severity::Warning, index, what);
+            return;
+        }
         let region = &self.drafts[index].region;
         let blocks = RegionBlocks::new(self.blocks, &region.extents);
         match outside::preserve(&blocks, what, range) {
@@ -242,6 +257,12 @@ impl Look<'_> {
             self.say(Severity::Error, parent, what);
             return false;
         }
+        let Some(left) = self.budget.extents.checked_sub(extents.len()) else {
+            let what = format!("the source's volumes are in too many pieces: {name} is not taken apart");
+            self.say(Severity::Error, parent, what);
+            return false;
+        };
+        self.budget.extents = left;
         let name = self.unique(name);
         let number = self.drafts[parent].region.number;
         let region = Region {

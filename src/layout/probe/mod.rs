@@ -19,9 +19,10 @@ mod xfs;
 mod zfs;
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
-use crate::layout::lvm2::{self, PhysicalVolume};
-use crate::layout::{Holds, HoldsKind};
+use crate::layout::lvm2::{self, PhysicalVolume, Texts, compose};
+use crate::layout::{Extent, Holds, HoldsKind};
 use crate::outside::BlockRead;
 use crate::units::ByteRange;
 
@@ -118,6 +119,9 @@ impl Found {
 /// of both.
 pub struct Window<'a> {
     blocks: &'a dyn BlockRead,
+    /// Where the region is on the source; `None` when it is the source.
+    extents: Option<&'a [Extent]>,
+    texts: Rc<Texts>,
     head: Vec<u8>,
     read_error: RefCell<Option<String>>,
 }
@@ -125,13 +129,22 @@ pub struct Window<'a> {
 impl<'a> Window<'a> {
     /// Looks at `blocks`, and reads its first bytes.
     pub fn new(blocks: &'a dyn BlockRead) -> Self {
+        Self::within(blocks, None, &Rc::default())
+    }
+
+    /// As [`Window::new`], for a region of these extents, with the texts that the same detection has read so far.
+    pub(in crate::layout) fn within(
+        blocks: &'a dyn BlockRead,
+        extents: Option<&'a [Extent]>,
+        texts: &Rc<Texts>,
+    ) -> Self {
         // The length is at most HEAD_BYTES, so it fits.
         let mut head = vec![0; usize::try_from(blocks.len_bytes()).unwrap_or(HEAD_BYTES).min(HEAD_BYTES)];
         if blocks.read_at(0, &mut head).is_err() {
             // Each probe then reads for itself what it wants, and remembers which bytes could not be read.
             head.clear();
         }
-        Self { blocks, head, read_error: RefCell::new(None) }
+        Self { blocks, extents, texts: Rc::clone(texts), head, read_error: RefCell::new(None) }
     }
 
     /// The region's length in bytes.
@@ -160,6 +173,20 @@ impl<'a> Window<'a> {
                 None
             }
         }
+    }
+
+    /// Where a range of the region is on the source; `None` when the region ends before it does.
+    pub(in crate::layout) fn on_source(&self, range: ByteRange) -> Option<Vec<Extent>> {
+        if let Some(extents) = self.extents {
+            return compose(extents, range);
+        }
+        range.end().filter(|end| *end <= self.len())?;
+        Some(vec![Extent { source_offset: range.start, length: range.len }])
+    }
+
+    /// The texts of LVM2 metadata that were read so far.
+    pub(in crate::layout) fn texts(&self) -> &Texts {
+        &self.texts
     }
 
     /// The first read error that a probe met.

@@ -5,6 +5,8 @@ use super::{Found, HoldsKind, Window};
 use crate::layout::field::{le16, le32, le64};
 use crate::layout::text::utf16le;
 
+/// A volume's name has at most 128 UTF-16 units.
+const VOLUME_NAME_BYTES_MAX: usize = 256;
 const VOLUME_RECORD: u64 = 3;
 const ATTRIBUTE_VOLUME_NAME: u32 = 0x60;
 const ATTRIBUTES_END: u32 = 0xffff_ffff;
@@ -65,6 +67,9 @@ fn volume_name(window: &Window<'_>, mft_at: u64, record_bytes: u64) -> Option<St
         }
         if kind == ATTRIBUTE_VOLUME_NAME {
             let value_len = usize::try_from(le32(&record, at.checked_add(16)?)?).ok()?;
+            if value_len > VOLUME_NAME_BYTES_MAX {
+                return None;
+            }
             let value_at = at.checked_add(usize::from(le16(&record, at.checked_add(20)?)?))?;
             let name = utf16le(record.get(value_at..value_at.checked_add(value_len)?)?);
             return (!name.is_empty()).then_some(name);

@@ -1,0 +1,94 @@
+//! The texts of a source's metadata areas, each read and parsed once however many areas and regions show it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::group::VolumeGroup;
+use crate::layout::Extent;
+
+/// The most text that one detection reads. A group with a thousand volumes needs half a megabyte.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
+/// The most parts that the groups of one detection have together.
+const PARTS_MAX: usize = 400_000;
+
+/// Where a text is on the source, and the checksum that its area's header asks for.
+pub(super) type TextKey = (Vec<Extent>, u32);
+
+/// The groups that one detection has read so far.
+#[derive(Debug)]
+pub(in crate::layout) struct Texts {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    known: HashMap<TextKey, Result<Arc<VolumeGroup>, String>>,
+    left_bytes: u64,
+    left_parts: usize,
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        let inner = Inner { known: HashMap::new(), left_bytes: TEXT_BYTES_MAX, left_parts: PARTS_MAX };
+        Self { inner: RefCell::new(inner) }
+    }
+}
+
+impl Texts {
+    /// The group in the text at `key`, which `read` reads unless it is known already. The error says in one line why
+    /// there is none.
+    pub(super) fn group(
+        &self,
+        key: TextKey,
+        read: impl FnOnce() -> Result<Vec<u8>, String>,
+    ) -> Result<Arc<VolumeGroup>, String> {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(known) = inner.known.get(&key) {
+            return known.clone();
+        }
+        let len = key.0.iter().fold(0_u64, |sum, extent| sum.saturating_add(extent.length));
+        inner.left_bytes = inner.left_bytes.checked_sub(len).ok_or_else(|| {
+            format!("the source has more than {} MiB of LVM2 metadata, and the rest is not read", TEXT_BYTES_MAX >> 20)
+        })?;
+        let group = read().and_then(|text| VolumeGroup::parse(&text).map_err(|error| error.to_string()));
+        let group = group.and_then(|group| {
+            inner.left_parts = inner
+                .left_parts
+                .checked_sub(group.parts())
+                .ok_or_else(|| format!("the source's LVM2 metadata have more than {PARTS_MAX} parts"))?;
+            Ok(Arc::new(group))
+        });
+        inner.known.insert(key, group.clone());
+        group
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Extent, TEXT_BYTES_MAX, Texts};
+
+    const TEXT: &[u8] = b"vg0 {\nid = \"i\"\nseqno = 3\nextent_size = 8192\n}\n";
+
+    fn at(source_offset: u64, length: u64) -> Vec<Extent> {
+        vec![Extent { source_offset, length }]
+    }
+
+    #[test]
+    fn a_text_is_read_once() {
+        let texts = Texts::default();
+        let first = texts.group((at(0, 50), 1), || Ok(TEXT.to_vec())).expect("sound");
+        let again = texts.group((at(0, 50), 1), || Err("read twice".to_owned())).expect("known");
+        assert!(std::sync::Arc::ptr_eq(&first, &again));
+        assert_eq!(texts.group((at(0, 50), 2), || Err("other".to_owned())), Err("other".to_owned()));
+    }
+
+    #[test]
+    fn the_bytes_that_are_read_are_bounded() {
+        let texts = Texts::default();
+        assert!(texts.group((at(0, TEXT_BYTES_MAX - 1), 1), || Ok(TEXT.to_vec())).is_ok());
+        let why = texts.group((at(1, 2), 1), || Ok(TEXT.to_vec())).expect_err("too much");
+        assert!(why.contains("16 MiB"), "{why}");
+        assert!(texts.group((at(0, TEXT_BYTES_MAX - 1), 1), || Err("known".to_owned())).is_ok());
+    }
+}

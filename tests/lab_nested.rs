@@ -152,3 +152,43 @@ fn the_guests_logical_volumes_come_back_while_it_uses_them() {
     let maps = sh("dmsetup ls | grep volbak || true; losetup -ln -O BACK-FILE | grep image.img || true");
     assert_eq!(maps, "", "no map and no loop device is left");
 }
+
+#[test]
+fn a_striped_volume_over_two_partitions_comes_back() {
+    if !in_lab("a_striped_volume_over_two_partitions_comes_back") {
+        return;
+    }
+    set_up();
+    let volume = thick_volume("vdc", "720M");
+    let half = 340 << 20;
+    sh(&format!(
+        r#"sfdisk -q --no-reread --no-tell-kernel {0} <<< $'label: gpt\nstart=2048, size=696320, type=lvm\nstart=698368, size=696320, type=lvm'
+        mkdir -p /run/guest-lvm
+        sed 's/devices {{/devices {{ global_filter=["a|^\/dev\/loop|","r|.*|"] /' $LVM_SYSTEM_DIR/lvm.conf >/run/guest-lvm/lvm.conf
+        sed -i 's/devices {{/devices {{ global_filter=["r|^\/dev\/loop|"] /' $LVM_SYSTEM_DIR/lvm.conf
+        one=$(losetup -f --show -o $((2048*512)) --sizelimit {half} {0})
+        two=$(losetup -f --show -o $((698368*512)) --sizelimit {half} {0})
+        {GUEST_LVM}
+        pvcreate -q $one $two; vgcreate -q fast $one $two
+        lvcreate -q -y -n striped -i 2 -I 64k -L 600M fast
+        mkfs.ext4 -q -b 4096 -i 4096 /dev/fast/striped"#,
+        quoted(&volume)
+    ));
+    let mounted = Mounted::with_options(Path::new("/dev/fast/striped"), Path::new("/run/t/striped"), "rw");
+    fs::create_dir(mounted.point.join("hard")).unwrap();
+    make_hard_tree(&mounted.point.join("hard"), Filesystem::Ext4);
+    let mut expected = fingerprint(&mounted.point);
+    expected.retain(|path, attributes| attributes.kind != Kind::Socket && !path.starts_with(b"lost+found"));
+    mounted.unmount();
+
+    let archive = snapshot(&volume, &dest(), &[]);
+    let manifest = manifest(&archive);
+    let regions = manifest["layout"]["regions"].as_array().unwrap();
+    let striped = regions.iter().find(|region| region["lv"]["lv"] == "striped").unwrap();
+    assert_eq!(striped["extents"].as_array().unwrap().len(), 9600);
+    let target = restore_target(Path::new(SCRATCH), Filesystem::Ext4);
+    let root = target.point.join("tree");
+    let options = "--xattrs --xattrs-include='*' --acls --numeric-owner";
+    sh(&format!("tar {options} -xpzf {} -C {} 2>&1", quoted(&archive), quoted(&root)));
+    assert_equal_trees(&expected, &fingerprint(&root));
+}

@@ -6,13 +6,16 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
 
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::Extent;
@@ -24,9 +27,6 @@ const SECTOR_BYTES: u64 = 512;
 
 /// Begins the UUID of every map that volbak made.
 const UUID_PREFIX: &str = "volbak-map-";
-
-/// The longest table that is handed over: the kernel takes no argument longer than 128 KiB (`MAX_ARG_STRLEN`).
-const LONGEST_TABLE_BYTES: usize = 120 << 10;
 
 /// dm-ioctl.h, `DM_UUID_LEN` and `DM_NAME_LEN`, without the zero at the end.
 const LONGEST_ID_BYTES: usize = 127;
@@ -58,6 +58,9 @@ pub enum DeviceMapError {
         /// The system's own error.
         source: io::Error,
     },
+    /// The table could not be handed to dmsetup.
+    #[error("the table of the pieces cannot be handed to dmsetup")]
+    Table(#[source] io::Error),
     /// dmsetup could not be started.
     #[error("dmsetup could not be run; on Debian it comes with the package dmsetup")]
     NotRun(#[source] io::Error),
@@ -131,8 +134,10 @@ impl DeviceMap {
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let (name, uuid) = (map_name(&owner, count, label), map_uuid(&owner, count));
         // udev would look for filesystems and volume groups on it, and activate a tenant's.
+        // A striped volume has thousands of pieces, and no argument may be longer than 128 KiB (`MAX_ARG_STRLEN`).
+        let (_table_file, table_path) = memory_file(&table).map_err(DeviceMapError::Table)?;
         let mut args: Vec<OsString> =
-            ["create", &name, "--uuid", &uuid, "--noudevrules", "--table", &table].map(OsString::from).to_vec();
+            ["create", &name, "--uuid", &uuid, "--noudevrules", &table_path].map(OsString::from).to_vec();
         if read_only {
             args.push("--readonly".into());
         }
@@ -252,10 +257,15 @@ fn linear_table(pieces: &[Extent], (major, minor): (u32, u32)) -> Result<String,
         start = start.checked_add(length).ok_or_else(|| unsupported("they are longer than 2^64 sectors".to_owned()))?;
     }
     let table = lines.join("\n");
-    if table.len() > LONGEST_TABLE_BYTES {
-        return Err(unsupported(format!("there are {} of them, too many for one table", joined.len())));
-    }
     Ok(table)
+}
+
+/// A file in memory with this content, and a path under which a child of this process can read it.
+fn memory_file(content: &str) -> io::Result<(fs::File, String)> {
+    let mut file = fs::File::from(rustix::fs::memfd_create("volbak-table", MemfdFlags::CLOEXEC)?);
+    file.write_all(content.as_bytes())?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    Ok((file, path))
 }
 
 fn map_name(owner: &Owner, count: u32, label: &str) -> String {

@@ -221,6 +221,7 @@ impl Look<'_> {
             Scanned::NotLookedAt => (Severity::Notice, "was not searched for data, which takes too long".to_owned()),
             Scanned::Failed(error) => (Severity::Error, format!("cannot be read: {error}")),
         };
+        // A part of the region has extents.
         let Some(extents) = compose(&region.extents, tail) else { return false };
         let name = format!("{}.tail", region.name);
         if !self.add_child(index, &name, None, extents) {

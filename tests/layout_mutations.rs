@@ -440,3 +440,26 @@ fn many_small_things_do_not_add_up_without_bound() {
         invariants::check(name, &layout, disk.len_bytes());
     }
 }
+
+/// A physical volume whose label says that it ends before its region does.
+#[test]
+fn what_lies_behind_a_physical_volume_is_kept() {
+    let segment = "start_extent=0\nextent_count=8\ntype=\"striped\"\nstripes=[\"pv0\",0]";
+    let volume = format!("a {{\nstatus=[\"VISIBLE\"]\nsegment1 {{\n{segment}\n}}\n}}\n");
+    let volume = physical_volume(4096 + MIB + 33 * MIB, MIB, &group_text((4096 + MIB) / 512, &volume));
+    let end = volume.len();
+    for (byte, regions) in [(0, 2), (1, 3)] {
+        let mut disk = volume.clone();
+        disk.resize(end + 2 * MIB, 0);
+        disk[end + 4096] = byte;
+        let disk = Disk::new(disk);
+        let layout = detect(&disk, "behind", None).expect("memory can be read");
+        assert_eq!(layout.regions[0].handling, Handling::Container, "{:?}", layout.problems);
+        assert_eq!(layout.regions.len(), regions, "{:?}", layout.problems);
+        if let Some(tail) = layout.regions.get(2) {
+            assert_eq!((tail.name.as_str(), tail.handling), ("disk.tail", Handling::RawImage));
+            assert_eq!((tail.start_bytes, tail.size_bytes), (end as u64, 2 * MIB as u64));
+        }
+        invariants::check("behind", &layout, disk.len_bytes());
+    }
+}

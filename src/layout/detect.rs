@@ -223,6 +223,50 @@ mod tests {
         assert_eq!(errors[0].location, "p2");
     }
 
+    /// A filesystem of 64 KiB, an XFS of version 4, at the start of a longer disk.
+    fn filesystem_on(len: usize) -> Vec<u8> {
+        let mut disk = vec![0; len];
+        disk[..4].copy_from_slice(b"XFSB");
+        for (at, byte) in [(6, 16), (15, 16), (87, 16), (91, 1), (101, 4), (102, 2), (120, 12)] {
+            disk[at] = byte;
+        }
+        disk
+    }
+
+    #[test]
+    fn what_lies_behind_a_filesystem_is_kept() {
+        let (small, large) = (200 << 10, 4 << 20);
+        for (len, data_at, severity) in [
+            (large, None, Some(Severity::Notice)),
+            (large, Some(large - 1), Some(Severity::Warning)),
+            (large, Some(64 << 10), Some(Severity::Warning)),
+            (small, None, None),
+            (small, Some(small - 1), Some(Severity::Notice)),
+        ] {
+            let mut disk = filesystem_on(len);
+            if let Some(at) = data_at {
+                disk[at] = 1;
+            }
+            let layout = detect(&disk, "disk", None).expect("memory can be read");
+            assert_eq!(layout.regions[0].handling, Handling::Files, "{:?}", layout.problems);
+            let tail = layout.regions.get(1).map(|tail| (tail.name.as_str(), tail.handling, tail.start_bytes));
+            assert_eq!(tail, data_at.map(|_| ("disk.tail", Handling::RawImage, 64 << 10)));
+            assert_eq!(
+                layout.regions.iter().skip(1).map(|tail| tail.size_bytes + (64 << 10)).sum::<u64>(),
+                data_at.map_or(0, |_| len as u64)
+            );
+            assert_eq!(layout.problems.first().map(|problem| problem.severity), severity, "{:?}", layout.problems);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_behind_a_filesystem_is_kept() {
+        let disk = Disk { bytes: filesystem_on(4 << 20), bad: 3 << 20..(3 << 20) + 512 };
+        let layout = detect(&disk, "disk", None).expect("the start can be read");
+        assert_eq!(layout.regions.len(), 2);
+        assert!(layout.problems.iter().any(|problem| problem.what.contains("medium error")), "{:?}", layout.problems);
+    }
+
     #[test]
     fn a_read_error_outside_the_regions_is_told() {
         let layout = detect(&Disk::new(100 << 10..101 << 10), "disk", None).expect("the table can be read");

@@ -92,12 +92,13 @@ pub enum UsedCopy {
 /// A run of bytes of the source, or several, seen as one small disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
-    /// Its name in the archive and in messages: `p1`, `disk`, `p2.vg0-home`. Holds no `/` and no control character.
+    /// Its name in the archive and in messages: `p1`, `disk`, `p2.vg0-home`, `p3.tail`. Holds no `/` and no control character.
     pub name: String,
     /// The partition's number as the kernel and partx give it; 0 for a source without a table. A logical volume has
     /// the number of the region that holds its PV.
     pub number: u32,
-    /// The region that this one lies in: an extended partition, or the region with the PV.
+    /// The region that this one lies in: an extended partition, the region with the PV or the mirror's member, or the
+    /// one whose content ends before this one, its tail, begins.
     pub parent: Option<String>,
     /// The logical volume inside the source that this region is.
     pub lv: Option<NestedLv>,

@@ -147,7 +147,7 @@ impl Look<'_> {
             }
         }
         for (index, _) in members {
-            if whole.get(index) == Some(&true) {
+            if whole.get(index) == Some(&true) && self.keep_tail(*index, "the physical volume") {
                 self.drafts[*index].region.handling = Handling::Container;
             }
         }

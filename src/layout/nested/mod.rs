@@ -24,7 +24,7 @@ const DEPTH_MAX: u32 = 4;
 pub(super) const REGIONS_MAX: usize = 1024;
 /// A region's name is one path component, and gets a suffix in the archive.
 const NAME_BYTES_MAX: usize = 200;
-/// A filesystem or swap space may be shorter than its region by this much without a word.
+/// A filesystem may be shorter than its region by this much: its size is rounded, and what was there before stays.
 const SLACK_BYTES: u64 = 1 << 20;
 
 /// A region and what is known of it while its neighbours are looked at.
@@ -33,6 +33,8 @@ struct Draft {
     parent: Option<usize>,
     content: Option<Content>,
     keep_raw: bool,
+    /// It is what lies behind another region's content, and is not looked into.
+    is_tail: bool,
 }
 
 /// What came of it.
@@ -56,8 +58,10 @@ pub(super) struct Means<'a> {
 pub(super) fn look_into(means: Means<'_>, regions: Vec<Region>) -> Looked {
     let Means { blocks, scanner, problems, texts, budget } = means;
     let names = regions.iter().map(|region| region.name.clone()).collect();
-    let drafts: Vec<Draft> =
-        regions.into_iter().map(|region| Draft { region, parent: None, content: None, keep_raw: false }).collect();
+    let drafts: Vec<Draft> = regions
+        .into_iter()
+        .map(|region| Draft { region, parent: None, content: None, keep_raw: false, is_tail: false })
+        .collect();
     let mut look = Look { blocks, scanner, problems, texts, budget, drafts, names, preserved: Vec::new() };
     let mut level: Vec<usize> = (0..look.drafts.len()).collect();
     for depth in 0..DEPTH_MAX {
@@ -99,7 +103,7 @@ impl Look<'_> {
     /// Finds out what one region holds.
     fn examine(&mut self, index: usize) {
         let region = &self.drafts[index].region;
-        if region.handling == Handling::Container {
+        if region.handling == Handling::Container || self.drafts[index].is_tail {
             return;
         }
         let blocks = RegionBlocks::new(self.blocks, &region.extents);
@@ -128,12 +132,10 @@ impl Look<'_> {
         match found.content {
             _ if draft.keep_raw => {}
             Content::Files => {
-                draft.region.handling = Handling::Files;
-                if slack > SLACK_BYTES {
-                    let what = format!("the filesystem ends {} before its region does", ByteLen(slack));
-                    self.say(Severity::Notice, index, what);
+                if self.keep_tail(index, "the filesystem") {
+                    self.drafts[index].region.handling = Handling::Files;
+                    self.preserve_boot_block(index);
                 }
-                self.preserve_boot_block(index);
             }
             Content::FactsOnly => self.leave_out_swap(index, slack),
             Content::Opaque | Content::PhysicalVolume(_) | Content::Mirror(_) => {}
@@ -182,11 +184,58 @@ impl Look<'_> {
         let region = &self.drafts[index].region;
         let blocks = RegionBlocks::new(self.blocks, &region.extents);
         let tail = ByteRange::new(region.size_bytes - slack.min(region.size_bytes), slack.min(region.size_bytes));
-        if slack <= SLACK_BYTES || matches!(self.scanner.scan(&blocks, tail), Scanned::Zero) {
+        if slack <= SLACK_BYTES {
+            if self.keep_tail(index, "the swap space") {
+                self.drafts[index].region.handling = Handling::MetadataOnly;
+            }
+        } else if matches!(self.scanner.scan(&blocks, tail), Scanned::Zero) {
             self.drafts[index].region.handling = Handling::MetadataOnly;
         } else {
             self.say(Severity::Warning, index, "data may follow the swap space; all of it is kept as a raw image");
         }
+    }
+
+    /// Before a region's content is taken out of it: what lies behind the content and may be data becomes a region of
+    /// its own. False, which has been said, when it could not, so that the region must be kept as it is.
+    fn keep_tail(&mut self, index: usize, content: &str) -> bool {
+        let region = &self.drafts[index].region;
+        let slack = found_slack(region);
+        if slack == 0 {
+            return true;
+        }
+        // The slack is a part of the region.
+        let tail = ByteRange::new(region.size_bytes - slack, slack);
+        let blocks = RegionBlocks::new(self.blocks, &region.extents);
+        let scanned = self.scanner.scan(&blocks, tail);
+        let (severity, what) = match scanned {
+            Scanned::Zero => {
+                if slack > SLACK_BYTES {
+                    let what = format!("{content} ends {} before its region does", ByteLen(slack));
+                    self.say(Severity::Notice, index, what);
+                }
+                return true;
+            }
+            // Rounding leaves bytes of what the disk held before, which happens on any disk.
+            Scanned::DataAt(_) if slack <= SLACK_BYTES => (Severity::Notice, "is not zero".to_owned()),
+            Scanned::DataAt(_) => (Severity::Warning, "holds data".to_owned()),
+            Scanned::NotLookedAt => (Severity::Notice, "was not searched for data, which takes too long".to_owned()),
+            Scanned::Failed(error) => (Severity::Error, format!("cannot be read: {error}")),
+        };
+        // A part of the region has extents.
+        let Some(extents) = compose(&region.extents, tail) else { return false };
+        let name = format!("{}.tail", region.name);
+        if !self.add_child(index, &name, None, extents) {
+            return false;
+        }
+        let tail = self.drafts.len() - 1;
+        self.drafts[tail].is_tail = true;
+        "behind the content".clone_into(&mut self.drafts[tail].region.type_name);
+        let what = format!(
+            "{content} ends {} before its region does, and what follows {what}; it is kept as a raw image",
+            ByteLen(slack)
+        );
+        self.say(severity, tail, what);
+        true
     }
 
     /// A boot loader's first part may be where the filesystem itself keeps nothing.
@@ -258,7 +307,9 @@ impl Look<'_> {
             return false;
         }
         let Some(left) = self.budget.extents.checked_sub(extents.len()) else {
-            let what = format!("the source's volumes are in too many pieces: {name} is not taken apart");
+            let what = format!(
+                "the source's volumes are in too many pieces: {name} is not taken apart; its parent is kept raw"
+            );
             self.say(Severity::Error, parent, what);
             return false;
         };
@@ -276,7 +327,7 @@ impl Look<'_> {
             extents,
             ..Region::default()
         };
-        self.drafts.push(Draft { region, parent: Some(parent), content: None, keep_raw: false });
+        self.drafts.push(Draft { region, parent: Some(parent), content: None, keep_raw: false, is_tail: false });
         true
     }
 

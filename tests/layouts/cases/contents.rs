@@ -111,6 +111,14 @@ rm -r $IMG.d"#,
         case("swap-with-data-behind-it", r#"truncate -s 16M $IMG; mkswap $IMG 8192 >/dev/null 2>&1; noise 30000 10"#)
             .finds(&["disk raw swap"])
             .says(&["W disk data may follow the swap space"]),
+        case("ext4-with-data-behind-it", r#"truncate -s 32M $IMG; mkfs.ext4 -q $IMG 16M; noise 40000 10"#)
+            .finds(&["disk files ext4", "disk.tail raw unknown"])
+            .says(&["W disk.tail what follows holds data"]),
+        case(
+            "xfs-with-a-little-behind-it",
+            r#"truncate -s 320M $IMG; mkfs.xfs -q $IMG; truncate -s +3K $IMG; noise 655362 1"#,
+        )
+        .finds(&["disk files xfs", "disk.tail raw unknown"]),
         case("suspended-system", r#"truncate -s 16M $IMG; mkswap $IMG >/dev/null 2>&1; poke 4086 'S1SUSPEND\0'"#)
             .finds(&["disk raw swsuspend"])
             .blkid_differs(&["disk"]),

@@ -30,6 +30,9 @@ const BIOS_BOOT: &str = "21686148-6449-6e6f-744e-656564454649";
 const MAX_SHARED: u64 = 4;
 const SHARED_AT_LEAST_BYTES: u64 = 16 << 30;
 
+/// The type that the layout gives to what lies behind a filesystem's end.
+const BEHIND_THE_CONTENT: &str = "behind the content";
+
 /// What all regions of a source have in common.
 pub(super) struct RegionContext<'a> {
     pub(super) guard: &'a SnapshotGuard,
@@ -188,7 +191,8 @@ impl RegionContext<'_> {
         region: &Region,
         file_name: &str,
     ) -> Result<RegionRecord, BackupError> {
-        if region.handling == Handling::RawImage {
+        // What lies behind a filesystem's end was told of when it was found, by how much it matters.
+        if region.handling == Handling::RawImage && region.type_name != BEHIND_THE_CONTENT {
             let holds = match (&region.holds.fs, region.holds.kind) {
                 (Some(fs), _) => fs.clone(),
                 (None, HoldsKind::Unknown) => "something unknown".to_owned(),

@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::File;
 use std::mem::MaybeUninit;
+use std::num::NonZero;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::exclude::Excludes;
@@ -30,6 +31,10 @@ const MAX_LISTED_NAMES: usize = 1 << 20;
 const XATTR_MAX_BYTES: usize = 65536;
 /// The attributes of one inode may have this much together. XFS takes half a gigabyte, which would be memory's end.
 const XATTRS_MAX_BYTES: usize = 8 << 20;
+/// So many entries are looked at, and their files opened, before they are asked for.
+const AHEAD_ENTRIES: usize = 128;
+/// So much of each of these files is read ahead.
+const AHEAD_BYTES: u64 = 1 << 20;
 /// A file that is smaller, and has all its blocks, is not asked for holes.
 const SMALL_FILE_BYTES: u64 = 64 * 1024;
 
@@ -53,6 +58,8 @@ pub struct TreeWalk {
     has_inode_numbers: bool,
     ready: VecDeque<Found>,
     listed_names: usize,
+    /// What the attributes of the entries in `ready` have together.
+    ahead_xattr_bytes: usize,
     xattr_buf: Vec<u8>,
     dirent_buf: Vec<MaybeUninit<u8>>,
     directories_left: Option<u64>,
@@ -86,6 +93,7 @@ impl TreeWalk {
             has_inode_numbers: true,
             ready: VecDeque::new(),
             listed_names: 0,
+            ahead_xattr_bytes: 0,
             xattr_buf: vec![0; XATTR_MAX_BYTES],
             dirent_buf: vec![MaybeUninit::uninit(); 64 * 1024],
             directories_left: max_directories,
@@ -109,6 +117,7 @@ impl TreeWalk {
     fn enter(&mut self, dir: OwnedFd, facts: &Statx) {
         let xattrs = self.xattrs_of_open(&dir);
         let metadata = metadata_of(facts);
+        self.ahead_xattr_bytes += xattr_bytes(&xattrs);
         self.ready.push_back(Found::Entry(Entry {
             path: self.path.clone(),
             kind: EntryKind::Directory,
@@ -220,6 +229,10 @@ impl TreeWalk {
     fn queue_file(&mut self, file: OwnedFd, facts: &Statx) {
         let xattrs = self.xattrs_of_open(&file);
         let has_all_blocks = facts.stx_blocks.saturating_mul(512) >= facts.stx_size;
+        if let Some(len) = NonZero::new(facts.stx_size.min(AHEAD_BYTES)) {
+            // Only advice: that it is not taken costs time and nothing else.
+            let _ = rustix::fs::fadvise(&file, 0, Some(len), Advice::WillNeed);
+        }
         let content = OpenFile {
             file: File::from(file),
             size: facts.stx_size,
@@ -229,6 +242,7 @@ impl TreeWalk {
     }
 
     fn queue(&mut self, kind: EntryKind, facts: &Statx, xattrs: Vec<Xattr>) {
+        self.ahead_xattr_bytes += xattr_bytes(&xattrs);
         let path = self.path.clone();
         self.ready.push_back(Found::Entry(Entry { path, kind, metadata: metadata_of(facts), xattrs }));
     }
@@ -353,15 +367,18 @@ impl FsReader for TreeWalk {
         if let Some(root) = self.root.take() {
             self.start(root);
         }
-        loop {
-            if let Some(found) = self.ready.pop_front() {
-                return Some(found);
-            }
-            if !self.step() {
-                return None;
-            }
+        // The kernel reads the files ahead while those before them are archived.
+        while self.ready.len() < AHEAD_ENTRIES && self.ahead_xattr_bytes < XATTRS_MAX_BYTES && self.step() {}
+        let found = self.ready.pop_front()?;
+        if let Found::Entry(entry) = &found {
+            self.ahead_xattr_bytes -= xattr_bytes(&entry.xattrs);
         }
+        Some(found)
     }
+}
+
+fn xattr_bytes(xattrs: &[Xattr]) -> usize {
+    xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum()
 }
 
 pub(super) fn statx_of(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {

@@ -12,4 +12,5 @@ pub mod manifest;
 pub mod members;
 pub mod pax;
 pub mod read;
+mod runs;
 pub mod write;

@@ -8,6 +8,7 @@ pub mod acl;
 mod data;
 pub mod gzip;
 pub mod index;
+mod links;
 pub mod manifest;
 pub mod members;
 pub mod pax;

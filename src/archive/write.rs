@@ -1,6 +1,5 @@
 //! Entries become a tar stream, cut into members where the entries themselves say so.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::data::{DataOutcome, read_or_zero};
 use super::gzip::{BadLevel, MAX_MEMBER_DATA};
 use super::index::{EntryLine, IndexedKind};
+use super::links::{Links, Name};
 use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
 use super::read::sparse::MAX_RUNS;
@@ -101,15 +101,9 @@ pub struct ArchiveWriter<'a> {
     observer: &'a dyn Observer,
     tar_offset: u64,
     prefix: Vec<u8>,
-    links: HashMap<(u64, u64), SeenInode>,
+    links: Links,
     counts: Counts,
     unreported_bytes: u64,
-}
-
-/// An inode with several names, the first of which is in the archive.
-struct SeenInode {
-    path: Vec<u8>,
-    names_left: u32,
 }
 
 impl<'a> ArchiveWriter<'a> {
@@ -121,7 +115,7 @@ impl<'a> ArchiveWriter<'a> {
             observer,
             tar_offset: 0,
             prefix: b".".to_vec(),
-            links: HashMap::new(),
+            links: Links::default(),
             counts: Counts::default(),
             unreported_bytes: 0,
         })
@@ -153,16 +147,17 @@ impl<'a> ArchiveWriter<'a> {
         let is_directory = matches!(entry.kind, EntryKind::Directory);
         if !is_directory && entry.metadata.nlink > 1 && !matches!(entry.kind, EntryKind::Socket) {
             let key = (entry.metadata.dev, entry.metadata.ino);
-            if let Some(seen) = self.links.get_mut(&key) {
-                let target = seen.path.clone();
-                seen.names_left = seen.names_left.saturating_sub(1);
-                if seen.names_left == 0 {
-                    self.links.remove(&key);
+            match self.links.note(key, entry.metadata.nlink, &path) {
+                Name::First => {}
+                Name::Further(first) => {
+                    self.counts.hard_links += 1;
+                    return self.put_bare(&path, EntryType::HardLink(&first), IndexedKind::HardLink, entry);
                 }
-                self.counts.hard_links += 1;
-                return self.put_bare(&path, EntryType::HardLink(&target), IndexedKind::HardLink, entry);
+                Name::NotKept => {
+                    let what = "there are too many hard links; archived, but its other names become files of their own";
+                    self.tell(Severity::Warning, &path, what);
+                }
             }
-            self.links.insert(key, SeenInode { path: path.clone(), names_left: entry.metadata.nlink - 1 });
         }
         match &entry.kind {
             EntryKind::File(content) => {

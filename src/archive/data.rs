@@ -20,12 +20,16 @@ pub(super) struct DataOutcome {
     bad_blocks: u32,
     first_error: Option<io::Error>,
     ended_at: Option<u64>,
+    /// Where the file holds data was another answer each time.
+    pub(super) runs_changed: bool,
+    /// Some of its data was left out; that was told already.
+    pub(super) is_cut: bool,
 }
 
 impl DataOutcome {
     /// Whether the archive does not hold the data as it was.
     pub(super) fn is_damaged(&self) -> bool {
-        self.first_error.is_some() || self.ended_at.is_some()
+        self.first_error.is_some() || self.ended_at.is_some() || self.runs_changed || self.is_cut
     }
 
     /// What went wrong with a file of `size` bytes, a line each.
@@ -40,6 +44,9 @@ impl DataOutcome {
         }
         if let Some(ended_at) = self.ended_at {
             complaints.push(format!("shrank from {size} to {ended_at} bytes while it was read; the rest is zeros"));
+        }
+        if self.runs_changed {
+            complaints.push("its holes changed while it was read; it cannot be restored as it was".to_owned());
         }
         complaints
     }

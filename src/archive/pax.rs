@@ -18,8 +18,8 @@ const MAX_OCTAL_7: u64 = 0o777_7777;
 pub enum EntryType<'a> {
     /// A regular file of this many bytes.
     File,
-    /// A regular file with holes: these runs of it are stored, in ascending order.
-    SparseFile(&'a [ByteRange]),
+    /// A regular file with holes, of which only runs are stored.
+    SparseFile(SparseArea),
     /// Another name of the entry with this path in the archive.
     HardLink(&'a [u8]),
     /// A symbolic link to this target.
@@ -49,13 +49,100 @@ impl EntryType<'_> {
     }
 }
 
+/// How much the data area of a sparse file takes, counted run by run, and the text of its map: GNU tar's sparse format
+/// 1.0. The map is the number of runs, then offset and length of each, decimal, one a line, padded to whole blocks. A hole
+/// at the end is an empty run at the file's size. In long maps, beyond [`SparseArea::PLAIN_RUNS`], each number has zeros
+/// before it up to 19 digits, as the largest file's length has: then the number of runs alone decides how long the map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SparseArea {
+    size: u64,
+    runs: u64,
+    lines_bytes: u64,
+    data_bytes: u64,
+    end: u64,
+}
+
+impl SparseArea {
+    /// A map of more runs has numbers with leading zeros.
+    pub const PLAIN_RUNS: u64 = 1 << 16;
+
+    /// The area of a file of `size` bytes without any data.
+    pub fn new(size: u64) -> Self {
+        Self { size, runs: 0, lines_bytes: 0, data_bytes: 0, end: 0 }
+    }
+
+    /// Takes in a run, which lies after all before it and within the file.
+    pub fn add(&mut self, run: ByteRange) {
+        self.runs += 1;
+        self.lines_bytes += line_bytes(run.start) + line_bytes(run.len);
+        self.data_bytes += run.len;
+        self.end = run.start + run.len;
+    }
+
+    /// How long the file is.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How many runs were taken in.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// How many runs the map names, that of a hole at the end included.
+    pub fn map_runs(&self) -> u64 {
+        self.runs + u64::from(self.last_run().is_some())
+    }
+
+    /// How long the map is, a whole number of blocks.
+    pub fn map_bytes(&self) -> u64 {
+        let lines_bytes = if self.runs > Self::PLAIN_RUNS {
+            self.map_runs().saturating_mul(2 * WIDE_LINE_BYTES)
+        } else {
+            let last = self.last_run().map_or(0, |run| line_bytes(run.start) + line_bytes(run.len));
+            self.lines_bytes + last
+        };
+        let text_bytes = line_bytes(self.map_runs()) + lines_bytes;
+        text_bytes + padding_after(text_bytes)
+    }
+
+    /// How many bytes all runs have together.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// The empty run that stands for a hole at the end.
+    pub fn last_run(&self) -> Option<ByteRange> {
+        (self.runs == 0 || self.end < self.size).then(|| ByteRange::new(self.size, 0))
+    }
+
+    /// The map's first line.
+    pub fn first_line(&self) -> String {
+        format!("{}\n", self.map_runs())
+    }
+
+    /// The map's lines for a run.
+    pub fn lines_of(&self, run: ByteRange) -> String {
+        let ByteRange { start, len } = run;
+        if self.runs > Self::PLAIN_RUNS { format!("{start:019}\n{len:019}\n") } else { format!("{start}\n{len}\n") }
+    }
+}
+
+/// Nineteen digits and a newline.
+const WIDE_LINE_BYTES: u64 = 20;
+
+/// How long a number and the newline after it are.
+fn line_bytes(number: u64) -> u64 {
+    u64::from(number.checked_ilog10().unwrap_or(0)) + 2
+}
+
 /// The headers of an entry, and what comes after them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// All headers, a whole number of blocks.
     pub bytes: Vec<u8>,
-    /// The sparse map that begins the data area of a [`EntryType::SparseFile`], a whole number of blocks; else empty.
-    pub sparse_map: Vec<u8>,
+    /// How long the sparse map is that begins the data area of a [`EntryType::SparseFile`]; else 0.
+    pub sparse_map_bytes: u64,
     /// The file's own bytes that follow, without the padding to a whole block.
     pub data_bytes: u64,
     /// The attributes that pax cannot hold, by name.
@@ -75,14 +162,10 @@ pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs:
         EntryType::HardLink(target) | EntryType::Symlink(target) => target,
         _ => b"",
     };
-    let mut sparse_map = Vec::new();
-    let data_bytes = match entry_type {
-        EntryType::File => metadata.size,
-        EntryType::SparseFile(runs) => {
-            sparse_map = sparse_map_of(runs, metadata.size);
-            runs.iter().map(|run| run.len).sum()
-        }
-        _ => 0,
+    let (sparse_map_bytes, data_bytes) = match entry_type {
+        EntryType::File => (0, metadata.size),
+        EntryType::SparseFile(area) => (area.map_bytes(), area.data_bytes()),
+        _ => (0, 0),
     };
 
     let is_sparse = matches!(entry_type, EntryType::SparseFile(_));
@@ -113,7 +196,7 @@ pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs:
             records.add(key, id.to_string().as_bytes());
         }
     }
-    let stored_bytes = sparse_map.len() as u64 + data_bytes;
+    let stored_bytes = sparse_map_bytes + data_bytes;
     if ustar.set_number(124..136, stored_bytes) == Fits::OnlyInBinary {
         records.add("size", stored_bytes.to_string().as_bytes());
     }
@@ -133,7 +216,7 @@ pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs:
         bytes = extended_header(&records.text);
     }
     bytes.extend_from_slice(&ustar.finish());
-    Head { bytes, sparse_map, data_bytes, left_out_xattrs }
+    Head { bytes, sparse_map_bytes, data_bytes, left_out_xattrs }
 }
 
 /// How many zero bytes follow data of this length.
@@ -217,21 +300,6 @@ fn extended_header(records: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(records);
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     bytes
-}
-
-/// GNU tar's sparse format 1.0: the number of runs, then offset and length of each, decimal, one a line, padded to
-/// whole blocks. A hole at the end is an empty run at the file's size.
-fn sparse_map_of(runs: &[ByteRange], size: u64) -> Vec<u8> {
-    let ends_in_hole = runs.last().is_none_or(|run| run.start + run.len < size);
-    let mut map = format!("{}\n", runs.len() + usize::from(ends_in_hole)).into_bytes();
-    for run in runs {
-        map.extend_from_slice(format!("{}\n{}\n", run.start, run.len).as_bytes());
-    }
-    if ends_in_hole {
-        map.extend_from_slice(format!("{size}\n0\n").as_bytes());
-    }
-    map.resize(map.len().next_multiple_of(BLOCK), 0);
-    map
 }
 
 /// `DIR/GNUSparseFile.0/BASE`, as GNU tar names it, without its process id: the same file gives the same header.
@@ -346,7 +414,7 @@ impl Ustar {
 
 #[cfg(test)]
 mod tests {
-    use super::{EntryType, Records, decimal, head, padding_after, sparse_map_of};
+    use super::{EntryType, Records, SparseArea, decimal, head, padding_after};
     use crate::reader::{Metadata, Timestamp};
     use crate::units::ByteRange;
 
@@ -397,11 +465,26 @@ mod tests {
 
     #[test]
     fn a_sparse_map_says_where_the_file_ends() {
-        let map = sparse_map_of(&[ByteRange::new(4096, 10)], 1 << 20);
-        assert_eq!(map.len(), 512);
-        assert!(map.starts_with(b"2\n4096\n10\n1048576\n0\n\0"));
-        assert!(sparse_map_of(&[], 7).starts_with(b"1\n7\n0\n\0"));
-        assert!(sparse_map_of(&[ByteRange::new(0, 7)], 7).starts_with(b"1\n0\n7\n\0"));
+        let map_of = |runs: &[ByteRange], size| {
+            let mut area = SparseArea::new(size);
+            for run in runs {
+                area.add(*run);
+            }
+            let lines = runs.iter().copied().chain(area.last_run()).map(|run| area.lines_of(run));
+            let map = area.first_line() + &lines.collect::<String>();
+            assert_eq!(area.map_bytes(), (map.len() as u64).next_multiple_of(512));
+            map
+        };
+        assert_eq!(map_of(&[ByteRange::new(4096, 10)], 1 << 20), "2\n4096\n10\n1048576\n0\n");
+        assert_eq!(map_of(&[], 7), "1\n7\n0\n");
+        assert_eq!(map_of(&[ByteRange::new(0, 7)], 7), "1\n0\n7\n");
+        let many: Vec<ByteRange> = (0..1000).map(|run| ByteRange::new(run * 99, run % 11 + 1)).collect();
+        for count in 0..many.len() {
+            map_of(&many[..count], 1 << 40);
+        }
+        let many: Vec<ByteRange> = (0..=SparseArea::PLAIN_RUNS).map(|run| ByteRange::new(run * 99, run % 11)).collect();
+        let ending = "0000009223372036854775807\n0000000000000000000\n";
+        assert!(map_of(&many, i64::MAX.cast_unsigned()).ends_with(&ending[6..]));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Entries become a tar stream, cut into members where the entries themselves say so.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -10,11 +9,14 @@ use sha2::{Digest, Sha256};
 use super::data::{DataOutcome, read_or_zero};
 use super::gzip::{BadLevel, MAX_MEMBER_DATA};
 use super::index::{EntryLine, IndexedKind};
+use super::links::{Links, Name};
 use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
+use super::read::sparse::MAX_RUNS;
+use super::runs::{Runs, Unasked};
 use crate::events::shown_path;
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::reader::raw::{RawImage, RunMap};
+use crate::reader::raw::RawImage;
 use crate::reader::{Entry, EntryKind, FileContent, Metadata, Timestamp};
 use crate::units::ByteRange;
 
@@ -25,6 +27,8 @@ const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
 const MIN_MEMBER_BYTES: usize = 64 * 1024;
 /// Linux's `PATH_MAX` without its final NUL: no program can make a longer path in one piece.
 const LONGEST_PATH_BYTES: usize = 4095;
+/// How much of a sparse map is made at once.
+const MAP_PIECE_BYTES: usize = 64 * 1024;
 /// The observer is told of what was read in steps of at least this size.
 const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
@@ -97,15 +101,9 @@ pub struct ArchiveWriter<'a> {
     observer: &'a dyn Observer,
     tar_offset: u64,
     prefix: Vec<u8>,
-    links: HashMap<(u64, u64), SeenInode>,
+    links: Links,
     counts: Counts,
     unreported_bytes: u64,
-}
-
-/// An inode with several names, the first of which is in the archive.
-struct SeenInode {
-    path: Vec<u8>,
-    names_left: u32,
 }
 
 impl<'a> ArchiveWriter<'a> {
@@ -117,7 +115,7 @@ impl<'a> ArchiveWriter<'a> {
             observer,
             tar_offset: 0,
             prefix: b".".to_vec(),
-            links: HashMap::new(),
+            links: Links::default(),
             counts: Counts::default(),
             unreported_bytes: 0,
         })
@@ -149,16 +147,17 @@ impl<'a> ArchiveWriter<'a> {
         let is_directory = matches!(entry.kind, EntryKind::Directory);
         if !is_directory && entry.metadata.nlink > 1 && !matches!(entry.kind, EntryKind::Socket) {
             let key = (entry.metadata.dev, entry.metadata.ino);
-            if let Some(seen) = self.links.get_mut(&key) {
-                let target = seen.path.clone();
-                seen.names_left = seen.names_left.saturating_sub(1);
-                if seen.names_left == 0 {
-                    self.links.remove(&key);
+            match self.links.note(key, entry.metadata.nlink, &path) {
+                Name::First => {}
+                Name::Further(first) => {
+                    self.counts.hard_links += 1;
+                    return self.put_bare(&path, EntryType::HardLink(&first), IndexedKind::HardLink, entry);
                 }
-                self.counts.hard_links += 1;
-                return self.put_bare(&path, EntryType::HardLink(&target), IndexedKind::HardLink, entry);
+                Name::NotKept => {
+                    let what = "there are too many hard links; archived, but its other names become files of their own";
+                    self.tell(Severity::Warning, &path, what);
+                }
             }
-            self.links.insert(key, SeenInode { path: path.clone(), names_left: entry.metadata.nlink - 1 });
         }
         match &entry.kind {
             EntryKind::File(content) => {
@@ -203,8 +202,8 @@ impl<'a> ArchiveWriter<'a> {
     ) -> Result<(), ArchiveError> {
         let path = [b"./", file_name.as_bytes()].concat();
         let metadata = Metadata { mode: 0o600, size, mtime, nlink: 1, ..Metadata::default() };
-        let runs = self.runs_of(&path, image, size);
-        let head = pax::head(&path, EntryType::SparseFile(&runs), &metadata, &[]);
+        let runs = self.runs_of(&path, image, size)?;
+        let head = pax::head(&path, EntryType::SparseFile(runs.area()), &metadata, &[]);
         self.counts.raw_images += 1;
         self.put_data(&path, &head, &runs, image, IndexedKind::RawImage, &metadata)
     }
@@ -225,14 +224,12 @@ impl<'a> ArchiveWriter<'a> {
     }
 
     fn put_file(&mut self, path: &[u8], content: &dyn FileContent, entry: &Entry) -> Result<(), ArchiveError> {
-        let size = entry.metadata.size;
-        let runs = if size == 0 { Vec::new() } else { self.runs_of(path, content, size) };
-        let whole = size == 0 || runs == [ByteRange::new(0, size)];
-        let (entry_type, kind) = if whole {
+        let runs = self.runs_of(path, content, entry.metadata.size)?;
+        let (entry_type, kind) = if runs.is_whole() {
             (EntryType::File, IndexedKind::File)
         } else {
             self.counts.sparse_files += 1;
-            (EntryType::SparseFile(&runs), IndexedKind::SparseFile)
+            (EntryType::SparseFile(runs.area()), IndexedKind::SparseFile)
         };
         let head = self.head(path, entry_type, entry);
         self.put_data(path, &head, &runs, content, kind, &entry.metadata)
@@ -268,23 +265,25 @@ impl<'a> ArchiveWriter<'a> {
         &mut self,
         path: &[u8],
         head: &pax::Head,
-        runs: &[ByteRange],
+        runs: &Runs,
         content: &dyn FileContent,
         kind: IndexedKind,
         metadata: &Metadata,
     ) -> Result<(), ArchiveError> {
-        let area_bytes = head.sparse_map.len() as u64 + head.data_bytes;
+        let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let padding = pax::padding_after(area_bytes);
         let entry_bytes = head.bytes.len() as u64 + area_bytes + padding;
         let limit = limit_for(entry_bytes);
         let start = self.begin_entry(entry_bytes)?;
         self.members.push(&head.bytes, limit)?;
-        self.members.push(&head.sparse_map, limit)?;
 
         let mut outcome = DataOutcome::default();
-        outcome.digest.update(&head.sparse_map);
-        for run in runs {
-            self.put_run(*run, content, limit, &mut outcome)?;
+        if head.sparse_map_bytes > 0 {
+            self.put_map(runs, content, head.sparse_map_bytes, limit, &mut outcome)?;
+        }
+        self.put_runs(runs, content, limit, &mut outcome)?;
+        if runs.unasked.as_ref().is_some_and(|unasked| unasked.left_out) {
+            outcome.is_cut = true;
         }
         // Less than a block, in a member that is a whole number of blocks long.
         self.members.push(&pax::END[..usize::try_from(padding).unwrap_or(0)], limit)?;
@@ -293,6 +292,69 @@ impl<'a> ArchiveWriter<'a> {
         let damaged = self.tell_outcome(path, content, metadata.size, kind, &outcome);
         let digest = outcome.digest.finalize().into();
         self.end_entry(path, head, kind, start, metadata, Some(digest), damaged)
+    }
+
+    /// Adds the sparse map, `map_bytes` of it whatever the file says of its runs this time.
+    fn put_map(
+        &mut self,
+        runs: &Runs,
+        content: &dyn FileContent,
+        map_bytes: u64,
+        limit: usize,
+        outcome: &mut DataOutcome,
+    ) -> Result<(), ArchiveError> {
+        let area = runs.area();
+        let mut left = map_bytes;
+        let mut fit = runs.fit();
+        let mut text = area.first_line().into_bytes();
+        let mut again = runs.iter(content);
+        while let Some(run) = fit.take(again.next()) {
+            text.extend_from_slice(area.lines_of(run).as_bytes());
+            if text.len() >= MAP_PIECE_BYTES {
+                self.check_stop()?;
+                self.put_map_piece(&text, &mut left, limit, outcome)?;
+                text.clear();
+            }
+        }
+        if let Some(run) = area.last_run() {
+            text.extend_from_slice(area.lines_of(run).as_bytes());
+        }
+        self.put_map_piece(&text, &mut left, limit, outcome)?;
+        // Less than a block.
+        self.put_map_piece(&pax::END, &mut left, limit, outcome)?;
+        outcome.runs_changed |= !fit.is_same();
+        Ok(())
+    }
+
+    fn put_map_piece(
+        &mut self,
+        text: &[u8],
+        left: &mut u64,
+        limit: usize,
+        outcome: &mut DataOutcome,
+    ) -> Result<(), ArchiveError> {
+        let piece = &text[..usize::try_from(*left).map_or(text.len(), |left| left.min(text.len()))];
+        self.members.push(piece, limit)?;
+        outcome.digest.update(piece);
+        *left -= piece.len() as u64;
+        Ok(())
+    }
+
+    /// Adds the data of all runs.
+    fn put_runs(
+        &mut self,
+        runs: &Runs,
+        content: &dyn FileContent,
+        limit: usize,
+        outcome: &mut DataOutcome,
+    ) -> Result<(), ArchiveError> {
+        let mut fit = runs.fit();
+        let mut again = runs.iter(content);
+        while let Some(run) = fit.take(again.next()) {
+            self.put_run(run, content, limit, outcome)?;
+        }
+        outcome.runs_changed |= !fit.is_same();
+        Ok(())
     }
 
     fn put_run(
@@ -341,25 +403,25 @@ impl<'a> ArchiveWriter<'a> {
         outcome.is_damaged() || grew
     }
 
-    /// Where a file holds data. When that cannot be asked, all of it counts as data.
-    fn runs_of(&self, path: &[u8], content: &dyn FileContent, size: u64) -> Vec<ByteRange> {
-        let mut runs = RunMap::default();
-        let mut from = 0;
-        while from < size {
-            match content.next_data(from) {
-                Ok(Some(run)) if run.start >= from && run.len > 0 && run.start < size => {
-                    let end = run.end().map_or(size, |end| end.min(size));
-                    runs.add(ByteRange::new(run.start, end - run.start));
-                    from = end;
-                }
-                Ok(_) => break,
-                Err(error) => {
-                    self.tell(Severity::Warning, path, format!("its holes cannot be found, read as a whole: {error}"));
-                    return vec![ByteRange::new(0, size)];
-                }
+    /// Where a file holds data. Where that cannot be asked, all that follows counts as data.
+    fn runs_of(&self, path: &[u8], content: &dyn FileContent, size: u64) -> Result<Runs, ArchiveError> {
+        let runs = Runs::find(content, size, || self.check_stop())?;
+        if let Some(Unasked { from, left_out, error }) = &runs.unasked {
+            if *left_out {
+                let what =
+                    format!("where it holds data cannot be found from byte {from} on; left out from there: {error}");
+                self.tell(Severity::Error, path, what);
+            } else {
+                let what = format!("its holes cannot be found from byte {from} on, read as data: {error}");
+                self.tell(Severity::Warning, path, what);
             }
         }
-        runs.into_runs()
+        let map_runs = runs.area().map_runs();
+        if map_runs > MAX_RUNS as u64 {
+            let what = format!("holds data in {map_runs} places; tar restores that, volbak no more than {MAX_RUNS}");
+            self.tell(Severity::Warning, path, what);
+        }
+        Ok(runs)
     }
 
     /// Ends the current member where this entry asks for one of its own, or would make it too long.
@@ -382,7 +444,7 @@ impl<'a> ArchiveWriter<'a> {
         content: Option<[u8; 32]>,
         damaged: bool,
     ) -> Result<(), ArchiveError> {
-        let area_bytes = head.sparse_map.len() as u64 + head.data_bytes;
+        let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
         let digest: [u8; 32] = Sha256::digest(&head.bytes).into();
         let mut short_head = [0; 16];
@@ -440,3 +502,6 @@ fn ends_member(path: &[u8], entry_bytes: u64, member_bytes: usize) -> bool {
     let threshold = entry_bytes * (u64::MAX / TARGET_MEMBER_BYTES);
     fraction < threshold && member_bytes >= MIN_MEMBER_BYTES
 }
+
+#[cfg(test)]
+mod tests;

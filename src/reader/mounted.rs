@@ -22,6 +22,9 @@ use super::walk::TreeWalk;
 use crate::outside::{BlockRead, Cancel, FileBlocks};
 use crate::units::ByteRange;
 
+/// Any btrfs may have this many directories: 400 snapshots of a whole system, at 10,000 each.
+const MIN_BTRFS_DIRECTORIES: u64 = 4 << 20;
+
 /// Why a filesystem could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -69,6 +72,7 @@ pub struct MountSource<'a> {
 #[derive(Debug)]
 pub struct Mounted {
     mount: OwnedFd,
+    fs: String,
     /// Whether the journal was replayed into a temporary copy.
     pub from_copy: bool,
 }
@@ -84,13 +88,13 @@ impl Mounted {
             return Err(MountError::ReachesOutside(reason));
         }
         match mount_range(source.backing, source.range, source.fs, source.writable) {
-            Ok(mount) => Ok(Self { mount, from_copy: false }),
+            Ok(mount) => Ok(Self { mount, fs: source.fs.to_owned(), from_copy: false }),
             Err(MountError::Mount { source: error, .. })
                 if !source.writable && needs_replay(source.fs, &error, &blocks, source.range.start) =>
             {
                 let copy = copy_region(source.backing, source.range, source.scratch, cancel)?;
                 let mount = mount_range(&copy.file, copy.range, source.fs, true)?;
-                Ok(Self { mount, from_copy: true })
+                Ok(Self { mount, fs: source.fs.to_owned(), from_copy: true })
             }
             Err(error) => Err(error),
         }
@@ -103,7 +107,7 @@ impl Mounted {
 
     /// A walk over all of it.
     pub fn walk(&self, excludes: Excludes) -> io::Result<TreeWalk> {
-        Ok(TreeWalk::new(self.root()?, excludes, self.used_inodes()?))
+        Ok(TreeWalk::new(self.root()?, excludes, self.max_directories()?))
     }
 
     /// Whether there is something called `name` in the root directory.
@@ -117,10 +121,26 @@ impl Mounted {
         Ok(facts.f_blocks.saturating_sub(facts.f_bfree).saturating_mul(facts.f_frsize))
     }
 
-    /// How many inodes are in use; `None` on filesystems that do not count them.
-    fn used_inodes(&self) -> io::Result<Option<u64>> {
+    /// How many directories it can have; `None` when that is not known.
+    fn max_directories(&self) -> io::Result<Option<u64>> {
         let facts = rustix::fs::fstatvfs(&self.mount)?;
-        Ok((facts.f_files > 0).then(|| facts.f_files.saturating_sub(facts.f_ffree)))
+        let used_inodes = (facts.f_files > 0).then(|| facts.f_files.saturating_sub(facts.f_ffree));
+        Ok(used_inodes.or_else(|| max_directories_in(&self.fs, self.used_bytes().ok()?, facts.f_frsize)))
+    }
+}
+
+/// How many directories fit into `used_bytes`, on filesystems that do not count their inodes. A damaged or hostile one
+/// that leads to the same directory by several ways doubles what a walk sees with each level.
+fn max_directories_in(fs: &str, used_bytes: u64, frsize: u64) -> Option<u64> {
+    match fs {
+        // Microsoft's FAT specification, "Directory Structure": a directory has at least one cluster, which is what
+        // `f_frsize` says; the root of FAT12 and FAT16 lies outside of them.
+        "vfat" => used_bytes.checked_div(frsize).map(|clusters| clusters + 1),
+        // Btrfs on-disk format: an inode item has 160 bytes, and its key and references more than as much again, so
+        // that this holds even where used bytes of a doubled profile are counted by half. Snapshots share these items,
+        // so a small filesystem may rightly show many more.
+        "btrfs" => Some((used_bytes / 160).max(MIN_BTRFS_DIRECTORIES)),
+        _ => None,
     }
 }
 
@@ -224,5 +244,20 @@ fn reaches_outside(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<&'sta
         // Btrfs on-disk format, superblock at 64 KiB: num_devices at 0x88.
         "btrfs" => (field(0x1_0000 + 0x88, 8)? != 1_u64.to_le_bytes()).then_some("it spreads over several devices"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MIN_BTRFS_DIRECTORIES, max_directories_in};
+
+    #[test]
+    fn directories_are_bounded_by_what_they_take() {
+        assert_eq!(max_directories_in("vfat", 10 * 4096, 4096), Some(11));
+        assert_eq!(max_directories_in("vfat", 0, 4096), Some(1));
+        assert_eq!(max_directories_in("vfat", 4096, 0), None);
+        assert_eq!(max_directories_in("btrfs", 1 << 20, 4096), Some(MIN_BTRFS_DIRECTORIES));
+        assert_eq!(max_directories_in("btrfs", 160 << 30, 4096), Some(1 << 30));
+        assert_eq!(max_directories_in("ext4", 1 << 20, 4096), None);
     }
 }

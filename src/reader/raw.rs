@@ -89,16 +89,16 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// Runs of data in ascending order, never more than 65,536 of them: holes that are too small for that are given
-/// up, and read as the zeros that they are.
+/// up, and read as the zeros that they are. That may be all of them, so this is only for what is read as a whole anyway.
 #[derive(Debug, Default)]
-pub struct RunMap {
+struct RunMap {
     runs: Vec<ByteRange>,
     smallest_hole: u64,
 }
 
 impl RunMap {
     /// Adds a run that starts at or after the end of the last one.
-    pub fn add(&mut self, run: ByteRange) {
+    fn add(&mut self, run: ByteRange) {
         if let Some(last) = self.runs.last_mut()
             && run.start.saturating_sub(last.start + last.len) <= self.smallest_hole
         {
@@ -112,7 +112,7 @@ impl RunMap {
     }
 
     /// The runs.
-    pub fn into_runs(self) -> Vec<ByteRange> {
+    fn into_runs(self) -> Vec<ByteRange> {
         self.runs
     }
 

@@ -1,0 +1,325 @@
+//! Where a file holds data. The list is kept while it is short; when it is not, the file is asked again each time that
+//! the list is needed: a sparse file costs only its data, and no memory, whatever its holes are like.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+
+use super::pax::{BLOCK_BYTES, SparseArea};
+use crate::reader::FileContent;
+use crate::units::ByteRange;
+
+/// How many runs are kept: 1 MiB of them. Beyond, the map's length must follow from their number alone, since another
+/// answer of the file could not be fitted into it otherwise.
+const MAX_KEPT_RUNS: u64 = SparseArea::PLAIN_RUNS;
+/// Where holes cannot be asked for, what follows is read if it is no longer than this. Beyond, it would be the length of
+/// a file that decides on the cost, and that may be 8 EiB.
+const MAX_UNASKED_BYTES: u64 = 64 << 30;
+
+/// The runs of data of a file.
+pub(super) struct Runs {
+    size: u64,
+    tally: Tally,
+    /// All runs, or `None` when there are too many of them.
+    kept: Option<Vec<ByteRange>>,
+    /// Why no more holes could be found, and from where on.
+    pub(super) unasked: Option<Unasked>,
+}
+
+/// Holes could not be asked for.
+pub(super) struct Unasked {
+    /// What lies from here on is one run, or with `left_out` none.
+    pub(super) from: u64,
+    pub(super) left_out: bool,
+    pub(super) error: io::Error,
+}
+
+/// What is known of runs without keeping them.
+#[derive(Clone)]
+pub(super) struct Tally {
+    area: SparseArea,
+    order: DefaultHasher,
+}
+
+impl Tally {
+    fn new(size: u64) -> Self {
+        Self { area: SparseArea::new(size), order: DefaultHasher::new() }
+    }
+
+    pub(super) fn add(&mut self, run: ByteRange) {
+        self.area.add(run);
+        run.hash(&mut self.order);
+    }
+}
+
+impl PartialEq for Tally {
+    fn eq(&self, other: &Self) -> bool {
+        self.area == other.area && self.order.finish() == other.order.finish()
+    }
+}
+
+impl Runs {
+    /// Asks a file of `size` bytes for all its runs. `on_run` is called for each and may end it.
+    pub(super) fn find<E>(
+        content: &dyn FileContent,
+        size: u64,
+        mut on_run: impl FnMut() -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut asked = Asked::new(content, size);
+        let mut tally = Tally::new(size);
+        let mut kept = Some(Vec::new());
+        for run in asked.by_ref() {
+            on_run()?;
+            tally.add(run);
+            if let Some(runs) = &mut kept {
+                if tally.area.runs() <= MAX_KEPT_RUNS { runs.push(run) } else { kept = None }
+            }
+        }
+        Ok(Self { size, tally, kept, unasked: asked.unasked })
+    }
+
+    /// Whether the file has no hole.
+    pub(super) fn is_whole(&self) -> bool {
+        self.size == 0 || self.kept.as_deref() == Some(&[ByteRange::new(0, self.size)])
+    }
+
+    /// What they take in the archive.
+    pub(super) fn area(&self) -> SparseArea {
+        self.tally.area
+    }
+
+    /// The runs of the file, which is asked again when they are not kept.
+    pub(super) fn iter<'a>(&'a self, content: &'a dyn FileContent) -> Box<dyn Iterator<Item = ByteRange> + 'a> {
+        match &self.kept {
+            Some(runs) => Box::new(runs.iter().copied()),
+            None => Box::new(Asked::new(content, self.size)),
+        }
+    }
+
+    /// Holds what [`Runs::iter`] gives to what was found the first time.
+    pub(super) fn fit(&self) -> Fit<'_> {
+        let area = self.area();
+        Fit {
+            found: &self.tally,
+            again: Tally::new(self.size),
+            runs_left: area.runs(),
+            data_left: area.data_bytes(),
+            end: 0,
+        }
+    }
+}
+
+/// Makes as many runs with as many bytes as were found the first time, whatever the file says the next time. As long as
+/// it says the same, they are what it says. GNU tar gives up the whole archive at a map that contradicts itself.
+pub(super) struct Fit<'a> {
+    found: &'a Tally,
+    again: Tally,
+    runs_left: u64,
+    data_left: u64,
+    /// Of the last run. What is left of the data always finds room between here and the file's end.
+    end: u64,
+}
+
+impl Fit<'_> {
+    /// The run to be used for `run`, or for one that is missing; `None` after the last.
+    pub(super) fn take(&mut self, run: Option<ByteRange>) -> Option<ByteRange> {
+        if let Some(run) = run {
+            self.again.add(run);
+        }
+        self.runs_left = self.runs_left.checked_sub(1)?;
+        let run = run.unwrap_or_else(|| ByteRange::new(self.found.area.size(), 0));
+        let latest_start = self.found.area.size() - self.data_left;
+        let start = run.start.min(latest_start).max(self.end);
+        let takes_all = self.runs_left == 0 || run.start > latest_start;
+        let len = if takes_all { self.data_left } else { run.len.min(self.data_left) };
+        self.data_left -= len;
+        self.end = start + len;
+        Some(ByteRange::new(start, len))
+    }
+
+    /// Whether all that was taken is what was found.
+    pub(super) fn is_same(&self) -> bool {
+        self.again == *self.found
+    }
+}
+
+/// Asks a file for one run after the other. Runs without a hole between them are one. All begin and end at whole blocks
+/// of the archive, or with the file: GNU tar looks for the data of each run at the next block.
+struct Asked<'a> {
+    content: &'a dyn FileContent,
+    size: u64,
+    from: u64,
+    held: Option<ByteRange>,
+    unasked: Option<Unasked>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(content: &'a dyn FileContent, size: u64) -> Self {
+        Self { content, size, from: 0, held: None, unasked: None }
+    }
+
+    fn ask(&mut self) -> Option<ByteRange> {
+        if self.from >= self.size {
+            return None;
+        }
+        let from = std::mem::replace(&mut self.from, self.size);
+        match self.content.next_data(from) {
+            Ok(Some(run)) if run.start >= from && run.len > 0 && run.start < self.size => {
+                let end = run.end().and_then(|end| end.checked_next_multiple_of(BLOCK_BYTES));
+                self.from = end.map_or(self.size, |end| end.min(self.size));
+                // Not before `from`, which is the start of a block.
+                let start = run.start - run.start % BLOCK_BYTES;
+                Some(ByteRange::new(start, self.from - start))
+            }
+            Ok(_) => None,
+            Err(error) => {
+                let left_out = self.size - from > MAX_UNASKED_BYTES;
+                self.unasked = Some(Unasked { from, left_out, error });
+                (!left_out).then(|| ByteRange::new(from, self.size - from))
+            }
+        }
+    }
+}
+
+impl Iterator for Asked<'_> {
+    type Item = ByteRange;
+
+    fn next(&mut self) -> Option<ByteRange> {
+        while let Some(run) = self.ask() {
+            match &mut self.held {
+                Some(held) if held.start + held.len == run.start => held.len += run.len,
+                held => {
+                    if let Some(done) = held.replace(run) {
+                        return Some(done);
+                    }
+                }
+            }
+        }
+        self.held.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+
+    use super::{MAX_KEPT_RUNS, MAX_UNASKED_BYTES, Runs};
+    use crate::reader::FileContent;
+    use crate::units::ByteRange;
+
+    /// A file with `count` runs of one byte, one in the midst of each 10 KiB; asking fails from `broken` on.
+    struct Combed {
+        count: u64,
+        broken: u64,
+        asked: Cell<u64>,
+    }
+
+    impl FileContent for Combed {
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
+            self.asked.set(self.asked.get() + 1);
+            if from >= self.broken {
+                return Err(io::Error::other("broken"));
+            }
+            let run = from.saturating_sub(700).div_ceil(10_240);
+            Ok((run < self.count).then(|| ByteRange::new(run * 10_240 + 700, 1)))
+        }
+    }
+
+    fn combed(count: u64, broken: u64) -> Combed {
+        Combed { count, broken, asked: Cell::new(0) }
+    }
+
+    fn find(content: &Combed, size: u64) -> Runs {
+        Runs::find(content, size, || Ok::<_, ()>(())).unwrap()
+    }
+
+    #[test]
+    fn many_runs_are_asked_for_again_and_cost_their_data() {
+        for count in [1, 1000, MAX_KEPT_RUNS, MAX_KEPT_RUNS + 1, 70_000] {
+            let content = combed(count, u64::MAX);
+            let runs = find(&content, 1 << 62);
+            assert_eq!(runs.kept.is_none(), count > MAX_KEPT_RUNS);
+            assert_eq!((runs.area().data_bytes(), runs.area().map_runs()), (count * 512, count + 1));
+            let mut fit = runs.fit();
+            let mut next = 0;
+            for run in runs.iter(&content) {
+                assert_eq!(run, ByteRange::new(next * 10_240 + 512, 512));
+                assert_eq!(fit.take(Some(run)), Some(run));
+                next += 1;
+            }
+            assert_eq!((next, fit.take(None)), (count, None));
+            assert!(fit.is_same());
+            assert_eq!(fit.take(Some(ByteRange::new(1 << 61, 10))), None);
+            assert!(!fit.is_same());
+        }
+    }
+
+    #[test]
+    fn runs_that_touch_are_one() {
+        struct Pieces;
+        impl FileContent for Pieces {
+            fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+                Ok(0)
+            }
+            fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
+                Ok(Some(ByteRange::new(from, 7)))
+            }
+        }
+        assert!(Runs::find(&Pieces, 100, || Ok::<_, ()>(())).unwrap().is_whole());
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_is_data_unless_it_has_no_bound() {
+        let content = combed(9, 1025);
+        let runs = find(&content, 100_000);
+        // The last run found ends where the rest begins: one run.
+        assert_eq!(runs.iter(&content).collect::<Vec<_>>(), [ByteRange::new(512, 512), ByteRange::new(10_752, 89_248)]);
+        let found = runs.unasked.unwrap();
+        assert_eq!((found.from, found.left_out), (11_264, false));
+
+        let runs = find(&content, 11_265 + MAX_UNASKED_BYTES);
+        assert_eq!(runs.area().data_bytes(), 1024);
+        assert!(runs.unasked.unwrap().left_out);
+        assert!(find(&combed(9, 0), 1000).is_whole());
+    }
+
+    #[test]
+    fn other_runs_are_fitted_into_what_was_declared() {
+        let run = ByteRange::new;
+        let size = 10 * 10_240;
+        let runs = find(&combed(4, u64::MAX), size);
+        for others in [
+            vec![],
+            vec![run(0, 512)],
+            vec![run(0, size)],
+            vec![run(size - 512, 512)],
+            vec![run(512, 512), run(10_752, 512), run(size - 1024, 1024)],
+            (0..9).map(|at| run(at * 5120, 512)).collect(),
+        ] {
+            let mut fit = runs.fit();
+            let mut fitted: Vec<ByteRange> = others.iter().map_while(|other| fit.take(Some(*other))).collect();
+            fitted.extend(std::iter::from_fn(|| fit.take(None)));
+            assert!(!fit.is_same());
+            assert_eq!(fitted.len(), 4);
+            assert_eq!(fitted.iter().map(|run| run.len).sum::<u64>(), 4 * 512);
+            assert!(fitted.windows(2).all(|pair| pair[0].start + pair[0].len <= pair[1].start), "{fitted:?}");
+            assert!(fitted[3].start + fitted[3].len <= size);
+        }
+    }
+
+    #[test]
+    fn the_search_can_be_ended() {
+        let content = combed(u64::MAX / 20_000, u64::MAX);
+        let mut left = 100_000;
+        let ended = Runs::find(&content, u64::MAX, || {
+            left -= 1;
+            if left == 0 { Err("enough") } else { Ok(()) }
+        });
+        assert_eq!(ended.err(), Some("enough"));
+        assert!(content.asked.get() < 100_010);
+    }
+}

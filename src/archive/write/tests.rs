@@ -1,0 +1,132 @@
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{ArchiveOptions, ArchiveWriter, WrittenArchive};
+use crate::archive::members::Outputs;
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::reader::{Entry, EntryKind, FileContent, Metadata};
+use crate::units::ByteRange;
+
+#[derive(Default)]
+struct Told(Mutex<Vec<Problem>>);
+
+impl Observer for Told {
+    fn on_event(&self, event: &Event) {
+        if let Event::Problem(problem) = event {
+            self.0.lock().unwrap().push(problem.clone());
+        }
+    }
+}
+
+/// Writes `entries` to `directory`; gives what was told, and the index.
+fn write(directory: &Path, entries: &[Entry]) -> (WrittenArchive, Vec<Problem>, String) {
+    let (archive, index) = (directory.join("a.tar.gz"), directory.join("a.index"));
+    let outputs =
+        Outputs { archive: Box::new(File::create(archive).unwrap()), index: Box::new(File::create(&index).unwrap()) };
+    let told = Told::default();
+    let options = ArchiveOptions { level: 1, threads: 2, stop: Arc::new(|| false) };
+    let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
+    for entry in entries {
+        writer.append(entry).unwrap();
+    }
+    let written = writer.finish().unwrap();
+    (written, told.0.into_inner().unwrap(), fs::read_to_string(index).unwrap())
+}
+
+fn file(path: &str, content: impl FileContent + 'static, size: u64, ino: u64, nlink: u32) -> Entry {
+    Entry {
+        path: path.into(),
+        kind: EntryKind::File(Box::new(content)),
+        metadata: Metadata { mode: 0o644, size, ino, nlink, ..Metadata::default() },
+        xattrs: Vec::new(),
+    }
+}
+
+fn untar(directory: &Path) {
+    let status = Command::new("tar").current_dir(directory).args(["-xzf", "a.tar.gz"]).status().unwrap();
+    assert!(status.success());
+}
+
+const STEP_BYTES: u64 = 64 * 1024;
+const RUN_BYTES: u64 = 512;
+
+/// A run of 512 bytes that begins with its own number, at every 64 KiB. From the asking `changes_at` on the last runs are gone.
+struct Comb {
+    runs: u64,
+    asked: AtomicU64,
+    changes_at: u64,
+}
+
+impl Comb {
+    fn new(runs: u64, changes_at: u64) -> Self {
+        Self { runs, asked: AtomicU64::new(0), changes_at }
+    }
+}
+
+impl FileContent for Comb {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let run = offset / STEP_BYTES;
+        if run >= self.runs {
+            return Ok(0);
+        }
+        let at = usize::try_from(offset % STEP_BYTES).unwrap();
+        let mut bytes = [0; 512];
+        bytes[..8].copy_from_slice(&run.to_be_bytes());
+        let Some(bytes) = bytes.get(at..) else {
+            buf[0] = 0;
+            return Ok(1);
+        };
+        let len = buf.len().min(bytes.len());
+        buf[..len].copy_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
+        let gone = if self.asked.fetch_add(1, Ordering::Relaxed) >= self.changes_at { 10 } else { 0 };
+        let run = from.div_ceil(STEP_BYTES);
+        Ok((run < self.runs - gone).then(|| ByteRange::new(run * STEP_BYTES, RUN_BYTES)))
+    }
+}
+
+#[test]
+fn a_file_of_many_runs_costs_its_data_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = 70_000;
+    let size = runs * STEP_BYTES;
+    let (written, told, _) = write(dir.path(), &[file("comb", Comb::new(runs, u64::MAX), size, 1, 1)]);
+    assert!(told.is_empty(), "{told:?}");
+    assert_eq!((written.counts.sparse_files, written.counts.data_bytes), (1, runs * RUN_BYTES));
+    assert!(written.members.totals.tar_bytes < runs * (RUN_BYTES + 40) + 4096);
+
+    untar(dir.path());
+    let comb = File::open(dir.path().join("comb")).unwrap();
+    assert_eq!(comb.metadata().unwrap().len(), size);
+    assert!(comb.metadata().unwrap().blocks() <= runs * 8 + 64);
+    for run in 0..runs {
+        let mut bytes = [0; 16];
+        comb.read_exact_at(&mut bytes, run * STEP_BYTES).unwrap();
+        assert_eq!((bytes[..8].try_into().unwrap(), bytes[8..].try_into().unwrap()), (run.to_be_bytes(), [0; 8]));
+    }
+}
+
+#[test]
+fn holes_that_change_damage_no_other_file() {
+    let runs = 70_000;
+    // While the map is made, and while the data is read.
+    for changes_at in [runs + 20, 2 * runs + 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let comb = file("comb", Comb::new(runs, changes_at), runs * STEP_BYTES, 1, 1);
+        let after = file("after", Comb::new(1, u64::MAX), RUN_BYTES, 2, 1);
+        let (_, told, index) = write(dir.path(), &[comb, after]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].severity, Severity::Error);
+        assert!(index.contains("s!\t"), "{index}");
+        untar(dir.path());
+        assert_eq!(fs::read(dir.path().join("after")).unwrap(), [0; 512]);
+    }
+}

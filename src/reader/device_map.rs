@@ -391,8 +391,14 @@ mod tests {
         assert!(refused(&[piece(1, 512)]));
         assert!(refused(&[piece(0, 513)]));
         assert!(refused(&[piece(u64::MAX - 511, 1024)]));
+    }
+
+    #[test]
+    fn a_striped_volume_of_many_pieces_is_one_table() {
         let many: Vec<Extent> = (0..10_000).map(|index| piece(index * 4096, 512)).collect();
-        assert!(refused(&many));
+        let table = linear_table(&many, (7, 0)).unwrap();
+        assert_eq!(table.lines().count(), 10_000);
+        assert!(table.lines().last().unwrap().starts_with("9999 1 linear 7:0 79992"));
     }
 
     #[test]

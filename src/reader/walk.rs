@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::num::NonZero;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::exclude::Excludes;
@@ -229,15 +229,15 @@ impl TreeWalk {
     fn queue_file(&mut self, file: OwnedFd, facts: &Statx) {
         let xattrs = self.xattrs_of_open(&file);
         let has_all_blocks = facts.stx_blocks.saturating_mul(512) >= facts.stx_size;
-        if let Some(len) = NonZero::new(facts.stx_size.min(AHEAD_BYTES)) {
-            // Only advice: that it is not taken costs time and nothing else.
+        let is_small = facts.stx_size < SMALL_FILE_BYTES;
+        let is_dense = has_all_blocks
+            && (is_small || rustix::fs::seek(&file, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= facts.stx_size));
+        // Only what has no holes: where blocks are allocated and not written, what was read ahead counts as data.
+        if let Some(len) = NonZero::new(facts.stx_size.min(AHEAD_BYTES)).filter(|_| is_dense) {
+            // Advice alone: that it is not taken costs time and nothing else.
             let _ = rustix::fs::fadvise(&file, 0, Some(len), Advice::WillNeed);
         }
-        let content = OpenFile {
-            file: File::from(file),
-            size: facts.stx_size,
-            may_have_holes: facts.stx_size >= SMALL_FILE_BYTES || !has_all_blocks,
-        };
+        let content = OpenFile { file: File::from(file), size: facts.stx_size, may_have_holes: !is_dense };
         self.queue(EntryKind::File(Box::new(content)), facts, xattrs);
     }
 

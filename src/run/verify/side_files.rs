@@ -133,6 +133,19 @@ fn check_checksum(files: &BackupFiles, manifest_there: bool, sides: &mut SideFil
     }
 }
 
+/// What the manifest, or without it the checksum, says the archive's SHA-1 should be, and the length that the archive
+/// has; `None` without an archive. As [`check`] finds them, and without reading anything long.
+pub fn expected(files: &BackupFiles) -> Option<(Option<String>, u64)> {
+    let archive_bytes = open_regular(&files.archive()).ok()?.metadata().ok()?.len();
+    let of_manifest = read_manifest(&files.manifest()).map(|manifest| manifest.digests.archive_sha1);
+    let of_checksum = || {
+        let bytes = read_whole(open_regular(&files.checksum()).ok()?, MAX_CHECKSUM_BYTES).ok()?;
+        parse_checksum(&bytes).map(|(digest, _)| digest)
+    };
+    let is_one = |digest: &String| parse_hex::<20>(digest).is_some();
+    Some((of_manifest.filter(is_one).or_else(of_checksum), archive_bytes))
+}
+
 /// `DIGEST  NAME` or `DIGEST *NAME`, one line.
 fn parse_checksum(bytes: &[u8]) -> Option<(String, &[u8])> {
     let line = bytes.strip_suffix(b"\n")?;

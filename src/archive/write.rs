@@ -12,7 +12,6 @@ use super::index::{EntryLine, IndexedKind};
 use super::links::{Links, Name};
 use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
-use super::read::sparse::MAX_RUNS;
 use super::runs::{Runs, Unasked};
 use crate::events::shown_path;
 use crate::events::{Event, Observer, Problem, Severity};
@@ -415,11 +414,6 @@ impl<'a> ArchiveWriter<'a> {
                 let what = format!("its holes cannot be found from byte {from} on, read as data: {error}");
                 self.tell(Severity::Warning, path, what);
             }
-        }
-        let map_runs = runs.area().map_runs();
-        if map_runs > MAX_RUNS as u64 {
-            let what = format!("holds data in {map_runs} places; tar restores that, volbak no more than {MAX_RUNS}");
-            self.tell(Severity::Warning, path, what);
         }
         Ok(runs)
     }

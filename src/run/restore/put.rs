@@ -14,6 +14,7 @@ use super::tree::{Tree, is_directory, mtime_of, parts_of, stat_here};
 use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::{EntryHead, HeadKind};
+use crate::archive::read::sparse::{RunMap, RunReader};
 use crate::reader::DeviceNumber;
 use crate::run::verify::content::contradiction;
 use crate::units::ByteRange;
@@ -378,34 +379,34 @@ fn give_name(here: impl AsFd + Copy, temporary: &[u8], name: &[u8], overwrite: b
 
 /// Where the next stored byte belongs in the file.
 struct Places<'a> {
-    runs: &'a [ByteRange],
-    done: u64,
+    runs: RunReader<'a>,
+    /// What is left of the current run.
+    left: ByteRange,
 }
 
 impl<'a> Places<'a> {
-    /// Splits off as much of `data` as lies in one run; gives its offset in the file.
-    fn next<'d>(&mut self, data: &'d [u8]) -> Option<(u64, &'d [u8], &'d [u8])> {
-        let (run, rest) = self.runs.split_first()?;
-        let left = run.len - self.done;
-        let len = usize::try_from(left).map_or(data.len(), |left| left.min(data.len()));
-        let at = run.start + self.done;
-        self.done += len as u64;
-        if self.done == run.len {
-            (self.runs, self.done) = (rest, 0);
-        }
-        let (now, later) = data.split_at(len);
-        Some((at, now, later))
+    fn of(map: &'a RunMap) -> Self {
+        Self { runs: map.runs(), left: ByteRange::new(0, 0) }
     }
 
-    fn of(runs: &'a [ByteRange]) -> Self {
-        Self { runs, done: 0 }
+    /// Splits off as much of `data` as lies in one run; gives its offset in the file. `None` when there is no run for it.
+    fn next<'d>(&mut self, data: &'d [u8]) -> io::Result<Option<(u64, &'d [u8], &'d [u8])>> {
+        if self.left.len == 0 {
+            let Some(run) = self.runs.next_run()? else { return Ok(None) };
+            self.left = run;
+        }
+        let len = usize::try_from(self.left.len).map_or(data.len(), |left| left.min(data.len()));
+        let at = self.left.start;
+        self.left = ByteRange::new(at + len as u64, self.left.len - len as u64);
+        let (now, later) = data.split_at(len);
+        Ok(Some((at, now, later)))
     }
 }
 
 /// Writes an entry's data to an empty file. Holes stay holes.
 fn write_data<S: ChunkSource>(mut file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> Result<(), String> {
     let failed = |error: io::Error| format!("not restored, it cannot be written: {error}");
-    let mut places = head.runs.as_deref().map(Places::of);
+    let mut places = head.runs.as_ref().map(Places::of);
     loop {
         let data = match reader.next_data() {
             Ok(Some(data)) => data,
@@ -423,7 +424,7 @@ fn write_data<S: ChunkSource>(mut file: &File, head: &EntryHead, reader: &mut En
                 let mut rest = data;
                 while !rest.is_empty() {
                     // The runs were checked to be as long together as the data.
-                    let Some((at, now, later)) = places.next(rest) else {
+                    let Some((at, now, later)) = places.next(rest).map_err(failed)? else {
                         return Err("not restored, its map of holes is too short".to_owned());
                     };
                     file.write_all_at(now, at).map_err(failed)?;
@@ -440,8 +441,8 @@ fn write_data<S: ChunkSource>(mut file: &File, head: &EntryHead, reader: &mut En
 
 /// Whether a file holds an entry's data where that belongs.
 fn is_equal<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> io::Result<bool> {
-    let whole = [ByteRange::new(0, head.size)];
-    let mut places = Places::of(head.runs.as_deref().unwrap_or(&whole));
+    let whole = RunMap::whole(head.size);
+    let mut places = Places::of(head.runs.as_ref().unwrap_or(&whole));
     let mut buf = Vec::new();
     loop {
         let data = match reader.next_data() {
@@ -451,7 +452,7 @@ fn is_equal<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut EntryRea
         };
         let mut rest = data;
         while !rest.is_empty() {
-            let Some((at, now, later)) = places.next(rest) else { return Ok(false) };
+            let Some((at, now, later)) = places.next(rest)? else { return Ok(false) };
             buf.resize(now.len(), 0);
             match file.read_exact_at(&mut buf, at) {
                 Ok(()) if buf == now => {}

@@ -56,7 +56,7 @@ pub fn check(
 
     let mut own = Findings::default();
     let mut walk = Walk { counts: Counts::default(), marked_entries: 0, indexed, findings: &mut own };
-    let mut reader = EntryReader::new(stream, false, true);
+    let mut reader = EntryReader::new(stream, false, true).without_maps();
     let mut told = 0;
     while let Some(item) = reader.next_item() {
         walk.take(item, &mut reader);

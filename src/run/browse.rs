@@ -7,11 +7,11 @@ use std::io::{self, Read, Write};
 use serde::Serialize;
 
 use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path, hex};
-use crate::archive::read::sparse::RunMap;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexError, IndexPlan, IndexReader};
 use crate::archive::read::open::{OpenError, open_regular};
+use crate::archive::read::sparse::RunMap;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::outside::Cancel;
 use crate::run::locate::BackupFiles;

@@ -5,6 +5,7 @@
 //! has its name is complete, so a restore that was cut off is resumed by what is there.
 
 pub mod attributes;
+pub mod data;
 pub mod put;
 pub mod select;
 pub mod tree;

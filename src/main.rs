@@ -22,7 +22,7 @@ use volbak::store::{StoreError, catalog};
 use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, SnapshotArgs};
 use crate::cli::night::carry_out;
 use crate::cli::output::{
-    JsonBackup, JsonOutcome, Listed, has_problems, print, print_json, shown_catalog, shown_outcome,
+    JsonBackup, JsonOutcome, Listed, has_problems, print, print_as_it_is, print_json, shown_catalog, shown_outcome,
 };
 use crate::cli::progress::{Progress, Verbosity, write_line};
 use crate::cli::{proof, verify};
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);
-            print(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
+            print_as_it_is(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
         }
     };
     exit(done.map(ExitClass::status))
@@ -194,5 +194,5 @@ fn about(source: &OsString, error: anyhow::Error) -> anyhow::Error {
 }
 
 fn shown(source: &OsString) -> String {
-    source.to_string_lossy().escape_debug().to_string()
+    volbak::shown::bytes(source.as_encoded_bytes())
 }

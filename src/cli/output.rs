@@ -28,8 +28,14 @@ pub(crate) struct JsonOutcome<'a> {
     pub(crate) manifest: &'a volbak::archive::manifest::Manifest,
 }
 
-/// Writes to standard output. That nobody reads it any more (`| head`) is no error.
+/// Writes text for people to standard output, whatever is in it made fit to be shown. That nobody reads it any more
+/// (`| head`) is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
+    print_as_it_is(&volbak::shown::lines(text))
+}
+
+/// As [`print`], text for programs.
+pub(crate) fn print_as_it_is(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -41,7 +47,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    Ok(print(&text)?)
+    Ok(print_as_it_is(&text)?)
 }
 
 /// Whether somebody has to look at it.

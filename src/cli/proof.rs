@@ -151,7 +151,7 @@ pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
             writeln!(out)
         } else {
             let mark = if entry.damaged { '!' } else { ' ' };
-            writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, entry.path)
+            writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, volbak::shown::text(&entry.path))
         }
     });
     match listed {

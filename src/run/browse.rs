@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 
 use serde::Serialize;
 
-use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path, hex};
+use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexError, IndexPlan, IndexReader};
@@ -18,6 +18,7 @@ use crate::run::locate::BackupFiles;
 use crate::run::restore::select::{BadPattern, Selection, plain};
 use crate::run::verify::content::contradiction;
 use crate::run::verify::side_files::{read_manifest, sha256_of};
+use crate::shown::hex;
 
 /// Why a backup cannot be looked into.
 #[derive(Debug, thiserror::Error)]

@@ -4,13 +4,14 @@ use std::fs::File;
 
 use super::side_files::SideFiles;
 use super::{BackupFile, Finding, Findings, VerifyError, VerifyOptions};
-use crate::archive::index::{EntryLine, IndexedKind, escape_path, hex};
+use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item, StreamEnd};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexPlan, IndexReader};
 use crate::archive::read::stream::{Form, MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::archive::write::Counts;
 use crate::events::{Event, Observer};
+use crate::shown::hex;
 
 /// What was read.
 #[derive(Clone, Debug, Default)]

@@ -21,6 +21,7 @@ use crate::outside::shown_command;
 use crate::reader::loop_device::LoopDevice;
 use crate::run::locate::BackupFiles;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore};
+use crate::shown;
 use crate::units::ByteRange;
 
 /// Room for the filesystem's own structures, besides a share of the data.
@@ -157,7 +158,7 @@ impl Image {
         match around.commands.run("mkfs.ext4", &args) {
             Ok(output) if output.status.success() => Ok(image),
             Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).trim().escape_debug().to_string();
+                let said = shown::bytes(output.stderr.trim_ascii());
                 Err(format!("{} failed: {said}", shown_command("mkfs.ext4", &args)))
             }
             Err(error) => Err(format!("mkfs.ext4 cannot be run: {error}")),
@@ -176,7 +177,7 @@ impl Image {
         match around.commands.run("e2fsck", &args) {
             Ok(output) if output.status.success() => {}
             Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stdout).trim().escape_debug().to_string();
+                let said = shown::bytes(output.stdout.trim_ascii());
                 findings.not_checked(format!("the filesystem of the restore test has errors: {said}"));
             }
             Err(error) => findings.not_checked(format!("e2fsck cannot be run: {error}")),

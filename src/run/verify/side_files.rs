@@ -7,12 +7,14 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::{BackupFile, Findings, Level};
-use crate::archive::index::{hex, parse_hex};
+use crate::archive::index::parse_hex;
 use crate::archive::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::open::{OpenError, open_regular};
 use crate::error::with_causes;
 use crate::run::locate::BackupFiles;
+use crate::shown;
+use crate::shown::hex;
 
 /// A checksum file is one short line; whoever has a longer one has something else.
 const MAX_CHECKSUM_BYTES: u64 = 64 << 10;
@@ -82,7 +84,7 @@ fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Fin
         }
     };
     if manifest.stem != files.stem {
-        bad(findings, format!("it is the manifest of {}", manifest.stem.escape_debug()));
+        bad(findings, format!("it is the manifest of {}", shown::text(&manifest.stem)));
         return true;
     }
     if sides.archive.is_some() && manifest.sizes.archive_bytes != sides.archive_bytes {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shown;
+
 /// A problem's place and its text are at most about this long, each.
 const MAX_TEXT_BYTES: usize = 1024;
 
@@ -33,9 +35,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of this severity at this place.
+    /// A problem of this severity at this place. Both texts are made fit to be shown.
     pub fn new(severity: Severity, location: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { severity, location: shortened(location.into()), what: shortened(what.into()) }
+        Self {
+            severity,
+            location: shortened(shown::text(&location.into())),
+            what: shortened(shown::text(&what.into())),
+        }
     }
 }
 
@@ -102,26 +108,9 @@ pub trait Observer: Send + Sync {
     fn on_event(&self, event: &Event);
 }
 
-/// A path or name for a message: one line, whatever bytes a tenant put into it, and never empty.
-pub fn shown_path(path: &[u8]) -> String {
-    if path.is_empty() {
-        return "/".to_owned();
-    }
-    let mut shown = String::with_capacity(path.len());
-    for chunk in path.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' { shown.extend(c.escape_default()) } else { shown.push(c) }
-        }
-        for byte in chunk.invalid() {
-            shown.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{MAX_TEXT_BYTES, Problem, Severity, shown_path};
+    use super::{MAX_TEXT_BYTES, Problem, Severity};
 
     #[test]
     fn a_long_text_keeps_its_ends() {
@@ -133,7 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn names_are_shown_on_one_line() {
-        assert_eq!(shown_path(b"a\nb\x1b[31m\xffc\\"), "a\\nb\\u{1b}[31m\\xffc\\\\");
+    fn whoever_tells_of_it_it_is_fit_to_be_shown() {
+        let problem = Problem::new(Severity::Error, "a\u{202e}b", "line\nline");
+        assert_eq!(problem.to_string(), "a\\u{202e}b: line\\nline");
     }
 }

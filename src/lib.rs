@@ -11,6 +11,7 @@ pub mod owner;
 pub mod reader;
 pub mod report;
 pub mod run;
+pub mod shown;
 pub mod source;
 pub mod store;
 pub mod units;

@@ -21,9 +21,11 @@ use volbak::store::{StoreError, catalog};
 
 use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, SnapshotArgs};
 use crate::cli::night::carry_out;
-use crate::cli::output::{JsonBackup, JsonOutcome, has_problems, print, print_json, shown_catalog, shown_outcome};
+use crate::cli::output::{
+    JsonBackup, JsonOutcome, Listed, has_problems, print, print_as_it_is, print_json, shown_catalog, shown_outcome,
+};
 use crate::cli::progress::{Progress, Verbosity, write_line};
-use crate::cli::proof;
+use crate::cli::{proof, verify};
 
 fn main() -> ExitCode {
     // Wrong usage ends here with status 2, as clap does it.
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect_source(args),
         Command::Snapshot(args) => snapshot(args, verbosity),
         Command::List(args) => list(args),
-        Command::Verify(args) => proof::verify(args, verbosity),
+        Command::Verify(args) => verify::verify(args, verbosity),
         Command::Restore(args) => proof::restore(args, verbosity),
         Command::Browse(args) => proof::browse(args),
         Command::Cat(args) => proof::cat(args),
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "volbak", &mut text);
-            print(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
+            print_as_it_is(&String::from_utf8_lossy(&text)).map(|()| ExitClass::Well).map_err(Into::into)
         }
     };
     exit(done.map(ExitClass::status))
@@ -169,6 +171,7 @@ fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> an
 
 fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
     let entries = catalog::list(&Destination::open(&args.destination)?)?;
+    let entries: Vec<Listed> = entries.into_iter().map(Listed::new).collect();
     if args.json {
         print_json(&serde_json::json!({ "backups": entries }))?;
     } else {
@@ -191,5 +194,5 @@ fn about(source: &OsString, error: anyhow::Error) -> anyhow::Error {
 }
 
 fn shown(source: &OsString) -> String {
-    source.to_string_lossy().escape_debug().to_string()
+    volbak::shown::bytes(source.as_encoded_bytes())
 }

@@ -7,15 +7,19 @@ mod proof;
 mod tree;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
 use proof::{back_up, copy, restore_options, restore_paths, restore_with, verify_level};
 use tree::{Filesystem, Kind, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
+use volbak::outside::Cancel;
 use volbak::run::browse::{BrowseError, Change, cat, diff, list};
+use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreOptions};
-use volbak::run::verify::{Level, Verdict, record};
+use volbak::run::verify::restore_test::compare::{How, compare};
+use volbak::run::verify::{Findings, Level, Verdict, record};
 
 fn gnu_tar(archive: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -79,6 +83,69 @@ fn the_restore_test_finds_nothing_wrong_with_a_good_backup() {
     record::save(&files, &report).unwrap();
     let record = record::load(&files, report.archive_sha1.as_deref(), report.archive_bytes).unwrap();
     assert!(matches!(record.health(), record::Health::Good { level: Level::RestoreTest, .. }));
+}
+
+/// What the comparison of the restore test finds in a tree, by path.
+fn differences(files: &BackupFiles, tree: &Path) -> Vec<String> {
+    let mut findings = Findings::default();
+    let root = fs::File::open(tree).unwrap();
+    let how = How { attributes: true, threads: 2, cancel: Cancel::default() };
+    compare(files, root.as_fd(), &how, &mut findings).unwrap();
+    findings
+        .first
+        .into_iter()
+        .map(|finding| format!("{}: {}", finding.path.unwrap_or_default(), finding.what))
+        .collect()
+}
+
+#[test]
+fn the_restore_test_notices_each_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    small_tree(&tree);
+    let sparse = fs::File::create(tree.join("sparse")).unwrap();
+    for run in 0..100_u64 {
+        sparse.write_all_at(b"data", run * 100_000).unwrap();
+    }
+    sparse.set_len(20_000_000).unwrap();
+    std::os::unix::fs::symlink("etc", tree.join("link")).unwrap();
+    let files = back_up(&tree, &dir.path().join("backup"));
+    let good = dir.path().join("good");
+    assert!(restore_with(&files, &restore_options(&good)).0.unwrap().is_complete());
+    assert_eq!(differences(&files, &good), [""; 0]);
+
+    let changes = [
+        ("printf x | dd of=var/log/a.log bs=1 seek=500000 conv=notrunc status=none", "./var/log/a.log"),
+        ("printf x | dd of=sparse bs=1 seek=300001 conv=notrunc status=none", "./sparse"),
+        ("printf x | dd of=sparse bs=1 seek=350000 conv=notrunc status=none", "./sparse"),
+        ("printf x | dd of=sparse bs=1 seek=19999999 conv=notrunc status=none", "./sparse"),
+        ("truncate -s -1 sparse", "./sparse"),
+        ("rm sparse; mkfifo sparse", "./sparse"),
+        ("chmod 600 sparse", "./sparse"),
+        ("setfattr -n user.x -v y sparse", "./sparse"),
+        ("cp -a zz/hosts2 copy; mv copy zz/hosts2", "./zz/hosts2"),
+        ("ln -f sparse zz/hosts2", "./zz/hosts2"),
+        ("chown 5 etc/hosts", "./etc/hosts"),
+        ("printf x | dd of=etc/hosts bs=1 seek=3 conv=notrunc status=none", "./etc/hosts"),
+        ("ln -sfn zz link", "./link"),
+        ("rm zz/hosts", "./zz/hosts"),
+        ("touch -d 2001-01-01 var/log", "./var/log"),
+        ("touch new", "./new"),
+    ];
+    let changed = dir.path().join("changed");
+    for (change, path) in changes {
+        let script = format!(
+            "cp -a --sparse=always good changed; cd changed; touch -r sparse ../stamp; {change}
+             touch -h -r ../tree/link link; touch -r ../tree .; for f in sparse etc/hosts var/log/a.log zz; do
+                 touch -r ../tree/$f $f; done"
+        );
+        let output = Command::new("bash").args(["-ec", &script]).current_dir(&dir).output().unwrap();
+        assert!(output.status.success(), "{change}: {}", String::from_utf8_lossy(&output.stderr));
+        let found = differences(&files, &changed);
+        assert!(found.iter().any(|found| found.starts_with(&format!("{path}: "))), "{change}: {found:?}");
+        assert!(found.len() <= 2, "{change}: {found:?}");
+        fs::remove_dir_all(&changed).unwrap();
+    }
 }
 
 #[test]

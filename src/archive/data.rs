@@ -1,29 +1,86 @@
 //! Reads a file's data for the archive whatever happens to it: what cannot be read, and what is no longer there, becomes
 //! zeros, so that the archive stays as its headers say; and it is noted.
+//!
+//! A dying disk may take seconds for each read that fails, and its bad places are long rows of blocks. After a few
+//! failures in a row the end of the row is looked for in growing steps, and then between the last two of them, so that a
+//! row costs no more failures than its length has digits. There is a limit to all failures of a file, too.
 
 use std::io;
 
 use sha2::Sha256;
 
 use crate::reader::FileContent;
+use crate::units::ByteRange;
 
 /// What cannot be read is tried again in blocks of this size.
-const RETRY_BLOCK_BYTES: usize = 4096;
-/// After this many unreadable blocks the rest of a file is not tried: a dying disk may take seconds for each.
-const MAX_BAD_BLOCKS: u32 = 256;
+const BLOCK_BYTES: u64 = 4096;
+/// So many blocks in a row are tried one by one.
+const ROW_BLOCKS: u32 = 16;
+/// Then the end of the row is looked for this far ahead, and four times as far with each failure,
+const FIRST_STEP_BYTES: u64 = 64 << 10;
+/// up to this.
+const LAST_STEP_BYTES: u64 = 64 << 20;
+/// After this many failures the rest of a file is not tried.
+const MAX_FAILURES: u32 = 1024;
+/// Places that are named one by one.
+const MAX_NAMED: usize = 12;
 
 /// What became of a data area.
 #[derive(Default)]
 pub(super) struct DataOutcome {
     /// SHA-256 of what was stored.
     pub(super) digest: Sha256,
-    bad_blocks: u32,
+    /// Reads that failed.
+    failures: u32,
+    /// Of these, blocks that follow each other up to where it is read now.
+    row: u32,
+    /// Nothing is tried before this byte.
+    skip_to: u64,
+    unread: Unread,
     first_error: Option<io::Error>,
     ended_at: Option<u64>,
     /// Where the file holds data was another answer each time.
     pub(super) runs_changed: bool,
     /// Some of its data was left out; that was told already.
     pub(super) is_cut: bool,
+}
+
+/// What is zeros in the archive and was not in the file.
+#[derive(Default)]
+struct Unread {
+    first: Vec<ByteRange>,
+    /// Where the last place ends.
+    end: u64,
+    places: u64,
+    bytes: u64,
+}
+
+impl Unread {
+    /// Notes a range, none of which lies before those that were noted.
+    fn add(&mut self, range: ByteRange) {
+        if range.len == 0 {
+            return;
+        }
+        let goes_on = self.places > 0 && range.start == self.end;
+        self.end = range.start + range.len;
+        self.bytes += range.len;
+        if !goes_on {
+            self.places += 1;
+            if self.first.len() < MAX_NAMED {
+                self.first.push(range);
+            }
+        } else if self.places <= MAX_NAMED as u64
+            && let Some(last) = self.first.last_mut()
+        {
+            last.len += range.len;
+        }
+    }
+
+    fn shown(&self) -> String {
+        let named = self.first.iter().map(|range| format!("{} to {}", range.start, range.start + range.len - 1));
+        let more = if self.places > MAX_NAMED as u64 { ", …" } else { "" };
+        format!("{}{more}", named.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl DataOutcome {
@@ -36,10 +93,12 @@ impl DataOutcome {
     pub(super) fn complaints(&self, size: u64) -> Vec<String> {
         let mut complaints = Vec::new();
         if let Some(error) = &self.first_error {
-            let rest = if self.bad_blocks > MAX_BAD_BLOCKS { ", the rest of the file was not tried" } else { "" };
-            let blocks = self.bad_blocks;
+            let rest = if self.is_given_up() { "; after so many failures the rest was not tried" } else { "" };
+            let Unread { places, bytes, .. } = &self.unread;
+            let places = if *places == 1 { "1 place".to_owned() } else { format!("{places} places") };
             complaints.push(format!(
-                "{blocks} blocks of 4 KiB could not be read and are zeros in the archive{rest}: {error}"
+                "{bytes} bytes in {places} could not be read and are zeros in the archive (bytes {}){rest}: {error}",
+                self.unread.shown()
             ));
         }
         if let Some(ended_at) = self.ended_at {
@@ -50,22 +109,50 @@ impl DataOutcome {
         }
         complaints
     }
+
+    fn is_given_up(&self) -> bool {
+        self.failures >= MAX_FAILURES
+    }
+
+    fn failed(&mut self, error: io::Error) {
+        self.failures += 1;
+        self.first_error.get_or_insert(error);
+    }
 }
 
-/// Fills `buf` from `offset` on. What cannot be read, and what lies behind the file's end, is zeros, and noted.
+/// Fills `buf` from `offset` on. What cannot be read, and what lies behind the file's end, is zeros, and noted. One call
+/// after the other goes on from where the one before ended, or behind it.
 pub(super) fn read_or_zero(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcome: &mut DataOutcome) {
     let mut done = 0;
     while done < buf.len() {
-        if outcome.ended_at.is_some() || outcome.bad_blocks > MAX_BAD_BLOCKS {
+        let at = offset + done as u64;
+        let left = buf.len() - done;
+        if outcome.ended_at.is_some() {
             buf[done..].fill(0);
             return;
         }
-        let at = offset + done as u64;
+        let skipped = if outcome.is_given_up() {
+            left
+        } else {
+            usize::try_from(outcome.skip_to.saturating_sub(at)).map_or(left, |skipped| skipped.min(left))
+        };
+        if skipped > 0 {
+            buf[done..done + skipped].fill(0);
+            outcome.unread.add(ByteRange::new(at, skipped as u64));
+            done += skipped;
+            continue;
+        }
         match content.read_at(at, &mut buf[done..]) {
             Ok(0) => outcome.ended_at = Some(at),
-            Ok(len) => done += len,
+            Ok(len) => {
+                outcome.row = 0;
+                done += len;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => done += read_blockwise(content, at, &mut buf[done..], outcome),
+            Err(error) => {
+                outcome.failed(error);
+                done += read_blockwise(content, at, &mut buf[done..], outcome);
+            }
         }
     }
 }
@@ -73,30 +160,83 @@ pub(super) fn read_or_zero(content: &dyn FileContent, offset: u64, buf: &mut [u8
 /// Reads what can be read of a piece in which something cannot, block by block; says how far it came.
 fn read_blockwise(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcome: &mut DataOutcome) -> usize {
     let mut done = 0;
-    while done < buf.len() && outcome.bad_blocks <= MAX_BAD_BLOCKS {
+    while done < buf.len() && !outcome.is_given_up() {
         let at = offset + done as u64;
         // To the next multiple of the block size, where the medium's own blocks begin.
-        let to_border = RETRY_BLOCK_BYTES - usize::try_from(at % RETRY_BLOCK_BYTES as u64).unwrap_or(0);
+        let to_border = usize::try_from(BLOCK_BYTES - at % BLOCK_BYTES).unwrap_or(usize::MAX);
         let len = to_border.min(buf.len() - done);
         match content.read_at(at, &mut buf[done..done + len]) {
             Ok(0) => return done,
-            Ok(read) => done += read,
+            Ok(read) => {
+                outcome.row = 0;
+                done += read;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 buf[done..done + len].fill(0);
-                outcome.bad_blocks += 1;
-                outcome.first_error.get_or_insert(error);
+                outcome.unread.add(ByteRange::new(at, len as u64));
+                outcome.failed(error);
+                outcome.row += 1;
                 done += len;
+                if outcome.row >= ROW_BLOCKS {
+                    outcome.skip_to = end_of_row(content, at + len as u64, outcome);
+                    return done;
+                }
             }
         }
     }
     done
 }
 
+/// Looks for the first block behind a row of bad ones, which goes on at `from`: ahead until something can be read, and
+/// back from there by halves. When the bad blocks are no single row, it is the beginning of one of the good places.
+fn end_of_row(content: &dyn FileContent, from: u64, outcome: &mut DataOutcome) -> u64 {
+    let aligned = |at: u64| at - at % BLOCK_BYTES;
+    let mut bad_to = from;
+    let mut step = FIRST_STEP_BYTES;
+    let mut good = loop {
+        if outcome.is_given_up() {
+            return bad_to;
+        }
+        let at = aligned(bad_to.saturating_add(step));
+        if can_be_read(content, at, outcome) {
+            break at;
+        }
+        bad_to = at.saturating_add(BLOCK_BYTES);
+        step = (4 * step).min(LAST_STEP_BYTES);
+    };
+    while bad_to < good && !outcome.is_given_up() {
+        let middle = aligned(bad_to + (good - bad_to) / 2).max(bad_to);
+        if can_be_read(content, middle, outcome) {
+            good = middle;
+        } else {
+            bad_to = middle + BLOCK_BYTES;
+        }
+    }
+    outcome.row = 0;
+    good
+}
+
+/// Whether a block can be read, or lies behind the end.
+fn can_be_read(content: &dyn FileContent, at: u64, outcome: &mut DataOutcome) -> bool {
+    let mut block = [0; BLOCK_BYTES as usize];
+    loop {
+        match content.read_at(at, &mut block) {
+            Ok(_) => return true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                outcome.failed(error);
+                return false;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
 
-    use super::{DataOutcome, MAX_BAD_BLOCKS, read_or_zero};
+    use super::{DataOutcome, MAX_FAILURES, read_or_zero};
     use crate::reader::FileContent;
     use crate::units::ByteRange;
 
@@ -144,11 +284,56 @@ mod tests {
         assert_eq!(outcome.complaints(100_000).len(), 1);
     }
 
+    /// Blocks of 4 KiB that are zeros.
+    fn zero_blocks(data: &[u8]) -> Vec<u64> {
+        let blocks = (0_u64..).zip(data.chunks(4096));
+        blocks.filter(|(_, block)| block.iter().all(|byte| *byte == 0)).map(|(number, _)| number).collect()
+    }
+
     #[test]
-    fn a_file_that_cannot_be_read_at_all_is_given_up() {
-        let (data, outcome) = read(&Failing { len: 4_000_000, bad: |_| true }, 4_000_000);
+    fn a_file_that_cannot_be_read_at_all_costs_few_failures() {
+        let (data, outcome) = read(&Failing { len: 40_000_000, bad: |_| true }, 40_000_000);
         assert!(data.iter().all(|byte| *byte == 0));
-        assert!(outcome.bad_blocks <= MAX_BAD_BLOCKS + 1);
+        assert!(outcome.failures < 64, "{}", outcome.failures);
+        assert_eq!((outcome.unread.places, outcome.unread.bytes), (1, 40_000_000));
+        assert_eq!(
+            outcome.complaints(40_000_000),
+            [
+                "40000000 bytes in 1 place could not be read and are zeros in the archive (bytes 0 to 39999999): unreadable"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_lies_behind_a_bad_row_is_read_up_to_its_border() {
+        const LEN: usize = 32 << 20;
+        let content = Failing {
+            len: LEN as u64,
+            // Rows of each length; one begins in another's steps.
+            bad: |block| matches!(block, 3 | 100..=115 | 200..=216 | 300..=5000 | 5002..=5050 | 8000..=8191),
+        };
+        let (data, outcome) = read(&content, LEN);
+        let expected: Vec<u64> = (0..(LEN as u64) / 4096).filter(|block| (content.bad)(*block)).collect();
+        let zeros = zero_blocks(&data);
+        assert!(expected.iter().all(|block| zeros.contains(block)));
+        let lost: Vec<u64> = zeros.into_iter().filter(|block| !(content.bad)(*block)).collect();
+        assert!(lost.len() <= 1, "only the block between two rows: {lost:?}");
+        assert_eq!(outcome.unread.bytes, (expected.len() + lost.len()) as u64 * 4096);
+        assert!(outcome.failures < 250, "{}", outcome.failures);
+        let complaint = &outcome.complaints(LEN as u64)[0];
+        assert!(complaint.contains("(bytes 12288 to 16383, 409600 to 475135, "), "{complaint}");
+    }
+
+    #[test]
+    fn failures_have_a_limit() {
+        let (data, outcome) = read(&Failing { len: 40_000_000, bad: |block| block % 2 == 1 }, 40_000_000);
+        assert!(outcome.failures <= MAX_FAILURES && outcome.is_given_up());
+        let zeros = zero_blocks(&data);
+        assert!(data[..4096].iter().all(|byte| *byte == 1) && zeros.len() > 9000);
+        let zero_bytes = data.iter().filter(|byte| **byte == 0).count();
+        assert_eq!(outcome.unread.bytes, zero_bytes as u64);
+        let complaint = &outcome.complaints(40_000_000)[0];
+        assert!(complaint.contains("the rest was not tried") && complaint.contains(", …)"), "{complaint}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::reader::Timestamp;
+use crate::shown::hex;
 
 /// The first line.
 pub const HEADER_LINE: &str = "volbak-index\t1\n";
@@ -234,17 +235,6 @@ impl<'a> Fields<'a> {
 /// Whether a number is written in its one form: "+1" and "01" would let a changed byte pass.
 fn is_plain_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
-}
-
-/// Lower-case hex digits.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }
 
 /// Reads exactly `N` bytes of lower-case hex digits.

@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::index::hex;
 use super::write::Counts;
 use crate::events::Problem;
 use crate::layout::{Handling, Layout};
+use crate::shown::hex;
 
 /// The version of the format that this program writes.
 pub const FORMAT: u32 = 1;

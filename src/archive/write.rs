@@ -12,12 +12,11 @@ use super::index::{EntryLine, IndexedKind};
 use super::links::{Links, Name};
 use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
-use super::read::sparse::MAX_RUNS;
 use super::runs::{Runs, Unasked};
-use crate::events::shown_path;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::reader::raw::RawImage;
 use crate::reader::{Entry, EntryKind, FileContent, Metadata, Timestamp};
+use crate::shown;
 use crate::units::ByteRange;
 
 /// An entry that takes this much has members of its own, each of this size. Smaller entries share members that are of
@@ -254,7 +253,7 @@ impl<'a> ArchiveWriter<'a> {
         let xattrs = if matches!(entry_type, EntryType::HardLink(_)) { &[] } else { entry.xattrs.as_slice() };
         let head = pax::head(path, entry_type, &entry.metadata, xattrs);
         for name in &head.left_out_xattrs {
-            let what = format!("its attribute {} is not in a form that tar can hold; left out", shown_path(name));
+            let what = format!("its attribute {} is not in a form that tar can hold; left out", shown::path(name));
             self.tell(Severity::Error, path, what);
         }
         head
@@ -416,11 +415,6 @@ impl<'a> ArchiveWriter<'a> {
                 self.tell(Severity::Warning, path, what);
             }
         }
-        let map_runs = runs.area().map_runs();
-        if map_runs > MAX_RUNS as u64 {
-            let what = format!("holds data in {map_runs} places; tar restores that, volbak no more than {MAX_RUNS}");
-            self.tell(Severity::Warning, path, what);
-        }
         Ok(runs)
     }
 
@@ -480,7 +474,7 @@ impl<'a> ArchiveWriter<'a> {
     }
 
     fn tell(&self, severity: Severity, path: &[u8], what: impl Into<String>) {
-        self.observer.on_event(&Event::Problem(Problem::new(severity, shown_path(path), what)));
+        self.observer.on_event(&Event::Problem(Problem::new(severity, shown::path(path), what)));
     }
 }
 

@@ -8,7 +8,8 @@ use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
 use super::night_args::NightCommand;
-use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs, VERIFY_EXAMPLES, VerifyArgs};
+use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
+use super::verify::{VERIFY_EXAMPLES, VerifyArgs};
 
 /// Back up block volumes while instances write to them, and restore with plain tar.
 #[derive(Debug, Parser)]

@@ -6,3 +6,4 @@ pub(crate) mod night_args;
 pub(crate) mod output;
 pub(crate) mod progress;
 pub(crate) mod proof;
+pub(crate) mod verify;

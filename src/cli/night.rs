@@ -20,7 +20,7 @@ use volbak::store::local::Destination;
 use super::night_args::{
     ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
 };
-use super::output::{print, print_json};
+use super::output::{print, print_as_it_is, print_json};
 use super::progress::{Progress, Verbosity, write_line};
 
 /// What Nagios takes for "cannot tell".
@@ -41,7 +41,7 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
         }
         NightCommand::Doctor(args) => doctor(args)?,
         NightCommand::Config(ConfigCommand::Init) => {
-            print(Config::example())?;
+            print_as_it_is(Config::example())?;
             ExitClass::Well
         }
         NightCommand::Config(ConfigCommand::Check(path)) => match load(path) {

@@ -2,9 +2,12 @@
 
 use std::io::{self, Write};
 
+use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 use volbak::events::Severity;
 use volbak::run::backup::BackupOutcome;
+use volbak::run::locate::BackupFiles;
+use volbak::run::verify::{Level, Verdict, record};
 use volbak::store::catalog::{BackupState, CatalogEntry};
 use volbak::units::ByteLen;
 
@@ -25,8 +28,14 @@ pub(crate) struct JsonOutcome<'a> {
     pub(crate) manifest: &'a volbak::archive::manifest::Manifest,
 }
 
-/// Writes to standard output. That nobody reads it any more (`| head`) is no error.
+/// Writes text for people to standard output, whatever is in it made fit to be shown. That nobody reads it any more
+/// (`| head`) is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
+    print_as_it_is(&volbak::shown::lines(text))
+}
+
+/// As [`print`], text for programs.
+pub(crate) fn print_as_it_is(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -38,7 +47,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    Ok(print(&text)?)
+    Ok(print_as_it_is(&text)?)
 }
 
 /// Whether somebody has to look at it.
@@ -74,17 +83,64 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
     text
 }
 
+/// A backup of a destination, with what is known of its verifications.
+#[derive(Debug, Serialize)]
+pub(crate) struct Listed {
+    #[serde(flatten)]
+    pub(crate) entry: CatalogEntry,
+    /// The verification that says how it stands; `null` when there was none.
+    pub(crate) verified: Option<Verified>,
+}
+
+/// A verification.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Verified {
+    at: DateTime<Utc>,
+    level: Level,
+    verdict: Verdict,
+}
+
+impl Listed {
+    pub(crate) fn new(entry: CatalogEntry) -> Self {
+        let record = BackupFiles::of_archive(&entry.archive).ok().and_then(|files| record::of(&files));
+        let verified = record.as_ref().and_then(record::Record::decisive).map(|result| Verified {
+            at: result.verified_at,
+            level: result.level,
+            verdict: result.verdict,
+        });
+        Self { entry, verified }
+    }
+}
+
+impl Verified {
+    fn shown(self) -> String {
+        let level = match self.level {
+            Level::Quick => "quick",
+            Level::Full => "full",
+            Level::RestoreTest => "restore-test",
+        };
+        let verdict = match self.verdict {
+            Verdict::Good => "good",
+            Verdict::GoodAsFarAsChecked => "good as far as checked",
+            Verdict::Bad => "BAD",
+        };
+        format!("{} {level}: {verdict}", self.at.with_timezone(&Local).format("%Y-%m-%d"))
+    }
+}
+
 /// A destination's backups, for a person.
-pub(crate) fn shown_catalog(entries: &[CatalogEntry]) -> String {
-    if entries.is_empty() {
+pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
+    const COLUMNS: usize = 8;
+    if backups.is_empty() {
         return "no backups\n".to_owned();
     }
-    let mut rows = vec![["VOLUME", "DATE", "SIZE", "ENTRIES", "PROBLEMS", "STATE", "BACKUP"].map(str::to_owned)];
-    for entry in entries {
+    let names: [&str; COLUMNS] = ["VOLUME", "DATE", "SIZE", "ENTRIES", "PROBLEMS", "STATE", "VERIFIED", "BACKUP"];
+    let mut rows = vec![names.map(str::to_owned)];
+    for Listed { entry, verified } in backups {
         let size = entry.archive_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteLen(bytes).to_string());
         let (date, count, problems, state) = match &entry.state {
             BackupState::Complete { manifest } => (
-                manifest.started_at.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M").to_string(),
+                manifest.started_at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string(),
                 manifest.sizes.entries.to_string(),
                 manifest.problem_counts.to_look_at().to_string(),
                 "complete".to_owned(),
@@ -92,10 +148,11 @@ pub(crate) fn shown_catalog(entries: &[CatalogEntry]) -> String {
             BackupState::WithoutManifest => ("-".into(), "-".into(), "-".into(), "no manifest".to_owned()),
             BackupState::Damaged { what } => ("-".into(), "-".into(), "-".into(), format!("DAMAGED: {what}")),
         };
-        rows.push([entry.name.clone(), date, size, count, problems, state, entry.stem.clone()]);
+        let verified = verified.map_or_else(|| "-".to_owned(), Verified::shown);
+        rows.push([entry.name.clone(), date, size, count, problems, state, verified, entry.stem.clone()]);
     }
     let widths: Vec<usize> =
-        (0..7).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        (0..COLUMNS).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use volbak::events::{Event, Observer, Severity};
+use volbak::shown;
 use volbak::units::ByteLen;
 
 /// Without a terminal, a line this often says how far it is.
@@ -96,13 +97,13 @@ impl Observer for Progress {
                 };
                 if let Some(bar) = &self.bar {
                     bar.reset();
-                    bar.set_prefix(source.clone());
+                    bar.set_prefix(shown::text(source));
                 }
                 None
             }
             Event::Step { step } => match &self.bar {
                 Some(bar) => {
-                    bar.set_message(step.clone());
+                    bar.set_message(shown::text(step));
                     None
                 }
                 None => Some((Verbosity::Normal, format!("{}: {step}", state.source))),
@@ -139,9 +140,9 @@ impl Observer for Progress {
     }
 }
 
-/// Writes a line to standard error; when even that fails, there is nowhere left to say so.
+/// Writes a line to standard error, whatever is in it made fit to be shown; when even that fails, there is nowhere left to say so.
 pub(crate) fn write_line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", shown::lines(text));
 }
 
 #[cfg(test)]

@@ -1,28 +1,19 @@
-//! The commands that read backups: `verify`, `restore`, `browse`, `cat`, `diff`.
+//! The commands that read backups: `restore`, `browse`, `cat`, `diff`.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
-use volbak::outside::{Cancel, SystemClock, SystemCommands};
+use volbak::outside::Cancel;
 use volbak::run::browse::{self, Change};
 use volbak::run::locate::{BackupFiles, find};
 use volbak::run::restore::{self, Existing, RestoreOptions};
-use volbak::run::verify::{self, Level, Surroundings, Verdict, VerifyOptions, record};
-use volbak::store::catalog;
-use volbak::store::local::Destination;
 
 use super::output::{print, print_json};
-use super::progress::{Progress, Verbosity, write_line};
-
-pub(crate) const VERIFY_EXAMPLES: &str = "\
-Examples:
-  volbak verify /backups/vol-1/vol-1_20_11_2026.tar.gz
-  volbak verify --from /backups vol-1 vol-2@2026-11-19
-  volbak verify --from /backups --all --level quick --json";
+use super::progress::{Progress, Verbosity};
 
 pub(crate) const RESTORE_EXAMPLES: &str = "\
 Examples:
@@ -35,45 +26,7 @@ Examples:
 pub(crate) struct Where {
     /// The destination in which backups are looked for by their volume's name
     #[arg(long, value_name = "DIR")]
-    from: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// Archives, or VOLUME or VOLUME@DATE with --from
-    #[arg(value_name = "BACKUP", required_unless_present = "all")]
-    backups: Vec<String>,
-    #[command(flatten)]
-    place: Where,
-    /// All backups of the destination
-    #[arg(long, requires = "from", conflicts_with = "backups")]
-    all: bool,
-    /// How much
-    #[arg(long, value_enum, default_value_t)]
-    level: LevelArg,
-    /// Where the restore test makes its filesystem
-    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
-    scratch: PathBuf,
-    /// How many threads inflate [default: one for each processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: Option<u16>,
-    /// Leave the record beside the backup as it is
-    #[arg(long)]
-    no_record: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum LevelArg {
-    /// The set is complete and agrees with itself
-    Quick,
-    /// Every byte of the archive, and every file against the index
-    #[default]
-    Full,
-    /// Also restored into a filesystem of its own, for a test
-    RestoreTest,
+    pub(super) from: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -149,56 +102,9 @@ pub(crate) struct DiffArgs {
 }
 
 impl Where {
-    fn find(&self, backup: &str) -> anyhow::Result<BackupFiles> {
+    pub(super) fn find(&self, backup: &str) -> anyhow::Result<BackupFiles> {
         Ok(find(backup, self.from.as_deref())?)
     }
-}
-
-pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
-    let options = VerifyOptions {
-        level: match args.level {
-            LevelArg::Quick => Level::Quick,
-            LevelArg::Full => Level::Full,
-            LevelArg::RestoreTest => Level::RestoreTest,
-        },
-        threads: threads(args.threads),
-        scratch: args.scratch.clone(),
-        cancel: cancel()?,
-    };
-    let backups = match (&args.place.from, args.all) {
-        (Some(destination), true) => all_of(destination)?,
-        _ => args.backups.iter().map(|backup| args.place.find(backup)).collect::<anyhow::Result<_>>()?,
-    };
-    let progress = Progress::new(verbosity);
-    let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };
-    let mut class = ExitClass::Well;
-    let mut reports = Vec::new();
-    for files in &backups {
-        let report = verify::verify(files, &options, around)?;
-        progress.done();
-        if !args.no_record
-            && let Err(error) = record::save(files, &report)
-        {
-            write_line(&format!("volbak: {}: not recorded: {error}", files.record().display()));
-            class = class.max(ExitClass::WithProblems);
-        }
-        if report.verdict == Verdict::Bad {
-            class = ExitClass::Failed;
-        }
-        if !args.json {
-            print(&format!("{}\n", report.summary()))?;
-        }
-        reports.push(report);
-    }
-    if args.json {
-        print_json(&serde_json::json!({ "backups": reports }))?;
-    }
-    Ok(class)
-}
-
-fn all_of(destination: &Path) -> anyhow::Result<Vec<BackupFiles>> {
-    let entries = catalog::list(&Destination::open(destination)?)?;
-    Ok(entries.iter().map(|entry| BackupFiles::of_archive(&entry.archive)).collect::<Result<_, _>>()?)
 }
 
 pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
@@ -245,7 +151,7 @@ pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
             writeln!(out)
         } else {
             let mark = if entry.damaged { '!' } else { ' ' };
-            writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, entry.path)
+            writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, volbak::shown::text(&entry.path))
         }
     });
     match listed {
@@ -290,13 +196,13 @@ pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {
     Ok(ExitClass::Well)
 }
 
-fn threads(wanted: Option<u16>) -> usize {
+pub(super) fn threads(wanted: Option<u16>) -> usize {
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     wanted.map_or_else(processors, usize::from)
 }
 
 /// A wish to stop that Ctrl-C sets. A second one ends at once.
-fn cancel() -> anyhow::Result<Cancel> {
+pub(super) fn cancel() -> anyhow::Result<Cancel> {
     let cancel = Cancel::default();
     signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, Place, nearest};
+use crate::shown;
 
 /// What every name of ours in the environment begins with.
 pub(super) const ENVIRONMENT_PREFIX: &str = "VOLBAK_";
@@ -188,7 +189,7 @@ fn about_unknown(
                 .to_owned(),
         );
     }
-    let what = format!("unknown key `{}` in {}", key.escape_debug(), shown(section));
+    let what = format!("unknown key `{}` in {}", shown::text(key), shown(section));
     let mut here: Vec<&str> = known.iter().filter(|(s, _)| s == section).map(|(_, key)| *key).collect();
     if section.is_empty() {
         here.extend(tables);

@@ -14,6 +14,7 @@ use super::reading::{Entry, Item, Reading, Section, Value};
 use super::size::{SnapshotSize, parse_bytes, parse_snapshot_size};
 use super::volume::VolumeException;
 use super::{Config, dumps, mail};
+use crate::shown;
 
 const SIZE_RIGHT: &str = "write a size with its unit, like \"50G\", or a share of the volume, like \"20%ORIGIN\"";
 const BYTES_RIGHT: &str = "write a size with its unit in quotes, like \"500M\" or \"50G\"";
@@ -268,7 +269,7 @@ fn volumes(reading: &Reading, top: &Section<'_>) -> Vec<VolumeException> {
     let mut exceptions = Vec::new();
     for table in tables {
         let Value::Table(entries) = table.item.value else {
-            let what = format!("[volume] has a key `{}` outside a volume's table", table.key.escape_debug());
+            let what = format!("[volume] has a key `{}` outside a volume's table", shown::text(&table.key));
             reading.mistake(&table.key_place, what, "write it under a line like [volume.\"volume-1\"]");
             continue;
         };
@@ -277,7 +278,7 @@ fn volumes(reading: &Reading, top: &Section<'_>) -> Vec<VolumeException> {
             Ok(pattern) => exceptions.push(exception(&section, pattern)),
             Err(error) => reading.mistake(
                 &table.key_place,
-                format!("[volume.\"{}\"] is no pattern: {error}", table.key.escape_debug()),
+                format!("[volume.\"{}\"] is no pattern: {error}", shown::text(&table.key)),
                 "write a volume's name, or a pattern like \"volume-*\"",
             ),
         }

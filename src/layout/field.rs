@@ -1,6 +1,8 @@
 //! Numbers, text and checksums at fixed offsets of on-disk structures. Every function gives `None` when the bytes end
 //! before the field does, so that a parser can use `?` and never indexes past what was read.
 
+use crate::shown;
+
 /// The `N` bytes from `at` on.
 pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
@@ -38,7 +40,7 @@ pub(super) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
 
 /// Sixteen bytes in the order in which a UUID's hex digits are written.
 pub(super) fn uuid_text(raw: [u8; 16]) -> String {
-    let hex = hex(&raw);
+    let hex = shown::hex(&raw);
     // `hex` is 32 ASCII digits, so each cut is inside it and at a character's border.
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
@@ -50,18 +52,6 @@ pub(super) fn guid_text(raw: [u8; 16]) -> String {
     swapped[4..6].reverse();
     swapped[6..8].reverse();
     uuid_text(swapped)
-}
-
-/// The bytes as lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            // A value below 16 always has a hex digit.
-            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('?'));
-        }
-    }
-    text
 }
 
 /// CRC-32C (Castagnoli, RFC 3720 appendix B.4), going on from `crc`, with no inversion before or after: ext4 starts

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::events::Severity;
-use crate::layout::text::for_terminal;
 use crate::layout::{Handling, HoldsKind, Layout, Region, TableKind, UsedCopy};
+use crate::shown;
 use crate::units::ByteLen;
 
 /// The width that nothing but a problem's text goes past.
@@ -35,7 +35,7 @@ pub fn render_table(layout: &Layout) -> String {
             Severity::Warning => "warning",
             Severity::Error => "error",
         };
-        line(&mut text, &format!("{severity}: {}: {}", for_terminal(&problem.location), for_terminal(&problem.what)));
+        line(&mut text, &format!("{severity}: {}: {}", shown::text(&problem.location), shown::text(&problem.what)));
     }
     text
 }
@@ -62,7 +62,7 @@ fn header(text: &mut String, layout: &Layout) {
     };
     let uuid = layout.table.uuid.as_deref().map(|uuid| format!(" {uuid}")).unwrap_or_default();
     let size = ByteLen(source.size_bytes);
-    line(text, &format!("{}: {size}, sectors of {} bytes", for_terminal(&source.path), source.sector_size));
+    line(text, &format!("{}: {size}, sectors of {} bytes", shown::text(&source.path), source.sector_size));
     line(text, &format!("partition table: {kind}{uuid}"));
     text.push('\n');
 }
@@ -99,7 +99,7 @@ fn table(text: &mut String, regions: &[Region]) {
 fn row(region: &Region) -> [String; 8] {
     let is_logical = region.parent.is_some() && !region.name.contains('.');
     let depth = region.name.matches('.').count().min(4) + usize::from(is_logical);
-    let name = format!("{}{}", "  ".repeat(depth), for_terminal(&region.name));
+    let name = format!("{}{}", "  ".repeat(depth), shown::text(&region.name));
     let type_text = match (region.type_name.as_str(), region.type_id.as_str()) {
         ("", "") if region.lv.is_some() => "LVM2 volume".to_owned(),
         ("", id) => id.to_owned(),
@@ -108,7 +108,7 @@ fn row(region: &Region) -> [String; 8] {
     };
     let holds = match (&region.holds.kind, region.holds.fs.as_deref()) {
         (HoldsKind::Empty, _) => "empty".to_owned(),
-        (_, Some(fs)) => for_terminal(fs),
+        (_, Some(fs)) => shown::text(fs),
         (_, None) if region.handling == Handling::Container => "-".to_owned(),
         (_, None) => "unknown".to_owned(),
     };
@@ -126,8 +126,8 @@ fn row(region: &Region) -> [String; 8] {
         ByteLen(region.size_bytes).to_string(),
         shortened(&type_text, 24),
         holds,
-        shortened(&for_terminal(label), LABEL_WIDTH),
-        for_terminal(region.holds.uuid.as_deref().unwrap_or("-")),
+        shortened(&shown::text(label), LABEL_WIDTH),
+        shown::text(region.holds.uuid.as_deref().unwrap_or("-")),
         handling.to_owned(),
     ]
 }

@@ -41,24 +41,6 @@ pub(super) fn utf16le(field: &[u8]) -> String {
     text
 }
 
-/// Text that a terminal shows as it is: control characters, and those that reorder or hide what is around them, become
-/// `\u{NN}`.
-pub(super) fn for_terminal(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        let unseen = matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if character.is_control() || unseen {
-            // Writing to a String cannot fail.
-            let _ = write!(shown, "\\u{{{:x}}}", u32::from(character));
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
 /// A name of a tenant's choice as part of one path component: letters, digits and `+_.-` stay, any other byte becomes
 /// `%NN`; never longer than `max_bytes`.
 pub(super) fn path_safe(name: &str, max_bytes: usize) -> String {
@@ -79,7 +61,7 @@ pub(super) fn path_safe(name: &str, max_bytes: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped, for_terminal, label, path_safe, utf16le};
+    use super::{escaped, label, path_safe, utf16le};
 
     #[test]
     fn bytes_that_are_not_utf8_are_escaped_and_backslashes_doubled() {
@@ -97,11 +79,6 @@ mod tests {
     #[test]
     fn a_lone_surrogate_is_kept() {
         assert_eq!(utf16le(&[b'a', 0, 0x00, 0xd8, b'b', 0, 0, 0, b'c', 0]), "a\\u{d800}b");
-    }
-
-    #[test]
-    fn terminal_escapes_lose_their_teeth() {
-        assert_eq!(for_terminal("\u{1b}[31mred\u{202e}"), "\\u{1b}[31mred\\u{202e}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::loop_device::LoopDevice;
 use super::scratch::{ScratchError, copy_region};
 use super::walk::TreeWalk;
 use crate::outside::{BlockRead, Cancel, FileBlocks};
+use crate::shown;
 use crate::units::ByteRange;
 
 /// Any btrfs may have this many directories: 400 snapshots of a whole system, at 10,000 each.
@@ -198,7 +199,7 @@ fn read_log(context: &OwnedFd) -> String {
         && let Ok(len) = rustix::io::read(context, &mut buf)
         && len > 0
     {
-        lines.push(String::from_utf8_lossy(&buf[..len]).trim().escape_debug().to_string());
+        lines.push(shown::bytes(buf[..len].trim_ascii()));
     }
     lines.join("; ")
 }

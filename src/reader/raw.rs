@@ -9,6 +9,8 @@ use crate::units::ByteRange;
 
 /// How much is read at once when looking for zeros.
 const SCAN_BYTES: usize = 1 << 20;
+/// The most that is not looked at after a piece that cannot be read.
+const MAX_SKIP_BYTES: u64 = 64 << 20;
 /// Zeros are told apart in pieces of this size; it is also what filesystems allocate by.
 const BLOCK_BYTES: usize = 4096;
 /// A map of more runs than this is made coarser, so that a disk of alternating blocks does not fill the memory.
@@ -22,13 +24,16 @@ pub struct RawImage {
 
 impl RawImage {
     /// Reads all of `blocks` to find where it holds something. `on_read` is told of each piece read. A piece that
-    /// cannot be read counts as data, so that reading it again for the archive tells of the error. Ends early, with
+    /// cannot be read counts as data, so that reading it again for the archive tells of the error; after several of them
+    /// so does more and more of what follows, unseen. Ends early, with
     /// an error of kind `Interrupted`, when cancelled.
     pub fn scan(blocks: Arc<dyn BlockRead>, cancel: &Cancel, mut on_read: impl FnMut(u64)) -> io::Result<Self> {
         let mut runs = RunMap::default();
         let mut buf = vec![0; SCAN_BYTES];
         let len = blocks.len_bytes();
         let mut offset = 0;
+        // How much is not looked at after a piece that cannot be read: each further one may take a dying disk seconds.
+        let mut skip_bytes = 0;
         while offset < len {
             if cancel.is_cancelled() {
                 return Err(io::ErrorKind::Interrupted.into());
@@ -37,6 +42,7 @@ impl RawImage {
             let piece = &mut buf[..piece_len];
             match blocks.read_at(offset, piece) {
                 Ok(()) => {
+                    skip_bytes = 0;
                     let mut at = offset;
                     for block in piece.chunks(BLOCK_BYTES) {
                         if !is_zero(block) {
@@ -45,7 +51,14 @@ impl RawImage {
                         at += block.len() as u64;
                     }
                 }
-                Err(_) => runs.add(ByteRange::new(offset, piece_len as u64)),
+                Err(_) => {
+                    let unseen = (piece_len as u64 + skip_bytes).min(len - offset);
+                    skip_bytes = (2 * skip_bytes).clamp(SCAN_BYTES as u64, MAX_SKIP_BYTES);
+                    runs.add(ByteRange::new(offset, unseen));
+                    offset += unseen;
+                    on_read(unseen);
+                    continue;
+                }
             }
             offset += piece_len as u64;
             on_read(piece_len as u64);
@@ -68,6 +81,9 @@ impl FileContent for RawImage {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.blocks.len_bytes().saturating_sub(offset);
         let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+        if len == 0 {
+            return Ok(0);
+        }
         self.blocks.read_at(offset, &mut buf[..len])?;
         Ok(len)
     }
@@ -134,10 +150,12 @@ impl RunMap {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::{MAX_RUNS, RawImage, RunMap, is_zero};
-    use crate::outside::Cancel;
+    use crate::outside::{BlockRead, Cancel};
     use crate::reader::FileContent;
     use crate::units::ByteRange;
 
@@ -153,6 +171,35 @@ mod tests {
         assert_eq!(image.next_data(8192).unwrap(), Some(ByteRange::new(2 << 20, 4096)));
         assert_eq!(image.next_data((2 << 20) + 4096).unwrap(), Some(ByteRange::new((3 << 20) - 4096, 4096)));
         assert_eq!(image.data_bytes(), 3 * 4096);
+    }
+
+    /// 400 MiB, of which all but the first and the last 1 MiB cannot be read.
+    #[derive(Default)]
+    struct Dying(AtomicU64);
+
+    impl BlockRead for Dying {
+        fn len_bytes(&self) -> u64 {
+            400 << 20
+        }
+
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+            if (1 << 20..399 << 20).contains(&offset) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                return Err(io::Error::other("unreadable"));
+            }
+            buf.fill(0);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_dying_disk_is_not_asked_for_each_piece() {
+        let disk = Arc::new(Dying::default());
+        let mut told = 0;
+        let image = RawImage::scan(disk.clone(), &Cancel::default(), |bytes| told += bytes).unwrap();
+        assert!(image.data_bytes() >= 398 << 20);
+        assert_eq!((image.next_data(0).unwrap().unwrap().start, told), (1 << 20, 400 << 20));
+        assert!(disk.0.load(Ordering::Relaxed) < 16);
     }
 
     #[test]

@@ -19,7 +19,8 @@ use super::exclude::Excludes;
 use super::listing::{Listing, list};
 use super::open_file::OpenFile;
 use super::{DeviceNumber, Entry, EntryKind, Found, FsReader, Metadata, Timestamp, Xattr};
-use crate::events::{Problem, Severity, shown_path};
+use crate::events::{Problem, Severity};
+use crate::shown;
 
 /// A directory's path may be this long, in bytes. What lies deeper than this is reported and left out, so that a chain of directories that a tenant made endless does not make the archive so.
 const MAX_PATH_BYTES: usize = 64 * 1024;
@@ -101,7 +102,7 @@ impl TreeWalk {
     }
 
     fn problem(&mut self, what: impl Into<String>) {
-        self.ready.push_back(Found::Problem(Problem::new(Severity::Error, shown_path(&self.path), what)));
+        self.ready.push_back(Found::Problem(Problem::new(Severity::Error, shown::path(&self.path), what)));
     }
 
     fn start(&mut self, root: OwnedFd) {
@@ -255,7 +256,7 @@ impl TreeWalk {
             Ok(listing) => listing,
             Err((listing, error)) => {
                 let problem = format!("the directory cannot be read, names may be missing: {error}");
-                let location = shown_path(&self.path);
+                let location = shown::path(&self.path);
                 self.ready.push_back(Found::Problem(Problem::new(Severity::Error, location, problem)));
                 listing
             }
@@ -347,12 +348,12 @@ impl TreeWalk {
                     xattrs.push(Xattr { name, value: self.xattr_buf[..len].to_vec() });
                 }
                 Ok(_) => {
-                    let name = shown_path(&name);
+                    let name = shown::path(&name);
                     self.problem(format!("has more than 8 MiB of extended attributes, archived without {name}"));
                 }
                 Err(Errno::NODATA) => {}
                 Err(error) => {
-                    let name = shown_path(&name);
+                    let name = shown::path(&name);
                     self.problem(format!("its extended attribute {name} cannot be read, archived without it: {error}"));
                 }
             }
@@ -414,7 +415,6 @@ mod tests {
     use std::path::Path;
 
     use super::TreeWalk;
-    use crate::events::shown_path;
     use crate::reader::exclude::Excludes;
     use crate::reader::{EntryKind, Found, FsReader};
 
@@ -424,7 +424,7 @@ mod tests {
         let (mut paths, mut problems) = (Vec::new(), Vec::new());
         while let Some(found) = walk.next_found() {
             match found {
-                Found::Entry(entry) => paths.push(shown_path(&entry.path)),
+                Found::Entry(entry) => paths.push(crate::shown::path(&entry.path)),
                 Found::Problem(problem) => problems.push(problem.to_string()),
             }
         }

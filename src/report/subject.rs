@@ -1,17 +1,17 @@
 //! The subject line: the outcome first, so that a mail program can filter on it.
 
-use super::escape::one_line;
 use super::{Abort, RunReport, Verdict};
+use crate::shown;
 
 pub(super) fn subject(report: &RunReport) -> String {
-    let host = one_line(&report.host);
+    let host = shown::text(&report.host);
     let (done, all) = (report.backed_up(), report.volumes.len());
     let failed = all - done;
     let took = format!("{} h {} m", report.duration_seconds / 3600, report.duration_seconds / 60 % 60);
     let why = match &report.aborted {
         None => String::new(),
         Some(Abort::NotMounted) => ", the backup volume is not mounted".to_owned(),
-        Some(Abort::Other(why)) => format!(", aborted: {}", one_line(why)),
+        Some(Abort::Other(why)) => format!(", aborted: {}", shown::text(why)),
     };
     match report.verdict() {
         Verdict::Good => format!("volbak {host}: {done} of {all} volumes backed up in {took}"),

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::escape::one_line;
 use super::size::{df_percent, du_size, shown_duration};
 use super::{Abort, Dump, GoneReport, MAX_PROBLEMS_SHOWN, Outcome, RunReport, Style, VolumeReport};
 use crate::events::Problem;
+use crate::shown;
 
 const MOUNTED: &str = "The backup volume is mounted. Proceed...";
 const NOT_MOUNTED: &str = "The backup volume is not mounted. The backup has been aborted...";
@@ -25,7 +25,7 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     match &report.aborted {
         None => {}
         Some(Abort::NotMounted) => blocks.push(format!("{NOT_MOUNTED}\n")),
-        Some(Abort::Other(why)) => blocks.push(format!("The backup has been aborted... {}\n", one_line(why))),
+        Some(Abort::Other(why)) => blocks.push(format!("The backup has been aborted... {}\n", shown::text(why))),
     }
     let problems: Vec<&Problem> = report.problems.iter().filter(|problem| super::matters(problem)).collect();
     if !problems.is_empty() {
@@ -46,23 +46,23 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
 }
 
 fn volume_block(volume: &VolumeReport, size: &dyn Fn(u64) -> String) -> String {
-    let directory = one_line(&volume.directory);
+    let directory = shown::text(&volume.directory);
     let took = shown_duration(volume.duration_seconds);
     let mut block = String::new();
     if let Outcome::NotStarted(why) = &volume.outcome {
-        return format!("     {directory} - FAILED after {took}. not started: {}\n", one_line(why));
+        return format!("     {directory} - FAILED after {took}. not started: {}\n", shown::text(why));
     }
     let _ = writeln!(block, "{MOUNTED}");
     match &volume.dump {
         Dump::NotConfigured | Dump::Done => {}
         Dump::Disabled => block.push_str("The mysqldumps are disabled...\n"),
         Dump::Failed(why) => {
-            let _ = writeln!(block, "The mysqldump failed... {}", one_line(why));
+            let _ = writeln!(block, "The mysqldump failed... {}", shown::text(why));
         }
     }
     block.push_str(&removed_lines(&volume.removed));
     let _ = match &volume.outcome {
-        Outcome::Failed(why) => writeln!(block, "     {directory} - FAILED after {took}. {}", one_line(why)),
+        Outcome::Failed(why) => writeln!(block, "     {directory} - FAILED after {took}. {}", shown::text(why)),
         _ => writeln!(block, "     {directory} - {took}. Size - {}", size(volume.directory_bytes)),
     };
     block.push_str(&problem_lines(&volume.shown_problems(), volume.manifest.as_deref()));
@@ -77,9 +77,9 @@ fn gone_block(gone: &GoneReport, size: &dyn Fn(u64) -> String) -> String {
     let backups = if gone.backups == 1 { "1 backup".to_owned() } else { format!("{} backups", gone.backups) };
     format!(
         "The volume {} is gone, {until}...\n{}     {} - {backups}. Size - {}\n",
-        one_line(&gone.name),
+        shown::text(&gone.name),
         removed_lines(&gone.removed),
-        one_line(&gone.directory),
+        shown::text(&gone.directory),
         size(gone.directory_bytes)
     )
 }
@@ -88,17 +88,17 @@ fn removed_lines(removed: &[String]) -> String {
     if removed.is_empty() {
         return "Not any old backups to remove...\n".to_owned();
     }
-    let paths: Vec<String> = removed.iter().map(|path| one_line(path)).collect();
+    let paths: Vec<String> = removed.iter().map(|path| shown::text(path)).collect();
     format!("Removing old backups...  : {}\n", paths.join("\n     "))
 }
 
 fn problem_lines(problems: &[&Problem], manifest: Option<&str>) -> String {
     let mut lines = String::new();
     for problem in problems.iter().take(MAX_PROBLEMS_SHOWN) {
-        let _ = writeln!(lines, "       {}", one_line(&problem.to_string()));
+        let _ = writeln!(lines, "       {}", shown::text(&problem.to_string()));
     }
     if let Some(more @ 1..) = problems.len().checked_sub(MAX_PROBLEMS_SHOWN) {
-        let see = manifest.map_or_else(String::new, |manifest| format!(" (see {})", one_line(manifest)));
+        let see = manifest.map_or_else(String::new, |manifest| format!(" (see {})", shown::text(manifest)));
         let _ = writeln!(lines, "       and {more} more{see}");
     }
     lines

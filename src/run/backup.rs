@@ -12,7 +12,6 @@ use serde::Serialize;
 use super::collect::{Collected, Collector, tell};
 use super::record::{sha256, snapshot_record, source_record, timestamp};
 use super::region::{MountedRegion, RegionContext};
-use crate::archive::index::hex;
 use crate::archive::manifest::{
     DigestsRecord, FORMAT, Manifest, ManifestError, OptionsRecord, RegionRecord, SizesRecord, SnapshotRecord,
 };
@@ -24,6 +23,7 @@ use crate::layout::{Handling, Layout, LayoutError, Region, detect};
 use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
 use crate::reader::device_map::DeviceMapError;
 use crate::reader::exclude::Excludes;
+use crate::shown::hex;
 use crate::source::{self, FreezeOptions, SnapshotGuard, Source, SourceError, SourceKind};
 use crate::store::StoreError;
 use crate::store::catalog::{BackupState, list_volume};

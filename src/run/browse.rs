@@ -6,17 +6,19 @@ use std::io::{self, Read, Write};
 
 use serde::Serialize;
 
-use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path, hex};
+use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexError, IndexPlan, IndexReader};
 use crate::archive::read::open::{OpenError, open_regular};
+use crate::archive::read::sparse::RunMap;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::outside::Cancel;
 use crate::run::locate::BackupFiles;
 use crate::run::restore::select::{BadPattern, Selection, plain};
 use crate::run::verify::content::contradiction;
 use crate::run::verify::side_files::{read_manifest, sha256_of};
+use crate::shown::hex;
 
 /// Why a backup cannot be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -207,7 +209,7 @@ fn write_content(
 ) -> Result<(), BrowseError> {
     let io_error = |source| BrowseError::Io { path: path.to_owned(), source };
     let mut at = 0;
-    let mut runs = head.runs.iter().flatten().copied();
+    let mut runs = head.runs.as_ref().map(RunMap::runs);
     let mut run_left = 0;
     loop {
         let mut data = match reader.next_data() {
@@ -215,14 +217,14 @@ fn write_content(
             Ok(None) => break,
             Err(lost) => return Err(BrowseError::Damaged { path: path.to_owned(), what: lost.what }),
         };
-        if head.runs.is_none() {
+        let Some(runs) = &mut runs else {
             out.write_all(data).map_err(io_error)?;
             at += data.len() as u64;
             continue;
-        }
+        };
         while !data.is_empty() {
             if run_left == 0 {
-                let Some(run) = runs.next() else { break };
+                let Some(run) = runs.next_run().map_err(io_error)? else { break };
                 write_zeros(out, run.start.saturating_sub(at)).map_err(io_error)?;
                 (at, run_left) = (run.start, run.len);
             }

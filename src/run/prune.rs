@@ -31,8 +31,8 @@ pub struct Shelf {
     pub entries: Vec<CatalogEntry>,
     /// Those that are complete, for retention; what a verification found bad is among them as bad.
     pub backups: Vec<Backup>,
-    /// When each of those that were ever verified was verified last, whatever came out.
-    pub looked_at: BTreeMap<String, DateTime<Utc>>,
+    /// What verifications of them found, by their stems.
+    pub records: BTreeMap<String, record::Record>,
     /// When one of them was last verified and found good.
     pub last_verified: Option<NaiveDate>,
 }
@@ -58,7 +58,7 @@ impl Shelf {
             directory: volume.path().to_owned(),
             entries: Vec::new(),
             backups: Vec::new(),
-            looked_at: BTreeMap::new(),
+            records: BTreeMap::new(),
             last_verified: None,
         };
         for entry in &entries {
@@ -76,10 +76,9 @@ impl Shelf {
         let files = BackupFiles { directory: self.directory.clone(), stem: entry.stem.clone() };
         let record = record::load(&files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes);
         let Some(record) = record else { return Health::Unverified };
-        if let Some(last) = record.results.iter().map(|result| result.verified_at).max() {
-            self.looked_at.insert(entry.stem.clone(), last);
-        }
-        match record.health() {
+        let health = record.health();
+        self.records.insert(entry.stem.clone(), record);
+        match health {
             record::Health::Unverified => Health::Unverified,
             record::Health::Bad { .. } => Health::Bad,
             record::Health::Good { last_verified, .. } => {

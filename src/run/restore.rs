@@ -5,6 +5,7 @@
 //! has its name is complete, so a restore that was cut off is resumed by what is there.
 
 pub mod attributes;
+pub mod data;
 pub mod put;
 pub mod select;
 pub mod tree;
@@ -22,7 +23,7 @@ use self::attributes::Owner;
 use self::put::{Outcome, PutOptions, Putter};
 use self::select::{BadPattern, Selection};
 use self::tree::{Tree, parts_of};
-use crate::archive::index::{IndexedKind, escape_path, hex};
+use crate::archive::index::{IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
 use crate::archive::read::index_file::{IndexPlan, IndexReader};
@@ -33,6 +34,7 @@ use crate::outside::Cancel;
 use crate::run::locate::BackupFiles;
 use crate::run::verify::side_files::{self, SideFiles};
 use crate::run::verify::{Findings, Level};
+use crate::shown::hex;
 
 /// What happens with what is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! Verifies a backup: in levels, as far as its files allow, and saying how far.
 //!
 //! [`side_files`] checks manifest, checksum and index against each other, [`content`] reads the archive once and holds
-//! every byte of it against them, [`restore_test`] restores it, [`record`] keeps what came out beside the backup.
+//! every byte of it against them, [`restore_test`] restores it, [`record`] keeps what came out beside the backup,
+//! and [`choose`] says whose turn it is.
 
+pub mod choose;
 pub mod content;
 pub mod record;
 pub mod restore_test;

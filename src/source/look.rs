@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use crate::outside::FileBlocks;
+use crate::shown;
 use crate::source::device::{Node, NodeKind, length_bytes, sector_size_bytes};
 use crate::source::error::SourceError;
 
@@ -33,7 +34,7 @@ pub fn open_block_device(spec: &OsStr) -> Result<Option<LookedAt>, SourceError> 
         let file = node.open(OFlags::empty()).map_err(io_error)?;
         let len_bytes = length_bytes(&file).map_err(io_error)?;
         let sector_size_bytes = sector_size_bytes(&file).map_err(io_error)?;
-        let display_name = path.to_string_lossy().escape_debug().to_string();
+        let display_name = shown::bytes(path.as_os_str().as_encoded_bytes());
         return Ok(Some(LookedAt { blocks: FileBlocks::new(file, len_bytes), display_name, sector_size_bytes }));
     }
     Ok(None)

@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::StoreError;
+use crate::shown;
 use crate::units::ByteLen;
 
 /// The directory of what belongs to no single volume.
@@ -83,7 +84,7 @@ impl Destination {
                 let mut holder = Vec::new();
                 // Whatever cannot be read of it only makes the message poorer.
                 let _ = file.take(HOLDER_MAX_BYTES).read_to_end(&mut holder);
-                let mut holder = String::from_utf8_lossy(&holder).trim().escape_debug().to_string();
+                let mut holder = shown::bytes(holder.trim_ascii());
                 if holder.is_empty() {
                     "it does not say who it is".clone_into(&mut holder);
                 }

@@ -9,7 +9,6 @@ use std::sync::Mutex;
 use chrono::DateTime;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
-use volbak::archive::index::hex;
 use volbak::archive::manifest::{DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord};
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
@@ -22,6 +21,7 @@ use volbak::reader::{Found, FsReader};
 use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};
 use volbak::run::verify::{Level, Surroundings, VerifyOptions, VerifyReport, verify};
+use volbak::shown::hex;
 
 pub const STEM: &str = "vol-1_20_11_2026";
 

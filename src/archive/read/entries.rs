@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::head::{EntryHead, HeadBuilder, HeadStep};
 use super::header::BLOCK;
-use super::sparse::{self, MapReader};
+use super::sparse::{Keep, MapReader};
 use super::stream::{Chunk, MemberStream};
 use crate::archive::index::EntryLine;
 use crate::archive::pax::padding_after;
@@ -97,6 +97,7 @@ pub struct EntryReader<S> {
     /// A part of the archive is read; what lies between is left out on purpose.
     partial: bool,
     hashing: bool,
+    keep_maps: Keep,
     head: HeadBuilder,
     /// The current entry's stored data that is left, and the padding after it.
     data_left: u64,
@@ -124,6 +125,7 @@ impl<S: ChunkSource> EntryReader<S> {
             lost: VecDeque::new(),
             partial,
             hashing,
+            keep_maps: Keep::Runs,
             head: HeadBuilder::default(),
             data_left: 0,
             padding_left: 0,
@@ -134,6 +136,12 @@ impl<S: ChunkSource> EntryReader<S> {
             entries: 0,
             searching: false,
         }
+    }
+
+    /// From here on maps of holes are checked, and not kept.
+    pub fn without_maps(mut self) -> Self {
+        self.keep_maps = Keep::Nothing;
+        self
     }
 
     /// Gives back the source.
@@ -408,8 +416,8 @@ impl<S: ChunkSource> EntryReader<S> {
         self.content = self.hashing.then(Sha256::new);
         self.data_lost = false;
         if map_in_data {
-            let mut map = MapReader::default();
-            let runs = loop {
+            let mut map = MapReader::new(head.size, self.keep_maps);
+            loop {
                 if self.data_left < BLOCK as u64 {
                     return Err("its map of holes is cut off".to_owned());
                 }
@@ -422,12 +430,12 @@ impl<S: ChunkSource> EntryReader<S> {
                 if let Some(content) = &mut self.content {
                     content.update(block);
                 }
-                if let Some(runs) = map.add_block(&block)? {
-                    break runs;
+                if map.add_block(&block)? {
+                    break;
                 }
-            };
+            }
             head.stored_bytes = self.data_left;
-            head.runs = Some(sparse::check(runs, head.size, self.data_left)?);
+            head.runs = Some(map.finish(self.data_left)?);
         }
         Ok(head)
     }

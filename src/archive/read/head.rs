@@ -6,9 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::header::{BLOCK, Block, Header, OldSparse, parse};
 use super::records::Extended;
-use super::sparse;
+use super::sparse::{self, RunMap};
 use crate::reader::{DeviceNumber, Timestamp, Xattr};
-use crate::units::ByteRange;
 
 /// An extended header larger than this is refused. The reader archives at most 8 MiB of attributes for an inode.
 const MAX_EXTENDED_BYTES: u64 = 12 << 20;
@@ -39,7 +38,7 @@ pub enum HeadKind {
 }
 
 /// What an entry's headers say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EntryHead {
     /// The path as it stands in the archive, raw bytes: anything may be in it.
     pub path: Vec<u8>,
@@ -58,7 +57,7 @@ pub struct EntryHead {
     /// How much data is stored, without a map of holes and without padding.
     pub stored_bytes: u64,
     /// The runs that the stored data goes to; `None` when it is the file as it is.
-    pub runs: Option<Vec<ByteRange>>,
+    pub runs: Option<RunMap>,
     /// Attributes, ACLs in the kernel's form among them.
     pub xattrs: Vec<Xattr>,
     /// What in the headers could not be understood, in words.
@@ -120,7 +119,7 @@ impl HeadBuilder {
             // Only an old header of a file with holes is followed by something.
             let Some(sparse) = &mut header.old_sparse else { return Err("too many headers".to_owned()) };
             sparse.add_block(block)?;
-            if sparse.runs.len() > sparse::MAX_RUNS {
+            if sparse.runs.len() > sparse::MAX_HEADER_RUNS {
                 return Err("its map of holes is too long".to_owned());
             }
             let more = sparse.more;
@@ -229,7 +228,7 @@ impl HeadBuilder {
         let (mut size, mut runs) = (if is_file { stored } else { 0 }, None);
         if let (true, Some(OldSparse { runs: old, real_size, .. })) = (is_file, header.old_sparse) {
             size = real_size;
-            runs = Some(sparse::check(old, real_size, stored)?);
+            runs = Some(sparse::check(&old, real_size, stored)?);
         } else if is_file && sparse.version.0 == Some(1) {
             if sparse.version.1.unwrap_or(0) != 0 {
                 return Err("its map of holes is of a version that is not known".to_owned());
@@ -238,7 +237,7 @@ impl HeadBuilder {
             map_in_data = true;
         } else if let (true, Some(map)) = (is_file, sparse.map) {
             size = sparse.real_size.ok_or("it has holes and no real size")?;
-            runs = Some(sparse::check(sparse::runs_of(&map)?, size, stored)?);
+            runs = Some(sparse::check(&sparse::runs_of(&map)?, size, stored)?);
         }
         if size > i64::MAX.unsigned_abs() {
             return Err("its size is out of bounds".to_owned());

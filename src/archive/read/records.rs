@@ -3,7 +3,7 @@
 //! Source: POSIX.1-2001, pax(1), "pax Extended Header"; GNU tar's manual, "Storing Sparse Files"; the `SCHILY` records of
 //! star.
 
-use super::sparse::MAX_RUNS;
+use super::sparse::MAX_HEADER_RUNS;
 use crate::archive::acl;
 use crate::reader::{Timestamp, Xattr};
 
@@ -79,7 +79,7 @@ impl Extended {
             "GNU.sparse.realsize" | "GNU.sparse.size" => self.sparse.real_size = number(key, value)?,
             "GNU.sparse.map" => {
                 let numbers = value.split(|byte| *byte == b',').map(|item| number(key, item));
-                let map: Option<Vec<u64>> = numbers.take(2 * MAX_RUNS + 1).collect::<Result<_, _>>()?;
+                let map: Option<Vec<u64>> = numbers.take(2 * MAX_HEADER_RUNS + 1).collect::<Result<_, _>>()?;
                 self.sparse.map = Some(map.unwrap_or_default());
             }
             "GNU.sparse.offset" | "GNU.sparse.numbytes" => {

@@ -1,111 +1,327 @@
 //! Maps of files with holes, in each form that GNU tar has written them.
 //!
+//! A map has as many runs as somebody wanted it to have. The first of them are kept in memory; when there are more, all
+//! go to a file without a name, and are read from there in small pieces. It takes less room than the file restored.
+//!
 //! Source: GNU tar's manual, "Storing Sparse Files"; `struct sparse` in its `tar.h`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::records::decimal;
 use crate::units::ByteRange;
 
-/// A map with more runs is refused: it would only be there to fill the memory.
-pub const MAX_RUNS: usize = 1 << 20;
+/// A map within the headers that has more runs is refused: those are read as a whole. volbak writes none of them.
+pub const MAX_HEADER_RUNS: usize = 1 << 20;
 
-/// Runs of data in a file of `real_size` bytes, checked: ascending, apart, inside of the file, and as long together as
-/// the data that is stored.
-pub fn check(runs: Vec<ByteRange>, real_size: u64, stored_bytes: u64) -> Result<Vec<ByteRange>, String> {
-    let mut end_before = 0;
-    let mut sum = 0_u64;
-    for run in &runs {
-        let end = run.end().filter(|end| *end <= real_size && run.start >= end_before);
-        end_before = end.ok_or("its map of holes contradicts itself")?;
+/// Runs that are kept in memory: 1 MiB of them.
+const KEPT_RUNS: usize = 1 << 16;
+/// Runs that are written and read at once, when there are more.
+const PIECE_RUNS: usize = 1 << 12;
+/// Offset and length of a run, 8 bytes each.
+const RUN_BYTES: usize = 16;
+/// A number of a map has no more digits, zeros before it included.
+const MAX_DIGITS: usize = 20;
+
+/// Whether the runs of a map are wanted, or only whether it is right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// They are.
+    #[default]
+    Runs,
+    /// They are not: a map of this kind has none to give, and costs nothing.
+    Nothing,
+}
+
+/// Where the stored data of a file goes, checked: ascending, apart, inside of the file, and as long together as the data
+/// that is stored.
+#[derive(Clone, Debug)]
+pub struct RunMap {
+    kept: Vec<ByteRange>,
+    /// All of them, when there are too many to be kept.
+    spilled: Option<Arc<File>>,
+    count: u64,
+}
+
+impl RunMap {
+    /// One run from the file's first byte on.
+    pub fn whole(size: u64) -> Self {
+        let kept = if size > 0 { vec![ByteRange::new(0, size)] } else { Vec::new() };
+        Self { count: kept.len() as u64, kept, spilled: None }
+    }
+
+    /// How many runs there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Its runs from the first one on.
+    pub fn runs(&self) -> RunReader<'_> {
+        RunReader { map: self, piece: Vec::new(), piece_start: 0, next: 0 }
+    }
+}
+
+/// Gives one run after the other.
+#[derive(Debug)]
+pub struct RunReader<'a> {
+    map: &'a RunMap,
+    /// Runs from `piece_start` on, of those that are not kept.
+    piece: Vec<ByteRange>,
+    piece_start: u64,
+    next: u64,
+}
+
+impl RunReader<'_> {
+    /// The next run, `None` after the last. Fails when the map was put aside and cannot be read back.
+    pub fn next_run(&mut self) -> io::Result<Option<ByteRange>> {
+        if self.next >= self.map.count {
+            return Ok(None);
+        }
+        let run = match &self.map.spilled {
+            None => usize::try_from(self.next).ok().and_then(|next| self.map.kept.get(next).copied()),
+            Some(file) => {
+                if self.next >= self.piece_start + self.piece.len() as u64 {
+                    self.read_piece(file)?;
+                }
+                usize::try_from(self.next - self.piece_start).ok().and_then(|at| self.piece.get(at).copied())
+            }
+        };
+        self.next += 1;
+        Ok(run)
+    }
+
+    fn read_piece(&mut self, file: &File) -> io::Result<()> {
+        let len = usize::try_from(self.map.count - self.next).map_or(PIECE_RUNS, |left| left.min(PIECE_RUNS));
+        let mut bytes = vec![0; len * RUN_BYTES];
+        file.read_exact_at(&mut bytes, self.next * RUN_BYTES as u64)?;
+        self.piece_start = self.next;
+        self.piece.clear();
+        self.piece.extend(bytes.as_chunks().0.iter().map(|run: &[u8; RUN_BYTES]| {
+            let number = |at: usize| run[at..at + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            ByteRange::new(number(0), number(8))
+        }));
+        Ok(())
+    }
+}
+
+/// Takes the runs of a map one after the other, and checks them.
+#[derive(Debug)]
+pub struct MapBuilder {
+    keep: Keep,
+    real_size: u64,
+    kept: Vec<ByteRange>,
+    spilled: Option<File>,
+    count: u64,
+    end_before: u64,
+    sum: u64,
+}
+
+impl MapBuilder {
+    /// For a file of `real_size` bytes.
+    pub fn new(real_size: u64, keep: Keep) -> Self {
+        Self { keep, real_size, kept: Vec::new(), spilled: None, count: 0, end_before: 0, sum: 0 }
+    }
+
+    /// Takes the next run; the error says what is wrong with it, in words.
+    pub fn add(&mut self, run: ByteRange) -> Result<(), String> {
+        let end = run.end().filter(|end| *end <= self.real_size && run.start >= self.end_before);
+        self.end_before = end.ok_or("its map of holes contradicts itself")?;
         // Runs that lie apart in 64 bits have a sum in 64 bits.
-        sum = sum.saturating_add(run.len);
+        self.sum = self.sum.saturating_add(run.len);
+        if run.len == 0 || self.keep == Keep::Nothing {
+            return Ok(());
+        }
+        let most = if self.spilled.is_some() { PIECE_RUNS } else { KEPT_RUNS };
+        if self.kept.len() >= most {
+            self.spill().map_err(|error| format!("its map of holes cannot be put aside: {error}"))?;
+        }
+        self.kept.push(run);
+        self.count += 1;
+        Ok(())
     }
-    if sum != stored_bytes {
-        return Err(format!("its map of holes has {sum} bytes of data, and {stored_bytes} are stored"));
+
+    /// The map, after its last run. `stored_bytes` is how much data is stored.
+    pub fn finish(mut self, stored_bytes: u64) -> Result<RunMap, String> {
+        if self.sum != stored_bytes {
+            let sum = self.sum;
+            return Err(format!("its map of holes has {sum} bytes of data, and {stored_bytes} are stored"));
+        }
+        if self.spilled.is_some() {
+            self.spill().map_err(|error| format!("its map of holes cannot be put aside: {error}"))?;
+        }
+        Ok(RunMap { kept: self.kept, spilled: self.spilled.map(Arc::new), count: self.count })
     }
-    Ok(runs.into_iter().filter(|run| run.len > 0).collect())
+
+    fn spill(&mut self) -> io::Result<()> {
+        let mut file = match self.spilled.take() {
+            Some(file) => file,
+            None => unnamed_file()?,
+        };
+        for piece in self.kept.chunks(PIECE_RUNS) {
+            let mut bytes = Vec::with_capacity(piece.len() * RUN_BYTES);
+            for run in piece {
+                bytes.extend_from_slice(&run.start.to_be_bytes());
+                bytes.extend_from_slice(&run.len.to_be_bytes());
+            }
+            file.write_all(&bytes)?;
+        }
+        self.kept.clear();
+        self.kept.shrink_to(PIECE_RUNS);
+        self.spilled = Some(file);
+        Ok(())
+    }
+}
+
+/// A file that is gone when it is closed, in `$TMPDIR`, or else in /var/tmp: /tmp may be memory.
+fn unnamed_file() -> io::Result<File> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let directory = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(&directory, flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(file.into());
+    }
+    // A filesystem that cannot make files without a name.
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = directory.join(format!(".volbak-tmp.map-{}-{number}", std::process::id()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// The map whose runs are these.
+pub fn check(runs: &[ByteRange], real_size: u64, stored_bytes: u64) -> Result<RunMap, String> {
+    let mut map = MapBuilder::new(real_size, Keep::Runs);
+    runs.iter().try_for_each(|run| map.add(*run))?;
+    map.finish(stored_bytes)
 }
 
 /// The runs of a list of offsets and lengths.
 pub fn runs_of(numbers: &[u64]) -> Result<Vec<ByteRange>, String> {
-    if !numbers.len().is_multiple_of(2) || numbers.len() > 2 * MAX_RUNS {
+    if !numbers.len().is_multiple_of(2) || numbers.len() > 2 * MAX_HEADER_RUNS {
         return Err("its map of holes is cut off or too long".to_owned());
     }
     Ok(numbers.chunks_exact(2).map(|pair| ByteRange::new(pair[0], pair[1])).collect())
 }
 
-/// Reads the map of PAX format 1.0 as it comes, block by block.
-#[derive(Debug, Default)]
+/// Reads the map of PAX format 1.0 as it comes, block by block: how many runs there are, and offset and length of each.
+#[derive(Debug)]
 pub struct MapReader {
-    wanted: Option<usize>,
-    numbers: Vec<u64>,
-    partial: Vec<u8>,
+    /// How many runs are still to come.
+    left: Option<u64>,
+    start: Option<u64>,
+    digits: Vec<u8>,
+    map: MapBuilder,
 }
 
 impl MapReader {
-    /// Takes a block of the data area. Gives the runs when it was the map's last.
-    pub fn add_block(&mut self, block: &[u8]) -> Result<Option<Vec<ByteRange>>, String> {
+    /// For a file of `real_size` bytes.
+    pub fn new(real_size: u64, keep: Keep) -> Self {
+        Self { left: None, start: None, digits: Vec::new(), map: MapBuilder::new(real_size, keep) }
+    }
+
+    /// Takes a block of the data area. True when it was the map's last.
+    pub fn add_block(&mut self, block: &[u8]) -> Result<bool, String> {
         for byte in block {
-            if self.wanted.is_some_and(|wanted| self.numbers.len() == wanted) {
+            if self.left == Some(0) {
                 break;
             }
             if *byte != b'\n' {
-                self.partial.push(*byte);
-                if self.partial.len() > 20 {
+                self.digits.push(*byte);
+                if self.digits.len() > MAX_DIGITS {
                     return Err("its map of holes is damaged".to_owned());
                 }
                 continue;
             }
-            let number = decimal(&self.partial).ok_or("its map of holes is damaged")?;
-            self.partial.clear();
-            if self.wanted.is_some() {
-                self.numbers.push(number);
-            } else {
-                let runs = usize::try_from(number).ok().filter(|runs| *runs <= MAX_RUNS);
-                self.wanted = Some(2 * runs.ok_or("its map of holes is too long")?);
+            let number = decimal(&self.digits).ok_or("its map of holes is damaged")?;
+            self.digits.clear();
+            match (&mut self.left, self.start.take()) {
+                (None, _) => self.left = Some(number),
+                (Some(_), None) => self.start = Some(number),
+                (Some(left), Some(start)) => {
+                    *left -= 1;
+                    self.map.add(ByteRange::new(start, number))?;
+                }
             }
         }
-        if self.wanted.is_some_and(|wanted| self.numbers.len() == wanted) {
-            return runs_of(&self.numbers).map(Some);
-        }
-        Ok(None)
+        Ok(self.left == Some(0))
+    }
+
+    /// The map, after its last block.
+    pub fn finish(self, stored_bytes: u64) -> Result<RunMap, String> {
+        self.map.finish(stored_bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MapReader, check};
+    use super::{KEPT_RUNS, Keep, MapReader, PIECE_RUNS, RunMap, check};
     use crate::units::ByteRange;
 
-    #[test]
-    fn a_map_may_take_several_blocks() {
-        let mut text = b"100\n".to_vec();
-        for run in 0..100_u64 {
+    fn runs_of(map: &RunMap) -> Vec<ByteRange> {
+        let mut runs = map.runs();
+        std::iter::from_fn(|| runs.next_run().unwrap()).collect()
+    }
+
+    /// A map of `count` runs of 512 bytes, one in each megabyte, through the form of the archive.
+    fn read(count: u64, keep: Keep) -> RunMap {
+        let mut text = format!("{count}\n").into_bytes();
+        for run in 0..count {
             text.extend_from_slice(format!("{}\n512\n", run * 1_000_000).as_bytes());
         }
         text.resize(text.len().next_multiple_of(512), 0);
-        let mut reader = MapReader::default();
-        let mut runs = None;
-        for block in text.chunks(512) {
-            assert!(runs.is_none());
-            runs = reader.add_block(block).unwrap();
+        let mut reader = MapReader::new(count * 1_000_000, keep);
+        let (last, blocks) = text.as_chunks::<512>().0.split_last().unwrap();
+        for block in blocks {
+            assert_eq!(reader.add_block(block), Ok(false));
         }
-        let runs = check(runs.unwrap(), 99_000_512, 51_200).unwrap();
-        assert_eq!((runs.len(), runs[99].start), (100, 99_000_000));
+        assert_eq!(reader.add_block(last), Ok(true));
+        reader.finish(count * 512).unwrap()
+    }
+
+    #[test]
+    fn a_map_has_as_many_runs_as_it_has() {
+        let (kept, piece) = (KEPT_RUNS as u64, PIECE_RUNS as u64);
+        for count in [1, 100, kept, kept + 1, kept + piece, kept + piece + 1, (1 << 20) + 1] {
+            let map = read(count, Keep::Runs);
+            assert_eq!((map.count(), map.spilled.is_some()), (count, count > kept));
+            let expected: Vec<ByteRange> = (0..count).map(|run| ByteRange::new(run * 1_000_000, 512)).collect();
+            assert!(runs_of(&map) == expected, "{count}");
+            assert!(map.kept.capacity() <= KEPT_RUNS);
+        }
+        assert_eq!(read(100_000, Keep::Nothing).count(), 0);
+    }
+
+    #[test]
+    fn empty_runs_are_none() {
+        let run = ByteRange::new;
+        assert_eq!(
+            runs_of(&check(&[run(0, 5), run(7, 0), run(9, 1), run(20, 0)], 20, 6).unwrap()),
+            [run(0, 5), run(9, 1)]
+        );
+        assert_eq!(runs_of(&RunMap::whole(3)), [run(0, 3)]);
+        assert_eq!(runs_of(&RunMap::whole(0)), []);
     }
 
     #[test]
     fn maps_that_lie_are_refused() {
         let run = ByteRange::new;
-        assert!(check(vec![run(10, 5), run(0, 5)], 20, 10).is_err());
-        assert!(check(vec![run(0, 5), run(4, 5)], 20, 10).is_err());
-        assert!(check(vec![run(0, 30)], 20, 30).is_err());
-        assert!(check(vec![run(u64::MAX, 2)], u64::MAX, 2).is_err());
-        assert!(check(vec![run(0, 5)], 20, 6).is_err());
-        assert!(MapReader::default().add_block(b"99999999999\n").is_err());
-        assert!(MapReader::default().add_block(b"-1\n").is_err());
-        assert!(MapReader::default().add_block(&[b'1'; 512]).is_err());
-        // Never ends, but what it keeps of it does.
-        let mut endless = MapReader::default();
-        assert_eq!(endless.add_block(b"1000000\n"), Ok(None));
+        assert!(check(&[run(10, 5), run(0, 5)], 20, 10).is_err());
+        assert!(check(&[run(0, 5), run(4, 5)], 20, 10).is_err());
+        assert!(check(&[run(0, 30)], 20, 30).is_err());
+        assert!(check(&[run(u64::MAX, 2)], u64::MAX, 2).is_err());
+        assert!(check(&[run(0, 5)], 20, 6).is_err());
+        let reader = || MapReader::new(1 << 40, Keep::Runs);
+        assert!(reader().add_block(b"99999999999999999999\n").is_err());
+        assert!(reader().add_block(b"-1\n").is_err());
+        assert!(reader().add_block(&[b'1'; 512]).is_err());
+        assert!(reader().add_block(b"3\n5\n1\n4\n1\n").is_err(), "without waiting for the third");
+        // Never ends, and neither does it begin to fill the memory.
+        assert_eq!(reader().add_block(b"1152921504606846976\n"), Ok(false));
     }
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use super::{ArchiveOptions, ArchiveWriter, WrittenArchive};
 use crate::archive::members::Outputs;
+use crate::archive::read::entries::{EntryReader, Item};
+use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::reader::{Entry, EntryKind, FileContent, Metadata};
 use crate::units::ByteRange;
@@ -112,6 +114,23 @@ fn a_file_of_many_runs_costs_its_data_and_comes_back() {
         comb.read_exact_at(&mut bytes, run * STEP_BYTES).unwrap();
         assert_eq!((bytes[..8].try_into().unwrap(), bytes[8..].try_into().unwrap()), (run.to_be_bytes(), [0; 8]));
     }
+
+    // More runs than are kept in memory when it is read back.
+    let archive = File::open(dir.path().join("a.tar.gz")).unwrap();
+    let options = ReadOptions { threads: 2, hash_archive: false, stop: Vec::new() };
+    let mut reader = EntryReader::new(MemberStream::new(archive, Plan::Scan, &options).unwrap(), false, false);
+    let Some(Item::Entry(head, _)) = reader.next_item() else { panic!("not read") };
+    let mut data = Vec::new();
+    while let Some(piece) = reader.next_data().unwrap() {
+        data.extend_from_slice(piece);
+    }
+    let map = head.runs.unwrap();
+    let mut read = map.runs();
+    for (number, data) in (0_u64..).zip(data.as_chunks::<512>().0) {
+        assert_eq!(read.next_run().unwrap(), Some(ByteRange::new(number * STEP_BYTES, RUN_BYTES)));
+        assert_eq!(data[..8], number.to_be_bytes());
+    }
+    assert_eq!((map.count(), read.next_run().unwrap()), (runs, None));
 }
 
 #[test]

@@ -7,8 +7,9 @@ use super::{Look, NAME_BYTES_MAX};
 use crate::events::{Problem, Severity};
 use crate::layout::lvm2::{LogicalVolume, Metadata, PhysicalVolume, SegmentKind, VolumeGroup, extents_of, place};
 use crate::layout::probe::Content;
-use crate::layout::text::{for_terminal, path_safe};
+use crate::layout::text::path_safe;
 use crate::layout::{Extent, Handling, NestedLv};
+use crate::shown;
 use crate::units::ByteLen;
 
 /// A physical volume in more pieces than this is not taken apart: each logical volume would be in more still.
@@ -217,5 +218,5 @@ fn touched(volume: &LogicalVolume, indexes: &HashMap<&str, usize>) -> Vec<usize>
 
 /// A tenant's name in a message.
 fn shown(name: &str) -> String {
-    for_terminal(name)
+    shown::text(name)
 }

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
+
 use super::{Night, is_present};
-use crate::config::VerifyLevel;
+use crate::config::{VerifyLevel, VerifyOptions as VerifyConfig};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::run::locate::BackupFiles;
 use crate::run::prune::Shelf;
+use crate::run::verify::choose::{Candidate, Choice, choose};
 use crate::run::verify::{Level, Surroundings, Verdict, VerifyError, VerifyOptions, record, verify};
 
 impl Night<'_> {
@@ -35,7 +38,7 @@ impl Night<'_> {
             cancel: self.world.cancel.clone(),
         };
         let began = Instant::now();
-        for files in due(&shelves, options.share_percent) {
+        for files in due(&shelves, options, level, self.world.clock.now()) {
             let is_over = began.elapsed() >= options.time_budget || self.world.cancel.is_cancelled();
             if is_over || !is_present(self.config, self.destination) {
                 return;
@@ -67,18 +70,17 @@ impl Night<'_> {
 }
 
 /// The share of all complete backups whose turn it is.
-fn due(shelves: &[Shelf], share_percent: u32) -> Vec<BackupFiles> {
-    let mut all: Vec<_> = shelves
+fn due(shelves: &[Shelf], options: &VerifyConfig, level: Level, now: DateTime<Utc>) -> Vec<BackupFiles> {
+    let all: Vec<Candidate> = shelves
         .iter()
         .flat_map(|shelf| shelf.backups.iter().map(move |backup| (shelf, backup)))
-        .map(|(shelf, backup)| {
-            let files = BackupFiles { directory: shelf.directory.clone(), stem: backup.id.clone() };
-            (shelf.looked_at.get(&backup.id).copied(), backup.taken_at, files)
+        .map(|(shelf, backup)| Candidate {
+            files: BackupFiles { directory: shelf.directory.clone(), stem: backup.id.clone() },
+            taken_at: Some(backup.taken_at),
+            last_look: shelf.records.get(&backup.id).and_then(|record| record.last_look(level)),
         })
         .collect();
-    // Those that were never looked at have no moment, and come first.
-    all.sort_by(|a, b| (a.0, a.1, &a.2.stem).cmp(&(b.0, b.1, &b.2.stem)));
-    let share = usize::try_from(share_percent).unwrap_or(100);
+    let share = usize::try_from(options.share_percent).unwrap_or(100);
     let count = (all.len() * share).div_ceil(100);
-    all.into_iter().take(count).map(|(_, _, files)| files).collect()
+    choose(all, Choice { sample: Some(count), older_than: None }, now)
 }

@@ -1,22 +1,21 @@
 //! Puts one entry after the other into the tree.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Existing;
 use super::attributes::{Attributes, Owner};
+use super::data::{is_equal, write_data};
 use super::tree::{Tree, is_directory, mtime_of, parts_of, stat_here};
 use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::reader::DeviceNumber;
 use crate::run::verify::content::contradiction;
-use crate::units::ByteRange;
 
 /// What became of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -374,94 +373,6 @@ fn give_name(here: impl AsFd + Copy, temporary: &[u8], name: &[u8], overwrite: b
         Errno::EXIST => "not restored: something of that name is there already".to_owned(),
         error => format!("it cannot get its name: {}", in_words(error)),
     })
-}
-
-/// Where the next stored byte belongs in the file.
-struct Places<'a> {
-    runs: &'a [ByteRange],
-    done: u64,
-}
-
-impl<'a> Places<'a> {
-    /// Splits off as much of `data` as lies in one run; gives its offset in the file.
-    fn next<'d>(&mut self, data: &'d [u8]) -> Option<(u64, &'d [u8], &'d [u8])> {
-        let (run, rest) = self.runs.split_first()?;
-        let left = run.len - self.done;
-        let len = usize::try_from(left).map_or(data.len(), |left| left.min(data.len()));
-        let at = run.start + self.done;
-        self.done += len as u64;
-        if self.done == run.len {
-            (self.runs, self.done) = (rest, 0);
-        }
-        let (now, later) = data.split_at(len);
-        Some((at, now, later))
-    }
-
-    fn of(runs: &'a [ByteRange]) -> Self {
-        Self { runs, done: 0 }
-    }
-}
-
-/// Writes an entry's data to an empty file. Holes stay holes.
-fn write_data<S: ChunkSource>(mut file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> Result<(), String> {
-    let failed = |error: io::Error| format!("not restored, it cannot be written: {error}");
-    let mut places = head.runs.as_deref().map(Places::of);
-    loop {
-        let data = match reader.next_data() {
-            Ok(Some(data)) => data,
-            Ok(None) => break,
-            Err(lost) => {
-                return Err(format!(
-                    "not restored, a part of it is lost in member {}: {}",
-                    lost.place.member, lost.what
-                ));
-            }
-        };
-        match &mut places {
-            None => file.write_all(data).map_err(failed)?,
-            Some(places) => {
-                let mut rest = data;
-                while !rest.is_empty() {
-                    // The runs were checked to be as long together as the data.
-                    let Some((at, now, later)) = places.next(rest) else {
-                        return Err("not restored, its map of holes is too short".to_owned());
-                    };
-                    file.write_all_at(now, at).map_err(failed)?;
-                    rest = later;
-                }
-            }
-        }
-    }
-    if places.is_some() {
-        file.set_len(head.size).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Whether a file holds an entry's data where that belongs.
-fn is_equal<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> io::Result<bool> {
-    let whole = [ByteRange::new(0, head.size)];
-    let mut places = Places::of(head.runs.as_deref().unwrap_or(&whole));
-    let mut buf = Vec::new();
-    loop {
-        let data = match reader.next_data() {
-            Ok(Some(data)) => data,
-            Ok(None) => return Ok(true),
-            Err(lost) => return Err(io::Error::other(lost.what)),
-        };
-        let mut rest = data;
-        while !rest.is_empty() {
-            let Some((at, now, later)) = places.next(rest) else { return Ok(false) };
-            buf.resize(now.len(), 0);
-            match file.read_exact_at(&mut buf, at) {
-                Ok(()) if buf == now => {}
-                Ok(()) => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-                Err(error) => return Err(error),
-            }
-            rest = later;
-        }
-    }
 }
 
 /// An error number, with what it means here.

@@ -4,13 +4,14 @@ use std::fs::File;
 
 use super::side_files::SideFiles;
 use super::{BackupFile, Finding, Findings, VerifyError, VerifyOptions};
-use crate::archive::index::{EntryLine, IndexedKind, escape_path, hex};
+use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item, StreamEnd};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexPlan, IndexReader};
 use crate::archive::read::stream::{Form, MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::archive::write::Counts;
 use crate::events::{Event, Observer};
+use crate::shown::hex;
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +57,7 @@ pub fn check(
 
     let mut own = Findings::default();
     let mut walk = Walk { counts: Counts::default(), marked_entries: 0, indexed, findings: &mut own };
-    let mut reader = EntryReader::new(stream, false, true);
+    let mut reader = EntryReader::new(stream, false, true).without_maps();
     let mut told = 0;
     while let Some(item) = reader.next_item() {
         walk.take(item, &mut reader);

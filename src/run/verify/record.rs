@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Level, Verdict, VerifyReport};
+use super::{Finding, Level, Verdict, VerifyReport, side_files};
 use crate::archive::read::open::open_regular;
 use crate::run::locate::{BackupFiles, RECORD};
 use crate::store::pending::TEMPORARY_PREFIX;
@@ -80,20 +80,31 @@ pub enum Health {
 impl Record {
     /// What it says. A finding holds until a verification of the same level or a higher one finds nothing.
     pub fn health(&self) -> Health {
+        match self.decisive() {
+            None => Health::Unverified,
+            Some(result) if result.verdict == Verdict::Bad => Health::Bad { found_at: result.verified_at },
+            Some(result) => Health::Good { last_verified: result.verified_at, level: result.level },
+        }
+    }
+
+    /// The verification that [`Record::health`] goes by: the last of those whose finding holds, or else the last of the
+    /// highest level.
+    pub fn decisive(&self) -> Option<&LevelResult> {
         let good_since = |bad: &LevelResult| {
             self.results.iter().any(|other| {
                 other.verdict != Verdict::Bad && other.level >= bad.level && other.verified_at > bad.verified_at
             })
         };
         let bad = self.results.iter().filter(|result| result.verdict == Verdict::Bad && !good_since(result));
-        if let Some(worst) = bad.max_by_key(|result| result.verified_at) {
-            return Health::Bad { found_at: worst.verified_at };
-        }
         let good = self.results.iter().filter(|result| result.verdict != Verdict::Bad);
-        good.max_by_key(|result| (result.level, result.verified_at)).map_or(Health::Unverified, |result| Health::Good {
-            last_verified: result.verified_at,
-            level: result.level,
-        })
+        bad.max_by_key(|result| result.verified_at)
+            .or_else(|| good.max_by_key(|result| (result.level, result.verified_at)))
+    }
+
+    /// When it was last verified at this level or a higher one, whatever came out.
+    pub fn last_look(&self, level: Level) -> Option<DateTime<Utc>> {
+        let looks = self.results.iter().filter(|result| result.level >= level);
+        looks.map(|result| result.verified_at).max()
     }
 }
 
@@ -107,6 +118,12 @@ pub fn load(files: &BackupFiles, archive_sha1: Option<&str>, archive_bytes: u64)
         && record.archive_sha1.as_deref() == archive_sha1
         && record.archive_bytes == archive_bytes;
     same.then_some(record)
+}
+
+/// The record of a backup of which nothing is known yet.
+pub fn of(files: &BackupFiles) -> Option<Record> {
+    let (archive_sha1, archive_bytes) = side_files::expected(files)?;
+    load(files, archive_sha1.as_deref(), archive_bytes)
 }
 
 /// Adds a verification to the record beside the backup. A reader sees the record before or the record after, never half

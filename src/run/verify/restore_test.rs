@@ -1,9 +1,8 @@
 //! Restores an archive into a filesystem of its own: an ext4 on a sparse image without a name, mounted nowhere.
 //!
-//! What is there afterwards is read as for a backup, and each entry's headers are made anew: their digest must be the
-//! one in the index. It stands for path, kind, size, owner, mode, time, attributes and link target at once. Of files with
-//! several names and of files with holes the digest depends on what the filesystem chose, so those are only looked for.
-//! The data was compared when it was restored. Memory: 32 bytes for each entry.
+//! What is there afterwards is compared in full, see [`compare`].
+
+pub mod compare;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -12,21 +11,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
-use sha2::{Digest, Sha256};
 
 use super::{BackupFile, Finding, Findings, Surroundings, VerifyError, VerifyOptions};
-use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path};
-use crate::archive::pax::{self, EntryType};
+use crate::archive::index::Line;
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::open::open_regular;
 use crate::events::{Event, Observer, Severity};
 use crate::outside::shown_command;
-use crate::reader::exclude::Excludes;
 use crate::reader::loop_device::LoopDevice;
-use crate::reader::walk::TreeWalk;
-use crate::reader::{Entry, EntryKind, Found, FsReader};
 use crate::run::locate::BackupFiles;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore};
+use crate::shown;
 use crate::units::ByteRange;
 
 /// Room for the filesystem's own structures, besides a share of the data.
@@ -82,8 +77,11 @@ pub fn check(
         Err(RestoreError::Stopped) => return Err(VerifyError::Stopped),
         Err(error) => findings.about(BackupFile::Archive, format!("it cannot be restored: {error}")),
     }
-    if let Err(what) = compare(files, &mounted, attributes_whole, findings) {
-        findings.not_checked(what);
+    let how = compare::How { attributes: attributes_whole, threads: options.threads, cancel: options.cancel.clone() };
+    match compare::compare(files, mounted.as_fd(), &how, findings) {
+        Ok(()) => {}
+        Err(compare::CompareError::Stopped) => return Err(VerifyError::Stopped),
+        Err(compare::CompareError::Failed(what)) => findings.not_checked(what),
     }
     drop(mounted);
     image.fsck(around, findings);
@@ -160,7 +158,7 @@ impl Image {
         match around.commands.run("mkfs.ext4", &args) {
             Ok(output) if output.status.success() => Ok(image),
             Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).trim().escape_debug().to_string();
+                let said = shown::bytes(output.stderr.trim_ascii());
                 Err(format!("{} failed: {said}", shown_command("mkfs.ext4", &args)))
             }
             Err(error) => Err(format!("mkfs.ext4 cannot be run: {error}")),
@@ -179,7 +177,7 @@ impl Image {
         match around.commands.run("e2fsck", &args) {
             Ok(output) if output.status.success() => {}
             Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stdout).trim().escape_debug().to_string();
+                let said = shown::bytes(output.stdout.trim_ascii());
                 findings.not_checked(format!("the filesystem of the restore test has errors: {said}"));
             }
             Err(error) => findings.not_checked(format!("e2fsck cannot be run: {error}")),
@@ -202,87 +200,4 @@ fn mount_writable(device: &Path) -> rustix::io::Result<OwnedFd> {
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     rustix::fs::openat(&mount, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// What the index says of an entry: enough to find it and to tell whether it is the same.
-struct Known {
-    path: u128,
-    head: [u8; 16],
-}
-
-/// Holds the restored tree against the index; the attributes only when all of them could be set.
-fn compare(files: &BackupFiles, root: &OwnedFd, attributes_whole: bool, findings: &mut Findings) -> Result<(), String> {
-    let index = open_regular(&files.index()).map_err(|error| error.to_string())?;
-    let mut reader = IndexReader::new(index).map_err(|error| error.to_string())?;
-    let mut known = Vec::new();
-    while let Some(line) = reader.next_line().map_err(|error| error.to_string())? {
-        if let Line::Entry(line) = line {
-            known.push(Known { path: hash(&line.path), head: comparable(&line) });
-        }
-    }
-    known.sort_unstable_by_key(|known| known.path);
-    let root = rustix::io::fcntl_dupfd_cloexec(root, 0).map_err(|error| error.to_string())?;
-    let mut walk = TreeWalk::new(root, Excludes::nothing(), None);
-    let mut found_entries = 0_usize;
-    while let Some(found) = walk.next_found() {
-        let entry = match found {
-            Found::Entry(entry) => entry,
-            Found::Problem(problem) => {
-                findings.about(BackupFile::Archive, format!("restored for a test, {problem}"));
-                continue;
-            }
-        };
-        let path = if entry.path.is_empty() { b".".to_vec() } else { [b"./", entry.path.as_slice()].concat() };
-        let key = hash(&path);
-        let Ok(at) = known.binary_search_by_key(&key, |known| known.path) else {
-            // The filesystem's own.
-            if path != b"./lost+found" {
-                differs(findings, &path, "is there, and the index does not have it");
-            }
-            continue;
-        };
-        found_entries += 1;
-        let head = known[at].head;
-        let has_one_name = matches!(entry.kind, EntryKind::Directory) || entry.metadata.nlink <= 1;
-        if attributes_whole && head != [0; 16] && has_one_name && head_of(&path, &entry) != head {
-            differs(findings, &path, "has other attributes than in the archive");
-        }
-    }
-    if found_entries < known.len() {
-        let missing = known.len() - found_entries;
-        findings.about(BackupFile::Archive, format!("restored for a test, {missing} of its entries are not there"));
-    }
-    Ok(())
-}
-
-fn differs(findings: &mut Findings, path: &[u8], what: &str) {
-    let what = format!("restored for a test, it {what}");
-    let path = Some(escape_path(path));
-    findings.add(Finding { file: BackupFile::Archive, member: None, offset: None, path, what });
-}
-
-fn hash(path: &[u8]) -> u128 {
-    let digest: [u8; 32] = Sha256::digest(path).into();
-    u128::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 16]))
-}
-
-/// The digest of an entry's headers; zeros where it depends on more than the entry.
-fn comparable(line: &EntryLine) -> [u8; 16] {
-    match line.kind {
-        IndexedKind::SparseFile | IndexedKind::RawImage | IndexedKind::HardLink => [0; 16],
-        _ => line.head,
-    }
-}
-
-fn head_of(path: &[u8], entry: &Entry) -> [u8; 16] {
-    let entry_type = match &entry.kind {
-        EntryKind::File(_) => EntryType::File,
-        EntryKind::Directory => EntryType::Directory,
-        EntryKind::Symlink(target) => EntryType::Symlink(target),
-        EntryKind::CharDevice(number) => EntryType::CharDevice(*number),
-        EntryKind::BlockDevice(number) => EntryType::BlockDevice(*number),
-        EntryKind::Fifo | EntryKind::Socket => EntryType::Fifo,
-    };
-    let digest: [u8; 32] = Sha256::digest(pax::head(path, entry_type, &entry.metadata, &entry.xattrs).bytes).into();
-    *digest.first_chunk().unwrap_or(&[0; 16])
 }

@@ -7,12 +7,14 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::{BackupFile, Findings, Level};
-use crate::archive::index::{hex, parse_hex};
+use crate::archive::index::parse_hex;
 use crate::archive::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::open::{OpenError, open_regular};
 use crate::error::with_causes;
 use crate::run::locate::BackupFiles;
+use crate::shown;
+use crate::shown::hex;
 
 /// A checksum file is one short line; whoever has a longer one has something else.
 const MAX_CHECKSUM_BYTES: u64 = 64 << 10;
@@ -82,7 +84,7 @@ fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Fin
         }
     };
     if manifest.stem != files.stem {
-        bad(findings, format!("it is the manifest of {}", manifest.stem.escape_debug()));
+        bad(findings, format!("it is the manifest of {}", shown::text(&manifest.stem)));
         return true;
     }
     if sides.archive.is_some() && manifest.sizes.archive_bytes != sides.archive_bytes {
@@ -131,6 +133,19 @@ fn check_checksum(files: &BackupFiles, manifest_there: bool, sides: &mut SideFil
         Some(_) => {}
         None => sides.expected_sha1 = Some(digest),
     }
+}
+
+/// What the manifest, or without it the checksum, says the archive's SHA-1 should be, and the length that the archive
+/// has; `None` without an archive. As [`check`] finds them, and without reading anything long.
+pub fn expected(files: &BackupFiles) -> Option<(Option<String>, u64)> {
+    let archive_bytes = open_regular(&files.archive()).ok()?.metadata().ok()?.len();
+    let of_manifest = read_manifest(&files.manifest()).map(|manifest| manifest.digests.archive_sha1);
+    let of_checksum = || {
+        let bytes = read_whole(open_regular(&files.checksum()).ok()?, MAX_CHECKSUM_BYTES).ok()?;
+        parse_checksum(&bytes).map(|(digest, _)| digest)
+    };
+    let is_one = |digest: &String| parse_hex::<20>(digest).is_some();
+    Some((of_manifest.filter(is_one).or_else(of_checksum), archive_bytes))
 }
 
 /// `DIGEST  NAME` or `DIGEST *NAME`, one line.

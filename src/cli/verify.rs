@@ -1,0 +1,152 @@
+//! `volbak verify`.
+
+use std::path::{Path, PathBuf};
+
+use chrono::TimeDelta;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, ValueEnum};
+use volbak::error::ExitClass;
+use volbak::outside::{Clock, SystemClock, SystemCommands};
+use volbak::run::locate::BackupFiles;
+use volbak::run::verify::choose::{Candidate, Choice, choose};
+use volbak::run::verify::{self, Level, Surroundings, Verdict, VerifyOptions, record};
+use volbak::store::catalog;
+use volbak::store::local::Destination;
+
+use super::args::Cli;
+use super::output::{print, print_json};
+use super::progress::{Progress, Verbosity, write_line};
+use super::proof::{Where, cancel, threads};
+
+pub(crate) const VERIFY_EXAMPLES: &str = "\
+Examples:
+  volbak verify /backups/vol-1/vol-1_20_11_2026.tar.gz
+  volbak verify --from /backups vol-1 vol-2@2026-11-19
+  volbak verify --from /backups --all --quick --json
+  volbak verify --from /backups --older-than 30 --sample 5";
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct VerifyArgs {
+    /// Archives, or VOLUME or VOLUME@DATE with --from
+    #[arg(value_name = "BACKUP", required_unless_present_any = ["all", "sample", "older_than"])]
+    backups: Vec<String>,
+    #[command(flatten)]
+    place: Where,
+    /// All backups of the destination; what --sample and --older-than choose from when nothing is named
+    #[arg(long, requires = "from", conflicts_with = "backups")]
+    all: bool,
+    /// Only N of them: those that never were verified, then those that were not for longest
+    #[arg(long, value_name = "N")]
+    sample: Option<u32>,
+    /// Only those that were last verified more than DAYS days ago, at this level or a higher one, or never
+    #[arg(long, value_name = "DAYS")]
+    older_than: Option<u32>,
+    /// How much
+    #[arg(long, value_enum, default_value_t)]
+    level: LevelArg,
+    /// As --level quick
+    #[arg(long, conflicts_with = "level")]
+    quick: bool,
+    /// As --level restore-test
+    #[arg(long, conflicts_with_all = ["level", "quick"])]
+    restore_test: bool,
+    /// Where the restore test makes its filesystem
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    scratch: PathBuf,
+    /// How many threads inflate [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// Leave the record beside the backup as it is
+    #[arg(long)]
+    no_record: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum LevelArg {
+    /// The set is complete and agrees with itself
+    Quick,
+    /// Every byte of the archive, and every file against the index
+    #[default]
+    Full,
+    /// Also restored into a filesystem of its own, for a test
+    RestoreTest,
+}
+
+impl VerifyArgs {
+    fn level(&self) -> Level {
+        match (self.quick, self.restore_test, self.level) {
+            (true, ..) | (.., LevelArg::Quick) => Level::Quick,
+            (_, true, _) | (.., LevelArg::RestoreTest) => Level::RestoreTest,
+            (.., LevelArg::Full) => Level::Full,
+        }
+    }
+
+    /// What is to be verified, in turn.
+    fn chosen(&self) -> anyhow::Result<Vec<BackupFiles>> {
+        let named = self.backups.iter().map(|backup| self.place.find(backup)).collect::<anyhow::Result<Vec<_>>>()?;
+        let all = match &self.place.from {
+            Some(destination) if named.is_empty() => all_of(destination)?,
+            None if named.is_empty() => {
+                let what = "name backups, or say with --from where they are\n";
+                Cli::command().error(ErrorKind::MissingRequiredArgument, what).exit()
+            }
+            _ => named,
+        };
+        let choice = Choice {
+            sample: self.sample.map(|sample| usize::try_from(sample).unwrap_or(usize::MAX)),
+            older_than: self.older_than.map(|days| TimeDelta::days(days.into())),
+        };
+        if choice == Choice::default() {
+            // In the order in which they were named.
+            return Ok(all);
+        }
+        let candidates = all.into_iter().map(|files| Candidate::read(files, self.level())).collect();
+        Ok(choose(candidates, choice, SystemClock.now()))
+    }
+}
+
+pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    let options = VerifyOptions {
+        level: args.level(),
+        threads: threads(args.threads),
+        scratch: args.scratch.clone(),
+        cancel: cancel()?,
+    };
+    let backups = args.chosen()?;
+    let progress = Progress::new(verbosity);
+    let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };
+    let mut class = ExitClass::Well;
+    let mut reports = Vec::new();
+    for files in &backups {
+        let report = verify::verify(files, &options, around)?;
+        progress.done();
+        if !args.no_record
+            && let Err(error) = record::save(files, &report)
+        {
+            write_line(&format!("volbak: {}: not recorded: {error}", files.record().display()));
+            class = class.max(ExitClass::WithProblems);
+        }
+        if report.verdict == Verdict::Bad {
+            class = ExitClass::Failed;
+        }
+        if !args.json {
+            print(&format!("{}\n", report.summary()))?;
+        }
+        reports.push(report);
+    }
+    if args.json {
+        print_json(&serde_json::json!({ "backups": reports }))?;
+    } else if backups.is_empty() {
+        print("nothing to verify\n")?;
+    }
+    Ok(class)
+}
+
+fn all_of(destination: &Path) -> anyhow::Result<Vec<BackupFiles>> {
+    let entries = catalog::list(&Destination::open(destination)?)?;
+    Ok(entries.iter().map(|entry| BackupFiles::of_archive(&entry.archive)).collect::<Result<_, _>>()?)
+}

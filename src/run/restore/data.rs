@@ -1,0 +1,139 @@
+//! An entry's data, put where it belongs in a file, or held against what a file has there.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use crate::archive::read::entries::{ChunkSource, EntryReader};
+use crate::archive::read::head::EntryHead;
+use crate::archive::read::sparse::{RunMap, RunReader};
+use crate::reader::raw::is_zero;
+use crate::units::ByteRange;
+
+/// What of a hole turns out to be data is read in pieces of this size.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Where the next stored byte belongs in the file.
+struct Places<'a> {
+    runs: RunReader<'a>,
+    /// What is left of the current run.
+    left: ByteRange,
+}
+
+impl<'a> Places<'a> {
+    fn of(map: &'a RunMap) -> Self {
+        Self { runs: map.runs(), left: ByteRange::new(0, 0) }
+    }
+
+    /// Splits off as much of `data` as lies in one run; gives its offset in the file. `None` when there is no run for it.
+    fn next<'d>(&mut self, data: &'d [u8]) -> io::Result<Option<(u64, &'d [u8], &'d [u8])>> {
+        if self.left.len == 0 {
+            let Some(run) = self.runs.next_run()? else { return Ok(None) };
+            self.left = run;
+        }
+        let len = usize::try_from(self.left.len).map_or(data.len(), |left| left.min(data.len()));
+        let at = self.left.start;
+        self.left = ByteRange::new(at + len as u64, self.left.len - len as u64);
+        let (now, later) = data.split_at(len);
+        Ok(Some((at, now, later)))
+    }
+}
+
+/// Writes an entry's data to an empty file. Holes stay holes. The error is in words.
+pub fn write_data<S: ChunkSource>(
+    mut file: &File,
+    head: &EntryHead,
+    reader: &mut EntryReader<S>,
+) -> Result<(), String> {
+    let failed = |error: io::Error| format!("not restored, it cannot be written: {error}");
+    let mut places = head.runs.as_ref().map(Places::of);
+    loop {
+        let data = match reader.next_data() {
+            Ok(Some(data)) => data,
+            Ok(None) => break,
+            Err(lost) => {
+                return Err(format!(
+                    "not restored, a part of it is lost in member {}: {}",
+                    lost.place.member, lost.what
+                ));
+            }
+        };
+        match &mut places {
+            None => file.write_all(data).map_err(failed)?,
+            Some(places) => {
+                let mut rest = data;
+                while !rest.is_empty() {
+                    // The runs were checked to be as long together as the data.
+                    let Some((at, now, later)) = places.next(rest).map_err(failed)? else {
+                        return Err("not restored, its map of holes is too short".to_owned());
+                    };
+                    file.write_all_at(now, at).map_err(failed)?;
+                    rest = later;
+                }
+            }
+        }
+    }
+    if places.is_some() {
+        file.set_len(head.size).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Whether a file of the entry's length holds its data where that belongs, and zeros everywhere else.
+pub fn is_equal<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> io::Result<bool> {
+    let whole = RunMap::whole(head.size);
+    let mut places = Places::of(head.runs.as_ref().unwrap_or(&whole));
+    let mut buf = Vec::new();
+    let mut end = 0;
+    loop {
+        let data = match reader.next_data() {
+            Ok(Some(data)) => data,
+            Ok(None) => return is_hole(file, end, head.size),
+            Err(lost) => return Err(io::Error::other(lost.what)),
+        };
+        let mut rest = data;
+        while !rest.is_empty() {
+            let Some((at, now, later)) = places.next(rest)? else { return Ok(false) };
+            if !is_hole(file, end, at)? {
+                return Ok(false);
+            }
+            buf.resize(now.len(), 0);
+            match file.read_exact_at(&mut buf, at) {
+                Ok(()) if buf == now => {}
+                Ok(()) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            end = at + now.len() as u64;
+            rest = later;
+        }
+    }
+}
+
+/// Whether a file reads as zeros from `from` up to `to`. Holes are not read.
+fn is_hole(file: &File, mut from: u64, to: u64) -> io::Result<bool> {
+    let mut buf = Vec::new();
+    while from < to {
+        from = match rustix::fs::seek(file, SeekFrom::Data(from)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(true),
+            // A filesystem that knows no holes: all of it is data.
+            Err(Errno::INVAL | Errno::NOTSUP) => from,
+            Err(error) => return Err(error.into()),
+        };
+        let left = to.saturating_sub(from);
+        buf.resize(usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES)), 0);
+        let len = file.read_at(&mut buf, from)?;
+        if len == 0 {
+            break;
+        }
+        if !is_zero(&buf[..len]) {
+            return Ok(false);
+        }
+        from += len as u64;
+    }
+    Ok(true)
+}

@@ -1,0 +1,98 @@
+//! Which of many backups are verified now: those that were not for longest, so that in the end each has its turn.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::side_files::read_manifest;
+use super::{Level, record};
+use crate::run::locate::BackupFiles;
+
+/// A backup whose turn it may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The backup.
+    pub files: BackupFiles,
+    /// When it was begun; `None` without a manifest.
+    pub taken_at: Option<DateTime<Utc>>,
+    /// When it was last verified as thoroughly as it would be now, whatever came out.
+    pub last_look: Option<DateTime<Utc>>,
+}
+
+/// Which of them are wanted. Without either field, all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// No more than this many.
+    pub sample: Option<usize>,
+    /// Only those whose last look is longer ago than this, or that never had one.
+    pub older_than: Option<TimeDelta>,
+}
+
+impl Candidate {
+    /// Reads what is known of a backup. `level` is how thoroughly it would be verified.
+    pub fn read(files: BackupFiles, level: Level) -> Self {
+        let taken_at = read_manifest(&files.manifest()).map(|manifest| manifest.started_at);
+        let last_look = record::of(&files).and_then(|record| record.last_look(level));
+        Self { files, taken_at, last_look }
+    }
+}
+
+/// Those whose turn it is, in turn: first those that never had a look, then the one whose look is longest ago; where
+/// that is the same, the oldest backup, and then by their names. Nothing is left to chance.
+pub fn choose(mut candidates: Vec<Candidate>, choice: Choice, now: DateTime<Utc>) -> Vec<BackupFiles> {
+    if let Some(age) = choice.older_than {
+        // Before the beginning of time there is no look either.
+        let limit = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        candidates.retain(|candidate| candidate.last_look.is_none_or(|look| look < limit));
+    }
+    candidates.sort_by(|a, b| {
+        let key = |one: &Candidate| (one.last_look, one.taken_at);
+        let name = |one: &Candidate| (one.files.directory.clone(), one.files.stem.clone());
+        key(a).cmp(&key(b)).then_with(|| name(a).cmp(&name(b)))
+    });
+    candidates.truncate(choice.sample.unwrap_or(usize::MAX));
+    candidates.into_iter().map(|candidate| candidate.files).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta, Utc};
+
+    use super::{Candidate, Choice, choose};
+    use crate::run::locate::BackupFiles;
+
+    fn day(number: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(number)
+    }
+
+    fn candidate(stem: &str, taken: Option<i64>, look: Option<i64>) -> Candidate {
+        let files = BackupFiles { directory: "d".into(), stem: stem.to_owned() };
+        Candidate { files, taken_at: taken.map(day), last_look: look.map(day) }
+    }
+
+    fn chosen(sample: Option<usize>, days: Option<i64>) -> Vec<String> {
+        let all = vec![
+            candidate("seen-twice", Some(1), Some(90)),
+            candidate("seen-long-ago", Some(5), Some(10)),
+            candidate("new-b", Some(80), None),
+            candidate("new-a", Some(80), None),
+            candidate("old", Some(2), None),
+            candidate("no-manifest", None, None),
+        ];
+        let choice = Choice { sample, older_than: days.map(TimeDelta::days) };
+        choose(all, choice, day(100)).into_iter().map(|files| files.stem).collect()
+    }
+
+    #[test]
+    fn those_that_never_had_a_look_come_first_and_then_the_longest_ago() {
+        let order = ["no-manifest", "old", "new-a", "new-b", "seen-long-ago", "seen-twice"];
+        assert_eq!(chosen(None, None), order);
+        assert_eq!(chosen(Some(2), None), order[..2]);
+        assert_eq!(chosen(Some(0), None), [""; 0]);
+    }
+
+    #[test]
+    fn a_look_is_old_when_it_is_longer_ago_than_was_said() {
+        assert_eq!(chosen(None, Some(9)).last().unwrap(), "seen-twice");
+        assert_eq!(chosen(None, Some(10)).last().unwrap(), "seen-long-ago");
+        assert_eq!(chosen(Some(9), Some(i64::from(u32::MAX))).len(), 4);
+    }
+}

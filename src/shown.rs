@@ -1,0 +1,84 @@
+//! Bytes and text of strangers, made fit to be shown. A tenant names his files, volume groups and labels as he likes, and
+//! a program says what it likes: none of it may move a terminal's cursor, turn the writing direction, hide itself or begin
+//! a line of its own.
+//!
+//! This is for people. What programs read keeps its own escaping: the index's paths, JSON.
+
+/// Bytes that are a name or a path: what is not UTF-8 becomes `\xHH`, a backslash two, and the rest as with [`text`].
+pub fn bytes(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        shown.push_str(&text(&chunk.valid().replace('\\', "\\\\")));
+        for byte in chunk.invalid() {
+            shown.push_str("\\x");
+            shown.push_str(&hex(&[*byte]));
+        }
+    }
+    shown
+}
+
+/// A path below a root, which is never empty: the root itself is `/`.
+pub fn path(path: &[u8]) -> String {
+    if path.is_empty() { "/".to_owned() } else { bytes(path) }
+}
+
+/// Text that may be escaped already, on one line: characters that control the terminal or cannot be seen are written out
+/// (`\n`, `\u{202e}`). What this gave comes through it unchanged.
+pub fn text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unseen(character) { shown.extend(character.escape_default()) } else { shown.push(character) }
+    }
+    shown
+}
+
+/// As [`text`], of several lines.
+pub fn lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(self::text).collect();
+    lines.join("\n")
+}
+
+/// Control characters, and those of Unicode that take no room or reorder what is around them.
+fn is_unseen(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_shown_on_one_line() {
+        assert_eq!(super::bytes(b"a\nb\x1b[31m\xffc\\"), "a\\nb\\u{1b}[31m\\xffc\\\\");
+        assert_eq!(super::path("größe".as_bytes()), "größe");
+        assert_eq!(super::path(b""), "/");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out() {
+        assert_eq!(super::text("\u{1b}[31mred\u{202e}"), "\\u{1b}[31mred\\u{202e}");
+        assert_eq!(super::text("a\u{200b}b\u{feff}\u{ad}\u{85}"), "a\\u{200b}b\\u{feff}\\u{ad}\\u{85}");
+        for text in ["a\nb", "\u{2066}x", "plain \\n", "\u{9b}2J"] {
+            let once = super::text(text);
+            assert!(!once.contains('\n') && super::text(&once) == once);
+        }
+        assert_eq!(super::lines("a\u{7}\nb\n"), "a\\u{7}\nb\n");
+    }
+
+    #[test]
+    fn digits_are_lower_case() {
+        assert_eq!(super::hex(&[0, 0x9f, 0xff]), "009fff");
+    }
+}

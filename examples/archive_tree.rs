@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut walk = TreeWalk::new(OwnedFd::from(File::open(directory)?), Excludes::new::<&str>(&[])?, None);
     while let Some(found) = walk.next_found() {
         match found {
-            Found::Entry(entry) => writer.append(&entry)?,
+            Found::Entry(entry) => writer.append(entry)?,
             Found::Problem(problem) => eprintln!("{problem}"),
         }
     }

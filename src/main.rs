@@ -14,6 +14,7 @@ use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up};
 use volbak::run::inspect::inspect;
+use volbak::run::parent::ParentChoice;
 use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
 use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
@@ -107,6 +108,12 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         scratch: args.scratch.clone(),
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,
+        parent: match &args.parent {
+            _ if args.full => ParentChoice::Full,
+            Some(parent) => ParentChoice::Named(parent.clone()),
+            None => ParentChoice::Newest,
+        },
+        full_read_every_days: args.full_read_every_days,
         checksum: true,
         around: None,
     };

@@ -5,6 +5,7 @@
 //! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats.
 
 pub mod acl;
+pub mod carry;
 mod data;
 pub mod gzip;
 pub mod index;

@@ -114,6 +114,15 @@ pub(crate) struct SnapshotArgs {
     /// How many threads compress [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
+    /// Read everything, instead of carrying forward what did not change since the last backup
+    #[arg(long, conflicts_with_all = ["parent", "full_read_every_days"])]
+    pub(crate) full: bool,
+    /// Carry forward from this backup: an archive's path, or VOLUME[@DATE] in DIR [default: the last of the same source]
+    #[arg(long, value_name = "BACKUP")]
+    pub(crate) parent: Option<String>,
+    /// Read everything once within so many days, a share each day; 0 is never
+    #[arg(long, default_value_t = 7, value_name = "DAYS")]
+    pub(crate) full_read_every_days: u32,
     /// Leave the snapshot in place afterwards, and say its name
     #[arg(long)]
     pub(crate) keep_snapshot: bool,

@@ -26,6 +26,8 @@ pub struct ArchiveOptions {
     pub exclude: Vec<String>,
     /// Where temporary copies of regions that need a journal replay are put, when they are needed.
     pub scratch: Option<PathBuf>,
+    /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
+    pub full_read_every_days: u32,
 }
 
 /// How long backups are kept: `backups_retention_days` and the table `[retention]`. Counts are of backups; 0 is none.

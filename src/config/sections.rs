@@ -163,6 +163,7 @@ fn archive(section: &Section<'_>) -> ArchiveOptions {
         threads: section.number("threads", 1, 1024),
         exclude: exclude_list(section).unwrap_or_default(),
         scratch: section.path("scratch", "/var/tmp"),
+        full_read_every_days: section.number("full_read_every_days", 0, YEARS_100).unwrap_or(7),
     }
 }
 

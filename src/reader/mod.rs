@@ -122,4 +122,13 @@ pub trait FileContent: Send {
     /// The first run of data at or after `from`, holes skipped; `None` when only a hole follows up to the end. What
     /// lies outside the runs reads as zeros. A file without holes gives one run up to its end.
     fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>>;
+
+    /// Opens it and has its beginning read ahead, without waiting for that. What is not opened by this is by the first
+    /// of the other calls.
+    fn prefetch(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Lets go of what it holds while it is open; the next call opens it again.
+    fn close(&self) {}
 }

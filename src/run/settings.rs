@@ -4,6 +4,7 @@ use crate::config::{self, Config, MailTls, MailTransport, RetentionOptions, Volu
 use crate::mail::{PasswordSource, Settings, SmtpServer, SpoolSettings, Tls, Transport};
 use crate::report::Style;
 use crate::run::backup::BackupOptions;
+use crate::run::parent::ParentChoice;
 use crate::source::{FreezeOptions, SnapshotSize};
 use crate::store::retention::Policy;
 
@@ -48,6 +49,8 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         scratch: options.archive.scratch.clone(),
         freeze: FreezeOptions { snapshot_size, extend: options.snapshot.extend, ..FreezeOptions::default() },
         keep_snapshot: false,
+        parent: ParentChoice::Newest,
+        full_read_every_days: options.archive.full_read_every_days,
         checksum: true,
         around: None,
     }

@@ -58,12 +58,12 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
     let told = Told::default();
     let options = ArchiveOptions { level: 1, threads: 2, stop: std::sync::Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
-    writer.start_filesystem(None);
+    writer.start_filesystem(None, None).unwrap();
     let root = rustix::fs::open(tree, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
     let mut walk = TreeWalk::new(root, Excludes::nothing(), None);
     while let Some(found) = walk.next_found() {
         match found {
-            Found::Entry(entry) => writer.append(&entry).unwrap(),
+            Found::Entry(entry) => writer.append(entry).unwrap(),
             Found::Problem(problem) => assert!(problem.severity < Severity::Error, "{problem}"),
         }
     }
@@ -95,6 +95,7 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
         regions: Vec::new(),
         options: OptionsRecord::default(),
         counts: written.counts,
+        carried: None,
         sizes: SizesRecord {
             archive_bytes: totals.archive_bytes,
             tar_bytes: totals.tar_bytes,

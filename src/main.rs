@@ -16,6 +16,7 @@ use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld
 use volbak::run::inspect::inspect;
 use volbak::run::parent::ParentChoice;
 use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
+use volbak::run::settings::level;
 use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
 use volbak::store::{StoreError, catalog};
@@ -102,7 +103,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
     };
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = BackupOptions {
-        level: args.level,
+        level: level(args.level),
         threads: args.threads.map_or_else(processors, usize::from),
         exclude: args.exclude.clone(),
         scratch: args.scratch.clone(),

@@ -1,5 +1,7 @@
 //! The manifest: what was found and done. A backup is complete when it is there.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -121,10 +123,24 @@ pub struct RegionRecord {
 /// How the backup was to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionsRecord {
-    /// The compression level.
+    /// The compression level; with `auto_level` the one that most members have.
     pub level: i32,
+    /// How the level was chosen while the archive was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_level: Option<AutoLevelRecord>,
     /// The exclude patterns.
     pub exclude: Vec<String>,
+}
+
+/// What became of `auto` in place of a level.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoLevelRecord {
+    /// The lowest level that was allowed.
+    pub lowest: i32,
+    /// The highest.
+    pub highest: i32,
+    /// How many members were compressed at each level.
+    pub members: BTreeMap<i32, u64>,
 }
 
 /// What was carried forward. The archive does not need that backup: all of it is in this one, too.

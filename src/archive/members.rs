@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 use self::carried::{Carried, Carrier};
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
 use super::index::{EntryLine, HEADER_LINE, MemberLine, Totals};
+use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
 use super::write::ArchiveError;
 
 /// Pairs of buffers beyond those that the compressing threads work on: one being filled, some waiting for their turn.
@@ -44,6 +46,8 @@ pub struct WrittenMembers {
     pub index_sha256: [u8; 32],
     /// How long the index is, in bytes.
     pub index_bytes: u64,
+    /// How many members were compressed at each level, by the level.
+    pub levels: [u64; HIGHEST_LEVEL as usize + 1],
 }
 
 struct Job {
@@ -53,6 +57,7 @@ struct Job {
     /// Its first `member_len` bytes count.
     member: Vec<u8>,
     member_len: usize,
+    level: i32,
     sha256: [u8; 32],
     entries: Vec<EntryLine>,
 }
@@ -67,6 +72,7 @@ enum Ready {
 pub struct MemberWriter {
     pool: rayon::ThreadPool,
     encoders: Arc<Mutex<Vec<MemberEncoder>>>,
+    level: Arc<LevelNow>,
     done: Option<Sender<(u64, Ready)>>,
     free: Receiver<Job>,
     writer: Option<JoinHandle<io::Result<WrittenMembers>>>,
@@ -77,10 +83,13 @@ pub struct MemberWriter {
 }
 
 impl MemberWriter {
-    /// Compresses with `threads` threads at `level` (1 to 12).
-    pub fn new(outputs: Outputs, level: i32, threads: usize) -> Result<Self, ArchiveError> {
+    /// Compresses with `threads` threads.
+    pub fn new(outputs: Outputs, wanted: Level, threads: usize) -> Result<Self, ArchiveError> {
+        wanted.check()?;
         let threads = threads.max(1);
-        let encoders = (0..threads).map(|_| MemberEncoder::new(level)).collect::<Result<Vec<_>, _>>()?;
+        let level = LevelNow::new(wanted);
+        let control = LevelControl::new(wanted, Arc::clone(&level), threads);
+        let encoders = (0..threads).map(|_| MemberEncoder::new(level.get())).collect::<Result<Vec<_>, _>>()?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|number| format!("compress-{number}"))
@@ -94,11 +103,12 @@ impl MemberWriter {
         }
         let writer = std::thread::Builder::new()
             .name("write".to_owned())
-            .spawn(move || write_in_order(outputs, &to_write, &give_back))
+            .spawn(move || write_in_order(outputs, &to_write, &give_back, control))
             .map_err(ArchiveError::Write)?;
         Ok(Self {
             pool,
             encoders: Arc::new(Mutex::new(encoders)),
+            level,
             done: Some(done),
             free,
             writer: Some(writer),
@@ -192,13 +202,19 @@ impl MemberWriter {
         let Ok(next) = self.free.recv() else { return Err(self.writers_error()) };
         let mut job = std::mem::replace(&mut self.current, next);
         let (number, done, encoders) = (self.next_number, done.clone(), Arc::clone(&self.encoders));
+        let level = Arc::clone(&self.level);
         self.pool.spawn_fifo(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
             // As many encoders as threads: one is always there.
             let Some(mut encoder) = lock().pop() else { return };
+            let began = Instant::now();
+            // The level was checked; an encoder that could not change to it would keep the one it has.
+            let _ = encoder.set_level(level.get());
+            job.level = encoder.level();
             job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
             lock().push(encoder);
             job.sha256 = Sha256::digest(&job.member[..job.member_len]).into();
+            level.note_busy(began.elapsed());
             // Fails only when the writer has already ended with an error, which the next call reports.
             let _ = done.send((number, Ready::Compressed(job)));
         });
@@ -243,6 +259,7 @@ fn empty_job() -> Job {
         data_len: 0,
         member: Vec::new(),
         member_len: 0,
+        level: 0,
         sha256: [0; 32],
         entries: Vec::new(),
     }
@@ -252,12 +269,14 @@ fn write_in_order(
     outputs: Outputs,
     to_write: &Receiver<(u64, Ready)>,
     give_back: &Sender<Job>,
+    mut control: LevelControl,
 ) -> io::Result<WrittenMembers> {
     let mut archive = outputs.archive;
     let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
     index.write_all(HEADER_LINE.as_bytes())?;
     let mut sha1 = Sha1::new();
     let mut totals = Totals::default();
+    let mut levels = [0; HIGHEST_LEVEL as usize + 1];
     let mut early = BTreeMap::new();
     for (number, ready) in to_write {
         early.insert(number, ready);
@@ -290,6 +309,10 @@ fn write_in_order(
             totals.tar_bytes += line.tar_length;
             // A carried member's buffer goes back by itself.
             if let Ready::Compressed(mut job) = ready {
+                control.member_written();
+                if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
+                    *count += 1;
+                }
                 job.entries.clear();
                 job.data_len = 0;
                 // Fails only when the producer is gone; what is still under way is written all the same.
@@ -309,6 +332,7 @@ fn write_in_order(
         archive_sha1: sha1.finalize().into(),
         index_bytes: index.bytes,
         index_sha256: index.sha256.finalize().into(),
+        levels,
     })
 }
 

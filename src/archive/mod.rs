@@ -9,6 +9,7 @@ pub mod carry;
 mod data;
 pub mod gzip;
 pub mod index;
+pub mod level;
 mod links;
 pub mod manifest;
 pub mod members;

@@ -17,6 +17,7 @@ use super::carry::Share;
 use super::carry::parent::Parent;
 use super::gzip::{BadLevel, MAX_MEMBER_DATA};
 use super::index::IndexedKind;
+use super::level::Level;
 use super::links::Links;
 use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
@@ -60,8 +61,8 @@ pub type StopCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 /// How an archive is written.
 #[derive(Clone)]
 pub struct ArchiveOptions {
-    /// The compression level, 1 to 12.
-    pub level: i32,
+    /// How hard members are compressed.
+    pub level: Level,
     /// How many threads compress.
     pub threads: usize,
     /// Writing stops soon after this says so.

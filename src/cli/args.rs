@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use volbak::config::CompressionLevel;
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
@@ -99,9 +100,9 @@ pub(crate) struct SnapshotArgs {
     /// The destination: a directory, in which each volume gets one of its own
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
-    /// Compression level, from 1 (fast) to 12 (small)
-    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=12))]
-    pub(crate) level: i32,
+    /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) is what the host can do meanwhile
+    #[arg(long, default_value = "6", value_name = "N")]
+    pub(crate) level: CompressionLevel,
     /// Leave out what matches, in the syntax of a .gitignore in the filesystem's root; may be repeated
     #[arg(long, value_name = "PATTERN", value_parser = exclude_pattern)]
     pub(crate) exclude: Vec<String>,

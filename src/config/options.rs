@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::level::CompressionLevel;
 use super::pattern::Pattern;
 use super::size::SnapshotSize;
 
@@ -18,8 +19,8 @@ pub struct SnapshotOptions {
 /// How archives are made: the table `[archive]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveOptions {
-    /// The compression level, 1 to 12.
-    pub level: u32,
+    /// The compression level.
+    pub level: CompressionLevel,
     /// Compressing threads; `None` is one for each core.
     pub threads: Option<u32>,
     /// What is left out: gitignore-style globs, anchored to each filesystem's root.

@@ -11,11 +11,11 @@ use serde::Serialize;
 
 use super::collect::{Collected, Collector, tell};
 use super::parent::{ParentChoice, Previous, Trust, Wanted, previous};
-use super::record::{sha256, snapshot_record, source_record, timestamp};
+use super::record::{options_record, sha256, snapshot_record, source_record, timestamp};
 use super::region::{MountedRegion, RegionContext};
+use crate::archive::level::Level;
 use crate::archive::manifest::{
-    CarriedRecord, DigestsRecord, FORMAT, Manifest, ManifestError, OptionsRecord, RegionRecord, SizesRecord,
-    SnapshotRecord,
+    CarriedRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord, SnapshotRecord,
 };
 use crate::archive::members::Outputs;
 use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
@@ -49,8 +49,8 @@ pub struct BackupWorld {
 /// How a backup is made.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
-    /// The compression level, 1 to 12.
-    pub level: i32,
+    /// How hard the archive is compressed.
+    pub level: Level,
     /// How many threads compress.
     pub threads: usize,
     /// Patterns of what is left out, as the user wrote them.
@@ -511,7 +511,7 @@ impl Backup<'_> {
             snapshot,
             layout,
             regions,
-            options: OptionsRecord { level: self.options.level, exclude: self.options.exclude.clone() },
+            options: options_record(self.options.level, &self.options.exclude, &members.levels),
             counts: written.counts,
             carried: None,
             sizes: SizesRecord {

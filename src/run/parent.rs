@@ -10,6 +10,7 @@ use super::record::timestamp;
 use super::verify::record::{Health, load};
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::Parent;
+use crate::archive::level::Level;
 use crate::archive::manifest::{FORMAT, MAX_BYTES, Manifest, SourceRecord};
 use crate::archive::read::open::open_regular;
 use crate::error::with_causes;
@@ -97,7 +98,7 @@ impl Trust {
 /// What is to be backed up, as far as it decides on what can be carried.
 pub(super) struct Wanted<'a> {
     pub(super) source: &'a SourceRecord,
-    pub(super) level: i32,
+    pub(super) level: Level,
     pub(super) choice: &'a ParentChoice,
     pub(super) full_read_every_days: u32,
     pub(super) today: NaiveDate,
@@ -170,8 +171,12 @@ fn open(wanted: &Wanted<'_>, files: &BackupFiles, manifest: &Manifest) -> Result
     if manifest.format != FORMAT {
         return Err(format!("it has the format {}, which is another one", manifest.format));
     }
-    if manifest.options.level != wanted.level {
-        return Err(format!("it was compressed at level {}, and now it is {}", manifest.options.level, wanted.level));
+    if let Level::Fixed(level) = wanted.level {
+        let before = &manifest.options;
+        if before.auto_level.is_some() || before.level != level {
+            let auto = if before.auto_level.is_some() { "auto" } else { "" };
+            return Err(format!("it was compressed at level {auto}{}, and now it is {level}", before.level));
+        }
     }
     let day = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d")
         .map_err(|_| "its manifest has no date".to_owned())?;

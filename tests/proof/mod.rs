@@ -56,7 +56,11 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
         index: Box::new(File::create(files.index()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions { level: 1, threads: 2, stop: std::sync::Arc::new(|| false) };
+    let options = ArchiveOptions {
+        level: volbak::archive::level::Level::Fixed(1),
+        threads: 2,
+        stop: std::sync::Arc::new(|| false),
+    };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     writer.start_filesystem(None, None).unwrap();
     let root = rustix::fs::open(tree, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();

@@ -185,7 +185,9 @@ fn five_hundred_edits_never_give_a_wrong_file() {
             let mut carried = 0;
             for (night, edits) in nights.iter().enumerate() {
                 let_the_clock_tick();
-                edits.iter().for_each(|edit| apply(&tree, night, edit));
+                for edit in edits {
+                    apply(&tree, night, edit);
+                }
                 let directory = scratch.path().join(format!("night-{}", night + 1));
                 let (files, told) = back_up_from(&tree, &directory, Some((&last, TODAY_AGAIN)));
                 assert!(told.problems().is_empty(), "{:?}", told.problems());
@@ -352,12 +354,12 @@ impl Disk {
     fn snapshot(&self, more: &[&str]) -> PathBuf {
         snapshot(&self.image(), &self.dest(), more)
     }
+}
 
-    fn file_in(&self, archive: &Path, path: &str) -> Vec<u8> {
-        let output = Command::new("tar").arg("-xOzf").arg(archive).arg(path).output().unwrap();
-        assert!(output.status.success());
-        output.stdout
-    }
+fn file_in(archive: &Path, path: &str) -> Vec<u8> {
+    let output = Command::new("tar").arg("-xOzf").arg(archive).arg(path).output().unwrap();
+    assert!(output.status.success());
+    output.stdout
 }
 
 fn carried_of(archive: &Path) -> u64 {
@@ -420,9 +422,9 @@ fn what_changed_without_a_trace_is_found_on_its_day() {
     disk.rot("/old-7");
     let young = disk.snapshot(&[]);
     assert_eq!(problems(&young), Vec::<String>::new());
-    assert!(disk.file_in(&young, "./clock").starts_with(b"XXXX"));
+    assert!(file_in(&young, "./clock").starts_with(b"XXXX"));
     assert!(carried_of(&young) > 20);
-    assert!(!disk.file_in(&young, "./old-7").starts_with(b"XXXX"), "its times say that it did not change");
+    assert!(!file_in(&young, "./old-7").starts_with(b"XXXX"), "its times say that it did not change");
 
     // Within so many days all of it is read again; for a night, the last backup becomes yesterday's.
     let path = beside(&young, "manifest.json");
@@ -430,7 +432,7 @@ fn what_changed_without_a_trace_is_found_on_its_day() {
     of_yesterday.local_date = "2026-01-01".to_owned();
     fs::write(&path, of_yesterday.to_bytes().unwrap()).unwrap();
     let read = snapshot_expecting(3, &disk.image(), &disk.dest(), &[]);
-    assert!(disk.file_in(&read, "./old-7").starts_with(b"XXXX"));
+    assert!(file_in(&read, "./old-7").starts_with(b"XXXX"));
     let told = problems(&read);
     assert_eq!(told.len(), 1, "{told:?}");
     let stem = of_yesterday.stem;

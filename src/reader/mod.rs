@@ -3,6 +3,7 @@
 //! [`FsReader`] is the seam: the kernel's view of a mounted filesystem ([`walk::TreeWalk`]) and a region's bytes as one
 //! large file ([`raw::RawImage`]) are read alike by whoever archives them.
 
+pub mod ahead;
 pub mod device_map;
 pub mod exclude;
 mod listing;
@@ -44,6 +45,13 @@ pub struct Entry {
     pub metadata: Metadata,
     /// Its extended attributes as the kernel gives them, POSIX ACLs included (`system.posix_acl_access`), by name.
     pub xattrs: Vec<Xattr>,
+}
+
+impl Entry {
+    /// How much its extended attributes take, names and values.
+    pub(crate) fn xattr_bytes(&self) -> usize {
+        self.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum()
+    }
 }
 
 /// What an [`Entry`] is.

@@ -84,15 +84,15 @@ fn open_beneath(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     while rest.len() > PATH_PIECE_BYTES {
         // No name is longer than 255 bytes, so there is a border between two.
         let border = rest[..PATH_PIECE_BYTES].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
-        let next = open_piece(&outer, root, &rest[..border], PIECE_FLAGS)?;
+        let next = open_piece(outer.as_ref(), root, &rest[..border], PIECE_FLAGS)?;
         outer = Some(next);
         rest = &rest[border + 1..];
     }
-    open_piece(&outer, root, rest, FILE_FLAGS)
+    open_piece(outer.as_ref(), root, rest, FILE_FLAGS)
 }
 
-fn open_piece(outer: &Option<OwnedFd>, root: &OwnedFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-    let from: BorrowedFd<'_> = outer.as_ref().map_or(root.as_fd(), AsFd::as_fd);
+fn open_piece(outer: Option<&OwnedFd>, root: &OwnedFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let from: BorrowedFd<'_> = outer.map_or(root.as_fd(), AsFd::as_fd);
     Ok(rustix::fs::openat2(from, path, flags, Mode::empty(), BENEATH)?)
 }
 

@@ -12,6 +12,7 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::{Extent, Handling, HoldsKind, Region, RegionBlocks};
 use crate::outside::{BlockRead, Cancel, RunCommand};
+use crate::reader::ahead::ReadAhead;
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::exclude::Excludes;
 use crate::reader::loop_device::LoopDevice;
@@ -162,7 +163,8 @@ impl RegionContext<'_> {
         writer.start_filesystem(directory, self.trust.carry_before(region, &archive_path))?;
         let source_bytes = self.guard.size_bytes();
         let limit_bytes = source_bytes.saturating_mul(MAX_SHARED).max(SHARED_AT_LEAST_BYTES);
-        let mut walk = mounted.walk(self.excludes.clone()).map_err(BackupError::Open)?;
+        let walk = mounted.walk(self.excludes.clone()).map_err(BackupError::Open)?;
+        let mut walk = ReadAhead::new(walk).map_err(BackupError::Open)?;
         while let Some(found) = walk.next_found() {
             match found {
                 Found::Entry(entry) => {

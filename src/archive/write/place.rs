@@ -72,7 +72,7 @@ impl Queue {
 
     fn push_read(&mut self, placed: Placed) {
         self.reads += 1;
-        self.xattr_bytes += xattr_bytes(&placed.entry);
+        self.xattr_bytes += placed.entry.xattr_bytes();
         self.items.push_back(Queued::Read(Box::new(placed)));
     }
 
@@ -80,14 +80,10 @@ impl Queue {
         let item = self.items.pop_front();
         if let Some(Queued::Read(placed)) = &item {
             self.reads -= 1;
-            self.xattr_bytes -= xattr_bytes(&placed.entry);
+            self.xattr_bytes -= placed.entry.xattr_bytes();
         }
         item
     }
-}
-
-fn xattr_bytes(entry: &Entry) -> usize {
-    entry.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum()
 }
 
 impl ArchiveWriter<'_> {

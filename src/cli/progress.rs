@@ -40,6 +40,13 @@ struct State {
     last_line: Instant,
 }
 
+impl State {
+    /// What a line begins with: the source, where the work is on one.
+    fn prefix(&self) -> String {
+        if self.source.is_empty() { String::new() } else { format!("{}: ", self.source) }
+    }
+}
+
 impl Progress {
     pub(crate) fn new(verbosity: Verbosity) -> Self {
         let at_terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
@@ -78,7 +85,7 @@ impl Progress {
         } else if self.verbosity > Verbosity::Quiet && state.last_line.elapsed() >= LINE_EVERY {
             state.last_line = Instant::now();
             let (read, expected) = (ByteLen(state.read_bytes), ByteLen(state.expected_bytes));
-            self.line(&format!("{}: read {read} of about {expected}", state.source));
+            self.line(&format!("{}read {read} of about {expected}", state.prefix()));
         }
     }
 }
@@ -106,7 +113,7 @@ impl Observer for Progress {
                     bar.set_message(shown::text(step));
                     None
                 }
-                None => Some((Verbosity::Normal, format!("{}: {step}", state.source))),
+                None => Some((Verbosity::Normal, format!("{}{step}", state.prefix()))),
             },
             Event::ExpectedBytes { bytes } => {
                 state.expected_bytes += bytes;
@@ -127,11 +134,11 @@ impl Observer for Progress {
                 };
                 // Those that are not shown at this verbosity must not use up the room of those that are.
                 state.problems += u64::from(level <= self.verbosity);
-                (state.problems <= MAX_SHOWN_PROBLEMS).then(|| (level, format!("{}: {word}: {problem}", state.source)))
+                (state.problems <= MAX_SHOWN_PROBLEMS).then(|| (level, format!("{}{word}: {problem}", state.prefix())))
             }
             Event::SourceFinished { .. } => {
                 let more = state.problems.saturating_sub(MAX_SHOWN_PROBLEMS);
-                (more > 0).then(|| (Verbosity::Quiet, format!("{}: and {more} more problems", state.source)))
+                (more > 0).then(|| (Verbosity::Quiet, format!("{}and {more} more problems", state.prefix())))
             }
         };
         if let Some((_, text)) = said.filter(|(level, _)| *level <= self.verbosity) {

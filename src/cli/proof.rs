@@ -151,7 +151,7 @@ pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
             writeln!(out)
         } else {
             let mark = if entry.damaged { '!' } else { ' ' };
-            writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, volbak::shown::text(&entry.path))
+            writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, shown(&entry.path))
         }
     });
     match listed {
@@ -190,10 +190,15 @@ pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {
             Change::Content => "M",
             Change::Attributes => "a",
         };
-        text.push_str(&format!("{sign} {}\n", difference.path));
+        text.push_str(&format!("{sign} {}\n", shown(&difference.path)));
     }
     print(&text)?;
     Ok(ExitClass::Well)
+}
+
+/// A path of the backup, as a list shows it. The root's is empty.
+fn shown(path: &str) -> String {
+    if path.is_empty() { "/".to_owned() } else { volbak::shown::text(path) }
 }
 
 pub(super) fn threads(wanted: Option<u16>) -> usize {

@@ -40,25 +40,21 @@ impl RawImage {
             }
             let piece_len = usize::try_from(len - offset).map_or(SCAN_BYTES, |left| left.min(SCAN_BYTES));
             let piece = &mut buf[..piece_len];
-            match blocks.read_at(offset, piece) {
-                Ok(()) => {
-                    skip_bytes = 0;
-                    let mut at = offset;
-                    for block in piece.chunks(BLOCK_BYTES) {
-                        if !is_zero(block) {
-                            runs.add(ByteRange::new(at, block.len() as u64));
-                        }
-                        at += block.len() as u64;
-                    }
+            if blocks.read_at(offset, piece).is_err() {
+                let unseen = (piece_len as u64 + skip_bytes).min(len - offset);
+                skip_bytes = (2 * skip_bytes).clamp(SCAN_BYTES as u64, MAX_SKIP_BYTES);
+                runs.add(ByteRange::new(offset, unseen));
+                offset += unseen;
+                on_read(unseen);
+                continue;
+            }
+            skip_bytes = 0;
+            let mut at = offset;
+            for block in piece.chunks(BLOCK_BYTES) {
+                if !is_zero(block) {
+                    runs.add(ByteRange::new(at, block.len() as u64));
                 }
-                Err(_) => {
-                    let unseen = (piece_len as u64 + skip_bytes).min(len - offset);
-                    skip_bytes = (2 * skip_bytes).clamp(SCAN_BYTES as u64, MAX_SKIP_BYTES);
-                    runs.add(ByteRange::new(offset, unseen));
-                    offset += unseen;
-                    on_read(unseen);
-                    continue;
-                }
+                at += block.len() as u64;
             }
             offset += piece_len as u64;
             on_read(piece_len as u64);

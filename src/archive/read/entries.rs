@@ -139,6 +139,7 @@ impl<S: ChunkSource> EntryReader<S> {
     }
 
     /// From here on maps of holes are checked, and not kept.
+    #[must_use]
     pub fn without_maps(mut self) -> Self {
         self.keep_maps = Keep::Nothing;
         self

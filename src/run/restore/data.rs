@@ -28,8 +28,8 @@ impl<'a> Places<'a> {
         Self { runs: map.runs(), left: ByteRange::new(0, 0) }
     }
 
-    /// Splits off as much of `data` as lies in one run; gives its offset in the file. `None` when there is no run for it.
-    fn next<'d>(&mut self, data: &'d [u8]) -> io::Result<Option<(u64, &'d [u8], &'d [u8])>> {
+    /// Splits off as much of `data` as lies in one run. `None` when there is no run for it.
+    fn next<'d>(&mut self, data: &'d [u8]) -> io::Result<Option<Placed<'d>>> {
         if self.left.len == 0 {
             let Some(run) = self.runs.next_run()? else { return Ok(None) };
             self.left = run;
@@ -38,8 +38,16 @@ impl<'a> Places<'a> {
         let at = self.left.start;
         self.left = ByteRange::new(at + len as u64, self.left.len - len as u64);
         let (now, later) = data.split_at(len);
-        Ok(Some((at, now, later)))
+        Ok(Some(Placed { at, now, later }))
     }
+}
+
+/// Data whose first part is known to belong to a place.
+struct Placed<'d> {
+    /// Its offset in the file.
+    at: u64,
+    now: &'d [u8],
+    later: &'d [u8],
 }
 
 /// Writes an entry's data to an empty file. Holes stay holes. The error is in words.
@@ -67,7 +75,7 @@ pub fn write_data<S: ChunkSource>(
                 let mut rest = data;
                 while !rest.is_empty() {
                     // The runs were checked to be as long together as the data.
-                    let Some((at, now, later)) = places.next(rest).map_err(failed)? else {
+                    let Some(Placed { at, now, later }) = places.next(rest).map_err(failed)? else {
                         return Err("not restored, its map of holes is too short".to_owned());
                     };
                     file.write_all_at(now, at).map_err(failed)?;
@@ -96,7 +104,7 @@ pub fn is_equal<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut Entr
         };
         let mut rest = data;
         while !rest.is_empty() {
-            let Some((at, now, later)) = places.next(rest)? else { return Ok(false) };
+            let Some(Placed { at, now, later }) = places.next(rest)? else { return Ok(false) };
             if !is_hole(file, end, at)? {
                 return Ok(false);
             }

@@ -119,13 +119,11 @@ fn compare_with_archive(
                 differs(findings, line.as_ref().map_or(b"", |line| line.path.as_slice()), &what);
             }
             Item::Entry(head, _) => {
-                let compared = match &head.kind {
-                    HeadKind::HardLink(target) => is_same_inode(root, &head.path, target),
-                    _ => {
-                        let area = area_of(&head).map_err(failed)?;
-                        areas.insert(hash(&head.path), area);
-                        has_same_data(root, &head, &mut reader)
-                    }
+                let compared = if let HeadKind::HardLink(target) = &head.kind {
+                    is_same_inode(root, &head.path, target)
+                } else {
+                    areas.insert(hash(&head.path), area_of(&head).map_err(failed)?);
+                    has_same_data(root, &head, &mut reader)
                 };
                 match compared {
                     Ok(None) => {}

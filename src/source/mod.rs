@@ -35,6 +35,11 @@ pub use resolve::{Source, SourceKind, resolve};
 pub use stale::{StaleSnapshots, remove_stale};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
+/// Whether a loop device shows this file, read-write.
+pub fn is_attached(image: &std::path::Path) -> bool {
+    !device::writable_loops_of(image).is_empty()
+}
+
 /// The tag of every snapshot that volbak took and will remove. Nothing without it is ever removed.
 pub const SNAPSHOT_TAG: &str = "volbak";
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use guest::backups::{beside, run, run_expecting, snapshot_expecting, volbak};
 use guest::{Mounted, both_outputs, quoted, sh};
-use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
+use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise};
 use volbak::archive::manifest::Manifest;
 use volbak::layout::{Handling, HoldsKind};
 use volbak::run::restore::device::plan::{Plan, Step, Wish, make_plan};
@@ -26,7 +26,7 @@ const MIB: u64 = 1 << 20;
 const ROOT_START: u64 = 5 * MIB;
 
 /// A disk with boot code, something unknown, an ext4 root and swap.
-fn make_disk(disk: &Path) -> Tree {
+fn make_disk(disk: &Path, hard: bool) -> Tree {
     sh(&format!(
         "truncate -s 360M {0}
          sfdisk -q {0} <<'TABLE'
@@ -46,8 +46,14 @@ TABLE
     ));
     let point = disk.with_extension("m");
     let mounted = Mounted::with_options(disk, &point, &format!("loop,offset={ROOT_START},sizelimit={}", 300 * MIB));
-    fs::create_dir(point.join("hard")).unwrap();
-    make_hard_tree(&point.join("hard"), Filesystem::Ext4);
+    if hard {
+        fs::create_dir(point.join("hard")).unwrap();
+        make_hard_tree(&point.join("hard"), Filesystem::Ext4);
+    } else {
+        for number in 0..60 {
+            fs::write(point.join(format!("file-{number}")), noise(number, 50_000)).unwrap();
+        }
+    }
     mounted.unmount();
     tree_of(disk, 300)
 }
@@ -91,10 +97,10 @@ struct Backup {
     tree: Tree,
 }
 
-fn backup() -> Backup {
+fn backup(hard: bool) -> Backup {
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let disk = dir.path().join("disk.img");
-    let tree = make_disk(&disk);
+    let tree = make_disk(&disk, hard);
     let dest = dir.path().join("b");
     fs::create_dir(&dest).unwrap();
     let archive = snapshot_expecting(0, &disk, &dest, &[]);
@@ -122,7 +128,7 @@ impl Backup {
 
 #[test]
 fn a_disk_comes_back_in_every_size() {
-    let backup = backup();
+    let backup = backup(true);
     let before = ids(&backup.disk, 300);
 
     let (_, said) = backup.to_image(0, "same.img", &["--dry-run"]);
@@ -169,7 +175,14 @@ fn a_disk_comes_back_in_every_size() {
     let erase = format!("--yes-erase={name}");
     let said = run_expecting(1, &[&arguments[..], &[&erase]].concat());
     mounted.unmount();
-    assert!(said.contains("open in process") || said.contains("in use") || said.contains("loop"), "{said}");
+    assert!(said.contains("it is in use: /dev/loop"), "{said}");
+    // What only has it open, as an emulator has, is seen as well.
+    let holder = fs::File::open(device).unwrap();
+    let mut reader = std::process::Command::new("sleep").arg("60").stdin(Stdio::from(holder)).spawn().unwrap();
+    let said = run_expecting(1, &[&arguments[..], &[&erase]].concat());
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    assert!(said.contains("open in process"), "{said}");
     sh(&format!("sync; head -c 100000000 /dev/urandom | dd of={device} bs=1M status=none"));
     run_expecting(0, &[&arguments[..], &[&erase, "--json"]].concat());
     sh(&format!("losetup -d {device}"));
@@ -180,7 +193,7 @@ fn a_disk_comes_back_in_every_size() {
 
 #[test]
 fn what_is_there_stays_until_its_name_is_given() {
-    let backup = backup();
+    let backup = backup(false);
     let image = backup.dir.path().join("there.img");
     fs::write(&image, "mine").unwrap();
     let (_, said) = backup.to_image(1, "there.img", &[]);
@@ -220,13 +233,20 @@ fn what_is_there_stays_until_its_name_is_given() {
     let erase = format!("--yes-erase={}", device.strip_prefix("/dev/").unwrap());
     let mut child = volbak(&["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
     let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(150));
+    let starts_with_zeros = || {
+        let mut sector = [1; 512];
+        fs::File::open(device).unwrap().read_exact_at(&mut sector, 0).unwrap();
+        sector == [0; 512]
+    };
+    while !starts_with_zeros() {
+        assert!(child.try_wait().unwrap().is_none(), "its first step is to take the table away");
+    }
+    std::thread::sleep(Duration::from_millis(30));
     child.kill().unwrap();
     if !child.wait().unwrap().success() {
-        assert_eq!(
-            sh(&format!("sfdisk -d {device} 2>&1 || true; blkid -p {device} || true")).contains("label:"),
-            false
-        );
+        assert!(starts_with_zeros());
+        let said = sh(&format!("sfdisk -d {device} 2>&1 || true; blkid -p {device} || true"));
+        assert!(!said.contains("label") && !said.contains("PTTYPE"), "{said}");
     }
     sh("for i in $(seq 50); do pgrep -f 'mkfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
     run_expecting(0, &["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
@@ -237,29 +257,34 @@ fn what_is_there_stays_until_its_name_is_given() {
 
 #[test]
 fn no_room_for_the_image_is_an_error_that_leaves_nothing() {
-    let backup = backup();
+    let backup = backup(false);
     let small = backup.dir.path().join("small.ext4");
     sh(&format!("truncate -s 64M {0}; mkfs.ext4 -q {0}", quoted(&small)));
     let mounted = Mounted::with_options(&small, &backup.dir.path().join("small"), "loop");
-    // Hidden from the look beforehand: most of the room is taken while it works.
-    let output = run(&[
-        "restore",
-        backup.archive.to_str().unwrap(),
-        "--to-image",
-        mounted.point.join("disk.img").to_str().unwrap(),
-    ]);
-    let said = both_outputs(&output);
+    let image = mounted.point.join("disk.img");
+    let arguments = ["restore", backup.archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+    // Seen beforehand, with figures.
+    sh(&format!("fallocate -l 50M {}/taken || true", quoted(&mounted.point)));
+    let said = run_expecting(1, &arguments);
+    assert!(said.contains("bytes left"), "{said}");
+    // Not seen beforehand: somebody takes the room meanwhile.
+    sh(&format!("rm {}/taken", quoted(&mounted.point)));
+    let mut child = volbak(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    sh(&format!(
+        "until ls -A {0} | grep -q volbak-tmp; do :; done; fallocate -l 60M {0}/taken || fallocate -l 40M {0}/taken || true; dd if=/dev/zero of={0}/rest bs=64k status=none || true",
+        quoted(&mounted.point)
+    ));
+    let status = child.wait().unwrap();
     let left = sh(&format!("ls -A {}", quoted(&mounted.point)));
     mounted.unmount();
-    if output.status.code() != Some(0) {
-        assert_eq!(left.trim(), "lost+found", "{said}");
-    }
+    assert!(!status.success());
+    assert!(!left.contains("disk.img"), "{left}");
     assert_eq!(backup.attached(), "");
 }
 
 #[test]
 fn a_damaged_archive_is_told_and_the_rest_restored() {
-    let backup = backup();
+    let backup = backup(false);
     let mut bytes = fs::read(&backup.archive).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -311,7 +336,7 @@ fn assert_sound(plan: &Plan, target_bytes: u64) {
 
 #[test]
 fn hostile_manifests_are_refused_or_harmless() {
-    let backup = backup();
+    let backup = backup(false);
     let good = backup.manifest();
     let size = good.layout.source.size_bytes;
     assert_sound(&plan_for(&good, size).unwrap(), size);

@@ -35,9 +35,10 @@ pub use resolve::{Source, SourceKind, resolve};
 pub use stale::{StaleSnapshots, remove_stale};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
-/// Whether a loop device shows this file, read-write.
-pub fn is_attached(image: &std::path::Path) -> bool {
-    !device::writable_loops_of(image).is_empty()
+/// The loop device that shows this file or block device, or a part of it, if there is one. The kernel itself does not
+/// take note of that: such a device can still be opened by somebody for himself alone.
+pub fn loop_device_over(path: &std::path::Path) -> Option<String> {
+    device::loop_over(path)
 }
 
 /// The tag of every snapshot that volbak took and will remove. Nothing without it is ever removed.

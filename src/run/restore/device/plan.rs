@@ -287,6 +287,7 @@ impl Planner<'_> {
             return region.size_bytes;
         };
         // Room for the filesystem's own structures: inode tables, journal, free space that it must have.
+        let used = used.saturating_add(self.manifest.sizes.entries.saturating_mul(512));
         let needed = match region.holds.fs.as_deref() {
             Some("ext2" | "ext3" | "ext4") => used.saturating_add(used / 6).saturating_add(48 << 20),
             Some("xfs") => used.saturating_add(used / 8).saturating_add(96 << 20).max(320 << 20),

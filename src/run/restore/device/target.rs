@@ -145,6 +145,9 @@ impl Target {
         if fs::metadata(backup_directory).is_ok_and(|directory| directory.dev() == metadata.rdev()) {
             return Err(unfit("the backups lie on it".to_owned()));
         }
+        if let Some(shown_by) = source::loop_device_over(&node) {
+            return Err(unfit(format!("it is in use: /dev/{shown_by} shows it or a part of it")));
+        }
         if let Some(process) = opened_by(&metadata) {
             return Err(unfit(format!("it is open in process {process}")));
         }
@@ -175,8 +178,8 @@ impl Target {
                 if let Some(process) = opened_by(&metadata) {
                     return Err(unfit(format!("it is open in process {process}")));
                 }
-                if source::is_attached(path) {
-                    return Err(unfit("a loop device shows it".to_owned()));
+                if let Some(shown_by) = source::loop_device_over(path) {
+                    return Err(unfit(format!("it is in use: /dev/{shown_by} shows it")));
                 }
                 vec![format!("there is a file of that name, {} bytes long", metadata.len())]
             }

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use guest::backups::{beside, run, run_expecting, snapshot_expecting, volbak};
-use guest::{Mounted, both_outputs, quoted, sh};
+use guest::backups::{beside, run_expecting, snapshot_expecting, volbak};
+use guest::{Mounted, quoted, sh};
 use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise};
 use volbak::archive::manifest::Manifest;
 use volbak::layout::{Handling, HoldsKind};
@@ -104,7 +104,7 @@ fn backup(hard: bool) -> Backup {
     let dest = dir.path().join("b");
     fs::create_dir(&dest).unwrap();
     let archive = snapshot_expecting(0, &disk, &dest, &[]);
-    Backup { archive, disk, tree, dir }
+    Backup { dir, archive, disk, tree }
 }
 
 impl Backup {
@@ -304,9 +304,13 @@ fn plan_for(manifest: &Manifest, target_bytes: u64) -> Result<Plan, Vec<String>>
             group_names: &BTreeMap::new(),
             active_groups: &BTreeSet::new(),
             has_program: &|_| true,
+            can_mount: &|_| true,
         },
     )
 }
+
+/// A change to a manifest, and what it is called.
+type Change = (&'static str, fn(&mut Manifest));
 
 /// What every plan must be, whatever the manifest says: on the target, and nothing made anew over something else.
 fn assert_sound(plan: &Plan, target_bytes: u64) {
@@ -314,9 +318,10 @@ fn assert_sound(plan: &Plan, target_bytes: u64) {
     for step in &plan.steps {
         let ranges: Vec<(u64, u64)> = match step {
             Step::Zero { ranges } => ranges.iter().map(|range| (range.source_offset, range.length)).collect(),
-            Step::RawImage { extents, .. } | Step::Make { extents, .. } => {
+            Step::RawImage { extents, .. } => {
                 extents.iter().map(|extent| (extent.source_offset, extent.length)).collect()
             }
+            Step::Make(made) => made.extents.iter().map(|extent| (extent.source_offset, extent.length)).collect(),
             Step::Write { start_bytes, size_bytes, bytes, .. } => {
                 assert_eq!(*size_bytes, bytes.len() as u64);
                 vec![(*start_bytes, *size_bytes)]
@@ -325,8 +330,8 @@ fn assert_sound(plan: &Plan, target_bytes: u64) {
         for (start, len) in &ranges {
             assert!(start.checked_add(*len).is_some_and(|end| end <= target_bytes), "{step:?}");
         }
-        if let Step::Make { make, .. } = step {
-            assert!(make.args.iter().all(|arg| !arg.as_encoded_bytes().contains(&0)));
+        if let Step::Make(made_anew) = step {
+            assert!(made_anew.make.args.iter().all(|arg| !arg.as_encoded_bytes().contains(&0)));
             made.extend(ranges);
         }
     }
@@ -340,7 +345,6 @@ fn hostile_manifests_are_refused_or_harmless() {
     let good = backup.manifest();
     let size = good.layout.source.size_bytes;
     assert_sound(&plan_for(&good, size).unwrap(), size);
-    type Change = (&'static str, fn(&mut Manifest));
     let refused: [Change; 13] = [
         ("past the end", |m| m.layout.regions[1].extents[0].length = u64::MAX - 4096),
         ("far away", |m| m.layout.regions[1].extents[0].source_offset = u64::MAX - 511),
@@ -425,6 +429,23 @@ fn hostile_manifests_are_refused_or_harmless() {
             }
         }
     }
+    // What the machine lacks is named.
+    let lacks = |has_program: &dyn Fn(&str) -> bool, can_mount: &dyn Fn(&str) -> bool| {
+        let (group_names, active_groups) = (BTreeMap::new(), BTreeSet::new());
+        let wish = Wish {
+            target_bytes: size,
+            target_sector_bytes: Some(4096),
+            group_names: &group_names,
+            active_groups: &active_groups,
+            has_program,
+            can_mount,
+        };
+        let sector = make_plan(&good, &wish).unwrap_err().join("\n");
+        assert!(sector.contains("sectors of 4096"), "{sector}");
+        make_plan(&good, &Wish { target_sector_bytes: Some(512), ..wish }).unwrap_err().join("\n")
+    };
+    assert!(lacks(&|name| name != "mkfs.ext4", &|_| true).contains("the package e2fsprogs"));
+    assert!(lacks(&|_| true, &|_| false).contains("kernel does not know ext4"));
     // A mirror's member is not made again, and that is said.
     let mut mirror = good.clone();
     mirror.layout.regions[1].holds.kind = HoldsKind::Mdraid;

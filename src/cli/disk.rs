@@ -59,7 +59,7 @@ fn image_size(text: &str) -> Result<u64, String> {
     let number: u64 = digits.parse().map_err(|_| "write a number of bytes, or one like 20G".to_owned())?;
     number
         .checked_mul(1 << shift)
-        .filter(|bytes| *bytes <= i64::MAX as u64)
+        .filter(|bytes| i64::try_from(*bytes).is_ok())
         .ok_or_else(|| "that is too much".to_owned())
 }
 
@@ -84,7 +84,8 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
         threads: work.threads,
         cancel: work.cancel,
     };
-    let prepared = device::prepare(files, &options, &SystemCommands).with_context(|| files.stem.clone())?;
+    let progress = Progress::new(work.verbosity);
+    let prepared = device::prepare(files, &options, &SystemCommands, &progress).with_context(|| files.stem.clone())?;
     let plan = prepared.plan.clone();
     let text = plan_as_text(&plan, prepared.target_name(), prepared.on_target());
     let lost = prepared.on_target().to_vec();
@@ -100,7 +101,6 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
         print(&text)?;
     }
     let name = prepared.target_name().to_owned();
-    let progress = Progress::new(work.verbosity);
     let report = device::restore_disk(files, prepared, &options, Arc::new(SystemCommands), &progress);
     progress.done();
     let report = report.with_context(|| files.stem.clone())?;

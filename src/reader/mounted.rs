@@ -158,6 +158,13 @@ fn options(fs: &str) -> &'static [(&'static str, Option<&'static str>)] {
     }
 }
 
+/// Whether the kernel has a driver for this filesystem, or can load one. Where it may not be asked, it counts as one
+/// that has.
+pub fn kernel_knows(fs: &str) -> bool {
+    let driver = if fs.starts_with("ext") { "ext4" } else { fs };
+    !matches!(fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC), Err(Errno::NODEV))
+}
+
 /// Mounts the filesystem on `device` for writing, attached to nothing, `nosuid`, `nodev` and `noexec`; gives its root
 /// directory. It is unmounted when the last descriptor in it is closed.
 pub fn mount_writable(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {

@@ -17,6 +17,7 @@ pub mod target;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 
 use serde::Serialize;
@@ -26,8 +27,11 @@ use self::plan::{Plan, Wish, make_plan};
 use self::target::{Target, TargetError, TargetSpec};
 use super::RestoreReport;
 use crate::archive::manifest::Manifest;
-use crate::events::{Event, Observer};
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::{Cancel, RunCommand};
+use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
+use crate::reader::mounted::kernel_knows;
 use crate::run::locate::BackupFiles;
 use crate::run::verify::side_files;
 use crate::run::verify::{Findings, Level};
@@ -79,11 +83,15 @@ pub enum DeviceError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// It cannot be done. Nothing was written.
-    #[error("it cannot be restored there, and nothing was written:{}", .0.iter().map(|why| format!("\n  {why}")).collect::<String>())]
+    #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
     Refused(Vec<String>),
     /// It was begun and not finished.
     #[error("the target is not usable until it is restored again")]
     Unfinished(#[source] CarryOutError),
+}
+
+fn lines(reasons: &[String]) -> String {
+    reasons.iter().flat_map(|why| ["\n  ", why.as_str()]).collect()
 }
 
 /// A restore that can be carried out.
@@ -112,7 +120,16 @@ pub fn prepare(
     files: &BackupFiles,
     options: &DeviceOptions,
     commands: &dyn RunCommand,
+    observer: &dyn Observer,
 ) -> Result<Prepared, DeviceError> {
+    // A restore that was killed may have left maps, which hold its target.
+    match remove_stale_maps(commands, observer) {
+        Err(DeviceMapError::NotRun(_)) | Ok(_) => {}
+        Err(error) => {
+            let problem = Problem::new(Severity::Warning, "device-mapper", with_causes(&error));
+            observer.on_event(&Event::Problem(problem));
+        }
+    }
     let mut findings = Findings::default();
     let sides = side_files::check(files, Level::Quick, &mut findings);
     let Some(manifest) = sides.manifest else {
@@ -126,6 +143,7 @@ pub fn prepare(
         group_names: &options.group_names,
         active_groups: &active_groups(),
         has_program: &is_installed,
+        can_mount: &kernel_knows,
     };
     let plan = make_plan(&manifest, &wish).map_err(DeviceError::Refused)?;
     Ok(Prepared { plan, target, manifest })
@@ -146,9 +164,15 @@ pub fn restore_disk(
     let replaces = !target.on_it.is_empty();
     observer.on_event(&Event::SourceStarted { source: target.name.clone() });
     let open = target.open(data.saturating_add(data / 32))?;
+    let again = std::sync::Arc::clone(&commands);
     let carried = Carried { files, plan: &plan, target: &open, options, commands, observer };
     let report = carried.carry_out(manifest.layout.source.sector_size).map_err(DeviceError::Unfinished)?;
-    open.finish(replaces)?;
+    let device = open.finish(replaces)?;
+    if let Some(device) = device {
+        // Logical volumes have no partitions for the kernel, and say so.
+        let args = [OsString::from("--rereadpt"), device.into_os_string()];
+        let _ = again.run("blockdev", &args);
+    }
     Ok(report)
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::makefs::{ToolCall, can_have_label, without_unknown_features};
-use super::plan::{Expected, Plan, Step};
+use super::plan::{Expected, MakeStep, Plan, Step};
 use super::put_bytes::{raw_image, zero};
 use super::shown::step_as_text;
 use super::target::OpenTarget;
@@ -150,7 +150,7 @@ impl Carried<'_> {
                         self.fail(&mut report, region, format!("its image: {what}"));
                     }
                 }
-                Step::Make { .. } => self.make(step, &mut report)?,
+                Step::Make(made) => self.make(made, &mut report)?,
                 Step::Write { start_bytes, bytes, .. } => {
                     // Everything before is on the disk before the table that leads to it.
                     self.target.file.sync_data().map_err(io_error(words.as_str()))?;
@@ -169,8 +169,8 @@ impl Carried<'_> {
         self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, region, what)));
     }
 
-    fn make(&self, step: &Step, report: &mut DeviceReport) -> Result<(), CarryOutError> {
-        let Step::Make { region, fs, extents, make, check, files, boot_block, .. } = step else { return Ok(()) };
+    fn make(&self, step: &MakeStep, report: &mut DeviceReport) -> Result<(), CarryOutError> {
+        let MakeStep { region, fs, extents, make, check, files, boot_block, .. } = step;
         let place = self.place(region, extents)?;
         let mut make = make.clone();
         let unknown = without_unknown_features(&mut make, &*self.commands);

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use libdeflater::Decompressor;
 
-use super::table::Bytes;
+use super::table::Kept;
 use crate::layout::PreservedBytes;
 
 /// The most that one run may have, and all of them together: what a backup keeps is far below.
@@ -12,7 +12,7 @@ const RUN_BYTES_MAX: u64 = 32 << 20;
 const ALL_BYTES_MAX: u64 = 128 << 20;
 
 /// Unpacks them, in the manifest's order. An error names the first that is not what it says.
-pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Bytes>, String> {
+pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, String> {
     let mut left = ALL_BYTES_MAX;
     let mut decompressor = Decompressor::new();
     let mut all = Vec::with_capacity(outside.len());
@@ -32,7 +32,7 @@ pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Bytes>, String> {
         if len != bytes.len() {
             return Err(bad("is shorter than it should be"));
         }
-        all.push(Bytes { what: kept.what.clone(), start: kept.start_bytes, bytes });
+        all.push(Kept { what: kept.what.clone(), start: kept.start_bytes, bytes });
     }
     Ok(all)
 }

@@ -67,7 +67,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
         "xfs" => {
             args.flags(&["-q", "-f"]);
             args.label("-L", label);
-            xfs(made, size_bytes, uuid(holds)?, &mut args)?;
+            xfs(made, size_bytes, &uuid(holds)?, &mut args)?;
             "mkfs.xfs"
         }
         "btrfs" => {
@@ -295,7 +295,7 @@ fn ext(made: &MadeWith, size_bytes: u64, entries: u64, shrunk: bool, holds: &Hol
     }
 }
 
-fn xfs(made: &MadeWith, size_bytes: u64, uuid: String, args: &mut Arguments) -> Result<(), String> {
+fn xfs(made: &MadeWith, size_bytes: u64, uuid: &str, args: &mut Arguments) -> Result<(), String> {
     let on = |feature: &str| u8::from(has(made, feature));
     if made.features.is_empty() {
         args.pair("-m", format!("uuid={uuid}"));

@@ -12,7 +12,7 @@ use super::claims::Claims;
 use super::kept::unpack;
 use super::makefs::{ToolCall, checker, maker, package_of};
 use super::shift::{Movable, Shift};
-use super::table::{Bytes, gpt_tail_bytes, resized};
+use super::table::{Kept, gpt_tail_bytes, resized};
 use super::volumes::{Groups, shown_group};
 use crate::archive::manifest::{Manifest, RegionRecord};
 use crate::events::shown_path;
@@ -33,6 +33,8 @@ pub struct Wish<'a> {
     pub active_groups: &'a BTreeSet<String>,
     /// Whether a program is installed.
     pub has_program: &'a dyn Fn(&str) -> bool,
+    /// Whether the kernel can mount a filesystem of that name.
+    pub can_mount: &'a dyn Fn(&str) -> bool,
 }
 
 /// A plan.
@@ -79,31 +81,8 @@ pub enum Step {
         extents: Vec<Extent>,
     },
     /// Something is made anew, and a filesystem's files go into it.
-    Make {
-        /// The region.
-        region: String,
-        /// What: the filesystem's name, or `swap`.
-        fs: String,
-        /// Its UUID.
-        uuid: Option<String>,
-        /// Its label.
-        label: Option<String>,
-        /// How long it becomes.
-        size_bytes: u64,
-        /// Where it goes.
-        extents: Vec<Extent>,
-        /// What makes it.
-        make: ToolCall,
-        /// What looks at it afterwards.
-        check: Option<ToolCall>,
-        /// What of the archive goes into it; nothing for swap.
-        #[serde(skip)]
-        files: Option<Part>,
-        /// The boot block in front of it, where it has one.
-        #[serde(skip)]
-        boot_block: Option<Vec<u8>>,
-    },
-    /// Bytes that the manifest keeps are written: boot code, tables, LVM's metadata.
+    Make(Box<MakeStep>),
+    /// Kept that the manifest keeps are written: boot code, tables, LVM's metadata.
     Write {
         /// What they are.
         what: String,
@@ -115,6 +94,33 @@ pub enum Step {
         #[serde(skip)]
         bytes: Vec<u8>,
     },
+}
+
+/// What is made anew.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MakeStep {
+    /// The region.
+    pub region: String,
+    /// What: the filesystem's name, or `swap`.
+    pub fs: String,
+    /// Its UUID.
+    pub uuid: Option<String>,
+    /// Its label.
+    pub label: Option<String>,
+    /// How long it becomes.
+    pub size_bytes: u64,
+    /// Where it goes.
+    pub extents: Vec<Extent>,
+    /// What makes it.
+    pub make: ToolCall,
+    /// What looks at it afterwards.
+    pub check: Option<ToolCall>,
+    /// What of the archive goes into it; nothing for swap.
+    #[serde(skip)]
+    pub files: Option<Part>,
+    /// The boot block in front of it, where it has one.
+    #[serde(skip)]
+    pub boot_block: Option<Vec<u8>>,
 }
 
 /// Decides. An error holds every reason against it.
@@ -149,7 +155,7 @@ pub fn make_plan(manifest: &Manifest, wish: &Wish<'_>) -> Result<Plan, Vec<Strin
 struct Planner<'a> {
     manifest: &'a Manifest,
     wish: &'a Wish<'a>,
-    kept: Vec<Bytes>,
+    kept: Vec<Kept>,
     records: HashMap<&'a str, &'a RegionRecord>,
     shift: Shift,
     claims: Claims,
@@ -330,7 +336,7 @@ impl Planner<'_> {
         match self.handling(region) {
             Handling::Container => self.container(region),
             Handling::RawImage => self.raw_image(region, place),
-            Handling::MetadataOnly if region.holds.kind == HoldsKind::Swap => self.make(region, place, None),
+            Handling::MetadataOnly if region.holds.kind == HoldsKind::Swap => self.make(region, &place, None),
             // Zeros are what is written where nothing else is.
             Handling::MetadataOnly => {}
             Handling::Files => {
@@ -338,7 +344,7 @@ impl Planner<'_> {
                 match path.and_then(part_of) {
                     Some(below) => {
                         let except = if below.is_empty() { self.raw_images() } else { Vec::new() };
-                        self.make(region, place, Some(Part { below, except }));
+                        self.make(region, &place, Some(Part { below, except }));
                     }
                     None => self.refuse(format!("{name}: the manifest does not say where its files are")),
                 }
@@ -389,13 +395,13 @@ impl Planner<'_> {
     }
 
     /// A filesystem or swap space.
-    fn make(&mut self, region: &Region, place: Vec<Extent>, files: Option<Part>) {
+    fn make(&mut self, region: &Region, place: &[Extent], files: Option<Part>) {
         let name = shown(&region.name);
         let whole: u64 = place.iter().map(|extent| extent.length).fold(0, u64::saturating_add);
         let shrunk = whole < region.size_bytes;
         let said = region.holds.size_bytes.filter(|size| *size > 0 && *size <= whole && !shrunk);
         let size_bytes = said.unwrap_or(whole) / 512 * 512;
-        let Some(content) = compose(&place, ByteRange::new(0, size_bytes)).filter(|content| !content.is_empty()) else {
+        let Some(content) = compose(place, ByteRange::new(0, size_bytes)).filter(|content| !content.is_empty()) else {
             return self.refuse(format!("{name}: it has no room for anything"));
         };
         if content.len() > 1 && !(self.wish.has_program)("dmsetup") {
@@ -412,6 +418,9 @@ impl Planner<'_> {
             self.refuse(format!("{name}: {program} is not installed; on Debian it comes with the package {package}"));
         }
         let fs = region.holds.fs.clone().unwrap_or_default();
+        if files.is_some() && !(self.wish.can_mount)(&fs) {
+            self.refuse(format!("{name}: this machine's kernel does not know {}", fs.escape_debug()));
+        }
         let mut check = checker(&fs);
         if let Some(call) = check.take_if(|call| !(self.wish.has_program)(call.program)) {
             self.remarks.push(format!("{name}: {} is not installed, so it is not checked afterwards", call.program));
@@ -422,7 +431,7 @@ impl Planner<'_> {
         }
         self.claim_made(&content, &region.name);
         let boot_block = self.boot_block(region);
-        self.steps.push(Step::Make {
+        self.steps.push(Step::Make(Box::new(MakeStep {
             region: region.name.clone(),
             fs,
             uuid: region.holds.uuid.clone(),
@@ -433,7 +442,7 @@ impl Planner<'_> {
             check,
             files,
             boot_block,
-        });
+        })));
     }
 
     /// What is made anew covers its place, but not each byte of it: where something else could be recognised there is
@@ -458,7 +467,7 @@ impl Planner<'_> {
             _ => return None,
         };
         let fits =
-            |bytes: &&Bytes| bytes.what == what && bytes.start == region.start_bytes && bytes.bytes.len() <= longest;
+            |bytes: &&Kept| bytes.what == what && bytes.start == region.start_bytes && bytes.bytes.len() <= longest;
         self.kept.iter().find(fits).map(|bytes| bytes.bytes.clone())
     }
 
@@ -522,7 +531,7 @@ impl Planner<'_> {
     /// What lies outside the partitions. The first sector comes last: before that, no disk is there.
     fn tables(&mut self, sector: u64) -> Result<(), String> {
         let table = &self.manifest.layout.table;
-        let is_table = |bytes: &Bytes| {
+        let is_table = |bytes: &Kept| {
             bytes.what == "boot sector" || bytes.what.starts_with("GPT ") || bytes.what == "extended boot record"
         };
         if table.kind == TableKind::None {
@@ -533,7 +542,7 @@ impl Planner<'_> {
             return Ok(());
         }
         let kept = std::mem::take(&mut self.kept);
-        let (mut tables, others): (Vec<Bytes>, Vec<Bytes>) = kept.into_iter().partition(is_table);
+        let (mut tables, others): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(is_table);
         if !tables.iter().any(|bytes| bytes.what == "boot sector" && bytes.start == 0) {
             return Err("the manifest does not hold its first sector".to_owned());
         }

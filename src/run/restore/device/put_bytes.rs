@@ -122,9 +122,8 @@ pub(super) fn raw_image(
                 }
                 return Ok(head.stored_bytes);
             }
-            Some(Item::Entry(..)) => {}
             Some(Item::Lost { what, .. }) if indexed => return Err(what),
-            Some(Item::Lost { .. }) => {}
+            Some(Item::Entry(..) | Item::Lost { .. }) => {}
         }
     }
 }

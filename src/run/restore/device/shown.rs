@@ -1,6 +1,6 @@
 //! A plan for people to read.
 
-use super::plan::{Plan, Step};
+use super::plan::{MakeStep, Plan, Step};
 use crate::events::shown_path;
 use crate::layout::Extent;
 use crate::units::ByteLen;
@@ -31,7 +31,8 @@ pub(super) fn step_as_text(step: &Step) -> String {
         Step::RawImage { region, archive_path, extents } => {
             format!("image:  {} byte for byte from {}{}", shown(region), shown(archive_path), place(extents))
         }
-        Step::Make { region, fs, uuid, label, size_bytes, extents, files, boot_block, .. } => {
+        Step::Make(made) => {
+            let MakeStep { region, fs, uuid, label, size_bytes, extents, files, boot_block, .. } = &**made;
             let named = |name: &str, value: &Option<String>| {
                 value.as_ref().map_or_else(String::new, |value| format!(", {name} {}", shown(value)))
             };

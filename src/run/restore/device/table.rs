@@ -9,7 +9,7 @@ use super::shift::Shift;
 
 /// A run of bytes for the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bytes {
+pub(super) struct Kept {
     /// What it is.
     pub what: String,
     /// Its first byte on the disk.
@@ -27,7 +27,7 @@ const PARTITION_ENTRY_LBA: usize = 0x48;
 const ENTRY_ARRAY_CRC32: usize = 0x58;
 
 /// How many bytes at the target's end a GPT keeps for itself.
-pub(super) fn gpt_tail_bytes(kept: &[Bytes], table: &Table, sector: u64) -> Result<u64, String> {
+pub(super) fn gpt_tail_bytes(kept: &[Kept], table: &Table, sector: u64) -> Result<u64, String> {
     let (header, array, _) = gpt_parts(kept, table, sector)?;
     let array_bytes = array_bytes(&header, array)?.len() as u64;
     Ok(sector.saturating_add(array_bytes.next_multiple_of(sector)))
@@ -35,12 +35,12 @@ pub(super) fn gpt_tail_bytes(kept: &[Bytes], table: &Table, sector: u64) -> Resu
 
 /// The table's sectors for a target of `target_bytes`, with partitions moved by `shift`.
 pub(super) fn resized(
-    kept: &[Bytes],
+    kept: &[Kept],
     table: &Table,
     sector: u64,
     shift: &Shift,
     target_bytes: u64,
-) -> Result<Vec<Bytes>, String> {
+) -> Result<Vec<Kept>, String> {
     match table.kind {
         TableKind::None => Ok(Vec::new()),
         TableKind::Gpt => gpt(kept, table, sector, shift, target_bytes),
@@ -48,12 +48,12 @@ pub(super) fn resized(
     }
 }
 
-fn named<'a>(kept: &'a [Bytes], what: &str) -> Result<&'a Bytes, String> {
+fn named<'a>(kept: &'a [Kept], what: &str) -> Result<&'a Kept, String> {
     kept.iter().find(|bytes| bytes.what == what).ok_or_else(|| format!("the manifest does not hold its {what}"))
 }
 
 /// The header and the array that were used, and the header's own bytes.
-fn gpt_parts<'a>(kept: &'a [Bytes], table: &Table, sector: u64) -> Result<(Header, &'a Bytes, &'a Bytes), String> {
+fn gpt_parts<'a>(kept: &'a [Kept], table: &Table, sector: u64) -> Result<(Header, &'a Kept, &'a Kept), String> {
     let array = match table.used_copy {
         Some(UsedCopy::Backup) => named(kept, "GPT backup entries"),
         _ => named(kept, "GPT primary entries"),
@@ -68,14 +68,14 @@ fn gpt_parts<'a>(kept: &'a [Bytes], table: &Table, sector: u64) -> Result<(Heade
     header("GPT primary header").or_else(|_| header("GPT backup header"))
 }
 
-fn array_bytes<'a>(header: &Header, array: &'a Bytes) -> Result<&'a [u8], String> {
+fn array_bytes<'a>(header: &Header, array: &'a Kept) -> Result<&'a [u8], String> {
     // `Header::decode` bounds both numbers.
     let len = u64::from(header.number_of_partition_entries) * u64::from(header.size_of_partition_entry);
     let bytes = usize::try_from(len).ok().and_then(|len| array.bytes.get(..len));
     bytes.ok_or_else(|| "the manifest does not hold all of its GPT's entries".to_owned())
 }
 
-fn gpt(kept: &[Bytes], table: &Table, sector: u64, shift: &Shift, target_bytes: u64) -> Result<Vec<Bytes>, String> {
+fn gpt(kept: &[Kept], table: &Table, sector: u64, shift: &Shift, target_bytes: u64) -> Result<Vec<Kept>, String> {
     let too_small = || "the target is too small for a GPT".to_owned();
     let (header, array, header_bytes) = gpt_parts(kept, table, sector)?;
     let mut entries = array_bytes(&header, array)?.to_vec();
@@ -127,8 +127,12 @@ fn gpt(kept: &[Bytes], table: &Table, sector: u64, shift: &Shift, target_bytes: 
             put(&mut boot, at + 12, &size.to_le_bytes());
         }
     }
+    // A hybrid MBR repeats some of the GPT's partitions.
+    for record in records(&boot).into_iter().filter(|record| record.os_type != 0xee) {
+        write_record(&mut boot, record.at, (record.start, record.start + record.sectors), 0, sector, shift)?;
+    }
     let at = |lba: u64| lba.checked_mul(sector).ok_or_else(too_small);
-    let bytes = |what: &str, start: u64, bytes: Vec<u8>| Bytes { what: what.to_owned(), start, bytes };
+    let bytes = |what: &str, start: u64, bytes: Vec<u8>| Kept { what: what.to_owned(), start, bytes };
     Ok(vec![
         bytes("GPT backup entries", at(backup_array)?, entries.clone()),
         bytes("GPT backup header", at(last)?, make(last, 1, backup_array)),
@@ -138,7 +142,7 @@ fn gpt(kept: &[Bytes], table: &Table, sector: u64, shift: &Shift, target_bytes: 
     ])
 }
 
-fn mbr(kept: &[Bytes], sector: u64, shift: &Shift) -> Result<Vec<Bytes>, String> {
+fn mbr(kept: &[Kept], sector: u64, shift: &Shift) -> Result<Vec<Kept>, String> {
     let mut boot = named(kept, "boot sector")?.clone();
     let mut extended = Vec::new();
     for record in records(&boot.bytes) {
@@ -154,7 +158,7 @@ fn mbr(kept: &[Bytes], sector: u64, shift: &Shift) -> Result<Vec<Bytes>, String>
         let Some((first, _)) = extended.iter().find(|(start, end)| (*start..*end).contains(&own)) else {
             return Err(format!("the extended boot record at LBA {own} is in no extended partition"));
         };
-        let mut moved = Bytes { start: shift.moved(kept.start), ..kept.clone() };
+        let mut moved = Kept { start: shift.moved(kept.start), ..kept.clone() };
         for record in records(&kept.bytes) {
             // A logical partition is counted from its own record, the link from the extended partition's start.
             let is_link = matches!(record.os_type, 0x05 | 0x0f | 0x85);

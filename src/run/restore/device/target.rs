@@ -78,8 +78,8 @@ pub struct Target {
 
 #[derive(Debug)]
 enum Kind {
-    /// Opened for this process alone.
-    Device(File),
+    /// Opened for this process alone, and its node.
+    Device(File, PathBuf),
     /// Not made yet.
     Image(PathBuf),
 }
@@ -93,6 +93,7 @@ pub struct OpenTarget {
     pub is_new: bool,
     /// The image's path, and the one that it has until it is complete.
     image: Option<(PathBuf, PathBuf)>,
+    device: Option<PathBuf>,
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TargetError {
@@ -158,14 +159,14 @@ impl Target {
             if let SourceKind::Volume(facts) = found.kind() { Some(OsStr::new(&facts.lv)) } else { node.file_name() };
         let erase_name = last.unwrap_or(node.as_os_str()).to_string_lossy().into_owned();
         let sector_bytes = Some(sector_bytes);
-        Ok(Self { name, erase_name, size_bytes, sector_bytes, on_it, kind: Kind::Device(file) })
+        Ok(Self { name, erase_name, size_bytes, sector_bytes, on_it, kind: Kind::Device(file, node) })
     }
 
     fn image(path: &Path, size_bytes: u64) -> Result<Self, TargetError> {
         let name = shown_path(path.as_os_str().as_encoded_bytes());
         let unfit = |what: String| TargetError::Unfit { name: name.clone(), what };
         let Some(file_name) = path.file_name() else { return Err(unfit("it names no file".to_owned())) };
-        if size_bytes == 0 || size_bytes % 512 != 0 {
+        if size_bytes == 0 || !size_bytes.is_multiple_of(512) {
             return Err(unfit(format!("an image of {size_bytes} bytes is not a whole number of sectors of 512")));
         }
         let on_it = match fs::symlink_metadata(path) {
@@ -204,7 +205,9 @@ impl Target {
     /// `needed_bytes` left.
     pub fn open(self, needed_bytes: u64) -> Result<OpenTarget, TargetError> {
         let path = match self.kind {
-            Kind::Device(file) => return Ok(OpenTarget { file, is_new: false, image: None }),
+            Kind::Device(file, node) => {
+                return Ok(OpenTarget { file, is_new: false, image: None, device: Some(node) });
+            }
             Kind::Image(path) => path,
         };
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -217,15 +220,16 @@ impl Target {
         let temporary = directory.join(format!(".volbak-tmp.{}.{}", self.erase_name, std::process::id()));
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary);
         let file = made.map_err(io_error(&temporary))?;
-        let target = OpenTarget { file, is_new: true, image: Some((path, temporary.clone())) };
+        let target = OpenTarget { file, is_new: true, image: Some((path, temporary.clone())), device: None };
         target.file.set_len(self.size_bytes).map_err(io_error(&temporary))?;
         Ok(target)
     }
 }
 
 impl OpenTarget {
-    /// Syncs it. A complete image gets its name, replacing what had it when `replace` says so.
-    pub fn finish(mut self, replace: bool) -> Result<(), TargetError> {
+    /// Syncs it. A complete image gets its name, replacing what had it when `replace` says so. Gives the device's node,
+    /// if it is one, which is free for others afterwards.
+    pub fn finish(mut self, replace: bool) -> Result<Option<PathBuf>, TargetError> {
         let shown = self.image.as_ref().map_or_else(PathBuf::new, |(path, _)| path.clone());
         self.file.sync_all().map_err(io_error(&shown))?;
         if let Some((path, temporary)) = self.image.take() {
@@ -234,7 +238,7 @@ impl OpenTarget {
             let renamed = rustix::fs::renameat_with(cwd, &temporary, cwd, &path, flags);
             renamed.map_err(|error| io_error(&path)(error.into()))?;
         }
-        Ok(())
+        Ok(self.device.take())
     }
 }
 

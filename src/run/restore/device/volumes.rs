@@ -1,7 +1,7 @@
 //! Volume groups inside the disk: their physical volumes get the label and the metadata that they had. No tool of LVM
 //! runs, and nothing is activated: where each logical volume lies is known from the manifest.
 
-use super::table::Bytes;
+use super::table::Kept;
 use crate::events::shown_path;
 use crate::layout::Region;
 use crate::layout::lvm2::{PvEntry, VolumeGroup, head, renamed};
@@ -39,7 +39,7 @@ pub(super) fn shown_group(name: &str) -> String {
 
 impl Groups {
     /// Reads the texts that were kept of these physical volumes. One that goes on at the start of its ring is in two runs.
-    pub(super) fn of(kept: &[Bytes], volumes: &[&Region]) -> Self {
+    pub(super) fn of(kept: &[Kept], volumes: &[&Region]) -> Self {
         let group = |region: &&Region| {
             let what = format!("LVM2 metadata of {}", region.name);
             let runs = kept.iter().filter(|bytes| bytes.what == what);

@@ -16,6 +16,7 @@ use guest::backups::{run_expecting, snapshot};
 use guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh, sh_output};
 use proof::{Told, back_up, copy, four, restore_options, restore_with};
 use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
+use volbak::archive::level::Level;
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
 use volbak::reader::{Entry, EntryKind, Metadata, Timestamp};
@@ -148,9 +149,9 @@ fn make_large_archive(files: &BackupFiles, entries: u64) {
         index: Box::new(File::create(files.index()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions { level: 1, threads: 2, stop: Arc::new(|| false) };
+    let options = ArchiveOptions { level: Level::Fixed(1), threads: 2, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
-    writer.start_filesystem(None);
+    writer.start_filesystem(None, None).unwrap();
     for number in 0..entries {
         let is_directory = number.is_multiple_of(1000);
         let directory = format!("directory-with-a-long-name-{}", number / 1000);
@@ -159,7 +160,7 @@ fn make_large_archive(files: &BackupFiles, entries: u64) {
         let mtime = Timestamp { sec: 1_000_000_000, nsec: 5 };
         let mode = if is_directory { 0o755 } else { 0o777 };
         let metadata = Metadata { mode, ino: number + 1, nlink: 1, mtime, ..Metadata::default() };
-        writer.append(&Entry { path: path.into(), kind, metadata, xattrs: Vec::new() }).unwrap();
+        writer.append(Entry { path: path.into(), kind, metadata, xattrs: Vec::new() }).unwrap();
     }
     writer.finish().unwrap();
 }

@@ -1,6 +1,7 @@
 //! The command line: what is typed, and what is shown while it is carried out.
 
 pub(crate) mod args;
+mod disk;
 pub(crate) mod night;
 pub(crate) mod night_args;
 pub(crate) mod output;

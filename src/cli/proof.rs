@@ -12,6 +12,7 @@ use volbak::run::browse::{self, Change};
 use volbak::run::locate::{BackupFiles, find};
 use volbak::run::restore::{self, Existing, RestoreOptions};
 
+use super::disk::{DiskArgs, Work, restore_disk};
 use super::output::{print, print_json};
 use super::progress::{Progress, Verbosity};
 
@@ -19,7 +20,12 @@ pub(crate) const RESTORE_EXAMPLES: &str = "\
 Examples:
   volbak restore /backups/vol-1/vol-1_20_11_2026.tar.gz --to /mnt
   volbak restore --from /backups vol-1@2026-11-19 --to /mnt --path etc/ssh --path 'var/log/*.gz'
-  volbak restore --from /backups vol-1 --to /mnt --resume";
+  volbak restore --from /backups vol-1 --to /mnt --resume
+
+A whole disk, with its partitions, filesystems and boot code:
+  volbak restore --from /backups vol-1 --to-image restored.img
+  volbak restore --from /backups vol-1 --to-device /dev/cinder-volumes/volume-0000001b --dry-run
+  volbak restore --from /backups vol-1 --to-device /dev/sdx --yes-erase=sdx";
 
 /// Where backups are named.
 #[derive(Debug, Args)]
@@ -37,22 +43,24 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     place: Where,
     /// The directory to restore into; made when it is not there
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["to_device", "to_image"])]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    disk: DiskArgs,
     /// Restore this file or directory alone, or what matches this pattern; may be repeated
-    #[arg(long = "path", value_name = "PATTERN")]
+    #[arg(long = "path", value_name = "PATTERN", conflicts_with = "disk")]
     paths: Vec<String>,
     /// Replace what is there already
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long, conflicts_with_all = ["resume", "disk"])]
     overwrite: bool,
     /// Go on with a restore that was interrupted: what is there and equal stays
-    #[arg(long)]
+    #[arg(long, conflicts_with = "disk")]
     resume: bool,
     /// Make devices, too; only root can
-    #[arg(long)]
+    #[arg(long, conflicts_with = "disk")]
     devices: bool,
     /// Do not compare digests on the way
-    #[arg(long)]
+    #[arg(long, conflicts_with = "disk")]
     no_verify: bool,
     /// How many threads inflate [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -109,8 +117,12 @@ impl Where {
 
 pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let files = args.place.find(&args.backup)?;
+    let Some(to) = &args.to else {
+        let work = Work { threads: threads(args.threads), cancel: cancel()?, verbosity, json: args.json };
+        return restore_disk(&args.disk, &files, work);
+    };
     let options = RestoreOptions {
-        to: args.to.clone(),
+        to: to.clone(),
         paths: args.paths.clone(),
         existing: match (args.overwrite, args.resume) {
             (true, _) => Existing::Overwrite,

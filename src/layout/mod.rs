@@ -175,6 +175,41 @@ pub struct Holds {
     /// How long the content says that it is, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
+    /// A filesystem's own parameters, for making one like it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_with: Option<MadeWith>,
+}
+
+/// What a filesystem was made with, as its mkfs takes it. Each kind has some of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeWith {
+    /// ext, XFS: the block. btrfs: the sector. FAT: the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_bytes: Option<u32>,
+    /// XFS and FAT: the sector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sector_bytes: Option<u32>,
+    /// ext and XFS: an inode. btrfs: a node of its trees. XFS's directories have [`Self::directory_block_bytes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode_bytes: Option<u32>,
+    /// XFS: a directory's block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory_block_bytes: Option<u32>,
+    /// ext: how many inodes there are room for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inodes: Option<u64>,
+    /// ext: how many blocks only root may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_blocks: Option<u64>,
+    /// ext with bigalloc: the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_bytes: Option<u32>,
+    /// btrfs: the checksum's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+    /// The features that are on, by the names that mkfs has for them; one that has no name is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
 }
 
 /// The kind of content of a region.

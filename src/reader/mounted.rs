@@ -162,6 +162,21 @@ fn options(fs: &str) -> &'static [(&'static str, Option<&'static str>)] {
     }
 }
 
+/// Whether the kernel has a driver for this filesystem, or can load one. Where it may not be asked, it counts as one
+/// that has.
+pub fn kernel_knows(fs: &str) -> bool {
+    let driver = if fs.starts_with("ext") { "ext4" } else { fs };
+    !matches!(fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC), Err(Errno::NODEV))
+}
+
+/// Mounts the filesystem on `device` for writing, attached to nothing, `nosuid`, `nodev` and `noexec`; gives its root
+/// directory. It is unmounted when the last descriptor in it is closed.
+pub fn mount_writable(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {
+    let mount = mount_as(device, fs, true)?;
+    let root = rustix::fs::openat(&mount, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    root.map_err(|error| MountError::Mount { fs: fs.to_owned(), log: String::new(), source: error.into() })
+}
+
 fn mount_range(backing: &File, range: ByteRange, fs: &str, writable: bool) -> Result<OwnedFd, MountError> {
     let device = LoopDevice::attach(backing, range, writable).map_err(MountError::Loop)?;
     mount_device(device.path(), fs)
@@ -170,13 +185,19 @@ fn mount_range(backing: &File, range: ByteRange, fs: &str, writable: bool) -> Re
 /// Mounts the filesystem on the block device `device`, attached to nothing. The mount keeps the device busy, so a loop
 /// device may be let go of afterwards.
 fn mount_device(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {
+    mount_as(device, fs, false)
+}
+
+fn mount_as(device: &Path, fs: &str, writable: bool) -> Result<OwnedFd, MountError> {
     // One driver serves all three, and knows a journal where ext2's own would not.
     let driver = if fs.starts_with("ext") { "ext4" } else { fs };
     let failed = |log: String, error: Errno| MountError::Mount { fs: fs.to_owned(), log, source: error.into() };
     let context = fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| failed(String::new(), error))?;
     let configured = (|| {
         fsconfig_set_string(context.as_fd(), "source", device)?;
-        fsconfig_set_flag(context.as_fd(), "ro")?;
+        if !writable {
+            fsconfig_set_flag(context.as_fd(), "ro")?;
+        }
         for (key, value) in options(fs) {
             match value {
                 Some(value) => fsconfig_set_string(context.as_fd(), *key, *value)?,
@@ -186,10 +207,9 @@ fn mount_device(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {
         fsconfig_create(context.as_fd())
     })();
     configured.map_err(|error| failed(read_log(&context), error))?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mut attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, !writable);
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
         .map_err(|error| failed(read_log(&context), error))
 }

@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod data;
+pub mod device;
 pub mod put;
 pub mod select;
 pub mod tree;
@@ -21,8 +22,8 @@ use serde::Serialize;
 
 use self::attributes::Owner;
 use self::put::{Outcome, PutOptions, Putter};
-use self::select::{BadPattern, Selection};
-use self::tree::{Tree, parts_of};
+use self::select::{BadPattern, Part, Selection};
+use self::tree::Tree;
 use crate::archive::index::{IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
@@ -135,7 +136,17 @@ pub fn restore(
     options: &RestoreOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
-    let selection = Arc::new(Selection::new(&options.paths)?);
+    restore_part(files, options, &Part::default(), observer)
+}
+
+/// As [`restore`], for what belongs to `part`.
+pub fn restore_part(
+    files: &BackupFiles,
+    options: &RestoreOptions,
+    part: &Part,
+    observer: &dyn Observer,
+) -> Result<RestoreReport, RestoreError> {
+    let selection = Arc::new(Selection::new(&options.paths)?.within(part));
     let archive = open_regular(&files.archive())?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
     let tree = Tree::open(&options.to).map_err(target_error)?;
@@ -159,7 +170,7 @@ pub fn restore(
     }
     let put_options = PutOptions { existing: options.existing, verify: options.verify, devices: options.devices };
     let mut run = Run {
-        putter: Putter { tree, owner: Owner::of_process(), options: put_options },
+        putter: Putter { tree, owner: Owner::of_process(), options: put_options, below: part.below.clone() },
         report: RestoreReport { archive_problems: side_findings.total, ..RestoreReport::default() },
         late_links: Vec::new(),
         observer,
@@ -370,7 +381,7 @@ impl Run<'_> {
     }
 
     fn link(&mut self, path: &[u8], target: &[u8]) {
-        let outcome = match parts_of(path).ok().as_deref().and_then(<[&[u8]]>::split_last) {
+        let outcome = match self.putter.parts(path).ok().as_deref().and_then(<[&[u8]]>::split_last) {
             Some((name, parents)) => match self.putter.tree.enter(parents, &mut self.putter.owner) {
                 Ok(()) => self.putter.put_link(name, target),
                 Err(error) => Outcome::Failed(error.to_string()),

@@ -174,6 +174,23 @@ pub(crate) fn writable_loops_of(image: &Path) -> Vec<(String, DeviceNumber)> {
         .collect()
 }
 
+/// A loop device over this file or block device, writable or not.
+pub(crate) fn loop_over(path: &Path) -> Option<String> {
+    let wanted = fs::metadata(path).ok()?;
+    let is_it = |name: &String| {
+        let Ok(backing) = fs::read(Path::new("/sys/block").join(name).join("loop/backing_file")) else { return false };
+        let backing = Path::new(std::ffi::OsStr::from_bytes(backing.trim_ascii_end()));
+        fs::metadata(backing).is_ok_and(|found| {
+            if wanted.file_type().is_block_device() {
+                found.file_type().is_block_device() && found.rdev() == wanted.rdev()
+            } else {
+                (found.dev(), found.ino()) == (wanted.dev(), wanted.ino())
+            }
+        })
+    };
+    names_in(Path::new("/sys/block")).into_iter().filter(|name| name.starts_with("loop")).find(is_it)
+}
+
 fn partitions_of(number: DeviceNumber) -> Vec<(DeviceNumber, String)> {
     let directory = number.sysfs();
     let partition = |name: String| {

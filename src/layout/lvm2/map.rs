@@ -150,7 +150,7 @@ fn too_fine(max: usize) -> String {
 }
 
 /// The extents of the source behind `range` of a region that is made of `extents`; `None` when the region ends first.
-pub(in crate::layout) fn compose(extents: &[Extent], range: ByteRange) -> Option<Vec<Extent>> {
+pub fn compose(extents: &[Extent], range: ByteRange) -> Option<Vec<Extent>> {
     let end = range.end()?;
     let mut found = Vec::new();
     let mut start = 0_u64;

@@ -9,6 +9,7 @@ mod group;
 mod label;
 mod map;
 mod texts;
+mod write;
 
 use std::sync::Arc;
 
@@ -17,8 +18,10 @@ use crate::layout::{Holds, HoldsKind};
 use crate::units::ByteRange;
 
 pub use group::{LogicalVolume, PvEntry, Segment, SegmentKind, VolumeGroup};
-pub(in crate::layout) use map::{compose, extents_of, place};
+pub use map::compose;
+pub(in crate::layout) use map::{extents_of, place};
 pub(in crate::layout) use texts::Texts;
+pub use write::{HeadError, head, renamed};
 
 /// A physical volume, as its own label and metadata area tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,7 @@ pub(in crate::layout) fn probe(window: &Window<'_>) -> Option<Found> {
             label: None,
             version: Some("LVM2 001".to_owned()),
             size_bytes: (label.device_size_bytes > 0).then_some(label.device_size_bytes),
+            made_with: None,
         },
         magic_at: at,
         content: Content::PhysicalVolume(Box::new(physical_volume)),

@@ -2,12 +2,18 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Found, Window};
+use super::{Found, Window, names_of};
+use crate::layout::MadeWith;
 use crate::layout::field::{crc32c, le16, le32, le64, uuid};
 use crate::layout::text::label;
 
 const SUPERBLOCK_AT: u64 = 64 << 10;
 const SUPERBLOCK_BYTES: usize = 4096;
+
+/// Features as mkfs.btrfs has them, by their bits in `compat_ro_flags` and `incompat_flags`.
+const COMPAT_RO_NAMES: &[(u64, &str)] = &[(0x1, "free-space-tree"), (0x8, "block-group-tree")];
+const INCOMPAT_NAMES: &[(u64, &str)] =
+    &[(0x4, "mixed-bg"), (0x40, "extref"), (0x100, "skinny-metadata"), (0x200, "no-holes")];
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
@@ -35,6 +41,17 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         .with_uuid(uuid(&sb, 0x20))
         .with_label(label(sb.get(0x12b..0x22b)?))
         .with_size((device_bytes > 0).then_some(device_bytes), window)
+        .with_parameters(MadeWith {
+            block_bytes: Some(sectorsize),
+            inode_bytes: Some(nodesize),
+            checksum: ["crc32c", "xxhash", "sha256", "blake2"]
+                .get(usize::from(le16(&sb, 0xc4)?))
+                .map(|name| (*name).to_owned()),
+            features: names_of(le64(&sb, 0xb4)?, COMPAT_RO_NAMES)
+                .chain(names_of(le64(&sb, 0xbc)?, INCOMPAT_NAMES))
+                .collect(),
+            ..MadeWith::default()
+        })
         .doubt_if(wrong, "its superblock's checksum is wrong");
     Some(if num_devices == 1 {
         found

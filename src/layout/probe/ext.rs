@@ -1,9 +1,9 @@
 //! ext2, ext3 and ext4 (Linux, Documentation/filesystems/ext4/super.rst): the superblock at byte 1024.
 
-use super::{Content, Found, Window};
-use crate::layout::HoldsKind;
+use super::{Content, Found, Window, names_of};
 use crate::layout::field::{crc32c, le16, le32, uuid};
 use crate::layout::text::label;
+use crate::layout::{HoldsKind, MadeWith};
 
 const SUPERBLOCK_AT: u64 = 1024;
 const SUPERBLOCK_BYTES: usize = 1024;
@@ -15,6 +15,46 @@ const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 /// What ext3 knows: filetype, recover, meta_bg; sparse_super, large_file, btree_dir. Anything more makes it ext4.
 const EXT3_INCOMPAT: u32 = 0x2 | 0x4 | 0x10;
 const EXT3_RO_COMPAT: u32 = 0x1 | 0x2 | 0x4;
+
+/// The features as mke2fs has them, mke2fs(8) and ext4(5). Those of a moment (`needs_recovery`) are not among them.
+const COMPAT_NAMES: &[(u64, &str)] = &[
+    (0x4, "has_journal"),
+    (0x8, "ext_attr"),
+    (0x10, "resize_inode"),
+    (0x20, "dir_index"),
+    (0x200, "sparse_super2"),
+    (0x400, "fast_commit"),
+    (0x800, "stable_inodes"),
+    (0x1000, "orphan_file"),
+];
+const INCOMPAT_NAMES: &[(u64, &str)] = &[
+    (0x2, "filetype"),
+    (0x10, "meta_bg"),
+    (0x40, "extent"),
+    (0x80, "64bit"),
+    (0x100, "mmp"),
+    (0x200, "flex_bg"),
+    (0x400, "ea_inode"),
+    (0x2000, "metadata_csum_seed"),
+    (0x4000, "large_dir"),
+    (0x8000, "inline_data"),
+    (0x1_0000, "encrypt"),
+    (0x2_0000, "casefold"),
+];
+const RO_COMPAT_NAMES: &[(u64, &str)] = &[
+    (0x1, "sparse_super"),
+    (0x2, "large_file"),
+    (0x8, "huge_file"),
+    (0x10, "uninit_bg"),
+    (0x20, "dir_nlink"),
+    (0x40, "extra_isize"),
+    (0x100, "quota"),
+    (RO_COMPAT_BIGALLOC, "bigalloc"),
+    (0x400, "metadata_csum"),
+    (0x2000, "project"),
+    (0x8000, "verity"),
+];
+const RO_COMPAT_BIGALLOC: u64 = 0x200;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
@@ -62,6 +102,9 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         .with_label(label(sb.get(0x78..0x88)?))
         .with_version(format!("{s_rev_level}.{s_minor_rev_level}"))
         .with_size(size, window);
+    if s_rev_level == 1 && !is_journal {
+        found = found.with_parameters(parameters(&sb, u64::from(compat), u64::from(incompat), u64::from(ro_compat))?);
+    }
     if is_journal {
         found.content = Content::Opaque;
         found.holds.kind = HoldsKind::Unknown;
@@ -71,6 +114,30 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         found = found.doubt_if(wrong, "its superblock's checksum is wrong");
     }
     Some(found)
+}
+
+/// What mke2fs would have to be told.
+fn parameters(sb: &[u8], compat: u64, incompat: u64, ro_compat: u64) -> Option<MadeWith> {
+    // s_log_block_size was checked to be 6 at most; s_log_cluster_size was not.
+    let block_bytes = 1024 << le32(sb, 0x18)?;
+    let cluster_bytes = 1024_u32.checked_shl(le32(sb, 0x1c)?).filter(|bytes| *bytes > 0);
+    let mut reserved = u64::from(le32(sb, 0x08)?);
+    if incompat & u64::from(INCOMPAT_64BIT) != 0 {
+        reserved |= u64::from(le32(sb, 0x154)?) << 32;
+    }
+    let features = names_of(compat, COMPAT_NAMES)
+        .chain(names_of(incompat, INCOMPAT_NAMES))
+        .chain(names_of(ro_compat, RO_COMPAT_NAMES))
+        .collect();
+    Some(MadeWith {
+        block_bytes: Some(block_bytes),
+        inode_bytes: Some(u32::from(le16(sb, 0x58)?)),
+        inodes: Some(u64::from(le32(sb, 0x00)?)),
+        reserved_blocks: Some(reserved),
+        cluster_bytes: cluster_bytes.filter(|_| ro_compat & RO_COMPAT_BIGALLOC != 0),
+        features,
+        ..MadeWith::default()
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the volume label in the root directory.
 
 use super::{Found, Window};
+use crate::layout::MadeWith;
 use crate::layout::field::{le16, le32};
 use crate::layout::text::label;
 
@@ -99,7 +100,12 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
             .with_uuid(uuid)
             .with_label(in_root.or_else(in_boot_sector))
             .with_version(boot.version())
-            .with_size(boot.total_sectors.checked_mul(boot.bytes_per_sector), window),
+            .with_size(boot.total_sectors.checked_mul(boot.bytes_per_sector), window)
+            .with_parameters(MadeWith {
+                block_bytes: u32::try_from(boot.sectors_per_cluster * boot.bytes_per_sector).ok(),
+                sector_bytes: u32::try_from(boot.bytes_per_sector).ok(),
+                ..MadeWith::default()
+            }),
     )
 }
 

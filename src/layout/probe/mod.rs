@@ -22,7 +22,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::layout::lvm2::{self, PhysicalVolume, Texts, compose};
-use crate::layout::{Extent, Holds, HoldsKind};
+use crate::layout::{Extent, Holds, HoldsKind, MadeWith};
 use crate::outside::BlockRead;
 use crate::units::ByteRange;
 
@@ -89,6 +89,12 @@ impl Found {
 
     fn with_version(mut self, version: impl Into<String>) -> Self {
         self.holds.version = Some(version.into());
+        self
+    }
+
+    /// Takes note of what it was made with.
+    fn with_parameters(mut self, made_with: MadeWith) -> Self {
+        self.holds.made_with = Some(made_with);
         self
     }
 
@@ -193,6 +199,11 @@ impl<'a> Window<'a> {
     pub fn read_error(&self) -> Option<String> {
         self.read_error.borrow().clone()
     }
+}
+
+/// The names of the bits that are set.
+fn names_of<'a>(bits: u64, names: &'a [(u64, &'a str)]) -> impl Iterator<Item = String> + 'a {
+    names.iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, name)| (*name).to_owned())
 }
 
 /// A probe gives what it found, or `None`; it fails on nothing.

@@ -1,10 +1,25 @@
 //! XFS (XFS Algorithms & Data Structures, 3rd edition, "Superblocks"): the superblock of allocation group 0 at byte 0.
 
-use super::{Found, Window};
+use super::{Found, Window, names_of};
+use crate::layout::MadeWith;
 use crate::layout::field::{be16, be32, be64, crc32c, le32, uuid};
 use crate::layout::text::label;
 
 const SUPERBLOCK_BYTES: usize = 512;
+
+/// The features as mkfs.xfs has them, by their bits in `sb_features_ro_compat` and `sb_features_incompat`.
+const RO_COMPAT_NAMES: &[(u64, &str)] = &[(0x1, "finobt"), (0x2, "rmapbt"), (0x4, "reflink"), (0x8, "inobtcount")];
+const INCOMPAT_NAMES: &[(u64, &str)] = &[
+    (0x1, "ftype"),
+    (0x2, "sparse"),
+    (0x8, "bigtime"),
+    (0x20, "nrext64"),
+    (0x40, "exchange"),
+    (0x80, "parent"),
+    (0x100, "metadir"),
+];
+/// `XFS_SB_VERSION2_FTYPE` of `sb_features2`, where version 4 has it.
+const FEATURES2_FTYPE: u32 = 0x200;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sb = window.read(0, SUPERBLOCK_BYTES)?;
@@ -34,6 +49,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         .with_uuid(uuid(&sb, 32))
         .with_label(label(sb.get(108..120)?))
         .with_size((sb_dblocks > 0).then(|| sb_dblocks.checked_mul(u64::from(sb_blocksize))).flatten(), window);
+    found = found.with_parameters(parameters(&sb, sb_versionnum)?);
     if sb_versionnum == 5 {
         // sb_crc covers the whole sector with itself as zero, and is stored little-endian.
         let sector = window.read(0, usize::from(sb_sectsize))?;
@@ -43,6 +59,28 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         found = found.doubt_if(wrong, "its superblock's checksum is wrong");
     }
     Some(found)
+}
+
+/// What mkfs.xfs would have to be told.
+fn parameters(sb: &[u8], versionnum: u16) -> Option<MadeWith> {
+    let block_bytes = be32(sb, 4)?;
+    let mut features = Vec::new();
+    if versionnum == 5 {
+        features.push("crc".to_owned());
+        features.extend(names_of(u64::from(be32(sb, 212)?), RO_COMPAT_NAMES));
+        features.extend(names_of(u64::from(be32(sb, 216)?), INCOMPAT_NAMES));
+    } else if be32(sb, 200)? & FEATURES2_FTYPE != 0 {
+        features.push("ftype".to_owned());
+    }
+    Some(MadeWith {
+        block_bytes: Some(block_bytes),
+        sector_bytes: Some(u32::from(be16(sb, 102)?)),
+        inode_bytes: Some(u32::from(be16(sb, 104)?)),
+        // sb_dirblklog: the logarithm of a directory block's length in blocks.
+        directory_block_bytes: block_bytes.checked_shl(u32::from(*sb.get(192)?)).filter(|bytes| *bytes > 0),
+        features,
+        ..MadeWith::default()
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::Existing;
 use super::attributes::{Attributes, Owner};
 use super::data::{is_equal, write_data};
-use super::tree::{Tree, is_directory, mtime_of, parts_of, stat_here};
+use super::tree::{BadPath, Tree, is_directory, mtime_of, parts_of, stat_here};
 use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::{EntryHead, HeadKind};
@@ -55,9 +55,22 @@ pub struct Putter {
     pub owner: Owner,
     /// How.
     pub options: PutOptions,
+    /// The directory of the archive that is the tree's root; empty for the archive's own root.
+    pub below: Vec<u8>,
 }
 
 impl Putter {
+    /// Where an entry goes in the tree.
+    pub fn parts<'a>(&self, path: &'a [u8]) -> Result<Vec<&'a [u8]>, BadPath> {
+        let mut parts = parts_of(path)?;
+        let below = parts_of(&self.below)?;
+        if !parts.starts_with(&below) {
+            return Err(BadPath::Elsewhere);
+        }
+        parts.drain(..below.len());
+        Ok(parts)
+    }
+
     /// Restores an entry whose data comes next from `reader`. `path` is where it goes, relative to the tree.
     pub fn put<S: ChunkSource>(
         &mut self,
@@ -72,7 +85,7 @@ impl Putter {
             // Its data was not looked at yet.
             return Outcome::Failed(format!("not restored, since {what}"));
         }
-        let parts = match parts_of(path) {
+        let parts = match self.parts(path) {
             Ok(parts) => parts,
             Err(error) => return Outcome::Failed(format!("not restored: {error}")),
         };
@@ -212,7 +225,7 @@ impl Putter {
     /// Makes `name` here another name of `target`, a path in the archive.
     pub fn put_link(&mut self, name: &[u8], target: &[u8]) -> Outcome {
         let missing = || Outcome::TargetMissing { target: target.to_vec() };
-        let parts = match parts_of(target) {
+        let parts = match self.parts(target) {
             Ok(parts) => parts,
             Err(error) => return Outcome::Failed(format!("not restored: of what it links to, {error}")),
         };

@@ -17,11 +17,32 @@ pub struct BadPattern {
     reason: String,
 }
 
+/// A part of an archive that goes into a filesystem of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The directory of the archive that becomes the root, without `./`; empty for the archive's own root.
+    pub below: Vec<u8>,
+    /// Entries of the archive that do not belong to it, without `./`.
+    pub except: Vec<Vec<u8>>,
+}
+
+impl Part {
+    fn is_everything(&self) -> bool {
+        self.below.is_empty() && self.except.is_empty()
+    }
+
+    fn has(&self, path: &[u8]) -> bool {
+        let inside = self.below.is_empty() || path == self.below || is_below(path, &self.below);
+        inside && !self.except.iter().any(|other| other == path)
+    }
+}
+
 /// Patterns of paths. Each stands for the entry with exactly that path and all that lies in it; one with `*`, `?` or
 /// `[` also for what it matches in the sense of gitignore(5), from the archive's root on.
 #[derive(Debug, Default)]
 pub struct Selection {
     patterns: Vec<Pattern>,
+    part: Part,
 }
 
 #[derive(Debug)]
@@ -36,20 +57,28 @@ impl Selection {
     /// `patterns` as they were typed; a `/` or `./` before them changes nothing, and `\xHH` stands for a byte as the
     /// index writes it. Without any, everything is selected.
     pub fn new(patterns: &[String]) -> Result<Self, BadPattern> {
-        patterns.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>().map(|patterns| Self { patterns })
+        let patterns = patterns.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>()?;
+        Ok(Self { patterns, part: Part::default() })
+    }
+
+    /// Of what it selects, only what belongs to `part`.
+    #[must_use]
+    pub fn within(mut self, part: &Part) -> Self {
+        self.part = part.clone();
+        self
     }
 
     /// Whether everything is selected.
     pub fn is_everything(&self) -> bool {
-        self.patterns.is_empty()
+        self.patterns.is_empty() && self.part.is_everything()
     }
 
     /// Whether the entry with this path is wanted: `path` as in the archive.
     pub fn wants(&self, path: &[u8], is_directory: bool) -> bool {
-        if self.patterns.is_empty() {
-            return true;
-        }
         let path = plain(path);
+        if !self.part.has(path) || self.patterns.is_empty() {
+            return self.part.has(path);
+        }
         let mut wanted = false;
         for pattern in &self.patterns {
             if pattern.matches(path, is_directory) {
@@ -64,7 +93,7 @@ impl Selection {
     pub fn leads_to(&self, path: &[u8]) -> bool {
         let path = plain(path);
         let above = |literal: &Vec<u8>| path.is_empty() || is_below(literal, path);
-        self.patterns.iter().any(|pattern| pattern.literals.iter().any(above))
+        self.part.has(path) && self.patterns.iter().any(|pattern| pattern.literals.iter().any(above))
     }
 
     /// Whether a pattern names exactly this path, globs left aside.
@@ -127,7 +156,7 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Selection;
+    use super::{Part, Selection};
 
     #[test]
     fn a_path_stands_for_itself_and_what_is_in_it() {
@@ -138,6 +167,20 @@ mod tests {
         assert!(selection.wants(b"./a\xffb", false));
         assert!(selection.leads_to(b"./etc/") && selection.leads_to(b"./") && !selection.leads_to(b"./var"));
         assert!(selection.unmatched().is_empty());
+    }
+
+    #[test]
+    fn a_part_is_what_lies_in_it() {
+        let part = |below: &str, except: &[&str]| {
+            let except = except.iter().map(|path| path.as_bytes().to_vec()).collect();
+            Selection::new(&[]).unwrap().within(&Part { below: below.into(), except })
+        };
+        let first = part("p1", &[]);
+        assert!(first.wants(b"./p1/", true) && first.wants(b"./p1/etc", true));
+        assert!(!first.wants(b"./p10/etc", true) && !first.wants(b"./", true) && !first.is_everything());
+        let root = part("", &["p2.img"]);
+        assert!(root.wants(b"./etc", true) && root.wants(b"./etc/p2.img", false) && !root.wants(b"./p2.img", false));
+        assert!(part("", &[]).is_everything());
     }
 
     #[test]

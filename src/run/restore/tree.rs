@@ -32,6 +32,9 @@ pub enum BadPath {
     /// Nothing is left of it.
     #[error("its path names nothing")]
     Empty,
+    /// It lies in another part of the archive.
+    #[error("its path leads to another filesystem of the archive")]
+    Elsewhere,
 }
 
 /// A path's parts: what is empty or `.` left out, a leading `/` with them, as tar does it.

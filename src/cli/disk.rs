@@ -1,0 +1,144 @@
+//! `volbak restore --to-device` and `--to-image`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use volbak::error::ExitClass;
+use volbak::outside::{Cancel, SystemCommands};
+use volbak::run::locate::BackupFiles;
+use volbak::run::restore::device::target::TargetSpec;
+use volbak::run::restore::device::{self, DeviceOptions, is_group_name, plan_as_text};
+
+use super::output::{print, print_json};
+use super::progress::{Progress, Verbosity};
+
+#[derive(Debug, Args)]
+#[group(id = "disk", multiple = true, conflicts_with = "to")]
+pub(crate) struct DiskArgs {
+    /// Rebuild the whole disk on this block device: /dev/…, or VG/LV
+    #[arg(long, value_name = "DEV", conflicts_with_all = ["to_image", "size"])]
+    to_device: Option<PathBuf>,
+    /// Rebuild the whole disk as this image file
+    #[arg(long, value_name = "FILE")]
+    to_image: Option<PathBuf>,
+    /// How long the image is to be, in bytes or as 20G [default: as long as the source]
+    #[arg(long, value_name = "SIZE", value_parser = image_size, requires = "to_image")]
+    size: Option<u64>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// What is on the target may be lost: NAME is the last component of its path
+    #[arg(long, value_name = "NAME", require_equals = true)]
+    yes_erase: Option<String>,
+    /// Give a volume group inside the disk another name; may be repeated
+    #[arg(long, value_name = "OLD=NEW", value_parser = group_name)]
+    vg_name: Vec<(String, String)>,
+}
+
+/// What comes from the other arguments.
+pub(crate) struct Work {
+    pub(crate) threads: usize,
+    pub(crate) cancel: Cancel,
+    pub(crate) verbosity: Verbosity,
+    pub(crate) json: bool,
+}
+
+fn image_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].trim_end_matches("iB") {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        unit => return Err(format!("{unit} is no unit; K, M, G and T are")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a number of bytes, or one like 20G".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .filter(|bytes| i64::try_from(*bytes).is_ok())
+        .ok_or_else(|| "that is too much".to_owned())
+}
+
+fn group_name(text: &str) -> Result<(String, String), String> {
+    let (old, new) = text.split_once('=').ok_or("write OLD=NEW")?;
+    if !is_group_name(new) {
+        return Err(format!("{} is no name for a volume group", new.escape_debug()));
+    }
+    Ok((old.to_owned(), new.to_owned()))
+}
+
+pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> anyhow::Result<ExitClass> {
+    let target = match (&args.to_device, &args.to_image) {
+        (Some(device), _) => TargetSpec::Device(device.clone()),
+        (None, Some(image)) => TargetSpec::Image(image.clone(), args.size),
+        (None, None) => anyhow::bail!("name a target: --to, --to-device or --to-image"),
+    };
+    let options = DeviceOptions {
+        target,
+        group_names: args.vg_name.iter().cloned().collect::<BTreeMap<_, _>>(),
+        yes_erase: args.yes_erase.clone(),
+        threads: work.threads,
+        cancel: work.cancel,
+    };
+    let progress = Progress::new(work.verbosity);
+    let prepared = device::prepare(files, &options, &SystemCommands, &progress).with_context(|| files.stem.clone())?;
+    let plan = prepared.plan.clone();
+    let text = plan_as_text(&plan, prepared.target_name(), prepared.on_target());
+    let lost = prepared.on_target().to_vec();
+    if args.dry_run {
+        if work.json {
+            print_json(&serde_json::json!({ "plan": plan, "lost": lost, "report": null }))?;
+        } else {
+            print(&text)?;
+        }
+        return Ok(ExitClass::Well);
+    }
+    if !work.json && work.verbosity > Verbosity::Quiet {
+        print(&text)?;
+    }
+    let name = prepared.target_name().to_owned();
+    let report = device::restore_disk(files, prepared, &options, Arc::new(SystemCommands), &progress);
+    progress.done();
+    let report = report.with_context(|| files.stem.clone())?;
+    if work.json {
+        print_json(&serde_json::json!({ "plan": plan, "lost": lost, "report": report }))?;
+    } else {
+        let sum =
+            |count: fn(&volbak::run::restore::RestoreReport) -> u64| report.files.values().map(count).sum::<u64>();
+        print(&format!(
+            "{name}: {} entries restored, {} failed; {} filesystems checked and clean; {} other problems\n",
+            sum(|report| report.restored + report.present),
+            sum(|report| report.failed),
+            report.clean.len(),
+            report.failures.len(),
+        ))?;
+    }
+    Ok(if report.is_complete() { ExitClass::Well } else { ExitClass::WithProblems })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{group_name, image_size};
+
+    #[test]
+    fn sizes_are_numbers_with_units() {
+        assert_eq!(image_size("512"), Ok(512));
+        assert_eq!(image_size("20G"), Ok(20 << 30));
+        assert_eq!(image_size("1MiB"), Ok(1 << 20));
+        for bad in ["", "G", "-1", "1X", "99999999T", "1.5G"] {
+            assert!(image_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_groups_new_name_must_be_one() {
+        assert_eq!(group_name("vg0=new"), Ok(("vg0".to_owned(), "new".to_owned())));
+        for bad in ["vg0", "vg0=", "vg0=a/b", "vg0=-x", "vg0=a\nb"] {
+            assert!(group_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Restores a whole disk: its partition table, boot code, filesystems, swap and volume groups, and then the files.
+//!
+//! [`plan`] decides what is done, from the manifest and the target's size alone; [`target`] makes sure that the target
+//! may be written to; [`carry_out`] does the steps. The first sector, without which there is no disk, is written last.
+//! `docs/decisions/0017-disks-made-anew.md` says why it is done this way.
+
+pub mod carry_out;
+mod claims;
+mod kept;
+mod makefs;
+pub mod plan;
+mod put_bytes;
+mod shift;
+mod shown;
+mod table;
+pub mod target;
+mod volumes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+
+use serde::Serialize;
+
+use self::carry_out::{Carried, CarryOutError};
+use self::plan::{Plan, Wish, make_plan};
+use self::target::{Target, TargetError, TargetSpec};
+use super::RestoreReport;
+use crate::archive::manifest::Manifest;
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::{Cancel, RunCommand};
+use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
+use crate::reader::mounted::kernel_knows;
+use crate::run::locate::BackupFiles;
+use crate::run::verify::side_files;
+use crate::run::verify::{Findings, Level};
+
+pub use self::shown::plan_as_text;
+pub use self::volumes::is_group_name;
+
+/// How a disk is restored.
+#[derive(Clone, Debug)]
+pub struct DeviceOptions {
+    /// What is restored to.
+    pub target: TargetSpec,
+    /// New names of volume groups, by the old ones.
+    pub group_names: BTreeMap<String, String>,
+    /// The target that may lose what is on it, by its last path component.
+    pub yes_erase: Option<String>,
+    /// How many threads inflate.
+    pub threads: usize,
+    /// The wish to stop.
+    pub cancel: Cancel,
+}
+
+/// What was restored.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DeviceReport {
+    /// What became of the files, by region.
+    pub files: BTreeMap<String, RestoreReport>,
+    /// What is not as it was, one line each. Each was told as a problem.
+    pub failures: Vec<String>,
+    /// The filesystems that were checked and found clean.
+    pub clean: Vec<String>,
+}
+
+impl DeviceReport {
+    /// Whether everything is as it was.
+    pub fn is_complete(&self) -> bool {
+        let whole = |report: &RestoreReport| report.is_complete() && report.shortfalls.is_empty();
+        self.failures.is_empty() && self.files.values().all(whole)
+    }
+}
+
+/// Why a disk was not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The manifest is not there, damaged or not this backup's.
+    #[error("a disk is made by what the manifest says, and that cannot be used: {0}")]
+    Manifest(String),
+    /// The target cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// It cannot be done. Nothing was written.
+    #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
+    Refused(Vec<String>),
+    /// It was begun and not finished.
+    #[error("the target is not usable until it is restored again")]
+    Unfinished(#[source] CarryOutError),
+}
+
+fn lines(reasons: &[String]) -> String {
+    reasons.iter().flat_map(|why| ["\n  ", why.as_str()]).collect()
+}
+
+/// A restore that can be carried out.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What will be done.
+    pub plan: Plan,
+    target: Target,
+    manifest: Box<Manifest>,
+}
+
+impl Prepared {
+    /// The target, as the user wrote it.
+    pub fn target_name(&self) -> &str {
+        &self.target.name
+    }
+
+    /// What is on the target and will be lost.
+    pub fn on_target(&self) -> &[String] {
+        &self.target.on_it
+    }
+}
+
+/// Looks at the backup and at the target and decides what would be done. Nothing is written.
+pub fn prepare(
+    files: &BackupFiles,
+    options: &DeviceOptions,
+    commands: &dyn RunCommand,
+    observer: &dyn Observer,
+) -> Result<Prepared, DeviceError> {
+    // A restore that was killed may have left maps, which hold its target.
+    match remove_stale_maps(commands, observer) {
+        Err(DeviceMapError::NotRun(_)) | Ok(_) => {}
+        Err(error) => {
+            let problem = Problem::new(Severity::Warning, "device-mapper", with_causes(&error));
+            observer.on_event(&Event::Problem(problem));
+        }
+    }
+    let mut findings = Findings::default();
+    let sides = side_files::check(files, Level::Quick, &mut findings);
+    let Some(manifest) = sides.manifest else {
+        let first = findings.first.first().map_or_else(|| "it is not there".to_owned(), |finding| finding.what.clone());
+        return Err(DeviceError::Manifest(first));
+    };
+    let target = Target::look(&options.target, manifest.layout.source.size_bytes, &files.directory, commands)?;
+    let wish = Wish {
+        target_bytes: target.size_bytes,
+        target_sector_bytes: target.sector_bytes,
+        group_names: &options.group_names,
+        active_groups: &active_groups(),
+        has_program: &is_installed,
+        can_mount: &kernel_knows,
+    };
+    let plan = make_plan(&manifest, &wish).map_err(DeviceError::Refused)?;
+    Ok(Prepared { plan, target, manifest })
+}
+
+/// Carries a plan out. Problems of single files are told to `observer`, and the rest goes on.
+pub fn restore_disk(
+    files: &BackupFiles,
+    prepared: Prepared,
+    options: &DeviceOptions,
+    commands: std::sync::Arc<dyn RunCommand>,
+    observer: &dyn Observer,
+) -> Result<DeviceReport, DeviceError> {
+    let Prepared { plan, target, manifest } = prepared;
+    target.may_be_erased(options.yes_erase.as_deref())?;
+    // The files' data, and a share for the filesystems' own structures.
+    let data = manifest.counts.data_bytes;
+    let replaces = !target.on_it.is_empty();
+    observer.on_event(&Event::SourceStarted { source: target.name.clone() });
+    let open = target.open(data.saturating_add(data / 32))?;
+    let again = std::sync::Arc::clone(&commands);
+    let carried = Carried { files, plan: &plan, target: &open, options, commands, observer };
+    let report = carried.carry_out(manifest.layout.source.sector_size).map_err(DeviceError::Unfinished)?;
+    let device = open.finish(replaces)?;
+    if let Some(device) = device {
+        // Logical volumes have no partitions for the kernel, and say so.
+        let args = [OsString::from("--rereadpt"), device.into_os_string()];
+        let _ = again.run("blockdev", &args);
+    }
+    Ok(report)
+}
+
+/// Volume groups with an active volume, by the names that device-mapper has for them: `VG-LV`, a hyphen doubled.
+fn active_groups() -> BTreeSet<String> {
+    let Ok(devices) = std::fs::read_dir("/sys/block") else { return BTreeSet::new() };
+    devices
+        .filter_map(Result::ok)
+        .filter_map(|device| {
+            let read = |name: &str| std::fs::read_to_string(device.path().join("dm").join(name)).ok();
+            read("uuid")?.starts_with("LVM-").then_some(group_of_map(read("name")?.trim()))
+        })
+        .collect()
+}
+
+fn group_of_map(name: &str) -> String {
+    // A character that no name has stands for the doubled hyphen meanwhile.
+    let marked = name.replace("--", "\0");
+    marked.split('-').next().unwrap_or_default().replace('\0', "-")
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| is_file(&directory.join(program)))
+}
+
+fn is_file(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{group_of_map, is_installed};
+
+    #[test]
+    fn the_group_is_told_from_the_maps_name() {
+        assert_eq!(group_of_map("vg0-root"), "vg0");
+        assert_eq!(group_of_map("cinder--volumes-volume--1"), "cinder-volumes");
+        assert_eq!(group_of_map("plain"), "plain");
+    }
+
+    #[test]
+    fn programs_are_looked_for_in_the_path() {
+        assert!(is_installed("sh") && !is_installed("no-such-program") && !is_installed("."));
+    }
+}

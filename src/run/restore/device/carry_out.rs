@@ -1,0 +1,385 @@
+//! Carries out the steps of a plan.
+//!
+//! Filesystems are made on loop devices that show their place on the target, and mounted nowhere: when the process
+//! dies, the kernel takes all of it apart. Only volumes in several pieces need device-mapper, whose maps the next run of
+//! volbak removes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::makefs::{ToolCall, can_have_label, without_unknown_features};
+use super::plan::{Expected, MakeStep, Plan, Step};
+use super::put_bytes::{raw_image, zero};
+use super::shown::step_as_text;
+use super::target::OpenTarget;
+use super::{DeviceOptions, DeviceReport};
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::layout::{Extent, Layout, Region, TableKind, detect};
+use crate::outside::{FileBlocks, RunCommand, shown_command};
+use crate::reader::device_map::{DeviceMap, DeviceMapError};
+use crate::reader::loop_device::LoopDevice;
+use crate::reader::mounted::{MountError, mount_writable};
+use crate::run::locate::BackupFiles;
+use crate::run::restore::select::Part;
+use crate::run::restore::tree::times;
+use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore_part};
+use crate::shown;
+use crate::units::ByteRange;
+
+/// Why a plan was not carried out to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CarryOutError {
+    /// Writing failed.
+    #[error("{what}")]
+    Io {
+        /// What was at work.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A tool could not be run, or failed.
+    #[error("{region}: `{command}` failed: {said}")]
+    Tool {
+        /// The region.
+        region: String,
+        /// The command, as a person would type it.
+        command: String,
+        /// What it said.
+        said: String,
+    },
+    /// The pieces of a volume could not be put together.
+    #[error("{region}: its pieces cannot be put together")]
+    Pieces {
+        /// The region.
+        region: String,
+        /// Why.
+        source: DeviceMapError,
+    },
+    /// The new filesystem cannot be mounted.
+    #[error("{region}: the new filesystem cannot be mounted")]
+    Mount {
+        /// The region.
+        region: String,
+        /// Why.
+        source: MountError,
+    },
+    /// The files could not be restored.
+    #[error("{region}: its files")]
+    Files {
+        /// The region.
+        region: String,
+        /// Why.
+        source: RestoreError,
+    },
+    /// Somebody wanted it to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// A plan at work.
+pub struct Carried<'a> {
+    /// The backup.
+    pub files: &'a BackupFiles,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Where it goes.
+    pub target: &'a OpenTarget,
+    /// How.
+    pub options: &'a DeviceOptions,
+    /// Runs the tools.
+    pub commands: Arc<dyn RunCommand>,
+    /// Is told what happens.
+    pub observer: &'a dyn Observer,
+}
+
+/// What a region is made on. Fields are dropped in this order.
+struct Place {
+    path: PathBuf,
+    map: Option<DeviceMap>,
+    _device: LoopDevice,
+}
+
+impl Place {
+    fn finish(self, region: &str) -> Result<(), CarryOutError> {
+        let map = self.map.map_or(Ok(()), DeviceMap::finish);
+        map.map_err(|source| CarryOutError::Pieces { region: region.to_owned(), source })
+    }
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> CarryOutError {
+    let what = what.into();
+    move |source| match source.kind() {
+        io::ErrorKind::Interrupted => CarryOutError::Stopped,
+        _ => CarryOutError::Io { what, source },
+    }
+}
+
+impl Carried<'_> {
+    /// All steps, and a look at what came of them.
+    pub fn carry_out(&self, sector_bytes: u32) -> Result<DeviceReport, CarryOutError> {
+        let mut report = DeviceReport::default();
+        for step in &self.plan.steps {
+            if self.options.cancel.is_cancelled() {
+                return Err(CarryOutError::Stopped);
+            }
+            let words = step_as_text(step);
+            self.observer.on_event(&Event::Step { step: words.clone() });
+            match step {
+                // A new file is zeros from the start.
+                Step::Zero { .. } if self.target.is_new => {}
+                Step::Zero { ranges } => {
+                    for range in ranges {
+                        let range = ByteRange::new(range.source_offset, range.length);
+                        zero(&self.target.file, range, &self.options.cancel).map_err(io_error(words.as_str()))?;
+                    }
+                    self.target.file.sync_data().map_err(io_error(words.as_str()))?;
+                }
+                Step::RawImage { region, archive_path, extents } => {
+                    let (threads, cancel) = (self.options.threads, &self.options.cancel);
+                    let written = raw_image(self.files, archive_path, extents, &self.target.file, threads, cancel);
+                    if self.options.cancel.is_cancelled() {
+                        return Err(CarryOutError::Stopped);
+                    }
+                    if let Err(what) = written {
+                        self.fail(&mut report, region, format!("its image: {what}"));
+                    }
+                }
+                Step::Make(made) => self.make(made, &mut report)?,
+                Step::Write { start_bytes, bytes, .. } => {
+                    // Everything before is on the disk before the table that leads to it.
+                    self.target.file.sync_data().map_err(io_error(words.as_str()))?;
+                    self.target.file.write_all_at(bytes, *start_bytes).map_err(io_error(words.as_str()))?;
+                }
+            }
+        }
+        self.target.file.sync_all().map_err(io_error("syncing the target"))?;
+        self.compare(sector_bytes, &mut report)?;
+        Ok(report)
+    }
+
+    fn fail(&self, report: &mut DeviceReport, region: &str, what: String) {
+        let region = shown::path(region.as_bytes());
+        report.failures.push(format!("{region}: {what}"));
+        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, region, what)));
+    }
+
+    fn make(&self, step: &MakeStep, report: &mut DeviceReport) -> Result<(), CarryOutError> {
+        let MakeStep { region, fs, extents, make, check, files, boot_block, .. } = step;
+        let place = self.place(region, extents)?;
+        let mut make = make.clone();
+        let unknown = without_unknown_features(&mut make, &*self.commands);
+        if !unknown.is_empty() {
+            let what = format!("made without {}, which this machine's mke2fs does not know", unknown.join(", "));
+            self.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, region.clone(), what)));
+        }
+        self.run(region, &make, &place.path)?.map_err(|said| CarryOutError::Tool {
+            region: region.clone(),
+            command: shown_command(make.program, &make.args),
+            said,
+        })?;
+        if let Some(part) = files {
+            let restored = self.put_files(region, fs, part, &place.path)?;
+            report.files.insert(region.clone(), restored);
+        }
+        place.finish(region)?;
+        if let Some(boot) = boot_block {
+            self.put_boot_block(fs, extents, boot).map_err(io_error(format!("{region}: its boot block")))?;
+        }
+        let Some(check) = check else { return Ok(()) };
+        let place = self.place(region, extents)?;
+        match self.run(region, check, &place.path)? {
+            Ok(()) => report.clean.push(region.clone()),
+            Err(said) => self.fail(report, region, format!("{} finds errors: {said}", check.program)),
+        }
+        place.finish(region)
+    }
+
+    /// A device that shows the region's place on the target.
+    fn place(&self, region: &str, extents: &[Extent]) -> Result<Place, CarryOutError> {
+        let start = extents.iter().map(|piece| piece.source_offset).min().unwrap_or(0);
+        let end = extents.iter().map(|piece| piece.source_offset.saturating_add(piece.length)).max().unwrap_or(0);
+        let range = ByteRange::new(start, end.saturating_sub(start));
+        let device = LoopDevice::attach(&self.target.file, range, true)
+            .map_err(io_error(format!("{region}: no loop device can be made")))?;
+        if extents.len() == 1 {
+            return Ok(Place { path: device.path().to_owned(), map: None, _device: device });
+        }
+        let shifted: Vec<Extent> = extents
+            .iter()
+            .map(|piece| Extent { source_offset: piece.source_offset - start, length: piece.length })
+            .collect();
+        let map = DeviceMap::create(device.path(), &shifted, false, region, Arc::clone(&self.commands))
+            .map_err(|source| CarryOutError::Pieces { region: region.to_owned(), source })?;
+        Ok(Place { path: map.path().to_owned(), map: Some(map), _device: device })
+    }
+
+    /// Runs a tool on a device. What it said when it failed is the inner error.
+    fn run(&self, region: &str, call: &ToolCall, device: &Path) -> Result<Result<(), String>, CarryOutError> {
+        let mut args = call.args.clone();
+        args.push(device.into());
+        let output = self.commands.run(call.program, &args).map_err(io_error(format!("{region}: {}", call.program)))?;
+        if output.status.success() {
+            return Ok(Ok(()));
+        }
+        let said = [output.stderr, output.stdout].map(|bytes| shown::path(bytes.trim_ascii()));
+        let said = said.iter().filter(|text| *text != "/").map(|text| text.chars().take(600).collect::<String>());
+        Ok(Err(format!("{} ({})", said.collect::<Vec<_>>().join("; "), output.status)))
+    }
+
+    /// Mounts the new filesystem, attached to nothing, and restores its files.
+    fn put_files(
+        &self,
+        region: &str,
+        fs: &str,
+        part: &Part,
+        device: &Path,
+    ) -> Result<crate::run::restore::RestoreReport, CarryOutError> {
+        let root =
+            mount_writable(device, fs).map_err(|source| CarryOutError::Mount { region: region.to_owned(), source })?;
+        // Without a table there is no first sector to be written last: a file says that it is not complete.
+        let mark = (self.plan.expected.table.kind == TableKind::None)
+            .then(|| Mark::put(&root))
+            .transpose()
+            .map_err(|error| io_error(region.to_owned())(error.into()))?;
+        let options = RestoreOptions {
+            to: PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())),
+            paths: Vec::new(),
+            // A new ext4 has a lost+found.
+            existing: Existing::Overwrite,
+            verify: true,
+            devices: true,
+            threads: self.options.threads,
+            cancel: self.options.cancel.clone(),
+        };
+        let restored = match restore_part(self.files, &options, part, self.observer) {
+            Ok(restored) => restored,
+            Err(RestoreError::Stopped) => return Err(CarryOutError::Stopped),
+            Err(source) => return Err(CarryOutError::Files { region: region.to_owned(), source }),
+        };
+        let synced = mark.map_or(Ok(()), |mark| mark.remove(&root)).and_then(|()| rustix::fs::syncfs(&root));
+        synced.map_err(|error| io_error(format!("{region}: its filesystem cannot be synced"))(error.into()))?;
+        Ok(restored)
+    }
+
+    /// Boot code in front of a filesystem that was made anew.
+    fn put_boot_block(&self, fs: &str, extents: &[Extent], boot: &[u8]) -> io::Result<()> {
+        let Some(start) = extents.first().map(|extent| extent.source_offset) else { return Ok(()) };
+        let file = &self.target.file;
+        if fs != "vfat" {
+            return file.write_all_at(boot, start);
+        }
+        let mut sector = [0; 512];
+        file.read_exact_at(&mut sector, start)?;
+        let Some(boot) = boot.get(..512) else { return Ok(()) };
+        // Microsoft's FAT specification, section 3: the jump and the maker's name, then the filesystem's own numbers,
+        // then code. FAT32 has more numbers, told by a 16-bit count of sectors for each FAT that is 0.
+        let is_fat32 = sector[22..24] == [0, 0];
+        let code_at = if is_fat32 { 90 } else { 62 };
+        sector[..11].copy_from_slice(&boot[..11]);
+        sector[code_at..510].copy_from_slice(&boot[code_at..510]);
+        file.write_all_at(&sector, start)?;
+        let backup = u64::from(u16::from_le_bytes([sector[50], sector[51]]));
+        let sector_bytes = u64::from(u16::from_le_bytes([sector[11], sector[12]]));
+        if is_fat32 && backup > 0 && backup < 64 {
+            file.write_all_at(&sector, start + backup * sector_bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what was made with the eyes of a backup.
+    fn compare(&self, sector_bytes: u32, report: &mut DeviceReport) -> Result<(), CarryOutError> {
+        let file = self.target.file.try_clone().map_err(io_error("reading the target"))?;
+        let blocks = FileBlocks::new(file, self.plan.target_bytes);
+        let found = match detect(&blocks, "target", Some(sector_bytes)) {
+            Ok(found) => found,
+            Err(error) => {
+                self.fail(report, "disk", with_causes(&error));
+                return Ok(());
+            }
+        };
+        for what in differences(&self.plan.expected, &found) {
+            self.fail(report, "disk", what);
+        }
+        Ok(())
+    }
+}
+
+/// A file that says that a filesystem is not complete.
+struct Mark {
+    name: String,
+}
+
+impl Mark {
+    fn put(root: &OwnedFd) -> rustix::io::Result<Self> {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let name = format!(".volbak-tmp.unfinished-restore-{}-{}", std::process::id(), now.tv_nsec);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(root, name.as_str(), flags, Mode::RUSR)?);
+        file.sync_all().map_err(|_| rustix::io::Errno::IO)?;
+        rustix::fs::syncfs(root)?;
+        Ok(Self { name })
+    }
+
+    /// Takes it away; the directory keeps the time that it got.
+    fn remove(self, root: &OwnedFd) -> rustix::io::Result<()> {
+        rustix::fs::syncfs(root)?;
+        let facts = rustix::fs::fstat(root)?;
+        rustix::fs::unlinkat(root, self.name.as_str(), AtFlags::empty())?;
+        let nsec = u32::try_from(facts.st_mtime_nsec).unwrap_or(0);
+        let mtime = crate::reader::Timestamp { sec: facts.st_mtime, nsec };
+        rustix::fs::futimens(root.as_fd(), &times(mtime))
+    }
+}
+
+/// What a disk holds that is not as it was to be, one line each.
+fn differences(expected: &Expected, found: &Layout) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut differ = |place: &str, what: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
+        let place = shown::path(place.as_bytes());
+        all.push(format!("{place}: its {what} is {is:?}, and should be {was:?}"));
+    };
+    if (expected.table.kind, &expected.table.uuid) != (found.table.kind, &found.table.uuid) {
+        differ("table", "kind", &expected.table, &found.table);
+    }
+    for region in &expected.regions {
+        let is_it = |other: &&Region| {
+            other.number == region.number
+                && other.lv == region.lv
+                && other.extents == region.extents
+                && is_tail(other) == is_tail(region)
+        };
+        let Some(other) = found.regions.iter().find(is_it) else {
+            differ(&region.name, "place", &region.extents, &"not there");
+            continue;
+        };
+        let mut check = |what: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
+            if format!("{was:?}") != format!("{is:?}") {
+                differ(&region.name, what, was, is);
+            }
+        };
+        check("type", &region.type_id, &other.type_id);
+        check("partition's name", &region.partition_name, &other.partition_name);
+        check("partition's UUID", &region.partition_uuid, &other.partition_uuid);
+        check("boot flag", &region.bootable, &other.bootable);
+        check("content", &(region.holds.kind, &region.holds.fs), &(other.holds.kind, &other.holds.fs));
+        // A serial number that was not there was made up.
+        if region.holds.uuid.is_some() {
+            check("UUID", &region.holds.uuid, &other.holds.uuid);
+        }
+        if can_have_label(&region.holds) {
+            check("label", &region.holds.label, &other.holds.label);
+        }
+    }
+    all
+}
+
+fn is_tail(region: &Region) -> bool {
+    region.type_name == "behind the content"
+}

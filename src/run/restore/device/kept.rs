@@ -1,0 +1,61 @@
+//! The bytes that the manifest itself keeps: tables, boot code, gaps, boot blocks, LVM's metadata.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use libdeflater::Decompressor;
+
+use super::table::Kept;
+use crate::layout::PreservedBytes;
+
+/// The most that one run may have, and all of them together: what a backup keeps is far below.
+const RUN_BYTES_MAX: u64 = 32 << 20;
+const ALL_BYTES_MAX: u64 = 128 << 20;
+
+/// Unpacks them, in the manifest's order. An error names the first that is not what it says.
+pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, String> {
+    let mut left = ALL_BYTES_MAX;
+    let mut decompressor = Decompressor::new();
+    let mut all = Vec::with_capacity(outside.len());
+    for kept in outside {
+        let bad = |what: &str| format!("{} in the manifest {what}", kept.what.escape_debug());
+        left = left
+            .checked_sub(kept.size_bytes)
+            .filter(|_| kept.size_bytes <= RUN_BYTES_MAX)
+            .ok_or_else(|| bad("is longer than anything that is kept there"))?;
+        if kept.encoding != "gzip+base64" {
+            return Err(bad("is written in a way that is not known"));
+        }
+        let packed = STANDARD.decode(&kept.data).map_err(|_| bad("is damaged"))?;
+        // RUN_BYTES_MAX fits.
+        let mut bytes = vec![0; usize::try_from(kept.size_bytes).unwrap_or(0)];
+        let len = decompressor.gzip_decompress(&packed, &mut bytes).map_err(|_| bad("is damaged"))?;
+        if len != bytes.len() {
+            return Err(bad("is shorter than it should be"));
+        }
+        all.push(Kept { what: kept.what.clone(), start: kept.start_bytes, bytes });
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unpack;
+    use crate::layout::PreservedBytes;
+
+    #[test]
+    fn lengths_that_are_not_true_are_refused() {
+        let kept = |size_bytes, data: &str| PreservedBytes {
+            what: "gap".to_owned(),
+            start_bytes: 0,
+            size_bytes,
+            encoding: "gzip+base64".to_owned(),
+            data: data.to_owned(),
+        };
+        // printf abc | gzip -n | base64
+        let good = "H4sIAAAAAAAAA0tMSgYAwkEkNQMAAAA=";
+        assert_eq!(unpack(&[kept(3, good)]).unwrap()[0].bytes, b"abc");
+        for (size, data) in [(2, good), (4, good), (u64::MAX, good), (3, "H4sI"), (3, "?"), (64 << 20, good)] {
+            assert!(unpack(&[kept(size, data)]).is_err(), "{size} {data}");
+        }
+    }
+}

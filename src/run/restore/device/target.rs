@@ -1,0 +1,324 @@
+//! What a disk is restored to: a block device that nobody uses, or a new image file.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::layout::{HoldsKind, Layout, TableKind, detect};
+use crate::outside::{BlockRead, FileBlocks, RunCommand};
+use crate::shown;
+use crate::source::{self, Refusal, SourceError, SourceKind};
+
+/// What the user named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetSpec {
+    /// A block device, by its path or as `VG/LV`.
+    Device(PathBuf),
+    /// An image file, and how long it is to be; as long as the source without a length.
+    Image(PathBuf, Option<u64>),
+}
+
+/// Why something cannot be restored to.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// It is no source either, or not now.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// It is not what it should be.
+    #[error("{name}: {what}")]
+    Unfit {
+        /// As the user wrote it.
+        name: String,
+        /// Why.
+        what: String,
+    },
+    /// The system said no.
+    #[error("{}", path.display())]
+    Io {
+        /// What it was about.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something is on it, and nobody said that it may go.
+    #[error(
+        "{name} is not empty, and all of it would be lost: {}; if that is meant, say so with --yes-erase={erase_name}",
+        on_it.join("; ")
+    )]
+    NotEmpty {
+        /// As the user wrote it.
+        name: String,
+        /// What the option has to be given.
+        erase_name: String,
+        /// What is on it.
+        on_it: Vec<String>,
+    },
+}
+
+/// A target, looked at and, a device, claimed. Nothing is written to it yet.
+#[derive(Debug)]
+pub struct Target {
+    /// As the user wrote it.
+    pub name: String,
+    /// Its last path component.
+    pub erase_name: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// A device's logical sector size.
+    pub sector_bytes: Option<u32>,
+    /// What is on it; empty when nothing is.
+    pub on_it: Vec<String>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Opened for this process alone, and its node.
+    Device(File, PathBuf),
+    /// Not made yet.
+    Image(PathBuf),
+}
+
+/// A target that is written to.
+#[derive(Debug)]
+pub struct OpenTarget {
+    /// It, open for reading and writing.
+    pub file: File,
+    /// Whether it is a new file, all zeros.
+    pub is_new: bool,
+    /// The image's path, and the one that it has until it is complete.
+    image: Option<(PathBuf, PathBuf)>,
+    device: Option<PathBuf>,
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TargetError {
+    let path = path.to_owned();
+    move |source| TargetError::Io { path, source }
+}
+
+impl Target {
+    /// Finds the target and makes sure that nobody uses it. `source_bytes` is how long a new image is by default,
+    /// `backup_directory` where the backup lies.
+    pub fn look(
+        spec: &TargetSpec,
+        source_bytes: u64,
+        backup_directory: &Path,
+        commands: &dyn RunCommand,
+    ) -> Result<Self, TargetError> {
+        match spec {
+            TargetSpec::Device(path) => Self::device(path, backup_directory, commands),
+            TargetSpec::Image(path, size) => Self::image(path, size.unwrap_or(source_bytes)),
+        }
+    }
+
+    fn device(path: &Path, backup_directory: &Path, commands: &dyn RunCommand) -> Result<Self, TargetError> {
+        let found = source::resolve(path.as_os_str(), commands).map_err(|error| in_place(error, path))?;
+        let name = found.display_name().to_owned();
+        let unfit = |what: String| TargetError::Unfit { name: name.clone(), what };
+        match found.kind() {
+            SourceKind::Image => {
+                return Err(unfit("it is a file; an image is made with --to-image".to_owned()));
+            }
+            SourceKind::Volume(facts) if facts.is_open => {
+                return Err(unfit("it is open: an instance or something else uses it".to_owned()));
+            }
+            SourceKind::Volume(facts) if !facts.is_active => {
+                return Err(unfit("it is not active; activate it with `lvchange -ay`".to_owned()));
+            }
+            SourceKind::Volume(_) | SourceKind::Device { .. } => {}
+        }
+        let node = found.path().to_owned();
+        let flags = OFlags::RDWR | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = match rustix::fs::open(&node, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::BUSY) => return Err(unfit("somebody uses it".to_owned())),
+            Err(error) => return Err(io_error(&node)(error.into())),
+        };
+        let metadata = file.metadata().map_err(io_error(&node))?;
+        if !metadata.file_type().is_block_device() {
+            return Err(unfit("it is no block device".to_owned()));
+        }
+        if fs::metadata(backup_directory).is_ok_and(|directory| directory.dev() == metadata.rdev()) {
+            return Err(unfit("the backups lie on it".to_owned()));
+        }
+        if let Some(shown_by) = source::loop_device_over(&node) {
+            return Err(unfit(format!("it is in use: /dev/{shown_by} shows it or a part of it")));
+        }
+        if let Some(process) = opened_by(&metadata) {
+            return Err(unfit(format!("it is open in process {process}")));
+        }
+        let sector_bytes = rustix::fs::ioctl_blksszget(&file).map_err(|error| io_error(&node)(error.into()))?;
+        let size_bytes = found.size_bytes();
+        let on_it = what_is_on(&file, size_bytes, sector_bytes).map_err(io_error(&node))?;
+        let last =
+            if let SourceKind::Volume(facts) = found.kind() { Some(OsStr::new(&facts.lv)) } else { node.file_name() };
+        let erase_name = last.unwrap_or(node.as_os_str()).to_string_lossy().into_owned();
+        let sector_bytes = Some(sector_bytes);
+        Ok(Self { name, erase_name, size_bytes, sector_bytes, on_it, kind: Kind::Device(file, node) })
+    }
+
+    fn image(path: &Path, size_bytes: u64) -> Result<Self, TargetError> {
+        let name = shown::path(path.as_os_str().as_encoded_bytes());
+        let unfit = |what: String| TargetError::Unfit { name: name.clone(), what };
+        let Some(file_name) = path.file_name() else { return Err(unfit("it names no file".to_owned())) };
+        if size_bytes == 0 || !size_bytes.is_multiple_of(512) {
+            return Err(unfit(format!("an image of {size_bytes} bytes is not a whole number of sectors of 512")));
+        }
+        let on_it = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(io_error(path)(error)),
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(unfit("there is something that is no file; --to-device is for devices".to_owned()));
+            }
+            Ok(metadata) => {
+                if let Some(process) = opened_by(&metadata) {
+                    return Err(unfit(format!("it is open in process {process}")));
+                }
+                if let Some(shown_by) = source::loop_device_over(path) {
+                    return Err(unfit(format!("it is in use: /dev/{shown_by} shows it")));
+                }
+                vec![format!("there is a file of that name, {} bytes long", metadata.len())]
+            }
+        };
+        let erase_name = file_name.to_string_lossy().into_owned();
+        Ok(Self { name, erase_name, size_bytes, sector_bytes: None, on_it, kind: Kind::Image(path.to_owned()) })
+    }
+
+    /// Makes sure that what is on it may go: `allowed` is what the user named.
+    pub fn may_be_erased(&self, allowed: Option<&str>) -> Result<(), TargetError> {
+        if self.on_it.is_empty() || allowed == Some(self.erase_name.as_str()) {
+            return Ok(());
+        }
+        Err(TargetError::NotEmpty {
+            name: self.name.clone(),
+            erase_name: self.erase_name.clone(),
+            on_it: self.on_it.clone(),
+        })
+    }
+
+    /// Opens it for writing. An image is made under a temporary name, sparse; fails when its filesystem has not
+    /// `needed_bytes` left.
+    pub fn open(self, needed_bytes: u64) -> Result<OpenTarget, TargetError> {
+        let path = match self.kind {
+            Kind::Device(file, node) => {
+                return Ok(OpenTarget { file, is_new: false, image: None, device: Some(node) });
+            }
+            Kind::Image(path) => path,
+        };
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let facts = rustix::fs::statvfs(directory).map_err(|error| io_error(directory)(error.into()))?;
+        let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+        if free < needed_bytes {
+            let what = format!("its filesystem has {free} bytes left, and about {needed_bytes} are needed");
+            return Err(TargetError::Unfit { name: self.name, what });
+        }
+        let temporary = directory.join(format!(".volbak-tmp.{}.{}", self.erase_name, std::process::id()));
+        let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary);
+        let file = made.map_err(io_error(&temporary))?;
+        let target = OpenTarget { file, is_new: true, image: Some((path, temporary.clone())), device: None };
+        target.file.set_len(self.size_bytes).map_err(io_error(&temporary))?;
+        Ok(target)
+    }
+}
+
+impl OpenTarget {
+    /// Syncs it. A complete image gets its name, replacing what had it when `replace` says so. Gives the device's node,
+    /// if it is one, which is free for others afterwards.
+    pub fn finish(mut self, replace: bool) -> Result<Option<PathBuf>, TargetError> {
+        let shown = self.image.as_ref().map_or_else(PathBuf::new, |(path, _)| path.clone());
+        self.file.sync_all().map_err(io_error(&shown))?;
+        if let Some((path, temporary)) = self.image.take() {
+            let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+            let cwd = rustix::fs::CWD;
+            let renamed = rustix::fs::renameat_with(cwd, &temporary, cwd, &path, flags);
+            renamed.map_err(|error| io_error(&path)(error.into()))?;
+        }
+        Ok(self.device.take())
+    }
+}
+
+impl Drop for OpenTarget {
+    fn drop(&mut self) {
+        if let Some((_, temporary)) = &self.image {
+            // What stays is known by its name.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+/// What is said of a source, for a target.
+fn in_place(error: SourceError, path: &Path) -> TargetError {
+    let name = shown::path(path.as_os_str().as_encoded_bytes());
+    let what = match &error {
+        SourceError::Refused { reason: Refusal::Snapshot { origin }, .. } => format!("it is a snapshot of {origin}"),
+        SourceError::Refused { reason: Refusal::InUse(who), .. } => format!("it is in use: {who}"),
+        SourceError::Refused { reason: Refusal::WrongKind(what), .. } => format!("it is {what}, no block device"),
+        _ => return TargetError::Source(error),
+    };
+    TargetError::Unfit { name, what }
+}
+
+/// The first other process that has the file or device open, as far as /proc tells.
+fn opened_by(wanted: &fs::Metadata) -> Option<u32> {
+    let is_device = wanted.file_type().is_block_device();
+    let is_it = |path: &Path| {
+        fs::metadata(path).is_ok_and(|found| {
+            if is_device {
+                found.file_type().is_block_device() && found.rdev() == wanted.rdev()
+            } else {
+                (found.dev(), found.ino()) == (wanted.dev(), wanted.ino())
+            }
+        })
+    };
+    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter(|number| *number != std::process::id()).find(|number| {
+        let Ok(open) = fs::read_dir(format!("/proc/{number}/fd")) else { return false };
+        open.filter_map(Result::ok).any(|entry| {
+            // A link to a device or file by its path; anything else is no path, and not looked at.
+            fs::read_link(entry.path()).is_ok_and(|target| target.is_absolute()) && is_it(&entry.path())
+        })
+    })
+}
+
+/// What lies on a device, for people; empty when every byte that was looked at is zero.
+fn what_is_on(file: &File, size_bytes: u64, sector_bytes: u32) -> io::Result<Vec<String>> {
+    let blocks = FileBlocks::new(file.try_clone()?, size_bytes);
+    let layout: Layout = detect(&blocks, "target", Some(sector_bytes)).map_err(io::Error::other)?;
+    let mut found = Vec::new();
+    if layout.table.kind != TableKind::None {
+        let kind = if layout.table.kind == TableKind::Gpt { "a GPT" } else { "an MBR" };
+        found.push(format!("it has {kind} with {} partitions and volumes", layout.regions.len()));
+    }
+    for region in &layout.regions {
+        let holds = match (region.holds.kind, region.holds.fs.as_deref()) {
+            (HoldsKind::Empty, _) => continue,
+            (_, Some(fs)) => fs,
+            (_, None) => "something unknown",
+        };
+        let label = region
+            .holds
+            .label
+            .as_deref()
+            .map_or_else(String::new, |label| format!(" {}", shown::path(label.as_bytes())));
+        found.push(format!("{} holds {holds}{label}", shown::path(region.name.as_bytes())));
+        if found.len() > 8 {
+            found.push("and more".to_owned());
+            break;
+        }
+    }
+    let mut buf = vec![0; 1 << 20];
+    for start in [0, size_bytes.saturating_sub(buf.len() as u64)] {
+        let len = buf.len().min(usize::try_from(size_bytes).unwrap_or(usize::MAX));
+        blocks.read_at(start, &mut buf[..len])?;
+        if found.is_empty() && buf[..len].iter().any(|byte| *byte != 0) {
+            found.push("its first or last MiB is not zero".to_owned());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,79 @@
+//! Volume groups inside the disk: their physical volumes get the label and the metadata that they had. No tool of LVM
+//! runs, and nothing is activated: where each logical volume lies is known from the manifest.
+
+use super::table::Kept;
+use crate::layout::Region;
+use crate::layout::lvm2::{PvEntry, VolumeGroup, head, renamed};
+use crate::shown;
+
+/// LVM counts in sectors of this size.
+const SECTOR_BYTES: u64 = 512;
+
+/// The groups that the manifest holds.
+pub(super) struct Groups {
+    all: Vec<Group>,
+}
+
+/// A group, and the text that it was told in.
+pub(super) struct Group {
+    /// Its name.
+    pub name: String,
+    text: Vec<u8>,
+    volumes: Vec<PvEntry>,
+}
+
+/// lvm(8), "Valid names": what a volume group may be called.
+pub fn is_group_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 127
+        && name != "."
+        && name != ".."
+        && !name.starts_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte))
+}
+
+/// A name for a message.
+pub(super) fn shown_group(name: &str) -> String {
+    shown::path(name.as_bytes())
+}
+
+impl Groups {
+    /// Reads the texts that were kept of these physical volumes. One that goes on at the start of its ring is in two runs.
+    pub(super) fn of(kept: &[Kept], volumes: &[&Region]) -> Self {
+        let group = |region: &&Region| {
+            let what = format!("LVM2 metadata of {}", region.name);
+            let runs = kept.iter().filter(|bytes| bytes.what == what);
+            let mut text: Vec<u8> = runs.flat_map(|bytes| bytes.bytes.iter().copied()).collect();
+            let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
+            text.truncate(end);
+            let parsed = VolumeGroup::parse(&text).ok().filter(|group| is_group_name(&group.name))?;
+            Some(Group { name: parsed.name, text, volumes: parsed.physical_volumes })
+        };
+        Self { all: volumes.iter().filter_map(group).collect() }
+    }
+
+    /// The group that a physical volume belongs to.
+    pub(super) fn of_volume(&mut self, region: &Region) -> Option<&Group> {
+        let uuid = region.holds.uuid.as_deref()?;
+        self.all.iter().find(|group| group.volumes.iter().any(|volume| volume.id == uuid))
+    }
+}
+
+impl Group {
+    /// A physical volume's bytes up to the end of its metadata, the group with a new name if there is one.
+    pub(super) fn head(&self, region: &Region, new_name: Option<&str>) -> Result<Vec<u8>, String> {
+        let volume = self.volumes.iter().find(|volume| region.holds.uuid.as_deref() == Some(volume.id.as_str()));
+        let volume = volume.ok_or("its volume group does not know it")?;
+        let end = volume.pe_start_sectors.checked_mul(SECTOR_BYTES).filter(|end| *end <= region.size_bytes);
+        let pe_start_bytes = end.ok_or("its first extent lies behind its end")?;
+        let text = match new_name.filter(|new| *new != self.name) {
+            Some(new) if is_group_name(new) => renamed(&self.text, &self.name, new).ok_or(
+                "its volume group cannot get another name: the metadata do not begin with the one that it has",
+            )?,
+            Some(new) => return Err(format!("{} is no name for a volume group", shown_group(new))),
+            None => self.text.clone(),
+        };
+        let size = region.holds.size_bytes.unwrap_or(region.size_bytes);
+        head(&volume.id, size, pe_start_bytes, &text).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,455 @@
+//! Promise: a whole disk comes back as an image or on a device, on the same size, a larger or a smaller one, under its
+//! UUIDs and labels; what is on a target is safe until its name is given; what cannot be done is refused with figures
+//! before anything is written; a run that is killed or has no room leaves nothing mounted or attached, and nothing that
+//! looks like a disk. (More filesystems, logical partitions and volume groups: `tests/lab_restore_device.rs`.)
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod guest;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use guest::backups::{beside, run_expecting, snapshot_expecting, volbak};
+use guest::{Mounted, quoted, sh};
+use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise};
+use volbak::archive::manifest::Manifest;
+use volbak::layout::{Handling, HoldsKind};
+use volbak::run::restore::device::plan::{Plan, Step, Wish, make_plan};
+
+const MIB: u64 = 1 << 20;
+const ROOT_START: u64 = 5 * MIB;
+
+/// A disk with boot code, something unknown, an ext4 root and swap.
+fn make_disk(disk: &Path, hard: bool) -> Tree {
+    sh(&format!(
+        "truncate -s 360M {0}
+         sfdisk -q {0} <<'TABLE'
+label: gpt
+label-id: 0FC63DAF-8483-4772-8E79-3D69D8477DE4
+size=4M, type=21686148-6449-6E6F-744E-656564454649, name=\"BIOS boot\"
+size=300M, type=linux, name=\"root é\", attrs=\"RequiredPartition LegacyBIOSBootable GUID:59\"
+size=50M, type=swap, uuid=11111111-2222-3333-4444-555555555555
+TABLE
+         head -c 440 /dev/urandom | dd of={0} conv=notrunc status=none
+         head -c 30000 /dev/urandom | dd of={0} bs=512 seek=100 conv=notrunc status=none
+         head -c 50000 /dev/urandom | dd of={0} bs=1M seek=1 conv=notrunc status=none
+         part() {{ loop=$(losetup -f --show -o $(($1 << 20)) --sizelimit $(($2 << 20)) {0}); shift 2; \"$@\" $loop >/dev/null; losetup -d $loop; }}
+         part 5 300 mkfs.ext4 -q -b 4096 -i 4096 -m 2 -L -O^x -O ^metadata_csum,^64bit
+         part 305 50 mkswap -L swap0",
+        quoted(disk)
+    ));
+    let point = disk.with_extension("m");
+    let mounted = Mounted::with_options(disk, &point, &format!("loop,offset={ROOT_START},sizelimit={}", 300 * MIB));
+    if hard {
+        fs::create_dir(point.join("hard")).unwrap();
+        make_hard_tree(&point.join("hard"), Filesystem::Ext4);
+    } else {
+        for number in 0..60 {
+            fs::write(point.join(format!("file-{number}")), noise(number, 50_000)).unwrap();
+        }
+    }
+    mounted.unmount();
+    tree_of(disk, 300)
+}
+
+fn tree_of(disk: &Path, root_mib: u64) -> Tree {
+    let options = format!("loop,ro,offset={ROOT_START},sizelimit={}", root_mib * MIB);
+    let mounted = Mounted::with_options(disk, &disk.with_extension("m"), &options);
+    let mut tree = fingerprint(&mounted.point);
+    tree.retain(|path, attributes| attributes.kind != Kind::Socket && path != b"lost+found");
+    mounted.unmount();
+    tree
+}
+
+/// What the system's tools say of the disk; places left out, which are compared elsewhere.
+fn ids(disk: &Path, root_mib: u64) -> String {
+    sh(&format!(
+        "sfdisk -J {0} | jq -r '.partitiontable | .label, .id, (.partitions[] | .type, .uuid, .name, .attrs)'
+         blkid -p -o export -O {ROOT_START} -S {1} {0} | grep -E '^(LABEL|UUID|TYPE|VERSION)='
+         blkid -p -o export -O {2} -S {3} {0} | grep -E '^(LABEL|UUID|TYPE|VERSION)='
+         dumpe2fs -h {0}?offset={ROOT_START} 2>/dev/null | grep -E 'features|Block size|Inode size|Filesystem OS'
+         head -c 440 {0} | sha1sum; dd if={0} bs=512 skip=100 count=100 status=none | sha1sum
+         dd if={0} bs=1M skip=1 count=4 status=none | sha1sum",
+        quoted(disk),
+        root_mib * MIB,
+        ROOT_START + root_mib * MIB,
+        50 * MIB
+    ))
+}
+
+fn places(disk: &Path) -> String {
+    sh(&format!(
+        "sfdisk -V {0} | grep -q 'No errors'; sfdisk -J {0} | jq -r '.partitiontable.partitions[] | \"\\(.start) \\(.size)\"'",
+        quoted(disk)
+    ))
+}
+
+struct Backup {
+    dir: tempfile::TempDir,
+    archive: PathBuf,
+    disk: PathBuf,
+    tree: Tree,
+}
+
+fn backup(hard: bool) -> Backup {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let disk = dir.path().join("disk.img");
+    let tree = make_disk(&disk, hard);
+    let dest = dir.path().join("b");
+    fs::create_dir(&dest).unwrap();
+    let archive = snapshot_expecting(0, &disk, &dest, &[]);
+    Backup { dir, archive, disk, tree }
+}
+
+impl Backup {
+    fn to_image(&self, status: i32, name: &str, more: &[&str]) -> (PathBuf, String) {
+        let image = self.dir.path().join(name);
+        let mut arguments = vec!["restore", self.archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+        arguments.extend(more);
+        let said = run_expecting(status, &arguments);
+        (image, said)
+    }
+
+    fn manifest(&self) -> Manifest {
+        Manifest::from_bytes(&fs::read(beside(&self.archive, "manifest.json")).unwrap()).unwrap()
+    }
+
+    /// Loop devices over anything in the test's directory.
+    fn attached(&self) -> String {
+        sh(&format!("losetup -ln -O BACK-FILE | grep -F {} || true", quoted(self.dir.path())))
+    }
+}
+
+#[test]
+fn a_disk_comes_back_in_every_size() {
+    let backup = backup(true);
+    let before = ids(&backup.disk, 300);
+
+    let (_, said) = backup.to_image(0, "same.img", &["--dry-run"]);
+    assert!(said.contains("make:   p2 ext4, 300 MiB") && said.contains("label -O^x"), "{said}");
+    assert!(!backup.dir.path().join("same.img").exists());
+    let (same, _) = backup.to_image(0, "same.img", &[]);
+    assert_eq!(places(&same), places(&backup.disk));
+    assert_eq!(ids(&same, 300), before);
+    assert_equal_trees(&backup.tree, &tree_of(&same, 300));
+    // The whole table, byte for byte.
+    sh(&format!(
+        "cd {}; cmp -n 20480 disk.img same.img; cmp -i 377470464 disk.img same.img",
+        quoted(backup.dir.path())
+    ));
+
+    let (larger, said) = backup.to_image(0, "larger.img", &["--size", "500M"]);
+    assert!(said.contains("140 MiB more at the end stay free"), "{said}");
+    assert_eq!((places(&larger), ids(&larger, 300)), (places(&backup.disk), before.clone()));
+    fs::remove_file(larger).unwrap();
+
+    let (smaller, said) = backup.to_image(0, "smaller.img", &["--size", "260M"]);
+    assert!(said.contains("p2: is made smaller, from 300 MiB to 204 MiB"), "{said}");
+    assert_eq!(places(&smaller), "2048 8192\n10240 417792\n428032 102400\n");
+    assert_eq!(ids(&smaller, 204), before);
+    assert_equal_trees(&backup.tree, &tree_of(&smaller, 204));
+
+    let (tiny, said) = backup.to_image(1, "tiny.img", &["--size", "100M"]);
+    assert!(said.contains("too small") && said.contains("p2 has 300 MiB and needs"), "{said}");
+    assert!(!tiny.exists());
+
+    // A device with something on it: the image of before, on a loop device.
+    let device = sh(&format!("losetup -f --show {}", quoted(&same)));
+    let device = device.trim();
+    let arguments = ["restore", backup.archive.to_str().unwrap(), "--to-device", device];
+    let said = run_expecting(1, &arguments);
+    let name = device.strip_prefix("/dev/").unwrap();
+    assert!(said.contains("p2 holds ext4 -O^x") && said.contains(&format!("--yes-erase={name}")), "{said}");
+    run_expecting(1, &[&arguments[..], &["--yes-erase=sda"]].concat());
+    let mounted = Mounted::with_options(
+        Path::new(device),
+        &backup.dir.path().join("used"),
+        &format!("loop,ro,offset={ROOT_START},sizelimit={}", 300 * MIB),
+    );
+    let erase = format!("--yes-erase={name}");
+    let said = run_expecting(1, &[&arguments[..], &[&erase]].concat());
+    mounted.unmount();
+    assert!(said.contains("it is in use: /dev/loop"), "{said}");
+    // What only has it open, as an emulator has, is seen as well.
+    let holder = fs::File::open(device).unwrap();
+    let mut reader = std::process::Command::new("sleep").arg("60").stdin(Stdio::from(holder)).spawn().unwrap();
+    let said = run_expecting(1, &[&arguments[..], &[&erase]].concat());
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    assert!(said.contains("open in process"), "{said}");
+    sh(&format!("sync; head -c 100000000 /dev/urandom | dd of={device} bs=1M status=none"));
+    run_expecting(0, &[&arguments[..], &[&erase, "--json"]].concat());
+    sh(&format!("losetup -d {device}"));
+    assert_eq!((places(&same), ids(&same, 300)), (places(&backup.disk), before));
+    assert_equal_trees(&backup.tree, &tree_of(&same, 300));
+    assert_eq!(backup.attached(), "");
+}
+
+#[test]
+fn what_is_there_stays_until_its_name_is_given() {
+    let backup = backup(false);
+    let image = backup.dir.path().join("there.img");
+    fs::write(&image, "mine").unwrap();
+    let (_, said) = backup.to_image(1, "there.img", &[]);
+    assert!(said.contains("--yes-erase=there.img"), "{said}");
+    backup.to_image(1, "there.img", &["--yes-erase=other.img"]);
+    assert_eq!(fs::read(&image).unwrap(), b"mine");
+    for (target, expected) in [("/dev/null", "character device"), ("/", "directory"), ("/no/such", "no such")] {
+        let said = run_expecting(1, &["restore", backup.archive.to_str().unwrap(), "--to-device", target]);
+        assert!(said.contains(expected), "{said}");
+    }
+    let (_, said) = backup.to_image(1, "odd.img", &["--size", "1000"]);
+    assert!(said.contains("whole number of sectors"), "{said}");
+    let said = run_expecting(1, &["restore", backup.archive.to_str().unwrap(), "--to-device", image.to_str().unwrap()]);
+    assert!(said.contains("--to-image"), "{said}");
+
+    // Killed at any moment: nothing stays attached, and what was there is there.
+    let expected = fs::read(&image).unwrap();
+    for milliseconds in [20, 60, 120, 200, 320] {
+        let arguments = ["restore", backup.archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+        let mut child = volbak(&[&arguments[..], &["--yes-erase=there.img"]].concat());
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        if child.wait().unwrap().success() {
+            eprintln!("done within {milliseconds} ms");
+            break;
+        }
+        assert!(fs::read(&image).unwrap() == expected, "killed after {milliseconds} ms");
+        // A tool that it had started ends by itself.
+        sh("for i in $(seq 50); do pgrep -f 'mkfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
+        assert_eq!(backup.attached(), "", "killed after {milliseconds} ms");
+    }
+    // On a device there is no table until the end.
+    sh(&format!("cp --sparse=always {} {}", quoted(&backup.disk), quoted(&image)));
+    let device = sh(&format!("losetup -f --show {}", quoted(&image)));
+    let device = device.trim();
+    let erase = format!("--yes-erase={}", device.strip_prefix("/dev/").unwrap());
+    let mut child = volbak(&["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let starts_with_zeros = || {
+        let mut sector = [1; 512];
+        fs::File::open(device).unwrap().read_exact_at(&mut sector, 0).unwrap();
+        sector == [0; 512]
+    };
+    while !starts_with_zeros() {
+        assert!(child.try_wait().unwrap().is_none(), "its first step is to take the table away");
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    child.kill().unwrap();
+    if !child.wait().unwrap().success() {
+        assert!(starts_with_zeros());
+        let said = sh(&format!("sfdisk -d {device} 2>&1 || true; blkid -p {device} || true"));
+        assert!(!said.contains("label") && !said.contains("PTTYPE"), "{said}");
+    }
+    sh("for i in $(seq 50); do pgrep -f 'mkfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
+    run_expecting(0, &["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
+    sh(&format!("losetup -d {device}"));
+    assert_eq!(places(&image), places(&backup.disk));
+    assert_eq!(backup.attached(), "");
+}
+
+#[test]
+fn no_room_for_the_image_is_an_error_that_leaves_nothing() {
+    let backup = backup(false);
+    let small = backup.dir.path().join("small.ext4");
+    sh(&format!("truncate -s 64M {0}; mkfs.ext4 -q {0}", quoted(&small)));
+    let mounted = Mounted::with_options(&small, &backup.dir.path().join("small"), "loop");
+    let image = mounted.point.join("disk.img");
+    let arguments = ["restore", backup.archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+    // Seen beforehand, with figures.
+    sh(&format!("fallocate -l 50M {}/taken || true", quoted(&mounted.point)));
+    let said = run_expecting(1, &arguments);
+    assert!(said.contains("bytes left"), "{said}");
+    // Not seen beforehand: somebody takes the room meanwhile.
+    sh(&format!("rm {}/taken", quoted(&mounted.point)));
+    let mut child = volbak(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    sh(&format!(
+        "until ls -A {0} | grep -q volbak-tmp; do :; done; fallocate -l 60M {0}/taken || fallocate -l 40M {0}/taken || true; dd if=/dev/zero of={0}/rest bs=64k status=none || true",
+        quoted(&mounted.point)
+    ));
+    let status = child.wait().unwrap();
+    let left = sh(&format!("ls -A {}", quoted(&mounted.point)));
+    mounted.unmount();
+    assert!(!status.success());
+    assert!(!left.contains("disk.img"), "{left}");
+    assert_eq!(backup.attached(), "");
+}
+
+#[test]
+fn a_damaged_archive_is_told_and_the_rest_restored() {
+    let backup = backup(false);
+    let mut bytes = fs::read(&backup.archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&backup.archive, bytes).unwrap();
+    let (image, said) = backup.to_image(3, "damaged.img", &[]);
+    assert!(said.contains("error"), "{said}");
+    let restored = tree_of(&image, 300);
+    assert!(restored.len() < backup.tree.len() && restored.len() > backup.tree.len() / 2);
+}
+
+fn plan_for(manifest: &Manifest, target_bytes: u64) -> Result<Plan, Vec<String>> {
+    make_plan(
+        manifest,
+        &Wish {
+            target_bytes,
+            target_sector_bytes: None,
+            group_names: &BTreeMap::new(),
+            active_groups: &BTreeSet::new(),
+            has_program: &|_| true,
+            can_mount: &|_| true,
+        },
+    )
+}
+
+/// A change to a manifest, and what it is called.
+type Change = (&'static str, fn(&mut Manifest));
+
+/// What every plan must be, whatever the manifest says: on the target, and nothing made anew over something else.
+fn assert_sound(plan: &Plan, target_bytes: u64) {
+    let mut made: Vec<(u64, u64)> = Vec::new();
+    for step in &plan.steps {
+        let ranges: Vec<(u64, u64)> = match step {
+            Step::Zero { ranges } => ranges.iter().map(|range| (range.source_offset, range.length)).collect(),
+            Step::RawImage { extents, .. } => {
+                extents.iter().map(|extent| (extent.source_offset, extent.length)).collect()
+            }
+            Step::Make(made) => made.extents.iter().map(|extent| (extent.source_offset, extent.length)).collect(),
+            Step::Write { start_bytes, size_bytes, bytes, .. } => {
+                assert_eq!(*size_bytes, bytes.len() as u64);
+                vec![(*start_bytes, *size_bytes)]
+            }
+        };
+        for (start, len) in &ranges {
+            assert!(start.checked_add(*len).is_some_and(|end| end <= target_bytes), "{step:?}");
+        }
+        if let Step::Make(made_anew) = step {
+            assert!(made_anew.make.args.iter().all(|arg| !arg.as_encoded_bytes().contains(&0)));
+            made.extend(ranges);
+        }
+    }
+    made.sort_unstable();
+    assert!(made.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{made:?}");
+}
+
+#[test]
+fn hostile_manifests_are_refused_or_harmless() {
+    let backup = backup(false);
+    let good = backup.manifest();
+    let size = good.layout.source.size_bytes;
+    assert_sound(&plan_for(&good, size).unwrap(), size);
+    let refused: [Change; 13] = [
+        ("past the end", |m| m.layout.regions[1].extents[0].length = u64::MAX - 4096),
+        ("far away", |m| m.layout.regions[1].extents[0].source_offset = u64::MAX - 511),
+        ("wraps", |m| {
+            let region = &mut m.layout.regions[1];
+            region.extents = vec![region.extents[0], region.extents[0]];
+            region.extents[1].length = u64::MAX;
+        }),
+        ("overlaps", |m| {
+            m.layout.regions[2].extents[0].source_offset = 6 << 20;
+            m.layout.regions[2].start_bytes = 6 << 20;
+        }),
+        ("over the table", |m| {
+            m.layout.regions[1].extents[0].source_offset = 0;
+            m.layout.regions[1].start_bytes = 0;
+        }),
+        ("one name twice", |m| m.layout.regions[1].name = m.layout.regions[0].name.clone()),
+        ("no records", |m| m.regions.clear()),
+        ("path outward", |m| m.regions[1].archive_path = Some("./../etc".to_owned())),
+        ("uuid", |m| m.layout.regions[1].holds.uuid = Some("-O\nx".to_owned())),
+        ("filesystem", |m| m.layout.regions[1].holds.fs = Some("ext4 -n; reboot".to_owned())),
+        ("sector", |m| m.layout.source.sector_size = 0),
+        ("kept bytes", |m| m.layout.outside[0].size_bytes = u64::MAX),
+        ("no table", |m| m.layout.outside.retain(|kept| kept.what != "boot sector")),
+    ];
+    for (what, change) in refused {
+        let mut manifest = good.clone();
+        change(&mut manifest);
+        let why = plan_for(&manifest, size).expect_err(what);
+        assert!(!why.is_empty() && why.iter().all(|line| !line.contains('\n')), "{what}: {why:?}");
+        // No size makes it panic or sound.
+        for target in [0, 1, 512, MIB, size - 512, size + 512, 1 << 62, u64::MAX] {
+            if let Ok(plan) = plan_for(&manifest, target) {
+                assert_sound(&plan, target);
+            }
+        }
+    }
+    let harmless: [Change; 5] = [
+        ("name", |m| {
+            m.layout.regions[1].name = "../p2\n".to_owned();
+            m.regions[1].name = "../p2\n".to_owned();
+        }),
+        ("label", |m| m.layout.regions[1].holds.label = Some("x".repeat(128))),
+        ("zero byte", |m| m.layout.regions[1].holds.label = Some("\0\n\u{1b}[2J".to_owned())),
+        ("features", |m| {
+            let made = m.layout.regions[1].holds.made_with.as_mut().unwrap();
+            made.features = vec!["-n".to_owned(), "a,b".to_owned(), "\0".to_owned()];
+        }),
+        ("older", |m| m.layout.regions.iter_mut().for_each(|region| region.holds.made_with = None)),
+    ];
+    for (what, change) in harmless {
+        let mut manifest = good.clone();
+        change(&mut manifest);
+        let plan = plan_for(&manifest, size).unwrap_or_else(|why| panic!("{what}: {why:?}"));
+        assert_sound(&plan, size);
+        let text = volbak::run::restore::device::plan_as_text(&plan, "t", &[]);
+        assert!(text.lines().all(|line| !line.chars().any(char::is_control)), "{what}: {text}");
+        assert_eq!(text.lines().count(), 1 + plan.steps.len() + plan.remarks.len());
+    }
+    // Every number in the layout, changed to odd ones.
+    for number in [0, 1, 511, size - 1, size, 1 << 32, 1 << 63, u64::MAX] {
+        for field in 0..8 {
+            for index in 0..good.layout.regions.len() {
+                let mut manifest = good.clone();
+                let outside = index % manifest.layout.outside.len();
+                let region = &mut manifest.layout.regions[index];
+                match field {
+                    0 => region.start_bytes = number,
+                    1 => region.size_bytes = number,
+                    2 => region.extents[0].source_offset = number,
+                    3 => region.extents[0].length = number,
+                    4 => region.holds.size_bytes = Some(number),
+                    5 => manifest.layout.outside[outside].start_bytes = number,
+                    6 => manifest.layout.source.size_bytes = number,
+                    _ => manifest.regions[index].used_bytes = Some(number),
+                }
+                for target in [size, size - 50 * MIB, 2 * size] {
+                    if let Ok(plan) = plan_for(&manifest, target) {
+                        assert_sound(&plan, target);
+                    }
+                }
+            }
+        }
+    }
+    // What the machine lacks is named.
+    let lacks = |has_program: &dyn Fn(&str) -> bool, can_mount: &dyn Fn(&str) -> bool| {
+        let (group_names, active_groups) = (BTreeMap::new(), BTreeSet::new());
+        let wish = Wish {
+            target_bytes: size,
+            target_sector_bytes: Some(4096),
+            group_names: &group_names,
+            active_groups: &active_groups,
+            has_program,
+            can_mount,
+        };
+        let sector = make_plan(&good, &wish).unwrap_err().join("\n");
+        assert!(sector.contains("sectors of 4096"), "{sector}");
+        make_plan(&good, &Wish { target_sector_bytes: Some(512), ..wish }).unwrap_err().join("\n")
+    };
+    assert!(lacks(&|name| name != "mkfs.ext4", &|_| true).contains("the package e2fsprogs"));
+    assert!(lacks(&|_| true, &|_| false).contains("kernel does not know ext4"));
+    // A mirror's member is not made again, and that is said.
+    let mut mirror = good.clone();
+    mirror.layout.regions[1].holds.kind = HoldsKind::Mdraid;
+    mirror.layout.regions[1].handling = Handling::Container;
+    mirror.regions[1].handling = Handling::Container;
+    assert!(plan_for(&mirror, size).unwrap_err()[0].contains("software RAID"));
+}

@@ -3,7 +3,7 @@
 //! One pair of buffers goes with each member from the moment it is filled until it is written, and there is a fixed
 //! number of them: that bounds the memory, and cannot starve the member that is to be written next, since pairs are
 //! taken in the order of the stream. Members that are carried forward from the previous archive have buffers of their
-//! own ([`carried`]), so that what waits for its turn there takes none of these.
+//! own, so that what waits for its turn there takes none of these.
 
 mod carried;
 

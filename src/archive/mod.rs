@@ -2,7 +2,8 @@
 //! the description of all three for people who have to read them without volbak.
 //!
 //! Writing goes [`mod@write`] (entries → tar stream, cut into members) → [`members`] (compressed in parallel, put in order,
-//! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats.
+//! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats. [`carry`] is what can be taken from the previous
+//! backup instead.
 
 pub mod acl;
 pub mod carry;

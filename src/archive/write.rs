@@ -1,8 +1,8 @@
 //! Entries become a tar stream, cut into members where the entries themselves say so.
 //!
-//! An entry is first given its place among the names and links that came before it ([`place`]); then it is found out whether
-//! it is carried forward from the previous backup, together with its neighbours ([`mod@carry`]). What is not is queued, so
-//! that the kernel reads some files ahead, and then read ([`store`]).
+//! An entry is first given its place among the names and links that came before it (`place`); then it is found out whether
+//! it is carried forward from the previous backup, together with its neighbours (`carry`). What is not is queued, so
+//! that the kernel reads some files ahead, and then read (`store`).
 
 mod carry;
 mod place;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use volbak::archive::level::Level;
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
 use volbak::events::{Event, Observer};
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: archive_tree DIRECTORY ARCHIVE.tar.gz INDEX [LEVEL]".into());
     };
     let options = ArchiveOptions {
-        level: rest.first().map_or(Ok(6), |level| level.parse())?,
+        level: Level::Fixed(rest.first().map_or(Ok(6), |level| level.parse())?),
         threads: std::thread::available_parallelism()?.get(),
         stop: Arc::new(|| false),
     };
@@ -40,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut walk = TreeWalk::new(OwnedFd::from(File::open(directory)?), Excludes::new::<&str>(&[])?, None);
     while let Some(found) = walk.next_found() {
         match found {
-            Found::Entry(entry) => writer.append(&entry)?,
+            Found::Entry(entry) => writer.append(entry)?,
             Found::Problem(problem) => eprintln!("{problem}"),
         }
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod dumps;
+mod level;
 mod mail;
 mod mistake;
 mod options;
@@ -21,6 +22,7 @@ mod sections;
 mod size;
 mod volume;
 
+pub use level::{BadCompressionLevel, CompressionLevel};
 pub use mistake::{ConfigError, Mistake, Place};
 pub use options::{
     ArchiveOptions, DumpInstance, DumpKind, DumpOptions, HookOptions, IoNice, MailOptions, MailTls, MailTransport,

@@ -84,6 +84,11 @@ pub enum Event {
         /// Bytes since the last such event.
         bytes: u64,
     },
+    /// So many bytes need not be read: they are carried forward from the previous backup.
+    Carried {
+        /// Bytes since the last such event, and the last [`Event::Read`].
+        bytes: u64,
+    },
     /// How full a thick snapshot's exception store is, in percent of its size.
     SnapshotFill {
         /// The snapshot, `VG/LV`.

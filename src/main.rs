@@ -14,7 +14,9 @@ use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up};
 use volbak::run::inspect::inspect;
+use volbak::run::parent::ParentChoice;
 use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
+use volbak::run::settings::level;
 use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
 use volbak::store::{StoreError, catalog};
@@ -101,12 +103,18 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
     };
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = BackupOptions {
-        level: args.level,
+        level: level(args.level),
         threads: args.threads.map_or_else(processors, usize::from),
         exclude: args.exclude.clone(),
         scratch: args.scratch.clone(),
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,
+        parent: match &args.parent {
+            _ if args.full => ParentChoice::Full,
+            Some(parent) => ParentChoice::Named(parent.clone()),
+            None => ParentChoice::Newest,
+        },
+        full_read_every_days: args.full_read_every_days,
         checksum: true,
         around: None,
     };

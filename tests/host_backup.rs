@@ -387,8 +387,14 @@ fn every_level_makes_a_valid_archive_and_only_levels_that_exist_are_taken() {
         sizes.push(fs::metadata(&archive).unwrap().len());
     }
     assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+    let archive = snapshot(&guest.image, &guest.dest(), &["--level", "auto:2-4"]);
+    let manifest = manifest(&archive);
+    let chosen = &manifest["options"]["auto_level"];
+    assert_eq!((chosen["lowest"].as_i64(), chosen["highest"].as_i64()), (Some(2), Some(4)), "{manifest}");
+    let members: u64 = chosen["members"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(Some(members), manifest["sizes"]["members"].as_u64());
     assert_all_good(&guest.dest());
-    for level in ["0", "13", "fast"] {
+    for level in ["0", "13", "fast", "auto:4-2"] {
         run_expecting(2, &["snapshot", guest.image.to_str().unwrap(), "--to", "/nonexistent", "--level", level]);
     }
 }

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
 
+mod guest;
+mod tree;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -59,18 +62,9 @@ impl Notes {
 
 /// Runs the test of this name in the lab, unless this is the lab.
 fn in_lab(test: &str, body: fn()) {
-    if std::env::var_os("VOLBAK_LAB").is_some() {
+    if guest::lab::in_lab(test) {
         body();
-        return;
     }
-    let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab");
-    let status = Command::new(lab)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env("RUST_BACKTRACE", "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{test} failed in the lab: {status}");
 }
 
 /// Runs a tool, and gives its standard output.

@@ -30,6 +30,7 @@ const STORE_ABOVE_ENTROPY_BITS: f64 = 7.95;
 
 /// Makes members. It is costly to make, and is used again for each member.
 pub struct MemberEncoder {
+    level: i32,
     compressor: Compressor,
 }
 
@@ -55,9 +56,21 @@ pub fn check_level(level: i32) -> Result<(), BadLevel> {
 impl MemberEncoder {
     /// An encoder for a level from 1 to 12.
     pub fn new(level: i32) -> Result<Self, BadLevel> {
-        check_level(level)?;
-        let level = CompressionLvl::new(level).map_err(|_| BadLevel(level))?;
-        Ok(Self { compressor: Compressor::new(level) })
+        Ok(Self { level, compressor: compressor(level)? })
+    }
+
+    /// The level that it compresses at.
+    pub fn level(&self) -> i32 {
+        self.level
+    }
+
+    /// Goes on at another level. Costs something only when it is another one.
+    pub fn set_level(&mut self, level: i32) -> Result<(), BadLevel> {
+        if self.level != level {
+            self.compressor = compressor(level)?;
+            self.level = level;
+        }
+        Ok(())
     }
 
     /// Makes a member that holds `data`, at most [`MAX_MEMBER_DATA`] bytes, and says how long it is. It is at the
@@ -91,6 +104,11 @@ impl MemberEncoder {
         out[..HEADER_BYTES].copy_from_slice(&header(frame));
         member_bytes
     }
+}
+
+fn compressor(level: i32) -> Result<Compressor, BadLevel> {
+    check_level(level)?;
+    Ok(Compressor::new(CompressionLvl::new(level).map_err(|_| BadLevel(level))?))
 }
 
 /// How many bytes [`store`] makes of this many.
@@ -220,6 +238,20 @@ mod tests {
         assert!(looks_incompressible(&noise(1 << 20)));
         assert!(!looks_incompressible(&b"some text that compresses ".repeat(40_000)));
         assert!(!looks_incompressible(&noise(1000)));
+    }
+
+    #[test]
+    fn an_encoder_that_changes_its_level_makes_what_a_new_one_makes() {
+        let data = b"some text that compresses ".repeat(4000);
+        let mut encoder = MemberEncoder::new(1).unwrap();
+        for level in [1, 9, 9, 3] {
+            encoder.set_level(level).unwrap();
+            let (mut changed, mut new) = (Vec::new(), Vec::new());
+            let len = encoder.encode(&data, &mut changed);
+            assert_eq!(MemberEncoder::new(level).unwrap().encode(&data, &mut new), len);
+            assert!(changed[..len] == new[..len]);
+        }
+        assert!(encoder.set_level(13).is_err());
     }
 
     #[test]

@@ -53,6 +53,13 @@ impl Links {
         self.seen.insert(key, Seen { node, names_left: nlink.saturating_sub(1) });
         Name::First
     }
+
+    /// Forgets the first name of an inode that has `nlink` of them, as if it had not been there. False when another one
+    /// leads to it already.
+    pub(super) fn take_back(&mut self, key: (u64, u64), nlink: u32) -> bool {
+        let is_alone = self.seen.get(&key).is_some_and(|seen| seen.names_left == nlink.saturating_sub(1));
+        is_alone && self.seen.remove(&key).is_some()
+    }
 }
 
 /// Paths as nodes, each a name and the node that it lies in.
@@ -133,6 +140,16 @@ mod tests {
         assert_eq!(links.note((1, 1), 3, b"./v"), Name::Further(b"./a/b/one".to_vec()));
         assert!(links.seen.is_empty());
         assert_eq!(links.note((1, 1), 2, b"./again"), Name::First);
+    }
+
+    #[test]
+    fn a_first_name_is_taken_back_while_nothing_leads_to_it() {
+        let mut links = Links::default();
+        assert_eq!(links.note((1, 1), 3, b"./one"), Name::First);
+        assert!(links.take_back((1, 1), 3));
+        assert_eq!(links.note((1, 1), 3, b"./two"), Name::First);
+        assert_eq!(links.note((1, 1), 3, b"./three"), Name::Further(b"./two".to_vec()));
+        assert!(!links.take_back((1, 1), 3));
     }
 
     #[test]

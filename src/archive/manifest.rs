@@ -1,10 +1,12 @@
 //! The manifest: what was found and done. A backup is complete when it is there.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::write::Counts;
+use super::write::{CarryCounts, Counts};
 use crate::events::Problem;
 use crate::layout::{Handling, Layout};
 use crate::shown::hex;
@@ -50,6 +52,9 @@ pub struct Manifest {
     pub options: OptionsRecord,
     /// What is in the archive.
     pub counts: Counts,
+    /// What of it was carried forward from the previous backup; `None` when all was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<CarriedRecord>,
     /// Lengths of the files in bytes.
     pub sizes: SizesRecord,
     /// The first problems; at most a thousand of each severity.
@@ -109,15 +114,45 @@ pub struct RegionRecord {
     pub used_bytes: Option<u64>,
     /// Whether its journal was replayed in a temporary copy.
     pub journal_replayed_in_copy: bool,
+    /// Whether its filesystem was in use at the moment that the backup shows: what was written last may then be on the disk
+    /// in part only. `None` where there are no files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_use: Option<bool>,
 }
 
 /// How the backup was to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionsRecord {
-    /// The compression level.
+    /// The compression level; with `auto_level` the one that most members have.
     pub level: i32,
+    /// How the level was chosen while the archive was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_level: Option<AutoLevelRecord>,
     /// The exclude patterns.
     pub exclude: Vec<String>,
+}
+
+/// What became of `auto` in place of a level.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoLevelRecord {
+    /// The lowest level that was allowed.
+    pub lowest: i32,
+    /// The highest.
+    pub highest: i32,
+    /// How many members were compressed at each level.
+    pub members: BTreeMap<i32, u64>,
+}
+
+/// What was carried forward. The archive does not need that backup: all of it is in this one, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedRecord {
+    /// The previous backup.
+    pub parent: String,
+    /// The SHA-1 of its archive, as its manifest says it.
+    pub parent_archive_sha1: String,
+    /// How much.
+    #[serde(flatten)]
+    pub counts: CarryCounts,
 }
 
 /// Lengths in bytes.
@@ -258,6 +293,7 @@ mod tests {
             regions: Vec::new(),
             options: super::OptionsRecord::default(),
             counts: super::Counts::default(),
+            carried: None,
             sizes: super::SizesRecord::default(),
             problems: Vec::new(),
             problem_counts: super::ProblemCounts::default(),

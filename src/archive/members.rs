@@ -2,19 +2,26 @@
 //!
 //! One pair of buffers goes with each member from the moment it is filled until it is written, and there is a fixed
 //! number of them: that bounds the memory, and cannot starve the member that is to be written next, since pairs are
-//! taken in the order of the stream.
+//! taken in the order of the stream. Members that are carried forward from the previous archive have buffers of their
+//! own ([`carried`]), so that what waits for its turn there takes none of these.
+
+mod carried;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use self::carried::{Carried, Carrier};
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
 use super::index::{EntryLine, HEADER_LINE, MemberLine, Totals};
+use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
 use super::write::ArchiveError;
 
 /// Pairs of buffers beyond those that the compressing threads work on: one being filled, some waiting for their turn.
@@ -39,6 +46,8 @@ pub struct WrittenMembers {
     pub index_sha256: [u8; 32],
     /// How long the index is, in bytes.
     pub index_bytes: u64,
+    /// How many members were compressed at each level, by the level.
+    pub levels: [u64; HIGHEST_LEVEL as usize + 1],
 }
 
 struct Job {
@@ -48,26 +57,39 @@ struct Job {
     /// Its first `member_len` bytes count.
     member: Vec<u8>,
     member_len: usize,
+    level: i32,
     sha256: [u8; 32],
     entries: Vec<EntryLine>,
+}
+
+/// A member on its way to the archive.
+enum Ready {
+    Compressed(Job),
+    Carried(Carried),
 }
 
 /// The writing end. Dropping it without [`MemberWriter::finish`] stops everything.
 pub struct MemberWriter {
     pool: rayon::ThreadPool,
     encoders: Arc<Mutex<Vec<MemberEncoder>>>,
-    done: Option<Sender<(u64, Job)>>,
+    level: Arc<LevelNow>,
+    done: Option<Sender<(u64, Ready)>>,
     free: Receiver<Job>,
     writer: Option<JoinHandle<io::Result<WrittenMembers>>>,
     current: Job,
     next_number: u64,
+    threads: usize,
+    carrier: Option<Carrier>,
 }
 
 impl MemberWriter {
-    /// Compresses with `threads` threads at `level` (1 to 12).
-    pub fn new(outputs: Outputs, level: i32, threads: usize) -> Result<Self, ArchiveError> {
+    /// Compresses with `threads` threads.
+    pub fn new(outputs: Outputs, wanted: Level, threads: usize) -> Result<Self, ArchiveError> {
+        wanted.check()?;
         let threads = threads.max(1);
-        let encoders = (0..threads).map(|_| MemberEncoder::new(level)).collect::<Result<Vec<_>, _>>()?;
+        let level = LevelNow::new(wanted);
+        let control = LevelControl::new(wanted, Arc::clone(&level), threads);
+        let encoders = (0..threads).map(|_| MemberEncoder::new(level.get())).collect::<Result<Vec<_>, _>>()?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|number| format!("compress-{number}"))
@@ -81,17 +103,56 @@ impl MemberWriter {
         }
         let writer = std::thread::Builder::new()
             .name("write".to_owned())
-            .spawn(move || write_in_order(outputs, &to_write, &give_back))
+            .spawn(move || write_in_order(outputs, &to_write, &give_back, control))
             .map_err(ArchiveError::Write)?;
         Ok(Self {
             pool,
             encoders: Arc::new(Mutex::new(encoders)),
+            level,
             done: Some(done),
             free,
             writer: Some(writer),
             current: empty_job(),
             next_number: 0,
+            threads,
+            carrier: None,
         })
+    }
+
+    /// From now on members can be carried forward from `archive`.
+    pub(super) fn carry_from(&mut self, archive: Arc<File>) {
+        self.carrier = Some(Carrier::new(archive, self.threads));
+    }
+
+    /// Has a member of the previous archive read and checked, in parallel. False when there is no buffer for it now:
+    /// then what was asked for earlier has to be taken first, or [`MemberWriter::wait_for_carrying`].
+    pub(super) fn check_carried(&mut self, line: &MemberLine) -> bool {
+        self.carrier.as_mut().is_some_and(|carrier| carrier.check(&self.pool, line))
+    }
+
+    /// Waits until there is a buffer for a member to be carried. All that was asked for must have been taken.
+    pub(super) fn wait_for_carrying(&mut self) {
+        if let Some(carrier) = &mut self.carrier {
+            carrier.wait();
+        }
+    }
+
+    /// The oldest of the members that were asked for, or what is wrong with it.
+    pub(super) fn take_carried(&mut self) -> Result<Carried, String> {
+        self.carrier.as_mut().map_or_else(|| Err("nothing is carried".to_owned()), Carrier::take)
+    }
+
+    /// Puts a member that was carried after all that came before, with the entries that end in it.
+    pub(super) fn write_carried(&mut self, mut member: Carried, entries: Vec<EntryLine>) -> Result<(), ArchiveError> {
+        self.end_member()?;
+        let Some(done) = &self.done else { return Err(self.writers_error()) };
+        member.entries = entries;
+        // Fails only when the writer has already ended with an error.
+        if done.send((self.next_number, Ready::Carried(member))).is_err() {
+            return Err(self.writers_error());
+        }
+        self.next_number += 1;
+        Ok(())
     }
 
     /// How much of the tar stream is in the current member.
@@ -141,15 +202,21 @@ impl MemberWriter {
         let Ok(next) = self.free.recv() else { return Err(self.writers_error()) };
         let mut job = std::mem::replace(&mut self.current, next);
         let (number, done, encoders) = (self.next_number, done.clone(), Arc::clone(&self.encoders));
+        let level = Arc::clone(&self.level);
         self.pool.spawn_fifo(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
             // As many encoders as threads: one is always there.
             let Some(mut encoder) = lock().pop() else { return };
+            let began = Instant::now();
+            // The level was checked; an encoder that could not change to it would keep the one it has.
+            let _ = encoder.set_level(level.get());
+            job.level = encoder.level();
             job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
             lock().push(encoder);
             job.sha256 = Sha256::digest(&job.member[..job.member_len]).into();
+            level.note_busy(began.elapsed());
             // Fails only when the writer has already ended with an error, which the next call reports.
-            let _ = done.send((number, job));
+            let _ = done.send((number, Ready::Compressed(job)));
         });
         self.next_number += 1;
         Ok(())
@@ -192,6 +259,7 @@ fn empty_job() -> Job {
         data_len: 0,
         member: Vec::new(),
         member_len: 0,
+        level: 0,
         sha256: [0; 32],
         entries: Vec::new(),
     }
@@ -199,41 +267,57 @@ fn empty_job() -> Job {
 
 fn write_in_order(
     outputs: Outputs,
-    to_write: &Receiver<(u64, Job)>,
+    to_write: &Receiver<(u64, Ready)>,
     give_back: &Sender<Job>,
+    mut control: LevelControl,
 ) -> io::Result<WrittenMembers> {
     let mut archive = outputs.archive;
     let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
     index.write_all(HEADER_LINE.as_bytes())?;
     let mut sha1 = Sha1::new();
     let mut totals = Totals::default();
+    let mut levels = [0; HIGHEST_LEVEL as usize + 1];
     let mut early = BTreeMap::new();
-    for (number, job) in to_write {
-        early.insert(number, job);
-        while let Some(mut job) = early.remove(&totals.members) {
-            let member = &job.member[..job.member_len];
+    for (number, ready) in to_write {
+        early.insert(number, ready);
+        while let Some(ready) = early.remove(&totals.members) {
+            let (member, tar_length, sha256, entries) = match &ready {
+                Ready::Compressed(job) => {
+                    (&job.member[..job.member_len], job.data_len as u64, job.sha256, job.entries.as_slice())
+                }
+                Ready::Carried(carried) => {
+                    (carried.bytes(), carried.tar_length, carried.sha256, carried.entries.as_slice())
+                }
+            };
             archive.write_all(member)?;
             sha1.update(member);
             let line = MemberLine {
                 number: totals.members,
                 offset: totals.archive_bytes,
-                length: job.member_len as u64,
+                length: member.len() as u64,
                 tar_offset: totals.tar_bytes,
-                tar_length: job.data_len as u64,
-                sha256: job.sha256,
+                tar_length,
+                sha256,
             };
             line.write_to(&mut index)?;
-            for entry in &job.entries {
+            for entry in entries {
                 entry.write_to(&mut index)?;
             }
             totals.members += 1;
-            totals.entries += job.entries.len() as u64;
+            totals.entries += entries.len() as u64;
             totals.archive_bytes += line.length;
             totals.tar_bytes += line.tar_length;
-            job.entries.clear();
-            job.data_len = 0;
-            // Fails only when the producer is gone; what is still under way is written all the same.
-            let _ = give_back.send(job);
+            // A carried member's buffer goes back by itself.
+            if let Ready::Compressed(mut job) = ready {
+                control.member_written();
+                if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
+                    *count += 1;
+                }
+                job.entries.clear();
+                job.data_len = 0;
+                // Fails only when the producer is gone; what is still under way is written all the same.
+                let _ = give_back.send(job);
+            }
         }
     }
     if !early.is_empty() {
@@ -248,6 +332,7 @@ fn write_in_order(
         archive_sha1: sha1.finalize().into(),
         index_bytes: index.bytes,
         index_sha256: index.sha256.finalize().into(),
+        levels,
     })
 }
 

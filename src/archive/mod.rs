@@ -5,9 +5,11 @@
 //! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats.
 
 pub mod acl;
+pub mod carry;
 mod data;
 pub mod gzip;
 pub mod index;
+pub mod level;
 mod links;
 pub mod manifest;
 pub mod members;

@@ -381,8 +381,12 @@ impl Ustar {
             self.set_binary(field, i128::from(number));
             return Fits::OnlyInBinary;
         }
-        let text = format!("{number:0digits$o}");
-        self.block[field.start..field.start + digits].copy_from_slice(text.as_bytes());
+        let mut left = number;
+        for digit in self.block[field.start..field.start + digits].iter_mut().rev() {
+            // Below 8.
+            *digit = b'0' + (left & 7) as u8;
+            left >>= 3;
+        }
         Fits::InOctal
     }
 
@@ -406,7 +410,8 @@ impl Ustar {
     /// Fills in the checksum: the sum of all bytes, its own field taken as spaces.
     fn finish(mut self) -> [u8; BLOCK] {
         self.block[148..156].copy_from_slice(b"        ");
-        let sum: u32 = self.block.iter().map(|byte| u32::from(*byte)).sum();
+        // 512 bytes: their sum is far below 2^32. Plain sums are checked for that one by one, also where it takes longest.
+        let sum = self.block.iter().fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
         self.block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         self.block
     }

@@ -1,31 +1,37 @@
 //! Entries become a tar stream, cut into members where the entries themselves say so.
+//!
+//! An entry is first given its place among the names and links that came before it ([`place`]); then it is found out whether
+//! it is carried forward from the previous backup, together with its neighbours ([`mod@carry`]). What is not is queued, so
+//! that the kernel reads some files ahead, and then read ([`store`]).
+
+mod carry;
+mod place;
+mod store;
 
 use std::io;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
-use super::data::{DataOutcome, read_or_zero};
+use self::carry::Carrying;
+use self::place::Queue;
+use super::carry::Share;
+use super::carry::parent::Parent;
 use super::gzip::{BadLevel, MAX_MEMBER_DATA};
-use super::index::{EntryLine, IndexedKind};
-use super::links::{Links, Name};
+use super::index::IndexedKind;
+use super::level::Level;
+use super::links::Links;
 use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
-use super::runs::{Runs, Unasked};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::reader::raw::RawImage;
-use crate::reader::{Entry, EntryKind, FileContent, Metadata, Timestamp};
+use crate::reader::{Entry, Metadata, Timestamp};
 use crate::shown;
-use crate::units::ByteRange;
+use serde::{Deserialize, Serialize};
 
 /// An entry that takes this much has members of its own, each of this size. Smaller entries share members that are of
 /// this size on average.
 const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
 /// A shared member is not ended before it has this much.
 const MIN_MEMBER_BYTES: usize = 64 * 1024;
-/// Linux's `PATH_MAX` without its final NUL: no program can make a longer path in one piece.
-const LONGEST_PATH_BYTES: usize = 4095;
 /// How much of a sparse map is made at once.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
 /// The observer is told of what was read in steps of at least this size.
@@ -40,6 +46,10 @@ pub enum ArchiveError {
     /// [`ArchiveOptions::stop`] said so.
     #[error("stopped before the archive was complete")]
     Stopped,
+    /// A member of a large file is damaged in the previous archive, and the file is another one each time that it is asked
+    /// for its holes.
+    #[error("{0} is damaged in the previous backup and cannot be read in its place; back up with --full")]
+    Carry(String),
     /// There is no such level.
     #[error(transparent)]
     Level(#[from] BadLevel),
@@ -51,8 +61,8 @@ pub type StopCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 /// How an archive is written.
 #[derive(Clone)]
 pub struct ArchiveOptions {
-    /// The compression level, 1 to 12.
-    pub level: i32,
+    /// How hard members are compressed.
+    pub level: Level,
     /// How many threads compress.
     pub threads: usize,
     /// Writing stops soon after this says so.
@@ -84,6 +94,23 @@ pub struct Counts {
     pub data_bytes: u64,
 }
 
+/// What was carried forward from the previous backup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarryCounts {
+    /// Members that were copied.
+    pub members: u64,
+    /// Their bytes in the archive.
+    pub bytes: u64,
+    /// The entries in them.
+    pub entries: u64,
+    /// Groups that were read although nothing pointed at a change: it was their day.
+    pub groups_reread: u64,
+    /// Members of the previous archive that were not what its index says; what is in them was read.
+    pub mismatches: u64,
+    /// Files that were read and had other data than in the previous backup, with the same times.
+    pub changed_unseen: u64,
+}
+
 /// A finished archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrittenArchive {
@@ -91,6 +118,8 @@ pub struct WrittenArchive {
     pub members: WrittenMembers,
     /// What is in it.
     pub counts: Counts,
+    /// What of it was carried forward; `None` without a previous backup.
+    pub carried: Option<CarryCounts>,
 }
 
 /// Writes an archive, one filesystem or raw image after the other.
@@ -103,6 +132,13 @@ pub struct ArchiveWriter<'a> {
     links: Links,
     counts: Counts,
     unreported_bytes: u64,
+    queue: Queue,
+    carrying: Option<Carrying>,
+    /// So many of the next entry's bytes are in the archive already, carried from the previous one: the rest of it was
+    /// damaged there.
+    carried_bytes: u64,
+    /// Whether the entry that is being read has such bytes.
+    has_carried_part: bool,
 }
 
 impl<'a> ArchiveWriter<'a> {
@@ -117,11 +153,27 @@ impl<'a> ArchiveWriter<'a> {
             links: Links::default(),
             counts: Counts::default(),
             unreported_bytes: 0,
+            queue: Queue::default(),
+            carrying: None,
+            carried_bytes: 0,
+            has_carried_part: false,
         })
     }
 
-    /// What follows is a filesystem whose root is `.` or `./directory`.
-    pub fn start_filesystem(&mut self, directory: Option<&str>) {
+    /// What is as it was in `parent` is carried forward from there, but for what is to be read again today.
+    pub fn carry_from(&mut self, parent: Parent, share: Share) {
+        self.members.carry_from(Arc::clone(parent.archive()));
+        self.carrying = Some(Carrying::new(parent, share));
+    }
+
+    /// What follows is a filesystem whose root is `.` or `./directory`. Its entries may be carried forward if they were
+    /// last changed before `carry_before`; without that, all of it is read.
+    pub fn start_filesystem(
+        &mut self,
+        directory: Option<&str>,
+        carry_before: Option<Timestamp>,
+    ) -> Result<(), ArchiveError> {
+        self.end_filesystem()?;
         self.prefix = b".".to_vec();
         if let Some(directory) = directory {
             self.prefix.push(b'/');
@@ -129,66 +181,24 @@ impl<'a> ArchiveWriter<'a> {
         }
         // The next filesystem may use the same device and inode numbers.
         self.links.clear();
+        if let Some(carrying) = &mut self.carrying {
+            carrying.start_filesystem(carry_before);
+        }
+        Ok(())
     }
 
-    /// Adds an entry of the filesystem that was started last.
-    pub fn append(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
+    /// Adds an entry of the filesystem that was started last. It may be read later than this: before
+    /// [`ArchiveWriter::end_filesystem`] returns.
+    pub fn append(&mut self, entry: Entry) -> Result<(), ArchiveError> {
         self.check_stop()?;
-        let mut path = self.prefix.clone();
-        if !entry.path.is_empty() {
-            path.push(b'/');
-            path.extend_from_slice(&entry.path);
-        }
-        if path.len() > LONGEST_PATH_BYTES {
-            let what = "its path is longer than 4095 bytes: archived, but tar restores it only with --strip-components";
-            self.tell(Severity::Warning, &path, what);
-        }
-        let is_directory = matches!(entry.kind, EntryKind::Directory);
-        if !is_directory && entry.metadata.nlink > 1 && !matches!(entry.kind, EntryKind::Socket) {
-            let key = (entry.metadata.dev, entry.metadata.ino);
-            match self.links.note(key, entry.metadata.nlink, &path) {
-                Name::First => {}
-                Name::Further(first) => {
-                    self.counts.hard_links += 1;
-                    return self.put_bare(&path, EntryType::HardLink(&first), IndexedKind::HardLink, entry);
-                }
-                Name::NotKept => {
-                    let what = "there are too many hard links; archived, but its other names become files of their own";
-                    self.tell(Severity::Warning, &path, what);
-                }
-            }
-        }
-        match &entry.kind {
-            EntryKind::File(content) => {
-                self.counts.files += 1;
-                self.put_file(&path, content.as_ref(), entry)
-            }
-            EntryKind::Directory => {
-                self.counts.directories += 1;
-                self.put_bare(&path, EntryType::Directory, IndexedKind::Directory, entry)
-            }
-            EntryKind::Symlink(target) => {
-                self.counts.symlinks += 1;
-                self.put_bare(&path, EntryType::Symlink(target), IndexedKind::Symlink, entry)
-            }
-            EntryKind::CharDevice(number) => {
-                self.counts.devices += 1;
-                self.put_bare(&path, EntryType::CharDevice(*number), IndexedKind::CharDevice, entry)
-            }
-            EntryKind::BlockDevice(number) => {
-                self.counts.devices += 1;
-                self.put_bare(&path, EntryType::BlockDevice(*number), IndexedKind::BlockDevice, entry)
-            }
-            EntryKind::Fifo => {
-                self.counts.fifos += 1;
-                self.put_bare(&path, EntryType::Fifo, IndexedKind::Fifo, entry)
-            }
-            EntryKind::Socket => {
-                self.counts.sockets_left_out += 1;
-                self.tell(Severity::Notice, &path, "is a socket, which tar cannot hold; left out");
-                Ok(())
-            }
-        }
+        let placed = self.place(entry);
+        self.decide(placed)
+    }
+
+    /// All entries of the filesystem were added; nothing of it is needed any more when this returns.
+    pub fn end_filesystem(&mut self) -> Result<(), ArchiveError> {
+        self.give_up_group()?;
+        self.read_queue()
     }
 
     /// Adds the raw image of a region of `size` bytes as `./file_name`.
@@ -199,12 +209,13 @@ impl<'a> ArchiveWriter<'a> {
         size: u64,
         mtime: Timestamp,
     ) -> Result<(), ArchiveError> {
+        self.end_filesystem()?;
         let path = [b"./", file_name.as_bytes()].concat();
         let metadata = Metadata { mode: 0o600, size, mtime, nlink: 1, ..Metadata::default() };
         let runs = self.runs_of(&path, image, size)?;
         let head = pax::head(&path, EntryType::SparseFile(runs.area()), &metadata, &[]);
         self.counts.raw_images += 1;
-        self.put_data(&path, &head, &runs, image, IndexedKind::RawImage, &metadata)
+        self.put_data(&path, &head, &runs, image, IndexedKind::RawImage, &metadata, None)
     }
 
     /// How many bytes of files and images it holds so far.
@@ -215,251 +226,13 @@ impl<'a> ArchiveWriter<'a> {
     /// Ends the archive and waits until all of it is written.
     pub fn finish(mut self) -> Result<WrittenArchive, ArchiveError> {
         self.check_stop()?;
+        self.end_filesystem()?;
         self.members.end_member()?;
         self.members.push(&pax::END, MAX_MEMBER_DATA)?;
         self.report_progress(true);
-        let Self { members, counts, .. } = self;
-        Ok(WrittenArchive { members: members.finish()?, counts })
-    }
-
-    fn put_file(&mut self, path: &[u8], content: &dyn FileContent, entry: &Entry) -> Result<(), ArchiveError> {
-        let runs = self.runs_of(path, content, entry.metadata.size)?;
-        let (entry_type, kind) = if runs.is_whole() {
-            (EntryType::File, IndexedKind::File)
-        } else {
-            self.counts.sparse_files += 1;
-            (EntryType::SparseFile(runs.area()), IndexedKind::SparseFile)
-        };
-        let head = self.head(path, entry_type, entry);
-        self.put_data(path, &head, &runs, content, kind, &entry.metadata)
-    }
-
-    /// Adds an entry that has no data area.
-    fn put_bare(
-        &mut self,
-        path: &[u8],
-        entry_type: EntryType<'_>,
-        kind: IndexedKind,
-        entry: &Entry,
-    ) -> Result<(), ArchiveError> {
-        let head = self.head(path, entry_type, entry);
-        let start = self.begin_entry(head.bytes.len() as u64)?;
-        self.members.push(&head.bytes, limit_for(head.bytes.len() as u64))?;
-        self.end_entry(path, &head, kind, start, &entry.metadata, None, false)
-    }
-
-    fn head(&self, path: &[u8], entry_type: EntryType<'_>, entry: &Entry) -> pax::Head {
-        // A hard link takes its attributes from the name that it links to.
-        let xattrs = if matches!(entry_type, EntryType::HardLink(_)) { &[] } else { entry.xattrs.as_slice() };
-        let head = pax::head(path, entry_type, &entry.metadata, xattrs);
-        for name in &head.left_out_xattrs {
-            let what = format!("its attribute {} is not in a form that tar can hold; left out", shown::path(name));
-            self.tell(Severity::Error, path, what);
-        }
-        head
-    }
-
-    /// Adds an entry with a data area: the sparse map, if any, and the runs of `content`.
-    fn put_data(
-        &mut self,
-        path: &[u8],
-        head: &pax::Head,
-        runs: &Runs,
-        content: &dyn FileContent,
-        kind: IndexedKind,
-        metadata: &Metadata,
-    ) -> Result<(), ArchiveError> {
-        let area_bytes = head.sparse_map_bytes + head.data_bytes;
-        let padding = pax::padding_after(area_bytes);
-        let entry_bytes = head.bytes.len() as u64 + area_bytes + padding;
-        let limit = limit_for(entry_bytes);
-        let start = self.begin_entry(entry_bytes)?;
-        self.members.push(&head.bytes, limit)?;
-
-        let mut outcome = DataOutcome::default();
-        if head.sparse_map_bytes > 0 {
-            self.put_map(runs, content, head.sparse_map_bytes, limit, &mut outcome)?;
-        }
-        self.put_runs(runs, content, limit, &mut outcome)?;
-        if runs.unasked.as_ref().is_some_and(|unasked| unasked.left_out) {
-            outcome.is_cut = true;
-        }
-        // Less than a block, in a member that is a whole number of blocks long.
-        self.members.push(&pax::END[..usize::try_from(padding).unwrap_or(0)], limit)?;
-        self.counts.data_bytes += head.data_bytes;
-
-        let damaged = self.tell_outcome(path, content, metadata.size, kind, &outcome);
-        let digest = outcome.digest.finalize().into();
-        self.end_entry(path, head, kind, start, metadata, Some(digest), damaged)
-    }
-
-    /// Adds the sparse map, `map_bytes` of it whatever the file says of its runs this time.
-    fn put_map(
-        &mut self,
-        runs: &Runs,
-        content: &dyn FileContent,
-        map_bytes: u64,
-        limit: usize,
-        outcome: &mut DataOutcome,
-    ) -> Result<(), ArchiveError> {
-        let area = runs.area();
-        let mut left = map_bytes;
-        let mut fit = runs.fit();
-        let mut text = area.first_line().into_bytes();
-        let mut again = runs.iter(content);
-        while let Some(run) = fit.take(again.next()) {
-            text.extend_from_slice(area.lines_of(run).as_bytes());
-            if text.len() >= MAP_PIECE_BYTES {
-                self.check_stop()?;
-                self.put_map_piece(&text, &mut left, limit, outcome)?;
-                text.clear();
-            }
-        }
-        if let Some(run) = area.last_run() {
-            text.extend_from_slice(area.lines_of(run).as_bytes());
-        }
-        self.put_map_piece(&text, &mut left, limit, outcome)?;
-        // Less than a block.
-        self.put_map_piece(&pax::END, &mut left, limit, outcome)?;
-        outcome.runs_changed |= !fit.is_same();
-        Ok(())
-    }
-
-    fn put_map_piece(
-        &mut self,
-        text: &[u8],
-        left: &mut u64,
-        limit: usize,
-        outcome: &mut DataOutcome,
-    ) -> Result<(), ArchiveError> {
-        let piece = &text[..usize::try_from(*left).map_or(text.len(), |left| left.min(text.len()))];
-        self.members.push(piece, limit)?;
-        outcome.digest.update(piece);
-        *left -= piece.len() as u64;
-        Ok(())
-    }
-
-    /// Adds the data of all runs.
-    fn put_runs(
-        &mut self,
-        runs: &Runs,
-        content: &dyn FileContent,
-        limit: usize,
-        outcome: &mut DataOutcome,
-    ) -> Result<(), ArchiveError> {
-        let mut fit = runs.fit();
-        let mut again = runs.iter(content);
-        while let Some(run) = fit.take(again.next()) {
-            self.put_run(run, content, limit, outcome)?;
-        }
-        outcome.runs_changed |= !fit.is_same();
-        Ok(())
-    }
-
-    fn put_run(
-        &mut self,
-        run: ByteRange,
-        content: &dyn FileContent,
-        limit: usize,
-        outcome: &mut DataOutcome,
-    ) -> Result<(), ArchiveError> {
-        let mut done = 0;
-        while done < run.len {
-            let space = self.members.space(limit);
-            if space.is_empty() {
-                self.check_stop()?;
-                self.members.end_member()?;
-                continue;
-            }
-            let len = usize::try_from(run.len - done).map_or(space.len(), |left| left.min(space.len()));
-            let piece = &mut space[..len];
-            read_or_zero(content, run.start + done, piece, outcome);
-            outcome.digest.update(&*piece);
-            self.members.commit(len);
-            done += len as u64;
-            self.unreported_bytes += len as u64;
-            self.report_progress(false);
-        }
-        Ok(())
-    }
-
-    /// Tells what went wrong with a file's data; true when the archive does not hold it as it was.
-    fn tell_outcome(
-        &self,
-        path: &[u8],
-        content: &dyn FileContent,
-        size: u64,
-        kind: IndexedKind,
-        outcome: &DataOutcome,
-    ) -> bool {
-        for what in outcome.complaints(size) {
-            self.tell(Severity::Error, path, what);
-        }
-        let grew = kind != IndexedKind::RawImage && matches!(content.read_at(size, &mut [0]), Ok(1..));
-        if grew {
-            self.tell(Severity::Error, path, format!("grew while it was read; its first {size} bytes are archived"));
-        }
-        outcome.is_damaged() || grew
-    }
-
-    /// Where a file holds data. Where that cannot be asked, all that follows counts as data.
-    fn runs_of(&self, path: &[u8], content: &dyn FileContent, size: u64) -> Result<Runs, ArchiveError> {
-        let runs = Runs::find(content, size, || self.check_stop())?;
-        if let Some(Unasked { from, left_out, error }) = &runs.unasked {
-            if *left_out {
-                let what =
-                    format!("where it holds data cannot be found from byte {from} on; left out from there: {error}");
-                self.tell(Severity::Error, path, what);
-            } else {
-                let what = format!("its holes cannot be found from byte {from} on, read as data: {error}");
-                self.tell(Severity::Warning, path, what);
-            }
-        }
-        Ok(runs)
-    }
-
-    /// Ends the current member where this entry asks for one of its own, or would make it too long.
-    fn begin_entry(&mut self, entry_bytes: u64) -> Result<u64, ArchiveError> {
-        let current = self.members.current_bytes() as u64;
-        if entry_bytes >= TARGET_MEMBER_BYTES || current + entry_bytes > MAX_MEMBER_DATA as u64 {
-            self.members.end_member()?;
-        }
-        Ok(self.tar_offset)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the facts of one index line, each from another place")]
-    fn end_entry(
-        &mut self,
-        path: &[u8],
-        head: &pax::Head,
-        kind: IndexedKind,
-        start: u64,
-        metadata: &Metadata,
-        content: Option<[u8; 32]>,
-        damaged: bool,
-    ) -> Result<(), ArchiveError> {
-        let area_bytes = head.sparse_map_bytes + head.data_bytes;
-        let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
-        let digest: [u8; 32] = Sha256::digest(&head.bytes).into();
-        let mut short_head = [0; 16];
-        short_head.copy_from_slice(&digest[..16]);
-        self.members.note_entry(EntryLine {
-            kind,
-            damaged,
-            tar_offset: start,
-            tar_length,
-            size: metadata.size,
-            ino: metadata.ino,
-            ctime: metadata.ctime,
-            head: short_head,
-            content,
-            path: path.to_vec(),
-        });
-        self.tar_offset += tar_length;
-        if ends_member(path, tar_length, self.members.current_bytes()) {
-            self.members.end_member()?;
-        }
-        Ok(())
+        let Self { members, counts, carrying, .. } = self;
+        let carried = carrying.map(|carrying| carrying.counts());
+        Ok(WrittenArchive { members: members.finish()?, counts, carried })
     }
 
     fn check_stop(&self) -> Result<(), ArchiveError> {
@@ -476,25 +249,6 @@ impl<'a> ArchiveWriter<'a> {
     fn tell(&self, severity: Severity, path: &[u8], what: impl Into<String>) {
         self.observer.on_event(&Event::Problem(Problem::new(severity, shown::path(path), what)));
     }
-}
-
-/// Where a member with this entry ends at the latest.
-fn limit_for(entry_bytes: u64) -> usize {
-    // Half a megabyte fits in any usize.
-    if entry_bytes >= TARGET_MEMBER_BYTES { MAX_MEMBER_DATA / 2 } else { MAX_MEMBER_DATA }
-}
-
-/// Whether the member ends after this entry: decided by the entry alone, so that a change elsewhere changes nothing
-/// here. On average one member ends for each [`TARGET_MEMBER_BYTES`].
-fn ends_member(path: &[u8], entry_bytes: u64, member_bytes: usize) -> bool {
-    if entry_bytes >= TARGET_MEMBER_BYTES {
-        return true;
-    }
-    let digest: [u8; 32] = Sha256::digest(path).into();
-    let fraction =
-        u64::from_be_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]]);
-    let threshold = entry_bytes * (u64::MAX / TARGET_MEMBER_BYTES);
-    fraction < threshold && member_bytes >= MIN_MEMBER_BYTES
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use volbak::config::CompressionLevel;
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
@@ -99,9 +100,9 @@ pub(crate) struct SnapshotArgs {
     /// The destination: a directory, in which each volume gets one of its own
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
-    /// Compression level, from 1 (fast) to 12 (small)
-    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=12))]
-    pub(crate) level: i32,
+    /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) is what the host can do meanwhile
+    #[arg(long, default_value = "6", value_name = "N")]
+    pub(crate) level: CompressionLevel,
     /// Leave out what matches, in the syntax of a .gitignore in the filesystem's root; may be repeated
     #[arg(long, value_name = "PATTERN", value_parser = exclude_pattern)]
     pub(crate) exclude: Vec<String>,
@@ -114,6 +115,15 @@ pub(crate) struct SnapshotArgs {
     /// How many threads compress [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
+    /// Read everything, instead of carrying forward what did not change since the last backup
+    #[arg(long, conflicts_with_all = ["parent", "full_read_every_days"])]
+    pub(crate) full: bool,
+    /// Carry forward from this backup: an archive's path, or VOLUME[@DATE] in DIR [default: the last of the same source]
+    #[arg(long, value_name = "BACKUP")]
+    pub(crate) parent: Option<String>,
+    /// Read everything once within so many days, a share each day; 0 is never
+    #[arg(long, default_value_t = 7, value_name = "DAYS")]
+    pub(crate) full_read_every_days: u32,
     /// Leave the snapshot in place afterwards, and say its name
     #[arg(long)]
     pub(crate) keep_snapshot: bool,

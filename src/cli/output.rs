@@ -69,6 +69,11 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
         seconds / 1000,
         seconds % 1000 / 100,
     );
+    if let Some(carried) = &manifest.carried {
+        let (counts, parent) = (&carried.counts, &carried.parent);
+        let entries = counted(counts.entries, "entry", "entries");
+        text.push_str(&format!("  {} in {entries} carried forward from {parent}\n", ByteLen(counts.bytes)));
+    }
     text.push_str(&format!("  sha1 {}\n", manifest.digests.archive_sha1));
     if let Some(snapshot) = &manifest.snapshot
         && snapshot.kept

@@ -119,7 +119,7 @@ impl Observer for Progress {
                 state.expected_bytes += bytes;
                 None
             }
-            Event::Read { bytes } => {
+            Event::Read { bytes } | Event::Carried { bytes } => {
                 self.on_read(&mut state, *bytes);
                 None
             }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::level::CompressionLevel;
 use super::pattern::Pattern;
 use super::size::SnapshotSize;
 
@@ -18,14 +19,16 @@ pub struct SnapshotOptions {
 /// How archives are made: the table `[archive]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveOptions {
-    /// The compression level, 1 to 12.
-    pub level: u32,
+    /// The compression level.
+    pub level: CompressionLevel,
     /// Compressing threads; `None` is one for each core.
     pub threads: Option<u32>,
     /// What is left out: gitignore-style globs, anchored to each filesystem's root.
     pub exclude: Vec<String>,
     /// Where temporary copies of regions that need a journal replay are put, when they are needed.
     pub scratch: Option<PathBuf>,
+    /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
+    pub full_read_every_days: u32,
 }
 
 /// How long backups are kept: `backups_retention_days` and the table `[retention]`. Counts are of backups; 0 is none.

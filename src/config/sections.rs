@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ignore::gitignore::GitignoreBuilder;
 
+use super::level::{BadCompressionLevel, CompressionLevel};
 use super::mistake::{Mistake, Place};
 use super::options::{
     ArchiveOptions, HookOptions, IoNice, ReportOptions, RetentionOptions, SnapshotOptions, VerifyLevel, VerifyOptions,
@@ -157,12 +158,17 @@ fn exclude_list(section: &Section<'_>) -> Option<Vec<String>> {
     })
 }
 
+fn level(section: &Section<'_>) -> Option<CompressionLevel> {
+    section.parsed("level", &BadCompressionLevel.to_string(), |text| text.parse().ok())
+}
+
 fn archive(section: &Section<'_>) -> ArchiveOptions {
     ArchiveOptions {
-        level: section.number("level", 1, 12).unwrap_or(6),
+        level: level(section).unwrap_or(CompressionLevel::Fixed(6)),
         threads: section.number("threads", 1, 1024),
         exclude: exclude_list(section).unwrap_or_default(),
         scratch: section.path("scratch", "/var/tmp"),
+        full_read_every_days: section.number("full_read_every_days", 0, YEARS_100).unwrap_or(7),
     }
 }
 
@@ -292,7 +298,7 @@ fn exception(section: &Section<'_>, pattern: Pattern) -> VolumeException {
         pattern,
         skip: section.boolean("skip"),
         snapshot_max_size: section.parsed("snapshot_max_size", SIZE_RIGHT, parse_snapshot_size),
-        level: section.number("level", 1, 12),
+        level: level(section),
         exclude: exclude_list(section),
         backups_retention_days: section.number("backups_retention_days", 1, YEARS_100),
         keep_last: count("keep_last"),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::reading::Reading;
 use super::{
-    Config, ConfigError, IoNice, MailTls, MailTransport, Mistake, PasswordSource, Place, Selected, SnapshotSize,
+    CompressionLevel, Config, ConfigError, IoNice, MailTls, MailTransport, Mistake, PasswordSource, Place, Selected,
+    SnapshotSize,
 };
 
 const MINIMAL: &str = "backup_destination = '/BACKUPS/EBS-VOL'\n";
@@ -38,7 +39,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.snapshot.max_size, SnapshotSize::FullOrigin);
     assert_eq!(config.report.decimal_separator, ',');
     assert_eq!(config.retention.gone_days, 90);
-    assert_eq!(config.archive.level, 6);
+    assert_eq!(config.archive.level, CompressionLevel::Fixed(6));
 }
 
 #[test]
@@ -108,7 +109,8 @@ keep_last = -1
             "line 6, column 12: `include` cannot be \"volume-[\"; as a pattern it is wrong: unclosed character class; \
              missing ']'; try one like \"volume-*\"",
             "line 6, column 24: `include` cannot be 3; each of its items is text in quotes",
-            "line 8, column 9: `level` cannot be 60; write a whole number from 1 to 12, without quotes",
+            "line 8, column 9: `level` cannot be 60; write a level from 1 (fast) to 12 (small), or \"auto\", or \"auto:3-9\" for \
+             a range of levels",
             "line 10, column 7: `tls` cannot be \"startls\"; did you mean \"starttls\"? it is one of \"tls\", \
              \"starttls\", \"none\"",
             "line 11, column 1: a password is never written into the config; put it into a file that only root can \
@@ -202,7 +204,7 @@ fn the_environment_wins_and_is_checked_too() {
     assert_eq!(config.exclude[0].as_str(), "volume-1,2");
     assert_eq!(config.hooks.before_snapshot.len(), 2);
     assert_eq!(config.dumps.instances[0].host, "10.0.0.5");
-    assert_eq!(config.for_volume("g", "volume-1").archive.level, 1);
+    assert_eq!(config.for_volume("g", "volume-1").archive.level, CompressionLevel::Fixed(1));
     let MailTransport::Smtp { host, password, .. } = &config.mail.transport else { panic!() };
     assert_eq!(host, "two");
     assert_eq!(*password, Some(PasswordSource::Environment("VOLBAK_MAIL__PASSWORD".to_owned())));
@@ -276,9 +278,13 @@ fn volumes_are_selected_by_whole_names() {
     assert_eq!(by("volume-2"), Selected::Skipped { by: "volume-2".to_owned() });
     assert_eq!(by("volume-20"), Selected::Included { by: "volume-*".to_owned() });
     assert_eq!(by("db2"), Selected::NotIncluded);
-    assert_eq!(config.for_volume("g", "volume-20").archive.level, 12, "an exact name wins over an earlier pattern");
-    assert_eq!(config.for_volume("g", "volume-3").archive.level, 1);
-    assert_eq!(config.for_volume("g", "db").archive.level, 6);
+    assert_eq!(
+        config.for_volume("g", "volume-20").archive.level,
+        CompressionLevel::Fixed(12),
+        "an exact name wins over an earlier pattern"
+    );
+    assert_eq!(config.for_volume("g", "volume-3").archive.level, CompressionLevel::Fixed(1));
+    assert_eq!(config.for_volume("g", "db").archive.level, CompressionLevel::Fixed(6));
 }
 
 #[test]

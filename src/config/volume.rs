@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::level::CompressionLevel;
 use super::options::VolumeOptions;
 use super::pattern::Pattern;
 use super::size::SnapshotSize;
@@ -16,7 +17,7 @@ pub struct VolumeException {
     /// In place of `snapshot_max_size`.
     pub snapshot_max_size: Option<SnapshotSize>,
     /// In place of `archive.level`.
-    pub level: Option<u32>,
+    pub level: Option<CompressionLevel>,
     /// In place of `archive.exclude`.
     pub exclude: Option<Vec<String>>,
     /// In place of `backups_retention_days`.

@@ -3,6 +3,7 @@
 //! [`FsReader`] is the seam: the kernel's view of a mounted filesystem ([`walk::TreeWalk`]) and a region's bytes as one
 //! large file ([`raw::RawImage`]) are read alike by whoever archives them.
 
+pub mod ahead;
 pub mod device_map;
 pub mod exclude;
 mod listing;
@@ -44,6 +45,13 @@ pub struct Entry {
     pub metadata: Metadata,
     /// Its extended attributes as the kernel gives them, POSIX ACLs included (`system.posix_acl_access`), by name.
     pub xattrs: Vec<Xattr>,
+}
+
+impl Entry {
+    /// How much its extended attributes take, names and values.
+    pub(crate) fn xattr_bytes(&self) -> usize {
+        self.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum()
+    }
 }
 
 /// What an [`Entry`] is.
@@ -122,4 +130,13 @@ pub trait FileContent: Send {
     /// The first run of data at or after `from`, holes skipped; `None` when only a hole follows up to the end. What
     /// lies outside the runs reads as zeros. A file without holes gives one run up to its end.
     fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>>;
+
+    /// Opens it and has its beginning read ahead, without waiting for that. What is not opened by this is by the first
+    /// of the other calls.
+    fn prefetch(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Lets go of what it holds while it is open; the next call opens it again.
+    fn close(&self) {}
 }

@@ -76,6 +76,8 @@ pub struct Mounted {
     fs: String,
     /// Whether the journal was replayed into a temporary copy.
     pub from_copy: bool,
+    /// Whether it says itself that it was not unmounted: ext2 to ext4 alone do.
+    pub was_in_use: Option<bool>,
 }
 
 impl Mounted {
@@ -88,14 +90,15 @@ impl Mounted {
         if let Some(reason) = reaches_outside(source.fs, &blocks, source.range.start) {
             return Err(MountError::ReachesOutside(reason));
         }
+        let was_in_use = was_in_use(source.fs, &blocks, source.range.start);
         match mount_range(source.backing, source.range, source.fs, source.writable) {
-            Ok(mount) => Ok(Self { mount, fs: source.fs.to_owned(), from_copy: false }),
+            Ok(mount) => Ok(Self { mount, fs: source.fs.to_owned(), from_copy: false, was_in_use }),
             Err(MountError::Mount { source: error, .. })
                 if !source.writable && needs_replay(source.fs, &error, &blocks, source.range.start) =>
             {
                 let copy = copy_region(source.backing, source.range, source.scratch, cancel)?;
                 let mount = mount_range(&copy.file, copy.range, source.fs, true)?;
-                Ok(Self { mount, fs: source.fs.to_owned(), from_copy: true })
+                Ok(Self { mount, fs: source.fs.to_owned(), from_copy: true, was_in_use })
             }
             Err(error) => Err(error),
         }
@@ -215,6 +218,17 @@ fn needs_replay(fs: &str, error: &io::Error, blocks: &dyn BlockRead, start: u64)
         }
         _ => false,
     }
+}
+
+/// Whether an ext filesystem was in use when it was frozen: a journal is to be replayed, or, without one, it is not
+/// marked as clean. `None` for the others.
+fn was_in_use(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<bool> {
+    if !fs.starts_with("ext") {
+        return None;
+    }
+    // ext4 disk layout, super block: s_state 0x3A (0x1 is clean), s_feature_incompat 0x60 (RECOVER 0x4).
+    let superblock = field(blocks, start, 1024, 1024)?;
+    Some(superblock[0x60] & 0x4 != 0 || superblock[0x3A] & 0x1 == 0)
 }
 
 /// `len` bytes at `offset` of the region that begins at `start`; `None` when they cannot be read.

@@ -1,48 +1,211 @@
-//! A regular file of the kernel's.
+//! A regular file of the kernel's, opened when it is first needed.
+//!
+//! A file that is carried forward from the previous backup is never opened at all. So it is known by its path from the
+//! root of the walk, and not by its directory: a descriptor of each directory that something waits in has no bound.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{Advice, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::FileContent;
+use super::walk::statx_of;
+use super::{FileContent, Metadata};
 use crate::units::ByteRange;
 
-/// An open regular file.
-pub(super) struct OpenFile {
-    pub(super) file: File,
-    pub(super) size: u64,
-    /// Whether it is worth asking: a small file with all its blocks has none.
-    pub(super) may_have_holes: bool,
+/// So much of a file is read ahead.
+const AHEAD_BYTES: u64 = 1 << 20;
+/// A file that is smaller, and has all its blocks, is not asked for holes.
+const SMALL_FILE_BYTES: u64 = 64 * 1024;
+/// A path is resolved in pieces of at most this: Linux's `PATH_MAX` is 4096 with the final NUL.
+const PATH_PIECE_BYTES: usize = 4000;
+
+const FILE_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+const PIECE_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+/// A regular file that the walk found.
+pub(super) struct WalkedFile {
+    root: Arc<OwnedFd>,
+    path: Vec<u8>,
+    /// What was seen at that path: what is opened must be the same.
+    dev: u64,
+    ino: u64,
+    size: u64,
+    /// Whether as many blocks are allocated as its size asks for.
+    has_all_blocks: bool,
+    open: RefCell<Option<Opened>>,
 }
 
-impl FileContent for OpenFile {
+struct Opened {
+    file: File,
+    /// Whether it is worth asking: a small file with all its blocks has none.
+    may_have_holes: bool,
+}
+
+impl WalkedFile {
+    pub(super) fn new(root: Arc<OwnedFd>, path: Vec<u8>, metadata: &Metadata, has_all_blocks: bool) -> Self {
+        let Metadata { dev, ino, size, .. } = *metadata;
+        Self { root, path, dev, ino, size, has_all_blocks, open: RefCell::new(None) }
+    }
+
+    /// Calls `using` with the open file.
+    fn with<T>(&self, using: impl FnOnce(&Opened) -> io::Result<T>) -> io::Result<T> {
+        let mut open = self.open.borrow_mut();
+        match &*open {
+            Some(opened) => using(opened),
+            None => using(open.insert(self.open()?)),
+        }
+    }
+
+    fn open(&self) -> io::Result<Opened> {
+        let file = open_beneath(&self.root, &self.path)?;
+        let facts = statx_of(&file, c"")?;
+        if (super::walk::device_of(&facts), facts.stx_ino) != (self.dev, self.ino) {
+            return Err(Errno::STALE.into());
+        }
+        let is_small = self.size < SMALL_FILE_BYTES;
+        let is_dense = self.has_all_blocks
+            && (is_small || rustix::fs::seek(&file, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= self.size));
+        Ok(Opened { file: File::from(file), may_have_holes: !is_dense })
+    }
+}
+
+/// Opens the file at `path` below `root`, following no link and leaving `root` by no way.
+fn open_beneath(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
+    let mut outer: Option<OwnedFd> = None;
+    let mut rest = path;
+    while rest.len() > PATH_PIECE_BYTES {
+        // No name is longer than 255 bytes, so there is a border between two.
+        let border = rest[..PATH_PIECE_BYTES].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+        let next = open_piece(outer.as_ref(), root, &rest[..border], PIECE_FLAGS)?;
+        outer = Some(next);
+        rest = &rest[border + 1..];
+    }
+    open_piece(outer.as_ref(), root, rest, FILE_FLAGS)
+}
+
+fn open_piece(outer: Option<&OwnedFd>, root: &OwnedFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    let from: BorrowedFd<'_> = outer.map_or(root.as_fd(), AsFd::as_fd);
+    Ok(rustix::fs::openat2(from, path, flags, Mode::empty(), BENEATH)?)
+}
+
+impl FileContent for WalkedFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
+        self.with(|opened| opened.file.read_at(buf, offset))
     }
 
     fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
         if from >= self.size {
             return Ok(None);
         }
-        if !self.may_have_holes {
-            return Ok(Some(ByteRange::new(from, self.size - from)));
+        self.with(|opened| {
+            if !opened.may_have_holes {
+                return Ok(Some(ByteRange::new(from, self.size - from)));
+            }
+            let start = match rustix::fs::seek(&opened.file, SeekFrom::Data(from)) {
+                Ok(start) => start,
+                Err(Errno::NXIO) => return Ok(None),
+                // A filesystem that knows no holes: all of it is data.
+                Err(Errno::INVAL | Errno::NOTSUP) => from,
+                Err(error) => return Err(error.into()),
+            };
+            let end = match rustix::fs::seek(&opened.file, SeekFrom::Hole(start)) {
+                // An answer that makes no sense is none: all the rest is data.
+                Ok(end) if end > start => end.min(self.size),
+                Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::NOTSUP) => self.size,
+                Err(error) => return Err(error.into()),
+            };
+            Ok(end.checked_sub(start).filter(|len| *len > 0).map(|len| ByteRange::new(start, len)))
+        })
+    }
+
+    fn prefetch(&self) -> io::Result<()> {
+        self.with(|opened| {
+            // Only what has no holes: where blocks are allocated and not written, what was read ahead counts as data.
+            if let Some(len) = NonZero::new(self.size.min(AHEAD_BYTES)).filter(|_| !opened.may_have_holes) {
+                // Advice alone: that it is not taken costs time and nothing else.
+                let _ = rustix::fs::fadvise(&opened.file, 0, Some(len), Advice::WillNeed);
+            }
+            Ok(())
+        })
+    }
+
+    fn close(&self) {
+        *self.open.borrow_mut() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::WalkedFile;
+    use crate::reader::{FileContent, Metadata};
+
+    fn walked(root: &Path, path: &str) -> WalkedFile {
+        let facts = fs::metadata(root.join(path)).unwrap();
+        let dev = u64::from(rustix::fs::major(facts.dev())) << 32 | u64::from(rustix::fs::minor(facts.dev()));
+        let metadata = Metadata { dev, ino: facts.ino(), size: facts.len(), ..Metadata::default() };
+        let root = Arc::new(OwnedFd::from(fs::File::open(root).unwrap()));
+        WalkedFile::new(root, path.into(), &metadata, true)
+    }
+
+    #[test]
+    fn what_took_a_files_place_is_not_read_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        let path = dir.path().join("d/file");
+        fs::write(&path, "first").unwrap();
+        let file = walked(dir.path(), "d/file");
+        fs::rename(&path, dir.path().join("d/kept")).unwrap();
+        assert!(file.prefetch().is_err());
+        fs::write(&path, "other").unwrap();
+        assert!(file.read_at(0, &mut [0; 5]).is_err());
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("kept", &path).unwrap();
+        assert!(file.read_at(0, &mut [0; 5]).is_err());
+        fs::rename(dir.path().join("d/kept"), &path).unwrap();
+        let mut bytes = [0; 5];
+        assert_eq!(file.read_at(0, &mut bytes).unwrap(), 5);
+        assert_eq!(&bytes, b"first");
+        file.close();
+        assert_eq!(file.read_at(1, &mut bytes).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_path_longer_than_the_kernel_takes_is_opened_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = fs::File::open(dir.path()).unwrap();
+        let name = "n".repeat(250);
+        let mut at = OwnedFd::from(top);
+        let mut path = String::new();
+        for _ in 0..40 {
+            rustix::fs::mkdirat(&at, &name, 0o700.into()).unwrap();
+            at = rustix::fs::openat(&at, &name, rustix::fs::OFlags::RDONLY, 0.into()).unwrap();
+            path.push_str(&name);
+            path.push('/');
         }
-        let start = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => return Ok(None),
-            // A filesystem that knows no holes: all of it is data.
-            Err(Errno::INVAL | Errno::NOTSUP) => from,
-            Err(error) => return Err(error.into()),
-        };
-        let end = match rustix::fs::seek(&self.file, SeekFrom::Hole(start)) {
-            // An answer that makes no sense is none: all the rest is data.
-            Ok(end) if end > start => end.min(self.size),
-            Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::NOTSUP) => self.size,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(end.checked_sub(start).filter(|len| *len > 0).map(|len| ByteRange::new(start, len)))
+        let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+        let file = rustix::fs::openat(&at, "file", flags, 0o600.into()).unwrap();
+        rustix::io::write(&file, b"deep").unwrap();
+        let facts = rustix::fs::fstat(&file).unwrap();
+        let dev = u64::from(rustix::fs::major(facts.st_dev)) << 32 | u64::from(rustix::fs::minor(facts.st_dev));
+        let metadata = Metadata { dev, ino: facts.st_ino, size: 4, ..Metadata::default() };
+        let root = Arc::new(OwnedFd::from(fs::File::open(dir.path()).unwrap()));
+        let walked = WalkedFile::new(root, (path + "file").into_bytes(), &metadata, true);
+        let mut bytes = [0; 4];
+        assert_eq!(walked.read_at(0, &mut bytes).unwrap(), 4);
+        assert_eq!(&bytes, b"deep");
     }
 }

@@ -7,17 +7,16 @@
 
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::fs::File;
 use std::mem::MaybeUninit;
-use std::num::NonZero;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
-use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::exclude::Excludes;
 use super::listing::{Listing, list};
-use super::open_file::OpenFile;
+use super::open_file::WalkedFile;
 use super::{DeviceNumber, Entry, EntryKind, Found, FsReader, Metadata, Timestamp, Xattr};
 use crate::events::{Problem, Severity};
 use crate::shown;
@@ -32,23 +31,16 @@ const MAX_LISTED_NAMES: usize = 1 << 20;
 const XATTR_MAX_BYTES: usize = 65536;
 /// The attributes of one inode may have this much together. XFS takes half a gigabyte, which would be memory's end.
 const XATTRS_MAX_BYTES: usize = 8 << 20;
-/// So many entries are looked at, and their files opened, before they are asked for.
-const AHEAD_ENTRIES: usize = 128;
-/// So much of each of these files is read ahead.
-const AHEAD_BYTES: u64 = 1 << 20;
-/// A file that is smaller, and has all its blocks, is not asked for holes.
-const SMALL_FILE_BYTES: u64 = 64 * 1024;
 
 /// The kernel's `include/uapi/linux/magic.h`.
 const MSDOS_SUPER_MAGIC: rustix::fs::FsWord = 0x4d44;
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const FILE_FLAGS: OFlags =
-    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// The walk. See the module.
 pub struct TreeWalk {
-    root: Option<OwnedFd>,
+    root: Arc<OwnedFd>,
+    is_started: bool,
     excludes: Excludes,
     frames: Vec<Frame>,
     /// The path of the innermost frame's current entry.
@@ -59,8 +51,6 @@ pub struct TreeWalk {
     has_inode_numbers: bool,
     ready: VecDeque<Found>,
     listed_names: usize,
-    /// What the attributes of the entries in `ready` have together.
-    ahead_xattr_bytes: usize,
     xattr_buf: Vec<u8>,
     dirent_buf: Vec<MaybeUninit<u8>>,
     directories_left: Option<u64>,
@@ -86,7 +76,8 @@ impl TreeWalk {
     /// a damaged filesystem can show one directory in many places.
     pub fn new(root: OwnedFd, excludes: Excludes, max_directories: Option<u64>) -> Self {
         Self {
-            root: Some(root),
+            root: Arc::new(root),
+            is_started: false,
             excludes,
             frames: Vec::new(),
             path: Vec::new(),
@@ -94,7 +85,6 @@ impl TreeWalk {
             has_inode_numbers: true,
             ready: VecDeque::new(),
             listed_names: 0,
-            ahead_xattr_bytes: 0,
             xattr_buf: vec![0; XATTR_MAX_BYTES],
             dirent_buf: vec![MaybeUninit::uninit(); 64 * 1024],
             directories_left: max_directories,
@@ -105,9 +95,11 @@ impl TreeWalk {
         self.ready.push_back(Found::Problem(Problem::new(Severity::Error, shown::path(&self.path), what)));
     }
 
-    fn start(&mut self, root: OwnedFd) {
-        let facts = match statx_of(&root, c"") {
-            Ok(facts) => facts,
+    fn start(&mut self) {
+        // The descriptor that is walked is closed when the walk goes deep; files are opened from the other one.
+        let opened = rustix::fs::openat(&self.root, c".", DIR_FLAGS, Mode::empty());
+        let (root, facts) = match opened.and_then(|root| Ok((statx_of(&root, c"")?, root))) {
+            Ok((facts, root)) => (root, facts),
             Err(error) => return self.problem(format!("the root directory cannot be read: {error}")),
         };
         self.has_inode_numbers = rustix::fs::fstatfs(&root).is_ok_and(|facts| facts.f_type != MSDOS_SUPER_MAGIC);
@@ -118,7 +110,6 @@ impl TreeWalk {
     fn enter(&mut self, dir: OwnedFd, facts: &Statx) {
         let xattrs = self.xattrs_of_open(&dir);
         let metadata = metadata_of(facts);
-        self.ahead_xattr_bytes += xattr_bytes(&xattrs);
         self.ready.push_back(Found::Entry(Entry {
             path: self.path.clone(),
             kind: EntryKind::Directory,
@@ -184,11 +175,9 @@ impl TreeWalk {
                 return;
             }
             FileType::RegularFile => {
-                match rustix::fs::openat(dir, &name, FILE_FLAGS, Mode::empty()) {
-                    Ok(file) => self.queue_file(file, &facts),
-                    Err(error) => self.problem(format!("the file cannot be opened, left out: {error}")),
-                }
-                return;
+                let has_all_blocks = facts.stx_blocks.saturating_mul(512) >= facts.stx_size;
+                let (root, path) = (Arc::clone(&self.root), self.path.clone());
+                EntryKind::File(Box::new(WalkedFile::new(root, path, &metadata_of(&facts), has_all_blocks)))
             }
             FileType::Symlink => match rustix::fs::readlinkat(dir, &name, Vec::new()) {
                 Ok(target) => EntryKind::Symlink(target.into_bytes()),
@@ -200,7 +189,8 @@ impl TreeWalk {
             FileType::Socket => EntryKind::Socket,
             FileType::Unknown => return self.problem("is of a type that is not known, left out"),
         };
-        // Opening any of these would follow it, block on it or reach a device, so the attributes go by its name.
+        // Files are opened only where they are read; opening the others would follow them, block on them or reach a
+        // device. So the attributes go by the name.
         let by_name =
             CString::new([format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name.as_bytes()].concat());
         let xattrs = by_name.map_or_else(|_| Vec::new(), |by_name| self.xattrs_of_name(&by_name));
@@ -227,23 +217,7 @@ impl TreeWalk {
         self.enter(child, facts);
     }
 
-    fn queue_file(&mut self, file: OwnedFd, facts: &Statx) {
-        let xattrs = self.xattrs_of_open(&file);
-        let has_all_blocks = facts.stx_blocks.saturating_mul(512) >= facts.stx_size;
-        let is_small = facts.stx_size < SMALL_FILE_BYTES;
-        let is_dense = has_all_blocks
-            && (is_small || rustix::fs::seek(&file, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= facts.stx_size));
-        // Only what has no holes: where blocks are allocated and not written, what was read ahead counts as data.
-        if let Some(len) = NonZero::new(facts.stx_size.min(AHEAD_BYTES)).filter(|_| is_dense) {
-            // Advice alone: that it is not taken costs time and nothing else.
-            let _ = rustix::fs::fadvise(&file, 0, Some(len), Advice::WillNeed);
-        }
-        let content = OpenFile { file: File::from(file), size: facts.stx_size, may_have_holes: !is_dense };
-        self.queue(EntryKind::File(Box::new(content)), facts, xattrs);
-    }
-
     fn queue(&mut self, kind: EntryKind, facts: &Statx, xattrs: Vec<Xattr>) {
-        self.ahead_xattr_bytes += xattr_bytes(&xattrs);
         let path = self.path.clone();
         self.ready.push_back(Found::Entry(Entry { path, kind, metadata: metadata_of(facts), xattrs }));
     }
@@ -365,21 +339,13 @@ impl TreeWalk {
 
 impl FsReader for TreeWalk {
     fn next_found(&mut self) -> Option<Found> {
-        if let Some(root) = self.root.take() {
-            self.start(root);
+        if !self.is_started {
+            self.is_started = true;
+            self.start();
         }
-        // The kernel reads the files ahead while those before them are archived.
-        while self.ready.len() < AHEAD_ENTRIES && self.ahead_xattr_bytes < XATTRS_MAX_BYTES && self.step() {}
-        let found = self.ready.pop_front()?;
-        if let Found::Entry(entry) = &found {
-            self.ahead_xattr_bytes -= xattr_bytes(&entry.xattrs);
-        }
-        Some(found)
+        while self.ready.is_empty() && self.step() {}
+        self.ready.pop_front()
     }
-}
-
-fn xattr_bytes(xattrs: &[Xattr]) -> usize {
-    xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum()
 }
 
 pub(super) fn statx_of(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
@@ -398,10 +364,15 @@ fn metadata_of(facts: &Statx) -> Metadata {
         size: if is_file { facts.stx_size } else { 0 },
         mtime: timestamp(facts.stx_mtime),
         ctime: timestamp(facts.stx_ctime),
-        dev: u64::from(facts.stx_dev_major) << 32 | u64::from(facts.stx_dev_minor),
+        dev: device_of(facts),
         ino: facts.stx_ino,
         nlink: facts.stx_nlink,
     }
+}
+
+/// The filesystem that an inode lies in, as [`Metadata::dev`] has it.
+pub(super) fn device_of(facts: &Statx) -> u64 {
+    u64::from(facts.stx_dev_major) << 32 | u64::from(facts.stx_dev_minor)
 }
 
 fn device_number(facts: &Statx) -> DeviceNumber {

@@ -10,10 +10,12 @@ use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
 use super::collect::{Collected, Collector, tell};
-use super::record::{sha256, snapshot_record, source_record, timestamp};
+use super::parent::{ParentChoice, Previous, Trust, Wanted, previous};
+use super::record::{options_record, sha256, snapshot_record, source_record, timestamp};
 use super::region::{MountedRegion, RegionContext};
+use crate::archive::level::Level;
 use crate::archive::manifest::{
-    DigestsRecord, FORMAT, Manifest, ManifestError, OptionsRecord, RegionRecord, SizesRecord, SnapshotRecord,
+    CarriedRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord, SnapshotRecord,
 };
 use crate::archive::members::Outputs;
 use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
@@ -26,7 +28,7 @@ use crate::reader::exclude::Excludes;
 use crate::shown::hex;
 use crate::source::{self, FreezeOptions, SnapshotGuard, Source, SourceError, SourceKind};
 use crate::store::StoreError;
-use crate::store::catalog::{BackupState, list_volume};
+use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::{Destination, VolumeDirectory};
 use crate::store::pending::{ARCHIVE, PendingBackup, ToPublish};
 use crate::units::ByteLen;
@@ -47,8 +49,8 @@ pub struct BackupWorld {
 /// How a backup is made.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
-    /// The compression level, 1 to 12.
-    pub level: i32,
+    /// How hard the archive is compressed.
+    pub level: Level,
     /// How many threads compress.
     pub threads: usize,
     /// Patterns of what is left out, as the user wrote them.
@@ -60,6 +62,10 @@ pub struct BackupOptions {
     pub freeze: FreezeOptions,
     /// Whether the snapshot stays.
     pub keep_snapshot: bool,
+    /// Which backup is carried forward from.
+    pub parent: ParentChoice,
+    /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
+    pub full_read_every_days: u32,
     /// Whether the archive gets a `.checksum` beside it.
     pub checksum: bool,
     /// What is done around the moment at which the source is frozen.
@@ -176,9 +182,13 @@ pub fn back_up_source(
     collector.on_event(&Event::SourceStarted { source: source.display_name().to_owned() });
 
     let volume = destination.volume_directory(source.backup_name())?;
-    warn_of_another_source(&volume, source, &*collector)?;
+    let backups = list_volume(&volume, source.backup_name())?;
+    warn_of_another_source(&volume, &backups, source, &*collector);
     let backup = Backup { source, options, world, collector: &collector, started_at };
-    let outcome = backup.run(volume, &excludes)?;
+    // Before the snapshot is taken, which should be there for as short as can be.
+    let previous = backup.previous(&backups, destination);
+    drop(backups);
+    let outcome = backup.run(volume, &excludes, previous)?;
     collector.on_event(&Event::SourceFinished {
         source: outcome.source.clone(),
         outcome: format!("{} ({})", outcome.archive.display(), ByteLen(outcome.manifest.sizes.archive_bytes)),
@@ -189,10 +199,10 @@ pub fn back_up_source(
 /// Two volumes of one name, in two groups, have one directory: whoever restores from it has to know.
 fn warn_of_another_source(
     volume: &VolumeDirectory,
+    backups: &[CatalogEntry],
     source: &Source,
     observer: &dyn Observer,
-) -> Result<(), StoreError> {
-    let backups = list_volume(volume, source.backup_name())?;
+) {
     let newest = backups.iter().rev().find_map(|backup| match &backup.state {
         BackupState::Complete { manifest } => Some(&manifest.source),
         _ => None,
@@ -208,7 +218,6 @@ fn warn_of_another_source(
         );
         tell(observer, Severity::Warning, source.display_name().to_owned(), what);
     }
-    Ok(())
 }
 
 /// One backup under way.
@@ -221,7 +230,41 @@ struct Backup<'a> {
 }
 
 impl Backup<'_> {
-    fn run(&self, volume: VolumeDirectory, excludes: &Excludes) -> Result<BackupOutcome, BackupError> {
+    /// The backup to carry forward from. That there is none that can be used costs time and nothing else.
+    fn previous(&self, backups: &[CatalogEntry], destination: &Destination) -> Option<Previous> {
+        let wanted = Wanted {
+            source: &source_record(self.source),
+            level: self.options.level,
+            choice: &self.options.parent,
+            full_read_every_days: self.options.full_read_every_days,
+            today: self.started_at.with_timezone(&Local).date_naive(),
+        };
+        let location = || self.source.display_name().to_owned();
+        match previous(&wanted, backups, destination.root()) {
+            Ok(Some(previous)) => {
+                self.step(&format!("carrying forward from {}", previous.parent.stem()));
+                let left_out = previous.parent.left_out_groups();
+                if left_out > 0 {
+                    let what = format!("the previous backup is so large that {left_out} parts of it are read anew");
+                    tell(&**self.collector, Severity::Notice, location(), what);
+                }
+                Some(previous)
+            }
+            Ok(None) => None,
+            Err(why) => {
+                let what = format!("nothing is carried forward, all is read: {why}");
+                tell(&**self.collector, Severity::Notice, location(), what);
+                None
+            }
+        }
+    }
+
+    fn run(
+        &self,
+        volume: VolumeDirectory,
+        excludes: &Excludes,
+        previous: Option<Previous>,
+    ) -> Result<BackupOutcome, BackupError> {
         let name = self.source.backup_name();
         let scratch = self.options.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
         let pending = PendingBackup::begin(volume, name, self.started_at.with_timezone(&Local).naive_local())?;
@@ -237,7 +280,9 @@ impl Backup<'_> {
         let guard = self.freeze(&context)?;
         let frozen_at = guard.facts().created_at;
 
-        let archived = self.archive(&pending, &guard, excludes, &scratch);
+        let parent =
+            previous.as_ref().map(|previous| (previous.parent.stem().to_owned(), previous.archive_sha1.clone()));
+        let archived = self.archive(&pending, &guard, excludes, &scratch, previous);
         // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
         if archived.is_err()
             && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
@@ -250,7 +295,12 @@ impl Backup<'_> {
         let snapshot = self.release(guard)?;
 
         self.step("publishing");
-        let manifest = self.manifest(&pending, frozen_at, layout, regions, &written, snapshot);
+        let mut manifest = self.manifest(&pending, frozen_at, layout, regions, &written, snapshot);
+        manifest.carried = parent.zip(written.carried).map(|((parent, parent_archive_sha1), counts)| CarriedRecord {
+            parent,
+            parent_archive_sha1,
+            counts,
+        });
         let checksum = checksum_text(pending.stem(), &written);
         let manifest_bytes = manifest.to_bytes()?;
         let archive = pending.publish(&ToPublish {
@@ -294,6 +344,7 @@ impl Backup<'_> {
         guard: &SnapshotGuard,
         excludes: &Excludes,
         scratch: &Path,
+        previous: Option<Previous>,
     ) -> Result<(Layout, Vec<RegionRecord>, WrittenArchive), BackupError> {
         self.step("reading the layout");
         let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
@@ -313,8 +364,14 @@ impl Backup<'_> {
             index: pending.index_writer().map_err(ArchiveError::Write)?,
         };
         let mut writer = ArchiveWriter::new(outputs, &options, &**self.collector)?;
+        let mut trust = Trust::default();
+        if let Some(previous) = previous {
+            writer.carry_from(previous.parent, previous.share);
+            trust = previous.trust;
+        }
         let context = RegionContext {
             guard,
+            trust: &trust,
             commands: &self.world.commands,
             blocks: &blocks,
             excludes,
@@ -454,8 +511,9 @@ impl Backup<'_> {
             snapshot,
             layout,
             regions,
-            options: OptionsRecord { level: self.options.level, exclude: self.options.exclude.clone() },
+            options: options_record(self.options.level, &self.options.exclude, &members.levels),
             counts: written.counts,
+            carried: None,
             sizes: SizesRecord {
                 archive_bytes: members.totals.archive_bytes,
                 tar_bytes: members.totals.tar_bytes,

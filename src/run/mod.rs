@@ -10,6 +10,7 @@ mod hooks;
 pub mod inspect;
 pub mod locate;
 pub mod nightly;
+pub mod parent;
 mod priority;
 pub mod protect;
 pub mod prune;

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::archive::manifest::{SnapshotRecord, SourceRecord};
+use crate::archive::level::Level;
+use crate::archive::manifest::{AutoLevelRecord, OptionsRecord, SnapshotRecord, SourceRecord};
 use crate::reader::Timestamp;
 use crate::source::{SnapshotFacts, SnapshotKind, Source, SourceKind};
 
@@ -15,6 +16,20 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// A time as archives have it.
 pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
     Timestamp { sec: time.timestamp(), nsec: time.timestamp_subsec_nanos().min(999_999_999) }
+}
+
+/// How a backup was made, for the manifest. `levels`: how many members were compressed at each level.
+pub(super) fn options_record(level: Level, exclude: &[String], levels: &[u64]) -> OptionsRecord {
+    let used = || (0..).zip(levels).filter(|(_, members)| **members > 0);
+    let (level, auto_level) = match level {
+        Level::Fixed(level) => (level, None),
+        Level::Auto { lowest, highest } => {
+            let most = used().max_by_key(|(_, members)| **members).map_or(lowest, |(level, _)| level);
+            let members = used().map(|(level, members)| (level, *members)).collect();
+            (most, Some(AutoLevelRecord { lowest, highest, members }))
+        }
+    };
+    OptionsRecord { level, auto_level, exclude: exclude.to_vec() }
 }
 
 /// A source, for the manifest.

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::backup::BackupError;
+use super::parent::Trust;
 use crate::archive::manifest::RegionRecord;
 use crate::archive::write::ArchiveWriter;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::{Extent, Handling, HoldsKind, Region, RegionBlocks};
 use crate::outside::{BlockRead, Cancel, RunCommand};
+use crate::reader::ahead::ReadAhead;
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::exclude::Excludes;
 use crate::reader::loop_device::LoopDevice;
@@ -42,6 +44,8 @@ pub(super) struct RegionContext<'a> {
     pub(super) scratch: &'a Path,
     pub(super) cancel: &'a Cancel,
     pub(super) observer: &'a dyn Observer,
+    /// What may be carried forward from the previous backup.
+    pub(super) trust: &'a Trust,
     /// The modification time of raw images.
     pub(super) frozen_at: Timestamp,
 }
@@ -155,14 +159,16 @@ impl RegionContext<'_> {
     ) -> Result<RegionRecord, BackupError> {
         let used_bytes = mounted.used_bytes().map_err(BackupError::Open)?;
         self.observer.on_event(&Event::ExpectedBytes { bytes: used_bytes });
-        writer.start_filesystem(directory);
+        let archive_path = directory.map_or_else(|| ".".to_owned(), |directory| format!("./{directory}"));
+        writer.start_filesystem(directory, self.trust.carry_before(region, &archive_path))?;
         let source_bytes = self.guard.size_bytes();
         let limit_bytes = source_bytes.saturating_mul(MAX_SHARED).max(SHARED_AT_LEAST_BYTES);
-        let mut walk = mounted.walk(self.excludes.clone()).map_err(BackupError::Open)?;
+        let walk = mounted.walk(self.excludes.clone()).map_err(BackupError::Open)?;
+        let mut walk = ReadAhead::new(walk).map_err(BackupError::Open)?;
         while let Some(found) = walk.next_found() {
             match found {
                 Found::Entry(entry) => {
-                    writer.append(&entry)?;
+                    writer.append(entry)?;
                     if writer.data_bytes() > limit_bytes {
                         return Err(BackupError::TooMuch { region: region.name.clone(), limit: ByteLen(limit_bytes) });
                     }
@@ -175,12 +181,16 @@ impl RegionContext<'_> {
                 }
             }
         }
+        // Before it is unmounted.
+        writer.end_filesystem()?;
         Ok(RegionRecord {
             name: region.name.clone(),
             handling: Handling::Files,
-            archive_path: Some(directory.map_or_else(|| ".".to_owned(), |directory| format!("./{directory}"))),
+            archive_path: Some(archive_path),
             used_bytes: Some(used_bytes),
             journal_replayed_in_copy: mounted.from_copy,
+            // Nobody writes to an image while it is read; an instance does write to a volume.
+            in_use: Some(mounted.was_in_use.unwrap_or(self.guard.facts().name.is_some())),
         })
     }
 
@@ -219,6 +229,7 @@ impl RegionContext<'_> {
             archive_path: Some(format!("./{file_name}")),
             used_bytes: Some(image.data_bytes()),
             journal_replayed_in_copy: false,
+            in_use: None,
         })
     }
 }

@@ -1,9 +1,11 @@
 //! From the config's own types to those of the modules that heed them: no module but this one knows both.
 
-use crate::config::{self, Config, MailTls, MailTransport, RetentionOptions, VolumeOptions};
+use crate::archive::level::Level;
+use crate::config::{self, CompressionLevel, Config, MailTls, MailTransport, RetentionOptions, VolumeOptions};
 use crate::mail::{PasswordSource, Settings, SmtpServer, SpoolSettings, Tls, Transport};
 use crate::report::Style;
 use crate::run::backup::BackupOptions;
+use crate::run::parent::ParentChoice;
 use crate::source::{FreezeOptions, SnapshotSize};
 use crate::store::retention::Policy;
 
@@ -31,6 +33,14 @@ pub fn style(config: &Config) -> Style {
     Style { decimal_separator: config.report.decimal_separator }
 }
 
+/// How hard archives are compressed.
+pub fn level(level: CompressionLevel) -> Level {
+    match level {
+        CompressionLevel::Fixed(level) => Level::Fixed(level),
+        CompressionLevel::Auto { lowest, highest } => Level::Auto { lowest, highest },
+    }
+}
+
 /// How a volume's backup is made.
 pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -41,13 +51,14 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         config::SnapshotSize::Bytes(bytes) => SnapshotSize::Bytes(bytes),
     };
     BackupOptions {
-        // The config takes 1 to 12 only.
-        level: i32::try_from(options.archive.level).unwrap_or(6),
+        level: level(options.archive.level),
         threads: threads.unwrap_or_else(processors),
         exclude: options.archive.exclude.clone(),
         scratch: options.archive.scratch.clone(),
         freeze: FreezeOptions { snapshot_size, extend: options.snapshot.extend, ..FreezeOptions::default() },
         keep_snapshot: false,
+        parent: ParentChoice::Newest,
+        full_read_every_days: options.archive.full_read_every_days,
         checksum: true,
         around: None,
     }

@@ -196,8 +196,9 @@ impl Write for SyncingWriter {
             if let Some(error) = self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return Err(error);
             }
-            // When the syncer is still busy with the piece before, it will see this one with the next.
-            let _ = self.wake.as_ref().map(|wake| wake.try_send(()));
+            // One piece may wait for the one before. Beyond that the destination is what is slow: to write on into memory
+            // would push out what the host has there, and `auto` would not see it.
+            let _ = self.wake.as_ref().map(|wake| wake.send(()));
         }
         Ok(written)
     }

@@ -9,7 +9,12 @@ use std::sync::Mutex;
 use chrono::DateTime;
 use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
-use volbak::archive::manifest::{DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord};
+use volbak::archive::carry::Share;
+use volbak::archive::carry::parent::Parent;
+use volbak::archive::level;
+use volbak::archive::manifest::{
+    CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord,
+};
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
 use volbak::events::{Event, Observer, Problem, Severity};
@@ -17,7 +22,7 @@ use volbak::layout::{Layout, SourceFacts, Table};
 use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::walk::TreeWalk;
-use volbak::reader::{Found, FsReader};
+use volbak::reader::{Found, FsReader, Timestamp};
 use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};
 use volbak::run::verify::{Level, Surroundings, VerifyOptions, VerifyReport, verify};
@@ -49,6 +54,13 @@ impl Observer for Told {
 
 /// A backup of `tree` in `directory`, all four files.
 pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
+    let (files, told) = back_up_from(tree, directory, None);
+    assert!(told.errors().is_empty(), "{:?}", told.errors());
+    files
+}
+
+/// The same, carrying forward from an earlier one whatever its times; gives what was told, too.
+pub fn back_up_from(tree: &Path, directory: &Path, previous: Option<(&BackupFiles, Share)>) -> (BackupFiles, Told) {
     fs::create_dir_all(directory).unwrap();
     let files = BackupFiles { directory: directory.to_owned(), stem: STEM.to_owned() };
     let outputs = Outputs {
@@ -56,19 +68,28 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
         index: Box::new(File::create(files.index()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions { level: 1, threads: 2, stop: std::sync::Arc::new(|| false) };
+    let options = ArchiveOptions {
+        level: level::Level::Fixed(1),
+        threads: 2,
+        stop: std::sync::Arc::new(|| false),
+    };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
-    writer.start_filesystem(None);
+    if let Some((previous, share)) = previous {
+        let manifest = manifest(previous);
+        let open = |path: PathBuf| File::open(path).unwrap();
+        let parent = Parent::open(open(previous.archive()), open(previous.index()), &manifest).unwrap();
+        writer.carry_from(parent, share);
+    }
+    writer.start_filesystem(None, Some(Timestamp { sec: i64::MAX, nsec: 0 })).unwrap();
     let root = rustix::fs::open(tree, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
     let mut walk = TreeWalk::new(root, Excludes::nothing(), None);
     while let Some(found) = walk.next_found() {
         match found {
-            Found::Entry(entry) => writer.append(&entry).unwrap(),
+            Found::Entry(entry) => writer.append(entry).unwrap(),
             Found::Problem(problem) => assert!(problem.severity < Severity::Error, "{problem}"),
         }
     }
     let written = writer.finish().unwrap();
-    assert!(told.errors().is_empty(), "{:?}", told.errors());
     let sha1 = hex(&written.members.archive_sha1);
     let checksum = format!("{sha1}  {STEM}.tar.gz\n");
     fs::write(files.checksum(), &checksum).unwrap();
@@ -95,6 +116,7 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
         regions: Vec::new(),
         options: OptionsRecord::default(),
         counts: written.counts,
+        carried: written.carried.map(|counts| CarriedRecord { counts, ..CarriedRecord::default() }),
         sizes: SizesRecord {
             archive_bytes: totals.archive_bytes,
             tar_bytes: totals.tar_bytes,
@@ -112,7 +134,12 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
         self_sha256: String::new(),
     };
     fs::write(files.manifest(), manifest.to_bytes().unwrap()).unwrap();
-    files
+    (files, told)
+}
+
+/// A backup's manifest.
+pub fn manifest(files: &BackupFiles) -> Manifest {
+    Manifest::from_bytes(&fs::read(files.manifest()).unwrap()).unwrap()
 }
 
 pub fn verify_level(files: &BackupFiles, level: Level) -> VerifyReport {

@@ -10,12 +10,12 @@ use crate::archive::index::{BadLine, EntryLine, HEADER_LINE, Line, MemberLine, T
 use crate::archive::pax::BLOCK_BYTES;
 
 /// The longest path that the walk archives has 64 KiB, four bytes each when all are escaped.
-const MAX_LINE_BYTES: u64 = 512 << 10;
+pub(crate) const MAX_LINE_BYTES: u64 = 512 << 10;
 /// The members of one large file that are kept; of the rest the lines are read a second time.
 const MAX_KEPT_MEMBERS: usize = 4096;
 const BUFFER_BYTES: usize = 256 << 10;
 /// Stored blocks have five bytes of their own for each 64 KiB.
-const MAX_MEMBER_BYTES: u64 = (MAX_MEMBER_DATA + HEADER_BYTES + TRAILER_BYTES + 5 * 17) as u64;
+pub(crate) const MAX_MEMBER_BYTES: u64 = (MAX_MEMBER_DATA + HEADER_BYTES + TRAILER_BYTES + 5 * 17) as u64;
 
 /// Why an index cannot be used from some line on.
 #[derive(Debug, thiserror::Error)]
@@ -105,13 +105,31 @@ impl IndexReader {
                 if *totals != self.seen {
                     return Err(self.bad("its totals are not those of the lines before it"));
                 }
-                if self.read_raw()? {
+                let line = std::mem::take(&mut self.buf);
+                let more = self.read_raw()?;
+                self.buf = line;
+                if more {
                     return Err(self.bad("something follows the last line"));
                 }
                 self.ended = true;
             }
         }
         Ok(Some(parsed))
+    }
+
+    /// The last line that was read, without its newline.
+    pub(crate) fn line_bytes(&self) -> &[u8] {
+        &self.buf
+    }
+
+    /// Where the last line that was read begins in the file.
+    pub(crate) fn line_at(&self) -> u64 {
+        self.at - self.buf.len() as u64 - 1
+    }
+
+    /// Whether the members so far end where the entries so far do.
+    pub(crate) fn is_at_border(&self) -> bool {
+        self.entry_at == self.seen.tar_bytes
     }
 
     fn bad(&self, what: impl Into<String>) -> IndexError {

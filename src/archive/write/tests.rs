@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{ArchiveOptions, ArchiveWriter, WrittenArchive};
+use crate::archive::level::Level;
 use crate::archive::members::Outputs;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
@@ -26,12 +27,12 @@ impl Observer for Told {
 }
 
 /// Writes `entries` to `directory`; gives what was told, and the index.
-fn write(directory: &Path, entries: &[Entry]) -> (WrittenArchive, Vec<Problem>, String) {
+fn write(directory: &Path, entries: Vec<Entry>) -> (WrittenArchive, Vec<Problem>, String) {
     let (archive, index) = (directory.join("a.tar.gz"), directory.join("a.index"));
     let outputs =
         Outputs { archive: Box::new(File::create(archive).unwrap()), index: Box::new(File::create(&index).unwrap()) };
     let told = Told::default();
-    let options = ArchiveOptions { level: 1, threads: 2, stop: Arc::new(|| false) };
+    let options = ArchiveOptions { level: Level::Fixed(1), threads: 2, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     for entry in entries {
         writer.append(entry).unwrap();
@@ -100,7 +101,7 @@ fn a_file_of_many_runs_costs_its_data_and_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let runs = 70_000;
     let size = runs * STEP_BYTES;
-    let (written, told, _) = write(dir.path(), &[file("comb", Comb::new(runs, u64::MAX), size, 1, 1)]);
+    let (written, told, _) = write(dir.path(), vec![file("comb", Comb::new(runs, u64::MAX), size, 1, 1)]);
     assert!(told.is_empty(), "{told:?}");
     assert_eq!((written.counts.sparse_files, written.counts.data_bytes), (1, runs * RUN_BYTES));
     assert!(written.members.totals.tar_bytes < runs * (RUN_BYTES + 40) + 4096);
@@ -141,7 +142,7 @@ fn holes_that_change_damage_no_other_file() {
         let dir = tempfile::tempdir().unwrap();
         let comb = file("comb", Comb::new(runs, changes_at), runs * STEP_BYTES, 1, 1);
         let after = file("after", Comb::new(1, u64::MAX), RUN_BYTES, 2, 1);
-        let (_, told, index) = write(dir.path(), &[comb, after]);
+        let (_, told, index) = write(dir.path(), vec![comb, after]);
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0].severity, Severity::Error);
         assert!(index.contains("s!\t"), "{index}");

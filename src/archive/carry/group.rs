@@ -1,0 +1,111 @@
+//! Reads the lines of one group from an index that was checked as a whole before.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+
+use sha2::{Digest, Sha256};
+
+use super::parent::check_of;
+use crate::archive::index::{EntryLine, Line, MemberLine, parse_line};
+use crate::archive::read::index_file::MAX_LINE_BYTES;
+
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// What can be carried as a whole: one member with all its entries, or all members of one entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// The first member.
+    pub(crate) first: MemberLine,
+    /// How many there are.
+    pub(crate) members: u64,
+    /// Where their lines begin in the index file.
+    pub(crate) at: u64,
+    /// The entries, in their order: one, if there are several members.
+    pub(crate) entries: Vec<EntryLine>,
+}
+
+/// Reads lines at any place of an index.
+#[derive(Debug)]
+pub(crate) struct GroupReader {
+    input: BufReader<File>,
+    at: u64,
+    buf: Vec<u8>,
+}
+
+impl GroupReader {
+    pub(super) fn new(file: File) -> Self {
+        Self { input: BufReader::with_capacity(BUFFER_BYTES, file), at: u64::MAX, buf: Vec::new() }
+    }
+
+    /// The group whose first line is at `at`. An error when its lines are not those that `check` was made of.
+    pub(super) fn read(&mut self, at: u64, check: u64) -> io::Result<Group> {
+        self.seek(at)?;
+        let mut lines = Sha256::new();
+        let Line::Member(first) = self.line()? else { return Err(changed()) };
+        lines.update(&self.buf);
+        let mut tar_end = end_of(&first)?;
+        let mut members = 1;
+        let mut entries = Vec::new();
+        let mut done = first.tar_offset;
+        while done != tar_end {
+            match self.line()? {
+                Line::Member(member) if entries.is_empty() && member.tar_offset == tar_end => {
+                    tar_end = end_of(&member)?;
+                    members += 1;
+                }
+                Line::Entry(entry) if entry.tar_offset == done => {
+                    done = done.checked_add(entry.tar_length).filter(|end| *end <= tar_end).ok_or_else(changed)?;
+                    entries.push(entry);
+                }
+                _ => return Err(changed()),
+            }
+            lines.update(&self.buf);
+        }
+        if check_of(lines) == check { Ok(Group { first, members, at, entries }) } else { Err(changed()) }
+    }
+
+    /// Goes to the first member's line of a group that was read before.
+    pub(crate) fn rewind(&mut self, group: &Group) -> io::Result<()> {
+        self.seek(group.at)
+    }
+
+    /// The next line, which is a member's that begins in the tar stream at `tar_offset`.
+    pub(crate) fn next_member(&mut self, tar_offset: u64) -> io::Result<MemberLine> {
+        match self.line()? {
+            Line::Member(member) if member.tar_offset == tar_offset => Ok(member),
+            _ => Err(changed()),
+        }
+    }
+
+    fn seek(&mut self, at: u64) -> io::Result<()> {
+        // Groups are mostly asked for in their order: what is in the buffer is used on.
+        match i64::try_from(i128::from(at) - i128::from(self.at)) {
+            Ok(by) if self.at != u64::MAX => self.input.seek_relative(by)?,
+            _ => {
+                self.input.seek(SeekFrom::Start(at))?;
+            }
+        }
+        self.at = at;
+        Ok(())
+    }
+
+    fn line(&mut self) -> io::Result<Line> {
+        self.buf.clear();
+        // Where it stands after an error is not known.
+        let at = std::mem::replace(&mut self.at, u64::MAX);
+        let len = Read::take(&mut self.input, MAX_LINE_BYTES).read_until(b'\n', &mut self.buf)?;
+        self.at = at.saturating_add(len as u64);
+        if self.buf.pop() != Some(b'\n') {
+            return Err(changed());
+        }
+        std::str::from_utf8(&self.buf).ok().and_then(|line| parse_line(line).ok()).ok_or_else(changed)
+    }
+}
+
+fn end_of(member: &MemberLine) -> io::Result<u64> {
+    member.tar_offset.checked_add(member.tar_length).ok_or_else(changed)
+}
+
+fn changed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the index is not what it was a moment ago")
+}

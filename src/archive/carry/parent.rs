@@ -1,0 +1,249 @@
+//! The previous backup, from its index: what is in it, and whether it is whole.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::group::{Group, GroupReader};
+use crate::archive::index::{EntryLine, Line};
+use crate::archive::manifest::Manifest;
+use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::reader::Timestamp;
+use crate::shown::hex;
+
+/// So many groups are remembered; the entries of the others are read.
+const MAX_GROUPS: usize = 1 << 20;
+
+/// Why the previous backup cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ParentError {
+    /// Its index cannot be read, or is none.
+    #[error("its index is damaged")]
+    Index(#[from] IndexError),
+    /// Its index is not the one that its manifest is about.
+    #[error("its index has the SHA-256 {found}; the manifest says {said}")]
+    OtherIndex {
+        /// What it has.
+        found: String,
+        /// What the manifest says.
+        said: String,
+    },
+    /// Its index does not add up to its archive.
+    #[error("its index is about an archive of another length")]
+    OtherArchive,
+    /// A file cannot be opened twice.
+    #[error("its index cannot be read")]
+    Io(#[from] io::Error),
+}
+
+/// A previous backup that can be carried from.
+#[derive(Debug)]
+pub struct Parent {
+    stem: String,
+    archive: Arc<File>,
+    groups: GroupTable,
+    reader: GroupReader,
+    clocks: Vec<RegionClock>,
+    left_out: u64,
+}
+
+/// The newest change time of a region's entries: about what its guest's clock said when it was frozen.
+#[derive(Debug)]
+struct RegionClock {
+    archive_path: String,
+    newest: Option<Timestamp>,
+}
+
+impl Parent {
+    /// Reads `index` from its first line to its last, and holds it against the manifest.
+    pub fn open(archive: File, index: File, manifest: &Manifest) -> Result<Self, ParentError> {
+        let again = index.try_clone()?;
+        let mut clocks: Vec<RegionClock> = manifest
+            .regions
+            .iter()
+            .filter_map(|region| region.archive_path.clone())
+            .map(|archive_path| RegionClock { archive_path, newest: None })
+            .collect();
+        // `.` holds what no other region does.
+        clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
+        let mut lines = IndexReader::new(index)?;
+        let mut sha256 = Sha256::new();
+        let take_line = |sha256: &mut Sha256, bytes: &[u8]| {
+            sha256.update(bytes);
+            sha256.update(b"\n");
+        };
+        take_line(&mut sha256, lines.line_bytes());
+        let mut collecting = Collecting::new(usize::try_from(manifest.sizes.members).unwrap_or(usize::MAX));
+        let mut last_clock = 0;
+        loop {
+            let was_at_border = lines.is_at_border();
+            let Some(line) = lines.next_line()? else { break };
+            take_line(&mut sha256, lines.line_bytes());
+            if let Line::Entry(entry) = &line {
+                note_time(&mut clocks, &mut last_clock, entry);
+            }
+            collecting.add(&line, lines.line_bytes(), lines.line_at(), was_at_border, lines.is_at_border());
+        }
+        let found = hex(&sha256.finalize());
+        if found != manifest.digests.index_sha256 {
+            return Err(ParentError::OtherIndex { found, said: manifest.digests.index_sha256.clone() });
+        }
+        let totals = lines.totals();
+        if totals.archive_bytes != manifest.sizes.archive_bytes || totals.members != manifest.sizes.members {
+            return Err(ParentError::OtherArchive);
+        }
+        let (groups, left_out) = collecting.finish();
+        let (stem, reader) = (manifest.stem.clone(), GroupReader::new(again));
+        Ok(Self { stem, archive: Arc::new(archive), groups, reader, clocks, left_out })
+    }
+
+    /// What its files' names begin with.
+    pub fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    /// Its archive.
+    pub(crate) fn archive(&self) -> &Arc<File> {
+        &self.archive
+    }
+
+    /// How many groups there was no room for: they are read.
+    pub fn left_out_groups(&self) -> u64 {
+        self.left_out
+    }
+
+    /// The newest change time among the entries of the region at `archive_path`.
+    pub fn newest_change(&self, archive_path: &str) -> Option<Timestamp> {
+        self.clocks.iter().find(|clock| clock.archive_path == archive_path)?.newest
+    }
+
+    /// The group whose first entry has this path. `None` also when its lines are not what they were.
+    pub(crate) fn group(&mut self, path: &[u8]) -> Option<Group> {
+        let place = self.groups.find(key_of(path))?;
+        let group = self.reader.read(place.at, place.check).ok()?;
+        group.entries.first().is_some_and(|entry| entry.path == path).then_some(group)
+    }
+
+    /// For the members of a group that has many.
+    pub(crate) fn lines(&mut self) -> &mut GroupReader {
+        &mut self.reader
+    }
+}
+
+/// Takes note of an entry's change time in the region that its path lies in.
+fn note_time(clocks: &mut [RegionClock], last: &mut usize, entry: &EntryLine) {
+    let lies_in = |clock: &RegionClock| {
+        let directory = clock.archive_path.as_bytes();
+        entry.path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    if !clocks.get(*last).is_some_and(lies_in) {
+        let Some(found) = clocks.iter().position(lies_in) else { return };
+        *last = found;
+    }
+    let newest = &mut clocks[*last].newest;
+    *newest = (*newest).max(Some(entry.ctime));
+}
+
+/// What a path is found by: the first 8 bytes of its SHA-256.
+pub(crate) fn key_of(path: &[u8]) -> u64 {
+    let digest: [u8; 32] = Sha256::digest(path).into();
+    digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    key: u64,
+    /// The group's first line in the index file.
+    at: u64,
+    /// Of its lines, so that what is read a second time is what was read the first time.
+    check: u64,
+}
+
+/// Where each group's lines are, by its first path.
+#[derive(Debug, Default)]
+struct GroupTable {
+    /// Sorted by key.
+    places: Vec<Place>,
+}
+
+impl GroupTable {
+    fn find(&self, key: u64) -> Option<Place> {
+        let at = self.places.binary_search_by_key(&key, |place| place.key).ok()?;
+        self.places.get(at).copied()
+    }
+}
+
+/// Makes the table, line by line.
+struct Collecting {
+    places: Vec<Place>,
+    current: Option<Current>,
+    left_out: u64,
+}
+
+/// The group that the lines are in.
+struct Current {
+    at: u64,
+    members: u64,
+    entries: u64,
+    key: u64,
+    check: Sha256,
+}
+
+impl Collecting {
+    fn new(members: usize) -> Self {
+        Self { places: Vec::with_capacity(members.min(MAX_GROUPS)), current: None, left_out: 0 }
+    }
+
+    fn add(&mut self, line: &Line, bytes: &[u8], at: u64, was_at_border: bool, is_at_border: bool) {
+        match line {
+            Line::Member(_) => {
+                if was_at_border {
+                    self.current = Some(Current { at, members: 0, entries: 0, key: 0, check: Sha256::new() });
+                }
+                if let Some(current) = &mut self.current {
+                    current.members += 1;
+                    current.check.update(bytes);
+                }
+            }
+            Line::Entry(entry) => {
+                if let Some(current) = &mut self.current {
+                    if current.entries == 0 {
+                        current.key = key_of(&entry.path);
+                    }
+                    current.entries += 1;
+                    current.check.update(bytes);
+                }
+                if is_at_border {
+                    self.end();
+                }
+            }
+            Line::End(_) => {}
+        }
+    }
+
+    /// The group is complete. Others than these two kinds no volbak writes; their size would have no bound.
+    fn end(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        if current.members > 1 && current.entries > 1 {
+            return;
+        }
+        if self.places.len() == MAX_GROUPS {
+            self.left_out += 1;
+            return;
+        }
+        self.places.push(Place { key: current.key, at: current.at, check: check_of(current.check) });
+    }
+
+    fn finish(mut self) -> (GroupTable, u64) {
+        self.places.sort_unstable_by_key(|place| place.key);
+        (GroupTable { places: self.places }, self.left_out)
+    }
+}
+
+/// What is kept of the digest of a group's lines.
+pub(super) fn check_of(lines: Sha256) -> u64 {
+    let digest: [u8; 32] = lines.finalize().into();
+    digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}

@@ -1,0 +1,160 @@
+//! How hard members are compressed: one level for all, or whatever level the compressors can keep up with.
+//!
+//! Compressing is the slowest step on most hosts, and writing to the destination on some. While the compressing threads
+//! have no rest, they hold everything up, and a lower level makes the backup faster. While they wait (for a slow
+//! destination, or a slow source), a higher level costs no time and makes it smaller.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::gzip::{BadLevel, check_level};
+
+/// The levels of libdeflate: 1 to [`HIGHEST_LEVEL`].
+pub const HIGHEST_LEVEL: i32 = 12;
+/// The level is looked at again after so many members.
+const WINDOW_MEMBERS: u32 = 32;
+/// Above this share of their time the compressing threads are what everything waits for.
+const BUSY: f64 = 0.85;
+/// Below this share they have time to spare.
+const IDLE: f64 = 0.6;
+
+/// How hard members are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// All alike, from 1 (fast) to 12 (small).
+    Fixed(i32),
+    /// By what the compressing threads can do while the archive is written.
+    Auto {
+        /// The fastest level that may be taken.
+        lowest: i32,
+        /// The smallest.
+        highest: i32,
+    },
+}
+
+impl Level {
+    /// Whether the levels exist, and the lowest is not above the highest.
+    pub fn check(self) -> Result<(), BadLevel> {
+        match self {
+            Self::Fixed(level) => check_level(level),
+            Self::Auto { lowest, highest } => {
+                check_level(highest)?;
+                check_level(lowest)?;
+                if lowest <= highest { Ok(()) } else { Err(BadLevel(lowest)) }
+            }
+        }
+    }
+
+    fn first(self) -> i32 {
+        match self {
+            Self::Fixed(level) => level,
+            Self::Auto { lowest, highest } => 6.clamp(lowest, highest),
+        }
+    }
+}
+
+/// The level of the members to come, and how long the compressing threads have worked. Shared by all threads.
+pub(super) struct LevelNow {
+    level: AtomicI32,
+    busy_nanos: AtomicU64,
+}
+
+impl LevelNow {
+    pub(super) fn new(level: Level) -> Arc<Self> {
+        Arc::new(Self { level: AtomicI32::new(level.first()), busy_nanos: AtomicU64::new(0) })
+    }
+
+    pub(super) fn get(&self) -> i32 {
+        self.level.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long a thread took for a member.
+    pub(super) fn note_busy(&self, time: Duration) {
+        self.busy_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// Changes the level when there is a reason. Told of each member that was compressed, in the order of the archive.
+pub(super) struct LevelControl {
+    wanted: Level,
+    now: Arc<LevelNow>,
+    threads: f64,
+    members: u32,
+    window_began: Instant,
+    busy_nanos_then: u64,
+}
+
+impl LevelControl {
+    pub(super) fn new(wanted: Level, now: Arc<LevelNow>, threads: usize) -> Self {
+        // No machine has so many that a float cannot count them.
+        let threads = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
+        Self { wanted, now, threads, members: 0, window_began: Instant::now(), busy_nanos_then: 0 }
+    }
+
+    pub(super) fn member_written(&mut self) {
+        let Level::Auto { lowest, highest } = self.wanted else { return };
+        self.members += 1;
+        if self.members < WINDOW_MEMBERS {
+            return;
+        }
+        let busy_nanos = self.now.busy_nanos.load(Ordering::Relaxed);
+        let busy = Duration::from_nanos(busy_nanos.saturating_sub(self.busy_nanos_then)).as_secs_f64();
+        let share = busy / (self.window_began.elapsed().as_secs_f64() * self.threads);
+        self.now.level.store(next_level(self.now.get(), share).clamp(lowest, highest), Ordering::Relaxed);
+        (self.members, self.window_began, self.busy_nanos_then) = (0, Instant::now(), busy_nanos);
+    }
+}
+
+/// The level after a window in which the compressing threads worked for this share of the time.
+fn next_level(level: i32, busy_share: f64) -> i32 {
+    if busy_share > BUSY {
+        level - 1
+    } else if busy_share < IDLE {
+        level + 1
+    } else {
+        level
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Level, LevelControl, LevelNow, WINDOW_MEMBERS, next_level};
+
+    #[test]
+    fn busy_threads_go_lower_and_idle_ones_higher() {
+        assert_eq!([0.99, 0.7, 0.2].map(|share| next_level(6, share)), [5, 6, 7]);
+    }
+
+    /// The level after so many members, each of which kept a thread busy for a second or for no time at all.
+    fn level_after(wanted: Level, members: u32, busy: Duration) -> i32 {
+        let now = LevelNow::new(wanted);
+        let mut control = LevelControl::new(wanted, now.clone(), 2);
+        for _ in 0..members {
+            now.note_busy(busy);
+            control.member_written();
+        }
+        now.get()
+    }
+
+    #[test]
+    fn the_level_stays_in_its_range_and_a_fixed_one_stays() {
+        let auto = Level::Auto { lowest: 2, highest: 9 };
+        assert_eq!(level_after(auto, WINDOW_MEMBERS - 1, Duration::from_secs(1)), 6);
+        assert_eq!(level_after(auto, WINDOW_MEMBERS, Duration::from_secs(1)), 5);
+        assert_eq!(level_after(auto, 20 * WINDOW_MEMBERS, Duration::from_secs(1)), 2);
+        assert_eq!(level_after(auto, 20 * WINDOW_MEMBERS, Duration::ZERO), 9);
+        assert_eq!(level_after(Level::Fixed(4), 20 * WINDOW_MEMBERS, Duration::ZERO), 4);
+        assert_eq!(level_after(Level::Auto { lowest: 1, highest: 3 }, 0, Duration::ZERO), 3);
+    }
+
+    #[test]
+    fn levels_that_do_not_exist_are_refused() {
+        assert!(Level::Fixed(12).check().is_ok() && Level::Auto { lowest: 3, highest: 3 }.check().is_ok());
+        for wrong in [Level::Fixed(0), Level::Auto { lowest: 0, highest: 9 }, Level::Auto { lowest: 5, highest: 4 }] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A reader that goes ahead in a thread of its own: what comes next is looked at while what came before is dealt with.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::{io, mem, vec};
+
+use super::{Found, FsReader};
+
+/// So many things are handed over at once.
+const BATCH: usize = 64;
+/// A batch ends early when the attributes in it have this much.
+const BATCH_XATTR_BYTES: usize = 1 << 20;
+/// Batches that wait to be taken.
+const WAITING_BATCHES: usize = 2;
+
+/// Gives what another reader gives, in the same order.
+pub struct ReadAhead {
+    taken: vec::IntoIter<Found>,
+    /// `None` once the other one has ended.
+    batches: Option<Receiver<Vec<Found>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ReadAhead {
+    /// Starts the thread.
+    pub fn new(reader: impl FsReader + Send + 'static) -> io::Result<Self> {
+        let (sender, batches) = sync_channel(WAITING_BATCHES);
+        let thread = std::thread::Builder::new().name("walk".to_owned()).spawn(move || read(reader, &sender))?;
+        Ok(Self { taken: Vec::new().into_iter(), batches: Some(batches), thread: Some(thread) })
+    }
+}
+
+fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut xattr_bytes = 0;
+    while let Some(found) = reader.next_found() {
+        if let Found::Entry(entry) = &found {
+            xattr_bytes += entry.xattr_bytes();
+        }
+        batch.push(found);
+        if batch.len() == BATCH || xattr_bytes >= BATCH_XATTR_BYTES {
+            xattr_bytes = 0;
+            // Nobody wants the rest any more.
+            if batches.send(mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err() {
+                return;
+            }
+        }
+    }
+    // As above.
+    let _ = batches.send(batch);
+}
+
+impl FsReader for ReadAhead {
+    fn next_found(&mut self) -> Option<Found> {
+        loop {
+            if let Some(found) = self.taken.next() {
+                return Some(found);
+            }
+            if let Ok(batch) = self.batches.as_ref()?.recv() {
+                self.taken = batch.into_iter();
+                continue;
+            }
+            self.batches = None;
+            if let Some(thread) = self.thread.take()
+                && let Err(panic) = thread.join()
+            {
+                // Half a tree must not pass for a whole one.
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        // What it sends now nobody takes: it ends, and lets go of the filesystem.
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // Whatever it came to is of no interest any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{BATCH, ReadAhead, WAITING_BATCHES};
+    use crate::events::{Problem, Severity};
+    use crate::reader::{Found, FsReader};
+
+    struct Counting {
+        made: Arc<AtomicUsize>,
+        end: usize,
+    }
+
+    impl FsReader for Counting {
+        fn next_found(&mut self) -> Option<Found> {
+            let number = self.made.fetch_add(1, Ordering::SeqCst);
+            assert!(number < 1000, "too far");
+            (number < self.end).then(|| Found::Problem(Problem::new(Severity::Notice, number.to_string(), "")))
+        }
+    }
+
+    fn ahead(end: usize) -> (ReadAhead, Arc<AtomicUsize>) {
+        let made = Arc::new(AtomicUsize::new(0));
+        (ReadAhead::new(Counting { made: Arc::clone(&made), end }).unwrap(), made)
+    }
+
+    #[test]
+    fn everything_comes_in_order_and_the_end_comes_once() {
+        for end in [0, 1, BATCH - 1, BATCH, BATCH + 1, 10 * BATCH + 7] {
+            let (mut ahead, _) = ahead(end);
+            for number in 0..end {
+                let Some(Found::Problem(problem)) = ahead.next_found() else { panic!("{number} of {end}") };
+                assert_eq!(problem.location, number.to_string());
+            }
+            assert!(ahead.next_found().is_none() && ahead.next_found().is_none());
+        }
+    }
+
+    #[test]
+    fn it_goes_no_further_than_its_room_and_ends_when_it_is_dropped() {
+        let (mut ahead, made) = ahead(900);
+        ahead.next_found().unwrap();
+        drop(ahead);
+        assert!(made.load(Ordering::SeqCst) <= BATCH * (WAITING_BATCHES + 2));
+        assert_eq!(Arc::strong_count(&made), 1, "the thread has ended");
+    }
+
+    #[test]
+    #[should_panic(expected = "too far")]
+    fn a_reader_that_panics_does_not_pass_for_one_that_ended() {
+        let (mut ahead, _) = ahead(2000);
+        while ahead.next_found().is_some() {}
+    }
+}

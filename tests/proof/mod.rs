@@ -68,11 +68,7 @@ pub fn back_up_from(tree: &Path, directory: &Path, previous: Option<(&BackupFile
         index: Box::new(File::create(files.index()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions {
-        level: level::Level::Fixed(1),
-        threads: 2,
-        stop: std::sync::Arc::new(|| false),
-    };
+    let options = ArchiveOptions { level: level::Level::Fixed(1), threads: 2, stop: std::sync::Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     if let Some((previous, share)) = previous {
         let manifest = manifest(previous);

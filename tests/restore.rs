@@ -257,3 +257,32 @@ fn files_are_listed_given_out_and_compared() {
     fs::write(damaged.archive(), bytes).unwrap();
     assert!(cat(&damaged, "var/log/a.log", &mut Vec::new()).is_err());
 }
+
+#[test]
+fn names_that_would_move_the_cursor_or_hide_are_written_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("evil\u{202e}\u{200b}\u{1b}[31m\nname"), noise(1, 90_000)).unwrap();
+    let before = back_up(&tree, &dir.path().join("before"));
+    fs::write(tree.join("evil\u{202e}\u{200b}\u{1b}[31m\nname"), noise(2, 90_000)).unwrap();
+    let after = back_up(&tree, &dir.path().join("after"));
+    let mut bytes = fs::read(after.archive()).unwrap();
+    bytes[50_000] ^= 1;
+    fs::write(after.archive(), &bytes).unwrap();
+    let to = dir.path().join("to");
+    let [before, after, to] = [before.archive(), after.archive(), to].map(|path| path.to_str().unwrap().to_owned());
+    for arguments in [
+        &["browse", &before][..],
+        &["diff", &before, &after],
+        &["verify", "--no-record", &after],
+        &["restore", &after, "--to", &to],
+        &["cat", &format!("{before}:evil\u{202e}")],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_volbak")).args(arguments).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(said.contains("\\u{202e}"), "{arguments:?}: {said}");
+        let hidden = |character| matches!(character, '\u{202e}' | '\u{200b}' | '\u{1b}');
+        assert!(!said.contains(hidden) && !said.contains("\nname"), "{arguments:?}: {said:?}");
+    }
+}

@@ -260,7 +260,7 @@ impl MapReader {
 
 #[cfg(test)]
 mod tests {
-    use super::{KEPT_RUNS, Keep, MapReader, PIECE_RUNS, RunMap, check};
+    use super::{KEPT_RUNS, Keep, MapBuilder, MapReader, PIECE_RUNS, RunMap, check};
     use crate::units::ByteRange;
 
     fn runs_of(map: &RunMap) -> Vec<ByteRange> {
@@ -268,33 +268,40 @@ mod tests {
         std::iter::from_fn(|| runs.next_run().unwrap()).collect()
     }
 
-    /// A map of `count` runs of 512 bytes, one in each megabyte, through the form of the archive.
-    fn read(count: u64, keep: Keep) -> RunMap {
-        let mut text = format!("{count}\n").into_bytes();
-        for run in 0..count {
-            text.extend_from_slice(format!("{}\n512\n", run * 1_000_000).as_bytes());
-        }
-        text.resize(text.len().next_multiple_of(512), 0);
-        let mut reader = MapReader::new(count * 1_000_000, keep);
-        let (last, blocks) = text.as_chunks::<512>().0.split_last().unwrap();
-        for block in blocks {
-            assert_eq!(reader.add_block(block), Ok(false));
-        }
-        assert_eq!(reader.add_block(last), Ok(true));
-        reader.finish(count * 512).unwrap()
+    fn run(number: u64) -> ByteRange {
+        ByteRange::new(number * 1_000_000, 512)
     }
 
     #[test]
     fn a_map_has_as_many_runs_as_it_has() {
         let (kept, piece) = (KEPT_RUNS as u64, PIECE_RUNS as u64);
         for count in [1, 100, kept, kept + 1, kept + piece, kept + piece + 1, (1 << 20) + 1] {
-            let map = read(count, Keep::Runs);
+            let mut map = MapBuilder::new(count * 1_000_000, Keep::Runs);
+            (0..count).for_each(|number| map.add(run(number)).unwrap());
+            let map = map.finish(count * 512).unwrap();
             assert_eq!((map.count(), map.spilled.is_some()), (count, count > kept));
-            let expected: Vec<ByteRange> = (0..count).map(|run| ByteRange::new(run * 1_000_000, 512)).collect();
-            assert!(runs_of(&map) == expected, "{count}");
+            let mut runs = map.runs();
+            assert!((0..count).all(|number| runs.next_run().unwrap() == Some(run(number))), "{count}");
+            assert_eq!(runs.next_run().unwrap(), None);
             assert!(map.kept.capacity() <= KEPT_RUNS);
         }
-        assert_eq!(read(100_000, Keep::Nothing).count(), 0);
+    }
+
+    #[test]
+    fn a_map_is_read_block_by_block() {
+        for (count, keep, kept) in [(1, Keep::Runs, 1), (100, Keep::Runs, 100), (1000, Keep::Nothing, 0)] {
+            let lines = (0..count).map(|number| format!("{}\n512\n", run(number).start));
+            let mut text = (format!("{count}\n") + &lines.collect::<String>()).into_bytes();
+            text.resize(text.len().next_multiple_of(512), 0);
+            let mut reader = MapReader::new(count * 1_000_000, keep);
+            let (last, blocks) = text.as_chunks::<512>().0.split_last().unwrap();
+            for block in blocks {
+                assert_eq!(reader.add_block(block), Ok(false));
+            }
+            assert_eq!(reader.add_block(last), Ok(true));
+            let map = reader.finish(count * 512).unwrap();
+            assert_eq!(runs_of(&map), (0..kept).map(run).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`plan`] decides what is done, from the manifest and the target's size alone; [`target`] makes sure that the target
 //! may be written to; [`carry_out`] does the steps. The first sector, without which there is no disk, is written last.
-//! `docs/decisions/0017-disks-made-anew.md` says why it is done this way.
+//! `docs/decisions/0018-disks-made-anew.md` says why it is done this way.
 
 pub mod carry_out;
 mod claims;

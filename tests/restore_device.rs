@@ -1,7 +1,7 @@
 //! Promise: a whole disk comes back as an image or on a device, on the same size, a larger or a smaller one, under its
 //! UUIDs and labels; what is on a target is safe until its name is given; what cannot be done is refused with figures
 //! before anything is written; a run that is killed or has no room leaves nothing mounted or attached, and nothing that
-//! looks like a disk. (More filesystems, logical partitions and volume groups: `tests/lab_restore_device.rs`.)
+//! looks like a disk. (More filesystems, logical partitions and volume groups: `tests/lab/restore_device.rs`.)
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 

@@ -14,11 +14,6 @@
 //! takes the moment itself: it copies a snapshot of the volume in use to a second volume, unmounts the guest, and backs
 //! up the copy, whose log tree still needs replay.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod guest;
-mod tree;
-
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,13 +23,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use guest::backups::{archives, assert_all_good, leftovers, manifest, run, run_expecting, snapshot, volbak};
-use guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume, volumes_of_volbak};
-use guest::{
+use crate::guest::backups::{archives, assert_all_good, leftovers, manifest, run, run_expecting, snapshot, volbak};
+use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume, volumes_of_volbak};
+use crate::guest::{
     Mounted, PARTITION_START, both_outputs, extract_with_gnu_tar, make_filesystem, partition, quoted, restore_target,
     sh,
 };
-use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, make_many_entries, noise, text};
+use crate::tree::{
+    Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, make_many_entries, noise, text,
+};
 
 /// A guest's disk on a volume, mounted at /run/t/guest.
 fn guest_on(volume: &Path, filesystem: Filesystem) -> Mounted {
@@ -158,7 +155,7 @@ fn a_volume_in_use_comes_back(volume: &Path, filesystem: Filesystem, many_entrie
 
 #[test]
 fn a_thick_volume_in_use_comes_back() {
-    if in_lab("a_thick_volume_in_use_comes_back") {
+    if in_lab("backup::a_thick_volume_in_use_comes_back") {
         set_up();
         a_volume_in_use_comes_back(&thick_volume("volume-1", "800M"), Filesystem::Ext4, 100_000);
     }
@@ -166,7 +163,7 @@ fn a_thick_volume_in_use_comes_back() {
 
 #[test]
 fn a_thin_volume_in_use_comes_back() {
-    if in_lab("a_thin_volume_in_use_comes_back") {
+    if in_lab("backup::a_thin_volume_in_use_comes_back") {
         set_up();
         a_volume_in_use_comes_back(&thin_volume("volume-1", "800M"), Filesystem::Ext4, 0);
     }
@@ -174,7 +171,7 @@ fn a_thin_volume_in_use_comes_back() {
 
 #[test]
 fn an_xfs_in_use_comes_back() {
-    if in_lab("an_xfs_in_use_comes_back") {
+    if in_lab("backup::an_xfs_in_use_comes_back") {
         set_up();
         a_volume_in_use_comes_back(&thick_volume("volume-1", "800M"), Filesystem::Xfs, 0);
     }
@@ -182,7 +179,7 @@ fn an_xfs_in_use_comes_back() {
 
 #[test]
 fn a_btrfs_in_use_comes_back() {
-    if !in_lab("a_btrfs_in_use_comes_back") {
+    if !in_lab("backup::a_btrfs_in_use_comes_back") {
         return;
     }
     set_up();
@@ -211,7 +208,7 @@ fn a_btrfs_in_use_comes_back() {
 
 #[test]
 fn a_vfat_comes_back() {
-    if !in_lab("a_vfat_comes_back") {
+    if !in_lab("backup::a_vfat_comes_back") {
         return;
     }
     set_up();
@@ -234,7 +231,7 @@ fn a_vfat_comes_back() {
 
 #[test]
 fn a_snapshot_that_overflows_fails_its_volume() {
-    if !in_lab("a_snapshot_that_overflows_fails_its_volume") {
+    if !in_lab("backup::a_snapshot_that_overflows_fails_its_volume") {
         return;
     }
     set_up();
@@ -285,7 +282,7 @@ fn a_snapshot_that_overflows_fails_its_volume() {
 
 #[test]
 fn sources_that_must_not_be_read_are_refused() {
-    if !in_lab("sources_that_must_not_be_read_are_refused") {
+    if !in_lab("backup::sources_that_must_not_be_read_are_refused") {
         return;
     }
     set_up();
@@ -319,7 +316,7 @@ fn sources_that_must_not_be_read_are_refused() {
 /// SIGINT and SIGTERM end a run in order, and the volume that was read is as it was.
 #[test]
 fn an_interrupted_run_removes_its_snapshot() {
-    if !in_lab("an_interrupted_run_removes_its_snapshot") {
+    if !in_lab("backup::an_interrupted_run_removes_its_snapshot") {
         return;
     }
     set_up();
@@ -355,7 +352,7 @@ fn an_interrupted_run_removes_its_snapshot() {
 #[test]
 fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove() {
     const KILLS: u32 = 20;
-    if !in_lab("a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove") {
+    if !in_lab("backup::a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove") {
         return;
     }
     set_up();

@@ -5,18 +5,13 @@
 //! the same size, a larger or a smaller one (and `tests/restore_device.rs` for more of those); the trees are equal, the filesystems' own checkers find nothing, the tools
 //! of the system see what they saw; nothing stays mounted, mapped or attached.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod guest;
-mod tree;
-
 use std::path::Path;
 use std::process::Stdio;
 
-use guest::backups::{manifest, run_expecting, snapshot, volbak};
-use guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume};
-use guest::{Mounted, quoted, sh};
-use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint};
+use crate::guest::backups::{manifest, run_expecting, snapshot, volbak};
+use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume};
+use crate::guest::{Mounted, quoted, sh};
+use crate::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint};
 
 const GUEST_LVM: &str = "export LVM_SYSTEM_DIR=/run/guest-lvm;";
 const MIB: u64 = 1 << 20;
@@ -114,7 +109,7 @@ fn table(disk: &Path, script: &str) {
 
 #[test]
 fn disks_come_back_with_all_their_partitions() {
-    if !in_lab("disks_come_back_with_all_their_partitions") {
+    if !in_lab("restore_device::disks_come_back_with_all_their_partitions") {
         return;
     }
     set_up();
@@ -221,7 +216,7 @@ fn disks_come_back_with_all_their_partitions() {
 
 #[test]
 fn nested_volume_groups_come_back() {
-    if !in_lab("nested_volume_groups_come_back") {
+    if !in_lab("restore_device::nested_volume_groups_come_back") {
         return;
     }
     set_up();

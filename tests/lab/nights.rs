@@ -4,21 +4,16 @@
 //! happened; a night that goes wrong (the destination lost or full, another run, a signal, kill -9, a power cut) costs
 //! no good backup, calls no bad one good, and leaves nothing that the next night does not remove.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod guest;
-mod tree;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use guest::backups::{archives, assert_all_good, leftovers, volbak};
-use guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume};
-use guest::{Mounted, both_outputs, make_filesystem, partition, quoted, sh};
-use tree::{Filesystem, noise};
+use crate::guest::backups::{archives, assert_all_good, leftovers, volbak};
+use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume};
+use crate::guest::{Mounted, both_outputs, make_filesystem, partition, quoted, sh};
+use crate::tree::{Filesystem, noise};
 
 const CONFIG: &str = "/run/t/volbak.toml";
 
@@ -88,7 +83,7 @@ fn du(directory: &Path) -> String {
 /// is there, writes more to the volume than the snapshot has room for.
 #[test]
 fn eight_nights() {
-    if !in_lab("eight_nights") {
+    if !in_lab("nights::eight_nights") {
         return;
     }
     set_up();
@@ -241,7 +236,7 @@ fn install_hooks() -> String {
 
 #[test]
 fn nights_that_go_wrong() {
-    if !in_lab("nights_that_go_wrong") {
+    if !in_lab("nights::nights_that_go_wrong") {
         return;
     }
     // Not below /run, which is a mount point itself.
@@ -436,7 +431,7 @@ fn moment(number: u32, of: u32, duration: Duration) -> Duration {
 
 #[test]
 fn a_night_killed_at_any_moment_is_made_good_by_the_next() {
-    if !in_lab("a_night_killed_at_any_moment_is_made_good_by_the_next") {
+    if !in_lab("nights::a_night_killed_at_any_moment_is_made_good_by_the_next") {
         return;
     }
     set_up();
@@ -481,7 +476,7 @@ fn a_power_cut_at_any_moment_is_made_good_by_the_next_night() {
         let log = fs::File::create(path("log")).unwrap();
         let mut lab = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab"))
             .arg(std::env::current_exe().unwrap())
-            .args(["inside_the_machine_whose_power_is_cut", "--exact", "--nocapture"])
+            .args(["nights::inside_the_machine_whose_power_is_cut", "--exact", "--nocapture"])
             .env("VOLBAK_LAB_SECONDS", "120")
             .env("VOLBAK_LAB_DISKS", format!("{} {}", path("a").display(), path("b").display()))
             .env("VOLBAK_LAB_PIDFILE", path("pid"))
@@ -534,7 +529,7 @@ fn inside_the_machine_whose_power_is_cut() {
     let started = Instant::now();
     let said = night_expecting(0, &[]);
     let duration = started.elapsed();
-    assert_eq!(guest::lab::volumes_of_volbak(), "");
+    assert_eq!(crate::guest::lab::volumes_of_volbak(), "");
     assert_recovered(&state(), usize::try_from(number).unwrap() + 1, &said);
     sh("sync");
     set_day(number * 2 + 1);

@@ -7,19 +7,14 @@
 //! The guest is played by the lab itself: a config of LVM that sees loop devices alone, where the host's sees everything
 //! but those.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod guest;
-mod tree;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use guest::backups::{assert_all_good, manifest, run_expecting, snapshot};
-use guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, volumes_of_volbak};
-use guest::{Mounted, quoted, restore_target, sh};
-use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
+use crate::guest::backups::{assert_all_good, manifest, run_expecting, snapshot};
+use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, volumes_of_volbak};
+use crate::guest::{Mounted, quoted, restore_target, sh};
+use crate::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
 
 const GUEST_LVM: &str = "export LVM_SYSTEM_DIR=/run/guest-lvm;";
 
@@ -81,7 +76,7 @@ fn tree_in_snapshot(kept: &str, lv: &str, options: &str) -> Tree {
 
 #[test]
 fn the_guests_logical_volumes_come_back_while_it_uses_them() {
-    if !in_lab("the_guests_logical_volumes_come_back_while_it_uses_them") {
+    if !in_lab("nested::the_guests_logical_volumes_come_back_while_it_uses_them") {
         return;
     }
     set_up();
@@ -155,7 +150,7 @@ fn the_guests_logical_volumes_come_back_while_it_uses_them() {
 
 #[test]
 fn a_striped_volume_over_two_partitions_comes_back() {
-    if !in_lab("a_striped_volume_over_two_partitions_comes_back") {
+    if !in_lab("nested::a_striped_volume_over_two_partitions_comes_back") {
         return;
     }
     set_up();

@@ -3,11 +3,6 @@
 //!
 //! Each test starts itself again in that machine, where `VOLBAK_LAB` is set.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to stop")]
-
-mod guest;
-mod tree;
-
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -62,7 +57,7 @@ impl Notes {
 
 /// Runs the test of this name in the lab, unless this is the lab.
 fn in_lab(test: &str, body: fn()) {
-    if guest::lab::in_lab(test) {
+    if crate::guest::lab::in_lab(test) {
         body();
     }
 }
@@ -151,7 +146,7 @@ fn wait_until(what: &str, limit: Duration, is_so: impl Fn() -> bool) -> Duration
 
 #[test]
 fn thick_and_thin_snapshots() {
-    in_lab("thick_and_thin_snapshots", || {
+    in_lab("source::thick_and_thin_snapshots", || {
         run("pvcreate -q /dev/ubda");
         run("vgcreate -q vg0 /dev/ubda");
         run("lvcreate -q -L 24M -n vol-1 vg0");
@@ -292,7 +287,7 @@ fn sources_are_named_as_documented() {
 
 #[test]
 fn refusals_say_why() {
-    in_lab("refusals_say_why", || {
+    in_lab("source::refusals_say_why", || {
         run("pvcreate -q /dev/ubda");
         run("vgcreate -q vg0 /dev/ubda");
         volumes_that_are_refused();
@@ -454,7 +449,7 @@ fn images_that_change() {
 
 #[test]
 fn snapshots_that_fill_up() {
-    in_lab("snapshots_that_fill_up", || {
+    in_lab("source::snapshots_that_fill_up", || {
         run("pvcreate -q /dev/ubda");
         run("vgcreate -q vg0 /dev/ubda");
         run("lvcreate -q -L 200M -n vol-1 vg0");
@@ -547,7 +542,7 @@ struct Holder(Child, String, Box<dyn BufRead>);
 
 fn start_holder() -> Holder {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "hold_a_snapshot", "--nocapture"])
+        .args(["--exact", "source::hold_a_snapshot", "--nocapture"])
         .env("VOLBAK_LAB_HOLD", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -643,7 +638,7 @@ fn an_image_needs_no_lvm_at_all() {
 
 #[test]
 fn pieces_of_a_disk_become_one() {
-    in_lab("pieces_of_a_disk_become_one", || {
+    in_lab("source::pieces_of_a_disk_become_one", || {
         for mib in 0..8 {
             write_mib("/dev/ubdb", mib, 1, u8::try_from(mib).unwrap());
         }

@@ -1,0 +1,14 @@
+//! What needs real LVM: each test runs in a machine that `scripts/lab` starts for it. They are one program, so that two of
+//! them are under way at any time.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod backup;
+#[path = "../guest/mod.rs"]
+mod guest;
+mod nested;
+mod nights;
+mod restore_device;
+mod source;
+#[path = "../tree/mod.rs"]
+mod tree;

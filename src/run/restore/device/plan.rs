@@ -206,6 +206,11 @@ impl Planner<'_> {
         }
         let renamed = self.physical_volumes(&leaves);
         self.tables(sector)?;
+        let more = self.wish.target_bytes.saturating_sub(layout.source.size_bytes);
+        if more > 0 {
+            let what = "nothing is made larger; the guest does that itself (growpart, resize2fs), if it wants to";
+            self.remarks.push(format!("the {} more at the end stay free: {what}", ByteLen(more)));
+        }
         self.zeros();
         Ok(self.expected(&renamed))
     }
@@ -557,11 +562,6 @@ impl Planner<'_> {
         }
         if self.is_resized() {
             tables = resized(&tables, table, sector, &self.shift, self.wish.target_bytes)?;
-            if self.wish.target_bytes > self.manifest.layout.source.size_bytes {
-                let more = self.wish.target_bytes - self.manifest.layout.source.size_bytes;
-                let what = "no partition is made larger; the guest does that itself (growpart), if it wants to";
-                self.remarks.push(format!("the {} more at the end stay free: {what}", ByteLen(more)));
-            }
         }
         // Stable, so the order of the rest stays.
         tables.sort_by_key(|bytes| bytes.start == 0);
@@ -606,6 +606,10 @@ impl Planner<'_> {
         let moved = |region: &Region| {
             let mut region = region.clone();
             region.extents = self.moved(&region.extents);
+            let layout = &self.manifest.layout;
+            if layout.table.kind == TableKind::None && region.parent.is_none() && region.lv.is_none() {
+                region.extents = vec![Extent { source_offset: 0, length: self.wish.target_bytes }];
+            }
             region.start_bytes = region.extents.first().map_or(0, |extent| extent.source_offset);
             region.size_bytes = region.extents.iter().fold(0, |sum: u64, extent| sum.saturating_add(extent.length));
             if let Some(new) = region.lv.as_ref().and_then(|lv| renamed.get(&lv.vg))

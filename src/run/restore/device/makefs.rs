@@ -2,15 +2,11 @@
 //! look whether it is something that the tool takes: nothing of it is ever read by a shell, or taken for an option.
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::MemfdFlags;
 use serde::Serialize;
 
 use crate::layout::{Holds, MadeWith};
-use crate::outside::RunCommand;
 
 /// A program and its arguments; the device comes after them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -120,37 +116,6 @@ pub(super) fn package_of(program: &str) -> &'static str {
         "dmsetup" => "dmsetup",
         _ => "e2fsprogs",
     }
-}
-
-/// Takes features out of an mke2fs call that this machine's mke2fs does not know, and says which. It is asked, one
-/// feature at a time, with `-n`, which writes nothing.
-pub(super) fn without_unknown_features(call: &mut ToolCall, commands: &dyn RunCommand) -> Vec<String> {
-    let Some(at) = call.args.iter().position(|arg| arg == "-O").map(|at| at + 1) else { return Vec::new() };
-    let Some(list) = call.args.get(at).and_then(|list| list.to_str()).filter(|_| call.program == "mkfs.ext4") else {
-        return Vec::new();
-    };
-    let knows = |features: &str| -> bool {
-        let Ok(file) = rustix::fs::memfd_create("volbak-features", MemfdFlags::CLOEXEC).map(std::fs::File::from) else {
-            return true;
-        };
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let args: Vec<OsString> =
-            ["-n", "-F", "-O", features, &path, "65536"].into_iter().map(OsString::from).collect();
-        // Other complaints are about what features need of each other, which the whole list has.
-        (&file).write_all(&[0]).is_err()
-            || commands
-                .run("mkfs.ext4", &args)
-                .is_ok_and(|output| !String::from_utf8_lossy(&output.stderr).contains("Invalid filesystem option set"))
-    };
-    if knows(list) {
-        return Vec::new();
-    }
-    let (known, unknown): (Vec<&str>, Vec<&str>) =
-        list.split(',').partition(|feature| *feature == "none" || knows(&format!("none,{feature}")));
-    let unknown = unknown.into_iter().map(str::to_owned).collect();
-    let known = OsString::from(known.join(","));
-    call.args[at] = known;
-    unknown
 }
 
 #[derive(Default)]
@@ -300,7 +265,7 @@ fn xfs(made: &MadeWith, size_bytes: u64, uuid: &str, args: &mut Arguments) -> Re
     if made.features.is_empty() {
         args.pair("-m", format!("uuid={uuid}"));
     } else if has(made, "crc") {
-        let flags = ["finobt", "rmapbt", "reflink", "inobtcount", "bigtime"]
+        let flags = ["finobt", "rmapbt", "reflink", "inobtcount", "bigtime", "metadir"]
             .map(|feature| format!("{feature}={}", on(feature)))
             .join(",");
         args.pair("-m", format!("uuid={uuid},crc=1,{flags}"));
@@ -318,7 +283,10 @@ fn xfs(made: &MadeWith, size_bytes: u64, uuid: &str, args: &mut Arguments) -> Re
             return Err(format!("its {key} of {bytes} bytes is impossible"));
         }
         let more = match option {
-            "-i" if has(made, "crc") => format!(",sparse={},nrext64={}", on("sparse"), on("nrext64")),
+            "-i" if has(made, "crc") => {
+                format!(",sparse={},nrext64={},exchange={}", on("sparse"), on("nrext64"), on("exchange"))
+            }
+            "-n" if has(made, "crc") => format!(",parent={}", on("parent")),
             "-n" if !made.features.is_empty() && !has(made, "crc") => format!(",ftype={}", on("ftype")),
             _ => String::new(),
         };

@@ -26,10 +26,11 @@ fn a_real_manifest_is_what_the_schema_says() {
     assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
 }
 
-/// The manifest of a disk with a table and something unknown in a partition.
+/// The manifest of a disk with a table, something unknown in a partition and a filesystem in another.
 fn manifest_of_a_disk() -> Value {
     let dir = tempfile::tempdir().unwrap();
-    let script = "truncate -s 16M disk.img && printf 'label: dos\\nsize=4M\\n' | sfdisk --quiet disk.img \
+    let script = "truncate -s 16M disk.img && printf 'label: dos\\nsize=4M\\nsize=8M\\n' | sfdisk --quiet disk.img \
+        && mkfs.ext4 -q -E offset=5242880 disk.img 8M \
         && head -c 100000 /dev/urandom | dd of=disk.img bs=1M seek=2 conv=notrunc status=none && mkdir to \
         && \"$VOLBAK\" snapshot disk.img --to to --quiet; test $? = 3 && cat to/disk/*.manifest.json";
     let output = Command::new("bash")

@@ -98,7 +98,7 @@ struct Backup {
 }
 
 fn backup(hard: bool) -> Backup {
-    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let disk = dir.path().join("disk.img");
     let tree = make_disk(&disk, hard);
     let dest = dir.path().join("b");
@@ -192,6 +192,58 @@ fn a_disk_comes_back_in_every_size() {
 }
 
 #[test]
+fn a_disk_without_a_table_comes_back() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let disk = dir.path().join("data.img");
+    sh(&format!("truncate -s 200M {0}; mkfs.ext4 -q -b 4096 -L data {0}", quoted(&disk)));
+    let point = dir.path().join("m");
+    let mounted = Mounted::with_options(&disk, &point, "loop");
+    sh(&format!("cd {}; cp -a /etc/passwd .; mkdir x; touch -d 2001-02-03 .", quoted(&point)));
+    mounted.unmount();
+    let tree = |disk: &Path| {
+        let mounted = Mounted::with_options(disk, &point, "loop,ro");
+        let mut tree = fingerprint(&mounted.point);
+        tree.retain(|path, _| path != b"lost+found");
+        mounted.unmount();
+        tree
+    };
+    let expected = tree(&disk);
+    fs::create_dir(dir.path().join("b")).unwrap();
+    let archive = snapshot_expecting(0, &disk, &dir.path().join("b"), &[]);
+    let restore = |name: &str, more: &[&str]| {
+        let image = dir.path().join(name);
+        let arguments = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+        run_expecting(0, &[&arguments[..], more].concat());
+        image
+    };
+    let facts = |disk: &Path| {
+        sh(&format!(
+            "blkid -p -o export {0} | grep -E '^(LABEL|UUID|TYPE)='; dumpe2fs -h {0} 2>&1 | grep -E 'Block count|features'",
+            quoted(disk)
+        ))
+    };
+    let same = restore("same.img", &[]);
+    assert_eq!(facts(&same), facts(&disk));
+    assert_equal_trees(&expected, &tree(&same));
+    // The filesystem stays as large as it was, or becomes as small as it has to.
+    assert_eq!(facts(&restore("larger.img", &["--size", "300M"])), facts(&disk));
+    let smaller = restore("smaller.img", &["--size", "120M"]);
+    assert!(facts(&smaller).contains("Block count:              30720"), "{}", facts(&smaller));
+    assert_equal_trees(&expected, &tree(&smaller));
+
+    // Something that no reader knows, on the whole disk.
+    let raw = dir.path().join("raw.img");
+    fs::write(&raw, noise(7, 3_000_320)).unwrap();
+    let archive = snapshot_expecting(3, &raw, &dir.path().join("b"), &[]);
+    let image = dir.path().join("raw2.img");
+    run_expecting(0, &["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()]);
+    assert!(fs::read(&raw).unwrap() == fs::read(&image).unwrap());
+    let arguments = ["restore", archive.to_str().unwrap(), "--size", "1M", "--to-image"];
+    let said = run_expecting(1, &[&arguments[..], &[dir.path().join("raw3.img").to_str().unwrap()]].concat());
+    assert!(said.contains("too small"), "{said}");
+}
+
+#[test]
 fn what_is_there_stays_until_its_name_is_given() {
     let backup = backup(false);
     let image = backup.dir.path().join("there.img");
@@ -235,7 +287,8 @@ fn what_is_there_stays_until_its_name_is_given() {
     let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let starts_with_zeros = || {
         let mut sector = [1; 512];
-        fs::File::open(device).unwrap().read_exact_at(&mut sector, 0).unwrap();
+        // Of the file behind it: whoever has the device open is in the way.
+        fs::File::open(&image).unwrap().read_exact_at(&mut sector, 0).unwrap();
         sector == [0; 512]
     };
     while !starts_with_zeros() {

@@ -11,6 +11,7 @@ use volbak::outside::{Cancel, SystemCommands};
 use volbak::run::locate::BackupFiles;
 use volbak::run::restore::device::target::TargetSpec;
 use volbak::run::restore::device::{self, DeviceOptions, is_group_name, plan_as_text};
+use volbak::shown;
 
 use super::output::{print, print_json};
 use super::progress::{Progress, Verbosity};
@@ -66,7 +67,7 @@ fn image_size(text: &str) -> Result<u64, String> {
 fn group_name(text: &str) -> Result<(String, String), String> {
     let (old, new) = text.split_once('=').ok_or("write OLD=NEW")?;
     if !is_group_name(new) {
-        return Err(format!("{} is no name for a volume group", new.escape_debug()));
+        return Err(format!("{} is no name for a volume group", shown::text(new)));
     }
     Ok((old.to_owned(), new.to_owned()))
 }

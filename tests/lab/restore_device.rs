@@ -276,12 +276,20 @@ fn nested_volume_groups_come_back() {
     let said = run_expecting(1, &["restore", archive.to_str().unwrap(), "--to-device", device]);
     assert!(said.contains("--vg-name vg_guest=NEW"), "{said}");
     // Killed while a volume in two pieces is put together: the next one removes what is left of that.
-    let mut child = volbak(&["restore", archive.to_str().unwrap(), "--to-device", device, "--vg-name", "vg_guest=x"]);
-    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    sh("until dmsetup ls | grep -q ^volbak-; do sleep 0.02; done");
+    let mut child = volbak(&[
+        "restore",
+        archive.to_str().unwrap(),
+        "--to-device",
+        device,
+        "--yes-erase=back",
+        "--vg-name",
+        "vg_guest=x",
+    ]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+    sh("for i in $(seq 600); do [ -z \"$(ls /dev/mapper | grep ^volbak-)\" ] || exit 0; sleep 0.05; done; exit 1");
     child.kill().unwrap();
     child.wait().unwrap();
-    sh("while pgrep mkfs >/dev/null; do sleep 0.1; done; dmsetup ls | grep ^volbak-");
+    sh("for i in $(seq 300); do pgrep -x mkfs.ext4 >/dev/null || break; sleep 0.1; done; dmsetup ls | grep ^volbak-");
     restore(&archive, &back, &["--vg-name", "vg_guest=vg_other"]);
     sh(&format!("{GUEST_LVM} vgchange -q -an vg_guest; losetup -d $(cat /run/loop)"));
     assert_equal_trees(&boot_tree, &tree_of(&back, &boot[0]));

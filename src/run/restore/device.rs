@@ -6,12 +6,15 @@
 
 pub mod carry_out;
 mod claims;
+mod features;
 mod kept;
 mod makefs;
 pub mod plan;
+mod planner;
 mod put_bytes;
 mod shift;
 mod shown;
+mod steps;
 mod table;
 pub mod target;
 mod volumes;
@@ -86,7 +89,7 @@ pub enum DeviceError {
     #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
     Refused(Vec<String>),
     /// It was begun and not finished.
-    #[error("the target is not usable until it is restored again")]
+    #[error("it was not finished: a device is not usable until it is restored again, and an image was not made")]
     Unfinished(#[source] CarryOutError),
 }
 

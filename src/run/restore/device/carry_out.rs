@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::makefs::{ToolCall, can_have_label, without_unknown_features};
+use super::features::without_unknown_features;
+use super::makefs::{ToolCall, can_have_label};
 use super::plan::{Expected, MakeStep, Plan, Step};
 use super::put_bytes::{raw_image, zero};
 use super::shown::step_as_text;
@@ -176,7 +177,7 @@ impl Carried<'_> {
         let mut make = make.clone();
         let unknown = without_unknown_features(&mut make, &*self.commands);
         if !unknown.is_empty() {
-            let what = format!("made without {}, which this machine's mke2fs does not know", unknown.join(", "));
+            let what = format!("made without {}, which {} here does not know", unknown.join(", "), make.program);
             self.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, region.clone(), what)));
         }
         self.run(region, &make, &place.path)?.map_err(|said| CarryOutError::Tool {

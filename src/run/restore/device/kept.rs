@@ -6,6 +6,7 @@ use libdeflater::Decompressor;
 
 use super::table::Kept;
 use crate::layout::PreservedBytes;
+use crate::shown;
 
 /// The most that one run may have, and all of them together: what a backup keeps is far below.
 const RUN_BYTES_MAX: u64 = 32 << 20;
@@ -17,7 +18,7 @@ pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, String> {
     let mut decompressor = Decompressor::new();
     let mut all = Vec::with_capacity(outside.len());
     for kept in outside {
-        let bad = |what: &str| format!("{} in the manifest {what}", kept.what.escape_debug());
+        let bad = |what: &str| format!("{} in the manifest {what}", shown::text(&kept.what));
         left = left
             .checked_sub(kept.size_bytes)
             .filter(|_| kept.size_bytes <= RUN_BYTES_MAX)

@@ -2,15 +2,12 @@
 //! look whether it is something that the tool takes: nothing of it is ever read by a shell, or taken for an option.
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::MemfdFlags;
 use serde::Serialize;
 
 use crate::layout::{Holds, MadeWith};
-use crate::outside::RunCommand;
+use crate::shown;
 
 /// A program and its arguments; the device comes after them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,7 +90,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
             args.label("-L", label);
             "mkswap"
         }
-        other => return Err(format!("nothing here makes {}", other.escape_debug())),
+        other => return Err(format!("nothing here makes {}", shown::text(other))),
     };
     Ok(Maker { call: ToolCall { program, args: args.0 }, remarks })
 }
@@ -120,37 +117,6 @@ pub(super) fn package_of(program: &str) -> &'static str {
         "dmsetup" => "dmsetup",
         _ => "e2fsprogs",
     }
-}
-
-/// Takes features out of an mke2fs call that this machine's mke2fs does not know, and says which. It is asked, one
-/// feature at a time, with `-n`, which writes nothing.
-pub(super) fn without_unknown_features(call: &mut ToolCall, commands: &dyn RunCommand) -> Vec<String> {
-    let Some(at) = call.args.iter().position(|arg| arg == "-O").map(|at| at + 1) else { return Vec::new() };
-    let Some(list) = call.args.get(at).and_then(|list| list.to_str()).filter(|_| call.program == "mkfs.ext4") else {
-        return Vec::new();
-    };
-    let knows = |features: &str| -> bool {
-        let Ok(file) = rustix::fs::memfd_create("volbak-features", MemfdFlags::CLOEXEC).map(std::fs::File::from) else {
-            return true;
-        };
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let args: Vec<OsString> =
-            ["-n", "-F", "-O", features, &path, "65536"].into_iter().map(OsString::from).collect();
-        // Other complaints are about what features need of each other, which the whole list has.
-        (&file).write_all(&[0]).is_err()
-            || commands
-                .run("mkfs.ext4", &args)
-                .is_ok_and(|output| !String::from_utf8_lossy(&output.stderr).contains("Invalid filesystem option set"))
-    };
-    if knows(list) {
-        return Vec::new();
-    }
-    let (known, unknown): (Vec<&str>, Vec<&str>) =
-        list.split(',').partition(|feature| *feature == "none" || knows(&format!("none,{feature}")));
-    let unknown = unknown.into_iter().map(str::to_owned).collect();
-    let known = OsString::from(known.join(","));
-    call.args[at] = known;
-    unknown
 }
 
 #[derive(Default)]
@@ -183,13 +149,13 @@ fn uuid(holds: &Holds) -> Result<String, String> {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         });
-    if fits { Ok(text.to_owned()) } else { Err(format!("its UUID {} is none", text.escape_debug())) }
+    if fits { Ok(text.to_owned()) } else { Err(format!("its UUID {} is none", shown::text(text))) }
 }
 
 fn fat_serial(text: &str) -> Result<String, String> {
     let digits: String = text.chars().filter(|c| *c != '-').collect();
     let fits = text.len() == 9 && digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if fits { Ok(digits) } else { Err(format!("its serial number {} is none", text.escape_debug())) }
+    if fits { Ok(digits) } else { Err(format!("its serial number {} is none", shown::text(text))) }
 }
 
 /// Whether the label that the manifest has can be given to a filesystem of its kind.
@@ -202,7 +168,7 @@ fn label_of(holds: &Holds, fs: &str, remarks: &mut Vec<String>) -> Option<Vec<u8
     let text = holds.label.as_deref()?;
     let bytes = unescaped(text).filter(|bytes| fits_label(bytes, fs));
     if bytes.is_none() {
-        remarks.push(format!("its label {} cannot be given to it, and it gets none", text.escape_debug()));
+        remarks.push(format!("its label {} cannot be given to it, and it gets none", shown::text(text)));
     }
     bytes
 }
@@ -300,7 +266,7 @@ fn xfs(made: &MadeWith, size_bytes: u64, uuid: &str, args: &mut Arguments) -> Re
     if made.features.is_empty() {
         args.pair("-m", format!("uuid={uuid}"));
     } else if has(made, "crc") {
-        let flags = ["finobt", "rmapbt", "reflink", "inobtcount", "bigtime"]
+        let flags = ["finobt", "rmapbt", "reflink", "inobtcount", "bigtime", "metadir"]
             .map(|feature| format!("{feature}={}", on(feature)))
             .join(",");
         args.pair("-m", format!("uuid={uuid},crc=1,{flags}"));
@@ -318,7 +284,10 @@ fn xfs(made: &MadeWith, size_bytes: u64, uuid: &str, args: &mut Arguments) -> Re
             return Err(format!("its {key} of {bytes} bytes is impossible"));
         }
         let more = match option {
-            "-i" if has(made, "crc") => format!(",sparse={},nrext64={}", on("sparse"), on("nrext64")),
+            "-i" if has(made, "crc") => {
+                format!(",sparse={},nrext64={},exchange={}", on("sparse"), on("nrext64"), on("exchange"))
+            }
+            "-n" if has(made, "crc") => format!(",parent={}", on("parent")),
             "-n" if !made.features.is_empty() && !has(made, "crc") => format!(",ftype={}", on("ftype")),
             _ => String::new(),
         };
@@ -341,7 +310,7 @@ fn btrfs(made: &MadeWith, args: &mut Arguments) -> Result<(), String> {
     }
     match made.checksum.as_deref() {
         Some(name @ ("crc32c" | "xxhash" | "sha256" | "blake2")) => args.pair("--csum", name),
-        Some(name) => return Err(format!("its checksum {} is not known", name.escape_debug())),
+        Some(name) => return Err(format!("its checksum {} is not known", shown::text(name))),
         None => {}
     }
     if has(made, "mixed-bg") {
@@ -358,7 +327,7 @@ fn btrfs(made: &MadeWith, args: &mut Arguments) -> Result<(), String> {
 fn fat(made: &MadeWith, version: Option<&str>, args: &mut Arguments) -> Result<(), String> {
     if let Some(bits) = version.and_then(|version| version.strip_prefix("FAT")) {
         if !["12", "16", "32"].contains(&bits) {
-            return Err(format!("FAT{} is not known", bits.escape_debug()));
+            return Err(format!("FAT{} is not known", shown::text(bits)));
         }
         args.pair("-F", bits);
     }

@@ -18,6 +18,7 @@ use crate::layout::lvm2::compose;
 use crate::outside::Cancel;
 use crate::run::locate::BackupFiles;
 use crate::run::verify::content::contradiction;
+use crate::shown;
 use crate::units::ByteRange;
 
 const ZEROS_BYTES: usize = 1 << 20;
@@ -85,7 +86,7 @@ pub(super) fn raw_image(
     loop {
         match reader.next_item() {
             None if cancel.is_cancelled() => return Err("stopped".to_owned()),
-            None => return Err(format!("the archive has no {}", path.escape_debug())),
+            None => return Err(format!("the archive has no {}", shown::text(path))),
             Some(Item::Entry(head, line)) if head.path == wanted => {
                 if head.kind != HeadKind::File || head.size != size {
                     return Err(format!("the archive has {} bytes for it, and it has {size}", head.size));

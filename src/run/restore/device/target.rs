@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -263,8 +265,17 @@ fn in_place(error: SourceError, path: &Path) -> TargetError {
     TargetError::Unfit { name, what }
 }
 
-/// The first other process that has the file or device open, as far as /proc tells.
+/// A process that has the file or device open, and keeps it open: udev looks into every device now and then.
 fn opened_by(wanted: &fs::Metadata) -> Option<u32> {
+    for _ in 0..10 {
+        found_open_by(wanted)?;
+        thread::sleep(Duration::from_millis(200));
+    }
+    found_open_by(wanted)
+}
+
+/// The first other process that has it open, as far as /proc tells.
+fn found_open_by(wanted: &fs::Metadata) -> Option<u32> {
     let is_device = wanted.file_type().is_block_device();
     let is_it = |path: &Path| {
         fs::metadata(path).is_ok_and(|found| {

@@ -1,0 +1,290 @@
+//! The steps of a plan, region by region, then the tables.
+
+use std::collections::BTreeMap;
+
+use super::makefs::{checker, maker, package_of};
+use super::plan::{MakeStep, Step};
+use super::planner::{Planner, shown};
+use super::table::{Kept, resized};
+use super::volumes::{Groups, shown_group};
+use crate::layout::lvm2::compose;
+use crate::layout::{Extent, Handling, HoldsKind, Region, TableKind};
+use crate::run::restore::select::Part;
+use crate::units::{ByteLen, ByteRange};
+
+/// The longest part of a filesystem's start and end in which something else could be recognised.
+const SIGNATURES_BYTES: u64 = 1 << 20;
+
+impl Planner<'_> {
+    pub(super) fn plan_region(&mut self, region: &Region) {
+        let name = shown(&region.name);
+        let place = self.moved(&region.extents);
+        match self.handling(region) {
+            Handling::Container => self.container(region),
+            Handling::RawImage => self.raw_image(region, place),
+            Handling::MetadataOnly if region.holds.kind == HoldsKind::Swap => self.make(region, &place, None),
+            // Zeros are what is written where nothing else is.
+            Handling::MetadataOnly => {}
+            Handling::Files => {
+                let path = self.records.get(region.name.as_str()).and_then(|record| record.archive_path.as_deref());
+                match path.and_then(part_of) {
+                    Some(below) => {
+                        let except = if below.is_empty() { self.raw_images() } else { Vec::new() };
+                        self.make(region, &place, Some(Part { below, except }));
+                    }
+                    None => self.refuse(format!("{name}: the manifest does not say where its files are")),
+                }
+            }
+        }
+    }
+
+    /// The raw images in the archive's root, which are none of the filesystem's files.
+    fn raw_images(&self) -> Vec<Vec<u8>> {
+        let raw = self.manifest.regions.iter().filter(|record| record.handling == Handling::RawImage);
+        let mut paths: Vec<Vec<u8>> = raw.filter_map(|record| part_of(record.archive_path.as_deref()?)).collect();
+        paths.retain(|path| !path.is_empty());
+        paths
+    }
+
+    fn container(&mut self, region: &Region) {
+        if region.holds.kind == HoldsKind::Mdraid {
+            let what = "a member of a software RAID is not made again; restore the array's files with --to";
+            self.refuse(format!("{}: {what}", shown(&region.name)));
+        }
+    }
+
+    fn raw_image(&mut self, region: &Region, place: Vec<Extent>) {
+        let name = shown(&region.name);
+        let Some(archive_path) = self.records.get(region.name.as_str()).and_then(|record| record.archive_path.clone())
+        else {
+            return self.refuse(format!("{name}: the manifest does not say where its image is"));
+        };
+        let is_moved = place != region.extents;
+        if is_moved && region.number == 0 && region.parent.is_none() {
+            let what = "what lies between partitions is left out, since those are moved";
+            self.remarks.push(format!("{name}: {what}"));
+            return;
+        }
+        if is_moved && !region.type_id.is_empty() {
+            self.remarks.push(format!("{name}: is moved; boot code that knows its old place has to be installed anew"));
+        }
+        self.claim(&place, &region.name, true);
+        self.steps.push(Step::RawImage { region: region.name.clone(), archive_path, extents: place });
+    }
+
+    fn claim(&mut self, extents: &[Extent], name: &str, is_raw: bool) {
+        for extent in extents {
+            let range = ByteRange::new(extent.source_offset, extent.length);
+            self.claims.add(range, name, is_raw);
+            self.keep_zero.push(range);
+        }
+    }
+
+    /// A filesystem or swap space.
+    fn make(&mut self, region: &Region, place: &[Extent], files: Option<Part>) {
+        let name = shown(&region.name);
+        let whole: u64 = place.iter().map(|extent| extent.length).fold(0, u64::saturating_add);
+        let shrunk = whole < region.size_bytes;
+        let said = region.holds.size_bytes.filter(|size| *size > 0 && *size <= whole && !shrunk);
+        let size_bytes = said.unwrap_or(whole) / 512 * 512;
+        let Some(content) = compose(place, ByteRange::new(0, size_bytes)).filter(|content| !content.is_empty()) else {
+            return self.refuse(format!("{name}: it has no room for anything"));
+        };
+        if content.len() > 1 && !(self.wish.has_program)("dmsetup") {
+            self.refuse(format!("{name}: it lies in pieces, which dmsetup puts together; install the package dmsetup"));
+        }
+        let entries = self.manifest.sizes.entries;
+        let made = match maker(&region.holds, size_bytes, entries, shrunk) {
+            Ok(made) => made,
+            Err(why) => return self.refuse(format!("{name}: {why}")),
+        };
+        self.remarks.extend(made.remarks.iter().map(|remark| format!("{name}: {remark}")));
+        if !(self.wish.has_program)(made.call.program) {
+            let (program, package) = (made.call.program, package_of(made.call.program));
+            self.refuse(format!("{name}: {program} is not installed; on Debian it comes with the package {package}"));
+        }
+        let fs = region.holds.fs.clone().unwrap_or_default();
+        if files.is_some() && !(self.wish.can_mount)(&fs) {
+            self.refuse(format!("{name}: this machine's kernel does not know {}", fs.escape_debug()));
+        }
+        let mut check = checker(&fs);
+        if let Some(call) = check.take_if(|call| !(self.wish.has_program)(call.program)) {
+            self.remarks.push(format!("{name}: {} is not installed, so it is not checked afterwards", call.program));
+        }
+        if shrunk {
+            let (was, is) = (ByteLen(region.size_bytes), ByteLen(whole));
+            self.remarks.push(format!("{name}: is made smaller, from {was} to {is}"));
+        }
+        self.claim_made(&content, &region.name);
+        let boot_block = self.boot_block(region);
+        self.steps.push(Step::Make(Box::new(MakeStep {
+            region: region.name.clone(),
+            fs,
+            uuid: region.holds.uuid.clone(),
+            label: region.holds.label.clone(),
+            size_bytes,
+            extents: content,
+            make: made.call,
+            check,
+            files,
+            boot_block,
+        })));
+    }
+
+    /// What is made anew covers its place, but not each byte of it: where something else could be recognised there is
+    /// zeroed before.
+    fn claim_made(&mut self, content: &[Extent], name: &str) {
+        for extent in content {
+            self.claims.add(ByteRange::new(extent.source_offset, extent.length), name, false);
+            let inner = extent.length.saturating_sub(2 * SIGNATURES_BYTES);
+            if inner > 0 {
+                self.keep_zero.push(ByteRange::new(extent.source_offset + SIGNATURES_BYTES, inner));
+            }
+        }
+    }
+
+    /// Boot code in front of a filesystem, where that itself keeps nothing.
+    fn boot_block(&mut self, region: &Region) -> Option<Vec<u8>> {
+        let what = format!("boot block of {}", region.name);
+        let longest = match region.holds.fs.as_deref()? {
+            "ext2" | "ext3" | "ext4" => 1024,
+            "btrfs" => 64 << 10,
+            "vfat" => 512,
+            _ => return None,
+        };
+        let fits =
+            |bytes: &&Kept| bytes.what == what && bytes.start == region.start_bytes && bytes.bytes.len() <= longest;
+        self.kept.iter().find(fits).map(|bytes| bytes.bytes.clone())
+    }
+
+    /// The labels and metadata of physical volumes; gives the groups' new names.
+    pub(super) fn physical_volumes(&mut self, leaves: &[&Region]) -> BTreeMap<String, String> {
+        let is_volume =
+            |region: &&&Region| region.holds.kind == HoldsKind::Lvm2Pv && self.handling(region) == Handling::Container;
+        let volumes: Vec<&Region> = leaves.iter().filter(is_volume).copied().collect();
+        let mut groups = Groups::of(&self.kept, &volumes);
+        let mut renamed = BTreeMap::new();
+        for region in volumes {
+            let name = shown(&region.name);
+            let Some(group) = groups.of_volume(region) else {
+                self.refuse(format!("{name}: the metadata of its volume group are not in the manifest"));
+                continue;
+            };
+            let new = self.wish.group_names.get(&group.name);
+            if new.is_none() && self.wish.active_groups.contains(&group.name) {
+                let group = shown_group(&group.name);
+                self.refuse(format!(
+                    "{name}: a volume group {group} is active on this machine; give the restored one another name with \
+                     --vg-name {group}=NEW, or leave it as it is with --vg-name {group}={group}: it is not activated here"
+                ));
+            }
+            if let Some(new) = new.filter(|new| **new != group.name) {
+                let what = "what names its volumes by the old one (fstab, boot loader) has to be changed";
+                self.remarks.push(format!("{name}: its volume group gets the name {new}; {what}"));
+                renamed.insert(group.name.clone(), new.clone());
+            }
+            let place = self.moved(&region.extents);
+            let head = match group.head(region, new.map(String::as_str)) {
+                Ok(head) => head,
+                Err(why) => {
+                    self.refuse(format!("{name}: {why}"));
+                    continue;
+                }
+            };
+            let Some(pieces) = compose(&place, ByteRange::new(0, head.len() as u64)) else {
+                self.refuse(format!("{name}: it is too small for its own metadata"));
+                continue;
+            };
+            let mut rest = head.as_slice();
+            for piece in pieces {
+                // The pieces have the head's length together.
+                let (now, later) = rest.split_at(usize::try_from(piece.length).unwrap_or(rest.len()).min(rest.len()));
+                rest = later;
+                self.write(&format!("LVM2 label and metadata of {}", region.name), piece.source_offset, now.to_vec());
+            }
+        }
+        renamed
+    }
+
+    fn write(&mut self, what: &str, start_bytes: u64, bytes: Vec<u8>) {
+        let range = ByteRange::new(start_bytes, bytes.len() as u64);
+        // Zeroed first all the same: an old table, or half a new one, must not be found before the end.
+        self.claims.add(range, what, true);
+        let size_bytes = bytes.len() as u64;
+        self.steps.push(Step::Write { what: what.to_owned(), start_bytes, size_bytes, bytes });
+    }
+
+    /// What lies outside the partitions. The first sector comes last: before that, no disk is there.
+    pub(super) fn tables(&mut self, sector: u64) -> Result<(), String> {
+        let table = &self.manifest.layout.table;
+        let is_table = |bytes: &Kept| {
+            bytes.what == "boot sector" || bytes.what.starts_with("GPT ") || bytes.what == "extended boot record"
+        };
+        if table.kind == TableKind::None {
+            return Ok(());
+        }
+        if self.covered_by_image() {
+            // Its first sector is in the image.
+            return Ok(());
+        }
+        let kept = std::mem::take(&mut self.kept);
+        let (mut tables, others): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(is_table);
+        if !tables.iter().any(|bytes| bytes.what == "boot sector" && bytes.start == 0) {
+            return Err("the manifest does not hold its first sector".to_owned());
+        }
+        for gap in others.into_iter().filter(|bytes| bytes.what.starts_with("gap ")) {
+            let range = ByteRange::new(gap.start, gap.bytes.len() as u64);
+            if self.shift.moved_range(range) == range {
+                self.write(&gap.what, gap.start, gap.bytes);
+            } else {
+                let what = "what lies between partitions is left out, since those are moved";
+                self.remarks.push(format!("{range}: {what}"));
+            }
+        }
+        if self.is_resized() {
+            tables = resized(&tables, table, sector, &self.shift, self.wish.target_bytes)?;
+        }
+        // Stable, so the order of the rest stays.
+        tables.sort_by_key(|bytes| bytes.start == 0);
+        for bytes in tables {
+            self.write(&bytes.what, bytes.start, bytes.bytes);
+        }
+        Ok(())
+    }
+
+    /// Whether one raw image is the whole disk.
+    fn covered_by_image(&self) -> bool {
+        let size = self.manifest.layout.source.size_bytes;
+        let is_all = |region: &Region| region.size_bytes == size && self.handling(region) == Handling::RawImage;
+        self.manifest.layout.regions.iter().any(is_all)
+    }
+
+    /// Everything that nothing else is written to, first of all steps.
+    pub(super) fn zeros(&mut self) {
+        self.refusals.extend(self.claims.conflicts());
+        let mut written = std::mem::take(&mut self.keep_zero);
+        written.sort_by_key(|range| range.start);
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        for range in &written {
+            if range.start > at {
+                ranges.push(Extent { source_offset: at, length: range.start - at });
+            }
+            at = at.max(range.end().unwrap_or(u64::MAX));
+        }
+        if at < self.wish.target_bytes {
+            ranges.push(Extent { source_offset: at, length: self.wish.target_bytes - at });
+        }
+        self.steps.insert(0, Step::Zero { ranges });
+    }
+}
+
+/// A path of the manifest, `.` or `./p1`, as a directory of the archive without `./`.
+fn part_of(path: &str) -> Option<Vec<u8>> {
+    if path == "." {
+        return Some(Vec::new());
+    }
+    let name = path.strip_prefix("./")?;
+    let is_one = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+    is_one.then(|| name.as_bytes().to_vec())
+}

@@ -196,3 +196,27 @@ fn open(wanted: &Wanted<'_>, files: &BackupFiles, manifest: &Manifest) -> Result
     let trust = Trust::new(manifest, &parent);
     Ok(Previous { parent, share, trust, archive_sha1: manifest.digests.archive_sha1.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_source;
+    use crate::archive::manifest::SourceRecord;
+
+    #[test]
+    fn a_volume_is_its_uuid_and_the_rest_is_its_path() {
+        let source = |kind: &str, path: &str, uuid: Option<&str>| SourceRecord {
+            kind: kind.to_owned(),
+            path: path.to_owned(),
+            lv_uuid: uuid.map(str::to_owned),
+            ..SourceRecord::default()
+        };
+        let volume = source("lv", "vg/a", Some("u1"));
+        assert!(is_same_source(&volume, &source("lv", "vg/renamed", Some("u1"))));
+        assert!(!is_same_source(&volume, &source("lv", "vg/a", Some("u2"))), "made anew under its name");
+        assert!(!is_same_source(&volume, &source("image", "vg/a", None)));
+        let image = source("image", "/a.img", None);
+        assert!(is_same_source(&image, &image));
+        assert!(!is_same_source(&image, &source("image", "/b.img", None)));
+        assert!(!is_same_source(&image, &source("device", "/a.img", None)));
+    }
+}

@@ -27,11 +27,13 @@ use crate::reader::{Entry, Metadata, Timestamp};
 use crate::shown;
 use serde::{Deserialize, Serialize};
 
-/// An entry that takes this much has members of its own, each of this size. Smaller entries share members that are of
-/// this size on average.
+/// An entry that takes this much has members of its own, each of this size.
 const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
+/// Smaller entries share members that are of about this size on average: the smaller, the less has to be read again for
+/// one that changed, and the less is compressed together.
+const SHARED_MEMBER_BYTES: u64 = 128 * 1024;
 /// A shared member is not ended before it has this much.
-const MIN_MEMBER_BYTES: usize = 64 * 1024;
+const MIN_MEMBER_BYTES: usize = 32 * 1024;
 /// How much of a sparse map is made at once.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
 /// The observer is told of what was read in steps of at least this size.

@@ -286,10 +286,12 @@ fn nested_volume_groups_come_back() {
         "vg_guest=x",
     ]);
     let mut child = child.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
-    sh("for i in $(seq 600); do [ -z \"$(ls /dev/mapper | grep ^volbak-)\" ] || exit 0; sleep 0.05; done; exit 1");
+    sh("for i in $(seq 900); do ! grep -qs ^volbak- /sys/block/dm-*/dm/name || exit 0; sleep 0.05; done; exit 1");
     child.kill().unwrap();
     child.wait().unwrap();
-    sh("for i in $(seq 300); do pgrep -x mkfs.ext4 >/dev/null || break; sleep 0.1; done; dmsetup ls | grep ^volbak-");
+    sh(
+        "for i in $(seq 300); do pgrep -x mkfs.ext4 >/dev/null || break; sleep 0.1; done; grep -qs ^volbak- /sys/block/dm-*/dm/name",
+    );
     restore(&archive, &back, &["--vg-name", "vg_guest=vg_other"]);
     sh(&format!("{GUEST_LVM} vgchange -q -an vg_guest; losetup -d $(cat /run/loop)"));
     assert_equal_trees(&boot_tree, &tree_of(&back, &boot[0]));

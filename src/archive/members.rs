@@ -22,10 +22,14 @@ use self::carried::{Carried, Carrier};
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
 use super::index::{EntryLine, HEADER_LINE, MemberLine, Totals};
 use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
+use super::workers::Workers;
 use super::write::ArchiveError;
 
 /// Pairs of buffers beyond those that the compressing threads work on: one being filled, some waiting for their turn.
 const SPARE_BUFFERS: usize = 3;
+
+/// How much further down the compressing threads are than the others.
+const COMPRESSING_NICE: i32 = 5;
 
 /// Where the two streams go.
 pub struct Outputs {
@@ -70,7 +74,7 @@ enum Ready {
 
 /// The writing end. Dropping it without [`MemberWriter::finish`] stops everything.
 pub struct MemberWriter {
-    pool: rayon::ThreadPool,
+    pool: Workers,
     encoders: Arc<Mutex<Vec<MemberEncoder>>>,
     level: Arc<LevelNow>,
     done: Option<Sender<(u64, Ready)>>,
@@ -90,11 +94,7 @@ impl MemberWriter {
         let level = LevelNow::new(wanted);
         let control = LevelControl::new(wanted, Arc::clone(&level), threads);
         let encoders = (0..threads).map(|_| MemberEncoder::new(level.get())).collect::<Result<Vec<_>, _>>()?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|number| format!("compress-{number}"))
-            .build()
-            .map_err(|error| ArchiveError::Write(io::Error::other(error)))?;
+        let pool = Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?;
         let (done, to_write) = channel();
         let (give_back, free) = channel();
         for _ in 1..2 * threads + SPARE_BUFFERS {
@@ -203,7 +203,7 @@ impl MemberWriter {
         let mut job = std::mem::replace(&mut self.current, next);
         let (number, done, encoders) = (self.next_number, done.clone(), Arc::clone(&self.encoders));
         let level = Arc::clone(&self.level);
-        self.pool.spawn_fifo(move || {
+        self.pool.give(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
             // As many encoders as threads: one is always there.
             let Some(mut encoder) = lock().pop() else { return };
@@ -250,6 +250,16 @@ impl Drop for MemberWriter {
             // An archive that was given up: whatever its writer says is of no interest any more.
             let _ = writer.join();
         }
+    }
+}
+
+/// Compressing takes all the time that there is. The threads that read and write, and the kernel's own that read ahead for
+/// them, have next to nothing to do and must not wait for their turn: then nothing waits for them.
+fn yield_to_the_others() {
+    let own = rustix::thread::gettid();
+    if let Ok(nice) = rustix::process::getpriority_process(Some(own)) {
+        // Where it may not, it costs speed and nothing else.
+        let _ = rustix::process::setpriority_process(Some(own), (nice + COMPRESSING_NICE).min(19));
     }
 }
 

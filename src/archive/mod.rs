@@ -17,4 +17,5 @@ pub mod members;
 pub mod pax;
 pub mod read;
 mod runs;
+mod workers;
 pub mod write;

@@ -11,6 +11,7 @@ pub mod loop_device;
 pub mod mounted;
 mod open_file;
 pub mod raw;
+mod scout;
 pub mod scratch;
 pub mod walk;
 

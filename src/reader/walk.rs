@@ -15,8 +15,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::exclude::Excludes;
-use super::listing::{Listing, list};
+use super::listing::{Item, Listing, list};
 use super::open_file::WalkedFile;
+use super::scout::Scouts;
 use super::{DeviceNumber, Entry, EntryKind, Found, FsReader, Metadata, Timestamp, Xattr};
 use crate::events::{Problem, Severity};
 use crate::shown;
@@ -32,10 +33,18 @@ const XATTR_MAX_BYTES: usize = 65536;
 /// The attributes of one inode may have this much together. XFS takes half a gigabyte, which would be memory's end.
 const XATTRS_MAX_BYTES: usize = 8 << 20;
 
+/// So many directories ahead the next one is looked at beforehand.
+const SCOUTED_DIRECTORIES: usize = 24;
+/// One in so many files is looked at beforehand, since an inode comes with its neighbours: those of the next files.
+const SCOUTED_FILE_STEP: usize = 64;
+/// So many files ahead.
+const SCOUTED_FILES: usize = 512;
+
 /// The kernel's `include/uapi/linux/magic.h`.
 const MSDOS_SUPER_MAGIC: rustix::fs::FsWord = 0x4d44;
 
-const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const DIR_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The walk. See the module.
 pub struct TreeWalk {
@@ -54,12 +63,13 @@ pub struct TreeWalk {
     xattr_buf: Vec<u8>,
     dirent_buf: Vec<MaybeUninit<u8>>,
     directories_left: Option<u64>,
+    scouts: Scouts,
 }
 
 /// A directory that the walk is in.
 struct Frame {
     /// `None` when it was closed to save descriptors; `..` of its child leads back.
-    dir: Option<OwnedFd>,
+    dir: Option<Arc<OwnedFd>>,
     dev: u64,
     ino: u64,
     path_len: usize,
@@ -88,6 +98,7 @@ impl TreeWalk {
             xattr_buf: vec![0; XATTR_MAX_BYTES],
             dirent_buf: vec![MaybeUninit::uninit(); 64 * 1024],
             directories_left: max_directories,
+            scouts: Scouts::new(),
         }
     }
 
@@ -117,7 +128,7 @@ impl TreeWalk {
             xattrs,
         }));
         self.frames.push(Frame {
-            dir: Some(dir),
+            dir: Some(Arc::new(dir)),
             dev: metadata.dev,
             ino: metadata.ino,
             path_len: self.path.len(),
@@ -145,6 +156,9 @@ impl TreeWalk {
             return true;
         };
         frame.position += 1;
+        if let (Some(dir), Some(ahead)) = (&frame.dir, scouted_at(listing, frame.position, item.is_directory)) {
+            self.scouts.look_at(dir, listing.name(ahead));
+        }
         let name = listing.name(item).to_vec();
         let (is_directory, ino) = (item.is_directory, item.ino);
         self.current = (is_directory, ino);
@@ -243,6 +257,12 @@ impl TreeWalk {
             None => 0,
         };
         self.listed_names += listing.items.len();
+        let first_directory = listing.items.partition_point(|item| !item.is_directory).max(frame.position);
+        let files =
+            listing.items[frame.position..first_directory].iter().take(SCOUTED_FILES).step_by(SCOUTED_FILE_STEP);
+        for item in files.chain(listing.items[first_directory..].iter().take(SCOUTED_DIRECTORIES)) {
+            self.scouts.look_at(dir, listing.name(item));
+        }
         frame.listing = Some(listing);
         let innermost = self.frames.len() - 1;
         for outer in &mut self.frames[..innermost] {
@@ -267,7 +287,7 @@ impl TreeWalk {
         let reopened = left.dir.ok_or(Errno::BADF).and_then(|child| {
             let dir = rustix::fs::openat(&child, c"..", DIR_FLAGS, Mode::empty())?;
             let metadata = metadata_of(&statx_of(&dir, c"")?);
-            if (metadata.dev, metadata.ino) == (frame.dev, frame.ino) { Ok(dir) } else { Err(Errno::STALE) }
+            if (metadata.dev, metadata.ino) == (frame.dev, frame.ino) { Ok(Arc::new(dir)) } else { Err(Errno::STALE) }
         });
         match reopened {
             Ok(dir) => frame.dir = Some(dir),
@@ -345,6 +365,17 @@ impl FsReader for TreeWalk {
         }
         while self.ready.is_empty() && self.step() {}
         self.ready.pop_front()
+    }
+}
+
+/// What is looked at beforehand when the walk has come to `position`, where it found a directory or something else.
+fn scouted_at(listing: &Listing, position: usize, is_directory: bool) -> Option<&Item> {
+    if is_directory {
+        listing.items.get(position + SCOUTED_DIRECTORIES)
+    } else if position.is_multiple_of(SCOUTED_FILE_STEP) {
+        listing.items.get(position + SCOUTED_FILES)
+    } else {
+        None
     }
 }
 

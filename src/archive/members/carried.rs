@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::archive::gzip::parse_header;
 use crate::archive::index::{EntryLine, MemberLine};
 use crate::archive::read::index_file::MAX_MEMBER_BYTES;
+use crate::archive::workers::Workers;
 
 /// Buffers beyond two for each thread: what waits for its turn in the archive.
 const SPARE_BUFFERS: usize = 2;
@@ -79,13 +80,13 @@ impl Carrier {
         Self { archive, free, home, kept: None, checked, report, results: VecDeque::new(), oldest: 0 }
     }
 
-    pub(super) fn check(&mut self, pool: &rayon::ThreadPool, line: &MemberLine) -> bool {
+    pub(super) fn check(&mut self, pool: &Workers, line: &MemberLine) -> bool {
         let Some(bytes) = self.kept.take().or_else(|| self.free.try_recv().ok()) else { return false };
         let mut buffer = Buffer { bytes, home: self.home.clone() };
         let (archive, report, line) = (Arc::clone(&self.archive), self.report.clone(), line.clone());
         let number = self.oldest + self.results.len() as u64;
         self.results.push_back(None);
-        pool.spawn_fifo(move || {
+        pool.give(move || {
             let checked = read_checked(&archive, &line, &mut buffer.bytes).map(|len| Carried {
                 buffer,
                 len,
@@ -153,7 +154,7 @@ mod tests {
 
     use sha2::{Digest, Sha256};
 
-    use super::Carrier;
+    use super::{Carrier, Workers};
     use crate::archive::gzip::MemberEncoder;
     use crate::archive::index::MemberLine;
 
@@ -181,7 +182,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&archive).unwrap();
 
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let pool = Workers::new(2, "check", || {}).unwrap();
         let mut carrier = Carrier::new(Arc::new(file), 2);
         let mut taken = Vec::new();
         let mut next = lines.iter();

@@ -19,6 +19,7 @@ use super::index_file::IndexPlan;
 use super::scan::{read_archive, scan_archive};
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, TRAILER_BYTES};
 use crate::archive::index::EntryLine;
+use crate::archive::workers::Workers;
 
 /// Buffers beyond those that the inflating threads work on: one being read, some waiting for their turn.
 const SPARE_BUFFERS: usize = 3;
@@ -153,11 +154,7 @@ impl MemberStream {
     pub fn new(archive: File, plan: Plan, options: &ReadOptions) -> io::Result<Self> {
         let threads = options.threads.max(1);
         let inflaters = Arc::new(Mutex::new((0..threads).map(|_| Decompressor::new()).collect::<Vec<_>>()));
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|number| format!("inflate-{number}"))
-            .build()
-            .map_err(io::Error::other)?;
+        let pool = Workers::new(threads, "inflate", || {})?;
         let (free, take) = channel();
         for _ in 0..2 * threads + SPARE_BUFFERS {
             // The receiver lives in this function.
@@ -235,7 +232,7 @@ impl Drop for MemberStream {
 
 /// The reading thread's way to hand members on.
 pub(super) struct Submit {
-    pool: rayon::ThreadPool,
+    pool: Workers,
     inflaters: Arc<Mutex<Vec<Decompressor>>>,
     give: Sender<(u64, Job)>,
     take: Receiver<Job>,
@@ -261,7 +258,7 @@ impl Submit {
     pub(super) fn inflate(&mut self, mut job: Job) {
         let (number, give, inflaters) = (self.next, self.give.clone(), Arc::clone(&self.inflaters));
         self.next += 1;
-        self.pool.spawn_fifo(move || {
+        self.pool.give(move || {
             let lock = || inflaters.lock().unwrap_or_else(PoisonError::into_inner);
             // As many inflaters as threads: one is always there.
             let Some(mut inflater) = lock().pop() else { return };

@@ -458,6 +458,48 @@ fn what_was_new_while_its_filesystem_was_in_use_is_read_again() {
     let second = snapshot(&running, &disk.dest(), &[]);
     assert_eq!(carried_of(&second), 0, "all of it is younger than two minutes");
     assert_eq!(manifest(&second)["carried"]["parent"], manifest(&first)["stem"]);
+
+    // XFS does not say it, so it always counts as used.
+    let xfs = disk.scratch.path().join("xfs.img");
+    make_image(&xfs, "330M", Filesystem::Xfs);
+    assert_eq!(manifest(&snapshot(&xfs, &disk.dest(), &[]))["regions"][0]["in_use"], true);
+}
+
+/// What has no data and yet several members, by its attributes, was carried up to the damaged one and then written from its
+/// beginning: all that followed was out of its place.
+#[test]
+fn long_attributes_behind_a_damaged_member_come_whole() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (image, tree) = (scratch.path().join("image"), scratch.path().join("tree"));
+    fs::create_dir(&tree).unwrap();
+    sh(&format!(
+        "truncate -s 64M {0}; mkfs.ext4 -q -O ea_inode,^has_journal {0}; mount -o loop {0} {1}",
+        quoted(&image),
+        quoted(&tree)
+    ));
+    let mounted = Mounted { point: tree.clone() };
+    fs::create_dir(tree.join("big")).unwrap();
+    for number in 0..24_u64 {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(tree.join("big"), format!("user.a{number:02}"), &noise(number, 60_000), flags).unwrap();
+        fs::write(tree.join(format!("after{number}")), noise(100 + number, 9000)).unwrap();
+    }
+    let first = back_up(&tree, &scratch.path().join("first"));
+    let mut reader = IndexReader::new(File::open(first.index()).unwrap()).unwrap();
+    let mut last_member = None;
+    while let Some(line) = reader.next_line().unwrap() {
+        match line {
+            Line::Member(member) => last_member = Some(member.offset),
+            Line::Entry(entry) if entry.path == b"./big" => break,
+            _ => {}
+        }
+    }
+    let archive = File::options().write(true).open(first.archive()).unwrap();
+    archive.write_all_at(b"damage", last_member.unwrap() + 500).unwrap();
+    let (second, told) = back_up_from(&tree, &scratch.path().join("second"), Some((&first, TODAY_AGAIN)));
+    assert!(carried_entries(&second) > 0, "{:?}", told.problems());
+    assert_right(&second, &tree, scratch.path());
+    mounted.unmount();
 }
 
 #[test]

@@ -127,7 +127,7 @@ impl MemberWriter {
     /// Has a member of the previous archive read and checked, in parallel. False when there is no buffer for it now:
     /// then what was asked for earlier has to be taken first, or [`MemberWriter::wait_for_carrying`].
     pub(super) fn check_carried(&mut self, line: &MemberLine) -> bool {
-        self.carrier.as_mut().is_some_and(|carrier| carrier.check(&self.pool, line))
+        self.carrier.as_mut().is_some_and(|carrier| carrier.check(&self.pool, &self.level, line))
     }
 
     /// Waits until there is a buffer for a member to be carried. All that was asked for must have been taken.

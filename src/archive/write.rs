@@ -232,9 +232,22 @@ impl<'a> ArchiveWriter<'a> {
         self.members.end_member()?;
         self.members.push(&pax::END, MAX_MEMBER_DATA)?;
         self.report_progress(true);
-        let Self { members, counts, carrying, .. } = self;
+        let Self { members, counts, carrying, tar_offset, .. } = self;
         let carried = carrying.map(|carrying| carrying.counts());
-        Ok(WrittenArchive { members: members.finish()?, counts, carried })
+        let members = members.finish()?;
+        if members.totals.tar_bytes != tar_offset + pax::END.len() as u64 {
+            return Err(ArchiveError::Write(io::Error::other("the tar stream is not as long as its entries together")));
+        }
+        Ok(WrittenArchive { members, counts, carried })
+    }
+
+    /// Lets go of all files that wait for their turn, so that their filesystem can be unmounted. The archive cannot be
+    /// finished afterwards.
+    pub fn give_up(&mut self) {
+        self.queue.clear();
+        if let Some(carrying) = &mut self.carrying {
+            carrying.give_up();
+        }
     }
 
     fn check_stop(&self) -> Result<(), ArchiveError> {

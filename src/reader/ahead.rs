@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::{io, mem, vec};
 
-use super::{Found, FsReader};
+use super::{EntryKind, Found, FsReader};
 
 /// So many things are handed over at once.
 const BATCH: usize = 64;
@@ -22,20 +22,28 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Starts the thread.
-    pub fn new(reader: impl FsReader + Send + 'static) -> io::Result<Self> {
+    /// Starts the thread. With `opens_files` it also opens the files and has their beginnings read, for whoever reads
+    /// nearly all of them: then no more than 4 batches of 64 are open. What cannot be opened is left for the first use.
+    pub fn new(reader: impl FsReader + Send + 'static, opens_files: bool) -> io::Result<Self> {
         let (sender, batches) = sync_channel(WAITING_BATCHES);
-        let thread = std::thread::Builder::new().name("walk".to_owned()).spawn(move || read(reader, &sender))?;
+        let thread =
+            std::thread::Builder::new().name("walk".to_owned()).spawn(move || read(reader, &sender, opens_files))?;
         Ok(Self { taken: Vec::new().into_iter(), batches: Some(batches), thread: Some(thread) })
     }
 }
 
-fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>) {
+fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files: bool) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut xattr_bytes = 0;
     while let Some(found) = reader.next_found() {
         if let Found::Entry(entry) = &found {
             xattr_bytes += entry.xattr_bytes();
+            if let EntryKind::File(content) = &entry.kind
+                && opens_files
+            {
+                // Its error comes again when it is needed.
+                let _ = content.prefetch();
+            }
         }
         batch.push(found);
         if batch.len() == BATCH || xattr_bytes >= BATCH_XATTR_BYTES {
@@ -106,7 +114,7 @@ mod tests {
 
     fn ahead(end: usize) -> (ReadAhead, Arc<AtomicUsize>) {
         let made = Arc::new(AtomicUsize::new(0));
-        (ReadAhead::new(Counting { made: Arc::clone(&made), end }).unwrap(), made)
+        (ReadAhead::new(Counting { made: Arc::clone(&made), end }, false).unwrap(), made)
     }
 
     #[test]

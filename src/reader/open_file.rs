@@ -127,6 +127,9 @@ impl FileContent for WalkedFile {
     }
 
     fn prefetch(&self) -> io::Result<()> {
+        if self.open.borrow().is_some() {
+            return Ok(());
+        }
         self.with(|opened| {
             // Only what has no holes: where blocks are allocated and not written, what was read ahead counts as data.
             if let Some(len) = NonZero::new(self.size.min(AHEAD_BYTES)).filter(|_| !opened.may_have_holes) {

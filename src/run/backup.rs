@@ -429,7 +429,10 @@ impl Backup<'_> {
                     self.step(&format!("reading {}", region.name));
                     let directory = (filesystems > 1).then_some(region.name.as_str());
                     if let Some(region_mount) = context.mount(region)? {
-                        records.push(context.archive_files(writer, region, &region_mount.mounted, directory)?);
+                        let record = context
+                            .archive_files(writer, region, &region_mount.mounted, directory)
+                            .inspect_err(|_| writer.give_up())?;
+                        records.push(record);
                         if directory.is_none() {
                             top = Some(region_mount);
                         } else {

@@ -120,7 +120,7 @@ pub(super) fn previous(
             }
             (files, manifest)
         }
-        ParentChoice::Newest => match newest(wanted.source, backups) {
+        ParentChoice::Newest => match newest(wanted.source, &wanted.today.format("%Y-%m-%d").to_string(), backups) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             Err(why) => return Err(why),
@@ -129,21 +129,38 @@ pub(super) fn previous(
     open(wanted, &files, &manifest).map(Some).map_err(|why| format!("{}: {why}", files.stem))
 }
 
-fn newest(source: &SourceRecord, backups: &[CatalogEntry]) -> Result<Option<(BackupFiles, Manifest)>, String> {
-    let mut bad = None;
-    for backup in backups.iter().rev() {
+/// The newest of the same source up to `today`, of `backups` in the order of their dates.
+fn newest(
+    source: &SourceRecord,
+    today: &str,
+    backups: &[CatalogEntry],
+) -> Result<Option<(BackupFiles, Manifest)>, String> {
+    // What was carried from a bad backup may be just as bad, and would pass every check but the one that found it.
+    let mut bad_sha1s: Vec<&str> = Vec::new();
+    let mut bad_stem = None;
+    let mut newest = None;
+    for backup in backups {
         let BackupState::Complete { manifest } = &backup.state else { continue };
-        if !is_same_source(&manifest.source, source) {
+        // A clock that was ahead for a night would otherwise make this one the newest for a long time.
+        if !is_same_source(&manifest.source, source) || manifest.local_date.as_str() > today {
             continue;
         }
         let files = BackupFiles::of_archive(&backup.archive).map_err(|error| with_causes(&error))?;
-        if is_bad(&files, manifest) {
-            bad.get_or_insert(files.stem);
+        let parent_sha1 = manifest.carried.as_ref().map(|carried| carried.parent_archive_sha1.as_str());
+        if is_bad(&files, manifest) || parent_sha1.is_some_and(|sha1| bad_sha1s.contains(&sha1)) {
+            bad_sha1s.push(&manifest.digests.archive_sha1);
+            bad_stem = Some(files.stem);
             continue;
         }
-        return Ok(Some((files, (**manifest).clone())));
+        newest = Some((files, manifest));
     }
-    bad.map_or(Ok(None), |stem| Err(format!("{stem} is bad, as it was verified, and there is no other")))
+    match (newest, bad_stem) {
+        (Some((files, manifest)), _) => Ok(Some((files, (**manifest).clone()))),
+        (None, None) => Ok(None),
+        (None, Some(stem)) => {
+            Err(format!("{stem} is bad, as it was verified, or carried from one that is, and there is no other"))
+        }
+    }
 }
 
 /// A volume is known by its UUID, all else by its path.

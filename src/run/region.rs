@@ -160,11 +160,13 @@ impl RegionContext<'_> {
         let used_bytes = mounted.used_bytes().map_err(BackupError::Open)?;
         self.observer.on_event(&Event::ExpectedBytes { bytes: used_bytes });
         let archive_path = directory.map_or_else(|| ".".to_owned(), |directory| format!("./{directory}"));
-        writer.start_filesystem(directory, self.trust.carry_before(region, &archive_path))?;
+        let carry_before = self.trust.carry_before(region, &archive_path);
+        writer.start_filesystem(directory, carry_before)?;
         let source_bytes = self.guard.size_bytes();
         let limit_bytes = source_bytes.saturating_mul(MAX_SHARED).max(SHARED_AT_LEAST_BYTES);
         let walk = mounted.walk(self.excludes.clone()).map_err(BackupError::Open)?;
-        let mut walk = ReadAhead::new(walk).map_err(BackupError::Open)?;
+        // Without a previous backup it is clear that all files are read.
+        let mut walk = ReadAhead::new(walk, carry_before.is_none()).map_err(BackupError::Open)?;
         while let Some(found) = walk.next_found() {
             match found {
                 Found::Entry(entry) => {
@@ -189,8 +191,8 @@ impl RegionContext<'_> {
             archive_path: Some(archive_path),
             used_bytes: Some(used_bytes),
             journal_replayed_in_copy: mounted.from_copy,
-            // Nobody writes to an image while it is read; an instance does write to a volume.
-            in_use: Some(mounted.was_in_use.unwrap_or(self.guard.facts().name.is_some())),
+            // Only ext says it. A copy of an image may have been made at any moment, as a snapshot is.
+            in_use: Some(mounted.was_in_use.unwrap_or(true)),
         })
     }
 

@@ -9,11 +9,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
 use crate::archive::gzip::parse_header;
 use crate::archive::index::{EntryLine, MemberLine};
+use crate::archive::level::LevelNow;
 use crate::archive::read::index_file::MAX_MEMBER_BYTES;
 use crate::archive::workers::Workers;
 
@@ -80,13 +82,15 @@ impl Carrier {
         Self { archive, free, home, kept: None, checked, report, results: VecDeque::new(), oldest: 0 }
     }
 
-    pub(super) fn check(&mut self, pool: &Workers, line: &MemberLine) -> bool {
+    pub(super) fn check(&mut self, pool: &Workers, level: &Arc<LevelNow>, line: &MemberLine) -> bool {
         let Some(bytes) = self.kept.take().or_else(|| self.free.try_recv().ok()) else { return false };
         let mut buffer = Buffer { bytes, home: self.home.clone() };
+        let level = Arc::clone(level);
         let (archive, report, line) = (Arc::clone(&self.archive), self.report.clone(), line.clone());
         let number = self.oldest + self.results.len() as u64;
         self.results.push_back(None);
         pool.give(move || {
+            let began = Instant::now();
             let checked = read_checked(&archive, &line, &mut buffer.bytes).map(|len| Carried {
                 buffer,
                 len,
@@ -94,6 +98,7 @@ impl Carrier {
                 sha256: line.sha256,
                 entries: Vec::new(),
             });
+            level.note_busy(began.elapsed());
             // Fails only when nobody wants it any more.
             let _ = report.send((number, checked));
         });
@@ -154,9 +159,10 @@ mod tests {
 
     use sha2::{Digest, Sha256};
 
-    use super::{Carrier, Workers};
+    use super::{Carrier, LevelNow, Workers};
     use crate::archive::gzip::MemberEncoder;
     use crate::archive::index::MemberLine;
+    use crate::archive::level::Level;
 
     #[test]
     fn members_come_in_their_order_and_only_whole_ones() {
@@ -183,12 +189,13 @@ mod tests {
         file.write_all(&archive).unwrap();
 
         let pool = Workers::new(2, "check", || {}).unwrap();
+        let level = LevelNow::new(Level::Fixed(6));
         let mut carrier = Carrier::new(Arc::new(file), 2);
         let mut taken = Vec::new();
         let mut next = lines.iter();
         let mut asked = 0;
         while taken.len() < lines.len() {
-            while asked < lines.len() && carrier.check(&pool, &lines[asked]) {
+            while asked < lines.len() && carrier.check(&pool, &level, &lines[asked]) {
                 asked += 1;
             }
             let line = next.next().unwrap();

@@ -51,6 +51,11 @@ impl Carrying {
         self.counts
     }
 
+    pub(super) fn give_up(&mut self) {
+        self.candidate = None;
+        self.before = None;
+    }
+
     fn is_trusted(&self, line: &EntryLine) -> bool {
         !line.damaged && self.before.is_some_and(|before| line.ctime < before)
     }
@@ -82,15 +87,14 @@ impl Before {
 /// A group of which all entries so far are the same.
 struct Candidate {
     group: Group,
+    /// As many as of its lines were found to be the same.
     taken: Vec<Taken>,
-    /// How many of the group's lines are in `taken`, which has sockets besides.
-    lines: usize,
 }
 
-/// An entry that is as its line says, or a socket, which has no line.
+/// An entry that is as its line says.
 struct Taken {
     placed: Placed,
-    same: Option<Same>,
+    same: Same,
 }
 
 /// What has to be counted and told of an entry that is carried.
@@ -110,7 +114,11 @@ pub(super) struct CarriedGroup {
 impl ArchiveWriter<'_> {
     /// Finds out whether an entry is carried or read.
     pub(super) fn decide(&mut self, placed: Placed) -> Result<(), ArchiveError> {
-        let is_socket = matches!(placed.entry.kind, EntryKind::Socket);
+        if matches!(placed.entry.kind, EntryKind::Socket) {
+            // It has no line, and a group would have to keep any number of them.
+            self.leave_out_socket(&placed.path);
+            return Ok(());
+        }
         let Some(carrying) = self.carrying.as_mut().filter(|carrying| carrying.before.is_some()) else {
             return self.queue_read(placed);
         };
@@ -121,13 +129,10 @@ impl ArchiveWriter<'_> {
                 Some(not_taken) => placed = not_taken,
             }
         }
-        if is_socket {
-            return self.queue_read(placed);
-        }
         let Some(carrying) = &mut self.carrying else { return self.queue_read(placed) };
         if let Some(group) = carrying.parent.group(&placed.path) {
             if carrying.is_eligible(&group) {
-                let candidate = Candidate { group, taken: Vec::new(), lines: 0 };
+                let candidate = Candidate { group, taken: Vec::new() };
                 match self.hold_against(candidate, placed)? {
                     None => return Ok(()),
                     Some(not_taken) => placed = not_taken,
@@ -142,18 +147,16 @@ impl ArchiveWriter<'_> {
 
     /// Takes an entry into the group if it is the next one there; gives it back otherwise, and then the group is given up.
     fn hold_against(&mut self, mut candidate: Candidate, placed: Placed) -> Result<Option<Placed>, ArchiveError> {
-        let is_socket = matches!(placed.entry.kind, EntryKind::Socket);
-        let same = match candidate.group.entries.get(candidate.lines) {
-            Some(line) if !is_socket => self.same_as(&placed, line)?,
-            _ => None,
+        let same = match candidate.group.entries.get(candidate.taken.len()) {
+            Some(line) => self.same_as(&placed, line)?,
+            None => None,
         };
-        if same.is_none() && !is_socket {
+        let Some(same) = same else {
             self.dissolve(candidate)?;
             return Ok(Some(placed));
-        }
-        candidate.lines += usize::from(!is_socket);
+        };
         candidate.taken.push(Taken { placed, same });
-        if candidate.lines == candidate.group.entries.len() {
+        if candidate.taken.len() == candidate.group.entries.len() {
             self.queue_group(candidate)?;
         } else if let Some(carrying) = &mut self.carrying {
             carrying.candidate = Some(candidate);
@@ -172,8 +175,8 @@ impl ArchiveWriter<'_> {
     /// What was taken is read; the group's other lines may still tell of entries to come.
     fn dissolve(&mut self, candidate: Candidate) -> Result<(), ArchiveError> {
         let mut lines = VecDeque::from(candidate.group.entries);
-        for Taken { mut placed, same } in candidate.taken {
-            placed.before = same.and_then(|_| lines.pop_front()).map(|line| Before::of(&line));
+        for Taken { mut placed, .. } in candidate.taken {
+            placed.before = lines.pop_front().map(|line| Before::of(&line));
             self.queue_read(placed)?;
         }
         if let Some(carrying) = &mut self.carrying {
@@ -244,7 +247,7 @@ impl ArchiveWriter<'_> {
             Ok(carried) if self.may_end_here(&lines) => {
                 let mut data_bytes = 0;
                 for Taken { placed, same } in &taken {
-                    data_bytes += self.count_carried(placed, same.as_ref());
+                    data_bytes += self.count_carried(placed, same);
                 }
                 for line in &mut lines {
                     line.tar_offset = line.tar_offset - member.tar_offset + self.tar_offset;
@@ -256,9 +259,8 @@ impl ArchiveWriter<'_> {
             // Its entries complete the member before it: else ever more small ones would come of ever more changes.
             Ok(_) => {}
         }
-        let mut lines = lines.into_iter();
-        for Taken { mut placed, same } in taken {
-            placed.before = same.and_then(|_| lines.next()).map(|line| Before::of(&line));
+        for (Taken { mut placed, .. }, line) in taken.into_iter().zip(lines) {
+            placed.before = Some(Before::of(&line));
             self.store(&placed)?;
         }
         Ok(())
@@ -279,6 +281,10 @@ impl ArchiveWriter<'_> {
         let (Some(line), Some(Taken { mut placed, same })) = (group.entries.pop(), taken.pop()) else { return Ok(()) };
         self.members.end_member()?;
         placed.before = Some(Before::of(&line));
+        if !matches!(placed.entry.kind, EntryKind::File(_)) {
+            // Its headers alone are that long, with its attributes: too rare to be carried in part.
+            return self.store(&placed);
+        }
         let rebased = EntryLine { tar_offset: self.tar_offset, ..line.clone() };
         let begins_at = line.tar_offset;
         let ends_at = begins_at.saturating_add(line.tar_length);
@@ -330,7 +336,7 @@ impl ArchiveWriter<'_> {
             let _ = self.members.take_carried();
         }
         if done_to == ends_at {
-            self.count_carried(&placed, same.as_ref());
+            self.count_carried(&placed, &same);
             self.tar_offset += line.tar_length;
             return Ok(());
         }
@@ -352,11 +358,7 @@ impl ArchiveWriter<'_> {
     }
 
     /// Counts an entry that is carried, and tells again what has to be told of it; gives its bytes.
-    fn count_carried(&mut self, placed: &Placed, same: Option<&Same>) -> u64 {
-        let Some(same) = same else {
-            self.leave_out_socket(&placed.path);
-            return 0;
-        };
+    fn count_carried(&mut self, placed: &Placed, same: &Same) -> u64 {
         self.tell_left_out(&placed.path, &same.left_out_xattrs);
         let counts = &mut self.counts;
         if matches!(placed.link, Link::Further(_)) {

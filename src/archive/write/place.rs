@@ -62,6 +62,11 @@ impl Queue {
         self.reads >= AHEAD_ENTRIES || self.xattr_bytes >= AHEAD_XATTR_BYTES
     }
 
+    /// Forgets all that waits.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -88,7 +93,7 @@ impl Queue {
 
 impl ArchiveWriter<'_> {
     /// Gives an entry its path, and notes it among the names of its inode.
-    pub(super) fn place(&mut self, entry: Entry) -> Placed {
+    pub(super) fn place(&mut self, mut entry: Entry) -> Placed {
         let mut path = self.prefix.clone();
         if !entry.path.is_empty() {
             path.push(b'/');
@@ -104,7 +109,11 @@ impl ArchiveWriter<'_> {
             let key = (entry.metadata.dev, entry.metadata.ino);
             link = match self.links.note(key, entry.metadata.nlink, &path) {
                 Name::First => Link::First,
-                Name::Further(first) => Link::Further(first),
+                Name::Further(first) => {
+                    // They are in the archive with the first name. A group may have thousands of further ones.
+                    entry.xattrs = Vec::new();
+                    Link::Further(first)
+                }
                 Name::NotKept => {
                     let what = "there are too many hard links; archived, but its other names become files of their own";
                     self.tell(Severity::Warning, &path, what);

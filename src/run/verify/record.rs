@@ -19,6 +19,8 @@ use crate::store::pending::TEMPORARY_PREFIX;
 const FORMAT: u32 = 1;
 /// Findings that are kept.
 const MAX_FINDINGS: usize = 100;
+/// So much is kept of a path or a text: 100 findings of three levels stay far below [`MAX_BYTES`].
+const MAX_TEXT_CHARS: usize = 1024;
 /// A longer file is none of ours.
 const MAX_BYTES: u64 = 4 << 20;
 
@@ -126,6 +128,12 @@ pub fn of(files: &BackupFiles) -> Option<Record> {
     load(files, archive_sha1.as_deref(), archive_bytes)
 }
 
+/// A record whose findings are longer than all of it may be would say nothing at all.
+fn shortened(finding: &Finding) -> Finding {
+    let cut = |text: &str| text.chars().take(MAX_TEXT_CHARS).collect();
+    Finding { path: finding.path.as_deref().map(cut), what: cut(&finding.what), ..finding.clone() }
+}
+
 /// Adds a verification to the record beside the backup. A reader sees the record before or the record after, never half
 /// of one.
 pub fn save(files: &BackupFiles, report: &VerifyReport) -> io::Result<Record> {
@@ -140,7 +148,7 @@ pub fn save(files: &BackupFiles, report: &VerifyReport) -> io::Result<Record> {
         verdict: report.verdict,
         found_sha1: report.found_sha1.clone(),
         not_checked: report.not_checked.clone(),
-        findings: report.findings.iter().take(MAX_FINDINGS).cloned().collect(),
+        findings: report.findings.iter().take(MAX_FINDINGS).map(shortened).collect(),
         findings_total: report.findings_total,
         volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
     });

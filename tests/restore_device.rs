@@ -275,7 +275,7 @@ fn what_is_there_stays_until_its_name_is_given() {
         }
         assert!(fs::read(&image).unwrap() == expected, "killed after {milliseconds} ms");
         // A tool that it had started ends by itself.
-        sh("for i in $(seq 50); do pgrep -f 'mkfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
+        sh("for i in $(seq 50); do pgrep -f '[m]kfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
         assert_eq!(backup.attached(), "", "killed after {milliseconds} ms");
     }
     // On a device there is no table until the end.
@@ -301,7 +301,7 @@ fn what_is_there_stays_until_its_name_is_given() {
         let said = sh(&format!("sfdisk -d {device} 2>&1 || true; blkid -p {device} || true"));
         assert!(!said.contains("label") && !said.contains("PTTYPE"), "{said}");
     }
-    sh("for i in $(seq 50); do pgrep -f 'mkfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
+    sh("for i in $(seq 50); do pgrep -f '[m]kfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
     run_expecting(0, &["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
     sh(&format!("losetup -d {device}"));
     assert_eq!(places(&image), places(&backup.disk));

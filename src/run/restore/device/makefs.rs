@@ -93,12 +93,11 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
         }
         "swap" => {
             args.flags(&["-f"]);
-            match holds.uuid {
-                Some(_) => args.pair("-U", uuid(holds)?),
-                None => {
-                    args.pair("-U", "clear");
-                    remarks.push("it had no UUID, and gets none".to_owned());
-                }
+            if holds.uuid.is_some() {
+                args.pair("-U", uuid(holds)?);
+            } else {
+                args.pair("-U", "clear");
+                remarks.push("it had no UUID, and gets none".to_owned());
             }
             args.label("-L", label);
             "mkswap"

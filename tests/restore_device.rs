@@ -429,7 +429,21 @@ fn a_whole_disk_image_with_a_table_is_not_made_smaller() {
     let said = run_expecting(1, &[&arguments[..], &["--size", "48M"]].concat());
     assert!(said.contains("too small: it has 48 MiB, and all 64 MiB"), "{said}");
     assert_eq!(fs::read(&image).unwrap(), b"mine");
+    sh(&format!("chown 12:34 {0}; chmod 640 {0}", quoted(&image)));
     run_expecting(0, &arguments);
+    assert!(fs::read(&image).unwrap() == fs::read(&disk).unwrap());
+    assert_eq!(sh(&format!("stat -c '%u:%g %a' {}", quoted(&image))), "12:34 640\n");
+
+    // An index that somebody changed is not believed, and not needed.
+    let index = beside(&archive, "index");
+    let mut bytes = fs::read(&index).unwrap();
+    // The first entry's place in the tar stream: `E`, its kind, the place.
+    let entry = bytes.windows(3).position(|part| part == b"\nE\t").unwrap() + 3;
+    let at = entry + bytes[entry..].iter().position(|byte| *byte == b'\t').unwrap() + 1;
+    bytes[at] ^= 1;
+    fs::write(&index, bytes).unwrap();
+    let said = run_expecting(0, &arguments);
+    assert!(said.contains("it is not the one that the manifest knows"), "{said}");
     assert!(fs::read(&image).unwrap() == fs::read(&disk).unwrap());
 }
 
@@ -460,6 +474,11 @@ fn files_that_shared_or_compressed_their_data_fit_or_are_refused() {
     let fill = "head -c 180M /dev/zero | tr '\\0' y >a";
     let archive = make("btrfs.img", "128M", "mkfs.btrfs -q", "loop,compress=zstd", fill);
     let restore = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+    // With its twin in sight, the kernel might write to that.
+    let twin = sh(&format!("losetup -f --show {}", quoted(&dir.path().join("btrfs.img"))));
+    let said = run_expecting(1, &restore);
+    sh(&format!("losetup -d {twin}"));
+    assert!(said.contains(twin.trim()) && said.contains("a btrfs of the same UUID"), "{said}");
     let said = run_expecting(0, &restore);
     assert!(said.contains("written with compress=zstd"), "{said}");
     let mounted = Mounted::with_options(&image, &dir.path().join("m"), "loop,ro");

@@ -275,7 +275,7 @@ fn what_is_there_stays_until_its_name_is_given() {
         }
         assert!(fs::read(&image).unwrap() == expected, "killed after {milliseconds} ms");
         // A tool that it had started ends by itself.
-        sh("for i in $(seq 50); do pgrep -f 'mkfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
+        sh("for i in $(seq 50); do pgrep -f '[m]kfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
         assert_eq!(backup.attached(), "", "killed after {milliseconds} ms");
     }
     // On a device there is no table until the end.
@@ -301,7 +301,7 @@ fn what_is_there_stays_until_its_name_is_given() {
         let said = sh(&format!("sfdisk -d {device} 2>&1 || true; blkid -p {device} || true"));
         assert!(!said.contains("label") && !said.contains("PTTYPE"), "{said}");
     }
-    sh("for i in $(seq 50); do pgrep -f 'mkfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
+    sh("for i in $(seq 50); do pgrep -f '[m]kfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
     run_expecting(0, &["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
     sh(&format!("losetup -d {device}"));
     assert_eq!(places(&image), places(&backup.disk));
@@ -346,6 +346,177 @@ fn a_damaged_archive_is_told_and_the_rest_restored() {
     assert!(said.contains("error"), "{said}");
     let restored = tree_of(&image, 300);
     assert!(restored.len() < backup.tree.len() && restored.len() > backup.tree.len() / 2);
+
+    // What was there before may be the better one.
+    fs::write(&image, "mine").unwrap();
+    let (_, said) = backup.to_image(3, "damaged.img", &["--yes-erase=damaged.img"]);
+    assert_eq!(fs::read(&image).unwrap(), b"mine");
+    let kept = sh(&format!("ls {}/.volbak-tmp.damaged.img.*", quoted(backup.dir.path())));
+    let kept = Path::new(kept.trim());
+    assert!(said.contains("the image that was there stays") && said.contains(kept.to_str().unwrap()), "{said}");
+    assert!(tree_of(kept, 300) == restored);
+    let (_, said) = backup.to_image(0, "damaged.img", &["--dry-run"]);
+    assert!(said.contains("an earlier restore left .volbak-tmp.damaged.img."), "{said}");
+
+    // An archive that was cut off is not begun with.
+    let length = fs::metadata(&backup.archive).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&backup.archive).unwrap().set_len(length - 1).unwrap();
+    let (cut, said) = backup.to_image(1, "cut.img", &[]);
+    assert!(said.contains("nothing was written") && said.contains("the manifest says") && !cut.exists(), "{said}");
+}
+
+/// A disk without a table and without anything that is known, and its backup: what is refused needs no more.
+fn backup_of_noise(dir: &Path) -> PathBuf {
+    let raw = dir.join("raw.img");
+    fs::write(&raw, noise(7, 3_000_320)).unwrap();
+    fs::create_dir(dir.join("b")).unwrap();
+    snapshot_expecting(3, &raw, &dir.join("b"), &[])
+}
+
+#[test]
+fn what_shares_bytes_with_something_in_use_stays() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let archive = backup_of_noise(dir.path());
+    let disk = dir.path().join("live.img");
+    let device = sh(&format!(
+        "truncate -s 40M {0}; printf 'label: dos\nsize=16M\nsize=16M\n' | sfdisk -q {0}
+         loop=$(losetup -f --show {0}); partx -a $loop >&2; mkfs.ext4 -q ${{loop}}p1; echo $loop",
+        quoted(&disk)
+    ));
+    let device = device.trim();
+    let (first, second) = (format!("{device}p1"), format!("{device}p2"));
+    let refused = |target: &str, with: &str| {
+        let erase = format!("--yes-erase={}", target.strip_prefix("/dev/").unwrap());
+        let said = run_expecting(1, &["restore", archive.to_str().unwrap(), "--to-device", target, &erase]);
+        assert!(said.contains(with), "{target}: {said}");
+    };
+    let open_meanwhile = |held: &str, target: &str| {
+        let holder = fs::File::open(held).unwrap();
+        let mut reader = std::process::Command::new("sleep").arg("60").stdin(Stdio::from(holder)).spawn().unwrap();
+        refused(target, "open in process");
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+    };
+    open_meanwhile(&first, device);
+    open_meanwhile(device, &first);
+    let mounted = Mounted::with_options(Path::new(&first), &dir.path().join("used"), "loop,ro");
+    refused(device, "it is in use: /dev/loop");
+    refused(&first, "it is in use: /dev/loop");
+    // Another partition of the same disk is none of its business; that it is not empty is found out later.
+    sh(&format!("mkswap {second} >/dev/null"));
+    let said = run_expecting(1, &["restore", archive.to_str().unwrap(), "--to-device", &second]);
+    assert!(said.contains("not empty"), "{said}");
+    mounted.unmount();
+    let unchanged =
+        sh(&format!("e2fsck -fn {first} >/dev/null 2>&1 && echo clean; partx -d {device}; losetup -d {device}"));
+    assert_eq!(unchanged, "clean\n");
+}
+
+#[test]
+fn a_whole_disk_image_with_a_table_is_not_made_smaller() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let disk = dir.path().join("shadow.img");
+    sh(&format!(
+        "truncate -s 64M {0}; mkfs.ext4 -q {0}; printf 'label: dos\nstart=2048, size=8M\nsize=8M\n' | sfdisk -q --wipe never {0}",
+        quoted(&disk)
+    ));
+    fs::create_dir(dir.path().join("b")).unwrap();
+    let archive = snapshot_expecting(3, &disk, &dir.path().join("b"), &[]);
+    let image = dir.path().join("back.img");
+    fs::write(&image, "mine").unwrap();
+    let arguments =
+        ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap(), "--yes-erase=back.img"];
+    let said = run_expecting(1, &[&arguments[..], &["--size", "48M"]].concat());
+    assert!(said.contains("too small: it has 48 MiB, and all 64 MiB"), "{said}");
+    assert_eq!(fs::read(&image).unwrap(), b"mine");
+    sh(&format!("chown 12:34 {0}; chmod 640 {0}", quoted(&image)));
+    run_expecting(0, &arguments);
+    assert!(fs::read(&image).unwrap() == fs::read(&disk).unwrap());
+    assert_eq!(sh(&format!("stat -c '%u:%g %a' {}", quoted(&image))), "12:34 640\n");
+
+    // An index that somebody changed is not believed, and not needed.
+    let index = beside(&archive, "index");
+    let mut bytes = fs::read(&index).unwrap();
+    // The first entry's place in the tar stream: `E`, its kind, the place.
+    let entry = bytes.windows(3).position(|part| part == b"\nE\t").unwrap() + 3;
+    let at = entry + bytes[entry..].iter().position(|byte| *byte == b'\t').unwrap() + 1;
+    bytes[at] ^= 1;
+    fs::write(&index, bytes).unwrap();
+    let said = run_expecting(0, &arguments);
+    assert!(said.contains("it is not the one that the manifest knows"), "{said}");
+    assert!(fs::read(&image).unwrap() == fs::read(&disk).unwrap());
+}
+
+#[test]
+fn files_that_shared_or_compressed_their_data_fit_or_are_refused() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::create_dir(dir.path().join("b")).unwrap();
+    let make = |name: &str, size: &str, mkfs: &str, options: &str, fill: &str| {
+        let disk = dir.path().join(name);
+        sh(&format!("truncate -s {size} {0}; {mkfs} {0} >/dev/null", quoted(&disk)));
+        let mounted = Mounted::with_options(&disk, &dir.path().join("m"), options);
+        sh(&format!("cd {}; {fill}", quoted(&mounted.point)));
+        mounted.unmount();
+        snapshot_expecting(0, &disk, &dir.path().join("b"), &[])
+    };
+    let archive = make(
+        "xfs.img",
+        "64M",
+        "mkfs.xfs -q --unsupported -m reflink=1",
+        "loop",
+        "head -c 20M /dev/zero | tr '\\0' y >0; for copy in 1 2 3 4; do cp --reflink=always 0 $copy; done",
+    );
+    let image = dir.path().join("back.img");
+    let restore = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+    let said = run_expecting(1, &restore);
+    assert!(said.contains("too small: its files have 100 MiB") && !image.exists(), "{said}");
+
+    let fill = "head -c 180M /dev/zero | tr '\\0' y >a";
+    let archive = make("btrfs.img", "128M", "mkfs.btrfs -q", "loop,compress=zstd", fill);
+    let restore = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()];
+    // With its twin in sight, the kernel might write to that.
+    let twin = sh(&format!("losetup -f --show {}", quoted(&dir.path().join("btrfs.img"))));
+    let said = run_expecting(1, &restore);
+    sh(&format!("losetup -d {twin}"));
+    assert!(said.contains(twin.trim()) && said.contains("a btrfs of the same UUID"), "{said}");
+    let said = run_expecting(0, &restore);
+    assert!(said.contains("written with compress=zstd"), "{said}");
+    let mounted = Mounted::with_options(&image, &dir.path().join("m"), "loop,ro");
+    let read =
+        sh(&format!("cd {}; head -c 180M /dev/zero | tr '\\0' y | cmp a - && echo same", quoted(&mounted.point)));
+    mounted.unmount();
+    assert_eq!(read, "same\n");
+}
+
+#[test]
+fn swap_and_ext_without_a_uuid_come_back() {
+    let backup = backup(false);
+    let mut manifest = backup.manifest();
+    let size = manifest.layout.source.size_bytes;
+    manifest.layout.regions.iter_mut().for_each(|region| region.holds.uuid = None);
+    let plan = plan_for(&manifest, size).unwrap();
+    let remarks = plan.remarks.join("\n");
+    assert!(remarks.contains("it had no UUID, and gets one") && remarks.contains("it had no UUID, and gets none"));
+    // A filesystem with sectors smaller than the target's cannot be mounted there.
+    let made = manifest.layout.regions[1].holds.made_with.as_mut().unwrap();
+    made.block_bytes = Some(1024);
+    manifest.layout.source.sector_size = 4096;
+    let (names, groups, stored) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+    let wish = Wish {
+        target_bytes: size,
+        target_sector_bytes: Some(4096),
+        group_names: &names,
+        active_groups: &groups,
+        stored: &stored,
+        has_program: &|_| true,
+        can_mount: &|_| true,
+    };
+    let why = make_plan(&manifest, &wish).unwrap_err().join("\n");
+    assert!(why.contains("counts in 1024 bytes"), "{why}");
+    // A group that is not on the disk cannot get another name.
+    let names = BTreeMap::from([("vg9".to_owned(), "new".to_owned())]);
+    let why = make_plan(&backup.manifest(), &Wish { group_names: &names, target_sector_bytes: None, ..wish });
+    assert!(why.unwrap_err()[0].contains("no volume group vg9"));
 }
 
 fn plan_for(manifest: &Manifest, target_bytes: u64) -> Result<Plan, Vec<String>> {
@@ -356,6 +527,7 @@ fn plan_for(manifest: &Manifest, target_bytes: u64) -> Result<Plan, Vec<String>>
             target_sector_bytes: None,
             group_names: &BTreeMap::new(),
             active_groups: &BTreeSet::new(),
+            stored: &BTreeMap::new(),
             has_program: &|_| true,
             can_mount: &|_| true,
         },
@@ -484,12 +656,13 @@ fn hostile_manifests_are_refused_or_harmless() {
     }
     // What the machine lacks is named.
     let lacks = |has_program: &dyn Fn(&str) -> bool, can_mount: &dyn Fn(&str) -> bool| {
-        let (group_names, active_groups) = (BTreeMap::new(), BTreeSet::new());
+        let (group_names, active_groups, stored) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let wish = Wish {
             target_bytes: size,
             target_sector_bytes: Some(4096),
             group_names: &group_names,
             active_groups: &active_groups,
+            stored: &stored,
             has_program,
             can_mount,
         };

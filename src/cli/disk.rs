@@ -78,9 +78,11 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
         (None, Some(image)) => TargetSpec::Image(image.clone(), args.size),
         (None, None) => anyhow::bail!("name a target: --to, --to-device or --to-image"),
     };
+    let group_names: BTreeMap<_, _> = args.vg_name.iter().cloned().collect();
+    anyhow::ensure!(group_names.len() == args.vg_name.len(), "--vg-name gives one volume group two names");
     let options = DeviceOptions {
         target,
-        group_names: args.vg_name.iter().cloned().collect::<BTreeMap<_, _>>(),
+        group_names,
         yes_erase: args.yes_erase.clone(),
         threads: work.threads,
         cancel: work.cancel,

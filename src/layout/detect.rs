@@ -13,7 +13,7 @@ use crate::layout::nested::{Means, look_into};
 use crate::layout::outside;
 use crate::layout::partitions::{Build, whole_region};
 use crate::layout::probe::{Found, Window, probe_all};
-use crate::layout::scan::Scanner;
+use crate::layout::scan::{SCAN_BYTES, Scanner};
 use crate::layout::{Handling, Layout, Region, SourceFacts, TableKind};
 use crate::outside::BlockRead;
 use crate::units::ByteRange;
@@ -79,6 +79,17 @@ fn cut(text: &mut String) {
 /// The only error is a first sector that cannot be read. Everything else that is wrong is in the layout's problems,
 /// and what could not be understood has handling `raw_image`.
 pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Option<u32>) -> Result<Layout, LayoutError> {
+    detect_within(blocks, source_path, sector_size_hint, SCAN_BYTES).map(|(layout, _)| layout)
+}
+
+/// As [`detect`], reading at most `scan_bytes` to tell zeros from data. Also gives the names of the regions in which
+/// nothing was found, all bytes that were read are zero, and not all were read.
+pub fn detect_within(
+    blocks: &dyn BlockRead,
+    source_path: &str,
+    sector_size_hint: Option<u32>,
+    scan_bytes: u64,
+) -> Result<(Layout, Vec<String>), LayoutError> {
     let sector_sizes = if sector_size_hint == Some(4096) { [4096, 512] } else { [512, 4096] };
     let mut first_sector = vec![0; BOOT_RECORD_BYTES.min(usize::try_from(blocks.len_bytes()).unwrap_or(usize::MAX))];
     blocks.read_at(0, &mut first_sector).map_err(LayoutError::Io)?;
@@ -86,7 +97,7 @@ pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Optio
     let mut budget = Budget::new();
     let whole = probe_all(&Window::within(blocks, None, &texts));
     let mut problems = Problems::default();
-    let mut scanner = Scanner::new();
+    let mut scanner = Scanner::with_budget(scan_bytes);
     let chosen =
         Choice { blocks, sector_sizes, whole: &whole, texts: &texts, problems: &mut problems }.table(&first_sector);
 
@@ -126,6 +137,7 @@ pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Optio
     let looked = look_into(means, std::mem::take(&mut regions));
     budget.preserved_bytes += reserved;
     let mut regions = looked.regions;
+    let mut not_looked_at = looked.not_looked_at;
     let mut preserved = Vec::new();
     if let Some(found) = shadow {
         let disk = Region { holds: found.holds.clone(), ..whole_region(blocks) };
@@ -149,9 +161,11 @@ pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Optio
             problems.push(Problem::new(severity, &gap.name, what));
         }
         regions.extend(outside.gaps);
+        not_looked_at.extend(outside.not_looked_at);
     }
     preserved.extend(looked.preserved);
-    Ok(Layout { source, table, regions, outside: preserved, problems: problems.into_list() })
+    let layout = Layout { source, table, regions, outside: preserved, problems: problems.into_list() };
+    Ok((layout, not_looked_at))
 }
 
 /// A sound signature of something that spans the whole source although there is a table: one whose magic is neither in

@@ -23,9 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::Problem;
 
-pub use detect::{LayoutError, detect};
+pub use detect::{LayoutError, detect, detect_within};
 pub use region::RegionBlocks;
 pub use render::render_table;
+pub use scan::SCAN_BYTES;
 
 /// All that was found on a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use crate::units::ByteRange;
 
 /// How many bytes one detection reads to tell zeros from data. What lies beyond is kept as if it held data: making a
 /// raw image of it reads it once, and reading it here as well would double that. See docs/decisions/0008.
-const BUDGET_BYTES: u64 = 4 << 30;
+pub const SCAN_BYTES: u64 = 4 << 30;
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// What a run of bytes holds.
@@ -31,8 +31,14 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
+    #[cfg(test)]
     pub(super) fn new() -> Self {
-        Self { left_bytes: BUDGET_BYTES, chunk: vec![0; CHUNK_BYTES] }
+        Self::with_budget(SCAN_BYTES)
+    }
+
+    /// One that reads at most so many bytes, rounded up to whole chunks.
+    pub(super) fn with_budget(bytes: u64) -> Self {
+        Self { left_bytes: bytes, chunk: vec![0; CHUNK_BYTES] }
     }
 
     /// Looks at `range` of `blocks`, which it must lie in.

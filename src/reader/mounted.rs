@@ -170,9 +170,11 @@ pub fn kernel_knows(fs: &str) -> bool {
 }
 
 /// Mounts the filesystem on `device` for writing, attached to nothing, `nosuid`, `nodev` and `noexec`; gives its root
-/// directory. It is unmounted when the last descriptor in it is closed.
-pub fn mount_writable(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {
-    let mount = mount_as(device, fs, true)?;
+/// directory. With `compress`, which btrfs alone knows, it compresses what is written. It is unmounted when the last
+/// descriptor in it is closed.
+pub fn mount_writable(device: &Path, fs: &str, compress: bool) -> Result<OwnedFd, MountError> {
+    let more: &[(&str, Option<&str>)] = if compress { &[("compress", Some("zstd"))] } else { &[] };
+    let mount = mount_as(device, fs, true, more)?;
     let root = rustix::fs::openat(&mount, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     root.map_err(|error| MountError::Mount { fs: fs.to_owned(), log: String::new(), source: error.into() })
 }
@@ -185,10 +187,10 @@ fn mount_range(backing: &File, range: ByteRange, fs: &str, writable: bool) -> Re
 /// Mounts the filesystem on the block device `device`, attached to nothing. The mount keeps the device busy, so a loop
 /// device may be let go of afterwards.
 fn mount_device(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {
-    mount_as(device, fs, false)
+    mount_as(device, fs, false, &[])
 }
 
-fn mount_as(device: &Path, fs: &str, writable: bool) -> Result<OwnedFd, MountError> {
+fn mount_as(device: &Path, fs: &str, writable: bool, more: &[(&str, Option<&str>)]) -> Result<OwnedFd, MountError> {
     // One driver serves all three, and knows a journal where ext2's own would not.
     let driver = if fs.starts_with("ext") { "ext4" } else { fs };
     let failed = |log: String, error: Errno| MountError::Mount { fs: fs.to_owned(), log, source: error.into() };
@@ -198,7 +200,7 @@ fn mount_as(device: &Path, fs: &str, writable: bool) -> Result<OwnedFd, MountErr
         if !writable {
             fsconfig_set_flag(context.as_fd(), "ro")?;
         }
-        for (key, value) in options(fs) {
+        for (key, value) in options(fs).iter().chain(more) {
             match value {
                 Some(value) => fsconfig_set_string(context.as_fd(), *key, *value)?,
                 None => fsconfig_set_flag(context.as_fd(), *key)?,

@@ -174,21 +174,38 @@ pub(crate) fn writable_loops_of(image: &Path) -> Vec<(String, DeviceNumber)> {
         .collect()
 }
 
-/// A loop device over this file or block device, writable or not.
+/// A loop device over this file, or over this block device, its partitions or its disk, writable or not.
 pub(crate) fn loop_over(path: &Path) -> Option<String> {
     let wanted = fs::metadata(path).ok()?;
+    let family = related_to(wanted.rdev());
     let is_it = |name: &String| {
         let Ok(backing) = fs::read(Path::new("/sys/block").join(name).join("loop/backing_file")) else { return false };
         let backing = Path::new(std::ffi::OsStr::from_bytes(backing.trim_ascii_end()));
         fs::metadata(backing).is_ok_and(|found| {
             if wanted.file_type().is_block_device() {
-                found.file_type().is_block_device() && found.rdev() == wanted.rdev()
+                found.file_type().is_block_device() && family.contains(&found.rdev())
             } else {
                 (found.dev(), found.ino()) == (wanted.dev(), wanted.ino())
             }
         })
     };
     names_in(Path::new("/sys/block")).into_iter().filter(|name| name.starts_with("loop")).find(is_it)
+}
+
+/// The device numbers, as `st_rdev` has them, under which bytes of this block device can be reached: its own, its
+/// partitions', and that of the disk that it is a partition of.
+pub(crate) fn related_to(rdev: u64) -> Vec<u64> {
+    let number = DeviceNumber::of_rdev(rdev);
+    let mut all = vec![number];
+    all.extend(partitions_of(number).into_iter().map(|(partition, _)| partition));
+    all.extend(disk_of(number));
+    all.into_iter().map(|number| rustix::fs::makedev(number.major, number.minor)).collect()
+}
+
+/// The disk that a device is a partition of. A partition's directory in sysfs lies in its disk's.
+fn disk_of(number: DeviceNumber) -> Option<DeviceNumber> {
+    let directory = fs::canonicalize(number.sysfs()).ok().filter(|directory| directory.join("partition").exists())?;
+    DeviceNumber::parse(&fs::read_to_string(directory.parent()?.join("dev")).ok()?)
 }
 
 fn partitions_of(number: DeviceNumber) -> Vec<(DeviceNumber, String)> {

@@ -35,10 +35,17 @@ pub use resolve::{Source, SourceKind, resolve};
 pub use stale::{StaleSnapshots, remove_stale};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
-/// The loop device that shows this file or block device, or a part of it, if there is one. The kernel itself does not
-/// take note of that: such a device can still be opened by somebody for himself alone.
+/// The loop device that shows this file or block device, a part of it, or the disk that it is a partition of, if there
+/// is one. The kernel itself does not take note of that: such a device can still be opened by somebody for himself
+/// alone.
 pub fn loop_device_over(path: &std::path::Path) -> Option<String> {
     device::loop_over(path)
+}
+
+/// The numbers, as `st_rdev` has them, of the block devices that share bytes with this one: itself, its partitions, and
+/// the disk that it is a partition of.
+pub fn related_devices(rdev: u64) -> Vec<u64> {
+    device::related_to(rdev)
 }
 
 /// The tag of every snapshot that volbak took and will remove. Nothing without it is ever removed.

@@ -136,6 +136,14 @@ fn disks_come_back_with_all_their_partitions() {
     let said = run_expecting(1, &["restore", archive.to_str().unwrap(), "--to-device", same.to_str().unwrap()]);
     assert!(said.contains("an MBR with") && said.contains("--yes-erase=same"), "{said}");
     let quiet = state();
+    // A snapshot of it would have to keep all that is overwritten.
+    sh(&format!("lvcreate -q -y -s -n of-same -L 8M {GROUP}/same"));
+    let said = run_expecting(
+        1,
+        &["restore", archive.to_str().unwrap(), "--to-device", same.to_str().unwrap(), "--yes-erase=same"],
+    );
+    assert!(said.contains("it has snapshots (of-same)"), "{said}");
+    sh(&format!("lvremove -q -y {GROUP}/of-same"));
     restore(&archive, &same, &[]);
     assert_eq!(seen(&same, &parts), before);
     for (part, tree) in [&parts[0], &parts[1]].into_iter().zip(&trees) {

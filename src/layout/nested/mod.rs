@@ -43,6 +43,8 @@ pub(super) struct Looked {
     pub(super) regions: Vec<Region>,
     /// Bytes that a restore needs and that no region's files contain.
     pub(super) preserved: Vec<PreservedBytes>,
+    /// The regions that are zeros as far as they were read, and were not read to the end, by name.
+    pub(super) not_looked_at: Vec<String>,
 }
 
 /// What looking into regions works with.
@@ -62,7 +64,8 @@ pub(super) fn look_into(means: Means<'_>, regions: Vec<Region>) -> Looked {
         .into_iter()
         .map(|region| Draft { region, parent: None, content: None, keep_raw: false, is_tail: false })
         .collect();
-    let mut look = Look { blocks, scanner, problems, texts, budget, drafts, names, preserved: Vec::new() };
+    let (preserved, not_looked_at) = (Vec::new(), Vec::new());
+    let mut look = Look { blocks, scanner, problems, texts, budget, drafts, names, preserved, not_looked_at };
     let mut level: Vec<usize> = (0..look.drafts.len()).collect();
     for depth in 0..DEPTH_MAX {
         for index in &level {
@@ -92,6 +95,7 @@ struct Look<'a> {
     drafts: Vec<Draft>,
     names: HashSet<String>,
     preserved: Vec<PreservedBytes>,
+    not_looked_at: Vec<String>,
 }
 
 impl Look<'_> {
@@ -166,6 +170,7 @@ impl Look<'_> {
                 }
             }
             Scanned::NotLookedAt => {
+                self.not_looked_at.push(region.name.clone());
                 let what = "not searched for zeros to the end, which takes too long; it is kept as a raw image";
                 self.say(Severity::Notice, index, what);
             }
@@ -357,7 +362,7 @@ impl Look<'_> {
             regions.extend(slots[index].take());
             stack.extend(children.remove(&Some(index)).unwrap_or_default().into_iter().rev());
         }
-        Looked { regions, preserved: self.preserved }
+        Looked { regions, preserved: self.preserved, not_looked_at: self.not_looked_at }
     }
 }
 

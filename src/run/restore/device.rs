@@ -7,37 +7,47 @@
 pub mod carry_out;
 mod claims;
 mod features;
+mod in_use;
 mod kept;
 mod makefs;
+mod on_target;
 pub mod plan;
 mod planner;
 mod put_bytes;
 mod shift;
 mod shown;
 mod steps;
+pub mod stored;
 mod table;
 pub mod target;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::Path;
 
 use serde::Serialize;
 
 use self::carry_out::{Carried, CarryOutError};
-use self::plan::{Plan, Wish, make_plan};
+use self::plan::{Plan, Step, Wish, make_plan};
+use self::stored::{Stored, stored_by_region};
 use self::target::{Target, TargetError, TargetSpec};
 use super::RestoreReport;
 use crate::archive::manifest::Manifest;
+use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::layout::HoldsKind;
 use crate::outside::{Cancel, RunCommand};
 use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
+use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::kernel_knows;
 use crate::run::locate::BackupFiles;
 use crate::run::verify::side_files;
-use crate::run::verify::{Findings, Level};
+use crate::run::verify::{BackupFile, Findings, Level};
+
+use crate::units::ByteRange;
 
 pub use self::shown::plan_as_text;
 pub use self::volumes::is_group_name;
@@ -104,6 +114,8 @@ pub struct Prepared {
     pub plan: Plan,
     target: Target,
     manifest: Box<Manifest>,
+    /// The index, when it is the one that the manifest knows.
+    index: Option<File>,
 }
 
 impl Prepared {
@@ -134,22 +146,47 @@ pub fn prepare(
         }
     }
     let mut findings = Findings::default();
-    let sides = side_files::check(files, Level::Quick, &mut findings);
+    // Full, so that the index is opened.
+    let sides = side_files::check(files, Level::Full, &mut findings);
     let Some(manifest) = sides.manifest else {
         let first = findings.first.first().map_or_else(|| "it is not there".to_owned(), |finding| finding.what.clone());
         return Err(DeviceError::Manifest(first));
     };
+    let of_archive = findings.first.iter().filter(|finding| finding.file == BackupFile::Archive);
+    let broken: Vec<String> = of_archive.map(|finding| format!("the archive: {}", finding.what)).collect();
+    if !broken.is_empty() {
+        return Err(DeviceError::Refused(broken));
+    }
+    let index = sides.index.filter(|_| !sides.index_changed);
+    let stored = index.as_ref().and_then(|index| stored(&manifest, index).ok());
     let target = Target::look(&options.target, manifest.layout.source.size_bytes, &files.directory, commands)?;
+    let none_stored = BTreeMap::new();
     let wish = Wish {
         target_bytes: target.size_bytes,
         target_sector_bytes: target.sector_bytes,
         group_names: &options.group_names,
         active_groups: &active_groups(),
+        stored: stored.as_ref().unwrap_or(&none_stored),
         has_program: &is_installed,
         can_mount: &kernel_knows,
     };
-    let plan = make_plan(&manifest, &wish).map_err(DeviceError::Refused)?;
-    Ok(Prepared { plan, target, manifest })
+    let mut plan = make_plan(&manifest, &wish).map_err(DeviceError::Refused)?;
+    let twins = twins_of(&plan, &target, commands);
+    if !twins.is_empty() {
+        return Err(DeviceError::Refused(twins));
+    }
+    let wrong = findings.first.iter().map(|finding| format!("{}: {}", finding.place(&files.stem), finding.what));
+    let has_volumes = manifest.layout.regions.iter().any(|region| region.holds.kind == HoldsKind::Lvm2Pv);
+    if has_volumes && target.sector_bytes.is_some() {
+        let what =
+            "the kernel is not told of its new partitions, so that this host's LVM does not find the groups inside";
+        plan.remarks.push(what.to_owned());
+    }
+    plan.remarks.splice(0..0, wrong.chain(target.remarks.iter().cloned()));
+    if stored.is_none() {
+        plan.remarks.push("there is no good index, so how much room the files need is not known beforehand".to_owned());
+    }
+    Ok(Prepared { plan, target, manifest, index })
 }
 
 /// Carries a plan out. Problems of single files are told to `observer`, and the rest goes on.
@@ -160,23 +197,99 @@ pub fn restore_disk(
     commands: std::sync::Arc<dyn RunCommand>,
     observer: &dyn Observer,
 ) -> Result<DeviceReport, DeviceError> {
-    let Prepared { plan, target, manifest } = prepared;
+    let Prepared { plan, target, manifest, index } = prepared;
     target.may_be_erased(options.yes_erase.as_deref())?;
+    if plan.steps.iter().any(|step| matches!(step, Step::Make(_))) {
+        can_make_loop_devices()?;
+    }
+    let has_volumes = manifest.layout.regions.iter().any(|region| region.holds.kind == HoldsKind::Lvm2Pv);
     // The files' data, and a share for the filesystems' own structures.
     let data = manifest.counts.data_bytes;
     let replaces = !target.on_it.is_empty();
+    let name = target.name.clone();
     observer.on_event(&Event::SourceStarted { source: target.name.clone() });
     let open = target.open(data.saturating_add(data / 32))?;
     let again = std::sync::Arc::clone(&commands);
-    let carried = Carried { files, plan: &plan, target: &open, options, commands, observer };
-    let report = carried.carry_out(manifest.layout.source.sector_size).map_err(DeviceError::Unfinished)?;
+    let carried = Carried { files, plan: &plan, index: index.as_ref(), target: &open, options, commands, observer };
+    let mut report = carried.carry_out(manifest.layout.source.sector_size).map_err(DeviceError::Unfinished)?;
+    if replaces && !report.is_complete() && open.is_new {
+        // What was there may be the better one.
+        if let Some(kept) = open.keep_temporary()? {
+            let kept = crate::shown::path(kept.as_os_str().as_encoded_bytes());
+            let what = format!("not everything is as it was, so the image that was there stays; the new one is {kept}");
+            observer.on_event(&Event::Problem(Problem::new(Severity::Error, name.clone(), what.clone())));
+            report.failures.push(format!("{name}: {what}"));
+        }
+        return Ok(report);
+    }
     let device = open.finish(replaces)?;
-    if let Some(device) = device {
-        // Logical volumes have no partitions for the kernel, and say so.
+    // With its partitions, this host's udev would find the guest's volume groups and activate them.
+    if let Some(device) = device.filter(|device| !has_volumes && has_partitions_in_kernel(device)) {
         let args = [OsString::from("--rereadpt"), device.into_os_string()];
-        let _ = again.run("blockdev", &args);
+        let failed = match again.run("blockdev", &args) {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(String::from_utf8_lossy(output.stderr.trim_ascii()).into_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = failed {
+            let what = format!("the kernel did not read its new partition table ({why}); blockdev --rereadpt does it");
+            observer.on_event(&Event::Problem(Problem::new(Severity::Warning, name, what)));
+        }
     }
     Ok(report)
+}
+
+/// Logical volumes have no partitions for the kernel.
+fn has_partitions_in_kernel(device: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = std::fs::metadata(device) else { return false };
+    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ext_range"))
+        .is_ok_and(|range| range.trim().parse::<u64>().is_ok_and(|range| range > 1))
+}
+
+/// Without loop devices nothing can be made, which is better known while the target still has what it has.
+fn can_make_loop_devices() -> Result<(), DeviceError> {
+    let attached = rustix::fs::memfd_create("volbak-loop", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(std::io::Error::from)
+        .and_then(|file| {
+            let file = File::from(file);
+            file.set_len(1 << 20)?;
+            LoopDevice::attach(&file, ByteRange::new(0, 1 << 20), true)
+        });
+    attached.map(drop).map_err(|error| DeviceError::Refused(vec![format!("no loop device can be made: {error}")]))
+}
+
+/// Devices of this machine with a UUID of a btrfs that would be made: the kernel takes two such for one filesystem, and
+/// might write to the other one.
+fn twins_of(plan: &Plan, target: &Target, commands: &dyn RunCommand) -> Vec<String> {
+    let made = plan.steps.iter().filter_map(|step| match step {
+        Step::Make(made) if made.fs == "btrfs" => Some((made.region.as_str(), made.uuid.as_deref()?)),
+        _ => None,
+    });
+    let mut refusals = Vec::new();
+    for (region, uuid) in made {
+        let tag = format!("UUID={uuid}");
+        let args: Vec<OsString> =
+            ["-c", "/dev/null", "-t", &tag, "-o", "device"].into_iter().map(OsString::from).collect();
+        // It fails when it finds none.
+        let Ok(output) = commands.run("blkid", &args) else { continue };
+        for device in String::from_utf8_lossy(&output.stdout).lines() {
+            if !target.is_or_shares(Path::new(device)) {
+                refusals.push(format!(
+                    "{}: {} has a btrfs of the same UUID, and the kernel would take the two for one: detach it, or restore \
+                     on another machine",
+                    crate::shown::path(region.as_bytes()),
+                    crate::shown::path(device.as_bytes())
+                ));
+            }
+        }
+    }
+    refusals
+}
+
+fn stored(manifest: &Manifest, index: &File) -> Result<BTreeMap<String, Stored>, IndexError> {
+    stored_by_region(manifest, IndexReader::new(index.try_clone()?)?)
 }
 
 /// Volume groups with an active volume, by the names that device-mapper has for them: `VG-LV`, a hyphen doubled.

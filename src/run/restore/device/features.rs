@@ -19,6 +19,13 @@ pub(super) fn without_unknown_features(call: &mut ToolCall, commands: &dyn RunCo
             Ok(output) => xfs(call, &String::from_utf8_lossy(&[output.stdout, output.stderr].concat())),
             Err(_) => Vec::new(),
         },
+        "mkfs.btrfs" => {
+            let listed = |option: &str| {
+                let output = commands.run("mkfs.btrfs", &[option.into(), "list-all".into()]).ok()?;
+                Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+            };
+            btrfs(call, &listed("-O").unwrap_or_default())
+        }
         _ => Vec::new(),
     }
 }
@@ -68,11 +75,29 @@ fn xfs(call: &mut ToolCall, usage: &str) -> Vec<String> {
     unknown
 }
 
+/// `mkfs.btrfs -O list-all` begins each line with a feature's name.
+fn btrfs(call: &mut ToolCall, listed: &str) -> Vec<String> {
+    let is_known = |flag: &&str| {
+        let name = flag.trim_start_matches('^');
+        listed.lines().any(|line| line.split_ascii_whitespace().next() == Some(name))
+    };
+    // A list that does not even have what has been there from the start is none.
+    let Some(at) = call.args.iter().position(|arg| arg == "-O").filter(|_| is_known(&"extref")) else {
+        return Vec::new();
+    };
+    let Some(list) = call.args.get(at + 1).and_then(|list| list.to_str()) else { return Vec::new() };
+    let (known, others): (Vec<&str>, Vec<&str>) = list.split(',').partition(is_known);
+    let unknown = others.into_iter().filter(|flag| !flag.starts_with('^')).map(str::to_owned).collect();
+    let known = OsString::from(known.join(","));
+    call.args[at + 1] = known;
+    unknown
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
 
-    use super::{without_unknown_features, xfs};
+    use super::{btrfs, without_unknown_features, xfs};
     use crate::outside::SystemCommands;
     use crate::run::restore::device::makefs::ToolCall;
 
@@ -86,6 +111,18 @@ mod tests {
         assert_eq!(without_unknown_features(&mut call, &SystemCommands), ["time_travel"]);
         assert_eq!(call.args, ["-O", "none,extent,64bit"]);
         assert!(without_unknown_features(&mut call, &SystemCommands).is_empty());
+    }
+
+    #[test]
+    fn features_that_are_not_listed_are_left_out() {
+        let listed = "Filesystem features available:\nmixed-bg            - mixed\nextref              - increased\n";
+        let mut new = call("mkfs.btrfs", &["-O", "extref,^mixed-bg,block-group-tree,^no-holes"]);
+        assert_eq!(btrfs(&mut new, listed), ["block-group-tree"]);
+        assert_eq!(new.args, ["-O", "extref,^mixed-bg"]);
+        assert!(btrfs(&mut new, "no list").is_empty());
+        // This machine's own list has what all have.
+        let mut new = call("mkfs.btrfs", &["-O", "extref,time-travel"]);
+        assert_eq!(without_unknown_features(&mut new, &SystemCommands), ["time-travel"]);
     }
 
     #[test]

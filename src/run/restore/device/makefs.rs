@@ -50,7 +50,10 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
     let program = match fs {
         "ext2" | "ext3" | "ext4" => {
             args.flags(&["-q", "-F"]);
-            args.pair("-U", uuid(holds)?);
+            match holds.uuid {
+                Some(_) => args.pair("-U", uuid(holds)?),
+                None => remarks.push("it had no UUID, and gets one".to_owned()),
+            }
             args.label("-L", label);
             ext(made, size_bytes, entries, shrunk, holds, &mut args);
             match fs {
@@ -72,7 +75,11 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
             args.pair("-U", uuid(holds)?);
             args.label("-L", label);
             btrfs(made, &mut args)?;
-            remarks.push("its subvolumes come back as directories, as they are in the archive".to_owned());
+            remarks.push(
+                "its subvolumes come back as directories, as they are in the archive: it does not boot or mount where \
+                 fstab or the boot loader names one (subvol=)"
+                    .to_owned(),
+            );
             "mkfs.btrfs"
         }
         "vfat" => {
@@ -86,7 +93,12 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
         }
         "swap" => {
             args.flags(&["-f"]);
-            args.pair("-U", uuid(holds)?);
+            if holds.uuid.is_some() {
+                args.pair("-U", uuid(holds)?);
+            } else {
+                args.pair("-U", "clear");
+                remarks.push("it had no UUID, and gets none".to_owned());
+            }
             args.label("-L", label);
             "mkswap"
         }
@@ -318,7 +330,7 @@ fn btrfs(made: &MadeWith, args: &mut Arguments) -> Result<(), String> {
     }
     if !made.features.is_empty() {
         let flag = |name: &str| if has(made, name) { name.to_owned() } else { format!("^{name}") };
-        args.pair("-O", ["extref", "skinny-metadata", "no-holes"].map(flag).join(","));
+        args.pair("-O", ["extref", "skinny-metadata", "no-holes", "block-group-tree"].map(flag).join(","));
         args.pair("-R", flag("free-space-tree"));
     }
     Ok(())

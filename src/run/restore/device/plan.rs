@@ -13,6 +13,7 @@ use super::kept::unpack;
 use super::makefs::ToolCall;
 use super::planner::Planner;
 use super::shift::Shift;
+use super::stored::Stored;
 use crate::archive::manifest::{Manifest, RegionRecord};
 use crate::layout::{Extent, Region, Table};
 use crate::run::restore::select::Part;
@@ -27,6 +28,8 @@ pub struct Wish<'a> {
     pub group_names: &'a BTreeMap<String, String>,
     /// Volume groups that are active on this machine.
     pub active_groups: &'a BTreeSet<String>,
+    /// What the files need, by region; a region that is not in it has none, or the index does not say.
+    pub stored: &'a BTreeMap<String, Stored>,
     /// Whether a program is installed.
     pub has_program: &'a dyn Fn(&str) -> bool,
     /// Whether the kernel can mount a filesystem of that name.
@@ -114,6 +117,8 @@ pub struct MakeStep {
     /// What of the archive goes into it; nothing for swap.
     #[serde(skip)]
     pub files: Option<Part>,
+    /// Whether its files are compressed by the filesystem, as they were before.
+    pub compress: bool,
     /// The boot block in front of it, where it has one.
     #[serde(skip)]
     pub boot_block: Option<Vec<u8>>,

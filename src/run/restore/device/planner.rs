@@ -58,6 +58,7 @@ impl Planner<'_> {
                 ));
             }
         }
+        self.check_sectors();
         self.fit(sector)?;
         let leaves: Vec<&Region> = layout.regions.iter().filter(|region| !self.is_inside_raw(region)).collect();
         for region in &leaves {
@@ -99,9 +100,35 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// A filesystem that counts in smaller sectors or blocks than the target has cannot be mounted there.
+    fn check_sectors(&mut self) {
+        let Some(target) = self.wish.target_sector_bytes else { return };
+        let mut refusals = Vec::new();
+        for region in self.manifest.layout.regions.iter().filter(|region| self.handling(region) == Handling::Files) {
+            let made = region.holds.made_with.as_ref();
+            let least = made.and_then(|made| made.sector_bytes.into_iter().chain(made.block_bytes).min());
+            if let Some(bytes) = least.filter(|bytes| *bytes < target) {
+                refusals.push(format!(
+                    "{}: its filesystem counts in {bytes} bytes and the target has sectors of {target}: restore to an \
+                     image, or to a device of the same kind",
+                    shown(&region.name)
+                ));
+            }
+        }
+        self.refusals.extend(refusals);
+    }
+
     /// Decides what becomes smaller.
     fn fit(&mut self, sector: u64) -> Result<(), String> {
         let layout = &self.manifest.layout;
+        if self.wish.target_bytes < layout.source.size_bytes && self.covered_by_image() {
+            return Err(format!(
+                "the target is too small: it has {}, and all {} of the source are kept as one image, which cannot be made \
+                 smaller",
+                ByteLen(self.wish.target_bytes),
+                ByteLen(layout.source.size_bytes)
+            ));
+        }
         let usable_end = match layout.table.kind {
             TableKind::Gpt if self.is_resized() => {
                 let tail = gpt_tail_bytes(&self.kept, &layout.table, sector)?;
@@ -117,7 +144,7 @@ impl Planner<'_> {
                 && region.holds.kind != HoldsKind::Lvm2Pv
                 && region.holds.kind != HoldsKind::Mdraid;
             let is_whole = layout.table.kind == TableKind::None && region.parent.is_none();
-            if (is_partition && !is_extended) || is_whole {
+            if ((is_partition && !is_extended) || is_whole) && !self.is_inside_raw(region) {
                 let range = ByteRange::new(region.start_bytes, region.size_bytes);
                 let min_bytes = self.min_bytes(region);
                 parts.push(Movable { name: shown(&region.name), range, min_bytes });
@@ -156,12 +183,15 @@ impl Planner<'_> {
         let (Some(used), Handling::Files, false) = (used, self.handling(region), has_tail) else {
             return region.size_bytes;
         };
-        // Room for the filesystem's own structures: inode tables, journal, free space that it must have.
-        let used = used.saturating_add(self.manifest.sizes.entries.saturating_mul(512));
-        let needed = match region.holds.fs.as_deref() {
-            Some("ext2" | "ext3" | "ext4") => used.saturating_add(used / 6).saturating_add(48 << 20),
-            Some("xfs") => used.saturating_add(used / 8).saturating_add(96 << 20).max(320 << 20),
-            Some("btrfs") => used.saturating_add(used / 3).saturating_add(256 << 20),
+        let fs = region.holds.fs.as_deref().unwrap_or_default();
+        let used = used.max(self.wish.stored.get(&region.name).map_or(0, |stored| stored.used_on(fs)));
+        // Room for the filesystem's own structures, and free space that it must have.
+        let entries = self.manifest.sizes.entries;
+        let with_inodes = used.saturating_add(entries.saturating_mul(512));
+        let needed = match fs {
+            "ext2" | "ext3" | "ext4" => ext_min_bytes(region, used, entries),
+            "xfs" => with_inodes.saturating_add(with_inodes / 8).saturating_add(96 << 20).max(320 << 20),
+            "btrfs" => with_inodes.saturating_add(with_inodes / 3).saturating_add(256 << 20),
             _ => region.size_bytes,
         };
         needed.min(region.size_bytes)
@@ -218,6 +248,37 @@ impl Planner<'_> {
         };
         let regions = self.manifest.layout.regions.iter().filter(is_compared).map(moved).collect();
         Expected { table: self.manifest.layout.table.clone(), regions }
+    }
+}
+
+/// The least that an ext filesystem needs for `used` bytes of data: what it counts as in use has neither its inode tables
+/// nor its journal in it.
+fn ext_min_bytes(region: &Region, used: u64, entries: u64) -> u64 {
+    let made = region.holds.made_with.as_ref();
+    let inode_bytes = made.and_then(|made| made.inode_bytes).map_or(256, u64::from);
+    let inodes = made.and_then(|made| made.inodes).unwrap_or(region.size_bytes / 16_384);
+    let tables = inodes.saturating_mul(inode_bytes).min(region.size_bytes / 2);
+    let fixed = used
+        .saturating_add(used / 6)
+        .saturating_add(journal_bytes(region.size_bytes))
+        .saturating_add(32 << 20)
+        .saturating_add(entries.saturating_mul(inode_bytes));
+    // There are as many inodes to the byte as before: their tables have the same share of the smaller one.
+    let scaled = u128::from(fixed) * u128::from(region.size_bytes) / u128::from((region.size_bytes - tables).max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+/// The journal of an ext filesystem of this length: mke2fs's own choice (`ext2fs_default_journal_size`), in blocks of 4 KiB.
+fn journal_bytes(size_bytes: u64) -> u64 {
+    match size_bytes >> 20 {
+        0..128 => 4 << 20,
+        128..1_024 => 16 << 20,
+        1_024..2_048 => 32 << 20,
+        2_048..16_384 => 64 << 20,
+        16_384..32_768 => 128 << 20,
+        32_768..65_536 => 256 << 20,
+        65_536..131_072 => 512 << 20,
+        _ => 1 << 30,
     }
 }
 

@@ -56,16 +56,26 @@ pub(super) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result
     Ok(())
 }
 
-/// Writes a raw image of the archive to `extents` of the target; holes become zeros. An error says what of it is not
-/// as it was.
+/// A raw image in an archive.
+pub(super) struct Image<'a> {
+    /// The backup.
+    pub(super) files: &'a BackupFiles,
+    /// Its index; without one that can be relied upon, all of the archive is read.
+    pub(super) index: Option<&'a File>,
+    /// The image's path in the archive.
+    pub(super) path: &'a str,
+}
+
+/// Writes a raw image of the archive to `extents` of the target; holes become zeros. Gives what is wrong with it
+/// already in the archive. An error says why it is not there as it is in the archive.
 pub(super) fn raw_image(
-    files: &BackupFiles,
-    path: &str,
+    image: &Image<'_>,
     extents: &[Extent],
     file: &File,
     threads: usize,
     cancel: &Cancel,
-) -> Result<u64, String> {
+) -> Result<Vec<String>, String> {
+    let Image { files, index, path } = *image;
     let said = |error: io::Error| format!("cannot be written: {error}");
     let size = extents.iter().fold(0_u64, |sum, extent| sum.saturating_add(extent.length));
     for extent in extents {
@@ -73,7 +83,7 @@ pub(super) fn raw_image(
     }
     let archive = open_regular(&files.archive()).map_err(|error| error.to_string())?;
     let wanted = path.as_bytes().to_vec();
-    let index = open_regular(&files.index()).ok().and_then(|file| IndexReader::new(file).ok());
+    let index = index.and_then(|file| IndexReader::new(file.try_clone().ok()?).ok());
     let indexed = index.is_some();
     let plan = index.map_or(Plan::Scan, |index| {
         let wanted = wanted.clone();
@@ -91,6 +101,7 @@ pub(super) fn raw_image(
                 if head.kind != HeadKind::File || head.size != size {
                     return Err(format!("the archive has {} bytes for it, and it has {size}", head.size));
                 }
+                let damaged = line.as_ref().is_some_and(|line| line.damaged);
                 let mut first = Vec::new();
                 let map = head.runs.clone().unwrap_or_else(|| RunMap::whole(head.size));
                 let mut runs = map.runs();
@@ -123,7 +134,11 @@ pub(super) fn raw_image(
                 for (at, bytes) in first {
                     place(file, extents, at, &bytes)?;
                 }
-                return Ok(head.stored_bytes);
+                let mut remarks = head.problems.clone();
+                if damaged {
+                    remarks.push("was not read whole when it was backed up; it is as it is in the archive".to_owned());
+                }
+                return Ok(remarks);
             }
             Some(Item::Lost { what, .. }) if indexed => return Err(what),
             Some(Item::Entry(..) | Item::Lost { .. }) => {}

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use super::makefs::{checker, maker, package_of};
 use super::plan::{MakeStep, Step};
 use super::planner::{Planner, shown};
+use super::stored::Room;
 use super::table::{Kept, resized};
 use super::volumes::{Groups, shown_group};
+use crate::archive::manifest::{Manifest, RegionRecord};
 use crate::layout::lvm2::compose;
 use crate::layout::{Extent, Handling, HoldsKind, Region, TableKind};
 use crate::run::restore::select::Part;
@@ -26,24 +28,13 @@ impl Planner<'_> {
             // Zeros are what is written where nothing else is.
             Handling::MetadataOnly => {}
             Handling::Files => {
-                let path = self.records.get(region.name.as_str()).and_then(|record| record.archive_path.as_deref());
-                match path.and_then(part_of) {
-                    Some(below) => {
-                        let except = if below.is_empty() { self.raw_images() } else { Vec::new() };
-                        self.make(region, &place, Some(Part { below, except }));
-                    }
+                let record = self.records.get(region.name.as_str()).copied();
+                match record.and_then(|record| part_of_record(self.manifest, record)) {
+                    Some(part) => self.make(region, &place, Some(part)),
                     None => self.refuse(format!("{name}: the manifest does not say where its files are")),
                 }
             }
         }
-    }
-
-    /// The raw images in the archive's root, which are none of the filesystem's files.
-    fn raw_images(&self) -> Vec<Vec<u8>> {
-        let raw = self.manifest.regions.iter().filter(|record| record.handling == Handling::RawImage);
-        let mut paths: Vec<Vec<u8>> = raw.filter_map(|record| part_of(record.archive_path.as_deref()?)).collect();
-        paths.retain(|path| !path.is_empty());
-        paths
     }
 
     fn container(&mut self, region: &Region) {
@@ -115,6 +106,7 @@ impl Planner<'_> {
             let (was, is) = (ByteLen(region.size_bytes), ByteLen(whole));
             self.remarks.push(format!("{name}: is made smaller, from {was} to {is}"));
         }
+        let compress = files.is_some() && self.is_compressed(region, &fs, size_bytes);
         self.claim_made(&content, &region.name);
         let boot_block = self.boot_block(region);
         self.steps.push(Step::Make(Box::new(MakeStep {
@@ -127,8 +119,37 @@ impl Planner<'_> {
             make: made.call,
             check,
             files,
+            compress,
             boot_block,
         })));
+    }
+
+    /// Refuses what the files do not fit into, and says whether they have to be compressed.
+    fn is_compressed(&mut self, region: &Region, fs: &str, size_bytes: u64) -> bool {
+        let used = self.records.get(region.name.as_str()).and_then(|record| record.used_bytes);
+        let (Some(stored), Some(used)) = (self.wish.stored.get(&region.name), used) else { return false };
+        let name = shown(&region.name);
+        match stored.room_on(fs, used, size_bytes) {
+            Room::Enough => false,
+            Room::Compressed => {
+                let (used, data) = (ByteLen(used), ByteLen(stored.data_bytes));
+                self.remarks.push(format!(
+                    "{name}: its files have {data} and took {used}, compressed or shared: they are written with \
+                     compress=zstd"
+                ));
+                true
+            }
+            Room::TooLittle(needed, has) => {
+                let (used, data) = (ByteLen(used), ByteLen(stored.data_bytes));
+                self.refuse(format!(
+                    "{name}: too small: its files have {data}, which took {used} there, compressed or shared; here they \
+                     need about {}, and there is room for {}",
+                    ByteLen(needed),
+                    ByteLen(has)
+                ));
+                false
+            }
+        }
     }
 
     /// What is made anew covers its place, but not each byte of it: where something else could be recognised there is
@@ -164,6 +185,7 @@ impl Planner<'_> {
         let volumes: Vec<&Region> = leaves.iter().filter(is_volume).copied().collect();
         let mut groups = Groups::of(&self.kept, &volumes);
         let mut renamed = BTreeMap::new();
+        let mut named: BTreeMap<String, String> = BTreeMap::new();
         for region in volumes {
             let name = shown(&region.name);
             let Some(group) = groups.of_volume(region) else {
@@ -179,9 +201,18 @@ impl Planner<'_> {
                 ));
             }
             if let Some(new) = new.filter(|new| **new != group.name) {
-                let what = "what names its volumes by the old one (fstab, boot loader) has to be changed";
+                if self.wish.active_groups.contains(new) {
+                    self.refuse(format!("{name}: a volume group {new} is active on this machine; choose another name"));
+                }
+                let what = "what names its volumes by the old one (fstab, boot loader) has to be changed; its UUID and \
+                            those of its physical volumes stay";
                 self.remarks.push(format!("{name}: its volume group gets the name {new}; {what}"));
                 renamed.insert(group.name.clone(), new.clone());
+            }
+            let final_name = new.unwrap_or(&group.name).clone();
+            if let Some(other) = named.insert(final_name.clone(), group.name.clone()).filter(|old| *old != group.name) {
+                let (one, other) = (shown_group(&group.name), shown_group(&other));
+                self.refuse(format!("{name}: the volume groups {one} and {other} would both be called {final_name}"));
             }
             let place = self.moved(&region.extents);
             let head = match group.head(region, new.map(String::as_str)) {
@@ -202,6 +233,11 @@ impl Planner<'_> {
                 rest = later;
                 self.write(&format!("LVM2 label and metadata of {}", region.name), piece.source_offset, now.to_vec());
             }
+        }
+        let unknown = self.wish.group_names.keys().filter(|old| !named.values().any(|name| name == *old));
+        let unknown: Vec<String> = unknown.map(|old| shown_group(old)).collect();
+        for old in unknown {
+            self.refuse(format!("--vg-name {old}=…: the disk has no volume group {old}"));
         }
         renamed
     }
@@ -253,7 +289,7 @@ impl Planner<'_> {
     }
 
     /// Whether one raw image is the whole disk.
-    fn covered_by_image(&self) -> bool {
+    pub(super) fn covered_by_image(&self) -> bool {
         let size = self.manifest.layout.source.size_bytes;
         let is_all = |region: &Region| region.size_bytes == size && self.handling(region) == Handling::RawImage;
         self.manifest.layout.regions.iter().any(is_all)
@@ -277,6 +313,16 @@ impl Planner<'_> {
         }
         self.steps.insert(0, Step::Zero { ranges });
     }
+}
+
+/// The part of the archive that holds a filesystem's files; `None` when the manifest does not say where they are.
+pub(super) fn part_of_record(manifest: &Manifest, record: &RegionRecord) -> Option<Part> {
+    let below = part_of(record.archive_path.as_deref()?)?;
+    // The raw images in the archive's root are none of the filesystem's files.
+    let raw = manifest.regions.iter().filter(|record| below.is_empty() && record.handling == Handling::RawImage);
+    let mut except: Vec<Vec<u8>> = raw.filter_map(|record| part_of(record.archive_path.as_deref()?)).collect();
+    except.retain(|path| !path.is_empty());
+    Some(Part { below, except })
 }
 
 /// A path of the manifest, `.` or `./p1`, as a directory of the archive without `./`.

@@ -5,16 +5,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::layout::{HoldsKind, Layout, TableKind, detect};
-use crate::outside::{BlockRead, FileBlocks, RunCommand};
+use super::in_use::opened_by;
+use super::on_target::what_is_on;
+use crate::layout::SCAN_BYTES;
+use crate::outside::{FileBlocks, RunCommand};
 use crate::shown;
-use crate::source::{self, Refusal, SourceError, SourceKind};
+use crate::source::{self, ListedVolume, LvFacts, Refusal, SourceError, SourceKind};
+
+/// Begins the name that an image has until it is complete; its own name and the process follow.
+const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
 
 /// What the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub struct Target {
     pub sector_bytes: Option<u32>,
     /// What is on it; empty when nothing is.
     pub on_it: Vec<String>,
+    /// What is worth knowing of it, one line each.
+    pub remarks: Vec<String>,
     kind: Kind,
 }
 
@@ -132,6 +137,11 @@ impl Target {
             SourceKind::Volume(facts) if !facts.is_active => {
                 return Err(unfit("it is not active; activate it with `lvchange -ay`".to_owned()));
             }
+            SourceKind::Volume(facts) if is_thick_origin(facts) => {
+                let of_it = snapshots_of(facts, commands)?;
+                let what = "each would have to keep all that is overwritten, and overflow; remove them first";
+                return Err(unfit(format!("it has snapshots ({}): {what}", of_it.join(", "))));
+            }
             SourceKind::Volume(_) | SourceKind::Device { .. } => {}
         }
         let node = found.path().to_owned();
@@ -156,12 +166,13 @@ impl Target {
         }
         let sector_bytes = rustix::fs::ioctl_blksszget(&file).map_err(|error| io_error(&node)(error.into()))?;
         let size_bytes = found.size_bytes();
-        let on_it = what_is_on(&file, size_bytes, sector_bytes).map_err(io_error(&node))?;
+        let blocks = FileBlocks::new(file.try_clone().map_err(io_error(&node))?, size_bytes);
+        let (on_it, remarks) = what_is_on(&blocks, sector_bytes, SCAN_BYTES).map_err(io_error(&node))?;
         let last =
             if let SourceKind::Volume(facts) = found.kind() { Some(OsStr::new(&facts.lv)) } else { node.file_name() };
         let erase_name = last.unwrap_or(node.as_os_str()).to_string_lossy().into_owned();
         let sector_bytes = Some(sector_bytes);
-        Ok(Self { name, erase_name, size_bytes, sector_bytes, on_it, kind: Kind::Device(file, node) })
+        Ok(Self { name, erase_name, size_bytes, sector_bytes, on_it, remarks, kind: Kind::Device(file, node) })
     }
 
     fn image(path: &Path, size_bytes: u64) -> Result<Self, TargetError> {
@@ -188,7 +199,15 @@ impl Target {
             }
         };
         let erase_name = file_name.to_string_lossy().into_owned();
-        Ok(Self { name, erase_name, size_bytes, sector_bytes: None, on_it, kind: Kind::Image(path.to_owned()) })
+        let (remarks, kind) = (left_of_killed_runs(path, &erase_name), Kind::Image(path.to_owned()));
+        Ok(Self { name, erase_name, size_bytes, sector_bytes: None, on_it, remarks, kind })
+    }
+
+    /// Whether a device is the target, a partition of it, or the disk that it is a partition of.
+    pub fn is_or_shares(&self, device: &Path) -> bool {
+        let Kind::Device(file, _) = &self.kind else { return false };
+        let family = file.metadata().map_or_else(|_| Vec::new(), |own| source::related_devices(own.rdev()));
+        fs::metadata(device).is_ok_and(|other| family.contains(&other.rdev()))
     }
 
     /// Makes sure that what is on it may go: `allowed` is what the user named.
@@ -212,14 +231,14 @@ impl Target {
             }
             Kind::Image(path) => path,
         };
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = directory_of(&path);
         let facts = rustix::fs::statvfs(directory).map_err(|error| io_error(directory)(error.into()))?;
         let free = facts.f_bavail.saturating_mul(facts.f_frsize);
         if free < needed_bytes {
             let what = format!("its filesystem has {free} bytes left, and about {needed_bytes} are needed");
             return Err(TargetError::Unfit { name: self.name, what });
         }
-        let temporary = directory.join(format!(".volbak-tmp.{}.{}", self.erase_name, std::process::id()));
+        let temporary = directory.join(format!("{TEMPORARY_PREFIX}{}.{}", self.erase_name, std::process::id()));
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary);
         let file = made.map_err(io_error(&temporary))?;
         let target = OpenTarget { file, is_new: true, image: Some((path, temporary.clone())), device: None };
@@ -235,12 +254,27 @@ impl OpenTarget {
         let shown = self.image.as_ref().map_or_else(PathBuf::new, |(path, _)| path.clone());
         self.file.sync_all().map_err(io_error(&shown))?;
         if let Some((path, temporary)) = self.image.take() {
-            let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-            let cwd = rustix::fs::CWD;
-            let renamed = rustix::fs::renameat_with(cwd, &temporary, cwd, &path, flags);
-            renamed.map_err(|error| io_error(&path)(error.into()))?;
+            if replace {
+                take_over_owner(&self.file, &path).map_err(io_error(&path))?;
+            }
+            give_name(&temporary, &path, replace).map_err(|error| TargetError::Unfit {
+                name: shown::path(path.as_os_str().as_encoded_bytes()),
+                what: format!(
+                    "the new image cannot get its name ({error}); it is complete as {}",
+                    shown::path(temporary.as_os_str().as_encoded_bytes())
+                ),
+            })?;
+            let directory = directory_of(&path);
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error(directory))?;
         }
         Ok(self.device.take())
+    }
+
+    /// Syncs an image and leaves it under its temporary name, which this gives; `None` for a device.
+    pub fn keep_temporary(mut self) -> Result<Option<PathBuf>, TargetError> {
+        let Some((path, temporary)) = self.image.take() else { return Ok(None) };
+        self.file.sync_all().map_err(io_error(&path))?;
+        Ok(Some(temporary))
     }
 }
 
@@ -251,6 +285,27 @@ impl Drop for OpenTarget {
             let _ = fs::remove_file(temporary);
         }
     }
+}
+
+/// Gives an image its name.
+fn give_name(temporary: &Path, path: &Path, replace: bool) -> rustix::io::Result<()> {
+    let cwd = rustix::fs::CWD;
+    let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+    match rustix::fs::renameat_with(cwd, temporary, cwd, path, flags) {
+        // Not every filesystem knows the flag (NFS, CIFS, FUSE). A hard link never replaces anything either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if !replace => {
+            rustix::fs::linkat(cwd, temporary, cwd, path, AtFlags::empty())?;
+            rustix::fs::unlinkat(cwd, temporary, AtFlags::empty())
+        }
+        renamed => renamed,
+    }
+}
+
+/// An image that replaces another one belongs to whom that belonged, and is as open to others.
+fn take_over_owner(file: &File, replaced: &Path) -> io::Result<()> {
+    let was = fs::symlink_metadata(replaced)?;
+    std::os::unix::fs::fchown(file, Some(was.uid()), Some(was.gid()))?;
+    file.set_permissions(was.permissions())
 }
 
 /// What is said of a source, for a target.
@@ -265,71 +320,31 @@ fn in_place(error: SourceError, path: &Path) -> TargetError {
     TargetError::Unfit { name, what }
 }
 
-/// A process that has the file or device open, and keeps it open: udev looks into every device now and then.
-fn opened_by(wanted: &fs::Metadata) -> Option<u32> {
-    for _ in 0..10 {
-        found_open_by(wanted)?;
-        thread::sleep(Duration::from_millis(200));
-    }
-    found_open_by(wanted)
+/// lvs(8), attribute 1: `o` is an origin, `O` one with a snapshot that is merging. Those of thin snapshots are `V`.
+fn is_thick_origin(facts: &LvFacts) -> bool {
+    facts.attr.starts_with(['o', 'O']) || facts.roles.iter().any(|role| role == "thickorigin")
 }
 
-/// The first other process that has it open, as far as /proc tells.
-fn found_open_by(wanted: &fs::Metadata) -> Option<u32> {
-    let is_device = wanted.file_type().is_block_device();
-    let is_it = |path: &Path| {
-        fs::metadata(path).is_ok_and(|found| {
-            if is_device {
-                found.file_type().is_block_device() && found.rdev() == wanted.rdev()
-            } else {
-                (found.dev(), found.ino()) == (wanted.dev(), wanted.ino())
-            }
-        })
+fn snapshots_of(facts: &LvFacts, commands: &dyn RunCommand) -> Result<Vec<String>, TargetError> {
+    let volumes = source::list_volumes(std::slice::from_ref(&facts.vg), commands)?.volumes;
+    let is_of_it = |volume: &ListedVolume| volume.facts.origin.as_deref() == Some(facts.lv.as_str());
+    Ok(volumes.into_iter().filter(is_of_it).map(|volume| shown::path(volume.facts.lv.as_bytes())).collect())
+}
+
+/// What runs that were killed, or that kept a new image beside an old one, left of this image.
+fn left_of_killed_runs(path: &Path, erase_name: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory_of(path)) else { return Vec::new() };
+    let prefix = format!("{TEMPORARY_PREFIX}{erase_name}.");
+    let is_left = |name: &str| {
+        let process = name.strip_prefix(&prefix).and_then(|process| process.parse::<u32>().ok());
+        process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists())
     };
-    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    numbers.filter(|number| *number != std::process::id()).find(|number| {
-        let Ok(open) = fs::read_dir(format!("/proc/{number}/fd")) else { return false };
-        open.filter_map(Result::ok).any(|entry| {
-            // A link to a device or file by its path; anything else is no path, and not looked at.
-            fs::read_link(entry.path()).is_ok_and(|target| target.is_absolute()) && is_it(&entry.path())
-        })
-    })
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| is_left(name));
+    let remark =
+        |name: String| format!("an earlier restore left {}, which can be removed", shown::path(name.as_bytes()));
+    names.map(remark).collect()
 }
 
-/// What lies on a device, for people; empty when every byte that was looked at is zero.
-fn what_is_on(file: &File, size_bytes: u64, sector_bytes: u32) -> io::Result<Vec<String>> {
-    let blocks = FileBlocks::new(file.try_clone()?, size_bytes);
-    let layout: Layout = detect(&blocks, "target", Some(sector_bytes)).map_err(io::Error::other)?;
-    let mut found = Vec::new();
-    if layout.table.kind != TableKind::None {
-        let kind = if layout.table.kind == TableKind::Gpt { "a GPT" } else { "an MBR" };
-        found.push(format!("it has {kind} with {} partitions and volumes", layout.regions.len()));
-    }
-    for region in &layout.regions {
-        let holds = match (region.holds.kind, region.holds.fs.as_deref()) {
-            (HoldsKind::Empty, _) => continue,
-            (_, Some(fs)) => fs,
-            (_, None) => "something unknown",
-        };
-        let label = region
-            .holds
-            .label
-            .as_deref()
-            .map_or_else(String::new, |label| format!(" {}", shown::path(label.as_bytes())));
-        found.push(format!("{} holds {holds}{label}", shown::path(region.name.as_bytes())));
-        if found.len() > 8 {
-            found.push("and more".to_owned());
-            break;
-        }
-    }
-    let mut buf = vec![0; 1 << 20];
-    for start in [0, size_bytes.saturating_sub(buf.len() as u64)] {
-        let len = buf.len().min(usize::try_from(size_bytes).unwrap_or(usize::MAX));
-        blocks.read_at(start, &mut buf[..len])?;
-        if found.is_empty() && buf[..len].iter().any(|byte| *byte != 0) {
-            found.push("its first or last MiB is not zero".to_owned());
-        }
-    }
-    Ok(found)
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -184,7 +184,8 @@ fn a_disk_comes_back_in_every_size() {
     reader.wait().unwrap();
     assert!(said.contains("open in process"), "{said}");
     sh(&format!("sync; head -c 100000000 /dev/urandom | dd of={device} bs=1M status=none"));
-    run_expecting(0, &[&arguments[..], &[&erase, "--json"]].concat());
+    let said = run_expecting(0, &[&arguments[..], &[&erase, "--json"]].concat());
+    assert!(!said.contains("partition table"), "{said}");
     sh(&format!("losetup -d {device}"));
     assert_eq!((places(&same), ids(&same, 300)), (places(&backup.disk), before));
     assert_equal_trees(&backup.tree, &tree_of(&same, 300));

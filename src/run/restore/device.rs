@@ -228,7 +228,11 @@ pub fn restore_disk(
         let args = [OsString::from("--rereadpt"), device.into_os_string()];
         let failed = match again.run("blockdev", &args) {
             Ok(output) if output.status.success() => None,
-            Ok(output) => Some(String::from_utf8_lossy(output.stderr.trim_ascii()).into_owned()),
+            Ok(output) => {
+                // EINVAL: a device that has no partitions for the kernel, as most loop devices.
+                let said = String::from_utf8_lossy(output.stderr.trim_ascii()).into_owned();
+                (!said.contains("Invalid argument")).then_some(said)
+            }
             Err(error) => Some(error.to_string()),
         };
         if let Some(why) = failed {

@@ -247,6 +247,30 @@ impl Carried<'_> {
         Ok(Err(format!("{} ({})", said.collect::<Vec<_>>().join("; "), output.status)))
     }
 
+    /// Mounts the new filesystem, attached to nothing.
+    fn mount(&self, step: &MakeStep, device: &Path) -> Result<OwnedFd, MountError> {
+        let mount = || mount_writable(device, &step.fs, step.compress);
+        let scan = |more: &[&str]| {
+            let args: Vec<_> = ["device", "scan"].iter().chain(more).map(std::ffi::OsString::from).collect();
+            // What came of it is seen when the filesystem is mounted.
+            let _ = self.commands.run("btrfs", &args);
+        };
+        match mount() {
+            // Linux, fs/btrfs/volumes.c, device_list_add(): a device that is gone, such as the snapshot that was backed
+            // up, is still known by its UUID, and this one is older by its generation. None is there, or the plan had
+            // been refused: what the kernel knows is forgotten, and looked for anew.
+            Err(MountError::Mount { source, .. })
+                if step.fs == "btrfs" && source.raw_os_error() == Some(rustix::io::Errno::EXIST.raw_os_error()) =>
+            {
+                scan(&["--forget"]);
+                let mounted = mount();
+                scan(&[]);
+                mounted
+            }
+            mounted => mounted,
+        }
+    }
+
     /// Mounts the new filesystem, attached to nothing, and restores its files.
     fn put_files(
         &self,
@@ -255,8 +279,8 @@ impl Carried<'_> {
         device: &Path,
     ) -> Result<crate::run::restore::RestoreReport, CarryOutError> {
         let region = step.region.as_str();
-        let root = mount_writable(device, &step.fs, step.compress)
-            .map_err(|source| CarryOutError::Mount { region: region.to_owned(), source })?;
+        let root =
+            self.mount(step, device).map_err(|source| CarryOutError::Mount { region: region.to_owned(), source })?;
         // Without a table there is no first sector to be written last: a file says that it is not complete.
         let mark = (self.plan.expected.table.kind == TableKind::None)
             .then(|| Mark::put(&root))

@@ -478,7 +478,11 @@ fn files_that_shared_or_compressed_their_data_fit_or_are_refused() {
     // With its twin in sight, the kernel might write to that.
     let twin = sh(&format!("losetup -f --show {}", quoted(&dir.path().join("btrfs.img"))));
     let said = run_expecting(1, &restore);
-    sh(&format!("losetup -d {twin}"));
+    // It is gone when its last user is, which may be a moment later.
+    sh(&format!(
+        "twin={}; losetup -d $twin; for _ in $(seq 100); do losetup $twin >/dev/null 2>&1 || break; sleep 0.1; done",
+        twin.trim()
+    ));
     assert!(said.contains(twin.trim()) && said.contains("a btrfs of the same UUID"), "{said}");
     // Gone, the kernel still knows it by its device, which is taken by something else now.
     let taken = sh(&format!("losetup -f --show {}", quoted(&dir.path().join("xfs.img"))));

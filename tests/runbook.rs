@@ -56,7 +56,7 @@ fn files_are_brought_back_as_the_runbook_says() {
                  sfdisk -q {VOLUME}.img; mke2fs -q -t ext4 -d tree -E offset=1048576 {VOLUME}.img 254M
              {volbak} -q snapshot {VOLUME}.img --to backups >/dev/null
          }}
-         disk; rm tree/etc/ssh/sshd_config; sleep 1; disk"
+         disk; sleep 1.1; rm tree/etc/ssh/sshd_config; disk"
     ));
     let (backups, mnt) = (format!("{at}/backups"), format!("{at}/mnt"));
     run(&runbook("<!-- tested -->", &[("/BACKUPS/EBS-VOL", &backups), ("/mnt", &mnt)]), dir.path());

@@ -17,6 +17,7 @@ use crate::layout::Extent;
 use crate::layout::lvm2::compose;
 use crate::outside::Cancel;
 use crate::run::locate::BackupFiles;
+use crate::run::restore::data::{Placed, Places};
 use crate::run::verify::content::contradiction;
 use crate::shown;
 use crate::units::ByteRange;
@@ -104,8 +105,7 @@ pub(super) fn raw_image(
                 let damaged = line.as_ref().is_some_and(|line| line.damaged);
                 let mut first = Vec::new();
                 let map = head.runs.clone().unwrap_or_else(|| RunMap::whole(head.size));
-                let mut runs = map.runs();
-                let mut run = ByteRange::new(0, 0);
+                let mut places = Places::of(&map);
                 loop {
                     let mut data = match reader.next_data() {
                         Ok(Some(data)) => data,
@@ -116,15 +116,10 @@ pub(super) fn raw_image(
                         }
                     };
                     while !data.is_empty() {
-                        if run.len == 0 {
-                            let next = runs.next_run().map_err(|error| format!("its map of holes: {error}"))?;
-                            run = next.ok_or("its map of holes is too short")?;
-                            continue;
-                        }
-                        let len = usize::try_from(run.len).map_or(data.len(), |left| left.min(data.len()));
-                        put(file, extents, run.start, &data[..len], &mut first)?;
-                        run = ByteRange::new(run.start + len as u64, run.len - len as u64);
-                        data = &data[len..];
+                        let next = places.next(data).map_err(|error| format!("its map of holes: {error}"))?;
+                        let Placed { at, now, later } = next.ok_or("its map of holes is too short")?;
+                        put(file, extents, at, now, &mut first)?;
+                        data = later;
                     }
                 }
                 let content = reader.content_sha256();

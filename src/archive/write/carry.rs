@@ -116,8 +116,7 @@ impl ArchiveWriter<'_> {
     pub(super) fn decide(&mut self, placed: Placed) -> Result<(), ArchiveError> {
         if matches!(placed.entry.kind, EntryKind::Socket) {
             // It has no line, and a group would have to keep any number of them.
-            self.leave_out_socket(&placed.path);
-            return Ok(());
+            return self.queue_read(placed);
         }
         let Some(carrying) = self.carrying.as_mut().filter(|carrying| carrying.before.is_some()) else {
             return self.queue_read(placed);

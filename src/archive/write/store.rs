@@ -49,15 +49,11 @@ impl ArchiveWriter<'_> {
                 self.put_bare(path, EntryType::Fifo, IndexedKind::Fifo, entry)
             }
             EntryKind::Socket => {
-                self.leave_out_socket(path);
+                self.counts.sockets_left_out += 1;
+                self.tell(Severity::Notice, path, "is a socket, which tar cannot hold; left out");
                 Ok(())
             }
         }
-    }
-
-    pub(super) fn leave_out_socket(&mut self, path: &[u8]) {
-        self.counts.sockets_left_out += 1;
-        self.tell(Severity::Notice, path, "is a socket, which tar cannot hold; left out");
     }
 
     fn put_file(&mut self, placed: &Placed, content: &dyn FileContent) -> Result<(), ArchiveError> {

@@ -101,10 +101,9 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         observer: progress.clone(),
         cancel: cancel.clone(),
     };
-    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = BackupOptions {
         level: level(args.level),
-        threads: args.threads.map_or_else(processors, usize::from),
+        threads: proof::threads(args.threads),
         exclude: args.exclude.clone(),
         scratch: args.scratch.clone(),
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },

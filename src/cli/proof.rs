@@ -11,6 +11,7 @@ use volbak::outside::Cancel;
 use volbak::run::browse::{self, Change};
 use volbak::run::locate::{BackupFiles, find};
 use volbak::run::restore::{self, Existing, RestoreOptions};
+use volbak::run::settings::processors;
 
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::output::{print, print_json};
@@ -213,8 +214,7 @@ fn shown(path: &str) -> String {
     if path.is_empty() { "/".to_owned() } else { volbak::shown::text(path) }
 }
 
-pub(super) fn threads(wanted: Option<u16>) -> usize {
-    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+pub(crate) fn threads(wanted: Option<u16>) -> usize {
     wanted.map_or_else(processors, usize::from)
 }
 

@@ -41,9 +41,13 @@ pub fn level(level: CompressionLevel) -> Level {
     }
 }
 
+/// As many threads as there are processors, where nothing else was asked for.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// How a volume's backup is made.
 pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
-    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = options.archive.threads.and_then(|threads| usize::try_from(threads).ok());
     let snapshot_size = match options.snapshot.max_size {
         config::SnapshotSize::FullOrigin => SnapshotSize::FullOrigin,

@@ -10,6 +10,7 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::run::locate::BackupFiles;
 use crate::run::prune::Shelf;
+use crate::run::settings::processors;
 use crate::run::verify::choose::{Candidate, Choice, choose};
 use crate::run::verify::{Level, Surroundings, Verdict, VerifyError, VerifyOptions, record, verify};
 
@@ -33,7 +34,7 @@ impl Night<'_> {
         };
         let how = VerifyOptions {
             level,
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads: processors(),
             scratch: std::env::temp_dir(),
             cancel: self.world.cancel.clone(),
         };

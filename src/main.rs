@@ -21,7 +21,7 @@ use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
 use volbak::store::{StoreError, catalog};
 
-use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, SnapshotArgs};
+use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, ReaderArg, SnapshotArgs};
 use crate::cli::night::carry_out;
 use crate::cli::output::{
     JsonBackup, JsonOutcome, Listed, has_problems, print, print_as_it_is, print_json, shown_catalog, shown_outcome,
@@ -106,6 +106,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         threads: proof::threads(args.threads),
         exclude: args.exclude.clone(),
         scratch: args.scratch.clone(),
+        by_kernel: args.reader == ReaderArg::Kernel,
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,
         parent: match &args.parent {

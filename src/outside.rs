@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -25,6 +26,9 @@ pub trait BlockRead: Send + Sync {
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         Ok((offset < self.len_bytes()).then_some(offset))
     }
+
+    /// Says that `len` bytes at `offset` will be read soon, so that they can be fetched meanwhile. Never waits.
+    fn will_read(&self, _offset: u64, _len: u64) {}
 }
 
 /// An open file or block device, read with `pread`.
@@ -62,6 +66,11 @@ impl BlockRead for FileBlocks {
             Err(rustix::io::Errno::NXIO) if self.file.metadata()?.len() >= self.len_bytes => Ok(None),
             Err(_) => Ok(Some(offset)),
         }
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        // Advice alone: that it is not taken costs time and nothing else.
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZero::new(len), rustix::fs::Advice::WillNeed);
     }
 }
 

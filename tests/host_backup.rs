@@ -195,12 +195,13 @@ fn a_dirty_image_is_replayed_and_never_written(filesystem: Filesystem) {
     let sha1 = sh(&format!("sha1sum <{}", quoted(&dirty)));
     let scratch = guest.scratch.path().join("volbak-scratch");
     fs::create_dir(&scratch).unwrap();
-    let archive = snapshot(&dirty, &guest.dest(), &["--scratch", scratch.to_str().unwrap()]);
+    let by_kernel = ["--reader", "kernel", "--scratch", scratch.to_str().unwrap()];
+    let archive = snapshot(&dirty, &guest.dest(), &by_kernel);
     assert_equal_trees(&expected, &guest.restored(&archive));
     assert_eq!(sh(&format!("sha1sum <{}", quoted(&dirty))), sha1, "the image was changed");
     assert_eq!(manifest(&archive)["regions"][0]["journal_replayed_in_copy"], true);
     // And again: the kernel remembers what it saw of a btrfs, and volbak does not let that disturb the next night.
-    snapshot(&dirty, &guest.dest(), &["--scratch", scratch.to_str().unwrap()]);
+    snapshot(&dirty, &guest.dest(), &by_kernel);
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "the temporary copy is gone");
     assert_eq!(sh(&format!("losetup -j {}", quoted(&dirty))), "", "no loop device is left");
 }

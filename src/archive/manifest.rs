@@ -118,6 +118,19 @@ pub struct RegionRecord {
     /// in part only. `None` where there are no files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_use: Option<bool>,
+    /// Who read its files. `None` where there are none, and in backups of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<RegionReader>,
+}
+
+/// Who reads a filesystem's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegionReader {
+    /// volbak itself, from the blocks of an ext2, ext3 or ext4.
+    Ext4,
+    /// The kernel, through a mount.
+    Kernel,
 }
 
 /// How the backup was to be made.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use volbak::config::CompressionLevel;
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
@@ -92,6 +92,15 @@ pub(crate) struct InspectArgs {
     pub(crate) json: bool,
 }
 
+/// Who reads filesystems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReaderArg {
+    /// volbak itself where it can
+    Auto,
+    /// The kernel, through a mount
+    Kernel,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotArgs {
     /// VG/LV, the name of a volume, a device, or a raw disk image
@@ -112,6 +121,9 @@ pub(crate) struct SnapshotArgs {
     /// Where a journal is replayed when the source must not be written [default: the volume's directory in DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch: Option<PathBuf>,
+    /// Who reads filesystems: `auto` reads ext2 to ext4 itself, `kernel` mounts all of them
+    #[arg(long, value_enum, default_value_t = ReaderArg::Auto, value_name = "READER")]
+    pub(crate) reader: ReaderArg,
     /// How many threads compress [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,

@@ -27,6 +27,8 @@ pub struct ArchiveOptions {
     pub exclude: Vec<String>,
     /// Where temporary copies of regions that need a journal replay are put, when they are needed.
     pub scratch: Option<PathBuf>,
+    /// Whether the kernel reads what volbak could read itself.
+    pub by_kernel: bool,
     /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
     pub full_read_every_days: u32,
 }

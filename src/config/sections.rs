@@ -168,6 +168,7 @@ fn archive(section: &Section<'_>) -> ArchiveOptions {
         threads: section.number("threads", 1, 1024),
         exclude: exclude_list(section).unwrap_or_default(),
         scratch: section.path("scratch", "/var/tmp"),
+        by_kernel: section.choice("reader", &[("auto", false), ("kernel", true)]).unwrap_or(false),
         full_read_every_days: section.number("full_read_every_days", 0, YEARS_100).unwrap_or(7),
     }
 }

@@ -4,49 +4,49 @@
 use crate::shown;
 
 /// The `N` bytes from `at` on.
-pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-pub(super) fn le16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn le16(bytes: &[u8], at: usize) -> Option<u16> {
     array(bytes, at).map(u16::from_le_bytes)
 }
 
-pub(super) fn le32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn le32(bytes: &[u8], at: usize) -> Option<u32> {
     array(bytes, at).map(u32::from_le_bytes)
 }
 
-pub(super) fn le64(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn le64(bytes: &[u8], at: usize) -> Option<u64> {
     array(bytes, at).map(u64::from_le_bytes)
 }
 
-pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     array(bytes, at).map(u16::from_be_bytes)
 }
 
-pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     array(bytes, at).map(u32::from_be_bytes)
 }
 
-pub(super) fn be64(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn be64(bytes: &[u8], at: usize) -> Option<u64> {
     array(bytes, at).map(u64::from_be_bytes)
 }
 
 /// Sixteen bytes as a UUID is written (RFC 9562, section 4), or `None` when they are all zero, which means "not set".
-pub(super) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
+pub(crate) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
     let raw: [u8; 16] = array(bytes, at)?;
     (raw != [0; 16]).then(|| uuid_text(raw))
 }
 
 /// Sixteen bytes in the order in which a UUID's hex digits are written.
-pub(super) fn uuid_text(raw: [u8; 16]) -> String {
+pub(crate) fn uuid_text(raw: [u8; 16]) -> String {
     let hex = shown::hex(&raw);
     // `hex` is 32 ASCII digits, so each cut is inside it and at a character's border.
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// A GUID as GPT stores it: the first three fields are little-endian (UEFI 2.10, appendix A).
-pub(super) fn guid_text(raw: [u8; 16]) -> String {
+pub(crate) fn guid_text(raw: [u8; 16]) -> String {
     let mut swapped = raw;
     swapped[0..4].reverse();
     swapped[4..6].reverse();
@@ -56,26 +56,8 @@ pub(super) fn guid_text(raw: [u8; 16]) -> String {
 
 /// CRC-32C (Castagnoli, RFC 3720 appendix B.4), going on from `crc`, with no inversion before or after: ext4 starts
 /// from all ones and keeps the result; XFS and btrfs start from all ones and invert it.
-pub(super) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = crc32c_table();
-    // The index is masked to eight bits, so it is below 256.
-    bytes.iter().fold(crc, |crc, byte| (crc >> 8) ^ TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize])
-}
-
-const fn crc32c_table() -> [u32; 256] {
-    let mut table = [0_u32; 256];
-    let mut index = 0_u32;
-    while index < 256 {
-        let mut crc = index;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[index as usize] = crc;
-        index += 1;
-    }
-    table
+pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    !crc32c::crc32c_append(!crc, bytes)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 mod budget;
 mod choice;
 mod detect;
-mod field;
+pub(crate) mod field;
 pub mod gpt;
 pub mod lvm2;
 pub mod mbr;

@@ -90,6 +90,22 @@ impl BlockRead for RegionBlocks<'_> {
         Ok(())
     }
 
+    fn will_read(&self, offset: u64, len: u64) {
+        let end = offset.saturating_add(len).min(self.len_bytes);
+        for (start, extent) in &self.pieces[self.piece_at(offset)..] {
+            if *start >= end {
+                break;
+            }
+            let inside = offset.saturating_sub(*start);
+            let until = (end - start).min(extent.length);
+            if let Some(on_source) = extent.source_offset.checked_add(inside)
+                && until > inside
+            {
+                self.source.blocks().will_read(on_source, until - inside);
+            }
+        }
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         if offset >= self.len_bytes {
             return Ok(None);

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FileType, RawDir, SeekFrom};
 
-use super::walk::statx_of;
+use super::kernel_tree::statx_of;
 
 /// The names of a directory, all in one stretch of memory.
 #[derive(Default)]
-pub(super) struct Listing {
+pub struct Listing {
     names: Vec<u8>,
     /// Sorted.
     pub(super) items: Vec<Item>,
@@ -25,6 +25,20 @@ pub(super) struct Item {
 }
 
 impl Listing {
+    /// Adds a name. One that is too long for every filesystem of Linux is not taken.
+    pub(super) fn add(&mut self, name: &[u8], ino: u64, is_directory: bool) {
+        let Ok(name_len) = u16::try_from(name.len()) else { return };
+        self.items.push(Item { ino, name_start: self.names.len(), name_len, is_directory });
+        self.names.extend_from_slice(name);
+    }
+
+    /// Puts all names into the order of the walk.
+    pub(super) fn sort(&mut self) {
+        let Self { names, items } = self;
+        let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
+        items.sort_unstable_by(|a, b| (a.is_directory, a.ino, name_of(a)).cmp(&(b.is_directory, b.ino, name_of(b))));
+    }
+
     pub(super) fn name(&self, item: &Item) -> &[u8] {
         &self.names[item.name_start..item.name_start + usize::from(item.name_len)]
     }
@@ -63,15 +77,9 @@ pub(super) fn list(
                 .is_ok_and(|facts| FileType::from_raw_mode(facts.stx_mode.into()) == FileType::Directory),
             _ => false,
         };
-        // A name is at most 255 bytes long on every filesystem of Linux; the kernel's record length has 16 bits.
-        let Ok(name_len) = u16::try_from(name.len()) else { continue };
-        let ino = if has_inode_numbers { entry.ino() } else { 0 };
-        listing.items.push(Item { ino, name_start: listing.names.len(), name_len, is_directory });
-        listing.names.extend_from_slice(name);
+        listing.add(name, if has_inode_numbers { entry.ino() } else { 0 }, is_directory);
     }
-    let Listing { names, items } = &mut listing;
-    let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
-    items.sort_unstable_by(|a, b| (a.is_directory, a.ino, name_of(a)).cmp(&(b.is_directory, b.ino, name_of(b))));
+    listing.sort();
     match failed {
         None => Ok(listing),
         Some(error) => Err((listing, error.into())),

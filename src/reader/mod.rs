@@ -1,11 +1,13 @@
 //! Gives a filesystem's entries, with their metadata and data, one after the other.
 //!
-//! [`FsReader`] is the seam: the kernel's view of a mounted filesystem ([`walk::TreeWalk`]) and a region's bytes as one
+//! [`FsReader`] is the seam: the kernel's view of a mounted filesystem ([`kernel_tree::TreeWalk`]) and a region's bytes as one
 //! large file ([`raw::RawImage`]) are read alike by whoever archives them.
 
 pub mod ahead;
 pub mod device_map;
 pub mod exclude;
+pub mod ext4;
+pub mod kernel_tree;
 mod listing;
 pub mod loop_device;
 pub mod mounted;
@@ -34,6 +36,12 @@ pub enum Found {
 pub trait FsReader {
     /// The next thing, or `None` after the last.
     fn next_found(&mut self) -> Option<Found>;
+}
+
+impl<R: FsReader + ?Sized> FsReader for Box<R> {
+    fn next_found(&mut self) -> Option<Found> {
+        (**self).next_found()
+    }
 }
 
 /// A file, directory or special file.

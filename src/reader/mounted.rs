@@ -16,9 +16,9 @@ use rustix::mount::{
 };
 
 use super::exclude::Excludes;
+use super::kernel_tree::TreeWalk;
 use super::loop_device::LoopDevice;
 use super::scratch::{ScratchError, copy_region};
-use super::walk::TreeWalk;
 use crate::outside::{BlockRead, Cancel, FileBlocks};
 use crate::shown;
 use crate::units::ByteRange;

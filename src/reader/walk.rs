@@ -1,4 +1,4 @@
-//! Walks a directory tree of the kernel's, from a descriptor of its root.
+//! Walks a directory tree, the kernel's or one that volbak reads itself, from its root.
 //!
 //! Within a directory the files come first and the subdirectories after them, each sorted by inode number and name:
 //! that is close to the order in which they lie on the disk, and the same every night. Memory is one listing for each
@@ -6,70 +6,100 @@
 //! the walk returns to them. Only a bounded number of directories is held open.
 
 use std::collections::VecDeque;
-use std::ffi::CString;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
-
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
-use rustix::io::Errno;
+use std::io;
 
 use super::exclude::Excludes;
-use super::listing::{Item, Listing, list};
-use super::open_file::WalkedFile;
-use super::scout::Scouts;
-use super::{DeviceNumber, Entry, EntryKind, Found, FsReader, Metadata, Timestamp, Xattr};
+use super::listing::Listing;
+use super::{Entry, EntryKind, Found, FsReader, Metadata, Xattr};
 use crate::events::{Problem, Severity};
 use crate::shown;
 
-/// A directory's path may be this long, in bytes. What lies deeper than this is reported and left out, so that a chain of directories that a tenant made endless does not make the archive so.
+/// A directory's path may be this long, in bytes. What lies deeper than this is reported and left out, so that a chain of
+/// directories that a tenant made endless does not make the archive so.
 const MAX_PATH_BYTES: usize = 64 * 1024;
-/// How many directories of the current path are held open.
-const MAX_OPEN_DIRS: usize = 64;
 /// How many names the listings of the current path may hold together before the outer ones are dropped.
 const MAX_LISTED_NAMES: usize = 1 << 20;
-/// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of Linux: no list of names and no value is longer.
-const XATTR_MAX_BYTES: usize = 65536;
-/// The attributes of one inode may have this much together. XFS takes half a gigabyte, which would be memory's end.
-const XATTRS_MAX_BYTES: usize = 8 << 20;
 
-/// So many directories ahead the next one is looked at beforehand.
-const SCOUTED_DIRECTORIES: usize = 24;
-/// One in so many files is looked at beforehand, since an inode comes with its neighbours: those of the next files.
-const SCOUTED_FILE_STEP: usize = 64;
-/// So many files ahead.
-const SCOUTED_FILES: usize = 512;
+/// A filesystem's directories and inodes, as a [`Walk`] asks for them.
+pub trait Tree {
+    /// A directory that can be listed.
+    type Directory;
 
-/// The kernel's `include/uapi/linux/magic.h`.
-const MSDOS_SUPER_MAGIC: rustix::fs::FsWord = 0x4d44;
+    /// How many directories of the current path are held open. Those further out are let go of, and come back by
+    /// [`Tree::parent_of`].
+    const OPEN_DIRECTORIES: usize;
 
-pub(super) const DIR_FLAGS: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    /// The root. What is wrong with it and does not keep it out is added to `complaints`.
+    fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Self::Directory>>;
+
+    /// A directory's names. With an error come those that were read before it.
+    fn list(&mut self, directory: &Self::Directory) -> Result<Listing, (Listing, io::Error)>;
+
+    /// What `name`, with the inode that the listing gave it, is. `path` leads to it from the root. An error is why it is left
+    /// out; what is wrong and does not keep it out is added to `complaints`.
+    fn look_at(
+        &mut self,
+        directory: &Self::Directory,
+        name: &[u8],
+        ino: u64,
+        path: &[u8],
+        complaints: &mut Vec<String>,
+    ) -> Result<Looked<Self::Directory>, String>;
+
+    /// The directory around `child`, which had these numbers.
+    fn parent_of(&mut self, child: Self::Directory, dev: u64, ino: u64) -> io::Result<Self::Directory>;
+
+    /// The walk has come to `position` of a listing, and will go on from there.
+    fn look_ahead(&mut self, _directory: &Self::Directory, _listing: &Listing, _position: Position) {}
+}
+
+/// Where in a listing the walk is.
+#[derive(Clone, Copy)]
+pub enum Position {
+    /// Before this one, and none was looked at.
+    Start(usize),
+    /// At this one.
+    At(usize),
+}
+
+/// A directory that was opened.
+pub struct OpenDirectory<D> {
+    /// To list it by.
+    pub directory: D,
+    /// Its inode's facts.
+    pub metadata: Metadata,
+    /// Its attributes.
+    pub xattrs: Vec<Xattr>,
+}
+
+/// What a name is.
+pub enum Looked<D> {
+    /// A directory.
+    Directory(OpenDirectory<D>),
+    /// Anything else.
+    Other(EntryKind, Metadata, Vec<Xattr>),
+}
 
 /// The walk. See the module.
-pub struct TreeWalk {
-    root: Arc<OwnedFd>,
+pub struct Walk<T: Tree> {
+    tree: T,
     is_started: bool,
     excludes: Excludes,
-    frames: Vec<Frame>,
+    frames: Vec<Frame<T::Directory>>,
     /// The path of the innermost frame's current entry.
     path: Vec<u8>,
     /// What the listing says of that entry: whether it is a directory, and its inode.
     current: (bool, u64),
-    /// FAT has no inode numbers; the kernel makes some up, others each time.
-    has_inode_numbers: bool,
     ready: VecDeque<Found>,
+    complaints: Vec<String>,
     listed_names: usize,
-    xattr_buf: Vec<u8>,
-    dirent_buf: Vec<MaybeUninit<u8>>,
     directories_left: Option<u64>,
-    scouts: Scouts,
 }
 
 /// A directory that the walk is in.
-struct Frame {
-    /// `None` when it was closed to save descriptors; `..` of its child leads back.
-    dir: Option<Arc<OwnedFd>>,
+struct Frame<D> {
+    /// `None` when it was let go of.
+    directory: Option<D>,
     dev: u64,
     ino: u64,
     path_len: usize,
@@ -81,24 +111,21 @@ struct Frame {
     last_done: Option<(bool, u64, Vec<u8>)>,
 }
 
-impl TreeWalk {
-    /// A walk from the directory `root` on. `max_directories` ends it with a problem when it finds more directories:
-    /// a damaged filesystem can show one directory in many places.
-    pub fn new(root: OwnedFd, excludes: Excludes, max_directories: Option<u64>) -> Self {
+impl<T: Tree> Walk<T> {
+    /// A walk over all of `tree`. `max_directories` ends it with a problem when it finds more directories: a damaged
+    /// filesystem can show one directory in many places.
+    pub fn over(tree: T, excludes: Excludes, max_directories: Option<u64>) -> Self {
         Self {
-            root: Arc::new(root),
+            tree,
             is_started: false,
             excludes,
             frames: Vec::new(),
             path: Vec::new(),
             current: (false, 0),
-            has_inode_numbers: true,
             ready: VecDeque::new(),
+            complaints: Vec::new(),
             listed_names: 0,
-            xattr_buf: vec![0; XATTR_MAX_BYTES],
-            dirent_buf: vec![MaybeUninit::uninit(); 64 * 1024],
             directories_left: max_directories,
-            scouts: Scouts::new(),
         }
     }
 
@@ -106,29 +133,25 @@ impl TreeWalk {
         self.ready.push_back(Found::Problem(Problem::new(Severity::Error, shown::path(&self.path), what)));
     }
 
+    fn tell_complaints(&mut self) {
+        let location = &self.path;
+        let problem = |what| Found::Problem(Problem::new(Severity::Error, shown::path(location), what));
+        self.ready.extend(self.complaints.drain(..).map(problem));
+    }
+
     fn start(&mut self) {
-        // The descriptor that is walked is closed when the walk goes deep; files are opened from the other one.
-        let opened = rustix::fs::openat(&self.root, c".", DIR_FLAGS, Mode::empty());
-        let (root, facts) = match opened.and_then(|root| Ok((statx_of(&root, c"")?, root))) {
-            Ok((facts, root)) => (root, facts),
-            Err(error) => return self.problem(format!("the root directory cannot be read: {error}")),
-        };
-        self.has_inode_numbers = rustix::fs::fstatfs(&root).is_ok_and(|facts| facts.f_type != MSDOS_SUPER_MAGIC);
-        self.enter(root, &facts);
+        match self.tree.root(&mut self.complaints) {
+            Ok(root) => self.enter(root),
+            Err(error) => self.problem(format!("the root directory cannot be read: {error}")),
+        }
     }
 
     /// Queues the directory's own entry and makes it the innermost one.
-    fn enter(&mut self, dir: OwnedFd, facts: &Statx) {
-        let xattrs = self.xattrs_of_open(&dir);
-        let metadata = metadata_of(facts);
-        self.ready.push_back(Found::Entry(Entry {
-            path: self.path.clone(),
-            kind: EntryKind::Directory,
-            metadata,
-            xattrs,
-        }));
+    fn enter(&mut self, opened: OpenDirectory<T::Directory>) {
+        let OpenDirectory { directory, metadata, xattrs } = opened;
+        self.queue(EntryKind::Directory, metadata, xattrs);
         self.frames.push(Frame {
-            dir: Some(Arc::new(dir)),
+            directory: Some(directory),
             dev: metadata.dev,
             ino: metadata.ino,
             path_len: self.path.len(),
@@ -136,9 +159,8 @@ impl TreeWalk {
             position: 0,
             last_done: None,
         });
-        if self.frames.len() > MAX_OPEN_DIRS {
-            let outermost_open = self.frames.len() - 1 - MAX_OPEN_DIRS;
-            self.frames[outermost_open].dir = None;
+        if let Some(outermost_open) = self.frames.len().checked_sub(1 + T::OPEN_DIRECTORIES) {
+            self.frames[outermost_open].directory = None;
         }
     }
 
@@ -155,65 +177,38 @@ impl TreeWalk {
             self.leave();
             return true;
         };
+        let Some(directory) = &frame.directory else { return false };
+        self.tree.look_ahead(directory, listing, Position::At(frame.position));
         frame.position += 1;
-        if let (Some(dir), Some(ahead)) = (&frame.dir, scouted_at(listing, frame.position, item.is_directory)) {
-            self.scouts.look_at(dir, listing.name(ahead));
-        }
-        let name = listing.name(item).to_vec();
         let (is_directory, ino) = (item.is_directory, item.ino);
+        let name = listing.name(item);
         self.current = (is_directory, ino);
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
-        self.path.extend_from_slice(&name);
-        if !self.excludes.leaves_out(&self.path, is_directory) {
-            self.visit(&name);
+        self.path.extend_from_slice(name);
+        if self.excludes.leaves_out(&self.path, is_directory) {
+            return true;
+        }
+        let looked = self.tree.look_at(directory, name, ino, &self.path, &mut self.complaints);
+        match looked {
+            Ok(Looked::Directory(opened)) => self.visit_directory(opened),
+            Ok(Looked::Other(kind, metadata, xattrs)) => self.queue(kind, metadata, xattrs),
+            Err(what) => {
+                self.tell_complaints();
+                self.problem(what);
+            }
         }
         true
     }
 
-    /// Queues the entry `name` of the innermost directory; its path is in `self.path`.
-    fn visit(&mut self, name: &[u8]) {
-        let Ok(name) = CString::new(name) else { return };
-        let Some(dir) = self.frames.last().and_then(|frame| frame.dir.as_ref()) else { return };
-        let facts = match statx_of(dir, &name) {
-            Ok(facts) => facts,
-            Err(error) => return self.problem(format!("cannot be read, left out: {error}")),
-        };
-        let kind = match FileType::from_raw_mode(facts.stx_mode.into()) {
-            FileType::Directory => {
-                match rustix::fs::openat(dir, &name, DIR_FLAGS, Mode::empty()) {
-                    Ok(child) => self.visit_directory(child, &facts, &name),
-                    Err(error) => self.problem(format!("the directory cannot be opened, left out: {error}")),
-                }
-                return;
-            }
-            FileType::RegularFile => {
-                let has_all_blocks = facts.stx_blocks.saturating_mul(512) >= facts.stx_size;
-                let (root, path) = (Arc::clone(&self.root), self.path.clone());
-                EntryKind::File(Box::new(WalkedFile::new(root, path, &metadata_of(&facts), has_all_blocks)))
-            }
-            FileType::Symlink => match rustix::fs::readlinkat(dir, &name, Vec::new()) {
-                Ok(target) => EntryKind::Symlink(target.into_bytes()),
-                Err(error) => return self.problem(format!("the symbolic link cannot be read, left out: {error}")),
-            },
-            FileType::CharacterDevice => EntryKind::CharDevice(device_number(&facts)),
-            FileType::BlockDevice => EntryKind::BlockDevice(device_number(&facts)),
-            FileType::Fifo => EntryKind::Fifo,
-            FileType::Socket => EntryKind::Socket,
-            FileType::Unknown => return self.problem("is of a type that is not known, left out"),
-        };
-        // Files are opened only where they are read; opening the others would follow them, block on them or reach a
-        // device. So the attributes go by the name.
-        let by_name =
-            CString::new([format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name.as_bytes()].concat());
-        let xattrs = by_name.map_or_else(|_| Vec::new(), |by_name| self.xattrs_of_name(&by_name));
-        self.queue(kind, &facts, xattrs);
-    }
-
-    fn visit_directory(&mut self, child: OwnedFd, facts: &Statx, name: &CString) {
+    fn visit_directory(&mut self, opened: OpenDirectory<T::Directory>) {
         if self.path.len() >= MAX_PATH_BYTES {
             return self.problem(format!("lies deeper than {MAX_PATH_BYTES} bytes of path, left out with all in it"));
+        }
+        let Metadata { dev, ino, .. } = opened.metadata;
+        if self.frames.iter().any(|frame| (frame.dev, frame.ino) == (dev, ino)) {
+            return self.problem("this directory lies in itself: the filesystem is damaged, left out");
         }
         if let Some(left) = &mut self.directories_left {
             let Some(one_less) = left.checked_sub(1) else {
@@ -224,23 +219,24 @@ impl TreeWalk {
             *left = one_less;
         }
         // This listing may be dropped while the directory is walked.
-        let (is_directory, ino) = self.current;
+        let (is_directory, listed_ino) = self.current;
         if let Some(frame) = self.frames.last_mut() {
-            frame.last_done = Some((is_directory, ino, name.as_bytes().to_vec()));
+            let name_at = frame.path_len + usize::from(frame.path_len > 0);
+            frame.last_done = Some((is_directory, listed_ino, self.path[name_at..].to_vec()));
         }
-        self.enter(child, facts);
+        self.enter(opened);
     }
 
-    fn queue(&mut self, kind: EntryKind, facts: &Statx, xattrs: Vec<Xattr>) {
-        let path = self.path.clone();
-        self.ready.push_back(Found::Entry(Entry { path, kind, metadata: metadata_of(facts), xattrs }));
+    fn queue(&mut self, kind: EntryKind, metadata: Metadata, xattrs: Vec<Xattr>) {
+        self.tell_complaints();
+        self.ready.push_back(Found::Entry(Entry { path: self.path.clone(), kind, metadata, xattrs }));
     }
 
     /// Reads the innermost directory's names. False when it could not be read and was left.
     fn read_listing(&mut self) -> bool {
         let Some(frame) = self.frames.last_mut() else { return false };
-        let Some(dir) = &frame.dir else { return false };
-        let listing = match list(dir, &mut self.dirent_buf, self.has_inode_numbers) {
+        let Some(directory) = &frame.directory else { return false };
+        let listing = match self.tree.list(directory) {
             Ok(listing) => listing,
             Err((listing, error)) => {
                 let problem = format!("the directory cannot be read, names may be missing: {error}");
@@ -257,12 +253,7 @@ impl TreeWalk {
             None => 0,
         };
         self.listed_names += listing.items.len();
-        let first_directory = listing.items.partition_point(|item| !item.is_directory).max(frame.position);
-        let files =
-            listing.items[frame.position..first_directory].iter().take(SCOUTED_FILES).step_by(SCOUTED_FILE_STEP);
-        for item in files.chain(listing.items[first_directory..].iter().take(SCOUTED_DIRECTORIES)) {
-            self.scouts.look_at(dir, listing.name(item));
-        }
+        self.tree.look_ahead(directory, &listing, Position::Start(frame.position));
         frame.listing = Some(listing);
         let innermost = self.frames.len() - 1;
         for outer in &mut self.frames[..innermost] {
@@ -276,21 +267,17 @@ impl TreeWalk {
         true
     }
 
-    /// Leaves the innermost directory, and opens the one around it again if it was closed.
+    /// Leaves the innermost directory, and opens the one around it again if it was let go of.
     fn leave(&mut self) {
         let Some(left) = self.frames.pop() else { return };
         self.listed_names -= left.listing.map_or(0, |listing| listing.items.len());
         let Some(frame) = self.frames.last_mut() else { return };
-        if frame.dir.is_some() {
+        if frame.directory.is_some() {
             return;
         }
-        let reopened = left.dir.ok_or(Errno::BADF).and_then(|child| {
-            let dir = rustix::fs::openat(&child, c"..", DIR_FLAGS, Mode::empty())?;
-            let metadata = metadata_of(&statx_of(&dir, c"")?);
-            if (metadata.dev, metadata.ino) == (frame.dev, frame.ino) { Ok(Arc::new(dir)) } else { Err(Errno::STALE) }
-        });
-        match reopened {
-            Ok(dir) => frame.dir = Some(dir),
+        let child = left.directory.ok_or_else(|| io::Error::other("it was closed"));
+        match child.and_then(|child| self.tree.parent_of(child, frame.dev, frame.ino)) {
+            Ok(directory) => frame.directory = Some(directory),
             Err(error) => {
                 self.path.truncate(frame.path_len);
                 self.problem(format!("the way back to this directory is lost, the rest is left out: {error}"));
@@ -298,66 +285,9 @@ impl TreeWalk {
             }
         }
     }
-
-    fn xattrs_of_open(&mut self, file: &OwnedFd) -> Vec<Xattr> {
-        let list = rustix::fs::flistxattr(file, &mut self.xattr_buf[..]);
-        self.collect_xattrs(list, |name, buf| rustix::fs::fgetxattr(file, name, buf))
-    }
-
-    fn xattrs_of_name(&mut self, path: &CString) -> Vec<Xattr> {
-        let list = rustix::fs::llistxattr(path, &mut self.xattr_buf[..]);
-        self.collect_xattrs(list, |name, buf| rustix::fs::lgetxattr(path, name, buf))
-    }
-
-    fn collect_xattrs(
-        &mut self,
-        list: rustix::io::Result<usize>,
-        get: impl Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
-    ) -> Vec<Xattr> {
-        let list_len = match list {
-            Ok(0) | Err(Errno::NOTSUP) => return Vec::new(),
-            Ok(len) => len,
-            Err(error) => {
-                self.problem(format!("its extended attributes cannot be listed, archived without them: {error}"));
-                return Vec::new();
-            }
-        };
-        let names: Vec<Vec<u8>> = self.xattr_buf[..list_len]
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-            .map(Vec::from)
-            .collect();
-        let mut xattrs = Vec::with_capacity(names.len());
-        let mut room = XATTRS_MAX_BYTES;
-        for name in names {
-            // The ACLs of XFS, shown a second time in its own form: restored on another filesystem they would be junk.
-            if name.starts_with(b"trusted.SGI_ACL_") {
-                continue;
-            }
-            // A name comes from a list that was split at its zero bytes, so it holds none.
-            let Ok(c_name) = CString::new(name.as_slice()) else { continue };
-            match get(&c_name, &mut self.xattr_buf[..]) {
-                Ok(len) if len <= room => {
-                    room -= len;
-                    xattrs.push(Xattr { name, value: self.xattr_buf[..len].to_vec() });
-                }
-                Ok(_) => {
-                    let name = shown::path(&name);
-                    self.problem(format!("has more than 8 MiB of extended attributes, archived without {name}"));
-                }
-                Err(Errno::NODATA) => {}
-                Err(error) => {
-                    let name = shown::path(&name);
-                    self.problem(format!("its extended attribute {name} cannot be read, archived without it: {error}"));
-                }
-            }
-        }
-        xattrs.sort_unstable();
-        xattrs
-    }
 }
 
-impl FsReader for TreeWalk {
+impl<T: Tree> FsReader for Walk<T> {
     fn next_found(&mut self) -> Option<Found> {
         if !self.is_started {
             self.is_started = true;
@@ -368,56 +298,14 @@ impl FsReader for TreeWalk {
     }
 }
 
-/// What is looked at beforehand when the walk has come to `position`, where it found a directory or something else.
-fn scouted_at(listing: &Listing, position: usize, is_directory: bool) -> Option<&Item> {
-    if is_directory {
-        listing.items.get(position + SCOUTED_DIRECTORIES)
-    } else if position.is_multiple_of(SCOUTED_FILE_STEP) {
-        listing.items.get(position + SCOUTED_FILES)
-    } else {
-        None
-    }
-}
-
-pub(super) fn statx_of(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
-    rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
-}
-
-fn metadata_of(facts: &Statx) -> Metadata {
-    let is_file = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::RegularFile;
-    let timestamp =
-        |time: rustix::fs::StatxTimestamp| Timestamp { sec: time.tv_sec, nsec: time.tv_nsec.min(999_999_999) };
-    Metadata {
-        mode: u32::from(facts.stx_mode) & 0o7777,
-        uid: facts.stx_uid,
-        gid: facts.stx_gid,
-        size: if is_file { facts.stx_size } else { 0 },
-        mtime: timestamp(facts.stx_mtime),
-        ctime: timestamp(facts.stx_ctime),
-        dev: device_of(facts),
-        ino: facts.stx_ino,
-        nlink: facts.stx_nlink,
-    }
-}
-
-/// The filesystem that an inode lies in, as [`Metadata::dev`] has it.
-pub(super) fn device_of(facts: &Statx) -> u64 {
-    u64::from(facts.stx_dev_major) << 32 | u64::from(facts.stx_dev_minor)
-}
-
-fn device_number(facts: &Statx) -> DeviceNumber {
-    DeviceNumber { major: facts.stx_rdev_major, minor: facts.stx_rdev_minor }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::fd::OwnedFd;
     use std::path::Path;
 
-    use super::TreeWalk;
     use crate::reader::exclude::Excludes;
+    use crate::reader::kernel_tree::TreeWalk;
     use crate::reader::{EntryKind, Found, FsReader};
 
     fn walk(root: &Path, max_directories: Option<u64>) -> (Vec<String>, Vec<String>) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::collect::{Collected, Collector, tell};
 use super::parent::{ParentChoice, Previous, Trust, Wanted, previous};
 use super::record::{options_record, sha256, snapshot_record, source_record, timestamp};
-use super::region::{MountedRegion, RegionContext};
+use super::region::{OpenRegion, RegionContext};
 use crate::archive::level::Level;
 use crate::archive::manifest::{
     CarriedRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord, SnapshotRecord,
@@ -58,6 +58,8 @@ pub struct BackupOptions {
     /// Where a filesystem's journal is replayed when its source must not be written; without it, the directory of the
     /// volume's backups.
     pub scratch: Option<PathBuf>,
+    /// Whether the kernel reads what volbak could read itself.
+    pub by_kernel: bool,
     /// How the snapshot is taken.
     pub freeze: FreezeOptions,
     /// Whether the snapshot stays.
@@ -376,6 +378,7 @@ impl Backup<'_> {
             blocks: &blocks,
             excludes,
             scratch,
+            by_kernel: self.options.by_kernel,
             cancel: &self.world.cancel,
             observer: &**self.collector,
             frozen_at: timestamp(guard.facts().created_at),
@@ -398,7 +401,7 @@ impl Backup<'_> {
         let mut records: Vec<RegionRecord> = Vec::with_capacity(regions.len());
         let mut archived: Vec<&Region> = Vec::with_capacity(regions.len());
         // The root of the only filesystem, in which an image's name may be taken.
-        let mut top: Option<MountedRegion> = None;
+        let mut top: Option<OpenRegion> = None;
         // Files first: then the names at the archive's top are known when an image needs one.
         let files_first = |region: &&Region| region.handling != Handling::Files;
         let mut ordered: Vec<&Region> = regions.iter().collect();
@@ -428,15 +431,15 @@ impl Backup<'_> {
                 Handling::Files => {
                     self.step(&format!("reading {}", region.name));
                     let directory = (filesystems > 1).then_some(region.name.as_str());
-                    if let Some(region_mount) = context.mount(region)? {
+                    if let Some(open) = context.open(region)? {
                         let record = context
-                            .archive_files(writer, region, &region_mount.mounted, directory)
+                            .archive_files(writer, region, &open, directory)
                             .inspect_err(|_| writer.give_up())?;
                         records.push(record);
                         if directory.is_none() {
-                            top = Some(region_mount);
+                            top = Some(open);
                         } else {
-                            self.take_apart(region_mount);
+                            self.take_apart(open);
                         }
                     } else {
                         let file_name = image_name(region, top.as_ref());
@@ -450,17 +453,17 @@ impl Backup<'_> {
                 }
             }
         }
-        if let Some(region_mount) = top {
-            self.take_apart(region_mount);
+        if let Some(open) = top {
+            self.take_apart(open);
         }
         let position = |record: &RegionRecord| regions.iter().position(|region| region.name == record.name);
         records.sort_by_key(position);
         Ok(records)
     }
 
-    /// Unmounts a region. What could not be removed is known by its name, and the next run tries again.
-    fn take_apart(&self, region_mount: MountedRegion) {
-        if let Err(error) = region_mount.finish() {
+    /// Lets go of a region. What could not be removed is known by its name, and the next run tries again.
+    fn take_apart(&self, open: OpenRegion) {
+        if let Err(error) = open.finish() {
             let location = self.source.display_name().to_owned();
             tell(
                 &**self.collector,
@@ -546,9 +549,9 @@ fn checksum_text(stem: &str, written: &WrittenArchive) -> String {
 }
 
 /// `NAME.img`, or `NAME.img.1`, … when the filesystem at the archive's top has such a file.
-fn image_name(region: &Region, top: Option<&MountedRegion>) -> String {
+fn image_name(region: &Region, top: Option<&OpenRegion>) -> String {
     let plain = format!("{}.img", region.name);
-    let is_taken = |name: &str| top.is_some_and(|top| top.mounted.has_root_entry(name));
+    let is_taken = |name: &str| top.is_some_and(|top| top.has_root_entry(name));
     let numbered = (1..u32::MAX).map(|number| format!("{plain}.{number}"));
     std::iter::once(plain.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(plain)
 }

@@ -1,12 +1,13 @@
 //! One region's way into the archive.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::backup::BackupError;
 use super::parent::Trust;
-use crate::archive::manifest::RegionRecord;
+use crate::archive::manifest::{RegionReader, RegionRecord};
 use crate::archive::write::ArchiveWriter;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
@@ -15,6 +16,7 @@ use crate::outside::{BlockRead, Cancel, RunCommand};
 use crate::reader::ahead::ReadAhead;
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::exclude::Excludes;
+use crate::reader::ext4::Ext4;
 use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::{MountError, MountSource, Mounted};
 use crate::reader::raw::RawImage;
@@ -42,6 +44,8 @@ pub(super) struct RegionContext<'a> {
     pub(super) blocks: &'a Arc<dyn BlockRead>,
     pub(super) excludes: &'a Excludes,
     pub(super) scratch: &'a Path,
+    /// Whether the kernel reads what volbak could read itself.
+    pub(super) by_kernel: bool,
     pub(super) cancel: &'a Cancel,
     pub(super) observer: &'a dyn Observer,
     /// What may be carried forward from the previous backup.
@@ -60,17 +64,48 @@ struct Assembled {
 
 /// A mounted region, with what its mount lies on. Fields are dropped in this order.
 pub(super) struct MountedRegion {
-    pub(super) mounted: Mounted,
+    mounted: Mounted,
     map: Option<DeviceMap>,
     base: Option<LoopDevice>,
 }
 
-impl MountedRegion {
-    /// Unmounts it and takes it apart; says what could not be removed.
+/// A region whose filesystem can be read.
+pub(super) enum OpenRegion {
+    /// By volbak's own reader, which needs nothing but the region's bytes.
+    Ext4(Ext4),
+    /// Through the kernel's.
+    Mounted(MountedRegion),
+}
+
+impl OpenRegion {
+    fn walk(&self, excludes: &Excludes) -> io::Result<Box<dyn FsReader + Send>> {
+        match self {
+            Self::Ext4(ext4) => Ok(Box::new(ext4.walk(excludes.clone()))),
+            Self::Mounted(region) => Ok(Box::new(region.mounted.walk(excludes.clone())?)),
+        }
+    }
+
+    fn used_bytes(&self) -> io::Result<u64> {
+        match self {
+            Self::Ext4(ext4) => Ok(ext4.used_bytes()),
+            Self::Mounted(region) => region.mounted.used_bytes(),
+        }
+    }
+
+    /// Whether there is something called `name` in the root directory.
+    pub(super) fn has_root_entry(&self, name: &str) -> bool {
+        match self {
+            Self::Ext4(ext4) => ext4.has_root_entry(name),
+            Self::Mounted(region) => region.mounted.has_root_entry(name),
+        }
+    }
+
+    /// Lets go of it; unmounts it and takes it apart. Says what could not be removed.
     pub(super) fn finish(self) -> Result<(), DeviceMapError> {
-        drop(self.mounted);
-        self.map.map_or(Ok(()), DeviceMap::finish)?;
-        drop(self.base);
+        let Self::Mounted(region) = self else { return Ok(()) };
+        drop(region.mounted);
+        region.map.map_or(Ok(()), DeviceMap::finish)?;
+        drop(region.base);
         Ok(())
     }
 }
@@ -84,10 +119,23 @@ impl RegionContext<'_> {
         self.observer.on_event(&Event::Problem(Problem::new(severity, region.name.clone(), what)));
     }
 
-    /// Mounts a region that holds a filesystem. Why it cannot be mounted is told, and then there is no mount: it is
-    /// kept as a raw image instead.
-    pub(super) fn mount(&self, region: &Region) -> Result<Option<MountedRegion>, BackupError> {
+    /// Makes a region that holds a filesystem ready to be read. Why it cannot be read is told, and then there is none: it
+    /// is kept as a raw image instead.
+    pub(super) fn open(&self, region: &Region) -> Result<Option<OpenRegion>, BackupError> {
         let Some(fs) = region.holds.fs.as_deref() else { return Ok(None) };
+        if fs.starts_with("ext") && !self.by_kernel {
+            match Ext4::open(Arc::new(RegionBlocks::shared(Arc::clone(self.blocks), &region.extents))) {
+                Ok(ext4) => return Ok(Some(OpenRegion::Ext4(ext4))),
+                Err(why) => {
+                    let step = format!("reading {} through the kernel: {}", region.name, with_causes(&why));
+                    self.observer.on_event(&Event::Step { step });
+                }
+            }
+        }
+        Ok(self.mount(region, fs)?.map(OpenRegion::Mounted))
+    }
+
+    fn mount(&self, region: &Region, fs: &str) -> Result<Option<MountedRegion>, BackupError> {
         let backing = self.guard.open_backing().map_err(BackupError::Open)?;
         let assembled = match region.extents.as_slice() {
             [extent] => Assembled { file: backing, range: range_of(extent), map: None, base: None },
@@ -149,22 +197,22 @@ impl RegionContext<'_> {
         Ok(Assembled { file, range: ByteRange::new(0, len), map: Some(map), base })
     }
 
-    /// Archives the files of a mounted region under `directory`, or at the top without one.
+    /// Archives the files of an opened region under `directory`, or at the top without one.
     pub(super) fn archive_files(
         &self,
         writer: &mut ArchiveWriter<'_>,
         region: &Region,
-        mounted: &Mounted,
+        open: &OpenRegion,
         directory: Option<&str>,
     ) -> Result<RegionRecord, BackupError> {
-        let used_bytes = mounted.used_bytes().map_err(BackupError::Open)?;
+        let used_bytes = open.used_bytes().map_err(BackupError::Open)?;
         self.observer.on_event(&Event::ExpectedBytes { bytes: used_bytes });
         let archive_path = directory.map_or_else(|| ".".to_owned(), |directory| format!("./{directory}"));
         let carry_before = self.trust.carry_before(region, &archive_path);
         writer.start_filesystem(directory, carry_before)?;
         let source_bytes = self.guard.size_bytes();
         let limit_bytes = source_bytes.saturating_mul(MAX_SHARED).max(SHARED_AT_LEAST_BYTES);
-        let walk = mounted.walk(self.excludes.clone()).map_err(BackupError::Open)?;
+        let walk = open.walk(self.excludes).map_err(BackupError::Open)?;
         // Without a previous backup it is clear that all files are read.
         let mut walk = ReadAhead::new(walk, carry_before.is_none()).map_err(BackupError::Open)?;
         while let Some(found) = walk.next_found() {
@@ -185,14 +233,21 @@ impl RegionContext<'_> {
         }
         // Before it is unmounted.
         writer.end_filesystem()?;
+        // Only ext says whether it was. A copy of an image may have been made at any moment, as a snapshot is.
+        let (reader, from_copy, in_use) = match open {
+            OpenRegion::Ext4(ext4) => (RegionReader::Ext4, false, ext4.was_in_use()),
+            OpenRegion::Mounted(MountedRegion { mounted, .. }) => {
+                (RegionReader::Kernel, mounted.from_copy, mounted.was_in_use.unwrap_or(true))
+            }
+        };
         Ok(RegionRecord {
             name: region.name.clone(),
             handling: Handling::Files,
             archive_path: Some(archive_path),
             used_bytes: Some(used_bytes),
-            journal_replayed_in_copy: mounted.from_copy,
-            // Only ext says it. A copy of an image may have been made at any moment, as a snapshot is.
-            in_use: Some(mounted.was_in_use.unwrap_or(true)),
+            journal_replayed_in_copy: from_copy,
+            in_use: Some(in_use),
+            reader: Some(reader),
         })
     }
 
@@ -232,6 +287,7 @@ impl RegionContext<'_> {
             used_bytes: Some(image.data_bytes()),
             journal_replayed_in_copy: false,
             in_use: None,
+            reader: None,
         })
     }
 }

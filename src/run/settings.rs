@@ -59,6 +59,7 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         threads: threads.unwrap_or_else(processors),
         exclude: options.archive.exclude.clone(),
         scratch: options.archive.scratch.clone(),
+        by_kernel: options.archive.by_kernel,
         freeze: FreezeOptions { snapshot_size, extend: options.snapshot.extend, ..FreezeOptions::default() },
         keep_snapshot: false,
         parent: ParentChoice::Newest,

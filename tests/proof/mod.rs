@@ -21,7 +21,7 @@ use volbak::events::{Event, Observer, Problem, Severity};
 use volbak::layout::{Layout, SourceFacts, Table};
 use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
-use volbak::reader::walk::TreeWalk;
+use volbak::reader::kernel_tree::TreeWalk;
 use volbak::reader::{Found, FsReader, Timestamp};
 use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};

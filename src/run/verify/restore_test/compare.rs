@@ -24,7 +24,7 @@ use crate::archive::read::open::open_regular;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::outside::Cancel;
 use crate::reader::exclude::Excludes;
-use crate::reader::walk::TreeWalk;
+use crate::reader::kernel_tree::TreeWalk;
 use crate::reader::{Entry, EntryKind, FileContent, Found, FsReader};
 use crate::run::locate::BackupFiles;
 use crate::run::restore::data::is_equal;

@@ -1,0 +1,122 @@
+//! Extended attributes: ext4 layout, "Extended Attributes".
+
+use std::io;
+
+use super::inode::{Inode, Type};
+use super::volume::Volume;
+use super::{cut_off, damaged};
+use crate::layout::field::{crc32c, le16, le32};
+use crate::reader::Xattr;
+
+/// What attributes begin with, in an inode and in a block of their own.
+pub(super) const MAGIC: u32 = 0xEA02_0000;
+/// The length of what stands before the entries in a block.
+const BLOCK_HEAD_BYTES: usize = 32;
+/// Where in there the checksum is.
+const CHECKSUM_AT: usize = 0x10;
+/// The length of an entry without its name.
+const ENTRY_HEAD_BYTES: usize = 16;
+
+const INDEX_USER: u8 = 1;
+const INDEX_ACL_ACCESS: u8 = 2;
+const INDEX_ACL_DEFAULT: u8 = 3;
+
+/// Linux' `fs/ext4/acl.h`: the version of a stored ACL.
+const STORED_ACL_VERSION: u32 = 1;
+/// Linux' `include/uapi/linux/posix_acl_xattr.h`: the version of an ACL as an attribute.
+const ACL_VERSION: u32 = 2;
+/// The owner of an entry that has none.
+const ACL_NO_ID: u32 = u32::MAX;
+/// `e_tag` of an entry for a user and for a group with a name: these alone have a number.
+const ACL_USER: u16 = 0x2;
+const ACL_GROUP: u16 = 0x8;
+
+/// All attributes of an inode as the kernel shows them to root, by name.
+pub(super) fn read(volume: &Volume, inode: &Inode) -> io::Result<Vec<Xattr>> {
+    let mut found = Vec::new();
+    if let Some(own) = &inode.own_attributes {
+        // Values are counted from the first entry on.
+        let entries = own.get(4..).ok_or_else(cut_off)?;
+        collect(entries, 0, inode, &mut found)?;
+    }
+    if inode.attribute_block != 0 {
+        let block = volume.block(inode.attribute_block)?;
+        if le32(&block, 0) != Some(MAGIC) {
+            return Err(damaged("the block of its attributes is none"));
+        }
+        if let Some(seed) = volume.superblock.checksum_seed {
+            let (before, after) = (&block[..CHECKSUM_AT], &block[CHECKSUM_AT + 4..]);
+            let number = inode.attribute_block.to_le_bytes();
+            let crc = [&number, before, &[0; 4], after].iter().fold(seed, |crc, part| crc32c(crc, part));
+            if le32(&block, CHECKSUM_AT) != Some(crc) {
+                return Err(damaged("the checksum of its attributes is wrong"));
+            }
+        }
+        collect(&block, BLOCK_HEAD_BYTES, inode, &mut found)?;
+    }
+    // Those in the inode come first, and hide others of the same name.
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found.dedup_by(|later, first| later.name == first.name);
+    Ok(found)
+}
+
+/// Adds the attributes whose entries begin at `at` of `bytes`; their values are counted from its beginning.
+fn collect(bytes: &[u8], at: usize, inode: &Inode, found: &mut Vec<Xattr>) -> io::Result<()> {
+    let mut at = at;
+    // Four zero bytes end the list; so may the end of the room.
+    while le32(bytes, at).is_some_and(|first| first != 0) {
+        let (name_len, index) = (usize::from(bytes[at]), bytes[at + 1]);
+        let name_at = at + ENTRY_HEAD_BYTES;
+        let name = bytes.get(name_at..name_at + name_len).ok_or_else(cut_off)?;
+        let value_at = usize::from(le16(bytes, at + 2).ok_or_else(cut_off)?);
+        if le32(bytes, at + 4) != Some(0) {
+            return Err(damaged("one of its attributes lies in an inode, which this filesystem does not know"));
+        }
+        let value_len = le32(bytes, at + 8).and_then(|len| usize::try_from(len).ok()).ok_or_else(cut_off)?;
+        let value_end = value_at.checked_add(value_len).ok_or_else(cut_off)?;
+        let value = bytes.get(value_at..value_end).ok_or_else(cut_off)?;
+        if let Some(xattr) = shown(index, name, value, inode)? {
+            found.push(xattr);
+        }
+        at = (name_at + name_len).next_multiple_of(4);
+    }
+    Ok(())
+}
+
+/// The attribute as the kernel shows it; `None` for one that it does not.
+fn shown(index: u8, name: &[u8], value: &[u8], inode: &Inode) -> io::Result<Option<Xattr>> {
+    let prefix: &[u8] = match index {
+        // The kernel keeps these from devices and links, where anybody might set them.
+        INDEX_USER if !matches!(inode.file_type(), Some(Type::File | Type::Directory)) => return Ok(None),
+        INDEX_USER => b"user.",
+        INDEX_ACL_ACCESS | INDEX_ACL_DEFAULT if inode.file_type() == Some(Type::Symlink) => return Ok(None),
+        INDEX_ACL_ACCESS | INDEX_ACL_DEFAULT => {
+            let name: &[u8] =
+                if index == INDEX_ACL_ACCESS { b"system.posix_acl_access" } else { b"system.posix_acl_default" };
+            return Ok(Some(Xattr { name: name.to_vec(), value: acl(value)? }));
+        }
+        4 => b"trusted.",
+        6 => b"security.",
+        10 => b"gnu.",
+        _ => return Ok(None),
+    };
+    Ok(Some(Xattr { name: [prefix, name].concat(), value: value.to_vec() }))
+}
+
+/// An ACL in the form of the attribute, which has a number in each entry; the stored one only where there is one.
+fn acl(stored: &[u8]) -> io::Result<Vec<u8>> {
+    if le32(stored, 0) != Some(STORED_ACL_VERSION) {
+        return Err(damaged("an ACL is of an unknown version"));
+    }
+    let mut acl = ACL_VERSION.to_le_bytes().to_vec();
+    let mut rest = &stored[4..];
+    while !rest.is_empty() {
+        let (tag, head) = le16(rest, 0).zip(rest.get(..4)).ok_or_else(cut_off)?;
+        acl.extend_from_slice(head);
+        let has_id = matches!(tag, ACL_USER | ACL_GROUP);
+        let id = if has_id { le32(rest, 4).ok_or_else(cut_off)? } else { ACL_NO_ID };
+        acl.extend_from_slice(&id.to_le_bytes());
+        rest = &rest[if has_id { 8 } else { 4 }..];
+    }
+    Ok(acl)
+}

@@ -1,0 +1,143 @@
+//! Directories: ext4 layout, "Directory Entries". The blocks of an indexed directory's tree look like blocks with one
+//! unused entry to whoever reads all of them one after the other.
+
+use std::collections::HashSet;
+use std::io;
+
+use super::inode::Inode;
+use super::map::run_at;
+use super::volume::Volume;
+use super::{cut_off, damaged};
+use crate::layout::field::{crc32c, le16, le32};
+use crate::reader::listing::Listing;
+
+/// What stands before a name.
+const ENTRY_HEAD_BYTES: usize = 8;
+/// The least that an entry takes.
+const MIN_ENTRY_BYTES: usize = 12;
+/// An entry at a block's end that is none: it holds the block's checksum.
+const TAIL_BYTES: usize = 12;
+/// `file_type` of such an entry.
+const TAIL_TYPE: u8 = 0xDE;
+const TYPE_UNKNOWN: u8 = 0;
+const TYPE_DIRECTORY: u8 = 2;
+
+/// The names of a directory, in the order of the walk. With an error come those that can be read.
+pub(super) fn list(volume: &Volume, directory: &Inode) -> Result<Listing, (Listing, io::Error)> {
+    let mut listing = Listing::default();
+    let mut first_error = None;
+    let block_bytes = volume.superblock.block_bytes;
+    let blocks = directory.size.div_ceil(block_bytes);
+    // A directory with one block in many places would have no end of names.
+    let mut seen = HashSet::new();
+    let mut at = 0;
+    while at < blocks {
+        let run = match run_at(volume, directory, at) {
+            Ok(run) => run,
+            Err(error) => {
+                first_error.get_or_insert(error);
+                break;
+            }
+        };
+        let end = run.first.saturating_add(run.blocks).min(blocks);
+        let Some(start) = run.start else {
+            first_error.get_or_insert_with(|| damaged(format!("block {at} of the directory is missing")));
+            at = end;
+            continue;
+        };
+        for (number, block) in (start..start + (end - at)).enumerate() {
+            if blocks > 1 && !seen.insert(block) {
+                first_error.get_or_insert_with(|| damaged(format!("block {block} is in the directory twice")));
+                listing.sort();
+                return with_error(listing, first_error);
+            }
+            let is_first = at == 0 && number == 0;
+            if let Err(error) = list_block(volume, directory, block, is_first, &mut listing) {
+                first_error.get_or_insert(error);
+            }
+        }
+        at = end;
+    }
+    listing.sort();
+    with_error(listing, first_error)
+}
+
+fn with_error(listing: Listing, error: Option<io::Error>) -> Result<Listing, (Listing, io::Error)> {
+    match error {
+        None => Ok(listing),
+        Some(error) => Err((listing, error)),
+    }
+}
+
+/// Adds the names in a block. What comes before something that is wrong is taken.
+fn list_block(volume: &Volume, directory: &Inode, block: u64, is_first: bool, listing: &mut Listing) -> io::Result<()> {
+    let bytes = volume.block(block)?;
+    check(directory, &bytes, is_first)?;
+    let superblock = &volume.superblock;
+    let mut at = 0;
+    while at + ENTRY_HEAD_BYTES <= bytes.len() {
+        let wrong = |what: &str| Err(damaged(format!("its block {block} is damaged at byte {at}: {what}")));
+        let ino = le32(&bytes, at).ok_or_else(cut_off)?;
+        let len = entry_len(le16(&bytes, at + 4).ok_or_else(cut_off)?, bytes.len());
+        let (name_len, file_type) = match (superblock.has_file_types, bytes[at + 6], bytes[at + 7]) {
+            (true, name_len, file_type) => (usize::from(name_len), file_type),
+            (false, low, high) => (usize::from(high) << 8 | usize::from(low), TYPE_UNKNOWN),
+        };
+        if len < MIN_ENTRY_BYTES
+            || !len.is_multiple_of(4)
+            || at + len > bytes.len()
+            || ENTRY_HEAD_BYTES + name_len > len
+        {
+            return wrong("an entry's length makes no sense");
+        }
+        if ino != 0 {
+            let name = &bytes[at + ENTRY_HEAD_BYTES..at + ENTRY_HEAD_BYTES + name_len];
+            if name.is_empty() || name.len() > 255 || name.contains(&b'/') || name.contains(&0) {
+                return wrong("a name is none");
+            }
+            if ino > superblock.inodes {
+                return wrong("a name leads to no inode");
+            }
+            if name != b"." && name != b".." {
+                let is_directory = match file_type {
+                    TYPE_UNKNOWN => Inode::read(volume, ino).is_ok_and(|inode| inode.is_directory()),
+                    known => known == TYPE_DIRECTORY,
+                };
+                listing.add(name, u64::from(ino), is_directory);
+            }
+        }
+        at += len;
+    }
+    Ok(())
+}
+
+/// With blocks of 64 KiB, 0xFFFF and 0 stand for the whole block, and the lowest two bits for the highest.
+fn entry_len(stored: u16, block_len: usize) -> usize {
+    let stored = usize::from(stored);
+    match stored {
+        _ if block_len < 0x1_0000 => stored,
+        0 | 0xFFFF => block_len,
+        _ => (stored & 0xFFFC) | (stored & 3) << 16,
+    }
+}
+
+/// Checks a block's checksum. Blocks of the index are not checked: no name is in them.
+fn check(directory: &Inode, bytes: &[u8], is_first: bool) -> io::Result<()> {
+    let Some(seed) = directory.checksum_seed else { return Ok(()) };
+    // The root of an index has entries for `.` and `..` alone, the second up to the block's end; another node of it one
+    // unused entry as long as the block. What a leaf ends with may still stand there.
+    let len_at = |at: usize| le16(bytes, at + 4).map(|len| entry_len(len, bytes.len()));
+    let is_root = is_first && len_at(0) == Some(MIN_ENTRY_BYTES) && len_at(12) == Some(bytes.len() - MIN_ENTRY_BYTES);
+    let is_node = bytes.starts_with(&[0; 4]) && len_at(0) == Some(bytes.len());
+    if is_root || is_node {
+        return Ok(());
+    }
+    let tail_at = bytes.len().checked_sub(TAIL_BYTES).ok_or_else(cut_off)?;
+    let (covered, tail) = bytes.split_at(tail_at);
+    let has_tail = tail[..4] == [0; 4] && le16(tail, 4) == Some(12) && tail[6] == 0 && tail[7] == TAIL_TYPE;
+    if has_tail && le32(tail, 8) == Some(crc32c(seed, covered)) {
+        Ok(())
+    } else {
+        Err(damaged("the checksum of one of its blocks is wrong"))
+    }
+}

@@ -1,0 +1,224 @@
+//! Inodes: ext4 layout, "Index Nodes".
+
+use std::io;
+
+use super::volume::{Block, Volume};
+use super::{cut_off, damaged};
+use crate::layout::field::{array, crc32c, le16, le32};
+use crate::reader::{DeviceNumber, Metadata, Timestamp};
+
+/// The root directory's.
+pub(super) const ROOT: u32 = 2;
+/// The length of what every inode has; what is longer says how much more of it is used.
+const PLAIN_BYTES: usize = 128;
+
+/// The upper bits of `i_mode`.
+const TYPE_MASK: u16 = 0xF000;
+const TYPE_DIRECTORY: u16 = 0x4000;
+
+/// `i_flags`.
+const FLAG_ENCRYPT: u32 = 0x800;
+const FLAG_HUGE_FILE: u32 = 0x4_0000;
+const FLAG_EXTENTS: u32 = 0x8_0000;
+const FLAG_INLINE_DATA: u32 = 0x1000_0000;
+
+/// What an inode's type says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    File,
+    Directory,
+    Symlink,
+    CharDevice,
+    BlockDevice,
+    Fifo,
+    Socket,
+}
+
+/// An inode that is in use.
+pub struct Inode {
+    pub(super) number: u32,
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    pub(super) size: u64,
+    nlink: u16,
+    mtime: Timestamp,
+    ctime: Timestamp,
+    /// What is allocated for it, attributes included, in sectors of 512 bytes.
+    pub(super) sectors: u64,
+    flags: u32,
+    /// What the checksums of its own metadata begin with; `None` where there are none.
+    pub(super) checksum_seed: Option<u32>,
+    /// `i_block`: the first of its map, or a short symbolic link.
+    pub(super) map: [u8; 60],
+    /// The block of its attributes, or 0.
+    pub(super) attribute_block: u64,
+    /// The attributes in the inode itself, with what stands before them.
+    pub(super) own_attributes: Option<Box<[u8]>>,
+}
+
+impl Inode {
+    /// Reads inode `number`. One that is free is an error.
+    pub(super) fn read(volume: &Volume, number: u32) -> io::Result<Self> {
+        let superblock = &volume.superblock;
+        if number != ROOT && number != superblock.journal_inode && number < superblock.first_inode {
+            return Err(damaged(format!("inode {number} is not for files")));
+        }
+        let (block, at) = place(volume, number)?;
+        let raw = block.get(at..at + superblock.inode_bytes).ok_or_else(cut_off)?;
+        Self::parse(volume, number, raw)
+    }
+
+    fn parse(volume: &Volume, number: u32, raw: &[u8]) -> io::Result<Self> {
+        let superblock = &volume.superblock;
+        let word = |at: usize| le32(raw, at).ok_or_else(cut_off);
+        let half = |at: usize| le16(raw, at).ok_or_else(cut_off);
+        let wrong = |what: &str| Err(damaged(format!("inode {number} is damaged: {what}")));
+        // How much is used behind the plain part.
+        let extra = if raw.len() > PLAIN_BYTES { usize::from(half(0x80)?) } else { 0 };
+        if extra % 4 != 0 || PLAIN_BYTES + extra > raw.len() {
+            return wrong("its length makes no sense");
+        }
+        let has = |field_end: usize| field_end <= PLAIN_BYTES + extra;
+        let generation = word(0x64)?;
+        let checksum_seed =
+            superblock.checksum_seed.map(|seed| crc32c(crc32c(seed, &number.to_le_bytes()), &generation.to_le_bytes()));
+        if let Some(seed) = checksum_seed {
+            let mut zeroed = raw.to_vec();
+            zeroed[0x7C..0x7E].fill(0);
+            let high = if has(0x84) {
+                zeroed[0x82..0x84].fill(0);
+                Some(half(0x82)?)
+            } else {
+                None
+            };
+            let crc = crc32c(seed, &zeroed);
+            let (crc_low, crc_high) = (crc & 0xFFFF, crc >> 16);
+            if u32::from(half(0x7C)?) != crc_low || high.is_some_and(|high| u32::from(high) != crc_high) {
+                return wrong("its checksum is wrong");
+            }
+        }
+        let flags = word(0x20)?;
+        if flags & (FLAG_ENCRYPT | FLAG_INLINE_DATA) != 0 {
+            return wrong("it is encrypted or has its data inline, which this filesystem does not know");
+        }
+        let (mode, nlink) = (half(0)?, half(0x1A)?);
+        if nlink == 0 {
+            return wrong("it is free, and something leads to it");
+        }
+        let has_high_size =
+            mode & TYPE_MASK == 0x8000 || (mode & TYPE_MASK == TYPE_DIRECTORY && superblock.has_large_directories);
+        let size_high = if has_high_size { u64::from(word(0x6C)?) } else { 0 };
+        let size = size_high << 32 | u64::from(word(0x4)?);
+        if i64::try_from(size).is_err() {
+            return wrong("its size makes no sense");
+        }
+        let mut sectors = u64::from(word(0x1C)?);
+        if superblock.has_huge_files {
+            sectors |= u64::from(half(0x74)?) << 32;
+            if flags & FLAG_HUGE_FILE != 0 {
+                sectors = sectors.saturating_mul(superblock.block_bytes / 512);
+            }
+        }
+        let time = |at: usize, extra_at: usize| -> io::Result<Timestamp> {
+            let extra = if has(extra_at + 4) { word(extra_at)? } else { 0 };
+            // 32 bits with a sign, two bits of the epoch above them, and 30 bits of nanoseconds.
+            let sec = i64::from(word(at)?.cast_signed()) + (i64::from(extra & 3) << 32);
+            Ok(Timestamp { sec, nsec: (extra >> 2).min(999_999_999) })
+        };
+        let attributes_at = PLAIN_BYTES + extra;
+        let has_attributes = raw.len() > PLAIN_BYTES && le32(raw, attributes_at) == Some(super::attributes::MAGIC);
+        Ok(Self {
+            number,
+            mode,
+            uid: u32::from(half(0x78)?) << 16 | u32::from(half(0x2)?),
+            gid: u32::from(half(0x7A)?) << 16 | u32::from(half(0x18)?),
+            size,
+            nlink,
+            mtime: time(0x10, 0x88)?,
+            ctime: time(0xC, 0x84)?,
+            sectors,
+            flags,
+            checksum_seed,
+            map: array(raw, 0x28).ok_or_else(cut_off)?,
+            attribute_block: u64::from(half(0x76)?) << 32 | u64::from(word(0x68)?),
+            own_attributes: has_attributes.then(|| raw[attributes_at..].into()),
+        })
+    }
+
+    /// Its type; `None` when that is none.
+    pub(super) fn file_type(&self) -> Option<Type> {
+        match self.mode & TYPE_MASK {
+            0x1000 => Some(Type::Fifo),
+            0x2000 => Some(Type::CharDevice),
+            TYPE_DIRECTORY => Some(Type::Directory),
+            0x6000 => Some(Type::BlockDevice),
+            0x8000 => Some(Type::File),
+            0xA000 => Some(Type::Symlink),
+            0xC000 => Some(Type::Socket),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.file_type() == Some(Type::Directory)
+    }
+
+    /// Whether it is mapped by extents, and not by blocks of block numbers.
+    pub(super) fn has_extents(&self) -> bool {
+        self.flags & FLAG_EXTENTS != 0
+    }
+
+    pub(super) fn metadata(&self) -> Metadata {
+        let is_file = self.file_type() == Some(Type::File);
+        Metadata {
+            mode: u32::from(self.mode & 0o7777),
+            uid: self.uid,
+            gid: self.gid,
+            size: if is_file { self.size } else { 0 },
+            mtime: self.mtime,
+            ctime: self.ctime,
+            dev: 0,
+            ino: u64::from(self.number),
+            nlink: u32::from(self.nlink),
+        }
+    }
+
+    /// The number of the device that it stands for. Linux' `old_decode_dev` and `new_decode_dev`: the old form is in
+    /// the first word of the map, and where that is 0 the new one in the second.
+    pub(super) fn device(&self) -> DeviceNumber {
+        let word = |at: usize| le32(&self.map, at).unwrap_or(0);
+        match word(0) {
+            0 => {
+                let new = word(4);
+                DeviceNumber { major: (new & 0xF_FF00) >> 8, minor: (new & 0xFF) | ((new >> 12) & 0xF_FF00) }
+            }
+            old => DeviceNumber { major: (old >> 8) & 0xFF, minor: old & 0xFF },
+        }
+    }
+}
+
+/// The block that an inode lies in, and where it begins there.
+fn place(volume: &Volume, number: u32) -> io::Result<(Block, usize)> {
+    let superblock = &volume.superblock;
+    let index = number.checked_sub(1).filter(|_| number <= superblock.inodes);
+    let Some(index) = index else { return Err(damaged(format!("there is no inode {number}"))) };
+    let group = index / superblock.inodes_per_group;
+    let table = usize::try_from(group).ok().and_then(|group| volume.inode_tables.get(group));
+    let in_group = u64::from(index % superblock.inodes_per_group) * superblock.inode_bytes as u64;
+    let first = table.copied().ok_or_else(cut_off)?;
+    let block = first.saturating_add(in_group / superblock.block_bytes);
+    // Below a block's length, 64 KiB.
+    Ok((volume.block(block)?, usize::try_from(in_group % superblock.block_bytes).unwrap_or(0)))
+}
+
+/// Has an inode fetched, with its neighbours.
+pub(super) fn will_read(volume: &Volume, number: u32) {
+    let superblock = &volume.superblock;
+    let Some(index) = number.checked_sub(1) else { return };
+    let group = usize::try_from(index / superblock.inodes_per_group).ok();
+    if let Some(first) = group.and_then(|group| volume.inode_tables.get(group)) {
+        let in_group = u64::from(index % superblock.inodes_per_group) * superblock.inode_bytes as u64;
+        volume.will_read_block(first.saturating_add(in_group / superblock.block_bytes));
+    }
+}

@@ -1,0 +1,273 @@
+//! The journal: ext4 layout, "Journal (jbd2)". All its numbers are big-endian.
+//!
+//! Nothing is written: it is found out which blocks the journal has the newest copy of. Where anything in the journal is
+//! not as it should be, the kernel has the last word.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::inode::Inode;
+use super::map::run_at;
+use super::volume::{JOURNAL_MAGIC, Logged, Volume};
+use super::{NotRead, cut_off, damaged};
+use crate::layout::field::{array, be32, be64, crc32c};
+
+/// `h_blocktype`.
+const DESCRIPTOR: u32 = 1;
+const COMMIT: u32 = 2;
+const SUPERBLOCK_V1: u32 = 3;
+const SUPERBLOCK_V2: u32 = 4;
+const REVOKE: u32 = 5;
+/// The length of the header that each of the journal's own blocks begins with: magic, type, sequence number.
+const HEADER_BYTES: usize = 12;
+
+/// `s_feature_compat`: CHECKSUM.
+const COMPAT_CHECKSUM: u32 = 0x1;
+/// `s_feature_incompat`: REVOKE, 64BIT, CSUM_V3.
+const INCOMPAT_REVOKE: u32 = 0x1;
+const INCOMPAT_64BIT: u32 = 0x2;
+const INCOMPAT_CSUM_V3: u32 = 0x10;
+
+/// `t_flags` of a tag: the block's first bytes are those of a journal block and were replaced; the tag has no UUID behind
+/// it; it is the last one of its block.
+const TAG_ESCAPED: u32 = 0x1;
+const TAG_SAME_UUID: u32 = 0x2;
+const TAG_LAST: u32 = 0x8;
+const UUID_BYTES: usize = 16;
+/// The checksum at the end of descriptor and revoke blocks.
+const TAIL_BYTES: usize = 4;
+
+/// A longer journal is left to the kernel: what is known of each of its blocks has to be in memory.
+const MAX_BLOCKS: u64 = 1 << 19;
+
+/// The blocks that the journal has newer copies of.
+pub(super) fn replay(volume: &Volume) -> Result<HashMap<u64, Logged>, NotRead> {
+    let journal = Journal::open(volume)?;
+    if journal.start == 0 {
+        return Ok(HashMap::new());
+    }
+    Ok(journal.scan()?)
+}
+
+/// A tag, and what was logged for it.
+struct Tag {
+    target: u64,
+    is_escaped: bool,
+    checksum: Option<u32>,
+}
+
+struct Journal<'a> {
+    volume: &'a Volume,
+    /// The filesystem's block in which each of the journal's lies.
+    places: Vec<u64>,
+    /// The first block of the log itself.
+    first: u64,
+    /// Where the oldest transaction begins that is not in its place yet; 0 when there is none.
+    start: u64,
+    /// Its number.
+    sequence: u32,
+    has_64_bits: bool,
+    /// What checksums begin with; `None` where there are none.
+    seed: Option<u32>,
+}
+
+impl<'a> Journal<'a> {
+    fn open(volume: &'a Volume) -> Result<Self, NotRead> {
+        let left = |what: &str| Err(NotRead::LeftToKernel(what.to_owned()));
+        let number = volume.superblock.journal_inode;
+        if number == 0 {
+            return left("its journal on another device");
+        }
+        let inode = Inode::read(volume, number)?;
+        let all = inode.size / volume.superblock.block_bytes;
+        if all > MAX_BLOCKS {
+            return left("a journal of more than half a million blocks");
+        }
+        let mut journal =
+            Self { volume, places: Vec::new(), first: 0, start: 0, sequence: 0, has_64_bits: false, seed: None };
+        while (journal.places.len() as u64) < all {
+            let run = run_at(volume, &inode, journal.places.len() as u64)?;
+            let start = run.start.ok_or_else(|| damaged("its journal has a hole"))?;
+            let left = all - journal.places.len() as u64;
+            journal.places.extend(start..start + run.blocks.min(left));
+        }
+        let head = journal.read(0)?;
+        let word = |at: usize| be32(&head, at).ok_or_else(cut_off);
+        let kind = word(4)?;
+        if !head.starts_with(&JOURNAL_MAGIC) || !matches!(kind, SUPERBLOCK_V1 | SUPERBLOCK_V2) {
+            return Err(damaged("its journal has no superblock").into());
+        }
+        if u64::from(word(0xC)?) != volume.superblock.block_bytes {
+            return left("another block size in its journal");
+        }
+        let (compat, incompat, ro_compat) =
+            if kind == SUPERBLOCK_V2 { (word(0x24)?, word(0x28)?, word(0x2C)?) } else { (0, 0, 0) };
+        let known = INCOMPAT_REVOKE | INCOMPAT_64BIT | INCOMPAT_CSUM_V3;
+        if compat & COMPAT_CHECKSUM != 0 || incompat & !known != 0 || ro_compat != 0 {
+            return left(&format!("a journal with the features {compat:#x}, {incompat:#x} and {ro_compat:#x}"));
+        }
+        if incompat & INCOMPAT_CSUM_V3 != 0 {
+            let uuid: [u8; UUID_BYTES] = array(&head, 0x30).ok_or_else(cut_off)?;
+            journal.seed = Some(crc32c(!0, &uuid));
+            let mut zeroed = head.get(..1024).ok_or_else(cut_off)?.to_vec();
+            zeroed[0xFC..0x100].fill(0);
+            if crc32c(!0, &zeroed) != word(0xFC)? {
+                return Err(damaged("the checksum of its journal's superblock is wrong").into());
+            }
+        }
+        journal.has_64_bits = incompat & INCOMPAT_64BIT != 0;
+        (journal.first, journal.start) = (u64::from(word(0x14)?), u64::from(word(0x1C)?));
+        journal.sequence = word(0x18)?;
+        let len = u64::from(word(0x10)?);
+        if len > all || journal.first == 0 || journal.first >= len || journal.start >= len {
+            return Err(damaged("its journal's superblock makes no sense").into());
+        }
+        if journal.start != 0 && journal.start < journal.first {
+            return Err(damaged("its journal begins before its first block").into());
+        }
+        // What lies behind is not used.
+        journal.places.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        Ok(journal)
+    }
+
+    /// Reads the journal's block `at`, as it is on the disk.
+    fn read(&self, at: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.volume.superblock.block_len()];
+        self.volume.read(self.volume.superblock.offset_of(self.place(at)?)?, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn place(&self, at: u64) -> io::Result<u64> {
+        let place = usize::try_from(at).ok().and_then(|at| self.places.get(at)).copied();
+        place.ok_or_else(|| damaged("its journal leads behind its own end"))
+    }
+
+    /// The block after `at`: behind the last one comes the first.
+    fn after(&self, at: u64) -> u64 {
+        if at + 1 >= self.places.len() as u64 { self.first } else { at + 1 }
+    }
+
+    /// Goes through all transactions that are complete. A transaction that has no commit block was not committed.
+    fn scan(&self) -> io::Result<HashMap<u64, Logged>> {
+        let mut newest: HashMap<u64, (u32, Logged)> = HashMap::new();
+        let mut revoked: HashMap<u64, u32> = HashMap::new();
+        let (mut logged_now, mut revoked_now) = (Vec::new(), Vec::new());
+        let mut sequence = self.sequence;
+        let mut at = self.start;
+        // Each block of the log belongs to one transaction at most: what goes on for longer goes round.
+        let mut left = self.places.len() as u64;
+        loop {
+            left = left.checked_sub(1).ok_or_else(|| damaged("its journal has no end"))?;
+            let block = self.read(at)?;
+            if !block.starts_with(&JOURNAL_MAGIC) || be32(&block, 8) != Some(sequence) {
+                break;
+            }
+            at = self.after(at);
+            match be32(&block, 4) {
+                Some(DESCRIPTOR) => {
+                    self.check_tail(&block)?;
+                    for tag in self.tags(&block)? {
+                        left = left.checked_sub(1).ok_or_else(|| damaged("its journal has no end"))?;
+                        self.check_logged(&tag, at, sequence)?;
+                        let Tag { target, is_escaped, .. } = tag;
+                        self.volume.superblock.offset_of(target)?;
+                        logged_now.push((target, Logged { block: self.place(at)?, is_escaped }));
+                        at = self.after(at);
+                    }
+                }
+                Some(COMMIT) => {
+                    self.check_commit(&block)?;
+                    newest.extend(logged_now.drain(..).map(|(target, logged)| (target, (sequence, logged))));
+                    for block in revoked_now.drain(..) {
+                        revoked.insert(block, sequence);
+                    }
+                    sequence = sequence.wrapping_add(1);
+                }
+                Some(REVOKE) => {
+                    self.check_tail(&block)?;
+                    self.read_revoked(&block, &mut revoked_now)?;
+                }
+                _ => break,
+            }
+        }
+        // What was logged up to the transaction that revoked it is not written any more.
+        let is_valid = |target: &u64, sequence: u32| {
+            revoked.get(target).is_none_or(|revoked| sequence.wrapping_sub(*revoked).cast_signed() > 0)
+        };
+        newest.retain(|target, (sequence, _)| is_valid(target, *sequence));
+        Ok(newest.into_iter().map(|(target, (_, logged))| (target, logged)).collect())
+    }
+
+    /// The tags of a descriptor block.
+    fn tags(&self, block: &[u8]) -> io::Result<Vec<Tag>> {
+        let end = block.len() - if self.seed.is_some() { TAIL_BYTES } else { 0 };
+        let tag_bytes = match (self.seed.is_some(), self.has_64_bits) {
+            (true, _) => 16,
+            (false, true) => 12,
+            (false, false) => 8,
+        };
+        let mut tags = Vec::new();
+        let mut at = HEADER_BYTES;
+        while at + tag_bytes <= end {
+            let word = |field: usize| be32(block, at + field).ok_or_else(cut_off);
+            let (flags, high) = if self.seed.is_some() {
+                (word(4)?, word(8)?)
+            } else {
+                // The upper half is the checksum of a version that is left to the kernel.
+                (word(4)? & 0xFFFF, if self.has_64_bits { word(8)? } else { 0 })
+            };
+            let high = if self.has_64_bits { u64::from(high) << 32 } else { 0 };
+            tags.push(Tag {
+                target: high | u64::from(word(0)?),
+                is_escaped: flags & TAG_ESCAPED != 0,
+                checksum: if self.seed.is_some() { Some(word(12)?) } else { None },
+            });
+            at += tag_bytes;
+            if flags & TAG_SAME_UUID == 0 {
+                at += UUID_BYTES;
+            }
+            if flags & TAG_LAST != 0 {
+                break;
+            }
+        }
+        Ok(tags)
+    }
+
+    fn read_revoked(&self, block: &[u8], revoked: &mut Vec<u64>) -> io::Result<()> {
+        let used = be32(block, HEADER_BYTES).and_then(|used| usize::try_from(used).ok()).ok_or_else(cut_off)?;
+        let numbers = block.get(HEADER_BYTES + 4..used).ok_or_else(cut_off)?;
+        if self.has_64_bits {
+            revoked.extend(numbers.chunks_exact(8).filter_map(|number| be64(number, 0)));
+        } else {
+            revoked.extend(numbers.chunks_exact(4).filter_map(|number| be32(number, 0).map(u64::from)));
+        }
+        Ok(())
+    }
+
+    /// The checksum at the end of a descriptor or revoke block is of the block with zeros in its own place.
+    fn check_tail(&self, block: &[u8]) -> io::Result<()> {
+        let Some(seed) = self.seed else { return Ok(()) };
+        let tail_at = block.len() - TAIL_BYTES;
+        let crc = crc32c(crc32c(seed, &block[..tail_at]), &[0; TAIL_BYTES]);
+        if be32(block, tail_at) == Some(crc) { Ok(()) } else { Err(damaged("a checksum in its journal is wrong")) }
+    }
+
+    fn check_commit(&self, block: &[u8]) -> io::Result<()> {
+        const CHECKSUM_AT: usize = 16;
+        let Some(seed) = self.seed else { return Ok(()) };
+        let (before, after) = (&block[..CHECKSUM_AT], &block[CHECKSUM_AT + 4..]);
+        let crc = crc32c(crc32c(crc32c(seed, before), &[0; 4]), after);
+        if be32(block, CHECKSUM_AT) == Some(crc) {
+            Ok(())
+        } else {
+            Err(damaged("the checksum of a commit in its journal is wrong"))
+        }
+    }
+
+    /// A logged block's checksum is of the transaction's number and of the block as it is in the journal.
+    fn check_logged(&self, tag: &Tag, at: u64, sequence: u32) -> io::Result<()> {
+        let Some((seed, checksum)) = self.seed.zip(tag.checksum) else { return Ok(()) };
+        let crc = crc32c(crc32c(seed, &sequence.to_be_bytes()), &self.read(at)?);
+        if crc == checksum { Ok(()) } else { Err(damaged("the checksum of a block in its journal is wrong")) }
+    }
+}

@@ -1,0 +1,198 @@
+//! Where a file's blocks lie: ext4 layout, "The Contents of inode.i_block".
+
+use std::io;
+
+use super::inode::Inode;
+use super::volume::{Block, Volume};
+use super::{cut_off, damaged};
+use crate::layout::field::{crc32c, le16, le32};
+
+const EXTENT_MAGIC: u16 = 0xF30A;
+/// The length of an extent tree's header, and of each entry after it.
+const ENTRY_BYTES: usize = 12;
+/// Linux makes no deeper trees.
+const MAX_DEPTH: u16 = 5;
+/// An extent that is longer is allocated and not written yet; this much is taken off its length.
+const MAX_WRITTEN_BLOCKS: u16 = 32768;
+/// Block numbers in the inode itself that lead to data; those after them lead to blocks of block numbers.
+const DIRECT_BLOCKS: u64 = 12;
+/// What a file has at most: block numbers in files have 32 bits.
+const MAX_BLOCKS: u64 = 1 << 32;
+
+/// Some blocks of a file, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The first of them in the file.
+    pub(super) first: u64,
+    /// How many there are; at least one.
+    pub(super) blocks: u64,
+    /// Where the first lies in the filesystem; `None` in a hole, and where nothing was written yet.
+    pub(super) start: Option<u64>,
+}
+
+impl Run {
+    fn hole(first: u64, end: u64) -> Self {
+        Self { first, blocks: end - first, start: None }
+    }
+}
+
+/// The run of blocks that block `at` of the file begins: all that lie behind it in one piece, or as much of the hole as is
+/// known at once.
+pub(super) fn run_at(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
+    if at >= MAX_BLOCKS {
+        return Ok(Run { first: at, blocks: u64::MAX - at, start: None });
+    }
+    let run = if inode.has_extents() { in_extents(volume, inode, at)? } else { in_block_numbers(volume, inode, at)? };
+    if let Some(start) = run.start
+        && start.checked_add(run.blocks).is_none_or(|end| end > volume.superblock.blocks)
+    {
+        return Err(damaged(format!("block {at} of the file lies behind the filesystem's end")));
+    }
+    Ok(run)
+}
+
+fn in_extents(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
+    let mut depth = node_depth(&inode.map)?;
+    if depth > MAX_DEPTH {
+        return Err(damaged("its extent tree is too deep"));
+    }
+    // Where what the nodes above know of begins after this one.
+    let mut next = MAX_BLOCKS;
+    let mut block: Option<Block> = None;
+    while depth > 0 {
+        let found = match &block {
+            None => child_of(&inode.map, at, &mut next)?,
+            Some(block) => child_of(block, at, &mut next)?,
+        };
+        let Some(child) = found else { return Ok(Run::hole(at, next)) };
+        let read = volume.block(child)?;
+        check(inode, &read)?;
+        depth -= 1;
+        if node_depth(&read)? != depth {
+            return Err(damaged("a node of its extent tree is at the wrong depth"));
+        }
+        block = Some(read);
+    }
+    match &block {
+        None => in_leaf(&inode.map, at, next),
+        Some(block) => in_leaf(block, at, next),
+    }
+}
+
+/// The depth that a node's header says, when it is one.
+fn node_depth(node: &[u8]) -> io::Result<u16> {
+    if le16(node, 0) != Some(EXTENT_MAGIC) {
+        return Err(damaged("a node of its extent tree is none"));
+    }
+    le16(node, 6).ok_or_else(cut_off)
+}
+
+/// A node's entries, each [`ENTRY_BYTES`] long and for later blocks than the one before it.
+fn entries(node: &[u8]) -> io::Result<impl DoubleEndedIterator<Item = &[u8]> + Clone> {
+    let count = usize::from(le16(node, 2).ok_or_else(cut_off)?);
+    let all = node.get(ENTRY_BYTES..ENTRY_BYTES + count * ENTRY_BYTES).ok_or_else(cut_off)?;
+    let entries = all.chunks_exact(ENTRY_BYTES);
+    if !entries.clone().map(first_of).is_sorted_by(|a, b| a < b) {
+        return Err(damaged("a node of its extent tree is out of order"));
+    }
+    Ok(entries)
+}
+
+/// The first block of the file that an entry is for.
+fn first_of(entry: &[u8]) -> u64 {
+    le32(entry, 0).map_or(0, u64::from)
+}
+
+/// The block of the node below `node` that knows of block `at`, if there is one. `next` comes closer when another one
+/// begins after it.
+fn child_of(node: &[u8], at: u64, next: &mut u64) -> io::Result<Option<u64>> {
+    let entries = entries(node)?;
+    if let Some(after) = entries.clone().map(first_of).find(|first| *first > at) {
+        *next = after.min(*next);
+    }
+    let Some(entry) = entries.rev().find(|entry| first_of(entry) <= at) else { return Ok(None) };
+    let (low, high) = (le32(entry, 4).ok_or_else(cut_off)?, le16(entry, 8).ok_or_else(cut_off)?);
+    Ok(Some(u64::from(high) << 32 | u64::from(low)))
+}
+
+fn in_leaf(node: &[u8], at: u64, next: u64) -> io::Result<Run> {
+    let entries = entries(node)?;
+    let next = entries.clone().map(first_of).find(|first| *first > at).map_or(next, |first| first.min(next));
+    let Some(entry) = entries.rev().find(|entry| first_of(entry) <= at) else { return Ok(Run::hole(at, next)) };
+    let first = first_of(entry);
+    let len = le16(entry, 4).filter(|len| *len > 0).ok_or_else(|| damaged("an extent is empty"))?;
+    let is_written = len <= MAX_WRITTEN_BLOCKS;
+    let len = u64::from(if is_written { len } else { len - MAX_WRITTEN_BLOCKS });
+    if at >= first + len {
+        return Ok(Run::hole(at, next));
+    }
+    if first + len > next {
+        return Err(damaged("two extents are for the same block"));
+    }
+    let (high, low) = (le16(entry, 6).ok_or_else(cut_off)?, le32(entry, 8).ok_or_else(cut_off)?);
+    let start = (u64::from(high) << 32 | u64::from(low)) + (at - first);
+    Ok(Run { first: at, blocks: first + len - at, start: is_written.then_some(start) })
+}
+
+/// The checksum of a node in a block of its own stands behind the room for its entries.
+fn check(inode: &Inode, node: &[u8]) -> io::Result<()> {
+    let Some(seed) = inode.checksum_seed else { return Ok(()) };
+    let room = usize::from(le16(node, 4).ok_or_else(cut_off)?);
+    let end = ENTRY_BYTES + room * ENTRY_BYTES;
+    let covered = node.get(..end).ok_or_else(cut_off)?;
+    if le32(node, end) == Some(crc32c(seed, covered)) {
+        Ok(())
+    } else {
+        Err(damaged("the checksum of a node of its extent tree is wrong"))
+    }
+}
+
+fn in_block_numbers(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
+    let in_block = volume.superblock.block_bytes / 4;
+    if at < DIRECT_BLOCKS {
+        return run_of(&inode.map[..48], at, at);
+    }
+    // The first block of the file that each tree of block numbers knows of.
+    let mut tree_first = DIRECT_BLOCKS;
+    let mut tree_blocks = in_block;
+    for depth in 1..=3_usize {
+        if at < tree_first + tree_blocks {
+            let root = le32(&inode.map, 44 + 4 * depth).ok_or_else(cut_off)?;
+            return in_tree(volume, root, tree_blocks, tree_first, at);
+        }
+        tree_first += tree_blocks;
+        tree_blocks *= in_block;
+    }
+    Ok(Run::hole(at, MAX_BLOCKS.max(at + 1)))
+}
+
+/// Looks for block `at` of the file in the tree of block numbers whose root is `node`, and which knows of `blocks` of
+/// them from `first` on.
+fn in_tree(volume: &Volume, node: u32, blocks: u64, first: u64, at: u64) -> io::Result<Run> {
+    let (mut node, mut blocks, mut first) = (node, blocks, first);
+    let in_block = volume.superblock.block_bytes / 4;
+    loop {
+        if node == 0 {
+            return Ok(Run::hole(at, first + blocks));
+        }
+        let numbers = volume.block(u64::from(node))?;
+        if blocks == in_block {
+            return run_of(&numbers, at, at - first);
+        }
+        blocks /= in_block;
+        let index = (at - first) / blocks;
+        first += index * blocks;
+        // Below the count of numbers in a block.
+        node = usize::try_from(index).ok().and_then(|index| le32(&numbers, index * 4)).ok_or_else(cut_off)?;
+    }
+}
+
+/// The run that begins with number `index` of `numbers`, which is that of block `at` of the file.
+fn run_of(numbers: &[u8], at: u64, index: u64) -> io::Result<Run> {
+    let skipped = usize::try_from(index).map_err(|_| cut_off())?;
+    let mut rest = numbers.chunks_exact(4).skip(skipped).map(|number| le32(number, 0).map_or(0, u64::from));
+    let start = rest.next().ok_or_else(cut_off)?;
+    let goes_on = |(number, after): (u64, u64)| if start == 0 { number == 0 } else { number == start + after };
+    let more = rest.zip(1..).take_while(|pair| goes_on(*pair)).count() as u64;
+    Ok(Run { first: at, blocks: 1 + more, start: (start != 0).then_some(start) })
+}

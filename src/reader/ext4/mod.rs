@@ -1,0 +1,129 @@
+//! Reads ext2, ext3 and ext4 from the region's own bytes, without a mount.
+//!
+//! What is read is what the kernel would show: a journal is replayed, in memory, over the blocks that it has newer copies of,
+//! so that neither the source nor a copy of it is written. Nothing of a tenant's disk reaches the kernel's own drivers.
+//! Checksums of metadata are checked where the filesystem has them. A filesystem with a feature that is not known here
+//! is left to the kernel as a whole ([`NotRead`]); what is damaged in one that is read is told, file by file.
+//!
+//! The source of all offsets is the kernel's `Documentation/filesystems/ext4/`, called "ext4 layout" here, and its
+//! `Documentation/filesystems/journalling`'s on-disk part, `ext4/journal.rst`.
+
+mod attributes;
+mod directory;
+mod file;
+mod groups;
+mod inode;
+mod journal;
+mod map;
+mod superblock;
+mod tree;
+mod volume;
+
+use std::io;
+use std::sync::Arc;
+
+pub use self::inode::Inode;
+use self::superblock::Superblock;
+use self::tree::Ext4Tree;
+use self::volume::Volume;
+use super::exclude::Excludes;
+use super::walk::Walk;
+use crate::outside::BlockRead;
+
+/// Why a filesystem is not read by volbak itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRead {
+    /// It has something that is left to the kernel.
+    #[error("it has {0}, which is left to the kernel")]
+    LeftToKernel(String),
+    /// Its superblock, a group or the journal is damaged; the kernel has the last word on it.
+    #[error("it cannot be read")]
+    Damaged(#[source] io::Error),
+}
+
+impl From<io::Error> for NotRead {
+    fn from(error: io::Error) -> Self {
+        Self::Damaged(error)
+    }
+}
+
+/// An ext2, ext3 or ext4 that can be read.
+pub struct Ext4 {
+    volume: Arc<Volume>,
+    used_bytes: u64,
+    used_inodes: u64,
+    replayed_blocks: usize,
+}
+
+impl Ext4 {
+    /// Opens the filesystem in `region`, which it takes from its first byte on.
+    pub fn open(region: Arc<dyn BlockRead>) -> Result<Self, NotRead> {
+        let found = Superblock::read(region.as_ref())?;
+        let mut volume = Volume::new(region, found);
+        volume.inode_tables = groups::read(&volume)?.inode_tables;
+        if volume.superblock.needs_replay {
+            let replayed = journal::replay(&volume)?;
+            volume.overlay(replayed);
+            // The journal has newer ones of these, too.
+            let mut newer = vec![0; superblock::LEN];
+            volume.read(superblock::START, &mut newer)?;
+            let newer = Superblock::parse(&newer, volume.len_bytes())?;
+            if newer.block_bytes != volume.superblock.block_bytes {
+                return Err(NotRead::LeftToKernel("another block size in its journal".to_owned()));
+            }
+            let was_clean = volume.superblock.was_clean && newer.was_clean;
+            volume.superblock = Superblock { was_clean, ..newer };
+        }
+        let groups = groups::read(&volume)?;
+        volume.inode_tables = groups.inode_tables;
+        let root = Inode::read(&volume, inode::ROOT)?;
+        if !root.is_directory() {
+            return Err(NotRead::Damaged(damaged("its root is no directory")));
+        }
+        let overhead = volume.superblock.overhead_blocks;
+        let used_blocks = volume.superblock.blocks.saturating_sub(overhead).saturating_sub(groups.free_blocks);
+        Ok(Self {
+            used_bytes: used_blocks.saturating_mul(volume.superblock.block_bytes),
+            used_inodes: u64::from(volume.superblock.inodes).saturating_sub(groups.free_inodes),
+            replayed_blocks: volume.overlaid_blocks(),
+            volume: Arc::new(volume),
+        })
+    }
+
+    /// A walk over all of it.
+    pub fn walk(&self, excludes: Excludes) -> Walk<Ext4Tree> {
+        Walk::over(Ext4Tree::new(Arc::clone(&self.volume)), excludes, Some(self.used_inodes))
+    }
+
+    /// Whether there is something called `name` in the root directory.
+    pub fn has_root_entry(&self, name: &str) -> bool {
+        let listed = Inode::read(&self.volume, inode::ROOT).map(|root| directory::list(&self.volume, &root));
+        let Ok(Ok(listing) | Err((listing, _))) = listed else { return false };
+        listing.items.iter().any(|item| listing.name(item) == name.as_bytes())
+    }
+
+    /// How many bytes its files take, as the filesystem itself counts them.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
+    /// How many blocks have newer content in the journal than in their place.
+    pub fn replayed_blocks(&self) -> usize {
+        self.replayed_blocks
+    }
+
+    /// Whether it was in use when it was frozen: a journal is to be replayed, or it is not marked as clean.
+    pub fn was_in_use(&self) -> bool {
+        !self.volume.superblock.was_clean
+    }
+}
+
+/// An error that says what is wrong on the disk.
+fn damaged(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// The error of a structure that ends before one of its fields.
+fn cut_off() -> io::Error {
+    damaged("a structure of the filesystem is cut off")
+}

@@ -1,0 +1,208 @@
+//! The superblock: ext4 layout, "Super Block".
+
+use std::io;
+
+use super::{NotRead, cut_off, damaged};
+use crate::layout::field::{array, crc32c, le16, le32};
+use crate::outside::BlockRead;
+
+/// Where it begins, in bytes.
+pub(super) const START: u64 = 1024;
+/// How long it is, in bytes.
+pub(super) const LEN: usize = 1024;
+
+const MAGIC: u16 = 0xEF53;
+/// More groups than this, 128 TiB in groups of the usual size, are left to the kernel.
+const MAX_GROUPS: u64 = 1 << 20;
+const MIN_BLOCKS_PER_GROUP: u32 = 256;
+
+/// `s_feature_compat`: FAST_COMMIT.
+const COMPAT_FAST_COMMIT: u32 = 0x400;
+/// `s_feature_incompat`.
+const INCOMPAT_FILETYPE: u32 = 0x2;
+const INCOMPAT_RECOVER: u32 = 0x4;
+const INCOMPAT_64BIT: u32 = 0x80;
+const INCOMPAT_CSUM_SEED: u32 = 0x2000;
+/// What is read here: FILETYPE, RECOVER, EXTENTS, 64BIT, MMP, FLEX_BG, CSUM_SEED, LARGEDIR.
+const KNOWN_INCOMPAT: u32 = INCOMPAT_FILETYPE
+    | INCOMPAT_RECOVER
+    | 0x40
+    | INCOMPAT_64BIT
+    | 0x100
+    | 0x200
+    | INCOMPAT_CSUM_SEED
+    | INCOMPAT_LARGEDIR;
+const INCOMPAT_LARGEDIR: u32 = 0x4000;
+/// `s_feature_ro_compat`.
+const RO_COMPAT_HUGE_FILE: u32 = 0x8;
+const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
+/// What is read here: SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC,
+/// METADATA_CSUM, READONLY, PROJECT, ORPHAN_PRESENT.
+const KNOWN_RO_COMPAT: u32 = 0x1
+    | 0x2
+    | 0x4
+    | RO_COMPAT_HUGE_FILE
+    | 0x10
+    | 0x20
+    | 0x40
+    | 0x100
+    | 0x200
+    | RO_COMPAT_METADATA_CSUM
+    | 0x1000
+    | 0x2000
+    | 0x1_0000;
+
+/// What the superblock says. Lengths are in blocks of the filesystem where nothing else is said.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a bit of the superblock")]
+pub(super) struct Superblock {
+    pub(super) block_bytes: u64,
+    pub(super) blocks: u64,
+    /// The allocation unit, with bigalloc larger than a block.
+    pub(super) cluster_blocks: u64,
+    pub(super) first_data_block: u32,
+    pub(super) groups: u64,
+    pub(super) inodes: u32,
+    pub(super) inodes_per_group: u32,
+    pub(super) inode_bytes: usize,
+    pub(super) first_inode: u32,
+    pub(super) descriptor_bytes: usize,
+    pub(super) journal_inode: u32,
+    pub(super) overhead_blocks: u64,
+    pub(super) has_file_types: bool,
+    pub(super) has_huge_files: bool,
+    pub(super) has_large_directories: bool,
+    /// What the checksums of metadata begin with; `None` where there are none.
+    pub(super) checksum_seed: Option<u32>,
+    pub(super) needs_replay: bool,
+    pub(super) was_clean: bool,
+}
+
+impl Superblock {
+    /// Reads the one at its place.
+    pub(super) fn read(blocks: &dyn BlockRead) -> Result<Self, NotRead> {
+        let mut bytes = vec![0; LEN];
+        blocks.read_at(START, &mut bytes)?;
+        Self::parse(&bytes, blocks.len_bytes())
+    }
+
+    /// Reads `bytes`, the superblock of a filesystem in a region of `region_bytes`.
+    pub(super) fn parse(bytes: &[u8], region_bytes: u64) -> Result<Self, NotRead> {
+        let word = |at: usize| le32(bytes, at).ok_or_else(cut_off);
+        let half = |at: usize| le16(bytes, at).ok_or_else(cut_off);
+        let left = |what: &str| Err(NotRead::LeftToKernel(what.to_owned()));
+        if half(0x38)? != MAGIC {
+            return Err(damaged("it has no superblock").into());
+        }
+        let is_old = word(0x4C)? == 0;
+        let (compat, incompat, ro_compat) = if is_old { (0, 0, 0) } else { (word(0x5C)?, word(0x60)?, word(0x64)?) };
+        if incompat & !KNOWN_INCOMPAT != 0 || ro_compat & !KNOWN_RO_COMPAT != 0 {
+            let (incompat, ro_compat) = (incompat & !KNOWN_INCOMPAT, ro_compat & !KNOWN_RO_COMPAT);
+            return left(&format!("the features {incompat:#x} (incompat) and {ro_compat:#x} (ro_compat)"));
+        }
+        let needs_replay = incompat & INCOMPAT_RECOVER != 0;
+        if needs_replay && compat & COMPAT_FAST_COMMIT != 0 {
+            return left("fast commits in its journal");
+        }
+        if word(0x48)? != 0 {
+            return left("been made by another system than Linux");
+        }
+        let has_checksums = ro_compat & RO_COMPAT_METADATA_CSUM != 0;
+        if has_checksums {
+            if bytes.get(0x175) != Some(&1) {
+                return left("an unknown kind of checksum");
+            }
+            let covered = bytes.get(..0x3FC).ok_or_else(cut_off)?;
+            if crc32c(!0, covered) != word(0x3FC)? {
+                return Err(damaged("its superblock's checksum is wrong").into());
+            }
+        }
+        let checksum_seed = if !has_checksums {
+            None
+        } else if incompat & INCOMPAT_CSUM_SEED != 0 {
+            Some(word(0x270)?)
+        } else {
+            let uuid: [u8; 16] = array(bytes, 0x68).ok_or_else(cut_off)?;
+            Some(crc32c(!0, &uuid))
+        };
+
+        let log_block = word(0x18)?;
+        let log_cluster = word(0x1C)?;
+        if log_block > 6 {
+            return left("blocks of another size than 1 to 64 KiB");
+        }
+        let block_bytes = 1024_u64 << log_block;
+        // Without bigalloc it is as the block's.
+        let cluster_blocks = 1_u64.checked_shl(log_cluster.saturating_sub(log_block)).unwrap_or(0).clamp(1, 1 << 20);
+        let has_64_bits = incompat & INCOMPAT_64BIT != 0;
+        let high = if has_64_bits { u64::from(word(0x150)?) } else { 0 };
+        let blocks = high << 32 | u64::from(word(0x4)?);
+        let first_data_block = word(0x14)?;
+        let (blocks_per_group, inodes_per_group) = (word(0x20)?, word(0x28)?);
+        let (inodes, first_inode, inode_bytes) =
+            if is_old { (word(0)?, 11, 128) } else { (word(0)?, word(0x54)?, half(0x58)?) };
+        let descriptor_bytes = if has_64_bits { half(0xFE)? } else { 32 };
+        let geometry = |is_right: bool, what: &str| {
+            if is_right { Ok(()) } else { Err(damaged(format!("its superblock makes no sense: {what}"))) }
+        };
+        geometry(
+            blocks.checked_mul(block_bytes).is_some_and(|len| len <= region_bytes),
+            "it has more blocks than there is room for",
+        )?;
+        geometry(u64::from(first_data_block) < blocks && first_data_block <= 1, "its first block")?;
+        let most_in_group = block_bytes * 8;
+        geometry(
+            blocks_per_group >= MIN_BLOCKS_PER_GROUP && u64::from(blocks_per_group) <= most_in_group * cluster_blocks,
+            "the blocks of a group",
+        )?;
+        geometry(inodes_per_group > 0 && u64::from(inodes_per_group) <= most_in_group, "the inodes of a group")?;
+        geometry(
+            inode_bytes.is_power_of_two() && inode_bytes >= 128 && u64::from(inode_bytes) <= block_bytes,
+            "the size of its inodes",
+        )?;
+        geometry(
+            descriptor_bytes.is_power_of_two() && (32..=1024).contains(&descriptor_bytes),
+            "the size of its group descriptors",
+        )?;
+        let groups = (blocks - u64::from(first_data_block)).div_ceil(u64::from(blocks_per_group));
+        geometry(groups * u64::from(inodes_per_group) >= u64::from(inodes), "the number of its inodes")?;
+        if groups > MAX_GROUPS {
+            return left("more than a million groups");
+        }
+        Ok(Self {
+            block_bytes,
+            blocks,
+            cluster_blocks,
+            first_data_block,
+            groups,
+            inodes,
+            inodes_per_group,
+            inode_bytes: usize::from(inode_bytes),
+            first_inode,
+            descriptor_bytes: usize::from(descriptor_bytes),
+            journal_inode: word(0xE0)?,
+            overhead_blocks: u64::from(word(0x248)?).saturating_mul(cluster_blocks),
+            has_file_types: incompat & INCOMPAT_FILETYPE != 0,
+            has_huge_files: ro_compat & RO_COMPAT_HUGE_FILE != 0,
+            has_large_directories: incompat & INCOMPAT_LARGEDIR != 0,
+            checksum_seed,
+            needs_replay,
+            was_clean: !needs_replay && half(0x3A)? & 1 != 0,
+        })
+    }
+
+    /// The first byte of a block, which must be one of the filesystem's.
+    pub(super) fn offset_of(&self, block: u64) -> io::Result<u64> {
+        if block < self.blocks {
+            Ok(block * self.block_bytes)
+        } else {
+            Err(damaged(format!("block {block} lies behind the filesystem's end")))
+        }
+    }
+
+    /// A block's length as what is in memory is measured.
+    pub(super) fn block_len(&self) -> usize {
+        // At most 64 KiB.
+        usize::try_from(self.block_bytes).unwrap_or(0)
+    }
+}

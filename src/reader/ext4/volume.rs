@@ -1,0 +1,201 @@
+//! The filesystem's bytes, with the journal's newer blocks over them, and what was read last.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::superblock::Superblock;
+use crate::outside::BlockRead;
+
+/// Metadata is read in pieces of this size: an inode brings its neighbours with it.
+const WINDOW_BYTES: u64 = 64 * 1024;
+/// So many of them are kept.
+const MAX_WINDOWS: usize = 48;
+/// The data of small files that lie one behind the other is read in pieces of this size.
+const DATA_WINDOW_BYTES: usize = 256 * 1024;
+
+/// The first bytes of each of the journal's own blocks, in the byte order of the disk. A data block that begins with
+/// them has zeros there in the journal: ext4 layout, "Journal (jbd2)".
+pub(super) const JOURNAL_MAGIC: [u8; 4] = [0xC0, 0x3B, 0x39, 0x98];
+
+/// Where the journal has a newer copy of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Logged {
+    /// The block of the filesystem in which the copy is.
+    pub(super) block: u64,
+    /// Whether the copy has zeros in place of [`JOURNAL_MAGIC`].
+    pub(super) is_escaped: bool,
+}
+
+/// A filesystem's bytes.
+pub(super) struct Volume {
+    disk: Arc<dyn BlockRead>,
+    pub(super) superblock: Superblock,
+    /// The block in which each group's inodes begin; none before the groups are read.
+    pub(super) inode_tables: Vec<u64>,
+    overlay: HashMap<u64, Logged>,
+    /// The one that was used last comes first.
+    windows: Mutex<Vec<(u64, Arc<[u8]>)>>,
+    data_window: Mutex<DataWindow>,
+}
+
+#[derive(Default)]
+struct DataWindow {
+    start: u64,
+    bytes: Vec<u8>,
+    /// Where the last read ended.
+    last_end: u64,
+    /// Up to where the disk was told that reading goes on.
+    announced: Range<u64>,
+}
+
+/// A block in memory.
+pub(super) struct Block {
+    window: Arc<[u8]>,
+    range: Range<usize>,
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // Made by `Volume::block` alone, which checks the range.
+        &self.window[self.range.clone()]
+    }
+}
+
+impl Volume {
+    pub(super) fn new(disk: Arc<dyn BlockRead>, superblock: Superblock) -> Self {
+        Self {
+            disk,
+            superblock,
+            inode_tables: Vec::new(),
+            overlay: HashMap::new(),
+            windows: Mutex::default(),
+            data_window: Mutex::default(),
+        }
+    }
+
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.disk.len_bytes()
+    }
+
+    /// From now on these blocks are read from the journal.
+    pub(super) fn overlay(&mut self, newer: HashMap<u64, Logged>) {
+        self.overlay = newer;
+        self.windows = Mutex::default();
+    }
+
+    pub(super) fn overlaid_blocks(&self) -> usize {
+        self.overlay.len()
+    }
+
+    /// A block of metadata.
+    pub(super) fn block(&self, block: u64) -> io::Result<Block> {
+        let offset = self.superblock.offset_of(block)?;
+        let len = self.superblock.block_len();
+        let start = offset - offset % WINDOW_BYTES;
+        // Below the window's size, which a block's is never above.
+        let at = usize::try_from(offset - start).unwrap_or(0);
+        {
+            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(found) = windows.iter().position(|(there, _)| *there == start) {
+                windows[..=found].rotate_right(1);
+                return Ok(Block { window: Arc::clone(&windows[0].1), range: at..at + len });
+            }
+        }
+        let window_len = WINDOW_BYTES.min(self.len_bytes() - start);
+        let mut bytes = vec![0; usize::try_from(window_len).unwrap_or(0)];
+        if self.read(start, &mut bytes).is_err() {
+            // A bad place of the disk nearby: the block itself may still be read.
+            bytes.truncate(len);
+            self.read(offset, &mut bytes)?;
+            return Ok(Block { window: bytes.into(), range: 0..len });
+        }
+        let window: Arc<[u8]> = bytes.into();
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.truncate(MAX_WINDOWS - 1);
+        windows.insert(0, (start, Arc::clone(&window)));
+        Ok(Block { window, range: at..at + len })
+    }
+
+    /// Has the metadata around a block fetched.
+    pub(super) fn will_read_block(&self, block: u64) {
+        if let Ok(offset) = self.superblock.offset_of(block) {
+            self.disk.will_read(offset - offset % WINDOW_BYTES, WINDOW_BYTES);
+        }
+    }
+
+    /// Reads a file's data from byte `offset` of the filesystem on. Files that lie close to each other are read at once.
+    pub(super) fn read_data(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let mut window = self.data_window.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.saturating_add(buf.len() as u64);
+        let is_near = offset.abs_diff(window.last_end) <= DATA_WINDOW_BYTES as u64;
+        window.last_end = end;
+        let in_window = |window: &DataWindow| {
+            let at = usize::try_from(offset.checked_sub(window.start)?).ok()?;
+            Some(at..at.checked_add(buf.len())?).filter(|range| range.end <= window.bytes.len())
+        };
+        if let Some(range) = in_window(&window) {
+            buf.copy_from_slice(&window.bytes[range]);
+            return Ok(());
+        }
+        if is_near && buf.len() < DATA_WINDOW_BYTES / 2 {
+            let left = usize::try_from(self.len_bytes().saturating_sub(offset)).unwrap_or(usize::MAX);
+            let mut bytes = std::mem::take(&mut window.bytes);
+            bytes.resize(DATA_WINDOW_BYTES.min(left), 0);
+            // A bad place of the disk behind what is wanted does not matter.
+            if self.read(offset, &mut bytes).is_ok() {
+                window.start = offset;
+                window.bytes = bytes;
+                if let Some(range) = in_window(&window) {
+                    buf.copy_from_slice(&window.bytes[range]);
+                    return Ok(());
+                }
+            }
+        }
+        drop(window);
+        self.read(offset, buf)
+    }
+
+    /// Has a file's data fetched, in pieces that are large enough for a disk.
+    pub(super) fn will_read_data(&self, offset: u64, len: u64) {
+        let mut window = self.data_window.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.saturating_add(len);
+        if window.announced.contains(&offset) && end <= window.announced.end {
+            return;
+        }
+        let len = len.max(DATA_WINDOW_BYTES as u64);
+        window.announced = offset..offset.saturating_add(len);
+        drop(window);
+        self.disk.will_read(offset, len);
+    }
+
+    /// Reads from byte `offset` on, and what the journal has of it from there.
+    pub(super) fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.disk.read_at(offset, buf)?;
+        if self.overlay.is_empty() || buf.is_empty() {
+            return Ok(());
+        }
+        let block_bytes = self.superblock.block_bytes;
+        let end = offset + buf.len() as u64;
+        for block in offset / block_bytes..end.div_ceil(block_bytes) {
+            let Some(logged) = self.overlay.get(&block) else { continue };
+            let block_start = block * block_bytes;
+            let (from, to) = (offset.max(block_start), end.min(block_start + block_bytes));
+            // Both lie in `buf`.
+            let place = |at: u64| usize::try_from(at - offset).unwrap_or(0);
+            let piece = &mut buf[place(from)..place(to)];
+            let in_block = from - block_start;
+            self.disk.read_at(logged.block * block_bytes + in_block, piece)?;
+            if logged.is_escaped {
+                let first = usize::try_from(in_block).map_or(JOURNAL_MAGIC.len(), |at| at.min(JOURNAL_MAGIC.len()));
+                for (byte, right) in piece.iter_mut().zip(&JOURNAL_MAGIC[first..]) {
+                    *byte = *right;
+                }
+            }
+        }
+        Ok(())
+    }
+}

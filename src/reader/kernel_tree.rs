@@ -1,0 +1,257 @@
+//! The kernel's directories and inodes, through descriptors below that of a root.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::io::Errno;
+
+use super::exclude::Excludes;
+use super::listing::{Item, Listing, list};
+use super::open_file::WalkedFile;
+use super::scout::Scouts;
+use super::walk::{Looked, OpenDirectory, Position, Tree, Walk};
+use super::{DeviceNumber, EntryKind, Metadata, Timestamp, Xattr};
+use crate::shown;
+
+/// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of Linux: no list of names and no value is longer.
+const XATTR_MAX_BYTES: usize = 65536;
+/// The attributes of one inode may have this much together. XFS takes half a gigabyte, which would be memory's end.
+const XATTRS_MAX_BYTES: usize = 8 << 20;
+
+/// So many directories ahead the next one is looked at beforehand.
+const SCOUTED_DIRECTORIES: usize = 24;
+/// One in so many files is looked at beforehand, since an inode comes with its neighbours: those of the next files.
+const SCOUTED_FILE_STEP: usize = 64;
+/// So many files ahead.
+const SCOUTED_FILES: usize = 512;
+
+/// The kernel's `include/uapi/linux/magic.h`.
+const MSDOS_SUPER_MAGIC: rustix::fs::FsWord = 0x4d44;
+
+pub(super) const DIR_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A walk over a directory tree of the kernel's.
+pub type TreeWalk = Walk<KernelTree>;
+
+/// A directory tree of the kernel's.
+pub struct KernelTree {
+    root: Arc<OwnedFd>,
+    /// FAT has no inode numbers; the kernel makes some up, others each time.
+    has_inode_numbers: bool,
+    xattr_buf: Vec<u8>,
+    dirent_buf: Vec<MaybeUninit<u8>>,
+    scouts: Scouts,
+}
+
+impl TreeWalk {
+    /// A walk from the directory `root` on; see [`Walk::over`].
+    pub fn new(root: OwnedFd, excludes: Excludes, max_directories: Option<u64>) -> Self {
+        Self::over(KernelTree::new(root), excludes, max_directories)
+    }
+}
+
+impl KernelTree {
+    fn new(root: OwnedFd) -> Self {
+        Self {
+            root: Arc::new(root),
+            has_inode_numbers: true,
+            xattr_buf: vec![0; XATTR_MAX_BYTES],
+            dirent_buf: vec![MaybeUninit::uninit(); 64 * 1024],
+            scouts: Scouts::new(),
+        }
+    }
+
+    fn opened(&mut self, dir: OwnedFd, facts: &Statx, complaints: &mut Vec<String>) -> OpenDirectory<Arc<OwnedFd>> {
+        let xattrs = self.xattrs_of_open(&dir, complaints);
+        OpenDirectory { directory: Arc::new(dir), metadata: metadata_of(facts), xattrs }
+    }
+
+    fn xattrs_of_open(&mut self, file: &OwnedFd, complaints: &mut Vec<String>) -> Vec<Xattr> {
+        let list = rustix::fs::flistxattr(file, &mut self.xattr_buf[..]);
+        self.collect_xattrs(list, complaints, |name, buf| rustix::fs::fgetxattr(file, name, buf))
+    }
+
+    fn xattrs_of_name(&mut self, path: &CString, complaints: &mut Vec<String>) -> Vec<Xattr> {
+        let list = rustix::fs::llistxattr(path, &mut self.xattr_buf[..]);
+        self.collect_xattrs(list, complaints, |name, buf| rustix::fs::lgetxattr(path, name, buf))
+    }
+
+    fn collect_xattrs(
+        &mut self,
+        list: rustix::io::Result<usize>,
+        complaints: &mut Vec<String>,
+        get: impl Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
+    ) -> Vec<Xattr> {
+        let list_len = match list {
+            Ok(0) | Err(Errno::NOTSUP) => return Vec::new(),
+            Ok(len) => len,
+            Err(error) => {
+                complaints.push(format!("its extended attributes cannot be listed, archived without them: {error}"));
+                return Vec::new();
+            }
+        };
+        let names: Vec<Vec<u8>> = self.xattr_buf[..list_len]
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(Vec::from)
+            .collect();
+        let mut xattrs = Vec::with_capacity(names.len());
+        let mut room = XATTRS_MAX_BYTES;
+        for name in names {
+            // The ACLs of XFS, shown a second time in its own form: restored on another filesystem they would be junk.
+            if name.starts_with(b"trusted.SGI_ACL_") {
+                continue;
+            }
+            // A name comes from a list that was split at its zero bytes, so it holds none.
+            let Ok(c_name) = CString::new(name.as_slice()) else { continue };
+            match get(&c_name, &mut self.xattr_buf[..]) {
+                Ok(len) if len <= room => {
+                    room -= len;
+                    xattrs.push(Xattr { name, value: self.xattr_buf[..len].to_vec() });
+                }
+                Ok(_) => {
+                    let name = shown::path(&name);
+                    complaints.push(format!("has more than 8 MiB of extended attributes, archived without {name}"));
+                }
+                Err(Errno::NODATA) => {}
+                Err(error) => {
+                    let name = shown::path(&name);
+                    complaints
+                        .push(format!("its extended attribute {name} cannot be read, archived without it: {error}"));
+                }
+            }
+        }
+        xattrs.sort_unstable();
+        xattrs
+    }
+}
+
+impl Tree for KernelTree {
+    type Directory = Arc<OwnedFd>;
+
+    const OPEN_DIRECTORIES: usize = 64;
+
+    fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Arc<OwnedFd>>> {
+        // The descriptor that is walked is closed when the walk goes deep; files are opened from the other one.
+        let root = rustix::fs::openat(&self.root, c".", DIR_FLAGS, Mode::empty())?;
+        let facts = statx_of(&root, c"")?;
+        self.has_inode_numbers = rustix::fs::fstatfs(&root).is_ok_and(|facts| facts.f_type != MSDOS_SUPER_MAGIC);
+        Ok(self.opened(root, &facts, complaints))
+    }
+
+    fn list(&mut self, directory: &Arc<OwnedFd>) -> Result<Listing, (Listing, io::Error)> {
+        list(directory, &mut self.dirent_buf, self.has_inode_numbers)
+    }
+
+    fn look_at(
+        &mut self,
+        directory: &Arc<OwnedFd>,
+        name: &[u8],
+        _ino: u64,
+        path: &[u8],
+        complaints: &mut Vec<String>,
+    ) -> Result<Looked<Arc<OwnedFd>>, String> {
+        let name = CString::new(name).map_err(|_| "its name holds a zero byte, left out".to_owned())?;
+        let facts = statx_of(directory, &name).map_err(|error| format!("cannot be read, left out: {error}"))?;
+        let kind = match FileType::from_raw_mode(facts.stx_mode.into()) {
+            FileType::Directory => {
+                let child = rustix::fs::openat(directory, &name, DIR_FLAGS, Mode::empty())
+                    .map_err(|error| format!("the directory cannot be opened, left out: {error}"))?;
+                return Ok(Looked::Directory(self.opened(child, &facts, complaints)));
+            }
+            FileType::RegularFile => {
+                let has_all_blocks = facts.stx_blocks.saturating_mul(512) >= facts.stx_size;
+                let root = Arc::clone(&self.root);
+                EntryKind::File(Box::new(WalkedFile::new(root, path.to_vec(), &metadata_of(&facts), has_all_blocks)))
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(directory, &name, Vec::new())
+                    .map_err(|error| format!("the symbolic link cannot be read, left out: {error}"))?;
+                EntryKind::Symlink(target.into_bytes())
+            }
+            FileType::CharacterDevice => EntryKind::CharDevice(device_number(&facts)),
+            FileType::BlockDevice => EntryKind::BlockDevice(device_number(&facts)),
+            FileType::Fifo => EntryKind::Fifo,
+            FileType::Socket => EntryKind::Socket,
+            FileType::Unknown => return Err("is of a type that is not known, left out".to_owned()),
+        };
+        // Files are opened only where they are read; opening the others would follow them, block on them or reach a
+        // device. So the attributes go by the name.
+        let by_name =
+            CString::new([format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name.as_bytes()].concat());
+        let xattrs = by_name.map_or_else(|_| Vec::new(), |by_name| self.xattrs_of_name(&by_name, complaints));
+        Ok(Looked::Other(kind, metadata_of(&facts), xattrs))
+    }
+
+    fn parent_of(&mut self, child: Arc<OwnedFd>, dev: u64, ino: u64) -> io::Result<Arc<OwnedFd>> {
+        let dir = rustix::fs::openat(&child, c"..", DIR_FLAGS, Mode::empty())?;
+        let metadata = metadata_of(&statx_of(&dir, c"")?);
+        if (metadata.dev, metadata.ino) == (dev, ino) { Ok(Arc::new(dir)) } else { Err(Errno::STALE.into()) }
+    }
+
+    fn look_ahead(&mut self, directory: &Arc<OwnedFd>, listing: &Listing, position: Position) {
+        let look_at = |item| self.scouts.look_at(directory, listing.name(item));
+        match position {
+            Position::At(position) => {
+                if let Some(ahead) = scouted_at(listing, position) {
+                    look_at(ahead);
+                }
+            }
+            Position::Start(position) => {
+                let first_directory = listing.items.partition_point(|item| !item.is_directory).max(position);
+                let files =
+                    listing.items[position..first_directory].iter().take(SCOUTED_FILES).step_by(SCOUTED_FILE_STEP);
+                files.chain(listing.items[first_directory..].iter().take(SCOUTED_DIRECTORIES)).for_each(look_at);
+            }
+        }
+    }
+}
+
+/// What is looked at beforehand when the walk has come to `position`, where it found a directory or something else.
+fn scouted_at(listing: &Listing, position: usize) -> Option<&Item> {
+    let is_directory = listing.items.get(position)?.is_directory;
+    let next = position + 1;
+    if is_directory {
+        listing.items.get(next + SCOUTED_DIRECTORIES)
+    } else if next.is_multiple_of(SCOUTED_FILE_STEP) {
+        listing.items.get(next + SCOUTED_FILES)
+    } else {
+        None
+    }
+}
+
+pub(super) fn statx_of(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
+    rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
+}
+
+fn metadata_of(facts: &Statx) -> Metadata {
+    let is_file = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::RegularFile;
+    let timestamp =
+        |time: rustix::fs::StatxTimestamp| Timestamp { sec: time.tv_sec, nsec: time.tv_nsec.min(999_999_999) };
+    Metadata {
+        mode: u32::from(facts.stx_mode) & 0o7777,
+        uid: facts.stx_uid,
+        gid: facts.stx_gid,
+        size: if is_file { facts.stx_size } else { 0 },
+        mtime: timestamp(facts.stx_mtime),
+        ctime: timestamp(facts.stx_ctime),
+        dev: device_of(facts),
+        ino: facts.stx_ino,
+        nlink: facts.stx_nlink,
+    }
+}
+
+/// The filesystem that an inode lies in, as [`Metadata::dev`] has it.
+pub(super) fn device_of(facts: &Statx) -> u64 {
+    u64::from(facts.stx_dev_major) << 32 | u64::from(facts.stx_dev_minor)
+}
+
+fn device_number(facts: &Statx) -> DeviceNumber {
+    DeviceNumber { major: facts.stx_rdev_major, minor: facts.stx_rdev_minor }
+}

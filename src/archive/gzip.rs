@@ -34,6 +34,9 @@ pub struct MemberEncoder {
     compressor: Compressor,
 }
 
+/// libdeflate's level 1 saves a sixth of the time of its level 2, and its archives are 3 % larger: decision 22.
+const FASTEST_LEVEL: i32 = 2;
+
 /// A level that libdeflate does not have.
 #[derive(Debug, thiserror::Error)]
 #[error("the compression level {0} does not exist; it goes from 1 (fast) to 12 (small)")]
@@ -108,7 +111,7 @@ impl MemberEncoder {
 
 fn compressor(level: i32) -> Result<Compressor, BadLevel> {
     check_level(level)?;
-    Ok(Compressor::new(CompressionLvl::new(level).map_err(|_| BadLevel(level))?))
+    Ok(Compressor::new(CompressionLvl::new(level.max(FASTEST_LEVEL)).map_err(|_| BadLevel(level))?))
 }
 
 /// How many bytes [`store`] makes of this many.

@@ -120,3 +120,23 @@ fn acl(stored: &[u8]) -> io::Result<Vec<u8>> {
     }
     Ok(acl)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::acl;
+
+    #[test]
+    fn a_stored_acl_gets_the_numbers_that_it_leaves_out() {
+        // Version 1; the owner; user 1000; the mask.
+        let stored = [&[1, 0, 0, 0][..], &[1, 0, 6, 0], &[2, 0, 4, 0, 0xE8, 3, 0, 0], &[0x10, 0, 4, 0]].concat();
+        let shown = [
+            &[2, 0, 0, 0][..],
+            &[1, 0, 6, 0, 0xFF, 0xFF, 0xFF, 0xFF],
+            &[2, 0, 4, 0, 0xE8, 3, 0, 0],
+            &[0x10, 0, 4, 0, 0xFF, 0xFF, 0xFF, 0xFF],
+        ];
+        assert_eq!(acl(&stored).unwrap(), shown.concat());
+        assert!(acl(&stored[..stored.len() - 1]).is_err());
+        assert!(acl(&[2, 0, 0, 0]).is_err());
+    }
+}

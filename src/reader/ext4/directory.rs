@@ -141,3 +141,18 @@ fn check(directory: &Inode, bytes: &[u8], is_first: bool) -> io::Result<()> {
         Err(damaged("the checksum of one of its blocks is wrong"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::entry_len;
+
+    #[test]
+    fn lengths_in_blocks_of_64_kib_have_their_highest_bits_at_the_bottom() {
+        assert_eq!(entry_len(4096, 4096), 4096);
+        assert_eq!(entry_len(0, 4096), 0);
+        assert_eq!(entry_len(0xFFFF, 0x1_0000), 0x1_0000);
+        assert_eq!(entry_len(0, 0x1_0000), 0x1_0000);
+        assert_eq!(entry_len(12, 0x1_0000), 12);
+        assert_eq!(entry_len(0xFFFC, 0x1_0000), 0xFFFC);
+    }
+}

@@ -196,3 +196,78 @@ fn run_of(numbers: &[u8], at: u64, index: u64) -> io::Result<Run> {
     let more = rest.zip(1..).take_while(|pair| goes_on(*pair)).count() as u64;
     Ok(Run { first: at, blocks: 1 + more, start: (start != 0).then_some(start) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ENTRY_BYTES, Run, child_of, in_leaf, run_of};
+
+    /// A node of these entries: the first block, and the eight bytes after it.
+    fn node(depth: u16, entries: &[(u32, [u8; 8])]) -> Vec<u8> {
+        let count = u16::try_from(entries.len()).unwrap();
+        let mut node = [0xF30A, count, count, depth, 0, 0].map(u16::to_le_bytes).concat();
+        assert_eq!(node.len(), ENTRY_BYTES);
+        for (first, rest) in entries {
+            node.extend_from_slice(&first.to_le_bytes());
+            node.extend_from_slice(rest);
+        }
+        node
+    }
+
+    fn extent(first: u32, len: u16, start: u32) -> (u32, [u8; 8]) {
+        let [a, b, c, d] = start.to_le_bytes();
+        let [low, high] = len.to_le_bytes();
+        (first, [low, high, 0, 0, a, b, c, d])
+    }
+
+    #[test]
+    fn holes_reach_to_the_next_extent_and_unwritten_ones_are_holes() {
+        let leaf = node(0, &[extent(2, 3, 100), extent(8, 32768 + 4, 200), extent(20, 1, 300)]);
+        let run = |at| in_leaf(&leaf, at, 50).unwrap();
+        assert_eq!(run(0), Run { first: 0, blocks: 2, start: None });
+        assert_eq!(run(3), Run { first: 3, blocks: 2, start: Some(101) });
+        assert_eq!(run(5), Run { first: 5, blocks: 3, start: None });
+        assert_eq!(run(9), Run { first: 9, blocks: 3, start: None });
+        assert_eq!(run(20), Run { first: 20, blocks: 1, start: Some(300) });
+        assert_eq!(run(21), Run { first: 21, blocks: 29, start: None });
+    }
+
+    #[test]
+    fn extents_that_contradict_each_other_are_an_error() {
+        let overlapping = node(0, &[extent(0, 3, 100), extent(2, 1, 200)]);
+        assert!(in_leaf(&overlapping, 0, 50).is_err());
+        let disordered = node(0, &[extent(5, 1, 100), extent(2, 1, 200)]);
+        assert!(in_leaf(&disordered, 5, 50).is_err());
+        let beyond_what_the_index_says = node(0, &[extent(5, 10, 100)]);
+        assert!(in_leaf(&beyond_what_the_index_says, 5, 9).is_err());
+        assert!(in_leaf(&node(0, &[extent(0, 0, 100)]), 0, 50).is_err());
+        let cut = node(0, &[extent(0, 1, 100)]);
+        assert!(in_leaf(&cut[..20], 0, 50).is_err());
+    }
+
+    #[test]
+    fn an_index_leads_to_the_last_child_that_begins_before() {
+        let child = |first: u32, block: u32| {
+            let [a, b, c, d] = block.to_le_bytes();
+            (first, [a, b, c, d, 1, 0, 0, 0])
+        };
+        let index = node(1, &[child(10, 7), child(20, 8)]);
+        let mut next = 99;
+        assert_eq!(child_of(&index, 5, &mut next).unwrap(), None);
+        assert_eq!(next, 10);
+        next = 99;
+        assert_eq!(child_of(&index, 15, &mut next).unwrap(), Some((1 << 32) + 7));
+        assert_eq!(next, 20);
+        next = 99;
+        assert_eq!(child_of(&index, 20, &mut next).unwrap(), Some((1 << 32) + 8));
+        assert_eq!(next, 99);
+    }
+
+    #[test]
+    fn block_numbers_that_follow_each_other_are_one_run() {
+        let numbers: Vec<u8> = [0_u32, 0, 7, 8, 9, 20].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let run = |index| run_of(&numbers, 100 + index, index).unwrap();
+        assert_eq!(run(0), Run { first: 100, blocks: 2, start: None });
+        assert_eq!(run(3), Run { first: 103, blocks: 2, start: Some(8) });
+        assert_eq!(run(5), Run { first: 105, blocks: 1, start: Some(20) });
+    }
+}

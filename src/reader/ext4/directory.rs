@@ -79,10 +79,9 @@ fn list_block(volume: &Volume, directory: &Inode, block: u64, is_first: bool, li
         let wrong = |what: &str| Err(damaged(format!("its block {block} is damaged at byte {at}: {what}")));
         let ino = le32(&bytes, at).ok_or_else(cut_off)?;
         let len = entry_len(le16(&bytes, at + 4).ok_or_else(cut_off)?, bytes.len());
-        let (name_len, file_type) = match (superblock.has_file_types, bytes[at + 6], bytes[at + 7]) {
-            (true, name_len, file_type) => (usize::from(name_len), file_type),
-            (false, low, high) => (usize::from(high) << 8 | usize::from(low), TYPE_UNKNOWN),
-        };
+        let name_len = usize::from(bytes[at + 6]);
+        // Without types there is the upper half of the length, which is never used.
+        let file_type = if superblock.has_file_types { bytes[at + 7] } else { TYPE_UNKNOWN };
         if len < MIN_ENTRY_BYTES
             || !len.is_multiple_of(4)
             || at + len > bytes.len()
@@ -92,7 +91,7 @@ fn list_block(volume: &Volume, directory: &Inode, block: u64, is_first: bool, li
         }
         if ino != 0 {
             let name = &bytes[at + ENTRY_HEAD_BYTES..at + ENTRY_HEAD_BYTES + name_len];
-            if name.is_empty() || name.len() > 255 || name.contains(&b'/') || name.contains(&0) {
+            if name.is_empty() || name.contains(&b'/') || name.contains(&0) {
                 return wrong("a name is none");
             }
             if ino > superblock.inodes {

@@ -147,11 +147,14 @@ impl<'a> Journal<'a> {
         if at + 1 >= self.places.len() as u64 { self.first } else { at + 1 }
     }
 
-    /// Goes through all transactions that are complete. A transaction that has no commit block was not committed.
+    /// Goes through all transactions that are complete. A transaction that has no commit block was not committed: it ends
+    /// the journal, whatever is wrong with it.
     fn scan(&self) -> io::Result<HashMap<u64, Logged>> {
         let mut newest: HashMap<u64, (u32, Logged)> = HashMap::new();
         let mut revoked: HashMap<u64, u32> = HashMap::new();
         let (mut logged_now, mut revoked_now) = (Vec::new(), Vec::new());
+        // Of the transaction that is read.
+        let mut wrong: io::Result<()> = Ok(());
         let mut sequence = self.sequence;
         let mut at = self.start;
         // Each block of the log belongs to one transaction at most: what goes on for longer goes round.
@@ -165,17 +168,17 @@ impl<'a> Journal<'a> {
             at = self.after(at);
             match be32(&block, 4) {
                 Some(DESCRIPTOR) => {
-                    self.check_tail(&block)?;
+                    wrong = wrong.and_then(|()| self.check_tail(&block));
                     for tag in self.tags(&block)? {
                         left = left.checked_sub(1).ok_or_else(|| damaged("its journal has no end"))?;
-                        self.check_logged(&tag, at, sequence)?;
+                        wrong = wrong.and_then(|()| self.check_logged(&tag, at, sequence));
                         let Tag { target, is_escaped, .. } = tag;
-                        self.volume.superblock.offset_of(target)?;
                         logged_now.push((target, Logged { block: self.place(at)?, is_escaped }));
                         at = self.after(at);
                     }
                 }
                 Some(COMMIT) => {
+                    std::mem::replace(&mut wrong, Ok(()))?;
                     self.check_commit(&block)?;
                     newest.extend(logged_now.drain(..).map(|(target, logged)| (target, (sequence, logged))));
                     for block in revoked_now.drain(..) {
@@ -184,8 +187,8 @@ impl<'a> Journal<'a> {
                     sequence = sequence.wrapping_add(1);
                 }
                 Some(REVOKE) => {
-                    self.check_tail(&block)?;
-                    self.read_revoked(&block, &mut revoked_now)?;
+                    wrong = wrong.and_then(|()| self.check_tail(&block));
+                    wrong = wrong.and_then(|()| self.read_revoked(&block, &mut revoked_now));
                 }
                 _ => break,
             }
@@ -266,6 +269,7 @@ impl<'a> Journal<'a> {
 
     /// A logged block's checksum is of the transaction's number and of the block as it is in the journal.
     fn check_logged(&self, tag: &Tag, at: u64, sequence: u32) -> io::Result<()> {
+        self.volume.superblock.offset_of(tag.target)?;
         let Some((seed, checksum)) = self.seed.zip(tag.checksum) else { return Ok(()) };
         let crc = crc32c(crc32c(seed, &sequence.to_be_bytes()), &self.read(at)?);
         if crc == checksum { Ok(()) } else { Err(damaged("the checksum of a block in its journal is wrong")) }

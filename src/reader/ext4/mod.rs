@@ -60,8 +60,8 @@ impl Ext4 {
     pub fn open(region: Arc<dyn BlockRead>) -> Result<Self, NotRead> {
         let found = Superblock::read(region.as_ref())?;
         let mut volume = Volume::new(region, found);
-        volume.inode_tables = groups::read(&volume)?.inode_tables;
         if volume.superblock.needs_replay {
+            volume.inode_tables = groups::read(&volume, false)?.inode_tables;
             let replayed = journal::replay(&volume)?;
             volume.overlay(replayed);
             // The journal has newer ones of these, too.
@@ -74,7 +74,7 @@ impl Ext4 {
             let was_clean = volume.superblock.was_clean && newer.was_clean;
             volume.superblock = Superblock { was_clean, ..newer };
         }
-        let groups = groups::read(&volume)?;
+        let groups = groups::read(&volume, true)?;
         volume.inode_tables = groups.inode_tables;
         let root = Inode::read(&volume, inode::ROOT)?;
         if !root.is_directory() {

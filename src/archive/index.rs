@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
+use super::digits::{parse_decimal, parse_padded, push_decimal, push_hex, push_padded, push_signed};
 use crate::reader::Timestamp;
-use crate::shown::hex;
 
 /// The first line.
 pub const HEADER_LINE: &str = "volbak-index\t1\n";
@@ -126,7 +126,15 @@ impl MemberLine {
     /// Writes the line.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let Self { number, offset, length, tar_offset, tar_length, sha256 } = self;
-        writeln!(out, "M\t{number}\t{offset}\t{length}\t{tar_offset}\t{tar_length}\t{}", hex(sha256))
+        let mut line = Vec::with_capacity(LINE_ROOM_BYTES);
+        line.push(b'M');
+        for number in [number, offset, length, tar_offset, tar_length] {
+            push_field(&mut line, *number);
+        }
+        line.push(b'\t');
+        push_hex(&mut line, sha256);
+        line.push(b'\n');
+        out.write_all(&line)
     }
 }
 
@@ -134,17 +142,34 @@ impl EntryLine {
     /// Writes the line.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let Self { kind, damaged, tar_offset, tar_length, size, ino, ctime, head, content, path } = self;
-        let mark = if *damaged { "!" } else { "" };
-        let content = content.as_ref().map_or_else(|| "-".to_owned(), |digest| hex(digest));
-        writeln!(
-            out,
-            "E\t{}{mark}\t{tar_offset}\t{tar_length}\t{size}\t{ino}\t{}.{:09}\t{}\t{content}\t{}",
-            kind.letter(),
-            ctime.sec,
-            ctime.nsec,
-            hex(head),
-            escape_path(path),
-        )
+        let mut line = Vec::with_capacity(LINE_ROOM_BYTES + path.len());
+        line.extend_from_slice(b"E\t");
+        line.extend_from_slice(kind.letter().encode_utf8(&mut [0; 4]).as_bytes());
+        if *damaged {
+            line.push(b'!');
+        }
+        for number in [tar_offset, tar_length, size, ino] {
+            push_field(&mut line, *number);
+        }
+        line.push(b'\t');
+        push_signed(&mut line, ctime.sec);
+        line.push(b'.');
+        push_padded(&mut line, u64::from(ctime.nsec), NSEC_DIGITS);
+        line.push(b'\t');
+        push_hex(&mut line, head);
+        line.push(b'\t');
+        match content {
+            Some(digest) => push_hex(&mut line, digest),
+            None => line.push(b'-'),
+        }
+        line.push(b'\t');
+        if is_plain_path(path) {
+            line.extend_from_slice(path);
+        } else {
+            line.extend_from_slice(escape_path(path).as_bytes());
+        }
+        line.push(b'\n');
+        out.write_all(&line)
     }
 }
 
@@ -156,9 +181,19 @@ impl Totals {
     }
 }
 
+/// More than a line takes without its path.
+const LINE_ROOM_BYTES: usize = 256;
+/// A change time has so many digits behind its point.
+const NSEC_DIGITS: usize = 9;
+
+fn push_field(line: &mut Vec<u8>, number: u64) {
+    line.push(b'\t');
+    push_decimal(line, number);
+}
+
 /// Reads a line without its newline, or says in one word what is wrong with it.
 pub fn parse_line(line: &str) -> Result<Line, BadLine> {
-    let mut fields = Fields(line.split('\t'));
+    let mut fields = Fields { rest: Some(line) };
     let parsed = match fields.next("type")? {
         "M" => Line::Member(MemberLine {
             number: fields.number("number")?,
@@ -197,7 +232,7 @@ pub fn parse_line(line: &str) -> Result<Line, BadLine> {
         }),
         _ => return Err(BadLine("type")),
     };
-    if fields.0.next().is_some() { Err(BadLine("number of fields")) } else { Ok(parsed) }
+    if fields.rest.is_some() { Err(BadLine("number of fields")) } else { Ok(parsed) }
 }
 
 /// The field of an index line that is wrong or missing.
@@ -205,16 +240,25 @@ pub fn parse_line(line: &str) -> Result<Line, BadLine> {
 #[error("its {0} is wrong or missing")]
 pub struct BadLine(pub &'static str);
 
-struct Fields<'a>(std::str::Split<'a, char>);
+struct Fields<'a> {
+    /// What comes after the last tab; `None` after the last field.
+    rest: Option<&'a str>,
+}
 
 impl<'a> Fields<'a> {
     fn next(&mut self, name: &'static str) -> Result<&'a str, BadLine> {
-        self.0.next().ok_or(BadLine(name))
+        let rest = self.rest.ok_or(BadLine(name))?;
+        // Fields are short: looking at each byte finds the tab sooner than what is made for long texts.
+        let (field, behind) = match rest.bytes().position(|byte| byte == b'\t') {
+            Some(tab) => (&rest[..tab], Some(&rest[tab + 1..])),
+            None => (rest, None),
+        };
+        self.rest = behind;
+        Ok(field)
     }
 
     fn number(&mut self, name: &'static str) -> Result<u64, BadLine> {
-        let text = self.next(name)?;
-        if is_plain_number(text) { text.parse().map_err(|_| BadLine(name)) } else { Err(BadLine(name)) }
+        parse_decimal(self.next(name)?.as_bytes()).ok_or(BadLine(name))
     }
 
     fn digest<const N: usize>(&mut self, name: &'static str) -> Result<[u8; N], BadLine> {
@@ -222,37 +266,34 @@ impl<'a> Fields<'a> {
     }
 
     fn timestamp(&mut self, name: &'static str) -> Result<Timestamp, BadLine> {
-        let (sec, nsec) = self.next(name)?.split_once('.').ok_or(BadLine(name))?;
-        let is_plain = is_plain_number(sec.strip_prefix('-').unwrap_or(sec)) && sec != "-0";
-        let is_fraction = nsec.len() == 9 && nsec.bytes().all(|byte| byte.is_ascii_digit());
-        if !(is_plain && is_fraction) {
-            return Err(BadLine(name));
-        }
-        Ok(Timestamp { sec: sec.parse().map_err(|_| BadLine(name))?, nsec: nsec.parse().map_err(|_| BadLine(name))? })
+        parse_timestamp(self.next(name)?).ok_or(BadLine(name))
     }
 }
 
-/// Whether a number is written in its one form: "+1" and "01" would let a changed byte pass.
-fn is_plain_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
+/// Seconds, a point and nine digits.
+fn parse_timestamp(text: &str) -> Option<Timestamp> {
+    let (sec, nsec) = text.split_once('.')?;
+    let magnitude = parse_decimal(sec.strip_prefix('-').unwrap_or(sec).as_bytes())?;
+    let sec = if sec.starts_with('-') {
+        // "-0" would be a second form of 0.
+        0_i64.checked_sub_unsigned(magnitude).filter(|sec| *sec < 0)?
+    } else {
+        i64::try_from(magnitude).ok()?
+    };
+    if nsec.len() != NSEC_DIGITS {
+        return None;
+    }
+    Some(Timestamp { sec, nsec: u32::try_from(parse_padded(nsec.as_bytes())?).ok()? })
 }
 
 /// Reads exactly `N` bytes of lower-case hex digits.
 pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let text = text.as_bytes();
-    if text.len() != 2 * N {
-        return None;
-    }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
+    super::digits::parse_hex(text.as_bytes())
+}
+
+/// Whether a path stands in the index as it is.
+fn is_plain_path(path: &[u8]) -> bool {
+    path.iter().all(|byte| *byte != b'\\' && (0x20..0x7f).contains(byte))
 }
 
 /// A path as it stands in the index: `\xHH` for control characters, backslashes and what is not UTF-8.
@@ -260,7 +301,7 @@ pub fn escape_path(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
     let escape = |text: &mut String, byte: u8| {
         text.push_str("\\x");
-        text.push_str(&hex(&[byte]));
+        text.push_str(&crate::shown::hex(&[byte]));
     };
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -277,7 +318,7 @@ pub fn escape_path(path: &[u8]) -> String {
 
 /// The path that [`escape_path`] made `text` of; `None` when it did not make it.
 pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
-    if text.bytes().all(|byte| byte != b'\\' && (0x20..0x7f).contains(&byte)) {
+    if is_plain_path(text.as_bytes()) {
         return Some(text.as_bytes().to_vec());
     }
     let mut path = Vec::with_capacity(text.len());

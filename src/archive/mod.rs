@@ -8,6 +8,7 @@
 pub mod acl;
 pub mod carry;
 mod data;
+mod digits;
 pub mod gzip;
 pub mod index;
 pub mod level;

@@ -1,7 +1,10 @@
 //! Headers of pax archives: POSIX.1-2001, pax(1), "pax Interchange Format" and "ustar Interchange Format"; GNU tar's
 //! manual, "PAX 1" sparse format; the attribute records of star and GNU tar.
 
+use std::borrow::Cow;
+
 use super::acl;
+use super::digits::{push_decimal, push_padded};
 use crate::reader::{DeviceNumber, Metadata, Timestamp, Xattr};
 use crate::units::ByteRange;
 
@@ -151,12 +154,12 @@ pub struct Head {
 
 /// Makes the headers of the entry `path`, which is as it is to stand in the archive, without a `/` at its end.
 pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
-    let mut records = Records::default();
+    let mut records = Records::new();
     let mut ustar = Ustar::new();
 
-    let mut stored_path = path.to_vec();
+    let mut stored_path = Cow::Borrowed(path);
     if entry_type == EntryType::Directory {
-        stored_path.push(b'/');
+        stored_path.to_mut().push(b'/');
     }
     let link_target = match entry_type {
         EntryType::HardLink(target) | EntryType::Symlink(target) => target,
@@ -173,9 +176,9 @@ pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs:
         records.add("GNU.sparse.major", b"1");
         records.add("GNU.sparse.minor", b"0");
         records.add("GNU.sparse.name", &stored_path);
-        records.add("GNU.sparse.realsize", metadata.size.to_string().as_bytes());
+        records.add_number("GNU.sparse.realsize", metadata.size);
         // What a tar that knows no sparse files makes of it has a name of its own.
-        stored_path = sparse_name(path);
+        stored_path = Cow::Owned(sparse_name(path));
     }
     let binary = |text: &[u8]| std::str::from_utf8(text).is_err();
     let fits = ustar.set_path(&stored_path);
@@ -193,15 +196,15 @@ pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs:
     ustar.set_number(100..108, u64::from(metadata.mode & 0o7777));
     for (field, key, id) in [(108..116, "uid", metadata.uid), (116..124, "gid", metadata.gid)] {
         if ustar.set_number(field, u64::from(id)) == Fits::OnlyInBinary {
-            records.add(key, id.to_string().as_bytes());
+            records.add_number(key, u64::from(id));
         }
     }
     let stored_bytes = sparse_map_bytes + data_bytes;
     if ustar.set_number(124..136, stored_bytes) == Fits::OnlyInBinary {
-        records.add("size", stored_bytes.to_string().as_bytes());
+        records.add_number("size", stored_bytes);
     }
     if ustar.set_time(metadata.mtime) == Fits::OnlyInBinary || metadata.mtime.nsec != 0 {
-        records.add("mtime", decimal(metadata.mtime).as_bytes());
+        records.add("mtime", &decimal(metadata.mtime));
     }
     ustar.block[156] = entry_type.flag();
     if let EntryType::CharDevice(number) | EntryType::BlockDevice(number) = entry_type {
@@ -211,10 +214,7 @@ pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs:
     }
 
     let left_out_xattrs = add_xattrs(&mut records, xattrs);
-    let mut bytes = Vec::new();
-    if !records.text.is_empty() {
-        bytes = extended_header(&records.text);
-    }
+    let mut bytes = records.finish();
     bytes.extend_from_slice(&ustar.finish());
     Head { bytes, sparse_map_bytes, data_bytes, left_out_xattrs }
 }
@@ -256,15 +256,28 @@ fn add_xattrs(records: &mut Records, xattrs: &[Xattr]) -> Vec<Vec<u8>> {
     left_out
 }
 
-/// The records of an extended header: `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record, itself included.
-#[derive(Default)]
+/// An extended header with its records: `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record, itself included.
 struct Records {
-    text: Vec<u8>,
+    /// Room for the header block, and the records so far.
+    bytes: Vec<u8>,
 }
 
 impl Records {
+    fn new() -> Self {
+        // Most entries have one short record; then there is room for the entry's own header, too.
+        let mut bytes = Vec::with_capacity(3 * BLOCK);
+        bytes.resize(BLOCK, 0);
+        Self { bytes }
+    }
+
     fn add(&mut self, key: &str, value: &[u8]) {
         self.add_bytes(key.as_bytes(), value);
+    }
+
+    fn add_number(&mut self, key: &str, number: u64) {
+        let mut value = Vec::new();
+        push_decimal(&mut value, number);
+        self.add(key, &value);
     }
 
     fn add_bytes(&mut self, key: &[u8], value: &[u8]) {
@@ -273,33 +286,38 @@ impl Records {
         while len != rest + decimal_digits(len) {
             len = rest + decimal_digits(len);
         }
-        self.text.extend_from_slice(len.to_string().as_bytes());
-        self.text.push(b' ');
-        self.text.extend_from_slice(key);
-        self.text.push(b'=');
-        self.text.extend_from_slice(value);
-        self.text.push(b'\n');
+        push_decimal(&mut self.bytes, len as u64);
+        self.bytes.push(b' ');
+        self.bytes.extend_from_slice(key);
+        self.bytes.push(b'=');
+        self.bytes.extend_from_slice(value);
+        self.bytes.push(b'\n');
+    }
+
+    /// The header block of type `x`, and the records padded to whole blocks; nothing without a record.
+    fn finish(self) -> Vec<u8> {
+        let mut bytes = self.bytes;
+        let records_len = bytes.len() - BLOCK;
+        if records_len == 0 {
+            bytes.clear();
+            return bytes;
+        }
+        let mut ustar = Ustar::new();
+        ustar.set_path(b"././@PaxHeader");
+        ustar.set_number(100..108, 0o644);
+        ustar.set_number(108..116, 0);
+        ustar.set_number(116..124, 0);
+        ustar.set_number(124..136, records_len as u64);
+        ustar.set_number(136..148, 0);
+        ustar.block[156] = b'x';
+        bytes[..BLOCK].copy_from_slice(&ustar.finish());
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        bytes
     }
 }
 
 fn decimal_digits(number: usize) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
-}
-
-/// The header block of type `x`, and the records padded to whole blocks.
-fn extended_header(records: &[u8]) -> Vec<u8> {
-    let mut ustar = Ustar::new();
-    ustar.set_path(b"././@PaxHeader");
-    ustar.set_number(100..108, 0o644);
-    ustar.set_number(108..116, 0);
-    ustar.set_number(116..124, 0);
-    ustar.set_number(124..136, records.len() as u64);
-    ustar.set_number(136..148, 0);
-    ustar.block[156] = b'x';
-    let mut bytes = ustar.finish().to_vec();
-    bytes.extend_from_slice(records);
-    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
-    bytes
 }
 
 /// `DIR/GNUSparseFile.0/BASE`, as GNU tar names it, without its process id: the same file gives the same header.
@@ -309,17 +327,34 @@ fn sparse_name(path: &[u8]) -> Vec<u8> {
 }
 
 /// Seconds with a fraction, the sign before both: -1.5 is a second and a half before 1970.
-fn decimal(time: Timestamp) -> String {
-    let total = i128::from(time.sec) * 1_000_000_000 + i128::from(time.nsec);
-    let sign = if total < 0 { "-" } else { "" };
-    let magnitude = total.unsigned_abs();
-    let (seconds, fraction) = (magnitude / 1_000_000_000, magnitude % 1_000_000_000);
-    if fraction == 0 {
-        return format!("{sign}{seconds}");
+fn decimal(time: Timestamp) -> Vec<u8> {
+    let mut text = Vec::with_capacity(32);
+    let (seconds, fraction) = match (u64::try_from(time.sec), u64::from(time.nsec)) {
+        (Ok(seconds), nsec @ 0..NANOS) => (seconds, nsec),
+        // Before 1970 the fraction counts the other way; and a damaged inode may have more than a second of it.
+        (_, nsec) => {
+            let total = i128::from(time.sec) * i128::from(NANOS) + i128::from(nsec);
+            if total < 0 {
+                text.push(b'-');
+            }
+            let magnitude = total.unsigned_abs();
+            let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+            (whole(magnitude / u128::from(NANOS)), whole(magnitude % u128::from(NANOS)))
+        }
+    };
+    push_decimal(&mut text, seconds);
+    if fraction > 0 {
+        text.push(b'.');
+        push_padded(&mut text, fraction, 9);
+        while text.last() == Some(&b'0') {
+            text.pop();
+        }
     }
-    let digits = format!("{fraction:09}");
-    format!("{sign}{seconds}.{}", digits.trim_end_matches('0'))
+    text
 }
+
+/// So many are a second.
+const NANOS: u64 = 1_000_000_000;
 
 /// Whether a number can be written as the octal digits that POSIX asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -412,7 +447,9 @@ impl Ustar {
         self.block[148..156].copy_from_slice(b"        ");
         // 512 bytes: their sum is far below 2^32. Plain sums are checked for that one by one, also where it takes longest.
         let sum = self.block.iter().fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
-        self.block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        // Six digits and a NUL; the space after it stands there already.
+        self.block[154] = 0;
+        self.set_number(148..155, u64::from(sum));
         self.block
     }
 }
@@ -460,9 +497,9 @@ mod tests {
     #[test]
     fn the_length_of_a_record_counts_itself() {
         for value_len in 0..1200 {
-            let mut records = Records::default();
+            let mut records = Records::new();
             records.add("k", &vec![b'v'; value_len]);
-            let text = String::from_utf8(records.text).unwrap();
+            let text = String::from_utf8(records.bytes[512..].to_vec()).unwrap();
             let said: usize = text.split(' ').next().unwrap().parse().unwrap();
             assert_eq!(said, text.len());
         }
@@ -494,10 +531,20 @@ mod tests {
 
     #[test]
     fn times_before_1970_have_one_sign() {
-        let shown = |sec, nsec| decimal(Timestamp { sec, nsec });
+        let shown = |sec, nsec| String::from_utf8(decimal(Timestamp { sec, nsec })).unwrap();
         assert_eq!(shown(-1, 0), "-1");
         assert_eq!(shown(-1, 1), "-0.999999999");
+        assert_eq!(shown(i64::MIN, 0), "-9223372036854775808");
         assert_eq!(shown(5_000_000_000, 120_000_000), "5000000000.12");
+        assert_eq!([shown(0, 1), shown(7, 0), shown(1, 999_999_999)], ["0.000000001", "7", "1.999999999"]);
+    }
+
+    #[test]
+    fn more_than_a_second_of_nanoseconds_counts_as_seconds() {
+        let shown = |sec, nsec| String::from_utf8(decimal(Timestamp { sec, nsec })).unwrap();
+        assert_eq!(shown(1, 1_000_000_001), "2.000000001");
+        assert_eq!(shown(-1, 1_500_000_000), "0.5");
+        assert_eq!(shown(i64::MAX, u32::MAX), "9223372036854775811.294967295");
     }
 
     #[test]

@@ -1,0 +1,130 @@
+//! Numbers as digits and back, for headers and index lines: there are several for each entry, and the standard library's
+//! formatting takes longer for them than all else in the line.
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Adds a number in decimal.
+pub(super) fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    push_padded(out, number, 1);
+}
+
+/// Adds a number in decimal, with zeros before it up to `width` digits, of which there are at most 20.
+pub(super) fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
+    // The largest u64 has 20 digits.
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    let mut left = number;
+    while left > 0 {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    let padded_at = digits.len().saturating_sub(width);
+    out.extend_from_slice(&digits[at.min(padded_at)..]);
+}
+
+/// Adds a number in decimal, with a sign if it is below 0.
+pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    push_decimal(out, number.unsigned_abs());
+}
+
+/// Adds lower-case hex digits, two for each byte.
+pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend(bytes.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]));
+}
+
+/// Reads a number in decimal in its one form: "+1" and "01" would let a changed byte pass.
+pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
+    match text {
+        [] | [b'0', _, ..] => None,
+        digits => parse_padded(digits),
+    }
+}
+
+/// Reads a number in decimal that may have zeros before it.
+pub(super) fn parse_padded(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
+    })
+}
+
+/// Reads exactly `N` bytes of lower-case hex digits.
+pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    if text.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    let mut wrong = 0;
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        let (high, low) = (HEX_VALUES[usize::from(pair[0])], HEX_VALUES[usize::from(pair[1])]);
+        wrong |= high | low;
+        *byte = high << 4 | low & 15;
+    }
+    (wrong & NO_DIGIT == 0).then_some(bytes)
+}
+
+/// In [`HEX_VALUES`] for what is no digit.
+const NO_DIGIT: u8 = 0x80;
+
+/// What each byte stands for as a hex digit.
+const HEX_VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[HEX[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_decimal, parse_hex, parse_padded, push_decimal, push_hex, push_padded, push_signed};
+
+    fn text(push: impl Fn(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        push(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_standard_library_does_and_read_back() {
+        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            assert_eq!(text(|out| push_decimal(out, number)), number.to_string());
+            assert_eq!(text(|out| push_padded(out, number, 9)), format!("{number:09}"));
+            assert_eq!(text(|out| push_padded(out, number, 20)), format!("{number:020}"));
+            assert_eq!(parse_decimal(number.to_string().as_bytes()), Some(number));
+            assert_eq!(parse_padded(format!("{number:030}").as_bytes()), Some(number));
+        }
+        for number in [i64::MIN, -1, 0, 1, i64::MAX] {
+            assert_eq!(text(|out| push_signed(out, number)), number.to_string());
+        }
+    }
+
+    #[test]
+    fn a_number_has_one_form() {
+        for wrong in
+            ["", "01", "00", "+1", "-1", " 1", "1 ", "1a", "/", ":", "18446744073709551616", "99999999999999999999"]
+        {
+            assert_eq!(parse_decimal(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hex_digits_come_back_and_only_lower_case_ones() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let digits = text(|out| push_hex(out, &bytes));
+        assert_eq!(digits, crate::shown::hex(&bytes));
+        assert_eq!(parse_hex::<256>(digits.as_bytes()).as_ref().map(<[u8; 256]>::as_slice), Some(bytes.as_slice()));
+        for byte in 0..=255_u8 {
+            let is_digit = byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+            assert_eq!(parse_hex::<1>(&[b'0', byte]).is_some(), is_digit);
+            assert_eq!(parse_hex::<1>(&[byte, b'0']).is_some(), is_digit);
+        }
+        assert!(parse_hex::<1>(b"000").is_none() && parse_hex::<1>(b"0").is_none());
+    }
+}

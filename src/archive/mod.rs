@@ -10,6 +10,7 @@ pub mod carry;
 mod data;
 mod digits;
 pub mod gzip;
+mod head_digest;
 pub mod index;
 pub mod level;
 mod links;

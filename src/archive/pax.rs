@@ -10,7 +10,7 @@ use crate::units::ByteRange;
 
 /// The unit of a tar stream: each header is one, and data is padded to a whole number of them.
 pub const BLOCK_BYTES: u64 = 512;
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 /// The largest number that 11 octal digits hold.
 const MAX_OCTAL_11: u64 = 0o777_7777_7777;
 /// The largest number that 7 octal digits hold.

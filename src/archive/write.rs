@@ -16,6 +16,7 @@ use self::place::Queue;
 use super::carry::Share;
 use super::carry::parent::Parent;
 use super::gzip::{BadLevel, MAX_MEMBER_DATA};
+use super::head_digest::HeadDigests;
 use super::index::IndexedKind;
 use super::level::Level;
 use super::links::Links;
@@ -135,6 +136,7 @@ pub struct ArchiveWriter<'a> {
     counts: Counts,
     unreported_bytes: u64,
     queue: Queue,
+    head_digests: HeadDigests,
     carrying: Option<Carrying>,
     /// So many of the next entry's bytes are in the archive already, carried from the previous one: the rest of it was
     /// damaged there.
@@ -156,6 +158,7 @@ impl<'a> ArchiveWriter<'a> {
             counts: Counts::default(),
             unreported_bytes: 0,
             queue: Queue::default(),
+            head_digests: HeadDigests::default(),
             carrying: None,
             carried_bytes: 0,
             has_carried_part: false,
@@ -217,7 +220,7 @@ impl<'a> ArchiveWriter<'a> {
         let runs = self.runs_of(&path, image, size)?;
         let head = pax::head(&path, EntryType::SparseFile(runs.area()), &metadata, &[]);
         self.counts.raw_images += 1;
-        self.put_data(&path, &head, &runs, image, IndexedKind::RawImage, &metadata, None)
+        self.put_data(path, &head, &runs, image, IndexedKind::RawImage, &metadata, None)
     }
 
     /// How many bytes of files and images it holds so far.

@@ -6,8 +6,6 @@
 
 use std::collections::VecDeque;
 
-use sha2::{Digest, Sha256};
-
 use super::place::{Before, Link, Placed};
 use super::{ArchiveError, ArchiveWriter, CarryCounts, MIN_MEMBER_BYTES, TARGET_MEMBER_BYTES};
 use crate::archive::carry::Share;
@@ -93,7 +91,7 @@ struct Candidate {
 
 /// An entry that is as its line says.
 struct Taken {
-    placed: Placed,
+    placed: Box<Placed>,
     same: Same,
 }
 
@@ -113,7 +111,7 @@ pub(super) struct CarriedGroup {
 
 impl ArchiveWriter<'_> {
     /// Finds out whether an entry is carried or read.
-    pub(super) fn decide(&mut self, placed: Placed) -> Result<(), ArchiveError> {
+    pub(super) fn decide(&mut self, placed: Box<Placed>) -> Result<(), ArchiveError> {
         if matches!(placed.entry.kind, EntryKind::Socket) {
             // It has no line, and a group would have to keep any number of them.
             return self.queue_read(placed);
@@ -145,7 +143,11 @@ impl ArchiveWriter<'_> {
     }
 
     /// Takes an entry into the group if it is the next one there; gives it back otherwise, and then the group is given up.
-    fn hold_against(&mut self, mut candidate: Candidate, placed: Placed) -> Result<Option<Placed>, ArchiveError> {
+    fn hold_against(
+        &mut self,
+        mut candidate: Candidate,
+        placed: Box<Placed>,
+    ) -> Result<Option<Box<Placed>>, ArchiveError> {
         let same = match candidate.group.entries.get(candidate.taken.len()) {
             Some(line) => self.same_as(&placed, line)?,
             None => None,
@@ -186,7 +188,7 @@ impl ArchiveWriter<'_> {
 
     /// Whether an entry is what a line of the previous index says: its own data excepted, of which inode number, change
     /// time and length answer.
-    fn same_as(&self, placed: &Placed, line: &EntryLine) -> Result<Option<Same>, ArchiveError> {
+    fn same_as(&mut self, placed: &Placed, line: &EntryLine) -> Result<Option<Same>, ArchiveError> {
         let Placed { entry, path, link, .. } = placed;
         let Metadata { ino, ctime, size, .. } = entry.metadata;
         if *path != line.path || (ino, ctime, size) != (line.ino, line.ctime, line.size) {
@@ -216,7 +218,7 @@ impl ArchiveWriter<'_> {
         let head = pax::head(path, entry_type, &entry.metadata, xattrs);
         let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
-        let is_same = tar_length == line.tar_length && short_digest(&head.bytes) == line.head;
+        let is_same = tar_length == line.tar_length && self.head_digests.of(&head.bytes) == line.head;
         let is_sparse = line.kind == IndexedKind::SparseFile;
         Ok(is_same.then_some(Same { is_sparse, data_bytes: head.data_bytes, left_out_xattrs: head.left_out_xattrs }))
     }
@@ -260,7 +262,7 @@ impl ArchiveWriter<'_> {
         }
         for (Taken { mut placed, .. }, line) in taken.into_iter().zip(lines) {
             placed.before = Some(Before::of(&line));
-            self.store(&placed)?;
+            self.store(*placed)?;
         }
         Ok(())
     }
@@ -282,7 +284,7 @@ impl ArchiveWriter<'_> {
         placed.before = Some(Before::of(&line));
         if !matches!(placed.entry.kind, EntryKind::File(_)) {
             // Its headers alone are that long, with its attributes: too rare to be carried in part.
-            return self.store(&placed);
+            return self.store(*placed);
         }
         let rebased = EntryLine { tar_offset: self.tar_offset, ..line.clone() };
         let begins_at = line.tar_offset;
@@ -293,7 +295,7 @@ impl ArchiveWriter<'_> {
         if let Some(carrying) = &mut self.carrying
             && carrying.parent.lines().rewind(&group).is_err()
         {
-            return self.store(&placed);
+            return self.store(*placed);
         }
         while done_to < ends_at {
             self.check_stop()?;
@@ -341,7 +343,7 @@ impl ArchiveWriter<'_> {
         }
         self.carried_bytes = done_to - begins_at;
         self.has_carried_part = self.carried_bytes > 0;
-        let stored = self.store(&placed);
+        let stored = self.store(*placed);
         self.carried_bytes = 0;
         self.has_carried_part = false;
         stored
@@ -397,13 +399,13 @@ impl ArchiveWriter<'_> {
     pub(super) fn tell_changed_unseen(
         &mut self,
         path: &[u8],
-        head: &pax::Head,
+        head: &[u8],
         metadata: &Metadata,
         before: &Before,
     ) -> bool {
         let is_mixed = self.has_carried_part;
         let is_unseen =
-            before.head == short_digest(&head.bytes) && (before.ino, before.ctime) == (metadata.ino, metadata.ctime);
+            before.head == self.head_digests.of(head) && (before.ino, before.ctime) == (metadata.ino, metadata.ctime);
         let Some(carrying) = self.carrying.as_mut().filter(|_| is_unseen) else { return false };
         carrying.counts.changed_unseen += 1;
         let stem = carrying.parent.stem().to_owned();
@@ -416,10 +418,4 @@ impl ArchiveWriter<'_> {
         }
         is_mixed
     }
-}
-
-/// A head as the index has it: the first 16 bytes of its SHA-256.
-pub(super) fn short_digest(head: &[u8]) -> [u8; 16] {
-    let digest: [u8; 32] = Sha256::digest(head).into();
-    digest.first_chunk().copied().unwrap_or_default()
 }

@@ -75,10 +75,10 @@ impl Queue {
         self.items.push_back(Queued::Carried(Box::new(group)));
     }
 
-    fn push_read(&mut self, placed: Placed) {
+    fn push_read(&mut self, placed: Box<Placed>) {
         self.reads += 1;
         self.xattr_bytes += placed.entry.xattr_bytes();
-        self.items.push_back(Queued::Read(Box::new(placed)));
+        self.items.push_back(Queued::Read(placed));
     }
 
     fn pop(&mut self) -> Option<Queued> {
@@ -93,8 +93,9 @@ impl Queue {
 
 impl ArchiveWriter<'_> {
     /// Gives an entry its path, and notes it among the names of its inode.
-    pub(super) fn place(&mut self, mut entry: Entry) -> Placed {
-        let mut path = self.prefix.clone();
+    pub(super) fn place(&mut self, mut entry: Entry) -> Box<Placed> {
+        let mut path = Vec::with_capacity(self.prefix.len() + 1 + entry.path.len());
+        path.extend_from_slice(&self.prefix);
         if !entry.path.is_empty() {
             path.push(b'/');
             path.extend_from_slice(&entry.path);
@@ -121,11 +122,11 @@ impl ArchiveWriter<'_> {
                 }
             };
         }
-        Placed { entry, path, link, before: None }
+        Box::new(Placed { entry, path, link, before: None })
     }
 
     /// Queues an entry that is to be read, and has its data read ahead. What cannot be opened is left out.
-    pub(super) fn queue_read(&mut self, placed: Placed) -> Result<(), ArchiveError> {
+    pub(super) fn queue_read(&mut self, placed: Box<Placed>) -> Result<(), ArchiveError> {
         while self.queue.is_full() {
             self.read_next()?;
         }
@@ -155,7 +156,7 @@ impl ArchiveWriter<'_> {
     pub(super) fn read_next(&mut self) -> Result<(), ArchiveError> {
         self.check_stop()?;
         match self.queue.pop() {
-            Some(Queued::Read(placed)) => self.store(&placed),
+            Some(Queued::Read(placed)) => self.store(*placed),
             Some(Queued::Carried(group)) => self.carry_group(*group),
             None => Ok(()),
         }

@@ -2,7 +2,6 @@
 
 use sha2::{Digest, Sha256};
 
-use super::carry::short_digest;
 use super::place::{Before, Link, Placed};
 use super::{ArchiveError, ArchiveWriter, MAP_PIECE_BYTES, MIN_MEMBER_BYTES, SHARED_MEMBER_BYTES, TARGET_MEMBER_BYTES};
 use crate::archive::data::{DataOutcome, read_or_zero};
@@ -17,71 +16,76 @@ use crate::units::ByteRange;
 
 impl ArchiveWriter<'_> {
     /// Adds an entry, read from the source.
-    pub(super) fn store(&mut self, placed: &Placed) -> Result<(), ArchiveError> {
-        let Placed { entry, path, link, .. } = placed;
-        if let Link::Further(first) = link {
+    pub(super) fn store(&mut self, placed: Placed) -> Result<(), ArchiveError> {
+        let Placed { entry, path, link, before } = placed;
+        if let Link::Further(first) = &link {
             self.counts.hard_links += 1;
-            return self.put_bare(path, EntryType::HardLink(first), IndexedKind::HardLink, entry);
+            return self.put_bare(path, EntryType::HardLink(first), IndexedKind::HardLink, &entry);
         }
         match &entry.kind {
             EntryKind::File(content) => {
                 self.counts.files += 1;
-                self.put_file(placed, content.as_ref())
+                self.put_file(path, &entry, content.as_ref(), before.as_ref())
             }
             EntryKind::Directory => {
                 self.counts.directories += 1;
-                self.put_bare(path, EntryType::Directory, IndexedKind::Directory, entry)
+                self.put_bare(path, EntryType::Directory, IndexedKind::Directory, &entry)
             }
             EntryKind::Symlink(target) => {
                 self.counts.symlinks += 1;
-                self.put_bare(path, EntryType::Symlink(target), IndexedKind::Symlink, entry)
+                self.put_bare(path, EntryType::Symlink(target), IndexedKind::Symlink, &entry)
             }
             EntryKind::CharDevice(number) => {
                 self.counts.devices += 1;
-                self.put_bare(path, EntryType::CharDevice(*number), IndexedKind::CharDevice, entry)
+                self.put_bare(path, EntryType::CharDevice(*number), IndexedKind::CharDevice, &entry)
             }
             EntryKind::BlockDevice(number) => {
                 self.counts.devices += 1;
-                self.put_bare(path, EntryType::BlockDevice(*number), IndexedKind::BlockDevice, entry)
+                self.put_bare(path, EntryType::BlockDevice(*number), IndexedKind::BlockDevice, &entry)
             }
             EntryKind::Fifo => {
                 self.counts.fifos += 1;
-                self.put_bare(path, EntryType::Fifo, IndexedKind::Fifo, entry)
+                self.put_bare(path, EntryType::Fifo, IndexedKind::Fifo, &entry)
             }
             EntryKind::Socket => {
                 self.counts.sockets_left_out += 1;
-                self.tell(Severity::Notice, path, "is a socket, which tar cannot hold; left out");
+                self.tell(Severity::Notice, &path, "is a socket, which tar cannot hold; left out");
                 Ok(())
             }
         }
     }
 
-    fn put_file(&mut self, placed: &Placed, content: &dyn FileContent) -> Result<(), ArchiveError> {
-        let Placed { entry, path, before, .. } = placed;
-        let runs = self.runs_of(path, content, entry.metadata.size)?;
+    fn put_file(
+        &mut self,
+        path: Vec<u8>,
+        entry: &Entry,
+        content: &dyn FileContent,
+        before: Option<&Before>,
+    ) -> Result<(), ArchiveError> {
+        let runs = self.runs_of(&path, content, entry.metadata.size)?;
         let (entry_type, kind) = if runs.is_whole() {
             (EntryType::File, IndexedKind::File)
         } else {
             self.counts.sparse_files += 1;
             (EntryType::SparseFile(runs.area()), IndexedKind::SparseFile)
         };
-        let head = self.head(path, entry_type, entry);
+        let head = self.head(&path, entry_type, entry);
         // Its first part is in the archive already, and the rest must fit to it.
-        if self.has_carried_part && before.as_ref().is_none_or(|before| before.head != short_digest(&head.bytes)) {
-            return Err(ArchiveError::Carry(shown::path(path)));
+        if self.has_carried_part && before.is_none_or(|before| before.head != self.head_digests.of(&head.bytes)) {
+            return Err(ArchiveError::Carry(shown::path(&path)));
         }
-        self.put_data(path, &head, &runs, content, kind, &entry.metadata, before.as_ref())
+        self.put_data(path, &head, &runs, content, kind, &entry.metadata, before)
     }
 
     /// Adds an entry that has no data area.
     fn put_bare(
         &mut self,
-        path: &[u8],
+        path: Vec<u8>,
         entry_type: EntryType<'_>,
         kind: IndexedKind,
         entry: &Entry,
     ) -> Result<(), ArchiveError> {
-        let head = self.head(path, entry_type, entry);
+        let head = self.head(&path, entry_type, entry);
         let start = self.begin_entry(head.bytes.len() as u64)?;
         self.members.push(&head.bytes, limit_for(head.bytes.len() as u64))?;
         self.end_entry(path, &head, kind, start, &entry.metadata, None, false)
@@ -107,7 +111,7 @@ impl ArchiveWriter<'_> {
     #[expect(clippy::too_many_arguments, reason = "the parts of one entry, each from another place")]
     pub(super) fn put_data(
         &mut self,
-        path: &[u8],
+        path: Vec<u8>,
         head: &pax::Head,
         runs: &Runs,
         content: &dyn FileContent,
@@ -134,10 +138,10 @@ impl ArchiveWriter<'_> {
         self.push(&pax::END[..usize::try_from(padding).unwrap_or(0)], limit)?;
         self.counts.data_bytes += head.data_bytes;
 
-        let mut damaged = self.tell_outcome(path, content, metadata.size, kind, &outcome);
+        let mut damaged = self.tell_outcome(&path, content, metadata.size, kind, &outcome);
         let digest: [u8; 32] = outcome.digest.finalize().into();
         if let Some(before) = before.filter(|before| !damaged && before.content != Some(digest)) {
-            damaged = self.tell_changed_unseen(path, head, metadata, before);
+            damaged = self.tell_changed_unseen(&path, &head.bytes, metadata, before);
         }
         self.end_entry(path, head, kind, start, metadata, Some(digest), damaged)
     }
@@ -203,6 +207,10 @@ impl ArchiveWriter<'_> {
         limit: usize,
         outcome: &mut DataOutcome,
     ) -> Result<(), ArchiveError> {
+        if runs.is_whole() {
+            // Nearly all files are.
+            return self.put_run(ByteRange::new(0, runs.area().size()), content, limit, outcome);
+        }
         let mut fit = runs.fit();
         let mut again = runs.iter(content);
         while let Some(run) = fit.take(again.next()) {
@@ -293,7 +301,7 @@ impl ArchiveWriter<'_> {
     #[expect(clippy::too_many_arguments, reason = "the facts of one index line, each from another place")]
     fn end_entry(
         &mut self,
-        path: &[u8],
+        path: Vec<u8>,
         head: &pax::Head,
         kind: IndexedKind,
         start: u64,
@@ -303,6 +311,8 @@ impl ArchiveWriter<'_> {
     ) -> Result<(), ArchiveError> {
         let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
+        self.tar_offset += tar_length;
+        let is_last = ends_member(&path, tar_length, self.members.current_bytes());
         self.members.note_entry(EntryLine {
             kind,
             damaged,
@@ -311,15 +321,11 @@ impl ArchiveWriter<'_> {
             size: metadata.size,
             ino: metadata.ino,
             ctime: metadata.ctime,
-            head: short_digest(&head.bytes),
+            head: self.head_digests.of(&head.bytes),
             content,
-            path: path.to_vec(),
+            path,
         });
-        self.tar_offset += tar_length;
-        if ends_member(path, tar_length, self.members.current_bytes()) {
-            self.members.end_member()?;
-        }
-        Ok(())
+        if is_last { self.members.end_member() } else { Ok(()) }
     }
 }
 
@@ -335,9 +341,11 @@ fn ends_member(path: &[u8], entry_bytes: u64, member_bytes: usize) -> bool {
     if entry_bytes >= TARGET_MEMBER_BYTES {
         return true;
     }
+    if member_bytes < MIN_MEMBER_BYTES {
+        return false;
+    }
     let digest: [u8; 32] = Sha256::digest(path).into();
     let fraction =
         u64::from_be_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]]);
-    let threshold = entry_bytes.saturating_mul(u64::MAX / SHARED_MEMBER_BYTES);
-    fraction < threshold && member_bytes >= MIN_MEMBER_BYTES
+    fraction < entry_bytes.saturating_mul(u64::MAX / SHARED_MEMBER_BYTES)
 }

@@ -32,9 +32,9 @@ use serde::{Deserialize, Serialize};
 const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
 /// Smaller entries share members that are of about this size on average: the smaller, the less has to be read again for
 /// one that changed, and the less is compressed together.
-const SHARED_MEMBER_BYTES: u64 = 128 * 1024;
+const SHARED_MEMBER_BYTES: u64 = 64 * 1024;
 /// A shared member is not ended before it has this much.
-const MIN_MEMBER_BYTES: usize = 32 * 1024;
+const MIN_MEMBER_BYTES: usize = 16 * 1024;
 /// How much of a sparse map is made at once.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
 /// The observer is told of what was read in steps of at least this size.

@@ -13,14 +13,17 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::gzip::parse_header;
+use crate::archive::gzip::{MAX_MEMBER_DATA, parse_header};
 use crate::archive::index::{EntryLine, MemberLine};
 use crate::archive::level::LevelNow;
 use crate::archive::read::index_file::MAX_MEMBER_BYTES;
 use crate::archive::workers::Workers;
 
-/// Buffers beyond two for each thread: what waits for its turn in the archive.
-const SPARE_BUFFERS: usize = 2;
+/// What is read, checked and waits for its turn may have so many bytes of the tar stream for each thread. Much less, and
+/// all wait for each other whenever the disk takes a moment to write.
+const BYTES_A_THREAD: usize = 2 << 20;
+/// No buffer is smaller, which bounds their number.
+const MIN_BUFFER_BYTES: usize = 64 << 10;
 
 /// A member that is as the previous index says.
 pub(in crate::archive) struct Carried {
@@ -57,13 +60,67 @@ impl Drop for Buffer {
     }
 }
 
+/// The buffers, of which all together have a limit.
+struct Buffers {
+    max_bytes: usize,
+    /// What those have that are under way or idle.
+    bytes: usize,
+    under_way: usize,
+    idle: Vec<Vec<u8>>,
+    back: Receiver<Vec<u8>>,
+    home: Sender<Vec<u8>>,
+}
+
+impl Buffers {
+    fn new(max_bytes: usize) -> Self {
+        let (home, back) = channel();
+        Self { max_bytes, bytes: 0, under_way: 0, idle: Vec::new(), back, home }
+    }
+
+    /// A buffer of at least `len` bytes; `None` while what is under way leaves no room for it.
+    fn take(&mut self, len: usize) -> Option<Buffer> {
+        while let Ok(bytes) = self.back.try_recv() {
+            self.came_back(bytes);
+        }
+        let bytes = match self.idle.iter().position(|idle| idle.len() >= len) {
+            Some(at) => self.idle.swap_remove(at),
+            None => self.make(len.max(MIN_BUFFER_BYTES))?,
+        };
+        self.under_way += 1;
+        Some(Buffer { bytes, home: self.home.clone() })
+    }
+
+    /// Makes a new one, in place of idle ones where there is no room.
+    fn make(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.bytes + len > self.max_bytes {
+            match self.idle.pop() {
+                Some(too_short) => self.bytes -= too_short.len(),
+                None if self.under_way == 0 => break,
+                None => return None,
+            }
+        }
+        self.bytes += len;
+        Some(vec![0; len])
+    }
+
+    /// Waits until one comes back. At least one must be under way.
+    fn wait(&mut self) {
+        // Never fails: this struct holds a sender.
+        if let Ok(bytes) = self.back.recv() {
+            self.came_back(bytes);
+        }
+    }
+
+    fn came_back(&mut self, bytes: Vec<u8>) {
+        self.under_way -= 1;
+        self.idle.push(bytes);
+    }
+}
+
 /// Reads and checks members.
 pub(super) struct Carrier {
     archive: Arc<File>,
-    free: Receiver<Vec<u8>>,
-    home: Sender<Vec<u8>>,
-    /// One that came free while it was waited for.
-    kept: Option<Vec<u8>>,
+    buffers: Buffers,
     checked: Receiver<(u64, Result<Carried, String>)>,
     report: Sender<(u64, Result<Carried, String>)>,
     /// The results from the number `oldest` on, as far as they came.
@@ -73,18 +130,16 @@ pub(super) struct Carrier {
 
 impl Carrier {
     pub(super) fn new(archive: Arc<File>, threads: usize) -> Self {
-        let (home, free) = channel();
         let (report, checked) = channel();
-        for _ in 0..2 * threads + SPARE_BUFFERS {
-            // The receiver lives in this function.
-            let _ = home.send(Vec::new());
-        }
-        Self { archive, free, home, kept: None, checked, report, results: VecDeque::new(), oldest: 0 }
+        let buffers = Buffers::new(threads.saturating_mul(BYTES_A_THREAD));
+        Self { archive, buffers, checked, report, results: VecDeque::new(), oldest: 0 }
     }
 
     pub(super) fn check(&mut self, pool: &Workers, level: &Arc<LevelNow>, line: &MemberLine) -> bool {
-        let Some(bytes) = self.kept.take().or_else(|| self.free.try_recv().ok()) else { return false };
-        let mut buffer = Buffer { bytes, home: self.home.clone() };
+        // The index was checked for both when it was read first. A member's entries wait with it, and the more data the
+        // more entries: what counts is the longer of the two.
+        let len = line.length.min(MAX_MEMBER_BYTES).max(line.tar_length.min(MAX_MEMBER_DATA as u64));
+        let Some(mut buffer) = self.buffers.take(usize::try_from(len).unwrap_or(MAX_MEMBER_DATA)) else { return false };
         let level = Arc::clone(level);
         let (archive, report, line) = (Arc::clone(&self.archive), self.report.clone(), line.clone());
         let number = self.oldest + self.results.len() as u64;
@@ -106,10 +161,7 @@ impl Carrier {
     }
 
     pub(super) fn wait(&mut self) {
-        if self.kept.is_none() {
-            // Never fails: this struct holds a sender.
-            self.kept = self.free.recv().ok();
-        }
+        self.buffers.wait();
     }
 
     pub(super) fn take(&mut self) -> Result<Carried, String> {
@@ -132,13 +184,9 @@ impl Carrier {
 }
 
 /// Reads a member to the start of `buffer`, and says how long it is.
-fn read_checked(archive: &File, line: &MemberLine, buffer: &mut Vec<u8>) -> Result<usize, String> {
-    // The index was checked for this when it was read first.
-    let len = usize::try_from(line.length.min(MAX_MEMBER_BYTES)).unwrap_or(0);
-    if buffer.len() < len {
-        buffer.resize(len, 0);
-    }
-    let bytes = &mut buffer[..len];
+fn read_checked(archive: &File, line: &MemberLine, buffer: &mut [u8]) -> Result<usize, String> {
+    let len = usize::try_from(line.length).unwrap_or(usize::MAX);
+    let bytes = buffer.get_mut(..len).ok_or("it is longer than a member can be")?;
     archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => "the archive ends before its end".to_owned(),
         _ => format!("it cannot be read: {error}"),
@@ -159,7 +207,7 @@ mod tests {
 
     use sha2::{Digest, Sha256};
 
-    use super::{Carrier, LevelNow, Workers};
+    use super::{Buffers, Carrier, LevelNow, MIN_BUFFER_BYTES, Workers};
     use crate::archive::gzip::MemberEncoder;
     use crate::archive::index::MemberLine;
     use crate::archive::level::Level;
@@ -210,5 +258,23 @@ mod tests {
         }
         let damaged: Vec<usize> = (0..taken.len()).filter(|at| !taken[*at]).collect();
         assert_eq!(damaged, [7, 9, 39]);
+    }
+
+    #[test]
+    fn buffers_have_a_limit_together_and_one_is_always_given() {
+        let mut buffers = Buffers::new(4 * MIN_BUFFER_BYTES);
+        let small: Vec<_> = (0..4).map(|_| buffers.take(1).unwrap()).collect();
+        assert!(buffers.take(1).is_none());
+        drop(small);
+        // Idle ones that are too short make room.
+        let large = buffers.take(3 * MIN_BUFFER_BYTES).unwrap();
+        assert!(buffers.take(2 * MIN_BUFFER_BYTES).is_none());
+        let last = buffers.take(1).unwrap();
+        assert_eq!((buffers.bytes, buffers.under_way), (4 * MIN_BUFFER_BYTES, 2));
+        drop(large);
+        buffers.wait();
+        assert!(buffers.take(5 * MIN_BUFFER_BYTES).is_none());
+        drop(last);
+        assert_eq!(buffers.take(5 * MIN_BUFFER_BYTES).unwrap().bytes.len(), 5 * MIN_BUFFER_BYTES);
     }
 }

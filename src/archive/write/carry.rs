@@ -129,7 +129,8 @@ impl ArchiveWriter<'_> {
         let Some(carrying) = &mut self.carrying else { return self.queue_read(placed) };
         if let Some(group) = carrying.parent.group(&placed.path) {
             if carrying.is_eligible(&group) {
-                let candidate = Candidate { group, taken: Vec::new() };
+                let taken = Vec::with_capacity(group.entries.len());
+                let candidate = Candidate { group, taken };
                 match self.hold_against(candidate, placed)? {
                     None => return Ok(()),
                     Some(not_taken) => placed = not_taken,

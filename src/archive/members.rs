@@ -160,11 +160,10 @@ impl MemberWriter {
         self.current.data_len
     }
 
-    /// The free part of the current member, up to `limit` bytes from its start: to be written to, and then taken in
-    /// with [`MemberWriter::commit`]. Empty when the member has reached the limit.
-    pub fn space(&mut self, limit: usize) -> &mut [u8] {
-        let end = limit.min(MAX_MEMBER_DATA).max(self.current.data_len);
-        &mut self.current.data[self.current.data_len..end]
+    /// The free part of the current member: to be written to, and then taken in with [`MemberWriter::commit`]. Empty when
+    /// the member is full.
+    pub fn space(&mut self) -> &mut [u8] {
+        &mut self.current.data[self.current.data_len..]
     }
 
     /// Takes in the first `len` bytes of [`MemberWriter::space`].
@@ -172,10 +171,10 @@ impl MemberWriter {
         self.current.data_len = (self.current.data_len + len).min(MAX_MEMBER_DATA);
     }
 
-    /// Adds bytes, ending members that reach `limit` bytes.
-    pub fn push(&mut self, mut bytes: &[u8], limit: usize) -> Result<(), ArchiveError> {
+    /// Adds bytes, ending members that are full.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), ArchiveError> {
         while !bytes.is_empty() {
-            let space = self.space(limit);
+            let space = self.space();
             let len = space.len().min(bytes.len());
             if len == 0 {
                 self.end_member()?;

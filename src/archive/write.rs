@@ -15,7 +15,7 @@ use self::carry::Carrying;
 use self::place::Queue;
 use super::carry::Share;
 use super::carry::parent::Parent;
-use super::gzip::{BadLevel, MAX_MEMBER_DATA};
+use super::gzip::BadLevel;
 use super::head_digest::HeadDigests;
 use super::index::IndexedKind;
 use super::level::Level;
@@ -28,13 +28,13 @@ use crate::reader::{Entry, Metadata, Timestamp};
 use crate::shown;
 use serde::{Deserialize, Serialize};
 
-/// An entry that takes this much has members of its own, each of this size.
+/// An entry that takes this much has members of its own.
 const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
 /// Smaller entries share members that are of about this size on average: the smaller, the less has to be read again for
 /// one that changed, and the less is compressed together.
-const SHARED_MEMBER_BYTES: u64 = 64 * 1024;
+const SHARED_MEMBER_BYTES: u64 = 80 * 1024;
 /// A shared member is not ended before it has this much.
-const MIN_MEMBER_BYTES: usize = 16 * 1024;
+const MIN_MEMBER_BYTES: usize = 20 * 1024;
 /// How much of a sparse map is made at once.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
 /// The observer is told of what was read in steps of at least this size.
@@ -233,7 +233,7 @@ impl<'a> ArchiveWriter<'a> {
         self.check_stop()?;
         self.end_filesystem()?;
         self.members.end_member()?;
-        self.members.push(&pax::END, MAX_MEMBER_DATA)?;
+        self.members.push(&pax::END)?;
         self.report_progress(true);
         let Self { members, counts, carrying, tar_offset, .. } = self;
         let carried = carrying.map(|carrying| carrying.counts());

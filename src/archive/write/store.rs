@@ -87,7 +87,7 @@ impl ArchiveWriter<'_> {
     ) -> Result<(), ArchiveError> {
         let head = self.head(&path, entry_type, entry);
         let start = self.begin_entry(head.bytes.len() as u64)?;
-        self.members.push(&head.bytes, limit_for(head.bytes.len() as u64))?;
+        self.members.push(&head.bytes)?;
         self.end_entry(path, &head, kind, start, &entry.metadata, None, false)
     }
 
@@ -122,20 +122,19 @@ impl ArchiveWriter<'_> {
         let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let padding = pax::padding_after(area_bytes);
         let entry_bytes = head.bytes.len() as u64 + area_bytes + padding;
-        let limit = limit_for(entry_bytes);
         let start = self.begin_entry(entry_bytes)?;
-        self.push(&head.bytes, limit)?;
+        self.push(&head.bytes)?;
 
         let mut outcome = DataOutcome::default();
         if head.sparse_map_bytes > 0 {
-            self.put_map(runs, content, head.sparse_map_bytes, limit, &mut outcome)?;
+            self.put_map(runs, content, head.sparse_map_bytes, &mut outcome)?;
         }
-        self.put_runs(runs, content, limit, &mut outcome)?;
+        self.put_runs(runs, content, &mut outcome)?;
         if runs.unasked.as_ref().is_some_and(|unasked| unasked.left_out) {
             outcome.is_cut = true;
         }
         // Less than a block, in a member that is a whole number of blocks long.
-        self.push(&pax::END[..usize::try_from(padding).unwrap_or(0)], limit)?;
+        self.push(&pax::END[..usize::try_from(padding).unwrap_or(0)])?;
         self.counts.data_bytes += head.data_bytes;
 
         let mut damaged = self.tell_outcome(&path, content, metadata.size, kind, &outcome);
@@ -152,7 +151,6 @@ impl ArchiveWriter<'_> {
         runs: &Runs,
         content: &dyn FileContent,
         map_bytes: u64,
-        limit: usize,
         outcome: &mut DataOutcome,
     ) -> Result<(), ArchiveError> {
         let area = runs.area();
@@ -164,36 +162,30 @@ impl ArchiveWriter<'_> {
             text.extend_from_slice(area.lines_of(run).as_bytes());
             if text.len() >= MAP_PIECE_BYTES {
                 self.check_stop()?;
-                self.put_map_piece(&text, &mut left, limit, outcome)?;
+                self.put_map_piece(&text, &mut left, outcome)?;
                 text.clear();
             }
         }
         if let Some(run) = area.last_run() {
             text.extend_from_slice(area.lines_of(run).as_bytes());
         }
-        self.put_map_piece(&text, &mut left, limit, outcome)?;
+        self.put_map_piece(&text, &mut left, outcome)?;
         // Less than a block.
-        self.put_map_piece(&pax::END, &mut left, limit, outcome)?;
+        self.put_map_piece(&pax::END, &mut left, outcome)?;
         outcome.runs_changed |= !fit.is_same();
         Ok(())
     }
 
     /// Adds bytes to the tar stream, without those that it has already: see [`ArchiveWriter::carried_bytes`].
-    fn push(&mut self, bytes: &[u8], limit: usize) -> Result<(), ArchiveError> {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
         let there = usize::try_from(self.carried_bytes).map_or(bytes.len(), |carried| carried.min(bytes.len()));
         self.carried_bytes -= there as u64;
-        self.members.push(&bytes[there..], limit)
+        self.members.push(&bytes[there..])
     }
 
-    fn put_map_piece(
-        &mut self,
-        text: &[u8],
-        left: &mut u64,
-        limit: usize,
-        outcome: &mut DataOutcome,
-    ) -> Result<(), ArchiveError> {
+    fn put_map_piece(&mut self, text: &[u8], left: &mut u64, outcome: &mut DataOutcome) -> Result<(), ArchiveError> {
         let piece = &text[..usize::try_from(*left).map_or(text.len(), |left| left.min(text.len()))];
-        self.push(piece, limit)?;
+        self.push(piece)?;
         outcome.digest.update(piece);
         *left -= piece.len() as u64;
         Ok(())
@@ -204,17 +196,16 @@ impl ArchiveWriter<'_> {
         &mut self,
         runs: &Runs,
         content: &dyn FileContent,
-        limit: usize,
         outcome: &mut DataOutcome,
     ) -> Result<(), ArchiveError> {
         if runs.is_whole() {
             // Nearly all files are.
-            return self.put_run(ByteRange::new(0, runs.area().size()), content, limit, outcome);
+            return self.put_run(ByteRange::new(0, runs.area().size()), content, outcome);
         }
         let mut fit = runs.fit();
         let mut again = runs.iter(content);
         while let Some(run) = fit.take(again.next()) {
-            self.put_run(run, content, limit, outcome)?;
+            self.put_run(run, content, outcome)?;
         }
         outcome.runs_changed |= !fit.is_same();
         Ok(())
@@ -224,12 +215,11 @@ impl ArchiveWriter<'_> {
         &mut self,
         run: ByteRange,
         content: &dyn FileContent,
-        limit: usize,
         outcome: &mut DataOutcome,
     ) -> Result<(), ArchiveError> {
         let mut done = 0;
         while done < run.len {
-            let space = self.members.space(limit);
+            let space = self.members.space();
             if space.is_empty() {
                 self.check_stop()?;
                 self.members.end_member()?;
@@ -327,12 +317,6 @@ impl ArchiveWriter<'_> {
         });
         if is_last { self.members.end_member() } else { Ok(()) }
     }
-}
-
-/// Where a member with this entry ends at the latest.
-fn limit_for(entry_bytes: u64) -> usize {
-    // Half a megabyte fits in any usize.
-    if entry_bytes >= TARGET_MEMBER_BYTES { MAX_MEMBER_DATA / 2 } else { MAX_MEMBER_DATA }
 }
 
 /// Whether the member ends after this entry: decided by the entry alone, so that a change elsewhere changes nothing

@@ -16,7 +16,7 @@ use crate::outside::{BlockRead, Cancel, RunCommand};
 use crate::reader::ahead::ReadAhead;
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::exclude::Excludes;
-use crate::reader::ext4::Ext4;
+use crate::reader::ext4::{Ext4, NotRead};
 use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::{MountError, MountSource, Mounted};
 use crate::reader::raw::RawImage;
@@ -126,6 +126,10 @@ impl RegionContext<'_> {
         if fs.starts_with("ext") && !self.by_kernel {
             match Ext4::open(Arc::new(RegionBlocks::shared(Arc::clone(self.blocks), &region.extents))) {
                 Ok(ext4) => return Ok(Some(OpenRegion::Ext4(ext4))),
+                Err(NotRead::Endless) => {
+                    self.tell(Severity::Warning, region, format!("{}; kept as a raw image", NotRead::Endless));
+                    return Ok(None);
+                }
                 Err(why) => {
                     let step = format!("reading {} through the kernel: {}", region.name, with_causes(&why));
                     self.observer.on_event(&Event::Step { step });

@@ -68,6 +68,10 @@ fn collect(bytes: &[u8], at: usize, inode: &Inode, found: &mut Vec<Xattr>) -> io
         let (name_len, index) = (usize::from(bytes[at]), bytes[at + 1]);
         let name_at = at + ENTRY_HEAD_BYTES;
         let name = bytes.get(name_at..name_at + name_len).ok_or_else(cut_off)?;
+        let has_no_name = matches!(index, INDEX_ACL_ACCESS | INDEX_ACL_DEFAULT);
+        if name.contains(&0) || name.is_empty() != has_no_name {
+            return Err(damaged("an attribute's name is none"));
+        }
         let value_at = usize::from(le16(bytes, at + 2).ok_or_else(cut_off)?);
         if le32(bytes, at + 4) != Some(0) {
             return Err(damaged("one of its attributes lies in an inode, which this filesystem does not know"));

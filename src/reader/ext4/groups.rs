@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::superblock::START;
 use super::volume::Volume;
 use super::{cut_off, damaged};
 use crate::layout::field::{crc32c, le16, le32};
@@ -22,9 +23,11 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
     let superblock = &volume.superblock;
     let len = superblock.descriptor_bytes;
     let in_block = superblock.block_bytes / len as u64;
+    // They follow the superblock.
+    let first = START / superblock.block_bytes + 1;
     let mut groups = Groups::default();
     for group in 0..superblock.groups {
-        let block = volume.block(u64::from(superblock.first_data_block) + 1 + group / in_block)?;
+        let block = volume.block(first + group / in_block)?;
         // Below a block's length, 64 KiB.
         let at = usize::try_from(group % in_block).unwrap_or(0) * len;
         let descriptor = block.get(at..at + len).ok_or_else(cut_off)?;

@@ -46,7 +46,7 @@ pub(super) fn replay(volume: &Volume) -> Result<HashMap<u64, Logged>, NotRead> {
     if journal.start == 0 {
         return Ok(HashMap::new());
     }
-    Ok(journal.scan()?)
+    journal.scan()
 }
 
 /// A tag, and what was logged for it.
@@ -149,7 +149,7 @@ impl<'a> Journal<'a> {
 
     /// Goes through all transactions that are complete. A transaction that has no commit block was not committed: it ends
     /// the journal, whatever is wrong with it.
-    fn scan(&self) -> io::Result<HashMap<u64, Logged>> {
+    fn scan(&self) -> Result<HashMap<u64, Logged>, NotRead> {
         let mut newest: HashMap<u64, (u32, Logged)> = HashMap::new();
         let mut revoked: HashMap<u64, u32> = HashMap::new();
         let (mut logged_now, mut revoked_now) = (Vec::new(), Vec::new());
@@ -160,7 +160,7 @@ impl<'a> Journal<'a> {
         // Each block of the log belongs to one transaction at most: what goes on for longer goes round.
         let mut left = self.places.len() as u64;
         loop {
-            left = left.checked_sub(1).ok_or_else(|| damaged("its journal has no end"))?;
+            left = left.checked_sub(1).ok_or(NotRead::Endless)?;
             let block = self.read(at)?;
             if !block.starts_with(&JOURNAL_MAGIC) || be32(&block, 8) != Some(sequence) {
                 break;
@@ -170,7 +170,7 @@ impl<'a> Journal<'a> {
                 Some(DESCRIPTOR) => {
                     wrong = wrong.and_then(|()| self.check_tail(&block));
                     for tag in self.tags(&block)? {
-                        left = left.checked_sub(1).ok_or_else(|| damaged("its journal has no end"))?;
+                        left = left.checked_sub(1).ok_or(NotRead::Endless)?;
                         wrong = wrong.and_then(|()| self.check_logged(&tag, at, sequence));
                         let Tag { target, is_escaped, .. } = tag;
                         logged_now.push((target, Logged { block: self.place(at)?, is_escaped }));

@@ -39,6 +39,9 @@ pub enum NotRead {
     /// Its superblock, a group or the journal is damaged; the kernel has the last word on it.
     #[error("it cannot be read")]
     Damaged(#[source] io::Error),
+    /// It is made so that reading it never ends, and must not be given to the kernel either.
+    #[error("its journal leads round and round")]
+    Endless,
 }
 
 impl From<io::Error> for NotRead {

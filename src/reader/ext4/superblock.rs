@@ -60,7 +60,6 @@ pub(super) struct Superblock {
     pub(super) blocks: u64,
     /// The allocation unit, with bigalloc larger than a block.
     pub(super) cluster_blocks: u64,
-    pub(super) first_data_block: u32,
     pub(super) groups: u64,
     pub(super) inodes: u32,
     pub(super) inodes_per_group: u32,
@@ -173,7 +172,6 @@ impl Superblock {
             block_bytes,
             blocks,
             cluster_blocks,
-            first_data_block,
             groups,
             inodes,
             inodes_per_group,

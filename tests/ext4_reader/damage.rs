@@ -138,19 +138,19 @@ fn many_damages(name: &str, mke2fs: &str, is_dirty: bool, cases: u64) {
 
 #[test]
 fn damage_with_checksums() {
-    many_damages("sums", "-t ext4 -b 1024", false, 40);
-    many_damages("sums-dirty", "-t ext4 -b 1024", true, 50);
+    many_damages("sums", "-t ext4 -b 1024", false, 13);
+    many_damages("sums-dirty", "-t ext4 -b 1024", true, 16);
 }
 
 #[test]
 fn damage_without_checksums() {
-    many_damages("no-sums", "-t ext4 -b 1024 -O ^metadata_csum", false, 60);
-    many_damages("no-sums-dirty", "-t ext4 -b 1024 -O ^metadata_csum,^64bit", true, 60);
+    many_damages("no-sums", "-t ext4 -b 1024 -O ^metadata_csum", false, 20);
+    many_damages("no-sums-dirty", "-t ext4 -b 1024 -O ^metadata_csum,^64bit", true, 20);
 }
 
 #[test]
 fn damage_of_older_kinds() {
-    many_damages("ext3", "-t ext3 -b 1024 -I 256", false, 40);
-    many_damages("ext3-dirty", "-t ext3 -b 1024 -I 128", true, 30);
-    many_damages("ext2-4k", "-t ext2 -b 4096", false, 30);
+    many_damages("ext3", "-t ext3 -b 1024 -I 256", false, 13);
+    many_damages("ext3-dirty", "-t ext3 -b 1024 -I 128", true, 10);
+    many_damages("ext2-4k", "-t ext2 -b 4096", false, 10);
 }

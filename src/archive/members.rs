@@ -25,8 +25,9 @@ use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
 use super::workers::Workers;
 use super::write::ArchiveError;
 
-/// Pairs of buffers beyond those that the compressing threads work on: one being filled, some waiting for their turn.
-const SPARE_BUFFERS: usize = 3;
+/// Pairs of buffers beyond those that the compressing threads work on: one being filled, the others waiting for their turn.
+/// Small members are made and written so soon one after the other that with fewer the threads wait for each other.
+const SPARE_BUFFERS: usize = 8;
 
 /// How much further down the compressing threads are than the others.
 const COMPRESSING_NICE: i32 = 5;

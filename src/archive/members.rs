@@ -73,6 +73,15 @@ enum Ready {
     Carried(Carried),
 }
 
+impl Ready {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Compressed(job) => &job.member[..job.member_len],
+            Self::Carried(carried) => carried.bytes(),
+        }
+    }
+}
+
 /// The writing end. Dropping it without [`MemberWriter::finish`] stops everything.
 pub struct MemberWriter {
     pool: Workers,
@@ -104,7 +113,7 @@ impl MemberWriter {
         }
         let writer = std::thread::Builder::new()
             .name("write".to_owned())
-            .spawn(move || write_in_order(outputs, &to_write, &give_back, control))
+            .spawn(move || write_and_hash(outputs, &to_write, give_back, control))
             .map_err(ArchiveError::Write)?;
         Ok(Self {
             pool,
@@ -275,36 +284,63 @@ fn empty_job() -> Job {
     }
 }
 
+/// Writes what comes, and hashes what was written in a second thread: the two take about as long.
+fn write_and_hash(
+    outputs: Outputs,
+    to_write: &Receiver<(u64, Ready)>,
+    give_back: Sender<Job>,
+    control: LevelControl,
+) -> io::Result<WrittenMembers> {
+    let (written, to_hash) = channel();
+    let hasher =
+        std::thread::Builder::new().name("hash".to_owned()).spawn(move || hash_in_order(&to_hash, &give_back))?;
+    let members = write_in_order(outputs, to_write, &written, control);
+    drop(written);
+    let archive_sha1 = hasher.join().map_err(|_| io::Error::other("the archive's hash could not be made"))?;
+    members.map(|members| WrittenMembers { archive_sha1, ..members })
+}
+
+/// Makes the digest of the members, and gives their buffers back.
+fn hash_in_order(to_hash: &Receiver<Ready>, give_back: &Sender<Job>) -> [u8; 20] {
+    let mut sha1 = Sha1::new();
+    for ready in to_hash {
+        sha1.update(ready.bytes());
+        // A carried member's buffer goes back by itself.
+        if let Ready::Compressed(mut job) = ready {
+            job.entries.clear();
+            job.data_len = 0;
+            // Fails only when the producer is gone; what is still under way is hashed all the same.
+            let _ = give_back.send(job);
+        }
+    }
+    sha1.finalize().into()
+}
+
+/// Writes the members in their order, and hands each of them on. The archive's digest is left out.
 fn write_in_order(
     outputs: Outputs,
     to_write: &Receiver<(u64, Ready)>,
-    give_back: &Sender<Job>,
+    written: &Sender<Ready>,
     mut control: LevelControl,
 ) -> io::Result<WrittenMembers> {
     let mut archive = outputs.archive;
     let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
     index.write_all(HEADER_LINE.as_bytes())?;
-    let mut sha1 = Sha1::new();
     let mut totals = Totals::default();
     let mut levels = [0; HIGHEST_LEVEL as usize + 1];
     let mut early = BTreeMap::new();
     for (number, ready) in to_write {
         early.insert(number, ready);
         while let Some(ready) = early.remove(&totals.members) {
-            let (member, tar_length, sha256, entries) = match &ready {
-                Ready::Compressed(job) => {
-                    (&job.member[..job.member_len], job.data_len as u64, job.sha256, job.entries.as_slice())
-                }
-                Ready::Carried(carried) => {
-                    (carried.bytes(), carried.tar_length, carried.sha256, carried.entries.as_slice())
-                }
+            let (tar_length, sha256, entries) = match &ready {
+                Ready::Compressed(job) => (job.data_len as u64, job.sha256, job.entries.as_slice()),
+                Ready::Carried(carried) => (carried.tar_length, carried.sha256, carried.entries.as_slice()),
             };
-            archive.write_all(member)?;
-            sha1.update(member);
+            archive.write_all(ready.bytes())?;
             let line = MemberLine {
                 number: totals.members,
                 offset: totals.archive_bytes,
-                length: member.len() as u64,
+                length: ready.bytes().len() as u64,
                 tar_offset: totals.tar_bytes,
                 tar_length,
                 sha256,
@@ -317,17 +353,14 @@ fn write_in_order(
             totals.entries += entries.len() as u64;
             totals.archive_bytes += line.length;
             totals.tar_bytes += line.tar_length;
-            // A carried member's buffer goes back by itself.
-            if let Ready::Compressed(mut job) = ready {
+            if let Ready::Compressed(job) = &ready {
                 control.member_written();
                 if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
                     *count += 1;
                 }
-                job.entries.clear();
-                job.data_len = 0;
-                // Fails only when the producer is gone; what is still under way is written all the same.
-                let _ = give_back.send(job);
             }
+            // Fails only when the other thread has panicked, which is seen at the end.
+            let _ = written.send(ready);
         }
     }
     if !early.is_empty() {
@@ -339,7 +372,7 @@ fn write_in_order(
     index.flush()?;
     Ok(WrittenMembers {
         totals,
-        archive_sha1: sha1.finalize().into(),
+        archive_sha1: [0; 20],
         index_bytes: index.bytes,
         index_sha256: index.sha256.finalize().into(),
         levels,

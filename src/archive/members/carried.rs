@@ -21,7 +21,7 @@ use crate::archive::workers::Workers;
 
 /// What is read, checked and waits for its turn may have so many bytes of the tar stream for each thread. Much less, and
 /// all wait for each other whenever the disk takes a moment to write.
-const BYTES_A_THREAD: usize = 2 << 20;
+const BYTES_A_THREAD: usize = 4 << 20;
 /// No buffer is smaller, which bounds their number.
 const MIN_BUFFER_BYTES: usize = 64 << 10;
 

@@ -119,7 +119,14 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         around: None,
     };
     remove_all_remains(&destination, &*world.observer);
-    let removed = if wants_lvm(&args.sources) { remove_stale(&world) } else { remove_stale_device_maps(&world) };
+    let removed = if wants_lvm(&args.sources) {
+        remove_stale(&world)
+    } else if rustix::process::geteuid().is_root() {
+        remove_stale_device_maps(&world)
+    } else {
+        // Nobody else can have made one, nor remove it.
+        Ok(())
+    };
     if let Err(error) = removed {
         // If LVM is needed after all, its own error comes with the volume that needs it.
         write_line(&format!(

@@ -39,11 +39,8 @@ pub struct FileBlocks {
 }
 
 impl FileBlocks {
-    /// Takes an open file whose length is already known: a block device's is not in its `stat`. What is read from it here
-    /// is not worth more of the host's memory than what was there before.
+    /// Takes an open file whose length is already known: a block device's is not in its `stat`.
     pub fn new(file: File, len_bytes: u64) -> Self {
-        // Advice alone, as below.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::NoReuse);
         Self { file, len_bytes }
     }
 }

@@ -561,7 +561,7 @@ fn an_interrupted_run_leaves_nothing() {
         let device = sh(&format!("losetup -ln -O NAME -j {}", quoted(&guest.image)));
         assert_eq!(device.is_empty(), reader == "auto", "the kernel needs a loop device, and volbak needs none");
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
-        let is_seen = |line: &str| line.split(' ').next() == Some(device.trim());
+        let is_seen = |line: &str| !device.is_empty() && line.split(' ').next() == Some(device.trim());
         assert!(!mounts.lines().any(is_seen), "nobody sees its mount");
         sh(&format!("kill -{signal} {}", child.id()));
         let status = child.wait().unwrap();
@@ -580,19 +580,21 @@ fn a_killed_run_leaves_no_loop_device_and_the_next_one_removes_its_files() {
     fs::write(mounted.point.join("more"), text(5, 30_000_000)).unwrap();
     mounted.unmount();
     let dest = guest.dest();
-    let mut child =
-        volbak(&["snapshot", guest.image.to_str().unwrap(), "--to", dest.to_str().unwrap(), "--level", "12"])
+    for (number, reader) in ["auto", "kernel"].into_iter().enumerate() {
+        let (image, to) = (guest.image.to_str().unwrap(), dest.to_str().unwrap());
+        let mut child = volbak(&["snapshot", image, "--to", to, "--full", "--level", "12", "--reader", reader])
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-    wait_until_it_writes(&mut child, &dest);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(leftovers(&dest).contains(".volbak-tmp."), "there is something to remove");
-    assert!(archives(&dest).is_empty());
-    snapshot(&guest.image, &dest, &[]);
-    assert_all_good(&dest);
-    assert_eq!(sh(&format!("losetup -j {}", quoted(&guest.image))), "");
+        wait_until_it_writes(&mut child, &dest);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(leftovers(&dest).contains(".volbak-tmp."), "there is something to remove");
+        assert_eq!(archives(&dest).len(), number);
+        snapshot(&guest.image, &dest, &["--reader", reader]);
+        assert_all_good(&dest);
+        assert_eq!(sh(&format!("losetup -j {}", quoted(&guest.image))), "");
+    }
 }
 
 fn wait_until_it_writes(child: &mut std::process::Child, dest: &Path) {
@@ -627,4 +629,38 @@ fn memory_stays_within_its_bound() {
     let threads = std::thread::available_parallelism().unwrap().get() as u64;
     eprintln!("peak: {peak_kib} KiB with {threads} threads");
     assert!(peak_kib > 0 && peak_kib <= (64 + 8 * threads) * 1024, "{peak_kib} KiB");
+}
+
+/// An image with an ext4 on it is read without anything that only root may do.
+#[test]
+fn an_ext4_image_needs_no_root() {
+    let guest = Guest::small();
+    let (home, binary) = (guest.scratch.path().join("home"), env!("CARGO_BIN_EXE_volbak"));
+    sh(&format!(
+        "chmod 755 {scratch}; install -d -o nobody {home}; install -m 755 {binary} {home}/volbak
+         install -o nobody -m 400 {image} {home}/disk.img
+         setpriv --reuid nobody --clear-groups -- {home}/volbak snapshot {home}/disk.img --to {home}",
+        scratch = quoted(guest.scratch.path()),
+        home = quoted(&home),
+        image = quoted(&guest.image),
+    ));
+    let archive = archives(&home).pop().unwrap();
+    let by_root = snapshot(&guest.image, &guest.dest(), &["--reader", "kernel"]);
+    let stream = |archive: &Path| sh(&format!("zcat {} | sha1sum", quoted(archive)));
+    assert_eq!(stream(&archive), stream(&by_root));
+}
+
+/// What was written is not kept in the host's memory.
+#[test]
+fn an_archive_does_not_stay_in_the_page_cache() {
+    let guest = Guest::new(Filesystem::Ext4, "256M");
+    let mounted = guest.mount();
+    fs::write(mounted.point.join("noise"), noise(3, 100_000_000)).unwrap();
+    mounted.unmount();
+    let kind = sh(&format!("stat -f -c %T {}", quoted(guest.scratch.path())));
+    let archive = snapshot(&guest.image, &guest.dest(), &[]);
+    let cached: u64 = sh(&format!("fincore -nb -o RES {}", quoted(&archive))).trim().parse().unwrap();
+    // A tmpfs has nowhere else to keep it.
+    let limit = if kind.trim() == "tmpfs" { u64::MAX } else { 1 << 20 };
+    assert!(cached < limit, "{cached} bytes of 100 MB are in memory");
 }

@@ -106,7 +106,7 @@ pub struct SnapshotRecord {
 pub struct RegionRecord {
     /// Its name in the layout.
     pub name: String,
-    /// What was really done: a filesystem that could not be mounted is a raw image here.
+    /// What was really done: a filesystem that could not be read is a raw image here.
     pub handling: Handling,
     /// Where it is in the archive: the directory of its files (`.`, `./p1`) or the image's path.
     pub archive_path: Option<String>,

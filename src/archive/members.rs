@@ -1,6 +1,6 @@
-//! Takes the tar stream, compresses its members in parallel and writes them in order.
+//! Takes the tar stream, compresses its members in parallel, writes them in order, and hashes what was written beside.
 //!
-//! One pair of buffers goes with each member from the moment it is filled until it is written, and there is a fixed
+//! One pair of buffers goes with each member from the moment it is filled until it is hashed, and there is a fixed
 //! number of them: that bounds the memory, and cannot starve the member that is to be written next, since pairs are
 //! taken in the order of the stream. Members that are carried forward from the previous archive have buffers of their
 //! own, so that what waits for its turn there takes none of these.
@@ -294,10 +294,20 @@ fn write_and_hash(
     let (written, to_hash) = channel();
     let hasher =
         std::thread::Builder::new().name("hash".to_owned()).spawn(move || hash_in_order(&to_hash, &give_back))?;
-    let members = write_in_order(outputs, to_write, &written, control);
+    let in_order = write_in_order(outputs, to_write, &written, control);
     drop(written);
-    let archive_sha1 = hasher.join().map_err(|_| io::Error::other("the archive's hash could not be made"))?;
-    members.map(|members| WrittenMembers { archive_sha1, ..members })
+    let hashed = hasher.join();
+    let InOrder { totals, index_bytes, index_sha256, levels } = in_order?;
+    let archive_sha1 = hashed.map_err(|_| io::Error::other("the archive's hash could not be made"))?;
+    Ok(WrittenMembers { totals, archive_sha1, index_sha256, index_bytes, levels })
+}
+
+/// All of [`WrittenMembers`] but the archive's digest.
+struct InOrder {
+    totals: Totals,
+    index_sha256: [u8; 32],
+    index_bytes: u64,
+    levels: [u64; HIGHEST_LEVEL as usize + 1],
 }
 
 /// Makes the digest of the members, and gives their buffers back.
@@ -316,13 +326,13 @@ fn hash_in_order(to_hash: &Receiver<Ready>, give_back: &Sender<Job>) -> [u8; 20]
     sha1.finalize().into()
 }
 
-/// Writes the members in their order, and hands each of them on. The archive's digest is left out.
+/// Writes the members in their order, and hands each of them on.
 fn write_in_order(
     outputs: Outputs,
     to_write: &Receiver<(u64, Ready)>,
     written: &Sender<Ready>,
     mut control: LevelControl,
-) -> io::Result<WrittenMembers> {
+) -> io::Result<InOrder> {
     let mut archive = outputs.archive;
     let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
     index.write_all(HEADER_LINE.as_bytes())?;
@@ -370,13 +380,7 @@ fn write_in_order(
     archive.flush()?;
     let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
     index.flush()?;
-    Ok(WrittenMembers {
-        totals,
-        archive_sha1: [0; 20],
-        index_bytes: index.bytes,
-        index_sha256: index.sha256.finalize().into(),
-        levels,
-    })
+    Ok(InOrder { totals, index_bytes: index.bytes, index_sha256: index.sha256.finalize().into(), levels })
 }
 
 /// Hashes and counts what the writer behind it has taken.

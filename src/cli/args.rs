@@ -118,7 +118,7 @@ pub(crate) struct SnapshotArgs {
     /// How large a thick snapshot's exception store is: bytes (10G), or a share of the volume (50%)
     #[arg(long, default_value_t, value_name = "SIZE")]
     pub(crate) snapshot_size: SnapshotSize,
-    /// Where a journal is replayed when the source must not be written [default: the volume's directory in DIR]
+    /// Where the kernel replays a journal when the source must not be written [default: the volume's directory in DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch: Option<PathBuf>,
     /// Who reads filesystems: `auto` reads ext2 to ext4 itself, `kernel` mounts all of them
@@ -136,7 +136,7 @@ pub(crate) struct SnapshotArgs {
     /// Read everything once within so many days, a share each day; 0 is never
     #[arg(long, default_value_t = 7, value_name = "DAYS")]
     pub(crate) full_read_every_days: u32,
-    /// Leave the snapshot in place afterwards, and say its name
+    /// Leave the snapshot in place afterwards, and say its name; an ext4 on it may need a writable mount for its journal
     #[arg(long)]
     pub(crate) keep_snapshot: bool,
     /// Print JSON

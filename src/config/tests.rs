@@ -40,6 +40,16 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.report.decimal_separator, ',');
     assert_eq!(config.retention.gone_days, 90);
     assert_eq!(config.archive.level, CompressionLevel::Fixed(6));
+    assert!(!config.archive.by_kernel);
+}
+
+#[test]
+fn the_kernel_can_be_made_to_read() {
+    let reader = |name: &str| format!("{MINIMAL}[archive]\nreader = '{name}'\n");
+    assert!(right(&reader("kernel")).archive.by_kernel);
+    assert!(!right(&reader("auto")).archive.by_kernel);
+    let mistakes = wrong(&reader("fast"));
+    assert!(mistakes.len() == 1 && mistakes[0].contains("reader"), "{mistakes:?}");
 }
 
 #[test]

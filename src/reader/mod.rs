@@ -1,7 +1,8 @@
 //! Gives a filesystem's entries, with their metadata and data, one after the other.
 //!
-//! [`FsReader`] is the seam: the kernel's view of a mounted filesystem ([`kernel_tree::TreeWalk`]) and a region's bytes as one
-//! large file ([`raw::RawImage`]) are read alike by whoever archives them.
+//! [`FsReader`] is the seam: an ext4 that is read here ([`ext4::Ext4`]), the kernel's view of a mounted filesystem
+//! ([`kernel_tree::TreeWalk`]) and a region's bytes as one large file ([`raw::RawImage`]) are read alike by whoever
+//! archives them.
 
 pub mod ahead;
 pub mod device_map;

@@ -77,7 +77,7 @@ fn privileges(add: &mut Add<'_>) {
     if rustix::process::geteuid().is_root() {
         add("user", Answer::Good, "root".to_owned());
     } else {
-        add("user", Answer::Bad, "not root: neither LVM nor filesystems can be used".to_owned());
+        add("user", Answer::Bad, "not root: neither LVM nor what the kernel reads can be used".to_owned());
     }
 }
 
@@ -123,6 +123,9 @@ fn modules(add: &mut Add<'_>) {
     if missing.is_empty() {
         add("kernel", Answer::Good, "reads ext4, xfs, btrfs and vfat".to_owned());
     } else {
+        // volbak needs no driver for nearly all of them.
+        let shown = |fs| if fs == "ext4" { "ext4 with uncommon features" } else { fs };
+        let missing: Vec<&str> = missing.into_iter().map(shown).collect();
         let what = format!("cannot read {}: volumes with those are kept as raw images", missing.join(", "));
         add("kernel", Answer::Doubtful, what);
     }

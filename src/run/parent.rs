@@ -199,8 +199,6 @@ fn open(wanted: &Wanted<'_>, files: &BackupFiles, manifest: &Manifest) -> Result
         .map_err(|_| "its manifest has no date".to_owned())?;
     let archive = open_regular(&files.archive()).map_err(|error| with_causes(&error))?;
     let index = open_regular(&files.index()).map_err(|error| with_causes(&error))?;
-    // It is read once, and not worth more of the host's memory than what was there before. Advice alone.
-    let _ = rustix::fs::fadvise(&archive, 0, None, rustix::fs::Advice::NoReuse);
     let archive_bytes = archive.metadata().map_err(|error| error.to_string())?.len();
     if archive_bytes != manifest.sizes.archive_bytes {
         let said = manifest.sizes.archive_bytes;

@@ -130,6 +130,10 @@ impl RegionContext<'_> {
                     self.tell(Severity::Warning, region, format!("{}; kept as a raw image", NotRead::Endless));
                     return Ok(None);
                 }
+                Err(NotRead::Damaged(error)) => {
+                    let what = format!("{error}: left to the kernel");
+                    self.tell(Severity::Notice, region, what);
+                }
                 Err(why) => {
                     let step = format!("reading {} through the kernel: {}", region.name, with_causes(&why));
                     self.observer.on_event(&Event::Step { step });

@@ -152,6 +152,7 @@ impl TemporaryFile {
     fn settle(&self, path: PathBuf, expected_bytes: u64) -> Result<(), StoreError> {
         let early_error = self.sync_error.lock().unwrap_or_else(PoisonError::into_inner).take();
         early_error.map_or_else(|| self.file.sync_all(), Err).map_err(StoreError::io("syncing", &path))?;
+        let_go_of_pages(&self.file);
         let found_bytes = self.file.metadata().map_err(StoreError::io("asking", &path))?.len();
         if found_bytes == expected_bytes {
             Ok(())
@@ -159,6 +160,11 @@ impl TemporaryFile {
             Err(StoreError::WrongLength { path, found_bytes, expected_bytes })
         }
     }
+}
+
+/// What is on the disk is not read again tonight: what the host has in memory otherwise is worth more. Advice alone.
+fn let_go_of_pages(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 /// Has what was written synced by a thread beside, piece by piece.
@@ -181,8 +187,7 @@ impl SyncingWriter {
                     *errors.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     return;
                 }
-                // What is on the disk now is not read again tonight: what the host had in memory is worth more. Advice alone.
-                let _ = rustix::fs::fadvise(&syncing, 0, None, rustix::fs::Advice::DontNeed);
+                let_go_of_pages(&syncing);
             }
         })?;
         Ok(Self { file, written: 0, wake: Some(wake), syncer: Some(syncer), error })

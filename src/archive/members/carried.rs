@@ -1,6 +1,6 @@
 //! Members of the previous archive: read once, checked, and written as they were read.
 //!
-//! A buffer is taken before the work is handed to a thread, and goes back when the member was written or found damaged. So
+//! A buffer is taken before the work is handed to a thread, and goes back when the member was hashed or found damaged. So
 //! no thread waits for a buffer, and whoever takes the results in their order always gets the next one.
 
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use crate::archive::workers::Workers;
 
 /// What is read, checked and waits for its turn may have so many bytes of the tar stream for each thread. Much less, and
 /// all wait for each other whenever the disk takes a moment to write.
-const BYTES_A_THREAD: usize = 4 << 20;
+const BYTES_A_THREAD: usize = 3 << 20;
 /// No buffer is smaller, which bounds their number.
 const MIN_BUFFER_BYTES: usize = 64 << 10;
 
@@ -180,6 +180,13 @@ impl Carrier {
         }
         self.oldest += 1;
         self.results.pop_front().flatten().unwrap_or_else(|| Err("its result was lost".to_owned()))
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        // It is not read again tonight: what the host has in memory otherwise is worth more. Advice alone.
+        let _ = rustix::fs::fadvise(&self.archive, 0, None, rustix::fs::Advice::DontNeed);
     }
 }
 

@@ -8,6 +8,10 @@ use rustix::fs::{FileType, RawDir, SeekFrom};
 
 use super::kernel_tree::statx_of;
 
+/// No directory has more: ext4 holds some 12 million without `large_dir`. Who made the disk could make it so that
+/// its names fill the memory.
+const MAX_NAMES: usize = 16 << 20;
+
 /// The names of a directory, all in one stretch of memory.
 #[derive(Default)]
 pub struct Listing {
@@ -25,11 +29,15 @@ pub(super) struct Item {
 }
 
 impl Listing {
-    /// Adds a name. One that is too long for every filesystem of Linux is not taken.
-    pub(super) fn add(&mut self, name: &[u8], ino: u64, is_directory: bool) {
-        let Ok(name_len) = u16::try_from(name.len()) else { return };
+    /// Adds a name. One that is too long for every filesystem of Linux is not taken; one too many is an error.
+    pub(super) fn add(&mut self, name: &[u8], ino: u64, is_directory: bool) -> io::Result<()> {
+        if self.items.len() >= MAX_NAMES {
+            return Err(io::Error::other(format!("it has more than {MAX_NAMES} names")));
+        }
+        let Ok(name_len) = u16::try_from(name.len()) else { return Ok(()) };
         self.items.push(Item { ino, name_start: self.names.len(), name_len, is_directory });
         self.names.extend_from_slice(name);
+        Ok(())
     }
 
     /// Puts all names into the order of the walk.
@@ -77,7 +85,10 @@ pub(super) fn list(
                 .is_ok_and(|facts| FileType::from_raw_mode(facts.stx_mode.into()) == FileType::Directory),
             _ => false,
         };
-        listing.add(name, if has_inode_numbers { entry.ino() } else { 0 }, is_directory);
+        if let Err(error) = listing.add(name, if has_inode_numbers { entry.ino() } else { 0 }, is_directory) {
+            listing.sort();
+            return Err((listing, error));
+        }
     }
     listing.sort();
     match failed {

@@ -203,6 +203,7 @@ impl<T: Tree> Walk<T> {
     }
 
     fn visit_directory(&mut self, opened: OpenDirectory<T::Directory>) {
+        self.tell_complaints();
         if self.path.len() >= MAX_PATH_BYTES {
             return self.problem(format!("lies deeper than {MAX_PATH_BYTES} bytes of path, left out with all in it"));
         }

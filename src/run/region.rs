@@ -125,7 +125,13 @@ impl RegionContext<'_> {
         let Some(fs) = region.holds.fs.as_deref() else { return Ok(None) };
         if fs.starts_with("ext") && !self.by_kernel {
             match Ext4::open(Arc::new(RegionBlocks::shared(Arc::clone(self.blocks), &region.extents))) {
-                Ok(ext4) => return Ok(Some(OpenRegion::Ext4(ext4))),
+                Ok(ext4) => {
+                    if ext4.has_errors() {
+                        let what = "the system that it belongs to has found errors in it; e2fsck there mends them";
+                        self.tell(Severity::Warning, region, what.to_owned());
+                    }
+                    return Ok(Some(OpenRegion::Ext4(ext4)));
+                }
                 Err(NotRead::Endless) => {
                     self.tell(Severity::Warning, region, format!("{}; kept as a raw image", NotRead::Endless));
                     return Ok(None);

@@ -102,7 +102,7 @@ fn list_block(volume: &Volume, directory: &Inode, block: u64, is_first: bool, li
                     TYPE_UNKNOWN => Inode::read(volume, ino).is_ok_and(|inode| inode.is_directory()),
                     known => known == TYPE_DIRECTORY,
                 };
-                listing.add(name, u64::from(ino), is_directory);
+                listing.add(name, u64::from(ino), is_directory)?;
             }
         }
         at += len;

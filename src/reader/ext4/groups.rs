@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::superblock::START;
+use super::superblock::{START, Superblock};
 use super::volume::Volume;
 use super::{cut_off, damaged};
 use crate::layout::field::{crc32c, le16, le32};
@@ -31,14 +31,19 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
         // Below a block's length, 64 KiB.
         let at = usize::try_from(group % in_block).unwrap_or(0) * len;
         let descriptor = block.get(at..at + len).ok_or_else(cut_off)?;
-        if let Some(seed) = superblock.checksum_seed.filter(|_| is_replayed) {
-            check(seed, group, descriptor)?;
+        if is_replayed {
+            check(superblock, group, descriptor)?;
         }
         let low_half = |at: usize| le16(descriptor, at).map(u64::from).ok_or_else(cut_off);
         let high_half = |at: usize| if len >= 64 { low_half(at) } else { Ok(0) };
         let high = if len >= 64 { le32(descriptor, 0x28) } else { Some(0) };
         let table = high.zip(le32(descriptor, 0x8)).map(|(high, low)| u64::from(high) << 32 | u64::from(low));
-        groups.inode_tables.push(table.ok_or_else(cut_off)?);
+        let table = table.ok_or_else(cut_off)?;
+        let table_bytes = u64::from(superblock.inodes_per_group) * superblock.inode_bytes as u64;
+        if table.saturating_add(table_bytes.div_ceil(superblock.block_bytes)) > superblock.blocks {
+            return Err(damaged(format!("the inodes of group {group} lie behind the filesystem's end")));
+        }
+        groups.inode_tables.push(table);
         let free_clusters = high_half(0x2C)? << 16 | low_half(0xC)?;
         groups.free_blocks = groups.free_blocks.saturating_add(free_clusters * superblock.cluster_blocks);
         groups.free_inodes += high_half(0x2E)? << 16 | low_half(0xE)?;
@@ -46,14 +51,41 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
     Ok(groups)
 }
 
-/// The checksum at 0x1E is of the group's number, and of all of the descriptor with zeros in its own place.
-fn check(seed: u32, group: u64, descriptor: &[u8]) -> io::Result<()> {
+/// The checksum at 0x1E is of the group's number, and of all of the descriptor with zeros in its own place; the older kind
+/// of the filesystem's UUID, the number, and all of the descriptor without its own place.
+fn check(superblock: &Superblock, group: u64, descriptor: &[u8]) -> io::Result<()> {
     let number = u32::try_from(group).unwrap_or(u32::MAX).to_le_bytes();
     let (before, after) = (descriptor.get(..0x1E).ok_or_else(cut_off)?, descriptor.get(0x20..).ok_or_else(cut_off)?);
-    let crc = [&number, before, &[0; 2], after].iter().fold(seed, |crc, part| crc32c(crc, part));
-    if le16(descriptor, 0x1E).map(u32::from) == Some(crc & 0xFFFF) {
+    let right = match (superblock.checksum_seed, superblock.group_checksum_uuid) {
+        (Some(seed), _) => [&number, before, &[0; 2], after].iter().fold(seed, |crc, part| crc32c(crc, part)) & 0xFFFF,
+        (None, Some(uuid)) => {
+            let after = if superblock.has_64_bits { after } else { &[] };
+            u32::from([&uuid[..], &number, before, after].iter().fold(!0, |crc, part| crc16(crc, part)))
+        }
+        (None, None) => return Ok(()),
+    };
+    if le16(descriptor, 0x1E).map(u32::from) == Some(right) {
         Ok(())
     } else {
         Err(damaged(format!("the checksum of group {group} is wrong")))
+    }
+}
+
+/// CRC-16 as Linux' `crc16` has it: polynomial 0x8005, lowest bit first.
+fn crc16(crc: u16, bytes: &[u8]) -> u16 {
+    bytes.iter().fold(crc, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crc16;
+
+    #[test]
+    fn crc16_gives_its_check_values() {
+        // CRC-16/ARC and CRC-16/MODBUS in the catalogue of parametrised CRC algorithms.
+        assert_eq!(crc16(0, b"123456789"), 0xBB3D);
+        assert_eq!(crc16(0xFFFF, b"123456789"), 0x4B37);
     }
 }

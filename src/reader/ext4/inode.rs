@@ -127,7 +127,7 @@ impl Inode {
             Ok(Timestamp { sec, nsec: (extra >> 2).min(999_999_999) })
         };
         let attributes_at = PLAIN_BYTES + extra;
-        let has_attributes = raw.len() > PLAIN_BYTES && le32(raw, attributes_at) == Some(super::attributes::MAGIC);
+        let has_attributes = extra > 0 && le32(raw, attributes_at) == Some(super::attributes::MAGIC);
         Ok(Self {
             number,
             mode,
@@ -141,7 +141,8 @@ impl Inode {
             flags,
             checksum_seed,
             map: array(raw, 0x28).ok_or_else(cut_off)?,
-            attribute_block: u64::from(half(0x76)?) << 32 | u64::from(word(0x68)?),
+            attribute_block: if superblock.has_64_bits { u64::from(half(0x76)?) << 32 } else { 0 }
+                | u64::from(word(0x68)?),
             own_attributes: has_attributes.then(|| raw[attributes_at..].into()),
         })
     }

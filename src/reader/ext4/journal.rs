@@ -91,6 +91,12 @@ impl<'a> Journal<'a> {
             let left = all - journal.places.len() as u64;
             journal.places.extend(start..start + run.blocks.min(left));
         }
+        // With one block in many places it could be longer than any disk.
+        let mut sorted = journal.places.clone();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(NotRead::Endless);
+        }
         let head = journal.read(0)?;
         let word = |at: usize| be32(&head, at).ok_or_else(cut_off);
         let kind = word(4)?;
@@ -150,10 +156,9 @@ impl<'a> Journal<'a> {
     /// Goes through all transactions that are complete. A transaction that has no commit block was not committed: it ends
     /// the journal, whatever is wrong with it.
     fn scan(&self) -> Result<HashMap<u64, Logged>, NotRead> {
-        let mut newest: HashMap<u64, (u32, Logged)> = HashMap::new();
-        let mut revoked: HashMap<u64, u32> = HashMap::new();
-        let (mut logged_now, mut revoked_now) = (Vec::new(), Vec::new());
-        // Of the transaction that is read.
+        let mut newest: HashMap<u64, Logged> = HashMap::new();
+        // Of the transaction that is read: what it logged, where its revoke blocks are, and what is wrong with it.
+        let (mut logged_now, mut revokes_now) = (Vec::new(), Vec::new());
         let mut wrong: io::Result<()> = Ok(());
         let mut sequence = self.sequence;
         let mut at = self.start;
@@ -165,6 +170,7 @@ impl<'a> Journal<'a> {
             if !block.starts_with(&JOURNAL_MAGIC) || be32(&block, 8) != Some(sequence) {
                 break;
             }
+            let block_at = at;
             at = self.after(at);
             match be32(&block, 4) {
                 Some(DESCRIPTOR) => {
@@ -180,25 +186,23 @@ impl<'a> Journal<'a> {
                 Some(COMMIT) => {
                     std::mem::replace(&mut wrong, Ok(()))?;
                     self.check_commit(&block)?;
-                    newest.extend(logged_now.drain(..).map(|(target, logged)| (target, (sequence, logged))));
-                    for block in revoked_now.drain(..) {
-                        revoked.insert(block, sequence);
+                    newest.extend(logged_now.drain(..));
+                    // What was logged up to here and is revoked is not written any more; what is logged later is.
+                    for revoke_at in revokes_now.drain(..) {
+                        self.for_each_revoked(&self.read(revoke_at)?, |block| {
+                            newest.remove(&block);
+                        })?;
                     }
                     sequence = sequence.wrapping_add(1);
                 }
                 Some(REVOKE) => {
                     wrong = wrong.and_then(|()| self.check_tail(&block));
-                    wrong = wrong.and_then(|()| self.read_revoked(&block, &mut revoked_now));
+                    revokes_now.push(block_at);
                 }
                 _ => break,
             }
         }
-        // What was logged up to the transaction that revoked it is not written any more.
-        let is_valid = |target: &u64, sequence: u32| {
-            revoked.get(target).is_none_or(|revoked| sequence.wrapping_sub(*revoked).cast_signed() > 0)
-        };
-        newest.retain(|target, (sequence, _)| is_valid(target, *sequence));
-        Ok(newest.into_iter().map(|(target, (_, logged))| (target, logged)).collect())
+        Ok(newest)
     }
 
     /// The tags of a descriptor block.
@@ -236,13 +240,13 @@ impl<'a> Journal<'a> {
         Ok(tags)
     }
 
-    fn read_revoked(&self, block: &[u8], revoked: &mut Vec<u64>) -> io::Result<()> {
+    fn for_each_revoked(&self, block: &[u8], mut with: impl FnMut(u64)) -> io::Result<()> {
         let used = be32(block, HEADER_BYTES).and_then(|used| usize::try_from(used).ok()).ok_or_else(cut_off)?;
         let numbers = block.get(HEADER_BYTES + 4..used).ok_or_else(cut_off)?;
         if self.has_64_bits {
-            revoked.extend(numbers.chunks_exact(8).filter_map(|number| be64(number, 0)));
+            numbers.chunks_exact(8).filter_map(|number| be64(number, 0)).for_each(with);
         } else {
-            revoked.extend(numbers.chunks_exact(4).filter_map(|number| be32(number, 0).map(u64::from)));
+            numbers.chunks_exact(4).filter_map(|number| be32(number, 0)).for_each(|number| with(u64::from(number)));
         }
         Ok(())
     }
@@ -269,7 +273,10 @@ impl<'a> Journal<'a> {
 
     /// A logged block's checksum is of the transaction's number and of the block as it is in the journal.
     fn check_logged(&self, tag: &Tag, at: u64, sequence: u32) -> io::Result<()> {
-        self.volume.superblock.offset_of(tag.target)?;
+        // The filesystem may have grown, which the superblock says that is in the journal.
+        if tag.target >= self.volume.len_bytes() / self.volume.superblock.block_bytes {
+            return Err(damaged("its journal has a block that lies behind the region's end"));
+        }
         let Some((seed, checksum)) = self.seed.zip(tag.checksum) else { return Ok(()) };
         let crc = crc32c(crc32c(seed, &sequence.to_be_bytes()), &self.read(at)?);
         if crc == checksum { Ok(()) } else { Err(damaged("the checksum of a block in its journal is wrong")) }

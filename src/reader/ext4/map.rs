@@ -64,12 +64,15 @@ fn in_extents(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
             None => child_of(&inode.map, at, &mut next)?,
             Some(block) => child_of(block, at, &mut next)?,
         };
-        let Some(child) = found else { return Ok(Run::hole(at, next)) };
+        let Some((first, child)) = found else { return Ok(Run::hole(at, next)) };
         let read = volume.block(child)?;
         check(inode, &read)?;
         depth -= 1;
         if node_depth(&read)? != depth {
             return Err(damaged("a node of its extent tree is at the wrong depth"));
+        }
+        if entries(&read)?.next().is_some_and(|entry| first_of(entry) != first) {
+            return Err(damaged("a node of its extent tree begins elsewhere than the one above it says"));
         }
         block = Some(read);
     }
@@ -90,6 +93,10 @@ fn node_depth(node: &[u8]) -> io::Result<u16> {
 /// A node's entries, each [`ENTRY_BYTES`] long and for later blocks than the one before it.
 fn entries(node: &[u8]) -> io::Result<impl DoubleEndedIterator<Item = &[u8]> + Clone> {
     let count = usize::from(le16(node, 2).ok_or_else(cut_off)?);
+    let room = usize::from(le16(node, 4).ok_or_else(cut_off)?);
+    if count > room || room > (node.len() - ENTRY_BYTES) / ENTRY_BYTES {
+        return Err(damaged("a node of its extent tree has more entries than room"));
+    }
     let all = node.get(ENTRY_BYTES..ENTRY_BYTES + count * ENTRY_BYTES).ok_or_else(cut_off)?;
     let entries = all.chunks_exact(ENTRY_BYTES);
     if !entries.clone().map(first_of).is_sorted_by(|a, b| a < b) {
@@ -103,16 +110,19 @@ fn first_of(entry: &[u8]) -> u64 {
     le32(entry, 0).map_or(0, u64::from)
 }
 
-/// The block of the node below `node` that knows of block `at`, if there is one. `next` comes closer when another one
-/// begins after it.
-fn child_of(node: &[u8], at: u64, next: &mut u64) -> io::Result<Option<u64>> {
+/// The node below `node` that knows of block `at`, if there is one: the first block of the file that it is for, and the
+/// block in which it is. `next` comes closer when another one begins after it.
+fn child_of(node: &[u8], at: u64, next: &mut u64) -> io::Result<Option<(u64, u64)>> {
     let entries = entries(node)?;
+    if entries.clone().next().is_none() {
+        return Err(damaged("a node of its extent tree leads nowhere"));
+    }
     if let Some(after) = entries.clone().map(first_of).find(|first| *first > at) {
         *next = after.min(*next);
     }
     let Some(entry) = entries.rev().find(|entry| first_of(entry) <= at) else { return Ok(None) };
     let (low, high) = (le32(entry, 4).ok_or_else(cut_off)?, le16(entry, 8).ok_or_else(cut_off)?);
-    Ok(Some(u64::from(high) << 32 | u64::from(low)))
+    Ok(Some((first_of(entry), u64::from(high) << 32 | u64::from(low))))
 }
 
 fn in_leaf(node: &[u8], at: u64, next: u64) -> io::Result<Run> {
@@ -240,6 +250,10 @@ mod tests {
         let beyond_what_the_index_says = node(0, &[extent(5, 10, 100)]);
         assert!(in_leaf(&beyond_what_the_index_says, 5, 9).is_err());
         assert!(in_leaf(&node(0, &[extent(0, 0, 100)]), 0, 50).is_err());
+        let mut too_many = node(0, &[extent(0, 1, 100), extent(4, 1, 200)]);
+        too_many[4] = 1;
+        assert!(in_leaf(&too_many, 0, 50).is_err());
+        assert!(child_of(&node(1, &[]), 0, &mut 50).is_err());
         let cut = node(0, &[extent(0, 1, 100)]);
         assert!(in_leaf(&cut[..20], 0, 50).is_err());
     }
@@ -255,10 +269,10 @@ mod tests {
         assert_eq!(child_of(&index, 5, &mut next).unwrap(), None);
         assert_eq!(next, 10);
         next = 99;
-        assert_eq!(child_of(&index, 15, &mut next).unwrap(), Some((1 << 32) + 7));
+        assert_eq!(child_of(&index, 15, &mut next).unwrap(), Some((10, (1 << 32) + 7)));
         assert_eq!(next, 20);
         next = 99;
-        assert_eq!(child_of(&index, 20, &mut next).unwrap(), Some((1 << 32) + 8));
+        assert_eq!(child_of(&index, 20, &mut next).unwrap(), Some((20, (1 << 32) + 8)));
         assert_eq!(next, 99);
     }
 

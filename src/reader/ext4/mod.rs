@@ -115,6 +115,11 @@ impl Ext4 {
         self.replayed_blocks
     }
 
+    /// Whether its own system has found errors in it, which nobody has mended since.
+    pub fn has_errors(&self) -> bool {
+        self.volume.superblock.has_errors
+    }
+
     /// Whether it was in use when it was frozen: a journal is to be replayed, or it is not marked as clean.
     pub fn was_in_use(&self) -> bool {
         !self.volume.superblock.was_clean

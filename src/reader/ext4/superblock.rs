@@ -16,7 +16,10 @@ const MAGIC: u16 = 0xEF53;
 const MAX_GROUPS: u64 = 1 << 20;
 const MIN_BLOCKS_PER_GROUP: u32 = 256;
 
-/// `s_feature_compat`: FAST_COMMIT.
+/// `s_state`: errors were found.
+const STATE_ERRORS: u16 = 0x2;
+/// `s_feature_compat`.
+const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const COMPAT_FAST_COMMIT: u32 = 0x400;
 /// `s_feature_incompat`.
 const INCOMPAT_FILETYPE: u32 = 0x2;
@@ -35,6 +38,8 @@ const KNOWN_INCOMPAT: u32 = INCOMPAT_FILETYPE
 const INCOMPAT_LARGEDIR: u32 = 0x4000;
 /// `s_feature_ro_compat`.
 const RO_COMPAT_HUGE_FILE: u32 = 0x8;
+const RO_COMPAT_GDT_CSUM: u32 = 0x10;
+const RO_COMPAT_BIGALLOC: u32 = 0x200;
 const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 /// What is read here: SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC,
 /// METADATA_CSUM, READONLY, PROJECT, ORPHAN_PRESENT.
@@ -42,11 +47,11 @@ const KNOWN_RO_COMPAT: u32 = 0x1
     | 0x2
     | 0x4
     | RO_COMPAT_HUGE_FILE
-    | 0x10
+    | RO_COMPAT_GDT_CSUM
     | 0x20
     | 0x40
     | 0x100
-    | 0x200
+    | RO_COMPAT_BIGALLOC
     | RO_COMPAT_METADATA_CSUM
     | 0x1000
     | 0x2000
@@ -68,11 +73,16 @@ pub(super) struct Superblock {
     pub(super) descriptor_bytes: usize,
     pub(super) journal_inode: u32,
     pub(super) overhead_blocks: u64,
+    pub(super) has_64_bits: bool,
     pub(super) has_file_types: bool,
     pub(super) has_huge_files: bool,
     pub(super) has_large_directories: bool,
     /// What the checksums of metadata begin with; `None` where there are none.
     pub(super) checksum_seed: Option<u32>,
+    /// What the older checksums begin with, which group descriptors alone have; `None` where there are none.
+    pub(super) group_checksum_uuid: Option<[u8; 16]>,
+    /// Its own system has found errors in it.
+    pub(super) has_errors: bool,
     pub(super) needs_replay: bool,
     pub(super) was_clean: bool,
 }
@@ -94,12 +104,18 @@ impl Superblock {
             return Err(damaged("it has no superblock").into());
         }
         let is_old = word(0x4C)? == 0;
-        let (compat, incompat, ro_compat) = if is_old { (0, 0, 0) } else { (word(0x5C)?, word(0x60)?, word(0x64)?) };
+        let (compat, incompat, ro_compat) = (word(0x5C)?, word(0x60)?, word(0x64)?);
+        if is_old && (compat, incompat, ro_compat) != (0, 0, 0) {
+            return left("features that its revision does not know");
+        }
         if incompat & !KNOWN_INCOMPAT != 0 || ro_compat & !KNOWN_RO_COMPAT != 0 {
             let (incompat, ro_compat) = (incompat & !KNOWN_INCOMPAT, ro_compat & !KNOWN_RO_COMPAT);
             return left(&format!("the features {incompat:#x} (incompat) and {ro_compat:#x} (ro_compat)"));
         }
         let needs_replay = incompat & INCOMPAT_RECOVER != 0;
+        if needs_replay && compat & COMPAT_HAS_JOURNAL == 0 {
+            return left("a journal that it says it has not");
+        }
         if needs_replay && compat & COMPAT_FAST_COMMIT != 0 {
             return left("fast commits in its journal");
         }
@@ -116,12 +132,12 @@ impl Superblock {
                 return Err(damaged("its superblock's checksum is wrong").into());
             }
         }
+        let uuid: [u8; 16] = array(bytes, 0x68).ok_or_else(cut_off)?;
         let checksum_seed = if !has_checksums {
             None
         } else if incompat & INCOMPAT_CSUM_SEED != 0 {
             Some(word(0x270)?)
         } else {
-            let uuid: [u8; 16] = array(bytes, 0x68).ok_or_else(cut_off)?;
             Some(crc32c(!0, &uuid))
         };
 
@@ -132,6 +148,7 @@ impl Superblock {
         }
         let block_bytes = 1024_u64 << log_block;
         // Without bigalloc it is as the block's.
+        let log_cluster = if ro_compat & RO_COMPAT_BIGALLOC == 0 { log_block } else { log_cluster };
         let cluster_blocks = 1_u64.checked_shl(log_cluster.saturating_sub(log_block)).unwrap_or(0).clamp(1, 1 << 20);
         let has_64_bits = incompat & INCOMPAT_64BIT != 0;
         let high = if has_64_bits { u64::from(word(0x150)?) } else { 0 };
@@ -160,7 +177,9 @@ impl Superblock {
             "the size of its inodes",
         )?;
         geometry(
-            descriptor_bytes.is_power_of_two() && (32..=1024).contains(&descriptor_bytes),
+            descriptor_bytes.is_power_of_two()
+                && (32..=1024).contains(&descriptor_bytes)
+                && (descriptor_bytes >= 64 || !has_64_bits),
             "the size of its group descriptors",
         )?;
         let groups = (blocks - u64::from(first_data_block)).div_ceil(u64::from(blocks_per_group));
@@ -180,10 +199,13 @@ impl Superblock {
             descriptor_bytes: usize::from(descriptor_bytes),
             journal_inode: word(0xE0)?,
             overhead_blocks: u64::from(word(0x248)?).saturating_mul(cluster_blocks),
+            has_64_bits,
             has_file_types: incompat & INCOMPAT_FILETYPE != 0,
             has_huge_files: ro_compat & RO_COMPAT_HUGE_FILE != 0,
             has_large_directories: incompat & INCOMPAT_LARGEDIR != 0,
             checksum_seed,
+            group_checksum_uuid: (ro_compat & RO_COMPAT_GDT_CSUM != 0 && !has_checksums).then_some(uuid),
+            has_errors: half(0x3A)? & STATE_ERRORS != 0,
             needs_replay,
             was_clean: !needs_replay && half(0x3A)? & 1 != 0,
         })

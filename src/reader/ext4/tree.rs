@@ -35,8 +35,9 @@ impl Ext4Tree {
         (inode.metadata(), xattrs)
     }
 
-    fn opened(&self, inode: Inode, complaints: &mut Vec<String>) -> OpenDirectory<Inode> {
+    fn opened(&self, mut inode: Inode, complaints: &mut Vec<String>) -> OpenDirectory<Inode> {
         let (metadata, xattrs) = self.facts(&inode, complaints);
+        inode.own_attributes = None;
         OpenDirectory { directory: inode, metadata, xattrs }
     }
 }
@@ -64,11 +65,13 @@ impl Tree for Ext4Tree {
         complaints: &mut Vec<String>,
     ) -> Result<Looked<Inode>, String> {
         let number = u32::try_from(ino).map_err(|_| "leads to no inode, left out".to_owned())?;
-        let inode = Inode::read(&self.volume, number).map_err(|error| format!("cannot be read, left out: {error}"))?;
+        let mut inode =
+            Inode::read(&self.volume, number).map_err(|error| format!("cannot be read, left out: {error}"))?;
         let kind = match inode.file_type() {
             Some(Type::Directory) => return Ok(Looked::Directory(self.opened(inode, complaints))),
             Some(Type::File) => {
                 let (metadata, xattrs) = self.facts(&inode, complaints);
+                inode.own_attributes = None;
                 let content = Ext4File::new(Arc::clone(&self.volume), inode);
                 return Ok(Looked::Other(EntryKind::File(Box::new(content)), metadata, xattrs));
             }
@@ -110,7 +113,7 @@ fn link_target(volume: &Volume, inode: &Inode) -> io::Result<Vec<u8>> {
     let attributes =
         if inode.attribute_block == 0 { 0 } else { superblock.cluster_blocks * superblock.block_bytes / 512 };
     let len = usize::try_from(inode.size).unwrap_or(usize::MAX);
-    let mut target = if inode.sectors.saturating_sub(attributes) == 0 && !inode.has_extents() {
+    let mut target = if inode.sectors == attributes {
         inode.map.get(..len).ok_or_else(|| damaged("it is longer than its room"))?.to_vec()
     } else {
         if len > superblock.block_len() {

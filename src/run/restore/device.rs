@@ -276,9 +276,14 @@ fn twins_of(plan: &Plan, target: &Target, commands: &dyn RunCommand) -> Vec<Stri
         let tag = format!("UUID={uuid}");
         let args: Vec<OsString> =
             ["-c", "/dev/null", "-t", &tag, "-o", "device"].into_iter().map(OsString::from).collect();
-        // It fails when it finds none.
-        let Ok(output) = commands.run("blkid", &args) else { continue };
-        for device in String::from_utf8_lossy(&output.stdout).lines() {
+        // It fails when it finds none. It goes through /proc/partitions, where it can miss a device while others come and
+        // go, so it is asked twice.
+        let mut found = BTreeSet::new();
+        for _ in 0..2 {
+            let Ok(output) = commands.run("blkid", &args) else { continue };
+            found.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
+        }
+        for device in &found {
             if !target.is_or_shares(Path::new(device)) {
                 refusals.push(format!(
                     "{}: {} has a btrfs of the same UUID, and the kernel would take the two for one: detach it, or restore \

@@ -40,11 +40,15 @@ impl Listing {
         Ok(())
     }
 
-    /// Puts all names into the order of the walk.
-    pub(super) fn sort(&mut self) {
-        let Self { names, items } = self;
+    /// All names in the order of the walk; with the error that kept others out, if there was one.
+    pub(super) fn finish(mut self, failed: Option<io::Error>) -> Result<Self, (Self, io::Error)> {
+        let Self { names, items } = &mut self;
         let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
         items.sort_unstable_by(|a, b| (a.is_directory, a.ino, name_of(a)).cmp(&(b.is_directory, b.ino, name_of(b))));
+        match failed {
+            None => Ok(self),
+            Some(error) => Err((self, error)),
+        }
     }
 
     pub(super) fn name(&self, item: &Item) -> &[u8] {
@@ -86,13 +90,8 @@ pub(super) fn list(
             _ => false,
         };
         if let Err(error) = listing.add(name, if has_inode_numbers { entry.ino() } else { 0 }, is_directory) {
-            listing.sort();
-            return Err((listing, error));
+            return listing.finish(Some(error));
         }
     }
-    listing.sort();
-    match failed {
-        None => Ok(listing),
-        Some(error) => Err((listing, error.into())),
-    }
+    listing.finish(failed.map(io::Error::from))
 }

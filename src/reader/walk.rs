@@ -159,7 +159,7 @@ impl<T: Tree> Walk<T> {
             position: 0,
             last_done: None,
         });
-        if let Some(outermost_open) = self.frames.len().checked_sub(1 + T::OPEN_DIRECTORIES) {
+        if let Some(outermost_open) = self.frames.len().checked_sub(T::OPEN_DIRECTORIES.saturating_add(1)) {
             self.frames[outermost_open].directory = None;
         }
     }

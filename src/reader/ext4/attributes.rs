@@ -4,7 +4,7 @@ use std::io;
 
 use super::inode::{Inode, Type};
 use super::volume::Volume;
-use super::{cut_off, damaged};
+use super::{crc32c_without, cut_off, damaged};
 use crate::layout::field::{crc32c, le16, le32};
 use crate::reader::Xattr;
 
@@ -45,9 +45,8 @@ pub(super) fn read(volume: &Volume, inode: &Inode) -> io::Result<Vec<Xattr>> {
             return Err(damaged("the block of its attributes is none"));
         }
         if let Some(seed) = volume.superblock.checksum_seed {
-            let (before, after) = (&block[..CHECKSUM_AT], &block[CHECKSUM_AT + 4..]);
-            let number = inode.attribute_block.to_le_bytes();
-            let crc = [&number, before, &[0; 4], after].iter().fold(seed, |crc, part| crc32c(crc, part));
+            let numbered = crc32c(seed, &inode.attribute_block.to_le_bytes());
+            let crc = crc32c_without(numbered, &block, CHECKSUM_AT..CHECKSUM_AT + 4)?;
             if le32(&block, CHECKSUM_AT) != Some(crc) {
                 return Err(damaged("the checksum of its attributes is wrong"));
             }

@@ -48,8 +48,7 @@ pub(super) fn list(volume: &Volume, directory: &Inode) -> Result<Listing, (Listi
         for (number, block) in (start..start + (end - at)).enumerate() {
             if blocks > 1 && !seen.insert(block) {
                 first_error.get_or_insert_with(|| damaged(format!("block {block} is in the directory twice")));
-                listing.sort();
-                return with_error(listing, first_error);
+                return listing.finish(first_error);
             }
             let is_first = at == 0 && number == 0;
             if let Err(error) = list_block(volume, directory, block, is_first, &mut listing) {
@@ -58,15 +57,7 @@ pub(super) fn list(volume: &Volume, directory: &Inode) -> Result<Listing, (Listi
         }
         at = end;
     }
-    listing.sort();
-    with_error(listing, first_error)
-}
-
-fn with_error(listing: Listing, error: Option<io::Error>) -> Result<Listing, (Listing, io::Error)> {
-    match error {
-        None => Ok(listing),
-        Some(error) => Err((listing, error)),
-    }
+    listing.finish(first_error)
 }
 
 /// Adds the names in a block. What comes before something that is wrong is taken.

@@ -4,7 +4,7 @@ use std::io;
 
 use super::superblock::{START, Superblock};
 use super::volume::Volume;
-use super::{cut_off, damaged};
+use super::{crc32c_without, cut_off, damaged};
 use crate::layout::field::{crc32c, le16, le32};
 
 /// What the descriptors say.
@@ -55,10 +55,11 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
 /// of the filesystem's UUID, the number, and all of the descriptor without its own place.
 fn check(superblock: &Superblock, group: u64, descriptor: &[u8]) -> io::Result<()> {
     let number = u32::try_from(group).unwrap_or(u32::MAX).to_le_bytes();
-    let (before, after) = (descriptor.get(..0x1E).ok_or_else(cut_off)?, descriptor.get(0x20..).ok_or_else(cut_off)?);
     let right = match (superblock.checksum_seed, superblock.group_checksum_uuid) {
-        (Some(seed), _) => [&number, before, &[0; 2], after].iter().fold(seed, |crc, part| crc32c(crc, part)) & 0xFFFF,
+        (Some(seed), _) => crc32c_without(crc32c(seed, &number), descriptor, 0x1E..0x20)? & 0xFFFF,
         (None, Some(uuid)) => {
+            let before = descriptor.get(..0x1E).ok_or_else(cut_off)?;
+            let after = descriptor.get(0x20..).ok_or_else(cut_off)?;
             let after = if superblock.has_64_bits { after } else { &[] };
             u32::from([&uuid[..], &number, before, after].iter().fold(!0, |crc, part| crc16(crc, part)))
         }

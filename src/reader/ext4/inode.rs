@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::volume::{Block, Volume};
-use super::{cut_off, damaged};
+use super::volume::Volume;
+use super::{crc32c_without, cut_off, damaged};
 use crate::layout::field::{array, crc32c, le16, le32};
 use crate::reader::{DeviceNumber, Metadata, Timestamp};
 
@@ -65,6 +65,7 @@ impl Inode {
             return Err(damaged(format!("inode {number} is not for files")));
         }
         let (block, at) = place(volume, number)?;
+        let block = volume.block(block)?;
         let raw = block.get(at..at + superblock.inode_bytes).ok_or_else(cut_off)?;
         Self::parse(volume, number, raw)
     }
@@ -84,15 +85,14 @@ impl Inode {
         let checksum_seed =
             superblock.checksum_seed.map(|seed| crc32c(crc32c(seed, &number.to_le_bytes()), &generation.to_le_bytes()));
         if let Some(seed) = checksum_seed {
-            let mut zeroed = raw.to_vec();
-            zeroed[0x7C..0x7E].fill(0);
-            let high = if has(0x84) {
-                zeroed[0x82..0x84].fill(0);
-                Some(half(0x82)?)
+            let (plain, behind) = raw.split_at_checked(PLAIN_BYTES).ok_or_else(cut_off)?;
+            let crc = crc32c_without(seed, plain, 0x7C..0x7E)?;
+            // The upper half of the checksum is there only in inodes that are long enough.
+            let (crc, high) = if has(0x84) {
+                (crc32c_without(crc, behind, 2..4)?, Some(half(0x82)?))
             } else {
-                None
+                (crc32c(crc, behind), None)
             };
-            let crc = crc32c(seed, &zeroed);
             let (crc_low, crc_high) = (crc & 0xFFFF, crc >> 16);
             if u32::from(half(0x7C)?) != crc_low || high.is_some_and(|high| u32::from(high) != crc_high) {
                 return wrong("its checksum is wrong");
@@ -200,7 +200,7 @@ impl Inode {
 }
 
 /// The block that an inode lies in, and where it begins there.
-fn place(volume: &Volume, number: u32) -> io::Result<(Block, usize)> {
+fn place(volume: &Volume, number: u32) -> io::Result<(u64, usize)> {
     let superblock = &volume.superblock;
     let index = number.checked_sub(1).filter(|_| number <= superblock.inodes);
     let Some(index) = index else { return Err(damaged(format!("there is no inode {number}"))) };
@@ -210,16 +210,12 @@ fn place(volume: &Volume, number: u32) -> io::Result<(Block, usize)> {
     let first = table.copied().ok_or_else(cut_off)?;
     let block = first.saturating_add(in_group / superblock.block_bytes);
     // Below a block's length, 64 KiB.
-    Ok((volume.block(block)?, usize::try_from(in_group % superblock.block_bytes).unwrap_or(0)))
+    Ok((block, usize::try_from(in_group % superblock.block_bytes).unwrap_or(0)))
 }
 
 /// Has an inode fetched, with its neighbours.
 pub(super) fn will_read(volume: &Volume, number: u32) {
-    let superblock = &volume.superblock;
-    let Some(index) = number.checked_sub(1) else { return };
-    let group = usize::try_from(index / superblock.inodes_per_group).ok();
-    if let Some(first) = group.and_then(|group| volume.inode_tables.get(group)) {
-        let in_group = u64::from(index % superblock.inodes_per_group) * superblock.inode_bytes as u64;
-        volume.will_read_block(first.saturating_add(in_group / superblock.block_bytes));
+    if let Ok((block, _)) = place(volume, number) {
+        volume.will_read_block(block);
     }
 }

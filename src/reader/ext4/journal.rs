@@ -9,7 +9,7 @@ use std::io;
 use super::inode::Inode;
 use super::map::run_at;
 use super::volume::{JOURNAL_MAGIC, Logged, Volume};
-use super::{NotRead, cut_off, damaged};
+use super::{NotRead, crc32c_without, cut_off, damaged};
 use crate::layout::field::{array, be32, be64, crc32c};
 
 /// `h_blocktype`.
@@ -115,9 +115,8 @@ impl<'a> Journal<'a> {
         if incompat & INCOMPAT_CSUM_V3 != 0 {
             let uuid: [u8; UUID_BYTES] = array(&head, 0x30).ok_or_else(cut_off)?;
             journal.seed = Some(crc32c(!0, &uuid));
-            let mut zeroed = head.get(..1024).ok_or_else(cut_off)?.to_vec();
-            zeroed[0xFC..0x100].fill(0);
-            if crc32c(!0, &zeroed) != word(0xFC)? {
+            let covered = head.get(..1024).ok_or_else(cut_off)?;
+            if crc32c_without(!0, covered, 0xFC..0x100)? != word(0xFC)? {
                 return Err(damaged("the checksum of its journal's superblock is wrong").into());
             }
         }
@@ -255,15 +254,14 @@ impl<'a> Journal<'a> {
     fn check_tail(&self, block: &[u8]) -> io::Result<()> {
         let Some(seed) = self.seed else { return Ok(()) };
         let tail_at = block.len() - TAIL_BYTES;
-        let crc = crc32c(crc32c(seed, &block[..tail_at]), &[0; TAIL_BYTES]);
+        let crc = crc32c_without(seed, block, tail_at..block.len())?;
         if be32(block, tail_at) == Some(crc) { Ok(()) } else { Err(damaged("a checksum in its journal is wrong")) }
     }
 
     fn check_commit(&self, block: &[u8]) -> io::Result<()> {
         const CHECKSUM_AT: usize = 16;
         let Some(seed) = self.seed else { return Ok(()) };
-        let (before, after) = (&block[..CHECKSUM_AT], &block[CHECKSUM_AT + 4..]);
-        let crc = crc32c(crc32c(crc32c(seed, before), &[0; 4]), after);
+        let crc = crc32c_without(seed, block, CHECKSUM_AT..CHECKSUM_AT + 4)?;
         if be32(block, CHECKSUM_AT) == Some(crc) {
             Ok(())
         } else {

@@ -20,6 +20,7 @@ mod tree;
 mod volume;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use self::inode::Inode;
@@ -28,6 +29,7 @@ use self::tree::Ext4Tree;
 use self::volume::Volume;
 use super::exclude::Excludes;
 use super::walk::Walk;
+use crate::layout::field::crc32c;
 use crate::outside::BlockRead;
 
 /// Why a filesystem is not read by volbak itself.
@@ -55,7 +57,6 @@ pub struct Ext4 {
     volume: Arc<Volume>,
     used_bytes: u64,
     used_inodes: u64,
-    replayed_blocks: usize,
 }
 
 impl Ext4 {
@@ -88,7 +89,6 @@ impl Ext4 {
         Ok(Self {
             used_bytes: used_blocks.saturating_mul(volume.superblock.block_bytes),
             used_inodes: u64::from(volume.superblock.inodes).saturating_sub(groups.free_inodes),
-            replayed_blocks: volume.overlaid_blocks(),
             volume: Arc::new(volume),
         })
     }
@@ -110,11 +110,6 @@ impl Ext4 {
         self.used_bytes
     }
 
-    /// How many blocks have newer content in the journal than in their place.
-    pub fn replayed_blocks(&self) -> usize {
-        self.replayed_blocks
-    }
-
     /// Whether its own system has found errors in it, which nobody has mended since.
     pub fn has_errors(&self) -> bool {
         self.volume.superblock.has_errors
@@ -124,6 +119,14 @@ impl Ext4 {
     pub fn was_in_use(&self) -> bool {
         !self.volume.superblock.was_clean
     }
+}
+
+/// CRC-32C of `bytes`, going on from `crc`, with zeros in place of those in `blank`, at most four: where the checksum itself
+/// stands.
+fn crc32c_without(crc: u32, bytes: &[u8], blank: Range<usize>) -> io::Result<u32> {
+    let before = bytes.get(..blank.start).ok_or_else(cut_off)?;
+    let after = bytes.get(blank.end..).ok_or_else(cut_off)?;
+    Ok([before, &[0; 4][..blank.len()], after].iter().fold(crc, |crc, part| crc32c(crc, part)))
 }
 
 /// An error that says what is wrong on the disk.

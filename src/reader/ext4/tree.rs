@@ -46,7 +46,7 @@ impl Tree for Ext4Tree {
     type Directory = Inode;
 
     /// An inode in memory: all of them.
-    const OPEN_DIRECTORIES: usize = usize::MAX - 1;
+    const OPEN_DIRECTORIES: usize = usize::MAX;
 
     fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Inode>> {
         Ok(self.opened(Inode::read(&self.volume, inode::ROOT)?, complaints))

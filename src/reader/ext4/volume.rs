@@ -87,10 +87,6 @@ impl Volume {
         self.windows = Mutex::default();
     }
 
-    pub(super) fn overlaid_blocks(&self) -> usize {
-        self.overlay.len()
-    }
-
     /// A block of metadata.
     pub(super) fn block(&self, block: u64) -> io::Result<Block> {
         let offset = self.superblock.offset_of(block)?;

@@ -240,6 +240,11 @@ const PROBES: [Probe; 27] = [
     swap::probe,
 ];
 
+/// The UUID of a btrfs whose superblock is there, whole or not.
+pub fn btrfs_uuid(blocks: &dyn BlockRead) -> Option<String> {
+    btrfs::probe(&Window::new(blocks))?.holds.uuid
+}
+
 /// Everything that is recognised, in the order of the probes.
 pub fn probe_all(window: &Window<'_>) -> Vec<Found> {
     PROBES.iter().filter_map(|probe| probe(window)).collect()

@@ -20,6 +20,7 @@ mod steps;
 pub mod stored;
 mod table;
 pub mod target;
+mod twins;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -171,7 +172,7 @@ pub fn prepare(
         can_mount: &kernel_knows,
     };
     let mut plan = make_plan(&manifest, &wish).map_err(DeviceError::Refused)?;
-    let twins = twins_of(&plan, &target, commands);
+    let twins = twins::refusals(&plan, &target);
     if !twins.is_empty() {
         return Err(DeviceError::Refused(twins));
     }
@@ -262,39 +263,6 @@ fn can_make_loop_devices() -> Result<(), DeviceError> {
             LoopDevice::attach(&file, ByteRange::new(0, 1 << 20), true)
         });
     attached.map(drop).map_err(|error| DeviceError::Refused(vec![format!("no loop device can be made: {error}")]))
-}
-
-/// Devices of this machine with a UUID of a btrfs that would be made: the kernel takes two such for one filesystem, and
-/// might write to the other one.
-fn twins_of(plan: &Plan, target: &Target, commands: &dyn RunCommand) -> Vec<String> {
-    let made = plan.steps.iter().filter_map(|step| match step {
-        Step::Make(made) if made.fs == "btrfs" => Some((made.region.as_str(), made.uuid.as_deref()?)),
-        _ => None,
-    });
-    let mut refusals = Vec::new();
-    for (region, uuid) in made {
-        let tag = format!("UUID={uuid}");
-        let args: Vec<OsString> =
-            ["-c", "/dev/null", "-t", &tag, "-o", "device"].into_iter().map(OsString::from).collect();
-        // It fails when it finds none. It goes through /proc/partitions, where it can miss a device while others come and
-        // go, so it is asked twice.
-        let mut found = BTreeSet::new();
-        for _ in 0..2 {
-            let Ok(output) = commands.run("blkid", &args) else { continue };
-            found.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
-        }
-        for device in &found {
-            if !target.is_or_shares(Path::new(device)) {
-                refusals.push(format!(
-                    "{}: {} has a btrfs of the same UUID, and the kernel would take the two for one: detach it, or restore \
-                     on another machine",
-                    crate::shown::path(region.as_bytes()),
-                    crate::shown::path(device.as_bytes())
-                ));
-            }
-        }
-    }
-    refusals
 }
 
 fn stored(manifest: &Manifest, index: &File) -> Result<BTreeMap<String, Stored>, IndexError> {

@@ -3,7 +3,10 @@
 use sha2::{Digest, Sha256};
 
 use super::place::{Before, Link, Placed};
-use super::{ArchiveError, ArchiveWriter, MAP_PIECE_BYTES, MIN_MEMBER_BYTES, SHARED_MEMBER_BYTES, TARGET_MEMBER_BYTES};
+use super::{
+    ArchiveError, ArchiveWriter, MAP_PIECE_BYTES, MIN_MEMBER_BYTES, SHARED_MEMBER_BYTES, SHARED_MEMBER_ENTRIES,
+    TARGET_MEMBER_BYTES,
+};
 use crate::archive::data::{DataOutcome, read_or_zero};
 use crate::archive::gzip::MAX_MEMBER_DATA;
 use crate::archive::index::{EntryLine, IndexedKind};
@@ -320,7 +323,7 @@ impl ArchiveWriter<'_> {
 }
 
 /// Whether the member ends after this entry: decided by the entry alone, so that a change elsewhere changes nothing
-/// here. On average one member ends for each [`SHARED_MEMBER_BYTES`].
+/// here. On average one member ends for each [`SHARED_MEMBER_BYTES`], and for each [`SHARED_MEMBER_ENTRIES`].
 fn ends_member(path: &[u8], entry_bytes: u64, member_bytes: usize) -> bool {
     if entry_bytes >= TARGET_MEMBER_BYTES {
         return true;
@@ -331,5 +334,6 @@ fn ends_member(path: &[u8], entry_bytes: u64, member_bytes: usize) -> bool {
     let digest: [u8; 32] = Sha256::digest(path).into();
     let fraction =
         u64::from_be_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]]);
-    fraction < entry_bytes.saturating_mul(u64::MAX / SHARED_MEMBER_BYTES)
+    let share = entry_bytes.max(SHARED_MEMBER_BYTES / SHARED_MEMBER_ENTRIES);
+    fraction < share.saturating_mul(u64::MAX / SHARED_MEMBER_BYTES)
 }

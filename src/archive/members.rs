@@ -19,6 +19,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use self::carried::{Carried, Carrier};
+pub(super) use self::carried::{CarriedMember, CheckedPiece, weight};
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
 use super::index::{EntryLine, HEADER_LINE, MemberLine, Totals};
 use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
@@ -67,7 +68,7 @@ struct Job {
     entries: Vec<EntryLine>,
 }
 
-/// A member on its way to the archive.
+/// A member, or several that are carried, on their way to the archive.
 enum Ready {
     Compressed(Job),
     Carried(Carried),
@@ -134,10 +135,10 @@ impl MemberWriter {
         self.carrier = Some(Carrier::new(archive, self.threads));
     }
 
-    /// Has a member of the previous archive read and checked, in parallel. False when there is no buffer for it now:
-    /// then what was asked for earlier has to be taken first, or [`MemberWriter::wait_for_carrying`].
-    pub(super) fn check_carried(&mut self, line: &MemberLine) -> bool {
-        self.carrier.as_mut().is_some_and(|carrier| carrier.check(&self.pool, &self.level, line))
+    /// Has members that lie one behind the other in the previous archive read and checked, in parallel. False when there is
+    /// no buffer for them now: then what was asked for earlier has to be taken first, or [`MemberWriter::wait_for_carrying`].
+    pub(super) fn check_carried(&mut self, lines: &[MemberLine]) -> bool {
+        self.carrier.as_mut().is_some_and(|carrier| carrier.check(&self.pool, &self.level, lines))
     }
 
     /// Waits until there is a buffer for a member to be carried. All that was asked for must have been taken.
@@ -147,18 +148,22 @@ impl MemberWriter {
         }
     }
 
-    /// The oldest of the members that were asked for, or what is wrong with it.
-    pub(super) fn take_carried(&mut self) -> Result<Carried, String> {
-        self.carrier.as_mut().map_or_else(|| Err("nothing is carried".to_owned()), Carrier::take)
+    /// The oldest of the pieces that were asked for, `None` without any.
+    pub(super) fn take_carried(&mut self) -> Option<CheckedPiece> {
+        self.carrier.as_mut().and_then(Carrier::take)
     }
 
-    /// Puts a member that was carried after all that came before, with the entries that end in it.
-    pub(super) fn write_carried(&mut self, mut member: Carried, entries: Vec<EntryLine>) -> Result<(), ArchiveError> {
+    /// Puts members of a piece, the one numbered `first` there and those behind it, after all that came before.
+    pub(super) fn write_carried(
+        &mut self,
+        piece: &CheckedPiece,
+        first: usize,
+        members: Vec<CarriedMember>,
+    ) -> Result<(), ArchiveError> {
         self.end_member()?;
         let Some(done) = &self.done else { return Err(self.writers_error()) };
-        member.entries = entries;
         // Fails only when the writer has already ended with an error.
-        if done.send((self.next_number, Ready::Carried(member))).is_err() {
+        if done.send((self.next_number, Ready::Carried(piece.carry(first, members)))).is_err() {
             return Err(self.writers_error());
         }
         self.next_number += 1;
@@ -339,34 +344,24 @@ fn write_in_order(
     let mut totals = Totals::default();
     let mut levels = [0; HIGHEST_LEVEL as usize + 1];
     let mut early = BTreeMap::new();
+    let mut next_number = 0;
     for (number, ready) in to_write {
         early.insert(number, ready);
-        while let Some(ready) = early.remove(&totals.members) {
-            let (tar_length, sha256, entries) = match &ready {
-                Ready::Compressed(job) => (job.data_len as u64, job.sha256, job.entries.as_slice()),
-                Ready::Carried(carried) => (carried.tar_length, carried.sha256, carried.entries.as_slice()),
-            };
+        while let Some(ready) = early.remove(&next_number) {
+            next_number += 1;
             archive.write_all(ready.bytes())?;
-            let line = MemberLine {
-                number: totals.members,
-                offset: totals.archive_bytes,
-                length: ready.bytes().len() as u64,
-                tar_offset: totals.tar_bytes,
-                tar_length,
-                sha256,
-            };
-            line.write_to(&mut index)?;
-            for entry in entries {
-                entry.write_to(&mut index)?;
-            }
-            totals.members += 1;
-            totals.entries += entries.len() as u64;
-            totals.archive_bytes += line.length;
-            totals.tar_bytes += line.tar_length;
-            if let Ready::Compressed(job) = &ready {
-                control.member_written();
-                if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
-                    *count += 1;
+            match &ready {
+                Ready::Compressed(job) => {
+                    totals.add(&mut index, job.member_len as u64, job.data_len as u64, job.sha256, &job.entries)?;
+                    control.member_written();
+                    if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
+                        *count += 1;
+                    }
+                }
+                Ready::Carried(carried) => {
+                    for CarriedMember { line, entries } in &carried.members {
+                        totals.add(&mut index, line.length, line.tar_length, line.sha256, entries)?;
+                    }
                 }
             }
             // Fails only when the other thread has panicked, which is seen at the end.
@@ -381,6 +376,29 @@ fn write_in_order(
     let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
     index.flush()?;
     Ok(InOrder { totals, index_bytes: index.bytes, index_sha256: index.sha256.finalize().into(), levels })
+}
+
+impl Totals {
+    /// Writes the lines of the next member and of the entries that end in it.
+    fn add(
+        &mut self,
+        index: &mut impl Write,
+        length: u64,
+        tar_length: u64,
+        sha256: [u8; 32],
+        entries: &[EntryLine],
+    ) -> io::Result<()> {
+        let (offset, tar_offset) = (self.archive_bytes, self.tar_bytes);
+        MemberLine { number: self.members, offset, length, tar_offset, tar_length, sha256 }.write_to(index)?;
+        for entry in entries {
+            entry.write_to(index)?;
+        }
+        self.members += 1;
+        self.entries += entries.len() as u64;
+        self.archive_bytes += length;
+        self.tar_bytes += tar_length;
+        Ok(())
+    }
 }
 
 /// Hashes and counts what the writer behind it has taken.

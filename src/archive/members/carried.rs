@@ -1,11 +1,15 @@
 //! Members of the previous archive: read once, checked, and written as they were read.
 //!
-//! A buffer is taken before the work is handed to a thread, and goes back when the member was hashed or found damaged. So
-//! no thread waits for a buffer, and whoever takes the results in their order always gets the next one.
+//! Members that lie one behind the other are read, written and hashed as one piece, and each is checked by itself: to hand
+//! one small member from thread to thread takes longer than to check it.
+//!
+//! A buffer is taken before the work is handed to a thread, and goes back when the last member in it was hashed or given
+//! up. So no thread waits for a buffer, and whoever takes the results in their order always gets the next one.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -25,25 +29,48 @@ const BYTES_A_THREAD: usize = 3 << 20;
 /// No buffer is smaller, which bounds their number.
 const MIN_BUFFER_BYTES: usize = 64 << 10;
 
-/// A member that is as the previous index says.
+/// Members of the previous archive that lie one behind the other, as they were found there.
+pub(in crate::archive) struct CheckedPiece {
+    buffer: Arc<Buffer>,
+    /// Each member's end in the buffer, and what is wrong with it.
+    members: Vec<(usize, Result<(), String>)>,
+}
+
+impl CheckedPiece {
+    /// What is wrong with a member, if something is.
+    pub(in crate::archive) fn fault(&self, member: usize) -> Option<&str> {
+        match self.members.get(member) {
+            Some((_, Ok(()))) => None,
+            Some((_, Err(what))) => Some(what),
+            None => Some("it was not asked for"),
+        }
+    }
+
+    /// Members of it, as many as `lines` and `entries` have, from the number `first` on: to be written as they are.
+    pub(in crate::archive) fn carry(&self, first: usize, members: Vec<CarriedMember>) -> Carried {
+        let end_of = |count: usize| count.checked_sub(1).and_then(|at| self.members.get(at)).map_or(0, |(end, _)| *end);
+        let range = end_of(first)..end_of(first + members.len());
+        Carried { buffer: Arc::clone(&self.buffer), range, members }
+    }
+}
+
+/// A member that is carried, and the entries that end in it.
+pub(in crate::archive) struct CarriedMember {
+    pub(in crate::archive) line: MemberLine,
+    pub(in crate::archive) entries: Vec<EntryLine>,
+}
+
+/// Members that are as the previous index says, one behind the other.
 pub(in crate::archive) struct Carried {
-    /// Its first `len` bytes count.
-    buffer: Buffer,
-    len: usize,
-    pub(super) tar_length: u64,
-    pub(super) sha256: [u8; 32],
-    pub(super) entries: Vec<EntryLine>,
+    buffer: Arc<Buffer>,
+    range: Range<usize>,
+    pub(super) members: Vec<CarriedMember>,
 }
 
 impl Carried {
-    /// Its bytes in the archive.
+    /// Their bytes in the archive.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.buffer.bytes[..self.len]
-    }
-
-    /// How many they are.
-    pub(in crate::archive) fn len_bytes(&self) -> u64 {
-        self.len as u64
+        &self.buffer.bytes[self.range.clone()]
     }
 }
 
@@ -121,10 +148,10 @@ impl Buffers {
 pub(super) struct Carrier {
     archive: Arc<File>,
     buffers: Buffers,
-    checked: Receiver<(u64, Result<Carried, String>)>,
-    report: Sender<(u64, Result<Carried, String>)>,
+    checked: Receiver<(u64, CheckedPiece)>,
+    report: Sender<(u64, CheckedPiece)>,
     /// The results from the number `oldest` on, as far as they came.
-    results: VecDeque<Option<Result<Carried, String>>>,
+    results: VecDeque<Option<CheckedPiece>>,
     oldest: u64,
 }
 
@@ -135,27 +162,19 @@ impl Carrier {
         Self { archive, buffers, checked, report, results: VecDeque::new(), oldest: 0 }
     }
 
-    pub(super) fn check(&mut self, pool: &Workers, level: &Arc<LevelNow>, line: &MemberLine) -> bool {
-        // The index was checked for both when it was read first. A member's entries wait with it, and the more data the
-        // more entries: what counts is the longer of the two.
-        let len = line.length.min(MAX_MEMBER_BYTES).max(line.tar_length.min(MAX_MEMBER_DATA as u64));
-        let Some(mut buffer) = self.buffers.take(usize::try_from(len).unwrap_or(MAX_MEMBER_DATA)) else { return false };
+    pub(super) fn check(&mut self, pool: &Workers, level: &Arc<LevelNow>, lines: &[MemberLine]) -> bool {
+        let len = lines.iter().map(weight).fold(0, usize::saturating_add);
+        let Some(mut buffer) = self.buffers.take(len) else { return false };
         let level = Arc::clone(level);
-        let (archive, report, line) = (Arc::clone(&self.archive), self.report.clone(), line.clone());
+        let (archive, report, lines) = (Arc::clone(&self.archive), self.report.clone(), lines.to_vec());
         let number = self.oldest + self.results.len() as u64;
         self.results.push_back(None);
         pool.give(move || {
             let began = Instant::now();
-            let checked = read_checked(&archive, &line, &mut buffer.bytes).map(|len| Carried {
-                buffer,
-                len,
-                tar_length: line.tar_length,
-                sha256: line.sha256,
-                entries: Vec::new(),
-            });
+            let members = read_checked(&archive, &lines, &mut buffer.bytes);
             level.note_busy(began.elapsed());
             // Fails only when nobody wants it any more.
-            let _ = report.send((number, checked));
+            let _ = report.send((number, CheckedPiece { buffer: Arc::new(buffer), members }));
         });
         true
     }
@@ -164,12 +183,14 @@ impl Carrier {
         self.buffers.wait();
     }
 
-    pub(super) fn take(&mut self) -> Result<Carried, String> {
+    /// The oldest of the pieces that were asked for; `None` when none was.
+    pub(super) fn take(&mut self) -> Option<CheckedPiece> {
         loop {
             match self.results.front_mut() {
-                None => return Err("it was not asked for".to_owned()),
+                None => return None,
                 Some(Some(_)) => break,
                 Some(None) => {
+                    // Never fails: this struct holds a sender.
                     let Ok((number, result)) = self.checked.recv() else { break };
                     let place = usize::try_from(number - self.oldest).ok().and_then(|at| self.results.get_mut(at));
                     if let Some(place) = place {
@@ -179,7 +200,7 @@ impl Carrier {
             }
         }
         self.oldest += 1;
-        self.results.pop_front().flatten().unwrap_or_else(|| Err("its result was lost".to_owned()))
+        self.results.pop_front().flatten()
     }
 }
 
@@ -190,21 +211,55 @@ impl Drop for Carrier {
     }
 }
 
-/// Reads a member to the start of `buffer`, and says how long it is.
-fn read_checked(archive: &File, line: &MemberLine, buffer: &mut [u8]) -> Result<usize, String> {
-    let len = usize::try_from(line.length).unwrap_or(usize::MAX);
-    let bytes = buffer.get_mut(..len).ok_or("it is longer than a member can be")?;
-    archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the archive ends before its end".to_owned(),
-        _ => format!("it cannot be read: {error}"),
-    })?;
-    if <[u8; 32]>::from(Sha256::digest(&*bytes)) != line.sha256 {
+/// What a member that is under way counts for. Its entries wait with it, and the more data the more entries: what counts is
+/// the longer of the two. The index was checked for both when it was read first.
+pub(in crate::archive) fn weight(line: &MemberLine) -> usize {
+    let len = line.length.min(MAX_MEMBER_BYTES).max(line.tar_length.min(MAX_MEMBER_DATA as u64));
+    usize::try_from(len).unwrap_or(MAX_MEMBER_DATA)
+}
+
+/// Reads members that lie one behind the other to the start of `buffer`, and says for each where it ends there and what is
+/// wrong with it.
+fn read_checked(archive: &File, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<(usize, Result<(), String>)> {
+    let mut end = 0_usize;
+    let places: Vec<Range<usize>> = lines
+        .iter()
+        .map(|line| {
+            let start = end;
+            end = usize::try_from(line.length).map_or(usize::MAX, |len| end.saturating_add(len));
+            start..end
+        })
+        .collect();
+    let is_read = match (lines.first(), buffer.get_mut(..end)) {
+        (Some(first), Some(all)) => archive.read_exact_at(all, first.offset).is_ok(),
+        _ => false,
+    };
+    let checked = places.into_iter().zip(lines).map(|(place, line)| {
+        let end = place.end;
+        let fault =
+            buffer.get_mut(place).ok_or_else(|| "it is longer than a member can be".to_owned()).and_then(|bytes| {
+                if !is_read {
+                    // One bad place of the disk concerns one member.
+                    archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
+                        io::ErrorKind::UnexpectedEof => "the archive ends before its end".to_owned(),
+                        _ => format!("it cannot be read: {error}"),
+                    })?;
+                }
+                check_member(bytes, line)
+            });
+        (end, fault)
+    });
+    checked.collect()
+}
+
+fn check_member(bytes: &[u8], line: &MemberLine) -> Result<(), String> {
+    if <[u8; 32]>::from(Sha256::digest(bytes)) != line.sha256 {
         return Err("its SHA-256 is not the one in the index".to_owned());
     }
     let is_framed = parse_header(bytes).is_some_and(|frame| {
         (u64::from(frame.member_bytes), u64::from(frame.data_bytes)) == (line.length, line.tar_length)
     });
-    if is_framed { Ok(len) } else { Err("its own header says other lengths than the index".to_owned()) }
+    if is_framed { Ok(()) } else { Err("its own header says other lengths than the index".to_owned()) }
 }
 
 #[cfg(test)]
@@ -214,7 +269,7 @@ mod tests {
 
     use sha2::{Digest, Sha256};
 
-    use super::{Buffers, Carrier, LevelNow, MIN_BUFFER_BYTES, Workers};
+    use super::{Buffers, CarriedMember, Carrier, LevelNow, MIN_BUFFER_BYTES, Workers};
     use crate::archive::gzip::MemberEncoder;
     use crate::archive::index::MemberLine;
     use crate::archive::level::Level;
@@ -246,22 +301,25 @@ mod tests {
         let pool = Workers::new(2, "check", || {}).unwrap();
         let level = LevelNow::new(Level::Fixed(6));
         let mut carrier = Carrier::new(Arc::new(file), 2);
-        let mut taken = Vec::new();
-        let mut next = lines.iter();
-        let mut asked = 0;
-        while taken.len() < lines.len() {
-            while asked < lines.len() && carrier.check(&pool, &level, &lines[asked]) {
+        let pieces: Vec<&[MemberLine]> = lines.chunks(3).collect();
+        let mut taken: Vec<bool> = Vec::new();
+        let (mut done, mut asked) = (0, 0);
+        while done < pieces.len() {
+            while asked < pieces.len() && carrier.check(&pool, &level, pieces[asked]) {
                 asked += 1;
             }
-            let line = next.next().unwrap();
-            match carrier.take() {
-                Ok(carried) => {
+            let piece = carrier.take().unwrap();
+            for (number, line) in pieces[done].iter().enumerate() {
+                let is_whole = piece.fault(number).is_none();
+                if is_whole {
                     let at = usize::try_from(line.offset).unwrap();
-                    assert_eq!(carried.bytes(), &archive[at..][..carried.len]);
-                    taken.push(true);
+                    let member = CarriedMember { line: line.clone(), entries: Vec::new() };
+                    let carried = piece.carry(number, vec![member]);
+                    assert_eq!(carried.bytes(), &archive[at..][..usize::try_from(line.length).unwrap()]);
                 }
-                Err(_) => taken.push(false),
+                taken.push(is_whole);
             }
+            done += 1;
         }
         let damaged: Vec<usize> = (0..taken.len()).filter(|at| !taken[*at]).collect();
         assert_eq!(damaged, [7, 9, 39]);

@@ -12,6 +12,7 @@ use crate::archive::carry::Share;
 use crate::archive::carry::group::Group;
 use crate::archive::carry::parent::{Parent, key_of};
 use crate::archive::index::{EntryLine, IndexedKind, MemberLine};
+use crate::archive::members::{CarriedMember, weight};
 use crate::archive::pax::{self, EntryType};
 use crate::archive::runs::Runs;
 use crate::events::{Event, Problem, Severity};
@@ -19,6 +20,8 @@ use crate::reader::{EntryKind, Metadata, Timestamp};
 
 /// After so many members that were not what the index says, nothing more is carried.
 const MAX_MISMATCHES: u64 = 100;
+/// Members are checked together up to this weight. Two such runs for each thread fit into what may be under way.
+const RUN_BYTES: usize = 1 << 20;
 /// A changed entry's line is looked for among so many of its group.
 const SEARCHED_LINES: usize = 128;
 
@@ -29,6 +32,8 @@ pub(super) struct Carrying {
     /// What was changed before this in the filesystem at hand has no younger change that its times do not show.
     before: Option<Timestamp>,
     candidate: Option<Candidate>,
+    /// Complete groups that are not in the queue yet: the next one may be checked with them.
+    run: CarriedRun,
     /// The lines of the last group that is not carried, from the next one on.
     stale: VecDeque<EntryLine>,
     counts: CarryCounts,
@@ -37,7 +42,8 @@ pub(super) struct Carrying {
 impl Carrying {
     pub(super) fn new(parent: Parent, share: Share) -> Self {
         let counts = CarryCounts::default();
-        Self { parent, share, before: None, candidate: None, stale: VecDeque::new(), counts }
+        let run = CarriedRun::default();
+        Self { parent, share, before: None, candidate: None, run, stale: VecDeque::new(), counts }
     }
 
     pub(super) fn start_filesystem(&mut self, before: Option<Timestamp>) {
@@ -51,6 +57,7 @@ impl Carrying {
 
     pub(super) fn give_up(&mut self) {
         self.candidate = None;
+        self.run = CarriedRun::default();
         self.before = None;
     }
 
@@ -102,11 +109,21 @@ struct Same {
     left_out_xattrs: Vec<Vec<u8>>,
 }
 
-/// A group of one member that is being checked.
-pub(super) struct CarriedGroup {
-    member: MemberLine,
-    lines: Vec<EntryLine>,
-    taken: Vec<Taken>,
+/// Groups of one member each that lie one behind the other in the previous archive, and are checked together.
+#[derive(Default)]
+pub(super) struct CarriedRun {
+    members: Vec<MemberLine>,
+    /// For each member, its entries.
+    entries: Vec<(Vec<EntryLine>, Vec<Taken>)>,
+    weight: usize,
+}
+
+impl CarriedRun {
+    /// Whether a member lies behind the last one, and there is room for it.
+    fn takes(&self, member: &MemberLine) -> bool {
+        let Some(last) = self.members.last() else { return true };
+        last.offset.checked_add(last.length) == Some(member.offset) && self.weight + weight(member) <= RUN_BYTES
+    }
 }
 
 impl ArchiveWriter<'_> {
@@ -230,23 +247,46 @@ impl ArchiveWriter<'_> {
             return self.carry_large(candidate);
         }
         let Candidate { group, taken, .. } = candidate;
-        while !self.members.check_carried(&group.first) {
+        if self.carrying.as_ref().is_some_and(|carrying| !carrying.run.takes(&group.first)) {
+            self.queue_run()?;
+        }
+        if let Some(Carrying { run, .. }) = &mut self.carrying {
+            run.weight += weight(&group.first);
+            run.members.push(group.first);
+            run.entries.push((group.entries, taken));
+        }
+        Ok(())
+    }
+
+    /// Queues the groups that were held back to be checked together. Whatever comes behind them must not be queued before.
+    pub(super) fn queue_run(&mut self) -> Result<(), ArchiveError> {
+        let Some(carrying) = self.carrying.as_mut().filter(|carrying| !carrying.run.members.is_empty()) else {
+            return Ok(());
+        };
+        let run = std::mem::take(&mut carrying.run);
+        while !self.members.check_carried(&run.members) {
             if self.queue.is_empty() {
                 self.members.wait_for_carrying();
             } else {
                 self.read_next()?;
             }
         }
-        self.queue.push_group(CarriedGroup { member: group.first, lines: group.entries, taken });
+        self.queue.push_run(run);
         Ok(())
     }
 
-    /// Puts a group's member into the archive if it is whole, and reads its entries otherwise.
-    pub(super) fn carry_group(&mut self, group: CarriedGroup) -> Result<(), ArchiveError> {
-        let CarriedGroup { member, mut lines, taken } = group;
-        match self.members.take_carried() {
-            Err(what) => self.tell_mismatch(&member, &what),
-            Ok(carried) if self.may_end_here(&lines) => {
+    /// Puts the members of a run that are whole into the archive, and reads the entries of the others.
+    pub(super) fn carry_run(&mut self, run: CarriedRun) -> Result<(), ArchiveError> {
+        let Some(piece) = self.members.take_carried() else {
+            // Each run in the queue was asked for.
+            return Err(ArchiveError::Write(std::io::Error::other("a piece of the previous archive was lost")));
+        };
+        // Whole members one behind the other, the first of them by its number.
+        let (mut first, mut whole) = (0, Vec::new());
+        for (number, (member, (mut lines, taken))) in run.members.into_iter().zip(run.entries).enumerate() {
+            let fault = piece.fault(number);
+            // Otherwise its entries complete the member before it: else ever more small ones would come of ever more changes.
+            if fault.is_none() && (!whole.is_empty() || self.may_end_here(&lines)) {
                 let mut data_bytes = 0;
                 for Taken { placed, same } in &taken {
                     data_bytes += self.count_carried(placed, same);
@@ -255,17 +295,25 @@ impl ArchiveWriter<'_> {
                     line.tar_offset = line.tar_offset - member.tar_offset + self.tar_offset;
                 }
                 self.tar_offset += member.tar_length;
-                self.note_carried(carried.len_bytes(), lines.len() as u64, data_bytes);
-                return self.members.write_carried(carried, lines);
+                self.note_carried(member.length, lines.len() as u64, data_bytes);
+                if whole.is_empty() {
+                    first = number;
+                }
+                whole.push(CarriedMember { line: member, entries: lines });
+                continue;
             }
-            // Its entries complete the member before it: else ever more small ones would come of ever more changes.
-            Ok(_) => {}
+            if !whole.is_empty() {
+                self.members.write_carried(&piece, first, std::mem::take(&mut whole))?;
+            }
+            if let Some(what) = fault {
+                self.tell_mismatch(&member, what);
+            }
+            for (Taken { mut placed, .. }, line) in taken.into_iter().zip(lines) {
+                placed.before = Some(Before::of(&line));
+                self.store(*placed)?;
+            }
         }
-        for (Taken { mut placed, .. }, line) in taken.into_iter().zip(lines) {
-            placed.before = Some(Before::of(&line));
-            self.store(*placed)?;
-        }
-        Ok(())
+        if whole.is_empty() { Ok(()) } else { self.members.write_carried(&piece, first, whole) }
     }
 
     /// Whether the member that is being filled may end before these entries.
@@ -306,7 +354,7 @@ impl ArchiveWriter<'_> {
                     next = read.and_then(Result::ok);
                 }
                 let Some(member) = &next else { break };
-                if !self.members.check_carried(member) {
+                if !self.members.check_carried(std::slice::from_ref(member)) {
                     break;
                 }
                 asked_to += member.tar_length;
@@ -320,18 +368,16 @@ impl ArchiveWriter<'_> {
                 // The index is not what it was: what is left is read.
                 break;
             };
-            match self.members.take_carried() {
-                Ok(carried) => {
-                    done_to += member.tar_length;
-                    let entries = if done_to == ends_at { vec![rebased.clone()] } else { Vec::new() };
-                    self.note_carried(carried.len_bytes(), entries.len() as u64, member.tar_length);
-                    self.members.write_carried(carried, entries)?;
-                }
-                Err(what) => {
-                    self.tell_mismatch(&member, &what);
-                    break;
-                }
+            // As many as were asked for.
+            let Some(piece) = self.members.take_carried() else { break };
+            if let Some(what) = piece.fault(0) {
+                self.tell_mismatch(&member, what);
+                break;
             }
+            done_to += member.tar_length;
+            let entries = if done_to == ends_at { vec![rebased.clone()] } else { Vec::new() };
+            self.note_carried(member.length, entries.len() as u64, member.tar_length);
+            self.members.write_carried(&piece, 0, vec![CarriedMember { line: member, entries }])?;
         }
         for _ in asked {
             // Whether they are whole does not matter any more.

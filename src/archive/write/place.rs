@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::carry::CarriedGroup;
+use super::carry::CarriedRun;
 use super::{ArchiveError, ArchiveWriter};
 use crate::archive::links::Name;
 use crate::events::Severity;
@@ -46,7 +46,7 @@ pub(super) struct Before {
 /// What is next in the archive.
 enum Queued {
     Read(Box<Placed>),
-    Carried(Box<CarriedGroup>),
+    Carried(Box<CarriedRun>),
 }
 
 /// What was decided on and is not in the archive yet.
@@ -71,8 +71,8 @@ impl Queue {
         self.items.is_empty()
     }
 
-    pub(super) fn push_group(&mut self, group: CarriedGroup) {
-        self.items.push_back(Queued::Carried(Box::new(group)));
+    pub(super) fn push_run(&mut self, run: CarriedRun) {
+        self.items.push_back(Queued::Carried(Box::new(run)));
     }
 
     fn push_read(&mut self, placed: Box<Placed>) {
@@ -127,6 +127,7 @@ impl ArchiveWriter<'_> {
 
     /// Queues an entry that is to be read, and has its data read ahead. What cannot be opened is left out.
     pub(super) fn queue_read(&mut self, placed: Box<Placed>) -> Result<(), ArchiveError> {
+        self.queue_run()?;
         while self.queue.is_full() {
             self.read_next()?;
         }
@@ -146,6 +147,7 @@ impl ArchiveWriter<'_> {
 
     /// Brings all that is queued into the archive.
     pub(super) fn read_queue(&mut self) -> Result<(), ArchiveError> {
+        self.queue_run()?;
         while !self.queue.is_empty() {
             self.read_next()?;
         }
@@ -157,7 +159,7 @@ impl ArchiveWriter<'_> {
         self.check_stop()?;
         match self.queue.pop() {
             Some(Queued::Read(placed)) => self.store(*placed),
-            Some(Queued::Carried(group)) => self.carry_group(*group),
+            Some(Queued::Carried(run)) => self.carry_run(*run),
             None => Ok(()),
         }
     }

@@ -240,6 +240,8 @@ impl MemberWriter {
     pub fn finish(mut self) -> Result<WrittenMembers, ArchiveError> {
         self.end_member()?;
         self.done = None;
+        // Lets go of the previous archive while the rest is written.
+        self.carrier = None;
         self.join().map_err(ArchiveError::Write)
     }
 

@@ -100,11 +100,14 @@ impl PendingBackup {
         let settled = |file: &TemporaryFile, suffix: &str, expected_bytes: u64| {
             file.settle(volume.path.join(temporary_name(stem, suffix)), expected_bytes)
         };
-        settled(index, INDEX, content.index_bytes)?;
-        if let Some(checksum) = content.checksum {
-            written(CHECKSUM, checksum)?;
-        }
-        settled(archive, ARCHIVE, content.archive_bytes)?;
+        // The disk takes what belongs together at once, if it is asked at once.
+        std::thread::scope(|scope| {
+            let archive = scope.spawn(|| settled(archive, ARCHIVE, content.archive_bytes));
+            let index = scope.spawn(|| settled(index, INDEX, content.index_bytes));
+            let checksum = content.checksum.map_or(Ok(()), |checksum| written(CHECKSUM, checksum));
+            let lost = |_| Err(StoreError::io("syncing", &volume.path)(io::Error::other("its thread panicked")));
+            archive.join().unwrap_or_else(lost).and(index.join().unwrap_or_else(lost)).and(checksum)
+        })?;
         written(MANIFEST, content.manifest)?;
         // From here on a crash leaves the temporary manifest, by which the next run knows what is ours.
         sync_directory(&volume.directory, &volume.path)?;

@@ -3,9 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
-use sha2::{Digest, Sha256};
-
-use super::parent::check_of;
+use super::parent::LinesCheck;
 use crate::archive::index::{EntryLine, Line, MemberLine, parse_line};
 use crate::archive::read::index_file::MAX_LINE_BYTES;
 
@@ -40,9 +38,9 @@ impl GroupReader {
     /// The group whose first line is at `at`. An error when its lines are not those that `check` was made of.
     pub(super) fn read(&mut self, at: u64, check: u64) -> io::Result<Group> {
         self.seek(at)?;
-        let mut lines = Sha256::new();
+        let mut lines = LinesCheck::default();
         let Line::Member(first) = self.line()? else { return Err(changed()) };
-        lines.update(&self.buf);
+        lines.add(&self.buf);
         let mut tar_end = end_of(&first)?;
         let mut members = 1;
         let mut entries = Vec::new();
@@ -59,9 +57,9 @@ impl GroupReader {
                 }
                 _ => return Err(changed()),
             }
-            lines.update(&self.buf);
+            lines.add(&self.buf);
         }
-        if check_of(lines) == check { Ok(Group { first, members, at, entries }) } else { Err(changed()) }
+        if lines.finish() == check { Ok(Group { first, members, at, entries }) } else { Err(changed()) }
     }
 
     /// Goes to the first member's line of a group that was read before.

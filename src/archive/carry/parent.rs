@@ -16,6 +16,9 @@ use crate::shown::hex;
 /// So many groups are remembered; the entries of the others are read.
 const MAX_GROUPS: usize = 1 << 20;
 
+/// So much of an index is hashed at once.
+const HASHED_TOGETHER_BYTES: usize = 32 << 10;
+
 /// Why the previous backup cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ParentError {
@@ -69,24 +72,20 @@ impl Parent {
         // `.` holds what no other region does.
         clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
         let mut lines = IndexReader::new(index)?;
-        let mut sha256 = Sha256::new();
-        let take_line = |sha256: &mut Sha256, bytes: &[u8]| {
-            sha256.update(bytes);
-            sha256.update(b"\n");
-        };
-        take_line(&mut sha256, lines.line_bytes());
+        let mut hashed = HashedLines::default();
+        hashed.add(lines.line_bytes());
         let mut collecting = Collecting::new(usize::try_from(manifest.sizes.members).unwrap_or(usize::MAX));
         let mut last_clock = 0;
         loop {
             let was_at_border = lines.is_at_border();
             let Some(line) = lines.next_line()? else { break };
-            take_line(&mut sha256, lines.line_bytes());
+            hashed.add(lines.line_bytes());
             if let Line::Entry(entry) = &line {
                 note_time(&mut clocks, &mut last_clock, entry);
             }
             collecting.add(&line, lines.line_bytes(), lines.line_at(), was_at_border, lines.is_at_border());
         }
-        let found = hex(&sha256.finalize());
+        let found = hex(&hashed.finish());
         if found != manifest.digests.index_sha256 {
             return Err(ParentError::OtherIndex { found, said: manifest.digests.index_sha256.clone() });
         }
@@ -129,6 +128,28 @@ impl Parent {
     /// For the members of a group that has many.
     pub(crate) fn lines(&mut self) -> &mut GroupReader {
         &mut self.reader
+    }
+}
+
+/// The digest of a whole index, made of many lines at a time.
+#[derive(Default)]
+struct HashedLines {
+    sha256: Sha256,
+    waiting: Vec<u8>,
+}
+
+impl HashedLines {
+    fn add(&mut self, line: &[u8]) {
+        self.waiting.extend_from_slice(line);
+        self.waiting.push(b'\n');
+        if self.waiting.len() >= HASHED_TOGETHER_BYTES {
+            self.sha256.update(&self.waiting);
+            self.waiting.clear();
+        }
+    }
+
+    fn finish(self) -> [u8; 32] {
+        self.sha256.chain_update(&self.waiting).finalize().into()
     }
 }
 
@@ -188,7 +209,7 @@ struct Current {
     members: u64,
     entries: u64,
     key: u64,
-    check: Sha256,
+    check: LinesCheck,
 }
 
 impl Collecting {
@@ -200,11 +221,11 @@ impl Collecting {
         match line {
             Line::Member(_) => {
                 if was_at_border {
-                    self.current = Some(Current { at, members: 0, entries: 0, key: 0, check: Sha256::new() });
+                    self.current = Some(Current { at, members: 0, entries: 0, key: 0, check: LinesCheck::default() });
                 }
                 if let Some(current) = &mut self.current {
                     current.members += 1;
-                    current.check.update(bytes);
+                    current.check.add(bytes);
                 }
             }
             Line::Entry(entry) => {
@@ -213,7 +234,7 @@ impl Collecting {
                         current.key = key_of(&entry.path);
                     }
                     current.entries += 1;
-                    current.check.update(bytes);
+                    current.check.add(bytes);
                 }
                 if is_at_border {
                     self.end();
@@ -233,7 +254,7 @@ impl Collecting {
             self.left_out += 1;
             return;
         }
-        self.places.push(Place { key: current.key, at: current.at, check: check_of(current.check) });
+        self.places.push(Place { key: current.key, at: current.at, check: current.check.finish() });
     }
 
     fn finish(mut self) -> (GroupTable, u64) {
@@ -242,8 +263,21 @@ impl Collecting {
     }
 }
 
-/// What is kept of the digest of a group's lines.
-pub(super) fn check_of(lines: Sha256) -> u64 {
-    let digest: [u8; 32] = lines.finalize().into();
-    digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+/// What is kept of a group's lines: their CRC-32 and how long they are. All lines had the digest that the manifest says when
+/// they were read first; this shows that they are still the same when they are read again a moment later.
+#[derive(Default)]
+pub(super) struct LinesCheck {
+    crc: crc32fast::Hasher,
+    len: u32,
+}
+
+impl LinesCheck {
+    pub(super) fn add(&mut self, line: &[u8]) {
+        self.crc.update(line);
+        self.len = self.len.wrapping_add(u32::try_from(line.len()).unwrap_or(u32::MAX)).wrapping_add(1);
+    }
+
+    pub(super) fn finish(self) -> u64 {
+        u64::from(self.len) << 32 | u64::from(self.crc.finalize())
+    }
 }

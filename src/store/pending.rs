@@ -100,13 +100,17 @@ impl PendingBackup {
         let settled = |file: &TemporaryFile, suffix: &str, expected_bytes: u64| {
             file.settle(volume.path.join(temporary_name(stem, suffix)), expected_bytes)
         };
-        // The disk takes what belongs together at once, if it is asked at once.
+        // The disk takes all of it sooner when it is asked for all at once.
         std::thread::scope(|scope| {
-            let archive = scope.spawn(|| settled(archive, ARCHIVE, content.archive_bytes));
-            let index = scope.spawn(|| settled(index, INDEX, content.index_bytes));
+            let syncing = || StoreError::io("syncing", &volume.path);
+            let archive = std::thread::Builder::new()
+                .name("sync".to_owned())
+                .spawn_scoped(scope, || settled(archive, ARCHIVE, content.archive_bytes))
+                .map_err(syncing())?;
+            let index = settled(index, INDEX, content.index_bytes);
             let checksum = content.checksum.map_or(Ok(()), |checksum| written(CHECKSUM, checksum));
-            let lost = |_| Err(StoreError::io("syncing", &volume.path)(io::Error::other("its thread panicked")));
-            archive.join().unwrap_or_else(lost).and(index.join().unwrap_or_else(lost)).and(checksum)
+            let archive = archive.join().unwrap_or_else(|_| Err(syncing()(io::Error::other("its thread panicked"))));
+            index.and(checksum).and(archive)
         })?;
         written(MANIFEST, content.manifest)?;
         // From here on a crash leaves the temporary manifest, by which the next run knows what is ours.

@@ -18,7 +18,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use guest::backups::{assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting};
+use guest::backups::{
+    archives, assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting, volbak,
+};
 use guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
 use proof::{Random, back_up, back_up_from, copy, verify_level};
 use proptest::prelude::{Strategy, any};
@@ -513,6 +515,14 @@ fn lists_of_excludes_names_and_levels_may_change() {
     let again = disk.snapshot(&[]);
     assert!(carried_of(&again) > 200);
     assert_eq!(manifest(&again)["counts"], manifest(&first)["counts"]);
+
+    // The same image, named from another directory.
+    let image = disk.image();
+    let mut from_there = volbak(&["snapshot", image.file_name().unwrap().to_str().unwrap(), "--to"]);
+    let ended = from_there.arg(disk.dest()).current_dir(image.parent().unwrap()).output().unwrap();
+    let newest =
+        archives(&disk.dest()).into_iter().max_by_key(|archive| fs::metadata(archive).unwrap().modified().unwrap());
+    assert!(ended.status.success() && carried_of(&newest.unwrap()) > 200, "{ended:?}");
 
     let told = |archive: &Path| problems(archive).join("\n");
     let level = disk.snapshot(&["--level", "1"]);

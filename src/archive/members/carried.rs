@@ -46,7 +46,7 @@ impl CheckedPiece {
         }
     }
 
-    /// Members of it, as many as `lines` and `entries` have, from the number `first` on: to be written as they are.
+    /// Members of it, from the number `first` on, to be written as they are.
     pub(in crate::archive) fn carry(&self, first: usize, members: Vec<CarriedMember>) -> Carried {
         let end_of = |count: usize| count.checked_sub(1).and_then(|at| self.members.get(at)).map_or(0, |(end, _)| *end);
         let range = end_of(first)..end_of(first + members.len());

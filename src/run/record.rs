@@ -34,25 +34,22 @@ pub(super) fn options_record(level: Level, exclude: &[String], levels: &[u64]) -
 
 /// A source, for the manifest.
 pub(super) fn source_record(source: &Source) -> SourceRecord {
-    let named = source.display_name();
-    let path = match source.kind() {
-        SourceKind::Volume(_) => named.to_owned(),
-        // The next night may begin in another directory.
-        SourceKind::Device { .. } | SourceKind::Image => {
-            std::path::absolute(named).map_or_else(|_| named.to_owned(), |path| path.to_string_lossy().into_owned())
-        }
-    };
-    let record = SourceRecord { path, size_bytes: source.size_bytes(), ..SourceRecord::default() };
+    let named = source.display_name().to_owned();
+    // The next night may begin in another directory.
+    let absolute =
+        |named: String| std::path::absolute(&named).map_or(named, |path| path.to_string_lossy().into_owned());
+    let record = SourceRecord { size_bytes: source.size_bytes(), ..SourceRecord::default() };
     match source.kind() {
         SourceKind::Volume(facts) => SourceRecord {
             kind: "lv".to_owned(),
+            path: named,
             vg: Some(facts.vg.clone()),
             lv: Some(facts.lv.clone()),
             lv_uuid: Some(facts.uuid.clone()),
             ..record
         },
-        SourceKind::Device { .. } => SourceRecord { kind: "device".to_owned(), ..record },
-        SourceKind::Image => SourceRecord { kind: "image".to_owned(), ..record },
+        SourceKind::Device { .. } => SourceRecord { kind: "device".to_owned(), path: absolute(named), ..record },
+        SourceKind::Image => SourceRecord { kind: "image".to_owned(), path: absolute(named), ..record },
     }
 }
 

@@ -1,4 +1,4 @@
-//! Takes the tar stream, compresses its members in parallel, writes them in order, and hashes what was written beside.
+//! Takes the tar stream, compresses its members in parallel, and writes and hashes them in order.
 //!
 //! One pair of buffers goes with each member from the moment it is filled until it is hashed, and there is a fixed
 //! number of them: that bounds the memory, and cannot starve the member that is to be written next, since pairs are
@@ -114,7 +114,7 @@ impl MemberWriter {
         }
         let writer = std::thread::Builder::new()
             .name("write".to_owned())
-            .spawn(move || write_and_hash(outputs, &to_write, give_back, control))
+            .spawn(move || write_in_order(outputs, &to_write, &give_back, control))
             .map_err(ArchiveError::Write)?;
         Ok(Self {
             pool,
@@ -291,58 +291,17 @@ fn empty_job() -> Job {
     }
 }
 
-/// Writes what comes, and hashes what was written in a second thread: the two take about as long.
-fn write_and_hash(
-    outputs: Outputs,
-    to_write: &Receiver<(u64, Ready)>,
-    give_back: Sender<Job>,
-    control: LevelControl,
-) -> io::Result<WrittenMembers> {
-    let (written, to_hash) = channel();
-    let hasher =
-        std::thread::Builder::new().name("hash".to_owned()).spawn(move || hash_in_order(&to_hash, &give_back))?;
-    let in_order = write_in_order(outputs, to_write, &written, control);
-    drop(written);
-    let hashed = hasher.join();
-    let InOrder { totals, index_bytes, index_sha256, levels } = in_order?;
-    let archive_sha1 = hashed.map_err(|_| io::Error::other("the archive's hash could not be made"))?;
-    Ok(WrittenMembers { totals, archive_sha1, index_sha256, index_bytes, levels })
-}
-
-/// All of [`WrittenMembers`] but the archive's digest.
-struct InOrder {
-    totals: Totals,
-    index_sha256: [u8; 32],
-    index_bytes: u64,
-    levels: [u64; HIGHEST_LEVEL as usize + 1],
-}
-
-/// Makes the digest of the members, and gives their buffers back.
-fn hash_in_order(to_hash: &Receiver<Ready>, give_back: &Sender<Job>) -> [u8; 20] {
-    let mut sha1 = Sha1::new();
-    for ready in to_hash {
-        sha1.update(ready.bytes());
-        // A carried member's buffer goes back by itself.
-        if let Ready::Compressed(mut job) = ready {
-            job.entries.clear();
-            job.data_len = 0;
-            // Fails only when the producer is gone; what is still under way is hashed all the same.
-            let _ = give_back.send(job);
-        }
-    }
-    sha1.finalize().into()
-}
-
-/// Writes the members in their order, and hands each of them on.
+/// Writes the members in their order, hashes them, and gives their buffers back.
 fn write_in_order(
     outputs: Outputs,
     to_write: &Receiver<(u64, Ready)>,
-    written: &Sender<Ready>,
+    give_back: &Sender<Job>,
     mut control: LevelControl,
-) -> io::Result<InOrder> {
+) -> io::Result<WrittenMembers> {
     let mut archive = outputs.archive;
     let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
     index.write_all(HEADER_LINE.as_bytes())?;
+    let mut sha1 = Sha1::new();
     let mut totals = Totals::default();
     let mut levels = [0; HIGHEST_LEVEL as usize + 1];
     let mut early = BTreeMap::new();
@@ -352,22 +311,26 @@ fn write_in_order(
         while let Some(ready) = early.remove(&next_number) {
             next_number += 1;
             archive.write_all(ready.bytes())?;
-            match &ready {
-                Ready::Compressed(job) => {
+            sha1.update(ready.bytes());
+            match ready {
+                Ready::Compressed(mut job) => {
                     totals.add(&mut index, job.member_len as u64, job.data_len as u64, job.sha256, &job.entries)?;
                     control.member_written();
                     if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
                         *count += 1;
                     }
+                    job.entries.clear();
+                    job.data_len = 0;
+                    // Fails only when the producer is gone; what is still under way is written all the same.
+                    let _ = give_back.send(job);
                 }
+                // Its buffer goes back by itself.
                 Ready::Carried(carried) => {
                     for CarriedMember { line, entries } in &carried.members {
                         totals.add(&mut index, line.length, line.tar_length, line.sha256, entries)?;
                     }
                 }
             }
-            // Fails only when the other thread has panicked, which is seen at the end.
-            let _ = written.send(ready);
         }
     }
     if !early.is_empty() {
@@ -377,7 +340,13 @@ fn write_in_order(
     archive.flush()?;
     let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
     index.flush()?;
-    Ok(InOrder { totals, index_bytes: index.bytes, index_sha256: index.sha256.finalize().into(), levels })
+    Ok(WrittenMembers {
+        totals,
+        archive_sha1: sha1.finalize().into(),
+        index_sha256: index.sha256.finalize().into(),
+        index_bytes: index.bytes,
+        levels,
+    })
 }
 
 impl Totals {

@@ -11,6 +11,7 @@ pub mod presence;
 pub mod records;
 pub mod removal;
 pub mod retention;
+mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};

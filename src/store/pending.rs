@@ -3,9 +3,6 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use chrono::{NaiveDateTime, TimeDelta};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -13,6 +10,7 @@ use rustix::io::Errno;
 
 use super::StoreError;
 use super::local::{VolumeDirectory, sync_directory};
+use super::writer::{LateError, StagedWriter, SyncingWriter, let_go_of_pages};
 
 /// Every temporary name begins with this, and nothing else does.
 pub const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
@@ -28,9 +26,6 @@ pub const INDEX: &str = ".index";
 /// The manifest's suffix.
 pub const MANIFEST: &str = ".manifest.json";
 
-/// How much is written before the disk is asked to take it: so that the sync at the end finds little left to do.
-const SYNC_STEP_BYTES: usize = 16 << 20;
-
 /// A backup under temporary names. Dropped before it is published, it leaves nothing.
 #[derive(Debug)]
 pub struct PendingBackup {
@@ -43,7 +38,7 @@ pub struct PendingBackup {
 #[derive(Debug)]
 struct TemporaryFile {
     file: File,
-    sync_error: Arc<Mutex<Option<io::Error>>>,
+    late_error: LateError,
 }
 
 /// What [`PendingBackup::publish`] has to write and to check.
@@ -78,12 +73,12 @@ impl PendingBackup {
 
     /// Where the archive is written to.
     pub fn archive_writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        self.archive.writer()
+        Ok(Box::new(StagedWriter::new(self.archive.writer()?, self.archive.late_error.clone())?))
     }
 
     /// Where the index is written to.
     pub fn index_writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        self.index.writer()
+        Ok(Box::new(self.index.writer()?))
     }
 
     /// Gives the files their final names, after all of them are on the disk and as long as they should be.
@@ -148,86 +143,22 @@ impl TemporaryFile {
         let file = rustix::fs::openat(&volume.directory, &name, flags, Mode::RUSR | Mode::WUSR)
             .map(File::from)
             .map_err(StoreError::errno("making", &volume.path.join(&name)))?;
-        Ok(Self { file, sync_error: Arc::default() })
+        Ok(Self { file, late_error: LateError::default() })
     }
 
-    fn writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        Ok(Box::new(SyncingWriter::new(self.file.try_clone()?, Arc::clone(&self.sync_error))?))
+    fn writer(&self) -> io::Result<SyncingWriter> {
+        SyncingWriter::new(self.file.try_clone()?, self.late_error.clone())
     }
 
     /// Waits until it is on the disk, and checks its length there.
     fn settle(&self, path: PathBuf, expected_bytes: u64) -> Result<(), StoreError> {
-        let early_error = self.sync_error.lock().unwrap_or_else(PoisonError::into_inner).take();
-        early_error.map_or_else(|| self.file.sync_all(), Err).map_err(StoreError::io("syncing", &path))?;
+        self.late_error.take().map_or_else(|| self.file.sync_all(), Err).map_err(StoreError::io("syncing", &path))?;
         let_go_of_pages(&self.file);
         let found_bytes = self.file.metadata().map_err(StoreError::io("asking", &path))?.len();
         if found_bytes == expected_bytes {
             Ok(())
         } else {
             Err(StoreError::WrongLength { path, found_bytes, expected_bytes })
-        }
-    }
-}
-
-/// What is on the disk is not read again tonight: what the host has in memory otherwise is worth more. Advice alone.
-fn let_go_of_pages(file: &File) {
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-}
-
-/// Has what was written synced by a thread beside, piece by piece.
-struct SyncingWriter {
-    file: File,
-    written: usize,
-    wake: Option<SyncSender<()>>,
-    syncer: Option<JoinHandle<()>>,
-    error: Arc<Mutex<Option<io::Error>>>,
-}
-
-impl SyncingWriter {
-    fn new(file: File, error: Arc<Mutex<Option<io::Error>>>) -> io::Result<Self> {
-        let (wake, woken) = sync_channel(1);
-        let (syncing, errors) = (file.try_clone()?, Arc::clone(&error));
-        let syncer = std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
-            for () in woken {
-                if let Err(error) = syncing.sync_data() {
-                    // The kernel tells of a failed write-back once: it must not be lost for the sync at the end.
-                    *errors.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    return;
-                }
-                let_go_of_pages(&syncing);
-            }
-        })?;
-        Ok(Self { file, written: 0, wake: Some(wake), syncer: Some(syncer), error })
-    }
-}
-
-impl Write for SyncingWriter {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buf)?;
-        self.written += written;
-        if self.written >= SYNC_STEP_BYTES {
-            self.written = 0;
-            if let Some(error) = self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                return Err(error);
-            }
-            // One piece may wait for the one before. Beyond that the destination is what is slow: to write on into memory
-            // would push out what the host has there, and `auto` would not see it.
-            let _ = self.wake.as_ref().map(|wake| wake.send(()));
-        }
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for SyncingWriter {
-    fn drop(&mut self) {
-        self.wake = None;
-        if let Some(syncer) = self.syncer.take() {
-            // Its errors are in the shared slot.
-            let _ = syncer.join();
         }
     }
 }

@@ -1,0 +1,256 @@
+//! Writes the files of a backup so that the host's page cache is left alone, and so that the sync at the end finds little
+//! left to do.
+//!
+//! The archive is collected in a few large buffers, and a thread beside writes those: directly to the disk (`O_DIRECT`)
+//! where the destination's filesystem is known to do that well, else through the page cache with a sync now and then.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// How much is written before the disk is asked to take it.
+const SYNC_STEP_BYTES: usize = 16 << 20;
+/// How much is written at once.
+const STAGE_BYTES: usize = 2 << 20;
+/// One is being filled, one waits, one is being written.
+const STAGES: usize = 3;
+/// No disk asks for more of what is written directly: neither of its place in memory and in the file nor of its length.
+const DIRECT_ALIGNMENT: usize = 4096;
+/// Filesystems of local disks that write directly as fast as they write at all (linux/magic.h). Others have to wait for a
+/// server, or copy all the same.
+const DIRECT_FILESYSTEMS: [u64; 2] = [0xef53, 0x5846_5342];
+
+/// An error that came after the write that it belongs to had returned. It must not be lost for the sync at the end: the
+/// kernel tells of a failed write-back once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LateError(Arc<Mutex<Option<io::Error>>>);
+
+impl LateError {
+    pub(super) fn take(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, error: io::Error) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+}
+
+/// What is on the disk is not read again tonight: what the host has in memory otherwise is worth more. Advice alone.
+pub(super) fn let_go_of_pages(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+/// Collects what is written in large buffers, which a thread of its own brings to the disk.
+pub(super) struct StagedWriter {
+    current: Stage,
+    /// All that are not being filled or written.
+    empty: Vec<Stage>,
+    back: Receiver<Stage>,
+    full: Option<Sender<Stage>>,
+    thread: Option<JoinHandle<()>>,
+    error: LateError,
+}
+
+/// A buffer whose part behind `start` is aligned for direct writes.
+struct Stage {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let bytes = vec![0; STAGE_BYTES + DIRECT_ALIGNMENT];
+        // Where that cannot be said, direct writes fail, and the others do not need it.
+        let start = bytes.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
+        Self { bytes, start, len: 0 }
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.len]
+    }
+
+    /// Takes in as much of `from` as there is room for.
+    fn fill(&mut self, from: &[u8]) -> usize {
+        let space = &mut self.bytes[self.start + self.len..self.start + STAGE_BYTES];
+        let len = space.len().min(from.len());
+        space[..len].copy_from_slice(&from[..len]);
+        self.len += len;
+        len
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == STAGE_BYTES
+    }
+}
+
+impl StagedWriter {
+    /// What goes wrong after the last write is left in `error`.
+    pub(super) fn new(file: SyncingWriter, error: LateError) -> io::Result<Self> {
+        let (full, to_write) = channel();
+        let (give_back, back) = channel();
+        let errors = error.clone();
+        let thread = std::thread::Builder::new()
+            .name("write-out".to_owned())
+            .spawn(move || write_out(file, &to_write, &give_back, &errors))?;
+        let empty = (1..STAGES).map(|_| Stage::new()).collect();
+        Ok(Self { current: Stage::new(), empty, back, full: Some(full), thread: Some(thread), error })
+    }
+
+    /// Has the current buffer written, and goes on with an empty one.
+    fn hand_over(&mut self) -> io::Result<()> {
+        let next = match self.empty.pop() {
+            Some(next) => next,
+            None => self.back.recv().map_err(|_| self.writers_error())?,
+        };
+        let full = std::mem::replace(&mut self.current, next);
+        match &self.full {
+            Some(to_write) if to_write.send(full).is_ok() => Ok(()),
+            _ => Err(self.writers_error()),
+        }
+    }
+
+    fn writers_error(&self) -> io::Error {
+        self.error.take().unwrap_or_else(|| io::Error::other("the thread that writes has ended"))
+    }
+}
+
+impl Write for StagedWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.current.is_full() {
+            self.hand_over()?;
+        }
+        Ok(self.current.fill(buf))
+    }
+
+    /// Waits until the kernel has taken all of it.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.current.len > 0 {
+            self.hand_over()?;
+        }
+        while self.empty.len() + 1 < STAGES {
+            let stage = self.back.recv().map_err(|_| self.writers_error())?;
+            self.empty.push(stage);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for StagedWriter {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            self.error.set(error);
+        }
+        self.full = None;
+        if let Some(thread) = self.thread.take() {
+            // Its errors are in the shared slot.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes what comes, in its order, and gives the buffers back. Ends at the first error.
+fn write_out(mut file: SyncingWriter, to_write: &Receiver<Stage>, give_back: &Sender<Stage>, errors: &LateError) {
+    let mut is_direct = is_better_direct(&file.file) && set_direct(&file.file, true).is_ok();
+    for mut stage in to_write {
+        if let Err(error) = write_stage(&mut file, stage.filled(), &mut is_direct) {
+            errors.set(error);
+            return;
+        }
+        stage.len = 0;
+        // Fails only when nobody writes any more.
+        let _ = give_back.send(stage);
+    }
+}
+
+fn write_stage(file: &mut SyncingWriter, mut left: &[u8], is_direct: &mut bool) -> io::Result<()> {
+    while *is_direct && !left.is_empty() {
+        let whole = left.len() - left.len() % DIRECT_ALIGNMENT;
+        let written = match file.file.write(&left[..whole]) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // A disk with larger sectors than any known, or the end of the file, which is no whole block.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => 0,
+            Err(error) => return Err(error),
+        };
+        left = &left[written..];
+        if written == 0 || !written.is_multiple_of(DIRECT_ALIGNMENT) {
+            set_direct(&file.file, false)?;
+            *is_direct = false;
+        }
+    }
+    file.write_all(left)
+}
+
+fn is_better_direct(file: &File) -> bool {
+    let magic = rustix::fs::fstatfs(file).ok().and_then(|facts| u64::try_from(facts.f_type).ok());
+    magic.is_some_and(|magic| DIRECT_FILESYSTEMS.contains(&magic))
+}
+
+fn set_direct(file: &File, direct: bool) -> io::Result<()> {
+    let mut flags = rustix::fs::fcntl_getfl(file)?;
+    flags.set(OFlags::DIRECT, direct);
+    Ok(rustix::fs::fcntl_setfl(file, flags)?)
+}
+
+/// Has what was written synced by a thread beside, piece by piece.
+pub(super) struct SyncingWriter {
+    file: File,
+    written: usize,
+    wake: Option<SyncSender<()>>,
+    syncer: Option<JoinHandle<()>>,
+    error: LateError,
+}
+
+impl SyncingWriter {
+    pub(super) fn new(file: File, error: LateError) -> io::Result<Self> {
+        let (wake, woken) = sync_channel(1);
+        let (syncing, errors) = (file.try_clone()?, error.clone());
+        let syncer = std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
+            for () in woken {
+                if let Err(error) = syncing.sync_data() {
+                    errors.set(error);
+                    return;
+                }
+                let_go_of_pages(&syncing);
+            }
+        })?;
+        Ok(Self { file, written: 0, wake: Some(wake), syncer: Some(syncer), error })
+    }
+}
+
+impl Write for SyncingWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(buf)?;
+        self.written += written;
+        if self.written >= SYNC_STEP_BYTES {
+            self.written = 0;
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            // One piece may wait for the one before. Beyond that the destination is what is slow: to write on into memory
+            // would push out what the host has there, and `auto` would not see it.
+            let _ = self.wake.as_ref().map(|wake| wake.send(()));
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for SyncingWriter {
+    fn drop(&mut self) {
+        self.wake = None;
+        if let Some(syncer) = self.syncer.take() {
+            // Its errors are in the shared slot.
+            let _ = syncer.join();
+        }
+    }
+}

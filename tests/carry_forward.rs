@@ -578,6 +578,25 @@ fn a_previous_backup_that_cannot_be_used_costs_time_alone() {
     all_is_read("is bad, as it was verified");
 }
 
+/// The backup was made by volbak at commit 01a907c.
+#[test]
+fn a_backup_with_an_index_of_version_1_is_verified_and_not_carried_from() {
+    let disk = Disk::new(make_tree);
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/index-1/old");
+    let copy = disk.dest().join("old");
+    sh(&format!("cp -r {} {}", quoted(&fixture), quoted(&copy)));
+    let old = copy.join("old_27_11_2026.tar.gz");
+    run_expecting(0, &["verify", old.to_str().unwrap()]);
+    let archive = disk.snapshot(&["--parent", old.to_str().unwrap()]);
+    let told = problems(&archive).join("\n");
+    assert!(carried_of(&archive) == 0 && told.contains("was written by an older volbak"), "{told}");
+
+    // A byte of the first member's header that nothing but its digest covers.
+    File::options().write(true).open(&old).unwrap().write_all_at(b"\x01", 4).unwrap();
+    let said = run_expecting(1, &["verify", old.to_str().unwrap()]);
+    assert!(said.contains("its digest is not the one in the index"), "{said}");
+}
+
 #[test]
 fn all_is_due_in_turn() {
     let scratch = tempfile::tempdir().unwrap();

@@ -2,11 +2,61 @@
 
 use std::io::{self, Write};
 
+use sha2::{Digest, Sha256};
+
 use super::digits::{parse_decimal, parse_padded, push_decimal, push_hex, push_padded, push_signed};
 use crate::reader::Timestamp;
 
-/// The first line.
-pub const HEADER_LINE: &str = "volbak-index\t1\n";
+/// The first line of an index as it is written now.
+pub const HEADER_LINE: &str = "volbak-index\t2\n";
+/// The first line of one that volbak wrote until November 2026.
+const HEADER_LINE_1: &str = "volbak-index\t1\n";
+
+/// The version of an index, from its first line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexVersion {
+    /// Members have SHA-256 digests. It is read, and not written any more.
+    One,
+    /// Members have BLAKE3 digests.
+    Two,
+}
+
+impl IndexVersion {
+    /// The version that a first line, without its newline, stands for.
+    pub fn of_header(line: &[u8]) -> Option<Self> {
+        let is = |header: &str| header.trim_end().as_bytes() == line;
+        if is(HEADER_LINE) { Some(Self::Two) } else { is(HEADER_LINE_1).then_some(Self::One) }
+    }
+}
+
+/// The digest of a member's bytes as they are in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberDigest {
+    /// SHA-256 (FIPS 180-4), in an index of version 1.
+    Sha256([u8; 32]),
+    /// BLAKE3, 32 bytes long.
+    Blake3([u8; 32]),
+}
+
+impl MemberDigest {
+    /// The digest that is written now.
+    pub fn of(member: &[u8]) -> Self {
+        Self::Blake3(blake3::hash(member).into())
+    }
+
+    /// Whether it is the digest of these bytes.
+    pub fn is_of(self, member: &[u8]) -> bool {
+        match self {
+            Self::Sha256(digest) => digest == <[u8; 32]>::from(Sha256::digest(member)),
+            Self::Blake3(_) => self == Self::of(member),
+        }
+    }
+
+    fn bytes(&self) -> &[u8; 32] {
+        let (Self::Sha256(bytes) | Self::Blake3(bytes)) = self;
+        bytes
+    }
+}
 
 /// A member of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +71,8 @@ pub struct MemberLine {
     pub tar_offset: u64,
     /// Its data's length in bytes.
     pub tar_length: u64,
-    /// SHA-256 of its bytes in the archive.
-    pub sha256: [u8; 32],
+    /// The digest of its bytes in the archive.
+    pub digest: MemberDigest,
 }
 
 /// An entry of the archive.
@@ -125,14 +175,14 @@ pub enum Line {
 impl MemberLine {
     /// Writes the line.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { number, offset, length, tar_offset, tar_length, sha256 } = self;
+        let Self { number, offset, length, tar_offset, tar_length, digest } = self;
         let mut line = Vec::with_capacity(LINE_ROOM_BYTES);
         line.push(b'M');
         for number in [number, offset, length, tar_offset, tar_length] {
             push_field(&mut line, *number);
         }
         line.push(b'\t');
-        push_hex(&mut line, sha256);
+        push_hex(&mut line, digest.bytes());
         line.push(b'\n');
         out.write_all(&line)
     }
@@ -192,7 +242,7 @@ fn push_field(line: &mut Vec<u8>, number: u64) {
 }
 
 /// Reads a line without its newline, or says in one word what is wrong with it.
-pub fn parse_line(line: &str) -> Result<Line, BadLine> {
+pub fn parse_line(line: &str, version: IndexVersion) -> Result<Line, BadLine> {
     let mut fields = Fields { rest: Some(line) };
     let parsed = match fields.next("type")? {
         "M" => Line::Member(MemberLine {
@@ -201,7 +251,10 @@ pub fn parse_line(line: &str) -> Result<Line, BadLine> {
             length: fields.number("length")?,
             tar_offset: fields.number("tar offset")?,
             tar_length: fields.number("tar length")?,
-            sha256: fields.digest("SHA-256")?,
+            digest: match version {
+                IndexVersion::One => MemberDigest::Sha256(fields.digest("SHA-256")?),
+                IndexVersion::Two => MemberDigest::Blake3(fields.digest("BLAKE3")?),
+            },
         }),
         "E" => {
             let letters = fields.next("kind")?;
@@ -335,7 +388,7 @@ pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EntryLine, IndexedKind, Line, MemberLine, Totals, escape_path, parse_line, unescape_path};
+    use super::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, Totals, escape_path, parse_line, unescape_path};
     use crate::reader::Timestamp;
 
     fn entry() -> EntryLine {
@@ -356,14 +409,14 @@ mod tests {
     #[test]
     fn lines_come_back_as_they_were() {
         let member =
-            MemberLine { number: 3, offset: 9, length: 100, tar_offset: 512, tar_length: 1 << 20, sha256: [7; 32] };
+            MemberLine { number: 3, offset: 9, length: 100, tar_offset: 512, tar_length: 1 << 20, digest: MemberDigest::Blake3([7; 32]) };
         let totals = Totals { members: 1, entries: 2, archive_bytes: 3, tar_bytes: 4 };
         let mut text = Vec::new();
         member.write_to(&mut text).unwrap();
         entry().write_to(&mut text).unwrap();
         totals.write_to(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        let lines: Vec<Line> = text.lines().map(|line| parse_line(line).unwrap()).collect();
+        let lines: Vec<Line> = text.lines().map(|line| parse_line(line, IndexVersion::Two).unwrap()).collect();
         assert_eq!(lines, [Line::Member(member), Line::Entry(entry()), Line::End(totals)]);
     }
 
@@ -377,7 +430,7 @@ mod tests {
                 let mut changed = text.clone();
                 changed[at] ^= flip;
                 if let Ok(changed) = std::str::from_utf8(&changed) {
-                    assert_ne!(parse_line(changed), Ok(Line::Entry(entry())), "byte {at}");
+                    assert_ne!(parse_line(changed, IndexVersion::Two), Ok(Line::Entry(entry())), "byte {at}");
                 }
             }
         }

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use self::carried::{Carried, Carrier};
 pub(super) use self::carried::{CarriedMember, CheckedPiece, weight};
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
-use super::index::{EntryLine, HEADER_LINE, MemberLine, Totals};
+use super::index::{EntryLine, HEADER_LINE, MemberDigest, MemberLine, Totals};
 use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
 use super::workers::Workers;
 use super::write::ArchiveError;
@@ -64,7 +64,7 @@ struct Job {
     member: Vec<u8>,
     member_len: usize,
     level: i32,
-    sha256: [u8; 32],
+    digest: MemberDigest,
     entries: Vec<EntryLine>,
 }
 
@@ -227,7 +227,7 @@ impl MemberWriter {
             job.level = encoder.level();
             job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
             lock().push(encoder);
-            job.sha256 = Sha256::digest(&job.member[..job.member_len]).into();
+            job.digest = MemberDigest::of(&job.member[..job.member_len]);
             level.note_busy(began.elapsed());
             // Fails only when the writer has already ended with an error, which the next call reports.
             let _ = done.send((number, Ready::Compressed(job)));
@@ -286,7 +286,7 @@ fn empty_job() -> Job {
         member: Vec::new(),
         member_len: 0,
         level: 0,
-        sha256: [0; 32],
+        digest: MemberDigest::Blake3([0; 32]),
         entries: Vec::new(),
     }
 }
@@ -314,7 +314,7 @@ fn write_in_order(
             sha1.update(ready.bytes());
             match ready {
                 Ready::Compressed(mut job) => {
-                    totals.add(&mut index, job.member_len as u64, job.data_len as u64, job.sha256, &job.entries)?;
+                    totals.add(&mut index, job.member_len as u64, job.data_len as u64, job.digest, &job.entries)?;
                     control.member_written();
                     if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
                         *count += 1;
@@ -327,7 +327,7 @@ fn write_in_order(
                 // Its buffer goes back by itself.
                 Ready::Carried(carried) => {
                     for CarriedMember { line, entries } in &carried.members {
-                        totals.add(&mut index, line.length, line.tar_length, line.sha256, entries)?;
+                        totals.add(&mut index, line.length, line.tar_length, line.digest, entries)?;
                     }
                 }
             }
@@ -356,11 +356,11 @@ impl Totals {
         index: &mut impl Write,
         length: u64,
         tar_length: u64,
-        sha256: [u8; 32],
+        digest: MemberDigest,
         entries: &[EntryLine],
     ) -> io::Result<()> {
         let (offset, tar_offset) = (self.archive_bytes, self.tar_bytes);
-        MemberLine { number: self.members, offset, length, tar_offset, tar_length, sha256 }.write_to(index)?;
+        MemberLine { number: self.members, offset, length, tar_offset, tar_length, digest }.write_to(index)?;
         for entry in entries {
             entry.write_to(index)?;
         }

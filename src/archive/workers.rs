@@ -13,6 +13,8 @@ type Work = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Work>,
+    /// Threads that sleep, and were not woken since.
+    idle: usize,
     is_closed: bool,
 }
 
@@ -57,8 +59,15 @@ impl Workers {
 
     /// Has `work` done after all that was given before it was begun. A panic in it ends the process.
     pub(super) fn give(&self, work: impl FnOnce() + Send + 'static) {
-        self.lock().waiting.push_back(Box::new(work));
-        self.shared.changed.notify_one();
+        let mut queue = self.lock();
+        queue.waiting.push_back(Box::new(work));
+        // To wake nobody asks the kernel all the same.
+        let wakes = queue.idle > 0;
+        queue.idle -= usize::from(wakes);
+        drop(queue);
+        if wakes {
+            self.shared.changed.notify_one();
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
@@ -85,7 +94,10 @@ fn work(shared: &Shared) {
             match queue.waiting.pop_front() {
                 Some(next) => break next,
                 None if queue.is_closed => return,
-                None => queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    queue.idle += 1;
+                    queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
             }
         };
         drop(queue);

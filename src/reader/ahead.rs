@@ -6,8 +6,10 @@ use std::{io, mem, vec};
 
 use super::{EntryKind, Found, FsReader};
 
-/// So many things are handed over at once.
-const BATCH: usize = 64;
+/// So many things are handed over at once: few of them wake the other thread ever again.
+const BATCH: usize = 512;
+/// So many where files are opened ahead, of which the kernel lets a process have a thousand.
+const OPENED_BATCH: usize = 64;
 /// A batch ends early when the attributes in it have this much.
 const BATCH_XATTR_BYTES: usize = 1 << 20;
 /// Batches that wait to be taken.
@@ -33,7 +35,8 @@ impl ReadAhead {
 }
 
 fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files: bool) {
-    let mut batch = Vec::with_capacity(BATCH);
+    let full = if opens_files { OPENED_BATCH } else { BATCH };
+    let mut batch = Vec::with_capacity(full);
     let mut xattr_bytes = 0;
     while let Some(found) = reader.next_found() {
         if let Found::Entry(entry) = &found {
@@ -46,7 +49,7 @@ fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files
             }
         }
         batch.push(found);
-        if batch.len() == BATCH || xattr_bytes >= BATCH_XATTR_BYTES {
+        if batch.len() == full || xattr_bytes >= BATCH_XATTR_BYTES {
             xattr_bytes = 0;
             // Nobody wants the rest any more.
             if batches.send(mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err() {
@@ -107,7 +110,7 @@ mod tests {
     impl FsReader for Counting {
         fn next_found(&mut self) -> Option<Found> {
             let number = self.made.fetch_add(1, Ordering::SeqCst);
-            assert!(number < 1000, "too far");
+            assert!(number < 20 * BATCH, "too far");
             (number < self.end).then(|| Found::Problem(Problem::new(Severity::Notice, number.to_string(), "")))
         }
     }
@@ -131,7 +134,7 @@ mod tests {
 
     #[test]
     fn it_goes_no_further_than_its_room_and_ends_when_it_is_dropped() {
-        let (mut ahead, made) = ahead(900);
+        let (mut ahead, made) = ahead(10 * BATCH);
         ahead.next_found().unwrap();
         drop(ahead);
         assert!(made.load(Ordering::SeqCst) <= BATCH * (WAITING_BATCHES + 2));
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "too far")]
     fn a_reader_that_panics_does_not_pass_for_one_that_ended() {
-        let (mut ahead, _) = ahead(2000);
+        let (mut ahead, _) = ahead(21 * BATCH);
         while ahead.next_found().is_some() {}
     }
 }

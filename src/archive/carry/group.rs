@@ -1,10 +1,10 @@
-//! Reads the lines of one group from an index that was checked as a whole before.
+//! Reads the lines of one group from an index that was checked as a whole before, and is of the version that is written.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use super::parent::LinesCheck;
-use crate::archive::index::{EntryLine, Line, MemberLine, parse_line};
+use crate::archive::index::{EntryLine, IndexVersion, Line, MemberLine, parse_line};
 use crate::archive::read::index_file::MAX_LINE_BYTES;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -96,7 +96,7 @@ impl GroupReader {
         if self.buf.pop() != Some(b'\n') {
             return Err(changed());
         }
-        std::str::from_utf8(&self.buf).ok().and_then(|line| parse_line(line).ok()).ok_or_else(changed)
+        std::str::from_utf8(&self.buf).ok().and_then(|line| parse_line(line, IndexVersion::Two).ok()).ok_or_else(changed)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::group::{Group, GroupReader};
-use crate::archive::index::{EntryLine, Line};
+use crate::archive::index::{EntryLine, IndexVersion, Line};
 use crate::archive::manifest::Manifest;
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::reader::Timestamp;
@@ -33,6 +33,9 @@ pub enum ParentError {
         /// What the manifest says.
         said: String,
     },
+    /// Its index is of a version that is not written any more.
+    #[error("its index was written by an older volbak")]
+    OlderIndex,
     /// Its index does not add up to its archive.
     #[error("its index is about an archive of another length")]
     OtherArchive,
@@ -72,6 +75,9 @@ impl Parent {
         // `.` holds what no other region does.
         clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
         let mut lines = IndexReader::new(index)?;
+        if lines.version() != IndexVersion::Two {
+            return Err(ParentError::OlderIndex);
+        }
         let mut hashed = HashedLines::default();
         hashed.add(lines.line_bytes());
         let mut collecting = Collecting::new(usize::try_from(manifest.sizes.members).unwrap_or(usize::MAX));

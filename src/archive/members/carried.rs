@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use sha2::{Digest, Sha256};
-
 use crate::archive::gzip::{MAX_MEMBER_DATA, parse_header};
 use crate::archive::index::{EntryLine, MemberLine};
 use crate::archive::level::LevelNow;
@@ -25,7 +23,7 @@ use crate::archive::workers::Workers;
 
 /// What is read, checked and waits for its turn may have so many bytes of the tar stream for each thread. Much less, and
 /// all wait for each other whenever the disk takes a moment to write.
-const BYTES_A_THREAD: usize = 3 << 20;
+const BYTES_A_THREAD: usize = 6 << 20;
 /// No buffer is smaller, which bounds their number.
 const MIN_BUFFER_BYTES: usize = 64 << 10;
 
@@ -253,8 +251,8 @@ fn read_checked(archive: &File, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<
 }
 
 fn check_member(bytes: &[u8], line: &MemberLine) -> Result<(), String> {
-    if <[u8; 32]>::from(Sha256::digest(bytes)) != line.sha256 {
-        return Err("its SHA-256 is not the one in the index".to_owned());
+    if !line.digest.is_of(bytes) {
+        return Err("its digest is not the one in the index".to_owned());
     }
     let is_framed = parse_header(bytes).is_some_and(|frame| {
         (u64::from(frame.member_bytes), u64::from(frame.data_bytes)) == (line.length, line.tar_length)
@@ -267,11 +265,9 @@ mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
-    use sha2::{Digest, Sha256};
-
     use super::{Buffers, CarriedMember, Carrier, LevelNow, MIN_BUFFER_BYTES, Workers};
     use crate::archive::gzip::MemberEncoder;
-    use crate::archive::index::MemberLine;
+    use crate::archive::index::{MemberDigest, MemberLine};
     use crate::archive::level::Level;
 
     #[test]
@@ -287,7 +283,7 @@ mod tests {
                 length: len as u64,
                 tar_offset: 0,
                 tar_length: 512 * u64::from(number + 1),
-                sha256: Sha256::digest(&member[..len]).into(),
+                digest: MemberDigest::of(&member[..len]),
             });
             archive.extend_from_slice(&member[..len]);
         }

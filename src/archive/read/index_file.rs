@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, TRAILER_BYTES};
-use crate::archive::index::{BadLine, EntryLine, HEADER_LINE, Line, MemberLine, Totals, parse_line};
+use crate::archive::index::{BadLine, EntryLine, IndexVersion, Line, MemberLine, Totals, parse_line};
 use crate::archive::pax::BLOCK_BYTES;
 
 /// The longest path that the walk archives has 64 KiB, four bytes each when all are escaped.
@@ -24,7 +24,7 @@ pub enum IndexError {
     #[error("the index cannot be read")]
     Io(#[from] io::Error),
     /// It is of another version, or no index.
-    #[error("its first line is not that of an index of this version")]
+    #[error("its first line is not that of an index of a version that this volbak knows")]
     NotAnIndex,
     /// A line is not one, or longer than any can be.
     #[error("line {line}: {what}")]
@@ -43,6 +43,7 @@ pub enum IndexError {
 #[derive(Debug)]
 pub struct IndexReader {
     input: BufReader<File>,
+    version: IndexVersion,
     /// The next line's first byte.
     at: u64,
     /// The number of the last line read, from 1.
@@ -59,6 +60,7 @@ impl IndexReader {
     /// Begins with a file's first line.
     pub fn new(file: File) -> Result<Self, IndexError> {
         let mut reader = Self {
+            version: IndexVersion::Two,
             input: BufReader::with_capacity(BUFFER_BYTES, file),
             at: 0,
             line: 0,
@@ -69,11 +71,16 @@ impl IndexReader {
             ended: false,
         };
         reader.input.seek(SeekFrom::Start(0))?;
-        if reader.read_raw()? && reader.buf == HEADER_LINE.trim_end().as_bytes() {
-            Ok(reader)
-        } else {
-            Err(IndexError::NotAnIndex)
-        }
+        reader.version = match reader.read_raw()? {
+            true => IndexVersion::of_header(&reader.buf).ok_or(IndexError::NotAnIndex)?,
+            false => return Err(IndexError::NotAnIndex),
+        };
+        Ok(reader)
+    }
+
+    /// Which version its first line names.
+    pub fn version(&self) -> IndexVersion {
+        self.version
     }
 
     /// What the lines so far add up to.
@@ -155,7 +162,7 @@ impl IndexReader {
 
     fn parse_buf(&self) -> Result<Line, IndexError> {
         let text = std::str::from_utf8(&self.buf).map_err(|_| self.bad("it is not UTF-8"))?;
-        parse_line(text).map_err(|error: BadLine| self.bad(error.to_string()))
+        parse_line(text, self.version).map_err(|error: BadLine| self.bad(error.to_string()))
     }
 
     fn check_member(&mut self, member: &MemberLine) -> Result<(), &'static str> {
@@ -363,7 +370,7 @@ mod tests {
     use std::io::Write;
 
     use super::{IndexError, IndexPlan, IndexReader};
-    use crate::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberLine, Totals};
+    use crate::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberDigest, MemberLine, Totals};
     use crate::reader::Timestamp;
 
     fn member(number: u64) -> MemberLine {
@@ -373,7 +380,7 @@ mod tests {
             length: 100,
             tar_offset: number << 20,
             tar_length: 1 << 20,
-            sha256: [1; 32],
+            digest: MemberDigest::Blake3([1; 32]),
         }
     }
 

@@ -193,7 +193,7 @@ pub(super) fn read_archive(file: &File, mut plan: IndexPlan, hash: bool, mut sub
             lost: None,
             entries: Some(planned.entries),
         };
-        job.sha256 = Some(line.sha256);
+        job.digest = Some(line.digest);
         tally.members += 1;
         tally.tar_bytes += line.tar_length;
         let lost = match input.next(line.length, &mut job.member) {
@@ -292,7 +292,7 @@ impl Scanner<'_> {
                 lost: None,
                 entries: None,
             };
-            (job.sha256, job.header_damaged) = (None, false);
+            (job.digest, job.header_damaged) = (None, false);
             self.tally.members += 1;
             self.tally.tar_bytes += job.chunk.tar_length;
             let Some(frame) = frame else {

@@ -13,12 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use libdeflater::Decompressor;
-use sha2::{Digest, Sha256};
 
 use super::index_file::IndexPlan;
 use super::scan::{read_archive, scan_archive};
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, TRAILER_BYTES};
-use crate::archive::index::EntryLine;
+use crate::archive::index::{EntryLine, MemberDigest};
 use crate::archive::workers::Workers;
 
 /// Buffers beyond those that the inflating threads work on: one being read, some waiting for their turn.
@@ -111,8 +110,8 @@ pub struct StreamOutcome {
 pub(super) struct Job {
     pub(super) member: Vec<u8>,
     pub(super) chunk: Chunk,
-    /// The SHA-256 that the index says.
-    pub(super) sha256: Option<[u8; 32]>,
+    /// The digest that the index says.
+    pub(super) digest: Option<MemberDigest>,
     /// The member is read, but its header is not what it should be.
     pub(super) header_damaged: bool,
     /// What was found about it.
@@ -283,12 +282,12 @@ fn check_and_inflate(job: &mut Job, inflater: &mut Decompressor) {
         let (member, offset) = (Some(chunk.number), chunk.archive_offset);
         job.findings.push(StreamFinding { in_index: false, member, offset, what });
     };
-    let as_indexed = job.sha256.is_none_or(|expected| expected == <[u8; 32]>::from(Sha256::digest(&job.member)));
+    let as_indexed = job.digest.is_none_or(|digest| digest.is_of(&job.member));
     match inflate(&job.member, chunk.tar_length, &mut chunk.data, inflater) {
         Ok(()) => {
             // The bytes differ, and what they decompress to is whole all the same: in the header, or made to be so.
             if !as_indexed {
-                find("its SHA-256 is not the one in the index".to_owned());
+                find("its digest is not the one in the index".to_owned());
             } else if job.header_damaged {
                 find("its header is damaged".to_owned());
             }

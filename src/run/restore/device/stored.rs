@@ -159,7 +159,7 @@ impl Stored {
 #[cfg(test)]
 mod tests {
     use super::{Room, Stored, add_member, packed};
-    use crate::archive::index::{EntryLine, IndexedKind, MemberLine};
+    use crate::archive::index::{EntryLine, IndexedKind, MemberDigest, MemberLine};
     use crate::reader::Timestamp;
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
             length,
             tar_offset: number * 1024,
             tar_length: 1024,
-            sha256: [0; 32],
+            digest: MemberDigest::Blake3([0; 32]),
         };
         let entry = |tar_offset, tar_length| EntryLine {
             kind: IndexedKind::File,

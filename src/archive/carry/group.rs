@@ -96,7 +96,7 @@ impl GroupReader {
         if self.buf.pop() != Some(b'\n') {
             return Err(changed());
         }
-        std::str::from_utf8(&self.buf).ok().and_then(|line| parse_line(line, IndexVersion::Two).ok()).ok_or_else(changed)
+        parse_line(&self.buf, IndexVersion::Two).map_err(|_| changed())
     }
 }
 

@@ -7,17 +7,14 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::group::{Group, GroupReader};
-use crate::archive::index::{EntryLine, IndexVersion, Line};
+use crate::archive::index::{IndexVersion, RawEntry, RawLine, escape_path};
 use crate::archive::manifest::Manifest;
-use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::archive::read::index_file::{IndexError, IndexReader, PlacedLine};
 use crate::reader::Timestamp;
 use crate::shown::hex;
 
 /// So many groups are remembered; the entries of the others are read.
 const MAX_GROUPS: usize = 1 << 20;
-
-/// So much of an index is hashed at once.
-const HASHED_TOGETHER_BYTES: usize = 32 << 10;
 
 /// Why the previous backup cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +56,8 @@ pub struct Parent {
 #[derive(Debug)]
 struct RegionClock {
     archive_path: String,
+    /// The same, as it stands in an index.
+    escaped_path: String,
     newest: Option<Timestamp>,
 }
 
@@ -70,28 +69,26 @@ impl Parent {
             .regions
             .iter()
             .filter_map(|region| region.archive_path.clone())
-            .map(|archive_path| RegionClock { archive_path, newest: None })
+            .map(|archive_path| {
+                let escaped_path = escape_path(archive_path.as_bytes());
+                RegionClock { archive_path, escaped_path, newest: None }
+            })
             .collect();
         // `.` holds what no other region does.
         clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
-        let mut lines = IndexReader::new(index)?;
+        let mut lines = IndexReader::hashing(index)?;
         if lines.version() != IndexVersion::Two {
             return Err(ParentError::OlderIndex);
         }
-        let mut hashed = HashedLines::default();
-        hashed.add(lines.line_bytes());
         let mut collecting = Collecting::new(usize::try_from(manifest.sizes.members).unwrap_or(usize::MAX));
         let mut last_clock = 0;
-        loop {
-            let was_at_border = lines.is_at_border();
-            let Some(line) = lines.next_line()? else { break };
-            hashed.add(lines.line_bytes());
-            if let Line::Entry(entry) = &line {
+        while let Some(placed) = lines.next_raw()? {
+            if let RawLine::Entry(entry) = &placed.line {
                 note_time(&mut clocks, &mut last_clock, entry);
             }
-            collecting.add(&line, lines.line_bytes(), lines.line_at(), was_at_border, lines.is_at_border());
+            collecting.add(&placed);
         }
-        let found = hex(&hashed.finish());
+        let found = lines.sha256().map_or_else(String::new, |digest| hex(&digest));
         if found != manifest.digests.index_sha256 {
             return Err(ParentError::OtherIndex { found, said: manifest.digests.index_sha256.clone() });
         }
@@ -137,33 +134,11 @@ impl Parent {
     }
 }
 
-/// The digest of a whole index, made of many lines at a time.
-#[derive(Default)]
-struct HashedLines {
-    sha256: Sha256,
-    waiting: Vec<u8>,
-}
-
-impl HashedLines {
-    fn add(&mut self, line: &[u8]) {
-        self.waiting.extend_from_slice(line);
-        self.waiting.push(b'\n');
-        if self.waiting.len() >= HASHED_TOGETHER_BYTES {
-            self.sha256.update(&self.waiting);
-            self.waiting.clear();
-        }
-    }
-
-    fn finish(self) -> [u8; 32] {
-        self.sha256.chain_update(&self.waiting).finalize().into()
-    }
-}
-
 /// Takes note of an entry's change time in the region that its path lies in.
-fn note_time(clocks: &mut [RegionClock], last: &mut usize, entry: &EntryLine) {
+fn note_time(clocks: &mut [RegionClock], last: &mut usize, entry: &RawEntry<'_>) {
     let lies_in = |clock: &RegionClock| {
-        let directory = clock.archive_path.as_bytes();
-        entry.path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        let directory = clock.escaped_path.as_bytes();
+        entry.escaped_path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     };
     if !clocks.get(*last).is_some_and(lies_in) {
         let Some(found) = clocks.iter().position(lies_in) else { return };
@@ -223,9 +198,10 @@ impl Collecting {
         Self { places: Vec::with_capacity(members.min(MAX_GROUPS)), current: None, left_out: 0 }
     }
 
-    fn add(&mut self, line: &Line, bytes: &[u8], at: u64, was_at_border: bool, is_at_border: bool) {
+    fn add(&mut self, placed: &PlacedLine<'_>) {
+        let PlacedLine { ref line, bytes, at, was_at_border, is_at_border } = *placed;
         match line {
-            Line::Member(_) => {
+            RawLine::Member(_) => {
                 if was_at_border {
                     self.current = Some(Current { at, members: 0, entries: 0, key: 0, check: LinesCheck::default() });
                 }
@@ -234,10 +210,11 @@ impl Collecting {
                     current.check.add(bytes);
                 }
             }
-            Line::Entry(entry) => {
+            RawLine::Entry(entry) => {
                 if let Some(current) = &mut self.current {
                     if current.entries == 0 {
-                        current.key = key_of(&entry.path);
+                        // One that is none is found when the group is read.
+                        current.key = entry.path().map_or(0, |path| key_of(&path));
                     }
                     current.entries += 1;
                     current.check.add(bytes);
@@ -246,7 +223,7 @@ impl Collecting {
                     self.end();
                 }
             }
-            Line::End(_) => {}
+            RawLine::End(_) => {}
         }
     }
 

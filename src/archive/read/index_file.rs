@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+
+use sha2::{Digest, Sha256};
 
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, TRAILER_BYTES};
-use crate::archive::index::{BadLine, EntryLine, IndexVersion, Line, MemberLine, Totals, parse_line};
+use crate::archive::index::{EntryLine, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line};
 use crate::archive::pax::BLOCK_BYTES;
 
 /// The longest path that the walk archives has 64 KiB, four bytes each when all are escaped.
@@ -42,34 +44,85 @@ pub enum IndexError {
 /// An index that is being read.
 #[derive(Debug)]
 pub struct IndexReader {
-    input: BufReader<File>,
+    input: BufReader<HashedFile>,
     version: IndexVersion,
     /// The next line's first byte.
     at: u64,
     /// The number of the last line read, from 1.
     line: u64,
     buf: Vec<u8>,
+    sequence: Sequence,
+    ended: bool,
+}
+
+/// A file of which all that is read is hashed where that is wanted.
+#[derive(Debug)]
+struct HashedFile {
+    file: File,
+    sha256: Option<Sha256>,
+}
+
+impl Read for HashedFile {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(buf)?;
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(&buf[..len]);
+        }
+        Ok(len)
+    }
+}
+
+impl Seek for HashedFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// A line with its place.
+pub(crate) struct PlacedLine<'a> {
+    pub(crate) line: RawLine<'a>,
+    /// The line, without its newline.
+    pub(crate) bytes: &'a [u8],
+    /// Its first byte in the file.
+    pub(crate) at: u64,
+    /// Whether the members before it end where the entries before it do.
+    pub(crate) was_at_border: bool,
+    /// Whether they do with it.
+    pub(crate) is_at_border: bool,
+}
+
+/// What the lines so far add up to, against which the next one is held.
+#[derive(Debug, Default)]
+struct Sequence {
     seen: Totals,
     /// Where the next entry must begin in the tar stream.
     entry_at: u64,
-    last_member: Option<MemberLine>,
-    ended: bool,
+    /// Where the last member begins there; `None` before the first.
+    last_member_at: Option<u64>,
 }
 
 impl IndexReader {
     /// Begins with a file's first line.
     pub fn new(file: File) -> Result<Self, IndexError> {
+        Self::begin(HashedFile { file, sha256: None })
+    }
+
+    /// Begins with a file's first line, and hashes it all.
+    pub(crate) fn hashing(file: File) -> Result<Self, IndexError> {
+        Self::begin(HashedFile { file, sha256: Some(Sha256::new()) })
+    }
+
+    fn begin(file: HashedFile) -> Result<Self, IndexError> {
         let mut reader = Self {
             version: IndexVersion::Two,
             input: BufReader::with_capacity(BUFFER_BYTES, file),
             at: 0,
             line: 0,
             buf: Vec::new(),
-            seen: Totals::default(),
-            entry_at: 0,
-            last_member: None,
+            sequence: Sequence::default(),
             ended: false,
         };
+        // Nothing was read yet.
         reader.input.seek(SeekFrom::Start(0))?;
         reader.version = match reader.read_raw()? {
             true => IndexVersion::of_header(&reader.buf).ok_or(IndexError::NotAnIndex)?,
@@ -85,7 +138,7 @@ impl IndexReader {
 
     /// What the lines so far add up to.
     pub fn totals(&self) -> Totals {
-        self.seen
+        self.sequence.seen
     }
 
     /// The number of the last line that was read, from 1.
@@ -95,52 +148,45 @@ impl IndexReader {
 
     /// The next line, `None` after the last; checked against those before it.
     pub fn next_line(&mut self) -> Result<Option<Line>, IndexError> {
+        let Some(raw) = self.next_raw()? else { return Ok(None) };
+        match raw.line.whole() {
+            Ok(line) => Ok(Some(line)),
+            Err(error) => Err(bad(self.line, error.to_string())),
+        }
+    }
+
+    /// The next line, as far as it can be checked against those before it.
+    pub(crate) fn next_raw(&mut self) -> Result<Option<PlacedLine<'_>>, IndexError> {
         if self.ended {
             return Ok(None);
         }
         if !self.read_raw()? {
             return Err(IndexError::CutOff(self.line));
         }
-        let parsed = self.parse_buf()?;
-        match &parsed {
-            Line::Member(member) => {
-                self.check_member(member).map_err(|what| self.bad(what))?;
-                self.last_member = Some(member.clone());
+        let was_at_border = self.sequence.is_at_border();
+        let Self { input, version, line, buf, sequence, ended, .. } = self;
+        let bad = |what: &str| bad(*line, what);
+        let raw = RawLine::parse(buf, *version).map_err(|error| bad(&error.to_string()))?;
+        match &raw {
+            RawLine::Member(member) => sequence.add_member(member).map_err(bad)?,
+            RawLine::Entry(entry) => sequence.add_entry(entry).map_err(bad)?,
+            RawLine::End(totals) if *totals != sequence.seen => {
+                return Err(bad("its totals are not those of the lines before it"));
             }
-            Line::Entry(entry) => self.check_entry(entry).map_err(|what| self.bad(what))?,
-            Line::End(totals) => {
-                if *totals != self.seen {
-                    return Err(self.bad("its totals are not those of the lines before it"));
+            RawLine::End(_) => {
+                if !input.fill_buf()?.is_empty() {
+                    return Err(bad("something follows the last line"));
                 }
-                let line = std::mem::take(&mut self.buf);
-                let more = self.read_raw()?;
-                self.buf = line;
-                if more {
-                    return Err(self.bad("something follows the last line"));
-                }
-                self.ended = true;
+                *ended = true;
             }
         }
-        Ok(Some(parsed))
+        let at = self.at - buf.len() as u64 - 1;
+        Ok(Some(PlacedLine { line: raw, bytes: buf, at, was_at_border, is_at_border: sequence.is_at_border() }))
     }
 
-    /// The last line that was read, without its newline.
-    pub(crate) fn line_bytes(&self) -> &[u8] {
-        &self.buf
-    }
-
-    /// Where the last line that was read begins in the file.
-    pub(crate) fn line_at(&self) -> u64 {
-        self.at - self.buf.len() as u64 - 1
-    }
-
-    /// Whether the members so far end where the entries so far do.
-    pub(crate) fn is_at_border(&self) -> bool {
-        self.entry_at == self.seen.tar_bytes
-    }
-
-    fn bad(&self, what: impl Into<String>) -> IndexError {
-        IndexError::Line { line: self.line, what: what.into() }
+    /// The SHA-256 of the whole file, after its last line was read; `None` when it is not hashed.
+    pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
+        self.input.get_ref().sha256.clone().filter(|_| self.ended).map(|sha256| sha256.finalize().into())
     }
 
     /// Reads a line without its newline into `buf`. False at the end of the file.
@@ -156,16 +202,21 @@ impl IndexReader {
         if self.buf.pop() == Some(b'\n') {
             Ok(true)
         } else {
-            Err(self.bad("it is cut off, or longer than a line can be"))
+            Err(bad(self.line, "it is cut off, or longer than a line can be"))
         }
     }
+}
 
-    fn parse_buf(&self) -> Result<Line, IndexError> {
-        let text = std::str::from_utf8(&self.buf).map_err(|_| self.bad("it is not UTF-8"))?;
-        parse_line(text, self.version).map_err(|error: BadLine| self.bad(error.to_string()))
+fn bad(line: u64, what: impl Into<String>) -> IndexError {
+    IndexError::Line { line, what: what.into() }
+}
+
+impl Sequence {
+    fn is_at_border(&self) -> bool {
+        self.entry_at == self.seen.tar_bytes
     }
 
-    fn check_member(&mut self, member: &MemberLine) -> Result<(), &'static str> {
+    fn add_member(&mut self, member: &MemberLine) -> Result<(), &'static str> {
         let Totals { members, archive_bytes, tar_bytes, .. } = self.seen;
         if member.number != members || member.offset != archive_bytes || member.tar_offset != tar_bytes {
             return Err("the member does not begin where the one before it ends");
@@ -181,11 +232,12 @@ impl IndexReader {
         self.seen.members += 1;
         self.seen.archive_bytes = archive_bytes.checked_add(member.length).ok_or(too_far)?;
         self.seen.tar_bytes = tar_bytes.checked_add(member.tar_length).ok_or(too_far)?;
+        self.last_member_at = Some(member.tar_offset);
         Ok(())
     }
 
-    fn check_entry(&mut self, entry: &EntryLine) -> Result<(), &'static str> {
-        let member = self.last_member.as_ref().ok_or("an entry comes before the first member")?;
+    fn add_entry(&mut self, entry: &RawEntry<'_>) -> Result<(), &'static str> {
+        let member_at = self.last_member_at.ok_or("an entry comes before the first member")?;
         if entry.tar_offset != self.entry_at {
             return Err("the entry does not begin where the one before it ends");
         }
@@ -193,9 +245,9 @@ impl IndexReader {
         let in_blocks = entry.tar_length > 0 && entry.tar_length.is_multiple_of(BLOCK_BYTES);
         // Its path is in its headers, which bounds what all paths of a member take.
         if !in_blocks
-            || end <= member.tar_offset
+            || end <= member_at
             || end > self.seen.tar_bytes
-            || entry.path.len() as u64 > entry.tar_length
+            || entry.least_path_bytes() as u64 > entry.tar_length
         {
             return Err("the entry does not end in the member before it");
         }
@@ -340,7 +392,8 @@ impl IndexPlan {
                 return Err(IndexError::CutOff(resume_line));
             }
             replay.left -= 1;
-            if let Line::Member(line) = self.reader.parse_buf()? {
+            let parsed = parse_line(&self.reader.buf, self.reader.version);
+            if let Line::Member(line) = parsed.map_err(|error| bad(resume_line, error.to_string()))? {
                 self.ready.extend(plan(line, &mut replay.entries, &replay.wanted));
             }
         }

@@ -6,22 +6,19 @@
 //! own, so that what waits for its turn there takes none of these.
 
 mod carried;
+mod in_order;
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::io::Write;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Instant;
-
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
 
 use self::carried::{Carried, Carrier};
 pub(super) use self::carried::{CarriedMember, CheckedPiece, weight};
+use self::in_order::{Delivered, Failed, InOrder};
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
-use super::index::{EntryLine, HEADER_LINE, MemberDigest, MemberLine, Totals};
+use super::index::{EntryLine, MemberDigest, MemberLine, Totals};
 use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
 use super::workers::Workers;
 use super::write::ArchiveError;
@@ -88,9 +85,8 @@ pub struct MemberWriter {
     pool: Workers,
     encoders: Arc<Mutex<Vec<MemberEncoder>>>,
     level: Arc<LevelNow>,
-    done: Option<Sender<(u64, Ready)>>,
+    order: Arc<InOrder>,
     free: Receiver<Job>,
-    writer: Option<JoinHandle<io::Result<WrittenMembers>>>,
     current: Job,
     next_number: u64,
     threads: usize,
@@ -106,23 +102,18 @@ impl MemberWriter {
         let control = LevelControl::new(wanted, Arc::clone(&level), threads);
         let encoders = (0..threads).map(|_| MemberEncoder::new(level.get())).collect::<Result<Vec<_>, _>>()?;
         let pool = Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?;
-        let (done, to_write) = channel();
         let (give_back, free) = channel();
         for _ in 1..2 * threads + SPARE_BUFFERS {
             // The receiver lives in this function.
             let _ = give_back.send(empty_job());
         }
-        let writer = std::thread::Builder::new()
-            .name("write".to_owned())
-            .spawn(move || write_in_order(outputs, &to_write, &give_back, control))
-            .map_err(ArchiveError::Write)?;
+        let order = Arc::new(InOrder::new(outputs, give_back, control).map_err(ArchiveError::Write)?);
         Ok(Self {
             pool,
             encoders: Arc::new(Mutex::new(encoders)),
             level,
-            done: Some(done),
+            order,
             free,
-            writer: Some(writer),
             current: empty_job(),
             next_number: 0,
             threads,
@@ -161,12 +152,13 @@ impl MemberWriter {
         members: Vec<CarriedMember>,
     ) -> Result<(), ArchiveError> {
         self.end_member()?;
-        let Some(done) = &self.done else { return Err(self.writers_error()) };
-        // Fails only when the writer has already ended with an error.
-        if done.send((self.next_number, Ready::Carried(piece.carry(first, members)))).is_err() {
-            return Err(self.writers_error());
-        }
+        let carried = Ready::Carried(piece.carry(first, members));
+        let delivered = self.order.deliver(self.next_number, carried).map_err(|Failed| self.error())?;
         self.next_number += 1;
+        if delivered == Delivered::ToWrite {
+            let order = Arc::clone(&self.order);
+            self.pool.give_first(move || order.write_on());
+        }
         Ok(())
     }
 
@@ -212,10 +204,9 @@ impl MemberWriter {
         if self.current.data_len == 0 {
             return Ok(());
         }
-        let Some(done) = &self.done else { return Err(self.writers_error()) };
-        let Ok(next) = self.free.recv() else { return Err(self.writers_error()) };
+        let next = self.free.recv().map_err(|_| self.error())?;
         let mut job = std::mem::replace(&mut self.current, next);
-        let (number, done, encoders) = (self.next_number, done.clone(), Arc::clone(&self.encoders));
+        let (number, order, encoders) = (self.next_number, Arc::clone(&self.order), Arc::clone(&self.encoders));
         let level = Arc::clone(&self.level);
         self.pool.give(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,8 +220,10 @@ impl MemberWriter {
             lock().push(encoder);
             job.digest = MemberDigest::of(&job.member[..job.member_len]);
             level.note_busy(began.elapsed());
-            // Fails only when the writer has already ended with an error, which the next call reports.
-            let _ = done.send((number, Ready::Compressed(job)));
+            // An error is told by the next call.
+            if let Ok(Delivered::ToWrite) = order.deliver(number, Ready::Compressed(job)) {
+                order.write_on();
+            }
         });
         self.next_number += 1;
         Ok(())
@@ -239,33 +232,22 @@ impl MemberWriter {
     /// Ends the last member and waits until everything is written.
     pub fn finish(mut self) -> Result<WrittenMembers, ArchiveError> {
         self.end_member()?;
-        self.done = None;
         // Lets go of the previous archive while the rest is written.
-        self.carrier = None;
-        self.join().map_err(ArchiveError::Write)
-    }
-
-    fn join(&mut self) -> io::Result<WrittenMembers> {
-        let writer = self.writer.take().ok_or_else(|| io::Error::other("the archive's writer has ended already"))?;
-        writer.join().unwrap_or_else(|_| Err(io::Error::other("the archive's writer panicked")))
-    }
-
-    fn writers_error(&mut self) -> ArchiveError {
-        self.done = None;
-        match self.join() {
-            Ok(_) => ArchiveError::Write(io::Error::other("the archive's writer ended early")),
-            Err(error) => ArchiveError::Write(error),
+        if let Some(carrier) = self.carrier.take() {
+            self.pool.give(move || drop(carrier));
         }
+        self.order.finish(self.next_number).map_err(ArchiveError::Write)
+    }
+
+    fn error(&self) -> ArchiveError {
+        ArchiveError::Write(self.order.error())
     }
 }
 
 impl Drop for MemberWriter {
     fn drop(&mut self) {
-        self.done = None;
-        if let Some(writer) = self.writer.take() {
-            // An archive that was given up: whatever its writer says is of no interest any more.
-            let _ = writer.join();
-        }
+        // After [`MemberWriter::finish`] there is nothing to give up.
+        self.order.give_up();
     }
 }
 
@@ -288,112 +270,5 @@ fn empty_job() -> Job {
         level: 0,
         digest: MemberDigest::Blake3([0; 32]),
         entries: Vec::new(),
-    }
-}
-
-/// Writes the members in their order, hashes them, and gives their buffers back.
-fn write_in_order(
-    outputs: Outputs,
-    to_write: &Receiver<(u64, Ready)>,
-    give_back: &Sender<Job>,
-    mut control: LevelControl,
-) -> io::Result<WrittenMembers> {
-    let mut archive = outputs.archive;
-    let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
-    index.write_all(HEADER_LINE.as_bytes())?;
-    let mut sha1 = Sha1::new();
-    let mut totals = Totals::default();
-    let mut levels = [0; HIGHEST_LEVEL as usize + 1];
-    let mut early = BTreeMap::new();
-    let mut next_number = 0;
-    for (number, ready) in to_write {
-        early.insert(number, ready);
-        while let Some(ready) = early.remove(&next_number) {
-            next_number += 1;
-            archive.write_all(ready.bytes())?;
-            sha1.update(ready.bytes());
-            match ready {
-                Ready::Compressed(mut job) => {
-                    totals.add(&mut index, job.member_len as u64, job.data_len as u64, job.digest, &job.entries)?;
-                    control.member_written();
-                    if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
-                        *count += 1;
-                    }
-                    job.entries.clear();
-                    job.data_len = 0;
-                    // Fails only when the producer is gone; what is still under way is written all the same.
-                    let _ = give_back.send(job);
-                }
-                // Its buffer goes back by itself.
-                Ready::Carried(carried) => {
-                    for CarriedMember { line, entries } in &carried.members {
-                        totals.add(&mut index, line.length, line.tar_length, line.digest, entries)?;
-                    }
-                }
-            }
-        }
-    }
-    if !early.is_empty() {
-        return Err(io::Error::other("a member of the archive was lost on its way to the writer"));
-    }
-    totals.write_to(&mut index)?;
-    archive.flush()?;
-    let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
-    index.flush()?;
-    Ok(WrittenMembers {
-        totals,
-        archive_sha1: sha1.finalize().into(),
-        index_sha256: index.sha256.finalize().into(),
-        index_bytes: index.bytes,
-        levels,
-    })
-}
-
-impl Totals {
-    /// Writes the lines of the next member and of the entries that end in it.
-    fn add(
-        &mut self,
-        index: &mut impl Write,
-        length: u64,
-        tar_length: u64,
-        digest: MemberDigest,
-        entries: &[EntryLine],
-    ) -> io::Result<()> {
-        let (offset, tar_offset) = (self.archive_bytes, self.tar_bytes);
-        MemberLine { number: self.members, offset, length, tar_offset, tar_length, digest }.write_to(index)?;
-        for entry in entries {
-            entry.write_to(index)?;
-        }
-        self.members += 1;
-        self.entries += entries.len() as u64;
-        self.archive_bytes += length;
-        self.tar_bytes += tar_length;
-        Ok(())
-    }
-}
-
-/// Hashes and counts what the writer behind it has taken.
-struct Hashing {
-    inner: Box<dyn Write + Send>,
-    sha256: Sha256,
-    bytes: u64,
-}
-
-impl Hashing {
-    fn new(inner: Box<dyn Write + Send>) -> Self {
-        Self { inner, sha256: Sha256::new(), bytes: 0 }
-    }
-}
-
-impl Write for Hashing {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(buf)?;
-        self.sha256.update(&buf[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }

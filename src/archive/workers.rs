@@ -59,8 +59,17 @@ impl Workers {
 
     /// Has `work` done after all that was given before it was begun. A panic in it ends the process.
     pub(super) fn give(&self, work: impl FnOnce() + Send + 'static) {
+        self.put(|waiting| waiting.push_back(Box::new(work)));
+    }
+
+    /// Has `work` done before all that was not begun yet.
+    pub(super) fn give_first(&self, work: impl FnOnce() + Send + 'static) {
+        self.put(|waiting| waiting.push_front(Box::new(work)));
+    }
+
+    fn put(&self, put: impl FnOnce(&mut VecDeque<Work>)) {
         let mut queue = self.lock();
-        queue.waiting.push_back(Box::new(work));
+        put(&mut queue.waiting);
         // To wake nobody asks the kernel all the same.
         let wakes = queue.idle > 0;
         queue.idle -= usize::from(wakes);

@@ -1,0 +1,257 @@
+//! Brings members into their order, writes and hashes them, and writes the index about them.
+//!
+//! Whoever delivers the next member writes it, and all that came early and follows it. So a member is written by a thread
+//! that has it at hand mostly, and no thread has to be woken for it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::mpsc::Sender;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use super::{CarriedMember, Job, Outputs, Ready, WrittenMembers};
+use crate::archive::index::{EntryLine, HEADER_LINE, MemberDigest, MemberLine, Totals};
+use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
+
+/// Takes members in any order.
+pub(super) struct InOrder {
+    state: Mutex<State>,
+    /// Told when somebody has stopped writing.
+    rested: Condvar,
+}
+
+struct State {
+    early: BTreeMap<u64, Ready>,
+    next: u64,
+    sink: Place,
+    /// Why nothing is written any more; taken by the one who tells it.
+    error: Option<io::Error>,
+}
+
+/// Where the sink is.
+enum Place {
+    Here(Box<Sink>),
+    /// Somebody writes.
+    Taken,
+    /// Nothing is written any more.
+    Gone,
+}
+
+/// Whether something waits to be written that nobody writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// [`InOrder::write_on`] has something to do.
+    ToWrite,
+    /// Members before it are missing, or somebody is about to write it.
+    Waits,
+}
+
+/// Nothing is written any more: [`InOrder::error`] says why.
+pub(super) struct Failed;
+
+impl InOrder {
+    /// The buffers of what was written go to `give_back`.
+    pub(super) fn new(outputs: Outputs, give_back: Sender<Job>, control: LevelControl) -> io::Result<Self> {
+        let sink = Place::Here(Box::new(Sink::new(outputs, give_back, control)?));
+        let state = State { early: BTreeMap::new(), next: 0, sink, error: None };
+        Ok(Self { state: Mutex::new(state), rested: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the member, or members that are carried together, with this number.
+    pub(super) fn deliver(&self, number: u64, ready: Ready) -> Result<Delivered, Failed> {
+        let mut state = self.lock();
+        let is_next = match state.sink {
+            Place::Gone => return Err(Failed),
+            Place::Taken => false,
+            Place::Here(_) => number == state.next,
+        };
+        state.early.insert(number, ready);
+        Ok(if is_next { Delivered::ToWrite } else { Delivered::Waits })
+    }
+
+    /// Writes what can be written, unless somebody else does. An error is kept for [`InOrder::error`].
+    pub(super) fn write_on(&self) {
+        let mut state = self.lock();
+        let Some(mut sink) = state.take_sink() else { return };
+        loop {
+            let next = state.next;
+            let Some(ready) = state.early.remove(&next) else {
+                state.sink = Place::Here(sink);
+                break;
+            };
+            state.next += 1;
+            drop(state);
+            let written = sink.write(ready);
+            state = self.lock();
+            if let Err(error) = written {
+                state.error = Some(error);
+                state.sink = Place::Gone;
+                state.early.clear();
+                break;
+            }
+        }
+        drop(state);
+        self.rested.notify_all();
+    }
+
+    /// Lets nothing more be written. What is being written now is waited for.
+    pub(super) fn give_up(&self) {
+        let mut state = self.lock();
+        // Whoever writes finds nothing more to do.
+        state.early.clear();
+        while matches!(state.sink, Place::Taken) {
+            state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.sink = Place::Gone;
+    }
+
+    /// Why nothing is written any more.
+    pub(super) fn error(&self) -> io::Error {
+        self.lock().error.take().unwrap_or_else(|| io::Error::other("the archive is not written any more"))
+    }
+
+    /// Waits until all members before this number are written, and ends the archive.
+    pub(super) fn finish(&self, end: u64) -> io::Result<WrittenMembers> {
+        let mut state = self.lock();
+        while !matches!(state.sink, Place::Gone) {
+            if state.next == end
+                && let Some(sink) = state.take_sink()
+            {
+                state.sink = Place::Gone;
+                drop(state);
+                return sink.finish();
+            }
+            state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        Err(self.error())
+    }
+}
+
+impl State {
+    fn take_sink(&mut self) -> Option<Box<Sink>> {
+        match std::mem::replace(&mut self.sink, Place::Taken) {
+            Place::Here(sink) => Some(sink),
+            other => {
+                self.sink = other;
+                None
+            }
+        }
+    }
+}
+
+/// Where members go when their turn has come.
+struct Sink {
+    archive: Box<dyn Write + Send>,
+    sha1: Sha1,
+    index: io::BufWriter<Hashing>,
+    totals: Totals,
+    levels: [u64; HIGHEST_LEVEL as usize + 1],
+    control: LevelControl,
+    give_back: Sender<Job>,
+}
+
+impl Sink {
+    fn new(outputs: Outputs, give_back: Sender<Job>, control: LevelControl) -> io::Result<Self> {
+        let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
+        index.write_all(HEADER_LINE.as_bytes())?;
+        let (totals, levels) = (Totals::default(), [0; HIGHEST_LEVEL as usize + 1]);
+        Ok(Self { archive: outputs.archive, sha1: Sha1::new(), index, totals, levels, control, give_back })
+    }
+
+    fn write(&mut self, ready: Ready) -> io::Result<()> {
+        let Self { archive, sha1, index, totals, levels, control, give_back } = self;
+        archive.write_all(ready.bytes())?;
+        sha1.update(ready.bytes());
+        match ready {
+            Ready::Compressed(mut job) => {
+                totals.add(index, job.member_len as u64, job.data_len as u64, job.digest, &job.entries)?;
+                control.member_written();
+                if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
+                    *count += 1;
+                }
+                job.entries.clear();
+                job.data_len = 0;
+                // Fails only when the producer is gone; what is still under way is written all the same.
+                let _ = give_back.send(job);
+            }
+            // Its buffer goes back by itself.
+            Ready::Carried(carried) => {
+                for CarriedMember { line, entries } in &carried.members {
+                    totals.add(index, line.length, line.tar_length, line.digest, entries)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<WrittenMembers> {
+        let Self { mut archive, sha1, mut index, totals, levels, .. } = self;
+        totals.write_to(&mut index)?;
+        let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
+        index.flush()?;
+        archive.flush()?;
+        Ok(WrittenMembers {
+            totals,
+            archive_sha1: sha1.finalize().into(),
+            index_sha256: index.sha256.finalize().into(),
+            index_bytes: index.bytes,
+            levels,
+        })
+    }
+}
+
+impl Totals {
+    /// Writes the lines of the next member and of the entries that end in it.
+    fn add(
+        &mut self,
+        index: &mut impl Write,
+        length: u64,
+        tar_length: u64,
+        digest: MemberDigest,
+        entries: &[EntryLine],
+    ) -> io::Result<()> {
+        let (offset, tar_offset) = (self.archive_bytes, self.tar_bytes);
+        MemberLine { number: self.members, offset, length, tar_offset, tar_length, digest }.write_to(index)?;
+        for entry in entries {
+            entry.write_to(index)?;
+        }
+        self.members += 1;
+        self.entries += entries.len() as u64;
+        self.archive_bytes += length;
+        self.tar_bytes += tar_length;
+        Ok(())
+    }
+}
+
+/// Hashes and counts what the writer behind it has taken.
+struct Hashing {
+    inner: Box<dyn Write + Send>,
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl Hashing {
+    fn new(inner: Box<dyn Write + Send>) -> Self {
+        Self { inner, sha256: Sha256::new(), bytes: 0 }
+    }
+}
+
+impl Write for Hashing {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buf)?;
+        self.sha256.update(&buf[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -57,6 +57,9 @@ pub fn check_level(level: i32) -> Result<(), BadLevel> {
 }
 
 impl MemberEncoder {
+    /// No member is longer.
+    pub const MAX_MEMBER_BYTES: usize = HEADER_BYTES + stored_bytes(MAX_MEMBER_DATA) + TRAILER_BYTES;
+
     /// An encoder for a level from 1 to 12.
     pub fn new(level: i32) -> Result<Self, BadLevel> {
         Ok(Self { level, compressor: compressor(level)? })
@@ -115,8 +118,9 @@ fn compressor(level: i32) -> Result<Compressor, BadLevel> {
 }
 
 /// How many bytes [`store`] makes of this many.
-fn stored_bytes(len: usize) -> usize {
-    len + STORED_BLOCK_HEADER * len.div_ceil(MAX_STORED_BLOCK).max(1)
+const fn stored_bytes(len: usize) -> usize {
+    let blocks = len.div_ceil(MAX_STORED_BLOCK);
+    len + STORED_BLOCK_HEADER * if blocks == 0 { 1 } else { blocks }
 }
 
 /// Writes `data` as stored blocks to `out`, which has [`stored_bytes`] of it.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use self::carried::{Carried, Carrier};
-pub(super) use self::carried::{CarriedMember, CheckedPiece, weight};
+pub(super) use self::carried::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
 use self::in_order::{Delivered, Failed, InOrder};
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
 use super::index::{EntryLine, MemberDigest, MemberLine, Totals};
@@ -87,6 +87,8 @@ pub struct MemberWriter {
     level: Arc<LevelNow>,
     order: Arc<InOrder>,
     free: Receiver<Job>,
+    /// Those that came from there.
+    idle: Vec<Job>,
     current: Job,
     next_number: u64,
     threads: usize,
@@ -103,10 +105,7 @@ impl MemberWriter {
         let encoders = (0..threads).map(|_| MemberEncoder::new(level.get())).collect::<Result<Vec<_>, _>>()?;
         let pool = Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?;
         let (give_back, free) = channel();
-        for _ in 1..2 * threads + SPARE_BUFFERS {
-            // The receiver lives in this function.
-            let _ = give_back.send(empty_job());
-        }
+        let idle = (1..2 * threads + SPARE_BUFFERS).map(|_| empty_job()).collect();
         let order = Arc::new(InOrder::new(outputs, give_back, control).map_err(ArchiveError::Write)?);
         Ok(Self {
             pool,
@@ -114,6 +113,7 @@ impl MemberWriter {
             level,
             order,
             free,
+            idle,
             current: empty_job(),
             next_number: 0,
             threads,
@@ -204,7 +204,12 @@ impl MemberWriter {
         if self.current.data_len == 0 {
             return Ok(());
         }
-        let next = self.free.recv().map_err(|_| self.error())?;
+        // The last that came back first: fewer are ever touched, and what is in them is in the processor's cache.
+        self.idle.extend(self.free.try_iter());
+        let next = match self.idle.pop() {
+            Some(next) => next,
+            None => self.free.recv().map_err(|_| self.error())?,
+        };
         let mut job = std::mem::replace(&mut self.current, next);
         let (number, order, encoders) = (self.next_number, Arc::clone(&self.order), Arc::clone(&self.encoders));
         let level = Arc::clone(&self.level);
@@ -265,7 +270,8 @@ fn empty_job() -> Job {
     Job {
         data: vec![0; MAX_MEMBER_DATA],
         data_len: 0,
-        member: Vec::new(),
+        // What is not used is not there: it takes no room before it is written to.
+        member: vec![0; MemberEncoder::MAX_MEMBER_BYTES],
         member_len: 0,
         level: 0,
         digest: MemberDigest::Blake3([0; 32]),

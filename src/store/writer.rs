@@ -16,7 +16,7 @@ use rustix::io::Errno;
 /// How much is written before the disk is asked to take it.
 const SYNC_STEP_BYTES: usize = 16 << 20;
 /// How much is written at once.
-const STAGE_BYTES: usize = 2 << 20;
+const STAGE_BYTES: usize = 1 << 20;
 /// One is being filled, one waits, one is being written.
 const STAGES: usize = 3;
 /// No disk asks for more of what is written directly: neither of its place in memory and in the file nor of its length.

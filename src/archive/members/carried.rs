@@ -15,17 +15,20 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use crate::archive::gzip::{MAX_MEMBER_DATA, parse_header};
+use crate::archive::gzip::{MAX_MEMBER_DATA, MemberEncoder, parse_header};
 use crate::archive::index::{EntryLine, MemberLine};
 use crate::archive::level::LevelNow;
 use crate::archive::read::index_file::MAX_MEMBER_BYTES;
 use crate::archive::workers::Workers;
 
-/// What is read, checked and waits for its turn may have so many bytes of the tar stream for each thread. Much less, and
-/// all wait for each other whenever the disk takes a moment to write.
-const BYTES_A_THREAD: usize = 6 << 20;
-/// No buffer is smaller, which bounds their number.
-const MIN_BUFFER_BYTES: usize = 64 << 10;
+/// So many pieces are read, checked and wait for their turn for each thread, and some more. With much fewer all wait for each
+/// other whenever the disk takes a moment to write.
+const PIECES_A_THREAD: usize = 3;
+const SPARE_PIECES: usize = 6;
+/// Members are checked together up to this weight.
+pub(in crate::archive) const RUN_BYTES: usize = MAX_MEMBER_DATA;
+/// No piece is longer: it is a run, or one member.
+const PIECE_BYTES: usize = MemberEncoder::MAX_MEMBER_BYTES;
 
 /// Members of the previous archive that lie one behind the other, as they were found there.
 pub(in crate::archive) struct CheckedPiece {
@@ -85,60 +88,35 @@ impl Drop for Buffer {
     }
 }
 
-/// The buffers, of which all together have a limit.
+/// The buffers, of which there is a fixed number. Each has room for the largest piece, and costs what was ever read into it.
 struct Buffers {
-    max_bytes: usize,
-    /// What those have that are under way or idle.
-    bytes: usize,
-    under_way: usize,
+    left: usize,
     idle: Vec<Vec<u8>>,
     back: Receiver<Vec<u8>>,
     home: Sender<Vec<u8>>,
 }
 
 impl Buffers {
-    fn new(max_bytes: usize) -> Self {
+    fn new(count: usize) -> Self {
         let (home, back) = channel();
-        Self { max_bytes, bytes: 0, under_way: 0, idle: Vec::new(), back, home }
+        Self { left: count, idle: Vec::new(), back, home }
     }
 
-    /// A buffer of at least `len` bytes; `None` while what is under way leaves no room for it.
-    fn take(&mut self, len: usize) -> Option<Buffer> {
-        while let Ok(bytes) = self.back.try_recv() {
-            self.came_back(bytes);
-        }
-        let bytes = match self.idle.iter().position(|idle| idle.len() >= len) {
-            Some(at) => self.idle.swap_remove(at),
-            None => self.make(len.max(MIN_BUFFER_BYTES))?,
-        };
-        self.under_way += 1;
+    /// A buffer; `None` while all are under way.
+    fn take(&mut self) -> Option<Buffer> {
+        self.idle.extend(self.back.try_iter());
+        // The last that came back first: fewer are ever touched.
+        let bytes = self.idle.pop().or_else(|| {
+            self.left = self.left.checked_sub(1)?;
+            Some(vec![0; PIECE_BYTES])
+        })?;
         Some(Buffer { bytes, home: self.home.clone() })
-    }
-
-    /// Makes a new one, in place of idle ones where there is no room.
-    fn make(&mut self, len: usize) -> Option<Vec<u8>> {
-        while self.bytes + len > self.max_bytes {
-            match self.idle.pop() {
-                Some(too_short) => self.bytes -= too_short.len(),
-                None if self.under_way == 0 => break,
-                None => return None,
-            }
-        }
-        self.bytes += len;
-        Some(vec![0; len])
     }
 
     /// Waits until one comes back. At least one must be under way.
     fn wait(&mut self) {
         // Never fails: this struct holds a sender.
-        if let Ok(bytes) = self.back.recv() {
-            self.came_back(bytes);
-        }
-    }
-
-    fn came_back(&mut self, bytes: Vec<u8>) {
-        self.under_way -= 1;
-        self.idle.push(bytes);
+        self.idle.extend(self.back.recv());
     }
 }
 
@@ -156,13 +134,12 @@ pub(super) struct Carrier {
 impl Carrier {
     pub(super) fn new(archive: Arc<File>, threads: usize) -> Self {
         let (report, checked) = channel();
-        let buffers = Buffers::new(threads.saturating_mul(BYTES_A_THREAD));
+        let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
         Self { archive, buffers, checked, report, results: VecDeque::new(), oldest: 0 }
     }
 
     pub(super) fn check(&mut self, pool: &Workers, level: &Arc<LevelNow>, lines: &[MemberLine]) -> bool {
-        let len = lines.iter().map(weight).fold(0, usize::saturating_add);
-        let Some(mut buffer) = self.buffers.take(len) else { return false };
+        let Some(mut buffer) = self.buffers.take() else { return false };
         let level = Arc::clone(level);
         let (archive, report, lines) = (Arc::clone(&self.archive), self.report.clone(), lines.to_vec());
         let number = self.oldest + self.results.len() as u64;
@@ -265,8 +242,7 @@ mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
-    use super::{Buffers, CarriedMember, Carrier, LevelNow, MIN_BUFFER_BYTES, Workers};
-    use crate::archive::gzip::MemberEncoder;
+    use super::{Buffers, CarriedMember, Carrier, LevelNow, MemberEncoder, Workers};
     use crate::archive::index::{MemberDigest, MemberLine};
     use crate::archive::level::Level;
 
@@ -322,20 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn buffers_have_a_limit_together_and_one_is_always_given() {
-        let mut buffers = Buffers::new(4 * MIN_BUFFER_BYTES);
-        let small: Vec<_> = (0..4).map(|_| buffers.take(1).unwrap()).collect();
-        assert!(buffers.take(1).is_none());
-        drop(small);
-        // Idle ones that are too short make room.
-        let large = buffers.take(3 * MIN_BUFFER_BYTES).unwrap();
-        assert!(buffers.take(2 * MIN_BUFFER_BYTES).is_none());
-        let last = buffers.take(1).unwrap();
-        assert_eq!((buffers.bytes, buffers.under_way), (4 * MIN_BUFFER_BYTES, 2));
-        drop(large);
+    fn there_are_so_many_buffers_and_the_last_is_used_first() {
+        let mut buffers = Buffers::new(3);
+        let mut taken: Vec<_> = (0..3).map(|_| buffers.take().unwrap()).collect();
+        assert!(buffers.take().is_none());
+        taken[1].bytes[0] = 7;
+        drop(taken.remove(0));
+        drop(taken.remove(0));
         buffers.wait();
-        assert!(buffers.take(5 * MIN_BUFFER_BYTES).is_none());
-        drop(last);
-        assert_eq!(buffers.take(5 * MIN_BUFFER_BYTES).unwrap().bytes.len(), 5 * MIN_BUFFER_BYTES);
+        assert_eq!(buffers.take().unwrap().bytes[0], 7);
     }
 }

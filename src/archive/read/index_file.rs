@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, TRAILER_BYTES};
+use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, MemberEncoder, TRAILER_BYTES};
 use crate::archive::index::{EntryLine, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line};
 use crate::archive::pax::BLOCK_BYTES;
 
@@ -16,8 +16,8 @@ pub(crate) const MAX_LINE_BYTES: u64 = 512 << 10;
 /// The members of one large file that are kept; of the rest the lines are read a second time.
 const MAX_KEPT_MEMBERS: usize = 4096;
 const BUFFER_BYTES: usize = 256 << 10;
-/// Stored blocks have five bytes of their own for each 64 KiB.
-pub(crate) const MAX_MEMBER_BYTES: u64 = (MAX_MEMBER_DATA + HEADER_BYTES + TRAILER_BYTES + 5 * 17) as u64;
+/// What [`MemberEncoder`] makes at most.
+pub(crate) const MAX_MEMBER_BYTES: u64 = MemberEncoder::MAX_MEMBER_BYTES as u64;
 
 /// Why an index cannot be used from some line on.
 #[derive(Debug, thiserror::Error)]

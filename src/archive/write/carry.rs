@@ -12,7 +12,7 @@ use crate::archive::carry::Share;
 use crate::archive::carry::group::Group;
 use crate::archive::carry::parent::{Parent, key_of};
 use crate::archive::index::{EntryLine, IndexedKind, MemberLine};
-use crate::archive::members::{CarriedMember, weight};
+use crate::archive::members::{CarriedMember, RUN_BYTES, weight};
 use crate::archive::pax::{self, EntryType};
 use crate::archive::runs::Runs;
 use crate::events::{Event, Problem, Severity};
@@ -20,8 +20,6 @@ use crate::reader::{EntryKind, Metadata, Timestamp};
 
 /// After so many members that were not what the index says, nothing more is carried.
 const MAX_MISMATCHES: u64 = 100;
-/// Members are checked together up to this weight. Two such runs for each thread fit into what may be under way.
-const RUN_BYTES: usize = 1 << 20;
 /// A changed entry's line is looked for among so many of its group.
 const SEARCHED_LINES: usize = 128;
 

@@ -106,6 +106,9 @@ pub enum BackupError {
     /// Its first or last sectors cannot be read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The system gives no more threads.
+    #[error("no thread could be started")]
+    Thread(#[source] io::Error),
     /// What was frozen cannot be opened or read.
     #[error("what was frozen cannot be read")]
     Open(#[source] io::Error),
@@ -187,10 +190,17 @@ pub fn back_up_source(
     let backups = list_volume(&volume, source.backup_name())?;
     warn_of_another_source(&volume, &backups, source, &*collector);
     let backup = Backup { source, options, world, collector: &collector, started_at };
-    // Before the snapshot is taken, which should be there for as short as can be.
-    let previous = backup.previous(&backups, destination);
-    drop(backups);
-    let outcome = backup.run(volume, &excludes, previous)?;
+    let outcome = std::thread::scope(|scope| {
+        // Its index may be long: it is read while the snapshot is taken.
+        let reading = std::thread::Builder::new()
+            .name("previous".to_owned())
+            .spawn_scoped(scope, || backup.find_previous(&backups, destination))
+            .map_err(BackupError::Thread)?;
+        backup.run(volume, &excludes, || match reading.join() {
+            Ok(found) => backup.tell_previous(found),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
     collector.on_event(&Event::SourceFinished {
         source: outcome.source.clone(),
         outcome: format!("{} ({})", outcome.archive.display(), ByteLen(outcome.manifest.sizes.archive_bytes)),
@@ -232,8 +242,8 @@ struct Backup<'a> {
 }
 
 impl Backup<'_> {
-    /// The backup to carry forward from. That there is none that can be used costs time and nothing else.
-    fn previous(&self, backups: &[CatalogEntry], destination: &Destination) -> Option<Previous> {
+    /// The backup to carry forward from; an error says why there is none that can be used.
+    fn find_previous(&self, backups: &[CatalogEntry], destination: &Destination) -> Result<Option<Previous>, String> {
         let wanted = Wanted {
             source: &source_record(self.source),
             level: self.options.level,
@@ -241,8 +251,13 @@ impl Backup<'_> {
             full_read_every_days: self.options.full_read_every_days,
             today: self.started_at.with_timezone(&Local).date_naive(),
         };
+        previous(&wanted, backups, destination.root())
+    }
+
+    /// Tells what was found. That nothing can be carried costs time and nothing else.
+    fn tell_previous(&self, found: Result<Option<Previous>, String>) -> Option<Previous> {
         let location = || self.source.display_name().to_owned();
-        match previous(&wanted, backups, destination.root()) {
+        match found {
             Ok(Some(previous)) => {
                 self.step(&format!("carrying forward from {}", previous.parent.stem()));
                 let left_out = previous.parent.left_out_groups();
@@ -265,7 +280,7 @@ impl Backup<'_> {
         &self,
         volume: VolumeDirectory,
         excludes: &Excludes,
-        previous: Option<Previous>,
+        previous: impl FnOnce() -> Option<Previous>,
     ) -> Result<BackupOutcome, BackupError> {
         let name = self.source.backup_name();
         let scratch = self.options.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
@@ -282,6 +297,7 @@ impl Backup<'_> {
         let guard = self.freeze(&context)?;
         let frozen_at = guard.facts().created_at;
 
+        let previous = previous();
         let parent =
             previous.as_ref().map(|previous| (previous.parent.stem().to_owned(), previous.archive_sha1.clone()));
         let archived = self.archive(&pending, &guard, excludes, &scratch, previous);

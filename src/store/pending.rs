@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::StoreError;
 use super::local::{VolumeDirectory, sync_directory};
-use super::writer::{LateError, StagedWriter, SyncingWriter, let_go_of_pages};
+use super::writer::{ARCHIVE_STAGE_BYTES, INDEX_STAGE_BYTES, LateError, StagedWriter, SyncingWriter, let_go_of_pages};
 
 /// Every temporary name begins with this, and nothing else does.
 pub const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
@@ -73,12 +73,12 @@ impl PendingBackup {
 
     /// Where the archive is written to.
     pub fn archive_writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        Ok(Box::new(StagedWriter::new(self.archive.writer()?, self.archive.late_error.clone())?))
+        self.archive.writer(ARCHIVE_STAGE_BYTES)
     }
 
     /// Where the index is written to.
     pub fn index_writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        Ok(Box::new(self.index.writer()?))
+        self.index.writer(INDEX_STAGE_BYTES)
     }
 
     /// Gives the files their final names, after all of them are on the disk and as long as they should be.
@@ -146,8 +146,9 @@ impl TemporaryFile {
         Ok(Self { file, late_error: LateError::default() })
     }
 
-    fn writer(&self) -> io::Result<SyncingWriter> {
-        SyncingWriter::new(self.file.try_clone()?, self.late_error.clone())
+    fn writer(&self, stage_bytes: usize) -> io::Result<Box<dyn Write + Send>> {
+        let file = SyncingWriter::new(self.file.try_clone()?, self.late_error.clone())?;
+        Ok(Box::new(StagedWriter::new(file, stage_bytes, self.late_error.clone())?))
     }
 
     /// Waits until it is on the disk, and checks its length there.

@@ -1,7 +1,7 @@
 //! Writes the files of a backup so that the host's page cache is left alone, and so that the sync at the end finds little
 //! left to do.
 //!
-//! The archive is collected in a few large buffers, and a thread beside writes those: directly to the disk (`O_DIRECT`)
+//! Archive and index are collected in a few large buffers, and a thread beside writes those: directly to the disk (`O_DIRECT`)
 //! where the destination's filesystem is known to do that well, else through the page cache with a sync now and then.
 
 use std::fs::File;
@@ -15,8 +15,10 @@ use rustix::io::Errno;
 
 /// How much is written before the disk is asked to take it.
 const SYNC_STEP_BYTES: usize = 16 << 20;
-/// How much is written at once.
-const STAGE_BYTES: usize = 1 << 20;
+/// How much of an archive is written at once.
+pub(super) const ARCHIVE_STAGE_BYTES: usize = 1 << 20;
+/// And of an index.
+pub(super) const INDEX_STAGE_BYTES: usize = 256 << 10;
 /// One is being filled, one waits, one is being written.
 const STAGES: usize = 3;
 /// No disk asks for more of what is written directly: neither of its place in memory and in the file nor of its length.
@@ -60,15 +62,16 @@ pub(super) struct StagedWriter {
 struct Stage {
     bytes: Vec<u8>,
     start: usize,
+    room: usize,
     len: usize,
 }
 
 impl Stage {
-    fn new() -> Self {
-        let bytes = vec![0; STAGE_BYTES + DIRECT_ALIGNMENT];
+    fn new(room: usize) -> Self {
+        let bytes = vec![0; room + DIRECT_ALIGNMENT];
         // Where that cannot be said, direct writes fail, and the others do not need it.
         let start = bytes.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
-        Self { bytes, start, len: 0 }
+        Self { bytes, start, room, len: 0 }
     }
 
     fn filled(&self) -> &[u8] {
@@ -77,7 +80,7 @@ impl Stage {
 
     /// Takes in as much of `from` as there is room for.
     fn fill(&mut self, from: &[u8]) -> usize {
-        let space = &mut self.bytes[self.start + self.len..self.start + STAGE_BYTES];
+        let space = &mut self.bytes[self.start + self.len..self.start + self.room];
         let len = space.len().min(from.len());
         space[..len].copy_from_slice(&from[..len]);
         self.len += len;
@@ -85,21 +88,22 @@ impl Stage {
     }
 
     fn is_full(&self) -> bool {
-        self.len == STAGE_BYTES
+        self.len == self.room
     }
 }
 
 impl StagedWriter {
-    /// What goes wrong after the last write is left in `error`.
-    pub(super) fn new(file: SyncingWriter, error: LateError) -> io::Result<Self> {
+    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`]. What goes wrong after the last write is left in
+    /// `error`.
+    pub(super) fn new(file: SyncingWriter, stage_bytes: usize, error: LateError) -> io::Result<Self> {
         let (full, to_write) = channel();
         let (give_back, back) = channel();
         let errors = error.clone();
         let thread = std::thread::Builder::new()
             .name("write-out".to_owned())
             .spawn(move || write_out(file, &to_write, &give_back, &errors))?;
-        let empty = (1..STAGES).map(|_| Stage::new()).collect();
-        Ok(Self { current: Stage::new(), empty, back, full: Some(full), thread: Some(thread), error })
+        let empty = (1..STAGES).map(|_| Stage::new(stage_bytes)).collect();
+        Ok(Self { current: Stage::new(stage_bytes), empty, back, full: Some(full), thread: Some(thread), error })
     }
 
     /// Has the current buffer written, and goes on with an empty one.

@@ -12,8 +12,12 @@ use crate::outside::BlockRead;
 const WINDOW_BYTES: u64 = 64 * 1024;
 /// So many of them are kept.
 const MAX_WINDOWS: usize = 48;
-/// The data of small files that lie one behind the other is read in pieces of this size.
+/// The data of small files that lie one behind the other is read in pieces of up to this size.
 const DATA_WINDOW_BYTES: usize = 256 * 1024;
+/// And of this size to begin with: of a night in which most is carried forward, only a file here and there is read.
+const FIRST_DATA_WINDOW_BYTES: usize = 16 * 1024;
+/// A file that begins no further behind what was read last lies behind it.
+const DATA_GAP_BYTES: u64 = 64 * 1024;
 
 /// The first bytes of each of the journal's own blocks, in the byte order of the disk. A data block that begins with
 /// them has zeros there in the journal: ext4 layout, "Journal (jbd2)".
@@ -46,6 +50,8 @@ struct DataWindow {
     bytes: Vec<u8>,
     /// Where the last read ended.
     last_end: u64,
+    /// How long the next piece is, if it lies behind this one.
+    next_len: usize,
     /// Up to where the disk was told that reading goes on.
     announced: Range<u64>,
 }
@@ -126,9 +132,8 @@ impl Volume {
     /// Reads a file's data from byte `offset` of the filesystem on. Files that lie close to each other are read at once.
     pub(super) fn read_data(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut window = self.data_window.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = offset.saturating_add(buf.len() as u64);
-        let is_near = offset.abs_diff(window.last_end) <= DATA_WINDOW_BYTES as u64;
-        window.last_end = end;
+        let is_next = offset.checked_sub(window.last_end).is_some_and(|gap| gap <= DATA_GAP_BYTES);
+        window.last_end = offset.saturating_add(buf.len() as u64);
         let in_window = |window: &DataWindow| {
             let at = usize::try_from(offset.checked_sub(window.start)?).ok()?;
             Some(at..at.checked_add(buf.len())?).filter(|range| range.end <= window.bytes.len())
@@ -137,10 +142,13 @@ impl Volume {
             buf.copy_from_slice(&window.bytes[range]);
             return Ok(());
         }
-        if is_near && buf.len() < DATA_WINDOW_BYTES / 2 {
+        // Twice as long each time, as long as they lie one behind the other.
+        let len = if is_next { window.next_len.max(FIRST_DATA_WINDOW_BYTES) } else { FIRST_DATA_WINDOW_BYTES };
+        window.next_len = (2 * len).min(DATA_WINDOW_BYTES);
+        if buf.len() <= len / 2 {
             let left = usize::try_from(self.len_bytes().saturating_sub(offset)).unwrap_or(usize::MAX);
             let mut bytes = std::mem::take(&mut window.bytes);
-            bytes.resize(DATA_WINDOW_BYTES.min(left), 0);
+            bytes.resize(len.min(left), 0);
             // A bad place of the disk behind what is wanted does not matter.
             if self.read(offset, &mut bytes).is_ok() {
                 window.start = offset;

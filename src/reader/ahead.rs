@@ -1,8 +1,10 @@
 //! A reader that goes ahead in a thread of its own: what comes next is looked at while what came before is dealt with.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::{io, mem, vec};
+use std::{io, vec};
 
 use super::{EntryKind, Found, FsReader};
 
@@ -24,25 +26,29 @@ pub struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// Starts the thread. With `opens_files` it also opens the files and has their beginnings read, for whoever reads
-    /// nearly all of them: then no more than 4 batches of 64 are open. What cannot be opened is left for the first use.
-    pub fn new(reader: impl FsReader + Send + 'static, opens_files: bool) -> io::Result<Self> {
+    /// Starts the thread. While `opens_files` is set it also opens the files and has their beginnings read, for whoever
+    /// reads nearly all of them: then no more than 4 batches of 64 are open. What cannot be opened is left for the first use.
+    pub fn new(reader: impl FsReader + Send + 'static, opens_files: Arc<AtomicBool>) -> io::Result<Self> {
         let (sender, batches) = sync_channel(WAITING_BATCHES);
         let thread =
-            std::thread::Builder::new().name("walk".to_owned()).spawn(move || read(reader, &sender, opens_files))?;
+            std::thread::Builder::new().name("walk".to_owned()).spawn(move || read(reader, &sender, &opens_files))?;
         Ok(Self { taken: Vec::new().into_iter(), batches: Some(batches), thread: Some(thread) })
     }
 }
 
-fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files: bool) {
-    let full = if opens_files { OPENED_BATCH } else { BATCH };
-    let mut batch = Vec::with_capacity(full);
+fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files: &AtomicBool) {
+    let begin = || {
+        let opens = opens_files.load(Ordering::Relaxed);
+        let full = if opens { OPENED_BATCH } else { BATCH };
+        (opens, full, Vec::with_capacity(full))
+    };
+    let (mut opens, mut full, mut batch) = begin();
     let mut xattr_bytes = 0;
     while let Some(found) = reader.next_found() {
         if let Found::Entry(entry) = &found {
             xattr_bytes += entry.xattr_bytes();
             if let EntryKind::File(content) = &entry.kind
-                && opens_files
+                && opens
             {
                 // Its error comes again when it is needed.
                 let _ = content.prefetch();
@@ -52,9 +58,10 @@ fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files
         if batch.len() == full || xattr_bytes >= BATCH_XATTR_BYTES {
             xattr_bytes = 0;
             // Nobody wants the rest any more.
-            if batches.send(mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err() {
+            if batches.send(batch).is_err() {
                 return;
             }
+            (opens, full, batch) = begin();
         }
     }
     // As above.
@@ -117,7 +124,7 @@ mod tests {
 
     fn ahead(end: usize) -> (ReadAhead, Arc<AtomicUsize>) {
         let made = Arc::new(AtomicUsize::new(0));
-        (ReadAhead::new(Counting { made: Arc::clone(&made), end }, false).unwrap(), made)
+        (ReadAhead::new(Counting { made: Arc::clone(&made), end }, Arc::default()).unwrap(), made)
     }
 
     #[test]

@@ -10,7 +10,7 @@ use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
 use super::collect::{Collected, Collector, tell};
-use super::parent::{ParentChoice, Previous, Trust, Wanted, previous};
+use super::parent::{LatePrevious, ParentChoice, Previous, Wanted, previous};
 use super::record::{options_record, sha256, snapshot_record, source_record, timestamp};
 use super::region::{OpenRegion, RegionContext};
 use crate::archive::level::Level;
@@ -297,10 +297,8 @@ impl Backup<'_> {
         let guard = self.freeze(&context)?;
         let frozen_at = guard.facts().created_at;
 
-        let previous = previous();
-        let parent =
-            previous.as_ref().map(|previous| (previous.parent.stem().to_owned(), previous.archive_sha1.clone()));
-        let archived = self.archive(&pending, &guard, excludes, &scratch, previous);
+        let previous = LatePrevious::new(previous);
+        let archived = self.archive(&pending, &guard, excludes, &scratch, &previous);
         // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
         if archived.is_err()
             && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
@@ -314,9 +312,9 @@ impl Backup<'_> {
 
         self.step("publishing");
         let mut manifest = self.manifest(&pending, frozen_at, layout, regions, &written, snapshot);
-        manifest.carried = parent.zip(written.carried).map(|((parent, parent_archive_sha1), counts)| CarriedRecord {
-            parent,
-            parent_archive_sha1,
+        manifest.carried = previous.known().zip(written.carried).map(|(previous, counts)| CarriedRecord {
+            parent: previous.stem.clone(),
+            parent_archive_sha1: previous.archive_sha1.clone(),
             counts,
         });
         let checksum = checksum_text(pending.stem(), &written);
@@ -362,7 +360,7 @@ impl Backup<'_> {
         guard: &SnapshotGuard,
         excludes: &Excludes,
         scratch: &Path,
-        previous: Option<Previous>,
+        previous: &LatePrevious<'_>,
     ) -> Result<(Layout, Vec<RegionRecord>, WrittenArchive), BackupError> {
         self.step("reading the layout");
         let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
@@ -382,14 +380,9 @@ impl Backup<'_> {
             index: pending.index_writer().map_err(ArchiveError::Write)?,
         };
         let mut writer = ArchiveWriter::new(outputs, &options, &**self.collector)?;
-        let mut trust = Trust::default();
-        if let Some(previous) = previous {
-            writer.carry_from(previous.parent, previous.share);
-            trust = previous.trust;
-        }
         let context = RegionContext {
             guard,
-            trust: &trust,
+            previous,
             commands: &self.world.commands,
             blocks: &blocks,
             excludes,
@@ -404,6 +397,8 @@ impl Backup<'_> {
             let location = self.source.display_name().to_owned();
             tell(&**self.collector, Severity::Notice, location, "holds no data at all; the archive is empty");
         }
+        // Without a filesystem nobody has asked for it.
+        previous.settle(&mut writer);
         Ok((layout, records, writer.finish()?))
     }
 
@@ -411,7 +406,7 @@ impl Backup<'_> {
         &self,
         writer: &mut ArchiveWriter<'_>,
         regions: &[Region],
-        context: &RegionContext<'_>,
+        context: &RegionContext<'_, '_>,
     ) -> Result<Vec<RegionRecord>, BackupError> {
         let filesystems = regions.iter().filter(|region| region.handling == Handling::Files).count();
         let mut records: Vec<RegionRecord> = Vec::with_capacity(regions.len());

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::backup::BackupError;
-use super::parent::Trust;
+use super::parent::LatePrevious;
 use crate::archive::manifest::{RegionReader, RegionRecord};
 use crate::archive::write::ArchiveWriter;
 use crate::error::with_causes;
@@ -38,7 +39,7 @@ const SHARED_AT_LEAST_BYTES: u64 = 16 << 30;
 const BEHIND_THE_CONTENT: &str = "behind the content";
 
 /// What all regions of a source have in common.
-pub(super) struct RegionContext<'a> {
+pub(super) struct RegionContext<'a, 'p> {
     pub(super) guard: &'a SnapshotGuard,
     pub(super) commands: &'a Arc<dyn RunCommand>,
     pub(super) blocks: &'a Arc<dyn BlockRead>,
@@ -49,7 +50,7 @@ pub(super) struct RegionContext<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) observer: &'a dyn Observer,
     /// What may be carried forward from the previous backup.
-    pub(super) trust: &'a Trust,
+    pub(super) previous: &'a LatePrevious<'p>,
     /// The modification time of raw images.
     pub(super) frozen_at: Timestamp,
 }
@@ -114,7 +115,7 @@ fn range_of(extent: &Extent) -> ByteRange {
     ByteRange::new(extent.source_offset, extent.length)
 }
 
-impl RegionContext<'_> {
+impl RegionContext<'_, '_> {
     fn tell(&self, severity: Severity, region: &Region, what: String) {
         self.observer.on_event(&Event::Problem(Problem::new(severity, region.name.clone(), what)));
     }
@@ -222,13 +223,17 @@ impl RegionContext<'_> {
         let used_bytes = open.used_bytes().map_err(BackupError::Open)?;
         self.observer.on_event(&Event::ExpectedBytes { bytes: used_bytes });
         let archive_path = directory.map_or_else(|| ".".to_owned(), |directory| format!("./{directory}"));
-        let carry_before = self.trust.carry_before(region, &archive_path);
-        writer.start_filesystem(directory, carry_before)?;
         let source_bytes = self.guard.size_bytes();
         let limit_bytes = source_bytes.saturating_mul(MAX_SHARED).max(SHARED_AT_LEAST_BYTES);
         let walk = open.walk(self.excludes).map_err(BackupError::Open)?;
+        let opens_files = Arc::new(AtomicBool::new(false));
+        let mut walk = ReadAhead::new(walk, Arc::clone(&opens_files)).map_err(BackupError::Open)?;
+        // The previous index may still be read: the walk has begun without it.
+        let carry_before =
+            self.previous.settle(writer).and_then(|previous| previous.trust.carry_before(region, &archive_path));
         // Without a previous backup it is clear that all files are read.
-        let mut walk = ReadAhead::new(walk, carry_before.is_none()).map_err(BackupError::Open)?;
+        opens_files.store(carry_before.is_none(), Ordering::Relaxed);
+        writer.start_filesystem(directory, carry_before)?;
         while let Some(found) = walk.next_found() {
             match found {
                 Found::Entry(entry) => {

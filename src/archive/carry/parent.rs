@@ -88,11 +88,11 @@ impl Parent {
             }
             collecting.add(&placed);
         }
-        let found = lines.sha256().map_or_else(String::new, |digest| hex(&digest));
+        let totals = lines.totals();
+        let found = lines.into_sha256().map_or_else(String::new, |digest| hex(&digest));
         if found != manifest.digests.index_sha256 {
             return Err(ParentError::OtherIndex { found, said: manifest.digests.index_sha256.clone() });
         }
-        let totals = lines.totals();
         if totals.archive_bytes != manifest.sizes.archive_bytes || totals.members != manifest.sizes.members {
             return Err(ParentError::OtherArchive);
         }

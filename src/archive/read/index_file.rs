@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
@@ -16,6 +18,8 @@ pub(crate) const MAX_LINE_BYTES: u64 = 512 << 10;
 /// The members of one large file that are kept; of the rest the lines are read a second time.
 const MAX_KEPT_MEMBERS: usize = 4096;
 const BUFFER_BYTES: usize = 256 << 10;
+/// So many buffers' content waits to be hashed.
+const WAITING_PIECES: usize = 4;
 /// What [`MemberEncoder`] makes at most.
 pub(crate) const MAX_MEMBER_BYTES: u64 = MemberEncoder::MAX_MEMBER_BYTES as u64;
 
@@ -55,18 +59,34 @@ pub struct IndexReader {
     ended: bool,
 }
 
-/// A file of which all that is read is hashed where that is wanted.
+/// A file of which all that is read is hashed where that is wanted, in a thread beside.
 #[derive(Debug)]
 struct HashedFile {
     file: File,
-    sha256: Option<Sha256>,
+    hasher: Option<Hasher>,
+}
+
+#[derive(Debug)]
+struct Hasher {
+    pieces: SyncSender<Vec<u8>>,
+    thread: JoinHandle<[u8; 32]>,
+}
+
+impl Hasher {
+    fn start() -> io::Result<Self> {
+        let (pieces, to_hash) = sync_channel::<Vec<u8>>(WAITING_PIECES);
+        let hash = move || to_hash.iter().fold(Sha256::new(), Sha256::chain_update).finalize().into();
+        let thread = std::thread::Builder::new().name("hash-index".to_owned()).spawn(hash)?;
+        Ok(Self { pieces, thread })
+    }
 }
 
 impl Read for HashedFile {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.file.read(buf)?;
-        if let Some(sha256) = &mut self.sha256 {
-            sha256.update(&buf[..len]);
+        if let Some(Hasher { pieces, .. }) = &self.hasher {
+            // Fails only when the other thread has panicked, which is seen at the end.
+            let _ = pieces.send(buf[..len].to_vec());
         }
         Ok(len)
     }
@@ -104,12 +124,13 @@ struct Sequence {
 impl IndexReader {
     /// Begins with a file's first line.
     pub fn new(file: File) -> Result<Self, IndexError> {
-        Self::begin(HashedFile { file, sha256: None })
+        Self::begin(HashedFile { file, hasher: None })
     }
 
     /// Begins with a file's first line, and hashes it all.
     pub(crate) fn hashing(file: File) -> Result<Self, IndexError> {
-        Self::begin(HashedFile { file, sha256: Some(Sha256::new()) })
+        let hasher = Some(Hasher::start()?);
+        Self::begin(HashedFile { file, hasher })
     }
 
     fn begin(file: HashedFile) -> Result<Self, IndexError> {
@@ -184,9 +205,11 @@ impl IndexReader {
         Ok(Some(PlacedLine { line: raw, bytes: buf, at, was_at_border, is_at_border: sequence.is_at_border() }))
     }
 
-    /// The SHA-256 of the whole file, after its last line was read; `None` when it is not hashed.
-    pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
-        self.input.get_ref().sha256.clone().filter(|_| self.ended).map(|sha256| sha256.finalize().into())
+    /// Ends reading; the SHA-256 of the whole file after its last line was read, `None` when it is not hashed.
+    pub(crate) fn into_sha256(self) -> Option<[u8; 32]> {
+        let Hasher { pieces, thread } = self.input.into_inner().hasher.filter(|_| self.ended)?;
+        drop(pieces);
+        thread.join().ok()
     }
 
     /// Reads a line without its newline into `buf`. False at the end of the file.

@@ -237,10 +237,6 @@ impl MemberWriter {
     /// Ends the last member and waits until everything is written.
     pub fn finish(mut self) -> Result<WrittenMembers, ArchiveError> {
         self.end_member()?;
-        // Lets go of the previous archive while the rest is written.
-        if let Some(carrier) = self.carrier.take() {
-            self.pool.give(move || drop(carrier));
-        }
         self.order.finish(self.next_number).map_err(ArchiveError::Write)
     }
 

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -179,13 +180,6 @@ impl Carrier {
     }
 }
 
-impl Drop for Carrier {
-    fn drop(&mut self) {
-        // It is not read again tonight: what the host has in memory otherwise is worth more. Advice alone.
-        let _ = rustix::fs::fadvise(&self.archive, 0, None, rustix::fs::Advice::DontNeed);
-    }
-}
-
 /// What a member that is under way counts for. Its entries wait with it, and the more data the more entries: what counts is
 /// the longer of the two. The index was checked for both when it was read first.
 pub(in crate::archive) fn weight(line: &MemberLine) -> usize {
@@ -209,6 +203,11 @@ fn read_checked(archive: &File, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<
         (Some(first), Some(all)) => archive.read_exact_at(all, first.offset).is_ok(),
         _ => false,
     };
+    if let Some(first) = lines.first() {
+        // It is not read again tonight: what the host has in memory otherwise is worth more. Advice alone.
+        let len = NonZero::new(end as u64);
+        let _ = rustix::fs::fadvise(archive, first.offset, len, rustix::fs::Advice::DontNeed);
+    }
     let checked = places.into_iter().zip(lines).map(|(place, line)| {
         let end = place.end;
         let fault =

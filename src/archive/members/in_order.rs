@@ -151,6 +151,8 @@ struct Sink {
     archive: Box<dyn Write + Send>,
     sha1: Sha1,
     index: io::BufWriter<Hashing>,
+    /// Lines on their way there.
+    lines: Vec<u8>,
     totals: Totals,
     levels: [u64; HIGHEST_LEVEL as usize + 1],
     control: LevelControl,
@@ -162,16 +164,17 @@ impl Sink {
         let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
         index.write_all(HEADER_LINE.as_bytes())?;
         let (totals, levels) = (Totals::default(), [0; HIGHEST_LEVEL as usize + 1]);
-        Ok(Self { archive: outputs.archive, sha1: Sha1::new(), index, totals, levels, control, give_back })
+        let (archive, lines) = (outputs.archive, Vec::new());
+        Ok(Self { archive, sha1: Sha1::new(), index, lines, totals, levels, control, give_back })
     }
 
     fn write(&mut self, ready: Ready) -> io::Result<()> {
-        let Self { archive, sha1, index, totals, levels, control, give_back } = self;
+        let Self { archive, sha1, index, lines, totals, levels, control, give_back } = self;
         archive.write_all(ready.bytes())?;
         sha1.update(ready.bytes());
         match ready {
             Ready::Compressed(mut job) => {
-                totals.add(index, job.member_len as u64, job.data_len as u64, job.digest, &job.entries)?;
+                totals.add(lines, job.member_len as u64, job.data_len as u64, job.digest, &job.entries);
                 control.member_written();
                 if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
                     *count += 1;
@@ -184,10 +187,12 @@ impl Sink {
             // Its buffer goes back by itself.
             Ready::Carried(carried) => {
                 for CarriedMember { line, entries } in &carried.members {
-                    totals.add(index, line.length, line.tar_length, line.digest, entries)?;
+                    totals.add(lines, line.length, line.tar_length, line.digest, entries);
                 }
             }
         }
+        index.write_all(lines)?;
+        lines.clear();
         Ok(())
     }
 
@@ -208,25 +213,15 @@ impl Sink {
 }
 
 impl Totals {
-    /// Writes the lines of the next member and of the entries that end in it.
-    fn add(
-        &mut self,
-        index: &mut impl Write,
-        length: u64,
-        tar_length: u64,
-        digest: MemberDigest,
-        entries: &[EntryLine],
-    ) -> io::Result<()> {
+    /// Adds the lines of the next member and of the entries that end in it to `out`.
+    fn add(&mut self, out: &mut Vec<u8>, length: u64, tar_length: u64, digest: MemberDigest, entries: &[EntryLine]) {
         let (offset, tar_offset) = (self.archive_bytes, self.tar_bytes);
-        MemberLine { number: self.members, offset, length, tar_offset, tar_length, digest }.write_to(index)?;
-        for entry in entries {
-            entry.write_to(index)?;
-        }
+        MemberLine { number: self.members, offset, length, tar_offset, tar_length, digest }.add_to(out);
+        entries.iter().for_each(|entry| entry.add_to(out));
         self.members += 1;
         self.entries += entries.len() as u64;
         self.archive_bytes += length;
         self.tar_bytes += tar_length;
-        Ok(())
     }
 }
 

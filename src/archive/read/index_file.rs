@@ -478,14 +478,14 @@ mod tests {
     /// A small file, one that spans `spanned` members, and one that ends with the last of them.
     fn index(spanned: u64) -> Vec<u8> {
         let mut text = HEADER_LINE.as_bytes().to_vec();
-        member(0).write_to(&mut text).unwrap();
-        entry(0, 1 << 20, "small").write_to(&mut text).unwrap();
+        member(0).add_to(&mut text);
+        entry(0, 1 << 20, "small").add_to(&mut text);
         for number in 1..=spanned {
-            member(number).write_to(&mut text).unwrap();
+            member(number).add_to(&mut text);
         }
-        entry(1 << 20, (spanned << 20) - 512, "large").write_to(&mut text).unwrap();
-        entry(((spanned + 1) << 20) - 512, 512, "last").write_to(&mut text).unwrap();
-        member(spanned + 1).write_to(&mut text).unwrap();
+        entry(1 << 20, (spanned << 20) - 512, "large").add_to(&mut text);
+        entry(((spanned + 1) << 20) - 512, 512, "last").add_to(&mut text);
+        member(spanned + 1).add_to(&mut text);
         let members = spanned + 2;
         Totals { members, entries: 3, archive_bytes: members * 100, tar_bytes: members << 20 }
             .write_to(&mut text)

@@ -154,7 +154,19 @@ pub struct Head {
 
 /// Makes the headers of the entry `path`, which is as it is to stand in the archive, without a `/` at its end.
 pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
-    let mut records = Records::new();
+    // Most entries have one short record.
+    head_in(Vec::with_capacity(3 * BLOCK), path, entry_type, metadata, xattrs)
+}
+
+/// The same, in a buffer that was used before. There are so many heads that making room for each takes as long as all else.
+pub fn head_in(
+    buffer: Vec<u8>,
+    path: &[u8],
+    entry_type: EntryType<'_>,
+    metadata: &Metadata,
+    xattrs: &[Xattr],
+) -> Head {
+    let mut records = Records::new(buffer);
     let mut ustar = Ustar::new();
 
     let mut stored_path = Cow::Borrowed(path);
@@ -263,9 +275,9 @@ struct Records {
 }
 
 impl Records {
-    fn new() -> Self {
-        // Most entries have one short record; then there is room for the entry's own header, too.
-        let mut bytes = Vec::with_capacity(3 * BLOCK);
+    fn new(buffer: Vec<u8>) -> Self {
+        let mut bytes = buffer;
+        bytes.clear();
         bytes.resize(BLOCK, 0);
         Self { bytes }
     }

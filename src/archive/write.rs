@@ -139,6 +139,8 @@ pub struct ArchiveWriter<'a> {
     unreported_bytes: u64,
     queue: Queue,
     head_digests: HeadDigests,
+    /// In which the headers of an entry are made that are not written.
+    head_buffer: Vec<u8>,
     carrying: Option<Carrying>,
     /// So many of the next entry's bytes are in the archive already, carried from the previous one: the rest of it was
     /// damaged there.
@@ -161,6 +163,7 @@ impl<'a> ArchiveWriter<'a> {
             unreported_bytes: 0,
             queue: Queue::default(),
             head_digests: HeadDigests::default(),
+            head_buffer: Vec::new(),
             carrying: None,
             carried_bytes: 0,
             has_carried_part: false,

@@ -231,10 +231,12 @@ impl ArchiveWriter<'_> {
             _ => return Ok(None),
         };
         let xattrs = if line.kind == IndexedKind::HardLink { &[] } else { entry.xattrs.as_slice() };
-        let head = pax::head(path, entry_type, &entry.metadata, xattrs);
+        let buffer = std::mem::take(&mut self.head_buffer);
+        let head = pax::head_in(buffer, path, entry_type, &entry.metadata, xattrs);
         let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
         let is_same = tar_length == line.tar_length && self.head_digests.of(&head.bytes) == line.head;
+        self.head_buffer = head.bytes;
         let is_sparse = line.kind == IndexedKind::SparseFile;
         Ok(is_same.then_some(Same { is_sparse, data_bytes: head.data_bytes, left_out_xattrs: head.left_out_xattrs }))
     }

@@ -153,9 +153,9 @@ impl Plan {
 /// Decides about all backups of one source. `backups` may be in any order and hold nothing of another source.
 ///
 /// What counts as a last good one, and is never removed: the newest that was verified and is good; the newest that is
-/// not bad; and the newest before the one just published, since one backup alone, made under a clock that may be
-/// wrong, is too little to throw the others away for. With a backup a night the last two rules only keep what is
-/// young anyway.
+/// not bad; the one just published, also when the clock was wrong and others are newer by their dates; and the newest
+/// besides that, since one backup alone, made under a clock that may be wrong, is too little to throw the others away for.
+/// With a backup a night the last three rules only keep what is young anyway.
 pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasion: Occasion<'_>) -> Plan {
     let mut sorted: Vec<&Backup> = backups.iter().collect();
     sorted.sort_by(|a, b| (a.taken_at, &a.id).cmp(&(b.taken_at, &b.id)));
@@ -294,6 +294,7 @@ fn gap_before(id: &str, believed: &[&Backup], policy: &Policy) -> Option<Refusal
 struct LastGood<'a> {
     verified: Option<&'a str>,
     newest: Option<&'a str>,
+    new: Option<&'a str>,
     before_the_new_one: Option<&'a str>,
 }
 
@@ -301,13 +302,17 @@ impl<'a> LastGood<'a> {
     fn of(believed: &[&'a Backup], occasion: Occasion<'_>) -> Self {
         let newest_first = || believed.iter().rev().copied();
         let not_bad = || newest_first().filter(|backup| backup.health != Health::Bad);
+        let published = match occasion {
+            Occasion::Published(new) => believed.iter().map(|backup| backup.id.as_str()).find(|id| *id == new),
+            Occasion::Forecast | Occasion::NothingNew | Occasion::Gone => None,
+        };
         Self {
             verified: newest_first().find(|backup| backup.health == Health::Good).map(|backup| backup.id.as_str()),
             newest: not_bad().next().map(|backup| backup.id.as_str()),
-            before_the_new_one: match occasion {
-                Occasion::Published(new) => not_bad().find(|backup| backup.id != new).map(|backup| backup.id.as_str()),
-                Occasion::Forecast | Occasion::NothingNew | Occasion::Gone => None,
-            },
+            new: published,
+            before_the_new_one: published
+                .and_then(|new| not_bad().find(|backup| backup.id != new))
+                .map(|backup| backup.id.as_str()),
         }
     }
 
@@ -316,6 +321,7 @@ impl<'a> LastGood<'a> {
         [
             is(self.verified).then_some(Reason::LastVerified),
             is(self.newest).then_some(Reason::LastGood),
+            (is(self.new) && !is(self.newest)).then_some(Reason::JustMade),
             (is(self.before_the_new_one) && !is(self.newest)).then_some(Reason::LastBeforeTheNewOne),
         ]
         .into_iter()

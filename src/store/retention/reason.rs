@@ -45,6 +45,8 @@ pub enum Reason {
     LastVerified,
     /// Kept: no newer backup of this source is complete.
     LastGood,
+    /// Kept: it was just made, whatever its date.
+    JustMade,
     /// Kept: the newest before the one that was just made.
     LastBeforeTheNewOne,
     /// Kept: its date is in the future, so that no age can be told.
@@ -87,6 +89,7 @@ impl fmt::Display for Reason {
             Self::Protected => f.write_str("protected"),
             Self::LastVerified => f.write_str("the last that was verified and is good"),
             Self::LastGood => f.write_str("the last good one"),
+            Self::JustMade => f.write_str("just made"),
             Self::LastBeforeTheNewOne => f.write_str("the last good one before the new one"),
             Self::InTheFuture => f.write_str("dated in the future"),
             Self::GoneNotLongEnough { keep_days } => {

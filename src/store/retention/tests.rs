@@ -244,6 +244,15 @@ fn a_group_that_is_off_for_a_night_costs_no_yearly_backup() {
 }
 
 #[test]
+fn what_was_just_made_stays_though_another_is_newer() {
+    // The clock was ahead once, or is behind now.
+    let backups: Vec<Backup> = ["2026-07-06", "2026-11-19"].map(backup).into();
+    let plan = plan("v", &backups, &Policy::days(1), at("2026-11-20"), Occasion::Published("2026-07-06"));
+    assert_eq!(plan.removals().count(), 0);
+    assert_eq!(plan.decisions[0].reasons, [Reason::JustMade]);
+}
+
+#[test]
 fn two_backups_of_one_name_stop_everything() {
     let mut backups = nights("2026-11-01", 12);
     backups[1].id = backups[0].id.clone();

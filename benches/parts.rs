@@ -78,7 +78,7 @@ fn headers(criterion: &mut Criterion) {
     group.bench_function("index line", |bencher| {
         bencher.iter(|| {
             out.clear();
-            black_box(&line).write_to(&mut out)
+            black_box(&line).add_to(&mut out);
         });
     });
     group.finish();

@@ -469,7 +469,10 @@ pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, Totals, escape_path, parse_line, unescape_path};
+    use super::{
+        EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, Totals, escape_path, parse_line,
+        unescape_path,
+    };
     use crate::reader::Timestamp;
 
     fn entry() -> EntryLine {
@@ -489,8 +492,14 @@ mod tests {
 
     #[test]
     fn lines_come_back_as_they_were() {
-        let member =
-            MemberLine { number: 3, offset: 9, length: 100, tar_offset: 512, tar_length: 1 << 20, digest: MemberDigest::Blake3([7; 32]) };
+        let member = MemberLine {
+            number: 3,
+            offset: 9,
+            length: 100,
+            tar_offset: 512,
+            tar_length: 1 << 20,
+            digest: MemberDigest::Blake3([7; 32]),
+        };
         let totals = Totals { members: 1, entries: 2, archive_bytes: 3, tar_bytes: 4 };
         let mut text = Vec::new();
         member.add_to(&mut text);

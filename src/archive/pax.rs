@@ -159,13 +159,7 @@ pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs:
 }
 
 /// The same, in a buffer that was used before. There are so many heads that making room for each takes as long as all else.
-pub fn head_in(
-    buffer: Vec<u8>,
-    path: &[u8],
-    entry_type: EntryType<'_>,
-    metadata: &Metadata,
-    xattrs: &[Xattr],
-) -> Head {
+pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
     let mut records = Records::new(buffer);
     let mut ustar = Ustar::new();
 
@@ -509,7 +503,7 @@ mod tests {
     #[test]
     fn the_length_of_a_record_counts_itself() {
         for value_len in 0..1200 {
-            let mut records = Records::new();
+            let mut records = Records::new(Vec::new());
             records.add("k", &vec![b'v'; value_len]);
             let text = String::from_utf8(records.bytes[512..].to_vec()).unwrap();
             let said: usize = text.split(' ').next().unwrap().parse().unwrap();

@@ -49,9 +49,11 @@ pub(super) struct Previous {
     pub(super) archive_sha1: String,
 }
 
+type Find<'a> = Box<dyn FnOnce() -> Option<Previous> + 'a>;
+
 /// The previous backup, which may still be looked for.
 pub(super) struct LatePrevious<'a> {
-    find: Cell<Option<Box<dyn FnOnce() -> Option<Previous> + 'a>>>,
+    find: Cell<Option<Find<'a>>>,
     known: OnceCell<Option<KnownPrevious>>,
 }
 

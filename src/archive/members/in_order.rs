@@ -217,7 +217,9 @@ impl Totals {
     fn add(&mut self, out: &mut Vec<u8>, length: u64, tar_length: u64, digest: MemberDigest, entries: &[EntryLine]) {
         let (offset, tar_offset) = (self.archive_bytes, self.tar_bytes);
         MemberLine { number: self.members, offset, length, tar_offset, tar_length, digest }.add_to(out);
-        entries.iter().for_each(|entry| entry.add_to(out));
+        for entry in entries {
+            entry.add_to(out);
+        }
         self.members += 1;
         self.entries += entries.len() as u64;
         self.archive_bytes += length;

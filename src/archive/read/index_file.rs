@@ -145,10 +145,8 @@ impl IndexReader {
         };
         // Nothing was read yet.
         reader.input.seek(SeekFrom::Start(0))?;
-        reader.version = match reader.read_raw()? {
-            true => IndexVersion::of_header(&reader.buf).ok_or(IndexError::NotAnIndex)?,
-            false => return Err(IndexError::NotAnIndex),
-        };
+        let version = if reader.read_raw()? { IndexVersion::of_header(&reader.buf) } else { None };
+        reader.version = version.ok_or(IndexError::NotAnIndex)?;
         Ok(reader)
     }
 

@@ -258,3 +258,60 @@ impl Drop for SyncingWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+
+    use super::{DIRECT_ALIGNMENT, LateError, StagedWriter, SyncingWriter};
+
+    const STAGE_BYTES: usize = 4 * DIRECT_ALIGNMENT;
+
+    fn writer(file: File) -> (StagedWriter, LateError) {
+        let error = LateError::default();
+        let syncing = SyncingWriter::new(file, error.clone()).unwrap();
+        (StagedWriter::new(syncing, STAGE_BYTES, error.clone()).unwrap(), error)
+    }
+
+    #[test]
+    fn files_of_every_length_are_what_was_written() {
+        // Beside the sources, and not in /tmp, which may have no direct writes.
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+        fs::create_dir_all(target).unwrap();
+        let dir = tempfile::tempdir_in(target).unwrap();
+        let lengths = [0, 1, DIRECT_ALIGNMENT - 1, DIRECT_ALIGNMENT, STAGE_BYTES - 1, STAGE_BYTES, STAGE_BYTES + 1];
+        for len in lengths.into_iter().chain([5 * STAGE_BYTES + DIRECT_ALIGNMENT, 9 * STAGE_BYTES + 77]) {
+            let path = dir.path().join(len.to_string());
+            let content: Vec<u8> = (0..len).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect();
+            let (mut writer, error) = writer(File::create_new(&path).unwrap());
+            for piece in content.chunks(1000) {
+                writer.write_all(piece).unwrap();
+            }
+            if len % 2 == 0 {
+                // Goes on after a flush in the middle of a block.
+                writer.flush().unwrap();
+                writer.write_all(b"more").unwrap();
+            }
+            drop(writer);
+            assert!(error.take().is_none());
+            let found = fs::read(&path).unwrap();
+            assert!(found == if len % 2 == 0 { [&content, b"more".as_slice()].concat() } else { content }, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_however_late() {
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        let (mut much, _) = writer(full());
+        let written = (0..100).try_for_each(|_| much.write_all(&[1; STAGE_BYTES]));
+        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        let (mut little, _) = writer(full());
+        little.write_all(b"x").unwrap();
+        assert_eq!(little.flush().unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        let (mut unflushed, error) = writer(full());
+        unflushed.write_all(b"x").unwrap();
+        drop(unflushed);
+        assert!(error.take().is_some());
+    }
+}

@@ -252,3 +252,94 @@ impl Write for Hashing {
         self.inner.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::{Arc, Mutex};
+
+    use super::{Delivered, InOrder, Job, Outputs, Ready};
+    use crate::archive::level::{Level, LevelControl, LevelNow};
+    use crate::archive::members::empty_job;
+
+    /// Takes `left` bytes and no more.
+    #[derive(Clone)]
+    struct Bounded {
+        taken: Arc<Mutex<Vec<u8>>>,
+        left: usize,
+    }
+
+    impl Write for Bounded {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.left = self.left.checked_sub(buf.len()).ok_or(io::ErrorKind::StorageFull)?;
+            self.taken.lock().unwrap().extend_from_slice(buf);
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn in_order(left: usize) -> (InOrder, Bounded, Receiver<Job>) {
+        let archive = Bounded { taken: Arc::default(), left };
+        let outputs = Outputs { archive: Box::new(archive.clone()), index: Box::new(io::sink()) };
+        let (give_back, free) = channel();
+        let control = LevelControl::new(Level::Fixed(6), LevelNow::new(Level::Fixed(6)), 1);
+        (InOrder::new(outputs, give_back, control).unwrap(), archive, free)
+    }
+
+    fn member(number: u64) -> Ready {
+        let mut job = empty_job();
+        job.member[0] = u8::try_from(number).unwrap();
+        (job.member_len, job.data_len) = (1, 512);
+        Ready::Compressed(job)
+    }
+
+    #[test]
+    fn members_are_written_once_and_in_order_whoever_delivers_them() {
+        let (order, archive, free) = in_order(usize::MAX);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let order = &order;
+                scope.spawn(move || {
+                    for number in (0..50).rev().filter(|number| number % 4 == thread) {
+                        if let Ok(Delivered::ToWrite) = order.deliver(number, member(number)) {
+                            order.write_on();
+                        }
+                    }
+                });
+            }
+            let totals = order.finish(50).unwrap().totals;
+            assert_eq!((totals.members, totals.archive_bytes, totals.tar_bytes), (50, 50, 50 * 512));
+        });
+        assert!(archive.taken.lock().unwrap().iter().copied().eq(0..50));
+        assert_eq!(free.iter().count(), 50, "all buffers came back, and no more will");
+    }
+
+    #[test]
+    fn after_an_error_nothing_is_written_and_nobody_waits() {
+        let (order, archive, free) = in_order(2);
+        for number in [3, 1, 2] {
+            assert_eq!(order.deliver(number, member(number)).ok(), Some(Delivered::Waits));
+        }
+        assert_eq!(order.deliver(0, member(0)).ok(), Some(Delivered::ToWrite));
+        order.write_on();
+        assert_eq!(*archive.taken.lock().unwrap(), [0, 1]);
+        assert!(order.deliver(4, member(4)).is_err());
+        assert_eq!(free.iter().count(), 2);
+        assert_eq!(order.finish(5).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        order.give_up();
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_written_any_more() {
+        let (order, archive, _free) = in_order(usize::MAX);
+        assert_eq!(order.deliver(1, member(1)).ok(), Some(Delivered::Waits));
+        order.give_up();
+        assert!(order.deliver(0, member(0)).is_err());
+        order.write_on();
+        assert!(archive.taken.lock().unwrap().is_empty() && order.finish(2).is_err());
+    }
+}

@@ -245,6 +245,41 @@ fn a_flipped_byte_is_never_carried() {
     }
 }
 
+/// Members that lie one behind the other are read and written together: what is before and behind the damage, too.
+#[test]
+fn around_a_damaged_member_in_the_middle_of_a_piece_all_is_carried() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for number in 0..60 {
+        fs::write(tree.join(format!("f{number:03}")), noise(number, 6000)).unwrap();
+    }
+    let good = back_up(&tree, &scratch.path().join("good"));
+    let mut reader = IndexReader::new(File::open(good.index()).unwrap()).unwrap();
+    let mut members = Vec::new();
+    while let Some(line) = reader.next_line().unwrap() {
+        if let Line::Member(member) = line {
+            members.push(member);
+        }
+    }
+    assert!(members.len() > 8 && reader.totals().tar_bytes < 1 << 20, "several, in one piece");
+    for damaged in [1, members.len() / 2, members.len() - 2] {
+        let parent = copy(&good, &scratch.path().join("damaged"));
+        let archive = File::options().write(true).open(parent.archive()).unwrap();
+        archive.write_all_at(b"damage", members[damaged].offset + members[damaged].length / 2).unwrap();
+        let (files, told) = back_up_from(&tree, &scratch.path().join("new"), Some((&parent, TODAY_AGAIN)));
+        assert_right(&files, &tree, scratch.path());
+        let counts = proof::manifest(&files).carried.unwrap().counts;
+        assert_eq!((counts.mismatches, told.problems().len()), (1, 1));
+        // All but this one, the last, which has no entries, and one that this one had to be completed with, maybe.
+        let all = members.len() as u64;
+        assert!(counts.members == all - 2 || counts.members == all - 3, "{damaged}: {counts:?} of {all}");
+        for directory in ["damaged", "new"] {
+            fs::remove_dir_all(scratch.path().join(directory)).unwrap();
+        }
+    }
+}
+
 /// Only a part of it was carried when the damage was found, and what comes from the source does not fit to that.
 #[test]
 fn a_large_file_that_changed_behind_a_damaged_member_is_marked() {

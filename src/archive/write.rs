@@ -33,10 +33,10 @@ const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
 /// Smaller entries share members that are of about this size on average: the smaller, the less has to be read again for
 /// one that changed, and the less is compressed together.
 const SHARED_MEMBER_BYTES: u64 = 80 * 1024;
-/// And where entries are so small that more than this many would go in there, of about this many.
-const SHARED_MEMBER_ENTRIES: u64 = 6;
+/// And where entries are so small that more would go in there, of about this many beyond [`MIN_MEMBER_BYTES`].
+const SHARED_MEMBER_ENTRIES: u64 = 4;
 /// A shared member is not ended before it has this much.
-const MIN_MEMBER_BYTES: usize = 8 * 1024;
+const MIN_MEMBER_BYTES: usize = 20 * 1024;
 /// How much of a sparse map is made at once.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
 /// The observer is told of what was read in steps of at least this size.

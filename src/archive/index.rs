@@ -337,6 +337,11 @@ impl RawEntry<'_> {
     }
 
     fn whole(&self) -> Result<EntryLine, BadLine> {
+        let path = self.path()?;
+        // It is in its headers.
+        if path.len() as u64 > self.tar_length {
+            return Err(BadLine("path"));
+        }
         Ok(EntryLine {
             kind: self.kind,
             damaged: self.damaged,
@@ -350,7 +355,7 @@ impl RawEntry<'_> {
                 b"-" => None,
                 digest => Some(parse_hex_field(digest, "content")?),
             },
-            path: self.path()?,
+            path,
         })
     }
 }

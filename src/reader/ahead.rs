@@ -12,8 +12,8 @@ use super::{EntryKind, Found, FsReader};
 const BATCH: usize = 512;
 /// So many where files are opened ahead, of which the kernel lets a process have a thousand.
 const OPENED_BATCH: usize = 64;
-/// A batch ends early when the attributes in it have this much.
-const BATCH_XATTR_BYTES: usize = 1 << 20;
+/// A batch ends early when the attributes, paths and link targets in it have this much.
+const BATCH_BYTES: usize = 1 << 20;
 /// Batches that wait to be taken.
 const WAITING_BATCHES: usize = 2;
 
@@ -43,10 +43,13 @@ fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files
         (opens, full, Vec::with_capacity(full))
     };
     let (mut opens, mut full, mut batch) = begin();
-    let mut xattr_bytes = 0;
+    let mut bytes = 0;
     while let Some(found) = reader.next_found() {
         if let Found::Entry(entry) = &found {
-            xattr_bytes += entry.xattr_bytes();
+            bytes += entry.xattr_bytes() + entry.path.len();
+            if let EntryKind::Symlink(target) = &entry.kind {
+                bytes += target.len();
+            }
             if let EntryKind::File(content) = &entry.kind
                 && opens
             {
@@ -55,8 +58,8 @@ fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files
             }
         }
         batch.push(found);
-        if batch.len() == full || xattr_bytes >= BATCH_XATTR_BYTES {
-            xattr_bytes = 0;
+        if batch.len() == full || bytes >= BATCH_BYTES {
+            bytes = 0;
             // Nobody wants the rest any more.
             if batches.send(batch).is_err() {
                 return;

@@ -74,6 +74,12 @@ impl BlockRead for FileBlocks {
     }
 }
 
+/// Has the kernel forget what it holds of a file in memory from `offset` on: `len` bytes, or all of it. What is not read
+/// again tonight must not push out what the host has there otherwise. Advice alone.
+pub(crate) fn let_go_of_pages(file: &File, offset: u64, len: Option<NonZero<u64>>) {
+    let _ = rustix::fs::fadvise(file, offset, len, rustix::fs::Advice::DontNeed);
+}
+
 impl BlockRead for Vec<u8> {
     fn len_bytes(&self) -> u64 {
         self.len() as u64

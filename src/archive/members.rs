@@ -252,8 +252,8 @@ impl Drop for MemberWriter {
     }
 }
 
-/// Compressing takes all the time that there is. The threads that read and write, and the kernel's own that read ahead for
-/// them, have next to nothing to do and must not wait for their turn: then nothing waits for them.
+/// Compressing takes all the time that there is. The threads that walk and read, and the kernel's own that read ahead for
+/// them, have little to do and must not wait for their turn: then nothing waits for them.
 fn yield_to_the_others() {
     let own = rustix::thread::gettid();
     if let Ok(nice) = rustix::process::getpriority_process(Some(own)) {

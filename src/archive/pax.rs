@@ -158,7 +158,7 @@ pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs:
     head_in(Vec::with_capacity(3 * BLOCK), path, entry_type, metadata, xattrs)
 }
 
-/// The same, in a buffer that was used before. There are so many heads that making room for each takes as long as all else.
+/// The same, in a buffer that was used before: for whoever makes many heads and keeps none.
 pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
     let mut records = Records::new(buffer);
     let mut ustar = Ustar::new();

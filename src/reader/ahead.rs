@@ -47,14 +47,11 @@ fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files
     while let Some(found) = reader.next_found() {
         if let Found::Entry(entry) = &found {
             bytes += entry.xattr_bytes() + entry.path.len();
-            if let EntryKind::Symlink(target) = &entry.kind {
-                bytes += target.len();
-            }
-            if let EntryKind::File(content) = &entry.kind
-                && opens
-            {
+            match &entry.kind {
+                EntryKind::Symlink(target) => bytes += target.len(),
                 // Its error comes again when it is needed.
-                let _ = content.prefetch();
+                EntryKind::File(content) if opens => drop(content.prefetch()),
+                _ => {}
             }
         }
         batch.push(found);

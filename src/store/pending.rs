@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::StoreError;
 use super::local::{VolumeDirectory, sync_directory};
-use super::writer::{ARCHIVE_STAGE_BYTES, INDEX_STAGE_BYTES, LateError, StagedWriter, SyncingWriter, let_go_of_pages};
+use super::writer::{ARCHIVE_STAGE_BYTES, INDEX_STAGE_BYTES, LateError, StagedWriter, SyncingWriter};
+use crate::outside::let_go_of_pages;
 
 /// Every temporary name begins with this, and nothing else does.
 pub const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
@@ -148,13 +149,13 @@ impl TemporaryFile {
 
     fn writer(&self, stage_bytes: usize) -> io::Result<Box<dyn Write + Send>> {
         let file = SyncingWriter::new(self.file.try_clone()?, self.late_error.clone())?;
-        Ok(Box::new(StagedWriter::new(file, stage_bytes, self.late_error.clone())?))
+        Ok(Box::new(StagedWriter::new(file, stage_bytes)?))
     }
 
     /// Waits until it is on the disk, and checks its length there.
     fn settle(&self, path: PathBuf, expected_bytes: u64) -> Result<(), StoreError> {
         self.late_error.take().map_or_else(|| self.file.sync_all(), Err).map_err(StoreError::io("syncing", &path))?;
-        let_go_of_pages(&self.file);
+        let_go_of_pages(&self.file, 0, None);
         let found_bytes = self.file.metadata().map_err(StoreError::io("asking", &path))?.len();
         if found_bytes == expected_bytes {
             Ok(())

@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::outside::let_go_of_pages;
+
 /// How much is written before the disk is asked to take it.
 const SYNC_STEP_BYTES: usize = 16 << 20;
 /// How much of an archive is written at once.
@@ -40,11 +42,6 @@ impl LateError {
     fn set(&self, error: io::Error) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
-}
-
-/// What is on the disk is not read again tonight: what the host has in memory otherwise is worth more. Advice alone.
-pub(super) fn let_go_of_pages(file: &File) {
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
 }
 
 /// Collects what is written in large buffers, which a thread of its own brings to the disk.
@@ -93,12 +90,12 @@ impl Stage {
 }
 
 impl StagedWriter {
-    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`]. What goes wrong after the last write is left in
-    /// `error`.
-    pub(super) fn new(file: SyncingWriter, stage_bytes: usize, error: LateError) -> io::Result<Self> {
+    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`]. What goes wrong after the last write is left where
+    /// `file` leaves it.
+    pub(super) fn new(file: SyncingWriter, stage_bytes: usize) -> io::Result<Self> {
         let (full, to_write) = channel();
         let (give_back, back) = channel();
-        let errors = error.clone();
+        let (error, errors) = (file.error.clone(), file.error.clone());
         let thread = std::thread::Builder::new()
             .name("write-out".to_owned())
             .spawn(move || write_out(file, &to_write, &give_back, &errors))?;
@@ -221,7 +218,7 @@ impl SyncingWriter {
                     errors.set(error);
                     return;
                 }
-                let_go_of_pages(&syncing);
+                let_go_of_pages(&syncing, 0, None);
             }
         })?;
         Ok(Self { file, written: 0, wake: Some(wake), syncer: Some(syncer), error })
@@ -271,7 +268,7 @@ mod tests {
     fn writer(file: File) -> (StagedWriter, LateError) {
         let error = LateError::default();
         let syncing = SyncingWriter::new(file, error.clone()).unwrap();
-        (StagedWriter::new(syncing, STAGE_BYTES, error.clone()).unwrap(), error)
+        (StagedWriter::new(syncing, STAGE_BYTES).unwrap(), error)
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::archive::index::{EntryLine, MemberLine};
 use crate::archive::level::LevelNow;
 use crate::archive::read::index_file::MAX_MEMBER_BYTES;
 use crate::archive::workers::Workers;
+use crate::outside::let_go_of_pages;
 
 /// So many pieces are read, checked and wait for their turn for each thread, and some more. With much fewer all wait for each
 /// other whenever the disk takes a moment to write.
@@ -204,9 +205,7 @@ fn read_checked(archive: &File, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<
         _ => false,
     };
     if let Some(first) = lines.first() {
-        // It is not read again tonight: what the host has in memory otherwise is worth more. Advice alone.
-        let len = NonZero::new(end as u64);
-        let _ = rustix::fs::fadvise(archive, first.offset, len, rustix::fs::Advice::DontNeed);
+        let_go_of_pages(archive, first.offset, NonZero::new(end as u64));
     }
     let checked = places.into_iter().zip(lines).map(|(place, line)| {
         let end = place.end;

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use volbak::archive::level::Level;
-use volbak::archive::members::Outputs;
+use volbak::archive::members::{ArchiveFile, Outputs};
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter, WrittenArchive};
 use volbak::events::{Event, Observer};
 use volbak::reader::exclude::Excludes;
@@ -31,6 +31,8 @@ struct Slow {
     seconds_a_byte: f64,
     free_at: Instant,
 }
+
+impl ArchiveFile for Slow {}
 
 impl Write for Slow {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {

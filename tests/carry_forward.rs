@@ -22,7 +22,7 @@ use guest::backups::{
     archives, assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting, volbak,
 };
 use guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
-use proof::{Random, back_up, back_up_from, copy, verify_level};
+use proof::{Random, back_up, back_up_from, back_up_sharing, copy, verify_level};
 use proptest::prelude::{Strategy, any};
 use proptest::test_runner::{Config, TestRunner};
 use tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
@@ -54,6 +54,16 @@ fn entries(files: &BackupFiles) -> Vec<EntryLine> {
         }
     }
     entries
+}
+
+/// How many members hold nothing.
+fn padding(files: &BackupFiles) -> u64 {
+    let mut reader = IndexReader::new(File::open(files.index()).unwrap()).unwrap();
+    let mut count = 0;
+    while let Some(line) = reader.next_line().unwrap() {
+        count += u64::from(matches!(line, Line::Member(member) if member.is_padding()));
+    }
+    count
 }
 
 fn carried_entries(files: &BackupFiles) -> u64 {
@@ -184,22 +194,27 @@ fn five_hundred_edits_never_give_a_wrong_file() {
             let tree = scratch.path().join("tree");
             make_tree(&tree);
             let mut last = back_up(&tree, &scratch.path().join("night-0"));
-            let mut carried = 0;
+            let (mut carried, mut padded) = (0, 0);
             for (night, edits) in nights.iter().enumerate() {
                 let_the_clock_tick();
                 for edit in edits {
                     apply(&tree, night, edit);
                 }
                 let directory = scratch.path().join(format!("night-{}", night + 1));
-                let (files, told) = back_up_from(&tree, &directory, Some((&last, TODAY_AGAIN)));
+                let (files, told) = if night % 2 == 0 {
+                    back_up_sharing(&tree, &directory, (&last, TODAY_AGAIN))
+                } else {
+                    back_up_from(&tree, &directory, Some((&last, TODAY_AGAIN)))
+                };
                 assert!(told.problems().is_empty(), "{:?}", told.problems());
                 // It is complete without the one that it came from.
                 fs::remove_dir_all(&last.directory).unwrap();
                 assert_right(&files, &tree, scratch.path());
                 carried += carried_entries(&files);
+                padded += padding(&files);
                 last = files;
             }
-            assert!(carried > 200, "only {carried} entries were carried");
+            assert!(carried > 200 && padded > 0, "only {carried} entries were carried, {padded} times behind padding");
             let found = extract_with_gnu_tar(&last.archive(), &scratch.path().join("restored"));
             assert_equal_trees(&fingerprint(&tree), &found);
             Ok(())
@@ -230,7 +245,11 @@ fn a_flipped_byte_is_never_carried() {
             archive.read_exact_at(&mut byte, at).unwrap();
             archive.write_all_at(&[byte[0] ^ (1 << random.below(8))], at).unwrap();
         }
-        let (files, told) = back_up_from(&tree, &scratch.path().join("new"), Some((&damaged, TODAY_AGAIN)));
+        let new = scratch.path().join("new");
+        let (files, told) = match seed % 2 {
+            0 => back_up_from(&tree, &new, Some((&damaged, TODAY_AGAIN))),
+            _ => back_up_sharing(&tree, &new, (&damaged, TODAY_AGAIN)),
+        };
         assert!(entries(&files) == expected, "seed {seed}, byte {at}");
         let report = verify_level(&files, Level::Full);
         assert_eq!(report.verdict, Verdict::Good, "seed {seed}, byte {at}: {:?}", report.findings);

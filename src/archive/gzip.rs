@@ -11,6 +11,10 @@ pub const HEADER_BYTES: usize = 10 + 2 + 4 + SUBFIELD_BYTES;
 pub const TRAILER_BYTES: usize = 8;
 /// The largest amount of data in a member.
 pub const MAX_MEMBER_DATA: usize = 1 << 20;
+/// [`padding`] is at least so long.
+pub const MIN_PADDING_BYTES: usize = HEADER_BYTES + 4 * 6 + 5 + TRAILER_BYTES;
+/// No member without data is longer.
+pub const MAX_PADDING_BYTES: usize = 8192;
 
 const SUBFIELD_BYTES: usize = 8;
 /// XLEN: the subfield with its two id bytes and its two length bytes; both lengths in one byte.
@@ -21,6 +25,12 @@ const OS_UNIX: u8 = 3;
 /// The largest stored block of deflate: its length has 16 bits.
 const MAX_STORED_BLOCK: usize = 0xffff;
 const STORED_BLOCK_HEADER: usize = 5;
+/// A stored block without data, and the same as the last one.
+const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
+const LAST_EMPTY_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
+/// A block of fixed codes without data, 10 bits, and a stored one behind it: a byte more. Of fives and sixes any length
+/// is made that is at least 20.
+const TWO_EMPTY_BLOCKS: [u8; 6] = [2, 0, 0, 0, 0xff, 0xff];
 /// Data is sampled here and there to tell whether it compresses.
 const SAMPLES: usize = 8;
 const SAMPLE_BYTES: usize = 4096;
@@ -147,6 +157,22 @@ fn store(data: &[u8], out: &mut [u8]) {
     }
 }
 
+/// A member of this length that holds no data: [`MIN_PADDING_BYTES`] to [`MAX_PADDING_BYTES`].
+pub fn padding(len: usize) -> Vec<u8> {
+    let mut member = Vec::with_capacity(len);
+    let member_bytes = u32::try_from(len).unwrap_or(u32::MAX);
+    member.extend_from_slice(&header(MemberFrame { member_bytes, data_bytes: 0 }));
+    let body_bytes = len.saturating_sub(HEADER_BYTES + TRAILER_BYTES);
+    let sixes = body_bytes % EMPTY_BLOCK.len();
+    let fives = body_bytes.saturating_sub(sixes * TWO_EMPTY_BLOCKS.len()) / EMPTY_BLOCK.len();
+    (0..sixes).for_each(|_| member.extend_from_slice(&TWO_EMPTY_BLOCKS));
+    (1..fives).for_each(|_| member.extend_from_slice(&EMPTY_BLOCK));
+    member.extend_from_slice(&LAST_EMPTY_BLOCK);
+    // The CRC-32 of nothing, and its length.
+    member.extend_from_slice(&[0; TRAILER_BYTES]);
+    member
+}
+
 fn header(frame: MemberFrame) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     // ID1 ID2, CM deflate, FLG; MTIME is 0, so that the same data gives the same member.
@@ -169,9 +195,8 @@ pub fn parse_header(bytes: &[u8]) -> Option<MemberFrame> {
     };
     let data_len = usize::try_from(frame.data_bytes).ok()?;
     let member_len = usize::try_from(frame.member_bytes).ok()?;
-    let in_bounds = data_len <= MAX_MEMBER_DATA
-        && member_len > HEADER_BYTES + TRAILER_BYTES
-        && member_len <= HEADER_BYTES + stored_bytes(data_len) + TRAILER_BYTES;
+    let longest = if data_len == 0 { MAX_PADDING_BYTES } else { HEADER_BYTES + stored_bytes(data_len) + TRAILER_BYTES };
+    let in_bounds = data_len <= MAX_MEMBER_DATA && member_len > HEADER_BYTES + TRAILER_BYTES && member_len <= longest;
     (in_bounds && *bytes == header(frame)).then_some(frame)
 }
 
@@ -208,7 +233,10 @@ fn looks_incompressible(data: &[u8]) -> bool {
 mod tests {
     use std::io::Read;
 
-    use super::{HEADER_BYTES, MAX_MEMBER_DATA, MemberEncoder, looks_incompressible, parse_header};
+    use super::{
+        HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MIN_PADDING_BYTES, MemberEncoder, TRAILER_BYTES,
+        looks_incompressible, padding, parse_header,
+    };
 
     fn noise(len: usize) -> Vec<u8> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -237,6 +265,25 @@ mod tests {
         let mut read = Vec::new();
         flate2::read::MultiGzDecoder::new(archive.as_slice()).read_to_end(&mut read).unwrap();
         assert!(read == expected);
+    }
+
+    #[test]
+    fn padding_is_as_long_as_it_was_asked_for_and_holds_nothing() {
+        let mut archive = Vec::new();
+        for len in MIN_PADDING_BYTES..=MAX_PADDING_BYTES {
+            let member = padding(len);
+            assert_eq!(member.len(), len);
+            let frame = parse_header(&member).unwrap();
+            assert_eq!((frame.member_bytes as usize, frame.data_bytes), (len, 0));
+            let body = &member[HEADER_BYTES..len - TRAILER_BYTES];
+            assert_eq!(libdeflater::Decompressor::new().deflate_decompress(body, &mut []).unwrap(), 0, "{len}");
+            if len % 101 == 0 {
+                archive.extend_from_slice(&member);
+            }
+        }
+        let mut read = Vec::new();
+        flate2::read::MultiGzDecoder::new(archive.as_slice()).read_to_end(&mut read).unwrap();
+        assert!(read.is_empty());
     }
 
     #[test]

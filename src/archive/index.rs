@@ -75,6 +75,13 @@ pub struct MemberLine {
     pub digest: MemberDigest,
 }
 
+impl MemberLine {
+    /// Whether it holds nothing, and is there so that the next one lies well.
+    pub fn is_padding(&self) -> bool {
+        self.tar_length == 0
+    }
+}
+
 /// An entry of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryLine {

@@ -9,7 +9,8 @@ mod carried;
 mod in_order;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
+use std::num::NonZero;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -30,10 +31,29 @@ const SPARE_BUFFERS: usize = 8;
 /// How much further down the compressing threads are than the others.
 const COMPRESSING_NICE: i32 = 5;
 
+/// Where an archive is written to.
+pub trait ArchiveFile: Write + Send {
+    /// The blocks, in bytes, that this file can have in common with `source` in place of a copy: what lies alike in both,
+    /// seen from where a block begins. At most 4096. `None` where each file has its own.
+    fn block_to_share(&mut self, source: &File) -> Option<NonZero<usize>> {
+        let _ = source;
+        None
+    }
+
+    /// Takes all of `bytes`, which `source` has at `offset`. Does not need to share any of it.
+    fn write_shared(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> io::Result<()> {
+        let _ = (source, offset);
+        self.write_all(bytes)
+    }
+}
+
+/// Shares nothing.
+impl ArchiveFile for File {}
+
 /// Where the two streams go.
 pub struct Outputs {
     /// The archive.
-    pub archive: Box<dyn Write + Send>,
+    pub archive: Box<dyn ArchiveFile>,
     /// Its index. Need not be buffered.
     pub index: Box<dyn Write + Send>,
 }

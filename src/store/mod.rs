@@ -11,6 +11,7 @@ pub mod presence;
 pub mod records;
 pub mod removal;
 pub mod retention;
+mod share;
 mod writer;
 
 use std::io;

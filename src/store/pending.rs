@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::StoreError;
 use super::local::{VolumeDirectory, sync_directory};
 use super::writer::{ARCHIVE_STAGE_BYTES, INDEX_STAGE_BYTES, LateError, StagedWriter, SyncingWriter};
+use crate::archive::members::ArchiveFile;
 use crate::outside::let_go_of_pages;
 
 /// Every temporary name begins with this, and nothing else does.
@@ -73,13 +74,13 @@ impl PendingBackup {
     }
 
     /// Where the archive is written to.
-    pub fn archive_writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        self.archive.writer(ARCHIVE_STAGE_BYTES)
+    pub fn archive_writer(&self) -> io::Result<Box<dyn ArchiveFile>> {
+        Ok(Box::new(self.archive.writer(&self.volume, ARCHIVE_STAGE_BYTES)?))
     }
 
     /// Where the index is written to.
     pub fn index_writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        self.index.writer(INDEX_STAGE_BYTES)
+        Ok(Box::new(self.index.writer(&self.volume, INDEX_STAGE_BYTES)?))
     }
 
     /// Gives the files their final names, after all of them are on the disk and as long as they should be.
@@ -147,9 +148,9 @@ impl TemporaryFile {
         Ok(Self { file, late_error: LateError::default() })
     }
 
-    fn writer(&self, stage_bytes: usize) -> io::Result<Box<dyn Write + Send>> {
+    fn writer(&self, volume: &VolumeDirectory, stage_bytes: usize) -> io::Result<StagedWriter> {
         let file = SyncingWriter::new(self.file.try_clone()?, self.late_error.clone())?;
-        Ok(Box::new(StagedWriter::new(file, stage_bytes)?))
+        StagedWriter::new(file, stage_bytes, volume.directory.try_clone()?)
     }
 
     /// Waits until it is on the disk, and checks its length there.

@@ -6,6 +6,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZero;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,6 +15,8 @@ use std::thread::JoinHandle;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::share::{self, Stretch};
+use crate::archive::members::ArchiveFile;
 use crate::outside::let_go_of_pages;
 
 /// How much is written before the disk is asked to take it.
@@ -50,9 +54,22 @@ pub(super) struct StagedWriter {
     /// All that are not being filled or written.
     empty: Vec<Stage>,
     back: Receiver<Stage>,
-    full: Option<Sender<Stage>>,
+    work: Option<Sender<Work>>,
     thread: Option<JoinHandle<()>>,
     error: LateError,
+    /// How much was taken, in bytes.
+    taken: u64,
+    directory: OwnedFd,
+    /// Whether blocks can be shared, as soon as somebody wanted to know.
+    can_share: Option<bool>,
+    /// What is to be shared next; nothing is in the current buffer then.
+    stretch: Option<Stretch>,
+}
+
+/// What the thread beside has to do next.
+enum Work {
+    Write(Stage),
+    Share(Stretch),
 }
 
 /// A buffer whose part behind `start` is aligned for direct writes.
@@ -90,17 +107,27 @@ impl Stage {
 }
 
 impl StagedWriter {
-    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`]. What goes wrong after the last write is left where
-    /// `file` leaves it.
-    pub(super) fn new(file: SyncingWriter, stage_bytes: usize) -> io::Result<Self> {
-        let (full, to_write) = channel();
+    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`], to a new file in `directory`. What goes wrong
+    /// after the last write is left where `file` leaves it.
+    pub(super) fn new(file: SyncingWriter, stage_bytes: usize, directory: OwnedFd) -> io::Result<Self> {
+        let (work, to_do) = channel();
         let (give_back, back) = channel();
         let (error, errors) = (file.error.clone(), file.error.clone());
         let thread = std::thread::Builder::new()
             .name("write-out".to_owned())
-            .spawn(move || write_out(file, &to_write, &give_back, &errors))?;
-        let empty = (1..STAGES).map(|_| Stage::new(stage_bytes)).collect();
-        Ok(Self { current: Stage::new(stage_bytes), empty, back, full: Some(full), thread: Some(thread), error })
+            .spawn(move || work_off(file, &to_do, &give_back, &errors))?;
+        Ok(Self {
+            current: Stage::new(stage_bytes),
+            empty: (1..STAGES).map(|_| Stage::new(stage_bytes)).collect(),
+            back,
+            work: Some(work),
+            thread: Some(thread),
+            error,
+            taken: 0,
+            directory,
+            can_share: None,
+            stretch: None,
+        })
     }
 
     /// Has the current buffer written, and goes on with an empty one.
@@ -110,10 +137,22 @@ impl StagedWriter {
             None => self.back.recv().map_err(|_| self.writers_error())?,
         };
         let full = std::mem::replace(&mut self.current, next);
-        match &self.full {
-            Some(to_write) if to_write.send(full).is_ok() => Ok(()),
+        self.give(Work::Write(full))
+    }
+
+    fn give(&self, work: Work) -> io::Result<()> {
+        match &self.work {
+            Some(to_do) if to_do.send(work).is_ok() => Ok(()),
             _ => Err(self.writers_error()),
         }
+    }
+
+    /// Has the stretch shared, and takes what is behind its last whole block into the buffer.
+    fn end_stretch(&mut self) -> io::Result<()> {
+        let Some(stretch) = self.stretch.take() else { return Ok(()) };
+        // It is shorter than a block, and the buffer is empty.
+        self.current.fill(stretch.rest());
+        self.give(Work::Share(stretch))
     }
 
     fn writers_error(&self) -> io::Error {
@@ -123,20 +162,58 @@ impl StagedWriter {
 
 impl Write for StagedWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.end_stretch()?;
         if self.current.is_full() {
             self.hand_over()?;
         }
-        Ok(self.current.fill(buf))
+        let len = self.current.fill(buf);
+        self.taken += len as u64;
+        Ok(len)
     }
 
     /// Waits until the kernel has taken all of it.
     fn flush(&mut self) -> io::Result<()> {
-        if self.current.len > 0 {
-            self.hand_over()?;
-        }
+        self.end_stretch()?;
+        // Also when nothing is in it: it comes back after all that was to be shared before.
+        self.hand_over()?;
         while self.empty.len() + 1 < STAGES {
             let stage = self.back.recv().map_err(|_| self.writers_error())?;
             self.empty.push(stage);
+        }
+        Ok(())
+    }
+}
+
+impl ArchiveFile for StagedWriter {
+    fn block_to_share(&mut self, source: &File) -> Option<NonZero<usize>> {
+        let Self { can_share, directory, .. } = self;
+        let can =
+            *can_share.get_or_insert_with(|| share::are_beside(source, directory) && share::is_possible_in(directory));
+        NonZero::new(share::BLOCK_BYTES).filter(|_| can)
+    }
+
+    fn write_shared(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> io::Result<()> {
+        let lies_alike = self.taken.abs_diff(offset).is_multiple_of(share::BLOCK_BYTES as u64);
+        if !lies_alike || self.can_share != Some(true) {
+            return self.write_all(bytes);
+        }
+        let mut to_share = bytes;
+        if !self.stretch.as_ref().is_some_and(|stretch| stretch.goes_on_at(source, offset)) {
+            let Some(before) = share::before_first_block(bytes, offset) else { return self.write_all(bytes) };
+            self.end_stretch()?;
+            self.write_all(&bytes[..before])?;
+            if self.current.len > 0 {
+                self.hand_over()?;
+            }
+            to_share = &bytes[before..];
+            self.stretch = Some(Stretch::new(source, offset + before as u64));
+        }
+        if let Some(stretch) = &mut self.stretch {
+            stretch.add(to_share);
+            self.taken += to_share.len() as u64;
+            if stretch.is_long() {
+                self.end_stretch()?;
+            }
         }
         Ok(())
     }
@@ -147,7 +224,7 @@ impl Drop for StagedWriter {
         if let Err(error) = self.flush() {
             self.error.set(error);
         }
-        self.full = None;
+        self.work = None;
         if let Some(thread) = self.thread.take() {
             // Its errors are in the shared slot.
             let _ = thread.join();
@@ -155,17 +232,22 @@ impl Drop for StagedWriter {
     }
 }
 
-/// Writes what comes, in its order, and gives the buffers back. Ends at the first error.
-fn write_out(mut file: SyncingWriter, to_write: &Receiver<Stage>, give_back: &Sender<Stage>, errors: &LateError) {
+/// Does what comes, in its order, and gives the buffers back. Ends at the first error.
+fn work_off(mut file: SyncingWriter, to_do: &Receiver<Work>, give_back: &Sender<Stage>, errors: &LateError) {
     let mut is_direct = is_better_direct(&file.file) && set_direct(&file.file, true).is_ok();
-    for mut stage in to_write {
-        if let Err(error) = write_stage(&mut file, stage.filled(), &mut is_direct) {
+    for work in to_do {
+        let done = match work {
+            Work::Share(stretch) => stretch.share_with(&file.file),
+            Work::Write(mut stage) => write_stage(&mut file, stage.filled(), &mut is_direct).map(|()| {
+                stage.len = 0;
+                // Fails only when nobody writes any more.
+                let _ = give_back.send(stage);
+            }),
+        };
+        if let Err(error) = done {
             errors.set(error);
             return;
         }
-        stage.len = 0;
-        // Fails only when nobody writes any more.
-        let _ = give_back.send(stage);
     }
 }
 
@@ -260,23 +342,32 @@ impl Drop for SyncingWriter {
 mod tests {
     use std::fs::{self, File};
     use std::io::Write;
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
 
     use super::{DIRECT_ALIGNMENT, LateError, StagedWriter, SyncingWriter};
+    use crate::archive::members::ArchiveFile;
 
     const STAGE_BYTES: usize = 4 * DIRECT_ALIGNMENT;
 
     fn writer(file: File) -> (StagedWriter, LateError) {
         let error = LateError::default();
         let syncing = SyncingWriter::new(file, error.clone()).unwrap();
-        (StagedWriter::new(syncing, STAGE_BYTES).unwrap(), error)
+        let directory = File::open("/dev").unwrap().into();
+        (StagedWriter::new(syncing, STAGE_BYTES, directory).unwrap(), error)
+    }
+
+    /// Beside the sources, and not in /tmp, which may have no direct writes.
+    fn scratch() -> TempDir {
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+        fs::create_dir_all(target).unwrap();
+        tempfile::tempdir_in(target).unwrap()
     }
 
     #[test]
     fn files_of_every_length_are_what_was_written() {
-        // Beside the sources, and not in /tmp, which may have no direct writes.
-        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
-        fs::create_dir_all(target).unwrap();
-        let dir = tempfile::tempdir_in(target).unwrap();
+        let dir = scratch();
         let lengths = [0, 1, DIRECT_ALIGNMENT - 1, DIRECT_ALIGNMENT, STAGE_BYTES - 1, STAGE_BYTES, STAGE_BYTES + 1];
         for len in lengths.into_iter().chain([5 * STAGE_BYTES + DIRECT_ALIGNMENT, 9 * STAGE_BYTES + 77]) {
             let path = dir.path().join(len.to_string());
@@ -295,6 +386,46 @@ mod tests {
             let found = fs::read(&path).unwrap();
             assert!(found == if len % 2 == 0 { [&content, b"more".as_slice()].concat() } else { content }, "{len}");
         }
+    }
+
+    /// Where blocks cannot be shared, the kernel copies them.
+    #[test]
+    fn what_is_shared_and_what_is_written_come_in_their_order() {
+        let dir = scratch();
+        let content: Vec<u8> = (0..2_000_000_usize).map(|at| u8::try_from(at % 4099 * 7 % 251).unwrap()).collect();
+        fs::write(dir.path().join("source"), &content).unwrap();
+        let source = Arc::new(File::open(dir.path().join("source")).unwrap());
+        let path = dir.path().join("copy");
+        let (mut writer, error) = writer(File::create_new(&path).unwrap());
+        writer.can_share = Some(true);
+        let mut expected = Vec::new();
+        let (mut random, mut from, mut stretches) = (1_usize, 0, 0);
+        for _ in 0..200 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (what, len) = ((random >> 40) % 4, [5, 4096, 70_000, 100_000, 200_000][(random >> 45) % 5]);
+            match what {
+                // Goes on where the last one ended, where what is taken lies alike, or anywhere.
+                0 | 1 => from %= content.len() / 2,
+                2 => from = (random >> 50) % 100 * DIRECT_ALIGNMENT + expected.len() % DIRECT_ALIGNMENT,
+                _ => {
+                    writer.write_all(b"in between").unwrap();
+                    expected.extend_from_slice(b"in between");
+                    from = (random >> 50) % 100_000;
+                }
+            }
+            let piece = &content[from..from + len];
+            writer.write_shared(piece, &source, from as u64).unwrap();
+            expected.extend_from_slice(piece);
+            stretches += u32::from(writer.stretch.is_some());
+            from += len;
+        }
+        assert!(stretches > 30, "{stretches}");
+        writer.write_all(b"the end").unwrap();
+        expected.extend_from_slice(b"the end");
+        writer.flush().unwrap();
+        drop(writer);
+        assert!(error.take().is_none());
+        assert!(fs::read(&path).unwrap() == expected);
     }
 
     #[test]

@@ -3,8 +3,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test target uses its own part of this")]
 
 use std::fs::{self, File};
+use std::io::{self, Seek, Write};
+use std::num::NonZero;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use chrono::DateTime;
 use rustix::fs::{Mode, OFlags};
@@ -15,7 +18,7 @@ use volbak::archive::level;
 use volbak::archive::manifest::{
     CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord,
 };
-use volbak::archive::members::Outputs;
+use volbak::archive::members::{ArchiveFile, Outputs};
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
 use volbak::events::{Event, Observer, Problem, Severity};
 use volbak::layout::{Layout, SourceFacts, Table};
@@ -61,14 +64,58 @@ pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
 
 /// The same, carrying forward from an earlier one whatever its times; gives what was told, too.
 pub fn back_up_from(tree: &Path, directory: &Path, previous: Option<(&BackupFiles, Share)>) -> (BackupFiles, Told) {
+    back_up_into(tree, directory, previous, |file| Box::new(file))
+}
+
+/// The same, to a destination that shares blocks.
+pub fn back_up_sharing(tree: &Path, directory: &Path, previous: (&BackupFiles, Share)) -> (BackupFiles, Told) {
+    back_up_into(tree, directory, Some(previous), |file| Box::new(Sharing(file)))
+}
+
+/// A file that has blocks of [`SHARED_BLOCK`] bytes in common with others, as far as its writer can tell.
+struct Sharing(File);
+
+const SHARED_BLOCK: usize = 64;
+
+impl ArchiveFile for Sharing {
+    fn block_to_share(&mut self, _: &File) -> Option<NonZero<usize>> {
+        NonZero::new(SHARED_BLOCK)
+    }
+
+    fn write_shared(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> io::Result<()> {
+        let mut found = vec![0; bytes.len()];
+        source.read_exact_at(&mut found, offset)?;
+        assert!(found == bytes, "what is to be shared is not what is there");
+        let lies_alike = self.0.stream_position()?.abs_diff(offset).is_multiple_of(SHARED_BLOCK as u64);
+        assert!(lies_alike || bytes.len() < 64 * (2 * SHARED_BLOCK), "{} bytes could have been shared", bytes.len());
+        self.0.write_all(bytes)
+    }
+}
+
+impl Write for Sharing {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn back_up_into(
+    tree: &Path,
+    directory: &Path,
+    previous: Option<(&BackupFiles, Share)>,
+    archive: impl FnOnce(File) -> Box<dyn ArchiveFile>,
+) -> (BackupFiles, Told) {
     fs::create_dir_all(directory).unwrap();
     let files = BackupFiles { directory: directory.to_owned(), stem: STEM.to_owned() };
     let outputs = Outputs {
-        archive: Box::new(File::create(files.archive()).unwrap()),
+        archive: archive(File::create(files.archive()).unwrap()),
         index: Box::new(File::create(files.index()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions { level: level::Level::Fixed(1), threads: 2, stop: std::sync::Arc::new(|| false) };
+    let options = ArchiveOptions { level: level::Level::Fixed(1), threads: 2, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     if let Some((previous, share)) = previous {
         let manifest = manifest(previous);

@@ -34,6 +34,7 @@ const PIECE_BYTES: usize = MemberEncoder::MAX_MEMBER_BYTES;
 
 /// Members of the previous archive that lie one behind the other, as they were found there.
 pub(in crate::archive) struct CheckedPiece {
+    archive: Arc<File>,
     buffer: Arc<Buffer>,
     /// Each member's end in the buffer, and what is wrong with it.
     members: Vec<(usize, Result<(), String>)>,
@@ -53,7 +54,7 @@ impl CheckedPiece {
     pub(in crate::archive) fn carry(&self, first: usize, members: Vec<CarriedMember>) -> Carried {
         let end_of = |count: usize| count.checked_sub(1).and_then(|at| self.members.get(at)).map_or(0, |(end, _)| *end);
         let range = end_of(first)..end_of(first + members.len());
-        Carried { buffer: Arc::clone(&self.buffer), range, members }
+        Carried { archive: Arc::clone(&self.archive), buffer: Arc::clone(&self.buffer), range, members }
     }
 }
 
@@ -65,6 +66,8 @@ pub(in crate::archive) struct CarriedMember {
 
 /// Members that are as the previous index says, one behind the other.
 pub(in crate::archive) struct Carried {
+    /// The archive that they were read from.
+    pub(super) archive: Arc<File>,
     buffer: Arc<Buffer>,
     range: Range<usize>,
     pub(super) members: Vec<CarriedMember>,
@@ -74,6 +77,11 @@ impl Carried {
     /// Their bytes in the archive.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer.bytes[self.range.clone()]
+    }
+
+    /// Where they are in the archive that they were read from.
+    pub(super) fn offset(&self) -> u64 {
+        self.members.first().map_or(0, |member| member.line.offset)
     }
 }
 
@@ -151,7 +159,7 @@ impl Carrier {
             let members = read_checked(&archive, &lines, &mut buffer.bytes);
             level.note_busy(began.elapsed());
             // Fails only when nobody wants it any more.
-            let _ = report.send((number, CheckedPiece { buffer: Arc::new(buffer), members }));
+            let _ = report.send((number, CheckedPiece { archive, buffer: Arc::new(buffer), members }));
         });
         true
     }

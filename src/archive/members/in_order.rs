@@ -5,15 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::{CarriedMember, Job, Outputs, Ready, WrittenMembers};
+use super::{ArchiveFile, Carried, CarriedMember, Job, Outputs, Ready, WrittenMembers};
+use crate::archive::gzip::{MIN_PADDING_BYTES, padding};
 use crate::archive::index::{EntryLine, HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
+
+/// So many times as long as the padding must be what is shared because of it.
+const LEAST_SHARED_FOR_PADDING: usize = 64;
 
 /// Takes members in any order.
 pub(super) struct InOrder {
@@ -148,7 +153,7 @@ impl State {
 
 /// Where members go when their turn has come.
 struct Sink {
-    archive: Box<dyn Write + Send>,
+    archive: Box<dyn ArchiveFile>,
     sha1: Sha1,
     index: io::BufWriter<Hashing>,
     /// Lines on their way there.
@@ -169,8 +174,15 @@ impl Sink {
     }
 
     fn write(&mut self, ready: Ready) -> io::Result<()> {
+        if let Ready::Carried(carried) = &ready {
+            self.pad_before(carried)?;
+        }
         let Self { archive, sha1, index, lines, totals, levels, control, give_back } = self;
-        archive.write_all(ready.bytes())?;
+        // First written, then hashed: copying fetches the bytes from memory faster than hashing does.
+        match &ready {
+            Ready::Compressed(_) => archive.write_all(ready.bytes())?,
+            Ready::Carried(carried) => archive.write_shared(carried.bytes(), &carried.archive, carried.offset())?,
+        }
         sha1.update(ready.bytes());
         match ready {
             Ready::Compressed(mut job) => {
@@ -196,6 +208,22 @@ impl Sink {
         Ok(())
     }
 
+    /// Puts padding before members that are carried, so that they lie as they did in the previous archive, where the
+    /// destination then has their blocks once.
+    fn pad_before(&mut self, carried: &Carried) -> io::Result<()> {
+        let Self { archive, sha1, lines, totals, .. } = self;
+        let Some(block) = archive.block_to_share(&carried.archive) else { return Ok(()) };
+        let len = padding_len(carried.offset(), totals.archive_bytes, block);
+        if len == 0 || len.saturating_mul(LEAST_SHARED_FOR_PADDING) > carried.bytes().len() {
+            return Ok(());
+        }
+        let member = padding(len);
+        archive.write_all(&member)?;
+        sha1.update(&member);
+        totals.add(lines, len as u64, 0, MemberDigest::of(&member), &[]);
+        Ok(())
+    }
+
     fn finish(self) -> io::Result<WrittenMembers> {
         let Self { mut archive, sha1, mut index, totals, levels, .. } = self;
         totals.write_to(&mut index)?;
@@ -210,6 +238,16 @@ impl Sink {
             levels,
         })
     }
+}
+
+/// How much padding at `to` makes what lay at `from` lie as before, seen from where a block begins.
+fn padding_len(from: u64, to: u64, block: NonZero<usize>) -> usize {
+    let within = |offset: u64| usize::try_from(offset % block.get() as u64).unwrap_or(0);
+    let mut len = (within(from) + block.get() - within(to)) % block;
+    while len > 0 && len < MIN_PADDING_BYTES {
+        len += block.get();
+    }
+    len
 }
 
 impl Totals {
@@ -256,10 +294,12 @@ impl Write for Hashing {
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
+    use std::num::NonZero;
     use std::sync::mpsc::{Receiver, channel};
     use std::sync::{Arc, Mutex};
 
-    use super::{Delivered, InOrder, Job, Outputs, Ready};
+    use super::{ArchiveFile, Delivered, InOrder, Job, Outputs, Ready, padding_len};
+    use crate::archive::gzip::{MAX_PADDING_BYTES, MIN_PADDING_BYTES};
     use crate::archive::level::{Level, LevelControl, LevelNow};
     use crate::archive::members::empty_job;
 
@@ -281,6 +321,8 @@ mod tests {
             Ok(())
         }
     }
+
+    impl ArchiveFile for Bounded {}
 
     fn in_order(left: usize) -> (InOrder, Bounded, Receiver<Job>) {
         let archive = Bounded { taken: Arc::default(), left };
@@ -331,6 +373,20 @@ mod tests {
         assert_eq!(free.iter().count(), 2);
         assert_eq!(order.finish(5).unwrap_err().kind(), io::ErrorKind::StorageFull);
         order.give_up();
+    }
+
+    #[test]
+    fn padding_makes_blocks_lie_alike() {
+        for block in [1, 512, 4096].map(|block| NonZero::new(block).unwrap()) {
+            for (from, to) in [(0, 0), (4096, 1), (1, 4096), (1 << 40, 4095), (60, 0), (61, 0), (4095, 70_000)] {
+                let len = padding_len(from, to, block);
+                assert!(
+                    len == 0 || (MIN_PADDING_BYTES..=MAX_PADDING_BYTES).contains(&len),
+                    "{from} {to} {block}: {len}"
+                );
+                assert_eq!((to + len as u64) % block.get() as u64, from % block.get() as u64);
+            }
+        }
     }
 
     #[test]

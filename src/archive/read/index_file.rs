@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, MemberEncoder, TRAILER_BYTES};
+use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MemberEncoder, TRAILER_BYTES};
 use crate::archive::index::{EntryLine, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line};
 use crate::archive::pax::BLOCK_BYTES;
 
@@ -242,10 +242,9 @@ impl Sequence {
         if member.number != members || member.offset != archive_bytes || member.tar_offset != tar_bytes {
             return Err("the member does not begin where the one before it ends");
         }
-        let data_ok = member.tar_length > 0
-            && member.tar_length <= MAX_MEMBER_DATA as u64
-            && member.tar_length.is_multiple_of(BLOCK_BYTES);
-        let length_ok = member.length > (HEADER_BYTES + TRAILER_BYTES) as u64 && member.length <= MAX_MEMBER_BYTES;
+        let data_ok = member.tar_length <= MAX_MEMBER_DATA as u64 && member.tar_length.is_multiple_of(BLOCK_BYTES);
+        let longest = if member.is_padding() { MAX_PADDING_BYTES as u64 } else { MAX_MEMBER_BYTES };
+        let length_ok = member.length > (HEADER_BYTES + TRAILER_BYTES) as u64 && member.length <= longest;
         if !data_ok || !length_ok {
             return Err("no member can have these lengths");
         }
@@ -435,6 +434,8 @@ fn plan(line: MemberLine, entries: &mut VecDeque<EntryLine>, wanted: &[(u64, u64
     while entries.front().is_some_and(|entry| entry.tar_offset < end) {
         own.extend(entries.pop_front());
     }
+    // Padding counts as the byte behind it, so that no byte of the archive is left out where all is wanted.
+    let end = end.max(line.tar_offset.saturating_add(1));
     let is_wanted = wanted.iter().any(|(from, to)| *from < end && line.tar_offset < *to);
     is_wanted.then_some(PlannedMember { line, entries: own })
 }

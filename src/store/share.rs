@@ -1,0 +1,121 @@
+//! Has files share blocks in place of copying them, where the filesystem does that (reflink: XFS, btrfs and others).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+/// What is shared begins and ends at multiples of this in both files. No filesystem whose blocks are longer shares any.
+pub(super) const BLOCK_BYTES: usize = 4096;
+/// Less is copied.
+const LEAST_BYTES: usize = 64 << 10;
+/// So much is shared at once.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Bytes that lie one behind the other in another file, from where a block begins there and here.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    source: Arc<File>,
+    from: u64,
+    len: u64,
+    /// The bytes behind the last whole block.
+    rest: Vec<u8>,
+}
+
+/// How much of bytes that `source` has at `offset` lies before the first whole block; `None` when they are not worth it.
+pub(super) fn before_first_block(bytes: &[u8], offset: u64) -> Option<usize> {
+    let within = usize::try_from(offset % BLOCK_BYTES as u64).ok()?;
+    let before = (BLOCK_BYTES - within) % BLOCK_BYTES;
+    (bytes.len() >= before + LEAST_BYTES).then_some(before)
+}
+
+impl Stretch {
+    pub(super) fn new(source: &Arc<File>, from: u64) -> Self {
+        Self { source: Arc::clone(source), from, len: 0, rest: Vec::new() }
+    }
+
+    /// Whether what `source` has at `offset` comes next.
+    pub(super) fn goes_on_at(&self, source: &Arc<File>, offset: u64) -> bool {
+        Arc::ptr_eq(&self.source, source) && self.from.checked_add(self.len) == Some(offset)
+    }
+
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        let rest_len = usize::try_from(self.len % BLOCK_BYTES as u64).unwrap_or(0);
+        let (_, tail) = bytes.split_at(bytes.len().saturating_sub(rest_len));
+        // All of the rest is in these bytes, or they are behind what there was of it.
+        self.rest.truncate(if tail.len() == rest_len { 0 } else { rest_len - tail.len() });
+        self.rest.extend_from_slice(tail);
+    }
+
+    /// Whether it is long enough to be shared before more comes.
+    pub(super) fn is_long(&self) -> bool {
+        self.len >= MOST_BYTES
+    }
+
+    /// The bytes behind the last whole block, which have to be written.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
+    /// Shares its whole blocks with `file`, from where that is written on.
+    pub(super) fn share_with(&self, file: &File) -> io::Result<()> {
+        let mut from = self.from;
+        let mut left = self.len - self.rest.len() as u64;
+        while left > 0 {
+            // Once the filesystem has been seen to do it, it shares; where it does not after all, the kernel copies.
+            let len = usize::try_from(left).unwrap_or(usize::MAX);
+            match rustix::fs::copy_file_range(&self.source, Some(&mut from), file, None, len) {
+                Ok(0) => return Err(io::Error::other("the previous archive is shorter than it was a moment ago")),
+                Ok(done) => left = left.saturating_sub(done as u64),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether files in this directory can share blocks of [`BLOCK_BYTES`]: two without names are made to try it.
+pub(super) fn is_possible_in(directory: &OwnedFd) -> bool {
+    let unnamed = || {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR).map(File::from)
+    };
+    let in_such_blocks = rustix::fs::fstatvfs(directory).is_ok_and(|facts| facts.f_bsize <= BLOCK_BYTES as u64);
+    let (true, Ok(mut one), Ok(other)) = (in_such_blocks, unnamed(), unnamed()) else { return false };
+    one.write_all(&[1; BLOCK_BYTES]).is_ok() && rustix::fs::ioctl_ficlone(&other, &one).is_ok()
+}
+
+/// Whether both are on the same filesystem.
+pub(super) fn are_beside(source: &File, directory: &OwnedFd) -> bool {
+    let device = |stat: rustix::io::Result<rustix::fs::Stat>| stat.ok().map(|stat| stat.st_dev);
+    let of_source = device(rustix::fs::fstat(source));
+    of_source.is_some() && of_source == device(rustix::fs::fstat(directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{BLOCK_BYTES, Stretch};
+
+    #[test]
+    fn the_rest_is_what_is_behind_the_last_whole_block() {
+        let bytes: Vec<u8> = (0..40_000_u32).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect();
+        let source = Arc::new(tempfile::tempfile().unwrap());
+        for step in [1, 100, 4095, 4096, 5000, 9000] {
+            let mut stretch = Stretch::new(&source, 8192);
+            let mut at = 0;
+            for piece in bytes.chunks(step) {
+                assert!(stretch.goes_on_at(&source, 8192 + at as u64));
+                stretch.add(piece);
+                at += piece.len();
+                assert_eq!(stretch.rest(), &bytes[at - at % BLOCK_BYTES..at], "{step}");
+            }
+        }
+    }
+}

@@ -115,6 +115,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
             None => ParentChoice::Newest,
         },
         full_read_every_days: args.full_read_every_days,
+        share_blocks: !args.no_shared_blocks,
         checksum: true,
         around: None,
     };

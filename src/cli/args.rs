@@ -102,6 +102,7 @@ pub(crate) enum ReaderArg {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct SnapshotArgs {
     /// VG/LV, the name of a volume, a device, or a raw disk image
     #[arg(required = true, value_name = "SOURCE")]
@@ -136,6 +137,9 @@ pub(crate) struct SnapshotArgs {
     /// Read everything once within so many days, a share each day; 0 is never
     #[arg(long, default_value_t = 7, value_name = "DAYS")]
     pub(crate) full_read_every_days: u32,
+    /// Copy what is carried forward, also where the destination could share its blocks with the last backup
+    #[arg(long)]
+    pub(crate) no_shared_blocks: bool,
     /// Leave the snapshot in place afterwards, and say its name; an ext4 on it may need a writable mount for its journal
     #[arg(long)]
     pub(crate) keep_snapshot: bool,

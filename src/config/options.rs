@@ -31,6 +31,8 @@ pub struct ArchiveOptions {
     pub by_kernel: bool,
     /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
     pub full_read_every_days: u32,
+    /// Whether an archive may have blocks in common with the one that it carries from.
+    pub share_blocks: bool,
 }
 
 /// How long backups are kept: `backups_retention_days` and the table `[retention]`. Counts are of backups; 0 is none.

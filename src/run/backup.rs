@@ -48,6 +48,7 @@ pub struct BackupWorld {
 
 /// How a backup is made.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct BackupOptions {
     /// How hard the archive is compressed.
     pub level: Level,
@@ -68,6 +69,8 @@ pub struct BackupOptions {
     pub parent: ParentChoice,
     /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
     pub full_read_every_days: u32,
+    /// Whether the archive may have blocks in common with the one that it carries from.
+    pub share_blocks: bool,
     /// Whether the archive gets a `.checksum` beside it.
     pub checksum: bool,
     /// What is done around the moment at which the source is frozen.
@@ -376,7 +379,7 @@ impl Backup<'_> {
             stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
         };
         let outputs = Outputs {
-            archive: pending.archive_writer().map_err(ArchiveError::Write)?,
+            archive: pending.archive_writer(self.options.share_blocks).map_err(ArchiveError::Write)?,
             index: pending.index_writer().map_err(ArchiveError::Write)?,
         };
         let mut writer = ArchiveWriter::new(outputs, &options, &**self.collector)?;

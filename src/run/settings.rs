@@ -64,6 +64,7 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         keep_snapshot: false,
         parent: ParentChoice::Newest,
         full_read_every_days: options.archive.full_read_every_days,
+        share_blocks: options.archive.share_blocks,
         checksum: true,
         around: None,
     }

@@ -73,9 +73,13 @@ impl PendingBackup {
         &self.stem
     }
 
-    /// Where the archive is written to.
-    pub fn archive_writer(&self) -> io::Result<Box<dyn ArchiveFile>> {
-        Ok(Box::new(self.archive.writer(&self.volume, ARCHIVE_STAGE_BYTES)?))
+    /// Where the archive is written to; with `share`, what it has in common with others need not be copied.
+    pub fn archive_writer(&self, share: bool) -> io::Result<Box<dyn ArchiveFile>> {
+        let mut writer = self.archive.writer(&self.volume, ARCHIVE_STAGE_BYTES)?;
+        if !share {
+            writer.copy_all();
+        }
+        Ok(Box::new(writer))
     }
 
     /// Where the index is written to.
@@ -289,7 +293,7 @@ mod tests {
 
     fn pending(root: &Path) -> PendingBackup {
         let pending = PendingBackup::begin(volume(root), "vol-1", noon()).unwrap();
-        pending.archive_writer().unwrap().write_all(b"archive").unwrap();
+        pending.archive_writer(true).unwrap().write_all(b"archive").unwrap();
         pending.index_writer().unwrap().write_all(b"index").unwrap();
         pending
     }

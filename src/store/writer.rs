@@ -130,6 +130,11 @@ impl StagedWriter {
         })
     }
 
+    /// From now on nothing is shared.
+    pub(super) fn copy_all(&mut self) {
+        self.can_share = Some(false);
+    }
+
     /// Has the current buffer written, and goes on with an empty one.
     fn hand_over(&mut self) -> io::Result<()> {
         let next = match self.empty.pop() {

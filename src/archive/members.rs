@@ -109,6 +109,8 @@ pub struct MemberWriter {
     free: Receiver<Job>,
     /// Those that came from there.
     idle: Vec<Job>,
+    /// So many are not made yet.
+    unmade: usize,
     current: Job,
     next_number: u64,
     threads: usize,
@@ -125,7 +127,6 @@ impl MemberWriter {
         let encoders = (0..threads).map(|_| MemberEncoder::new(level.get())).collect::<Result<Vec<_>, _>>()?;
         let pool = Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?;
         let (give_back, free) = channel();
-        let idle = (1..2 * threads + SPARE_BUFFERS).map(|_| empty_job()).collect();
         let order = Arc::new(InOrder::new(outputs, give_back, control).map_err(ArchiveError::Write)?);
         Ok(Self {
             pool,
@@ -133,7 +134,8 @@ impl MemberWriter {
             level,
             order,
             free,
-            idle,
+            idle: Vec::new(),
+            unmade: 2 * threads + SPARE_BUFFERS - 1,
             current: empty_job(),
             next_number: 0,
             threads,
@@ -226,9 +228,13 @@ impl MemberWriter {
         }
         // The last that came back first: fewer are ever touched, and what is in them is in the processor's cache.
         self.idle.extend(self.free.try_iter());
-        let next = match self.idle.pop() {
-            Some(next) => next,
-            None => self.free.recv().map_err(|_| self.error())?,
+        let next = match (self.idle.pop(), self.unmade) {
+            (Some(next), _) => next,
+            (None, 0) => self.free.recv().map_err(|_| self.error())?,
+            (None, unmade) => {
+                self.unmade = unmade - 1;
+                empty_job()
+            }
         };
         let mut job = std::mem::replace(&mut self.current, next);
         let (number, order, encoders) = (self.next_number, Arc::clone(&self.order), Arc::clone(&self.encoders));

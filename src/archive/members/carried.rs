@@ -8,13 +8,16 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::num::NonZero;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
+
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::archive::gzip::{MAX_MEMBER_DATA, MemberEncoder, parse_header};
 use crate::archive::index::{EntryLine, MemberLine};
@@ -139,24 +142,34 @@ pub(super) struct Carrier {
     /// The results from the number `oldest` on, as far as they came.
     results: VecDeque<Option<CheckedPiece>>,
     oldest: u64,
+    /// Whether all that was read was in memory already: then others want it there, and it stays.
+    is_in_memory: Arc<AtomicBool>,
 }
 
 impl Carrier {
     pub(super) fn new(archive: Arc<File>, threads: usize) -> Self {
         let (report, checked) = channel();
         let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
-        Self { archive, buffers, checked, report, results: VecDeque::new(), oldest: 0 }
+        Self {
+            archive,
+            buffers,
+            checked,
+            report,
+            results: VecDeque::new(),
+            oldest: 0,
+            is_in_memory: Arc::new(AtomicBool::new(true)),
+        }
     }
 
     pub(super) fn check(&mut self, pool: &Workers, level: &Arc<LevelNow>, lines: &[MemberLine]) -> bool {
         let Some(mut buffer) = self.buffers.take() else { return false };
-        let level = Arc::clone(level);
+        let (level, is_in_memory) = (Arc::clone(level), Arc::clone(&self.is_in_memory));
         let (archive, report, lines) = (Arc::clone(&self.archive), self.report.clone(), lines.to_vec());
         let number = self.oldest + self.results.len() as u64;
         self.results.push_back(None);
         pool.give(move || {
             let began = Instant::now();
-            let members = read_checked(&archive, &lines, &mut buffer.bytes);
+            let members = read_checked(&archive, &lines, &mut buffer.bytes, &is_in_memory);
             level.note_busy(began.elapsed());
             // Fails only when nobody wants it any more.
             let _ = report.send((number, CheckedPiece { archive, buffer: Arc::new(buffer), members }));
@@ -198,7 +211,12 @@ pub(in crate::archive) fn weight(line: &MemberLine) -> usize {
 
 /// Reads members that lie one behind the other to the start of `buffer`, and says for each where it ends there and what is
 /// wrong with it.
-fn read_checked(archive: &File, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<(usize, Result<(), String>)> {
+fn read_checked(
+    archive: &File,
+    lines: &[MemberLine],
+    buffer: &mut [u8],
+    is_in_memory: &AtomicBool,
+) -> Vec<(usize, Result<(), String>)> {
     let mut end = 0_usize;
     let places: Vec<Range<usize>> = lines
         .iter()
@@ -209,12 +227,17 @@ fn read_checked(archive: &File, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<
         })
         .collect();
     let is_read = match (lines.first(), buffer.get_mut(..end)) {
-        (Some(first), Some(all)) => archive.read_exact_at(all, first.offset).is_ok(),
+        (Some(first), Some(all)) => {
+            let was_there = is_in_memory.load(Ordering::Relaxed) && read_from_memory(archive, all, first.offset);
+            is_in_memory.store(was_there, Ordering::Relaxed);
+            was_there || {
+                let is_read = archive.read_exact_at(all, first.offset).is_ok();
+                let_go_of_pages(archive, first.offset, NonZero::new(end as u64));
+                is_read
+            }
+        }
         _ => false,
     };
-    if let Some(first) = lines.first() {
-        let_go_of_pages(archive, first.offset, NonZero::new(end as u64));
-    }
     let checked = places.into_iter().zip(lines).map(|(place, line)| {
         let end = place.end;
         let fault =
@@ -231,6 +254,22 @@ fn read_checked(archive: &File, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<
         (end, fault)
     });
     checked.collect()
+}
+
+/// Reads what the kernel has in memory already; false when that is not all.
+fn read_from_memory(archive: &File, mut buffer: &mut [u8], mut offset: u64) -> bool {
+    while !buffer.is_empty() {
+        match preadv2(archive, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(0) => return false,
+            Ok(len) => {
+                buffer = &mut buffer[len..];
+                offset += len as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 fn check_member(bytes: &[u8], line: &MemberLine) -> Result<(), String> {

@@ -31,6 +31,8 @@ struct State {
     early: BTreeMap<u64, Ready>,
     next: u64,
     sink: Place,
+    /// So many wait until somebody has stopped writing.
+    waiting: usize,
     /// Why nothing is written any more; taken by the one who tells it.
     error: Option<io::Error>,
 }
@@ -60,7 +62,7 @@ impl InOrder {
     /// The buffers of what was written go to `give_back`.
     pub(super) fn new(outputs: Outputs, give_back: Sender<Job>, control: LevelControl) -> io::Result<Self> {
         let sink = Place::Here(Box::new(Sink::new(outputs, give_back, control)?));
-        let state = State { early: BTreeMap::new(), next: 0, sink, error: None };
+        let state = State { early: BTreeMap::new(), next: 0, sink, waiting: 0, error: None };
         Ok(Self { state: Mutex::new(state), rested: Condvar::new() })
     }
 
@@ -101,8 +103,20 @@ impl InOrder {
                 break;
             }
         }
+        let is_waited_for = state.waiting > 0;
         drop(state);
-        self.rested.notify_all();
+        // To wake nobody asks the kernel all the same.
+        if is_waited_for {
+            self.rested.notify_all();
+        }
+    }
+
+    /// Waits until somebody has stopped writing.
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let mut state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
     }
 
     /// Lets nothing more be written. What is being written now is waited for.
@@ -111,7 +125,7 @@ impl InOrder {
         // Whoever writes finds nothing more to do.
         state.early.clear();
         while matches!(state.sink, Place::Taken) {
-            state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
         }
         state.sink = Place::Gone;
     }
@@ -132,7 +146,7 @@ impl InOrder {
                 drop(state);
                 return sink.finish();
             }
-            state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
         }
         drop(state);
         Err(self.error())

@@ -1,6 +1,6 @@
 //! The filesystem's bytes, with the journal's newer blocks over them, and what was read last.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +13,11 @@ const WINDOW_BYTES: u64 = 64 * 1024;
 /// So many of them are kept.
 const MAX_WINDOWS: usize = 48;
 /// The data of small files that lie one behind the other is read in pieces of up to this size.
-const DATA_WINDOW_BYTES: usize = 256 * 1024;
-/// And of this size to begin with: of a night in which most is carried forward, only a file here and there is read.
-const FIRST_DATA_WINDOW_BYTES: usize = 16 * 1024;
-/// A file that begins no further behind what was read last lies behind it.
-const DATA_GAP_BYTES: u64 = 64 * 1024;
+const DATA_WINDOW_BYTES: u64 = 256 * 1024;
+/// A file that begins no further behind another lies behind it.
+const DATA_GAP_BYTES: u64 = 4096;
+/// Of so many files it is remembered that they will be read.
+const MAX_EXPECTED: usize = 256;
 
 /// The first bytes of each of the journal's own blocks, in the byte order of the disk. A data block that begins with
 /// them has zeros there in the journal: ext4 layout, "Journal (jbd2)".
@@ -40,7 +40,7 @@ pub(super) struct Volume {
     pub(super) inode_tables: Vec<u64>,
     overlay: HashMap<u64, Logged>,
     /// The one that was used last comes first.
-    windows: Mutex<Vec<(u64, Arc<[u8]>)>>,
+    windows: Mutex<Vec<(u64, Arc<Vec<u8>>)>>,
     data_window: Mutex<DataWindow>,
 }
 
@@ -48,17 +48,34 @@ pub(super) struct Volume {
 struct DataWindow {
     start: u64,
     bytes: Vec<u8>,
-    /// Where the last read ended.
-    last_end: u64,
-    /// How long the next piece is, if it lies behind this one.
-    next_len: usize,
+    /// What will be read, in that order.
+    expected: VecDeque<Range<u64>>,
     /// Up to where the disk was told that reading goes on.
     announced: Range<u64>,
 }
 
+impl DataWindow {
+    /// How far to read from `offset` on so that nothing is read but what is expected, and what lies between.
+    fn end_of_piece(&mut self, offset: u64, len: u64) -> u64 {
+        let end = offset.saturating_add(len);
+        let Some(found) = self.expected.iter().position(|range| range.contains(&offset)) else { return end };
+        self.expected.drain(..found);
+        let limit = offset.saturating_add(DATA_WINDOW_BYTES);
+        let mut piece_end = end;
+        for (number, range) in self.expected.iter().enumerate() {
+            let lies_behind = range.start.checked_sub(piece_end).is_some_and(|gap| gap <= DATA_GAP_BYTES);
+            if range.end > limit || number > 0 && !lies_behind {
+                break;
+            }
+            piece_end = piece_end.max(range.end);
+        }
+        piece_end
+    }
+}
+
 /// A block in memory.
 pub(super) struct Block {
-    window: Arc<[u8]>,
+    window: Arc<Vec<u8>>,
     range: Range<usize>,
 }
 
@@ -108,18 +125,25 @@ impl Volume {
             }
         }
         let window_len = WINDOW_BYTES.min(self.len_bytes() - start);
-        let mut bytes = vec![0; usize::try_from(window_len).unwrap_or(0)];
+        let mut bytes = self.unused_window();
+        bytes.resize(usize::try_from(window_len).unwrap_or(0), 0);
         if self.read(start, &mut bytes).is_err() {
             // A bad place of the disk nearby: the block itself may still be read.
             bytes.truncate(len);
             self.read(offset, &mut bytes)?;
             return Ok(Block { window: bytes.into(), range: 0..len });
         }
-        let window: Arc<[u8]> = bytes.into();
+        let window = Arc::new(bytes);
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.truncate(MAX_WINDOWS - 1);
         windows.insert(0, (start, Arc::clone(&window)));
         Ok(Block { window, range: at..at + len })
+    }
+
+    /// The buffer of the window that was not used for longest, where there is none to spare; its bytes mean nothing.
+    fn unused_window(&self) -> Vec<u8> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = if windows.len() < MAX_WINDOWS { None } else { windows.pop() };
+        oldest.and_then(|(_, window)| Arc::into_inner(window)).unwrap_or_default()
     }
 
     /// Has the metadata around a block fetched.
@@ -132,8 +156,6 @@ impl Volume {
     /// Reads a file's data from byte `offset` of the filesystem on. Files that lie close to each other are read at once.
     pub(super) fn read_data(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut window = self.data_window.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_next = offset.checked_sub(window.last_end).is_some_and(|gap| gap <= DATA_GAP_BYTES);
-        window.last_end = offset.saturating_add(buf.len() as u64);
         let in_window = |window: &DataWindow| {
             let at = usize::try_from(offset.checked_sub(window.start)?).ok()?;
             Some(at..at.checked_add(buf.len())?).filter(|range| range.end <= window.bytes.len())
@@ -142,13 +164,11 @@ impl Volume {
             buf.copy_from_slice(&window.bytes[range]);
             return Ok(());
         }
-        // Twice as long each time, as long as they lie one behind the other.
-        let len = if is_next { window.next_len.max(FIRST_DATA_WINDOW_BYTES) } else { FIRST_DATA_WINDOW_BYTES };
-        window.next_len = (2 * len).min(DATA_WINDOW_BYTES);
-        if buf.len() <= len / 2 {
-            let left = usize::try_from(self.len_bytes().saturating_sub(offset)).unwrap_or(usize::MAX);
+        let end = window.end_of_piece(offset, buf.len() as u64).min(self.len_bytes());
+        let len = usize::try_from(end.saturating_sub(offset)).unwrap_or(0);
+        if len > buf.len() {
             let mut bytes = std::mem::take(&mut window.bytes);
-            bytes.resize(len.min(left), 0);
+            bytes.resize(len, 0);
             // A bad place of the disk behind what is wanted does not matter.
             if self.read(offset, &mut bytes).is_ok() {
                 window.start = offset;
@@ -167,10 +187,14 @@ impl Volume {
     pub(super) fn will_read_data(&self, offset: u64, len: u64) {
         let mut window = self.data_window.lock().unwrap_or_else(PoisonError::into_inner);
         let end = offset.saturating_add(len);
+        if window.expected.len() == MAX_EXPECTED {
+            window.expected.pop_front();
+        }
+        window.expected.push_back(offset..end);
         if window.announced.contains(&offset) && end <= window.announced.end {
             return;
         }
-        let len = len.max(DATA_WINDOW_BYTES as u64);
+        let len = len.max(DATA_WINDOW_BYTES);
         window.announced = offset..offset.saturating_add(len);
         drop(window);
         self.disk.will_read(offset, len);

@@ -12,8 +12,9 @@ use super::gzip::{BadLevel, check_level};
 
 /// The levels of libdeflate: 1 to [`HIGHEST_LEVEL`].
 pub const HIGHEST_LEVEL: i32 = 12;
-/// The level is looked at again after so many members.
+/// The level is looked at again after so many members, and not before so much time.
 const WINDOW_MEMBERS: u32 = 32;
+const WINDOW_TIME: Duration = Duration::from_millis(100);
 /// Above this share of their time the compressing threads are what everything waits for.
 const BUSY: f64 = 0.85;
 /// Below this share they have time to spare.
@@ -82,28 +83,57 @@ pub(super) struct LevelControl {
     threads: f64,
     members: u32,
     window_began: Instant,
+    window_time: Duration,
     busy_nanos_then: u64,
+    /// How long one of the threads wrote in this window.
+    writing: Duration,
 }
 
 impl LevelControl {
     pub(super) fn new(wanted: Level, now: Arc<LevelNow>, threads: usize) -> Self {
         // No machine has so many that a float cannot count them.
         let threads = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
-        Self { wanted, now, threads, members: 0, window_began: Instant::now(), busy_nanos_then: 0 }
+        Self {
+            wanted,
+            now,
+            threads,
+            members: 0,
+            window_began: Instant::now(),
+            window_time: WINDOW_TIME,
+            busy_nanos_then: 0,
+            writing: Duration::ZERO,
+        }
+    }
+
+    /// Notes how long one of the threads wrote, and did nothing else: mostly it waited for the destination.
+    pub(super) fn note_writing(&mut self, time: Duration) {
+        self.writing += time;
+    }
+
+    /// Notes how long one of the threads had to do with members beyond making them.
+    pub(super) fn note_busy(&self, time: Duration) {
+        self.now.note_busy(time);
     }
 
     pub(super) fn member_written(&mut self) {
         let Level::Auto { lowest, highest } = self.wanted else { return };
         self.members += 1;
-        if self.members < WINDOW_MEMBERS {
+        let elapsed = self.window_began.elapsed();
+        if self.members < WINDOW_MEMBERS || elapsed < self.window_time {
             return;
         }
         let busy_nanos = self.now.busy_nanos.load(Ordering::Relaxed);
-        let busy = Duration::from_nanos(busy_nanos.saturating_sub(self.busy_nanos_then)).as_secs_f64();
-        let share = busy / (self.window_began.elapsed().as_secs_f64() * self.threads);
+        let busy = Duration::from_nanos(busy_nanos.saturating_sub(self.busy_nanos_then));
+        let share = busy_share(busy, elapsed.mul_f64(self.threads), self.writing);
         self.now.level.store(next_level(self.now.get(), share).clamp(lowest, highest), Ordering::Relaxed);
         (self.members, self.window_began, self.busy_nanos_then) = (0, Instant::now(), busy_nanos);
+        self.writing = Duration::ZERO;
     }
+}
+
+/// The share of all threads' time in which they worked; the one that wrote could not.
+fn busy_share(busy: Duration, all: Duration, writing: Duration) -> f64 {
+    busy.as_secs_f64() / all.saturating_sub(writing).as_secs_f64().max(f64::EPSILON)
 }
 
 /// The level after a window in which the compressing threads worked for this share of the time.
@@ -121,17 +151,24 @@ fn next_level(level: i32, busy_share: f64) -> i32 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Level, LevelControl, LevelNow, WINDOW_MEMBERS, next_level};
+    use super::{Level, LevelControl, LevelNow, WINDOW_MEMBERS, busy_share, next_level};
 
     #[test]
     fn busy_threads_go_lower_and_idle_ones_higher() {
         assert_eq!([0.99, 0.7, 0.2].map(|share| next_level(6, share)), [5, 6, 7]);
     }
 
+    #[test]
+    fn who_waits_for_the_destination_is_not_idle() {
+        let [one, two] = [1, 2].map(Duration::from_secs);
+        assert!(busy_share(one, two, Duration::ZERO) < 0.6 && busy_share(one, two, one) > 0.9);
+        assert!(busy_share(Duration::ZERO, two, two) < 0.6 && busy_share(one, two, two).is_finite());
+    }
+
     /// The level after so many members, each of which kept a thread busy for a second or for no time at all.
     fn level_after(wanted: Level, members: u32, busy: Duration) -> i32 {
         let now = LevelNow::new(wanted);
-        let mut control = LevelControl::new(wanted, now.clone(), 2);
+        let mut control = LevelControl { window_time: Duration::ZERO, ..LevelControl::new(wanted, now.clone(), 2) };
         for _ in 0..members {
             now.note_busy(busy);
             control.member_written();

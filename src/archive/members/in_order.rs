@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::num::NonZero;
 use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -193,11 +194,15 @@ impl Sink {
         }
         let Self { archive, sha1, index, lines, totals, levels, control, give_back } = self;
         // First written, then hashed: copying fetches the bytes from memory faster than hashing does.
+        let began = Instant::now();
         match &ready {
             Ready::Compressed(_) => archive.write_all(ready.bytes())?,
             Ready::Carried(carried) => archive.write_shared(carried.bytes(), &carried.archive, carried.offset())?,
         }
+        let is_written = Instant::now();
         sha1.update(ready.bytes());
+        control.note_writing(is_written - began);
+        control.note_busy(is_written.elapsed());
         match ready {
             Ready::Compressed(mut job) => {
                 totals.add(lines, job.member_len as u64, job.data_len as u64, job.digest, &job.entries);

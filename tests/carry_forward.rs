@@ -22,7 +22,7 @@ use guest::backups::{
     archives, assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting, volbak,
 };
 use guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh};
-use proof::{Random, back_up, back_up_from, back_up_sharing, copy, verify_level};
+use proof::{Random, back_up, back_up_from, back_up_sharing, copy, restore_options, restore_with, verify_level};
 use proptest::prelude::{Strategy, any};
 use proptest::test_runner::{Config, TestRunner};
 use tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
@@ -223,6 +223,43 @@ fn five_hundred_edits_never_give_a_wrong_file() {
 }
 
 // --- A damaged previous backup ---------------------------------------------------------------------------------------
+
+/// Padding that lies inside a large file, and is damaged, costs no byte of it.
+#[test]
+fn damaged_padding_costs_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("a-first"), noise(1, 300_000)).unwrap();
+    // Its first member is too short for padding, and the one behind it is not.
+    fs::write(tree.join("large"), [vec![b'a'; 1 << 20], noise(2, 3 << 20)].concat()).unwrap();
+    let first = back_up(&tree, &scratch.path().join("first"));
+    let_the_clock_tick();
+    fs::write(tree.join("a-first"), noise(3, 310_011)).unwrap();
+    let (second, told) = back_up_sharing(&tree, &scratch.path().join("second"), (&first, TODAY_AGAIN));
+    assert!(told.problems().is_empty(), "{:?}", told.problems());
+    let mut reader = IndexReader::new(File::open(second.index()).unwrap()).unwrap();
+    let (mut inside, mut seen) = (None, 0);
+    while let Some(line) = reader.next_line().unwrap() {
+        match line {
+            Line::Member(member) if member.is_padding() => inside = Some((seen, member.offset)),
+            Line::Member(_) => seen += 1,
+            Line::Entry(_) if inside.is_some() => break,
+            _ => {}
+        }
+    }
+    let (members_before, offset) = inside.unwrap();
+    assert!(members_before > 1 && inside.is_some(), "padding inside the large file");
+    let archive = File::options().read(true).write(true).open(second.archive()).unwrap();
+    // In its deflate blocks: it cannot be decompressed any more.
+    archive.write_all_at(&[0xff], offset + 24).unwrap();
+    let report = verify_level(&second, Level::Full);
+    assert_eq!((report.verdict, report.findings.len()), (Verdict::Bad, 2), "{:?}", report.findings);
+    let out = scratch.path().join("out");
+    let (report, problems) = restore_with(&second, &restore_options(&out));
+    assert_eq!(report.unwrap().failed, 0, "{problems:?}");
+    assert_equal_trees(&fingerprint(&tree), &fingerprint(&out));
+}
 
 #[test]
 fn a_flipped_byte_is_never_carried() {

@@ -8,12 +8,15 @@
 mod guest;
 mod tree;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use guest::backups::{SUFFIXES, assert_all_good, beside, manifest, run_expecting, snapshot};
+use guest::backups::{
+    SUFFIXES, assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting,
+};
 use guest::{Mounted, extract_with_gnu_tar, make_image, quoted, sh};
 use tree::{Filesystem, assert_equal_trees, fingerprint, noise};
 
@@ -49,7 +52,8 @@ fn nights_onto(mkfs: &str, options: &[&str]) -> Vec<(u64, u64)> {
         fs::write(point.join("small-2-50"), noise(night, 8000)).unwrap();
         guest.unmount();
         let before = used_bytes(&dest.point);
-        let archive = snapshot(&image, &dest.point, options);
+        // Also when a day ends meanwhile.
+        let archive = snapshot(&image, &dest.point, &[&["--full-read-every-days", "0"], options].concat());
         taken.push((fs::metadata(&archive).unwrap().len(), used_bytes(&dest.point).saturating_sub(before)));
         if night > 0 {
             let carried = &manifest(&archive)["carried"];
@@ -75,6 +79,41 @@ fn nights_onto(mkfs: &str, options: &[&str]) -> Vec<(u64, u64)> {
     assert_equal_trees(&trees[0], &trees[1]);
     println!("each archive's length, and what its backup took: {taken:?}");
     taken
+}
+
+/// A block that goes bad on the disk is seen although the kernel still has the good one in memory: the disk's is what would
+/// be shared.
+#[test]
+fn a_block_that_went_bad_is_not_shared() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (image, point) = (scratch.path().join("guest.img"), scratch.path().join("guest"));
+    make_image(&image, "100M", Filesystem::Ext4);
+    let guest = Mounted::partition(&image, &point);
+    fs::write(point.join("large"), noise(7, 6 << 20)).unwrap();
+    sleep(Duration::from_millis(2100));
+    fs::write(point.join("youngest"), "").unwrap();
+    guest.unmount();
+    let disk = scratch.path().join("destination.img");
+    sh(&format!("truncate -s 400M {0}; mkfs.xfs -q -m reflink=1 {0}", quoted(&disk)));
+    let dest = Mounted::with_options(&disk, &scratch.path().join("destination"), "loop");
+    let first = snapshot(&image, &dest.point, &[]);
+
+    sh(&format!("sync -f {}", quoted(&dest.point)));
+    // Whole again in memory.
+    let bytes = fs::read(&first).unwrap();
+    let marker = &bytes[3 << 20..][..64];
+    let blocks = fs::read(&disk).unwrap();
+    let at = blocks.windows(64).position(|window| window == marker).unwrap();
+    let disk_file = File::options().write(true).open(&disk).unwrap();
+    disk_file.write_all_at(&[blocks[at] ^ 1], at as u64).unwrap();
+    disk_file.sync_all().unwrap();
+    assert!(fs::read(&first).unwrap() == bytes, "this test needs the good pages in memory");
+
+    let second = snapshot_expecting(3, &image, &dest.point, &["--full-read-every-days", "0"]);
+    let told = problems(&second);
+    assert!(told.iter().any(|what| what.contains("is damaged")), "{told:?}");
+    sh(&format!("umount {0}; mount -o loop {1} {0}", quoted(&dest.point), quoted(&disk)));
+    run_expecting(0, &["verify", second.to_str().unwrap()]);
 }
 
 fn assert_shared(taken: &[(u64, u64)]) {

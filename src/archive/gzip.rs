@@ -28,8 +28,8 @@ const STORED_BLOCK_HEADER: usize = 5;
 /// A stored block without data, and the same as the last one.
 const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 const LAST_EMPTY_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
-/// A block of fixed codes without data, 10 bits, and a stored one behind it: a byte more. Of fives and sixes any length
-/// is made that is at least 20.
+/// A block of fixed codes without data, 10 bits, and a stored one behind it: a byte more. Of fives and sixes, and a five at
+/// the end, any length is made that is at least 29.
 const TWO_EMPTY_BLOCKS: [u8; 6] = [2, 0, 0, 0, 0xff, 0xff];
 /// Data is sampled here and there to tell whether it compresses.
 const SAMPLES: usize = 8;

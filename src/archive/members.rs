@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use self::carried::{Carried, Carrier};
 pub(super) use self::carried::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
+pub use self::in_order::LEAST_SHARED_BLOCKS;
 use self::in_order::{Delivered, Failed, InOrder};
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
 use super::index::{EntryLine, MemberDigest, MemberLine, Totals};
@@ -34,7 +35,7 @@ const COMPRESSING_NICE: i32 = 5;
 /// Where an archive is written to.
 pub trait ArchiveFile: Write + Send {
     /// The blocks, in bytes, that this file can have in common with `source` in place of a copy: what lies alike in both,
-    /// seen from where a block begins. At most 4096. `None` where each file has its own.
+    /// seen from where a block begins. At most 4096. `None` where each file has its own. Asked for one source alone.
     fn block_to_share(&mut self, source: &File) -> Option<NonZero<usize>> {
         let _ = source;
         None
@@ -145,7 +146,9 @@ impl MemberWriter {
 
     /// From now on members can be carried forward from `archive`.
     pub(super) fn carry_from(&mut self, archive: Arc<File>) {
-        self.carrier = Some(Carrier::new(archive, self.threads));
+        // What is shared is what the disk has, so that is what has to be checked.
+        let from_disk = self.order.shares_with(&archive);
+        self.carrier = Some(Carrier::new(archive, self.threads, from_disk));
     }
 
     /// Has members that lie one behind the other in the previous archive read and checked, in parallel. False when there is

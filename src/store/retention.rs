@@ -143,7 +143,7 @@ impl Plan {
         self.decisions.iter().filter(|decision| decision.remove).map(|decision| decision.id.as_str())
     }
 
-    /// How many bytes the removal frees.
+    /// How many bytes the files have that are removed; less is freed where they share blocks with others.
     pub fn freed_bytes(&self) -> u64 {
         let freed = self.decisions.iter().filter(|decision| decision.remove).map(|decision| decision.size_bytes);
         freed.fold(0, u64::saturating_add)

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::archive::members::LEAST_SHARED_BLOCKS;
+
 /// What is shared begins and ends at multiples of this in both files. No filesystem whose blocks are longer shares any.
 pub(super) const BLOCK_BYTES: usize = 4096;
 /// Less is copied.
-const LEAST_BYTES: usize = 64 << 10;
+const LEAST_BYTES: usize = LEAST_SHARED_BLOCKS * BLOCK_BYTES;
 /// So much is shared at once.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -61,10 +63,11 @@ impl Stretch {
         &self.rest
     }
 
-    /// Shares its whole blocks with `file`, from where that is written on.
-    pub(super) fn share_with(&self, file: &File) -> io::Result<()> {
+    /// Shares its whole blocks with `file`, from where that is written on; says how much that is.
+    pub(super) fn share_with(&self, file: &File) -> io::Result<usize> {
         let mut from = self.from;
-        let mut left = self.len - self.rest.len() as u64;
+        let all = self.len - self.rest.len() as u64;
+        let mut left = all;
         while left > 0 {
             // Once the filesystem has been seen to do it, it shares; where it does not after all, the kernel copies.
             let len = usize::try_from(left).unwrap_or(usize::MAX);
@@ -75,7 +78,7 @@ impl Stretch {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(usize::try_from(all).unwrap_or(usize::MAX))
     }
 }
 
@@ -86,8 +89,11 @@ pub(super) fn is_possible_in(directory: &OwnedFd) -> bool {
         rustix::fs::openat(directory, c".", flags, Mode::RUSR | Mode::WUSR).map(File::from)
     };
     let in_such_blocks = rustix::fs::fstatvfs(directory).is_ok_and(|facts| facts.f_bsize <= BLOCK_BYTES as u64);
-    let (true, Ok(mut one), Ok(other)) = (in_such_blocks, unnamed(), unnamed()) else { return false };
-    one.write_all(&[1; BLOCK_BYTES]).is_ok() && rustix::fs::ioctl_ficlone(&other, &one).is_ok()
+    let (true, Ok(one), Ok(other)) = (in_such_blocks, unnamed(), unnamed()) else { return false };
+    let copies = || rustix::fs::copy_file_range(&one, Some(&mut 0), &other, None, BLOCK_BYTES);
+    (&one).write_all(&[1; BLOCK_BYTES]).is_ok()
+        && rustix::fs::ioctl_ficlone(&other, &one).is_ok()
+        && copies() == Ok(BLOCK_BYTES)
 }
 
 /// Whether both are on the same filesystem.

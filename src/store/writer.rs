@@ -242,7 +242,10 @@ fn work_off(mut file: SyncingWriter, to_do: &Receiver<Work>, give_back: &Sender<
     let mut is_direct = is_better_direct(&file.file) && set_direct(&file.file, true).is_ok();
     for work in to_do {
         let done = match work {
-            Work::Share(stretch) => stretch.share_with(&file.file),
+            Work::Share(stretch) => stretch.share_with(&file.file).and_then(|len| {
+                // Should the kernel have copied after all, it did so through memory.
+                if is_direct { Ok(()) } else { file.pace(len) }
+            }),
             Work::Write(mut stage) => write_stage(&mut file, stage.filled(), &mut is_direct).map(|()| {
                 stage.len = 0;
                 // Fails only when nobody writes any more.
@@ -312,10 +315,10 @@ impl SyncingWriter {
     }
 }
 
-impl Write for SyncingWriter {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buf)?;
-        self.written += written;
+impl SyncingWriter {
+    /// Takes note that so much was written, and has it synced now and then.
+    fn pace(&mut self, written: usize) -> io::Result<()> {
+        self.written = self.written.saturating_add(written);
         if self.written >= SYNC_STEP_BYTES {
             self.written = 0;
             if let Some(error) = self.error.take() {
@@ -325,6 +328,14 @@ impl Write for SyncingWriter {
             // would push out what the host has there, and `auto` would not see it.
             let _ = self.wake.as_ref().map(|wake| wake.send(()));
         }
+        Ok(())
+    }
+}
+
+impl Write for SyncingWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(buf)?;
+        self.pace(written)?;
         Ok(written)
     }
 

@@ -1,4 +1,5 @@
-//! Members of the previous archive: read once, checked, and written as they were read.
+//! Members of the previous archive: read once, checked, and written as they were read; or shared, and then it was the disk
+//! that they were read from.
 //!
 //! Members that lie one behind the other are read, written and hashed as one piece, and each is checked by itself: to hand
 //! one small member from thread to thread takes longer than to check it.
@@ -144,10 +145,12 @@ pub(super) struct Carrier {
     oldest: u64,
     /// Whether all that was read was in memory already: then others want it there, and it stays.
     is_in_memory: Arc<AtomicBool>,
+    from_disk: bool,
 }
 
 impl Carrier {
-    pub(super) fn new(archive: Arc<File>, threads: usize) -> Self {
+    /// With `from_disk`, what the kernel has of the archive in memory is not believed.
+    pub(super) fn new(archive: Arc<File>, threads: usize, from_disk: bool) -> Self {
         let (report, checked) = channel();
         let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
         Self {
@@ -157,7 +160,8 @@ impl Carrier {
             report,
             results: VecDeque::new(),
             oldest: 0,
-            is_in_memory: Arc::new(AtomicBool::new(true)),
+            is_in_memory: Arc::new(AtomicBool::new(!from_disk)),
+            from_disk,
         }
     }
 
@@ -167,8 +171,13 @@ impl Carrier {
         let (archive, report, lines) = (Arc::clone(&self.archive), self.report.clone(), lines.to_vec());
         let number = self.oldest + self.results.len() as u64;
         self.results.push_back(None);
+        let from_disk = self.from_disk;
         pool.give(move || {
             let began = Instant::now();
+            if from_disk && let (Some(first), Some(last)) = (lines.first(), lines.last()) {
+                let len = last.offset.saturating_add(last.length).saturating_sub(first.offset);
+                let_go_of_pages(&archive, first.offset, NonZero::new(len));
+            }
             let members = read_checked(&archive, &lines, &mut buffer.bytes, &is_in_memory);
             level.note_busy(began.elapsed());
             // Fails only when nobody wants it any more.
@@ -229,8 +238,8 @@ fn read_checked(
     let is_read = match (lines.first(), buffer.get_mut(..end)) {
         (Some(first), Some(all)) => {
             let was_there = is_in_memory.load(Ordering::Relaxed) && read_from_memory(archive, all, first.offset);
-            is_in_memory.store(was_there, Ordering::Relaxed);
             was_there || {
+                is_in_memory.store(false, Ordering::Relaxed);
                 let is_read = archive.read_exact_at(all, first.offset).is_ok();
                 let_go_of_pages(archive, first.offset, NonZero::new(end as u64));
                 is_read
@@ -317,7 +326,7 @@ mod tests {
 
         let pool = Workers::new(2, "check", || {}).unwrap();
         let level = LevelNow::new(Level::Fixed(6));
-        let mut carrier = Carrier::new(Arc::new(file), 2);
+        let mut carrier = Carrier::new(Arc::new(file), 2, false);
         let pieces: Vec<&[MemberLine]> = lines.chunks(3).collect();
         let mut taken: Vec<bool> = Vec::new();
         let (mut done, mut asked) = (0, 0);

@@ -4,6 +4,7 @@
 //! that has it at hand mostly, and no thread has to be woken for it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::sync::mpsc::Sender;
@@ -20,6 +21,9 @@ use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 
 /// So many times as long as the padding must be what is shared because of it.
 const LEAST_SHARED_FOR_PADDING: usize = 64;
+
+/// Of pieces of fewer blocks nothing is shared.
+pub const LEAST_SHARED_BLOCKS: usize = 16;
 
 /// Takes members in any order.
 pub(super) struct InOrder {
@@ -120,6 +124,18 @@ impl InOrder {
         state
     }
 
+    /// Whether the archive can share blocks with this file.
+    pub(super) fn shares_with(&self, source: &File) -> bool {
+        let mut state = self.lock();
+        loop {
+            match &mut state.sink {
+                Place::Here(sink) => return sink.archive.block_to_share(source).is_some(),
+                Place::Taken => state = self.wait(state),
+                Place::Gone => return false,
+            }
+        }
+    }
+
     /// Lets nothing more be written. What is being written now is waited for.
     pub(super) fn give_up(&self) {
         let mut state = self.lock();
@@ -193,7 +209,7 @@ impl Sink {
             self.pad_before(carried)?;
         }
         let Self { archive, sha1, index, lines, totals, levels, control, give_back } = self;
-        // First written, then hashed: copying fetches the bytes from memory faster than hashing does.
+        // First written, then hashed: where the bytes are copied, that fetches them from memory faster than hashing does.
         let began = Instant::now();
         match &ready {
             Ready::Compressed(_) => archive.write_all(ready.bytes())?,
@@ -233,7 +249,8 @@ impl Sink {
         let Self { archive, sha1, lines, totals, .. } = self;
         let Some(block) = archive.block_to_share(&carried.archive) else { return Ok(()) };
         let len = padding_len(carried.offset(), totals.archive_bytes, block);
-        if len == 0 || len.saturating_mul(LEAST_SHARED_FOR_PADDING) > carried.bytes().len() {
+        let least = len.saturating_mul(LEAST_SHARED_FOR_PADDING).max(block.get() * LEAST_SHARED_BLOCKS);
+        if len == 0 || carried.bytes().len() < least {
             return Ok(());
         }
         let member = padding(len);

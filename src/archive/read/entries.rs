@@ -245,6 +245,10 @@ impl<S: ChunkSource> EntryReader<S> {
             let place = Place { member: chunk.number, tar_offset: self.position };
             let entries = chunk.entries.as_mut().map(std::mem::take).unwrap_or_default();
             if let Some(what) = chunk.lost.take() {
+                if chunk.is_padding() {
+                    // Damaged, which the stream tells; nothing was in it.
+                    continue;
+                }
                 self.lost.extend(entries.into_iter().map(|line| (line, place, what.clone())));
                 let bytes = chunk.tar_length;
                 chunk.data.clear();

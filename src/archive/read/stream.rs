@@ -61,6 +61,13 @@ pub struct Chunk {
     pub entries: Option<Vec<EntryLine>>,
 }
 
+impl Chunk {
+    /// Whether the index says that the member holds nothing. A member's own header is not believed when it is damaged.
+    pub fn is_padding(&self) -> bool {
+        self.entries.is_some() && self.tar_length == 0
+    }
+}
+
 /// Something that is wrong with the archive or its index, seen while reading members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFinding {

@@ -44,26 +44,24 @@ fn let_the_clock_tick() {
     sleep(Duration::from_millis(25));
 }
 
+/// The lines of an index.
+fn lines(files: &BackupFiles) -> Vec<Line> {
+    let mut reader = IndexReader::new(File::open(files.index()).unwrap()).unwrap();
+    std::iter::from_fn(|| reader.next_line().unwrap()).collect()
+}
+
 /// The entries of an index but for their places in the archive.
 fn entries(files: &BackupFiles) -> Vec<EntryLine> {
-    let mut reader = IndexReader::new(File::open(files.index()).unwrap()).unwrap();
-    let mut entries = Vec::new();
-    while let Some(line) = reader.next_line().unwrap() {
-        if let Line::Entry(entry) = line {
-            entries.push(EntryLine { tar_offset: 0, ..entry });
-        }
-    }
-    entries
+    let entry = |line| match line {
+        Line::Entry(entry) => Some(EntryLine { tar_offset: 0, ..entry }),
+        _ => None,
+    };
+    lines(files).into_iter().filter_map(entry).collect()
 }
 
 /// How many members hold nothing.
-fn padding(files: &BackupFiles) -> u64 {
-    let mut reader = IndexReader::new(File::open(files.index()).unwrap()).unwrap();
-    let mut count = 0;
-    while let Some(line) = reader.next_line().unwrap() {
-        count += u64::from(matches!(line, Line::Member(member) if member.is_padding()));
-    }
-    count
+fn padding(files: &BackupFiles) -> usize {
+    lines(files).iter().filter(|line| matches!(line, Line::Member(member) if member.is_padding())).count()
 }
 
 fn carried_entries(files: &BackupFiles) -> u64 {
@@ -238,9 +236,8 @@ fn damaged_padding_costs_nothing() {
     fs::write(tree.join("a-first"), noise(3, 310_011)).unwrap();
     let (second, told) = back_up_sharing(&tree, &scratch.path().join("second"), (&first, TODAY_AGAIN));
     assert!(told.problems().is_empty(), "{:?}", told.problems());
-    let mut reader = IndexReader::new(File::open(second.index()).unwrap()).unwrap();
     let (mut inside, mut seen) = (None, 0);
-    while let Some(line) = reader.next_line().unwrap() {
+    for line in lines(&second) {
         match line {
             Line::Member(member) if member.is_padding() => inside = Some((seen, member.offset)),
             Line::Member(_) => seen += 1,
@@ -578,9 +575,8 @@ fn long_attributes_behind_a_damaged_member_come_whole() {
         fs::write(tree.join(format!("after{number}")), noise(100 + number, 9000)).unwrap();
     }
     let first = back_up(&tree, &scratch.path().join("first"));
-    let mut reader = IndexReader::new(File::open(first.index()).unwrap()).unwrap();
     let mut last_member = None;
-    while let Some(line) = reader.next_line().unwrap() {
+    for line in lines(&first) {
         match line {
             Line::Member(member) => last_member = Some(member.offset),
             Line::Entry(entry) if entry.path == b"./big" => break,

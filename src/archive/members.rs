@@ -7,18 +7,19 @@
 
 mod carried;
 mod in_order;
+mod spares;
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZero;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use self::carried::{Carried, Carrier};
 pub(super) use self::carried::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
-pub use self::in_order::LEAST_SHARED_BLOCKS;
 use self::in_order::{Delivered, Failed, InOrder};
+use self::spares::Spares;
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
 use super::index::{EntryLine, MemberDigest, MemberLine, Totals};
 use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
@@ -31,6 +32,9 @@ const SPARE_BUFFERS: usize = 8;
 
 /// How much further down the compressing threads are than the others.
 const COMPRESSING_NICE: i32 = 5;
+
+/// Of pieces of fewer blocks nothing is shared.
+pub const LEAST_SHARED_BLOCKS: usize = 16;
 
 /// Where an archive is written to.
 pub trait ArchiveFile: Write + Send {
@@ -107,11 +111,7 @@ pub struct MemberWriter {
     encoders: Arc<Mutex<Vec<MemberEncoder>>>,
     level: Arc<LevelNow>,
     order: Arc<InOrder>,
-    free: Receiver<Job>,
-    /// Those that came from there.
-    idle: Vec<Job>,
-    /// So many are not made yet.
-    unmade: usize,
+    free: Spares<Job>,
     current: Job,
     next_number: u64,
     threads: usize,
@@ -134,9 +134,7 @@ impl MemberWriter {
             encoders: Arc::new(Mutex::new(encoders)),
             level,
             order,
-            free,
-            idle: Vec::new(),
-            unmade: 2 * threads + SPARE_BUFFERS - 1,
+            free: Spares::new(2 * threads + SPARE_BUFFERS - 1, free),
             current: empty_job(),
             next_number: 0,
             threads,
@@ -229,14 +227,10 @@ impl MemberWriter {
         if self.current.data_len == 0 {
             return Ok(());
         }
-        // The last that came back first: fewer are ever touched, and what is in them is in the processor's cache.
-        self.idle.extend(self.free.try_iter());
-        let next = match (self.idle.pop(), self.unmade) {
-            (Some(next), _) => next,
-            (None, 0) => self.free.recv().map_err(|_| self.error())?,
-            (None, unmade) => {
-                self.unmade = unmade - 1;
-                empty_job()
+        let next = loop {
+            match self.free.take(empty_job) {
+                Some(next) => break next,
+                None => self.free.wait().map_err(|_| self.error())?,
             }
         };
         let mut job = std::mem::replace(&mut self.current, next);

@@ -75,16 +75,16 @@ impl PendingBackup {
 
     /// Where the archive is written to; with `share`, what it has in common with others need not be copied.
     pub fn archive_writer(&self, share: bool) -> io::Result<Box<dyn ArchiveFile>> {
-        let mut writer = self.archive.writer(&self.volume, ARCHIVE_STAGE_BYTES)?;
-        if !share {
-            writer.copy_all();
+        let mut writer = self.archive.writer(ARCHIVE_STAGE_BYTES)?;
+        if share {
+            writer.share_in(self.volume.directory.try_clone()?);
         }
         Ok(Box::new(writer))
     }
 
     /// Where the index is written to.
     pub fn index_writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        Ok(Box::new(self.index.writer(&self.volume, INDEX_STAGE_BYTES)?))
+        Ok(Box::new(self.index.writer(INDEX_STAGE_BYTES)?))
     }
 
     /// Gives the files their final names, after all of them are on the disk and as long as they should be.
@@ -152,9 +152,9 @@ impl TemporaryFile {
         Ok(Self { file, late_error: LateError::default() })
     }
 
-    fn writer(&self, volume: &VolumeDirectory, stage_bytes: usize) -> io::Result<StagedWriter> {
+    fn writer(&self, stage_bytes: usize) -> io::Result<StagedWriter> {
         let file = SyncingWriter::new(self.file.try_clone()?, self.late_error.clone())?;
-        StagedWriter::new(file, stage_bytes, volume.directory.try_clone()?)
+        StagedWriter::new(file, stage_bytes)
     }
 
     /// Waits until it is on the disk, and checks its length there.

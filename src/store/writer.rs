@@ -59,11 +59,17 @@ pub(super) struct StagedWriter {
     error: LateError,
     /// How much was taken, in bytes.
     taken: u64,
-    directory: OwnedFd,
-    /// Whether blocks can be shared, as soon as somebody wanted to know.
-    can_share: Option<bool>,
+    sharing: Sharing,
     /// What is to be shared next; nothing is in the current buffer then.
     stretch: Option<Stretch>,
+}
+
+/// Whether blocks can be shared with other files.
+enum Sharing {
+    No,
+    /// Nobody wanted to know it yet. The file is in this directory.
+    NotTried(OwnedFd),
+    Yes,
 }
 
 /// What the thread beside has to do next.
@@ -107,9 +113,9 @@ impl Stage {
 }
 
 impl StagedWriter {
-    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`], to a new file in `directory`. What goes wrong
-    /// after the last write is left where `file` leaves it.
-    pub(super) fn new(file: SyncingWriter, stage_bytes: usize, directory: OwnedFd) -> io::Result<Self> {
+    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`], to a new file. What goes wrong after the last
+    /// write is left where `file` leaves it.
+    pub(super) fn new(file: SyncingWriter, stage_bytes: usize) -> io::Result<Self> {
         let (work, to_do) = channel();
         let (give_back, back) = channel();
         let (error, errors) = (file.error.clone(), file.error.clone());
@@ -124,15 +130,14 @@ impl StagedWriter {
             thread: Some(thread),
             error,
             taken: 0,
-            directory,
-            can_share: None,
+            sharing: Sharing::No,
             stretch: None,
         })
     }
 
-    /// From now on nothing is shared.
-    pub(super) fn copy_all(&mut self) {
-        self.can_share = Some(false);
+    /// From now on blocks are shared, if that is possible in the file's `directory`.
+    pub(super) fn share_in(&mut self, directory: OwnedFd) {
+        self.sharing = Sharing::NotTried(directory);
     }
 
     /// Has the current buffer written, and goes on with an empty one.
@@ -191,15 +196,16 @@ impl Write for StagedWriter {
 
 impl ArchiveFile for StagedWriter {
     fn block_to_share(&mut self, source: &File) -> Option<NonZero<usize>> {
-        let Self { can_share, directory, .. } = self;
-        let can =
-            *can_share.get_or_insert_with(|| share::are_beside(source, directory) && share::is_possible_in(directory));
-        NonZero::new(share::BLOCK_BYTES).filter(|_| can)
+        if let Sharing::NotTried(directory) = &self.sharing {
+            let can = share::are_beside(source, directory) && share::is_possible_in(directory);
+            self.sharing = if can { Sharing::Yes } else { Sharing::No };
+        }
+        NonZero::new(share::BLOCK_BYTES).filter(|_| matches!(self.sharing, Sharing::Yes))
     }
 
     fn write_shared(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> io::Result<()> {
         let lies_alike = self.taken.abs_diff(offset).is_multiple_of(share::BLOCK_BYTES as u64);
-        if !lies_alike || self.can_share != Some(true) {
+        if !lies_alike || !matches!(self.sharing, Sharing::Yes) {
             return self.write_all(bytes);
         }
         let mut to_share = bytes;
@@ -362,7 +368,7 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::{DIRECT_ALIGNMENT, LateError, StagedWriter, SyncingWriter};
+    use super::{DIRECT_ALIGNMENT, LateError, Sharing, StagedWriter, SyncingWriter};
     use crate::archive::members::ArchiveFile;
 
     const STAGE_BYTES: usize = 4 * DIRECT_ALIGNMENT;
@@ -370,8 +376,7 @@ mod tests {
     fn writer(file: File) -> (StagedWriter, LateError) {
         let error = LateError::default();
         let syncing = SyncingWriter::new(file, error.clone()).unwrap();
-        let directory = File::open("/dev").unwrap().into();
-        (StagedWriter::new(syncing, STAGE_BYTES, directory).unwrap(), error)
+        (StagedWriter::new(syncing, STAGE_BYTES).unwrap(), error)
     }
 
     /// Beside the sources, and not in /tmp, which may have no direct writes.
@@ -413,7 +418,7 @@ mod tests {
         let source = Arc::new(File::open(dir.path().join("source")).unwrap());
         let path = dir.path().join("copy");
         let (mut writer, error) = writer(File::create_new(&path).unwrap());
-        writer.can_share = Some(true);
+        writer.sharing = Sharing::Yes;
         let mut expected = Vec::new();
         let (mut random, mut from, mut stretches) = (1_usize, 0, 0);
         for _ in 0..200 {

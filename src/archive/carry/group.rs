@@ -67,11 +67,15 @@ impl GroupReader {
         self.seek(group.at)
     }
 
-    /// The next line, which is a member's that begins in the tar stream at `tar_offset`.
+    /// The next line of a member that holds something. It begins in the tar stream at `tar_offset`.
     pub(crate) fn next_member(&mut self, tar_offset: u64) -> io::Result<MemberLine> {
-        match self.line()? {
-            Line::Member(member) if member.tar_offset == tar_offset => Ok(member),
-            _ => Err(changed()),
+        loop {
+            match self.line()? {
+                // It is there for where the others lay.
+                Line::Member(member) if member.tar_offset == tar_offset && member.is_padding() => {}
+                Line::Member(member) if member.tar_offset == tar_offset => return Ok(member),
+                _ => return Err(changed()),
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+use super::spares::Spares;
 use crate::archive::gzip::{MAX_MEMBER_DATA, MemberEncoder, parse_header};
 use crate::archive::index::{EntryLine, MemberLine};
 use crate::archive::level::LevelNow;
@@ -104,48 +105,65 @@ impl Drop for Buffer {
 
 /// The buffers, of which there is a fixed number. Each has room for the largest piece, and costs what was ever read into it.
 struct Buffers {
-    left: usize,
-    idle: Vec<Vec<u8>>,
-    back: Receiver<Vec<u8>>,
+    spares: Spares<Vec<u8>>,
     home: Sender<Vec<u8>>,
 }
 
 impl Buffers {
     fn new(count: usize) -> Self {
         let (home, back) = channel();
-        Self { left: count, idle: Vec::new(), back, home }
+        Self { spares: Spares::new(count, back), home }
     }
 
     /// A buffer; `None` while all are under way.
     fn take(&mut self) -> Option<Buffer> {
-        self.idle.extend(self.back.try_iter());
-        // The last that came back first: fewer are ever touched.
-        let bytes = self.idle.pop().or_else(|| {
-            self.left = self.left.checked_sub(1)?;
-            Some(vec![0; PIECE_BYTES])
-        })?;
+        let bytes = self.spares.take(|| vec![0; PIECE_BYTES])?;
         Some(Buffer { bytes, home: self.home.clone() })
     }
 
     /// Waits until one comes back. At least one must be under way.
     fn wait(&mut self) {
         // Never fails: this struct holds a sender.
-        self.idle.extend(self.back.recv());
+        let _ = self.spares.wait();
+    }
+}
+
+/// The archive that is read from.
+struct Source {
+    archive: Arc<File>,
+    /// What the kernel has of it in memory is not believed.
+    from_disk: bool,
+    /// Whether all that was read was in memory already: then others want it there, and it stays.
+    is_in_memory: AtomicBool,
+}
+
+impl Source {
+    /// Fills `buffer` from `offset` on; false when that is not possible.
+    fn read(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let len = NonZero::new(buffer.len() as u64);
+        if self.from_disk {
+            let_go_of_pages(&self.archive, offset, len);
+        } else if self.is_in_memory.load(Ordering::Relaxed) {
+            if read_from_memory(&self.archive, buffer, offset) {
+                return true;
+            }
+            self.is_in_memory.store(false, Ordering::Relaxed);
+        }
+        let is_read = self.archive.read_exact_at(buffer, offset).is_ok();
+        let_go_of_pages(&self.archive, offset, len);
+        is_read
     }
 }
 
 /// Reads and checks members.
 pub(super) struct Carrier {
-    archive: Arc<File>,
+    source: Arc<Source>,
     buffers: Buffers,
     checked: Receiver<(u64, CheckedPiece)>,
     report: Sender<(u64, CheckedPiece)>,
     /// The results from the number `oldest` on, as far as they came.
     results: VecDeque<Option<CheckedPiece>>,
     oldest: u64,
-    /// Whether all that was read was in memory already: then others want it there, and it stays.
-    is_in_memory: Arc<AtomicBool>,
-    from_disk: bool,
 }
 
 impl Carrier {
@@ -153,32 +171,20 @@ impl Carrier {
     pub(super) fn new(archive: Arc<File>, threads: usize, from_disk: bool) -> Self {
         let (report, checked) = channel();
         let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
-        Self {
-            archive,
-            buffers,
-            checked,
-            report,
-            results: VecDeque::new(),
-            oldest: 0,
-            is_in_memory: Arc::new(AtomicBool::new(!from_disk)),
-            from_disk,
-        }
+        let source = Arc::new(Source { archive, from_disk, is_in_memory: AtomicBool::new(true) });
+        Self { source, buffers, checked, report, results: VecDeque::new(), oldest: 0 }
     }
 
     pub(super) fn check(&mut self, pool: &Workers, level: &Arc<LevelNow>, lines: &[MemberLine]) -> bool {
         let Some(mut buffer) = self.buffers.take() else { return false };
-        let (level, is_in_memory) = (Arc::clone(level), Arc::clone(&self.is_in_memory));
-        let (archive, report, lines) = (Arc::clone(&self.archive), self.report.clone(), lines.to_vec());
+        let level = Arc::clone(level);
+        let (source, report, lines) = (Arc::clone(&self.source), self.report.clone(), lines.to_vec());
         let number = self.oldest + self.results.len() as u64;
         self.results.push_back(None);
-        let from_disk = self.from_disk;
         pool.give(move || {
             let began = Instant::now();
-            if from_disk && let (Some(first), Some(last)) = (lines.first(), lines.last()) {
-                let len = last.offset.saturating_add(last.length).saturating_sub(first.offset);
-                let_go_of_pages(&archive, first.offset, NonZero::new(len));
-            }
-            let members = read_checked(&archive, &lines, &mut buffer.bytes, &is_in_memory);
+            let members = read_checked(&source, &lines, &mut buffer.bytes);
+            let archive = Arc::clone(&source.archive);
             level.note_busy(began.elapsed());
             // Fails only when nobody wants it any more.
             let _ = report.send((number, CheckedPiece { archive, buffer: Arc::new(buffer), members }));
@@ -220,12 +226,7 @@ pub(in crate::archive) fn weight(line: &MemberLine) -> usize {
 
 /// Reads members that lie one behind the other to the start of `buffer`, and says for each where it ends there and what is
 /// wrong with it.
-fn read_checked(
-    archive: &File,
-    lines: &[MemberLine],
-    buffer: &mut [u8],
-    is_in_memory: &AtomicBool,
-) -> Vec<(usize, Result<(), String>)> {
+fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<(usize, Result<(), String>)> {
     let mut end = 0_usize;
     let places: Vec<Range<usize>> = lines
         .iter()
@@ -236,15 +237,7 @@ fn read_checked(
         })
         .collect();
     let is_read = match (lines.first(), buffer.get_mut(..end)) {
-        (Some(first), Some(all)) => {
-            let was_there = is_in_memory.load(Ordering::Relaxed) && read_from_memory(archive, all, first.offset);
-            was_there || {
-                is_in_memory.store(false, Ordering::Relaxed);
-                let is_read = archive.read_exact_at(all, first.offset).is_ok();
-                let_go_of_pages(archive, first.offset, NonZero::new(end as u64));
-                is_read
-            }
-        }
+        (Some(first), Some(all)) => source.read(all, first.offset),
         _ => false,
     };
     let checked = places.into_iter().zip(lines).map(|(place, line)| {
@@ -253,7 +246,7 @@ fn read_checked(
             buffer.get_mut(place).ok_or_else(|| "it is longer than a member can be".to_owned()).and_then(|bytes| {
                 if !is_read {
                     // One bad place of the disk concerns one member.
-                    archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
+                    source.archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
                         io::ErrorKind::UnexpectedEof => "the archive ends before its end".to_owned(),
                         _ => format!("it cannot be read: {error}"),
                     })?;

@@ -14,16 +14,13 @@ use std::time::Instant;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::{ArchiveFile, Carried, CarriedMember, Job, Outputs, Ready, WrittenMembers};
+use super::{ArchiveFile, Carried, CarriedMember, Job, LEAST_SHARED_BLOCKS, Outputs, Ready, WrittenMembers};
 use crate::archive::gzip::{MIN_PADDING_BYTES, padding};
 use crate::archive::index::{EntryLine, HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 
 /// So many times as long as the padding must be what is shared because of it.
 const LEAST_SHARED_FOR_PADDING: usize = 64;
-
-/// Of pieces of fewer blocks nothing is shared.
-pub const LEAST_SHARED_BLOCKS: usize = 16;
 
 /// Takes members in any order.
 pub(super) struct InOrder {

@@ -142,11 +142,6 @@ impl ArchiveWriter<'_> {
                     next = read.and_then(Result::ok);
                 }
                 let Some(member) = &next else { break };
-                if member.is_padding() {
-                    // There for where the others lay then.
-                    next = None;
-                    continue;
-                }
                 if !self.members.check_carried(std::slice::from_ref(member)) {
                     break;
                 }

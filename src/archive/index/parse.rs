@@ -1,0 +1,197 @@
+//! Lines of an index as they are read.
+
+use super::path::{is_plain_path, unescape_path};
+use super::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, NSEC_DIGITS, Totals};
+use crate::archive::digits::{parse_decimal, parse_hex, parse_padded};
+use crate::reader::Timestamp;
+
+/// What a head takes in a line.
+const HEAD_DIGITS: usize = 32;
+/// What a content's digest takes.
+const CONTENT_DIGITS: usize = 64;
+
+/// Reads a line without its newline, or says in one word what is wrong with it.
+pub fn parse_line(line: &[u8], version: IndexVersion) -> Result<Line, BadLine> {
+    RawLine::parse(line, version)?.whole()
+}
+
+/// A line of which an entry's longer fields are not looked at: for whoever goes through an index for its places and times.
+pub(crate) enum RawLine<'a> {
+    Member(MemberLine),
+    Entry(RawEntry<'a>),
+    End(Totals),
+}
+
+/// An entry's line with its digests and its path as they stand there.
+pub(crate) struct RawEntry<'a> {
+    kind: IndexedKind,
+    damaged: bool,
+    pub(crate) tar_offset: u64,
+    pub(crate) tar_length: u64,
+    size: u64,
+    ino: u64,
+    pub(crate) ctime: Timestamp,
+    head: &'a [u8],
+    content: &'a [u8],
+    /// Its path with its escapes.
+    pub(crate) escaped_path: &'a [u8],
+}
+
+impl<'a> RawLine<'a> {
+    pub(crate) fn parse(line: &'a [u8], version: IndexVersion) -> Result<Self, BadLine> {
+        let mut fields = Fields { rest: Some(line) };
+        let parsed = match fields.next("type")? {
+            b"M" => Self::Member(MemberLine {
+                number: fields.number("number")?,
+                offset: fields.number("offset")?,
+                length: fields.number("length")?,
+                tar_offset: fields.number("tar offset")?,
+                tar_length: fields.number("tar length")?,
+                digest: match version {
+                    IndexVersion::One => MemberDigest::Sha256(parse_hex_field(fields.next("SHA-256")?, "SHA-256")?),
+                    IndexVersion::Two => MemberDigest::Blake3(parse_hex_field(fields.next("BLAKE3")?, "BLAKE3")?),
+                },
+            }),
+            b"E" => {
+                let letters = fields.next("kind")?;
+                let kind = match letters.strip_suffix(b"!").unwrap_or(letters) {
+                    [letter] => IndexedKind::from_letter(char::from(*letter)),
+                    _ => None,
+                };
+                Self::Entry(RawEntry {
+                    kind: kind.ok_or(BadLine("kind"))?,
+                    damaged: letters.ends_with(b"!"),
+                    tar_offset: fields.number("tar offset")?,
+                    tar_length: fields.number("tar length")?,
+                    size: fields.number("size")?,
+                    ino: fields.number("inode")?,
+                    ctime: parse_timestamp(fields.next("change time")?).ok_or(BadLine("change time"))?,
+                    head: fields.of_length(HEAD_DIGITS, "head")?,
+                    content: fields.of_length(CONTENT_DIGITS, "content")?,
+                    escaped_path: fields.last("path")?,
+                })
+            }
+            b"Z" => Self::End(Totals {
+                members: fields.number("members")?,
+                entries: fields.number("entries")?,
+                archive_bytes: fields.number("archive length")?,
+                tar_bytes: fields.number("tar length")?,
+            }),
+            _ => return Err(BadLine("type")),
+        };
+        if fields.rest.is_some() { Err(BadLine("number of fields")) } else { Ok(parsed) }
+    }
+
+    /// The line with all that is in it.
+    pub(crate) fn whole(self) -> Result<Line, BadLine> {
+        Ok(match self {
+            Self::Member(member) => Line::Member(member),
+            Self::Entry(entry) => Line::Entry(entry.whole()?),
+            Self::End(totals) => Line::End(totals),
+        })
+    }
+}
+
+impl RawEntry<'_> {
+    /// Its path as it is in the archive.
+    pub(crate) fn path(&self) -> Result<Vec<u8>, BadLine> {
+        if is_plain_path(self.escaped_path) {
+            return Ok(self.escaped_path.to_vec());
+        }
+        std::str::from_utf8(self.escaped_path).ok().and_then(unescape_path).ok_or(BadLine("path"))
+    }
+
+    /// Fewer bytes than this its path cannot have.
+    pub(crate) fn least_path_bytes(&self) -> usize {
+        // `\xHH` is one.
+        self.escaped_path.len() / 4
+    }
+
+    fn whole(&self) -> Result<EntryLine, BadLine> {
+        let path = self.path()?;
+        // It is in its headers.
+        if path.len() as u64 > self.tar_length {
+            return Err(BadLine("path"));
+        }
+        Ok(EntryLine {
+            kind: self.kind,
+            damaged: self.damaged,
+            tar_offset: self.tar_offset,
+            tar_length: self.tar_length,
+            size: self.size,
+            ino: self.ino,
+            ctime: self.ctime,
+            head: parse_hex_field(self.head, "head")?,
+            content: match self.content {
+                b"-" => None,
+                digest => Some(parse_hex_field(digest, "content")?),
+            },
+            path,
+        })
+    }
+}
+
+/// The field of an index line that is wrong or missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its {0} is wrong or missing")]
+pub struct BadLine(pub &'static str);
+
+struct Fields<'a> {
+    /// What comes after the last tab; `None` after the last field.
+    rest: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    fn next(&mut self, name: &'static str) -> Result<&'a [u8], BadLine> {
+        let rest = self.rest.ok_or(BadLine(name))?;
+        // Fields are short: looking at each byte finds the tab sooner than what is made for long texts.
+        let (field, behind) = match rest.iter().position(|byte| *byte == b'\t') {
+            Some(tab) => (&rest[..tab], Some(&rest[tab + 1..])),
+            None => (rest, None),
+        };
+        self.rest = behind;
+        Ok(field)
+    }
+
+    /// A field that mostly has this length.
+    fn of_length(&mut self, len: usize, name: &'static str) -> Result<&'a [u8], BadLine> {
+        match self.rest.and_then(|rest| Some((rest.get(..len)?, rest.get(len..)?))) {
+            // No digit is a tab: what is in the field is for whoever reads it to see.
+            Some((field, [b'\t', behind @ ..])) => {
+                self.rest = Some(behind);
+                Ok(field)
+            }
+            _ => self.next(name),
+        }
+    }
+
+    /// All that is left.
+    fn last(&mut self, name: &'static str) -> Result<&'a [u8], BadLine> {
+        self.rest.take().ok_or(BadLine(name))
+    }
+
+    fn number(&mut self, name: &'static str) -> Result<u64, BadLine> {
+        parse_decimal(self.next(name)?).ok_or(BadLine(name))
+    }
+}
+
+fn parse_hex_field<const N: usize>(field: &[u8], name: &'static str) -> Result<[u8; N], BadLine> {
+    parse_hex(field).ok_or(BadLine(name))
+}
+
+/// Seconds, a point and nine digits.
+fn parse_timestamp(text: &[u8]) -> Option<Timestamp> {
+    let point = text.len().checked_sub(NSEC_DIGITS + 1)?;
+    let (sec, nsec) = (text.get(..point)?, text.get(point + 1..)?);
+    if text[point] != b'.' {
+        return None;
+    }
+    let magnitude = parse_decimal(sec.strip_prefix(b"-").unwrap_or(sec))?;
+    let sec = if sec.starts_with(b"-") {
+        // "-0" would be a second form of 0.
+        0_i64.checked_sub_unsigned(magnitude).filter(|sec| *sec < 0)?
+    } else {
+        i64::try_from(magnitude).ok()?
+    };
+    Some(Timestamp { sec, nsec: u32::try_from(parse_padded(nsec)?).ok()? })
+}

@@ -1,0 +1,58 @@
+//! Paths as they stand in an index.
+
+/// Whether a path stands in the index as it is.
+pub(super) fn is_plain_path(path: &[u8]) -> bool {
+    path.iter().all(|byte| *byte != b'\\' && (0x20..0x7f).contains(byte))
+}
+
+/// A path as it stands in the index: `\xHH` for control characters, backslashes and what is not UTF-8.
+pub fn escape_path(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    let escape = |text: &mut String, byte: u8| {
+        text.push_str("\\x");
+        text.push_str(&crate::shown::hex(&[byte]));
+    };
+    for chunk in path.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() || character == '\\' {
+                character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| escape(&mut text, byte));
+            } else {
+                text.push(character);
+            }
+        }
+        chunk.invalid().iter().for_each(|byte| escape(&mut text, *byte));
+    }
+    text
+}
+
+/// The path that [`escape_path`] made `text` of; `None` when it did not make it.
+pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
+    if is_plain_path(text.as_bytes()) {
+        return Some(text.as_bytes().to_vec());
+    }
+    let mut path = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        path.extend_from_slice(plain.as_bytes());
+        let digits = escaped.strip_prefix('x')?.get(..2)?;
+        path.extend_from_slice(&super::parse_hex::<1>(digits)?);
+        rest = &escaped[3..];
+    }
+    path.extend_from_slice(rest.as_bytes());
+    (escape_path(&path) == text).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escape_path, unescape_path};
+
+    #[test]
+    fn a_path_has_one_escaped_form() {
+        for path in [b"./plain".as_slice(), b"a\\b", b"\xff\x00\n", "\u{85}\u{e9}".as_bytes()] {
+            assert_eq!(unescape_path(&escape_path(path)).as_deref(), Some(path));
+        }
+        for wrong in ["\\x41", "\\x", "\\", "\\n", "\\xFF", "\\x0"] {
+            assert_eq!(unescape_path(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -532,6 +532,25 @@ fn what_changed_without_a_trace_is_found_on_its_day() {
     assert_eq!(manifest(&read)["carried"]["changed_unseen"], 1);
 }
 
+/// Inode, change time and length are as they were; what is in the headers is not.
+#[test]
+fn other_attributes_are_seen_whatever_the_times_say() {
+    let disk = Disk::new(make_tree);
+    let first = disk.snapshot(&[]);
+    // A file in the middle of a group, and one that has several members.
+    for path in ["/d05/sub/f013", "/d03/large"] {
+        sh(&format!("debugfs -w -R 'set_inode_field {path} mode 0100751' {} 2>/dev/null", quoted(&disk.image())));
+    }
+    let carried = disk.snapshot(&[]);
+    let full = disk.snapshot(&["--full"]);
+    let listed = |archive: &Path| sh(&format!("tar -tvzf {}", quoted(archive)));
+    assert_eq!(listed(&carried).matches("-rwxr-x--x").count(), 2);
+    assert_eq!(listed(&carried), listed(&full));
+    let all = manifest(&first)["sizes"]["entries"].as_u64().unwrap();
+    assert!(carried_of(&carried) > all / 2 && carried_of(&carried) < all - 1, "{} of {all}", carried_of(&carried));
+    assert_all_good(&disk.dest());
+}
+
 /// The data of what was written last may come to the disk after the times that say so.
 #[test]
 fn what_was_new_while_its_filesystem_was_in_use_is_read_again() {
@@ -668,8 +687,18 @@ fn a_previous_backup_that_cannot_be_used_costs_time_alone() {
 /// The backup was made by volbak at commit 01a907c.
 #[test]
 fn a_backup_with_an_index_of_version_1_is_verified_and_not_carried_from() {
+    assert_verified_and_not_carried_from("index-1");
+}
+
+/// The backup was made by volbak at commit 3b3c07b.
+#[test]
+fn a_backup_with_an_index_of_version_2_is_verified_and_not_carried_from() {
+    assert_verified_and_not_carried_from("index-2");
+}
+
+fn assert_verified_and_not_carried_from(fixture: &str) {
     let disk = Disk::new(make_tree);
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/index-1/old");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture).join("old");
     let copy = disk.dest().join("old");
     sh(&format!("cp -r {} {}", quoted(&fixture), quoted(&copy)));
     let old = copy.join("old_27_11_2026.tar.gz");

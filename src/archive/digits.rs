@@ -67,6 +67,13 @@ pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     (wrong & NO_DIGIT == 0).then_some(bytes)
 }
 
+/// Whether it is exactly `N` lower-case hex digits.
+pub(super) fn are_hex_digits<const N: usize>(text: &[u8]) -> bool {
+    // All of them are looked at, which is done many at a time.
+    let is_digit = |byte: &u8| byte.wrapping_sub(b'0') < 10 || byte.wrapping_sub(b'a') < 6;
+    <&[u8; N]>::try_from(text).is_ok_and(|digits| digits.iter().fold(true, |all, byte| all & is_digit(byte)))
+}
+
 /// In [`HEX_VALUES`] for what is no digit.
 const NO_DIGIT: u8 = 0x80;
 

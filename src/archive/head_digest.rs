@@ -1,4 +1,4 @@
-//! The digest by which the index knows an entry's headers.
+//! The digests by which the index knows an entry's headers, and those of all entries of a member.
 
 use sha2::{Digest, Sha256};
 
@@ -37,11 +37,71 @@ impl HeadDigests {
     }
 }
 
+/// So many bytes of headers are hashed at once: BLAKE3 takes a quarter of SHA-256's time for long pieces, and longer than it
+/// for short ones.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Makes the digest of the headers of a member's entries, which are added one behind the other.
+#[derive(Default)]
+pub(super) struct MemberHeads {
+    /// What is not hashed yet.
+    rest: Vec<u8>,
+    /// What was, where there is more than one piece.
+    hashed: Option<Box<blake3::Hasher>>,
+}
+
+impl MemberHeads {
+    pub(super) fn add(&mut self, head: &[u8]) {
+        if !self.rest.is_empty() && self.rest.len() + head.len() > PIECE_BYTES {
+            self.hashed.get_or_insert_default().update(&self.rest);
+            self.rest.clear();
+        }
+        self.rest.extend_from_slice(head);
+    }
+
+    /// The first 16 bytes of the BLAKE3 of all that was added; `None` if nothing was. It can be used for the next member.
+    pub(super) fn finish(&mut self) -> Option<[u8; 16]> {
+        let digest = match self.hashed.take() {
+            Some(mut hashed) => hashed.update(&self.rest).finalize(),
+            None if self.rest.is_empty() => return None,
+            None => blake3::hash(&self.rest),
+        };
+        self.clear();
+        digest.as_bytes().first_chunk().copied()
+    }
+
+    /// Forgets what was added.
+    pub(super) fn clear(&mut self) {
+        self.rest.clear();
+        // One long head is no reason to keep its room.
+        self.rest.shrink_to(2 * PIECE_BYTES);
+        self.hashed = None;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use sha2::{Digest, Sha256};
 
-    use super::{HeadDigests, MAX_FIRSTS};
+    use super::{HeadDigests, MAX_FIRSTS, MemberHeads, PIECE_BYTES};
+
+    #[test]
+    fn a_members_digest_is_that_of_all_heads_in_whatever_pieces() {
+        let mut heads = MemberHeads::default();
+        assert_eq!(heads.finish(), None);
+        for lens in [vec![512], vec![1536; 200], vec![3 * PIECE_BYTES, 512, PIECE_BYTES], vec![PIECE_BYTES, 512]] {
+            let mut all = Vec::new();
+            for (number, len) in lens.into_iter().enumerate() {
+                let head: Vec<u8> = (0..len).map(|at| u8::try_from((at * 7 + number) % 251).unwrap()).collect();
+                heads.add(&head);
+                all.extend_from_slice(&head);
+            }
+            assert_eq!(heads.finish().unwrap(), blake3::hash(&all).as_bytes()[..16]);
+        }
+        heads.add(b"another");
+        heads.clear();
+        assert_eq!(heads.finish(), None);
+    }
 
     #[test]
     fn a_digest_is_that_of_all_blocks_whatever_is_remembered() {

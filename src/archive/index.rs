@@ -1,5 +1,6 @@
 //! The index beside an archive: where each member and each entry is. The lines are described in `docs/format.md`.
 
+mod kept;
 mod parse;
 mod path;
 
@@ -7,8 +8,9 @@ use std::io::{self, Write};
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::kept::KeptEntries;
 pub use self::parse::{BadLine, parse_line};
-pub(crate) use self::parse::{RawEntry, RawLine};
+pub(crate) use self::parse::{EntryFacts, RawEntry, RawLine};
 use self::path::is_plain_path;
 pub use self::path::{escape_path, unescape_path};
 use super::digits::{push_decimal, push_hex, push_padded, push_signed};
@@ -18,24 +20,28 @@ use crate::reader::Timestamp;
 const NSEC_DIGITS: usize = 9;
 
 /// The first line of an index as it is written now.
-pub const HEADER_LINE: &str = "volbak-index\t2\n";
-/// The first line of one that volbak wrote until November 2026.
-const HEADER_LINE_1: &str = "volbak-index\t1\n";
+pub const HEADER_LINE: &str = "volbak-index\t3\n";
 
 /// The version of an index, from its first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexVersion {
     /// Members have SHA-256 digests. It is read, and not written any more.
     One,
-    /// Members have BLAKE3 digests.
+    /// Members have BLAKE3 digests. It is read, and not written any more.
     Two,
+    /// Members have a digest of their entries' headers, too.
+    Three,
 }
 
 impl IndexVersion {
     /// The version that a first line, without its newline, stands for.
     pub fn of_header(line: &[u8]) -> Option<Self> {
-        let is = |header: &str| header.trim_end().as_bytes() == line;
-        if is(HEADER_LINE) { Some(Self::Two) } else { is(HEADER_LINE_1).then_some(Self::One) }
+        match line.strip_prefix(b"volbak-index\t")? {
+            b"1" => Some(Self::One),
+            b"2" => Some(Self::Two),
+            b"3" => Some(Self::Three),
+            _ => None,
+        }
     }
 }
 
@@ -83,6 +89,9 @@ pub struct MemberLine {
     pub tar_length: u64,
     /// The digest of its bytes in the archive.
     pub digest: MemberDigest,
+    /// The first 16 bytes of the BLAKE3 of all headers of the entries that end in it; `None` without any, and in versions
+    /// 1 and 2.
+    pub heads: Option<[u8; 16]>,
 }
 
 impl MemberLine {
@@ -192,13 +201,14 @@ pub enum Line {
 impl MemberLine {
     /// Adds the line to `out`.
     pub fn add_to(&self, out: &mut Vec<u8>) {
-        let Self { number, offset, length, tar_offset, tar_length, digest } = self;
+        let Self { number, offset, length, tar_offset, tar_length, digest, heads } = self;
         out.push(b'M');
         for number in [number, offset, length, tar_offset, tar_length] {
             push_field(out, *number);
         }
         out.push(b'\t');
         push_hex(out, digest.bytes());
+        push_digest(out, heads.as_ref());
         out.push(b'\n');
     }
 }
@@ -207,12 +217,8 @@ impl EntryLine {
     /// Adds the line to `out`.
     pub fn add_to(&self, out: &mut Vec<u8>) {
         let Self { kind, damaged, tar_offset, tar_length, size, ino, ctime, head, content, path } = self;
-        out.extend_from_slice(b"E\t");
-        out.extend_from_slice(kind.letter().encode_utf8(&mut [0; 4]).as_bytes());
-        if *damaged {
-            out.push(b'!');
-        }
-        for number in [tar_offset, tar_length, size, ino] {
+        begin_entry(out, *kind, *damaged, *tar_offset);
+        for number in [tar_length, size, ino] {
             push_field(out, *number);
         }
         out.push(b'\t');
@@ -221,11 +227,7 @@ impl EntryLine {
         push_padded(out, u64::from(ctime.nsec), NSEC_DIGITS);
         out.push(b'\t');
         push_hex(out, head);
-        out.push(b'\t');
-        match content {
-            Some(digest) => push_hex(out, digest),
-            None => out.push(b'-'),
-        }
+        push_digest(out, content.as_ref());
         out.push(b'\t');
         if is_plain_path(path) {
             out.extend_from_slice(path);
@@ -244,9 +246,27 @@ impl Totals {
     }
 }
 
+/// An entry's line up to and with its place in the tar stream.
+fn begin_entry(line: &mut Vec<u8>, kind: IndexedKind, damaged: bool, tar_offset: u64) {
+    line.extend_from_slice(b"E\t");
+    line.extend_from_slice(kind.letter().encode_utf8(&mut [0; 4]).as_bytes());
+    if damaged {
+        line.push(b'!');
+    }
+    push_field(line, tar_offset);
+}
+
 fn push_field(line: &mut Vec<u8>, number: u64) {
     line.push(b'\t');
     push_decimal(line, number);
+}
+
+fn push_digest<const N: usize>(line: &mut Vec<u8>, digest: Option<&[u8; N]>) {
+    line.push(b'\t');
+    match digest {
+        Some(digest) => push_hex(line, digest),
+        None => line.push(b'-'),
+    }
 }
 
 /// Reads exactly `N` bytes of lower-case hex digits.
@@ -283,16 +303,19 @@ mod tests {
             tar_offset: 512,
             tar_length: 1 << 20,
             digest: MemberDigest::Blake3([7; 32]),
+            heads: Some([8; 16]),
         };
+        let padding = MemberLine { tar_length: 0, heads: None, ..member.clone() };
         let totals = Totals { members: 1, entries: 2, archive_bytes: 3, tar_bytes: 4 };
         let mut text = Vec::new();
         member.add_to(&mut text);
+        padding.add_to(&mut text);
         entry().add_to(&mut text);
         totals.write_to(&mut text).unwrap();
         let text = text.strip_suffix(b"\n").unwrap();
         let lines: Vec<Line> =
-            text.split(|byte| *byte == b'\n').map(|line| parse_line(line, IndexVersion::Two).unwrap()).collect();
-        assert_eq!(lines, [Line::Member(member), Line::Entry(entry()), Line::End(totals)]);
+            text.split(|byte| *byte == b'\n').map(|line| parse_line(line, IndexVersion::Three).unwrap()).collect();
+        assert_eq!(lines, [Line::Member(member), Line::Member(padding), Line::Entry(entry()), Line::End(totals)]);
     }
 
     #[test]
@@ -304,7 +327,7 @@ mod tests {
             for flip in [1, 2, 4, 8, 16, 32, 64] {
                 let mut changed = text.clone();
                 changed[at] ^= flip;
-                assert_ne!(parse_line(&changed, IndexVersion::Two), Ok(Line::Entry(entry())), "byte {at}");
+                assert_ne!(parse_line(&changed, IndexVersion::Three), Ok(Line::Entry(entry())), "byte {at}");
             }
         }
     }

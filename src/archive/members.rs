@@ -21,6 +21,7 @@ pub(super) use self::carried::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
 use self::in_order::{Delivered, Failed, InOrder};
 use self::spares::Spares;
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
+use super::head_digest::MemberHeads;
 use super::index::{EntryLine, MemberDigest, MemberLine, Totals};
 use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
 use super::workers::Workers;
@@ -87,6 +88,7 @@ struct Job {
     member_len: usize,
     level: i32,
     digest: MemberDigest,
+    heads: Option<[u8; 16]>,
     entries: Vec<EntryLine>,
 }
 
@@ -113,6 +115,8 @@ pub struct MemberWriter {
     order: Arc<InOrder>,
     free: Spares<Job>,
     current: Job,
+    /// Those of the entries that end in the current member.
+    heads: MemberHeads,
     next_number: u64,
     threads: usize,
     carrier: Option<Carrier>,
@@ -136,6 +140,7 @@ impl MemberWriter {
             order,
             free: Spares::new(2 * threads + SPARE_BUFFERS - 1, free),
             current: empty_job(),
+            heads: MemberHeads::default(),
             next_number: 0,
             threads,
             carrier: None,
@@ -217,9 +222,10 @@ impl MemberWriter {
         Ok(())
     }
 
-    /// Notes an entry that ends in the current member.
-    pub fn note_entry(&mut self, entry: EntryLine) {
+    /// Notes an entry that ends in the current member, and has these headers.
+    pub fn note_entry(&mut self, entry: EntryLine, head: &[u8]) {
         self.current.entries.push(entry);
+        self.heads.add(head);
     }
 
     /// Ends the current member, if anything is in it.
@@ -234,6 +240,7 @@ impl MemberWriter {
             }
         };
         let mut job = std::mem::replace(&mut self.current, next);
+        job.heads = self.heads.finish();
         let (number, order, encoders) = (self.next_number, Arc::clone(&self.order), Arc::clone(&self.encoders));
         let level = Arc::clone(&self.level);
         self.pool.give(move || {
@@ -294,6 +301,7 @@ fn empty_job() -> Job {
         member_len: 0,
         level: 0,
         digest: MemberDigest::Blake3([0; 32]),
+        heads: None,
         entries: Vec::new(),
     }
 }

@@ -24,7 +24,7 @@ use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::reader::raw::RawImage;
-use crate::reader::{Entry, Metadata, Timestamp};
+use crate::reader::{Entry, EntryKind, Metadata, Timestamp};
 use crate::shown;
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +34,13 @@ const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
 /// one that changed, and the less is compressed together.
 const SHARED_MEMBER_BYTES: u64 = 80 * 1024;
 /// And where entries are so small that more would go in there, of about this many beyond [`MIN_MEMBER_BYTES`].
-const SHARED_MEMBER_ENTRIES: u64 = 4;
+const SHARED_MEMBER_ENTRIES: u64 = 3;
 /// A shared member is not ended before it has this much.
 const MIN_MEMBER_BYTES: usize = 20 * 1024;
 /// How much of a sparse map is made at once.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
+/// So many entries that are done with are handed back at once.
+const SPENT_ENTRIES: usize = 256;
 /// The observer is told of what was read in steps of at least this size.
 const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
@@ -138,6 +140,8 @@ pub struct ArchiveWriter<'a> {
     counts: Counts,
     unreported_bytes: u64,
     queue: Queue,
+    /// Entries that are done with: see [`ArchiveWriter::take_spent`].
+    spent: Vec<Entry>,
     head_digests: HeadDigests,
     /// In which the headers of an entry are made that are not written.
     head_buffer: Vec<u8>,
@@ -162,6 +166,7 @@ impl<'a> ArchiveWriter<'a> {
             counts: Counts::default(),
             unreported_bytes: 0,
             queue: Queue::default(),
+            spent: Vec::new(),
             head_digests: HeadDigests::default(),
             head_buffer: Vec::new(),
             carrying: None,
@@ -205,10 +210,19 @@ impl<'a> ArchiveWriter<'a> {
         self.decide(placed)
     }
 
+    /// Entries that are done with, as soon as there are some hundred: whoever made them may want to free them. What is not
+    /// taken is freed here.
+    pub fn take_spent(&mut self) -> Option<Vec<Entry>> {
+        (self.spent.len() >= SPENT_ENTRIES)
+            .then(|| std::mem::replace(&mut self.spent, Vec::with_capacity(SPENT_ENTRIES)))
+    }
+
     /// All entries of the filesystem were added; nothing of it is needed any more when this returns.
     pub fn end_filesystem(&mut self) -> Result<(), ArchiveError> {
         self.give_up_group()?;
-        self.read_queue()
+        self.read_queue()?;
+        self.spent.clear();
+        Ok(())
     }
 
     /// Adds the raw image of a region of `size` bytes as `./file_name`.
@@ -253,9 +267,22 @@ impl<'a> ArchiveWriter<'a> {
     /// finished afterwards.
     pub fn give_up(&mut self) {
         self.queue.clear();
+        self.spent.clear();
         if let Some(carrying) = &mut self.carrying {
             carrying.give_up();
         }
+    }
+
+    fn spend(&mut self, mut entry: Entry) {
+        if let EntryKind::File(content) = &entry.kind {
+            content.close();
+        }
+        // What they take has no bound but its own.
+        entry.xattrs = Vec::new();
+        if self.spent.len() == SPENT_ENTRIES {
+            self.spent.clear();
+        }
+        self.spent.push(entry);
     }
 
     fn check_stop(&self) -> Result<(), ArchiveError> {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::{io, vec};
 
-use super::{EntryKind, Found, FsReader};
+use super::{Entry, EntryKind, Found, FsReader};
 
 /// So many things are handed over at once: few of them wake the other thread ever again.
 const BATCH: usize = 512;
@@ -22,6 +22,8 @@ pub struct ReadAhead {
     taken: vec::IntoIter<Found>,
     /// `None` once the other one has ended.
     batches: Option<Receiver<Vec<Found>>>,
+    /// Entries on their way back.
+    spent: Sender<Vec<Entry>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -30,14 +32,29 @@ impl ReadAhead {
     /// reads nearly all of them: then no more than 4 batches of 64 are open. What cannot be opened is left for the first use.
     pub fn new(reader: impl FsReader + Send + 'static, opens_files: Arc<AtomicBool>) -> io::Result<Self> {
         let (sender, batches) = sync_channel(WAITING_BATCHES);
-        let thread =
-            std::thread::Builder::new().name("walk".to_owned()).spawn(move || read(reader, &sender, &opens_files))?;
-        Ok(Self { taken: Vec::new().into_iter(), batches: Some(batches), thread: Some(thread) })
+        let (spent, to_free) = channel();
+        let thread = std::thread::Builder::new()
+            .name("walk".to_owned())
+            .spawn(move || read(reader, &sender, &to_free, &opens_files))?;
+        Ok(Self { taken: Vec::new().into_iter(), batches: Some(batches), spent, thread: Some(thread) })
+    }
+
+    /// Has entries that are done with freed by the thread that made them: two threads that free and allocate what is the
+    /// other's wait for each other.
+    pub fn free(&self, spent: Vec<Entry>) {
+        // Once the thread has ended they are freed here.
+        let _ = self.spent.send(spent);
     }
 }
 
-fn read(mut reader: impl FsReader, batches: &SyncSender<Vec<Found>>, opens_files: &AtomicBool) {
+fn read(
+    mut reader: impl FsReader,
+    batches: &SyncSender<Vec<Found>>,
+    to_free: &Receiver<Vec<Entry>>,
+    opens_files: &AtomicBool,
+) {
     let begin = || {
+        to_free.try_iter().for_each(drop);
         let opens = opens_files.load(Ordering::Relaxed);
         let full = if opens { OPENED_BATCH } else { BATCH };
         (opens, full, Vec::with_capacity(full))

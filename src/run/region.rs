@@ -238,6 +238,9 @@ impl RegionContext<'_, '_> {
             match found {
                 Found::Entry(entry) => {
                     writer.append(entry)?;
+                    if let Some(spent) = writer.take_spent() {
+                        walk.free(spent);
+                    }
                     if writer.data_bytes() > limit_bytes {
                         return Err(BackupError::TooMuch { region: region.name.clone(), limit: ByteLen(limit_bytes) });
                     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use super::parent::LinesCheck;
-use crate::archive::index::{EntryLine, IndexVersion, Line, MemberLine, parse_line};
+use crate::archive::index::{IndexVersion, KeptEntries, MemberLine, RawLine};
 use crate::archive::read::index_file::MAX_LINE_BYTES;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -19,7 +19,9 @@ pub(crate) struct Group {
     /// Where their lines begin in the index file.
     pub(crate) at: u64,
     /// The entries, in their order: one, if there are several members.
-    pub(crate) entries: Vec<EntryLine>,
+    pub(crate) entries: KeptEntries,
+    /// The digest of all their headers, which the member has that they end in.
+    pub(crate) heads: Option<[u8; 16]>,
 }
 
 /// Reads lines at any place of an index.
@@ -39,32 +41,30 @@ impl GroupReader {
     pub(super) fn read(&mut self, at: u64, check: u64) -> io::Result<Group> {
         self.seek(at)?;
         let mut lines = LinesCheck::default();
-        let Line::Member(first) = self.line()? else { return Err(changed()) };
+        let RawLine::Member(first) = self.line()? else { return Err(changed()) };
         lines.add(&self.buf);
         let mut tar_end = end_of(&first)?;
-        let mut members = 1;
-        let mut entries = Vec::new();
+        let (mut members, mut heads) = (1, first.heads);
+        let mut entries = KeptEntries::with_capacity(LinesCheck::len_of(check).min(BUFFER_BYTES));
         let mut done = first.tar_offset;
         while done != tar_end {
-            match self.line()? {
-                Line::Member(member) if entries.is_empty() && member.tar_offset == tar_end => {
+            self.read_line()?;
+            match self.parse()? {
+                RawLine::Member(member) if entries.is_empty() && member.tar_offset == tar_end => {
                     tar_end = end_of(&member)?;
                     members += 1;
+                    heads = member.heads;
                 }
-                Line::Entry(entry) if entry.tar_offset == done => {
-                    done = done.checked_add(entry.tar_length).filter(|end| *end <= tar_end).ok_or_else(changed)?;
-                    entries.push(entry);
+                RawLine::Entry(entry) if entry.facts.tar_offset == done => {
+                    let end = done.checked_add(entry.facts.tar_length);
+                    done = end.filter(|end| *end <= tar_end).ok_or_else(changed)?;
+                    entries.push(&self.buf, &entry).map_err(|_| changed())?;
                 }
                 _ => return Err(changed()),
             }
             lines.add(&self.buf);
         }
-        if lines.finish() == check { Ok(Group { first, members, at, entries }) } else { Err(changed()) }
-    }
-
-    /// Goes to the first member's line of a group that was read before.
-    pub(crate) fn rewind(&mut self, group: &Group) -> io::Result<()> {
-        self.seek(group.at)
+        if lines.finish() == check { Ok(Group { first, members, at, entries, heads }) } else { Err(changed()) }
     }
 
     /// The next line of a member that holds something. It begins in the tar stream at `tar_offset`.
@@ -72,14 +72,15 @@ impl GroupReader {
         loop {
             match self.line()? {
                 // It is there for where the others lay.
-                Line::Member(member) if member.tar_offset == tar_offset && member.is_padding() => {}
-                Line::Member(member) if member.tar_offset == tar_offset => return Ok(member),
+                RawLine::Member(member) if member.tar_offset == tar_offset && member.is_padding() => {}
+                RawLine::Member(member) if member.tar_offset == tar_offset => return Ok(member),
                 _ => return Err(changed()),
             }
         }
     }
 
-    fn seek(&mut self, at: u64) -> io::Result<()> {
+    /// Goes to the line that begins at `at`.
+    pub(crate) fn seek(&mut self, at: u64) -> io::Result<()> {
         // Groups are mostly asked for in their order: what is in the buffer is used on.
         match i64::try_from(i128::from(at) - i128::from(self.at)) {
             Ok(by) if self.at != u64::MAX => self.input.seek_relative(by)?,
@@ -91,16 +92,23 @@ impl GroupReader {
         Ok(())
     }
 
-    fn line(&mut self) -> io::Result<Line> {
+    fn line(&mut self) -> io::Result<RawLine<'_>> {
+        self.read_line()?;
+        self.parse()
+    }
+
+    /// What the line that was read last says.
+    fn parse(&self) -> io::Result<RawLine<'_>> {
+        RawLine::parse(&self.buf, IndexVersion::Three).map_err(|_| changed())
+    }
+
+    fn read_line(&mut self) -> io::Result<()> {
         self.buf.clear();
         // Where it stands after an error is not known.
         let at = std::mem::replace(&mut self.at, u64::MAX);
         let len = Read::take(&mut self.input, MAX_LINE_BYTES).read_until(b'\n', &mut self.buf)?;
         self.at = at.saturating_add(len as u64);
-        if self.buf.pop() != Some(b'\n') {
-            return Err(changed());
-        }
-        parse_line(&self.buf, IndexVersion::Two).map_err(|_| changed())
+        if self.buf.pop() == Some(b'\n') { Ok(()) } else { Err(changed()) }
     }
 }
 

@@ -77,7 +77,7 @@ impl Parent {
         // `.` holds what no other region does.
         clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
         let mut lines = IndexReader::hashing(index)?;
-        if lines.version() != IndexVersion::Two {
+        if lines.version() != IndexVersion::Three {
             return Err(ParentError::OlderIndex);
         }
         let mut collecting = Collecting::new(usize::try_from(manifest.sizes.members).unwrap_or(usize::MAX));
@@ -121,11 +121,11 @@ impl Parent {
         self.clocks.iter().find(|clock| clock.archive_path == archive_path)?.newest
     }
 
-    /// The group whose first entry has this path. `None` also when its lines are not what they were.
-    pub(crate) fn group(&mut self, path: &[u8]) -> Option<Group> {
-        let place = self.groups.find(key_of(path))?;
+    /// The group whose first entry has this path, whose key this is. `None` also when its lines are not what they were.
+    pub(crate) fn group(&mut self, key: u64, path: &[u8]) -> Option<Group> {
+        let place = self.groups.find(key)?;
         let group = self.reader.read(place.at, place.check).ok()?;
-        group.entries.first().is_some_and(|entry| entry.path == path).then_some(group)
+        group.entries.facts_of(0, path).is_some().then_some(group)
     }
 
     /// For the members of a group that has many.
@@ -145,7 +145,7 @@ fn note_time(clocks: &mut [RegionClock], last: &mut usize, entry: &RawEntry<'_>)
         *last = found;
     }
     let newest = &mut clocks[*last].newest;
-    *newest = (*newest).max(Some(entry.ctime));
+    *newest = (*newest).max(Some(entry.facts.ctime));
 }
 
 /// What a path is found by: the first 8 bytes of its SHA-256.
@@ -262,5 +262,10 @@ impl LinesCheck {
 
     pub(super) fn finish(self) -> u64 {
         u64::from(self.len) << 32 | u64::from(self.crc.finalize())
+    }
+
+    /// How long the lines together are that this is the check of.
+    pub(super) fn len_of(check: u64) -> usize {
+        usize::try_from(check >> 32).unwrap_or(usize::MAX)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::path::{is_plain_path, unescape_path};
 use super::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, NSEC_DIGITS, Totals};
-use crate::archive::digits::{parse_decimal, parse_hex, parse_padded};
+use crate::archive::digits::{are_hex_digits, parse_decimal, parse_hex, parse_padded};
 use crate::reader::Timestamp;
 
 /// What a head takes in a line.
@@ -22,15 +22,23 @@ pub(crate) enum RawLine<'a> {
     End(Totals),
 }
 
-/// An entry's line with its digests and its path as they stand there.
-pub(crate) struct RawEntry<'a> {
-    kind: IndexedKind,
-    damaged: bool,
+/// What an entry's line says but for its digests and its path. See [`EntryLine`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryFacts {
+    pub(crate) kind: IndexedKind,
+    pub(crate) damaged: bool,
     pub(crate) tar_offset: u64,
     pub(crate) tar_length: u64,
-    size: u64,
-    ino: u64,
+    pub(crate) size: u64,
+    pub(crate) ino: u64,
     pub(crate) ctime: Timestamp,
+}
+
+/// An entry's line with its digests and its path as they stand there.
+pub(crate) struct RawEntry<'a> {
+    pub(crate) facts: EntryFacts,
+    /// All that comes behind its place in the tar stream.
+    pub(super) behind_offset: &'a [u8],
     head: &'a [u8],
     content: &'a [u8],
     /// Its path with its escapes.
@@ -49,7 +57,11 @@ impl<'a> RawLine<'a> {
                 tar_length: fields.number("tar length")?,
                 digest: match version {
                     IndexVersion::One => MemberDigest::Sha256(parse_hex_field(fields.next("SHA-256")?, "SHA-256")?),
-                    IndexVersion::Two => MemberDigest::Blake3(parse_hex_field(fields.next("BLAKE3")?, "BLAKE3")?),
+                    _ => MemberDigest::Blake3(parse_hex_field(fields.next("BLAKE3")?, "BLAKE3")?),
+                },
+                heads: match version {
+                    IndexVersion::Three => parse_digest(fields.next("heads")?, "heads")?,
+                    _ => None,
                 },
             }),
             b"E" => {
@@ -58,14 +70,20 @@ impl<'a> RawLine<'a> {
                     [letter] => IndexedKind::from_letter(char::from(*letter)),
                     _ => None,
                 };
-                Self::Entry(RawEntry {
+                let tar_offset = fields.number("tar offset")?;
+                let behind_offset = fields.rest.unwrap_or_default();
+                let facts = EntryFacts {
                     kind: kind.ok_or(BadLine("kind"))?,
                     damaged: letters.ends_with(b"!"),
-                    tar_offset: fields.number("tar offset")?,
+                    tar_offset,
                     tar_length: fields.number("tar length")?,
                     size: fields.number("size")?,
                     ino: fields.number("inode")?,
                     ctime: parse_timestamp(fields.next("change time")?).ok_or(BadLine("change time"))?,
+                };
+                Self::Entry(RawEntry {
+                    facts,
+                    behind_offset,
                     head: fields.of_length(HEAD_DIGITS, "head")?,
                     content: fields.of_length(CONTENT_DIGITS, "content")?,
                     escaped_path: fields.last("path")?,
@@ -107,27 +125,22 @@ impl RawEntry<'_> {
         self.escaped_path.len() / 4
     }
 
+    /// Whether its digests are some.
+    pub(super) fn has_digests(&self) -> bool {
+        are_hex_digits::<HEAD_DIGITS>(self.head)
+            && (self.content == b"-" || are_hex_digits::<CONTENT_DIGITS>(self.content))
+    }
+
     fn whole(&self) -> Result<EntryLine, BadLine> {
         let path = self.path()?;
         // It is in its headers.
-        if path.len() as u64 > self.tar_length {
+        let EntryFacts { kind, damaged, tar_offset, tar_length, size, ino, ctime } = self.facts;
+        if path.len() as u64 > tar_length {
             return Err(BadLine("path"));
         }
-        Ok(EntryLine {
-            kind: self.kind,
-            damaged: self.damaged,
-            tar_offset: self.tar_offset,
-            tar_length: self.tar_length,
-            size: self.size,
-            ino: self.ino,
-            ctime: self.ctime,
-            head: parse_hex_field(self.head, "head")?,
-            content: match self.content {
-                b"-" => None,
-                digest => Some(parse_hex_field(digest, "content")?),
-            },
-            path,
-        })
+        let head = parse_hex_field(self.head, "head")?;
+        let content = parse_digest(self.content, "content")?;
+        Ok(EntryLine { kind, damaged, tar_offset, tar_length, size, ino, ctime, head, content, path })
     }
 }
 
@@ -173,6 +186,10 @@ impl<'a> Fields<'a> {
     fn number(&mut self, name: &'static str) -> Result<u64, BadLine> {
         parse_decimal(self.next(name)?).ok_or(BadLine(name))
     }
+}
+
+fn parse_digest<const N: usize>(field: &[u8], name: &'static str) -> Result<Option<[u8; N]>, BadLine> {
+    if field == b"-" { Ok(None) } else { parse_hex_field(field, name).map(Some) }
 }
 
 fn parse_hex_field<const N: usize>(field: &[u8], name: &'static str) -> Result<[u8; N], BadLine> {

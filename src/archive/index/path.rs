@@ -5,6 +5,12 @@ pub(super) fn is_plain_path(path: &[u8]) -> bool {
     path.iter().all(|byte| *byte != b'\\' && (0x20..0x7f).contains(byte))
 }
 
+/// Whether `text` is what stands in the index for this path.
+pub(super) fn is_escape_of(text: &[u8], path: &[u8]) -> bool {
+    // Equal bytes say it only where none of them is an escape's.
+    if is_plain_path(text) { text == path } else { escape_path(path).as_bytes() == text }
+}
+
 /// A path as it stands in the index: `\xHH` for control characters, backslashes and what is not UTF-8.
 pub fn escape_path(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());

@@ -22,7 +22,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::spares::Spares;
 use crate::archive::gzip::{MAX_MEMBER_DATA, MemberEncoder, parse_header};
-use crate::archive::index::{EntryLine, MemberLine};
+use crate::archive::index::{KeptEntries, MemberLine};
 use crate::archive::level::LevelNow;
 use crate::archive::read::index_file::MAX_MEMBER_BYTES;
 use crate::archive::workers::Workers;
@@ -41,6 +41,7 @@ const PIECE_BYTES: usize = MemberEncoder::MAX_MEMBER_BYTES;
 pub(in crate::archive) struct CheckedPiece {
     archive: Arc<File>,
     buffer: Arc<Buffer>,
+    spent: Sender<Vec<CarriedMember>>,
     /// Each member's end in the buffer, and what is wrong with it.
     members: Vec<(usize, Result<(), String>)>,
 }
@@ -59,14 +60,15 @@ impl CheckedPiece {
     pub(in crate::archive) fn carry(&self, first: usize, members: Vec<CarriedMember>) -> Carried {
         let end_of = |count: usize| count.checked_sub(1).and_then(|at| self.members.get(at)).map_or(0, |(end, _)| *end);
         let range = end_of(first)..end_of(first + members.len());
-        Carried { archive: Arc::clone(&self.archive), buffer: Arc::clone(&self.buffer), range, members }
+        let (archive, buffer) = (Arc::clone(&self.archive), Arc::clone(&self.buffer));
+        Carried { archive, buffer, spent: self.spent.clone(), range, members }
     }
 }
 
 /// A member that is carried, and the entries that end in it.
 pub(in crate::archive) struct CarriedMember {
     pub(in crate::archive) line: MemberLine,
-    pub(in crate::archive) entries: Vec<EntryLine>,
+    pub(in crate::archive) entries: KeptEntries,
 }
 
 /// Members that are as the previous index says, one behind the other.
@@ -74,8 +76,17 @@ pub(in crate::archive) struct Carried {
     /// The archive that they were read from.
     pub(super) archive: Arc<File>,
     buffer: Arc<Buffer>,
+    spent: Sender<Vec<CarriedMember>>,
     range: Range<usize>,
     pub(super) members: Vec<CarriedMember>,
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        // Whoever made the lines frees them: two threads that free and allocate what is the other's wait for each other. Fails
+        // only when nothing is carried any more.
+        let _ = self.spent.send(std::mem::take(&mut self.members));
+    }
 }
 
 impl Carried {
@@ -164,6 +175,9 @@ pub(super) struct Carrier {
     /// The results from the number `oldest` on, as far as they came.
     results: VecDeque<Option<CheckedPiece>>,
     oldest: u64,
+    /// What was written, on its way to be freed.
+    spent: Receiver<Vec<CarriedMember>>,
+    spent_home: Sender<Vec<CarriedMember>>,
 }
 
 impl Carrier {
@@ -172,11 +186,14 @@ impl Carrier {
         let (report, checked) = channel();
         let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
         let source = Arc::new(Source { archive, from_disk, is_in_memory: AtomicBool::new(true) });
-        Self { source, buffers, checked, report, results: VecDeque::new(), oldest: 0 }
+        let (spent_home, spent) = channel();
+        Self { source, buffers, checked, report, results: VecDeque::new(), oldest: 0, spent, spent_home }
     }
 
     pub(super) fn check(&mut self, pool: &Workers, level: &Arc<LevelNow>, lines: &[MemberLine]) -> bool {
+        self.spent.try_iter().for_each(drop);
         let Some(mut buffer) = self.buffers.take() else { return false };
+        let spent = self.spent_home.clone();
         let level = Arc::clone(level);
         let (source, report, lines) = (Arc::clone(&self.source), self.report.clone(), lines.to_vec());
         let number = self.oldest + self.results.len() as u64;
@@ -187,7 +204,7 @@ impl Carrier {
             let archive = Arc::clone(&source.archive);
             level.note_busy(began.elapsed());
             // Fails only when nobody wants it any more.
-            let _ = report.send((number, CheckedPiece { archive, buffer: Arc::new(buffer), members }));
+            let _ = report.send((number, CheckedPiece { archive, buffer: Arc::new(buffer), spent, members }));
         });
         true
     }
@@ -289,7 +306,7 @@ mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
-    use super::{Buffers, CarriedMember, Carrier, LevelNow, MemberEncoder, Workers};
+    use super::{Buffers, CarriedMember, Carrier, KeptEntries, LevelNow, MemberEncoder, Workers};
     use crate::archive::index::{MemberDigest, MemberLine};
     use crate::archive::level::Level;
 
@@ -307,6 +324,7 @@ mod tests {
                 tar_offset: 0,
                 tar_length: 512 * u64::from(number + 1),
                 digest: MemberDigest::of(&member[..len]),
+                heads: None,
             });
             archive.extend_from_slice(&member[..len]);
         }
@@ -332,7 +350,7 @@ mod tests {
                 let is_whole = piece.fault(number).is_none();
                 if is_whole {
                     let at = usize::try_from(line.offset).unwrap();
-                    let member = CarriedMember { line: line.clone(), entries: Vec::new() };
+                    let member = CarriedMember { line: line.clone(), entries: KeptEntries::default() };
                     let carried = piece.carry(number, vec![member]);
                     assert_eq!(carried.bytes(), &archive[at..][..usize::try_from(line.length).unwrap()]);
                 }

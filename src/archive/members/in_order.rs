@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ArchiveFile, Carried, CarriedMember, Job, LEAST_SHARED_BLOCKS, Outputs, Ready, WrittenMembers};
 use crate::archive::gzip::{MIN_PADDING_BYTES, padding};
-use crate::archive::index::{EntryLine, HEADER_LINE, MemberDigest, MemberLine, Totals};
+use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 
 /// So many times as long as the padding must be what is shared because of it.
@@ -218,7 +218,11 @@ impl Sink {
         control.note_busy(is_written.elapsed());
         match ready {
             Ready::Compressed(mut job) => {
-                totals.add(lines, job.member_len as u64, job.data_len as u64, job.digest, &job.entries);
+                totals.add_member(lines, job.member_len as u64, job.data_len as u64, job.digest, job.heads);
+                totals.entries += job.entries.len() as u64;
+                for entry in &job.entries {
+                    entry.add_to(lines);
+                }
                 control.member_written();
                 if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
                     *count += 1;
@@ -231,7 +235,10 @@ impl Sink {
             // Its buffer goes back by itself.
             Ready::Carried(carried) => {
                 for CarriedMember { line, entries } in &carried.members {
-                    totals.add(lines, line.length, line.tar_length, line.digest, entries);
+                    let begins_at = totals.tar_bytes;
+                    totals.add_member(lines, line.length, line.tar_length, line.digest, line.heads);
+                    totals.entries += entries.len() as u64;
+                    entries.add_to(lines, line.tar_offset, begins_at);
                 }
             }
         }
@@ -253,7 +260,7 @@ impl Sink {
         let member = padding(len);
         archive.write_all(&member)?;
         sha1.update(&member);
-        totals.add(lines, len as u64, 0, MemberDigest::of(&member), &[]);
+        totals.add_member(lines, len as u64, 0, MemberDigest::of(&member), None);
         Ok(())
     }
 
@@ -284,15 +291,18 @@ fn padding_len(from: u64, to: u64, block: NonZero<usize>) -> usize {
 }
 
 impl Totals {
-    /// Adds the lines of the next member and of the entries that end in it to `out`.
-    fn add(&mut self, out: &mut Vec<u8>, length: u64, tar_length: u64, digest: MemberDigest, entries: &[EntryLine]) {
-        let (offset, tar_offset) = (self.archive_bytes, self.tar_bytes);
-        MemberLine { number: self.members, offset, length, tar_offset, tar_length, digest }.add_to(out);
-        for entry in entries {
-            entry.add_to(out);
-        }
+    /// Adds the next member's line to `out`.
+    fn add_member(
+        &mut self,
+        out: &mut Vec<u8>,
+        length: u64,
+        tar_length: u64,
+        digest: MemberDigest,
+        heads: Option<[u8; 16]>,
+    ) {
+        let (number, offset, tar_offset) = (self.members, self.archive_bytes, self.tar_bytes);
+        MemberLine { number, offset, length, tar_offset, tar_length, digest, heads }.add_to(out);
         self.members += 1;
-        self.entries += entries.len() as u64;
         self.archive_bytes += length;
         self.tar_bytes += tar_length;
     }

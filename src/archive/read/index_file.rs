@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use sha2::{Digest, Sha256};
 
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MemberEncoder, TRAILER_BYTES};
-use crate::archive::index::{EntryLine, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line};
+use crate::archive::index::{
+    EntryFacts, EntryLine, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line,
+};
 use crate::archive::pax::BLOCK_BYTES;
 
 /// The longest path that the walk archives has 64 KiB, four bytes each when all are escaped.
@@ -135,7 +137,7 @@ impl IndexReader {
 
     fn begin(file: HashedFile) -> Result<Self, IndexError> {
         let mut reader = Self {
-            version: IndexVersion::Two,
+            version: IndexVersion::Three,
             input: BufReader::with_capacity(BUFFER_BYTES, file),
             at: 0,
             line: 0,
@@ -258,17 +260,14 @@ impl Sequence {
 
     fn add_entry(&mut self, entry: &RawEntry<'_>) -> Result<(), &'static str> {
         let member_at = self.last_member_at.ok_or("an entry comes before the first member")?;
-        if entry.tar_offset != self.entry_at {
+        let EntryFacts { tar_offset, tar_length, .. } = entry.facts;
+        if tar_offset != self.entry_at {
             return Err("the entry does not begin where the one before it ends");
         }
-        let end = entry.tar_offset.checked_add(entry.tar_length).ok_or("the entry has no end")?;
-        let in_blocks = entry.tar_length > 0 && entry.tar_length.is_multiple_of(BLOCK_BYTES);
+        let end = tar_offset.checked_add(tar_length).ok_or("the entry has no end")?;
+        let in_blocks = tar_length > 0 && tar_length.is_multiple_of(BLOCK_BYTES);
         // Its path is in its headers, which bounds what all paths of a member take.
-        if !in_blocks
-            || end <= member_at
-            || end > self.seen.tar_bytes
-            || entry.least_path_bytes() as u64 > entry.tar_length
-        {
+        if !in_blocks || end <= member_at || end > self.seen.tar_bytes || entry.least_path_bytes() as u64 > tar_length {
             return Err("the entry does not end in the member before it");
         }
         self.entry_at = end;
@@ -456,6 +455,7 @@ mod tests {
             tar_offset: number << 20,
             tar_length: 1 << 20,
             digest: MemberDigest::Blake3([1; 32]),
+            heads: None,
         }
     }
 

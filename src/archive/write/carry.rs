@@ -14,6 +14,7 @@ use super::{ArchiveError, ArchiveWriter, CarryCounts};
 use crate::archive::carry::Share;
 use crate::archive::carry::group::Group;
 use crate::archive::carry::parent::{Parent, key_of};
+use crate::archive::head_digest::MemberHeads;
 use crate::archive::index::{EntryLine, IndexedKind};
 use crate::archive::pax::{self, EntryType};
 use crate::archive::runs::Runs;
@@ -32,6 +33,8 @@ pub(super) struct Carrying {
     /// What was changed before this in the filesystem at hand has no younger change that its times do not show.
     before: Option<Timestamp>,
     candidate: Option<Candidate>,
+    /// The headers that the candidate's entries have tonight.
+    heads: MemberHeads,
     /// Complete groups that are not in the queue yet: the next one may be checked with them.
     run: CarriedRun,
     /// The lines of the last group that is not carried, from the next one on.
@@ -42,8 +45,8 @@ pub(super) struct Carrying {
 impl Carrying {
     pub(super) fn new(parent: Parent, share: Share) -> Self {
         let counts = CarryCounts::default();
-        let run = CarriedRun::default();
-        Self { parent, share, before: None, candidate: None, run, stale: VecDeque::new(), counts }
+        let (heads, run) = (MemberHeads::default(), CarriedRun::default());
+        Self { parent, share, before: None, candidate: None, heads, run, stale: VecDeque::new(), counts }
     }
 
     pub(super) fn start_filesystem(&mut self, before: Option<Timestamp>) {
@@ -61,25 +64,25 @@ impl Carrying {
         self.before = None;
     }
 
-    fn is_trusted(&self, line: &EntryLine) -> bool {
-        !line.damaged && self.before.is_some_and(|before| line.ctime < before)
+    fn is_trusted(&self, damaged: bool, ctime: Timestamp) -> bool {
+        !damaged && self.before.is_some_and(|before| ctime < before)
     }
 
-    /// Whether a group may be carried, whatever the walk gives.
-    fn is_eligible(&mut self, group: &Group) -> bool {
-        let first = group.entries.first().map_or(&b""[..], |entry| &entry.path);
-        if self.share.is_due(key_of(first)) {
+    /// Whether a group, which is found by this key, may be carried, whatever the walk gives.
+    fn is_eligible(&mut self, group: &Group, key: u64) -> bool {
+        if self.share.is_due(key) {
             self.counts.groups_reread += 1;
             return false;
         }
-        self.counts.mismatches < MAX_MISMATCHES && group.entries.iter().all(|entry| self.is_trusted(entry))
+        let mut facts = group.entries.facts();
+        self.counts.mismatches < MAX_MISMATCHES && facts.all(|facts| self.is_trusted(facts.damaged, facts.ctime))
     }
 
     /// What the previous index said of an entry that is now read.
     fn stale_line(&mut self, path: &[u8]) -> Option<Before> {
         let at = self.stale.iter().take(SEARCHED_LINES).position(|line| line.path == path)?;
         let line = self.stale.drain(..=at).next_back()?;
-        self.is_trusted(&line).then(|| Before::of(&line))
+        self.is_trusted(line.damaged, line.ctime).then(|| Before::of(&line))
     }
 }
 
@@ -89,7 +92,7 @@ impl Before {
     }
 }
 
-/// A group of which all entries so far are the same.
+/// A group of which all entries so far are the same, their headers perhaps excepted.
 struct Candidate {
     group: Group,
     /// As many as of its lines were found to be the same.
@@ -127,8 +130,10 @@ impl ArchiveWriter<'_> {
             }
         }
         let Some(carrying) = &mut self.carrying else { return self.queue_read(placed) };
-        if let Some(group) = carrying.parent.group(&placed.path) {
-            if carrying.is_eligible(&group) {
+        let key = key_of(&placed.path);
+        if let Some(group) = carrying.parent.group(key, &placed.path) {
+            if carrying.is_eligible(&group, key) {
+                carrying.heads.clear();
                 let taken = Vec::with_capacity(group.entries.len());
                 let candidate = Candidate { group, taken };
                 match self.hold_against(candidate, placed)? {
@@ -136,7 +141,7 @@ impl ArchiveWriter<'_> {
                     Some(not_taken) => placed = not_taken,
                 }
             } else {
-                carrying.stale = group.entries.into();
+                carrying.stale = group.entries.lines().collect();
             }
         }
         placed.before = self.carrying.as_mut().and_then(|carrying| carrying.stale_line(&placed.path));
@@ -149,21 +154,27 @@ impl ArchiveWriter<'_> {
         mut candidate: Candidate,
         placed: Box<Placed>,
     ) -> Result<Option<Box<Placed>>, ArchiveError> {
-        let same = match candidate.group.entries.get(candidate.taken.len()) {
-            Some(line) => self.same_as(&placed, line)?,
-            None => None,
-        };
-        let Some(same) = same else {
+        let Some(same) = self.same_as(&placed, &candidate.group, candidate.taken.len())? else {
             self.dissolve(candidate)?;
             return Ok(Some(placed));
         };
         candidate.taken.push(Taken { placed, same });
-        if candidate.taken.len() == candidate.group.entries.len() {
+        if candidate.taken.len() < candidate.group.entries.len() {
+            if let Some(carrying) = &mut self.carrying {
+                carrying.candidate = Some(candidate);
+            }
+        } else if self.has_same_heads(&candidate.group) {
             self.queue_group(candidate)?;
-        } else if let Some(carrying) = &mut self.carrying {
-            carrying.candidate = Some(candidate);
+        } else {
+            self.dissolve(candidate)?;
         }
         Ok(None)
+    }
+
+    /// Whether the headers that a complete group's entries have tonight are those that are in the previous archive.
+    fn has_same_heads(&mut self, group: &Group) -> bool {
+        let heads = self.carrying.as_mut().and_then(|carrying| carrying.heads.finish());
+        heads.is_some() && heads == group.heads
     }
 
     /// Gives up the group that is not complete.
@@ -176,9 +187,9 @@ impl ArchiveWriter<'_> {
 
     /// What was taken is read; the group's other lines may still tell of entries to come.
     fn dissolve(&mut self, candidate: Candidate) -> Result<(), ArchiveError> {
-        let mut lines = VecDeque::from(candidate.group.entries);
+        let mut lines: VecDeque<EntryLine> = candidate.group.entries.lines().collect();
         for Taken { mut placed, .. } in candidate.taken {
-            placed.before = lines.pop_front().map(|line| Before::of(&line));
+            placed.before = lines.pop_front().as_ref().map(Before::of);
             self.queue_read(placed)?;
         }
         if let Some(carrying) = &mut self.carrying {
@@ -187,14 +198,15 @@ impl ArchiveWriter<'_> {
         Ok(())
     }
 
-    /// Whether an entry is what a line of the previous index says: its own data excepted, of which inode number, change
-    /// time and length answer.
-    fn same_as(&mut self, placed: &Placed, line: &EntryLine) -> Result<Option<Same>, ArchiveError> {
+    /// Whether an entry is what the line with this number says: its own data excepted, of which inode number, change time and
+    /// length answer; and its headers, which are held against those of the archive when the group is complete.
+    fn same_as(&mut self, placed: &Placed, group: &Group, number: usize) -> Result<Option<Same>, ArchiveError> {
         let Placed { entry, path, link, .. } = placed;
         let Metadata { ino, ctime, size, .. } = entry.metadata;
-        if *path != line.path || (ino, ctime, size) != (line.ino, line.ctime, line.size) {
-            return Ok(None);
-        }
+        let line = match group.entries.facts_of(number, path) {
+            Some(line) if (ino, ctime, size) == (line.ino, line.ctime, line.size) => *line,
+            _ => return Ok(None),
+        };
         let entry_type = match (link, &entry.kind, line.kind) {
             (Link::Further(first), _, IndexedKind::HardLink) => EntryType::HardLink(first),
             (Link::Further(_), ..) => return Ok(None),
@@ -220,7 +232,10 @@ impl ArchiveWriter<'_> {
         let head = pax::head_in(buffer, path, entry_type, &entry.metadata, xattrs);
         let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
-        let is_same = tar_length == line.tar_length && self.head_digests.of(&head.bytes) == line.head;
+        let is_same = tar_length == line.tar_length;
+        if let Some(carrying) = &mut self.carrying {
+            carrying.heads.add(&head.bytes);
+        }
         self.head_buffer = head.bytes;
         let is_sparse = line.kind == IndexedKind::SparseFile;
         Ok(is_same.then_some(Same { is_sparse, data_bytes: head.data_bytes, left_out_xattrs: head.left_out_xattrs }))

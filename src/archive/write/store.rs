@@ -21,34 +21,40 @@ impl ArchiveWriter<'_> {
     /// Adds an entry, read from the source.
     pub(super) fn store(&mut self, placed: Placed) -> Result<(), ArchiveError> {
         let Placed { entry, path, link, before } = placed;
-        if let Link::Further(first) = &link {
+        self.put(&entry, path, &link, before.as_ref())?;
+        self.spend(entry);
+        Ok(())
+    }
+
+    fn put(&mut self, entry: &Entry, path: Vec<u8>, link: &Link, before: Option<&Before>) -> Result<(), ArchiveError> {
+        if let Link::Further(first) = link {
             self.counts.hard_links += 1;
-            return self.put_bare(path, EntryType::HardLink(first), IndexedKind::HardLink, &entry);
+            return self.put_bare(path, EntryType::HardLink(first), IndexedKind::HardLink, entry);
         }
         match &entry.kind {
             EntryKind::File(content) => {
                 self.counts.files += 1;
-                self.put_file(path, &entry, content.as_ref(), before.as_ref())
+                self.put_file(path, entry, content.as_ref(), before)
             }
             EntryKind::Directory => {
                 self.counts.directories += 1;
-                self.put_bare(path, EntryType::Directory, IndexedKind::Directory, &entry)
+                self.put_bare(path, EntryType::Directory, IndexedKind::Directory, entry)
             }
             EntryKind::Symlink(target) => {
                 self.counts.symlinks += 1;
-                self.put_bare(path, EntryType::Symlink(target), IndexedKind::Symlink, &entry)
+                self.put_bare(path, EntryType::Symlink(target), IndexedKind::Symlink, entry)
             }
             EntryKind::CharDevice(number) => {
                 self.counts.devices += 1;
-                self.put_bare(path, EntryType::CharDevice(*number), IndexedKind::CharDevice, &entry)
+                self.put_bare(path, EntryType::CharDevice(*number), IndexedKind::CharDevice, entry)
             }
             EntryKind::BlockDevice(number) => {
                 self.counts.devices += 1;
-                self.put_bare(path, EntryType::BlockDevice(*number), IndexedKind::BlockDevice, &entry)
+                self.put_bare(path, EntryType::BlockDevice(*number), IndexedKind::BlockDevice, entry)
             }
             EntryKind::Fifo => {
                 self.counts.fifos += 1;
-                self.put_bare(path, EntryType::Fifo, IndexedKind::Fifo, &entry)
+                self.put_bare(path, EntryType::Fifo, IndexedKind::Fifo, entry)
             }
             EntryKind::Socket => {
                 self.counts.sockets_left_out += 1;
@@ -306,7 +312,7 @@ impl ArchiveWriter<'_> {
         let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
         self.tar_offset += tar_length;
         let is_last = ends_member(&path, tar_length, self.members.current_bytes());
-        self.members.note_entry(EntryLine {
+        let line = EntryLine {
             kind,
             damaged,
             tar_offset: start,
@@ -317,7 +323,8 @@ impl ArchiveWriter<'_> {
             head: self.head_digests.of(&head.bytes),
             content,
             path,
-        });
+        };
+        self.members.note_entry(line, &head.bytes);
         if is_last { self.members.end_member() } else { Ok(()) }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{Before, Candidate, Carrying, Link, MAX_MISMATCHES, Same, Taken};
-use crate::archive::index::{EntryLine, MemberLine};
+use crate::archive::index::{KeptEntries, MemberLine};
 use crate::archive::members::{CarriedMember, RUN_BYTES, weight};
 use crate::archive::write::place::Placed;
 use crate::archive::write::{ArchiveError, ArchiveWriter, MIN_MEMBER_BYTES, TARGET_MEMBER_BYTES};
@@ -16,7 +16,7 @@ use crate::reader::EntryKind;
 pub(in crate::archive::write) struct CarriedRun {
     members: Vec<MemberLine>,
     /// For each member, its entries.
-    entries: Vec<(Vec<EntryLine>, Vec<Taken>)>,
+    entries: Vec<(KeptEntries, Vec<Taken>)>,
     weight: usize,
 }
 
@@ -71,16 +71,14 @@ impl ArchiveWriter<'_> {
         };
         // Whole members one behind the other, the first of them by its number.
         let (mut first, mut whole) = (0, Vec::new());
-        for (number, (member, (mut lines, taken))) in run.members.into_iter().zip(run.entries).enumerate() {
+        for (number, (member, (lines, taken))) in run.members.into_iter().zip(run.entries).enumerate() {
             let fault = piece.fault(number);
             // Otherwise its entries complete the member before it: else ever more small ones would come of ever more changes.
             if fault.is_none() && (!whole.is_empty() || self.may_end_here(&lines)) {
                 let mut data_bytes = 0;
-                for Taken { placed, same } in &taken {
-                    data_bytes += self.count_carried(placed, same);
-                }
-                for line in &mut lines {
-                    line.tar_offset = line.tar_offset - member.tar_offset + self.tar_offset;
+                for Taken { placed, same } in taken {
+                    data_bytes += self.count_carried(&placed, &same);
+                    self.spend(placed.entry);
                 }
                 self.tar_offset += member.tar_length;
                 self.note_carried(member.length, lines.len() as u64, data_bytes);
@@ -96,8 +94,8 @@ impl ArchiveWriter<'_> {
             if let Some(what) = fault {
                 self.tell_mismatch(&member, what);
             }
-            for (Taken { mut placed, .. }, line) in taken.into_iter().zip(lines) {
-                placed.before = Some(Before::of(&line));
+            for (number, Taken { mut placed, .. }) in taken.into_iter().enumerate() {
+                placed.before = lines.line(number).as_ref().map(Before::of);
                 self.store(*placed)?;
             }
         }
@@ -105,32 +103,32 @@ impl ArchiveWriter<'_> {
     }
 
     /// Whether the member that is being filled may end before these entries.
-    fn may_end_here(&self, lines: &[EntryLine]) -> bool {
+    fn may_end_here(&self, lines: &KeptEntries) -> bool {
         let current = self.members.current_bytes();
-        let begins_its_own = lines.first().is_some_and(|line| line.tar_length >= TARGET_MEMBER_BYTES);
+        let begins_its_own = lines.facts().next().is_some_and(|first| first.tar_length >= TARGET_MEMBER_BYTES);
         current == 0 || current >= MIN_MEMBER_BYTES || begins_its_own
     }
 
     /// Carries an entry that has several members, after all that is queued. They are too many to be checked before the
     /// first is written, so when one of them is damaged the rest of the entry is read.
     fn carry_large(&mut self, candidate: Candidate) -> Result<(), ArchiveError> {
-        let Candidate { mut group, mut taken, .. } = candidate;
+        let Candidate { group, mut taken, .. } = candidate;
         self.read_queue()?;
-        let (Some(line), Some(Taken { mut placed, same })) = (group.entries.pop(), taken.pop()) else { return Ok(()) };
+        let Some(Taken { mut placed, same }) = taken.pop() else { return Ok(()) };
         self.members.end_member()?;
+        let Some(line) = group.entries.line(0) else { return self.store(*placed) };
+        let (begins_at, tar_length) = (line.tar_offset, line.tar_length);
         placed.before = Some(Before::of(&line));
         if !matches!(placed.entry.kind, EntryKind::File(_)) {
             // Its headers alone are that long, with its attributes: too rare to be carried in part.
             return self.store(*placed);
         }
-        let rebased = EntryLine { tar_offset: self.tar_offset, ..line.clone() };
-        let begins_at = line.tar_offset;
-        let ends_at = begins_at.saturating_add(line.tar_length);
+        let ends_at = begins_at.saturating_add(tar_length);
         let mut asked: VecDeque<MemberLine> = VecDeque::new();
         let (mut asked_to, mut done_to) = (begins_at, begins_at);
         let mut next = None;
         if let Some(carrying) = &mut self.carrying
-            && carrying.parent.lines().rewind(&group).is_err()
+            && carrying.parent.lines().seek(group.at).is_err()
         {
             return self.store(*placed);
         }
@@ -163,7 +161,7 @@ impl ArchiveWriter<'_> {
                 break;
             }
             done_to += member.tar_length;
-            let entries = if done_to == ends_at { vec![rebased.clone()] } else { Vec::new() };
+            let entries = if done_to == ends_at { group.entries.clone() } else { KeptEntries::default() };
             self.note_carried(member.length, entries.len() as u64, member.tar_length);
             self.members.write_carried(&piece, 0, vec![CarriedMember { line: member, entries }])?;
         }
@@ -173,7 +171,7 @@ impl ArchiveWriter<'_> {
         }
         if done_to == ends_at {
             self.count_carried(&placed, &same);
-            self.tar_offset += line.tar_length;
+            self.tar_offset += tar_length;
             return Ok(());
         }
         self.carried_bytes = done_to - begins_at;

@@ -182,6 +182,7 @@ mod tests {
             tar_offset: number * 1024,
             tar_length: 1024,
             digest: MemberDigest::Blake3([0; 32]),
+            heads: None,
         };
         let entry = |tar_offset, tar_length| EntryLine {
             kind: IndexedKind::File,

@@ -42,7 +42,12 @@ const STORE_ABOVE_ENTROPY_BITS: f64 = 7.95;
 pub struct MemberEncoder {
     level: i32,
     compressor: Compressor,
+    /// For members of less than [`SMALL_DATA`], where they have another one.
+    for_small: Option<Compressor>,
 }
+
+/// Less data than this only the members of small files have.
+const SMALL_DATA: usize = 256 << 10;
 
 /// The level of libdeflate for one of ours: its levels 1 and 3 save too little time for what they cost in room (decision 22).
 fn libdeflate_level(level: i32) -> i32 {
@@ -78,7 +83,10 @@ impl MemberEncoder {
 
     /// An encoder for a level from 1 to 12.
     pub fn new(level: i32) -> Result<Self, BadLevel> {
-        Ok(Self { level, compressor: compressor(level)? })
+        check_level(level)?;
+        let of = |level| CompressionLvl::new(level).map(Compressor::new).map_err(|_| BadLevel(level));
+        let for_small = if level == 1 { Some(of(1)?) } else { None };
+        Ok(Self { level, compressor: of(libdeflate_level(level))?, for_small })
     }
 
     /// The level that it compresses at.
@@ -89,8 +97,7 @@ impl MemberEncoder {
     /// Goes on at another level. Costs something only when it is another one.
     pub fn set_level(&mut self, level: i32) -> Result<(), BadLevel> {
         if self.level != level {
-            self.compressor = compressor(level)?;
-            self.level = level;
+            *self = Self::new(level)?;
         }
         Ok(())
     }
@@ -108,8 +115,8 @@ impl MemberEncoder {
             out.resize(largest, 0);
         }
         let body = &mut out[HEADER_BYTES..HEADER_BYTES + stored_bytes];
-        let compressed =
-            if looks_incompressible(data) { None } else { self.compressor.deflate_compress(data, body).ok() };
+        let compressor = self.for_small.as_mut().filter(|_| data.len() < SMALL_DATA).unwrap_or(&mut self.compressor);
+        let compressed = if looks_incompressible(data) { None } else { compressor.deflate_compress(data, body).ok() };
         let body_bytes = compressed.unwrap_or_else(|| {
             store(data, body);
             stored_bytes
@@ -126,11 +133,6 @@ impl MemberEncoder {
         out[..HEADER_BYTES].copy_from_slice(&header(frame));
         member_bytes
     }
-}
-
-fn compressor(level: i32) -> Result<Compressor, BadLevel> {
-    check_level(level)?;
-    Ok(Compressor::new(CompressionLvl::new(libdeflate_level(level)).map_err(|_| BadLevel(level))?))
 }
 
 /// How many bytes [`store`] makes of this many.

@@ -236,7 +236,7 @@ mod tests {
     use std::io::Read;
 
     use super::{
-        HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MIN_PADDING_BYTES, MemberEncoder, TRAILER_BYTES,
+        HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MIN_PADDING_BYTES, MemberEncoder, SMALL_DATA, TRAILER_BYTES,
         looks_incompressible, padding, parse_header,
     };
 
@@ -320,12 +320,15 @@ mod tests {
             assert!(changed[..len] == new[..len]);
         }
         assert!(encoder.set_level(13).is_err());
-        let made = |level: i32| {
+        let made = |level: i32, data: &[u8]| {
             let mut member = Vec::new();
-            let len = MemberEncoder::new(level).unwrap().encode(&data, &mut member);
+            let len = MemberEncoder::new(level).unwrap().encode(data, &mut member);
             member[..len].to_vec()
         };
-        assert!(made(1) == made(2) && made(3) == made(4), "decision 22");
+        // Decision 22.
+        let large = data.repeat(SMALL_DATA / data.len() + 1);
+        assert!(made(1, &large) == made(2, &large) && made(1, &data) != made(2, &data));
+        assert!(made(3, &data) == made(4, &data));
     }
 
     #[test]

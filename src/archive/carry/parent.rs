@@ -16,6 +16,9 @@ use crate::shown::hex;
 /// So many groups are remembered; the entries of the others are read.
 const MAX_GROUPS: usize = 1 << 20;
 
+/// The lines of a group's entries are kept while its members are checked. Where escapes make more of long paths, it is read.
+const MAX_GROUP_LINES_BYTES: usize = 1 << 20;
+
 /// Why the previous backup cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ParentError {
@@ -189,6 +192,8 @@ struct Current {
     at: u64,
     members: u64,
     entries: u64,
+    /// How long the entries' lines are.
+    entries_bytes: usize,
     key: u64,
     check: LinesCheck,
 }
@@ -203,7 +208,8 @@ impl Collecting {
         match line {
             RawLine::Member(_) => {
                 if was_at_border {
-                    self.current = Some(Current { at, members: 0, entries: 0, key: 0, check: LinesCheck::default() });
+                    let check = LinesCheck::default();
+                    self.current = Some(Current { at, members: 0, entries: 0, entries_bytes: 0, key: 0, check });
                 }
                 if let Some(current) = &mut self.current {
                     current.members += 1;
@@ -217,6 +223,7 @@ impl Collecting {
                         current.key = entry.path().map_or(0, |path| key_of(&path));
                     }
                     current.entries += 1;
+                    current.entries_bytes += bytes.len();
                     current.check.add(bytes);
                 }
                 if is_at_border {
@@ -230,7 +237,7 @@ impl Collecting {
     /// The group is complete. Others than these two kinds no volbak writes; their size would have no bound.
     fn end(&mut self) {
         let Some(current) = self.current.take() else { return };
-        if current.members > 1 && current.entries > 1 {
+        if (current.members > 1 && current.entries > 1) || current.entries_bytes > MAX_GROUP_LINES_BYTES {
             return;
         }
         if self.places.len() == MAX_GROUPS {

@@ -46,6 +46,11 @@ impl KeptEntries {
         Ok(())
     }
 
+    /// How long the lines are together.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
     }

@@ -21,10 +21,10 @@ pub(in crate::archive::write) struct CarriedRun {
 }
 
 impl CarriedRun {
-    /// Whether a member lies behind the last one, and there is room for it.
-    fn takes(&self, member: &MemberLine) -> bool {
+    /// Whether a member of this weight lies behind the last one, and there is room for it.
+    fn takes(&self, member: &MemberLine, weight: usize) -> bool {
         let Some(last) = self.members.last() else { return true };
-        last.offset.checked_add(last.length) == Some(member.offset) && self.weight + weight(member) <= RUN_BYTES
+        last.offset.checked_add(last.length) == Some(member.offset) && self.weight + weight <= RUN_BYTES
     }
 }
 
@@ -35,11 +35,12 @@ impl ArchiveWriter<'_> {
             return self.carry_large(candidate);
         }
         let Candidate { group, taken, .. } = candidate;
-        if self.carrying.as_ref().is_some_and(|carrying| !carrying.run.takes(&group.first)) {
+        let weight = weight(&group.first).max(group.entries.text_bytes());
+        if self.carrying.as_ref().is_some_and(|carrying| !carrying.run.takes(&group.first, weight)) {
             self.queue_run()?;
         }
         if let Some(Carrying { run, .. }) = &mut self.carrying {
-            run.weight += weight(&group.first);
+            run.weight += weight;
             run.members.push(group.first);
             run.entries.push((group.entries, taken));
         }

@@ -11,13 +11,14 @@ mod proof;
 mod tree;
 
 use std::fs::{self, File, FileTimes};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
+use flate2::read::MultiGzDecoder;
 use guest::backups::{
     archives, assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting, volbak,
 };
@@ -27,7 +28,7 @@ use proptest::prelude::{Strategy, any};
 use proptest::test_runner::{Config, TestRunner};
 use tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
 use volbak::archive::carry::Share;
-use volbak::archive::index::{EntryLine, Line};
+use volbak::archive::index::{EntryLine, IndexedKind, Line};
 use volbak::archive::manifest::Manifest;
 use volbak::archive::read::index_file::IndexReader;
 use volbak::events::Severity;
@@ -57,6 +58,10 @@ fn entries(files: &BackupFiles) -> Vec<EntryLine> {
         _ => None,
     };
     lines(files).into_iter().filter_map(entry).collect()
+}
+
+fn entry_of(line: &Line) -> Option<&EntryLine> {
+    if let Line::Entry(entry) = line { Some(entry) } else { None }
 }
 
 /// How many members hold nothing.
@@ -711,6 +716,46 @@ fn assert_verified_and_not_carried_from(fixture: &str) {
     File::options().write(true).open(&old).unwrap().write_all_at(b"\x01", 4).unwrap();
     let said = run_expecting(1, &["verify", old.to_str().unwrap()]);
     assert!(said.contains("its digest is not the one in the index"), "{said}");
+}
+
+/// What is carried can be carried again, and what the index says of the headers is true.
+#[test]
+fn nights_without_a_change_carry_all_from_each_other() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tree = scratch.path().join("tree");
+    make_tree(&tree);
+    let mut last = back_up(&tree, &scratch.path().join("night-0"));
+    let all = entries(&last);
+    for night in 1..4 {
+        let directory = scratch.path().join(format!("night-{night}"));
+        let (files, _) = back_up_from(&tree, &directory, Some((&last, TODAY_AGAIN)));
+        assert_eq!(carried_entries(&files), all.len() as u64, "night {night}");
+        assert!(entries(&files) == all);
+        last = files;
+    }
+
+    let mut stream = Vec::new();
+    MultiGzDecoder::new(File::open(last.archive()).unwrap()).read_to_end(&mut stream).unwrap();
+    let lines = lines(&last);
+    let mut members = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let Line::Member(member) = line else { continue };
+        let own: Vec<&EntryLine> = lines[at + 1..].iter().map_while(entry_of).collect();
+        if own.iter().any(|entry| entry.kind == IndexedKind::SparseFile) {
+            // How long its map is stands in no line.
+            continue;
+        }
+        let mut heads = blake3::Hasher::new();
+        for entry in &own {
+            let data_bytes = if entry.kind == IndexedKind::File { entry.size.next_multiple_of(512) } else { 0 };
+            let head_bytes = usize::try_from(entry.tar_length - data_bytes).unwrap();
+            heads.update(&stream[usize::try_from(entry.tar_offset).unwrap()..][..head_bytes]);
+        }
+        let expected = (!own.is_empty()).then(|| *heads.finalize().as_bytes().first_chunk().unwrap());
+        assert_eq!(member.heads, expected, "member {}", member.number);
+        members += usize::from(!own.is_empty());
+    }
+    assert!(members > 20);
 }
 
 #[test]

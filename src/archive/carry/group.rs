@@ -63,17 +63,23 @@ impl GroupReader {
                 _ => return Err(changed()),
             }
             lines.add(&self.buf);
+            if lines.len() > LinesCheck::len_of(check) {
+                return Err(changed());
+            }
         }
         if lines.finish() == check { Ok(Group { first, members, at, entries, heads }) } else { Err(changed()) }
     }
 
-    /// The next line of a member that holds something. It begins in the tar stream at `tar_offset`.
-    pub(crate) fn next_member(&mut self, tar_offset: u64) -> io::Result<MemberLine> {
+    /// The next line of a member that holds something. It begins in the tar stream at `tar_offset`, and ends at `limit` or
+    /// before.
+    pub(crate) fn next_member(&mut self, tar_offset: u64, limit: u64) -> io::Result<MemberLine> {
         loop {
             match self.line()? {
                 // It is there for where the others lay.
                 RawLine::Member(member) if member.tar_offset == tar_offset && member.is_padding() => {}
-                RawLine::Member(member) if member.tar_offset == tar_offset => return Ok(member),
+                RawLine::Member(member) if member.tar_offset == tar_offset && end_of(&member)? <= limit => {
+                    return Ok(member);
+                }
                 _ => return Err(changed()),
             }
         }

@@ -271,6 +271,11 @@ impl LinesCheck {
         u64::from(self.len) << 32 | u64::from(self.crc.finalize())
     }
 
+    /// How long the lines are together, each with its newline.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.len).unwrap_or(usize::MAX)
+    }
+
     /// How long the lines together are that this is the check of.
     pub(super) fn len_of(check: u64) -> usize {
         usize::try_from(check >> 32).unwrap_or(usize::MAX)

@@ -232,7 +232,11 @@ impl ArchiveWriter<'_> {
         let head = pax::head_in(buffer, path, entry_type, &entry.metadata, xattrs);
         let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
-        let is_same = tar_length == line.tar_length;
+        let mut is_same = tar_length == line.tar_length;
+        if group.members > 1 {
+            // If a member in its middle is damaged, the rest is read, and must fit to the line that comes from there.
+            is_same &= group.entries.line(number).is_some_and(|line| line.head == self.head_digests.of(&head.bytes));
+        }
         if let Some(carrying) = &mut self.carrying {
             carrying.heads.add(&head.bytes);
         }

@@ -137,7 +137,8 @@ impl ArchiveWriter<'_> {
             self.check_stop()?;
             while asked_to < ends_at {
                 if next.is_none() {
-                    let read = self.carrying.as_mut().map(|carrying| carrying.parent.lines().next_member(asked_to));
+                    let read =
+                        self.carrying.as_mut().map(|carrying| carrying.parent.lines().next_member(asked_to, ends_at));
                     next = read.and_then(Result::ok);
                 }
                 let Some(member) = &next else { break };

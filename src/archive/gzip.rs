@@ -49,7 +49,8 @@ pub struct MemberEncoder {
 /// Less data than this only the members of small files have.
 const SMALL_DATA: usize = 256 << 10;
 
-/// The level of libdeflate for one of ours: its levels 1 and 3 save too little time for what they cost in room (decision 22).
+/// The level of libdeflate for one of ours, small members at level 1 excepted: its levels 1 and 3 save too little time for what
+/// they cost in room (decision 22).
 fn libdeflate_level(level: i32) -> i32 {
     match level {
         1 => 2,

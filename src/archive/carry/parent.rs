@@ -16,7 +16,8 @@ use crate::shown::hex;
 /// So many groups are remembered; the entries of the others are read.
 const MAX_GROUPS: usize = 1 << 20;
 
-/// The lines of a group's entries are kept while its members are checked. Where escapes make more of long paths, it is read.
+/// The lines of a group's entries are kept while its members are checked. Where they are longer, which escapes of long paths
+/// can make them, the entries are read.
 const MAX_GROUP_LINES_BYTES: usize = 1 << 20;
 
 /// Why the previous backup cannot be used.
@@ -234,9 +235,10 @@ impl Collecting {
         }
     }
 
-    /// The group is complete. Others than these two kinds no volbak writes; their size would have no bound.
+    /// The group is complete.
     fn end(&mut self) {
         let Some(current) = self.current.take() else { return };
+        // Several members of several entries no volbak writes; their size would have no bound.
         if (current.members > 1 && current.entries > 1) || current.entries_bytes > MAX_GROUP_LINES_BYTES {
             return;
         }

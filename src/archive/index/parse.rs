@@ -133,8 +133,8 @@ impl RawEntry<'_> {
 
     fn whole(&self) -> Result<EntryLine, BadLine> {
         let path = self.path()?;
-        // It is in its headers.
         let EntryFacts { kind, damaged, tar_offset, tar_length, size, ino, ctime } = self.facts;
+        // It is in its headers.
         if path.len() as u64 > tar_length {
             return Err(BadLine("path"));
         }

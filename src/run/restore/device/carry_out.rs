@@ -185,7 +185,10 @@ impl Carried<'_> {
     }
 
     fn make(&self, step: &MakeStep, report: &mut DeviceReport) -> Result<(), CarryOutError> {
-        let MakeStep { region, extents, make, check, files, boot_block, .. } = step;
+        let MakeStep { region, extents, make, check, files, boot_block, differs, .. } = step;
+        for what in differs {
+            self.fail(report, region, what.clone());
+        }
         let place = self.place(region, extents)?;
         let mut make = make.clone();
         let unknown = without_unknown_features(&mut make, &*self.commands);

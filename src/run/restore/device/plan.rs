@@ -117,6 +117,9 @@ pub struct MakeStep {
     /// What of the archive goes into it; nothing for swap.
     #[serde(skip)]
     pub files: Option<Part>,
+    /// What cannot be made as it was, one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<String>,
     /// Whether its files are compressed by the filesystem, as they were before.
     pub compress: bool,
     /// The boot block in front of it, where it has one.

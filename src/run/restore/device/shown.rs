@@ -14,6 +14,11 @@ pub fn plan_as_text(plan: &Plan, target: &str, on_target: &[String]) -> String {
     }
     for step in &plan.steps {
         text.push_str(&format!("  {}\n", step_as_text(step)));
+        if let Step::Make(made) = step {
+            for what in &made.differs {
+                text.push_str(&format!("  other:  {}: {what}\n", shown(&made.region)));
+            }
+        }
     }
     for remark in &plan.remarks {
         text.push_str(&format!("  note:   {remark}\n"));

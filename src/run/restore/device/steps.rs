@@ -119,6 +119,7 @@ impl Planner<'_> {
             make: made.call,
             check,
             files,
+            differs: made.differs,
             compress,
             boot_block,
         })));

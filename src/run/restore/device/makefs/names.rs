@@ -1,0 +1,96 @@
+//! What a manifest calls things, checked before it becomes an argument: UUIDs, labels, features.
+
+use crate::layout::{Holds, MadeWith};
+use crate::shown;
+
+/// The UUID, in the one form that all tools take.
+pub(super) fn uuid(holds: &Holds) -> Result<String, String> {
+    let Some(text) = holds.uuid.as_deref() else {
+        return Err("it has no UUID in the manifest, so nothing like it can be made".to_owned());
+    };
+    let fits = text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    if fits { Ok(text.to_owned()) } else { Err(format!("its UUID {} is none", shown::text(text))) }
+}
+
+/// Whether the label that the manifest has can be given to a filesystem of its kind.
+pub(in super::super) fn can_have_label(holds: &Holds) -> bool {
+    let fs = holds.fs.as_deref().unwrap_or_default();
+    holds.label.as_deref().is_none_or(|label| unescaped(label).is_some_and(|bytes| fits_label(&bytes, fs)))
+}
+
+pub(super) fn label_of(holds: &Holds, fs: &str, differs: &mut Vec<String>) -> Option<Vec<u8>> {
+    let text = holds.label.as_deref()?;
+    let bytes = unescaped(text).filter(|bytes| fits_label(bytes, fs));
+    if bytes.is_none() {
+        differs.push(format!("its label {} cannot be given to it, and it gets none", shown::text(text)));
+    }
+    bytes
+}
+
+fn fits_label(bytes: &[u8], fs: &str) -> bool {
+    let longest = match fs {
+        "ext2" | "ext3" | "ext4" => 16,
+        "xfs" => 12,
+        "vfat" => 11,
+        "swap" => 15,
+        _ => 255,
+    };
+    let allowed = |byte: &u8| match fs {
+        "vfat" => (byte.is_ascii_graphic() || *byte == b' ') && !b"*?.,;:/\\|+=<>[]\"".contains(byte),
+        "btrfs" => !byte.is_ascii_control() && *byte != b'/' && *byte != b'\\',
+        _ => !byte.is_ascii_control(),
+    };
+    bytes.len() <= longest && bytes.iter().all(allowed)
+}
+
+/// Undoes what the layout does to labels: a backslash is doubled, a byte that is not UTF-8 is `\xNN`.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'\\', [b'\\', after @ ..]) => {
+                bytes.push(b'\\');
+                after
+            }
+            (b'\\', [b'x', high, low, after @ ..]) => {
+                let digits = [*high, *low];
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+                after
+            }
+            (b'\\', _) => return None,
+            (byte, after) => {
+                bytes.push(*byte);
+                after
+            }
+        };
+    }
+    Some(bytes)
+}
+
+/// A feature's name is a word: a manifest's own is not made a list, or an option.
+pub(super) fn is_word(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 32
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        && !name.starts_with('-')
+}
+
+pub(super) fn has(made: &MadeWith, feature: &str) -> bool {
+    made.features.iter().any(|name| name == feature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescaped;
+
+    #[test]
+    fn escapes_are_undone() {
+        assert_eq!(unescaped("a\\xff\\\\"), Some(b"a\xff\\".to_vec()));
+        assert_eq!(unescaped("a\\"), None);
+    }
+}

@@ -134,6 +134,9 @@ pub enum MailError {
         /// The deadline.
         seconds: u64,
     },
+    /// The sending runs on a thread of its own, and there was none to be had.
+    #[error("the mail could not be sent: no thread could be started")]
+    NoThread(#[source] io::Error),
     /// The program failed.
     #[error("{program} ended with {status}: {stderr}")]
     Program {

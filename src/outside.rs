@@ -7,11 +7,13 @@ use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
+
+pub mod programs;
 
 /// Something that is read at byte offsets and has a fixed length: a disk, an image file, a region, a byte vector.
 pub trait BlockRead: Send + Sync {
@@ -108,8 +110,8 @@ pub struct CommandOutput {
 
 /// Runs other programs: LVM's tools, device-mapper's.
 pub trait RunCommand: Send + Sync {
-    /// Runs `program` with `args`, no shell, nothing on standard input, `LC_ALL=C`, and waits for its end. An error
-    /// means that it could not be started; its own failure is in [`CommandOutput::status`].
+    /// Runs `program` with `args`, no shell, nothing on standard input, as a [`programs::Child::Tool`], and waits for its
+    /// end. An error means that it could not be started; its own failure is in [`CommandOutput::status`].
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput>;
 }
 
@@ -119,9 +121,8 @@ pub struct SystemCommands;
 
 impl RunCommand for SystemCommands {
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
-        let output = Command::new(program)
+        let output = programs::command(OsStr::new(program), programs::Child::Tool)?
             .args(args)
-            .env("LC_ALL", "C")
             // Ctrl-C at a terminal reaches every process of the foreground group; LVM's tools must not be cut off by it.
             .process_group(0)
             .stdin(Stdio::null())

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use lettre::transport::smtp::extension::ClientId;
 
 use super::compose::{Mail, address, as_domain};
 use super::{MailError, Settings, SmtpServer, Tls, Transport, spool};
+use crate::outside::programs;
 
 /// How often a program is looked after.
 const POLL: Duration = Duration::from_millis(20);
@@ -63,7 +64,7 @@ fn once(settings: &Settings, mail: &Mail, ends: Instant, queued: DateTime<Utc>) 
             let to = mail.to.iter().map(|recipient| address(recipient)).collect::<Result<Vec<_>, _>>()?;
             let envelope = Envelope::new(Some(address(&mail.from)?), to).map_err(MailError::Compose)?;
             let message = mail.message.clone();
-            within(left, move || transport.send_raw(&envelope, &message))
+            within(left, move || transport.send_raw(&envelope, &message))?
                 .ok_or_else(late)?
                 .map(|_| ())
                 .map_err(|source| MailError::Smtp { server: server.shown(), source })
@@ -79,7 +80,10 @@ fn once(settings: &Settings, mail: &Mail, ends: Instant, queued: DateTime<Utc>) 
 
 /// Runs `work` on a thread of its own and waits for it so long. A thread that is late is left alone: it ends with its
 /// connection's own timeout, or with the process.
-fn within<T: Send + 'static>(left: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+fn within<T: Send + 'static>(
+    left: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, MailError> {
     let (done, result) = mpsc::channel();
     thread::Builder::new()
         .name("mail".to_owned())
@@ -87,8 +91,8 @@ fn within<T: Send + 'static>(left: Duration, work: impl FnOnce() -> T + Send + '
             // Nobody listens any more when it is late.
             let _ = done.send(work());
         })
-        .ok()?;
-    result.recv_timeout(left).ok()
+        .map_err(MailError::NoThread)?;
+    Ok(result.recv_timeout(left).ok())
 }
 
 impl SmtpServer {
@@ -139,7 +143,8 @@ fn tls_parameters(server: &SmtpServer) -> Result<TlsParameters, MailError> {
 /// Calls a sendmail: `-i` so that a line with a dot alone does not end the mail, recipients after `--`.
 fn sendmail(program: &Path, mail: &Mail, ends: Instant, late: impl Fn() -> MailError) -> Result<(), MailError> {
     let io = |source| MailError::Io { path: program.to_owned(), source };
-    let mut child = Command::new(program)
+    let mut child = programs::command(program.as_os_str(), programs::Child::Chosen)
+        .map_err(io)?
         .args(["-i", "-f", &mail.from, "--"])
         .args(&mail.to)
         .stdin(Stdio::piped())
@@ -148,18 +153,14 @@ fn sendmail(program: &Path, mail: &Mail, ends: Instant, late: impl Fn() -> MailE
         .spawn()
         .map_err(io)?;
     // A program that neither reads nor writes must not hold us: both pipes have threads of their own.
-    if let Some(mut stdin) = child.stdin.take() {
-        let message = with_newlines(&mail.message);
-        thread::spawn(move || stdin.write_all(&message));
-    }
-    let (said, stderr) = mpsc::channel();
-    if let Some(pipe) = child.stderr.take() {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = pipe.take(1000).read_to_end(&mut bytes);
-            said.send(bytes)
-        });
-    }
+    let stderr = match pipes(&mut child, with_newlines(&mail.message)) {
+        Ok(stderr) => stderr,
+        Err(error) => {
+            // That no thread could be started is the error to report.
+            let _ = child.kill().and_then(|()| child.wait());
+            return Err(io(error));
+        }
+    };
     let Some(status) = wait_until(&mut child, ends).map_err(io)? else {
         return Err(late());
     };
@@ -169,6 +170,23 @@ fn sendmail(program: &Path, mail: &Mail, ends: Instant, late: impl Fn() -> MailE
     let stderr = stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
     let stderr = String::from_utf8_lossy(&stderr).trim().replace('\n', "; ");
     Err(MailError::Program { program: program.to_owned(), status, stderr })
+}
+
+/// Feeds the program and takes what it says, in a thread each.
+fn pipes(child: &mut Child, message: Vec<u8>) -> std::io::Result<mpsc::Receiver<Vec<u8>>> {
+    let start = |name: &str| thread::Builder::new().name(name.to_owned());
+    if let Some(mut stdin) = child.stdin.take() {
+        start("mail-input").spawn(move || stdin.write_all(&message))?;
+    }
+    let (said, stderr) = mpsc::channel();
+    if let Some(pipe) = child.stderr.take() {
+        start("mail-output").spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = pipe.take(1000).read_to_end(&mut bytes);
+            said.send(bytes)
+        })?;
+    }
+    Ok(stderr)
 }
 
 /// Waits for the program's end; at `ends` it is killed, and there is no status.

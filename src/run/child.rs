@@ -5,15 +5,14 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::config::PASSWORD_VARIABLE;
-use crate::outside::Cancel;
+use crate::outside::{Cancel, programs};
 
 const POLL: Duration = Duration::from_millis(20);
 /// Between the polite signal and the other one.
@@ -59,26 +58,26 @@ impl fmt::Display for JobError {
 }
 
 /// Runs the program to its end and gives the end of its standard output. It has a process group of its own, which is
-/// ended as a whole, and never sees the mail server's password.
+/// ended as a whole, and of volbak's own variables it gets those of the job alone.
 pub(super) fn run(job: &Job<'_>) -> Result<Vec<u8>, JobError> {
     let program = job.argv.first().map_or(OsStr::new(""), OsString::as_os_str);
-    let mut child = Command::new(program)
+    let mut child = programs::command(program, programs::Child::Chosen)
+        .map_err(JobError::NotStarted)?
         .args(job.argv.iter().skip(1))
         .envs(job.environment.iter().map(|(name, value)| (name, value)))
-        .env_remove(PASSWORD_VARIABLE)
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(JobError::NotStarted)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        let input = job.input.to_vec();
-        // A program that reads nothing must not hold us; that it does not want its input is its own affair.
-        thread::spawn(move || stdin.write_all(&input));
-    }
-    let stdout = child.stdout.take().map(drain);
-    let stderr = child.stderr.take().map(drain);
+    let (stdout, stderr) = match pipes(&mut child, job.input) {
+        Ok(pipes) => pipes,
+        Err(error) => {
+            end(&mut child);
+            return Err(JobError::NotStarted(error));
+        }
+    };
     let ended = wait(&mut child, job);
     let text = |pipe: Option<Receiver<Vec<u8>>>| {
         // Something that it left running may hold the pipe open for ever.
@@ -94,9 +93,26 @@ pub(super) fn run(job: &Job<'_>) -> Result<Vec<u8>, JobError> {
     Err(JobError::Failed(status, last.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect()))
 }
 
-fn drain(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+type Drained = Option<Receiver<Vec<u8>>>;
+
+/// A thread for each pipe: a program that reads nothing, or says a great deal, must not hold us. Fails when the system
+/// gives no more threads.
+fn pipes(child: &mut Child, input: &[u8]) -> io::Result<(Drained, Drained)> {
+    if let Some(mut stdin) = child.stdin.take() {
+        let input = input.to_vec();
+        // That a program does not want its input is its own affair.
+        start("input", move || drop(stdin.write_all(&input)))?;
+    }
+    Ok((child.stdout.take().map(drain).transpose()?, child.stderr.take().map(drain).transpose()?))
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> io::Result<Receiver<Vec<u8>>> {
     let (done, result) = mpsc::channel();
-    thread::spawn(move || {
+    start("output", move || {
         let mut kept = Vec::new();
         let mut buffer = [0; 8192];
         while let Ok(read @ 1..) = pipe.read(&mut buffer) {
@@ -107,8 +123,8 @@ fn drain(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
         }
         // Nobody listens any more when it is late.
         let _ = done.send(kept);
-    });
-    result
+    })?;
+    Ok(result)
 }
 
 fn wait(child: &mut Child, job: &Job<'_>) -> Result<ExitStatus, JobError> {

@@ -118,6 +118,19 @@ pub enum SourceError {
         /// What LVM said the last time.
         reason: String,
     },
+    /// Taking a snapshot failed, and what had been made of it could not be removed.
+    #[error(
+        "{failure}; and the snapshot {snapshot} could not be removed ({reason}): the next run tries again, or remove it \
+         with `lvremove {snapshot}`"
+    )]
+    LeftBehind {
+        /// Why there is no usable snapshot.
+        failure: Box<SourceError>,
+        /// The snapshot, `VG/LV`.
+        snapshot: String,
+        /// What LVM said.
+        reason: String,
+    },
     /// A program could not be started.
     #[error("{program} could not be run; on Debian it comes with the package {package}")]
     NotRun {

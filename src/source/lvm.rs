@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::outside::{RunCommand, shown_command};
 use crate::source::error::SourceError;
@@ -94,12 +95,23 @@ pub(crate) struct VgFacts {
     pub(crate) free_extents: u64,
 }
 
-/// Runs one of LVM's or device-mapper's tools to its end and gives its standard output. Warnings on standard error
-/// are ignored as long as it succeeds.
+/// Settings that decide what LVM's tools print and whether they wait for one another, as lvm.conf(5) has them by default.
+/// On the command line they win over the host's lvm.conf, lvmlocal.conf and profiles. A version of LVM that does not know
+/// one of them passes it over, since `config/checks` is off.
+const SETTINGS: &str = "config{checks=0 abort_on_errors=0} \
+    log{report_command_log=0 command_names=0 prefix=\"  \" indent=0 verbose=0 silent=0 debug_output_fields=[] activation=0} \
+    global{units=\"b\" suffix=0 si_unit_consistency=1 wait_for_locks=1} \
+    report{output_format=\"json\" compact_output=0 compact_output_cols=\"\" aligned=0 buffered=1 headings=1 \
+    separator=\" \" list_item_separator=\",\" prefixes=0 quoted=1 columns_as_rows=0 binary_values_as_numeric=0 \
+    mark_hidden_devices=1 two_word_unknown_device=0}";
+
+/// Runs one of LVM's tools with [`SETTINGS`] to its end and gives its standard output. Warnings on standard error are
+/// ignored as long as it succeeds.
 pub(crate) fn run_tool(commands: &dyn RunCommand, program: &str, args: &[OsString]) -> Result<Vec<u8>, SourceError> {
-    let output = commands.run(program, args).map_err(|source| SourceError::NotRun {
+    let all: Vec<OsString> = words(&["--config", SETTINGS]).into_iter().chain(args.iter().cloned()).collect();
+    let output = commands.run(program, &all).map_err(|source| SourceError::NotRun {
         program: program.to_owned(),
-        package: if program == "dmsetup" { "dmsetup" } else { "lvm2" },
+        package: "lvm2",
         source,
     })?;
     if output.status.success() {
@@ -125,7 +137,8 @@ pub(crate) enum Which<'a> {
 
 /// Asks lvs, hidden volumes included.
 pub(crate) fn lvs(commands: &dyn RunCommand, which: Which<'_>) -> Result<Vec<LvFacts>, SourceError> {
-    let mut args = words(&["-a", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", LV_FIELDS]);
+    let mut args = words(&REPORT);
+    args.extend(words(&["-a", "-o", LV_FIELDS]));
     match which {
         Which::All => {}
         Which::Group(vg) => args.push(vg.into()),
@@ -141,9 +154,38 @@ pub(crate) fn lvs(commands: &dyn RunCommand, which: Which<'_>) -> Result<Vec<LvF
     parse_lvs(&stdout).map_err(|error| error.of("lvs", &args))
 }
 
+/// The options of lvs and vgs, besides [`SETTINGS`]. `-qq` keeps off standard output what is meant for people, like the
+/// advice to prune LVM's archive of metadata.
+const REPORT: [&str; 6] = ["-qq", "--reportformat", "json", "--units", "b", "--nosuffix"];
+
+/// What is left of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Gone,
+    /// It is there, with these tags; `None` when that part of the output could not be understood.
+    There {
+        tags: Option<Vec<String>>,
+    },
+}
+
+/// Asks lvs whether a volume is still there. That it is gone is known even when the output is not what it should be: then
+/// the volume's UUID is not in it.
+pub(crate) fn presence(commands: &dyn RunCommand, vg: &str, uuid: &str) -> Result<Presence, SourceError> {
+    let mut args = words(&REPORT);
+    args.extend(words(&["-a", "-o", "lv_uuid,lv_tags", "-S", &format!("lv_uuid={uuid}"), vg]));
+    let stdout = run_tool(commands, "lvs", &args)?;
+    if !String::from_utf8_lossy(&stdout).contains(uuid) {
+        return Ok(Presence::Gone);
+    }
+    let rows = report_in(&stdout).ok().and_then(|report: Report<TagRow>| report.rows(|section| section.lv));
+    let row = rows.into_iter().flatten().find(|row| row.lv_uuid == uuid);
+    Ok(Presence::There { tags: row.map(|row| list(&row.lv_tags)) })
+}
+
 /// Asks vgs about one group.
 pub(crate) fn vg(commands: &dyn RunCommand, name: &str) -> Result<VgFacts, SourceError> {
-    let args = words(&["--reportformat", "json", "--units", "b", "--nosuffix", "-o", VG_FIELDS, name]);
+    let mut args = words(&REPORT);
+    args.extend(words(&["-o", VG_FIELDS, name]));
     let stdout = run_tool(commands, "vgs", &args)?;
     let groups = parse_vgs(&stdout).map_err(|error| error.of("vgs", &args))?;
     let found = groups.into_iter().find(|group| group.name == name);
@@ -193,16 +235,53 @@ impl BadOutput {
 }
 
 #[derive(Deserialize)]
-struct Report {
-    report: Vec<Section>,
+struct Report<Row> {
+    report: Vec<Section<Row>>,
 }
 
 #[derive(Deserialize)]
-struct Section {
-    #[serde(default)]
-    lv: Vec<LvRow>,
-    #[serde(default)]
-    vg: Vec<VgRow>,
+struct Section<Row> {
+    lv: Option<Vec<Row>>,
+    vg: Option<Vec<Row>>,
+}
+
+impl<Row> Report<Row> {
+    /// The rows of all sections; `None` when no section has such rows, not even none of them.
+    fn rows(self, part: impl Fn(Section<Row>) -> Option<Vec<Row>>) -> Option<Vec<Row>> {
+        let sections: Vec<Vec<Row>> = self.report.into_iter().filter_map(part).collect();
+        if sections.is_empty() { None } else { Some(sections.into_iter().flatten().collect()) }
+    }
+}
+
+/// The report in what a tool printed. Other text may stand before and after it: what lvm.conf, a wrapper or a library that
+/// is preloaded adds. The error is that of the first thing that looked like JSON.
+fn report_in<Row: DeserializeOwned>(stdout: &[u8]) -> Result<Report<Row>, BadOutput> {
+    let mut first_error = None;
+    let mut line_start = 0;
+    for line in stdout.split_inclusive(|byte| *byte == b'\n') {
+        let indent = line.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if line.get(indent) == Some(&b'{') {
+            let from = &stdout[line_start + indent..];
+            match serde_json::Deserializer::from_slice(from).into_iter::<Report<Row>>().next() {
+                Some(Ok(report)) => return Ok(report),
+                Some(Err(error)) => drop(first_error.get_or_insert(error)),
+                None => {}
+            }
+        }
+        line_start += line.len();
+    }
+    Err(first_error.map_or_else(|| BadOutput::Field("there is no JSON in it".to_owned()), BadOutput::Json))
+}
+
+#[derive(Deserialize)]
+struct TagRow {
+    lv_uuid: String,
+    lv_tags: String,
+}
+
+/// The items of a field with several.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 #[derive(Deserialize)]
@@ -248,8 +327,9 @@ struct VgRow {
 
 /// Reads the JSON of lvs.
 fn parse_lvs(stdout: &[u8]) -> Result<Vec<LvFacts>, BadOutput> {
-    let report: Report = serde_json::from_slice(stdout).map_err(BadOutput::Json)?;
-    report.report.into_iter().flat_map(|section| section.lv).map(facts_of_row).collect()
+    let report: Report<LvRow> = report_in(stdout)?;
+    let rows = report.rows(|section| section.lv).ok_or_else(|| no_rows("lv"))?;
+    rows.into_iter().map(facts_of_row).collect()
 }
 
 fn facts_of_row(row: LvRow) -> Result<LvFacts, BadOutput> {
@@ -261,7 +341,6 @@ fn facts_of_row(row: LvRow) -> Result<LvFacts, BadOutput> {
         let bare = text.trim_start_matches('[').trim_end_matches(']');
         if bare.is_empty() { None } else { Some(bare.to_owned()) }
     };
-    let list = |text: &str| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     let device = match (row.lv_kernel_major.parse(), row.lv_kernel_minor.parse()) {
         (Ok(major), Ok(minor)) => Some((major, minor)),
         // "-1": it is not active.
@@ -299,8 +378,8 @@ fn facts_of_row(row: LvRow) -> Result<LvFacts, BadOutput> {
 
 /// Reads the JSON of vgs.
 fn parse_vgs(stdout: &[u8]) -> Result<Vec<VgFacts>, BadOutput> {
-    let report: Report = serde_json::from_slice(stdout).map_err(BadOutput::Json)?;
-    let rows = report.report.into_iter().flat_map(|section| section.vg);
+    let report: Report<VgRow> = report_in(stdout)?;
+    let rows = report.rows(|section| section.vg).ok_or_else(|| no_rows("vg"))?.into_iter();
     rows.map(|row| {
         Ok(VgFacts {
             extent_size_bytes: number("vg_extent_size", &row.vg_extent_size)?,
@@ -309,6 +388,10 @@ fn parse_vgs(stdout: &[u8]) -> Result<Vec<VgFacts>, BadOutput> {
         })
     })
     .collect()
+}
+
+fn no_rows(kind: &str) -> BadOutput {
+    BadOutput::Field(format!("its report has no part {kind:?}"))
 }
 
 fn number(field: &str, text: &str) -> Result<u64, BadOutput> {
@@ -327,7 +410,12 @@ fn percent(field: &str, text: &str) -> Result<Option<f64>, BadOutput> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{BadOutput, LvFacts, parse_lvs, parse_vgs, shortened};
+    use std::ffi::OsString;
+    use std::io;
+    use std::process::ExitStatus;
+
+    use super::{BadOutput, LvFacts, Presence, parse_lvs, parse_vgs, presence, shortened};
+    use crate::outside::{CommandOutput, RunCommand};
 
     /// One volume of vg0 as lvs prints it, the rest of its fields as an active volume of 100 MiB has them.
     pub(crate) fn lv_row(name: &str, attr: &str, role: &str, layout: &str, origin: &str) -> LvFacts {
@@ -389,8 +477,48 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn text_around_the_report_does_no_harm() {
+        let nag = "  Consider pruning hostvg VG archive with more then 8 MiB in 8300 files (see archiving settings in lvm.conf).\n";
+        for (before, after) in
+            [(nag, ""), ("", nag), ("{ not this }\n  {\"log\": []}\n", "\n{\"more\": 1}"), ("\n\n", "\0")]
+        {
+            let printed = format!("{before}{PRINTED}{after}");
+            assert_eq!(parse_lvs(printed.as_bytes()).unwrap(), parse_lvs(PRINTED.as_bytes()).unwrap(), "{before:?}");
+        }
+        assert!(matches!(parse_lvs(nag.as_bytes()), Err(BadOutput::Field(_))));
+    }
+
+    /// Answers as lvs would when it prints this.
+    struct Prints(&'static str);
+
+    impl RunCommand for Prints {
+        fn run(&self, _: &str, args: &[OsString]) -> io::Result<CommandOutput> {
+            assert_eq!(args[0], "--config");
+            Ok(CommandOutput { status: ExitStatus::default(), stdout: self.0.into(), stderr: Vec::new() })
+        }
+    }
+
+    #[test]
+    fn that_a_volume_is_gone_is_known_from_any_output() {
+        let asked = |printed| presence(&Prints(printed), "vg0", "Yd7GO3-x").unwrap();
+        let there = |tags: &[&str]| Presence::There { tags: Some(tags.iter().map(|tag| (*tag).to_owned()).collect()) };
+        assert_eq!(asked(r#"{"report":[{"lv":[]}]}"#), Presence::Gone);
+        assert_eq!(asked("Consider pruning"), Presence::Gone);
+        assert_eq!(
+            asked(r#"{"report":[{"lv":[{"lv_uuid":"Yd7GO3-x","lv_tags":"volbak,a"}]}]}"#),
+            there(&["volbak", "a"])
+        );
+        assert_eq!(asked("LVM2_LV_UUID='Yd7GO3-x'"), Presence::There { tags: None });
+    }
+
+    #[test]
     fn output_that_makes_no_sense_is_an_error() {
-        assert!(matches!(parse_lvs(b"  vg0 lv1"), Err(BadOutput::Json(_))));
+        assert!(matches!(parse_lvs(b"  vg0 lv1"), Err(BadOutput::Field(_))));
+        assert!(
+            matches!(parse_lvs(br#"{"report": [{"vg": []}]}"#), Err(BadOutput::Field(_))),
+            "not: there are no volumes"
+        );
+        assert!(matches!(parse_lvs(br#"{"report": []}"#), Err(BadOutput::Field(_))));
         assert!(matches!(parse_lvs(br#"{"report": [{"lv": [{"lv_name": "a"}]}]}"#), Err(BadOutput::Json(_))));
         let broken = PRINTED.replacen("109051904", "-1", 1);
         assert!(matches!(parse_lvs(broken.as_bytes()), Err(BadOutput::Field(_))));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::outside::RunCommand;
 use crate::owner::Owner;
 use crate::source::error::SourceError;
-use crate::source::lvm::{LvFacts, Which, lvs, run_tool, vg, words};
+use crate::source::lvm::{LvFacts, Presence, Which, lvs, presence, run_tool, vg, words};
 use crate::source::plan::{SnapshotSize, check_pool, snapshot_name, tags_of, thick_extents};
 use crate::source::refusal::refusal_of;
 use crate::source::{KEPT_TAG, SNAPSHOT_TAG};
@@ -53,24 +53,42 @@ pub(crate) fn take(
     let found = lvs(commands, Which::Group(&volume.vg)).map(|volumes| {
         volumes.into_iter().find(|each| each.lv == name && tags.iter().all(|tag| each.tags.contains(tag)))
     });
-    match (taken, found) {
-        (Ok(_), Ok(Some(facts))) => Ok(Snapshot { facts, owner_tags: tags }),
-        (Ok(_), Ok(None)) => {
-            Err(SourceError::output("lvcreate", &args, format!("it said that all is well, and {name} is not there")))
+    let failure = match (taken, found) {
+        (Ok(_), Ok(Some(facts))) => return Ok(Snapshot { facts, owner_tags: tags }),
+        (Ok(_), Ok(None)) => SourceError::output(
+            "lvcreate",
+            &args,
+            format!("it said that all is well, and lvs does not show {name} (is `test = 1` set in lvm.conf?)"),
+        ),
+        // Nothing was made.
+        (Err(error @ SourceError::NotRun { .. }), _) => return Err(error),
+        (Ok(_), Err(error)) | (Err(error), _) => error,
+    };
+    // lvcreate may have been interrupted half-way, and what lvs printed may not be what it should be: LVM itself finds the
+    // snapshot, by its name and by the owner's tag, which is this process's alone.
+    match remove_by_tag(commands, &volume.vg, &name, &tags[1]) {
+        Ok(()) => Err(failure),
+        Err(error) => Err(SourceError::LeftBehind {
+            failure: Box::new(failure),
+            snapshot: format!("{}/{name}", volume.vg),
+            reason: said(error),
+        }),
+    }
+}
+
+/// How long the removal of a snapshot is tried whose making failed.
+const HALF_MADE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Removes the volume with this name and tag, if there is one. Nothing that LVM's tools print is read.
+fn remove_by_tag(commands: &dyn RunCommand, vg: &str, name: &str, tag: &str) -> Result<(), SourceError> {
+    let deadline = Instant::now() + HALF_MADE_PATIENCE;
+    let args = words(&["-y", "-S", &format!("lv_name={name} && lv_tags={tag}"), vg]);
+    loop {
+        match run_tool(commands, "lvremove", &args) {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(200)),
         }
-        (Ok(_), Err(error)) => {
-            // Its UUID is not known, but the owner's tag is this process's alone.
-            let by_tag = format!("lv_name={name} && lv_tags={}", tags[1]);
-            // The listing's failure is the one to report.
-            let _ = run_tool(commands, "lvremove", &words(&["-y", "-S", &by_tag, &volume.vg]));
-            Err(error)
-        }
-        (Err(error), Ok(Some(facts))) => {
-            // lvcreate was interrupted half-way; its own failure is the one to report.
-            let _ = remove(commands, &facts, Duration::from_secs(2));
-            Err(error)
-        }
-        (Err(error), _) => Err(error),
     }
 }
 
@@ -112,14 +130,13 @@ pub(crate) fn remove(commands: &dyn RunCommand, snapshot: &LvFacts, patience: Du
     let mut pause = Duration::from_millis(50);
     loop {
         let removed = run_tool(commands, "lvremove", &args);
-        let now = lvs(commands, Which::Volume { vg: &snapshot.vg, uuid: &snapshot.uuid, pool: None });
+        let now = presence(commands, &snapshot.vg, &snapshot.uuid);
         let reason = match (removed, now) {
-            (Ok(_), Ok(volumes)) if volumes.is_empty() => return Ok(()),
-            (Ok(_), Ok(volumes)) if !volumes[0].tags.iter().any(|tag| tag == SNAPSHOT_TAG) => {
+            (_, Ok(Presence::Gone)) => return Ok(()),
+            (Ok(_), Ok(Presence::There { tags: Some(tags) })) if !tags.iter().any(|tag| tag == SNAPSHOT_TAG) => {
                 return Err(not_released(snapshot, patience, "it no longer has the tag that says it is volbak's"));
             }
-            (Ok(_), Ok(_)) => "lvremove said that all is well, and it is still there".to_owned(),
-            (Err(_), Ok(volumes)) if volumes.is_empty() => return Ok(()),
+            (Ok(_), Ok(Presence::There { .. })) => "lvremove said that all is well, and it is still there".to_owned(),
             (Err(error), _) | (Ok(_), Err(error)) => said(error),
         };
         if Instant::now() >= deadline {

@@ -40,6 +40,7 @@ use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::HoldsKind;
+use crate::outside::programs::is_installed;
 use crate::outside::{Cancel, RunCommand};
 use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
 use crate::reader::loop_device::LoopDevice;
@@ -287,28 +288,14 @@ fn group_of_map(name: &str) -> String {
     marked.split('-').next().unwrap_or_default().replace('\0', "-")
 }
 
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| is_file(&directory.join(program)))
-}
-
-fn is_file(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{group_of_map, is_installed};
+    use super::group_of_map;
 
     #[test]
     fn the_group_is_told_from_the_maps_name() {
         assert_eq!(group_of_map("vg0-root"), "vg0");
         assert_eq!(group_of_map("cinder--volumes-volume--1"), "cinder-volumes");
         assert_eq!(group_of_map("plain"), "plain");
-    }
-
-    #[test]
-    fn programs_are_looked_for_in_the_path() {
-        assert!(is_installed("sh") && !is_installed("no-such-program") && !is_installed("."));
     }
 }

@@ -64,6 +64,13 @@ impl fmt::Display for Problem {
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// A run over several sources begins; comes before the first [`Event::SourceStarted`].
+    RunStarted {
+        /// How many sources there are.
+        sources: u64,
+        /// How many bytes will be read of all of them together, an estimate; 0 when it is not known.
+        bytes: u64,
+    },
     /// Work on a source begins.
     SourceStarted {
         /// The source as the user knows it.
@@ -103,6 +110,20 @@ pub enum Event {
         /// The source as the user knows it.
         source: String,
         /// What came out of it, one line.
+        outcome: String,
+    },
+    /// Work on a source ended, and there is no new backup of it.
+    SourceFailed {
+        /// The source as the user knows it.
+        source: String,
+        /// The step and the cause, one line.
+        why: String,
+    },
+    /// A run over several sources ended.
+    RunFinished {
+        /// A notice when all is well, a warning when there were problems, an error when the run or a source failed.
+        severity: Severity,
+        /// The outcome, one line.
         outcome: String,
     },
 }

@@ -316,6 +316,20 @@ impl VolumeReport {
         sizes.get(sizes.len().checked_sub(1)? / 2).copied()
     }
 
+    /// The worst that is known of it: a failure and a failed dump count as errors.
+    pub fn severity(&self) -> (Verdict, Option<Severity>) {
+        let dump = matches!(self.dump, Dump::Failed(_)).then_some(Severity::Error);
+        (
+            self.verdict(),
+            self.problems.iter().filter(|one| matters(one)).map(|problem| problem.severity).max().max(dump),
+        )
+    }
+
+    /// How many of its problems are of this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == severity).count()
+    }
+
     /// The problems that are shown, the worst first, and how many there are of them in all.
     fn shown_problems(&self) -> Vec<&Problem> {
         let mut shown: Vec<&Problem> = self.problems.iter().filter(|problem| matters(problem)).collect();

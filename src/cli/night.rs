@@ -96,8 +96,12 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     progress.done();
     match outcome {
         Ok((class, printed)) => {
-            print(&printed.unwrap_or_default())?;
-            Ok(class)
+            // That standard output is full or closed changes nothing about the run, which is over.
+            let printed = print(&printed.unwrap_or_default());
+            if let Err(error) = &printed {
+                write_line(&format!("volbak: the report could not be printed: {error}"));
+            }
+            Ok(if printed.is_err() { class.max(ExitClass::WithProblems) } else { class })
         }
         Err(error) => {
             let class = NightError::class(&error);

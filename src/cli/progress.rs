@@ -36,11 +36,17 @@ struct State {
     source: String,
     read_bytes: u64,
     expected_bytes: u64,
-    problems: u64,
+    /// How many problems were met that this verbosity shows: warnings and notices, and errors.
+    lesser: u64,
+    errors: u64,
     last_line: Instant,
 }
 
 impl State {
+    fn of(source: String) -> Self {
+        Self { source, read_bytes: 0, expected_bytes: 0, lesser: 0, errors: 0, last_line: Instant::now() }
+    }
+
     /// What a line begins with: the source, where the work is on one.
     fn prefix(&self) -> String {
         if self.source.is_empty() { String::new() } else { format!("{}: ", self.source) }
@@ -58,9 +64,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        let state =
-            State { source: String::new(), read_bytes: 0, expected_bytes: 0, problems: 0, last_line: Instant::now() };
-        Self { verbosity, bar, state: Mutex::new(state) }
+        Self { verbosity, bar, state: Mutex::new(State::of(String::new())) }
     }
 
     /// Takes the bar away, so that results can be printed.
@@ -95,13 +99,7 @@ impl Observer for Progress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let said = match event {
             Event::SourceStarted { source } => {
-                *state = State {
-                    source: source.clone(),
-                    read_bytes: 0,
-                    expected_bytes: 0,
-                    problems: 0,
-                    last_line: Instant::now(),
-                };
+                *state = State::of(source.clone());
                 if let Some(bar) = &self.bar {
                     bar.reset();
                     bar.set_prefix(shown::text(source));
@@ -133,12 +131,25 @@ impl Observer for Progress {
                     Severity::Error => (Verbosity::Quiet, "error"),
                 };
                 // Those that are not shown at this verbosity must not use up the room of those that are.
-                state.problems += u64::from(level <= self.verbosity);
-                (state.problems <= MAX_SHOWN_PROBLEMS).then(|| (level, format!("{}{word}: {problem}", state.prefix())))
+                // Nor may many warnings use up that of an error.
+                let count = if problem.severity == Severity::Error { &mut state.errors } else { &mut state.lesser };
+                *count += u64::from(level <= self.verbosity);
+                (*count <= MAX_SHOWN_PROBLEMS).then(|| (level, format!("{}{word}: {problem}", state.prefix())))
             }
+            // The bar is changed where sources begin and end.
+            Event::RunStarted { .. } => None,
+            Event::SourceFailed { source, why } => {
+                *state = State::of(String::new());
+                Some((Verbosity::Quiet, format!("{source}: FAILED: {why}")))
+            }
+            Event::RunFinished { severity: Severity::Notice, outcome } => Some((Verbosity::Normal, outcome.clone())),
+            Event::RunFinished { outcome, .. } => Some((Verbosity::Quiet, outcome.clone())),
             Event::SourceFinished { .. } => {
-                let more = state.problems.saturating_sub(MAX_SHOWN_PROBLEMS);
-                (more > 0).then(|| (Verbosity::Quiet, format!("{}and {more} more problems", state.prefix())))
+                // What comes next is not about this source.
+                let ended = std::mem::replace(&mut *state, State::of(String::new()));
+                let over = |count: u64| count.saturating_sub(MAX_SHOWN_PROBLEMS);
+                let more = over(ended.lesser) + over(ended.errors);
+                (more > 0).then(|| (Verbosity::Quiet, format!("{}and {more} more problems", ended.prefix())))
             }
         };
         if let Some((_, text)) = said.filter(|(level, _)| *level <= self.verbosity) {

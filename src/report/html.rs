@@ -29,7 +29,7 @@ pub(super) fn html(report: &RunReport, style: Style) -> String {
 }
 
 fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) -> bool) -> String {
-    let size = |bytes| du_size(bytes, style.decimal_separator);
+    let size = |bytes| with_unit(&du_size(bytes, style.decimal_separator));
     let subject = escaped(&report.subject());
     let (colour, word) = match report.verdict() {
         Verdict::Good => (GREEN, "All volumes are backed up"),
@@ -37,7 +37,10 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
         Verdict::Failed => (RED, "Failed"),
     };
     let mut rows = String::new();
-    for volume in &report.volumes {
+    // What is to be looked at comes first; volumes of one kind stay in the order in which they were backed up.
+    let mut volumes: Vec<&VolumeReport> = report.volumes.iter().collect();
+    volumes.sort_by_key(|volume| std::cmp::Reverse(volume.severity()));
+    for volume in volumes {
         rows.push_str(&volume_rows(volume, &size, with_charts(volume)));
     }
     let volumes = if rows.is_empty() { String::new() } else { volumes_table(&rows) };
@@ -66,13 +69,22 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
          <div style=\"font-size:20px;color:{colour}\"><b>{word}</b></div>\
          <div>{subject}</div></div>\n{aborted}\
          <table cellpadding=\"0\" cellspacing=\"0\" style=\"font-size:14px;margin-bottom:14px\">\
-         {}{}{}{}{}</table>\n{volumes}{problems}{gone}</body></html>\n",
-        fact("Started", &report.started.format("%d/%m/%Y at %H:%M:%S").to_string()),
+         {}{}{}{}{}{}</table>\n{volumes}{problems}{gone}</body></html>\n",
+        fact("Host", &escaped(&report.host)),
+        fact("Started", &report.started.format("%Y-%m-%d %H:%M:%S %:z").to_string()),
         fact("Took", &shown_duration(report.duration_seconds)),
         fact("Destination", &escaped(&report.destination)),
         fact("All backups", &usage),
         fact("Retention", &format!("{} days", report.retention_days)),
     )
+}
+
+/// A size as the text has it, with its unit written out: `3,5G` is `3,5 GiB`, `512` is `512 B`.
+fn with_unit(size: &str) -> String {
+    match size.strip_suffix(|c: char| c.is_ascii_uppercase()) {
+        Some(number) => format!("{number} {}iB", &size[number.len()..]),
+        None => format!("{size} B"),
+    }
 }
 
 fn fact(name: &str, value: &str) -> String {

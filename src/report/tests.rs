@@ -112,7 +112,8 @@ fn a_volume_that_failed_says_where_and_why() {
     report.volumes[1].removed.clear();
     assert!(text(&report).contains(
         "\nNot any old backups to remove...\n     /BACKUPS/EBS-VOL/volume-0000001a - FAILED after 0 h 4 m and 15 \
-         seconds. snapshot overflowed: 100% of 10G used\n-----"
+         seconds. snapshot overflowed: 100% of 10G used\n\nVolumes to look at: 1 of 2...\n  - volume-0000001a: failed, \
+         snapshot overflowed: 100% of 10G used\n-----"
     ));
     assert_eq!(report.subject(), "volbak stor1: FAILED 1 of 2 volumes");
     assert_eq!(report.verdict(), Verdict::Failed);
@@ -141,6 +142,50 @@ fn problems_are_shown_worst_first_and_ten_at_most() {
     report.volumes[0].problems = vec![problem(Severity::Notice, 0)];
     assert_eq!(super::text::text(&report, Style::default()), SAMPLE, "a notice changes nothing");
     assert_eq!(report.verdict(), Verdict::Good);
+}
+
+#[test]
+fn what_is_to_be_looked_at_stands_before_the_totals_worst_first() {
+    let mut report = sample();
+    let template = report.volumes[0].clone();
+    let problem = |severity, what: &str| Problem::new(severity, "p1/etc/x", what);
+    report.volumes = (0..40).map(|at| VolumeReport { name: format!("vol-{at}"), ..template.clone() }).collect();
+    report.volumes[3].problems = vec![problem(Severity::Notice, "a socket"), problem(Severity::Warning, "odd")];
+    report.volumes[5].problems = vec![problem(Severity::Warning, "odd"), problem(Severity::Error, "unreadable")];
+    report.volumes[7].outcome = Outcome::Failed("no room\nleft".to_owned());
+    report.volumes[9].dump = Dump::Failed("ssh: refused".to_owned());
+    report.volumes[11].problems = vec![problem(Severity::Notice, "a socket")];
+    let text = text(&report);
+    assert!(
+        text.contains(
+            "\n\nVolumes to look at: 4 of 40...\n  - vol-7: failed, no room\\nleft\n  - vol-5: 1 error, 1 warning: \
+             p1/etc/x: unreadable\n  - vol-9: its dump failed, ssh: refused\n  - vol-3: 1 warning: p1/etc/x: odd\n-----"
+        ),
+        "{text}"
+    );
+    // The documented lines are all there, and only they look like it.
+    let blocks = text.split("\nVolumes to look at").next().unwrap();
+    assert_eq!(blocks.lines().filter(|line| line.starts_with("     /BACKUPS")).count(), 40);
+    let list = text.split("\nVolumes to look at").nth(1).unwrap().split("-----").next().unwrap();
+    assert!(list.lines().skip(1).all(|line| line.starts_with("  - ")), "{list}");
+    let html = report.render(Style::default()).html;
+    let at = |name: &str| html.find(&format!("<b>{name}</b>")).unwrap();
+    assert!(at("vol-7") < at("vol-5") && at("vol-5") < at("vol-9") && at("vol-9") < at("vol-3"));
+    assert!(at("vol-3") < at("vol-0") && at("vol-0") < at("vol-1") && at("vol-11") < at("vol-12"));
+    for volume in &mut report.volumes {
+        volume.outcome = Outcome::Failed("x".to_owned());
+    }
+    assert!(super::text::text(&report, Style::default()).contains("  - and 20 more\n-----"));
+}
+
+#[test]
+fn the_html_names_host_year_and_units() {
+    let mut report = sample();
+    report.volumes[0].archive_bytes = Some(512);
+    let html = report.render(Style::default()).html;
+    for shown in ["stor1</td>", "2011-10-07 01:00:01 +02:00", "267 GiB", "3,5 GiB in all", ">512 B"] {
+        assert!(html.contains(shown), "{shown} is not in\n{html}");
+    }
 }
 
 #[test]
@@ -177,7 +222,8 @@ fn a_volume_that_the_deadline_kept_from_starting() {
     report.volumes[1].outcome = Outcome::NotStarted("max_run_hours is over".to_owned());
     assert!(text(&report).contains(
         "3,5G\n\n     /BACKUPS/EBS-VOL/volume-0000001a - FAILED after 0 h 0 m and 0 seconds. not started: \
-         max_run_hours is over\n-----"
+         max_run_hours is over\n\nVolumes to look at: 1 of 2...\n  - volume-0000001a: not started, max_run_hours is \
+         over\n-----"
     ));
 }
 

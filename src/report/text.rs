@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 use super::size::{df_percent, du_size, shown_duration};
-use super::{Abort, Dump, GoneReport, MAX_PROBLEMS_SHOWN, Outcome, RunReport, Style, VolumeReport};
-use crate::events::Problem;
+use super::{Abort, Dump, GoneReport, MAX_PROBLEMS_SHOWN, Outcome, RunReport, Style, Verdict, VolumeReport};
+use crate::events::{Problem, Severity};
 use crate::shown;
 
 const MOUNTED: &str = "The backup volume is mounted. Proceed...";
 const NOT_MOUNTED: &str = "The backup volume is not mounted. The backup has been aborted...";
+/// How many volumes the list before the totals names.
+const MAX_VOLUMES_LISTED: usize = 20;
 const RULE: &str = "---------------------------------------";
 
 pub(super) fn text(report: &RunReport, style: Style) -> String {
@@ -31,6 +33,7 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     if !problems.is_empty() {
         blocks.push(format!("Problems of the whole run...\n{}", problem_lines(&problems, None)));
     }
+    blocks.extend(to_look_at(report));
 
     let started = report.started.format("%d/%m at %H:%M:%S");
     let mut text = format!("Backup Start Time - {started}\nCurrent retention - {} days\n\n", report.retention_days);
@@ -43,6 +46,52 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     // Writing to a String cannot fail.
     let _ = write!(text, "{RULE}\nTotal backups size - {total} - Used space : {used}\nTotal execution time - {took}\n");
     text
+}
+
+/// The volumes with failures and warnings, a line each, the worst first: in a mail of hundreds of volumes this stands at the
+/// end, where the totals are. No documented line begins with two spaces and a dash, so that a script that takes those
+/// apart passes these by. The run's own problems stand right above.
+fn to_look_at(report: &RunReport) -> Option<String> {
+    let mut volumes: Vec<&VolumeReport> = report
+        .volumes
+        .iter()
+        .filter(|volume| !(report.aborted.is_some() && matches!(volume.outcome, Outcome::NotStarted(_))))
+        .filter(|volume| volume.verdict() != Verdict::Good)
+        .collect();
+    if volumes.is_empty() {
+        return None;
+    }
+    volumes.sort_by_key(|volume| std::cmp::Reverse(volume.severity()));
+    let mut lines = format!("Volumes to look at: {} of {}...\n", volumes.len(), report.volumes.len());
+    for volume in volumes.iter().take(MAX_VOLUMES_LISTED) {
+        let _ = writeln!(lines, "  - {}: {}", shown::text(&volume.name), shown::text(&why(volume)));
+    }
+    if let Some(more @ 1..) = volumes.len().checked_sub(MAX_VOLUMES_LISTED) {
+        let _ = writeln!(lines, "  - and {more} more");
+    }
+    Some(lines)
+}
+
+/// Why a volume is to be looked at, in a few words.
+fn why(volume: &VolumeReport) -> String {
+    match &volume.outcome {
+        Outcome::Failed(why) => return format!("failed, {why}"),
+        Outcome::NotStarted(why) => return format!("not started, {why}"),
+        Outcome::BackedUp => {}
+    }
+    let mut parts = Vec::new();
+    if let Dump::Failed(why) = &volume.dump {
+        parts.push(format!("its dump failed, {why}"));
+    }
+    for (severity, word) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
+        match volume.count(severity) {
+            0 => {}
+            1 => parts.push(format!("1 {word}")),
+            more => parts.push(format!("{more} {word}s")),
+        }
+    }
+    let first = volume.shown_problems().first().map_or_else(String::new, |problem| format!(": {problem}"));
+    format!("{}{first}", parts.join(", "))
 }
 
 fn volume_block(volume: &VolumeReport, size: &dyn Fn(u64) -> String) -> String {

@@ -156,8 +156,17 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     }
     report.problems.extend(collector.collected().problems);
     report.duration_seconds = began.elapsed().as_secs();
-    let printed = reports::deliver(&mut report, config, present.as_ref().filter(|_| lock.is_some()), started);
+    let printed = reports::deliver(&mut report, config, present.as_ref().filter(|_| lock.is_some()), world);
+    world.observer.on_event(&Event::RunFinished { severity: severity(report.verdict()), outcome: report.subject() });
     Ok(NightOutcome { report, printed })
+}
+
+fn severity(verdict: Verdict) -> Severity {
+    match verdict {
+        Verdict::Good => Severity::Notice,
+        Verdict::Problems => Severity::Warning,
+        Verdict::Failed => Severity::Error,
+    }
 }
 
 fn open(config: &Config) -> Result<Destination, Abort> {
@@ -231,13 +240,14 @@ impl Night<'_> {
         let mut waiting = selection.chosen.iter();
         for candidate in waiting.by_ref() {
             if let Some(why) = self.reason_to_stop(report) {
-                report.volumes.push(self.not_started(candidate, &shelves, &why));
+                report.volumes.push(self.not_started(candidate, &shelves, &why, report.aborted.is_some()));
                 break;
             }
             report.volumes.extend(self.one_volume(candidate, &shelves, may_prune, &mut dumps));
         }
         let why = self.reason_to_stop(report).unwrap_or_default();
-        report.volumes.extend(waiting.map(|candidate| self.not_started(candidate, &shelves, &why)));
+        let is_aborted = report.aborted.is_some();
+        report.volumes.extend(waiting.map(|candidate| self.not_started(candidate, &shelves, &why, is_aborted)));
         if self.is_whole() && report.aborted.is_none() {
             report.gone = self.gone(&shelves, &existing, may_prune);
             self.recheck();
@@ -341,7 +351,12 @@ impl Night<'_> {
         }
     }
 
-    fn not_started(&self, candidate: &Candidate, shelves: &[Shelf], why: &str) -> VolumeReport {
+    /// Called after an abort, too, which the run's last line names once for all of them.
+    fn not_started(&self, candidate: &Candidate, shelves: &[Shelf], why: &str, is_aborted: bool) -> VolumeReport {
+        if !is_aborted {
+            let source = candidate.facts.full_name();
+            self.collector.on_event(&Event::SourceFailed { source, why: format!("not started: {why}") });
+        }
         let before = shelf_of(shelves, &candidate.facts.lv);
         VolumeReport {
             outcome: Outcome::NotStarted(why.to_owned()),

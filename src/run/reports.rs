@@ -8,10 +8,11 @@ use std::path::Path;
 
 use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
 
+use super::backup::BackupWorld;
 use super::settings;
 use crate::config::{Config, MailWhen};
 use crate::error::with_causes;
-use crate::events::{Problem, Severity};
+use crate::events::{Event, Problem, Severity};
 use crate::mail;
 use crate::report::{ReportError, RunReport, Verdict};
 use crate::store::StoreError;
@@ -42,22 +43,30 @@ pub enum KeptError {
     },
 }
 
-/// Keeps, files and sends a report. What goes wrong is added to it. Gives what is for standard output: the text, when
-/// mail is switched off.
+/// Keeps, files and sends a report, each of them also when the others fail. What goes wrong is added to the report and
+/// told to the observer. Gives what is for standard output: the text, when mail is switched off.
 pub fn deliver(
+    report: &mut RunReport,
+    config: &Config,
+    destination: Option<&Destination>,
+    world: &BackupWorld,
+) -> Option<String> {
+    let now = world.clock.now();
+    let before = report.problems.len();
+    let printed = deliver_each(report, config, destination, now);
+    for problem in report.problems.get(before..).unwrap_or_default() {
+        world.observer.on_event(&Event::Problem(problem.clone()));
+    }
+    printed
+}
+
+fn deliver_each(
     report: &mut RunReport,
     config: &Config,
     destination: Option<&Destination>,
     now: DateTime<Utc>,
 ) -> Option<String> {
-    let keep = |report: &mut RunReport| {
-        let kept = destination.map_or(Ok(()), |destination| keep(report, config, destination, now));
-        if let Err(error) = kept {
-            report.problems.push(Problem::new(Severity::Warning, "report", format!("it is not kept: {error}")));
-        }
-        write_metrics(report, config);
-    };
-    keep(report);
+    file(report, config, destination, now);
     if !config.enable_mail_notification {
         return Some(report.text(settings::style(config)));
     }
@@ -70,9 +79,26 @@ pub fn deliver(
     };
     if !delivery.problems.is_empty() {
         report.problems.extend(delivery.problems);
-        keep(report);
+        file(report, config, destination, now);
     }
     None
+}
+
+/// Keeps the report in the destination, and its figures in their file.
+fn file(report: &mut RunReport, config: &Config, destination: Option<&Destination>, now: DateTime<Utc>) {
+    if let Some(destination) = destination
+        && let Err(error) = keep(report, config, destination, now)
+    {
+        add(report, Problem::new(Severity::Warning, "report", format!("it is not kept: {error}")));
+    }
+    write_metrics(report, config);
+}
+
+/// Adds a problem, once.
+fn add(report: &mut RunReport, problem: Problem) {
+    if !report.problems.contains(&problem) {
+        report.problems.push(problem);
+    }
 }
 
 fn keep(report: &RunReport, config: &Config, destination: &Destination, now: DateTime<Utc>) -> Result<(), String> {
@@ -99,10 +125,7 @@ fn write_metrics(report: &mut RunReport, config: &Config) {
     let Some(path) = &config.report.metrics_file else { return };
     if let Err(error) = replace_public_file(path, report.metrics().as_bytes()) {
         let what = format!("{} could not be written: {error}", path.display());
-        let problem = Problem::new(Severity::Warning, "metrics", what);
-        if !report.problems.contains(&problem) {
-            report.problems.push(problem);
-        }
+        add(report, Problem::new(Severity::Warning, "metrics", what));
     }
 }
 

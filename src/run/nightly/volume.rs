@@ -1,12 +1,13 @@
 //! One volume's part of a night: its dump, its backup, its pruning, its lines of the report.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::select::{Candidate, select};
 use super::{Dumps, Night, is_present, shelf_of};
 use crate::error::with_causes;
-use crate::events::{Observer, Problem, Severity};
+use crate::events::{Event, Observer, Problem, Severity};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
 use crate::run::backup::{AroundFreeze, BackupOutcome, BackupWorld, back_up_source};
 use crate::run::hooks::Hooks;
@@ -46,6 +47,8 @@ impl Night<'_> {
         let mut report = self.blank_volume(&name, before.map(|shelf| shelf.history(None)).unwrap_or_default());
         report.problems.extend(before.map(Shelf::damage).unwrap_or_default());
 
+        // The backup itself says what it finds as it finds it.
+        let mut told = 0..0;
         let result = trouble.map_or_else(|| self.check_space(before), Err).and_then(|()| {
             let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
             report.dump = dump;
@@ -54,6 +57,7 @@ impl Night<'_> {
         });
         match result {
             Ok(outcome) => {
+                told = report.problems.len()..report.problems.len() + outcome.manifest.problems.len();
                 report.problems.extend(outcome.manifest.problems.iter().cloned());
                 report.archive_bytes = Some(outcome.manifest.sizes.archive_bytes);
                 report.entries = Some(outcome.manifest.sizes.entries);
@@ -67,13 +71,32 @@ impl Night<'_> {
                 report.problems.extend(report.shrink_warning());
             }
             Err(why) => {
+                self.world
+                    .observer
+                    .on_event(&Event::SourceFailed { source: candidate.facts.full_name(), why: why.clone() });
                 report.outcome = Outcome::Failed(why);
                 self.leave_no_empty_directory(&name);
             }
         }
+        self.say_the_rest(&report, &told);
         report.directory_bytes = disk_usage(&self.destination.root().join(&name));
         report.duration_seconds = began.elapsed().as_secs();
         Some(report)
+    }
+
+    /// Tells the problems of a volume that are not among `told`: those that the backup itself did not meet.
+    fn say_the_rest(&self, report: &VolumeReport, told: &Range<usize>) {
+        let tell = |severity, location: String, what: String| {
+            self.world.observer.on_event(&Event::Problem(Problem::new(severity, location, what)));
+        };
+        if let Dump::Failed(why) = &report.dump {
+            tell(Severity::Error, format!("{}: dump", report.name), why.clone());
+        }
+        for (at, problem) in report.problems.iter().enumerate() {
+            if !told.contains(&at) {
+                tell(problem.severity, format!("{}: {}", report.name, problem.location), problem.what.clone());
+            }
+        }
     }
 
     /// The volume as it is now, found by its UUID: it may have grown, or got another name.

@@ -114,9 +114,12 @@ impl Mounted {
         Ok(TreeWalk::new(self.root()?, excludes, self.max_directories()?))
     }
 
-    /// Whether there is something called `name` in the root directory.
-    pub fn has_root_entry(&self, name: &str) -> bool {
-        rustix::fs::statat(&self.mount, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    /// Calls `with` with each name in the root directory, as far as they can be read.
+    pub fn for_each_root_name(&self, mut with: impl FnMut(&[u8])) {
+        let entries = self.root().and_then(|root| Ok(rustix::fs::Dir::new(root)?));
+        for entry in entries.into_iter().flatten().map_while(Result::ok) {
+            with(entry.file_name().to_bytes());
+        }
     }
 
     /// How many bytes its files take, as the filesystem itself counts them.

@@ -10,6 +10,7 @@ use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
 use super::collect::{Collected, Collector, tell};
+use super::names::TopNames;
 use super::parent::{LatePrevious, ParentChoice, Previous, Wanted, previous};
 use super::record::{options_record, sha256, snapshot_record, source_record, timestamp};
 use super::region::{OpenRegion, RegionContext};
@@ -115,14 +116,6 @@ pub enum BackupError {
     /// What was frozen cannot be opened or read.
     #[error("what was frozen cannot be read")]
     Open(#[source] io::Error),
-    /// No loop device.
-    #[error("{region}: no loop device could be made; reading files needs root and the kernel's loop driver")]
-    Loop {
-        /// The region.
-        region: String,
-        /// Why.
-        source: io::Error,
-    },
     /// A filesystem that holds far more than its source has room for.
     #[error(
         "{region}: its files hold more than {limit} together, many times what the volume has room for: snapshots or \
@@ -411,7 +404,7 @@ impl Backup<'_> {
         regions: &[Region],
         context: &RegionContext<'_, '_>,
     ) -> Result<Vec<RegionRecord>, BackupError> {
-        let filesystems = regions.iter().filter(|region| region.handling == Handling::Files).count();
+        let mut names = TopNames::new(regions);
         let mut records: Vec<RegionRecord> = Vec::with_capacity(regions.len());
         let mut archived: Vec<&Region> = Vec::with_capacity(regions.len());
         // The root of the only filesystem, in which an image's name may be taken.
@@ -444,7 +437,7 @@ impl Backup<'_> {
                 }),
                 Handling::Files => {
                     self.step(&format!("reading {}", region.name));
-                    let directory = (filesystems > 1).then_some(region.name.as_str());
+                    let directory = names.directory(region);
                     if let Some(open) = context.open(region)? {
                         let record = context
                             .archive_files(writer, region, &open, directory)
@@ -456,13 +449,13 @@ impl Backup<'_> {
                             self.take_apart(open);
                         }
                     } else {
-                        let file_name = image_name(region, top.as_ref());
+                        let file_name = names.image(region, top.as_ref());
                         records.push(context.archive_raw(writer, region, &file_name)?);
                     }
                 }
                 Handling::RawImage => {
                     self.step(&format!("reading {} as an image", region.name));
-                    let file_name = image_name(region, top.as_ref());
+                    let file_name = names.image(region, top.as_ref());
                     records.push(context.archive_raw(writer, region, &file_name)?);
                 }
             }
@@ -560,12 +553,4 @@ impl Backup<'_> {
 /// The checksum file: what `sha1sum` would print in the archive's own directory.
 fn checksum_text(stem: &str, written: &WrittenArchive) -> String {
     format!("{}  {stem}{ARCHIVE}\n", hex(&written.members.archive_sha1))
-}
-
-/// `NAME.img`, or `NAME.img.1`, … when the filesystem at the archive's top has such a file.
-fn image_name(region: &Region, top: Option<&OpenRegion>) -> String {
-    let plain = format!("{}.img", region.name);
-    let is_taken = |name: &str| top.is_some_and(|top| top.has_root_entry(name));
-    let numbered = (1..u32::MAX).map(|number| format!("{plain}.{number}"));
-    std::iter::once(plain.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(plain)
 }

@@ -9,6 +9,7 @@ mod dumps;
 mod hooks;
 pub mod inspect;
 pub mod locate;
+mod names;
 pub mod nightly;
 pub mod parent;
 mod priority;

@@ -93,11 +93,11 @@ impl OpenRegion {
         }
     }
 
-    /// Whether there is something called `name` in the root directory.
-    pub(super) fn has_root_entry(&self, name: &str) -> bool {
+    /// Calls `with` with each name in the root directory, as far as they can be read.
+    pub(super) fn for_each_root_name(&self, with: impl FnMut(&[u8])) {
         match self {
-            Self::Ext4(ext4) => ext4.has_root_entry(name),
-            Self::Mounted(region) => region.mounted.has_root_entry(name),
+            Self::Ext4(ext4) => ext4.for_each_root_name(with),
+            Self::Mounted(region) => region.mounted.for_each_root_name(with),
         }
     }
 
@@ -171,9 +171,21 @@ impl RegionContext<'_, '_> {
             scratch: self.scratch,
         };
         match Mounted::open(&source, self.cancel) {
-            Ok(mounted) => Ok(Some(MountedRegion { mounted, map: assembled.map, base: assembled.base })),
+            Ok(mounted) => match mounted.root().and_then(|_| mounted.used_bytes()) {
+                Ok(_) => Ok(Some(MountedRegion { mounted, map: assembled.map, base: assembled.base })),
+                Err(error) => {
+                    let what = format!("its {fs} is mounted, and its root cannot be read: {error}");
+                    self.tell(Severity::Warning, region, format!("{what}; kept as a raw image"));
+                    Ok(None)
+                }
+            },
             Err(MountError::Scratch(ScratchError::Cancelled)) => Err(BackupError::Cancelled),
-            Err(MountError::Loop(error)) => Err(BackupError::Loop { region: region.name.clone(), source: error }),
+            Err(MountError::Loop(error)) => {
+                let what =
+                    format!("its {fs} is read through the kernel, for which no loop device could be made ({error})");
+                self.tell(Severity::Warning, region, format!("{what}; kept as a raw image"));
+                Ok(None)
+            }
             Err(error) => {
                 self.tell(Severity::Warning, region, format!("{}; kept as a raw image", with_causes(&error)));
                 Ok(None)

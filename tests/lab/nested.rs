@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use crate::guest::backups::{assert_all_good, manifest, run_expecting, snapshot};
+use crate::guest::backups::{archives, assert_all_good, manifest, run_expecting, snapshot};
 use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, volumes_of_volbak};
 use crate::guest::{Mounted, quoted, restore_target, sh};
 use crate::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
@@ -186,4 +186,56 @@ fn a_striped_volume_over_two_partitions_comes_back() {
     let options = "--xattrs --xattrs-include='*' --acls --numeric-owner";
     sh(&format!("tar {options} -xpzf {} -C {} 2>&1", quoted(&archive), quoted(&root)));
     assert_equal_trees(&expected, &fingerprint(&root));
+}
+
+/// A tenant's names for his volumes: `a` is nothing that a reader reads, `a.img` and `a.img.1` are filesystems, and `A.IMG`
+/// differs in case only. Each comes back as itself, by tar and by volbak.
+#[test]
+fn no_name_of_a_volume_is_taken_for_another() {
+    if !in_lab("nested::no_name_of_a_volume_is_taken_for_another") {
+        return;
+    }
+    set_up();
+    let image = Path::new(SCRATCH).join("names.img");
+    let secret = Path::new(SCRATCH).join("secret");
+    sh(&format!(
+        r#"truncate -s 96M {0}
+        mkdir -p /run/guest-lvm
+        sed 's/devices {{/devices {{ global_filter=["a|^\/dev\/loop|","r|.*|"] /' $LVM_SYSTEM_DIR/lvm.conf >/run/guest-lvm/lvm.conf
+        disk=$(losetup -f --show {0})
+        {GUEST_LVM}
+        pvcreate -q $disk; vgcreate -q vg0 $disk
+        for name in a a.img a.img.1 A.IMG; do lvcreate -q -y -L 16M -n $name vg0; done
+        head -c 3000000 /dev/urandom >{1}; cat {1} >/dev/vg0/a
+        for name in a.img a.img.1 A.IMG; do
+            rm -rf {SCRATCH}/r; mkdir {SCRATCH}/r; echo in $name >{SCRATCH}/r/who
+            mke2fs -q -F -t ext4 -d {SCRATCH}/r /dev/vg0/$name
+        done
+        vgchange -q -an vg0; sync; losetup -d $disk"#,
+        quoted(&image),
+        quoted(&secret)
+    ));
+    run_expecting(3, &["snapshot", image.to_str().unwrap(), "--to", dest().to_str().unwrap()]);
+    assert_all_good(&dest());
+    let archive = archives(&dest().join("names")).remove(0);
+    let regions = manifest(&archive)["layout"]["regions"].as_array().unwrap().clone();
+    let names: Vec<&str> = regions.iter().map(|region| region["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["disk", "disk.vg0-a", "disk.vg0-a.img", "disk.vg0-a.img.1", "disk.vg0-A.IMG~2"]);
+
+    let check = |root: &str| {
+        let found = sh(&format!("cd {root}; cat */who | sort; cmp -n 3000000 disk.vg0-a.img.2 {}", quoted(&secret)));
+        assert_eq!(found, "in A.IMG\nin a.img\nin a.img.1\n");
+    };
+    sh(&format!("mkdir {SCRATCH}/tar; tar -xpzf {} -C {SCRATCH}/tar", quoted(&archive)));
+    check(&format!("{SCRATCH}/tar"));
+    run_expecting(0, &["restore", archive.to_str().unwrap(), "--to", &format!("{SCRATCH}/volbak")]);
+    check(&format!("{SCRATCH}/volbak"));
+
+    // And as the disk that it was.
+    let made = format!("{SCRATCH}/made.img");
+    run_expecting(0, &["restore", archive.to_str().unwrap(), "--to-image", &made]);
+    run_expecting(3, &["snapshot", &made, "--to", dest().to_str().unwrap()]);
+    let again = archives(&dest().join("made")).remove(0);
+    sh(&format!("mkdir {SCRATCH}/again; tar -xpzf {} -C {SCRATCH}/again", quoted(&again)));
+    check(&format!("{SCRATCH}/again"));
 }

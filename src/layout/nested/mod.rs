@@ -59,7 +59,7 @@ pub(super) struct Means<'a> {
 /// Looks into `regions`, whose extents are inside the source. Extended partitions are left as they are.
 pub(super) fn look_into(means: Means<'_>, regions: Vec<Region>) -> Looked {
     let Means { blocks, scanner, problems, texts, budget } = means;
-    let names = regions.iter().map(|region| region.name.clone()).collect();
+    let names = regions.iter().map(|region| region.name.to_ascii_lowercase()).collect();
     let drafts: Vec<Draft> = regions
         .into_iter()
         .map(|region| Draft { region, parent: None, content: None, keep_raw: false, is_tail: false })
@@ -93,6 +93,7 @@ struct Look<'a> {
     texts: &'a Rc<Texts>,
     budget: &'a mut Budget,
     drafts: Vec<Draft>,
+    /// In small letters.
     names: HashSet<String>,
     preserved: Vec<PreservedBytes>,
     not_looked_at: Vec<String>,
@@ -319,7 +320,9 @@ impl Look<'_> {
             return false;
         };
         self.budget.extents = left;
+        let plain = path_safe(name, NAME_BYTES_MAX);
         let name = self.unique(name);
+        let is_plain = name == plain;
         let number = self.drafts[parent].region.number;
         let region = Region {
             name,
@@ -333,15 +336,22 @@ impl Look<'_> {
             ..Region::default()
         };
         self.drafts.push(Draft { region, parent: Some(parent), content: None, keep_raw: false, is_tail: false });
+        if !is_plain {
+            let what =
+                format!("it has this name since another region is called {plain}, or differs from it in case only");
+            self.say(Severity::Notice, self.drafts.len() - 1, what);
+        }
         true
     }
 
+    /// A name that no other region has, in capital letters or small ones: an archive may go to a filesystem that does
+    /// not tell them apart.
     fn unique(&mut self, wanted: &str) -> String {
         let base = path_safe(wanted, NAME_BYTES_MAX);
         let mut name = base.clone();
         let mut count = 1;
         // Ends, since there are at most REGIONS_MAX names.
-        while !self.names.insert(name.clone()) {
+        while !self.names.insert(name.to_ascii_lowercase()) {
             count += 1;
             name = format!("{base}~{count}");
         }

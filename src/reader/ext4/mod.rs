@@ -98,11 +98,11 @@ impl Ext4 {
         Walk::over(Ext4Tree::new(Arc::clone(&self.volume)), excludes, Some(self.used_inodes))
     }
 
-    /// Whether there is something called `name` in the root directory.
-    pub fn has_root_entry(&self, name: &str) -> bool {
+    /// Calls `with` with each name in the root directory, as far as they can be read.
+    pub fn for_each_root_name(&self, mut with: impl FnMut(&[u8])) {
         let listed = Inode::read(&self.volume, inode::ROOT).map(|root| directory::list(&self.volume, &root));
-        let Ok(Ok(listing) | Err((listing, _))) = listed else { return false };
-        listing.items.iter().any(|item| listing.name(item) == name.as_bytes())
+        let Ok(Ok(listing) | Err((listing, _))) = listed else { return };
+        listing.items.iter().for_each(|item| with(listing.name(item)));
     }
 
     /// How many bytes its files take, as the filesystem itself counts them.

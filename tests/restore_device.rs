@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod guest;
+mod made_anew;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -241,7 +241,7 @@ mod tests {
     fn filesystem_on(len: usize) -> Vec<u8> {
         let mut disk = vec![0; len];
         disk[..4].copy_from_slice(b"XFSB");
-        for (at, byte) in [(6, 16), (15, 16), (87, 16), (91, 1), (101, 4), (102, 2), (120, 12)] {
+        for (at, byte) in [(6, 16), (15, 16), (55, 4), (87, 16), (91, 1), (101, 4), (102, 2), (120, 12)] {
             disk[at] = byte;
         }
         disk

@@ -9,6 +9,7 @@ mod detect;
 pub(crate) mod field;
 pub mod gpt;
 pub mod lvm2;
+mod made_with;
 pub mod mbr;
 mod nested;
 mod outside;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::Problem;
 
 pub use detect::{LayoutError, detect, detect_within};
+pub use made_with::XfsMade;
 pub use region::RegionBlocks;
 pub use render::render_table;
 pub use scan::SCAN_BYTES;
@@ -208,9 +210,13 @@ pub struct MadeWith {
     /// btrfs: the checksum's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
-    /// The features that are on, by the names that mkfs has for them; one that has no name is left out.
+    /// The features that are on, by the names that mkfs has for them. One without a name is left out; of XFS and btrfs
+    /// it has the name of its bit, `incompat-0x8000`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// What XFS alone has. `None` in backups of older versions, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xfs: Option<Box<XfsMade>>,
 }
 
 /// The kind of content of a region.

@@ -206,6 +206,13 @@ fn names_of<'a>(bits: u64, names: &'a [(u64, &'a str)]) -> impl Iterator<Item = 
     names.iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, name)| (*name).to_owned())
 }
 
+/// The names of the bits that are set; a bit without a name is called by its number in the field `field`.
+fn names_of_all(field: &str, bits: u64, names: &[(u64, &str)], known_elsewhere: u64) -> Vec<String> {
+    let named = names.iter().fold(known_elsewhere, |all, (bit, _)| all | bit);
+    let unnamed = (0..u64::BITS).map(|shift| 1 << shift).filter(|bit| bits & bit & !named != 0);
+    names_of(bits, names).chain(unnamed.map(|bit: u64| format!("{field}-{bit:#x}"))).collect()
+}
+
 /// A probe gives what it found, or `None`; it fails on nothing.
 type Probe = fn(&Window<'_>) -> Option<Found>;
 

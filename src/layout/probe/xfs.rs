@@ -1,9 +1,9 @@
 //! XFS (XFS Algorithms & Data Structures, 3rd edition, "Superblocks"): the superblock of allocation group 0 at byte 0.
 
-use super::{Found, Window, names_of};
-use crate::layout::MadeWith;
+use super::{Found, Window, names_of, names_of_all};
 use crate::layout::field::{be16, be32, be64, crc32c, le32, uuid};
 use crate::layout::text::label;
+use crate::layout::{MadeWith, XfsMade};
 
 const SUPERBLOCK_BYTES: usize = 512;
 
@@ -17,9 +17,33 @@ const INCOMPAT_NAMES: &[(u64, &str)] = &[
     (0x40, "exchange"),
     (0x80, "parent"),
     (0x100, "metadir"),
+    (0x200, "zoned"),
+    (0x400, "zone-gaps"),
 ];
-/// `XFS_SB_VERSION2_FTYPE` of `sb_features2`, where version 4 has it.
+/// Bits of `sb_features_incompat` that are no choice: a UUID of its own in the metadata, which has a field here, and
+/// `XFS_SB_FEAT_INCOMPAT_NEEDSREPAIR`.
+const INCOMPAT_META_UUID: u32 = 0x4;
+const INCOMPAT_NEEDSREPAIR: u32 = 0x10;
+const INCOMPAT_ZONED: u32 = 0x200;
+/// Of `sb_versionnum`.
+const VERSION_ATTR: u16 = 0x10;
+const VERSION_LOGV2: u16 = 0x400;
+const VERSION_BORG: u16 = 0x4000;
+const VERSION_MOREBITS: u16 = 0x8000;
+/// Of `sb_features2`, which is there with `VERSION_MOREBITS`.
+const FEATURES2_LAZYSBCOUNT: u32 = 0x2;
+const FEATURES2_ATTR2: u32 = 0x8;
+const FEATURES2_PROJID32: u32 = 0x80;
 const FEATURES2_FTYPE: u32 = 0x200;
+/// The bits of `sb_qflags`, as xfs_db(8) prints them.
+const QUOTA_NAMES: &[(u64, &str)] = &[
+    (0x1, "user accounting"),
+    (0x2, "user enforcement"),
+    (0x8, "project accounting"),
+    (0x40, "group accounting"),
+    (0x80, "group enforcement"),
+    (0x100, "project enforcement"),
+];
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sb = window.read(0, SUPERBLOCK_BYTES)?;
@@ -50,6 +74,14 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         .with_label(label(sb.get(108..120)?))
         .with_size((sb_dblocks > 0).then(|| sb_dblocks.checked_mul(u64::from(sb_blocksize))).flatten(), window);
     found = found.with_parameters(parameters(&sb, sb_versionnum)?);
+    let sb_logstart = be64(&sb, 48)?;
+    let sb_rblocks = be64(&sb, 16)?;
+    // A zoned one may have its realtime section on the same device: `sb_rtstart` says where.
+    let is_internal = sb_versionnum == 5 && be32(&sb, 216)? & INCOMPAT_ZONED != 0 && be64(&sb, 288)? > 0;
+    found = found.doubt_if(sb_logstart == 0, "its log is on another device, which is not in this source").doubt_if(
+        sb_rblocks > 0 && !is_internal,
+        "it has a realtime section on another device, which is not in this source",
+    );
     if sb_versionnum == 5 {
         // sb_crc covers the whole sector with itself as zero, and is stored little-endian.
         let sector = window.read(0, usize::from(sb_sectsize))?;
@@ -64,12 +96,14 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
 /// What mkfs.xfs would have to be told.
 fn parameters(sb: &[u8], versionnum: u16) -> Option<MadeWith> {
     let block_bytes = be32(sb, 4)?;
+    let sb_features2 = features2(sb)?;
     let mut features = Vec::new();
     if versionnum == 5 {
         features.push("crc".to_owned());
-        features.extend(names_of(u64::from(be32(sb, 212)?), RO_COMPAT_NAMES));
-        features.extend(names_of(u64::from(be32(sb, 216)?), INCOMPAT_NAMES));
-    } else if be32(sb, 200)? & FEATURES2_FTYPE != 0 {
+        features.extend(names_of_all("ro-compat", u64::from(be32(sb, 212)?), RO_COMPAT_NAMES, 0));
+        let elsewhere = u64::from(INCOMPAT_META_UUID | INCOMPAT_NEEDSREPAIR);
+        features.extend(names_of_all("incompat", u64::from(be32(sb, 216)?), INCOMPAT_NAMES, elsewhere));
+    } else if sb_features2 & FEATURES2_FTYPE != 0 {
         features.push("ftype".to_owned());
     }
     Some(MadeWith {
@@ -79,7 +113,47 @@ fn parameters(sb: &[u8], versionnum: u16) -> Option<MadeWith> {
         // sb_dirblklog: the logarithm of a directory block's length in blocks.
         directory_block_bytes: block_bytes.checked_shl(u32::from(*sb.get(192)?)).filter(|bytes| *bytes > 0),
         features,
+        xfs: Some(Box::new(own_parameters(sb, versionnum, sb_features2)?)),
         ..MadeWith::default()
+    })
+}
+
+/// `sb_features2`; where a kernel had its padding wrong, the same is in `sb_bad_features2`.
+fn features2(sb: &[u8]) -> Option<u32> {
+    let has_more = be16(sb, 100)? & VERSION_MOREBITS != 0;
+    Some(if has_more { be32(sb, 200)? | be32(sb, 204)? } else { 0 })
+}
+
+fn own_parameters(sb: &[u8], versionnum: u16, sb_features2: u32) -> Option<XfsMade> {
+    let block_bytes = u64::from(be32(sb, 4)?);
+    let bits = be16(sb, 100)?;
+    // `sb_unit`, `sb_width`, `sb_agblocks`, `sb_logblocks` and `sb_rextsize` count blocks: 2^32 of 2^16 bytes at most.
+    let blocks = |at: usize| Some(u64::from(be32(sb, at)?) * block_bytes);
+    let is_v5 = versionnum == 5;
+    let has_metadata_uuid = is_v5 && be32(sb, 216)? & INCOMPAT_META_UUID != 0;
+    Some(XfsMade {
+        stripe_unit_bytes: blocks(184)?,
+        stripe_width_bytes: blocks(188)?,
+        group_bytes: blocks(84)?,
+        groups: be32(sb, 88)?,
+        log_bytes: blocks(96)?,
+        // A block's number has its group's number above `sb_agblklog` bits.
+        log_group: be64(sb, 48)?.checked_shr(u32::from(*sb.get(124)?)).unwrap_or(0),
+        log_version: if bits & VERSION_LOGV2 == 0 { 1 } else { 2 },
+        // In a log of version 2, one byte means that there is none.
+        log_stripe_unit_bytes: Some(be32(sb, 196)?).filter(|bytes| *bytes > 1).unwrap_or(0),
+        inode_percent_max: *sb.get(127)?,
+        realtime_extent_bytes: blocks(80)?,
+        attr_version: match (sb_features2 & FEATURES2_ATTR2 != 0, bits & VERSION_ATTR != 0) {
+            (true, _) => 2,
+            (false, true) => 1,
+            (false, false) => 0,
+        },
+        project_id_32bit: is_v5 || sb_features2 & FEATURES2_PROJID32 != 0,
+        lazy_count: is_v5 || sb_features2 & FEATURES2_LAZYSBCOUNT != 0,
+        case_insensitive: bits & VERSION_BORG != 0,
+        metadata_uuid: has_metadata_uuid.then(|| uuid(sb, 248)).flatten(),
+        quotas: names_of(u64::from(be16(sb, 176)?), QUOTA_NAMES).collect(),
     })
 }
 
@@ -94,6 +168,7 @@ mod tests {
         sb[4..8].copy_from_slice(&4096_u32.to_be_bytes());
         sb[8..16].copy_from_slice(&16_u64.to_be_bytes());
         sb[32] = 9;
+        sb[55] = 4;
         sb[84..88].copy_from_slice(&16_u32.to_be_bytes());
         sb[88..92].copy_from_slice(&1_u32.to_be_bytes());
         sb[100..102].copy_from_slice(&0xb4a5_u16.to_be_bytes());
@@ -126,11 +201,39 @@ mod tests {
             seal(&mut disk);
             assert_eq!(probe(&Window::new(&disk)), None, "{at}");
         }
+        // A log and a realtime section on other devices.
+        for (at, byte) in [(55, 0), (23, 1)] {
+            let mut disk = disk();
+            disk[at] = byte;
+            seal(&mut disk);
+            assert_eq!(probe(&Window::new(&disk)).expect("found").doubts.len(), 1, "{at}");
+        }
         let mut flipped = disk();
         flipped[200] ^= 1;
         assert_eq!(probe(&Window::new(&flipped)).expect("found").doubts.len(), 1);
         let mut short = disk();
         short.truncate(60 << 10);
         assert_eq!(probe(&Window::new(&short)).expect("found").doubts.len(), 1);
+    }
+
+    #[test]
+    fn its_own_choices_are_read() {
+        let mut disk = disk();
+        // A stripe of 4 and 16 blocks, groups of 16 blocks, a log of 3 blocks in group 1, a limit of 40 percent, bits
+        // without a name, an own UUID, names without case, group quotas.
+        for (at, byte) in [(187, 4), (191, 16), (99, 3), (55, 0x11), (124, 4), (127, 40), (214, 0x10), (218, 0x80)] {
+            disk[at] = byte;
+        }
+        (disk[219], disk[248], disk[100], disk[177], disk[83]) = (0x1d, 7, 0xf4, 0xc0, 2);
+        seal(&mut disk);
+        let made = probe(&Window::new(&disk)).expect("found").holds.made_with.expect("parameters");
+        assert_eq!(made.features, ["crc", "ro-compat-0x1000", "ftype", "bigtime", "incompat-0x8000"]);
+        let own = made.xfs.expect("XFS");
+        assert_eq!((own.stripe_unit_bytes, own.stripe_width_bytes), (4 * 4096, 16 * 4096));
+        assert_eq!((own.group_bytes, own.groups, own.log_bytes, own.log_group), (65_536, 1, 3 * 4096, 1));
+        assert_eq!((own.inode_percent_max, own.realtime_extent_bytes, own.log_version), (40, 8192, 2));
+        assert!(own.case_insensitive && own.lazy_count && own.project_id_32bit);
+        assert!(own.metadata_uuid.is_some());
+        assert_eq!(own.quotas, ["group accounting", "group enforcement"]);
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod carry_out;
 mod claims;
+mod compare;
 mod features;
 mod in_use;
 mod kept;
@@ -14,6 +15,7 @@ mod on_target;
 pub mod plan;
 mod planner;
 mod put_bytes;
+mod settle;
 mod shift;
 mod shown;
 mod steps;
@@ -173,6 +175,7 @@ pub fn prepare(
         can_mount: &kernel_knows,
     };
     let mut plan = make_plan(&manifest, &wish).map_err(DeviceError::Refused)?;
+    settle::settle(&mut plan, commands).map_err(DeviceError::Refused)?;
     let twins = twins::refusals(&plan, &target);
     if !twins.is_empty() {
         return Err(DeviceError::Refused(twins));

@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::features::without_unknown_features;
-use super::makefs::{ToolCall, can_have_label};
-use super::plan::{Expected, MakeStep, Plan, Step};
+use super::compare::differences;
+use super::makefs::ToolCall;
+use super::plan::{MakeStep, Plan, Step};
 use super::put_bytes::{Image, raw_image, zero};
 use super::shown::step_as_text;
 use super::target::OpenTarget;
 use super::{DeviceOptions, DeviceReport};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::layout::{Extent, Handling, HoldsKind, Layout, Region, SCAN_BYTES, TableKind, detect_within};
+use crate::layout::{Extent, SCAN_BYTES, TableKind, detect_within};
 use crate::outside::{FileBlocks, RunCommand, shown_command};
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::loop_device::LoopDevice;
@@ -185,22 +185,18 @@ impl Carried<'_> {
     }
 
     fn make(&self, step: &MakeStep, report: &mut DeviceReport) -> Result<(), CarryOutError> {
-        let MakeStep { region, extents, make, check, files, boot_block, differs, .. } = step;
+        let MakeStep { region, extents, make, after, check, files, boot_block, differs, .. } = step;
         for what in differs {
             self.fail(report, region, what.clone());
         }
         let place = self.place(region, extents)?;
-        let mut make = make.clone();
-        let unknown = without_unknown_features(&mut make, &*self.commands);
-        if !unknown.is_empty() {
-            let what = format!("made without {}, which {} here does not know", unknown.join(", "), make.program);
-            self.fail(report, region, what);
+        for call in std::iter::once(make).chain(after) {
+            self.run(region, call, &place.path)?.map_err(|said| CarryOutError::Tool {
+                region: region.clone(),
+                command: shown_command(call.program, &call.args),
+                said,
+            })?;
         }
-        self.run(region, &make, &place.path)?.map_err(|said| CarryOutError::Tool {
-            region: region.clone(),
-            command: shown_command(make.program, &make.args),
-            said,
-        })?;
         if let Some(part) = files {
             let restored = self.put_files(step, part, &place.path)?;
             report.files.insert(region.clone(), restored);
@@ -377,57 +373,4 @@ impl Mark {
         let mtime = crate::reader::Timestamp { sec: facts.st_mtime, nsec };
         rustix::fs::futimens(root.as_fd(), &times(mtime))
     }
-}
-
-/// What a disk holds that is not as it was to be, one line each. Of zeros, `not_looked_at` were not read to the end.
-fn differences(expected: &Expected, found: &Layout, not_looked_at: &[String]) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut differ = |place: &str, what: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
-        let place = shown::path(place.as_bytes());
-        all.push(format!("{place}: its {what} is {is:?}, and should be {was:?}"));
-    };
-    if (expected.table.kind, &expected.table.uuid) != (found.table.kind, &found.table.uuid) {
-        differ("table", "kind", &expected.table, &found.table);
-    }
-    for region in &expected.regions {
-        let is_it = |other: &&Region| {
-            other.number == region.number
-                && other.lv == region.lv
-                && other.extents == region.extents
-                && is_tail(other) == is_tail(region)
-        };
-        let Some(other) = found.regions.iter().find(is_it) else {
-            differ(&region.name, "place", &region.extents, &"not there");
-            continue;
-        };
-        let mut check = |what: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
-            if format!("{was:?}") != format!("{is:?}") {
-                differ(&region.name, what, was, is);
-            }
-        };
-        check("type", &region.type_id, &other.type_id);
-        check("partition's name", &region.partition_name, &other.partition_name);
-        check("partition's UUID", &region.partition_uuid, &other.partition_uuid);
-        check("boot flag", &region.bootable, &other.bootable);
-        // Zeros are told from the unknown by reading all of it, for which there was no time here, or at the backup.
-        let is_blank = |kind| matches!(kind, HoldsKind::Empty | HoldsKind::Unknown);
-        let is_unread = is_blank(region.holds.kind)
-            && is_blank(other.holds.kind)
-            && (not_looked_at.contains(&other.name) || region.handling == Handling::RawImage);
-        if !is_unread {
-            check("content", &(region.holds.kind, &region.holds.fs), &(other.holds.kind, &other.holds.fs));
-        }
-        // A serial number that was not there was made up.
-        if region.holds.uuid.is_some() {
-            check("UUID", &region.holds.uuid, &other.holds.uuid);
-        }
-        if can_have_label(&region.holds) {
-            check("label", &region.holds.label, &other.holds.label);
-        }
-    }
-    all
-}
-
-fn is_tail(region: &Region) -> bool {
-    region.type_name == "behind the content"
 }

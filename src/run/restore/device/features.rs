@@ -63,6 +63,8 @@ fn xfs(call: &mut ToolCall, usage: &str) -> Vec<String> {
     for arg in &mut call.args {
         let Some(text) = arg.to_str().filter(|text| text.contains('=')) else { continue };
         let is_known = |flag: &&str| match flag.split_once('=') {
+            // These are numbers.
+            Some(("agnum" | "maxpct" | "version", _)) => true,
             Some((name, "0" | "1")) => usage.contains(&format!("{name}=0|1")),
             _ => true,
         };

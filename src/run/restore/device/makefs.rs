@@ -31,6 +31,18 @@ pub(super) struct Maker {
     pub remarks: Vec<String>,
     /// What cannot be made as it was, one line each: the plan says it, and so does the result, which is not complete then.
     pub differs: Vec<String>,
+    /// Called in place of `call` where that cannot be done here, and what is other than it was then.
+    pub otherwise: Option<(ToolCall, String)>,
+    /// Called when the filesystem is made, before it is mounted.
+    pub after: Vec<ToolCall>,
+}
+
+/// What a kind of filesystem adds to its maker.
+#[derive(Debug, Default)]
+struct Made {
+    differs: Vec<String>,
+    otherwise: Option<(ToolCall, String)>,
+    after: Vec<ToolCall>,
 }
 
 /// How the content of a region is made anew. `size_bytes` is what it will have, `entries` how many files it must have
@@ -46,6 +58,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
     }
     let label = label_of(holds, fs, &mut differs);
     let mut args = Arguments::default();
+    let mut more = Made::default();
     let program = match fs {
         "ext2" | "ext3" | "ext4" => {
             args.flags(&["-q", "-F"]);
@@ -64,9 +77,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
             }
         }
         "xfs" => {
-            args.flags(&["-q", "-f"]);
-            args.label("-L", label);
-            xfs(made, size_bytes, &uuid(holds)?, &mut args)?;
+            args.0 = xfs(made, (size_bytes, shrunk), &uuid(holds)?, label, &mut more)?;
             "mkfs.xfs"
         }
         "btrfs" => {
@@ -103,13 +114,19 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
         }
         other => return Err(format!("nothing here makes {}", shown::text(other))),
     };
-    Ok(Maker { call: ToolCall { program, args: args.0 }, remarks, differs })
+    differs.append(&mut more.differs);
+    let call = ToolCall { program, args: args.0 };
+    Ok(Maker { call, remarks, differs, otherwise: more.otherwise, after: more.after })
 }
 
 /// How a filesystem is looked at without changing it; `None` where there is nothing to look with.
-pub(super) fn checker(fs: &str) -> Option<ToolCall> {
-    let (program, args): (_, &[&str]) = match fs {
+pub(super) fn checker(holds: &Holds) -> Option<ToolCall> {
+    let has_one_group =
+        holds.made_with.as_ref().and_then(|made| made.xfs.as_ref()).is_some_and(|own| own.groups == 1);
+    let (program, args): (_, &[&str]) = match holds.fs.as_deref()? {
         "ext2" | "ext3" | "ext4" => ("e2fsck", &["-f", "-n"]),
+        // Otherwise it wants two superblocks to compare.
+        "xfs" if has_one_group => ("xfs_repair", &["-n", "-o", "force_geometry"]),
         "xfs" => ("xfs_repair", &["-n"]),
         "btrfs" => ("btrfs", &["check", "--readonly"]),
         "vfat" => ("fsck.vfat", &["-n"]),
@@ -121,7 +138,7 @@ pub(super) fn checker(fs: &str) -> Option<ToolCall> {
 /// The Debian package that a program comes with.
 pub(super) fn package_of(program: &str) -> &'static str {
     match program {
-        "mkfs.xfs" | "xfs_repair" => "xfsprogs",
+        "mkfs.xfs" | "xfs_repair" | "xfs_admin" | "xfs_db" => "xfsprogs",
         "mkfs.btrfs" | "btrfs" => "btrfs-progs",
         "mkfs.vfat" | "fsck.vfat" => "dosfstools",
         "mkswap" => "util-linux",

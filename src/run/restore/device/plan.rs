@@ -112,6 +112,12 @@ pub struct MakeStep {
     pub extents: Vec<Extent>,
     /// What makes it.
     pub make: ToolCall,
+    /// What makes it where that cannot be done here, and what is other than it was then.
+    #[serde(skip)]
+    pub otherwise: Option<(ToolCall, String)>,
+    /// What is called after that, before it is mounted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<ToolCall>,
     /// What looks at it afterwards.
     pub check: Option<ToolCall>,
     /// What of the archive goes into it; nothing for swap.

@@ -90,15 +90,18 @@ impl Planner<'_> {
             Err(why) => return self.refuse(format!("{name}: {why}")),
         };
         self.remarks.extend(made.remarks.iter().map(|remark| format!("{name}: {remark}")));
-        if !(self.wish.has_program)(made.call.program) {
-            let (program, package) = (made.call.program, package_of(made.call.program));
+        for program in std::iter::once(made.call.program).chain(made.after.iter().map(|call| call.program)) {
+            if (self.wish.has_program)(program) {
+                continue;
+            }
+            let package = package_of(program);
             self.refuse(format!("{name}: {program} is not installed; on Debian it comes with the package {package}"));
         }
         let fs = region.holds.fs.clone().unwrap_or_default();
         if files.is_some() && !(self.wish.can_mount)(&fs) {
             self.refuse(format!("{name}: this machine's kernel does not know {}", fs.escape_debug()));
         }
-        let mut check = checker(&fs);
+        let mut check = checker(&region.holds);
         if let Some(call) = check.take_if(|call| !(self.wish.has_program)(call.program)) {
             self.remarks.push(format!("{name}: {} is not installed, so it is not checked afterwards", call.program));
         }
@@ -117,6 +120,8 @@ impl Planner<'_> {
             size_bytes,
             extents: content,
             make: made.call,
+            otherwise: made.otherwise,
+            after: made.after,
             check,
             files,
             differs: made.differs,

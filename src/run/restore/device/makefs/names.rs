@@ -8,12 +8,16 @@ pub(super) fn uuid(holds: &Holds) -> Result<String, String> {
     let Some(text) = holds.uuid.as_deref() else {
         return Err("it has no UUID in the manifest, so nothing like it can be made".to_owned());
     };
-    let fits = text.len() == 36
+    if is_uuid(text) { Ok(text.to_owned()) } else { Err(format!("its UUID {} is none", shown::text(text))) }
+}
+
+/// Whether it is one, as all tools write it.
+pub(super) fn is_uuid(text: &str) -> bool {
+    text.len() == 36
         && text.bytes().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
-        });
-    if fits { Ok(text.to_owned()) } else { Err(format!("its UUID {} is none", shown::text(text))) }
+        })
 }
 
 /// Whether the label that the manifest has can be given to a filesystem of its kind.

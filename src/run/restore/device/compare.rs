@@ -1,0 +1,101 @@
+//! What a restored disk holds, compared with what it was to hold.
+
+use serde_json::Value;
+
+use super::makefs::can_have_label;
+use super::plan::Expected;
+use crate::layout::{Handling, Holds, HoldsKind, Layout, Region};
+use crate::shown;
+
+/// Fields that follow the size, which are others on a smaller filesystem.
+const OF_SIZE: &[&str] =
+    &["xfs.group_bytes", "xfs.groups", "xfs.log_bytes", "xfs.log_group", "xfs.realtime_extent_bytes"];
+/// Fields that no restore brings back; the plan and the result say so in words.
+const SAID_BEFORE: &[&str] = &["xfs.quotas"];
+
+/// What a disk holds that is not as it was to be, one line each. Of zeros, `not_looked_at` were not read to the end.
+pub(super) fn differences(expected: &Expected, found: &Layout, not_looked_at: &[String]) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut differ = |place: &str, what: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
+        let place = shown::path(place.as_bytes());
+        all.push(format!("{place}: its {what} is {is:?}, and should be {was:?}"));
+    };
+    if (expected.table.kind, &expected.table.uuid) != (found.table.kind, &found.table.uuid) {
+        differ("table", "kind", &expected.table, &found.table);
+    }
+    for region in &expected.regions {
+        let is_it = |other: &&Region| {
+            other.number == region.number
+                && other.lv == region.lv
+                && other.extents == region.extents
+                && is_tail(other) == is_tail(region)
+        };
+        let Some(other) = found.regions.iter().find(is_it) else {
+            differ(&region.name, "place", &region.extents, &"not there");
+            continue;
+        };
+        let mut check = |what: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
+            if format!("{was:?}") != format!("{is:?}") {
+                differ(&region.name, what, was, is);
+            }
+        };
+        check("type", &region.type_id, &other.type_id);
+        check("partition's name", &region.partition_name, &other.partition_name);
+        check("partition's UUID", &region.partition_uuid, &other.partition_uuid);
+        check("boot flag", &region.bootable, &other.bootable);
+        // Zeros are told from the unknown by reading all of it, for which there was no time here, or at the backup.
+        let is_blank = |kind| matches!(kind, HoldsKind::Empty | HoldsKind::Unknown);
+        let is_unread = is_blank(region.holds.kind)
+            && is_blank(other.holds.kind)
+            && (not_looked_at.contains(&other.name) || region.handling == Handling::RawImage);
+        if !is_unread {
+            check("content", &(region.holds.kind, &region.holds.fs), &(other.holds.kind, &other.holds.fs));
+        }
+        // A serial number that was not there was made up.
+        if region.holds.uuid.is_some() {
+            check("UUID", &region.holds.uuid, &other.holds.uuid);
+        }
+        if can_have_label(&region.holds) {
+            check("label", &region.holds.label, &other.holds.label);
+        }
+        let is_smaller = region.holds.size_bytes.is_some_and(|was| region.size_bytes < was);
+        for (what, was, is) in made_differently(&region.holds, &other.holds, is_smaller) {
+            check(&what, &format_args!("{was}"), &format_args!("{is}"));
+        }
+    }
+    all
+}
+
+fn is_tail(region: &Region) -> bool {
+    region.type_name == "behind the content"
+}
+
+/// Each parameter that the manifest has and that the new filesystem has otherwise: its name, what it was, what it is.
+fn made_differently(was: &Holds, is: &Holds, is_smaller: bool) -> Vec<(String, Value, Value)> {
+    let is_compared = matches!(was.fs.as_deref(), Some("xfs" | "btrfs" | "vfat" | "swap"));
+    // What is another filesystem altogether was said already.
+    let (true, Some(was), Some(is)) = (is_compared && was.fs == is.fs, &was.made_with, &is.made_with) else {
+        return Vec::new();
+    };
+    // Structures of numbers and texts are always JSON.
+    let (was, is) = (serde_json::to_value(was).unwrap_or_default(), serde_json::to_value(is).unwrap_or_default());
+    let mut all = Vec::new();
+    unequal("", &was, &is, &mut all);
+    all.retain(|(name, _, _)| {
+        !SAID_BEFORE.contains(&name.as_str()) && !(is_smaller && OF_SIZE.contains(&name.as_str()))
+    });
+    all
+}
+
+fn unequal(name: &str, was: &Value, is: &Value, all: &mut Vec<(String, Value, Value)>) {
+    match was.as_object() {
+        Some(fields) => {
+            for (field, value) in fields {
+                let name = if name.is_empty() { field.clone() } else { format!("{name}.{field}") };
+                unequal(&name, value, is.get(field).unwrap_or(&Value::Null), all);
+            }
+        }
+        None if was == is => {}
+        None => all.push((name.to_owned(), was.clone(), is.clone())),
+    }
+}

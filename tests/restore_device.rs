@@ -636,7 +636,8 @@ fn hostile_manifests_are_refused_or_harmless() {
         assert_sound(&plan, size);
         let text = volbak::run::restore::device::plan_as_text(&plan, "t", &[]);
         assert!(text.lines().all(|line| !line.chars().any(char::is_control)), "{what}: {text}");
-        assert_eq!(text.lines().count(), 1 + plan.steps.len() + plan.remarks.len());
+        let others = text.matches("\n  other:").count();
+        assert_eq!(text.lines().count(), 1 + plan.steps.len() + plan.remarks.len() + others);
     }
     // Every number in the layout, changed to odd ones.
     for number in [0, 1, 511, size - 1, size, 1 << 32, 1 << 63, u64::MAX] {

@@ -77,7 +77,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
             }
         }
         "xfs" => {
-            args.0 = xfs(made, (size_bytes, shrunk), &uuid(holds)?, label, &mut more)?;
+            args.0 = xfs(made, (size_bytes, shrunk), &uuid(holds)?, label.as_deref(), &mut more)?;
             "mkfs.xfs"
         }
         "btrfs" => {
@@ -121,8 +121,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
 
 /// How a filesystem is looked at without changing it; `None` where there is nothing to look with.
 pub(super) fn checker(holds: &Holds) -> Option<ToolCall> {
-    let has_one_group =
-        holds.made_with.as_ref().and_then(|made| made.xfs.as_ref()).is_some_and(|own| own.groups == 1);
+    let has_one_group = holds.made_with.as_ref().and_then(|made| made.xfs.as_ref()).is_some_and(|own| own.groups == 1);
     let (program, args): (_, &[&str]) = match holds.fs.as_deref()? {
         "ext2" | "ext3" | "ext4" => ("e2fsck", &["-f", "-n"]),
         // Otherwise it wants two superblocks to compare.

@@ -38,7 +38,7 @@ pub(super) fn xfs(
     made: &MadeWith,
     (size_bytes, shrunk): (u64, bool),
     uuid: &str,
-    label: Option<Vec<u8>>,
+    label: Option<&[u8]>,
     more: &mut Made,
 ) -> Result<Vec<OsString>, String> {
     for feature in made.features.iter().filter(|name| !KNOWN_FEATURES.contains(&name.as_str())) {
@@ -70,7 +70,7 @@ pub(super) fn xfs(
     let arguments = |with_geometry: bool| -> Result<Vec<OsString>, String> {
         let mut args = Arguments::default();
         args.flags(&["-q", "-f"]);
-        args.label("-L", label.clone());
+        args.label("-L", label.map(<[u8]>::to_vec));
         general(made, made_uuid, &mut args)?;
         let mut is_supported = size_bytes >= SUPPORTED_BYTES;
         if let Some(own) = own {

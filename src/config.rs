@@ -60,6 +60,8 @@ pub struct Config {
     pub email_recipient: Vec<String>,
     /// The volume groups whose volumes are backed up.
     pub volume_groups: Vec<String>,
+    /// Whether these are the usual ones, since the config names none.
+    pub volume_groups_by_default: bool,
     /// Which of their volumes.
     pub include: Vec<Pattern>,
     /// Which of those not.

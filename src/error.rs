@@ -1,6 +1,12 @@
 //! What errors of all modules have in common: how they are told, and what they mean for the exit status.
 
 use std::error::Error;
+use std::io;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use crate::units::ByteLen;
 
 /// What the process says to whoever started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,21 +36,82 @@ impl ExitClass {
     }
 }
 
-/// An error and its causes on one line, the innermost last.
-pub fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+/// An error and its causes on one line, the innermost last, and the limit of this process that is behind it.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut limit) = (error.to_string(), limit_behind(error));
     let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());
+        limit = limit.or_else(|| limit_behind(error));
         cause = error.source();
     }
+    text.push_str(&limit.unwrap_or_default());
     text
+}
+
+/// The limit of this process that made a system call fail, and what sets it; empty for other errors.
+///
+/// setrlimit(2) names them. A shell, cron, or systemd sets them, and the system's own message ("File too large") does not say so.
+pub fn limit_behind(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(errno) = error.downcast_ref::<Errno>() {
+        return limit_of(*errno);
+    }
+    let error = error.downcast_ref::<io::Error>()?;
+    match error.raw_os_error() {
+        Some(number) => limit_of(Errno::from_raw_os_error(number)),
+        None if error.kind() == io::ErrorKind::OutOfMemory => limit_of(Errno::NOMEM),
+        None => error.get_ref().and_then(|inner| limit_behind(inner)),
+    }
+}
+
+fn limit_of(errno: Errno) -> Option<String> {
+    let limit = |resource| getrlimit(resource).current;
+    match errno {
+        Errno::FBIG => Some(match limit(Resource::Fsize) {
+            Some(bytes) => format!(
+                " (this process may write files of up to {}: `ulimit -f`, or LimitFSIZE= of the unit)",
+                ByteLen(bytes)
+            ),
+            None => " (the filesystem does not take files of that size)".to_owned(),
+        }),
+        Errno::MFILE => Some(format!(
+            " (this process may have {} files open: `ulimit -n`, or LimitNOFILE= of the unit)",
+            limit(Resource::Nofile).map_or_else(|| "no more".to_owned(), |count| count.to_string())
+        )),
+        Errno::NOMEM => Some(match limit(Resource::As).or_else(|| limit(Resource::Data)) {
+            Some(bytes) => format!(
+                " (this process may use {} of memory: `ulimit -v`, `ulimit -d`, or LimitAS= of the unit)",
+                ByteLen(bytes)
+            ),
+            None => " (the host, or this process's control group, is short of memory)".to_owned(),
+        }),
+        Errno::AGAIN => Some(
+            " (for a thread or program: the limit of their number, `ulimit -u` or TasksMax= of the unit, or of memory, \
+             `ulimit -v`)"
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ExitClass;
+    use std::io;
+
+    use super::{ExitClass, with_causes};
+
+    #[test]
+    fn a_limit_of_the_process_is_named() {
+        let said = |number| with_causes(&io::Error::from_raw_os_error(number));
+        assert!(said(24).contains("(os error 24) (this process may have ") && said(24).contains("ulimit -n"));
+        assert!(said(27).contains("File too large"));
+        let inner = io::Error::other(io::Error::from_raw_os_error(12));
+        assert!(with_causes(&inner).contains("memory"));
+        assert!(with_causes(&io::Error::from(io::ErrorKind::OutOfMemory)).contains("memory)"));
+        assert_eq!(with_causes(&io::Error::other("x")), "x");
+        assert!(said(2).ends_with("(os error 2)"));
+    }
 
     #[test]
     fn statuses_are_the_documented_ones() {

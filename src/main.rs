@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use volbak::error::ExitClass;
 use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
@@ -24,14 +24,20 @@ use volbak::store::{StoreError, catalog};
 use crate::cli::args::{Cli, Command, InspectArgs, ListArgs, ReaderArg, SnapshotArgs};
 use crate::cli::night::carry_out;
 use crate::cli::output::{
-    JsonBackup, JsonOutcome, Listed, has_problems, print, print_as_it_is, print_json, shown_catalog, shown_outcome,
+    JsonBackup, JsonOutcome, Listed, OutputError, after_printing, has_problems, print, print_as_it_is, print_json,
+    shown_catalog, shown_error, shown_outcome,
 };
 use crate::cli::progress::{Progress, Verbosity, write_line};
 use crate::cli::{proof, verify};
 
 fn main() -> ExitCode {
-    // Wrong usage ends here with status 2, as clap does it.
-    let cli = Cli::parse();
+    // A write past `ulimit -f` is to fail with an error rather than end the process. What a handler is for, programs that
+    // are started get back as it was; should there be no handler, the default action stays.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return explained(&usage),
+    };
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
@@ -59,11 +65,21 @@ fn main() -> ExitCode {
     exit(done.map(ExitClass::status))
 }
 
+/// Wrong usage ends with status 2; help and version, which come the same way, with 0.
+fn explained(usage: &clap::Error) -> ExitCode {
+    match usage.print() {
+        Err(error) if !usage.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            exit(Err(OutputError::from(error).into()))
+        }
+        _ => u8::try_from(usage.exit_code()).unwrap_or(ExitClass::Usage.status()).into(),
+    }
+}
+
 fn exit(done: anyhow::Result<u8>) -> ExitCode {
     match done {
         Ok(status) => status.into(),
         Err(error) => {
-            write_line(&format!("volbak: {error:#}"));
+            write_line(&format!("volbak: {}", shown_error(&error)));
             let locked = matches!(error.downcast_ref(), Some(StoreError::Locked { .. }));
             if locked { ExitClass::Locked } else { ExitClass::Failed }.status().into()
         }
@@ -146,22 +162,29 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         let result = result.map_err(|error| about(source, anyhow::Error::new(error)));
         if let Err(error) = &result {
             progress.done();
-            write_line(&format!("volbak: {error:#}"));
+            write_line(&format!("volbak: {}", shown_error(error)));
         }
         results.push((shown(source), result));
     }
     progress.done();
-    report(&results, args.json)?;
+    let printed = report(&results, args.json);
     let failed = results.iter().any(|(_, result)| result.is_err());
     let problems = results.iter().any(|(_, result)| result.as_ref().is_ok_and(has_problems));
-    Ok(match (failed, problems) {
+    let class = match (failed, problems) {
         (true, _) => ExitClass::Failed,
         (_, true) => ExitClass::WithProblems,
         _ => ExitClass::Well,
-    })
+    };
+    let published: Vec<String> = results
+        .iter()
+        .filter_map(|(_, result)| result.as_ref().ok())
+        .map(|outcome| format!("the backup {} is published", outcome.archive.display()))
+        .collect();
+    let done = if published.is_empty() { "no backup is published".to_owned() } else { published.join(", ") };
+    Ok(after_printing(printed, &done, class))
 }
 
-fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> anyhow::Result<()> {
+fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> Result<(), OutputError> {
     if json {
         let backups: Vec<JsonBackup<'_>> = results
             .iter()
@@ -172,7 +195,7 @@ fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> an
                     error: None,
                     outcome: Some(JsonOutcome { archive: &outcome.archive, manifest: &outcome.manifest }),
                 },
-                Err(error) => JsonBackup { source, status: "failed", error: Some(format!("{error:#}")), outcome: None },
+                Err(error) => JsonBackup { source, status: "failed", error: Some(shown_error(error)), outcome: None },
             })
             .collect();
         return print_json(&serde_json::json!({ "backups": backups }));
@@ -198,7 +221,8 @@ fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
 
 /// Whether this process was started with `signal` ignored: proc_pid_status(5), `SigIgn`.
 fn is_ignored(signal: i32) -> anyhow::Result<bool> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("/proc/self/status cannot be read (is /proc mounted?)")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
     Ok(u64::from_str_radix(mask.trim(), 16)? & (1 << (signal - 1)) != 0)
 }

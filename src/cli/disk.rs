@@ -13,7 +13,7 @@ use volbak::run::restore::device::target::TargetSpec;
 use volbak::run::restore::device::{self, DeviceOptions, is_group_name, plan_as_text};
 use volbak::shown;
 
-use super::output::{print, print_json};
+use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
 
 #[derive(Debug, Args)]
@@ -107,8 +107,8 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
     let report = device::restore_disk(files, prepared, &options, Arc::new(SystemCommands), &progress);
     progress.done();
     let report = report.with_context(|| files.stem.clone())?;
-    if work.json {
-        print_json(&serde_json::json!({ "plan": plan, "lost": lost, "report": report }))?;
+    let printed = if work.json {
+        print_json(&serde_json::json!({ "plan": plan, "lost": lost, "report": report }))
     } else {
         let sum =
             |count: fn(&volbak::run::restore::RestoreReport) -> u64| report.files.values().map(count).sum::<u64>();
@@ -118,9 +118,10 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
             sum(|report| report.failed),
             report.clean.len(),
             report.failures.len(),
-        ))?;
-    }
-    Ok(if report.is_complete() { ExitClass::Well } else { ExitClass::WithProblems })
+        ))
+    };
+    let class = if report.is_complete() { ExitClass::Well } else { ExitClass::WithProblems };
+    Ok(after_printing(printed, &format!("the restore to {name} is done"), class))
 }
 
 #[cfg(test)]

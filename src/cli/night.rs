@@ -20,7 +20,7 @@ use volbak::store::local::Destination;
 use super::night_args::{
     ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
 };
-use super::output::{print, print_as_it_is, print_json};
+use super::output::{after_printing, print, print_as_it_is, print_json, shown_error};
 use super::progress::{Progress, Verbosity, write_line};
 
 /// What Nagios takes for "cannot tell".
@@ -95,17 +95,17 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     };
     progress.done();
     match outcome {
+        Ok((class, printed)) if args.dry_run => {
+            print(&printed.unwrap_or_default())?;
+            Ok(class)
+        }
         Ok((class, printed)) => {
-            // That standard output is full or closed changes nothing about the run, which is over.
-            let printed = print(&printed.unwrap_or_default());
-            if let Err(error) = &printed {
-                write_line(&format!("volbak: the report could not be printed: {error}"));
-            }
-            Ok(if printed.is_err() { class.max(ExitClass::WithProblems) } else { class })
+            let done = "the run is over, and `volbak report` shows its report";
+            Ok(after_printing(print(&printed.unwrap_or_default()), done, class))
         }
         Err(error) => {
             let class = NightError::class(&error);
-            write_line(&format!("volbak: {:#}", anyhow::Error::new(error)));
+            write_line(&format!("volbak: {}", shown_error(&anyhow::Error::new(error))));
             Ok(class)
         }
     }
@@ -159,7 +159,7 @@ fn shown_status(args: &StatusArgs) -> u8 {
         Ok(status) => status,
         Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
     };
-    let printed = if args.json { print_json(&status) } else { print(&status.text()).map_err(Into::into) };
+    let printed = if args.json { print_json(&status) } else { print(&status.text()) };
     printed.map_or(UNKNOWN, |()| status.level.status())
 }
 
@@ -174,8 +174,8 @@ fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass>
             return Ok(ExitClass::Usage);
         }
     };
-    print(&format!("{stem} is {}\n", if protect { "protected" } else { "no longer protected" }))?;
-    Ok(ExitClass::Well)
+    let done = format!("{stem} is {}", if protect { "protected" } else { "no longer protected" });
+    Ok(after_printing(print(&format!("{done}\n")), &done, ExitClass::Well))
 }
 
 fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {

@@ -4,12 +4,15 @@ use std::io::{self, Write};
 
 use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
+use volbak::error::{ExitClass, limit_behind, with_causes};
 use volbak::events::Severity;
 use volbak::run::backup::BackupOutcome;
 use volbak::run::locate::BackupFiles;
 use volbak::run::verify::{Level, Verdict, record};
 use volbak::store::catalog::{BackupState, CatalogEntry};
 use volbak::units::ByteLen;
+
+use super::progress::write_line;
 
 /// What became of one source, for scripts.
 #[derive(Debug, Serialize)]
@@ -28,26 +31,69 @@ pub(crate) struct JsonOutcome<'a> {
     pub(crate) manifest: &'a volbak::archive::manifest::Manifest,
 }
 
+/// What a verb prints did not reach its reader. That says nothing about the work that the verb did before.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output cannot be written to")]
+pub(crate) struct OutputError(#[from] io::Error);
+
 /// Writes text for people to standard output, whatever is in it made fit to be shown. That nobody reads it any more
 /// (`| head`) is no error.
-pub(crate) fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     print_as_it_is(&volbak::shown::lines(text))
 }
 
 /// As [`print`], text for programs.
-pub(crate) fn print_as_it_is(text: &str) -> io::Result<()> {
+pub(crate) fn print_as_it_is(text: &str) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        other => Ok(other?),
     }
 }
 
 /// As [`print`], a value as JSON.
-pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(value)?;
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
+    let mut text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
     text.push('\n');
-    Ok(print_as_it_is(&text)?)
+    print_as_it_is(&text)
+}
+
+/// The exit status after a verb printed the result of work that is done. That it could not be printed is a problem and no
+/// failure of the work, which `done` names.
+pub(crate) fn after_printing(printed: Result<(), OutputError>, done: &str, class: ExitClass) -> ExitClass {
+    let Err(error) = printed else { return class };
+    write_line(&format!("volbak: {done}; only the result is not shown: {}", with_causes(&error)));
+    class.max(ExitClass::WithProblems)
+}
+
+/// An error, its causes, and the limit of this process behind it, on one line.
+pub(crate) fn shown_error(error: &anyhow::Error) -> String {
+    let limit = error.chain().find_map(limit_behind).unwrap_or_default();
+    format!("{error:#}{limit}")
+}
+
+/// Standard output for verbs that write more than a text. An error says that it is about standard output, and keeps its kind.
+pub(crate) struct Output(io::StdoutLock<'static>);
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self(io::stdout().lock())
+    }
+}
+
+fn about_output(error: io::Error) -> io::Error {
+    let kind = error.kind();
+    if kind == io::ErrorKind::Interrupted { error } else { io::Error::new(kind, OutputError(error)) }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(about_output)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(about_output)
+    }
 }
 
 /// Whether somebody has to look at it.

@@ -14,7 +14,7 @@ use volbak::run::restore::{self, Existing, RestoreOptions};
 use volbak::run::settings::processors;
 
 use super::disk::{DiskArgs, Work, restore_disk};
-use super::output::{print, print_json};
+use super::output::{Output, after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
 
 pub(crate) const RESTORE_EXAMPLES: &str = "\
@@ -138,8 +138,8 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
     let progress = Progress::new(verbosity);
     let report = restore::restore(&files, &options, &progress).with_context(|| files.stem.clone())?;
     progress.done();
-    if args.json {
-        print_json(&report)?;
+    let printed = if args.json {
+        print_json(&report)
     } else {
         let verified = if report.verified { "" } else { ", not compared with an index" };
         print(&format!(
@@ -149,15 +149,16 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
             report.present,
             report.left_out,
             report.failed,
-        ))?;
-    }
+        ))
+    };
     let whole = report.is_complete() && report.shortfalls.is_empty();
-    Ok(if whole { ExitClass::Well } else { ExitClass::WithProblems })
+    let class = if whole { ExitClass::Well } else { ExitClass::WithProblems };
+    Ok(after_printing(printed, &format!("the restore into {} is done", options.to.display()), class))
 }
 
 pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
     let files = args.place.find(&args.backup)?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(Output::new());
     let listed = browse::list(&files, &args.path, args.recursive, |entry| {
         if args.json {
             serde_json::to_writer(&mut out, &entry)?;
@@ -183,7 +184,7 @@ pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
     let split = after_archive.map(|(backup, path)| (backup, &path[1..])).or_else(|| args.file.split_once(':'));
     let (backup, path) = split.context("write BACKUP:PATH, as in vol-1@2026-11-20:etc/hosts")?;
     let files = args.place.find(backup)?;
-    let mut out = io::BufWriter::with_capacity(256 << 10, io::stdout().lock());
+    let mut out = io::BufWriter::with_capacity(256 << 10, Output::new());
     browse::cat(&files, path, &mut out)?;
     out.flush()?;
     Ok(ExitClass::Well)

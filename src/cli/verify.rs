@@ -14,7 +14,7 @@ use volbak::store::catalog;
 use volbak::store::local::Destination;
 
 use super::args::Cli;
-use super::output::{print, print_json};
+use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity, write_line};
 use super::proof::{Where, cancel, threads};
 
@@ -134,16 +134,19 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
             class = ExitClass::Failed;
         }
         if !args.json {
-            print(&format!("{}\n", report.summary()))?;
+            // The verdicts go on being recorded.
+            class = after_printing(print(&format!("{}\n", report.summary())), &report.summary(), class);
         }
         reports.push(report);
     }
-    if args.json {
-        print_json(&serde_json::json!({ "backups": reports }))?;
+    let printed = if args.json {
+        print_json(&serde_json::json!({ "backups": reports }))
     } else if backups.is_empty() {
-        print("nothing to verify\n")?;
-    }
-    Ok(class)
+        print("nothing to verify\n")
+    } else {
+        Ok(())
+    };
+    Ok(after_printing(printed, &format!("{} backups are verified", backups.len()), class))
 }
 
 fn all_of(destination: &Path) -> anyhow::Result<Vec<BackupFiles>> {

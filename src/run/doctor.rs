@@ -183,8 +183,8 @@ fn programs(config: &Config, commands: &dyn RunCommand, add: &mut Add<'_>) {
 }
 
 fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<'_>) {
-    let listed = match source::list_volumes(&config.volume_groups, commands) {
-        Ok(listed) => listed,
+    let listed = match source::list_volumes(&[], commands) {
+        Ok(everything) => super::nightly::in_groups(&everything, config),
         Err(error) => {
             add("volumes", Answer::Bad, with_causes(&error));
             return;
@@ -208,7 +208,9 @@ fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<'_>) {
 
 /// Whether each group has room for a snapshot of its largest thick volume.
 fn room(config: &Config, listed: &Volumes, commands: &dyn RunCommand, add: &mut Add<'_>) {
-    for group in config.volume_groups.iter().filter(|group| !listed.empty_groups.contains(group)) {
+    let mut groups: Vec<&String> = listed.volumes.iter().map(|volume| &volume.facts.vg).collect();
+    groups.dedup();
+    for group in groups {
         let thick = |volume: &&source::ListedVolume| {
             volume.facts.vg == **group && volume.refusal.is_none() && !volume.facts.is_thin()
         };

@@ -15,7 +15,7 @@ use super::collect::Collector;
 use super::prune::{Shelf, Standing};
 use super::remains::{remove_all_remains, remove_stale};
 use super::{priority, prune, reports, settings};
-use crate::config::Config;
+use crate::config::{Config, Selected};
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::report::{Abort, FORMAT_VERSION, Outcome, RunReport, Usage, Verdict, VolumeReport};
@@ -215,7 +215,10 @@ impl Night<'_> {
                 return Ok(());
             }
         };
-        let ours = in_groups(&everything, &self.config.volume_groups);
+        let ours = in_groups(&everything, self.config);
+        if let Some(what) = about_groups(&ours, self.config) {
+            self.tell(Severity::Notice, "volumes", what);
+        }
         let mut selection = self.select(&ours)?;
         let shelves = match Shelf::all(self.destination) {
             Ok(shelves) => shelves,
@@ -396,14 +399,37 @@ fn shelf_of<'a>(shelves: &'a [Shelf], name: &str) -> Option<&'a Shelf> {
     shelves.iter().find(|shelf| shelf.name == name)
 }
 
-/// Those of these groups, in the order of the groups.
-fn in_groups(everything: &Volumes, groups: &[String]) -> Volumes {
-    let is_of = |volume: &ListedVolume, group: &String| volume.facts.vg == *group;
-    let of_group = |group| everything.volumes.iter().filter(move |volume| is_of(volume, group));
-    Volumes {
-        volumes: groups.iter().flat_map(of_group).cloned().collect(),
-        empty_groups: groups.iter().filter(|group| of_group(group).next().is_none()).cloned().collect(),
+/// The volumes of the config's groups, in the order of the groups. Where the config names no groups and the usual ones have
+/// no volumes, as on a host whose Cinder uses a group of another name: those of each group that has volumes which
+/// `include` matches.
+pub(super) fn in_groups(everything: &Volumes, config: &Config) -> Volumes {
+    let of_group = |group: &String| -> Vec<ListedVolume> {
+        everything.volumes.iter().filter(|volume| volume.facts.vg == *group).cloned().collect()
+    };
+    let named = &config.volume_groups;
+    let empty_groups: Vec<String> = named.iter().filter(|group| of_group(group).is_empty()).cloned().collect();
+    if !config.volume_groups_by_default || empty_groups.len() < named.len() {
+        return Volumes { volumes: named.iter().flat_map(of_group).collect(), empty_groups };
     }
+    let is_meant = |volume: &&ListedVolume| {
+        let is_included = matches!(config.selects(&volume.facts.vg, &volume.facts.lv), Selected::Included { .. });
+        is_included && volume.refusal.is_none() && !volume.is_ours()
+    };
+    let mut others: Vec<String> =
+        everything.volumes.iter().filter(is_meant).map(|volume| volume.facts.vg.clone()).collect();
+    others.dedup();
+    Volumes { volumes: others.iter().flat_map(of_group).collect(), empty_groups }
+}
+
+/// Says which groups [`in_groups`] took in place of the usual ones.
+fn about_groups(ours: &Volumes, config: &Config) -> Option<String> {
+    let mut others: Vec<&str> = ours.volumes.iter().map(|volume| volume.facts.vg.as_str()).collect();
+    others.retain(|vg| !config.volume_groups.iter().any(|group| group == vg));
+    others.dedup();
+    let usual = config.volume_groups.join(" and ");
+    (!others.is_empty()).then(|| {
+        format!("no volumes in {usual}; those of {} are taken: set volume_groups in the config", others.join(", "))
+    })
 }
 
 /// Test mode: the first that was asked for, or else the smallest.

@@ -117,6 +117,17 @@ pub(crate) fn open_unused(node: &Node, number: DeviceNumber, name: &str) -> Resu
     })
 }
 
+/// Makes sure that [`user_of`] and [`loop_over`] can see: without /proc or /sys (a bare chroot or container) they would
+/// find nothing in use.
+pub(crate) fn check_kernel_is_seen() -> Result<(), SourceError> {
+    let unseen = |path: &str, source| SourceError::KernelUnseen { path: path.into(), source };
+    for (path, is_directory) in [("/proc/self/mountinfo", false), ("/sys/block", true)] {
+        let seen = if is_directory { fs::read_dir(path).map(drop) } else { fs::File::open(path).map(drop) };
+        seen.map_err(|error| unseen(path, error))?;
+    }
+    Ok(())
+}
+
 /// Who uses this device or one of its partitions, in words. `None` when nobody seems to; only an exclusive open is
 /// sure.
 pub(crate) fn user_of(number: DeviceNumber) -> Option<String> {

@@ -21,6 +21,14 @@ pub enum SourceError {
         /// The system's own error.
         source: io::Error,
     },
+    /// The kernel's own account of mounts and devices is not there.
+    #[error("{}: cannot be read, so that nothing can tell whether the source is in use; mount /proc and /sys", path.display())]
+    KernelUnseen {
+        /// What is missing.
+        path: PathBuf,
+        /// The system's own error.
+        source: io::Error,
+    },
     /// Nothing goes by this name.
     #[error("{spec}: {what}")]
     NotFound {

@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::outside::RunCommand;
-use crate::source::device::{DeviceNumber, Node, NodeKind, dm_uuid, length_bytes, open_unused, sector_size_bytes};
+use crate::source::device::{
+    DeviceNumber, Node, NodeKind, check_kernel_is_seen, dm_uuid, length_bytes, open_unused, sector_size_bytes,
+};
 use crate::source::error::SourceError;
 use crate::source::image;
 use crate::source::lvm::{LvFacts, Which, lvs};
@@ -123,8 +125,9 @@ impl Source {
 /// be backed up. Nothing is changed, and nothing that a path leads to can make it hang.
 ///
 /// Fails with `NotFound`, `Ambiguous`, `Refused`, `NotRaw` or `BadName` when the source is not one, and with `Io`,
-/// `NotRun`, `Command` or `Output` when it could not be looked at.
+/// `KernelUnseen`, `NotRun`, `Command` or `Output` when it could not be looked at.
 pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, SourceError> {
+    check_kernel_is_seen()?;
     let path = Path::new(spec);
     let shown = shown(spec);
     let file = match Node::look(path) {

@@ -18,7 +18,7 @@ use crate::units::ByteLen;
 pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) -> Result<String, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
-    let ours = in_groups(&everything, &config.volume_groups);
+    let ours = in_groups(&everything, config);
     let mut selection = super::select(config, &options.only, &ours.volumes);
     if !selection.unknown.is_empty() {
         return Err(NightError::NoSuchVolume { names: selection.unknown, groups: config.volume_groups.clone() });
@@ -66,7 +66,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
 pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
-    let ours = in_groups(&everything, &config.volume_groups);
+    let ours = in_groups(&everything, config);
     let selection = super::select(config, &[], &ours.volumes);
     let shelves = Shelf::all(&destination)?;
     let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();

@@ -94,7 +94,7 @@ fn index_of(files: &BackupFiles) -> Result<IndexReader, CompareError> {
     IndexReader::new(open_regular(&files.index()).map_err(failed)?).map_err(failed)
 }
 
-fn failed(error: impl std::error::Error) -> CompareError {
+fn failed(error: impl std::error::Error + 'static) -> CompareError {
     CompareError::Failed(crate::error::with_causes(&error))
 }
 

@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     while let Some(found) = walk.next_found() {
         match found {
             Found::Entry(entry) => writer.append(entry)?,
-            Found::Problem(problem) => eprintln!("{problem}"),
+            Found::Problem(problem) | Found::Sealed(problem) => eprintln!("{problem}"),
         }
     }
     let written = writer.finish()?;

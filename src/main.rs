@@ -107,6 +107,10 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
             signal_hook::flag::register(signal, cancel.flag())?;
         }
     }
+    if args.name.is_some() && args.sources.len() > 1 {
+        let message = "--name is for one source: each needs a directory of its own";
+        Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
+    }
     let destination = Destination::open(&args.to)?;
     let _lock = destination.lock(SystemClock.now())?;
 
@@ -157,7 +161,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         let result = if cancel.is_cancelled() {
             Err(BackupError::Cancelled)
         } else {
-            back_up(source, &destination, &options, &world)
+            back_up(source, args.name.as_deref(), &destination, &options, &world)
         };
         let result = result.map_err(|error| about(source, anyhow::Error::new(error)));
         if let Err(error) = &result {

@@ -110,6 +110,10 @@ pub struct RegionRecord {
     pub handling: Handling,
     /// Where it is in the archive: the directory of its files (`.`, `./p1`) or the image's path.
     pub archive_path: Option<String>,
+    /// The directory of its files (`.`, `./p1`), where those that can be read are in the archive besides its raw image:
+    /// others are encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files_path: Option<String>,
     /// How much the filesystem itself says is in use, in bytes.
     pub used_bytes: Option<u64>,
     /// Whether its journal was replayed in a temporary copy.
@@ -121,6 +125,16 @@ pub struct RegionRecord {
     /// Who read its files. `None` where there are none, and in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reader: Option<RegionReader>,
+}
+
+impl RegionRecord {
+    /// Where its files are in the archive; `None` where there are none.
+    pub fn files_path(&self) -> Option<&str> {
+        match self.handling {
+            Handling::Files => self.archive_path.as_deref(),
+            _ => self.files_path.as_deref(),
+        }
+    }
 }
 
 /// Who reads a filesystem's files.
@@ -276,43 +290,46 @@ fn self_digits(text: &str) -> Option<std::ops::Range<usize>> {
     text.get(start..end).map(|_| start..end)
 }
 
+/// A manifest that says nothing, for tests.
+#[cfg(test)]
+pub(crate) fn blank() -> Manifest {
+    Manifest {
+        format: FORMAT,
+        volbak_version: "0".to_owned(),
+        name: String::new(),
+        stem: String::new(),
+        host: String::new(),
+        started_at: DateTime::UNIX_EPOCH,
+        frozen_at: DateTime::UNIX_EPOCH,
+        finished_at: DateTime::UNIX_EPOCH,
+        local_date: String::new(),
+        source: SourceRecord::default(),
+        snapshot: None,
+        layout: Layout {
+            source: crate::layout::SourceFacts { path: String::new(), size_bytes: 0, sector_size: 512 },
+            table: crate::layout::Table::default(),
+            regions: Vec::new(),
+            outside: Vec::new(),
+            problems: Vec::new(),
+        },
+        regions: Vec::new(),
+        options: OptionsRecord::default(),
+        counts: Counts::default(),
+        carried: None,
+        sizes: SizesRecord::default(),
+        problems: Vec::new(),
+        problem_counts: ProblemCounts::default(),
+        digests: DigestsRecord::default(),
+        self_sha256: String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
-    use super::{FORMAT, Manifest, ManifestError};
-    use crate::layout::{Layout, SourceFacts, Table};
+    use super::{Manifest, ManifestError};
 
     fn manifest() -> Manifest {
-        Manifest {
-            format: FORMAT,
-            volbak_version: "0".to_owned(),
-            name: "\"self_sha256\": \"".to_owned(),
-            stem: String::new(),
-            host: String::new(),
-            started_at: DateTime::UNIX_EPOCH,
-            frozen_at: DateTime::UNIX_EPOCH,
-            finished_at: DateTime::UNIX_EPOCH,
-            local_date: String::new(),
-            source: super::SourceRecord::default(),
-            snapshot: None,
-            layout: Layout {
-                source: SourceFacts { path: String::new(), size_bytes: 0, sector_size: 512 },
-                table: Table::default(),
-                regions: Vec::new(),
-                outside: Vec::new(),
-                problems: Vec::new(),
-            },
-            regions: Vec::new(),
-            options: super::OptionsRecord::default(),
-            counts: super::Counts::default(),
-            carried: None,
-            sizes: super::SizesRecord::default(),
-            problems: Vec::new(),
-            problem_counts: super::ProblemCounts::default(),
-            digests: super::DigestsRecord::default(),
-            self_sha256: String::new(),
-        }
+        Manifest { name: "\"self_sha256\": \"".to_owned(), ..super::blank() }
     }
 
     #[test]

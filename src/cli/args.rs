@@ -110,6 +110,9 @@ pub(crate) struct SnapshotArgs {
     /// The destination: a directory, in which each volume gets one of its own
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
+    /// The name of its directory in DIR, and of its backups [default: the volume's, or the file's without .img or .raw]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
     /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) is what the host can do meanwhile
     #[arg(long, default_value = "6", value_name = "N")]
     pub(crate) level: CompressionLevel,

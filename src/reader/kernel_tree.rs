@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::exclude::Excludes;
@@ -31,6 +31,8 @@ const SCOUTED_FILES: usize = 512;
 
 /// The kernel's `include/uapi/linux/magic.h`.
 const MSDOS_SUPER_MAGIC: rustix::fs::FsWord = 0x4d44;
+const EXT_SUPER_MAGIC: rustix::fs::FsWord = 0xef53;
+const XFS_SUPER_MAGIC: rustix::fs::FsWord = 0x5846_5342;
 
 pub(super) const DIR_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -43,6 +45,8 @@ pub struct KernelTree {
     root: Arc<OwnedFd>,
     /// FAT has no inode numbers; the kernel makes some up, others each time.
     has_inode_numbers: bool,
+    /// The filesystem whose names lead to the inodes that their directories say: ext and XFS.
+    listed_inodes_of: Option<u64>,
     xattr_buf: Vec<u8>,
     dirent_buf: Vec<MaybeUninit<u8>>,
     scouts: Scouts,
@@ -60,6 +64,7 @@ impl KernelTree {
         Self {
             root: Arc::new(root),
             has_inode_numbers: true,
+            listed_inodes_of: None,
             xattr_buf: vec![0; XATTR_MAX_BYTES],
             dirent_buf: vec![MaybeUninit::uninit(); 64 * 1024],
             scouts: Scouts::new(),
@@ -68,7 +73,7 @@ impl KernelTree {
 
     fn opened(&mut self, dir: OwnedFd, facts: &Statx, complaints: &mut Vec<String>) -> OpenDirectory<Arc<OwnedFd>> {
         let xattrs = self.xattrs_of_open(&dir, complaints);
-        OpenDirectory { directory: Arc::new(dir), metadata: metadata_of(facts), xattrs }
+        OpenDirectory { directory: Arc::new(dir), metadata: metadata_of(facts), xattrs, is_sealed: is_encrypted(facts) }
     }
 
     fn xattrs_of_open(&mut self, file: &OwnedFd, complaints: &mut Vec<String>) -> Vec<Xattr> {
@@ -140,7 +145,9 @@ impl Tree for KernelTree {
         // The descriptor that is walked is closed when the walk goes deep; files are opened from the other one.
         let root = rustix::fs::openat(&self.root, c".", DIR_FLAGS, Mode::empty())?;
         let facts = statx_of(&root, c"")?;
-        self.has_inode_numbers = rustix::fs::fstatfs(&root).is_ok_and(|facts| facts.f_type != MSDOS_SUPER_MAGIC);
+        let fs_type = rustix::fs::fstatfs(&root).map(|facts| facts.f_type).unwrap_or(0);
+        self.has_inode_numbers = fs_type != MSDOS_SUPER_MAGIC;
+        self.listed_inodes_of = matches!(fs_type, EXT_SUPER_MAGIC | XFS_SUPER_MAGIC).then(|| device_of(&facts));
         Ok(self.opened(root, &facts, complaints))
     }
 
@@ -152,12 +159,21 @@ impl Tree for KernelTree {
         &mut self,
         directory: &Arc<OwnedFd>,
         name: &[u8],
-        _ino: u64,
+        ino: u64,
         path: &[u8],
         complaints: &mut Vec<String>,
     ) -> Result<Looked<Arc<OwnedFd>>, String> {
         let name = CString::new(name).map_err(|_| "its name holds a zero byte, left out".to_owned())?;
         let facts = statx_of(directory, &name).map_err(|error| format!("cannot be read, left out: {error}"))?;
+        if self.listed_inodes_of == Some(device_of(&facts)) && facts.stx_ino != ino {
+            let found = facts.stx_ino;
+            return Err(format!("its directory says inode {ino}, and the kernel finds {found} by its name, left out"));
+        }
+        if is_encrypted(&facts)
+            && matches!(FileType::from_raw_mode(facts.stx_mode.into()), FileType::RegularFile | FileType::Symlink)
+        {
+            return Ok(Looked::Sealed);
+        }
         let kind = match FileType::from_raw_mode(facts.stx_mode.into()) {
             FileType::Directory => {
                 let child = rustix::fs::openat(directory, &name, DIR_FLAGS, Mode::empty())
@@ -228,6 +244,11 @@ fn scouted_at(listing: &Listing, position: usize) -> Option<&Item> {
 pub(super) fn statx_of(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
     rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
+}
+
+/// Whether it is encrypted by fscrypt, or by NTFS. On a mount of our own no key was added.
+fn is_encrypted(facts: &Statx) -> bool {
+    facts.stx_attributes.contains(StatxAttributes::ENCRYPTED)
 }
 
 fn metadata_of(facts: &Statx) -> Metadata {

@@ -1,5 +1,6 @@
 //! A directory's names, in the order of the walk.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,10 +8,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, RawDir, SeekFrom};
 
 use super::kernel_tree::statx_of;
+use crate::shown;
 
 /// No directory has more: ext4 holds some 12 million without `large_dir`. Who made the disk could make it so that
 /// its names fill the memory.
 const MAX_NAMES: usize = 16 << 20;
+/// Linux' `NAME_MAX`.
+const NAME_BYTES_MAX: usize = 255;
 
 /// The names of a directory, all in one stretch of memory.
 #[derive(Default)]
@@ -18,6 +22,8 @@ pub struct Listing {
     names: Vec<u8>,
     /// Sorted.
     pub(super) items: Vec<Item>,
+    /// Of each item that was renamed, by where its name begins: the name that the directory has.
+    stored: HashMap<usize, (usize, u16)>,
 }
 
 #[derive(Clone, Copy)]
@@ -26,6 +32,50 @@ pub(super) struct Item {
     name_start: usize,
     name_len: u16,
     pub(super) is_directory: bool,
+    /// Another entry of the directory has its name already.
+    pub(super) twin: Option<Twin>,
+}
+
+/// What becomes of an entry whose name another one in its directory has, which no sound filesystem shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Twin {
+    /// It is archived under a name that nothing else there has.
+    Renamed,
+    /// It leads to the same inode: nothing is lost without it.
+    Repeated,
+    /// The kernel leads to the other one by this name, so that it cannot be read.
+    Hidden,
+}
+
+impl Twin {
+    /// What is wrong, and what was done. `name` is the new name.
+    pub(super) fn what(self, name: &[u8]) -> String {
+        let done = match self {
+            Self::Renamed => format!("archived as {}", shown::path(name)),
+            Self::Repeated => "both lead to one inode, archived once".to_owned(),
+            Self::Hidden => "it cannot be reached, left out".to_owned(),
+        };
+        format!("another entry of its directory has the same name: the filesystem is damaged; {done}")
+    }
+}
+
+/// How a listing's entries are reached.
+pub(super) enum Reach<'a> {
+    /// Each by its inode.
+    ByInode,
+    /// By their names.
+    ByName {
+        /// The inode that a name leads to; `None` where that is not known.
+        ino_of: &'a dyn Fn(&[u8]) -> Option<u64>,
+        /// Whether names that differ in case only are one.
+        ignores_case: bool,
+    },
+}
+
+impl Reach<'_> {
+    fn ignores_case(&self) -> bool {
+        matches!(self, Self::ByName { ignores_case: true, .. })
+    }
 }
 
 impl Listing {
@@ -35,14 +85,17 @@ impl Listing {
             return Err(io::Error::other(format!("it has more than {MAX_NAMES} names")));
         }
         let Ok(name_len) = u16::try_from(name.len()) else { return Ok(()) };
-        self.items.push(Item { ino, name_start: self.names.len(), name_len, is_directory });
+        self.items.push(Item { ino, name_start: self.names.len(), name_len, is_directory, twin: None });
         self.names.extend_from_slice(name);
         Ok(())
     }
 
-    /// All names in the order of the walk; with the error that kept others out, if there was one.
-    pub(super) fn finish(mut self, failed: Option<io::Error>) -> Result<Self, (Self, io::Error)> {
-        let Self { names, items } = &mut self;
+    /// All names in the order of the walk, each one once; with the error that kept others out, if there was one.
+    pub(super) fn finish(mut self, failed: Option<io::Error>, reach: &Reach<'_>) -> Result<Self, (Self, io::Error)> {
+        if self.may_have_twins(reach) {
+            self.tell_twins_apart(reach);
+        }
+        let Self { names, items, .. } = &mut self;
         let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
         items.sort_unstable_by(|a, b| (a.is_directory, a.ino, name_of(a)).cmp(&(b.is_directory, b.ino, name_of(b))));
         match failed {
@@ -51,13 +104,126 @@ impl Listing {
         }
     }
 
+    /// Its name in the archive.
     pub(super) fn name(&self, item: &Item) -> &[u8] {
         &self.names[item.name_start..item.name_start + usize::from(item.name_len)]
+    }
+
+    /// Its name in the directory.
+    pub(super) fn stored_name(&self, item: &Item) -> &[u8] {
+        match item.twin {
+            Some(Twin::Renamed) => {
+                let (start, len) = self.stored.get(&item.name_start).copied().unwrap_or_default();
+                &self.names[start..start + usize::from(len)]
+            }
+            _ => self.name(item),
+        }
     }
 
     pub(super) fn key(&self, item: &Item) -> (bool, u64, &[u8]) {
         (item.is_directory, item.ino, self.name(item))
     }
+
+    /// Whether two names may be the same: by short digests of them, since this is done for every directory.
+    fn may_have_twins(&self, reach: &Reach<'_>) -> bool {
+        if self.items.len() < 2 {
+            return false;
+        }
+        let digest = |item: &Item| match reach.ignores_case() {
+            true => quick_digest(&without_case(self.name(item))),
+            false => quick_digest(self.name(item)),
+        };
+        let mut digests: Vec<u64> = self.items.iter().map(digest).collect();
+        digests.sort_unstable();
+        digests.windows(2).any(|pair| pair[0] == pair[1])
+    }
+
+    /// Gives each entry a name of its own. The one that the name leads to keeps it, or else the first.
+    fn tell_twins_apart(&mut self, reach: &Reach<'_>) {
+        let key_of = |name: &[u8]| if reach.ignores_case() { without_case(name) } else { name.to_vec() };
+        let mut groups: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+        for (index, item) in self.items.iter().enumerate() {
+            groups.entry(key_of(self.name(item))).or_default().push(index);
+        }
+        let mut taken: HashSet<Vec<u8>> = groups.keys().cloned().collect();
+        let mut twins: Vec<Vec<usize>> = groups.into_values().filter(|group| group.len() > 1).collect();
+        // The new names do not hang on the order of a table.
+        twins.sort_unstable();
+        for group in twins {
+            let keeper = match reach {
+                Reach::ByInode => None,
+                Reach::ByName { ino_of, .. } => {
+                    let reached = ino_of(self.name(&self.items[group[0]]));
+                    group.iter().position(|index| Some(self.items[*index].ino) == reached)
+                }
+            };
+            let keeper = group[keeper.unwrap_or(0)];
+            let mut seen = HashSet::from([self.items[keeper].ino]);
+            for index in group.into_iter().filter(|index| *index != keeper) {
+                let ino = self.items[index].ino;
+                let is_new = seen.insert(ino);
+                self.items[index].twin = Some(match reach {
+                    _ if !is_new && ino != 0 => Twin::Repeated,
+                    Reach::ByName { .. } => Twin::Hidden,
+                    Reach::ByInode => {
+                        self.rename(index, &mut taken);
+                        Twin::Renamed
+                    }
+                });
+            }
+        }
+    }
+
+    /// `NAME~inode-N`, with more `~` where that is taken.
+    fn rename(&mut self, index: usize, taken: &mut HashSet<Vec<u8>>) {
+        let Item { ino, name_start, name_len, .. } = self.items[index];
+        let mut suffix = format!("~inode-{ino}");
+        let name = loop {
+            let stored = &self.names[name_start..name_start + usize::from(name_len)];
+            let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
+            let mut name = match std::str::from_utf8(stored) {
+                // Not in the middle of a character.
+                Ok(text) => text.as_bytes()
+                    [..(0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)]
+                    .to_vec(),
+                Err(_) => stored[..room.min(stored.len())].to_vec(),
+            };
+            name.extend_from_slice(suffix.as_bytes());
+            if taken.insert(name.clone()) || suffix.len() >= NAME_BYTES_MAX {
+                break name;
+            }
+            suffix.push('~');
+        };
+        let start = self.names.len();
+        self.names.extend_from_slice(&name);
+        self.stored.insert(start, (name_start, name_len));
+        // At most 255 bytes.
+        self.items[index].name_start = start;
+        self.items[index].name_len = u16::try_from(name.len()).unwrap_or(0);
+    }
+}
+
+/// A digest of a name, as quick as can be: two different names may have the same.
+fn quick_digest(name: &[u8]) -> u64 {
+    // The multiplier of FxHash.
+    const MULTIPLIER: u64 = 0x517c_c1b7_2722_0a95;
+    let step = |digest: u64, word: u64| (digest.rotate_left(5) ^ word).wrapping_mul(MULTIPLIER);
+    let mut words = name.chunks_exact(8);
+    let mut digest = step(0, name.len() as u64);
+    for word in words.by_ref() {
+        digest =
+            step(digest, u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]));
+    }
+    let rest = words.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    step(digest, rest)
+}
+
+/// A name as FAT compares it: without case, and without dots and spaces at its end.
+fn without_case(name: &[u8]) -> Vec<u8> {
+    let mut folded = String::from_utf8_lossy(name).to_lowercase().into_bytes();
+    let end = folded.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
+    folded.truncate(end);
+    folded
 }
 
 /// Lists a directory, sorted. With an error comes what was read before it.
@@ -66,6 +232,12 @@ pub(super) fn list(
     buf: &mut [MaybeUninit<u8>],
     has_inode_numbers: bool,
 ) -> Result<Listing, (Listing, io::Error)> {
+    let ino_of = |name: &[u8]| {
+        let name = std::ffi::CString::new(name).ok()?;
+        statx_of(dir, &name).ok().filter(|_| has_inode_numbers).map(|facts| facts.stx_ino)
+    };
+    // FAT alone has no inode numbers.
+    let reach = Reach::ByName { ino_of: &ino_of, ignores_case: !has_inode_numbers };
     let mut listing = Listing::default();
     let mut failed = rustix::fs::seek(dir, SeekFrom::Start(0)).err();
     let mut entries = RawDir::new(dir.as_fd(), buf);
@@ -90,8 +262,74 @@ pub(super) fn list(
             _ => false,
         };
         if let Err(error) = listing.add(name, if has_inode_numbers { entry.ino() } else { 0 }, is_directory) {
-            return listing.finish(Some(error));
+            return listing.finish(Some(error), &reach);
         }
     }
-    listing.finish(failed.map(io::Error::from))
+    listing.finish(failed.map(io::Error::from), &reach)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Listing, Reach, Twin, quick_digest};
+
+    fn listed(names: &[(&str, u64)], reach: &Reach<'_>) -> Vec<(String, String, u64, Option<Twin>)> {
+        let mut listing = Listing::default();
+        for (name, ino) in names {
+            listing.add(name.as_bytes(), *ino, false).unwrap();
+        }
+        let listing = listing.finish(None, reach).unwrap_or_else(|_| panic!("no error was given"));
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let of = |item| (text(listing.stored_name(item)), text(listing.name(item)));
+        let items = listing.items.iter();
+        items.map(|item| (of(item).0, of(item).1, item.ino, item.twin)).collect()
+    }
+
+    #[test]
+    fn of_entries_with_one_name_each_gets_one_that_nothing_else_has() {
+        let names = [("a", 14), ("b", 13), ("a", 12), ("a~inode-12", 15), ("a", 14), ("a", 12)];
+        let found = listed(&names, &Reach::ByInode);
+        let expected = [
+            ("a", "a", 12, Some(Twin::Repeated)),
+            ("a", "a~inode-12~", 12, Some(Twin::Renamed)),
+            ("b", "b", 13, None),
+            ("a", "a", 14, None),
+            ("a", "a", 14, Some(Twin::Repeated)),
+            ("a~inode-12", "a~inode-12", 15, None),
+        ];
+        let shown: Vec<_> = found.iter().map(|(a, b, ino, twin)| (a.as_str(), b.as_str(), *ino, *twin)).collect();
+        assert_eq!(shown.len(), expected.len());
+        for one in expected {
+            assert!(shown.contains(&one), "{one:?} in {shown:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_name_is_no_longer_than_a_name_may_be() {
+        for name in ["n".repeat(255), "ö".repeat(127)] {
+            let found = listed(&[(&name, 4_000_000_000), (&name, 12)], &Reach::ByInode);
+            let renamed = found.iter().find(|(_, _, ino, _)| *ino == 12).unwrap();
+            assert!(renamed.1.len() <= 255 && renamed.1.ends_with("~inode-12"), "{}", renamed.1);
+            assert_eq!(renamed.0, name);
+        }
+    }
+
+    #[test]
+    fn by_name_one_is_reached_and_the_others_are_hidden() {
+        let by_name = |ignores_case| Reach::ByName { ino_of: &|_| Some(12), ignores_case };
+        let twins = |names: &[(&str, u64)], ignores_case| {
+            let found = listed(names, &by_name(ignores_case));
+            found.iter().map(|(_, _, ino, twin)| (*ino, *twin)).collect::<Vec<_>>()
+        };
+        let hidden = Some(Twin::Hidden);
+        assert_eq!(twins(&[("a", 13), ("a", 12)], false), [(12, None), (13, hidden)]);
+        assert_eq!(twins(&[("A", 0), ("a", 0), ("a.", 0)], true), [(0, None), (0, hidden), (0, hidden)]);
+        assert_eq!(twins(&[("A", 12), ("a", 13)], false), [(12, None), (13, None)]);
+    }
+
+    #[test]
+    fn quick_digests_tell_usual_names_apart() {
+        let names: std::collections::HashSet<u64> =
+            (0..100_000).map(|number| quick_digest(format!("file-{number:06}.txt").as_bytes())).collect();
+        assert_eq!(names.len(), 100_000);
+    }
 }

@@ -29,6 +29,8 @@ pub enum Found {
     Entry(Entry),
     /// Something that could not be read, or not wholly. What follows is still good.
     Problem(Problem),
+    /// Something that no reader gives as a file, since it is encrypted: only the region's bytes have it.
+    Sealed(Problem),
 }
 
 /// Reads a filesystem, or something that looks like one, from its root on.

@@ -172,6 +172,17 @@ pub fn kernel_knows(fs: &str) -> bool {
     !matches!(fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC), Err(Errno::NODEV))
 }
 
+/// Why the kernel's driver for this filesystem cannot be had.
+pub fn driver_obstacle(fs: &str) -> Option<&'static str> {
+    let driver = if fs.starts_with("ext") { "ext4" } else { fs };
+    match fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC) {
+        Ok(_) => None,
+        Err(Errno::NODEV) => Some("this kernel has no driver for it"),
+        Err(Errno::PERM | Errno::ACCESS) => Some("a mount needs root"),
+        Err(_) => Some("this kernel cannot be asked for its driver (fsopen, Linux 5.2)"),
+    }
+}
+
 /// Mounts the filesystem on `device` for writing, attached to nothing, `nosuid`, `nodev` and `noexec`; gives its root
 /// directory. With `compress`, which btrfs alone knows, it compresses what is written. It is unmounted when the last
 /// descriptor in it is closed.
@@ -264,7 +275,7 @@ fn field(blocks: &dyn BlockRead, start: u64, offset: u64, len: usize) -> Option<
 
 /// Why the kernel must not be asked to mount it: its superblock names devices beyond its own region, which a tenant
 /// could point at somebody else's data.
-fn reaches_outside(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<&'static str> {
+pub fn reaches_outside(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<&'static str> {
     let field = |offset: u64, len: usize| field(blocks, start, offset, len);
     match fs {
         "ext2" | "ext3" | "ext4" => {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::exclude::Excludes;
-use super::listing::Listing;
+use super::listing::{Listing, Twin};
 use super::{Entry, EntryKind, Found, FsReader, Metadata, Xattr};
 use crate::events::{Problem, Severity};
 use crate::shown;
@@ -70,6 +70,8 @@ pub struct OpenDirectory<D> {
     pub metadata: Metadata,
     /// Its attributes.
     pub xattrs: Vec<Xattr>,
+    /// Its names are encrypted: what a listing would show are none of them.
+    pub is_sealed: bool,
 }
 
 /// What a name is.
@@ -78,6 +80,8 @@ pub enum Looked<D> {
     Directory(OpenDirectory<D>),
     /// Anything else.
     Other(EntryKind, Metadata, Vec<Xattr>),
+    /// Anything else whose content is encrypted.
+    Sealed,
 }
 
 /// The walk. See the module.
@@ -133,6 +137,10 @@ impl<T: Tree> Walk<T> {
         self.ready.push_back(Found::Problem(Problem::new(Severity::Error, shown::path(&self.path), what)));
     }
 
+    fn sealed(&mut self, what: &str) {
+        self.ready.push_back(Found::Sealed(Problem::new(Severity::Notice, shown::path(&self.path), what)));
+    }
+
     fn tell_complaints(&mut self) {
         let location = &self.path;
         let problem = |what| Found::Problem(Problem::new(Severity::Error, shown::path(location), what));
@@ -148,8 +156,11 @@ impl<T: Tree> Walk<T> {
 
     /// Queues the directory's own entry and makes it the innermost one.
     fn enter(&mut self, opened: OpenDirectory<T::Directory>) {
-        let OpenDirectory { directory, metadata, xattrs } = opened;
+        let OpenDirectory { directory, metadata, xattrs, is_sealed } = opened;
         self.queue(EntryKind::Directory, metadata, xattrs);
+        if is_sealed {
+            return self.sealed("what is in this directory is encrypted, and its key is not here");
+        }
         self.frames.push(Frame {
             directory: Some(directory),
             dev: metadata.dev,
@@ -181,19 +192,33 @@ impl<T: Tree> Walk<T> {
         self.tree.look_ahead(directory, listing, Position::At(frame.position));
         frame.position += 1;
         let (is_directory, ino) = (item.is_directory, item.ino);
-        let name = listing.name(item);
+        let name = listing.stored_name(item);
         self.current = (is_directory, ino);
         if !self.path.is_empty() {
             self.path.push(b'/');
         }
+        let name_at = self.path.len();
         self.path.extend_from_slice(name);
         if self.excludes.leaves_out(&self.path, is_directory) {
             return true;
+        }
+        if let Some(twin) = item.twin {
+            let what = twin.what(listing.name(item));
+            self.ready.push_back(Found::Problem(Problem::new(Severity::Error, shown::path(&self.path), what)));
+            if twin != Twin::Renamed {
+                return true;
+            }
+            self.path.truncate(name_at);
+            self.path.extend_from_slice(listing.name(item));
         }
         let looked = self.tree.look_at(directory, name, ino, &self.path, &mut self.complaints);
         match looked {
             Ok(Looked::Directory(opened)) => self.visit_directory(opened),
             Ok(Looked::Other(kind, metadata, xattrs)) => self.queue(kind, metadata, xattrs),
+            Ok(Looked::Sealed) => {
+                self.tell_complaints();
+                self.sealed("is encrypted, and its key is not here");
+            }
             Err(what) => {
                 self.tell_complaints();
                 self.problem(what);
@@ -316,7 +341,7 @@ mod tests {
         while let Some(found) = walk.next_found() {
             match found {
                 Found::Entry(entry) => paths.push(crate::shown::path(&entry.path)),
-                Found::Problem(problem) => problems.push(problem.to_string()),
+                Found::Problem(problem) | Found::Sealed(problem) => problems.push(problem.to_string()),
             }
         }
         (paths, problems)

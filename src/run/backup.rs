@@ -14,6 +14,7 @@ use super::names::TopNames;
 use super::parent::{LatePrevious, ParentChoice, Previous, Wanted, previous};
 use super::record::{options_record, sha256, snapshot_record, source_record, timestamp};
 use super::region::{OpenRegion, RegionContext};
+use super::same_source::{Now, Relation, newest};
 use crate::archive::level::Level;
 use crate::archive::manifest::{
     CarriedRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord, SnapshotRecord,
@@ -29,7 +30,7 @@ use crate::reader::exclude::Excludes;
 use crate::shown::hex;
 use crate::source::{self, FreezeOptions, SnapshotGuard, Source, SourceError, SourceKind};
 use crate::store::StoreError;
-use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
+use crate::store::catalog::{CatalogEntry, list_volume};
 use crate::store::local::{Destination, VolumeDirectory};
 use crate::store::pending::{ARCHIVE, PendingBackup, ToPublish};
 use crate::units::ByteLen;
@@ -127,6 +128,19 @@ pub enum BackupError {
         /// The limit that was passed, for all files of the source together.
         limit: ByteLen,
     },
+    /// Its directory in the destination is another source's.
+    #[error(
+        "{} holds the backups of {there}, and this is another source, {here}: `volbak snapshot --name NAME` gives it a \
+         directory of its own; or move that directory away, if it is of no use any more", directory.display()
+    )]
+    AnotherSource {
+        /// The directory.
+        directory: PathBuf,
+        /// The source of the newest backup there.
+        there: String,
+        /// The source that was to be backed up.
+        here: String,
+    },
     /// Device maps that an earlier run left cannot be looked for.
     #[error(transparent)]
     DeviceMap(#[from] DeviceMapError),
@@ -159,14 +173,19 @@ impl From<ArchiveError> for BackupError {
     }
 }
 
-/// Backs up what `spec` names into `destination`, whose lock the caller holds.
+/// Backs up what `spec` names into `destination`, whose lock the caller holds; into the directory `name` there, or the one
+/// that its own name says.
 pub fn back_up(
     spec: &OsStr,
+    name: Option<&str>,
     destination: &Destination,
     options: &BackupOptions,
     world: &BackupWorld,
 ) -> Result<BackupOutcome, BackupError> {
-    let source = source::resolve(spec, &*world.commands)?;
+    let mut source = source::resolve(spec, &*world.commands)?;
+    if let Some(name) = name {
+        source = source.named(name)?;
+    }
     back_up_source(&source, destination, options, world)
 }
 
@@ -184,7 +203,7 @@ pub fn back_up_source(
 
     let volume = destination.volume_directory(source.backup_name())?;
     let backups = list_volume(&volume, source.backup_name())?;
-    warn_of_another_source(&volume, &backups, source, &*collector);
+    check_source_of(&volume, &backups, source, world, &*collector)?;
     let backup = Backup { source, options, world, collector: &collector, started_at };
     let outcome = std::thread::scope(|scope| {
         // Its index may be long: it is read while the snapshot is taken.
@@ -204,28 +223,41 @@ pub fn back_up_source(
     Ok(outcome)
 }
 
-/// Two volumes of one name, in two groups, have one directory: whoever restores from it has to know.
-fn warn_of_another_source(
+/// Two sources may have one name, and so one directory: what is restored by that name would be whichever was backed up
+/// last. One that took another's place goes on there, and it is said.
+fn check_source_of(
     volume: &VolumeDirectory,
     backups: &[CatalogEntry],
     source: &Source,
+    world: &BackupWorld,
     observer: &dyn Observer,
-) {
-    let newest = backups.iter().rev().find_map(|backup| match &backup.state {
-        BackupState::Complete { manifest } => Some(&manifest.source),
-        _ => None,
-    });
-    let now = source_record(source);
-    if let Some(before) = newest
-        && (before.kind != now.kind || before.lv_uuid != now.lv_uuid)
-    {
-        let what = format!(
-            "the last backup in {} is of another source, {}: look at the manifests before you restore",
-            volume.path().display(),
-            before.path
-        );
-        tell(observer, Severity::Warning, source.display_name().to_owned(), what);
+) -> Result<(), BackupError> {
+    let Some(before) = newest(backups) else { return Ok(()) };
+    let host = hostname();
+    let record = source_record(source);
+    let now = Now { source: &record, host: &host, is_named: source.is_named(), commands: &*world.commands };
+    match now.relation(before) {
+        Relation::Same => Ok(()),
+        Relation::Successor => {
+            let what = format!(
+                "the last backup in {} is of another source, {} on {}: look at the manifests before you restore",
+                volume.path().display(),
+                before.source.path,
+                before.host
+            );
+            tell(observer, Severity::Warning, source.display_name().to_owned(), what);
+            Ok(())
+        }
+        Relation::Other => Err(BackupError::AnotherSource {
+            directory: volume.path().to_owned(),
+            there: format!("{} on {}", before.source.path, before.host),
+            here: record.path,
+        }),
     }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// One backup under way.
@@ -439,10 +471,15 @@ impl Backup<'_> {
                     self.step(&format!("reading {}", region.name));
                     let directory = names.directory(region);
                     if let Some(open) = context.open(region)? {
-                        let record = context
+                        let files = context
                             .archive_files(writer, region, &open, directory)
                             .inspect_err(|_| writer.give_up())?;
-                        records.push(record);
+                        if files.sealed == 0 {
+                            records.push(files.record);
+                        } else {
+                            let file_name = names.image(region, Some(&open).filter(|_| directory.is_none()));
+                            records.push(context.archive_besides(writer, region, files, &file_name)?);
+                        }
                         if directory.is_none() {
                             top = Some(open);
                         } else {
@@ -515,7 +552,7 @@ impl Backup<'_> {
             volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
             name: self.source.backup_name().to_owned(),
             stem: pending.stem().to_owned(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: hostname(),
             started_at: self.started_at,
             frozen_at,
             finished_at: self.world.clock.now(),

@@ -1,9 +1,12 @@
 //! What lies on a source, without taking a snapshot of it.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 
-use crate::layout::{Layout, LayoutError, detect};
-use crate::outside::{FileBlocks, RunCommand};
+use super::outlook::obstacle;
+use crate::events::{Problem, Severity};
+use crate::layout::{Handling, Layout, LayoutError, detect};
+use crate::outside::{BlockRead, FileBlocks, RunCommand};
 use crate::source::{self, SourceError};
 
 /// Why a source could not be inspected.
@@ -19,17 +22,30 @@ pub enum InspectError {
 
 /// Reads the layout of what `spec` names, as it is at this moment. Of a volume that is in use it may be a mixture of
 /// two moments; a backup looks again at its snapshot. What a backup would refuse, since it is mounted or a snapshot
-/// itself, may be looked at all the same.
+/// itself, may be looked at all the same. A region whose files this host and this user cannot read is shown as the raw image
+/// that a backup would keep, with the reason.
 pub fn inspect(spec: &OsStr, commands: &dyn RunCommand) -> Result<Layout, InspectError> {
     let source = match source::resolve(spec, commands) {
         Ok(source) => source,
         Err(refused @ SourceError::Refused { .. }) => {
             let device = source::open_block_device(spec)?.ok_or(refused)?;
-            return Ok(detect(&device.blocks, &device.display_name, Some(device.sector_size_bytes))?);
+            return look(Arc::new(device.blocks), &device.display_name, device.sector_size_bytes);
         }
         Err(error) => return Err(error.into()),
     };
     let file = source.open()?;
     let blocks = FileBlocks::new(file, source.size_bytes());
-    Ok(detect(&blocks, source.display_name(), Some(source.sector_size_bytes()))?)
+    look(Arc::new(blocks), source.display_name(), source.sector_size_bytes())
+}
+
+fn look(blocks: Arc<dyn BlockRead>, name: &str, sector_size_bytes: u32) -> Result<Layout, InspectError> {
+    let mut layout = detect(&*blocks, name, Some(sector_size_bytes))?;
+    for region in layout.regions.iter_mut().filter(|region| region.handling == Handling::Files) {
+        if let Some(why) = obstacle(&blocks, region) {
+            region.handling = Handling::RawImage;
+            let what = format!("{why}; a backup by this user on this host keeps it as a raw image");
+            layout.problems.push(Problem::new(Severity::Warning, &region.name, what));
+        }
+    }
+    Ok(layout)
 }

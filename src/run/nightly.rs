@@ -392,7 +392,7 @@ fn forecasts(
 }
 
 fn settle(selection: &mut Selection, shelves: &[Shelf]) {
-    settle_clashes(&mut selection.chosen, |name| shelf_of(shelves, name)?.newest()?.source.lv_uuid.clone());
+    settle_clashes(&mut selection.chosen, |name| Some(shelf_of(shelves, name)?.newest()?.source.clone()));
 }
 
 fn shelf_of<'a>(shelves: &'a [Shelf], name: &str) -> Option<&'a Shelf> {

@@ -8,6 +8,7 @@ use chrono::{Datelike, NaiveDate};
 
 use super::locate::{self, BackupFiles};
 use super::record::timestamp;
+use super::same_source::is_same_source;
 use super::verify::record::{Health, load};
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::Parent;
@@ -16,7 +17,7 @@ use crate::archive::manifest::{FORMAT, MAX_BYTES, Manifest, SourceRecord};
 use crate::archive::read::open::open_regular;
 use crate::archive::write::ArchiveWriter;
 use crate::error::with_causes;
-use crate::layout::{Handling, Region};
+use crate::layout::Region;
 use crate::reader::Timestamp;
 use crate::store::catalog::{BackupState, CatalogEntry};
 
@@ -105,10 +106,8 @@ struct TrustedRegion {
 impl Trust {
     fn new(manifest: &Manifest, parent: &Parent) -> Self {
         let regions = manifest.regions.iter().filter_map(|record| {
-            let is_files = record.handling == Handling::Files;
-            let region =
-                manifest.layout.regions.iter().find(|region| region.name == record.name).filter(|_| is_files)?;
-            let archive_path = record.archive_path.clone()?;
+            let region = manifest.layout.regions.iter().find(|region| region.name == record.name)?;
+            let archive_path = record.files_path().map(str::to_owned)?;
             let newest = parent.newest_change(&archive_path)?;
             // An inode with a time in the future would make all others look old.
             let newest = newest.min(timestamp(manifest.frozen_at));
@@ -203,12 +202,6 @@ fn newest(
     }
 }
 
-/// A volume is known by its UUID, all else by its path.
-fn is_same_source(before: &SourceRecord, now: &SourceRecord) -> bool {
-    let is_same_volume = before.lv_uuid.is_some() && before.lv_uuid == now.lv_uuid;
-    before.kind == now.kind && (is_same_volume || now.lv_uuid.is_none() && before.path == now.path)
-}
-
 fn is_bad(files: &BackupFiles, manifest: &Manifest) -> bool {
     let record = load(files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes);
     record.is_some_and(|record| matches!(record.health(), Health::Bad { .. }))
@@ -252,28 +245,4 @@ fn open(wanted: &Wanted<'_>, files: &BackupFiles, manifest: &Manifest) -> Result
     };
     let trust = Trust::new(manifest, &parent);
     Ok(Previous { parent, share, trust, archive_sha1: manifest.digests.archive_sha1.clone() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_same_source;
-    use crate::archive::manifest::SourceRecord;
-
-    #[test]
-    fn a_volume_is_its_uuid_and_the_rest_is_its_path() {
-        let source = |kind: &str, path: &str, uuid: Option<&str>| SourceRecord {
-            kind: kind.to_owned(),
-            path: path.to_owned(),
-            lv_uuid: uuid.map(str::to_owned),
-            ..SourceRecord::default()
-        };
-        let volume = source("lv", "vg/a", Some("u1"));
-        assert!(is_same_source(&volume, &source("lv", "vg/renamed", Some("u1"))));
-        assert!(!is_same_source(&volume, &source("lv", "vg/a", Some("u2"))), "made anew under its name");
-        assert!(!is_same_source(&volume, &source("image", "vg/a", None)));
-        let image = source("image", "/a.img", None);
-        assert!(is_same_source(&image, &image));
-        assert!(!is_same_source(&image, &source("image", "/b.img", None)));
-        assert!(!is_same_source(&image, &source("device", "/a.img", None)));
-    }
 }

@@ -19,7 +19,7 @@ use crate::reader::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::exclude::Excludes;
 use crate::reader::ext4::{Ext4, NotRead};
 use crate::reader::loop_device::LoopDevice;
-use crate::reader::mounted::{MountError, MountSource, Mounted};
+use crate::reader::mounted::{MountError, MountSource, Mounted, driver_obstacle};
 use crate::reader::raw::RawImage;
 use crate::reader::scratch::ScratchError;
 use crate::reader::{Found, FsReader, Timestamp};
@@ -111,6 +111,13 @@ impl OpenRegion {
     }
 }
 
+/// What came of a region's files.
+pub(super) struct Archived {
+    pub(super) record: RegionRecord,
+    /// How many files, and directories with all in them, are encrypted and not in the archive.
+    pub(super) sealed: u64,
+}
+
 fn range_of(extent: &Extent) -> ByteRange {
     ByteRange::new(extent.source_offset, extent.length)
 }
@@ -181,9 +188,10 @@ impl RegionContext<'_, '_> {
             },
             Err(MountError::Scratch(ScratchError::Cancelled)) => Err(BackupError::Cancelled),
             Err(MountError::Loop(error)) => {
-                let what =
-                    format!("its {fs} is read through the kernel, for which no loop device could be made ({error})");
-                self.tell(Severity::Warning, region, format!("{what}; kept as a raw image"));
+                let why =
+                    driver_obstacle(fs).map_or_else(|| format!("no loop device can be made: {error}"), str::to_owned);
+                let what = format!("{fs} is read through the kernel, and {why}; kept as a raw image");
+                self.tell(Severity::Warning, region, what);
                 Ok(None)
             }
             Err(error) => {
@@ -224,14 +232,15 @@ impl RegionContext<'_, '_> {
         Ok(Assembled { file, range: ByteRange::new(0, len), map: Some(map), base })
     }
 
-    /// Archives the files of an opened region under `directory`, or at the top without one.
+    /// Archives the files of an opened region under `directory`, or at the top without one. What is encrypted is told and
+    /// left to the caller, who has the region's image archived.
     pub(super) fn archive_files(
         &self,
         writer: &mut ArchiveWriter<'_>,
         region: &Region,
         open: &OpenRegion,
         directory: Option<&str>,
-    ) -> Result<RegionRecord, BackupError> {
+    ) -> Result<Archived, BackupError> {
         let used_bytes = open.used_bytes().map_err(BackupError::Open)?;
         self.observer.on_event(&Event::ExpectedBytes { bytes: used_bytes });
         let archive_path = directory.map_or_else(|| ".".to_owned(), |directory| format!("./{directory}"));
@@ -246,6 +255,13 @@ impl RegionContext<'_, '_> {
         // Without a previous backup it is clear that all files are read.
         opens_files.store(carry_before.is_none(), Ordering::Relaxed);
         writer.start_filesystem(directory, carry_before)?;
+        let mut sealed = 0;
+        let placed = |mut problem: Problem| {
+            if let Some(directory) = directory {
+                problem.location = format!("{directory}/{}", problem.location.trim_start_matches('/'));
+            }
+            problem
+        };
         while let Some(found) = walk.next_found() {
             match found {
                 Found::Entry(entry) => {
@@ -257,11 +273,10 @@ impl RegionContext<'_, '_> {
                         return Err(BackupError::TooMuch { region: region.name.clone(), limit: ByteLen(limit_bytes) });
                     }
                 }
-                Found::Problem(mut problem) => {
-                    if let Some(directory) = directory {
-                        problem.location = format!("{directory}/{}", problem.location.trim_start_matches('/'));
-                    }
-                    self.observer.on_event(&Event::Problem(problem));
+                Found::Problem(problem) => self.observer.on_event(&Event::Problem(placed(problem))),
+                Found::Sealed(problem) => {
+                    sealed += 1;
+                    self.observer.on_event(&Event::Problem(placed(problem)));
                 }
             }
         }
@@ -274,15 +289,36 @@ impl RegionContext<'_, '_> {
                 (RegionReader::Kernel, mounted.from_copy, mounted.was_in_use.unwrap_or(true))
             }
         };
-        Ok(RegionRecord {
+        let record = RegionRecord {
             name: region.name.clone(),
             handling: Handling::Files,
             archive_path: Some(archive_path),
+            files_path: None,
             used_bytes: Some(used_bytes),
             journal_replayed_in_copy: from_copy,
             in_use: Some(in_use),
             reader: Some(reader),
-        })
+        };
+        Ok(Archived { record, sealed })
+    }
+
+    /// Archives the image of a region whose files are in the archive as `files` says, but for those that are encrypted.
+    pub(super) fn archive_besides(
+        &self,
+        writer: &mut ArchiveWriter<'_>,
+        region: &Region,
+        files: Archived,
+        file_name: &str,
+    ) -> Result<RegionRecord, BackupError> {
+        let Archived { record, sealed } = files;
+        let what = format!(
+            "{sealed} of its files and directories are encrypted (fscrypt), and their key is not here: all of it is \
+             kept as a raw image besides, {file_name}"
+        );
+        self.tell(Severity::Warning, region, what);
+        let RegionRecord { archive_path, used_bytes, .. } = self.archive_raw(writer, region, file_name)?;
+        let files_path = record.archive_path;
+        Ok(RegionRecord { handling: Handling::RawImage, archive_path, files_path, used_bytes, ..record })
     }
 
     /// Archives a region's bytes as the sparse file `file_name`.
@@ -318,6 +354,7 @@ impl RegionContext<'_, '_> {
             name: region.name.clone(),
             handling: Handling::RawImage,
             archive_path: Some(format!("./{file_name}")),
+            files_path: None,
             used_bytes: Some(image.data_bytes()),
             journal_replayed_in_copy: false,
             in_use: None,

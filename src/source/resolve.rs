@@ -35,6 +35,7 @@ pub struct Source {
     pub(crate) kind: SourceKind,
     display_name: String,
     backup_name: String,
+    is_named: bool,
     path: PathBuf,
     size_bytes: u64,
     sector_size_bytes: u32,
@@ -71,6 +72,7 @@ impl Source {
         };
         Ok(Self {
             backup_name: backup_name(&facts.lv)?,
+            is_named: false,
             display_name,
             path,
             size_bytes: facts.size_bytes,
@@ -95,6 +97,16 @@ impl Source {
     /// of the same name in two groups have the same one.
     pub fn backup_name(&self) -> &str {
         &self.backup_name
+    }
+
+    /// The same with another name of its directory, which the user chose. Fails with `BadName` when it cannot be one.
+    pub fn named(self, name: &str) -> Result<Self, SourceError> {
+        Ok(Self { backup_name: backup_name(name)?, is_named: true, ..self })
+    }
+
+    /// Whether the user chose the name of its directory.
+    pub fn is_named(&self) -> bool {
+        self.is_named
     }
 
     /// The volume's own device, the device, or the image: what changes while an instance runs. A backup reads
@@ -207,6 +219,7 @@ fn of_node(node: &Node, shown: String, commands: &dyn RunCommand) -> Result<Sour
             Ok(Source {
                 kind: SourceKind::Image,
                 backup_name: backup_name_of(stem, file_name)?,
+                is_named: false,
                 display_name: shown,
                 path: node.path.clone(),
                 size_bytes: node.metadata.len(),
@@ -253,6 +266,7 @@ fn of_device(node: &Node, number: DeviceNumber, shown: String) -> Result<Source,
     Ok(Source {
         kind: SourceKind::Device { number: (number.major, number.minor) },
         backup_name: backup_name_of(file_name.to_str(), file_name)?,
+        is_named: false,
         display_name: shown,
         path: node.path.clone(),
         size_bytes,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::StoreError;
@@ -107,7 +107,35 @@ impl Destination {
 
     /// The directory of the volume `name`, made when it is not there yet. The name must be a single path component.
     pub fn volume_directory(&self, name: &str) -> Result<VolumeDirectory, StoreError> {
-        self.subdirectory(name)
+        let volume = self.subdirectory(name)?;
+        match self.true_name(name, &volume)? {
+            None => Ok(volume),
+            Some(is) => Err(StoreError::SameName { path: volume.path, is }),
+        }
+    }
+
+    /// The name that the directory of a volume has, where that is another one than it was found by: on a filesystem that
+    /// does not tell capital and small letters apart, or two spellings of Unicode.
+    fn true_name(&self, name: &str, volume: &VolumeDirectory) -> Result<Option<String>, StoreError> {
+        let swapped: String = name
+            .chars()
+            .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+            .collect();
+        let look = |name: &str| rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        // All volumes are listed only where that may be: a destination has thousands of them.
+        let is_plain = name.is_ascii() && !name.ends_with(['.', ' ']);
+        if is_plain && (swapped == name || look(&swapped).is_err()) {
+            return Ok(None);
+        }
+        if self.volume_names()?.iter().any(|there| there == name) {
+            return Ok(None);
+        }
+        let same = |facts: &rustix::fs::Stat, other: &rustix::fs::Stat| {
+            (facts.st_dev, facts.st_ino) == (other.st_dev, other.st_ino)
+        };
+        let own = rustix::fs::fstat(&volume.directory).map_err(StoreError::errno("asking", &volume.path))?;
+        let is_it = |there: &String| look(there).is_ok_and(|facts| same(&facts, &own));
+        Ok(self.volume_names()?.into_iter().find(is_it))
     }
 
     /// The directory of the volume `name`, if it is there.

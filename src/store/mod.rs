@@ -54,6 +54,17 @@ pub enum StoreError {
         /// The length that was written.
         expected_bytes: u64,
     },
+    /// The filesystem takes the name of a volume's directory for another one's.
+    #[error(
+        "{} is called {is} there: the filesystem takes both names for one, so that the backups of two volumes would be \
+         mixed; give one of them another name", path.display()
+    )]
+    SameName {
+        /// The directory that was asked for.
+        path: PathBuf,
+        /// What it is called.
+        is: String,
+    },
     /// No name is left for a backup of this moment.
     #[error("every name for a backup of this minute is taken in {}", .0.display())]
     NoFreeName(PathBuf),

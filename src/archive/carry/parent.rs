@@ -72,7 +72,8 @@ impl Parent {
         let mut clocks: Vec<RegionClock> = manifest
             .regions
             .iter()
-            .filter_map(|region| region.archive_path.clone())
+            .flat_map(|region| [region.archive_path.clone(), region.files_path.clone()])
+            .flatten()
             .map(|archive_path| {
                 let escaped_path = escape_path(archive_path.as_bytes());
                 RegionClock { archive_path, escaped_path, newest: None }

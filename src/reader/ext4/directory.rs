@@ -9,7 +9,7 @@ use super::map::run_at;
 use super::volume::Volume;
 use super::{cut_off, damaged};
 use crate::layout::field::{crc32c, le16, le32};
-use crate::reader::listing::Listing;
+use crate::reader::listing::{Listing, Reach};
 
 /// What stands before a name.
 const ENTRY_HEAD_BYTES: usize = 8;
@@ -48,7 +48,7 @@ pub(super) fn list(volume: &Volume, directory: &Inode) -> Result<Listing, (Listi
         for (number, block) in (start..start + (end - at)).enumerate() {
             if blocks > 1 && !seen.insert(block) {
                 first_error.get_or_insert_with(|| damaged(format!("block {block} is in the directory twice")));
-                return listing.finish(first_error);
+                return listing.finish(first_error, &Reach::ByInode);
             }
             let is_first = at == 0 && number == 0;
             if let Err(error) = list_block(volume, directory, block, is_first, &mut listing) {
@@ -57,7 +57,7 @@ pub(super) fn list(volume: &Volume, directory: &Inode) -> Result<Listing, (Listi
         }
         at = end;
     }
-    listing.finish(first_error)
+    listing.finish(first_error, &Reach::ByInode)
 }
 
 /// Adds the names in a block. What comes before something that is wrong is taken.

@@ -99,7 +99,7 @@ impl Inode {
             }
         }
         let flags = word(0x20)?;
-        if flags & (FLAG_ENCRYPT | FLAG_INLINE_DATA) != 0 {
+        if flags & FLAG_INLINE_DATA != 0 || (flags & FLAG_ENCRYPT != 0 && !superblock.has_encryption) {
             return wrong("it is encrypted or has its data inline, which this filesystem does not know");
         }
         let (mode, nlink) = (half(0)?, half(0x1A)?);
@@ -163,6 +163,11 @@ impl Inode {
 
     pub(super) fn is_directory(&self) -> bool {
         self.file_type() == Some(Type::Directory)
+    }
+
+    /// Whether its content, or a directory's names, are encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.flags & FLAG_ENCRYPT != 0
     }
 
     /// Whether it is mapped by extents, and not by blocks of block numbers.

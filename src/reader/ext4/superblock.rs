@@ -26,7 +26,8 @@ const INCOMPAT_FILETYPE: u32 = 0x2;
 const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_CSUM_SEED: u32 = 0x2000;
-/// What is read here: FILETYPE, RECOVER, EXTENTS, 64BIT, MMP, FLEX_BG, CSUM_SEED, LARGEDIR.
+const INCOMPAT_ENCRYPT: u32 = 0x1_0000;
+/// What is read here: FILETYPE, RECOVER, EXTENTS, 64BIT, MMP, FLEX_BG, CSUM_SEED, LARGEDIR, ENCRYPT as far as it is not encrypted.
 const KNOWN_INCOMPAT: u32 = INCOMPAT_FILETYPE
     | INCOMPAT_RECOVER
     | 0x40
@@ -34,7 +35,8 @@ const KNOWN_INCOMPAT: u32 = INCOMPAT_FILETYPE
     | 0x100
     | 0x200
     | INCOMPAT_CSUM_SEED
-    | INCOMPAT_LARGEDIR;
+    | INCOMPAT_LARGEDIR
+    | INCOMPAT_ENCRYPT;
 const INCOMPAT_LARGEDIR: u32 = 0x4000;
 /// `s_feature_ro_compat`.
 const RO_COMPAT_HUGE_FILE: u32 = 0x8;
@@ -77,6 +79,8 @@ pub(super) struct Superblock {
     pub(super) has_file_types: bool,
     pub(super) has_huge_files: bool,
     pub(super) has_large_directories: bool,
+    /// Files and names may be encrypted.
+    pub(super) has_encryption: bool,
     /// What the checksums of metadata begin with; `None` where there are none.
     pub(super) checksum_seed: Option<u32>,
     /// What the older checksums begin with, which group descriptors alone have; `None` where there are none.
@@ -203,6 +207,7 @@ impl Superblock {
             has_file_types: incompat & INCOMPAT_FILETYPE != 0,
             has_huge_files: ro_compat & RO_COMPAT_HUGE_FILE != 0,
             has_large_directories: incompat & INCOMPAT_LARGEDIR != 0,
+            has_encryption: incompat & INCOMPAT_ENCRYPT != 0,
             checksum_seed,
             group_checksum_uuid: (ro_compat & RO_COMPAT_GDT_CSUM != 0 && !has_checksums).then_some(uuid),
             has_errors: half(0x3A)? & STATE_ERRORS != 0,

@@ -38,7 +38,7 @@ impl Ext4Tree {
     fn opened(&self, mut inode: Inode, complaints: &mut Vec<String>) -> OpenDirectory<Inode> {
         let (metadata, xattrs) = self.facts(&inode, complaints);
         inode.own_attributes = None;
-        OpenDirectory { directory: inode, metadata, xattrs }
+        OpenDirectory { is_sealed: inode.is_encrypted(), directory: inode, metadata, xattrs }
     }
 }
 
@@ -67,6 +67,9 @@ impl Tree for Ext4Tree {
         let number = u32::try_from(ino).map_err(|_| "leads to no inode, left out".to_owned())?;
         let mut inode =
             Inode::read(&self.volume, number).map_err(|error| format!("cannot be read, left out: {error}"))?;
+        if inode.is_encrypted() && matches!(inode.file_type(), Some(Type::File | Type::Symlink)) {
+            return Ok(Looked::Sealed);
+        }
         let kind = match inode.file_type() {
             Some(Type::Directory) => return Ok(Looked::Directory(self.opened(inode, complaints))),
             Some(Type::File) => {

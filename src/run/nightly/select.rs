@@ -1,5 +1,6 @@
 //! Which volumes a night is for: a pure decision from the config and what LVM lists.
 
+use crate::archive::manifest::SourceRecord;
 use crate::config::{Config, Selected};
 use crate::source::{ListedVolume, LvFacts, Refusal};
 
@@ -71,14 +72,20 @@ pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume])
     selection
 }
 
-/// Two groups may have volumes of one name, whose backups would get into each other's way. `last_uuid` gives the LVM
-/// UUID of the volume that the backups of a name are of: that one goes on, and the others fail until one is renamed.
-pub(super) fn settle_clashes(chosen: &mut [Candidate], last_uuid: impl Fn(&str) -> Option<String>) {
+/// Two groups may have volumes of one name, whose backups would get into each other's way. `last_of` gives the source
+/// that the backups of a name are of: that one goes on, and the others fail until one is renamed. One that was made anew in
+/// its place has its name and its group.
+pub(super) fn settle_clashes(chosen: &mut [Candidate], last_of: impl Fn(&str) -> Option<SourceRecord>) {
+    let uuids: Vec<String> = chosen.iter().map(|one| one.facts.uuid.clone()).collect();
     let names: Vec<(String, String)> = chosen.iter().map(|one| (one.facts.lv.clone(), one.facts.full_name())).collect();
     for one in chosen {
         let other = names.iter().find(|(lv, full)| *lv == one.facts.lv && *full != one.facts.full_name());
         if let Some((_, other)) = other
-            && last_uuid(&one.facts.lv).as_deref() != Some(&one.facts.uuid)
+            && !last_of(&one.facts.lv).is_some_and(|last| {
+                let is_there = last.lv_uuid.as_ref().is_some_and(|uuid| uuids.contains(uuid));
+                last.lv_uuid.as_ref() == Some(&one.facts.uuid)
+                    || (!is_there && last.vg.as_ref() == Some(&one.facts.vg) && last.lv.as_ref() == Some(&one.facts.lv))
+            })
         {
             let what = format!("{other} has the same name, and their backups would share a directory; exclude one");
             one.trouble.get_or_insert(what);
@@ -91,6 +98,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{Selection, select, settle_clashes};
+    use crate::archive::manifest::SourceRecord;
     use crate::config::Config;
     use crate::source::{ListedVolume, LvFacts, Refusal};
 
@@ -163,10 +171,18 @@ mod tests {
         let volumes = [volume("a", "volume-1", None), volume("b", "volume-1", None), volume("b", "volume-2", None)];
         let settled = |last: Option<&str>| {
             let mut selection = select(&config(), &[], &volumes);
-            settle_clashes(&mut selection.chosen, |_| last.map(str::to_owned));
+            let source = |uuid: &str| SourceRecord {
+                lv_uuid: Some(uuid.to_owned()),
+                vg: Some("a".to_owned()),
+                lv: Some("volume-1".to_owned()),
+                ..SourceRecord::default()
+            };
+            settle_clashes(&mut selection.chosen, |_| last.map(source));
             selection.chosen.iter().map(|one| one.trouble.is_some()).collect::<Vec<_>>()
         };
         assert_eq!(settled(None), [true, true, false]);
         assert_eq!(settled(Some("uuid-of-b-volume-1")), [true, false, false]);
+        // Made anew in its group.
+        assert_eq!(settled(Some("uuid-of-before")), [false, true, false]);
     }
 }

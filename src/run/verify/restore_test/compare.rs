@@ -205,7 +205,7 @@ impl Comparison<'_> {
             }
             let entry = match found {
                 Found::Entry(entry) => entry,
-                Found::Problem(problem) => {
+                Found::Problem(problem) | Found::Sealed(problem) => {
                     self.findings.about(BackupFile::Archive, format!("restored for a test, {problem}"));
                     continue;
                 }

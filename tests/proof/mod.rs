@@ -129,7 +129,9 @@ fn back_up_into(
     while let Some(found) = walk.next_found() {
         match found {
             Found::Entry(entry) => writer.append(entry).unwrap(),
-            Found::Problem(problem) => assert!(problem.severity < Severity::Error, "{problem}"),
+            Found::Problem(problem) | Found::Sealed(problem) => {
+                assert!(problem.severity < Severity::Error, "{problem}")
+            }
         }
     }
     let written = writer.finish().unwrap();

@@ -11,6 +11,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::outside::trust::Changeable;
+
 mod dumps;
 mod level;
 mod mail;
@@ -20,6 +22,7 @@ mod pattern;
 mod reading;
 mod sections;
 mod size;
+mod trust;
 mod volume;
 
 pub use level::{BadCompressionLevel, CompressionLevel};
@@ -32,6 +35,7 @@ pub use options::{
 pub use pattern::Pattern;
 pub use reading::HOOK_ENVIRONMENT;
 pub use size::SnapshotSize;
+pub use trust::{distrust, distrusted_hook};
 pub use volume::VolumeException;
 
 /// Where the config is when `--config` does not say.
@@ -94,10 +98,15 @@ pub struct Config {
     pub verify: VerifyOptions,
     /// Exceptions for single volumes, in the order of the file.
     pub volumes: Vec<VolumeException>,
+    /// Who else can change the file that this was read from.
+    pub changeable: Option<Changeable>,
 }
 
 impl Config {
     /// Reads the file at `path` and the given environment, `std::env::vars_os()`: names that are not ours are passed over.
+    ///
+    /// Fails with `Changeable` when others than root and this user can change the file, and it has programs run or secrets
+    /// used. Without those [`changeable`](Self::changeable) says so.
     pub fn load(path: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let text = std::fs::read(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
@@ -116,10 +125,12 @@ impl Config {
                     }
                 })
             })?;
-        Self::parse(&text, environment).map_err(|error| match error {
+        let mut config = Self::parse(&text, environment).map_err(|error| match error {
             ConfigError::Wrong { mistakes, .. } => ConfigError::Wrong { path: Some(path.to_owned()), mistakes },
-            other @ ConfigError::Unreadable { .. } => other,
-        })
+            other => other,
+        })?;
+        config.check_who_can_change(path)?;
+        Ok(config)
     }
 
     /// Reads `text` and the given environment. Pure: no file that the config names is looked at.

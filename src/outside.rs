@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 
 pub mod programs;
+pub mod trust;
 
 /// Something that is read at byte offsets and has a fixed length: a disk, an image file, a region, a byte vector.
 pub trait BlockRead: Send + Sync {

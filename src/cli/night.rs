@@ -45,20 +45,38 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
             ExitClass::Well
         }
         NightCommand::Config(ConfigCommand::Check(path)) => match load(path) {
-            Some(_) => {
-                print(&format!("{} is right\n", path.path.display()))?;
-                ExitClass::Well
-            }
+            Some(config) => checked(path, &config)?,
             None => ExitClass::Usage,
         },
     };
     Ok(class.status())
 }
 
+/// What is right and wrong with a config without mistakes.
+fn checked(path: &ConfigPath, config: &Config) -> anyhow::Result<ExitClass> {
+    let distrusted = config.distrusted_files();
+    if distrusted.is_empty() {
+        print(&format!("{} is right\n", path.path.display()))?;
+        return Ok(if config.changeable.is_some() { ExitClass::WithProblems } else { ExitClass::Well });
+    }
+    for what in distrusted {
+        write_line(&format!("volbak: {}: {what}", path.path.display()));
+    }
+    Ok(ExitClass::Usage)
+}
+
 /// The config, or `None` when its mistakes were told.
 fn load(path: &ConfigPath) -> Option<Config> {
     match Config::load(&path.path, std::env::vars_os()) {
-        Ok(config) => Some(config),
+        Ok(config) => {
+            if let Some(found) = &config.changeable {
+                write_line(&format!(
+                    "volbak: warning: {}: the config is not root's alone: {found}",
+                    path.path.display()
+                ));
+            }
+            Some(config)
+        }
         Err(error) => {
             write_line(&format!("volbak: {:#}", anyhow::Error::new(error)));
             None

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::outside::trust::Changeable;
+
 /// Where a mistake is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -58,6 +60,16 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Others can change it, and it says what root is to run or where secrets are.
+    #[error("{}: the config is refused, since it {} and {changeable}", path.display(), powers.join(", "))]
+    Changeable {
+        /// The config.
+        path: PathBuf,
+        /// What it makes this process do (`runs hooks`).
+        powers: Vec<&'static str>,
+        /// Who can change it, and how to end that.
+        changeable: Changeable,
     },
     /// It was read, and has mistakes: all of them, in the order of the file.
     #[error("{}", listed(path.as_ref(), mistakes))]

@@ -74,6 +74,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         enable_mail_notification,
         lvm_test_mode: top.boolean("lvm_test_mode").unwrap_or(false),
         volume_groups: volume_groups(&top),
+        changeable: None,
         volume_groups_by_default: top.place("volume_groups") == Place::Nowhere,
         include,
         exclude: patterns(&top, "exclude").unwrap_or_default(),

@@ -16,7 +16,7 @@ fn parsed(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<Mistak
     let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     Config::parse(text, environment).map_err(|error| match error {
         ConfigError::Wrong { mistakes, .. } => mistakes,
-        ConfigError::Unreadable { .. } => unreachable!("nothing is read"),
+        ConfigError::Unreadable { .. } | ConfigError::Changeable { .. } => unreachable!("nothing is read"),
     })
 }
 

@@ -19,6 +19,7 @@ use lettre::transport::smtp::extension::ClientId;
 use super::compose::{Mail, address, as_domain};
 use super::{MailError, Settings, SmtpServer, Tls, Transport, spool};
 use crate::outside::programs;
+use crate::outside::trust::changeable;
 
 /// How often a program is looked after.
 const POLL: Duration = Duration::from_millis(20);
@@ -130,6 +131,10 @@ fn tls_parameters(server: &SmtpServer) -> Result<TlsParameters, MailError> {
     let mut builder = TlsParameters::builder(server.host.clone());
     if let Some(path) = &server.ca_file {
         let wrong = |why: String| MailError::Certificate { path: path.to_owned(), why };
+        // Whoever can change it decides which server gets the password.
+        if let Some(found) = changeable(path).map_err(|error| wrong(error.to_string()))? {
+            return Err(wrong(found.to_string()));
+        }
         let pem = fs::read(path).map_err(|error| wrong(error.to_string()))?;
         if !pem.windows(11).any(|window| window == b"-----BEGIN ") {
             return Err(wrong("the file holds no PEM".to_owned()));
@@ -143,6 +148,9 @@ fn tls_parameters(server: &SmtpServer) -> Result<TlsParameters, MailError> {
 /// Calls a sendmail: `-i` so that a line with a dot alone does not end the mail, recipients after `--`.
 fn sendmail(program: &Path, mail: &Mail, ends: Instant, late: impl Fn() -> MailError) -> Result<(), MailError> {
     let io = |source| MailError::Io { path: program.to_owned(), source };
+    if let Some(found) = changeable(program).map_err(io)? {
+        return Err(io(std::io::Error::new(std::io::ErrorKind::PermissionDenied, format!("not run, since {found}"))));
+    }
     let mut child = programs::command(program.as_os_str(), programs::Child::Chosen)
         .map_err(io)?
         .args(["-i", "-f", &mail.from, "--"])

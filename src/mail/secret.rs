@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::MailError;
+use crate::outside::trust::changeable;
 
 /// A longer first line is no password but a mistake.
 const MAX_BYTES: u64 = 4096;
@@ -54,6 +55,9 @@ impl PasswordSource {
                 if metadata.mode() & 0o007 != 0 {
                     return Err(wrong("everybody on this host may use it; say chmod o= to it"));
                 }
+                if let Some(found) = changeable(path).map_err(|error| wrong(&error.to_string()))? {
+                    return Err(wrong(&found.to_string()));
+                }
                 let mut bytes = Vec::new();
                 File::open(path)
                     .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
@@ -100,6 +104,19 @@ mod tests {
     #[test]
     fn a_file_that_everybody_may_read_is_refused() {
         assert!(fetched(b"geheim\n", 0o644).unwrap_err().contains("chmod o="));
+        assert!(fetched(b"geheim\n", 0o602).unwrap_err().contains("chmod o="));
+    }
+
+    #[test]
+    fn a_file_that_others_can_replace_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("open")).unwrap();
+        let path = directory.path().join("open/password");
+        fs::write(&path, "geheim\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = PasswordSource::File(path).fetch().map(drop).unwrap_err().to_string();
+        assert!(error.contains("others can write to"), "{error}");
     }
 
     #[test]

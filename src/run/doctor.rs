@@ -59,6 +59,7 @@ pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -
     let mut findings = Vec::new();
     let mut add = |about, answer, what: String| findings.push(Finding { about, answer, what });
     privileges(&mut add);
+    trust(config, &mut add);
     clock(now, &mut add);
     modules(&mut add);
     programs(config, commands, &mut add);
@@ -78,6 +79,20 @@ fn privileges(add: &mut Add<'_>) {
         add("user", Answer::Good, "root".to_owned());
     } else {
         add("user", Answer::Bad, "not root: neither LVM nor what the kernel reads can be used".to_owned());
+    }
+}
+
+/// Whether others can change the config, or files that it names.
+fn trust(config: &Config, add: &mut Add<'_>) {
+    if let Some(found) = &config.changeable {
+        add("config", Answer::Doubtful, found.to_string());
+    }
+    let distrusted = config.distrusted_files();
+    if config.changeable.is_none() && distrusted.is_empty() {
+        add("config", Answer::Good, "it, and the files that it names, are root's alone to change".to_owned());
+    }
+    for what in distrusted {
+        add("config", Answer::Bad, what);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{Local, NaiveDateTime, TimeZone, Utc};
 
 use super::child::{Job, JobError, run};
-use crate::config::{DumpInstance, DumpKind, DumpOptions};
+use crate::config::{DumpInstance, DumpKind, DumpOptions, distrust};
 use crate::outside::{Cancel, Clock};
 use crate::store::retention::{Backup, Health, Now, Occasion, Policy, plan};
 
@@ -37,6 +37,11 @@ pub(super) fn dump(
     clock: &dyn Clock,
     cancel: &Cancel,
 ) -> Result<Made, String> {
+    let files = options.known_hosts.iter().map(|file| ("the file of known hosts", file));
+    let files = files.chain(instance.key.iter().map(|file| ("the key", file)));
+    if let Some(why) = files.into_iter().find_map(|(role, file)| distrust(role, file)) {
+        return Err(format!("{}: {why}", instance.name));
+    }
     let now = clock.now();
     let prefix = prefix_of(instance);
     let name = format!("{prefix}{}{SUFFIX}", now.with_timezone(&Local).format(TIME_FORMAT));

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::backup::AroundFreeze;
 use super::child::{Job, run};
-use crate::config::HookOptions;
+use crate::config::{HookOptions, distrusted_hook};
 use crate::outside::{Cancel, shown_command};
 
 /// The hooks of one volume.
@@ -18,6 +18,10 @@ pub(super) struct Hooks {
 
 impl AroundFreeze for Hooks {
     fn before(&self) -> Result<(), String> {
+        // Those after the snapshot, too: what freezes an instance must not run when what thaws it cannot.
+        if let Some(why) = self.options.distrusted() {
+            return Err(why);
+        }
         // Looked at between two commands too: each one is told to end by it.
         for command in &self.options.before_snapshot {
             self.one(command, "before", None, "", Some(&self.cancel))?;
@@ -59,6 +63,9 @@ impl Hooks {
         outcome: &str,
         cancel: Option<&Cancel>,
     ) -> Result<(), String> {
+        if let Some(why) = distrusted_hook(command) {
+            return Err(why);
+        }
         let argv: Vec<OsString> = command.iter().map(OsString::from).collect();
         let environment = [
             ("VOLBAK_GROUP", self.group.clone()),
@@ -84,6 +91,35 @@ mod tests {
 
     fn command(script: &str) -> Vec<String> {
         ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn a_hook_that_others_can_change_is_not_run_nor_is_one_before_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (log, script) = (dir.path().join("log"), dir.path().join("thaw"));
+        std::fs::write(&script, format!("#!/bin/sh\necho thaw >>{}\n", log.display())).unwrap();
+        let says = |word: &str| command(&format!("echo {word} >>{}", log.display()));
+        let thaw = script.to_str().unwrap().to_owned();
+        for thaw in [vec![thaw.clone()], vec!["/bin/sh".to_owned(), "-e".to_owned(), thaw]] {
+            let options = HookOptions {
+                before_snapshot: vec![says("freeze")],
+                after_snapshot: vec![thaw, says("after")],
+                timeout: Duration::from_secs(60),
+            };
+            let hooks = Hooks::new(&options, "g", "v", &Cancel::default()).unwrap();
+            std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o777)).unwrap();
+            let refused = hooks.before().unwrap_err();
+            assert!(refused.contains("thaw") && refused.contains("others can write"), "{refused}");
+            assert!(!log.exists(), "nothing ran");
+            assert!(hooks.after(None, false).unwrap_err().contains("others can write"));
+            assert_eq!(std::fs::read_to_string(&log).unwrap(), "after\n", "the other one runs");
+            std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+            hooks.before().unwrap();
+            hooks.after(Some("g/v-volbak"), true).unwrap();
+            assert_eq!(std::fs::read_to_string(&log).unwrap(), "after\nfreeze\nthaw\nafter\n");
+            std::fs::remove_file(&log).unwrap();
+        }
     }
 
     #[test]

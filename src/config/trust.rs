@@ -1,0 +1,109 @@
+//! Whether what the config has root do is root's alone to decide.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::mistake::ConfigError;
+use super::options::{MailTransport, PasswordSource};
+use super::{Config, HookOptions};
+use crate::outside::programs::files_run_by;
+use crate::outside::trust::changeable;
+
+impl Config {
+    /// Refuses a file that others can change when it decides what is run or which secrets are used.
+    pub(super) fn check_who_can_change(&mut self, path: &Path) -> Result<(), ConfigError> {
+        // A pipe of the caller's, `--config <(…)` or /dev/stdin, has no place in the file system.
+        if ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|own| path.starts_with(own)) {
+            return Ok(());
+        }
+        let found = changeable(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let powers = self.powers();
+        match found {
+            Some(changeable) if !powers.is_empty() => {
+                Err(ConfigError::Changeable { path: path.to_owned(), powers, changeable })
+            }
+            found => {
+                self.changeable = found;
+                Ok(())
+            }
+        }
+    }
+
+    /// What the config makes this process do for whoever writes it.
+    fn powers(&self) -> Vec<&'static str> {
+        let mut powers = Vec::new();
+        if self.hook_commands().next().is_some() {
+            powers.push("runs hooks");
+        }
+        if self.enable_mysql_dump && !self.dumps.instances.is_empty() {
+            powers.push("runs ssh with a key");
+        }
+        match &self.mail.transport {
+            _ if !self.enable_mail_notification => {}
+            MailTransport::Sendmail { .. } => powers.push("runs a mail program"),
+            MailTransport::Smtp { password: Some(_), .. } => powers.push("sends a password"),
+            MailTransport::Smtp { .. } | MailTransport::File { .. } => {}
+        }
+        powers
+    }
+
+    /// Each hook, as an argument list.
+    pub fn hook_commands(&self) -> impl Iterator<Item = &Vec<String>> {
+        let general = self.hooks.before_snapshot.iter().chain(&self.hooks.after_snapshot);
+        let of_volumes = self.volumes.iter().flat_map(|one| [&one.before_snapshot, &one.after_snapshot]);
+        general.chain(of_volumes.flatten().flatten())
+    }
+
+    /// Why files that the config names cannot be relied on: others can change the hooks, the mail program, or the files
+    /// with a password, keys or certificates. A file that is not there is no matter of this.
+    pub fn distrusted_files(&self) -> Vec<String> {
+        let mut files: Vec<(&str, PathBuf)> = Vec::new();
+        for command in self.hook_commands() {
+            files.extend(files_of_hook(command).into_iter().map(|file| ("the hook", file)));
+        }
+        if self.enable_mail_notification {
+            match &self.mail.transport {
+                MailTransport::Sendmail { program } => files.push(("the mail program", program.clone())),
+                MailTransport::Smtp { password, ca_file, .. } => {
+                    if let Some(PasswordSource::File(path)) = password {
+                        files.push(("the password file", path.clone()));
+                    }
+                    files.extend(ca_file.iter().map(|path| ("the file of certificates", path.clone())));
+                }
+                MailTransport::File { .. } => {}
+            }
+        }
+        if self.enable_mysql_dump {
+            files.extend(self.dumps.known_hosts.iter().map(|path| ("the file of known hosts", path.clone())));
+            let keys = self.dumps.instances.iter().filter_map(|instance| instance.key.as_ref());
+            files.extend(keys.map(|path| ("the key", path.clone())));
+        }
+        let mut found: Vec<String> = files.iter().filter_map(|(role, file)| distrust(role, file)).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+}
+
+impl HookOptions {
+    /// Why one of the hooks is not run.
+    pub fn distrusted(&self) -> Option<String> {
+        self.before_snapshot.iter().chain(&self.after_snapshot).find_map(|command| distrusted_hook(command))
+    }
+}
+
+/// Why a hook is not run: others can change its program, or the script that its program is given.
+pub fn distrusted_hook(command: &[String]) -> Option<String> {
+    files_of_hook(command).iter().find_map(|file| distrust("the hook", file))
+}
+
+fn files_of_hook(command: &[String]) -> Vec<PathBuf> {
+    let argv: Vec<OsString> = command.iter().map(OsString::from).collect();
+    files_run_by(&argv)
+}
+
+/// Why this file cannot be relied on; `None` also when it is not there.
+pub fn distrust(role: &str, file: &Path) -> Option<String> {
+    let found = changeable(file).ok()??;
+    Some(format!("{role} {} is refused, since {found}", file.display()))
+}

@@ -5,6 +5,7 @@
 
 mod guest;
 mod proof;
+mod shared_host;
 mod tree;
 
 use std::fs::{self, File};
@@ -118,7 +119,7 @@ fn without_root_all_comes_back_that_may() {
         quoted(Path::new(env!("CARGO_BIN_EXE_volbak")))
     ));
     let output = sh_output(&format!(
-        "cd {}; exec setpriv --reuid 65534 --regid 65534 --clear-groups ./volbak restore {} --to to --devices",
+        "cd {}; exec setpriv --reuid 65534 --regid 65534 --clear-groups ./volbak restore {} --to to --top --devices",
         quoted(at),
         quoted(&files.archive())
     ));

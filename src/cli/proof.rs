@@ -23,6 +23,9 @@ Examples:
   volbak restore --from /backups vol-1@2026-11-19 --to /mnt --path etc/ssh --path 'var/log/*.gz'
   volbak restore --from /backups vol-1 --to /mnt --resume
 
+A filesystem with all that it had, into an empty one that is mounted:
+  volbak restore --from /backups vol-1 --to /mnt --top --keep-setid --devices
+
 A whole disk, with its partitions, filesystems and boot code:
   volbak restore --from /backups vol-1 --to-image restored.img
   volbak restore --from /backups vol-1 --to-device /dev/cinder-volumes/volume-0000001b --dry-run
@@ -60,6 +63,12 @@ pub(crate) struct RestoreArgs {
     /// Make devices, too; only root can
     #[arg(long, conflicts_with = "disk")]
     devices: bool,
+    /// Give DIR itself the owner, mode, times and attributes of the backup's root directory
+    #[arg(long, conflicts_with = "disk")]
+    top: bool,
+    /// Keep set-user-id and set-group-id bits and file capabilities also where other users can reach the files
+    #[arg(long, conflicts_with = "disk")]
+    keep_setid: bool,
     /// Do not compare digests on the way
     #[arg(long, conflicts_with = "disk")]
     no_verify: bool,
@@ -132,6 +141,8 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
         },
         verify: !args.no_verify,
         devices: args.devices,
+        top: args.top,
+        keep_set_id: args.keep_setid,
         threads: threads(args.threads),
         cancel: cancel()?,
     };
@@ -142,8 +153,12 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
         print_json(&report)
     } else {
         let verified = if report.verified { "" } else { ", not compared with an index" };
+        let stripped = match report.stripped {
+            0 => String::new(),
+            count => format!(", {count} without set-id bits or capabilities"),
+        };
         print(&format!(
-            "{}: {} entries restored, {} there already, {} left out, {} failed{verified}\n",
+            "{}: {} entries restored, {} there already, {} left out, {} failed{stripped}{verified}\n",
             options.to.display(),
             report.restored,
             report.present,

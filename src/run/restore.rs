@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod data;
 pub mod device;
 pub mod put;
+mod reach;
 pub mod select;
 pub mod tree;
 
@@ -20,8 +21,9 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use self::attributes::Owner;
+use self::attributes::{Owner, Rules};
 use self::put::{Outcome, PutOptions, Putter};
+use self::reach::is_reachable;
 use self::select::{BadPattern, Part, Selection};
 use self::tree::Tree;
 use crate::archive::index::{IndexedKind, escape_path};
@@ -63,6 +65,12 @@ pub struct RestoreOptions {
     pub verify: bool,
     /// Whether devices are made. Only root can.
     pub devices: bool,
+    /// Whether the directory itself gets the owner, mode, times and attributes that the archive's root has. Without it,
+    /// it keeps its own; one that was made is its owner's alone (0700).
+    pub top: bool,
+    /// Whether files keep set-user-id and set-group-id bits and capabilities also where other users of this host can
+    /// reach them.
+    pub keep_set_id: bool,
     /// How many threads inflate.
     pub threads: usize,
     /// The wish to stop.
@@ -78,8 +86,12 @@ pub struct RestoreReport {
     pub present: u64,
     /// Entries that were left out as asked for: devices.
     pub left_out: u64,
-    /// Entries that are not there, or not as they were. Each was told as a problem.
+    /// Entries that are not there, or not as they were. Each was told as a problem, but for those of `in_the_way`.
     pub failed: u64,
+    /// How many of the failed ones have something in their place that was there before.
+    pub in_the_way: u64,
+    /// Files that were left without their set-user-id or set-group-id bits or capabilities, since others can reach them.
+    pub stripped: u64,
     /// Bytes of files and images that were read for it.
     pub data_bytes: u64,
     /// What could not be set, and on how many entries: owners without root, attributes that the filesystem does not have.
@@ -129,6 +141,8 @@ pub enum RestoreError {
 const MAX_LATE_LINKS: usize = 100_000;
 /// Progress is told in steps of this many bytes of the tar stream.
 const PROGRESS_STEP_BYTES: u64 = 16 << 20;
+/// Paths that are named as an example of many.
+const MAX_EXAMPLES: usize = 5;
 
 /// Restores. Problems of single entries are told to `observer`, and the rest goes on.
 pub fn restore(
@@ -168,9 +182,13 @@ pub fn restore_part(
         let problem = Problem::new(Severity::Warning, finding.place(&files.stem), what);
         observer.on_event(&Event::Problem(problem));
     }
-    let put_options = PutOptions { existing: options.existing, verify: options.verify, devices: options.devices };
+    let put_options =
+        PutOptions { existing: options.existing, verify: options.verify, devices: options.devices, top: options.top };
+    let reachable = tree.root().is_none_or(|root| is_reachable(root, options.top));
+    let rules = Rules { strip_set_id: reachable && !options.keep_set_id };
     let mut run = Run {
-        putter: Putter { tree, owner: Owner::of_process(), options: put_options, below: part.below.clone() },
+        putter: Putter { tree, owner: Owner::of_process(), options: put_options, rules, below: part.below.clone() },
+        in_the_way: Vec::new(),
         report: RestoreReport { archive_problems: side_findings.total, ..RestoreReport::default() },
         late_links: Vec::new(),
         observer,
@@ -190,6 +208,7 @@ pub fn restore_part(
         run.fail("", &format!("nothing in the archive matches {pattern}"));
     }
     run.late_links(&archive, &sides)?;
+    run.tell_what_is_in_the_way();
     let Run { mut putter, mut report, .. } = run;
     let root = putter.tree.root().map(|root| rustix::io::fcntl_dupfd_cloexec(root, 0));
     let failures = putter.tree.finish(&mut putter.owner).map_err(target_error)?;
@@ -203,6 +222,15 @@ pub fn restore_part(
         observer.on_event(&Event::Problem(problem));
     }
     report.shortfalls.clone_from(putter.owner.shortfalls());
+    report.stripped = putter.owner.stripped();
+    if report.stripped > 0 {
+        let what = format!(
+            "{} files were restored without their set-user-id or set-group-id bits or capabilities, since other users of \
+             this host can reach them here; --keep-setid keeps them, and so does a directory that only root can enter",
+            report.stripped
+        );
+        observer.on_event(&Event::Problem(Problem::new(Severity::Notice, options.to.display().to_string(), what)));
+    }
     if let Some(Ok(root)) = root {
         rustix::fs::syncfs(&root).map_err(target_error)?;
     }
@@ -218,6 +246,8 @@ struct Run<'a> {
     report: RestoreReport,
     /// Links whose targets were not there: target and own path.
     late_links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The first entries that have something in their place.
+    in_the_way: Vec<String>,
     observer: &'a dyn Observer,
     options: &'a RestoreOptions,
     told: u64,
@@ -320,6 +350,11 @@ impl Run<'_> {
                 self.report.data_bytes += head.stored_bytes;
             }
             Outcome::Present => self.report.present += 1,
+            Outcome::Kept(what) => {
+                self.report.present += 1;
+                let place = self.options.to.display().to_string();
+                self.observer.on_event(&Event::Problem(Problem::new(Severity::Notice, place, what)));
+            }
             Outcome::LeftOut(what) => {
                 self.report.left_out += 1;
                 self.observer.on_event(&Event::Problem(Problem::new(Severity::Notice, escape_path(path), what)));
@@ -331,8 +366,34 @@ impl Run<'_> {
                     self.fail(&escape_path(path), "not restored: what it links to is not there");
                 }
             }
+            Outcome::InTheWay => self.is_in_the_way(path),
             Outcome::Failed(what) => self.fail(&escape_path(path), &what),
         }
+    }
+
+    fn is_in_the_way(&mut self, path: &[u8]) {
+        self.report.failed += 1;
+        self.report.in_the_way += 1;
+        if self.in_the_way.len() < MAX_EXAMPLES {
+            self.in_the_way.push(escape_path(path));
+        }
+    }
+
+    /// One line, however many there are.
+    fn tell_what_is_in_the_way(&self) {
+        let count = self.report.in_the_way;
+        let Some(more) = count.checked_sub(self.in_the_way.len() as u64).filter(|_| count > 0) else { return };
+        let examples = self.in_the_way.join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let advice = match self.options.existing {
+            Existing::Keep => "--overwrite replaces them, --resume goes on with a restore that was interrupted",
+            Existing::Resume | Existing::Overwrite => "--overwrite replaces them",
+        };
+        let what = format!(
+            "{count} entries were not restored, since something of their name was there already ({examples}{more}); {advice}"
+        );
+        let place = self.options.to.display().to_string();
+        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, place, what)));
     }
 
     fn fail(&mut self, path: &str, what: &str) {
@@ -390,7 +451,8 @@ impl Run<'_> {
         };
         match outcome {
             Outcome::Restored => self.report.restored += 1,
-            Outcome::Present => self.report.present += 1,
+            Outcome::Present | Outcome::Kept(_) => self.report.present += 1,
+            Outcome::InTheWay => self.is_in_the_way(path),
             Outcome::Failed(what) | Outcome::LeftOut(what) => self.fail(&escape_path(path), &what),
             Outcome::TargetMissing { .. } => self.fail(&escape_path(path), "not restored: its first name is not there"),
         }

@@ -201,6 +201,8 @@ pub fn restore_options(to: &Path) -> RestoreOptions {
         existing: Existing::Keep,
         verify: true,
         devices: true,
+        top: true,
+        keep_set_id: true,
         threads: 2,
         cancel: Cancel::default(),
     }

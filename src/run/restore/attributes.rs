@@ -1,17 +1,27 @@
 //! Owner, mode, attributes and time of what is restored.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::tree::times;
-use crate::archive::read::head::EntryHead;
+use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::reader::{Timestamp, Xattr};
 
 /// `S_ISUID` and `S_ISGID`.
 const SET_ID: u32 = 0o6000;
+/// The file capabilities of capabilities(7).
+const CAPABILITIES: &[u8] = b"security.capability";
+
+/// How an entry's attributes become those of what is restored.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Files get no set-user-id or set-group-id bits and no capabilities.
+    pub strip_set_id: bool,
+}
 
 /// What an entry gets besides its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +31,16 @@ pub struct Attributes {
     gid: Option<u32>,
     mtime: Timestamp,
     xattrs: Vec<Xattr>,
+    /// It had set-id bits or capabilities, which it does not get.
+    is_stripped: bool,
+}
+
+impl fmt::Display for Attributes {
+    /// Mode and owner.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |id: Option<u32>| id.map_or_else(|| "?".to_owned(), |id| id.to_string());
+        write!(f, "{:04o} and {}:{}", self.mode, shown(self.uid), shown(self.gid))
+    }
 }
 
 /// Who restores, and what he was refused.
@@ -30,13 +50,15 @@ pub struct Owner {
     ids: (u32, u32),
     /// What could not be set, in words, with how often and the first path's reason.
     shortfalls: BTreeMap<String, u64>,
+    /// Files that were left without their set-id bits or capabilities, as it was asked for.
+    stripped: u64,
 }
 
 impl Owner {
     /// This process.
     pub fn of_process() -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        Self { is_root: uid.is_root(), ids: (uid.as_raw(), gid.as_raw()), shortfalls: BTreeMap::new() }
+        Self { is_root: uid.is_root(), ids: (uid.as_raw(), gid.as_raw()), shortfalls: BTreeMap::new(), stripped: 0 }
     }
 
     /// Whether devices may be made at all.
@@ -49,6 +71,11 @@ impl Owner {
         *self.shortfalls.entry(what).or_default() += 1;
     }
 
+    /// How many files were left without their set-id bits or capabilities, by [`Rules::strip_set_id`].
+    pub fn stripped(&self) -> u64 {
+        self.stripped
+    }
+
     /// What could not be set, and how often.
     pub fn shortfalls(&self) -> &BTreeMap<String, u64> {
         &self.shortfalls
@@ -56,8 +83,8 @@ impl Owner {
 }
 
 impl Attributes {
-    /// What an entry's headers say.
-    pub fn of(head: &EntryHead, owner: &mut Owner) -> Self {
+    /// What an entry's headers say, by these rules.
+    pub fn of(head: &EntryHead, rules: &Rules, owner: &mut Owner) -> Self {
         let mut id = |id: u64, what: &str| {
             let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
             if id.is_none() {
@@ -65,13 +92,33 @@ impl Attributes {
             }
             id
         };
-        Self {
+        let mut attributes = Self {
             uid: id(head.uid, "owner"),
             gid: id(head.gid, "group"),
             mode: head.mode,
             mtime: head.mtime,
             xattrs: head.xattrs.clone(),
+            is_stripped: false,
+        };
+        // A directory's set-group-id bit lends no rights.
+        if rules.strip_set_id && head.kind == HeadKind::File {
+            attributes.strip_set_id();
         }
+        attributes
+    }
+
+    /// Whether an inode has this owner, group and mode, and nothing that it is not to have.
+    pub fn are_of(&self, facts: &Stat) -> bool {
+        let ids = self.uid.is_none_or(|uid| uid == facts.st_uid) && self.gid.is_none_or(|gid| gid == facts.st_gid);
+        // A stripped file's capabilities are not in its inode's facts.
+        ids && !self.is_stripped && self.mode == facts.st_mode & 0o7777
+    }
+
+    fn strip_set_id(&mut self) {
+        let before = self.xattrs.len();
+        self.xattrs.retain(|xattr| xattr.name != CAPABILITIES);
+        self.is_stripped = self.mode & SET_ID != 0 || self.xattrs.len() < before;
+        self.mode &= !SET_ID;
     }
 
     /// Sets all of them on an open file or directory: first what needs the right to write, then the owner, which takes
@@ -82,6 +129,14 @@ impl Attributes {
         let is_theirs = self.set_owner(rustix::fs::fchown(fd, self.uid(), self.gid()), owner);
         rustix::fs::fchmod(fd, self.mode(is_theirs)).map_err(|error| format!("its mode cannot be set: {error}"))?;
         self.set_xattrs(false, owner, set);
+        if self.is_stripped {
+            owner.stripped += 1;
+            // An earlier restore may have given it some.
+            if rustix::fs::fgetxattr(fd, CAPABILITIES, &mut [0_u8; 0][..]).is_ok() {
+                rustix::fs::fremovexattr(fd, CAPABILITIES)
+                    .map_err(|error| format!("its capabilities cannot be removed: {error}"))?;
+            }
+        }
         rustix::fs::futimens(fd, &times(self.mtime)).map_err(|error| format!("its time cannot be set: {error}"))
     }
 

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::Existing;
-use super::attributes::{Attributes, Owner};
+use super::attributes::{Attributes, Owner, Rules};
 use super::data::{is_equal, write_data};
 use super::tree::{BadPath, Tree, is_directory, mtime_of, parts_of, stat_here};
 use crate::archive::index::EntryLine;
@@ -26,6 +26,10 @@ pub enum Outcome {
     Present,
     /// It was left out, as it was asked for; why.
     LeftOut(String),
+    /// It was there already, and stays as it is although it differs; how.
+    Kept(String),
+    /// Something else of that name was there already, and stays.
+    InTheWay,
     /// A link to something that is not there: not restored, or not asked for.
     TargetMissing {
         /// The path that it links to, as in the archive.
@@ -44,6 +48,8 @@ pub struct PutOptions {
     pub verify: bool,
     /// Whether devices are made.
     pub devices: bool,
+    /// Whether the tree's own directory gets the attributes that the archive's root has.
+    pub top: bool,
 }
 
 /// The tree and who works on it.
@@ -55,6 +61,8 @@ pub struct Putter {
     pub owner: Owner,
     /// How.
     pub options: PutOptions,
+    /// What attributes become.
+    pub rules: Rules,
     /// The directory of the archive that is the tree's root; empty for the archive's own root.
     pub below: Vec<u8>,
 }
@@ -89,20 +97,26 @@ impl Putter {
             Ok(parts) => parts,
             Err(error) => return Outcome::Failed(format!("not restored: {error}")),
         };
-        let attributes = Box::new(Attributes::of(head, &mut self.owner));
+        let attributes = Box::new(Attributes::of(head, &self.rules, &mut self.owner));
         let Some((name, parents)) = parts.split_last() else {
             return match head.kind {
                 HeadKind::Directory => {
-                    if self.tree.was_empty || self.options.existing != Existing::Keep {
+                    if self.options.top {
                         self.tree.set_root_attributes(attributes);
+                        Outcome::Restored
+                    } else {
+                        self.keep_top(&attributes)
                     }
-                    Outcome::Restored
                 }
                 _ => Outcome::Failed("not restored: its path names nothing".to_owned()),
             };
         };
-        if let Err(error) = self.tree.enter(parents, &mut self.owner) {
-            return Outcome::Failed(format!("not restored, its directory cannot be entered: {}", in_words(error)));
+        match self.tree.enter(parents, &mut self.owner) {
+            Ok(()) => {}
+            Err(Errno::NOTDIR) if self.keeps_others() => return Outcome::InTheWay,
+            Err(error) => {
+                return Outcome::Failed(format!("not restored, its directory cannot be entered: {}", in_words(error)));
+            }
         }
         match &head.kind {
             HeadKind::File => self.put_file(name, head, line, &attributes, reader),
@@ -117,6 +131,21 @@ impl Putter {
                 Outcome::Failed(format!("not restored: its type {} is not known", flag.escape_ascii()))
             }
         }
+    }
+
+    /// For the archive's root, when the tree's own directory stays as it is.
+    fn keep_top(&self, attributes: &Attributes) -> Outcome {
+        let Some(facts) = self.tree.root().and_then(|root| rustix::fs::fstat(root).ok()) else {
+            return Outcome::Present;
+        };
+        if attributes.are_of(&facts) {
+            return Outcome::Present;
+        }
+        let made = if self.tree.was_made { "was made with" } else { "keeps" };
+        let (mode, uid, gid) = (facts.st_mode & 0o7777, facts.st_uid, facts.st_gid);
+        Outcome::Kept(format!(
+            "the directory {made} mode {mode:04o} and owner {uid}:{gid}; --top gives it {attributes} of the backup's root"
+        ))
     }
 
     fn put_directory(&mut self, name: &[u8], attributes: Box<Attributes>) -> Outcome {
@@ -141,8 +170,19 @@ impl Putter {
                 Outcome::Present
             }
             Ok(()) => Outcome::Restored,
+            Err(Errno::NOTDIR) if self.keeps_others() => Outcome::InTheWay,
             Err(error) => Outcome::Failed(format!("the directory cannot be made: {}", in_words(error))),
         }
+    }
+
+    /// For an entry whose name is taken by something that stays.
+    fn in_the_way(&self) -> Outcome {
+        if self.keeps_others() { Outcome::InTheWay } else { Outcome::Failed(EXISTS.to_owned()) }
+    }
+
+    /// Whether what is in an entry's place can be somebody else's, and stays.
+    fn keeps_others(&self) -> bool {
+        self.options.existing != Existing::Overwrite && !self.tree.was_empty
     }
 
     /// Removes what is in a directory's place, if that is no directory.
@@ -169,20 +209,29 @@ impl Putter {
         if self.options.existing != Existing::Overwrite && !self.tree.is_fresh() {
             match stat_here(here, name) {
                 Ok(None) => {}
+                Ok(Some(facts)) if is_directory(&facts) => return Outcome::Failed(DIRECTORY_IN_THE_WAY.to_owned()),
                 Ok(Some(facts)) => {
                     let same = self.options.existing == Existing::Resume
                         && FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile
                         && u64::try_from(facts.st_size) == Ok(head.size)
                         && mtime_of(&facts) == head.mtime;
                     if !same {
-                        return exists();
+                        return self.in_the_way();
                     }
                     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                    let opened = rustix::fs::openat(here, name, flags, Mode::empty());
-                    return match opened.map_err(io::Error::from).and_then(|fd| is_equal(&File::from(fd), head, reader))
-                    {
-                        Ok(true) => Outcome::Present,
-                        Ok(false) => Outcome::Failed(
+                    let opened = rustix::fs::openat(here, name, flags, Mode::empty()).map(File::from);
+                    let compared = opened.map_err(io::Error::from).and_then(|file| {
+                        let equal = is_equal(&file, head, reader)?;
+                        Ok(equal.then_some(file))
+                    });
+                    return match compared {
+                        // It was restored by other rules, or somebody changed it.
+                        Ok(Some(file)) if !attributes.are_of(&facts) => {
+                            let set = attributes.set_open(&file.into(), &mut self.owner);
+                            set.map_or_else(Outcome::Failed, |()| Outcome::Present)
+                        }
+                        Ok(Some(_)) => Outcome::Present,
+                        Ok(None) => Outcome::Failed(
                             "not restored: a file with the same size and time and other content is there".to_owned(),
                         ),
                         Err(error) => Outcome::Failed(format!("what is there cannot be compared: {error}")),
@@ -243,7 +292,8 @@ impl Putter {
             let there = stat_here(here, name)?;
             match there {
                 Some(facts) if (facts.st_dev, facts.st_ino) == (wanted.st_dev, wanted.st_ino) => Ok(Outcome::Present),
-                Some(facts) if self.options.existing != Existing::Overwrite || is_directory(&facts) => Ok(exists()),
+                Some(facts) if is_directory(&facts) => Ok(Outcome::Failed(DIRECTORY_IN_THE_WAY.to_owned())),
+                Some(_) if self.options.existing != Existing::Overwrite => Ok(self.in_the_way()),
                 Some(_) => {
                     let temporary = self.tree.temporary.as_slice();
                     rustix::fs::linkat(&target_at, *target_name, here, temporary, AtFlags::empty())?;
@@ -332,7 +382,8 @@ impl Putter {
         })();
         let was_there = match was_there {
             Ok(Some(was_there)) => was_there,
-            Ok(None) => return exists(),
+            Ok(None) if self.is_directory(name) => return Outcome::Failed(DIRECTORY_IN_THE_WAY.to_owned()),
+            Ok(None) => return self.in_the_way(),
             Err(error) => return Outcome::Failed(format!("it cannot be made: {}", in_words(error))),
         };
         let here = match self.tree.here() {
@@ -346,6 +397,11 @@ impl Putter {
         }
     }
 
+    fn is_directory(&self, name: &[u8]) -> bool {
+        let facts = self.tree.here().and_then(|here| stat_here(here, name));
+        facts.is_ok_and(|facts| facts.as_ref().is_some_and(is_directory))
+    }
+
     fn remove(&self, name: &[u8]) {
         if let Ok(here) = self.tree.here() {
             // What went wrong before is told; a file that stays is known by its name.
@@ -354,9 +410,9 @@ impl Putter {
     }
 }
 
-fn exists() -> Outcome {
-    Outcome::Failed("not restored: something of that name is there already".to_owned())
-}
+const EXISTS: &str = "not restored: something of that name is there already";
+/// What stays even with `Existing::Overwrite`.
+const DIRECTORY_IN_THE_WAY: &str = "not restored: a directory of that name is there, and --overwrite removes none";
 
 /// Makes an empty file under a temporary name; says which.
 fn create_temporary(here: impl AsFd + Copy, name: &[u8]) -> Result<(File, Vec<u8>), Errno> {
@@ -383,7 +439,7 @@ fn give_name(here: impl AsFd + Copy, temporary: &[u8], name: &[u8], overwrite: b
         renamed => renamed,
     }
     .map_err(|error| match error {
-        Errno::EXIST => "not restored: something of that name is there already".to_owned(),
+        Errno::EXIST => EXISTS.to_owned(),
         error => format!("it cannot get its name: {}", in_words(error)),
     })
 }

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Owner};
@@ -60,6 +60,20 @@ enum Finish {
     Attributes(Box<Attributes>),
 }
 
+impl Finish {
+    fn carry_out(self, fd: &OwnedFd, owner: &mut Owner) -> Result<(), String> {
+        match self {
+            Self::Nothing => Ok(()),
+            // The owner of a directory alone may set its times. That they are others is no fault of what was restored.
+            Self::Time(time) => match rustix::fs::futimens(fd, &modified(time)) {
+                Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::ROFS) => Ok(()),
+                Err(error) => Err(format!("its time cannot be set back: {error}")),
+            },
+            Self::Attributes(attributes) => attributes.set_open(fd, owner),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Level {
     name: Vec<u8>,
@@ -77,6 +91,8 @@ pub struct Tree {
     levels: Vec<Level>,
     /// Whether nothing was in it at the start: then every directory in it is the archive's.
     pub was_empty: bool,
+    /// Whether it was made for this restore.
+    pub was_made: bool,
     /// The name of what this run is at.
     pub temporary: Vec<u8>,
     /// What could not be done to directories: path and reason.
@@ -84,12 +100,13 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Opens the directory `root`, or makes it.
+    /// Opens the directory `root`, or makes it: then nobody but its owner can enter it.
     pub fn open(root: &Path) -> Result<Self, Errno> {
-        match rustix::fs::mkdir(root, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let was_made = match rustix::fs::mkdir(root, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(error),
-        }
+        };
         // The user's own path may lead over a link.
         let fd = rustix::fs::open(root, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?;
         let was_empty = rustix::fs::Dir::read_from(&fd)?
@@ -99,14 +116,14 @@ impl Tree {
         let root = Level {
             name: Vec::new(),
             id: (facts.st_dev, facts.st_ino),
-            finish: Finish::Nothing,
+            finish: if was_made { Finish::Nothing } else { Finish::Time(mtime_of(&facts)) },
             fresh: was_empty,
             default_acl: has_default_acl(&fd),
             fd: Some(fd),
         };
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let own = format!("{TEMPORARY_PREFIX}{}-{}-{}", std::process::id(), now.tv_sec, now.tv_nsec);
-        Ok(Self { levels: vec![root], was_empty, temporary: own.into_bytes(), failures: Vec::new() })
+        Ok(Self { levels: vec![root], was_empty, was_made, temporary: own.into_bytes(), failures: Vec::new() })
     }
 
     /// The directory itself.
@@ -146,7 +163,7 @@ impl Tree {
         match open_directory(here, name) {
             Ok(fd) => {
                 let facts = rustix::fs::fstat(&fd)?;
-                let finish = if self.was_empty { Finish::Time(mtime_of(&facts)) } else { Finish::Nothing };
+                let finish = Finish::Time(mtime_of(&facts));
                 self.push(name, fd, &facts, finish, false);
                 Ok(())
             }
@@ -193,7 +210,7 @@ impl Tree {
                 let _ = rustix::fs::fremovexattr(&fd, acl);
             }
         }
-        let finish = attributes(fresh).map_or(Finish::Nothing, Finish::Attributes);
+        let finish = attributes(fresh).map_or_else(|| Finish::Time(mtime_of(&facts)), Finish::Attributes);
         self.push(name, fd, &facts, finish, fresh);
         if let (true, Some(level)) = (fresh, self.levels.last_mut()) {
             level.default_acl = false;
@@ -221,7 +238,7 @@ impl Tree {
         Ok(())
     }
 
-    /// What the directory itself gets at the end.
+    /// What the directory itself gets at the end. Without it, one that was there stays as it was.
     pub fn set_root_attributes(&mut self, attributes: Box<Attributes>) {
         if let Some(root) = self.levels.first_mut() {
             root.finish = Finish::Attributes(attributes);
@@ -240,12 +257,7 @@ impl Tree {
             }
             outer.fd = Some(reopened);
         }
-        let finished = match level.finish {
-            Finish::Nothing => Ok(()),
-            Finish::Time(time) => rustix::fs::futimens(&fd, &times(time)).map_err(|error| error.to_string()),
-            Finish::Attributes(attributes) => attributes.set_open(&fd, owner),
-        };
-        if let Err(what) = finished {
+        if let Err(what) = level.finish.carry_out(&fd, owner) {
             let mut path = Vec::new();
             for name in self.levels[1..].iter().map(|level| &level.name).chain([&level.name]) {
                 path.push(b'/');
@@ -261,9 +273,8 @@ impl Tree {
         while self.levels.len() > 1 {
             self.leave(owner)?;
         }
-        let root = self.levels.pop();
-        if let Some(Level { fd: Some(fd), finish: Finish::Attributes(attributes), .. }) = root
-            && let Err(what) = attributes.set_open(&fd, owner)
+        if let Some(Level { fd: Some(fd), finish, .. }) = self.levels.pop()
+            && let Err(what) = finish.carry_out(&fd, owner)
         {
             self.failures.push((b"/".to_vec(), what));
         }
@@ -312,6 +323,11 @@ pub fn mtime_of(facts: &Stat) -> Timestamp {
 pub fn times(mtime: Timestamp) -> Timestamps {
     let time = Timespec { tv_sec: mtime.sec, tv_nsec: i64::from(mtime.nsec) };
     Timestamps { last_access: time, last_modification: time }
+}
+
+/// Sets the modification time alone.
+fn modified(mtime: Timestamp) -> Timestamps {
+    Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, ..times(mtime) }
 }
 
 fn has_default_acl(fd: &OwnedFd) -> bool {

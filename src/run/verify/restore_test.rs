@@ -58,6 +58,8 @@ pub fn check(
             existing: Existing::Overwrite,
             verify: true,
             devices: true,
+            top: true,
+            keep_set_id: true,
             threads: options.threads,
             cancel: options.cancel.clone(),
         },

@@ -292,6 +292,9 @@ impl Carried<'_> {
             existing: Existing::Overwrite,
             verify: true,
             devices: true,
+            // It is another machine's disk.
+            top: true,
+            keep_set_id: true,
             threads: self.options.threads,
             cancel: self.options.cancel.clone(),
         };

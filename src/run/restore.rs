@@ -54,6 +54,7 @@ pub enum Existing {
 
 /// How a backup is restored.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub struct RestoreOptions {
     /// The directory to restore into; made when it is not there.
     pub to: PathBuf,

@@ -42,3 +42,40 @@ pub struct XfsMade {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quotas: Vec<String>,
 }
+
+/// FAT, as its boot sector says it. The boot sector itself is among the bytes that the manifest keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FatMade {
+    /// The sectors before the first FAT, boot sector included.
+    pub reserved_sectors: u32,
+    /// How many FATs there are.
+    pub fats: u32,
+    /// The length of each, in sectors.
+    pub sectors_per_fat: u32,
+    /// FAT12 and FAT16: how many entries the root directory has room for; 0 for FAT32.
+    pub root_entries: u32,
+    /// FAT32: the root directory's first cluster.
+    pub root_cluster: u32,
+    /// The media byte.
+    pub media: u8,
+    /// The geometry that the boot sector gives to the disk.
+    pub sectors_per_track: u32,
+    /// Likewise.
+    pub heads: u32,
+    /// The sectors before the filesystem, as the boot sector has it.
+    pub hidden_sectors: u32,
+    /// FAT32: the sector of the boot sector's copy; 0 without one.
+    pub backup_boot_sector: u32,
+    /// FAT32: the sector with the count of free clusters; 0 without one.
+    pub fsinfo_sector: u32,
+    /// The name of the system that made it; escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oem_name: Option<String>,
+    /// The label in the boot sector, which may be another than that in the root directory; escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_label: Option<String>,
+    /// The root directory's entry with the label: 32 bytes in hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_entry: Option<String>,
+}

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::Problem;
 
 pub use detect::{LayoutError, detect, detect_within};
-pub use made_with::XfsMade;
+pub use made_with::{FatMade, XfsMade};
 pub use region::RegionBlocks;
 pub use render::render_table;
 pub use scan::SCAN_BYTES;
@@ -186,7 +186,7 @@ pub struct Holds {
 /// What a filesystem was made with, as its mkfs takes it. Each kind has some of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeWith {
-    /// ext, XFS: the block. btrfs: the sector. FAT: the cluster.
+    /// ext, XFS: the block. btrfs: the sector. FAT: the cluster. Swap: the page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_bytes: Option<u32>,
     /// XFS and FAT: the sector.
@@ -217,6 +217,9 @@ pub struct MadeWith {
     /// What XFS alone has. `None` in backups of older versions, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xfs: Option<Box<XfsMade>>,
+    /// What FAT alone has. `None` in backups of older versions, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fat: Option<Box<FatMade>>,
 }
 
 /// The kind of content of a region.

@@ -24,6 +24,8 @@ const DEPTH_MAX: u32 = 4;
 pub(super) const REGIONS_MAX: usize = 1024;
 /// A region's name is one path component, and gets a suffix in the archive.
 const NAME_BYTES_MAX: usize = 200;
+/// The most of a FAT's reserved sectors that goes into the manifest. mkfs.fat makes 32 sectors, Windows some thousands.
+const RESERVED_BYTES_MAX: u64 = 4 << 20;
 /// A filesystem may be shorter than its region by this much: its size is rounded, and what was there before stays.
 const SLACK_BYTES: u64 = 1 << 20;
 
@@ -193,9 +195,11 @@ impl Look<'_> {
         if slack <= SLACK_BYTES {
             if self.keep_tail(index, "the swap space") {
                 self.drafts[index].region.handling = Handling::MetadataOnly;
+                self.preserve_boot_block(index);
             }
         } else if matches!(self.scanner.scan(&blocks, tail), Scanned::Zero) {
             self.drafts[index].region.handling = Handling::MetadataOnly;
+            self.preserve_boot_block(index);
         } else {
             self.say(Severity::Warning, index, "data may follow the swap space; all of it is kept as a raw image");
         }
@@ -246,18 +250,34 @@ impl Look<'_> {
 
     /// A boot loader's first part may be where the filesystem itself keeps nothing.
     fn preserve_boot_block(&mut self, index: usize) {
-        let region = &self.drafts[index].region;
-        let len = match region.holds.fs.as_deref() {
-            Some("ext2" | "ext3" | "ext4") => 1024,
+        let len = match self.drafts[index].region.holds.fs.as_deref() {
+            Some("ext2" | "ext3" | "ext4" | "swap") => 1024,
             Some("btrfs") => 64 << 10,
-            Some("vfat") => 512,
+            Some("vfat") => self.reserved_bytes(index),
             _ => return,
         };
+        let region = &self.drafts[index].region;
         let blocks = RegionBlocks::new(self.blocks, &region.extents);
         if matches!(self.scanner.scan(&blocks, ByteRange::new(0, len)), Scanned::DataAt(_)) {
             let what = format!("boot block of {}", region.name);
             self.preserve(index, &what, ByteRange::new(0, len));
         }
+    }
+
+    /// How long the reserved sectors of a FAT are, as far as the manifest keeps them.
+    fn reserved_bytes(&mut self, index: usize) -> u64 {
+        let region = &self.drafts[index].region;
+        let made = region.holds.made_with.as_ref();
+        let own = made.and_then(|made| Some((made.sector_bytes?, made.fat.as_ref()?.reserved_sectors)));
+        let Some((sector_bytes, sectors)) = own else { return 512 };
+        let all = u64::from(sector_bytes) * u64::from(sectors);
+        let rest = ByteRange::new(RESERVED_BYTES_MAX, all.saturating_sub(RESERVED_BYTES_MAX));
+        let blocks = RegionBlocks::new(self.blocks, &region.extents);
+        if rest.len > 0 && !matches!(self.scanner.scan(&blocks, rest), Scanned::Zero) {
+            let what = format!("the reserved sectors after the first {} are not kept", ByteLen(RESERVED_BYTES_MAX));
+            self.say(Severity::Warning, index, what);
+        }
+        all.min(RESERVED_BYTES_MAX)
     }
 
     /// Puts a run of a region's bytes into the manifest, which holds no more than the budget allows.

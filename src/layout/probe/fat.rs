@@ -2,9 +2,10 @@
 //! the volume label in the root directory.
 
 use super::{Found, Window};
-use crate::layout::MadeWith;
 use crate::layout::field::{le16, le32};
 use crate::layout::text::label;
+use crate::layout::{FatMade, MadeWith};
+use crate::shown::hex;
 
 /// How many clusters of a FAT32 root directory are searched for the label, and how many bytes in all.
 const ROOT_CLUSTERS_MAX: u32 = 64;
@@ -15,14 +16,14 @@ const ATTR_LONG_NAME: u8 = 0x0f;
 
 /// The boot sector's numbers, checked against each other.
 pub(crate) struct BootSector {
-    bytes_per_sector: u64,
-    sectors_per_cluster: u64,
-    reserved_sectors: u64,
-    fats: u64,
-    root_entries: u64,
-    sectors_per_fat: u64,
-    total_sectors: u64,
-    clusters: u64,
+    pub(crate) bytes_per_sector: u64,
+    pub(crate) sectors_per_cluster: u64,
+    pub(crate) reserved_sectors: u64,
+    pub(crate) fats: u64,
+    pub(crate) root_entries: u64,
+    pub(crate) sectors_per_fat: u64,
+    pub(crate) total_sectors: u64,
+    pub(crate) clusters: u64,
 }
 
 impl BootSector {
@@ -65,6 +66,23 @@ impl BootSector {
         })
     }
 
+    /// The length of the FATs' own entries, in bits.
+    pub(crate) fn entry_bits(&self) -> u64 {
+        match self.version() {
+            "FAT12" => 12,
+            "FAT16" => 16,
+            _ => 32,
+        }
+    }
+
+    /// Where the first FAT, the root directory of FAT12 and FAT16, and the first cluster begin, in bytes.
+    pub(crate) fn places(&self) -> (u64, u64, u64) {
+        let root_sectors = (self.root_entries * 32).div_ceil(self.bytes_per_sector);
+        let root = self.reserved_sectors + self.fats * self.sectors_per_fat;
+        let bytes = |sector: u64| sector * self.bytes_per_sector;
+        (bytes(self.reserved_sectors), bytes(root), bytes(root + root_sectors))
+    }
+
     /// FAT32 is told by the 16-bit size of its FAT being zero, the others by the count of clusters.
     fn version(&self) -> &'static str {
         match (self.root_entries, self.clusters) {
@@ -89,11 +107,14 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let serial = le32(&sector, ids_at + 1)?;
     let uuid = (matches!(signature, 0x28 | 0x29) && serial != 0)
         .then(|| format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff));
-    let in_root =
-        if is_fat32 { label_in_root_chain(window, &boot, &sector) } else { label_in_fixed_root(window, &boot) };
-    let in_boot_sector = || {
-        let field = sector.get(ids_at + 5..ids_at + 16)?;
-        (signature == 0x29 && field != b"NO NAME    ").then(|| label(field)).flatten()
+    let entry = if is_fat32 { label_in_root_chain(window, &boot, &sector) } else { label_in_fixed_root(window, &boot) };
+    let in_root = entry.and_then(|entry| label_of(&entry));
+    let boot_label = (signature == 0x29).then(|| sector.get(ids_at + 5..ids_at + 16)).flatten();
+    let in_boot_sector = || boot_label.filter(|field| *field != b"NO NAME    ").and_then(label);
+    let own = FatMade {
+        boot_label: boot_label.and_then(label),
+        label_entry: entry.map(|entry| hex(&entry)),
+        ..own_parameters(&boot, &sector)?
     };
     Some(
         Found::filesystem("vfat", 0)
@@ -104,22 +125,48 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
             .with_parameters(MadeWith {
                 block_bytes: u32::try_from(boot.sectors_per_cluster * boot.bytes_per_sector).ok(),
                 sector_bytes: u32::try_from(boot.bytes_per_sector).ok(),
+                fat: Some(Box::new(own)),
                 ..MadeWith::default()
             }),
     )
 }
 
-fn label_in_fixed_root(window: &Window<'_>, boot: &BootSector) -> Option<String> {
-    let at = (boot.reserved_sectors + boot.fats * boot.sectors_per_fat) * boot.bytes_per_sector;
+fn own_parameters(boot: &BootSector, sector: &[u8]) -> Option<FatMade> {
+    let is_fat32 = boot.root_entries == 0;
+    let of_fat32 = |value: u32| if is_fat32 { value } else { 0 };
+    // Those of 64 bits are made of fields of 32 and fewer.
+    let number = |value: u64| u32::try_from(value).ok();
+    Some(FatMade {
+        reserved_sectors: number(boot.reserved_sectors)?,
+        fats: number(boot.fats)?,
+        sectors_per_fat: number(boot.sectors_per_fat)?,
+        root_entries: number(boot.root_entries)?,
+        root_cluster: of_fat32(le32(sector, 44)?),
+        media: *sector.get(21)?,
+        sectors_per_track: u32::from(le16(sector, 24)?),
+        heads: u32::from(le16(sector, 26)?),
+        hidden_sectors: le32(sector, 28)?,
+        backup_boot_sector: of_fat32(u32::from(le16(sector, 50)?)),
+        fsinfo_sector: of_fat32(u32::from(le16(sector, 48)?)),
+        oem_name: label(sector.get(3..11)?),
+        ..FatMade::default()
+    })
+}
+
+/// A directory entry.
+type Entry = [u8; 32];
+
+fn label_in_fixed_root(window: &Window<'_>, boot: &BootSector) -> Option<Entry> {
+    let (_, at, _) = boot.places();
     // At most 65535 entries of 32 bytes.
     let len = usize::try_from(boot.root_entries * 32).ok()?.min(ROOT_BYTES_MAX);
     match search(&window.read(at, len)?) {
-        Search::Found(label) => label,
+        Search::Found(entry) => Some(entry),
         Search::NotHere | Search::End => None,
     }
 }
 
-fn label_in_root_chain(window: &Window<'_>, boot: &BootSector, sector: &[u8]) -> Option<String> {
+fn label_in_root_chain(window: &Window<'_>, boot: &BootSector, sector: &[u8]) -> Option<Entry> {
     let cluster_bytes = usize::try_from(boot.sectors_per_cluster * boot.bytes_per_sector).ok()?;
     let data_at = boot.reserved_sectors + boot.fats * boot.sectors_per_fat;
     let mut cluster = le32(sector, 44)?;
@@ -128,7 +175,7 @@ fn label_in_root_chain(window: &Window<'_>, boot: &BootSector, sector: &[u8]) ->
         let index = u64::from(cluster).checked_sub(2).filter(|index| *index < boot.clusters)?;
         let at = (data_at + index * boot.sectors_per_cluster) * boot.bytes_per_sector;
         match search(&window.read(at, cluster_bytes)?) {
-            Search::Found(label) => return label,
+            Search::Found(entry) => return Some(entry),
             Search::End => return None,
             Search::NotHere => {}
         }
@@ -144,27 +191,33 @@ fn label_in_root_chain(window: &Window<'_>, boot: &BootSector, sector: &[u8]) ->
 
 /// What a search of some directory entries for the volume label gave.
 enum Search {
-    Found(Option<String>),
+    Found(Entry),
     NotHere,
     End,
 }
 
 fn search(entries: &[u8]) -> Search {
-    for entry in entries.chunks_exact(32) {
+    for bytes in entries.chunks_exact(32) {
+        // The chunks have that length.
+        let Ok(entry) = Entry::try_from(bytes) else { return Search::End };
         match (entry[0], entry[11]) {
             (0x00, _) => return Search::End,
             // 0xe5 marks a deleted entry; 0x05 stands for a first byte that really is 0xe5.
             (0xe5, _) => {}
             (_, attributes) if attributes & ATTR_LONG_NAME == ATTR_LONG_NAME => {}
-            (first, attributes) if attributes & (ATTR_VOLUME_ID | 0x10) == ATTR_VOLUME_ID => {
-                let mut name = entry[..11].to_vec();
-                name[0] = if first == 0x05 { 0xe5 } else { first };
-                return Search::Found(label(&name));
-            }
+            (_, attributes) if attributes & (ATTR_VOLUME_ID | 0x10) == ATTR_VOLUME_ID => return Search::Found(entry),
             _ => {}
         }
     }
     Search::NotHere
+}
+
+fn label_of(entry: &Entry) -> Option<String> {
+    let mut name = entry[..11].to_vec();
+    if name[0] == 0x05 {
+        name[0] = 0xe5;
+    }
+    label(&name)
 }
 
 #[cfg(test)]

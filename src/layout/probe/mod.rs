@@ -5,7 +5,7 @@ mod bitlocker;
 mod btrfs;
 mod exfat;
 mod ext;
-mod fat;
+pub(crate) mod fat;
 mod foreign;
 mod iso9660;
 mod luks;

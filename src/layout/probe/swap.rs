@@ -1,6 +1,7 @@
 //! Linux swap space (mkswap(8); `union swap_header` in the kernel's include/linux/swap.h).
 
 use super::{Content, Found, HoldsKind, Window};
+use crate::layout::MadeWith;
 use crate::layout::field::{be32, le32, uuid};
 use crate::layout::text::label;
 
@@ -28,6 +29,7 @@ fn at_page_size(window: &Window<'_>, page_bytes: u64) -> Option<Found> {
     }
     let header = window.read(1024, 512)?;
     let in_order = |field: fn(&[u8], usize) -> Option<u32>| (field(&header, 0)? == 1).then(|| field(&header, 4))?;
+    let is_big_endian = in_order(le32).is_none();
     let last_page = in_order(le32).or_else(|| in_order(be32)).filter(|page| *page > 0)?;
     let size = (u64::from(last_page) + 1) * page_bytes;
     let mut found = Found::new(HoldsKind::Swap, "swap", magic_at, Content::FactsOnly)
@@ -35,7 +37,11 @@ fn at_page_size(window: &Window<'_>, page_bytes: u64) -> Option<Found> {
         .with_label(label(header.get(28..44)?))
         .with_version("1");
     found.holds.size_bytes = Some(size);
-    Some(found)
+    Some(found.with_parameters(MadeWith {
+        block_bytes: u32::try_from(page_bytes).ok(),
+        features: is_big_endian.then(|| "big-endian".to_owned()).into_iter().collect(),
+        ..MadeWith::default()
+    }))
 }
 
 #[cfg(test)]

@@ -190,7 +190,12 @@ impl Carried<'_> {
             self.fail(report, region, what.clone());
         }
         let place = self.place(region, extents)?;
-        for call in std::iter::once(make).chain(after) {
+        if let Some(format) = &step.fat {
+            let device = File::options().write(true).open(&place.path);
+            let written = device.and_then(|device| format.write(&device, &self.options.cancel));
+            written.map_err(io_error(format!("{region}: its FATs")))?;
+        }
+        for call in Some(make).filter(|_| step.fat.is_none()).into_iter().chain(after) {
             self.run(region, call, &place.path)?.map_err(|said| CarryOutError::Tool {
                 region: region.clone(),
                 command: shown_command(call.program, &call.args),
@@ -205,11 +210,20 @@ impl Carried<'_> {
         if let Some(boot) = boot_block {
             self.put_boot_block(&step.fs, extents, boot).map_err(io_error(format!("{region}: its boot block")))?;
         }
-        let Some(check) = check else { return Ok(()) };
+        if check.is_none() && step.fat.is_none() {
+            return Ok(());
+        }
         let place = self.place(region, extents)?;
-        match self.run(region, check, &place.path)? {
-            Ok(()) => report.clean.push(region.clone()),
-            Err(said) => self.fail(report, region, format!("{} finds errors: {said}", check.program)),
+        if let Some(check) = check {
+            match self.run(region, check, &place.path)? {
+                Ok(()) => report.clean.push(region.clone()),
+                Err(said) => self.fail(report, region, format!("{} finds errors: {said}", check.program)),
+            }
+        }
+        if let Some(format) = &step.fat {
+            let device = File::options().write(true).open(&place.path);
+            let written = device.and_then(|device| format.write_last(&device));
+            written.map_err(io_error(format!("{region}: its boot sector")))?;
         }
         place.finish(region)
     }

@@ -45,6 +45,9 @@ struct Made {
     after: Vec<ToolCall>,
 }
 
+/// What needs no program.
+pub(super) const BUILT_IN: ToolCall = ToolCall { program: "built-in", args: Vec::new() };
+
 /// How the content of a region is made anew. `size_bytes` is what it will have, `entries` how many files it must have
 /// room for, `shrunk` whether it is less than it was. An error says why it cannot be made.
 pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) -> Result<Maker, String> {
@@ -110,6 +113,13 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
                 remarks.push("it had no UUID, and gets none".to_owned());
             }
             args.label("-L", label);
+            if let Some(page) = made.block_bytes {
+                args.pair("-p", page.to_string());
+            }
+            if !made.features.is_empty() {
+                differs
+                    .push("its header is in the byte order of another machine, which mkswap does not make".to_owned());
+            }
             "mkswap"
         }
         other => return Err(format!("nothing here makes {}", shown::text(other))),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::claims::Claims;
+use super::fat_format::FatFormat;
 use super::kept::unpack;
 use super::makefs::ToolCall;
 use super::planner::Planner;
@@ -131,6 +132,9 @@ pub struct MakeStep {
     /// The boot block in front of it, where it has one.
     #[serde(skip)]
     pub boot_block: Option<Vec<u8>>,
+    /// What a FAT is made of; `make` says so then.
+    #[serde(skip)]
+    pub fat: Option<Box<FatFormat>>,
 }
 
 /// Decides. An error holds every reason against it.

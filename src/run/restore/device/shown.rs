@@ -37,7 +37,7 @@ pub(super) fn step_as_text(step: &Step) -> String {
             format!("image:  {} byte for byte from {}{}", shown(region), shown(archive_path), place(extents))
         }
         Step::Make(made) => {
-            let MakeStep { region, fs, uuid, label, size_bytes, extents, files, boot_block, .. } = &**made;
+            let MakeStep { region, fs, uuid, label, size_bytes, extents, files, boot_block, fat, .. } = &**made;
             let named = |name: &str, value: &Option<String>| {
                 value.as_ref().map_or_else(String::new, |value| format!(", {name} {}", shown(value)))
             };
@@ -48,7 +48,11 @@ pub(super) fn step_as_text(step: &Step) -> String {
                 named("UUID", uuid),
                 named("label", label),
                 place(extents),
-                if boot_block.is_some() { ", with its boot block" } else { "" },
+                match (boot_block, fat) {
+                    (_, Some(_)) => ", with its reserved sectors",
+                    (Some(_), None) => ", with its boot block",
+                    (None, None) => "",
+                },
                 if files.is_some() { ", then its files" } else { "" },
             )
         }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::makefs::{checker, maker, package_of};
+use super::fat_format::FatFormat;
+use super::makefs::{BUILT_IN, Maker, checker, maker, package_of};
 use super::plan::{MakeStep, Step};
 use super::planner::{Planner, shown};
 use super::stored::Room;
@@ -85,12 +86,15 @@ impl Planner<'_> {
             self.refuse(format!("{name}: it lies in pieces, which dmsetup puts together; install the package dmsetup"));
         }
         let entries = self.manifest.sizes.entries;
-        let made = match maker(&region.holds, size_bytes, entries, shrunk) {
+        let mut made = match maker(&region.holds, size_bytes, entries, shrunk) {
             Ok(made) => made,
             Err(why) => return self.refuse(format!("{name}: {why}")),
         };
+        let mut boot_block = self.boot_block(region);
+        let fat = Self::fat_format(region, place, &mut boot_block, &mut made);
         self.remarks.extend(made.remarks.iter().map(|remark| format!("{name}: {remark}")));
-        for program in std::iter::once(made.call.program).chain(made.after.iter().map(|call| call.program)) {
+        let makes_it = Some(made.call.program).filter(|_| fat.is_none());
+        for program in makes_it.into_iter().chain(made.after.iter().map(|call| call.program)) {
             if (self.wish.has_program)(program) {
                 continue;
             }
@@ -111,7 +115,6 @@ impl Planner<'_> {
         }
         let compress = files.is_some() && self.is_compressed(region, &fs, size_bytes);
         self.claim_made(&content, &region.name);
-        let boot_block = self.boot_block(region);
         self.steps.push(Step::Make(Box::new(MakeStep {
             region: region.name.clone(),
             fs,
@@ -127,6 +130,7 @@ impl Planner<'_> {
             differs: made.differs,
             compress,
             boot_block,
+            fat,
         })));
     }
 
@@ -170,13 +174,49 @@ impl Planner<'_> {
         }
     }
 
+    /// A FAT is made of the reserved sectors that the manifest keeps; of backups that have the first alone, by mkfs.fat.
+    fn fat_format(
+        region: &Region,
+        place: &[Extent],
+        boot_block: &mut Option<Vec<u8>>,
+        made: &mut Maker,
+    ) -> Option<Box<FatFormat>> {
+        region.holds.made_with.as_ref()?.fat.as_ref()?;
+        if region.holds.fs.as_deref() != Some("vfat") {
+            return None;
+        }
+        let is_at = place.first().map_or(0, |extent| extent.source_offset);
+        let kept = boot_block.take().unwrap_or_default();
+        match FatFormat::new(&region.holds, &kept, (region.start_bytes, is_at)) {
+            Ok(format) => {
+                made.call = BUILT_IN;
+                made.differs.clear();
+                made.remarks.clear();
+                if format.knows_blocks {
+                    made.differs.push(
+                        "its boot code is SYSLINUX', which knows the blocks of ldlinux.sys, and those are others now: \
+                         install it anew (syslinux --install)"
+                            .to_owned(),
+                    );
+                }
+                Some(Box::new(format))
+            }
+            Err(why) => {
+                made.differs.push(format!("its reserved sectors do not come back: {why}"));
+                *boot_block = kept.get(..512).map(<[u8]>::to_vec);
+                None
+            }
+        }
+    }
+
     /// Boot code in front of a filesystem, where that itself keeps nothing.
     fn boot_block(&mut self, region: &Region) -> Option<Vec<u8>> {
         let what = format!("boot block of {}", region.name);
         let longest = match region.holds.fs.as_deref()? {
-            "ext2" | "ext3" | "ext4" => 1024,
+            "ext2" | "ext3" | "ext4" | "swap" => 1024,
             "btrfs" => 64 << 10,
-            "vfat" => 512,
+            // Its reserved sectors.
+            "vfat" => usize::MAX,
             _ => return None,
         };
         let fits =

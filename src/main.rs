@@ -127,6 +127,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         exclude: args.exclude.clone(),
         scratch: args.scratch.clone(),
         by_kernel: args.reader == ReaderArg::Kernel,
+        with_snapshots: args.read_only_snapshots,
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,
         parent: match &args.parent {

@@ -58,20 +58,29 @@ impl PartialEq for Tally {
 }
 
 impl Runs {
-    /// Asks a file of `size` bytes for all its runs. `on_run` is called for each and may end it.
+    /// Asks a file of `size` bytes for all its runs. `on_piece` gets each answer, of which several may be one run, and may
+    /// end it.
     pub(super) fn find<E>(
         content: &dyn FileContent,
         size: u64,
-        mut on_run: impl FnMut() -> Result<(), E>,
+        mut on_piece: impl FnMut(ByteRange) -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut asked = Asked::new(content, size);
         let mut tally = Tally::new(size);
         let mut kept = Some(Vec::new());
-        for run in asked.by_ref() {
-            on_run()?;
-            tally.add(run);
-            if let Some(runs) = &mut kept {
-                if tally.area.runs() <= MAX_KEPT_RUNS { runs.push(run) } else { kept = None }
+        loop {
+            let piece = asked.ask();
+            if let Some(piece) = piece {
+                on_piece(piece)?;
+            }
+            if let Some(run) = asked.join(piece) {
+                tally.add(run);
+                if let Some(runs) = &mut kept {
+                    if tally.area.runs() <= MAX_KEPT_RUNS { runs.push(run) } else { kept = None }
+                }
+            }
+            if piece.is_none() {
+                break;
             }
         }
         Ok(Self { size, tally, kept, unasked: asked.unasked })
@@ -180,21 +189,30 @@ impl<'a> Asked<'a> {
     }
 }
 
+impl Asked<'_> {
+    /// Joins a piece to the run that it goes on; gives the run that is over with it. `None` ends the last one.
+    fn join(&mut self, piece: Option<ByteRange>) -> Option<ByteRange> {
+        let Some(piece) = piece else { return self.held.take() };
+        match &mut self.held {
+            Some(held) if held.start + held.len == piece.start => {
+                held.len += piece.len;
+                None
+            }
+            held => held.replace(piece),
+        }
+    }
+}
+
 impl Iterator for Asked<'_> {
     type Item = ByteRange;
 
     fn next(&mut self) -> Option<ByteRange> {
-        while let Some(run) = self.ask() {
-            match &mut self.held {
-                Some(held) if held.start + held.len == run.start => held.len += run.len,
-                held => {
-                    if let Some(done) = held.replace(run) {
-                        return Some(done);
-                    }
-                }
+        while let Some(piece) = self.ask() {
+            if let Some(done) = self.join(Some(piece)) {
+                return Some(done);
             }
         }
-        self.held.take()
+        self.join(None)
     }
 }
 
@@ -234,7 +252,7 @@ mod tests {
     }
 
     fn find(content: &Combed, size: u64) -> Runs {
-        Runs::find(content, size, || Ok::<_, ()>(())).unwrap()
+        Runs::find(content, size, |_| Ok::<_, ()>(())).unwrap()
     }
 
     #[test]
@@ -269,7 +287,7 @@ mod tests {
                 Ok(Some(ByteRange::new(from, 7)))
             }
         }
-        assert!(Runs::find(&Pieces, 100, || Ok::<_, ()>(())).unwrap().is_whole());
+        assert!(Runs::find(&Pieces, 100, |_| Ok::<_, ()>(())).unwrap().is_whole());
     }
 
     #[test]
@@ -315,7 +333,7 @@ mod tests {
     fn the_search_can_be_ended() {
         let content = combed(u64::MAX / 20_000, u64::MAX);
         let mut left = 100_000;
-        let ended = Runs::find(&content, u64::MAX, || {
+        let ended = Runs::find(&content, u64::MAX, |_| {
             left -= 1;
             if left == 0 { Err("enough") } else { Ok(()) }
         });

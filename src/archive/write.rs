@@ -26,6 +26,7 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::reader::raw::RawImage;
 use crate::reader::{Entry, EntryKind, Metadata, Timestamp};
 use crate::shown;
+use crate::units::ByteLen;
 use serde::{Deserialize, Serialize};
 
 /// An entry that takes this much has members of its own.
@@ -37,6 +38,8 @@ const SHARED_MEMBER_BYTES: u64 = 80 * 1024;
 const SHARED_MEMBER_ENTRIES: u64 = 3;
 /// A shared member is not ended before it has this much.
 const MIN_MEMBER_BYTES: usize = 20 * 1024;
+/// Headers up to this length do not count in [`Room`]: what is longer holds extended attributes, which inodes can share.
+const USUAL_HEAD_BYTES: u64 = 4096;
 /// How much of a sparse map is made at once.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
 /// So many entries that are done with are handed back at once.
@@ -57,6 +60,12 @@ pub enum ArchiveError {
     /// for its holes.
     #[error("{0} is damaged in the previous backup and cannot be read in its place; back up with --full")]
     Carry(String),
+    /// A filesystem's files hold more than [`ArchiveWriter::limit_filesystem`] allows.
+    #[error("its files hold more than {} together", ByteLen(*limit_bytes))]
+    TooMuch {
+        /// What was allowed.
+        limit_bytes: u64,
+    },
     /// There is no such level.
     #[error(transparent)]
     Level(#[from] BadLevel),
@@ -129,6 +138,30 @@ pub struct WrittenArchive {
     pub carried: Option<CarryCounts>,
 }
 
+/// How much of a filesystem is archived at most: data, maps of holes, and headers beyond their usual length. A tenant can
+/// have a few blocks mapped as often as he likes.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    limit_bytes: u64,
+    taken_bytes: u64,
+}
+
+impl Room {
+    const UNLIMITED: Self = Self { limit_bytes: u64::MAX, taken_bytes: 0 };
+
+    fn take(&mut self, bytes: u64) {
+        self.taken_bytes = self.taken_bytes.saturating_add(bytes);
+    }
+
+    /// Whether there is room for so many bytes more.
+    fn check(&self, more_bytes: u64) -> Result<(), ArchiveError> {
+        if self.taken_bytes.saturating_add(more_bytes) > self.limit_bytes {
+            return Err(ArchiveError::TooMuch { limit_bytes: self.limit_bytes });
+        }
+        Ok(())
+    }
+}
+
 /// Writes an archive, one filesystem or raw image after the other.
 pub struct ArchiveWriter<'a> {
     members: MemberWriter,
@@ -140,6 +173,8 @@ pub struct ArchiveWriter<'a> {
     counts: Counts,
     unreported_bytes: u64,
     queue: Queue,
+    /// Of the filesystem that was started last.
+    room: Room,
     /// Entries that are done with: see [`ArchiveWriter::take_spent`].
     spent: Vec<Entry>,
     head_digests: HeadDigests,
@@ -166,6 +201,7 @@ impl<'a> ArchiveWriter<'a> {
             counts: Counts::default(),
             unreported_bytes: 0,
             queue: Queue::default(),
+            room: Room::UNLIMITED,
             spent: Vec::new(),
             head_digests: HeadDigests::default(),
             head_buffer: Vec::new(),
@@ -202,10 +238,18 @@ impl<'a> ArchiveWriter<'a> {
         Ok(())
     }
 
+    /// No more than so many bytes of the filesystem that was started last are archived: data, maps of holes, and the part
+    /// of each header beyond 4 KiB. The entry that would pass this fails with [`ArchiveError::TooMuch`] before any of its
+    /// data is written.
+    pub fn limit_filesystem(&mut self, limit_bytes: u64) {
+        self.room = Room { limit_bytes, ..self.room };
+    }
+
     /// Adds an entry of the filesystem that was started last. It may be read later than this: before
     /// [`ArchiveWriter::end_filesystem`] returns.
     pub fn append(&mut self, entry: Entry) -> Result<(), ArchiveError> {
         self.check_stop()?;
+        self.room.check(0)?;
         let placed = self.place(entry);
         self.decide(placed)
     }
@@ -222,6 +266,7 @@ impl<'a> ArchiveWriter<'a> {
         self.give_up_group()?;
         self.read_queue()?;
         self.spent.clear();
+        self.room = Room::UNLIMITED;
         Ok(())
     }
 
@@ -242,9 +287,9 @@ impl<'a> ArchiveWriter<'a> {
         self.put_data(path, &head, &runs, image, IndexedKind::RawImage, &metadata, None)
     }
 
-    /// How many bytes of files and images it holds so far.
-    pub fn data_bytes(&self) -> u64 {
-        self.counts.data_bytes
+    /// How many bytes of the filesystem that was started last count for its limit so far.
+    pub fn taken_bytes(&self) -> u64 {
+        self.room.taken_bytes
     }
 
     /// Ends the archive and waits until all of it is written.

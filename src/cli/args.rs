@@ -128,6 +128,9 @@ pub(crate) struct SnapshotArgs {
     /// Who reads filesystems: `auto` reads ext2 to ext4 itself, `kernel` mounts all of them
     #[arg(long, value_enum, default_value_t = ReaderArg::Auto, value_name = "READER")]
     pub(crate) reader: ReaderArg,
+    /// Archive the read-only snapshots in a btrfs, too; each takes its whole length
+    #[arg(long)]
+    pub(crate) read_only_snapshots: bool,
     /// How many threads compress [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,

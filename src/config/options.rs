@@ -29,6 +29,8 @@ pub struct ArchiveOptions {
     pub scratch: Option<PathBuf>,
     /// Whether the kernel reads what volbak could read itself.
     pub by_kernel: bool,
+    /// Whether read-only snapshots in a btrfs are archived.
+    pub read_only_snapshots: bool,
     /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
     pub full_read_every_days: u32,
     /// Whether an archive may have blocks in common with the one that it carries from.

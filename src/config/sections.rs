@@ -171,6 +171,7 @@ fn archive(section: &Section<'_>) -> ArchiveOptions {
         exclude: exclude_list(section).unwrap_or_default(),
         scratch: section.path("scratch", "/var/tmp"),
         by_kernel: section.choice("reader", &[("auto", false), ("kernel", true)]).unwrap_or(false),
+        read_only_snapshots: section.boolean("read_only_snapshots").unwrap_or(false),
         full_read_every_days: section.number("full_read_every_days", 0, YEARS_100).unwrap_or(7),
         share_blocks: section.boolean("share_blocks").unwrap_or(true),
     }

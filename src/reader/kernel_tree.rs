@@ -9,18 +9,23 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
+use super::btrfs::{SUBVOLUME_INODE, Subvolumes};
 use super::exclude::Excludes;
 use super::listing::{Item, Listing, list};
 use super::open_file::WalkedFile;
 use super::scout::Scouts;
 use super::walk::{Looked, OpenDirectory, Position, Tree, Walk};
 use super::{DeviceNumber, EntryKind, Metadata, Timestamp, Xattr};
+use crate::events::Severity;
 use crate::shown;
 
 /// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of Linux: no list of names and no value is longer.
 const XATTR_MAX_BYTES: usize = 65536;
 /// The attributes of one inode may have this much together. XFS takes half a gigabyte, which would be memory's end.
 const XATTRS_MAX_BYTES: usize = 8 << 20;
+
+/// So many snapshots that are left out are named.
+const NAMED_LEFT_OUT: usize = 3;
 
 /// So many directories ahead the next one is looked at beforehand.
 const SCOUTED_DIRECTORIES: usize = 24;
@@ -50,17 +55,27 @@ pub struct KernelTree {
     xattr_buf: Vec<u8>,
     dirent_buf: Vec<MaybeUninit<u8>>,
     scouts: Scouts,
+    /// Of a btrfs.
+    subvolumes: Option<Arc<Subvolumes>>,
+    left_out: LeftOut,
+}
+
+/// The paths of the snapshots that were left out: some of them, and how many there were.
+#[derive(Default)]
+struct LeftOut {
+    first: Vec<String>,
+    count: u64,
 }
 
 impl TreeWalk {
     /// A walk from the directory `root` on; see [`Walk::over`].
     pub fn new(root: OwnedFd, excludes: Excludes, max_directories: Option<u64>) -> Self {
-        Self::over(KernelTree::new(root), excludes, max_directories)
+        Self::over(KernelTree::new(root, None), excludes, max_directories)
     }
 }
 
 impl KernelTree {
-    fn new(root: OwnedFd) -> Self {
+    pub(super) fn new(root: OwnedFd, subvolumes: Option<Arc<Subvolumes>>) -> Self {
         Self {
             root: Arc::new(root),
             has_inode_numbers: true,
@@ -68,6 +83,8 @@ impl KernelTree {
             xattr_buf: vec![0; XATTR_MAX_BYTES],
             dirent_buf: vec![MaybeUninit::uninit(); 64 * 1024],
             scouts: Scouts::new(),
+            subvolumes,
+            left_out: LeftOut::default(),
         }
     }
 
@@ -178,6 +195,12 @@ impl Tree for KernelTree {
             FileType::Directory => {
                 let child = rustix::fs::openat(directory, &name, DIR_FLAGS, Mode::empty())
                     .map_err(|error| format!("the directory cannot be opened, left out: {error}"))?;
+                if facts.stx_ino == SUBVOLUME_INODE
+                    && self.subvolumes.as_ref().is_some_and(|subvolumes| subvolumes.leaves_out(&child))
+                {
+                    self.left_out.add(path);
+                    return Ok(Looked::LeftOut);
+                }
                 return Ok(Looked::Directory(self.opened(child, &facts, complaints)));
             }
             FileType::RegularFile => {
@@ -210,6 +233,20 @@ impl Tree for KernelTree {
         if (metadata.dev, metadata.ino) == (dev, ino) { Ok(Arc::new(dir)) } else { Err(Errno::STALE.into()) }
     }
 
+    fn at_end(&mut self) -> Vec<(Severity, String)> {
+        let LeftOut { first, count } = &self.left_out;
+        if *count == 0 {
+            return Vec::new();
+        }
+        let more = if *count > first.len() as u64 { ", …" } else { "" };
+        let what = format!(
+            "{count} read-only snapshots of subvolumes that are archived are left out ({}{more}); \
+             read_only_snapshots = true in [archive], or --read-only-snapshots, brings them in",
+            first.join(", ")
+        );
+        vec![(Severity::Notice, what)]
+    }
+
     fn look_ahead(&mut self, directory: &Arc<OwnedFd>, listing: &Listing, position: Position) {
         let look_at = |item| self.scouts.look_at(directory, listing.name(item));
         match position {
@@ -224,6 +261,15 @@ impl Tree for KernelTree {
                     listing.items[position..first_directory].iter().take(SCOUTED_FILES).step_by(SCOUTED_FILE_STEP);
                 files.chain(listing.items[first_directory..].iter().take(SCOUTED_DIRECTORIES)).for_each(look_at);
             }
+        }
+    }
+}
+
+impl LeftOut {
+    fn add(&mut self, path: &[u8]) {
+        self.count += 1;
+        if self.first.len() < NAMED_LEFT_OUT {
+            self.first.push(shown::path(path));
         }
     }
 }

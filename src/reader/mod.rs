@@ -5,6 +5,7 @@
 //! archives them.
 
 pub mod ahead;
+mod btrfs;
 pub mod device_map;
 pub mod exclude;
 pub mod ext4;

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -15,8 +16,9 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
+use super::btrfs::{self, Subvolumes};
 use super::exclude::Excludes;
-use super::kernel_tree::TreeWalk;
+use super::kernel_tree::{KernelTree, TreeWalk};
 use super::loop_device::LoopDevice;
 use super::scratch::{ScratchError, copy_region};
 use crate::outside::{BlockRead, Cancel, FileBlocks};
@@ -65,6 +67,8 @@ pub struct MountSource<'a> {
     pub fs: &'a str,
     /// Whether a journal may be replayed into `backing`.
     pub writable: bool,
+    /// Whether read-only snapshots in a btrfs are walked.
+    pub with_snapshots: bool,
     /// Where a copy is made for replaying a journal when `backing` must not be written.
     pub scratch: &'a Path,
 }
@@ -73,6 +77,10 @@ pub struct MountSource<'a> {
 #[derive(Debug)]
 pub struct Mounted {
     mount: OwnedFd,
+    /// Of a btrfs, where they could be asked for.
+    subvolumes: Option<Arc<Subvolumes>>,
+    /// What its own system has counted or marked as errors, which concerns whoever it belongs to.
+    pub complaints: Vec<String>,
     fs: String,
     /// Whether the journal was replayed into a temporary copy.
     pub from_copy: bool,
@@ -92,16 +100,54 @@ impl Mounted {
         }
         let was_in_use = was_in_use(source.fs, &blocks, source.range.start);
         match mount_range(source.backing, source.range, source.fs, source.writable) {
-            Ok(mount) => Ok(Self { mount, fs: source.fs.to_owned(), from_copy: false, was_in_use }),
+            Ok(mount) => Ok(Self::new(mount, source, &blocks, false, was_in_use)),
             Err(MountError::Mount { source: error, .. })
                 if !source.writable && needs_replay(source.fs, &error, &blocks, source.range.start) =>
             {
                 let copy = copy_region(source.backing, source.range, source.scratch, cancel)?;
                 let mount = mount_range(&copy.file, copy.range, source.fs, true)?;
-                Ok(Self { mount, fs: source.fs.to_owned(), from_copy: true, was_in_use })
+                Ok(Self::new(mount, source, &blocks, true, was_in_use))
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn new(
+        mount: OwnedFd,
+        source: &MountSource<'_>,
+        blocks: &dyn BlockRead,
+        from_copy: bool,
+        was_in_use: Option<bool>,
+    ) -> Self {
+        let (mut subvolumes, mut complaints) = (None, Vec::new());
+        if source.fs == "btrfs" {
+            let root = rustix::fs::openat(&mount, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            // Without the right to ask, nothing is left out, and no error is known.
+            subvolumes = root.as_ref().ok().and_then(|root| Subvolumes::read(root).ok());
+            if let (Some(subvolumes), false) = (&mut subvolumes, source.with_snapshots) {
+                subvolumes.leave_out_snapshots();
+            }
+            let superblock = field(blocks, source.range.start, 0x1_0000, 4096).unwrap_or_default();
+            if let (Ok(root), Some((device, is_marked))) = (root, btrfs::device_of(&superblock)) {
+                let counted = btrfs::counted_errors(&root, device).unwrap_or_default();
+                if !counted.is_empty() {
+                    complaints.push(format!(
+                        "the system that it belongs to has counted errors ({}); `btrfs device stats` there shows them",
+                        counted.join(", ")
+                    ));
+                }
+                if is_marked {
+                    complaints.push("the system that it belongs to has marked it as damaged".to_owned());
+                }
+            }
+        }
+        let subvolumes = subvolumes.map(Arc::new);
+        Self { mount, subvolumes, complaints, fs: source.fs.to_owned(), from_copy, was_in_use }
+    }
+
+    /// What its files take on a filesystem of the same kind that shares nothing; `None` when that is not known.
+    pub fn restored_bytes(&self) -> Option<u64> {
+        self.subvolumes.as_ref()?.unshared_bytes(&self.root().ok()?).ok()
     }
 
     /// A descriptor of the root directory.
@@ -111,7 +157,8 @@ impl Mounted {
 
     /// A walk over all of it.
     pub fn walk(&self, excludes: Excludes) -> io::Result<TreeWalk> {
-        Ok(TreeWalk::new(self.root()?, excludes, self.max_directories()?))
+        let tree = KernelTree::new(self.root()?, self.subvolumes.clone());
+        Ok(TreeWalk::over(tree, excludes, self.max_directories()?))
     }
 
     /// Calls `with` with each name in the root directory, as far as they can be read.

@@ -49,6 +49,16 @@ pub trait Tree {
     /// The directory around `child`, which had these numbers.
     fn parent_of(&mut self, child: Self::Directory, dev: u64, ino: u64) -> io::Result<Self::Directory>;
 
+    /// What the last call has noticed besides: for the directory that was listed, or the name that was looked at.
+    fn remarks(&mut self) -> Vec<(Severity, String)> {
+        Vec::new()
+    }
+
+    /// What is to be said of the filesystem as a whole when all of it was walked, but for what was excluded.
+    fn at_end(&mut self) -> Vec<(Severity, String)> {
+        Vec::new()
+    }
+
     /// The walk has come to `position` of a listing, and will go on from there.
     fn look_ahead(&mut self, _directory: &Self::Directory, _listing: &Listing, _position: Position) {}
 }
@@ -82,12 +92,15 @@ pub enum Looked<D> {
     Other(EntryKind, Metadata, Vec<Xattr>),
     /// Anything else whose content is encrypted.
     Sealed,
+    /// Nothing that is archived. [`Tree::at_end`] says so.
+    LeftOut,
 }
 
 /// The walk. See the module.
 pub struct Walk<T: Tree> {
     tree: T,
     is_started: bool,
+    is_ended: bool,
     excludes: Excludes,
     frames: Vec<Frame<T::Directory>>,
     /// The path of the innermost frame's current entry.
@@ -122,6 +135,7 @@ impl<T: Tree> Walk<T> {
         Self {
             tree,
             is_started: false,
+            is_ended: false,
             excludes,
             frames: Vec::new(),
             path: Vec::new(),
@@ -145,6 +159,12 @@ impl<T: Tree> Walk<T> {
         let location = &self.path;
         let problem = |what| Found::Problem(Problem::new(Severity::Error, shown::path(location), what));
         self.ready.extend(self.complaints.drain(..).map(problem));
+    }
+
+    fn tell_remarks(&mut self, remarks: Vec<(Severity, String)>) {
+        let location = &self.path;
+        let problem = |(severity, what)| Found::Problem(Problem::new(severity, shown::path(location), what));
+        self.ready.extend(remarks.into_iter().map(problem));
     }
 
     fn start(&mut self) {
@@ -212,6 +232,8 @@ impl<T: Tree> Walk<T> {
             self.path.extend_from_slice(listing.name(item));
         }
         let looked = self.tree.look_at(directory, name, ino, &self.path, &mut self.complaints);
+        let remarks = self.tree.remarks();
+        self.tell_remarks(remarks);
         match looked {
             Ok(Looked::Directory(opened)) => self.visit_directory(opened),
             Ok(Looked::Other(kind, metadata, xattrs)) => self.queue(kind, metadata, xattrs),
@@ -219,6 +241,7 @@ impl<T: Tree> Walk<T> {
                 self.tell_complaints();
                 self.sealed("is encrypted, and its key is not here");
             }
+            Ok(Looked::LeftOut) => {}
             Err(what) => {
                 self.tell_complaints();
                 self.problem(what);
@@ -278,6 +301,9 @@ impl<T: Tree> Walk<T> {
             }
             None => 0,
         };
+        for (severity, what) in self.tree.remarks() {
+            self.ready.push_back(Found::Problem(Problem::new(severity, shown::path(&self.path), what)));
+        }
         self.listed_names += listing.items.len();
         self.tree.look_ahead(directory, &listing, Position::Start(frame.position));
         frame.listing = Some(listing);
@@ -319,7 +345,16 @@ impl<T: Tree> FsReader for Walk<T> {
             self.is_started = true;
             self.start();
         }
-        while self.ready.is_empty() && self.step() {}
+        while self.ready.is_empty() {
+            if !self.step() {
+                if !std::mem::replace(&mut self.is_ended, true) {
+                    self.path.clear();
+                    let remarks = self.tree.at_end();
+                    self.tell_remarks(remarks);
+                }
+                break;
+            }
+        }
         self.ready.pop_front()
     }
 }

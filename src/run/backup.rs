@@ -13,7 +13,7 @@ use super::collect::{Collected, Collector, tell};
 use super::names::TopNames;
 use super::parent::{LatePrevious, ParentChoice, Previous, Wanted, previous};
 use super::record::{options_record, sha256, snapshot_record, source_record, timestamp};
-use super::region::{OpenRegion, RegionContext};
+use super::region::{OpenRegion, RegionContext, too_much};
 use super::same_source::{Now, Relation, newest};
 use crate::archive::level::Level;
 use crate::archive::manifest::{
@@ -63,6 +63,8 @@ pub struct BackupOptions {
     pub scratch: Option<PathBuf>,
     /// Whether the kernel reads what volbak could read itself.
     pub by_kernel: bool,
+    /// Whether read-only snapshots in a btrfs are archived.
+    pub with_snapshots: bool,
     /// How the snapshot is taken.
     pub freeze: FreezeOptions,
     /// Whether the snapshot stays.
@@ -117,16 +119,15 @@ pub enum BackupError {
     /// What was frozen cannot be opened or read.
     #[error("what was frozen cannot be read")]
     Open(#[source] io::Error),
-    /// A filesystem that holds far more than its source has room for.
-    #[error(
-        "{region}: its files hold more than {limit} together, many times what the volume has room for: snapshots or \
-         reflinks in it share their data, or it is damaged; leave some out with --exclude"
-    )]
-    TooMuch {
+    /// A region's files cannot be archived as files; its bytes can. [`back_up_source`] keeps it as a raw image instead.
+    #[error("{region}: {what}")]
+    NotAsFiles {
         /// The region.
         region: String,
-        /// The limit that was passed, for all files of the source together.
-        limit: ByteLen,
+        /// How bad that is.
+        severity: Severity,
+        /// Why.
+        what: String,
     },
     /// Its directory in the destination is another source's.
     #[error(
@@ -211,10 +212,11 @@ pub fn back_up_source(
             .name("previous".to_owned())
             .spawn_scoped(scope, || backup.find_previous(&backups, destination))
             .map_err(BackupError::Thread)?;
-        backup.run(volume, &excludes, || match reading.join() {
+        let first = || match reading.join() {
             Ok(found) => backup.tell_previous(found),
             Err(panic) => std::panic::resume_unwind(panic),
-        })
+        };
+        backup.run(volume, &excludes, first, || backup.find_previous(&backups, destination).ok().flatten())
     })?;
     collector.on_event(&Event::SourceFinished {
         source: outcome.source.clone(),
@@ -258,6 +260,13 @@ fn check_source_of(
 
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A region that is kept as a raw image although its files can be read, and why.
+struct KeptAsImage {
+    region: String,
+    severity: Severity,
+    what: String,
 }
 
 /// One backup under way.
@@ -309,6 +318,7 @@ impl Backup<'_> {
         volume: VolumeDirectory,
         excludes: &Excludes,
         previous: impl FnOnce() -> Option<Previous>,
+        previous_again: impl Fn() -> Option<Previous>,
     ) -> Result<BackupOutcome, BackupError> {
         let name = self.source.backup_name();
         let scratch = self.options.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
@@ -325,8 +335,24 @@ impl Backup<'_> {
         let guard = self.freeze(&context)?;
         let frozen_at = guard.facts().created_at;
 
-        let previous = LatePrevious::new(previous);
-        let archived = self.archive(&pending, &guard, excludes, &scratch, &previous);
+        let told = self.collector.collected();
+        let mut previous = LatePrevious::new(previous);
+        let mut as_images: Vec<KeptAsImage> = Vec::new();
+        let archived = loop {
+            match self.archive(&pending, &guard, excludes, &scratch, &previous, &as_images) {
+                // What was archived of the region so far must not pass for all of it: the archive is written anew.
+                Err(BackupError::NotAsFiles { region, severity, what })
+                    if !as_images.iter().any(|kept| kept.region == region) =>
+                {
+                    self.step(&format!("{region} is kept as a raw image: all is read again"));
+                    as_images.push(KeptAsImage { region, severity, what });
+                    pending.start_over()?;
+                    self.collector.go_back_to(told.clone());
+                    previous = LatePrevious::new(&previous_again);
+                }
+                archived => break archived,
+            }
+        };
         // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
         if archived.is_err()
             && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
@@ -389,6 +415,7 @@ impl Backup<'_> {
         excludes: &Excludes,
         scratch: &Path,
         previous: &LatePrevious<'_>,
+        as_images: &[KeptAsImage],
     ) -> Result<(Layout, Vec<RegionRecord>, WrittenArchive), BackupError> {
         self.step("reading the layout");
         let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
@@ -416,11 +443,12 @@ impl Backup<'_> {
             excludes,
             scratch,
             by_kernel: self.options.by_kernel,
+            with_snapshots: self.options.with_snapshots,
             cancel: &self.world.cancel,
             observer: &**self.collector,
             frozen_at: timestamp(guard.facts().created_at),
         };
-        let records = self.archive_regions(&mut writer, &layout.regions, &context)?;
+        let records = self.archive_regions(&mut writer, &layout.regions, &context, as_images)?;
         if records.iter().all(|record| record.archive_path.is_none()) {
             let location = self.source.display_name().to_owned();
             tell(&**self.collector, Severity::Notice, location, "holds no data at all; the archive is empty");
@@ -435,6 +463,7 @@ impl Backup<'_> {
         writer: &mut ArchiveWriter<'_>,
         regions: &[Region],
         context: &RegionContext<'_, '_>,
+        as_images: &[KeptAsImage],
     ) -> Result<Vec<RegionRecord>, BackupError> {
         let mut names = TopNames::new(regions);
         let mut records: Vec<RegionRecord> = Vec::with_capacity(regions.len());
@@ -470,10 +499,23 @@ impl Backup<'_> {
                 Handling::Files => {
                     self.step(&format!("reading {}", region.name));
                     let directory = names.directory(region);
-                    if let Some(open) = context.open(region)? {
-                        let files = context
-                            .archive_files(writer, region, &open, directory)
-                            .inspect_err(|_| writer.give_up())?;
+                    let kept = as_images.iter().find(|kept| kept.region == region.name);
+                    if let Some(KeptAsImage { severity, what, .. }) = kept {
+                        tell(&**self.collector, *severity, region.name.clone(), what.clone());
+                    }
+                    let open = if kept.is_some() { None } else { context.open(region)? };
+                    if let Some(open) = open {
+                        let archived = context.archive_files(writer, region, &open, directory);
+                        let files = archived.map_err(|error| {
+                            writer.give_up();
+                            match error {
+                                BackupError::Archive(ArchiveError::TooMuch { limit_bytes }) => {
+                                    let (severity, what) = too_much(region, limit_bytes);
+                                    BackupError::NotAsFiles { region: region.name.clone(), severity, what }
+                                }
+                                other => other,
+                            }
+                        })?;
                         if files.sealed == 0 {
                             records.push(files.record);
                         } else {

@@ -31,6 +31,11 @@ impl Collector {
         Self { next, kept: Mutex::default() }
     }
 
+    /// Forgets what came after `before` was collected: the work is done again.
+    pub(super) fn go_back_to(&self, before: Collected) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = before;
+    }
+
     pub(super) fn collected(&self) -> Collected {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::backup::BackupError;
 use super::parent::LatePrevious;
 use crate::archive::manifest::{RegionReader, RegionRecord};
-use crate::archive::write::ArchiveWriter;
+use crate::archive::write::{ArchiveError, ArchiveWriter};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::{Extent, Handling, HoldsKind, Region, RegionBlocks};
@@ -29,11 +29,11 @@ use crate::units::{ByteLen, ByteRange};
 /// The type of a GPT partition that holds boot code and never a filesystem ("BIOS boot", GNU GRUB's manual).
 const BIOS_BOOT: &str = "21686148-6449-6e6f-744e-656564454649";
 
-/// A filesystem may hold this many times its source's bytes, and [`SHARED_AT_LEAST_BYTES`], before it is not archived any
-/// further: snapshots and reflinks share what a tar has to hold for each, and damage can make any number of files
-/// share the same blocks.
-const MAX_SHARED: u64 = 4;
-const SHARED_AT_LEAST_BYTES: u64 = 16 << 30;
+/// What files take beside the data that their region has room for: maps of holes and long headers. A region's 64th part,
+/// and this much.
+const BESIDE_DATA_BYTES: u64 = 4 << 20;
+/// Btrfs compresses pieces of 128 KiB, each into a block of 4 KiB at least: no data that it holds once is longer.
+const MAX_COMPRESSION: u64 = 32;
 
 /// The type that the layout gives to what lies behind a filesystem's end.
 const BEHIND_THE_CONTENT: &str = "behind the content";
@@ -47,6 +47,8 @@ pub(super) struct RegionContext<'a, 'p> {
     pub(super) scratch: &'a Path,
     /// Whether the kernel reads what volbak could read itself.
     pub(super) by_kernel: bool,
+    /// Whether read-only snapshots in a btrfs are archived.
+    pub(super) with_snapshots: bool,
     pub(super) cancel: &'a Cancel,
     pub(super) observer: &'a dyn Observer,
     /// What may be carried forward from the previous backup.
@@ -118,6 +120,70 @@ pub(super) struct Archived {
     pub(super) sealed: u64,
 }
 
+/// How much of a region's files is archived as files. A filesystem without shared blocks never holds more than its region
+/// has room for. One that does could not be restored to a region of that size, and may have been made to fill the destination.
+struct Room {
+    limit_bytes: u64,
+    /// Up to where it is clear that the files can be restored; `None` when that is clear for all of them.
+    clear_bytes: Option<u64>,
+}
+
+impl Room {
+    fn of(region: &Region) -> Self {
+        let size = region.size_bytes;
+        let own_bytes = size.saturating_add(size / 64).saturating_add(BESIDE_DATA_BYTES);
+        if may_compress(region) {
+            Self { limit_bytes: own_bytes.saturating_mul(MAX_COMPRESSION), clear_bytes: Some(own_bytes) }
+        } else {
+            Self { limit_bytes: own_bytes, clear_bytes: None }
+        }
+    }
+
+    /// Takes note that so much was archived. An error when it could not be restored to a region of the same size.
+    fn check(&mut self, taken_bytes: u64, open: &OpenRegion) -> Result<(), ArchiveError> {
+        if let Some(clear_bytes) = self.clear_bytes.filter(|clear_bytes| taken_bytes > *clear_bytes) {
+            let OpenRegion::Mounted(region) = open else {
+                return Err(ArchiveError::TooMuch { limit_bytes: clear_bytes });
+            };
+            // Compressed data may be longer than the region and fit into it all the same; shared data do not.
+            if region.mounted.restored_bytes().is_none_or(|restored| restored > clear_bytes) {
+                return Err(ArchiveError::TooMuch { limit_bytes: clear_bytes });
+            }
+            self.clear_bytes = None;
+        }
+        Ok(())
+    }
+}
+
+fn may_compress(region: &Region) -> bool {
+    region.holds.fs.as_deref() == Some("btrfs")
+}
+
+/// Whether files of the filesystem may have blocks in common, as it was meant.
+fn may_share(region: &Region) -> bool {
+    let has = |name: &str| {
+        let made_with = region.holds.made_with.as_ref();
+        made_with.is_some_and(|made_with| made_with.features.iter().any(|feature| feature == name))
+    };
+    may_compress(region) || has("reflink") || has("shared_blocks")
+}
+
+/// Why a region is kept as a raw image although its files can be read.
+pub(super) fn too_much(region: &Region, limit_bytes: u64) -> (Severity, String) {
+    let what = format!(
+        "its files hold more than {} together, and it is {} long",
+        ByteLen(limit_bytes),
+        ByteLen(region.size_bytes)
+    );
+    if may_share(region) {
+        let why = "snapshots or reflinks share their data, so its files could not be restored to its own size";
+        (Severity::Warning, format!("{what}: {why}; kept as a raw image, which can"))
+    } else {
+        let why = "blocks are mapped more than once, so it is damaged, or was made to fill the destination";
+        (Severity::Error, format!("{what}: {why}; kept as a raw image"))
+    }
+}
+
 fn range_of(extent: &Extent) -> ByteRange {
     ByteRange::new(extent.source_offset, extent.length)
 }
@@ -175,11 +241,17 @@ impl RegionContext<'_, '_> {
             range: assembled.range,
             fs,
             writable: self.guard.is_writable(),
+            with_snapshots: self.with_snapshots,
             scratch: self.scratch,
         };
         match Mounted::open(&source, self.cancel) {
             Ok(mounted) => match mounted.root().and_then(|_| mounted.used_bytes()) {
-                Ok(_) => Ok(Some(MountedRegion { mounted, map: assembled.map, base: assembled.base })),
+                Ok(_) => {
+                    for what in &mounted.complaints {
+                        self.tell(Severity::Warning, region, what.clone());
+                    }
+                    Ok(Some(MountedRegion { mounted, map: assembled.map, base: assembled.base }))
+                }
                 Err(error) => {
                     let what = format!("its {fs} is mounted, and its root cannot be read: {error}");
                     self.tell(Severity::Warning, region, format!("{what}; kept as a raw image"));
@@ -244,8 +316,6 @@ impl RegionContext<'_, '_> {
         let used_bytes = open.used_bytes().map_err(BackupError::Open)?;
         self.observer.on_event(&Event::ExpectedBytes { bytes: used_bytes });
         let archive_path = directory.map_or_else(|| ".".to_owned(), |directory| format!("./{directory}"));
-        let source_bytes = self.guard.size_bytes();
-        let limit_bytes = source_bytes.saturating_mul(MAX_SHARED).max(SHARED_AT_LEAST_BYTES);
         let walk = open.walk(self.excludes).map_err(BackupError::Open)?;
         let opens_files = Arc::new(AtomicBool::new(false));
         let mut walk = ReadAhead::new(walk, Arc::clone(&opens_files)).map_err(BackupError::Open)?;
@@ -262,6 +332,8 @@ impl RegionContext<'_, '_> {
             }
             problem
         };
+        let mut room = Room::of(region);
+        writer.limit_filesystem(room.limit_bytes);
         while let Some(found) = walk.next_found() {
             match found {
                 Found::Entry(entry) => {
@@ -269,9 +341,7 @@ impl RegionContext<'_, '_> {
                     if let Some(spent) = writer.take_spent() {
                         walk.free(spent);
                     }
-                    if writer.data_bytes() > limit_bytes {
-                        return Err(BackupError::TooMuch { region: region.name.clone(), limit: ByteLen(limit_bytes) });
-                    }
+                    room.check(writer.taken_bytes(), open)?;
                 }
                 Found::Problem(problem) => self.observer.on_event(&Event::Problem(placed(problem))),
                 Found::Sealed(problem) => {

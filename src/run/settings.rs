@@ -60,6 +60,7 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         exclude: options.archive.exclude.clone(),
         scratch: options.archive.scratch.clone(),
         by_kernel: options.archive.by_kernel,
+        with_snapshots: options.archive.read_only_snapshots,
         freeze: FreezeOptions { snapshot_size, extend: options.snapshot.extend, ..FreezeOptions::default() },
         keep_snapshot: false,
         parent: ParentChoice::Newest,

@@ -1,7 +1,7 @@
 //! A backup that is being written: under temporary names first, then published.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use chrono::{NaiveDateTime, TimeDelta};
@@ -85,6 +85,18 @@ impl PendingBackup {
     /// Where the index is written to.
     pub fn index_writer(&self) -> io::Result<Box<dyn Write + Send>> {
         Ok(Box::new(self.index.writer(INDEX_STAGE_BYTES)?))
+    }
+
+    /// Forgets all that was written to archive and index, so that both can be written anew. Their writers must be gone.
+    pub fn start_over(&self) -> Result<(), StoreError> {
+        for (file, suffix) in [(&self.archive, ARCHIVE), (&self.index, INDEX)] {
+            // What could not be written is of no interest any more.
+            let _ = file.late_error.take();
+            let emptied = file.file.set_len(0).and_then(|()| (&file.file).seek(SeekFrom::Start(0)));
+            let path = self.volume.path.join(temporary_name(&self.stem, suffix));
+            emptied.map_err(StoreError::io("emptying", &path))?;
+        }
+        Ok(())
     }
 
     /// Gives the files their final names, after all of them are on the disk and as long as they should be.

@@ -212,7 +212,7 @@ impl ArchiveWriter<'_> {
             (Link::Further(_), ..) => return Ok(None),
             (_, EntryKind::File(_), IndexedKind::File) => EntryType::File,
             (_, EntryKind::File(content), IndexedKind::SparseFile) => {
-                let runs = Runs::find(content.as_ref(), size, || self.check_stop())?;
+                let runs = Runs::find(content.as_ref(), size, |_| self.check_stop())?;
                 // A group may have thousands of such files.
                 content.close();
                 if runs.unasked.is_some() {

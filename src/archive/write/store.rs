@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::place::{Before, Link, Placed};
 use super::{
     ArchiveError, ArchiveWriter, MAP_PIECE_BYTES, MIN_MEMBER_BYTES, SHARED_MEMBER_BYTES, SHARED_MEMBER_ENTRIES,
-    TARGET_MEMBER_BYTES,
+    TARGET_MEMBER_BYTES, USUAL_HEAD_BYTES,
 };
 use crate::archive::data::{DataOutcome, read_or_zero};
 use crate::archive::gzip::MAX_MEMBER_DATA;
@@ -131,6 +131,9 @@ impl ArchiveWriter<'_> {
         let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let padding = pax::padding_after(area_bytes);
         let entry_bytes = head.bytes.len() as u64 + area_bytes + padding;
+        // Before anything of it is written: its length alone may be more than the destination has.
+        self.room.check(area_bytes)?;
+        self.room.take(area_bytes);
         let start = self.begin_entry(entry_bytes)?;
         self.push(&head.bytes)?;
 
@@ -274,7 +277,12 @@ impl ArchiveWriter<'_> {
 
     /// Where a file holds data. Where that cannot be asked, all that follows counts as data.
     pub(super) fn runs_of(&self, path: &[u8], content: &dyn FileContent, size: u64) -> Result<Runs, ArchiveError> {
-        let runs = Runs::find(content, size, || self.check_stop())?;
+        let mut found_bytes = 0_u64;
+        let runs = Runs::find(content, size, |run| {
+            self.check_stop()?;
+            found_bytes = found_bytes.saturating_add(run.len);
+            self.room.check(found_bytes)
+        })?;
         if let Some(Unasked { from, left_out, error }) = &runs.unasked {
             if *left_out {
                 let what =
@@ -311,6 +319,7 @@ impl ArchiveWriter<'_> {
         let area_bytes = head.sparse_map_bytes + head.data_bytes;
         let tar_length = head.bytes.len() as u64 + area_bytes + pax::padding_after(area_bytes);
         self.tar_offset += tar_length;
+        self.room.take((head.bytes.len() as u64).saturating_sub(USUAL_HEAD_BYTES));
         let is_last = ends_member(&path, tar_length, self.members.current_bytes());
         let line = EntryLine {
             kind,

@@ -211,6 +211,7 @@ impl ArchiveWriter<'_> {
         }
         counts.sparse_files += u64::from(same.is_sparse);
         counts.data_bytes += same.data_bytes;
+        self.room.take(same.data_bytes);
         same.data_bytes
     }
 

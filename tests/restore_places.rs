@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod guest;
+mod other_numbers;
 mod proof;
 mod shared_host;
 mod tree;

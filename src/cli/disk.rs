@@ -28,9 +28,6 @@ pub(crate) struct DiskArgs {
     /// How long the image is to be, in bytes or as 20G [default: as long as the source]
     #[arg(long, value_name = "SIZE", value_parser = image_size, requires = "to_image")]
     size: Option<u64>,
-    /// Print what would be done, and do nothing
-    #[arg(long)]
-    dry_run: bool,
     /// What is on the target may be lost: NAME is the last component of its path
     #[arg(long, value_name = "NAME", require_equals = true)]
     yes_erase: Option<String>,
@@ -45,6 +42,7 @@ pub(crate) struct Work {
     pub(crate) cancel: Cancel,
     pub(crate) verbosity: Verbosity,
     pub(crate) json: bool,
+    pub(crate) dry_run: bool,
 }
 
 fn image_size(text: &str) -> Result<u64, String> {
@@ -92,7 +90,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
     let plan = prepared.plan.clone();
     let text = plan_as_text(&plan, prepared.target_name(), prepared.on_target());
     let lost = prepared.on_target().to_vec();
-    if args.dry_run {
+    if work.dry_run {
         if work.json {
             print_json(&serde_json::json!({ "plan": plan, "lost": lost, "report": null }))?;
         } else {

@@ -10,12 +10,16 @@ use volbak::error::ExitClass;
 use volbak::outside::Cancel;
 use volbak::run::browse::{self, Change};
 use volbak::run::locate::{BackupFiles, find};
+use volbak::run::restore::dry_run::{DryRun, dry_run};
+use volbak::run::restore::ids::{MappedUse, Mapping};
+use volbak::run::restore::names::{IdWish, NameFiles};
 use volbak::run::restore::{self, Existing, RestoreOptions};
 use volbak::run::settings::processors;
+use volbak::units::ByteLen;
 
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::output::{Output, after_printing, print, print_json};
-use super::progress::{Progress, Verbosity};
+use super::progress::{Progress, Verbosity, write_line};
 
 pub(crate) const RESTORE_EXAMPLES: &str = "\
 Examples:
@@ -69,6 +73,22 @@ pub(crate) struct RestoreArgs {
     /// Keep set-user-id and set-group-id bits and file capabilities also where other users can reach the files
     #[arg(long, conflicts_with = "disk")]
     keep_setid: bool,
+    /// Print what would be done, and whose the files would be, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Give files of the user OLD to NEW, in ACLs too: numbers, or ranges as 1000-1999:101000-101999; may be repeated
+    #[arg(long, value_name = "OLD:NEW", conflicts_with = "disk")]
+    map_uid: Vec<Mapping>,
+    /// The same for groups
+    #[arg(long, value_name = "OLD:NEW", conflicts_with = "disk")]
+    map_gid: Vec<Mapping>,
+    /// Map users and groups by name: from the numbers in the backup's own etc/passwd and etc/group to those in these files.
+    /// Where the backup has none, or with --map-to, these files are those of the machine that was backed up
+    #[arg(long, value_name = "PASSWD:GROUP", conflicts_with = "disk")]
+    map_from: Option<NameFiles>,
+    /// The files with the new numbers for --map-from [default: this host's, when the backup has none of its own]
+    #[arg(long, value_name = "PASSWD:GROUP", conflicts_with = "disk")]
+    map_to: Option<NameFiles>,
     /// Do not compare digests on the way
     #[arg(long, conflicts_with = "disk")]
     no_verify: bool,
@@ -128,7 +148,8 @@ impl Where {
 pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let files = args.place.find(&args.backup)?;
     let Some(to) = &args.to else {
-        let work = Work { threads: threads(args.threads), cancel: cancel()?, verbosity, json: args.json };
+        let (threads, json, dry_run) = (threads(args.threads), args.json, args.dry_run);
+        let work = Work { threads, cancel: cancel()?, verbosity, json, dry_run };
         return restore_disk(&args.disk, &files, work);
     };
     let options = RestoreOptions {
@@ -143,10 +164,31 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
         devices: args.devices,
         top: args.top,
         keep_set_id: args.keep_setid,
+        ids: IdWish {
+            uids: args.map_uid.clone(),
+            gids: args.map_gid.clone(),
+            from: args.map_from.clone(),
+            to: args.map_to.clone(),
+        },
         threads: threads(args.threads),
         cancel: cancel()?,
     };
+    if let Err(error) = options.ids.numbers() {
+        write_line(&format!("volbak: {error}"));
+        return Ok(ExitClass::Usage);
+    }
     let progress = Progress::new(verbosity);
+    if args.dry_run {
+        let found = dry_run(&files, &options, &progress).with_context(|| files.stem.clone())?;
+        progress.done();
+        if args.json {
+            print_json(&found)?;
+        } else {
+            print(&shown_dry_run(&found, &options))?;
+        }
+        let well = found.unreadable == 0 && found.merged.is_empty();
+        return Ok(if well { ExitClass::Well } else { ExitClass::WithProblems });
+    }
     let report = restore::restore(&files, &options, &progress).with_context(|| files.stem.clone())?;
     progress.done();
     let printed = if args.json {
@@ -166,9 +208,39 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
             report.failed,
         ))
     };
-    let whole = report.is_complete() && report.shortfalls.is_empty();
+    let whole = report.is_complete() && report.shortfalls.is_empty() && report.merged_ids.is_empty();
     let class = if whole { ExitClass::Well } else { ExitClass::WithProblems };
     Ok(after_printing(printed, &format!("the restore into {} is done", options.to.display()), class))
+}
+
+/// What a restore would do, for a person.
+fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
+    let (entries, bytes) = (found.entries, ByteLen(found.data_bytes));
+    let mut text = format!("{}: {entries} entries with {bytes} would be restored\n", options.to.display());
+    if found.devices > 0 && !options.devices {
+        text.push_str(&format!("  {} devices would be left out; --devices makes them\n", found.devices));
+    }
+    if found.set_id_files > 0 {
+        text.push_str(&format!("  {} files have set-id bits or capabilities\n", found.set_id_files));
+    }
+    for (what, uses) in [("uid", &found.uids), ("gid", &found.gids)] {
+        for MappedUse { old, new, used } in uses {
+            let becomes = if old == new { "stays".to_owned() } else { format!("becomes {new}") };
+            text.push_str(&format!("  {what} {old} {becomes}: {} entries", used.entries));
+            if used.acl_entries > 0 {
+                text.push_str(&format!(", {} in ACLs", used.acl_entries));
+            }
+            text.push('\n');
+        }
+    }
+    if found.uncounted_owners > 0 {
+        text.push_str(&format!("  {} further owners and groups are not listed\n", found.uncounted_owners));
+    }
+    for merged in &found.merged {
+        text.push_str(&format!("  {merged}\n"));
+    }
+    text.push_str("nothing was written\n");
+    text
 }
 
 pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {

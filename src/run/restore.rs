@@ -7,6 +7,9 @@
 pub mod attributes;
 pub mod data;
 pub mod device;
+pub mod dry_run;
+pub mod ids;
+pub mod names;
 pub mod put;
 mod reach;
 pub mod select;
@@ -22,14 +25,16 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use self::attributes::{Owner, Rules};
+use self::ids::{IdMaps, Uses};
+use self::names::{IdError, IdWish};
 use self::put::{Outcome, PutOptions, Putter};
 use self::reach::is_reachable;
 use self::select::{BadPattern, Part, Selection};
 use self::tree::Tree;
-use crate::archive::index::{IndexedKind, escape_path};
+use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
-use crate::archive::read::head::HeadKind;
-use crate::archive::read::index_file::{IndexPlan, IndexReader};
+use crate::archive::read::head::{EntryHead, HeadKind};
+use crate::archive::read::index_file::{IndexPlan, IndexReader, Select};
 use crate::archive::read::open::{OpenError, open_regular};
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::events::{Event, Observer, Problem, Severity};
@@ -72,6 +77,8 @@ pub struct RestoreOptions {
     /// Whether files keep set-user-id and set-group-id bits and capabilities also where other users of this host can
     /// reach them.
     pub keep_set_id: bool,
+    /// Other numbers for owners and groups.
+    pub ids: IdWish,
     /// How many threads inflate.
     pub threads: usize,
     /// The wish to stop.
@@ -97,6 +104,8 @@ pub struct RestoreReport {
     pub data_bytes: u64,
     /// What could not be set, and on how many entries: owners without root, attributes that the filesystem does not have.
     pub shortfalls: BTreeMap<String, u64>,
+    /// Numbers of owners and groups that stand for several of the backup's, one sentence each. Each was told as a problem.
+    pub merged_ids: Vec<String>,
     /// Whether the archive's own digests were there to compare with.
     pub verified: bool,
     /// Other problems of the archive.
@@ -127,6 +136,9 @@ pub enum RestoreError {
     /// Another restore is at work there.
     #[error("another restore works in {}", .0.display())]
     Busy(PathBuf),
+    /// Owners and groups cannot be mapped as it was asked for. Nothing was written.
+    #[error(transparent)]
+    Ids(#[from] IdError),
     /// A pattern is none.
     #[error(transparent)]
     Pattern(#[from] BadPattern),
@@ -164,6 +176,9 @@ pub fn restore_part(
     let selection = Arc::new(Selection::new(&options.paths)?.within(part));
     let archive = open_regular(&files.archive())?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
+    let mut side_findings = Findings::default();
+    let sides = side_files::check(files, Level::Full, &mut side_findings);
+    let ids = resolve_ids(&archive, &sides, options, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
     // The lock goes with its own descriptor, which must outlive the tree.
     let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);
@@ -176,8 +191,6 @@ pub fn restore_part(
     if options.existing == Existing::Resume {
         tree.remove_remains().map_err(target_error)?;
     }
-    let mut side_findings = Findings::default();
-    let sides = side_files::check(files, Level::Full, &mut side_findings);
     for finding in &side_findings.first {
         let what = format!("{}; restored all the same, as far as the rest agrees", finding.what);
         let problem = Problem::new(Severity::Warning, finding.place(&files.stem), what);
@@ -186,10 +199,11 @@ pub fn restore_part(
     let put_options =
         PutOptions { existing: options.existing, verify: options.verify, devices: options.devices, top: options.top };
     let reachable = tree.root().is_none_or(|root| is_reachable(root, options.top));
-    let rules = Rules { strip_set_id: reachable && !options.keep_set_id };
+    let rules = Rules { strip_set_id: reachable && !options.keep_set_id, ids };
     let mut run = Run {
         putter: Putter { tree, owner: Owner::of_process(), options: put_options, rules, below: part.below.clone() },
         in_the_way: Vec::new(),
+        uses: Uses::default(),
         report: RestoreReport { archive_problems: side_findings.total, ..RestoreReport::default() },
         late_links: Vec::new(),
         observer,
@@ -210,7 +224,12 @@ pub fn restore_part(
     }
     run.late_links(&archive, &sides)?;
     run.tell_what_is_in_the_way();
-    let Run { mut putter, mut report, .. } = run;
+    let Run { mut putter, mut report, uses, .. } = run;
+    report.merged_ids = uses.merged(&putter.rules.ids);
+    for what in &report.merged_ids {
+        let place = options.to.display().to_string();
+        observer.on_event(&Event::Problem(Problem::new(Severity::Warning, place, what.clone())));
+    }
     let root = putter.tree.root().map(|root| rustix::io::fcntl_dupfd_cloexec(root, 0));
     let failures = putter.tree.finish(&mut putter.owner).map_err(target_error)?;
     for (path, what) in failures {
@@ -249,6 +268,8 @@ struct Run<'a> {
     late_links: Vec<(Vec<u8>, Vec<u8>)>,
     /// The first entries that have something in their place.
     in_the_way: Vec<String>,
+    /// The numbers of owners, when some of them are mapped.
+    uses: Uses,
     observer: &'a dyn Observer,
     options: &'a RestoreOptions,
     told: u64,
@@ -258,28 +279,16 @@ impl Run<'_> {
     /// Reads what is wanted of the archive once, and restores it.
     fn pass(&mut self, archive: File, sides: &SideFiles, selection: &Arc<Selection>) -> Result<(), RestoreError> {
         let everything = selection.is_everything();
-        let plan = index_of(sides).map(|index| {
-            let select = (!everything).then(|| {
-                let selection = Arc::clone(selection);
-                Box::new(move |line: &crate::archive::index::EntryLine| {
-                    let is_directory = line.kind == IndexedKind::Directory;
-                    selection.wants(&line.path, is_directory) || (is_directory && selection.leads_to(&line.path))
-                }) as crate::archive::read::index_file::Select
-            });
-            Plan::Index(Box::new(IndexPlan::new(index, select)))
-        });
-        let indexed = plan.is_some();
+        let plan = plan_of(sides, selection);
+        let indexed = matches!(plan, Plan::Index(_));
         let hash_archive = everything && !indexed && self.options.verify;
-        let stream = self.stream(archive, plan.unwrap_or(Plan::Scan), hash_archive)?;
+        let stream = self.stream(archive, plan, hash_archive)?;
         let mut reader = EntryReader::new(stream, !everything, self.options.verify && indexed);
         while let Some(item) = reader.next_item() {
             match item {
                 Item::Entry(head, line) => {
                     // With an index, it was chosen there.
-                    if indexed || everything || {
-                        let is_directory = head.kind == HeadKind::Directory;
-                        selection.wants(&head.path, is_directory) || (is_directory && selection.leads_to(&head.path))
-                    } {
+                    if indexed || everything || selects_without_index(selection, &head) {
                         self.take(&head.path, &head, line.as_deref(), &mut reader);
                     }
                 }
@@ -344,6 +353,9 @@ impl Run<'_> {
         if line.is_some_and(|line| line.damaged) {
             let what = "was not read whole when it was backed up; restored as it is in the archive";
             self.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, escape_path(path), what)));
+        }
+        if !self.putter.rules.ids.is_empty() {
+            self.uses.note(head);
         }
         match self.putter.put(path, head, line, reader) {
             Outcome::Restored => {
@@ -465,6 +477,56 @@ impl Run<'_> {
             self.told = tar_offset;
         }
     }
+}
+
+/// How what is wanted of an archive is read.
+fn plan_of(sides: &SideFiles, selection: &Arc<Selection>) -> Plan {
+    let Some(index) = index_of(sides) else { return Plan::Scan };
+    let select = (!selection.is_everything()).then(|| {
+        let selection = Arc::clone(selection);
+        Box::new(move |line: &EntryLine| {
+            let is_directory = line.kind == IndexedKind::Directory;
+            selection.wants(&line.path, is_directory) || (is_directory && selection.leads_to(&line.path))
+        }) as Select
+    });
+    Plan::Index(Box::new(IndexPlan::new(index, select)))
+}
+
+/// Whether an entry is wanted that no index was asked about.
+fn selects_without_index(selection: &Selection, head: &EntryHead) -> bool {
+    let is_directory = head.kind == HeadKind::Directory;
+    selection.wants(&head.path, is_directory) || (is_directory && selection.leads_to(&head.path))
+}
+
+/// The maps of numbers that are asked for, with names from the archive where they are needed.
+fn resolve_ids(
+    archive: &File,
+    sides: &SideFiles,
+    options: &RestoreOptions,
+    observer: &dyn Observer,
+) -> Result<IdMaps, RestoreError> {
+    let wish = &options.ids;
+    let inside = if wish.needs_inside() {
+        let plan = match index_of(sides) {
+            Some(index) => {
+                let select = Box::new(|line: &EntryLine| names::is_name_file(&line.path));
+                Plan::Index(Box::new(IndexPlan::new(index, Some(select))))
+            }
+            None => Plan::Scan,
+        };
+        let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
+        let stream = archive.try_clone().and_then(|archive| MemberStream::new(archive, plan, &read));
+        let stream = stream.map_err(|source| RestoreError::Target { to: options.to.clone(), source })?;
+        names::read_inside(EntryReader::new(stream, true, false))?
+    } else {
+        None
+    };
+    let resolved = wish.resolve(inside)?;
+    if let Some(said) = resolved.said {
+        let problem = Problem::new(Severity::Notice, "owners and groups", said);
+        observer.on_event(&Event::Problem(problem));
+    }
+    Ok(resolved.maps)
 }
 
 /// The index, unless it is missing, damaged or not the backup's.

@@ -203,6 +203,7 @@ pub fn restore_options(to: &Path) -> RestoreOptions {
         devices: true,
         top: true,
         keep_set_id: true,
+        ids: volbak::run::restore::names::IdWish::default(),
         threads: 2,
         cancel: Cancel::default(),
     }

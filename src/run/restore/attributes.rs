@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::ids::IdMaps;
 use super::tree::times;
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::reader::{Timestamp, Xattr};
@@ -21,6 +22,14 @@ const CAPABILITIES: &[u8] = b"security.capability";
 pub struct Rules {
     /// Files get no set-user-id or set-group-id bits and no capabilities.
     pub strip_set_id: bool,
+    /// Other numbers for owners and groups.
+    pub ids: IdMaps,
+}
+
+/// Whether a file lends its owner's rights, its group's, or some of root's.
+pub fn may_lend_rights(head: &EntryHead) -> bool {
+    let has_capabilities = || head.xattrs.iter().any(|xattr| xattr.name == CAPABILITIES);
+    head.kind == HeadKind::File && (head.mode & SET_ID != 0 || has_capabilities())
 }
 
 /// What an entry gets besides its data.
@@ -100,6 +109,11 @@ impl Attributes {
             xattrs: head.xattrs.clone(),
             is_stripped: false,
         };
+        attributes.uid = attributes.uid.map(|uid| rules.ids.uids.get(uid));
+        attributes.gid = attributes.gid.map(|gid| rules.ids.gids.get(gid));
+        if !rules.ids.is_empty() {
+            rules.ids.map_xattrs(&mut attributes.xattrs);
+        }
         // A directory's set-group-id bit lends no rights.
         if rules.strip_set_id && head.kind == HeadKind::File {
             attributes.strip_set_id();

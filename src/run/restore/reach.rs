@@ -60,8 +60,8 @@ mod tests {
 
     #[test]
     fn one_closed_directory_on_the_way_is_enough() {
-        // Temporary directories are closed ones.
         let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
         let target = dir.path().join("a/b");
         fs::create_dir_all(&target).unwrap();
         let mode = |path: &std::path::Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();

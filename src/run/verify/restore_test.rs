@@ -60,6 +60,7 @@ pub fn check(
             devices: true,
             top: true,
             keep_set_id: true,
+            ids: crate::run::restore::names::IdWish::default(),
             threads: options.threads,
             cancel: options.cancel.clone(),
         },

@@ -309,6 +309,7 @@ impl Carried<'_> {
             // It is another machine's disk.
             top: true,
             keep_set_id: true,
+            ids: crate::run::restore::names::IdWish::default(),
             threads: self.options.threads,
             cancel: self.options.cancel.clone(),
         };

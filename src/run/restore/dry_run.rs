@@ -1,0 +1,99 @@
+//! What a restore would do, without writing anything.
+
+use serde::Serialize;
+
+use super::ids::{MappedUse, Uses};
+use super::select::Selection;
+use super::{RestoreError, RestoreOptions, index_of, plan_of, resolve_ids, selects_without_index};
+use crate::archive::index::escape_path;
+use crate::archive::read::entries::{EntryReader, Item};
+use crate::archive::read::head::HeadKind;
+use crate::archive::read::open::open_regular;
+use crate::archive::read::stream::{MemberStream, ReadOptions};
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::run::locate::BackupFiles;
+use crate::run::restore::attributes::may_lend_rights;
+use crate::run::verify::side_files;
+use crate::run::verify::{Findings, Level};
+
+/// What would be restored, and whose it would be.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DryRun {
+    /// Entries of the backup that were asked for, with the directories that lead to them.
+    pub entries: u64,
+    /// Bytes of files and images among them.
+    pub data_bytes: u64,
+    /// Devices, which are made with `--devices` alone.
+    pub devices: u64,
+    /// Files with set-user-id or set-group-id bits or capabilities.
+    pub set_id_files: u64,
+    /// The users that the entries and their ACLs have.
+    pub uids: Vec<MappedUse>,
+    /// The groups.
+    pub gids: Vec<MappedUse>,
+    /// Owners that are not listed, since there are too many, or since Linux has no such number.
+    pub uncounted_owners: u64,
+    /// Numbers that stand for several of the backup's, one sentence each.
+    pub merged: Vec<String>,
+    /// Entries and parts of the archive that cannot be read. Each was told as a problem.
+    pub unreadable: u64,
+}
+
+/// Reads what is wanted of the archive, and counts.
+pub fn dry_run(files: &BackupFiles, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
+    let selection = std::sync::Arc::new(Selection::new(&options.paths)?);
+    let archive = open_regular(&files.archive())?;
+    let mut side_findings = Findings::default();
+    let sides = side_files::check(files, Level::Full, &mut side_findings);
+    let ids = resolve_ids(&archive, &sides, options, observer)?;
+    let everything = selection.is_everything();
+    let indexed = index_of(&sides).is_some();
+    let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
+    let stream = archive.try_clone().and_then(|archive| MemberStream::new(archive, plan_of(&sides, &selection), &read));
+    let stream = stream.map_err(|source| super::cannot_open(files, source))?;
+    let mut reader = EntryReader::new(stream, !everything, false).without_maps();
+    let mut found = DryRun { unreadable: side_findings.total, ..DryRun::default() };
+    let mut uses = Uses::default();
+    let error = |place: String, what: String| {
+        observer.on_event(&Event::Problem(Problem::new(Severity::Error, place, what)));
+    };
+    for finding in &side_findings.first {
+        error(finding.place(&files.stem), finding.what.clone());
+    }
+    while let Some(item) = reader.next_item() {
+        match item {
+            Item::Entry(head, _) => {
+                if !indexed && !selects_without_index(&selection, &head) {
+                    continue;
+                }
+                uses.note(&head);
+                found.entries += 1;
+                found.data_bytes += head.stored_bytes;
+                found.set_id_files += u64::from(may_lend_rights(&head));
+                found.devices += u64::from(matches!(head.kind, HeadKind::CharDevice(_) | HeadKind::BlockDevice(_)));
+            }
+            Item::Lost { line, place, what, .. } => {
+                found.unreadable += 1;
+                let at = || format!("member {}, byte {} of the tar stream", place.member, place.tar_offset);
+                error(line.map_or_else(at, |line| escape_path(&line.path)), what);
+            }
+        }
+    }
+    let (stream, _) = reader.into_source();
+    let outcome = stream.finish();
+    if outcome.stopped {
+        return Err(RestoreError::Stopped);
+    }
+    found.unreadable += outcome.findings_total;
+    for finding in outcome.findings {
+        error("the archive".to_owned(), finding.what);
+    }
+    let unmatched = selection.unmatched();
+    if !unmatched.is_empty() {
+        return Err(RestoreError::NothingMatches(unmatched));
+    }
+    (found.uids, found.gids) = uses.mapped(&ids);
+    found.uncounted_owners = uses.uncounted;
+    found.merged = if ids.is_empty() { Vec::new() } else { uses.merged(&ids) };
+    Ok(found)
+}

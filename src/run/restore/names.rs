@@ -1,0 +1,317 @@
+//! Numbers of users and groups by their names: those that passwd(5) and group(5) files of two machines have in common.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::ids::{BadMapping, IdMap, IdMaps, Mapping};
+use crate::archive::index::escape_path;
+use crate::archive::read::entries::{EntryReader, Item};
+use crate::archive::read::head::HeadKind;
+use crate::archive::read::stream::MemberStream;
+use crate::run::restore::select::plain;
+
+/// No such file of any machine is longer.
+const MAX_FILE_BYTES: usize = 4 << 20;
+/// Filesystems of an archive in which the files are looked for.
+const MAX_CANDIDATES: usize = 64;
+
+/// A passwd(5) and a group(5) file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameFiles {
+    passwd: PathBuf,
+    group: PathBuf,
+}
+
+impl NameFiles {
+    /// Those of this host.
+    pub fn of_this_host() -> Self {
+        Self { passwd: PathBuf::from("/etc/passwd"), group: PathBuf::from("/etc/group") }
+    }
+}
+
+impl FromStr for NameFiles {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((passwd, group)) if !passwd.is_empty() && !group.is_empty() => {
+                Ok(Self { passwd: passwd.into(), group: group.into() })
+            }
+            _ => Err("write PASSWD:GROUP, two files, as /etc/passwd:/etc/group".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for NameFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} and {}", self.passwd.display(), self.group.display())
+    }
+}
+
+/// Which numbers become others, as it was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct IdWish {
+    /// Numbers of users.
+    pub uids: Vec<Mapping>,
+    /// Numbers of groups.
+    pub gids: Vec<Mapping>,
+    /// Files that names are compared with: those of the host that is restored to when the backup has such files of its own, and
+    /// of the machine that was backed up when it does not, or when `to` is given.
+    pub from: Option<NameFiles>,
+    /// Files with the new numbers.
+    pub to: Option<NameFiles>,
+}
+
+/// Why numbers cannot be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum IdError {
+    /// What was asked for contradicts itself.
+    #[error("--map-{which}: {source}")]
+    Mapping {
+        /// `uid` or `gid`.
+        which: &'static str,
+        /// Why.
+        source: BadMapping,
+    },
+    /// A file with names cannot be used.
+    #[error("{}, which has names for --map-from and --map-to, cannot be read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The archive has several of those files.
+    #[error(
+        "the backup has several passwd files ({}): save the right ones, and give them as --map-from PASSWD:GROUP, with --map-to",
+        .0.join(", ")
+    )]
+    Several(Vec<String>),
+    /// The archive has none.
+    #[error("the backup has no etc/passwd and etc/group: give those of the machine that was backed up as --map-from")]
+    NoneInside,
+    /// The archive has one that cannot be used.
+    #[error("{path} in the backup cannot be used: {what}")]
+    Inside {
+        /// Its path.
+        path: String,
+        /// Why.
+        what: String,
+    },
+}
+
+/// The maps, and how names were compared, in words for a person.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    pub(super) maps: IdMaps,
+    pub(super) said: Option<String>,
+}
+
+impl IdWish {
+    /// Whether anything is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.uids.is_empty() && self.gids.is_empty() && !self.by_name()
+    }
+
+    pub(super) fn by_name(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    /// Whether names of the backup itself are needed.
+    pub(super) fn needs_inside(&self) -> bool {
+        self.by_name() && !(self.from.is_some() && self.to.is_some())
+    }
+
+    /// The maps of numbers alone; an error is one of usage.
+    pub fn numbers(&self) -> Result<IdMaps, IdError> {
+        let map =
+            |mappings: &[Mapping], which| IdMap::new(mappings).map_err(|source| IdError::Mapping { which, source });
+        Ok(IdMaps { uids: map(&self.uids, "uid")?, gids: map(&self.gids, "gid")? })
+    }
+
+    /// The maps. `inside` are the backup's own files, when they are needed and there.
+    pub(super) fn resolve(&self, inside: Option<Inside>) -> Result<Resolved, IdError> {
+        let mut maps = self.numbers()?;
+        let (old, old_from, new_from) = match (inside, &self.from, &self.to) {
+            (_, None, None) => return Ok(Resolved { maps, said: None }),
+            (_, Some(from), Some(to)) => (Names::of_files(from)?, from.to_string(), to.clone()),
+            (Some(inside), Some(new), None) | (Some(inside), None, Some(new)) => {
+                (inside.names, format!("{} of the backup", inside.place), new.clone())
+            }
+            (None, Some(from), None) => (Names::of_files(from)?, from.to_string(), NameFiles::of_this_host()),
+            (None, None, Some(_)) => return Err(IdError::NoneInside),
+        };
+        let new = Names::of_files(&new_from)?;
+        let (users, groups) = (old.users.others_in(&new.users), old.groups.others_in(&new.groups));
+        let said = format!(
+            "by name, from {old_from} to {new_from}, {} users and {} groups have another number",
+            users.len(),
+            groups.len()
+        );
+        maps.uids.add_others(users);
+        maps.gids.add_others(groups);
+        Ok(Resolved { maps, said: Some(said) })
+    }
+}
+
+/// Names and numbers in the order of their lines.
+#[derive(Debug, Default)]
+struct Table(Vec<(Vec<u8>, u32)>);
+
+impl Table {
+    /// `name:password:number:…`, see passwd(5) and group(5). Lines that are not of that form are passed over, as getpwent(3)
+    /// does it.
+    fn parse(bytes: &[u8]) -> Self {
+        let line = |line: &[u8]| {
+            let mut fields = line.split(|byte| *byte == b':');
+            let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
+            let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
+            // A name with `+` or `-` before it stands for another table.
+            let is_name = !name.is_empty() && !matches!(name[0], b'+' | b'-' | b'#');
+            (is_name && number != u32::MAX).then(|| (name.to_vec(), number))
+        };
+        Self(bytes.split(|byte| *byte == b'\n').filter_map(line).collect())
+    }
+
+    /// Numbers of this table and those that their names have in `other`, where they differ. As in getpwnam(3), the first
+    /// line of a name counts; and the first of a number whose name the other table has.
+    fn others_in(&self, other: &Self) -> Vec<(u32, u32)> {
+        let mut numbers = BTreeMap::new();
+        for (name, number) in &other.0 {
+            numbers.entry(name.as_slice()).or_insert(*number);
+        }
+        let mut names = BTreeMap::new();
+        let mut found = BTreeMap::new();
+        for (name, old) in &self.0 {
+            if *names.entry(name.as_slice()).or_insert(*old) != *old {
+                continue;
+            }
+            if let Some(new) = numbers.get(name.as_slice()) {
+                found.entry(*old).or_insert(*new);
+            }
+        }
+        found.into_iter().filter(|(old, new)| old != new).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    users: Table,
+    groups: Table,
+}
+
+impl Names {
+    fn of_files(files: &NameFiles) -> Result<Self, IdError> {
+        let table = |path: &Path| {
+            let failed = |source| IdError::File { path: path.to_owned(), source };
+            let mut bytes = Vec::new();
+            let file = File::open(path).map_err(failed)?;
+            file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+            if bytes.len() > MAX_FILE_BYTES {
+                return Err(failed(io::Error::other("it is longer than 4 MiB")));
+            }
+            Ok(Table::parse(&bytes))
+        };
+        Ok(Self { users: table(&files.passwd)?, groups: table(&files.group)? })
+    }
+}
+
+/// The backup's own names.
+#[derive(Debug)]
+pub(super) struct Inside {
+    names: Names,
+    /// The two files, for messages.
+    place: String,
+}
+
+/// Whether an entry of this path may be such a file: in the archive's root, or in that of one of its filesystems.
+pub(super) fn is_name_file(path: &[u8]) -> bool {
+    parts(path).is_some()
+}
+
+/// The directory before `etc`, and whether it is the passwd file.
+fn parts(path: &[u8]) -> Option<(&[u8], bool)> {
+    let path = plain(path);
+    let (before, is_passwd) = match (path.strip_suffix(b"etc/passwd"), path.strip_suffix(b"etc/group")) {
+        (Some(before), _) => (before, true),
+        (None, before) => (before?, false),
+    };
+    let region = match before {
+        b"" => before,
+        [region @ .., b'/'] if !region.contains(&b'/') => region,
+        _ => return None,
+    };
+    Some((region, is_passwd))
+}
+
+/// Reads the names that the backup itself has; `None` when it has none.
+pub(super) fn read_inside(mut reader: EntryReader<MemberStream>) -> Result<Option<Inside>, IdError> {
+    let mut found: BTreeMap<Vec<u8>, (Option<Table>, Option<Table>)> = BTreeMap::new();
+    while let Some(item) = reader.next_item() {
+        let Item::Entry(head, _) = item else { continue };
+        let Some((region, is_passwd)) = parts(&head.path) else { continue };
+        let region = region.to_vec();
+        let bad = |what: &str| IdError::Inside { path: escape_path(&head.path), what: what.to_owned() };
+        if head.kind != HeadKind::File {
+            return Err(bad("it is not a file"));
+        }
+        if head.size > MAX_FILE_BYTES as u64 || head.runs.is_some() {
+            return Err(bad("it is longer than 4 MiB, or has holes"));
+        }
+        let mut bytes = Vec::new();
+        loop {
+            match reader.next_data() {
+                Ok(Some(data)) => bytes.extend_from_slice(data),
+                Ok(None) => break,
+                Err(lost) => return Err(bad(&lost.what)),
+            }
+        }
+        if found.len() >= MAX_CANDIDATES && !found.contains_key(&region) {
+            continue;
+        }
+        let entry = found.entry(region).or_default();
+        *(if is_passwd { &mut entry.0 } else { &mut entry.1 }) = Some(Table::parse(&bytes));
+    }
+    let _ = reader.into_source().0.finish();
+    found.retain(|_, tables| tables.0.is_some());
+    // One in the root is the archive's own; a directory with another is something in its only filesystem.
+    let region = match found.len() {
+        0 => return Ok(None),
+        1 => found.keys().next().cloned(),
+        _ => Some(Vec::new()).filter(|root| found.contains_key(root)),
+    };
+    let Some((region, (users, groups))) = region.and_then(|region| found.remove_entry(&region)) else {
+        let paths = found.keys().map(|region| format!("{}/etc/passwd", escape_path(region))).collect();
+        return Err(IdError::Several(paths));
+    };
+    let before = if region.is_empty() { String::new() } else { format!("{}/", escape_path(&region)) };
+    let names = Names { users: users.unwrap_or_default(), groups: groups.unwrap_or_default() };
+    Ok(Some(Inside { names, place: format!("{before}etc/passwd and {before}etc/group") }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Table, parts};
+
+    #[test]
+    fn names_of_two_tables_are_compared() {
+        let old = Table::parse(
+            b"root:x:0:0::/:/bin/sh\nnova:x:108:1::\nlibvirt:x:112::\nsame:x:7\n\nbad\nneg:x:-1\n+::\nnova:x:999:\n",
+        );
+        let new = Table::parse(b"nova:x:112:1::\nroot:x:0:0\nsame:x:7\nlibvirt:x:64055\nnova:x:5\nother:x:9");
+        assert_eq!(old.others_in(&new), [(108, 112), (112, 64_055)]);
+        assert_eq!(new.others_in(&new), []);
+    }
+
+    #[test]
+    fn name_files_are_known_by_their_place() {
+        assert_eq!(parts(b"./etc/passwd"), Some((b"".as_slice(), true)));
+        assert_eq!(parts(b"./p2/etc/group"), Some((b"p2".as_slice(), false)));
+        for other in [b"./a/b/etc/passwd".as_slice(), b"./etc/passwd-", b"./xetc/passwd", b"passwd"] {
+            assert_eq!(parts(other), None, "{}", other.escape_ascii());
+        }
+    }
+}

@@ -505,7 +505,7 @@ fn swap_and_ext_without_a_uuid_come_back() {
     manifest.layout.regions.iter_mut().for_each(|region| region.holds.uuid = None);
     let plan = plan_for(&manifest, size).unwrap();
     let remarks = plan.remarks.join("\n");
-    assert!(remarks.contains("it had no UUID, and gets one") && remarks.contains("it had no UUID, and gets none"));
+    assert_eq!(remarks.matches("it had no UUID, and gets none").count(), 2, "{remarks}");
     // A filesystem with sectors smaller than the target's cannot be mounted there.
     let made = manifest.layout.regions[1].holds.made_with.as_mut().unwrap();
     made.block_bytes = Some(1024);
@@ -616,7 +616,7 @@ fn hostile_manifests_are_refused_or_harmless() {
             }
         }
     }
-    let harmless: [Change; 5] = [
+    let harmless: [Change; 6] = [
         ("name", |m| {
             m.layout.regions[1].name = "../p2\n".to_owned();
             m.regions[1].name = "../p2\n".to_owned();
@@ -626,6 +626,15 @@ fn hostile_manifests_are_refused_or_harmless() {
         ("features", |m| {
             let made = m.layout.regions[1].holds.made_with.as_mut().unwrap();
             made.features = vec!["-n".to_owned(), "a,b".to_owned(), "\0".to_owned()];
+        }),
+        ("superblock", |m| {
+            use base64::Engine as _;
+            let mut sb = [0xff; 1024];
+            sb[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
+            let made = m.layout.regions[1].holds.made_with.as_mut().unwrap();
+            made.features.extend(["shared_blocks", "sparse_super2", "fast_commit", "mmp"].map(str::to_owned));
+            made.journal_blocks = Some(u64::MAX);
+            made.superblock = Some(base64::engine::general_purpose::STANDARD.encode(sb));
         }),
         ("older", |m| m.layout.regions.iter_mut().for_each(|region| region.holds.made_with = None)),
     ];
@@ -688,4 +697,75 @@ fn hostile_manifests_are_refused_or_harmless() {
     mirror.layout.regions[1].handling = Handling::Container;
     mirror.regions[1].handling = Handling::Container;
     assert!(plan_for(&mirror, size).unwrap_err()[0].contains("software RAID"));
+}
+
+/// What dumpe2fs says of a filesystem that its maker or its owner decided.
+fn ext_settings(image: &Path) -> String {
+    sh(&format!(
+        "dumpe2fs -h {} 2>/dev/null | grep -vE '^(Filesystem state|Free |Last (mount|write|check)|Next check|Mount count|Lifetime|\
+         Checksum: |Journal (sequence|start|checksum|features|inode)|Directories|Orphan file inode|Overhead| *mmp_)'",
+        quoted(image)
+    ))
+}
+
+#[test]
+fn what_mke2fs_and_tune2fs_set_comes_back() {
+    let variants = [
+        (
+            "-t ext4",
+            "tune2fs -e panic -o ^acl,nodelalloc -c 33 -i 30d -u 65534 -g 100 -r 9000 -M /srv/x -E mount_opts=commit=5",
+        ),
+        ("-t ext4 -b 4096 -J size=5 -g 4096 -N 3000", "tune2fs -E stride=16,stripe_width=64,hash_alg=tea,test_fs"),
+        ("-t ext4 -O metadata_csum_seed", "tune2fs -U random"),
+        ("-t ext4 -O bigalloc,quota -C 65536", "true"),
+        ("-t ext4 -O project,quota -E quotatype=usrquota:prjquota", "true"),
+        ("-t ext4 -O project,fast_commit,large_dir,ea_inode", "tune2fs -O read-only"),
+        ("-t ext4 -O sparse_super2,^resize_inode,^has_journal -E num_backup_sb=1", "tune2fs -E mount_opts=discard"),
+        ("-t ext4 -O ^64bit,uninit_bg,^metadata_csum -b 2048 -G 4", "debugfs -w -R \"set_super_value flags 2\""),
+        ("-t ext2 -b 1024 -I 128", "debugfs -w -R \"set_super_value mkfs_time 19990101000000\""),
+        ("-r 0", "true"),
+        ("-O none", "tune2fs -e remount-ro"),
+    ];
+    std::thread::scope(|scope| {
+        let variant = |(make, tune): (&'static str, &'static str)| {
+            let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+            let image = dir.path().join("t.img");
+            sh(&format!(
+                "truncate -s 64M {0}; mke2fs -q {make} {0} 2>/dev/null; {tune} {0} >/dev/null 2>&1",
+                quoted(&image)
+            ));
+            fs::create_dir(dir.path().join("b")).unwrap();
+            let archive = snapshot_expecting(0, &image, &dir.path().join("b"), &[]);
+            let new = dir.path().join("new.img");
+            let said = run_expecting(0, &["restore", archive.to_str().unwrap(), "--to-image", new.to_str().unwrap()]);
+            assert!(said.contains("0 other problems"), "{make}: {said}");
+            assert_eq!(ext_settings(&new), ext_settings(&image), "{make}");
+            sh(&format!("e2fsck -fn {}", quoted(&new)));
+        };
+        let halves = variants.split_at(variants.len() / 2);
+        scope.spawn(move || halves.1.iter().copied().for_each(variant));
+        halves.0.iter().copied().for_each(variant);
+    });
+}
+
+#[test]
+fn reserved_blocks_keep_their_share_and_an_older_backup_says_what_it_lacks() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let image = dir.path().join("t.img");
+    sh(&format!("truncate -s 200M {0}; mke2fs -q -t ext4 -b 4096 {0}; tune2fs -r 5120 {0} >/dev/null", quoted(&image)));
+    fs::create_dir(dir.path().join("b")).unwrap();
+    let archive = snapshot_expecting(0, &image, &dir.path().join("b"), &[]);
+    let new = dir.path().join("new.img");
+    let arguments = ["restore", archive.to_str().unwrap(), "--to-image", new.to_str().unwrap(), "--size", "100M"];
+    run_expecting(0, &arguments);
+    assert!(ext_settings(&new).contains("Reserved block count:     2560\n"), "{}", ext_settings(&new));
+    // As 0fec752 wrote it.
+    let path = beside(&archive, "manifest.json");
+    let mut manifest = Manifest::from_bytes(&fs::read(&path).unwrap()).unwrap();
+    let made = manifest.layout.regions[0].holds.made_with.as_mut().unwrap();
+    (made.superblock, made.journal_blocks) = (None, None);
+    fs::write(&path, manifest.to_bytes().unwrap()).unwrap();
+    fs::remove_file(&new).unwrap();
+    let said = run_expecting(0, &arguments[..4]);
+    assert!(said.contains("this older backup does not have its settings"), "{said}");
 }

@@ -207,11 +207,17 @@ pub struct MadeWith {
     /// ext with bigalloc: the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_bytes: Option<u32>,
+    /// ext: how many blocks its journal has; `None` where there is none in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_blocks: Option<u64>,
+    /// ext: the superblock, 1024 bytes in base64. What tune2fs sets is all in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superblock: Option<String>,
     /// btrfs: the checksum's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
     /// The features that are on, by the names that mkfs has for them. One without a name is left out; of XFS and btrfs
-    /// it has the name of its bit, `incompat-0x8000`.
+    /// it has the name of its bit, `incompat-0x8000`, of ext `FEATURE_I31`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
     /// What XFS alone has. `None` in backups of older versions, too.

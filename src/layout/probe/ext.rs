@@ -1,7 +1,10 @@
 //! ext2, ext3 and ext4 (Linux, Documentation/filesystems/ext4/super.rst): the superblock at byte 1024.
 
-use super::{Content, Found, Window, names_of};
-use crate::layout::field::{crc32c, le16, le32, uuid};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{Content, Found, Window};
+use crate::layout::field::{array, crc32c, le16, le32, uuid};
 use crate::layout::text::label;
 use crate::layout::{HoldsKind, MadeWith};
 
@@ -16,8 +19,9 @@ const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 const EXT3_INCOMPAT: u32 = 0x2 | 0x4 | 0x10;
 const EXT3_RO_COMPAT: u32 = 0x1 | 0x2 | 0x4;
 
-/// The features as mke2fs has them, mke2fs(8) and ext4(5). Those of a moment (`needs_recovery`) are not among them.
+/// The features as mke2fs has them, mke2fs(8) and ext4(5); the bits of a moment (`needs_recovery`, `orphan_present`) have no name.
 const COMPAT_NAMES: &[(u64, &str)] = &[
+    (0x2, "imagic_inodes"),
     (0x4, "has_journal"),
     (0x8, "ext_attr"),
     (0x10, "resize_inode"),
@@ -51,10 +55,16 @@ const RO_COMPAT_NAMES: &[(u64, &str)] = &[
     (0x100, "quota"),
     (RO_COMPAT_BIGALLOC, "bigalloc"),
     (0x400, "metadata_csum"),
+    (0x1000, "read-only"),
     (0x2000, "project"),
+    (0x4000, "shared_blocks"),
     (0x8000, "verity"),
 ];
 const RO_COMPAT_BIGALLOC: u64 = 0x200;
+/// `needs_recovery` and `journal_dev`.
+const INCOMPAT_MOMENTARY: u64 = 0x4 | 0x8;
+/// `orphan_present`.
+const RO_COMPAT_MOMENTARY: u64 = 0x1_0000;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
@@ -102,8 +112,10 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         .with_label(label(sb.get(0x78..0x88)?))
         .with_version(format!("{s_rev_level}.{s_minor_rev_level}"))
         .with_size(size, window);
-    if s_rev_level == 1 && !is_journal {
-        found = found.with_parameters(parameters(&sb, u64::from(compat), u64::from(incompat), u64::from(ro_compat))?);
+    if !is_journal {
+        // Features and the length of inodes came with revision 1.
+        let features = if s_rev_level == 0 { [0; 3] } else { [compat, incompat, ro_compat].map(u64::from) };
+        found = found.with_parameters(parameters(window, &sb, s_rev_level, features)?);
     }
     if is_journal {
         found.content = Content::Opaque;
@@ -117,7 +129,8 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
 }
 
 /// What mke2fs would have to be told.
-fn parameters(sb: &[u8], compat: u64, incompat: u64, ro_compat: u64) -> Option<MadeWith> {
+fn parameters(window: &Window<'_>, sb: &[u8], revision: u32, features: [u64; 3]) -> Option<MadeWith> {
+    let [compat, incompat, ro_compat] = features;
     // s_log_block_size was checked to be 6 at most; s_log_cluster_size was not.
     let block_bytes = 1024 << le32(sb, 0x18)?;
     let cluster_bytes = 1024_u32.checked_shl(le32(sb, 0x1c)?).filter(|bytes| *bytes > 0);
@@ -125,19 +138,58 @@ fn parameters(sb: &[u8], compat: u64, incompat: u64, ro_compat: u64) -> Option<M
     if incompat & u64::from(INCOMPAT_64BIT) != 0 {
         reserved |= u64::from(le32(sb, 0x154)?) << 32;
     }
-    let features = names_of(compat, COMPAT_NAMES)
-        .chain(names_of(incompat, INCOMPAT_NAMES))
-        .chain(names_of(ro_compat, RO_COMPAT_NAMES))
-        .collect();
+    let inode_bytes = if revision == 0 { 128 } else { u32::from(le16(sb, 0x58)?) };
+    let names = names_of('C', compat, COMPAT_NAMES)
+        .chain(names_of('I', incompat & !INCOMPAT_MOMENTARY, INCOMPAT_NAMES))
+        .chain(names_of('R', ro_compat & !RO_COMPAT_MOMENTARY, RO_COMPAT_NAMES));
+    let has_journal = compat & u64::from(COMPAT_HAS_JOURNAL) != 0;
     Some(MadeWith {
         block_bytes: Some(block_bytes),
-        inode_bytes: Some(u32::from(le16(sb, 0x58)?)),
+        inode_bytes: Some(inode_bytes),
         inodes: Some(u64::from(le32(sb, 0x00)?)),
         reserved_blocks: Some(reserved),
         cluster_bytes: cluster_bytes.filter(|_| ro_compat & RO_COMPAT_BIGALLOC != 0),
-        features,
+        journal_blocks: if has_journal { journal_blocks(window, sb, block_bytes, inode_bytes) } else { None },
+        superblock: Some(STANDARD.encode(sb)),
+        features: names.collect(),
         ..MadeWith::default()
     })
+}
+
+/// The names of features. A bit without one has the name that e2fsprogs gives it (`e2p_feature2string`).
+fn names_of(word: char, bits: u64, names: &'static [(u64, &'static str)]) -> impl Iterator<Item = String> {
+    (0..32).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| {
+        let named = names.iter().find(|(known, _)| *known == 1 << bit);
+        named.map_or_else(|| format!("FEATURE_{word}{bit}"), |(_, name)| (*name).to_owned())
+    })
+}
+
+/// How many blocks the journal has: the length of its inode (ext4 layout, "Journal"), of which the superblock has a copy.
+/// `None` when it lies on another device.
+fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes: u32) -> Option<u64> {
+    let number = le32(sb, 0xe0)?.checked_sub(1)?;
+    let length = |bytes: &[u8], low: usize, high: usize| -> Option<u64> {
+        Some(u64::from(le32(bytes, high)?) << 32 | u64::from(le32(bytes, low)?))
+    };
+    let is_possible = |bytes: &u64| *bytes >= 1024 * u64::from(block_bytes) && *bytes <= window.len();
+    let in_table = || {
+        // The descriptor of the first group follows the superblock's block; the inode lies in that group's table.
+        let descriptor = window.read((u64::from(le32(sb, 0x14)?) + 1) * u64::from(block_bytes), 64)?;
+        let is_long = le32(sb, 0x60)? & INCOMPAT_64BIT != 0 && le16(sb, 0xfe)? >= 64;
+        let high = if is_long { le32(&descriptor, 0x28)? } else { 0 };
+        let table = u64::from(high) << 32 | u64::from(le32(&descriptor, 0x8)?);
+        if number >= le32(sb, 0x28)? {
+            return None;
+        }
+        let at = u64::from(number).checked_mul(inode_bytes.into())?;
+        let inode = window.read(table.checked_mul(block_bytes.into())?.checked_add(at)?, 128)?;
+        let is_file = le16(&inode, 0)? & 0xf000 == 0x8000;
+        length(&inode, 0x4, 0x6c).filter(|_| is_file)
+    };
+    // s_jnl_backup_type 1: s_jnl_blocks holds i_block and i_size of the inode.
+    let in_copy = || length(sb, 0x14c, 0x148).filter(|_| array::<1>(sb, 0xfd) == Some([1]));
+    let bytes = in_table().filter(is_possible).or_else(|| in_copy().filter(is_possible))?;
+    Some(bytes / u64::from(block_bytes))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub mod carry_out;
 mod claims;
 mod compare;
+mod ext_settings;
 mod fat_format;
 mod features;
 mod in_use;

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::compare::differences;
-use super::makefs::ToolCall;
+use super::ext_settings::{self, When, reserved_blocks};
+use super::makefs::{ToolCall, has, tune2fs};
 use super::plan::{MakeStep, Plan, Step};
 use super::put_bytes::{Image, raw_image, zero};
 use super::shown::step_as_text;
@@ -202,10 +203,20 @@ impl Carried<'_> {
                 said,
             })?;
         }
+        Self::put_settings(step, &place.path, When::Before)?;
+        if step.files.is_some() && step.fs.starts_with("ext") && has(&step.made_with, "project") {
+            self.without_projects(step, &place.path)?;
+        }
         if let Some(part) = files {
             let restored = self.put_files(step, part, &place.path)?;
             report.files.insert(region.clone(), restored);
         }
+        for call in &step.finish {
+            if let Err(said) = self.run(region, call, &place.path)? {
+                self.fail(report, region, format!("{} failed: {said}", shown_command(call.program, &call.args)));
+            }
+        }
+        Self::put_settings(step, &place.path, When::After)?;
         place.finish(region)?;
         if let Some(boot) = boot_block {
             self.put_boot_block(&step.fs, extents, boot).map_err(io_error(format!("{region}: its boot block")))?;
@@ -226,6 +237,31 @@ impl Carried<'_> {
             written.map_err(io_error(format!("{region}: its boot sector")))?;
         }
         place.finish(region)
+    }
+
+    /// A kernel without quotas cannot write to a filesystem with project ids: the feature is off then
+    /// while the files are put.
+    fn without_projects(&self, step: &MakeStep, device: &Path) -> Result<(), CarryOutError> {
+        if self.mount(step, device).is_ok() {
+            return Ok(());
+        }
+        let call = tune2fs("-O", "^project");
+        let failed = |said| CarryOutError::Tool {
+            region: step.region.clone(),
+            command: shown_command(call.program, &call.args),
+            said,
+        };
+        self.run(&step.region, &call, device)?.map_err(failed)
+    }
+
+    /// What an ext filesystem's superblock held besides what mke2fs was told of.
+    fn put_settings(step: &MakeStep, device: &Path, when: When) -> Result<(), CarryOutError> {
+        if !step.fs.starts_with("ext") {
+            return Ok(());
+        }
+        let reserved = reserved_blocks(&step.made_with, step.was_bytes, step.size_bytes);
+        ext_settings::put(device, &step.made_with, reserved, when)
+            .map_err(io_error(format!("{}: the settings of its filesystem", step.region)))
     }
 
     /// A device that shows the region's place on the target.

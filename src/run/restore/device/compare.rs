@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::ext_settings;
 use super::makefs::can_have_label;
 use super::plan::Expected;
 use crate::layout::{Handling, Holds, HoldsKind, Layout, Region};
@@ -16,6 +17,7 @@ const SAID_BEFORE: &[&str] = &["xfs.quotas", "fat.hidden_sectors"];
 /// What a disk holds that is not as it was to be, one line each. Of zeros, `not_looked_at` were not read to the end.
 pub(super) fn differences(expected: &Expected, found: &Layout, not_looked_at: &[String]) -> Vec<String> {
     let mut all = Vec::new();
+    let mut settings = Vec::new();
     let mut differ = |place: &str, what: &str, was: &dyn std::fmt::Debug, is: &dyn std::fmt::Debug| {
         let place = shown::path(place.as_bytes());
         all.push(format!("{place}: its {what} is {is:?}, and should be {was:?}"));
@@ -62,7 +64,18 @@ pub(super) fn differences(expected: &Expected, found: &Layout, not_looked_at: &[
         for (what, was, is) in made_differently(&region.holds, &other.holds, is_smaller) {
             check(&what, &format_args!("{was}"), &format_args!("{is}"));
         }
+        let is_ext = region.holds.fs.as_deref().is_some_and(|fs| fs.starts_with("ext"));
+        if let (true, Some(was), Some(is)) =
+            (is_ext && region.handling == Handling::Files, &region.holds.made_with, &other.holds.made_with)
+            && was.superblock.is_some()
+        {
+            let resized = region.holds.size_bytes != other.holds.size_bytes;
+            let place = shown::path(region.name.as_bytes());
+            settings
+                .extend(ext_settings::differences(was, is, resized).into_iter().map(|what| format!("{place}: {what}")));
+        }
     }
+    all.extend(settings);
     all
 }
 

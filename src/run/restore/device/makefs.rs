@@ -12,7 +12,7 @@ use std::ffi::OsString;
 
 use self::btrfs::btrfs;
 use self::call::Arguments;
-use self::ext::ext;
+use self::ext::{Wanted, ext};
 use self::fat::{fat, fat_serial};
 use self::names::{label_of, uuid};
 use self::xfs::xfs;
@@ -20,13 +20,16 @@ use crate::layout::{Holds, MadeWith};
 use crate::shown;
 
 pub(super) use self::call::ToolCall;
-pub(super) use self::names::can_have_label;
+pub(super) use self::ext::{default_journal_bytes, tune2fs};
+pub(super) use self::names::{can_have_label, has};
 
 /// A filesystem's maker, and what it could not be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Maker {
     /// The call.
     pub call: ToolCall,
+    /// Called when the files are in.
+    pub finish: Vec<ToolCall>,
     /// What is worth knowing, one line each.
     pub remarks: Vec<String>,
     /// What cannot be made as it was, one line each: the plan says it, and so does the result, which is not complete then.
@@ -54,6 +57,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
     let fs = holds.fs.as_deref().unwrap_or_default();
     let mut remarks = Vec::new();
     let mut differs = Vec::new();
+    let mut finish = Vec::new();
     let known = MadeWith::default();
     let made = holds.made_with.as_ref().unwrap_or(&known);
     if holds.made_with.is_none() && fs != "swap" {
@@ -65,13 +69,20 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
     let program = match fs {
         "ext2" | "ext3" | "ext4" => {
             args.flags(&["-q", "-F"]);
-            match holds.uuid {
-                Some(_) => args.pair("-U", uuid(holds)?),
-                None => remarks.push("it had no UUID, and gets one".to_owned()),
+            let uuid = holds.uuid.is_some().then(|| uuid(holds)).transpose()?;
+            if uuid.is_none() {
+                remarks.push("it had no UUID, and gets none".to_owned());
             }
             args.label("-L", label);
-            ext(made, size_bytes, entries, shrunk, holds, &mut args);
+            finish = ext::finish(made);
+            ext(made, uuid, &Wanted { size_bytes, entries, shrunk }, holds, &mut args, &mut differs);
+            if made.superblock.is_none() && holds.made_with.is_some() {
+                let what = "this older backup does not have its settings (errors=, mount options, checks, stripe, owner of \
+                            the reserved blocks, journal size): it gets mke2fs's own";
+                remarks.push(what.to_owned());
+            }
             match fs {
+                _ if made.superblock.is_some() => "mkfs.ext4",
                 // The features say which of the three it is; without them the name does.
                 _ if !made.features.is_empty() => "mkfs.ext4",
                 "ext2" => "mkfs.ext2",
@@ -126,7 +137,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
     };
     differs.append(&mut more.differs);
     let call = ToolCall { program, args: args.0 };
-    Ok(Maker { call, remarks, differs, otherwise: more.otherwise, after: more.after })
+    Ok(Maker { call, remarks, differs, otherwise: more.otherwise, after: more.after, finish })
 }
 
 /// How a filesystem is looked at without changing it; `None` where there is nothing to look with.

@@ -16,7 +16,7 @@ use super::planner::Planner;
 use super::shift::Shift;
 use super::stored::Stored;
 use crate::archive::manifest::{Manifest, RegionRecord};
-use crate::layout::{Extent, Region, Table};
+use crate::layout::{Extent, MadeWith, Region, Table};
 use crate::run::restore::select::Part;
 
 /// What is asked for, and what the machine has.
@@ -109,6 +109,9 @@ pub struct MakeStep {
     pub label: Option<String>,
     /// How long it becomes.
     pub size_bytes: u64,
+    /// How long it was.
+    #[serde(skip)]
+    pub was_bytes: Option<u64>,
     /// Where it goes.
     pub extents: Vec<Extent>,
     /// What makes it.
@@ -119,6 +122,9 @@ pub struct MakeStep {
     /// What is called after that, before it is mounted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<ToolCall>,
+    /// What is called when the files are in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub finish: Vec<ToolCall>,
     /// What looks at it afterwards.
     pub check: Option<ToolCall>,
     /// What of the archive goes into it; nothing for swap.
@@ -127,6 +133,9 @@ pub struct MakeStep {
     /// What cannot be made as it was, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
+    /// What the filesystem was made with.
+    #[serde(skip)]
+    pub made_with: MadeWith,
     /// Whether its files are compressed by the filesystem, as they were before.
     pub compress: bool,
     /// The boot block in front of it, where it has one.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::claims::Claims;
+use super::makefs::default_journal_bytes;
 use super::plan::{Expected, Step, Wish};
 use super::shift::{Movable, Shift};
 use super::table::{Kept, gpt_tail_bytes};
@@ -260,26 +261,12 @@ fn ext_min_bytes(region: &Region, used: u64, entries: u64) -> u64 {
     let tables = inodes.saturating_mul(inode_bytes).min(region.size_bytes / 2);
     let fixed = used
         .saturating_add(used / 6)
-        .saturating_add(journal_bytes(region.size_bytes))
+        .saturating_add(default_journal_bytes(region.size_bytes))
         .saturating_add(32 << 20)
         .saturating_add(entries.saturating_mul(inode_bytes));
     // There are as many inodes to the byte as before: their tables have the same share of the smaller one.
     let scaled = u128::from(fixed) * u128::from(region.size_bytes) / u128::from((region.size_bytes - tables).max(1));
     u64::try_from(scaled).unwrap_or(u64::MAX)
-}
-
-/// The journal of an ext filesystem of this length: mke2fs's own choice (`ext2fs_default_journal_size`), in blocks of 4 KiB.
-fn journal_bytes(size_bytes: u64) -> u64 {
-    match size_bytes >> 20 {
-        0..128 => 4 << 20,
-        128..1_024 => 16 << 20,
-        1_024..2_048 => 32 << 20,
-        2_048..16_384 => 64 << 20,
-        16_384..32_768 => 128 << 20,
-        32_768..65_536 => 256 << 20,
-        65_536..131_072 => 512 << 20,
-        _ => 1 << 30,
-    }
 }
 
 /// A name for a message.

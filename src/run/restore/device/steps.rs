@@ -94,7 +94,7 @@ impl Planner<'_> {
         let fat = Self::fat_format(region, place, &mut boot_block, &mut made);
         self.remarks.extend(made.remarks.iter().map(|remark| format!("{name}: {remark}")));
         let makes_it = Some(made.call.program).filter(|_| fat.is_none());
-        for program in makes_it.into_iter().chain(made.after.iter().map(|call| call.program)) {
+        for program in makes_it.into_iter().chain(made.after.iter().chain(&made.finish).map(|call| call.program)) {
             if (self.wish.has_program)(program) {
                 continue;
             }
@@ -121,13 +121,16 @@ impl Planner<'_> {
             uuid: region.holds.uuid.clone(),
             label: region.holds.label.clone(),
             size_bytes,
+            was_bytes: region.holds.size_bytes,
             extents: content,
             make: made.call,
             otherwise: made.otherwise,
             after: made.after,
+            finish: made.finish,
             check,
             files,
             differs: made.differs,
+            made_with: region.holds.made_with.clone().unwrap_or_default(),
             compress,
             boot_block,
             fat,

@@ -84,7 +84,7 @@ pub(super) fn is_word(name: &str) -> bool {
         && !name.starts_with('-')
 }
 
-pub(super) fn has(made: &MadeWith, feature: &str) -> bool {
+pub(in super::super) fn has(made: &MadeWith, feature: &str) -> bool {
     made.features.iter().any(|name| name == feature)
 }
 

@@ -28,9 +28,10 @@ use crate::cli::output::{
     shown_catalog, shown_error, shown_outcome,
 };
 use crate::cli::progress::{Progress, Verbosity, write_line};
-use crate::cli::{proof, verify};
+use crate::cli::{memory, proof, verify};
 
 fn main() -> ExitCode {
+    memory::spare_address_space();
     // A write past `ulimit -f` is to fail with an error rather than end the process. What a handler is for, programs that
     // are started get back as it was; should there be no handler, the default action stays.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 
+pub mod memory;
 pub mod programs;
 pub mod trust;
 

@@ -3,7 +3,11 @@
 //! Source: RFC 1952 (gzip), section 2.3, and RFC 1951 (deflate), section 3.2.4. Each member carries an extra subfield
 //! `VB` with its own length, so that members are found without decompressing them.
 
+use std::io;
+
 use libdeflater::{CompressionLvl, Compressor};
+
+use crate::outside::memory;
 
 /// Everything before the compressed data: ten fixed bytes, the extra field's length, and our one subfield.
 pub const HEADER_BYTES: usize = 10 + 2 + 4 + SUBFIELD_BYTES;
@@ -59,10 +63,26 @@ fn libdeflate_level(level: i32) -> i32 {
     }
 }
 
+/// How much memory libdeflate takes for a level, at most: its near-optimal parser, from level 10 on, has large tables.
+pub(crate) fn tables_bytes(level: i32) -> usize {
+    if level >= 10 { 12 << 20 } else { 2 << 20 }
+}
+
 /// A level that libdeflate does not have.
 #[derive(Debug, thiserror::Error)]
 #[error("the compression level {0} does not exist; it goes from 1 (fast) to 12 (small)")]
 pub struct BadLevel(pub i32);
+
+/// Why there is no encoder.
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderError {
+    /// There is no such level.
+    #[error(transparent)]
+    Level(#[from] BadLevel),
+    /// Its tables need more memory than this process may have.
+    #[error("there is no memory for compressing")]
+    Memory(#[source] io::Error),
+}
 
 /// What a member's header and trailer say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +103,13 @@ impl MemberEncoder {
     pub const MAX_MEMBER_BYTES: usize = HEADER_BYTES + stored_bytes(MAX_MEMBER_DATA) + TRAILER_BYTES;
 
     /// An encoder for a level from 1 to 12.
-    pub fn new(level: i32) -> Result<Self, BadLevel> {
+    pub fn new(level: i32) -> Result<Self, EncoderError> {
         check_level(level)?;
-        let of = |level| CompressionLvl::new(level).map(Compressor::new).map_err(|_| BadLevel(level));
+        let of = |level| {
+            let known = CompressionLvl::new(level).map_err(|_| BadLevel(level))?;
+            // libdeflater panics when there is no memory.
+            memory::made(tables_bytes(level), || Compressor::new(known)).map_err(EncoderError::Memory)
+        };
         let for_small = if level == 1 { Some(of(1)?) } else { None };
         Ok(Self { level, compressor: of(libdeflate_level(level))?, for_small })
     }
@@ -96,7 +120,7 @@ impl MemberEncoder {
     }
 
     /// Goes on at another level. Costs something only when it is another one.
-    pub fn set_level(&mut self, level: i32) -> Result<(), BadLevel> {
+    pub fn set_level(&mut self, level: i32) -> Result<(), EncoderError> {
         if self.level != level {
             *self = Self::new(level)?;
         }

@@ -20,12 +20,13 @@ use self::carried::{Carried, Carrier};
 pub(super) use self::carried::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
 use self::in_order::{Delivered, Failed, InOrder};
 use self::spares::Spares;
-use super::gzip::{MAX_MEMBER_DATA, MemberEncoder};
+use super::gzip::{MAX_MEMBER_DATA, MemberEncoder, tables_bytes};
 use super::head_digest::MemberHeads;
 use super::index::{EntryLine, MemberDigest, MemberLine, Totals};
 use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
 use super::workers::Workers;
 use super::write::ArchiveError;
+use crate::outside::memory;
 
 /// Pairs of buffers beyond those that the compressing threads work on: one being filled, the others waiting for their turn.
 /// Small members are made and written so soon one after the other that with fewer the threads wait for each other.
@@ -290,6 +291,19 @@ fn yield_to_the_others() {
         // Where it may not, it costs speed and nothing else.
         let _ = rustix::process::setpriority_process(Some(own), (nice + COMPRESSING_NICE).min(19));
     }
+}
+
+/// Fails when this process's limits do not let it have the memory that an archive takes.
+pub(crate) fn require_memory(threads: usize, wanted: Level) -> io::Result<()> {
+    memory::require(needed_bytes(threads.max(1), LevelNow::new(wanted).get()))
+}
+
+/// How much memory writing an archive takes, at most: threads' stacks, buffers, encoders, and what the other parts of a backup
+/// have. Measured, with room to spare (a limit of 76 MB is the least for two threads, 27 MB of it the program itself).
+fn needed_bytes(threads: usize, level: i32) -> usize {
+    const EACH_BYTES: usize = 8 << 20;
+    const BASE_BYTES: usize = 48 << 20;
+    threads.saturating_mul(EACH_BYTES + tables_bytes(level)).saturating_add(BASE_BYTES)
 }
 
 fn empty_job() -> Job {

@@ -15,7 +15,7 @@ use self::carry::Carrying;
 use self::place::Queue;
 use super::carry::Share;
 use super::carry::parent::Parent;
-use super::gzip::BadLevel;
+use super::gzip::{BadLevel, EncoderError};
 use super::head_digest::HeadDigests;
 use super::index::IndexedKind;
 use super::level::Level;
@@ -69,6 +69,9 @@ pub enum ArchiveError {
     /// There is no such level.
     #[error(transparent)]
     Level(#[from] BadLevel),
+    /// There is no encoder for the level.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
 }
 
 /// Asked now and then whether the work is to stop.

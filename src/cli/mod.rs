@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod disk;
+pub(crate) mod memory;
 pub(crate) mod night;
 pub(crate) mod night_args;
 pub(crate) mod output;

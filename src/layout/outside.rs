@@ -9,7 +9,7 @@ use libdeflater::{CompressionLvl, Compressor};
 use crate::layout::budget::Budget;
 use crate::layout::scan::{Scanned, Scanner};
 use crate::layout::{Extent, Handling, PreservedBytes, Region};
-use crate::outside::BlockRead;
+use crate::outside::{BlockRead, memory};
 use crate::units::ByteRange;
 
 /// How `PreservedBytes::data` is written.
@@ -142,7 +142,18 @@ impl Keeper<'_> {
     }
 
     fn push(&mut self, what: &str, start_bytes: u64, bytes: &[u8]) {
-        let compressor = self.compressor.get_or_insert_with(|| Compressor::new(CompressionLvl::default()));
+        let made = match self.compressor.take() {
+            Some(compressor) => Ok(compressor),
+            // libdeflater panics when there is no memory.
+            None => memory::made(2 << 20, || Compressor::new(CompressionLvl::default())),
+        };
+        let compressor = match made {
+            Ok(compressor) => self.compressor.insert(compressor),
+            Err(error) => {
+                self.outside.failures.push((what.to_owned(), format!("cannot be compressed: {error}")));
+                return;
+            }
+        };
         let mut packed = vec![0; compressor.gzip_compress_bound(bytes.len())];
         match compressor.gzip_compress(bytes, &mut packed) {
             Ok(len) => packed.truncate(len),

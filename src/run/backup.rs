@@ -19,7 +19,7 @@ use crate::archive::level::Level;
 use crate::archive::manifest::{
     CarriedRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord, SnapshotRecord,
 };
-use crate::archive::members::Outputs;
+use crate::archive::members::{Outputs, require_memory};
 use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
@@ -116,6 +116,9 @@ pub enum BackupError {
     /// The system gives no more threads.
     #[error("no thread could be started")]
     Thread(#[source] io::Error),
+    /// This process's limits do not let it have the memory that a backup takes.
+    #[error("there is too little memory for a backup; fewer threads need less")]
+    Memory(#[source] io::Error),
     /// What was frozen cannot be opened or read.
     #[error("what was frozen cannot be read")]
     Open(#[source] io::Error),
@@ -199,6 +202,8 @@ pub fn back_up_source(
 ) -> Result<BackupOutcome, BackupError> {
     let started_at = world.clock.now();
     let excludes = Excludes::new(&options.exclude)?;
+    // Before there is a snapshot: an allocation that fails later ends the process.
+    require_memory(options.threads, options.level).map_err(BackupError::Memory)?;
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.display_name().to_owned() });
 

@@ -19,6 +19,7 @@ use super::scan::{read_archive, scan_archive};
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, TRAILER_BYTES};
 use crate::archive::index::{EntryLine, MemberDigest};
 use crate::archive::workers::Workers;
+use crate::outside::memory;
 
 /// Buffers beyond those that the inflating threads work on: one being read, some waiting for their turn.
 const SPARE_BUFFERS: usize = 3;
@@ -155,11 +156,19 @@ impl Findings {
     }
 }
 
+/// How much memory reading takes at most, with room to spare: each thread has a stack and buffers for some members.
+const EACH_BYTES: usize = 8 << 20;
+const BASE_BYTES: usize = 40 << 20;
+const INFLATER_BYTES: usize = 64 << 10;
+
 impl MemberStream {
     /// Begins to read `archive`, from its first byte.
     pub fn new(archive: File, plan: Plan, options: &ReadOptions) -> io::Result<Self> {
         let threads = options.threads.max(1);
-        let inflaters = Arc::new(Mutex::new((0..threads).map(|_| Decompressor::new()).collect::<Vec<_>>()));
+        memory::require(BASE_BYTES + threads * EACH_BYTES)?;
+        // libdeflater panics when there is no memory.
+        let inflater = |_| memory::made(INFLATER_BYTES, Decompressor::new);
+        let inflaters = Arc::new(Mutex::new((0..threads).map(inflater).collect::<io::Result<Vec<_>>>()?));
         let pool = Workers::new(threads, "inflate", || {})?;
         let (free, take) = channel();
         for _ in 0..2 * threads + SPARE_BUFFERS {

@@ -5,7 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use libdeflater::Decompressor;
 
 use super::table::Kept;
+use crate::error::with_causes;
 use crate::layout::PreservedBytes;
+use crate::outside::memory;
 use crate::shown;
 
 /// The most that one run may have, and all of them together: what a backup keeps is far below.
@@ -15,7 +17,8 @@ const ALL_BYTES_MAX: u64 = 128 << 20;
 /// Unpacks them, in the manifest's order. An error names the first that is not what it says.
 pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, String> {
     let mut left = ALL_BYTES_MAX;
-    let mut decompressor = Decompressor::new();
+    // libdeflater panics when there is no memory.
+    let mut decompressor = memory::made(64 << 10, Decompressor::new).map_err(|error| with_causes(&error))?;
     let mut all = Vec::with_capacity(outside.len());
     for kept in outside {
         let bad = |what: &str| format!("{} in the manifest {what}", shown::text(&kept.what));
@@ -41,7 +44,9 @@ pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, String> {
 #[cfg(test)]
 mod tests {
     use super::unpack;
+    use crate::error::with_causes;
     use crate::layout::PreservedBytes;
+    use crate::outside::memory;
 
     #[test]
     fn lengths_that_are_not_true_are_refused() {

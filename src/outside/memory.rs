@@ -1,0 +1,39 @@
+//! Memory that this process may not have. An allocation that fails ends a Rust program, and some libraries panic: so where a
+//! limit is set (`ulimit -v`, LimitAS=), what is needed is asked for before the work begins, and told when it is not there.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustix::process::{Resource, getrlimit};
+
+/// Fails with `OutOfMemory` when this process's limits do not let it have so many bytes more. Without limits it never does:
+/// then the host's memory is a matter of its kernel.
+pub fn require(bytes: usize) -> io::Result<()> {
+    if getrlimit(Resource::As).current.is_none() && getrlimit(Resource::Data).current.is_none() {
+        return Ok(());
+    }
+    // It is given back at once, and never touched.
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}
+
+/// What `make` gives, which needs about so many bytes and panics when it does not get them.
+pub fn made<T>(bytes: usize, make: impl FnOnce() -> T) -> io::Result<T> {
+    require(bytes)?;
+    catch_unwind(AssertUnwindSafe(make)).map_err(|_| io::ErrorKind::OutOfMemory.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{made, require};
+
+    #[test]
+    fn a_panic_of_a_library_is_an_error() {
+        require(1 << 20).unwrap();
+        assert_eq!(made(1, || 7).unwrap(), 7);
+        let failed = made(1, || panic!("a test's own: returned NULL: out of memory"));
+        let error: io::Error = failed.map(|(): ()| ()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+    }
+}

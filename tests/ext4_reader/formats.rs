@@ -152,7 +152,7 @@ fn filesystems_that_were_resized_and_converted() {
 fn what_is_left_to_the_kernel() {
     let fill = |root: &Path| make_small_tree(root, 4096);
     for (name, feature, reader) in [
-        ("encrypt", "encrypt", Reader::Kernel),
+        ("encrypt", "encrypt", Reader::Own),
         ("inline-data", "inline_data", Reader::Kernel),
         ("ea-inode", "ea_inode", Reader::Kernel),
         ("meta-bg", "meta_bg,^resize_inode", Reader::Kernel),

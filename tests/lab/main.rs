@@ -7,6 +7,7 @@ mod backup;
 #[path = "../guest/mod.rs"]
 mod guest;
 mod made_anew;
+mod names;
 mod nested;
 mod nights;
 mod restore_device;

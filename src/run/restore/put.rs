@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -175,6 +175,16 @@ impl Putter {
         }
     }
 
+    /// Whether a complete file may take the place of what has its name, as `Overwrite` has it; an error in words says why
+    /// not. `is_indexed`: the archive is volbak's own, in which each name is there once.
+    fn may_replace(&self, name: &[u8], is_indexed: bool) -> Result<bool, String> {
+        self.tree.check_own_name(name).map_err(|error| format!("not restored: {}", in_words(error)))?;
+        if self.tree.is_fresh() && is_indexed {
+            return Err("not restored: an entry of the same name was restored before it".to_owned());
+        }
+        Ok(self.options.existing == Existing::Overwrite)
+    }
+
     /// For an entry whose name is taken by something that stays.
     fn in_the_way(&self) -> Outcome {
         if self.keeps_others() { Outcome::InTheWay } else { Outcome::Failed(EXISTS.to_owned()) }
@@ -189,7 +199,10 @@ impl Putter {
     fn remove_other(&self, name: &[u8]) -> Result<(), Errno> {
         let here = self.tree.here()?;
         match stat_here(here, name)? {
-            Some(facts) if !is_directory(&facts) => rustix::fs::unlinkat(here, name, AtFlags::empty()),
+            Some(facts) if !is_directory(&facts) => {
+                self.tree.check_own_name(name)?;
+                rustix::fs::unlinkat(here, name, AtFlags::empty())
+            }
             _ => Ok(()),
         }
     }
@@ -209,6 +222,7 @@ impl Putter {
         if self.options.existing != Existing::Overwrite && !self.tree.is_fresh() {
             match stat_here(here, name) {
                 Ok(None) => {}
+                Ok(Some(_)) if let Err(error) = self.tree.check_own_name(name) => return not_restored(error),
                 Ok(Some(facts)) if is_directory(&facts) => return Outcome::Failed(DIRECTORY_IN_THE_WAY.to_owned()),
                 Ok(Some(facts)) => {
                     let same = self.options.existing == Existing::Resume
@@ -260,10 +274,14 @@ impl Putter {
         let file = OwnedFd::from(file);
         let placed = written.and_then(|()| attributes.set_open(&file, &mut self.owner)).and_then(|()| {
             let here = self.tree.here().map_err(in_words)?;
-            give_name(here, &temporary, name, self.options.existing == Existing::Overwrite)
+            let is_twin = |name: &[u8]| self.may_replace(name, line.is_some());
+            give_name(here, &temporary, name, is_twin)
         });
         match placed {
-            Ok(()) => Outcome::Restored,
+            Ok(()) => {
+                self.tree.note_name(name);
+                Outcome::Restored
+            }
             Err(what) => {
                 self.remove(&temporary);
                 Outcome::Failed(what)
@@ -283,13 +301,20 @@ impl Putter {
         };
         let target_at = match self.tree.open_path(target_parents) {
             Ok(target_at) => target_at,
-            Err(Errno::NOENT) => return missing(),
+            Err(Errno::NOENT | Errno::NOTUNIQ) => return missing(),
             Err(error) => return Outcome::Failed(format!("not restored, its target: {}", in_words(error))),
         };
         let linked = (|| {
             let here = self.tree.here()?;
             let Some(wanted) = stat_here(target_at.as_fd(), target_name)? else { return Err(Errno::NOENT) };
+            if self.tree.check_name_in(target_at.as_fd(), target_name).is_err() {
+                // What has this name is another entry.
+                return Err(Errno::NOENT);
+            }
             let there = stat_here(here, name)?;
+            if there.is_some() {
+                self.tree.check_own_name(name)?;
+            }
             match there {
                 Some(facts) if (facts.st_dev, facts.st_ino) == (wanted.st_dev, wanted.st_ino) => Ok(Outcome::Present),
                 Some(facts) if is_directory(&facts) => Ok(Outcome::Failed(DIRECTORY_IN_THE_WAY.to_owned())),
@@ -302,6 +327,7 @@ impl Putter {
                 }
                 None => {
                     rustix::fs::linkat(&target_at, *target_name, here, name, AtFlags::empty())?;
+                    self.tree.note_name(name);
                     Ok(Outcome::Restored)
                 }
             }
@@ -370,7 +396,13 @@ impl Putter {
     ) -> Outcome {
         let was_there = (|| {
             let here = self.tree.here()?;
-            match make(here) {
+            let made = make(here);
+            if made == Err(Errno::EXIST) {
+                self.tree.check_own_name(name)?;
+            } else {
+                self.tree.note_name(name);
+            }
+            match made {
                 Err(Errno::EXIST) if self.options.existing == Existing::Resume && same(self)? => Ok(Some(true)),
                 Err(Errno::EXIST) if self.options.existing == Existing::Overwrite => {
                     self.remove_other(name)?;
@@ -410,6 +442,14 @@ impl Putter {
     }
 }
 
+/// For an entry whose name another one's stands for: on a filesystem that does not tell capital and small letters apart,
+/// or spellings of Unicode.
+const SAME_NAME: &str = "the target takes its name and that of another entry there for one";
+
+fn not_restored(error: Errno) -> Outcome {
+    Outcome::Failed(format!("not restored: {}", in_words(error)))
+}
+
 const EXISTS: &str = "not restored: something of that name is there already";
 /// What stays even with `Existing::Overwrite`.
 const DIRECTORY_IN_THE_WAY: &str = "not restored: a directory of that name is there, and --overwrite removes none";
@@ -427,15 +467,30 @@ fn create_temporary(here: impl AsFd + Copy, name: &[u8]) -> Result<(File, Vec<u8
     }
 }
 
-/// Gives the complete file its name.
-fn give_name(here: impl AsFd + Copy, temporary: &[u8], name: &[u8], overwrite: bool) -> Result<(), String> {
-    let flags = if overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-    match rustix::fs::renameat_with(here, temporary, here, name, flags) {
+/// Gives the complete file its name. `may_replace` is asked when something has it.
+fn give_name(
+    here: BorrowedFd<'_>,
+    temporary: &[u8],
+    name: &[u8],
+    may_replace: impl FnOnce(&[u8]) -> Result<bool, String>,
+) -> Result<(), String> {
+    let renamed = match rustix::fs::renameat_with(here, temporary, here, name, RenameFlags::NOREPLACE) {
         // A filesystem without such a rename: a link fails as well when the name is there.
-        Err(Errno::INVAL | Errno::NOSYS) if !overwrite => {
-            rustix::fs::linkat(here, temporary, here, name, AtFlags::empty())
-                .and_then(|()| rustix::fs::unlinkat(here, temporary, AtFlags::empty()))
-        }
+        Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::linkat(here, temporary, here, name, AtFlags::empty())
+            .and_then(|()| rustix::fs::unlinkat(here, temporary, AtFlags::empty())),
+        renamed => renamed,
+    };
+    let renamed = match renamed {
+        // One without links either: it has to be looked.
+        Err(Errno::PERM | Errno::NOTSUP | Errno::MLINK | Errno::NOSYS) => match stat_here(here, name) {
+            Ok(Some(_)) => Err(Errno::EXIST),
+            Ok(None) => rustix::fs::renameat(here, temporary, here, name),
+            Err(error) => Err(error),
+        },
+        renamed => renamed,
+    };
+    match renamed {
+        Err(Errno::EXIST) if may_replace(name)? => rustix::fs::renameat(here, temporary, here, name),
         renamed => renamed,
     }
     .map_err(|error| match error {
@@ -450,6 +505,7 @@ fn in_words(error: Errno) -> String {
         Errno::LOOP => "a symbolic link is in the way".to_owned(),
         Errno::NOTDIR => "something that is no directory is in the way".to_owned(),
         Errno::EXIST => "something of that name is there already".to_owned(),
+        Errno::NOTUNIQ => SAME_NAME.to_owned(),
         Errno::XDEV => "its path leads out of the directory".to_owned(),
         error => error.to_string(),
     }

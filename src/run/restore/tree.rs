@@ -1,6 +1,9 @@
 //! The directory that is restored into, and the way through it: one name at a time, never over a symbolic link, never
 //! out of it.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -83,6 +86,8 @@ struct Level {
     finish: Finish,
     fresh: bool,
     default_acl: bool,
+    /// Digests of the names in it; `None` before one of them was asked for.
+    names: RefCell<Option<HashSet<u64>>>,
 }
 
 /// The directory, and the path in it that is worked in.
@@ -97,6 +102,9 @@ pub struct Tree {
     pub temporary: Vec<u8>,
     /// What could not be done to directories: path and reason.
     pub failures: Vec<(Vec<u8>, String)>,
+    hasher: RandomState,
+    /// The last name that stood for another one's.
+    alias: RefCell<Option<Vec<u8>>>,
 }
 
 impl Tree {
@@ -119,11 +127,20 @@ impl Tree {
             finish: if was_made { Finish::Nothing } else { Finish::Time(mtime_of(&facts)) },
             fresh: was_empty,
             default_acl: has_default_acl(&fd),
+            names: RefCell::default(),
             fd: Some(fd),
         };
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let own = format!("{TEMPORARY_PREFIX}{}-{}-{}", std::process::id(), now.tv_sec, now.tv_nsec);
-        Ok(Self { levels: vec![root], was_empty, was_made, temporary: own.into_bytes(), failures: Vec::new() })
+        Ok(Self {
+            levels: vec![root],
+            was_empty,
+            was_made,
+            temporary: own.into_bytes(),
+            failures: Vec::new(),
+            hasher: RandomState::new(),
+            alias: RefCell::default(),
+        })
     }
 
     /// The directory itself.
@@ -162,6 +179,7 @@ impl Tree {
         let here = self.here()?;
         match open_directory(here, name) {
             Ok(fd) => {
+                self.check_own_name(name)?;
                 let facts = rustix::fs::fstat(&fd)?;
                 let finish = Finish::Time(mtime_of(&facts));
                 self.push(name, fd, &facts, finish, false);
@@ -169,6 +187,7 @@ impl Tree {
             }
             Err(Errno::NOENT) => {
                 rustix::fs::mkdirat(here, name, Mode::from_raw_mode(IMPLIED_MODE))?;
+                self.note_name(name);
                 let fd = open_directory(here, name)?;
                 let facts = rustix::fs::fstat(&fd)?;
                 self.push(name, fd, &facts, Finish::Nothing, true);
@@ -182,7 +201,8 @@ impl Tree {
         // A new directory has what the one around it gives; one that was there is asked.
         let default_acl = if fresh { self.gives_acl() } else { has_default_acl(&fd) };
         let id = (facts.st_dev, facts.st_ino);
-        self.levels.push(Level { name: name.to_vec(), fd: Some(fd), id, finish, fresh, default_acl });
+        let names = RefCell::default();
+        self.levels.push(Level { name: name.to_vec(), fd: Some(fd), id, finish, fresh, default_acl, names });
         let outermost_open = self.levels.len().checked_sub(1 + MAX_OPEN).filter(|level| *level > 0);
         if let Some(level) = outermost_open {
             self.levels[level].fd = None;
@@ -202,6 +222,11 @@ impl Tree {
             Err(Errno::EXIST) => false,
             Err(error) => return Err(error),
         };
+        if fresh {
+            self.note_name(name);
+        } else {
+            self.check_own_name(name)?;
+        }
         let fd = open_directory(here, name)?;
         let facts = rustix::fs::fstat(&fd)?;
         if fresh && self.gives_acl() {
@@ -285,9 +310,55 @@ impl Tree {
     pub fn open_path(&self, parts: &[&[u8]]) -> Result<OwnedFd, Errno> {
         let mut fd = rustix::io::fcntl_dupfd_cloexec(self.root().ok_or(Errno::BADF)?, 0)?;
         for part in parts {
-            fd = open_directory(fd.as_fd(), part)?;
+            let next = open_directory(fd.as_fd(), part)?;
+            self.check_name_in(fd.as_fd(), part)?;
+            fd = next;
         }
         Ok(fd)
+    }
+
+    /// For a name that is there: `NOTUNIQ` when what it leads to is called otherwise, since the filesystem takes two names
+    /// for one (capital and small letters, spellings of Unicode, a short name of FAT). To be asked only then: the directory is listed.
+    pub fn check_own_name(&self, name: &[u8]) -> Result<(), Errno> {
+        let Some(level) = self.levels.last() else { return Ok(()) };
+        let mut names = level.names.borrow_mut();
+        let names = match &mut *names {
+            Some(names) => names,
+            unknown => unknown.insert(self.list(self.here()?)?),
+        };
+        if names.contains(&self.hasher.hash_one(name)) {
+            return Ok(());
+        }
+        *self.alias.borrow_mut() = Some(name.to_vec());
+        Err(Errno::NOTUNIQ)
+    }
+
+    /// Whether a name of this restore stood for another one's.
+    fn has_aliases(&self) -> bool {
+        self.alias.borrow().is_some()
+    }
+
+    /// The same for a name in any directory. What has a name of its own where no other name had none is not looked at.
+    pub fn check_name_in(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        if !self.has_aliases() || self.list(directory)?.contains(&self.hasher.hash_one(name)) {
+            return Ok(());
+        }
+        Err(Errno::NOTUNIQ)
+    }
+
+    /// Something of that name was made in the directory that is worked in.
+    pub fn note_name(&self, name: &[u8]) {
+        if let Some(level) = self.levels.last()
+            && let Some(names) = &mut *level.names.borrow_mut()
+        {
+            names.insert(self.hasher.hash_one(name));
+        }
+    }
+
+    /// Digests of the names in a directory, which no one can foresee.
+    fn list(&self, directory: BorrowedFd<'_>) -> Result<HashSet<u64>, Errno> {
+        let entries = rustix::fs::Dir::read_from(directory)?;
+        entries.map(|entry| Ok(self.hasher.hash_one(entry?.file_name().to_bytes()))).collect()
     }
 }
 

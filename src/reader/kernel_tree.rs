@@ -162,7 +162,7 @@ impl Tree for KernelTree {
         // The descriptor that is walked is closed when the walk goes deep; files are opened from the other one.
         let root = rustix::fs::openat(&self.root, c".", DIR_FLAGS, Mode::empty())?;
         let facts = statx_of(&root, c"")?;
-        let fs_type = rustix::fs::fstatfs(&root).map(|facts| facts.f_type).unwrap_or(0);
+        let fs_type = rustix::fs::fstatfs(&root).map_or(0, |facts| facts.f_type);
         self.has_inode_numbers = fs_type != MSDOS_SUPER_MAGIC;
         self.listed_inodes_of = matches!(fs_type, EXT_SUPER_MAGIC | XFS_SUPER_MAGIC).then(|| device_of(&facts));
         Ok(self.opened(root, &facts, complaints))

@@ -129,9 +129,10 @@ impl Listing {
         if self.items.len() < 2 {
             return false;
         }
-        let digest = |item: &Item| match reach.ignores_case() {
-            true => quick_digest(&without_case(self.name(item))),
-            false => quick_digest(self.name(item)),
+        let ignores_case = reach.ignores_case();
+        let digest = |item: &Item| {
+            let name = self.name(item);
+            if ignores_case { quick_digest(&without_case(name)) } else { quick_digest(name) }
         };
         let mut digests: Vec<u64> = self.items.iter().map(digest).collect();
         digests.sort_unstable();

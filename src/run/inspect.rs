@@ -29,19 +29,20 @@ pub fn inspect(spec: &OsStr, commands: &dyn RunCommand) -> Result<Layout, Inspec
         Ok(source) => source,
         Err(refused @ SourceError::Refused { .. }) => {
             let device = source::open_block_device(spec)?.ok_or(refused)?;
-            return look(Arc::new(device.blocks), &device.display_name, device.sector_size_bytes);
+            let blocks: Arc<dyn BlockRead> = Arc::new(device.blocks);
+            return look(&blocks, &device.display_name, device.sector_size_bytes);
         }
         Err(error) => return Err(error.into()),
     };
     let file = source.open()?;
-    let blocks = FileBlocks::new(file, source.size_bytes());
-    look(Arc::new(blocks), source.display_name(), source.sector_size_bytes())
+    let blocks: Arc<dyn BlockRead> = Arc::new(FileBlocks::new(file, source.size_bytes()));
+    look(&blocks, source.display_name(), source.sector_size_bytes())
 }
 
-fn look(blocks: Arc<dyn BlockRead>, name: &str, sector_size_bytes: u32) -> Result<Layout, InspectError> {
-    let mut layout = detect(&*blocks, name, Some(sector_size_bytes))?;
+fn look(blocks: &Arc<dyn BlockRead>, name: &str, sector_size_bytes: u32) -> Result<Layout, InspectError> {
+    let mut layout = detect(&**blocks, name, Some(sector_size_bytes))?;
     for region in layout.regions.iter_mut().filter(|region| region.handling == Handling::Files) {
-        if let Some(why) = obstacle(&blocks, region) {
+        if let Some(why) = obstacle(blocks, region) {
             region.handling = Handling::RawImage;
             let what = format!("{why}; a backup by this user on this host keeps it as a raw image");
             layout.problems.push(Problem::new(Severity::Warning, &region.name, what));

@@ -130,7 +130,7 @@ fn back_up_into(
         match found {
             Found::Entry(entry) => writer.append(entry).unwrap(),
             Found::Problem(problem) | Found::Sealed(problem) => {
-                assert!(problem.severity < Severity::Error, "{problem}")
+                assert!(problem.severity < Severity::Error, "{problem}");
             }
         }
     }

@@ -13,10 +13,12 @@ mod escape;
 mod html;
 mod metrics;
 mod size;
+mod standing;
 mod subject;
 mod text;
 
 pub use size::{df_percent, du_size, shown_duration};
+pub use standing::{RunFacts, RunStanding, Standing, VolumeStanding};
 
 /// The version of the JSON form that is written. A reader takes this and all below.
 pub const FORMAT_VERSION: u32 = 1;
@@ -82,6 +84,12 @@ pub enum Abort {
 pub struct VolumeReport {
     /// The volume's name.
     pub name: String,
+    /// Its volume group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// When its new backup was begun, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<DateTime<Utc>>,
     /// The directory of its backups.
     pub directory: String,
     /// What became of its instance's database dump.
@@ -169,7 +177,8 @@ pub struct GoneReport {
 }
 
 /// How a run ended, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// All volumes are backed up, and nobody need look.
     Good,
@@ -252,8 +261,9 @@ impl RunReport {
     }
 
     /// The run's figures for Prometheus, in its text format, for a file of the node exporter's textfile collector.
-    pub fn metrics(&self) -> String {
-        metrics::metrics(self)
+    /// `standing` is what is known of all volumes; `before`, the file as it was, stands in for what is not known of them.
+    pub fn metrics(&self, standing: &Standing, before: Option<&str>) -> String {
+        metrics::metrics(self, standing, before)
     }
 
     /// How it ended.

@@ -136,6 +136,8 @@ fn report() -> Rendered {
     let volume = VolumeReport {
         name: "volume-00000019".to_owned(),
         directory: "/BACKUPS/EBS-VOL/volume-00000019".to_owned(),
+        group: None,
+        taken_at: None,
         dump: volbak::report::Dump::NotConfigured,
         removed: vec![format!("/BACKUPS/EBS-VOL/{}_28_09_2011.tar.gz", "ü".repeat(700))],
         outcome: Outcome::BackedUp,

@@ -127,6 +127,49 @@ fn a_mail_that_cannot_be_sent_waits_and_changes_the_status_to_3() {
     assert_eq!(fs::read_dir(host.at("spool")).unwrap().count(), 0);
 }
 
+#[test]
+fn limits_that_contradict_each_other_are_wrong_usage() {
+    let host = Host::new("");
+    let (status, _, said) = host.volbak(&["status", "--warning", "60", "--critical", "20"]);
+    assert!(status == 2 && said.contains("--warning 60 is later than --critical 20"), "{said}");
+    assert_ne!(host.volbak(&["status", "--warning", "20", "--critical", "20"]).0, 2);
+    let (status, _, said) = host.volbak(&["report", "--date", "yesterday"]);
+    assert!(status == 1 && said.contains("no report"), "{said}");
+    assert_eq!(host.volbak(&["report", "--date", "someday"]).0, 2);
+}
+
+#[test]
+fn a_reader_that_ends_early_is_no_error() {
+    let host = Host::new("enable_lvmsnapshots = false\n");
+    host.backup_of_an_image();
+    assert_eq!(host.volbak(&["run"]).0, 0);
+    let backups = host.at("backups");
+    let archive = fs::read_dir(backups.join("disk")).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path().display().to_string();
+        path.ends_with(".tar.gz").then_some(path)
+    });
+    let (archive, backups) = (archive.unwrap(), backups.display().to_string());
+    let config = host.at("volbak.toml").display().to_string();
+    let cat = format!("{archive}:disk.img");
+    for arguments in [
+        &["browse", &archive][..],
+        &["browse", "--json", &archive],
+        &["cat", &cat],
+        &["diff", &archive, &archive],
+        &["list", &backups],
+        &["report", "--config", &config],
+        &["status", "--config", &config],
+        &["config", "init"],
+    ] {
+        let with_reader = Command::new(env!("CARGO_BIN_EXE_volbak")).args(arguments).output().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let without = Command::new(env!("CARGO_BIN_EXE_volbak")).args(arguments).stdout(writer).output().unwrap();
+        assert_eq!(without.status.code(), with_reader.status.code(), "{arguments:?}: {without:?}");
+        assert_eq!(without.stderr, with_reader.stderr, "{arguments:?}");
+    }
+}
+
 fn script(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();

@@ -5,6 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::config::Config;
 use volbak::error::ExitClass;
@@ -17,6 +19,7 @@ use volbak::run::status::{Limits, status};
 use volbak::run::{protect, reports};
 use volbak::store::local::Destination;
 
+use super::args::Cli;
 use super::night_args::{
     ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
 };
@@ -163,6 +166,12 @@ fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
 }
 
 fn shown_status(args: &StatusArgs) -> u8 {
+    if args.warning > args.critical {
+        let (warning, critical) = (args.warning, args.critical);
+        let what =
+            format!("--warning {warning} is later than --critical {critical}: nothing would ever be a warning\n");
+        Cli::command().error(ErrorKind::ValueValidation, what).exit()
+    }
     let limits = Limits { warning_hours: args.warning, critical_hours: args.critical };
     let unknown = |what: String| {
         // Where a monitoring system looks.

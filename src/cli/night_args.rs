@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chrono::NaiveDate;
+use chrono::{Days, Local, NaiveDate};
 use clap::{Args, Subcommand};
 use volbak::config::DEFAULT_PATH;
 
@@ -78,8 +78,8 @@ pub(crate) struct RunArgs {
 pub(crate) struct ReportArgs {
     #[command(flatten)]
     pub(crate) config: ConfigPath,
-    /// That of the last run that began on this day, like 2026-11-20
-    #[arg(long)]
+    /// That of the last run that began on this day: 2026-11-20, 20_11_2026, today, yesterday, or "3 days ago"
+    #[arg(long, value_parser = day)]
     pub(crate) date: Option<NaiveDate>,
     /// Write it as an HTML page
     #[arg(long, value_name = "FILE")]
@@ -87,6 +87,26 @@ pub(crate) struct ReportArgs {
     /// Mail it again
     #[arg(long)]
     pub(crate) send: bool,
+}
+
+/// A day as people name it, by the local calendar.
+fn day(text: &str) -> Result<NaiveDate, String> {
+    day_of(text, Local::now().date_naive())
+        .ok_or_else(|| "write a day like 2026-11-20 or 20_11_2026, or today, yesterday, or \"3 days ago\"".to_owned())
+}
+
+fn day_of(text: &str, today: NaiveDate) -> Option<NaiveDate> {
+    let words = text.trim().to_ascii_lowercase();
+    let days_ago = match words.split_whitespace().collect::<Vec<_>>()[..] {
+        ["today"] => 0,
+        ["yesterday"] => 1,
+        [days, "day" | "days", "ago"] => days.parse().ok()?,
+        _ => {
+            let formats = ["%Y-%m-%d", "%d_%m_%Y"];
+            return formats.iter().find_map(|format| NaiveDate::parse_from_str(&words, format).ok());
+        }
+    };
+    today.checked_sub_days(Days::new(days_ago))
 }
 
 #[derive(Debug, Args)]
@@ -137,4 +157,30 @@ pub(crate) enum ConfigCommand {
     Check(ConfigPath),
     /// Print a commented config that is right as it stands
     Init,
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+
+    use super::day_of;
+
+    #[test]
+    fn days_are_named_as_people_name_them() {
+        let date = |text: &str| text.parse::<NaiveDate>().unwrap();
+        let day = |text| day_of(text, date("2026-03-01"));
+        for (text, meant) in [
+            ("today", "2026-03-01"),
+            ("Yesterday", "2026-02-28"),
+            ("1 day ago", "2026-02-28"),
+            ("60 days ago", "2025-12-31"),
+            ("2026-02-07", "2026-02-07"),
+            ("07_02_2026", "2026-02-07"),
+        ] {
+            assert_eq!(day(text), Some(date(meant)), "{text}");
+        }
+        for wrong in ["", "tomorrow", "-1 days ago", "99999999999 days ago", "18446744073709551615 days ago", "02-03"] {
+            assert_eq!(day(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -255,14 +255,24 @@ pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
             writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, shown(&entry.path))
         }
     });
-    match listed {
-        Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {}
+    let written = match listed {
+        Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => {
             other?;
-            out.flush()?;
+            out.flush()
         }
+    };
+    // What is still in the buffer is not tried again.
+    drop(out.into_parts());
+    whole(written)
+}
+
+/// That nobody reads any more (`| head`) is no error.
+fn whole(written: io::Result<()>) -> anyhow::Result<ExitClass> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitClass::Well),
     }
-    Ok(ExitClass::Well)
 }
 
 pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
@@ -272,9 +282,15 @@ pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
     let (backup, path) = split.context("write BACKUP:PATH, as in vol-1@2026-11-20:etc/hosts")?;
     let files = args.place.find(backup)?;
     let mut out = io::BufWriter::with_capacity(256 << 10, Output::new());
-    browse::cat(&files, path, &mut out)?;
-    out.flush()?;
-    Ok(ExitClass::Well)
+    let written = match browse::cat(&files, path, &mut out) {
+        Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => {
+            other?;
+            out.flush()
+        }
+    };
+    drop(out.into_parts());
+    whole(written)
 }
 
 pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {

@@ -194,11 +194,15 @@ fn about_unknown(
     if section.is_empty() {
         here.extend(tables);
     }
-    if let Some(near) = nearest(key, here.iter().copied()) {
+    // The documented script's variables, and those of the environment, are in capitals.
+    let small = key.to_ascii_lowercase();
+    let exact = here.iter().copied().find(|known| *known == small);
+    if let Some(near) = exact.or_else(|| nearest(&small, here.iter().copied())) {
         return (what, format!("did you mean `{near}`?"));
     }
-    if let Some((other, _)) = known.iter().find(|(other, known)| other != section && *known == key) {
-        return (what, format!("it belongs in {}", shown(other)));
+    if let Some((other, known)) = known.iter().find(|(other, known)| other != section && *known == small) {
+        let name = if *known == key { "it".to_owned() } else { format!("it is `{known}`, and") };
+        return (what, format!("{name} belongs in {}", shown(other)));
     }
     (what, format!("known here: {}", here.join(", ")))
 }

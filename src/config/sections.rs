@@ -18,7 +18,7 @@ use super::{Config, dumps, mail};
 use crate::shown;
 
 const SIZE_RIGHT: &str = "write a size with its unit, like \"50G\", or a share of the volume, like \"20%ORIGIN\"";
-const BYTES_RIGHT: &str = "write a size with its unit in quotes, like \"500M\" or \"50G\"";
+const RATE_RIGHT: &str = "write the bytes a second with its unit in quotes, like \"100M\" or \"1G\"";
 pub(super) const YEARS_100: i64 = 36_525;
 
 /// Reads everything. What is missing or wrong stands as its default: the config is one only when there are no mistakes.
@@ -82,7 +82,11 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         max_run: top.hours("max_run_hours", 168),
         nice: top.number("nice", 0, 19),
         ionice: top.parsed("ionice", "write \"idle\" or \"best-effort:0\" to \"best-effort:7\"", ionice),
-        read_rate_limit: top.parsed("read_rate_limit", BYTES_RIGHT, |text| parse_bytes(text).filter(|b| *b > 0)),
+        read_rate_limit: top.parsed("read_rate_limit", RATE_RIGHT, |text| {
+            // A bare number is more often meant in megabytes than in bytes.
+            let has_unit = text.trim().ends_with(|c: char| c.is_ascii_alphabetic());
+            parse_bytes(text).filter(|bytes| *bytes > 0 && has_unit)
+        }),
         snapshot: snapshot(&top, &table("snapshot")),
         archive: archive(&table("archive")),
         report: report(&table("report")),

@@ -78,6 +78,60 @@ fn the_example_is_right_and_so_are_its_commented_lines() {
     }
 }
 
+/// Each line that is commented out says the default, or that it is an example.
+#[test]
+fn the_example_shows_the_real_defaults() {
+    let example = Config::example();
+    let defaults = right(example);
+    let lines: Vec<&str> = example.lines().collect();
+    let mut compared = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let Some(rest) = line.strip_prefix("# ").filter(|rest| is_assignment(rest)) else { continue };
+        if rest.ends_with("# an example") {
+            continue;
+        }
+        let with_it: Vec<&str> = lines.iter().enumerate().map(|(i, line)| if i == at { rest } else { line }).collect();
+        let mut config = right(&with_it.join("\n"));
+        // Not a setting: whether the key was there.
+        config.volume_groups_by_default = defaults.volume_groups_by_default;
+        assert_eq!(config, defaults, "{rest}");
+        compared += 1;
+    }
+    assert!(compared > 30, "{compared}");
+}
+
+#[test]
+fn the_old_scripts_capital_names_are_known() {
+    for (old, meant) in [
+        ("BACKUP_RETENTION_DAYS", "backups_retention_days"),
+        ("BACKUPS_RETENTION_DAYS", "backups_retention_days"),
+        ("BACKUP_DESTINATION", "backup_destination"),
+        ("EMAIL_RECIPIENT", "email_recipient"),
+        ("ENABLE_CHECKSUM", "enable_checksum"),
+        ("ENABLE_MYSQL_DUMP", "enable_mysql_dump"),
+        ("ENABLE_LVMSNAPSHOTS", "enable_lvmsnapshots"),
+        ("ENABLE_MAIL_NOTIFICATION", "enable_mail_notification"),
+        ("SNAPSHOT_MAX_SIZE", "snapshot_max_size"),
+        ("LVM_TEST_MODE", "lvm_test_mode"),
+        ("Volume_Group", "volume_groups"),
+    ] {
+        let told = wrong(&format!("{MINIMAL}{old} = 7\n"));
+        assert!(told.len() == 1 && told[0].ends_with(&format!("did you mean `{meant}`?")), "{told:?}");
+    }
+    let told = wrong(&format!("{MINIMAL}SMTP_HOST = 'm'\n"));
+    assert!(told[0].ends_with("it is `smtp_host`, and belongs in [mail]"), "{told:?}");
+}
+
+#[test]
+fn a_rate_names_its_unit() {
+    for bad in ["'100'", "100", "'100 '", "'0M'"] {
+        let told = wrong(&format!("{MINIMAL}read_rate_limit = {bad}\n"));
+        assert!(told.len() == 1 && told[0].contains("with its unit") && told[0].contains("100M"), "{told:?}");
+    }
+    assert_eq!(right(&format!("{MINIMAL}read_rate_limit = '100M'\n")).read_rate_limit, Some(100 << 20));
+    assert_eq!(right(&format!("{MINIMAL}read_rate_limit = '100b'\n")).read_rate_limit, Some(100));
+}
+
 fn is_assignment(line: &str) -> bool {
     line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
 }

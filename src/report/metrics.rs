@@ -1,12 +1,16 @@
-//! The run's figures in Prometheus' text format ("Exposition formats", version 0.0.4).
+//! Figures in Prometheus' text format ("Exposition formats", version 0.0.4): those of the last run, and of each volume by
+//! the last run that was for it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::{Outcome, RunReport, Verdict, VolumeReport};
-use crate::events::Severity;
+use super::standing::{RunStanding, Standing, VolumeStanding};
+use super::{RunReport, Verdict};
 
-pub(super) fn metrics(report: &RunReport) -> String {
-    let mut text = Text(String::new());
+/// `before` is the file as it was, when what is known of other volumes cannot be read: their lines are taken over, so
+/// that no series ends while the destination is away.
+pub(super) fn metrics(report: &RunReport, standing: &Standing, before: Option<&str>) -> String {
+    let mut text = Text { text: String::new(), before };
     let run = [(String::new(), report)];
     text.family("volbak_run_start_timestamp_seconds", "When the last run began.", &run, |run| {
         Some(run.started.timestamp().to_string())
@@ -26,52 +30,77 @@ pub(super) fn metrics(report: &RunReport) -> String {
     text.family("volbak_destination_available_bytes", "What is free in the destination.", &run, |run| {
         run.usage.map(|usage| usage.available_bytes.to_string())
     });
+    let of_host = standing.runs.iter().find(|run| run.is_whole && run.host == report.host);
+    let whole: Vec<(String, &RunStanding)> = of_host.map(|run| (String::new(), run)).into_iter().collect();
+    text.family(
+        "volbak_whole_run_start_timestamp_seconds",
+        "When the last run for all volumes began.",
+        &whole,
+        |run| Some(run.started.timestamp().to_string()),
+    );
+    text.family("volbak_whole_run_verdict", "As volbak_run_verdict, for that run.", &whole, |run| {
+        Some(verdict(run.verdict).to_string())
+    });
 
-    let volumes: Vec<(String, &VolumeReport)> =
-        report.volumes.iter().map(|volume| (format!("{{volume=\"{}\"}}", escaped(&volume.name)), volume)).collect();
-    text.family("volbak_volume_verdict", "As volbak_run_verdict, for a volume.", &volumes, |volume| {
-        Some(verdict(volume.verdict()).to_string())
+    let volumes: Vec<(String, &VolumeStanding)> = standing
+        .volumes
+        .iter()
+        .filter(|(_, volume)| volume.host == report.host && !volume.gone)
+        .map(|(name, volume)| (format!("{{volume=\"{}\"}}", escaped(name)), volume))
+        .collect();
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&VolumeStanding) -> Option<String>| {
+        text.family(name, help, &volumes, value);
+    };
+    each("volbak_volume_verdict", "As volbak_run_verdict, for the last run that was for the volume.", &|volume| {
+        Some(verdict(volume.verdict).to_string())
     });
-    text.family("volbak_volume_last_success_timestamp_seconds", "The last complete backup.", &volumes, |volume| {
-        let now = (volume.outcome == Outcome::BackedUp).then_some(report.started.timestamp());
-        now.or_else(|| volume.history.last().map(|past| past.taken_at.timestamp())).map(|at| at.to_string())
+    each("volbak_volume_last_run_timestamp_seconds", "When the last run that was for the volume began.", &|volume| {
+        Some(volume.at.timestamp().to_string())
     });
-    text.family("volbak_volume_duration_seconds", "How long the volume took in the last run.", &volumes, |volume| {
+    each("volbak_volume_last_success_timestamp_seconds", "When the last complete backup began.", &|volume| {
+        volume.last_success.map(|at| at.timestamp().to_string())
+    });
+    each("volbak_volume_duration_seconds", "How long the volume took in its last run.", &|volume| {
         Some(volume.duration_seconds.to_string())
     });
-    text.family("volbak_volume_archive_bytes", "The size of the last run's archive.", &volumes, |volume| {
+    each("volbak_volume_archive_bytes", "The size of its last run's archive.", &|volume| {
         volume.archive_bytes.map(|bytes| bytes.to_string())
     });
-    text.family("volbak_volume_backups_bytes", "The size of all backups of the volume.", &volumes, |volume| {
+    each("volbak_volume_backups_bytes", "The size of all backups of the volume.", &|volume| {
         Some(volume.directory_bytes.to_string())
     });
-    let count = |volume: &VolumeReport, severity| {
-        Some(volume.problems.iter().filter(|problem| problem.severity == severity).count().to_string())
-    };
-    text.family("volbak_volume_errors", "What is not in the last run's backup as it was.", &volumes, |volume| {
-        count(volume, Severity::Error)
+    each("volbak_volume_errors", "What is not in its last run's backup as it was.", &|volume| {
+        Some(volume.errors.to_string())
     });
-    text.family("volbak_volume_warnings", "What somebody should look at.", &volumes, |volume| {
-        count(volume, Severity::Warning)
-    });
-    text.family("volbak_volume_snapshot_peak_percent", "The fullest that the snapshot was.", &volumes, |volume| {
+    each("volbak_volume_warnings", "What is to be looked at.", &|volume| Some(volume.warnings.to_string()));
+    each("volbak_volume_snapshot_peak_percent", "The fullest that the snapshot was.", &|volume| {
         volume.snapshot_peak_percent.filter(|peak| peak.is_finite()).map(|peak| peak.to_string())
     });
-    text.0
+    text.text
 }
 
-struct Text(String);
+struct Text<'a> {
+    text: String,
+    before: Option<&'a str>,
+}
 
-impl Text {
+impl Text<'_> {
     /// One metric: a line for each of `of` that has a value, and nothing at all when none has.
     fn family<T>(&mut self, name: &str, help: &str, of: &[(String, &T)], value: impl Fn(&T) -> Option<String>) {
-        let lines: Vec<String> = of
+        let mut lines: Vec<String> = of
             .iter()
             .filter_map(|(labels, thing)| value(thing).map(|value| format!("{name}{labels} {value}\n")))
             .collect();
+        if let Some(before) = self.before {
+            let known: BTreeSet<String> = of.iter().map(|(labels, _)| format!("{name}{labels}")).collect();
+            let start = format!("{name}{{");
+            let older = before.lines().filter(|line| line.starts_with(&start));
+            let unknown = older.filter(|line| line.rsplit_once(' ').is_some_and(|(series, _)| !known.contains(series)));
+            lines.extend(unknown.map(|line| format!("{line}\n")));
+        }
         if !lines.is_empty() {
             // Writing to a String cannot fail.
-            let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge\n{}", lines.concat());
+            let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n{}", lines.concat());
         }
     }
 }

@@ -30,6 +30,8 @@ fn volume(name: &str, duration_seconds: u64, directory_bytes: u64) -> VolumeRepo
     let directory = format!("/BACKUPS/EBS-VOL/{name}");
     VolumeReport {
         name: name.to_owned(),
+        group: None,
+        taken_at: None,
         dump: Dump::NotConfigured,
         removed: vec![format!("{directory}/{name}_28_09_2011.tar.gz")],
         outcome: Outcome::BackedUp,
@@ -336,7 +338,7 @@ fn figures_for_prometheus() {
     report.volumes[1].archive_bytes = None;
     report.volumes[1].history = history(&[5, 6]);
     report.volumes[1].name = "a\"b\\c\nd".to_owned();
-    let metrics = report.metrics();
+    let metrics = report.metrics(&super::Standing::of(&report), None);
     for line in [
         "# TYPE volbak_run_verdict gauge",
         "volbak_run_start_timestamp_seconds 1317942001",

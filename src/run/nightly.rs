@@ -18,7 +18,7 @@ use super::{priority, prune, reports, settings};
 use crate::config::{Config, Selected};
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::report::{Abort, FORMAT_VERSION, Outcome, RunReport, Usage, Verdict, VolumeReport};
+use crate::report::{Abort, FORMAT_VERSION, Outcome, RunFacts, RunReport, Usage, Verdict, VolumeReport};
 use crate::source::{self, ListedVolume, SourceError, Volumes};
 use crate::store::StoreError;
 use crate::store::local::Destination;
@@ -139,9 +139,10 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
             None
         }
     };
+    let mut existing = None;
     if let (Some(destination), Some(_)) = (&destination, &lock) {
         let night = Night { config, options, world, destination, collector: &collector, began };
-        night.work(&mut report)?;
+        existing = night.work(&mut report)?;
     }
     // What was unmounted meanwhile must not be written to: the path leads to the host's own disk.
     let present = destination.filter(|destination| is_present(config, destination));
@@ -156,7 +157,10 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     }
     report.problems.extend(collector.collected().problems);
     report.duration_seconds = began.elapsed().as_secs();
-    let printed = reports::deliver(&mut report, config, present.as_ref().filter(|_| lock.is_some()), world);
+    let scope = reports::scope(config);
+    let is_whole = options.only.is_empty() && !(options.test || config.lvm_test_mode);
+    let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
+    let printed = reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), world);
     world.observer.on_event(&Event::RunFinished { severity: severity(report.verdict()), outcome: report.subject() });
     Ok(NightOutcome { report, printed })
 }
@@ -200,19 +204,20 @@ impl Night<'_> {
         self.collector.on_event(&Event::Problem(Problem::new(severity, location, what)));
     }
 
-    fn work(&self, report: &mut RunReport) -> Result<(), NightError> {
+    /// The whole work. Gives the names of all volumes that the host has, when they could be listed.
+    fn work(&self, report: &mut RunReport) -> Result<Option<Vec<String>>, NightError> {
         self.remove_remains();
         let mut dumps = Dumps::new(self.config, self.world);
         if !self.config.enable_lvmsnapshots {
             dumps.all_without_volumes(|_| false, |problem| self.collector.on_event(&Event::Problem(problem)));
-            return Ok(());
+            return Ok(None);
         }
         // Volumes of all groups: one that moved to another group is not gone.
         let everything = match self.list() {
             Ok(volumes) => volumes,
             Err(error) => {
                 report.aborted = Some(Abort::Other(with_causes(&error)));
-                return Ok(());
+                return Ok(None);
             }
         };
         let ours = in_groups(&everything, self.config);
@@ -224,7 +229,7 @@ impl Night<'_> {
             Ok(shelves) => shelves,
             Err(error) => {
                 report.aborted = Some(Abort::Other(with_causes(&error)));
-                return Ok(());
+                return Ok(None);
             }
         };
         settle(&mut selection, &shelves);
@@ -255,7 +260,7 @@ impl Night<'_> {
             report.gone = self.gone(&shelves, &existing, may_prune);
             self.recheck();
         }
-        Ok(())
+        Ok(Some(existing))
     }
 
     /// Whether this night is for all that there is.
@@ -363,6 +368,7 @@ impl Night<'_> {
         let before = shelf_of(shelves, &candidate.facts.lv);
         VolumeReport {
             outcome: Outcome::NotStarted(why.to_owned()),
+            group: Some(candidate.facts.vg.clone()),
             ..self.blank_volume(&candidate.facts.lv, before.map(|shelf| shelf.history(None)).unwrap_or_default())
         }
     }

@@ -2,23 +2,25 @@
 //! mailed again later.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
 
 use super::backup::BackupWorld;
+use super::record::sha256;
 use super::settings;
 use crate::config::{Config, MailWhen};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity};
 use crate::mail;
-use crate::report::{ReportError, RunReport, Verdict};
+use crate::report::{ReportError, RunFacts, RunReport, Standing, Verdict};
+use crate::shown::hex;
 use crate::store::StoreError;
-use crate::store::local::Destination;
+use crate::store::local::{Destination, OWN_DIRECTORY};
 use crate::store::pending::TEMPORARY_PREFIX;
-use crate::store::records::REPORTS;
+use crate::store::records::{REPORTS, STANDING};
 
 const SUFFIX: &str = ".json";
 const NAME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
@@ -34,7 +36,7 @@ pub enum KeptError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It is there and no report.
-    #[error("the report {name}")]
+    #[error("{name}")]
     Damaged {
         /// Its file.
         name: String,
@@ -47,13 +49,14 @@ pub enum KeptError {
 /// told to the observer. Gives what is for standard output: the text, when mail is switched off.
 pub fn deliver(
     report: &mut RunReport,
+    facts: RunFacts<'_>,
     config: &Config,
     destination: Option<&Destination>,
     world: &BackupWorld,
 ) -> Option<String> {
     let now = world.clock.now();
     let before = report.problems.len();
-    let printed = deliver_each(report, config, destination, now);
+    let printed = deliver_each(report, facts, config, destination, now);
     for problem in report.problems.get(before..).unwrap_or_default() {
         world.observer.on_event(&Event::Problem(problem.clone()));
     }
@@ -62,11 +65,12 @@ pub fn deliver(
 
 fn deliver_each(
     report: &mut RunReport,
+    facts: RunFacts<'_>,
     config: &Config,
     destination: Option<&Destination>,
     now: DateTime<Utc>,
 ) -> Option<String> {
-    file(report, config, destination, now);
+    file(report, facts, config, destination, now);
     if !config.enable_mail_notification {
         return Some(report.text(settings::style(config)));
     }
@@ -79,19 +83,77 @@ fn deliver_each(
     };
     if !delivery.problems.is_empty() {
         report.problems.extend(delivery.problems);
-        file(report, config, destination, now);
+        file(report, facts, config, destination, now);
     }
     None
 }
 
-/// Keeps the report in the destination, and its figures in their file.
-fn file(report: &mut RunReport, config: &Config, destination: Option<&Destination>, now: DateTime<Utc>) {
+/// Keeps the report in the destination, what is known of the volumes beside it, and its figures in their file.
+fn file(
+    report: &mut RunReport,
+    facts: RunFacts<'_>,
+    config: &Config,
+    destination: Option<&Destination>,
+    now: DateTime<Utc>,
+) {
+    let standing = destination.and_then(|destination| note(report, facts, destination));
     if let Some(destination) = destination
         && let Err(error) = keep(report, config, destination, now)
     {
         add(report, Problem::new(Severity::Warning, "report", format!("it is not kept: {error}")));
     }
-    write_metrics(report, config);
+    write_metrics(report, standing.as_ref(), config);
+}
+
+/// Adds the run to what is known of the volumes, and keeps that. `None` when what was known before cannot be read.
+fn note(report: &mut RunReport, facts: RunFacts<'_>, destination: &Destination) -> Option<Standing> {
+    let mut standing = match load_standing(destination) {
+        Ok(standing) => standing,
+        Err(KeptError::Damaged { name, source }) => {
+            let what = format!("{name} is damaged and begins anew: {}", with_causes(&source));
+            add(report, Problem::new(Severity::Warning, "report", what));
+            Standing::default()
+        }
+        Err(error) => {
+            let what = format!("what is known of the volumes cannot be read: {}", with_causes(&error));
+            add(report, Problem::new(Severity::Warning, "report", what));
+            return None;
+        }
+    };
+    standing.note(report, facts);
+    let kept = standing.to_json().map_err(|error| with_causes(&error)).and_then(|json| {
+        let own = destination.volume_directory(OWN_DIRECTORY);
+        own.and_then(|own| own.replace_file(STANDING, json.as_bytes())).map_err(|error| with_causes(&error))
+    });
+    if let Err(error) = kept {
+        let what = format!("what is known of the volumes is not kept: {error}");
+        add(report, Problem::new(Severity::Warning, "report", what));
+    }
+    Some(standing)
+}
+
+/// What is known of the volumes. A destination of a volbak that kept no such record has what its last report says.
+pub fn load_standing(destination: &Destination) -> Result<Standing, KeptError> {
+    let own = destination.existing_volume_directory(OWN_DIRECTORY)?;
+    let bytes = own.map_or(Ok(None), |own| own.read_file(STANDING, MAX_BYTES))?;
+    match bytes {
+        Some(bytes) => {
+            Standing::from_json(&bytes).map_err(|source| KeptError::Damaged { name: STANDING.to_owned(), source })
+        }
+        None => match load(destination, None) {
+            Ok(report) => Ok(Standing::of(&report)),
+            // A report that cannot be read is no reason to forget what comes.
+            Err(KeptError::Store(error)) if !matches!(error, StoreError::Io { .. }) => Err(error.into()),
+            Err(_) => Ok(Standing::default()),
+        },
+    }
+}
+
+/// Which volumes a config is for, so that the runs of several configs over one destination are kept apart.
+pub fn scope(config: &Config) -> String {
+    let skipped: Vec<_> = config.volumes.iter().map(|volume| (&volume.pattern, volume.skip)).collect();
+    let selection = format!("{:?}", (&config.volume_groups, &config.include, &config.exclude, skipped));
+    hex(&sha256(selection.as_bytes())[..8])
 }
 
 /// Adds a problem, once.
@@ -121,9 +183,18 @@ fn time_of(name: &str) -> Option<NaiveDateTime> {
     NaiveDateTime::parse_from_str(name.strip_suffix(SUFFIX)?, NAME_FORMAT).ok()
 }
 
-fn write_metrics(report: &mut RunReport, config: &Config) {
+fn write_metrics(report: &mut RunReport, standing: Option<&Standing>, config: &Config) {
     let Some(path) = &config.report.metrics_file else { return };
-    if let Err(error) = replace_public_file(path, report.metrics().as_bytes()) {
+    let metrics = match standing {
+        Some(standing) => report.metrics(standing, None),
+        // The destination is away: what the file says of the volumes still holds.
+        None => {
+            let mut before = String::new();
+            let read = fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut before));
+            report.metrics(&Standing::of(report), read.ok().map(|_| before.as_str()))
+        }
+    };
+    if let Err(error) = replace_public_file(path, metrics.as_bytes()) {
         let what = format!("{} could not be written: {error}", path.display());
         add(report, Problem::new(Severity::Warning, "metrics", what));
     }

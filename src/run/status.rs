@@ -8,11 +8,13 @@ use chrono::{DateTime, Local, NaiveDate, Utc};
 use serde::Serialize;
 
 use super::prune::Shelf;
-use super::reports;
+use super::reports::{self, KeptError};
+use super::settings;
 use crate::archive::manifest::Manifest;
-use crate::config::Config;
+use crate::config::{Config, Selected};
+use crate::error::with_causes;
 use crate::events::Severity;
-use crate::report::{Outcome, RunReport, Verdict};
+use crate::report::{Dump, Outcome, RunReport, RunStanding, Standing, VolumeStanding};
 use crate::store::StoreError;
 use crate::store::local::Destination;
 use crate::store::presence::is_on_mount;
@@ -106,6 +108,10 @@ pub struct VolumeStatus {
     pub problems: usize,
     /// Whether the volume was gone from the host in the last run.
     pub gone: bool,
+    /// What became of it in the last run that was for it.
+    pub last_outcome: Option<Outcome>,
+    /// When that run began.
+    pub last_outcome_at: Option<DateTime<Utc>>,
 }
 
 /// Looks. Fails when the destination is not there.
@@ -117,38 +123,117 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
     }
     let shelves = Shelf::all(&destination)?;
     let last = reports::load(&destination, None).ok();
-    Ok(judge(&shelves, last.as_ref(), limits, now))
+    let (standing, damage) = match reports::load_standing(&destination) {
+        Ok(standing) => (standing, None),
+        Err(KeptError::Store(error)) => return Err(error),
+        Err(error) => (last.as_ref().map(Standing::of).unwrap_or_default(), Some(with_causes(&error))),
+    };
+    let known = Known { standing: &standing, damage, host: settings::host(), scope: reports::scope(config) };
+    Ok(judge(&shelves, &known, config, last.as_ref(), limits, now))
 }
 
-fn judge(shelves: &[Shelf], last: Option<&RunReport>, limits: Limits, now: DateTime<Utc>) -> Status {
+/// What earlier runs left to know.
+struct Known<'a> {
+    standing: &'a Standing,
+    /// Why not all of it could be read.
+    damage: Option<String>,
+    host: String,
+    scope: String,
+}
+
+impl Known<'_> {
+    /// What is known of a volume that this config's runs are for, or that was asked for by name; not of one that is gone.
+    fn of(&self, name: &str, config: &Config) -> Option<&VolumeStanding> {
+        let volume = self.standing.volumes.get(name).filter(|volume| !volume.gone)?;
+        let is_selected = volume.group.as_ref().is_none_or(|group| {
+            let is_ours = config.volume_groups_by_default || config.volume_groups.contains(group);
+            is_ours && matches!(config.selects(group, name), Selected::Included { .. })
+        });
+        (is_selected || volume.named).then_some(volume)
+    }
+
+    /// Why the runs themselves are not well. Their volumes are judged one by one.
+    fn about_runs(&self, limits: Limits, now: DateTime<Utc>, tell: &mut dyn FnMut(Level, String)) {
+        if let Some(what) = &self.damage {
+            tell(
+                Level::Warning,
+                format!("what is known of earlier runs is damaged, and begins anew with the next: {what}"),
+            );
+        }
+        let Some(whole) = self.standing.whole_run(&self.host, &self.scope) else {
+            tell(Level::Warning, "no report of a run is kept: nothing ran yet".to_owned());
+            return;
+        };
+        let ended = |run: &RunStanding, tell: &mut dyn FnMut(Level, String)| {
+            if run.aborted.is_some() {
+                tell(Level::Critical, format!("the last run: {}", run.subject));
+            } else if run.problems > 0 {
+                let first = run.first_problem.as_deref().unwrap_or_default();
+                tell(Level::Warning, format!("the last run had {} problems of its own: {first}", run.problems));
+            }
+        };
+        ended(whole, tell);
+        let later = self.standing.runs.iter().find(|run| run.host == whole.host && run.scope == whole.scope);
+        if let Some(later) = later.filter(|later| later.started > whole.started && later.aborted.is_some()) {
+            ended(later, tell);
+        }
+        let hours = age_hours(whole.started.to_utc(), now);
+        if let Some(level) = limits.judge(hours) {
+            tell(level, format!("the last run began {hours} h ago"));
+        }
+    }
+
+    /// Why a volume is not well by the last run that was for it. `newest` is when its newest backup was begun.
+    fn about_volume(
+        &self,
+        name: &str,
+        volume: &VolumeStanding,
+        newest: Option<DateTime<Utc>>,
+        tell: &mut dyn FnMut(Level, String),
+    ) {
+        let date = volume.at.with_timezone(&Local).format("%Y-%m-%d %H:%M");
+        match &volume.outcome {
+            // There is a newer backup, made by hand.
+            Outcome::Failed(_) | Outcome::NotStarted(_) if newest.is_some_and(|newest| newest > volume.at) => {}
+            Outcome::Failed(why) => tell(Level::Critical, format!("{name} failed in its last run ({date}): {why}")),
+            Outcome::NotStarted(why) => {
+                tell(Level::Critical, format!("{name} was not started in its last run ({date}): {why}"));
+            }
+            Outcome::BackedUp => {}
+        }
+        if let Dump::Failed(why) = &volume.dump {
+            tell(Level::Warning, format!("the dump for {name} failed in its last run ({date}): {why}"));
+        }
+        let (count, first) = (volume.errors + volume.warnings, volume.first_problem.as_deref().unwrap_or_default());
+        if volume.outcome == Outcome::BackedUp && count > 0 {
+            tell(Level::Warning, format!("{name} had {count} problems in its last run ({date}): {first}"));
+        }
+    }
+}
+
+fn judge(
+    shelves: &[Shelf],
+    known: &Known<'_>,
+    config: &Config,
+    last: Option<&RunReport>,
+    limits: Limits,
+    now: DateTime<Utc>,
+) -> Status {
     let mut reasons = Vec::new();
     // A directory without anything like a backup (lost+found) is no volume's.
     let with_backups = shelves.iter().filter(|shelf| !shelf.entries.is_empty());
     let mut volumes: Vec<VolumeStatus> =
-        with_backups.map(|shelf| of_shelf(shelf, last, limits, now, &mut reasons)).collect();
-    match last {
-        None => reasons
-            .push(Reason { level: Level::Warning, what: "no report of a run is kept: nothing ran yet".to_owned() }),
-        Some(report) => {
-            let level = match report.verdict() {
-                Verdict::Good => None,
-                Verdict::Problems => Some(Level::Warning),
-                Verdict::Failed => Some(Level::Critical),
-            };
-            reasons.extend(level.map(|level| Reason { level, what: format!("the last run: {}", report.subject()) }));
-            let hours = age_hours(report.started.to_utc(), now);
-            if let Some(level) = limits.judge(hours) {
-                reasons.push(Reason { level, what: format!("the last run began {hours} h ago") });
-            }
-            for volume in &report.volumes {
-                if !volumes.iter().any(|other| other.name == volume.name) {
-                    reasons.push(Reason { level: Level::Critical, what: format!("{} has no backup", volume.name) });
-                    volumes.push(without_backup(&volume.name));
-                } else if let Outcome::Failed(why) = &volume.outcome {
-                    let what = format!("{} failed in the last run: {why}", volume.name);
-                    reasons.push(Reason { level: Level::Critical, what });
-                }
-            }
+        with_backups.map(|shelf| of_shelf(shelf, known, config, limits, now, &mut reasons)).collect();
+    known.about_runs(limits, now, &mut |level, what| reasons.push(Reason { level, what }));
+    for name in known.standing.volumes.keys() {
+        if volumes.iter().any(|other| other.name == *name) {
+            continue;
+        }
+        // Another host's volume whose backups somebody removed is that host's matter.
+        if let Some(volume) = known.of(name, config).filter(|volume| volume.host == known.host) {
+            reasons.push(Reason { level: Level::Critical, what: format!("{name} has no backup") });
+            known.about_volume(name, volume, None, &mut |level, what| reasons.push(Reason { level, what }));
+            volumes.push(without_backup(name, volume));
         }
     }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
@@ -166,14 +251,17 @@ fn judge(shelves: &[Shelf], last: Option<&RunReport>, limits: Limits, now: DateT
 
 fn of_shelf(
     shelf: &Shelf,
-    last: Option<&RunReport>,
+    known: &Known<'_>,
+    config: &Config,
     limits: Limits,
     now: DateTime<Utc>,
     reasons: &mut Vec<Reason>,
 ) -> VolumeStatus {
-    let is_gone = last.is_some_and(|report| report.gone.iter().any(|gone| gone.name == shelf.name));
+    let entry = known.standing.volumes.get(&shelf.name);
+    let is_gone = entry.is_some_and(|entry| entry.gone);
     // What no run backs up, an image or another tool's directory, has no age to be judged by.
-    let is_expected = last.is_none_or(|report| report.volumes.iter().any(|volume| volume.name == shelf.name));
+    let ours = known.of(&shelf.name, config);
+    let is_expected = ours.is_some() || known.standing.runs.is_empty();
     let newest = shelf.newest();
     let mut level = Level::Ok;
     let mut tell = |this: Level, what: String| {
@@ -185,12 +273,17 @@ fn of_shelf(
         if let (true, Some(level)) = (is_expected && !is_gone, limits.judge(hours)) {
             tell(level, format!("the last backup of {} is {hours} h old", shelf.name));
         }
-        if problems_of(newest) > 0 && !is_gone {
+        // Those of a run are told with the run's own.
+        let is_told = ours.is_some_and(|ours| ours.outcome == Outcome::BackedUp && ours.errors + ours.warnings > 0);
+        if problems_of(newest) > 0 && !is_gone && !is_told {
             let what = format!("the last backup of {} has {} problems", shelf.name, problems_of(newest));
             tell(Level::Warning, what);
         }
     } else if is_expected && !shelf.entries.is_empty() {
         tell(Level::Critical, format!("{} has no complete backup", shelf.name));
+    }
+    if let Some(ours) = ours {
+        known.about_volume(&shelf.name, ours, newest.map(|newest| newest.started_at), &mut tell);
     }
     for problem in shelf.damage() {
         tell(Level::Warning, problem.to_string());
@@ -206,10 +299,12 @@ fn of_shelf(
         last_verified: shelf.last_verified,
         problems: newest.map_or(0, problems_of),
         gone: is_gone,
+        last_outcome: entry.map(|entry| entry.outcome.clone()),
+        last_outcome_at: entry.map(|entry| entry.at),
     }
 }
 
-fn without_backup(name: &str) -> VolumeStatus {
+fn without_backup(name: &str, volume: &VolumeStanding) -> VolumeStatus {
     VolumeStatus {
         name: name.to_owned(),
         level: Level::Critical,
@@ -221,6 +316,8 @@ fn without_backup(name: &str) -> VolumeStatus {
         last_verified: None,
         problems: 0,
         gone: false,
+        last_outcome: Some(volume.outcome.clone()),
+        last_outcome_at: Some(volume.at),
     }
 }
 

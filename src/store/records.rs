@@ -11,6 +11,8 @@ use super::pending::{TEMPORARY_PREFIX, unlink};
 
 /// The kept reports, a file each.
 pub const REPORTS: &str = "reports";
+/// How each volume stands by the last run that was for it.
+pub const STANDING: &str = "standing.json";
 /// The protected backups, `VOLUME/STEM` a line.
 const PROTECTED: &str = "protected";
 const PROTECTED_MAX_BYTES: u64 = 16 << 20;

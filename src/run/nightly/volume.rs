@@ -45,6 +45,7 @@ impl Night<'_> {
         let name = facts.lv.clone();
         let before = shelf_of(shelves, &name);
         let mut report = self.blank_volume(&name, before.map(|shelf| shelf.history(None)).unwrap_or_default());
+        report.group = Some(facts.vg.clone());
         report.problems.extend(before.map(Shelf::damage).unwrap_or_default());
 
         // The backup itself says what it finds as it finds it.
@@ -59,6 +60,7 @@ impl Night<'_> {
             Ok(outcome) => {
                 told = report.problems.len()..report.problems.len() + outcome.manifest.problems.len();
                 report.problems.extend(outcome.manifest.problems.iter().cloned());
+                report.taken_at = Some(outcome.manifest.started_at);
                 report.archive_bytes = Some(outcome.manifest.sizes.archive_bytes);
                 report.entries = Some(outcome.manifest.sizes.entries);
                 let stem = &outcome.manifest.stem;
@@ -191,6 +193,8 @@ impl Night<'_> {
         VolumeReport {
             name: name.to_owned(),
             directory: self.destination.root().join(name).display().to_string(),
+            group: None,
+            taken_at: None,
             dump: Dump::NotConfigured,
             removed: Vec::new(),
             outcome: Outcome::NotStarted(String::new()),

@@ -1,0 +1,221 @@
+//! How each volume stands by the last run that was for it, kept beside the reports and for longer: a run for one volume
+//! changes what is known of that volume, and nothing else.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, FixedOffset, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Abort, Dump, FORMAT_VERSION, Outcome, ReportError, RunReport, Verdict, VolumeReport};
+use crate::events::Severity;
+
+/// So many runs are remembered, each the last of its config on its host.
+const MAX_RUNS: usize = 64;
+
+/// What is known of all volumes and runs over a destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// [`FORMAT_VERSION`] when it was written.
+    pub format_version: u32,
+    /// The last whole run and the last one for some volumes, of each config on each host; the newest first.
+    pub runs: Vec<RunStanding>,
+    /// Each volume by its name.
+    pub volumes: BTreeMap<String, VolumeStanding>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunStanding {
+    /// The host's name.
+    pub host: String,
+    /// Which volumes the config is for, as a digest.
+    pub scope: String,
+    /// Whether it was for all of them.
+    pub is_whole: bool,
+    /// When it began.
+    pub started: DateTime<FixedOffset>,
+    /// How long it took.
+    pub duration_seconds: u64,
+    /// The outcome in words.
+    pub subject: String,
+    /// How it ended, its volumes included.
+    pub verdict: Verdict,
+    /// Why it ended before its end, if it did.
+    pub aborted: Option<String>,
+    /// How many warnings and errors it had as a whole.
+    pub problems: u64,
+    /// The first of them.
+    pub first_problem: Option<String>,
+}
+
+/// How a volume stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeStanding {
+    /// The host that backs it up.
+    pub host: String,
+    /// Its volume group.
+    pub group: Option<String>,
+    /// When the last run that was for it began.
+    pub at: DateTime<Utc>,
+    /// Whether that run was for volumes that were named.
+    #[serde(default)]
+    pub named: bool,
+    /// What became of it in that run.
+    pub outcome: Outcome,
+    /// What became of its dump.
+    #[serde(default)]
+    pub dump: Dump,
+    /// How that run ended for it.
+    pub verdict: Verdict,
+    /// How many errors it had.
+    pub errors: u64,
+    /// How many warnings.
+    pub warnings: u64,
+    /// The worst problem.
+    pub first_problem: Option<String>,
+    /// When its newest complete backup was begun, of whichever run.
+    pub last_success: Option<DateTime<Utc>>,
+    /// How long it took.
+    pub duration_seconds: u64,
+    /// The new archive's size.
+    pub archive_bytes: Option<u64>,
+    /// All that lies in its directory.
+    pub directory_bytes: u64,
+    /// The fullest that its snapshot was seen.
+    pub snapshot_peak_percent: Option<f64>,
+    /// Whether the host no longer has it.
+    #[serde(default)]
+    pub gone: bool,
+}
+
+/// What a report itself does not say of its run.
+#[derive(Clone, Copy, Debug)]
+pub struct RunFacts<'a> {
+    /// Which volumes the config is for, as a digest.
+    pub scope: &'a str,
+    /// Whether the run was for all of them.
+    pub is_whole: bool,
+    /// The volumes that the host has, when they could be listed.
+    pub existing: Option<&'a [String]>,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { format_version: FORMAT_VERSION, runs: Vec::new(), volumes: BTreeMap::new() }
+    }
+}
+
+impl Standing {
+    /// What one report alone says.
+    pub fn of(report: &RunReport) -> Self {
+        let mut standing = Self::default();
+        standing.note(report, RunFacts { scope: "", is_whole: true, existing: None });
+        standing
+    }
+
+    /// The form that is kept in the destination.
+    pub fn to_json(&self) -> Result<String, ReportError> {
+        serde_json::to_string_pretty(self).map_err(ReportError::Damaged)
+    }
+
+    /// Reads the kept form.
+    pub fn from_json(json: &[u8]) -> Result<Self, ReportError> {
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let version: Version = serde_json::from_slice(json).map_err(ReportError::Damaged)?;
+        if version.format_version > FORMAT_VERSION {
+            return Err(ReportError::TooNew { found: version.format_version });
+        }
+        serde_json::from_slice(json).map_err(ReportError::Damaged)
+    }
+
+    /// Takes note of a run. Doing so twice changes nothing.
+    pub fn note(&mut self, report: &RunReport, facts: RunFacts<'_>) {
+        for volume in &report.volumes {
+            let before = self.volumes.remove(&volume.name);
+            self.volumes.insert(volume.name.clone(), VolumeStanding::of(volume, report, facts.is_whole, before));
+        }
+        for gone in &report.gone {
+            if let Some(volume) = self.volumes.get_mut(&gone.name) {
+                volume.gone = true;
+            }
+        }
+        if let Some(existing) = facts.existing {
+            for (name, volume) in &mut self.volumes {
+                if volume.host == report.host {
+                    volume.gone = !existing.contains(name);
+                }
+            }
+            // Of what is gone and has no backups any more nothing is left to be said.
+            if facts.is_whole && report.aborted.is_none() {
+                let has_backups = |name: &String| report.gone.iter().any(|gone| gone.name == *name);
+                self.volumes.retain(|name, one| one.host != report.host || !one.gone || has_backups(name));
+            }
+        }
+        let same =
+            |run: &RunStanding| run.host == report.host && run.scope == facts.scope && run.is_whole == facts.is_whole;
+        self.runs.retain(|run| !same(run));
+        self.runs.push(RunStanding::of(report, facts));
+        self.runs.sort_by_key(|run| std::cmp::Reverse(run.started));
+        self.runs.truncate(MAX_RUNS);
+    }
+
+    /// The last whole run of this config on this host; else one of the host, else any: when the config was changed,
+    /// the last run is that of the old one.
+    pub fn whole_run(&self, host: &str, scope: &str) -> Option<&RunStanding> {
+        let first = |wanted: &dyn Fn(&&RunStanding) -> bool| self.runs.iter().find(wanted);
+        first(&|run| run.is_whole && run.host == host && run.scope == scope)
+            .or_else(|| first(&|run| run.is_whole && run.host == host))
+            .or_else(|| first(&|run| run.is_whole))
+            .or_else(|| self.runs.first())
+    }
+}
+
+impl RunStanding {
+    fn of(report: &RunReport, facts: RunFacts<'_>) -> Self {
+        let matter = || report.problems.iter().filter(|problem| super::matters(problem));
+        Self {
+            host: report.host.clone(),
+            scope: facts.scope.to_owned(),
+            is_whole: facts.is_whole,
+            started: report.started,
+            duration_seconds: report.duration_seconds,
+            subject: report.subject(),
+            verdict: report.verdict(),
+            aborted: report.aborted.as_ref().map(|abort| match abort {
+                Abort::NotMounted => "the backup volume is not mounted".to_owned(),
+                Abort::Other(why) => why.clone(),
+            }),
+            problems: matter().count() as u64,
+            first_problem: matter().max_by_key(|problem| problem.severity).map(ToString::to_string),
+        }
+    }
+}
+
+impl VolumeStanding {
+    fn of(volume: &VolumeReport, report: &RunReport, is_whole: bool, before: Option<Self>) -> Self {
+        let new = (volume.outcome == Outcome::BackedUp).then(|| volume.taken_at.unwrap_or(report.started.to_utc()));
+        let earlier = volume.history.last().map(|past| past.taken_at);
+        let known = before.as_ref().and_then(|before| before.last_success);
+        Self {
+            host: report.host.clone(),
+            group: volume.group.clone().or_else(|| before.as_ref().and_then(|before| before.group.clone())),
+            at: report.started.to_utc(),
+            named: !is_whole,
+            outcome: volume.outcome.clone(),
+            dump: volume.dump.clone(),
+            verdict: volume.verdict(),
+            errors: volume.count(Severity::Error) as u64,
+            warnings: volume.count(Severity::Warning) as u64,
+            first_problem: volume.shown_problems().first().map(ToString::to_string),
+            last_success: new.or(earlier.max(known)),
+            duration_seconds: volume.duration_seconds,
+            archive_bytes: volume.archive_bytes,
+            directory_bytes: volume.directory_bytes,
+            snapshot_peak_percent: volume.snapshot_peak_percent,
+            gone: false,
+        }
+    }
+}

@@ -125,6 +125,43 @@ pub struct RegionRecord {
     /// Who read its files. `None` where there are none, and in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reader: Option<RegionReader>,
+    /// What a btrfs has besides files. `None` where it has nothing of that, elsewhere, and in backups of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub btrfs: Option<Box<BtrfsRecord>>,
+}
+
+/// What a btrfs has besides files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BtrfsRecord {
+    /// The id of the subvolume that is mounted when none is named; `None` for the top one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_subvolume: Option<u64>,
+    /// Whether quotas are on. Their limits are not in a backup.
+    #[serde(default)]
+    pub quotas: bool,
+    /// The directories in the archive that are subvolumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subvolumes: Vec<SubvolumeRecord>,
+}
+
+/// A subvolume. Its UUIDs are for information: a restored one has new ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubvolumeRecord {
+    /// Its path from the filesystem's root, escaped as in the index.
+    pub path: String,
+    /// Its id, which fstab may name (`subvolid=`).
+    pub id: u64,
+    /// Whether nothing in it may be changed.
+    pub read_only: bool,
+    /// Its UUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// The UUID of the one that it is a snapshot of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_uuid: Option<String>,
+    /// The UUID of the one that it was received from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_uuid: Option<String>,
 }
 
 impl RegionRecord {

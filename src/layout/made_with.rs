@@ -79,3 +79,21 @@ pub struct FatMade {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_entry: Option<String>,
 }
+
+/// btrfs, as its superblock and its chunk tree say it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BtrfsMade {
+    /// The profiles of data (`single`, `dup`); several where a conversion was begun, none where there are no data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data_profiles: Vec<String>,
+    /// Those of metadata.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metadata_profiles: Vec<String>,
+    /// Those of the chunk tree.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub system_profiles: Vec<String>,
+    /// The UUID in its metadata, where the UUID was changed later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_uuid: Option<String>,
+}

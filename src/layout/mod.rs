@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::Problem;
 
 pub use detect::{LayoutError, detect, detect_within};
-pub use made_with::{FatMade, XfsMade};
+pub use made_with::{BtrfsMade, FatMade, XfsMade};
 pub use region::RegionBlocks;
 pub use render::render_table;
 pub use scan::SCAN_BYTES;
@@ -226,6 +226,9 @@ pub struct MadeWith {
     /// What FAT alone has. `None` in backups of older versions, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fat: Option<Box<FatMade>>,
+    /// What btrfs alone has. `None` in backups of older versions, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub btrfs: Option<Box<BtrfsMade>>,
 }
 
 /// The kind of content of a region.

@@ -17,6 +17,7 @@ mod open_file;
 pub mod raw;
 mod scout;
 pub mod scratch;
+pub mod subvolumes;
 pub mod walk;
 
 use std::io;

@@ -150,6 +150,11 @@ impl Mounted {
         self.subvolumes.as_ref()?.unshared_bytes(&self.root().ok()?).ok()
     }
 
+    /// Its name, as mount(8) knows it.
+    pub fn fs(&self) -> &str {
+        &self.fs
+    }
+
     /// A descriptor of the root directory.
     pub fn root(&self) -> io::Result<OwnedFd> {
         Ok(rustix::fs::openat(&self.mount, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)

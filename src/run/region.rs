@@ -1,14 +1,17 @@
 //! One region's way into the archive.
 
+mod subvolumes;
+
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::subvolumes::Subvolumes;
 use super::backup::BackupError;
 use super::parent::LatePrevious;
-use crate::archive::manifest::{RegionReader, RegionRecord};
+use crate::archive::manifest::{BtrfsRecord, RegionReader, RegionRecord};
 use crate::archive::write::{ArchiveError, ArchiveWriter};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
@@ -326,6 +329,10 @@ impl RegionContext<'_, '_> {
         opens_files.store(carry_before.is_none(), Ordering::Relaxed);
         writer.start_filesystem(directory, carry_before)?;
         let mut sealed = 0;
+        let mut subvolumes = match open {
+            OpenRegion::Mounted(region) => Subvolumes::of(&region.mounted),
+            OpenRegion::Ext4(_) => None,
+        };
         let placed = |mut problem: Problem| {
             if let Some(directory) = directory {
                 problem.location = format!("{directory}/{}", problem.location.trim_start_matches('/'));
@@ -337,6 +344,9 @@ impl RegionContext<'_, '_> {
         while let Some(found) = walk.next_found() {
             match found {
                 Found::Entry(entry) => {
+                    if let Some(subvolumes) = &mut subvolumes {
+                        subvolumes.note(&entry);
+                    }
                     writer.append(entry)?;
                     if let Some(spent) = writer.take_spent() {
                         walk.free(spent);
@@ -352,6 +362,13 @@ impl RegionContext<'_, '_> {
         }
         // Before it is unmounted.
         writer.end_filesystem()?;
+        let btrfs = subvolumes.map(|subvolumes| {
+            let (record, failures) = subvolumes.finish();
+            for what in failures {
+                self.tell(Severity::Warning, region, what);
+            }
+            record
+        });
         // Only ext says whether it was. A copy of an image may have been made at any moment, as a snapshot is.
         let (reader, from_copy, in_use) = match open {
             OpenRegion::Ext4(ext4) => (RegionReader::Ext4, false, ext4.was_in_use()),
@@ -368,6 +385,7 @@ impl RegionContext<'_, '_> {
             journal_replayed_in_copy: from_copy,
             in_use: Some(in_use),
             reader: Some(reader),
+            btrfs: btrfs.filter(|record| *record != BtrfsRecord::default()).map(Box::new),
         };
         Ok(Archived { record, sealed })
     }
@@ -427,6 +445,7 @@ impl RegionContext<'_, '_> {
             files_path: None,
             used_bytes: Some(image.data_bytes()),
             journal_replayed_in_copy: false,
+            btrfs: None,
             in_use: None,
             reader: None,
         })

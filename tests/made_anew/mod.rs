@@ -1,6 +1,7 @@
 //! A filesystem that was made anew is the filesystem that was: its maker's choices come back, or the plan and the result
 //! name each that does not.
 
+mod btrfs;
 mod xfs;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ pub(crate) fn there_and_back(status: i32, script: &str, more: &[&str]) -> Round 
     sh(&format!("set -- {}; {script}", source.display()));
     let destination = dir.path().join("b");
     std::fs::create_dir(&destination).unwrap();
-    let archive = snapshot_expecting(0, &source, &destination, &[]);
+    let all = if script.contains("mkfs.btrfs") { &["--read-only-snapshots"][..] } else { &[] };
+    let archive = snapshot_expecting(0, &source, &destination, all);
     let restored = dir.path().join("restored.img");
     let mut arguments = vec!["restore", archive.to_str().unwrap(), "--to-image", restored.to_str().unwrap()];
     arguments.extend(more);

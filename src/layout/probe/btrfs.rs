@@ -2,18 +2,34 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Found, Window, names_of};
-use crate::layout::MadeWith;
+use super::btrfs_chunks::profiles;
+use super::{Found, Window, names_of_all};
 use crate::layout::field::{crc32c, le16, le32, le64, uuid};
 use crate::layout::text::label;
+use crate::layout::{BtrfsMade, MadeWith};
 
 const SUPERBLOCK_AT: u64 = 64 << 10;
 const SUPERBLOCK_BYTES: usize = 4096;
 
 /// Features as mkfs.btrfs has them, by their bits in `compat_ro_flags` and `incompat_flags`.
-const COMPAT_RO_NAMES: &[(u64, &str)] = &[(0x1, "free-space-tree"), (0x8, "block-group-tree")];
-const INCOMPAT_NAMES: &[(u64, &str)] =
-    &[(0x4, "mixed-bg"), (0x40, "extref"), (0x100, "skinny-metadata"), (0x200, "no-holes")];
+const COMPAT_RO_NAMES: &[(u64, &str)] = &[(0x1, "free-space-tree"), (0x4, "verity"), (0x8, "block-group-tree")];
+const INCOMPAT_NAMES: &[(u64, &str)] = &[
+    (0x4, "mixed-bg"),
+    (0x40, "extref"),
+    (0x80, "raid56"),
+    (0x100, "skinny-metadata"),
+    (0x200, "no-holes"),
+    (0x800, "raid1c34"),
+    (0x1000, "zoned"),
+    (0x2000, "extent-tree-v2"),
+    (0x4000, "raid-stripe-tree"),
+    (0x10000, "squota"),
+];
+/// Bits that are no choice of mkfs: the free space tree is valid; back references are mixed, there is a default subvolume,
+/// something was compressed with LZO or zstd, nodes are larger than 4 KiB, the metadata have a UUID of their own.
+const COMPAT_RO_OTHERS: u64 = 0x2;
+const INCOMPAT_OTHERS: u64 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20 | INCOMPAT_METADATA_UUID;
+const INCOMPAT_METADATA_UUID: u64 = 0x400;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
@@ -47,9 +63,12 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
             checksum: ["crc32c", "xxhash", "sha256", "blake2"]
                 .get(usize::from(le16(&sb, 0xc4)?))
                 .map(|name| (*name).to_owned()),
-            features: names_of(le64(&sb, 0xb4)?, COMPAT_RO_NAMES)
-                .chain(names_of(le64(&sb, 0xbc)?, INCOMPAT_NAMES))
-                .collect(),
+            features: [
+                names_of_all("compat-ro", le64(&sb, 0xb4)?, COMPAT_RO_NAMES, COMPAT_RO_OTHERS),
+                names_of_all("incompat", le64(&sb, 0xbc)?, INCOMPAT_NAMES, INCOMPAT_OTHERS),
+            ]
+            .concat(),
+            btrfs: Some(Box::new(own_parameters(window, &sb, nodesize)?)),
             ..MadeWith::default()
         })
         .doubt_if(wrong, "its superblock's checksum is wrong");
@@ -57,6 +76,18 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         found
     } else {
         found.doubt(format!("it spans {num_devices} devices and the others are not here"))
+    })
+}
+
+fn own_parameters(window: &Window<'_>, sb: &[u8], nodesize: u32) -> Option<BtrfsMade> {
+    let profiles = profiles(window, sb, nodesize).unwrap_or_default();
+    let names = |names: &std::collections::BTreeSet<&str>| names.iter().map(|name| (*name).to_owned()).collect();
+    let has_metadata_uuid = le64(sb, 0xbc)? & INCOMPAT_METADATA_UUID != 0;
+    Some(BtrfsMade {
+        data_profiles: names(&profiles.data),
+        metadata_profiles: names(&profiles.metadata),
+        system_profiles: names(&profiles.system),
+        metadata_uuid: has_metadata_uuid.then(|| uuid(sb, 0x23b)).flatten(),
     })
 }
 

@@ -3,6 +3,7 @@
 
 mod bitlocker;
 mod btrfs;
+mod btrfs_chunks;
 mod exfat;
 mod ext;
 pub(crate) mod fat;

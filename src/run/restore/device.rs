@@ -22,6 +22,7 @@ mod shift;
 mod shown;
 mod steps;
 pub mod stored;
+mod subvolumes;
 mod table;
 pub mod target;
 mod twins;

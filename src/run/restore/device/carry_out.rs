@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
@@ -34,6 +35,9 @@ use crate::run::restore::tree::times;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore_part};
 use crate::shown;
 use crate::units::ByteRange;
+
+/// How long another device may have the UUID of what is made.
+const UNIQUE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a plan was not carried out to its end.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +201,7 @@ impl Carried<'_> {
             written.map_err(io_error(format!("{region}: its FATs")))?;
         }
         for call in Some(make).filter(|_| step.fat.is_none()).into_iter().chain(after) {
-            self.run(region, call, &place.path)?.map_err(|said| CarryOutError::Tool {
+            self.run_once_unique(region, call, &place.path)?.map_err(|said| CarryOutError::Tool {
                 region: region.clone(),
                 command: shown_command(call.program, &call.args),
                 said,
@@ -208,7 +212,7 @@ impl Carried<'_> {
             self.without_projects(step, &place.path)?;
         }
         if let Some(part) = files {
-            let restored = self.put_files(step, part, &place.path)?;
+            let restored = self.put_files(step, part, &place.path, report)?;
             report.files.insert(region.clone(), restored);
         }
         for call in &step.finish {
@@ -283,6 +287,25 @@ impl Carried<'_> {
         Ok(Place { path: map.path().to_owned(), map: Some(map), _device: device })
     }
 
+    /// As [`Self::run`]. mkfs.btrfs looks for its UUID on all devices: a loop device that is on its way out, of a mount that
+    /// just ended, is waited for. (The plan refuses where another device has it.)
+    fn run_once_unique(
+        &self,
+        region: &str,
+        call: &ToolCall,
+        device: &Path,
+    ) -> Result<Result<(), String>, CarryOutError> {
+        let started = Instant::now();
+        loop {
+            let ran = self.run(region, call, device)?;
+            let is_taken = ran.as_ref().is_err_and(|said| said.contains("non-unique UUID"));
+            if !is_taken || started.elapsed() > UNIQUE_WITHIN || self.options.cancel.is_cancelled() {
+                return Ok(ran);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Runs a tool on a device. What it said when it failed is the inner error.
     fn run(&self, region: &str, call: &ToolCall, device: &Path) -> Result<Result<(), String>, CarryOutError> {
         let mut args = call.args.clone();
@@ -326,6 +349,7 @@ impl Carried<'_> {
         step: &MakeStep,
         part: &Part,
         device: &Path,
+        report: &mut DeviceReport,
     ) -> Result<crate::run::restore::RestoreReport, CarryOutError> {
         let region = step.region.as_str();
         let root =
@@ -335,6 +359,14 @@ impl Carried<'_> {
             .then(|| Mark::put(&root))
             .transpose()
             .map_err(|error| io_error(region.to_owned())(error.into()))?;
+        let mut failures = Vec::new();
+        let has_subvolumes = match step.subvolumes.create(&root) {
+            Ok(()) => true,
+            Err(error) => {
+                failures.push(format!("its subvolumes cannot be made and are directories: {error}"));
+                false
+            }
+        };
         let options = RestoreOptions {
             to: PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())),
             paths: Vec::new(),
@@ -354,6 +386,12 @@ impl Carried<'_> {
             Err(RestoreError::Stopped) => return Err(CarryOutError::Stopped),
             Err(source) => return Err(CarryOutError::Files { region: region.to_owned(), source }),
         };
+        if has_subvolumes {
+            failures.extend(step.subvolumes.finish(&root));
+        }
+        for what in failures {
+            self.fail(report, region, what);
+        }
         let synced = mark.map_or(Ok(()), |mark| mark.remove(&root)).and_then(|()| rustix::fs::syncfs(&root));
         synced.map_err(|error| io_error(format!("{region}: its filesystem cannot be synced"))(error.into()))?;
         Ok(restored)

@@ -96,14 +96,15 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
         }
         "btrfs" => {
             args.flags(&["-q", "-f"]);
-            args.pair("-U", uuid(holds)?);
             args.label("-L", label);
-            btrfs(made, &mut args)?;
-            remarks.push(
-                "its subvolumes come back as directories, as they are in the archive: it does not boot or mount where \
-                 fstab or the boot loader names one (subvol=)"
-                    .to_owned(),
-            );
+            btrfs(made, &uuid(holds)?, &mut args, &mut more)?;
+            if made.btrfs.is_none() {
+                remarks.push(
+                    "the manifest does not say which directories were subvolumes: they come back as directories, and it \
+                     does not boot or mount where fstab or the boot loader names one (subvol=)"
+                        .to_owned(),
+                );
+            }
             "mkfs.btrfs"
         }
         "vfat" => {
@@ -159,7 +160,7 @@ pub(super) fn checker(holds: &Holds) -> Option<ToolCall> {
 pub(super) fn package_of(program: &str) -> &'static str {
     match program {
         "mkfs.xfs" | "xfs_repair" | "xfs_admin" | "xfs_db" => "xfsprogs",
-        "mkfs.btrfs" | "btrfs" => "btrfs-progs",
+        "mkfs.btrfs" | "btrfs" | "btrfstune" => "btrfs-progs",
         "mkfs.vfat" | "fsck.vfat" => "dosfstools",
         "mkswap" => "util-linux",
         "dmsetup" => "dmsetup",

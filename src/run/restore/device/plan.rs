@@ -15,6 +15,7 @@ use super::makefs::ToolCall;
 use super::planner::Planner;
 use super::shift::Shift;
 use super::stored::Stored;
+use super::subvolumes::Subvolumes;
 use crate::archive::manifest::{Manifest, RegionRecord};
 use crate::layout::{Extent, MadeWith, Region, Table};
 use crate::run::restore::select::Part;
@@ -141,6 +142,9 @@ pub struct MakeStep {
     /// The boot block in front of it, where it has one.
     #[serde(skip)]
     pub boot_block: Option<Vec<u8>>,
+    /// The subvolumes that are made before the files are put.
+    #[serde(skip)]
+    pub subvolumes: Subvolumes,
     /// What a FAT is made of; `make` says so then.
     #[serde(skip)]
     pub fat: Option<Box<FatFormat>>,

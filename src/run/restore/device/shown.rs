@@ -37,12 +37,13 @@ pub(super) fn step_as_text(step: &Step) -> String {
             format!("image:  {} byte for byte from {}{}", shown(region), shown(archive_path), place(extents))
         }
         Step::Make(made) => {
-            let MakeStep { region, fs, uuid, label, size_bytes, extents, files, boot_block, fat, .. } = &**made;
+            let MakeStep { region, fs, uuid, label, size_bytes, extents, files, boot_block, fat, subvolumes, .. } =
+                &**made;
             let named = |name: &str, value: &Option<String>| {
                 value.as_ref().map_or_else(String::new, |value| format!(", {name} {}", shown(value)))
             };
             format!(
-                "make:   {} {fs}, {}{}{}{}{}{}",
+                "make:   {} {fs}, {}{}{}{}{}{}{}",
                 shown(region),
                 ByteLen(*size_bytes),
                 named("UUID", uuid),
@@ -52,6 +53,11 @@ pub(super) fn step_as_text(step: &Step) -> String {
                     (_, Some(_)) => ", with its reserved sectors",
                     (Some(_), None) => ", with its boot block",
                     (None, None) => "",
+                },
+                match subvolumes.len() {
+                    0 => String::new(),
+                    1 => ", its subvolume".to_owned(),
+                    many => format!(", its {many} subvolumes"),
                 },
                 if files.is_some() { ", then its files" } else { "" },
             )

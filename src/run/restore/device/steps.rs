@@ -7,6 +7,7 @@ use super::makefs::{BUILT_IN, Maker, checker, maker, package_of};
 use super::plan::{MakeStep, Step};
 use super::planner::{Planner, shown};
 use super::stored::Room;
+use super::subvolumes::Subvolumes;
 use super::table::{Kept, resized};
 use super::volumes::{Groups, shown_group};
 use crate::archive::manifest::{Manifest, RegionRecord};
@@ -91,6 +92,7 @@ impl Planner<'_> {
             Err(why) => return self.refuse(format!("{name}: {why}")),
         };
         let mut boot_block = self.boot_block(region);
+        let subvolumes = self.subvolumes(region, &mut made);
         let fat = Self::fat_format(region, place, &mut boot_block, &mut made);
         self.remarks.extend(made.remarks.iter().map(|remark| format!("{name}: {remark}")));
         let makes_it = Some(made.call.program).filter(|_| fat.is_none());
@@ -133,6 +135,7 @@ impl Planner<'_> {
             made_with: region.holds.made_with.clone().unwrap_or_default(),
             compress,
             boot_block,
+            subvolumes,
             fat,
         })));
     }
@@ -175,6 +178,37 @@ impl Planner<'_> {
                 self.keep_zero.push(ByteRange::new(extent.source_offset + SIGNATURES_BYTES, inner));
             }
         }
+    }
+
+    /// What a btrfs has besides files.
+    fn subvolumes(&mut self, region: &Region, made: &mut Maker) -> Subvolumes {
+        let record = self.records.get(region.name.as_str()).and_then(|record| record.btrfs.as_deref());
+        let Some(record) = record.filter(|_| region.holds.fs.as_deref() == Some("btrfs")) else {
+            return Subvolumes::default();
+        };
+        if record.quotas {
+            made.differs.push(
+                "its quotas are off: their limits are not in a backup and have to be set again (btrfs quota enable)"
+                    .into(),
+            );
+        }
+        let subvolumes = match Subvolumes::new(record) {
+            Ok(subvolumes) => subvolumes,
+            Err(why) => {
+                made.differs.push(format!("its subvolumes come back as directories: {why}"));
+                return Subvolumes::default();
+            }
+        };
+        if !subvolumes.keeps_ids() {
+            made.differs.push("its subvolumes get other ids: fstab may name one (subvolid=)".to_owned());
+        }
+        if record.subvolumes.iter().any(|one| one.received_uuid.is_some()) {
+            made.remarks.push(
+                "its subvolumes get UUIDs of their own: what was received has to be sent whole again (btrfs send)"
+                    .into(),
+            );
+        }
+        subvolumes
     }
 
     /// A FAT is made of the reserved sectors that the manifest keeps; of backups that have the first alone, by mkfs.fat.

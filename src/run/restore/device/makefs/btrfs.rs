@@ -1,11 +1,33 @@
 //! mkfs.btrfs(8).
 
-use super::call::Arguments;
-use super::names::has;
+use super::Made;
+use super::call::{Arguments, ToolCall};
+use super::names::{has, is_uuid};
 use crate::layout::MadeWith;
 use crate::shown;
 
-pub(super) fn btrfs(made: &MadeWith, args: &mut Arguments) -> Result<(), String> {
+/// The features that mkfs.btrfs has an option for here.
+const KNOWN_FEATURES: &[&str] =
+    &["mixed-bg", "extref", "skinny-metadata", "no-holes", "block-group-tree", "free-space-tree"];
+/// The profiles that one device can have.
+const PROFILES: &[&str] = &["single", "dup"];
+
+pub(super) fn btrfs(made: &MadeWith, uuid: &str, args: &mut Arguments, more: &mut Made) -> Result<(), String> {
+    for feature in made.features.iter().filter(|name| !KNOWN_FEATURES.contains(&name.as_str())) {
+        more.differs.push(format!("its feature {} is not made here: it is made without", shown::text(feature)));
+    }
+    let own = made.btrfs.as_deref();
+    match own.and_then(|own| own.metadata_uuid.as_deref()).filter(|inside| *inside != uuid) {
+        Some(inside) if !is_uuid(inside) => {
+            return Err(format!("its metadata's UUID {} is none", shown::text(inside)));
+        }
+        Some(inside) => {
+            args.pair("-U", inside);
+            let change = ["-f", "-M", uuid].map(Into::into).to_vec();
+            more.after.push(ToolCall { program: "btrfstune", args: change });
+        }
+        None => args.pair("-U", uuid),
+    }
     for (option, value) in [("-s", made.block_bytes), ("-n", made.inode_bytes)] {
         if let Some(bytes) = value {
             if !bytes.is_power_of_two() {
@@ -19,8 +41,24 @@ pub(super) fn btrfs(made: &MadeWith, args: &mut Arguments) -> Result<(), String>
         Some(name) => return Err(format!("its checksum {} is not known", shown::text(name))),
         None => {}
     }
-    if has(made, "mixed-bg") {
+    let is_mixed = has(made, "mixed-bg");
+    if is_mixed {
         args.flags(&["--mixed"]);
+    }
+    if let Some(own) = own {
+        // Mixed chunks are of both kinds.
+        let data = if is_mixed { &own.metadata_profiles } else { &own.data_profiles };
+        for (option, what, profiles) in [("-d", "data", data), ("-m", "metadata", &own.metadata_profiles)] {
+            match profiles.as_slice() {
+                [] => {}
+                [one] if PROFILES.contains(&one.as_str()) => args.pair(option, one),
+                several => {
+                    let several: Vec<String> = several.iter().take(8).map(|name| shown::text(name)).collect();
+                    more.differs
+                        .push(format!("its {what} were {} and get mkfs.btrfs's profile", several.join(" and ")));
+                }
+            }
+        }
     }
     if !made.features.is_empty() {
         let flag = |name: &str| if has(made, name) { name.to_owned() } else { format!("^{name}") };

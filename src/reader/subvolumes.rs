@@ -1,0 +1,205 @@
+//! btrfs's subvolumes: asked for while a filesystem is read, and made while one is restored.
+//!
+//! One of three files with `unsafe`: rustix has no safe form of these ioctls. Source: the kernel's `include/uapi/linux/btrfs.h` and
+//! `btrfs_tree.h`.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
+
+/// `BTRFS_FIRST_FREE_OBJECTID`: the inode of each subvolume's root directory, and the first id that a subvolume gets.
+pub const ROOT_INODE: u64 = 256;
+/// `BTRFS_FS_TREE_OBJECTID`: the id of the subvolume that all others are in.
+pub const TOP_ID: u64 = 5;
+
+const MAGIC: u8 = 0x94;
+const SUBVOL_CREATE: Opcode = opcode::write::<VolumeArgs>(MAGIC, 14);
+const SNAP_DESTROY: Opcode = opcode::write::<VolumeArgs>(MAGIC, 15);
+const TREE_SEARCH: Opcode = opcode::read_write::<SearchArgs>(MAGIC, 17);
+const DEFAULT_SUBVOL: Opcode = opcode::write::<u64>(MAGIC, 19);
+const SUBVOL_GETFLAGS: Opcode = opcode::read::<u64>(MAGIC, 25);
+const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
+const GET_SUBVOL_INFO: Opcode = opcode::read::<SubvolumeInfo>(MAGIC, 60);
+
+const SUBVOL_RDONLY: u64 = 1 << 1;
+const ROOT_SUBVOL_RDONLY: u64 = 1;
+const ROOT_TREE_OBJECTID: u64 = 1;
+const ROOT_TREE_DIR_OBJECTID: u64 = 6;
+const QUOTA_TREE_OBJECTID: u64 = 8;
+const DIR_ITEM_KEY: u32 = 84;
+const ROOT_ITEM_KEY: u32 = 132;
+/// `BTRFS_SUBVOL_NAME_MAX` and the bytes after it.
+const NAME_MAX: usize = 4087;
+
+/// `struct btrfs_ioctl_vol_args`.
+#[repr(C)]
+struct VolumeArgs {
+    fd: i64,
+    name: [u8; NAME_MAX + 1],
+}
+
+/// `struct btrfs_ioctl_get_subvol_info_args`; times and transaction numbers are not looked at.
+#[repr(C)]
+struct SubvolumeInfo {
+    treeid: u64,
+    name: [u8; 256],
+    parent_id: u64,
+    dirid: u64,
+    generation: u64,
+    flags: u64,
+    uuid: [u8; 16],
+    parent_uuid: [u8; 16],
+    received_uuid: [u8; 16],
+    rest: [u64; 20],
+}
+
+/// `struct btrfs_ioctl_search_args`.
+#[repr(C)]
+struct SearchArgs {
+    tree_id: u64,
+    min_objectid: u64,
+    max_objectid: u64,
+    min_offset: u64,
+    max_offset: u64,
+    min_transid: u64,
+    max_transid: u64,
+    min_type: u32,
+    max_type: u32,
+    nr_items: u32,
+    unused: u32,
+    more_unused: [u64; 4],
+    buf: [u8; 4096 - 104],
+}
+
+const _: () =
+    assert!(size_of::<VolumeArgs>() == 4096 && size_of::<SubvolumeInfo>() == 504 && size_of::<SearchArgs>() == 4096);
+
+/// A subvolume, as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subvolume {
+    /// Its id.
+    pub id: u64,
+    /// Whether nothing in it may be changed.
+    pub read_only: bool,
+    /// Its UUID; zeros in those made before Linux 3.6.
+    pub uuid: [u8; 16],
+    /// The UUID of the one that it is a snapshot of; zeros when it is of none.
+    pub parent_uuid: [u8; 16],
+    /// The UUID of the one that it was received from (`btrfs receive`); zeros when it was not.
+    pub received_uuid: [u8; 16],
+}
+
+/// The subvolume whose directory is `path` below `root`; `path` has no `/` at its ends. Links are not followed.
+pub fn subvolume_at(root: impl AsFd, path: &[u8]) -> io::Result<Subvolume> {
+    let directory = open_below(root.as_fd(), path)?;
+    let mut info = SubvolumeInfo {
+        treeid: 0,
+        name: [0; 256],
+        parent_id: 0,
+        dirid: 0,
+        generation: 0,
+        flags: 0,
+        uuid: [0; 16],
+        parent_uuid: [0; 16],
+        received_uuid: [0; 16],
+        rest: [0; 20],
+    };
+    // SAFETY: BTRFS_IOC_GET_SUBVOL_INFO writes one struct of that layout, whose length the assertion above holds.
+    unsafe { ioctl(&directory, Updater::<GET_SUBVOL_INFO, SubvolumeInfo>::new(&mut info)) }?;
+    Ok(Subvolume {
+        id: info.treeid,
+        read_only: info.flags & ROOT_SUBVOL_RDONLY != 0,
+        uuid: info.uuid,
+        parent_uuid: info.parent_uuid,
+        received_uuid: info.received_uuid,
+    })
+}
+
+/// The id of the subvolume that is mounted when none is named.
+pub fn default_id(root: impl AsFd) -> io::Result<Option<u64>> {
+    let found = search(root.as_fd(), ROOT_TREE_DIR_OBJECTID, DIR_ITEM_KEY)?;
+    // `struct btrfs_dir_item`: the key of what it leads to, 13 bytes, a name's length, and the name, `default`.
+    let item = found.as_deref().and_then(|item| item.get(..8));
+    Ok(item.and_then(|id| Some(u64::from_le_bytes(id.try_into().ok()?))))
+}
+
+/// Whether quotas are on.
+pub fn has_quotas(root: impl AsFd) -> io::Result<bool> {
+    Ok(search(root.as_fd(), QUOTA_TREE_OBJECTID, ROOT_ITEM_KEY)?.is_some())
+}
+
+/// The first item of an object and a type in the root tree.
+fn search(root: BorrowedFd<'_>, objectid: u64, key_type: u32) -> io::Result<Option<Vec<u8>>> {
+    let mut args = SearchArgs {
+        tree_id: ROOT_TREE_OBJECTID,
+        min_objectid: objectid,
+        max_objectid: objectid,
+        min_offset: 0,
+        max_offset: u64::MAX,
+        min_transid: 0,
+        max_transid: u64::MAX,
+        min_type: key_type,
+        max_type: key_type,
+        nr_items: 1,
+        unused: 0,
+        more_unused: [0; 4],
+        buf: [0; 4096 - 104],
+    };
+    // SAFETY: BTRFS_IOC_TREE_SEARCH reads and writes one struct of that layout, whose length the assertion above holds.
+    unsafe { ioctl(root, Updater::<TREE_SEARCH, SearchArgs>::new(&mut args)) }?;
+    // `struct btrfs_ioctl_search_header`: transid, objectid, offset, type, len; then the item.
+    let len = args.buf.get(28..32).and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?)));
+    let end = 32 + usize::try_from(len.unwrap_or(0)).unwrap_or(usize::MAX).min(args.buf.len() - 32);
+    Ok((args.nr_items > 0).then(|| args.buf[32..end].to_vec()))
+}
+
+/// Makes a subvolume called `name` in `directory`.
+pub fn create(directory: impl AsFd, name: &[u8]) -> io::Result<()> {
+    // SAFETY: BTRFS_IOC_SUBVOL_CREATE reads one struct of that layout, whose length the assertion above holds.
+    Ok(unsafe { ioctl(directory, Setter::<SUBVOL_CREATE, VolumeArgs>::new(volume_args(name)?)) }?)
+}
+
+/// Removes the subvolume called `name` in `directory`.
+pub fn destroy(directory: impl AsFd, name: &[u8]) -> io::Result<()> {
+    // SAFETY: BTRFS_IOC_SNAP_DESTROY reads one struct of that layout, whose length the assertion above holds.
+    Ok(unsafe { ioctl(directory, Setter::<SNAP_DESTROY, VolumeArgs>::new(volume_args(name)?)) }?)
+}
+
+fn volume_args(name: &[u8]) -> io::Result<VolumeArgs> {
+    let mut args = VolumeArgs { fd: 0, name: [0; NAME_MAX + 1] };
+    // The last byte stays zero.
+    args.name.get_mut(..name.len()).filter(|_| name.len() <= NAME_MAX).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(name);
+    Ok(args)
+}
+
+/// Has nothing in the subvolume changed any more.
+pub fn make_read_only(root: impl AsFd, path: &[u8]) -> io::Result<()> {
+    let directory = open_below(root.as_fd(), path)?;
+    let mut flags = 0_u64;
+    // SAFETY: BTRFS_IOC_SUBVOL_GETFLAGS writes and BTRFS_IOC_SUBVOL_SETFLAGS reads one u64.
+    unsafe {
+        ioctl(&directory, Updater::<SUBVOL_GETFLAGS, u64>::new(&mut flags))?;
+        ioctl(&directory, Setter::<SUBVOL_SETFLAGS, u64>::new(flags | SUBVOL_RDONLY))?;
+    }
+    Ok(())
+}
+
+/// Has the subvolume `id` mounted when none is named.
+pub fn make_default(root: impl AsFd, id: u64) -> io::Result<()> {
+    // SAFETY: BTRFS_IOC_DEFAULT_SUBVOL reads one u64.
+    Ok(unsafe { ioctl(root, Setter::<DEFAULT_SUBVOL, u64>::new(id)) }?)
+}
+
+/// Opens a directory below `root`, through no link.
+pub fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    let path = CString::new(if path.is_empty() { b"." } else { path }).map_err(|_| Errno::INVAL)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(root, &path, flags, Mode::empty(), resolve)?)
+}

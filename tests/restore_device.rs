@@ -167,6 +167,10 @@ fn a_disk_comes_back_in_every_size() {
     let said = run_expecting(1, &arguments);
     let name = device.strip_prefix("/dev/").unwrap();
     assert!(said.contains("p2 holds ext4 -O^x") && said.contains(&format!("--yes-erase={name}")), "{said}");
+    let dry = run_expecting(0, &[&arguments[..], &["--dry-run"]].concat());
+    assert!(dry.contains("lost:   p2 holds ext4") && dry.contains(&format!("needs:  --yes-erase={name}:")), "{dry}");
+    let dry = run_expecting(0, &[&arguments[..], &["--dry-run", &format!("--yes-erase={name}")]].concat());
+    assert!(!dry.contains("needs:"), "{dry}");
     run_expecting(1, &[&arguments[..], &["--yes-erase=sda"]].concat());
     let mounted = Mounted::with_options(
         Path::new(device),
@@ -768,4 +772,110 @@ fn reserved_blocks_keep_their_share_and_an_older_backup_says_what_it_lacks() {
     fs::remove_file(&new).unwrap();
     let said = run_expecting(0, &arguments[..4]);
     assert!(said.contains("this older backup does not have its settings"), "{said}");
+}
+
+#[test]
+fn an_image_of_odd_length_comes_back_with_all_its_bytes() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let dest = dir.path().join("b");
+    fs::create_dir(&dest).unwrap();
+    // Nothing known; an ext4 cut off behind its end; a partition up to the odd end.
+    let raw = dir.path().join("raw.img");
+    fs::write(&raw, noise(3, 3_000_001)).unwrap();
+    let ext = dir.path().join("ext.img");
+    sh(&format!("truncate -s 20M {0}; mke2fs -q -t ext4 {0}; printf abc >>{0}", quoted(&ext)));
+    let disk = dir.path().join("disk.img");
+    sh(&format!(
+        "truncate -s 9M {0}; printf 'label: dos\nstart=2048, size=8192, type=83\n' | sfdisk -q {0}
+         head -c 4M /dev/urandom | dd of={0} bs=1M seek=1 conv=notrunc status=none; printf odd >>{0}",
+        quoted(&disk)
+    ));
+    for image in [&raw, &ext, &disk] {
+        let output = volbak(&["snapshot", image.to_str().unwrap(), "--to", dest.to_str().unwrap()]).output().unwrap();
+        assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
+        let name = image.file_stem().unwrap();
+        let archive = sh(&format!("ls {}/*.tar.gz", quoted(&dest.join(name))));
+        let new = dir.path().join("new.img");
+        let arguments = ["restore", archive.trim(), "--to-image", new.to_str().unwrap()];
+        run_expecting(0, &arguments);
+        assert_eq!(fs::metadata(&new).unwrap().len(), fs::metadata(image).unwrap().len());
+        if image == &ext {
+            sh(&format!("e2fsck -fn {0}; tail -c 3 {0} | grep -q abc", quoted(&new)));
+        } else {
+            assert!(fs::read(&new).unwrap() == fs::read(image).unwrap(), "{}", image.display());
+        }
+        // And on a device, which has whole sectors.
+        let target = dir.path().join("target.img");
+        sh(&format!("truncate -s 24M {}", quoted(&target)));
+        let device = sh(&format!("losetup -f --show {}", quoted(&target)));
+        let output = volbak(&["restore", archive.trim(), "--to-device", device.trim()]).output().unwrap();
+        sh(&format!("losetup -d {device}"));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        if image == &raw {
+            assert!(fs::read(&target).unwrap().starts_with(&fs::read(image).unwrap()));
+        }
+        fs::remove_file(&new).unwrap();
+        fs::remove_file(&target).unwrap();
+    }
+}
+
+#[test]
+fn a_target_that_is_used_by_another_way_is_refused_by_name() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let dest = dir.path().join("b");
+    fs::create_dir(&dest).unwrap();
+    let small = dir.path().join("v.img");
+    sh(&format!("truncate -s 8M {0}; mke2fs -q -t ext4 {0}", quoted(&small)));
+    let archive = snapshot_expecting(0, &small, &dest, &[]);
+    let used = dir.path().join("used.img");
+    sh(&format!(
+        "truncate -s 40M {0}; printf 'size=16M\nsize=16M\n' | sfdisk -q {0}; mke2fs -q -t ext4 -E offset=1048576 {0} 16M 2>&1",
+        quoted(&used)
+    ));
+    let attach = |more: &str, what: &str| sh(&format!("losetup -f --show {more} {what}")).trim().to_owned();
+    let refused = |device: &str, expected: &str| {
+        let erase = format!("--yes-erase={}", device.rsplit('/').next().unwrap());
+        let target = if device.starts_with("/dev/loop") { "--to-device" } else { "--to-image" };
+        let said = run_expecting(1, &["restore", archive.to_str().unwrap(), target, device, &erase]);
+        assert!(said.contains(expected), "{expected:?} is not in: {said}");
+    };
+    let file = quoted(&used);
+    let one = attach("", &file);
+    let other = attach("-o 1048576 --sizelimit 16777216", &file);
+    refused(&one, &format!("is shown by {other}, too"));
+    let mounted = Mounted::with_options(Path::new(&other), &dir.path().join("m"), "ro");
+    refused(&one, &format!("is shown by {other}, too, which is mounted on"));
+    refused(used.to_str().unwrap(), "shows it");
+    mounted.unmount();
+    sh(&format!("losetup -d {other}"));
+    // A loop device over a loop device, whose disk is used below it.
+    let above = attach("", &one);
+    refused(&one, &format!("{above} shows it"));
+    let second = attach("", &file);
+    refused(&above, &format!("is shown by {second}, too"));
+    sh(&format!("losetup -d {above}; losetup -d {second}"));
+    // In another mount namespace, whose process says so.
+    let point = dir.path().join("ns");
+    fs::create_dir(&point).unwrap();
+    let script =
+        format!("mount -o ro {small} {point} && echo ready && exec sleep 60", small = one, point = quoted(&point));
+    sh(&format!("mke2fs -q -t ext4 -F {one}"));
+    let mut process = std::process::Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-c", &script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(process.stdout.take().unwrap()), &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    refused(&one, "in the mount namespace of process");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    // As swap space, where this kernel has it.
+    sh(&format!("mkswap -q -f {one} >/dev/null 2>&1 || mkswap -f {one} >/dev/null"));
+    if std::process::Command::new("swapon").arg(&one).stderr(Stdio::null()).status().unwrap().success() {
+        refused(&one, "used as swap space");
+        sh(&format!("swapoff {one}"));
+    }
+    sh(&format!("losetup -d {one}"));
 }

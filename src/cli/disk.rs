@@ -92,9 +92,14 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
     let lost = prepared.on_target().to_vec();
     if work.dry_run {
         if work.json {
-            print_json(&serde_json::json!({ "plan": plan, "lost": lost, "report": null }))?;
+            print_json(
+                &serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null }),
+            )?;
         } else {
-            print(&text)?;
+            let needs = prepared.needs(&options).map_or_else(String::new, |needs| {
+                format!("  needs:  {needs}: without it nothing is written, since all that is on it is erased\n")
+            });
+            print(&(text + &needs))?;
         }
         return Ok(ExitClass::Well);
     }

@@ -22,7 +22,7 @@ pub(crate) struct DeviceNumber {
 }
 
 impl DeviceNumber {
-    fn of_rdev(rdev: u64) -> Self {
+    pub(crate) fn of_rdev(rdev: u64) -> Self {
         Self { major: rustix::fs::major(rdev), minor: rustix::fs::minor(rdev) }
     }
 
@@ -110,11 +110,118 @@ pub(crate) fn open_unused(node: &Node, number: DeviceNumber, name: &str) -> Resu
     }
     node.open(OFlags::EXCL).map_err(|error| {
         if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) {
-            refused("the kernel holds it (mounted in another mount namespace, or a part of something else)".to_owned())
+            refused(holder_of(number))
         } else {
             SourceError::io("opening it", &node.path, error)
         }
     })
+}
+
+/// What holds a device that cannot be opened exclusively, in words.
+pub(crate) fn holder_of(number: DeviceNumber) -> String {
+    let disk = disk_of(number);
+    let of_disk = || Some(format!("its disk is {}", user_of_one(disk?)?));
+    mounted_elsewhere(number).or_else(of_disk).unwrap_or_else(|| {
+        "the kernel holds it for something that it does not name: ZFS, DRBD, a cluster, or a mount that /proc does not show"
+            .to_owned()
+    })
+}
+
+/// A mount of a device, or of one of its partitions, in the mount namespace of any process.
+pub(crate) fn mounted_elsewhere(number: DeviceNumber) -> Option<String> {
+    let mut all = vec![(number, String::new())];
+    all.extend(partitions_of(number));
+    let mut seen = std::collections::HashSet::new();
+    for process in names_in(Path::new("/proc")).iter().filter_map(|name| name.parse::<u32>().ok()) {
+        let directory = Path::new("/proc").join(process.to_string());
+        let Ok(namespace) = fs::read_link(directory.join("ns/mnt")) else { continue };
+        if !seen.insert(namespace) {
+            continue;
+        }
+        let mounts = fs::read(directory.join("mountinfo")).unwrap_or_default();
+        for (number, partition) in &all {
+            let is_it = |path: &Path| number_of_path(path) == Some(*number);
+            if let Some(mount_point) = mount_point_of(&mounts, *number, is_it) {
+                let what = if partition.is_empty() { String::new() } else { format!("its partition {partition} is ") };
+                let at = mount_point.display();
+                return Some(format!("{what}mounted on {at} in the mount namespace of process {process}"));
+            }
+        }
+    }
+    None
+}
+
+/// What uses the bytes of a device by another way than through it, in words: a second loop device over the same file, what
+/// uses the block device that a loop device shows, or the disk that a partition lies on; and so on downwards.
+pub(crate) fn other_way_to(number: DeviceNumber) -> Option<String> {
+    /// No stack of devices is deeper.
+    const DEPTH_MAX: usize = 32;
+    let mut level = vec![number];
+    for _ in 0..DEPTH_MAX {
+        let mut below = Vec::new();
+        for number in level {
+            let directory = number.sysfs();
+            below.extend(disk_of(number));
+            let slaves = names_in(&directory.join("slaves")).into_iter();
+            below.extend(slaves.filter_map(|name| number_in(&directory.join("slaves").join(name))));
+            let Some(backing) = backing_of(&directory) else { continue };
+            let own = fs::canonicalize(&directory).ok()?;
+            let own = own.file_name()?.to_string_lossy().into_owned();
+            let shown = backing.display();
+            if let Some(other) = loops_over_backing(&backing).into_iter().find(|other| *other != own) {
+                let use_of_it = number_in(&Path::new("/sys/block").join(&other))
+                    .and_then(|number| user_of(number).or_else(|| mounted_elsewhere(number)));
+                let use_of_it = use_of_it.map_or_else(String::new, |what| format!(", which is {what}"));
+                return Some(format!("what it lies on, {shown}, is shown by /dev/{other}, too{use_of_it}"));
+            }
+            if swap_paths(&fs::read("/proc/swaps").unwrap_or_default()).contains(&backing) {
+                return Some(format!("what it lies on, {shown}, is used as swap space"));
+            }
+            if let Some(number) = number_of_path(&backing) {
+                if let Some(what) = user_of(number).or_else(|| mounted_elsewhere(number)) {
+                    return Some(format!("what it lies on, {shown}, is used: {what}"));
+                }
+                below.push(number);
+            }
+        }
+        if below.is_empty() {
+            return None;
+        }
+        level = below;
+    }
+    None
+}
+
+/// What a loop device shows; `None` for another device, or one that shows nothing.
+fn backing_of(directory: &Path) -> Option<PathBuf> {
+    let backing = fs::read(directory.join("loop/backing_file")).ok()?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(backing.trim_ascii_end())))
+}
+
+/// The loop devices over a file or device. A file that has no name any more is known by the one that it had.
+fn loops_over_backing(wanted: &Path) -> Vec<String> {
+    let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino(), found.rdev()));
+    let wanted_id = id(wanted);
+    let is_it = |name: &String| {
+        let backing = backing_of(&Path::new("/sys/block").join(name));
+        backing.is_some_and(|backing| match (wanted_id, id(&backing)) {
+            (Some(wanted), Some(found)) if wanted.2 != 0 || found.2 != 0 => wanted.2 == found.2,
+            (Some(wanted), Some(found)) => wanted == found,
+            _ => backing == wanted,
+        })
+    };
+    names_in(Path::new("/sys/block")).into_iter().filter(|name| name.starts_with("loop")).filter(is_it).collect()
+}
+
+fn number_in(directory: &Path) -> Option<DeviceNumber> {
+    DeviceNumber::parse(&fs::read_to_string(directory.join("dev")).ok()?)
+}
+
+/// Whether a file is swap space.
+pub(crate) fn is_swap_file(path: &Path) -> bool {
+    let Ok(wanted) = fs::metadata(path) else { return false };
+    let same = |found: &PathBuf| fs::metadata(found).is_ok_and(|f| (f.dev(), f.ino()) == (wanted.dev(), wanted.ino()));
+    swap_paths(&fs::read("/proc/swaps").unwrap_or_default()).iter().any(same)
 }
 
 /// Makes sure that [`user_of`] and [`loop_over`] can see: without /proc or /sys (a bare chroot or container) they would
@@ -131,22 +238,22 @@ pub(crate) fn check_kernel_is_seen() -> Result<(), SourceError> {
 /// Who uses this device or one of its partitions, in words. `None` when nobody seems to; only an exclusive open is
 /// sure.
 pub(crate) fn user_of(number: DeviceNumber) -> Option<String> {
-    let mut all = vec![(number, String::new())];
-    all.extend(partitions_of(number));
+    let of_partition =
+        |(number, name): (DeviceNumber, String)| Some(format!("its partition {name} is {}", user_of_one(number)?));
+    user_of_one(number).or_else(|| partitions_of(number).into_iter().find_map(of_partition))
+}
+
+fn user_of_one(number: DeviceNumber) -> Option<String> {
+    let is_it = |path: &Path| number_of_path(path) == Some(number);
     let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let swaps = fs::read("/proc/swaps").unwrap_or_default();
-    all.into_iter().find_map(|(number, partition)| {
-        let what = if partition.is_empty() { String::new() } else { format!("its partition {partition} is ") };
-        let is_it = |path: &Path| number_of_path(path) == Some(number);
-        if let Some(mount_point) = mount_point_of(&mounts, number, is_it) {
-            return Some(format!("{what}mounted on {}", mount_point.display()));
-        }
-        if swap_paths(&swaps).iter().any(|path| is_it(path)) {
-            return Some(format!("{what}used as swap space"));
-        }
-        let holders = names_in(&number.sysfs().join("holders"));
-        (!holders.is_empty()).then(|| format!("{what}held by {}", shown_holders(&holders)))
-    })
+    if let Some(mount_point) = mount_point_of(&mounts, number, is_it) {
+        return Some(format!("mounted on {}", mount_point.display()));
+    }
+    if swap_paths(&fs::read("/proc/swaps").unwrap_or_default()).iter().any(|path| is_it(path)) {
+        return Some("used as swap space".to_owned());
+    }
+    let holders = names_in(&number.sysfs().join("holders"));
+    (!holders.is_empty()).then(|| format!("held by {}", shown_holders(&holders)))
 }
 
 /// Sectors written to and discarded from a device since the kernel knows it; `None` where the kernel does not say.

@@ -42,6 +42,29 @@ pub fn loop_device_over(path: &std::path::Path) -> Option<String> {
     device::loop_over(path)
 }
 
+/// What uses the bytes of this block device by another way than through it: a second loop device over its file, or what
+/// uses the device that it lies on. In words.
+pub fn other_way_to(rdev: u64) -> Option<String> {
+    device::other_way_to(device::DeviceNumber::of_rdev(rdev))
+}
+
+/// What uses this block device or one of its partitions, in words; a mount in any namespace counts.
+pub fn user_of_device(rdev: u64) -> Option<String> {
+    let number = device::DeviceNumber::of_rdev(rdev);
+    device::user_of(number).or_else(|| device::mounted_elsewhere(number))
+}
+
+/// What holds a block device that cannot be opened exclusively, in words.
+pub fn holder_of(rdev: u64) -> String {
+    let number = device::DeviceNumber::of_rdev(rdev);
+    device::user_of(number).unwrap_or_else(|| device::holder_of(number))
+}
+
+/// Whether a file is used as swap space.
+pub fn is_swap_file(path: &std::path::Path) -> bool {
+    device::is_swap_file(path)
+}
+
 /// The numbers, as `st_rdev` has them, of the block devices that share bytes with this one: itself, its partitions, and
 /// the disk that it is a partition of.
 pub fn related_devices(rdev: u64) -> Vec<u64> {

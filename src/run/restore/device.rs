@@ -131,6 +131,13 @@ impl Prepared {
         &self.target.name
     }
 
+    /// What has to be said before all that is on the target is erased: `--yes-erase=NAME`; `None` when nothing is on it, or
+    /// it was said.
+    pub fn needs(&self, options: &DeviceOptions) -> Option<String> {
+        let refused = self.target.may_be_erased(options.yes_erase.as_deref()).is_err();
+        refused.then(|| format!("--yes-erase={}", self.target.erase_name))
+    }
+
     /// What is on the target and will be lost.
     pub fn on_target(&self) -> &[String] {
         &self.target.on_it

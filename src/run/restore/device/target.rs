@@ -119,7 +119,7 @@ impl Target {
     ) -> Result<Self, TargetError> {
         match spec {
             TargetSpec::Device(path) => Self::device(path, backup_directory, commands),
-            TargetSpec::Image(path, size) => Self::image(path, size.unwrap_or(source_bytes)),
+            TargetSpec::Image(path, size) => Self::image(path, size.unwrap_or(source_bytes), source_bytes),
         }
     }
 
@@ -148,7 +148,10 @@ impl Target {
         let flags = OFlags::RDWR | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = match rustix::fs::open(&node, flags, Mode::empty()) {
             Ok(file) => File::from(file),
-            Err(Errno::BUSY) => return Err(unfit("somebody uses it".to_owned())),
+            Err(Errno::BUSY) => {
+                let rdev = fs::metadata(&node).map_or(0, |metadata| metadata.rdev());
+                return Err(unfit(format!("it is in use: {}", source::holder_of(rdev))));
+            }
             Err(error) => return Err(io_error(&node)(error.into())),
         };
         let metadata = file.metadata().map_err(io_error(&node))?;
@@ -159,7 +162,10 @@ impl Target {
             return Err(unfit("the backups lie on it".to_owned()));
         }
         if let Some(shown_by) = source::loop_device_over(&node) {
-            return Err(unfit(format!("it is in use: /dev/{shown_by} shows it or a part of it")));
+            return Err(unfit(format!("it is in use: /dev/{shown_by} shows it or a part of it{}", use_of(&shown_by))));
+        }
+        if let Some(what) = source::other_way_to(metadata.rdev()) {
+            return Err(unfit(format!("it is in use: {what}")));
         }
         if let Some(process) = opened_by(&metadata) {
             return Err(unfit(format!("it is open in process {process}")));
@@ -175,11 +181,12 @@ impl Target {
         Ok(Self { name, erase_name, size_bytes, sector_bytes, on_it, remarks, kind: Kind::Device(file, node) })
     }
 
-    fn image(path: &Path, size_bytes: u64) -> Result<Self, TargetError> {
+    fn image(path: &Path, size_bytes: u64, source_bytes: u64) -> Result<Self, TargetError> {
         let name = shown::path(path.as_os_str().as_encoded_bytes());
         let unfit = |what: String| TargetError::Unfit { name: name.clone(), what };
         let Some(file_name) = path.file_name() else { return Err(unfit("it names no file".to_owned())) };
-        if size_bytes == 0 || !size_bytes.is_multiple_of(512) {
+        // One that is as long as its source comes back with all its bytes.
+        if size_bytes == 0 || (!size_bytes.is_multiple_of(512) && size_bytes != source_bytes) {
             return Err(unfit(format!("an image of {size_bytes} bytes is not a whole number of sectors of 512")));
         }
         let on_it = match fs::symlink_metadata(path) {
@@ -193,7 +200,10 @@ impl Target {
                     return Err(unfit(format!("it is open in process {process}")));
                 }
                 if let Some(shown_by) = source::loop_device_over(path) {
-                    return Err(unfit(format!("it is in use: /dev/{shown_by} shows it")));
+                    return Err(unfit(format!("it is in use: /dev/{shown_by} shows it{}", use_of(&shown_by))));
+                }
+                if source::is_swap_file(path) {
+                    return Err(unfit("it is in use as swap space".to_owned()));
                 }
                 vec![format!("there is a file of that name, {} bytes long", metadata.len())]
             }
@@ -306,6 +316,13 @@ fn take_over_owner(file: &File, replaced: &Path) -> io::Result<()> {
     let was = fs::symlink_metadata(replaced)?;
     std::os::unix::fs::fchown(file, Some(was.uid()), Some(was.gid()))?;
     file.set_permissions(was.permissions())
+}
+
+/// What a loop device is used for, as the end of a sentence.
+fn use_of(name: &str) -> String {
+    let found = fs::metadata(Path::new("/dev").join(name)).ok();
+    let what = found.and_then(|found| source::user_of_device(found.rdev()));
+    what.map_or_else(|| format!("; `losetup -d /dev/{name}` detaches it"), |what| format!(", and is {what}"))
 }
 
 /// What is said of a source, for a target.

@@ -82,6 +82,8 @@ fn two_images_of_one_name_are_not_mixed() {
     let archive = snapshot_expecting(3, &moved, &dest, &["--name", "disk"]);
     assert!(problems(&archive).iter().any(|problem| problem.contains("of another source")), "{:?}", problems(&archive));
     snapshot(&moved, &dest, &["--name", "disk"]);
+    let listed = run_expecting(0, &["list", text(&dest)]);
+    assert!(listed.contains("disk has backups of 3 sources: ") && !listed.contains("disk-b has backups"), "{listed}");
 }
 
 /// An image whose directory has the name `aaaa` four times: two files, and two directories; and `twin` twice for one inode.

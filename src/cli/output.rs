@@ -1,5 +1,6 @@
 //! Results on standard output.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use chrono::{DateTime, Local, Utc};
@@ -209,6 +210,30 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
+    }
+    text.push_str(&shown_mixtures(backups));
+    text
+}
+
+/// A line for each directory that has backups of several sources: a volume that was made anew, an image that moved, or two
+/// that an older version mixed.
+fn shown_mixtures(backups: &[Listed]) -> String {
+    let mut sources: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
+    for Listed { entry, .. } in backups {
+        if let BackupState::Complete { manifest } = &entry.state {
+            let source = &manifest.source;
+            let shown = match &source.lv_uuid {
+                // A volume keeps its UUID under another name.
+                Some(uuid) => format!("LVM UUID {uuid}"),
+                None => format!("{} {}", source.kind, source.path),
+            };
+            *sources.entry(&entry.name).or_default().entry(shown).or_default() += 1;
+        }
+    }
+    let mut text = String::new();
+    for (name, of) in sources.into_iter().filter(|(_, of)| of.len() > 1) {
+        let parts: Vec<String> = of.into_iter().map(|(source, count)| format!("{count} of {source}")).collect();
+        text.push_str(&format!("{name} has backups of {} sources: {}\n", parts.len(), parts.join(", ")));
     }
     text
 }

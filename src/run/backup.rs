@@ -246,8 +246,10 @@ fn check_source_of(
     match now.relation(before) {
         Relation::Same => Ok(()),
         Relation::Successor => {
+            let is_made_anew = before.source.lv_uuid.is_some() && before.source.path == record.path;
+            let anew = if is_made_anew { " before it was made anew" } else { "" };
             let what = format!(
-                "the last backup in {} is of another source, {} on {}: look at the manifests before you restore",
+                "the last backup in {} is of another source, {} on {}{anew}: look at the manifests before you restore",
                 volume.path().display(),
                 before.source.path,
                 before.host

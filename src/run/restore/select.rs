@@ -31,8 +31,9 @@ impl Part {
         self.below.is_empty() && self.except.is_empty()
     }
 
-    fn has(&self, path: &[u8]) -> bool {
-        let inside = self.below.is_empty() || path == self.below || is_below(path, &self.below);
+    fn has(&self, path: &[u8], is_directory: bool) -> bool {
+        // Version 0fec752 could give a directory's name to an image beside it, too.
+        let inside = self.below.is_empty() || (is_directory && path == self.below) || is_below(path, &self.below);
         inside && !self.except.iter().any(|other| other == path)
     }
 }
@@ -76,8 +77,8 @@ impl Selection {
     /// Whether the entry with this path is wanted: `path` as in the archive.
     pub fn wants(&self, path: &[u8], is_directory: bool) -> bool {
         let path = plain(path);
-        if !self.part.has(path) || self.patterns.is_empty() {
-            return self.part.has(path);
+        if !self.part.has(path, is_directory) || self.patterns.is_empty() {
+            return self.part.has(path, is_directory);
         }
         let mut wanted = false;
         for pattern in &self.patterns {
@@ -93,7 +94,7 @@ impl Selection {
     pub fn leads_to(&self, path: &[u8]) -> bool {
         let path = plain(path);
         let above = |literal: &Vec<u8>| path.is_empty() || is_below(literal, path);
-        self.part.has(path) && self.patterns.iter().any(|pattern| pattern.literals.iter().any(above))
+        self.part.has(path, true) && self.patterns.iter().any(|pattern| pattern.literals.iter().any(above))
     }
 
     /// Whether a pattern names exactly this path, globs left aside.
@@ -178,6 +179,8 @@ mod tests {
         let first = part("p1", &[]);
         assert!(first.wants(b"./p1/", true) && first.wants(b"./p1/etc", true));
         assert!(!first.wants(b"./p10/etc", true) && !first.wants(b"./", true) && !first.is_everything());
+        // An image that an older version called like the directory.
+        assert!(!first.wants(b"./p1", false));
         let root = part("", &["p2.img"]);
         assert!(root.wants(b"./etc", true) && root.wants(b"./etc/p2.img", false) && !root.wants(b"./p2.img", false));
         assert!(part("", &[]).is_everything());

@@ -28,9 +28,9 @@ mod volume;
 pub use level::{BadCompressionLevel, CompressionLevel};
 pub use mistake::{ConfigError, Mistake, Place};
 pub use options::{
-    ArchiveOptions, DumpInstance, DumpKind, DumpOptions, HookOptions, IoNice, MailOptions, MailTls, MailTransport,
-    MailWhen, PasswordSource, ReportOptions, RetentionOptions, Selected, SnapshotOptions, VerifyLevel, VerifyOptions,
-    VolumeOptions,
+    ArchiveOptions, ChangeOptions, DumpInstance, DumpKind, DumpOptions, HookOptions, IoNice, MailOptions, MailTls,
+    MailTransport, MailWhen, PasswordSource, ReportOptions, RetentionOptions, Selected, SnapshotOptions, VerifyLevel,
+    VerifyOptions, VolumeOptions,
 };
 pub use pattern::Pattern;
 pub use reading::HOOK_ENVIRONMENT;
@@ -86,6 +86,8 @@ pub struct Config {
     pub archive: ArchiveOptions,
     /// How long backups are kept.
     pub retention: RetentionOptions,
+    /// What counts as a sudden change.
+    pub change: ChangeOptions,
     /// How the report looks, and where its figures go.
     pub report: ReportOptions,
     /// How the report is mailed.
@@ -167,6 +169,7 @@ impl Config {
             archive: self.archive.clone(),
             retention: self.retention.clone(),
             hooks: self.hooks.clone(),
+            change: self.change,
         };
         for exception in self.exceptions(group, volume).iter().rev() {
             exception.apply(&mut options);

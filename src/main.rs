@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use volbak::config::ChangeOptions;
 use volbak::error::ExitClass;
 use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
@@ -16,7 +17,7 @@ use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld
 use volbak::run::inspect::inspect;
 use volbak::run::parent::ParentChoice;
 use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
-use volbak::run::settings::level;
+use volbak::run::settings::{change_limits, level};
 use volbak::source::FreezeOptions;
 use volbak::store::local::Destination;
 use volbak::store::{StoreError, catalog};
@@ -139,6 +140,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         full_read_every_days: args.full_read_every_days,
         share_blocks: !args.no_shared_blocks,
         checksum: true,
+        change_limits: change_limits(ChangeOptions::default()),
         around: None,
     };
     remove_all_remains(&destination, &*world.observer);

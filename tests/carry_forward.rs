@@ -642,11 +642,11 @@ fn lists_of_excludes_names_and_levels_may_change() {
     // Under another name there is no previous backup, until it is named.
     let renamed = disk.scratch.path().join("renamed.img");
     sh(&format!("cp --sparse=always {} {}", quoted(&disk.image()), quoted(&renamed)));
-    let parent = format!("disk@{}", manifest(&again)["local_date"].as_str().unwrap());
+    let parent = format!("disk@{}", manifest(&level)["stem"].as_str().unwrap().trim_start_matches("disk_"));
     let archive = snapshot(&renamed, &disk.dest(), &["--parent", again.to_str().unwrap()]);
     assert!(carried_of(&archive) > 200);
     let archive = snapshot(&renamed, &disk.dest(), &["--parent", &parent, "--level", "1"]);
-    assert!(carried_of(&archive) > 200, "the newest of that day has this level");
+    assert!(carried_of(&archive) > 200, "the one that is named has this level");
     let archive = snapshot(&renamed, &disk.dest(), &["--parent", "nothing"]);
     assert!(carried_of(&archive) == 0 && told(&archive).contains("nothing is carried forward"));
 }

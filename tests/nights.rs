@@ -66,7 +66,9 @@ impl Volume {
                 taken_at: start(night).with_timezone(&Utc),
                 local_date: start(night).date_naive(),
                 health: Health::Unverified,
+                whole: true,
                 protected: false,
+                pinned: false,
                 size_bytes: 1 << 20,
             });
         }

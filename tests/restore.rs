@@ -217,20 +217,20 @@ fn files_are_listed_given_out_and_compared() {
     small_tree(&tree);
     let before = back_up(&tree, &dir.path().join("before"));
     let mut names = Vec::new();
-    list(&before, "/etc", false, |entry| {
+    list(&before, "/etc", false, &Cancel::default(), |entry| {
         names.push(entry.path);
         Ok(())
     })
     .unwrap();
     names.sort();
     assert_eq!(names, ["etc", "etc/hosts", "etc/ssh"]);
-    assert!(matches!(list(&before, "none", true, |_| Ok(())), Err(BrowseError::NotFound(_))));
+    assert!(matches!(list(&before, "none", true, &Cancel::default(), |_| Ok(())), Err(BrowseError::NotFound(_))));
     for name in ["var/log/a.log", "zz/hosts2", "./etc/hosts"] {
         let mut out = Vec::new();
-        cat(&before, name, &mut out).unwrap();
+        cat(&before, name, &Cancel::default(), &mut out).unwrap();
         assert!(out == fs::read(tree.join(name)).unwrap(), "{name}");
     }
-    assert!(matches!(cat(&before, "etc", &mut Vec::new()), Err(BrowseError::NotAFile { .. })));
+    assert!(matches!(cat(&before, "etc", &Cancel::default(), &mut Vec::new()), Err(BrowseError::NotAFile { .. })));
 
     fs::write(tree.join("etc/new"), "x").unwrap();
     fs::remove_file(tree.join("var/log/b.gz")).unwrap();
@@ -239,8 +239,11 @@ fn files_are_listed_given_out_and_compared() {
     fs::write(tree.join("var/log/a.log"), text(5, 900_000)).unwrap();
     fs::File::options().write(true).open(tree.join("var/log/a.log")).unwrap().set_modified(mtime).unwrap();
     let after = back_up(&tree, &dir.path().join("after"));
-    let changes: Vec<_> =
-        diff(&before, &after).unwrap().into_iter().map(|difference| (difference.path, difference.change)).collect();
+    let changes: Vec<_> = diff(&before, &after, &Cancel::default())
+        .unwrap()
+        .into_iter()
+        .map(|difference| (difference.path, difference.change))
+        .collect();
     for expected in [
         ("etc/new", Change::Added),
         ("var/log/b.gz", Change::Removed),
@@ -255,7 +258,7 @@ fn files_are_listed_given_out_and_compared() {
         bytes[at] ^= 1;
     }
     fs::write(damaged.archive(), bytes).unwrap();
-    assert!(cat(&damaged, "var/log/a.log", &mut Vec::new()).is_err());
+    assert!(cat(&damaged, "var/log/a.log", &Cancel::default(), &mut Vec::new()).is_err());
 }
 
 #[test]

@@ -55,16 +55,33 @@ pub struct Manifest {
     /// What of it was carried forward from the previous backup; `None` when all was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried: Option<CarriedRecord>,
+    /// How much of the last backup's content changed, where that was looked into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<ChangesRecord>,
     /// Lengths of the files in bytes.
     pub sizes: SizesRecord,
     /// The first problems; at most a thousand of each severity.
     pub problems: Vec<Problem>,
     /// How many problems there were in all.
     pub problem_counts: ProblemCounts,
+    /// Whether all that was selected is in the backup. `None` in backups of older versions: see
+    /// [`Manifest::is_whole`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completeness: Option<Completeness>,
     /// Digests of the other three files.
     pub digests: DigestsRecord,
     /// SHA-256 of this file with these 64 digits replaced by zeros.
     pub self_sha256: String,
+}
+
+/// How much of what was selected is in a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Completeness {
+    /// All of it.
+    Whole,
+    /// Files or regions are missing or damaged: there is a problem of severity error.
+    Partial,
 }
 
 /// What was backed up.
@@ -219,6 +236,24 @@ pub struct CarriedRecord {
     pub counts: CarryCounts,
 }
 
+/// How files of the backup before fare in this one, by the two indexes. Of very many files a sample was compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesRecord {
+    /// How many files of the backup before were looked for.
+    pub compared: u64,
+    /// How many of them have other content under the same name.
+    pub changed: u64,
+    /// How many are not there.
+    pub gone: u64,
+}
+
+impl ChangesRecord {
+    /// The share that is changed or gone, in percent.
+    pub fn percent(self) -> u64 {
+        self.changed.saturating_add(self.gone).saturating_mul(100) / self.compared.max(1)
+    }
+}
+
 /// Lengths in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SizesRecord {
@@ -246,6 +281,11 @@ pub struct ProblemCounts {
 }
 
 impl ProblemCounts {
+    /// What they mean for the backup: an error is something that is not in it as it was on the volume.
+    pub fn completeness(self) -> Completeness {
+        if self.errors == 0 { Completeness::Whole } else { Completeness::Partial }
+    }
+
     /// Those that somebody has to look at.
     pub fn to_look_at(self) -> u64 {
         self.warnings.saturating_add(self.errors)
@@ -282,7 +322,7 @@ pub enum ManifestError {
     TooLong(u64),
     /// It was written by a newer version.
     #[error("the manifest has format {0}, and this version of volbak knows formats up to {FORMAT}")]
-    TooNew(u32),
+    TooNew(u64),
 }
 
 impl Manifest {
@@ -299,23 +339,33 @@ impl Manifest {
         if len > MAX_BYTES { Err(ManifestError::TooLong(len)) } else { Ok(text.into_bytes()) }
     }
 
-    /// Reads a file's bytes, and checks that nothing in it was changed.
+    /// Reads a file's bytes, and checks that nothing in it was changed. The digest comes first: a flipped bit in the
+    /// format's number is a change, not a newer version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let manifest: Self = serde_json::from_slice(bytes)?;
-        if manifest.format > FORMAT {
-            return Err(ManifestError::TooNew(manifest.format));
+        #[derive(Deserialize)]
+        struct Frame {
+            format: u64,
+            self_sha256: String,
         }
+        let frame: Frame = serde_json::from_slice(bytes)?;
         let mut unsealed = bytes.to_vec();
         // Bytes that parsed as JSON are UTF-8.
         if let Some(digits) = std::str::from_utf8(bytes).ok().and_then(self_digits) {
             unsealed[digits].fill(b'0');
         }
         let found = hex(&Sha256::digest(&unsealed));
-        if found == manifest.self_sha256 {
-            Ok(manifest)
-        } else {
-            Err(ManifestError::Changed { said: manifest.self_sha256, found })
+        if found != frame.self_sha256 {
+            return Err(ManifestError::Changed { said: frame.self_sha256, found });
         }
+        if frame.format > u64::from(FORMAT) {
+            return Err(ManifestError::TooNew(frame.format));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// Whether all that was selected is in the backup.
+    pub fn is_whole(&self) -> bool {
+        self.completeness.unwrap_or_else(|| self.problem_counts.completeness()) == Completeness::Whole
     }
 }
 
@@ -353,9 +403,11 @@ pub(crate) fn blank() -> Manifest {
         options: OptionsRecord::default(),
         counts: Counts::default(),
         carried: None,
+        changes: None,
         sizes: SizesRecord::default(),
         problems: Vec::new(),
         problem_counts: ProblemCounts::default(),
+        completeness: None,
         digests: DigestsRecord::default(),
         self_sha256: String::new(),
     }
@@ -377,13 +429,23 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_format_is_believed_only_with_its_digest() {
+        let newer = Manifest { format: 9, ..manifest() }.to_bytes().unwrap();
+        assert!(matches!(Manifest::from_bytes(&newer), Err(ManifestError::TooNew(9))));
+        let text = String::from_utf8(newer).unwrap().replacen("\"format\": 9", "\"format\": 99999999999", 1);
+        assert!(matches!(Manifest::from_bytes(text.as_bytes()), Err(ManifestError::Changed { .. })));
+    }
+
+    #[test]
     fn every_flipped_bit_is_found() {
         let bytes = manifest().to_bytes().unwrap();
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << bit;
-                assert!(Manifest::from_bytes(&changed).is_err(), "byte {at}, bit {bit}");
+                let read = Manifest::from_bytes(&changed);
+                let is_told = matches!(read, Err(ManifestError::Changed { .. } | ManifestError::Json(_)));
+                assert!(is_told, "byte {at}, bit {bit}: {read:?}");
             }
         }
         assert!(matches!(Manifest::from_bytes(&[bytes.as_slice(), b" "].concat()), Err(ManifestError::Changed { .. })));

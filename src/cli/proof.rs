@@ -7,9 +7,9 @@ use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
-use volbak::outside::Cancel;
+use volbak::outside::{Cancel, Clock, SystemClock};
 use volbak::run::browse::{self, Change};
-use volbak::run::locate::{BackupFiles, find};
+use volbak::run::locate::{BackupFiles, Found, LocateError, find};
 use volbak::run::restore::dry_run::{DryRun, dry_run};
 use volbak::run::restore::ids::{MappedUse, Mapping};
 use volbak::run::restore::names::{IdWish, NameFiles};
@@ -141,8 +141,25 @@ pub(crate) struct DiffArgs {
 
 impl Where {
     pub(super) fn find(&self, backup: &str) -> anyhow::Result<BackupFiles> {
-        Ok(find(backup, self.from.as_deref())?)
+        Ok(noted(find(backup, self.from.as_deref(), SystemClock.now())?))
     }
+
+    /// As [`Self::find`]; where no backup of a volume can be relied on, its newest: to look at it harms nothing.
+    pub(super) fn find_even_bad(&self, backup: &str) -> anyhow::Result<BackupFiles> {
+        match find(backup, self.from.as_deref(), SystemClock.now()) {
+            Err(LocateError::NoneUsable { passed_over, newest, .. }) => {
+                passed_over.iter().for_each(|note| write_line(&format!("volbak: {note}")));
+                Ok(newest)
+            }
+            found => Ok(noted(found?)),
+        }
+    }
+}
+
+/// The backup, after what there is to say of it.
+fn noted(found: Found) -> BackupFiles {
+    found.notes.iter().for_each(|note| write_line(&format!("volbak: {note}")));
+    found.files
 }
 
 pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
@@ -246,7 +263,7 @@ fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
 pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
     let files = args.place.find(&args.backup)?;
     let mut out = io::BufWriter::new(Output::new());
-    let listed = browse::list(&files, &args.path, args.recursive, |entry| {
+    let listed = browse::list(&files, &args.path, args.recursive, &cancel()?, |entry| {
         if args.json {
             serde_json::to_writer(&mut out, &entry)?;
             writeln!(out)
@@ -282,7 +299,7 @@ pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
     let (backup, path) = split.context("write BACKUP:PATH, as in vol-1@2026-11-20:etc/hosts")?;
     let files = args.place.find(backup)?;
     let mut out = io::BufWriter::with_capacity(256 << 10, Output::new());
-    let written = match browse::cat(&files, path, &mut out) {
+    let written = match browse::cat(&files, path, &cancel()?, &mut out) {
         Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => {
             other?;
@@ -294,7 +311,7 @@ pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
 }
 
 pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {
-    let differences = browse::diff(&args.place.find(&args.before)?, &args.place.find(&args.after)?)?;
+    let differences = browse::diff(&args.place.find(&args.before)?, &args.place.find(&args.after)?, &cancel()?)?;
     if args.json {
         print_json(&serde_json::json!({ "differences": differences }))?;
         return Ok(ExitClass::Well);

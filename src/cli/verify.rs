@@ -87,7 +87,8 @@ impl VerifyArgs {
 
     /// What is to be verified, in turn.
     fn chosen(&self) -> anyhow::Result<Vec<BackupFiles>> {
-        let named = self.backups.iter().map(|backup| self.place.find(backup)).collect::<anyhow::Result<Vec<_>>>()?;
+        let named =
+            self.backups.iter().map(|backup| self.place.find_even_bad(backup)).collect::<anyhow::Result<Vec<_>>>()?;
         let all = match &self.place.from {
             Some(destination) if named.is_empty() => all_of(destination)?,
             None if named.is_empty() => {
@@ -132,6 +133,8 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         }
         if report.verdict == Verdict::Bad {
             class = ExitClass::Failed;
+        } else if report.manifest_lost {
+            class = class.max(ExitClass::WithProblems);
         }
         if !args.json {
             // The verdicts go on being recorded.

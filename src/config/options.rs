@@ -58,6 +58,25 @@ pub struct RetentionOptions {
     pub remove_last_of_gone: bool,
 }
 
+/// What counts as a sudden change: the table `[sudden_change]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeOptions {
+    /// Whether it is looked for.
+    pub enabled: bool,
+    /// A backup with less than this share of the usual entries or bytes.
+    pub below_percent: u32,
+    /// A backup in which at least this share of the files changed or is gone.
+    pub changed_percent: u32,
+    /// Volumes with fewer entries are not judged by their count.
+    pub min_entries: u32,
+}
+
+impl Default for ChangeOptions {
+    fn default() -> Self {
+        Self { enabled: true, below_percent: 50, changed_percent: 50, min_entries: 10 }
+    }
+}
+
 /// The table `[report]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportOptions {
@@ -249,6 +268,8 @@ pub struct VolumeOptions {
     pub retention: RetentionOptions,
     /// What runs around its snapshot.
     pub hooks: HookOptions,
+    /// What counts as a sudden change of it.
+    pub change: ChangeOptions,
 }
 
 /// Whether a volume is backed up, and by which line.

@@ -8,7 +8,8 @@ use ignore::gitignore::GitignoreBuilder;
 use super::level::{BadCompressionLevel, CompressionLevel};
 use super::mistake::{Mistake, Place};
 use super::options::{
-    ArchiveOptions, HookOptions, IoNice, ReportOptions, RetentionOptions, SnapshotOptions, VerifyLevel, VerifyOptions,
+    ArchiveOptions, ChangeOptions, HookOptions, IoNice, ReportOptions, RetentionOptions, SnapshotOptions, VerifyLevel,
+    VerifyOptions,
 };
 use super::pattern::Pattern;
 use super::reading::{Entry, Item, Reading, Section, Value};
@@ -89,6 +90,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         }),
         snapshot: snapshot(&top, &table("snapshot")),
         archive: archive(&table("archive")),
+        change: change(&table("sudden_change")),
         report: report(&table("report")),
         mail: mail::read(&table("mail"), enable_mail_notification),
         dumps: dumps::read(&table("dumps"), enable_mysql_dump, retention.days),
@@ -204,6 +206,16 @@ fn retention(top: &Section<'_>, section: &Section<'_>) -> RetentionOptions {
     }
 }
 
+fn change(section: &Section<'_>) -> ChangeOptions {
+    let usual = ChangeOptions::default();
+    ChangeOptions {
+        enabled: section.boolean("enabled").unwrap_or(usual.enabled),
+        below_percent: section.number("below_percent", 1, 99).unwrap_or(usual.below_percent),
+        changed_percent: section.number("changed_percent", 1, 100).unwrap_or(usual.changed_percent),
+        min_entries: section.number("min_entries", 1, 1_000_000).unwrap_or(usual.min_entries),
+    }
+}
+
 fn report(section: &Section<'_>) -> ReportOptions {
     ReportOptions {
         decimal_separator: section.choice("decimal_separator", &[(",", ','), (".", '.')]).unwrap_or(','),
@@ -316,6 +328,7 @@ fn exception(section: &Section<'_>, pattern: Pattern) -> VolumeException {
         keep_monthly: count("keep_monthly"),
         keep_yearly: count("keep_yearly"),
         gone_days: section.number("gone_days", 1, YEARS_100),
+        sudden_change: section.boolean("sudden_change"),
         before_snapshot: commands(section, "before_snapshot"),
         after_snapshot: commands(section, "after_snapshot"),
         hook_timeout: section.number("hook_timeout_seconds", 1, 86_400).map(|n| Duration::from_secs(u64::from(n))),

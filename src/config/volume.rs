@@ -34,6 +34,8 @@ pub struct VolumeException {
     pub keep_yearly: Option<u32>,
     /// In place of `retention.gone_days`; where it is below the volume's retention, that counts.
     pub gone_days: Option<u32>,
+    /// In place of `sudden_change.enabled`.
+    pub sudden_change: Option<bool>,
     /// In place of `hooks.before_snapshot`.
     pub before_snapshot: Option<Vec<Vec<String>>>,
     /// In place of `hooks.after_snapshot`.
@@ -62,6 +64,7 @@ impl VolumeException {
         put(&mut retention.keep_yearly, self.keep_yearly.as_ref());
         put(&mut retention.gone_days, self.gone_days.as_ref());
         retention.gone_days = retention.gone_days.max(retention.days);
+        put(&mut options.change.enabled, self.sudden_change.as_ref());
         put(&mut options.hooks.before_snapshot, self.before_snapshot.as_ref());
         put(&mut options.hooks.after_snapshot, self.after_snapshot.as_ref());
         put(&mut options.hooks.timeout, self.hook_timeout.as_ref());

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
+use super::change::{self, ChangeLimits, Tonight};
 use super::collect::{Collected, Collector, tell};
+use super::locate;
 use super::names::TopNames;
 use super::parent::{LatePrevious, ParentChoice, Previous, Wanted, previous};
 use super::record::{options_record, sha256, snapshot_record, source_record, timestamp};
@@ -17,7 +19,8 @@ use super::region::{OpenRegion, RegionContext, too_much};
 use super::same_source::{Now, Relation, newest};
 use crate::archive::level::Level;
 use crate::archive::manifest::{
-    CarriedRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord, SnapshotRecord,
+    CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord,
+    SnapshotRecord,
 };
 use crate::archive::members::{Outputs, require_memory};
 use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
@@ -30,9 +33,10 @@ use crate::reader::exclude::Excludes;
 use crate::shown::hex;
 use crate::source::{self, FreezeOptions, SnapshotGuard, Source, SourceError, SourceKind};
 use crate::store::StoreError;
-use crate::store::catalog::{CatalogEntry, list_volume};
+use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::{Destination, VolumeDirectory};
-use crate::store::pending::{ARCHIVE, PendingBackup, ToPublish};
+use crate::store::pending::{ARCHIVE, INDEX, PendingBackup, ToPublish};
+use crate::store::pins::Pin;
 use crate::units::ByteLen;
 
 /// The world that a backup works in.
@@ -77,6 +81,8 @@ pub struct BackupOptions {
     pub share_blocks: bool,
     /// Whether the archive gets a `.checksum` beside it.
     pub checksum: bool,
+    /// What counts as a sudden change; `None` looks for none.
+    pub change_limits: Option<ChangeLimits>,
     /// What is done around the moment at which the source is frozen.
     pub around: Option<Arc<dyn AroundFreeze>>,
 }
@@ -210,18 +216,18 @@ pub fn back_up_source(
     let volume = destination.volume_directory(source.backup_name())?;
     let backups = list_volume(&volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
-    let backup = Backup { source, options, world, collector: &collector, started_at };
+    let backup = Backup { source, destination, backups: &backups, options, world, collector: &collector, started_at };
     let outcome = std::thread::scope(|scope| {
         // Its index may be long: it is read while the snapshot is taken.
         let reading = std::thread::Builder::new()
             .name("previous".to_owned())
-            .spawn_scoped(scope, || backup.find_previous(&backups, destination))
+            .spawn_scoped(scope, || backup.find_previous())
             .map_err(BackupError::Thread)?;
         let first = || match reading.join() {
             Ok(found) => backup.tell_previous(found),
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        backup.run(volume, &excludes, first, || backup.find_previous(&backups, destination).ok().flatten())
+        backup.run(volume, &excludes, first, || backup.find_previous().ok().flatten())
     })?;
     collector.on_event(&Event::SourceFinished {
         source: outcome.source.clone(),
@@ -279,6 +285,9 @@ struct KeptAsImage {
 /// One backup under way.
 struct Backup<'a> {
     source: &'a Source,
+    destination: &'a Destination,
+    /// Those that are there already.
+    backups: &'a [CatalogEntry],
     options: &'a BackupOptions,
     world: &'a BackupWorld,
     collector: &'a Arc<Collector>,
@@ -287,15 +296,16 @@ struct Backup<'a> {
 
 impl Backup<'_> {
     /// The backup to carry forward from; an error says why there is none that can be used.
-    fn find_previous(&self, backups: &[CatalogEntry], destination: &Destination) -> Result<Option<Previous>, String> {
+    fn find_previous(&self) -> Result<Option<Previous>, String> {
         let wanted = Wanted {
             source: &source_record(self.source),
             level: self.options.level,
             choice: &self.options.parent,
             full_read_every_days: self.options.full_read_every_days,
             today: self.started_at.with_timezone(&Local).date_naive(),
+            now: self.started_at,
         };
-        previous(&wanted, backups, destination.root())
+        previous(&wanted, self.backups, self.destination.root())
     }
 
     /// Tells what was found. That nothing can be carried costs time and nothing else.
@@ -371,6 +381,7 @@ impl Backup<'_> {
         guard.check_health()?;
         let snapshot = self.release(guard)?;
 
+        let changes = self.note_change(&pending, &layout, &regions, &written);
         self.step("publishing");
         let mut manifest = self.manifest(&pending, frozen_at, layout, regions, &written, snapshot);
         manifest.carried = previous.known().zip(written.carried).map(|(previous, counts)| CarriedRecord {
@@ -378,6 +389,7 @@ impl Backup<'_> {
             parent_archive_sha1: previous.archive_sha1.clone(),
             counts,
         });
+        manifest.changes = changes;
         let checksum = checksum_text(pending.stem(), &written);
         let manifest_bytes = manifest.to_bytes()?;
         let archive = pending.publish(&ToPublish {
@@ -392,6 +404,79 @@ impl Backup<'_> {
             manifest: Manifest::from_bytes(&manifest_bytes)?,
             worst_problem: self.collector.collected().worst,
         })
+    }
+
+    /// Looks for a sudden change since the backups before, reports it, and pins the last of these. The pin is written
+    /// before the backup is published: without it, no later run would know.
+    fn note_change(
+        &self,
+        pending: &PendingBackup,
+        layout: &Layout,
+        regions: &[RegionRecord],
+        written: &WrittenArchive,
+    ) -> Option<ChangesRecord> {
+        let limits = self.options.change_limits?;
+        let location = self.source.display_name().to_owned();
+        let warn = |what: String| tell(&**self.collector, Severity::Warning, location.clone(), what);
+        let pins = self.destination.pins();
+        let measured_since = pins.as_ref().ok().and_then(|pins| pins.of(self.source.backup_name())?.measured_since);
+        let past: Vec<&Manifest> = self.measure(measured_since);
+        let last = past.last()?;
+        let entries = written.members.totals.entries;
+        let carried = written.carried.map_or(0, |counts| counts.entries);
+        let compared = change::is_doubtful(carried, entries, limits) && self.options.parent != ParentChoice::Full;
+        let changes = if compared { self.compared_with(last, pending) } else { None };
+        let tonight = Tonight { entries, counts: &written.counts, layout, regions, changes };
+        if let Some(what) = change::judge(&past, &tonight, limits) {
+            let pin = Pin {
+                kept: last.stem.clone(),
+                changed: pending.stem().to_owned(),
+                changed_at: self.started_at,
+                what: what.clone(),
+            };
+            let name = self.source.backup_name();
+            let pinned = pins.and_then(|mut pins| {
+                pins.add(name, pin);
+                self.destination.set_pins(&pins)
+            });
+            warn(format!(
+                "sudden change: {what}; {} is kept until `volbak accept {name}` says that this was meant",
+                last.stem
+            ));
+            if let Err(error) = pinned {
+                warn(format!("the backup before the sudden change could not be pinned: {}", with_causes(&error)));
+            }
+        }
+        changes
+    }
+
+    /// The backups that tonight is compared with, oldest first.
+    fn measure(&self, since: Option<DateTime<Utc>>) -> Vec<&Manifest> {
+        let complete = self.backups.iter().filter_map(|entry| match &entry.state {
+            BackupState::Complete { manifest } if !locate::is_bad(entry, manifest) => Some(&**manifest),
+            _ => None,
+        });
+        let all: Vec<&Manifest> = complete
+            .filter(|manifest| since.is_none_or(|since| manifest.started_at >= since))
+            .filter(|manifest| manifest.started_at <= self.started_at)
+            .collect();
+        // A partial backup has fewer files than there are; it is a measure only where there is nothing better.
+        let whole: Vec<&Manifest> = all.iter().copied().filter(|manifest| manifest.is_whole()).collect();
+        if whole.is_empty() { all } else { whole }
+    }
+
+    fn compared_with(&self, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {
+        let directory = self.destination.root().join(self.source.backup_name());
+        let before = directory.join(format!("{}{INDEX}", last.stem));
+        let files = last.counts.files;
+        match change::compare(&before, &pending.index_path(), files) {
+            Ok(changes) => Some(changes),
+            Err(error) => {
+                let what = format!("cannot be compared with {}: {}", last.stem, with_causes(&error));
+                tell(&**self.collector, Severity::Notice, self.source.display_name().to_owned(), what);
+                None
+            }
+        }
     }
 
     /// Freezes the source, with what is done around that.
@@ -613,6 +698,7 @@ impl Backup<'_> {
             options: options_record(self.options.level, &self.options.exclude, &members.levels),
             counts: written.counts,
             carried: None,
+            changes: None,
             sizes: SizesRecord {
                 archive_bytes: members.totals.archive_bytes,
                 tar_bytes: members.totals.tar_bytes,
@@ -622,6 +708,7 @@ impl Backup<'_> {
             },
             problems,
             problem_counts,
+            completeness: Some(problem_counts.completeness()),
             digests: DigestsRecord {
                 archive_sha1: hex(&members.archive_sha1),
                 index_sha256: hex(&members.index_sha256),

@@ -98,6 +98,7 @@ pub fn list(
     files: &BackupFiles,
     path: &str,
     deep: bool,
+    cancel: &Cancel,
     mut each: impl FnMut(ListedEntry) -> io::Result<()>,
 ) -> Result<u64, BrowseError> {
     let selection = Selection::new(&[path.to_owned()])?;
@@ -105,7 +106,7 @@ pub fn list(
     let depth_of = |path: &[u8]| if path.is_empty() { 0 } else { path.split(|byte| *byte == b'/').count() };
     let deepest = if deep { usize::MAX } else { depth_of(wanted) + 1 };
     let mut listed = 0;
-    let mut reader = open_index(files)?;
+    let mut reader = open_index(files, cancel)?;
     while let Some(line) = reader.next_line()? {
         let Line::Entry(line) = line else { continue };
         let is_directory = line.kind == IndexedKind::Directory;
@@ -121,14 +122,14 @@ pub fn list(
 
 /// Writes the content of one file to `out`, holes as zeros, and checks it against the index on the way: with an error,
 /// what was written is not to be trusted. Gives its length.
-pub fn cat(files: &BackupFiles, path: &str, out: &mut impl Write) -> Result<u64, BrowseError> {
+pub fn cat(files: &BackupFiles, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
     let selection = Selection::new(&[path.to_owned()])?;
     let archive = open_regular(&files.archive())?;
     let mut target = None;
     // A link has its content elsewhere, which may itself not be a link.
     for _ in 0..2 {
         let literal = target.take();
-        let found = cat_once(files, &archive, path, &selection, literal.as_deref(), out)?;
+        let found = cat_once(files, &archive, path, &selection, literal.as_deref(), cancel, out)?;
         match found {
             Found::Written(bytes) => return Ok(bytes),
             Found::LinkTo(other) => target = Some(other),
@@ -148,12 +149,13 @@ fn cat_once(
     path: &str,
     selection: &Selection,
     literal: Option<&[u8]>,
+    cancel: &Cancel,
     out: &mut impl Write,
 ) -> Result<Found, BrowseError> {
     let io_error = |source| BrowseError::Io { path: path.to_owned(), source };
     // The one that is named exactly: found by a look through the index first, so that of the archive nothing else is read.
     let mut chosen = None;
-    let mut reader = open_index(files)?;
+    let mut reader = open_index(files, cancel)?;
     while let Some(line) = reader.next_line()? {
         let Line::Entry(line) = line else { continue };
         let exact = match literal {
@@ -170,8 +172,8 @@ fn cat_once(
     }
     let wanted = chosen.tar_offset;
     let select = Box::new(move |line: &EntryLine| line.tar_offset == wanted);
-    let plan = Plan::Index(Box::new(IndexPlan::new(open_index(files)?, Some(select))));
-    let options = ReadOptions { threads: 2, hash_archive: false, stop: vec![Cancel::default().flag()] };
+    let plan = Plan::Index(Box::new(IndexPlan::new(open_index(files, cancel)?, Some(select))));
+    let options = ReadOptions { threads: 2, hash_archive: false, stop: vec![cancel.flag()] };
     let archive = archive.try_clone().map_err(io_error)?;
     let stream = MemberStream::new(archive, plan, &options).map_err(io_error)?;
     let mut reader = EntryReader::new(stream, true, true);
@@ -279,16 +281,16 @@ struct Facts {
 
 /// What changed between two backups, by their indexes alone, sorted by path. Memory: some 150 bytes and the path for
 /// each entry of the first.
-pub fn diff(before: &BackupFiles, after: &BackupFiles) -> Result<Vec<Difference>, BrowseError> {
+pub fn diff(before: &BackupFiles, after: &BackupFiles, cancel: &Cancel) -> Result<Vec<Difference>, BrowseError> {
     let mut first: BTreeMap<Vec<u8>, Facts> = BTreeMap::new();
-    let mut reader = open_index(before)?;
+    let mut reader = open_index(before, cancel)?;
     while let Some(line) = reader.next_line()? {
         if let Line::Entry(line) = line {
             first.insert(plain(&line.path).to_vec(), facts_of(&line));
         }
     }
     let mut differences = Vec::new();
-    let mut reader = open_index(after)?;
+    let mut reader = open_index(after, cancel)?;
     while let Some(line) = reader.next_line()? {
         let Line::Entry(line) = line else { continue };
         let path = plain(&line.path);
@@ -319,12 +321,15 @@ fn facts_of(line: &EntryLine) -> Facts {
 }
 
 /// The index from its first line on, after a look whether it is the one that was written.
-fn open_index(files: &BackupFiles) -> Result<IndexReader, BrowseError> {
+fn open_index(files: &BackupFiles, cancel: &Cancel) -> Result<IndexReader, BrowseError> {
     let file = open_regular(&files.index())?;
     if let Some(manifest) = read_manifest(&files.manifest()) {
         let path = files.index().display().to_string();
-        let (_, digest) = sha256_of(&file).map_err(|source| BrowseError::Io { path, source })?;
-        if hex(&digest) != manifest.digests.index_sha256 {
+        let len = manifest.sizes.index_bytes;
+        let is_as_long = file.metadata().is_ok_and(|metadata| metadata.len() == len);
+        let digest = if is_as_long { Some(sha256_of(&file, len, cancel)) } else { None };
+        let digest = digest.transpose().map_err(|source| BrowseError::Io { path, source })?;
+        if digest.is_none_or(|digest| hex(&digest) != manifest.digests.index_sha256) {
             return Err(BrowseError::IndexChanged);
         }
     }

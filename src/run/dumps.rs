@@ -89,7 +89,9 @@ fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: No
                 taken_at: taken_at.with_timezone(&Utc),
                 local_date: time.date(),
                 health: Health::Unverified,
+                whole: true,
                 protected: false,
+                pinned: false,
                 size_bytes: 0,
             })
         })

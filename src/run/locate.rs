@@ -1,11 +1,26 @@
-//! Finds a backup by what a person calls it: an archive's path, or a volume and a date.
+//! Finds a backup by what a person calls it. Every verb takes the same names:
+//!
+//! - a path: anything with a `/` in it, or that ends as an archive does;
+//! - `VOLUME` or `VOLUME@last`: the newest that is complete, not known to be bad and not dated in the future;
+//! - `VOLUME@DATE`: that day's. DATE is 2026-11-20, or 20_11_2026 as in the files' names, or `today` or `yesterday`;
+//! - `VOLUME@DATE_HHMMSS`: one of several of a day.
+//!
+//! A name that several backups answer to is an error that lists them in a form that can be typed.
+
+mod moment;
 
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Local, Utc};
+
+use self::moment::Moment;
+use super::verify::record;
+use crate::archive::manifest::Manifest;
 use crate::store::StoreError;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::Destination;
 use crate::store::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
+use crate::store::retention::is_future;
 
 /// The suffix of the record of verifications, see [`crate::run::verify::record`].
 pub const RECORD: &str = ".verified.json";
@@ -25,30 +40,54 @@ pub enum LocateError {
     /// The path is not that of an archive.
     #[error("{} is not the name of an archive: those end with {ARCHIVE}", .0.display())]
     NotAnArchive(PathBuf),
-    /// A volume was named, and nobody said where backups are.
+    /// A volume was named, and no destination in which to look for it.
     #[error("{0} is no archive's path, and no destination was named in which to look for a volume of that name")]
     NoDestination(String),
     /// The destination has no backup of that volume.
-    #[error("{} has no backup of {volume} that is complete", destination.display())]
+    #[error("{} has no backup of {volume} that is complete{}", destination.display(), listed(there))]
     NoBackup {
         /// The volume.
         volume: String,
         /// Where it was looked for.
         destination: PathBuf,
+        /// What looks like one.
+        there: Vec<String>,
+    },
+    /// It has backups, and none of them is good for "the newest".
+    #[error(
+        "{volume} has no backup that can be relied on; name one by its date if you want it all the same:{}",
+        lines(passed_over)
+    )]
+    NoneUsable {
+        /// The volume.
+        volume: String,
+        /// Each of them, and why it was passed over.
+        passed_over: Vec<String>,
+        /// The newest of them, for a look that harms nothing.
+        newest: BackupFiles,
     },
     /// It has backups, and none of that date.
-    #[error("{volume} has no backup of {date}; there are: {}", there.join(", "))]
+    #[error("{volume} has no backup of {date}{}", listed(there))]
     NoSuchDate {
         /// The volume.
         volume: String,
         /// The date as it was asked for.
         date: String,
-        /// The stems that are there.
+        /// Those that are there, as they can be typed.
         there: Vec<String>,
+    },
+    /// Several backups answer to the name.
+    #[error("{wanted} may mean any of {}: write the one that you mean", candidates.join(", "))]
+    Ambiguous {
+        /// The name.
+        wanted: String,
+        /// Those that answer to it, as they can be typed.
+        candidates: Vec<String>,
     },
     /// It cannot be understood as a date.
     #[error(
-        "{0} is no date: write 2026-11-20, or 20_11_2026 as in the file's name, with _HHMMSS after it where needed"
+        "{0} is no date: write 2026-11-20, 20_11_2026 as in the file's name, today, yesterday or last, with _HHMMSS \
+         after the date where needed"
     )]
     BadDate(String),
     /// The destination cannot be read.
@@ -96,104 +135,227 @@ impl BackupFiles {
     }
 }
 
-/// The backup called `wanted`: an archive's path (anything with a `/` in it, or that ends as an archive does), or
-/// `VOLUME` for its newest complete backup in `destination`, or `VOLUME@DATE` for that day's newest.
-pub fn find(wanted: &str, destination: Option<&Path>) -> Result<BackupFiles, LocateError> {
+/// A backup that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its files.
+    pub files: BackupFiles,
+    /// What to know before it is used, one line each: newer ones that were passed over and why, and what is wrong with it.
+    pub notes: Vec<String>,
+}
+
+/// The backup called `wanted`, in `destination` unless it is a path. `now` decides what is dated in the future.
+pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Result<Found, LocateError> {
     if wanted.contains('/') || wanted.ends_with(ARCHIVE) {
-        return BackupFiles::of_archive(Path::new(wanted));
+        let files = BackupFiles::of_archive(Path::new(wanted))?;
+        let notes = bad_note(&files).into_iter().collect();
+        return Ok(Found { files, notes });
     }
-    let (volume, date) = match wanted.split_once('@') {
-        Some((volume, date)) => (volume, Some(date)),
-        None => (wanted, None),
-    };
     let root = destination.ok_or_else(|| LocateError::NoDestination(wanted.to_owned()))?;
-    let no_backup = || LocateError::NoBackup { volume: volume.to_owned(), destination: root.to_owned() };
-    let directory = Destination::open(root)?.existing_volume_directory(volume)?.ok_or_else(no_backup)?;
-    let entries = list_volume(&directory, volume)?;
-    let chosen = match date {
-        None => entries.iter().rev().find(|entry| is_complete(entry)).ok_or_else(no_backup)?,
-        Some(date) => {
-            let day = Moment::parse(date).ok_or_else(|| LocateError::BadDate(date.to_owned()))?;
-            let of_day =
-                |entry: &&CatalogEntry| Moment::of_stem(&entry.stem, volume).is_some_and(|is| day.includes(&is));
-            let found = entries.iter().rev().find(|entry| of_day(entry) && is_complete(entry));
-            // One that is not complete is better than none when it was asked for by its date.
-            found.or_else(|| entries.iter().rev().find(of_day)).ok_or_else(|| LocateError::NoSuchDate {
-                volume: volume.to_owned(),
-                date: date.to_owned(),
-                there: entries.iter().map(|entry| entry.stem.clone()).collect(),
-            })?
+    let destination = Destination::open(root)?;
+    let (volume, entries, date) = volume_of(&destination, wanted)?;
+    if entries.is_empty() {
+        return Err(LocateError::NoBackup { volume, destination: root.to_owned(), there: Vec::new() });
+    }
+    match date.as_deref() {
+        None | Some("last") => newest(&volume, &entries, root, now),
+        Some(date) => of_date(wanted, &volume, &entries, date, now),
+    }
+}
+
+type Entries = Vec<CatalogEntry>;
+
+/// Takes the name apart: the volume, its backups, and the date. An `@` may be part of a volume's name.
+fn volume_of(destination: &Destination, wanted: &str) -> Result<(String, Entries, Option<String>), LocateError> {
+    let entries_of = |name: &str| -> Result<Entries, LocateError> {
+        if name.is_empty() || name.starts_with('.') {
+            return Ok(Vec::new());
+        }
+        match destination.existing_volume_directory(name)? {
+            Some(directory) => Ok(list_volume(&directory, name)?),
+            None => Ok(Vec::new()),
         }
     };
-    BackupFiles::of_archive(&chosen.archive)
+    let whole = entries_of(wanted)?;
+    let Some((volume, date)) = wanted.rsplit_once('@') else { return Ok((wanted.to_owned(), whole, None)) };
+    let dated = entries_of(volume)?;
+    match (whole.is_empty(), dated.is_empty()) {
+        (false, true) => Ok((wanted.to_owned(), whole, None)),
+        (false, false) => Err(LocateError::Ambiguous {
+            wanted: wanted.to_owned(),
+            candidates: vec![format!("{wanted}@last"), typed_all(volume, &dated).join(", ")],
+        }),
+        (true, _) => Ok((volume.to_owned(), dated, Some(date.to_owned()))),
+    }
 }
 
-fn is_complete(entry: &CatalogEntry) -> bool {
-    matches!(entry.state, BackupState::Complete { .. })
-}
-
-/// A day, or a second of it, as digits.
-#[derive(Debug, PartialEq, Eq)]
-struct Moment {
-    year_month_day: [String; 3],
-    time: Option<String>,
-}
-
-impl Moment {
-    fn parse(text: &str) -> Option<Self> {
-        let (date, time) = match text.split_once('T') {
-            Some((date, time)) => (date, Some(time.replace(':', ""))),
-            None => (text, None),
+fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc>) -> Result<Found, LocateError> {
+    let mut notes = Vec::new();
+    let mut newest_complete = None;
+    for entry in entries.iter().rev() {
+        let BackupState::Complete { manifest } = &entry.state else {
+            // Those without a manifest come first in the list: they have no date to be newer by.
+            if let BackupState::Damaged { what } = &entry.state {
+                notes.push(format!("{} is passed over: it is damaged: {what}", entry.stem));
+            }
+            continue;
         };
-        let separator = if date.contains('-') { '-' } else { '_' };
-        let mut parts: Vec<&str> = date.split(separator).collect();
-        let time = if parts.len() == 4 { parts.pop().map(str::to_owned) } else { time };
-        let [first, middle, last] = parts.try_into().ok()?;
-        let (year, day) = if first.len() == 4 { (first, last) } else { (last, first) };
-        let digits = |text: &str, len| text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit());
-        let good = digits(year, 4)
-            && digits(middle, 2)
-            && digits(day, 2)
-            && time.as_deref().is_none_or(|time| digits(time, 6));
-        good.then(|| Self { year_month_day: [year, middle, day].map(str::to_owned), time })
+        newest_complete.get_or_insert(entry);
+        if is_future(manifest.started_at, now) {
+            let date = manifest.started_at.with_timezone(&Local).format("%Y-%m-%d %H:%M");
+            notes.push(format!("{} is passed over: it is dated in the future, {date}; a clock was wrong", entry.stem));
+        } else if is_bad(entry, manifest) {
+            notes.push(format!("{} is passed over: a verification found it bad", entry.stem));
+        } else {
+            notes.extend(partial_note(entry, manifest, entries, now));
+            return Ok(Found { files: BackupFiles::of_archive(&entry.archive)?, notes });
+        }
     }
+    if let Some(newest) = newest_complete {
+        let newest = BackupFiles::of_archive(&newest.archive)?;
+        return Err(LocateError::NoneUsable { volume: volume.to_owned(), passed_over: notes, newest });
+    }
+    Err(LocateError::NoBackup {
+        volume: volume.to_owned(),
+        destination: root.to_owned(),
+        there: entries.iter().map(|entry| shown_state(volume, entry, now)).collect(),
+    })
+}
 
-    fn of_stem(stem: &str, volume: &str) -> Option<Self> {
-        Self::parse(stem.strip_prefix(volume)?.strip_prefix('_')?)
+fn of_date(
+    wanted: &str,
+    volume: &str,
+    entries: &[CatalogEntry],
+    date: &str,
+    now: DateTime<Utc>,
+) -> Result<Found, LocateError> {
+    let named = |entry: &&CatalogEntry| entry.stem.strip_prefix(volume).and_then(|s| s.strip_prefix('_')) == Some(date);
+    let chosen = if let Some(exact) = entries.iter().find(named) {
+        exact
+    } else {
+        let moment = Moment::parse(date, now.with_timezone(&Local).date_naive())
+            .ok_or_else(|| LocateError::BadDate(date.to_owned()))?;
+        let matching: Vec<&CatalogEntry> = entries.iter().filter(|entry| moment.is_of(entry, volume)).collect();
+        match matching[..] {
+            [one] => one,
+            [] => {
+                return Err(LocateError::NoSuchDate {
+                    volume: volume.to_owned(),
+                    date: date.to_owned(),
+                    there: typed_all(volume, entries),
+                });
+            }
+            _ => {
+                return Err(LocateError::Ambiguous {
+                    wanted: wanted.to_owned(),
+                    candidates: matching.iter().map(|entry| shown_state(volume, entry, now)).collect(),
+                });
+            }
+        }
+    };
+    let files = BackupFiles::of_archive(&chosen.archive)?;
+    let mut notes = Vec::new();
+    match &chosen.state {
+        BackupState::Complete { manifest } => {
+            notes.extend(bad_note(&files));
+            notes.extend(partial_note(chosen, manifest, entries, now));
+        }
+        BackupState::WithoutManifest => notes.push(format!("{} has no manifest", chosen.stem)),
+        BackupState::Damaged { what } => notes.push(format!("{} is damaged: {what}", chosen.stem)),
     }
+    Ok(Found { files, notes })
+}
 
-    fn includes(&self, other: &Self) -> bool {
-        self.year_month_day == other.year_month_day && (self.time.is_none() || self.time == other.time)
+fn bad_note(files: &BackupFiles) -> Option<String> {
+    let record = record::of(files)?;
+    let is_bad = matches!(record.health(), record::Health::Bad { .. });
+    is_bad.then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem))
+}
+
+fn partial_note(
+    entry: &CatalogEntry,
+    manifest: &Manifest,
+    entries: &[CatalogEntry],
+    now: DateTime<Utc>,
+) -> Option<String> {
+    if manifest.is_whole() {
+        return None;
     }
+    let whole = entries.iter().rev().find(|other| match &other.state {
+        BackupState::Complete { manifest } => {
+            manifest.is_whole() && !is_future(manifest.started_at, now) && !is_bad(other, manifest)
+        }
+        _ => false,
+    });
+    let other = whole.map_or_else(
+        || "there is no whole one".to_owned(),
+        |whole| format!("the newest whole one is {}", typed(&whole.name, whole)),
+    );
+    Some(format!(
+        "{} is partial: {} of its files or regions are missing or damaged; {other}",
+        entry.stem, manifest.problem_counts.errors
+    ))
+}
+
+/// Whether a verification found this backup bad.
+pub fn is_bad(entry: &CatalogEntry, manifest: &Manifest) -> bool {
+    BackupFiles::of_archive(&entry.archive).is_ok_and(|files| files_are_bad(&files, manifest))
+}
+
+/// Whether a verification found the backup with these files and this manifest bad.
+pub fn files_are_bad(files: &BackupFiles, manifest: &Manifest) -> bool {
+    let record = record::load(files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes);
+    record.is_some_and(|record| matches!(record.health(), record::Health::Bad { .. }))
+}
+
+/// A backup as it can be typed: `VOLUME@DATE`, or its path where its name has no date.
+pub fn typed(volume: &str, entry: &CatalogEntry) -> String {
+    let date = entry.stem.strip_prefix(volume).and_then(|rest| rest.strip_prefix('_'));
+    match date.filter(|date| Moment::of_name(date).is_some()) {
+        Some(date) => format!("{volume}@{date}"),
+        None => entry.archive.display().to_string(),
+    }
+}
+
+fn typed_all(volume: &str, entries: &[CatalogEntry]) -> Vec<String> {
+    entries.iter().map(|entry| typed(volume, entry)).collect()
+}
+
+fn shown_state(volume: &str, entry: &CatalogEntry, now: DateTime<Utc>) -> String {
+    let name = typed(volume, entry);
+    match &entry.state {
+        BackupState::WithoutManifest => format!("{name} (no manifest)"),
+        BackupState::Damaged { .. } => format!("{name} (damaged)"),
+        BackupState::Complete { manifest } if is_bad(entry, manifest) => format!("{name} (bad)"),
+        BackupState::Complete { manifest } if is_future(manifest.started_at, now) => format!("{name} (in the future)"),
+        BackupState::Complete { manifest } if !manifest.is_whole() => format!("{name} (partial)"),
+        BackupState::Complete { .. } => name,
+    }
+}
+
+fn listed(there: &[String]) -> String {
+    if there.is_empty() { String::new() } else { format!("; there are: {}", there.join(", ")) }
+}
+
+fn lines(texts: &[String]) -> String {
+    texts.iter().flat_map(|text| ["\n  ", text.as_str()]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{BackupFiles, LocateError, Moment, find};
+    use chrono::DateTime;
 
-    #[test]
-    fn dates_are_written_in_two_ways() {
-        let stem = Moment::of_stem("volume-1_20_11_2026_010203", "volume-1").unwrap();
-        for same in ["2026-11-20", "20_11_2026", "20_11_2026_010203", "2026-11-20T01:02:03"] {
-            assert!(Moment::parse(same).unwrap().includes(&stem), "{same}");
-        }
-        for other in ["2026-11-21", "20_11_2026_010204"] {
-            assert!(!Moment::parse(other).unwrap().includes(&stem), "{other}");
-        }
-        for wrong in ["", "yesterday", "20_11", "2026-1-20", "2026-11-20T1", "a_b_c"] {
-            assert_eq!(Moment::parse(wrong), None, "{wrong}");
-        }
-        assert_eq!(Moment::of_stem("volume-10_20_11_2026", "volume-1"), None);
-    }
+    use super::{BackupFiles, LocateError, find};
 
     #[test]
     fn a_path_needs_no_destination() {
-        let files = find("/b/vol/vol_01_01_2026.tar.gz", None).unwrap();
-        assert_eq!(files.index(), Path::new("/b/vol/vol_01_01_2026.index"));
+        let find = |wanted: &str| find(wanted, None, DateTime::UNIX_EPOCH);
+        let found = find("/b/vol/vol_01_01_2026.tar.gz").unwrap();
+        assert_eq!(found.files.index(), Path::new("/b/vol/vol_01_01_2026.index"));
         assert_eq!(BackupFiles::of_archive(Path::new("x.tar.gz")).unwrap().archive(), Path::new("./x.tar.gz"));
-        assert!(matches!(find("/b/vol.manifest.json", None), Err(LocateError::NotAnArchive(_))));
-        assert!(matches!(find("vol", None), Err(LocateError::NoDestination(_))));
+        assert!(matches!(find("/b/vol.manifest.json"), Err(LocateError::NotAnArchive(_))));
+        assert!(matches!(find("vol"), Err(LocateError::NoDestination(_))));
     }
 }

@@ -1,7 +1,9 @@
 //! What volbak does, one file a verb: the only place that wires the other modules together.
 
+pub mod accept;
 pub mod backup;
 pub mod browse;
+pub mod change;
 mod child;
 mod collect;
 pub mod doctor;

@@ -4,12 +4,11 @@ use std::cell::{Cell, OnceCell};
 use std::io::Read;
 use std::path::Path;
 
-use chrono::{Datelike, NaiveDate};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
-use super::locate::{self, BackupFiles};
+use super::locate::{self, BackupFiles, is_bad};
 use super::record::timestamp;
 use super::same_source::is_same_source;
-use super::verify::record::{Health, load};
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::Parent;
 use crate::archive::level::Level;
@@ -20,6 +19,7 @@ use crate::error::with_causes;
 use crate::layout::Region;
 use crate::reader::Timestamp;
 use crate::store::catalog::{BackupState, CatalogEntry};
+use crate::store::retention::is_future;
 
 /// Filesystems on which an inode number is the file's own and a change time shows each change.
 const CARRIED_FILESYSTEMS: [&str; 5] = ["ext2", "ext3", "ext4", "xfs", "btrfs"];
@@ -141,6 +141,7 @@ pub(super) struct Wanted<'a> {
     pub(super) choice: &'a ParentChoice,
     pub(super) full_read_every_days: u32,
     pub(super) today: NaiveDate,
+    pub(super) now: DateTime<Utc>,
 }
 
 /// Chooses and opens the previous backup. `None` when there is none; an error says why the one there cannot be used.
@@ -152,14 +153,15 @@ pub(super) fn previous(
     let (files, manifest) = match wanted.choice {
         ParentChoice::Full => return Ok(None),
         ParentChoice::Named(name) => {
-            let files = locate::find(name, Some(destination)).map_err(|error| with_causes(&error))?;
+            let found = locate::find(name, Some(destination), wanted.now).map_err(|error| with_causes(&error))?;
+            let files = found.files;
             let manifest = read_manifest(&files)?;
-            if is_bad(&files, &manifest) {
+            if locate::files_are_bad(&files, &manifest) {
                 return Err(format!("{} is bad, as it was verified", files.stem));
             }
             (files, manifest)
         }
-        ParentChoice::Newest => match newest(wanted.source, &wanted.today.format("%Y-%m-%d").to_string(), backups) {
+        ParentChoice::Newest => match newest(wanted.source, wanted.now, backups) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             Err(why) => return Err(why),
@@ -168,10 +170,10 @@ pub(super) fn previous(
     open(wanted, &files, &manifest).map(Some).map_err(|why| format!("{}: {why}", files.stem))
 }
 
-/// The newest of the same source up to `today`, of `backups` in the order of their dates.
+/// The newest of the same source that is not dated in the future, of `backups` in the order of their dates.
 fn newest(
     source: &SourceRecord,
-    today: &str,
+    now: DateTime<Utc>,
     backups: &[CatalogEntry],
 ) -> Result<Option<(BackupFiles, Manifest)>, String> {
     // What was carried from a bad backup may be just as bad, and would pass every check but the one that found it.
@@ -181,12 +183,12 @@ fn newest(
     for backup in backups {
         let BackupState::Complete { manifest } = &backup.state else { continue };
         // A clock that was ahead for a night would otherwise make this one the newest for a long time.
-        if !is_same_source(&manifest.source, source) || manifest.local_date.as_str() > today {
+        if !is_same_source(&manifest.source, source) || is_future(manifest.started_at, now) {
             continue;
         }
         let files = BackupFiles::of_archive(&backup.archive).map_err(|error| with_causes(&error))?;
         let parent_sha1 = manifest.carried.as_ref().map(|carried| carried.parent_archive_sha1.as_str());
-        if is_bad(&files, manifest) || parent_sha1.is_some_and(|sha1| bad_sha1s.contains(&sha1)) {
+        if is_bad(backup, manifest) || parent_sha1.is_some_and(|sha1| bad_sha1s.contains(&sha1)) {
             bad_sha1s.push(&manifest.digests.archive_sha1);
             bad_stem = Some(files.stem);
             continue;
@@ -200,11 +202,6 @@ fn newest(
             Err(format!("{stem} is bad, as it was verified, or carried from one that is, and there is no other"))
         }
     }
-}
-
-fn is_bad(files: &BackupFiles, manifest: &Manifest) -> bool {
-    let record = load(files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes);
-    record.is_some_and(|record| matches!(record.health(), Health::Bad { .. }))
 }
 
 fn read_manifest(files: &BackupFiles) -> Result<Manifest, String> {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Local, NaiveDate, Utc};
 
 use super::locate::BackupFiles;
 use super::settings;
-use super::verify::record;
+use super::verify::{Level, record};
 use crate::archive::manifest::Manifest;
 use crate::config::{Config, RetentionOptions};
 use crate::error::with_causes;
@@ -17,8 +17,9 @@ use crate::store::StoreError;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::{Destination, VolumeDirectory};
 use crate::store::pending::ARCHIVE;
+use crate::store::pins::{Pin, Pins};
 use crate::store::removal::remove_backup;
-use crate::store::retention::{Backup, Health, Now, Occasion, Plan, Policy, plan};
+use crate::store::retention::{Backup, Health, Now, Occasion, Plan, Policy, is_future, plan};
 
 /// The backups of one volume, as they lie in its directory.
 #[derive(Debug)]
@@ -33,8 +34,24 @@ pub struct Shelf {
     pub backups: Vec<Backup>,
     /// What verifications of them found, by their stems.
     pub records: BTreeMap<String, record::Record>,
-    /// When one of them was last verified and found good.
+    /// When one of them was last read in full, or restored for a test, and found good.
     pub last_verified: Option<NaiveDate>,
+    /// Sudden changes that were not accepted yet.
+    pub pending: Vec<Pin>,
+}
+
+/// What retention must not touch, whatever the policy says.
+#[derive(Debug, Default)]
+pub struct Kept {
+    protected: Vec<String>,
+    pins: Pins,
+}
+
+impl Kept {
+    /// Reads the lists of a destination.
+    pub fn of(destination: &Destination) -> Result<Self, StoreError> {
+        Ok(Self { protected: destination.protected()?, pins: destination.pins()? })
+    }
 }
 
 /// What a volume is to this host.
@@ -50,7 +67,7 @@ pub enum Standing {
 
 impl Shelf {
     /// Reads the directory of the volume `name`; `None` when there is none.
-    pub fn read(destination: &Destination, name: &str, protected: &[String]) -> Result<Option<Self>, StoreError> {
+    pub fn read(destination: &Destination, name: &str, kept: &Kept) -> Result<Option<Self>, StoreError> {
         let Some(volume) = destination.existing_volume_directory(name)? else { return Ok(None) };
         let entries = list_volume(&volume, name)?;
         let mut shelf = Self {
@@ -60,12 +77,17 @@ impl Shelf {
             backups: Vec::new(),
             records: BTreeMap::new(),
             last_verified: None,
+            pending: kept.pins.pending(name).to_vec(),
         };
         for entry in &entries {
             if let BackupState::Complete { manifest } = &entry.state {
-                let is_protected = protected.binary_search(&format!("{name}/{}", entry.stem)).is_ok();
-                let health = shelf.note_verifications(entry, manifest);
-                shelf.backups.push(as_backup(entry, manifest, is_protected, health));
+                let backup = Backup {
+                    protected: kept.protected.binary_search(&format!("{name}/{}", entry.stem)).is_ok(),
+                    pinned: shelf.pending.iter().any(|pin| pin.kept == entry.stem),
+                    health: shelf.note_verifications(entry, manifest),
+                    ..as_backup(entry, manifest)
+                };
+                shelf.backups.push(backup);
             }
         }
         shelf.entries = entries;
@@ -81,6 +103,7 @@ impl Shelf {
         match health {
             record::Health::Unverified => Health::Unverified,
             record::Health::Bad { .. } => Health::Bad,
+            record::Health::Good { level: Level::Quick, .. } => Health::Unverified,
             record::Health::Good { last_verified, .. } => {
                 self.last_verified = self.last_verified.max(Some(last_verified.with_timezone(&Local).date_naive()));
                 Health::Good
@@ -90,10 +113,10 @@ impl Shelf {
 
     /// All of a destination.
     pub fn all(destination: &Destination) -> Result<Vec<Self>, StoreError> {
-        let protected = destination.protected()?;
+        let kept = Kept::of(destination)?;
         let mut shelves = Vec::new();
         for name in destination.volume_names()? {
-            shelves.extend(Self::read(destination, &name, &protected)?);
+            shelves.extend(Self::read(destination, &name, &kept)?);
         }
         Ok(shelves)
     }
@@ -109,6 +132,12 @@ impl Shelf {
     /// The newest complete backup's manifest.
     pub fn newest(&self) -> Option<&Manifest> {
         self.manifests().next_back()
+    }
+
+    /// The newest backup that can be relied on at `now`: complete, not known to be bad, not dated in the future.
+    pub fn newest_usable(&self, now: DateTime<Utc>) -> Option<&Manifest> {
+        let is_bad = |stem: &str| self.backups.iter().any(|b| b.id == stem && b.health == Health::Bad);
+        self.manifests().rev().find(|manifest| !is_future(manifest.started_at, now) && !is_bad(&manifest.stem))
     }
 
     /// The last backups, for the report's charts and medians; `except` is the one just made.
@@ -131,7 +160,18 @@ impl Shelf {
             let what = "a verification found it bad; `volbak verify` says what is wrong";
             Problem::new(Severity::Warning, backup.id.clone(), what)
         });
-        damaged.chain(bad).collect()
+        damaged.chain(bad).chain(self.pending_changes()).collect()
+    }
+
+    /// The sudden changes that were not accepted yet, each a problem.
+    pub fn pending_changes(&self) -> impl Iterator<Item = Problem> {
+        self.pending.iter().map(|pin| {
+            let what = format!(
+                "sudden change in {}: {}; {} is kept until `volbak accept {}` says that this was meant",
+                pin.changed, pin.what, pin.kept, self.name
+            );
+            Problem::new(Severity::Warning, self.name.clone(), what)
+        })
     }
 
     /// What this volume is to the host, whose volumes, of all groups, are called `existing`.
@@ -200,15 +240,17 @@ pub fn problems_of(plan: &Plan) -> Vec<Problem> {
     refusals.map(|refusal| Problem::new(Severity::Warning, "retention", refusal.to_string())).collect()
 }
 
-fn as_backup(entry: &CatalogEntry, manifest: &Manifest, protected: bool, health: Health) -> Backup {
+fn as_backup(entry: &CatalogEntry, manifest: &Manifest) -> Backup {
     let local_date = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d")
         .unwrap_or_else(|_| manifest.started_at.with_timezone(&Local).date_naive());
     Backup {
         id: entry.stem.clone(),
         taken_at: manifest.started_at,
         local_date,
-        health,
-        protected,
+        health: Health::Unverified,
+        whole: manifest.is_whole(),
+        protected: false,
+        pinned: false,
         size_bytes: manifest.sizes.archive_bytes.saturating_add(manifest.sizes.index_bytes),
     }
 }

@@ -41,7 +41,7 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::Cancel;
 use crate::run::locate::BackupFiles;
 use crate::run::verify::side_files::{self, SideFiles};
-use crate::run::verify::{Findings, Level};
+use crate::run::verify::{Findings, Level, VerifyError};
 use crate::shown::hex;
 
 /// What happens with what is there already.
@@ -177,7 +177,8 @@ pub fn restore_part(
     let archive = open_regular(&files.archive())?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
     let mut side_findings = Findings::default();
-    let sides = side_files::check(files, Level::Full, &mut side_findings);
+    let sides = side_files::check(files, Level::Full, &options.cancel, &mut side_findings)
+        .map_err(|VerifyError::Stopped| RestoreError::Stopped)?;
     let ids = resolve_ids(&archive, &sides, options, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
     // The lock goes with its own descriptor, which must outlive the tree.

@@ -1,10 +1,13 @@
 //! From the config's own types to those of the modules that heed them: no module but this one knows both.
 
 use crate::archive::level::Level;
-use crate::config::{self, CompressionLevel, Config, MailTls, MailTransport, RetentionOptions, VolumeOptions};
+use crate::config::{
+    self, ChangeOptions, CompressionLevel, Config, MailTls, MailTransport, RetentionOptions, VolumeOptions,
+};
 use crate::mail::{PasswordSource, Settings, SmtpServer, SpoolSettings, Tls, Transport};
 use crate::report::Style;
 use crate::run::backup::BackupOptions;
+use crate::run::change::ChangeLimits;
 use crate::run::parent::ParentChoice;
 use crate::source::{FreezeOptions, SnapshotSize};
 use crate::store::retention::Policy;
@@ -46,6 +49,15 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// What counts as a sudden change of a volume.
+pub fn change_limits(options: ChangeOptions) -> Option<ChangeLimits> {
+    options.enabled.then_some(ChangeLimits {
+        below_percent: options.below_percent,
+        changed_percent: options.changed_percent,
+        min_entries: options.min_entries.into(),
+    })
+}
+
 /// How a volume's backup is made.
 pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
     let threads = options.archive.threads.and_then(|threads| usize::try_from(threads).ok());
@@ -67,6 +79,7 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         full_read_every_days: options.archive.full_read_every_days,
         share_blocks: options.archive.share_blocks,
         checksum: true,
+        change_limits: change_limits(options.change),
         around: None,
     }
 }

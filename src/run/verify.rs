@@ -105,6 +105,9 @@ pub struct VerifyReport {
     pub findings: Vec<Finding>,
     /// How many things are wrong.
     pub findings_total: u64,
+    /// The index is there and the manifest is not: a backup of volbak's that lost it.
+    #[serde(default)]
+    pub manifest_lost: bool,
     /// The archive's SHA-1 as manifest or checksum say it.
     pub archive_sha1: Option<String>,
     /// The archive's SHA-1 as it was read; not at the level `quick`.
@@ -195,12 +198,18 @@ pub fn verify(
     around: Surroundings<'_>,
 ) -> Result<VerifyReport, VerifyError> {
     let mut findings = Findings::default();
-    let sides = side_files::check(files, options.level, &mut findings);
+    let sides = side_files::check(files, options.level, &options.cancel, &mut findings)?;
     let mut seen = content::Seen::default();
+    let is_too_long =
+        sides.manifest.as_ref().is_some_and(|manifest| sides.archive_bytes > manifest.sizes.archive_bytes);
     if options.level >= Level::Full
         && let Some(archive) = &sides.archive
     {
-        seen = content::check(archive, &sides, options, around.observer, &mut findings)?;
+        if is_too_long {
+            findings.not_checked("what is in the archive: it is longer than it was, and is not read");
+        } else {
+            seen = content::check(archive, &sides, options, around.observer, &mut findings)?;
+        }
     }
     if options.level == Level::RestoreTest {
         if sides.archive.is_some() && findings.total == 0 {
@@ -227,6 +236,7 @@ pub fn verify(
         not_checked: findings.not_checked,
         findings: findings.first,
         findings_total: findings.total,
+        manifest_lost: sides.manifest_lost,
         archive_sha1: sides.expected_sha1,
         found_sha1: seen.archive_sha1,
         archive_bytes: sides.archive_bytes,

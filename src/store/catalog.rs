@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::StoreError;
 use super::local::{Destination, VolumeDirectory};
-use super::pending::{ARCHIVE, MANIFEST, TEMPORARY_PREFIX};
+use super::pending::{ARCHIVE, INDEX, MANIFEST, TEMPORARY_PREFIX};
 use crate::archive::manifest::{MAX_BYTES, Manifest};
 use crate::error::with_causes;
 
@@ -35,7 +35,7 @@ pub enum BackupState {
         /// The manifest.
         manifest: Box<Manifest>,
     },
-    /// There is an archive and no manifest: made by the documented script, or its side files were lost.
+    /// There is an archive, and neither manifest nor index: made by another program, the documented script above all.
     WithoutManifest,
     /// Something is wrong.
     Damaged {
@@ -88,7 +88,11 @@ fn read_state(volume: &VolumeDirectory, stem: &str, archive_bytes: Option<u64>) 
     let file = match volume.open_file(&manifest_name) {
         Ok(file) => file,
         Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return BackupState::WithoutManifest;
+            // An index is volbak's own: the manifest was lost, or somebody took it away.
+            return match volume.open_file(&format!("{stem}{INDEX}")) {
+                Ok(_) => damaged("the manifest is missing, and its index is there".to_owned()),
+                Err(_) => BackupState::WithoutManifest,
+            };
         }
         Err(error) => return damaged(with_causes(&error)),
     };

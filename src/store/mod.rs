@@ -7,6 +7,7 @@
 pub mod catalog;
 pub mod local;
 pub mod pending;
+pub mod pins;
 pub mod presence;
 pub mod records;
 pub mod removal;

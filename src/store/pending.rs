@@ -99,6 +99,11 @@ impl PendingBackup {
         Ok(())
     }
 
+    /// Where the index lies until it is published.
+    pub fn index_path(&self) -> PathBuf {
+        self.volume.path.join(temporary_name(&self.stem, INDEX))
+    }
+
     /// Gives the files their final names, after all of them are on the disk and as long as they should be.
     /// Gives the archive's path. After an error nothing is left under a final name, unless it was the very last step that
     /// failed: telling the disk about the names of a backup that is complete.

@@ -5,7 +5,7 @@
 //!
 //! - its own date is not more than `retention_days` days before today (calendar days, the host's);
 //! - it is the newest of one of the last days, weeks, months or years that `keep_*` ask for;
-//! - somebody protected it;
+//! - `volbak protect` keeps it, or it is the last one before a sudden change that was not accepted yet;
 //! - it is one of the last good ones (see [`plan`]);
 //! - its date lies in the future, so that somebody's clock was wrong.
 //!
@@ -13,7 +13,7 @@
 //! gone for longer than `gone_days`. Across all sources, [`brake`] stops a run that would remove more than half of all
 //! there is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Datelike, Duration, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -29,9 +29,9 @@ const FUTURE_SLACK: Duration = Duration::hours(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
-    /// It was verified, and is good.
+    /// It was read in full and compared, or restored for a test, and is good.
     Good,
-    /// It is complete, and was not verified yet.
+    /// Nothing is known to be wrong, and it was never read in full: a quick check proves nothing.
     Unverified,
     /// It was verified, or looked at, and is damaged or incomplete. It never counts as a backup.
     Bad,
@@ -48,8 +48,12 @@ pub struct Backup {
     pub local_date: NaiveDate,
     /// What is known of its worth.
     pub health: Health,
-    /// Somebody asked for it to be kept (`volbak protect`).
+    /// Whether all that was selected is in it; a partial one lacks something.
+    pub whole: bool,
+    /// Kept by `volbak protect`.
     pub protected: bool,
+    /// The last one before a sudden change, until `volbak accept`.
+    pub pinned: bool,
     /// All its files together.
     pub size_bytes: u64,
 }
@@ -152,8 +156,8 @@ impl Plan {
 
 /// Decides about all backups of one source. `backups` may be in any order and hold nothing of another source.
 ///
-/// What counts as a last good one, and is never removed: the newest that was verified and is good; the newest that is
-/// not bad; the one just published, also when the clock was wrong and others are newer by their dates; and the newest
+/// What counts as a last good one, and is never removed: the newest that was verified and is good, and the newest whole
+/// one of these; the newest that is not bad, and the newest whole one of these; the one just published, also when the clock was wrong and others are newer by their dates; and the newest
 /// besides that, since one backup alone, made under a clock that may be wrong, is too little to throw the others away for.
 /// With a backup a night the last three rules only keep what is young anyway.
 pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasion: Occasion<'_>) -> Plan {
@@ -175,7 +179,9 @@ pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasio
         taken_at: now.utc,
         local_date: now.local_date,
         health: Health::Unverified,
+        whole: true,
         protected: false,
+        pinned: false,
         size_bytes: 0,
     });
     let with_awaited: Vec<&Backup> = believed.iter().copied().chain(awaited.as_ref()).collect();
@@ -191,6 +197,9 @@ pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasio
             }
             if backup.protected {
                 reasons.push(Reason::Protected);
+            }
+            if backup.pinned {
+                reasons.push(Reason::BeforeSuddenChange);
             }
             let age_days = age_days(backup, now);
             if occasion == Occasion::Gone {
@@ -240,7 +249,12 @@ pub fn gone_kept_until(backups: &[Backup], policy: &Policy, now: Now) -> Option<
 }
 
 fn is_in_the_future(backup: &Backup, now: Now) -> bool {
-    backup.taken_at > now.utc.checked_add_signed(FUTURE_SLACK).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    is_future(backup.taken_at, now.utc)
+}
+
+/// Whether a backup taken at this time comes from a clock that was wrong: more than an hour ahead of `now`.
+pub fn is_future(taken_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    taken_at > now.checked_add_signed(FUTURE_SLACK).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// Whole calendar days; below zero when the host's day is behind the backup's.
@@ -293,7 +307,9 @@ fn gap_before(id: &str, believed: &[&Backup], policy: &Policy) -> Option<Refusal
 /// The backups that must not go because nothing better is left.
 struct LastGood<'a> {
     verified: Option<&'a str>,
+    verified_whole: Option<&'a str>,
     newest: Option<&'a str>,
+    newest_whole: Option<&'a str>,
     new: Option<&'a str>,
     before_the_new_one: Option<&'a str>,
 }
@@ -306,21 +322,24 @@ impl<'a> LastGood<'a> {
             Occasion::Published(new) => believed.iter().map(|backup| backup.id.as_str()).find(|id| *id == new),
             Occasion::Forecast | Occasion::NothingNew | Occasion::Gone => None,
         };
+        let verified = || newest_first().filter(|backup| backup.health == Health::Good);
+        let id = |backup: &'a Backup| backup.id.as_str();
         Self {
-            verified: newest_first().find(|backup| backup.health == Health::Good).map(|backup| backup.id.as_str()),
-            newest: not_bad().next().map(|backup| backup.id.as_str()),
+            verified: verified().next().map(id),
+            verified_whole: verified().find(|backup| backup.whole).map(id),
+            newest: not_bad().next().map(id),
+            newest_whole: not_bad().find(|backup| backup.whole).map(id),
             new: published,
-            before_the_new_one: published
-                .and_then(|new| not_bad().find(|backup| backup.id != new))
-                .map(|backup| backup.id.as_str()),
+            before_the_new_one: published.and_then(|new| not_bad().find(|backup| backup.id != new)).map(id),
         }
     }
 
     fn reasons(&self, id: &str) -> impl Iterator<Item = Reason> {
         let is = |held: Option<&str>| held == Some(id);
         [
-            is(self.verified).then_some(Reason::LastVerified),
+            (is(self.verified) || is(self.verified_whole)).then_some(Reason::LastVerified),
             is(self.newest).then_some(Reason::LastGood),
+            (is(self.newest_whole) && !is(self.newest)).then_some(Reason::LastWhole),
             (is(self.new) && !is(self.newest)).then_some(Reason::JustMade),
             (is(self.before_the_new_one) && !is(self.newest)).then_some(Reason::LastBeforeTheNewOne),
         ]
@@ -329,23 +348,32 @@ impl<'a> LastGood<'a> {
     }
 }
 
-/// What `keep_*` keep: the newest backup of each of the last periods that have one, bad ones never.
+/// What `keep_*` keep, bad ones never. `keep_last` keeps the newest, and as many of the newest whole ones. Of each of the
+/// last days, weeks, months and years that have a backup, the newest whole one is kept, or else the newest.
 fn kept_by_calendar(believed: &[&Backup], policy: &Policy) -> Vec<(String, Reason)> {
     let newest_first = || believed.iter().rev().copied().filter(|backup| backup.health != Health::Bad);
-    let mut kept: Vec<(String, Reason)> = newest_first()
-        .take(usize::try_from(policy.keep_last).unwrap_or(usize::MAX))
-        .map(|backup| (backup.id.clone(), Reason::KeepLast { keep: policy.keep_last }))
-        .collect();
+    let last = usize::try_from(policy.keep_last).unwrap_or(usize::MAX);
+    let whole = newest_first().filter(|backup| backup.whole).take(last);
+    let mut kept: Vec<(String, Reason)> = Vec::new();
+    for backup in newest_first().take(last).chain(whole) {
+        if !kept.iter().any(|(id, _)| *id == backup.id) {
+            kept.push((backup.id.clone(), Reason::KeepLast { keep: policy.keep_last }));
+        }
+    }
     let mut periods = |keep: u32, period_of: fn(NaiveDate) -> (i32, u32), reason: fn(u32) -> Reason| {
-        let mut seen = BTreeSet::new();
+        let keep_periods = usize::try_from(keep).unwrap_or(usize::MAX);
+        let mut chosen: BTreeMap<(i32, u32), &Backup> = BTreeMap::new();
         for backup in newest_first() {
-            if seen.len() as u64 >= u64::from(keep) {
-                break;
-            }
-            if seen.insert(period_of(backup.local_date)) {
-                kept.push((backup.id.clone(), reason(keep)));
+            let period = period_of(backup.local_date);
+            let is_better = match chosen.get(&period) {
+                Some(known) => !known.whole && backup.whole,
+                None => chosen.len() < keep_periods,
+            };
+            if is_better {
+                chosen.insert(period, backup);
             }
         }
+        kept.extend(chosen.into_values().map(|backup| (backup.id.clone(), reason(keep))));
     };
     periods(policy.keep_daily, |date| (date.year(), date.ordinal()), |keep| Reason::KeepDaily { keep });
     periods(

@@ -171,6 +171,8 @@ fn back_up_into(
         },
         problems: Vec::new(),
         problem_counts: volbak::archive::manifest::ProblemCounts::default(),
+        completeness: None,
+        changes: None,
         digests: DigestsRecord {
             archive_sha1: sha1,
             index_sha256: hex(&written.members.index_sha256),

@@ -11,7 +11,7 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
 use crate::run::backup::{AroundFreeze, BackupOutcome, BackupWorld, back_up_source};
 use crate::run::hooks::Hooks;
-use crate::run::prune::{self, Shelf};
+use crate::run::prune::{self, Kept, Shelf};
 use crate::run::settings;
 use crate::run::throttle::Throttle;
 use crate::source::{self, LvFacts, Source};
@@ -157,8 +157,7 @@ impl Night<'_> {
 
     /// Removes this volume's old backups, its new one being there: looked for anew, as it lies on the disk.
     fn prune(&self, report: &mut VolumeReport, stem: &str, may_prune: bool) {
-        let found =
-            self.destination.protected().and_then(|protected| Shelf::read(self.destination, &report.name, &protected));
+        let found = Kept::of(self.destination).and_then(|kept| Shelf::read(self.destination, &report.name, &kept));
         let there = match found {
             Ok(Some(there)) => there,
             Ok(None) => return,

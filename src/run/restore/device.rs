@@ -52,7 +52,7 @@ use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::kernel_knows;
 use crate::run::locate::BackupFiles;
 use crate::run::verify::side_files;
-use crate::run::verify::{BackupFile, Findings, Level};
+use crate::run::verify::{BackupFile, Findings, Level, VerifyError};
 
 use crate::units::ByteRange;
 
@@ -105,6 +105,9 @@ pub enum DeviceError {
     /// It cannot be done. Nothing was written.
     #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
     Refused(Vec<String>),
+    /// It was told to stop before anything was written.
+    #[error("interrupted; nothing was written")]
+    Stopped,
     /// It was begun and not finished.
     #[error("it was not finished: a device is not usable until it is restored again, and an image was not made")]
     Unfinished(#[source] CarryOutError),
@@ -161,7 +164,8 @@ pub fn prepare(
     }
     let mut findings = Findings::default();
     // Full, so that the index is opened.
-    let sides = side_files::check(files, Level::Full, &mut findings);
+    let sides = side_files::check(files, Level::Full, &options.cancel, &mut findings)
+        .map_err(|VerifyError::Stopped| DeviceError::Stopped)?;
     let Some(manifest) = sides.manifest else {
         let first = findings.first.first().map_or_else(|| "it is not there".to_owned(), |finding| finding.what.clone());
         return Err(DeviceError::Manifest(first));

@@ -194,6 +194,7 @@ mod tests {
             not_checked: Vec::new(),
             findings: Vec::new(),
             findings_total: 0,
+            manifest_lost: false,
             archive_sha1: Some("ab".to_owned()),
             found_sha1: None,
             archive_bytes: 7,

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{BackupFile, Findings, Level};
+use super::{BackupFile, Findings, Level, VerifyError};
 use crate::archive::index::parse_hex;
 use crate::archive::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::open::{OpenError, open_regular};
 use crate::error::with_causes;
+use crate::outside::Cancel;
 use crate::run::locate::BackupFiles;
 use crate::shown;
 use crate::shown::hex;
@@ -32,6 +33,8 @@ pub struct SideFiles {
     pub index: Option<File>,
     /// The index is not the one that the manifest knows. Where it contradicts the archive, it is to blame.
     pub index_changed: bool,
+    /// There is an index and no manifest: a backup of volbak's that lost it.
+    pub manifest_lost: bool,
     /// What the archive's SHA-1 should be, hex.
     pub expected_sha1: Option<String>,
     /// The manifest and the checksum file name different digests; this is the checksum file's.
@@ -39,7 +42,12 @@ pub struct SideFiles {
 }
 
 /// Opens and checks what lies beside an archive.
-pub fn check(files: &BackupFiles, level: Level, findings: &mut Findings) -> SideFiles {
+pub fn check(
+    files: &BackupFiles,
+    level: Level,
+    cancel: &Cancel,
+    findings: &mut Findings,
+) -> Result<SideFiles, VerifyError> {
     let mut sides = SideFiles::default();
     match open_regular(&files.archive()) {
         Ok(archive) => {
@@ -50,8 +58,12 @@ pub fn check(files: &BackupFiles, level: Level, findings: &mut Findings) -> Side
     }
     let manifest_there = check_manifest(files, &mut sides, findings);
     check_checksum(files, manifest_there, &mut sides, findings);
-    check_index(files, manifest_there, level, &mut sides, findings);
-    sides
+    match check_index(files, manifest_there, level, cancel, &mut sides, findings) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(VerifyError::Stopped),
+        Err(error) => findings.about(BackupFile::Index, format!("it cannot be read: {error}")),
+        Ok(()) => {}
+    }
+    Ok(sides)
 }
 
 /// Reads the manifest. True when there is one, good or not.
@@ -157,71 +169,90 @@ fn parse_checksum(bytes: &[u8]) -> Option<(String, &[u8])> {
     (!name.is_empty() && !name.contains(&b'\n')).then(|| (digest.to_owned(), name))
 }
 
+/// Checks the index. Lengths come before digests: a file that is longer than it was need not be read to its end.
 fn check_index(
     files: &BackupFiles,
     manifest_there: bool,
     level: Level,
+    cancel: &Cancel,
     sides: &mut SideFiles,
     findings: &mut Findings,
-) {
+) -> io::Result<()> {
     let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Index, what);
     let file = match open_regular(&files.index()) {
         Ok(file) => file,
         Err(OpenError::Missing(_)) if !manifest_there => {
-            return findings.not_checked("there is no index, so nothing says what each file's SHA-256 should be");
+            findings.not_checked("there is no index, so nothing says what each file's SHA-256 should be");
+            return Ok(());
         }
-        Err(error) => return bad(findings, with_causes(&error)),
+        Err(error) => {
+            bad(findings, with_causes(&error));
+            return Ok(());
+        }
     };
+    if !manifest_there {
+        sides.manifest_lost = true;
+    }
     if let Some(manifest) = &sides.manifest {
-        match sha256_of(&file) {
-            Ok((len, digest)) => {
-                if len != manifest.sizes.index_bytes {
-                    let said = manifest.sizes.index_bytes;
-                    bad(findings, format!("it has {len} bytes, and the manifest says {said}"));
-                }
-                if hex(&digest) != manifest.digests.index_sha256 {
-                    bad(findings, "it is not the one that the manifest knows: its SHA-256 is another".to_owned());
-                    sides.index_changed = true;
-                }
-            }
-            Err(error) => return bad(findings, format!("it cannot be read: {error}")),
+        let (len, said) = (file.metadata()?.len(), manifest.sizes.index_bytes);
+        if len != said {
+            bad(findings, format!("it has {len} bytes, and the manifest says {said}"));
+            sides.index_changed = true;
+        } else if hex(&sha256_of(&file, len, cancel)?) != manifest.digests.index_sha256 {
+            bad(findings, "it is not the one that the manifest knows: its SHA-256 is another".to_owned());
+            sides.index_changed = true;
         }
     }
     // What the manifest vouches for was checked line by line when it was written, and is again when it is used.
     if sides.index_changed || sides.manifest.is_none() {
-        match read_through(&file) {
+        match read_through(&file, cancel) {
             Ok(()) => {}
-            Err(error) => return bad(findings, with_causes(&error)),
+            Err(IndexError::Io(error)) => return Err(error),
+            Err(error) => {
+                bad(findings, with_causes(&error));
+                return Ok(());
+            }
         }
     }
     if level >= Level::Full {
         sides.index = Some(file);
     }
-}
-
-fn read_through(file: &File) -> Result<(), IndexError> {
-    let mut reader = IndexReader::new(file.try_clone()?)?;
-    while reader.next_line()?.is_some() {}
     Ok(())
 }
 
-/// A file's length and SHA-256.
-pub fn sha256_of(file: &File) -> io::Result<(u64, [u8; 32])> {
+fn read_through(file: &File, cancel: &Cancel) -> Result<(), IndexError> {
+    let mut reader = IndexReader::new(file.try_clone()?)?;
+    while reader.next_line()?.is_some() {
+        stop_if(cancel)?;
+    }
+    Ok(())
+}
+
+fn stop_if(cancel: &Cancel) -> io::Result<()> {
+    if cancel.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+}
+
+/// SHA-256 of a file's first `len` bytes, or of all when it is shorter. Ends with [`io::ErrorKind::Interrupted`] when it is
+/// to stop.
+pub fn sha256_of(file: &File, len: u64, cancel: &Cancel) -> io::Result<[u8; 32]> {
     use std::os::unix::fs::FileExt;
     let mut hash = Sha256::new();
     let mut buf = vec![0; 256 << 10];
     let mut at = 0;
-    loop {
-        match file.read_at(&mut buf, at) {
-            Ok(0) => return Ok((at, hash.finalize().into())),
-            Ok(len) => {
-                hash.update(&buf[..len]);
-                at += len as u64;
+    while at < len {
+        stop_if(cancel)?;
+        let most = usize::try_from(len - at).map_or(buf.len(), |left| left.min(buf.len()));
+        match file.read_at(&mut buf[..most], at) {
+            Ok(0) => break,
+            Ok(read) => {
+                hash.update(&buf[..read]);
+                at += read as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(hash.finalize().into())
 }
 
 /// All of a file, or an error when it is longer than it may be.

@@ -39,12 +39,16 @@ pub enum Reason {
         /// For how many years that have one.
         keep: u32,
     },
-    /// Kept: somebody protected it.
+    /// Kept: it is protected.
     Protected,
+    /// Kept: the last one before a sudden change that was not accepted yet.
+    BeforeSuddenChange,
     /// Kept: no other backup of this source was verified since.
     LastVerified,
     /// Kept: no newer backup of this source is complete.
     LastGood,
+    /// Kept: the newer ones lack something that was selected.
+    LastWhole,
     /// Kept: it was just made, whatever its date.
     JustMade,
     /// Kept: the newest before the one that was just made.
@@ -87,8 +91,10 @@ impl fmt::Display for Reason {
             Self::KeepMonthly { keep } => write!(f, "the last of its month ({keep} months are kept)"),
             Self::KeepYearly { keep } => write!(f, "the last of its year ({keep} years are kept)"),
             Self::Protected => f.write_str("protected"),
+            Self::BeforeSuddenChange => f.write_str("the last before a sudden change; `volbak accept` releases it"),
             Self::LastVerified => f.write_str("the last that was verified and is good"),
             Self::LastGood => f.write_str("the last good one"),
+            Self::LastWhole => f.write_str("the last whole one: the newer ones are partial"),
             Self::JustMade => f.write_str("just made"),
             Self::LastBeforeTheNewOne => f.write_str("the last good one before the new one"),
             Self::InTheFuture => f.write_str("dated in the future"),

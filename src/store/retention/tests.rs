@@ -21,7 +21,9 @@ fn backup(date: &str) -> Backup {
         taken_at: one_o_clock(local_date),
         local_date,
         health: Health::Unverified,
+        whole: true,
         protected: false,
+        pinned: false,
         size_bytes: 10,
     }
 }
@@ -59,6 +61,46 @@ fn each_night_removes_one_once_the_window_is_full() {
     assert_eq!(counts[..8], [0; 8]);
     assert_eq!(counts[8..], [1; 12]);
     assert_eq!(kept.len(), 8);
+}
+
+#[test]
+fn the_last_whole_backup_outlives_any_number_of_partial_ones() {
+    let mut backups = nights("2026-11-01", 20);
+    for backup in &mut backups[4..] {
+        backup.whole = false;
+    }
+    let now = at("2026-11-20");
+    let gone = removed(&backups, &Policy::days(3), now, Occasion::Published("2026-11-20"));
+    assert!(!gone.contains(&"2026-11-04".to_owned()));
+    assert!(gone.contains(&"2026-11-03".to_owned()) && gone.contains(&"2026-11-05".to_owned()));
+    // A verified partial one does not stand in for a verified whole one.
+    backups[2].health = Health::Good;
+    backups[9].health = Health::Good;
+    let gone = removed(&backups, &Policy::days(3), now, Occasion::Published("2026-11-20"));
+    for stays in ["2026-11-03", "2026-11-04", "2026-11-10"] {
+        assert!(!gone.contains(&stays.to_owned()), "{stays}");
+    }
+}
+
+#[test]
+fn calendar_rules_choose_whole_backups_first() {
+    let mut backups = nights("2026-09-01", 81);
+    for backup in &mut backups {
+        // Only the 10th of each month is whole.
+        backup.whole = backup.id.ends_with("-10");
+    }
+    let policy = Policy { keep_monthly: 3, keep_last: 2, ..Policy::days(1) };
+    let gone = removed(&backups, &policy, at("2026-11-20"), Occasion::Published("2026-11-20"));
+    let kept: Vec<&str> = backups.iter().map(|b| b.id.as_str()).filter(|id| !gone.iter().any(|g| g == id)).collect();
+    assert_eq!(kept, ["2026-09-10", "2026-10-10", "2026-11-10", "2026-11-19", "2026-11-20"]);
+}
+
+#[test]
+fn what_is_pinned_stays() {
+    let mut backups = nights("2026-11-01", 20);
+    backups[3].pinned = true;
+    let gone = removed(&backups, &Policy::days(3), at("2026-11-20"), Occasion::Published("2026-11-20"));
+    assert!(!gone.contains(&"2026-11-04".to_owned()) && gone.contains(&"2026-11-03".to_owned()));
 }
 
 #[test]
@@ -270,19 +312,21 @@ fn the_reasons_read_as_sentences() {
 }
 
 fn any_backups() -> impl Strategy<Value = Vec<Backup>> {
-    let one = (-900_i64..30, 0_i64..86_400, 0_u8..4, prop::bool::weighted(0.1));
+    let one = (-900_i64..30, 0_i64..86_400, 0_u8..4, prop::bool::weighted(0.1), prop::bool::weighted(0.6));
     prop::collection::vec(one, 0..40).prop_map(|list| {
         let epoch = day("2026-11-20");
         list.into_iter()
             .enumerate()
-            .map(|(number, (offset, second, health, protected))| {
+            .map(|(number, (offset, second, health, protected, whole))| {
                 let local_date = epoch + Duration::days(offset);
                 Backup {
                     id: format!("{local_date}_{number}"),
                     taken_at: local_date.and_time(NaiveTime::MIN).and_utc() + Duration::seconds(second),
                     local_date,
                     health: [Health::Good, Health::Unverified, Health::Unverified, Health::Bad][usize::from(health)],
+                    whole,
                     protected,
+                    pinned: number % 17 == 16,
                     size_bytes: 1,
                 }
             })
@@ -332,9 +376,15 @@ proptest! {
         if let Some(id) = newest(|b| b.health == Health::Good) {
             prop_assert!(!gone.contains(&id));
         }
+        if let Some(id) = newest(|b| b.health != Health::Bad && b.whole) {
+            prop_assert!(!gone.contains(&id));
+        }
+        if let Some(id) = newest(|b| b.health == Health::Good && b.whole) {
+            prop_assert!(!gone.contains(&id));
+        }
         for backup in &backups {
             let age = now.local_date.signed_duration_since(backup.local_date).num_days();
-            let must_stay = backup.protected || backup.taken_at > now.utc + Duration::hours(1)
+            let must_stay = backup.protected || backup.pinned || backup.taken_at > now.utc + Duration::hours(1)
                 || age <= i64::from(policy.retention_days) || occasion == Occasion::NothingNew;
             prop_assert!(!(must_stay && gone.contains(&backup.id.as_str())), "{:?}", backup);
         }

@@ -1,0 +1,40 @@
+//! Accepting sudden changes: the backups before them are no longer kept for that reason.
+
+use crate::outside::Clock;
+use crate::store::StoreError;
+use crate::store::local::Destination;
+use crate::store::pins::Pin;
+
+/// Why nothing was accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The volume has no sudden change to accept.
+    #[error("{volume} has no sudden change to accept{}", others(pending))]
+    NothingPending {
+        /// The volume.
+        volume: String,
+        /// The volumes that have one.
+        pending: Vec<String>,
+    },
+    /// The destination.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Accepts the sudden changes of the volume `name`; gives them, oldest first. What was kept because of them is retention's
+/// again from the next run on.
+pub fn accept(destination: &Destination, name: &str, clock: &dyn Clock) -> Result<Vec<Pin>, AcceptError> {
+    let _lock = destination.lock(clock.now())?;
+    let mut pins = destination.pins()?;
+    let accepted = pins.accept(name);
+    if accepted.is_empty() {
+        let pending = pins.all_pending().map(|(name, _)| name.to_owned()).collect();
+        return Err(AcceptError::NothingPending { volume: name.to_owned(), pending });
+    }
+    destination.set_pins(&pins)?;
+    Ok(accepted)
+}
+
+fn others(pending: &[String]) -> String {
+    if pending.is_empty() { String::new() } else { format!("; these have one: {}", pending.join(", ")) }
+}

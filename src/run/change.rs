@@ -1,0 +1,198 @@
+//! Sudden changes: a night that lost most of what a volume held, or in which most of its files got new content.
+//!
+//! The figures come from the manifests. Only when most of a volume was not carried forward are the two indexes compared,
+//! and of many files only a sample: an ordinary night pays nothing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+
+use crate::archive::index::{EntryLine, IndexedKind, Line};
+use crate::archive::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
+use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::archive::read::open::{OpenError, open_regular};
+use crate::archive::write::Counts;
+use crate::layout::{Handling, Holds, HoldsKind, Layout};
+use crate::units::ByteLen;
+
+/// So many of the last backups are the measure.
+const MEASURED: usize = 7;
+/// A volume with less data than this does not lose half of it suddenly.
+const MIN_BYTES: u64 = 1 << 20;
+/// About so many files are compared at most.
+const SAMPLE: u64 = 50_000;
+
+/// What counts as sudden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeLimits {
+    /// Fewer entries or bytes than this share of the usual.
+    pub below_percent: u32,
+    /// At least this share of the files changed or gone, and at least twice the usual share.
+    pub changed_percent: u32,
+    /// Volumes with fewer entries than this are not judged by their count.
+    pub min_entries: u64,
+}
+
+/// Tonight's backup, as far as it is known before it is published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tonight<'a> {
+    pub(super) entries: u64,
+    pub(super) counts: &'a Counts,
+    pub(super) layout: &'a Layout,
+    pub(super) regions: &'a [RegionRecord],
+    pub(super) changes: Option<ChangesRecord>,
+}
+
+/// Says what changed suddenly, with the figures, one line; `None` when nothing did. `past` are the backups that are the
+/// measure, oldest first.
+pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLimits) -> Option<String> {
+    let last = past.last()?;
+    let recent = &past[past.len().saturating_sub(MEASURED)..];
+    let mut said: Vec<String> = gone_filesystems(last, tonight);
+
+    let is_below = |now: u64, usual: u64| now < usual.saturating_mul(limits.below_percent.into()) / 100;
+    let usual = median(recent.iter().map(|manifest| manifest.sizes.entries));
+    if usual >= limits.min_entries && is_below(tonight.entries, usual) {
+        said.push(format!("{} entries, where {usual} are usual", tonight.entries));
+    }
+    let usual = median(recent.iter().map(|manifest| manifest.counts.data_bytes));
+    if usual >= MIN_BYTES && is_below(tonight.counts.data_bytes, usual) {
+        said.push(format!("{} of data, where {} are usual", ByteLen(tonight.counts.data_bytes), ByteLen(usual)));
+    }
+    if let Some(changes) = tonight.changes
+        && changes.compared >= limits.min_entries
+    {
+        let percent = changes.percent();
+        let known: Vec<u64> = recent.iter().filter_map(|manifest| churn_percent(manifest)).collect();
+        let usual = median(known.iter().copied());
+        if percent >= u64::from(limits.changed_percent) && percent >= usual.saturating_mul(2) {
+            let usual = if known.is_empty() { String::new() } else { format!(", where {usual} % are usual") };
+            said.push(format!(
+                "{percent} % of the files of {} have other content or are gone{usual} ({} changed and {} gone of {} compared)",
+                last.local_date, changes.changed, changes.gone, changes.compared
+            ));
+        }
+    }
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
+/// Regions that held something known last time and hold nothing known now.
+fn gone_filesystems(last: &Manifest, tonight: &Tonight<'_>) -> Vec<String> {
+    let mut gone = Vec::new();
+    for before in &last.layout.regions {
+        if matches!(before.holds.kind, HoldsKind::Empty | HoldsKind::Unknown | HoldsKind::Swap) {
+            continue;
+        }
+        let now = tonight.layout.regions.iter().find(|region| region.name == before.name);
+        let is_gone = now.is_none_or(|now| matches!(now.holds.kind, HoldsKind::Empty | HoldsKind::Unknown));
+        // What lay in a volume group is missing with it; the group alone is named.
+        let has_container = |name: &str| name.split_once('.').is_some_and(|(outer, _)| gone_names(&gone, outer));
+        if is_gone && !has_container(&before.name) {
+            let now = now.map_or_else(|| "it is not there".to_owned(), |now| described(&now.holds));
+            gone.push((before.name.clone(), format!("{} held {}, now {now}", before.name, described(&before.holds))));
+        }
+        // It is still a filesystem, and its files are in the archive no more.
+        let handled = |regions: &[RegionRecord]| {
+            regions.iter().find(|region| region.name == before.name).map(|region| region.handling)
+        };
+        if !is_gone
+            && handled(&last.regions) == Some(Handling::Files)
+            && handled(tonight.regions) == Some(Handling::RawImage)
+        {
+            let what = format!("{} was archived as files, and is kept as a raw image now", before.name);
+            gone.push((before.name.clone(), what));
+        }
+    }
+    gone.into_iter().map(|(_, what)| what).collect()
+}
+
+fn gone_names(gone: &[(String, String)], name: &str) -> bool {
+    gone.iter().any(|(gone, _)| gone == name)
+}
+
+fn described(holds: &Holds) -> String {
+    match (&holds.fs, holds.kind) {
+        (Some(fs), _) => fs.clone(),
+        (None, HoldsKind::Luks) => "a LUKS container".to_owned(),
+        (None, HoldsKind::Lvm2Pv) => "an LVM physical volume".to_owned(),
+        (None, HoldsKind::Mdraid) => "a RAID member".to_owned(),
+        (None, HoldsKind::Swap) => "swap".to_owned(),
+        (None, HoldsKind::Empty) => "only zeros".to_owned(),
+        (None, HoldsKind::Filesystem) => "a filesystem".to_owned(),
+        (None, HoldsKind::Unknown) => "nothing that is known".to_owned(),
+    }
+}
+
+/// How much of a volume was new on an earlier night, in percent; `None` where it is not known.
+fn churn_percent(manifest: &Manifest) -> Option<u64> {
+    let by_carry = || manifest.carried.as_ref().map(|carried| not_carried_percent(carried, manifest.sizes.entries));
+    manifest.changes.map(ChangesRecord::percent).or_else(by_carry)
+}
+
+fn not_carried_percent(carried: &CarriedRecord, entries: u64) -> u64 {
+    entries.saturating_sub(carried.counts.entries).saturating_mul(100) / entries.max(1)
+}
+
+/// Whether so little was carried forward that the indexes have to say how much really changed.
+pub(super) fn is_doubtful(carried_entries: u64, entries: u64, limits: ChangeLimits) -> bool {
+    let fresh = entries.saturating_sub(carried_entries);
+    entries >= limits.min_entries && fresh.saturating_mul(100) >= entries.saturating_mul(limits.changed_percent.into())
+}
+
+fn median(figures: impl Iterator<Item = u64>) -> u64 {
+    let mut sorted: Vec<u64> = figures.collect();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+}
+
+/// Why two indexes could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CompareError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("cannot be read")]
+    Io(#[from] io::Error),
+}
+
+/// Compares the content of files under equal paths; of more than [`SAMPLE`] files a part chosen by a hash of the path, with
+/// a key that nobody can know beforehand. `files` is about how many the earlier index has.
+pub(super) fn compare(before: &Path, after: &Path, files: u64) -> Result<ChangesRecord, CompareError> {
+    let keep_one_of = (files / SAMPLE).max(1);
+    let hasher = RandomState::new();
+    let chosen = |line: EntryLine| {
+        let is_file = matches!(line.kind, IndexedKind::File | IndexedKind::SparseFile) && line.size > 0;
+        let hash = hasher.hash_one(&line.path);
+        let digest = line.content.and_then(|digest| digest.first_chunk::<16>().copied());
+        (is_file && hash.is_multiple_of(keep_one_of)).then_some((hash, digest.unwrap_or_default()))
+    };
+    let mut known: HashMap<u64, [u8; 16]> = HashMap::new();
+    each_entry(before, |line| {
+        // A hostile index cannot make the table larger than the sample was meant to be.
+        if known.len() as u64 <= 4 * SAMPLE {
+            known.extend(chosen(line));
+        }
+    })?;
+    let mut record = ChangesRecord { compared: known.len() as u64, ..ChangesRecord::default() };
+    each_entry(after, |line| {
+        if let Some((hash, digest)) = chosen(line)
+            && let Some(was) = known.remove(&hash)
+        {
+            record.changed += u64::from(was != digest);
+        }
+    })?;
+    record.gone = known.len() as u64;
+    Ok(record)
+}
+
+fn each_entry(path: &Path, mut each: impl FnMut(EntryLine)) -> Result<(), CompareError> {
+    let mut reader = IndexReader::new(open_regular(path)?)?;
+    while let Some(line) = reader.next_line()? {
+        if let Line::Entry(line) = line {
+            each(line);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The dates that name backups.
+
+use chrono::{Local, NaiveDate, NaiveTime, Timelike};
+
+use crate::store::catalog::{BackupState, CatalogEntry};
+
+/// A day, or a second of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    day: NaiveDate,
+    time: Option<NaiveTime>,
+}
+
+impl Moment {
+    /// As a person writes it: `2026-11-20`, `20_11_2026`, `today`, `yesterday`; with `_HHMMSS` or `THH:MM:SS` after it for
+    /// one second of that day.
+    pub(super) fn parse(text: &str, today: NaiveDate) -> Option<Self> {
+        match text {
+            "today" => return Some(Self { day: today, time: None }),
+            "yesterday" => return Some(Self { day: today.pred_opt()?, time: None }),
+            _ => {}
+        }
+        if let Some(named) = Self::of_name(text) {
+            return Some(named);
+        }
+        let (date, time) = match text.split_once(['T', '_']) {
+            Some((date, time)) => (date, Some(parse_time(&time.replace(':', ""))?)),
+            None => (text, None),
+        };
+        let is_plain = date.len() == 10 && date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let day = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok().filter(|_| is_plain)?;
+        Some(Self { day, time })
+    }
+
+    /// As files are named: `20_11_2026` or `20_11_2026_010203`.
+    pub(super) fn of_name(text: &str) -> Option<Self> {
+        let (date, time) = match text.split_at_checked(10)? {
+            (date, "") => (date, None),
+            (date, time) => (date, Some(parse_time(time.strip_prefix('_')?)?)),
+        };
+        let is_plain = date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+        let day = NaiveDate::parse_from_str(date, "%d_%m_%Y").ok().filter(|_| is_plain)?;
+        Some(Self { day, time })
+    }
+
+    /// Whether the backup is of this day or second. A day's first backup has no time in its name: its manifest knows it.
+    pub(super) fn is_of(self, entry: &CatalogEntry, volume: &str) -> bool {
+        let name = entry.stem.strip_prefix(volume).and_then(|rest| rest.strip_prefix('_'));
+        let Some(named) = name.and_then(Self::of_name) else { return false };
+        let begun = match &entry.state {
+            BackupState::Complete { manifest } => manifest.started_at.with_timezone(&Local).time().with_nanosecond(0),
+            _ => None,
+        };
+        let second = named.time.or(begun);
+        named.day == self.day && self.time.is_none_or(|time| second == Some(time))
+    }
+}
+
+fn parse_time(digits: &str) -> Option<NaiveTime> {
+    let is_plain = digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    NaiveTime::parse_from_str(digits, "%H%M%S").ok().filter(|_| is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+
+    use super::Moment;
+
+    fn parse(text: &str) -> Option<Moment> {
+        Moment::parse(text, "2026-11-21".parse::<NaiveDate>().unwrap())
+    }
+
+    #[test]
+    fn dates_are_written_in_several_ways() {
+        let day = parse("2026-11-20").unwrap();
+        assert_eq!(day.time, None);
+        for same in ["20_11_2026", "yesterday"] {
+            assert_eq!(parse(same), Some(day), "{same}");
+        }
+        let second = parse("20_11_2026_010203").unwrap();
+        assert_eq!((second.day, second.time.is_some()), (day.day, true));
+        for same in ["2026-11-20_010203", "2026-11-20T01:02:03", "2026-11-20T010203"] {
+            assert_eq!(parse(same), Some(second), "{same}");
+        }
+        for wrong in [
+            "",
+            "soon",
+            "20_11",
+            "2026-1-20",
+            "2026-11-20T1",
+            "a_b_c",
+            "2026-02-30",
+            "20_11_2026_",
+            "+1_11_2026",
+            "2026-11-20_256060",
+            "ä0_11_2026",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

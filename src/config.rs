@@ -34,7 +34,7 @@ pub use options::{
 };
 pub use pattern::Pattern;
 pub use reading::HOOK_ENVIRONMENT;
-pub use size::SnapshotSize;
+pub use size::{SnapshotSize, parse_bytes};
 pub use trust::{distrust, distrusted_hook};
 pub use volume::VolumeException;
 
@@ -74,6 +74,10 @@ pub struct Config {
     pub require_mount: bool,
     /// After this long no further volume is begun; `None` is no limit.
     pub max_run: Option<Duration>,
+    /// A volume's backup that takes longer than this is given up; `None` is no limit but the run's.
+    pub max_volume: Option<Duration>,
+    /// A volume whose archive would be longer than this before it is compressed is given up; `None` is no limit.
+    pub max_volume_size: Option<u64>,
     /// The run's CPU niceness, 0 to 19; `None` leaves it.
     pub nice: Option<u32>,
     /// The run's place in the I/O scheduler; `None` leaves it.
@@ -170,6 +174,8 @@ impl Config {
             retention: self.retention.clone(),
             hooks: self.hooks.clone(),
             change: self.change,
+            max_time: self.max_volume,
+            max_bytes: self.max_volume_size,
         };
         for exception in self.exceptions(group, volume).iter().rev() {
             exception.apply(&mut options);

@@ -15,6 +15,7 @@ use volbak::layout::render_table;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up};
 use volbak::run::inspect::inspect;
+use volbak::run::limit::TimeLimit;
 use volbak::run::parent::ParentChoice;
 use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
 use volbak::run::settings::{change_limits, level};
@@ -129,6 +130,8 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         exclude: args.exclude.clone(),
         scratch: args.scratch.clone(),
         by_kernel: args.reader == ReaderArg::Kernel,
+        time_limit: args.max_hours.map(|duration| TimeLimit { duration, name: "--max-hours".to_owned() }),
+        max_bytes: args.max_size,
         with_snapshots: args.read_only_snapshots,
         freeze: FreezeOptions { snapshot_size: args.snapshot_size, ..FreezeOptions::default() },
         keep_snapshot: args.keep_snapshot,

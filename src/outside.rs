@@ -9,7 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -160,18 +162,43 @@ impl Clock for SystemClock {
     }
 }
 
-/// Somebody's wish that the work stop: set once by a signal, looked at between two pieces of work.
+/// A wish that the work stop, looked at between two pieces of work: set once by a signal, or come when a time is over.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    flag: Arc<AtomicBool>,
+    deadline: Option<Instant>,
+    /// When it was first seen.
+    seen: Arc<OnceLock<Instant>>,
+}
 
 impl Cancel {
     /// The flag itself, for a signal handler to set.
     pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.flag)
+    }
+
+    /// The same wish, which comes at `deadline` at the latest.
+    pub fn until(&self, deadline: Instant) -> Self {
+        let deadline = self.deadline.map_or(deadline, |before| before.min(deadline));
+        Self { flag: Arc::clone(&self.flag), deadline: Some(deadline), seen: Arc::default() }
     }
 
     /// Whether the work is to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.flag.load(Ordering::Relaxed) || self.is_over()
+    }
+
+    /// Whether the work is to stop because its time is over, and for no other reason.
+    pub fn is_out_of_time(&self) -> bool {
+        !self.flag.load(Ordering::Relaxed) && self.is_over()
+    }
+
+    /// How long ago the work was to stop, as far as it was looked at; `None` when it may go on.
+    pub fn since(&self) -> Option<Duration> {
+        self.is_cancelled().then(|| self.seen.get_or_init(Instant::now).elapsed())
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 }

@@ -66,6 +66,12 @@ pub enum ArchiveError {
         /// What was allowed.
         limit_bytes: u64,
     },
+    /// The archive would become longer than [`ArchiveWriter::limit_archive`] allows.
+    #[error("its archive would be longer than {} before it is compressed (max_volume_size)", ByteLen(*limit_bytes))]
+    TooLong {
+        /// What was allowed.
+        limit_bytes: u64,
+    },
     /// There is no such level.
     #[error(transparent)]
     Level(#[from] BadLevel),
@@ -171,6 +177,7 @@ pub struct ArchiveWriter<'a> {
     stop: StopCheck,
     observer: &'a dyn Observer,
     tar_offset: u64,
+    max_tar_bytes: u64,
     prefix: Vec<u8>,
     links: Links,
     counts: Counts,
@@ -199,6 +206,7 @@ impl<'a> ArchiveWriter<'a> {
             stop: Arc::clone(&options.stop),
             observer,
             tar_offset: 0,
+            max_tar_bytes: u64::MAX,
             prefix: b".".to_vec(),
             links: Links::default(),
             counts: Counts::default(),
@@ -241,6 +249,12 @@ impl<'a> ArchiveWriter<'a> {
         Ok(())
     }
 
+    /// The archive may be no longer than so many bytes, before it is compressed. An entry that would pass this fails with
+    /// [`ArchiveError::TooLong`].
+    pub fn limit_archive(&mut self, limit_bytes: u64) {
+        self.max_tar_bytes = limit_bytes;
+    }
+
     /// No more than so many bytes of the filesystem that was started last are archived: data, maps of holes, and the part
     /// of each header beyond 4 KiB. The entry that would pass this fails with [`ArchiveError::TooMuch`] before any of its
     /// data is written.
@@ -253,6 +267,7 @@ impl<'a> ArchiveWriter<'a> {
     pub fn append(&mut self, entry: Entry) -> Result<(), ArchiveError> {
         self.check_stop()?;
         self.room.check(0)?;
+        self.check_length(0)?;
         let placed = self.place(entry);
         self.decide(placed)
     }
@@ -331,6 +346,13 @@ impl<'a> ArchiveWriter<'a> {
             self.spent.clear();
         }
         self.spent.push(entry);
+    }
+
+    fn check_length(&self, more_bytes: u64) -> Result<(), ArchiveError> {
+        if self.tar_offset.saturating_add(more_bytes) > self.max_tar_bytes {
+            return Err(ArchiveError::TooLong { limit_bytes: self.max_tar_bytes });
+        }
+        Ok(())
     }
 
     fn check_stop(&self) -> Result<(), ArchiveError> {

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use volbak::config::CompressionLevel;
+use volbak::config::{CompressionLevel, parse_bytes};
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
@@ -128,6 +129,12 @@ pub(crate) struct SnapshotArgs {
     /// Who reads filesystems: `auto` reads ext2 to ext4 itself, `kernel` mounts all of them
     #[arg(long, value_enum, default_value_t = ReaderArg::Auto, value_name = "READER")]
     pub(crate) reader: ReaderArg,
+    /// Give up a source that takes longer than so many hours (0.5 is half of one)
+    #[arg(long, value_name = "HOURS", value_parser = hours)]
+    pub(crate) max_hours: Option<Duration>,
+    /// Give up a source whose archive would be longer than this before it is compressed: bytes, or 500M, 20G
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) max_size: Option<u64>,
     /// Archive the read-only snapshots in a btrfs, too; each takes its whole length
     #[arg(long)]
     pub(crate) read_only_snapshots: bool,
@@ -161,6 +168,17 @@ pub(crate) struct ListArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn hours(text: &str) -> Result<Duration, String> {
+    let hours = text.parse().ok().filter(|hours: &f64| *hours > 0.0 && *hours <= 8760.0);
+    let right = || "write hours, more than 0 and up to 8760, like 5.5".to_owned();
+    hours.map(|hours| Duration::from_secs_f64(hours * 3600.0)).ok_or_else(right)
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let right = || "write bytes, or a number with K, M, G or T, like 20G".to_owned();
+    parse_bytes(text).filter(|bytes| *bytes > 0).ok_or_else(right)
 }
 
 fn exclude_pattern(pattern: &str) -> Result<String, BadPattern> {

@@ -270,6 +270,10 @@ pub struct VolumeOptions {
     pub hooks: HookOptions,
     /// What counts as a sudden change of it.
     pub change: ChangeOptions,
+    /// How long it may take.
+    pub max_time: Option<Duration>,
+    /// How long its archive may be before it is compressed, in bytes.
+    pub max_bytes: Option<u64>,
 }
 
 /// Whether a volume is backed up, and by which line.

@@ -81,6 +81,8 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         exclude: patterns(&top, "exclude").unwrap_or_default(),
         require_mount: top.boolean("require_mount").unwrap_or(true),
         max_run: top.hours("max_run_hours", 168),
+        max_volume: top.hours("max_volume_hours", 168),
+        max_volume_size: top.parsed("max_volume_size", BYTES_RIGHT, |text| parse_bytes(text).filter(|b| *b > 0)),
         nice: top.number("nice", 0, 19),
         ionice: top.parsed("ionice", "write \"idle\" or \"best-effort:0\" to \"best-effort:7\"", ionice),
         read_rate_limit: top.parsed("read_rate_limit", RATE_RIGHT, |text| {
@@ -318,6 +320,8 @@ fn exception(section: &Section<'_>, pattern: Pattern) -> VolumeException {
     VolumeException {
         pattern,
         skip: section.boolean("skip"),
+        max_volume: section.hours("max_volume_hours", 168),
+        max_volume_size: section.parsed("max_volume_size", BYTES_RIGHT, |text| parse_bytes(text).filter(|b| *b > 0)),
         snapshot_max_size: section.parsed("snapshot_max_size", SIZE_RIGHT, parse_snapshot_size),
         level: level(section),
         exclude: exclude_list(section),

@@ -13,7 +13,7 @@ pub enum SnapshotSize {
 
 /// Reads `512`, `50G`, `1.5TiB`, `20 MB`: powers of 1024 in every spelling, as LVM, `du` and `df` count. The bytes, or
 /// `None` when it is not such a size or does not fit in 64 bits.
-pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits_end);

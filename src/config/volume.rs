@@ -14,6 +14,10 @@ pub struct VolumeException {
     pub pattern: Pattern,
     /// Whether these volumes are left out (`true`), or not although a wildcard's exception says so (`false`).
     pub skip: Option<bool>,
+    /// In place of `max_volume_hours`.
+    pub max_volume: Option<Duration>,
+    /// In place of `max_volume_size`.
+    pub max_volume_size: Option<u64>,
     /// In place of `snapshot_max_size`.
     pub snapshot_max_size: Option<SnapshotSize>,
     /// In place of `archive.level`.
@@ -52,6 +56,8 @@ impl VolumeException {
                 into.clone_from(value);
             }
         }
+        options.max_time = self.max_volume.or(options.max_time);
+        options.max_bytes = self.max_volume_size.or(options.max_bytes);
         put(&mut options.snapshot.max_size, self.snapshot_max_size.as_ref());
         put(&mut options.archive.level, self.level.as_ref());
         put(&mut options.archive.exclude, self.exclude.as_ref());

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::change::{self, ChangeLimits, Tonight};
 use super::collect::{Collected, Collector, tell};
+use super::limit::{TimeLimit, work_within};
 use super::locate;
 use super::names::TopNames;
 use super::parent::{LatePrevious, ParentChoice, Previous, Wanted, previous};
@@ -69,6 +70,10 @@ pub struct BackupOptions {
     pub by_kernel: bool,
     /// Whether read-only snapshots in a btrfs are archived.
     pub with_snapshots: bool,
+    /// How long it may take; `None` is no limit.
+    pub time_limit: Option<TimeLimit>,
+    /// How long the archive may be before it is compressed, in bytes; `None` is no limit.
+    pub max_bytes: Option<u64>,
     /// How the snapshot is taken.
     pub freeze: FreezeOptions,
     /// Whether the snapshot stays.
@@ -169,6 +174,17 @@ pub enum BackupError {
     /// What was to be done before the snapshot failed.
     #[error("before the snapshot: {0}")]
     Before(String),
+    /// It took longer than it may.
+    #[error(
+        "it took more than {limit}{}; nothing was published",
+        if *.is_hanging { ", and hangs in a read or a write" } else { "" }
+    )]
+    OutOfTime {
+        /// How long it may take, and what says so.
+        limit: String,
+        /// Whether it did not end when it was to.
+        is_hanging: bool,
+    },
     /// Somebody wanted it to end.
     #[error("interrupted; nothing was published")]
     Cancelled,
@@ -201,6 +217,19 @@ pub fn back_up(
 
 /// Backs up `source` into `destination`, whose lock the caller holds.
 pub fn back_up_source(
+    source: &Source,
+    destination: &Destination,
+    options: &BackupOptions,
+    world: &BackupWorld,
+) -> Result<BackupOutcome, BackupError> {
+    match &options.time_limit {
+        Some(limit) => work_within(limit, source, destination, options, world),
+        None => work(source, destination, options, world),
+    }
+}
+
+/// As [`back_up_source`], without an end of its time.
+pub(super) fn work(
     source: &Source,
     destination: &Destination,
     options: &BackupOptions,
@@ -381,6 +410,10 @@ impl Backup<'_> {
         guard.check_health()?;
         let snapshot = self.release(guard)?;
 
+        // One that was left behind must not publish what was reported as failed.
+        if self.world.cancel.is_cancelled() {
+            return Err(BackupError::Cancelled);
+        }
         let changes = self.note_change(&pending, &layout, &regions, &written);
         self.step("publishing");
         let mut manifest = self.manifest(&pending, frozen_at, layout, regions, &written, snapshot);
@@ -527,6 +560,9 @@ impl Backup<'_> {
             index: pending.index_writer().map_err(ArchiveError::Write)?,
         };
         let mut writer = ArchiveWriter::new(outputs, &options, &**self.collector)?;
+        if let Some(max_bytes) = self.options.max_bytes {
+            writer.limit_archive(max_bytes);
+        }
         let context = RegionContext {
             guard,
             previous,

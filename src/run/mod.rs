@@ -10,6 +10,7 @@ pub mod doctor;
 mod dumps;
 mod hooks;
 pub mod inspect;
+pub mod limit;
 pub mod locate;
 mod names;
 pub mod nightly;

@@ -6,12 +6,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::Local;
 
 use super::backup::BackupWorld;
 use super::collect::Collector;
+use super::limit::TimeLimit;
 use super::prune::{Shelf, Standing};
 use super::remains::{remove_all_remains, remove_stale};
 use super::{priority, prune, reports, settings};
@@ -246,12 +247,18 @@ impl Night<'_> {
             dumps.all_without_volumes(is_waited_for, |problem| self.collector.on_event(&Event::Problem(problem)));
         }
         let mut waiting = selection.chosen.iter();
-        for candidate in waiting.by_ref() {
+        while let Some(candidate) = waiting.next() {
             if let Some(why) = self.reason_to_stop(report) {
                 report.volumes.push(self.not_started(candidate, &shelves, &why, report.aborted.is_some()));
                 break;
             }
-            report.volumes.extend(self.one_volume(candidate, &shelves, may_prune, &mut dumps));
+            report.volumes.extend(self.one_volume(
+                candidate,
+                &shelves,
+                may_prune,
+                &mut dumps,
+                !waiting.as_slice().is_empty(),
+            ));
         }
         let why = self.reason_to_stop(report).unwrap_or_default();
         let is_aborted = report.aborted.is_some();
@@ -289,6 +296,24 @@ impl Night<'_> {
                 .max_run
                 .filter(|limit| self.began.elapsed() >= *limit)
                 .map(|limit| format!("the run had its {} h (max_run_hours)", limit.as_secs_f64() / 3600.0)),
+        }
+    }
+
+    /// How long the next volume may take: what the config says for it, and never longer than the run. While others wait it
+    /// leaves them a part of the time, unless the config says otherwise: one that never ends would keep them from being
+    /// backed up at all.
+    fn time_limit(&self, configured: Option<Duration>, others_wait: bool) -> Option<TimeLimit> {
+        let configured = configured.map(|duration| TimeLimit { duration, name: "max_volume_hours".to_owned() });
+        let Some(max_run) = self.config.max_run else { return configured };
+        let left = max_run.saturating_sub(self.began.elapsed());
+        match configured {
+            Some(limit) if limit.duration < left => Some(limit),
+            None if others_wait => Some(TimeLimit {
+                duration: left * 3 / 4,
+                name: "three quarters of what was left of max_run_hours, since others wait; max_volume_hours sets it"
+                    .to_owned(),
+            }),
+            _ => Some(TimeLimit { duration: left, name: "what was left of max_run_hours".to_owned() }),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::mail::{PasswordSource, Settings, SmtpServer, SpoolSettings, Tls, Tran
 use crate::report::Style;
 use crate::run::backup::BackupOptions;
 use crate::run::change::ChangeLimits;
+use crate::run::limit::TimeLimit;
 use crate::run::parent::ParentChoice;
 use crate::source::{FreezeOptions, SnapshotSize};
 use crate::store::retention::Policy;
@@ -72,6 +73,8 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         exclude: options.archive.exclude.clone(),
         scratch: options.archive.scratch.clone(),
         by_kernel: options.archive.by_kernel,
+        time_limit: options.max_time.map(|duration| TimeLimit { duration, name: "max_volume_hours".to_owned() }),
+        max_bytes: options.max_bytes,
         with_snapshots: options.archive.read_only_snapshots,
         freeze: FreezeOptions { snapshot_size, extend: options.snapshot.extend, ..FreezeOptions::default() },
         keep_snapshot: false,

@@ -53,6 +53,12 @@ impl Destination {
         }
     }
 
+    /// The same destination once more.
+    pub fn try_clone(&self) -> Result<Self, StoreError> {
+        let directory = self.directory.try_clone().map_err(StoreError::io("opening", &self.root))?;
+        Ok(Self { root: self.root.clone(), directory })
+    }
+
     pub(super) fn descriptor(&self) -> &OwnedFd {
         &self.directory
     }

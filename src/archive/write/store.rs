@@ -298,6 +298,7 @@ impl ArchiveWriter<'_> {
 
     /// Ends the current member where this entry asks for one of its own, or would make it too long.
     fn begin_entry(&mut self, entry_bytes: u64) -> Result<u64, ArchiveError> {
+        self.check_length(entry_bytes)?;
         let current = self.members.current_bytes() as u64;
         if entry_bytes >= TARGET_MEMBER_BYTES || current + entry_bytes > MAX_MEMBER_DATA as u64 {
             self.members.end_member()?;

@@ -31,6 +31,7 @@ impl Night<'_> {
         shelves: &[Shelf],
         may_prune: bool,
         dumps: &mut Dumps<'_>,
+        others_wait: bool,
     ) -> Option<VolumeReport> {
         let began = Instant::now();
         let (facts, trouble) = match self.look_again(candidate) {
@@ -54,7 +55,7 @@ impl Night<'_> {
             let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
             report.dump = dump;
             report.problems.extend(problem);
-            self.back_up(facts)
+            self.back_up(facts, others_wait)
         });
         match result {
             Ok(outcome) => {
@@ -130,16 +131,21 @@ impl Night<'_> {
         ))
     }
 
-    fn back_up(&self, facts: LvFacts) -> Result<BackupOutcome, String> {
+    fn back_up(&self, facts: LvFacts, others_wait: bool) -> Result<BackupOutcome, String> {
         let wanted = self.config.for_volume(&facts.vg, &facts.lv);
         let mut options = settings::backup_options(&wanted);
+        options.time_limit = self.time_limit(wanted.max_time, others_wait);
         options.checksum = self.config.enable_checksum;
         options.around = Hooks::new(&wanted.hooks, &facts.vg, &facts.lv, &self.world.cancel)
             .map(|hooks| Arc::new(hooks) as Arc<dyn AroundFreeze>);
         let observer: Arc<dyn Observer> = match self.config.read_rate_limit {
             None => Arc::clone(&self.world.observer),
             Some(rate) => {
-                let cancel = self.world.cancel.clone();
+                // The pauses end with the time, too.
+                let limit = options.time_limit.as_ref();
+                let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.duration));
+                let cancel = &self.world.cancel;
+                let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.until(deadline));
                 Arc::new(Throttle::new(Arc::clone(&self.world.observer), rate, cancel))
             }
         };

@@ -19,6 +19,7 @@ use super::{Config, dumps, mail};
 use crate::shown;
 
 const SIZE_RIGHT: &str = "write a size with its unit, like \"50G\", or a share of the volume, like \"20%ORIGIN\"";
+const BYTES_RIGHT: &str = "write bytes with a unit in quotes, like \"500M\" or \"500G\"";
 const RATE_RIGHT: &str = "write the bytes a second with its unit in quotes, like \"100M\" or \"1G\"";
 pub(super) const YEARS_100: i64 = 36_525;
 

@@ -53,7 +53,7 @@ impl Twin {
         let done = match self {
             Self::Renamed => format!("archived as {}", shown::path(name)),
             Self::Repeated => "both lead to one inode, archived once".to_owned(),
-            Self::Hidden => "it cannot be reached, left out".to_owned(),
+            Self::Hidden => "it cannot be reached as a file".to_owned(),
         };
         format!("another entry of its directory has the same name: the filesystem is damaged; {done}")
     }
@@ -141,66 +141,102 @@ impl Listing {
 
     /// Gives each entry a name of its own. The one that the name leads to keeps it, or else the first.
     fn tell_twins_apart(&mut self, reach: &Reach<'_>) {
-        let key_of = |name: &[u8]| if reach.ignores_case() { without_case(name) } else { name.to_vec() };
-        let mut groups: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
-        for (index, item) in self.items.iter().enumerate() {
-            groups.entry(key_of(self.name(item))).or_default().push(index);
-        }
-        let mut taken: HashSet<Vec<u8>> = groups.keys().cloned().collect();
-        let mut twins: Vec<Vec<usize>> = groups.into_values().filter(|group| group.len() > 1).collect();
-        // The new names do not hang on the order of a table.
-        twins.sort_unstable();
-        for group in twins {
+        let sorted = self.sorted_by_name(reach);
+        let mut renamer = Renamer { sorted: &sorted, cut: HashSet::new() };
+        let mut new_names = Vec::new();
+        for group in sorted.chunk_by(|a, b| a.is_same(b, &self.names, reach)).filter(|group| group.len() > 1) {
             let keeper = match reach {
                 Reach::ByInode => None,
                 Reach::ByName { ino_of, .. } => {
-                    let reached = ino_of(self.name(&self.items[group[0]]));
-                    group.iter().position(|index| Some(self.items[*index].ino) == reached)
+                    let reached = ino_of(group[0].name(&self.names));
+                    group.iter().find(|place| Some(self.items[place.index].ino) == reached)
                 }
             };
-            let keeper = group[keeper.unwrap_or(0)];
+            let keeper = keeper.unwrap_or(&group[0]).index;
             let mut seen = HashSet::from([self.items[keeper].ino]);
-            for index in group.into_iter().filter(|index| *index != keeper) {
-                let ino = self.items[index].ino;
+            for place in group.iter().filter(|place| place.index != keeper) {
+                let ino = self.items[place.index].ino;
                 let is_new = seen.insert(ino);
-                self.items[index].twin = Some(match reach {
+                self.items[place.index].twin = Some(match reach {
                     _ if !is_new && ino != 0 => Twin::Repeated,
                     Reach::ByName { .. } => Twin::Hidden,
                     Reach::ByInode => {
-                        self.rename(index, &mut taken);
+                        let name = renamer.name_for(place, ino, &self.names);
+                        let start = self.names.len() + new_names.len();
+                        new_names.extend_from_slice(&name);
+                        self.stored.insert(start, (place.start, place.len));
+                        let item = &mut self.items[place.index];
+                        item.name_start = start;
+                        // At most 255 bytes.
+                        item.name_len = u16::try_from(name.len()).unwrap_or(0);
                         Twin::Renamed
                     }
                 });
             }
         }
+        self.names.extend_from_slice(&new_names);
     }
 
-    /// `NAME~inode-N`, with more `~` where that is taken.
-    fn rename(&mut self, index: usize, taken: &mut HashSet<Vec<u8>>) {
-        let Item { ino, name_start, name_len, .. } = self.items[index];
+    /// Where the names are, in their order; those that are the same in the order of the directory.
+    fn sorted_by_name(&self, reach: &Reach<'_>) -> Vec<Place> {
+        let items = self.items.iter().enumerate();
+        let mut places: Vec<Place> =
+            items.map(|(index, item)| Place { start: item.name_start, len: item.name_len, index }).collect();
+        if reach.ignores_case() {
+            places.sort_by_cached_key(|place| without_case(place.name(&self.names)));
+        } else {
+            places.sort_by(|a, b| a.name(&self.names).cmp(b.name(&self.names)));
+        }
+        places
+    }
+}
+
+/// A name as the directory has it, and whose it is.
+struct Place {
+    start: usize,
+    len: u16,
+    index: usize,
+}
+
+impl Place {
+    fn name<'a>(&self, names: &'a [u8]) -> &'a [u8] {
+        &names[self.start..self.start + usize::from(self.len)]
+    }
+
+    fn is_same(&self, other: &Self, names: &[u8], reach: &Reach<'_>) -> bool {
+        let (own, other) = (self.name(names), other.name(names));
+        own == other || (reach.ignores_case() && without_case(own) == without_case(other))
+    }
+}
+
+/// Makes names that nothing in a directory has.
+struct Renamer<'a> {
+    /// The directory's names, sorted.
+    sorted: &'a [Place],
+    /// The new names of which the old one did not fit in whole: two of those may come to the same.
+    cut: HashSet<Vec<u8>>,
+}
+
+impl Renamer<'_> {
+    /// `NAME~inode-N`, with more `~` where that is taken. Of one name, each inode is asked for once.
+    fn name_for(&mut self, place: &Place, ino: u64, names: &[u8]) -> Vec<u8> {
+        let stored = place.name(names);
         let mut suffix = format!("~inode-{ino}");
-        let name = loop {
-            let stored = &self.names[name_start..name_start + usize::from(name_len)];
+        loop {
             let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
-            let mut name = match std::str::from_utf8(stored) {
+            let mut end = room.min(stored.len());
+            if let Ok(text) = std::str::from_utf8(stored) {
                 // Not in the middle of a character.
-                Ok(text) => text.as_bytes()
-                    [..(0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)]
-                    .to_vec(),
-                Err(_) => stored[..room.min(stored.len())].to_vec(),
-            };
-            name.extend_from_slice(suffix.as_bytes());
-            if taken.insert(name.clone()) || suffix.len() >= NAME_BYTES_MAX {
-                break name;
+                end = (0..=end).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            }
+            let name = [&stored[..end], suffix.as_bytes()].concat();
+            let is_there = self.sorted.binary_search_by(|place| place.name(names).cmp(&name)).is_ok();
+            let is_free = !is_there && (end == stored.len() || self.cut.insert(name.clone()));
+            if is_free || suffix.len() >= NAME_BYTES_MAX {
+                return name;
             }
             suffix.push('~');
-        };
-        let start = self.names.len();
-        self.names.extend_from_slice(&name);
-        self.stored.insert(start, (name_start, name_len));
-        // At most 255 bytes.
-        self.items[index].name_start = start;
-        self.items[index].name_len = u16::try_from(name.len()).unwrap_or(0);
+        }
     }
 }
 

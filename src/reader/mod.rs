@@ -31,7 +31,8 @@ pub enum Found {
     Entry(Entry),
     /// Something that could not be read, or not wholly. What follows is still good.
     Problem(Problem),
-    /// Something that no reader gives as a file, since it is encrypted: only the region's bytes have it.
+    /// Something that the reader cannot give as a file, since it is encrypted or its name leads to another one: only the
+    /// region's bytes have it.
     Sealed(Problem),
 }
 

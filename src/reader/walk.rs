@@ -224,7 +224,9 @@ impl<T: Tree> Walk<T> {
         }
         if let Some(twin) = item.twin {
             let what = twin.what(listing.name(item));
-            self.ready.push_back(Found::Problem(Problem::new(Severity::Error, shown::path(&self.path), what)));
+            let problem = Problem::new(Severity::Error, shown::path(&self.path), what);
+            // The region's image has it.
+            self.ready.push_back(if twin == Twin::Hidden { Found::Sealed(problem) } else { Found::Problem(problem) });
             if twin != Twin::Renamed {
                 return true;
             }

@@ -119,7 +119,7 @@ impl OpenRegion {
 /// What came of a region's files.
 pub(super) struct Archived {
     pub(super) record: RegionRecord,
-    /// How many files, and directories with all in them, are encrypted and not in the archive.
+    /// How many files, and directories with all in them, are encrypted or hidden, and not in the archive.
     pub(super) sealed: u64,
 }
 
@@ -307,7 +307,7 @@ impl RegionContext<'_, '_> {
         Ok(Assembled { file, range: ByteRange::new(0, len), map: Some(map), base })
     }
 
-    /// Archives the files of an opened region under `directory`, or at the top without one. What is encrypted is told and
+    /// Archives the files of an opened region under `directory`, or at the top without one. What is encrypted or hidden is told and
     /// left to the caller, who has the region's image archived.
     pub(super) fn archive_files(
         &self,
@@ -390,7 +390,7 @@ impl RegionContext<'_, '_> {
         Ok(Archived { record, sealed })
     }
 
-    /// Archives the image of a region whose files are in the archive as `files` says, but for those that are encrypted.
+    /// Archives the image of a region whose files are in the archive as `files` says, but for those that are sealed.
     pub(super) fn archive_besides(
         &self,
         writer: &mut ArchiveWriter<'_>,
@@ -400,8 +400,8 @@ impl RegionContext<'_, '_> {
     ) -> Result<RegionRecord, BackupError> {
         let Archived { record, sealed } = files;
         let what = format!(
-            "{sealed} of its files and directories are encrypted (fscrypt), and their key is not here: all of it is \
-             kept as a raw image besides, {file_name}"
+            "{sealed} of its files and directories cannot be read (encrypted with fscrypt, or hidden by another one of the \
+             same name): all of it is kept as a raw image besides, {file_name}"
         );
         self.tell(Severity::Warning, region, what);
         let RegionRecord { archive_path, used_bytes, .. } = self.archive_raw(writer, region, file_name)?;

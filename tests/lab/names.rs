@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::guest::backups::{archives, run, run_expecting, snapshot};
+use crate::guest::backups::{archives, problems, run, run_expecting, snapshot};
 use crate::guest::lab::{SCRATCH, dest, in_lab, set_up};
 use crate::guest::{Mounted, both_outputs, quoted, sh};
 
@@ -105,4 +105,33 @@ fn names_that_are_one_name_there() {
     assert_eq!(archives(&share.point).len(), 2);
     snapshot(&other, &share.point, &["--name", "other"]);
     share.unmount();
+}
+
+/// Two entries of one name in filesystems that the kernel reads: one is reached, and the image has the other.
+#[test]
+fn what_another_entry_hides_is_in_an_image() {
+    if !in_lab("names::what_another_entry_hides_is_in_an_image") {
+        return;
+    }
+    set_up();
+    sh(&format!(
+        "cd {SCRATCH}; mkdir m; truncate -s 16M fat.img; mkfs.vfat fat.img >/dev/null; mount -o loop fat.img m
+         echo one >m/AAAA.TXT; echo two >m/BBBB.TXT; mkdir m/DDDD m/EEEE; echo x >m/DDDD/X; echo y >m/EEEE/Y; umount m
+         sed -i 's/BBBB    TXT/AAAA    TXT/; s/EEEE       /DDDD       /' fat.img
+         truncate -s 320M xfs.img; mkfs.xfs -q xfs.img; mount -o loop xfs.img m; echo one >m/aaaa; echo two >m/bbbb; umount m
+         xfs_db -x -c 'inode 128' -c 'write u3.sfdir3.list[1].name \"aaaa\"' xfs.img >/dev/null"
+    ));
+    for (name, hidden, files) in [("fat", 2, "one\nx\n"), ("xfs", 1, "one\n")] {
+        let disk = Path::new(SCRATCH).join(format!("{name}.img"));
+        run_expecting(3, &["snapshot", disk.to_str().unwrap(), "--to", dest().to_str().unwrap()]);
+        let archive = archives(&dest().join(name)).remove(0);
+        let told = problems(&archive);
+        let errors =
+            told.iter().filter(|problem| problem.starts_with("error") && problem.contains("same name")).count();
+        assert_eq!(errors, hidden, "{told:?}");
+        let into = format!("{SCRATCH}/tar-{name}");
+        sh(&format!("mkdir {into}; tar -xzf {} -C {into}; cmp {into}/disk.img {}", quoted(&archive), quoted(&disk)));
+        assert_eq!(sh(&format!("cd {into}; find . -type f -size -2k | LC_ALL=C sort | xargs cat")), files);
+        run_expecting(0, &["verify", archive.to_str().unwrap()]);
+    }
 }

@@ -44,9 +44,7 @@ pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, String> {
 #[cfg(test)]
 mod tests {
     use super::unpack;
-    use crate::error::with_causes;
     use crate::layout::PreservedBytes;
-    use crate::outside::memory;
 
     #[test]
     fn lengths_that_are_not_true_are_refused() {

@@ -10,6 +10,7 @@ pub mod record;
 pub mod restore_test;
 pub mod side_files;
 
+use std::io;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
@@ -128,6 +129,9 @@ pub enum VerifyError {
     /// Somebody wanted it to stop.
     #[error("stopped before the backup was verified")]
     Stopped,
+    /// This process lacks what a verification takes: that says nothing about the backup.
+    #[error("the backup cannot be verified here, and nothing is known about it")]
+    Here(#[source] io::Error),
 }
 
 /// Findings that are kept.
@@ -197,6 +201,7 @@ pub fn verify(
     options: &VerifyOptions,
     around: Surroundings<'_>,
 ) -> Result<VerifyReport, VerifyError> {
+    check_resources(files).map_err(VerifyError::Here)?;
     let mut findings = Findings::default();
     let sides = side_files::check(files, options.level, &options.cancel, &mut findings)?;
     let mut seen = content::Seen::default();
@@ -244,6 +249,21 @@ pub fn verify(
         entries: seen.entries,
         marked_entries: seen.marked_entries,
     })
+}
+
+/// Makes sure that this process can open and read a backup's files: where it has no descriptors left, each good file would
+/// seem to be one that cannot be read.
+fn check_resources(files: &BackupFiles) -> io::Result<()> {
+    // The four files of a backup, one of them twice, and what a restore test and the threads have open.
+    const DESCRIPTORS: usize = 10;
+    let directory = files.archive().parent().map(std::path::Path::to_owned).unwrap_or_default();
+    // That the directory cannot be opened is found out by those who look for the files.
+    let Ok(held) = std::fs::File::open(directory) else {
+        return std::fs::File::open("/").map(drop);
+    };
+    let copies: Vec<std::fs::File> = (0..DESCRIPTORS).map(|_| held.try_clone()).collect::<io::Result<_>>()?;
+    drop(copies);
+    Ok(())
 }
 
 impl Finding {

@@ -58,6 +58,9 @@ impl Night<'_> {
         let report = match verify(files, how, around) {
             Ok(report) => report,
             Err(VerifyError::Stopped) => return,
+            Err(error @ VerifyError::Here(_)) => {
+                return self.tell(Severity::Warning, &files.stem, with_causes(&error));
+            }
         };
         if let Err(error) = record::save(files, &report) {
             self.tell(Severity::Warning, &files.stem, format!("what its verification found is not kept: {error}"));

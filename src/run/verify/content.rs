@@ -34,10 +34,6 @@ pub fn check(
     observer: &dyn Observer,
     findings: &mut Findings,
 ) -> Result<Seen, VerifyError> {
-    let io_finding = |findings: &mut Findings, error: std::io::Error| {
-        findings.about(BackupFile::Archive, format!("it cannot be read: {error}"));
-        Ok(Seen::default())
-    };
     let plan = sides.index.as_ref().and_then(|index| {
         // It was read through before, or has the digest that the manifest knows.
         let reader = index.try_clone().ok().map(IndexReader::new)?.ok()?;
@@ -45,14 +41,9 @@ pub fn check(
     });
     let indexed = plan.is_some();
     let read_options = ReadOptions { threads: options.threads, hash_archive: true, stop: vec![options.cancel.flag()] };
-    let archive = match archive.try_clone() {
-        Ok(archive) => archive,
-        Err(error) => return io_finding(findings, error),
-    };
-    let stream = match MemberStream::new(archive, plan.unwrap_or(Plan::Scan), &read_options) {
-        Ok(stream) => stream,
-        Err(error) => return io_finding(findings, error),
-    };
+    // Neither reads the archive: descriptors, threads or memory are short.
+    let archive = archive.try_clone().map_err(VerifyError::Here)?;
+    let stream = MemberStream::new(archive, plan.unwrap_or(Plan::Scan), &read_options).map_err(VerifyError::Here)?;
     observer.on_event(&Event::ExpectedBytes { bytes: sides.archive_bytes });
 
     let mut own = Findings::default();

@@ -148,6 +148,18 @@ pub enum RestoreError {
     /// Somebody wanted it to stop.
     #[error("stopped before everything was restored; --resume goes on from here")]
     Stopped,
+    /// This process lacks what reading a backup takes.
+    #[error("the backup cannot be read here")]
+    Here(#[source] std::io::Error),
+}
+
+impl RestoreError {
+    fn of_check(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Stopped => Self::Stopped,
+            VerifyError::Here(source) => Self::Here(source),
+        }
+    }
 }
 
 /// Links whose targets are looked for a second time; more are reported.
@@ -177,8 +189,8 @@ pub fn restore_part(
     let archive = open_regular(&files.archive())?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
     let mut side_findings = Findings::default();
-    let sides = side_files::check(files, Level::Full, &options.cancel, &mut side_findings)
-        .map_err(|VerifyError::Stopped| RestoreError::Stopped)?;
+    let sides =
+        side_files::check(files, Level::Full, &options.cancel, &mut side_findings).map_err(RestoreError::of_check)?;
     let ids = resolve_ids(&archive, &sides, options, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
     // The lock goes with its own descriptor, which must outlive the tree.

@@ -164,8 +164,10 @@ pub fn prepare(
     }
     let mut findings = Findings::default();
     // Full, so that the index is opened.
-    let sides = side_files::check(files, Level::Full, &options.cancel, &mut findings)
-        .map_err(|VerifyError::Stopped| DeviceError::Stopped)?;
+    let sides = side_files::check(files, Level::Full, &options.cancel, &mut findings).map_err(|error| match error {
+        VerifyError::Stopped => DeviceError::Stopped,
+        VerifyError::Here(_) => DeviceError::Refused(vec![with_causes(&error)]),
+    })?;
     let Some(manifest) = sides.manifest else {
         let first = findings.first.first().map_or_else(|| "it is not there".to_owned(), |finding| finding.what.clone());
         return Err(DeviceError::Manifest(first));

@@ -14,7 +14,7 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::run::locate::BackupFiles;
 use crate::run::restore::attributes::may_lend_rights;
 use crate::run::verify::side_files;
-use crate::run::verify::{Findings, Level, VerifyError};
+use crate::run::verify::{Findings, Level};
 
 /// What would be restored, and whose it would be.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -44,8 +44,8 @@ pub fn dry_run(files: &BackupFiles, options: &RestoreOptions, observer: &dyn Obs
     let selection = std::sync::Arc::new(Selection::new(&options.paths)?);
     let archive = open_regular(&files.archive())?;
     let mut side_findings = Findings::default();
-    let sides = side_files::check(files, Level::Full, &options.cancel, &mut side_findings)
-        .map_err(|VerifyError::Stopped| RestoreError::Stopped)?;
+    let sides =
+        side_files::check(files, Level::Full, &options.cancel, &mut side_findings).map_err(RestoreError::of_check)?;
     let ids = resolve_ids(&archive, &sides, options, observer)?;
     let everything = selection.is_everything();
     let indexed = index_of(&sides).is_some();

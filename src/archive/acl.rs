@@ -79,10 +79,29 @@ pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
     Some(value)
 }
 
+/// The first name of a user or group in an ACL's text that has no number beside it, as GNU tar writes ACLs unless it is
+/// told to write numbers.
+pub fn name_without_number(text: &[u8]) -> Option<Vec<u8>> {
+    let has_number = |fields: &[&[u8]]| {
+        let number = fields.get(3).unwrap_or(&fields[1]);
+        number.trim_ascii().iter().all(u8::is_ascii_digit)
+    };
+    text.split(|byte| matches!(byte, b',' | b'\n'))
+        .map(|entry| entry.split(|byte| *byte == b':').collect::<Vec<_>>())
+        .find(|fields| fields.len() >= 3 && !has_number(fields))
+        .map(|fields| fields[1].trim_ascii().to_vec())
+}
+
 /// `tag:qualifier:permissions`, and star's fourth field with the number of the qualifier's name.
 fn parse_entry(entry: &str) -> Option<(u16, u32, u16)> {
     let mut fields = entry.split(':').map(str::trim);
-    let (tag, qualifier, letters) = (fields.next()?, fields.next()?, fields.next()?);
+    let (tag, qualifier) = (fields.next()?, fields.next()?);
+    let (qualifier, letters) = match fields.next() {
+        Some(letters) => (qualifier, letters),
+        // Solaris writes these without a qualifier.
+        None if matches!(tag, "mask" | "m" | "other" | "o") => ("", qualifier),
+        None => return None,
+    };
     let number = fields.next();
     if fields.next().is_some() {
         return None;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use sha2::{Digest, Sha256};
 
-use super::head::{EntryHead, HeadBuilder, HeadStep};
+use super::head::{EntryHead, FirstData, HeadBuilder, HeadStep};
 use super::header::BLOCK;
 use super::sparse::{Keep, MapReader};
 use super::stream::{Chunk, MemberStream};
@@ -373,10 +373,17 @@ impl<S: ChunkSource> EntryReader<S> {
             // GNU tar fills its last record; whatever it is, no tar reads it.
             let zero = block == [0; BLOCK];
             self.zero_blocks += u64::from(zero);
-            if !zero && !std::mem::replace(&mut self.searching, true) {
-                return lost("there is something behind the archive's end".to_owned(), false);
+            if zero || std::mem::replace(&mut self.searching, true) {
+                return None;
             }
-            return None;
+            let what = match super::header::parse(&block) {
+                Ok(_) => {
+                    "another archive follows behind this one's end, as cat(1) puts them together: it is not read, as by \
+                          tar and bsdtar; `tar --ignore-zeros` reads it"
+                }
+                Err(_) => "there is something behind the archive's end that is no archive",
+            };
+            return lost(what.to_owned(), false);
         }
         match self.head.add(&block) {
             Ok(HeadStep::More) => None,
@@ -414,13 +421,23 @@ impl<S: ChunkSource> EntryReader<S> {
 
     /// After the last header: what the data is. A map of holes is read from it.
     fn begin_entry(&mut self) -> Result<Box<EntryHead>, String> {
-        let (mut head, map_in_data) = self.head.finish()?;
+        let (mut head, first_data) = self.head.finish()?;
+        if let FirstData::OfLink { is_sure } = first_data
+            && !self.data_follows()
+        {
+            if is_sure {
+                let what = "what follows it may be its data or the next entry, and is taken for its data";
+                head.problems.push(what.to_owned());
+            } else {
+                (head.size, head.stored_bytes) = (0, 0);
+            }
+        }
         self.entries += 1;
         self.data_left = head.stored_bytes;
         self.padding_left = padding_after(head.stored_bytes);
         self.content = self.hashing.then(Sha256::new);
         self.data_lost = false;
-        if map_in_data {
+        if first_data == FirstData::MapOfHoles {
             let mut map = MapReader::new(head.size, self.keep_maps);
             loop {
                 if self.data_left < BLOCK as u64 {
@@ -443,6 +460,13 @@ impl<S: ChunkSource> EntryReader<S> {
             head.runs = Some(map.finish(self.data_left)?);
         }
         Ok(head)
+    }
+
+    /// Whether something else than another entry's header, or the archive's end, is next.
+    fn data_follows(&mut self) -> bool {
+        let next = self.load().ok().and_then(|()| self.chunk.as_ref());
+        let block = next.and_then(|chunk| chunk.data[self.used..].first_chunk::<BLOCK>());
+        block.is_some_and(|block| super::header::parse(block).is_err())
     }
 
     fn lose_data(&mut self, trouble: Trouble) -> DataLost {

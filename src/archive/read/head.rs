@@ -52,7 +52,7 @@ pub struct EntryHead {
     pub gid: u64,
     /// When the data was last changed.
     pub mtime: Timestamp,
-    /// A regular file's length, holes included; 0 for the others.
+    /// A regular file's length, holes included, or that of what else has data: a hard link, a type that is not known.
     pub size: u64,
     /// How much data is stored, without a map of holes and without padding.
     pub stored_bytes: u64,
@@ -79,6 +79,21 @@ pub enum HeadStep {
     Done,
 }
 
+/// What comes right behind an entry's headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstData {
+    /// Its content, if it has any.
+    Content,
+    /// A map of holes, of PAX format 1.0.
+    MapOfHoles,
+    /// The content of what a hard link leads to, as pax(1) and cpio(1) write it; or the next header, since other programs
+    /// write the size alone. In a pax archive it is sure to be content.
+    OfLink {
+        /// It is content.
+        is_sure: bool,
+    },
+}
+
 /// Takes header blocks one after the other.
 #[derive(Debug, Default)]
 pub struct HeadBuilder {
@@ -90,6 +105,10 @@ pub struct HeadBuilder {
     /// The content of an extended header that is being read.
     collecting: Option<Collecting>,
     header: Option<Box<Header>>,
+    /// The entry has an extended header of its own.
+    has_extended: bool,
+    /// The archive has extended headers.
+    is_pax: bool,
     digest: Sha256,
     blocks: u64,
     headers: u32,
@@ -105,7 +124,7 @@ struct Collecting {
 impl HeadBuilder {
     /// A new one that keeps what global headers said.
     pub fn with_globals_of(other: &Self) -> Self {
-        Self { globals: Arc::clone(&other.globals), ..Self::default() }
+        Self { globals: Arc::clone(&other.globals), is_pax: other.is_pax, ..Self::default() }
     }
 
     /// Whether no block of an entry was taken.
@@ -145,6 +164,15 @@ impl HeadBuilder {
             if header.size > most {
                 return Err(format!("its extended header has {} bytes, and {most} is the most", header.size));
             }
+            if matches!(header.flag, b'L' | b'K') && header.size == 0 {
+                return Err("its long name is empty".to_owned());
+            }
+            if matches!(header.flag, b'x' | b'X') && std::mem::replace(&mut self.has_extended, true) {
+                // GNU tar takes the last one, and others refuse it.
+                self.extended = Extended::default();
+                self.extended.problems.push("it has two extended headers, of which the last one counts".to_owned());
+            }
+            self.is_pax |= matches!(header.flag, b'x' | b'X' | b'g');
             if header.size > 0 {
                 self.collecting = Some(Collecting { flag: header.flag, bytes: Vec::new(), left: header.size });
             }
@@ -173,12 +201,12 @@ impl HeadBuilder {
             b'g' => Arc::make_mut(&mut self.globals).add(&bytes),
             b'x' | b'X' => self.extended.add(&bytes),
             name => {
-                // GNU tar counts the NUL behind a long name in its length.
-                if bytes.last() == Some(&0) {
-                    bytes.pop();
+                // GNU tar counts the NUL behind a long name in its length, and reads up to the first one.
+                if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
+                    bytes.truncate(end);
                 }
-                if bytes.contains(&0) || bytes.is_empty() {
-                    return Err("its long name is empty or holds a zero byte".to_owned());
+                if bytes.is_empty() {
+                    return Err("its long name is empty".to_owned());
                 }
                 *(if name == b'L' { &mut self.long_path } else { &mut self.long_link }) = Some(bytes);
                 Ok(())
@@ -186,27 +214,33 @@ impl HeadBuilder {
         }
     }
 
-    /// The entry, after [`HeadStep::Done`], and whether its data begins with a map of holes. The builder is ready for
-    /// the next entry then.
-    pub fn finish(&mut self) -> Result<(Box<EntryHead>, bool), String> {
+    /// The entry, after [`HeadStep::Done`], and what its data begins with. The builder is ready for the next entry then.
+    pub fn finish(&mut self) -> Result<(Box<EntryHead>, FirstData), String> {
         let next = Self::with_globals_of(self);
         let done = std::mem::replace(self, next);
         done.into_head()
     }
 
-    fn into_head(self) -> Result<(Box<EntryHead>, bool), String> {
-        let Self { globals, extended, long_path, long_link, header, digest, blocks, .. } = self;
+    fn into_head(self) -> Result<(Box<EntryHead>, FirstData), String> {
+        let Self { globals, extended, long_path, long_link, header, is_pax, digest, blocks, .. } = self;
         let header = *header.ok_or("it has no header")?;
         let sparse = extended.sparse;
         let path = sparse.name.or(extended.path).or(long_path).or_else(|| globals.path.clone()).unwrap_or(header.path);
         let link = extended.linkpath.or(long_link).or_else(|| globals.linkpath.clone()).unwrap_or(header.link);
-        // GNU tar and POSIX: a hard link has no data, whatever its size field says.
-        let stored = if header.flag == b'1' { 0 } else { extended.size.or(globals.size).unwrap_or(header.size) };
+        // Before POSIX a directory was a file whose name ends with a slash.
+        let is_file = matches!(header.flag, b'0' | 0 | b'7') && path.last() != Some(&b'/');
+        let stored = match header.flag {
+            // POSIX: their size means nothing, or something else. A hard link's data may follow, see `LinkData`.
+            b'2' | b'3' | b'4' | b'5' | b'6' => 0,
+            b'0' | 0 | b'7' if !is_file => 0,
+            _ => extended.size.or(globals.size).unwrap_or(header.size),
+        };
         if stored > i64::MAX.unsigned_abs() {
             return Err("its size is out of bounds".to_owned());
         }
         let device = DeviceNumber { major: header.major, minor: header.minor };
         let kind = match header.flag {
+            b'0' | 0 | b'7' if !is_file => HeadKind::Directory,
             b'0' | 0 | b'7' | b'S' => HeadKind::File,
             b'1' => HeadKind::HardLink(link),
             b'2' => HeadKind::Symlink(link),
@@ -217,15 +251,12 @@ impl HeadBuilder {
             b'6' => HeadKind::Fifo,
             other => HeadKind::Other(other),
         };
-        // Before POSIX a directory was a file whose name ends with a slash.
-        let kind = if kind == HeadKind::File && header.flag != b'S' && path.last() == Some(&b'/') && stored == 0 {
-            HeadKind::Directory
-        } else {
-            kind
-        };
         let is_file = kind == HeadKind::File;
-        let mut map_in_data = false;
-        let (mut size, mut runs) = (if is_file { stored } else { 0 }, None);
+        let mut data =
+            if header.flag == b'1' && stored > 0 { FirstData::OfLink { is_sure: is_pax } } else { FirstData::Content };
+        // Of a type that is not known, the data is all that can be had.
+        let has_size = matches!(kind, HeadKind::File | HeadKind::HardLink(_) | HeadKind::Other(_));
+        let (mut size, mut runs) = (if has_size { stored } else { 0 }, None);
         if let (true, Some(OldSparse { runs: old, real_size, .. })) = (is_file, header.old_sparse) {
             size = real_size;
             runs = Some(sparse::check(&old, real_size, stored)?);
@@ -234,7 +265,7 @@ impl HeadBuilder {
                 return Err("its map of holes is of a version that is not known".to_owned());
             }
             size = sparse.real_size.ok_or("it has holes and no real size")?;
-            map_in_data = true;
+            data = FirstData::MapOfHoles;
         } else if let (true, Some(map)) = (is_file, sparse.map) {
             size = sparse.real_size.ok_or("it has holes and no real size")?;
             runs = Some(sparse::check(&sparse::runs_of(&map)?, size, stored)?);
@@ -260,6 +291,6 @@ impl HeadBuilder {
             header_bytes: blocks * BLOCK as u64,
             digest,
         };
-        Ok((Box::new(head), map_in_data))
+        Ok((Box::new(head), data))
     }
 }

@@ -96,8 +96,8 @@ pub fn parse(block: &[u8; BLOCK]) -> Result<Block, &'static str> {
         path,
         // The field has 7 octal digits: 21 bits.
         mode: number(&block[100..108]).and_then(|mode| u32::try_from(mode).ok()).ok_or("its mode is wrong")?,
-        uid: unsigned(&block[108..116]).ok_or("its owner is wrong")?,
-        gid: unsigned(&block[116..124]).ok_or("its group is wrong")?,
+        uid: id(&block[108..116]).ok_or("its owner is wrong")?,
+        gid: id(&block[116..124]).ok_or("its group is wrong")?,
         size: unsigned(&block[124..136]).ok_or("its size is wrong")?,
         mtime: number(&block[136..148]).and_then(|time| i64::try_from(time).ok()).ok_or("its time is wrong")?,
         flag,
@@ -137,6 +137,11 @@ fn until_nul(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or(field)
 }
 
+/// An owner. A negative one is none that Linux has, and a number that says so.
+fn id(field: &[u8]) -> Option<u64> {
+    number(field).map(|number| u64::try_from(number).unwrap_or(u64::MAX))
+}
+
 fn unsigned(field: &[u8]) -> Option<u64> {
     u64::try_from(number(field)?).ok()
 }
@@ -155,12 +160,11 @@ fn number(field: &[u8]) -> Option<i128> {
     }
 }
 
-/// Octal digits after spaces and before a NUL or spaces; at least one. At most 12 digits: 36 bits.
+/// Octal digits after spaces and before a NUL or a space, whatever follows that; at least one. At most 12 digits: 36 bits.
 fn octal(field: &[u8]) -> Option<u64> {
     let start = field.iter().position(|byte| *byte != b' ')?;
     let digits = field[start..].split(|byte| matches!(byte, 0 | b' ')).next()?;
-    let rest = &field[start + digits.len()..];
-    if digits.is_empty() || !rest.iter().all(|byte| matches!(byte, 0 | b' ')) {
+    if digits.is_empty() {
         return None;
     }
     digits
@@ -218,6 +222,8 @@ mod tests {
         assert_eq!(number(b"\x80\0\0\0\0\0\0\0\x01\0\0\0"), Some(1 << 24));
         assert_eq!(number(&[0; 8]), Some(0));
         assert_eq!(octal(b"0000888\0"), None);
-        assert_eq!(octal(b"07 07 0\0"), None);
+        assert_eq!(octal(b"07x07 0\0"), None);
+        // Some programs leave what was in the field before.
+        assert_eq!((octal(b"07 07 0\0"), octal(b"644\0\xff\xff")), (Some(7), Some(0o644)));
     }
 }

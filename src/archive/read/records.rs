@@ -51,7 +51,8 @@ const MAX_XATTRS: usize = 8192;
 impl Extended {
     /// Takes in the records in `bytes`. The error says what is wrong with the header as a whole.
     pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), String> {
-        while !bytes.is_empty() {
+        // Some programs count the NULs behind the last record.
+        while !bytes.iter().all(|byte| *byte == 0) {
             let (key, value, rest) = split_record(bytes)?;
             self.apply(key, value)?;
             bytes = rest;
@@ -70,9 +71,9 @@ impl Extended {
             "path" => self.path = text(key, value)?,
             "linkpath" => self.linkpath = text(key, value)?,
             "size" => self.size = number(key, value)?,
-            "uid" => self.uid = number(key, value)?,
-            "gid" => self.gid = number(key, value)?,
-            "mtime" => self.mtime = time(value)?,
+            "uid" => self.uid = self.or_problem(number(key, value)),
+            "gid" => self.gid = self.or_problem(number(key, value)),
+            "mtime" => self.mtime = self.or_problem(time(value)),
             "GNU.sparse.major" => self.sparse.version.0 = number(key, value)?,
             "GNU.sparse.minor" => self.sparse.version.1 = number(key, value)?,
             "GNU.sparse.name" => self.sparse.name = text(key, value)?,
@@ -93,10 +94,37 @@ impl Extended {
             _ => {
                 if let Some(xattr) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.set_xattr(decode_name(xattr), value.to_vec());
+                } else if let Some(xattr) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    self.set_libarchive_xattr(xattr, value);
                 }
             }
         }
         Ok(())
+    }
+
+    /// A value that cannot be used costs what it says, and not the entry.
+    fn or_problem<T>(&mut self, value: Result<Option<T>, String>) -> Option<T> {
+        value.unwrap_or_else(|what| {
+            self.problem(what);
+            None
+        })
+    }
+
+    fn problem(&mut self, what: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(what);
+        }
+    }
+
+    /// libarchive's own form of what it also writes as `SCHILY.xattr`: the name as in a URL, the value in base 64.
+    fn set_libarchive_xattr(&mut self, name: &[u8], value: &[u8]) {
+        match (url_decoded(name), base64_decoded(value)) {
+            (Some(name), Some(value)) if !self.xattrs.iter().any(|xattr| xattr.name == name) => {
+                self.set_xattr(name, value);
+            }
+            (Some(_), Some(_)) => {}
+            _ => self.problem(format!("its record LIBARCHIVE.xattr.{} is not understood", name.escape_ascii())),
+        }
     }
 
     fn set_acl(&mut self, name: &[u8], value: &[u8]) {
@@ -105,9 +133,11 @@ impl Extended {
             // GNU tar writes an empty default ACL for directories without one.
             None if value.is_empty() => {}
             None => {
-                if self.problems.len() < MAX_PROBLEMS {
-                    self.problems.push(format!("its ACL {} is not understood", name.escape_ascii()));
-                }
+                let why = match acl::name_without_number(value) {
+                    Some(name) => format!("names {}, and no number for it", name.escape_ascii()),
+                    None => "is not understood".to_owned(),
+                };
+                self.problem(format!("its ACL {} {why}", name.escape_ascii()));
             }
         }
     }
@@ -202,6 +232,48 @@ fn time(value: &[u8]) -> Result<Option<Timestamp>, String> {
     Ok(Some(time))
 }
 
+fn url_decoded(mut name: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(name.len());
+    while let Some((first, rest)) = name.split_first() {
+        name = rest;
+        decoded.push(if *first == b'%' {
+            let (digits, rest) = rest.split_at_checked(2)?;
+            name = rest;
+            u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?
+        } else {
+            *first
+        });
+    }
+    Some(decoded)
+}
+
+/// With or without `=` at the end.
+fn base64_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.trim_ascii_end();
+    let digits = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
+    let mut decoded = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    for group in digits.chunks(4) {
+        let mut bits = 0_u32;
+        for digit in group {
+            let value = match digit {
+                b'A'..=b'Z' => digit - b'A',
+                b'a'..=b'z' => digit - b'a' + 26,
+                b'0'..=b'9' => digit - b'0' + 52,
+                b'+' | b'-' => 62,
+                b'/' | b'_' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 | u32::from(value);
+        }
+        if group.len() == 1 {
+            return None;
+        }
+        let bytes = (bits << (6 * (4 - group.len()))).to_be_bytes();
+        decoded.extend_from_slice(&bytes[1..group.len()]);
+    }
+    Some(decoded)
+}
+
 /// `%25` and `%3D` stand for what would end or hide the key.
 fn decode_name(name: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(name.len());
@@ -243,13 +315,29 @@ mod tests {
     }
 
     #[test]
+    fn attributes_in_the_form_of_libarchive_are_understood() {
+        let extended = of("LIBARCHIVE.xattr.user.b%20c", b"AP9kYXRh").unwrap();
+        assert_eq!(
+            (extended.xattrs[0].name.as_slice(), extended.xattrs[0].value.as_slice()),
+            (&b"user.b c"[..], &b"\0\xffdata"[..])
+        );
+        for (text, value) in [("", ""), ("YQ", "a"), ("YWI=", "ab"), ("YWJj", "abc")] {
+            assert_eq!(super::base64_decoded(text.as_bytes()).as_deref(), Some(value.as_bytes()));
+        }
+        for (name, value) in [("user.x", "A"), ("user.x", "A*BC"), ("user.%2", "YQ"), ("user.%zz", "YQ")] {
+            assert_eq!(of(&format!("LIBARCHIVE.xattr.{name}"), value.as_bytes()).unwrap().problems.len(), 1);
+        }
+    }
+
+    #[test]
     fn times_have_one_sign() {
         let at = |text: &[u8]| of("mtime", text).map(|extended| extended.mtime.unwrap());
         assert_eq!(at(b"-1.5"), Ok(Timestamp { sec: -2, nsec: 500_000_000 }));
         assert_eq!(at(b"-7"), Ok(Timestamp { sec: -7, nsec: 0 }));
         assert_eq!(at(b"5000000000.1234567899"), Ok(Timestamp { sec: 5_000_000_000, nsec: 123_456_789 }));
         for wrong in [b"1.x".as_slice(), b"--1", b"99999999999999999999", b".5", b"1e3"] {
-            assert!(at(wrong).is_err(), "{}", wrong.escape_ascii());
+            let extended = of("mtime", wrong).unwrap();
+            assert!(extended.mtime.is_none() && extended.problems.len() == 1, "{}", wrong.escape_ascii());
         }
     }
 

@@ -1,12 +1,13 @@
 //! The reading thread's work: an archive's bytes in order, cut into members by the index or by their own headers.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use sha1::{Digest, Sha1};
 
+use super::header::{self, BLOCK};
 use super::index_file::IndexPlan;
 use super::stream::{Chunk, Findings, Form, Job, Over, StreamFinding, StreamOutcome, Submit};
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, parse_header};
@@ -246,10 +247,48 @@ pub(super) fn scan_archive(file: &File, hash: bool, submit: Submit) -> StreamOut
 
 impl Scanner<'_> {
     fn run(self, submit: Submit) -> StreamOutcome {
-        match self.is_ours() {
-            Ok(true) => self.members(submit),
-            Ok(false) => self.gzip(submit),
+        match self.kind() {
+            Ok(Kind::Ours) => self.members(submit),
+            Ok(Kind::Gzip) => {
+                let Self { input, tally } = self;
+                let data = GzipMembers::new(BufReader::with_capacity(PIECE_BYTES, HashingInput(input)));
+                pieces(data, tally, Form::Gzip, submit)
+            }
+            Ok(Kind::Plain) => {
+                let Self { input, tally } = self;
+                pieces(BufReader::with_capacity(PIECE_BYTES, HashingInput(input)), tally, Form::Plain, submit)
+            }
+            Ok(Kind::Other(what)) => {
+                let mut tally = self.tally;
+                tally.find(false, None, 0, what);
+                self.input.outcome(Form::Gzip, tally)
+            }
             Err(error) => unreadable(&error),
+        }
+    }
+
+    fn kind(&self) -> io::Result<Kind> {
+        if self.is_ours()? {
+            return Ok(Kind::Ours);
+        }
+        let mut block = vec![0; BLOCK];
+        let len = read_at_most(self.input.file, 0, &mut block)?;
+        block.truncate(len);
+        if block.is_empty() {
+            return Ok(Kind::Other("it is empty".to_owned()));
+        }
+        if block.starts_with(&[0x1f, 0x8b]) {
+            return Ok(Kind::Gzip);
+        }
+        if let Some((_, program)) = COMPRESSED.iter().find(|(magic, _)| block.starts_with(magic)) {
+            let what =
+                format!("it is compressed with {program} and not with gzip: `{program} -dc FILE | gzip >NEW.tar.gz`");
+            return Ok(Kind::Other(what));
+        }
+        match block.first_chunk().map(header::parse) {
+            Some(Ok(header::Block::Header(_))) => Ok(Kind::Plain),
+            // Whatever it is, the decoder says what is wrong with it.
+            _ => Ok(Kind::Gzip),
         }
     }
 
@@ -316,64 +355,172 @@ impl Scanner<'_> {
         }
         Ok(())
     }
+}
 
-    /// Reads one gzip stream, or several that do not say how long they are.
-    fn gzip(self, mut submit: Submit) -> StreamOutcome {
-        let Self { input, mut tally } = self;
-        let mut decoder = MultiGzDecoder::new(BufReader::with_capacity(PIECE_BYTES, HashingInput(input)));
-        loop {
-            let mut job = match submit.job() {
-                Ok(job) => job,
-                Err(over) => {
-                    tally.end(&over);
-                    break;
-                }
-            };
-            let mut data = std::mem::take(&mut job.chunk.data);
-            data.resize(MAX_MEMBER_DATA, 0);
-            let (filled, ended) = fill(&mut decoder, &mut data);
-            data.truncate(filled);
-            let offset = decoder.get_ref().get_ref().0.at;
-            job.chunk = Chunk {
-                number: tally.members,
-                archive_offset: offset,
-                tar_offset: tally.tar_bytes,
-                tar_length: filled as u64,
-                data,
-                lost: None,
-                entries: None,
-            };
-            let number = tally.members;
-            if filled > 0 {
-                tally.members += 1;
-                tally.tar_bytes += filled as u64;
-                submit.pass(job);
-            }
-            match ended {
-                Ok(false) => {}
-                Ok(true) => {
-                    if tally.tar_bytes == 0 {
-                        tally.find(false, None, 0, "it is empty");
-                    }
-                    break;
-                }
-                Err(error) => {
-                    let what = format!("it cannot be decompressed any further: {error}");
-                    let lost = Chunk { number, archive_offset: offset, lost: Some(what.clone()), ..Chunk::default() };
-                    tally.find(false, None, offset, what);
-                    submit.pass(Job { chunk: lost, ..Job::default() });
-                    break;
-                }
-            }
-        }
-        let mut input = decoder.into_inner().into_inner().0;
-        if !tally.over
-            && let Err(error) = input.skip_to(input.len)
-        {
-            tally.find(false, None, input.at, format!("it cannot be read: {error}"));
-        }
-        input.outcome(Form::Gzip, tally)
+/// What an archive without an index turns out to be.
+enum Kind {
+    Ours,
+    Gzip,
+    Plain,
+    /// Something else, in words.
+    Other(String),
+}
+
+/// What other compressed files begin with, and the program that reads them.
+const COMPRESSED: [(&[u8], &str); 5] = [
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"LZIP", "lzip"),
+    (b"\x1f\x9d", "uncompress"),
+];
+
+type Buffered<'a> = BufReader<HashingInput<'a>>;
+
+/// A tar stream as it comes out of an archive that does not say where its pieces are.
+trait TarData<'a>: Read {
+    fn input(&mut self) -> &mut Input<'a>;
+    fn into_input(self) -> Input<'a>;
+}
+
+impl<'a> TarData<'a> for Buffered<'a> {
+    fn input(&mut self) -> &mut Input<'a> {
+        &mut self.get_mut().0
     }
+
+    fn into_input(self) -> Input<'a> {
+        self.into_inner().0
+    }
+}
+
+/// Gzip members end to end, and zeros behind the last: tapes and block devices are filled up with them, and gzip(1) passes
+/// over them.
+struct GzipMembers<'a> {
+    /// `None` only while the next one is looked for.
+    member: Option<GzDecoder<Buffered<'a>>>,
+    ended: bool,
+}
+
+impl<'a> GzipMembers<'a> {
+    fn new(input: Buffered<'a>) -> Self {
+        Self { member: Some(GzDecoder::new(input)), ended: false }
+    }
+
+    /// After a member's end: true when there is another one.
+    fn next_member(&mut self) -> io::Result<bool> {
+        let Some(mut input) = self.member.take().map(GzDecoder::into_inner) else { return Ok(false) };
+        let mut zeros = 0_u64;
+        let found = loop {
+            let bytes = match input.fill_buf() {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => break Err(error),
+            };
+            if bytes.is_empty() {
+                break Ok(false);
+            }
+            let here = bytes.iter().take_while(|byte| **byte == 0).count();
+            let ends_here = here < bytes.len();
+            input.consume(here);
+            zeros += here as u64;
+            if ends_here {
+                break if zeros == 0 {
+                    Ok(true)
+                } else {
+                    Err(io::Error::other("something follows zeros behind a member"))
+                };
+            }
+        };
+        self.member = Some(GzDecoder::new(input));
+        found
+    }
+}
+
+impl Read for GzipMembers<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while !self.ended && !buf.is_empty() {
+            let read = match &mut self.member {
+                Some(member) => member.read(buf)?,
+                None => 0,
+            };
+            if read > 0 {
+                return Ok(read);
+            }
+            self.ended = !self.next_member()?;
+        }
+        Ok(0)
+    }
+}
+
+impl<'a> TarData<'a> for GzipMembers<'a> {
+    fn input(&mut self) -> &mut Input<'a> {
+        // It is only taken out within `next_member`, which puts it back.
+        #[expect(clippy::expect_used, reason = "see above")]
+        let member = self.member.as_mut().expect("a member is being read");
+        &mut member.get_mut().get_mut().0
+    }
+
+    fn into_input(mut self) -> Input<'a> {
+        #[expect(clippy::expect_used, reason = "as in `input`")]
+        let member = self.member.take().expect("a member is being read");
+        member.into_inner().into_inner().0
+    }
+}
+
+/// Hands on a tar stream in pieces of a member's size.
+fn pieces<'a>(mut from: impl TarData<'a>, mut tally: Tally, form: Form, mut submit: Submit) -> StreamOutcome {
+    loop {
+        let mut job = match submit.job() {
+            Ok(job) => job,
+            Err(over) => {
+                tally.end(&over);
+                break;
+            }
+        };
+        let mut data = std::mem::take(&mut job.chunk.data);
+        data.resize(MAX_MEMBER_DATA, 0);
+        let (filled, ended) = fill(&mut from, &mut data);
+        data.truncate(filled);
+        let offset = from.input().at;
+        job.chunk = Chunk {
+            number: tally.members,
+            archive_offset: offset,
+            tar_offset: tally.tar_bytes,
+            tar_length: filled as u64,
+            data,
+            lost: None,
+            entries: None,
+        };
+        let number = tally.members;
+        if filled > 0 {
+            tally.members += 1;
+            tally.tar_bytes += filled as u64;
+            submit.pass(job);
+        }
+        match ended {
+            Ok(false) => {}
+            Ok(true) => {
+                if tally.tar_bytes == 0 {
+                    tally.find(false, None, 0, "it is empty");
+                }
+                break;
+            }
+            Err(error) => {
+                let what = format!("it cannot be decompressed any further: {error}");
+                let lost = Chunk { number, archive_offset: offset, lost: Some(what.clone()), ..Chunk::default() };
+                tally.find(false, None, offset, what);
+                submit.pass(Job { chunk: lost, ..Job::default() });
+                break;
+            }
+        }
+    }
+    let mut input = from.into_input();
+    if !tally.over
+        && let Err(error) = input.skip_to(input.len)
+    {
+        tally.find(false, None, input.at, format!("it cannot be read: {error}"));
+    }
+    input.outcome(form, tally)
 }
 
 /// Fills `buf`; says how far it came, and whether the stream ended there.

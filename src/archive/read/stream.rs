@@ -90,6 +90,8 @@ pub enum Form {
     Members,
     /// Any other gzip file.
     Gzip,
+    /// A tar stream that is not compressed.
+    Plain,
 }
 
 /// What is known after the last member.

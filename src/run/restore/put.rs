@@ -121,12 +121,26 @@ impl Putter {
         match &head.kind {
             HeadKind::File => self.put_file(name, head, line, &attributes, reader),
             HeadKind::Directory => self.put_directory(name, attributes),
+            HeadKind::HardLink(target) if head.stored_bytes > 0 => {
+                self.put_link_with_data(name, target, head, &attributes, reader)
+            }
             HeadKind::HardLink(target) => self.put_link(name, target),
             HeadKind::Symlink(target) => self.put_symlink(name, target, &attributes),
             HeadKind::Fifo => self.put_special(name, FileType::Fifo, DeviceNumber { major: 0, minor: 0 }, &attributes),
             HeadKind::CharDevice(number) => self.put_device(name, FileType::CharacterDevice, *number, &attributes),
             HeadKind::BlockDevice(number) => self.put_device(name, FileType::BlockDevice, *number, &attributes),
             HeadKind::Other(b'V') => Outcome::LeftOut("is the volume's label".to_owned()),
+            HeadKind::Other(b'M') => Outcome::Failed(
+                "not restored: it began in another volume of a multi-volume archive (type M)".to_owned(),
+            ),
+            // POSIX: what is not known is a regular file.
+            HeadKind::Other(flag) if flag.is_ascii_alphanumeric() => {
+                let what = format!("its type {} is not known: restored as a regular file", flag.escape_ascii());
+                match self.put_file(name, head, line, &attributes, reader) {
+                    Outcome::Restored | Outcome::Present => Outcome::Failed(what),
+                    other => other,
+                }
+            }
             HeadKind::Other(flag) => {
                 Outcome::Failed(format!("not restored: its type {} is not known", flag.escape_ascii()))
             }
@@ -289,9 +303,41 @@ impl Putter {
         }
     }
 
+    /// As [`Self::put_link`], for an archive in which each name of a file has the data. Without the target it is a file.
+    fn put_link_with_data<S: ChunkSource>(
+        &mut self,
+        name: &[u8],
+        target: &[u8],
+        head: &EntryHead,
+        attributes: &Attributes,
+        reader: &mut EntryReader<S>,
+    ) -> Outcome {
+        match self.put_link(name, target) {
+            Outcome::Restored => {}
+            Outcome::TargetMissing { .. } => return self.put_file(name, head, None, attributes, reader),
+            other => return other,
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = self.tree.here().and_then(|here| rustix::fs::openat(here, name, flags, Mode::empty()));
+        let equal = opened
+            .map(File::from)
+            .map_err(io::Error::from)
+            .and_then(|file| Ok(file.metadata()?.len() == head.size && is_equal(&file, head, reader)?));
+        match equal {
+            Ok(true) => Outcome::Restored,
+            Ok(false) => Outcome::Failed(
+                "it is a link, as the archive says, and the data that the archive has for it is other data".to_owned(),
+            ),
+            Err(error) => Outcome::Failed(format!("it is a link, and its data cannot be compared: {error}")),
+        }
+    }
+
     /// Makes `name` here another name of `target`, a path in the archive.
     pub fn put_link(&mut self, name: &[u8], target: &[u8]) -> Outcome {
         let missing = || Outcome::TargetMissing { target: target.to_vec() };
+        if target.last() == Some(&b'/') {
+            return Outcome::Failed("not restored: what it links to is named as a directory".to_owned());
+        }
         let parts = match self.parts(target) {
             Ok(parts) => parts,
             Err(error) => return Outcome::Failed(format!("not restored: of what it links to, {error}")),
@@ -340,6 +386,9 @@ impl Putter {
     }
 
     fn put_symlink(&mut self, name: &[u8], target: &[u8], attributes: &Attributes) -> Outcome {
+        if target.is_empty() {
+            return Outcome::Failed("not restored: its target is empty".to_owned());
+        }
         if target.contains(&0) {
             return Outcome::Failed("not restored: its target holds a zero byte".to_owned());
         }
@@ -450,7 +499,8 @@ fn not_restored(error: Errno) -> Outcome {
     Outcome::Failed(format!("not restored: {}", in_words(error)))
 }
 
-const EXISTS: &str = "not restored: something of that name is there already";
+const EXISTS: &str =
+    "not restored: another entry of the archive has its name; --overwrite takes the last one, as tar does";
 /// What stays even with `Existing::Overwrite`.
 const DIRECTORY_IN_THE_WAY: &str = "not restored: a directory of that name is there, and --overwrite removes none";
 

@@ -126,6 +126,9 @@ fn check_ends(outcome: &StreamOutcome, end: StreamEnd, indexed: bool, findings: 
     if end.entries == 0 && findings.total == 0 {
         findings.about(BackupFile::Archive, "nothing is in it");
     }
+    if outcome.form == Form::Plain {
+        findings.not_checked("it is not compressed, so that nothing says whether the files' data is right");
+    }
     if outcome.form == Form::Gzip && !indexed {
         findings.not_checked("it is not made of volbak's members: one gzip stream, checked by its CRC as a whole");
     }

@@ -128,7 +128,7 @@ pub struct RegionRecord {
     /// Where it is in the archive: the directory of its files (`.`, `./p1`) or the image's path.
     pub archive_path: Option<String>,
     /// The directory of its files (`.`, `./p1`), where those that can be read are in the archive besides its raw image:
-    /// others are encrypted.
+    /// others are encrypted, or hidden by another one of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files_path: Option<String>,
     /// How much the filesystem itself says is in use, in bytes.

@@ -52,8 +52,12 @@ impl Now<'_> {
         let (there, here) = (&before.source, self.source);
         let is_this_host = before.host == self.host;
         if is_same_source(there, here) {
-            // Two hosts may have images of one path, and an image on shared storage may come to another host.
-            return if is_this_host || here.lv_uuid.is_some() { Relation::Same } else { Relation::Successor };
+            // Two hosts may have images of one path; one on shared storage that came to another host is named.
+            return match (is_this_host || here.lv_uuid.is_some(), self.is_named) {
+                (true, _) => Relation::Same,
+                (false, true) => Relation::Successor,
+                (false, false) => Relation::Other,
+            };
         }
         if there.kind != here.kind {
             return Relation::Other;
@@ -186,6 +190,7 @@ mod tests {
         assert_eq!(relation(&source("image", "/a/disk.img", None), "h", &image, true), Successor);
         assert_eq!(relation(&lv("g", "disk", "u"), "h", &image, true), Other);
         assert_eq!(relation(&image, "h", &image, false), Same);
-        assert_eq!(relation(&image, "other", &image, false), Successor);
+        assert_eq!(relation(&image, "other", &image, false), Other);
+        assert_eq!(relation(&image, "other", &image, true), Successor);
     }
 }

@@ -34,6 +34,9 @@ pub(crate) struct DiskArgs {
     /// Give a volume group inside the disk another name; may be repeated
     #[arg(long, value_name = "OLD=NEW", value_parser = group_name)]
     vg_name: Vec<(String, String)>,
+    /// Restore what a RAID1 holds without the array: its member's partition becomes the plain filesystem
+    #[arg(long)]
+    plain_md: bool,
 }
 
 /// What comes from the other arguments.
@@ -81,6 +84,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
     let options = DeviceOptions {
         target,
         group_names,
+        plain_md: args.plain_md,
         yes_erase: args.yes_erase.clone(),
         threads: work.threads,
         cancel: work.cancel,

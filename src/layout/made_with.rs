@@ -97,3 +97,18 @@ pub struct BtrfsMade {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_uuid: Option<String>,
 }
+
+/// The array that a member of a software RAID belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MdMade {
+    /// The RAID level; negative for what has none (linear: -1).
+    pub level: i32,
+    /// How many devices the array has.
+    pub devices: u32,
+    /// Which of them this one is, from 0 on; `None` for a spare and for one that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<u32>,
+    /// Where the superblock is in the member.
+    pub superblock_at: u64,
+}

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::Problem;
 
 pub use detect::{LayoutError, detect, detect_within};
-pub use made_with::{BtrfsMade, FatMade, XfsMade};
+pub use made_with::{BtrfsMade, FatMade, MdMade, XfsMade};
 pub use region::RegionBlocks;
 pub use render::render_table;
 pub use scan::SCAN_BYTES;
@@ -229,6 +229,9 @@ pub struct MadeWith {
     /// What btrfs alone has. `None` in backups of older versions, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub btrfs: Option<Box<BtrfsMade>>,
+    /// A member of a software RAID: its array. `None` in backups of older versions, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub md: Option<Box<MdMade>>,
 }
 
 /// The kind of content of a region.

@@ -2,6 +2,7 @@
 //! name each that does not.
 
 mod btrfs;
+mod md;
 mod xfs;
 
 use std::path::{Path, PathBuf};

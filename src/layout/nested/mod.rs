@@ -26,6 +26,8 @@ pub(super) const REGIONS_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 200;
 /// The most of a FAT's reserved sectors that goes into the manifest. mkfs.fat makes 32 sectors, Windows some thousands.
 const RESERVED_BYTES_MAX: u64 = 4 << 20;
+/// A superblock of a software RAID is a page at most, in every version.
+const MD_SUPERBLOCK_BYTES: u64 = 4096;
 /// A filesystem may be shorter than its region by this much: its size is rounded, and what was there before stays.
 const SLACK_BYTES: u64 = 1 << 20;
 
@@ -147,6 +149,7 @@ impl Look<'_> {
             Content::FactsOnly => self.leave_out_swap(index, slack),
             Content::Opaque | Content::PhysicalVolume(_) | Content::Mirror(_) => {}
         }
+        self.say_array(index, matches!(found.content, Content::Mirror(_)));
         self.drafts[index].content = Some(found.content);
     }
 
@@ -321,8 +324,40 @@ impl Look<'_> {
             let name = format!("{}.md", draft.region.name);
             if self.add_child(*index, &name, None, extents) {
                 self.drafts[*index].region.handling = Handling::Container;
+                let made = self.drafts[*index].region.holds.made_with.as_ref();
+                if let Some(at) = made.and_then(|made| made.md.as_ref()).map(|md| md.superblock_at) {
+                    let what = format!("md superblock of {}", self.drafts[*index].region.name);
+                    self.preserve(*index, &what, ByteRange::new(at, MD_SUPERBLOCK_BYTES));
+                }
             }
         }
+    }
+
+    /// Says which array a member belongs to, and what a backup of it is good for.
+    fn say_array(&mut self, index: usize, is_mirror: bool) {
+        let holds = &self.drafts[index].region.holds;
+        let Some(md) = holds.made_with.as_ref().and_then(|made| made.md.as_ref()) else { return };
+        let role = md.role.map_or_else(|| "a spare or failed member".to_owned(), |role| format!("member {role}"));
+        let level = if md.level < 0 { "no level".to_owned() } else { format!("RAID{}", md.level) };
+        let named = |what: &str, value: &Option<String>| {
+            value.as_ref().map_or_else(String::new, |value| format!(", {what} {}", crate::shown::text(value)))
+        };
+        let then = match (is_mirror && !self.drafts[index].keep_raw, md.level) {
+            (true, _) => "its files are read from this member alone",
+            (false, 1) => "it is not in sync, and kept as a raw image",
+            (false, _) => {
+                "one member is not the array: it is kept as a raw image, and a restore needs those of all members, of one \
+                 moment"
+            }
+        };
+        let what = format!(
+            "{role} of an array of {} devices, {level}{}{}, metadata {}: {then}",
+            md.devices,
+            named("name", &holds.label),
+            named("UUID", &holds.uuid),
+            holds.version.as_deref().unwrap_or("unknown"),
+        );
+        self.say(Severity::Notice, index, what);
     }
 
     /// Adds a region inside another; false when there are too many, which is said.

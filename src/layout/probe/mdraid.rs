@@ -4,6 +4,7 @@
 use super::{Content, Found, HoldsKind, Window};
 use crate::layout::field::{array, le16, le32, le64, uuid, uuid_text};
 use crate::layout::text::label;
+use crate::layout::{MadeWith, MdMade};
 use crate::units::ByteRange;
 
 const MD_SB_MAGIC: u32 = 0xa92b_4efc;
@@ -48,6 +49,7 @@ fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Found> {
         .with_uuid(uuid(&sb, 16))
         .with_label(label(sb.get(32..64)?))
         .with_version(version)
+        .with_parameters(member(level, raid_disks, role.map(u32::from).filter(|role| *role < 0xff00), at))
         .doubt_if(checksum_1(&whole)? != le32(&sb, 216)?, "its superblock's checksum is wrong");
     if level != 1 {
         return Some(found);
@@ -57,6 +59,10 @@ fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Found> {
     let data = ByteRange::new(data_offset.checked_mul(SECTOR_BYTES)?, size_sectors.checked_mul(SECTOR_BYTES)?);
     let fits = data.len > 0 && size_sectors <= data_size && data.end().is_some_and(|end| end <= window.len());
     Some(if steady && in_sync { mirror(found, data, fits) } else { found })
+}
+
+fn member(level: i32, devices: u32, role: Option<u32>, superblock_at: u64) -> MadeWith {
+    MadeWith { md: Some(Box::new(MdMade { level, devices, role, superblock_at })), ..MadeWith::default() }
 }
 
 fn mirror(mut found: Found, data: ByteRange, fits: bool) -> Found {
@@ -70,7 +76,7 @@ fn mirror(mut found: Found, data: ByteRange, fits: bool) -> Found {
 }
 
 /// `calc_sb_1_csum`: 32-bit words added up in 64 bits, `sb_csum` as zero, folded; a last half word counts as well.
-fn checksum_1(sb: &[u8]) -> Option<u32> {
+pub(crate) fn checksum_1(sb: &[u8]) -> Option<u32> {
     let mut sum = 0_u64;
     for (index, word) in sb.chunks(4).enumerate() {
         sum += match word.len() {
@@ -80,6 +86,16 @@ fn checksum_1(sb: &[u8]) -> Option<u32> {
         };
     }
     // Both halves are below 2^32.
+    u32::try_from(((sum & 0xffff_ffff) + (sum >> 32)) & 0xffff_ffff).ok()
+}
+
+/// `calc_sb_csum`: the words of all 4 KiB but `sb_csum`.
+pub(crate) fn checksum_0_90(sb: &[u8]) -> Option<u32> {
+    let sum = sb
+        .chunks_exact(4)
+        .enumerate()
+        .filter(|(index, _)| *index != 38)
+        .try_fold(0_u64, |sum, (_, bytes)| Some(sum + u64::from(u32::from_le_bytes(array(bytes, 0)?))))?;
     u32::try_from(((sum & 0xffff_ffff) + (sum >> 32)) & 0xffff_ffff).ok()
 }
 
@@ -98,15 +114,11 @@ pub(super) fn probe_0_90(window: &Window<'_>) -> Option<Found> {
         // blkid prints the four words most significant byte first.
         set_uuid[index * 4..index * 4 + 4].copy_from_slice(&word(from)?.to_be_bytes());
     }
-    let sum = sb
-        .chunks_exact(4)
-        .enumerate()
-        .filter(|(index, _)| *index != 38)
-        .try_fold(0_u64, |sum, (_, bytes)| Some(sum + u64::from(u32::from_le_bytes(array(bytes, 0)?))))?;
-    let folded = u32::try_from(((sum & 0xffff_ffff) + (sum >> 32)) & 0xffff_ffff).ok()?;
+    let folded = checksum_0_90(&sb)?;
     let found = Found::opaque(HoldsKind::Mdraid, "linux_raid_member", at)
         .with_uuid((set_uuid != [0; 16]).then(|| uuid_text(set_uuid)))
         .with_version("0.90.".to_owned() + &word(3)?.to_string())
+        .with_parameters(member(level, word(10)?, Some(word(992 + 3)?), at))
         .doubt_if(folded != word(38)?, "its superblock's checksum is wrong");
     // MD_DISK_ACTIVE and MD_DISK_SYNC, and not MD_DISK_FAULTY.
     if level != 1 || this_disk_state & 0b111 != 0b110 {

@@ -10,7 +10,7 @@ pub(crate) mod fat;
 mod foreign;
 mod iso9660;
 mod luks;
-mod mdraid;
+pub(crate) mod mdraid;
 mod ntfs;
 mod squashfs;
 mod stacked;

@@ -13,6 +13,7 @@ mod features;
 mod in_use;
 mod kept;
 mod makefs;
+mod md;
 mod on_target;
 pub mod plan;
 mod planner;
@@ -66,6 +67,8 @@ pub struct DeviceOptions {
     pub target: TargetSpec,
     /// New names of volume groups, by the old ones.
     pub group_names: BTreeMap<String, String>,
+    /// Whether a member of a RAID1 becomes what the array holds, without the array.
+    pub plain_md: bool,
     /// The target that may lose what is on it, by its last path component.
     pub yes_erase: Option<String>,
     /// How many threads inflate.
@@ -185,6 +188,7 @@ pub fn prepare(
         target_bytes: target.size_bytes,
         target_sector_bytes: target.sector_bytes,
         group_names: &options.group_names,
+        plain_md: options.plain_md,
         active_groups: &active_groups(),
         stored: stored.as_ref().unwrap_or(&none_stored),
         has_program: &is_installed,
@@ -197,10 +201,9 @@ pub fn prepare(
         return Err(DeviceError::Refused(twins));
     }
     let wrong = findings.first.iter().map(|finding| format!("{}: {}", finding.place(&files.stem), finding.what));
-    let has_volumes = manifest.layout.regions.iter().any(|region| region.holds.kind == HoldsKind::Lvm2Pv);
+    let has_volumes = has_volumes(&manifest);
     if has_volumes && target.sector_bytes.is_some() {
-        let what =
-            "the kernel is not told of its new partitions, so that this host's LVM does not find the groups inside";
+        let what = "the kernel is not told of its new partitions, so that this host does not find the volume groups or arrays inside";
         plan.remarks.push(what.to_owned());
     }
     plan.remarks.splice(0..0, wrong.chain(target.remarks.iter().cloned()));
@@ -223,7 +226,7 @@ pub fn restore_disk(
     if plan.steps.iter().any(|step| matches!(step, Step::Make(_))) {
         can_make_loop_devices()?;
     }
-    let has_volumes = manifest.layout.regions.iter().any(|region| region.holds.kind == HoldsKind::Lvm2Pv);
+    let has_volumes = has_volumes(&manifest);
     // The files' data, and a share for the filesystems' own structures.
     let data = manifest.counts.data_bytes;
     let replaces = !target.on_it.is_empty();
@@ -262,6 +265,12 @@ pub fn restore_disk(
         }
     }
     Ok(report)
+}
+
+/// Whether there is something on it that this host would take for its own and start: volume groups, arrays.
+fn has_volumes(manifest: &Manifest) -> bool {
+    let is_one = |kind| matches!(kind, HoldsKind::Lvm2Pv | HoldsKind::Mdraid);
+    manifest.layout.regions.iter().any(|region| is_one(region.holds.kind))
 }
 
 /// Logical volumes have no partitions for the kernel.

@@ -28,6 +28,8 @@ pub struct Wish<'a> {
     pub target_sector_bytes: Option<u32>,
     /// New names of volume groups, by the old ones. A group may keep its name.
     pub group_names: &'a BTreeMap<String, String>,
+    /// Whether a member of a RAID1 becomes what the array holds, without the array.
+    pub plain_md: bool,
     /// Volume groups that are active on this machine.
     pub active_groups: &'a BTreeSet<String>,
     /// What the files need, by region; a region that is not in it has none, or the index does not say.

@@ -219,10 +219,36 @@ impl Planner<'_> {
 
     pub(super) fn moved(&self, extents: &[Extent]) -> Vec<Extent> {
         let moved = |extent: &Extent| {
-            let range = self.shift.moved_range(ByteRange::new(extent.source_offset, extent.length));
+            let plain = self.without_md(ByteRange::new(extent.source_offset, extent.length));
+            let range = self.shift.moved_range(plain);
             Extent { source_offset: range.start, length: range.len }
         };
         extents.iter().map(moved).collect()
+    }
+
+    /// What a RAID1's member holds begins where the member did, when its array is not made again.
+    fn without_md(&self, range: ByteRange) -> ByteRange {
+        let inside = self.plain_members().find_map(|(member, data)| {
+            let end = data.start_bytes.saturating_add(data.size_bytes);
+            let is_inside = range.start >= data.start_bytes && range.start.saturating_add(range.len) <= end;
+            is_inside.then(|| range.start - data.start_bytes + member.start_bytes)
+        });
+        ByteRange::new(inside.unwrap_or(range.start), range.len)
+    }
+
+    /// Members of a RAID1 that are not made again, and what they hold; each in one piece.
+    pub(super) fn plain_members(&self) -> impl Iterator<Item = (&Region, &Region)> {
+        let regions = &self.manifest.layout.regions;
+        let members = regions.iter().filter(|region| {
+            self.wish.plain_md
+                && region.holds.kind == HoldsKind::Mdraid
+                && region.extents.len() == 1
+                && self.handling(region) == Handling::Container
+        });
+        members.filter_map(move |member| {
+            let data = regions.iter().find(|region| region.parent.as_deref() == Some(&member.name))?;
+            (data.extents.len() == 1 && data.start_bytes >= member.start_bytes).then_some((member, data))
+        })
     }
 
     fn expected(&self, renamed: &BTreeMap<String, String>) -> Expected {
@@ -233,6 +259,10 @@ impl Planner<'_> {
         };
         let moved = |region: &Region| {
             let mut region = region.clone();
+            if let Some((_, data)) = self.plain_members().find(|(member, _)| member.name == region.name) {
+                region.holds.clone_from(&data.holds);
+                region.handling = data.handling;
+            }
             region.extents = self.moved(&region.extents);
             let layout = &self.manifest.layout;
             if layout.table.kind == TableKind::None && region.parent.is_none() && region.lv.is_none() {

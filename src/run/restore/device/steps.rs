@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fat_format::FatFormat;
 use super::makefs::{BUILT_IN, Maker, checker, maker, package_of};
+use super::md::alone;
 use super::plan::{MakeStep, Step};
 use super::planner::{Planner, shown};
 use super::stored::Room;
@@ -40,9 +41,51 @@ impl Planner<'_> {
     }
 
     fn container(&mut self, region: &Region) {
-        if region.holds.kind == HoldsKind::Mdraid {
-            let what = "a member of a software RAID is not made again; restore the array's files with --to";
-            self.refuse(format!("{}: {what}", shown(&region.name)));
+        if region.holds.kind != HoldsKind::Mdraid {
+            return;
+        }
+        let name = shown(&region.name);
+        if self.wish.plain_md && !self.plain_members().any(|(member, _)| member.name == region.name) {
+            return self.refuse(format!("{name}: its RAID1 lies in pieces, so it cannot become what the array held"));
+        }
+        if self.wish.plain_md {
+            let what = "is not a member of a RAID1 any more but what the array held; what names the array (fstab, \
+                        mdadm.conf, the partition's type) has to be changed";
+            return self.remarks.push(format!("{name}: {what}"));
+        }
+        let md = region.holds.made_with.as_ref().and_then(|made| made.md.as_deref());
+        let what = format!("md superblock of {}", region.name);
+        let kept = self.kept.iter().find(|bytes| bytes.what == what).and_then(|bytes| alone(&bytes.bytes));
+        let (Some(md), Some(superblock)) = (md, kept) else {
+            return self.refuse(format!(
+                "{name}: the superblock of its RAID1 is not in the manifest, or cannot be used; --plain-md restores what \
+                 the array held, without the array"
+            ));
+        };
+        let version = region.holds.version.as_deref().unwrap_or_default();
+        let is_at_end = version.starts_with("1.0") || version.starts_with("0.90");
+        let is_whole = region.parent.is_none() && self.manifest.layout.table.kind == TableKind::None;
+        if is_at_end && is_whole && self.is_resized() {
+            return self.refuse(format!(
+                "{name}: its array is found by the end of the disk: restore to one of the same size, or with --plain-md"
+            ));
+        }
+        let at = ByteRange::new(md.superblock_at, superblock.len() as u64);
+        let Some(pieces) = compose(&self.moved(&region.extents), at) else {
+            return self.refuse(format!("{name}: the superblock of its RAID1 is outside of it"));
+        };
+        let mut rest = superblock.as_slice();
+        for piece in pieces {
+            let (now, later) = rest.split_at(usize::try_from(piece.length).unwrap_or(rest.len()).min(rest.len()));
+            rest = later;
+            self.write(&what, piece.source_offset, now.to_vec());
+        }
+        if md.devices > 1 {
+            self.remarks.push(format!(
+                "{name}: its RAID1 of {} devices has this member alone; never attach an old member beside it before \
+                 mdadm --zero-superblock was run on that; mdadm --add brings new ones in",
+                md.devices
+            ));
         }
     }
 

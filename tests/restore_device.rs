@@ -698,12 +698,12 @@ fn hostile_manifests_are_refused_or_harmless() {
     };
     assert!(lacks(&|name| name != "mkfs.ext4", &|_| true).contains("the package e2fsprogs"));
     assert!(lacks(&|_| true, &|_| false).contains("kernel does not know ext4"));
-    // A mirror's member is not made again, and that is said.
+    // Without its superblock a mirror's member is not made again; the option that helps is named.
     let mut mirror = good.clone();
     mirror.layout.regions[1].holds.kind = HoldsKind::Mdraid;
     mirror.layout.regions[1].handling = Handling::Container;
     mirror.regions[1].handling = Handling::Container;
-    assert!(plan_for(&mirror, size).unwrap_err()[0].contains("software RAID"));
+    assert!(plan_for(&mirror, size).unwrap_err()[0].contains("--plain-md"));
 }
 
 /// What dumpe2fs says of a filesystem that its maker or its owner decided.

@@ -6,6 +6,7 @@
 mod backup;
 #[path = "../guest/mod.rs"]
 mod guest;
+mod host;
 mod made_anew;
 mod names;
 mod nested;

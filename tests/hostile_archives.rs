@@ -17,7 +17,7 @@ use proof::{restore_options, restore_with, verify_level};
 use tree::fingerprint;
 use volbak::archive::gzip::MemberEncoder;
 use volbak::run::locate::BackupFiles;
-use volbak::run::restore::Existing;
+use volbak::run::restore::{Existing, RestoreOptions};
 use volbak::run::verify::{Level, Verdict};
 
 /// Builds tar streams, also such as no tar would make.
@@ -336,7 +336,7 @@ fn nothing_outside_is_touched() {
             for existing in [Existing::Keep, Existing::Resume, Existing::Overwrite] {
                 world.empty_target();
                 let files = world.archive(&archive);
-                let options = volbak::run::restore::RestoreOptions { existing, ..restore_options(&world.target()) };
+                let options = RestoreOptions { existing, ..restore_options(&world.target()) };
                 let (report, problems) = restore_with(&files, &options);
                 let what = format!("{}, {existing:?}", kind.name);
                 tree::assert_equal_trees(&before, &fingerprint(&world.outside()));
@@ -378,8 +378,7 @@ fn what_is_in_the_target_already_is_no_bridge_and_is_not_overwritten() {
     tree::assert_equal_trees(&before, &fingerprint(&world.outside()));
     assert_eq!(fs::read(world.target().join("mine")).unwrap(), b"mine\n");
 
-    let options =
-        volbak::run::restore::RestoreOptions { existing: Existing::Overwrite, ..restore_options(&world.target()) };
+    let options = RestoreOptions { existing: Existing::Overwrite, ..restore_options(&world.target()) };
     let (report, _) = restore_with(&files, &options);
     assert_eq!(report.unwrap().failed, 1, "the link that leads out stays in the way");
     assert_eq!(fs::read(world.target().join("mine")).unwrap(), b"theirs");
@@ -387,10 +386,33 @@ fn what_is_in_the_target_already_is_no_bridge_and_is_not_overwritten() {
 }
 
 #[test]
+fn no_entry_lends_its_owners_rights_in_an_open_directory() {
+    let world = World::new();
+    let mut kinds: Vec<Vec<u8>> = kinds(&world.outside()).into_iter().map(|kind| kind.tar).collect();
+    let tar = || Tar::default().file("./f", b"x");
+    kinds.push(tar().raw(b'1', b"./link", b"./none", 4, b"data").end());
+    kinds.push(tar().raw(b'1', b"./link", b"./f", 1, b"x").link(b'1', "./again", "./f").end());
+    kinds.push(tar().raw(b'7', b"./contiguous", b"", 4, b"data").raw(b'N', b"./n", b"", 4, b"data").end());
+    for tar in kinds {
+        world.empty_target();
+        for directory in [world.dir.path().to_owned(), world.target()] {
+            fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let files = world.archive(&in_gzip(&tar));
+        let options = RestoreOptions { top: false, keep_set_id: false, ..restore_options(&world.target()) };
+        let _ = restore_with(&files, &options);
+        for (path, attributes) in fingerprint(&world.target()) {
+            let lends = attributes.mode & 0o6000 != 0 && matches!(attributes.kind, tree::Kind::File { .. });
+            assert!(!lends, "{}: {:o}", tree::shown(&path), attributes.mode);
+        }
+    }
+}
+
+#[test]
 fn devices_are_made_only_when_asked_for() {
     let world = World::new();
     let files = world.archive(&in_members(&Tar::default().link(b'3', "./null", "").link(b'6', "./fifo", "").end()));
-    let options = volbak::run::restore::RestoreOptions { devices: false, ..restore_options(&world.target()) };
+    let options = RestoreOptions { devices: false, ..restore_options(&world.target()) };
     let (report, _) = restore_with(&files, &options);
     assert_eq!(report.unwrap().left_out, 1);
     assert!(!world.target().join("null").exists() && world.target().join("fifo").exists());

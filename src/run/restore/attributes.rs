@@ -29,7 +29,12 @@ pub struct Rules {
 /// Whether a file lends its owner's rights, its group's, or some of root's.
 pub fn may_lend_rights(head: &EntryHead) -> bool {
     let has_capabilities = || head.xattrs.iter().any(|xattr| xattr.name == CAPABILITIES);
-    head.kind == HeadKind::File && (head.mode & SET_ID != 0 || has_capabilities())
+    becomes_file(head) && (head.mode & SET_ID != 0 || has_capabilities())
+}
+
+/// Whether an entry can become a regular file: a link with data and a type that is not known do, too.
+fn becomes_file(head: &EntryHead) -> bool {
+    matches!(head.kind, HeadKind::File | HeadKind::HardLink(_) | HeadKind::Other(_))
 }
 
 /// What an entry gets besides its data.
@@ -115,7 +120,7 @@ impl Attributes {
             rules.ids.map_xattrs(&mut attributes.xattrs);
         }
         // A directory's set-group-id bit lends no rights.
-        if rules.strip_set_id && head.kind == HeadKind::File {
+        if rules.strip_set_id && becomes_file(head) {
             attributes.strip_set_id();
         }
         attributes

@@ -70,7 +70,8 @@ pub fn dry_run(files: &BackupFiles, options: &RestoreOptions, observer: &dyn Obs
                 uses.note(&head);
                 found.entries += 1;
                 found.data_bytes += head.stored_bytes;
-                found.set_id_files += u64::from(may_lend_rights(&head));
+                let is_link = matches!(head.kind, HeadKind::HardLink(_));
+                found.set_id_files += u64::from(!is_link && may_lend_rights(&head));
                 found.devices += u64::from(matches!(head.kind, HeadKind::CharDevice(_) | HeadKind::BlockDevice(_)));
             }
             Item::Lost { line, place, what, .. } => {

@@ -101,9 +101,9 @@ def tree():
     chown 1234:5678 file; chown 3000000:3000001 zero; chown -h 77:88 soft
     setfattr -n user.note -v 'a=b' file; setfattr -n user.bin -v 0x00ff0a3d file; setfattr -n trusted.t -v x dir
     setfacl -m u:1234:rw,g:5678:r zero; setfacl -d -m u:1234:rwx dir; setcap cap_net_raw+ep suid
-    truncate -s 3M holes; for at in 0 300 777 1500 2900; do printf 'data%d' $at | dd of=holes bs=1k seek=$at conv=notrunc status=none; done
-    truncate -s 5M many; for at in $(seq 0 60); do printf x | dd of=many bs=64k seek=$at conv=notrunc status=none; done
-    truncate -s 1M onlyhole; printf end | dd of=endhole bs=1M seek=1 status=none; truncate -s 2M endhole
+    truncate -s 300k holes; for at in 0 30 77 150 290; do printf 'data%d' $at | dd of=holes bs=1k seek=$at conv=notrunc status=none; done
+    truncate -s 1M many; for at in $(seq 0 60); do printf x | dd of=many bs=16k seek=$at conv=notrunc status=none; done
+    truncate -s 100k onlyhole; printf end | dd of=endhole bs=64k seek=1 status=none; truncate -s 200k endhole
     find . -name sub -exec touch -d '2001-02-03 04:05:06.7 UTC' {} +
     """)
 

@@ -464,7 +464,7 @@ impl<S: ChunkSource> EntryReader<S> {
 
     /// Whether something else than another entry's header, or the archive's end, is next.
     fn data_follows(&mut self) -> bool {
-        let next = self.load().ok().and_then(|()| self.chunk.as_ref());
+        let next = if self.load().is_ok() { self.chunk.as_ref() } else { None };
         let block = next.and_then(|chunk| chunk.data[self.used..].first_chunk::<BLOCK>());
         block.is_some_and(|block| super::header::parse(block).is_err())
     }

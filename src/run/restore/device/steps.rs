@@ -272,6 +272,10 @@ impl Planner<'_> {
                 made.call = BUILT_IN;
                 made.differs.clear();
                 made.remarks.clear();
+                made.remarks.push(
+                    "the attributes hidden, system and archive are not in a backup: its files get those of new files"
+                        .into(),
+                );
                 if format.knows_blocks {
                     made.differs.push(
                         "its boot code is SYSLINUX', which knows the blocks of ldlinux.sys, and those are others now: \

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::outside::trust::Changeable;
 
 mod dumps;
+mod expect;
 mod level;
 mod mail;
 mod mistake;
@@ -25,6 +26,7 @@ mod size;
 mod trust;
 mod volume;
 
+pub use expect::Expectation;
 pub use level::{BadCompressionLevel, CompressionLevel};
 pub use mistake::{ConfigError, Mistake, Place};
 pub use options::{
@@ -176,6 +178,7 @@ impl Config {
             change: self.change,
             max_time: self.max_volume,
             max_bytes: self.max_volume_size,
+            expect: Vec::new(),
         };
         for exception in self.exceptions(group, volume).iter().rev() {
             exception.apply(&mut options);

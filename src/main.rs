@@ -145,6 +145,7 @@ fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
         checksum: true,
         change_limits: change_limits(ChangeOptions::default()),
         around: None,
+        expect: Vec::new(),
     };
     remove_all_remains(&destination, &*world.observer);
     let removed = if wants_lvm(&args.sources) {

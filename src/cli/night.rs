@@ -14,7 +14,9 @@ use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::report::Style;
 use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
+use volbak::run::expected::as_config;
 use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
+use volbak::run::prune::Shelf;
 use volbak::run::status::{Limits, status};
 use volbak::run::{protect, reports};
 use volbak::store::local::Destination;
@@ -47,12 +49,27 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
             print_as_it_is(Config::example())?;
             ExitClass::Well
         }
+        NightCommand::Config(ConfigCommand::Expect { config, volume }) => expect(config, volume)?,
         NightCommand::Config(ConfigCommand::Check(path)) => match load(path) {
             Some(config) => checked(path, &config)?,
             None => ExitClass::Usage,
         },
     };
     Ok(class.status())
+}
+
+/// The lines for the config by which what the last backup of a volume saw is no problem.
+fn expect(path: &ConfigPath, volume: &str) -> anyhow::Result<ExitClass> {
+    let Some(config) = load(path) else { return Ok(ExitClass::Usage) };
+    let destination = Destination::open(&config.backup_destination)?;
+    let name = volume.rsplit('/').next().unwrap_or(volume);
+    let shelf = if name.is_empty() || name.starts_with('.') { None } else { Shelf::read(&destination, name, &[])? };
+    let Some(newest) = shelf.as_ref().and_then(Shelf::newest) else {
+        write_line(&format!("volbak: {} has no complete backup of {volume:?}", config.backup_destination.display()));
+        return Ok(ExitClass::Usage);
+    };
+    print(&as_config(newest, &config))?;
+    Ok(ExitClass::Well)
 }
 
 /// What is right and wrong with a config without mistakes.

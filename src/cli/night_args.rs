@@ -157,6 +157,13 @@ pub(crate) enum ConfigCommand {
     Check(ConfigPath),
     /// Print a commented config that is right as it stands
     Init,
+    /// Print the lines that say of a volume: what its last backup saw is no problem
+    Expect {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// The volume, LV or VG/LV
+        volume: String,
+    },
 }
 
 #[cfg(test)]

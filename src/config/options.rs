@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::expect::Expectation;
 use super::level::CompressionLevel;
 use super::pattern::Pattern;
 use super::size::SnapshotSize;
@@ -274,6 +275,8 @@ pub struct VolumeOptions {
     pub max_time: Option<Duration>,
     /// How long its archive may be before it is compressed, in bytes.
     pub max_bytes: Option<u64>,
+    /// What it holds that is no problem.
+    pub expect: Vec<Expectation>,
 }
 
 /// Whether a volume is backed up, and by which line.

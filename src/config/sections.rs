@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ignore::gitignore::GitignoreBuilder;
 
+use super::expect::Expectation;
 use super::level::{BadCompressionLevel, CompressionLevel};
 use super::mistake::{Mistake, Place};
 use super::options::{
@@ -337,5 +338,6 @@ fn exception(section: &Section<'_>, pattern: Pattern) -> VolumeException {
         before_snapshot: commands(section, "before_snapshot"),
         after_snapshot: commands(section, "after_snapshot"),
         hook_timeout: section.number("hook_timeout_seconds", 1, 86_400).map(|n| Duration::from_secs(u64::from(n))),
+        expect: section.list("expect", Expectation::new),
     }
 }

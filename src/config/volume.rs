@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::expect::Expectation;
 use super::level::CompressionLevel;
 use super::options::VolumeOptions;
 use super::pattern::Pattern;
@@ -46,6 +47,8 @@ pub struct VolumeException {
     pub after_snapshot: Option<Vec<Vec<String>>>,
     /// In place of `hooks.timeout_seconds`.
     pub hook_timeout: Option<Duration>,
+    /// What these volumes hold that is no problem.
+    pub expect: Option<Vec<Expectation>>,
 }
 
 impl VolumeException {
@@ -74,5 +77,6 @@ impl VolumeException {
         put(&mut options.hooks.before_snapshot, self.before_snapshot.as_ref());
         put(&mut options.hooks.after_snapshot, self.after_snapshot.as_ref());
         put(&mut options.hooks.timeout, self.hook_timeout.as_ref());
+        put(&mut options.expect, self.expect.as_ref());
     }
 }

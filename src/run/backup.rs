@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::change::{self, ChangeLimits, Tonight};
 use super::collect::{Collected, Collector, tell};
+use super::expected::Expected;
 use super::limit::{TimeLimit, work_within};
 use super::locate;
 use super::names::TopNames;
@@ -25,6 +26,7 @@ use crate::archive::manifest::{
 };
 use crate::archive::members::{Outputs, require_memory};
 use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
+use crate::config::Expectation;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::layout::{Handling, Layout, LayoutError, Region, detect};
@@ -90,6 +92,8 @@ pub struct BackupOptions {
     pub change_limits: Option<ChangeLimits>,
     /// What is done around the moment at which the source is frozen.
     pub around: Option<Arc<dyn AroundFreeze>>,
+    /// What the source holds that is no problem.
+    pub expect: Vec<Expectation>,
 }
 
 /// What is done around the moment at which a source is frozen: an instance is told to hold its breath, and to go on.
@@ -545,8 +549,9 @@ impl Backup<'_> {
         self.step("reading the layout");
         let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
         let layout = detect(&*blocks, self.source.display_name(), Some(guard.sector_size_bytes()))?;
+        let expected = Expected(&self.options.expect);
         for problem in &layout.problems {
-            self.collector.on_event(&Event::Problem(problem.clone()));
+            self.collector.on_event(&Event::Problem(expected.weighed(problem.clone(), &layout.regions)));
         }
 
         let (cancel, health) = (self.world.cancel.clone(), guard.health_flag());
@@ -575,8 +580,12 @@ impl Backup<'_> {
             cancel: &self.world.cancel,
             observer: &**self.collector,
             frozen_at: timestamp(guard.facts().created_at),
+            expected,
         };
         let records = self.archive_regions(&mut writer, &layout.regions, &context, as_images)?;
+        for problem in expected.missing(self.source.display_name(), &layout.regions, &records) {
+            self.collector.on_event(&Event::Problem(problem));
+        }
         if records.iter().all(|record| record.archive_path.is_none()) {
             let location = self.source.display_name().to_owned();
             tell(&**self.collector, Severity::Notice, location, "holds no data at all; the archive is empty");

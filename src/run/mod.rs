@@ -8,6 +8,7 @@ mod child;
 mod collect;
 pub mod doctor;
 mod dumps;
+pub mod expected;
 mod hooks;
 pub mod inspect;
 pub mod limit;

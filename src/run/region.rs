@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::subvolumes::Subvolumes;
 use super::backup::BackupError;
+use super::expected::Expected;
 use super::parent::LatePrevious;
 use crate::archive::manifest::{BtrfsRecord, RegionReader, RegionRecord};
 use crate::archive::write::{ArchiveError, ArchiveWriter};
@@ -58,6 +59,8 @@ pub(super) struct RegionContext<'a, 'p> {
     pub(super) previous: &'a LatePrevious<'p>,
     /// The modification time of raw images.
     pub(super) frozen_at: Timestamp,
+    /// What the regions hold that is no problem.
+    pub(super) expected: Expected<'a>,
 }
 
 /// A region as something that can be mounted. Fields are dropped in this order: each holds the one after it.
@@ -210,7 +213,11 @@ impl RegionContext<'_, '_> {
                     return Ok(Some(OpenRegion::Ext4(ext4)));
                 }
                 Err(NotRead::Endless) => {
-                    self.tell(Severity::Warning, region, format!("{}; kept as a raw image", NotRead::Endless));
+                    self.tell(
+                        self.expected.severity_of_raw(region),
+                        region,
+                        format!("{}; kept as a raw image", NotRead::Endless),
+                    );
                     return Ok(None);
                 }
                 Err(NotRead::Damaged(error)) => {
@@ -234,7 +241,7 @@ impl RegionContext<'_, '_> {
                 Ok(assembled) => assembled,
                 Err(error) => {
                     let what = format!("its {} pieces cannot be put together: {error}", pieces.len());
-                    self.tell(Severity::Warning, region, format!("{what}; kept as a raw image"));
+                    self.tell(self.expected.severity_of_raw(region), region, format!("{what}; kept as a raw image"));
                     return Ok(None);
                 }
             },
@@ -257,7 +264,7 @@ impl RegionContext<'_, '_> {
                 }
                 Err(error) => {
                     let what = format!("its {fs} is mounted, and its root cannot be read: {error}");
-                    self.tell(Severity::Warning, region, format!("{what}; kept as a raw image"));
+                    self.tell(self.expected.severity_of_raw(region), region, format!("{what}; kept as a raw image"));
                     Ok(None)
                 }
             },
@@ -266,11 +273,15 @@ impl RegionContext<'_, '_> {
                 let why =
                     driver_obstacle(fs).map_or_else(|| format!("no loop device can be made: {error}"), str::to_owned);
                 let what = format!("{fs} is read through the kernel, and {why}; kept as a raw image");
-                self.tell(Severity::Warning, region, what);
+                self.tell(self.expected.severity_of_raw(region), region, what);
                 Ok(None)
             }
             Err(error) => {
-                self.tell(Severity::Warning, region, format!("{}; kept as a raw image", with_causes(&error)));
+                self.tell(
+                    self.expected.severity_of_raw(region),
+                    region,
+                    format!("{}; kept as a raw image", with_causes(&error)),
+                );
                 Ok(None)
             }
         }
@@ -424,7 +435,10 @@ impl RegionContext<'_, '_> {
                 (None, kind) => format!("{kind:?}").to_lowercase(),
             };
             // Boot code is what belongs there: nothing that anybody has to look at every night.
-            let severity = if region.type_id == BIOS_BOOT { Severity::Notice } else { Severity::Warning };
+            let severity = match region.type_id.as_str() {
+                BIOS_BOOT => Severity::Notice,
+                _ => self.expected.severity_of_raw(region),
+            };
             self.tell(severity, region, format!("holds {holds}; kept as a raw image, {file_name}"));
         }
         self.observer.on_event(&Event::ExpectedBytes { bytes: region.size_bytes.saturating_mul(2) });

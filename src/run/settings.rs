@@ -84,6 +84,7 @@ pub fn backup_options(options: &VolumeOptions) -> BackupOptions {
         checksum: true,
         change_limits: change_limits(options.change),
         around: None,
+        expect: options.expect.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
 use crate::run::backup::{AroundFreeze, BackupOutcome, BackupWorld, back_up_source};
+use crate::run::expected::Expected;
 use crate::run::hooks::Hooks;
 use crate::run::prune::{self, Kept, Shelf};
 use crate::run::settings;
@@ -51,6 +52,7 @@ impl Night<'_> {
 
         // The backup itself says what it finds as it finds it.
         let mut told = 0..0;
+        let expect = self.config.for_volume(&facts.vg, &facts.lv).expect;
         let result = trouble.map_or_else(|| self.check_space(before), Err).and_then(|()| {
             let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
             report.dump = dump;
@@ -71,7 +73,8 @@ impl Night<'_> {
                 report.snapshot_peak_percent = snapshot.and_then(|snapshot| snapshot.peak_fill_percent);
                 report.outcome = Outcome::BackedUp;
                 self.prune(&mut report, stem, may_prune);
-                report.problems.extend(report.shrink_warning());
+                let is_meant = Expected(&expect).permits_no_files(&outcome.manifest) && report.entries == Some(0);
+                report.problems.extend(report.shrink_warning().filter(|_| !is_meant));
             }
             Err(why) => {
                 self.world

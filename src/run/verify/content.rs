@@ -44,7 +44,10 @@ pub fn check(
     // Neither reads the archive: descriptors, threads or memory are short.
     let archive = archive.try_clone().map_err(VerifyError::Here)?;
     let stream = MemberStream::new(archive, plan.unwrap_or(Plan::Scan), &read_options).map_err(VerifyError::Here)?;
-    observer.on_event(&Event::ExpectedBytes { bytes: sides.archive_bytes });
+    // What is walked is the tar stream. How long it is the manifest says; without it, nothing does.
+    if let Some(manifest) = &sides.manifest {
+        observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
+    }
 
     let mut own = Findings::default();
     let mut walk = Walk { counts: Counts::default(), marked_entries: 0, indexed, findings: &mut own };
@@ -54,7 +57,6 @@ pub fn check(
         walk.take(item, &mut reader);
         let place = reader.place();
         if place.tar_offset.saturating_sub(told) >= 64 << 20 {
-            // The tar stream's bytes as a share of the archive's would be a guess: what is told is what was walked.
             observer.on_event(&Event::Read { bytes: place.tar_offset - told });
             told = place.tar_offset;
         }
@@ -68,7 +70,7 @@ pub fn check(
     let archive_sha1 = outcome.archive_sha1.as_ref().map(|sha1| hex(sha1));
     let sha1_good = check_sha1(archive_sha1.as_deref(), sides, findings);
     gather(own, &outcome, sides.index_changed && sha1_good, findings);
-    check_ends(&outcome, end, indexed, findings);
+    check_ends(&outcome, end, indexed, sides, findings);
     check_counts(&outcome, end, &counts, sides, findings);
     Ok(Seen { archive_sha1, members: outcome.members, entries: end.entries, marked_entries })
 }
@@ -119,11 +121,13 @@ fn gather(own: Findings, outcome: &StreamOutcome, blame_index: bool, findings: &
     own.not_checked.into_iter().for_each(|what| findings.not_checked(what));
 }
 
-fn check_ends(outcome: &StreamOutcome, end: StreamEnd, indexed: bool, findings: &mut Findings) {
+fn check_ends(outcome: &StreamOutcome, end: StreamEnd, indexed: bool, sides: &SideFiles, findings: &mut Findings) {
     if !end.complete {
         findings.about(BackupFile::Archive, "the two blocks of zeros at the end of the tar stream are missing");
     }
-    if end.entries == 0 && findings.total == 0 {
+    // A volume of swap or zeros has no files, which its manifest says.
+    let is_meant = sides.manifest.as_ref().is_some_and(|manifest| manifest.sizes.entries == 0);
+    if end.entries == 0 && findings.total == 0 && !is_meant {
         findings.about(BackupFile::Archive, "nothing is in it");
     }
     if outcome.form == Form::Plain {

@@ -1,0 +1,100 @@
+//! What a volume is expected to hold that cannot be archived as files: `expect = ["p2=luks", "swap-only"]`.
+
+use std::fmt;
+
+use super::mistake::nearest;
+
+/// What can be expected of a region: kinds of content by the names that mount(8) or blkid(8) have for them.
+const WORDS: [&str; 32] = [
+    "raw",
+    "unknown",
+    "empty",
+    "swap",
+    "swap-only",
+    "luks",
+    "mdraid",
+    "lvm2",
+    "ext2",
+    "ext3",
+    "ext4",
+    "xfs",
+    "btrfs",
+    "vfat",
+    "exfat",
+    "ntfs",
+    "f2fs",
+    "jfs",
+    "reiserfs",
+    "nilfs2",
+    "hfsplus",
+    "ufs",
+    "erofs",
+    "vmfs",
+    "bcachefs",
+    "squashfs",
+    "iso9660",
+    "udf",
+    "bcache",
+    "drbd",
+    "zfs",
+    "bitlocker",
+];
+
+/// One item of `expect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// The region that it is about; `None` is any of the volume's.
+    pub region: Option<String>,
+    /// What it holds: one of these. `swap-only` and `empty` without a region are about the whole volume.
+    pub words: Vec<String>,
+}
+
+impl Expectation {
+    /// Reads `WORD`, `WORD|WORD` or `REGION=WORD`. The error says what would be right.
+    pub(super) fn new(text: &str) -> Result<Self, String> {
+        let (region, words) = match text.split_once('=') {
+            Some((region, words)) => (Some(region.trim().to_owned()), words),
+            None => (None, text),
+        };
+        if region.as_ref().is_some_and(String::is_empty) {
+            return Err("before the = write a region's name as `volbak inspect` shows it, like \"p2=luks\"".to_owned());
+        }
+        let words: Vec<String> = words.split('|').map(|word| word.trim().to_ascii_lowercase()).collect();
+        for word in &words {
+            if !WORDS.contains(&word.as_str()) {
+                let meant = nearest(word, WORDS).map_or_else(String::new, |near| format!("did you mean \"{near}\"? "));
+                return Err(format!("{meant}it is one of {}", WORDS.join(", ")));
+            }
+            if region.is_some() && word == "swap-only" {
+                return Err("of a region, say \"swap\": swap-only is about a whole volume".to_owned());
+            }
+        }
+        Ok(Self { region, words })
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(region) = &self.region {
+            write!(f, "{region}=")?;
+        }
+        f.write_str(&self.words.join("|"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Expectation;
+
+    #[test]
+    fn items_are_read_as_they_are_shown() {
+        for text in ["luks", "p2=luks", "luks|ntfs", "p2.vg0-root=ext4|xfs", "swap-only", "empty", "disk=raw"] {
+            assert_eq!(Expectation::new(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Expectation::new(" P2 = LUKS").unwrap().to_string(), "P2=luks");
+        for wrong in ["", "luk", "p2=", "=luks", "luks|", "p1=swap-only", "a b"] {
+            assert!(Expectation::new(wrong).is_err(), "{wrong}");
+        }
+        assert!(Expectation::new("lukss").unwrap_err().starts_with("did you mean \"luks\"?"));
+    }
+}

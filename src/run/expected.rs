@@ -1,0 +1,183 @@
+//! What the config expects a volume to hold, compared with what a backup saw. What is expected is a notice; anything else
+//! is a problem, and so is an expected thing that is no longer there.
+
+use std::fmt::Write;
+
+use crate::archive::manifest::{Manifest, RegionRecord};
+use crate::config::{Config, Expectation};
+use crate::events::{Problem, Severity};
+use crate::layout::{Handling, HoldsKind, Region};
+
+/// The type that the layout gives to what lies between the partitions.
+const OUTSIDE: &str = "outside the partitions";
+const EMPTY: &str = "empty";
+const SWAP: &str = "swap";
+const SWAP_ONLY: &str = "swap-only";
+const RAW: &str = "raw";
+
+/// What is expected of a volume.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected<'a>(pub(super) &'a [Expectation]);
+
+impl Expected<'_> {
+    /// How much it matters that this region is kept as a raw image.
+    pub(super) fn severity_of_raw(self, region: &Region) -> Severity {
+        let word = word_of(region);
+        // Of a filesystem whose files should be read its name alone does not say that they cannot be.
+        let is_meant = |word: &String, by: &str| word == RAW || (*word == by && region.handling != Handling::Files);
+        let permits = |item: &Expectation| {
+            item.region.as_ref().is_none_or(|name| *name == region.name)
+                && item.words.iter().any(|expected| is_meant(expected, &word))
+        };
+        if self.0.iter().any(permits) { Severity::Notice } else { Severity::Warning }
+    }
+
+    /// A problem of the layout, which is a notice when it says only that an expected region is kept as an image.
+    pub(super) fn weighed(self, mut problem: Problem, regions: &[Region]) -> Problem {
+        let region = regions.iter().find(|region| region.name == problem.location && region.type_name == OUTSIDE);
+        if let Some(region) = region
+            && problem.severity == Severity::Warning
+            && region.handling == Handling::RawImage
+        {
+            problem.severity = self.severity_of_raw(region);
+        }
+        problem
+    }
+
+    /// What is expected and was not seen, a problem each.
+    pub(super) fn missing(self, source: &str, regions: &[Region], records: &[RegionRecord]) -> Vec<Problem> {
+        let seen: Vec<Seen<'_>> = seen(regions, records);
+        let is_met = |item: &&Expectation| item.words.iter().any(|word| is_seen(word, item.region.as_deref(), &seen));
+        let unmet = self.0.iter().filter(|item| !is_met(item));
+        unmet
+            .map(|item| {
+                let location = item.region.clone().unwrap_or_else(|| source.to_owned());
+                let what = format!(
+                    "the config expects {} here, and it is not there any more: {}",
+                    item.words.join(" or "),
+                    described(&seen, item.region.as_deref())
+                );
+                Problem::new(Severity::Warning, location, what)
+            })
+            .collect()
+    }
+
+    /// Whether a volume without any files is as it is expected to be.
+    pub(super) fn permits_no_files(self, manifest: &Manifest) -> bool {
+        !self.0.is_empty() && self.missing("", &manifest.layout.regions, &manifest.regions).is_empty()
+    }
+}
+
+/// A region and what was seen of it.
+struct Seen<'a> {
+    region: &'a Region,
+    handling: Handling,
+    word: String,
+}
+
+fn seen<'a>(regions: &'a [Region], records: &[RegionRecord]) -> Vec<Seen<'a>> {
+    let handling = |region: &Region| {
+        let record = records.iter().find(|record| record.name == region.name);
+        record.map_or(region.handling, |record| record.handling)
+    };
+    regions.iter().map(|region| Seen { region, handling: handling(region), word: word_of(region) }).collect()
+}
+
+/// What a region holds, as `expect` names it.
+fn word_of(region: &Region) -> String {
+    let holds = &region.holds;
+    match (holds.kind, holds.fs.as_deref()) {
+        (HoldsKind::Luks, _) => "luks".to_owned(),
+        (HoldsKind::Swap, _) => SWAP.to_owned(),
+        (HoldsKind::Empty, _) => EMPTY.to_owned(),
+        (HoldsKind::Mdraid, _) => "mdraid".to_owned(),
+        (HoldsKind::Lvm2Pv, _) => "lvm2".to_owned(),
+        (_, Some(fs)) => {
+            let fs = fs.to_ascii_lowercase();
+            let short = fs.strip_suffix("_member").unwrap_or(&fs);
+            short.strip_suffix("_volume").unwrap_or(short).to_owned()
+        }
+        (_, None) => "unknown".to_owned(),
+    }
+}
+
+fn is_seen(word: &str, name: Option<&str>, seen: &[Seen<'_>]) -> bool {
+    let holds_nothing = |one: &Seen<'_>| one.handling == Handling::Container || one.word == EMPTY;
+    match (word, name) {
+        (EMPTY, None) => seen.iter().all(holds_nothing),
+        (SWAP_ONLY, _) => {
+            seen.iter().all(|one| holds_nothing(one) || one.word == SWAP) && seen.iter().any(|one| one.word == SWAP)
+        }
+        _ => seen.iter().filter(|one| name.is_none_or(|name| one.region.name == name)).any(|one| {
+            let is_image = one.handling == Handling::RawImage;
+            // A filesystem that should be read and could not be is not the one that is expected.
+            let is_as_known = !is_image || one.region.handling != Handling::Files;
+            (word == RAW && is_image) || (one.word == word && is_as_known)
+        }),
+    }
+}
+
+/// What was seen, in words.
+fn described(seen: &[Seen<'_>], name: Option<&str>) -> String {
+    let shown: Vec<String> = seen
+        .iter()
+        .filter(|one| name.is_none_or(|name| one.region.name == name))
+        .map(|one| match (one.handling, one.word.as_str()) {
+            (_, EMPTY) => format!("{} holds nothing but zeros", one.region.name),
+            (Handling::RawImage, word) => format!("{} holds {word}, kept as a raw image", one.region.name),
+            (_, word) => format!("{} holds {word}", one.region.name),
+        })
+        .take(8)
+        .collect();
+    match (shown.is_empty(), name) {
+        (false, _) => shown.join(", "),
+        (true, Some(name)) => format!("there is no region {name}"),
+        (true, None) => "the volume has no region with data".to_owned(),
+    }
+}
+
+/// The lines for the config that expect what this backup saw. They begin with a comment where there is nothing to expect,
+/// or where the config has a table of that name already.
+pub fn as_config(manifest: &Manifest, config: &Config) -> String {
+    let seen = seen(&manifest.layout.regions, &manifest.regions);
+    let whole = |word: &str| is_seen(word, None, &seen).then(|| vec![word.to_owned()]);
+    let words = whole(EMPTY).or_else(|| whole(SWAP_ONLY)).unwrap_or_else(|| {
+        let has_several = seen.iter().filter(|one| one.handling != Handling::Container).count() > 1;
+        let images = seen.iter().filter(|one| one.handling == Handling::RawImage);
+        let named = images.map(|one| {
+            let word = if one.region.handling == Handling::Files { RAW } else { &one.word };
+            if has_several { format!("{}={word}", one.region.name) } else { word.to_owned() }
+        });
+        named.collect()
+    });
+    let stem = &manifest.stem;
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    if words.is_empty() {
+        let _ = writeln!(text, "# {stem}: all of it is archived as files, and there is nothing to expect");
+        return text;
+    }
+    let _ = writeln!(text, "# as {stem} saw it: {}", described(&seen, None));
+    if config.volumes.iter().any(|volume| volume.pattern.as_str() == manifest.name) {
+        text.push_str("# the config has this table already: add the second line to it\n");
+    }
+    let list: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    let _ = writeln!(text, "[volume.{}]\nexpect = [{}]", quoted(&manifest.name), list.join(", "));
+    text
+}
+
+/// A text of TOML in double quotes, on one line.
+fn quoted(name: &str) -> String {
+    let mut key = String::from("\"");
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => key.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(key, "\\u{:04X}", u32::from(c));
+            }
+            c => key.push(c),
+        }
+    }
+    key.push('"');
+    key
+}

@@ -16,7 +16,7 @@ use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
 use volbak::run::expected::as_config;
 use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
-use volbak::run::prune::Shelf;
+use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, status};
 use volbak::run::{protect, reports};
 use volbak::store::local::Destination;
@@ -63,8 +63,9 @@ fn expect(path: &ConfigPath, volume: &str) -> anyhow::Result<ExitClass> {
     let Some(config) = load(path) else { return Ok(ExitClass::Usage) };
     let destination = Destination::open(&config.backup_destination)?;
     let name = volume.rsplit('/').next().unwrap_or(volume);
-    let shelf = if name.is_empty() || name.starts_with('.') { None } else { Shelf::read(&destination, name, &[])? };
-    let Some(newest) = shelf.as_ref().and_then(Shelf::newest) else {
+    let is_name = !name.is_empty() && !name.starts_with('.');
+    let shelf = if is_name { Shelf::read(&destination, name, &Kept::of(&destination)?)? } else { None };
+    let Some(newest) = shelf.as_ref().and_then(|shelf| shelf.newest_usable(SystemClock.now())) else {
         write_line(&format!("volbak: {} has no complete backup of {volume:?}", config.backup_destination.display()));
         return Ok(ExitClass::Usage);
     };

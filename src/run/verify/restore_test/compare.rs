@@ -214,8 +214,8 @@ impl Comparison<'_> {
             if let Ok(at) = self.known.binary_search_by_key(&hash(&path), |known| known.path) {
                 found_entries += 1;
                 self.entry(&path, &entry, at);
-            } else if path != b"./lost+found" {
-                // That one is the filesystem's own.
+            } else if path != b"./lost+found" && !(path == b"." && self.known.is_empty()) {
+                // The one is the filesystem's own; the other is, too, when nothing at all was to be restored.
                 differs(self.findings, &path, "is there, and the index does not have it");
             }
         }

@@ -9,7 +9,9 @@ use volbak::config::{CompressionLevel, parse_bytes};
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
+use super::list::{LIST_EXAMPLES, ListArgs};
 use super::night_args::NightCommand;
+use super::place::WhereTo;
 use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
 use super::verify::{VERIFY_EXAMPLES, VerifyArgs};
 
@@ -33,7 +35,8 @@ Exit status: 0 all is well; 1 it failed, or a volume did; 2 wrong usage or confi
 
 const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
-  volbak snapshot vol-1 --to /backups
+  volbak snapshot vol-1                                      with the settings and to the destination of the config
+  volbak snapshot vol-1 --destination /backups
   volbak snapshot cinder-volumes/volume-0000001a --to /backups --level 3
   volbak snapshot guest.img --to /backups --exclude '/var/cache' --exclude '*.tmp'
 
@@ -55,7 +58,8 @@ pub(crate) enum Command {
     /// Back up volumes: a snapshot of each, its files in a tar.gz, checksum, index and manifest
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
-    /// List the backups in a destination
+    /// List the backups in a destination, and what each is worth
+    #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Verify backups: each byte of them, against what was written
     #[command(after_help = VERIFY_EXAMPLES)]
@@ -108,27 +112,30 @@ pub(crate) struct SnapshotArgs {
     /// VG/LV, the name of a volume, a device, or a raw disk image
     #[arg(required = true, value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
-    /// The destination: a directory, in which each volume gets one of its own
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: WhereTo,
     /// The name of its directory in DIR, and of its backups [default: the volume's, or the file's without .img or .raw]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) is what the host can do meanwhile
-    #[arg(long, default_value = "6", value_name = "N")]
-    pub(crate) level: CompressionLevel,
-    /// Leave out what matches, in the syntax of a .gitignore in the filesystem's root; may be repeated
+    /// [default: the config's, or 6]
+    #[arg(long, value_name = "N")]
+    pub(crate) level: Option<CompressionLevel>,
+    /// Leave out what matches, in the syntax of a .gitignore in the filesystem's root; may be repeated, and adds to the
+    /// config's
     #[arg(long, value_name = "PATTERN", value_parser = exclude_pattern)]
     pub(crate) exclude: Vec<String>,
     /// How large a thick snapshot's exception store is: bytes (10G), or a share of the volume (50%)
-    #[arg(long, default_value_t, value_name = "SIZE")]
-    pub(crate) snapshot_size: SnapshotSize,
+    /// [default: the config's, or 100%]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) snapshot_size: Option<SnapshotSize>,
     /// Where the kernel replays a journal when the source must not be written [default: the volume's directory in DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch: Option<PathBuf>,
     /// Who reads filesystems: `auto` reads ext2 to ext4 itself, `kernel` mounts all of them
-    #[arg(long, value_enum, default_value_t = ReaderArg::Auto, value_name = "READER")]
-    pub(crate) reader: ReaderArg,
+    /// [default: the config's, or auto]
+    #[arg(long, value_enum, value_name = "READER")]
+    pub(crate) reader: Option<ReaderArg>,
     /// Give up a source that takes longer than so many hours (0.5 is half of one)
     #[arg(long, value_name = "HOURS", value_parser = hours)]
     pub(crate) max_hours: Option<Duration>,
@@ -148,23 +155,15 @@ pub(crate) struct SnapshotArgs {
     #[arg(long, value_name = "BACKUP")]
     pub(crate) parent: Option<String>,
     /// Read everything once within so many days, a share each day; 0 is never
-    #[arg(long, default_value_t = 7, value_name = "DAYS")]
-    pub(crate) full_read_every_days: u32,
+    /// [default: the config's, or 7]
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) full_read_every_days: Option<u32>,
     /// Copy what is carried forward, also where the destination could share its blocks with the last backup
     #[arg(long)]
     pub(crate) no_shared_blocks: bool,
     /// Leave the snapshot in place afterwards, and say its name; an ext4 on it may need a writable mount for its journal
     #[arg(long)]
     pub(crate) keep_snapshot: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// The destination
-    pub(crate) destination: PathBuf,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

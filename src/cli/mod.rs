@@ -2,10 +2,25 @@
 
 pub(crate) mod args;
 mod disk;
+pub(crate) mod list;
 pub(crate) mod memory;
 pub(crate) mod night;
 pub(crate) mod night_args;
 pub(crate) mod output;
+pub(crate) mod place;
 pub(crate) mod progress;
 pub(crate) mod proof;
+pub(crate) mod snapshot;
 pub(crate) mod verify;
+
+use std::ffi::OsString;
+
+/// The error with the source it is about in front, unless it begins with that anyway.
+pub(crate) fn about(source: &OsString, error: anyhow::Error) -> anyhow::Error {
+    let source = shown(source);
+    if error.to_string().starts_with(&source) { error } else { error.context(source) }
+}
+
+pub(crate) fn shown(source: &OsString) -> String {
+    volbak::shown::bytes(source.as_encoded_bytes())
+}

@@ -18,14 +18,15 @@ use volbak::run::expected::as_config;
 use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, status};
-use volbak::run::{protect, reports};
+use volbak::run::{accept, protect, reports};
 use volbak::store::local::Destination;
 
 use super::args::Cli;
 use super::night_args::{
-    ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
+    AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
 };
 use super::output::{after_printing, print, print_as_it_is, print_json, shown_error};
+use super::place::{self, UsageError};
 use super::progress::{Progress, Verbosity, write_line};
 
 /// What Nagios takes for "cannot tell".
@@ -40,10 +41,10 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
         NightCommand::Protect(args) => set_protected(args, true)?,
         NightCommand::Unprotect(args) => set_protected(args, false)?,
         NightCommand::Prune(args) => {
-            let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage.status()) };
-            print(&forecast(&config, &world(verbosity, Cancel::default()).1)?)?;
+            print(&forecast(&args.place.config()?, &world(verbosity, Cancel::default()).1)?)?;
             ExitClass::Well
         }
+        NightCommand::Accept(args) => accept(args)?,
         NightCommand::Doctor(args) => doctor(args)?,
         NightCommand::Config(ConfigCommand::Init) => {
             print_as_it_is(Config::example())?;
@@ -86,23 +87,9 @@ fn checked(path: &ConfigPath, config: &Config) -> anyhow::Result<ExitClass> {
     Ok(ExitClass::Usage)
 }
 
-/// The config, or `None` when its mistakes were told.
+/// The config, or `None` after its mistakes were printed.
 fn load(path: &ConfigPath) -> Option<Config> {
-    match Config::load(&path.path, std::env::vars_os()) {
-        Ok(config) => {
-            if let Some(found) = &config.changeable {
-                write_line(&format!(
-                    "volbak: warning: {}: the config is not root's alone: {found}",
-                    path.path.display()
-                ));
-            }
-            Some(config)
-        }
-        Err(error) => {
-            write_line(&format!("volbak: {:#}", anyhow::Error::new(error)));
-            None
-        }
-    }
+    place::load(&path.path).map_err(|error| write_line(&format!("volbak: {error}"))).ok()
 }
 
 fn world(verbosity: Verbosity, cancel: Cancel) -> (Arc<Progress>, BackupWorld) {
@@ -151,7 +138,7 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
 }
 
 fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
-    let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
+    let config = args.place.config()?;
     let destination = Destination::open(&config.backup_destination)?;
     let report = reports::load(&destination, args.date)?;
     let style = Style { decimal_separator: config.report.decimal_separator };
@@ -196,9 +183,9 @@ fn shown_status(args: &StatusArgs) -> u8 {
         let _ = print(&format!("VOLBAK UNKNOWN - {what}\n"));
         UNKNOWN
     };
-    let config = match Config::load(&args.config.path, std::env::vars_os()) {
+    let config = match args.place.config() {
         Ok(config) => config,
-        Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
+        Err(error) => return unknown(error.to_string()),
     };
     let status = match status(&config, limits, SystemClock.now()) {
         Ok(status) => status,
@@ -209,7 +196,7 @@ fn shown_status(args: &StatusArgs) -> u8 {
 }
 
 fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass> {
-    let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
+    let config = args.place.config()?;
     let destination = Destination::open(&config.backup_destination)?;
     let stem = match protect::set(&destination, &args.backup, protect, &SystemClock) {
         Ok(stem) => stem,
@@ -223,8 +210,24 @@ fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass>
     Ok(after_printing(print(&format!("{done}\n")), &done, ExitClass::Well))
 }
 
+fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {
+    let config = args.place.config()?;
+    let destination = Destination::open(&config.backup_destination)?;
+    let accepted = match accept::accept(&destination, &args.volume, &SystemClock) {
+        Ok(accepted) => accepted,
+        Err(accept::AcceptError::Store(error)) => return Err(error.into()),
+        Err(error @ accept::AcceptError::NothingPending { .. }) => return Err(UsageError(error.to_string()).into()),
+    };
+    let lines: Vec<String> = accepted
+        .iter()
+        .map(|pin| format!("accepted: {}: {}; {} is no longer kept because of it", pin.changed, pin.what, pin.kept))
+        .collect();
+    let done = lines.join("\n");
+    Ok(after_printing(print(&format!("{done}\n")), &done, ExitClass::Well))
+}
+
 fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {
-    let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
+    let config = args.place.config()?;
     let findings = examine(&config, &SystemCommands, SystemClock.now());
     if args.json {
         print_json(&serde_json::json!({ "findings": findings }))?;

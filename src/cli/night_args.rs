@@ -6,6 +6,8 @@ use chrono::{Days, Local, NaiveDate};
 use clap::{Args, Subcommand};
 use volbak::config::DEFAULT_PATH;
 
+use super::place::Where;
+
 const RUN_EXAMPLES: &str = "\
 Examples:
   volbak run                              what cron starts at night
@@ -19,7 +21,7 @@ older than --warning hours, something is damaged; 2 CRITICAL: the last run or a 
 none younger than --critical hours; 3 UNKNOWN: the config is wrong or the destination is not there.";
 
 const PROTECT_HELP: &str = "\
-DATE is 2026-11-20, or as in the files' names 20_11_2026 or 20_11_2026_010203, or `last`.
+DATE is 2026-11-20, 20_11_2026 as in the files' names, today, yesterday or last; with _HHMMSS for one of several of a day.
 Examples:
   volbak protect volume-0000001a@2026-11-20
   volbak unprotect volume-0000001a@20_11_2026_010203";
@@ -40,6 +42,8 @@ pub(crate) enum NightCommand {
     /// Let retention have a protected backup again
     #[command(after_help = PROTECT_HELP)]
     Unprotect(ProtectArgs),
+    /// Accept the sudden change of a volume: the backup before it is no longer kept for that
+    Accept(AcceptArgs),
     /// Say which backups the next run would remove, and why it keeps the others
     Prune(PruneArgs),
     /// Look whether this host can do what the config wants
@@ -77,7 +81,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
     #[command(flatten)]
-    pub(crate) config: ConfigPath,
+    pub(crate) place: Where,
     /// That of the last run that began on this day: 2026-11-20, 20_11_2026, today, yesterday, or "3 days ago"
     #[arg(long, value_parser = day)]
     pub(crate) date: Option<NaiveDate>,
@@ -112,7 +116,7 @@ fn day_of(text: &str, today: NaiveDate) -> Option<NaiveDate> {
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
-    pub(crate) config: ConfigPath,
+    pub(crate) place: Where,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -127,16 +131,24 @@ pub(crate) struct StatusArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ProtectArgs {
     #[command(flatten)]
-    pub(crate) config: ConfigPath,
+    pub(crate) place: Where,
     /// The backup
     #[arg(value_name = "VOLUME@DATE")]
     pub(crate) backup: String,
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct AcceptArgs {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// The volume
+    pub(crate) volume: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
     #[command(flatten)]
-    pub(crate) config: ConfigPath,
+    pub(crate) place: Where,
     /// Needed: only a run removes backups, each volume's after its new backup is complete
     #[arg(long, required = true)]
     pub(crate) dry_run: bool,
@@ -145,7 +157,7 @@ pub(crate) struct PruneArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
-    pub(crate) config: ConfigPath,
+    pub(crate) place: Where,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

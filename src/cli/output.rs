@@ -140,8 +140,26 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
 pub(crate) struct Listed {
     #[serde(flatten)]
     pub(crate) entry: CatalogEntry,
-    /// The verification that says how it stands; `null` when there was none.
+    /// What it is worth.
+    worth: Worth,
+    /// The verification that says how it stands; `null` when there was none. A quick check is none.
     pub(crate) verified: Option<Verified>,
+    /// The last quick check, where there was no verification.
+    checked: Option<Verified>,
+}
+
+/// What a backup is worth, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Worth {
+    /// All that was selected is in it.
+    Whole,
+    /// It lacks something.
+    Partial,
+    /// A verification or a quick check found it bad, or its files do not fit together.
+    Bad,
+    /// It has no manifest that would say.
+    Unknown,
 }
 
 /// A verification.
@@ -155,19 +173,40 @@ pub(crate) struct Verified {
 impl Listed {
     pub(crate) fn new(entry: CatalogEntry) -> Self {
         let record = BackupFiles::of_archive(&entry.archive).ok().and_then(|files| record::of(&files));
-        let verified = record.as_ref().and_then(record::Record::decisive).map(|result| Verified {
-            at: result.verified_at,
-            level: result.level,
-            verdict: result.verdict,
-        });
-        Self { entry, verified }
+        let result = record.as_ref().and_then(record::Record::decisive);
+        let seen =
+            result.map(|result| Verified { at: result.verified_at, level: result.level, verdict: result.verdict });
+        let is_bad = seen.is_some_and(|seen| seen.verdict == Verdict::Bad);
+        let worth = match &entry.state {
+            BackupState::Damaged { .. } => Worth::Bad,
+            _ if is_bad => Worth::Bad,
+            BackupState::WithoutManifest => Worth::Unknown,
+            BackupState::Complete { manifest } if manifest.is_whole() => Worth::Whole,
+            BackupState::Complete { .. } => Worth::Partial,
+        };
+        let is_verification = |seen: &Verified| seen.level > Level::Quick || seen.verdict == Verdict::Bad;
+        Self {
+            entry,
+            worth,
+            verified: seen.filter(is_verification),
+            checked: seen.filter(|seen| !is_verification(seen)),
+        }
+    }
+
+    /// Whether there is something to look at.
+    pub(crate) fn has_problems(&self) -> bool {
+        let problems = match &self.entry.state {
+            BackupState::Complete { manifest } => manifest.problem_counts.to_look_at(),
+            _ => 0,
+        };
+        problems > 0 || self.worth != Worth::Whole
     }
 }
 
 impl Verified {
     fn shown(self) -> String {
         let level = match self.level {
-            Level::Quick => "quick",
+            Level::Quick => "quick check",
             Level::Full => "full",
             Level::RestoreTest => "restore-test",
         };
@@ -188,19 +227,27 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
     }
     let names: [&str; COLUMNS] = ["VOLUME", "DATE", "SIZE", "ENTRIES", "PROBLEMS", "STATE", "VERIFIED", "BACKUP"];
     let mut rows = vec![names.map(str::to_owned)];
-    for Listed { entry, verified } in backups {
+    for Listed { entry, worth, verified, checked } in backups {
         let size = entry.archive_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteLen(bytes).to_string());
         let (date, count, problems, state) = match &entry.state {
             BackupState::Complete { manifest } => (
                 manifest.started_at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string(),
                 manifest.sizes.entries.to_string(),
                 manifest.problem_counts.to_look_at().to_string(),
-                "complete".to_owned(),
+                match worth {
+                    Worth::Partial => "partial".to_owned(),
+                    Worth::Bad => "BAD".to_owned(),
+                    Worth::Whole | Worth::Unknown => "whole".to_owned(),
+                },
             ),
             BackupState::WithoutManifest => ("-".into(), "-".into(), "-".into(), "no manifest".to_owned()),
             BackupState::Damaged { what } => ("-".into(), "-".into(), "-".into(), format!("DAMAGED: {what}")),
         };
-        let verified = verified.map_or_else(|| "-".to_owned(), Verified::shown);
+        let verified = match (verified, checked) {
+            (Some(verified), _) => verified.shown(),
+            (None, Some(checked)) => format!("- ({})", checked.shown()),
+            (None, None) => "-".to_owned(),
+        };
         rows.push([entry.name.clone(), date, size, count, problems, state, verified, entry.stem.clone()]);
     }
     let widths: Vec<usize> =

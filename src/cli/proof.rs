@@ -7,9 +7,8 @@ use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
-use volbak::outside::{Cancel, Clock, SystemClock};
+use volbak::outside::Cancel;
 use volbak::run::browse::{self, Change};
-use volbak::run::locate::{BackupFiles, Found, LocateError, find};
 use volbak::run::restore::dry_run::{DryRun, dry_run};
 use volbak::run::restore::ids::{MappedUse, Mapping};
 use volbak::run::restore::names::{IdWish, NameFiles};
@@ -19,34 +18,27 @@ use volbak::units::ByteLen;
 
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::output::{Output, after_printing, print, print_json};
+use super::place::Where;
 use super::progress::{Progress, Verbosity, write_line};
 
 pub(crate) const RESTORE_EXAMPLES: &str = "\
 Examples:
   volbak restore /backups/vol-1/vol-1_20_11_2026.tar.gz --to /mnt
-  volbak restore --from /backups vol-1@2026-11-19 --to /mnt --path etc/ssh --path 'var/log/*.gz'
-  volbak restore --from /backups vol-1 --to /mnt --resume
+  volbak restore vol-1@2026-11-19 --to /mnt --path etc/ssh --path 'var/log/*.gz'
+  volbak restore vol-1 --destination /backups --to /mnt --resume
 
 A filesystem with all that it had, into an empty one that is mounted:
-  volbak restore --from /backups vol-1 --to /mnt --top --keep-setid --devices
+  volbak restore vol-1 --to /mnt --top --keep-setid --devices
 
 A whole disk, with its partitions, filesystems and boot code:
-  volbak restore --from /backups vol-1 --to-image restored.img
-  volbak restore --from /backups vol-1 --to-device /dev/cinder-volumes/volume-0000001b --dry-run
-  volbak restore --from /backups vol-1 --to-device /dev/sdx --yes-erase=sdx";
-
-/// Where backups are named.
-#[derive(Debug, Args)]
-pub(crate) struct Where {
-    /// The destination in which backups are looked for by their volume's name
-    #[arg(long, value_name = "DIR")]
-    pub(super) from: Option<PathBuf>,
-}
+  volbak restore vol-1 --to-image restored.img
+  volbak restore vol-1 --to-device /dev/cinder-volumes/volume-0000001b --dry-run
+  volbak restore vol-1 --to-device /dev/sdx --yes-erase=sdx";
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RestoreArgs {
-    /// An archive, or VOLUME or VOLUME@DATE with --from
+    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, or an archive
     backup: String,
     #[command(flatten)]
     place: Where,
@@ -102,7 +94,7 @@ pub(crate) struct RestoreArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BrowseArgs {
-    /// An archive, or VOLUME or VOLUME@DATE with --from
+    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, or an archive
     backup: String,
     /// The directory in the backup to list
     #[arg(default_value = "")]
@@ -119,7 +111,7 @@ pub(crate) struct BrowseArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CatArgs {
-    /// ARCHIVE:PATH, or VOLUME:PATH or VOLUME@DATE:PATH with --from
+    /// VOLUME:PATH, VOLUME@DATE:PATH or ARCHIVE:PATH
     #[arg(value_name = "BACKUP:PATH")]
     file: String,
     #[command(flatten)]
@@ -137,29 +129,6 @@ pub(crate) struct DiffArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-impl Where {
-    pub(super) fn find(&self, backup: &str) -> anyhow::Result<BackupFiles> {
-        Ok(noted(find(backup, self.from.as_deref(), SystemClock.now())?))
-    }
-
-    /// As [`Self::find`]; where no backup of a volume can be relied on, its newest: to look at it harms nothing.
-    pub(super) fn find_even_bad(&self, backup: &str) -> anyhow::Result<BackupFiles> {
-        match find(backup, self.from.as_deref(), SystemClock.now()) {
-            Err(LocateError::NoneUsable { passed_over, newest, .. }) => {
-                passed_over.iter().for_each(|note| write_line(&format!("volbak: {note}")));
-                Ok(newest)
-            }
-            found => Ok(noted(found?)),
-        }
-    }
-}
-
-/// The backup, after what there is to say of it.
-fn noted(found: Found) -> BackupFiles {
-    found.notes.iter().for_each(|note| write_line(&format!("volbak: {note}")));
-    found.files
 }
 
 pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {

@@ -1,40 +1,38 @@
 //! `volbak verify`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chrono::TimeDelta;
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use volbak::error::ExitClass;
 use volbak::outside::{Clock, SystemClock, SystemCommands};
 use volbak::run::locate::BackupFiles;
 use volbak::run::verify::choose::{Candidate, Choice, choose};
 use volbak::run::verify::{self, Level, Surroundings, Verdict, VerifyOptions, record};
 use volbak::store::catalog;
-use volbak::store::local::Destination;
 
-use super::args::Cli;
 use super::output::{after_printing, print, print_json};
+use super::place::{Place, Where};
 use super::progress::{Progress, Verbosity, write_line};
-use super::proof::{Where, cancel, threads};
+use super::proof::{cancel, threads};
 
 pub(crate) const VERIFY_EXAMPLES: &str = "\
 Examples:
   volbak verify /backups/vol-1/vol-1_20_11_2026.tar.gz
-  volbak verify --from /backups vol-1 vol-2@2026-11-19
-  volbak verify --from /backups --all --quick --json
-  volbak verify --from /backups --older-than 30 --sample 5";
+  volbak verify vol-1 vol-2@2026-11-19
+  volbak verify --destination /backups --all --quick --json
+  volbak verify --older-than 30 --sample 5";
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct VerifyArgs {
-    /// Archives, or VOLUME or VOLUME@DATE with --from
+    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, or archives
     #[arg(value_name = "BACKUP", required_unless_present_any = ["all", "sample", "older_than"])]
     backups: Vec<String>,
     #[command(flatten)]
     place: Where,
     /// All backups of the destination; what --sample and --older-than choose from when nothing is named
-    #[arg(long, requires = "from", conflicts_with = "backups")]
+    #[arg(long, conflicts_with = "backups")]
     all: bool,
     /// Only N of them: those that never were verified, then those that were not for longest
     #[arg(long, value_name = "N")]
@@ -89,14 +87,7 @@ impl VerifyArgs {
     fn chosen(&self) -> anyhow::Result<Vec<BackupFiles>> {
         let named =
             self.backups.iter().map(|backup| self.place.find_even_bad(backup)).collect::<anyhow::Result<Vec<_>>>()?;
-        let all = match &self.place.from {
-            Some(destination) if named.is_empty() => all_of(destination)?,
-            None if named.is_empty() => {
-                let what = "name backups, or say with --from where they are\n";
-                Cli::command().error(ErrorKind::MissingRequiredArgument, what).exit()
-            }
-            _ => named,
-        };
+        let all = if named.is_empty() { all_of(&self.place.place()?)? } else { named };
         let choice = Choice {
             sample: self.sample.map(|sample| usize::try_from(sample).unwrap_or(usize::MAX)),
             older_than: self.older_than.map(|days| TimeDelta::days(days.into())),
@@ -145,14 +136,20 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     let printed = if args.json {
         print_json(&serde_json::json!({ "backups": reports }))
     } else if backups.is_empty() {
-        print("nothing to verify\n")
+        print("none of the backups is due: nothing was verified\n")
     } else {
         Ok(())
     };
     Ok(after_printing(printed, &format!("{} backups are verified", backups.len()), class))
 }
 
-fn all_of(destination: &Path) -> anyhow::Result<Vec<BackupFiles>> {
-    let entries = catalog::list(&Destination::open(destination)?)?;
+/// All backups of a destination. There must be some: a share that is not mounted is an empty directory.
+fn all_of(place: &Place) -> anyhow::Result<Vec<BackupFiles>> {
+    let entries = catalog::list(&place.open()?)?;
+    anyhow::ensure!(
+        !entries.is_empty(),
+        "{} has no backups, so nothing was verified: is the right destination named, and mounted?",
+        place.root.display()
+    );
     Ok(entries.iter().map(|entry| BackupFiles::of_archive(&entry.archive)).collect::<Result<_, _>>()?)
 }

@@ -1,15 +1,21 @@
 //! From the config's own types to those of the modules that heed them: no module but this one knows both.
 
+use std::sync::Arc;
+
 use crate::archive::level::Level;
 use crate::config::{
     self, ChangeOptions, CompressionLevel, Config, MailTls, MailTransport, RetentionOptions, VolumeOptions,
 };
+use crate::events::Observer;
 use crate::mail::{PasswordSource, Settings, SmtpServer, SpoolSettings, Tls, Transport};
+use crate::outside::Cancel;
 use crate::report::Style;
-use crate::run::backup::BackupOptions;
+use crate::run::backup::{AroundFreeze, BackupOptions};
 use crate::run::change::ChangeLimits;
+use crate::run::hooks::Hooks;
 use crate::run::limit::TimeLimit;
 use crate::run::parent::ParentChoice;
+use crate::run::throttle::Throttle;
 use crate::source::{FreezeOptions, SnapshotSize};
 use crate::store::retention::Policy;
 
@@ -57,6 +63,19 @@ pub fn change_limits(options: ChangeOptions) -> Option<ChangeLimits> {
         changed_percent: options.changed_percent,
         min_entries: options.min_entries.into(),
     })
+}
+
+/// What the config has run around the snapshot of a volume.
+pub fn around(options: &VolumeOptions, group: &str, volume: &str, cancel: &Cancel) -> Option<Arc<dyn AroundFreeze>> {
+    Hooks::new(&options.hooks, group, volume, cancel).map(|hooks| Arc::new(hooks) as Arc<dyn AroundFreeze>)
+}
+
+/// Where a backup's events go: slowed down to the config's rate of reading, where it has one.
+pub fn observer(config: &Config, observer: Arc<dyn Observer>, cancel: &Cancel) -> Arc<dyn Observer> {
+    match config.read_rate_limit {
+        None => observer,
+        Some(rate) => Arc::new(Throttle::new(observer, rate, cancel.clone())),
+    }
 }
 
 /// How a volume's backup is made.

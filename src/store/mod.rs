@@ -27,6 +27,13 @@ pub enum StoreError {
         .0.display()
     )]
     Missing(PathBuf),
+    /// It is there, and not on a mount point, though the config asks for one.
+    #[error(
+        "the backup volume is not mounted: neither {} nor a directory above it is a mount point; mount it, or set \
+         require_mount = false",
+        .0.display()
+    )]
+    NotMounted(PathBuf),
     /// Somebody else works on it.
     #[error("another run holds the lock of {}: {holder}; wait for its end", destination.display())]
     Locked {

@@ -7,14 +7,13 @@ use std::time::Instant;
 use super::select::{Candidate, select};
 use super::{Dumps, Night, is_present, shelf_of};
 use crate::error::with_causes;
-use crate::events::{Event, Observer, Problem, Severity};
+use crate::events::{Event, Problem, Severity};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
-use crate::run::backup::{AroundFreeze, BackupOutcome, BackupWorld, back_up_source};
+use crate::run::backup::{BackupOutcome, BackupWorld, back_up_source};
 use crate::run::expected::Expected;
-use crate::run::hooks::Hooks;
 use crate::run::prune::{self, Kept, Shelf};
 use crate::run::settings;
-use crate::run::throttle::Throttle;
+
 use crate::source::{self, LvFacts, Source};
 use crate::store::presence::disk_usage;
 use crate::store::removal::remove_if_empty;
@@ -139,19 +138,13 @@ impl Night<'_> {
         let mut options = settings::backup_options(&wanted);
         options.time_limit = self.time_limit(wanted.max_time, others_wait);
         options.checksum = self.config.enable_checksum;
-        options.around = Hooks::new(&wanted.hooks, &facts.vg, &facts.lv, &self.world.cancel)
-            .map(|hooks| Arc::new(hooks) as Arc<dyn AroundFreeze>);
-        let observer: Arc<dyn Observer> = match self.config.read_rate_limit {
-            None => Arc::clone(&self.world.observer),
-            Some(rate) => {
-                // The pauses end with the time, too.
-                let limit = options.time_limit.as_ref();
-                let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.duration));
-                let cancel = &self.world.cancel;
-                let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.until(deadline));
-                Arc::new(Throttle::new(Arc::clone(&self.world.observer), rate, cancel))
-            }
-        };
+        options.around = settings::around(&wanted, &facts.vg, &facts.lv, &self.world.cancel);
+        // The pauses end with the time, too.
+        let limit = options.time_limit.as_ref();
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.duration));
+        let cancel = &self.world.cancel;
+        let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.until(deadline));
+        let observer = settings::observer(self.config, Arc::clone(&self.world.observer), &cancel);
         let world = BackupWorld { observer, ..self.world.clone() };
         Source::of_volume(facts)
             .map_err(|error| with_causes(&error))

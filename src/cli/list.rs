@@ -1,0 +1,87 @@
+//! `volbak list`.
+
+use std::path::Path;
+
+use clap::Args;
+use volbak::error::ExitClass;
+use volbak::store::catalog;
+
+use super::output::{Listed, print, print_json, shown_catalog};
+use super::place::{Place, UsageError, Where};
+
+pub(crate) const LIST_EXAMPLES: &str = "\
+Examples:
+  volbak list                        all backups of the config's destination
+  volbak list volume-0000001a
+  volbak list --problems             those that are partial, bad or damaged, or have problems to look at
+  volbak list /backups";
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The volumes [default: all]; or the destination, as a path
+    #[arg(value_name = "VOLUME")]
+    volumes: Vec<String>,
+    #[command(flatten)]
+    place: Where,
+    /// Only backups that are partial, bad or damaged, or that have problems to look at
+    #[arg(long)]
+    problems: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListArgs {
+    /// The destination, and the volumes that were named. A single name may be the destination: with a `/` in it, or when
+    /// it is a directory and no volume of that name is known.
+    fn wanted(&self) -> anyhow::Result<(Place, &[String])> {
+        let as_destination = |path: &String| {
+            let place = Where { destination: Some(path.into()), config: self.place.config.clone() }.place()?;
+            Ok((place, &[][..]))
+        };
+        let alone = match &self.volumes[..] {
+            [alone] if self.place.destination.is_none() => Some(alone),
+            _ => None,
+        };
+        if let Some(path) = alone.filter(|path| path.contains('/') || *path == ".") {
+            return as_destination(path);
+        }
+        let known = |place: &Place| -> anyhow::Result<bool> {
+            let destination = place.open()?;
+            for name in &self.volumes {
+                if destination.existing_volume_directory(name)?.is_none() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        let directory = alone.filter(|path| Path::new(path).is_dir());
+        match (self.place.place(), directory) {
+            (Err(_), Some(path)) => as_destination(path),
+            (Err(error), None) => Err(error.into()),
+            (Ok(place), Some(path)) if !known(&place)? => as_destination(path),
+            (Ok(place), None) if !known(&place)? => {
+                let names = self.volumes.join(", ");
+                Err(UsageError(format!("{} has no backups of {names}", place.root.display())).into())
+            }
+            (Ok(place), _) => Ok((place, &self.volumes)),
+        }
+    }
+}
+
+pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
+    let (place, volumes) = args.wanted()?;
+    let entries = catalog::list(&place.open()?)?;
+    let listed: Vec<Listed> = entries
+        .into_iter()
+        .filter(|entry| volumes.is_empty() || volumes.contains(&entry.name))
+        .map(Listed::new)
+        .filter(|listed| !args.problems || listed.has_problems())
+        .collect();
+    if args.json {
+        print_json(&serde_json::json!({ "backups": listed }))?;
+    } else {
+        print(&shown_catalog(&listed))?;
+    }
+    Ok(ExitClass::Well)
+}

@@ -1,0 +1,168 @@
+//! Where backups are, and whose settings hold: the same arguments for every verb.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use volbak::config::{Config, DEFAULT_PATH};
+use volbak::outside::{Clock, SystemClock};
+use volbak::run::locate::{BackupFiles, Found, LocateError, find};
+use volbak::store::StoreError;
+use volbak::store::local::Destination;
+use volbak::store::presence::is_on_mount;
+
+use super::progress::write_line;
+
+/// The environment's name for the destination; a config's key of that name is read from it, too.
+const DESTINATION_VARIABLE: &str = "VOLBAK_BACKUP_DESTINATION";
+
+/// Where backups are.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Where {
+    /// The destination [default: that of the config, or VOLBAK_BACKUP_DESTINATION]
+    #[arg(long, visible_alias = "from", value_name = "DIR")]
+    pub(crate) destination: Option<PathBuf>,
+    /// The config [default: /etc/volbak/volbak.toml, where no destination is named]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Where a new backup goes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WhereTo {
+    /// The destination: a directory, in which each volume gets one of its own [default: that of the config, or
+    /// VOLBAK_BACKUP_DESTINATION]
+    #[arg(long, visible_alias = "to", value_name = "DIR")]
+    destination: Option<PathBuf>,
+    /// The config, whose settings for the volume hold [default: /etc/volbak/volbak.toml, where no destination is named]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl From<&WhereTo> for Where {
+    fn from(to: &WhereTo) -> Self {
+        Self { destination: to.destination.clone(), config: to.config.clone() }
+    }
+}
+
+/// A mistake in how the program was called: exit status 2.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// A destination, and the config that names it or goes with it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) root: PathBuf,
+    /// `None` where a destination alone was named.
+    pub(crate) config: Option<Config>,
+    must_be_mounted: bool,
+}
+
+impl Where {
+    /// The destination that was named, or the config's.
+    pub(crate) fn place(&self) -> Result<Place, UsageError> {
+        let config = match (&self.config, &self.destination) {
+            (Some(path), _) => Some(load(path)?),
+            (None, Some(_)) => None,
+            (None, None) if Path::new(DEFAULT_PATH).exists() => Some(load(Path::new(DEFAULT_PATH))?),
+            (None, None) => None,
+        };
+        if let Some(root) = &self.destination {
+            return Ok(Place { root: root.clone(), config, must_be_mounted: false });
+        }
+        if let Some(config) = config {
+            let root = config.backup_destination.clone();
+            return Ok(Place { root, must_be_mounted: config.require_mount, config: Some(config) });
+        }
+        match std::env::var_os(DESTINATION_VARIABLE).filter(|value| !value.is_empty()) {
+            Some(root) => Ok(Place { root: root.into(), config: None, must_be_mounted: false }),
+            None => Err(UsageError(format!(
+                "no destination is named and there is no {DEFAULT_PATH}: say --destination DIR, or begin a config with \
+                 `volbak config init`"
+            ))),
+        }
+    }
+
+    /// The config, with the destination that was named in place of its own. Without a config the defaults hold.
+    pub(crate) fn config(&self) -> Result<Config, UsageError> {
+        let place = self.place()?;
+        let mut config = match place.config {
+            Some(config) => config,
+            None => defaults(&place.root)?,
+        };
+        config.require_mount = place.must_be_mounted;
+        config.backup_destination = place.root;
+        Ok(config)
+    }
+
+    /// The backup called so. What there is to say of it goes to standard error.
+    pub(crate) fn find(&self, backup: &str) -> anyhow::Result<BackupFiles> {
+        Ok(noted(self.look_for(backup)??))
+    }
+
+    /// As [`Self::find`]; where no backup of a volume can be relied on, its newest: to look at it harms nothing.
+    pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<BackupFiles> {
+        match self.look_for(backup)? {
+            Err(LocateError::NoneUsable { passed_over, newest, .. }) => {
+                passed_over.iter().for_each(|note| write_line(&format!("volbak: {note}")));
+                Ok(newest)
+            }
+            found => Ok(noted(found?)),
+        }
+    }
+
+    fn look_for(&self, backup: &str) -> anyhow::Result<Result<Found, LocateError>> {
+        let now = SystemClock.now();
+        match find(backup, None, now) {
+            Err(LocateError::NoDestination(_)) => {
+                let place = self.place()?;
+                place.open()?;
+                Ok(find(backup, Some(&place.root), now))
+            }
+            by_path => Ok(by_path),
+        }
+    }
+}
+
+impl Place {
+    /// Opens the destination. One that the config names must be mounted, when the config asks for that: an empty directory
+    /// in its place would look like a destination without backups.
+    pub(crate) fn open(&self) -> Result<Destination, StoreError> {
+        let destination = Destination::open(&self.root)?;
+        if self.must_be_mounted && !is_on_mount(&self.root)? {
+            return Err(StoreError::NotMounted(self.root.clone()));
+        }
+        Ok(destination)
+    }
+}
+
+/// The backup, after what there is to say of it.
+fn noted(found: Found) -> BackupFiles {
+    found.notes.iter().for_each(|note| write_line(&format!("volbak: {note}")));
+    found.files
+}
+
+/// Reads a config; its mistakes are the error.
+pub(crate) fn load(path: &Path) -> Result<Config, UsageError> {
+    let config = Config::load(path, std::env::vars_os())
+        .map_err(|error| UsageError(format!("{:#}", anyhow::Error::new(error))))?;
+    if let Some(found) = &config.changeable {
+        write_line(&format!("volbak: warning: {}: the config is not root's alone: {found}", path.display()));
+    }
+    Ok(config)
+}
+
+fn defaults(root: &Path) -> Result<Config, UsageError> {
+    let absolute = std::path::absolute(root).map_err(|error| UsageError(format!("{}: {error}", root.display())))?;
+    let named: [(OsString, OsString); 1] = [(DESTINATION_VARIABLE.into(), absolute.into())];
+    Config::parse("", named).map_err(|error| UsageError(format!("{:#}", anyhow::Error::new(error))))
+}

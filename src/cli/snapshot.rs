@@ -1,0 +1,196 @@
+//! `volbak snapshot`.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::CommandFactory;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use volbak::config::Config;
+use volbak::error::ExitClass;
+use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
+use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
+use volbak::run::limit::TimeLimit;
+use volbak::run::parent::ParentChoice;
+use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
+use volbak::run::settings;
+use volbak::source::{self, Source, SourceKind};
+use volbak::store::local::Destination;
+
+use super::args::{Cli, ReaderArg, SnapshotArgs};
+use super::output::{
+    JsonBackup, JsonOutcome, OutputError, after_printing, has_problems, print, print_json, shown_error, shown_outcome,
+};
+use super::place::Where;
+use super::progress::{Progress, Verbosity, write_line};
+use super::{about, shown};
+
+pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    let cancel = Cancel::default();
+    // A second Ctrl-C ends at once; what it leaves, the next run removes. Handlers run in the order of registration.
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // nohup(1) starts programs with SIGHUP ignored, and means it.
+        if signal != SIGHUP || !is_ignored(SIGHUP)? {
+            signal_hook::flag::register(signal, cancel.flag())?;
+        }
+    }
+    if args.name.is_some() && args.sources.len() > 1 {
+        let message = "--name is for one source: each needs a directory of its own";
+        Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
+    }
+    let place = Where::from(&args.place);
+    // Opened by the place, which knows whether it must be mounted.
+    let destination = place.place()?.open()?;
+    let config = place.config()?;
+    let _lock = destination.lock(SystemClock.now())?;
+
+    let progress = Arc::new(Progress::new(verbosity));
+    let world = BackupWorld {
+        commands: Arc::new(SystemCommands),
+        clock: Arc::new(SystemClock),
+        observer: settings::observer(&config, progress.clone(), &cancel),
+        cancel: cancel.clone(),
+    };
+    remove_all_remains(&destination, &*world.observer);
+    let removed = if wants_lvm(&args.sources) {
+        remove_stale(&world)
+    } else if rustix::process::geteuid().is_root() {
+        remove_stale_device_maps(&world)
+    } else {
+        // Nobody else can have made one, nor remove it.
+        Ok(())
+    };
+    if let Err(error) = removed {
+        // If LVM is needed after all, its own error comes with the volume that needs it.
+        write_line(&format!(
+            "volbak: warning: what earlier runs left could not be looked for: {:#}",
+            anyhow::Error::new(error)
+        ));
+    }
+
+    let mut results = Vec::with_capacity(args.sources.len());
+    for source in &args.sources {
+        let result = if cancel.is_cancelled() {
+            Err(BackupError::Cancelled)
+        } else {
+            one(source, args, &config, &destination, &world)
+        };
+        let result = result.map_err(|error| about(source, anyhow::Error::new(error)));
+        if let Err(error) = &result {
+            progress.done();
+            write_line(&format!("volbak: {}", shown_error(error)));
+        }
+        results.push((shown(source), result));
+    }
+    progress.done();
+    let printed = report(&results, args.json);
+    let failed = results.iter().any(|(_, result)| result.is_err());
+    let problems = results.iter().any(|(_, result)| result.as_ref().is_ok_and(has_problems));
+    let class = match (failed, problems) {
+        (true, _) => ExitClass::Failed,
+        (_, true) => ExitClass::WithProblems,
+        _ => ExitClass::Well,
+    };
+    let published: Vec<String> = results
+        .iter()
+        .filter_map(|(_, result)| result.as_ref().ok())
+        .map(|outcome| format!("the backup {} is published", outcome.archive.display()))
+        .collect();
+    let done = if published.is_empty() { "no backup is published".to_owned() } else { published.join(", ") };
+    Ok(after_printing(printed, &done, class))
+}
+
+fn one(
+    spec: &OsStr,
+    args: &SnapshotArgs,
+    config: &Config,
+    destination: &Destination,
+    world: &BackupWorld,
+) -> Result<BackupOutcome, BackupError> {
+    let mut source = source::resolve(spec, &*world.commands)?;
+    if let Some(name) = args.name.as_deref() {
+        source = source.named(name)?;
+    }
+    let options = options(args, config, &source, &world.cancel);
+    back_up_source(&source, destination, &options, world)
+}
+
+/// What the config says of this source, and over it what was asked for on the command line.
+fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cancel) -> BackupOptions {
+    let group = match source.kind() {
+        SourceKind::Volume(facts) => facts.vg.as_str(),
+        SourceKind::Device { .. } | SourceKind::Image => "",
+    };
+    let wanted = config.for_volume(group, source.backup_name());
+    let mut options = settings::backup_options(&wanted);
+    options.checksum = config.enable_checksum;
+    // Hooks quiesce the instance of a volume; an image has none.
+    if let SourceKind::Volume(facts) = source.kind() {
+        options.around = settings::around(&wanted, &facts.vg, &facts.lv, cancel);
+    }
+    if let Some(level) = args.level {
+        options.level = settings::level(level);
+    }
+    if let Some(threads) = args.threads {
+        options.threads = threads.into();
+    }
+    options.exclude.extend(args.exclude.iter().cloned());
+    if let Some(scratch) = &args.scratch {
+        options.scratch = Some(scratch.clone());
+    }
+    if let Some(reader) = args.reader {
+        options.by_kernel = reader == ReaderArg::Kernel;
+    }
+    if let Some(duration) = args.max_hours {
+        options.time_limit = Some(TimeLimit { duration, name: "--max-hours".to_owned() });
+    }
+    options.max_bytes = args.max_size.or(options.max_bytes);
+    options.with_snapshots |= args.read_only_snapshots;
+    if let Some(size) = args.snapshot_size {
+        options.freeze.snapshot_size = size;
+    }
+    options.keep_snapshot = args.keep_snapshot;
+    options.parent = match &args.parent {
+        _ if args.full => ParentChoice::Full,
+        Some(parent) => ParentChoice::Named(parent.clone()),
+        None => ParentChoice::Newest,
+    };
+    if let Some(days) = args.full_read_every_days {
+        options.full_read_every_days = days;
+    }
+    options.share_blocks &= !args.no_shared_blocks;
+    options
+}
+
+fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> Result<(), OutputError> {
+    if json {
+        let backups: Vec<JsonBackup<'_>> = results
+            .iter()
+            .map(|(source, result)| match result {
+                Ok(outcome) => JsonBackup {
+                    source,
+                    status: if has_problems(outcome) { "problems" } else { "ok" },
+                    error: None,
+                    outcome: Some(JsonOutcome { archive: &outcome.archive, manifest: &outcome.manifest }),
+                },
+                Err(error) => JsonBackup { source, status: "failed", error: Some(shown_error(error)), outcome: None },
+            })
+            .collect();
+        return print_json(&serde_json::json!({ "backups": backups }));
+    }
+    for (_, result) in results {
+        if let Ok(outcome) = result {
+            print(&shown_outcome(outcome))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether this process was started with `signal` ignored: proc_pid_status(5), `SigIgn`.
+fn is_ignored(signal: i32) -> anyhow::Result<bool> {
+    let status =
+        std::fs::read_to_string("/proc/self/status").context("/proc/self/status cannot be read (is /proc mounted?)")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0");
+    Ok(u64::from_str_radix(mask.trim(), 16)? & (1 << (signal - 1)) != 0)
+}

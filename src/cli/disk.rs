@@ -31,6 +31,9 @@ pub(crate) struct DiskArgs {
     /// What is on the target may be lost: NAME is the last component of its path
     #[arg(long, value_name = "NAME", require_equals = true)]
     yes_erase: Option<String>,
+    /// Erase the target also for a backup that is known to be bad: what is good in it is restored
+    #[arg(long)]
+    even_if_bad: bool,
     /// Give a volume group inside the disk another name; may be repeated
     #[arg(long, value_name = "OLD=NEW", value_parser = group_name)]
     vg_name: Vec<(String, String)>,
@@ -86,6 +89,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
         group_names,
         plain_md: args.plain_md,
         yes_erase: args.yes_erase.clone(),
+        even_if_bad: args.even_if_bad,
         threads: work.threads,
         cancel: work.cancel,
     };

@@ -51,7 +51,7 @@ use crate::outside::{Cancel, RunCommand};
 use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
 use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::kernel_knows;
-use crate::run::locate::BackupFiles;
+use crate::run::locate::{self, BackupFiles};
 use crate::run::verify::side_files;
 use crate::run::verify::{BackupFile, Findings, Level, VerifyError};
 
@@ -71,6 +71,8 @@ pub struct DeviceOptions {
     pub plain_md: bool,
     /// The target that may lose what is on it, by its last path component.
     pub yes_erase: Option<String>,
+    /// Whether something may be erased for a backup that is known to be bad.
+    pub even_if_bad: bool,
     /// How many threads inflate.
     pub threads: usize,
     /// The wish to stop.
@@ -108,6 +110,12 @@ pub enum DeviceError {
     /// It cannot be done. Nothing was written.
     #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
     Refused(Vec<String>),
+    /// The backup is known to be bad, and something would be erased for it.
+    #[error(
+        "nothing was erased, since the backup is bad; choose another, or say --even-if-bad to restore what is good in it:{}",
+        lines(.0)
+    )]
+    KnownBad(Vec<String>),
     /// It was told to stop before anything was written.
     #[error("interrupted; nothing was written")]
     Stopped,
@@ -129,6 +137,8 @@ pub struct Prepared {
     manifest: Box<Manifest>,
     /// The index, when it is the one that the manifest knows.
     index: Option<File>,
+    /// What is known to be wrong with the backup.
+    wrong: Vec<String>,
 }
 
 impl Prepared {
@@ -200,17 +210,24 @@ pub fn prepare(
     if !twins.is_empty() {
         return Err(DeviceError::Refused(twins));
     }
-    let wrong = findings.first.iter().map(|finding| format!("{}: {}", finding.place(&files.stem), finding.what));
+    let known_bad = locate::files_are_bad(files, &manifest)
+        .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem));
+    let found = findings.first.iter().map(|finding| format!("{}: {}", finding.place(&files.stem), finding.what));
+    let wrong: Vec<String> = known_bad.into_iter().chain(found).collect();
+    if !manifest.is_whole() {
+        let errors = manifest.problem_counts.errors;
+        plan.remarks.push(format!("the backup is partial: {errors} files or regions are missing in it or damaged"));
+    }
     let has_volumes = has_volumes(&manifest);
     if has_volumes && target.sector_bytes.is_some() {
         let what = "the kernel is not told of its new partitions, so that this host does not find the volume groups or arrays inside";
         plan.remarks.push(what.to_owned());
     }
-    plan.remarks.splice(0..0, wrong.chain(target.remarks.iter().cloned()));
+    plan.remarks.splice(0..0, wrong.iter().cloned().chain(target.remarks.iter().cloned()));
     if stored.is_none() {
         plan.remarks.push("there is no good index, so how much room the files need is not known beforehand".to_owned());
     }
-    Ok(Prepared { plan, target, manifest, index })
+    Ok(Prepared { plan, target, manifest, index, wrong })
 }
 
 /// Carries a plan out. Problems of single files are told to `observer`, and the rest goes on.
@@ -221,7 +238,11 @@ pub fn restore_disk(
     commands: std::sync::Arc<dyn RunCommand>,
     observer: &dyn Observer,
 ) -> Result<DeviceReport, DeviceError> {
-    let Prepared { plan, target, manifest, index } = prepared;
+    let Prepared { plan, target, manifest, index, wrong } = prepared;
+    let erases = matches!(options.target, TargetSpec::Device(_)) || !target.on_it.is_empty();
+    if erases && !wrong.is_empty() && !options.even_if_bad {
+        return Err(DeviceError::KnownBad(wrong));
+    }
     target.may_be_erased(options.yes_erase.as_deref())?;
     if plan.steps.iter().any(|step| matches!(step, Step::Make(_))) {
         can_make_loop_devices()?;

@@ -128,8 +128,14 @@ pub enum MailError {
         /// What went wrong.
         source: lettre::transport::smtp::Error,
     },
+    /// The mail server let us in, and then answered no more.
+    #[error("{server}: it ended the connection")]
+    Hung {
+        /// The server.
+        server: String,
+    },
     /// Not done when the deadline was over.
-    #[error("not sent within {seconds} s")]
+    #[error("not done within {seconds} s")]
     Deadline {
         /// The deadline.
         seconds: u64,
@@ -201,6 +207,15 @@ pub struct Delivery {
     pub waiting: usize,
     /// What went wrong. Each counts for the exit status, and never for more than a problem.
     pub problems: Vec<Problem>,
+}
+
+/// Connects to the mail server as [`send`] would, greets it, begins TLS and logs in, and sends nothing. It ends within
+/// `limit`. `None`: there is no server to be tried.
+pub fn try_server(settings: &Settings, limit: Duration) -> Option<Result<(), MailError>> {
+    match &settings.transport {
+        Transport::Smtp(server) => Some(deliver::try_server(server, &settings.host, limit)),
+        Transport::Sendmail { .. } | Transport::File { .. } => None,
+    }
 }
 
 /// Sends `report`, then what waits in the spool. It ends within the deadline (and the time that the spool's files

@@ -9,10 +9,19 @@ use volbak::events::{Event, Observer, Severity};
 use volbak::shown;
 use volbak::units::ByteLen;
 
+mod bar;
+
+use bar::{Done, Place, bar_line};
+
+/// What is taken for a terminal's width where it does not say.
+const COLUMNS: u16 = 80;
 /// Without a terminal, a line this often says how far it is.
 const LINE_EVERY: Duration = Duration::from_secs(60);
 /// More problems of one source than this are not shown one by one: the manifest has them.
 const MAX_SHOWN_PROBLEMS: u64 = 50;
+
+const TICK: Duration = Duration::from_millis(200);
+const STYLE: &str = "{spinner} {msg}";
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,13 +38,36 @@ pub(crate) enum Verbosity {
 pub(crate) struct Progress {
     verbosity: Verbosity,
     bar: Option<ProgressBar>,
-    state: Mutex<State>,
+    state: Mutex<(Run, State)>,
+}
+
+/// The run over several sources, if it is one.
+struct Run {
+    sources: u64,
+    /// Sources that are done, whatever came of them.
+    finished: u64,
+    /// What they all will read, an estimate; 0 when it is not known.
+    expected_bytes: u64,
+    /// What was read of those that are done.
+    read_bytes: u64,
+    started: Instant,
+}
+
+impl Run {
+    fn of(sources: u64, expected_bytes: u64) -> Self {
+        Self { sources, finished: 0, expected_bytes, read_bytes: 0, started: Instant::now() }
+    }
+
+    fn place(&self) -> Place {
+        Place { number: (self.finished + 1).min(self.sources), sources: self.sources }
+    }
 }
 
 struct State {
     source: String,
-    read_bytes: u64,
-    expected_bytes: u64,
+    step: String,
+    done: Done,
+    started: Instant,
     /// How many problems were met that this verbosity shows: warnings and notices, and errors.
     lesser: u64,
     errors: u64,
@@ -44,7 +76,8 @@ struct State {
 
 impl State {
     fn of(source: String) -> Self {
-        Self { source, read_bytes: 0, expected_bytes: 0, lesser: 0, errors: 0, last_line: Instant::now() }
+        let (step, now) = (String::new(), Instant::now());
+        Self { source, step, done: Done::default(), started: now, lesser: 0, errors: 0, last_line: now }
     }
 
     /// What a line begins with: the source, where the work is on one.
@@ -57,14 +90,13 @@ impl Progress {
     pub(crate) fn new(verbosity: Verbosity) -> Self {
         let at_terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
         let bar = at_terminal.then(|| {
-            let style = "{spinner} {prefix} {msg} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-            let bar = ProgressBar::new(0);
+            let bar = ProgressBar::new_spinner();
             // The template is a constant, and tried by a test.
-            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.enable_steady_tick(Duration::from_millis(200));
+            bar.set_style(ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(TICK);
             bar
         });
-        Self { verbosity, bar, state: Mutex::new(State::of(String::new())) }
+        Self { verbosity, bar, state: Mutex::new((Run::of(0, 0), State::of(String::new()))) }
     }
 
     /// Takes the bar away, so that results can be printed.
@@ -81,44 +113,73 @@ impl Progress {
         }
     }
 
-    fn on_read(&self, state: &mut State, bytes: u64) {
-        state.read_bytes += bytes;
-        if let Some(bar) = &self.bar {
-            bar.set_length(state.expected_bytes.max(state.read_bytes));
-            bar.set_position(state.read_bytes);
-        } else if self.verbosity > Verbosity::Quiet && state.last_line.elapsed() >= LINE_EVERY {
+    /// Shows how far it is, at a terminal.
+    fn show(&self, run: &Run, state: &State) {
+        let Some(bar) = &self.bar else { return };
+        let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
+        let columns = size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(COLUMNS);
+        // Two are the spinner's, and in the last one some terminals begin a new line.
+        let columns = usize::from(columns).saturating_sub(3);
+        let left = if run.expected_bytes > 0 {
+            let rest = state.done.expected_bytes.max(state.done.read_bytes);
+            let expected_bytes = run.expected_bytes.max(run.read_bytes.saturating_add(rest));
+            Done { read_bytes: run.read_bytes.saturating_add(state.done.read_bytes), expected_bytes }
+                .left(run.started.elapsed())
+        } else {
+            state.done.left(state.started.elapsed())
+        };
+        let (source, step) = (shown::text(&state.source), shown::text(&state.step));
+        bar.set_message(bar_line(run.place(), &source, &step, state.done, left, columns));
+    }
+
+    /// Without a terminal, now and then a line.
+    fn now_and_then(&self, state: &mut State) {
+        if self.bar.is_none() && self.verbosity > Verbosity::Quiet && state.last_line.elapsed() >= LINE_EVERY {
             state.last_line = Instant::now();
-            let (read, expected) = (ByteLen(state.read_bytes), ByteLen(state.expected_bytes));
-            self.line(&format!("{}read {read} of about {expected}", state.prefix()));
+            let read = ByteLen(state.done.read_bytes);
+            let about = if state.done.expected_bytes >= state.done.read_bytes {
+                format!(" of about {}", ByteLen(state.done.expected_bytes))
+            } else {
+                String::new()
+            };
+            self.line(&format!("{}read {read}{about}", state.prefix()));
         }
     }
 }
 
 impl Observer for Progress {
     fn on_event(&self, event: &Event) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (run, state) = &mut *guard;
         let said = match event {
+            Event::RunStarted { sources, bytes } => {
+                *run = Run::of(*sources, *bytes);
+                None
+            }
             Event::SourceStarted { source } => {
                 *state = State::of(source.clone());
                 if let Some(bar) = &self.bar {
+                    // After what was printed between two sources.
                     bar.reset();
-                    bar.set_prefix(shown::text(source));
+                    bar.enable_steady_tick(TICK);
                 }
-                None
+                let place = run.place();
+                let is_one = self.bar.is_some() || place.sources < 2;
+                (!is_one).then(|| {
+                    (Verbosity::Normal, format!("{}volume {} of {}", state.prefix(), place.number, place.sources))
+                })
             }
-            Event::Step { step } => match &self.bar {
-                Some(bar) => {
-                    bar.set_message(shown::text(step));
-                    None
-                }
-                None => Some((Verbosity::Normal, format!("{}{step}", state.prefix()))),
-            },
+            Event::Step { step } => {
+                state.step.clone_from(step);
+                self.bar.is_none().then(|| (Verbosity::Normal, format!("{}{step}", state.prefix())))
+            }
             Event::ExpectedBytes { bytes } => {
-                state.expected_bytes += bytes;
+                state.done.expected_bytes = state.done.expected_bytes.saturating_add(*bytes);
                 None
             }
             Event::Read { bytes } | Event::Carried { bytes } => {
-                self.on_read(&mut state, *bytes);
+                state.done.read_bytes = state.done.read_bytes.saturating_add(*bytes);
+                self.now_and_then(state);
                 None
             }
             Event::SnapshotFill { snapshot, percent } => {
@@ -136,9 +197,9 @@ impl Observer for Progress {
                 *count += u64::from(level <= self.verbosity);
                 (*count <= MAX_SHOWN_PROBLEMS).then(|| (level, format!("{}{word}: {problem}", state.prefix())))
             }
-            // The bar is changed where sources begin and end.
-            Event::RunStarted { .. } => None,
             Event::SourceFailed { source, why } => {
+                run.finished += 1;
+                run.read_bytes = run.read_bytes.saturating_add(state.done.read_bytes);
                 *state = State::of(String::new());
                 Some((Verbosity::Quiet, format!("{source}: FAILED: {why}")))
             }
@@ -146,7 +207,9 @@ impl Observer for Progress {
             Event::RunFinished { outcome, .. } => Some((Verbosity::Quiet, outcome.clone())),
             Event::SourceFinished { .. } => {
                 // What comes next is not about this source.
-                let ended = std::mem::replace(&mut *state, State::of(String::new()));
+                run.finished += 1;
+                run.read_bytes = run.read_bytes.saturating_add(state.done.read_bytes);
+                let ended = std::mem::replace(state, State::of(String::new()));
                 let over = |count: u64| count.saturating_sub(MAX_SHOWN_PROBLEMS);
                 let more = over(ended.lesser) + over(ended.errors);
                 (more > 0).then(|| (Verbosity::Quiet, format!("{}and {more} more problems", ended.prefix())))
@@ -155,6 +218,7 @@ impl Observer for Progress {
         if let Some((_, text)) = said.filter(|(level, _)| *level <= self.verbosity) {
             self.line(&text);
         }
+        self.show(run, state);
     }
 }
 
@@ -167,7 +231,6 @@ pub(crate) fn write_line(text: &str) {
 mod tests {
     #[test]
     fn the_template_is_one() {
-        let style = "{spinner} {prefix} {msg} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-        assert!(indicatif::ProgressStyle::with_template(style).is_ok());
+        assert!(indicatif::ProgressStyle::with_template(super::STYLE).is_ok());
     }
 }

@@ -230,6 +230,7 @@ fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
 }
 
 pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
+    say_when_interrupted()?;
     let files = args.place.find(&args.backup)?;
     let mut out = io::BufWriter::new(Output::new());
     let listed = browse::list(&files, &args.path, args.recursive, &cancel()?, |entry| {
@@ -262,6 +263,7 @@ fn whole(written: io::Result<()>) -> anyhow::Result<ExitClass> {
 }
 
 pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
+    say_when_interrupted()?;
     // An archive's own path may hold a colon.
     let after_archive = args.file.find(".tar.gz:").map(|at| args.file.split_at(at + ".tar.gz".len()));
     let split = after_archive.map(|(backup, path)| (backup, &path[1..])).or_else(|| args.file.split_once(':'));
@@ -280,6 +282,7 @@ pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
 }
 
 pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {
+    say_when_interrupted()?;
     let differences = browse::diff(&args.place.find(&args.before)?, &args.place.find(&args.after)?, &cancel()?)?;
     if args.json {
         print_json(&serde_json::json!({ "differences": differences }))?;
@@ -306,6 +309,18 @@ fn shown(path: &str) -> String {
 
 pub(crate) fn threads(wanted: Option<u16>) -> usize {
     wanted.map_or_else(processors, usize::from)
+}
+
+/// For verbs that only read: a signal ends them at once, and they say so.
+fn say_when_interrupted() -> anyhow::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            write_line("volbak: interrupted");
+            std::process::exit(128 + signal);
+        }
+    })?;
+    Ok(())
 }
 
 /// A wish to stop that Ctrl-C sets. A second one ends at once.

@@ -8,6 +8,7 @@ use clap::CommandFactory;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::config::Config;
 use volbak::error::ExitClass;
+use volbak::events::{Event, Observer};
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use volbak::run::limit::TimeLimit;
@@ -69,6 +70,7 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
         ));
     }
 
+    progress.on_event(&Event::RunStarted { sources: args.sources.len() as u64, bytes: 0 });
     let mut results = Vec::with_capacity(args.sources.len());
     for source in &args.sources {
         let result = if cancel.is_cancelled() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use volbak::error::ExitClass;
+use volbak::events::{Event, Observer};
 use volbak::outside::{Clock, SystemClock, SystemCommands};
 use volbak::run::locate::BackupFiles;
 use volbak::run::verify::choose::{Candidate, Choice, choose};
@@ -113,8 +114,11 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };
     let mut class = ExitClass::Well;
     let mut reports = Vec::new();
+    progress.on_event(&Event::RunStarted { sources: backups.len() as u64, bytes: 0 });
     for files in &backups {
+        progress.on_event(&Event::SourceStarted { source: files.stem.clone() });
         let report = verify::verify(files, &options, around)?;
+        progress.on_event(&Event::SourceFinished { source: files.stem.clone(), outcome: report.summary() });
         progress.done();
         if !args.no_record
             && let Err(error) = record::save(files, &report)

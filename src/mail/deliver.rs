@@ -79,6 +79,16 @@ fn once(settings: &Settings, mail: &Mail, ends: Instant, queued: DateTime<Utc>) 
     }
 }
 
+/// As far as a mail would go, and no mail.
+pub(super) fn try_server(server: &SmtpServer, own_name: &str, limit: Duration) -> Result<(), MailError> {
+    let transport = smtp(server, own_name, limit)?;
+    let late = || MailError::Deadline { seconds: limit.as_secs() };
+    let answered = within(limit, move || transport.test_connection())?
+        .ok_or_else(late)?
+        .map_err(|source| MailError::Smtp { server: server.shown(), source })?;
+    if answered { Ok(()) } else { Err(MailError::Hung { server: server.shown() }) }
+}
+
 /// Runs `work` on a thread of its own and waits for it so long. A thread that is late is left alone: it ends with its
 /// connection's own timeout, or with the process.
 fn within<T: Send + 'static>(

@@ -37,6 +37,11 @@ impl fmt::Debug for Secret {
 }
 
 impl PasswordSource {
+    /// Whether it could be fetched: there, readable, and nobody else's to read or change.
+    pub fn check(&self) -> Result<(), MailError> {
+        self.fetch().map(drop)
+    }
+
     /// Fetches it. The error never holds any of it.
     pub(super) fn fetch(&self) -> Result<Secret, MailError> {
         match self {

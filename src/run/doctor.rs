@@ -4,15 +4,17 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
 use serde::Serialize;
 
+use super::dumps::try_instance;
 use super::prune::Shelf;
 use super::settings;
 use crate::config::{Config, MailTransport};
 use crate::error::with_causes;
-use crate::mail::{PasswordSource, Transport};
+use crate::mail::{self, PasswordSource, Transport};
 use crate::outside::RunCommand;
 use crate::source::{self, Volumes};
 use crate::store::catalog::BackupState;
@@ -20,10 +22,18 @@ use crate::store::local::Destination;
 use crate::store::presence::is_on_mount;
 use crate::units::ByteLen;
 
+mod schedule;
+
+/// No try at the network takes longer.
+const TRY_LIMIT: Duration = Duration::from_secs(20);
+
 /// How an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
+    /// It was not tried.
+    #[serde(rename = "not tried")]
+    NotTried,
     /// As it should be.
     Good,
     /// It will work, but somebody should look.
@@ -46,6 +56,7 @@ pub struct Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = match self.answer {
+            Answer::NotTried => "-  ",
             Answer::Good => "ok ",
             Answer::Doubtful => "?  ",
             Answer::Bad => "BAD",
@@ -67,9 +78,29 @@ pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -
         volumes(config, commands, &mut add);
     }
     destination(config, now, &mut add);
-    mail(config, &mut add);
+    about_mail(config, &mut add);
     dumps(config, &mut add);
+    schedule::schedule(&mut add);
+    not_tried(config, &mut add);
     findings
+}
+
+/// What could go wrong at night all the same.
+fn not_tried(config: &Config, add: &mut Add<'_>) {
+    let mut add = |what: &str| add("not tried", Answer::NotTried, what.to_owned());
+    if config.enable_lvmsnapshots {
+        add("taking a snapshot and reading a volume: `volbak run --test` does both, for the smallest volume");
+    }
+    add("writing to the destination");
+    if config.hook_commands().next().is_some() {
+        add("the hooks");
+    }
+    if config.enable_mail_notification {
+        add("sending a mail: `volbak report --send` does");
+    }
+    if config.enable_mysql_dump {
+        add("a dump: the database itself may refuse it");
+    }
 }
 
 type Add<'a> = dyn FnMut(&'static str, Answer, String) + 'a;
@@ -213,11 +244,29 @@ fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<'_>) {
     for group in &listed.empty_groups {
         add("volumes", Answer::Doubtful, format!("the group {group} is not there, or has no volumes"));
     }
+    inactive(&listed, add);
     room(config, &listed, commands, add);
     let ours = listed.volumes.iter().filter(|volume| volume.is_ours());
     for volume in ours {
         let name = volume.facts.full_name();
         add("snapshots", Answer::Doubtful, format!("{name} is there: a run is on, or left it, or was told to keep it"));
+    }
+}
+
+/// A volume that is not active cannot be backed up.
+fn inactive(listed: &Volumes, add: &mut Add<'_>) {
+    let mut groups: Vec<&String> = listed.volumes.iter().map(|volume| &volume.facts.vg).collect();
+    groups.sort();
+    groups.dedup();
+    for group in groups {
+        let of_group = || listed.volumes.iter().filter(|volume| volume.facts.vg == *group);
+        let count = of_group().filter(|volume| matches!(volume.refusal, Some(source::Refusal::Inactive))).count();
+        if count > 0 {
+            let all = of_group().count();
+            let what =
+                format!("{group}: {count} of its {all} volumes are not active; vgchange -ay {group} makes them so");
+            add("volumes", Answer::Bad, what);
+        }
     }
 }
 
@@ -305,7 +354,7 @@ fn backups(shelves: &[Shelf], free_bytes: u64, now: DateTime<Utc>, add: &mut Add
     }
 }
 
-fn mail(config: &Config, add: &mut Add<'_>) {
+fn about_mail(config: &Config, add: &mut Add<'_>) {
     if !config.enable_mail_notification {
         add("mail", Answer::Good, "switched off: the report goes to standard output".to_owned());
         return;
@@ -317,9 +366,13 @@ fn mail(config: &Config, add: &mut Add<'_>) {
                 Transport::Smtp(server) => server.login.and_then(|(_, password)| unusable(&password)),
                 _ => None,
             };
+            let problem = problem.or_else(|| {
+                let tried = mail::try_server(&settings::mail(config), config.mail.deadline.min(TRY_LIMIT));
+                tried.and_then(Result::err).map(|error| with_causes(&error))
+            });
             match problem {
                 Some(what) => add("mail", Answer::Bad, what),
-                None => add("mail", Answer::Good, format!("to {to} by {host}; try it with volbak report --send")),
+                None => add("mail", Answer::Good, format!("to {to} by {host}, which answers and lets us in")),
             }
         }
         MailTransport::Sendmail { program } if !program.is_file() => {
@@ -335,9 +388,8 @@ fn mail(config: &Config, add: &mut Add<'_>) {
 /// Why there is no password to be had; the password itself is not looked at.
 fn unusable(password: &PasswordSource) -> Option<String> {
     match password {
-        PasswordSource::File(path) => {
-            fs::File::open(path).err().map(|error| format!("the password's file {}: {error}", path.display()))
-        }
+        // Its mode counts, too.
+        PasswordSource::File(_) => password.check().err().map(|error| format!("the password's file {error}")),
         PasswordSource::Environment(name) => {
             std::env::var_os(name).is_none().then(|| format!("the variable {name} is not set"))
         }
@@ -352,7 +404,22 @@ fn dumps(config: &Config, add: &mut Add<'_>) {
     for file in files.filter(|file| !file.is_file()) {
         add("dumps", Answer::Bad, format!("{} is not there", file.display()));
     }
-    add("dumps", Answer::Good, format!("{} instances", config.dumps.instances.len()));
+    // All at once: one that hangs must not keep the others waiting.
+    let tried: Vec<Result<(), String>> = std::thread::scope(|scope| {
+        let limit = (config.dumps.connect_timeout + Duration::from_secs(5)).min(TRY_LIMIT);
+        let tries = config
+            .dumps
+            .instances
+            .iter()
+            .map(|instance| scope.spawn(move || try_instance(instance, &config.dumps, limit)));
+        let tries: Vec<_> = tries.collect();
+        tries.into_iter().map(|one| one.join().unwrap_or_else(|_| Err("it could not be tried".to_owned()))).collect()
+    });
+    let reached = tried.iter().filter(|one| one.is_ok()).count();
+    add("dumps", Answer::Good, format!("{reached} of {} instances can be reached and dumped", tried.len()));
+    for what in tried.into_iter().filter_map(Result::err) {
+        add("dumps", Answer::Bad, what);
+    }
 }
 
 fn shortened(names: &[String]) -> String {

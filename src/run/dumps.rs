@@ -16,6 +16,9 @@ use crate::store::retention::{Backup, Health, Now, Occasion, Policy, plan};
 
 const DUMP_SCRIPT: &str = include_str!("dumps/dump.sh");
 const REMOVE_SCRIPT: &str = include_str!("dumps/remove.sh");
+const TRY_SCRIPT: &str = "for program in gzip \"$1\"; do\n\
+    command -v \"$program\" >/dev/null || { echo \"it has no $program\" >&2; exit 1; }\ndone\n\
+    [ -z \"$2\" ] || [ -r \"$2\" ] || { echo \"$2 cannot be read\" >&2; exit 1; }\n";
 const SUFFIX: &str = ".sql.gz";
 const TIME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
 /// Removing some files takes no longer.
@@ -98,6 +101,21 @@ fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: No
         .collect();
     let plan = plan(prefix, &dumps, &Policy::days(retention_days), now, Occasion::Published(new));
     plan.removals().map(str::to_owned).collect()
+}
+
+/// Whether an instance can be dumped, as far as that shows without a dump: the host's key, ours, the dump program and the
+/// credentials' file. It ends within `limit`.
+pub(super) fn try_instance(instance: &DumpInstance, options: &DumpOptions, limit: Duration) -> Result<(), String> {
+    let program = match instance.kind {
+        DumpKind::Mysql => "mysqldump",
+        DumpKind::Mariadb => "mariadb-dump",
+        DumpKind::Postgresql => "pg_dumpall",
+    };
+    let options = DumpOptions { connect_timeout: options.connect_timeout.min(limit), ..options.clone() };
+    let arguments = [program, instance.defaults_file.as_deref().unwrap_or_default()];
+    ssh(instance, &options, &arguments, TRY_SCRIPT, limit, &Cancel::default())
+        .map(|_| ())
+        .map_err(|error| format!("{} ({}): {error}", instance.name, instance.host))
 }
 
 fn ssh(
@@ -188,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_scripts_are_shell() {
-        for script in [super::DUMP_SCRIPT, super::REMOVE_SCRIPT] {
+        for script in [super::DUMP_SCRIPT, super::REMOVE_SCRIPT, super::TRY_SCRIPT] {
             let output = Command::new("sh").args(["-n", "-c", script]).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }

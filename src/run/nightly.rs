@@ -16,6 +16,7 @@ use super::limit::TimeLimit;
 use super::prune::{Shelf, Standing};
 use super::remains::{remove_all_remains, remove_stale};
 use super::{priority, prune, reports, settings};
+use crate::archive::manifest::Manifest;
 use crate::config::{Config, Selected};
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
@@ -246,6 +247,7 @@ impl Night<'_> {
         if self.is_whole() {
             dumps.all_without_volumes(is_waited_for, |problem| self.collector.on_event(&Event::Problem(problem)));
         }
+        self.say_how_much(&selection.chosen, &shelves);
         let mut waiting = selection.chosen.iter();
         while let Some(candidate) = waiting.next() {
             if let Some(why) = self.reason_to_stop(report) {
@@ -268,6 +270,18 @@ impl Night<'_> {
             self.recheck();
         }
         Ok(Some(existing))
+    }
+
+    /// How many volumes there are, and by their last backups how much of them will be read.
+    fn say_how_much(&self, chosen: &[Candidate], shelves: &[Shelf]) {
+        let of_backup =
+            |manifest: &Manifest| manifest.regions.iter().filter_map(|region| region.used_bytes).sum::<u64>();
+        let bytes = chosen.iter().map(|one| {
+            let newest = shelf_of(shelves, &one.facts.lv).and_then(Shelf::newest);
+            newest.map_or(one.facts.size_bytes, of_backup)
+        });
+        let bytes = bytes.fold(0_u64, u64::saturating_add);
+        self.collector.on_event(&Event::RunStarted { sources: chosen.len() as u64, bytes });
     }
 
     /// Whether this night is for all that there is.

@@ -146,7 +146,7 @@ pub enum RestoreError {
     #[error("the archive has nothing that matches {}", .0.join(", "))]
     NothingMatches(Vec<String>),
     /// Somebody wanted it to stop.
-    #[error("stopped before everything was restored; --resume goes on from here")]
+    #[error("interrupted before everything was restored; --resume goes on from here")]
     Stopped,
     /// This process lacks what reading a backup takes.
     #[error("the backup cannot be read here")]
@@ -298,6 +298,10 @@ impl Run<'_> {
         let stream = self.stream(archive, plan, hash_archive)?;
         let mut reader = EntryReader::new(stream, !everything, self.options.verify && indexed);
         while let Some(item) = reader.next_item() {
+            // What is lost from now on is not damaged, it is not read.
+            if self.options.cancel.is_cancelled() {
+                return Err(RestoreError::Stopped);
+            }
             match item {
                 Item::Entry(head, line) => {
                     // With an index, it was chosen there.
@@ -318,6 +322,9 @@ impl Run<'_> {
         }
         let (stream, end) = reader.into_source();
         let outcome = stream.finish();
+        if outcome.stopped {
+            return Err(RestoreError::Stopped);
+        }
         if everything && !end.complete {
             self.archive_problem("the two blocks of zeros at the end of the tar stream are missing".to_owned());
         }
@@ -423,6 +430,10 @@ impl Run<'_> {
     }
 
     fn fail(&mut self, path: &str, what: &str) {
+        // A file that was being read when somebody wanted to stop is not damaged; the run says that it was interrupted.
+        if self.options.cancel.is_cancelled() {
+            return;
+        }
         self.report.failed += 1;
         self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, path, what)));
     }

@@ -127,7 +127,7 @@ pub struct VerifyReport {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// Somebody wanted it to stop.
-    #[error("stopped before the backup was verified")]
+    #[error("interrupted before the backup was verified")]
     Stopped,
     /// This process lacks what a verification takes: that says nothing about the backup.
     #[error("the backup cannot be verified here, and nothing is known about it")]

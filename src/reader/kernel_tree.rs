@@ -233,7 +233,7 @@ impl Tree for KernelTree {
         if (metadata.dev, metadata.ino) == (dev, ino) { Ok(Arc::new(dir)) } else { Err(Errno::STALE.into()) }
     }
 
-    fn at_end(&mut self) -> Vec<(Severity, String)> {
+    fn at_end(&mut self, _is_whole: bool) -> Vec<(Severity, String)> {
         let LeftOut { first, count } = &self.left_out;
         if *count == 0 {
             return Vec::new();

@@ -32,6 +32,8 @@ pub(super) struct Item {
     name_start: usize,
     name_len: u16,
     pub(super) is_directory: bool,
+    /// The type as the directory has it, in the filesystem's own numbers; 0 where that is not known.
+    pub(super) stored_type: u8,
     /// Another entry of the directory has its name already.
     pub(super) twin: Option<Twin>,
 }
@@ -85,9 +87,16 @@ impl Listing {
             return Err(io::Error::other(format!("it has more than {MAX_NAMES} names")));
         }
         let Ok(name_len) = u16::try_from(name.len()) else { return Ok(()) };
-        self.items.push(Item { ino, name_start: self.names.len(), name_len, is_directory, twin: None });
+        self.items.push(Item { ino, name_start: self.names.len(), name_len, is_directory, stored_type: 0, twin: None });
         self.names.extend_from_slice(name);
         Ok(())
+    }
+
+    /// Notes the type of the name that was added last.
+    pub(super) fn note_type(&mut self, stored_type: u8) {
+        if let Some(item) = self.items.last_mut() {
+            item.stored_type = stored_type;
+        }
     }
 
     /// All names in the order of the walk, each one once; with the error that kept others out, if there was one.

@@ -54,8 +54,16 @@ pub trait Tree {
         Vec::new()
     }
 
-    /// What is to be said of the filesystem as a whole when all of it was walked, but for what was excluded.
-    fn at_end(&mut self) -> Vec<(Severity, String)> {
+    /// What the directory says of the type of the name that is looked at next; see [`Listing::note_type`].
+    fn expect_type(&mut self, _stored_type: u8) {}
+
+    /// Whether this inode, which is left out, is a directory with nothing in it; it then counts as met.
+    fn is_empty_directory(&mut self, _ino: u64) -> bool {
+        false
+    }
+
+    /// What is to be said of the filesystem as a whole at the walk's end. `is_whole` says that nothing was left out.
+    fn at_end(&mut self, _is_whole: bool) -> Vec<(Severity, String)> {
         Vec::new()
     }
 
@@ -101,6 +109,8 @@ pub struct Walk<T: Tree> {
     tree: T,
     is_started: bool,
     is_ended: bool,
+    /// Whether something was left out.
+    is_partial: bool,
     excludes: Excludes,
     frames: Vec<Frame<T::Directory>>,
     /// The path of the innermost frame's current entry.
@@ -136,6 +146,7 @@ impl<T: Tree> Walk<T> {
             tree,
             is_started: false,
             is_ended: false,
+            is_partial: false,
             excludes,
             frames: Vec::new(),
             path: Vec::new(),
@@ -148,10 +159,12 @@ impl<T: Tree> Walk<T> {
     }
 
     fn problem(&mut self, what: impl Into<String>) {
+        self.is_partial = true;
         self.ready.push_back(Found::Problem(Problem::new(Severity::Error, shown::path(&self.path), what)));
     }
 
     fn sealed(&mut self, what: &str) {
+        self.is_partial = true;
         self.ready.push_back(Found::Sealed(Problem::new(Severity::Notice, shown::path(&self.path), what)));
     }
 
@@ -220,6 +233,8 @@ impl<T: Tree> Walk<T> {
         let name_at = self.path.len();
         self.path.extend_from_slice(name);
         if self.excludes.leaves_out(&self.path, is_directory) {
+            // The usual `lost+found`, left out by default, has nothing in it mostly.
+            self.is_partial |= self.path != b"lost+found" || !self.tree.is_empty_directory(ino);
             return true;
         }
         if let Some(twin) = item.twin {
@@ -228,11 +243,13 @@ impl<T: Tree> Walk<T> {
             // The region's image has it.
             self.ready.push_back(if twin == Twin::Hidden { Found::Sealed(problem) } else { Found::Problem(problem) });
             if twin != Twin::Renamed {
+                self.is_partial = true;
                 return true;
             }
             self.path.truncate(name_at);
             self.path.extend_from_slice(listing.name(item));
         }
+        self.tree.expect_type(item.stored_type);
         let looked = self.tree.look_at(directory, name, ino, &self.path, &mut self.complaints);
         let remarks = self.tree.remarks();
         self.tell_remarks(remarks);
@@ -245,6 +262,7 @@ impl<T: Tree> Walk<T> {
             }
             Ok(Looked::LeftOut) => {}
             Err(what) => {
+                self.is_partial = true;
                 self.tell_complaints();
                 self.problem(what);
             }
@@ -290,6 +308,7 @@ impl<T: Tree> Walk<T> {
         let listing = match self.tree.list(directory) {
             Ok(listing) => listing,
             Err((listing, error)) => {
+                self.is_partial = true;
                 let problem = format!("the directory cannot be read, names may be missing: {error}");
                 let location = shown::path(&self.path);
                 self.ready.push_back(Found::Problem(Problem::new(Severity::Error, location, problem)));
@@ -351,7 +370,7 @@ impl<T: Tree> FsReader for Walk<T> {
             if !self.step() {
                 if !std::mem::replace(&mut self.is_ended, true) {
                     self.path.clear();
-                    let remarks = self.tree.at_end();
+                    let remarks = self.tree.at_end(!self.is_partial);
                     self.tell_remarks(remarks);
                 }
                 break;

@@ -206,8 +206,7 @@ impl RegionContext<'_, '_> {
         if fs.starts_with("ext") && !self.by_kernel {
             match Ext4::open(Arc::new(RegionBlocks::shared(Arc::clone(self.blocks), &region.extents))) {
                 Ok(ext4) => {
-                    if ext4.has_errors() {
-                        let what = "the system that it belongs to has found errors in it; e2fsck there mends them";
+                    if let Some(what) = ext4.recorded_errors() {
                         self.tell(Severity::Warning, region, what.to_owned());
                     }
                     return Ok(Some(OpenRegion::Ext4(ext4)));
@@ -363,6 +362,11 @@ impl RegionContext<'_, '_> {
                         walk.free(spent);
                     }
                     room.check(writer.taken_bytes(), open)?;
+                    if let OpenRegion::Ext4(ext4) = open
+                        && ext4.has_no_end()
+                    {
+                        return Err(ArchiveError::TooMuch { limit_bytes: room.limit_bytes }.into());
+                    }
                 }
                 Found::Problem(problem) => self.observer.on_event(&Event::Problem(placed(problem))),
                 Found::Sealed(problem) => {
@@ -373,6 +377,14 @@ impl RegionContext<'_, '_> {
         }
         // Before it is unmounted.
         writer.end_filesystem()?;
+        if let OpenRegion::Ext4(ext4) = open {
+            if ext4.has_no_end() {
+                return Err(ArchiveError::TooMuch { limit_bytes: room.limit_bytes }.into());
+            }
+            for problem in ext4.take_problems() {
+                self.observer.on_event(&Event::Problem(placed(problem)));
+            }
+        }
         let btrfs = subvolumes.map(|subvolumes| {
             let (record, failures) = subvolumes.finish();
             for what in failures {

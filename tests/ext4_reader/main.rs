@@ -12,6 +12,7 @@
 mod alike;
 mod churn;
 mod content;
+mod contradictions;
 mod damage;
 mod formats;
 #[path = "../guest/mod.rs"]

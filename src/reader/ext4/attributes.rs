@@ -2,9 +2,11 @@
 
 use std::io;
 
+use super::checks::Remark;
 use super::inode::{Inode, Type};
 use super::volume::Volume;
 use super::{crc32c_without, cut_off, damaged};
+use crate::events::Severity;
 use crate::layout::field::{crc32c, le16, le32};
 use crate::reader::Xattr;
 
@@ -32,12 +34,12 @@ const ACL_USER: u16 = 0x2;
 const ACL_GROUP: u16 = 0x8;
 
 /// All attributes of an inode as the kernel shows them to root, by name.
-pub(super) fn read(volume: &Volume, inode: &Inode) -> io::Result<Vec<Xattr>> {
+pub(super) fn read(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) -> io::Result<Vec<Xattr>> {
     let mut found = Vec::new();
     if let Some(own) = &inode.own_attributes {
         // Values are counted from the first entry on.
         let entries = own.get(4..).ok_or_else(cut_off)?;
-        collect(entries, 0, inode, &mut found)?;
+        collect(entries, 0, inode, &mut found, remarks)?;
     }
     if inode.attribute_block != 0 {
         let block = volume.block(inode.attribute_block)?;
@@ -51,7 +53,7 @@ pub(super) fn read(volume: &Volume, inode: &Inode) -> io::Result<Vec<Xattr>> {
                 return Err(damaged("the checksum of its attributes is wrong"));
             }
         }
-        collect(&block, BLOCK_HEAD_BYTES, inode, &mut found)?;
+        collect(&block, BLOCK_HEAD_BYTES, inode, &mut found, remarks)?;
     }
     // Those in the inode come first, and hide others of the same name.
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -60,7 +62,13 @@ pub(super) fn read(volume: &Volume, inode: &Inode) -> io::Result<Vec<Xattr>> {
 }
 
 /// Adds the attributes whose entries begin at `at` of `bytes`; their values are counted from its beginning.
-fn collect(bytes: &[u8], at: usize, inode: &Inode, found: &mut Vec<Xattr>) -> io::Result<()> {
+fn collect(
+    bytes: &[u8],
+    at: usize,
+    inode: &Inode,
+    found: &mut Vec<Xattr>,
+    remarks: &mut Vec<Remark>,
+) -> io::Result<()> {
     let mut at = at;
     // Four zero bytes end the list; so may the end of the room.
     while le32(bytes, at).is_some_and(|first| first != 0) {
@@ -78,12 +86,31 @@ fn collect(bytes: &[u8], at: usize, inode: &Inode, found: &mut Vec<Xattr>) -> io
         let value_len = le32(bytes, at + 8).and_then(|len| usize::try_from(len).ok()).ok_or_else(cut_off)?;
         let value_end = value_at.checked_add(value_len).ok_or_else(cut_off)?;
         let value = bytes.get(value_at..value_end).ok_or_else(cut_off)?;
+        let hash = le32(bytes, at + 12).ok_or_else(cut_off)?;
+        // Attributes in inodes may have none.
+        if hash != 0 && !hashes(name, value).contains(&hash) {
+            let what = format!("the hash of its extended attribute {} is wrong", crate::shown::bytes(name));
+            remarks.push((Severity::Error, what));
+        }
         if let Some(xattr) = shown(index, name, value, inode)? {
             found.push(xattr);
         }
         at = (name_at + name_len).next_multiple_of(4);
     }
     Ok(())
+}
+
+/// Linux' `ext4_xattr_hash_entry`, and the same with names of signed bytes, as some systems had it.
+fn hashes(name: &[u8], value: &[u8]) -> [u32; 2] {
+    let of_value = |hash: u32| {
+        value.chunks(4).fold(hash, |hash: u32, word| {
+            let mut padded = [0; 4];
+            padded[..word.len()].copy_from_slice(word);
+            hash.rotate_left(16) ^ u32::from_le_bytes(padded)
+        })
+    };
+    let of_name = |widen: fn(u8) -> u32| name.iter().fold(0_u32, |hash, byte| hash.rotate_left(5) ^ widen(*byte));
+    [of_value(of_name(u32::from)), of_value(of_name(|byte| i32::from(byte.cast_signed()).cast_unsigned()))]
 }
 
 /// The attribute as the kernel shows it; `None` for one that it does not.

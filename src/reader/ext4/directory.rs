@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::io;
 
-use super::inode::Inode;
+use super::inode::{Inode, Type};
 use super::map::run_at;
 use super::volume::Volume;
 use super::{cut_off, damaged};
@@ -60,6 +60,41 @@ pub(super) fn list(volume: &Volume, directory: &Inode) -> Result<Listing, (Listi
     listing.finish(first_error, &Reach::ByInode)
 }
 
+/// What is wrong with the entries for the directory itself and the one around it, which come first.
+pub(super) fn dots_complaint(volume: &Volume, directory: &Inode, parent: u32) -> Option<String> {
+    let start = run_at(volume, directory, 0).ok()?.start?;
+    let bytes = volume.block(start).ok()?;
+    let mut at = 0;
+    for (name, right) in [(&b"."[..], directory.number), (b"..", parent)] {
+        let shown = std::str::from_utf8(name).unwrap_or_default();
+        let head = le32(&bytes, at).zip(le16(&bytes, at + 4)).zip(bytes.get(at + 6).copied().map(usize::from));
+        let Some(((number, len), name_len)) = head else { return Some(format!("its entry {shown} is missing")) };
+        if bytes.get(at + ENTRY_HEAD_BYTES..at + ENTRY_HEAD_BYTES + name_len) != Some(name) {
+            return Some(format!("its entry {shown} is missing"));
+        }
+        if number != right {
+            return Some(format!("its entry {shown} leads to inode {number}, and it should to {right}"));
+        }
+        at += entry_len(len, bytes.len());
+    }
+    None
+}
+
+/// Whether an entry's type is the one of the inode that it leads to. Entries without one say nothing.
+pub(super) fn is_type_right(stored: u8, found: Option<Type>) -> bool {
+    let right = match found {
+        Some(Type::File) => 1,
+        Some(Type::Directory) => TYPE_DIRECTORY,
+        Some(Type::CharDevice) => 3,
+        Some(Type::BlockDevice) => 4,
+        Some(Type::Fifo) => 5,
+        Some(Type::Socket) => 6,
+        Some(Type::Symlink) => 7,
+        None => TYPE_UNKNOWN,
+    };
+    stored == TYPE_UNKNOWN || stored == right
+}
+
 /// Adds the names in a block. What comes before something that is wrong is taken.
 fn list_block(volume: &Volume, directory: &Inode, block: u64, is_first: bool, listing: &mut Listing) -> io::Result<()> {
     let bytes = volume.block(block)?;
@@ -94,6 +129,7 @@ fn list_block(volume: &Volume, directory: &Inode, block: u64, is_first: bool, li
                     known => known == TYPE_DIRECTORY,
                 };
                 listing.add(name, u64::from(ino), is_directory)?;
+                listing.note_type(file_type);
             }
         }
         at += len;

@@ -1,8 +1,10 @@
 //! A regular file's data.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::audit::audit;
+use super::damaged;
 use super::inode::Inode;
 use super::map::run_at;
 use super::volume::Volume;
@@ -19,11 +21,22 @@ const SMALL_FILE_BYTES: u64 = 64 * 1024;
 pub(super) struct Ext4File {
     volume: Arc<Volume>,
     inode: Inode,
+    /// Of a file whose map is not in the inode alone, and was not looked at: its path.
+    to_audit: Mutex<Option<Box<[u8]>>>,
 }
 
 impl Ext4File {
-    pub(super) fn new(volume: Arc<Volume>, inode: Inode) -> Self {
-        Self { volume, inode }
+    /// With a path its map is looked at before it is used for the first time, and what is wrong with it told for that path.
+    pub(super) fn new(volume: Arc<Volume>, inode: Inode, to_audit: Option<&[u8]>) -> Self {
+        Self { volume, inode, to_audit: Mutex::new(to_audit.map(Box::from)) }
+    }
+
+    fn audit(&self) -> io::Result<()> {
+        let path = self.to_audit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(path) = path {
+            self.volume.checks.tell(&path, audit(&self.volume, &self.inode));
+        }
+        if self.volume.checks.has_no_end() { Err(damaged("its map leads round and round")) } else { Ok(()) }
     }
 
     fn is_small_and_whole(&self) -> bool {
@@ -33,10 +46,12 @@ impl Ext4File {
 
 impl FileContent for Ext4File {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.audit()?;
         read_at(&self.volume, &self.inode, offset, buf)
     }
 
     fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
+        self.audit()?;
         let size = self.inode.size;
         if from < size && self.is_small_and_whole() {
             return Ok(Some(ByteRange::new(from, size - from)));

@@ -15,6 +15,8 @@ pub(super) struct Groups {
     /// What is free in all of them together.
     pub(super) free_blocks: u64,
     pub(super) free_inodes: u64,
+    /// Where the filesystem's own blocks lie, each run its first block and its length.
+    pub(super) own_blocks: Vec<(u64, u64)>,
 }
 
 /// Reads all descriptors, and checks their checksums. Before the journal is replayed these may be wrong, and no more than
@@ -26,6 +28,8 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
     // They follow the superblock.
     let first = START / superblock.block_bytes + 1;
     let mut groups = Groups::default();
+    // The superblock, all descriptors, and the room for more.
+    let copy_blocks = 1 + superblock.groups.div_ceil(in_block) + superblock.reserved_descriptor_blocks;
     for group in 0..superblock.groups {
         let block = volume.block(first + group / in_block)?;
         // Below a block's length, 64 KiB.
@@ -44,6 +48,18 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
             return Err(damaged(format!("the inodes of group {group} lie behind the filesystem's end")));
         }
         groups.inode_tables.push(table);
+        if is_replayed {
+            if superblock.has_copy(group) {
+                let start = superblock.first_data_block + group * superblock.blocks_per_group;
+                groups.own_blocks.push((start, copy_blocks));
+            }
+            groups.own_blocks.push((table, table_bytes.div_ceil(superblock.block_bytes)));
+            for (low_at, high_at) in [(0x0, 0x20), (0x4, 0x24)] {
+                let high = if len >= 64 { le32(descriptor, high_at) } else { Some(0) };
+                let bitmap = high.zip(le32(descriptor, low_at));
+                groups.own_blocks.extend(bitmap.map(|(high, low)| (u64::from(high) << 32 | u64::from(low), 1)));
+            }
+        }
         let free_clusters = high_half(0x2C)? << 16 | low_half(0xC)?;
         groups.free_blocks = groups.free_blocks.saturating_add(free_clusters * superblock.cluster_blocks);
         groups.free_inodes += high_half(0x2E)? << 16 | low_half(0xE)?;

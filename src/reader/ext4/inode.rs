@@ -20,6 +20,7 @@ const TYPE_DIRECTORY: u16 = 0x4000;
 const FLAG_ENCRYPT: u32 = 0x800;
 const FLAG_HUGE_FILE: u32 = 0x4_0000;
 const FLAG_EXTENTS: u32 = 0x8_0000;
+const FLAG_VERITY: u32 = 0x10_0000;
 const FLAG_INLINE_DATA: u32 = 0x1000_0000;
 
 /// What an inode's type says.
@@ -55,6 +56,10 @@ pub struct Inode {
     pub(super) attribute_block: u64,
     /// The attributes in the inode itself, with what stands before them.
     pub(super) own_attributes: Option<Box<[u8]>>,
+    /// When it was deleted, or, on the way to that, another inode's number; 0 mostly.
+    pub(super) dtime: u32,
+    /// The directory that a directory was found in; 0 where that is not known.
+    pub(super) parent: u32,
 }
 
 impl Inode {
@@ -67,6 +72,14 @@ impl Inode {
         let (block, at) = place(volume, number)?;
         let block = volume.block(block)?;
         let raw = block.get(at..at + superblock.inode_bytes).ok_or_else(cut_off)?;
+        Self::parse(volume, number, raw)
+    }
+
+    /// Reads an inode that the filesystem has for itself, whatever its number.
+    pub(super) fn read_own(volume: &Volume, number: u32) -> io::Result<Self> {
+        let (block, at) = place(volume, number)?;
+        let block = volume.block(block)?;
+        let raw = block.get(at..at + volume.superblock.inode_bytes).ok_or_else(cut_off)?;
         Self::parse(volume, number, raw)
     }
 
@@ -143,6 +156,8 @@ impl Inode {
             map: array(raw, 0x28).ok_or_else(cut_off)?,
             attribute_block: if superblock.has_64_bits { u64::from(half(0x76)?) << 32 } else { 0 }
                 | u64::from(word(0x68)?),
+            dtime: word(0x14)?,
+            parent: 0,
             own_attributes: has_attributes.then(|| raw[attributes_at..].into()),
         })
     }
@@ -168,6 +183,16 @@ impl Inode {
     /// Whether its content, or a directory's names, are encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
         self.flags & FLAG_ENCRYPT != 0
+    }
+
+    /// How many names it should have.
+    pub(super) fn nlink(&self) -> u32 {
+        self.nlink.into()
+    }
+
+    /// Whether it has data of its own behind its end: fs-verity's.
+    pub(super) fn is_verity(&self) -> bool {
+        self.flags & FLAG_VERITY != 0
     }
 
     /// Whether it is mapped by extents, and not by blocks of block numbers.
@@ -216,6 +241,14 @@ fn place(volume: &Volume, number: u32) -> io::Result<(u64, usize)> {
     let block = first.saturating_add(in_group / superblock.block_bytes);
     // Below a block's length, 64 KiB.
     Ok((block, usize::try_from(in_group % superblock.block_bytes).unwrap_or(0)))
+}
+
+/// The link count of an inode that may be on the way to be deleted, and the next such inode: `i_dtime` holds it then.
+pub(super) fn raw_links_and_next(volume: &Volume, number: u32) -> io::Result<(u16, u32)> {
+    let (block, at) = place(volume, number)?;
+    let block = volume.block(block)?;
+    let raw = block.get(at..at + volume.superblock.inode_bytes).ok_or_else(cut_off)?;
+    le16(raw, 0x1A).zip(le32(raw, 0x14)).ok_or_else(cut_off)
 }
 
 /// Has an inode fetched, with its neighbours.

@@ -9,13 +9,13 @@ use crate::layout::field::{crc32c, le16, le32};
 
 const EXTENT_MAGIC: u16 = 0xF30A;
 /// The length of an extent tree's header, and of each entry after it.
-const ENTRY_BYTES: usize = 12;
+pub(super) const ENTRY_BYTES: usize = 12;
 /// Linux makes no deeper trees.
-const MAX_DEPTH: u16 = 5;
+pub(super) const MAX_DEPTH: u16 = 5;
 /// An extent that is longer is allocated and not written yet; this much is taken off its length.
-const MAX_WRITTEN_BLOCKS: u16 = 32768;
+pub(super) const MAX_WRITTEN_BLOCKS: u16 = 32768;
 /// Block numbers in the inode itself that lead to data; those after them lead to blocks of block numbers.
-const DIRECT_BLOCKS: u64 = 12;
+pub(super) const DIRECT_BLOCKS: u64 = 12;
 /// What a file has at most: block numbers in files have 32 bits.
 const MAX_BLOCKS: u64 = 1 << 32;
 
@@ -83,7 +83,7 @@ fn in_extents(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
 }
 
 /// The depth that a node's header says, when it is one.
-fn node_depth(node: &[u8]) -> io::Result<u16> {
+pub(super) fn node_depth(node: &[u8]) -> io::Result<u16> {
     if le16(node, 0) != Some(EXTENT_MAGIC) {
         return Err(damaged("a node of its extent tree is none"));
     }
@@ -91,7 +91,7 @@ fn node_depth(node: &[u8]) -> io::Result<u16> {
 }
 
 /// A node's entries, each [`ENTRY_BYTES`] long and for later blocks than the one before it.
-fn entries(node: &[u8]) -> io::Result<impl DoubleEndedIterator<Item = &[u8]> + Clone> {
+pub(super) fn entries(node: &[u8]) -> io::Result<impl DoubleEndedIterator<Item = &[u8]> + Clone> {
     let count = usize::from(le16(node, 2).ok_or_else(cut_off)?);
     let room = usize::from(le16(node, 4).ok_or_else(cut_off)?);
     if count > room || room > (node.len() - ENTRY_BYTES) / ENTRY_BYTES {
@@ -106,7 +106,7 @@ fn entries(node: &[u8]) -> io::Result<impl DoubleEndedIterator<Item = &[u8]> + C
 }
 
 /// The first block of the file that an entry is for.
-fn first_of(entry: &[u8]) -> u64 {
+pub(super) fn first_of(entry: &[u8]) -> u64 {
     le32(entry, 0).map_or(0, u64::from)
 }
 
@@ -145,7 +145,7 @@ fn in_leaf(node: &[u8], at: u64, next: u64) -> io::Result<Run> {
 }
 
 /// The checksum of a node in a block of its own stands behind the room for its entries.
-fn check(inode: &Inode, node: &[u8]) -> io::Result<()> {
+pub(super) fn check(inode: &Inode, node: &[u8]) -> io::Result<()> {
     let Some(seed) = inode.checksum_seed else { return Ok(()) };
     let room = usize::from(le16(node, 4).ok_or_else(cut_off)?);
     let end = ENTRY_BYTES + room * ENTRY_BYTES;

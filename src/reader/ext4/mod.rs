@@ -9,12 +9,15 @@
 //! `Documentation/filesystems/journalling`'s on-disk part, `ext4/journal.rst`.
 
 mod attributes;
+mod audit;
+mod checks;
 mod directory;
 mod file;
 mod groups;
 mod inode;
 mod journal;
 mod map;
+mod marks;
 mod superblock;
 mod tree;
 mod volume;
@@ -23,12 +26,14 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use self::checks::Checks;
 pub use self::inode::Inode;
 use self::superblock::Superblock;
 use self::tree::Ext4Tree;
 use self::volume::Volume;
 use super::exclude::Excludes;
 use super::walk::Walk;
+use crate::events::Problem;
 use crate::layout::field::crc32c;
 use crate::outside::BlockRead;
 
@@ -79,6 +84,7 @@ impl Ext4 {
             volume.superblock = Superblock { was_clean, ..newer };
         }
         let groups = groups::read(&volume, true)?;
+        volume.checks = Checks::with_own_blocks(groups.own_blocks);
         volume.inode_tables = groups.inode_tables;
         let root = Inode::read(&volume, inode::ROOT)?;
         if !root.is_directory() {
@@ -95,7 +101,7 @@ impl Ext4 {
 
     /// A walk over all of it.
     pub fn walk(&self, excludes: Excludes) -> Walk<Ext4Tree> {
-        Walk::over(Ext4Tree::new(Arc::clone(&self.volume)), excludes, Some(self.used_inodes))
+        Walk::over(Ext4Tree::new(Arc::clone(&self.volume), self.used_inodes), excludes, Some(self.used_inodes))
     }
 
     /// Calls `with` with each name in the root directory, as far as they can be read.
@@ -110,9 +116,19 @@ impl Ext4 {
         self.used_bytes
     }
 
-    /// Whether its own system has found errors in it, which nobody has mended since.
-    pub fn has_errors(&self) -> bool {
-        self.volume.superblock.has_errors
+    /// The errors that its own system has found in it, which e2fsck has not mended since.
+    pub fn recorded_errors(&self) -> Option<&str> {
+        self.volume.superblock.recorded_errors.as_deref()
+    }
+
+    /// What was found to be wrong with files' maps while they were read, since it was asked last.
+    pub fn take_problems(&self) -> Vec<Problem> {
+        self.volume.checks.take_waiting()
+    }
+
+    /// Whether it was made so that reading it has no end: its files' maps lead to the same blocks again and again.
+    pub fn has_no_end(&self) -> bool {
+        self.volume.checks.has_no_end()
     }
 
     /// Whether it was in use when it was frozen: a journal is to be replayed, or it is not marked as clean.

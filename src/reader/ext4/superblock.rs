@@ -2,6 +2,8 @@
 
 use std::io;
 
+use chrono::DateTime;
+
 use super::{NotRead, cut_off, damaged};
 use crate::layout::field::{array, crc32c, le16, le32};
 use crate::outside::BlockRead;
@@ -20,6 +22,9 @@ const MIN_BLOCKS_PER_GROUP: u32 = 256;
 const STATE_ERRORS: u16 = 0x2;
 /// `s_feature_compat`.
 const COMPAT_HAS_JOURNAL: u32 = 0x4;
+const COMPAT_RESIZE_INODE: u32 = 0x10;
+const COMPAT_SPARSE_SUPER2: u32 = 0x200;
+const COMPAT_ORPHAN_FILE: u32 = 0x1000;
 const COMPAT_FAST_COMMIT: u32 = 0x400;
 /// `s_feature_incompat`.
 const INCOMPAT_FILETYPE: u32 = 0x2;
@@ -85,10 +90,33 @@ pub(super) struct Superblock {
     pub(super) checksum_seed: Option<u32>,
     /// What the older checksums begin with, which group descriptors alone have; `None` where there are none.
     pub(super) group_checksum_uuid: Option<[u8; 16]>,
-    /// Its own system has found errors in it.
-    pub(super) has_errors: bool,
+    pub(super) first_data_block: u64,
+    pub(super) has_extents: bool,
+    pub(super) blocks_per_group: u64,
+    /// `s_reserved_gdt_blocks`: those behind the descriptors, for more of them.
+    pub(super) reserved_descriptor_blocks: u64,
+    pub(super) copies: Copies,
+    pub(super) has_journal: bool,
+    /// `s_last_orphan`: the first of the inodes on the way to be deleted.
+    pub(super) last_orphan: u32,
+    /// `s_orphan_file_inum`; 0 without one.
+    pub(super) orphan_file: u32,
+    /// Inodes that have no name and belong to the filesystem: those of quotas, and the orphan file.
+    pub(super) own_inodes: Vec<u32>,
+    /// The errors that its own system has recorded in it, in words.
+    pub(super) recorded_errors: Option<String>,
     pub(super) needs_replay: bool,
     pub(super) was_clean: bool,
+}
+
+/// Which groups have copies of the superblock.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Copies {
+    All,
+    /// `sparse_super`.
+    Sparse,
+    /// `sparse_super2`: these, `s_backup_bgs`.
+    Two([u32; 2]),
 }
 
 impl Superblock {
@@ -210,7 +238,22 @@ impl Superblock {
             has_encryption: incompat & INCOMPAT_ENCRYPT != 0,
             checksum_seed,
             group_checksum_uuid: (ro_compat & RO_COMPAT_GDT_CSUM != 0 && !has_checksums).then_some(uuid),
-            has_errors: half(0x3A)? & STATE_ERRORS != 0,
+            first_data_block: first_data_block.into(),
+            has_extents: incompat & 0x40 != 0,
+            blocks_per_group: blocks_per_group.into(),
+            reserved_descriptor_blocks: if compat & COMPAT_RESIZE_INODE == 0 { 0 } else { half(0xCE)?.into() },
+            copies: if compat & COMPAT_SPARSE_SUPER2 != 0 {
+                Copies::Two([word(0x24C)?, word(0x250)?])
+            } else if ro_compat & 0x1 != 0 {
+                Copies::Sparse
+            } else {
+                Copies::All
+            },
+            has_journal: compat & COMPAT_HAS_JOURNAL != 0,
+            last_orphan: word(0xE8)?,
+            orphan_file: if compat & COMPAT_ORPHAN_FILE == 0 { 0 } else { word(0x280)? },
+            own_inodes: own_inodes(bytes, compat),
+            recorded_errors: recorded_errors(bytes),
             needs_replay,
             was_clean: !needs_replay && half(0x3A)? & 1 != 0,
         })
@@ -225,9 +268,70 @@ impl Superblock {
         }
     }
 
+    /// Whether a group begins with a copy of the superblock and of the descriptors: ext4 layout, "Layout".
+    pub(super) fn has_copy(&self, group: u64) -> bool {
+        let is_power_of = |base: u64| {
+            let mut power = base;
+            while power < group {
+                power *= base;
+            }
+            power == group
+        };
+        match self.copies {
+            Copies::All => true,
+            Copies::Sparse => group <= 1 || [3, 5, 7].into_iter().any(is_power_of),
+            Copies::Two(groups) => group == 0 || groups.map(u64::from).contains(&group),
+        }
+    }
+
     /// A block's length as what is in memory is measured.
     pub(super) fn block_len(&self) -> usize {
         // At most 64 KiB.
         usize::try_from(self.block_bytes).unwrap_or(0)
     }
+}
+
+/// `s_usr_quota_inum`, `s_grp_quota_inum`, `s_prj_quota_inum` and `s_orphan_file_inum`.
+fn own_inodes(bytes: &[u8], compat: u32) -> Vec<u32> {
+    let places = [0x240, 0x244, 0x26C].into_iter().chain((compat & COMPAT_ORPHAN_FILE != 0).then_some(0x280));
+    places.filter_map(|at| le32(bytes, at)).filter(|number| *number != 0).collect()
+}
+
+/// What the system that a filesystem belongs to has recorded of errors in it, in words. `bytes` is its superblock:
+/// `s_state`, `s_error_count`, and of the first and the last error its time, inode, block and function.
+pub(in crate::reader) fn recorded_errors(bytes: &[u8]) -> Option<String> {
+    let count = le32(bytes, 0x194)?;
+    let is_marked = le16(bytes, 0x3A)? & STATE_ERRORS != 0;
+    if count == 0 && !is_marked {
+        return None;
+    }
+    let error = |time_at: usize, time_high_at: usize, ino_at: usize, block_at: usize, function_at: usize| {
+        let seconds = u64::from(*bytes.get(time_high_at)?) << 32 | u64::from(le32(bytes, time_at)?);
+        if seconds == 0 {
+            return None;
+        }
+        let time = DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)?.format("%Y-%m-%d %H:%M:%S UTC");
+        let function = bytes.get(function_at..function_at + 32)?.split(|byte| *byte == 0).next()?;
+        let mut text = format!("{time} in {}", crate::shown::bytes(function));
+        let (ino, block) = (le32(bytes, ino_at)?, u64::from(le32(bytes, block_at)?));
+        if ino != 0 {
+            text.push_str(&format!(", inode {ino}"));
+        }
+        if block != 0 {
+            text.push_str(&format!(", block {block}"));
+        }
+        Some(text)
+    };
+    let mut text = if count == 0 {
+        "the system that it belongs to has found errors in it".to_owned()
+    } else {
+        format!("the system that it belongs to has recorded {count} errors in it")
+    };
+    if let Some(first) = error(0x198, 0x278, 0x19C, 0x1A0, 0x1A8) {
+        text.push_str(&format!("; the first {first}"));
+    }
+    if let Some(last) = error(0x1CC, 0x279, 0x1D0, 0x1D8, 0x1E0) {
+        text.push_str(&format!("; the last {last}"));
+    }
+    Some(format!("{text}; e2fsck there mends them"))
 }

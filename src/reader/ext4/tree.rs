@@ -3,10 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
+use super::audit::{audit, is_short};
+use super::checks::Remark;
 use super::file::{Ext4File, read_at};
 use super::inode::{self, Inode, Type};
+use super::map::run_at;
 use super::volume::Volume;
 use super::{attributes, damaged, directory};
+use crate::events::Severity;
 use crate::reader::listing::Listing;
 use crate::reader::walk::{Looked, OpenDirectory, Position, Tree};
 use crate::reader::{EntryKind, Metadata, Xattr};
@@ -19,23 +23,50 @@ const AHEAD_STEP: usize = 64;
 /// All directories of a filesystem.
 pub struct Ext4Tree {
     volume: Arc<Volume>,
+    used_inodes: u64,
+    /// The type that the directory says of the name that comes next.
+    expected_type: u8,
+    remarks: Vec<Remark>,
 }
 
 impl Ext4Tree {
-    pub(super) fn new(volume: Arc<Volume>) -> Self {
-        Self { volume }
+    /// `used_inodes` is how many the filesystem counts.
+    pub(super) fn new(volume: Arc<Volume>, used_inodes: u64) -> Self {
+        Self { volume, used_inodes, expected_type: 0, remarks: Vec::new() }
+    }
+
+    /// What contradicts itself: without a journal, what a system was about to write contradicts what it wrote before.
+    fn as_it_counts(&self, mut remarks: Vec<Remark>) -> Vec<Remark> {
+        let superblock = &self.volume.superblock;
+        if !superblock.has_journal && !superblock.was_clean {
+            for (severity, what) in &mut remarks {
+                *severity = Severity::Warning;
+                what.push_str(" (it has no journal and was in use)");
+            }
+        }
+        remarks
+    }
+
+    /// Looks at the map of an inode that was not met before, if that is in the inode or read next anyway.
+    fn audit(&mut self, inode: &Inode) {
+        let remarks = audit(&self.volume, inode);
+        self.remarks.extend(remarks);
     }
 
     /// What of an inode is the same for all types.
-    fn facts(&self, inode: &Inode, complaints: &mut Vec<String>) -> (Metadata, Vec<Xattr>) {
-        let xattrs = attributes::read(&self.volume, inode).unwrap_or_else(|error| {
+    fn facts(&mut self, inode: &Inode, complaints: &mut Vec<String>) -> (Metadata, Vec<Xattr>) {
+        if inode.attribute_block != 0 && !self.volume.checks.attribute_block(inode.attribute_block) {
+            let what = format!("the block of its attributes, {}, belongs to a file, too", inode.attribute_block);
+            self.remarks.push((Severity::Error, what));
+        }
+        let xattrs = attributes::read(&self.volume, inode, &mut self.remarks).unwrap_or_else(|error| {
             complaints.push(format!("its extended attributes cannot be read, archived without them: {error}"));
             Vec::new()
         });
         (inode.metadata(), xattrs)
     }
 
-    fn opened(&self, mut inode: Inode, complaints: &mut Vec<String>) -> OpenDirectory<Inode> {
+    fn opened(&mut self, mut inode: Inode, complaints: &mut Vec<String>) -> OpenDirectory<Inode> {
         let (metadata, xattrs) = self.facts(&inode, complaints);
         inode.own_attributes = None;
         OpenDirectory { is_sealed: inode.is_encrypted(), directory: inode, metadata, xattrs }
@@ -49,37 +80,114 @@ impl Tree for Ext4Tree {
     const OPEN_DIRECTORIES: usize = usize::MAX;
 
     fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Inode>> {
-        Ok(self.opened(Inode::read(&self.volume, inode::ROOT)?, complaints))
+        let mut root = Inode::read(&self.volume, inode::ROOT)?;
+        root.parent = inode::ROOT;
+        self.volume.checks.directory(inode::ROOT);
+        self.audit(&root);
+        Ok(self.opened(root, complaints))
     }
 
     fn list(&mut self, directory: &Inode) -> Result<Listing, (Listing, io::Error)> {
-        directory::list(&self.volume, directory)
+        let listed = directory::list(&self.volume, directory);
+        // It may be listed once more when the walk returns to it.
+        if self.volume.checks.list(directory.number) {
+            if let Some(what) = directory::dots_complaint(&self.volume, directory, directory.parent) {
+                self.remarks.push((Severity::Error, what));
+            }
+            if let Ok(listing) = &listed {
+                let links = 2 + listing.items.iter().filter(|item| item.is_directory).count() as u64;
+                let nlink = u64::from(directory.nlink());
+                // With 1 it has too many to be counted.
+                if nlink != 1 && nlink != links {
+                    let what = format!("its link count is {nlink}, and by the directories in it {links}");
+                    self.remarks.push((Severity::Warning, what));
+                }
+            }
+        }
+        listed
+    }
+
+    fn is_empty_directory(&mut self, ino: u64) -> bool {
+        let inode = u32::try_from(ino).ok().and_then(|number| Inode::read(&self.volume, number).ok());
+        let Some(inode) = inode.filter(Inode::is_directory) else { return false };
+        let is_empty = directory::list(&self.volume, &inode).is_ok_and(|listing| listing.items.is_empty());
+        is_empty && self.volume.checks.directory(inode.number)
+    }
+
+    fn expect_type(&mut self, stored_type: u8) {
+        self.expected_type = stored_type;
+    }
+
+    fn remarks(&mut self) -> Vec<Remark> {
+        let remarks = std::mem::take(&mut self.remarks);
+        if remarks.is_empty() { remarks } else { self.as_it_counts(remarks) }
+    }
+
+    fn at_end(&mut self, is_whole: bool) -> Vec<Remark> {
+        // Without a journal, names and inodes of what is being made and removed reach the disk at different times.
+        let superblock = &self.volume.superblock;
+        let is_settled = superblock.has_journal || superblock.was_clean;
+        let remarks =
+            if is_whole && is_settled { self.volume.checks.at_end(&self.volume, self.used_inodes) } else { Vec::new() };
+        self.as_it_counts(remarks)
     }
 
     fn look_at(
         &mut self,
-        _directory: &Inode,
+        directory: &Inode,
         _name: &[u8],
         ino: u64,
-        _path: &[u8],
+        path: &[u8],
         complaints: &mut Vec<String>,
     ) -> Result<Looked<Inode>, String> {
         let number = u32::try_from(ino).map_err(|_| "leads to no inode, left out".to_owned())?;
         let mut inode =
             Inode::read(&self.volume, number).map_err(|error| format!("cannot be read, left out: {error}"))?;
+        if number < self.volume.superblock.first_inode && number != inode::ROOT {
+            return Err(format!("leads to inode {number}, which is not for files; left out"));
+        }
+        let found_type = inode.file_type();
+        if !directory::is_type_right(self.expected_type, found_type) {
+            let what = format!("its directory says that it is of another type than its inode {number} is");
+            self.remarks.push((Severity::Error, what));
+        }
+        if inode.dtime != 0 && !self.volume.checks.is_orphan(&self.volume, number) {
+            self.remarks.push((Severity::Warning, format!("its inode {number} has a time of deletion")));
+        }
+        let mut is_first = false;
+        if found_type != Some(Type::Directory) {
+            is_first = self.volume.checks.name(number, inode.nlink());
+            if is_first && matches!(found_type, Some(Type::File)) && is_short(&inode)
+                || is_first && found_type == Some(Type::Symlink) && inode.size > inode.map.len() as u64
+            {
+                self.audit(&inode);
+                is_first = false;
+            }
+            if inode.has_extents() && !matches!(found_type, Some(Type::File | Type::Symlink)) {
+                self.remarks.push((Severity::Error, "it is mapped by extents, and has no data".to_owned()));
+            }
+        }
         if inode.is_encrypted() && matches!(inode.file_type(), Some(Type::File | Type::Symlink)) {
             return Ok(Looked::Sealed);
         }
         let kind = match inode.file_type() {
-            Some(Type::Directory) => return Ok(Looked::Directory(self.opened(inode, complaints))),
+            Some(Type::Directory) => {
+                if !self.volume.checks.directory(number) {
+                    let what = format!("leads to directory {number}, to which another name led before; left out");
+                    return Err(format!("{what}: the filesystem is damaged"));
+                }
+                inode.parent = directory.number;
+                self.audit(&inode);
+                return Ok(Looked::Directory(self.opened(inode, complaints)));
+            }
             Some(Type::File) => {
                 let (metadata, xattrs) = self.facts(&inode, complaints);
                 inode.own_attributes = None;
-                let content = Ext4File::new(Arc::clone(&self.volume), inode);
+                let content = Ext4File::new(Arc::clone(&self.volume), inode, is_first.then_some(path));
                 return Ok(Looked::Other(EntryKind::File(Box::new(content)), metadata, xattrs));
             }
             Some(Type::Symlink) => {
-                let target = link_target(&self.volume, &inode)
+                let target = link_target(&self.volume, &inode, &mut self.remarks)
                     .map_err(|error| format!("the symbolic link cannot be read, left out: {error}"))?;
                 EntryKind::Symlink(target)
             }
@@ -111,7 +219,7 @@ impl Tree for Ext4Tree {
 }
 
 /// A symbolic link's target: in the inode when it is short and nothing but attributes is allocated, else in a block.
-fn link_target(volume: &Volume, inode: &Inode) -> io::Result<Vec<u8>> {
+fn link_target(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) -> io::Result<Vec<u8>> {
     let superblock = &volume.superblock;
     let attributes =
         if inode.attribute_block == 0 { 0 } else { superblock.cluster_blocks * superblock.block_bytes / 512 };
@@ -125,8 +233,17 @@ fn link_target(volume: &Volume, inode: &Inode) -> io::Result<Vec<u8>> {
         let mut target = vec![0; len];
         let read = read_at(volume, inode, 0, &mut target)?;
         target.truncate(read);
+        // Its block ends it, too.
+        let block = run_at(volume, inode, 0)?.start.map(|start| volume.block(start)).transpose()?;
+        if block.is_some_and(|block| block.get(len).is_some_and(|behind| *behind != 0)) {
+            remarks.push((Severity::Error, format!("its length is {len}, and its target goes on behind that")));
+        }
         target
     };
+    if target.len() < len || target.contains(&0) {
+        let end = target.iter().position(|byte| *byte == 0).unwrap_or(target.len());
+        remarks.push((Severity::Error, format!("its length is {len}, and its target ends after {end} bytes")));
+    }
     if let Some(end) = target.iter().position(|byte| *byte == 0) {
         target.truncate(end);
     }

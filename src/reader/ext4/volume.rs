@@ -5,6 +5,7 @@ use std::io;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::checks::Checks;
 use super::superblock::Superblock;
 use crate::outside::BlockRead;
 
@@ -38,6 +39,8 @@ pub(super) struct Volume {
     pub(super) superblock: Superblock,
     /// The block in which each group's inodes begin; none before the groups are read.
     pub(super) inode_tables: Vec<u64>,
+    /// What was met of it so far.
+    pub(super) checks: Checks,
     overlay: HashMap<u64, Logged>,
     /// The one that was used last comes first.
     windows: Mutex<Vec<(u64, Arc<Vec<u8>>)>>,
@@ -94,6 +97,7 @@ impl Volume {
             disk,
             superblock,
             inode_tables: Vec::new(),
+            checks: Checks::default(),
             overlay: HashMap::new(),
             windows: Mutex::default(),
             data_window: Mutex::default(),

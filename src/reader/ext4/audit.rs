@@ -1,0 +1,230 @@
+//! Looks at a file's whole map once: whether its blocks are its own and lie in the filesystem, and whether its size and
+//! its count of blocks agree with it.
+
+use std::io;
+
+use super::checks::Remark;
+use super::inode::{Inode, Type};
+use super::map::{DIRECT_BLOCKS, ENTRY_BYTES, MAX_DEPTH, MAX_WRITTEN_BLOCKS, check, entries, first_of, node_depth};
+use super::volume::Volume;
+use super::{cut_off, damaged};
+use crate::events::Severity;
+use crate::layout::field::{le16, le32};
+
+/// What a map holds.
+#[derive(Default)]
+struct Map {
+    /// Blocks of data and of the map itself.
+    blocks: u64,
+    /// Behind the last block of the file that is mapped, and behind the last that was written.
+    end: u64,
+    written_end: u64,
+    /// The first block that something else has, too, and how many there are.
+    shared: Option<(u64, u64)>,
+}
+
+impl Map {
+    fn add(&mut self, volume: &Volume, first: u64, len: u64, start: u64, is_written: bool) -> io::Result<()> {
+        let superblock = &volume.superblock;
+        let end = start.checked_add(len).filter(|end| *end <= superblock.blocks);
+        if start < superblock.first_data_block || end.is_none() {
+            return Err(damaged(format!("its blocks {start} and after lie outside the filesystem")));
+        }
+        self.blocks += len;
+        self.end = self.end.max(first + len);
+        if is_written {
+            self.written_end = self.written_end.max(first + len);
+        }
+        self.share(volume.checks.map(start, len));
+        Ok(())
+    }
+
+    fn share(&mut self, shared: Option<(u64, u64)>) {
+        if let Some((block, count)) = shared {
+            let (first, before) = self.shared.unwrap_or((block, 0));
+            self.shared = Some((first, before + count));
+        }
+    }
+
+    /// A block of the map itself.
+    fn add_node(&mut self, volume: &Volume, block: u64) -> io::Result<()> {
+        self.blocks += 1;
+        if block < volume.superblock.first_data_block || block >= volume.superblock.blocks {
+            return Err(damaged(format!("block {block} of its map lies outside the filesystem")));
+        }
+        if !volume.checks.map_node(block) {
+            self.share(Some((block, 1)));
+        }
+        if volume.checks.has_no_end() { Err(damaged("its map leads round and round")) } else { Ok(()) }
+    }
+}
+
+/// Whether all of the map is in the inode.
+pub(super) fn is_short(inode: &Inode) -> bool {
+    if inode.has_extents() {
+        return node_depth(&inode.map).is_ok_and(|depth| depth == 0) || le16(&inode.map, 0) != Some(0xF30A);
+    }
+    (0..3).all(|tree| le32(&inode.map, 48 + 4 * tree) == Some(0))
+}
+
+/// All that is wrong with the map of a file, directory or long symbolic link, and with what the inode says of it. Each map
+/// must be looked at once: its blocks are noted as its own.
+pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    let mut error = |what: String| remarks.push((Severity::Error, what));
+    let mut map = Map::default();
+    let superblock = &volume.superblock;
+    let walked = if inode.has_extents() {
+        if !superblock.has_extents {
+            error("it is mapped by extents, which this filesystem does not have".to_owned());
+        }
+        extents(volume, inode, &inode.map, None, &mut map, 0).map(|_| ())
+    } else {
+        let looks_like_extents =
+            superblock.has_extents && le16(&inode.map, 0) == Some(0xF30A) && le16(&inode.map, 4) == Some(4);
+        if looks_like_extents {
+            error("its map is one of extents, and its flags say otherwise".to_owned());
+        }
+        block_numbers(volume, inode, &mut map)
+    };
+    if let Some((block, count)) = map.shared {
+        error(format!(
+            "{count} of its blocks, {block} the first, belong to another file or to the filesystem itself, too: either \
+             may have the other's data"
+        ));
+    }
+    let is_walked = match walked {
+        Ok(()) => true,
+        Err(why) => {
+            error(format!("its map is damaged: {why}"));
+            false
+        }
+    };
+    if !is_walked || volume.checks.has_no_end() {
+        return remarks;
+    }
+    let block_bytes = superblock.block_bytes;
+    let is_orphan = || volume.checks.is_orphan(volume, inode.number);
+    let size_is_wrong = match inode.file_type() {
+        // The last block may lie behind the end by as much as was allocated, and no written one wholly.
+        Some(Type::File) => {
+            map.written_end > 0
+                && inode.size < (map.written_end - 1).saturating_mul(block_bytes)
+                && !inode.is_verity()
+                && !is_orphan()
+        }
+        Some(Type::Directory) => !inode.size.is_multiple_of(block_bytes) || inode.size / block_bytes < map.end,
+        _ => false,
+    };
+    if size_is_wrong {
+        let (size, end) = (inode.size, map.written_end.saturating_mul(block_bytes));
+        remarks
+            .push((Severity::Error, format!("its size is {size}, and its blocks reach to {end}: data may be missing")));
+    }
+    // With larger clusters several files' blocks count otherwise.
+    if superblock.cluster_blocks == 1 {
+        let attributes = u64::from(inode.attribute_block != 0);
+        let expected = (map.blocks + attributes).saturating_mul(block_bytes / 512);
+        if inode.sectors != expected && !is_orphan() {
+            let what = format!("it counts {} sectors, and has {expected}", inode.sectors);
+            remarks.push((Severity::Warning, what));
+        }
+    }
+    remarks
+}
+
+/// Walks a node of a tree of extents, which is for blocks of the file from `first` on; gives where its last extent ends.
+fn extents(
+    volume: &Volume,
+    inode: &Inode,
+    node: &[u8],
+    expected: Option<(u16, u64)>,
+    map: &mut Map,
+    after: u64,
+) -> io::Result<u64> {
+    let depth = node_depth(node)?;
+    let most = u64::try_from((node.len() - ENTRY_BYTES) / ENTRY_BYTES).unwrap_or(0);
+    let room = u64::from(le16(node, 4).ok_or_else(cut_off)?);
+    if depth > MAX_DEPTH || room > most || room + 2 < most {
+        return Err(damaged("a node of its extent tree has a head that makes no sense"));
+    }
+    let mut after = after;
+    let mut is_first = true;
+    for entry in entries(node)? {
+        let first = first_of(entry);
+        if let Some((right_depth, right_first)) = expected {
+            if depth != right_depth || std::mem::take(&mut is_first) && first != right_first {
+                return Err(damaged("a node of its extent tree does not fit to the one above it"));
+            }
+        }
+        if first < after {
+            return Err(damaged("two extents are for the same block"));
+        }
+        if depth == 0 {
+            let len = le16(entry, 4).filter(|len| *len > 0).ok_or_else(|| damaged("an extent is empty"))?;
+            let is_written = len <= MAX_WRITTEN_BLOCKS;
+            let len = u64::from(if is_written { len } else { len - MAX_WRITTEN_BLOCKS });
+            let (high, low) = (le16(entry, 6).ok_or_else(cut_off)?, le32(entry, 8).ok_or_else(cut_off)?);
+            map.add(volume, first, len, u64::from(high) << 32 | u64::from(low), is_written)?;
+            after = first + len;
+        } else {
+            let (low, high) = (le32(entry, 4).ok_or_else(cut_off)?, le16(entry, 8).ok_or_else(cut_off)?);
+            let block = u64::from(high) << 32 | u64::from(low);
+            map.add_node(volume, block)?;
+            let child = volume.block(block)?;
+            check(inode, &child)?;
+            after = extents(volume, inode, &child, Some((depth - 1, first)), map, after)?;
+        }
+    }
+    Ok(after)
+}
+
+fn block_numbers(volume: &Volume, inode: &Inode, map: &mut Map) -> io::Result<()> {
+    leaf(volume, &inode.map[..48], 0, map)?;
+    let in_block = volume.superblock.block_bytes / 4;
+    let (mut first, mut blocks) = (DIRECT_BLOCKS, 1);
+    for tree in 0..3_u32 {
+        let at = 48 + 4 * usize::try_from(tree).unwrap_or(0);
+        let root = le32(&inode.map, at).ok_or_else(cut_off)?;
+        tree_of_numbers(volume, root, tree, first, blocks, map)?;
+        blocks *= in_block;
+        first += blocks;
+    }
+    Ok(())
+}
+
+/// Walks a tree of block numbers of `depth` levels below `node`; each number in it is for `blocks` blocks of the file.
+fn tree_of_numbers(volume: &Volume, node: u32, depth: u32, first: u64, blocks: u64, map: &mut Map) -> io::Result<()> {
+    if node == 0 {
+        return Ok(());
+    }
+    map.add_node(volume, node.into())?;
+    let numbers = volume.block(node.into())?;
+    if depth == 0 {
+        return leaf(volume, &numbers, first, map);
+    }
+    let below = blocks / (volume.superblock.block_bytes / 4);
+    for (index, number) in (0..).zip(numbers.chunks_exact(4)) {
+        let number = le32(number, 0).unwrap_or(0);
+        tree_of_numbers(volume, number, depth - 1, first + index * blocks, below, map)?;
+    }
+    Ok(())
+}
+
+/// Numbers of blocks of data, those that follow each other together.
+fn leaf(volume: &Volume, numbers: &[u8], first: u64, map: &mut Map) -> io::Result<()> {
+    let mut run: Option<(u64, u64, u64)> = None;
+    for (index, number) in (0..).zip(numbers.chunks_exact(4)) {
+        let number = u64::from(le32(number, 0).unwrap_or(0));
+        match &mut run {
+            Some((_, len, start)) if number != 0 && *start + *len == number => *len += 1,
+            run => {
+                if let Some((first, len, start)) = run.take() {
+                    map.add(volume, first, len, start, true)?;
+                }
+                *run = (number != 0).then_some((first + index, 1, number));
+            }
+        }
+    }
+    run.map_or(Ok(()), |(first, len, start)| map.add(volume, first, len, start, true))
+}

@@ -1,0 +1,168 @@
+//! Filesystems that contradict themselves. e2fsck is the oracle: what it would change in names, data, sizes, types or
+//! counts is a problem of the backup, and a filesystem that it finds nothing wrong with has none.
+
+use std::fs;
+use std::path::Path;
+
+use crate::alike::Case;
+use crate::guest::backups::{problems, run, snapshot_expecting};
+use crate::guest::{both_outputs, quoted, sh_output};
+use crate::small::{create, set_xattr};
+use crate::tree::noise;
+
+fn fill(root: &Path) {
+    fs::create_dir_all(root.join("a/b")).unwrap();
+    fs::create_dir(root.join("e")).unwrap();
+    for number in 1..=6 {
+        fs::write(root.join(format!("a/f{number}")), noise(number, 5000 * usize::try_from(number).unwrap())).unwrap();
+    }
+    fs::write(root.join("big"), noise(9, 300_000)).unwrap();
+    fs::write(root.join("e/x"), "x").unwrap();
+    fs::hard_link(root.join("e/x"), root.join("e/y")).unwrap();
+    for number in 0..200 {
+        fs::write(root.join(format!("e/{number}{}", "n".repeat(40))), "").unwrap();
+    }
+    std::os::unix::fs::symlink("target", root.join("short")).unwrap();
+    std::os::unix::fs::symlink("t".repeat(100), root.join("long")).unwrap();
+    let pieces = create(root, "pieces");
+    for number in 0..300 {
+        std::os::unix::fs::FileExt::write_all_at(&pieces, b"piece", number * 8192).unwrap();
+    }
+    pieces.sync_all().unwrap();
+    set_xattr(&root.join("a/f1"), "user.large", &noise(2, 500));
+    crate::guest::sh(&format!("mkfifo {}", quoted(&root.join("fifo"))));
+}
+
+/// Each a name and what debugfs is told.
+const DAMAGES: &[(&str, &[&str])] = &[
+    ("a directory with two names", &["ln a/b e/again"]),
+    ("a name that leads to a free inode", &["clri a/f2"]),
+    ("a file that is a directory", &["sif a/f2 mode 040755"]),
+    ("a directory that is a file", &["sif a mode 0100644"]),
+    ("a file that is a link", &["sif a/f3 mode 0120777"]),
+    ("a type that is none", &["sif fifo mode 0170000"]),
+    ("a size that is too small", &["sif big size 1000"]),
+    ("a size that is too small, of many pieces", &["sif pieces size 20000"]),
+    ("a directory that is too short", &["sif e size 2048"]),
+    ("a directory of half a block", &["sif e size 1500"]),
+    ("a link count that is too high", &["sif a/f4 links_count 5"]),
+    ("a link count that is too low", &["sif e/x links_count 1"]),
+    ("a directory's link count", &["sif a links_count 9"]),
+    ("a count of blocks", &["sif a/f5 blocks 4000"]),
+    ("a short link's length", &["sif short size 20"]),
+    ("a long link's length", &["sif long size 50"]),
+    ("a file without a name", &["unlink a/f6"]),
+    ("a directory without a name", &["unlink a/b"]),
+    ("lost+found without a name", &["unlink lost+found"]),
+    ("a map that is none", &["sif big block[0] 0x12345678"]),
+    ("flags that say nothing of extents", &["sif big flags 0"]),
+    ("flags that say extents", &["sif a/f1 flags 0x80000"]),
+    ("a block of two files", &["sif a/f1 block[5] 2000", "sif a/f2 block[5] 2000"]),
+    ("a block of the filesystem itself", &["sif a/f1 block[0] 5"]),
+    ("a fifo with a map", &["sif fifo flags 0x80000"]),
+    ("attributes in a file's block", &["sif a/f2 file_acl 300"]),
+    ("a time of deletion", &["sif a/f1 dtime 1234567"]),
+    ("a name of the root", &["ln <2> e/root"]),
+    ("a name of the journal", &["ln <8> e/journal"]),
+    ("a hole in a directory", &["punch e 1 1"]),
+    ("a parent that is another one", &["cd e", "unlink ..", "ln <12> .."]),
+];
+
+#[test]
+fn what_e2fsck_would_change_is_a_problem() {
+    let mut silent = Vec::new();
+    for (name, mke2fs) in
+        [("contradictions", "-t ext4 -b 1024 -O ^metadata_csum"), ("contradictions-ext2", "-t ext2 -b 1024")]
+    {
+        let case = Case::new(name, "20M", mke2fs).filled(fill);
+        let dest = case.scratch.path().join("healthy");
+        fs::create_dir(&dest).unwrap();
+        snapshot_expecting(0, &case.image, &dest, &["--level", "1"]);
+        for (damage, commands) in DAMAGES {
+            let image = case.scratch.path().join("damaged.img");
+            fs::copy(&case.image, &image).unwrap();
+            let script = commands.join("\n");
+            sh_output(&format!("debugfs -w -f - {} <<'END' 2>&1\n{script}\nEND", quoted(&image)));
+            let fsck = sh_output(&format!("e2fsck -fn {}", quoted(&image)));
+            let dest = case.scratch.path().join("damaged");
+            fs::create_dir(&dest).unwrap();
+            let said = run(&["snapshot", image.to_str().unwrap(), "--to", dest.to_str().unwrap(), "--level", "1"]);
+            if said.status.code() == Some(0) && fsck.status.code() != Some(0) {
+                silent.push(format!("{name}: {damage}\n{}", both_outputs(&fsck)));
+            }
+            if said.status.code() == Some(3) && fsck.status.code() == Some(0) {
+                silent.push(format!("{name}: {damage} is no damage\n{}", both_outputs(&said)));
+            }
+            fs::remove_dir_all(&dest).unwrap();
+        }
+    }
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
+}
+
+/// The kernel's own account of errors is told with its times.
+#[test]
+fn recorded_errors_are_told() {
+    let case = Case::new("recorded", "20M", "-t ext4 -b 1024").filled(fill);
+    let values = [
+        "error_count 3",
+        "first_error_time 20261101120000",
+        "first_error_func ext4_lookup",
+        "first_error_ino 42",
+        "last_error_time 20261102120000",
+        "last_error_func ext4_iget",
+    ];
+    let script = values.map(|value| format!("ssv {value}")).join("\n");
+    case.at_image(&format!("debugfs -w -f - $IMG <<'END' 2>&1\n{script}\nEND"));
+    let dest = case.scratch.path().join("backups");
+    fs::create_dir(&dest).unwrap();
+    let told = problems(&snapshot_expecting(3, &case.image, &dest, &["--level", "1"])).join("\n");
+    for part in [
+        "recorded 3 errors",
+        "2026-11-01 12:00:00 UTC in ext4_lookup, inode 42",
+        "2026-11-02 12:00:00 UTC in ext4_iget",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+/// Maps that lead to the same blocks again and again end by themselves, and nothing of them is published as files.
+#[test]
+fn a_map_without_an_end_is_kept_as_an_image() {
+    for (what, size, holds_data) in [("data", 4_u64 << 40, true), ("holes", 4 << 40, false)] {
+        let case = Case::new("endless", "4M", "-t ext2 -b 4096").filled(|root| {
+            for name in ["one", "two", "three"] {
+                fs::write(root.join(name), noise(3, 4096)).unwrap();
+            }
+            fs::write(root.join("bomb"), "x").unwrap();
+        });
+        let mut disk = crate::patch::Disk::read(&case.image);
+        let block = |name: &str| u32::try_from(crate::patch::blocks(&case.image, name)[0]).unwrap();
+        let (one, two, three, data) = (block("one"), block("two"), block("three"), block("bomb"));
+        let fill = |disk: &mut crate::patch::Disk, block: u32, number: u32| {
+            for at in 0..1024 {
+                disk.put_u32(usize::try_from(block).unwrap() * 4096 + 4 * at, number);
+            }
+        };
+        fill(&mut disk, one, if holds_data { data } else { 0 });
+        fill(&mut disk, two, one);
+        fill(&mut disk, three, two);
+        let inode = disk.inode(crate::patch::inode_number(&case.image, "bomb"));
+        disk.put_u32(inode + 0x4, 0);
+        disk.put_u32(inode + 0x6C, u32::try_from(size >> 32).unwrap());
+        for (tree, number) in [(12, one), (13, two), (14, three)] {
+            disk.put_u32(inode + 0x28 + 4 * tree, number);
+        }
+        let image = case.scratch.path().join("bomb.img");
+        disk.write(&image);
+        let dest = case.scratch.path().join("backups");
+        fs::create_dir(&dest).unwrap();
+        let archive = snapshot_expecting(3, &image, &dest, &["--level", "1"]);
+        let told = problems(&archive);
+        assert!(
+            told.iter().any(|one| one.starts_with("error") && one.contains("kept as a raw image")),
+            "{what}: {told:?}"
+        );
+        let listed = crate::guest::sh(&format!("tar tzf {}", quoted(&archive)));
+        assert_eq!(listed.trim(), "./disk.img", "{what}");
+    }
+}

@@ -178,6 +178,7 @@ impl Cancel {
     }
 
     /// The same wish, which comes at `deadline` at the latest.
+    #[must_use]
     pub fn until(&self, deadline: Instant) -> Self {
         let deadline = self.deadline.map_or(deadline, |before| before.min(deadline));
         Self { flag: Arc::clone(&self.flag), deadline: Some(deadline), seen: Arc::default() }

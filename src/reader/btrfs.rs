@@ -24,7 +24,7 @@ const GET_SUBVOL_INFO: Opcode = opcode::read::<[u8; SUBVOL_INFO_BYTES]>(MAGIC, 6
 const SUBVOL_INFO_BYTES: usize = 504;
 
 /// What a search gives at once, in bytes.
-const SEARCH_BYTES: usize = 64 << 10;
+const SEARCH_BYTES: usize = 16 << 10;
 /// The length of `struct btrfs_ioctl_search_header`.
 const ITEM_HEAD_BYTES: usize = 32;
 
@@ -216,7 +216,7 @@ fn search(root: &impl AsFd, tree: u64, first: u64, mut on_item: impl FnMut(&Item
         let Some((objectid, kind, offset)) = last else { return Ok(()) };
         let next = match (offset.checked_add(1), kind.checked_add(1), objectid.checked_add(1)) {
             (Some(offset), ..) => Some((objectid, kind, offset)),
-            (None, Some(kind), _) if kind <= u32::from(u8::MAX) => Some((objectid, kind, 0)),
+            (None, Some(kind), _) if u8::try_from(kind).is_ok() => Some((objectid, kind, 0)),
             (None, _, Some(objectid)) => Some((objectid, 0, 0)),
             _ => None,
         };

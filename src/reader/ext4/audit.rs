@@ -152,10 +152,9 @@ fn extents(
     let mut is_first = true;
     for entry in entries(node)? {
         let first = first_of(entry);
-        if let Some((right_depth, right_first)) = expected {
-            if depth != right_depth || std::mem::take(&mut is_first) && first != right_first {
-                return Err(damaged("a node of its extent tree does not fit to the one above it"));
-            }
+        let is_first = std::mem::take(&mut is_first);
+        if expected.is_some_and(|(right_depth, right_first)| depth != right_depth || is_first && first != right_first) {
+            return Err(damaged("a node of its extent tree does not fit to the one above it"));
         }
         if first < after {
             return Err(damaged("two extents are for the same block"));

@@ -205,6 +205,19 @@ fn over_tls_from_the_first_byte_too() {
 }
 
 #[test]
+fn a_server_is_tried_without_a_mail() {
+    let mut fixture = Fixture::start(Tls::StartTls);
+    let limit = Duration::from_secs(20);
+    volbak::mail::try_server(&fixture.settings(), limit).unwrap().unwrap();
+    fs::write(fixture.directory.path().join("password"), "falsch\n").unwrap();
+    let error = volbak::mail::try_server(&fixture.settings(), limit).unwrap().unwrap_err();
+    assert!(!format!("{error:?}").contains("falsch"));
+    fixture.stop();
+    assert!(volbak::mail::try_server(&fixture.settings(), limit).unwrap().is_err());
+    assert_eq!(fixture.count(), 0);
+}
+
+#[test]
 fn a_wrong_password_is_told_without_showing_it() {
     let fixture = Fixture::start(Tls::StartTls);
     let path = fixture.directory.path().join("password");

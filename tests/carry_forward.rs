@@ -759,6 +759,38 @@ fn nights_without_a_change_carry_all_from_each_other() {
 }
 
 #[test]
+fn flags_that_a_walk_does_not_see_are_carried_and_kept() {
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+    let image = scratch.path().join("t.img");
+    sh(&format!("truncate -s 128M {0}; mke2fs -q -t ext4 {0}", quoted(&image)));
+    let mounted = Mounted::with_options(&image, &scratch.path().join("m"), "loop");
+    let tree = mounted.point.join("tree");
+    fs::create_dir(&tree).unwrap();
+    make_tree(&tree);
+    // Of a file in a directory without any, in one with, on one with a whole second, on a large one, on a directory.
+    sh(&format!(
+        "cd {}; chattr +A d00/sub/f003; chattr +AS d01/sub; touch d01/sub/new; chattr +Ad d01/sub/new
+         touch -d 2020-01-01 d02/sub/f004; chattr +S d02/sub/f004; chattr +i d02/sub/f005
+         head -c 3M /dev/urandom >large; chattr +A large; ln large other",
+        quoted(&tree)
+    ));
+    let mut last = back_up(&tree, &scratch.path().join("night-0"));
+    let all = entries(&last);
+    for night in 1..3 {
+        let (files, _) =
+            back_up_from(&tree, &scratch.path().join(format!("night-{night}")), Some((&last, TODAY_AGAIN)));
+        assert_eq!(carried_entries(&files), all.len() as u64, "night {night}");
+        assert!(entries(&files) == all);
+        last = files;
+    }
+    // Taken away without another time.
+    sh(&format!("cd {}; chattr -i d02/sub/f005; chattr -A large", quoted(&tree)));
+    let (files, _) = back_up_from(&tree, &scratch.path().join("night-3"), Some((&last, TODAY_AGAIN)));
+    assert_right(&files, &tree, scratch.path());
+    mounted.unmount();
+}
+
+#[test]
 fn all_is_due_in_turn() {
     let scratch = tempfile::tempdir().unwrap();
     let tree = scratch.path().join("tree");

@@ -882,3 +882,61 @@ fn a_target_that_is_used_by_another_way_is_refused_by_name() {
     }
     sh(&format!("losetup -d {one}"));
 }
+
+#[test]
+fn inode_flags_come_back_and_the_locks_come_last() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (image, point) = (dir.path().join("v.img"), dir.path().join("m"));
+    sh(&format!("truncate -s 64M {0}; mke2fs -q -t ext4 {0}", quoted(&image)));
+    let mounted = Mounted::with_options(&image, &point, "loop");
+    sh(&format!(
+        "cd {}; mkdir -p locked/sub log other; echo x >keep; echo y >locked/sub/file; echo z >log/append; touch plain
+         for f in A S c d s t u; do echo $f >file-$f; chattr +$f file-$f; done; chattr +D other; chattr +T other
+         ln keep other/link; chattr +i keep locked/sub/file; chattr +a log/append; chattr +i locked/sub locked; chattr +a log .",
+        quoted(&point)
+    ));
+    let flags = |point: &Path| {
+        let listed = sh(&format!("cd {}; lsattr -d .; lsattr -aR . 2>/dev/null | sort", quoted(point)));
+        listed.lines().filter(|line| !line.contains("lost+found")).collect::<Vec<_>>().join("\n")
+    };
+    let expected = flags(&point);
+    mounted.unmount();
+    // This kernel may have no projects: the reader needs none.
+    sh(&format!(
+        "tune2fs -O project {0} >/dev/null; debugfs -w -R 'sif plain projid 77' {0} 2>/dev/null",
+        quoted(&image)
+    ));
+    let dest = dir.path().join("b");
+    fs::create_dir(&dest).unwrap();
+    let archive = snapshot_expecting(0, &image, &dest, &[]);
+    let new = dir.path().join("new.img");
+    let output = volbak(&["restore", archive.to_str().unwrap(), "--to-image", new.to_str().unwrap()]).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let project =
+        sh(&format!("debugfs -R 'stat plain' {} 2>/dev/null | grep -o 'Project: *[0-9]*' || true", quoted(&new)));
+    match output.status.code() {
+        Some(0) => assert!(project.contains("77"), "{project}; {said}"),
+        code => assert!(code == Some(3) && said.contains("project ids could not be set"), "{said}"),
+    }
+    sh(&format!("tune2fs -O ^project {} >/dev/null 2>&1 || true", quoted(&new)));
+    let mounted = Mounted::with_options(&new, &point, "loop,ro");
+    assert_eq!(flags(&point), expected);
+    let names = sh(&format!("ls -A {}", quoted(&point)));
+    assert!(!names.contains(".volbak"), "{names}");
+    mounted.unmount();
+    // GNU tar and bsdtar take it, and bsdtar sets what nearly all filesystems have.
+    let (gnu, bsd) = (dir.path().join("gnu"), dir.path().join("bsd"));
+    sh(&format!(
+        "mkdir {1} {2}; tar --xattrs --xattrs-include='*' --acls --numeric-owner --warning=no-unknown-keyword -xpzf {0} -C {1} 2>{3}
+         ! test -s {3}; cat {1}/locked/sub/file; bsdtar -xpf {0} -C {2}",
+        quoted(&archive),
+        quoted(&gnu),
+        quoted(&bsd),
+        quoted(&dir.path().join("said"))
+    ));
+    // Into a directory: set there, too, where its filesystem can, and said where it cannot.
+    let to = dir.path().join("to");
+    let said = run_expecting(3, &["restore", archive.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    assert!(said.contains("inode flags (chattr +") || said.contains("project ids"), "{said}");
+    sh(&format!("cd {}; cat other/link; chattr -R -ia . {} 2>/dev/null || true", quoted(&to), quoted(&bsd)));
+}

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::acl;
 use super::digits::{push_decimal, push_padded};
+use crate::reader::inode_flags::{COMMON, FLAGS};
 use crate::reader::{DeviceNumber, Metadata, Timestamp, Xattr};
 use crate::units::ByteRange;
 
@@ -220,6 +221,9 @@ pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata
     }
 
     let left_out_xattrs = add_xattrs(&mut records, xattrs);
+    if metadata.flags | metadata.project != 0 && !matches!(entry_type, EntryType::HardLink(_)) {
+        add_flags(&mut records, metadata);
+    }
     let mut bytes = records.finish();
     bytes.extend_from_slice(&ustar.finish());
     Head { bytes, sparse_map_bytes, data_bytes, left_out_xattrs }
@@ -232,6 +236,33 @@ pub fn padding_after(len_bytes: u64) -> u64 {
 
 /// The two zero blocks that end an archive.
 pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+
+/// Begins the value of the `comment` record that holds what `SCHILY.fflags` has no name for.
+pub const FLAGS_COMMENT: &str = "volbak";
+
+/// Adds inode flags and the project id. The common flags go into libarchive's own record: bsdtar sets them, and would fail
+/// over others where a filesystem has none. Those, and the id, go into a `comment`, which POSIX has every reader pass by:
+/// of a keyword that it does not know, GNU tar complains.
+fn add_flags(records: &mut Records, metadata: &Metadata) {
+    let Metadata { flags, project, .. } = *metadata;
+    let set = FLAGS.iter().filter(|(bit, ..)| flags & bit != 0);
+    let named: Vec<&str> = set.clone().filter(|(bit, ..)| bit & COMMON != 0).filter_map(|(_, _, name)| *name).collect();
+    if !named.is_empty() {
+        records.add("SCHILY.fflags", named.join(",").as_bytes());
+    }
+    let others: String = set.filter(|(bit, ..)| bit & COMMON == 0).map(|(_, letter, _)| letter).collect();
+    if project != 0 || !others.is_empty() {
+        let mut text = FLAGS_COMMENT.to_owned();
+        if !others.is_empty() {
+            text.push_str(" chattr=");
+            text.push_str(&others);
+        }
+        if project != 0 {
+            text.push_str(&format!(" project={project}"));
+        }
+        records.add("comment", text.as_bytes());
+    }
+}
 
 /// Adds attributes and ACLs; gives the names of those that pax cannot hold.
 fn add_xattrs(records: &mut Records, xattrs: &[Xattr]) -> Vec<Vec<u8>> {

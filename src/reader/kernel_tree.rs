@@ -4,13 +4,14 @@ use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::btrfs::{SUBVOLUME_INODE, Subvolumes};
 use super::exclude::Excludes;
+use super::inode_flags;
 use super::listing::{Item, Listing, list};
 use super::open_file::WalkedFile;
 use super::scout::Scouts;
@@ -58,6 +59,8 @@ pub struct KernelTree {
     /// Of a btrfs.
     subvolumes: Option<Arc<Subvolumes>>,
     left_out: LeftOut,
+    /// The directory that was asked last whether its files may have flags which statx(2) does not show.
+    flagged: (Weak<OwnedFd>, bool),
 }
 
 /// The paths of the snapshots that were left out: some of them, and how many there were.
@@ -85,12 +88,30 @@ impl KernelTree {
             scouts: Scouts::new(),
             subvolumes,
             left_out: LeftOut::default(),
+            flagged: (Weak::new(), false),
         }
     }
 
     fn opened(&mut self, dir: OwnedFd, facts: &Statx, complaints: &mut Vec<String>) -> OpenDirectory<Arc<OwnedFd>> {
         let xattrs = self.xattrs_of_open(&dir, complaints);
-        OpenDirectory { directory: Arc::new(dir), metadata: metadata_of(facts), xattrs, is_sealed: is_encrypted(facts) }
+        let mut metadata = metadata_of(facts);
+        (metadata.flags, metadata.project) = inode_flags::of_open(&dir);
+        OpenDirectory { directory: Arc::new(dir), metadata, xattrs, is_sealed: is_encrypted(facts) }
+    }
+
+    /// What a file has of flags that statx(2) does not show, and its project. They come from the directory that it was made
+    /// in, so that files are opened for them only where that has some.
+    fn flags_of_file(&mut self, directory: &Arc<OwnedFd>, name: &CString, metadata: &mut Metadata) {
+        if !std::ptr::eq(Weak::as_ptr(&self.flagged.0), Arc::as_ptr(directory)) {
+            let (flags, project) = inode_flags::of_open(directory);
+            self.flagged = (Arc::downgrade(directory), flags & !inode_flags::IN_STATX != 0 || project != 0);
+        }
+        if self.flagged.1
+            && let Ok(file) = rustix::fs::openat(directory, name, super::open_file::FILE_FLAGS, Mode::empty())
+            && statx_of(&file, c"").is_ok_and(|facts| facts.stx_ino == metadata.ino)
+        {
+            (metadata.flags, metadata.project) = inode_flags::of_open(&file);
+        }
     }
 
     fn xattrs_of_open(&mut self, file: &OwnedFd, complaints: &mut Vec<String>) -> Vec<Xattr> {
@@ -224,7 +245,11 @@ impl Tree for KernelTree {
         let by_name =
             CString::new([format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name.as_bytes()].concat());
         let xattrs = by_name.map_or_else(|_| Vec::new(), |by_name| self.xattrs_of_name(&by_name, complaints));
-        Ok(Looked::Other(kind, metadata_of(&facts), xattrs))
+        let mut metadata = metadata_of(&facts);
+        if matches!(kind, EntryKind::File(_)) {
+            self.flags_of_file(directory, &name, &mut metadata);
+        }
+        Ok(Looked::Other(kind, metadata, xattrs))
     }
 
     fn parent_of(&mut self, child: Arc<OwnedFd>, dev: u64, ino: u64) -> io::Result<Arc<OwnedFd>> {
@@ -299,6 +324,7 @@ fn is_encrypted(facts: &Statx) -> bool {
 
 fn metadata_of(facts: &Statx) -> Metadata {
     let is_file = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::RegularFile;
+    let has_flags = is_file || FileType::from_raw_mode(facts.stx_mode.into()) == FileType::Directory;
     let timestamp =
         |time: rustix::fs::StatxTimestamp| Timestamp { sec: time.tv_sec, nsec: time.tv_nsec.min(999_999_999) };
     Metadata {
@@ -311,6 +337,8 @@ fn metadata_of(facts: &Statx) -> Metadata {
         dev: device_of(facts),
         ino: facts.stx_ino,
         nlink: facts.stx_nlink,
+        flags: if has_flags { facts.stx_attributes.bits() as u32 & inode_flags::IN_STATX } else { 0 },
+        project: 0,
     }
 }
 

@@ -9,6 +9,7 @@ mod btrfs;
 pub mod device_map;
 pub mod exclude;
 pub mod ext4;
+pub mod inode_flags;
 pub mod kernel_tree;
 mod listing;
 pub mod loop_device;
@@ -117,6 +118,10 @@ pub struct Metadata {
     pub ino: u64,
     /// How many names it has.
     pub nlink: u32,
+    /// Of files and directories, the flags that chattr(1) sets: those of [`inode_flags::FLAGS`].
+    pub flags: u32,
+    /// Of files and directories, the project that their blocks are counted for; 0 for none.
+    pub project: u32,
 }
 
 /// A point in time: seconds since 1970-01-01 UTC, negative before, and nanoseconds after that second.
@@ -150,6 +155,11 @@ pub trait FileContent: Send {
     /// of the other calls.
     fn prefetch(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Its flags and project id, where those have to be asked of the open file; see [`Metadata::flags`].
+    fn inode_flags(&self) -> Option<(u32, u32)> {
+        None
     }
 
     /// Lets go of what it holds while it is open; the next call opens it again.

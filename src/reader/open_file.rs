@@ -25,7 +25,7 @@ const SMALL_FILE_BYTES: u64 = 64 * 1024;
 /// A path is resolved in pieces of at most this: Linux's `PATH_MAX` is 4096 with the final NUL.
 const PATH_PIECE_BYTES: usize = 4000;
 
-const FILE_FLAGS: OFlags =
+pub(super) const FILE_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 const PIECE_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
@@ -138,6 +138,10 @@ impl FileContent for WalkedFile {
             }
             Ok(())
         })
+    }
+
+    fn inode_flags(&self) -> Option<(u32, u32)> {
+        self.with(|opened| Ok(super::inode_flags::of_open(&opened.file))).ok()
     }
 
     fn close(&self) {

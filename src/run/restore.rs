@@ -9,6 +9,7 @@ pub mod data;
 pub mod device;
 pub mod dry_run;
 pub mod ids;
+mod locks;
 pub mod names;
 pub mod put;
 mod reach;
@@ -17,6 +18,7 @@ pub mod tree;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use serde::Serialize;
 
 use self::attributes::{Owner, Rules};
 use self::ids::{IdMaps, Uses};
+use self::locks::Locks;
 use self::names::{IdError, IdWish};
 use self::put::{Outcome, PutOptions, Putter};
 use self::reach::is_reachable;
@@ -214,7 +217,14 @@ pub fn restore_part(
     let reachable = tree.root().is_none_or(|root| is_reachable(root, options.top));
     let rules = Rules { strip_set_id: reachable && !options.keep_set_id, ids };
     let mut run = Run {
-        putter: Putter { tree, owner: Owner::of_process(), options: put_options, rules, below: part.below.clone() },
+        putter: Putter {
+            tree,
+            owner: Owner::of_process(),
+            options: put_options,
+            rules,
+            below: part.below.clone(),
+            locks: Locks::default(),
+        },
         in_the_way: Vec::new(),
         uses: Uses::default(),
         report: RestoreReport { archive_problems: side_findings.total, ..RestoreReport::default() },
@@ -248,6 +258,9 @@ pub fn restore_part(
     for (path, what) in failures {
         report.failed += 1;
         observer.on_event(&Event::Problem(Problem::new(Severity::Error, escape_path(&path), what)));
+    }
+    if let Some(Ok(root)) = &root {
+        putter.locks.set(root.as_fd(), &mut putter.owner);
     }
     for (what, count) in putter.owner.shortfalls() {
         let problem =

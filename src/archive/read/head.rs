@@ -60,6 +60,10 @@ pub struct EntryHead {
     pub runs: Option<RunMap>,
     /// Attributes, ACLs in the kernel's form among them.
     pub xattrs: Vec<Xattr>,
+    /// Inode flags, as [`crate::reader::Metadata::flags`] has them.
+    pub flags: u32,
+    /// The project id.
+    pub project: u32,
     /// What in the headers could not be understood, in words.
     pub problems: Vec<String>,
     /// The first header's first byte in the tar stream is this many bytes before the data.
@@ -287,6 +291,8 @@ impl HeadBuilder {
             stored_bytes: stored,
             runs,
             xattrs: extended.xattrs,
+            flags: extended.flags,
+            project: extended.project,
             problems: extended.problems,
             header_bytes: blocks * BLOCK as u64,
             digest,

@@ -5,6 +5,8 @@
 
 use super::sparse::MAX_HEADER_RUNS;
 use crate::archive::acl;
+use crate::archive::pax::FLAGS_COMMENT;
+use crate::reader::inode_flags::FLAGS;
 use crate::reader::{Timestamp, Xattr};
 
 /// What the records of one or more extended headers say; later ones win.
@@ -24,6 +26,10 @@ pub struct Extended {
     pub mtime: Option<Timestamp>,
     /// Attributes, ACLs in the kernel's form among them, in the order of their names.
     pub xattrs: Vec<Xattr>,
+    /// Inode flags, by libarchive's names and our own record.
+    pub flags: u32,
+    /// The project id.
+    pub project: u32,
     /// Records that are understood and cannot be used, in words.
     pub problems: Vec<String>,
     /// `GNU.sparse.*`.
@@ -87,6 +93,14 @@ impl Extended {
                 let map = self.sparse.map.get_or_insert_default();
                 map.extend(number(key, value)?);
             }
+            "SCHILY.fflags" => {
+                let bit = |name: &[u8]| {
+                    let known = FLAGS.iter().find(|(_, _, known)| known.map(str::as_bytes) == Some(name));
+                    known.map_or(0, |(bit, ..)| *bit)
+                };
+                self.flags |= value.split(|byte| *byte == b',').fold(0, |flags, name| flags | bit(name));
+            }
+            "comment" => self.comment(value),
             "SCHILY.acl.access" => self.set_acl(b"system.posix_acl_access", value),
             "SCHILY.acl.default" => self.set_acl(b"system.posix_acl_default", value),
             // The kernel's value ends with a NUL, the record does not.
@@ -124,6 +138,21 @@ impl Extended {
             }
             (Some(_), Some(_)) => {}
             _ => self.problem(format!("its record LIBARCHIVE.xattr.{} is not understood", name.escape_ascii())),
+        }
+    }
+
+    /// A comment of ours holds flags and the project id; any other is passed by.
+    fn comment(&mut self, value: &[u8]) {
+        let Some(words) = std::str::from_utf8(value).ok().and_then(|text| text.strip_prefix(FLAGS_COMMENT)) else {
+            return;
+        };
+        for word in words.split(' ') {
+            if let Some(letters) = word.strip_prefix("chattr=") {
+                let set = FLAGS.iter().filter(|(_, letter, _)| letters.contains(*letter));
+                self.flags |= set.fold(0, |flags, (bit, ..)| flags | bit);
+            } else if let Some(project) = word.strip_prefix("project=").and_then(|text| text.parse().ok()) {
+                self.project = project;
+            }
         }
     }
 

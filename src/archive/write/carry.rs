@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 pub(super) use self::run::CarriedRun;
 use super::place::{Before, Link, Placed};
+use super::store::take_flags;
 use super::{ArchiveError, ArchiveWriter, CarryCounts};
 use crate::archive::carry::Share;
 use crate::archive::carry::group::Group;
@@ -152,9 +153,9 @@ impl ArchiveWriter<'_> {
     fn hold_against(
         &mut self,
         mut candidate: Candidate,
-        placed: Box<Placed>,
+        mut placed: Box<Placed>,
     ) -> Result<Option<Box<Placed>>, ArchiveError> {
-        let Some(same) = self.same_as(&placed, &candidate.group, candidate.taken.len())? else {
+        let Some(same) = self.same_as(&mut placed, &candidate.group, candidate.taken.len())? else {
             self.dissolve(candidate)?;
             return Ok(Some(placed));
         };
@@ -163,7 +164,7 @@ impl ArchiveWriter<'_> {
             if let Some(carrying) = &mut self.carrying {
                 carrying.candidate = Some(candidate);
             }
-        } else if self.has_same_heads(&candidate.group) {
+        } else if self.has_same_heads(&candidate.group) || self.has_same_heads_with_flags(&mut candidate)? {
             self.queue_group(candidate)?;
         } else {
             self.dissolve(candidate)?;
@@ -175,6 +176,32 @@ impl ArchiveWriter<'_> {
     fn has_same_heads(&mut self, group: &Group) -> bool {
         let heads = self.carrying.as_mut().and_then(|carrying| carrying.heads.finish());
         heads.is_some() && heads == group.heads
+    }
+
+    /// The same when all its files are asked for their flags: the walk of a mounted filesystem does not know all of them.
+    fn has_same_heads_with_flags(&mut self, candidate: &mut Candidate) -> Result<bool, ArchiveError> {
+        let mut any = false;
+        for Taken { placed, .. } in candidate.taken.iter_mut().filter(|taken| !taken.placed.is_further_name()) {
+            any |= take_flags(&mut placed.entry);
+            if let EntryKind::File(content) = &placed.entry.kind {
+                // A group may have thousands of files.
+                content.close();
+            }
+        }
+        if !any {
+            return Ok(false);
+        }
+        if let Some(carrying) = &mut self.carrying {
+            carrying.heads.clear();
+        }
+        let Candidate { group, taken } = candidate;
+        for (number, Taken { placed, same }) in taken.iter_mut().enumerate() {
+            match self.same_now(placed, group, number)? {
+                Some(now) => *same = now,
+                None => return Ok(false),
+            }
+        }
+        Ok(self.has_same_heads(group))
     }
 
     /// Gives up the group that is not complete.
@@ -200,7 +227,24 @@ impl ArchiveWriter<'_> {
 
     /// Whether an entry is what the line with this number says: its own data excepted, of which inode number, change time and
     /// length answer; and its headers, which are held against those of the archive when the group is complete.
-    fn same_as(&mut self, placed: &Placed, group: &Group, number: usize) -> Result<Option<Same>, ArchiveError> {
+    fn same_as(&mut self, placed: &mut Placed, group: &Group, number: usize) -> Result<Option<Same>, ArchiveError> {
+        if let Some(same) = self.same_now(placed, group, number)? {
+            return Ok(Some(same));
+        }
+        let Metadata { ino, ctime, size, .. } = placed.entry.metadata;
+        let line = group.entries.facts_of(number, &placed.path);
+        let is_unchanged = line.is_some_and(|line| (ino, ctime, size) == (line.ino, line.ctime, line.size));
+        // Unchanged by its times, and with other headers: flags that the walk does not know, most likely.
+        let asks = is_unchanged && !placed.is_further_name() && take_flags(&mut placed.entry);
+        if let EntryKind::File(content) = &placed.entry.kind
+            && is_unchanged
+        {
+            content.close();
+        }
+        if asks { self.same_now(placed, group, number) } else { Ok(None) }
+    }
+
+    fn same_now(&mut self, placed: &Placed, group: &Group, number: usize) -> Result<Option<Same>, ArchiveError> {
         let Placed { entry, path, link, .. } = placed;
         let Metadata { ino, ctime, size, .. } = entry.metadata;
         let line = match group.entries.facts_of(number, path) {
@@ -237,7 +281,7 @@ impl ArchiveWriter<'_> {
             // If a member in its middle is damaged, the rest is read, and must fit to the line that comes from there.
             is_same &= group.entries.line(number).is_some_and(|line| line.head == self.head_digests.of(&head.bytes));
         }
-        if let Some(carrying) = &mut self.carrying {
+        if let Some(carrying) = self.carrying.as_mut().filter(|_| is_same) {
             carrying.heads.add(&head.bytes);
         }
         self.head_buffer = head.bytes;

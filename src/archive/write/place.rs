@@ -24,6 +24,13 @@ pub(super) struct Placed {
     pub(super) before: Option<Before>,
 }
 
+impl Placed {
+    /// Whether it is a further name of an inode that is in the archive.
+    pub(super) fn is_further_name(&self) -> bool {
+        matches!(self.link, Link::Further(_))
+    }
+}
+
 /// Whether other names of its inode are in the archive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Link {

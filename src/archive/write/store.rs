@@ -17,10 +17,22 @@ use crate::reader::{Entry, EntryKind, FileContent, Metadata};
 use crate::shown;
 use crate::units::ByteRange;
 
+/// Asks an open file for its flags; true when it has others than are known of it.
+pub(super) fn take_flags(entry: &mut Entry) -> bool {
+    let EntryKind::File(content) = &entry.kind else { return false };
+    let Some((flags, project)) = content.inode_flags() else { return false };
+    let is_new = (flags, project) != (entry.metadata.flags, entry.metadata.project);
+    (entry.metadata.flags, entry.metadata.project) = (flags, project);
+    is_new
+}
+
 impl ArchiveWriter<'_> {
     /// Adds an entry, read from the source.
     pub(super) fn store(&mut self, placed: Placed) -> Result<(), ArchiveError> {
-        let Placed { entry, path, link, before } = placed;
+        let Placed { mut entry, path, link, before } = placed;
+        if !matches!(link, Link::Further(_)) {
+            take_flags(&mut entry);
+        }
         self.put(&entry, path, &link, before.as_ref())?;
         self.spend(entry);
         Ok(())

@@ -5,6 +5,7 @@ use std::io;
 use super::volume::Volume;
 use super::{crc32c_without, cut_off, damaged};
 use crate::layout::field::{array, crc32c, le16, le32};
+use crate::reader::inode_flags::KEPT;
 use crate::reader::{DeviceNumber, Metadata, Timestamp};
 
 /// The root directory's.
@@ -48,6 +49,8 @@ pub struct Inode {
     /// What is allocated for it, attributes included, in sectors of 512 bytes.
     pub(super) sectors: u64,
     flags: u32,
+    /// `i_projid`.
+    project: u32,
     /// What the checksums of its own metadata begin with; `None` where there are none.
     pub(super) checksum_seed: Option<u32>,
     /// `i_block`: the first of its map, or a short symbolic link.
@@ -152,6 +155,7 @@ impl Inode {
             ctime: time(0xC, 0x84)?,
             sectors,
             flags,
+            project: if superblock.has_projects && has(0xA0) { word(0x9C)? } else { 0 },
             checksum_seed,
             map: array(raw, 0x28).ok_or_else(cut_off)?,
             attribute_block: if superblock.has_64_bits { u64::from(half(0x76)?) << 32 } else { 0 }
@@ -202,6 +206,7 @@ impl Inode {
 
     pub(super) fn metadata(&self) -> Metadata {
         let is_file = self.file_type() == Some(Type::File);
+        let has_flags = is_file || self.is_directory();
         Metadata {
             mode: u32::from(self.mode & 0o7777),
             uid: self.uid,
@@ -212,6 +217,8 @@ impl Inode {
             dev: 0,
             ino: u64::from(self.number),
             nlink: u32::from(self.nlink),
+            flags: if has_flags { self.flags & KEPT } else { 0 },
+            project: if has_flags { self.project } else { 0 },
         }
     }
 

@@ -48,6 +48,7 @@ const RO_COMPAT_HUGE_FILE: u32 = 0x8;
 const RO_COMPAT_GDT_CSUM: u32 = 0x10;
 const RO_COMPAT_BIGALLOC: u32 = 0x200;
 const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
+const RO_COMPAT_PROJECT: u32 = 0x2000;
 /// What is read here: SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC,
 /// METADATA_CSUM, READONLY, PROJECT, ORPHAN_PRESENT.
 const KNOWN_RO_COMPAT: u32 = 0x1
@@ -61,7 +62,7 @@ const KNOWN_RO_COMPAT: u32 = 0x1
     | RO_COMPAT_BIGALLOC
     | RO_COMPAT_METADATA_CSUM
     | 0x1000
-    | 0x2000
+    | RO_COMPAT_PROJECT
     | 0x1_0000;
 
 /// What the superblock says. Lengths are in blocks of the filesystem where nothing else is said.
@@ -83,6 +84,7 @@ pub(super) struct Superblock {
     pub(super) has_64_bits: bool,
     pub(super) has_file_types: bool,
     pub(super) has_huge_files: bool,
+    pub(super) has_projects: bool,
     pub(super) has_large_directories: bool,
     /// Files and names may be encrypted.
     pub(super) has_encryption: bool,
@@ -234,6 +236,7 @@ impl Superblock {
             has_64_bits,
             has_file_types: incompat & INCOMPAT_FILETYPE != 0,
             has_huge_files: ro_compat & RO_COMPAT_HUGE_FILE != 0,
+            has_projects: ro_compat & RO_COMPAT_PROJECT != 0,
             has_large_directories: incompat & INCOMPAT_LARGEDIR != 0,
             has_encryption: incompat & INCOMPAT_ENCRYPT != 0,
             checksum_seed,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::ids::IdMaps;
 use super::tree::times;
 use crate::archive::read::head::{EntryHead, HeadKind};
-use crate::reader::{Timestamp, Xattr};
+use crate::reader::{Timestamp, Xattr, inode_flags};
 
 /// `S_ISUID` and `S_ISGID`.
 const SET_ID: u32 = 0o6000;
@@ -45,6 +45,8 @@ pub struct Attributes {
     gid: Option<u32>,
     mtime: Timestamp,
     xattrs: Vec<Xattr>,
+    flags: u32,
+    project: u32,
     /// It had set-id bits or capabilities, which it does not get.
     is_stripped: bool,
 }
@@ -85,6 +87,15 @@ impl Owner {
         *self.shortfalls.entry(what).or_default() += 1;
     }
 
+    /// Notes flags that could not be set.
+    pub fn flags_fell_short(&mut self, (missing, why): (u32, Option<Errno>)) {
+        if missing != 0 {
+            let why = why.map_or_else(|| "the filesystem does not have them".to_owned(), |error| error.to_string());
+            let letters = inode_flags::letters(missing);
+            self.fell_short(format!("inode flags (chattr +{letters}) could not be set: {why}"));
+        }
+    }
+
     /// How many files were left without their set-id bits or capabilities, by [`Rules::strip_set_id`].
     pub fn stripped(&self) -> u64 {
         self.stripped
@@ -112,6 +123,8 @@ impl Attributes {
             mode: head.mode,
             mtime: head.mtime,
             xattrs: head.xattrs.clone(),
+            flags: head.flags,
+            project: head.project,
             is_stripped: false,
         };
         attributes.uid = attributes.uid.map(|uid| rules.ids.uids.get(uid));
@@ -140,6 +153,32 @@ impl Attributes {
         self.mode &= !SET_ID;
     }
 
+    /// Sets the flags that say how data is written, on a file that has none yet.
+    pub fn prepare(&self, fd: impl AsFd) {
+        if self.flags & inode_flags::OF_DATA != 0 {
+            // What of them could not be set is found out when all is.
+            let _ = inode_flags::add(fd, self.flags & inode_flags::OF_DATA);
+        }
+    }
+
+    /// The flags that nothing may be done after: immutable and append-only.
+    pub fn locks(&self) -> u32 {
+        self.flags & inode_flags::LOCKS
+    }
+
+    /// Project id and flags, but for those that lock it.
+    fn set_flags(&self, fd: &OwnedFd, owner: &mut Owner) {
+        if self.project != 0
+            && let Err(error) = inode_flags::set_project(fd, self.project)
+        {
+            owner.fell_short(format!("project ids could not be set: {error}"));
+        }
+        let flags = self.flags & !inode_flags::LOCKS;
+        if flags != 0 {
+            owner.flags_fell_short(inode_flags::add(fd, flags));
+        }
+    }
+
     /// Sets all of them on an open file or directory: first what needs the right to write, then the owner, which takes
     /// set-id bits and capabilities away, then those, the time last. The error is one that makes it another file.
     pub fn set_open(&self, fd: &OwnedFd, owner: &mut Owner) -> Result<(), String> {
@@ -155,6 +194,9 @@ impl Attributes {
                 rustix::fs::fremovexattr(fd, CAPABILITIES)
                     .map_err(|error| format!("its capabilities cannot be removed: {error}"))?;
             }
+        }
+        if self.flags | self.project != 0 {
+            self.set_flags(fd, owner);
         }
         rustix::fs::futimens(fd, &times(self.mtime)).map_err(|error| format!("its time cannot be set: {error}"))
     }

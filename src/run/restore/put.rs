@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::Existing;
 use super::attributes::{Attributes, Owner, Rules};
 use super::data::{is_equal, write_data};
+use super::locks::Locks;
 use super::tree::{BadPath, Tree, is_directory, mtime_of, parts_of, stat_here};
 use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
@@ -65,6 +66,8 @@ pub struct Putter {
     pub rules: Rules,
     /// The directory of the archive that is the tree's root; empty for the archive's own root.
     pub below: Vec<u8>,
+    /// What becomes immutable or append-only when all is done.
+    pub locks: Locks,
 }
 
 impl Putter {
@@ -102,6 +105,9 @@ impl Putter {
             return match head.kind {
                 HeadKind::Directory => {
                     if self.options.top {
+                        if attributes.locks() != 0 {
+                            self.locks.note(&[], attributes.locks(), &mut self.owner);
+                        }
                         self.tree.set_root_attributes(attributes);
                         Outcome::Restored
                     } else {
@@ -118,7 +124,8 @@ impl Putter {
                 return Outcome::Failed(format!("not restored, its directory cannot be entered: {}", in_words(error)));
             }
         }
-        match &head.kind {
+        let locks = attributes.locks();
+        let outcome = match &head.kind {
             HeadKind::File => self.put_file(name, head, line, &attributes, reader),
             HeadKind::Directory => self.put_directory(name, attributes),
             HeadKind::HardLink(target) if head.stored_bytes > 0 => {
@@ -144,7 +151,12 @@ impl Putter {
             HeadKind::Other(flag) => {
                 Outcome::Failed(format!("not restored: its type {} is not known", flag.escape_ascii()))
             }
+        };
+        let has_flags = matches!(head.kind, HeadKind::File | HeadKind::Directory);
+        if locks != 0 && has_flags && matches!(outcome, Outcome::Restored | Outcome::Present) {
+            self.locks.note(&parts, locks, &mut self.owner);
         }
+        outcome
     }
 
     /// For the archive's root, when the tree's own directory stays as it is.
@@ -276,6 +288,7 @@ impl Putter {
             // Fails where there is none, which is what is wanted.
             let _ = rustix::fs::fremovexattr(&file, "system.posix_acl_access");
         }
+        attributes.prepare(&file);
         let written = write_data(&file, head, reader).and_then(|()| {
             let content = reader.content_sha256();
             match line {

@@ -27,6 +27,7 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::{Extent, SCAN_BYTES, TableKind, detect_within};
 use crate::outside::{FileBlocks, RunCommand, shown_command};
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
+use crate::reader::inode_flags;
 use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::{MountError, mount_writable};
 use crate::run::locate::BackupFiles;
@@ -460,9 +461,19 @@ impl Mark {
     fn remove(self, root: &OwnedFd) -> rustix::io::Result<()> {
         rustix::fs::syncfs(root)?;
         let facts = rustix::fs::fstat(root)?;
+        // An immutable or append-only directory gives no name away.
+        let locks = inode_flags::of_open(root).0 & inode_flags::LOCKS;
+        if locks != 0 {
+            inode_flags::remove(root, locks)?;
+        }
         rustix::fs::unlinkat(root, self.name.as_str(), AtFlags::empty())?;
         let nsec = u32::try_from(facts.st_mtime_nsec).unwrap_or(0);
         let mtime = crate::reader::Timestamp { sec: facts.st_mtime, nsec };
-        rustix::fs::futimens(root.as_fd(), &times(mtime))
+        rustix::fs::futimens(root.as_fd(), &times(mtime))?;
+        if locks != 0 {
+            // What could not be set before was told.
+            let _ = inode_flags::add(root, locks);
+        }
+        Ok(())
     }
 }

@@ -24,8 +24,9 @@ use crate::archive::read::open::open_regular;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::outside::Cancel;
 use crate::reader::exclude::Excludes;
+use crate::reader::inode_flags;
 use crate::reader::kernel_tree::TreeWalk;
-use crate::reader::{Entry, EntryKind, FileContent, Found, FsReader};
+use crate::reader::{Entry, EntryKind, FileContent, Found, FsReader, Metadata};
 use crate::run::locate::BackupFiles;
 use crate::run::restore::data::is_equal;
 use crate::run::restore::tree::parts_of;
@@ -154,6 +155,15 @@ fn is_same_inode(root: BorrowedFd<'_>, path: &[u8], target: &[u8]) -> io::Result
     Ok((inode(path)? != inode(target)?).then_some("is not another name of what it is linked to in the archive"))
 }
 
+/// What an entry has when the flags that statx(2) does not show are asked for, too: the walk asks only where they are likely.
+fn with_all_flags(root: BorrowedFd<'_>, path: &[u8], metadata: &Metadata) -> Option<Metadata> {
+    let (directory, name) = directory_of(root, path).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&directory, name, flags, Mode::empty()).ok()?;
+    let (flags, project) = inode_flags::of_open(&file);
+    Some(Metadata { flags, project, ..*metadata })
+}
+
 /// What is wrong with a file with holes, if anything is.
 fn has_same_data(
     root: BorrowedFd<'_>,
@@ -196,8 +206,8 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn walk(&mut self, root: BorrowedFd<'_>) -> Result<(), CompareError> {
-        let root = rustix::io::fcntl_dupfd_cloexec(root, 0).map_err(failed)?;
-        let mut walk = TreeWalk::new(root, Excludes::nothing(), None);
+        let walked = rustix::io::fcntl_dupfd_cloexec(root, 0).map_err(failed)?;
+        let mut walk = TreeWalk::new(walked, Excludes::nothing(), None);
         let mut found_entries = 0_usize;
         while let Some(found) = walk.next_found() {
             if self.how.cancel.is_cancelled() {
@@ -213,7 +223,7 @@ impl Comparison<'_> {
             let path = if entry.path.is_empty() { b".".to_vec() } else { [b"./", entry.path.as_slice()].concat() };
             if let Ok(at) = self.known.binary_search_by_key(&hash(&path), |known| known.path) {
                 found_entries += 1;
-                self.entry(&path, &entry, at);
+                self.entry(root, &path, &entry, at);
             } else if path != b"./lost+found" && !(path == b"." && self.known.is_empty()) {
                 // The one is the filesystem's own; the other is, too, when nothing at all was to be restored.
                 differs(self.findings, &path, "is there, and the index does not have it");
@@ -227,7 +237,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, path: &[u8], entry: &Entry, at: usize) {
+    fn entry(&mut self, root: BorrowedFd<'_>, path: &[u8], entry: &Entry, at: usize) {
         let known = &self.known[at];
         let area = match known.kind {
             // What it links to is looked at under its own name.
@@ -239,7 +249,11 @@ impl Comparison<'_> {
             },
             _ => None,
         };
-        if self.how.attributes && head_of(path, entry, area) != known.head {
+        let is_same = |metadata: &Metadata| head_of(path, entry, metadata, area) == known.head;
+        if self.how.attributes
+            && !is_same(&entry.metadata)
+            && !with_all_flags(root, path, &entry.metadata).is_some_and(|metadata| is_same(&metadata))
+        {
             differs(self.findings, path, "has other attributes than in the archive");
         }
         if let (IndexedKind::File, EntryKind::File(content)) = (known.kind, &entry.kind) {
@@ -280,7 +294,7 @@ fn sha256_of(content: &dyn FileContent) -> io::Result<[u8; 32]> {
     }
 }
 
-fn head_of(path: &[u8], entry: &Entry, area: Option<SparseArea>) -> [u8; 16] {
+fn head_of(path: &[u8], entry: &Entry, metadata: &Metadata, area: Option<SparseArea>) -> [u8; 16] {
     let entry_type = match (&entry.kind, area) {
         (EntryKind::File(_), Some(area)) => EntryType::SparseFile(area),
         (EntryKind::File(_), None) => EntryType::File,
@@ -290,5 +304,5 @@ fn head_of(path: &[u8], entry: &Entry, area: Option<SparseArea>) -> [u8; 16] {
         (EntryKind::BlockDevice(number), _) => EntryType::BlockDevice(*number),
         (EntryKind::Fifo | EntryKind::Socket, _) => EntryType::Fifo,
     };
-    shortened(&Sha256::digest(pax::head(path, entry_type, &entry.metadata, &entry.xattrs).bytes).into())
+    shortened(&Sha256::digest(pax::head(path, entry_type, metadata, &entry.xattrs).bytes).into())
 }

@@ -1,0 +1,54 @@
+//! What becomes immutable or append-only: only when all else is done, since nothing could be put into such a directory, and such a
+//! file could get neither its name nor a further one.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::attributes::Owner;
+use crate::reader::inode_flags;
+
+/// All paths together may take this much.
+const PATHS_BYTES_MAX: usize = 64 << 20;
+
+/// Paths from the tree's root, with the flags that they get.
+#[derive(Debug, Default)]
+pub struct Locks {
+    all: Vec<(Vec<Vec<u8>>, u32)>,
+    bytes: usize,
+}
+
+impl Locks {
+    /// Notes a path.
+    pub fn note(&mut self, parts: &[&[u8]], flags: u32, owner: &mut Owner) {
+        self.bytes += parts.iter().map(|part| part.len() + size_of::<Vec<u8>>()).sum::<usize>() + 64;
+        if self.bytes > PATHS_BYTES_MAX {
+            return owner.fell_short("inode flags (chattr +i, +a) were not set: there are too many of them".to_owned());
+        }
+        self.all.push((parts.iter().map(|part| part.to_vec()).collect(), flags));
+    }
+
+    /// Sets them, what was noted last first: a directory comes after what is in it.
+    pub fn set(self, root: BorrowedFd<'_>, owner: &mut Owner) {
+        for (parts, flags) in self.all.into_iter().rev() {
+            match open(root, &parts) {
+                Ok(file) => owner.flags_fell_short(inode_flags::add(&file, flags)),
+                Err(error) => owner.flags_fell_short((flags, Some(error))),
+            }
+        }
+    }
+}
+
+/// Opens what has this path, over no link and out of the tree by no way.
+fn open(root: BorrowedFd<'_>, parts: &[Vec<u8>]) -> Result<OwnedFd, Errno> {
+    let mut at = rustix::io::fcntl_dupfd_cloexec(root, 0)?;
+    let Some((name, parents)) = parts.split_last() else { return Ok(at) };
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for part in parents {
+        at = rustix::fs::openat(at.as_fd(), part.as_slice(), directory, Mode::empty())?;
+    }
+    // A fifo that took its place is not waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(at.as_fd(), name.as_slice(), flags, Mode::empty())
+}

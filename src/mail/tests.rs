@@ -205,7 +205,7 @@ fn a_server_that_drips_is_given_up_at_the_deadline() {
     let began = Instant::now();
     let delivery = send(&settings, &rendered(), at("2026-11-20T01:00:01Z"));
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    assert_eq!(delivery.problems[0].what, "not sent within 1 s");
+    assert_eq!(delivery.problems[0].what, "not done within 1 s");
 }
 
 fn script(directory: &Path, text: &str) -> Transport {

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(marks.add_run(99, 2), Some((99, 1)));
         assert!(marks.add(65_536 + 7) && !marks.add(65_536 + 7));
         assert_eq!(marks.add_run(101, 200_000), Some((65_543, 1)));
-        assert_eq!(marks.with_bits, 2, "two pieces of four are full");
+        assert_eq!(marks.with_bits, 1, "three pieces of four are full");
         assert_eq!(marks.add_run(70_000, 5), Some((70_000, 5)));
         assert_eq!(marks.add_run(u64::MAX - 1, 5), None);
     }

@@ -109,7 +109,9 @@ fn with_twins(path: &Path) {
     for (from, to) in [(b"bbbb", b"aaaa"), (b"eeee", b"dddd"), (b"twig", b"twin")] {
         let at: Vec<usize> = bytes.windows(4).enumerate().filter(|(_, four)| *four == from).map(|(at, _)| at).collect();
         assert!(!at.is_empty());
-        at.iter().for_each(|at| bytes[*at..*at + 4].copy_from_slice(to));
+        for at in &at {
+            bytes[*at..*at + 4].copy_from_slice(to);
+        }
     }
     fs::write(path, bytes).unwrap();
 }

@@ -446,7 +446,7 @@ mod expected {
         image.seek(std::io::SeekFrom::Start(offset)).unwrap();
         image.write_all(&header).unwrap();
         image.seek(std::io::SeekFrom::Start(offset + (1 << 20))).unwrap();
-        image.write_all(&[0x5a; 65536]).unwrap();
+        image.write_all(&vec![0x5a; 65536]).unwrap();
     }
 
     fn zero(host: &Host, name: &str, offset: u64, len: usize) {

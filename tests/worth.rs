@@ -10,6 +10,9 @@ struct Scratch {
     dir: tempfile::TempDir,
 }
 
+/// What becomes of the image.
+type Change = fn(&Scratch);
+
 #[derive(Debug)]
 struct Did {
     status: i32,
@@ -147,7 +150,7 @@ fn names_mean_the_same_in_every_verb() {
 
 #[test]
 fn a_sudden_change_pins_the_backup_before_it_until_it_is_accepted() {
-    let cases: [(&str, fn(&Scratch)); 5] = [
+    let cases: [(&str, Change); 5] = [
         ("entries, where", |host| host.image(files(5, "one"))),
         ("other content", |host| host.image(files(60, "encrypted"))),
         ("are gone", |host| {

@@ -72,9 +72,8 @@ impl Where {
     pub(crate) fn place(&self) -> Result<Place, UsageError> {
         let config = match (&self.config, &self.destination) {
             (Some(path), _) => Some(load(path)?),
-            (None, Some(_)) => None,
             (None, None) if Path::new(DEFAULT_PATH).exists() => Some(load(Path::new(DEFAULT_PATH))?),
-            (None, None) => None,
+            (None, _) => None,
         };
         if let Some(root) = &self.destination {
             return Ok(Place { root: root.clone(), config, must_be_mounted: false });
@@ -113,8 +112,7 @@ impl Where {
     pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<BackupFiles> {
         match self.look_for(backup)? {
             Err(LocateError::NoneUsable { passed_over, newest, .. }) => {
-                passed_over.iter().for_each(|note| write_line(&format!("volbak: {note}")));
-                Ok(newest)
+                Ok(noted(Found { files: newest, notes: passed_over }))
             }
             found => Ok(noted(found?)),
         }
@@ -147,7 +145,9 @@ impl Place {
 
 /// The backup, after what there is to say of it.
 fn noted(found: Found) -> BackupFiles {
-    found.notes.iter().for_each(|note| write_line(&format!("volbak: {note}")));
+    for note in &found.notes {
+        write_line(&format!("volbak: {note}"));
+    }
     found.files
 }
 

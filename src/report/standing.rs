@@ -135,7 +135,8 @@ impl Standing {
     pub fn note(&mut self, report: &RunReport, facts: RunFacts<'_>) {
         for volume in &report.volumes {
             let before = self.volumes.remove(&volume.name);
-            self.volumes.insert(volume.name.clone(), VolumeStanding::of(volume, report, facts.is_whole, before));
+            self.volumes
+                .insert(volume.name.clone(), VolumeStanding::of(volume, report, facts.is_whole, before.as_ref()));
         }
         for gone in &report.gone {
             if let Some(volume) = self.volumes.get_mut(&gone.name) {
@@ -195,13 +196,13 @@ impl RunStanding {
 }
 
 impl VolumeStanding {
-    fn of(volume: &VolumeReport, report: &RunReport, is_whole: bool, before: Option<Self>) -> Self {
+    fn of(volume: &VolumeReport, report: &RunReport, is_whole: bool, before: Option<&Self>) -> Self {
         let new = (volume.outcome == Outcome::BackedUp).then(|| volume.taken_at.unwrap_or(report.started.to_utc()));
         let earlier = volume.history.last().map(|past| past.taken_at);
-        let known = before.as_ref().and_then(|before| before.last_success);
+        let known = before.and_then(|before| before.last_success);
         Self {
             host: report.host.clone(),
-            group: volume.group.clone().or_else(|| before.as_ref().and_then(|before| before.group.clone())),
+            group: volume.group.clone().or_else(|| before.and_then(|before| before.group.clone())),
             at: report.started.to_utc(),
             named: !is_whole,
             outcome: volume.outcome.clone(),

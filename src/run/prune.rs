@@ -101,9 +101,9 @@ impl Shelf {
         let health = record.health();
         self.records.insert(entry.stem.clone(), record);
         match health {
-            record::Health::Unverified => Health::Unverified,
             record::Health::Bad { .. } => Health::Bad,
-            record::Health::Good { level: Level::Quick, .. } => Health::Unverified,
+            // A quick check proves nothing.
+            record::Health::Unverified | record::Health::Good { level: Level::Quick, .. } => Health::Unverified,
             record::Health::Good { last_verified, .. } => {
                 self.last_verified = self.last_verified.max(Some(last_verified.with_timezone(&Local).date_naive()));
                 Health::Good

@@ -185,14 +185,13 @@ fn time_of(name: &str) -> Option<NaiveDateTime> {
 
 fn write_metrics(report: &mut RunReport, standing: Option<&Standing>, config: &Config) {
     let Some(path) = &config.report.metrics_file else { return };
-    let metrics = match standing {
-        Some(standing) => report.metrics(standing, None),
+    let metrics = if let Some(standing) = standing {
+        report.metrics(standing, None)
+    } else {
         // The destination is away: what the file says of the volumes still holds.
-        None => {
-            let mut before = String::new();
-            let read = fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut before));
-            report.metrics(&Standing::of(report), read.ok().map(|_| before.as_str()))
-        }
+        let mut before = String::new();
+        let read = fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut before));
+        report.metrics(&Standing::of(report), read.ok().map(|_| before.as_str()))
     };
     if let Err(error) = replace_public_file(path, metrics.as_bytes()) {
         let what = format!("{} could not be written: {error}", path.display());

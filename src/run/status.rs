@@ -185,7 +185,6 @@ impl Known<'_> {
 
     /// Why a volume is not well by the last run that was for it. `newest` is when its newest backup was begun.
     fn about_volume(
-        &self,
         name: &str,
         volume: &VolumeStanding,
         newest: Option<DateTime<Utc>>,
@@ -232,7 +231,7 @@ fn judge(
         // Another host's volume whose backups somebody removed is that host's matter.
         if let Some(volume) = known.of(name, config).filter(|volume| volume.host == known.host) {
             reasons.push(Reason { level: Level::Critical, what: format!("{name} has no backup") });
-            known.about_volume(name, volume, None, &mut |level, what| reasons.push(Reason { level, what }));
+            Known::about_volume(name, volume, None, &mut |level, what| reasons.push(Reason { level, what }));
             volumes.push(without_backup(name, volume));
         }
     }
@@ -283,7 +282,7 @@ fn of_shelf(
         tell(Level::Critical, format!("{} has no complete backup", shelf.name));
     }
     if let Some(ours) = ours {
-        known.about_volume(&shelf.name, ours, newest.map(|newest| newest.started_at), &mut tell);
+        Known::about_volume(&shelf.name, ours, newest.map(|newest| newest.started_at), &mut tell);
     }
     for problem in shelf.damage() {
         tell(Level::Warning, problem.to_string());

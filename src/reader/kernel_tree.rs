@@ -337,9 +337,14 @@ fn metadata_of(facts: &Statx) -> Metadata {
         dev: device_of(facts),
         ino: facts.stx_ino,
         nlink: facts.stx_nlink,
-        flags: if has_flags { facts.stx_attributes.bits() as u32 & inode_flags::IN_STATX } else { 0 },
+        flags: if has_flags { low_bits(facts.stx_attributes.bits()) & inode_flags::IN_STATX } else { 0 },
         project: 0,
     }
+}
+
+/// The low 32 bits.
+fn low_bits(bits: u64) -> u32 {
+    u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX)
 }
 
 /// The filesystem that an inode lies in, as [`Metadata::dev`] has it.

@@ -178,7 +178,6 @@ struct Item<'a> {
 }
 
 /// Gives all items of a tree from object `first` on.
-#[expect(clippy::large_stack_arrays, reason = "64 KiB, boxed at once; the ioctl wants head and buffer in one piece")]
 fn search(root: &impl AsFd, tree: u64, first: u64, mut on_item: impl FnMut(&Item<'_>)) -> io::Result<()> {
     let mut args = Box::new(SearchArgs {
         tree,

@@ -87,9 +87,8 @@ pub(super) fn bar_line(
     let room = columns.saturating_sub(fixed);
     let named = match (source.is_empty(), step.is_empty()) {
         (true, _) => step.to_owned(),
-        (false, true) => source.to_owned(),
         (false, false) if columns >= WIDE => format!("{source}: {step}"),
-        (false, false) => source.to_owned(),
+        (false, _) => source.to_owned(),
     };
     let parts = front.into_iter().chain([shortened(&named, room)]).chain(back);
     let line = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");

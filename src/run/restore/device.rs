@@ -112,10 +112,9 @@ pub enum DeviceError {
     Refused(Vec<String>),
     /// The backup is known to be bad, and something would be erased for it.
     #[error(
-        "nothing was erased, since the backup is bad; choose another, or say --even-if-bad to restore what is good in it:{}",
-        lines(.0)
+        "nothing was erased, since the backup is bad; choose another, or say --even-if-bad to restore what is good in it: {0}"
     )]
-    KnownBad(Vec<String>),
+    KnownBad(String),
     /// It was told to stop before anything was written.
     #[error("interrupted; nothing was written")]
     Stopped,
@@ -137,8 +136,8 @@ pub struct Prepared {
     manifest: Box<Manifest>,
     /// The index, when it is the one that the manifest knows.
     index: Option<File>,
-    /// What is known to be wrong with the backup.
-    wrong: Vec<String>,
+    /// That a verification found the backup bad. What is wrong with the index alone is no reason not to restore.
+    known_bad: Option<String>,
 }
 
 impl Prepared {
@@ -213,7 +212,7 @@ pub fn prepare(
     let known_bad = locate::files_are_bad(files, &manifest)
         .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem));
     let found = findings.first.iter().map(|finding| format!("{}: {}", finding.place(&files.stem), finding.what));
-    let wrong: Vec<String> = known_bad.into_iter().chain(found).collect();
+    let wrong: Vec<String> = known_bad.iter().cloned().chain(found).collect();
     if !manifest.is_whole() {
         let errors = manifest.problem_counts.errors;
         plan.remarks.push(format!("the backup is partial: {errors} files or regions are missing in it or damaged"));
@@ -223,11 +222,11 @@ pub fn prepare(
         let what = "the kernel is not told of its new partitions, so that this host does not find the volume groups or arrays inside";
         plan.remarks.push(what.to_owned());
     }
-    plan.remarks.splice(0..0, wrong.iter().cloned().chain(target.remarks.iter().cloned()));
+    plan.remarks.splice(0..0, wrong.into_iter().chain(target.remarks.iter().cloned()));
     if stored.is_none() {
         plan.remarks.push("there is no good index, so how much room the files need is not known beforehand".to_owned());
     }
-    Ok(Prepared { plan, target, manifest, index, wrong })
+    Ok(Prepared { plan, target, manifest, index, known_bad })
 }
 
 /// Carries a plan out. Problems of single files are told to `observer`, and the rest goes on.
@@ -238,10 +237,10 @@ pub fn restore_disk(
     commands: std::sync::Arc<dyn RunCommand>,
     observer: &dyn Observer,
 ) -> Result<DeviceReport, DeviceError> {
-    let Prepared { plan, target, manifest, index, wrong } = prepared;
+    let Prepared { plan, target, manifest, index, known_bad } = prepared;
     let erases = matches!(options.target, TargetSpec::Device(_)) || !target.on_it.is_empty();
-    if erases && !wrong.is_empty() && !options.even_if_bad {
-        return Err(DeviceError::KnownBad(wrong));
+    if let Some(what) = known_bad.filter(|_| erases && !options.even_if_bad) {
+        return Err(DeviceError::KnownBad(what));
     }
     target.may_be_erased(options.yes_erase.as_deref())?;
     if plan.steps.iter().any(|step| matches!(step, Step::Make(_))) {

@@ -15,7 +15,7 @@ use super::tree::{BadPath, Tree, is_directory, mtime_of, parts_of, stat_here};
 use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::{EntryHead, HeadKind};
-use crate::reader::DeviceNumber;
+use crate::reader::{DeviceNumber, Timestamp};
 use crate::run::verify::content::contradiction;
 
 /// What became of an entry.
@@ -254,7 +254,7 @@ impl Putter {
                     // A second restore of the same backup finds its own files: they are not in its way.
                     let same = FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile
                         && u64::try_from(facts.st_size) == Ok(head.size)
-                        && mtime_of(&facts) == head.mtime;
+                        && is_mtime(mtime_of(&facts), head.mtime);
                     let resumes = self.options.existing == Existing::Resume;
                     if !same || !resumes && !attributes.are_of(&facts) {
                         return self.in_the_way();
@@ -521,6 +521,11 @@ const EXISTS: &str =
     "not restored: another entry of the archive has its name; --overwrite takes the last one, as tar does";
 /// What stays even with `Existing::Overwrite`.
 const DIRECTORY_IN_THE_WAY: &str = "not restored: a directory of that name is there, and --overwrite removes none";
+
+/// Whether a file that was restored with `wanted` has the time `found`: some filesystems keep whole seconds.
+fn is_mtime(found: Timestamp, wanted: Timestamp) -> bool {
+    found.sec == wanted.sec && (found.nsec == wanted.nsec || found.nsec == 0)
+}
 
 /// Makes an empty file under a temporary name; says which.
 fn create_temporary(here: impl AsFd + Copy, name: &[u8]) -> Result<(File, Vec<u8>), Errno> {

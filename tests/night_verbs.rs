@@ -93,6 +93,12 @@ fn reports_are_kept_and_found_again() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert_eq!(host.volbak(&["report"]).1, printed);
     assert!(fs::read_to_string(&metrics).unwrap().contains("volbak_run_verdict 0\n"));
+    // The node exporter is another user, whatever UMask= the unit has.
+    let program = env!("CARGO_BIN_EXE_volbak");
+    let closed = format!("umask 077; exec {program} run --config '{}'", host.at("volbak.toml").display());
+    assert!(std::process::Command::new("sh").args(["-c", &closed]).output().unwrap().status.success());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&metrics).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o644);
     let (status, _, said) = host.volbak(&["report", "--date", "2001-01-01"]);
     assert!(status == 1 && said.contains("no report of a run that began on 2001-01-01"), "{said}");
     let page = host.at("report.html");

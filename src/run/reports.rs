@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
@@ -209,6 +209,8 @@ fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o644)
         .open(&temporary)
+        // A unit's UMask= or root's own umask must not hide the figures from another user.
+        .and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o644)).map(|()| file))
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {

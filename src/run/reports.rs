@@ -202,7 +202,8 @@ fn write_metrics(report: &mut RunReport, standing: Option<&Standing>, config: &C
 /// Whoever reads the figures, another user, sees the whole old or the whole new file.
 fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let temporary = path.with_file_name(format!("{TEMPORARY_PREFIX}{name}"));
+    // Not *.prom: the node exporter reads every file of such a name.
+    let temporary = path.with_file_name(format!("{TEMPORARY_PREFIX}{name}.part"));
     let _ = fs::remove_file(&temporary); // what a crash left; that it stands in the way shows in the next line
     let written = OpenOptions::new()
         .write(true)

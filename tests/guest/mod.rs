@@ -22,10 +22,30 @@ pub fn sh(script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// umount(8) for every script: a child that another thread of the tests forked may hold a descriptor in the mount until it
+/// execs, so a mount that is busy is asked again, up to a limit.
+const PATIENT_UMOUNT: &str = r#"umount() {
+    local tries said
+    for ((tries = 0; tries < 200; tries++)); do
+        if said=$(command umount "$@" 2>&1); then return 0; fi
+        [[ $said == *busy* ]] || break
+        sleep 0.1
+    done
+    echo "$said" >&2
+    return 32
+}
+"#;
+
 /// Runs a bash script and gives all that came of it, a failure too.
 pub fn sh_output(script: &str) -> Output {
+    let script = format!("{PATIENT_UMOUNT}{script}");
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
-    Command::new("bash").args(["-euo", "pipefail", "-c", script]).env("PATH", path).env("LC_ALL", "C").output().unwrap()
+    Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script])
+        .env("PATH", path)
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap()
 }
 
 /// What a program said, for a message.

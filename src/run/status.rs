@@ -18,6 +18,7 @@ use crate::report::{Dump, Outcome, RunReport, RunStanding, Standing, VolumeStand
 use crate::store::StoreError;
 use crate::store::local::Destination;
 use crate::store::presence::is_on_mount;
+use crate::store::retention::is_future;
 use crate::units::ByteLen;
 
 /// How bad it is, with Nagios' and Icinga's exit statuses.
@@ -106,6 +107,8 @@ pub struct VolumeStatus {
     pub last_verified: Option<NaiveDate>,
     /// How many problems its last backup has, notices left out.
     pub problems: usize,
+    /// Whether all that was selected is in its last backup; `None` without one.
+    pub whole: Option<bool>,
     /// Whether the volume was gone from the host in the last run.
     pub gone: bool,
     /// What became of it in the last run that was for it.
@@ -261,7 +264,7 @@ fn of_shelf(
     // What no run backs up, an image or another tool's directory, has no age to be judged by.
     let ours = known.of(&shelf.name, config);
     let is_expected = ours.is_some() || known.standing.runs.is_empty();
-    let newest = shelf.newest();
+    let newest = shelf.newest_usable(now);
     let mut level = Level::Ok;
     let mut tell = |this: Level, what: String| {
         level = level.max(this);
@@ -278,8 +281,20 @@ fn of_shelf(
             let what = format!("the last backup of {} has {} problems", shelf.name, problems_of(newest));
             tell(Level::Warning, what);
         }
+        if !newest.is_whole() && !is_gone {
+            let whole = shelf.manifests().rev().find(|manifest| manifest.is_whole());
+            let last_whole = whole.map_or_else(
+                || "there is no whole one".to_owned(),
+                |whole| format!("the last whole one is {}", whole.stem),
+            );
+            tell(Level::Warning, format!("the last backup of {} is partial; {last_whole}", shelf.name));
+        }
     } else if is_expected && !shelf.entries.is_empty() {
-        tell(Level::Critical, format!("{} has no complete backup", shelf.name));
+        let what = format!("{} has no complete backup that is neither bad nor dated in the future", shelf.name);
+        tell(Level::Critical, what);
+    }
+    for ahead in shelf.manifests().filter(|manifest| is_future(manifest.started_at, now)) {
+        tell(Level::Warning, format!("{} is dated in the future: a clock was wrong", ahead.stem));
     }
     if let Some(ours) = ours {
         Known::about_volume(&shelf.name, ours, newest.map(|newest| newest.started_at), &mut tell);
@@ -297,6 +312,7 @@ fn of_shelf(
         protected: shelf.backups.iter().filter(|backup| backup.protected).count(),
         last_verified: shelf.last_verified,
         problems: newest.map_or(0, problems_of),
+        whole: newest.map(Manifest::is_whole),
         gone: is_gone,
         last_outcome: entry.map(|entry| entry.outcome.clone()),
         last_outcome_at: entry.map(|entry| entry.at),
@@ -314,6 +330,7 @@ fn without_backup(name: &str, volume: &VolumeStanding) -> VolumeStatus {
         protected: 0,
         last_verified: None,
         problems: 0,
+        whole: None,
         gone: false,
         last_outcome: Some(volume.outcome.clone()),
         last_outcome_at: Some(volume.at),
@@ -386,7 +403,10 @@ fn row(volume: &VolumeStatus) -> [String; 7] {
     };
     [
         if volume.gone { format!("{} (gone)", volume.name) } else { volume.name.clone() },
-        volume.last_backup.map_or_else(none, |at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string()),
+        volume.last_backup.map_or_else(none, |at| {
+            let partial = if volume.whole == Some(false) { " (partial)" } else { "" };
+            format!("{}{partial}", at.with_timezone(&Local).format("%Y-%m-%d %H:%M"))
+        }),
         volume.age_seconds.map_or_else(none, |seconds| match seconds / 3600 {
             hours @ ..48 => format!("{hours} h"),
             hours => format!("{} d", hours / 24),

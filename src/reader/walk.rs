@@ -54,7 +54,7 @@ pub trait Tree {
         Vec::new()
     }
 
-    /// What the directory says of the type of the name that is looked at next; see [`Listing::note_type`].
+    /// What the directory says of the type of the name that is looked at next; see `Listing::note_type`.
     fn expect_type(&mut self, _stored_type: u8) {}
 
     /// Whether this inode, which is left out, is a directory with nothing in it; it then counts as met.

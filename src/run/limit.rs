@@ -1,6 +1,6 @@
 //! The time that one volume's backup may take, also where what it waits for never answers.
 //!
-//! A backup looks at its [`Cancel`] between two pieces of work, and ends by itself soon after its time is over. One that
+//! A backup looks at its `Cancel` between two pieces of work, and ends by itself soon after its time is over. One that
 //! hangs in a read or a write cannot: it is left behind in its thread, which takes its snapshot away when the kernel lets
 //! it go on, and publishes nothing any more.
 

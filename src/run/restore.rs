@@ -50,8 +50,7 @@ use crate::shown::hex;
 /// What happens with what is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays as it is, and the entry is reported unless what is there is equal. Directories are gone into, and stay as
-    /// they are.
+    /// It stays as it is, and the entry is reported. Directories are gone into, and stay as they are.
     #[default]
     Keep,
     /// What is equal stays: files of the same size, time and content. Directories get their attributes anew. The rest

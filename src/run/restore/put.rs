@@ -251,12 +251,11 @@ impl Putter {
                 Ok(Some(_)) if let Err(error) = self.tree.check_own_name(name) => return not_restored(error),
                 Ok(Some(facts)) if is_directory(&facts) => return Outcome::Failed(DIRECTORY_IN_THE_WAY.to_owned()),
                 Ok(Some(facts)) => {
-                    // A second restore of the same backup finds its own files: they are not in its way.
-                    let same = FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile
+                    let same = self.options.existing == Existing::Resume
+                        && FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile
                         && u64::try_from(facts.st_size) == Ok(head.size)
                         && is_mtime(mtime_of(&facts), head.mtime);
-                    let resumes = self.options.existing == Existing::Resume;
-                    if !same || !resumes && !attributes.are_of(&facts) {
+                    if !same {
                         return self.in_the_way();
                     }
                     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -272,7 +271,6 @@ impl Putter {
                             set.map_or_else(Outcome::Failed, |()| Outcome::Present)
                         }
                         Ok(Some(_)) => Outcome::Present,
-                        Ok(None) if !resumes => self.in_the_way(),
                         Ok(None) => Outcome::Failed(
                             "not restored: a file with the same size and time and other content is there".to_owned(),
                         ),
@@ -467,7 +465,7 @@ impl Putter {
                 self.tree.note_name(name);
             }
             match made {
-                Err(Errno::EXIST) if self.options.existing != Existing::Overwrite && same(self)? => Ok(Some(true)),
+                Err(Errno::EXIST) if self.options.existing == Existing::Resume && same(self)? => Ok(Some(true)),
                 Err(Errno::EXIST) if self.options.existing == Existing::Overwrite => {
                     self.remove_other(name)?;
                     make(here).map(|()| Some(false))
@@ -482,9 +480,6 @@ impl Putter {
             Ok(None) => return self.in_the_way(),
             Err(error) => return Outcome::Failed(format!("it cannot be made: {}", in_words(error))),
         };
-        if was_there && self.options.existing == Existing::Keep {
-            return Outcome::Present;
-        }
         let here = match self.tree.here() {
             Ok(here) => here,
             Err(error) => return Outcome::Failed(in_words(error)),

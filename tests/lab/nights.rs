@@ -166,7 +166,10 @@ fn eight_nights() {
         expected.push_str(&blocks.join("\n"));
         expected
             .push_str("---------------------------------------\nTotal backups size - S\nTotal execution time - T\n");
-        assert_eq!(without_times(&normalised(&said)), expected, "night {night}");
+        let (documented, listed) = without_list(&without_times(&normalised(&said)));
+        assert_eq!(documented, expected, "night {night}");
+        assert!(listed.contains("  - volume-d: 1 warning: disk: holds something unknown"), "{listed}");
+        assert_eq!(listed.contains("volume-e: FAILED") || listed.contains("volume-e: failed"), overflows, "{listed}");
         assert_eq!(verb(0, &["report"]), said, "the kept report is the printed one");
         assert_all_good(&dest());
         assert_eq!(state(), before, "night {night} left something behind");
@@ -204,6 +207,15 @@ fn nested(volume: &Path) {
         // Its end belongs to the backup table.
         (48 << 20) - (2 << 20)
     ));
+}
+
+/// A report's documented lines, and the list of what to look at before its totals.
+fn without_list(report: &str) -> (String, String) {
+    let Some((before, rest)) = report.split_once("\nVolumes to look at: ") else {
+        return (report.to_owned(), String::new());
+    };
+    let totals = rest.find("---------------------------------------").unwrap();
+    (format!("{before}{}", &rest[totals..]), rest[..totals].to_owned())
 }
 
 /// The seconds in a snapshot's name.
@@ -363,7 +375,7 @@ fn nights_that_go_wrong() {
     let output = night_command(&[]).env("VOLBAK_MAX_RUN_HOURS", "0.000001").output().unwrap();
     let said = both_outputs(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.matches("not started: the run had its").count(), 2, "{said}");
+    assert_eq!(said.matches("FAILED after 0 h 0 m and 0 seconds. not started: the run had its").count(), 2, "{said}");
     let started = Instant::now();
     let mut slow = night_command(&["--only", "volume-2"]);
     let output = slow.env("VOLBAK_READ_RATE_LIMIT", "100K").env("VOLBAK_NICE", "5").output().unwrap();

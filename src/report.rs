@@ -226,6 +226,19 @@ pub enum ReportError {
     },
 }
 
+/// Reads a kept form whose `format_version` is `known` at most.
+fn from_versioned<T: serde::de::DeserializeOwned>(json: &[u8], known: u32) -> Result<T, ReportError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let version: Version = serde_json::from_slice(json).map_err(ReportError::Damaged)?;
+    if version.format_version > known {
+        return Err(ReportError::TooNew { found: version.format_version });
+    }
+    serde_json::from_slice(json).map_err(ReportError::Damaged)
+}
+
 impl RunReport {
     /// The form that is kept in the destination.
     pub fn to_json(&self) -> Result<String, ReportError> {
@@ -234,15 +247,7 @@ impl RunReport {
 
     /// Reads a kept report.
     pub fn from_json(json: &[u8]) -> Result<Self, ReportError> {
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let version: Version = serde_json::from_slice(json).map_err(ReportError::Damaged)?;
-        if version.format_version > FORMAT_VERSION {
-            return Err(ReportError::TooNew { found: version.format_version });
-        }
-        serde_json::from_slice(json).map_err(ReportError::Damaged)
+        from_versioned(json, FORMAT_VERSION)
     }
 
     /// The whole report for people.

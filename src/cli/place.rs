@@ -93,14 +93,7 @@ impl Where {
 
     /// The config, with the destination that was named in place of its own. Without a config the defaults hold.
     pub(crate) fn config(&self) -> Result<Config, UsageError> {
-        let place = self.place()?;
-        let mut config = match place.config {
-            Some(config) => config,
-            None => defaults(&place.root)?,
-        };
-        config.require_mount = place.must_be_mounted;
-        config.backup_destination = place.root;
-        Ok(config)
+        self.place()?.into_config()
     }
 
     /// The backup called so. What there is to say of it goes to standard error.
@@ -140,6 +133,17 @@ impl Place {
             return Err(StoreError::NotMounted(self.root.clone()));
         }
         Ok(destination)
+    }
+
+    /// The config, as [`Where::config`] gives it.
+    pub(crate) fn into_config(self) -> Result<Config, UsageError> {
+        let mut config = match self.config {
+            Some(config) => config,
+            None => defaults(&self.root)?,
+        };
+        config.require_mount = self.must_be_mounted;
+        config.backup_destination = self.root;
+        Ok(config)
     }
 }
 

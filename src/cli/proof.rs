@@ -242,7 +242,12 @@ pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
             writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, shown(&entry.path))
         }
     });
-    let written = match listed {
+    ended(listed, out)
+}
+
+/// Writes what is left. That the reader has gone (`| head`) is no error.
+fn ended(given: Result<u64, browse::BrowseError>, mut out: io::BufWriter<Output>) -> anyhow::Result<ExitClass> {
+    let written = match given {
         Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => {
             other?;
@@ -251,11 +256,6 @@ pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
     };
     // What is still in the buffer is not tried again.
     drop(out.into_parts());
-    whole(written)
-}
-
-/// That nobody reads any more (`| head`) is no error.
-fn whole(written: io::Result<()>) -> anyhow::Result<ExitClass> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitClass::Well),
@@ -270,15 +270,8 @@ pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
     let (backup, path) = split.context("write BACKUP:PATH, as in vol-1@2026-11-20:etc/hosts")?;
     let files = args.place.find(backup)?;
     let mut out = io::BufWriter::with_capacity(256 << 10, Output::new());
-    let written = match browse::cat(&files, path, &cancel()?, &mut out) {
-        Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => {
-            other?;
-            out.flush()
-        }
-    };
-    drop(out.into_parts());
-    whole(written)
+    let given = browse::cat(&files, path, &cancel()?, &mut out);
+    ended(given, out)
 }
 
 pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {

@@ -40,10 +40,10 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
         let message = "--name is for one source: each needs a directory of its own";
         Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
     }
-    let place = Where::from(&args.place);
+    let place = Where::from(&args.place).place()?;
     // Opened by the place, which knows whether it must be mounted.
-    let destination = place.place()?.open()?;
-    let config = place.config()?;
+    let destination = place.open()?;
+    let config = place.into_config()?;
     let _lock = destination.lock(SystemClock.now())?;
 
     let progress = Arc::new(Progress::new(verbosity));

@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
+use super::subvolumes::subvolume_of;
 use crate::layout::field::{array, le16, le32, le64};
 
 const MAGIC: u8 = 0x94;
@@ -19,9 +20,6 @@ const MAGIC: u8 = 0x94;
 const SEARCH_HEAD_BYTES: usize = 112;
 const TREE_SEARCH_V2: Opcode = opcode::read_write::<[u8; SEARCH_HEAD_BYTES]>(MAGIC, 17);
 const GET_DEV_STATS: Opcode = opcode::read_write::<[u64; 128]>(MAGIC, 52);
-const GET_SUBVOL_INFO: Opcode = opcode::read::<[u8; SUBVOL_INFO_BYTES]>(MAGIC, 60);
-/// The length of `struct btrfs_ioctl_get_subvol_info_args`.
-const SUBVOL_INFO_BYTES: usize = 504;
 
 /// What a search gives at once, in bytes.
 const SEARCH_BYTES: usize = 16 << 10;
@@ -86,7 +84,7 @@ impl Subvolumes {
 
     /// Whether the subvolume whose root directory this is, is left out.
     pub(super) fn leaves_out(&self, directory: &impl AsFd) -> bool {
-        !self.left_out.is_empty() && tree_of(directory).is_ok_and(|tree| self.left_out.contains(&tree))
+        !self.left_out.is_empty() && subvolume_of(directory).is_ok_and(|of| self.left_out.contains(&of.id))
     }
 
     /// What the files of all subvolumes that are not left out take on the disk when none of it is shared, compressed as it
@@ -129,14 +127,6 @@ fn extent_bytes(item: &[u8]) -> Option<u64> {
         // A hole, or allocated and not written.
         _ => Some(0),
     }
-}
-
-/// The tree of the subvolume that `file` lies in. `treeid` is the first field.
-fn tree_of(file: &impl AsFd) -> io::Result<u64> {
-    let mut info = [0_u8; SUBVOL_INFO_BYTES];
-    // SAFETY: the ioctl fills one struct of this length, which its number holds, too.
-    unsafe { ioctl(file, Updater::<GET_SUBVOL_INFO, _>::new(&mut info)) }?;
-    le64(&info, 0).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// What the device with this number counted in errors, `NAME COUNT`; empty when there were none.

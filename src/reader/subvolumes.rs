@@ -97,7 +97,11 @@ pub struct Subvolume {
 
 /// The subvolume whose directory is `path` below `root`; `path` has no `/` at its ends. Links are not followed.
 pub fn subvolume_at(root: impl AsFd, path: &[u8]) -> io::Result<Subvolume> {
-    let directory = open_below(root.as_fd(), path)?;
+    subvolume_of(open_below(root.as_fd(), path)?)
+}
+
+/// The subvolume that `file` lies in.
+pub fn subvolume_of(file: impl AsFd) -> io::Result<Subvolume> {
     let mut info = SubvolumeInfo {
         treeid: 0,
         name: [0; 256],
@@ -111,7 +115,7 @@ pub fn subvolume_at(root: impl AsFd, path: &[u8]) -> io::Result<Subvolume> {
         rest: [0; 20],
     };
     // SAFETY: BTRFS_IOC_GET_SUBVOL_INFO writes one struct of that layout, whose length the assertion above holds.
-    unsafe { ioctl(&directory, Updater::<GET_SUBVOL_INFO, SubvolumeInfo>::new(&mut info)) }?;
+    unsafe { ioctl(file, Updater::<GET_SUBVOL_INFO, SubvolumeInfo>::new(&mut info)) }?;
     Ok(Subvolume {
         id: info.treeid,
         read_only: info.flags & ROOT_SUBVOL_RDONLY != 0,

@@ -120,15 +120,7 @@ impl Standing {
 
     /// Reads the kept form.
     pub fn from_json(json: &[u8]) -> Result<Self, ReportError> {
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let version: Version = serde_json::from_slice(json).map_err(ReportError::Damaged)?;
-        if version.format_version > FORMAT_VERSION {
-            return Err(ReportError::TooNew { found: version.format_version });
-        }
-        serde_json::from_slice(json).map_err(ReportError::Damaged)
+        super::from_versioned(json, FORMAT_VERSION)
     }
 
     /// Takes note of a run. Doing so twice changes nothing.

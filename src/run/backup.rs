@@ -1,6 +1,5 @@
 //! Backs up one source: freeze, look, read, archive, check, publish.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -201,22 +200,6 @@ impl From<ArchiveError> for BackupError {
             other => Self::Archive(other),
         }
     }
-}
-
-/// Backs up what `spec` names into `destination`, whose lock the caller holds; into the directory `name` there, or the one
-/// that its own name says.
-pub fn back_up(
-    spec: &OsStr,
-    name: Option<&str>,
-    destination: &Destination,
-    options: &BackupOptions,
-    world: &BackupWorld,
-) -> Result<BackupOutcome, BackupError> {
-    let mut source = source::resolve(spec, &*world.commands)?;
-    if let Some(name) = name {
-        source = source.named(name)?;
-    }
-    back_up_source(&source, destination, options, world)
 }
 
 /// Backs up `source` into `destination`, whose lock the caller holds.
@@ -487,19 +470,28 @@ impl Backup<'_> {
         changes
     }
 
-    /// The backups that tonight is compared with, oldest first.
+    /// The backups that tonight is compared with: as many of the last as are the measure, oldest first. Whether one is bad
+    /// stands in a file of its own, which is read only for those.
     fn measure(&self, since: Option<DateTime<Utc>>) -> Vec<&Manifest> {
-        let complete = self.backups.iter().filter_map(|entry| match &entry.state {
-            BackupState::Complete { manifest } if !locate::is_bad(entry, manifest) => Some(&**manifest),
-            _ => None,
-        });
-        let all: Vec<&Manifest> = complete
-            .filter(|manifest| since.is_none_or(|since| manifest.started_at >= since))
-            .filter(|manifest| manifest.started_at <= self.started_at)
-            .collect();
+        let last = |must_be_whole: bool| {
+            let complete = self.backups.iter().rev().filter_map(|entry| match &entry.state {
+                BackupState::Complete { manifest } => Some((entry, &**manifest)),
+                _ => None,
+            });
+            let mut last: Vec<&Manifest> = complete
+                .filter(|(_, manifest)| since.is_none_or(|since| manifest.started_at >= since))
+                .filter(|(_, manifest)| manifest.started_at <= self.started_at)
+                .filter(|(_, manifest)| !must_be_whole || manifest.is_whole())
+                .filter(|(entry, manifest)| !locate::is_bad(entry, manifest))
+                .map(|(_, manifest)| manifest)
+                .take(change::MEASURED)
+                .collect();
+            last.reverse();
+            last
+        };
         // A partial backup has fewer files than there are; it is a measure only where there is nothing better.
-        let whole: Vec<&Manifest> = all.iter().copied().filter(|manifest| manifest.is_whole()).collect();
-        if whole.is_empty() { all } else { whole }
+        let whole = last(true);
+        if whole.is_empty() { last(false) } else { whole }
     }
 
     fn compared_with(&self, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {

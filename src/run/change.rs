@@ -17,7 +17,7 @@ use crate::layout::{Handling, Holds, HoldsKind, Layout};
 use crate::units::ByteLen;
 
 /// So many of the last backups are the measure.
-const MEASURED: usize = 7;
+pub(super) const MEASURED: usize = 7;
 /// A volume with less data than this does not lose half of it suddenly.
 const MIN_BYTES: u64 = 1 << 20;
 /// About so many files are compared at most.
@@ -45,18 +45,17 @@ pub(super) struct Tonight<'a> {
 }
 
 /// Says what changed suddenly, with the figures, one line; `None` when nothing did. `past` are the backups that are the
-/// measure, oldest first.
+/// measure, [`MEASURED`] at most, oldest first.
 pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLimits) -> Option<String> {
     let last = past.last()?;
-    let recent = &past[past.len().saturating_sub(MEASURED)..];
     let mut said: Vec<String> = gone_filesystems(last, tonight);
 
     let is_below = |now: u64, usual: u64| now < usual.saturating_mul(limits.below_percent.into()) / 100;
-    let usual = median(recent.iter().map(|manifest| manifest.sizes.entries));
+    let usual = median(past.iter().map(|manifest| manifest.sizes.entries));
     if usual >= limits.min_entries && is_below(tonight.entries, usual) {
         said.push(format!("{} entries, where {usual} are usual", tonight.entries));
     }
-    let usual = median(recent.iter().map(|manifest| manifest.counts.data_bytes));
+    let usual = median(past.iter().map(|manifest| manifest.counts.data_bytes));
     if usual >= MIN_BYTES && is_below(tonight.counts.data_bytes, usual) {
         said.push(format!("{} of data, where {} are usual", ByteLen(tonight.counts.data_bytes), ByteLen(usual)));
     }
@@ -64,7 +63,7 @@ pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLim
         && changes.compared >= limits.min_entries
     {
         let percent = changes.percent();
-        let known: Vec<u64> = recent.iter().filter_map(|manifest| churn_percent(manifest)).collect();
+        let known: Vec<u64> = past.iter().filter_map(|manifest| churn_percent(manifest)).collect();
         let usual = median(known.iter().copied());
         if percent >= u64::from(limits.changed_percent) && percent >= usual.saturating_mul(2) {
             let usual = if known.is_empty() { String::new() } else { format!(", where {usual} % are usual") };

@@ -17,6 +17,7 @@ fn image(path: &Path) {
          echo one >File; echo two >file; echo x >Dir/a; echo y >dir/a; echo deep >dir/only-here
          ln file plain/linked; ln -s here Link; ln -s there link; mkfifo Pipe; echo four >pipe
          echo fine >plain/fine; echo 'naïve' >plain/naïve
+         touch -d @1700000001.987654321 plain/*; : A time that FAT cannot keep, it has even seconds
          truncate -s 32M {0}; mke2fs -q -t ext4 -d {SCRATCH}/r {0}",
         quoted(path)
     ));

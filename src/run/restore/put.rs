@@ -517,9 +517,13 @@ const EXISTS: &str =
 /// What stays even with `Existing::Overwrite`.
 const DIRECTORY_IN_THE_WAY: &str = "not restored: a directory of that name is there, and --overwrite removes none";
 
-/// Whether a file that was restored with `wanted` has the time `found`: some filesystems keep whole seconds.
+/// Whether a file that was restored with `wanted` has the time `found`: filesystems keep nanoseconds, or cut the time to
+/// 100 ns (NTFS, CIFS), 1 µs (UDF), 10 ms (exFAT), 1 s (ext3, HFS+) or 2 s (FAT).
 fn is_mtime(found: Timestamp, wanted: Timestamp) -> bool {
-    found.sec == wanted.sec && (found.nsec == wanted.nsec || found.nsec == 0)
+    let fraction_kept = [1, 100, 1_000, 10_000_000, 1_000_000_000];
+    let seconds = found.sec == wanted.sec
+        && fraction_kept.iter().any(|unit| found.nsec == wanted.nsec - wanted.nsec % unit);
+    seconds || (found.nsec == 0 && found.sec == wanted.sec - wanted.sec.rem_euclid(2))
 }
 
 /// Makes an empty file under a temporary name; says which.
@@ -576,5 +580,25 @@ fn in_words(error: Errno) -> String {
         Errno::NOTUNIQ => SAME_NAME.to_owned(),
         Errno::XDEV => "its path leads out of the directory".to_owned(),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Timestamp, is_mtime};
+
+    #[test]
+    fn times_as_filesystems_keep_them() {
+        let at = |sec, nsec| Timestamp { sec, nsec };
+        let wanted = at(1_700_000_001, 987_654_321);
+        for kept in [987_654_321, 987_654_300, 987_654_000, 980_000_000, 0] {
+            assert!(is_mtime(at(1_700_000_001, kept), wanted), "{kept}");
+        }
+        assert!(is_mtime(at(1_700_000_000, 0), wanted));
+        assert!(is_mtime(at(-2, 0), at(-1, 5)));
+        for other in [at(1_700_000_002, 0), at(1_699_999_998, 0), at(1_700_000_000, 1), at(1_700_000_001, 987_654_320)] {
+            assert!(!is_mtime(other, wanted), "{other:?}");
+        }
+        assert!(!is_mtime(at(1_700_000_000, 0), at(1_700_000_002, 0)));
     }
 }

@@ -5,6 +5,7 @@
 
 mod budget;
 mod choice;
+mod damage;
 mod detect;
 pub(crate) mod field;
 pub mod gpt;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::Problem;
 
+pub use damage::recorded_damage;
 pub use detect::{LayoutError, detect, detect_within};
 pub use made_with::{BtrfsMade, FatMade, MdMade, XfsMade};
 pub use region::RegionBlocks;

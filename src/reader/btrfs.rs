@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
 use super::subvolumes::subvolume_of;
-use crate::layout::field::{array, le16, le32, le64};
+use crate::layout::field::{array, le32, le64};
 
 const MAGIC: u8 = 0x94;
 /// The length of `struct btrfs_ioctl_search_args_v2` without the buffer behind it.
@@ -215,10 +215,9 @@ fn search(root: &impl AsFd, tree: u64, first: u64, mut on_item: impl FnMut(&Item
     }
 }
 
-/// The number of the device that a superblock is for: `dev_item.devid`, and whether its system has marked it as damaged:
-/// `BTRFS_SUPER_FLAG_ERROR`.
-pub(super) fn device_of(superblock: &[u8]) -> Option<(u64, bool)> {
-    Some((le64(superblock, 0xC9)?, le16(superblock, 0x38)? & 0x4 != 0))
+/// The number of the device that a superblock is for: `dev_item.devid`.
+pub(super) fn device_of(superblock: &[u8]) -> Option<u64> {
+    le64(superblock, 0xC9)
 }
 
 #[cfg(test)]

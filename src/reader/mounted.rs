@@ -79,7 +79,7 @@ pub struct Mounted {
     mount: OwnedFd,
     /// Of a btrfs, where they could be asked for.
     subvolumes: Option<Arc<Subvolumes>>,
-    /// What its own system has counted or marked as errors, which concerns whoever it belongs to.
+    /// What its own system has counted as errors, which concerns whoever it belongs to.
     pub complaints: Vec<String>,
     fs: String,
     /// Whether the journal was replayed into a temporary copy.
@@ -128,16 +128,13 @@ impl Mounted {
                 subvolumes.leave_out_snapshots();
             }
             let superblock = field(blocks, source.range.start, 0x1_0000, 4096).unwrap_or_default();
-            if let (Ok(root), Some((device, is_marked))) = (root, btrfs::device_of(&superblock)) {
+            if let (Ok(root), Some(device)) = (root, btrfs::device_of(&superblock)) {
                 let counted = btrfs::counted_errors(&root, device).unwrap_or_default();
                 if !counted.is_empty() {
                     complaints.push(format!(
                         "the system that it belongs to has counted errors ({}); `btrfs device stats` there shows them",
                         counted.join(", ")
                     ));
-                }
-                if is_marked {
-                    complaints.push("the system that it belongs to has marked it as damaged".to_owned());
                 }
             }
         }

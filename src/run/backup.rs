@@ -619,6 +619,9 @@ impl Backup<'_> {
                 continue;
             }
             archived.push(region);
+            if is_archived {
+                context.tell_damage(region);
+            }
             match region.handling {
                 Handling::MetadataOnly | Handling::Container => records.push(RegionRecord {
                     name: region.name.clone(),

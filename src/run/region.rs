@@ -16,7 +16,7 @@ use crate::archive::manifest::{BtrfsRecord, RegionReader, RegionRecord};
 use crate::archive::write::{ArchiveError, ArchiveWriter};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::layout::{Extent, Handling, HoldsKind, Region, RegionBlocks};
+use crate::layout::{Extent, Handling, HoldsKind, Region, RegionBlocks, recorded_damage};
 use crate::outside::{BlockRead, Cancel, RunCommand};
 use crate::reader::ahead::ReadAhead;
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
@@ -197,6 +197,14 @@ fn range_of(extent: &Extent) -> ByteRange {
 impl RegionContext<'_, '_> {
     fn tell(&self, severity: Severity, region: &Region, what: String) {
         self.observer.on_event(&Event::Problem(Problem::new(severity, region.name.clone(), what)));
+    }
+
+    /// Warns of what a filesystem's own headers say of damage.
+    pub(super) fn tell_damage(&self, region: &Region) {
+        let Some(fs) = region.holds.fs.as_deref() else { return };
+        for what in recorded_damage(fs, &RegionBlocks::shared(Arc::clone(self.blocks), &region.extents)) {
+            self.tell(Severity::Warning, region, what);
+        }
     }
 
     /// Makes a region that holds a filesystem ready to be read. Why it cannot be read is told, and then there is none: it

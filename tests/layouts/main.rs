@@ -7,6 +7,7 @@
 #![allow(clippy::format_push_string)]
 
 mod cases;
+mod headers;
 mod invariants;
 mod lab;
 mod oracles;

@@ -11,7 +11,7 @@ mod foreign;
 mod iso9660;
 mod luks;
 pub(crate) mod mdraid;
-mod ntfs;
+pub(crate) mod ntfs;
 mod squashfs;
 mod stacked;
 mod swap;

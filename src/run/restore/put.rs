@@ -521,8 +521,8 @@ const DIRECTORY_IN_THE_WAY: &str = "not restored: a directory of that name is th
 /// 100 ns (NTFS, CIFS), 1 µs (UDF), 10 ms (exFAT), 1 s (ext3, HFS+) or 2 s (FAT).
 fn is_mtime(found: Timestamp, wanted: Timestamp) -> bool {
     let fraction_kept = [1, 100, 1_000, 10_000_000, 1_000_000_000];
-    let seconds = found.sec == wanted.sec
-        && fraction_kept.iter().any(|unit| found.nsec == wanted.nsec - wanted.nsec % unit);
+    let seconds =
+        found.sec == wanted.sec && fraction_kept.iter().any(|unit| found.nsec == wanted.nsec - wanted.nsec % unit);
     seconds || (found.nsec == 0 && found.sec == wanted.sec - wanted.sec.rem_euclid(2))
 }
 
@@ -596,7 +596,8 @@ mod tests {
         }
         assert!(is_mtime(at(1_700_000_000, 0), wanted));
         assert!(is_mtime(at(-2, 0), at(-1, 5)));
-        for other in [at(1_700_000_002, 0), at(1_699_999_998, 0), at(1_700_000_000, 1), at(1_700_000_001, 987_654_320)] {
+        for other in [at(1_700_000_002, 0), at(1_699_999_998, 0), at(1_700_000_000, 1), at(1_700_000_001, 987_654_320)]
+        {
             assert!(!is_mtime(other, wanted), "{other:?}");
         }
         assert!(!is_mtime(at(1_700_000_000, 0), at(1_700_000_002, 0)));

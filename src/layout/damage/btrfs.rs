@@ -1,0 +1,55 @@
+//! btrfs (btrfs documentation, "On-disk format", "Superblock"): the error flag, and the copies at 64 MiB and 256 GiB.
+
+use sha2::{Digest, Sha256};
+
+use super::{Damage, Window};
+use crate::layout::field::{array, crc32c, le16, le32, le64};
+
+const SUPERBLOCK_BYTES: usize = 4096;
+const FIRST: u64 = 64 << 10;
+const COPIES: [u64; 2] = [64 << 20, 256 << 30];
+const MAGIC: &[u8] = b"_BHRfS_M";
+/// `BTRFS_SUPER_FLAG_ERROR`.
+const FLAG_ERROR: u64 = 0x4;
+
+pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
+    let first = window.read(FIRST, SUPERBLOCK_BYTES)?;
+    if le64(&first, 0x38)? & FLAG_ERROR != 0 {
+        damage.add(
+            "the system that it belongs to has marked it as damaged; `btrfs scrub` and `btrfs device stats` there say where",
+        );
+    }
+    let fsid: [u8; 16] = array(&first, 0x20)?;
+    let generation = le64(&first, 0x48)?;
+    // dev_item.total_bytes: the kernel writes each copy that lies wholly before that.
+    let device_bytes = le64(&first, 0xd1)?;
+    for at in COPIES.into_iter().filter(|at| at + (SUPERBLOCK_BYTES as u64) < device_bytes.min(window.len())) {
+        let Some(copy) = window.read(at, SUPERBLOCK_BYTES) else { continue };
+        let wrong = if copy.get(0x40..0x48)? != MAGIC || le64(&copy, 0x30)? != at {
+            "is not there".to_owned()
+        } else if has_wrong_checksum(&copy)? {
+            "has a wrong checksum".to_owned()
+        } else if array(&copy, 0x20)? != fsid {
+            "belongs to another filesystem".to_owned()
+        } else {
+            // The first is written before the others, and fsync writes it alone, with the same generation.
+            let there = le64(&copy, 0x48)?;
+            if there.abs_diff(generation) <= 1 {
+                continue;
+            }
+            format!("is of generation {there}, and the first of {generation}")
+        };
+        damage.add(format!("the copy of its superblock at byte {at} {wrong}; `btrfs check` there says more"));
+    }
+    Some(())
+}
+
+/// xxhash64 and blake2b are left to the kernel.
+fn has_wrong_checksum(superblock: &[u8]) -> Option<bool> {
+    let covered = superblock.get(0x20..)?;
+    Some(match le16(superblock, 0xc4)? {
+        0 => !crc32c(!0, covered) != le32(superblock, 0)?,
+        2 => Sha256::digest(covered).as_slice() != superblock.get(..32)?,
+        _ => false,
+    })
+}

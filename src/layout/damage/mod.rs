@@ -1,0 +1,68 @@
+//! What a filesystem's own headers say of damage: records that its system left of errors, and headers that contradict each
+//! other. A kernel mounts most of these without a word.
+//!
+//! Everything here is a bounded pass over headers, never a walk. A snapshot shows a filesystem in the middle of its work: a
+//! journal to be replayed, a flag that says "in use", copies that are one write apart. None of that is damage, so each
+//! check looks only at what its system keeps right at every moment.
+
+mod btrfs;
+mod fat;
+mod windows;
+mod xfs;
+
+use super::probe::Window;
+use crate::outside::BlockRead;
+
+/// So many structures of one filesystem are named. More of them say nothing more.
+const NAMED: usize = 5;
+
+/// What speaks of damage in the headers of the filesystem `fs` on `blocks`, one line each. Empty for a filesystem that no
+/// check knows; ext's own record is read by its reader.
+///
+/// | filesystem | what | source |
+/// | --- | --- | --- |
+/// | xfs | `needsrepair`, `sb_inprogress`, summary counters that the kernel never writes, headers of the allocation groups | XFS Algorithms & Data Structures, 3rd edition, "Superblocks", "AG Free Space Management", "AG Inode Management" |
+/// | btrfs | the error flag, copies of the superblock | btrfs documentation, "On-disk format", "Superblock" |
+/// | vfat | the hard error bit of FAT\[1\], bit 1 of the state in the boot sector, FATs that differ | Microsoft FAT Specification, 2005, sections 3.3 and 4.1; `fsck.fat` and Linux' `msdos_fs.h` for the state |
+/// | exfat | `MediaFailure` of `VolumeFlags` | Microsoft exFAT specification, section 3.1.13.3 |
+/// | ntfs | the dirty flag of `$VOLUME_INFORMATION` | Linux' `fs/ntfs3/ntfs.h`, `VOLUME_FLAG_DIRTY` |
+pub fn recorded_damage(fs: &str, blocks: &dyn BlockRead) -> Vec<String> {
+    let window = Window::new(blocks);
+    let mut damage = Damage::default();
+    // A field that lies behind the region's end ends a check: what is cut off was reported by the probe.
+    let _ = match fs {
+        "xfs" => xfs::look_at(&window, &mut damage),
+        "btrfs" => btrfs::look_at(&window, &mut damage),
+        "vfat" => fat::look_at(&window, &mut damage),
+        "exfat" => windows::look_at_exfat(&window, &mut damage),
+        "ntfs" => windows::look_at_ntfs(&window, &mut damage),
+        _ => None,
+    };
+    let mut lines = damage.finish();
+    lines.extend(window.read_error().map(|error| format!("a part of its headers {error}")));
+    lines
+}
+
+/// What was found, with a bound.
+#[derive(Default)]
+struct Damage {
+    lines: Vec<String>,
+    left_out: usize,
+}
+
+impl Damage {
+    fn add(&mut self, line: impl Into<String>) {
+        if self.lines.len() < NAMED {
+            self.lines.push(line.into());
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if self.left_out > 0 {
+            self.lines.push(format!("{} more of its headers are damaged, too", self.left_out));
+        }
+        self.lines
+    }
+}

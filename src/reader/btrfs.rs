@@ -19,7 +19,9 @@ const MAGIC: u8 = 0x94;
 /// The length of `struct btrfs_ioctl_search_args_v2` without the buffer behind it.
 const SEARCH_HEAD_BYTES: usize = 112;
 const TREE_SEARCH_V2: Opcode = opcode::read_write::<[u8; SEARCH_HEAD_BYTES]>(MAGIC, 17);
-const GET_DEV_STATS: Opcode = opcode::read_write::<[u64; 128]>(MAGIC, 52);
+/// `struct btrfs_ioctl_get_dev_stats`: devid, nr_items, flags, five values, and 121 that are unused.
+type DevStats = [u64; 129];
+const GET_DEV_STATS: Opcode = opcode::read_write::<DevStats>(MAGIC, 52);
 
 /// What a search gives at once, in bytes.
 const SEARCH_BYTES: usize = 16 << 10;
@@ -131,8 +133,7 @@ fn extent_bytes(item: &[u8]) -> Option<u64> {
 
 /// What the device with this number counted in errors, `NAME COUNT`; empty when there were none.
 pub(super) fn counted_errors(root: &impl AsFd, device: u64) -> io::Result<Vec<String>> {
-    // devid, nr_items, flags, values.
-    let mut stats = [0_u64; 128];
+    let mut stats: DevStats = [0; 129];
     (stats[0], stats[1]) = (device, COUNTERS.len() as u64);
     // SAFETY: the ioctl reads and fills one struct of this length, which its number holds, too.
     unsafe { ioctl(root, Updater::<GET_DEV_STATS, _>::new(&mut stats)) }?;

@@ -7,9 +7,11 @@
 pub mod ahead;
 mod btrfs;
 pub mod device_map;
+mod error_counters;
 pub mod exclude;
 pub mod ext4;
 pub mod inode_flags;
+mod kernel_log;
 pub mod kernel_tree;
 mod listing;
 pub mod loop_device;

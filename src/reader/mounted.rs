@@ -16,11 +16,14 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::btrfs::{self, Subvolumes};
+use super::btrfs::Subvolumes;
+use super::error_counters::Counters;
 use super::exclude::Excludes;
+use super::kernel_log::{KernelLog, Logged};
 use super::kernel_tree::{KernelTree, TreeWalk};
 use super::loop_device::LoopDevice;
 use super::scratch::{ScratchError, copy_region};
+use crate::events::Severity;
 use crate::outside::{BlockRead, Cancel, FileBlocks};
 use crate::shown;
 use crate::units::ByteRange;
@@ -81,6 +84,11 @@ pub struct Mounted {
     subvolumes: Option<Arc<Subvolumes>>,
     /// What its own system has counted as errors, which concerns whoever it belongs to.
     pub complaints: Vec<String>,
+    /// What the kernel says of it while it is mounted, and the name of its device.
+    log: KernelLog,
+    device: String,
+    /// Where it lies, and how many errors were counted in it at the begin.
+    counters: Counters,
     fs: String,
     /// Whether the journal was replayed into a temporary copy.
     pub from_copy: bool,
@@ -99,27 +107,33 @@ impl Mounted {
             return Err(MountError::ReachesOutside(reason));
         }
         let was_in_use = was_in_use(source.fs, &blocks, source.range.start);
+        let log = KernelLog::from_now();
         match mount_range(source.backing, source.range, source.fs, source.writable) {
-            Ok(mount) => Ok(Self::new(mount, source, &blocks, false, was_in_use)),
+            Ok(mount) => Ok(Self::new(mount, source, (blocks, source.range.start), log, was_in_use)),
             Err(MountError::Mount { source: error, .. })
                 if !source.writable && needs_replay(source.fs, &error, &blocks, source.range.start) =>
             {
                 let copy = copy_region(source.backing, source.range, source.scratch, cancel)?;
+                let log = KernelLog::from_now();
                 let mount = mount_range(&copy.file, copy.range, source.fs, true)?;
-                Ok(Self::new(mount, source, &blocks, true, was_in_use))
+                let blocks = FileBlocks::new(copy.file, copy.range.end().unwrap_or(u64::MAX));
+                let mounted = Self::new(mount, source, (blocks, copy.range.start), log, was_in_use);
+                Ok(Self { from_copy: true, ..mounted })
             }
             Err(error) => Err(error),
         }
     }
 
+    /// `place` is what was mounted, a journal being replayed, and where it begins there.
     fn new(
-        mount: OwnedFd,
+        (mount, device): (OwnedFd, String),
         source: &MountSource<'_>,
-        blocks: &dyn BlockRead,
-        from_copy: bool,
+        place: (FileBlocks, u64),
+        log: KernelLog,
         was_in_use: Option<bool>,
     ) -> Self {
         let (mut subvolumes, mut complaints) = (None, Vec::new());
+        let counters = Counters::new(source.fs, place, &mount);
         if source.fs == "btrfs" {
             let root = rustix::fs::openat(&mount, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
             // Without the right to ask, nothing is left out, and no error is known.
@@ -127,19 +141,29 @@ impl Mounted {
             if let (Some(subvolumes), false) = (&mut subvolumes, source.with_snapshots) {
                 subvolumes.leave_out_snapshots();
             }
-            let superblock = field(blocks, source.range.start, 0x1_0000, 4096).unwrap_or_default();
-            if let (Ok(root), Some(device)) = (root, btrfs::device_of(&superblock)) {
-                let counted = btrfs::counted_errors(&root, device).unwrap_or_default();
-                if !counted.is_empty() {
-                    complaints.push(format!(
-                        "the system that it belongs to has counted errors ({}); `btrfs device stats` there shows them",
-                        counted.join(", ")
-                    ));
-                }
-            }
         }
+        complaints.extend(counters.complaint());
         let subvolumes = subvolumes.map(Arc::new);
-        Self { mount, subvolumes, complaints, fs: source.fs.to_owned(), from_copy, was_in_use }
+        let fs = source.fs.to_owned();
+        Self { mount, subvolumes, complaints, log, device, counters, fs, from_copy: false, was_in_use }
+    }
+
+    /// What the kernel met in it since it was mounted, and how bad that is: each call that failed was reported where it
+    /// did, but not each error makes a call fail. Asked once, before it goes away.
+    pub fn met(&self) -> Vec<(Severity, String)> {
+        let mut met = Vec::new();
+        // Btrfs has a second copy of most metadata; where it has none, the call fails.
+        let (severity, effect) =
+            if self.fs == "btrfs" { (Severity::Warning, "") } else { (Severity::Error, ", files may be missing") };
+        let Logged { first, count } = self.log.errors_of(&self.device);
+        if count > 0 {
+            let first = first.join("; ");
+            met.push((severity, format!("the kernel logged {count} errors while it was read{effect}: {first}")));
+        }
+        if let Some(more) = self.counters.more(&self.mount) {
+            met.push((severity, format!("errors were counted while it was read: {more}")));
+        }
+        met
     }
 
     /// What its files take on a filesystem of the same kind that shares nothing; `None` when that is not known.
@@ -242,9 +266,11 @@ pub fn mount_writable(device: &Path, fs: &str, compress: bool) -> Result<OwnedFd
     root.map_err(|error| MountError::Mount { fs: fs.to_owned(), log: String::new(), source: error.into() })
 }
 
-fn mount_range(backing: &File, range: ByteRange, fs: &str, writable: bool) -> Result<OwnedFd, MountError> {
+/// The mount, and its device's name.
+fn mount_range(backing: &File, range: ByteRange, fs: &str, writable: bool) -> Result<(OwnedFd, String), MountError> {
     let device = LoopDevice::attach(backing, range, writable).map_err(MountError::Loop)?;
-    mount_device(device.path(), fs)
+    let name = device.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok((mount_device(device.path(), fs)?, name))
 }
 
 /// Mounts the filesystem on the block device `device`, attached to nothing. The mount keeps the device busy, so a loop

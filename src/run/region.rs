@@ -83,7 +83,7 @@ pub(super) enum OpenRegion {
     /// By volbak's own reader, which needs nothing but the region's bytes.
     Ext4(Ext4),
     /// Through the kernel's.
-    Mounted(MountedRegion),
+    Mounted(Box<MountedRegion>),
 }
 
 impl OpenRegion {
@@ -112,6 +112,7 @@ impl OpenRegion {
     /// Lets go of it; unmounts it and takes it apart. Says what could not be removed.
     pub(super) fn finish(self) -> Result<(), DeviceMapError> {
         let Self::Mounted(region) = self else { return Ok(()) };
+        let region = *region;
         drop(region.mounted);
         region.map.map_or(Ok(()), DeviceMap::finish)?;
         drop(region.base);
@@ -237,7 +238,7 @@ impl RegionContext<'_, '_> {
                 }
             }
         }
-        Ok(self.mount(region, fs)?.map(OpenRegion::Mounted))
+        Ok(self.mount(region, fs)?.map(|mounted| OpenRegion::Mounted(Box::new(mounted))))
     }
 
     fn mount(&self, region: &Region, fs: &str) -> Result<Option<MountedRegion>, BackupError> {
@@ -385,6 +386,11 @@ impl RegionContext<'_, '_> {
         }
         // Before it is unmounted.
         writer.end_filesystem()?;
+        if let OpenRegion::Mounted(mounted) = open {
+            for (severity, what) in mounted.mounted.met() {
+                self.tell(severity, region, what);
+            }
+        }
         if let OpenRegion::Ext4(ext4) = open {
             if ext4.has_no_end() {
                 return Err(ArchiveError::TooMuch { limit_bytes: room.limit_bytes }.into());
@@ -403,7 +409,8 @@ impl RegionContext<'_, '_> {
         // Only ext says whether it was. A copy of an image may have been made at any moment, as a snapshot is.
         let (reader, from_copy, in_use) = match open {
             OpenRegion::Ext4(ext4) => (RegionReader::Ext4, false, ext4.was_in_use()),
-            OpenRegion::Mounted(MountedRegion { mounted, .. }) => {
+            OpenRegion::Mounted(region) => {
+                let mounted = &region.mounted;
                 (RegionReader::Kernel, mounted.from_copy, mounted.was_in_use.unwrap_or(true))
             }
         };

@@ -115,14 +115,58 @@ fn recorded_errors_are_told() {
     case.at_image(&format!("debugfs -w -f - $IMG <<'END' 2>&1\n{script}\nEND"));
     let dest = case.scratch.path().join("backups");
     fs::create_dir(&dest).unwrap();
-    let told = problems(&snapshot_expecting(3, &case.image, &dest, &["--level", "1"])).join("\n");
-    for part in [
-        "recorded 3 errors",
-        "2026-11-01 12:00:00 UTC in ext4_lookup, inode 42",
-        "2026-11-02 12:00:00 UTC in ext4_iget",
-    ] {
-        assert!(told.contains(part), "{part}: {told}");
+    for reader in ["auto", "kernel"] {
+        let more = ["--level", "1", "--reader", reader, "--full"];
+        let told = problems(&snapshot_expecting(3, &case.image, &dest, &more)).join("\n");
+        for part in [
+            "recorded 3 errors",
+            "2026-11-01 12:00:00 UTC in ext4_lookup, inode 42",
+            "2026-11-02 12:00:00 UTC in ext4_iget",
+        ] {
+            assert!(told.contains(part), "{reader}: {part}: {told}");
+        }
     }
+}
+
+/// Names that the kernel leaves out without an error of any call: it logs that, and the backup is partial.
+#[test]
+fn what_the_kernel_only_logs_is_told() {
+    let case = Case::new("logged", "20M", "-t ext4 -b 1024 -O ^metadata_csum").filled(fill);
+    let block = u64::try_from(crate::patch::blocks(&case.image, "e")[3]).unwrap();
+    let image = fs::File::options().write(true).open(&case.image).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&image, &[3, 0], block * 1024 + 4).unwrap();
+    let dest = case.scratch.path().join("backups");
+    fs::create_dir(&dest).unwrap();
+    let told = problems(&snapshot_expecting(3, &case.image, &dest, &["--level", "1", "--reader", "kernel"])).join("\n");
+    let is_logged = told.contains("error disk: the kernel logged") && told.contains("bad entry in directory");
+    assert!(is_logged, "{told}");
+}
+
+/// Errors that btrfs counts: those that its system counted before, and those that reading met.
+#[test]
+fn what_btrfs_counts_is_told() {
+    let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
+    let image = scratch.path().join("btrfs.img");
+    let (path, mount) = (quoted(&image), quoted(&scratch.path().join("mnt")));
+    let make = "truncate -s 200M $IMG; mkfs.btrfs -q $IMG; mkdir $MNT; mount -o loop $IMG $MNT";
+    let fill = "(yes 'the only copy' || true) | head -c 50000 >$MNT/f; umount $MNT";
+    let script = format!("export IMG={path} MNT={mount}; {make}; {fill}");
+    crate::guest::sh(&script);
+    let bytes = fs::read(&image).unwrap();
+    let at = bytes.windows(28).position(|bytes| bytes == b"the only copy\nthe only copy\n").unwrap();
+    let file = fs::File::options().write(true).open(&image).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"X", u64::try_from(at + 5000).unwrap()).unwrap();
+    let dest = scratch.path().join("backups");
+    fs::create_dir(&dest).unwrap();
+    let told = problems(&snapshot_expecting(3, &image, &dest, &["--level", "1"])).join("\n");
+    assert!(told.contains("errors were counted while it was read: corruption"), "{told}");
+    assert!(!told.contains("the system that it belongs to"), "{told}");
+    // Its own system meets it, too, and counts.
+    crate::guest::sh(&format!(
+        "mount -o loop {path} {mount}; md5sum {mount}/f || true; echo x >{mount}/new; umount {mount}"
+    ));
+    let told = problems(&snapshot_expecting(3, &image, &dest, &["--level", "1", "--full"])).join("\n");
+    assert!(told.contains("warning disk: the system that it belongs to has counted errors (corruption"), "{told}");
 }
 
 /// Maps that lead to the same blocks again and again end by themselves, and nothing of them is published as files.

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use self::checks::Checks;
 pub use self::inode::Inode;
 use self::superblock::Superblock;
+pub(super) use self::superblock::recorded_errors;
 use self::tree::Ext4Tree;
 use self::volume::Volume;
 use super::exclude::Excludes;

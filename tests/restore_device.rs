@@ -886,6 +886,54 @@ fn a_target_that_is_used_by_another_way_is_refused_by_name() {
     sh(&format!("losetup -d {one}"));
 }
 
+/// On XFS one call shows all of them, and on btrfs another one.
+#[test]
+fn inode_flags_of_xfs_and_btrfs_come_back() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (image, point, dest) = (dir.path().join("v.img"), dir.path().join("m"), dir.path().join("b"));
+    fs::create_dir(&dest).unwrap();
+    for (make, letters, with_project) in [
+        ("mkfs.xfs -q -f", &["A", "S", "d", "i", "a", "P", "x"][..], true),
+        ("mkfs.btrfs -q -f", &["A", "S", "d", "i", "a", "c", "C", "D", "m"], false),
+    ] {
+        sh(&format!("rm -f {0}; truncate -s 320M {0}; {make} {0}", quoted(&image)));
+        let mounted = Mounted::with_options(&image, &point, "loop");
+        let mut set = 0;
+        for letter in letters {
+            // What this kernel's filesystem does not know is no part of the test.
+            let known = sh(&format!(
+                "cd {}; mkdir d{letter}; touch f{letter}; chattr +{letter} f{letter} 2>/dev/null && echo f || rm f{letter}
+                 chattr +{letter} d{letter} 2>/dev/null && echo d || rmdir d{letter}",
+                quoted(&point)
+            ));
+            set += known.lines().count();
+        }
+        assert!(set >= 10, "{make}: {set}");
+        if with_project {
+            sh(&format!(
+                "cd {}; touch p; chattr -p 4294967294 p; mkdir q; chattr -p 77 q; chattr +P q; touch q/inner",
+                quoted(&point)
+            ));
+        }
+        let flags = |point: &Path| {
+            sh(&format!("cd {}; lsattr -{1}R . | sort", quoted(point), if with_project { "pa" } else { "a" }))
+        };
+        let expected = flags(&point);
+        assert!(!with_project || expected.contains("4294967294"), "{expected}");
+        mounted.unmount();
+        let archive = snapshot_expecting(0, &image, &dest, &["--full"]);
+        let new = dir.path().join("new.img");
+        let _ = fs::remove_file(&new);
+        let output =
+            volbak(&["restore", archive.to_str().unwrap(), "--to-image", new.to_str().unwrap()]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let mounted = Mounted::with_options(&new, &point, "loop");
+        assert_eq!(flags(&point), expected);
+        sh(&format!("chattr -R -ia {}", quoted(&point)));
+        mounted.unmount();
+    }
+}
+
 #[test]
 fn inode_flags_come_back_and_the_locks_come_last() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();

@@ -78,11 +78,39 @@ pub fn letters(flags: u32) -> String {
     FLAGS.iter().filter(|(bit, ..)| flags & bit != 0).map(|(_, letter, _)| letter).collect()
 }
 
+/// How flags and project id are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlagSource {
+    /// By both calls. ext has flags that `FS_IOC_FSGETXATTR` does not show, and its project id is shown by nothing else.
+    #[default]
+    Both,
+    /// By `FS_IOC_FSGETXATTR` alone: on XFS it shows all that there is.
+    Xflags,
+    /// By `FS_IOC_GETFLAGS` alone: btrfs has no project ids.
+    Flags,
+}
+
+/// `FS_XFLAG_…`, each with the `FS_…_FL` of the same meaning: immutable, append, sync, noatime, nodump, projinherit, dax.
+const OF_XFLAGS: [(u32, u32); 7] =
+    [(0x8, 0x10), (0x10, 0x20), (0x20, 0x8), (0x40, 0x80), (0x80, 0x40), (0x200, 0x2000_0000), (0x8000, 0x200_0000)];
+
 /// The flags and the project id of an open file or directory; none where its filesystem has none.
 pub fn of_open(file: impl AsFd) -> (u32, u32) {
+    of_open_by(FlagSource::Both, file)
+}
+
+/// As [`of_open`], where the filesystem is known.
+pub fn of_open_by(source: FlagSource, file: impl AsFd) -> (u32, u32) {
     // The bits that rustix has no name for are kept.
-    let flags = rustix::fs::ioctl_getflags(&file).map_or(0, |flags| flags.bits() & KEPT);
-    (flags, attributes(file).map_or(0, |attributes| attributes.projid))
+    let flags = || rustix::fs::ioctl_getflags(&file).map_or(0, |flags| flags.bits() & KEPT);
+    match source {
+        FlagSource::Flags => (flags(), 0),
+        FlagSource::Both => (flags(), attributes(&file).map_or(0, |attributes| attributes.projid)),
+        FlagSource::Xflags => attributes(&file).map_or((0, 0), |attributes| {
+            let flags = OF_XFLAGS.iter().filter(|(xflag, _)| attributes.xflags & xflag != 0);
+            (flags.fold(0, |all, (_, flag)| all | flag), attributes.projid)
+        }),
+    }
 }
 
 fn attributes(file: impl AsFd) -> rustix::io::Result<Fsxattr> {

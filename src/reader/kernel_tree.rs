@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::btrfs::{SUBVOLUME_INODE, Subvolumes};
 use super::exclude::Excludes;
-use super::inode_flags;
+use super::inode_flags::{self, FlagSource};
 use super::listing::{Item, Listing, list};
 use super::open_file::WalkedFile;
 use super::scout::Scouts;
@@ -39,6 +39,7 @@ const SCOUTED_FILES: usize = 512;
 const MSDOS_SUPER_MAGIC: rustix::fs::FsWord = 0x4d44;
 const EXT_SUPER_MAGIC: rustix::fs::FsWord = 0xef53;
 const XFS_SUPER_MAGIC: rustix::fs::FsWord = 0x5846_5342;
+const BTRFS_SUPER_MAGIC: rustix::fs::FsWord = 0x9123_683e;
 
 pub(super) const DIR_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -53,6 +54,7 @@ pub struct KernelTree {
     has_inode_numbers: bool,
     /// The filesystem whose names lead to the inodes that their directories say: ext and XFS.
     listed_inodes_of: Option<u64>,
+    flag_source: FlagSource,
     xattr_buf: Vec<u8>,
     dirent_buf: Vec<MaybeUninit<u8>>,
     scouts: Scouts,
@@ -83,6 +85,7 @@ impl KernelTree {
             root: Arc::new(root),
             has_inode_numbers: true,
             listed_inodes_of: None,
+            flag_source: FlagSource::Both,
             xattr_buf: vec![0; XATTR_MAX_BYTES],
             dirent_buf: vec![MaybeUninit::uninit(); 64 * 1024],
             scouts: Scouts::new(),
@@ -95,7 +98,7 @@ impl KernelTree {
     fn opened(&mut self, dir: OwnedFd, facts: &Statx, complaints: &mut Vec<String>) -> OpenDirectory<Arc<OwnedFd>> {
         let xattrs = self.xattrs_of_open(&dir, complaints);
         let mut metadata = metadata_of(facts);
-        (metadata.flags, metadata.project) = inode_flags::of_open(&dir);
+        (metadata.flags, metadata.project) = inode_flags::of_open_by(self.flag_source, &dir);
         OpenDirectory { directory: Arc::new(dir), metadata, xattrs, is_sealed: is_encrypted(facts) }
     }
 
@@ -103,14 +106,14 @@ impl KernelTree {
     /// in, so that files are opened for them only where that has some.
     fn flags_of_file(&mut self, directory: &Arc<OwnedFd>, name: &CString, metadata: &mut Metadata) {
         if !std::ptr::eq(Weak::as_ptr(&self.flagged.0), Arc::as_ptr(directory)) {
-            let (flags, project) = inode_flags::of_open(directory);
+            let (flags, project) = inode_flags::of_open_by(self.flag_source, directory);
             self.flagged = (Arc::downgrade(directory), flags & !inode_flags::IN_STATX != 0 || project != 0);
         }
         if self.flagged.1
             && let Ok(file) = rustix::fs::openat(directory, name, super::open_file::FILE_FLAGS, Mode::empty())
             && statx_of(&file, c"").is_ok_and(|facts| facts.stx_ino == metadata.ino)
         {
-            (metadata.flags, metadata.project) = inode_flags::of_open(&file);
+            (metadata.flags, metadata.project) = inode_flags::of_open_by(self.flag_source, &file);
         }
     }
 
@@ -186,6 +189,11 @@ impl Tree for KernelTree {
         let fs_type = rustix::fs::fstatfs(&root).map_or(0, |facts| facts.f_type);
         self.has_inode_numbers = fs_type != MSDOS_SUPER_MAGIC;
         self.listed_inodes_of = matches!(fs_type, EXT_SUPER_MAGIC | XFS_SUPER_MAGIC).then(|| device_of(&facts));
+        self.flag_source = match fs_type {
+            XFS_SUPER_MAGIC => FlagSource::Xflags,
+            BTRFS_SUPER_MAGIC => FlagSource::Flags,
+            _ => FlagSource::Both,
+        };
         Ok(self.opened(root, &facts, complaints))
     }
 
@@ -227,7 +235,8 @@ impl Tree for KernelTree {
             FileType::RegularFile => {
                 let has_all_blocks = facts.stx_blocks.saturating_mul(512) >= facts.stx_size;
                 let root = Arc::clone(&self.root);
-                EntryKind::File(Box::new(WalkedFile::new(root, path.to_vec(), &metadata_of(&facts), has_all_blocks)))
+                let (path, metadata) = (path.to_vec(), metadata_of(&facts));
+                EntryKind::File(Box::new(WalkedFile::new(root, path, &metadata, has_all_blocks, self.flag_source)))
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(directory, &name, Vec::new())

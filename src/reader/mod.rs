@@ -149,6 +149,11 @@ pub trait FileContent: Send {
     /// Reads into `buf` from byte `offset` on and says how much; 0 means that the file ends there.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 
+    /// Whether it holds bytes beyond `size`.
+    fn is_longer_than(&self, size: u64) -> bool {
+        matches!(self.read_at(size, &mut [0]), Ok(1..))
+    }
+
     /// The first run of data at or after `from`, holes skipped; `None` when only a hole follows up to the end. What
     /// lies outside the runs reads as zeros. A file without holes gives one run up to its end.
     fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>>;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
+use super::inode_flags::{self, FlagSource};
 use super::kernel_tree::statx_of;
 use super::{FileContent, Metadata};
 use crate::units::ByteRange;
@@ -40,19 +41,27 @@ pub(super) struct WalkedFile {
     size: u64,
     /// Whether as many blocks are allocated as its size asks for.
     has_all_blocks: bool,
+    flag_source: FlagSource,
     open: RefCell<Option<Opened>>,
 }
 
 struct Opened {
     file: File,
+    size: u64,
     /// Whether it is worth asking: a small file with all its blocks has none.
     may_have_holes: bool,
 }
 
 impl WalkedFile {
-    pub(super) fn new(root: Arc<OwnedFd>, path: Vec<u8>, metadata: &Metadata, has_all_blocks: bool) -> Self {
+    pub(super) fn new(
+        root: Arc<OwnedFd>,
+        path: Vec<u8>,
+        metadata: &Metadata,
+        has_all_blocks: bool,
+        flag_source: FlagSource,
+    ) -> Self {
         let Metadata { dev, ino, size, .. } = *metadata;
-        Self { root, path, dev, ino, size, has_all_blocks, open: RefCell::new(None) }
+        Self { root, path, dev, ino, size, has_all_blocks, flag_source, open: RefCell::new(None) }
     }
 
     /// Calls `using` with the open file.
@@ -73,7 +82,7 @@ impl WalkedFile {
         let is_small = self.size < SMALL_FILE_BYTES;
         let is_dense = self.has_all_blocks
             && (is_small || rustix::fs::seek(&file, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= self.size));
-        Ok(Opened { file: File::from(file), may_have_holes: !is_dense })
+        Ok(Opened { file: File::from(file), size: facts.stx_size, may_have_holes: !is_dense })
     }
 }
 
@@ -99,6 +108,12 @@ fn open_piece(outer: Option<&OwnedFd>, root: &OwnedFd, path: &[u8], flags: OFlag
 impl FileContent for WalkedFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.with(|opened| opened.file.read_at(buf, offset))
+    }
+
+    /// FlagSource of the size that it had when it was opened: the filesystem is mounted read-only, and a read at the end of each
+    /// small file would cost as much as that of its data.
+    fn is_longer_than(&self, size: u64) -> bool {
+        self.with(|opened| Ok(opened.size > size)).unwrap_or(false)
     }
 
     fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
@@ -141,7 +156,7 @@ impl FileContent for WalkedFile {
     }
 
     fn inode_flags(&self) -> Option<(u32, u32)> {
-        self.with(|opened| Ok(super::inode_flags::of_open(&opened.file))).ok()
+        self.with(|opened| Ok(inode_flags::of_open_by(self.flag_source, &opened.file))).ok()
     }
 
     fn close(&self) {
@@ -157,7 +172,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use super::WalkedFile;
+    use super::{FlagSource, WalkedFile};
     use crate::reader::{FileContent, Metadata};
 
     fn walked(root: &Path, path: &str) -> WalkedFile {
@@ -165,7 +180,7 @@ mod tests {
         let dev = u64::from(rustix::fs::major(facts.dev())) << 32 | u64::from(rustix::fs::minor(facts.dev()));
         let metadata = Metadata { dev, ino: facts.ino(), size: facts.len(), ..Metadata::default() };
         let root = Arc::new(OwnedFd::from(fs::File::open(root).unwrap()));
-        WalkedFile::new(root, path.into(), &metadata, true)
+        WalkedFile::new(root, path.into(), &metadata, true, FlagSource::Both)
     }
 
     #[test]
@@ -210,7 +225,7 @@ mod tests {
         let dev = u64::from(rustix::fs::major(facts.st_dev)) << 32 | u64::from(rustix::fs::minor(facts.st_dev));
         let metadata = Metadata { dev, ino: facts.st_ino, size: 4, ..Metadata::default() };
         let root = Arc::new(OwnedFd::from(fs::File::open(dir.path()).unwrap()));
-        let walked = WalkedFile::new(root, (path + "file").into_bytes(), &metadata, true);
+        let walked = WalkedFile::new(root, (path + "file").into_bytes(), &metadata, true, FlagSource::Both);
         let mut bytes = [0; 4];
         assert_eq!(walked.read_at(0, &mut bytes).unwrap(), 4);
         assert_eq!(&bytes, b"deep");

@@ -280,7 +280,7 @@ impl ArchiveWriter<'_> {
         for what in outcome.complaints(size) {
             self.tell(Severity::Error, path, what);
         }
-        let grew = kind != IndexedKind::RawImage && matches!(content.read_at(size, &mut [0]), Ok(1..));
+        let grew = kind != IndexedKind::RawImage && content.is_longer_than(size);
         if grew {
             self.tell(Severity::Error, path, format!("grew while it was read; its first {size} bytes are archived"));
         }

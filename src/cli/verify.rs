@@ -50,6 +50,9 @@ pub(crate) struct VerifyArgs {
     /// As --level restore-test
     #[arg(long, conflicts_with_all = ["level", "quick"])]
     restore_test: bool,
+    /// Also read the archive with flate2 and the tar crate, and compare them with the index; a restore test always does
+    #[arg(long, conflicts_with = "quick")]
+    second_opinion: bool,
     /// Where the restore test makes its filesystem
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     scratch: PathBuf,
@@ -105,10 +108,15 @@ impl VerifyArgs {
 pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let options = VerifyOptions {
         level: args.level(),
+        second_opinion: args.second_opinion,
         threads: threads(args.threads),
         scratch: args.scratch.clone(),
         cancel: cancel()?,
     };
+    anyhow::ensure!(
+        options.level > Level::Quick || !options.second_opinion,
+        "--second-opinion reads the archive, and --level quick does not: say --level full"
+    );
     let backups = args.chosen()?;
     let progress = Progress::new(verbosity);
     let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };

@@ -243,6 +243,8 @@ pub struct VerifyOptions {
     pub enabled: bool,
     /// How closely.
     pub level: VerifyLevel,
+    /// Whether each archive is also read with the libraries of others; only when every byte is read.
+    pub second_opinion: bool,
     /// The share of all backups to check in one night, in percent, 1 to 100.
     pub share_percent: u32,
     /// No further check is begun after this long.

@@ -273,11 +273,18 @@ fn hooks(section: &Section<'_>) -> HookOptions {
 }
 
 fn verify(section: &Section<'_>) -> VerifyOptions {
+    let level = section
+        .choice("level", &[("quick", VerifyLevel::Quick), ("full", VerifyLevel::Full)])
+        .unwrap_or(VerifyLevel::Full);
+    let second_opinion = section.boolean("second_opinion").unwrap_or(false);
+    if second_opinion && level == VerifyLevel::Quick {
+        let what = "a quick check does not read the archive, so there is no second opinion on it";
+        section.reading.mistake(&section.place("second_opinion"), what, "write level = \"full\"");
+    }
     VerifyOptions {
         enabled: section.boolean("enabled").unwrap_or(false),
-        level: section
-            .choice("level", &[("quick", VerifyLevel::Quick), ("full", VerifyLevel::Full)])
-            .unwrap_or(VerifyLevel::Full),
+        level,
+        second_opinion,
         share_percent: section.number("share_percent", 1, 100).unwrap_or(5),
         time_budget: section
             .number("time_budget_minutes", 1, 10_080)

@@ -53,6 +53,16 @@ fn the_kernel_can_be_made_to_read() {
 }
 
 #[test]
+fn a_second_opinion_needs_that_the_archive_is_read() {
+    let verify = |keys: &str| format!("{MINIMAL}[verify]\nenabled = true\n{keys}");
+    assert!(!right(&verify("")).verify.second_opinion);
+    assert!(right(&verify("second_opinion = true\n")).verify.second_opinion);
+    let mistakes = wrong(&verify("second_opinion = true\nlevel = 'quick'\n"));
+    assert!(mistakes.len() == 1 && mistakes[0].contains("write level = \"full\""), "{mistakes:?}");
+    assert!(mistakes[0].starts_with("line 4"), "{mistakes:?}");
+}
+
+#[test]
 fn the_example_is_right_and_so_are_its_commented_lines() {
     let as_it_stands = right(Config::example());
     assert_eq!(as_it_stands, right(MINIMAL), "what it comments out are the defaults, or absent by default");

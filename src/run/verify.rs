@@ -1,13 +1,14 @@
 //! Verifies a backup: in levels, as far as its files allow, and saying how far.
 //!
 //! [`side_files`] checks manifest, checksum and index against each other, [`content`] reads the archive once and holds
-//! every byte of it against them, [`restore_test`] restores it, [`record`] keeps what came out beside the backup,
+//! every byte of it against them, [`second_opinion`] reads it with libraries of others, [`restore_test`] restores it, [`record`] keeps what came out beside the backup,
 //! and [`choose`] says whose turn it is.
 
 pub mod choose;
 pub mod content;
 pub mod record;
 pub mod restore_test;
+pub mod second_opinion;
 pub mod side_files;
 
 use std::io;
@@ -19,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::{Cancel, Clock, RunCommand};
 use crate::run::locate::BackupFiles;
+
+use self::second_opinion::SecondOpinion;
 
 /// How much is verified. Each level does all that the ones before it do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +41,9 @@ pub enum Level {
 pub struct VerifyOptions {
     /// How much.
     pub level: Level,
+    /// Whether the archive is read with the libraries of others, too, see [`second_opinion`]. At the level
+    /// [`Level::RestoreTest`] it always is, and at [`Level::Quick`] it never is.
+    pub second_opinion: bool,
     /// How many threads inflate.
     pub threads: usize,
     /// Where the restore test makes its filesystem. It takes as much room as the files.
@@ -121,6 +127,9 @@ pub struct VerifyReport {
     pub entries: u64,
     /// Entries that the backup itself marked as not read whole.
     pub marked_entries: u64,
+    /// What the libraries of others were asked; `None` when they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_opinion: Option<SecondOpinion>,
 }
 
 /// Why a verification ended without a verdict.
@@ -172,12 +181,13 @@ impl VerifyReport {
     /// The report on one line.
     pub fn summary(&self) -> String {
         let (stem, entries, members) = (&self.stem, self.entries, self.members);
+        let second = self.second_opinion.map_or_else(String::new, |second| format!("; {}", second.summary()));
         match (self.verdict, self.level) {
             (Verdict::Bad, _) => format!("{stem}: BAD, {} things are wrong", self.findings_total),
             (Verdict::Good, Level::Quick) => format!("{stem}: its files are complete and agree"),
-            (Verdict::Good, _) => format!("{stem}: good, {entries} entries in {members} members"),
+            (Verdict::Good, _) => format!("{stem}: good, {entries} entries in {members} members{second}"),
             (Verdict::GoodAsFarAsChecked, _) => {
-                format!("{stem}: nothing is wrong as far as it can be checked: {}", self.not_checked.join("; "))
+                format!("{stem}: nothing is wrong as far as it can be checked: {}{second}", self.not_checked.join("; "))
             }
         }
     }
@@ -216,8 +226,18 @@ pub fn verify(
             seen = content::check(archive, &sides, options, around.observer, &mut findings)?;
         }
     }
+    let is_sound = sides.archive.is_some() && findings.total == 0;
+    let mut second = None;
+    if options.level == Level::RestoreTest || (options.level == Level::Full && options.second_opinion) {
+        if is_sound {
+            second = second_opinion::check(&sides, options, around.observer, &mut findings)?;
+        } else {
+            findings.not_checked("no second opinion is asked about a damaged archive");
+        }
+    }
     if options.level == Level::RestoreTest {
-        if sides.archive.is_some() && findings.total == 0 {
+        // Also when the second opinion is another one: what is restored shows who is right.
+        if is_sound {
             restore_test::check(files, options, around, &mut findings)?;
         } else {
             findings.not_checked("a damaged archive is not restored for a test");
@@ -248,6 +268,7 @@ pub fn verify(
         members: seen.members,
         entries: seen.entries,
         marked_entries: seen.marked_entries,
+        second_opinion: second,
     })
 }
 

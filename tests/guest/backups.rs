@@ -78,8 +78,8 @@ pub fn problems(archive: &Path) -> Vec<String> {
     problems.map(|one| format!("{} {}: {}", field(one, "severity"), field(one, "where"), field(one, "what"))).collect()
 }
 
-/// Checks all that can be seen of a destination: each backup is complete, private, and passes `sha1sum -c` and
-/// `tar tzf`; nothing else lies beside them.
+/// Checks all that can be seen of a destination: each backup is complete, private, and passes `sha1sum -c`,
+/// `tar tzf` and a full verification with a second opinion; nothing else lies beside them.
 pub fn assert_all_good(dest: &Path) {
     for archive in archives(dest) {
         for suffix in SUFFIXES {
@@ -95,6 +95,7 @@ pub fn assert_all_good(dest: &Path) {
             quoted(Path::new(beside(&archive, "checksum").file_name().unwrap())),
             quoted(&archive)
         ));
+        run_expecting(0, &["-q", "verify", "--second-opinion", "--no-record", archive.to_str().unwrap()]);
     }
     assert_eq!(leftovers(dest), "", "nothing but complete backups");
 }

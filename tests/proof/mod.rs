@@ -190,7 +190,13 @@ pub fn manifest(files: &BackupFiles) -> Manifest {
 }
 
 pub fn verify_level(files: &BackupFiles, level: Level) -> VerifyReport {
-    let options = VerifyOptions { level, threads: 2, scratch: std::env::temp_dir(), cancel: Cancel::default() };
+    let options = VerifyOptions {
+        level,
+        second_opinion: true,
+        threads: 2,
+        scratch: std::env::temp_dir(),
+        cancel: Cancel::default(),
+    };
     let told = Told::default();
     let around = Surroundings { observer: &told, clock: &SystemClock, commands: &SystemCommands };
     verify(files, &options, around).unwrap()

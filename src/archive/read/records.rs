@@ -181,6 +181,19 @@ impl Extended {
     }
 }
 
+/// Whether a record has a line feed in its keyword or its value, besides the one that ends it. Records that are damaged are taken
+/// to have one.
+pub(crate) fn has_line_feed(mut records: &[u8]) -> bool {
+    while !records.iter().all(|byte| *byte == 0) {
+        match split_record(records) {
+            Ok((key, value, _)) if key.contains(&b'\n') || value.contains(&b'\n') => return true,
+            Ok((.., rest)) => records = rest,
+            Err(_) => return true,
+        }
+    }
+    false
+}
+
 /// A record's key and value, and what follows it.
 type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 

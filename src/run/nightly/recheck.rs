@@ -34,6 +34,7 @@ impl Night<'_> {
         };
         let how = VerifyOptions {
             level,
+            second_opinion: options.second_opinion,
             threads: processors(),
             scratch: std::env::temp_dir(),
             cancel: self.world.cancel.clone(),

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::second_opinion::SecondOpinion;
 use super::{Finding, Level, Verdict, VerifyReport, side_files};
 use crate::archive::read::open::open_regular;
 use crate::run::locate::{BackupFiles, RECORD};
@@ -33,7 +34,8 @@ pub struct Record {
     pub archive_sha1: Option<String>,
     /// The archive's length in bytes.
     pub archive_bytes: u64,
-    /// The last verification of each level, in the order of the levels.
+    /// The last verification of each level, in the order of the levels; of each, the last without a second opinion and the
+    /// last with one.
     pub results: Vec<LevelResult>,
 }
 
@@ -56,6 +58,16 @@ pub struct LevelResult {
     pub findings_total: u64,
     /// The version of volbak that verified it.
     pub volbak_version: String,
+    /// What the libraries of others were asked; `None` when they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_opinion: Option<SecondOpinion>,
+}
+
+impl LevelResult {
+    /// Whether it checked all that the other did.
+    fn covers(&self, other: &Self) -> bool {
+        self.level >= other.level && (self.second_opinion.is_some() || other.second_opinion.is_none())
+    }
 }
 
 /// What the record says of a backup today.
@@ -80,7 +92,8 @@ pub enum Health {
 }
 
 impl Record {
-    /// What it says. A finding holds until a verification of the same level or a higher one finds nothing.
+    /// What it says. A finding holds until a verification that checks as much finds nothing: of the same level or a higher one,
+    /// and with a second opinion if that one had it.
     pub fn health(&self) -> Health {
         match self.decisive() {
             None => Health::Unverified,
@@ -93,9 +106,9 @@ impl Record {
     /// highest level.
     pub fn decisive(&self) -> Option<&LevelResult> {
         let good_since = |bad: &LevelResult| {
-            self.results.iter().any(|other| {
-                other.verdict != Verdict::Bad && other.level >= bad.level && other.verified_at > bad.verified_at
-            })
+            self.results
+                .iter()
+                .any(|other| other.verdict != Verdict::Bad && other.covers(bad) && other.verified_at > bad.verified_at)
         };
         let bad = self.results.iter().filter(|result| result.verdict == Verdict::Bad && !good_since(result));
         let good = self.results.iter().filter(|result| result.verdict != Verdict::Bad);
@@ -141,8 +154,7 @@ pub fn save(files: &BackupFiles, report: &VerifyReport) -> io::Result<Record> {
     record.format = FORMAT;
     record.archive_sha1.clone_from(&report.archive_sha1);
     record.archive_bytes = report.archive_bytes;
-    record.results.retain(|result| result.level != report.level);
-    record.results.push(LevelResult {
+    let result = LevelResult {
         level: report.level,
         verified_at: report.verified_at,
         verdict: report.verdict,
@@ -151,8 +163,11 @@ pub fn save(files: &BackupFiles, report: &VerifyReport) -> io::Result<Record> {
         findings: report.findings.iter().take(MAX_FINDINGS).map(shortened).collect(),
         findings_total: report.findings_total,
         volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
-    });
-    record.results.sort_by_key(|result| result.level);
+        second_opinion: report.second_opinion,
+    };
+    record.results.retain(|old| old.level != result.level || !result.covers(old));
+    record.results.push(result);
+    record.results.sort_by_key(|result| (result.level, result.second_opinion.is_some()));
     let mut bytes = serde_json::to_vec_pretty(&record)?;
     bytes.push(b'\n');
 
@@ -182,6 +197,7 @@ mod tests {
 
     use super::{Health, Record, load, save};
     use crate::run::locate::BackupFiles;
+    use crate::run::verify::second_opinion::SecondOpinion;
     use crate::run::verify::{Level, Verdict, VerifyReport};
 
     fn report(level: Level, verdict: Verdict, minute: i64) -> VerifyReport {
@@ -201,6 +217,7 @@ mod tests {
             members: 0,
             entries: 0,
             marked_entries: 0,
+            second_opinion: None,
         }
     }
 
@@ -220,6 +237,26 @@ mod tests {
         assert_eq!(health(report(Level::Full, Verdict::Good, 4)), good(4, Level::Full));
         assert_eq!(load(&files, Some("ab"), 7).unwrap().results.len(), 2);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_second_opinion_holds_until_there_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = BackupFiles { directory: dir.path().to_owned(), stem: "a".to_owned() };
+        let health = |report| save(&files, &report).unwrap().health();
+        let good = |minute, level| Health::Good { last_verified: at(minute), level };
+        let second = |report| VerifyReport { second_opinion: Some(SecondOpinion::default()), ..report };
+        assert_eq!(health(second(report(Level::Full, Verdict::Bad, 1))), Health::Bad { found_at: at(1) });
+        assert_eq!(health(report(Level::Full, Verdict::Good, 2)), Health::Bad { found_at: at(1) });
+        assert_eq!(health(report(Level::RestoreTest, Verdict::Good, 3)), Health::Bad { found_at: at(1) });
+        assert_eq!(load(&files, Some("ab"), 7).unwrap().results.len(), 3);
+        assert_eq!(health(second(report(Level::Full, Verdict::Good, 4))), good(3, Level::RestoreTest));
+        assert_eq!(load(&files, Some("ab"), 7).unwrap().results.len(), 2, "one full verification covers the other");
+        assert_eq!(health(report(Level::Full, Verdict::Bad, 5)), Health::Bad { found_at: at(5) });
+        assert_eq!(health(second(report(Level::RestoreTest, Verdict::Good, 6))), good(6, Level::RestoreTest));
+        let results = load(&files, Some("ab"), 7).unwrap().results;
+        let kept: Vec<_> = results.iter().map(|result| (result.level, result.second_opinion.is_some())).collect();
+        assert_eq!(kept, [(Level::Full, false), (Level::Full, true), (Level::RestoreTest, true)]);
     }
 
     #[test]

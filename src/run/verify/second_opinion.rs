@@ -1,0 +1,411 @@
+//! Reads an archive a second time through libraries that others wrote: flate2's `MultiGzDecoder`, and the `tar` crate.
+//!
+//! The crate gets one entry at a time, cut out by the index, and `opinion` compares what it reads. What the crate is known to
+//! read wrongly it is not asked: flate2's data is compared with the index then. See docs/decisions/0042.
+
+mod opinion;
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use flate2::bufread::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use self::opinion::{ask, disagreement};
+use super::side_files::SideFiles;
+use super::{BackupFile, Finding, Findings, VerifyError, VerifyOptions};
+use crate::archive::index::{EntryLine, Line, Totals, escape_path};
+use crate::archive::pax::padding_after;
+use crate::archive::read::head::{EntryHead, FirstData, HeadBuilder, HeadStep};
+use crate::archive::read::header::{self, BLOCK, Block};
+use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::archive::read::records::has_line_feed;
+use crate::error::with_causes;
+use crate::events::{Event, Observer};
+use crate::outside::{Cancel, memory};
+
+/// Longer headers are not given to the crate. Attributes of an inode take 8 MiB at most.
+const MAX_HEADER_BYTES: usize = 16 << 20;
+/// Headers, once as they are and once as the crate keeps them, and buffers.
+const MEMORY_BYTES: usize = 3 * MAX_HEADER_BYTES;
+const INPUT_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 64 << 10;
+const REPORT_BYTES: u64 = 64 << 20;
+/// Two blocks of zeros end an archive.
+const END_BYTES: u64 = 2 * BLOCK as u64;
+
+/// How many entries the `tar` crate was asked about. flate2's data was compared with the index for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecondOpinion {
+    /// Entries that it read.
+    pub asked: u64,
+    /// Entries that it has no opinion on: all of the following, and those over which it panicked.
+    pub not_asked: u64,
+    /// Files with holes and raw images: the crate does not know GNU tar's map of holes.
+    pub not_asked_holes: u64,
+    /// Entries with a line feed in an attribute or a long name: the crate takes it for the record's end.
+    pub not_asked_line_feeds: u64,
+    /// Entries whose headers are longer than any that volbak writes.
+    pub not_asked_long_headers: u64,
+}
+
+impl SecondOpinion {
+    /// On one line.
+    pub fn summary(&self) -> String {
+        let mut text = format!("second opinion on {} entries", self.asked);
+        let reasons = [
+            (self.not_asked_holes, "with holes"),
+            (self.not_asked_line_feeds, "with line feeds in attributes or long names"),
+            (self.not_asked_long_headers, "with long headers"),
+        ];
+        let reasons = reasons.iter().filter(|(count, _)| *count > 0);
+        let reasons: Vec<String> = reasons.map(|(count, why)| format!("{count} {why}")).collect();
+        if !reasons.is_empty() {
+            text.push_str(&format!(", not asked about {}", reasons.join(" and ")));
+        }
+        text
+    }
+}
+
+/// Compares the whole archive. Comes after [`super::content::check`], and when that found nothing: what is wrong there
+/// would only be found a second time. `None` without an index, which is said in `findings.not_checked`.
+pub fn check(
+    sides: &SideFiles,
+    options: &VerifyOptions,
+    observer: &dyn Observer,
+    findings: &mut Findings,
+) -> Result<Option<SecondOpinion>, VerifyError> {
+    let (Some(archive), Some(index)) = (&sides.archive, &sides.index) else {
+        findings.not_checked("no second opinion was asked: only an index says where each entry is");
+        return Ok(None);
+    };
+    memory::require(MEMORY_BYTES).map_err(VerifyError::Here)?;
+    let index = index.try_clone().map_err(VerifyError::Here)?;
+    observer
+        .on_event(&Event::Step { step: "reading it with flate2 and the tar crate, for a second opinion".to_owned() });
+    if let Some(manifest) = &sides.manifest {
+        observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
+    }
+    let file = Positioned { file: archive, at: 0, end: sides.archive_bytes, cancel: &options.cancel };
+    let stream = Stream::new(file, observer).map_err(VerifyError::Here)?;
+    let mut walk = Walk { stream, buffer: vec![0; PIECE_BYTES], opinion: SecondOpinion::default(), findings };
+    let ended = IndexReader::new(index).map_err(Ended::Index).and_then(|index| walk.all(index));
+    walk.stream.report();
+    let opinion = walk.opinion;
+    match ended {
+        _ if options.cancel.is_cancelled() => return Err(VerifyError::Stopped),
+        Ok(tar_bytes) => {
+            let said = sides.manifest.as_ref().map_or(tar_bytes, |manifest| manifest.sizes.tar_bytes);
+            if tar_bytes != said {
+                let what = format!("flate2 decompresses {tar_bytes} bytes, and the manifest says {said}");
+                findings.about(BackupFile::Archive, what);
+            }
+        }
+        Err(Ended::Archive(what)) => findings.about(BackupFile::Archive, what),
+        Err(Ended::Index(error)) => {
+            findings.about(BackupFile::Index, format!("read again for a second opinion: {}", with_causes(&error)));
+        }
+    }
+    Ok(Some(opinion))
+}
+
+/// Why the walk cannot go on.
+enum Ended {
+    Archive(String),
+    Index(IndexError),
+}
+
+struct Walk<'a> {
+    stream: Stream<'a>,
+    buffer: Vec<u8>,
+    opinion: SecondOpinion,
+    findings: &'a mut Findings,
+}
+
+/// An entry's headers as flate2 decompresses them.
+struct Headers {
+    head: Box<EntryHead>,
+    /// `None` when they are longer than the crate may get.
+    bytes: Option<Vec<u8>>,
+    has_holes: bool,
+}
+
+/// Why the crate is not asked about an entry.
+enum NotAsked {
+    Holes,
+    LineFeeds,
+    LongHeaders,
+}
+
+impl Walk<'_> {
+    /// Gives the length of the tar stream, which is the one that the index says.
+    fn all(&mut self, mut index: IndexReader) -> Result<u64, Ended> {
+        while let Some(line) = index.next_line().map_err(Ended::Index)? {
+            match line {
+                Line::Entry(line) => {
+                    if let Some(what) = self.entry(&line)? {
+                        let path = Some(escape_path(&line.path));
+                        let file = BackupFile::Archive;
+                        self.findings.add(Finding { file, member: None, offset: None, path, what });
+                    }
+                    let end = line.tar_offset.saturating_add(line.tar_length);
+                    self.pass(end.saturating_sub(self.stream.at), |_| {})?;
+                }
+                Line::End(totals) => return self.end(totals),
+                Line::Member(_) => {}
+            }
+        }
+        Ok(self.stream.at)
+    }
+
+    /// Reads an entry, not further than to its end. Gives what is wrong with it.
+    fn entry(&mut self, line: &EntryLine) -> Result<Option<String>, Ended> {
+        let Headers { head, bytes, has_holes } = match self.headers(line)? {
+            Ok(headers) => headers,
+            Err(what) => return Ok(Some(format!("read with flate2: {what}"))),
+        };
+        let stored = head.stored_bytes;
+        let found = head.header_bytes.saturating_add(stored).saturating_add(padding_after(stored));
+        if found != line.tar_length {
+            let what = format!("read with flate2, it takes {found} bytes, and the index says {}", line.tar_length);
+            return Ok(Some(what));
+        }
+        if head.digest != line.head {
+            return Ok(Some("read with flate2, its headers have another digest than in the index".to_owned()));
+        }
+        let asked = if has_holes {
+            Err(NotAsked::Holes)
+        } else {
+            match bytes {
+                Some(bytes) if has_line_feeds(&bytes) => Err(NotAsked::LineFeeds),
+                Some(bytes) => Ok(bytes),
+                None => Err(NotAsked::LongHeaders),
+            }
+        };
+        match asked {
+            Ok(headers) => self.ask(&headers, &head, line),
+            Err(why) => {
+                self.opinion.not_asked += 1;
+                *match why {
+                    NotAsked::Holes => &mut self.opinion.not_asked_holes,
+                    NotAsked::LineFeeds => &mut self.opinion.not_asked_line_feeds,
+                    NotAsked::LongHeaders => &mut self.opinion.not_asked_long_headers,
+                } += 1;
+                let mut hash = Sha256::new();
+                self.pass(stored, |piece| hash.update(piece))?;
+                let same = line.content.is_none_or(|content| content == <[u8; 32]>::from(hash.finalize()));
+                Ok((!same).then(|| "read with flate2, it has another SHA-256 than in the index".to_owned()))
+            }
+        }
+    }
+
+    /// Asks the crate, which sees the bytes of this entry alone.
+    fn ask(&mut self, headers: &[u8], head: &EntryHead, line: &EntryLine) -> Result<Option<String>, Ended> {
+        let data_bytes = line.tar_length - headers.len() as u64;
+        let one_entry = headers.chain((&mut self.stream).take(data_bytes));
+        let told = without_panic(|| ask(one_entry, line.size, &mut self.buffer));
+        if let Some(what) = self.stream.failure.take() {
+            return Err(Ended::Archive(what));
+        }
+        let told_something = u64::from(told.is_some());
+        self.opinion.asked += told_something;
+        self.opinion.not_asked += 1 - told_something;
+        Ok(match told {
+            Some(Ok(opinion)) => disagreement(&opinion, head, line),
+            Some(Err(error)) => Some(format!("the tar crate cannot read it, and volbak can: {error}")),
+            None => {
+                let path = escape_path(&line.path);
+                self.findings.not_checked(format!("the tar crate panics over {path}: it has no opinion on it"));
+                None
+            }
+        })
+    }
+
+    /// Reads an entry's headers, not further than the entry goes in the index. The inner error says what is wrong with them.
+    fn headers(&mut self, line: &EntryLine) -> Result<Result<Headers, String>, Ended> {
+        let mut builder = HeadBuilder::default();
+        let mut bytes = Some(Vec::with_capacity(3 * BLOCK));
+        let mut left = line.tar_length;
+        loop {
+            let Some(rest) = left.checked_sub(BLOCK as u64) else {
+                return Ok(Err("its headers are longer than it is in the index".to_owned()));
+            };
+            left = rest;
+            let mut block = [0; BLOCK];
+            self.stream.fill(&mut block)?;
+            bytes = bytes.filter(|bytes| bytes.len() < MAX_HEADER_BYTES);
+            if let Some(bytes) = &mut bytes {
+                bytes.extend_from_slice(&block);
+            }
+            match builder.add(&block) {
+                Ok(HeadStep::More) => {}
+                Ok(HeadStep::Zero) => return Ok(Err("there are zeros in place of its header".to_owned())),
+                Ok(HeadStep::Done) => break,
+                Err(what) => return Ok(Err(what)),
+            }
+        }
+        Ok(builder.finish().map(|(head, first_data)| {
+            let has_holes = head.runs.is_some() || first_data == FirstData::MapOfHoles;
+            Headers { head, bytes, has_holes }
+        }))
+    }
+
+    /// Reads so many bytes of the tar stream, and gives them to `with`.
+    fn pass(&mut self, mut bytes: u64, mut with: impl FnMut(&[u8])) -> Result<(), Ended> {
+        while bytes > 0 {
+            let most = usize::try_from(bytes).map_or(self.buffer.len(), |bytes| bytes.min(self.buffer.len()));
+            match self.stream.read(&mut self.buffer[..most]) {
+                Ok(0) => return Err(self.stream.cut_off()),
+                Ok(len) => {
+                    with(&self.buffer[..len]);
+                    bytes -= len as u64;
+                }
+                Err(_) => return Err(self.stream.failed()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what follows the last entry: zeros, as many as the index says.
+    fn end(&mut self, totals: Totals) -> Result<u64, Ended> {
+        let zeros = totals.tar_bytes.saturating_sub(self.stream.at);
+        let mut are_zeros = zeros >= END_BYTES;
+        self.pass(zeros, |piece| are_zeros &= piece.iter().all(|byte| *byte == 0))?;
+        if !are_zeros {
+            let what = "read with flate2, the two blocks of zeros at the end of the tar stream are missing";
+            return Err(Ended::Archive(what.to_owned()));
+        }
+        match self.stream.read(&mut [0]) {
+            Ok(0) => Ok(self.stream.at),
+            Ok(_) => {
+                let what = format!("flate2 decompresses more than the {} bytes that the index says", totals.tar_bytes);
+                Err(Ended::Archive(what))
+            }
+            Err(_) => Err(self.stream.failed()),
+        }
+    }
+}
+
+/// A panic in the crate over what a tenant wrote would end the whole night, and says nothing about the backup. The crate shares
+/// nothing with us but the reader of the tar stream, which counts what it gave: so going on is sound.
+fn without_panic<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(ask)).ok()
+}
+
+/// Whether a record in one of an entry's extended headers has a line feed in its keyword or its value. The crate splits
+/// records at line feeds, and would take what follows for a record of its own: `user.x` with the value `\n10 size=1\n`.
+fn has_line_feeds(mut headers: &[u8]) -> bool {
+    while let Some((block, rest)) = headers.split_first_chunk::<BLOCK>() {
+        let Ok(Block::Header(header)) = header::parse(block) else { return false };
+        if !matches!(header.flag, b'x' | b'X' | b'g' | b'L' | b'K') {
+            return false;
+        }
+        let len = usize::try_from(header.size).unwrap_or(usize::MAX).min(rest.len());
+        if !matches!(header.flag, b'L' | b'K') && has_line_feed(&rest[..len]) {
+            return true;
+        }
+        headers = &rest[len.next_multiple_of(BLOCK).min(rest.len())..];
+    }
+    false
+}
+
+/// The archive, read at places of its own: its descriptor is shared.
+struct Positioned<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+    cancel: &'a Cancel,
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.end - self.at).map_or(buf.len(), |left| left.min(buf.len()));
+        loop {
+            if self.cancel.is_cancelled() {
+                // Not `Interrupted`, after which a reader tries again.
+                return Err(io::Error::other("interrupted"));
+            }
+            match self.file.read_at(&mut buf[..most], self.at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(len) => {
+                    self.at += len as u64;
+                    return Ok(len);
+                }
+            }
+        }
+    }
+}
+
+/// The tar stream as flate2 decompresses it. After a failure it gives nothing more: flate2 itself would say that the stream has
+/// ended.
+struct Stream<'a> {
+    decoder: MultiGzDecoder<BufReader<Positioned<'a>>>,
+    observer: &'a dyn Observer,
+    at: u64,
+    reported: u64,
+    failure: Option<String>,
+}
+
+impl<'a> Stream<'a> {
+    fn new(file: Positioned<'a>, observer: &'a dyn Observer) -> io::Result<Self> {
+        let decoder = || MultiGzDecoder::new(BufReader::with_capacity(INPUT_BYTES, file));
+        let decoder = memory::made(2 * INPUT_BYTES, decoder)?;
+        Ok(Self { decoder, observer, at: 0, reported: 0, failure: None })
+    }
+
+    /// Says how much was read. A limit on the rate is kept there.
+    fn report(&mut self) {
+        let bytes = self.at - std::mem::replace(&mut self.reported, self.at);
+        self.observer.on_event(&Event::Read { bytes });
+    }
+
+    fn failed(&mut self) -> Ended {
+        Ended::Archive(self.failure.take().unwrap_or_else(|| "it cannot be read with flate2".to_owned()))
+    }
+
+    /// Fills `buf`.
+    fn fill(&mut self, buf: &mut [u8]) -> Result<(), Ended> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.read(&mut buf[filled..]) {
+                Ok(0) => return Err(self.cut_off()),
+                Ok(len) => filled += len,
+                Err(_) => return Err(self.failed()),
+            }
+        }
+        Ok(())
+    }
+
+    fn cut_off(&self) -> Ended {
+        Ended::Archive(format!("flate2 finds its end at byte {} of the tar stream, before the index's", self.at))
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(what) = &self.failure {
+            return Err(io::Error::other(what.clone()));
+        }
+        match self.decoder.read(buf) {
+            Ok(len) => {
+                self.at += len as u64;
+                if self.at - self.reported >= REPORT_BYTES {
+                    self.report();
+                }
+                Ok(len)
+            }
+            Err(error) => {
+                self.failure = Some(format!(
+                    "flate2 cannot read it beyond byte {} of the tar stream, and volbak can: {error}",
+                    self.at
+                ));
+                Err(error)
+            }
+        }
+    }
+}

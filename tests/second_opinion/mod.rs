@@ -1,0 +1,224 @@
+//! Promise: a good backup never has a second opinion against it, whatever a tenant writes into names and attributes; and what our
+//! reader and the libraries of others read differently is a finding that holds until there is another second opinion.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use volbak::archive::gzip::MemberEncoder;
+use volbak::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberDigest, MemberLine, Totals};
+use volbak::archive::read::head::HeadBuilder;
+use volbak::reader::Timestamp;
+use volbak::run::locate::BackupFiles;
+use volbak::run::verify::{BackupFile, Level, Verdict};
+
+use super::proof::{STEM, back_up, verify_level};
+
+fn sh(directory: &Path, script: &str) {
+    let status = Command::new("bash").current_dir(directory).args(["-euc", script]).status().unwrap();
+    assert!(status.success(), "{script}");
+}
+
+#[test]
+fn what_a_tenant_writes_is_no_disagreement() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    // Each of the first four makes the tar crate read another size, name or time, or lose its place.
+    sh(
+        &tree,
+        r#"echo data >size; setfattr -n user.a -v $'\n10 size=1\n' size
+        echo data >name; setfattr -n user.a -v $'\n16 path=./x/y/z\n' name
+        echo data >time; setfattr -n user.a -v $'x\n11 mtime=7\nx' time
+        echo data >key; setfattr -n $'user.a\n9 size=1\nb' -v v key
+        echo data >"$(printf '%0200d\n%054d' 1 2)"; ln -s "$(printf '%0200d\nx' 1)" link
+        mkdir -p "$(printf 'd%0.s' {1..200})/$(printf 'e%0.s' {1..200})"
+        setfattr -n user.bytes -v 0x00ff0aff00 "$(printf 'd%0.s' {1..200})"
+        echo data >binary; setfattr -n user.bytes -v 0x00ff00 binary; setfattr -n user.none binary
+        setfattr -n 'user.a=b%3D 7 path=x' -v 'size=1' binary
+        truncate -s 9G hole; echo end >>hole; truncate -s 1M empty-hole
+        echo old >old; touch -d '1902-01-01 00:00:00.123456789 UTC' old; touch -d '2400-01-01 UTC' new
+        echo owners >owners; chown 4294967294:3000000 owners; chmod 7777 owners; ln owners owners-again
+        mkfifo fifo; mknod char c 4095 1048575; mknod block b 7 0; touch nothing
+        setfacl -m u:5:r,g:3000000000:rx owners; setfacl -d -m u:5:rwx ."#,
+    );
+    for name in [b"\xff\xfe".as_slice(), b"back\\slash", b"tab\tand\x7f", "\u{e9}".as_bytes()] {
+        fs::write(tree.join(std::ffi::OsStr::from_bytes(name)), "data").unwrap();
+    }
+    let files = back_up(&tree, &dir.path().join("backup"));
+    let report = verify_level(&files, Level::Full);
+    assert_eq!(report.verdict, Verdict::Good, "{:?} {:?}", report.findings, report.not_checked);
+    let second = report.second_opinion.unwrap();
+    assert_eq!(second.asked + second.not_asked, report.entries);
+    assert_eq!((second.not_asked_holes, second.not_asked_line_feeds, second.not_asked), (2, 7, 9), "{second:?}");
+    let said = report.summary();
+    let words = ", not asked about 2 with holes and 7 with line feeds in attributes or long names";
+    assert!(said.contains(&format!("second opinion on {} entries", second.asked)) && said.ends_with(words), "{said}");
+}
+
+/// An entry that volbak would not write, with the kind and the size that its reader finds.
+struct Forged {
+    what: &'static str,
+    headers: Vec<u8>,
+    data: &'static [u8],
+    kind: IndexedKind,
+}
+
+fn ustar(name: &str, size: usize, flag: u8) -> Vec<u8> {
+    let mut block = vec![0; 512];
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[100..108].copy_from_slice(b"0000644\0");
+    block[108..116].copy_from_slice(b"0000000\0");
+    block[116..124].copy_from_slice(b"0000000\0");
+    block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    block[136..148].copy_from_slice(b"00000000007\0");
+    block[156] = flag;
+    block[257..265].copy_from_slice(b"ustar\x0000");
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    block
+}
+
+/// A header with content: an extended one, or a long name.
+fn with_content(flag: u8, content: &str) -> Vec<u8> {
+    let mut bytes = ustar("extended", content.len(), flag);
+    bytes.extend_from_slice(content.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+fn forged() -> Vec<Forged> {
+    let file = |what, before: Vec<u8>| Forged {
+        what,
+        headers: [before, ustar("./f", 4, b'0')].concat(),
+        data: b"data",
+        kind: IndexedKind::File,
+    };
+    vec![
+        file("the name", with_content(b'x', "12 path=./x\n12 path=./f\n")),
+        file("the name", [with_content(b'L', "./long\0"), with_content(b'x', "12 path=./f\n")].concat()),
+        file("the time", with_content(b'x', "9 mtime=\n")),
+        file("the size", with_content(b'x', "10 size=9\n10 size=4\n")),
+        file("the owner", with_content(b'x', "9 uid=77\n9 uid=78\n")),
+        file("the type `g`", with_content(b'g', "12 path=./f\n")),
+        Forged {
+            what: "the link target",
+            headers: [with_content(b'x', "14 linkpath=a\n14 linkpath=b\n"), ustar("./l", 0, b'2')].concat(),
+            data: b"",
+            kind: IndexedKind::Symlink,
+        },
+        Forged { what: "the type", headers: ustar("./d/", 0, b'0'), data: b"", kind: IndexedKind::Directory },
+    ]
+}
+
+/// An archive of one good entry and these, with an index that agrees with what volbak reads.
+fn write_forged(directory: &Path, forged: &[&Forged]) -> BackupFiles {
+    fs::create_dir_all(directory).unwrap();
+    let good = Forged { what: "", headers: ustar("./good", 4, b'0'), data: b"good", kind: IndexedKind::File };
+    let (mut tar, mut lines) = (Vec::new(), Vec::new());
+    let all = std::iter::once(&good).chain(forged.iter().copied());
+    let entries = all.clone().count() as u64;
+    for forged in all {
+        let mut builder = HeadBuilder::default();
+        for block in forged.headers.as_chunks().0 {
+            builder.add(block).unwrap();
+        }
+        let (head, _) = builder.finish().unwrap();
+        let tar_offset = tar.len() as u64;
+        tar.extend_from_slice(&forged.headers);
+        tar.extend_from_slice(forged.data);
+        tar.resize(tar.len().next_multiple_of(512), 0);
+        let line = EntryLine {
+            kind: forged.kind,
+            damaged: false,
+            tar_offset,
+            tar_length: tar.len() as u64 - tar_offset,
+            size: forged.data.len() as u64,
+            ino: 1,
+            ctime: Timestamp { sec: 0, nsec: 0 },
+            head: head.digest,
+            content: (forged.kind == IndexedKind::File).then(|| Sha256::digest(forged.data).into()),
+            path: head.path.strip_suffix(b"/").unwrap_or(&head.path).to_vec(),
+        };
+        line.add_to(&mut lines);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    let mut archive = Vec::new();
+    let length = MemberEncoder::new(1).unwrap().encode(&tar, &mut archive);
+    archive.truncate(length);
+    let (length, tar_bytes) = (length as u64, tar.len() as u64);
+    let member = MemberLine {
+        number: 0,
+        offset: 0,
+        length,
+        tar_offset: 0,
+        tar_length: tar_bytes,
+        digest: MemberDigest::of(&archive),
+        heads: Some([0; 16]),
+    };
+    let mut index = HEADER_LINE.as_bytes().to_vec();
+    member.add_to(&mut index);
+    index.extend_from_slice(&lines);
+    Totals { members: 1, entries, archive_bytes: length, tar_bytes }.write_to(&mut index).unwrap();
+    let files = BackupFiles { directory: directory.to_owned(), stem: STEM.to_owned() };
+    fs::write(files.archive(), archive).unwrap();
+    fs::write(files.index(), index).unwrap();
+    files
+}
+
+/// Exit status, standard output and standard error.
+fn volbak(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_volbak")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn what_the_readers_read_differently_is_found_and_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = write_forged(&dir.path().join("good"), &[]);
+    assert_eq!(verify_level(&good, Level::Full).findings, []);
+    for (number, forged) in forged().iter().enumerate() {
+        let files = write_forged(&dir.path().join(number.to_string()), &[forged]);
+        let archive = files.archive();
+        let archive = archive.to_str().unwrap();
+        let what = forged.what;
+        // Nothing but the missing side files is noticed without a second opinion; a backup without its manifest is a problem.
+        let (status, printed, said) = volbak(&["verify", "--json", archive]);
+        assert_eq!(status, 3, "{what}: {printed}{said}");
+        let report = verify_level(&files, Level::Full);
+        assert_eq!((report.verdict, report.findings.len()), (Verdict::Bad, 1), "{what}: {report:?}");
+        let finding = &report.findings[0];
+        assert_eq!(finding.file, BackupFile::Archive);
+        assert!(finding.what.contains("the tar crate reads") && finding.what.contains(what), "{what}: {finding:?}");
+        assert_eq!(report.second_opinion.unwrap().asked, 2, "the crate lost its place in no other entry");
+
+        let (status, printed, said) = volbak(&["verify", "--json", "--second-opinion", archive]);
+        assert_eq!(status, 1, "{said}");
+        let report: Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(report["backups"][0]["second_opinion"]["asked"], 2);
+        assert!(said.contains("the tar crate reads"), "{said}");
+        // A verification that does not look for it does not clear it.
+        assert_eq!(volbak(&["-q", "verify", archive]).0, 3);
+        let record: Value = serde_json::from_slice(&fs::read(files.record()).unwrap()).unwrap();
+        let verdicts: Vec<_> = record["results"].as_array().unwrap().iter().map(|one| &one["verdict"]).collect();
+        assert_eq!(verdicts, ["good_as_far_as_checked", "bad"]);
+    }
+}
+
+#[test]
+fn a_quick_check_has_no_second_opinion() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = write_forged(dir.path(), &[]);
+    let archive = files.archive();
+    let archive = archive.to_str().unwrap();
+    assert_eq!(volbak(&["verify", "--quick", "--second-opinion", archive]).0, 2);
+    let (status, _, said) = volbak(&["verify", "--level", "quick", "--second-opinion", archive]);
+    assert!(status > 0 && said.contains("say --level full"), "{status}: {said}");
+    let (_, printed, _) = volbak(&["verify", "--second-opinion", "--no-record", archive]);
+    assert!(printed.contains("second opinion on 1 entries"), "{printed}");
+}

@@ -135,7 +135,10 @@ fn a_disk_comes_back_in_every_size() {
     let (_, said) = backup.to_image(0, "same.img", &["--dry-run"]);
     assert!(said.contains("make:   p2 ext4, 300 MiB") && said.contains("label -O^x"), "{said}");
     assert!(!backup.dir.path().join("same.img").exists());
-    let (same, _) = backup.to_image(0, "same.img", &[]);
+    let (same, said) = backup.to_image(0, "same.img", &[]);
+    let opinion = "table read back by gpt (the primary copy, 3 partitions); gpt (the backup copy, 3 partitions); \
+                   mbrman (the GPT's boot sector): as planned\n";
+    assert!(said.contains(opinion) && !said.contains("not asked"), "{said}");
     assert_eq!(places(&same), places(&backup.disk));
     assert_eq!(ids(&same, 300), before);
     assert_equal_trees(&backup.tree, &tree_of(&same, 300));
@@ -146,12 +149,12 @@ fn a_disk_comes_back_in_every_size() {
     ));
 
     let (larger, said) = backup.to_image(0, "larger.img", &["--size", "500M"]);
-    assert!(said.contains("140 MiB more at the end stay free"), "{said}");
+    assert!(said.contains("140 MiB more at the end stay free") && said.contains(opinion), "{said}");
     assert_eq!((places(&larger), ids(&larger, 300)), (places(&backup.disk), before.clone()));
     fs::remove_file(larger).unwrap();
 
     let (smaller, said) = backup.to_image(0, "smaller.img", &["--size", "260M"]);
-    assert!(said.contains("p2: is made smaller, from 300 MiB to 204 MiB"), "{said}");
+    assert!(said.contains("p2: is made smaller, from 300 MiB to 204 MiB") && said.contains(opinion), "{said}");
     assert_eq!(places(&smaller), "2048 8192\n10240 417792\n428032 102400\n");
     assert_eq!(ids(&smaller, 204), before);
     assert_equal_trees(&backup.tree, &tree_of(&smaller, 204));
@@ -191,10 +194,49 @@ fn a_disk_comes_back_in_every_size() {
     sh(&format!("sync; head -c 100000000 /dev/urandom | dd of={device} bs=1M status=none"));
     let said = run_expecting(0, &[&arguments[..], &[&erase, "--json"]].concat());
     assert!(!said.contains("partition table"), "{said}");
+    assert!(
+        said.contains("\"gpt (the backup copy, 3 partitions)\"") && said.contains("\"disagreements\": []"),
+        "{said}"
+    );
     sh(&format!("losetup -d {device}"));
     assert_eq!((places(&same), ids(&same, 300)), (places(&backup.disk), before));
     assert_equal_trees(&backup.tree, &tree_of(&same, 300));
     assert_eq!(backup.attached(), "");
+}
+
+#[test]
+fn a_second_opinion_says_what_it_is_not_of() {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let disk = dir.path().join("disk.img");
+    // Made by hand: logical partitions whose chain goes back and forth.
+    let mut bytes = vec![0; 4 << 20];
+    let mut put = |lba: usize, slot: usize, os_type: u8, start: u32, size: u32| {
+        let record = &mut bytes[lba * 512 + 0x1be + slot * 16..][..16];
+        record[4] = os_type;
+        record[8..12].copy_from_slice(&start.to_le_bytes());
+        record[12..16].copy_from_slice(&size.to_le_bytes());
+        bytes[lba * 512 + 0x1fe..lba * 512 + 0x200].copy_from_slice(&[0x55, 0xaa]);
+    };
+    put(0, 0, 0x83, 64, 1000);
+    put(0, 1, 0x05, 2048, 6000);
+    put(2048, 0, 0x83, 8, 100);
+    put(2048, 1, 0x05, 4000, 500);
+    put(6048, 0, 0x83, 8, 100);
+    put(6048, 1, 0x05, 1000, 500);
+    put(3048, 0, 0x83, 8, 100);
+    fs::write(&disk, bytes).unwrap();
+    let dest = dir.path().join("b");
+    fs::create_dir(&dest).unwrap();
+    let archive = snapshot_expecting(0, &disk, &dest, &[]);
+    let image = dir.path().join("image");
+    let said = run_expecting(0, &["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap()]);
+    let asked = "table read back by mbrman (2 primary partitions); mbrman (3 of 3 extended boot records, each by itself): as planned\n";
+    assert!(said.contains(asked), "{said}");
+    assert!(
+        said.contains("not asked: mbrman about the order of the logical partitions: they are not in ascending order"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&image).unwrap(), fs::read(&disk).unwrap());
 }
 
 #[test]

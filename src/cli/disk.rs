@@ -123,8 +123,10 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
     } else {
         let sum =
             |count: fn(&volbak::run::restore::RestoreReport) -> u64| report.files.values().map(count).sum::<u64>();
+        let opinion = report.second_opinion.lines();
+        let opinion: String = opinion.iter().map(|line| format!("{name}: {line}\n")).collect();
         print(&format!(
-            "{name}: {} entries restored, {} failed; {} filesystems checked and clean; {} other problems\n",
+            "{opinion}{name}: {} entries restored, {} failed; {} filesystems checked and clean; {} other problems\n",
             sum(|report| report.restored + report.present),
             sum(|report| report.failed),
             report.clean.len(),

@@ -18,6 +18,7 @@ mod on_target;
 pub mod plan;
 mod planner;
 mod put_bytes;
+mod read_back;
 mod settle;
 mod shift;
 mod shown;
@@ -57,6 +58,7 @@ use crate::run::verify::{BackupFile, Findings, Level, VerifyError};
 
 use crate::units::ByteRange;
 
+pub use self::read_back::SecondOpinion;
 pub use self::shown::plan_as_text;
 pub use self::volumes::is_group_name;
 
@@ -88,6 +90,8 @@ pub struct DeviceReport {
     pub failures: Vec<String>,
     /// The filesystems that were checked and found clean.
     pub clean: Vec<String>,
+    /// What other implementations read from the table that was written.
+    pub second_opinion: SecondOpinion,
 }
 
 impl DeviceReport {

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -19,13 +20,14 @@ use super::ext_settings::{self, When, reserved_blocks};
 use super::makefs::{ToolCall, has, tune2fs};
 use super::plan::{MakeStep, Plan, Step};
 use super::put_bytes::{Image, raw_image, zero};
+use super::read_back::second_opinion;
 use super::shown::step_as_text;
 use super::target::OpenTarget;
 use super::{DeviceOptions, DeviceReport};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::{Extent, SCAN_BYTES, TableKind, detect_within};
-use crate::outside::{FileBlocks, RunCommand, shown_command};
+use crate::outside::{FileBlocks, RunCommand, let_go_of_pages, shown_command};
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::inode_flags;
 use crate::reader::loop_device::LoopDevice;
@@ -39,6 +41,9 @@ use crate::units::ByteRange;
 
 /// How long another device may have the UUID of what is made.
 const UNIQUE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A multiple of any page's size.
+const WHOLE_PAGES: u64 = 64 << 10;
 
 /// Why a plan was not carried out to its end.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +186,7 @@ impl Carried<'_> {
         }
         self.target.file.sync_all().map_err(io_error("syncing the target"))?;
         self.compare(sector_bytes, &mut report)?;
+        self.ask_others(sector_bytes, &mut report)?;
         Ok(report)
     }
 
@@ -423,6 +429,23 @@ impl Carried<'_> {
         Ok(())
     }
 
+    /// Has other implementations read the table.
+    fn ask_others(&self, sector_bytes: u32, report: &mut DeviceReport) -> Result<(), CarryOutError> {
+        // From the target itself, not from what was written to memory a moment ago. Parts of pages would stay.
+        for (start, len) in self.plan.steps.iter().filter_map(written) {
+            let from = start - start % WHOLE_PAGES;
+            let len = start.saturating_add(len).next_multiple_of(WHOLE_PAGES) - from;
+            let_go_of_pages(&self.target.file, from, NonZero::new(len));
+        }
+        let file = self.target.file.try_clone().map_err(io_error("reading the target"))?;
+        let opinion = second_opinion(self.plan, sector_bytes, &FileBlocks::new(file, self.plan.target_bytes));
+        for what in &opinion.disagreements {
+            self.fail(report, "table", what.clone());
+        }
+        report.second_opinion = opinion;
+        Ok(())
+    }
+
     /// Reads what was made with the eyes of a backup.
     fn compare(&self, sector_bytes: u32, report: &mut DeviceReport) -> Result<(), CarryOutError> {
         let file = self.target.file.try_clone().map_err(io_error("reading the target"))?;
@@ -438,6 +461,14 @@ impl Carried<'_> {
             self.fail(report, "disk", what);
         }
         Ok(())
+    }
+}
+
+/// Where a step writes bytes that the manifest keeps, and how many.
+fn written(step: &Step) -> Option<(u64, u64)> {
+    match step {
+        Step::Write { start_bytes, size_bytes, .. } => Some((*start_bytes, *size_bytes)),
+        _ => None,
     }
 }
 

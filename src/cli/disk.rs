@@ -124,7 +124,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
         let sum =
             |count: fn(&volbak::run::restore::RestoreReport) -> u64| report.files.values().map(count).sum::<u64>();
         let opinion = report.second_opinion.lines();
-        let opinion: String = opinion.iter().map(|line| format!("{name}: {line}\n")).collect();
+        let opinion: String = opinion.iter().flat_map(|line| [name.as_str(), ": ", line, "\n"]).collect();
         print(&format!(
             "{opinion}{name}: {} entries restored, {} failed; {} filesystems checked and clean; {} other problems\n",
             sum(|report| report.restored + report.present),

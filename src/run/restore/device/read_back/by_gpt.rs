@@ -124,12 +124,11 @@ fn ask_about(asked: &Asked<'_>, copy: &Copy<'_>, is_used: bool, same_disk: bool,
         }
     }
     for entry in &entries {
-        match found.get(&entry.number).filter(|partition| partition.is_used()) {
-            Some(partition) => compare_entries(asked, entry, partition, is_used, opinion),
-            None => {
-                let number = entry.number;
-                opinion.disagrees(format!("partition {number}: the plan has one, and gpt reads none in {place}"));
-            }
+        let number = entry.number;
+        if let Some(partition) = found.get(&number).filter(|partition| partition.is_used()) {
+            compare_entries(asked, entry, partition, is_used, opinion);
+        } else {
+            opinion.disagrees(format!("partition {number}: the plan has one, and gpt reads none in {place}"));
         }
     }
     opinion.asked.push(match entries.len() {

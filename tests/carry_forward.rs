@@ -707,7 +707,7 @@ fn assert_verified_and_not_carried_from(fixture: &str) {
     let copy = disk.dest().join("old");
     sh(&format!("cp -r {} {}", quoted(&fixture), quoted(&copy)));
     let old = copy.join("old_27_11_2026.tar.gz");
-    run_expecting(0, &["verify", old.to_str().unwrap()]);
+    run_expecting(0, &["verify", "--second-opinion", old.to_str().unwrap()]);
     let archive = disk.snapshot(&["--parent", old.to_str().unwrap()]);
     let told = problems(&archive).join("\n");
     assert!(carried_of(&archive) == 0 && told.contains("was written by an older volbak"), "{told}");

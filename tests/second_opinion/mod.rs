@@ -1,21 +1,26 @@
 //! Promise: a good backup never has a second opinion against it, whatever a tenant writes into names and attributes; and what our
 //! reader and the libraries of others read differently is a finding that holds until there is another second opinion.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use volbak::archive::gzip::MemberEncoder;
 use volbak::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberDigest, MemberLine, Totals};
 use volbak::archive::read::head::HeadBuilder;
+use volbak::events::{Event, Observer};
+use volbak::outside::Cancel;
 use volbak::reader::Timestamp;
 use volbak::run::locate::BackupFiles;
-use volbak::run::verify::{BackupFile, Level, Verdict};
+use volbak::run::verify::second_opinion::{SecondOpinion, check};
+use volbak::run::verify::side_files::{SideFiles, read_manifest};
+use volbak::run::verify::{BackupFile, Findings, Level, Verdict, VerifyError, VerifyOptions};
 
-use super::proof::{STEM, back_up, verify_level};
+use super::proof::{STEM, back_up, copy, verify_level};
 
 fn sh(directory: &Path, script: &str) {
     let status = Command::new("bash").current_dir(directory).args(["-euc", script]).status().unwrap();
@@ -42,6 +47,7 @@ fn what_a_tenant_writes_is_no_disagreement() {
         truncate -s 9G hole; echo end >>hole; truncate -s 1M empty-hole
         echo old >old; touch -d '1902-01-01 00:00:00.123456789 UTC' old; touch -d '2400-01-01 UTC' new
         echo owners >owners; chown 4294967294:3000000 owners; chmod 7777 owners; ln owners owners-again
+        echo data >$'line\nfeed'; ln -s $'to\n10 size=1\n' short; ln $'line\nfeed' $'a\n'
         mkfifo fifo; mknod char c 4095 1048575; mknod block b 7 0; touch nothing
         setfacl -m u:5:r,g:3000000000:rx owners; setfacl -d -m u:5:rwx ."#,
     );
@@ -221,4 +227,112 @@ fn a_quick_check_has_no_second_opinion() {
     assert!(status > 0 && said.contains("say --level full"), "{status}: {said}");
     let (_, printed, _) = volbak(&["verify", "--second-opinion", "--no-record", archive]);
     assert!(printed.contains("second opinion on 1 entries"), "{printed}");
+}
+
+/// What the second opinion alone finds of a backup, with what it said meanwhile.
+fn alone(files: &BackupFiles, cancel: &Cancel) -> (Result<Option<SecondOpinion>, VerifyError>, Findings, Bytes) {
+    let open = |path: PathBuf| File::open(path).ok();
+    let archive = open(files.archive());
+    let sides = SideFiles {
+        archive_bytes: archive.as_ref().unwrap().metadata().unwrap().len(),
+        archive,
+        index: open(files.index()),
+        manifest: read_manifest(&files.manifest()).map(Box::new),
+        ..SideFiles::default()
+    };
+    let (level, scratch) = (Level::Full, std::env::temp_dir());
+    let options = VerifyOptions { level, second_opinion: true, threads: 1, scratch, cancel: cancel.clone() };
+    let (mut findings, bytes) = (Findings::default(), Bytes::default());
+    (check(&sides, &options, &bytes, &mut findings), findings, bytes)
+}
+
+/// How many bytes were expected and read.
+#[derive(Default)]
+struct Bytes(AtomicU64, AtomicU64);
+
+impl Observer for Bytes {
+    fn on_event(&self, event: &Event) {
+        match event {
+            Event::ExpectedBytes { bytes } => self.0.fetch_add(*bytes, Ordering::Relaxed),
+            Event::Read { bytes } => self.1.fetch_add(*bytes, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+}
+
+#[test]
+fn its_progress_ends_where_the_manifest_says_and_it_stops_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("large"), vec![7; 70 << 20]).unwrap();
+    let files = back_up(&tree, &dir.path().join("backup"));
+    let (opinion, findings, bytes) = alone(&files, &Cancel::default());
+    assert_eq!((findings.total, opinion.unwrap().unwrap().asked), (0, 2));
+    let (expected, read) = (bytes.0.into_inner(), bytes.1.into_inner());
+    assert!(expected == read && read > 70 << 20, "{expected} {read}");
+    let cancel = Cancel::default();
+    cancel.flag().store(true, Ordering::Relaxed);
+    let (stopped, findings, _) = alone(&files, &cancel);
+    assert!(matches!(stopped, Err(VerifyError::Stopped)) && findings.total == 0);
+}
+
+/// The full check finds each of these first; the second opinion must not rely on that.
+#[test]
+fn what_flate2_reads_is_compared_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for number in 0..40 {
+        fs::write(tree.join(format!("file-{number}")), vec![number; 30_000]).unwrap();
+    }
+    sh(&tree, r"truncate -s 1M hole; echo end >>hole; echo data >feed; setfattr -n user.a -v $'a\nb' feed");
+    let good = back_up(&tree, &dir.path().join("good"));
+    assert_eq!(alone(&good, &Cancel::default()).1.total, 0);
+    let mut archive = fs::read(good.archive()).unwrap();
+    let index = fs::read_to_string(good.index()).unwrap();
+    let found = |what: &str, archive: &[u8], index: &str, expected: &str| {
+        let files = copy(&good, &dir.path().join(what));
+        fs::write(files.archive(), archive).unwrap();
+        fs::write(files.index(), index).unwrap();
+        let (_, findings, _) = alone(&files, &Cancel::default());
+        assert!(findings.total >= 1, "{what}: nothing is found");
+        let said = &findings.first[0].what;
+        assert!(said.contains(expected), "{what}: {said}");
+    };
+    let field_of = |name: &str, number: usize| {
+        let line = index.lines().find(|line| line.ends_with(name)).unwrap();
+        line.split('\t').nth(number).unwrap()
+    };
+    let changed = |name: &str, number: usize| {
+        let field = field_of(name, number);
+        let other = if field.starts_with('0') { "1" } else { "0" };
+        index.replace(field, &format!("{other}{}", &field[1..]))
+    };
+    found("content", &archive, &changed("/file-7", 8), "the tar crate reads the SHA-256");
+    found("content-with-holes", &archive, &changed("/hole", 8), "read with flate2, it has another SHA-256");
+    found("content-with-feeds", &archive, &changed("/feed", 8), "read with flate2, it has another SHA-256");
+    found("headers", &archive, &changed("/file-7", 7), "its headers have another digest");
+    found("name", &archive, &index.replace("./file-7\n", "./file-8\n"), r#"the name "./file-7", and the index says"#);
+    found("kind", &archive, &index.replace("E\td", "E\tp"), "the type `5`, and the index says `p`");
+    let (without_end, end) = index.trim_end().rsplit_once('\n').unwrap();
+    found("cut-index", &archive, without_end, "it is cut off");
+    assert!(end.starts_with("Z\t"));
+    let middle = archive.len() / 2;
+    found("cut", &archive[..middle], &index, "flate2 cannot decompress it beyond byte");
+    let member = field_of_member(&index, 1);
+    found("fewer-members", &archive[..member], &index, "flate2 finds its end at byte");
+    archive[middle] ^= 1;
+    found("flipped", &archive, &index, "flate2 cannot decompress it beyond byte");
+    archive[middle] ^= 1;
+    let first = archive[..member].to_vec();
+    found("more-members", &[archive.as_slice(), &first].concat(), &index, "flate2 decompresses more than the");
+    found("no-gzip-behind", &[archive.as_slice(), b"x"].concat(), &index, "flate2 cannot decompress it beyond byte");
+}
+
+/// Where a member begins in the archive.
+fn field_of_member(index: &str, number: u64) -> usize {
+    let begins = format!("M\t{number}\t");
+    let line = index.lines().find_map(|line| line.strip_prefix(&begins)).unwrap();
+    line.split('\t').next().unwrap().parse().unwrap()
 }

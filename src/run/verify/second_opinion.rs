@@ -29,8 +29,8 @@ use crate::outside::{Cancel, memory};
 
 /// Longer headers are not given to the crate. Attributes of an inode take 8 MiB at most.
 const MAX_HEADER_BYTES: usize = 16 << 20;
-/// Headers, once as they are and once as the crate keeps them, and buffers.
-const MEMORY_BYTES: usize = 3 * MAX_HEADER_BYTES;
+/// Headers as they are, as volbak and the crate keep them, and buffers.
+const MEMORY_BYTES: usize = 4 * MAX_HEADER_BYTES;
 const INPUT_BYTES: usize = 256 << 10;
 const PIECE_BYTES: usize = 64 << 10;
 const REPORT_BYTES: u64 = 64 << 20;
@@ -90,7 +90,7 @@ pub fn check(
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
     }
-    let file = Positioned { file: archive, at: 0, end: sides.archive_bytes, cancel: &options.cancel };
+    let file = Positioned { file: archive, at: 0, end: sides.archive_bytes, failed: false, cancel: &options.cancel };
     let stream = Stream::new(file, observer).map_err(VerifyError::Here)?;
     let mut walk = Walk { stream, buffer: vec![0; PIECE_BYTES], opinion: SecondOpinion::default(), findings };
     let ended = IndexReader::new(index).map_err(Ended::Index).and_then(|index| walk.all(index));
@@ -318,6 +318,8 @@ struct Positioned<'a> {
     file: &'a File,
     at: u64,
     end: u64,
+    /// The reading itself failed, and not what was made of it.
+    failed: bool,
     cancel: &'a Cancel,
 }
 
@@ -331,7 +333,10 @@ impl Read for Positioned<'_> {
             }
             match self.file.read_at(&mut buf[..most], self.at) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.failed = true;
+                    return Err(error);
+                }
                 Ok(len) => {
                     self.at += len as u64;
                     return Ok(len);
@@ -400,10 +405,13 @@ impl Read for Stream<'_> {
                 Ok(len)
             }
             Err(error) => {
-                self.failure = Some(format!(
-                    "flate2 cannot read it beyond byte {} of the tar stream, and volbak can: {error}",
-                    self.at
-                ));
+                let file = self.decoder.get_ref().get_ref();
+                self.failure = Some(if file.failed {
+                    format!("it was read once, and cannot be read again at byte {}: {error}", file.at)
+                } else {
+                    let at = self.at;
+                    format!("flate2 cannot decompress it beyond byte {at} of the tar stream, and volbak can: {error}")
+                });
                 Err(error)
             }
         }

@@ -35,7 +35,7 @@ pub use options::{
     VerifyOptions, VolumeOptions,
 };
 pub use pattern::Pattern;
-pub use reading::HOOK_ENVIRONMENT;
+pub use reading::{HOOK_ENVIRONMENT, LOG_VARIABLE};
 pub use size::{SnapshotSize, parse_bytes};
 pub use trust::{distrust, distrusted_hook};
 pub use volume::VolumeException;

@@ -61,6 +61,44 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A source, as events and log lines name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceName {
+    /// As the user knows it: `VG/LV`, or a path.
+    pub shown: String,
+    /// The name of its backups; a logical volume's is its own.
+    pub volume: String,
+    /// The volume group of a logical volume.
+    pub group: Option<String>,
+}
+
+impl SourceName {
+    /// The logical volume of this group and name.
+    pub fn of_volume(group: &str, volume: &str) -> Self {
+        Self { shown: format!("{group}/{volume}"), volume: volume.to_owned(), group: Some(group.to_owned()) }
+    }
+
+    /// A volume whose group is not known.
+    pub fn of_backups(volume: &str) -> Self {
+        Self { shown: volume.to_owned(), volume: volume.to_owned(), group: None }
+    }
+}
+
+/// The figures of a run over several volumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunFigures {
+    /// Volumes that are backed up, without an error or a warning.
+    pub volumes_ok: u64,
+    /// Volumes that are backed up, with something to look at.
+    pub volumes_warning: u64,
+    /// Volumes that have no new backup.
+    pub volumes_failed: u64,
+    /// The new archives together.
+    pub archive_bytes: u64,
+    /// How long the run took.
+    pub seconds: u64,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -73,8 +111,8 @@ pub enum Event {
     },
     /// Work on a source begins.
     SourceStarted {
-        /// The source as the user knows it.
-        source: String,
+        /// The source.
+        source: SourceName,
     },
     /// The next step of a source's backup begins (`taking a snapshot`).
     Step {
@@ -105,17 +143,24 @@ pub enum Event {
     },
     /// Something was wrong; the work goes on.
     Problem(Problem),
+    /// As [`Event::Problem`], about a source on which no work is under way: its place names the source where needed.
+    ProblemOf {
+        /// The source.
+        source: SourceName,
+        /// What was wrong.
+        problem: Problem,
+    },
     /// Work on a source ended well.
     SourceFinished {
-        /// The source as the user knows it.
-        source: String,
+        /// The source.
+        source: SourceName,
         /// What came out of it, one line.
         outcome: String,
     },
     /// Work on a source ended, and there is no new backup of it.
     SourceFailed {
-        /// The source as the user knows it.
-        source: String,
+        /// The source.
+        source: SourceName,
         /// The step and the cause, one line.
         why: String,
     },
@@ -125,6 +170,8 @@ pub enum Event {
         severity: Severity,
         /// The outcome, one line.
         outcome: String,
+        /// The outcome in figures.
+        figures: RunFigures,
     },
 }
 

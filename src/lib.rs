@@ -5,6 +5,7 @@ pub mod config;
 pub mod error;
 pub mod events;
 pub mod layout;
+pub mod log;
 pub mod mail;
 pub mod outside;
 pub mod owner;

@@ -18,8 +18,8 @@ use crate::cli::args::{Cli, Command, InspectArgs};
 use crate::cli::night::carry_out;
 use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_error};
 use crate::cli::place::UsageError;
-use crate::cli::progress::{Verbosity, write_line};
-use crate::cli::{about, list, memory, proof, snapshot, verify};
+use crate::cli::progress::Verbosity;
+use crate::cli::{about, list, log, memory, proof, snapshot, verify};
 
 fn main() -> ExitCode {
     memory::spare_address_space();
@@ -28,8 +28,12 @@ fn main() -> ExitCode {
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(usage) => return explained(&usage),
+        Err(usage) => {
+            log::begin_for_wrong_usage(std::env::args_os().skip(1));
+            return exit(log::explained(&usage).map_err(|error| OutputError::from(error).into()));
+        }
     };
+    log::begin(cli.log);
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
@@ -57,29 +61,21 @@ fn main() -> ExitCode {
     exit(done.map(ExitClass::status))
 }
 
-/// Wrong usage ends with status 2; help and version, which come the same way, with 0.
-fn explained(usage: &clap::Error) -> ExitCode {
-    match usage.print() {
-        Err(error) if !usage.use_stderr() && error.kind() != std::io::ErrorKind::BrokenPipe => {
-            exit(Err(OutputError::from(error).into()))
-        }
-        _ => u8::try_from(usage.exit_code()).unwrap_or(ExitClass::Usage.status()).into(),
-    }
-}
-
 fn exit(done: anyhow::Result<u8>) -> ExitCode {
-    match done {
-        Ok(status) => status.into(),
+    let status = match done {
+        Ok(status) => status,
         Err(error) => {
-            write_line(&format!("volbak: {}", shown_error(&error)));
+            log::error(&shown_error(&error));
             let class = match error.downcast_ref() {
                 Some(StoreError::Locked { .. }) => ExitClass::Locked,
                 _ if error.is::<UsageError>() => ExitClass::Usage,
                 _ => ExitClass::Failed,
             };
-            class.status().into()
+            class.status()
         }
-    }
+    };
+    log::end();
+    status.into()
 }
 
 fn inspect_source(args: &InspectArgs) -> anyhow::Result<ExitClass> {

@@ -6,7 +6,7 @@
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::events::{Problem, Severity};
+use crate::events::{Problem, RunFigures, Severity};
 
 mod chart;
 mod escape;
@@ -36,6 +36,9 @@ pub struct RunReport {
     pub format_version: u32,
     /// The host's name.
     pub host: String,
+    /// What its log lines have as `run_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
     /// When the run began, in the host's time zone.
     pub started: DateTime<FixedOffset>,
     /// How long it took.
@@ -281,6 +284,18 @@ impl RunReport {
             Verdict::Good
         };
         self.volumes.iter().map(VolumeReport::verdict).fold(run, Verdict::max)
+    }
+
+    /// Its figures for the last log line.
+    pub fn figures(&self) -> RunFigures {
+        let count = |verdict| self.volumes.iter().filter(|volume| volume.verdict() == verdict).count() as u64;
+        RunFigures {
+            volumes_ok: count(Verdict::Good),
+            volumes_warning: count(Verdict::Problems),
+            volumes_failed: count(Verdict::Failed),
+            archive_bytes: self.volumes.iter().filter_map(|volume| volume.archive_bytes).fold(0, u64::saturating_add),
+            seconds: self.duration_seconds,
+        }
     }
 
     /// How many volumes have a new backup.

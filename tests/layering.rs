@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("owner", &[]),
     ("shown", &[]),
     ("events", &[]),
+    ("log", &[]),
     ("config", &[]),
     ("source", &["config"]),
     ("layout", &["source"]),

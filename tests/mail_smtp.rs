@@ -154,6 +154,7 @@ fn report() -> Rendered {
     RunReport {
         format_version: FORMAT_VERSION,
         host: "stör1".to_owned(),
+        run_id: None,
         started: "2011-10-07T01:00:01+02:00".parse().unwrap(),
         duration_seconds: 4535,
         retention_days: 7,

@@ -103,6 +103,7 @@ fn report(config: &Config, night: i64, volumes: Vec<VolumeReport>) -> RunReport 
     RunReport {
         format_version: FORMAT_VERSION,
         host: "stor1".to_owned(),
+        run_id: None,
         started: start(night),
         duration_seconds: 120,
         retention_days: config.retention.days,

@@ -10,6 +10,7 @@ use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
 use super::list::{LIST_EXAMPLES, ListArgs};
+use super::log::LogForm;
 use super::night_args::NightCommand;
 use super::place::WhereTo;
 use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
@@ -27,6 +28,10 @@ pub(crate) struct Cli {
     /// Say more
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
+    /// The form of log lines: `text` and `json` (an object a line) go to standard error, `journal` to systemd's journal with
+    /// fields; `auto` is the journal where standard error is connected to it, else text [default: VOLBAK_LOG, or auto]
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    pub(crate) log: Option<LogForm>,
 }
 
 const EXIT_STATUS: &str = "\

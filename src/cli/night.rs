@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::config::Config;
 use volbak::error::ExitClass;
+use volbak::log::{Kind, Line};
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::report::Style;
 use volbak::run::backup::BackupWorld;
@@ -22,12 +23,13 @@ use volbak::run::{accept, protect, reports};
 use volbak::store::local::Destination;
 
 use super::args::Cli;
+use super::log;
 use super::night_args::{
     AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
 };
 use super::output::{after_printing, print, print_as_it_is, print_json, shown_error};
 use super::place::{self, UsageError};
-use super::progress::{Progress, Verbosity, write_line};
+use super::progress::{Progress, Verbosity};
 
 /// What Nagios takes for "cannot tell".
 const UNKNOWN: u8 = 3;
@@ -67,7 +69,7 @@ fn expect(path: &ConfigPath, volume: &str) -> anyhow::Result<ExitClass> {
     let is_name = !name.is_empty() && !name.starts_with('.');
     let shelf = if is_name { Shelf::read(&destination, name, &Kept::of(&destination)?)? } else { None };
     let Some(newest) = shelf.as_ref().and_then(|shelf| shelf.newest_usable(SystemClock.now())) else {
-        write_line(&format!("volbak: {} has no complete backup of {volume:?}", config.backup_destination.display()));
+        log::error(&format!("{} has no complete backup of {volume:?}", config.backup_destination.display()));
         return Ok(ExitClass::Usage);
     };
     print(&as_config(newest, &config))?;
@@ -82,14 +84,14 @@ fn checked(path: &ConfigPath, config: &Config) -> anyhow::Result<ExitClass> {
         return Ok(if config.changeable.is_some() { ExitClass::WithProblems } else { ExitClass::Well });
     }
     for what in distrusted {
-        write_line(&format!("volbak: {}: {what}", path.path.display()));
+        log::error(&format!("{}: {what}", path.path.display()));
     }
     Ok(ExitClass::Usage)
 }
 
 /// The config, or `None` after its mistakes were printed.
 fn load(path: &ConfigPath) -> Option<Config> {
-    place::load(&path.path).map_err(|error| write_line(&format!("volbak: {error}"))).ok()
+    place::load(&path.path).map_err(|error| log::error(&error.to_string())).ok()
 }
 
 fn world(verbosity: Verbosity, cancel: Cancel) -> (Arc<Progress>, BackupWorld) {
@@ -105,7 +107,12 @@ fn world(verbosity: Verbosity, cancel: Cancel) -> (Arc<Progress>, BackupWorld) {
 
 fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
-    let options = NightOptions { only: args.only.clone(), test: args.test, force: args.force };
+    let options = NightOptions {
+        only: args.only.clone(),
+        test: args.test,
+        force: args.force,
+        run_id: Some(log::run_id().to_owned()),
+    };
     let cancel = Cancel::default();
     if !args.dry_run {
         signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
@@ -131,7 +138,7 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
         }
         Err(error) => {
             let class = NightError::class(&error);
-            write_line(&format!("volbak: {}", shown_error(&anyhow::Error::new(error))));
+            log::error(&shown_error(&anyhow::Error::new(error)));
             Ok(class)
         }
     }
@@ -156,11 +163,11 @@ fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
     }
     if args.send {
         if !config.enable_mail_notification {
-            write_line("volbak: mail is switched off: set enable_mail_notification = true");
+            log::error("mail is switched off: set enable_mail_notification = true");
             return Ok(ExitClass::Usage);
         }
         for problem in reports::send_again(&report, &config, SystemClock.now()) {
-            write_line(&format!("volbak: {problem}"));
+            log::write(Line::new(problem.severity.into(), Kind::Message, problem.to_string()).with_problem(&problem));
             class = ExitClass::WithProblems;
         }
     }
@@ -175,7 +182,7 @@ fn shown_status(args: &StatusArgs) -> u8 {
         let (warning, critical) = (args.warning, args.critical);
         let what =
             format!("--warning {warning} is later than --critical {critical}: nothing would ever be a warning\n");
-        Cli::command().error(ErrorKind::ValueValidation, what).exit()
+        log::exit_with_usage(&Cli::command().error(ErrorKind::ValueValidation, what))
     }
     let limits = Limits { warning_hours: args.warning, critical_hours: args.critical };
     let unknown = |what: String| {
@@ -202,7 +209,7 @@ fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass>
         Ok(stem) => stem,
         Err(protect::ProtectError::Store(error)) => return Err(error.into()),
         Err(error @ protect::ProtectError::NoSuchBackup(_)) => {
-            write_line(&format!("volbak: {error}"));
+            log::error(&error.to_string());
             return Ok(ExitClass::Usage);
         }
     };

@@ -13,7 +13,7 @@ use volbak::run::verify::{Level, Verdict, record};
 use volbak::store::catalog::{BackupState, CatalogEntry};
 use volbak::units::ByteLen;
 
-use super::progress::write_line;
+use super::log;
 
 /// What became of one source, for scripts.
 #[derive(Debug, Serialize)]
@@ -63,7 +63,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
 /// failure of the work, which `done` names.
 pub(crate) fn after_printing(printed: Result<(), OutputError>, done: &str, class: ExitClass) -> ExitClass {
     let Err(error) = printed else { return class };
-    write_line(&format!("volbak: {done}; only the result is not shown: {}", with_causes(&error)));
+    log::warning(&format!("{done}; only the result is not shown: {}", with_causes(&error)));
     class.max(ExitClass::WithProblems)
 }
 

@@ -12,7 +12,7 @@ use volbak::store::StoreError;
 use volbak::store::local::Destination;
 use volbak::store::presence::is_on_mount;
 
-use super::progress::write_line;
+use super::log;
 
 /// The environment's name for the destination; a config's key of that name is read from it, too.
 const DESTINATION_VARIABLE: &str = "VOLBAK_BACKUP_DESTINATION";
@@ -150,7 +150,7 @@ impl Place {
 /// The backup, after what there is to say of it.
 fn noted(found: Found) -> BackupFiles {
     for note in &found.notes {
-        write_line(&format!("volbak: {note}"));
+        log::warning(note);
     }
     found.files
 }
@@ -160,7 +160,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, UsageError> {
     let config = Config::load(path, std::env::vars_os())
         .map_err(|error| UsageError(format!("{:#}", anyhow::Error::new(error))))?;
     if let Some(found) = &config.changeable {
-        write_line(&format!("volbak: warning: {}: the config is not root's alone: {found}", path.display()));
+        log::warning(&format!("warning: {}: the config is not root's alone: {found}", path.display()));
     }
     Ok(config)
 }

@@ -1,16 +1,18 @@
 //! What is shown while the work goes on: a bar at a terminal, plain lines elsewhere. All of it on standard error.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use volbak::events::{Event, Observer, Severity};
+use volbak::events::{Event, Observer, Problem, Severity, SourceName};
+use volbak::log::{Kind, Line, Severity as Level, Value};
 use volbak::shown;
 use volbak::units::ByteLen;
 
 mod bar;
 
+use super::log;
 use bar::{Done, Place, bar_line};
 
 /// What is taken for a terminal's width where it does not say.
@@ -64,7 +66,8 @@ impl Run {
 }
 
 struct State {
-    source: String,
+    /// The source that is worked on.
+    source: Option<SourceName>,
     step: String,
     done: Done,
     started: Instant,
@@ -75,20 +78,32 @@ struct State {
 }
 
 impl State {
-    fn of(source: String) -> Self {
+    fn of(source: Option<SourceName>) -> Self {
         let (step, now) = (String::new(), Instant::now());
         Self { source, step, done: Done::default(), started: now, lesser: 0, errors: 0, last_line: now }
     }
 
+    /// How many problems were not shown.
+    fn more_problems(&self) -> Option<Line> {
+        let over = |count: u64| count.saturating_sub(MAX_SHOWN_PROBLEMS);
+        let more = over(self.lesser) + over(self.errors);
+        let severity = if over(self.errors) > 0 { Level::Error } else { Level::Warning };
+        (more > 0).then(|| {
+            let line = Line::new(severity, Kind::Problem, format!("{}and {more} more problems", self.prefix()));
+            line.about(self.source.clone()).with("more", Value::Number(more))
+        })
+    }
+
     /// What a line begins with: the source, where the work is on one.
     fn prefix(&self) -> String {
-        if self.source.is_empty() { String::new() } else { format!("{}: ", self.source) }
+        self.source.as_ref().map_or_else(String::new, |source| format!("{}: ", source.shown))
     }
 }
 
 impl Progress {
     pub(crate) fn new(verbosity: Verbosity) -> Self {
-        let at_terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet;
+        // Programs that read lines want no bar among them.
+        let at_terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet && !log::is_json();
         let bar = at_terminal.then(|| {
             let bar = ProgressBar::new_spinner();
             // The template is a constant, and tried by a test.
@@ -96,7 +111,7 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { verbosity, bar, state: Mutex::new((Run::of(0, 0), State::of(String::new()))) }
+        Self { verbosity, bar, state: Mutex::new((Run::of(0, 0), State::of(None))) }
     }
 
     /// Takes the bar away, so that results can be printed.
@@ -106,11 +121,16 @@ impl Progress {
         }
     }
 
-    fn line(&self, text: &str) {
+    fn line(&self, line: Line) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| write_line(text)),
-            None => write_line(text),
+            Some(bar) => bar.suspend(|| log::write(line)),
+            None => log::write(line),
         }
+    }
+
+    /// Whether what a bar shows is a line, too: there is none, or the lines go elsewhere.
+    fn has_all_lines(&self) -> bool {
+        self.bar.is_none() || log::has_fields()
     }
 
     /// Shows how far it is, at a terminal.
@@ -128,13 +148,14 @@ impl Progress {
         } else {
             state.done.left(state.started.elapsed())
         };
-        let (source, step) = (shown::text(&state.source), shown::text(&state.step));
+        let source = state.source.as_ref().map_or("", |source| &source.shown);
+        let (source, step) = (shown::text(source), shown::text(&state.step));
         bar.set_message(bar_line(run.place(), &source, &step, state.done, left, columns));
     }
 
     /// Without a terminal, now and then a line.
     fn now_and_then(&self, state: &mut State) {
-        if self.bar.is_none() && self.verbosity > Verbosity::Quiet && state.last_line.elapsed() >= LINE_EVERY {
+        if self.has_all_lines() && self.verbosity > Verbosity::Quiet && state.last_line.elapsed() >= LINE_EVERY {
             state.last_line = Instant::now();
             let read = ByteLen(state.done.read_bytes);
             let about = if state.done.expected_bytes >= state.done.read_bytes {
@@ -142,8 +163,32 @@ impl Progress {
             } else {
                 String::new()
             };
-            self.line(&format!("{}read {read}{about}", state.prefix()));
+            let text = format!("{}read {read}{about}", state.prefix());
+            let line = Line::new(Level::Info, Kind::Progress, text)
+                .with("read_bytes", Value::Number(state.done.read_bytes))
+                .with("expected_bytes", Value::Number(state.done.expected_bytes));
+            self.line(line.about(state.source.clone()));
         }
+    }
+}
+
+impl Progress {
+    /// The line of a problem, while not too many of them were shown.
+    fn problem(&self, state: &mut State, problem: &Problem, of: Option<&SourceName>) -> Option<(Verbosity, Line)> {
+        let (level, word) = match problem.severity {
+            Severity::Notice => (Verbosity::Normal, "notice"),
+            Severity::Warning => (Verbosity::Quiet, "warning"),
+            Severity::Error => (Verbosity::Quiet, "error"),
+        };
+        // Those that are not shown at this verbosity must not use up the room of those that are.
+        // Nor may many warnings use up that of an error.
+        let count = if problem.severity == Severity::Error { &mut state.errors } else { &mut state.lesser };
+        *count += u64::from(level <= self.verbosity);
+        (*count <= MAX_SHOWN_PROBLEMS).then(|| {
+            let text = format!("{}{word}: {problem}", state.prefix());
+            let line = Line::new(problem.severity.into(), Kind::Problem, text).with_problem(problem);
+            (level, line.about(of.cloned()))
+        })
     }
 }
 
@@ -157,21 +202,24 @@ impl Observer for Progress {
                 None
             }
             Event::SourceStarted { source } => {
-                *state = State::of(source.clone());
+                *state = State::of(Some(source.clone()));
                 if let Some(bar) = &self.bar {
                     // After what was printed between two sources.
                     bar.reset();
                     bar.enable_steady_tick(TICK);
                 }
                 let place = run.place();
-                let is_one = self.bar.is_some() || place.sources < 2;
-                (!is_one).then(|| {
-                    (Verbosity::Normal, format!("{}volume {} of {}", state.prefix(), place.number, place.sources))
+                let is_said = log::has_fields() || (self.bar.is_none() && place.sources > 1);
+                is_said.then(|| {
+                    let text = format!("{}volume {} of {}", state.prefix(), place.number, place.sources.max(1));
+                    (Verbosity::Normal, Line::new(Level::Info, Kind::VolumeStarted, text))
                 })
             }
             Event::Step { step } => {
                 state.step.clone_from(step);
-                self.bar.is_none().then(|| (Verbosity::Normal, format!("{}{step}", state.prefix())))
+                let text = || format!("{}{step}", state.prefix());
+                let line = || (Verbosity::Normal, Line::new(Level::Info, Kind::Step, text()));
+                self.has_all_lines().then(line)
             }
             Event::ExpectedBytes { bytes } => {
                 state.done.expected_bytes = state.done.expected_bytes.saturating_add(*bytes);
@@ -183,48 +231,44 @@ impl Observer for Progress {
                 None
             }
             Event::SnapshotFill { snapshot, percent } => {
-                Some((Verbosity::Verbose, format!("{snapshot}: the snapshot is {percent:.1} % full")))
+                let text = format!("{snapshot}: the snapshot is {percent:.1} % full");
+                let line = Line::new(Level::Info, Kind::SnapshotFill, text);
+                Some((Verbosity::Verbose, line.with("percent", Value::Percent(*percent))))
             }
-            Event::Problem(problem) => {
-                let (level, word) = match problem.severity {
-                    Severity::Notice => (Verbosity::Normal, "notice"),
-                    Severity::Warning => (Verbosity::Quiet, "warning"),
-                    Severity::Error => (Verbosity::Quiet, "error"),
-                };
-                // Those that are not shown at this verbosity must not use up the room of those that are.
-                // Nor may many warnings use up that of an error.
-                let count = if problem.severity == Severity::Error { &mut state.errors } else { &mut state.lesser };
-                *count += u64::from(level <= self.verbosity);
-                (*count <= MAX_SHOWN_PROBLEMS).then(|| (level, format!("{}{word}: {problem}", state.prefix())))
-            }
+            Event::Problem(problem) => self.problem(state, problem, None),
+            Event::ProblemOf { source, problem } => self.problem(state, problem, Some(source)),
             Event::SourceFailed { source, why } => {
                 run.finished += 1;
                 run.read_bytes = run.read_bytes.saturating_add(state.done.read_bytes);
-                *state = State::of(String::new());
-                Some((Verbosity::Quiet, format!("{source}: FAILED: {why}")))
+                *state = State::of(None);
+                let text = format!("{}: FAILED: {why}", source.shown);
+                let line = Line::new(Level::Error, Kind::VolumeFailed, text).about(Some(source.clone()));
+                Some((Verbosity::Quiet, line.with("what", Value::Text(why.clone()))))
             }
-            Event::RunFinished { severity: Severity::Notice, outcome } => Some((Verbosity::Normal, outcome.clone())),
-            Event::RunFinished { outcome, .. } => Some((Verbosity::Quiet, outcome.clone())),
-            Event::SourceFinished { .. } => {
+            Event::RunFinished { severity, outcome, figures } => {
+                let verbosity = if *severity == Severity::Notice { Verbosity::Normal } else { Verbosity::Quiet };
+                let line = Line::new((*severity).into(), Kind::Summary, outcome.clone());
+                Some((verbosity, line.with_figures(figures)))
+            }
+            Event::SourceFinished { source, outcome } => {
                 // What comes next is not about this source.
                 run.finished += 1;
                 run.read_bytes = run.read_bytes.saturating_add(state.done.read_bytes);
-                let ended = std::mem::replace(state, State::of(String::new()));
-                let over = |count: u64| count.saturating_sub(MAX_SHOWN_PROBLEMS);
-                let more = over(ended.lesser) + over(ended.errors);
-                (more > 0).then(|| (Verbosity::Quiet, format!("{}and {more} more problems", ended.prefix())))
+                let ended = std::mem::replace(state, State::of(None));
+                if let Some(line) = ended.more_problems() {
+                    self.line(line);
+                }
+                let text = format!("{}: finished: {outcome}", source.shown);
+                let line = Line::new(Level::Info, Kind::VolumeFinished, text).about(Some(source.clone()));
+                log::has_fields().then_some((Verbosity::Normal, line))
             }
         };
-        if let Some((_, text)) = said.filter(|(level, _)| *level <= self.verbosity) {
-            self.line(&text);
+        if let Some((_, mut line)) = said.filter(|(level, _)| *level <= self.verbosity) {
+            line.source = line.source.or_else(|| state.source.clone());
+            self.line(line);
         }
         self.show(run, state);
     }
-}
-
-/// Writes a line to standard error, whatever is in it made fit to be shown; when even that fails, there is nowhere left to say so.
-pub(crate) fn write_line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", shown::lines(text));
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
+use volbak::events::SourceName;
 use volbak::outside::Cancel;
 use volbak::run::browse::{self, Change};
 use volbak::run::restore::dry_run::{DryRun, dry_run};
@@ -17,9 +18,10 @@ use volbak::run::settings::processors;
 use volbak::units::ByteLen;
 
 use super::disk::{DiskArgs, Work, restore_disk};
+use super::log;
 use super::output::{Output, after_printing, print, print_json};
 use super::place::Where;
-use super::progress::{Progress, Verbosity, write_line};
+use super::progress::{Progress, Verbosity};
 
 pub(crate) const RESTORE_EXAMPLES: &str = "\
 Examples:
@@ -133,6 +135,7 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let files = args.place.find(&args.backup)?;
+    log::set_subject(SourceName::of_backups(&files.volume()));
     let Some(to) = &args.to else {
         let (threads, json, dry_run) = (threads(args.threads), args.json, args.dry_run);
         let work = Work { threads, cancel: cancel()?, verbosity, json, dry_run };
@@ -160,7 +163,7 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
         cancel: cancel()?,
     };
     if let Err(error) = options.ids.numbers() {
-        write_line(&format!("volbak: {error}"));
+        log::error(&error.to_string());
         return Ok(ExitClass::Usage);
     }
     let progress = Progress::new(verbosity);
@@ -309,7 +312,8 @@ fn say_when_interrupted() -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            write_line("volbak: interrupted");
+            log::warning("interrupted");
+            log::end();
             std::process::exit(128 + signal);
         }
     })?;

@@ -8,7 +8,8 @@ use clap::CommandFactory;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::config::Config;
 use volbak::error::ExitClass;
-use volbak::events::{Event, Observer};
+use volbak::events::{Event, Observer, SourceName};
+use volbak::log::{Kind, Line, Severity};
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use volbak::run::limit::TimeLimit;
@@ -19,11 +20,12 @@ use volbak::source::{self, Source, SourceKind};
 use volbak::store::local::Destination;
 
 use super::args::{Cli, ReaderArg, SnapshotArgs};
+use super::log;
 use super::output::{
     JsonBackup, JsonOutcome, OutputError, after_printing, has_problems, print, print_json, shown_error, shown_outcome,
 };
 use super::place::Where;
-use super::progress::{Progress, Verbosity, write_line};
+use super::progress::{Progress, Verbosity};
 use super::{about, shown};
 
 pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
@@ -38,7 +40,7 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
     }
     if args.name.is_some() && args.sources.len() > 1 {
         let message = "--name is for one source: each needs a directory of its own";
-        Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
+        log::exit_with_usage(&Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message));
     }
     let place = Where::from(&args.place).place()?;
     // Opened by the place, which knows whether it must be mounted.
@@ -64,8 +66,8 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
     };
     if let Err(error) = removed {
         // If LVM is needed after all, its own error comes with the volume that needs it.
-        write_line(&format!(
-            "volbak: warning: what earlier runs left could not be looked for: {:#}",
+        log::warning(&format!(
+            "warning: what earlier runs left could not be looked for: {:#}",
             anyhow::Error::new(error)
         ));
     }
@@ -73,15 +75,15 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
     progress.on_event(&Event::RunStarted { sources: args.sources.len() as u64, bytes: 0 });
     let mut results = Vec::with_capacity(args.sources.len());
     for source in &args.sources {
-        let result = if cancel.is_cancelled() {
-            Err(BackupError::Cancelled)
+        let (name, result) = if cancel.is_cancelled() {
+            (unresolved(source), Err(BackupError::Cancelled))
         } else {
             one(source, args, &config, &destination, &world)
         };
         let result = result.map_err(|error| about(source, anyhow::Error::new(error)));
         if let Err(error) = &result {
             progress.done();
-            write_line(&format!("volbak: {}", shown_error(error)));
+            log::write(Line::new(Severity::Error, Kind::Message, shown_error(error)).about(Some(name)));
         }
         results.push((shown(source), result));
     }
@@ -109,13 +111,25 @@ fn one(
     config: &Config,
     destination: &Destination,
     world: &BackupWorld,
-) -> Result<BackupOutcome, BackupError> {
-    let mut source = source::resolve(spec, &*world.commands)?;
-    if let Some(name) = args.name.as_deref() {
-        source = source.named(name)?;
+) -> (SourceName, Result<BackupOutcome, BackupError>) {
+    let resolved = source::resolve(spec, &*world.commands).and_then(|source| match args.name.as_deref() {
+        Some(name) => source.named(name),
+        None => Ok(source),
+    });
+    match resolved {
+        Err(error) => (unresolved(spec), Err(error.into())),
+        Ok(source) => {
+            let options = options(args, config, &source, &world.cancel);
+            (source.name(), back_up_source(&source, destination, &options, world))
+        }
     }
-    let options = options(args, config, &source, &world.cancel);
-    back_up_source(&source, destination, &options, world)
+}
+
+/// What log lines call a source that is not there: the last part of what was typed.
+fn unresolved(spec: &OsStr) -> SourceName {
+    let typed = volbak::shown::bytes(spec.as_encoded_bytes());
+    let volume = typed.rsplit('/').next().unwrap_or(&typed).to_owned();
+    SourceName { shown: typed, volume, group: None }
 }
 
 /// What the config says of this source, and over it what was asked for on the command line.

@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use volbak::error::ExitClass;
-use volbak::events::{Event, Observer};
+use volbak::events::{Event, Observer, SourceName};
+use volbak::log::{Kind, Line, Severity};
 use volbak::outside::{Clock, SystemClock, SystemCommands};
 use volbak::run::locate::BackupFiles;
 use volbak::run::verify::choose::{Candidate, Choice, choose};
 use volbak::run::verify::{self, Level, Surroundings, Verdict, VerifyOptions, record};
 use volbak::store::catalog;
 
+use super::log;
 use super::output::{after_printing, print, print_json};
 use super::place::{Place, Where};
-use super::progress::{Progress, Verbosity, write_line};
+use super::progress::{Progress, Verbosity};
 use super::proof::{cancel, threads};
 
 pub(crate) const VERIFY_EXAMPLES: &str = "\
@@ -124,14 +126,16 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     let mut reports = Vec::new();
     progress.on_event(&Event::RunStarted { sources: backups.len() as u64, bytes: 0 });
     for files in &backups {
-        progress.on_event(&Event::SourceStarted { source: files.stem.clone() });
+        let source = SourceName { shown: files.stem.clone(), ..SourceName::of_backups(&files.volume()) };
+        progress.on_event(&Event::SourceStarted { source: source.clone() });
         let report = verify::verify(files, &options, around)?;
-        progress.on_event(&Event::SourceFinished { source: files.stem.clone(), outcome: report.summary() });
+        progress.on_event(&Event::SourceFinished { source: source.clone(), outcome: report.summary() });
         progress.done();
         if !args.no_record
             && let Err(error) = record::save(files, &report)
         {
-            write_line(&format!("volbak: {}: not recorded: {error}", files.record().display()));
+            let what = format!("{}: not recorded: {error}", files.record().display());
+            log::write(Line::new(Severity::Warning, Kind::Message, what).about(Some(source)));
             class = class.max(ExitClass::WithProblems);
         }
         if report.verdict == Verdict::Bad {

@@ -21,6 +21,9 @@ const NOT_TOML: &str = "not TOML: ";
 pub const HOOK_ENVIRONMENT: [&str; 5] =
     ["VOLBAK_VOLUME", "VOLBAK_GROUP", "VOLBAK_SNAPSHOT", "VOLBAK_PHASE", "VOLBAK_OUTCOME"];
 
+/// How log lines are written; the command line reads it. Never taken for a key.
+pub const LOG_VARIABLE: &str = "VOLBAK_LOG";
+
 /// A value as it was written.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
@@ -144,7 +147,8 @@ impl Reading {
             let bare = name.trim_start_matches(ENVIRONMENT_PREFIX);
             let near = nearest(bare, names.iter().map(|known| known.trim_start_matches(ENVIRONMENT_PREFIX)));
             // Other programs' names may begin like ours; what looks like a key that is misspelt is a mistake.
-            if HOOK_ENVIRONMENT.contains(&name.as_str()) || (near.is_none() && !name.contains("__")) {
+            let is_no_key = HOOK_ENVIRONMENT.contains(&name.as_str()) || name == LOG_VARIABLE;
+            if is_no_key || (near.is_none() && !name.contains("__")) {
                 continue;
             }
             let right = near.map_or_else(String::new, |near| format!("did you mean `{ENVIRONMENT_PREFIX}{near}`?"));

@@ -52,6 +52,7 @@ fn sample() -> RunReport {
     RunReport {
         format_version: FORMAT_VERSION,
         host: "stor1".to_owned(),
+        run_id: None,
         started: DateTime::parse_from_rfc3339("2011-10-07T01:00:01+02:00").unwrap(),
         duration_seconds: 75 * 60 + 35,
         retention_days: 7,

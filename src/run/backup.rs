@@ -227,7 +227,7 @@ pub(super) fn work(
     // Before there is a snapshot: an allocation that fails later ends the process.
     require_memory(options.threads, options.level).map_err(BackupError::Memory)?;
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
-    collector.on_event(&Event::SourceStarted { source: source.display_name().to_owned() });
+    collector.on_event(&Event::SourceStarted { source: source.name() });
 
     let volume = destination.volume_directory(source.backup_name())?;
     let backups = list_volume(&volume, source.backup_name())?;
@@ -246,7 +246,7 @@ pub(super) fn work(
         backup.run(volume, &excludes, first, || backup.find_previous().ok().flatten())
     })?;
     collector.on_event(&Event::SourceFinished {
-        source: outcome.source.clone(),
+        source: source.name(),
         outcome: format!("{} ({})", outcome.archive.display(), ByteLen(outcome.manifest.sizes.archive_bytes)),
     });
     Ok(outcome)

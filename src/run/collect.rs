@@ -43,7 +43,7 @@ impl Collector {
 
 impl Observer for Collector {
     fn on_event(&self, event: &Event) {
-        if let Event::Problem(problem) = event {
+        if let Event::Problem(problem) | Event::ProblemOf { problem, .. } = event {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.worst = kept.worst.max(Some(problem.severity));
             let count = match problem.severity {

@@ -16,6 +16,7 @@ use chrono::{DateTime, Local, Utc};
 use self::moment::Moment;
 use super::verify::record;
 use crate::archive::manifest::Manifest;
+use crate::shown;
 use crate::store::StoreError;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::Destination;
@@ -103,6 +104,13 @@ impl BackupFiles {
         let stem = name.strip_suffix(ARCHIVE).filter(|stem| !stem.is_empty()).ok_or_else(not_one)?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok(Self { directory: directory.to_owned(), stem: stem.to_owned() })
+    }
+
+    /// The name of the volume that they are of, as their directory says it.
+    pub fn volume(&self) -> String {
+        let directory = self.directory.file_name().map(|name| shown::bytes(name.as_encoded_bytes()));
+        // Beside the archive in the working directory: all but the date.
+        directory.unwrap_or_else(|| self.stem.clone())
     }
 
     /// The archive.

@@ -19,7 +19,7 @@ use super::{priority, prune, reports, settings};
 use crate::archive::manifest::Manifest;
 use crate::config::{Config, Selected};
 use crate::error::{ExitClass, with_causes};
-use crate::events::{Event, Observer, Problem, Severity};
+use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::report::{Abort, FORMAT_VERSION, Outcome, RunFacts, RunReport, Usage, Verdict, VolumeReport};
 use crate::source::{self, ListedVolume, SourceError, Volumes};
 use crate::store::StoreError;
@@ -48,6 +48,8 @@ pub struct NightOptions {
     pub test: bool,
     /// Remove old backups even when that is more than half of all.
     pub force: bool,
+    /// What the log lines of this run have as their `run_id`; the report names it.
+    pub run_id: Option<String>,
 }
 
 /// Why there was no run, and is no report.
@@ -114,6 +116,7 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let mut report = RunReport {
         format_version: FORMAT_VERSION,
         host: settings::host(),
+        run_id: options.run_id.clone(),
         started: started.with_timezone(&Local).fixed_offset(),
         duration_seconds: 0,
         retention_days: config.retention.days,
@@ -163,7 +166,11 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let is_whole = options.only.is_empty() && !(options.test || config.lvm_test_mode);
     let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
     let printed = reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), world);
-    world.observer.on_event(&Event::RunFinished { severity: severity(report.verdict()), outcome: report.subject() });
+    world.observer.on_event(&Event::RunFinished {
+        severity: severity(report.verdict()),
+        outcome: report.subject(),
+        figures: report.figures(),
+    });
     Ok(NightOutcome { report, printed })
 }
 
@@ -204,6 +211,11 @@ struct Night<'a> {
 impl Night<'_> {
     fn tell(&self, severity: Severity, location: &str, what: impl Into<String>) {
         self.collector.on_event(&Event::Problem(Problem::new(severity, location, what)));
+    }
+
+    /// A problem of a volume that is not being worked on.
+    fn tell_of(&self, source: SourceName, problem: Problem) {
+        self.collector.on_event(&Event::ProblemOf { source, problem });
     }
 
     /// The whole work. Gives the names of all volumes that the host has, when they could be listed.
@@ -401,7 +413,7 @@ impl Night<'_> {
     /// Called after an abort, too, which the run's last line names once for all of them.
     fn not_started(&self, candidate: &Candidate, shelves: &[Shelf], why: &str, is_aborted: bool) -> VolumeReport {
         if !is_aborted {
-            let source = candidate.facts.full_name();
+            let source = candidate.facts.name();
             self.collector.on_event(&Event::SourceFailed { source, why: format!("not started: {why}") });
         }
         let before = shelf_of(shelves, &candidate.facts.lv);

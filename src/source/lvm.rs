@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::events::SourceName;
 use crate::outside::{RunCommand, shown_command};
 use crate::source::error::SourceError;
 
@@ -74,6 +75,11 @@ impl LvFacts {
     /// `VG/LV`.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.vg, self.lv)
+    }
+
+    /// How events and log lines name it.
+    pub fn name(&self) -> SourceName {
+        SourceName::of_volume(&self.vg, &self.lv)
     }
 
     /// Whether it lives in a thin pool.

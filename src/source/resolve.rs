@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::events::SourceName;
 use crate::outside::RunCommand;
 use crate::source::device::{
     DeviceNumber, Node, NodeKind, check_kernel_is_seen, dm_uuid, length_bytes, open_unused, sector_size_bytes,
@@ -90,6 +91,15 @@ impl Source {
     /// control characters escaped.
     pub fn display_name(&self) -> &str {
         &self.display_name
+    }
+
+    /// How events and log lines name it.
+    pub fn name(&self) -> SourceName {
+        let group = match &self.kind {
+            SourceKind::Volume(facts) => Some(facts.vg.clone()),
+            SourceKind::Device { .. } | SourceKind::Image => None,
+        };
+        SourceName { shown: self.display_name.clone(), volume: self.backup_name.clone(), group }
     }
 
     /// The name of the directory of its backups: the volume's or device's name, or the image's file name without

@@ -2,7 +2,7 @@
 
 use super::{Night, is_present};
 use crate::error::with_causes;
-use crate::events::{Event, Observer, Problem, Severity};
+use crate::events::{Problem, Severity, SourceName};
 use crate::report::GoneReport;
 use crate::run::prune::{self, Shelf, Standing};
 use crate::run::settings;
@@ -18,11 +18,12 @@ impl Night<'_> {
         for shelf in shelves.iter().filter(|shelf| shelf.standing(&host, existing) == Standing::Gone) {
             let plan = shelf.plan(self.config, now, Occasion::Gone);
             for problem in prune::problems_of(&plan) {
-                self.tell(problem.severity, &shelf.name, problem.what);
+                let problem = Problem::new(problem.severity, shelf.name.clone(), problem.what);
+                self.tell_of(SourceName::of_backups(&shelf.name), problem);
             }
             let removed = if may_prune { self.carry_out(&shelf.name, &plan) } else { prune::Pruned::default() };
             for problem in removed.problems {
-                self.collector.on_event(&Event::Problem(problem));
+                self.tell_of(SourceName::of_backups(&shelf.name), problem);
             }
             gone.push(GoneReport {
                 name: shelf.name.clone(),

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{Night, is_present};
 use crate::config::{VerifyLevel, VerifyOptions as VerifyConfig};
 use crate::error::with_causes;
-use crate::events::{Event, Observer, Problem, Severity};
+use crate::events::{Event, Problem, Severity, SourceName};
 use crate::run::locate::BackupFiles;
 use crate::run::prune::Shelf;
 use crate::run::settings::processors;
@@ -56,20 +56,24 @@ impl Night<'_> {
             clock: &*self.world.clock,
             commands: &*self.world.commands,
         };
+        let tell = |severity, what| {
+            let source = SourceName::of_backups(&files.volume());
+            self.tell_of(source, Problem::new(severity, files.stem.clone(), what));
+        };
         let report = match verify(files, how, around) {
             Ok(report) => report,
             Err(VerifyError::Stopped) => return,
             Err(error @ VerifyError::Here(_)) => {
-                return self.tell(Severity::Warning, &files.stem, with_causes(&error));
+                return tell(Severity::Warning, with_causes(&error));
             }
         };
         if let Err(error) = record::save(files, &report) {
-            self.tell(Severity::Warning, &files.stem, format!("what its verification found is not kept: {error}"));
+            tell(Severity::Warning, format!("what its verification found is not kept: {error}"));
         }
         if report.verdict == Verdict::Bad {
             let first = report.findings.first().map_or_else(String::new, |finding| format!(": {}", finding.what));
             let what = format!("verified, and BAD: {} things are wrong{first}", report.findings_total);
-            self.collector.on_event(&Event::Problem(Problem::new(Severity::Error, files.stem.clone(), what)));
+            tell(Severity::Error, what);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::select::{Candidate, select};
 use super::{Dumps, Night, is_present, shelf_of};
 use crate::error::with_causes;
-use crate::events::{Event, Problem, Severity};
+use crate::events::{Event, Problem, Severity, SourceName};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
 use crate::run::backup::{BackupOutcome, BackupWorld, back_up_source};
 use crate::run::expected::Expected;
@@ -38,7 +38,8 @@ impl Night<'_> {
             Ok(Some(now)) => now,
             Ok(None) => {
                 let what = "it was deleted or renamed since the run began; it is not backed up any more";
-                self.tell(Severity::Notice, &candidate.facts.full_name(), what);
+                let problem = Problem::new(Severity::Notice, candidate.facts.full_name(), what);
+                self.tell_of(candidate.facts.name(), problem);
                 return None;
             }
             Err(why) => (candidate.facts.clone(), Some(why)),
@@ -76,9 +77,7 @@ impl Night<'_> {
                 report.problems.extend(report.shrink_warning().filter(|_| !is_meant));
             }
             Err(why) => {
-                self.world
-                    .observer
-                    .on_event(&Event::SourceFailed { source: candidate.facts.full_name(), why: why.clone() });
+                self.world.observer.on_event(&Event::SourceFailed { source: candidate.facts.name(), why: why.clone() });
                 report.outcome = Outcome::Failed(why);
                 self.leave_no_empty_directory(&name);
             }
@@ -91,8 +90,10 @@ impl Night<'_> {
 
     /// Tells the problems of a volume that are not among `told`: those that the backup itself did not meet.
     fn say_the_rest(&self, report: &VolumeReport, told: &Range<usize>) {
+        let source = SourceName::of_volume(report.group.as_deref().unwrap_or_default(), &report.name);
         let tell = |severity, location: String, what: String| {
-            self.world.observer.on_event(&Event::Problem(Problem::new(severity, location, what)));
+            let problem = Problem::new(severity, location, what);
+            self.world.observer.on_event(&Event::ProblemOf { source: source.clone(), problem });
         };
         if let Dump::Failed(why) = &report.dump {
             tell(Severity::Error, format!("{}: dump", report.name), why.clone());

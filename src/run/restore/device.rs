@@ -45,7 +45,7 @@ use super::RestoreReport;
 use crate::archive::manifest::Manifest;
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
-use crate::events::{Event, Observer, Problem, Severity};
+use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::layout::HoldsKind;
 use crate::outside::programs::is_installed;
 use crate::outside::{Cancel, RunCommand};
@@ -255,7 +255,8 @@ pub fn restore_disk(
     let data = manifest.counts.data_bytes;
     let replaces = !target.on_it.is_empty();
     let name = target.name.clone();
-    observer.on_event(&Event::SourceStarted { source: target.name.clone() });
+    let source = SourceName { shown: target.name.clone(), volume: files.volume(), group: None };
+    observer.on_event(&Event::SourceStarted { source });
     let open = target.open(data.saturating_add(data / 32))?;
     let again = std::sync::Arc::clone(&commands);
     let carried = Carried { files, plan: &plan, index: index.as_ref(), target: &open, options, commands, observer };

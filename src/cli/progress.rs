@@ -212,7 +212,10 @@ impl Observer for Progress {
                 let is_said = log::has_fields() || (self.bar.is_none() && place.sources > 1);
                 is_said.then(|| {
                     let text = format!("{}volume {} of {}", state.prefix(), place.number, place.sources.max(1));
-                    (Verbosity::Normal, Line::new(Level::Info, Kind::VolumeStarted, text))
+                    let line = Line::new(Level::Info, Kind::VolumeStarted, text)
+                        .with("number", Value::Number(place.number))
+                        .with("of", Value::Number(place.sources.max(1)));
+                    (Verbosity::Normal, line)
                 })
             }
             Event::Step { step } => {

@@ -16,9 +16,11 @@ mod size;
 mod standing;
 mod subject;
 mod text;
+mod worth;
 
 pub use size::{df_percent, du_size, shown_duration};
 pub use standing::{RunFacts, RunStanding, Standing, VolumeStanding};
+pub use worth::{LastVerification, VolumeWorth};
 
 /// The version of the JSON form that is written. A reader takes this and all below.
 pub const FORMAT_VERSION: u32 = 1;
@@ -110,6 +112,9 @@ pub struct VolumeReport {
     pub archive_bytes: Option<u64>,
     /// How many entries of every kind the new archive holds.
     pub entries: Option<u64>,
+    /// Whether all that was selected is in the new backup; `None` without one, and in reports of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<bool>,
     /// The new backup's manifest, where all problems are listed.
     pub manifest: Option<String>,
     /// What was wrong with it; notices are counted, not shown.
@@ -316,8 +321,8 @@ impl VolumeReport {
     }
 
     /// A warning when the new archive is empty, or fell below half of the median of the earlier ones (of at least
-    /// three). The run adds it to `problems`, so that it counts for the exit status too.
-    pub fn shrink_warning(&self) -> Option<Problem> {
+    /// three that were taken after `since`). The run adds it to `problems`, so that it counts for the exit status too.
+    pub fn shrink_warning(&self, since: Option<DateTime<Utc>>) -> Option<Problem> {
         let warning = |what: String| Some(Problem::new(Severity::Warning, "archive", what));
         if self.outcome != Outcome::BackedUp {
             return None;
@@ -326,7 +331,10 @@ impl VolumeReport {
             return warning("the new backup is empty".to_owned());
         }
         let archive_bytes = self.archive_bytes?;
-        let median = self.median_bytes().filter(|_| self.history.len() >= MIN_HISTORY)?;
+        let is_measure = |past: &&Past| since.is_none_or(|since| past.taken_at > since);
+        let sizes: Vec<u64> = self.history.iter().filter(is_measure).map(|past| past.archive_bytes).collect();
+        let count = sizes.len();
+        let median = median(sizes).filter(|_| count >= MIN_HISTORY)?;
         if archive_bytes >= median.div_ceil(2) {
             return None;
         }
@@ -334,16 +342,9 @@ impl VolumeReport {
         warning(format!(
             "the new archive has {}, less than half of what the last {} have (median {})",
             shown(archive_bytes),
-            self.history.len(),
+            count,
             shown(median)
         ))
-    }
-
-    /// The median of the earlier archives' sizes; the lower one of two in the middle.
-    fn median_bytes(&self) -> Option<u64> {
-        let mut sizes: Vec<u64> = self.history.iter().map(|past| past.archive_bytes).collect();
-        sizes.sort_unstable();
-        sizes.get(sizes.len().checked_sub(1)? / 2).copied()
     }
 
     /// The worst that is known of it: a failure and a failed dump count as errors.
@@ -366,6 +367,12 @@ impl VolumeReport {
         shown.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
         shown
     }
+}
+
+/// The lower one of two in the middle.
+fn median(mut sizes: Vec<u64>) -> Option<u64> {
+    sizes.sort_unstable();
+    sizes.get(sizes.len().checked_sub(1)? / 2).copied()
 }
 
 fn matters(problem: &Problem) -> bool {

@@ -145,6 +145,7 @@ fn report() -> Rendered {
         directory_bytes: 3_758_096_384,
         archive_bytes: Some(417_566_264),
         entries: Some(1402),
+        whole: None,
         manifest: None,
         problems: Vec::new(),
         snapshot_peak_percent: None,

@@ -88,6 +88,7 @@ impl Volume {
             directory_bytes: (self.backups.len() as u64) << 20,
             archive_bytes: (!failed).then_some(1 << 20),
             entries: None,
+            whole: None,
             manifest: None,
             problems: Vec::new(),
             snapshot_peak_percent: None,
@@ -349,6 +350,43 @@ mod standing {
         let status = host.verb(&["status"]);
         assert_eq!(status.status, 0, "{status:?}");
         assert!(value(&metrics(&host), SUCCESS_1) >= first);
+    }
+
+    #[test]
+    fn what_the_backups_are_worth_is_in_metrics_and_status() {
+        let host = with_metrics();
+        host.add_ext4("volume-1");
+        assert_eq!(host.verb(&["run"]).status, 0);
+        let of = |name: &str| format!("volbak_volume_{name}{{volume=\"volume-1\"}}");
+        let figures = metrics(&host);
+        assert_eq!(value(&figures, &of("newest_backup_whole")), 1);
+        assert_eq!(value(&figures, &of("last_verification_level")), 0);
+        assert!(!figures.contains(&of("last_verification_timestamp_seconds")), "{figures}");
+        assert_eq!(host.verb(&["verify", "volume-1"]).status, 0);
+        assert_eq!(host.verb(&["verify", "volume-1", "--quick"]).status, 0);
+        // A newer backup that is bad: the older one is the last whole one.
+        let whole = value(&figures, &of("last_whole_backup_timestamp_seconds"));
+        assert_eq!(host.verb(&["run", "--only", "volume-1"]).status, 0);
+        let newest = fs::read_dir(host.at("backups/volume-1")).unwrap().map(|entry| entry.unwrap().path());
+        let newest = newest.filter(|path| path.extension().is_some_and(|it| it == "gz")).max().unwrap();
+        let mut bytes = fs::read(&newest).unwrap();
+        bytes[40] ^= 1;
+        fs::write(&newest, bytes).unwrap();
+        assert_eq!(host.verb(&["verify", newest.to_str().unwrap()]).status, 1);
+        let status = host.verb(&["status"]);
+        for word in ["WORTH", "whole", "1 bad", " full"] {
+            assert!(status.stdout.contains(word), "{word}: {status:?}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&host.verb(&["status", "--json"]).stdout).unwrap();
+        let volume = &json["volumes"][0];
+        assert_eq!((&volume["bad"], &volume["pinned"], &volume["whole"]), (&1.into(), &0.into(), &true.into()));
+        assert_eq!(volume["last_verification"]["level"], "full");
+        host.add_ext4("volume-2");
+        assert_eq!(host.verb(&["run", "--only", "volume-2"]).status, 0);
+        let figures = metrics(&host);
+        assert_eq!(value(&figures, &of("bad_backups")), 1);
+        assert_eq!(value(&figures, &of("last_verification_level")), 2);
+        assert_eq!(value(&figures, &of("last_whole_backup_timestamp_seconds")), whole);
     }
 
     #[test]

@@ -249,3 +249,52 @@ fn side_files_that_are_lost_changed_or_endless() {
     }
     assert_eq!(host.volbak(&["verify", archive_path]).status, 0);
 }
+
+/// A night of an image under a config that expects this of it.
+fn night_expecting(host: &Scratch, expect: &str, status: i32) -> Did {
+    let config = format!(
+        "backup_destination = '{}'\nrequire_mount = false\n[volume.\"v\"]\nexpect = [{expect}]\n",
+        host.at("b").display()
+    );
+    fs::write(host.at("volbak.toml"), config).unwrap();
+    let did = host.volbak(&["-q", "snapshot", "v.img", "--config", "volbak.toml"]);
+    assert_eq!(did.status, status, "{expect}: {did:?}");
+    did
+}
+
+#[test]
+fn a_change_that_the_config_expects_is_not_sudden() {
+    let luks = "printf 'LUKS\\272\\276\\000\\001' | dd of=v.img conv=notrunc status=none";
+    let wipe = "truncate -s 0 v.img; truncate -s 16M v.img";
+    // What becomes of an ext4 with files, what the config expects, and how the night ends.
+    let cases = [
+        (wipe.to_owned(), "\"empty\"", 0),
+        (wipe.to_owned(), "\"disk=empty\"", 0),
+        (format!("{wipe}; mkswap -q v.img 2>/dev/null"), "\"swap-only\"", 0),
+        (format!("{wipe}; {luks}"), "\"luks\"", 0),
+        (format!("{wipe}; {luks}"), "\"luks|ntfs\"", 0),
+        (format!("{wipe}; {luks}"), "\"ntfs\"", 3),
+        (format!("{wipe}; {luks}"), "\"p2=luks\"", 3),
+        (wipe.to_owned(), "\"luks\"", 3),
+        (format!("{wipe}; mke2fs -q -F -t ext4 v.img"), "\"ext4\"", 3),
+    ];
+    for (command, expect, status) in cases {
+        let host = Scratch::new();
+        host.image(files(40, "one"));
+        host.night(0);
+        host.sh(&command);
+        let first = night_expecting(&host, expect, status);
+        assert_eq!(host.pins().contains("\"pending\": [\n"), status == 3, "{command}, {expect}: {first:?}");
+        if status == 0 {
+            // Nor do the nights after it complain.
+            night_expecting(&host, expect, 0);
+            let status = host.volbak(&["status", "--config", "volbak.toml", "--json"]);
+            assert!(status.out.contains("\"whole\": true"), "{status:?}");
+        }
+        if expect == "\"luks\"" && status == 0 {
+            host.sh(wipe);
+            let zeros = night_expecting(&host, expect, 3);
+            assert!(zeros.err.contains("sudden change") && zeros.err.contains("not there any more"), "{zeros:?}");
+        }
+    }
+}

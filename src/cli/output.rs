@@ -205,11 +205,7 @@ impl Listed {
 
 impl Verified {
     fn shown(self) -> String {
-        let level = match self.level {
-            Level::Quick => "quick check",
-            Level::Full => "full",
-            Level::RestoreTest => "restore-test",
-        };
+        let level = self.level;
         let verdict = match self.verdict {
             Verdict::Good => "good",
             Verdict::GoodAsFarAsChecked => "good as far as checked",

@@ -120,7 +120,11 @@ fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts:
         (Outcome::Failed(_), _) => (RED, "failed"),
         (Outcome::NotStarted(_), _) => (RED, "not started"),
         (Outcome::BackedUp, Verdict::Good) => (GREEN, "backed up"),
-        (Outcome::BackedUp, _) => (AMBER, "backed up, problems"),
+        (Outcome::BackedUp, _) => match volume.whole {
+            Some(false) => (RED, "partial: not all of it is backed up"),
+            Some(true) => (AMBER, "backed up whole, problems"),
+            None => (AMBER, "backed up, problems"),
+        },
     };
     let took = volume.duration_seconds;
     let archive = volume.archive_bytes.map_or_else(|| "-".to_owned(), size);

@@ -76,7 +76,47 @@ pub(super) fn metrics(report: &RunReport, standing: &Standing, before: Option<&s
     each("volbak_volume_snapshot_peak_percent", "The fullest that the snapshot was.", &|volume| {
         volume.snapshot_peak_percent.filter(|peak| peak.is_finite()).map(|peak| peak.to_string())
     });
+    worth(&mut each);
     text.text
+}
+
+/// What the backups are worth, read from the destination at the end of the run.
+fn worth(each: &mut dyn FnMut(&str, &str, &dyn Fn(&VolumeStanding) -> Option<String>)) {
+    each(
+        "volbak_volume_newest_backup_whole",
+        "Whether all that was selected is in the newest usable backup: 1 whole, 0 partial.",
+        &|volume| Some(u8::from(volume.worth?.newest_whole?).to_string()),
+    );
+    each(
+        "volbak_volume_last_whole_backup_timestamp_seconds",
+        "When the newest whole backup began that is neither bad nor dated in the future.",
+        &|volume| Some(volume.worth?.last_whole?.timestamp().to_string()),
+    );
+    each(
+        "volbak_volume_last_whole_backup_age_seconds",
+        "How old that backup was at the end of the run; for alerts use the timestamp.",
+        &|volume| Some(volume.worth?.last_whole_age_seconds?.to_string()),
+    );
+    each(
+        "volbak_volume_last_verification_timestamp_seconds",
+        "When a verification last found one of its backups good.",
+        &|volume| Some(volume.worth?.last_verification?.at.timestamp().to_string()),
+    );
+    each(
+        "volbak_volume_last_verification_level",
+        "The level of that verification: 0 none yet, 1 quick check, 2 full, 3 restore test.",
+        &|volume| Some(volume.worth?.last_verification.map_or(0, |last| last.level).to_string()),
+    );
+    each(
+        "volbak_volume_bad_backups",
+        "Backups that a verification found bad, or whose files contradict each other.",
+        &|volume| Some(volume.worth?.bad.to_string()),
+    );
+    each(
+        "volbak_volume_pinned_backups",
+        "Backups that are kept because of a sudden change, until volbak accept.",
+        &|volume| Some(volume.worth?.pinned.to_string()),
+    );
 }
 
 struct Text<'a> {

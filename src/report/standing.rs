@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Abort, Dump, FORMAT_VERSION, Outcome, ReportError, RunReport, Verdict, VolumeReport};
+use super::{Abort, Dump, FORMAT_VERSION, Outcome, ReportError, RunReport, Verdict, VolumeReport, VolumeWorth};
 use crate::events::Severity;
 
 /// So many runs are remembered, each the last of its config on its host.
@@ -86,6 +86,9 @@ pub struct VolumeStanding {
     /// Whether the host no longer has it.
     #[serde(default)]
     pub gone: bool,
+    /// What its backups are worth, as far as it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worth: Option<VolumeWorth>,
 }
 
 /// What a report itself does not say of its run.
@@ -209,6 +212,7 @@ impl VolumeStanding {
             directory_bytes: volume.directory_bytes,
             snapshot_peak_percent: volume.snapshot_peak_percent,
             gone: false,
+            worth: before.and_then(|before| before.worth),
         }
     }
 }

@@ -39,6 +39,7 @@ fn volume(name: &str, duration_seconds: u64, directory_bytes: u64) -> VolumeRepo
         directory_bytes,
         archive_bytes: Some(directory_bytes / 9),
         entries: Some(1402),
+        whole: None,
         manifest: Some(format!("{directory}/{name}_07_10_2011.manifest.json")),
         problems: Vec::new(),
         snapshot_peak_percent: Some(12.4),
@@ -268,17 +269,19 @@ fn a_shrinking_or_empty_archive_is_a_warning() {
     let mut one = volume("volume-1", 81, GIB);
     one.history = history(&[100, 90, 4000, 110]);
     one.archive_bytes = Some(50);
-    assert_eq!(one.shrink_warning(), None, "half of the median of 90 100 110 4000");
+    assert_eq!(one.shrink_warning(None), None, "half of the median of 90 100 110 4000");
+    let until = one.history[1].taken_at;
+    assert_eq!(one.shrink_warning(Some(until)), None, "of those that are a measure there are too few");
     one.archive_bytes = Some(49);
-    let warning = one.shrink_warning().unwrap();
+    let warning = one.shrink_warning(None).unwrap();
     assert_eq!(warning.severity, Severity::Warning);
     assert_eq!(warning.what, "the new archive has 49 B, less than half of what the last 4 have (median 100 B)");
     one.history.truncate(2);
-    assert_eq!(one.shrink_warning(), None, "two earlier ones are too few");
+    assert_eq!(one.shrink_warning(None), None, "two earlier ones are too few");
     one.entries = Some(0);
-    assert_eq!(one.shrink_warning().unwrap().what, "the new backup is empty");
+    assert_eq!(one.shrink_warning(None).unwrap().what, "the new backup is empty");
     one.outcome = Outcome::Failed("x".to_owned());
-    assert_eq!(one.shrink_warning(), None);
+    assert_eq!(one.shrink_warning(None), None);
 }
 
 #[test]
@@ -333,13 +336,37 @@ fn it_comes_back_from_its_json() {
 }
 
 #[test]
+fn a_partial_backup_is_called_so() {
+    let mut report = sample();
+    let volume = &mut report.volumes[0];
+    volume.problems = vec![Problem::new(Severity::Error, "p1/etc/passwd", "input/output error")];
+    volume.whole = Some(false);
+    let rendered = report.render(Style::default());
+    let line = "  - volume-00000019: partial, 1 error: p1/etc/passwd: input/output error\n";
+    assert!(rendered.text.contains(line), "{}", rendered.text);
+    assert!(rendered.html.contains("partial: not all of it is backed up"), "{}", rendered.html);
+    report.volumes[0].whole = Some(true);
+    report.volumes[0].problems[0].severity = Severity::Warning;
+    assert!(report.render(Style::default()).html.contains("backed up whole, problems"));
+}
+
+#[test]
 fn figures_for_prometheus() {
     let mut report = sample();
     report.volumes[1].outcome = Outcome::Failed("x".to_owned());
     report.volumes[1].archive_bytes = None;
     report.volumes[1].history = history(&[5, 6]);
     report.volumes[1].name = "a\"b\\c\nd".to_owned();
-    let metrics = report.metrics(&super::Standing::of(&report), None);
+    let mut standing = super::Standing::of(&report);
+    standing.volumes.get_mut("volume-00000019").unwrap().worth = Some(super::VolumeWorth {
+        newest_whole: Some(false),
+        last_whole: Some("2011-10-05T23:00:01Z".parse().unwrap()),
+        last_whole_age_seconds: Some(86_400),
+        last_verification: Some(super::LastVerification { at: "2011-10-01T23:00:01Z".parse().unwrap(), level: 2 }),
+        bad: 1,
+        pinned: 2,
+    });
+    let metrics = report.metrics(&standing, None);
     for line in [
         "# TYPE volbak_run_verdict gauge",
         "volbak_run_start_timestamp_seconds 1317942001",
@@ -351,6 +378,13 @@ fn figures_for_prometheus() {
         "volbak_volume_last_success_timestamp_seconds{volume=\"volume-00000019\"} 1317942001",
         "volbak_volume_last_success_timestamp_seconds{volume=\"a\\\"b\\\\c\\nd\"} 1315004401",
         "volbak_volume_snapshot_peak_percent{volume=\"volume-00000019\"} 12.4",
+        "volbak_volume_newest_backup_whole{volume=\"volume-00000019\"} 0",
+        "volbak_volume_last_whole_backup_timestamp_seconds{volume=\"volume-00000019\"} 1317855601",
+        "volbak_volume_last_whole_backup_age_seconds{volume=\"volume-00000019\"} 86400",
+        "volbak_volume_last_verification_timestamp_seconds{volume=\"volume-00000019\"} 1317510001",
+        "volbak_volume_last_verification_level{volume=\"volume-00000019\"} 2",
+        "volbak_volume_bad_backups{volume=\"volume-00000019\"} 1",
+        "volbak_volume_pinned_backups{volume=\"volume-00000019\"} 2",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }

@@ -80,6 +80,9 @@ fn why(volume: &VolumeReport) -> String {
         Outcome::BackedUp => {}
     }
     let mut parts = Vec::new();
+    if volume.whole == Some(false) {
+        parts.push("partial".to_owned());
+    }
     if let Dump::Failed(why) = &volume.dump {
         parts.push(format!("its dump failed, {why}"));
     }

@@ -116,6 +116,9 @@ pub struct BackupOutcome {
     pub manifest: Manifest,
     /// The worst of the problems, if there were any.
     pub worst_problem: Option<Severity>,
+    /// When the newest backup was begun that has a filesystem which, as the config expects, is gone since: up to then sizes
+    /// are no measure.
+    pub replaced_until: Option<DateTime<Utc>>,
 }
 
 /// Why a source could not be backed up. Nothing was published then.
@@ -402,6 +405,7 @@ impl Backup<'_> {
             return Err(BackupError::Cancelled);
         }
         let changes = self.note_change(&pending, &layout, &regions, &written);
+        let replaced_until = self.replaced_until(&layout, &regions, &written);
         self.step("publishing");
         let mut manifest = self.manifest(&pending, frozen_at, layout, regions, &written, snapshot);
         manifest.carried = previous.known().zip(written.carried).map(|(previous, counts)| CarriedRecord {
@@ -423,7 +427,28 @@ impl Backup<'_> {
             archive,
             manifest: Manifest::from_bytes(&manifest_bytes)?,
             worst_problem: self.collector.collected().worst,
+            replaced_until,
         })
+    }
+
+    /// See [`BackupOutcome::replaced_until`].
+    fn replaced_until(
+        &self,
+        layout: &Layout,
+        regions: &[RegionRecord],
+        written: &WrittenArchive,
+    ) -> Option<DateTime<Utc>> {
+        if self.options.expect.is_empty() {
+            return None;
+        }
+        let expected = Expected(&self.options.expect);
+        let entries = written.members.totals.entries;
+        let tonight = Tonight { entries, counts: &written.counts, layout, regions, changes: None, expected };
+        let manifests = self.backups.iter().rev().filter_map(|entry| match &entry.state {
+            BackupState::Complete { manifest } => Some(&**manifest),
+            _ => None,
+        });
+        manifests.filter(|manifest| tonight.replaces(manifest)).map(|manifest| manifest.started_at).max()
     }
 
     /// Looks for a sudden change since the backups before, reports it, and pins the last of these. The pin is written
@@ -446,7 +471,14 @@ impl Backup<'_> {
         let carried = written.carried.map_or(0, |counts| counts.entries);
         let compared = change::is_doubtful(carried, entries, limits) && self.options.parent != ParentChoice::Full;
         let changes = if compared { self.compared_with(last, pending) } else { None };
-        let tonight = Tonight { entries, counts: &written.counts, layout, regions, changes };
+        let tonight = Tonight {
+            entries,
+            counts: &written.counts,
+            layout,
+            regions,
+            changes,
+            expected: Expected(&self.options.expect),
+        };
         if let Some(what) = change::judge(&past, &tonight, limits) {
             let pin = Pin {
                 kept: last.stem.clone(),

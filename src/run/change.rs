@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 
+use super::expected::Expected;
 use crate::archive::index::{EntryLine, IndexedKind, Line};
 use crate::archive::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
 use crate::archive::read::index_file::{IndexError, IndexReader};
@@ -42,6 +43,28 @@ pub(super) struct Tonight<'a> {
     pub(super) layout: &'a Layout,
     pub(super) regions: &'a [RegionRecord],
     pub(super) changes: Option<ChangesRecord>,
+    /// What the config expects to be there.
+    pub(super) expected: Expected<'a>,
+}
+
+impl Tonight<'_> {
+    /// Whether the config expects that this region of an earlier backup is no longer the filesystem that it was.
+    fn is_expected(&self, before: &Manifest, region: &str) -> bool {
+        self.expected.explains(region, before, (&self.layout.regions, self.regions))
+    }
+
+    /// Whether an earlier backup had files in a region which, as the config expects, has none now: its figures are no
+    /// measure for tonight's.
+    pub(super) fn replaces(&self, before: &Manifest) -> bool {
+        let has_files = |regions: &[RegionRecord], name: &str| {
+            regions.iter().any(|region| region.name == name && region.handling == Handling::Files)
+        };
+        before.regions.iter().any(|region| {
+            region.handling == Handling::Files
+                && !has_files(self.regions, &region.name)
+                && self.is_expected(before, &region.name)
+        })
+    }
 }
 
 /// Says what changed suddenly, with the figures, one line; `None` when nothing did. `past` are the backups that are the
@@ -49,6 +72,7 @@ pub(super) struct Tonight<'a> {
 pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLimits) -> Option<String> {
     let last = past.last()?;
     let mut said: Vec<String> = gone_filesystems(last, tonight);
+    let past: Vec<&Manifest> = past.iter().copied().filter(|before| !tonight.replaces(before)).collect();
 
     let is_below = |now: u64, usual: u64| now < usual.saturating_mul(limits.below_percent.into()) / 100;
     let usual = median(past.iter().map(|manifest| manifest.sizes.entries));
@@ -60,6 +84,7 @@ pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLim
         said.push(format!("{} of data, where {} are usual", ByteLen(tonight.counts.data_bytes), ByteLen(usual)));
     }
     if let Some(changes) = tonight.changes
+        && !tonight.replaces(last)
         && changes.compared >= limits.min_entries
     {
         let percent = changes.percent();
@@ -80,7 +105,8 @@ pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLim
 fn gone_filesystems(last: &Manifest, tonight: &Tonight<'_>) -> Vec<String> {
     let mut gone = Vec::new();
     for before in &last.layout.regions {
-        if matches!(before.holds.kind, HoldsKind::Empty | HoldsKind::Unknown | HoldsKind::Swap) {
+        let is_nothing = matches!(before.holds.kind, HoldsKind::Empty | HoldsKind::Unknown | HoldsKind::Swap);
+        if is_nothing || tonight.is_expected(last, &before.name) {
             continue;
         }
         let now = tonight.layout.regions.iter().find(|region| region.name == before.name);

@@ -62,6 +62,26 @@ impl Expected<'_> {
             .collect()
     }
 
+    /// Whether an item says that the region `name` of an earlier backup should no longer be the filesystem that it was. What
+    /// an item without a region names must be new: `luks` for one partition does not explain a second one.
+    pub(super) fn explains(self, name: &str, before: &Manifest, now: (&[Region], &[RegionRecord])) -> bool {
+        let (was, is) = (seen(&before.layout.regions, &before.regions), seen(now.0, now.1));
+        let is_there = is.iter().any(|one| one.region.name == name);
+        let explains = |item: &Expectation, word: &String| {
+            let of_item = item.region.as_deref();
+            let is_new = || !is_seen(word, of_item, &was);
+            if matches!(word.as_str(), EMPTY | SWAP_ONLY) && of_item.is_none() {
+                return is_new() && is_seen(word, None, &is);
+            }
+            match of_item {
+                Some(of_item) if is_there => of_item == name && is_seen(word, Some(name), &is),
+                None if is_there => is_new() && is_seen(word, Some(name), &is),
+                _ => is_new() && is_seen(word, of_item, &is),
+            }
+        };
+        self.0.iter().any(|item| item.words.iter().any(|word| explains(item, word)))
+    }
+
     /// Whether a volume without any files is as it is expected to be.
     pub(super) fn permits_no_files(self, manifest: &Manifest) -> bool {
         !self.0.is_empty() && self.missing("", &manifest.layout.regions, &manifest.regions).is_empty()

@@ -7,12 +7,12 @@ use chrono::{DateTime, Local, NaiveDate, Utc};
 
 use super::locate::BackupFiles;
 use super::settings;
-use super::verify::{Level, record};
+use super::verify::{Level, Verdict, record};
 use crate::archive::manifest::Manifest;
 use crate::config::{Config, RetentionOptions};
 use crate::error::with_causes;
 use crate::events::{Problem, Severity};
-use crate::report::Past;
+use crate::report::{LastVerification, Past, VolumeWorth};
 use crate::store::StoreError;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::{Destination, VolumeDirectory};
@@ -136,8 +136,53 @@ impl Shelf {
 
     /// The newest backup that can be relied on at `now`: complete, not known to be bad, not dated in the future.
     pub fn newest_usable(&self, now: DateTime<Utc>) -> Option<&Manifest> {
+        self.usable(now).next()
+    }
+
+    fn usable(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Manifest> {
         let is_bad = |stem: &str| self.backups.iter().any(|b| b.id == stem && b.health == Health::Bad);
-        self.manifests().rev().find(|manifest| !is_future(manifest.started_at, now) && !is_bad(&manifest.stem))
+        let usable = move |manifest: &&Manifest| !is_future(manifest.started_at, now) && !is_bad(&manifest.stem);
+        self.manifests().rev().filter(usable)
+    }
+
+    /// The newest backup that can be relied on at `now` and is whole.
+    pub fn newest_whole(&self, now: DateTime<Utc>) -> Option<&Manifest> {
+        self.usable(now).find(|manifest| manifest.is_whole())
+    }
+
+    /// The last verification that found a backup good which is not bad since; a quick check only where there is no other.
+    pub fn last_verification(&self) -> Option<(Level, DateTime<Utc>)> {
+        let good = |record: &record::Record| !matches!(record.health(), record::Health::Bad { .. });
+        let results = self.records.values().filter(|record| good(record)).flat_map(|record| &record.results);
+        let found_good = results.filter(|result| result.verdict != Verdict::Bad);
+        let last = found_good.max_by_key(|result| (result.level != Level::Quick, result.verified_at, result.level));
+        last.map(|result| (result.level, result.verified_at))
+    }
+
+    /// How many backups are bad: by a verification, or by what their files say of each other.
+    pub fn bad(&self) -> usize {
+        let damaged = self.entries.iter().filter(|entry| matches!(entry.state, BackupState::Damaged { .. })).count();
+        damaged + self.backups.iter().filter(|backup| backup.health == Health::Bad).count()
+    }
+
+    /// What all of it is worth at `now`.
+    pub fn worth(&self, now: DateTime<Utc>) -> VolumeWorth {
+        let last_whole = self.newest_whole(now).map(|manifest| manifest.started_at);
+        VolumeWorth {
+            newest_whole: self.newest_usable(now).map(Manifest::is_whole),
+            last_whole,
+            last_whole_age_seconds: last_whole.map(|at| (now - at).num_seconds()),
+            last_verification: self.last_verification().map(|(level, at)| LastVerification {
+                at,
+                level: match level {
+                    Level::Quick => 1,
+                    Level::Full => 2,
+                    Level::RestoreTest => 3,
+                },
+            }),
+            bad: self.bad() as u64,
+            pinned: self.backups.iter().filter(|backup| backup.pinned).count() as u64,
+        }
     }
 
     /// The last backups, for the report's charts and medians; `except` is the one just made.

@@ -9,6 +9,7 @@ use std::path::Path;
 use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
 
 use super::backup::BackupWorld;
+use super::prune::{Kept, Shelf};
 use super::record::sha256;
 use super::settings;
 use crate::config::{Config, MailWhen};
@@ -96,7 +97,8 @@ fn file(
     destination: Option<&Destination>,
     now: DateTime<Utc>,
 ) {
-    let standing = destination.and_then(|destination| note(report, facts, destination));
+    let with_worth = config.report.metrics_file.is_some().then_some(now);
+    let standing = destination.and_then(|destination| note(report, facts, destination, with_worth));
     if let Some(destination) = destination
         && let Err(error) = keep(report, config, destination, now)
     {
@@ -105,8 +107,14 @@ fn file(
     write_metrics(report, standing.as_ref(), config);
 }
 
-/// Adds the run to what is known of the volumes, and keeps that. `None` when what was known before cannot be read.
-fn note(report: &mut RunReport, facts: RunFacts<'_>, destination: &Destination) -> Option<Standing> {
+/// Adds the run to what is known of the volumes, and keeps that. `None` when what was known before cannot be read. What their
+/// backups are worth at `with_worth` means reading all manifests, and is for the metrics.
+fn note(
+    report: &mut RunReport,
+    facts: RunFacts<'_>,
+    destination: &Destination,
+    with_worth: Option<DateTime<Utc>>,
+) -> Option<Standing> {
     let mut standing = match load_standing(destination) {
         Ok(standing) => standing,
         Err(KeptError::Damaged { name, source }) => {
@@ -121,6 +129,12 @@ fn note(report: &mut RunReport, facts: RunFacts<'_>, destination: &Destination) 
         }
     };
     standing.note(report, facts);
+    if let Some(now) = with_worth
+        && let Err(error) = look_at_worth(&mut standing, &report.host, destination, now)
+    {
+        let what = format!("what the backups are worth cannot be read: {}", with_causes(&error));
+        add(report, Problem::new(Severity::Warning, "metrics", what));
+    }
     let kept = standing.to_json().map_err(|error| with_causes(&error)).and_then(|json| {
         let own = destination.volume_directory(OWN_DIRECTORY);
         own.and_then(|own| own.replace_file(STANDING, json.as_bytes())).map_err(|error| with_causes(&error))
@@ -130,6 +144,20 @@ fn note(report: &mut RunReport, facts: RunFacts<'_>, destination: &Destination) 
         add(report, Problem::new(Severity::Warning, "report", what));
     }
     Some(standing)
+}
+
+/// Notes what each volume's backups are worth: retention and verifications of this run are done.
+fn look_at_worth(
+    standing: &mut Standing,
+    host: &str,
+    destination: &Destination,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let kept = Kept::of(destination)?;
+    for (name, volume) in standing.volumes.iter_mut().filter(|(_, volume)| volume.host == host && !volume.gone) {
+        volume.worth = Some(Shelf::read(destination, name, &kept)?.map_or_else(Default::default, |it| it.worth(now)));
+    }
+    Ok(())
 }
 
 /// What is known of the volumes. A destination of a volbak that kept no such record has what its last report says.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::prune::Shelf;
 use super::reports::{self, KeptError};
-use super::settings;
+use super::{settings, verify};
 use crate::archive::manifest::Manifest;
 use crate::config::{Config, Selected};
 use crate::error::with_causes;
@@ -103,8 +103,18 @@ pub struct VolumeStatus {
     pub backups: usize,
     /// How many of them are protected.
     pub protected: usize,
+    /// How many of them are kept because of a sudden change, until `volbak accept`.
+    pub pinned: usize,
+    /// How many are bad: a verification found them so, or their files contradict each other.
+    pub bad: usize,
+    /// When the newest whole backup was begun that is neither bad nor dated in the future.
+    pub last_whole: Option<DateTime<Utc>>,
+    /// How old that is.
+    pub last_whole_age_seconds: Option<i64>,
     /// When one was last verified and found good.
     pub last_verified: Option<NaiveDate>,
+    /// That verification. A quick check stands here only where nothing else was done.
+    pub last_verification: Option<Verification>,
     /// How many problems its last backup has, notices left out.
     pub problems: usize,
     /// Whether all that was selected is in its last backup; `None` without one.
@@ -115,6 +125,15 @@ pub struct VolumeStatus {
     pub last_outcome: Option<Outcome>,
     /// When that run began.
     pub last_outcome_at: Option<DateTime<Utc>>,
+}
+
+/// A verification that found a backup good.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Verification {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// How much it checked.
+    pub level: verify::Level,
 }
 
 /// Looks. Fails when the destination is not there.
@@ -282,8 +301,7 @@ fn of_shelf(
             tell(Level::Warning, what);
         }
         if !newest.is_whole() && !is_gone {
-            let whole = shelf.manifests().rev().find(|manifest| manifest.is_whole());
-            let last_whole = whole.map_or_else(
+            let last_whole = shelf.newest_whole(now).map_or_else(
                 || "there is no whole one".to_owned(),
                 |whole| format!("the last whole one is {}", whole.stem),
             );
@@ -302,6 +320,7 @@ fn of_shelf(
     for problem in shelf.damage() {
         tell(Level::Warning, problem.to_string());
     }
+    let last_whole = shelf.newest_whole(now).map(|whole| whole.started_at);
     VolumeStatus {
         name: shelf.name.clone(),
         level,
@@ -310,7 +329,12 @@ fn of_shelf(
         archive_bytes: newest.map(|newest| newest.sizes.archive_bytes),
         backups: shelf.backups.len(),
         protected: shelf.backups.iter().filter(|backup| backup.protected).count(),
+        pinned: shelf.backups.iter().filter(|backup| backup.pinned).count(),
+        bad: shelf.bad(),
+        last_whole,
+        last_whole_age_seconds: last_whole.map(|at| (now - at).num_seconds()),
         last_verified: shelf.last_verified,
+        last_verification: shelf.last_verification().map(|(level, at)| Verification { at, level }),
         problems: newest.map_or(0, problems_of),
         whole: newest.map(Manifest::is_whole),
         gone: is_gone,
@@ -328,7 +352,12 @@ fn without_backup(name: &str, volume: &VolumeStanding) -> VolumeStatus {
         archive_bytes: None,
         backups: 0,
         protected: 0,
+        pinned: 0,
+        bad: 0,
+        last_whole: None,
+        last_whole_age_seconds: None,
         last_verified: None,
+        last_verification: None,
         problems: 0,
         whole: None,
         gone: false,
@@ -379,12 +408,13 @@ impl Status {
             let started = run.started.with_timezone(&Local).format("%Y-%m-%d %H:%M");
             let _ = writeln!(text, "last run {started}: {}", run.outcome);
         }
-        let mut rows =
-            vec![["VOLUME", "LAST BACKUP", "AGE", "SIZE", "BACKUPS", "VERIFIED", "PROBLEMS"].map(str::to_owned)];
+        let mut rows = vec![
+            ["VOLUME", "LAST BACKUP", "AGE", "WORTH", "SIZE", "BACKUPS", "VERIFIED", "PROBLEMS"].map(str::to_owned),
+        ];
         rows.extend(self.volumes.iter().map(row));
         if rows.len() > 1 {
             let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            let widths: [usize; 7] = std::array::from_fn(width);
+            let widths: [usize; 8] = std::array::from_fn(width);
             for row in &rows {
                 let cells: Vec<String> =
                     row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
@@ -395,25 +425,35 @@ impl Status {
     }
 }
 
-fn row(volume: &VolumeStatus) -> [String; 7] {
+fn row(volume: &VolumeStatus) -> [String; 8] {
     let none = || "-".to_owned();
-    let backups = match volume.protected {
-        0 => volume.backups.to_string(),
-        protected => format!("{} ({protected} protected)", volume.backups),
+    let counts = [(volume.protected, "protected"), (volume.pinned, "pinned"), (volume.bad, "bad")];
+    let counts: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let backups = match counts.as_slice() {
+        [] => volume.backups.to_string(),
+        _ => format!("{} ({})", volume.backups, counts.join(", ")),
+    };
+    let age = |seconds: i64| match seconds / 3600 {
+        hours @ ..48 => format!("{hours} h"),
+        hours => format!("{} d", hours / 24),
+    };
+    let worth = match (volume.whole, volume.last_whole_age_seconds) {
+        (None, _) => none(),
+        (Some(true), _) => "whole".to_owned(),
+        (Some(false), Some(seconds)) => format!("partial, last whole {} ago", age(seconds)),
+        (Some(false), None) => "partial, none whole".to_owned(),
     };
     [
         if volume.gone { format!("{} (gone)", volume.name) } else { volume.name.clone() },
-        volume.last_backup.map_or_else(none, |at| {
-            let partial = if volume.whole == Some(false) { " (partial)" } else { "" };
-            format!("{}{partial}", at.with_timezone(&Local).format("%Y-%m-%d %H:%M"))
-        }),
-        volume.age_seconds.map_or_else(none, |seconds| match seconds / 3600 {
-            hours @ ..48 => format!("{hours} h"),
-            hours => format!("{} d", hours / 24),
-        }),
+        volume.last_backup.map_or_else(none, |at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string()),
+        volume.age_seconds.map_or_else(none, age),
+        worth,
         volume.archive_bytes.map_or_else(none, |bytes| ByteLen(bytes).to_string()),
         backups,
-        volume.last_verified.map_or_else(none, |date| date.to_string()),
+        volume
+            .last_verification
+            .map_or_else(none, |last| format!("{} {}", last.at.with_timezone(&Local).format("%Y-%m-%d"), last.level)),
         volume.problems.to_string(),
     ]
 }

@@ -36,6 +36,16 @@ pub enum Level {
     RestoreTest,
 }
 
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Quick => "quick check",
+            Self::Full => "full",
+            Self::RestoreTest => "restore-test",
+        })
+    }
+}
+
 /// How a backup is verified.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {

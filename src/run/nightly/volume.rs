@@ -71,10 +71,11 @@ impl Night<'_> {
                 report.manifest = Some(manifest.display().to_string());
                 let snapshot = outcome.manifest.snapshot.as_ref();
                 report.snapshot_peak_percent = snapshot.and_then(|snapshot| snapshot.peak_fill_percent);
+                report.whole = Some(outcome.manifest.is_whole());
                 report.outcome = Outcome::BackedUp;
                 self.prune(&mut report, stem, may_prune);
                 let is_meant = Expected(&expect).permits_no_files(&outcome.manifest) && report.entries == Some(0);
-                report.problems.extend(report.shrink_warning().filter(|_| !is_meant));
+                report.problems.extend(report.shrink_warning(outcome.replaced_until).filter(|_| !is_meant));
             }
             Err(why) => {
                 self.world.observer.on_event(&Event::SourceFailed { source: candidate.facts.name(), why: why.clone() });
@@ -204,6 +205,7 @@ impl Night<'_> {
             directory_bytes: 0,
             archive_bytes: None,
             entries: None,
+            whole: None,
             manifest: None,
             problems: Vec::new(),
             snapshot_peak_percent: None,

@@ -1,0 +1,30 @@
+//! What a volume's backups are worth, as the destination had them at the end of a run.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The figures of one volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeWorth {
+    /// Whether all that was selected is in the newest backup; `None` without a backup that can be used.
+    pub newest_whole: Option<bool>,
+    /// When the newest whole backup was begun that is neither bad nor dated in the future.
+    pub last_whole: Option<DateTime<Utc>>,
+    /// How old that was at the end of the run.
+    pub last_whole_age_seconds: Option<i64>,
+    /// The last verification that found a backup good. A quick check counts only where nothing else was done.
+    pub last_verification: Option<LastVerification>,
+    /// Backups that a verification found bad, or whose files contradict each other.
+    pub bad: u64,
+    /// Backups that a sudden change pins, until `volbak accept`.
+    pub pinned: u64,
+}
+
+/// A verification that found nothing wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastVerification {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// 1 is a quick check, 2 a full verification, 3 a restore test.
+    pub level: u8,
+}

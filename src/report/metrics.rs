@@ -48,7 +48,7 @@ pub(super) fn metrics(report: &RunReport, standing: &Standing, before: Option<&s
         .filter(|(_, volume)| volume.host == report.host && !volume.gone)
         .map(|(name, volume)| (format!("{{volume=\"{}\"}}", escaped(name)), volume))
         .collect();
-    let mut each = |name: &str, help: &str, value: &dyn Fn(&VolumeStanding) -> Option<String>| {
+    let mut each = |name: &str, help: &str, value: Figure<'_>| {
         text.family(name, help, &volumes, value);
     };
     each("volbak_volume_verdict", "As volbak_run_verdict, for the last run that was for the volume.", &|volume| {
@@ -80,8 +80,11 @@ pub(super) fn metrics(report: &RunReport, standing: &Standing, before: Option<&s
     text.text
 }
 
+/// A volume's value of a metric.
+type Figure<'a> = &'a dyn Fn(&VolumeStanding) -> Option<String>;
+
 /// What the backups are worth, read from the destination at the end of the run.
-fn worth(each: &mut dyn FnMut(&str, &str, &dyn Fn(&VolumeStanding) -> Option<String>)) {
+fn worth(each: &mut dyn FnMut(&str, &str, Figure<'_>)) {
     each(
         "volbak_volume_newest_backup_whole",
         "Whether all that was selected is in the newest usable backup: 1 whole, 0 partial.",

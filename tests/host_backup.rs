@@ -448,7 +448,7 @@ fn a_second_run_waits_for_nobody_and_says_who_is_there() {
     let mut first = volbak(&arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
     let first_id = first.id().to_string();
     let mut second = run(&arguments);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while second.status.code() != Some(4) && first.try_wait().unwrap().is_none() && std::time::Instant::now() < deadline
     {
         second = run(&arguments);

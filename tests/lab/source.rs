@@ -361,7 +361,7 @@ fn volumes_that_are_refused() {
     }
     assert!(file.sync_all().is_err(), "the pool has room for 12 of 16 MiB");
     drop(file);
-    wait_until("the flag", Duration::from_secs(5), || guard.health_flag().is_failed());
+    wait_until("the flag", Duration::from_secs(60), || guard.health_flag().is_failed());
     let reason = guard.health_flag().reason().unwrap();
     assert!(reason.contains("vg0/small"), "{reason}");
     assert!(matches!(guard.check_health(), Err(SourceError::Unhealthy { .. })));
@@ -433,7 +433,7 @@ fn images_that_change() {
     assert_eq!(guard.facts().kind, SnapshotKind::None);
     guard.check_health().unwrap();
     write_mib(path, 1, 1, 6);
-    wait_until("the flag", Duration::from_secs(5), || guard.health_flag().is_failed());
+    wait_until("the flag", Duration::from_secs(60), || guard.health_flag().is_failed());
     assert!(matches!(guard.check_health(), Err(SourceError::Unhealthy { reason, .. }) if reason.contains("written")));
     guard.finish().unwrap();
 
@@ -466,7 +466,7 @@ fn overflow_is_noticed() {
     let flag = guard.health_flag();
     guard.check_health().unwrap();
     write_mib("/dev/vg0/vol-1", 0, 16, 9);
-    let took = wait_until("the flag", Duration::from_secs(5), || flag.is_failed());
+    let took = wait_until("the flag", Duration::from_secs(60), || flag.is_failed());
     println!("the overflow was noticed after {took:?}");
     assert_eq!(flag.reason().unwrap(), "snapshot overflowed: 100% of 8 MiB used");
     let error = guard.check_health().unwrap_err();
@@ -486,7 +486,7 @@ fn overflow_is_noticed() {
     // Without extension, the warning comes at 80 %.
     let guard = freeze_with("vol-1", &sized(40 * MIB, false), &context).unwrap();
     write_mib("/dev/vg0/vol-1", 0, 34, 7);
-    wait_until("the warning", Duration::from_secs(5), || !notes.problems(Severity::Warning).is_empty());
+    wait_until("the warning", Duration::from_secs(60), || !notes.problems(Severity::Warning).is_empty());
     let warnings = notes.problems(Severity::Warning);
     assert!(warnings.len() == 1 && warnings[0].contains("% full (of 40 MiB)"), "{warnings:?}");
     guard.check_health().unwrap();

@@ -1,5 +1,7 @@
 //! What holds for the layout of every disk, sound or not.
 
+use std::time::Duration;
+
 use volbak::layout::{Layout, render_table};
 
 /// Panics, naming the case, when anything of this does not hold.
@@ -21,6 +23,12 @@ pub(crate) fn check(name: &str, layout: &Layout, len: u64) {
     assert_eq!(*layout, serde_json::from_str::<Layout>(&json).expect("comes back"), "{name}");
     let table = render_table(layout);
     assert!(table.chars().all(|character| character == '\n' || !character.is_control()), "{name}");
+}
+
+/// The processor time of this thread: a limit on it holds on a busy machine, too.
+pub(crate) fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().expect("not negative"), time.tv_nsec.try_into().expect("below a second"))
 }
 
 /// The most memory that this process, with all cases in it, ever had.

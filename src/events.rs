@@ -150,12 +150,14 @@ pub enum Event {
         /// What was wrong.
         problem: Problem,
     },
-    /// Work on a source ended well.
+    /// Work on a source ended, with a result.
     SourceFinished {
         /// The source.
         source: SourceName,
         /// What came out of it, one line.
         outcome: String,
+        /// The worst that was found, above a notice.
+        worst: Option<Severity>,
     },
     /// Work on a source ended, and there is no new backup of it.
     SourceFailed {

@@ -11,10 +11,13 @@ mod delivery;
 mod journal;
 
 pub use delivery::{Format, Log, new_run_id};
-pub use journal::{Journal, SOCKET, is_journal_stream};
+pub use journal::{Journal, SOCKET, is_journal_stream, unit_of};
 
 /// The name of the program, as the journal's `SYSLOG_IDENTIFIER`.
 pub const IDENTIFIER: &str = "volbak";
+
+/// `LOG_DAEMON` of syslog(3).
+const DAEMON: &str = "3";
 
 /// How much a line matters, worst first: the priorities of syslog(3) that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -211,14 +214,18 @@ impl Line {
     }
 
     /// The fields of the journal's entry: names of `A-Z0-9_`, and values as they are.
-    fn as_journal(&self, run_id: &str) -> Vec<(String, String)> {
+    fn as_journal(&self, run_id: &str, unit: Option<&str>) -> Vec<(String, String)> {
         let mut fields = vec![
             ("MESSAGE".to_owned(), self.message()),
             ("PRIORITY".to_owned(), self.severity.priority().to_string()),
             ("SYSLOG_IDENTIFIER".to_owned(), IDENTIFIER.to_owned()),
+            // As the output of services has it, for what passes entries on to syslog.
+            ("SYSLOG_FACILITY".to_owned(), DAEMON.to_owned()),
             ("VOLBAK_RUN_ID".to_owned(), run_id.to_owned()),
             ("VOLBAK_EVENT".to_owned(), self.kind.word().to_owned()),
         ];
+        // `journalctl -u` looks for it, too: systemd.journal-fields(7).
+        fields.extend(unit.map(|unit| ("OBJECT_SYSTEMD_UNIT".to_owned(), unit.to_owned())));
         if let Some(source) = &self.source {
             fields.push(("VOLBAK_VOLUME".to_owned(), shown::text(&source.volume)));
             fields.extend(source.group.iter().map(|group| ("VOLBAK_GROUP".to_owned(), shown::text(group))));

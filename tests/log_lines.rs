@@ -20,7 +20,7 @@ use rustix::fs::{CWD, FileType, Mode, SealFlags, fcntl_get_seals, mknodat};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::Value as Json;
 use volbak::events::{Problem, SourceName};
-use volbak::log::{Format, Journal, Kind, Line, Log, Severity};
+use volbak::log::{Format, Journal, Kind, Line, Log, Severity, unit_of};
 
 mod stand_in;
 
@@ -80,7 +80,7 @@ impl Listener {
 
     fn log(&self, out: BorrowedFd<'static>) -> Log {
         let journal = Journal::new(&self.path(), PATIENCE).unwrap();
-        Log::new(Format::Journal { journal, is_stream: false }, "the-run".to_owned(), out, PATIENCE)
+        Log::new(Format::Journal { journal, is_stream: false, unit: None }, "the-run".to_owned(), out, PATIENCE)
     }
 }
 
@@ -150,7 +150,7 @@ fn no_name_forges_a_field_or_a_line() {
         assert_eq!(field(entry, "SYSLOG_IDENTIFIER"), "volbak");
         assert_eq!(field(entry, "VOLBAK_RUN_ID"), "the-run");
         assert_eq!(field(entry, "VOLBAK_EVENT"), "problem");
-        assert_eq!(entry.len(), 9, "{entry:?}");
+        assert_eq!(entry.len(), 10, "{entry:?}");
         let json: BTreeMap<String, Json> = serde_json::from_str(&line.as_json("the-run", chrono::Utc::now())).unwrap();
         assert_eq!((json.len(), &json["priority"], &json["severity"]), (10, &Json::from(3), &Json::from("error")));
         let texts = json.values().filter_map(Json::as_str).map(str::to_owned);
@@ -282,6 +282,21 @@ fn nothing_to_write_to_is_no_panic_and_no_wait() {
     log.write(&Line::new(Severity::Error, Kind::Message, "lost"));
     log.finish(Duration::from_secs(60));
     assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn the_unit_is_the_service_that_runs_it() {
+    for (cgroups, unit) in [
+        ("0::/system.slice/volbak.service\n", Some("volbak.service")),
+        ("9:name=systemd:/system.slice/volbak.service\n0::/\n", Some("volbak.service")),
+        ("0::/system.slice/system-a.slice/a@b:c.service/payload\n", Some("a@b:c.service")),
+        ("0::/user.slice/user-0.slice/user@0.service/app.slice/x.service\n", None),
+        ("5:devices:/system.slice/x.service\n0::/system.slice/x.scope\n", None),
+        ("0::/\n", None),
+        ("", None),
+    ] {
+        assert_eq!(unit_of(cgroups), unit, "{cgroups}");
+    }
 }
 
 /// The program with `/run/systemd/journal` of its own, in which `journal` listens, and what came there.
@@ -475,4 +490,90 @@ fn json_on_standard_output_is_as_it_was() {
     let did = Command::new("sh").args(["-c", &closed]).output().unwrap();
     assert_eq!((did.status.code(), did.stderr.len()), (Some(3), 0));
     serde_json::from_slice::<Json>(&did.stdout).unwrap();
+}
+
+/// systemd's own journal, with `/run` of its own.
+struct Journald {
+    process: std::process::Child,
+    _configured: tempfile::TempDir,
+}
+
+impl Journald {
+    fn start() -> Self {
+        let configured = tempfile::tempdir().unwrap();
+        fs::write(configured.path().join("machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        let settings = "[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=no\nRateLimitBurst=0\nForwardToSyslog=no\n";
+        fs::write(configured.path().join("test.conf"), settings).unwrap();
+        let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journald.conf.d /run/log/journal && \
+                      cp \"$0\"/test.conf /run/systemd/journald.conf.d/ && \
+                      { [ -e /etc/machine-id ] || exit 3; } && mount --bind \"$0\"/machine-id /etc/machine-id && \
+                      exec /usr/lib/systemd/systemd-journald";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(configured.path());
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut journald = Self { process, _configured: configured };
+        let limit = Instant::now() + Duration::from_secs(60);
+        while !journald.socket().exists() {
+            assert!(Instant::now() < limit && journald.process.try_wait().unwrap().is_none(), "no journal starts");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        journald
+    }
+
+    fn socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root/run/systemd/journal/socket", self.process.id()))
+    }
+
+    fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &self.process.id().to_string(), program]);
+        command
+    }
+
+    fn journalctl(&self, arguments: &[&str]) -> Vec<Json> {
+        let sync = self.inside("journalctl").arg("--sync").output().unwrap();
+        assert!(sync.status.success(), "{}", String::from_utf8_lossy(&sync.stderr));
+        let output = self.inside("journalctl").args(["--all", "--output=json"]).args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Journald {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_journal_itself_takes_what_is_sent() {
+    let journald = Journald::start();
+    let (out, written) = out();
+    let journal = Journal::new(&journald.socket(), Duration::from_secs(30)).unwrap();
+    let unit = Some("volbak-test.service".to_owned());
+    let log = Log::new(Format::Journal { journal, is_stream: false, unit }, "the-run".to_owned(), out, PATIENCE);
+    for name in HOSTILE {
+        let line = Line::new(Severity::Error, Kind::Problem, format!("first {name}\nsecond {name}"));
+        log.write(&line.about(Some(SourceName::of_volume("vg0", name))));
+    }
+    let long = "é".repeat(5 << 20);
+    log.write(&Line::new(Severity::Notice, Kind::Message, long.clone()));
+    log.finish(Duration::from_secs(60));
+    assert_eq!(text_of(written), "");
+    let errors = journald.journalctl(&["-t", "volbak", "-p", "err", "VOLBAK_RUN_ID=the-run", "VOLBAK_EVENT=problem"]);
+    let volumes: Vec<&str> = errors.iter().filter_map(|entry| entry["VOLBAK_VOLUME"].as_str()).collect();
+    assert_eq!(volumes, HOSTILE.map(volbak::shown::text));
+    assert!(errors.iter().all(|entry| entry["PRIORITY"] == "3" && entry["VOLBAK_GROUP"] == "vg0"));
+    let all = journald.journalctl(&["-u", "volbak-test.service"]);
+    assert_eq!(all.len(), HOSTILE.len() + 1, "the unit's entries are found by its name");
+    assert!(all.last().unwrap()["MESSAGE"] == long, "10 MiB are there as they were");
+
+    // And the program itself.
+    let mut program = journald.inside(env!("CARGO_BIN_EXE_volbak"));
+    program.args(["--log", "journal", "list", "--destination", "/nonexistent"]);
+    let did = program.output().unwrap();
+    assert_eq!((did.status.code(), did.stderr.len()), (Some(1), 0), "{}", String::from_utf8_lossy(&did.stderr));
+    let entries = journald.journalctl(&["-t", "volbak", "VOLBAK_EVENT=message", "PRIORITY=3"]);
+    assert!(entries.len() == 1 && entries[0]["MESSAGE"].as_str().unwrap().contains("/nonexistent"), "{entries:?}");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use volbak::config::LOG_VARIABLE;
 use volbak::events::SourceName;
-use volbak::log::{Format, Journal, Kind, Line, Log, SOCKET, Severity, is_journal_stream, new_run_id};
+use volbak::log::{Format, Journal, Kind, Line, Log, SOCKET, Severity, is_journal_stream, new_run_id, unit_of};
 
 /// How long a line waits for a journal, and then for a standard error, that is full; and all of them at the end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -88,7 +88,9 @@ fn format(form: LogForm) -> Format {
         LogForm::Auto | LogForm::Journal => Journal::new(Path::new(SOCKET), PATIENCE),
     };
     // Without descriptors nothing else works, either.
-    journal.map_or(Format::Text, |journal| Format::Journal { journal, is_stream })
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let unit = unit_of(&cgroups).map(str::to_owned);
+    journal.map_or(Format::Text, |journal| Format::Journal { journal, is_stream, unit })
 }
 
 fn log_of() -> &'static Log {

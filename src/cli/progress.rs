@@ -253,7 +253,7 @@ impl Observer for Progress {
                 let line = Line::new((*severity).into(), Kind::Summary, outcome.clone());
                 Some((verbosity, line.with_figures(figures)))
             }
-            Event::SourceFinished { source, outcome } => {
+            Event::SourceFinished { source, outcome, worst } => {
                 // What comes next is not about this source.
                 run.finished += 1;
                 run.read_bytes = run.read_bytes.saturating_add(state.done.read_bytes);
@@ -261,9 +261,15 @@ impl Observer for Progress {
                 if let Some(line) = ended.more_problems() {
                     self.line(line);
                 }
-                let text = format!("{}: finished: {outcome}", source.shown);
-                let line = Line::new(Level::Info, Kind::VolumeFinished, text).about(Some(source.clone()));
-                log::has_fields().then_some((Verbosity::Normal, line))
+                let text = if outcome.starts_with(&source.shown) {
+                    outcome.clone()
+                } else {
+                    format!("{}: finished: {outcome}", source.shown)
+                };
+                let severity = worst.map_or(Level::Info, Level::from);
+                let verbosity = if worst.is_some() { Verbosity::Quiet } else { Verbosity::Normal };
+                let line = Line::new(severity, Kind::VolumeFinished, text).about(Some(source.clone()));
+                log::has_fields().then_some((verbosity, line))
             }
         };
         if let Some((_, mut line)) = said.filter(|(level, _)| *level <= self.verbosity) {

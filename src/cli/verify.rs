@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use volbak::error::ExitClass;
-use volbak::events::{Event, Observer, SourceName};
-use volbak::log::{Kind, Line, Severity};
+use volbak::events::{Event, Observer, Severity, SourceName};
+use volbak::log::{Kind, Line};
 use volbak::outside::{Clock, SystemClock, SystemCommands};
 use volbak::run::locate::BackupFiles;
 use volbak::run::verify::choose::{Candidate, Choice, choose};
@@ -129,13 +129,18 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         let source = SourceName { shown: files.stem.clone(), ..SourceName::of_backups(&files.volume()) };
         progress.on_event(&Event::SourceStarted { source: source.clone() });
         let report = verify::verify(files, &options, around)?;
-        progress.on_event(&Event::SourceFinished { source: source.clone(), outcome: report.summary() });
+        let worst = match report.verdict {
+            Verdict::Bad => Some(Severity::Error),
+            _ => report.manifest_lost.then_some(Severity::Warning),
+        };
+        let outcome = report.summary();
+        progress.on_event(&Event::SourceFinished { source: source.clone(), outcome, worst });
         progress.done();
         if !args.no_record
             && let Err(error) = record::save(files, &report)
         {
             let what = format!("{}: not recorded: {error}", files.record().display());
-            log::write(Line::new(Severity::Warning, Kind::Message, what).about(Some(source)));
+            log::write(Line::new(Severity::Warning.into(), Kind::Message, what).about(Some(source)));
             class = class.max(ExitClass::WithProblems);
         }
         if report.verdict == Verdict::Bad {

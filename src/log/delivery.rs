@@ -33,6 +33,8 @@ pub enum Format {
         journal: Journal,
         /// Whether standard error is a stream to the journal, too: what goes there instead has its priority before it.
         is_stream: bool,
+        /// The service that this process runs in.
+        unit: Option<String>,
     },
 }
 
@@ -125,9 +127,9 @@ impl Log {
         };
         text.push('\n');
         match (&self.format, state) {
-            (Format::Journal { journal, .. }, Some(mut state)) => {
+            (Format::Journal { journal, unit, .. }, Some(mut state)) => {
                 if state.waiting.len() < MAX_WAITING {
-                    let fields = line.as_journal(&self.run_id);
+                    let fields = line.as_journal(&self.run_id, unit.as_deref());
                     state.waiting.push_back(Waiting { fields, text: text.into_bytes(), written: 0 });
                 } else {
                     state.dropped += 1;
@@ -198,7 +200,7 @@ impl State {
                 format!("warning: {} lines are lost: neither the journal nor standard error took them", self.dropped);
             let line = Line::new(Severity::Warning, Kind::Message, what);
             let text = format!("{}\n", line.as_text()).into_bytes();
-            self.waiting.push_back(Waiting { fields: line.as_journal(run_id), text, written: 0 });
+            self.waiting.push_back(Waiting { fields: line.as_journal(run_id, None), text, written: 0 });
             self.dropped = 0;
         }
     }

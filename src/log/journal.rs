@@ -84,6 +84,18 @@ fn encoded(fields: &[(String, String)]) -> Vec<u8> {
     entry
 }
 
+/// The service of the system's that this process runs in, as `/proc/self/cgroup` has it (cgroups(7)). The journal looks that up
+/// itself when it reads an entry, and finds nothing for a process that has ended by then.
+pub fn unit_of(cgroups: &str) -> Option<&str> {
+    let path = cgroups.lines().find_map(|line| {
+        let (hierarchy, path) = line.split_once(':')?.1.split_once(':')?;
+        (hierarchy.is_empty() || hierarchy == "name=systemd")
+            .then_some(path)
+            .filter(|path| path.starts_with("/system.slice/"))
+    })?;
+    path.split('/').find(|part| part.ends_with(".service"))
+}
+
 /// Whether `descriptor` is the stream to the journal that systemd said in `JOURNAL_STREAM`: its device and its inode, in
 /// decimal, a colon between them.
 pub fn is_journal_stream(variable: &str, descriptor: BorrowedFd<'_>) -> bool {

@@ -251,6 +251,7 @@ pub(super) fn work(
     collector.on_event(&Event::SourceFinished {
         source: source.name(),
         outcome: format!("{} ({})", outcome.archive.display(), ByteLen(outcome.manifest.sizes.archive_bytes)),
+        worst: outcome.worst_problem.filter(|worst| *worst > Severity::Notice),
     });
     Ok(outcome)
 }

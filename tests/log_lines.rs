@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -348,11 +349,7 @@ fn a_night_in_json_lines() {
     let host = host();
     let did = night(&host, "json").output().unwrap();
     assert_eq!(did.status.code(), Some(1));
-    let lines: Vec<Json> = String::from_utf8(did.stderr)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect();
+    let lines = json_lines(&did);
     let id = lines[0]["run_id"].as_str().unwrap();
     assert_eq!(id.len(), 32);
     for line in &lines {
@@ -459,11 +456,58 @@ fn what_is_said_before_the_arguments_are_known_has_the_form_that_they_ask_for() 
     };
     let line: Json = serde_json::from_str(&list("json")).unwrap();
     assert_eq!((&line["event"], &line["severity"]), (&Json::from("message"), &Json::from("error")));
+    let mut program = host.program(&["config", "check", "--config"]);
+    let not_text = OsStr::from_bytes(b"\xff\x1b[2J");
+    let did = program.arg(host.at("volbak.toml")).env("VOLBAK_LOG", not_text).output().unwrap();
+    let said = String::from_utf8(did.stderr).unwrap();
+    assert!(did.status.success() && said.starts_with("volbak: warning: VOLBAK_LOG=\\xff\\u{1b}[2J is"), "{said}");
     assert!(list("").starts_with("volbak: the destination /nonexistent"));
     let said = list("xml");
     assert!(said.starts_with("volbak: warning: VOLBAK_LOG=xml") && said.lines().count() == 2, "{said}");
     let did = host.verb(&["config", "check"]);
     assert_eq!(did.status, 0, "{}", did.stderr);
+}
+
+fn json_lines(output: &Output) -> Vec<Json> {
+    let text = std::str::from_utf8(&output.stderr).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+}
+
+#[test]
+fn verbs_for_one_backup_say_which_volume_it_is() {
+    let host = Host::new("");
+    fs::write(host.at("disk.img"), [7; 4096]).unwrap();
+    let backups = host.at("backups");
+    let run = |arguments: &[&str]| {
+        let mut program = host.program(&["--log", "json"]);
+        program.args(arguments).arg("--destination").arg(&backups).output().unwrap()
+    };
+    let image = host.at("disk.img");
+    let did = run(&["--quiet", "snapshot", image.to_str().unwrap(), "/nonexistent/other.img"]);
+    let lines = json_lines(&did);
+    let of = |event: &str| lines.iter().filter(|line| line["event"] == event).cloned().collect::<Vec<Json>>();
+    assert_eq!(of("volume_finished")[0]["severity"], "warning");
+    assert_eq!((&of("message")[0]["volume"], &of("message")[0]["severity"]), (&"other.img".into(), &"error".into()));
+    let [summary] = &of("summary")[..] else { panic!("one summary") };
+    let figures = ["volumes_ok", "volumes_warning", "volumes_failed"].map(|name| summary[name].as_u64().unwrap());
+    assert_eq!((figures, &summary["severity"]), ([0, 1, 1], &"error".into()));
+
+    let archive = fs::read_dir(backups.join("disk")).unwrap().map(|entry| entry.unwrap().path());
+    let archive = archive.into_iter().find(|path| path.to_string_lossy().ends_with(".tar.gz")).unwrap();
+    let mut bytes = fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&archive, bytes).unwrap();
+    let lines = json_lines(&run(&["--quiet", "verify", "disk"]));
+    assert!(lines.iter().all(|line| line["volume"] == "disk"), "{lines:?}");
+    assert!(lines.iter().any(|line| line["event"] == "volume_finished" && line["severity"] == "error"), "{lines:?}");
+    // It is known to be bad now, and both the note and the error are about its volume.
+    for arguments in [&["cat", "disk:no/such"][..], &["restore", "disk@last", "--to", "/nonexistent/target"]] {
+        let did = run(arguments);
+        let lines = json_lines(&did);
+        assert!(did.status.code() != Some(0) && !lines.is_empty(), "{arguments:?}");
+        assert!(arguments[0] != "cat" || lines.iter().all(|line| line["volume"] == "disk"), "{lines:?}");
+    }
 }
 
 #[test]

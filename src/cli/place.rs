@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use volbak::config::{Config, DEFAULT_PATH};
+use volbak::events::SourceName;
 use volbak::outside::{Clock, SystemClock};
 use volbak::run::locate::{BackupFiles, Found, LocateError, find};
 use volbak::store::StoreError;
@@ -112,6 +113,11 @@ impl Where {
     }
 
     fn look_for(&self, backup: &str) -> anyhow::Result<Result<Found, LocateError>> {
+        if !backup.contains('/') {
+            // Until it is found, what was typed names it.
+            let volume = backup.split_once('@').map_or(backup, |(volume, _)| volume);
+            log::set_subject(SourceName::of_backups(volume));
+        }
         let now = SystemClock.now();
         match find(backup, None, now) {
             Err(LocateError::NoDestination(_)) => {
@@ -149,6 +155,7 @@ impl Place {
 
 /// The backup, after what there is to say of it.
 fn noted(found: Found) -> BackupFiles {
+    log::set_subject(SourceName::of_backups(&found.files.volume()));
     for note in &found.notes {
         log::warning(note);
     }

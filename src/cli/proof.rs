@@ -7,7 +7,6 @@ use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
-use volbak::events::SourceName;
 use volbak::outside::Cancel;
 use volbak::run::browse::{self, Change};
 use volbak::run::restore::dry_run::{DryRun, dry_run};
@@ -135,7 +134,6 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let files = args.place.find(&args.backup)?;
-    log::set_subject(SourceName::of_backups(&files.volume()));
     let Some(to) = &args.to else {
         let (threads, json, dry_run) = (threads(args.threads), args.json, args.dry_run);
         let work = Work { threads, cancel: cancel()?, verbosity, json, dry_run };

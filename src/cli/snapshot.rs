@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::CommandFactory;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::config::Config;
 use volbak::error::ExitClass;
-use volbak::events::{Event, Observer, SourceName};
+use volbak::events::{Event, Observer, RunFigures, Severity as EventSeverity, SourceName};
 use volbak::log::{Kind, Line, Severity};
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
@@ -72,6 +73,7 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
         ));
     }
 
+    let began = Instant::now();
     progress.on_event(&Event::RunStarted { sources: args.sources.len() as u64, bytes: 0 });
     let mut results = Vec::with_capacity(args.sources.len());
     for source in &args.sources {
@@ -96,6 +98,9 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
         (_, true) => ExitClass::WithProblems,
         _ => ExitClass::Well,
     };
+    if log::has_fields() {
+        progress.on_event(&summary(&results, class, began.elapsed()));
+    }
     let published: Vec<String> = results
         .iter()
         .filter_map(|(_, result)| result.as_ref().ok())
@@ -123,6 +128,28 @@ fn one(
             (source.name(), back_up_source(&source, destination, &options, world))
         }
     }
+}
+
+/// The last line for programs; people see the results.
+fn summary(results: &[(String, anyhow::Result<BackupOutcome>)], class: ExitClass, took: Duration) -> Event {
+    let mut figures = RunFigures { seconds: took.as_secs(), ..RunFigures::default() };
+    for (_, result) in results {
+        match result {
+            Ok(outcome) => {
+                let count = if has_problems(outcome) { &mut figures.volumes_warning } else { &mut figures.volumes_ok };
+                *count += 1;
+                figures.archive_bytes += outcome.manifest.sizes.archive_bytes;
+            }
+            Err(_) => figures.volumes_failed += 1,
+        }
+    }
+    let severity = match class {
+        ExitClass::Well => EventSeverity::Notice,
+        ExitClass::WithProblems => EventSeverity::Warning,
+        _ => EventSeverity::Error,
+    };
+    let done = figures.volumes_ok + figures.volumes_warning;
+    Event::RunFinished { severity, outcome: format!("{done} of {} sources backed up", results.len()), figures }
 }
 
 /// What log lines call a source that is not there: the last part of what was typed.

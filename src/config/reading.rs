@@ -77,7 +77,8 @@ impl Reading {
             used_environment: RefCell::default(),
         };
         for (name, value) in environment {
-            let Some(name) = name.to_str().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) else { continue };
+            let is_ours = |name: &&str| name.starts_with(ENVIRONMENT_PREFIX) && *name != LOG_VARIABLE;
+            let Some(name) = name.to_str().filter(is_ours) else { continue };
             match value.into_string() {
                 Ok(value) => {
                     reading.environment.insert(name.to_owned(), value);
@@ -147,8 +148,7 @@ impl Reading {
             let bare = name.trim_start_matches(ENVIRONMENT_PREFIX);
             let near = nearest(bare, names.iter().map(|known| known.trim_start_matches(ENVIRONMENT_PREFIX)));
             // Other programs' names may begin like ours; what looks like a key that is misspelt is a mistake.
-            let is_no_key = HOOK_ENVIRONMENT.contains(&name.as_str()) || name == LOG_VARIABLE;
-            if is_no_key || (near.is_none() && !name.contains("__")) {
+            if HOOK_ENVIRONMENT.contains(&name.as_str()) || (near.is_none() && !name.contains("__")) {
                 continue;
             }
             let right = near.map_or_else(String::new, |near| format!("did you mean `{ENVIRONMENT_PREFIX}{near}`?"));

@@ -215,8 +215,8 @@ impl RegionContext<'_, '_> {
         if fs.starts_with("ext") && !self.by_kernel {
             match Ext4::open(Arc::new(RegionBlocks::shared(Arc::clone(self.blocks), &region.extents))) {
                 Ok(ext4) => {
-                    if let Some(what) = ext4.recorded_errors() {
-                        self.tell(Severity::Warning, region, what.to_owned());
+                    for what in ext4.complaints() {
+                        self.tell(Severity::Warning, region, what.clone());
                     }
                     return Ok(Some(OpenRegion::Ext4(ext4)));
                 }

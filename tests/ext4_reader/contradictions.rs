@@ -99,6 +99,61 @@ fn what_e2fsck_would_change_is_a_problem() {
     assert!(silent.is_empty(), "{}", silent.join("\n"));
 }
 
+/// What only an index, the journal's map or a size shows: a name that changed where it stands, and indexes that lead elsewhere.
+#[test]
+fn what_no_entry_shows_is_a_problem() {
+    for (name, mke2fs) in [("indexes", "-t ext4 -b 1024 -O ^metadata_csum"), ("indexes-csum", "-t ext4 -b 1024")] {
+        let case = Case::new(name, "20M", mke2fs).filled(fill);
+        let (indexed, journal) = (crate::patch::blocks(&case.image, "e"), crate::patch::blocks(&case.image, "<8>")[7]);
+        // By chance a changed name may still belong to its block, or it is what a block's split left behind.
+        let bytes = fs::read(&case.image).unwrap();
+        let is_found = |at: usize, letter: u8| {
+            let mut disk = crate::patch::Disk::read(&case.image);
+            disk.put(at, &[letter]);
+            let image = case.scratch.path().join("tried.img");
+            disk.write(&image);
+            sh_output(&format!("e2fsck -fn {}", quoted(&image))).status.code() != Some(0)
+        };
+        let names = bytes.windows(8).enumerate().filter(|(_, bytes)| *bytes == b"77nnnnnn").map(|(at, _)| at + 3);
+        let changes = names.flat_map(|at| (b'A'..=b'Z').map(move |letter| (at, letter)));
+        let (stands, letter) = changes.into_iter().find(|(at, letter)| is_found(*at, *letter)).unwrap();
+        let has_checksums = name.ends_with("csum");
+        let seen = |what: &str, at: usize, new: &[u8], expected: &str| {
+            let mut disk = crate::patch::Disk::read(&case.image);
+            disk.put(at, new);
+            let image = case.scratch.path().join("damaged.img");
+            disk.write(&image);
+            let fsck = sh_output(&format!("e2fsck -fn {}", quoted(&image)));
+            assert_ne!(fsck.status.code(), Some(0), "{what}: e2fsck finds it, too");
+            let dest = case.scratch.path().join("damaged");
+            fs::create_dir(&dest).unwrap();
+            let told = problems(&snapshot_expecting(3, &image, &dest, &["--level", "1"])).join("\n");
+            assert!(told.contains(expected), "{name}: {what}: {told}");
+            fs::remove_dir_all(&dest).unwrap();
+        };
+        // Entry 2 of the root: the number of a block.
+        seen("a block that is not there", indexed[0] * 1024 + 0x2C, &[0xFF, 0xFF], "e: its index is damaged");
+        if !has_checksums {
+            seen("a name that changed", stands, &[letter], "error e: 1 of its names do not belong where they stand");
+            seen("a block twice", indexed[0] * 1024 + 0x2C, &[1, 0], "e: its index is damaged");
+            seen("one block fewer", indexed[0] * 1024 + 0x22, &[5, 0], "e: its index leads past");
+            seen("an unknown hash", indexed[0] * 1024 + 0x1C, &[9], "e: its index is damaged");
+            seen("another hash", indexed[0] * 1024 + 0x1C, &[2], "e: its index fits");
+            seen("another seed", 1024 + 0xEC, &[1, 2, 3, 4], "e: its index fits");
+            let data = crate::patch::Disk::read(&case.image).inode(crate::patch::inode_number(&case.image, "a/f1"));
+            let block = u32::try_from(journal).unwrap().to_le_bytes();
+            seen("a block of the journal", data + 0x28 + 12 + 8, &block, "a/f1: 5 of its blocks");
+            seen("a size that no map holds", data + 0x6C, &[0, 0, 0, 0x10], "a/f1: ");
+            seen(
+                "a bitmap that lies elsewhere",
+                2048,
+                &[0xFF, 0xFF, 0xFF],
+                "warning disk: the bitmaps or inodes of 1 groups",
+            );
+        }
+    }
+}
+
 /// The kernel's own account of errors is told with its times.
 #[test]
 fn recorded_errors_are_told() {

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io;
 
+use super::dir_index::DirIndex;
 use super::inode::{Inode, Type};
 use super::map::run_at;
 use super::volume::Volume;
@@ -23,7 +24,12 @@ const TYPE_UNKNOWN: u8 = 0;
 const TYPE_DIRECTORY: u8 = 2;
 
 /// The names of a directory, in the order of the walk. With an error come those that can be read.
-pub(super) fn list(volume: &Volume, directory: &Inode) -> Result<Listing, (Listing, io::Error)> {
+/// They are compared with `index`, if it has one.
+pub(super) fn list(
+    volume: &Volume,
+    directory: &Inode,
+    mut index: Option<&mut DirIndex>,
+) -> Result<Listing, (Listing, io::Error)> {
     let mut listing = Listing::default();
     let mut first_error = None;
     let block_bytes = volume.superblock.block_bytes;
@@ -45,13 +51,17 @@ pub(super) fn list(volume: &Volume, directory: &Inode) -> Result<Listing, (Listi
             at = end;
             continue;
         };
-        for (number, block) in (start..start + (end - at)).enumerate() {
+        for (number, block) in (at..end).zip(start..) {
             if blocks > 1 && !seen.insert(block) {
                 first_error.get_or_insert_with(|| damaged(format!("block {block} is in the directory twice")));
                 return listing.finish(first_error, &Reach::ByInode);
             }
-            let is_first = at == 0 && number == 0;
-            if let Err(error) = list_block(volume, directory, block, is_first, &mut listing) {
+            let mut note = |name: &[u8]| {
+                if let Some(index) = &mut index {
+                    index.note(number, name);
+                }
+            };
+            if let Err(error) = list_block(volume, directory, (number, block), &mut listing, &mut note) {
                 first_error.get_or_insert(error);
             }
         }
@@ -96,9 +106,15 @@ pub(super) fn is_type_right(stored: u8, found: Option<Type>) -> bool {
 }
 
 /// Adds the names in a block. What comes before something that is wrong is taken.
-fn list_block(volume: &Volume, directory: &Inode, block: u64, is_first: bool, listing: &mut Listing) -> io::Result<()> {
+fn list_block(
+    volume: &Volume,
+    directory: &Inode,
+    (number, block): (u64, u64),
+    listing: &mut Listing,
+    note: &mut impl FnMut(&[u8]),
+) -> io::Result<()> {
     let bytes = volume.block(block)?;
-    check(directory, &bytes, is_first)?;
+    check(directory, &bytes, number == 0)?;
     let superblock = &volume.superblock;
     let mut at = 0;
     while at + ENTRY_HEAD_BYTES <= bytes.len() {
@@ -130,6 +146,7 @@ fn list_block(volume: &Volume, directory: &Inode, block: u64, is_first: bool, li
                 };
                 listing.add(name, u64::from(ino), is_directory)?;
                 listing.note_type(file_type);
+                note(name);
             }
         }
         at += len;

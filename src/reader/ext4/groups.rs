@@ -17,6 +17,8 @@ pub(super) struct Groups {
     pub(super) free_inodes: u64,
     /// Where the filesystem's own blocks lie, each run its first block and its length.
     pub(super) own_blocks: Vec<(u64, u64)>,
+    /// The first group whose bitmaps or inodes lie where they cannot, and how many there are.
+    pub(super) misplaced: Option<(u64, u64)>,
 }
 
 /// Reads all descriptors, and checks their checksums. Before the journal is replayed these may be wrong, and no more than
@@ -53,11 +55,19 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
                 let start = superblock.first_data_block + group * superblock.blocks_per_group;
                 groups.own_blocks.push((start, copy_blocks));
             }
-            groups.own_blocks.push((table, table_bytes.div_ceil(superblock.block_bytes)));
+            let table_blocks = table_bytes.div_ceil(superblock.block_bytes);
+            groups.own_blocks.push((table, table_blocks));
+            let mut is_right = superblock.may_hold(group, table, table_blocks);
             for (low_at, high_at) in [(0x0, 0x20), (0x4, 0x24)] {
                 let high = if len >= 64 { le32(descriptor, high_at) } else { Some(0) };
-                let bitmap = high.zip(le32(descriptor, low_at));
-                groups.own_blocks.extend(bitmap.map(|(high, low)| (u64::from(high) << 32 | u64::from(low), 1)));
+                let bitmap = high.zip(le32(descriptor, low_at)).ok_or_else(cut_off)?;
+                let bitmap = u64::from(bitmap.0) << 32 | u64::from(bitmap.1);
+                groups.own_blocks.push((bitmap, 1));
+                is_right &= superblock.may_hold(group, bitmap, 1);
+            }
+            if !is_right {
+                let (first, count) = groups.misplaced.unwrap_or((group, 0));
+                groups.misplaced = Some((first, count + 1));
             }
         }
         let free_clusters = high_half(0x2C)? << 16 | low_half(0xC)?;

@@ -19,10 +19,19 @@ const TYPE_DIRECTORY: u16 = 0x4000;
 
 /// `i_flags`.
 const FLAG_ENCRYPT: u32 = 0x800;
+const FLAG_INDEX: u32 = 0x1000;
 const FLAG_HUGE_FILE: u32 = 0x4_0000;
 const FLAG_EXTENTS: u32 = 0x8_0000;
 const FLAG_VERITY: u32 = 0x10_0000;
 const FLAG_INLINE_DATA: u32 = 0x1000_0000;
+
+/// How long a file can be: extents count 2^32 blocks, block numbers have 12 places and three trees of them.
+fn max_size(block_bytes: u64, has_extents: bool) -> u64 {
+    let in_block = block_bytes / 4;
+    // Blocks of at most 64 KiB: below 2^42 blocks, and 2^58 bytes.
+    let by_numbers = 12 + in_block + in_block.pow(2) + in_block.pow(3);
+    block_bytes * if has_extents { 1 << 32 } else { by_numbers }
+}
 
 /// What an inode's type says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +135,8 @@ impl Inode {
             mode & TYPE_MASK == 0x8000 || (mode & TYPE_MASK == TYPE_DIRECTORY && superblock.has_large_directories);
         let size_high = if has_high_size { u64::from(word(0x6C)?) } else { 0 };
         let size = size_high << 32 | u64::from(word(0x4)?);
-        if i64::try_from(size).is_err() {
-            return wrong("its size makes no sense");
+        if size > max_size(superblock.block_bytes, flags & FLAG_EXTENTS != 0) {
+            return wrong("its size is more than its map could hold");
         }
         let mut sectors = u64::from(word(0x1C)?);
         if superblock.has_huge_files {
@@ -197,6 +206,11 @@ impl Inode {
     /// Whether it has data of its own behind its end: fs-verity's.
     pub(super) fn is_verity(&self) -> bool {
         self.flags & FLAG_VERITY != 0
+    }
+
+    /// Whether the directory has an index of its names.
+    pub(super) fn is_indexed(&self) -> bool {
+        self.flags & FLAG_INDEX != 0
     }
 
     /// Whether it is mapped by extents, and not by blocks of block numbers.

@@ -11,6 +11,7 @@
 mod attributes;
 mod audit;
 mod checks;
+mod dir_index;
 mod directory;
 mod file;
 mod groups;
@@ -18,6 +19,7 @@ mod inode;
 mod journal;
 mod map;
 mod marks;
+mod name_hash;
 mod superblock;
 mod tree;
 mod volume;
@@ -34,7 +36,7 @@ use self::tree::Ext4Tree;
 use self::volume::Volume;
 use super::exclude::Excludes;
 use super::walk::Walk;
-use crate::events::Problem;
+use crate::events::{Problem, Severity};
 use crate::layout::field::crc32c;
 use crate::outside::BlockRead;
 
@@ -63,6 +65,7 @@ pub struct Ext4 {
     volume: Arc<Volume>,
     used_bytes: u64,
     used_inodes: u64,
+    complaints: Vec<String>,
 }
 
 impl Ext4 {
@@ -86,7 +89,22 @@ impl Ext4 {
         }
         let groups = groups::read(&volume, true)?;
         volume.checks = Checks::with_own_blocks(groups.own_blocks);
+        let mut complaints: Vec<String> = volume.superblock.recorded_errors.take().into_iter().collect();
+        if let Some((group, count)) = groups.misplaced {
+            complaints.push(format!(
+                "the bitmaps or inodes of {count} groups, {group} the first, lie where they cannot: no kernel mounts it \
+                 before e2fsck mends it"
+            ));
+        }
+        let superblock = &volume.superblock;
+        if superblock.groups.checked_mul(superblock.inodes_per_group.into()) != Some(superblock.inodes.into()) {
+            complaints.push(
+                "its numbers of groups and of inodes contradict each other: no kernel mounts it before e2fsck mends it"
+                    .to_owned(),
+            );
+        }
         volume.inode_tables = groups.inode_tables;
+        complaints.extend(note_own_inodes(&volume));
         let root = Inode::read(&volume, inode::ROOT)?;
         if !root.is_directory() {
             return Err(NotRead::Damaged(damaged("its root is no directory")));
@@ -94,6 +112,7 @@ impl Ext4 {
         let overhead = volume.superblock.overhead_blocks;
         let used_blocks = volume.superblock.blocks.saturating_sub(overhead).saturating_sub(groups.free_blocks);
         Ok(Self {
+            complaints,
             used_bytes: used_blocks.saturating_mul(volume.superblock.block_bytes),
             used_inodes: u64::from(volume.superblock.inodes).saturating_sub(groups.free_inodes),
             volume: Arc::new(volume),
@@ -107,7 +126,7 @@ impl Ext4 {
 
     /// Calls `with` with each name in the root directory, as far as they can be read.
     pub fn for_each_root_name(&self, mut with: impl FnMut(&[u8])) {
-        let listed = Inode::read(&self.volume, inode::ROOT).map(|root| directory::list(&self.volume, &root));
+        let listed = Inode::read(&self.volume, inode::ROOT).map(|root| directory::list(&self.volume, &root, None));
         let Ok(Ok(listing) | Err((listing, _))) = listed else { return };
         listing.items.iter().for_each(|item| with(listing.name(item)));
     }
@@ -117,9 +136,10 @@ impl Ext4 {
         self.used_bytes
     }
 
-    /// The errors that its own system has found in it, which e2fsck has not mended since.
-    pub fn recorded_errors(&self) -> Option<&str> {
-        self.volume.superblock.recorded_errors.as_deref()
+    /// The errors that its own system has found in it, which e2fsck has not mended since, and what its groups say of
+    /// damage.
+    pub fn complaints(&self) -> &[String] {
+        &self.complaints
     }
 
     /// What was found to be wrong with files' maps while they were read, since it was asked last.
@@ -136,6 +156,22 @@ impl Ext4 {
     pub fn was_in_use(&self) -> bool {
         !self.volume.superblock.was_clean
     }
+}
+
+/// Notes the blocks of the journal and of what else belongs to the filesystem itself, and has a map as files do; says what
+/// is wrong with these maps. Those of the reserved descriptors, inode 7, are known from the superblock.
+fn note_own_inodes(volume: &Volume) -> Vec<String> {
+    let superblock = &volume.superblock;
+    let journal = Some(superblock.journal_inode).filter(|number| superblock.has_journal && *number != 0);
+    let mut complaints = Vec::new();
+    for number in journal.into_iter().chain(superblock.own_inodes.iter().copied()) {
+        // One that cannot be read is the kernel's concern: nothing of it is archived.
+        let Ok(inode) = Inode::read_own(volume, number) else { continue };
+        let errors = audit::audit(volume, &inode).into_iter().filter(|(severity, _)| *severity == Severity::Error);
+        complaints
+            .extend(errors.map(|(_, what)| format!("inode {number}, which belongs to the filesystem itself: {what}")));
+    }
+    complaints
 }
 
 /// CRC-32C of `bytes`, going on from `crc`, with zeros in place of those in `blank`, at most four: where the checksum itself

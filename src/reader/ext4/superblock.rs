@@ -4,6 +4,7 @@ use std::io;
 
 use chrono::DateTime;
 
+use super::dir_index::hash_of;
 use super::{NotRead, cut_off, damaged};
 use crate::layout::field::{array, crc32c, le16, le32};
 use crate::outside::BlockRead;
@@ -23,6 +24,7 @@ const STATE_ERRORS: u16 = 0x2;
 /// `s_feature_compat`.
 const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const COMPAT_RESIZE_INODE: u32 = 0x10;
+const COMPAT_DIR_INDEX: u32 = 0x20;
 const COMPAT_SPARSE_SUPER2: u32 = 0x200;
 const COMPAT_ORPHAN_FILE: u32 = 0x1000;
 const COMPAT_FAST_COMMIT: u32 = 0x400;
@@ -93,6 +95,12 @@ pub(super) struct Superblock {
     /// What the older checksums begin with, which group descriptors alone have; `None` where there are none.
     pub(super) group_checksum_uuid: Option<[u8; 16]>,
     pub(super) first_data_block: u64,
+    /// `flex_bg`.
+    pub(super) has_flexible_groups: bool,
+    /// Whether directories may have indexes, and how these hash names.
+    pub(super) has_indexes: bool,
+    pub(super) hash_seed: [u32; 4],
+    pub(super) hash_is_signed: bool,
     pub(super) has_extents: bool,
     pub(super) blocks_per_group: u64,
     /// `s_reserved_gdt_blocks`: those behind the descriptors, for more of them.
@@ -216,6 +224,7 @@ impl Superblock {
                 && (descriptor_bytes >= 64 || !has_64_bits),
             "the size of its group descriptors",
         )?;
+        let (hash_seed, hash_is_signed) = hash_of(bytes).ok_or_else(cut_off)?;
         let groups = (blocks - u64::from(first_data_block)).div_ceil(u64::from(blocks_per_group));
         geometry(groups * u64::from(inodes_per_group) >= u64::from(inodes), "the number of its inodes")?;
         if groups > MAX_GROUPS {
@@ -242,6 +251,10 @@ impl Superblock {
             checksum_seed,
             group_checksum_uuid: (ro_compat & RO_COMPAT_GDT_CSUM != 0 && !has_checksums).then_some(uuid),
             first_data_block: first_data_block.into(),
+            has_flexible_groups: incompat & 0x200 != 0,
+            has_indexes: compat & COMPAT_DIR_INDEX != 0,
+            hash_seed,
+            hash_is_signed,
             has_extents: incompat & 0x40 != 0,
             blocks_per_group: blocks_per_group.into(),
             reserved_descriptor_blocks: if compat & COMPAT_RESIZE_INODE == 0 { 0 } else { half(0xCE)?.into() },
@@ -269,6 +282,17 @@ impl Superblock {
         } else {
             Err(damaged(format!("block {block} lies behind the filesystem's end")))
         }
+    }
+
+    /// Whether bitmaps and inodes of a group may lie there: with `flex_bg` anywhere, else in the group.
+    pub(super) fn may_hold(&self, group: u64, start: u64, len: u64) -> bool {
+        let (first, end) = if self.has_flexible_groups {
+            (self.first_data_block, self.blocks)
+        } else {
+            let first = self.first_data_block + group * self.blocks_per_group;
+            (first, self.blocks.min(first + self.blocks_per_group))
+        };
+        start >= first && start.checked_add(len).is_some_and(|behind| behind <= end)
     }
 
     /// Whether a group begins with a copy of the superblock and of the descriptors: ext4 layout, "Layout".

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::audit::{audit, is_short};
 use super::checks::Remark;
+use super::dir_index::DirIndex;
 use super::file::{Ext4File, read_at};
 use super::inode::{self, Inode, Type};
 use super::map::run_at;
@@ -88,9 +89,12 @@ impl Tree for Ext4Tree {
     }
 
     fn list(&mut self, directory: &Inode) -> Result<Listing, (Listing, io::Error)> {
-        let listed = directory::list(&self.volume, directory);
         // It may be listed once more when the walk returns to it.
-        if self.volume.checks.list(directory.number) {
+        let is_first = self.volume.checks.list(directory.number);
+        let mut index = if is_first { DirIndex::read(&self.volume, directory) } else { None };
+        let listed = directory::list(&self.volume, directory, index.as_mut());
+        if is_first {
+            self.remarks.extend(index.and_then(|index| index.remark()));
             if let Some(what) = directory::dots_complaint(&self.volume, directory, directory.parent) {
                 self.remarks.push((Severity::Error, what));
             }
@@ -110,7 +114,7 @@ impl Tree for Ext4Tree {
     fn is_empty_directory(&mut self, ino: u64) -> bool {
         let inode = u32::try_from(ino).ok().and_then(|number| Inode::read(&self.volume, number).ok());
         let Some(inode) = inode.filter(Inode::is_directory) else { return false };
-        let is_empty = directory::list(&self.volume, &inode).is_ok_and(|listing| listing.items.is_empty());
+        let is_empty = directory::list(&self.volume, &inode, None).is_ok_and(|listing| listing.items.is_empty());
         is_empty && self.volume.checks.directory(inode.number)
     }
 

@@ -1,0 +1,203 @@
+//! A directory's index: ext4 layout, "Hash Tree Directories". Names are read one block after the other, and not by it; but
+//! it says which names may stand in which block, and so shows a name that is no longer the one that was written there, and
+//! names that the kernel does not find.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::checks::Remark;
+use super::inode::Inode;
+use super::map::run_at;
+use super::name_hash::{Kind, NameHash};
+use super::superblock::Superblock;
+use super::volume::Volume;
+use super::{cut_off, damaged};
+use crate::events::Severity;
+use crate::layout::field::{crc32c, le16, le32};
+use crate::shown;
+
+/// Where the first entry is: in the root behind the entries for `.` and `..` and what the root says of the index, in other
+/// nodes behind one unused entry.
+const ROOT_ENTRIES_AT: usize = 0x20;
+const NODE_ENTRIES_AT: usize = 0x8;
+const ENTRY_BYTES: usize = 8;
+/// The upper bits of a block's number are kept for other uses.
+const BLOCK_MASK: u32 = 0x0FFF_FFFF;
+/// `large_dir` allows one level more than the two of others.
+const MAX_LEVELS: u8 = 2;
+/// So many names are shown.
+const NAMED: usize = 3;
+/// With this many and more names in wrong places, of four, it is the index that is wrong.
+const WRONG_OF_FOUR: u64 = 1;
+
+/// What an index says, and how the names agree with it.
+pub(super) struct DirIndex {
+    hash: NameHash,
+    /// Each block of the directory that has names, by its number in it: the lowest and the highest hash of a name there.
+    leaves: HashMap<u64, (u32, u32)>,
+    nodes: u64,
+    names: u64,
+    misplaced: u64,
+    first: Vec<String>,
+    blocks_without: u64,
+    damage: Option<String>,
+}
+
+impl DirIndex {
+    /// Reads a directory's index; `None` when it has none that is used.
+    pub(super) fn read(volume: &Volume, directory: &Inode) -> Option<Self> {
+        let superblock = &volume.superblock;
+        if !superblock.has_indexes || !directory.is_indexed() || directory.is_encrypted() {
+            return None;
+        }
+        let hash = NameHash { kind: Kind::HalfMd4, seed: superblock.hash_seed, is_signed: superblock.hash_is_signed };
+        let mut index = Self {
+            hash,
+            leaves: HashMap::new(),
+            nodes: 0,
+            names: 0,
+            misplaced: 0,
+            first: Vec::new(),
+            blocks_without: 0,
+            damage: None,
+        };
+        if let Err(why) = index.read_root(volume, directory) {
+            index.damage = Some(why.to_string());
+        }
+        Some(index)
+    }
+
+    fn read_root(&mut self, volume: &Volume, directory: &Inode) -> io::Result<()> {
+        let root = block_of(volume, directory, 0)?;
+        let byte = |at: usize| root.get(at).copied().ok_or_else(cut_off);
+        self.hash.kind = match byte(0x1C)? {
+            0 => Kind::Legacy,
+            1 => Kind::HalfMd4,
+            2 => Kind::Tea,
+            other => return Err(damaged(format!("its hash {other} is not known"))),
+        };
+        let levels = byte(0x1E)?;
+        let most = MAX_LEVELS - u8::from(!volume.superblock.has_large_directories);
+        if byte(0x1D)? != 8 || levels > most || byte(0x1F)? & 1 != 0 || le32(&root, 0x18) != Some(0) {
+            return Err(damaged("its root makes no sense"));
+        }
+        self.read_node(volume, directory, (0, &root), levels, (0, u32::MAX))
+    }
+
+    fn read_node(
+        &mut self,
+        volume: &Volume,
+        directory: &Inode,
+        (number, bytes): (u64, &[u8]),
+        levels: u8,
+        (low, high): (u32, u32),
+    ) -> io::Result<()> {
+        let entries_at = if number == 0 { ROOT_ENTRIES_AT } else { NODE_ENTRIES_AT };
+        let wrong = |what: &str| Err(damaged(format!("block {number} of it: {what}")));
+        let (limit, count) = (le16(bytes, entries_at), le16(bytes, entries_at + 2));
+        let (limit, count) = (limit.ok_or_else(cut_off)?, count.ok_or_else(cut_off)?);
+        // The last one's room is for the checksum.
+        let room = (bytes.len() - entries_at) / ENTRY_BYTES - usize::from(directory.checksum_seed.is_some());
+        if usize::from(limit) != room || count == 0 || count > limit {
+            return wrong("its count of entries makes no sense");
+        }
+        let entries = bytes.get(entries_at..entries_at + usize::from(count) * ENTRY_BYTES).ok_or_else(cut_off)?;
+        if let Some(seed) = directory.checksum_seed {
+            let tail_at = entries_at + usize::from(limit) * ENTRY_BYTES;
+            let tail = bytes.get(tail_at..tail_at + ENTRY_BYTES).ok_or_else(cut_off)?;
+            let covered = bytes.get(..entries_at + entries.len()).ok_or_else(cut_off)?;
+            let right = [covered, &tail[..4], &[0; 4]].iter().fold(seed, |crc, part| crc32c(crc, part));
+            if le32(tail, 4) != Some(right) {
+                return wrong("its checksum is wrong");
+            }
+        }
+        self.nodes += 1;
+        let blocks = directory.size.div_ceil(volume.superblock.block_bytes);
+        // The first entry's place has limit and count in place of a hash: it is the node's own. The lowest bit says that
+        // the block before ends with the same hash.
+        let hash_at = |index: usize| le32(entries, index * ENTRY_BYTES).map(|hash| hash & !1);
+        let mut start = low;
+        for index in 0..usize::from(count) {
+            let end = if index + 1 < usize::from(count) { hash_at(index + 1).ok_or_else(cut_off)? } else { high };
+            if end < start || end > high {
+                return wrong("its hashes are not in order");
+            }
+            let child = le32(entries, index * ENTRY_BYTES + 4).ok_or_else(cut_off)? & BLOCK_MASK;
+            let child = u64::from(child);
+            if child == 0 || child >= blocks {
+                return wrong("it leads to a block that the directory does not have");
+            }
+            // A node counts as a block with no names, so that no way leads to it twice.
+            let range = if levels == 0 { (start, end) } else { (1, 0) };
+            if self.leaves.insert(child, range).is_some() {
+                return wrong("it leads to a block to which another entry leads");
+            }
+            if levels > 0 {
+                let node = block_of(volume, directory, child)?;
+                self.read_node(volume, directory, (child, &node), levels - 1, (start, end))?;
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Takes note of a name in block `number` of the directory.
+    pub(super) fn note(&mut self, number: u64, name: &[u8]) {
+        if self.damage.is_some() {
+            return;
+        }
+        self.names += 1;
+        let Some((low, high)) = self.leaves.get(&number) else {
+            self.blocks_without += 1;
+            return;
+        };
+        let is_right = (*low..=*high).contains(&self.hash.of(name));
+        if !is_right {
+            self.misplaced += 1;
+            if self.first.len() < NAMED {
+                self.first.push(shown::path(name));
+            }
+        }
+    }
+
+    /// What is wrong with it, when all names were noted.
+    pub(super) fn remark(&self) -> Option<Remark> {
+        if let Some(why) = &self.damage {
+            return Some((
+                Severity::Warning,
+                format!("its index is damaged, the kernel may not find its names: {why}"),
+            ));
+        }
+        if self.blocks_without > 0 {
+            let what = format!("its index leads past {} of its {} names", self.blocks_without, self.names);
+            return Some((Severity::Warning, format!("{what}: the kernel does not find them")));
+        }
+        if self.misplaced == 0 {
+            return None;
+        }
+        let (misplaced, names) = (self.misplaced, self.names);
+        if misplaced.saturating_mul(4) > names.saturating_mul(WRONG_OF_FOUR) {
+            let what = format!("its index fits {} of its {names} names", names - misplaced);
+            return Some((Severity::Warning, format!("{what}: the kernel does not find the others")));
+        }
+        let first = self.first.join(", ");
+        Some((
+            Severity::Error,
+            format!("{misplaced} of its names do not belong where they stand, and may have been others: {first}"),
+        ))
+    }
+}
+
+/// `s_hash_seed` and the flags of `s_flags`: whether bytes are signed, which only `EXT2_FLAGS_UNSIGNED_HASH` denies.
+pub(super) fn hash_of(superblock: &[u8]) -> Option<([u32; 4], bool)> {
+    let word = |at: usize| le32(superblock, at);
+    let seed = [word(0xEC)?, word(0xF0)?, word(0xF4)?, word(0xF8)?];
+    Some((seed, word(0x160)? & 0x2 == 0))
+}
+
+fn block_of(volume: &Volume, directory: &Inode, number: u64) -> io::Result<super::volume::Block> {
+    let start = run_at(volume, directory, number)?.start.ok_or_else(|| damaged("a block of it is missing"))?;
+    let superblock: &Superblock = &volume.superblock;
+    superblock.offset_of(start)?;
+    volume.block(start)
+}

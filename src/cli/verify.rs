@@ -10,7 +10,8 @@ use volbak::log::{Kind, Line};
 use volbak::outside::{Clock, SystemClock, SystemCommands};
 use volbak::run::locate::BackupFiles;
 use volbak::run::verify::choose::{Candidate, Choice, choose};
-use volbak::run::verify::{self, Level, Surroundings, Verdict, VerifyOptions, record};
+use volbak::run::verify::record::{self, Record};
+use volbak::run::verify::{self, Level, Surroundings, Verdict, VerifyOptions, VerifyReport};
 use volbak::store::catalog;
 
 use super::log;
@@ -136,12 +137,17 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         let outcome = report.summary();
         progress.on_event(&Event::SourceFinished { source: source.clone(), outcome, worst });
         progress.done();
-        if !args.no_record
-            && let Err(error) = record::save(files, &report)
-        {
-            let what = format!("{}: not recorded: {error}", files.record().display());
-            log::write(Line::new(Severity::Warning.into(), Kind::Message, what).about(Some(source)));
-            class = class.max(ExitClass::WithProblems);
+        if !args.no_record {
+            let said = match record::save(files, &report) {
+                Ok(record) => still_bad(&record, &report),
+                Err(error) => {
+                    class = class.max(ExitClass::WithProblems);
+                    Some(format!("{}: not recorded: {error}", files.record().display()))
+                }
+            };
+            if let Some(what) = said {
+                log::write(Line::new(Severity::Warning.into(), Kind::Message, what).about(Some(source)));
+            }
         }
         if report.verdict == Verdict::Bad {
             class = ExitClass::Failed;
@@ -162,6 +168,25 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         Ok(())
     };
     Ok(after_printing(printed, &format!("{} backups are verified", backups.len()), class))
+}
+
+/// A backup that is bad, and that this verification did not look at closely enough to clear.
+fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
+    let bad = record.decisive().filter(|result| result.verdict == Verdict::Bad)?;
+    if report.verdict == Verdict::Bad {
+        return None;
+    }
+    let (level, second) = match (bad.level, bad.second_opinion) {
+        (Level::Quick, _) => ("quick", ""),
+        (Level::Full, None) => ("full", ""),
+        (Level::Full, Some(_)) => ("full", " with --second-opinion"),
+        (Level::RestoreTest, _) => ("restore-test", ""),
+    };
+    Some(format!(
+        "{}: it stays BAD, as a verification found on {}: only another one of the level {level}{second} can clear that",
+        report.stem,
+        bad.verified_at.format("%Y-%m-%d")
+    ))
 }
 
 /// All backups of a destination. There must be some: a share that is not mounted is an empty directory.

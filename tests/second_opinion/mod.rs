@@ -32,7 +32,7 @@ fn what_a_tenant_writes_is_no_disagreement() {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir(&tree).unwrap();
-    // Each of the first four makes the tar crate read another size, name or time, or lose its place.
+    // The first four are read wrongly by the tar crate.
     sh(
         &tree,
         r#"echo data >size; setfattr -n user.a -v $'\n10 size=1\n' size

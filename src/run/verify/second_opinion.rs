@@ -297,7 +297,7 @@ fn without_panic<T>(ask: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Whether a record in one of an entry's extended headers has a line feed in its keyword or its value. The crate splits
-/// records at line feeds, and would take what follows for a record of its own: `user.x` with the value `\n10 size=1\n`.
+/// records at line feeds, and would take what follows for a record of its own: `user.x` with the value `\n16 path=./x/y/z\n`.
 fn has_line_feeds(mut headers: &[u8]) -> bool {
     while let Some((block, rest)) = headers.split_first_chunk::<BLOCK>() {
         let Ok(Block::Header(header)) = header::parse(block) else { return false };

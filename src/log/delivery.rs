@@ -59,6 +59,8 @@ struct State {
     waits_for_out: bool,
     /// Whether it was said that lines go to standard error instead of the journal.
     is_told: bool,
+    /// Whether standard error has a part of a line that the journal then took.
+    is_cut: bool,
 }
 
 /// A line on its way to the journal, or to standard error.
@@ -89,6 +91,7 @@ impl Log {
             waits_for_journal: true,
             waits_for_out: true,
             is_told: false,
+            is_cut: false,
         };
         Self { format, run_id, out, patience, state: Mutex::new(state) }
     }
@@ -156,28 +159,29 @@ impl Log {
 
     fn send(&self, journal: &Journal, state: &mut State) -> Result<(), Obstacle> {
         while let Some(first) = state.waiting.front_mut() {
-            // What is on standard error in part goes on there.
-            if first.written == 0 {
-                match journal.send(&first.fields, state.waits_for_journal) {
-                    Ok(()) => {
-                        state.waits_for_journal = true;
-                        state.taken(&self.run_id);
-                        continue;
-                    }
-                    Err(error) => {
-                        state.waits_for_journal &= error.kind() != io::ErrorKind::WouldBlock;
-                        let is_stream = matches!(self.format, Format::Journal { is_stream: true, .. });
-                        if !is_stream && !std::mem::replace(&mut state.is_told, true) {
-                            let why = format!("the journal takes no lines, and they are written here: {error}");
-                            let told = Line::new(Severity::Warning, Kind::Message, format!("warning: {why}\n"));
-                            first.text.splice(..0, told.as_text().into_bytes());
-                        }
+            match journal.send(&first.fields, state.waits_for_journal) {
+                Ok(()) => {
+                    state.is_cut |= first.written > 0;
+                    state.waits_for_journal = true;
+                    state.taken(&self.run_id);
+                    continue;
+                }
+                Err(error) => {
+                    state.waits_for_journal &= error.kind() != io::ErrorKind::WouldBlock;
+                    let is_stream = matches!(self.format, Format::Journal { is_stream: true, .. });
+                    if !is_stream && !std::mem::replace(&mut state.is_told, true) {
+                        let why = format!("the journal takes no lines, and they are written here: {error}");
+                        let told = Line::new(Severity::Warning, Kind::Message, format!("warning: {why}\n"));
+                        first.text.splice(..0, told.as_text().into_bytes());
                     }
                 }
             }
+            if std::mem::take(&mut state.is_cut) {
+                first.text.insert(0, b'\n');
+            }
             let patience = if state.waits_for_out { self.patience } else { Duration::ZERO };
-            let (written, result) =
-                write(self.out, first.text.get(first.written..).unwrap_or_default(), Some(patience));
+            let rest = first.text.get(first.written..).unwrap_or_default();
+            let (written, result) = write(self.out, rest, Some(patience));
             first.written += written;
             state.waits_for_out = result.is_ok();
             match result {

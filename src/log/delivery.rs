@@ -48,6 +48,7 @@ pub struct Log {
     state: Mutex<State>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 #[derive(Debug)]
 struct State {
     waiting: VecDeque<Waiting>,

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod many_backups;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

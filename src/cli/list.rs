@@ -71,13 +71,15 @@ impl ListArgs {
 
 pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
     let (place, volumes) = args.wanted()?;
-    let entries = catalog::list(&place.open()?)?;
-    let listed: Vec<Listed> = entries
-        .into_iter()
-        .filter(|entry| volumes.is_empty() || volumes.contains(&entry.name))
-        .map(Listed::new)
-        .filter(|listed| !args.problems || listed.has_problems())
-        .collect();
+    let destination = place.open()?;
+    let mut names = destination.volume_names()?;
+    names.retain(|name| volumes.is_empty() || volumes.contains(name));
+    let listed: Vec<Listed> =
+        catalog::volumes(&destination, &names, if args.json { Listed::new } else { Listed::for_text })?
+            .into_iter()
+            .flat_map(|volume| volume.backups)
+            .filter(|listed| !args.problems || listed.has_problems())
+            .collect();
     if args.json {
         print_json(&serde_json::json!({ "backups": listed }))?;
     } else {

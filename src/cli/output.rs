@@ -8,7 +8,6 @@ use serde::Serialize;
 use volbak::error::{ExitClass, limit_behind, with_causes};
 use volbak::events::Severity;
 use volbak::run::backup::BackupOutcome;
-use volbak::run::locate::BackupFiles;
 use volbak::run::verify::{Level, Verdict, record};
 use volbak::store::catalog::{BackupState, CatalogEntry};
 use volbak::units::ByteLen;
@@ -172,7 +171,7 @@ pub(crate) struct Verified {
 
 impl Listed {
     pub(crate) fn new(entry: CatalogEntry) -> Self {
-        let record = BackupFiles::of_archive(&entry.archive).ok().and_then(|files| record::of(&files));
+        let record = record::of_entry(&entry);
         let result = record.as_ref().and_then(record::Record::decisive);
         let seen =
             result.map(|result| Verified { at: result.verified_at, level: result.level, verdict: result.verdict });
@@ -191,6 +190,19 @@ impl Listed {
             verified: seen.filter(is_verification),
             checked: seen.filter(|seen| !is_verification(seen)),
         }
+    }
+
+    /// As [`Listed::new`], without what only the JSON shows: thousands of layouts take a great deal of memory.
+    pub(crate) fn for_text(entry: CatalogEntry) -> Self {
+        let mut listed = Self::new(entry);
+        if let BackupState::Complete { manifest } = &mut listed.entry.state {
+            manifest.layout.regions = Vec::new();
+            manifest.layout.outside = Vec::new();
+            manifest.layout.problems = Vec::new();
+            manifest.regions = Vec::new();
+            manifest.problems = Vec::new();
+        }
+        listed
     }
 
     /// Whether there is something to look at.

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use volbak::error::ExitClass;
-use volbak::events::{Event, Observer, Severity, SourceName};
+use volbak::events::{Event, Observer, Severity};
 use volbak::log::{Kind, Line};
 use volbak::outside::{Clock, SystemClock, SystemCommands};
 use volbak::run::locate::BackupFiles;
 use volbak::run::verify::choose::{Candidate, Choice, choose};
-use volbak::run::verify::record::{self, Record};
-use volbak::run::verify::{self, Level, Surroundings, Verdict, VerifyOptions, VerifyReport};
-use volbak::store::catalog;
+use volbak::run::verify::record::Record;
+use volbak::run::verify::{Level, Surroundings, Verdict, VerifyOptions, VerifyReport, many};
+use volbak::store::at_once::AtOnce;
+use volbak::store::catalog::{self, CatalogEntry};
 
 use super::log;
 use super::output::{after_printing, print, print_json};
@@ -103,7 +104,7 @@ impl VerifyArgs {
             // In the order in which they were named.
             return Ok(all);
         }
-        let candidates = all.into_iter().map(|files| Candidate::read(files, self.level())).collect();
+        let candidates = AtOnce::default().map(all, |files| Candidate::read(files, self.level()));
         Ok(choose(candidates, choice, SystemClock.now()))
     }
 }
@@ -126,28 +127,19 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     let mut class = ExitClass::Well;
     let mut reports = Vec::new();
     progress.on_event(&Event::RunStarted { sources: backups.len() as u64, bytes: 0 });
-    for files in &backups {
-        let source = SourceName { shown: files.stem.clone(), ..SourceName::of_backups(&files.volume()) };
-        progress.on_event(&Event::SourceStarted { source: source.clone() });
-        let report = verify::verify(files, &options, around)?;
-        let worst = match report.verdict {
-            Verdict::Bad => Some(Severity::Error),
-            _ => report.manifest_lost.then_some(Severity::Warning),
-        };
-        let outcome = report.summary();
-        progress.on_event(&Event::SourceFinished { source: source.clone(), outcome, worst });
+    many::verify_each(&backups, &options, around, !args.no_record, &mut |files, verified| {
         progress.done();
-        if !args.no_record {
-            let said = match record::save(files, &report) {
-                Ok(record) => still_bad(&record, &report),
-                Err(error) => {
-                    class = class.max(ExitClass::WithProblems);
-                    Some(format!("{}: not recorded: {error}", files.record().display()))
-                }
-            };
-            if let Some(what) = said {
-                log::write(Line::new(Severity::Warning.into(), Kind::Message, what).about(Some(source)));
+        let report = verified.report;
+        let said = match verified.recorded {
+            None => None,
+            Some(Ok(record)) => still_bad(&record, &report),
+            Some(Err(error)) => {
+                class = class.max(ExitClass::WithProblems);
+                Some(format!("{}: not recorded: {error}", files.record().display()))
             }
+        };
+        if let Some(what) = said {
+            log::write(Line::new(Severity::Warning.into(), Kind::Message, what).about(Some(many::source_name(files))));
         }
         if report.verdict == Verdict::Bad {
             class = ExitClass::Failed;
@@ -159,7 +151,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
             class = after_printing(print(&format!("{}\n", report.summary())), &report.summary(), class);
         }
         reports.push(report);
-    }
+    })?;
     let printed = if args.json {
         print_json(&serde_json::json!({ "backups": reports }))
     } else if backups.is_empty() {
@@ -191,11 +183,14 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
 
 /// All backups of a destination. There must be some: a share that is not mounted is an empty directory.
 fn all_of(place: &Place) -> anyhow::Result<Vec<BackupFiles>> {
-    let entries = catalog::list(&place.open()?)?;
+    let destination = place.open()?;
+    let of_entry = |entry: CatalogEntry| BackupFiles::of_archive(&entry.archive);
+    let volumes = catalog::volumes(&destination, &destination.volume_names()?, of_entry)?;
+    let backups: Vec<BackupFiles> = volumes.into_iter().flat_map(|volume| volume.backups).collect::<Result<_, _>>()?;
     anyhow::ensure!(
-        !entries.is_empty(),
+        !backups.is_empty(),
         "{} has no backups, so nothing was verified: is the right destination named, and mounted?",
         place.root.display()
     );
-    Ok(entries.iter().map(|entry| BackupFiles::of_archive(&entry.archive)).collect::<Result<_, _>>()?)
+    Ok(backups)
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Local, NaiveDate, Utc};
 
-use super::locate::BackupFiles;
 use super::settings;
+use super::verify::record::Record;
 use super::verify::{Level, Verdict, record};
 use crate::archive::manifest::Manifest;
 use crate::config::{Config, RetentionOptions};
@@ -14,7 +14,7 @@ use crate::error::with_causes;
 use crate::events::{Problem, Severity};
 use crate::report::{LastVerification, Past, VolumeWorth};
 use crate::store::StoreError;
-use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
+use crate::store::catalog::{self, BackupState, CatalogEntry, Volume};
 use crate::store::local::{Destination, VolumeDirectory};
 use crate::store::pending::ARCHIVE;
 use crate::store::pins::{Pin, Pins};
@@ -33,7 +33,7 @@ pub struct Shelf {
     /// Those that are complete, for retention; what a verification found bad is among them as bad.
     pub backups: Vec<Backup>,
     /// What verifications of them found, by their stems.
-    pub records: BTreeMap<String, record::Record>,
+    pub records: BTreeMap<String, Record>,
     /// When one of them was last read in full, or restored for a test, and found good.
     pub last_verified: Option<NaiveDate>,
     /// Sudden changes that were not accepted yet.
@@ -68,35 +68,37 @@ pub enum Standing {
 impl Shelf {
     /// Reads the directory of the volume `name`; `None` when there is none.
     pub fn read(destination: &Destination, name: &str, kept: &Kept) -> Result<Option<Self>, StoreError> {
-        let Some(volume) = destination.existing_volume_directory(name)? else { return Ok(None) };
-        let entries = list_volume(&volume, name)?;
+        let volumes = catalog::volumes(destination, &[name.to_owned()], with_record)?;
+        Ok(volumes.into_iter().next().map(|volume| Self::of(volume, kept)))
+    }
+
+    fn of(volume: Volume<(CatalogEntry, Option<Record>)>, kept: &Kept) -> Self {
+        let Volume { name, directory, backups } = volume;
         let mut shelf = Self {
-            name: name.to_owned(),
-            directory: volume.path().to_owned(),
-            entries: Vec::new(),
+            pending: kept.pins.pending(&name).to_vec(),
+            name,
+            directory,
+            entries: Vec::with_capacity(backups.len()),
             backups: Vec::new(),
             records: BTreeMap::new(),
             last_verified: None,
-            pending: kept.pins.pending(name).to_vec(),
         };
-        for entry in &entries {
+        for (entry, record) in backups {
             if let BackupState::Complete { manifest } = &entry.state {
                 let backup = Backup {
-                    protected: kept.protected.binary_search(&format!("{name}/{}", entry.stem)).is_ok(),
+                    protected: kept.protected.binary_search(&format!("{}/{}", shelf.name, entry.stem)).is_ok(),
                     pinned: shelf.pending.iter().any(|pin| pin.kept == entry.stem),
-                    health: shelf.note_verifications(entry, manifest),
-                    ..as_backup(entry, manifest)
+                    health: shelf.note_verifications(&entry, record),
+                    ..as_backup(&entry, manifest)
                 };
                 shelf.backups.push(backup);
             }
+            shelf.entries.push(entry);
         }
-        shelf.entries = entries;
-        Ok(Some(shelf))
+        shelf
     }
 
-    fn note_verifications(&mut self, entry: &CatalogEntry, manifest: &Manifest) -> Health {
-        let files = BackupFiles { directory: self.directory.clone(), stem: entry.stem.clone() };
-        let record = record::load(&files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes);
+    fn note_verifications(&mut self, entry: &CatalogEntry, record: Option<Record>) -> Health {
         let Some(record) = record else { return Health::Unverified };
         let health = record.health();
         self.records.insert(entry.stem.clone(), record);
@@ -114,11 +116,8 @@ impl Shelf {
     /// All of a destination.
     pub fn all(destination: &Destination) -> Result<Vec<Self>, StoreError> {
         let kept = Kept::of(destination)?;
-        let mut shelves = Vec::new();
-        for name in destination.volume_names()? {
-            shelves.extend(Self::read(destination, &name, &kept)?);
-        }
-        Ok(shelves)
+        let volumes = catalog::volumes(destination, &destination.volume_names()?, with_record)?;
+        Ok(volumes.into_iter().map(|volume| Self::of(volume, &kept)).collect())
     }
 
     /// The complete backups' manifests, oldest first.
@@ -247,6 +246,15 @@ impl Shelf {
     pub fn plan(&self, config: &Config, now: Now, occasion: Occasion<'_>) -> Plan {
         plan(&self.name, &self.backups, &self.policy(config), now, occasion)
     }
+}
+
+/// A backup with what verifications of it found.
+fn with_record(mut entry: CatalogEntry) -> (CatalogEntry, Option<Record>) {
+    let BackupState::Complete { manifest } = &mut entry.state else { return (entry, None) };
+    // Only a restore needs them, and there may be thousands of backups.
+    manifest.layout.outside = Vec::new();
+    let record = record::of_entry(&entry);
+    (entry, record)
 }
 
 /// The moment `utc`, for retention.

@@ -6,6 +6,7 @@
 
 pub mod choose;
 pub mod content;
+pub mod many;
 pub mod record;
 pub mod restore_test;
 pub mod second_opinion;

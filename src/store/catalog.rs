@@ -2,14 +2,23 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::StoreError;
+use super::at_once::AtOnce;
 use super::local::{Destination, VolumeDirectory};
 use super::pending::{ARCHIVE, INDEX, MANIFEST, TEMPORARY_PREFIX};
 use crate::archive::manifest::{MAX_BYTES, Manifest};
 use crate::error::with_causes;
+
+/// How many volumes' directories are open for each thread.
+const DIRECTORIES_A_THREAD: usize = 4;
+/// A manifest longer than this is read while no other such is: while it is understood it takes several times its length.
+pub const LARGE_BYTES: u64 = 8 << 20;
+static LARGE: Mutex<()> = Mutex::new(());
 
 /// A backup, or what looks like one.
 #[derive(Clone, Debug, Serialize)]
@@ -44,19 +53,73 @@ pub enum BackupState {
     },
 }
 
+/// A volume's directory, and what was made of each of its backups.
+#[derive(Clone, Debug)]
+pub struct Volume<T> {
+    /// The volume: the directory's name.
+    pub name: String,
+    /// The directory.
+    pub directory: PathBuf,
+    /// Its backups in the order of their dates; those without a manifest that can be read come first.
+    pub backups: Vec<T>,
+}
+
 /// All backups of the destination, by volume and stem; each volume's in the order of their dates.
 pub fn list(destination: &Destination) -> Result<Vec<CatalogEntry>, StoreError> {
-    let mut entries = Vec::new();
-    for name in destination.volume_names()? {
-        if let Some(volume) = destination.existing_volume_directory(&name)? {
-            entries.extend(list_volume(&volume, &name)?);
+    let volumes = volumes(destination, &destination.volume_names()?, |entry| entry)?;
+    Ok(volumes.into_iter().flat_map(|volume| volume.backups).collect())
+}
+
+/// The backups of the volumes called `names` that are there, in this order, and what `each` makes of them. Many are read
+/// at once, and `each` is called for many at once; what comes out, an error too, is the same as one after another.
+pub fn volumes<T: Send>(
+    destination: &Destination,
+    names: &[String],
+    each: impl Fn(CatalogEntry) -> T + Send + Sync,
+) -> Result<Vec<Volume<T>>, StoreError> {
+    let at_once = AtOnce::default();
+    let mut all = Vec::with_capacity(names.len());
+    // Each has its directory open while its backups are read.
+    for names in names.chunks(at_once.threads() * DIRECTORIES_A_THREAD) {
+        let listed = at_once.map(names.to_vec(), |name| match destination.existing_volume_directory(&name)? {
+            Some(directory) => Ok(Some((stems(&directory)?, name, directory))),
+            None => Ok(None),
+        });
+        let listed: Vec<Option<_>> = listed.into_iter().collect::<Result<_, StoreError>>()?;
+        let mut pieces = Vec::new();
+        let mut directories = Vec::new();
+        for (stems, name, directory) in listed.into_iter().flatten() {
+            pieces.extend(stems.into_iter().map(|stem| (directories.len(), stem)));
+            directories.push((name, directory));
+        }
+        let read = at_once.map(pieces, |(volume, stem)| {
+            let (name, directory): &(String, VolumeDirectory) = &directories[volume];
+            let entry = read_entry(directory, name, stem);
+            (volume, started_at(&entry), each(entry))
+        });
+        let mut of_volumes: Vec<Vec<_>> = directories.iter().map(|_| Vec::new()).collect();
+        for (volume, date, made) in read {
+            of_volumes[volume].push((date, made));
+        }
+        for ((name, directory), mut backups) in directories.into_iter().zip(of_volumes) {
+            backups.sort_by_key(|(date, _)| *date);
+            let backups = backups.into_iter().map(|(_, made)| made).collect();
+            all.push(Volume { name, directory: directory.path().to_owned(), backups });
         }
     }
-    Ok(entries)
+    Ok(all)
 }
 
 /// The backups of one volume, in the order of their dates; those without a manifest come first.
 pub fn list_volume(volume: &VolumeDirectory, name: &str) -> Result<Vec<CatalogEntry>, StoreError> {
+    let stems = stems(volume)?;
+    let mut entries = AtOnce::default().map(stems, |stem| read_entry(volume, name, stem));
+    entries.sort_by_key(started_at);
+    Ok(entries)
+}
+
+/// What the names of a volume's backups begin with, sorted.
+fn stems(volume: &VolumeDirectory) -> Result<Vec<String>, StoreError> {
     let mut stems: Vec<String> = volume
         .file_names()?
         .iter()
@@ -66,12 +129,15 @@ pub fn list_volume(volume: &VolumeDirectory, name: &str) -> Result<Vec<CatalogEn
         .collect();
     stems.sort_unstable();
     stems.dedup();
-    let mut entries: Vec<CatalogEntry> = stems.into_iter().map(|stem| read_entry(volume, name, stem)).collect();
-    entries.sort_by_key(|entry| match &entry.state {
+    Ok(stems)
+}
+
+/// What backups are sorted by.
+fn started_at(entry: &CatalogEntry) -> Option<DateTime<Utc>> {
+    match &entry.state {
         BackupState::Complete { manifest } => Some(manifest.started_at),
         _ => None,
-    });
-    Ok(entries)
+    }
 }
 
 fn read_entry(volume: &VolumeDirectory, name: &str, stem: String) -> CatalogEntry {
@@ -96,6 +162,9 @@ fn read_state(volume: &VolumeDirectory, stem: &str, archive_bytes: Option<u64>) 
         }
         Err(error) => return damaged(with_causes(&error)),
     };
+    // Those that take much memory are read one after another.
+    let is_large = file.metadata().map_or(0, |metadata| metadata.len()) > LARGE_BYTES;
+    let _turn = is_large.then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
     let mut bytes = Vec::new();
     if let Err(error) = file.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
         return damaged(format!("the manifest cannot be read: {error}"));

@@ -4,6 +4,7 @@
 //! single volume in `.volbak/`. One run at a time works on a destination: whoever holds the lock ([`local::RunLock`])
 //! may add, publish and remove; reading needs no lock, since nothing that has its final name is ever changed.
 
+pub mod at_once;
 pub mod catalog;
 pub mod local;
 pub mod pending;

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::second_opinion::SecondOpinion;
 use super::{Finding, Level, Verdict, VerifyReport, side_files};
+use crate::archive::index::parse_hex;
 use crate::archive::read::open::open_regular;
 use crate::run::locate::{BackupFiles, RECORD};
+use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::pending::TEMPORARY_PREFIX;
 
 /// The version of the record's form.
@@ -139,6 +141,17 @@ pub fn load(files: &BackupFiles, archive_sha1: Option<&str>, archive_bytes: u64)
 pub fn of(files: &BackupFiles) -> Option<Record> {
     let (archive_sha1, archive_bytes) = side_files::expected(files)?;
     load(files, archive_sha1.as_deref(), archive_bytes)
+}
+
+/// The record of a backup as the catalogue found it: what that read is not read again.
+pub fn of_entry(entry: &CatalogEntry) -> Option<Record> {
+    let files = BackupFiles::of_archive(&entry.archive).ok()?;
+    match &entry.state {
+        BackupState::Complete { manifest } if parse_hex::<20>(&manifest.digests.archive_sha1).is_some() => {
+            load(&files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes)
+        }
+        _ => of(&files),
+    }
 }
 
 /// A record whose findings are longer than all of it may be would say nothing at all.

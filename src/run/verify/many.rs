@@ -1,0 +1,103 @@
+//! Verifies one backup after another, and records what came out. Quick checks read little of each backup: there, many are
+//! checked at once, and told of in their order all the same.
+
+use std::fs;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use super::record::Record;
+use super::{Level, Surroundings, Verdict, VerifyError, VerifyOptions, VerifyReport, record, verify};
+use crate::events::{Event, Observer, Problem, Severity, SourceName};
+use crate::run::locate::BackupFiles;
+use crate::store::at_once::AtOnce;
+use crate::store::catalog::LARGE_BYTES;
+
+/// How many quick checks are done for each thread before what came out is told.
+const TURNS: usize = 16;
+
+/// A backup that was verified.
+#[derive(Debug)]
+pub struct Verified {
+    /// What came out.
+    pub report: VerifyReport,
+    /// The record as it is now beside the backup, or why it could not be written; `None` when none was to be.
+    pub recorded: Option<io::Result<Record>>,
+}
+
+/// Verifies these backups, writes the record beside each when `recorded` says so, and gives each to `each`, in their
+/// order. The first that ends without a verdict ends it.
+pub fn verify_each(
+    backups: &[BackupFiles],
+    options: &VerifyOptions,
+    around: Surroundings<'_>,
+    recorded: bool,
+    each: &mut dyn FnMut(&BackupFiles, Verified),
+) -> Result<(), VerifyError> {
+    let at_once = AtOnce::default();
+    let is_at_once = options.level == Level::Quick && at_once.threads() > 1;
+    let large = Mutex::new(());
+    let turn = if is_at_once { at_once.threads() * TURNS } else { 1 };
+    for backups in backups.chunks(turn) {
+        let early = if is_at_once {
+            let around = Surroundings { observer: &Silent, ..around };
+            at_once.map(backups.iter().collect(), |files| {
+                // Of those that take much memory one at a time.
+                let is_large = fs::metadata(files.manifest()).is_ok_and(|facts| facts.len() > LARGE_BYTES);
+                let _turn = is_large.then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
+                one(files, options, around, recorded)
+            })
+        } else {
+            Vec::new()
+        };
+        let mut early = early.into_iter();
+        for files in backups {
+            let source = source_name(files);
+            around.observer.on_event(&Event::SourceStarted { source: source.clone() });
+            let verified = match early.next() {
+                Some(verified) => {
+                    let verified = verified?;
+                    for finding in &verified.report.findings {
+                        let problem = Problem::new(Severity::Error, finding.place(&files.stem), &finding.what);
+                        around.observer.on_event(&Event::Problem(problem));
+                    }
+                    verified
+                }
+                None => one(files, options, around, recorded)?,
+            };
+            let worst = match verified.report.verdict {
+                Verdict::Bad => Some(Severity::Error),
+                _ => verified.report.manifest_lost.then_some(Severity::Warning),
+            };
+            let outcome = verified.report.summary();
+            around.observer.on_event(&Event::SourceFinished { source, outcome, worst });
+            each(files, verified);
+        }
+    }
+    Ok(())
+}
+
+/// What a backup is called in events: by its own name, as one of its volume.
+pub fn source_name(files: &BackupFiles) -> SourceName {
+    SourceName { shown: files.stem.clone(), ..SourceName::of_backups(&files.volume()) }
+}
+
+fn one(
+    files: &BackupFiles,
+    options: &VerifyOptions,
+    around: Surroundings<'_>,
+    recorded: bool,
+) -> Result<Verified, VerifyError> {
+    if options.cancel.is_cancelled() {
+        return Err(VerifyError::Stopped);
+    }
+    let report = verify(files, options, around)?;
+    let recorded = recorded.then(|| record::save(files, &report));
+    Ok(Verified { report, recorded })
+}
+
+/// What is found is told later, in order.
+struct Silent;
+
+impl Observer for Silent {
+    fn on_event(&self, _event: &Event) {}
+}

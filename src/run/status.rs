@@ -141,7 +141,7 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
     let root: &Path = &config.backup_destination;
     let destination = Destination::open(root)?;
     if config.require_mount && !is_on_mount(root)? {
-        return Err(StoreError::Missing(root.to_owned()));
+        return Err(StoreError::NotMounted(root.to_owned()));
     }
     let shelves = Shelf::all(&destination)?;
     let last = reports::load(&destination, None).ok();

@@ -142,11 +142,18 @@ fn limits_of_the_process_are_named_and_leave_nothing() {
 #[test]
 fn no_limit_of_memory_is_a_panic() {
     let host = Host::new();
+    let mut tried = 0;
     for kib in (30_000..100_000).step_by(3500) {
+        // Below some limit the loader cannot map the program, which a debug build makes long.
+        if host.shell(&format!("ulimit -v {kib}; $V --version")).status.code() != Some(0) {
+            continue;
+        }
+        tried += 1;
         let output = host.shell(&format!("ulimit -v {kib}; $V snapshot v.img --to o"));
         assert!([0, 1].contains(&status(&output)), "{kib}: {}", said(&output));
         assert!(!said(&output).contains("panicked"), "{kib}: {}", said(&output));
     }
+    assert!(tried > 10, "{tried}");
 }
 
 #[test]

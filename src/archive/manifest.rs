@@ -142,6 +142,9 @@ pub struct RegionRecord {
     /// Who read its files. `None` where there are none, and in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reader: Option<RegionReader>,
+    /// Whether the attributes of a FAT or exFAT (hidden, system, archive) are in the archive.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_fat_attributes: bool,
     /// What a btrfs has besides files. `None` where it has nothing of that, elsewhere, and in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub btrfs: Option<Box<BtrfsRecord>>,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::acl;
 use super::digits::{push_decimal, push_padded};
-use crate::reader::inode_flags::{COMMON, FLAGS};
+use crate::reader::inode_flags::{COMMON, FLAGS, fat};
 use crate::reader::{DeviceNumber, Metadata, Timestamp, Xattr};
 use crate::units::ByteRange;
 
@@ -251,7 +251,7 @@ fn add_flags(records: &mut Records, metadata: &Metadata) {
         records.add("SCHILY.fflags", named.join(",").as_bytes());
     }
     let others: String = set.filter(|(bit, ..)| bit & COMMON == 0).map(|(_, letter, _)| letter).collect();
-    if project != 0 || !others.is_empty() {
+    if project != 0 || !others.is_empty() || flags & fat::KNOWN != 0 {
         let mut text = FLAGS_COMMENT.to_owned();
         if !others.is_empty() {
             text.push_str(" chattr=");
@@ -259,6 +259,9 @@ fn add_flags(records: &mut Records, metadata: &Metadata) {
         }
         if project != 0 {
             text.push_str(&format!(" project={project}"));
+        }
+        if flags & fat::KNOWN != 0 {
+            text.push_str(&format!(" fat={}", fat::letters(flags)));
         }
         records.add("comment", text.as_bytes());
     }

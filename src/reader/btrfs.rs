@@ -1,7 +1,7 @@
 //! What a mounted btrfs says of itself: its subvolumes, what its files take on the disk, and the errors that its own
 //! system has counted.
 //!
-//! One of four files with `unsafe`: rustix has no safe form of these ioctls. Sources: the kernel's
+//! One of five files with `unsafe`: rustix has no safe form of these ioctls. Sources: the kernel's
 //! `include/uapi/linux/btrfs.h` and `btrfs_tree.h`.
 
 #![allow(unsafe_code)]

@@ -1,6 +1,6 @@
 //! Inode flags, as chattr(1) sets them, and project ids: asked of an open file or directory, and set on it.
 //!
-//! One of four files with `unsafe`: rustix has no safe form of `FS_IOC_FSGETXATTR`. Source: the kernel's `include/uapi/linux/fs.h`.
+//! One of five files with `unsafe`: rustix has no safe form of `FS_IOC_FSGETXATTR`. Source: the kernel's `include/uapi/linux/fs.h`.
 
 #![allow(unsafe_code)]
 
@@ -9,6 +9,8 @@ use std::os::fd::AsFd;
 use rustix::fs::IFlags;
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
+
+pub mod fat;
 
 const GET: Opcode = opcode::read::<Fsxattr>(b'X', 31);
 const SET: Opcode = opcode::write::<Fsxattr>(b'X', 32);
@@ -86,6 +88,8 @@ pub enum FlagSource {
     Both,
     /// By `FS_IOC_FSGETXATTR` alone: on XFS it shows all that there is.
     Xflags,
+    /// The attributes of FAT and exFAT, which have none of the others.
+    Fat,
     /// By `FS_IOC_GETFLAGS` alone: btrfs has no project ids.
     Flags,
 }
@@ -104,6 +108,7 @@ pub fn of_open_by(source: FlagSource, file: impl AsFd) -> (u32, u32) {
     // The bits that rustix has no name for are kept.
     let flags = || rustix::fs::ioctl_getflags(&file).map_or(0, |flags| flags.bits() & KEPT);
     match source {
+        FlagSource::Fat => (fat::of_open(&file), 0),
         FlagSource::Flags => (flags(), 0),
         FlagSource::Both => (flags(), attributes(&file).map_or(0, |attributes| attributes.projid)),
         FlagSource::Xflags => attributes(&file).map_or((0, 0), |attributes| {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::btrfs::{SUBVOLUME_INODE, Subvolumes};
 use super::exclude::Excludes;
+use super::inode_flags::fat::{EXFAT_SUPER_MAGIC, MSDOS_SUPER_MAGIC};
 use super::inode_flags::{self, FlagSource};
 use super::listing::{Item, Listing, list};
 use super::open_file::WalkedFile;
@@ -36,7 +37,6 @@ const SCOUTED_FILE_STEP: usize = 64;
 const SCOUTED_FILES: usize = 512;
 
 /// The kernel's `include/uapi/linux/magic.h`.
-const MSDOS_SUPER_MAGIC: rustix::fs::FsWord = 0x4d44;
 const EXT_SUPER_MAGIC: rustix::fs::FsWord = 0xef53;
 const XFS_SUPER_MAGIC: rustix::fs::FsWord = 0x5846_5342;
 const BTRFS_SUPER_MAGIC: rustix::fs::FsWord = 0x9123_683e;
@@ -103,13 +103,14 @@ impl KernelTree {
     }
 
     /// What a file has of flags that statx(2) does not show, and its project. They come from the directory that it was made
-    /// in, so that files are opened for them only where that has some.
+    /// in, so that files are opened for them only where that has some. The attributes of FAT are each file's own.
     fn flags_of_file(&mut self, directory: &Arc<OwnedFd>, name: &CString, metadata: &mut Metadata) {
-        if !std::ptr::eq(Weak::as_ptr(&self.flagged.0), Arc::as_ptr(directory)) {
+        let is_fat = self.flag_source == FlagSource::Fat;
+        if !is_fat && !std::ptr::eq(Weak::as_ptr(&self.flagged.0), Arc::as_ptr(directory)) {
             let (flags, project) = inode_flags::of_open_by(self.flag_source, directory);
             self.flagged = (Arc::downgrade(directory), flags & !inode_flags::IN_STATX != 0 || project != 0);
         }
-        if self.flagged.1
+        if (is_fat || self.flagged.1)
             && let Ok(file) = rustix::fs::openat(directory, name, super::open_file::FILE_FLAGS, Mode::empty())
             && statx_of(&file, c"").is_ok_and(|facts| facts.stx_ino == metadata.ino)
         {
@@ -192,6 +193,7 @@ impl Tree for KernelTree {
         self.flag_source = match fs_type {
             XFS_SUPER_MAGIC => FlagSource::Xflags,
             BTRFS_SUPER_MAGIC => FlagSource::Flags,
+            MSDOS_SUPER_MAGIC | EXFAT_SUPER_MAGIC => FlagSource::Fat,
             _ => FlagSource::Both,
         };
         Ok(self.opened(root, &facts, complaints))

@@ -1,6 +1,6 @@
 //! btrfs's subvolumes: asked for while a filesystem is read, and made while one is restored.
 //!
-//! One of four files with `unsafe`: rustix has no safe form of these ioctls. Source: the kernel's `include/uapi/linux/btrfs.h` and
+//! One of five files with `unsafe`: rustix has no safe form of these ioctls. Source: the kernel's `include/uapi/linux/btrfs.h` and
 //! `btrfs_tree.h`.
 
 #![allow(unsafe_code)]

@@ -26,7 +26,7 @@ use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::{MountError, MountSource, Mounted, driver_obstacle};
 use crate::reader::raw::RawImage;
 use crate::reader::scratch::ScratchError;
-use crate::reader::{Found, FsReader, Timestamp};
+use crate::reader::{Found, FsReader, Timestamp, inode_flags};
 use crate::source::SnapshotGuard;
 use crate::units::{ByteLen, ByteRange};
 
@@ -414,6 +414,10 @@ impl RegionContext<'_, '_> {
                 (RegionReader::Kernel, mounted.from_copy, mounted.was_in_use.unwrap_or(true))
             }
         };
+        let has_fat_attributes = match open {
+            OpenRegion::Mounted(region) => region.mounted.root().is_ok_and(inode_flags::fat::has_some),
+            OpenRegion::Ext4(_) => false,
+        };
         let record = RegionRecord {
             name: region.name.clone(),
             handling: Handling::Files,
@@ -423,6 +427,7 @@ impl RegionContext<'_, '_> {
             journal_replayed_in_copy: from_copy,
             in_use: Some(in_use),
             reader: Some(reader),
+            has_fat_attributes,
             btrfs: btrfs.filter(|record| *record != BtrfsRecord::default()).map(Box::new),
         };
         Ok(Archived { record, sealed })
@@ -489,6 +494,7 @@ impl RegionContext<'_, '_> {
             btrfs: None,
             in_use: None,
             reader: None,
+            has_fat_attributes: false,
         })
     }
 }

@@ -89,3 +89,69 @@ fn old_and_caseless_xfs_comes_back() {
         assert!(said.contains("0 other problems"), "{name}: {said}");
     }
 }
+
+#[test]
+fn attributes_of_fat_come_back() {
+    if !in_lab("made_anew::attributes_of_fat_come_back") {
+        return;
+    }
+    set_up();
+    // FAT_IOCTL_SET_ATTRIBUTES and FAT_IOCTL_GET_ATTRIBUTES.
+    let attributes = |root: &Path, set: bool| {
+        let python = format!(
+            "import fcntl, os, struct, sys
+os.chdir(sys.argv[1])
+for name, value in (('IO.SYS', 0x27), ('HIDDEN', 0x12), ('HIDDEN/NONE', 0), ('PLAIN', 0x20), ('OLD', 0x30), ('RO', 1)):
+    fd = os.open(name, os.O_RDONLY)
+    if {}: fcntl.ioctl(fd, 0x40047211, struct.pack('I', value))
+    print(name, struct.unpack('I', fcntl.ioctl(fd, 0x80047210, bytes(4)))[0])",
+            if set { "True" } else { "False" }
+        );
+        sh(&format!("python3 -c {} {}", quoted(Path::new(&python)), quoted(root)))
+    };
+    for make in ["mkfs.vfat -F 16", "mkfs.vfat -F 32"] {
+        let source = Path::new(SCRATCH).join("attributes.img");
+        sh(&format!("rm -f {0}; truncate -s 68M {0}; {make} {0} >/dev/null", quoted(&source)));
+        let mounted = Mounted::with_options(&source, &Path::new(SCRATCH).join("m"), "loop");
+        sh(&format!("cd {}; mkdir HIDDEN OLD; touch IO.SYS PLAIN RO; echo x >HIDDEN/NONE", quoted(&mounted.point)));
+        let was = attributes(&mounted.point, true);
+        mounted.unmount();
+        let archive = snapshot(&source, &dest(), &[]);
+        let path = archive.to_str().unwrap();
+        for other in ["tar -tzf", "tar -xzf", "bsdtar -tf", "bsdtar -xf"] {
+            let said =
+                sh(&format!("cd {SCRATCH}; rm -rf x; mkdir x; cd x; {other} {} 2>&1 >/dev/null", quoted(&archive)));
+            assert_eq!(said, "", "{other}");
+        }
+        let restored = Path::new(SCRATCH).join("attributes-restored.img");
+        let said = run_expecting(0, &["restore", path, "--to-image", restored.to_str().unwrap()]);
+        assert!(said.contains("0 other problems") && !said.contains("the attributes"), "{said}");
+        let mounted = Mounted::with_options(&restored, &Path::new(SCRATCH).join("m"), "loop,ro");
+        assert_eq!(was, attributes(&mounted.point, false), "{said}");
+        mounted.unmount();
+        // A change of attributes alone is in the next backup, whatever was carried forward.
+        let mounted = Mounted::with_options(&source, &Path::new(SCRATCH).join("m"), "loop");
+        sh(&format!(
+            "python3 -c \"import fcntl, os, struct; fcntl.ioctl(os.open('{}/PLAIN', 0), 0x40047211, struct.pack('I', 2))\"",
+            mounted.point.display()
+        ));
+        mounted.unmount();
+        let archive = snapshot(&source, &dest(), &[]);
+        sh(&format!("rm {}", quoted(&restored)));
+        run_expecting(0, &["restore", archive.to_str().unwrap(), "--to-image", restored.to_str().unwrap()]);
+        let mounted = Mounted::with_options(&restored, &Path::new(SCRATCH).join("m"), "loop,ro");
+        assert!(attributes(&mounted.point, false).contains("PLAIN 2\n"));
+        mounted.unmount();
+        // A target without such attributes is told, and the restore test still compares the rest.
+        run_expecting(0, &["verify", archive.to_str().unwrap(), "--restore-test"]);
+        let out = Path::new(SCRATCH).join("out");
+        sh(&format!("rm -rf {} {}", quoted(&out), quoted(&restored)));
+        let said = sh(&format!(
+            "{} restore {} --to {} 2>&1 || true",
+            env!("CARGO_BIN_EXE_volbak"),
+            quoted(&archive),
+            quoted(&out)
+        ));
+        assert!(said.contains("FAT attributes"), "{said}");
+    }
+}

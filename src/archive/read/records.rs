@@ -6,7 +6,7 @@
 use super::sparse::MAX_HEADER_RUNS;
 use crate::archive::acl;
 use crate::archive::pax::FLAGS_COMMENT;
-use crate::reader::inode_flags::FLAGS;
+use crate::reader::inode_flags::{FLAGS, fat};
 use crate::reader::{Timestamp, Xattr};
 
 /// What the records of one or more extended headers say; later ones win.
@@ -152,6 +152,8 @@ impl Extended {
                 self.flags |= set.fold(0, |flags, (bit, ..)| flags | bit);
             } else if let Some(project) = word.strip_prefix("project=").and_then(|text| text.parse().ok()) {
                 self.project = project;
+            } else if let Some(letters) = word.strip_prefix("fat=") {
+                self.flags |= fat::from_letters(letters);
             }
         }
     }

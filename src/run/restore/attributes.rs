@@ -10,12 +10,17 @@ use rustix::io::Errno;
 use super::ids::IdMaps;
 use super::tree::times;
 use crate::archive::read::head::{EntryHead, HeadKind};
+use crate::reader::inode_flags::fat;
 use crate::reader::{Timestamp, Xattr, inode_flags};
 
 /// `S_ISUID` and `S_ISGID`.
 const SET_ID: u32 = 0o6000;
 /// The file capabilities of capabilities(7).
 const CAPABILITIES: &[u8] = b"security.capability";
+
+/// What is said of FAT attributes where the target is no FAT.
+pub const NO_FAT: &str =
+    "FAT attributes (read-only, hidden, system, archive) could not be set: the filesystem has none";
 
 /// How an entry's attributes become those of what is restored.
 #[derive(Clone, Debug, Default)]
@@ -173,7 +178,15 @@ impl Attributes {
         {
             owner.fell_short(format!("project ids could not be set: {error}"));
         }
-        let flags = self.flags & !inode_flags::LOCKS;
+        if self.flags & fat::KNOWN != 0
+            && let Err(error) = fat::set(fd, self.flags)
+        {
+            owner.fell_short(match error {
+                Errno::NOTTY => NO_FAT.to_owned(),
+                other => format!("FAT attributes could not be set: {other}"),
+            });
+        }
+        let flags = self.flags & !(inode_flags::LOCKS | fat::ALL);
         if flags != 0 {
             owner.flags_fell_short(inode_flags::add(fd, flags));
         }

@@ -27,6 +27,7 @@ pub mod stored;
 mod subvolumes;
 mod table;
 pub mod target;
+mod try_mount;
 mod twins;
 mod volumes;
 
@@ -209,6 +210,10 @@ pub fn prepare(
     };
     let mut plan = make_plan(&manifest, &wish).map_err(DeviceError::Refused)?;
     settle::settle(&mut plan, commands).map_err(DeviceError::Refused)?;
+    let unmountable = try_mount::refusals(&plan, commands);
+    if !unmountable.is_empty() {
+        return Err(DeviceError::Refused(unmountable));
+    }
     let twins = twins::refusals(&plan, &target);
     if !twins.is_empty() {
         return Err(DeviceError::Refused(twins));

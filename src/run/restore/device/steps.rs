@@ -136,7 +136,8 @@ impl Planner<'_> {
         };
         let mut boot_block = self.boot_block(region);
         let subvolumes = self.subvolumes(region, &mut made);
-        let fat = Self::fat_format(region, place, &mut boot_block, &mut made);
+        let has_attributes = self.records.get(region.name.as_str()).is_some_and(|record| record.has_fat_attributes);
+        let fat = Self::fat_format(region, has_attributes, place, &mut boot_block, &mut made);
         self.remarks.extend(made.remarks.iter().map(|remark| format!("{name}: {remark}")));
         let makes_it = Some(made.call.program).filter(|_| fat.is_none());
         for program in makes_it.into_iter().chain(made.after.iter().chain(&made.finish).map(|call| call.program)) {
@@ -257,6 +258,7 @@ impl Planner<'_> {
     /// A FAT is made of the reserved sectors that the manifest keeps; of backups that have the first alone, by mkfs.fat.
     fn fat_format(
         region: &Region,
+        has_attributes: bool,
         place: &[Extent],
         boot_block: &mut Option<Vec<u8>>,
         made: &mut Maker,
@@ -272,10 +274,12 @@ impl Planner<'_> {
                 made.call = BUILT_IN;
                 made.differs.clear();
                 made.remarks.clear();
-                made.remarks.push(
-                    "the attributes hidden, system and archive are not in a backup: its files get those of new files"
-                        .into(),
-                );
+                if !has_attributes {
+                    made.remarks.push(
+                        "the attributes hidden, system and archive are not in this backup: its files get those of new files"
+                            .into(),
+                    );
+                }
                 if format.knows_blocks {
                     made.differs.push(
                         "its boot code is SYSLINUX', which knows the blocks of ldlinux.sys, and those are others now: \

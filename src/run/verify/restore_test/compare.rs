@@ -24,7 +24,7 @@ use crate::archive::read::open::open_regular;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::outside::Cancel;
 use crate::reader::exclude::Excludes;
-use crate::reader::inode_flags;
+use crate::reader::inode_flags::{self, fat};
 use crate::reader::kernel_tree::TreeWalk;
 use crate::reader::{Entry, EntryKind, FileContent, Found, FsReader, Metadata};
 use crate::run::locate::BackupFiles;
@@ -164,6 +164,15 @@ fn with_all_flags(root: BorrowedFd<'_>, path: &[u8], metadata: &Metadata) -> Opt
     Some(Metadata { flags, project, ..*metadata })
 }
 
+/// All that an entry can have besides on a FAT: the test's own filesystem has no such attributes.
+fn with_fat_attributes(metadata: &Metadata) -> impl Iterator<Item = Metadata> {
+    let of = |number: usize| {
+        let each = fat::ATTRIBUTES.iter().enumerate().filter(|(at, _)| number & 1 << at != 0);
+        each.fold(fat::KNOWN, |flags, (_, (bit, ..))| flags | bit)
+    };
+    (0..1 << fat::ATTRIBUTES.len()).map(move |number| Metadata { flags: metadata.flags | of(number), ..*metadata })
+}
+
 /// What is wrong with a file with holes, if anything is.
 fn has_same_data(
     root: BorrowedFd<'_>,
@@ -252,7 +261,8 @@ impl Comparison<'_> {
         let is_same = |metadata: &Metadata| head_of(path, entry, metadata, area) == known.head;
         if self.how.attributes
             && !is_same(&entry.metadata)
-            && !with_all_flags(root, path, &entry.metadata).is_some_and(|metadata| is_same(&metadata))
+            && !with_all_flags(root, path, &entry.metadata)
+                .is_some_and(|metadata| is_same(&metadata) || with_fat_attributes(&metadata).any(|it| is_same(&it)))
         {
             differs(self.findings, path, "has other attributes than in the archive");
         }

@@ -205,3 +205,21 @@ fn more_entries_cost_no_more_memory() {
         assert!(many <= MEMORY_KIB + 2 * MEMORY_A_THREAD_KIB, "{peaks:?}");
     }
 }
+
+#[test]
+fn problems_that_are_not_shown_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("a.tar.gz");
+    let make = "import tarfile, sys
+with tarfile.open(sys.argv[1], 'w:gz', format=tarfile.PAX_FORMAT) as archive:
+    for number in range(70):
+        entry = tarfile.TarInfo('f%03d' % number)
+        entry.pax_headers = {'SCHILY.fflags': 'uchg,nodump'}
+        archive.addfile(entry)";
+    sh(&format!("python3 -c {} {}", quoted(Path::new(make)), quoted(&archive)));
+    let out = dir.path().join("out");
+    let said = run_expecting(3, &["restore", archive.to_str().unwrap(), "--to", out.to_str().unwrap()]);
+    assert_eq!(said.matches("file flags uchg are not known").count(), 50, "{said}");
+    assert!(said.contains("and 20 more problems"), "{said}");
+    assert!(out.join("f069").exists());
+}

@@ -114,11 +114,20 @@ impl Progress {
         Self { verbosity, bar, state: Mutex::new((Run::of(0, 0), State::of(None))) }
     }
 
-    /// Takes the bar away, so that results can be printed.
+    /// Takes the bar away, so that results can be printed, and says how many problems were not shown.
     pub(crate) fn done(&self) {
+        self.tell_more(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).1);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    /// Says how many problems were not shown, once.
+    fn tell_more(&self, state: &mut State) {
+        if let Some(line) = state.more_problems() {
+            self.line(line);
+        }
+        (state.lesser, state.errors) = (state.lesser.min(MAX_SHOWN_PROBLEMS), state.errors.min(MAX_SHOWN_PROBLEMS));
     }
 
     fn line(&self, line: Line) {
@@ -202,6 +211,7 @@ impl Observer for Progress {
                 None
             }
             Event::SourceStarted { source } => {
+                self.tell_more(state);
                 *state = State::of(Some(source.clone()));
                 if let Some(bar) = &self.bar {
                     // After what was printed between two sources.
@@ -243,6 +253,7 @@ impl Observer for Progress {
             Event::SourceFailed { source, why } => {
                 run.finished += 1;
                 run.read_bytes = run.read_bytes.saturating_add(state.done.read_bytes);
+                self.tell_more(state);
                 *state = State::of(None);
                 let text = format!("{}: FAILED: {why}", source.shown);
                 let line = Line::new(Level::Error, Kind::VolumeFailed, text).about(Some(source.clone()));
@@ -257,10 +268,8 @@ impl Observer for Progress {
                 // What comes next is not about this source.
                 run.finished += 1;
                 run.read_bytes = run.read_bytes.saturating_add(state.done.read_bytes);
-                let ended = std::mem::replace(state, State::of(None));
-                if let Some(line) = ended.more_problems() {
-                    self.line(line);
-                }
+                self.tell_more(state);
+                *state = State::of(None);
                 let text = if outcome.starts_with(&source.shown) {
                     outcome.clone()
                 } else {

@@ -54,6 +54,17 @@ const MAX_PROBLEMS: usize = 16;
 /// More attributes do not fit in an inode's list (`XATTR_LIST_MAX` is 64 KiB, a name has eight bytes and more).
 const MAX_XATTRS: usize = 8192;
 
+/// Further names that libarchive (`archive_entry.c`) has for the flags in `SCHILY.fflags`.
+const FLAG_ALIASES: [(&str, u32); 7] = [
+    ("sappend", 0x20),
+    ("schange", 0x10),
+    ("simmutable", 0x10),
+    ("securedeletion", 0x1),
+    ("journal", 0x4000),
+    ("journal-data", 0x4000),
+    ("projinherit", 0x2000_0000),
+];
+
 impl Extended {
     /// Takes in the records in `bytes`. The error says what is wrong with the header as a whole.
     pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), String> {
@@ -93,13 +104,7 @@ impl Extended {
                 let map = self.sparse.map.get_or_insert_default();
                 map.extend(number(key, value)?);
             }
-            "SCHILY.fflags" => {
-                let bit = |name: &[u8]| {
-                    let known = FLAGS.iter().find(|(_, _, known)| known.map(str::as_bytes) == Some(name));
-                    known.map_or(0, |(bit, ..)| *bit)
-                };
-                self.flags |= value.split(|byte| *byte == b',').fold(0, |flags, name| flags | bit(name));
-            }
+            "SCHILY.fflags" => self.file_flags(value),
             "comment" => self.comment(value),
             "SCHILY.acl.access" => self.set_acl(b"system.posix_acl_access", value),
             "SCHILY.acl.default" => self.set_acl(b"system.posix_acl_default", value),
@@ -138,6 +143,29 @@ impl Extended {
             }
             (Some(_), Some(_)) => {}
             _ => self.problem(format!("its record LIBARCHIVE.xattr.{} is not understood", name.escape_ascii())),
+        }
+    }
+
+    /// libarchive's names of flags. Those that only other systems have, and those that say that a flag is off, set nothing.
+    fn file_flags(&mut self, value: &[u8]) {
+        let mut unknown = Vec::new();
+        for name in value.split(|byte| matches!(byte, b',' | b' ' | b'\t')).filter(|name| !name.is_empty()) {
+            let alias = FLAG_ALIASES.iter().find(|(alias, _)| alias.as_bytes() == name).map(|(_, bit)| *bit);
+            let known = FLAGS.iter().find(|(_, _, known)| known.map(str::as_bytes) == Some(name)).map(|(bit, ..)| *bit);
+            match alias.or(known) {
+                Some(bit) => self.flags |= bit,
+                None if name.starts_with(b"no") || name == b"dump" => {}
+                None => unknown.push(name.escape_ascii().to_string()),
+            }
+        }
+        if !unknown.is_empty() {
+            let more = unknown.len().saturating_sub(MAX_PROBLEMS);
+            unknown.truncate(MAX_PROBLEMS);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            self.problem(format!(
+                "its file flags {}{more} are not known on Linux, and are left out",
+                unknown.join(", ")
+            ));
         }
     }
 
@@ -356,6 +384,23 @@ mod tests {
         assert_eq!(extended.xattrs[0].name, b"user.a=b%");
         assert_eq!(extended.xattrs[0].value, b"\0\xff=\n");
         assert_eq!(of("path", b"\xff\n").unwrap().path.unwrap(), b"\xff\n");
+    }
+
+    #[test]
+    fn file_flags_have_the_names_of_libarchive() {
+        for (text, flags, problems) in [
+            ("schg,nodump", 0x50, 0),
+            ("simmutable, sappend\tjournal-data", 0x4030, 0),
+            ("noschg,dump,nosappnd", 0, 0),
+            ("uchg,hidden", 0, 1),
+            ("uchg,schange", 0x10, 1),
+            (",,", 0, 0),
+        ] {
+            let extended = of("SCHILY.fflags", text.as_bytes()).unwrap();
+            assert_eq!((extended.flags, extended.problems.len()), (flags, problems), "{text}");
+        }
+        let many = vec!["x"; 10_000].join(",");
+        assert!(of("SCHILY.fflags", many.as_bytes()).unwrap().problems[0].len() < 200);
     }
 
     #[test]

@@ -128,9 +128,8 @@ fn cannot_mount(call: &ToolCall, args: &[OsString], fs: &str, commands: &dyn Run
     }
     let device = LoopDevice::attach(&file, ByteRange::new(0, SIZE_BYTES), true).ok()?;
     match mount_writable(Path::new(device.path()), fs, false) {
-        Ok(_) => None,
         Err(error @ MountError::Mount { .. }) => Some(with_causes(&error)),
-        Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 

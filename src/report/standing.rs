@@ -57,6 +57,9 @@ pub struct VolumeStanding {
     pub group: Option<String>,
     /// When the last run that was for it began.
     pub at: DateTime<Utc>,
+    /// When the last run began that came to it, whatever became of it there. `None` in the records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<DateTime<Utc>>,
     /// Whether that run was for volumes that were named.
     #[serde(default)]
     pub named: bool,
@@ -195,10 +198,13 @@ impl VolumeStanding {
         let new = (volume.outcome == Outcome::BackedUp).then(|| volume.taken_at.unwrap_or(report.started.to_utc()));
         let earlier = volume.history.last().map(|past| past.taken_at);
         let known = before.and_then(|before| before.last_success);
+        let is_attempt = !matches!(volume.outcome, Outcome::NotStarted(_));
+        let attempt = is_attempt.then(|| report.started.to_utc());
         Self {
             host: report.host.clone(),
             group: volume.group.clone().or_else(|| before.and_then(|before| before.group.clone())),
             at: report.started.to_utc(),
+            last_attempt: attempt.or(before.and_then(|before| before.last_attempt)),
             named: !is_whole,
             outcome: volume.outcome.clone(),
             dump: volume.dump.clone(),

@@ -75,6 +75,7 @@ pub(super) fn work_within(
                     source.display_name().to_owned(),
                     format!("{what}; the next run removes it"),
                 );
+                super::left_behind::hold_open();
                 return Err(out_of_time(true));
             }
             Err(RecvTimeoutError::Disconnected) => match thread.join() {

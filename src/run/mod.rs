@@ -11,6 +11,7 @@ mod dumps;
 pub mod expected;
 mod hooks;
 pub mod inspect;
+mod left_behind;
 pub mod limit;
 pub mod locate;
 mod names;

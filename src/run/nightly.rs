@@ -29,6 +29,7 @@ use crate::store::retention::{Occasion, Plan, Refusal, brake};
 
 mod dump;
 mod gone;
+mod order;
 mod recheck;
 mod rehearse;
 mod select;
@@ -403,10 +404,12 @@ impl Night<'_> {
         }
     }
 
-    /// With a deadline, those that waited longest come first, so that no volume is cut off every night.
+    /// With a deadline, those that waited longest come first, so that no volume is left out every night.
     fn put_in_order(&self, chosen: &mut [Candidate], shelves: &[Shelf]) {
         if self.config.max_run.is_some() {
-            chosen.sort_by_key(|one| shelf_of(shelves, &one.facts.lv)?.backups.last().map(|last| last.local_date));
+            // What is wrong with it is reported when this night is noted there.
+            let standing = reports::load_standing(self.destination).unwrap_or_default();
+            order::put_in_order(chosen, shelves, &standing, self.world.clock.now());
         }
     }
 

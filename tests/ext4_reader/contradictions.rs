@@ -154,6 +154,38 @@ fn what_no_entry_shows_is_a_problem() {
     }
 }
 
+/// Indexes of each hash, with bytes above 127 and names that were removed, of more and fewer levels.
+#[test]
+fn healthy_indexes_are_no_problem() {
+    for (number, change) in [
+        "tune2fs -E hash_alg=legacy $IMG",
+        "tune2fs -E hash_alg=tea $IMG",
+        "tune2fs -E hash_alg=half_md4 $IMG",
+        "debugfs -w -R 'ssv flags 2' $IMG",
+        "debugfs -w -R 'ssv hash_seed clear' $IMG",
+        "tune2fs -O ^metadata_csum $IMG",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let case = Case::new(&format!("hashes-{number}"), "20M", "-t ext4 -b 1024 -N 8000");
+        case.at_image(&format!("{{ {change}; }} >/dev/null 2>&1"));
+        let case = case.filled(|root| {
+            fs::create_dir(root.join("names")).unwrap();
+            for number in 0..3000 {
+                fs::write(root.join(format!("names/grün-{number}-{}", "é".repeat(number % 60))), "").unwrap();
+            }
+            for number in (0..3000).step_by(3) {
+                fs::remove_file(root.join(format!("names/grün-{number}-{}", "é".repeat(number % 60)))).unwrap();
+            }
+        });
+        assert_eq!(sh_output(&format!("e2fsck -fn {}", quoted(&case.image))).status.code(), Some(0), "{change}");
+        let dest = case.scratch.path().join("healthy");
+        fs::create_dir(&dest).unwrap();
+        assert_eq!(problems(&snapshot_expecting(0, &case.image, &dest, &["--level", "1"])), [""; 0], "{change}");
+    }
+}
+
 /// The kernel's own account of errors is told with its times.
 #[test]
 fn recorded_errors_are_told() {

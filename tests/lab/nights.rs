@@ -550,3 +550,50 @@ fn inside_the_machine_whose_power_is_cut() {
     fs::rename(ready.with_extension("new"), &ready).unwrap();
     night_expecting(0, &[]);
 }
+
+/// A device whose reads never return: the night goes on to the next volume and ends, the process with it; the next night
+/// copes with what was left; and when the device goes on, nothing of it stays.
+#[test]
+fn a_device_that_never_answers() {
+    if !in_lab("nights::a_device_that_never_answers") {
+        return;
+    }
+    set_up();
+    fill(&thick_volume("volume-a", "24M"), 1, 500_000);
+    fill(&thick_volume("volume-b", "24M"), 2, 500_000);
+    sh(&format!(
+        "cat >{SCRATCH}/suspend <<'END'\n#!/bin/sh\n\
+         [ ! -e {SCRATCH}/suspending ] || exec dmsetup suspend --noflush \
+         $(echo $VOLBAK_SNAPSHOT | sed 's/-/--/g; s,/,-,')\nEND\n\
+         chmod +x {SCRATCH}/suspend; touch {SCRATCH}/suspending"
+    ));
+    let limits = "[volume.volume-a]\nmax_volume_hours = 0.001\n";
+    write_config(&dest(), 7, &format!("{limits}after_snapshot = ['{SCRATCH}/suspend']\n"));
+    let before = state();
+    let suspended = || sh("dmsetup info -c --noheadings -o name,suspended | grep -i suspended | cut -d: -f1 || true");
+
+    // It ends: the test waits for its process.
+    let report = night_expecting(1, &[]);
+    assert!(report.contains("volume-a - FAILED") && report.contains("hangs in a read or a write"), "{report}");
+    assert!(!report.contains("volume-b - FAILED") && archives(&dest()).len() == 1, "{report}");
+    assert_eq!(suspended().lines().count(), 1, "still suspended");
+
+    // What was left is named, and keeps no other volume from its backup.
+    fs::remove_file(Path::new(SCRATCH).join("suspending")).unwrap();
+    let output = night(&[]);
+    let said = both_outputs(&output);
+    assert!(said.contains("volbak-") && said.contains("is left alone"), "{said}");
+    assert!(archives(&dest()).len() >= 2, "{said}");
+
+    for name in suspended().lines() {
+        sh(&format!("dmsetup resume {name}"));
+    }
+    // The child that held the device open ends within a minute of that.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while state() != before && Instant::now() < deadline {
+        night(&[]);
+        thread::sleep(Duration::from_secs(5));
+    }
+    assert_eq!(state(), before);
+    assert_all_good(&dest());
+}

@@ -140,12 +140,12 @@ impl Night<'_> {
         let mut options = settings::backup_options(&wanted);
         options.time_limit = self.time_limit(wanted.max_time, others_wait);
         options.checksum = self.config.enable_checksum;
-        options.around = settings::around(&wanted, &facts.vg, &facts.lv, &self.world.cancel);
-        // The pauses end with the time, too.
+        // The pauses end with the time, too, and so does a hook before the snapshot: what thaws the instance follows it.
         let limit = options.time_limit.as_ref();
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.duration));
         let cancel = &self.world.cancel;
         let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.until(deadline));
+        options.around = settings::around(&wanted, &facts.vg, &facts.lv, &cancel);
         let observer = settings::observer(self.config, Arc::clone(&self.world.observer), &cancel);
         let world = BackupWorld { observer, ..self.world.clone() };
         Source::of_volume(facts)

@@ -1,0 +1,50 @@
+//! Whose turn comes first in a night that may not have the time for all.
+
+use chrono::{DateTime, Utc};
+
+use super::select::Candidate;
+use super::shelf_of;
+use crate::report::{Outcome, Standing};
+use crate::run::prune::Shelf;
+
+/// Puts those first whose last turn is longest ago. A turn is a backup that was begun, whatever came of it: by its last
+/// backup alone, a volume that its own limit cuts off each night would come first each night, and others never.
+pub(super) fn put_in_order(chosen: &mut [Candidate], shelves: &[Shelf], standing: &Standing, now: DateTime<Utc>) {
+    chosen.sort_by_cached_key(|one| {
+        let name = &one.facts.lv;
+        let newest = shelf_of(shelves, name).and_then(|shelf| shelf.backups.last());
+        last_turn([newest.map(|newest| newest.taken_at), attempt(standing, name)], now)
+    });
+}
+
+/// When the volume's last backup was begun, as the nights have noted it.
+fn attempt(standing: &Standing, name: &str) -> Option<DateTime<Utc>> {
+    let volume = standing.volumes.get(name)?;
+    // Older versions noted only the last run, which may not have come to it.
+    volume.last_attempt.or_else(|| (!matches!(volume.outcome, Outcome::NotStarted(_))).then_some(volume.at))
+}
+
+/// The latest of these. One that lies in the future comes of a clock that was wrong, and would keep the volume last until
+/// then.
+fn last_turn(turns: [Option<DateTime<Utc>>; 2], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    turns.into_iter().flatten().filter(|turn| *turn <= now).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Duration, Utc};
+
+    use super::last_turn;
+
+    #[test]
+    fn a_turn_without_a_backup_counts_and_one_in_the_future_does_not() {
+        let now = DateTime::<Utc>::UNIX_EPOCH + Duration::days(100);
+        let ago = |days| Some(now - Duration::days(days));
+        assert_eq!(last_turn([ago(30), ago(1)], now), ago(1));
+        assert_eq!(last_turn([ago(1), None], now), ago(1));
+        assert_eq!(last_turn([ago(-4), ago(3)], now), ago(3));
+        assert_eq!(last_turn([ago(-4), None], now), None);
+        // Never had one: the first of all.
+        assert!(last_turn([None, None], now) < last_turn([ago(3000), None], now));
+    }
+}

@@ -1033,3 +1033,33 @@ fn inode_flags_come_back_and_the_locks_come_last() {
     assert!(said.contains("inode flags (chattr +") || said.contains("project ids"), "{said}");
     sh(&format!("cd {}; cat other/link; chattr -R -ia . {} 2>/dev/null || true", quoted(&to), quoted(&bsd)));
 }
+
+#[test]
+fn quota_limits_are_kept_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("q.img");
+    let fill = "import struct, sys
+image = open(sys.argv[1], 'r+b'); data = image.read()
+entry = struct.pack('<IIQQQ', 1234, 0, 0, 0, 1)
+first = data.find(entry); second = data.find(entry, first + 1)
+assert first > 0 and second > 0
+for at in (first, second):
+    image.seek(at + 8); image.write(struct.pack('<QQ', 40, 30))
+    image.seek(at + 32); image.write(struct.pack('<QQ', 2000, 1000))";
+    sh(&format!(
+        "cd {}; mkdir root; echo x >root/f; chown 1234:1234 root/f; truncate -s 32M q.img
+         mke2fs -q -F -t ext4 -d root q.img; tune2fs -Q usrquota,grpquota q.img >/dev/null; python3 -c {} q.img",
+        quoted(dir.path()),
+        quoted(Path::new(fill))
+    ));
+    let destination = dir.path().join("b");
+    fs::create_dir(&destination).unwrap();
+    let archive = snapshot_expecting(0, &image, &destination, &[]);
+    let text = fs::read_to_string(beside(&archive, "manifest.json")).unwrap();
+    for limit in ["\"-u 1234 1000 2000 30 40\"", "\"-g 1234 1000 2000 30 40\""] {
+        assert!(text.contains(limit), "{limit}: {text}");
+    }
+    let new = dir.path().join("new.img");
+    let said = run_expecting(3, &["restore", archive.to_str().unwrap(), "--to-image", new.to_str().unwrap()]);
+    assert!(said.contains("its 2 quota limits are not set"), "{said}");
+}

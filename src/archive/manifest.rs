@@ -145,9 +145,22 @@ pub struct RegionRecord {
     /// Whether the attributes of a FAT or exFAT (hidden, system, archive) are in the archive.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_fat_attributes: bool,
+    /// The limits of an ext4's quotas. `None` where there are none, elsewhere, and in backups of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_limits: Option<Box<QuotaRecord>>,
     /// What a btrfs has besides files. `None` where it has nothing of that, elsewhere, and in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub btrfs: Option<Box<BtrfsRecord>>,
+}
+
+/// The limits of a filesystem's quotas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaRecord {
+    /// How many users, groups and projects have limits.
+    pub count: u64,
+    /// The first thousand, as arguments of setquota(8): `-u`, `-g` or `-P`, the number, blocks soft and hard, inodes soft and hard.
+    #[serde(default)]
+    pub setquota: Vec<String>,
 }
 
 /// What a btrfs has besides files.

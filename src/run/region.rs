@@ -12,7 +12,7 @@ use self::subvolumes::Subvolumes;
 use super::backup::BackupError;
 use super::expected::Expected;
 use super::parent::LatePrevious;
-use crate::archive::manifest::{BtrfsRecord, RegionReader, RegionRecord};
+use crate::archive::manifest::{BtrfsRecord, QuotaRecord, RegionReader, RegionRecord};
 use crate::archive::write::{ArchiveError, ArchiveWriter};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
@@ -428,9 +428,38 @@ impl RegionContext<'_, '_> {
             in_use: Some(in_use),
             reader: Some(reader),
             has_fat_attributes,
+            quota_limits: self.quota_limits(region, open),
             btrfs: btrfs.filter(|record| *record != BtrfsRecord::default()).map(Box::new),
         };
         Ok(Archived { record, sealed })
+    }
+
+    /// The limits of a filesystem's quotas, and what is to be known of them.
+    fn quota_limits(&self, region: &Region, open: &OpenRegion) -> Option<Box<QuotaRecord>> {
+        let OpenRegion::Ext4(ext4) = open else {
+            let xfs = region.holds.made_with.as_ref().and_then(|made| made.xfs.as_deref());
+            if xfs.is_some_and(|xfs| !xfs.quotas.is_empty()) {
+                self.tell(Severity::Notice, region, "the limits of its quotas are not in the backup".to_owned());
+            }
+            return None;
+        };
+        match ext4.quota_limits() {
+            Ok(limits) if limits.count == 0 => None,
+            Ok(limits) => {
+                let what = format!(
+                    "{} quota limits are in the manifest; a restore does not set them: setquota does, with what stands there",
+                    limits.count
+                );
+                self.tell(Severity::Notice, region, what);
+                Some(Box::new(QuotaRecord { count: limits.count, setquota: limits.kept }))
+            }
+            Err(error) => {
+                let what =
+                    format!("its quota files cannot be read, so that their limits are not in the backup: {error}");
+                self.tell(Severity::Warning, region, what);
+                None
+            }
+        }
     }
 
     /// Archives the image of a region whose files are in the archive as `files` says, but for those that are sealed.
@@ -495,6 +524,7 @@ impl RegionContext<'_, '_> {
             in_use: None,
             reader: None,
             has_fat_attributes: false,
+            quota_limits: None,
         })
     }
 }

@@ -20,6 +20,7 @@ mod journal;
 mod map;
 mod marks;
 mod name_hash;
+mod quota;
 mod superblock;
 mod tree;
 mod volume;
@@ -59,6 +60,8 @@ impl From<io::Error> for NotRead {
         Self::Damaged(error)
     }
 }
+
+pub use quota::QuotaLimits;
 
 /// An ext2, ext3 or ext4 that can be read.
 pub struct Ext4 {
@@ -117,6 +120,16 @@ impl Ext4 {
             used_inodes: u64::from(volume.superblock.inodes).saturating_sub(groups.free_inodes),
             volume: Arc::new(volume),
         })
+    }
+
+    /// The limits of its quotas, as far as they are in inodes of its own.
+    pub fn quota_limits(&self) -> io::Result<QuotaLimits> {
+        let mut limits = QuotaLimits::default();
+        let superblock = &self.volume.superblock;
+        for number in superblock.own_inodes.iter().filter(|number| **number != superblock.orphan_file) {
+            limits.read(&self.volume, *number)?;
+        }
+        Ok(limits)
     }
 
     /// A walk over all of it.

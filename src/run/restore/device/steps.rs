@@ -134,6 +134,12 @@ impl Planner<'_> {
             Ok(made) => made,
             Err(why) => return self.refuse(format!("{name}: {why}")),
         };
+        if let Some(quotas) = self.records.get(region.name.as_str()).and_then(|record| record.quota_limits.as_deref()) {
+            made.differs.push(format!(
+                "its {} quota limits are not set: the manifest has them under quota_limits, each as the arguments of setquota",
+                quotas.count
+            ));
+        }
         let mut boot_block = self.boot_block(region);
         let subvolumes = self.subvolumes(region, &mut made);
         let has_attributes = self.records.get(region.name.as_str()).is_some_and(|record| record.has_fat_attributes);

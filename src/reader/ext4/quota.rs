@@ -1,0 +1,108 @@
+//! The limits in quota files of the filesystem's own (feature `quota`): `struct v2_disk_dqheader`, `v2r1_disk_dqblk` and
+//! the tree of `fs/quota/quota_tree.c` in the kernel.
+
+use std::io;
+
+use super::inode::Inode;
+use super::volume::Volume;
+use super::{damaged, file};
+use crate::layout::field::{le32, le64};
+
+/// `V2_INITQMAGICS`, each with the option that setquota(8) has for its kind.
+const MAGICS: [(u32, &str); 3] = [(0xd9c0_1f11, "-u"), (0xd9c0_1927, "-g"), (0xd9c0_3f14, "-P")];
+/// `V2_DQBLKSIZE_BITS`.
+const BLOCK: usize = 1024;
+/// `V2_DQTREEOFF`.
+const ROOT: u32 = 1;
+/// With 256 references in a block, for numbers of 32 bits.
+const DEPTH: u32 = 4;
+/// `struct qt_disk_dqdbheader` and `struct v2r1_disk_dqblk`.
+const HEAD: usize = 16;
+const ENTRY: usize = 72;
+/// A longer quota file is not looked at: a million users have less.
+const MAX_BYTES: u64 = 96 << 20;
+/// Nor are more of its blocks.
+const MAX_VISITS: u32 = 1 << 20;
+/// More limits are counted and not kept.
+const MAX_KEPT: usize = 1000;
+
+/// What the quota files of a filesystem limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuotaLimits {
+    /// How many users, groups and projects have limits.
+    pub count: u64,
+    /// The first of them, as arguments of setquota(8): kind, number, then blocks of 1024 bytes and inodes, soft and hard.
+    pub kept: Vec<String>,
+}
+
+impl QuotaLimits {
+    /// Reads the file in inode `number`; one that is no quota file has none.
+    pub(super) fn read(&mut self, volume: &Volume, number: u32) -> io::Result<()> {
+        let inode = Inode::read_own(volume, number)?;
+        if inode.size > MAX_BYTES {
+            return Err(damaged(format!("the quota file in inode {number} has {} bytes", inode.size)));
+        }
+        let mut bytes = vec![0; usize::try_from(inode.size).unwrap_or(0)];
+        let read = file::read_at(volume, &inode, 0, &mut bytes)?;
+        bytes.truncate(read);
+        self.parse(&bytes);
+        Ok(())
+    }
+
+    fn parse(&mut self, bytes: &[u8]) {
+        let magic = le32(bytes, 0).unwrap_or(0);
+        let Some((_, kind)) = MAGICS.iter().find(|(known, _)| *known == magic) else { return };
+        let mut visits = MAX_VISITS;
+        // The block, how many levels are above it, and the number's bytes so far.
+        let mut waiting = vec![(ROOT, 0, 0_u32)];
+        while let Some((block, depth, id)) = waiting.pop() {
+            let start = usize::try_from(block).unwrap_or(usize::MAX).saturating_mul(BLOCK);
+            let Some(block) = bytes.get(start..start.saturating_add(BLOCK)).filter(|_| visits > 0) else { continue };
+            visits -= 1;
+            if depth == DEPTH {
+                self.entry(block, kind, id);
+                continue;
+            }
+            for at in (0..256_u32).rev() {
+                let next = le32(block, at as usize * 4).unwrap_or(0);
+                if next != 0 {
+                    waiting.push((next, depth + 1, id << 8 | at));
+                }
+            }
+        }
+    }
+
+    fn entry(&mut self, block: &[u8], kind: &str, id: u32) {
+        let entries = block.get(HEAD..).unwrap_or_default().chunks_exact(ENTRY);
+        let Some(entry) = entries.into_iter().find(|entry| le32(entry, 0) == Some(id)) else { return };
+        let number = |at: usize| le64(entry, at).unwrap_or(0);
+        // dqb_ihardlimit, dqb_isoftlimit, dqb_bhardlimit and dqb_bsoftlimit, the last two in blocks of 1024 bytes.
+        let [inodes_hard, inodes_soft, blocks_hard, blocks_soft] = [8, 16, 32, 40].map(number);
+        // Number 0 is not limited; what it has is for new ones.
+        if id == 0 || [inodes_hard, inodes_soft, blocks_hard, blocks_soft] == [0; 4] {
+            return;
+        }
+        self.count += 1;
+        if self.kept.len() < MAX_KEPT {
+            self.kept.push(format!("{kind} {id} {blocks_soft} {blocks_hard} {inodes_soft} {inodes_hard}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::QuotaLimits;
+
+    #[test]
+    fn a_tree_that_leads_into_itself_has_an_end() {
+        let mut bytes = vec![0; 3 * 1024];
+        bytes[..4].copy_from_slice(&0xd9c0_1f11_u32.to_le_bytes());
+        for word in bytes[1024..].chunks_exact_mut(4) {
+            word.copy_from_slice(&1_u32.to_le_bytes());
+        }
+        let mut limits = QuotaLimits::default();
+        limits.parse(&bytes);
+        assert_eq!(limits, QuotaLimits::default());
+        limits.parse(&[]);
+    }
+}

@@ -257,6 +257,10 @@ mod heard {
         assert!(did.stderr.lines().last().unwrap().ends_with(": FAILED, the backup volume is not mounted"), "{did:?}");
         assert!(fs::read_to_string(host.at("volbak.prom")).unwrap().contains("volbak_run_verdict 2\n"));
         assert_eq!(host.verb(&["status"]).status, 3, "a monitoring system's UNKNOWN");
+        let asked = host.verb(&["status", "--json"]);
+        assert_eq!(asked.status, 3, "{asked:?}");
+        let json: serde_json::Value = serde_json::from_str(&asked.stdout).unwrap();
+        assert_eq!((&json["level"], &json["reasons"][0]["level"]), (&"UNKNOWN".into(), &"UNKNOWN".into()), "{json}");
     }
 
     #[test]

@@ -186,8 +186,13 @@ fn shown_status(args: &StatusArgs) -> u8 {
     }
     let limits = Limits { warning_hours: args.warning, critical_hours: args.critical };
     let unknown = |what: String| {
-        // Where a monitoring system looks.
-        let _ = print(&format!("VOLBAK UNKNOWN - {what}\n"));
+        // Where a monitoring system looks; for another program in the form that it asked for.
+        let _ = if args.json {
+            let reasons = serde_json::json!([{ "level": "UNKNOWN", "what": what }]);
+            print_json(&serde_json::json!({ "level": "UNKNOWN", "reasons": reasons, "last_run": null, "volumes": [] }))
+        } else {
+            print(&format!("VOLBAK UNKNOWN - {what}\n"))
+        };
         UNKNOWN
     };
     let config = match args.place.config() {

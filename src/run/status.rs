@@ -191,7 +191,13 @@ impl Known<'_> {
                 tell(Level::Critical, format!("the last run: {}", run.subject));
             } else if run.problems > 0 {
                 let first = run.first_problem.as_deref().unwrap_or_default();
-                tell(Level::Warning, format!("the last run had {} problems of its own: {first}", run.problems));
+                tell(
+                    Level::Warning,
+                    match run.problems {
+                        1 => format!("the last run had a problem of its own: {first}"),
+                        problems => format!("the last run had {problems} problems of its own: {first}"),
+                    },
+                );
             }
         };
         ended(whole, tell);

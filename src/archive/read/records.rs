@@ -295,13 +295,14 @@ fn time(value: &[u8]) -> Result<Option<Timestamp>, String> {
         nanoseconds += u32::from(byte - b'0') * unit;
         unit /= 10;
     }
-    let seconds = i64::try_from(seconds).map_err(|_| bad())?;
-    let time = match (negative, nanoseconds) {
-        (false, nsec) => Timestamp { sec: seconds, nsec },
-        (true, 0) => Timestamp { sec: -seconds, nsec: 0 },
-        (true, nsec) => Timestamp { sec: -seconds - 1, nsec: 1_000_000_000 - nsec },
+    // The least time, -2^63, has a magnitude that is no i64.
+    let whole = match (negative, nanoseconds) {
+        (false, _) => i64::try_from(seconds).ok(),
+        (true, 0) => 0_i64.checked_sub_unsigned(seconds),
+        (true, _) => (-1_i64).checked_sub_unsigned(seconds),
     };
-    Ok(Some(time))
+    let nsec = if negative && nanoseconds > 0 { 1_000_000_000 - nanoseconds } else { nanoseconds };
+    Ok(Some(Timestamp { sec: whole.ok_or_else(bad)?, nsec }))
 }
 
 fn url_decoded(mut name: &[u8]) -> Option<Vec<u8>> {
@@ -423,6 +424,8 @@ mod tests {
         let at = |text: &[u8]| of("mtime", text).map(|extended| extended.mtime.unwrap());
         assert_eq!(at(b"-1.5"), Ok(Timestamp { sec: -2, nsec: 500_000_000 }));
         assert_eq!(at(b"-7"), Ok(Timestamp { sec: -7, nsec: 0 }));
+        assert_eq!(at(b"-9223372036854775808"), Ok(Timestamp { sec: i64::MIN, nsec: 0 }));
+        assert_eq!(at(b"-9223372036854775807.5"), Ok(Timestamp { sec: i64::MIN, nsec: 500_000_000 }));
         assert_eq!(at(b"5000000000.1234567899"), Ok(Timestamp { sec: 5_000_000_000, nsec: 123_456_789 }));
         for wrong in [b"1.x".as_slice(), b"--1", b"99999999999999999999", b".5", b"1e3"] {
             let extended = of("mtime", wrong).unwrap();

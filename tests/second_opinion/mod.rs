@@ -324,9 +324,10 @@ fn what_flate2_reads_is_compared_by_itself() {
     found("cut", &archive[..middle], &index, "flate2 cannot decompress it beyond byte");
     let member = field_of_member(&index, 1);
     found("fewer-members", &archive[..member], &index, "flate2 finds its end at byte");
-    archive[middle] ^= 1;
+    // In the first member's CRC32: a byte of a header may say what nobody needs, as the program that made it.
+    archive[member - 6] ^= 1;
     found("flipped", &archive, &index, "flate2 cannot decompress it beyond byte");
-    archive[middle] ^= 1;
+    archive[member - 6] ^= 1;
     let first = archive[..member].to_vec();
     found("more-members", &[archive.as_slice(), &first].concat(), &index, "flate2 decompresses more than the");
     found("no-gzip-behind", &[archive.as_slice(), b"x"].concat(), &index, "flate2 cannot decompress it beyond byte");

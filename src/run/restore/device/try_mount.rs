@@ -96,8 +96,10 @@ fn small(call: &ToolCall) -> Vec<OsString> {
             "mkfs.xfs" => of("-m", &|part| !part.starts_with("uuid="), value)
                 .or_else(|| of("-l", &|part| part.starts_with("version=") || part.starts_with("lazy-count="), value)),
             "mkfs.btrfs" => None,
-            // An encoding is a feature; the rest of -E is geometry.
-            _ => of("-E", &|part| part.starts_with("encoding"), value),
+            // An encoding is a feature; the rest of -E is geometry. A kernel without quotas gets the filesystem without the
+            // feature `project` while files are put (`without_projects`).
+            _ => of("-E", &|part| part.starts_with("encoding"), value)
+                .or_else(|| of("-O", &|part| part != "project", value)),
         };
         match kept {
             Some(kept) if kept.is_empty() => {
@@ -180,6 +182,8 @@ mod tests {
         assert_eq!(small(&ext), ["-F", "-O", "none,casefold", "-E", "encoding=utf8", "-b", "1024"]);
         let plain = call("mkfs.ext4", &["-F", "-E", "stride=4,lazy_itable_init=0", "-O", "none,extent"]);
         assert_eq!(small(&plain), ["-F", "-O", "none,extent"]);
+        let with_projects = call("mkfs.ext4", &["-F", "-O", "none,project,extent"]);
+        assert_eq!(small(&with_projects), ["-F", "-O", "none,extent"]);
     }
 
     #[test]

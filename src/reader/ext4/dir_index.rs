@@ -2,7 +2,7 @@
 //! it says which names may stand in which block, and so shows a name that is no longer the one that was written there, and
 //! names that the kernel does not find.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 
 use super::checks::Remark;
@@ -34,7 +34,7 @@ const WRONG_OF_FOUR: u64 = 1;
 pub(super) struct DirIndex {
     hash: NameHash,
     /// Each block of the directory that has names, by its number in it: the lowest and the highest hash of a name there.
-    leaves: HashMap<u64, (u32, u32)>,
+    leaves: BTreeMap<u64, (u32, u32)>,
     nodes: u64,
     names: u64,
     misplaced: u64,
@@ -53,7 +53,7 @@ impl DirIndex {
         let hash = NameHash { kind: Kind::HalfMd4, seed: superblock.hash_seed, is_signed: superblock.hash_is_signed };
         let mut index = Self {
             hash,
-            leaves: HashMap::new(),
+            leaves: BTreeMap::new(),
             nodes: 0,
             names: 0,
             misplaced: 0,

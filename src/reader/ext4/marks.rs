@@ -1,7 +1,8 @@
 //! A set of numbers, as bits in pieces that come when they are needed: of blocks and inodes of a filesystem mostly whole
 //! stretches are set, which take no memory.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// How many numbers a piece is for.
 const PIECE_BITS: u64 = 1 << 16;
@@ -11,7 +12,7 @@ const MAX_PIECES: usize = 16 << 10;
 
 #[derive(Default)]
 pub(super) struct Marks {
-    pieces: HashMap<u64, Piece>,
+    pieces: BTreeMap<u64, Piece>,
     with_bits: usize,
 }
 
@@ -52,14 +53,14 @@ impl Marks {
     }
 
     fn piece(&mut self, number: u64) -> Option<&mut Piece> {
-        if !self.pieces.contains_key(&number) {
-            if self.with_bits >= MAX_PIECES {
-                return None;
+        match self.pieces.entry(number) {
+            Entry::Occupied(piece) => Some(piece.into_mut()),
+            Entry::Vacant(_) if self.with_bits >= MAX_PIECES => None,
+            Entry::Vacant(place) => {
+                self.with_bits += 1;
+                Some(place.insert(Piece { set: 0, bits: Some(Box::new([0; WORDS])) }))
             }
-            self.with_bits += 1;
-            self.pieces.insert(number, Piece { set: 0, bits: Some(Box::new([0; WORDS])) });
         }
-        self.pieces.get_mut(&number)
     }
 }
 

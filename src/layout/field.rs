@@ -1,6 +1,8 @@
 //! Numbers, text and checksums at fixed offsets of on-disk structures. Every function gives `None` when the bytes end
 //! before the field does, so that a parser can use `?` and never indexes past what was read.
 
+use std::ops::Range;
+
 use crate::shown;
 
 /// The `N` bytes from `at` on.
@@ -58,6 +60,13 @@ pub(crate) fn guid_text(raw: [u8; 16]) -> String {
 /// from all ones and keeps the result; XFS and btrfs start from all ones and invert it.
 pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     !crc32c::crc32c_append(!crc, bytes)
+}
+
+/// The same of `bytes` with zeros in place of those in `blank`, at most four: where the checksum itself stands. `None` when
+/// they are not that long.
+pub(crate) fn crc32c_without(crc: u32, bytes: &[u8], blank: Range<usize>) -> Option<u32> {
+    let (before, after) = (bytes.get(..blank.start)?, bytes.get(blank.end..)?);
+    Some([before, [0; 4].get(..blank.len())?, after].iter().fold(crc, |crc, part| crc32c(crc, part)))
 }
 
 #[cfg(test)]

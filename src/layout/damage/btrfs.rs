@@ -1,19 +1,15 @@
 //! btrfs (btrfs documentation, "On-disk format", "Superblock"): the error flag, and the copies at 64 MiB and 256 GiB.
 
-use sha2::{Digest, Sha256};
-
 use super::{Damage, Window};
-use crate::layout::field::{array, crc32c, le16, le32, le64};
+use crate::layout::field::{array, le64};
+use crate::layout::probe::btrfs::{MAGIC, SUPERBLOCK_AT, SUPERBLOCK_BYTES, is_checksum_right};
 
-const SUPERBLOCK_BYTES: usize = 4096;
-const FIRST: u64 = 64 << 10;
 const COPIES: [u64; 2] = [64 << 20, 256 << 30];
-const MAGIC: &[u8] = b"_BHRfS_M";
 /// `BTRFS_SUPER_FLAG_ERROR`.
 const FLAG_ERROR: u64 = 0x4;
 
 pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
-    let first = window.read(FIRST, SUPERBLOCK_BYTES)?;
+    let first = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
     if le64(&first, 0x38)? & FLAG_ERROR != 0 {
         damage.add(
             "the system that it belongs to has marked it as damaged; `btrfs scrub` and `btrfs device stats` there say where",
@@ -27,7 +23,7 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
         let Some(copy) = window.read(at, SUPERBLOCK_BYTES) else { continue };
         let wrong = if copy.get(0x40..0x48)? != MAGIC || le64(&copy, 0x30)? != at {
             "is not there".to_owned()
-        } else if has_wrong_checksum(&copy)? {
+        } else if is_checksum_right(&copy) == Some(false) {
             "has a wrong checksum".to_owned()
         } else if array(&copy, 0x20)? != fsid {
             "belongs to another filesystem".to_owned()
@@ -42,14 +38,4 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
         damage.add(format!("the copy of its superblock at byte {at} {wrong}; `btrfs check` there says more"));
     }
     Some(())
-}
-
-/// xxhash64 and blake2b are left to the kernel.
-fn has_wrong_checksum(superblock: &[u8]) -> Option<bool> {
-    let covered = superblock.get(0x20..)?;
-    Some(match le16(superblock, 0xc4)? {
-        0 => !crc32c(!0, covered) != le32(superblock, 0)?,
-        2 => Sha256::digest(covered).as_slice() != superblock.get(..32)?,
-        _ => false,
-    })
 }

@@ -5,7 +5,7 @@
 //! holds what some finished transaction left.
 
 use super::{Damage, Window};
-use crate::layout::field::{array, be16, be32, be64, crc32c, le32};
+use crate::layout::field::{array, be16, be32, be64, crc32c_without, le32};
 
 /// A filesystem that was grown has many groups; looking at them takes one read each.
 const GROUPS_MAX: u32 = 2048;
@@ -103,11 +103,7 @@ impl Superblock {
         if !self.is_v5 {
             return false;
         }
-        let crc = [0..at, at + 4..sector.len()].into_iter().enumerate().fold(!0, |crc, (index, range)| {
-            let crc = if index == 0 { crc } else { crc32c(crc, &[0; 4]) };
-            crc32c(crc, sector.get(range).unwrap_or_default())
-        });
-        le32(sector, at) != Some(!crc)
+        crc32c_without(!0, sector, at..at + 4).is_none_or(|crc| le32(sector, at) != Some(!crc))
     }
 
     /// Only an unfinished mkfs leaves different numbers in the copies, beside counters and flags.

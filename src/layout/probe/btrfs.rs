@@ -8,8 +8,12 @@ use crate::layout::field::{crc32c, le16, le32, le64, uuid};
 use crate::layout::text::label;
 use crate::layout::{BtrfsMade, MadeWith};
 
-const SUPERBLOCK_AT: u64 = 64 << 10;
-const SUPERBLOCK_BYTES: usize = 4096;
+/// Where the first superblock is.
+pub(crate) const SUPERBLOCK_AT: u64 = 64 << 10;
+/// How long each is.
+pub(crate) const SUPERBLOCK_BYTES: usize = 4096;
+/// What stands at 0x40 of each.
+pub(crate) const MAGIC: &[u8] = b"_BHRfS_M";
 
 /// Features as mkfs.btrfs has them, by their bits in `compat_ro_flags` and `incompat_flags`.
 const COMPAT_RO_NAMES: &[(u64, &str)] = &[(0x1, "free-space-tree"), (0x4, "verity"), (0x8, "block-group-tree")];
@@ -33,7 +37,7 @@ const INCOMPAT_METADATA_UUID: u64 = 0x400;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
-    if sb.get(0x40..0x48)? != b"_BHRfS_M" || le64(&sb, 0x30)? != SUPERBLOCK_AT {
+    if sb.get(0x40..0x48)? != MAGIC || le64(&sb, 0x30)? != SUPERBLOCK_AT {
         return None;
     }
     let sectorsize = le32(&sb, 0x90)?;
@@ -45,14 +49,9 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let num_devices = le64(&sb, 0x88)?;
     // dev_item.total_bytes: this device's share, where the superblock's own total_bytes is all devices'.
     let device_bytes = le64(&sb, 0xd1)?;
-    let covered = sb.get(0x20..)?;
-    let wrong = match le16(&sb, 0xc4)? {
-        0 => !crc32c(!0, covered) != le32(&sb, 0)?,
-        2 => Sha256::digest(covered).as_slice() != sb.get(..32)?,
-        // xxhash64 and blake2b are left to the kernel, which refuses to mount when they are wrong.
-        1 | 3 => false,
-        _ => true,
-    };
+    // xxhash64 and blake2b are left to the kernel, which refuses to mount when they are wrong; there are no others.
+    let kind = le16(&sb, 0xc4)?;
+    let wrong = is_checksum_right(&sb).map_or(!matches!(kind, 1 | 3), |right| !right);
     let found = Found::filesystem("btrfs", SUPERBLOCK_AT + 0x40)
         .with_uuid(uuid(&sb, 0x20))
         .with_label(label(sb.get(0x12b..0x22b)?))
@@ -60,9 +59,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         .with_parameters(MadeWith {
             block_bytes: Some(sectorsize),
             inode_bytes: Some(nodesize),
-            checksum: ["crc32c", "xxhash", "sha256", "blake2"]
-                .get(usize::from(le16(&sb, 0xc4)?))
-                .map(|name| (*name).to_owned()),
+            checksum: ["crc32c", "xxhash", "sha256", "blake2"].get(usize::from(kind)).map(|name| (*name).to_owned()),
             features: [
                 names_of_all("compat-ro", le64(&sb, 0xb4)?, COMPAT_RO_NAMES, COMPAT_RO_OTHERS),
                 names_of_all("incompat", le64(&sb, 0xbc)?, INCOMPAT_NAMES, INCOMPAT_OTHERS),
@@ -77,6 +74,16 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     } else {
         found.doubt(format!("it spans {num_devices} devices and the others are not here"))
     })
+}
+
+/// Whether a superblock's checksum is right. `None` for kinds that are not computed here.
+pub(crate) fn is_checksum_right(superblock: &[u8]) -> Option<bool> {
+    let covered = superblock.get(0x20..)?;
+    match le16(superblock, 0xc4)? {
+        0 => Some(!crc32c(!0, covered) == le32(superblock, 0)?),
+        2 => Some(Sha256::digest(covered).as_slice() == superblock.get(..32)?),
+        _ => None,
+    }
 }
 
 fn own_parameters(window: &Window<'_>, sb: &[u8], nodesize: u32) -> Option<BtrfsMade> {

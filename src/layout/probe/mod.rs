@@ -2,7 +2,7 @@
 //! that a conflict is seen; the order and the rules are in `docs/probing.md`. blkid's low-level probe is the oracle.
 
 mod bitlocker;
-mod btrfs;
+pub(crate) mod btrfs;
 mod btrfs_chunks;
 mod exfat;
 mod ext;

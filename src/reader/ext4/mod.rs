@@ -38,7 +38,7 @@ use self::volume::Volume;
 use super::exclude::Excludes;
 use super::walk::Walk;
 use crate::events::{Problem, Severity};
-use crate::layout::field::crc32c;
+use crate::layout::field;
 use crate::outside::BlockRead;
 
 /// Why a filesystem is not read by volbak itself.
@@ -187,12 +187,9 @@ fn note_own_inodes(volume: &Volume) -> Vec<String> {
     complaints
 }
 
-/// CRC-32C of `bytes`, going on from `crc`, with zeros in place of those in `blank`, at most four: where the checksum itself
-/// stands.
+/// [`field::crc32c_without`], of a structure that may be cut off.
 fn crc32c_without(crc: u32, bytes: &[u8], blank: Range<usize>) -> io::Result<u32> {
-    let before = bytes.get(..blank.start).ok_or_else(cut_off)?;
-    let after = bytes.get(blank.end..).ok_or_else(cut_off)?;
-    Ok([before, &[0; 4][..blank.len()], after].iter().fold(crc, |crc, part| crc32c(crc, part)))
+    field::crc32c_without(crc, bytes, blank).ok_or_else(cut_off)
 }
 
 /// An error that says what is wrong on the disk.

@@ -104,9 +104,9 @@ pub struct VolumeStatus {
     /// How many of them are protected.
     pub protected: usize,
     /// How many of them are kept because of a sudden change, until `volbak accept`.
-    pub pinned: usize,
+    pub pinned: u64,
     /// How many are bad: a verification found them so, or their files contradict each other.
-    pub bad: usize,
+    pub bad: u64,
     /// When the newest whole backup was begun that is neither bad nor dated in the future.
     pub last_whole: Option<DateTime<Utc>>,
     /// How old that is.
@@ -326,7 +326,7 @@ fn of_shelf(
     for problem in shelf.damage() {
         tell(Level::Warning, problem.to_string());
     }
-    let last_whole = shelf.newest_whole(now).map(|whole| whole.started_at);
+    let worth = shelf.worth(now);
     VolumeStatus {
         name: shelf.name.clone(),
         level,
@@ -335,10 +335,10 @@ fn of_shelf(
         archive_bytes: newest.map(|newest| newest.sizes.archive_bytes),
         backups: shelf.backups.len(),
         protected: shelf.backups.iter().filter(|backup| backup.protected).count(),
-        pinned: shelf.backups.iter().filter(|backup| backup.pinned).count(),
-        bad: shelf.bad(),
-        last_whole,
-        last_whole_age_seconds: last_whole.map(|at| (now - at).num_seconds()),
+        pinned: worth.pinned,
+        bad: worth.bad,
+        last_whole: worth.last_whole,
+        last_whole_age_seconds: worth.last_whole_age_seconds,
         last_verified: shelf.last_verified,
         last_verification: shelf.last_verification().map(|(level, at)| Verification { at, level }),
         problems: newest.map_or(0, problems_of),
@@ -433,7 +433,7 @@ impl Status {
 
 fn row(volume: &VolumeStatus) -> [String; 8] {
     let none = || "-".to_owned();
-    let counts = [(volume.protected, "protected"), (volume.pinned, "pinned"), (volume.bad, "bad")];
+    let counts = [(volume.protected as u64, "protected"), (volume.pinned, "pinned"), (volume.bad, "bad")];
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     let backups = match counts.as_slice() {

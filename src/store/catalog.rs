@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -17,8 +17,13 @@ use crate::error::with_causes;
 /// How many volumes' directories are open for each thread.
 const DIRECTORIES_A_THREAD: usize = 4;
 /// A manifest longer than this is read while no other such is: while it is understood it takes several times its length.
-pub const LARGE_BYTES: u64 = 8 << 20;
+const LARGE_BYTES: u64 = 8 << 20;
 static LARGE: Mutex<()> = Mutex::new(());
+
+/// Waits until no other large manifest is read, if one of this length is large; kept until it is understood.
+pub fn turn_of(manifest_bytes: u64) -> Option<MutexGuard<'static, ()>> {
+    (manifest_bytes > LARGE_BYTES).then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// A backup, or what looks like one.
 #[derive(Clone, Debug, Serialize)]
@@ -163,8 +168,7 @@ fn read_state(volume: &VolumeDirectory, stem: &str, archive_bytes: Option<u64>) 
         Err(error) => return damaged(with_causes(&error)),
     };
     // Those that take much memory are read one after another.
-    let is_large = file.metadata().map_or(0, |metadata| metadata.len()) > LARGE_BYTES;
-    let _turn = is_large.then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+    let _turn = turn_of(file.metadata().map_or(0, |metadata| metadata.len()));
     let mut bytes = Vec::new();
     if let Err(error) = file.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
         return damaged(format!("the manifest cannot be read: {error}"));

@@ -3,14 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Mutex, PoisonError};
 
 use super::record::Record;
 use super::{Level, Surroundings, Verdict, VerifyError, VerifyOptions, VerifyReport, record, verify};
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::run::locate::BackupFiles;
 use crate::store::at_once::AtOnce;
-use crate::store::catalog::LARGE_BYTES;
+use crate::store::catalog::turn_of;
 
 /// How many quick checks are done for each thread before what came out is told.
 const TURNS: usize = 16;
@@ -35,15 +34,13 @@ pub fn verify_each(
 ) -> Result<(), VerifyError> {
     let at_once = AtOnce::default();
     let is_at_once = options.level == Level::Quick && at_once.threads() > 1;
-    let large = Mutex::new(());
     let turn = if is_at_once { at_once.threads() * TURNS } else { 1 };
     for backups in backups.chunks(turn) {
         let early = if is_at_once {
             let around = Surroundings { observer: &Silent, ..around };
             at_once.map(backups.iter().collect(), |files| {
                 // Of those that take much memory one at a time.
-                let is_large = fs::metadata(files.manifest()).is_ok_and(|facts| facts.len() > LARGE_BYTES);
-                let _turn = is_large.then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
+                let _turn = turn_of(fs::metadata(files.manifest()).map_or(0, |facts| facts.len()));
                 one(files, options, around, recorded)
             })
         } else {

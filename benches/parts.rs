@@ -7,7 +7,7 @@ use sha2::Digest;
 use volbak::archive::gzip::MemberEncoder;
 use volbak::archive::index::{EntryLine, IndexedKind};
 use volbak::archive::pax::{EntryType, head};
-use volbak::reader::{Metadata, Timestamp, Xattr};
+use volbak::entry::{Metadata, Timestamp, Xattr};
 
 const MEMBER_BYTES: usize = 512 * 1024;
 

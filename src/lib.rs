@@ -2,11 +2,14 @@
 
 pub mod archive;
 pub mod config;
+pub mod entry;
 pub mod error;
 pub mod events;
+pub(crate) mod field;
 pub mod layout;
 pub mod log;
 pub mod mail;
+pub mod manifest;
 pub mod outside;
 pub mod owner;
 pub mod reader;

@@ -79,6 +79,15 @@ impl fmt::Display for ByteRange {
     }
 }
 
+/// A piece of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Extent {
+    /// The first byte on the source.
+    pub source_offset: u64,
+    /// How many bytes.
+    pub length: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::{ByteLen, ByteRange, Lba};

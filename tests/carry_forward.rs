@@ -29,9 +29,9 @@ use proptest::test_runner::{Config, TestRunner};
 use tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
 use volbak::archive::carry::Share;
 use volbak::archive::index::{EntryLine, IndexedKind, Line};
-use volbak::archive::manifest::Manifest;
 use volbak::archive::read::index_file::IndexReader;
 use volbak::events::Severity;
+use volbak::manifest::Manifest;
 use volbak::run::locate::BackupFiles;
 use volbak::run::verify::{Level, Verdict};
 

@@ -18,8 +18,8 @@ use tree::{Filesystem, Kind, assert_equal_trees, fingerprint, make_hard_tree, no
 use volbak::outside::Cancel;
 use volbak::run::browse::{BrowseError, Change, cat, diff, list};
 use volbak::run::locate::BackupFiles;
+use volbak::run::rehearse::compare::{How, compare};
 use volbak::run::restore::{Existing, RestoreOptions};
-use volbak::run::verify::restore_test::compare::{How, compare};
 use volbak::run::verify::{Findings, Level, Verdict, record};
 
 fn gnu_tar(archive: &Path, to: &Path) {

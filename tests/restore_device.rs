@@ -19,9 +19,9 @@ use std::time::Duration;
 use guest::backups::{beside, run_expecting, snapshot_expecting, volbak};
 use guest::{Mounted, quoted, sh};
 use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise};
-use volbak::archive::manifest::Manifest;
 use volbak::layout::{Handling, HoldsKind};
-use volbak::run::restore::device::plan::{Plan, Step, Wish, make_plan};
+use volbak::manifest::Manifest;
+use volbak::run::rebuild::plan::{Plan, Step, Wish, make_plan};
 
 const MIB: u64 = 1 << 20;
 const ROOT_START: u64 = 5 * MIB;
@@ -694,7 +694,7 @@ fn hostile_manifests_are_refused_or_harmless() {
         change(&mut manifest);
         let plan = plan_for(&manifest, size).unwrap_or_else(|why| panic!("{what}: {why:?}"));
         assert_sound(&plan, size);
-        let text = volbak::run::restore::device::plan_as_text(&plan, "t", &[]);
+        let text = volbak::run::rebuild::plan_as_text(&plan, "t", &[]);
         assert!(text.lines().all(|line| !line.chars().any(char::is_control)), "{what}: {text}");
         let others = text.matches("\n  other:").count();
         assert_eq!(text.lines().count(), 1 + plan.steps.len() + plan.remarks.len() + others);

@@ -21,7 +21,7 @@ use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tr
 use volbak::archive::level::Level;
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
-use volbak::reader::{Entry, EntryKind, Metadata, Timestamp};
+use volbak::entry::{Entry, EntryKind, Metadata, Timestamp};
 use volbak::run::locate::BackupFiles;
 
 /// What a restore may take: this much, and as much again for each thread.

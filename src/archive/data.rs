@@ -9,7 +9,7 @@ use std::io;
 
 use sha2::Sha256;
 
-use crate::reader::FileContent;
+use crate::entry::FileContent;
 use crate::units::ByteRange;
 
 /// What cannot be read is tried again in blocks of this size.
@@ -237,7 +237,7 @@ mod tests {
     use std::io;
 
     use super::{DataOutcome, MAX_FAILURES, read_or_zero};
-    use crate::reader::FileContent;
+    use crate::entry::FileContent;
     use crate::units::ByteRange;
 
     /// A file of ones with unreadable blocks, of which the last bytes may be gone.

@@ -14,7 +14,7 @@ pub(crate) use self::parse::{EntryFacts, RawEntry, RawLine};
 use self::path::is_plain_path;
 pub use self::path::{escape_path, unescape_path};
 use super::digits::{push_decimal, push_hex, push_padded, push_signed};
-use crate::reader::Timestamp;
+use crate::entry::Timestamp;
 
 /// A change time has so many digits behind its point.
 const NSEC_DIGITS: usize = 9;
@@ -277,7 +277,7 @@ pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, Totals, parse_line};
-    use crate::reader::Timestamp;
+    use crate::entry::Timestamp;
 
     fn entry() -> EntryLine {
         EntryLine {

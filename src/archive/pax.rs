@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use super::acl;
 use super::digits::{push_decimal, push_padded};
-use crate::reader::inode_flags::{COMMON, FLAGS, fat};
-use crate::reader::{DeviceNumber, Metadata, Timestamp, Xattr};
+use crate::entry::{DeviceNumber, Metadata, Timestamp, Xattr};
+use crate::outside::inode_flags::{COMMON, FLAGS, fat};
 use crate::units::ByteRange;
 
 /// The unit of a tar stream: each header is one, and data is padded to a whole number of them.
@@ -497,7 +497,7 @@ impl Ustar {
 #[cfg(test)]
 mod tests {
     use super::{EntryType, Records, SparseArea, decimal, head, padding_after};
-    use crate::reader::{Metadata, Timestamp};
+    use crate::entry::{Metadata, Timestamp};
     use crate::units::ByteRange;
 
     fn records_of(bytes: &[u8]) -> String {

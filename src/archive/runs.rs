@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 
 use super::pax::{BLOCK_BYTES, SparseArea};
-use crate::reader::FileContent;
+use crate::entry::FileContent;
 use crate::units::ByteRange;
 
 /// How many runs are kept: 1 MiB of them. Beyond, the map's length must follow from their number alone, since another
@@ -222,7 +222,7 @@ mod tests {
     use std::io;
 
     use super::{MAX_KEPT_RUNS, MAX_UNASKED_BYTES, Runs};
-    use crate::reader::FileContent;
+    use crate::entry::FileContent;
     use crate::units::ByteRange;
 
     /// A file with `count` runs of one byte, one in the midst of each 10 KiB; asking fails from `broken` on.

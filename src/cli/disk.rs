@@ -9,8 +9,8 @@ use clap::Args;
 use volbak::error::ExitClass;
 use volbak::outside::{Cancel, SystemCommands};
 use volbak::run::locate::BackupFiles;
-use volbak::run::restore::device::target::TargetSpec;
-use volbak::run::restore::device::{self, DeviceOptions, is_group_name, plan_as_text};
+use volbak::run::rebuild::target::TargetSpec;
+use volbak::run::rebuild::{self, DeviceOptions, is_group_name, plan_as_text};
 use volbak::shown;
 
 use super::output::{after_printing, print, print_json};
@@ -94,7 +94,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
         cancel: work.cancel,
     };
     let progress = Progress::new(work.verbosity);
-    let prepared = device::prepare(files, &options, &SystemCommands, &progress).with_context(|| files.stem.clone())?;
+    let prepared = rebuild::prepare(files, &options, &SystemCommands, &progress).with_context(|| files.stem.clone())?;
     let plan = prepared.plan.clone();
     let text = plan_as_text(&plan, prepared.target_name(), prepared.on_target());
     let lost = prepared.on_target().to_vec();
@@ -115,7 +115,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
         print(&text)?;
     }
     let name = prepared.target_name().to_owned();
-    let report = device::restore_disk(files, prepared, &options, Arc::new(SystemCommands), &progress);
+    let report = rebuild::restore_disk(files, prepared, &options, Arc::new(SystemCommands), &progress);
     progress.done();
     let report = report.with_context(|| files.stem.clone())?;
     let printed = if work.json {

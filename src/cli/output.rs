@@ -28,7 +28,7 @@ pub(crate) struct JsonBackup<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct JsonOutcome<'a> {
     pub(crate) archive: &'a std::path::Path,
-    pub(crate) manifest: &'a volbak::archive::manifest::Manifest,
+    pub(crate) manifest: &'a volbak::manifest::Manifest,
 }
 
 /// What a verb prints did not reach its reader. That says nothing about the work that the verb did before.

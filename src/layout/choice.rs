@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use crate::events::{Problem, Severity};
+use crate::layout::RegionBlocks;
 use crate::layout::detect::Problems;
 use crate::layout::gpt::{self, Gpt};
 use crate::layout::lvm2::Texts;
 use crate::layout::mbr::{self, BOOT_RECORD_BYTES, BootRecord, Mbr, PartitionRecord};
 use crate::layout::probe::{Found, Window, probe_all};
-use crate::layout::{Extent, RegionBlocks};
 use crate::outside::BlockRead;
+use crate::units::Extent;
 use crate::units::Lba;
 
 /// What the regions are made of.

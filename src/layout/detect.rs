@@ -7,10 +7,10 @@ use std::rc::Rc;
 use crate::events::{Problem, Severity};
 use crate::layout::budget::Budget;
 use crate::layout::choice::{Choice, Chosen};
+use crate::layout::gaps;
 use crate::layout::lvm2::Texts;
 use crate::layout::mbr::BOOT_RECORD_BYTES;
 use crate::layout::nested::{Means, look_into};
-use crate::layout::outside;
 use crate::layout::partitions::{Build, whole_region};
 use crate::layout::probe::{Found, Window, probe_all};
 use crate::layout::scan::{SCAN_BYTES, Scanner};
@@ -131,7 +131,7 @@ pub fn detect_within(
     }
 
     // The tables come first: what looking into the regions puts into the manifest must not crowd them out.
-    let reserved = outside::reserve(&areas).min(budget.preserved_bytes);
+    let reserved = gaps::reserve(&areas).min(budget.preserved_bytes);
     budget.preserved_bytes -= reserved;
     let means = Means { blocks, scanner: &mut scanner, problems: &mut problems, texts: &texts, budget: &mut budget };
     let looked = look_into(means, std::mem::take(&mut regions));
@@ -147,7 +147,7 @@ pub fn detect_within(
         // With the whole source kept as it is, only the tables themselves are wanted in the manifest.
         let all = [ByteRange::new(0, blocks.len_bytes())];
         let kept = if shadow.is_some() { &all[..] } else { &taken[..] };
-        let outside = outside::keep(blocks, &areas, kept, &mut scanner, &mut budget);
+        let outside = gaps::keep(blocks, &areas, kept, &mut scanner, &mut budget);
         preserved = outside.preserved;
         for (place, what) in outside.failures {
             problems.push(Problem::new(Severity::Error, place, what));

@@ -7,8 +7,9 @@ use crate::layout::detect::Problems;
 use crate::layout::gpt::{self, Gpt};
 use crate::layout::mbr::{self, Mbr};
 use crate::layout::nested::REGIONS_MAX;
-use crate::layout::{Extent, Handling, Region, Table, TableKind};
+use crate::layout::{Handling, Region, Table, TableKind};
 use crate::outside::BlockRead;
+use crate::units::Extent;
 use crate::units::{ByteRange, Lba};
 
 /// Makes regions of a table's partitions.

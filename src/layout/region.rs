@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::layout::Extent;
 use crate::outside::BlockRead;
+use crate::units::Extent;
 
 /// The bytes of some extents of a source, one after the other. Offsets are the region's own and are checked against
 /// its length; an extent that reaches past the source's end gives the source's own error when it is read.
@@ -141,8 +141,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::RegionBlocks;
-    use crate::layout::Extent;
     use crate::outside::BlockRead;
+    use crate::units::Extent;
 
     fn extents(list: &[(u64, u64)]) -> Vec<Extent> {
         list.iter().map(|(source_offset, length)| Extent { source_offset: *source_offset, length: *length }).collect()

@@ -180,7 +180,8 @@ fn map(text: &mut String, layout: &Layout) {
 mod tests {
     use super::{WIDTH, render_table};
     use crate::events::{Problem, Severity};
-    use crate::layout::{Extent, Handling, Holds, HoldsKind, Layout, Region, SourceFacts, Table, TableKind};
+    use crate::layout::{Handling, Holds, HoldsKind, Layout, Region, SourceFacts, Table, TableKind};
+    use crate::units::Extent;
 
     fn region(name: &str, number: u32, start: u64, size: u64) -> Region {
         Region {

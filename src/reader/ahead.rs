@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::{io, vec};
 
-use super::{Entry, EntryKind, Found, FsReader};
+use super::{Found, FsReader};
+use crate::entry::{Entry, EntryKind};
 
 /// So many things are handed over at once: few of them wake the other thread ever again.
 const BATCH: usize = 512;

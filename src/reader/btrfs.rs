@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
 use super::subvolumes::subvolume_of;
-use crate::layout::field::{array, le32, le64};
+use crate::field::{array, le32, le64};
 
 const MAGIC: u8 = 0x94;
 /// The length of `struct btrfs_ioctl_search_args_v2` without the buffer behind it.

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::layout::Extent;
 use crate::outside::{RunCommand, shown_command};
 use crate::owner::{Owner, OwnerState};
+use crate::units::Extent;
 
 /// Device-mapper counts in sectors of this size, whatever the device's own are.
 const SECTOR_BYTES: u64 = 512;
@@ -369,8 +369,8 @@ fn wait_for(path: &Path) -> Result<(), DeviceMapError> {
 #[cfg(test)]
 mod tests {
     use super::{DeviceMapError, FoundMap, linear_table, map_name, map_uuid, owner_of, parse_maps};
-    use crate::layout::Extent;
     use crate::owner::Owner;
+    use crate::units::Extent;
 
     fn piece(source_offset: u64, length: u64) -> Extent {
         Extent { source_offset, length }

@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::btrfs;
 use super::ext4::recorded_errors;
-use crate::layout::field::le32;
+use crate::field::le32;
 use crate::outside::{BlockRead, FileBlocks};
 
 /// ext4 disk layout, super block: at byte 1024, `s_error_count` at 0x194 of it.

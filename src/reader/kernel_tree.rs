@@ -11,14 +11,14 @@ use rustix::io::Errno;
 
 use super::btrfs::{SUBVOLUME_INODE, Subvolumes};
 use super::exclude::Excludes;
-use super::inode_flags::fat::{EXFAT_SUPER_MAGIC, MSDOS_SUPER_MAGIC};
-use super::inode_flags::{self, FlagSource};
 use super::listing::{Item, Listing, list};
 use super::open_file::WalkedFile;
 use super::scout::Scouts;
 use super::walk::{Looked, OpenDirectory, Position, Tree, Walk};
-use super::{DeviceNumber, EntryKind, Metadata, Timestamp, Xattr};
+use crate::entry::{DeviceNumber, EntryKind, Metadata, Timestamp, Xattr};
 use crate::events::Severity;
+use crate::outside::inode_flags::fat::{EXFAT_SUPER_MAGIC, MSDOS_SUPER_MAGIC};
+use crate::outside::inode_flags::{self, FlagSource};
 use crate::shown;
 
 /// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of Linux: no list of names and no value is longer.

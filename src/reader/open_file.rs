@@ -14,9 +14,9 @@ use std::sync::Arc;
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::inode_flags::{self, FlagSource};
 use super::kernel_tree::statx_of;
-use super::{FileContent, Metadata};
+use crate::entry::{FileContent, Metadata};
+use crate::outside::inode_flags::{self, FlagSource};
 use crate::units::ByteRange;
 
 /// So much of a file is read ahead.
@@ -173,7 +173,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{FlagSource, WalkedFile};
-    use crate::reader::{FileContent, Metadata};
+    use crate::entry::{FileContent, Metadata};
 
     fn walked(root: &Path, path: &str) -> WalkedFile {
         let facts = fs::metadata(root.join(path)).unwrap();

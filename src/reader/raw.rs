@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::FileContent;
+use crate::entry::FileContent;
 use crate::outside::{BlockRead, Cancel};
 use crate::units::ByteRange;
 
@@ -151,8 +151,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::{MAX_RUNS, RawImage, RunMap, is_zero};
+    use crate::entry::FileContent;
     use crate::outside::{BlockRead, Cancel};
-    use crate::reader::FileContent;
     use crate::units::ByteRange;
 
     #[test]

@@ -10,7 +10,8 @@ use std::io;
 
 use super::exclude::Excludes;
 use super::listing::{Listing, Twin};
-use super::{Entry, EntryKind, Found, FsReader, Metadata, Xattr};
+use super::{Found, FsReader};
+use crate::entry::{Entry, EntryKind, Metadata, Xattr};
 use crate::events::{Problem, Severity};
 use crate::shown;
 
@@ -386,9 +387,10 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::path::Path;
 
+    use crate::entry::EntryKind;
     use crate::reader::exclude::Excludes;
     use crate::reader::kernel_tree::TreeWalk;
-    use crate::reader::{EntryKind, Found, FsReader};
+    use crate::reader::{Found, FsReader};
 
     fn walk(root: &Path, max_directories: Option<u64>) -> (Vec<String>, Vec<String>) {
         let root = OwnedFd::from(fs::File::open(root).unwrap());

@@ -19,16 +19,16 @@ use super::record::{options_record, sha256, snapshot_record, source_record, time
 use super::region::{OpenRegion, RegionContext, too_much};
 use super::same_source::{Now, Relation, newest};
 use crate::archive::level::Level;
-use crate::archive::manifest::{
-    CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord,
-    SnapshotRecord,
-};
 use crate::archive::members::{Outputs, require_memory};
 use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
 use crate::config::Expectation;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::layout::{Handling, Layout, LayoutError, Region, detect};
+use crate::manifest::{
+    CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord,
+    SnapshotRecord,
+};
 use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
 use crate::reader::device_map::DeviceMapError;
 use crate::reader::exclude::Excludes;

@@ -10,11 +10,11 @@ use std::path::Path;
 
 use super::expected::Expected;
 use crate::archive::index::{EntryLine, IndexedKind, Line};
-use crate::archive::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::open::{OpenError, open_regular};
-use crate::archive::write::Counts;
 use crate::layout::{Handling, Holds, HoldsKind, Layout};
+use crate::manifest::Counts;
+use crate::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
 use crate::units::ByteLen;
 
 /// So many of the last backups are the measure.

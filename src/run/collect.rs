@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::archive::manifest::ProblemCounts;
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::manifest::ProblemCounts;
 
 /// Of each severity, more problems than this are counted and passed on, but not kept: a tenant decides how many there
 /// are. A thousand sockets so leave room for the one file that could not be read.

@@ -3,10 +3,10 @@
 
 use std::fmt::Write;
 
-use crate::archive::manifest::{Manifest, RegionRecord};
 use crate::config::{Config, Expectation};
 use crate::events::{Problem, Severity};
 use crate::layout::{Handling, HoldsKind, Region};
+use crate::manifest::{Manifest, RegionRecord};
 
 /// The type that the layout gives to what lies between the partitions.
 const OUTSIDE: &str = "outside the partitions";

@@ -15,7 +15,7 @@ use chrono::{DateTime, Local, Utc};
 
 use self::moment::Moment;
 use super::verify::record;
-use crate::archive::manifest::Manifest;
+use crate::manifest::Manifest;
 use crate::shown;
 use crate::store::StoreError;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};

@@ -12,12 +12,12 @@ use super::same_source::is_same_source;
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::Parent;
 use crate::archive::level::Level;
-use crate::archive::manifest::{FORMAT, MAX_BYTES, Manifest, SourceRecord};
 use crate::archive::read::open::open_regular;
 use crate::archive::write::ArchiveWriter;
+use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::layout::Region;
-use crate::reader::Timestamp;
+use crate::manifest::{FORMAT, MAX_BYTES, Manifest, SourceRecord};
 use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::retention::is_future;
 

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use crate::archive::level::Level;
-use crate::archive::manifest::{AutoLevelRecord, OptionsRecord, SnapshotRecord, SourceRecord};
-use crate::reader::Timestamp;
+use crate::entry::Timestamp;
+use crate::manifest::{AutoLevelRecord, OptionsRecord, SnapshotRecord, SourceRecord};
 use crate::source::{SnapshotFacts, SnapshotKind, Source, SourceKind};
 
 /// SHA-256 of some bytes.

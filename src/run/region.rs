@@ -12,11 +12,13 @@ use self::subvolumes::Subvolumes;
 use super::backup::BackupError;
 use super::expected::Expected;
 use super::parent::LatePrevious;
-use crate::archive::manifest::{BtrfsRecord, QuotaRecord, RegionReader, RegionRecord};
 use crate::archive::write::{ArchiveError, ArchiveWriter};
+use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::layout::{Extent, Handling, HoldsKind, Region, RegionBlocks, recorded_damage};
+use crate::layout::{Handling, HoldsKind, Region, RegionBlocks, recorded_damage};
+use crate::manifest::{BtrfsRecord, QuotaRecord, RegionReader, RegionRecord};
+use crate::outside::inode_flags;
 use crate::outside::{BlockRead, Cancel, RunCommand};
 use crate::reader::ahead::ReadAhead;
 use crate::reader::device_map::{DeviceMap, DeviceMapError};
@@ -26,8 +28,9 @@ use crate::reader::loop_device::LoopDevice;
 use crate::reader::mounted::{MountError, MountSource, Mounted, driver_obstacle};
 use crate::reader::raw::RawImage;
 use crate::reader::scratch::ScratchError;
-use crate::reader::{Found, FsReader, Timestamp, inode_flags};
+use crate::reader::{Found, FsReader};
 use crate::source::SnapshotGuard;
+use crate::units::Extent;
 use crate::units::{ByteLen, ByteRange};
 
 /// The type of a GPT partition that holds boot code and never a filesystem ("BIOS boot", GNU GRUB's manual).

@@ -6,7 +6,6 @@
 
 pub mod attributes;
 pub mod data;
-pub mod device;
 pub mod dry_run;
 pub mod ids;
 mod locks;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::archive::manifest::{Manifest, SourceRecord};
+use crate::manifest::{Manifest, SourceRecord};
 use crate::outside::RunCommand;
 use crate::source;
 use crate::store::catalog::{BackupState, CatalogEntry};
@@ -114,7 +114,7 @@ mod tests {
     use std::io;
 
     use super::{has_uuid, is_same_source};
-    use crate::archive::manifest::SourceRecord;
+    use crate::manifest::SourceRecord;
     use crate::outside::{CommandOutput, RunCommand};
 
     struct NoLvm;
@@ -167,11 +167,8 @@ mod tests {
             ..source("lv", &format!("{vg}/{name}"), Some(uuid))
         };
         let relation = |before: &SourceRecord, host: &str, now: &SourceRecord, is_named| {
-            let manifest = crate::archive::manifest::Manifest {
-                host: host.to_owned(),
-                source: before.clone(),
-                ..crate::archive::manifest::blank()
-            };
+            let manifest =
+                crate::manifest::Manifest { host: host.to_owned(), source: before.clone(), ..crate::manifest::blank() };
             super::Now { source: now, host: "h", is_named, commands: &NoLvm }.relation(&manifest)
         };
         let now = lv("g", "x", "new");

@@ -8,7 +8,6 @@ pub mod choose;
 pub mod content;
 pub mod many;
 pub mod record;
-pub mod restore_test;
 pub mod second_opinion;
 pub mod side_files;
 
@@ -21,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::{Cancel, Clock, RunCommand};
 use crate::run::locate::BackupFiles;
+use crate::run::rehearse;
 
 use self::second_opinion::SecondOpinion;
 
@@ -249,7 +249,7 @@ pub fn verify(
     if options.level == Level::RestoreTest {
         // Also when the second opinion is another one: what is restored shows who is right.
         if is_sound {
-            restore_test::check(files, options, around, &mut findings)?;
+            rehearse::check(files, options, around, &mut findings)?;
         } else {
             findings.not_checked("a damaged archive is not restored for a test");
         }

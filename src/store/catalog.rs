@@ -11,8 +11,8 @@ use super::StoreError;
 use super::at_once::AtOnce;
 use super::local::{Destination, VolumeDirectory};
 use super::pending::{ARCHIVE, INDEX, MANIFEST, TEMPORARY_PREFIX};
-use crate::archive::manifest::{MAX_BYTES, Manifest};
 use crate::error::with_causes;
+use crate::manifest::{MAX_BYTES, Manifest};
 
 /// How many volumes' directories are open for each thread.
 const DIRECTORIES_A_THREAD: usize = 4;

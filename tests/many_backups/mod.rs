@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use chrono::{NaiveDate, TimeDelta};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use volbak::archive::manifest::Manifest;
+use volbak::manifest::Manifest;
 use volbak::shown::hex;
 
 const VOLUMES: usize = 20;

@@ -15,17 +15,16 @@ use sha2::{Digest, Sha256};
 use volbak::archive::carry::Share;
 use volbak::archive::carry::parent::Parent;
 use volbak::archive::level;
-use volbak::archive::manifest::{
-    CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord,
-};
 use volbak::archive::members::{ArchiveFile, Outputs};
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
+use volbak::entry::Timestamp;
 use volbak::events::{Event, Observer, Problem, Severity};
 use volbak::layout::{Layout, SourceFacts, Table};
+use volbak::manifest::{CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord};
 use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::kernel_tree::TreeWalk;
-use volbak::reader::{Found, FsReader, Timestamp};
+use volbak::reader::{Found, FsReader};
 use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};
 use volbak::run::verify::{Level, Surroundings, VerifyOptions, VerifyReport, verify};
@@ -170,7 +169,7 @@ fn back_up_into(
             entries: totals.entries,
         },
         problems: Vec::new(),
-        problem_counts: volbak::archive::manifest::ProblemCounts::default(),
+        problem_counts: volbak::manifest::ProblemCounts::default(),
         completeness: None,
         changes: None,
         digests: DigestsRecord {

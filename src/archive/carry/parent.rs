@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::group::{Group, GroupReader};
 use crate::archive::index::{IndexVersion, RawEntry, RawLine, escape_path};
-use crate::archive::manifest::Manifest;
 use crate::archive::read::index_file::{IndexError, IndexReader, PlacedLine};
-use crate::reader::Timestamp;
+use crate::entry::Timestamp;
+use crate::manifest::Manifest;
 use crate::shown::hex;
 
 /// So many groups are remembered; the entries of the others are read.

@@ -100,7 +100,7 @@ impl KeptEntries {
 mod tests {
     use super::{EntryLine, IndexVersion, KeptEntries};
     use crate::archive::index::{IndexedKind, RawLine};
-    use crate::reader::Timestamp;
+    use crate::entry::Timestamp;
 
     fn entry(tar_offset: u64, path: &[u8], content: Option<[u8; 32]>) -> EntryLine {
         EntryLine {

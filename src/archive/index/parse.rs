@@ -3,7 +3,7 @@
 use super::path::{is_plain_path, unescape_path};
 use super::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, NSEC_DIGITS, Totals};
 use crate::archive::digits::{are_hex_digits, parse_decimal, parse_hex, parse_padded};
-use crate::reader::Timestamp;
+use crate::entry::Timestamp;
 
 /// What a head takes in a line.
 const HEAD_DIGITS: usize = 32;

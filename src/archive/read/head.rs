@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::header::{BLOCK, Block, Header, OldSparse, parse};
 use super::records::Extended;
 use super::sparse::{self, RunMap};
-use crate::reader::{DeviceNumber, Timestamp, Xattr};
+use crate::entry::{DeviceNumber, Timestamp, Xattr};
 
 /// An extended header larger than this is refused. The reader archives at most 8 MiB of attributes for an inode.
 const MAX_EXTENDED_BYTES: u64 = 12 << 20;
@@ -60,7 +60,7 @@ pub struct EntryHead {
     pub runs: Option<RunMap>,
     /// Attributes, ACLs in the kernel's form among them.
     pub xattrs: Vec<Xattr>,
-    /// Inode flags, as [`crate::reader::Metadata::flags`] has them.
+    /// Inode flags, as [`crate::entry::Metadata::flags`] has them.
     pub flags: u32,
     /// The project id.
     pub project: u32,

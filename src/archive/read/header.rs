@@ -176,7 +176,7 @@ fn octal(field: &[u8]) -> Option<u64> {
 mod tests {
     use super::{BLOCK, Block, number, octal, parse};
     use crate::archive::pax::{self, EntryType};
-    use crate::reader::{DeviceNumber, Metadata, Timestamp};
+    use crate::entry::{DeviceNumber, Metadata, Timestamp};
 
     #[test]
     fn our_own_headers_are_read() {

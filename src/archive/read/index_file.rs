@@ -445,7 +445,7 @@ mod tests {
 
     use super::{IndexError, IndexPlan, IndexReader};
     use crate::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberDigest, MemberLine, Totals};
-    use crate::reader::Timestamp;
+    use crate::entry::Timestamp;
 
     fn member(number: u64) -> MemberLine {
         MemberLine {

@@ -6,8 +6,8 @@
 use super::sparse::MAX_HEADER_RUNS;
 use crate::archive::acl;
 use crate::archive::pax::FLAGS_COMMENT;
-use crate::reader::inode_flags::{FLAGS, fat};
-use crate::reader::{Timestamp, Xattr};
+use crate::entry::{Timestamp, Xattr};
+use crate::outside::inode_flags::{FLAGS, fat};
 
 /// What the records of one or more extended headers say; later ones win.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -366,7 +366,7 @@ fn decode_name(name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::Extended;
-    use crate::reader::Timestamp;
+    use crate::entry::Timestamp;
 
     fn record(key: &str, value: &[u8]) -> Vec<u8> {
         let rest = key.len() + value.len() + 3;

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::carry::CarriedRun;
 use super::{ArchiveError, ArchiveWriter};
 use crate::archive::links::Name;
+use crate::entry::{Entry, EntryKind, Timestamp};
 use crate::events::Severity;
-use crate::reader::{Entry, EntryKind, Timestamp};
 
 /// Linux's `PATH_MAX` without its final NUL: no program can make a longer path in one piece.
 const LONGEST_PATH_BYTES: usize = 4095;

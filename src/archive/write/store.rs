@@ -12,8 +12,8 @@ use crate::archive::gzip::MAX_MEMBER_DATA;
 use crate::archive::index::{EntryLine, IndexedKind};
 use crate::archive::pax::{self, EntryType};
 use crate::archive::runs::{Runs, Unasked};
+use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::events::Severity;
-use crate::reader::{Entry, EntryKind, FileContent, Metadata};
 use crate::shown;
 use crate::units::ByteRange;
 

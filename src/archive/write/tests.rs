@@ -11,8 +11,8 @@ use crate::archive::level::Level;
 use crate::archive::members::Outputs;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::reader::{Entry, EntryKind, FileContent, Metadata};
 use crate::units::ByteRange;
 
 #[derive(Default)]

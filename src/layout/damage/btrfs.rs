@@ -1,7 +1,7 @@
 //! btrfs (btrfs documentation, "On-disk format", "Superblock"): the error flag, and the copies at 64 MiB and 256 GiB.
 
 use super::{Damage, Window};
-use crate::layout::field::{array, le64};
+use crate::field::{array, le64};
 use crate::layout::probe::btrfs::{MAGIC, SUPERBLOCK_AT, SUPERBLOCK_BYTES, is_checksum_right};
 
 const COPIES: [u64; 2] = [64 << 20, 256 << 30];

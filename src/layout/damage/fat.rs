@@ -5,7 +5,7 @@
 //! of an error at any time.
 
 use super::{Damage, Window};
-use crate::layout::field::{le16, le32};
+use crate::field::{le16, le32};
 use crate::layout::probe::fat::BootSector;
 
 /// So much of each FAT is compared.

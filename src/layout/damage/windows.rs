@@ -1,7 +1,7 @@
 //! NTFS and exFAT, which are kept as images: what they say of themselves is for whoever restores them.
 
 use super::{Damage, Window};
-use crate::layout::field::le16;
+use crate::field::le16;
 use crate::layout::probe::ntfs;
 
 /// `VOLUME_IS_DIRTY` of `$VOLUME_INFORMATION`.

@@ -5,7 +5,7 @@
 //! holds what some finished transaction left.
 
 use super::{Damage, Window};
-use crate::layout::field::{array, be16, be32, be64, crc32c_without, le32};
+use crate::field::{array, be16, be32, be64, crc32c_without, le32};
 
 /// A filesystem that was grown has many groups; looking at them takes one read each.
 const GROUPS_MAX: u32 = 2048;

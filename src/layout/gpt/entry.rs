@@ -1,6 +1,6 @@
 //! GPT partition entries (UEFI 2.10, section 5.3.3, table 5.6).
 
-use crate::layout::field::{array, guid_text, le64};
+use crate::field::{array, guid_text, le64};
 use crate::layout::text::utf16le;
 use crate::units::Lba;
 

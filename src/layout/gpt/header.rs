@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::layout::field::{array, le32, le64};
+use crate::field::{array, le32, le64};
 use crate::units::Lba;
 
 /// The header's length as UEFI defines it; `HeaderSize` may not be less.

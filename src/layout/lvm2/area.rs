@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::group::VolumeGroup;
 use super::{Metadata, crc};
-use crate::layout::field::{le32, le64};
+use crate::field::{le32, le64};
 use crate::layout::probe::Window;
 use crate::units::ByteRange;
 

@@ -1,7 +1,7 @@
 //! The label and the header of a physical volume (`struct label_header`, `struct pv_header`, `struct disk_locn`).
 
 use super::crc;
-use crate::layout::field::{le32, le64};
+use crate::field::{le32, le64};
 use crate::layout::probe::Window;
 use crate::units::ByteRange;
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::group::{LogicalVolume, PvEntry, Segment, SegmentKind, VolumeGroup};
-use crate::layout::Extent;
 use crate::layout::budget::Budget;
 use crate::units::ByteRange;
+use crate::units::Extent;
 
 const SECTOR_BYTES: u64 = 512;
 /// The most extents that one logical volume may become; a finely striped one can have more and is not taken apart.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::group::VolumeGroup;
-use crate::layout::Extent;
+use crate::units::Extent;
 
 /// The most text that one detection reads. A group with a thousand volumes needs half a megabyte.
 const TEXT_BYTES_MAX: u64 = 16 << 20;

@@ -1,7 +1,7 @@
 //! One boot record: the master boot record (UEFI 2.10, section 5.2.1, tables 5.1 and 5.2) or an extended boot record,
 //! which has the same form.
 
-use crate::layout::field::{array, le16, le32};
+use crate::field::{array, le16, le32};
 use crate::units::Lba;
 
 /// How many bytes a boot record has, whatever the sector's size.

@@ -8,9 +8,10 @@ use crate::events::{Problem, Severity};
 use crate::layout::lvm2::{LogicalVolume, Metadata, PhysicalVolume, SegmentKind, VolumeGroup, extents_of, place};
 use crate::layout::probe::Content;
 use crate::layout::text::path_safe;
-use crate::layout::{Extent, Handling, NestedLv};
+use crate::layout::{Handling, NestedLv};
 use crate::shown;
 use crate::units::ByteLen;
+use crate::units::Extent;
 
 /// A physical volume in more pieces than this is not taken apart: each logical volume would be in more still.
 const PV_PIECES_MAX: usize = 256;

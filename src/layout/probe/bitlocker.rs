@@ -1,7 +1,7 @@
 //! BitLocker (libbde, "BitLocker Drive Encryption format specification", volume header).
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::le16;
+use crate::field::le16;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sector = window.read(0, 512)?;

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::btrfs_chunks::profiles;
 use super::{Found, Window, names_of_all};
-use crate::layout::field::{crc32c, le16, le32, le64, uuid};
+use crate::field::{crc32c, le16, le32, le64, uuid};
 use crate::layout::text::label;
 use crate::layout::{BtrfsMade, MadeWith};
 
@@ -101,7 +101,7 @@ fn own_parameters(window: &Window<'_>, sb: &[u8], nodesize: u32) -> Option<Btrfs
 #[cfg(test)]
 mod tests {
     use super::{Window, probe};
-    use crate::layout::field::crc32c;
+    use crate::field::crc32c;
 
     fn disk() -> Vec<u8> {
         let mut disk = vec![0; 128 << 10];

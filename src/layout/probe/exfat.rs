@@ -1,7 +1,7 @@
 //! exFAT (Microsoft exFAT file system specification, sections 3.1, 3.4 and 7.3): main boot region and volume label.
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{le16, le32, le64};
+use crate::field::{le16, le32, le64};
 use crate::layout::text::utf16le;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Content, Found, Window};
-use crate::layout::field::{array, crc32c, le16, le32, uuid};
+use crate::field::{array, crc32c, le16, le32, uuid};
 use crate::layout::text::label;
 use crate::layout::{HoldsKind, MadeWith};
 
@@ -195,7 +195,7 @@ fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes:
 #[cfg(test)]
 mod tests {
     use super::{SUPERBLOCK_BYTES, Window, probe};
-    use crate::layout::field::crc32c;
+    use crate::field::crc32c;
 
     /// A superblock with a checksum, of a filesystem of 64 blocks of 1024 bytes.
     fn superblock() -> Vec<u8> {

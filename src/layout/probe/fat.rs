@@ -2,7 +2,7 @@
 //! the volume label in the root directory.
 
 use super::{Found, Window};
-use crate::layout::field::{le16, le32};
+use crate::field::{le16, le32};
 use crate::layout::text::label;
 use crate::layout::{FatMade, MadeWith};
 use crate::shown::hex;

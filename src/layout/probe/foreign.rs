@@ -2,7 +2,7 @@
 //! HFS+, UFS2, EROFS, VMFS, bcachefs. No reader takes them. Offsets are those of the kernel's headers where it has one.
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{be16, be32, le16, le32, le64, uuid};
+use crate::field::{be16, be32, le16, le32, le64, uuid};
 use crate::layout::text::{label, utf16le};
 
 fn filesystem(name: &str, magic_at: u64) -> Found {

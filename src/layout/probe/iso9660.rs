@@ -1,7 +1,7 @@
 //! ISO 9660 (ECMA-119, section 8.4): the primary volume descriptor in sector 16.
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{le16, le32};
+use crate::field::{le16, le32};
 use crate::layout::text::label;
 
 const DESCRIPTOR_AT: u64 = 16 * 2048;

@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{be16, be64};
+use crate::field::{be16, be64};
 use crate::layout::text::label;
 
 const HEADER_BYTES: usize = 4096;

@@ -2,7 +2,7 @@
 //! include/uapi/linux/raid/md_p.h, `struct mdp_superblock_1`) and 0.90 (`mdp_super_t`).
 
 use super::{Content, Found, HoldsKind, Window};
-use crate::layout::field::{array, le16, le32, le64, uuid, uuid_text};
+use crate::field::{array, le16, le32, le64, uuid, uuid_text};
 use crate::layout::text::label;
 use crate::layout::{MadeWith, MdMade};
 use crate::units::ByteRange;

@@ -2,7 +2,7 @@
 //! master file table, `$Volume`).
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{array, le16, le32, le64};
+use crate::field::{array, le16, le32, le64};
 use crate::layout::text::utf16le;
 
 /// A volume's name has at most 128 UTF-16 units, and nothing that is looked at is longer.

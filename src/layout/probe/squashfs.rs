@@ -1,7 +1,7 @@
 //! SquashFS 4 (the kernel's fs/squashfs/squashfs_fs.h, `struct squashfs_super_block`).
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{le16, le32, le64};
+use crate::field::{le16, le32, le64};
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let sb = window.read(0, 96)?;

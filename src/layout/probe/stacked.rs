@@ -2,7 +2,7 @@
 //! 5.15, `struct cache_sb_disk`) and DRBD (drbd 8.4 `struct md_on_disk_08`, drbd 9 `struct meta_data_on_disk_9`).
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{be32, le64, uuid};
+use crate::field::{be32, le64, uuid};
 
 const BCACHE_MAGIC: &[u8] = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81";
 const BCACHE_AT: u64 = 4096;

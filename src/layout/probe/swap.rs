@@ -1,8 +1,8 @@
 //! Linux swap space (mkswap(8); `union swap_header` in the kernel's include/linux/swap.h).
 
 use super::{Content, Found, HoldsKind, Window};
+use crate::field::{be32, le32, uuid};
 use crate::layout::MadeWith;
-use crate::layout::field::{be32, le32, uuid};
 use crate::layout::text::label;
 
 /// The signature is in the last ten bytes of the first page, whose size is the machine's that made it.

@@ -1,7 +1,7 @@
 //! UDF (ECMA-167, parts 2 and 3): the volume recognition sequence, and the anchor at block 256.
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{le16, le32};
+use crate::field::{le16, le32};
 
 const SEQUENCE_AT: u64 = 32 << 10;
 /// How many descriptors of the recognition sequence are looked at; blkid looks at as many.

@@ -1,7 +1,7 @@
 //! XFS (XFS Algorithms & Data Structures, 3rd edition, "Superblocks"): the superblock of allocation group 0 at byte 0.
 
 use super::{Found, Window, names_of, names_of_all};
-use crate::layout::field::{be16, be32, be64, crc32c_without, le32, uuid};
+use crate::field::{be16, be32, be64, crc32c_without, le32, uuid};
 use crate::layout::text::label;
 use crate::layout::{MadeWith, XfsMade};
 
@@ -158,7 +158,7 @@ fn own_parameters(sb: &[u8], versionnum: u16, sb_features2: u32) -> Option<XfsMa
 #[cfg(test)]
 mod tests {
     use super::{Window, probe};
-    use crate::layout::field::crc32c;
+    use crate::field::crc32c;
 
     fn disk() -> Vec<u8> {
         let mut sb = vec![0; 64 << 10];

@@ -2,7 +2,7 @@
 //! uberblocks from 128 KiB on.
 
 use super::{Found, HoldsKind, Window};
-use crate::layout::field::{be64, le64};
+use crate::field::{be64, le64};
 
 const LABEL_BYTES: u64 = 256 << 10;
 const UBERBLOCKS_AT: u64 = 128 << 10;

@@ -6,9 +6,9 @@ use super::checks::Remark;
 use super::inode::{Inode, Type};
 use super::volume::Volume;
 use super::{crc32c_without, cut_off, damaged};
+use crate::entry::Xattr;
 use crate::events::Severity;
-use crate::layout::field::{crc32c, le16, le32};
-use crate::reader::Xattr;
+use crate::field::{crc32c, le16, le32};
 
 /// What attributes begin with, in an inode and in a block of their own.
 pub(super) const MAGIC: u32 = 0xEA02_0000;

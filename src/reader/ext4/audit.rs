@@ -9,7 +9,7 @@ use super::map::{DIRECT_BLOCKS, ENTRY_BYTES, MAX_DEPTH, MAX_WRITTEN_BLOCKS, chec
 use super::volume::Volume;
 use super::{cut_off, damaged};
 use crate::events::Severity;
-use crate::layout::field::{le16, le32};
+use crate::field::{le16, le32};
 
 /// What a map holds.
 #[derive(Default)]

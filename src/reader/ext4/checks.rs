@@ -10,7 +10,7 @@ use super::inode::{Inode, Type, raw_links_and_next};
 use super::marks::Marks;
 use super::volume::Volume;
 use crate::events::{Problem, Severity};
-use crate::layout::field::le32;
+use crate::field::le32;
 use crate::shown;
 
 /// So many times a block of a map may be met again. With more the filesystem was made so that it has no end.

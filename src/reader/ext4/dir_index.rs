@@ -13,7 +13,7 @@ use super::superblock::Superblock;
 use super::volume::Volume;
 use super::{cut_off, damaged};
 use crate::events::Severity;
-use crate::layout::field::{crc32c, le16, le32};
+use crate::field::{crc32c, le16, le32};
 use crate::shown;
 
 /// Where the first entry is: in the root behind the entries for `.` and `..` and what the root says of the index, in other

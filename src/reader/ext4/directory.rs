@@ -9,7 +9,7 @@ use super::inode::{Inode, Type};
 use super::map::run_at;
 use super::volume::Volume;
 use super::{cut_off, damaged};
-use crate::layout::field::{crc32c, le16, le32};
+use crate::field::{crc32c, le16, le32};
 use crate::reader::listing::{Listing, Reach};
 
 /// What stands before a name.

@@ -8,7 +8,7 @@ use super::damaged;
 use super::inode::Inode;
 use super::map::run_at;
 use super::volume::Volume;
-use crate::reader::FileContent;
+use crate::entry::FileContent;
 use crate::units::ByteRange;
 
 /// So much of a file is fetched beforehand.

@@ -5,7 +5,7 @@ use std::io;
 use super::superblock::{START, Superblock};
 use super::volume::Volume;
 use super::{crc32c_without, cut_off, damaged};
-use crate::layout::field::{crc32c, le16, le32};
+use crate::field::{crc32c, le16, le32};
 
 /// What the descriptors say.
 #[derive(Default)]

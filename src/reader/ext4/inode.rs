@@ -4,9 +4,9 @@ use std::io;
 
 use super::volume::Volume;
 use super::{crc32c_without, cut_off, damaged};
-use crate::layout::field::{array, crc32c, le16, le32};
-use crate::reader::inode_flags::KEPT;
-use crate::reader::{DeviceNumber, Metadata, Timestamp};
+use crate::entry::{DeviceNumber, Metadata, Timestamp};
+use crate::field::{array, crc32c, le16, le32};
+use crate::outside::inode_flags::KEPT;
 
 /// The root directory's.
 pub(super) const ROOT: u32 = 2;

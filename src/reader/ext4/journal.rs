@@ -10,7 +10,7 @@ use super::inode::Inode;
 use super::map::run_at;
 use super::volume::{JOURNAL_MAGIC, Logged, Volume};
 use super::{NotRead, crc32c_without, cut_off, damaged};
-use crate::layout::field::{array, be32, be64, crc32c};
+use crate::field::{array, be32, be64, crc32c};
 
 /// `h_blocktype`.
 const DESCRIPTOR: u32 = 1;

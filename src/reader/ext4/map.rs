@@ -5,7 +5,7 @@ use std::io;
 use super::inode::Inode;
 use super::volume::{Block, Volume};
 use super::{cut_off, damaged};
-use crate::layout::field::{crc32c, le16, le32};
+use crate::field::{crc32c, le16, le32};
 
 const EXTENT_MAGIC: u16 = 0xF30A;
 /// The length of an extent tree's header, and of each entry after it.

@@ -6,7 +6,7 @@ use std::io;
 use super::inode::Inode;
 use super::volume::Volume;
 use super::{damaged, file};
-use crate::layout::field::{le32, le64};
+use crate::field::{le32, le64};
 
 /// `V2_INITQMAGICS`, each with the option that setquota(8) has for its kind.
 const MAGICS: [(u32, &str); 3] = [(0xd9c0_1f11, "-u"), (0xd9c0_1927, "-g"), (0xd9c0_3f14, "-P")];

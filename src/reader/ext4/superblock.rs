@@ -6,7 +6,7 @@ use chrono::DateTime;
 
 use super::dir_index::hash_of;
 use super::{NotRead, cut_off, damaged};
-use crate::layout::field::{array, crc32c, le16, le32};
+use crate::field::{array, crc32c, le16, le32};
 use crate::outside::BlockRead;
 
 /// Where it begins, in bytes.

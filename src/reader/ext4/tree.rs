@@ -11,10 +11,10 @@ use super::inode::{self, Inode, Type};
 use super::map::run_at;
 use super::volume::Volume;
 use super::{attributes, damaged, directory};
+use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::events::Severity;
 use crate::reader::listing::Listing;
 use crate::reader::walk::{Looked, OpenDirectory, Position, Tree};
-use crate::reader::{EntryKind, Metadata, Xattr};
 
 /// Inodes are fetched as many names ahead.
 const AHEAD_NAMES: usize = 256;

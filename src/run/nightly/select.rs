@@ -1,7 +1,7 @@
 //! Which volumes a night is for: a pure decision from the config and what LVM lists.
 
-use crate::archive::manifest::SourceRecord;
 use crate::config::{Config, Selected};
+use crate::manifest::SourceRecord;
 use crate::source::{ListedVolume, LvFacts, Refusal};
 
 /// A volume that is to be backed up.
@@ -98,8 +98,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{Selection, select, settle_clashes};
-    use crate::archive::manifest::SourceRecord;
     use crate::config::Config;
+    use crate::manifest::SourceRecord;
     use crate::source::{ListedVolume, LvFacts, Refusal};
 
     fn volume(vg: &str, lv: &str, refusal: Option<Refusal>) -> ListedVolume {

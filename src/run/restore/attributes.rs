@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use super::ids::IdMaps;
 use super::tree::times;
 use crate::archive::read::head::{EntryHead, HeadKind};
-use crate::reader::inode_flags::fat;
-use crate::reader::{Timestamp, Xattr, inode_flags};
+use crate::entry::{Timestamp, Xattr};
+use crate::outside::inode_flags;
+use crate::outside::inode_flags::fat;
 
 /// `S_ISUID` and `S_ISGID`.
 const SET_ID: u32 = 0o6000;

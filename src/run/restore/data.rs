@@ -17,19 +17,19 @@ use crate::units::ByteRange;
 const PIECE_BYTES: usize = 256 << 10;
 
 /// Where the next stored byte belongs in the file.
-pub(super) struct Places<'a> {
+pub(crate) struct Places<'a> {
     runs: RunReader<'a>,
     /// What is left of the current run.
     left: ByteRange,
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn of(map: &'a RunMap) -> Self {
+    pub(crate) fn of(map: &'a RunMap) -> Self {
         Self { runs: map.runs(), left: ByteRange::new(0, 0) }
     }
 
     /// Splits off as much of `data` as lies in one run. `None` when there is no run for it.
-    pub(super) fn next<'d>(&mut self, data: &'d [u8]) -> io::Result<Option<Placed<'d>>> {
+    pub(crate) fn next<'d>(&mut self, data: &'d [u8]) -> io::Result<Option<Placed<'d>>> {
         if self.left.len == 0 {
             let Some(run) = self.runs.next_run()? else { return Ok(None) };
             self.left = run;
@@ -43,11 +43,11 @@ impl<'a> Places<'a> {
 }
 
 /// Data whose first part is known to belong to a place.
-pub(super) struct Placed<'d> {
+pub(crate) struct Placed<'d> {
     /// Its offset in the file.
-    pub(super) at: u64,
-    pub(super) now: &'d [u8],
-    pub(super) later: &'d [u8],
+    pub(crate) at: u64,
+    pub(crate) now: &'d [u8],
+    pub(crate) later: &'d [u8],
 }
 
 /// Writes an entry's data to an empty file. Holes stay holes. The error is in words.

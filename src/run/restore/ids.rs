@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::archive::read::head::{EntryHead, HeadKind};
-use crate::reader::Xattr;
+use crate::entry::Xattr;
 
 /// Numbers that are counted one by one; an archive that has more of them was made to have them.
 const MAX_COUNTED: usize = 1 << 16;
@@ -296,7 +296,7 @@ impl Uses {
 mod tests {
     use super::{BadMapping, IdMap, IdMaps, Mapping};
     use crate::archive::acl;
-    use crate::reader::Xattr;
+    use crate::entry::Xattr;
 
     fn map(texts: &[&str]) -> Result<IdMap, BadMapping> {
         let mappings: Result<Vec<Mapping>, _> = texts.iter().map(|text| text.parse()).collect();

@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::Owner;
-use crate::reader::inode_flags;
+use crate::outside::inode_flags;
 
 /// All paths together may take this much.
 const PATHS_BYTES_MAX: usize = 64 << 20;

@@ -15,7 +15,7 @@ use super::tree::{BadPath, Tree, is_directory, mtime_of, parts_of, stat_here};
 use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::{EntryHead, HeadKind};
-use crate::reader::{DeviceNumber, Timestamp};
+use crate::entry::{DeviceNumber, Timestamp};
 use crate::run::verify::content::contradiction;
 
 /// What became of an entry.

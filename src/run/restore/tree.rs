@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, 
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Owner};
-use crate::reader::Timestamp;
+use crate::entry::Timestamp;
 
 /// What is not complete yet has a name that begins with this, in the directory that it is to be in. What follows is the
 /// run's own, so that a file of the archive with such a name is not taken for one.

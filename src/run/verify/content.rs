@@ -9,8 +9,8 @@ use crate::archive::read::entries::{EntryReader, Item, StreamEnd};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexPlan, IndexReader};
 use crate::archive::read::stream::{Form, MemberStream, Plan, ReadOptions, StreamOutcome};
-use crate::archive::write::Counts;
 use crate::events::{Event, Observer};
+use crate::manifest::Counts;
 use crate::shown::hex;
 
 /// What was read.

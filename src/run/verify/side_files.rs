@@ -8,10 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::{BackupFile, Findings, Level, VerifyError};
 use crate::archive::index::parse_hex;
-use crate::archive::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::open::{OpenError, open_regular};
 use crate::error::with_causes;
+use crate::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::outside::Cancel;
 use crate::run::locate::BackupFiles;
 use crate::shown;

@@ -8,8 +8,8 @@ use crate::archive::index::{KeptEntries, MemberLine};
 use crate::archive::members::{CarriedMember, RUN_BYTES, weight};
 use crate::archive::write::place::Placed;
 use crate::archive::write::{ArchiveError, ArchiveWriter, MIN_MEMBER_BYTES, TARGET_MEMBER_BYTES};
+use crate::entry::EntryKind;
 use crate::events::{Event, Problem, Severity};
-use crate::reader::EntryKind;
 
 /// Groups of one member each that lie one behind the other in the previous archive, and are checked together.
 #[derive(Default)]

@@ -223,7 +223,7 @@ mod tests {
     use crate::archive::index::{EntryLine, IndexedKind};
     use crate::archive::pax::{self, EntryType, padding_after};
     use crate::archive::read::head::{EntryHead, HeadBuilder};
-    use crate::reader::{DeviceNumber, Metadata, Timestamp, Xattr};
+    use crate::entry::{DeviceNumber, Metadata, Timestamp, Xattr};
 
     /// An entry as volbak writes it, as it reads it, and its line in the index.
     fn written(

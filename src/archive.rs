@@ -1,0 +1,22 @@
+//! Archives: a POSIX pax stream in gzip members, with the index and the manifest that go with it. `docs/format.md` is
+//! the description of all three for people who have to read them without volbak.
+//!
+//! Writing goes [`mod@write`] (entries → tar stream, cut into members) → [`members`] (compressed in parallel, put in order,
+//! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats. [`carry`] is what can be taken from the previous
+//! backup instead.
+
+pub mod acl;
+pub mod carry;
+mod data;
+mod digits;
+pub mod gzip;
+mod head_digest;
+pub mod index;
+pub mod level;
+mod links;
+pub mod members;
+pub mod pax;
+pub mod read;
+mod runs;
+mod workers;
+pub mod write;

@@ -1,0 +1,203 @@
+//! Reads ext2, ext3 and ext4 from the region's own bytes, without a mount.
+//!
+//! What is read is what the kernel would show: a journal is replayed, in memory, over the blocks that it has newer copies of,
+//! so that neither the source nor a copy of it is written. Nothing of a tenant's disk reaches the kernel's own drivers.
+//! Checksums of metadata are checked where the filesystem has them. A filesystem with a feature that is not known here
+//! is left to the kernel as a whole ([`NotRead`]); what is damaged in one that is read is told, file by file.
+//!
+//! The source of all offsets is the kernel's `Documentation/filesystems/ext4/`, called "ext4 layout" here, and its
+//! `Documentation/filesystems/journalling`'s on-disk part, `ext4/journal.rst`.
+
+mod attributes;
+mod audit;
+mod checks;
+mod dir_index;
+mod directory;
+mod file;
+mod groups;
+mod inode;
+mod journal;
+mod map;
+mod marks;
+mod name_hash;
+mod quota;
+mod superblock;
+mod tree;
+mod volume;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use self::checks::Checks;
+pub use self::inode::Inode;
+use self::superblock::Superblock;
+pub(super) use self::superblock::recorded_errors;
+use self::tree::Ext4Tree;
+use self::volume::Volume;
+use super::exclude::Excludes;
+use super::walk::Walk;
+use crate::events::{Problem, Severity};
+use crate::field;
+use crate::outside::BlockRead;
+
+/// Why a filesystem is not read by volbak itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRead {
+    /// It has something that is left to the kernel.
+    #[error("it has {0}, which is left to the kernel")]
+    LeftToKernel(String),
+    /// Its superblock, a group or the journal is damaged; the kernel has the last word on it.
+    #[error("it cannot be read")]
+    Damaged(#[source] io::Error),
+    /// It is made so that reading it never ends, and must not be given to the kernel either.
+    #[error("its journal leads round and round")]
+    Endless,
+}
+
+impl From<io::Error> for NotRead {
+    fn from(error: io::Error) -> Self {
+        Self::Damaged(error)
+    }
+}
+
+pub use quota::QuotaLimits;
+
+/// An ext2, ext3 or ext4 that can be read.
+pub struct Ext4 {
+    volume: Arc<Volume>,
+    used_bytes: u64,
+    used_inodes: u64,
+    complaints: Vec<String>,
+}
+
+impl Ext4 {
+    /// Opens the filesystem in `region`, which it takes from its first byte on.
+    pub fn open(region: Arc<dyn BlockRead>) -> Result<Self, NotRead> {
+        let found = Superblock::read(region.as_ref())?;
+        let mut volume = Volume::new(region, found);
+        if volume.superblock.needs_replay {
+            volume.inode_tables = groups::read(&volume, false)?.inode_tables;
+            let replayed = journal::replay(&volume)?;
+            volume.overlay(replayed);
+            // The journal has newer ones of these, too.
+            let mut newer = vec![0; superblock::LEN];
+            volume.read(superblock::START, &mut newer)?;
+            let newer = Superblock::parse(&newer, volume.len_bytes())?;
+            if newer.block_bytes != volume.superblock.block_bytes {
+                return Err(NotRead::LeftToKernel("another block size in its journal".to_owned()));
+            }
+            let was_clean = volume.superblock.was_clean && newer.was_clean;
+            volume.superblock = Superblock { was_clean, ..newer };
+        }
+        let groups = groups::read(&volume, true)?;
+        volume.checks = Checks::with_own_blocks(groups.own_blocks);
+        let mut complaints: Vec<String> = volume.superblock.recorded_errors.take().into_iter().collect();
+        if let Some((group, count)) = groups.misplaced {
+            complaints.push(format!(
+                "the bitmaps or inodes of {count} groups, {group} the first, lie where they cannot: no kernel mounts it \
+                 before e2fsck mends it"
+            ));
+        }
+        let superblock = &volume.superblock;
+        if superblock.groups.checked_mul(superblock.inodes_per_group.into()) != Some(superblock.inodes.into()) {
+            complaints.push(
+                "its numbers of groups and of inodes contradict each other: no kernel mounts it before e2fsck mends it"
+                    .to_owned(),
+            );
+        }
+        volume.inode_tables = groups.inode_tables;
+        complaints.extend(note_own_inodes(&volume));
+        let root = Inode::read(&volume, inode::ROOT)?;
+        if !root.is_directory() {
+            return Err(NotRead::Damaged(damaged("its root is no directory")));
+        }
+        let overhead = volume.superblock.overhead_blocks;
+        let used_blocks = volume.superblock.blocks.saturating_sub(overhead).saturating_sub(groups.free_blocks);
+        Ok(Self {
+            complaints,
+            used_bytes: used_blocks.saturating_mul(volume.superblock.block_bytes),
+            used_inodes: u64::from(volume.superblock.inodes).saturating_sub(groups.free_inodes),
+            volume: Arc::new(volume),
+        })
+    }
+
+    /// The limits of its quotas, as far as they are in inodes of its own.
+    pub fn quota_limits(&self) -> io::Result<QuotaLimits> {
+        let mut limits = QuotaLimits::default();
+        let superblock = &self.volume.superblock;
+        for number in superblock.own_inodes.iter().filter(|number| **number != superblock.orphan_file) {
+            limits.read(&self.volume, *number)?;
+        }
+        Ok(limits)
+    }
+
+    /// A walk over all of it.
+    pub fn walk(&self, excludes: Excludes) -> Walk<Ext4Tree> {
+        Walk::over(Ext4Tree::new(Arc::clone(&self.volume), self.used_inodes), excludes, Some(self.used_inodes))
+    }
+
+    /// Calls `with` with each name in the root directory, as far as they can be read.
+    pub fn for_each_root_name(&self, mut with: impl FnMut(&[u8])) {
+        let listed = Inode::read(&self.volume, inode::ROOT).map(|root| directory::list(&self.volume, &root, None));
+        let Ok(Ok(listing) | Err((listing, _))) = listed else { return };
+        listing.items.iter().for_each(|item| with(listing.name(item)));
+    }
+
+    /// How many bytes its files take, as the filesystem itself counts them.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
+    /// The errors that its own system has found in it, which e2fsck has not mended since, and what its groups say of
+    /// damage.
+    pub fn complaints(&self) -> &[String] {
+        &self.complaints
+    }
+
+    /// What was found to be wrong with files' maps while they were read, since it was asked last.
+    pub fn take_problems(&self) -> Vec<Problem> {
+        self.volume.checks.take_waiting()
+    }
+
+    /// Whether it was made so that reading it has no end: its files' maps lead to the same blocks again and again.
+    pub fn has_no_end(&self) -> bool {
+        self.volume.checks.has_no_end()
+    }
+
+    /// Whether it was in use when it was frozen: a journal is to be replayed, or it is not marked as clean.
+    pub fn was_in_use(&self) -> bool {
+        !self.volume.superblock.was_clean
+    }
+}
+
+/// Notes the blocks of the journal and of what else belongs to the filesystem itself, and has a map as files do; says what
+/// is wrong with these maps. Those of the reserved descriptors, inode 7, are known from the superblock.
+fn note_own_inodes(volume: &Volume) -> Vec<String> {
+    let superblock = &volume.superblock;
+    let journal = Some(superblock.journal_inode).filter(|number| superblock.has_journal && *number != 0);
+    let mut complaints = Vec::new();
+    for number in journal.into_iter().chain(superblock.own_inodes.iter().copied()) {
+        // One that cannot be read is the kernel's concern: nothing of it is archived.
+        let Ok(inode) = Inode::read_own(volume, number) else { continue };
+        let errors = audit::audit(volume, &inode).into_iter().filter(|(severity, _)| *severity == Severity::Error);
+        complaints
+            .extend(errors.map(|(_, what)| format!("inode {number}, which belongs to the filesystem itself: {what}")));
+    }
+    complaints
+}
+
+/// [`field::crc32c_without`], of a structure that may be cut off.
+fn crc32c_without(crc: u32, bytes: &[u8], blank: Range<usize>) -> io::Result<u32> {
+    field::crc32c_without(crc, bytes, blank).ok_or_else(cut_off)
+}
+
+/// An error that says what is wrong on the disk.
+fn damaged(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// The error of a structure that ends before one of its fields.
+fn cut_off() -> io::Error {
+    damaged("a structure of the filesystem is cut off")
+}

@@ -1,0 +1,35 @@
+//! What volbak does, one file a verb: the only place that wires the other modules together.
+
+pub mod accept;
+pub mod backup;
+pub mod browse;
+pub mod change;
+mod child;
+mod collect;
+pub mod doctor;
+mod dumps;
+pub mod expected;
+mod hooks;
+pub mod inspect;
+mod left_behind;
+pub mod limit;
+pub mod locate;
+mod names;
+pub mod nightly;
+mod outlook;
+pub mod parent;
+mod priority;
+pub mod protect;
+pub mod prune;
+pub mod rebuild;
+mod record;
+mod region;
+pub mod rehearse;
+pub mod remains;
+pub mod reports;
+pub mod restore;
+mod same_source;
+pub mod settings;
+pub mod status;
+mod throttle;
+pub mod verify;

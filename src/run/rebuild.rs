@@ -1,0 +1,359 @@
+//! Restores a whole disk: its partition table, boot code, filesystems, swap and volume groups, and then the files.
+//!
+//! [`plan`] decides what is done, from the manifest and the target's size alone; [`target`] makes sure that the target
+//! may be written to; [`carry_out`] does the steps. The first sector, without which there is no disk, is written last.
+//! `docs/decisions/0018-disks-made-anew.md` says why it is done this way.
+
+pub mod carry_out;
+mod claims;
+mod compare;
+mod ext_settings;
+mod fat_format;
+mod features;
+mod in_use;
+mod kept;
+mod makefs;
+mod md;
+mod on_target;
+pub mod plan;
+mod planner;
+mod put_bytes;
+mod read_back;
+mod settle;
+mod shift;
+mod shown;
+mod steps;
+pub mod stored;
+mod subvolumes;
+mod table;
+pub mod target;
+mod try_mount;
+mod twins;
+mod volumes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+
+use serde::Serialize;
+
+use self::carry_out::{Carried, CarryOutError};
+use self::plan::{Plan, Step, Wish, make_plan};
+use self::stored::{Stored, stored_by_region};
+use self::target::{Target, TargetError, TargetSpec};
+use super::restore::RestoreReport;
+use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Problem, Severity, SourceName};
+use crate::layout::HoldsKind;
+use crate::manifest::Manifest;
+use crate::outside::programs::is_installed;
+use crate::outside::{Cancel, RunCommand};
+use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
+use crate::reader::loop_device::LoopDevice;
+use crate::reader::mounted::kernel_knows;
+use crate::run::locate::{self, BackupFiles};
+use crate::run::verify::side_files;
+use crate::run::verify::{BackupFile, Findings, Level, VerifyError};
+
+use crate::units::ByteRange;
+
+pub use self::read_back::SecondOpinion;
+pub use self::shown::plan_as_text;
+pub use self::volumes::is_group_name;
+
+/// How a disk is restored.
+#[derive(Clone, Debug)]
+pub struct DeviceOptions {
+    /// What is restored to.
+    pub target: TargetSpec,
+    /// New names of volume groups, by the old ones.
+    pub group_names: BTreeMap<String, String>,
+    /// Whether a member of a RAID1 becomes what the array holds, without the array.
+    pub plain_md: bool,
+    /// The target that may lose what is on it, by its last path component.
+    pub yes_erase: Option<String>,
+    /// Whether something may be erased for a backup that is known to be bad.
+    pub even_if_bad: bool,
+    /// How many threads inflate.
+    pub threads: usize,
+    /// The wish to stop.
+    pub cancel: Cancel,
+}
+
+/// What was restored.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DeviceReport {
+    /// What became of the files, by region.
+    pub files: BTreeMap<String, RestoreReport>,
+    /// What is not as it was, one line each. Each was told as a problem.
+    pub failures: Vec<String>,
+    /// The filesystems that were checked and found clean.
+    pub clean: Vec<String>,
+    /// What other implementations read from the table that was written.
+    pub second_opinion: SecondOpinion,
+}
+
+impl DeviceReport {
+    /// Whether everything is as it was.
+    pub fn is_complete(&self) -> bool {
+        let whole = |report: &RestoreReport| report.is_complete() && report.shortfalls.is_empty();
+        self.failures.is_empty() && self.files.values().all(whole)
+    }
+}
+
+/// Why a disk was not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The manifest is not there, damaged or not this backup's.
+    #[error("a disk is made by what the manifest says, and that cannot be used: {0}")]
+    Manifest(String),
+    /// The target cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// It cannot be done. Nothing was written.
+    #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
+    Refused(Vec<String>),
+    /// The backup is known to be bad, and something would be erased for it.
+    #[error(
+        "nothing was erased, since the backup is bad; choose another, or say --even-if-bad to restore what is good in it: {0}"
+    )]
+    KnownBad(String),
+    /// It was told to stop before anything was written.
+    #[error("interrupted; nothing was written")]
+    Stopped,
+    /// It was begun and not finished.
+    #[error("it was not finished: a device is not usable until it is restored again, and an image was not made")]
+    Unfinished(#[source] CarryOutError),
+}
+
+fn lines(reasons: &[String]) -> String {
+    reasons.iter().flat_map(|why| ["\n  ", why.as_str()]).collect()
+}
+
+/// A restore that can be carried out.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What will be done.
+    pub plan: Plan,
+    target: Target,
+    manifest: Box<Manifest>,
+    /// The index, when it is the one that the manifest knows.
+    index: Option<File>,
+    /// That a verification found the backup bad. What is wrong with the index alone is no reason not to restore.
+    known_bad: Option<String>,
+}
+
+impl Prepared {
+    /// The target, as the user wrote it.
+    pub fn target_name(&self) -> &str {
+        &self.target.name
+    }
+
+    /// What has to be said before all that is on the target is erased: `--yes-erase=NAME`; `None` when nothing is on it, or
+    /// it was said.
+    pub fn needs(&self, options: &DeviceOptions) -> Option<String> {
+        let refused = self.target.may_be_erased(options.yes_erase.as_deref()).is_err();
+        refused.then(|| format!("--yes-erase={}", self.target.erase_name))
+    }
+
+    /// What is on the target and will be lost.
+    pub fn on_target(&self) -> &[String] {
+        &self.target.on_it
+    }
+}
+
+/// Looks at the backup and at the target and decides what would be done. Nothing is written.
+pub fn prepare(
+    files: &BackupFiles,
+    options: &DeviceOptions,
+    commands: &dyn RunCommand,
+    observer: &dyn Observer,
+) -> Result<Prepared, DeviceError> {
+    // A restore that was killed may have left maps, which hold its target.
+    match remove_stale_maps(commands, observer) {
+        Err(DeviceMapError::NotRun(_)) | Ok(_) => {}
+        Err(error) => {
+            let problem = Problem::new(Severity::Warning, "device-mapper", with_causes(&error));
+            observer.on_event(&Event::Problem(problem));
+        }
+    }
+    let mut findings = Findings::default();
+    // Full, so that the index is opened.
+    let sides = side_files::check(files, Level::Full, &options.cancel, &mut findings).map_err(|error| match error {
+        VerifyError::Stopped => DeviceError::Stopped,
+        VerifyError::Here(_) => DeviceError::Refused(vec![with_causes(&error)]),
+    })?;
+    let Some(manifest) = sides.manifest else {
+        let first = findings.first.first().map_or_else(|| "it is not there".to_owned(), |finding| finding.what.clone());
+        return Err(DeviceError::Manifest(first));
+    };
+    let of_archive = findings.first.iter().filter(|finding| finding.file == BackupFile::Archive);
+    let broken: Vec<String> = of_archive.map(|finding| format!("the archive: {}", finding.what)).collect();
+    if !broken.is_empty() {
+        return Err(DeviceError::Refused(broken));
+    }
+    let index = sides.index.filter(|_| !sides.index_changed);
+    let stored = index.as_ref().and_then(|index| stored(&manifest, index).ok());
+    let target = Target::look(&options.target, manifest.layout.source.size_bytes, &files.directory, commands)?;
+    let none_stored = BTreeMap::new();
+    let wish = Wish {
+        target_bytes: target.size_bytes,
+        target_sector_bytes: target.sector_bytes,
+        group_names: &options.group_names,
+        plain_md: options.plain_md,
+        active_groups: &active_groups(),
+        stored: stored.as_ref().unwrap_or(&none_stored),
+        has_program: &is_installed,
+        can_mount: &kernel_knows,
+    };
+    let mut plan = make_plan(&manifest, &wish).map_err(DeviceError::Refused)?;
+    settle::settle(&mut plan, commands).map_err(DeviceError::Refused)?;
+    let unmountable = try_mount::refusals(&plan, commands);
+    if !unmountable.is_empty() {
+        return Err(DeviceError::Refused(unmountable));
+    }
+    let twins = twins::refusals(&plan, &target);
+    if !twins.is_empty() {
+        return Err(DeviceError::Refused(twins));
+    }
+    let known_bad = locate::files_are_bad(files, &manifest)
+        .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem));
+    let found = findings.first.iter().map(|finding| format!("{}: {}", finding.place(&files.stem), finding.what));
+    let wrong: Vec<String> = known_bad.iter().cloned().chain(found).collect();
+    if !manifest.is_whole() {
+        let errors = manifest.problem_counts.errors;
+        plan.remarks.push(format!("the backup is partial: {errors} files or regions are missing in it or damaged"));
+    }
+    let has_volumes = has_volumes(&manifest);
+    if has_volumes && target.sector_bytes.is_some() {
+        let what = "the kernel is not told of its new partitions, so that this host does not find the volume groups or arrays inside";
+        plan.remarks.push(what.to_owned());
+    }
+    plan.remarks.splice(0..0, wrong.into_iter().chain(target.remarks.iter().cloned()));
+    if stored.is_none() {
+        plan.remarks.push("there is no good index, so how much room the files need is not known beforehand".to_owned());
+    }
+    Ok(Prepared { plan, target, manifest, index, known_bad })
+}
+
+/// Carries a plan out. Problems of single files are told to `observer`, and the rest goes on.
+pub fn restore_disk(
+    files: &BackupFiles,
+    prepared: Prepared,
+    options: &DeviceOptions,
+    commands: std::sync::Arc<dyn RunCommand>,
+    observer: &dyn Observer,
+) -> Result<DeviceReport, DeviceError> {
+    let Prepared { plan, target, manifest, index, known_bad } = prepared;
+    let erases = matches!(options.target, TargetSpec::Device(_)) || !target.on_it.is_empty();
+    if let Some(what) = known_bad.filter(|_| erases && !options.even_if_bad) {
+        return Err(DeviceError::KnownBad(what));
+    }
+    target.may_be_erased(options.yes_erase.as_deref())?;
+    if plan.steps.iter().any(|step| matches!(step, Step::Make(_))) {
+        can_make_loop_devices()?;
+    }
+    let has_volumes = has_volumes(&manifest);
+    // The files' data, and a share for the filesystems' own structures.
+    let data = manifest.counts.data_bytes;
+    let replaces = !target.on_it.is_empty();
+    let name = target.name.clone();
+    let source = SourceName { shown: target.name.clone(), volume: files.volume(), group: None };
+    observer.on_event(&Event::SourceStarted { source });
+    let open = target.open(data.saturating_add(data / 32))?;
+    let again = std::sync::Arc::clone(&commands);
+    let carried = Carried { files, plan: &plan, index: index.as_ref(), target: &open, options, commands, observer };
+    let mut report = carried.carry_out(manifest.layout.source.sector_size).map_err(DeviceError::Unfinished)?;
+    if replaces && !report.is_complete() && open.is_new {
+        // What was there may be the better one.
+        if let Some(kept) = open.keep_temporary()? {
+            let kept = crate::shown::path(kept.as_os_str().as_encoded_bytes());
+            let what = format!("not everything is as it was, so the image that was there stays; the new one is {kept}");
+            observer.on_event(&Event::Problem(Problem::new(Severity::Error, name.clone(), what.clone())));
+            report.failures.push(format!("{name}: {what}"));
+        }
+        return Ok(report);
+    }
+    let device = open.finish(replaces)?;
+    // With its partitions, this host's udev would find the guest's volume groups and activate them.
+    if let Some(device) = device.filter(|device| !has_volumes && has_partitions_in_kernel(device)) {
+        let args = [OsString::from("--rereadpt"), device.into_os_string()];
+        let failed = match again.run("blockdev", &args) {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => {
+                // EINVAL: a device that has no partitions for the kernel, as most loop devices.
+                let said = String::from_utf8_lossy(output.stderr.trim_ascii()).into_owned();
+                (!said.contains("Invalid argument")).then_some(said)
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = failed {
+            let what = format!("the kernel did not read its new partition table ({why}); blockdev --rereadpt does it");
+            observer.on_event(&Event::Problem(Problem::new(Severity::Warning, name, what)));
+        }
+    }
+    Ok(report)
+}
+
+/// Whether there is something on it that this host would take for its own and start: volume groups, arrays.
+fn has_volumes(manifest: &Manifest) -> bool {
+    let is_one = |kind| matches!(kind, HoldsKind::Lvm2Pv | HoldsKind::Mdraid);
+    manifest.layout.regions.iter().any(|region| is_one(region.holds.kind))
+}
+
+/// Logical volumes have no partitions for the kernel.
+fn has_partitions_in_kernel(device: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = std::fs::metadata(device) else { return false };
+    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ext_range"))
+        .is_ok_and(|range| range.trim().parse::<u64>().is_ok_and(|range| range > 1))
+}
+
+/// Without loop devices nothing can be made, which is better known while the target still has what it has.
+fn can_make_loop_devices() -> Result<(), DeviceError> {
+    let attached = rustix::fs::memfd_create("volbak-loop", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(std::io::Error::from)
+        .and_then(|file| {
+            let file = File::from(file);
+            file.set_len(1 << 20)?;
+            LoopDevice::attach(&file, ByteRange::new(0, 1 << 20), true)
+        });
+    attached.map(drop).map_err(|error| DeviceError::Refused(vec![format!("no loop device can be made: {error}")]))
+}
+
+fn stored(manifest: &Manifest, index: &File) -> Result<BTreeMap<String, Stored>, IndexError> {
+    stored_by_region(manifest, IndexReader::new(index.try_clone()?)?)
+}
+
+/// Volume groups with an active volume, by the names that device-mapper has for them: `VG-LV`, a hyphen doubled.
+fn active_groups() -> BTreeSet<String> {
+    let Ok(devices) = std::fs::read_dir("/sys/block") else { return BTreeSet::new() };
+    devices
+        .filter_map(Result::ok)
+        .filter_map(|device| {
+            let read = |name: &str| std::fs::read_to_string(device.path().join("dm").join(name)).ok();
+            read("uuid")?.starts_with("LVM-").then_some(group_of_map(read("name")?.trim()))
+        })
+        .collect()
+}
+
+fn group_of_map(name: &str) -> String {
+    // A character that no name has stands for the doubled hyphen meanwhile.
+    let marked = name.replace("--", "\0");
+    marked.split('-').next().unwrap_or_default().replace('\0', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group_of_map;
+
+    #[test]
+    fn the_group_is_told_from_the_maps_name() {
+        assert_eq!(group_of_map("vg0-root"), "vg0");
+        assert_eq!(group_of_map("cinder--volumes-volume--1"), "cinder-volumes");
+        assert_eq!(group_of_map("plain"), "plain");
+    }
+}

@@ -1,0 +1,266 @@
+//! A FAT made with the boot sector that it had: everything that a formatter chooses is in its reserved sectors, which the
+//! manifest keeps. What a formatter writes besides are empty FATs and an empty root directory (Microsoft FAT
+//! Specification, 2005, sections 3 to 6).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::put_bytes::zero;
+use crate::field::{le16, le32};
+use crate::layout::probe::fat::BootSector;
+use crate::layout::{FatMade, Holds};
+use crate::outside::Cancel;
+use crate::units::ByteRange;
+
+/// `FSI_LeadSig` and `FSI_StrucSig`.
+const FSINFO_SIGNATURES: [(usize, &[u8]); 2] = [(0, b"RRaA"), (484, b"rrAa")];
+/// The least end of a chain in a FAT32, which mkfs.fat writes.
+const END_OF_CHAIN: [u8; 4] = [0xf8, 0xff, 0xff, 0x0f];
+const ATTR_VOLUME_ID: u8 = 0x08;
+/// The bit of `BS_Reserved1` that Linux and Windows set while it is mounted.
+const STATE_DIRTY: u8 = 0x01;
+
+/// What is written: zeros first, then bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FatFormat {
+    zeros: ByteRange,
+    writes: Vec<(u64, Vec<u8>)>,
+    /// The boot sector and its copy as they were, where fsck.vfat would complain of them: of a label that is another in
+    /// the root directory, of boot code that one of them alone has.
+    last: Vec<(u64, Vec<u8>)>,
+    /// Whether the boot code is one that knows the blocks of a file.
+    pub knows_blocks: bool,
+}
+
+impl FatFormat {
+    /// `kept` are the reserved sectors, zeros at their end left out; `moved` the old and the new first byte on the disk.
+    /// An error says why none like it can be made of them.
+    pub(super) fn new(holds: &Holds, kept: &[u8], moved: (u64, u64)) -> Result<Self, String> {
+        let made = holds.made_with.as_ref().and_then(|made| made.fat.as_deref());
+        let made = made.ok_or("the manifest does not say what it was made with")?;
+        let boot = kept.get(..512).and_then(BootSector::decode).ok_or("its boot sector in the manifest is none")?;
+        if Some(boot.total_sectors * boot.bytes_per_sector) != holds.size_bytes {
+            return Err("its boot sector says another size than the manifest".to_owned());
+        }
+        let sector = usize::try_from(boot.bytes_per_sector).map_err(|error| error.to_string())?;
+        let (fats_at, root_at, data_at) = boot.places();
+        if kept.len() as u64 > fats_at {
+            return Err("it has more reserved sectors in the manifest than its boot sector says".to_owned());
+        }
+        let mut reserved = kept.to_vec();
+        let is_fat32 = boot.entry_bits() == 32;
+        let backup = usize::from(le16(kept, 50).unwrap_or(0)) * sector;
+        let backup = Some(backup).filter(|at| is_fat32 && *at > 0);
+        for at in std::iter::once(0).chain(backup) {
+            if let Some(bytes) = reserved.get_mut(at..at.saturating_add(512)) {
+                adapt(bytes, is_fat32, boot.bytes_per_sector, moved);
+            }
+        }
+        let last = tidied(&mut reserved, is_fat32, backup, label_entry(made).as_deref());
+        let fsinfo = Some(usize::from(le16(kept, 48).unwrap_or(0)) * sector).filter(|at| is_fat32 && *at > 0);
+        for at in fsinfo.into_iter().chain(backup.zip(fsinfo).map(|(backup, fsinfo)| backup + fsinfo)) {
+            if let Some(bytes) = reserved.get_mut(at..at.saturating_add(512)) {
+                // All clusters but the root directory's are free.
+                count_free(bytes, boot.clusters - 1);
+            }
+        }
+        let mut entries = vec![0; 12];
+        entries[..12].copy_from_slice(&[made.media, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0]);
+        let mut root_bytes = data_at - root_at;
+        let mut label_at = root_at;
+        match boot.entry_bits() {
+            12 => entries.truncate(3),
+            16 => entries[3] = 0xff,
+            _ => {
+                let root_cluster = u64::from(le32(kept, 44).unwrap_or(0));
+                if !(2..boot.clusters + 2).contains(&root_cluster) {
+                    return Err("its root directory is outside of it".to_owned());
+                }
+                // At most 2^28 clusters, or the FAT would be longer than it is.
+                let end = usize::try_from(root_cluster * 4 + 4).map_err(|error| error.to_string())?;
+                if end > 12 {
+                    // Only as far as the first entries; the root's own is written apart.
+                    entries.truncate(8);
+                } else {
+                    entries[8..12].copy_from_slice(&END_OF_CHAIN);
+                }
+                let cluster_bytes = boot.sectors_per_cluster * boot.bytes_per_sector;
+                label_at = data_at + (root_cluster - 2) * cluster_bytes;
+                root_bytes = cluster_bytes;
+            }
+        }
+        let entries = if boot.entry_bits() == 16 { entries[..4].to_vec() } else { entries };
+        let fat_bytes = boot.sectors_per_fat * boot.bytes_per_sector;
+        if ((boot.clusters + 2) * boot.entry_bits()).div_ceil(8) > fat_bytes {
+            return Err("its FAT is too short for its clusters".to_owned());
+        }
+        let mut writes = vec![(0, reserved)];
+        for fat in 0..boot.fats {
+            let at = fats_at + fat * fat_bytes;
+            writes.push((at, entries.clone()));
+            if is_fat32 && entries.len() == 8 {
+                let root_cluster = u64::from(le32(kept, 44).unwrap_or(0));
+                writes.push((at + root_cluster * 4, END_OF_CHAIN.to_vec()));
+            }
+        }
+        // The root directory, or its only cluster, which need not be the first.
+        writes.push((label_at, vec![0; usize::try_from(root_bytes).map_err(|error| error.to_string())?]));
+        if let Some(entry) = label_entry(made) {
+            writes.push((label_at, entry));
+        }
+        let knows_blocks = kept.windows(8).take(512).any(|bytes| bytes == b"SYSLINUX");
+        Ok(Self { zeros: ByteRange::new(0, data_at), writes, last, knows_blocks })
+    }
+
+    /// Writes it to a device or file of its own.
+    pub(super) fn write(&self, file: &File, cancel: &Cancel) -> io::Result<()> {
+        zero(file, self.zeros, cancel)?;
+        for (at, bytes) in &self.writes {
+            file.write_all_at(bytes, *at)?;
+        }
+        file.sync_all()
+    }
+}
+
+impl FatFormat {
+    /// Writes what comes when its files are in it and it was checked.
+    pub(super) fn write_last(&self, file: &File) -> io::Result<()> {
+        for (at, bytes) in &self.last {
+            file.write_all_at(bytes, *at)?;
+        }
+        file.sync_all()
+    }
+}
+
+/// Makes the boot sector's label that of the root directory and its copy its copy; gives what was there.
+fn tidied(reserved: &mut [u8], is_fat32: bool, backup: Option<usize>, entry: Option<&[u8]>) -> Vec<(u64, Vec<u8>)> {
+    let sector = |reserved: &[u8], at: usize| reserved.get(at..at.saturating_add(512)).map(<[u8]>::to_vec);
+    let ids_at = if is_fat32 { 66 } else { 38 };
+    let Some(boot) = sector(reserved, 0) else { return Vec::new() };
+    let mut tidy = boot.clone();
+    if tidy[ids_at] == 0x29 {
+        let name = entry.and_then(|entry| entry.get(..11)).unwrap_or(b"NO NAME    ");
+        tidy[ids_at + 5..ids_at + 16].copy_from_slice(name);
+    }
+    let mut last = Vec::new();
+    for at in std::iter::once(0).chain(backup) {
+        let Some(was) = sector(reserved, at) else { continue };
+        // One that is no boot sector is something else's.
+        let is_boot = at == 0 || BootSector::decode(&was).is_some();
+        if is_boot && was != tidy {
+            reserved[at..at + 512].copy_from_slice(&tidy);
+            last.push((at as u64, was));
+        }
+    }
+    last
+}
+
+/// What a boot sector says of the moment, and of its place: not mounted, and where it is now.
+fn adapt(boot: &mut [u8], is_fat32: bool, sector_bytes: u64, (was, is): (u64, u64)) {
+    boot[if is_fat32 { 65 } else { 37 }] &= !STATE_DIRTY;
+    let hidden = u64::from(le32(boot, 28).unwrap_or(0));
+    if was != is
+        && hidden == was / sector_bytes
+        && let Ok(hidden) = u32::try_from(is / sector_bytes)
+    {
+        boot[28..32].copy_from_slice(&hidden.to_le_bytes());
+    }
+}
+
+fn count_free(fsinfo: &mut [u8], free: u64) {
+    if FSINFO_SIGNATURES.iter().all(|(at, signature)| fsinfo.get(*at..at + 4) == Some(*signature)) {
+        fsinfo[488..492].copy_from_slice(&u32::try_from(free).unwrap_or(u32::MAX).to_le_bytes());
+        // `FSI_Nxt_Free`: from the first cluster on.
+        fsinfo[492..496].copy_from_slice(&2_u32.to_le_bytes());
+    }
+}
+
+/// The entry with the label, which has neither clusters nor a length.
+fn label_entry(made: &FatMade) -> Option<Vec<u8>> {
+    let text = made.label_entry.as_deref().filter(|text| text.len() == 64 && text.is_ascii())?;
+    let mut entry = (0..32)
+        .map(|index| u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).ok())
+        .collect::<Option<Vec<u8>>>()?;
+    entry[11] = ATTR_VOLUME_ID | (entry[11] & 0x20);
+    entry[20..22].fill(0);
+    entry[26..32].fill(0);
+    (entry[0] != 0 && entry[0] != 0xe5).then_some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::process::Command;
+
+    use super::FatFormat;
+    use crate::layout::{Holds, detect};
+    use crate::outside::Cancel;
+
+    /// What mkfs.fat makes with these options, and the reserved sectors of it.
+    fn made_by_mkfs(options: &str) -> (Vec<u8>, Holds) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(70 << 20).unwrap();
+        let script = format!("PATH=$PATH:/sbin:/usr/sbin; mkfs.fat {options} {} >&2", file.path().display());
+        let made = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let disk = std::fs::read(file.path()).unwrap();
+        let holds = detect(&disk, "fat", None).unwrap().regions[0].holds.clone();
+        (disk, holds)
+    }
+
+    fn reserved(disk: &[u8]) -> &[u8] {
+        let number = |at: usize| usize::from(disk[at]) + 256 * usize::from(disk[at + 1]);
+        &disk[..number(11) * number(14)]
+    }
+
+    #[test]
+    fn an_empty_fat_is_what_mkfs_makes() {
+        for options in
+            ["-F 12 -s 64 -n ONE -f 1 -r 224", "-F 16 -n TWO -R 9 -M 0xf0", "-F 32 -n THREE -b 9 -R 50", "-F 32"]
+        {
+            let (disk, holds) = made_by_mkfs(options);
+            let format = FatFormat::new(&holds, reserved(&disk), (0, 0)).expect(options);
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(70 << 20).unwrap();
+            // What lay there before, where it matters.
+            file.write_all_at(&vec![0xaa; 4 << 20], 0).unwrap();
+            format.write(&file, &Cancel::default()).unwrap();
+            format.write_last(&file).unwrap();
+            let mut is = vec![0; disk.len()];
+            file.read_exact_at(&mut is, 0).unwrap();
+            let made = holds.made_with.unwrap();
+            let (sector, own) = (made.sector_bytes.unwrap() as usize, made.fat.unwrap());
+            let root = (own.reserved_sectors + own.fats * own.sectors_per_fat) as usize * sector;
+            let end = root + (own.root_entries as usize * 32).max(sector);
+            // The hint at the next free cluster, which is a count from 2 on, may be another.
+            for hint in [492 + sector, 492 + sector * 10] {
+                if own.root_entries == 0 {
+                    let (was, new) = (disk[hint..hint + 4].to_vec(), &mut is[hint..hint + 4]);
+                    new.copy_from_slice(&was);
+                }
+            }
+            let first = disk[..end].iter().zip(&is).position(|(was, is)| was != is);
+            assert_eq!(first, None, "{options}: they differ");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let (disk, holds) = made_by_mkfs("-F 32 -n DATA");
+        let good = reserved(&disk).to_vec();
+        assert!(FatFormat::new(&holds, &good, (0, 0)).is_ok());
+        // No boot sector, a root directory outside, a FAT that is too short, another size, and more than is reserved.
+        for (at, bytes) in [(510, vec![0, 0]), (44, vec![0xff; 4]), (44, vec![1, 0, 0, 0]), (36, vec![1, 0, 0, 0])] {
+            let mut kept = good.clone();
+            kept[at..at + bytes.len()].copy_from_slice(&bytes);
+            assert!(FatFormat::new(&holds, &kept, (0, 0)).is_err(), "{at}");
+        }
+        assert!(FatFormat::new(&Holds { size_bytes: Some(1), ..holds.clone() }, &good, (0, 0)).is_err());
+        assert!(FatFormat::new(&holds, &[good.clone(), vec![1]].concat(), (0, 0)).is_err());
+        for len in [0, 3, 511, 512, 600, 1024] {
+            // A manifest that keeps less is no reason to panic.
+            let _ = FatFormat::new(&holds, &good[..len], (0, 1 << 62));
+        }
+    }
+}

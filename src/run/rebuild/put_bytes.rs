@@ -1,0 +1,199 @@
+//! Writes zeros, kept bytes and raw images to the target.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::FallocateFlags;
+
+use crate::archive::index::EntryLine;
+use crate::archive::read::entries::{EntryReader, Item};
+use crate::archive::read::head::HeadKind;
+use crate::archive::read::index_file::{IndexPlan, IndexReader};
+use crate::archive::read::open::open_regular;
+use crate::archive::read::sparse::RunMap;
+use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::layout::lvm2::compose;
+use crate::outside::Cancel;
+use crate::run::locate::BackupFiles;
+use crate::run::restore::data::{Placed, Places};
+use crate::run::verify::content::contradiction;
+use crate::shown;
+use crate::units::ByteRange;
+use crate::units::Extent;
+
+const ZEROS_BYTES: usize = 1 << 20;
+/// Zeros are written in stretches of this size, between which somebody may want it to stop.
+const STRETCH_BYTES: u64 = 1 << 30;
+/// What begins a raw image is written last, so that one that was cut off is not taken for a whole one.
+const HELD_BACK_BYTES: u64 = 4096;
+
+/// Makes a range read as zeros, by the cheapest way that the target has.
+pub(super) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result<()> {
+    let mut at = range.start;
+    let mut left = range.len;
+    while left > 0 {
+        if cancel.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let len = left.min(STRETCH_BYTES);
+        // Both read as zeros afterwards, on files and on devices. On a device the first fails unless that can be had
+        // without writing; fallocate(2) and the kernel's block/fops.c.
+        let hole = rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)
+            .or_else(|_| rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, at, len));
+        if hole.is_err() {
+            let zeros = vec![0; ZEROS_BYTES];
+            let mut done = 0;
+            while done < len {
+                let now = (len - done).min(ZEROS_BYTES as u64);
+                // `now` is at most ZEROS_BYTES.
+                file.write_all_at(&zeros[..usize::try_from(now).unwrap_or(ZEROS_BYTES)], at + done)?;
+                done += now;
+            }
+        }
+        at += len;
+        left -= len;
+    }
+    Ok(())
+}
+
+/// A raw image in an archive.
+pub(super) struct Image<'a> {
+    /// The backup.
+    pub(super) files: &'a BackupFiles,
+    /// Its index; without one that can be relied upon, all of the archive is read.
+    pub(super) index: Option<&'a File>,
+    /// The image's path in the archive.
+    pub(super) path: &'a str,
+}
+
+/// Writes a raw image of the archive to `extents` of the target; holes become zeros. Gives what is wrong with it
+/// already in the archive. An error says why it is not there as it is in the archive.
+pub(super) fn raw_image(
+    image: &Image<'_>,
+    extents: &[Extent],
+    file: &File,
+    threads: usize,
+    cancel: &Cancel,
+) -> Result<Vec<String>, String> {
+    let Image { files, index, path } = *image;
+    let said = |error: io::Error| format!("cannot be written: {error}");
+    let size = extents.iter().fold(0_u64, |sum, extent| sum.saturating_add(extent.length));
+    for extent in extents {
+        zero(file, ByteRange::new(extent.source_offset, extent.length), cancel).map_err(said)?;
+    }
+    let archive = open_regular(&files.archive()).map_err(|error| error.to_string())?;
+    let wanted = path.as_bytes().to_vec();
+    let index = index.and_then(|file| IndexReader::new(file.try_clone().ok()?).ok());
+    let indexed = index.is_some();
+    let plan = index.map_or(Plan::Scan, |index| {
+        let wanted = wanted.clone();
+        let select = Box::new(move |line: &EntryLine| line.path == wanted);
+        Plan::Index(Box::new(IndexPlan::new(index, Some(select))))
+    });
+    let options = ReadOptions { threads, hash_archive: false, stop: vec![cancel.flag()] };
+    let stream = MemberStream::new(archive, plan, &options).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut reader = EntryReader::new(stream, true, indexed);
+    loop {
+        match reader.next_item() {
+            None if cancel.is_cancelled() => return Err("stopped".to_owned()),
+            None => return Err(format!("the archive has no {}", shown::text(path))),
+            Some(Item::Entry(head, line)) if head.path == wanted => {
+                if head.kind != HeadKind::File || head.size != size {
+                    return Err(format!("the archive has {} bytes for it, and it has {size}", head.size));
+                }
+                let damaged = line.as_ref().is_some_and(|line| line.damaged);
+                let mut first = Vec::new();
+                let map = head.runs.clone().unwrap_or_else(|| RunMap::whole(head.size));
+                let mut places = Places::of(&map);
+                loop {
+                    let mut data = match reader.next_data() {
+                        Ok(Some(data)) => data,
+                        Ok(None) => break,
+                        Err(lost) => {
+                            let member = lost.place.member;
+                            return Err(format!("a part of it is lost in member {member}: {}", lost.what));
+                        }
+                    };
+                    while !data.is_empty() {
+                        let next = places.next(data).map_err(|error| format!("its map of holes: {error}"))?;
+                        let Placed { at, now, later } = next.ok_or("its map of holes is too short")?;
+                        put(file, extents, at, now, &mut first)?;
+                        data = later;
+                    }
+                }
+                let content = reader.content_sha256();
+                if let Some(what) = line.filter(|_| indexed).and_then(|line| contradiction(&head, &line, content)) {
+                    return Err(what);
+                }
+                for (at, bytes) in first {
+                    place(file, extents, at, &bytes)?;
+                }
+                let mut remarks = head.problems.clone();
+                if damaged {
+                    remarks.push("was not read whole when it was backed up; it is as it is in the archive".to_owned());
+                }
+                return Ok(remarks);
+            }
+            Some(Item::Lost { what, .. }) if indexed => return Err(what),
+            Some(Item::Entry(..) | Item::Lost { .. }) => {}
+        }
+    }
+}
+
+/// Writes a piece, and holds back what belongs to the first bytes.
+fn put(file: &File, extents: &[Extent], at: u64, data: &[u8], first: &mut Vec<(u64, Vec<u8>)>) -> Result<(), String> {
+    let early = usize::try_from(HELD_BACK_BYTES.saturating_sub(at)).unwrap_or(usize::MAX).min(data.len());
+    let (head, rest) = data.split_at(early);
+    if !head.is_empty() {
+        first.push((at, head.to_vec()));
+    }
+    place(file, extents, at + early as u64, rest)
+}
+
+fn place(file: &File, extents: &[Extent], at: u64, data: &[u8]) -> Result<(), String> {
+    let pieces = compose(extents, ByteRange::new(at, data.len() as u64)).ok_or("it is longer than its place")?;
+    let mut rest = data;
+    for piece in pieces {
+        let (now, later) = rest.split_at(usize::try_from(piece.length).map_or(rest.len(), |len| len.min(rest.len())));
+        file.write_all_at(now, piece.source_offset).map_err(|error| format!("cannot be written: {error}"))?;
+        rest = later;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::{Extent, place, zero};
+    use crate::outside::Cancel;
+    use crate::units::ByteRange;
+
+    #[test]
+    fn zeros_are_where_they_were_wanted_on_each_filesystem() {
+        for directory in ["/dev/shm", "/var/tmp"] {
+            let file = tempfile::tempfile_in(directory).unwrap();
+            file.write_all_at(&vec![7; 3 << 20], 0).unwrap();
+            zero(&file, ByteRange::new(512, (2 << 20) + 512), &Cancel::default()).unwrap();
+            let mut bytes = vec![1; 3 << 20];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(
+                bytes[..512].iter().all(|byte| *byte == 7) && bytes[(2 << 20) + 1024..].iter().all(|byte| *byte == 7)
+            );
+            assert!(bytes[512..(2 << 20) + 1024].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn data_goes_through_the_pieces() {
+        let file = tempfile::tempfile().unwrap();
+        let piece = |source_offset, length| Extent { source_offset, length };
+        let extents = [piece(100, 4), piece(10, 6)];
+        place(&file, &extents, 2, b"abcdef").unwrap();
+        let mut bytes = [0; 104];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!((&bytes[102..], &bytes[10..14]), (&b"ab"[..], &b"cdef"[..]));
+        assert!(place(&file, &extents, 5, b"abcdef").is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! Restores an archive into a filesystem of its own: an ext4 on a sparse image without a name, mounted nowhere.
+//!
+//! What is there afterwards is compared in full, see [`compare`].
+
+pub mod compare;
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+
+use super::verify::{BackupFile, Finding, Findings, Surroundings, VerifyError, VerifyOptions};
+use crate::archive::index::Line;
+use crate::archive::read::index_file::IndexReader;
+use crate::archive::read::open::open_regular;
+use crate::events::{Event, Observer, Severity};
+use crate::outside::shown_command;
+use crate::reader::loop_device::LoopDevice;
+use crate::run::locate::BackupFiles;
+use crate::run::restore::attributes::NO_FAT;
+use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore};
+use crate::shown;
+use crate::units::ByteRange;
+
+/// Room for the filesystem's own structures, besides a share of the data.
+const SPARE_BYTES: u64 = 256 << 20;
+
+/// See the module. Where the machine cannot do it (no root, no mkfs, no room), that is said in `findings.not_checked`.
+pub fn check(
+    files: &BackupFiles,
+    options: &VerifyOptions,
+    around: Surroundings<'_>,
+    findings: &mut Findings,
+) -> Result<(), VerifyError> {
+    let image = match Image::make(files, options, around) {
+        Ok(image) => image,
+        Err(what) => {
+            findings.not_checked(format!("it was not restored for a test: {what}"));
+            return Ok(());
+        }
+    };
+    let mounted = match image.mount() {
+        Ok(mounted) => mounted,
+        Err(what) => {
+            findings.not_checked(format!("it was not restored for a test: {what}"));
+            return Ok(());
+        }
+    };
+    let told = Errors { inner: around.observer, findings: std::sync::Mutex::default() };
+    let restored = restore(
+        files,
+        &RestoreOptions {
+            to: PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd())),
+            paths: Vec::new(),
+            // The filesystem begins with a lost+found.
+            existing: Existing::Overwrite,
+            verify: true,
+            devices: true,
+            top: true,
+            keep_set_id: true,
+            ids: crate::run::restore::names::IdWish::default(),
+            threads: options.threads,
+            cancel: options.cancel.clone(),
+        },
+        &told,
+    );
+    told.findings.into_inner().unwrap_or_default().into_iter().for_each(|finding| findings.add(finding));
+    let mut attributes_whole = true;
+    match restored {
+        Ok(report) => {
+            // The test's own filesystem is at its limits: no fault of the backup's.
+            attributes_whole = report.shortfalls.keys().all(|what| what == NO_FAT);
+            for (what, count) in &report.shortfalls {
+                let what = format!("restored for a test, {what} ({count} times)");
+                findings.not_checked(what);
+            }
+        }
+        Err(RestoreError::Stopped) => return Err(VerifyError::Stopped),
+        Err(error) => findings.about(BackupFile::Archive, format!("it cannot be restored: {error}")),
+    }
+    let how = compare::How { attributes: attributes_whole, threads: options.threads, cancel: options.cancel.clone() };
+    match compare::compare(files, mounted.as_fd(), &how, findings) {
+        Ok(()) => {}
+        Err(compare::CompareError::Stopped) => return Err(VerifyError::Stopped),
+        Err(compare::CompareError::Failed(what)) => findings.not_checked(what),
+    }
+    drop(mounted);
+    image.fsck(around, findings);
+    Ok(())
+}
+
+/// Takes what could not be restored for findings, and passes the rest on.
+struct Errors<'a> {
+    inner: &'a dyn Observer,
+    findings: std::sync::Mutex<Vec<Finding>>,
+}
+
+impl Observer for Errors<'_> {
+    fn on_event(&self, event: &Event) {
+        match event {
+            Event::Problem(problem) if problem.severity == Severity::Error => {
+                let path = Some(problem.location.clone());
+                let what = problem.what.clone();
+                let finding = Finding { file: BackupFile::Archive, member: None, offset: None, path, what };
+                self.findings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(finding);
+            }
+            Event::Problem(_) => {}
+            other => self.inner.on_event(other),
+        }
+    }
+}
+
+/// A filesystem in a file that has no name any more when this value is gone.
+struct Image {
+    path: PathBuf,
+    file: File,
+    size: u64,
+}
+
+impl Image {
+    fn make(files: &BackupFiles, options: &VerifyOptions, around: Surroundings<'_>) -> Result<Self, String> {
+        let index = open_regular(&files.index()).map_err(|error| error.to_string())?;
+        let (mut entries, mut tar_bytes) = (0, 0);
+        let mut reader = IndexReader::new(index).map_err(|error| error.to_string())?;
+        while let Some(line) = reader.next_line().map_err(|error| error.to_string())? {
+            if let Line::End(totals) = line {
+                (entries, tar_bytes) = (totals.entries, totals.tar_bytes);
+            }
+        }
+        let size = (tar_bytes + tar_bytes / 4).saturating_add(entries.saturating_mul(8192)).saturating_add(SPARE_BYTES);
+        let path = options.scratch.join(format!(".volbak-tmp.restore-test-{}", std::process::id()));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|error| format!("{} cannot be made: {error}", path.display()))?;
+        let image = Self { path, file, size };
+        image.file.set_len(size).map_err(|error| format!("its image cannot be made: {error}"))?;
+        let inodes = entries.saturating_add(1000).to_string();
+        let args = [
+            "-q",
+            "-F",
+            "-b",
+            "4096",
+            "-I",
+            "256",
+            "-O",
+            "ea_inode,large_dir,^has_journal",
+            "-E",
+            "lazy_itable_init=1",
+            "-m",
+            "0",
+            "-N",
+            &inodes,
+        ];
+        let mut args: Vec<OsString> = args.map(OsString::from).to_vec();
+        args.push(image.path.clone().into_os_string());
+        match around.commands.run("mkfs.ext4", &args) {
+            Ok(output) if output.status.success() => Ok(image),
+            Ok(output) => {
+                let said = shown::bytes(output.stderr.trim_ascii());
+                Err(format!("{} failed: {said}", shown_command("mkfs.ext4", &args)))
+            }
+            Err(error) => Err(format!("mkfs.ext4 cannot be run: {error}")),
+        }
+    }
+
+    /// The root directory of its filesystem. Unmounted when the descriptor is closed.
+    fn mount(&self) -> Result<OwnedFd, String> {
+        let device = LoopDevice::attach(&self.file, ByteRange::new(0, self.size), true)
+            .map_err(|error| format!("no loop device can be made: {error}"))?;
+        mount_writable(device.path()).map_err(|error| format!("its filesystem cannot be mounted: {error}"))
+    }
+
+    fn fsck(&self, around: Surroundings<'_>, findings: &mut Findings) {
+        let args = [OsString::from("-fn"), self.path.clone().into_os_string()];
+        match around.commands.run("e2fsck", &args) {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => {
+                let said = shown::bytes(output.stdout.trim_ascii());
+                findings.not_checked(format!("the filesystem of the restore test has errors: {said}"));
+            }
+            Err(error) => findings.not_checked(format!("e2fsck cannot be run: {error}")),
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // A file that stays has a name that says what it was.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn mount_writable(device: &Path) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", device)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    rustix::fs::openat(&mount, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}

@@ -12,7 +12,7 @@ use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
 use volbak::events::{Event, Observer};
 use volbak::reader::exclude::Excludes;
-use volbak::reader::kernel_tree::TreeWalk;
+use volbak::reader::kernel::tree::TreeWalk;
 use volbak::reader::{Found, FsReader};
 
 /// Prints the problems.

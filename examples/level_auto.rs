@@ -17,7 +17,7 @@ use volbak::archive::members::{ArchiveFile, Outputs};
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter, WrittenArchive};
 use volbak::events::{Event, Observer};
 use volbak::reader::exclude::Excludes;
-use volbak::reader::kernel_tree::TreeWalk;
+use volbak::reader::kernel::tree::TreeWalk;
 use volbak::reader::{Found, FsReader};
 
 struct Quiet;

@@ -1,25 +1,15 @@
 //! Gives a filesystem's entries, with their metadata and data, one after the other.
 //!
 //! [`FsReader`] is the seam: an ext4 that is read here ([`ext4::Ext4`]), the kernel's view of a mounted filesystem
-//! ([`kernel_tree::TreeWalk`]) and a region's bytes as one large file ([`raw::RawImage`]) are read alike by whoever
+//! ([`kernel::tree::TreeWalk`]) and a region's bytes as one large file ([`raw::RawImage`]) are read alike by whoever
 //! archives them.
 
 pub mod ahead;
-mod btrfs;
-pub mod device_map;
-mod error_counters;
 pub mod exclude;
 pub mod ext4;
-mod kernel_log;
-pub mod kernel_tree;
+pub mod kernel;
 mod listing;
-pub mod loop_device;
-pub mod mounted;
-mod open_file;
 pub mod raw;
-mod scout;
-pub mod scratch;
-pub mod subvolumes;
 pub mod walk;
 
 use crate::entry::Entry;

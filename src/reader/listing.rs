@@ -2,12 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, RawDir, SeekFrom};
-
-use super::kernel_tree::statx_of;
 use crate::shown;
 
 /// No directory has more: ext4 holds some 12 million without `large_dir`. Who made the disk could make it so that
@@ -270,48 +265,6 @@ fn without_case(name: &[u8]) -> Vec<u8> {
     let end = folded.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
     folded.truncate(end);
     folded
-}
-
-/// Lists a directory, sorted. With an error comes what was read before it.
-pub(super) fn list(
-    dir: &OwnedFd,
-    buf: &mut [MaybeUninit<u8>],
-    has_inode_numbers: bool,
-) -> Result<Listing, (Listing, io::Error)> {
-    let ino_of = |name: &[u8]| {
-        let name = std::ffi::CString::new(name).ok()?;
-        statx_of(dir, &name).ok().filter(|_| has_inode_numbers).map(|facts| facts.stx_ino)
-    };
-    // FAT alone has no inode numbers.
-    let reach = Reach::ByName { ino_of: &ino_of, ignores_case: !has_inode_numbers };
-    let mut listing = Listing::default();
-    let mut failed = rustix::fs::seek(dir, SeekFrom::Start(0)).err();
-    let mut entries = RawDir::new(dir.as_fd(), buf);
-    while failed.is_none()
-        && let Some(entry) = entries.next()
-    {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        };
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let is_directory = match entry.file_type() {
-            FileType::Directory => true,
-            FileType::Unknown => statx_of(dir, entry.file_name())
-                .is_ok_and(|facts| FileType::from_raw_mode(facts.stx_mode.into()) == FileType::Directory),
-            _ => false,
-        };
-        if let Err(error) = listing.add(name, if has_inode_numbers { entry.ino() } else { 0 }, is_directory) {
-            return listing.finish(Some(error), &reach);
-        }
-    }
-    listing.finish(failed.map(io::Error::from), &reach)
 }
 
 #[cfg(test)]

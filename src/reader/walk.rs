@@ -389,7 +389,7 @@ mod tests {
 
     use crate::entry::EntryKind;
     use crate::reader::exclude::Excludes;
-    use crate::reader::kernel_tree::TreeWalk;
+    use crate::reader::kernel::tree::TreeWalk;
     use crate::reader::{Found, FsReader};
 
     fn walk(root: &Path, max_directories: Option<u64>) -> (Vec<String>, Vec<String>) {

@@ -30,8 +30,8 @@ use crate::manifest::{
     SnapshotRecord,
 };
 use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
-use crate::reader::device_map::DeviceMapError;
 use crate::reader::exclude::Excludes;
+use crate::reader::kernel::device_map::DeviceMapError;
 use crate::shown::hex;
 use crate::source::{self, FreezeOptions, SnapshotGuard, Source, SourceError, SourceKind};
 use crate::store::StoreError;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::layout::{Region, RegionBlocks};
 use crate::outside::BlockRead;
 use crate::reader::ext4::{Ext4, NotRead};
-use crate::reader::loop_device::LoopDevice;
-use crate::reader::mounted::{driver_obstacle, reaches_outside};
+use crate::reader::kernel::loop_device::LoopDevice;
+use crate::reader::kernel::mounted::{driver_obstacle, reaches_outside};
 use crate::units::ByteRange;
 
 /// How much of a file a loop device is tried with.

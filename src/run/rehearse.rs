@@ -18,7 +18,7 @@ use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::open::open_regular;
 use crate::events::{Event, Observer, Severity};
 use crate::outside::shown_command;
-use crate::reader::loop_device::LoopDevice;
+use crate::reader::kernel::loop_device::LoopDevice;
 use crate::run::locate::BackupFiles;
 use crate::run::restore::attributes::NO_FAT;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore};

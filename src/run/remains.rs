@@ -8,7 +8,7 @@ use super::backup::{BackupError, BackupWorld};
 use super::collect::tell;
 use crate::error::with_causes;
 use crate::events::{Observer, Severity};
-use crate::reader::device_map::{DeviceMapError, remove_stale_maps};
+use crate::reader::kernel::device_map::{DeviceMapError, remove_stale_maps};
 use crate::source;
 use crate::store::local::Destination;
 use crate::store::pending::remove_remains;

@@ -23,7 +23,7 @@ use volbak::layout::{Layout, SourceFacts, Table};
 use volbak::manifest::{CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord};
 use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
-use volbak::reader::kernel_tree::TreeWalk;
+use volbak::reader::kernel::tree::TreeWalk;
 use volbak::reader::{Found, FsReader};
 use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};

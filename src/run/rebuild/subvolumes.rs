@@ -10,7 +10,9 @@ use rustix::io::Errno;
 
 use crate::archive::index::unescape_path;
 use crate::manifest::BtrfsRecord;
-use crate::reader::subvolumes::{ROOT_INODE, create, destroy, make_default, make_read_only, open_below, subvolume_at};
+use crate::reader::kernel::subvolumes::{
+    ROOT_INODE, create, destroy, make_default, make_read_only, open_below, subvolume_at,
+};
 use crate::shown;
 
 /// What a backup names at most.

@@ -12,8 +12,8 @@ use super::makefs::ToolCall;
 use super::plan::{MakeStep, Plan, Step};
 use crate::error::with_causes;
 use crate::outside::RunCommand;
-use crate::reader::loop_device::LoopDevice;
-use crate::reader::mounted::{MountError, mount_writable};
+use crate::reader::kernel::loop_device::LoopDevice;
+use crate::reader::kernel::mounted::{MountError, mount_writable};
 use crate::shown;
 use crate::units::ByteRange;
 

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use crate::archive::index::escape_path;
 use crate::entry::{Entry, EntryKind};
 use crate::manifest::{BtrfsRecord, SubvolumeRecord};
-use crate::reader::mounted::Mounted;
-use crate::reader::subvolumes::{ROOT_INODE, TOP_ID, default_id, has_quotas, subvolume_at};
+use crate::reader::kernel::mounted::Mounted;
+use crate::reader::kernel::subvolumes::{ROOT_INODE, TOP_ID, default_id, has_quotas, subvolume_at};
 use crate::shown;
 
 /// The most subvolumes that a manifest names, and the most bytes that their paths have together.

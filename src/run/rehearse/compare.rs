@@ -26,7 +26,7 @@ use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::outside::Cancel;
 use crate::outside::inode_flags::{self, fat};
 use crate::reader::exclude::Excludes;
-use crate::reader::kernel_tree::TreeWalk;
+use crate::reader::kernel::tree::TreeWalk;
 use crate::reader::{Found, FsReader};
 use crate::run::locate::BackupFiles;
 use crate::run::restore::data::is_equal;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::raw::is_zero;
 use crate::outside::Cancel;
+use crate::reader::raw::is_zero;
 use crate::units::{ByteLen, ByteRange};
 
 /// What replaying a journal may allocate beyond the copied data: ext4's largest default journal is 1 GiB, and its

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use rustix::fs::{FileType, Mode, RawDir};
 
-use super::kernel_tree::{DIR_FLAGS, statx_of};
+use super::stat::{DIR_FLAGS, statx_of};
 
 /// So many wait for the disk at a time.
 const SCOUTS: usize = 4;

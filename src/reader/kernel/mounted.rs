@@ -18,13 +18,13 @@ use rustix::mount::{
 
 use super::btrfs::Subvolumes;
 use super::error_counters::Counters;
-use super::exclude::Excludes;
-use super::kernel_log::{KernelLog, Logged};
-use super::kernel_tree::{KernelTree, TreeWalk};
+use super::log::{KernelLog, Logged};
 use super::loop_device::LoopDevice;
 use super::scratch::{ScratchError, copy_region};
+use super::tree::{KernelTree, TreeWalk};
 use crate::events::Severity;
 use crate::outside::{BlockRead, Cancel, FileBlocks};
+use crate::reader::exclude::Excludes;
 use crate::shown;
 use crate::units::ByteRange;
 

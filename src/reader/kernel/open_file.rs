@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, Mode, OFlags, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::kernel_tree::statx_of;
+use super::stat::{device_of, statx_of};
 use crate::entry::{FileContent, Metadata};
 use crate::outside::inode_flags::{self, FlagSource};
 use crate::units::ByteRange;
@@ -76,7 +76,7 @@ impl WalkedFile {
     fn open(&self) -> io::Result<Opened> {
         let file = open_beneath(&self.root, &self.path)?;
         let facts = statx_of(&file, c"")?;
-        if (super::kernel_tree::device_of(&facts), facts.stx_ino) != (self.dev, self.ino) {
+        if (device_of(&facts), facts.stx_ino) != (self.dev, self.ino) {
             return Err(Errno::STALE.into());
         }
         let is_small = self.size < SMALL_FILE_BYTES;

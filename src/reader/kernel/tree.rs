@@ -6,19 +6,21 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{FileType, Mode, Statx};
 use rustix::io::Errno;
 
 use super::btrfs::{SUBVOLUME_INODE, Subvolumes};
-use super::exclude::Excludes;
-use super::listing::{Item, Listing, list};
+use super::list::list;
 use super::open_file::WalkedFile;
 use super::scout::Scouts;
-use super::walk::{Looked, OpenDirectory, Position, Tree, Walk};
-use crate::entry::{DeviceNumber, EntryKind, Metadata, Timestamp, Xattr};
+use super::stat::{DIR_FLAGS, device_number, device_of, is_encrypted, metadata_of, statx_of};
+use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::events::Severity;
 use crate::outside::inode_flags::fat::{EXFAT_SUPER_MAGIC, MSDOS_SUPER_MAGIC};
 use crate::outside::inode_flags::{self, FlagSource};
+use crate::reader::exclude::Excludes;
+use crate::reader::listing::{Item, Listing};
+use crate::reader::walk::{Looked, OpenDirectory, Position, Tree, Walk};
 use crate::shown;
 
 /// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of Linux: no list of names and no value is longer.
@@ -40,9 +42,6 @@ const SCOUTED_FILES: usize = 512;
 const EXT_SUPER_MAGIC: rustix::fs::FsWord = 0xef53;
 const XFS_SUPER_MAGIC: rustix::fs::FsWord = 0x5846_5342;
 const BTRFS_SUPER_MAGIC: rustix::fs::FsWord = 0x9123_683e;
-
-pub(super) const DIR_FLAGS: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A walk over a directory tree of the kernel's.
 pub type TreeWalk = Walk<KernelTree>;
@@ -321,48 +320,4 @@ fn scouted_at(listing: &Listing, position: usize) -> Option<&Item> {
     } else {
         None
     }
-}
-
-pub(super) fn statx_of(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<Statx> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
-    rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
-}
-
-/// Whether it is encrypted by fscrypt, or by NTFS. On a mount of our own no key was added.
-fn is_encrypted(facts: &Statx) -> bool {
-    facts.stx_attributes.contains(StatxAttributes::ENCRYPTED)
-}
-
-fn metadata_of(facts: &Statx) -> Metadata {
-    let is_file = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::RegularFile;
-    let has_flags = is_file || FileType::from_raw_mode(facts.stx_mode.into()) == FileType::Directory;
-    let timestamp =
-        |time: rustix::fs::StatxTimestamp| Timestamp { sec: time.tv_sec, nsec: time.tv_nsec.min(999_999_999) };
-    Metadata {
-        mode: u32::from(facts.stx_mode) & 0o7777,
-        uid: facts.stx_uid,
-        gid: facts.stx_gid,
-        size: if is_file { facts.stx_size } else { 0 },
-        mtime: timestamp(facts.stx_mtime),
-        ctime: timestamp(facts.stx_ctime),
-        dev: device_of(facts),
-        ino: facts.stx_ino,
-        nlink: facts.stx_nlink,
-        flags: if has_flags { low_bits(facts.stx_attributes.bits()) & inode_flags::IN_STATX } else { 0 },
-        project: 0,
-    }
-}
-
-/// The low 32 bits.
-fn low_bits(bits: u64) -> u32 {
-    u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX)
-}
-
-/// The filesystem that an inode lies in, as [`Metadata::dev`] has it.
-pub(super) fn device_of(facts: &Statx) -> u64 {
-    u64::from(facts.stx_dev_major) << 32 | u64::from(facts.stx_dev_minor)
-}
-
-fn device_number(facts: &Statx) -> DeviceNumber {
-    DeviceNumber { major: facts.stx_rdev_major, minor: facts.stx_rdev_minor }
 }

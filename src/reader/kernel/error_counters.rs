@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 
 use super::btrfs;
-use super::ext4::recorded_errors;
 use crate::field::le32;
 use crate::outside::{BlockRead, FileBlocks};
+use crate::reader::ext4::recorded_errors;
 
 /// ext4 disk layout, super block: at byte 1024, `s_error_count` at 0x194 of it.
 const EXT_SUPERBLOCK: (u64, usize) = (1024, 1024);

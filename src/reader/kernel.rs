@@ -1,0 +1,15 @@
+//! The kernel's reader: a filesystem that is mounted, attached to nothing, and what such a mount lies on.
+
+mod btrfs;
+pub mod device_map;
+mod error_counters;
+mod list;
+mod log;
+pub mod loop_device;
+pub mod mounted;
+mod open_file;
+mod scout;
+pub mod scratch;
+mod stat;
+pub mod subvolumes;
+pub mod tree;

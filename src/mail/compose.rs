@@ -6,7 +6,8 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message};
 use serde::{Deserialize, Serialize};
 
-use super::{MailError, Settings};
+use super::error::MailError;
+use super::settings::{Settings, as_domain};
 use crate::report::Rendered;
 
 /// A mail on its way.
@@ -62,12 +63,4 @@ fn mailbox(text: &str) -> Result<Mailbox, MailError> {
 /// A bare address as lettre's envelope wants it.
 pub(super) fn address(text: &str) -> Result<Address, MailError> {
     text.parse().map_err(|source| MailError::Address { address: text.to_owned(), source })
-}
-
-/// A host's name as far as it can stand in an address.
-pub(super) fn as_domain(host: &str) -> String {
-    let name: String =
-        host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' }).collect();
-    let name = name.trim_matches(['.', '-']);
-    if name.is_empty() || name.contains("..") { "localhost".to_owned() } else { name.to_owned() }
 }

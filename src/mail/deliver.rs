@@ -16,8 +16,10 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{self, Certificate, CertificateStore, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 
-use super::compose::{Mail, address, as_domain};
-use super::{MailError, Settings, SmtpServer, Tls, Transport, spool};
+use super::compose::{Mail, address};
+use super::error::MailError;
+use super::settings::{Settings, SmtpServer, Tls, Transport, as_domain};
+use super::spool;
 use crate::outside::programs;
 use crate::outside::trust::changeable;
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use super::MailError;
+use super::error::MailError;
 use crate::outside::trust::changeable;
 
 /// A longer first line is no password but a mistake.
@@ -22,8 +22,11 @@ pub enum PasswordSource {
 }
 
 /// A password. `{:?}` does not show it.
-pub(super) struct Secret(String);
+pub(super) struct Secret(
+    #[cfg_attr(not(feature = "mail"), expect(dead_code, reason = "only sending reads it"))] String,
+);
 
+#[cfg(feature = "mail")]
 impl Secret {
     pub(super) fn reveal(&self) -> &str {
         &self.0

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Duration, NaiveDateTime, Utc};
 
-use super::MailError;
 use super::compose::Mail;
+use super::error::MailError;
+use super::settings::SpoolSettings;
 use crate::events::{Problem, Severity};
 
 const PREFIX: &str = "volbak-";
@@ -19,17 +20,6 @@ const TIME_FORMAT: &str = "%Y%m%dT%H%M%S%.9f";
 
 /// A mail of ours is far below this.
 const MAX_BYTES: u64 = 32 << 20;
-
-/// Where mails wait, and how many for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpoolSettings {
-    /// The directory; made with mode 0700 when it is not there.
-    pub directory: PathBuf,
-    /// So many at most; the oldest are dropped. 0 keeps none.
-    pub max_mails: usize,
-    /// So many days at most.
-    pub max_days: u32,
-}
 
 /// What waits, oldest first, after what is too old or too much was dropped.
 #[derive(Debug, Default)]

@@ -32,8 +32,8 @@ use volbak::archive::index::{EntryLine, IndexedKind, Line};
 use volbak::archive::read::index_file::IndexReader;
 use volbak::events::Severity;
 use volbak::manifest::Manifest;
-use volbak::run::locate::BackupFiles;
 use volbak::run::verify::{Level, Verdict};
+use volbak::store::Backup;
 
 /// Nothing is due.
 const TODAY_AGAIN: Share = Share { every_days: 7, parent_day: 20, today: 20 };
@@ -46,13 +46,13 @@ fn let_the_clock_tick() {
 }
 
 /// The lines of an index.
-fn lines(files: &BackupFiles) -> Vec<Line> {
-    let mut reader = IndexReader::new(File::open(files.index()).unwrap()).unwrap();
+fn lines(files: &Backup) -> Vec<Line> {
+    let mut reader = IndexReader::new(File::open(files.index_path()).unwrap()).unwrap();
     std::iter::from_fn(|| reader.next_line().unwrap()).collect()
 }
 
 /// The entries of an index but for their places in the archive.
-fn entries(files: &BackupFiles) -> Vec<EntryLine> {
+fn entries(files: &Backup) -> Vec<EntryLine> {
     let entry = |line| match line {
         Line::Entry(entry) => Some(EntryLine { tar_offset: 0, ..entry }),
         _ => None,
@@ -65,16 +65,16 @@ fn entry_of(line: &Line) -> Option<&EntryLine> {
 }
 
 /// How many members hold nothing.
-fn padding(files: &BackupFiles) -> usize {
+fn padding(files: &Backup) -> usize {
     lines(files).iter().filter(|line| matches!(line, Line::Member(member) if member.is_padding())).count()
 }
 
-fn carried_entries(files: &BackupFiles) -> u64 {
+fn carried_entries(files: &Backup) -> u64 {
     proof::manifest(files).carried.map_or(0, |carried| carried.counts.entries)
 }
 
 /// Fails unless a backup is that of the tree as it is now: as one is that was made with nothing to carry from, and whole.
-fn assert_right(files: &BackupFiles, tree: &Path, scratch: &Path) {
+fn assert_right(files: &Backup, tree: &Path, scratch: &Path) {
     let full = back_up(tree, &scratch.join("full"));
     assert!(entries(files) == entries(&full), "the index is not that of the tree");
     let report = verify_level(files, Level::Full);
@@ -211,14 +211,14 @@ fn five_hundred_edits_never_give_a_wrong_file() {
                 };
                 assert!(told.problems().is_empty(), "{:?}", told.problems());
                 // It is complete without the one that it came from.
-                fs::remove_dir_all(&last.directory).unwrap();
+                fs::remove_dir_all(last.directory()).unwrap();
                 assert_right(&files, &tree, scratch.path());
                 carried += carried_entries(&files);
                 padded += padding(&files);
                 last = files;
             }
             assert!(carried > 200 && padded > 0, "only {carried} entries were carried, {padded} times behind padding");
-            let found = extract_with_gnu_tar(&last.archive(), &scratch.path().join("restored"));
+            let found = extract_with_gnu_tar(&last.archive_path(), &scratch.path().join("restored"));
             assert_equal_trees(&fingerprint(&tree), &found);
             Ok(())
         })
@@ -261,7 +261,7 @@ fn damaged_padding_costs_nothing() {
     }
     let (members_before, offset) = inside.unwrap();
     assert!(members_before > 1 && inside.is_some(), "padding inside the large file");
-    let archive = File::options().read(true).write(true).open(second.archive()).unwrap();
+    let archive = File::options().read(true).write(true).open(second.archive_path()).unwrap();
     // In its deflate blocks: it cannot be decompressed any more.
     archive.write_all_at(&[0xff], offset + 24).unwrap();
     let report = verify_level(&second, Level::Full);
@@ -279,11 +279,11 @@ fn a_flipped_byte_is_never_carried() {
     make_tree(&tree);
     let good = back_up(&tree, &scratch.path().join("good"));
     let expected = entries(&good);
-    let length = usize::try_from(fs::metadata(good.archive()).unwrap().len()).unwrap();
+    let length = usize::try_from(fs::metadata(good.archive_path()).unwrap().len()).unwrap();
     let mut random = Random(20_261_120);
     for seed in 0..60 {
         let damaged = copy(&good, &scratch.path().join("damaged"));
-        let archive = File::options().read(true).write(true).open(damaged.archive()).unwrap();
+        let archive = File::options().read(true).write(true).open(damaged.archive_path()).unwrap();
         // The last member has no entries, and is never copied.
         let at = u64::try_from(random.below(length - 100)).unwrap();
         if seed % 10 == 9 {
@@ -322,7 +322,7 @@ fn around_a_damaged_member_in_the_middle_of_a_piece_all_is_carried() {
         fs::write(tree.join(format!("f{number:03}")), noise(number, 6000)).unwrap();
     }
     let good = back_up(&tree, &scratch.path().join("good"));
-    let mut reader = IndexReader::new(File::open(good.index()).unwrap()).unwrap();
+    let mut reader = IndexReader::new(File::open(good.index_path()).unwrap()).unwrap();
     let mut members = Vec::new();
     while let Some(line) = reader.next_line().unwrap() {
         if let Line::Member(member) = line {
@@ -332,7 +332,7 @@ fn around_a_damaged_member_in_the_middle_of_a_piece_all_is_carried() {
     assert!(members.len() > 8 && reader.totals().tar_bytes < 1 << 20, "several, in one piece");
     for damaged in [1, members.len() / 2, members.len() - 2] {
         let parent = copy(&good, &scratch.path().join("damaged"));
-        let archive = File::options().write(true).open(parent.archive()).unwrap();
+        let archive = File::options().write(true).open(parent.archive_path()).unwrap();
         archive.write_all_at(b"damage", members[damaged].offset + members[damaged].length / 2).unwrap();
         let (files, told) = back_up_from(&tree, &scratch.path().join("new"), Some((&parent, TODAY_AGAIN)));
         assert_right(&files, &tree, scratch.path());
@@ -357,11 +357,11 @@ fn a_large_file_that_changed_behind_a_damaged_member_is_marked() {
     let good = back_up(&tree, &scratch.path().join("good"));
     // A previous backup with other data and the same times: its index says what the source's inode says now.
     fs::write(scratch.path().join("other"), noise(6, 4_000_000)).unwrap();
-    let counts = |files: &BackupFiles| proof::manifest(files).carried.unwrap().counts;
+    let counts = |files: &Backup| proof::manifest(files).carried.unwrap().counts;
     let (same, _) = back_up_from(&tree, &scratch.path().join("same"), Some((&good, TODAY_AGAIN)));
     assert_eq!(counts(&same).members, 5, "root, and four pieces of the file");
 
-    let archive = File::options().write(true).open(good.archive()).unwrap();
+    let archive = File::options().write(true).open(good.archive_path()).unwrap();
     archive.write_all_at(b"damage", 3_000_000).unwrap();
     let (files, told) = back_up_from(&tree, &scratch.path().join("new"), Some((&good, TODAY_AGAIN)));
     assert_right(&files, &tree, scratch.path());
@@ -370,14 +370,14 @@ fn a_large_file_that_changed_behind_a_damaged_member_is_marked() {
 
     // On tmpfs or any other filesystem, data changes without its times through nothing but the medium: here the entry's
     // digest in the index is what is changed, with all that vouches for it.
-    let index = fs::read_to_string(good.index()).unwrap();
+    let index = fs::read_to_string(good.index_path()).unwrap();
     let line = index.lines().find(|line| line.ends_with("./large")).unwrap();
     let digest = line.split('\t').nth(8).unwrap();
     let changed = index.replace(digest, &"0".repeat(64));
-    fs::write(good.index(), &changed).unwrap();
+    fs::write(good.index_path(), &changed).unwrap();
     let mut manifest = proof::manifest(&good);
-    manifest.digests.index_sha256 = sh(&format!("sha256sum <{} | head -c 64", quoted(&good.index())));
-    fs::write(good.manifest(), manifest.to_bytes().unwrap()).unwrap();
+    manifest.digests.index_sha256 = sh(&format!("sha256sum <{} | head -c 64", quoted(&good.index_path())));
+    fs::write(good.manifest_path(), manifest.to_bytes().unwrap()).unwrap();
     let (files, told) = back_up_from(&tree, &scratch.path().join("mixed"), Some((&good, TODAY_AGAIN)));
     let large = entries(&files).pop().unwrap();
     assert!(large.damaged && large.path == b"./large");
@@ -391,7 +391,7 @@ fn an_index_that_is_not_the_manifests_is_refused() {
     make_tree(&tree);
     let good = back_up(&tree, &scratch.path().join("good"));
     let manifest = proof::manifest(&good);
-    let index = fs::read(good.index()).unwrap();
+    let index = fs::read(good.index_path()).unwrap();
     let mut random = Random(7);
     for seed in 0..200 {
         let mut damaged = index.clone();
@@ -406,7 +406,7 @@ fn an_index_that_is_not_the_manifests_is_refused() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&damaged).unwrap();
         file.seek(SeekFrom::Start(0)).unwrap();
-        let archive = File::open(good.archive()).unwrap();
+        let archive = File::open(good.archive_path()).unwrap();
         let opened = volbak::archive::carry::parent::Parent::open(archive, file, &manifest);
         assert!(opened.is_err(), "seed {seed}, byte {at}");
     }
@@ -616,7 +616,7 @@ fn long_attributes_behind_a_damaged_member_come_whole() {
             _ => {}
         }
     }
-    let archive = File::options().write(true).open(first.archive()).unwrap();
+    let archive = File::options().write(true).open(first.archive_path()).unwrap();
     archive.write_all_at(b"damage", last_member.unwrap() + 500).unwrap();
     let (second, told) = back_up_from(&tree, &scratch.path().join("second"), Some((&first, TODAY_AGAIN)));
     assert!(carried_entries(&second) > 0, "{:?}", told.problems());
@@ -744,7 +744,7 @@ fn nights_without_a_change_carry_all_from_each_other() {
     }
 
     let mut stream = Vec::new();
-    MultiGzDecoder::new(File::open(last.archive()).unwrap()).read_to_end(&mut stream).unwrap();
+    MultiGzDecoder::new(File::open(last.archive_path()).unwrap()).read_to_end(&mut stream).unwrap();
     let lines = lines(&last);
     let mut members = 0;
     for (at, line) in lines.iter().enumerate() {

@@ -13,8 +13,8 @@ use std::path::Path;
 
 use proof::{Random, back_up, copy, four, restore_options, restore_with, verify_level};
 use tree::{Kind, fingerprint, noise, text};
-use volbak::run::locate::BackupFiles;
 use volbak::run::verify::{BackupFile, Level, Verdict};
+use volbak::store::Backup;
 
 const CASES: usize = 1000;
 
@@ -115,7 +115,7 @@ fn every_damage_is_found_and_the_file_named() {
 }
 
 /// Whatever is restored is as it was, and what is not was told.
-fn restore_says_what_is_wrong(bad: &BackupFiles, expected: &tree::Tree, to: &Path, what: &str) {
+fn restore_says_what_is_wrong(bad: &Backup, expected: &tree::Tree, to: &Path, what: &str) {
     let (report, problems) = restore_with(bad, &restore_options(to));
     let Ok(report) = report else { return };
     let restored = fingerprint(to);
@@ -144,24 +144,24 @@ fn without_side_files_it_says_how_far() {
     make_tree(&dir.path().join("tree"));
     let good = back_up(&dir.path().join("tree"), &dir.path().join("good"));
     let files = copy(&good, &dir.path().join("other"));
-    fs::remove_file(files.manifest()).unwrap();
+    fs::remove_file(files.manifest_path()).unwrap();
     let report = verify_level(&files, Level::Full);
     assert_eq!(report.verdict, Verdict::GoodAsFarAsChecked, "{report:?}");
     assert_eq!(report.not_checked.len(), 1);
-    fs::remove_file(files.index()).unwrap();
+    fs::remove_file(files.index_path()).unwrap();
     let report = verify_level(&files, Level::Full);
     assert_eq!((report.verdict, report.not_checked.len()), (Verdict::GoodAsFarAsChecked, 3), "{report:?}");
-    fs::remove_file(files.checksum()).unwrap();
+    fs::remove_file(files.checksum_path()).unwrap();
     let report = verify_level(&files, Level::Full);
     assert_eq!((report.verdict, report.not_checked.len()), (Verdict::GoodAsFarAsChecked, 4), "{report:?}");
     // Its members' CRCs are still there.
     let mut random = Random(5);
-    let content = fs::read(files.archive()).unwrap();
+    let content = fs::read(files.archive_path()).unwrap();
     for _ in 0..100 {
         let mut bytes = content.clone();
         let at = random.below(bytes.len());
         bytes[at] ^= 1 << random.below(8);
-        fs::write(files.archive(), &bytes).unwrap();
+        fs::write(files.archive_path(), &bytes).unwrap();
         let report = verify_level(&files, Level::Full);
         assert_eq!(report.verdict, Verdict::Bad, "byte {at}: {report:?}");
     }
@@ -179,7 +179,7 @@ fn the_documented_scripts_archives_are_verified_as_far_as_they_allow() {
         .status()
         .unwrap();
     assert!(status.success());
-    let files = BackupFiles::of_archive(&archive).unwrap();
+    let files = Backup::of_archive(&archive).unwrap();
     let report = verify_level(&files, Level::Full);
     assert_eq!(report.verdict, Verdict::GoodAsFarAsChecked, "{report:?}");
     assert!(report.found_sha1.is_some() && report.entries > 60);

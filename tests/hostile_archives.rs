@@ -16,9 +16,9 @@ use flate2::write::GzEncoder;
 use proof::{restore_options, restore_with, verify_level};
 use tree::fingerprint;
 use volbak::archive::gzip::MemberEncoder;
-use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreOptions};
 use volbak::run::verify::{Level, Verdict};
+use volbak::store::Backup;
 
 /// Builds tar streams, also such as no tar would make.
 #[derive(Default)]
@@ -136,11 +136,11 @@ impl World {
     }
 
     /// Writes an archive; its directory is made anew.
-    fn archive(&self, bytes: &[u8]) -> BackupFiles {
+    fn archive(&self, bytes: &[u8]) -> Backup {
         let directory = self.dir.path().join("backups");
         fs::create_dir_all(&directory).unwrap();
-        let files = BackupFiles { directory, stem: "vol_01_01_2026".to_owned() };
-        fs::write(files.archive(), bytes).unwrap();
+        let files = Backup::in_directory(directory, "vol_01_01_2026");
+        fs::write(files.archive_path(), bytes).unwrap();
         files
     }
 }

@@ -17,10 +17,10 @@ use proof::{back_up, copy, restore_options, restore_paths, restore_with, verify_
 use tree::{Filesystem, Kind, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
 use volbak::outside::Cancel;
 use volbak::run::browse::{BrowseError, Change, cat, diff, list};
-use volbak::run::locate::BackupFiles;
 use volbak::run::rehearse::compare::{How, compare};
 use volbak::run::restore::{Existing, RestoreOptions};
 use volbak::run::verify::{Findings, Level, Verdict, record};
+use volbak::store::Backup;
 
 fn gnu_tar(archive: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -57,7 +57,7 @@ fn the_hard_tree_comes_back_as_gnu_tar_brings_it_back() {
     let (report, problems) = restore_with(&files, &restore_options(&dir.path().join("ours")));
     let report = report.unwrap();
     assert!(report.is_complete() && report.verified, "{problems:?}");
-    gnu_tar(&files.archive(), &dir.path().join("theirs"));
+    gnu_tar(&files.archive_path(), &dir.path().join("theirs"));
     let ours = fingerprint(&dir.path().join("ours"));
     assert_equal_trees(&fingerprint(&dir.path().join("theirs")), &ours);
     let mut expected = fingerprint(&hard);
@@ -66,7 +66,7 @@ fn the_hard_tree_comes_back_as_gnu_tar_brings_it_back() {
     println!("{} entries equal, {} bytes", ours.len(), report.data_bytes);
 
     // Without its index, by the members' own headers, it is the same.
-    fs::remove_file(files.index()).unwrap();
+    fs::remove_file(files.index_path()).unwrap();
     let (report, _) = restore_with(&files, &restore_options(&dir.path().join("again")));
     assert_eq!(report.unwrap().failed, 0);
     assert_equal_trees(&expected, &fingerprint(&dir.path().join("again")));
@@ -87,7 +87,7 @@ fn the_restore_test_finds_nothing_wrong_with_a_good_backup() {
 }
 
 /// What the comparison of the restore test finds in a tree, by path.
-fn differences(files: &BackupFiles, tree: &Path) -> Vec<String> {
+fn differences(files: &Backup, tree: &Path) -> Vec<String> {
     let mut findings = Findings::default();
     let root = fs::File::open(tree).unwrap();
     let how = How { attributes: true, threads: 2, cancel: Cancel::default() };
@@ -254,11 +254,11 @@ fn files_are_listed_given_out_and_compared() {
         assert!(changes.contains(&(expected.0.to_owned(), expected.1)), "{expected:?} in {changes:?}");
     }
     let damaged = copy(&before, &dir.path().join("damaged"));
-    let mut bytes = fs::read(damaged.archive()).unwrap();
+    let mut bytes = fs::read(damaged.archive_path()).unwrap();
     for at in (2000..bytes.len()).step_by(5000) {
         bytes[at] ^= 1;
     }
-    fs::write(damaged.archive(), bytes).unwrap();
+    fs::write(damaged.archive_path(), bytes).unwrap();
     assert!(cat(&damaged, "var/log/a.log", &Cancel::default(), &mut Vec::new()).is_err());
 }
 
@@ -271,11 +271,12 @@ fn names_that_would_move_the_cursor_or_hide_are_written_out() {
     let before = back_up(&tree, &dir.path().join("before"));
     fs::write(tree.join("evil\u{202e}\u{200b}\u{1b}[31m\nname"), noise(2, 90_000)).unwrap();
     let after = back_up(&tree, &dir.path().join("after"));
-    let mut bytes = fs::read(after.archive()).unwrap();
+    let mut bytes = fs::read(after.archive_path()).unwrap();
     bytes[50_000] ^= 1;
-    fs::write(after.archive(), &bytes).unwrap();
+    fs::write(after.archive_path(), &bytes).unwrap();
     let to = dir.path().join("to");
-    let [before, after, to] = [before.archive(), after.archive(), to].map(|path| path.to_str().unwrap().to_owned());
+    let [before, after, to] =
+        [before.archive_path(), after.archive_path(), to].map(|path| path.to_str().unwrap().to_owned());
     for arguments in [
         &["browse", &before][..],
         &["diff", &before, &after],

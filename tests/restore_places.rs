@@ -22,7 +22,7 @@ use volbak::archive::level::Level;
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
 use volbak::entry::{Entry, EntryKind, Metadata, Timestamp};
-use volbak::run::locate::BackupFiles;
+use volbak::store::Backup;
 
 /// What a restore may take: this much, and as much again for each thread.
 const MEMORY_KIB: u64 = 64 << 10;
@@ -44,7 +44,7 @@ fn comes_back_on(filesystem: Filesystem) {
     assert!(report.is_complete() && report.shortfalls.is_empty(), "{problems:?}");
     let ours = fingerprint(&ours);
     // With a directory of the same length the longest paths just fit.
-    assert_equal_trees(&extract_with_gnu_tar(&files.archive(), &target.point.join("tars")), &ours);
+    assert_equal_trees(&extract_with_gnu_tar(&files.archive_path(), &target.point.join("tars")), &ours);
     let mut expected = fingerprint(&hard);
     expected.retain(|_, attributes| attributes.kind != Kind::Socket);
     assert_equal_trees(&expected, &ours);
@@ -122,7 +122,7 @@ fn without_root_all_comes_back_that_may() {
     let output = sh_output(&format!(
         "cd {}; exec setpriv --reuid 65534 --regid 65534 --clear-groups ./volbak restore {} --to to --top --devices",
         quoted(at),
-        quoted(&files.archive())
+        quoted(&files.archive_path())
     ));
     let said = guest::both_outputs(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");
@@ -144,11 +144,11 @@ fn without_root_all_comes_back_that_may() {
 }
 
 /// An archive of this many small entries, in directories of a thousand.
-fn make_large_archive(files: &BackupFiles, entries: u64) {
-    fs::create_dir_all(&files.directory).unwrap();
+fn make_large_archive(files: &Backup, entries: u64) {
+    fs::create_dir_all(files.directory()).unwrap();
     let outputs = Outputs {
-        archive: Box::new(File::create(files.archive()).unwrap()),
-        index: Box::new(File::create(files.index()).unwrap()),
+        archive: Box::new(File::create(files.archive_path()).unwrap()),
+        index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
     let options = ArchiveOptions { level: Level::Fixed(1), threads: 2, stop: Arc::new(|| false) };
@@ -186,9 +186,9 @@ fn more_entries_cost_no_more_memory() {
     // Both have more members than there are buffers.
     let peaks = [12_000, 42_000].map(|entries| {
         let directory = scratch.path().join(entries.to_string());
-        let files = BackupFiles { directory: directory.clone(), stem: "vol_20_11_2026".to_owned() };
+        let files = Backup::in_directory(directory.clone(), "vol_20_11_2026".to_owned());
         make_large_archive(&files, entries);
-        let (archive, to) = (files.archive(), directory.join("to"));
+        let (archive, to) = (files.archive_path(), directory.join("to"));
         let (archive, to) = (archive.to_str().unwrap(), to.to_str().unwrap());
         let threads = ["--threads", "2"];
         let peaks = [

@@ -2,8 +2,7 @@
 //!
 //! [`stream`] finds members, inflates them in parallel and gives their data in order; [`entries`] walks the tar stream in
 //! that data ([`header`], [`records`], [`sparse`] and [`head`] are its formats); [`index_file`] reads the index beside
-//! the archive; [`open`] opens either without trusting what lies there. None of it believes a length, a count or an
-//! offset that it has not checked.
+//! the archive. None of it believes a length, a count or an offset that it has not checked.
 //!
 //! Memory: the buffers of `2 × threads + 3` members, 2 MiB each, one index line or extended header of at most 12 MiB,
 //! and what one member's entries take.
@@ -12,7 +11,6 @@ pub mod entries;
 pub mod head;
 pub mod header;
 pub mod index_file;
-pub mod open;
 pub mod records;
 mod scan;
 pub mod sparse;

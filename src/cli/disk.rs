@@ -8,10 +8,10 @@ use anyhow::Context;
 use clap::Args;
 use volbak::error::ExitClass;
 use volbak::outside::{Cancel, SystemCommands};
-use volbak::run::locate::BackupFiles;
 use volbak::run::rebuild::target::TargetSpec;
 use volbak::run::rebuild::{self, DeviceOptions, is_group_name, plan_as_text};
 use volbak::shown;
+use volbak::store::Backup;
 
 use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
@@ -76,7 +76,7 @@ fn group_name(text: &str) -> Result<(String, String), String> {
     Ok((old.to_owned(), new.to_owned()))
 }
 
-pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> anyhow::Result<ExitClass> {
+pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyhow::Result<ExitClass> {
     let target = match (&args.to_device, &args.to_image) {
         (Some(device), _) => TargetSpec::Device(device.clone()),
         (None, Some(image)) => TargetSpec::Image(image.clone(), args.size),
@@ -94,7 +94,8 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
         cancel: work.cancel,
     };
     let progress = Progress::new(work.verbosity);
-    let prepared = rebuild::prepare(files, &options, &SystemCommands, &progress).with_context(|| files.stem.clone())?;
+    let prepared =
+        rebuild::prepare(files, &options, &SystemCommands, &progress).with_context(|| files.stem().to_owned())?;
     let plan = prepared.plan.clone();
     let text = plan_as_text(&plan, prepared.target_name(), prepared.on_target());
     let lost = prepared.on_target().to_vec();
@@ -117,7 +118,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &BackupFiles, work: Work) -> 
     let name = prepared.target_name().to_owned();
     let report = rebuild::restore_disk(files, prepared, &options, Arc::new(SystemCommands), &progress);
     progress.done();
-    let report = report.with_context(|| files.stem.clone())?;
+    let report = report.with_context(|| files.stem().to_owned())?;
     let printed = if work.json {
         print_json(&serde_json::json!({ "plan": plan, "lost": lost, "report": report }))
     } else {

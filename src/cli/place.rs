@@ -8,7 +8,8 @@ use clap::Args;
 use volbak::config::{Config, DEFAULT_PATH};
 use volbak::events::SourceName;
 use volbak::outside::{Clock, SystemClock};
-use volbak::run::locate::{BackupFiles, Found, LocateError, find};
+use volbak::run::locate::{Found, LocateError, find};
+use volbak::store::Backup;
 use volbak::store::StoreError;
 use volbak::store::local::Destination;
 use volbak::store::presence::is_on_mount;
@@ -98,12 +99,12 @@ impl Where {
     }
 
     /// The backup called so. What there is to say of it goes to standard error.
-    pub(crate) fn find(&self, backup: &str) -> anyhow::Result<BackupFiles> {
+    pub(crate) fn find(&self, backup: &str) -> anyhow::Result<Backup> {
         Ok(noted(self.look_for(backup)??))
     }
 
     /// As [`Self::find`]; where no backup of a volume can be relied on, its newest: to look at it harms nothing.
-    pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<BackupFiles> {
+    pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<Backup> {
         match self.look_for(backup)? {
             Err(LocateError::NoneUsable { passed_over, newest, .. }) => {
                 Ok(noted(Found { files: newest, notes: passed_over }))
@@ -154,7 +155,7 @@ impl Place {
 }
 
 /// The backup, after what there is to say of it.
-fn noted(found: Found) -> BackupFiles {
+fn noted(found: Found) -> Backup {
     log::set_subject(SourceName::of_backups(&found.files.volume()));
     for note in &found.notes {
         log::warning(note);

@@ -166,7 +166,7 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
     }
     let progress = Progress::new(verbosity);
     if args.dry_run {
-        let found = dry_run(&files, &options, &progress).with_context(|| files.stem.clone())?;
+        let found = dry_run(&files, &options, &progress).with_context(|| files.stem().to_owned())?;
         progress.done();
         if args.json {
             print_json(&found)?;
@@ -176,7 +176,7 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
         let well = found.unreadable == 0 && found.merged.is_empty();
         return Ok(if well { ExitClass::Well } else { ExitClass::WithProblems });
     }
-    let report = restore::restore(&files, &options, &progress).with_context(|| files.stem.clone())?;
+    let report = restore::restore(&files, &options, &progress).with_context(|| files.stem().to_owned())?;
     progress.done();
     let printed = if args.json {
         print_json(&report)

@@ -8,10 +8,10 @@ use volbak::error::ExitClass;
 use volbak::events::{Event, Observer, Severity};
 use volbak::log::{Kind, Line};
 use volbak::outside::{Clock, SystemClock, SystemCommands};
-use volbak::run::locate::BackupFiles;
 use volbak::run::verify::choose::{Candidate, Choice, choose};
 use volbak::run::verify::record::Record;
 use volbak::run::verify::{Level, Surroundings, Verdict, VerifyOptions, VerifyReport, many};
+use volbak::store::Backup;
 use volbak::store::at_once::AtOnce;
 use volbak::store::catalog::{self, CatalogEntry};
 
@@ -92,7 +92,7 @@ impl VerifyArgs {
     }
 
     /// What is to be verified, in turn.
-    fn chosen(&self) -> anyhow::Result<Vec<BackupFiles>> {
+    fn chosen(&self) -> anyhow::Result<Vec<Backup>> {
         let named =
             self.backups.iter().map(|backup| self.place.find_even_bad(backup)).collect::<anyhow::Result<Vec<_>>>()?;
         let all = if named.is_empty() { all_of(&self.place.place()?)? } else { named };
@@ -135,7 +135,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
             Some(Ok(record)) => still_bad(&record, &report),
             Some(Err(error)) => {
                 class = class.max(ExitClass::WithProblems);
-                Some(format!("{}: not recorded: {error}", files.record().display()))
+                Some(format!("{}: not recorded: {error}", files.record_path().display()))
             }
         };
         if let Some(what) = said {
@@ -182,11 +182,11 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
 }
 
 /// All backups of a destination. There must be some: a share that is not mounted is an empty directory.
-fn all_of(place: &Place) -> anyhow::Result<Vec<BackupFiles>> {
+fn all_of(place: &Place) -> anyhow::Result<Vec<Backup>> {
     let destination = place.open()?;
-    let of_entry = |entry: CatalogEntry| BackupFiles::of_archive(&entry.archive);
+    let of_entry = |entry: CatalogEntry| entry.files();
     let volumes = catalog::volumes(&destination, &destination.volume_names()?, of_entry)?;
-    let backups: Vec<BackupFiles> = volumes.into_iter().flat_map(|volume| volume.backups).collect::<Result<_, _>>()?;
+    let backups: Vec<Backup> = volumes.into_iter().flat_map(|volume| volume.backups).collect();
     anyhow::ensure!(
         !backups.is_empty(),
         "{} has no backups, so nothing was verified: is the right destination named, and mounted?",

@@ -10,15 +10,15 @@ use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexError, IndexPlan, IndexReader};
-use crate::archive::read::open::{OpenError, open_regular};
 use crate::archive::read::sparse::RunMap;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::outside::Cancel;
-use crate::run::locate::BackupFiles;
 use crate::run::restore::select::{BadPattern, Selection, plain};
 use crate::run::verify::content::contradiction;
-use crate::run::verify::side_files::{read_manifest, sha256_of};
+use crate::run::verify::side_files::sha256_of;
 use crate::shown::hex;
+use crate::store::Backup;
+use crate::store::open::OpenError;
 
 /// Why a backup cannot be looked into.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ impl ListedEntry {
 /// Gives each entry at or below `path` (everything for `""`) to `each`, in the archive's order. With `deep` false, only
 /// the entry itself and, of a directory, what lies right in it. Reads the index alone.
 pub fn list(
-    files: &BackupFiles,
+    files: &Backup,
     path: &str,
     deep: bool,
     cancel: &Cancel,
@@ -122,9 +122,9 @@ pub fn list(
 
 /// Writes the content of one file to `out`, holes as zeros, and checks it against the index on the way: with an error,
 /// what was written is not to be trusted. Gives its length.
-pub fn cat(files: &BackupFiles, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
+pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
     let selection = Selection::new(&[path.to_owned()])?;
-    let archive = open_regular(&files.archive())?;
+    let archive = files.open_archive()?;
     let mut target = None;
     // A link has its content elsewhere, which may itself not be a link.
     for _ in 0..2 {
@@ -144,7 +144,7 @@ enum Found {
 }
 
 fn cat_once(
-    files: &BackupFiles,
+    files: &Backup,
     archive: &File,
     path: &str,
     selection: &Selection,
@@ -281,7 +281,7 @@ struct Facts {
 
 /// What changed between two backups, by their indexes alone, sorted by path. Memory: some 150 bytes and the path for
 /// each entry of the first.
-pub fn diff(before: &BackupFiles, after: &BackupFiles, cancel: &Cancel) -> Result<Vec<Difference>, BrowseError> {
+pub fn diff(before: &Backup, after: &Backup, cancel: &Cancel) -> Result<Vec<Difference>, BrowseError> {
     let mut first: BTreeMap<Vec<u8>, Facts> = BTreeMap::new();
     let mut reader = open_index(before, cancel)?;
     while let Some(line) = reader.next_line()? {
@@ -321,10 +321,10 @@ fn facts_of(line: &EntryLine) -> Facts {
 }
 
 /// The index from its first line on, after a look whether it is the one that was written.
-fn open_index(files: &BackupFiles, cancel: &Cancel) -> Result<IndexReader, BrowseError> {
-    let file = open_regular(&files.index())?;
-    if let Some(manifest) = read_manifest(&files.manifest()) {
-        let path = files.index().display().to_string();
+fn open_index(files: &Backup, cancel: &Cancel) -> Result<IndexReader, BrowseError> {
+    let file = files.open_index()?;
+    if let Some(manifest) = files.manifest() {
+        let path = files.index_path().display().to_string();
         let len = manifest.sizes.index_bytes;
         let is_as_long = file.metadata().is_ok_and(|metadata| metadata.len() == len);
         let digest = if is_as_long { Some(sha256_of(&file, len, cancel)) } else { None };

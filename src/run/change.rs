@@ -11,10 +11,10 @@ use std::path::Path;
 use super::expected::Expected;
 use crate::archive::index::{EntryLine, IndexedKind, Line};
 use crate::archive::read::index_file::{IndexError, IndexReader};
-use crate::archive::read::open::{OpenError, open_regular};
 use crate::layout::{Handling, Holds, HoldsKind, Layout};
 use crate::manifest::Counts;
 use crate::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
+use crate::store::open::{OpenError, open_regular};
 use crate::units::ByteLen;
 
 /// So many of the last backups are the measure.

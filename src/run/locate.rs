@@ -16,24 +16,11 @@ use chrono::{DateTime, Local, Utc};
 use self::moment::Moment;
 use super::verify::record;
 use crate::manifest::Manifest;
-use crate::shown;
-use crate::store::StoreError;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::Destination;
-use crate::store::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
+use crate::store::pending::ARCHIVE;
 use crate::store::retention::is_future;
-
-/// The suffix of the record of verifications, see [`crate::run::verify::record`].
-pub const RECORD: &str = ".verified.json";
-
-/// The paths of a backup's files, whether they are there or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackupFiles {
-    /// The directory that they lie in.
-    pub directory: PathBuf,
-    /// What their names begin with.
-    pub stem: String,
-}
+use crate::store::{Backup, StoreError};
 
 /// Why no backup was found.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +52,7 @@ pub enum LocateError {
         /// Each of them, and why it was passed over.
         passed_over: Vec<String>,
         /// The newest of them, for a look that harms nothing.
-        newest: BackupFiles,
+        newest: Backup,
     },
     /// It has backups, and none of that date.
     #[error("{volume} has no backup of {date}{}", listed(there))]
@@ -96,58 +83,11 @@ pub enum LocateError {
     Store(#[from] StoreError),
 }
 
-impl BackupFiles {
-    /// The files of the archive at this path.
-    pub fn of_archive(path: &Path) -> Result<Self, LocateError> {
-        let not_one = || LocateError::NotAnArchive(path.to_owned());
-        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(not_one)?;
-        let stem = name.strip_suffix(ARCHIVE).filter(|stem| !stem.is_empty()).ok_or_else(not_one)?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(Self { directory: directory.to_owned(), stem: stem.to_owned() })
-    }
-
-    /// The name of the volume that they are of, as their directory says it.
-    pub fn volume(&self) -> String {
-        let directory = self.directory.file_name().map(|name| shown::bytes(name.as_encoded_bytes()));
-        // Beside the archive in the working directory: all but the date.
-        directory.unwrap_or_else(|| self.stem.clone())
-    }
-
-    /// The archive.
-    pub fn archive(&self) -> PathBuf {
-        self.with(ARCHIVE)
-    }
-
-    /// The checksum.
-    pub fn checksum(&self) -> PathBuf {
-        self.with(CHECKSUM)
-    }
-
-    /// The index.
-    pub fn index(&self) -> PathBuf {
-        self.with(INDEX)
-    }
-
-    /// The manifest.
-    pub fn manifest(&self) -> PathBuf {
-        self.with(MANIFEST)
-    }
-
-    /// The record of verifications.
-    pub fn record(&self) -> PathBuf {
-        self.with(RECORD)
-    }
-
-    fn with(&self, suffix: &str) -> PathBuf {
-        self.directory.join(format!("{}{suffix}", self.stem))
-    }
-}
-
 /// A backup that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its files.
-    pub files: BackupFiles,
+    pub files: Backup,
     /// What to know before it is used, one line each: newer ones that were passed over and why, and what is wrong with it.
     pub notes: Vec<String>,
 }
@@ -155,7 +95,7 @@ pub struct Found {
 /// The backup called `wanted`, in `destination` unless it is a path. `now` decides what is dated in the future.
 pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Result<Found, LocateError> {
     if wanted.contains('/') || wanted.ends_with(ARCHIVE) {
-        let files = BackupFiles::of_archive(Path::new(wanted))?;
+        let files = of_archive(Path::new(wanted))?;
         let notes = bad_note(&files).into_iter().collect();
         return Ok(Found { files, notes });
     }
@@ -169,6 +109,10 @@ pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Res
         None | Some("last") => newest(&volume, &entries, root, now),
         Some(date) => of_date(wanted, &volume, &entries, date, now),
     }
+}
+
+fn of_archive(path: &Path) -> Result<Backup, LocateError> {
+    Backup::of_archive(path).ok_or_else(|| LocateError::NotAnArchive(path.to_owned()))
 }
 
 type Entries = Vec<CatalogEntry>;
@@ -216,11 +160,11 @@ fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc
             notes.push(format!("{} is passed over: a verification found it bad", entry.stem));
         } else {
             notes.extend(partial_note(entry, manifest, entries, now));
-            return Ok(Found { files: BackupFiles::of_archive(&entry.archive)?, notes });
+            return Ok(Found { files: entry.files(), notes });
         }
     }
     if let Some(newest) = newest_complete {
-        let newest = BackupFiles::of_archive(&newest.archive)?;
+        let newest = newest.files();
         return Err(LocateError::NoneUsable { volume: volume.to_owned(), passed_over: notes, newest });
     }
     Err(LocateError::NoBackup {
@@ -261,7 +205,7 @@ fn of_date(
             }
         }
     };
-    let files = BackupFiles::of_archive(&chosen.archive)?;
+    let files = chosen.files();
     let mut notes = Vec::new();
     match &chosen.state {
         BackupState::Complete { manifest } => {
@@ -274,10 +218,10 @@ fn of_date(
     Ok(Found { files, notes })
 }
 
-fn bad_note(files: &BackupFiles) -> Option<String> {
+fn bad_note(files: &Backup) -> Option<String> {
     let record = record::of(files)?;
     let is_bad = matches!(record.health(), record::Health::Bad { .. });
-    is_bad.then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem))
+    is_bad.then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()))
 }
 
 fn partial_note(
@@ -307,11 +251,11 @@ fn partial_note(
 
 /// Whether a verification found this backup bad.
 pub fn is_bad(entry: &CatalogEntry, manifest: &Manifest) -> bool {
-    BackupFiles::of_archive(&entry.archive).is_ok_and(|files| files_are_bad(&files, manifest))
+    files_are_bad(&entry.files(), manifest)
 }
 
 /// Whether a verification found the backup with these files and this manifest bad.
-pub fn files_are_bad(files: &BackupFiles, manifest: &Manifest) -> bool {
+pub fn files_are_bad(files: &Backup, manifest: &Manifest) -> bool {
     let record = record::load(files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes);
     record.is_some_and(|record| matches!(record.health(), record::Health::Bad { .. }))
 }
@@ -355,14 +299,13 @@ mod tests {
 
     use chrono::DateTime;
 
-    use super::{BackupFiles, LocateError, find};
+    use super::{LocateError, find};
 
     #[test]
     fn a_path_needs_no_destination() {
         let find = |wanted: &str| find(wanted, None, DateTime::UNIX_EPOCH);
         let found = find("/b/vol/vol_01_01_2026.tar.gz").unwrap();
-        assert_eq!(found.files.index(), Path::new("/b/vol/vol_01_01_2026.index"));
-        assert_eq!(BackupFiles::of_archive(Path::new("x.tar.gz")).unwrap().archive(), Path::new("./x.tar.gz"));
+        assert_eq!(found.files.index_path(), Path::new("/b/vol/vol_01_01_2026.index"));
         assert!(matches!(find("/b/vol.manifest.json"), Err(LocateError::NotAnArchive(_))));
         assert!(matches!(find("vol"), Err(LocateError::NoDestination(_))));
     }

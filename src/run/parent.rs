@@ -1,25 +1,24 @@
 //! Which backup the next one carries forward from, and what of it is to be trusted.
 
 use std::cell::{Cell, OnceCell};
-use std::io::Read;
 use std::path::Path;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
-use super::locate::{self, BackupFiles, is_bad};
+use super::locate::{self, is_bad};
 use super::record::timestamp;
 use super::same_source::is_same_source;
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::Parent;
 use crate::archive::level::Level;
-use crate::archive::read::open::open_regular;
 use crate::archive::write::ArchiveWriter;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::layout::Region;
-use crate::manifest::{FORMAT, MAX_BYTES, Manifest, SourceRecord};
+use crate::manifest::{FORMAT, Manifest, SourceRecord};
 use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::retention::is_future;
+use crate::store::{Backup, ReadError};
 
 /// Filesystems on which an inode number is the file's own and a change time shows each change.
 const CARRIED_FILESYSTEMS: [&str; 5] = ["ext2", "ext3", "ext4", "xfs", "btrfs"];
@@ -157,7 +156,7 @@ pub(super) fn previous(
             let files = found.files;
             let manifest = read_manifest(&files)?;
             if locate::files_are_bad(&files, &manifest) {
-                return Err(format!("{} is bad, as it was verified", files.stem));
+                return Err(format!("{} is bad, as it was verified", files.stem()));
             }
             (files, manifest)
         }
@@ -167,7 +166,7 @@ pub(super) fn previous(
             Err(why) => return Err(why),
         },
     };
-    open(wanted, &files, &manifest).map(Some).map_err(|why| format!("{}: {why}", files.stem))
+    open(wanted, &files, &manifest).map(Some).map_err(|why| format!("{}: {why}", files.stem()))
 }
 
 /// The newest of the same source that is not dated in the future, of `backups` in the order of their dates.
@@ -175,7 +174,7 @@ fn newest(
     source: &SourceRecord,
     now: DateTime<Utc>,
     backups: &[CatalogEntry],
-) -> Result<Option<(BackupFiles, Manifest)>, String> {
+) -> Result<Option<(Backup, Manifest)>, String> {
     // What was carried from a bad backup may be just as bad, and would pass every check but the one that found it.
     let mut bad_sha1s: Vec<&str> = Vec::new();
     let mut bad_stem = None;
@@ -186,11 +185,11 @@ fn newest(
         if !is_same_source(&manifest.source, source) || is_future(manifest.started_at, now) {
             continue;
         }
-        let files = BackupFiles::of_archive(&backup.archive).map_err(|error| with_causes(&error))?;
+        let files = backup.files();
         let parent_sha1 = manifest.carried.as_ref().map(|carried| carried.parent_archive_sha1.as_str());
         if is_bad(backup, manifest) || parent_sha1.is_some_and(|sha1| bad_sha1s.contains(&sha1)) {
             bad_sha1s.push(&manifest.digests.archive_sha1);
-            bad_stem = Some(files.stem);
+            bad_stem = Some(backup.stem.as_str());
             continue;
         }
         newest = Some((files, manifest));
@@ -204,17 +203,14 @@ fn newest(
     }
 }
 
-fn read_manifest(files: &BackupFiles) -> Result<Manifest, String> {
-    let mut bytes = Vec::new();
-    open_regular(&files.manifest())
-        .map_err(|error| with_causes(&error))?
-        .take(MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("{}: {error}", files.manifest().display()))?;
-    Manifest::from_bytes(&bytes).map_err(|error| with_causes(&error))
+fn read_manifest(files: &Backup) -> Result<Manifest, String> {
+    files.read_manifest().map_err(|error| match error {
+        ReadError::Io(error) => format!("{}: {error}", files.manifest_path().display()),
+        error => with_causes(&error),
+    })
 }
 
-fn open(wanted: &Wanted<'_>, files: &BackupFiles, manifest: &Manifest) -> Result<Previous, String> {
+fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Previous, String> {
     if manifest.format != FORMAT {
         return Err(format!("it has the format {}, which is another one", manifest.format));
     }
@@ -227,8 +223,8 @@ fn open(wanted: &Wanted<'_>, files: &BackupFiles, manifest: &Manifest) -> Result
     }
     let day = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d")
         .map_err(|_| "its manifest has no date".to_owned())?;
-    let archive = open_regular(&files.archive()).map_err(|error| with_causes(&error))?;
-    let index = open_regular(&files.index()).map_err(|error| with_causes(&error))?;
+    let archive = files.open_archive().map_err(|error| with_causes(&error))?;
+    let index = files.open_index().map_err(|error| with_causes(&error))?;
     let archive_bytes = archive.metadata().map_err(|error| error.to_string())?.len();
     if archive_bytes != manifest.sizes.archive_bytes {
         let said = manifest.sizes.archive_bytes;

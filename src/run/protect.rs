@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::locate::{self, BackupFiles, LocateError};
+use super::locate::{self, LocateError};
 use super::prune::{Kept, Shelf};
 use crate::error::with_causes;
 use crate::outside::Clock;
@@ -53,7 +53,7 @@ fn find(destination: &Destination, spec: &str, now: DateTime<Utc>) -> Result<(St
         Err(LocateError::Store(error)) => return Err(error.into()),
         Err(error) => return Err(wrong(with_causes(&error))),
     };
-    let BackupFiles { directory, stem } = found.files;
+    let (directory, stem) = (found.files.directory().to_owned(), found.files.stem().to_owned());
     let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let shelf = if name.is_empty() { None } else { Shelf::read(destination, &name, &Kept::default())? };
     let is_here = |shelf: &Shelf| {

@@ -53,9 +53,10 @@ use crate::outside::{Cancel, RunCommand};
 use crate::reader::kernel::device_map::{DeviceMapError, remove_stale_maps};
 use crate::reader::kernel::loop_device::LoopDevice;
 use crate::reader::kernel::mounted::kernel_knows;
-use crate::run::locate::{self, BackupFiles};
+use crate::run::locate;
 use crate::run::verify::side_files;
 use crate::run::verify::{BackupFile, Findings, Level, VerifyError};
+use crate::store::Backup;
 
 use crate::units::ByteRange;
 
@@ -166,7 +167,7 @@ impl Prepared {
 
 /// Looks at the backup and at the target and decides what would be done. Nothing is written.
 pub fn prepare(
-    files: &BackupFiles,
+    files: &Backup,
     options: &DeviceOptions,
     commands: &dyn RunCommand,
     observer: &dyn Observer,
@@ -196,7 +197,7 @@ pub fn prepare(
     }
     let index = sides.index.filter(|_| !sides.index_changed);
     let stored = index.as_ref().and_then(|index| stored(&manifest, index).ok());
-    let target = Target::look(&options.target, manifest.layout.source.size_bytes, &files.directory, commands)?;
+    let target = Target::look(&options.target, manifest.layout.source.size_bytes, files.directory(), commands)?;
     let none_stored = BTreeMap::new();
     let wish = Wish {
         target_bytes: target.size_bytes,
@@ -219,8 +220,8 @@ pub fn prepare(
         return Err(DeviceError::Refused(twins));
     }
     let known_bad = locate::files_are_bad(files, &manifest)
-        .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem));
-    let found = findings.first.iter().map(|finding| format!("{}: {}", finding.place(&files.stem), finding.what));
+        .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()));
+    let found = findings.first.iter().map(|finding| format!("{}: {}", finding.place(files.stem()), finding.what));
     let wrong: Vec<String> = known_bad.iter().cloned().chain(found).collect();
     if !manifest.is_whole() {
         let errors = manifest.problem_counts.errors;
@@ -240,7 +241,7 @@ pub fn prepare(
 
 /// Carries a plan out. Problems of single files are told to `observer`, and the rest goes on.
 pub fn restore_disk(
-    files: &BackupFiles,
+    files: &Backup,
     prepared: Prepared,
     options: &DeviceOptions,
     commands: std::sync::Arc<dyn RunCommand>,

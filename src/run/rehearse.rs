@@ -15,14 +15,13 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use super::verify::{BackupFile, Finding, Findings, Surroundings, VerifyError, VerifyOptions};
 use crate::archive::index::Line;
 use crate::archive::read::index_file::IndexReader;
-use crate::archive::read::open::open_regular;
 use crate::events::{Event, Observer, Severity};
 use crate::outside::shown_command;
 use crate::reader::kernel::loop_device::LoopDevice;
-use crate::run::locate::BackupFiles;
 use crate::run::restore::attributes::NO_FAT;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore};
 use crate::shown;
+use crate::store::Backup;
 use crate::units::ByteRange;
 
 /// Room for the filesystem's own structures, besides a share of the data.
@@ -30,7 +29,7 @@ const SPARE_BYTES: u64 = 256 << 20;
 
 /// See the module. Where the machine cannot do it (no root, no mkfs, no room), that is said in `findings.not_checked`.
 pub fn check(
-    files: &BackupFiles,
+    files: &Backup,
     options: &VerifyOptions,
     around: Surroundings<'_>,
     findings: &mut Findings,
@@ -121,8 +120,8 @@ struct Image {
 }
 
 impl Image {
-    fn make(files: &BackupFiles, options: &VerifyOptions, around: Surroundings<'_>) -> Result<Self, String> {
-        let index = open_regular(&files.index()).map_err(|error| error.to_string())?;
+    fn make(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>) -> Result<Self, String> {
+        let index = files.open_index().map_err(|error| error.to_string())?;
         let (mut entries, mut tar_bytes) = (0, 0);
         let mut reader = IndexReader::new(index).map_err(|error| error.to_string())?;
         while let Some(line) = reader.next_line().map_err(|error| error.to_string())? {

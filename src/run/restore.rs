@@ -37,14 +37,14 @@ use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexPlan, IndexReader, Select};
-use crate::archive::read::open::{OpenError, open_regular};
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::Cancel;
-use crate::run::locate::BackupFiles;
 use crate::run::verify::side_files::{self, SideFiles};
 use crate::run::verify::{Findings, Level, VerifyError};
 use crate::shown::hex;
+use crate::store::Backup;
+use crate::store::open::OpenError;
 
 /// What happens with what is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,7 +173,7 @@ const MAX_EXAMPLES: usize = 5;
 
 /// Restores. Problems of single entries are told to `observer`, and the rest goes on.
 pub fn restore(
-    files: &BackupFiles,
+    files: &Backup,
     options: &RestoreOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
@@ -182,13 +182,13 @@ pub fn restore(
 
 /// As [`restore`], for what belongs to `part`.
 pub fn restore_part(
-    files: &BackupFiles,
+    files: &Backup,
     options: &RestoreOptions,
     part: &Part,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
     let selection = Arc::new(Selection::new(&options.paths)?.within(part));
-    let archive = open_regular(&files.archive())?;
+    let archive = files.open_archive()?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
     let mut side_findings = Findings::default();
     let sides =
@@ -208,7 +208,7 @@ pub fn restore_part(
     }
     for finding in &side_findings.first {
         let what = format!("{}; restored all the same, as far as the rest agrees", finding.what);
-        let problem = Problem::new(Severity::Warning, finding.place(&files.stem), what);
+        let problem = Problem::new(Severity::Warning, finding.place(files.stem()), what);
         observer.on_event(&Event::Problem(problem));
     }
     let put_options =
@@ -282,8 +282,8 @@ pub fn restore_part(
     Ok(report)
 }
 
-fn cannot_open(files: &BackupFiles, source: std::io::Error) -> RestoreError {
-    RestoreError::Archive(OpenError::Io { path: files.archive(), source })
+fn cannot_open(files: &Backup, source: std::io::Error) -> RestoreError {
+    RestoreError::Archive(OpenError::Io { path: files.archive_path(), source })
 }
 
 struct Run<'a> {

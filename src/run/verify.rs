@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::{Cancel, Clock, RunCommand};
-use crate::run::locate::BackupFiles;
 use crate::run::rehearse;
+use crate::store::Backup;
 
 use self::second_opinion::SecondOpinion;
 
@@ -217,11 +217,7 @@ pub struct Surroundings<'a> {
 
 /// Verifies a backup, and tells `around.observer` of each finding. What is wrong with the backup is in the report; the
 /// record beside it is for the caller to write ([`record::save`]).
-pub fn verify(
-    files: &BackupFiles,
-    options: &VerifyOptions,
-    around: Surroundings<'_>,
-) -> Result<VerifyReport, VerifyError> {
+pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>) -> Result<VerifyReport, VerifyError> {
     check_resources(files).map_err(VerifyError::Here)?;
     let mut findings = Findings::default();
     let sides = side_files::check(files, options.level, &options.cancel, &mut findings)?;
@@ -255,7 +251,7 @@ pub fn verify(
         }
     }
     for finding in &findings.first {
-        let problem = Problem::new(Severity::Error, finding.place(&files.stem), &finding.what);
+        let problem = Problem::new(Severity::Error, finding.place(files.stem()), &finding.what);
         around.observer.on_event(&Event::Problem(problem));
     }
     let verdict = match (findings.total, findings.not_checked.is_empty()) {
@@ -264,8 +260,8 @@ pub fn verify(
         (0, false) => Verdict::GoodAsFarAsChecked,
     };
     Ok(VerifyReport {
-        archive: files.archive(),
-        stem: files.stem.clone(),
+        archive: files.archive_path(),
+        stem: files.stem().to_owned(),
         level: options.level,
         verdict,
         verified_at: around.clock.now(),
@@ -285,10 +281,10 @@ pub fn verify(
 
 /// Makes sure that this process can open and read a backup's files: where it has no descriptors left, each good file would
 /// seem to be one that cannot be read.
-fn check_resources(files: &BackupFiles) -> io::Result<()> {
+fn check_resources(files: &Backup) -> io::Result<()> {
     // The four files of a backup, one of them twice, and what a restore test and the threads have open.
     const DESCRIPTORS: usize = 10;
-    let directory = files.archive().parent().map(std::path::Path::to_owned).unwrap_or_default();
+    let directory = files.directory();
     // That the directory cannot be opened is found out by those who look for the files.
     let Ok(held) = std::fs::File::open(directory) else {
         return std::fs::File::open("/").map(drop);

@@ -1,7 +1,7 @@
 //! Which backups a destination has.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::StoreError;
 use super::at_once::AtOnce;
+use super::backup::Backup;
 use super::local::{Destination, VolumeDirectory};
 use super::pending::{ARCHIVE, INDEX, MANIFEST, TEMPORARY_PREFIX};
 use crate::error::with_causes;
@@ -38,6 +39,13 @@ pub struct CatalogEntry {
     pub archive_bytes: Option<u64>,
     /// What is known of it.
     pub state: BackupState,
+}
+
+impl CatalogEntry {
+    /// The handle of its files.
+    pub fn files(&self) -> Backup {
+        Backup::in_directory(self.archive.parent().unwrap_or(Path::new(".")), self.stem.clone())
+    }
 }
 
 /// What is known of a backup without reading its archive.

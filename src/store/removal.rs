@@ -4,11 +4,9 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::StoreError;
+use super::backup::RECORD;
 use super::local::{VolumeDirectory, sync_directory};
 use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST, temporary_name, unlink};
-
-/// What a verification keeps beside a backup.
-const VERIFIED: &str = ".verified.json";
 
 /// Removes the files of the backup `stem`. Only for whoever holds the destination's lock.
 ///
@@ -18,7 +16,7 @@ const VERIFIED: &str = ".verified.json";
 pub fn remove_backup(volume: &VolumeDirectory, stem: &str) -> Result<(), StoreError> {
     let (manifest, set_aside) = (format!("{stem}{MANIFEST}"), temporary_name(stem, MANIFEST));
     // Without the record of its verifications a backup is whole; the record without a backup would be nobody's.
-    unlink(volume, &format!("{stem}{VERIFIED}"))?;
+    unlink(volume, &format!("{stem}{RECORD}"))?;
     rustix::fs::renameat(&volume.directory, &manifest, &volume.directory, &set_aside)
         .map_err(StoreError::errno("removing", &volume.path.join(&manifest)))?;
     sync_directory(&volume.directory, &volume.path)?;

@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::proof::{restore_options, restore_with};
 use super::tree::{Tree, fingerprint, shown};
-use volbak::run::locate::BackupFiles;
 use volbak::run::restore::RestoreOptions;
+use volbak::store::Backup;
 
 /// What comes back as both other programs bring it, without a word.
 const COMPLETE: [&str; 40] = [
@@ -125,7 +125,7 @@ fn archives_of_other_programs_come_back_as_theirs_do_or_are_named() {
         let all = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner"];
         let gnu = extracted(&at.join("gnu"), "tar", &all, archive);
         let bsd = extracted(&at.join("bsd"), "bsdtar", &["--numeric-owner", "--acls", "--xattrs"], archive);
-        let files = BackupFiles { directory: corpus.clone(), stem: name.to_owned() };
+        let files = Backup::in_directory(corpus.clone(), name.to_owned());
         let to = at.join("ours");
         let (report, problems) = restore_with(&files, &RestoreOptions { top: false, ..restore_options(&to) });
         let ours = comparable(&to);

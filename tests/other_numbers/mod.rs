@@ -23,7 +23,7 @@ fn nova(at: &Path) -> PathBuf {
          printf 'root:x:0:\\nlibvirt:x:108:\\nnova:x:112:\\nstaff:x:50:\\n' >../group",
         quoted(at)
     ));
-    back_up(&at.join("tree"), &at.join("backup")).archive()
+    back_up(&at.join("tree"), &at.join("backup")).archive_path()
 }
 
 /// What the tree is with other numbers, by the tools of the system.
@@ -89,7 +89,7 @@ fn numbers_are_mapped_by_name() {
 
     // Without names of its own, and with both sides given.
     sh(&format!("cd {}/tree; mv etc ../etc", quoted(at)));
-    let bare = back_up(&at.join("tree"), &at.join("bare")).archive();
+    let bare = back_up(&at.join("tree"), &at.join("bare")).archive_path();
     let ours = format!("{0}/etc/passwd:{0}/etc/group", at.display());
     let (found, _) = restored(at, &bare, 0, "given", &["--map-from", &ours, "--map-to", &theirs]);
     assert_equal_trees(&expected(at, &by_hand((64_055, 108), 50)), &found.unwrap());

@@ -25,10 +25,10 @@ use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::kernel::tree::TreeWalk;
 use volbak::reader::{Found, FsReader};
-use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};
 use volbak::run::verify::{Level, Surroundings, VerifyOptions, VerifyReport, verify};
 use volbak::shown::hex;
+use volbak::store::Backup;
 
 pub const STEM: &str = "vol-1_20_11_2026";
 
@@ -55,19 +55,19 @@ impl Observer for Told {
 }
 
 /// A backup of `tree` in `directory`, all four files.
-pub fn back_up(tree: &Path, directory: &Path) -> BackupFiles {
+pub fn back_up(tree: &Path, directory: &Path) -> Backup {
     let (files, told) = back_up_from(tree, directory, None);
     assert!(told.errors().is_empty(), "{:?}", told.errors());
     files
 }
 
 /// The same, carrying forward from an earlier one whatever its times; gives what was told, too.
-pub fn back_up_from(tree: &Path, directory: &Path, previous: Option<(&BackupFiles, Share)>) -> (BackupFiles, Told) {
+pub fn back_up_from(tree: &Path, directory: &Path, previous: Option<(&Backup, Share)>) -> (Backup, Told) {
     back_up_into(tree, directory, previous, |file| Box::new(file))
 }
 
 /// The same, to a destination that shares blocks.
-pub fn back_up_sharing(tree: &Path, directory: &Path, previous: (&BackupFiles, Share)) -> (BackupFiles, Told) {
+pub fn back_up_sharing(tree: &Path, directory: &Path, previous: (&Backup, Share)) -> (Backup, Told) {
     back_up_into(tree, directory, Some(previous), |file| Box::new(Sharing(file)))
 }
 
@@ -104,14 +104,14 @@ impl Write for Sharing {
 fn back_up_into(
     tree: &Path,
     directory: &Path,
-    previous: Option<(&BackupFiles, Share)>,
+    previous: Option<(&Backup, Share)>,
     archive: impl FnOnce(File) -> Box<dyn ArchiveFile>,
-) -> (BackupFiles, Told) {
+) -> (Backup, Told) {
     fs::create_dir_all(directory).unwrap();
-    let files = BackupFiles { directory: directory.to_owned(), stem: STEM.to_owned() };
+    let files = Backup::in_directory(directory.to_owned(), STEM.to_owned());
     let outputs = Outputs {
-        archive: archive(File::create(files.archive()).unwrap()),
-        index: Box::new(File::create(files.index()).unwrap()),
+        archive: archive(File::create(files.archive_path()).unwrap()),
+        index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
     let options = ArchiveOptions { level: level::Level::Fixed(1), threads: 2, stop: Arc::new(|| false) };
@@ -119,7 +119,7 @@ fn back_up_into(
     if let Some((previous, share)) = previous {
         let manifest = manifest(previous);
         let open = |path: PathBuf| File::open(path).unwrap();
-        let parent = Parent::open(open(previous.archive()), open(previous.index()), &manifest).unwrap();
+        let parent = Parent::open(open(previous.archive_path()), open(previous.index_path()), &manifest).unwrap();
         writer.carry_from(parent, share);
     }
     writer.start_filesystem(None, Some(Timestamp { sec: i64::MAX, nsec: 0 })).unwrap();
@@ -136,7 +136,7 @@ fn back_up_into(
     let written = writer.finish().unwrap();
     let sha1 = hex(&written.members.archive_sha1);
     let checksum = format!("{sha1}  {STEM}.tar.gz\n");
-    fs::write(files.checksum(), &checksum).unwrap();
+    fs::write(files.checksum_path(), &checksum).unwrap();
     let totals = written.members.totals;
     let manifest = Manifest {
         format: FORMAT,
@@ -179,16 +179,16 @@ fn back_up_into(
         },
         self_sha256: String::new(),
     };
-    fs::write(files.manifest(), manifest.to_bytes().unwrap()).unwrap();
+    fs::write(files.manifest_path(), manifest.to_bytes().unwrap()).unwrap();
     (files, told)
 }
 
 /// A backup's manifest.
-pub fn manifest(files: &BackupFiles) -> Manifest {
-    Manifest::from_bytes(&fs::read(files.manifest()).unwrap()).unwrap()
+pub fn manifest(files: &Backup) -> Manifest {
+    Manifest::from_bytes(&fs::read(files.manifest_path()).unwrap()).unwrap()
 }
 
-pub fn verify_level(files: &BackupFiles, level: Level) -> VerifyReport {
+pub fn verify_level(files: &Backup, level: Level) -> VerifyReport {
     let options = VerifyOptions {
         level,
         second_opinion: true,
@@ -217,16 +217,13 @@ pub fn restore_options(to: &Path) -> RestoreOptions {
 }
 
 /// Restores, and gives what was told on the way.
-pub fn restore_with(
-    files: &BackupFiles,
-    options: &RestoreOptions,
-) -> (Result<RestoreReport, RestoreError>, Vec<Problem>) {
+pub fn restore_with(files: &Backup, options: &RestoreOptions) -> (Result<RestoreReport, RestoreError>, Vec<Problem>) {
     let told = Told::default();
     let report = restore(files, options, &told);
     (report, told.problems())
 }
 
-pub fn restore_paths(files: &BackupFiles, to: &Path, paths: &[&str]) -> RestoreReport {
+pub fn restore_paths(files: &Backup, to: &Path, paths: &[&str]) -> RestoreReport {
     let options =
         RestoreOptions { paths: paths.iter().map(|path| (*path).to_owned()).collect(), ..restore_options(to) };
     let (report, problems) = restore_with(files, &options);
@@ -236,17 +233,17 @@ pub fn restore_paths(files: &BackupFiles, to: &Path, paths: &[&str]) -> RestoreR
 }
 
 /// Copies the files of a backup to another directory.
-pub fn copy(files: &BackupFiles, to: &Path) -> BackupFiles {
+pub fn copy(files: &Backup, to: &Path) -> Backup {
     fs::create_dir_all(to).unwrap();
-    let copied = BackupFiles { directory: to.to_owned(), stem: files.stem.clone() };
+    let copied = Backup::in_directory(to.to_owned(), files.stem().to_owned());
     for (from, to) in four(files).iter().zip(four(&copied)) {
         fs::copy(from, to).unwrap();
     }
     copied
 }
 
-pub fn four(files: &BackupFiles) -> [PathBuf; 4] {
-    [files.archive(), files.checksum(), files.index(), files.manifest()]
+pub fn four(files: &Backup) -> [PathBuf; 4] {
+    [files.archive_path(), files.checksum_path(), files.index_path(), files.manifest_path()]
 }
 
 /// The same numbers for the same seed.

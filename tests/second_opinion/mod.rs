@@ -15,10 +15,10 @@ use volbak::archive::read::head::HeadBuilder;
 use volbak::entry::Timestamp;
 use volbak::events::{Event, Observer};
 use volbak::outside::Cancel;
-use volbak::run::locate::BackupFiles;
 use volbak::run::verify::second_opinion::{SecondOpinion, check};
-use volbak::run::verify::side_files::{SideFiles, read_manifest};
+use volbak::run::verify::side_files::SideFiles;
 use volbak::run::verify::{BackupFile, Findings, Level, Verdict, VerifyError, VerifyOptions};
+use volbak::store::Backup;
 
 use super::proof::{STEM, back_up, copy, verify_level};
 
@@ -122,7 +122,7 @@ fn forged() -> Vec<Forged> {
 }
 
 /// An archive of one good entry and these, with an index that agrees with what volbak reads.
-fn write_forged(directory: &Path, forged: &[&Forged]) -> BackupFiles {
+fn write_forged(directory: &Path, forged: &[&Forged]) -> Backup {
     fs::create_dir_all(directory).unwrap();
     let good = Forged { what: "", headers: ustar("./good", 4, b'0'), data: b"good", kind: IndexedKind::File };
     let (mut tar, mut lines) = (Vec::new(), Vec::new());
@@ -170,9 +170,9 @@ fn write_forged(directory: &Path, forged: &[&Forged]) -> BackupFiles {
     member.add_to(&mut index);
     index.extend_from_slice(&lines);
     Totals { members: 1, entries, archive_bytes: length, tar_bytes }.write_to(&mut index).unwrap();
-    let files = BackupFiles { directory: directory.to_owned(), stem: STEM.to_owned() };
-    fs::write(files.archive(), archive).unwrap();
-    fs::write(files.index(), index).unwrap();
+    let files = Backup::in_directory(directory.to_owned(), STEM.to_owned());
+    fs::write(files.archive_path(), archive).unwrap();
+    fs::write(files.index_path(), index).unwrap();
     files
 }
 
@@ -190,7 +190,7 @@ fn what_the_readers_read_differently_is_found_and_holds() {
     assert_eq!(verify_level(&good, Level::Full).findings, []);
     for (number, forged) in forged().iter().enumerate() {
         let files = write_forged(&dir.path().join(number.to_string()), &[forged]);
-        let archive = files.archive();
+        let archive = files.archive_path();
         let archive = archive.to_str().unwrap();
         let what = forged.what;
         // Nothing but the missing side files is noticed without a second opinion; a backup without its manifest is a problem.
@@ -212,7 +212,7 @@ fn what_the_readers_read_differently_is_found_and_holds() {
         let (status, _, said) = volbak(&["-q", "verify", archive]);
         assert!(status == 3 && said.contains("it stays BAD"), "{said}");
         assert!(said.contains("one of the level full with --second-opinion can clear that"), "{said}");
-        let record: Value = serde_json::from_slice(&fs::read(files.record()).unwrap()).unwrap();
+        let record: Value = serde_json::from_slice(&fs::read(files.record_path()).unwrap()).unwrap();
         let verdicts: Vec<_> = record["results"].as_array().unwrap().iter().map(|one| &one["verdict"]).collect();
         assert_eq!(verdicts, ["good_as_far_as_checked", "bad"]);
     }
@@ -222,7 +222,7 @@ fn what_the_readers_read_differently_is_found_and_holds() {
 fn a_quick_check_has_no_second_opinion() {
     let dir = tempfile::tempdir().unwrap();
     let files = write_forged(dir.path(), &[]);
-    let archive = files.archive();
+    let archive = files.archive_path();
     let archive = archive.to_str().unwrap();
     assert_eq!(volbak(&["verify", "--quick", "--second-opinion", archive]).0, 2);
     let (status, _, said) = volbak(&["verify", "--level", "quick", "--second-opinion", archive]);
@@ -232,14 +232,14 @@ fn a_quick_check_has_no_second_opinion() {
 }
 
 /// What the second opinion alone finds of a backup, with what it said meanwhile.
-fn alone(files: &BackupFiles, cancel: &Cancel) -> (Result<Option<SecondOpinion>, VerifyError>, Findings, Bytes) {
+fn alone(files: &Backup, cancel: &Cancel) -> (Result<Option<SecondOpinion>, VerifyError>, Findings, Bytes) {
     let open = |path: PathBuf| File::open(path).ok();
-    let archive = open(files.archive());
+    let archive = open(files.archive_path());
     let sides = SideFiles {
         archive_bytes: archive.as_ref().unwrap().metadata().unwrap().len(),
         archive,
-        index: open(files.index()),
-        manifest: read_manifest(&files.manifest()).map(Box::new),
+        index: open(files.index_path()),
+        manifest: files.manifest().map(Box::new),
         ..SideFiles::default()
     };
     let (level, scratch) = (Level::Full, std::env::temp_dir());
@@ -291,12 +291,12 @@ fn what_flate2_reads_is_compared_by_itself() {
     sh(&tree, r"truncate -s 1M hole; echo end >>hole; echo data >feed; setfattr -n user.a -v $'a\nb' feed");
     let good = back_up(&tree, &dir.path().join("good"));
     assert_eq!(alone(&good, &Cancel::default()).1.total, 0);
-    let mut archive = fs::read(good.archive()).unwrap();
-    let index = fs::read_to_string(good.index()).unwrap();
+    let mut archive = fs::read(good.archive_path()).unwrap();
+    let index = fs::read_to_string(good.index_path()).unwrap();
     let found = |what: &str, archive: &[u8], index: &str, expected: &str| {
         let files = copy(&good, &dir.path().join(what));
-        fs::write(files.archive(), archive).unwrap();
-        fs::write(files.index(), index).unwrap();
+        fs::write(files.archive_path(), archive).unwrap();
+        fs::write(files.index_path(), index).unwrap();
         let (_, findings, _) = alone(&files, &Cancel::default());
         assert!(findings.total >= 1, "{what}: nothing is found");
         let said = &findings.first[0].what;

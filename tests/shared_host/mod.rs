@@ -9,11 +9,11 @@ use super::guest::{Mounted, quoted, sh};
 use super::proof::{back_up, restore_options, restore_with};
 use super::tree::fingerprint;
 use volbak::events::{Problem, Severity};
-use volbak::run::locate::BackupFiles;
 use volbak::run::restore::{Existing, RestoreOptions, RestoreReport};
+use volbak::store::Backup;
 
 /// A tenant's tree whose root is open to all, with programs of each dangerous kind.
-fn tenant(at: &Path) -> BackupFiles {
+fn tenant(at: &Path) -> Backup {
     let tree = at.join("tenant");
     sh(&format!(
         "mkdir -p {0}/bin {0}/shared; cd {0}; for f in suid sgid both caps plain; do echo '#!/bin/sh' >bin/$f; done
@@ -36,7 +36,7 @@ fn options(to: &Path) -> RestoreOptions {
     RestoreOptions { top: false, keep_set_id: false, ..restore_options(to) }
 }
 
-fn done(files: &BackupFiles, options: &RestoreOptions) -> (RestoreReport, Vec<Problem>) {
+fn done(files: &Backup, options: &RestoreOptions) -> (RestoreReport, Vec<Problem>) {
     let (report, problems) = restore_with(files, options);
     let report = report.unwrap();
     assert!(report.is_complete(), "{problems:?}");

@@ -8,11 +8,11 @@ use super::{Night, is_present};
 use crate::config::{VerifyLevel, VerifyOptions as VerifyConfig};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
-use crate::run::locate::BackupFiles;
 use crate::run::prune::Shelf;
 use crate::run::settings::processors;
 use crate::run::verify::choose::{Candidate, Choice, choose};
 use crate::run::verify::{Level, Surroundings, Verdict, VerifyError, VerifyOptions, record, verify};
+use crate::store::Backup;
 
 impl Night<'_> {
     /// Verifies until the share is done, the time is up, or the run is told to stop.
@@ -49,8 +49,8 @@ impl Night<'_> {
         }
     }
 
-    fn one(&self, files: &BackupFiles, how: &VerifyOptions) {
-        self.world.observer.on_event(&Event::Step { step: format!("verifying {}", files.stem) });
+    fn one(&self, files: &Backup, how: &VerifyOptions) {
+        self.world.observer.on_event(&Event::Step { step: format!("verifying {}", files.stem()) });
         let around = Surroundings {
             observer: &*self.world.observer,
             clock: &*self.world.clock,
@@ -58,7 +58,7 @@ impl Night<'_> {
         };
         let tell = |severity, what| {
             let source = SourceName::of_backups(&files.volume());
-            self.tell_of(source, Problem::new(severity, files.stem.clone(), what));
+            self.tell_of(source, Problem::new(severity, files.stem().to_owned(), what));
         };
         let report = match verify(files, how, around) {
             Ok(report) => report,
@@ -79,12 +79,12 @@ impl Night<'_> {
 }
 
 /// The share of all complete backups whose turn it is.
-fn due(shelves: &[Shelf], options: &VerifyConfig, level: Level, now: DateTime<Utc>) -> Vec<BackupFiles> {
+fn due(shelves: &[Shelf], options: &VerifyConfig, level: Level, now: DateTime<Utc>) -> Vec<Backup> {
     let all: Vec<Candidate> = shelves
         .iter()
         .flat_map(|shelf| shelf.backups.iter().map(move |backup| (shelf, backup)))
         .map(|(shelf, backup)| Candidate {
-            files: BackupFiles { directory: shelf.directory.clone(), stem: backup.id.clone() },
+            files: Backup::in_directory(shelf.directory.clone(), backup.id.clone()),
             taken_at: Some(backup.taken_at),
             last_look: shelf.records.get(&backup.id).and_then(|record| record.last_look(level)),
         })

@@ -32,11 +32,11 @@ use crate::outside::{FileBlocks, RunCommand, let_go_of_pages, shown_command};
 use crate::reader::kernel::device_map::{DeviceMap, DeviceMapError};
 use crate::reader::kernel::loop_device::LoopDevice;
 use crate::reader::kernel::mounted::{MountError, mount_writable};
-use crate::run::locate::BackupFiles;
 use crate::run::restore::select::Part;
 use crate::run::restore::tree::times;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore_part};
 use crate::shown;
+use crate::store::Backup;
 use crate::units::ByteRange;
 use crate::units::Extent;
 
@@ -99,7 +99,7 @@ pub enum CarryOutError {
 /// A plan at work.
 pub struct Carried<'a> {
     /// The backup.
-    pub files: &'a BackupFiles,
+    pub files: &'a Backup,
     /// The plan.
     pub plan: &'a Plan,
     /// The backup's index, when it is the one that the manifest knows.

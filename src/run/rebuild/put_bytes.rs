@@ -10,15 +10,14 @@ use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
 use crate::archive::read::index_file::{IndexPlan, IndexReader};
-use crate::archive::read::open::open_regular;
 use crate::archive::read::sparse::RunMap;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::layout::lvm2::compose;
 use crate::outside::Cancel;
-use crate::run::locate::BackupFiles;
 use crate::run::restore::data::{Placed, Places};
 use crate::run::verify::content::contradiction;
 use crate::shown;
+use crate::store::Backup;
 use crate::units::ByteRange;
 use crate::units::Extent;
 
@@ -60,7 +59,7 @@ pub(super) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result
 /// A raw image in an archive.
 pub(super) struct Image<'a> {
     /// The backup.
-    pub(super) files: &'a BackupFiles,
+    pub(super) files: &'a Backup,
     /// Its index; without one that can be relied upon, all of the archive is read.
     pub(super) index: Option<&'a File>,
     /// The image's path in the archive.
@@ -82,7 +81,7 @@ pub(super) fn raw_image(
     for extent in extents {
         zero(file, ByteRange::new(extent.source_offset, extent.length), cancel).map_err(said)?;
     }
-    let archive = open_regular(&files.archive()).map_err(|error| error.to_string())?;
+    let archive = files.open_archive().map_err(|error| error.to_string())?;
     let wanted = path.as_bytes().to_vec();
     let index = index.and_then(|file| IndexReader::new(file.try_clone().ok()?).ok());
     let indexed = index.is_some();

@@ -20,7 +20,6 @@ use crate::archive::pax::{self, EntryType, SparseArea};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexPlan, IndexReader};
-use crate::archive::read::open::open_regular;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::outside::Cancel;
@@ -28,10 +27,10 @@ use crate::outside::inode_flags::{self, fat};
 use crate::reader::exclude::Excludes;
 use crate::reader::kernel::tree::TreeWalk;
 use crate::reader::{Found, FsReader};
-use crate::run::locate::BackupFiles;
 use crate::run::restore::data::is_equal;
 use crate::run::restore::tree::parts_of;
 use crate::run::verify::{BackupFile, Finding, Findings};
+use crate::store::Backup;
 
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -67,12 +66,7 @@ struct Known {
 }
 
 /// Compares the tree below `root` with the backup that it was restored from.
-pub fn compare(
-    files: &BackupFiles,
-    root: BorrowedFd<'_>,
-    how: &How,
-    findings: &mut Findings,
-) -> Result<(), CompareError> {
+pub fn compare(files: &Backup, root: BorrowedFd<'_>, how: &How, findings: &mut Findings) -> Result<(), CompareError> {
     let mut known = Vec::new();
     let mut reader = index_of(files)?;
     while let Some(line) = reader.next_line().map_err(failed)? {
@@ -92,8 +86,8 @@ pub fn compare(
     comparison.walk(root)
 }
 
-fn index_of(files: &BackupFiles) -> Result<IndexReader, CompareError> {
-    IndexReader::new(open_regular(&files.index()).map_err(failed)?).map_err(failed)
+fn index_of(files: &Backup) -> Result<IndexReader, CompareError> {
+    IndexReader::new(files.open_index().map_err(failed)?).map_err(failed)
 }
 
 fn failed(error: impl std::error::Error + 'static) -> CompareError {
@@ -103,7 +97,7 @@ fn failed(error: impl std::error::Error + 'static) -> CompareError {
 /// Reads what the index alone does not tell enough of from the archive: files with holes, and further names. Gives what
 /// the former take in the archive, by the hashes of their paths.
 fn compare_with_archive(
-    files: &BackupFiles,
+    files: &Backup,
     root: BorrowedFd<'_>,
     how: &How,
     findings: &mut Findings,
@@ -112,7 +106,7 @@ fn compare_with_archive(
         |line: &EntryLine| matches!(line.kind, IndexedKind::SparseFile | IndexedKind::RawImage | IndexedKind::HardLink);
     let plan = Plan::Index(Box::new(IndexPlan::new(index_of(files)?, Some(Box::new(wanted)))));
     let options = ReadOptions { threads: how.threads, hash_archive: false, stop: vec![how.cancel.flag()] };
-    let archive = open_regular(&files.archive()).map_err(failed)?;
+    let archive = files.open_archive().map_err(failed)?;
     let mut reader = EntryReader::new(MemberStream::new(archive, plan, &options).map_err(failed)?, true, false);
     let mut areas = BTreeMap::new();
     while let Some(item) = reader.next_item() {

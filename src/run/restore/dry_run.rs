@@ -8,13 +8,12 @@ use super::{RestoreError, RestoreOptions, index_of, plan_of, resolve_ids, select
 use crate::archive::index::escape_path;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
-use crate::archive::read::open::open_regular;
 use crate::archive::read::stream::{MemberStream, ReadOptions};
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::run::locate::BackupFiles;
 use crate::run::restore::attributes::may_lend_rights;
 use crate::run::verify::side_files;
 use crate::run::verify::{Findings, Level};
+use crate::store::Backup;
 
 /// What would be restored, and whose it would be.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -40,9 +39,9 @@ pub struct DryRun {
 }
 
 /// Reads what is wanted of the archive, and counts.
-pub fn dry_run(files: &BackupFiles, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
+pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
     let selection = std::sync::Arc::new(Selection::new(&options.paths)?);
-    let archive = open_regular(&files.archive())?;
+    let archive = files.open_archive()?;
     let mut side_findings = Findings::default();
     let sides =
         side_files::check(files, Level::Full, &options.cancel, &mut side_findings).map_err(RestoreError::of_check)?;
@@ -59,7 +58,7 @@ pub fn dry_run(files: &BackupFiles, options: &RestoreOptions, observer: &dyn Obs
         observer.on_event(&Event::Problem(Problem::new(Severity::Error, place, what)));
     };
     for finding in &side_findings.first {
-        error(finding.place(&files.stem), finding.what.clone());
+        error(finding.place(files.stem()), finding.what.clone());
     }
     while let Some(item) = reader.next_item() {
         match item {

@@ -2,15 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::side_files::read_manifest;
 use super::{Level, record};
-use crate::run::locate::BackupFiles;
+use crate::store::Backup;
 
 /// A backup whose turn it may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The backup.
-    pub files: BackupFiles,
+    pub files: Backup,
     /// When it was begun; `None` without a manifest.
     pub taken_at: Option<DateTime<Utc>>,
     /// When it was last verified as thoroughly as it would be now, whatever came out.
@@ -28,8 +27,8 @@ pub struct Choice {
 
 impl Candidate {
     /// Reads what is known of a backup. `level` is how thoroughly it would be verified.
-    pub fn read(files: BackupFiles, level: Level) -> Self {
-        let taken_at = read_manifest(&files.manifest()).map(|manifest| manifest.started_at);
+    pub fn read(files: Backup, level: Level) -> Self {
+        let taken_at = files.manifest().map(|manifest| manifest.started_at);
         let last_look = record::of(&files).and_then(|record| record.last_look(level));
         Self { files, taken_at, last_look }
     }
@@ -37,7 +36,7 @@ impl Candidate {
 
 /// Those whose turn it is, in turn: first those that never had a look, then the one whose look is longest ago; where
 /// that is the same, the oldest backup, and then by their names. Nothing is left to chance.
-pub fn choose(mut candidates: Vec<Candidate>, choice: Choice, now: DateTime<Utc>) -> Vec<BackupFiles> {
+pub fn choose(mut candidates: Vec<Candidate>, choice: Choice, now: DateTime<Utc>) -> Vec<Backup> {
     if let Some(age) = choice.older_than {
         // Before the beginning of time there is no look either.
         let limit = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
@@ -45,7 +44,7 @@ pub fn choose(mut candidates: Vec<Candidate>, choice: Choice, now: DateTime<Utc>
     }
     candidates.sort_by(|a, b| {
         let key = |one: &Candidate| (one.last_look, one.taken_at);
-        let name = |one: &Candidate| (one.files.directory.clone(), one.files.stem.clone());
+        let name = |one: &Candidate| (one.files.directory().to_owned(), one.files.stem().to_owned());
         key(a).cmp(&key(b)).then_with(|| name(a).cmp(&name(b)))
     });
     candidates.truncate(choice.sample.unwrap_or(usize::MAX));
@@ -57,14 +56,14 @@ mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
 
     use super::{Candidate, Choice, choose};
-    use crate::run::locate::BackupFiles;
+    use crate::store::Backup;
 
     fn day(number: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::days(number)
     }
 
     fn candidate(stem: &str, taken: Option<i64>, look: Option<i64>) -> Candidate {
-        let files = BackupFiles { directory: "d".into(), stem: stem.to_owned() };
+        let files = Backup::in_directory("d", stem);
         Candidate { files, taken_at: taken.map(day), last_look: look.map(day) }
     }
 
@@ -78,7 +77,7 @@ mod tests {
             candidate("no-manifest", None, None),
         ];
         let choice = Choice { sample, older_than: days.map(TimeDelta::days) };
-        choose(all, choice, day(100)).into_iter().map(|files| files.stem).collect()
+        choose(all, choice, day(100)).into_iter().map(|files| files.stem().to_owned()).collect()
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! Verifies one backup after another, and records what came out. Quick checks read little of each backup: there, many are
 //! checked at once, and told of in their order all the same.
 
-use std::fs;
 use std::io;
 
 use super::record::Record;
 use super::{Level, Surroundings, Verdict, VerifyError, VerifyOptions, VerifyReport, record, verify};
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
-use crate::run::locate::BackupFiles;
+use crate::store::Backup;
 use crate::store::at_once::AtOnce;
 use crate::store::catalog::turn_of;
 
@@ -26,11 +25,11 @@ pub struct Verified {
 /// Verifies these backups, writes the record beside each when `recorded` says so, and gives each to `each`, in their
 /// order. The first that ends without a verdict ends it.
 pub fn verify_each(
-    backups: &[BackupFiles],
+    backups: &[Backup],
     options: &VerifyOptions,
     around: Surroundings<'_>,
     recorded: bool,
-    each: &mut dyn FnMut(&BackupFiles, Verified),
+    each: &mut dyn FnMut(&Backup, Verified),
 ) -> Result<(), VerifyError> {
     let at_once = AtOnce::default();
     let is_at_once = options.level == Level::Quick && at_once.threads() > 1;
@@ -40,7 +39,7 @@ pub fn verify_each(
             let around = Surroundings { observer: &Silent, ..around };
             at_once.map(backups.iter().collect(), |files| {
                 // Of those that take much memory one at a time.
-                let _turn = turn_of(fs::metadata(files.manifest()).map_or(0, |facts| facts.len()));
+                let _turn = turn_of(files.manifest_bytes());
                 one(files, options, around, recorded)
             })
         } else {
@@ -54,7 +53,7 @@ pub fn verify_each(
                 Some(verified) => {
                     let verified = verified?;
                     for finding in &verified.report.findings {
-                        let problem = Problem::new(Severity::Error, finding.place(&files.stem), &finding.what);
+                        let problem = Problem::new(Severity::Error, finding.place(files.stem()), &finding.what);
                         around.observer.on_event(&Event::Problem(problem));
                     }
                     verified
@@ -74,12 +73,12 @@ pub fn verify_each(
 }
 
 /// What a backup is called in events: by its own name, as one of its volume.
-pub fn source_name(files: &BackupFiles) -> SourceName {
-    SourceName { shown: files.stem.clone(), ..SourceName::of_backups(&files.volume()) }
+pub fn source_name(files: &Backup) -> SourceName {
+    SourceName { shown: files.stem().to_owned(), ..SourceName::of_backups(&files.volume()) }
 }
 
 fn one(
-    files: &BackupFiles,
+    files: &Backup,
     options: &VerifyOptions,
     around: Surroundings<'_>,
     recorded: bool,

@@ -4,7 +4,7 @@
 //! the archive that it is about: beside another archive, or one that was made anew, it says nothing.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -13,19 +13,16 @@ use serde::{Deserialize, Serialize};
 use super::second_opinion::SecondOpinion;
 use super::{Finding, Level, Verdict, VerifyReport, side_files};
 use crate::archive::index::parse_hex;
-use crate::archive::read::open::open_regular;
-use crate::run::locate::{BackupFiles, RECORD};
 use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::pending::TEMPORARY_PREFIX;
+use crate::store::{Backup, RECORD};
 
 /// The version of the record's form.
 const FORMAT: u32 = 1;
 /// Findings that are kept.
 const MAX_FINDINGS: usize = 100;
-/// So much is kept of a path or a text: 100 findings of three levels stay far below [`MAX_BYTES`].
+/// So much is kept of a path or a text: 100 findings of three levels stay far below what a record may have.
 const MAX_TEXT_CHARS: usize = 1024;
-/// A longer file is none of ours.
-const MAX_BYTES: u64 = 4 << 20;
 
 /// The record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,10 +124,8 @@ impl Record {
 
 /// The record of a backup; `None` without one, or when it is about an archive of another SHA-1 or length.
 /// `archive_sha1` is what the manifest (or without it, the checksum) says.
-pub fn load(files: &BackupFiles, archive_sha1: Option<&str>, archive_bytes: u64) -> Option<Record> {
-    let mut bytes = Vec::new();
-    open_regular(&files.record()).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    let record: Record = serde_json::from_slice(&bytes).ok()?;
+pub fn load(files: &Backup, archive_sha1: Option<&str>, archive_bytes: u64) -> Option<Record> {
+    let record: Record = serde_json::from_slice(&files.read_record().ok()?).ok()?;
     let same = record.format == FORMAT
         && record.archive_sha1.as_deref() == archive_sha1
         && record.archive_bytes == archive_bytes;
@@ -138,14 +133,14 @@ pub fn load(files: &BackupFiles, archive_sha1: Option<&str>, archive_bytes: u64)
 }
 
 /// The record of a backup of which nothing is known yet.
-pub fn of(files: &BackupFiles) -> Option<Record> {
+pub fn of(files: &Backup) -> Option<Record> {
     let (archive_sha1, archive_bytes) = side_files::expected(files)?;
     load(files, archive_sha1.as_deref(), archive_bytes)
 }
 
 /// The record of a backup as the catalogue found it: what that read is not read again.
 pub fn of_entry(entry: &CatalogEntry) -> Option<Record> {
-    let files = BackupFiles::of_archive(&entry.archive).ok()?;
+    let files = entry.files();
     match &entry.state {
         BackupState::Complete { manifest } if parse_hex::<20>(&manifest.digests.archive_sha1).is_some() => {
             load(&files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes)
@@ -162,7 +157,7 @@ fn shortened(finding: &Finding) -> Finding {
 
 /// Adds a verification to the record beside the backup. A reader sees the record before or the record after, never half
 /// of one.
-pub fn save(files: &BackupFiles, report: &VerifyReport) -> io::Result<Record> {
+pub fn save(files: &Backup, report: &VerifyReport) -> io::Result<Record> {
     let mut record = load(files, report.archive_sha1.as_deref(), report.archive_bytes).unwrap_or_default();
     record.format = FORMAT;
     record.archive_sha1.clone_from(&report.archive_sha1);
@@ -185,14 +180,14 @@ pub fn save(files: &BackupFiles, report: &VerifyReport) -> io::Result<Record> {
     bytes.push(b'\n');
 
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(&files.directory, flags, Mode::empty())?;
-    let temporary = format!("{TEMPORARY_PREFIX}{}.{}{RECORD}", files.stem, std::process::id());
+    let directory = rustix::fs::open(files.directory(), flags, Mode::empty())?;
+    let temporary = format!("{TEMPORARY_PREFIX}{}.{}{RECORD}", files.stem(), std::process::id());
     // Left over by a process that had this number before: of no use to anybody.
     let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(&directory, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
     let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-    let name = format!("{}{RECORD}", files.stem);
+    let name = format!("{}{RECORD}", files.stem());
     let published = written.and_then(|()| Ok(rustix::fs::renameat(&directory, &temporary, &directory, &name)?));
     if let Err(error) = published {
         // The error is what matters; the temporary file is known by its name.
@@ -209,9 +204,9 @@ mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
 
     use super::{Health, Record, load, save};
-    use crate::run::locate::BackupFiles;
     use crate::run::verify::second_opinion::SecondOpinion;
     use crate::run::verify::{Level, Verdict, VerifyReport};
+    use crate::store::Backup;
 
     fn report(level: Level, verdict: Verdict, minute: i64) -> VerifyReport {
         VerifyReport {
@@ -241,7 +236,7 @@ mod tests {
     #[test]
     fn a_finding_holds_until_as_much_was_checked_again() {
         let dir = tempfile::tempdir().unwrap();
-        let files = BackupFiles { directory: dir.path().to_owned(), stem: "a".to_owned() };
+        let files = Backup::in_directory(dir.path(), "a");
         let health = |report| save(&files, &report).unwrap().health();
         let good = |minute, level| Health::Good { last_verified: at(minute), level };
         assert_eq!(health(report(Level::Full, Verdict::Good, 1)), good(1, Level::Full));
@@ -255,7 +250,7 @@ mod tests {
     #[test]
     fn a_second_opinion_holds_until_there_is_another_one() {
         let dir = tempfile::tempdir().unwrap();
-        let files = BackupFiles { directory: dir.path().to_owned(), stem: "a".to_owned() };
+        let files = Backup::in_directory(dir.path(), "a");
         let health = |report| save(&files, &report).unwrap().health();
         let good = |minute, level| Health::Good { last_verified: at(minute), level };
         let second = |report| VerifyReport { second_opinion: Some(SecondOpinion::default()), ..report };
@@ -275,13 +270,13 @@ mod tests {
     #[test]
     fn a_record_of_another_archive_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let files = BackupFiles { directory: dir.path().to_owned(), stem: "a".to_owned() };
+        let files = Backup::in_directory(dir.path(), "a");
         save(&files, &report(Level::Full, Verdict::Bad, 1)).unwrap();
         assert!(load(&files, Some("ab"), 7).is_some());
         assert!(load(&files, Some("cd"), 7).is_none());
         assert!(load(&files, Some("ab"), 8).is_none());
         assert!(load(&files, None, 7).is_none());
-        std::fs::write(files.record(), "{}").unwrap();
+        std::fs::write(files.record_path(), "{}").unwrap();
         assert!(load(&files, Some("ab"), 7).is_none());
         assert_eq!(Record::default().health(), Health::Unverified);
     }

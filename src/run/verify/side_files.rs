@@ -1,24 +1,20 @@
 //! Manifest, checksum and index: whole, and agreeing with each other and with the archive's length.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io;
 
 use sha2::{Digest, Sha256};
 
 use super::{BackupFile, Findings, Level, VerifyError};
 use crate::archive::index::parse_hex;
 use crate::archive::read::index_file::{IndexError, IndexReader};
-use crate::archive::read::open::{OpenError, open_regular};
 use crate::error::with_causes;
-use crate::manifest::{MAX_BYTES, Manifest, ManifestError};
+use crate::manifest::{Manifest, ManifestError};
 use crate::outside::Cancel;
-use crate::run::locate::BackupFiles;
 use crate::shown;
 use crate::shown::hex;
-
-/// A checksum file is one short line; whoever has a longer one has something else.
-const MAX_CHECKSUM_BYTES: u64 = 64 << 10;
+use crate::store::open::OpenError;
+use crate::store::{Backup, ReadError};
 
 /// What the side files say, as far as they are to be believed.
 #[derive(Debug, Default)]
@@ -42,14 +38,9 @@ pub struct SideFiles {
 }
 
 /// Opens and checks what lies beside an archive.
-pub fn check(
-    files: &BackupFiles,
-    level: Level,
-    cancel: &Cancel,
-    findings: &mut Findings,
-) -> Result<SideFiles, VerifyError> {
+pub fn check(files: &Backup, level: Level, cancel: &Cancel, findings: &mut Findings) -> Result<SideFiles, VerifyError> {
     let mut sides = SideFiles::default();
-    match open_regular(&files.archive()) {
+    match files.open_archive() {
         Ok(archive) => {
             sides.archive_bytes = archive.metadata().map_or(0, |metadata| metadata.len());
             sides.archive = Some(archive);
@@ -67,26 +58,15 @@ pub fn check(
 }
 
 /// Reads the manifest. True when there is one, good or not.
-fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Findings) -> bool {
+fn check_manifest(files: &Backup, sides: &mut SideFiles, findings: &mut Findings) -> bool {
     let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Manifest, what);
-    let bytes = match open_regular(&files.manifest()).map(|file| read_whole(file, MAX_BYTES)) {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) => {
-            bad(findings, format!("it cannot be read: {error}"));
-            return true;
-        }
-        Err(OpenError::Missing(_)) => {
+    let manifest = match files.read_manifest() {
+        Ok(manifest) => manifest,
+        Err(ReadError::Open(OpenError::Missing(_))) => {
             findings.not_checked("there is no manifest, so nothing says that the other files belong together");
             return false;
         }
-        Err(error) => {
-            bad(findings, with_causes(&error));
-            return true;
-        }
-    };
-    let manifest = match Manifest::from_bytes(&bytes) {
-        Ok(manifest) => manifest,
-        Err(error @ ManifestError::TooNew(_)) => {
+        Err(ReadError::Manifest(error @ ManifestError::TooNew(_))) => {
             findings.not_checked(error.to_string());
             return true;
         }
@@ -95,7 +75,7 @@ fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Fin
             return true;
         }
     };
-    if manifest.stem != files.stem {
+    if manifest.stem != files.stem() {
         bad(findings, format!("it is the manifest of {}", shown::text(&manifest.stem)));
         return true;
     }
@@ -113,12 +93,11 @@ fn check_manifest(files: &BackupFiles, sides: &mut SideFiles, findings: &mut Fin
     true
 }
 
-fn check_checksum(files: &BackupFiles, manifest_there: bool, sides: &mut SideFiles, findings: &mut Findings) {
+fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, findings: &mut Findings) {
     let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Checksum, what);
-    let bytes = match open_regular(&files.checksum()).map(|file| read_whole(file, MAX_CHECKSUM_BYTES)) {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) => return bad(findings, format!("it cannot be read: {error}")),
-        Err(OpenError::Missing(_)) if !manifest_there => {
+    let bytes = match files.read_checksum() {
+        Ok(bytes) => bytes,
+        Err(ReadError::Open(OpenError::Missing(_))) if !manifest_there => {
             return findings.not_checked("there is no checksum, so nothing says what the archive's SHA-1 should be");
         }
         Err(error) => return bad(findings, with_causes(&error)),
@@ -131,7 +110,7 @@ fn check_checksum(files: &BackupFiles, manifest_there: bool, sides: &mut SideFil
     let Some((digest, name)) = parse_checksum(&bytes) else {
         return bad(findings, "it is not a line as sha1sum writes it".to_owned());
     };
-    let archive_name = format!("{}{}", files.stem, crate::store::pending::ARCHIVE);
+    let archive_name = format!("{}{}", files.stem(), crate::store::pending::ARCHIVE);
     // The documented script wrote the whole path.
     let last_part = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
     if last_part != archive_name.as_bytes() {
@@ -149,13 +128,10 @@ fn check_checksum(files: &BackupFiles, manifest_there: bool, sides: &mut SideFil
 
 /// What the manifest, or without it the checksum, says the archive's SHA-1 should be, and the length that the archive
 /// has; `None` without an archive. As [`check`] finds them, and without reading anything long.
-pub fn expected(files: &BackupFiles) -> Option<(Option<String>, u64)> {
-    let archive_bytes = open_regular(&files.archive()).ok()?.metadata().ok()?.len();
-    let of_manifest = read_manifest(&files.manifest()).map(|manifest| manifest.digests.archive_sha1);
-    let of_checksum = || {
-        let bytes = read_whole(open_regular(&files.checksum()).ok()?, MAX_CHECKSUM_BYTES).ok()?;
-        parse_checksum(&bytes).map(|(digest, _)| digest)
-    };
+pub fn expected(files: &Backup) -> Option<(Option<String>, u64)> {
+    let archive_bytes = files.open_archive().ok()?.metadata().ok()?.len();
+    let of_manifest = files.manifest().map(|manifest| manifest.digests.archive_sha1);
+    let of_checksum = || parse_checksum(&files.read_checksum().ok()?).map(|(digest, _)| digest);
     let is_one = |digest: &String| parse_hex::<20>(digest).is_some();
     Some((of_manifest.filter(is_one).or_else(of_checksum), archive_bytes))
 }
@@ -171,7 +147,7 @@ fn parse_checksum(bytes: &[u8]) -> Option<(String, &[u8])> {
 
 /// Checks the index. Lengths come before digests: a file that is longer than it was need not be read to its end.
 fn check_index(
-    files: &BackupFiles,
+    files: &Backup,
     manifest_there: bool,
     level: Level,
     cancel: &Cancel,
@@ -179,7 +155,7 @@ fn check_index(
     findings: &mut Findings,
 ) -> io::Result<()> {
     let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Index, what);
-    let file = match open_regular(&files.index()) {
+    let file = match files.open_index() {
         Ok(file) => file,
         Err(OpenError::Missing(_)) if !manifest_there => {
             findings.not_checked("there is no index, so nothing says what each file's SHA-256 should be");
@@ -253,19 +229,6 @@ pub fn sha256_of(file: &File, len: u64, cancel: &Cancel) -> io::Result<[u8; 32]>
         }
     }
     Ok(hash.finalize().into())
-}
-
-/// All of a file, or an error when it is longer than it may be.
-fn read_whole(file: File, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most { Err(io::Error::other("it is longer than it can be")) } else { Ok(bytes) }
-}
-
-/// The manifest of a backup, if it is there, whole and unchanged.
-pub fn read_manifest(path: &Path) -> Option<Manifest> {
-    let bytes = read_whole(open_regular(path).ok()?, MAX_BYTES).ok()?;
-    Manifest::from_bytes(&bytes).ok()
 }
 
 #[cfg(test)]

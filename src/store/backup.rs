@@ -1,0 +1,174 @@
+//! One backup: the files that belong together under one stem.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::open::{OpenError, open_regular};
+use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
+use crate::manifest::{MAX_BYTES, Manifest, ManifestError};
+use crate::shown;
+
+/// The suffix of the record of verifications.
+pub const RECORD: &str = ".verified.json";
+/// A checksum file is one short line. A longer one is something else.
+const MAX_CHECKSUM_BYTES: u64 = 64 << 10;
+/// A record of verifications is far shorter than this.
+const MAX_RECORD_BYTES: u64 = 4 << 20;
+
+/// The handle of one backup's files, whether they are there or not: archive, checksum, index, manifest, and the record of
+/// its verifications. All of them are opened through it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Backup {
+    directory: PathBuf,
+    stem: String,
+}
+
+/// Why a small file of a backup cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It was opened, and reading it failed.
+    #[error("it cannot be read: {0}")]
+    Io(io::Error),
+    /// It is longer than such a file can be.
+    #[error("it cannot be read: it is longer than it can be")]
+    TooLong,
+    /// It was read, and is no manifest that can be relied on.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+impl Backup {
+    /// The backup whose files lie in `directory` and have names that begin with `stem`.
+    pub fn in_directory(directory: impl Into<PathBuf>, stem: impl Into<String>) -> Self {
+        Self { directory: directory.into(), stem: stem.into() }
+    }
+
+    /// The backup of the archive at this path; `None` when that is not an archive's name.
+    pub fn of_archive(path: &Path) -> Option<Self> {
+        let stem = path.file_name()?.to_str()?.strip_suffix(ARCHIVE).filter(|stem| !stem.is_empty())?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(Self::in_directory(directory, stem))
+    }
+
+    /// What the names of its files begin with.
+    pub fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    /// The directory that its files lie in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The name of the volume that it is of, as its directory says it.
+    pub fn volume(&self) -> String {
+        let directory = self.directory.file_name().map(|name| shown::bytes(name.as_encoded_bytes()));
+        // Beside the archive in the working directory: all but the date.
+        directory.unwrap_or_else(|| self.stem.clone())
+    }
+
+    /// Where the archive lies.
+    pub fn archive_path(&self) -> PathBuf {
+        self.path_of(ARCHIVE)
+    }
+
+    /// Where the checksum lies.
+    pub fn checksum_path(&self) -> PathBuf {
+        self.path_of(CHECKSUM)
+    }
+
+    /// Where the index lies.
+    pub fn index_path(&self) -> PathBuf {
+        self.path_of(INDEX)
+    }
+
+    /// Where the manifest lies.
+    pub fn manifest_path(&self) -> PathBuf {
+        self.path_of(MANIFEST)
+    }
+
+    /// Where the record of verifications lies.
+    pub fn record_path(&self) -> PathBuf {
+        self.path_of(RECORD)
+    }
+
+    fn path_of(&self, suffix: &str) -> PathBuf {
+        self.directory.join(format!("{}{suffix}", self.stem))
+    }
+
+    fn open(&self, suffix: &str) -> Result<File, OpenError> {
+        open_regular(&self.path_of(suffix))
+    }
+
+    /// Opens the archive.
+    pub fn open_archive(&self) -> Result<File, OpenError> {
+        self.open(ARCHIVE)
+    }
+
+    /// Opens the index.
+    pub fn open_index(&self) -> Result<File, OpenError> {
+        self.open(INDEX)
+    }
+
+    /// The length of the manifest in bytes; 0 when it is not there.
+    pub fn manifest_bytes(&self) -> u64 {
+        std::fs::metadata(self.manifest_path()).map_or(0, |facts| facts.len())
+    }
+
+    /// Reads the manifest. An error says why there is none, or why it is not to be relied on.
+    pub fn read_manifest(&self) -> Result<Manifest, ReadError> {
+        Ok(Manifest::from_bytes(&self.read(MANIFEST, MAX_BYTES)?)?)
+    }
+
+    /// The manifest, if it is there, whole and unchanged.
+    pub fn manifest(&self) -> Option<Manifest> {
+        self.read_manifest().ok()
+    }
+
+    /// All of the checksum file.
+    pub fn read_checksum(&self) -> Result<Vec<u8>, ReadError> {
+        self.read(CHECKSUM, MAX_CHECKSUM_BYTES)
+    }
+
+    /// All of the record of verifications.
+    pub fn read_record(&self) -> Result<Vec<u8>, ReadError> {
+        self.read(RECORD, MAX_RECORD_BYTES)
+    }
+
+    /// All of a small file.
+    fn read(&self, suffix: &str, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = Vec::new();
+        self.open(suffix)?.take(max_bytes + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
+        if bytes.len() as u64 > max_bytes { Err(ReadError::TooLong) } else { Ok(bytes) }
+    }
+}
+
+impl fmt::Debug for Backup {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Backup({})", self.archive_path().display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Backup;
+
+    #[test]
+    fn an_archives_path_names_its_backup() {
+        let backup = Backup::of_archive(Path::new("/b/vol/vol_01_01_2026.tar.gz")).unwrap();
+        assert_eq!(backup.index_path(), Path::new("/b/vol/vol_01_01_2026.index"));
+        assert_eq!(backup.volume(), "vol");
+        assert_eq!(Backup::of_archive(Path::new("x.tar.gz")).unwrap().archive_path(), Path::new("./x.tar.gz"));
+        for path in ["/b/vol.manifest.json", ".tar.gz", "/b/..", "/"] {
+            assert_eq!(Backup::of_archive(Path::new(path)), None, "{path}");
+        }
+    }
+}

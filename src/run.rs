@@ -4,6 +4,7 @@ pub mod accept;
 pub mod backup;
 pub mod browse;
 pub mod change;
+pub mod check;
 mod child;
 mod collect;
 pub mod doctor;

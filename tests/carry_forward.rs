@@ -32,7 +32,7 @@ use volbak::archive::index::{EntryLine, IndexedKind, Line};
 use volbak::archive::read::index_file::IndexReader;
 use volbak::events::Severity;
 use volbak::manifest::Manifest;
-use volbak::run::verify::{Level, Verdict};
+use volbak::run::check::{CheckLevel, Verdict};
 use volbak::store::Backup;
 
 /// Nothing is due.
@@ -77,7 +77,7 @@ fn carried_entries(files: &Backup) -> u64 {
 fn assert_right(files: &Backup, tree: &Path, scratch: &Path) {
     let full = back_up(tree, &scratch.join("full"));
     assert!(entries(files) == entries(&full), "the index is not that of the tree");
-    let report = verify_level(files, Level::Full);
+    let report = verify_level(files, CheckLevel::Full);
     assert_eq!(report.verdict, Verdict::Good, "{:?}", report.findings);
     fs::remove_dir_all(scratch.join("full")).unwrap();
 }
@@ -264,7 +264,7 @@ fn damaged_padding_costs_nothing() {
     let archive = File::options().read(true).write(true).open(second.archive_path()).unwrap();
     // In its deflate blocks: it cannot be decompressed any more.
     archive.write_all_at(&[0xff], offset + 24).unwrap();
-    let report = verify_level(&second, Level::Full);
+    let report = verify_level(&second, CheckLevel::Full);
     assert_eq!((report.verdict, report.findings.len()), (Verdict::Bad, 2), "{:?}", report.findings);
     let out = scratch.path().join("out");
     let (report, problems) = restore_with(&second, &restore_options(&out));
@@ -299,7 +299,7 @@ fn a_flipped_byte_is_never_carried() {
             _ => back_up_sharing(&tree, &new, (&damaged, TODAY_AGAIN)),
         };
         assert!(entries(&files) == expected, "seed {seed}, byte {at}");
-        let report = verify_level(&files, Level::Full);
+        let report = verify_level(&files, CheckLevel::Full);
         assert_eq!(report.verdict, Verdict::Good, "seed {seed}, byte {at}: {:?}", report.findings);
         let counts = proof::manifest(&files).carried.unwrap().counts;
         assert!(counts.mismatches > 0 && (seed % 10 == 9 || counts.mismatches == 1), "{counts:?}");

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use proof::{Random, back_up, copy, four, restore_options, restore_with, verify_level};
 use tree::{Kind, fingerprint, noise, text};
-use volbak::run::verify::{BackupFile, Level, Verdict};
+use volbak::run::check::{BackupFile, CheckLevel, Verdict};
 use volbak::store::Backup;
 
 const CASES: usize = 1000;
@@ -74,7 +74,7 @@ fn every_damage_is_found_and_the_file_named() {
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     make_tree(&dir.path().join("tree"));
     let good = back_up(&dir.path().join("tree"), &dir.path().join("good"));
-    let report = verify_level(&good, Level::Full);
+    let report = verify_level(&good, CheckLevel::Full);
     assert_eq!(report.verdict, Verdict::Good, "{report:?}");
     let expected = fingerprint(&dir.path().join("tree"));
     let contents: Vec<Vec<u8>> = four(&good).iter().map(|path| fs::read(path).unwrap()).collect();
@@ -91,7 +91,7 @@ fn every_damage_is_found_and_the_file_named() {
         let Some(what) = damage(&mut bytes, made % 11, &mut random) else { continue };
         made += 1;
         fs::write(&four(&bad)[which], &bytes).unwrap();
-        let report = verify_level(&bad, Level::Full);
+        let report = verify_level(&bad, CheckLevel::Full);
         let about: Vec<_> = report.findings.iter().filter(|finding| finding.file == names[which]).collect();
         assert_eq!(report.verdict, Verdict::Bad, "{:?}: {what}", names[which]);
         assert!(!about.is_empty(), "{:?}: {what}: {:?}", names[which], report.findings);
@@ -145,14 +145,14 @@ fn without_side_files_it_says_how_far() {
     let good = back_up(&dir.path().join("tree"), &dir.path().join("good"));
     let files = copy(&good, &dir.path().join("other"));
     fs::remove_file(files.manifest_path()).unwrap();
-    let report = verify_level(&files, Level::Full);
+    let report = verify_level(&files, CheckLevel::Full);
     assert_eq!(report.verdict, Verdict::GoodAsFarAsChecked, "{report:?}");
     assert_eq!(report.not_checked.len(), 1);
     fs::remove_file(files.index_path()).unwrap();
-    let report = verify_level(&files, Level::Full);
+    let report = verify_level(&files, CheckLevel::Full);
     assert_eq!((report.verdict, report.not_checked.len()), (Verdict::GoodAsFarAsChecked, 3), "{report:?}");
     fs::remove_file(files.checksum_path()).unwrap();
-    let report = verify_level(&files, Level::Full);
+    let report = verify_level(&files, CheckLevel::Full);
     assert_eq!((report.verdict, report.not_checked.len()), (Verdict::GoodAsFarAsChecked, 4), "{report:?}");
     // Its members' CRCs are still there.
     let mut random = Random(5);
@@ -162,7 +162,7 @@ fn without_side_files_it_says_how_far() {
         let at = random.below(bytes.len());
         bytes[at] ^= 1 << random.below(8);
         fs::write(files.archive_path(), &bytes).unwrap();
-        let report = verify_level(&files, Level::Full);
+        let report = verify_level(&files, CheckLevel::Full);
         assert_eq!(report.verdict, Verdict::Bad, "byte {at}: {report:?}");
     }
 }
@@ -180,7 +180,7 @@ fn the_documented_scripts_archives_are_verified_as_far_as_they_allow() {
         .unwrap();
     assert!(status.success());
     let files = Backup::of_archive(&archive).unwrap();
-    let report = verify_level(&files, Level::Full);
+    let report = verify_level(&files, CheckLevel::Full);
     assert_eq!(report.verdict, Verdict::GoodAsFarAsChecked, "{report:?}");
     assert!(report.found_sha1.is_some() && report.entries > 60);
 
@@ -203,7 +203,7 @@ fn the_documented_scripts_archives_are_verified_as_far_as_they_allow() {
         let mut bytes = content.clone();
         if damage(&mut bytes, case % 11, &mut random).is_some() {
             fs::write(&archive, &bytes).unwrap();
-            let report = verify_level(&files, Level::Full);
+            let report = verify_level(&files, CheckLevel::Full);
             assert_eq!(report.verdict, Verdict::Bad, "case {case}");
         }
     }
@@ -234,7 +234,7 @@ fn what_lies_in_a_files_place_is_named_and_never_waited_for() {
                 }
                 _ => {}
             }
-            let report = verify_level(&files, Level::Quick);
+            let report = verify_level(&files, CheckLevel::Quick);
             if (kind, name) == ("missing", BackupFile::Manifest) {
                 assert_eq!(report.verdict, Verdict::GoodAsFarAsChecked);
                 continue;
@@ -242,7 +242,7 @@ fn what_lies_in_a_files_place_is_named_and_never_waited_for() {
             assert_eq!(report.verdict, Verdict::Bad, "{name:?}: {kind}");
             let named = report.findings.iter().any(|finding| finding.file == name && finding.what.contains(kind));
             assert!(named, "{name:?}: {kind}: {:?}", report.findings);
-            let full = verify_level(&files, Level::Full);
+            let full = verify_level(&files, CheckLevel::Full);
             assert_eq!(full.verdict, Verdict::Bad);
         }
     }

@@ -16,8 +16,8 @@ use flate2::write::GzEncoder;
 use proof::{restore_options, restore_with, verify_level};
 use tree::fingerprint;
 use volbak::archive::gzip::MemberEncoder;
+use volbak::run::check::{CheckLevel, Verdict};
 use volbak::run::restore::{Existing, RestoreOptions};
-use volbak::run::verify::{Level, Verdict};
 use volbak::store::Backup;
 
 /// Builds tar streams, also such as no tar would make.
@@ -354,7 +354,7 @@ fn nothing_outside_is_touched() {
                 assert_eq!(temporary.count(), usize::from(kind.name == "our own temporary name"), "{what}");
                 // Whatever it is, verifying it ends.
                 if existing == Existing::Keep {
-                    let report = verify_level(&files, Level::Full);
+                    let report = verify_level(&files, CheckLevel::Full);
                     assert_ne!(report.verdict, Verdict::Good, "{what}");
                 }
                 tried += 1;

@@ -17,9 +17,10 @@ use proof::{back_up, copy, restore_options, restore_paths, restore_with, verify_
 use tree::{Filesystem, Kind, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
 use volbak::outside::Cancel;
 use volbak::run::browse::{BrowseError, Change, cat, diff, list};
+use volbak::run::check::{CheckLevel, Findings, Verdict, record};
 use volbak::run::rehearse::compare::{How, compare};
 use volbak::run::restore::{Existing, RestoreOptions};
-use volbak::run::verify::{Findings, Level, Verdict, record};
+
 use volbak::store::Backup;
 
 fn gnu_tar(archive: &Path, to: &Path) {
@@ -79,11 +80,11 @@ fn the_restore_test_finds_nothing_wrong_with_a_good_backup() {
     fs::create_dir(&hard).unwrap();
     make_hard_tree(&hard, Filesystem::Ext4);
     let files = back_up(&hard, &dir.path().join("backup"));
-    let report = verify_level(&files, Level::RestoreTest);
+    let report = verify_level(&files, CheckLevel::RestoreTest);
     assert_eq!(report.verdict, Verdict::Good, "{:?} {:?}", report.findings, report.not_checked);
-    record::save(&files, &report).unwrap();
+    report.save_record(&files).unwrap();
     let record = record::load(&files, report.archive_sha1.as_deref(), report.archive_bytes).unwrap();
-    assert!(matches!(record.health(), record::Health::Good { level: Level::RestoreTest, .. }));
+    assert!(matches!(record.health(), record::Health::Good { level: CheckLevel::RestoreTest, .. }));
 }
 
 /// What the comparison of the restore test finds in a tree, by path.

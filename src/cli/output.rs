@@ -8,7 +8,7 @@ use serde::Serialize;
 use volbak::error::{ExitClass, limit_behind, with_causes};
 use volbak::events::Severity;
 use volbak::run::backup::BackupOutcome;
-use volbak::run::verify::{Level, Verdict, record};
+use volbak::run::check::{CheckLevel, Verdict, record};
 use volbak::store::catalog::{BackupState, CatalogEntry};
 use volbak::units::ByteLen;
 
@@ -165,7 +165,7 @@ enum Worth {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Verified {
     at: DateTime<Utc>,
-    level: Level,
+    level: CheckLevel,
     verdict: Verdict,
 }
 
@@ -183,7 +183,7 @@ impl Listed {
             BackupState::Complete { manifest } if manifest.is_whole() => Worth::Whole,
             BackupState::Complete { .. } => Worth::Partial,
         };
-        let is_verification = |seen: &Verified| seen.level > Level::Quick || seen.verdict == Verdict::Bad;
+        let is_verification = |seen: &Verified| seen.level > CheckLevel::Quick || seen.verdict == Verdict::Bad;
         Self {
             entry,
             worth,

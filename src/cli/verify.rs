@@ -8,9 +8,10 @@ use volbak::error::ExitClass;
 use volbak::events::{Event, Observer, Severity};
 use volbak::log::{Kind, Line};
 use volbak::outside::{Clock, SystemClock, SystemCommands};
-use volbak::run::verify::choose::{Candidate, Choice, choose};
-use volbak::run::verify::record::Record;
-use volbak::run::verify::{Level, Surroundings, Verdict, VerifyOptions, VerifyReport, many};
+use volbak::run::check::record::Record;
+use volbak::run::check::{CheckLevel, Verdict};
+use volbak::run::verify::choose::{Choice, DueBackup, choose};
+use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, many};
 use volbak::store::Backup;
 use volbak::store::at_once::AtOnce;
 use volbak::store::catalog::{self, CatalogEntry};
@@ -83,11 +84,11 @@ enum LevelArg {
 }
 
 impl VerifyArgs {
-    fn level(&self) -> Level {
+    fn level(&self) -> CheckLevel {
         match (self.quick, self.restore_test, self.level) {
-            (true, ..) | (.., LevelArg::Quick) => Level::Quick,
-            (_, true, _) | (.., LevelArg::RestoreTest) => Level::RestoreTest,
-            (.., LevelArg::Full) => Level::Full,
+            (true, ..) | (.., LevelArg::Quick) => CheckLevel::Quick,
+            (_, true, _) | (.., LevelArg::RestoreTest) => CheckLevel::RestoreTest,
+            (.., LevelArg::Full) => CheckLevel::Full,
         }
     }
 
@@ -104,7 +105,7 @@ impl VerifyArgs {
             // In the order in which they were named.
             return Ok(all);
         }
-        let candidates = AtOnce::default().map(all, |files| Candidate::read(files, self.level()));
+        let candidates = AtOnce::default().map(all, |files| DueBackup::read(files, self.level()));
         Ok(choose(candidates, choice, SystemClock.now()))
     }
 }
@@ -118,7 +119,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         cancel: cancel()?,
     };
     anyhow::ensure!(
-        options.level > Level::Quick || !options.second_opinion,
+        options.level > CheckLevel::Quick || !options.second_opinion,
         "--second-opinion reads the archive, and --level quick does not: say --level full"
     );
     let backups = args.chosen()?;
@@ -169,10 +170,10 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
         return None;
     }
     let (level, second) = match (bad.level, bad.second_opinion) {
-        (Level::Quick, _) => ("quick", ""),
-        (Level::Full, None) => ("full", ""),
-        (Level::Full, Some(_)) => ("full", " with --second-opinion"),
-        (Level::RestoreTest, _) => ("restore-test", ""),
+        (CheckLevel::Quick, _) => ("quick", ""),
+        (CheckLevel::Full, None) => ("full", ""),
+        (CheckLevel::Full, Some(_)) => ("full", " with --second-opinion"),
+        (CheckLevel::RestoreTest, _) => ("restore-test", ""),
     };
     Some(format!(
         "{}: it stays BAD, as a verification found on {}: only another one of the level {level}{second} can clear that",

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Local, Utc};
 
 use self::moment::Moment;
-use super::verify::record;
 use crate::manifest::Manifest;
+use crate::run::check::record;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::local::Destination;
 use crate::store::pending::ARCHIVE;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Local, NaiveDate, Utc};
 
+use super::check::record::Record;
+use super::check::{CheckLevel, Verdict, record};
 use super::settings;
-use super::verify::record::Record;
-use super::verify::{Level, Verdict, record};
 use crate::config::{Config, RetentionOptions};
 use crate::error::with_causes;
 use crate::events::{Problem, Severity};
@@ -105,7 +105,7 @@ impl Shelf {
         match health {
             record::Health::Bad { .. } => Health::Bad,
             // A quick check proves nothing.
-            record::Health::Unverified | record::Health::Good { level: Level::Quick, .. } => Health::Unverified,
+            record::Health::Unverified | record::Health::Good { level: CheckLevel::Quick, .. } => Health::Unverified,
             record::Health::Good { last_verified, .. } => {
                 self.last_verified = self.last_verified.max(Some(last_verified.with_timezone(&Local).date_naive()));
                 Health::Good
@@ -150,11 +150,12 @@ impl Shelf {
     }
 
     /// The last verification that found a backup good which is not bad since; a quick check only where there is no other.
-    pub fn last_verification(&self) -> Option<(Level, DateTime<Utc>)> {
+    pub fn last_verification(&self) -> Option<(CheckLevel, DateTime<Utc>)> {
         let good = |record: &record::Record| !matches!(record.health(), record::Health::Bad { .. });
         let results = self.records.values().filter(|record| good(record)).flat_map(|record| &record.results);
         let found_good = results.filter(|result| result.verdict != Verdict::Bad);
-        let last = found_good.max_by_key(|result| (result.level != Level::Quick, result.verified_at, result.level));
+        let last =
+            found_good.max_by_key(|result| (result.level != CheckLevel::Quick, result.verified_at, result.level));
         last.map(|result| (result.level, result.verified_at))
     }
 
@@ -174,9 +175,9 @@ impl Shelf {
             last_verification: self.last_verification().map(|(level, at)| LastVerification {
                 at,
                 level: match level {
-                    Level::Quick => 1,
-                    Level::Full => 2,
-                    Level::RestoreTest => 3,
+                    CheckLevel::Quick => 1,
+                    CheckLevel::Full => 2,
+                    CheckLevel::RestoreTest => 3,
                 },
             }),
             bad: self.bad() as u64,

@@ -53,11 +53,9 @@ use crate::outside::{Cancel, RunCommand};
 use crate::reader::kernel::device_map::{DeviceMapError, remove_stale_maps};
 use crate::reader::kernel::loop_device::LoopDevice;
 use crate::reader::kernel::mounted::kernel_knows;
+use crate::run::check::{BackupFile, CheckError, CheckLevel, Findings, side_files};
 use crate::run::locate;
-use crate::run::verify::side_files;
-use crate::run::verify::{BackupFile, Findings, Level, VerifyError};
 use crate::store::Backup;
-
 use crate::units::ByteRange;
 
 pub use self::read_back::SecondOpinion;
@@ -182,10 +180,11 @@ pub fn prepare(
     }
     let mut findings = Findings::default();
     // Full, so that the index is opened.
-    let sides = side_files::check(files, Level::Full, &options.cancel, &mut findings).map_err(|error| match error {
-        VerifyError::Stopped => DeviceError::Stopped,
-        VerifyError::Here(_) => DeviceError::Refused(vec![with_causes(&error)]),
-    })?;
+    let sides =
+        side_files::check(files, CheckLevel::Full, &options.cancel, &mut findings).map_err(|error| match error {
+            CheckError::Stopped => DeviceError::Stopped,
+            CheckError::Here(_) => DeviceError::Refused(vec![with_causes(&error)]),
+        })?;
     let Some(manifest) = sides.manifest else {
         let first = findings.first.first().map_or_else(|| "it is not there".to_owned(), |finding| finding.what.clone());
         return Err(DeviceError::Manifest(first));

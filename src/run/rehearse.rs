@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
-use super::verify::{BackupFile, Finding, Findings, Surroundings, VerifyError, VerifyOptions};
 use crate::archive::index::Line;
 use crate::archive::read::index_file::IndexReader;
 use crate::events::{Event, Observer, Severity};
-use crate::outside::shown_command;
+use crate::outside::{Cancel, RunCommand, shown_command};
 use crate::reader::kernel::loop_device::LoopDevice;
+use crate::run::check::{BackupFile, CheckError, Finding, Findings};
 use crate::run::restore::attributes::NO_FAT;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore};
 use crate::shown;
@@ -27,14 +27,26 @@ use crate::units::ByteRange;
 /// Room for the filesystem's own structures, besides a share of the data.
 const SPARE_BYTES: u64 = 256 << 20;
 
-/// See the module. Where the machine cannot do it (no root, no mkfs, no room), that is said in `findings.not_checked`.
-pub fn check(
+/// How a backup is rehearsed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RehearseOptions<'a> {
+    /// The directory for the image of the filesystem, which takes as much room as the files.
+    pub(crate) scratch: &'a Path,
+    /// How many threads inflate.
+    pub(crate) threads: usize,
+    /// The wish to stop.
+    pub(crate) cancel: &'a Cancel,
+}
+
+/// See the module. Where the machine cannot do it (no root, no mkfs, no room), `findings.not_checked` says so.
+pub(crate) fn check(
     files: &Backup,
-    options: &VerifyOptions,
-    around: Surroundings<'_>,
+    options: RehearseOptions<'_>,
+    observer: &dyn Observer,
+    commands: &dyn RunCommand,
     findings: &mut Findings,
-) -> Result<(), VerifyError> {
-    let image = match Image::make(files, options, around) {
+) -> Result<(), CheckError> {
+    let image = match Image::make(files, options.scratch, commands) {
         Ok(image) => image,
         Err(what) => {
             findings.not_checked(format!("it was not restored for a test: {what}"));
@@ -48,7 +60,7 @@ pub fn check(
             return Ok(());
         }
     };
-    let told = Errors { inner: around.observer, findings: std::sync::Mutex::default() };
+    let told = Errors { inner: observer, findings: std::sync::Mutex::default() };
     let restored = restore(
         files,
         &RestoreOptions {
@@ -77,17 +89,17 @@ pub fn check(
                 findings.not_checked(what);
             }
         }
-        Err(RestoreError::Stopped) => return Err(VerifyError::Stopped),
+        Err(RestoreError::Stopped) => return Err(CheckError::Stopped),
         Err(error) => findings.about(BackupFile::Archive, format!("it cannot be restored: {error}")),
     }
     let how = compare::How { attributes: attributes_whole, threads: options.threads, cancel: options.cancel.clone() };
     match compare::compare(files, mounted.as_fd(), &how, findings) {
         Ok(()) => {}
-        Err(compare::CompareError::Stopped) => return Err(VerifyError::Stopped),
+        Err(compare::CompareError::Stopped) => return Err(CheckError::Stopped),
         Err(compare::CompareError::Failed(what)) => findings.not_checked(what),
     }
     drop(mounted);
-    image.fsck(around, findings);
+    image.fsck(commands, findings);
     Ok(())
 }
 
@@ -120,7 +132,7 @@ struct Image {
 }
 
 impl Image {
-    fn make(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>) -> Result<Self, String> {
+    fn make(files: &Backup, scratch: &Path, commands: &dyn RunCommand) -> Result<Self, String> {
         let index = files.open_index().map_err(|error| error.to_string())?;
         let (mut entries, mut tar_bytes) = (0, 0);
         let mut reader = IndexReader::new(index).map_err(|error| error.to_string())?;
@@ -130,7 +142,7 @@ impl Image {
             }
         }
         let size = (tar_bytes + tar_bytes / 4).saturating_add(entries.saturating_mul(8192)).saturating_add(SPARE_BYTES);
-        let path = options.scratch.join(format!(".volbak-tmp.restore-test-{}", std::process::id()));
+        let path = scratch.join(format!(".volbak-tmp.restore-test-{}", std::process::id()));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -158,7 +170,7 @@ impl Image {
         ];
         let mut args: Vec<OsString> = args.map(OsString::from).to_vec();
         args.push(image.path.clone().into_os_string());
-        match around.commands.run("mkfs.ext4", &args) {
+        match commands.run("mkfs.ext4", &args) {
             Ok(output) if output.status.success() => Ok(image),
             Ok(output) => {
                 let said = shown::bytes(output.stderr.trim_ascii());
@@ -175,9 +187,9 @@ impl Image {
         mount_writable(device.path()).map_err(|error| format!("its filesystem cannot be mounted: {error}"))
     }
 
-    fn fsck(&self, around: Surroundings<'_>, findings: &mut Findings) {
+    fn fsck(&self, commands: &dyn RunCommand, findings: &mut Findings) {
         let args = [OsString::from("-fn"), self.path.clone().into_os_string()];
-        match around.commands.run("e2fsck", &args) {
+        match commands.run("e2fsck", &args) {
             Ok(output) if output.status.success() => {}
             Ok(output) => {
                 let said = shown::bytes(output.stdout.trim_ascii());

@@ -40,8 +40,8 @@ use crate::archive::read::index_file::{IndexPlan, IndexReader, Select};
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::Cancel;
-use crate::run::verify::side_files::{self, SideFiles};
-use crate::run::verify::{Findings, Level, VerifyError};
+use crate::run::check::side_files::{self, SideFiles};
+use crate::run::check::{CheckError, CheckLevel, Findings};
 use crate::shown::hex;
 use crate::store::Backup;
 use crate::store::open::OpenError;
@@ -156,10 +156,10 @@ pub enum RestoreError {
 }
 
 impl RestoreError {
-    fn of_check(error: VerifyError) -> Self {
+    fn of_check(error: CheckError) -> Self {
         match error {
-            VerifyError::Stopped => Self::Stopped,
-            VerifyError::Here(source) => Self::Here(source),
+            CheckError::Stopped => Self::Stopped,
+            CheckError::Here(source) => Self::Here(source),
         }
     }
 }
@@ -191,8 +191,8 @@ pub fn restore_part(
     let archive = files.open_archive()?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
     let mut side_findings = Findings::default();
-    let sides =
-        side_files::check(files, Level::Full, &options.cancel, &mut side_findings).map_err(RestoreError::of_check)?;
+    let sides = side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
+        .map_err(RestoreError::of_check)?;
     let ids = resolve_ids(&archive, &sides, options, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
     // The lock goes with its own descriptor, which must outlive the tree.

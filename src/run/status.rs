@@ -7,9 +7,10 @@ use std::path::Path;
 use chrono::{DateTime, Local, NaiveDate, Utc};
 use serde::Serialize;
 
+use super::check::CheckLevel;
 use super::prune::Shelf;
 use super::reports::{self, KeptError};
-use super::{settings, verify};
+use super::settings;
 use crate::config::{Config, Selected};
 use crate::error::with_causes;
 use crate::events::Severity;
@@ -133,7 +134,7 @@ pub struct Verification {
     /// When.
     pub at: DateTime<Utc>,
     /// How much it checked.
-    pub level: verify::Level,
+    pub level: CheckLevel,
 }
 
 /// Looks. Fails when the destination is not there.

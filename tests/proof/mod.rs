@@ -25,8 +25,9 @@ use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::kernel::tree::TreeWalk;
 use volbak::reader::{Found, FsReader};
+use volbak::run::check::CheckLevel;
 use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};
-use volbak::run::verify::{Level, Surroundings, VerifyOptions, VerifyReport, verify};
+use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, verify};
 use volbak::shown::hex;
 use volbak::store::Backup;
 
@@ -188,7 +189,7 @@ pub fn manifest(files: &Backup) -> Manifest {
     Manifest::from_bytes(&fs::read(files.manifest_path()).unwrap()).unwrap()
 }
 
-pub fn verify_level(files: &Backup, level: Level) -> VerifyReport {
+pub fn verify_level(files: &Backup, level: CheckLevel) -> VerifyReport {
     let options = VerifyOptions {
         level,
         second_opinion: true,

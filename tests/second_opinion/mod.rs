@@ -15,9 +15,9 @@ use volbak::archive::read::head::HeadBuilder;
 use volbak::entry::Timestamp;
 use volbak::events::{Event, Observer};
 use volbak::outside::Cancel;
-use volbak::run::verify::second_opinion::{SecondOpinion, check};
-use volbak::run::verify::side_files::SideFiles;
-use volbak::run::verify::{BackupFile, Findings, Level, Verdict, VerifyError, VerifyOptions};
+use volbak::run::check::second_opinion::{SecondOpinion, check};
+use volbak::run::check::side_files::SideFiles;
+use volbak::run::check::{BackupFile, CheckError, CheckLevel, Findings, Verdict};
 use volbak::store::Backup;
 
 use super::proof::{STEM, back_up, copy, verify_level};
@@ -55,7 +55,7 @@ fn what_a_tenant_writes_is_no_disagreement() {
         fs::write(tree.join(std::ffi::OsStr::from_bytes(name)), "data").unwrap();
     }
     let files = back_up(&tree, &dir.path().join("backup"));
-    let report = verify_level(&files, Level::Full);
+    let report = verify_level(&files, CheckLevel::Full);
     assert_eq!(report.verdict, Verdict::Good, "{:?} {:?}", report.findings, report.not_checked);
     let second = report.second_opinion.unwrap();
     assert_eq!(second.asked + second.not_asked, report.entries);
@@ -187,7 +187,7 @@ fn volbak(arguments: &[&str]) -> (i32, String, String) {
 fn what_the_readers_read_differently_is_found_and_holds() {
     let dir = tempfile::tempdir().unwrap();
     let good = write_forged(&dir.path().join("good"), &[]);
-    assert_eq!(verify_level(&good, Level::Full).findings, []);
+    assert_eq!(verify_level(&good, CheckLevel::Full).findings, []);
     for (number, forged) in forged().iter().enumerate() {
         let files = write_forged(&dir.path().join(number.to_string()), &[forged]);
         let archive = files.archive_path();
@@ -196,7 +196,7 @@ fn what_the_readers_read_differently_is_found_and_holds() {
         // Nothing but the missing side files is noticed without a second opinion; a backup without its manifest is a problem.
         let (status, printed, said) = volbak(&["verify", "--json", archive]);
         assert_eq!(status, 3, "{what}: {printed}{said}");
-        let report = verify_level(&files, Level::Full);
+        let report = verify_level(&files, CheckLevel::Full);
         assert_eq!((report.verdict, report.findings.len()), (Verdict::Bad, 1), "{what}: {report:?}");
         let finding = &report.findings[0];
         assert_eq!(finding.file, BackupFile::Archive);
@@ -232,7 +232,7 @@ fn a_quick_check_has_no_second_opinion() {
 }
 
 /// What the second opinion alone finds of a backup, with what it said meanwhile.
-fn alone(files: &Backup, cancel: &Cancel) -> (Result<Option<SecondOpinion>, VerifyError>, Findings, Bytes) {
+fn alone(files: &Backup, cancel: &Cancel) -> (Result<Option<SecondOpinion>, CheckError>, Findings, Bytes) {
     let open = |path: PathBuf| File::open(path).ok();
     let archive = open(files.archive_path());
     let sides = SideFiles {
@@ -242,10 +242,8 @@ fn alone(files: &Backup, cancel: &Cancel) -> (Result<Option<SecondOpinion>, Veri
         manifest: files.manifest().map(Box::new),
         ..SideFiles::default()
     };
-    let (level, scratch) = (Level::Full, std::env::temp_dir());
-    let options = VerifyOptions { level, second_opinion: true, threads: 1, scratch, cancel: cancel.clone() };
     let (mut findings, bytes) = (Findings::default(), Bytes::default());
-    (check(&sides, &options, &bytes, &mut findings), findings, bytes)
+    (check(&sides, cancel, &bytes, &mut findings), findings, bytes)
 }
 
 /// How many bytes were expected and read.
@@ -276,7 +274,7 @@ fn its_progress_ends_where_the_manifest_says_and_it_stops_when_asked() {
     let cancel = Cancel::default();
     cancel.flag().store(true, Ordering::Relaxed);
     let (stopped, findings, _) = alone(&files, &cancel);
-    assert!(matches!(stopped, Err(VerifyError::Stopped)) && findings.total == 0);
+    assert!(matches!(stopped, Err(CheckError::Stopped)) && findings.total == 0);
 }
 
 /// The full check finds each of these first; the second opinion must not rely on that.

@@ -8,10 +8,11 @@ use super::{Night, is_present};
 use crate::config::{VerifyLevel, VerifyOptions as VerifyConfig};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
+use crate::run::check::{CheckError, CheckLevel, Verdict};
 use crate::run::prune::Shelf;
 use crate::run::settings::processors;
-use crate::run::verify::choose::{Candidate, Choice, choose};
-use crate::run::verify::{Level, Surroundings, Verdict, VerifyError, VerifyOptions, record, verify};
+use crate::run::verify::choose::{Choice, DueBackup, choose};
+use crate::run::verify::{Surroundings, VerifyOptions, verify};
 use crate::store::Backup;
 
 impl Night<'_> {
@@ -29,8 +30,8 @@ impl Night<'_> {
             }
         };
         let level = match options.level {
-            VerifyLevel::Quick => Level::Quick,
-            VerifyLevel::Full => Level::Full,
+            VerifyLevel::Quick => CheckLevel::Quick,
+            VerifyLevel::Full => CheckLevel::Full,
         };
         let how = VerifyOptions {
             level,
@@ -62,12 +63,12 @@ impl Night<'_> {
         };
         let report = match verify(files, how, around) {
             Ok(report) => report,
-            Err(VerifyError::Stopped) => return,
-            Err(error @ VerifyError::Here(_)) => {
+            Err(CheckError::Stopped) => return,
+            Err(error @ CheckError::Here(_)) => {
                 return tell(Severity::Warning, with_causes(&error));
             }
         };
-        if let Err(error) = record::save(files, &report) {
+        if let Err(error) = report.save_record(files) {
             tell(Severity::Warning, format!("what its verification found is not kept: {error}"));
         }
         if report.verdict == Verdict::Bad {
@@ -79,11 +80,11 @@ impl Night<'_> {
 }
 
 /// The share of all complete backups whose turn it is.
-fn due(shelves: &[Shelf], options: &VerifyConfig, level: Level, now: DateTime<Utc>) -> Vec<Backup> {
-    let all: Vec<Candidate> = shelves
+fn due(shelves: &[Shelf], options: &VerifyConfig, level: CheckLevel, now: DateTime<Utc>) -> Vec<Backup> {
+    let all: Vec<DueBackup> = shelves
         .iter()
         .flat_map(|shelf| shelf.backups.iter().map(move |backup| (shelf, backup)))
-        .map(|(shelf, backup)| Candidate {
+        .map(|(shelf, backup)| DueBackup {
             files: Backup::in_directory(shelf.directory.clone(), backup.id.clone()),
             taken_at: Some(backup.taken_at),
             last_look: shelf.records.get(&backup.id).and_then(|record| record.last_look(level)),

@@ -11,13 +11,13 @@ mod tests;
 mod window;
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 
 use super::plan::{Plan, Step};
 use crate::layout::{Region, TableKind};
 use crate::outside::BlockRead;
+use crate::run::check::without_panic;
 
 /// Disagreements that are listed. A table of another disk would give hundreds.
 const LISTED_MAX: usize = 20;
@@ -142,7 +142,7 @@ pub(super) fn second_opinion(plan: &Plan, sector_bytes: u32, disk: &dyn BlockRea
     let mut ask = |name: &str, ask: fn(&Asked<'_>, &mut SecondOpinion)| {
         let mut of_it = SecondOpinion::default();
         // What is given to it is bounded, and none of it is known to make it panic.
-        if catch_unwind(AssertUnwindSafe(|| ask(&asked, &mut of_it))).is_err() {
+        if without_panic(|| ask(&asked, &mut of_it)).is_none() {
             of_it.not_asked.push(format!("{name}, which broke off: its code panicked"));
         }
         opinion.asked.append(&mut of_it.asked);

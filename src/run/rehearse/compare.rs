@@ -27,9 +27,9 @@ use crate::outside::inode_flags::{self, fat};
 use crate::reader::exclude::Excludes;
 use crate::reader::kernel::tree::TreeWalk;
 use crate::reader::{Found, FsReader};
+use crate::run::check::{BackupFile, Finding, Findings};
 use crate::run::restore::data::is_equal;
 use crate::run::restore::tree::parts_of;
-use crate::run::verify::{BackupFile, Finding, Findings};
 use crate::store::Backup;
 
 const PIECE_BYTES: usize = 256 << 10;

@@ -10,9 +10,8 @@ use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
 use crate::archive::read::stream::{MemberStream, ReadOptions};
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::run::check::{CheckLevel, Findings, side_files};
 use crate::run::restore::attributes::may_lend_rights;
-use crate::run::verify::side_files;
-use crate::run::verify::{Findings, Level};
 use crate::store::Backup;
 
 /// What would be restored, and whose it would be.
@@ -43,8 +42,8 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
     let selection = std::sync::Arc::new(Selection::new(&options.paths)?);
     let archive = files.open_archive()?;
     let mut side_findings = Findings::default();
-    let sides =
-        side_files::check(files, Level::Full, &options.cancel, &mut side_findings).map_err(RestoreError::of_check)?;
+    let sides = side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
+        .map_err(RestoreError::of_check)?;
     let ids = resolve_ids(&archive, &sides, options, observer)?;
     let everything = selection.is_everything();
     let indexed = index_of(&sides).is_some();

@@ -16,7 +16,7 @@ use crate::archive::index::EntryLine;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::entry::{DeviceNumber, Timestamp};
-use crate::run::verify::content::contradiction;
+use crate::run::check::content::contradiction;
 
 /// What became of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

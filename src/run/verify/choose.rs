@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Level, record};
+use crate::run::check::{CheckLevel, record};
 use crate::store::Backup;
 
-/// A backup whose turn it may be.
+/// A backup that may be due.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct DueBackup {
     /// The backup.
     pub files: Backup,
     /// When it was begun; `None` without a manifest.
@@ -25,9 +25,9 @@ pub struct Choice {
     pub older_than: Option<TimeDelta>,
 }
 
-impl Candidate {
+impl DueBackup {
     /// Reads what is known of a backup. `level` is how thoroughly it would be verified.
-    pub fn read(files: Backup, level: Level) -> Self {
+    pub fn read(files: Backup, level: CheckLevel) -> Self {
         let taken_at = files.manifest().map(|manifest| manifest.started_at);
         let last_look = record::of(&files).and_then(|record| record.last_look(level));
         Self { files, taken_at, last_look }
@@ -36,15 +36,15 @@ impl Candidate {
 
 /// Those whose turn it is, in turn: first those that never had a look, then the one whose look is longest ago; where
 /// that is the same, the oldest backup, and then by their names. Nothing is left to chance.
-pub fn choose(mut candidates: Vec<Candidate>, choice: Choice, now: DateTime<Utc>) -> Vec<Backup> {
+pub fn choose(mut candidates: Vec<DueBackup>, choice: Choice, now: DateTime<Utc>) -> Vec<Backup> {
     if let Some(age) = choice.older_than {
         // Before the beginning of time there is no look either.
         let limit = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
         candidates.retain(|candidate| candidate.last_look.is_none_or(|look| look < limit));
     }
     candidates.sort_by(|a, b| {
-        let key = |one: &Candidate| (one.last_look, one.taken_at);
-        let name = |one: &Candidate| (one.files.directory().to_owned(), one.files.stem().to_owned());
+        let key = |one: &DueBackup| (one.last_look, one.taken_at);
+        let name = |one: &DueBackup| (one.files.directory().to_owned(), one.files.stem().to_owned());
         key(a).cmp(&key(b)).then_with(|| name(a).cmp(&name(b)))
     });
     candidates.truncate(choice.sample.unwrap_or(usize::MAX));
@@ -55,16 +55,16 @@ pub fn choose(mut candidates: Vec<Candidate>, choice: Choice, now: DateTime<Utc>
 mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
 
-    use super::{Candidate, Choice, choose};
+    use super::{Choice, DueBackup, choose};
     use crate::store::Backup;
 
     fn day(number: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::days(number)
     }
 
-    fn candidate(stem: &str, taken: Option<i64>, look: Option<i64>) -> Candidate {
+    fn candidate(stem: &str, taken: Option<i64>, look: Option<i64>) -> DueBackup {
         let files = Backup::in_directory("d", stem);
-        Candidate { files, taken_at: taken.map(day), last_look: look.map(day) }
+        DueBackup { files, taken_at: taken.map(day), last_look: look.map(day) }
     }
 
     fn chosen(sample: Option<usize>, days: Option<i64>) -> Vec<String> {

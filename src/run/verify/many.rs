@@ -3,9 +3,10 @@
 
 use std::io;
 
-use super::record::Record;
-use super::{Level, Surroundings, Verdict, VerifyError, VerifyOptions, VerifyReport, record, verify};
+use super::{Surroundings, VerifyOptions, VerifyReport, verify};
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
+use crate::run::check::record::Record;
+use crate::run::check::{CheckError, CheckLevel, Verdict};
 use crate::store::Backup;
 use crate::store::at_once::AtOnce;
 use crate::store::catalog::turn_of;
@@ -30,9 +31,9 @@ pub fn verify_each(
     around: Surroundings<'_>,
     recorded: bool,
     each: &mut dyn FnMut(&Backup, Verified),
-) -> Result<(), VerifyError> {
+) -> Result<(), CheckError> {
     let at_once = AtOnce::default();
-    let is_at_once = options.level == Level::Quick && at_once.threads() > 1;
+    let is_at_once = options.level == CheckLevel::Quick && at_once.threads() > 1;
     let turn = if is_at_once { at_once.threads() * TURNS } else { 1 };
     for backups in backups.chunks(turn) {
         let early = if is_at_once {
@@ -82,12 +83,12 @@ fn one(
     options: &VerifyOptions,
     around: Surroundings<'_>,
     recorded: bool,
-) -> Result<Verified, VerifyError> {
+) -> Result<Verified, CheckError> {
     if options.cancel.is_cancelled() {
-        return Err(VerifyError::Stopped);
+        return Err(CheckError::Stopped);
     }
     let report = verify(files, options, around)?;
-    let recorded = recorded.then(|| record::save(files, &report));
+    let recorded = recorded.then(|| report.save_record(files));
     Ok(Verified { report, recorded })
 }
 

@@ -10,8 +10,10 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::finding::Finding;
 use super::second_opinion::SecondOpinion;
-use super::{Finding, Level, Verdict, VerifyReport, side_files};
+use super::side_files;
+use super::verdict::{CheckLevel, Verdict};
 use crate::archive::index::parse_hex;
 use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::pending::TEMPORARY_PREFIX;
@@ -42,7 +44,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LevelResult {
     /// The level.
-    pub level: Level,
+    pub level: CheckLevel,
     /// When.
     pub verified_at: DateTime<Utc>,
     /// What came out.
@@ -81,7 +83,7 @@ pub enum Health {
         /// When a verification last found nothing wrong.
         last_verified: DateTime<Utc>,
         /// How much that one checked.
-        level: Level,
+        level: CheckLevel,
     },
     /// Something is wrong. It does not count as a backup.
     Bad {
@@ -116,7 +118,7 @@ impl Record {
     }
 
     /// When it was last verified at this level or a higher one, whatever came out.
-    pub fn last_look(&self, level: Level) -> Option<DateTime<Utc>> {
+    pub fn last_look(&self, level: CheckLevel) -> Option<DateTime<Utc>> {
         let looks = self.results.iter().filter(|result| result.level >= level);
         looks.map(|result| result.verified_at).max()
     }
@@ -150,29 +152,28 @@ pub fn of_entry(entry: &CatalogEntry) -> Option<Record> {
 }
 
 /// A record whose findings are longer than all of it may be would say nothing at all.
-fn shortened(finding: &Finding) -> Finding {
-    let cut = |text: &str| text.chars().take(MAX_TEXT_CHARS).collect();
-    Finding { path: finding.path.as_deref().map(cut), what: cut(&finding.what), ..finding.clone() }
+fn shorten(finding: &mut Finding) {
+    for text in finding.path.iter_mut().chain([&mut finding.what]) {
+        if let Some((end, _)) = text.char_indices().nth(MAX_TEXT_CHARS) {
+            text.truncate(end);
+        }
+    }
 }
 
-/// Adds a verification to the record beside the backup. A reader sees the record before or the record after, never half
-/// of one.
-pub fn save(files: &Backup, report: &VerifyReport) -> io::Result<Record> {
-    let mut record = load(files, report.archive_sha1.as_deref(), report.archive_bytes).unwrap_or_default();
+/// Adds the result of a verification to the record beside the backup. A reader sees the record before or the record after,
+/// never half of one. `archive_sha1` is what the manifest (or without it, the checksum) says.
+pub fn save(
+    files: &Backup,
+    archive_sha1: Option<&str>,
+    archive_bytes: u64,
+    mut result: LevelResult,
+) -> io::Result<Record> {
+    let mut record = load(files, archive_sha1, archive_bytes).unwrap_or_default();
     record.format = FORMAT;
-    record.archive_sha1.clone_from(&report.archive_sha1);
-    record.archive_bytes = report.archive_bytes;
-    let result = LevelResult {
-        level: report.level,
-        verified_at: report.verified_at,
-        verdict: report.verdict,
-        found_sha1: report.found_sha1.clone(),
-        not_checked: report.not_checked.clone(),
-        findings: report.findings.iter().take(MAX_FINDINGS).map(shortened).collect(),
-        findings_total: report.findings_total,
-        volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
-        second_opinion: report.second_opinion,
-    };
+    record.archive_sha1 = archive_sha1.map(str::to_owned);
+    record.archive_bytes = archive_bytes;
+    result.findings.truncate(MAX_FINDINGS);
+    result.findings.iter_mut().for_each(shorten);
     record.results.retain(|old| old.level != result.level || !result.covers(old));
     record.results.push(result);
     record.results.sort_by_key(|result| (result.level, result.second_opinion.is_some()));
@@ -203,28 +204,25 @@ pub fn save(files: &Backup, report: &VerifyReport) -> io::Result<Record> {
 mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
 
-    use super::{Health, Record, load, save};
-    use crate::run::verify::second_opinion::SecondOpinion;
-    use crate::run::verify::{Level, Verdict, VerifyReport};
+    use super::{Health, LevelResult, Record, load};
+    use crate::run::check::second_opinion::SecondOpinion;
+    use crate::run::check::{BackupFile, CheckLevel, Finding, Verdict};
     use crate::store::Backup;
 
-    fn report(level: Level, verdict: Verdict, minute: i64) -> VerifyReport {
-        VerifyReport {
-            archive: "a".into(),
-            stem: "a".to_owned(),
+    fn save(files: &Backup, result: LevelResult) -> std::io::Result<Record> {
+        super::save(files, Some("ab"), 7, result)
+    }
+
+    fn report(level: CheckLevel, verdict: Verdict, minute: i64) -> LevelResult {
+        LevelResult {
             level,
-            verdict,
             verified_at: at(minute),
+            verdict,
+            found_sha1: None,
             not_checked: Vec::new(),
             findings: Vec::new(),
             findings_total: 0,
-            manifest_lost: false,
-            archive_sha1: Some("ab".to_owned()),
-            found_sha1: None,
-            archive_bytes: 7,
-            members: 0,
-            entries: 0,
-            marked_entries: 0,
+            volbak_version: String::new(),
             second_opinion: None,
         }
     }
@@ -237,12 +235,12 @@ mod tests {
     fn a_finding_holds_until_as_much_was_checked_again() {
         let dir = tempfile::tempdir().unwrap();
         let files = Backup::in_directory(dir.path(), "a");
-        let health = |report| save(&files, &report).unwrap().health();
+        let health = |report| save(&files, report).unwrap().health();
         let good = |minute, level| Health::Good { last_verified: at(minute), level };
-        assert_eq!(health(report(Level::Full, Verdict::Good, 1)), good(1, Level::Full));
-        assert_eq!(health(report(Level::Full, Verdict::Bad, 2)), Health::Bad { found_at: at(2) });
-        assert_eq!(health(report(Level::Quick, Verdict::Good, 3)), Health::Bad { found_at: at(2) });
-        assert_eq!(health(report(Level::Full, Verdict::Good, 4)), good(4, Level::Full));
+        assert_eq!(health(report(CheckLevel::Full, Verdict::Good, 1)), good(1, CheckLevel::Full));
+        assert_eq!(health(report(CheckLevel::Full, Verdict::Bad, 2)), Health::Bad { found_at: at(2) });
+        assert_eq!(health(report(CheckLevel::Quick, Verdict::Good, 3)), Health::Bad { found_at: at(2) });
+        assert_eq!(health(report(CheckLevel::Full, Verdict::Good, 4)), good(4, CheckLevel::Full));
         assert_eq!(load(&files, Some("ab"), 7).unwrap().results.len(), 2);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
@@ -251,27 +249,27 @@ mod tests {
     fn a_second_opinion_holds_until_there_is_another_one() {
         let dir = tempfile::tempdir().unwrap();
         let files = Backup::in_directory(dir.path(), "a");
-        let health = |report| save(&files, &report).unwrap().health();
+        let health = |report| save(&files, report).unwrap().health();
         let good = |minute, level| Health::Good { last_verified: at(minute), level };
-        let second = |report| VerifyReport { second_opinion: Some(SecondOpinion::default()), ..report };
-        assert_eq!(health(second(report(Level::Full, Verdict::Bad, 1))), Health::Bad { found_at: at(1) });
-        assert_eq!(health(report(Level::Full, Verdict::Good, 2)), Health::Bad { found_at: at(1) });
-        assert_eq!(health(report(Level::RestoreTest, Verdict::Good, 3)), Health::Bad { found_at: at(1) });
+        let second = |report| LevelResult { second_opinion: Some(SecondOpinion::default()), ..report };
+        assert_eq!(health(second(report(CheckLevel::Full, Verdict::Bad, 1))), Health::Bad { found_at: at(1) });
+        assert_eq!(health(report(CheckLevel::Full, Verdict::Good, 2)), Health::Bad { found_at: at(1) });
+        assert_eq!(health(report(CheckLevel::RestoreTest, Verdict::Good, 3)), Health::Bad { found_at: at(1) });
         assert_eq!(load(&files, Some("ab"), 7).unwrap().results.len(), 3);
-        assert_eq!(health(second(report(Level::Full, Verdict::Good, 4))), good(3, Level::RestoreTest));
+        assert_eq!(health(second(report(CheckLevel::Full, Verdict::Good, 4))), good(3, CheckLevel::RestoreTest));
         assert_eq!(load(&files, Some("ab"), 7).unwrap().results.len(), 2, "one full verification covers the other");
-        assert_eq!(health(report(Level::Full, Verdict::Bad, 5)), Health::Bad { found_at: at(5) });
-        assert_eq!(health(second(report(Level::RestoreTest, Verdict::Good, 6))), good(6, Level::RestoreTest));
+        assert_eq!(health(report(CheckLevel::Full, Verdict::Bad, 5)), Health::Bad { found_at: at(5) });
+        assert_eq!(health(second(report(CheckLevel::RestoreTest, Verdict::Good, 6))), good(6, CheckLevel::RestoreTest));
         let results = load(&files, Some("ab"), 7).unwrap().results;
         let kept: Vec<_> = results.iter().map(|result| (result.level, result.second_opinion.is_some())).collect();
-        assert_eq!(kept, [(Level::Full, false), (Level::Full, true), (Level::RestoreTest, true)]);
+        assert_eq!(kept, [(CheckLevel::Full, false), (CheckLevel::Full, true), (CheckLevel::RestoreTest, true)]);
     }
 
     #[test]
     fn a_record_of_another_archive_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let files = Backup::in_directory(dir.path(), "a");
-        save(&files, &report(Level::Full, Verdict::Bad, 1)).unwrap();
+        save(&files, report(CheckLevel::Full, Verdict::Bad, 1)).unwrap();
         assert!(load(&files, Some("ab"), 7).is_some());
         assert!(load(&files, Some("cd"), 7).is_none());
         assert!(load(&files, Some("ab"), 8).is_none());
@@ -279,5 +277,20 @@ mod tests {
         std::fs::write(files.record_path(), "{}").unwrap();
         assert!(load(&files, Some("ab"), 7).is_none());
         assert_eq!(Record::default().health(), Health::Unverified);
+    }
+
+    #[test]
+    fn long_findings_are_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Backup::in_directory(dir.path(), "a");
+        let long = || Some("\u{e9}".repeat(5000));
+        let what = "x".repeat(1024);
+        let one = Finding { file: BackupFile::Index, member: None, offset: None, path: long(), what: what.clone() };
+        let findings = vec![one; 200];
+        let result = LevelResult { findings, findings_total: 200, ..report(CheckLevel::Full, Verdict::Bad, 1) };
+        let kept = &save(&files, result).unwrap().results[0];
+        assert_eq!((kept.findings.len(), kept.findings_total), (100, 200));
+        assert_eq!(kept.findings[99].path.as_ref().map(|path| path.chars().count()), Some(1024));
+        assert_eq!(kept.findings[99].what, what);
     }
 }

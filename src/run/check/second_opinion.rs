@@ -3,25 +3,25 @@
 //! The crate gets one entry at a time, cut out by the index, and `opinion` compares what it reads. What the crate is known to
 //! read wrongly it is not asked: flate2's data is compared with the index then. See docs/decisions/0042.
 
+mod inflated;
 mod opinion;
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::Read;
 
-use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::inflated::{Ended, Inflated};
 use self::opinion::{ask, disagreement};
+use super::error::CheckError;
+use super::finding::{BackupFile, Finding, Findings};
+use super::library::without_panic;
 use super::side_files::SideFiles;
-use super::{BackupFile, Finding, Findings, VerifyError, VerifyOptions};
 use crate::archive::index::{EntryLine, Line, Totals, escape_path};
 use crate::archive::pax::padding_after;
 use crate::archive::read::head::{EntryHead, FirstData, HeadBuilder, HeadStep};
 use crate::archive::read::header::{self, BLOCK, Block};
-use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::records::has_line_feed;
 use crate::error::with_causes;
 use crate::events::{Event, Observer};
@@ -31,9 +31,7 @@ use crate::outside::{Cancel, memory};
 const MAX_HEADER_BYTES: usize = 16 << 20;
 /// Headers as they are, as volbak and the crate keep them, and buffers.
 const MEMORY_BYTES: usize = 4 * MAX_HEADER_BYTES;
-const INPUT_BYTES: usize = 256 << 10;
 const PIECE_BYTES: usize = 64 << 10;
-const REPORT_BYTES: u64 = 64 << 20;
 /// Two blocks of zeros end an archive.
 const END_BYTES: u64 = 2 * BLOCK as u64;
 
@@ -75,29 +73,28 @@ impl SecondOpinion {
 /// would only be found a second time. `None` without an index, which is said in `findings.not_checked`.
 pub fn check(
     sides: &SideFiles,
-    options: &VerifyOptions,
+    cancel: &Cancel,
     observer: &dyn Observer,
     findings: &mut Findings,
-) -> Result<Option<SecondOpinion>, VerifyError> {
+) -> Result<Option<SecondOpinion>, CheckError> {
     let (Some(archive), Some(index)) = (&sides.archive, &sides.index) else {
         findings.not_checked("no second opinion was asked: only an index says where each entry is");
         return Ok(None);
     };
-    memory::require(MEMORY_BYTES).map_err(VerifyError::Here)?;
-    let index = index.try_clone().map_err(VerifyError::Here)?;
+    memory::require(MEMORY_BYTES).map_err(CheckError::Here)?;
+    let index = index.try_clone().map_err(CheckError::Here)?;
     observer
         .on_event(&Event::Step { step: "reading it with flate2 and the tar crate, for a second opinion".to_owned() });
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
     }
-    let file = Positioned { file: archive, at: 0, end: sides.archive_bytes, failed: false, cancel: &options.cancel };
-    let stream = Stream::new(file, observer).map_err(VerifyError::Here)?;
+    let stream = Inflated::new(archive, sides.archive_bytes, cancel, observer).map_err(CheckError::Here)?;
     let mut walk = Walk { stream, buffer: vec![0; PIECE_BYTES], opinion: SecondOpinion::default(), findings };
     let ended = IndexReader::new(index).map_err(Ended::Index).and_then(|index| walk.all(index));
     walk.stream.report();
     let opinion = walk.opinion;
     match ended {
-        _ if options.cancel.is_cancelled() => return Err(VerifyError::Stopped),
+        _ if cancel.is_cancelled() => return Err(CheckError::Stopped),
         Ok(tar_bytes) => {
             let said = sides.manifest.as_ref().map_or(tar_bytes, |manifest| manifest.sizes.tar_bytes);
             if tar_bytes != said {
@@ -113,14 +110,8 @@ pub fn check(
     Ok(Some(opinion))
 }
 
-/// Why the walk cannot go on.
-enum Ended {
-    Archive(String),
-    Index(IndexError),
-}
-
 struct Walk<'a> {
-    stream: Stream<'a>,
+    stream: Inflated<'a>,
     buffer: Vec<u8>,
     opinion: SecondOpinion,
     findings: &'a mut Findings,
@@ -153,13 +144,13 @@ impl Walk<'_> {
                         self.findings.add(Finding { file, member: None, offset: None, path, what });
                     }
                     let end = line.tar_offset.saturating_add(line.tar_length);
-                    self.pass(end.saturating_sub(self.stream.at), |_| {})?;
+                    self.pass(end.saturating_sub(self.stream.at()), |_| {})?;
                 }
                 Line::End(totals) => return self.end(totals),
                 Line::Member(_) => {}
             }
         }
-        Ok(self.stream.at)
+        Ok(self.stream.at())
     }
 
     /// Reads an entry, not further than to its end. Gives what is wrong with it.
@@ -207,8 +198,9 @@ impl Walk<'_> {
     fn ask(&mut self, headers: &[u8], head: &EntryHead, line: &EntryLine) -> Result<Option<String>, Ended> {
         let data_bytes = line.tar_length - headers.len() as u64;
         let one_entry = headers.chain((&mut self.stream).take(data_bytes));
+        // The crate shares nothing with us but the reader of the tar stream, which counts what it gave.
         let told = without_panic(|| ask(one_entry, line.size, &mut self.buffer));
-        if let Some(what) = self.stream.failure.take() {
+        if let Some(what) = self.stream.take_failure() {
             return Err(Ended::Archive(what));
         }
         let told_something = u64::from(told.is_some());
@@ -272,7 +264,7 @@ impl Walk<'_> {
 
     /// Reads what follows the last entry: zeros, as many as the index says.
     fn end(&mut self, totals: Totals) -> Result<u64, Ended> {
-        let zeros = totals.tar_bytes.saturating_sub(self.stream.at);
+        let zeros = totals.tar_bytes.saturating_sub(self.stream.at());
         let mut are_zeros = zeros >= END_BYTES;
         self.pass(zeros, |piece| are_zeros &= piece.iter().all(|byte| *byte == 0))?;
         if !are_zeros {
@@ -280,7 +272,7 @@ impl Walk<'_> {
             return Err(Ended::Archive(what.to_owned()));
         }
         match self.stream.read(&mut [0]) {
-            Ok(0) => Ok(self.stream.at),
+            Ok(0) => Ok(self.stream.at()),
             Ok(_) => {
                 let what = format!("flate2 decompresses more than the {} bytes that the index says", totals.tar_bytes);
                 Err(Ended::Archive(what))
@@ -288,12 +280,6 @@ impl Walk<'_> {
             Err(_) => Err(self.stream.failed()),
         }
     }
-}
-
-/// A panic in the crate over what a tenant wrote would end the whole night, and says nothing about the backup. The crate shares
-/// nothing with us but the reader of the tar stream, which counts what it gave: so going on is sound.
-fn without_panic<T>(ask: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(ask)).ok()
 }
 
 /// Whether a record in one of an entry's extended headers has a line feed in its keyword or its value. The crate splits
@@ -311,109 +297,4 @@ fn has_line_feeds(mut headers: &[u8]) -> bool {
         headers = &rest[len.next_multiple_of(BLOCK).min(rest.len())..];
     }
     false
-}
-
-/// The archive, read at places of its own: its descriptor is shared.
-struct Positioned<'a> {
-    file: &'a File,
-    at: u64,
-    end: u64,
-    /// The reading itself failed, and not what was made of it.
-    failed: bool,
-    cancel: &'a Cancel,
-}
-
-impl Read for Positioned<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.end - self.at).map_or(buf.len(), |left| left.min(buf.len()));
-        loop {
-            if self.cancel.is_cancelled() {
-                // Not `Interrupted`, after which a reader tries again.
-                return Err(io::Error::other("interrupted"));
-            }
-            match self.file.read_at(&mut buf[..most], self.at) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.failed = true;
-                    return Err(error);
-                }
-                Ok(len) => {
-                    self.at += len as u64;
-                    return Ok(len);
-                }
-            }
-        }
-    }
-}
-
-/// The tar stream as flate2 decompresses it. After a failure it gives nothing more: flate2 itself would say that the stream has
-/// ended.
-struct Stream<'a> {
-    decoder: MultiGzDecoder<BufReader<Positioned<'a>>>,
-    observer: &'a dyn Observer,
-    at: u64,
-    reported: u64,
-    failure: Option<String>,
-}
-
-impl<'a> Stream<'a> {
-    fn new(file: Positioned<'a>, observer: &'a dyn Observer) -> io::Result<Self> {
-        let decoder = || MultiGzDecoder::new(BufReader::with_capacity(INPUT_BYTES, file));
-        let decoder = memory::made(2 * INPUT_BYTES, decoder)?;
-        Ok(Self { decoder, observer, at: 0, reported: 0, failure: None })
-    }
-
-    /// Says how much was read. A limit on the rate is kept there.
-    fn report(&mut self) {
-        let bytes = self.at - std::mem::replace(&mut self.reported, self.at);
-        self.observer.on_event(&Event::Read { bytes });
-    }
-
-    fn failed(&mut self) -> Ended {
-        Ended::Archive(self.failure.take().unwrap_or_else(|| "it cannot be read with flate2".to_owned()))
-    }
-
-    /// Fills `buf`.
-    fn fill(&mut self, buf: &mut [u8]) -> Result<(), Ended> {
-        let mut filled = 0;
-        while filled < buf.len() {
-            match self.read(&mut buf[filled..]) {
-                Ok(0) => return Err(self.cut_off()),
-                Ok(len) => filled += len,
-                Err(_) => return Err(self.failed()),
-            }
-        }
-        Ok(())
-    }
-
-    fn cut_off(&self) -> Ended {
-        Ended::Archive(format!("flate2 finds its end at byte {} of the tar stream, before the index's", self.at))
-    }
-}
-
-impl Read for Stream<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if let Some(what) = &self.failure {
-            return Err(io::Error::other(what.clone()));
-        }
-        match self.decoder.read(buf) {
-            Ok(len) => {
-                self.at += len as u64;
-                if self.at - self.reported >= REPORT_BYTES {
-                    self.report();
-                }
-                Ok(len)
-            }
-            Err(error) => {
-                let file = self.decoder.get_ref().get_ref();
-                self.failure = Some(if file.failed {
-                    format!("it was read once, and cannot be read again at byte {}: {error}", file.at)
-                } else {
-                    let at = self.at;
-                    format!("flate2 cannot decompress it beyond byte {at} of the tar stream, and volbak can: {error}")
-                });
-                Err(error)
-            }
-        }
-    }
 }

@@ -1,9 +1,10 @@
-//! Reads an archive once and holds every byte of it against what the side files say.
+//! Reads an archive once and compares every byte of it with the side files.
 
 use std::fs::File;
 
+use super::error::CheckError;
+use super::finding::{BackupFile, Finding, Findings};
 use super::side_files::SideFiles;
-use super::{BackupFile, Finding, Findings, VerifyError, VerifyOptions};
 use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item, StreamEnd};
 use crate::archive::read::head::{EntryHead, HeadKind};
@@ -11,6 +12,7 @@ use crate::archive::read::index_file::{IndexPlan, IndexReader};
 use crate::archive::read::stream::{Form, MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::events::{Event, Observer};
 use crate::manifest::Counts;
+use crate::outside::Cancel;
 use crate::shown::hex;
 
 /// What was read.
@@ -26,24 +28,24 @@ pub struct Seen {
     pub marked_entries: u64,
 }
 
-/// Reads all of `archive`.
+/// Reads all of `archive` with `threads` threads that inflate.
 pub fn check(
     archive: &File,
     sides: &SideFiles,
-    options: &VerifyOptions,
+    (threads, cancel): (usize, &Cancel),
     observer: &dyn Observer,
     findings: &mut Findings,
-) -> Result<Seen, VerifyError> {
+) -> Result<Seen, CheckError> {
     let plan = sides.index.as_ref().and_then(|index| {
         // It was read through before, or has the digest that the manifest knows.
         let reader = index.try_clone().ok().map(IndexReader::new)?.ok()?;
         Some(Plan::Index(Box::new(IndexPlan::new(reader, None))))
     });
     let indexed = plan.is_some();
-    let read_options = ReadOptions { threads: options.threads, hash_archive: true, stop: vec![options.cancel.flag()] };
+    let read_options = ReadOptions { threads, hash_archive: true, stop: vec![cancel.flag()] };
     // Neither reads the archive: descriptors, threads or memory are short.
-    let archive = archive.try_clone().map_err(VerifyError::Here)?;
-    let stream = MemberStream::new(archive, plan.unwrap_or(Plan::Scan), &read_options).map_err(VerifyError::Here)?;
+    let archive = archive.try_clone().map_err(CheckError::Here)?;
+    let stream = MemberStream::new(archive, plan.unwrap_or(Plan::Scan), &read_options).map_err(CheckError::Here)?;
     // What is walked is the tar stream. How long it is the manifest says; without it, nothing does.
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
@@ -65,7 +67,7 @@ pub fn check(
     let (stream, end) = reader.into_source();
     let outcome = stream.finish();
     if outcome.stopped {
-        return Err(VerifyError::Stopped);
+        return Err(CheckError::Stopped);
     }
     let archive_sha1 = outcome.archive_sha1.as_ref().map(|sha1| hex(sha1));
     let sha1_good = check_sha1(archive_sha1.as_deref(), sides, findings);

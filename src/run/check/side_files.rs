@@ -5,7 +5,9 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
-use super::{BackupFile, Findings, Level, VerifyError};
+use super::error::CheckError;
+use super::finding::{BackupFile, Findings};
+use super::verdict::CheckLevel;
 use crate::archive::index::parse_hex;
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
@@ -38,7 +40,12 @@ pub struct SideFiles {
 }
 
 /// Opens and checks what lies beside an archive.
-pub fn check(files: &Backup, level: Level, cancel: &Cancel, findings: &mut Findings) -> Result<SideFiles, VerifyError> {
+pub fn check(
+    files: &Backup,
+    level: CheckLevel,
+    cancel: &Cancel,
+    findings: &mut Findings,
+) -> Result<SideFiles, CheckError> {
     let mut sides = SideFiles::default();
     match files.open_archive() {
         Ok(archive) => {
@@ -50,7 +57,7 @@ pub fn check(files: &Backup, level: Level, cancel: &Cancel, findings: &mut Findi
     let manifest_there = check_manifest(files, &mut sides, findings);
     check_checksum(files, manifest_there, &mut sides, findings);
     match check_index(files, manifest_there, level, cancel, &mut sides, findings) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(VerifyError::Stopped),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(CheckError::Stopped),
         Err(error) => findings.about(BackupFile::Index, format!("it cannot be read: {error}")),
         Ok(()) => {}
     }
@@ -149,7 +156,7 @@ fn parse_checksum(bytes: &[u8]) -> Option<(String, &[u8])> {
 fn check_index(
     files: &Backup,
     manifest_there: bool,
-    level: Level,
+    level: CheckLevel,
     cancel: &Cancel,
     sides: &mut SideFiles,
     findings: &mut Findings,
@@ -190,7 +197,7 @@ fn check_index(
             }
         }
     }
-    if level >= Level::Full {
+    if level >= CheckLevel::Full {
         sides.index = Some(file);
     }
     Ok(())

@@ -1,0 +1,92 @@
+//! Findings: what is wrong with a backup, and where.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+/// Findings that are kept.
+const MAX_FINDINGS: usize = 1000;
+
+/// One of the files of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupFile {
+    /// `STEM.tar.gz`.
+    Archive,
+    /// `STEM.checksum`.
+    Checksum,
+    /// `STEM.index`.
+    Index,
+    /// `STEM.manifest.json`.
+    Manifest,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The file that is wrong, or does not agree with the others.
+    pub file: BackupFile,
+    /// The archive's member, from 0.
+    pub member: Option<u64>,
+    /// The byte in that file, where it is known: of a member, its first.
+    pub offset: Option<u64>,
+    /// The path in the archive, as the index writes it.
+    pub path: Option<String>,
+    /// What is wrong, one line.
+    pub what: String,
+}
+
+impl Finding {
+    /// File, member and path, as a message names them.
+    pub fn place(&self, stem: &str) -> String {
+        let suffix = match self.file {
+            BackupFile::Archive => ".tar.gz",
+            BackupFile::Checksum => ".checksum",
+            BackupFile::Index => ".index",
+            BackupFile::Manifest => ".manifest.json",
+        };
+        let mut place = format!("{stem}{suffix}");
+        // Writing to a String does not fail.
+        if let Some(member) = self.member {
+            let _ = write!(place, ", member {member}");
+        }
+        if let Some(offset) = self.offset {
+            let _ = write!(place, ", byte {offset}");
+        }
+        if let Some(path) = &self.path {
+            let _ = write!(place, ", {path}");
+        }
+        place
+    }
+}
+
+/// The findings of a check, and what it could not look at.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// The first thousand.
+    pub first: Vec<Finding>,
+    /// How many there are.
+    pub total: u64,
+    /// What could not be checked, and why; one line each.
+    pub not_checked: Vec<String>,
+}
+
+impl Findings {
+    /// Adds one.
+    pub fn add(&mut self, finding: Finding) {
+        self.total += 1;
+        if self.first.len() < MAX_FINDINGS {
+            self.first.push(finding);
+        }
+    }
+
+    /// Adds one about a file as a whole.
+    pub fn about(&mut self, file: BackupFile, what: impl Into<String>) {
+        self.add(Finding { file, member: None, offset: None, path: None, what: what.into() });
+    }
+
+    /// Notes what could not be checked.
+    pub fn not_checked(&mut self, what: impl Into<String>) {
+        self.not_checked.push(what.into());
+    }
+}

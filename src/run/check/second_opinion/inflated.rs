@@ -1,0 +1,142 @@
+//! The tar stream as flate2 decompresses it.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::archive::read::index_file::IndexError;
+use crate::events::{Event, Observer};
+use crate::outside::{Cancel, memory};
+
+const INPUT_BYTES: usize = 256 << 10;
+const REPORT_BYTES: u64 = 64 << 20;
+
+/// Why the tar stream cannot be followed further.
+pub(super) enum Ended {
+    Archive(String),
+    Index(IndexError),
+}
+
+/// The archive, read at places of its own: its descriptor is shared.
+struct Positioned<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+    /// The reading itself failed, and not what was made of it.
+    failed: bool,
+    cancel: &'a Cancel,
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.end - self.at).map_or(buf.len(), |left| left.min(buf.len()));
+        loop {
+            if self.cancel.is_cancelled() {
+                // Not `Interrupted`, after which a reader tries again.
+                return Err(io::Error::other("interrupted"));
+            }
+            match self.file.read_at(&mut buf[..most], self.at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.failed = true;
+                    return Err(error);
+                }
+                Ok(len) => {
+                    self.at += len as u64;
+                    return Ok(len);
+                }
+            }
+        }
+    }
+}
+
+/// The tar stream as flate2 decompresses it. After a failure it gives nothing more: flate2 itself would say that the stream has
+/// ended.
+pub(super) struct Inflated<'a> {
+    decoder: MultiGzDecoder<BufReader<Positioned<'a>>>,
+    observer: &'a dyn Observer,
+    at: u64,
+    reported: u64,
+    failure: Option<String>,
+}
+
+impl<'a> Inflated<'a> {
+    /// The tar stream of the archive `file` of `archive_bytes` bytes.
+    pub(super) fn new(
+        file: &'a File,
+        archive_bytes: u64,
+        cancel: &'a Cancel,
+        observer: &'a dyn Observer,
+    ) -> io::Result<Self> {
+        let file = Positioned { file, at: 0, end: archive_bytes, failed: false, cancel };
+        let decoder = || MultiGzDecoder::new(BufReader::with_capacity(INPUT_BYTES, file));
+        let decoder = memory::made(2 * INPUT_BYTES, decoder)?;
+        Ok(Self { decoder, observer, at: 0, reported: 0, failure: None })
+    }
+
+    /// The offset in the tar stream, in bytes.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The failure that ended the stream, if one did.
+    pub(super) fn take_failure(&mut self) -> Option<String> {
+        self.failure.take()
+    }
+
+    /// Says how much was read. A limit on the rate is kept there.
+    pub(super) fn report(&mut self) {
+        let bytes = self.at - std::mem::replace(&mut self.reported, self.at);
+        self.observer.on_event(&Event::Read { bytes });
+    }
+
+    pub(super) fn failed(&mut self) -> Ended {
+        Ended::Archive(self.failure.take().unwrap_or_else(|| "it cannot be read with flate2".to_owned()))
+    }
+
+    /// Fills `buf`.
+    pub(super) fn fill(&mut self, buf: &mut [u8]) -> Result<(), Ended> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.read(&mut buf[filled..]) {
+                Ok(0) => return Err(self.cut_off()),
+                Ok(len) => filled += len,
+                Err(_) => return Err(self.failed()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn cut_off(&self) -> Ended {
+        Ended::Archive(format!("flate2 finds its end at byte {} of the tar stream, before the index's", self.at))
+    }
+}
+
+impl Read for Inflated<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(what) = &self.failure {
+            return Err(io::Error::other(what.clone()));
+        }
+        match self.decoder.read(buf) {
+            Ok(len) => {
+                self.at += len as u64;
+                if self.at - self.reported >= REPORT_BYTES {
+                    self.report();
+                }
+                Ok(len)
+            }
+            Err(error) => {
+                let file = self.decoder.get_ref().get_ref();
+                self.failure = Some(if file.failed {
+                    format!("it was read once, and cannot be read again at byte {}: {error}", file.at)
+                } else {
+                    let at = self.at;
+                    format!("flate2 cannot decompress it beyond byte {at} of the tar stream, and volbak can: {error}")
+                });
+                Err(error)
+            }
+        }
+    }
+}

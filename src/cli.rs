@@ -1,4 +1,4 @@
-//! The command line: what is typed, and what is shown while it is carried out.
+//! The command line: arguments, progress and results.
 
 pub(crate) mod args;
 mod disk;
@@ -16,7 +16,7 @@ pub(crate) mod verify;
 
 use std::ffi::OsString;
 
-/// The error with the source it is about in front, unless it begins with that anyway.
+/// The error with the name of its source in front, unless the message already begins with it.
 pub(crate) fn about(source: &OsString, error: anyhow::Error) -> anyhow::Error {
     let source = shown(source);
     if error.to_string().starts_with(&source) { error } else { error.context(source) }

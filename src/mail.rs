@@ -1,9 +1,8 @@
-//! A rendered report → a mail → out of the host, within one deadline; what cannot be sent waits in a spool for the next
-//! run.
+//! Sends a rendered report as a mail, within one deadline. Mails that cannot be sent wait in a spool for the next run.
 //!
-//! SMTP is lettre's. Its timeout holds for a single read, so that a server that answers a byte at a time could hold a
-//! run for hours: each sending runs on a thread of its own, and is given up when the deadline is over. Then the mail
-//! may still arrive, and arrives again from the spool, with the same `Message-ID`: better twice than never.
+//! lettre speaks SMTP. Its timeout applies to a single read, so a server that answers one byte at a time could block a run
+//! for hours. Each mail is therefore sent on a thread of its own, which is abandoned at the deadline. The mail may still
+//! arrive, and then arrives again from the spool with the same `Message-ID`: twice is better than never.
 
 #[cfg(feature = "mail")]
 mod compose;
@@ -27,16 +26,16 @@ pub use secret::PasswordSource;
 pub use sending::{send, send_waiting, try_server};
 pub use settings::{Settings, SmtpServer, SpoolSettings, Tls, Transport};
 
-/// What became of the mails.
+/// The result of sending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
-    /// The new mail reached everyone that it is for.
+    /// Whether all recipients were sent the new mail.
     pub sent: bool,
-    /// How many mails of earlier runs were sent now.
+    /// Number of mails of earlier runs that were sent.
     pub sent_from_spool: usize,
-    /// How many mails wait for the next run.
+    /// Number of mails that wait for the next run.
     pub waiting: usize,
-    /// What went wrong. Each counts for the exit status, and never for more than a problem.
+    /// Problems. They affect the exit status as problems, never as failures.
     pub problems: Vec<Problem>,
 }
 

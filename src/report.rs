@@ -1,7 +1,7 @@
-//! A [`RunReport`] → its text, its HTML part and its subject line. Pure: everything comes in as facts, the clock too.
+//! Renders a [`RunReport`] as text, as HTML and as a subject line. All functions are pure; even the time is an argument.
 //!
-//! The text is the documented format, line by line (a golden test holds it); scripts read it. The HTML part has the same
-//! facts and more. A report is kept as JSON in the destination, so that it can be shown and mailed again.
+//! The text follows the documented format line by line (a golden test checks it), since scripts parse it. The HTML part has
+//! the same facts and more. Reports are stored as JSON in the destination, so that they can be shown and mailed again.
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -22,13 +22,13 @@ pub use size::{df_percent, du_size, shown_duration};
 pub use standing::{RunFacts, RunStanding, Standing, VolumeStanding};
 pub use worth::{LastVerification, VolumeWorth};
 
-/// The version of the JSON form that is written. A reader takes this and all below.
+/// Version of the JSON form that is written. Readers accept this version and all earlier ones.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// How many problems of one volume the text shows.
+/// Maximum number of problems of one volume in the text.
 pub const MAX_PROBLEMS_SHOWN: usize = 10;
 
-/// How many earlier backups a shrinking archive is compared with at least.
+/// Minimum number of earlier backups for the comparison of archive sizes.
 const MIN_HISTORY: usize = 3;
 
 /// The facts of one run.
@@ -38,7 +38,7 @@ pub struct RunReport {
     pub format_version: u32,
     /// The host's name.
     pub host: String,
-    /// What its log lines have as `run_id`.
+    /// The `run_id` of its log lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
     /// When the run began, in the host's time zone.
@@ -51,26 +51,26 @@ pub struct RunReport {
     pub destination: String,
     /// How full the destination is; `None` when it is not there.
     pub usage: Option<Usage>,
-    /// Why the run ended before its end, if it did.
+    /// Why the run was aborted, if it was.
     pub aborted: Option<Abort>,
     /// The volumes, in the order in which they were backed up; those that were not reached come last.
     pub volumes: Vec<VolumeReport>,
-    /// Volumes that are gone from the host and still have backups.
+    /// Volumes that were deleted from the host and still have backups.
     #[serde(default)]
     pub gone: Vec<GoneReport>,
-    /// What was wrong with the run as a whole: leftovers, the brake on deletions, a mail that was not sent.
+    /// Problems of the run itself: remains of a crash, the brake on deletions, a mail that was not sent.
     #[serde(default)]
     pub problems: Vec<Problem>,
 }
 
-/// How full the destination is.
+/// Disk usage of the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// All that lies in the destination directory.
+    /// Size of everything in the destination directory.
     pub backups_bytes: u64,
-    /// What its filesystem has in use (`f_blocks - f_bfree`, in bytes).
+    /// Used space of its filesystem (`f_blocks - f_bfree`, in bytes).
     pub used_bytes: u64,
-    /// What a user may still write (`f_bavail`, in bytes).
+    /// Space available to users (`f_bavail`, in bytes).
     pub available_bytes: u64,
 }
 
@@ -78,9 +78,9 @@ pub struct Usage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Abort {
-    /// The destination is not mounted, or no longer the one that it was.
+    /// The destination is not mounted, or another filesystem was mounted over it.
     NotMounted,
-    /// Something else, in one line: a signal, no volume group.
+    /// Any other reason, in one line: a signal, no volume group.
     Other(String),
 }
 
@@ -97,29 +97,30 @@ pub struct VolumeReport {
     pub taken_at: Option<DateTime<Utc>>,
     /// The directory of its backups.
     pub directory: String,
-    /// What became of its instance's database dump.
+    /// Result of the database dump of its instance.
     #[serde(default)]
     pub dump: Dump,
     /// The archives that retention removed, whole paths.
     pub removed: Vec<String>,
-    /// What became of it.
+    /// Result of its backup.
     pub outcome: Outcome,
     /// How long it took.
     pub duration_seconds: u64,
-    /// All that lies in its directory, after the run.
+    /// Size of its directory after the run.
     pub directory_bytes: u64,
     /// The new archive's size.
     pub archive_bytes: Option<u64>,
-    /// How many entries of every kind the new archive holds.
+    /// Number of entries of all kinds in the new archive.
     pub entries: Option<u64>,
-    /// Whether all that was selected is in the new backup; `None` without one, and in reports of older versions.
+    /// Whether the new backup contains everything that was selected; `None` without a new backup, and in reports of older
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<bool>,
     /// The new backup's manifest, where all problems are listed.
     pub manifest: Option<String>,
-    /// What was wrong with it; notices are counted, not shown.
+    /// Its problems. Notices are counted, but not shown.
     pub problems: Vec<Problem>,
-    /// The fullest that its thick snapshot was seen, 0 to 100.
+    /// Highest observed fill level of its thick snapshot, 0 to 100.
     pub snapshot_peak_percent: Option<f64>,
     /// When one of its backups was last verified and found good.
     #[serde(default)]
@@ -129,28 +130,28 @@ pub struct VolumeReport {
     pub history: Vec<Past>,
 }
 
-/// What became of a volume.
+/// The result of a volume's backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// There is a new backup.
     BackedUp,
-    /// There is none: the step and the cause, one line.
+    /// The backup failed: the step and the cause, in one line.
     Failed(String),
-    /// It was not begun: why, one line.
+    /// The backup was not started: the reason, in one line.
     NotStarted(String),
 }
 
-/// What became of a database dump.
+/// The result of a database dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dump {
     /// None is configured for this volume.
     #[default]
     NotConfigured,
-    /// One is configured, and dumps are switched off.
+    /// One is configured, but dumps are disabled.
     Disabled,
-    /// It was made.
+    /// The dump succeeded.
     Done,
     /// It failed: the instance and the cause, one line.
     Failed(String),
@@ -167,7 +168,7 @@ pub struct Past {
     pub duration_seconds: u64,
 }
 
-/// A volume that is gone and still has backups.
+/// A deleted volume that still has backups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoneReport {
     /// The volume's name.
@@ -176,21 +177,21 @@ pub struct GoneReport {
     pub directory: String,
     /// How many backups are left.
     pub backups: u64,
-    /// All that lies in its directory, after the run.
+    /// Size of its directory after the run.
     pub directory_bytes: u64,
-    /// The last day on which they are all kept; `None` when what is left stays for good.
+    /// The last day on which all of them are kept; `None` if the remaining ones are kept for ever.
     pub kept_until: Option<NaiveDate>,
     /// The archives that retention removed, whole paths.
     pub removed: Vec<String>,
 }
 
-/// How a run ended, best first.
+/// The result of a run, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// All volumes are backed up, and nobody need look.
+    /// All volumes are backed up, without warnings.
     Good,
-    /// All volumes are backed up, and somebody should look.
+    /// All volumes are backed up, with warnings or errors.
     Problems,
     /// At least one volume is not backed up, or the run was aborted.
     Failed,
@@ -199,7 +200,7 @@ pub enum Verdict {
 /// How sizes are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// Between a size's whole number and its tenth.
+    /// Decimal separator of sizes.
     pub decimal_separator: char,
 }
 
@@ -216,25 +217,25 @@ pub struct Rendered {
     pub subject: String,
     /// The text, lines ended by `\n`.
     pub text: String,
-    /// The same facts as an HTML page without anything that is fetched from elsewhere.
+    /// The same facts as an HTML page without remote content.
     pub html: String,
 }
 
-/// Why a kept report cannot be shown again.
+/// Why a stored report cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// It is not a report, or was cut or changed.
-    #[error("not a report of volbak's")]
+    /// It is not a report, or it was truncated or changed.
+    #[error("not a report written by volbak")]
     Damaged(#[source] serde_json::Error),
     /// A newer volbak wrote it.
-    #[error("the report has format {found}, and this volbak knows those up to {FORMAT_VERSION}")]
+    #[error("the report has format {found}; this version of volbak supports formats up to {FORMAT_VERSION}")]
     TooNew {
         /// Its format.
         found: u32,
     },
 }
 
-/// Reads a kept form whose `format_version` is `known` at most.
+/// Reads a stored form with a `format_version` of at most `known`.
 fn from_versioned<T: serde::de::DeserializeOwned>(json: &[u8], known: u32) -> Result<T, ReportError> {
     #[derive(Deserialize)]
     struct Version {
@@ -248,17 +249,17 @@ fn from_versioned<T: serde::de::DeserializeOwned>(json: &[u8], known: u32) -> Re
 }
 
 impl RunReport {
-    /// The form that is kept in the destination.
+    /// The form that is stored in the destination.
     pub fn to_json(&self) -> Result<String, ReportError> {
         serde_json::to_string_pretty(self).map_err(ReportError::Damaged)
     }
 
-    /// Reads a kept report.
+    /// Reads a stored report.
     pub fn from_json(json: &[u8]) -> Result<Self, ReportError> {
         from_versioned(json, FORMAT_VERSION)
     }
 
-    /// The whole report for people.
+    /// Renders the report with subject, text and HTML.
     pub fn render(&self, style: Style) -> Rendered {
         Rendered { subject: self.subject(), text: text::text(self, style), html: html::html(self, style) }
     }
@@ -273,13 +274,13 @@ impl RunReport {
         subject::subject(self)
     }
 
-    /// The run's figures for Prometheus, in its text format, for a file of the node exporter's textfile collector.
-    /// `standing` is what is known of all volumes; `before`, the file as it was, stands in for what is not known of them.
+    /// The metrics of the run in the text format of Prometheus, for the textfile collector of the node exporter.
+    /// `standing` has the records of all volumes; `before`, the previous file, replaces records that cannot be read.
     pub fn metrics(&self, standing: &Standing, before: Option<&str>) -> String {
         metrics::metrics(self, standing, before)
     }
 
-    /// How it ended.
+    /// The result of the run.
     pub fn verdict(&self) -> Verdict {
         let run = if self.aborted.is_some() {
             Verdict::Failed
@@ -303,14 +304,14 @@ impl RunReport {
         }
     }
 
-    /// How many volumes have a new backup.
+    /// Number of volumes with a new backup.
     pub fn backed_up(&self) -> usize {
         self.volumes.iter().filter(|volume| volume.outcome == Outcome::BackedUp).count()
     }
 }
 
 impl VolumeReport {
-    /// How it ended for this volume.
+    /// The result of this volume.
     pub fn verdict(&self) -> Verdict {
         let dump_failed = matches!(self.dump, Dump::Failed(_));
         match self.outcome {
@@ -320,8 +321,8 @@ impl VolumeReport {
         }
     }
 
-    /// A warning when the new archive is empty, or fell below half of the median of the earlier ones (of at least
-    /// three that were taken after `since`). The run adds it to `problems`, so that it counts for the exit status too.
+    /// A warning if the new archive is empty, or smaller than half the median of the earlier ones (at least three, taken
+    /// after `since`). The run adds it to `problems`, so that it also affects the exit status.
     pub fn shrink_warning(&self, since: Option<DateTime<Utc>>) -> Option<Problem> {
         let warning = |what: String| Some(Problem::new(Severity::Warning, "archive", what));
         if self.outcome != Outcome::BackedUp {
@@ -340,14 +341,14 @@ impl VolumeReport {
         }
         let shown = |bytes| crate::units::ByteLen(bytes).to_string();
         warning(format!(
-            "the new archive has {}, less than half of what the last {} have (median {})",
+            "the new archive has {}, less than half of the median of the last {} ({})",
             shown(archive_bytes),
             count,
             shown(median)
         ))
     }
 
-    /// The worst that is known of it: a failure and a failed dump count as errors.
+    /// Its worst severity. A failure and a failed dump count as errors.
     pub fn severity(&self) -> (Verdict, Option<Severity>) {
         let dump = matches!(self.dump, Dump::Failed(_)).then_some(Severity::Error);
         (
@@ -356,12 +357,12 @@ impl VolumeReport {
         )
     }
 
-    /// How many of its problems are of this severity.
+    /// Number of its problems with this severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.problems.iter().filter(|problem| problem.severity == severity).count()
     }
 
-    /// The problems that are shown, the worst first, and how many there are of them in all.
+    /// The problems that are shown, the worst first.
     fn shown_problems(&self) -> Vec<&Problem> {
         let mut shown: Vec<&Problem> = self.problems.iter().filter(|problem| matters(problem)).collect();
         shown.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
@@ -369,7 +370,7 @@ impl VolumeReport {
     }
 }
 
-/// The lower one of two in the middle.
+/// The median; of two values in the middle, the lower one.
 fn median(mut sizes: Vec<u64>) -> Option<u64> {
     sizes.sort_unstable();
     sizes.get(sizes.len().checked_sub(1)? / 2).copied()

@@ -137,7 +137,7 @@ fn a_mail_that_cannot_be_sent_waits_and_changes_the_status_to_3() {
 fn limits_that_contradict_each_other_are_wrong_usage() {
     let host = Host::new("");
     let (status, _, said) = host.volbak(&["status", "--warning", "60", "--critical", "20"]);
-    assert!(status == 2 && said.contains("--warning 60 is later than --critical 20"), "{said}");
+    assert!(status == 2 && said.contains("--warning 60 is above --critical 20"), "{said}");
     assert_ne!(host.volbak(&["status", "--warning", "20", "--critical", "20"]).0, 2);
     let (status, _, said) = host.volbak(&["report", "--date", "yesterday"]);
     assert!(status == 1 && said.contains("no report"), "{said}");

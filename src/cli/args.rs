@@ -22,25 +22,25 @@ use super::verify::{VERIFY_EXAMPLES, VerifyArgs};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Say only what went wrong
+    /// Print problems and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Say more
+    /// Print more details
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
-    /// The form of log lines: `text` and `json` (an object a line) go to standard error, `journal` to systemd's journal with
-    /// fields; `auto` is the journal where standard error is connected to it, else text [default: VOLBAK_LOG, or auto]
+    /// The form of log lines: `text` or `json` (one object per line) on standard error, or `journal` (systemd's journal, with
+    /// fields); `auto` uses the journal if standard error is connected to it, else text [default: VOLBAK_LOG, or auto]
     #[arg(long, global = true, value_enum, value_name = "FORM")]
     pub(crate) log: Option<LogForm>,
 }
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 all is well; 1 it failed, or a volume did; 2 wrong usage or config; 3 finished, with problems reported; \
+Exit status: 0 success; 1 the command failed, or a volume did; 2 wrong usage or config; 3 finished, with problems reported; \
 4 another run holds the lock of the destination.";
 
 const SNAPSHOT_EXAMPLES: &str = "\
 Examples:
-  volbak snapshot vol-1                                      with the settings and to the destination of the config
+  volbak snapshot vol-1                                      destination and settings from the config
   volbak snapshot vol-1 --destination /backups
   volbak snapshot cinder-volumes/volume-0000001a --to /backups --level 3
   volbak snapshot guest.img --to /backups --exclude '/var/cache' --exclude '*.tmp'
@@ -57,26 +57,26 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show what lies on a volume: partitions, filesystems, nested LVM
+    /// Show the partitions, filesystems and nested LVM of a volume
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
-    /// Back up volumes: a snapshot of each, its files in a tar.gz, checksum, index and manifest
+    /// Back up volumes, each from a snapshot, as a tar.gz with checksum and manifest
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
-    /// List the backups in a destination, and what each is worth
+    /// List the backups in a destination with their state
     #[command(after_help = LIST_EXAMPLES)]
     List(ListArgs),
-    /// Verify backups: each byte of them, against what was written
+    /// Verify backups: compare every byte with the recorded digests
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
     /// Restore a backup, or a part of it, into a directory
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(RestoreArgs),
-    /// List what is in a backup
+    /// List the contents of a backup
     Browse(BrowseArgs),
     /// Print one file of a backup
     Cat(CatArgs),
-    /// Say what changed between two backups
+    /// Show the differences between two backups
     Diff(DiffArgs),
     #[command(flatten)]
     Night(NightCommand),
@@ -102,10 +102,10 @@ pub(crate) struct InspectArgs {
     pub(crate) json: bool,
 }
 
-/// Who reads filesystems.
+/// The reader of filesystems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReaderArg {
-    /// volbak itself where it can
+    /// volbak's own reader where it supports the filesystem
     Auto,
     /// The kernel, through a mount
     Kernel,
@@ -119,54 +119,56 @@ pub(crate) struct SnapshotArgs {
     pub(crate) sources: Vec<OsString>,
     #[command(flatten)]
     pub(crate) place: WhereTo,
-    /// The name of its directory in DIR, and of its backups [default: the volume's, or the file's without .img or .raw]
+    /// Name of its directory in DIR and of its backups [default: name of the volume, or of the file without .img or .raw]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) is what the host can do meanwhile
-    /// [default: the config's, or 6]
+    /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) uses spare CPU time
+    /// [default: that of the config, or 6]
     #[arg(long, value_name = "N")]
     pub(crate) level: Option<CompressionLevel>,
-    /// Leave out what matches, in the syntax of a .gitignore in the filesystem's root; may be repeated, and adds to the
-    /// config's
+    /// Exclude files that match, in the syntax of a .gitignore in the root of the filesystem; may be repeated, and adds to
+    /// the patterns of the config
     #[arg(long, value_name = "PATTERN", value_parser = exclude_pattern)]
     pub(crate) exclude: Vec<String>,
-    /// How large a thick snapshot's exception store is: bytes (10G), or a share of the volume (50%)
-    /// [default: the config's, or 100%]
+    /// Size of a thick snapshot's exception store: bytes (10G), or a share of the volume (50%)
+    /// [default: that of the config, or 100%]
     #[arg(long, value_name = "SIZE")]
     pub(crate) snapshot_size: Option<SnapshotSize>,
-    /// Where the kernel replays a journal when the source must not be written [default: the volume's directory in DIR]
+    /// Directory for a copy in which the kernel replays the journal of a read-only source
+    /// [default: the directory of the volume in DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) scratch: Option<PathBuf>,
-    /// Who reads filesystems: `auto` reads ext2 to ext4 itself, `kernel` mounts all of them
-    /// [default: the config's, or auto]
+    /// Reader of the filesystems: `auto` reads ext2 to ext4 itself, `kernel` mounts all of them
+    /// [default: that of the config, or auto]
     #[arg(long, value_enum, value_name = "READER")]
     pub(crate) reader: Option<ReaderArg>,
-    /// Give up a source that takes longer than so many hours (0.5 is half of one)
+    /// Abandon a source that takes longer than this number of hours (0.5 is 30 minutes)
     #[arg(long, value_name = "HOURS", value_parser = hours)]
     pub(crate) max_hours: Option<Duration>,
-    /// Give up a source whose archive would be longer than this before it is compressed: bytes, or 500M, 20G
+    /// Abandon a source whose archive would exceed this size before compression: bytes, or 500M, 20G
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) max_size: Option<u64>,
-    /// Archive the read-only snapshots in a btrfs, too; each takes its whole length
+    /// Also archive the read-only snapshots in a btrfs; each takes its full size
     #[arg(long)]
     pub(crate) read_only_snapshots: bool,
-    /// How many threads compress [default: one for each processor]
+    /// Number of compressing threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
-    /// Read everything, instead of carrying forward what did not change since the last backup
+    /// Read everything, and carry nothing forward from the last backup
     #[arg(long, conflicts_with_all = ["parent", "full_read_every_days"])]
     pub(crate) full: bool,
-    /// Carry forward from this backup: an archive's path, or VOLUME[@DATE] in DIR [default: the last of the same source]
+    /// Carry forward from this backup: the path of an archive, or VOLUME[@DATE] in DIR
+    /// [default: the last backup of the same source]
     #[arg(long, value_name = "BACKUP")]
     pub(crate) parent: Option<String>,
-    /// Read everything once within so many days, a share each day; 0 is never
-    /// [default: the config's, or 7]
+    /// Re-read every file at least once in this number of days, a share each day; 0 is never
+    /// [default: that of the config, or 7]
     #[arg(long, value_name = "DAYS")]
     pub(crate) full_read_every_days: Option<u32>,
-    /// Copy what is carried forward, also where the destination could share its blocks with the last backup
+    /// Copy data that is carried forward, even if the destination can share blocks with the last backup
     #[arg(long)]
     pub(crate) no_shared_blocks: bool,
-    /// Leave the snapshot in place afterwards, and say its name; an ext4 on it may need a writable mount for its journal
+    /// Keep the snapshot, and print its name; an ext4 on it may need a writable mount for its journal
     #[arg(long)]
     pub(crate) keep_snapshot: bool,
     /// Print JSON
@@ -176,12 +178,12 @@ pub(crate) struct SnapshotArgs {
 
 fn hours(text: &str) -> Result<Duration, String> {
     let hours = text.parse().ok().filter(|hours: &f64| *hours > 0.0 && *hours <= 8760.0);
-    let right = || "write hours, more than 0 and up to 8760, like 5.5".to_owned();
+    let right = || "write a number of hours above 0 and up to 8760, such as 5.5".to_owned();
     hours.map(|hours| Duration::from_secs_f64(hours * 3600.0)).ok_or_else(right)
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
-    let right = || "write bytes, or a number with K, M, G or T, like 20G".to_owned();
+    let right = || "write a number of bytes, or a number with K, M, G or T, such as 20G".to_owned();
     parse_bytes(text).filter(|bytes| *bytes > 0).ok_or_else(right)
 }
 

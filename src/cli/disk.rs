@@ -25,24 +25,24 @@ pub(crate) struct DiskArgs {
     /// Rebuild the whole disk as this image file
     #[arg(long, value_name = "FILE")]
     to_image: Option<PathBuf>,
-    /// How long the image is to be, in bytes or as 20G [default: as long as the source]
+    /// Size of the image, in bytes or as 20G [default: size of the source]
     #[arg(long, value_name = "SIZE", value_parser = image_size, requires = "to_image")]
     size: Option<u64>,
-    /// What is on the target may be lost: NAME is the last component of its path
+    /// Erase the contents of the target; NAME is the last component of its path
     #[arg(long, value_name = "NAME", require_equals = true)]
     yes_erase: Option<String>,
-    /// Erase the target also for a backup that is known to be bad: what is good in it is restored
+    /// Erase the target even if the backup is known to be bad, and restore its good parts
     #[arg(long)]
     even_if_bad: bool,
-    /// Give a volume group inside the disk another name; may be repeated
+    /// Rename a volume group inside the disk; may be repeated
     #[arg(long, value_name = "OLD=NEW", value_parser = group_name)]
     vg_name: Vec<(String, String)>,
-    /// Restore what a RAID1 holds without the array: its member's partition becomes the plain filesystem
+    /// Restore the contents of a RAID1 without the array: the partition of its member becomes the plain filesystem
     #[arg(long)]
     plain_md: bool,
 }
 
-/// What comes from the other arguments.
+/// Settings from the other arguments.
 pub(crate) struct Work {
     pub(crate) threads: usize,
     pub(crate) cancel: Cancel,
@@ -59,19 +59,20 @@ fn image_size(text: &str) -> Result<u64, String> {
         "M" => 20,
         "G" => 30,
         "T" => 40,
-        unit => return Err(format!("{unit} is no unit; K, M, G and T are")),
+        unit => return Err(format!("{unit} is not a unit; write K, M, G or T")),
     };
-    let number: u64 = digits.parse().map_err(|_| "write a number of bytes, or one like 20G".to_owned())?;
+    let number: u64 =
+        digits.parse().map_err(|_| "write a number of bytes, or a number with K, M, G or T, such as 20G".to_owned())?;
     number
         .checked_mul(1 << shift)
         .filter(|bytes| i64::try_from(*bytes).is_ok())
-        .ok_or_else(|| "that is too much".to_owned())
+        .ok_or_else(|| "that is too large".to_owned())
 }
 
 fn group_name(text: &str) -> Result<(String, String), String> {
     let (old, new) = text.split_once('=').ok_or("write OLD=NEW")?;
     if !is_group_name(new) {
-        return Err(format!("{} is no name for a volume group", shown::text(new)));
+        return Err(format!("{} is not a valid name for a volume group", shown::text(new)));
     }
     Ok((old.to_owned(), new.to_owned()))
 }
@@ -106,7 +107,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
             )?;
         } else {
             let needs = prepared.needs(&options).map_or_else(String::new, |needs| {
-                format!("  needs:  {needs}: without it nothing is written, since all that is on it is erased\n")
+                format!("  needs:  {needs}, which erases the target; without it nothing is written\n")
             });
             print(&(text + &needs))?;
         }

@@ -13,17 +13,17 @@ pub(crate) const LIST_EXAMPLES: &str = "\
 Examples:
   volbak list                        all backups of the config's destination
   volbak list volume-0000001a
-  volbak list --problems             those that are partial, bad or damaged, or have problems to look at
+  volbak list --problems             backups that are partial, bad or damaged, or that have problems
   volbak list /backups";
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// The volumes [default: all]; or the destination, as a path
+    /// Volumes [default: all], or the path of the destination
     #[arg(value_name = "VOLUME")]
     volumes: Vec<String>,
     #[command(flatten)]
     place: Where,
-    /// Only backups that are partial, bad or damaged, or that have problems to look at
+    /// Only backups that are partial, bad or damaged, or that have problems
     #[arg(long)]
     problems: bool,
     /// Print JSON
@@ -32,8 +32,8 @@ pub(crate) struct ListArgs {
 }
 
 impl ListArgs {
-    /// The destination, and the volumes that were named. A single name may be the destination: with a `/` in it, or when
-    /// it is a directory and no volume of that name is known.
+    /// The destination and the selected volumes. A single name is the destination if it contains a `/`, or if it is a
+    /// directory and no volume has that name.
     fn wanted(&self) -> anyhow::Result<(Place, &[String])> {
         let as_destination = |path: &String| {
             let place = Where { destination: Some(path.into()), config: self.place.config.clone() }.place()?;

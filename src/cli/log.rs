@@ -1,4 +1,4 @@
-//! The log of this process: which form it has, and how the verbs write to it.
+//! The log of this process: its form, and the functions by which the verbs write to it.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -10,29 +10,30 @@ use volbak::config::LOG_VARIABLE;
 use volbak::events::SourceName;
 use volbak::log::{Format, Journal, Kind, Line, Log, SOCKET, Severity, is_journal_stream, new_run_id, unit_of};
 
-/// How long a line waits for a journal, and then for a standard error, that is full; and all of them at the end.
+/// Time limit for one line while the journal, and then standard error, is full.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit for all waiting lines at the end of the process.
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(10);
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// What lines are about that name no volume themselves: a verb for one backup.
+/// The volume of lines that name none themselves, in verbs for one backup.
 static SUBJECT: Mutex<Option<SourceName>> = Mutex::new(None);
 
 /// The forms of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogForm {
-    /// The journal where standard error is connected to it, else text
+    /// The journal if standard error is connected to it, else text
     Auto,
     /// Text for people
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
     /// Entries of systemd's journal, with fields
     Journal,
 }
 
-/// Begins the log: in the form that was asked for, or that the environment asks for.
+/// Begins the log, in the form given by `--log` or by the environment.
 pub(crate) fn begin(asked: Option<LogForm>) {
     let mut mistake = None;
     let form = asked.unwrap_or_else(|| {
@@ -51,13 +52,15 @@ pub(crate) fn begin(asked: Option<LogForm>) {
         }));
     }
     if let Some(value) = mistake {
-        // A backup that does not run is worse than lines in another form.
+        // A missing backup is worse than log lines in another form, so this is no error.
         let value = volbak::shown::bytes(value.as_encoded_bytes());
-        warning(&format!("warning: {LOG_VARIABLE}={value} is no form of log lines: write auto, text, json or journal"));
+        warning(&format!(
+            "warning: {LOG_VARIABLE}={value} is not a form of log lines: write auto, text, json or journal"
+        ));
     }
 }
 
-/// As [`begin`], for arguments that cannot be understood: what they ask for counts as far as it can be seen.
+/// As [`begin`], for invalid arguments: a valid `--log FORM` among them is used.
 pub(crate) fn begin_for_wrong_usage(arguments: impl Iterator<Item = OsString>) {
     let mut arguments = arguments.take_while(|argument| argument != "--");
     let mut asked = None;
@@ -87,7 +90,7 @@ fn format(form: LogForm) -> Format {
         LogForm::Json => return Format::Json,
         LogForm::Auto | LogForm::Journal => Journal::new(Path::new(SOCKET), PATIENCE),
     };
-    // Without descriptors nothing else works, either.
+    // The journal needs a descriptor. Without one, nothing else works either, so text is good enough.
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let unit = unit_of(&cgroups).map(str::to_owned);
     journal.map_or(Format::Text, |journal| Format::Journal { journal, is_stream, unit })
@@ -97,22 +100,22 @@ fn log_of() -> &'static Log {
     LOG.get_or_init(|| Log::new(Format::Text, new_run_id(), rustix::stdio::stderr(), PATIENCE))
 }
 
-/// The id that all lines of this process have.
+/// The id in all log lines of this process.
 pub(crate) fn run_id() -> &'static str {
     log_of().run_id()
 }
 
-/// Whether lines are for programs: they have fields, and none is left out because a bar shows it.
+/// Whether log lines are for programs: they have fields, and lines that duplicate the progress bar are written, too.
 pub(crate) fn has_fields() -> bool {
     !matches!(log_of().format(), Format::Text)
 }
 
-/// Whether standard error is for lines that programs read, and nothing else.
+/// Whether programs parse standard error: it must have nothing but JSON lines.
 pub(crate) fn is_json() -> bool {
     matches!(log_of().format(), Format::Json)
 }
 
-/// What lines from now on are about that name no volume themselves.
+/// Sets the volume of later lines that name none themselves.
 pub(crate) fn set_subject(source: SourceName) {
     *SUBJECT.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
 }
@@ -125,25 +128,24 @@ pub(crate) fn write(mut line: Line) {
     log_of().write(&line);
 }
 
-/// Something failed.
+/// Writes a line of severity error.
 pub(crate) fn error(text: &str) {
     write(Line::new(Severity::Error, Kind::Message, text));
 }
 
-/// The work goes on.
+/// Writes a line of severity warning.
 pub(crate) fn warning(text: &str) {
     write(Line::new(Severity::Warning, Kind::Message, text));
 }
 
-/// Sends what still waits to be sent. Nothing is written afterwards.
+/// Sends the waiting lines. Later lines are not written.
 pub(crate) fn end() {
     if let Some(log) = LOG.get() {
         log.finish(PATIENCE_AT_THE_END);
     }
 }
 
-/// Says how the program was called in a wrong way, or prints help or the version, which come the same way. Gives the exit
-/// status that goes with it.
+/// Prints a usage error, the help or the version: clap reports all three as errors. Returns the exit status.
 pub(crate) fn explained(usage: &clap::Error) -> Result<u8, std::io::Error> {
     let status = u8::try_from(usage.exit_code()).unwrap_or(2);
     if usage.use_stderr() && has_fields() {
@@ -158,7 +160,7 @@ pub(crate) fn explained(usage: &clap::Error) -> Result<u8, std::io::Error> {
     }
 }
 
-/// Ends the process, for wrong usage that is found later than by the arguments alone.
+/// Ends the process with a usage error that the argument parser could not detect.
 pub(crate) fn exit_with_usage(usage: &clap::Error) -> ! {
     let status = explained(usage).unwrap_or(2);
     end();

@@ -1,4 +1,4 @@
-//! The verbs that go by the config.
+//! The verbs that need a config.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -31,10 +31,10 @@ use super::output::{after_printing, print, print_as_it_is, print_json, shown_err
 use super::place::{self, UsageError};
 use super::progress::{Progress, Verbosity};
 
-/// What Nagios takes for "cannot tell".
+/// Exit status UNKNOWN of Nagios.
 const UNKNOWN: u8 = 3;
 
-/// Carries the verb out, and gives the exit status.
+/// Carries out the verb, and returns the exit status.
 pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow::Result<u8> {
     let class = match command {
         NightCommand::Run(args) => night(args, verbosity)?,
@@ -61,7 +61,7 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
     Ok(class.status())
 }
 
-/// The lines for the config by which what the last backup of a volume saw is no problem.
+/// Prints the config lines that declare the contents found by a volume's last backup as intended.
 fn expect(path: &ConfigPath, volume: &str) -> anyhow::Result<ExitClass> {
     let Some(config) = load(path) else { return Ok(ExitClass::Usage) };
     let destination = Destination::open(&config.backup_destination)?;
@@ -76,11 +76,11 @@ fn expect(path: &ConfigPath, volume: &str) -> anyhow::Result<ExitClass> {
     Ok(ExitClass::Well)
 }
 
-/// What is right and wrong with a config without mistakes.
+/// Reports on a config that was read without mistakes: files that other users can change, or none.
 fn checked(path: &ConfigPath, config: &Config) -> anyhow::Result<ExitClass> {
     let distrusted = config.distrusted_files();
     if distrusted.is_empty() {
-        print(&format!("{} is right\n", path.path.display()))?;
+        print(&format!("{} is valid\n", path.path.display()))?;
         return Ok(if config.changeable.is_some() { ExitClass::WithProblems } else { ExitClass::Well });
     }
     for what in distrusted {
@@ -133,7 +133,7 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
             Ok(class)
         }
         Ok((class, printed)) => {
-            let done = "the run is over, and `volbak report` shows its report";
+            let done = "the run is finished, and `volbak report` shows its report";
             Ok(after_printing(print(&printed.unwrap_or_default()), done, class))
         }
         Err(error) => {
@@ -151,7 +151,7 @@ fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
     let style = Style { decimal_separator: config.report.decimal_separator };
     let mut class = ExitClass::Well;
     if let Some(path) = &args.html {
-        // Names of volumes and hosts are nobody else's business.
+        // The report has names of volumes and hosts, which other users must not see.
         std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -163,7 +163,7 @@ fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
     }
     if args.send {
         if !config.enable_mail_notification {
-            log::error("mail is switched off: set enable_mail_notification = true");
+            log::error("mail is disabled: set enable_mail_notification = true");
             return Ok(ExitClass::Usage);
         }
         for problem in reports::send_again(&report, &config, SystemClock.now()) {
@@ -180,13 +180,12 @@ fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
 fn shown_status(args: &StatusArgs) -> u8 {
     if args.warning > args.critical {
         let (warning, critical) = (args.warning, args.critical);
-        let what =
-            format!("--warning {warning} is later than --critical {critical}: nothing would ever be a warning\n");
+        let what = format!("--warning {warning} is above --critical {critical}: there could be no warning\n");
         log::exit_with_usage(&Cli::command().error(ErrorKind::ValueValidation, what))
     }
     let limits = Limits { warning_hours: args.warning, critical_hours: args.critical };
     let unknown = |what: String| {
-        // Where a monitoring system looks; for another program in the form that it asked for.
+        // Monitoring systems read standard output; other programs expect JSON if they asked for it.
         let _ = if args.json {
             let reasons = serde_json::json!([{ "level": "UNKNOWN", "what": what }]);
             print_json(&serde_json::json!({ "level": "UNKNOWN", "reasons": reasons, "last_run": null, "volumes": [] }))
@@ -232,7 +231,7 @@ fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {
     };
     let lines: Vec<String> = accepted
         .iter()
-        .map(|pin| format!("accepted: {}: {}; {} is no longer kept because of it", pin.changed, pin.what, pin.kept))
+        .map(|pin| format!("accepted: {}: {}; {} is no longer pinned", pin.changed, pin.what, pin.kept))
         .collect();
     let done = lines.join("\n");
     Ok(after_printing(print(&format!("{done}\n")), &done, ExitClass::Well))

@@ -1,4 +1,4 @@
-//! Arguments of the verbs that go by the config.
+//! Arguments of the verbs that need a config.
 
 use std::path::PathBuf;
 
@@ -10,43 +10,44 @@ use super::place::Where;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  volbak run                              what cron starts at night
-  volbak run --dry-run                    say what would be done and removed, and why
+  volbak run                              the nightly run, as started by cron
+  volbak run --dry-run                    show what would be backed up and removed, and why
   volbak run --only volume-0000001a       one volume now
-  volbak run --test                       the whole chain for the smallest volume";
+  volbak run --test                       all steps, for the smallest volume";
 
 const STATUS_EXIT: &str = "\
-Exit status, as Nagios and Icinga have it: 0 OK; 1 WARNING: the last run had problems, a last backup has problems or is \
-older than --warning hours, something is damaged; 2 CRITICAL: the last run or a volume failed, a volume has no backup or \
-none younger than --critical hours; 3 UNKNOWN: the config is wrong or the destination is not there.";
+Exit status, as for Nagios and Icinga: 0 OK; 1 WARNING: the last run had problems, the last backup of a volume has problems \
+or is older than --warning hours, or a backup is damaged; 2 CRITICAL: the last run or a volume failed, or a volume has no \
+backup younger than --critical hours; 3 UNKNOWN: the config is wrong or the destination is not available.";
 
 const PROTECT_HELP: &str = "\
-DATE is 2026-11-20, 20_11_2026 as in the files' names, today, yesterday or last; with _HHMMSS for one of several of a day.
+DATE is 2026-11-20, 20_11_2026 (as in file names), today, yesterday or last. _HHMMSS after it selects one of several
+backups of a day.
 Examples:
   volbak protect volume-0000001a@2026-11-20
   volbak unprotect volume-0000001a@20_11_2026_010203";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NightCommand {
-    /// Back up all volumes that the config names, remove old backups, report
+    /// Back up all volumes of the config, remove old backups, send a report
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Show the report of the last run, or of another one, again
+    /// Show, export or mail the report of the last run or of an earlier one
     Report(ReportArgs),
-    /// Say how the backups stand, also for Nagios and Icinga
+    /// Show the state of the backups, also as a plugin for Nagios and Icinga
     #[command(after_help = STATUS_EXIT)]
     Status(StatusArgs),
-    /// Keep a backup whatever its age
+    /// Exempt a backup from retention
     #[command(after_help = PROTECT_HELP)]
     Protect(ProtectArgs),
-    /// Let retention have a protected backup again
+    /// Make a protected backup subject to retention again
     #[command(after_help = PROTECT_HELP)]
     Unprotect(ProtectArgs),
-    /// Accept the sudden change of a volume: the backup before it is no longer kept for that
+    /// Confirm that a sudden change was intended, and release the backup before it
     Accept(AcceptArgs),
-    /// Say which backups the next run would remove, and why it keeps the others
+    /// Show which backups the next run would remove, and why it keeps the others
     Prune(PruneArgs),
-    /// Look whether this host can do what the config wants
+    /// Check that this host can do what the config asks for
     Doctor(DoctorArgs),
     /// Check the config, or print a commented one
     #[command(subcommand)]
@@ -64,16 +65,16 @@ pub(crate) struct ConfigPath {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) config: ConfigPath,
-    /// Only say what would be done and removed, and why
+    /// Show what would be backed up and removed, and why, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Only this volume, LV or VG/LV, whatever include and exclude say; may be repeated
+    /// Only this volume, LV or VG/LV, regardless of include and exclude; may be repeated
     #[arg(long, value_name = "VOLUME")]
     pub(crate) only: Vec<String>,
-    /// The whole chain for one volume: the smallest, or that of --only
+    /// All steps for one volume: the smallest, or that of --only
     #[arg(long)]
     pub(crate) test: bool,
-    /// Remove old backups even when they are more than half of all
+    /// Remove old backups even if they are more than half of all backups
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -82,21 +83,22 @@ pub(crate) struct RunArgs {
 pub(crate) struct ReportArgs {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// That of the last run that began on this day: 2026-11-20, 20_11_2026, today, yesterday, or "3 days ago"
+    /// The report of the last run that began on this day: 2026-11-20, 20_11_2026, today, yesterday, or "3 days ago"
     #[arg(long, value_parser = day)]
     pub(crate) date: Option<NaiveDate>,
-    /// Write it as an HTML page
+    /// Write the report as an HTML page
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Mail it again
+    /// Mail the report again
     #[arg(long)]
     pub(crate) send: bool,
 }
 
-/// A day as people name it, by the local calendar.
+/// A day of the local calendar, in any of the accepted forms.
 fn day(text: &str) -> Result<NaiveDate, String> {
-    day_of(text, Local::now().date_naive())
-        .ok_or_else(|| "write a day like 2026-11-20 or 20_11_2026, or today, yesterday, or \"3 days ago\"".to_owned())
+    day_of(text, Local::now().date_naive()).ok_or_else(|| {
+        "write a day such as 2026-11-20 or 20_11_2026, or today, yesterday, or \"3 days ago\"".to_owned()
+    })
 }
 
 fn day_of(text: &str, today: NaiveDate) -> Option<NaiveDate> {
@@ -120,10 +122,10 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// A last backup so old is a warning
+    /// Age of the last backup that is a warning
     #[arg(long, value_name = "HOURS", default_value_t = 30)]
     pub(crate) warning: u32,
-    /// A last backup so old is critical
+    /// Age of the last backup that is critical
     #[arg(long, value_name = "HOURS", default_value_t = 54)]
     pub(crate) critical: u32,
 }
@@ -149,7 +151,7 @@ pub(crate) struct AcceptArgs {
 pub(crate) struct PruneArgs {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// Needed: only a run removes backups, each volume's after its new backup is complete
+    /// Required: only `volbak run` removes backups, after a new backup of the volume is complete
     #[arg(long, required = true)]
     pub(crate) dry_run: bool,
 }
@@ -167,9 +169,9 @@ pub(crate) struct DoctorArgs {
 pub(crate) enum ConfigCommand {
     /// Check the config and the environment, and explain each mistake
     Check(ConfigPath),
-    /// Print a commented config that is right as it stands
+    /// Print a commented example config
     Init,
-    /// Print the lines that say of a volume: what its last backup saw is no problem
+    /// Print the config lines that declare the contents of a volume, as found by its last backup, as intended
     Expect {
         #[command(flatten)]
         config: ConfigPath,

@@ -14,7 +14,7 @@ use volbak::units::ByteLen;
 
 use super::log;
 
-/// What became of one source, for scripts.
+/// The result for one source, for scripts.
 #[derive(Debug, Serialize)]
 pub(crate) struct JsonBackup<'a> {
     pub(crate) source: &'a str,
@@ -31,18 +31,17 @@ pub(crate) struct JsonOutcome<'a> {
     pub(crate) manifest: &'a volbak::manifest::Manifest,
 }
 
-/// What a verb prints did not reach its reader. That says nothing about the work that the verb did before.
+/// The result could not be printed. The work of the verb itself may have succeeded.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output cannot be written to")]
 pub(crate) struct OutputError(#[from] io::Error);
 
-/// Writes text for people to standard output, whatever is in it made fit to be shown. That nobody reads it any more
-/// (`| head`) is no error.
+/// Writes text for people to standard output, with unsafe characters escaped. A closed pipe (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     print_as_it_is(&volbak::shown::lines(text))
 }
 
-/// As [`print`], text for programs.
+/// As [`print`], without escaping: text for programs.
 pub(crate) fn print_as_it_is(text: &str) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -58,21 +57,21 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
     print_as_it_is(&text)
 }
 
-/// The exit status after a verb printed the result of work that is done. That it could not be printed is a problem and no
-/// failure of the work, which `done` names.
+/// The exit status after a verb printed the result of completed work, which `done` names. A result that could not be
+/// printed is a problem, but no failure of that work.
 pub(crate) fn after_printing(printed: Result<(), OutputError>, done: &str, class: ExitClass) -> ExitClass {
     let Err(error) = printed else { return class };
-    log::warning(&format!("{done}; only the result is not shown: {}", with_causes(&error)));
+    log::warning(&format!("{done}, but the result could not be printed: {}", with_causes(&error)));
     class.max(ExitClass::WithProblems)
 }
 
-/// An error, its causes, and the limit of this process behind it, on one line.
+/// An error on one line, with its causes and the resource limit that caused it.
 pub(crate) fn shown_error(error: &anyhow::Error) -> String {
     let limit = error.chain().find_map(limit_behind).unwrap_or_default();
     format!("{error:#}{limit}")
 }
 
-/// Standard output for verbs that write more than a text. An error says that it is about standard output, and keeps its kind.
+/// Standard output for verbs that write many lines. Its errors keep their kind, and say that they concern standard output.
 pub(crate) struct Output(io::StdoutLock<'static>);
 
 impl Output {
@@ -96,7 +95,7 @@ impl Write for Output {
     }
 }
 
-/// Whether somebody has to look at it.
+/// Whether the backup has warnings or errors.
 pub(crate) fn has_problems(outcome: &BackupOutcome) -> bool {
     outcome.worst_problem > Some(Severity::Notice)
 }
@@ -134,30 +133,30 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
     text
 }
 
-/// A backup of a destination, with what is known of its verifications.
+/// A backup in a destination, with its last verification.
 #[derive(Debug, Serialize)]
 pub(crate) struct Listed {
     #[serde(flatten)]
     pub(crate) entry: CatalogEntry,
-    /// What it is worth.
+    /// Whether it is whole, partial or bad.
     worth: Worth,
-    /// The verification that says how it stands; `null` when there was none. A quick check is none.
+    /// The verification that decides its state; `null` without one. A quick check does not count.
     pub(crate) verified: Option<Verified>,
-    /// The last quick check, where there was no verification.
+    /// The last quick check, if there was no verification.
     checked: Option<Verified>,
 }
 
-/// What a backup is worth, as far as it is known.
+/// The state of a backup, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Worth {
-    /// All that was selected is in it.
+    /// It contains everything that was selected.
     Whole,
-    /// It lacks something.
+    /// Something that was selected is missing or damaged.
     Partial,
-    /// A verification or a quick check found it bad, or its files do not fit together.
+    /// A verification or a quick check found it bad, or its files are inconsistent.
     Bad,
-    /// It has no manifest that would say.
+    /// It has no manifest.
     Unknown,
 }
 
@@ -192,7 +191,7 @@ impl Listed {
         }
     }
 
-    /// As [`Listed::new`], without what only the JSON shows: thousands of layouts take a great deal of memory.
+    /// As [`Listed::new`], without the parts that only the JSON shows: thousands of layouts need much memory.
     pub(crate) fn for_text(entry: CatalogEntry) -> Self {
         let mut listed = Self::new(entry);
         if let BackupState::Complete { manifest } = &mut listed.entry.state {
@@ -205,7 +204,7 @@ impl Listed {
         listed
     }
 
-    /// Whether there is something to look at.
+    /// Whether it has warnings or errors, or is not whole.
     pub(crate) fn has_problems(&self) -> bool {
         let problems = match &self.entry.state {
             BackupState::Complete { manifest } => manifest.problem_counts.to_look_at(),
@@ -270,7 +269,7 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
     text
 }
 
-/// A line for each directory that has backups of several sources: a volume that was made anew, an image that moved, or two
+/// A line for each directory with backups of several sources: a volume that was recreated, an image that moved, or sources
 /// that an older version mixed.
 fn shown_mixtures(backups: &[Listed]) -> String {
     let mut sources: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Where backups are, and whose settings hold: the same arguments for every verb.
+//! The destination and the config: the same arguments for every verb.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,28 +16,28 @@ use volbak::store::presence::is_on_mount;
 
 use super::log;
 
-/// The environment's name for the destination; a config's key of that name is read from it, too.
+/// The environment variable for the destination. The config key `backup_destination` is read from it, too.
 const DESTINATION_VARIABLE: &str = "VOLBAK_BACKUP_DESTINATION";
 
-/// Where backups are.
+/// Arguments that select the destination of existing backups.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Where {
     /// The destination [default: that of the config, or VOLBAK_BACKUP_DESTINATION]
     #[arg(long, visible_alias = "from", value_name = "DIR")]
     pub(crate) destination: Option<PathBuf>,
-    /// The config [default: /etc/volbak/volbak.toml, where no destination is named]
+    /// The config [default: /etc/volbak/volbak.toml, unless --destination is given]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Where a new backup goes.
+/// Arguments that select the destination of a new backup.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WhereTo {
-    /// The destination: a directory, in which each volume gets one of its own [default: that of the config, or
+    /// The destination; each volume gets its own directory in it [default: that of the config, or
     /// VOLBAK_BACKUP_DESTINATION]
     #[arg(long, visible_alias = "to", value_name = "DIR")]
     destination: Option<PathBuf>,
-    /// The config, whose settings for the volume hold [default: /etc/volbak/volbak.toml, where no destination is named]
+    /// The config with the settings for the volume [default: /etc/volbak/volbak.toml, unless --destination is given]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -48,7 +48,7 @@ impl From<&WhereTo> for Where {
     }
 }
 
-/// A mistake in how the program was called: exit status 2.
+/// Wrong usage: exit status 2.
 #[derive(Debug)]
 pub(crate) struct UsageError(pub(crate) String);
 
@@ -60,17 +60,17 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// A destination, and the config that names it or goes with it.
+/// A destination, and the config that names it or supplies its settings.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) root: PathBuf,
-    /// `None` where a destination alone was named.
+    /// `None` if only a destination was given.
     pub(crate) config: Option<Config>,
     must_be_mounted: bool,
 }
 
 impl Where {
-    /// The destination that was named, or the config's.
+    /// The destination given as an argument, or that of the config.
     pub(crate) fn place(&self) -> Result<Place, UsageError> {
         let config = match (&self.config, &self.destination) {
             (Some(path), _) => Some(load(path)?),
@@ -87,23 +87,23 @@ impl Where {
         match std::env::var_os(DESTINATION_VARIABLE).filter(|value| !value.is_empty()) {
             Some(root) => Ok(Place { root: root.into(), config: None, must_be_mounted: false }),
             None => Err(UsageError(format!(
-                "no destination is named and there is no {DEFAULT_PATH}: say --destination DIR, or begin a config with \
+                "no destination is given and there is no {DEFAULT_PATH}: use --destination DIR, or create a config with \
                  `volbak config init`"
             ))),
         }
     }
 
-    /// The config, with the destination that was named in place of its own. Without a config the defaults hold.
+    /// The config, with the destination given as an argument in place of its own. Without a config the defaults apply.
     pub(crate) fn config(&self) -> Result<Config, UsageError> {
         self.place()?.into_config()
     }
 
-    /// The backup called so. What there is to say of it goes to standard error.
+    /// Finds a backup by name or path. Notes about the choice go to the log.
     pub(crate) fn find(&self, backup: &str) -> anyhow::Result<Backup> {
         Ok(noted(self.look_for(backup)??))
     }
 
-    /// As [`Self::find`]; where no backup of a volume can be relied on, its newest: to look at it harms nothing.
+    /// As [`Self::find`]; if no backup of the volume is usable, its newest. For verbs that only inspect a backup.
     pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<Backup> {
         match self.look_for(backup)? {
             Err(LocateError::NoneUsable { passed_over, newest, .. }) => {
@@ -115,7 +115,7 @@ impl Where {
 
     fn look_for(&self, backup: &str) -> anyhow::Result<Result<Found, LocateError>> {
         if !backup.contains('/') {
-            // Until it is found, what was typed names it.
+            // Until the backup is found, log lines name the volume as given.
             let volume = backup.split_once('@').map_or(backup, |(volume, _)| volume);
             log::set_subject(SourceName::of_backups(volume));
         }
@@ -132,8 +132,8 @@ impl Where {
 }
 
 impl Place {
-    /// Opens the destination. One that the config names must be mounted, when the config asks for that: an empty directory
-    /// in its place would look like a destination without backups.
+    /// Opens the destination. With `require_mount`, the destination of the config must be mounted: the empty directory below
+    /// a missing mount would look like a destination without backups.
     pub(crate) fn open(&self) -> Result<Destination, StoreError> {
         let destination = Destination::open(&self.root)?;
         if self.must_be_mounted && !is_on_mount(&self.root)? {
@@ -142,7 +142,7 @@ impl Place {
         Ok(destination)
     }
 
-    /// The config, as [`Where::config`] gives it.
+    /// The config, as returned by [`Where::config`].
     pub(crate) fn into_config(self) -> Result<Config, UsageError> {
         let mut config = match self.config {
             Some(config) => config,
@@ -154,7 +154,7 @@ impl Place {
     }
 }
 
-/// The backup, after what there is to say of it.
+/// Logs the notes about a backup, and returns it.
 fn noted(found: Found) -> Backup {
     log::set_subject(SourceName::of_backups(&found.files.volume()));
     for note in &found.notes {
@@ -163,12 +163,12 @@ fn noted(found: Found) -> Backup {
     found.files
 }
 
-/// Reads a config; its mistakes are the error.
+/// Reads a config. The error lists its mistakes.
 pub(crate) fn load(path: &Path) -> Result<Config, UsageError> {
     let config = Config::load(path, std::env::vars_os())
         .map_err(|error| UsageError(format!("{:#}", anyhow::Error::new(error))))?;
     if let Some(found) = &config.changeable {
-        log::warning(&format!("warning: {}: the config is not root's alone: {found}", path.display()));
+        log::warning(&format!("warning: {}: the config does not belong to root alone: {found}", path.display()));
     }
     Ok(config)
 }

@@ -1,4 +1,4 @@
-//! What is shown while the work goes on: a bar at a terminal, plain lines elsewhere. All of it on standard error.
+//! Progress on standard error: a bar at a terminal, plain lines elsewhere.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
@@ -15,24 +15,24 @@ mod bar;
 use super::log;
 use bar::{Done, Place, bar_line};
 
-/// What is taken for a terminal's width where it does not say.
+/// Width of a terminal that does not report it.
 const COLUMNS: u16 = 80;
-/// Without a terminal, a line this often says how far it is.
+/// Interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(60);
-/// More problems of one source than this are not shown one by one: the manifest has them.
+/// Number of problems of one source that are shown. The manifest has all of them.
 const MAX_SHOWN_PROBLEMS: u64 = 50;
 
 const TICK: Duration = Duration::from_millis(200);
 const STYLE: &str = "{spinner} {msg}";
 
-/// How much is said.
+/// The amount of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verbosity {
-    /// Problems alone.
+    /// Warnings and errors.
     Quiet,
-    /// Also what is done.
+    /// Also steps and notices.
     Normal,
-    /// Also how full the snapshot is.
+    /// Also the fill level of snapshots.
     Verbose,
 }
 
@@ -43,14 +43,14 @@ pub(crate) struct Progress {
     state: Mutex<(Run, State)>,
 }
 
-/// The run over several sources, if it is one.
+/// A run over several sources.
 struct Run {
     sources: u64,
-    /// Sources that are done, whatever came of them.
+    /// Number of finished and failed sources.
     finished: u64,
-    /// What they all will read, an estimate; 0 when it is not known.
+    /// Estimate of the bytes to read from all sources; 0 if unknown.
     expected_bytes: u64,
-    /// What was read of those that are done.
+    /// Bytes read from the finished and failed sources.
     read_bytes: u64,
     started: Instant,
 }
@@ -66,12 +66,12 @@ impl Run {
 }
 
 struct State {
-    /// The source that is worked on.
+    /// The current source.
     source: Option<SourceName>,
     step: String,
     done: Done,
     started: Instant,
-    /// How many problems were met that this verbosity shows: warnings and notices, and errors.
+    /// Number of problems that this verbosity shows: warnings and notices, and, separately, errors.
     lesser: u64,
     errors: u64,
     last_line: Instant,
@@ -83,7 +83,7 @@ impl State {
         Self { source, step, done: Done::default(), started: now, lesser: 0, errors: 0, last_line: now }
     }
 
-    /// How many problems were not shown.
+    /// The line with the number of problems that were not shown.
     fn more_problems(&self) -> Option<Line> {
         let over = |count: u64| count.saturating_sub(MAX_SHOWN_PROBLEMS);
         let more = over(self.lesser) + over(self.errors);
@@ -94,7 +94,7 @@ impl State {
         })
     }
 
-    /// What a line begins with: the source, where the work is on one.
+    /// The beginning of a line: the current source, if any.
     fn prefix(&self) -> String {
         self.source.as_ref().map_or_else(String::new, |source| format!("{}: ", source.shown))
     }
@@ -102,11 +102,11 @@ impl State {
 
 impl Progress {
     pub(crate) fn new(verbosity: Verbosity) -> Self {
-        // Programs that read lines want no bar among them.
+        // A bar would break the JSON lines.
         let at_terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet && !log::is_json();
         let bar = at_terminal.then(|| {
             let bar = ProgressBar::new_spinner();
-            // The template is a constant, and tried by a test.
+            // The template is a constant, and a test checks it.
             bar.set_style(ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(TICK);
             bar
@@ -114,7 +114,7 @@ impl Progress {
         Self { verbosity, bar, state: Mutex::new((Run::of(0, 0), State::of(None))) }
     }
 
-    /// Takes the bar away, so that results can be printed, and says how many problems were not shown.
+    /// Removes the bar, so that results can be printed, and reports the number of problems that were not shown.
     pub(crate) fn done(&self) {
         self.tell_more(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).1);
         if let Some(bar) = &self.bar {
@@ -122,7 +122,7 @@ impl Progress {
         }
     }
 
-    /// Says how many problems were not shown, once.
+    /// Reports the number of problems that were not shown, once.
     fn tell_more(&self, state: &mut State) {
         if let Some(line) = state.more_problems() {
             self.line(line);
@@ -137,17 +137,17 @@ impl Progress {
         }
     }
 
-    /// Whether what a bar shows is a line, too: there is none, or the lines go elsewhere.
+    /// Whether progress is also written as lines: there is no bar, or the lines go to the journal.
     fn has_all_lines(&self) -> bool {
         self.bar.is_none() || log::has_fields()
     }
 
-    /// Shows how far it is, at a terminal.
+    /// Updates the bar at a terminal.
     fn show(&self, run: &Run, state: &State) {
         let Some(bar) = &self.bar else { return };
         let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
         let columns = size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(COLUMNS);
-        // Two are the spinner's, and in the last one some terminals begin a new line.
+        // The spinner takes two columns, and some terminals wrap after the last column.
         let columns = usize::from(columns).saturating_sub(3);
         let left = if run.expected_bytes > 0 {
             let rest = state.done.expected_bytes.max(state.done.read_bytes);
@@ -162,7 +162,7 @@ impl Progress {
         bar.set_message(bar_line(run.place(), &source, &step, state.done, left, columns));
     }
 
-    /// Without a terminal, now and then a line.
+    /// Writes a progress line every [`LINE_EVERY`], without a terminal.
     fn now_and_then(&self, state: &mut State) {
         if self.has_all_lines() && self.verbosity > Verbosity::Quiet && state.last_line.elapsed() >= LINE_EVERY {
             state.last_line = Instant::now();
@@ -182,15 +182,15 @@ impl Progress {
 }
 
 impl Progress {
-    /// The line of a problem, while not too many of them were shown.
+    /// The line of a problem, or `None` after [`MAX_SHOWN_PROBLEMS`].
     fn problem(&self, state: &mut State, problem: &Problem, of: Option<&SourceName>) -> Option<(Verbosity, Line)> {
         let (level, word) = match problem.severity {
             Severity::Notice => (Verbosity::Normal, "notice"),
             Severity::Warning => (Verbosity::Quiet, "warning"),
             Severity::Error => (Verbosity::Quiet, "error"),
         };
-        // Those that are not shown at this verbosity must not use up the room of those that are.
-        // Nor may many warnings use up that of an error.
+        // Problems that this verbosity hides do not count, and errors have a limit of their own, so that neither notices
+        // nor many warnings hide an error.
         let count = if problem.severity == Severity::Error { &mut state.errors } else { &mut state.lesser };
         *count += u64::from(level <= self.verbosity);
         (*count <= MAX_SHOWN_PROBLEMS).then(|| {
@@ -214,7 +214,7 @@ impl Observer for Progress {
                 self.tell_more(state);
                 *state = State::of(Some(source.clone()));
                 if let Some(bar) = &self.bar {
-                    // After what was printed between two sources.
+                    // Results printed between two sources removed the bar.
                     bar.reset();
                     bar.enable_steady_tick(TICK);
                 }
@@ -265,7 +265,7 @@ impl Observer for Progress {
                 Some((verbosity, line.with_figures(figures)))
             }
             Event::SourceFinished { source, outcome, worst } => {
-                // What comes next is not about this source.
+                // Later lines do not belong to this source.
                 run.finished += 1;
                 run.read_bytes = run.read_bytes.saturating_add(state.done.read_bytes);
                 self.tell_more(state);

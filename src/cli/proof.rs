@@ -1,4 +1,4 @@
-//! The commands that read backups: `restore`, `browse`, `cat`, `diff`.
+//! The verbs that read backups: `restore`, `browse`, `cat`, `diff`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ Examples:
   volbak restore vol-1@2026-11-19 --to /mnt --path etc/ssh --path 'var/log/*.gz'
   volbak restore vol-1 --destination /backups --to /mnt --resume
 
-A filesystem with all that it had, into an empty one that is mounted:
+A whole filesystem, into an empty one that is mounted:
   volbak restore vol-1 --to /mnt --top --keep-setid --devices
 
 A whole disk, with its partitions, filesystems and boot code:
@@ -43,49 +43,49 @@ pub(crate) struct RestoreArgs {
     backup: String,
     #[command(flatten)]
     place: Where,
-    /// The directory to restore into; made when it is not there
+    /// The directory to restore into; created if it does not exist
     #[arg(long, value_name = "DIR", required_unless_present_any = ["to_device", "to_image"])]
     to: Option<PathBuf>,
     #[command(flatten)]
     disk: DiskArgs,
-    /// Restore this file or directory alone, or what matches this pattern; may be repeated
+    /// Restore only this file or directory, or the files that match this pattern; may be repeated
     #[arg(long = "path", value_name = "PATTERN", conflicts_with = "disk")]
     paths: Vec<String>,
-    /// Replace what is there already
+    /// Replace existing files
     #[arg(long, conflicts_with_all = ["resume", "disk"])]
     overwrite: bool,
-    /// Go on with a restore that was interrupted: what is there and equal stays
+    /// Continue an interrupted restore: existing files that are equal stay
     #[arg(long, conflicts_with = "disk")]
     resume: bool,
-    /// Make devices, too; only root can
+    /// Also create device files; needs root
     #[arg(long, conflicts_with = "disk")]
     devices: bool,
-    /// Give DIR itself the owner, mode, times and attributes of the backup's root directory
+    /// Also set the owner, mode, times and attributes of DIR, from the root directory of the backup
     #[arg(long, conflicts_with = "disk")]
     top: bool,
-    /// Keep set-user-id and set-group-id bits and file capabilities also where other users can reach the files
+    /// Keep set-user-ID and set-group-ID bits and file capabilities even if other users can reach the files
     #[arg(long, conflicts_with = "disk")]
     keep_setid: bool,
-    /// Print what would be done, and whose the files would be, and write nothing
+    /// Print what would be restored, with the owners of the files, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Give files of the user OLD to NEW, in ACLs too: numbers, or ranges as 1000-1999:101000-101999; may be repeated
+    /// Map the user OLD to NEW, also in ACLs: numbers, or ranges such as 1000-1999:101000-101999; may be repeated
     #[arg(long, value_name = "OLD:NEW", conflicts_with = "disk")]
     map_uid: Vec<Mapping>,
-    /// The same for groups
+    /// Map the group OLD to NEW, in the same way
     #[arg(long, value_name = "OLD:NEW", conflicts_with = "disk")]
     map_gid: Vec<Mapping>,
-    /// Map users and groups by name: from the numbers in the backup's own etc/passwd and etc/group to those in these files.
-    /// Where the backup has none, or with --map-to, these files are those of the machine that was backed up
+    /// Map users and groups by name: from the numbers in etc/passwd and etc/group of the backup to those in these files.
+    /// If the backup has no such files, or with --map-to, these files are those of the machine that was backed up
     #[arg(long, value_name = "PASSWD:GROUP", conflicts_with = "disk")]
     map_from: Option<NameFiles>,
-    /// The files with the new numbers for --map-from [default: this host's, when the backup has none of its own]
+    /// The files with the new numbers for --map-from [default: those of this host, if the backup has none]
     #[arg(long, value_name = "PASSWD:GROUP", conflicts_with = "disk")]
     map_to: Option<NameFiles>,
-    /// Do not compare digests on the way
+    /// Do not compare digests during the restore
     #[arg(long, conflicts_with = "disk")]
     no_verify: bool,
-    /// How many threads inflate [default: one for each processor]
+    /// Number of decompressing threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Print JSON
@@ -102,10 +102,10 @@ pub(crate) struct BrowseArgs {
     path: String,
     #[command(flatten)]
     place: Where,
-    /// Also what lies deeper
+    /// Also list subdirectories
     #[arg(short, long)]
     recursive: bool,
-    /// Print JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -121,9 +121,9 @@ pub(crate) struct CatArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The backup before: an archive, or VOLUME or VOLUME@DATE with --from
+    /// The earlier backup: an archive, or VOLUME or VOLUME@DATE
     before: String,
-    /// The backup after
+    /// The later backup
     after: String,
     #[command(flatten)]
     place: Where,
@@ -200,12 +200,12 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
     Ok(after_printing(printed, &format!("the restore into {} is done", options.to.display()), class))
 }
 
-/// What a restore would do, for a person.
+/// The plan of a restore as text.
 fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
     let (entries, bytes) = (found.entries, ByteLen(found.data_bytes));
     let mut text = format!("{}: {entries} entries with {bytes} would be restored\n", options.to.display());
     if found.devices > 0 && !options.devices {
-        text.push_str(&format!("  {} devices would be left out; --devices makes them\n", found.devices));
+        text.push_str(&format!("  {} devices would be left out; --devices creates them\n", found.devices));
     }
     if found.set_id_files > 0 {
         text.push_str(&format!("  {} files have set-id bits or capabilities\n", found.set_id_files));
@@ -246,7 +246,7 @@ pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
     ended(listed, out)
 }
 
-/// Writes what is left. That the reader has gone (`| head`) is no error.
+/// Flushes the output. A closed pipe (`| head`) is no error.
 fn ended(given: Result<u64, browse::BrowseError>, mut out: io::BufWriter<Output>) -> anyhow::Result<ExitClass> {
     let written = match given {
         Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -255,7 +255,7 @@ fn ended(given: Result<u64, browse::BrowseError>, mut out: io::BufWriter<Output>
             out.flush()
         }
     };
-    // What is still in the buffer is not tried again.
+    // Dropping the writer itself would try to write its buffer again.
     drop(out.into_parts());
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -265,10 +265,10 @@ fn ended(given: Result<u64, browse::BrowseError>, mut out: io::BufWriter<Output>
 
 pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
     say_when_interrupted()?;
-    // An archive's own path may hold a colon.
+    // The path of an archive may contain a colon.
     let after_archive = args.file.find(".tar.gz:").map(|at| args.file.split_at(at + ".tar.gz".len()));
     let split = after_archive.map(|(backup, path)| (backup, &path[1..])).or_else(|| args.file.split_once(':'));
-    let (backup, path) = split.context("write BACKUP:PATH, as in vol-1@2026-11-20:etc/hosts")?;
+    let (backup, path) = split.context("write BACKUP:PATH, for example vol-1@2026-11-20:etc/hosts")?;
     let files = args.place.find(backup)?;
     let mut out = io::BufWriter::with_capacity(256 << 10, Output::new());
     let given = browse::cat(&files, path, &cancel()?, &mut out);
@@ -296,7 +296,7 @@ pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {
     Ok(ExitClass::Well)
 }
 
-/// A path of the backup, as a list shows it. The root's is empty.
+/// A path in the backup, as shown in lists. The path of the root is empty.
 fn shown(path: &str) -> String {
     if path.is_empty() { "/".to_owned() } else { volbak::shown::text(path) }
 }
@@ -305,7 +305,7 @@ pub(crate) fn threads(wanted: Option<u16>) -> usize {
     wanted.map_or_else(processors, usize::from)
 }
 
-/// For verbs that only read: a signal ends them at once, and they say so.
+/// For verbs that only read: a signal ends the process at once, with a message.
 fn say_when_interrupted() -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -318,7 +318,7 @@ fn say_when_interrupted() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A wish to stop that Ctrl-C sets. A second one ends at once.
+/// A cancellation that Ctrl-C, SIGTERM and SIGHUP set. A second Ctrl-C ends the process at once.
 pub(super) fn cancel() -> anyhow::Result<Cancel> {
     let cancel = Cancel::default();
     signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;

@@ -31,20 +31,21 @@ use super::{about, shown};
 
 pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let cancel = Cancel::default();
-    // A second Ctrl-C ends at once; what it leaves, the next run removes. Handlers run in the order of registration.
+    // A second Ctrl-C ends the process at once, and the next run removes the remains. Handlers run in the order of
+    // registration.
     signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // nohup(1) starts programs with SIGHUP ignored, and means it.
+        // nohup(1) starts programs with SIGHUP ignored, and this must stay so.
         if signal != SIGHUP || !is_ignored(SIGHUP)? {
             signal_hook::flag::register(signal, cancel.flag())?;
         }
     }
     if args.name.is_some() && args.sources.len() > 1 {
-        let message = "--name is for one source: each needs a directory of its own";
+        let message = "--name is for one source: each source needs its own directory";
         log::exit_with_usage(&Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message));
     }
     let place = Where::from(&args.place).place()?;
-    // Opened by the place, which knows whether it must be mounted.
+    // `Place` knows whether the destination must be mounted.
     let destination = place.open()?;
     let config = place.into_config()?;
     let _lock = destination.lock(SystemClock.now())?;
@@ -62,15 +63,12 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
     } else if rustix::process::geteuid().is_root() {
         remove_stale_device_maps(&world)
     } else {
-        // Nobody else can have made one, nor remove it.
+        // Only root can create or remove device-mapper devices.
         Ok(())
     };
     if let Err(error) = removed {
-        // If LVM is needed after all, its own error comes with the volume that needs it.
-        log::warning(&format!(
-            "warning: what earlier runs left could not be looked for: {:#}",
-            anyhow::Error::new(error)
-        ));
+        // If a volume needs LVM, its backup reports LVM's own error.
+        log::warning(&format!("warning: cannot look for the remains of earlier runs: {:#}", anyhow::Error::new(error)));
     }
 
     let began = Instant::now();
@@ -130,7 +128,7 @@ fn one(
     }
 }
 
-/// The last line for programs; people see the results.
+/// The summary for programs; people see the results.
 fn summary(results: &[(String, anyhow::Result<BackupOutcome>)], class: ExitClass, took: Duration) -> Event {
     let mut figures = RunFigures { seconds: took.as_secs(), ..RunFigures::default() };
     for (_, result) in results {
@@ -152,14 +150,14 @@ fn summary(results: &[(String, anyhow::Result<BackupOutcome>)], class: ExitClass
     Event::RunFinished { severity, outcome: format!("{done} of {} sources backed up", results.len()), figures }
 }
 
-/// What log lines call a source that is not there: the last part of what was typed.
+/// The name of an unresolved source in log lines: the last component of the argument.
 fn unresolved(spec: &OsStr) -> SourceName {
     let typed = volbak::shown::bytes(spec.as_encoded_bytes());
     let volume = typed.rsplit('/').next().unwrap_or(&typed).to_owned();
     SourceName { shown: typed, volume, group: None }
 }
 
-/// What the config says of this source, and over it what was asked for on the command line.
+/// The settings of the config for this source, overridden by the arguments.
 fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cancel) -> BackupOptions {
     let group = match source.kind() {
         SourceKind::Volume(facts) => facts.vg.as_str(),

@@ -37,34 +37,34 @@ pub(crate) struct VerifyArgs {
     backups: Vec<String>,
     #[command(flatten)]
     place: Where,
-    /// All backups of the destination; what --sample and --older-than choose from when nothing is named
+    /// All backups of the destination; the default with --sample and --older-than
     #[arg(long, conflicts_with = "backups")]
     all: bool,
-    /// Only N of them: those that never were verified, then those that were not for longest
+    /// Only N of them: first those that were never verified, then those verified longest ago
     #[arg(long, value_name = "N")]
     sample: Option<u32>,
-    /// Only those that were last verified more than DAYS days ago, at this level or a higher one, or never
+    /// Only those not verified at this level or a higher one in the last DAYS days
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
-    /// How much
+    /// The extent of the verification
     #[arg(long, value_enum, default_value_t)]
     level: LevelArg,
-    /// As --level quick
+    /// Same as --level quick
     #[arg(long, conflicts_with = "level")]
     quick: bool,
-    /// As --level restore-test
+    /// Same as --level restore-test
     #[arg(long, conflicts_with_all = ["level", "quick"])]
     restore_test: bool,
-    /// Also read the archive with flate2 and the tar crate, and compare them with the index; a restore test always does
+    /// Also read the archive with flate2 and the tar crate, and compare the result with the index; implied by a restore test
     #[arg(long, conflicts_with = "quick")]
     second_opinion: bool,
-    /// Where the restore test makes its filesystem
+    /// Directory for the filesystem of the restore test
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     scratch: PathBuf,
-    /// How many threads inflate [default: one for each processor]
+    /// Number of decompressing threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// Leave the record beside the backup as it is
+    /// Do not write the result to the record beside the backup
     #[arg(long)]
     no_record: bool,
     /// Print JSON
@@ -74,12 +74,12 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum LevelArg {
-    /// The set is complete and agrees with itself
+    /// The four files exist and are consistent
     Quick,
     /// Every byte of the archive, and every file against the index
     #[default]
     Full,
-    /// Also restored into a filesystem of its own, for a test
+    /// Also restore into a test filesystem, and compare
     RestoreTest,
 }
 
@@ -92,7 +92,7 @@ impl VerifyArgs {
         }
     }
 
-    /// What is to be verified, in turn.
+    /// The backups to verify, in order.
     fn chosen(&self) -> anyhow::Result<Vec<Backup>> {
         let named =
             self.backups.iter().map(|backup| self.place.find_even_bad(backup)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -102,7 +102,7 @@ impl VerifyArgs {
             older_than: self.older_than.map(|days| TimeDelta::days(days.into())),
         };
         if choice == Choice::default() {
-            // In the order in which they were named.
+            // In the order of the arguments.
             return Ok(all);
         }
         let candidates = AtOnce::default().map(all, |files| DueBackup::read(files, self.level()));
@@ -120,7 +120,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     };
     anyhow::ensure!(
         options.level > CheckLevel::Quick || !options.second_opinion,
-        "--second-opinion reads the archive, and --level quick does not: say --level full"
+        "--second-opinion reads the archive, and --level quick does not: use --level full"
     );
     let backups = args.chosen()?;
     let progress = Progress::new(verbosity);
@@ -148,7 +148,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
             class = class.max(ExitClass::WithProblems);
         }
         if !args.json {
-            // The verdicts go on being recorded.
+            // After an error the remaining backups are still verified, and their verdicts recorded.
             class = after_printing(print(&format!("{}\n", report.summary())), &report.summary(), class);
         }
         reports.push(report);
@@ -156,14 +156,14 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
     let printed = if args.json {
         print_json(&serde_json::json!({ "backups": reports }))
     } else if backups.is_empty() {
-        print("none of the backups is due: nothing was verified\n")
+        print("no backup is due for verification\n")
     } else {
         Ok(())
     };
     Ok(after_printing(printed, &format!("{} backups are verified", backups.len()), class))
 }
 
-/// A backup that is bad, and that this verification did not look at closely enough to clear.
+/// The warning about a bad backup that this verification was not thorough enough to clear.
 fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
     let bad = record.decisive().filter(|result| result.verdict == Verdict::Bad)?;
     if report.verdict == Verdict::Bad {
@@ -176,13 +176,13 @@ fn still_bad(record: &Record, report: &VerifyReport) -> Option<String> {
         (CheckLevel::RestoreTest, _) => ("restore-test", ""),
     };
     Some(format!(
-        "{}: it stays BAD, as a verification found on {}: only another one of the level {level}{second} can clear that",
+        "{}: it stays BAD since the verification of {}: only a verification of level {level}{second} can clear it",
         report.stem,
         bad.verified_at.format("%Y-%m-%d")
     ))
 }
 
-/// All backups of a destination. There must be some: a share that is not mounted is an empty directory.
+/// All backups of a destination. An empty one is an error: the directory below a missing mount is empty.
 fn all_of(place: &Place) -> anyhow::Result<Vec<Backup>> {
     let destination = place.open()?;
     let of_entry = |entry: CatalogEntry| entry.files();
@@ -190,7 +190,7 @@ fn all_of(place: &Place) -> anyhow::Result<Vec<Backup>> {
     let backups: Vec<Backup> = volumes.into_iter().flat_map(|volume| volume.backups).collect();
     anyhow::ensure!(
         !backups.is_empty(),
-        "{} has no backups, so nothing was verified: is the right destination named, and mounted?",
+        "{} has no backups to verify: is this the right destination, and is it mounted?",
         place.root.display()
     );
     Ok(backups)

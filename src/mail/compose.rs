@@ -1,4 +1,4 @@
-//! A report and its addresses → the bytes of a mail. Every header is made by lettre.
+//! Composes a mail from a report and its addresses. lettre writes every header.
 
 use chrono::{DateTime, Utc};
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -10,20 +10,20 @@ use super::error::MailError;
 use super::settings::{Settings, as_domain};
 use crate::report::Rendered;
 
-/// A mail on its way.
+/// A composed mail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mail {
     /// The sender's bare address.
     pub(super) from: String,
     /// The recipients' bare addresses.
     pub(super) to: Vec<String>,
-    /// The message, lines ended by CRLF.
+    /// The message, with CRLF line ends.
     #[serde(skip)]
     pub(super) message: Vec<u8>,
 }
 
 impl Mail {
-    /// The same mail for some of its recipients. Its `To` still names all.
+    /// The same mail for some of its recipients. Its `To` header still names all of them.
     pub(super) fn only_to(&self, to: Vec<String>) -> Self {
         Self { from: self.from.clone(), to, message: self.message.clone() }
     }
@@ -40,7 +40,7 @@ pub(super) fn mail(settings: &Settings, report: &Rendered, now: DateTime<Utc>) -
         .subject(report.subject.as_str())
         .date(now.into())
         .message_id(Some(id))
-        // RFC 3834, section 5: holiday replies are not sent to a program.
+        // RFC 3834, section 5: suppresses automatic replies.
         .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()));
     for recipient in &to {
         builder = builder.to(recipient.clone());
@@ -60,7 +60,7 @@ fn mailbox(text: &str) -> Result<Mailbox, MailError> {
     text.parse().map_err(|source| MailError::Address { address: text.to_owned(), source })
 }
 
-/// A bare address as lettre's envelope wants it.
+/// A bare address in the form that lettre's envelope needs.
 pub(super) fn address(text: &str) -> Result<Address, MailError> {
     text.parse().map_err(|source| MailError::Address { address: text.to_owned(), source })
 }

@@ -1,4 +1,4 @@
-//! Gets a mail out of the host before a moment is over.
+//! Delivers a mail through a transport, before a deadline.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,17 +23,17 @@ use super::spool;
 use crate::outside::programs;
 use crate::outside::trust::changeable;
 
-/// How often a program is looked after.
+/// Polling interval for the end of a program.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Whom a mail did not reach, and why.
+/// The recipients that were not sent a mail, and the reasons.
 pub(super) struct Undelivered {
     pub(super) to: Vec<String>,
     /// The recipient, or `mail` for all of them. At least one.
     pub(super) errors: Vec<(String, MailError)>,
 }
 
-/// Sends to all recipients at once; when the server refuses, to each alone, so that one address that is wrong does not
+/// Sends to all recipients at once. If the server refuses, sends to each recipient alone, so that one wrong address does not
 /// keep the mail from the others.
 pub(super) fn to_all(
     settings: &Settings,
@@ -81,7 +81,7 @@ fn once(settings: &Settings, mail: &Mail, ends: Instant, queued: DateTime<Utc>) 
     }
 }
 
-/// As far as a mail would go, and no mail.
+/// All steps before the mail itself.
 pub(super) fn try_server(server: &SmtpServer, own_name: &str, limit: Duration) -> Result<(), MailError> {
     let transport = smtp(server, own_name, limit)?;
     let late = || MailError::Deadline { seconds: limit.as_secs() };
@@ -91,8 +91,8 @@ pub(super) fn try_server(server: &SmtpServer, own_name: &str, limit: Duration) -
     if answered { Ok(()) } else { Err(MailError::Hung { server: server.shown() }) }
 }
 
-/// Runs `work` on a thread of its own and waits for it so long. A thread that is late is left alone: it ends with its
-/// connection's own timeout, or with the process.
+/// Runs `work` on a thread of its own, and waits for it until the deadline. A late thread is abandoned: it ends with the
+/// timeout of its connection, or with the process.
 fn within<T: Send + 'static>(
     left: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -101,7 +101,7 @@ fn within<T: Send + 'static>(
     thread::Builder::new()
         .name("mail".to_owned())
         .spawn(move || {
-            // Nobody listens any more when it is late.
+            // The receiver is gone if the thread is late.
             let _ = done.send(work());
         })
         .map_err(MailError::NoThread)?;
@@ -143,13 +143,13 @@ fn tls_parameters(server: &SmtpServer) -> Result<TlsParameters, MailError> {
     let mut builder = TlsParameters::builder(server.host.clone());
     if let Some(path) = &server.ca_file {
         let wrong = |why: String| MailError::Certificate { path: path.to_owned(), why };
-        // Whoever can change it decides which server gets the password.
+        // A user who can change the certificate can choose the server that gets the password.
         if let Some(found) = changeable(path).map_err(|error| wrong(error.to_string()))? {
             return Err(wrong(found.to_string()));
         }
         let pem = fs::read(path).map_err(|error| wrong(error.to_string()))?;
         if !pem.windows(11).any(|window| window == b"-----BEGIN ") {
-            return Err(wrong("the file holds no PEM".to_owned()));
+            return Err(wrong("the file contains no PEM".to_owned()));
         }
         let certificate = Certificate::from_pem(&pem).map_err(|error| wrong(error.to_string()))?;
         builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
@@ -157,11 +157,11 @@ fn tls_parameters(server: &SmtpServer) -> Result<TlsParameters, MailError> {
     builder.build().map_err(|source| MailError::Smtp { server: server.shown(), source })
 }
 
-/// Calls a sendmail: `-i` so that a line with a dot alone does not end the mail, recipients after `--`.
+/// Runs sendmail, with `-i`, so that a line with a single dot does not end the mail, and the recipients after `--`.
 fn sendmail(program: &Path, mail: &Mail, ends: Instant, late: impl Fn() -> MailError) -> Result<(), MailError> {
     let io = |source| MailError::Io { path: program.to_owned(), source };
     if let Some(found) = changeable(program).map_err(io)? {
-        return Err(io(std::io::Error::new(std::io::ErrorKind::PermissionDenied, format!("not run, since {found}"))));
+        return Err(io(std::io::Error::new(std::io::ErrorKind::PermissionDenied, format!("not run: {found}"))));
     }
     let mut child = programs::command(program.as_os_str(), programs::Child::Chosen)
         .map_err(io)?
@@ -172,11 +172,11 @@ fn sendmail(program: &Path, mail: &Mail, ends: Instant, late: impl Fn() -> MailE
         .stderr(Stdio::piped())
         .spawn()
         .map_err(io)?;
-    // A program that neither reads nor writes must not hold us: both pipes have threads of their own.
+    // Each pipe has a thread of its own, so that a program that neither reads nor writes cannot block this one.
     let stderr = match pipes(&mut child, with_newlines(&mail.message)) {
         Ok(stderr) => stderr,
         Err(error) => {
-            // That no thread could be started is the error to report.
+            // The error to report is that no thread could be started.
             let _ = child.kill().and_then(|()| child.wait());
             return Err(io(error));
         }
@@ -192,7 +192,7 @@ fn sendmail(program: &Path, mail: &Mail, ends: Instant, late: impl Fn() -> MailE
     Err(MailError::Program { program: program.to_owned(), status, stderr })
 }
 
-/// Feeds the program and takes what it says, in a thread each.
+/// Writes the mail to the program and reads its standard error, on one thread each.
 fn pipes(child: &mut Child, message: Vec<u8>) -> std::io::Result<mpsc::Receiver<Vec<u8>>> {
     let start = |name: &str| thread::Builder::new().name(name.to_owned());
     if let Some(mut stdin) = child.stdin.take() {
@@ -209,7 +209,7 @@ fn pipes(child: &mut Child, message: Vec<u8>) -> std::io::Result<mpsc::Receiver<
     Ok(stderr)
 }
 
-/// Waits for the program's end; at `ends` it is killed, and there is no status.
+/// Waits for the program to end. At `ends` it is killed, and the result is `None`.
 fn wait_until(child: &mut Child, ends: Instant) -> std::io::Result<Option<std::process::ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
@@ -224,7 +224,7 @@ fn wait_until(child: &mut Child, ends: Instant) -> std::io::Result<Option<std::p
     }
 }
 
-/// CRLF becomes LF: a local program takes lines as this host ends them.
+/// Replaces CRLF by LF: a local program expects the line ends of this host.
 fn with_newlines(message: &[u8]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(message.len());
     for (at, byte) in message.iter().enumerate() {

@@ -12,7 +12,7 @@ pub enum MailError {
     #[cfg(not(feature = "mail"))]
     #[error("no mail was sent: this program was built without volbak's feature \"mail\"")]
     NotBuilt,
-    /// An address is none.
+    /// Invalid address.
     #[cfg(feature = "mail")]
     #[error("{address:?} is not a mail address")]
     Address {
@@ -21,12 +21,12 @@ pub enum MailError {
         /// Why.
         source: lettre::address::AddressError,
     },
-    /// The mail could not be put together.
+    /// The mail could not be composed.
     #[cfg(feature = "mail")]
-    #[error("the mail could not be put together")]
+    #[error("the mail could not be composed")]
     Compose(#[source] lettre::error::Error),
     /// There is no password.
-    #[error("{place}: no password to be had: {why}")]
+    #[error("{place}: cannot read the password: {why}")]
     Password {
         /// The file or variable.
         place: String,
@@ -34,7 +34,7 @@ pub enum MailError {
         why: String,
     },
     /// The certificates to trust cannot be used.
-    #[error("{path}: no certificate to be had: {why}")]
+    #[error("{path}: cannot use the certificate: {why}")]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -50,19 +50,19 @@ pub enum MailError {
         /// What went wrong.
         source: lettre::transport::smtp::Error,
     },
-    /// The mail server let us in, and then answered no more.
-    #[error("{server}: it ended the connection")]
+    /// The mail server accepted the connection, and then closed it.
+    #[error("{server}: the server closed the connection")]
     Hung {
         /// The server.
         server: String,
     },
-    /// Not done when the deadline was over.
+    /// The deadline passed before the mail was sent.
     #[error("not done within {seconds} s")]
     Deadline {
         /// The deadline.
         seconds: u64,
     },
-    /// The sending runs on a thread of its own, and there was none to be had.
+    /// The thread for sending could not be started.
     #[error("the mail could not be sent: no thread could be started")]
     NoThread(#[source] io::Error),
     /// The program failed.
@@ -70,13 +70,13 @@ pub enum MailError {
     Program {
         /// The program.
         program: PathBuf,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// What it said, at most 1000 bytes of it.
+        /// Its standard error, at most 1000 bytes.
         stderr: String,
     },
     /// A file in the spool is not a mail.
-    #[error("{path}: not a mail that volbak keeps")]
+    #[error("{path}: not a mail spooled by volbak")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -93,13 +93,13 @@ pub enum MailError {
 
 #[cfg(feature = "mail")]
 impl MailError {
-    /// Whether the server said no for good to what it was asked, rather than being away, slow or busy: asking it about
-    /// other recipients, or other mails, makes sense.
+    /// Whether the server refused permanently, rather than being unreachable, slow or busy. Other recipients and other mails
+    /// are then worth trying.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Smtp { source, .. } if source.is_permanent())
     }
 
-    /// Whether another mail may go although this one did not.
+    /// Whether another mail may succeed although this one failed.
     pub(super) fn leaves_hope(&self) -> bool {
         self.is_refusal() || matches!(self, Self::Damaged { .. })
     }

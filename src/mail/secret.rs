@@ -1,4 +1,4 @@
-//! Passwords: fetched when they are needed, held for as long, never shown.
+//! Passwords: read when needed, kept no longer than needed, never shown.
 
 use std::fmt;
 use std::fs::File;
@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use super::error::MailError;
 use crate::outside::trust::changeable;
 
-/// A longer first line is no password but a mistake.
+/// A longer first line is a mistake, not a password.
 const MAX_BYTES: u64 = 4096;
 
-/// Where the password for the mail server is.
+/// Source of the password for the mail server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PasswordSource {
-    /// The first line of this file, which others than its owner and group must not be able to read.
+    /// The first line of this file. Only its owner and group may be able to read it.
     File(PathBuf),
     /// The environment variable of this name.
     Environment(String),
@@ -40,12 +40,12 @@ impl fmt::Debug for Secret {
 }
 
 impl PasswordSource {
-    /// Whether it could be fetched: there, readable, and nobody else's to read or change.
+    /// Checks that the password can be read, and that other users can neither read nor change it.
     pub fn check(&self) -> Result<(), MailError> {
         self.fetch().map(drop)
     }
 
-    /// Fetches it. The error never holds any of it.
+    /// Reads the password. The error never contains any part of it.
     pub(super) fn fetch(&self) -> Result<Secret, MailError> {
         match self {
             Self::Environment(name) => {
@@ -61,7 +61,7 @@ impl PasswordSource {
                     return Err(wrong("it is not a regular file"));
                 }
                 if metadata.mode() & 0o007 != 0 {
-                    return Err(wrong("everybody on this host may use it; say chmod o= to it"));
+                    return Err(wrong("every user of this host can access it; run chmod o= on it"));
                 }
                 if let Some(found) = changeable(path).map_err(|error| wrong(&error.to_string()))? {
                     return Err(wrong(&found.to_string()));

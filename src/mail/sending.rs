@@ -12,8 +12,8 @@ use super::{compose, deliver, spool};
 use crate::events::{Problem, Severity};
 use crate::report::Rendered;
 
-/// Connects to the mail server as [`send`] would, greets it, begins TLS and logs in, and sends nothing. It ends within
-/// `limit`. `None`: there is no server to be tried.
+/// Connects to the mail server as [`send`] would, greets it, starts TLS and logs in, but sends nothing. Ends within `limit`.
+/// `None`: the transport is not SMTP.
 pub fn try_server(settings: &Settings, limit: Duration) -> Option<Result<(), MailError>> {
     match &settings.transport {
         Transport::Smtp(server) => Some(deliver::try_server(server, &settings.host, limit)),
@@ -21,8 +21,8 @@ pub fn try_server(settings: &Settings, limit: Duration) -> Option<Result<(), Mai
     }
 }
 
-/// Sends `report`, then what waits in the spool. It ends within the deadline (and the time that the spool's files
-/// take), and never fails: what went wrong is in [`Delivery::problems`], and what was not sent waits in the spool.
+/// Sends `report`, then the mails in the spool. Ends within the deadline (and the time to read the spool's files), and never
+/// fails: [`Delivery::problems`] has the problems, and unsent mails wait in the spool.
 pub fn send(settings: &Settings, report: &Rendered, now: DateTime<Utc>) -> Delivery {
     let ends = Instant::now() + settings.deadline;
     let mut delivery = Delivery::default();
@@ -51,7 +51,7 @@ pub fn send(settings: &Settings, report: &Rendered, now: DateTime<Utc>) -> Deliv
     delivery
 }
 
-/// Sends what waits in the spool, and no new mail. Ends and fails as [`send`] does.
+/// Sends the mails in the spool, and no new mail. Ends and fails as [`send`] does.
 pub fn send_waiting(settings: &Settings, now: DateTime<Utc>) -> Delivery {
     let mut delivery = Delivery::default();
     try_waiting(settings, now, Instant::now() + settings.deadline, None, &mut delivery);
@@ -94,7 +94,7 @@ fn try_waiting(
     }
 }
 
-/// Tries a mail of the spool once more. What reaches only some of its recipients waits on for the others.
+/// Sends a mail of the spool again. If only some recipients were sent the mail, it stays in the spool for the others.
 fn again(settings: &Settings, path: &Path, queued: DateTime<Utc>, ends: Instant) -> Result<(), MailError> {
     let mail = spool::read(path)?;
     match deliver::to_all(settings, &mail, ends, queued) {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::secret::PasswordSource;
 
-/// How the connection to the mail server is protected.
+/// Encryption of the connection to the mail server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
     /// TLS from the first byte. The usual port is 465.
     Immediate,
-    /// Plain at first, then TLS; without it nothing is sent. The usual port is 587.
+    /// Plain text until STARTTLS; nothing is sent without it. The usual port is 587.
     StartTls,
     /// None. The usual port is 25.
     None,
@@ -21,37 +21,37 @@ pub enum Tls {
 pub struct SmtpServer {
     /// Its name or address; its certificate must be for this name.
     pub host: String,
-    /// Its port; `None` is the usual one.
+    /// Its port; `None` is the usual port.
     pub port: Option<u16>,
-    /// How the connection is protected.
+    /// Encryption of the connection.
     pub tls: Tls,
     /// Name and password to log in with.
     pub login: Option<(String, PasswordSource)>,
-    /// Certificates (PEM) to trust in place of the system's.
+    /// Certificates (PEM) to trust instead of those of the system.
     pub ca_file: Option<PathBuf>,
 }
 
-/// How a mail leaves the host.
+/// The transport of a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// To a mail server.
     Smtp(SmtpServer),
-    /// To a program that is called as sendmail is and takes the mail on standard input.
+    /// A program with the command line of sendmail that reads the mail from standard input.
     Sendmail {
-        /// The program, absolute.
+        /// Absolute path of the program.
         program: PathBuf,
     },
     /// As a new file in a directory.
     File {
-        /// The directory; made when it is not there.
+        /// The directory; created if it does not exist.
         directory: PathBuf,
     },
 }
 
-/// Everything that sending needs.
+/// The settings for sending a mail.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How a mail leaves.
+    /// The transport.
     pub transport: Transport,
     /// The sender, an address or `Name <address>`.
     pub from: String,
@@ -59,31 +59,31 @@ pub struct Settings {
     pub to: Vec<String>,
     /// This host's name, for greeting the server and in `Message-ID`.
     pub host: String,
-    /// How long everything may take together: the new mail and those in the spool.
+    /// Time limit for the new mail and those in the spool together.
     pub deadline: Duration,
-    /// Where mails wait.
+    /// The spool for mails that could not be sent.
     pub spool: SpoolSettings,
 }
 
 impl Settings {
-    /// `volbak@HOST`, the sender when the config names none. What cannot stand in a host's name becomes a dash.
+    /// `volbak@HOST`, the sender if the config names none. Characters that are invalid in a host name become a dash.
     pub fn default_sender(host: &str) -> String {
         format!("volbak@{}", as_domain(host))
     }
 }
 
-/// Where mails wait, and how many for how long.
+/// Settings of the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolSettings {
-    /// The directory; made with mode 0700 when it is not there.
+    /// The directory; created with mode 0700 if it does not exist.
     pub directory: PathBuf,
-    /// So many at most; the oldest are dropped. 0 keeps none.
+    /// Maximum number of mails; the oldest are dropped. 0 disables the spool.
     pub max_mails: usize,
-    /// So many days at most.
+    /// Maximum age in days.
     pub max_days: u32,
 }
 
-/// A host's name as far as it can stand in an address.
+/// A host name with the characters that are valid in an address.
 pub(super) fn as_domain(host: &str) -> String {
     let name: String =
         host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' }).collect();

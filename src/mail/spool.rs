@@ -1,5 +1,5 @@
-//! Mails that could not be sent, a file each, until the next run. Only files with names of ours are ever looked at or
-//! removed.
+//! The spool: mails that could not be sent, one file each, kept for the next run. Only files with volbak's names are ever
+//! read or removed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,17 +18,18 @@ const SUFFIX: &str = ".mail";
 const UNFINISHED: &str = ".volbak-unfinished-";
 const TIME_FORMAT: &str = "%Y%m%dT%H%M%S%.9f";
 
-/// A mail of ours is far below this.
+/// Maximum size of a spooled mail; volbak's mails are far smaller.
 const MAX_BYTES: u64 = 32 << 20;
 
-/// What waits, oldest first, after what is too old or too much was dropped.
+/// The spooled mails, oldest first, without those just dropped.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub(super) waiting: Vec<(PathBuf, DateTime<Utc>)>,
     pub(super) problems: Vec<Problem>,
 }
 
-/// Keeps a mail for later and gives its file, or `None` when the spool keeps nothing: under its name only when it is complete and synced, readable for its owner alone.
+/// Spools a mail, and returns its file, or `None` if the spool is disabled. The file gets its name only when it is complete
+/// and synced; only its owner can read it.
 pub(super) fn put(settings: &SpoolSettings, mail: &Mail, now: DateTime<Utc>) -> Result<Option<PathBuf>, MailError> {
     if settings.max_mails == 0 {
         return Ok(None);
@@ -43,7 +44,7 @@ pub(super) fn put(settings: &SpoolSettings, mail: &Mail, now: DateTime<Utc>) -> 
     Ok(Some(settings.directory.join(name)))
 }
 
-/// Lists what waits. A directory that is not there holds nothing.
+/// Lists the spooled mails. A missing directory is an empty spool.
 pub(super) fn list(settings: &SpoolSettings, now: DateTime<Utc>) -> Listed {
     let mut listed = Listed::default();
     let entries = match fs::read_dir(&settings.directory) {
@@ -84,7 +85,7 @@ pub(super) fn list(settings: &SpoolSettings, now: DateTime<Utc>) -> Listed {
     listed
 }
 
-/// Reads a mail that waits.
+/// Reads a spooled mail.
 pub(super) fn read(path: &Path) -> Result<Mail, MailError> {
     let io = |source| MailError::Io { path: path.to_owned(), source };
     let broken = || MailError::Damaged { path: path.to_owned() };
@@ -101,12 +102,12 @@ pub(super) fn remove(path: &Path) -> Result<(), MailError> {
     fs::remove_file(path).map_err(|source| MailError::Io { path: path.to_owned(), source })
 }
 
-/// Makes a directory that only its owner may look into, and those above it.
+/// Creates a directory that only its owner can read, and its parents.
 pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// A name that tells the time and that no other process makes: `volbak-20261120T010001.000000000-4711.mail`.
+/// A file name with the time and the process ID: `volbak-20261120T010001.000000000-4711.mail`.
 pub(super) fn new_name(now: DateTime<Utc>, extension: &str) -> String {
     format!("{PREFIX}{}-{}.{extension}", now.format(TIME_FORMAT), std::process::id())
 }
@@ -117,10 +118,10 @@ fn queued_at(name: &str) -> Option<DateTime<Utc>> {
     Some(NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?.and_utc())
 }
 
-/// Writes a file that is there only whole: mode 0600, synced, renamed, its directory synced.
+/// Writes a file atomically: mode 0600, synced, renamed, its directory synced.
 pub(super) fn write_new(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let unfinished = directory.join(format!("{UNFINISHED}{}", std::process::id()));
-    // What a process of this id left behind when it died.
+    // The remains of an earlier process with the same ID.
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -133,7 +134,7 @@ pub(super) fn write_new(directory: &Path, name: &str, bytes: &[u8]) -> io::Resul
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&unfinished, directory.join(name)));
     if let Err(error) = written {
-        // What is left of it is removed; the error says why there is no file.
+        // The write failed, and its error is reported. An error of the removal would add nothing.
         let _ = fs::remove_file(&unfinished);
         return Err(error);
     }

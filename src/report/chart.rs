@@ -1,12 +1,12 @@
-//! Small bar charts made of table cells, which every mail program shows: a picture would be stripped (SVG), blocked
-//! (fetched from elsewhere) or listed as an attachment.
+//! Small bar charts made of table cells, which every mail program displays. Mail programs strip SVG, block remote images, and
+//! list embedded images as attachments.
 
 use std::fmt::Write;
 
 /// The tallest bar, in pixels.
 const HEIGHT_PX: u64 = 28;
 
-/// A bar for each value, the last one darker when it is the new one: the bottom borders of one row's cells, which all stand on one line.
+/// A bar for each value, as the bottom borders of the cells of one row. The last bar is darker if it is the new one.
 pub(super) fn bars(values: &[u64], last_is_new: bool) -> String {
     let top = values.iter().copied().max().unwrap_or(0).max(1);
     let mut html = String::from(

@@ -1,4 +1,4 @@
-//! Makes hostile names harmless: a volume's label, a file's path or a program's message may hold anything.
+//! Escapes hostile text: a volume's label, a file's path or a program's message may contain any character.
 
 use crate::shown;
 use std::fmt::Write;

@@ -1,5 +1,5 @@
-//! The HTML part: the text's facts and more, in tables with inline styles, since mail programs drop style sheets and
-//! whatever is fetched from elsewhere.
+//! The HTML part: the facts of the text and more, in tables with inline styles, since mail programs drop style sheets and
+//! remote content.
 
 use super::chart::bars;
 use super::escape::html as escaped;
@@ -7,10 +7,10 @@ use super::size::{df_percent, du_size, shown_duration};
 use super::{Abort, Dump, GoneReport, MAX_PROBLEMS_SHOWN, Outcome, RunReport, Style, Verdict, VolumeReport};
 use crate::events::{Problem, Severity};
 
-/// Gmail cuts a mail's HTML after 102 KB. Above this, charts are drawn only where somebody should look.
+/// Gmail cuts a mail's HTML after 102 KB. Above this size, charts are drawn only for volumes with problems.
 const MAX_BYTES_WITH_CHARTS: usize = 90_000;
 
-/// How many backups a chart shows, the new one included.
+/// Number of backups in a chart, including the new one.
 const CHART_BACKUPS: usize = 30;
 
 const CELL: &str = "padding:6px 10px;border-top:1px solid #d5dbe1;vertical-align:top";
@@ -37,7 +37,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
         Verdict::Failed => (RED, "Failed"),
     };
     let mut rows = String::new();
-    // What is to be looked at comes first; volumes of one kind stay in the order in which they were backed up.
+    // Volumes with problems come first; otherwise the order of the backups is kept.
     let mut volumes: Vec<&VolumeReport> = report.volumes.iter().collect();
     volumes.sort_by_key(|volume| std::cmp::Reverse(volume.severity()));
     for volume in volumes {
@@ -45,7 +45,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
     }
     let volumes = if rows.is_empty() { String::new() } else { volumes_table(&rows) };
     let gone: String = report.gone.iter().map(|gone| gone_item(gone, &size)).collect();
-    let gone = section("Volumes that are gone", &gone);
+    let gone = section("Deleted volumes", &gone);
     let problems: Vec<&Problem> = report.problems.iter().filter(|problem| super::matters(problem)).collect();
     let problems = section("Problems of the whole run", &problem_items(&problems, None));
     let aborted = match &report.aborted {
@@ -79,7 +79,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
     )
 }
 
-/// A size as the text has it, with its unit written out: `3,5G` is `3,5 GiB`, `512` is `512 B`.
+/// A size with its unit in full: `3,5G` becomes `3,5 GiB`, `512` becomes `512 B`.
 fn with_unit(size: &str) -> String {
     match size.strip_suffix(|c: char| c.is_ascii_uppercase()) {
         Some(number) => format!("{number} {}iB", &size[number.len()..]),
@@ -153,7 +153,7 @@ fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts:
     rows
 }
 
-/// The size and the duration of the last backups, the new one last.
+/// The charts of size and duration of the last backups, the new one last.
 fn charts(volume: &VolumeReport) -> [String; 2] {
     let from = (volume.history.len() + 1).saturating_sub(CHART_BACKUPS);
     let past = volume.history.get(from..).unwrap_or_default();
@@ -164,7 +164,7 @@ fn charts(volume: &VolumeReport) -> [String; 2] {
     [sizes, times].map(|values| if values.len() < 2 { String::new() } else { bars(&values, new.is_some()) })
 }
 
-/// Against the last backup, in percent with one decimal; nothing when there is none.
+/// The change since the last backup, in percent with one decimal; empty without a last backup.
 fn change(volume: &VolumeReport) -> String {
     let (Some(new), Some(last)) = (volume.archive_bytes, volume.history.last()) else { return String::new() };
     if last.archive_bytes == 0 {
@@ -222,7 +222,7 @@ fn problem_items(problems: &[&Problem], manifest: Option<&str>) -> String {
 
 fn gone_item(gone: &GoneReport, size: &dyn Fn(u64) -> String) -> String {
     let until = gone.kept_until.map_or_else(
-        || "what is left of its backups is kept".to_owned(),
+        || "its remaining backups are kept".to_owned(),
         |date| format!("its backups are kept until {}", date.format("%d/%m/%Y")),
     );
     let mut lines = vec![format!(

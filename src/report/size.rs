@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn sizes_as_du_prints_them() {
         let directory = tempfile::tempdir().unwrap();
-        // A filesystem's own limit may be below the largest edge.
+        // The file size limit of the filesystem may be below the largest edge.
         for bytes in EDGES.into_iter().filter(|bytes| *bytes <= 1 << 40) {
             let path = directory.path().join("file");
             std::fs::File::create(&path).unwrap().set_len(bytes).unwrap();
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    /// numfmt's rounding is the same, and it takes sizes that no file has.
+    /// numfmt rounds in the same way, and accepts sizes larger than any file.
     #[test]
     fn sizes_as_numfmt_prints_them() {
         let mut sizes: Vec<u64> = EDGES.to_vec();

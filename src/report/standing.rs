@@ -1,5 +1,5 @@
-//! How each volume stands by the last run that was for it, kept beside the reports and for longer: a run for one volume
-//! changes what is known of that volume, and nothing else.
+//! The result of each volume's last run, kept beside the reports and for longer. A run for one volume changes the record of
+//! that volume only.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::{Abort, Dump, FORMAT_VERSION, Outcome, ReportError, RunReport, Verdict, VolumeReport, VolumeWorth};
 use crate::events::Severity;
 
-/// So many runs are remembered, each the last of its config on its host.
+/// Maximum number of runs in the file, each the last one of its config on its host.
 const MAX_RUNS: usize = 64;
 
-/// What is known of all volumes and runs over a destination.
+/// The records of all volumes and runs of a destination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     /// [`FORMAT_VERSION`] when it was written.
@@ -23,12 +23,12 @@ pub struct Standing {
     pub volumes: BTreeMap<String, VolumeStanding>,
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunStanding {
     /// The host's name.
     pub host: String,
-    /// Which volumes the config is for, as a digest.
+    /// Digest of the volumes that the config selects.
     pub scope: String,
     /// Whether it was for all of them.
     pub is_whole: bool,
@@ -48,7 +48,7 @@ pub struct RunStanding {
     pub first_problem: Option<String>,
 }
 
-/// How a volume stands.
+/// The record of one volume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeStanding {
     /// The host that backs it up.
@@ -84,7 +84,7 @@ pub struct VolumeStanding {
     pub archive_bytes: Option<u64>,
     /// All that lies in its directory.
     pub directory_bytes: u64,
-    /// The fullest that its snapshot was seen.
+    /// Highest observed fill level of its snapshot.
     pub snapshot_peak_percent: Option<f64>,
     /// Whether the host no longer has it.
     #[serde(default)]
@@ -94,10 +94,10 @@ pub struct VolumeStanding {
     pub worth: Option<VolumeWorth>,
 }
 
-/// What a report itself does not say of its run.
+/// Facts about a run that its report does not contain.
 #[derive(Clone, Copy, Debug)]
 pub struct RunFacts<'a> {
-    /// Which volumes the config is for, as a digest.
+    /// Digest of the volumes that the config selects.
     pub scope: &'a str,
     /// Whether the run was for all of them.
     pub is_whole: bool,
@@ -124,12 +124,12 @@ impl Standing {
         serde_json::to_string_pretty(self).map_err(ReportError::Damaged)
     }
 
-    /// Reads the kept form.
+    /// Reads the stored form.
     pub fn from_json(json: &[u8]) -> Result<Self, ReportError> {
         super::from_versioned(json, FORMAT_VERSION)
     }
 
-    /// Takes note of a run. Doing so twice changes nothing.
+    /// Records a run. Recording it twice changes nothing.
     pub fn note(&mut self, report: &RunReport, facts: RunFacts<'_>) {
         for volume in &report.volumes {
             let before = self.volumes.remove(&volume.name);
@@ -147,7 +147,7 @@ impl Standing {
                     volume.gone = !existing.contains(name);
                 }
             }
-            // Of what is gone and has no backups any more nothing is left to be said.
+            // A deleted volume without backups needs no record.
             if facts.is_whole && report.aborted.is_none() {
                 let has_backups = |name: &String| report.gone.iter().any(|gone| gone.name == *name);
                 self.volumes.retain(|name, one| one.host != report.host || !one.gone || has_backups(name));

@@ -275,7 +275,7 @@ fn a_shrinking_or_empty_archive_is_a_warning() {
     one.archive_bytes = Some(49);
     let warning = one.shrink_warning(None).unwrap();
     assert_eq!(warning.severity, Severity::Warning);
-    assert_eq!(warning.what, "the new archive has 49 B, less than half of what the last 4 have (median 100 B)");
+    assert_eq!(warning.what, "the new archive has 49 B, less than half of the median of the last 4 (100 B)");
     one.history.truncate(2);
     assert_eq!(one.shrink_warning(None), None, "two earlier ones are too few");
     one.entries = Some(0);

@@ -1,4 +1,4 @@
-//! The documented text, line by line. It is a contract: what stands where is read by scripts.
+//! The report as text, in the documented format. Scripts parse it, so the format is a contract.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::shown;
 
 const MOUNTED: &str = "The backup volume is mounted. Proceed...";
 const NOT_MOUNTED: &str = "The backup volume is not mounted. The backup has been aborted...";
-/// How many volumes the list before the totals names.
+/// Maximum number of volumes in the list before the totals.
 const MAX_VOLUMES_LISTED: usize = 20;
 const RULE: &str = "---------------------------------------";
 
@@ -17,7 +17,7 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     let size = |bytes| du_size(bytes, style.decimal_separator);
     let mut blocks: Vec<String> = Vec::new();
     for volume in &report.volumes {
-        // A run that was aborted says so once, not again for each volume that it did not reach.
+        // An aborted run is reported once, not again for each volume that it did not reach.
         if report.aborted.is_some() && matches!(volume.outcome, Outcome::NotStarted(_)) {
             continue;
         }
@@ -48,9 +48,9 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     text
 }
 
-/// The volumes with failures and warnings, a line each, the worst first: in a mail of hundreds of volumes this stands at the
-/// end, where the totals are. No documented line begins with two spaces and a dash, so that a script that takes those
-/// apart passes these by. The run's own problems stand right above.
+/// The volumes with failures and warnings, one line each, the worst first. In a long mail the list is near the totals at the
+/// end. Documented lines never begin with two spaces and a dash, so scripts that parse them skip these lines. The problems
+/// of the run itself precede the list.
 fn to_look_at(report: &RunReport) -> Option<String> {
     let mut volumes: Vec<&VolumeReport> = report
         .volumes
@@ -72,7 +72,7 @@ fn to_look_at(report: &RunReport) -> Option<String> {
     Some(lines)
 }
 
-/// Why a volume is to be looked at, in a few words.
+/// A short description of the problems of a volume.
 fn why(volume: &VolumeReport) -> String {
     match &volume.outcome {
         Outcome::Failed(why) => return format!("failed, {why}"),
@@ -124,7 +124,7 @@ fn volume_block(volume: &VolumeReport, size: &dyn Fn(u64) -> String) -> String {
 fn gone_block(gone: &GoneReport, size: &dyn Fn(u64) -> String) -> String {
     let until = match gone.kept_until {
         Some(date) => format!("its backups are kept until {}", date.format("%d/%m/%Y")),
-        None => "what is left of its backups is kept".to_owned(),
+        None => "its remaining backups are kept".to_owned(),
     };
     let backups = if gone.backups == 1 { "1 backup".to_owned() } else { format!("{} backups", gone.backups) };
     format!(

@@ -1,4 +1,4 @@
-//! What a volume's backups are worth, as the destination had them at the end of a run.
+//! The state of a volume's backups in the destination at the end of a run.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 /// The figures of one volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeWorth {
-    /// Whether all that was selected is in the newest backup; `None` without a backup that can be used.
+    /// Whether the newest usable backup contains everything that was selected; `None` without a usable backup.
     pub newest_whole: Option<bool>,
-    /// When the newest whole backup was begun that is neither bad nor dated in the future.
+    /// Start of the newest whole backup that is neither bad nor dated in the future.
     pub last_whole: Option<DateTime<Utc>>,
-    /// How old that was at the end of the run.
+    /// Its age at the end of the run.
     pub last_whole_age_seconds: Option<i64>,
-    /// The last verification that found a backup good. A quick check counts only where nothing else was done.
+    /// The last verification that found a backup good. A quick check counts only if there was no other verification.
     pub last_verification: Option<LastVerification>,
     /// Backups that a verification found bad, or whose files contradict each other.
     pub bad: u64,

@@ -226,7 +226,7 @@ fn a_quick_check_has_no_second_opinion() {
     let archive = archive.to_str().unwrap();
     assert_eq!(volbak(&["verify", "--quick", "--second-opinion", archive]).0, 2);
     let (status, _, said) = volbak(&["verify", "--level", "quick", "--second-opinion", archive]);
-    assert!(status > 0 && said.contains("say --level full"), "{status}: {said}");
+    assert!(status > 0 && said.contains("use --level full"), "{status}: {said}");
     let (_, printed, _) = volbak(&["verify", "--second-opinion", "--no-record", archive]);
     assert!(printed.contains("second opinion on 1 entries"), "{printed}");
 }

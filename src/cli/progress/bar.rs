@@ -1,24 +1,24 @@
-//! The line at a terminal that says how far the work is: pure, from figures to text.
+//! The progress line at a terminal: pure functions from figures to text.
 
 use std::time::Duration;
 
 use volbak::units::ByteLen;
 
-/// Below this many columns only what matters most is shown.
+/// Below this number of columns, the line is abbreviated.
 const WIDE: usize = 76;
-/// Before this no time left is guessed.
+/// Before this time, the time left is not estimated.
 const SETTLED: Duration = Duration::from_secs(3);
 const BAR: usize = 16;
 
-/// How far the work on one source is, or on all of a run.
+/// Progress on one source, or on all sources of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Done {
     pub(super) read_bytes: u64,
-    /// An estimate, which may turn out to be too low; 0 when there is none.
+    /// An estimate, which may be too low; 0 if unknown.
     pub(super) expected_bytes: u64,
 }
 
-/// The place of a source in its run.
+/// Position of a source in its run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// From 1.
@@ -27,18 +27,18 @@ pub(super) struct Place {
 }
 
 impl Done {
-    /// What there is to do; never less than what is done.
+    /// Bytes to read in all; at least those already read.
     fn total(self) -> u64 {
         self.expected_bytes.max(self.read_bytes)
     }
 
-    /// 0 to 100; `None` when nothing is known of the whole, or an estimate was too low.
+    /// 0 to 100; `None` if the estimate is unknown or was too low.
     fn percent(self) -> Option<u64> {
         let is_known = self.expected_bytes > 0 && self.read_bytes <= self.expected_bytes;
         is_known.then(|| u64::try_from(u128::from(self.read_bytes) * 100 / u128::from(self.total())).unwrap_or(100))
     }
 
-    /// How long it will take at the speed so far; `None` where nobody can know.
+    /// Time left at the speed so far; `None` if it cannot be estimated.
     pub(super) fn left(self, elapsed: Duration) -> Option<Duration> {
         self.percent()?;
         let rest = self.total() - self.read_bytes;
@@ -49,7 +49,7 @@ impl Done {
         Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX)))
     }
 
-    /// `1.2 GiB of 3.4 GiB`, or what is read alone; nothing at the beginning.
+    /// `1.2 GiB of 3.4 GiB`, or only the bytes read; `None` at the beginning.
     fn amounts(self) -> Option<String> {
         match (self.read_bytes, self.percent()) {
             (0, _) => None,
@@ -92,11 +92,11 @@ pub(super) fn bar_line(
     };
     let parts = front.into_iter().chain([shortened(&named, room)]).chain(back);
     let line = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-    // On a screen of a few columns the end is lost, and the line stays one.
+    // On a very narrow terminal the line is cut, so that it stays one line.
     line.chars().take(columns).collect()
 }
 
-/// With the middle left out where it is too long: names of volumes differ at their ends.
+/// Shortens a text by leaving out its middle: names of volumes differ at their ends.
 fn shortened(text: &str, room: usize) -> String {
     let count = text.chars().count();
     if count <= room {

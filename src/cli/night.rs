@@ -133,7 +133,7 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
             Ok(class)
         }
         Ok((class, printed)) => {
-            let done = "the run is finished, and `volbak report` shows its report";
+            let done = "the run is over, and `volbak report` shows its report";
             Ok(after_printing(print(&printed.unwrap_or_default()), done, class))
         }
         Err(error) => {

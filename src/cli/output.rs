@@ -61,7 +61,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), OutputError> {
 /// printed is a problem, but no failure of that work.
 pub(crate) fn after_printing(printed: Result<(), OutputError>, done: &str, class: ExitClass) -> ExitClass {
     let Err(error) = printed else { return class };
-    log::warning(&format!("{done}, but the result could not be printed: {}", with_causes(&error)));
+    log::warning(&format!("{done}, but the result is not shown: {}", with_causes(&error)));
     class.max(ExitClass::WithProblems)
 }
 

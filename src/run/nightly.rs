@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Local;
 
-use super::backup::BackupWorld;
+use super::backup::{BackupWorld, TimeLimit};
 use super::collect::Collector;
-use super::limit::TimeLimit;
 use super::prune::{Shelf, Standing};
 use super::remains::{remove_all_remains, remove_stale};
 use super::{priority, prune, reports, settings};

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
+use super::backup::same_source::is_same_source;
 use super::locate::{self, is_bad};
 use super::record::timestamp;
-use super::same_source::is_same_source;
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::Parent;
 use crate::archive::level::Level;

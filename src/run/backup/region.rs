@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::subvolumes::Subvolumes;
-use super::backup::BackupError;
-use super::expected::Expected;
-use super::parent::LatePrevious;
+use super::error::BackupError;
 use crate::archive::write::{ArchiveError, ArchiveWriter};
 use crate::entry::Timestamp;
 use crate::error::with_causes;
@@ -29,6 +27,8 @@ use crate::reader::kernel::mounted::{MountError, MountSource, Mounted, driver_ob
 use crate::reader::kernel::scratch::ScratchError;
 use crate::reader::raw::RawImage;
 use crate::reader::{Found, FsReader};
+use crate::run::expected::Expected;
+use crate::run::parent::LatePrevious;
 use crate::source::SnapshotGuard;
 use crate::units::Extent;
 use crate::units::{ByteLen, ByteRange};

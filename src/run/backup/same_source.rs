@@ -30,7 +30,7 @@ pub(super) struct Now<'a> {
 }
 
 /// A volume is known by its UUID, all else by its path.
-pub(super) fn is_same_source(before: &SourceRecord, now: &SourceRecord) -> bool {
+pub(in crate::run) fn is_same_source(before: &SourceRecord, now: &SourceRecord) -> bool {
     if before.kind != now.kind {
         return false;
     }

@@ -1,0 +1,93 @@
+//! Archives what was frozen: the layout, and each region of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::BackupError;
+use super::region::RegionContext;
+use super::regions::{KeptAsImage, archive_regions};
+use super::under_way::Backup;
+use crate::archive::members::Outputs;
+use crate::archive::write::{ArchiveError, ArchiveOptions, ArchiveWriter, WrittenArchive};
+use crate::events::{Event, Observer, Severity};
+use crate::layout::{Layout, detect};
+use crate::manifest::RegionRecord;
+use crate::outside::BlockRead;
+use crate::reader::exclude::Excludes;
+use crate::run::expected::Expected;
+use crate::run::parent::LatePrevious;
+use crate::run::record::timestamp;
+use crate::source::SnapshotGuard;
+use crate::store::pending::PendingBackup;
+
+/// What is archived, and where to.
+pub(super) struct ToArchive<'a> {
+    pub(super) pending: &'a PendingBackup,
+    pub(super) guard: &'a SnapshotGuard,
+    pub(super) excludes: &'a Excludes,
+    /// Where a journal is replayed when the source must not be written.
+    pub(super) scratch: &'a Path,
+}
+
+/// A source that was archived.
+pub(super) struct ArchivedSource {
+    pub(super) layout: Layout,
+    pub(super) regions: Vec<RegionRecord>,
+    pub(super) written: WrittenArchive,
+}
+
+/// Reads the layout and archives every region.
+pub(super) fn archive(
+    backup: &Backup<'_>,
+    input: &ToArchive<'_>,
+    previous: &LatePrevious<'_>,
+    as_images: &[KeptAsImage],
+) -> Result<ArchivedSource, BackupError> {
+    let ToArchive { pending, guard, excludes, scratch } = *input;
+    backup.step("reading the layout");
+    let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
+    let layout = detect(&*blocks, backup.source.display_name(), Some(guard.sector_size_bytes()))?;
+    let expected = Expected(&backup.options.expect);
+    for problem in &layout.problems {
+        backup.collector.on_event(&Event::Problem(expected.weighed(problem.clone(), &layout.regions)));
+    }
+
+    let (cancel, health) = (backup.world.cancel.clone(), guard.health_flag());
+    let options = ArchiveOptions {
+        level: backup.options.level,
+        threads: backup.options.threads,
+        stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
+    };
+    let outputs = Outputs {
+        archive: pending.archive_writer(backup.options.share_blocks).map_err(ArchiveError::Write)?,
+        index: pending.index_writer().map_err(ArchiveError::Write)?,
+    };
+    let mut writer = ArchiveWriter::new(outputs, &options, &**backup.collector)?;
+    if let Some(max_bytes) = backup.options.max_bytes {
+        writer.limit_archive(max_bytes);
+    }
+    let context = RegionContext {
+        guard,
+        previous,
+        commands: &backup.world.commands,
+        blocks: &blocks,
+        excludes,
+        scratch,
+        by_kernel: backup.options.by_kernel,
+        with_snapshots: backup.options.with_snapshots,
+        cancel: &backup.world.cancel,
+        observer: &**backup.collector,
+        frozen_at: timestamp(guard.facts().created_at),
+        expected,
+    };
+    let records = archive_regions(backup, &mut writer, &layout.regions, &context, as_images)?;
+    for problem in expected.missing(backup.source.display_name(), &layout.regions, &records) {
+        backup.collector.on_event(&Event::Problem(problem));
+    }
+    if records.iter().all(|record| record.archive_path.is_none()) {
+        backup.tell(Severity::Notice, "holds no data at all; the archive is empty");
+    }
+    // Without a filesystem nobody has asked for it.
+    previous.settle(&mut writer);
+    Ok(ArchivedSource { layout, regions: records, written: writer.finish()? })
+}

@@ -1,0 +1,177 @@
+//! The course of a backup: freeze, archive, check, publish.
+
+use std::sync::Arc;
+
+use chrono::Local;
+
+use super::archive::{ToArchive, archive};
+use super::error::BackupError;
+use super::frozen::{freeze, release};
+use super::options::{BackupOptions, BackupWorld};
+use super::outcome::BackupOutcome;
+use super::own_directory::check_source_of;
+use super::record::{FromBefore, checksum_text, manifest};
+use super::regions::KeptAsImage;
+use super::sudden;
+use super::under_way::Backup;
+use crate::archive::members::require_memory;
+use crate::events::{Event, Observer, Severity};
+use crate::manifest::Manifest;
+use crate::reader::exclude::Excludes;
+use crate::run::collect::Collector;
+use crate::run::parent::{LatePrevious, Previous, Wanted, previous};
+use crate::run::record::source_record;
+use crate::source::{self, Source, SourceError, SourceKind};
+use crate::store::catalog::list_volume;
+use crate::store::local::{Destination, VolumeDirectory};
+use crate::store::pending::{PendingBackup, ToPublish};
+use crate::units::ByteLen;
+
+/// As [`back_up_source`](super::back_up_source), without an end of its time.
+pub(super) fn work(
+    source: &Source,
+    destination: &Destination,
+    options: &BackupOptions,
+    world: &BackupWorld,
+) -> Result<BackupOutcome, BackupError> {
+    let started_at = world.clock.now();
+    let excludes = Excludes::new(&options.exclude)?;
+    // Before there is a snapshot: an allocation that fails later ends the process.
+    require_memory(options.threads, options.level).map_err(BackupError::Memory)?;
+    let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
+    collector.on_event(&Event::SourceStarted { source: source.name() });
+
+    let volume = destination.volume_directory(source.backup_name())?;
+    let backups = list_volume(&volume, source.backup_name())?;
+    check_source_of(&volume, &backups, source, world, &*collector)?;
+    let backup = Backup { source, destination, backups: &backups, options, world, collector: &collector, started_at };
+    let outcome = std::thread::scope(|scope| {
+        // Its index may be long: it is read while the snapshot is taken.
+        let reading = std::thread::Builder::new()
+            .name("previous".to_owned())
+            .spawn_scoped(scope, || find_previous(&backup))
+            .map_err(BackupError::Thread)?;
+        let first = || match reading.join() {
+            Ok(found) => tell_previous(&backup, found),
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        run(&backup, volume, &excludes, first, || find_previous(&backup).ok().flatten())
+    })?;
+    collector.on_event(&Event::SourceFinished {
+        source: source.name(),
+        outcome: format!("{} ({})", outcome.archive.display(), ByteLen(outcome.manifest.sizes.archive_bytes)),
+        worst: outcome.worst_problem.filter(|worst| *worst > Severity::Notice),
+    });
+    Ok(outcome)
+}
+
+/// The backup to carry forward from; an error says why there is none that can be used.
+fn find_previous(backup: &Backup<'_>) -> Result<Option<Previous>, String> {
+    let wanted = Wanted {
+        source: &source_record(backup.source),
+        level: backup.options.level,
+        choice: &backup.options.parent,
+        full_read_every_days: backup.options.full_read_every_days,
+        today: backup.started_at.with_timezone(&Local).date_naive(),
+        now: backup.started_at,
+    };
+    previous(&wanted, backup.backups, backup.destination.root())
+}
+
+/// Tells what was found. That nothing can be carried costs time and nothing else.
+fn tell_previous(backup: &Backup<'_>, found: Result<Option<Previous>, String>) -> Option<Previous> {
+    match found {
+        Ok(Some(previous)) => {
+            backup.step(&format!("carrying forward from {}", previous.parent.stem()));
+            let left_out = previous.parent.left_out_groups();
+            if left_out > 0 {
+                let what = format!("the previous backup is so large that {left_out} parts of it are read anew");
+                backup.tell(Severity::Notice, what);
+            }
+            Some(previous)
+        }
+        Ok(None) => None,
+        Err(why) => {
+            backup.tell(Severity::Notice, format!("nothing is carried forward, all is read: {why}"));
+            None
+        }
+    }
+}
+
+fn run(
+    backup: &Backup<'_>,
+    volume: VolumeDirectory,
+    excludes: &Excludes,
+    previous: impl FnOnce() -> Option<Previous>,
+    previous_again: impl Fn() -> Option<Previous>,
+) -> Result<BackupOutcome, BackupError> {
+    let name = backup.source.backup_name();
+    let scratch = backup.options.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
+    let pending = PendingBackup::begin(volume, name, backup.started_at.with_timezone(&Local).naive_local())?;
+
+    if matches!(backup.source.kind(), SourceKind::Volume(_)) {
+        backup.step("taking a snapshot");
+    }
+    let context = source::Context {
+        commands: Arc::clone(&backup.world.commands),
+        observer: Arc::clone(backup.collector) as Arc<dyn Observer>,
+        clock: Arc::clone(&backup.world.clock),
+    };
+    let guard = freeze(backup, &context)?;
+    let frozen_at = guard.facts().created_at;
+
+    let input = ToArchive { pending: &pending, guard: &guard, excludes, scratch: &scratch };
+    let told = backup.collector.collected();
+    let mut previous = LatePrevious::new(previous);
+    let mut as_images: Vec<KeptAsImage> = Vec::new();
+    let archived = loop {
+        match archive(backup, &input, &previous, &as_images) {
+            // What was archived of the region so far must not pass for all of it: the archive is written anew.
+            Err(BackupError::NotAsFiles { region, severity, what })
+                if !as_images.iter().any(|kept| kept.region == region) =>
+            {
+                backup.step(&format!("{region} is kept as a raw image: all is read again"));
+                as_images.push(KeptAsImage { region, severity, what });
+                pending.start_over()?;
+                backup.collector.go_back_to(told.clone());
+                previous = LatePrevious::new(&previous_again);
+            }
+            archived => break archived,
+        }
+    };
+    // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
+    if archived.is_err()
+        && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
+    {
+        return Err(unhealthy.into());
+    }
+    let archived = archived?;
+    backup.step("checking that the source stood still");
+    guard.check_health()?;
+    let snapshot = release(backup, guard)?;
+
+    // One that was left behind must not publish what was reported as failed.
+    if backup.world.cancel.is_cancelled() {
+        return Err(BackupError::Cancelled);
+    }
+    let changes = sudden::note_change(backup, &pending, &archived);
+    let replaced_until = sudden::replaced_until(backup, &archived);
+    backup.step("publishing");
+    let before = FromBefore { previous: previous.known(), changes };
+    let manifest = manifest(backup, pending.stem(), frozen_at, snapshot, archived, before);
+    let checksum = checksum_text(pending.stem(), &manifest.digests.archive_sha1);
+    let manifest_bytes = manifest.to_bytes()?;
+    let archive = pending.publish(&ToPublish {
+        checksum: backup.options.checksum.then_some(checksum.as_bytes()),
+        manifest: &manifest_bytes,
+        archive_bytes: manifest.sizes.archive_bytes,
+        index_bytes: manifest.sizes.index_bytes,
+    })?;
+    Ok(BackupOutcome {
+        source: backup.source.display_name().to_owned(),
+        archive,
+        manifest: Manifest::from_bytes(&manifest_bytes)?,
+        worst_problem: backup.collector.collected().worst,
+        replaced_until,
+    })
+}

@@ -1,0 +1,47 @@
+//! Freezes the source, with what is done around that, and releases it.
+
+use super::error::BackupError;
+use super::under_way::Backup;
+use crate::events::Severity;
+use crate::manifest::SnapshotRecord;
+use crate::run::collect::tell;
+use crate::run::record::snapshot_record;
+use crate::source::{self, SnapshotGuard};
+
+/// Freezes the source, with what is done around that.
+pub(super) fn freeze(backup: &Backup<'_>, context: &source::Context) -> Result<SnapshotGuard, BackupError> {
+    let Some(around) = &backup.options.around else {
+        return Ok(source::freeze(backup.source, &backup.options.freeze, context)?);
+    };
+    backup.step("running what comes before the snapshot");
+    let frozen = around.before().map_err(BackupError::Before).and_then(|()| {
+        if backup.world.cancel.is_cancelled() {
+            return Err(BackupError::Cancelled);
+        }
+        source::freeze(backup.source, &backup.options.freeze, context).map_err(BackupError::from)
+    });
+    let facts = frozen.as_ref().ok().map(SnapshotGuard::facts);
+    let snapshot = facts.and_then(|facts| facts.name);
+    if let Err(what) = around.after(snapshot.as_deref(), frozen.is_ok()) {
+        tell(&**backup.collector, Severity::Warning, "after the snapshot".to_owned(), what);
+    }
+    frozen
+}
+
+/// Removes the snapshot, or keeps it when that was asked for. That it cannot be removed does not make the backup
+/// worse: the next run tries again.
+pub(super) fn release(backup: &Backup<'_>, guard: SnapshotGuard) -> Result<Option<SnapshotRecord>, BackupError> {
+    let facts = guard.facts();
+    let kept = backup.options.keep_snapshot;
+    let released = if kept { guard.keep() } else { guard.finish() };
+    let facts = match released {
+        Ok(facts) => facts,
+        Err(error) if kept => return Err(error.into()),
+        Err(error) => {
+            let location = facts.name.clone().unwrap_or_default();
+            tell(&**backup.collector, Severity::Warning, location, format!("{error}; the next run tries again"));
+            facts
+        }
+    };
+    Ok(snapshot_record(facts, kept))
+}

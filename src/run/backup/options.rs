@@ -1,0 +1,78 @@
+//! How a backup is made, and what it works with.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::change::ChangeLimits;
+use super::limit::TimeLimit;
+use crate::archive::level::Level;
+use crate::config::Expectation;
+use crate::events::Observer;
+use crate::outside::{Cancel, Clock, RunCommand};
+use crate::run::parent::ParentChoice;
+use crate::source::FreezeOptions;
+
+/// The world that a backup works in.
+#[derive(Clone)]
+pub struct BackupWorld {
+    /// Runs LVM's tools.
+    pub commands: Arc<dyn RunCommand>,
+    /// Tells the time that names the backup.
+    pub clock: Arc<dyn Clock>,
+    /// Is told what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Ends the work.
+    pub cancel: Cancel,
+}
+
+/// How a backup is made.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct BackupOptions {
+    /// How hard the archive is compressed.
+    pub level: Level,
+    /// How many threads compress.
+    pub threads: usize,
+    /// Patterns of what is left out, as the user wrote them.
+    pub exclude: Vec<String>,
+    /// Where a filesystem's journal is replayed when its source must not be written; without it, the directory of the
+    /// volume's backups.
+    pub scratch: Option<PathBuf>,
+    /// Whether the kernel reads what volbak could read itself.
+    pub by_kernel: bool,
+    /// Whether read-only snapshots in a btrfs are archived.
+    pub with_snapshots: bool,
+    /// How long it may take; `None` is no limit.
+    pub time_limit: Option<TimeLimit>,
+    /// How long the archive may be before it is compressed, in bytes; `None` is no limit.
+    pub max_bytes: Option<u64>,
+    /// How the snapshot is taken.
+    pub freeze: FreezeOptions,
+    /// Whether the snapshot stays.
+    pub keep_snapshot: bool,
+    /// Which backup is carried forward from.
+    pub parent: ParentChoice,
+    /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
+    pub full_read_every_days: u32,
+    /// Whether the archive may have blocks in common with the one that it carries from.
+    pub share_blocks: bool,
+    /// Whether the archive gets a `.checksum` beside it.
+    pub checksum: bool,
+    /// What counts as a sudden change; `None` looks for none.
+    pub change_limits: Option<ChangeLimits>,
+    /// What is done around the moment at which the source is frozen.
+    pub around: Option<Arc<dyn AroundFreeze>>,
+    /// What the source holds that is no problem.
+    pub expect: Vec<Expectation>,
+}
+
+/// What is done around the moment at which a source is frozen: an instance is told to hold its breath, and to go on.
+pub trait AroundFreeze: fmt::Debug + Send + Sync {
+    /// Done before. When it fails there is no snapshot and no backup; [`Self::after`] follows all the same.
+    fn before(&self) -> Result<(), String>;
+
+    /// Done after: the source was frozen as `snapshot` (`VG/LV`, for a volume), or could not be (`is_frozen` is
+    /// false). When it fails, that is a problem of the backup.
+    fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), String>;
+}

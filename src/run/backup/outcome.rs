@@ -1,0 +1,25 @@
+//! A backup that was published.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::events::Severity;
+use crate::manifest::Manifest;
+
+/// A backup that was published.
+#[derive(Clone, Debug, Serialize)]
+pub struct BackupOutcome {
+    /// The source as the user knows it.
+    pub source: String,
+    /// The archive.
+    pub archive: PathBuf,
+    /// Its manifest's content.
+    pub manifest: Manifest,
+    /// The worst of the problems, if there were any.
+    pub worst_problem: Option<Severity>,
+    /// When the newest backup was begun that has a filesystem which, as the config expects, is gone since: up to then sizes
+    /// are no measure.
+    pub replaced_until: Option<DateTime<Utc>>,
+}

@@ -1,0 +1,46 @@
+//! Refuses to back up a source into a directory that holds another one's backups.
+
+use super::error::BackupError;
+use super::options::BackupWorld;
+use super::same_source::{Now, Relation, newest};
+use crate::events::{Observer, Severity};
+use crate::run::collect::tell;
+use crate::run::record::{hostname, source_record};
+use crate::source::Source;
+use crate::store::catalog::CatalogEntry;
+use crate::store::local::VolumeDirectory;
+
+/// Two sources may have one name, and so one directory: what is restored by that name would be whichever was backed up
+/// last. One that took another's place goes on there, and it is said.
+pub(super) fn check_source_of(
+    volume: &VolumeDirectory,
+    backups: &[CatalogEntry],
+    source: &Source,
+    world: &BackupWorld,
+    observer: &dyn Observer,
+) -> Result<(), BackupError> {
+    let Some(before) = newest(backups) else { return Ok(()) };
+    let host = hostname();
+    let record = source_record(source);
+    let now = Now { source: &record, host: &host, is_named: source.is_named(), commands: &*world.commands };
+    match now.relation(before) {
+        Relation::Same => Ok(()),
+        Relation::Successor => {
+            let is_made_anew = before.source.lv_uuid.is_some() && before.source.path == record.path;
+            let anew = if is_made_anew { " before it was made anew" } else { "" };
+            let what = format!(
+                "the last backup in {} is of another source, {} on {}{anew}: look at the manifests before you restore",
+                volume.path().display(),
+                before.source.path,
+                before.host
+            );
+            tell(observer, Severity::Warning, source.display_name().to_owned(), what);
+            Ok(())
+        }
+        Relation::Other => Err(BackupError::AnotherSource {
+            directory: volume.path().to_owned(),
+            there: format!("{} on {}", before.source.path, before.host),
+            here: record.path,
+        }),
+    }
+}

@@ -1,0 +1,81 @@
+//! The manifest of a backup, and its checksum file.
+
+use chrono::{DateTime, Local, Utc};
+
+use super::archive::ArchivedSource;
+use super::under_way::Backup;
+use crate::manifest::{CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, Manifest, SizesRecord, SnapshotRecord};
+use crate::run::collect::Collected;
+use crate::run::parent::KnownPrevious;
+use crate::run::record::{hostname, options_record, sha256, source_record};
+use crate::shown::hex;
+use crate::store::pending::ARCHIVE;
+
+/// What the backups before this one have to do with it.
+pub(super) struct FromBefore<'a> {
+    /// The one that it was carried forward from.
+    pub(super) previous: Option<&'a KnownPrevious>,
+    /// What changed since the last one, if that was looked for.
+    pub(super) changes: Option<ChangesRecord>,
+}
+
+/// The manifest of what was archived.
+pub(super) fn manifest(
+    backup: &Backup<'_>,
+    stem: &str,
+    frozen_at: DateTime<Utc>,
+    snapshot: Option<SnapshotRecord>,
+    archived: ArchivedSource,
+    before: FromBefore<'_>,
+) -> Manifest {
+    let ArchivedSource { layout, regions, written } = archived;
+    let members = &written.members;
+    let archive_sha1 = hex(&members.archive_sha1);
+    let checksum = checksum_text(stem, &archive_sha1);
+    let carried = before.previous.zip(written.carried).map(|(previous, counts)| CarriedRecord {
+        parent: previous.stem.clone(),
+        parent_archive_sha1: previous.archive_sha1.clone(),
+        counts,
+    });
+    let Collected { problems, counts: problem_counts, .. } = backup.collector.collected();
+    Manifest {
+        format: FORMAT,
+        volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
+        name: backup.source.backup_name().to_owned(),
+        stem: stem.to_owned(),
+        host: hostname(),
+        started_at: backup.started_at,
+        frozen_at,
+        finished_at: backup.world.clock.now(),
+        local_date: backup.started_at.with_timezone(&Local).format("%Y-%m-%d").to_string(),
+        source: source_record(backup.source),
+        snapshot,
+        layout,
+        regions,
+        options: options_record(backup.options.level, &backup.options.exclude, &members.levels),
+        counts: written.counts,
+        carried,
+        changes: before.changes,
+        sizes: SizesRecord {
+            archive_bytes: members.totals.archive_bytes,
+            tar_bytes: members.totals.tar_bytes,
+            index_bytes: members.index_bytes,
+            members: members.totals.members,
+            entries: members.totals.entries,
+        },
+        problems,
+        problem_counts,
+        completeness: Some(problem_counts.completeness()),
+        digests: DigestsRecord {
+            archive_sha1,
+            index_sha256: hex(&members.index_sha256),
+            checksum_sha256: hex(&sha256(checksum.as_bytes())),
+        },
+        self_sha256: String::new(),
+    }
+}
+
+/// The checksum file: what `sha1sum` would print in the archive's own directory.
+pub(super) fn checksum_text(stem: &str, archive_sha1: &str) -> String {
+    format!("{archive_sha1}  {stem}{ARCHIVE}\n")
+}

@@ -1,0 +1,118 @@
+//! Looks for a sudden change since the backups before, and pins the last of these.
+
+use chrono::{DateTime, Utc};
+
+use super::archive::ArchivedSource;
+use super::change::{self, Tonight};
+use super::under_way::Backup;
+use crate::error::with_causes;
+use crate::events::Severity;
+use crate::manifest::{ChangesRecord, Manifest};
+use crate::run::expected::Expected;
+use crate::run::locate;
+use crate::run::parent::ParentChoice;
+use crate::store::catalog::BackupState;
+use crate::store::pending::{INDEX, PendingBackup};
+use crate::store::pins::Pin;
+
+/// See [`BackupOutcome::replaced_until`](super::outcome::BackupOutcome::replaced_until).
+pub(super) fn replaced_until(backup: &Backup<'_>, archived: &ArchivedSource) -> Option<DateTime<Utc>> {
+    if backup.options.expect.is_empty() {
+        return None;
+    }
+    let tonight = tonight(backup, archived, None);
+    let manifests = backup.backups.iter().rev().filter_map(|entry| match &entry.state {
+        BackupState::Complete { manifest } => Some(&**manifest),
+        _ => None,
+    });
+    manifests.filter(|manifest| tonight.replaces(manifest)).map(|manifest| manifest.started_at).max()
+}
+
+/// Looks for a sudden change since the backups before, reports it, and pins the last of these. The pin is written
+/// before the backup is published: without it, no later run would know.
+pub(super) fn note_change(
+    backup: &Backup<'_>,
+    pending: &PendingBackup,
+    archived: &ArchivedSource,
+) -> Option<ChangesRecord> {
+    let limits = backup.options.change_limits?;
+    let pins = backup.destination.pins();
+    let measured_since = pins.as_ref().ok().and_then(|pins| pins.of(backup.source.backup_name())?.measured_since);
+    let past = measure(backup, measured_since);
+    let last = past.last()?;
+    let written = &archived.written;
+    let carried = written.carried.map_or(0, |counts| counts.entries);
+    let compared = change::is_doubtful(carried, written.members.totals.entries, limits)
+        && backup.options.parent != ParentChoice::Full;
+    let changes = if compared { compared_with(backup, last, pending) } else { None };
+    if let Some(what) = change::judge(&past, &tonight(backup, archived, changes), limits) {
+        let pin = Pin {
+            kept: last.stem.clone(),
+            changed: pending.stem().to_owned(),
+            changed_at: backup.started_at,
+            what: what.clone(),
+        };
+        let name = backup.source.backup_name();
+        let pinned = pins.and_then(|mut pins| {
+            pins.add(name, pin);
+            backup.destination.set_pins(&pins)
+        });
+        let kept = format!("{} is kept until `volbak accept {name}` says that this was meant", last.stem);
+        backup.tell(Severity::Warning, format!("sudden change: {what}; {kept}"));
+        if let Err(error) = pinned {
+            let what = format!("the backup before the sudden change could not be pinned: {}", with_causes(&error));
+            backup.tell(Severity::Warning, what);
+        }
+    }
+    changes
+}
+
+/// The backups that tonight is compared with: as many of the last as are the measure, oldest first. Whether one is bad
+/// stands in a file of its own, which is read only for those.
+fn measure<'b>(backup: &Backup<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b Manifest> {
+    let last = |must_be_whole: bool| {
+        let complete = backup.backups.iter().rev().filter_map(|entry| match &entry.state {
+            BackupState::Complete { manifest } => Some((entry, &**manifest)),
+            _ => None,
+        });
+        let mut last: Vec<&Manifest> = complete
+            .filter(|(_, manifest)| since.is_none_or(|since| manifest.started_at >= since))
+            .filter(|(_, manifest)| manifest.started_at <= backup.started_at)
+            .filter(|(_, manifest)| !must_be_whole || manifest.is_whole())
+            .filter(|(entry, manifest)| !locate::is_bad(entry, manifest))
+            .map(|(_, manifest)| manifest)
+            .take(change::MEASURED)
+            .collect();
+        last.reverse();
+        last
+    };
+    // A partial backup has fewer files than there are; it is a measure only where there is nothing better.
+    let whole = last(true);
+    if whole.is_empty() { last(false) } else { whole }
+}
+
+fn compared_with(backup: &Backup<'_>, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {
+    let directory = backup.destination.root().join(backup.source.backup_name());
+    let before = directory.join(format!("{}{INDEX}", last.stem));
+    let files = last.counts.files;
+    match change::compare(&before, &pending.index_path(), files) {
+        Ok(changes) => Some(changes),
+        Err(error) => {
+            let what = format!("cannot be compared with {}: {}", last.stem, with_causes(&error));
+            backup.tell(Severity::Notice, what);
+            None
+        }
+    }
+}
+
+/// Tonight's figures.
+fn tonight<'a>(backup: &Backup<'a>, archived: &'a ArchivedSource, changes: Option<ChangesRecord>) -> Tonight<'a> {
+    Tonight {
+        entries: archived.written.members.totals.entries,
+        counts: &archived.written.counts,
+        layout: &archived.layout,
+        regions: &archived.regions,
+        changes,
+        expected: Expected(&backup.options.expect),
+    }
+}

@@ -1,0 +1,36 @@
+//! One backup under way: what all its steps have in common.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::options::{BackupOptions, BackupWorld};
+use crate::events::{Event, Observer, Severity};
+use crate::run::collect::{Collector, tell};
+use crate::source::Source;
+use crate::store::catalog::CatalogEntry;
+use crate::store::local::Destination;
+
+/// One backup under way.
+pub(super) struct Backup<'a> {
+    pub(super) source: &'a Source,
+    pub(super) destination: &'a Destination,
+    /// Those that are there already.
+    pub(super) backups: &'a [CatalogEntry],
+    pub(super) options: &'a BackupOptions,
+    pub(super) world: &'a BackupWorld,
+    pub(super) collector: &'a Arc<Collector>,
+    pub(super) started_at: DateTime<Utc>,
+}
+
+impl Backup<'_> {
+    /// Says which step begins.
+    pub(super) fn step(&self, step: &str) {
+        self.collector.on_event(&Event::Step { step: step.to_owned() });
+    }
+
+    /// Reports a problem of the source as a whole.
+    pub(super) fn tell(&self, severity: Severity, what: impl Into<String>) {
+        tell(&**self.collector, severity, self.source.display_name().to_owned(), what);
+    }
+}

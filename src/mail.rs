@@ -39,5 +39,6 @@ pub struct Delivery {
     pub problems: Vec<Problem>,
 }
 
-#[cfg(all(test, feature = "mail"))]
+#[cfg(test)]
+#[cfg(feature = "mail")]
 mod tests;

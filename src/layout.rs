@@ -15,10 +15,12 @@ pub mod mbr;
 mod nested;
 mod partitions;
 pub mod probe;
+mod problems;
 mod region;
 mod render;
 mod scan;
 mod text;
+mod window;
 
 use serde::{Deserialize, Serialize};
 

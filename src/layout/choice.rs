@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use crate::events::{Problem, Severity};
 use crate::layout::RegionBlocks;
-use crate::layout::detect::Problems;
 use crate::layout::gpt::{self, Gpt};
 use crate::layout::lvm2::Texts;
 use crate::layout::mbr::{self, BOOT_RECORD_BYTES, BootRecord, Mbr, PartitionRecord};
-use crate::layout::probe::{Found, Window, probe_all};
+use crate::layout::probe::{Signature, probe_all};
+use crate::layout::problems::Problems;
+use crate::layout::window::Window;
 use crate::outside::BlockRead;
 use crate::units::Extent;
 use crate::units::Lba;
@@ -26,7 +27,7 @@ pub(super) struct Choice<'a> {
     /// The preferred one first.
     pub(super) sector_sizes: [u32; 2],
     /// Everything that was recognised on the source as a whole.
-    pub(super) whole: &'a [Found],
+    pub(super) whole: &'a [Signature],
     pub(super) texts: &'a Rc<Texts>,
     pub(super) problems: &'a mut Problems,
 }

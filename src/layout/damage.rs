@@ -10,7 +10,7 @@ mod fat;
 mod windows;
 mod xfs;
 
-use super::probe::Window;
+use crate::layout::window::Window;
 use crate::outside::BlockRead;
 
 /// So many structures of one filesystem are named. More of them say nothing more.

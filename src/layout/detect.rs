@@ -12,17 +12,13 @@ use crate::layout::lvm2::Texts;
 use crate::layout::mbr::BOOT_RECORD_BYTES;
 use crate::layout::nested::{Means, look_into};
 use crate::layout::partitions::{Build, whole_region};
-use crate::layout::probe::{Found, Window, probe_all};
+use crate::layout::probe::{Signature, probe_all};
+use crate::layout::problems::Problems;
 use crate::layout::scan::{SCAN_BYTES, Scanner};
+use crate::layout::window::Window;
 use crate::layout::{Handling, Layout, Region, SourceFacts, TableKind};
 use crate::outside::BlockRead;
 use crate::units::ByteRange;
-
-/// The most problems that a layout lists; the last one then says how many more there are.
-const PROBLEMS_MAX: usize = 400;
-/// The most text that they have together, and the most that one of them has.
-const PROBLEMS_BYTES_MAX: usize = 256 << 10;
-const PROBLEM_BYTES_MAX: usize = 4 << 10;
 
 /// Why a source's layout could not be told at all.
 #[derive(Debug, thiserror::Error)]
@@ -31,46 +27,6 @@ pub enum LayoutError {
     /// The first sector, where every table starts, cannot be read.
     #[error("the first sector cannot be read")]
     Io(#[source] io::Error),
-}
-
-/// Problems up to a bound, so that a hostile table cannot fill memory with them.
-#[derive(Debug, Default)]
-pub(super) struct Problems {
-    list: Vec<Problem>,
-    bytes: usize,
-    left_out: u64,
-}
-
-impl Problems {
-    pub(super) fn push(&mut self, mut problem: Problem) {
-        cut(&mut problem.what);
-        cut(&mut problem.location);
-        let bytes = self.bytes + problem.what.len() + problem.location.len();
-        if self.list.len() < PROBLEMS_MAX && bytes <= PROBLEMS_BYTES_MAX {
-            self.bytes = bytes;
-            self.list.push(problem);
-        } else {
-            self.left_out += 1;
-        }
-    }
-
-    fn into_list(mut self) -> Vec<Problem> {
-        if self.left_out > 0 {
-            let what = format!("{} more problems are not listed", self.left_out);
-            self.list.push(Problem::new(Severity::Error, "source", what));
-        }
-        self.list
-    }
-}
-
-/// Shortens a text that is too long, and shows that it was.
-fn cut(text: &mut String) {
-    if text.len() > PROBLEM_BYTES_MAX {
-        // Byte 0 is a boundary, so there is one.
-        let end = (0..=PROBLEM_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-        text.truncate(end);
-        text.push('…');
-    }
 }
 
 /// Finds out what lies on `blocks`. `source_path` is only repeated in the layout. `sector_size_hint` is the device's
@@ -171,10 +127,10 @@ pub fn detect_within(
 /// A sound signature of something that spans the whole source although there is a table: one whose magic is neither in
 /// a partition nor in the table.
 fn whole_source_signature<'a>(
-    whole: &'a [Found],
+    whole: &'a [Signature],
     taken: &[ByteRange],
     areas: &[(String, ByteRange)],
-) -> Option<&'a Found> {
+) -> Option<&'a Signature> {
     let tables = areas.iter().map(|(_, area)| area).filter(|area| area.start > 0);
     let elsewhere: Vec<&ByteRange> = taken.iter().chain(tables).collect();
     whole.iter().find(|found| {
@@ -187,7 +143,7 @@ fn whole_source_signature<'a>(
 mod tests {
     use std::io;
 
-    use super::{LayoutError, PROBLEMS_MAX, Problem, Problems, Severity, detect};
+    use super::{LayoutError, Severity, detect};
     use crate::layout::{Handling, HoldsKind, TableKind};
     use crate::outside::BlockRead;
 
@@ -294,22 +250,5 @@ mod tests {
     fn only_a_table_that_cannot_be_read_is_an_error() {
         let LayoutError::Io(error) = detect(&Disk::new(0..512), "disk", None).expect_err("no table");
         assert_eq!(error.to_string(), "medium error");
-    }
-
-    #[test]
-    fn problems_are_bounded() {
-        let mut problems = Problems::default();
-        for _ in 0..PROBLEMS_MAX + 5 {
-            problems.push(Problem::new(Severity::Notice, "p1", "odd"));
-        }
-        let list = problems.into_list();
-        assert_eq!(list.len(), PROBLEMS_MAX + 1);
-        assert!(list[PROBLEMS_MAX].what.starts_with("5 more"));
-        let mut problems = Problems::default();
-        for _ in 0..PROBLEMS_MAX {
-            problems.push(Problem::new(Severity::Notice, "p1", "ä".repeat(1 << 20)));
-        }
-        let list = problems.into_list();
-        assert!(list.len() > 10 && list.iter().map(|problem| problem.what.len()).sum::<usize>() < 300 << 10);
     }
 }

@@ -8,44 +8,18 @@ mod config;
 mod group;
 mod label;
 mod map;
+mod physical_volume;
 mod texts;
 mod write;
 
-use std::sync::Arc;
-
-use crate::layout::probe::{Content, Found, Window};
-use crate::layout::{Holds, HoldsKind};
-use crate::units::ByteRange;
-
+pub(in crate::layout) use area::read as read_metadata;
 pub use group::{LogicalVolume, PvEntry, Segment, SegmentKind, VolumeGroup};
+pub(in crate::layout) use label::find as find_label;
 pub use map::compose;
 pub(in crate::layout) use map::{extents_of, place};
+pub use physical_volume::{Metadata, PhysicalVolume};
 pub(in crate::layout) use texts::Texts;
 pub use write::{HeadError, head, renamed};
-
-/// A physical volume, as its own label and metadata area tell it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PhysicalVolume {
-    /// Its UUID as LVM prints it (`XXXXXX-XXXX-XXXX-XXXX-XXXX-XXXX-XXXXXX`).
-    pub uuid: String,
-    /// How long it says that its device is.
-    pub device_size_bytes: u64,
-    /// Its volume group.
-    pub metadata: Metadata,
-}
-
-/// What the metadata areas of a physical volume tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Metadata {
-    /// It has no metadata area: its group is described on other physical volumes only.
-    Elsewhere,
-    /// Its metadata area holds no group: it was initialised and never used.
-    NoGroup,
-    /// No metadata area could be used, and why.
-    Damaged(String),
-    /// The group, and where its text is, in the region.
-    Group(Arc<VolumeGroup>, Vec<ByteRange>),
-}
 
 /// LVM2's CRC: CRC-32's polynomial from a start value of its own, without inversion (`lib/misc/crc.c`, `INITIAL_CRC`).
 fn crc(bytes: &[u8]) -> u32 {
@@ -54,34 +28,6 @@ fn crc(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(!INITIAL_CRC);
     hasher.update(bytes);
     !hasher.finalize()
-}
-
-pub(in crate::layout) fn probe(window: &Window<'_>) -> Option<Found> {
-    let (at, label) = label::find(window)?;
-    let metadata = area::read(window, &label.metadata_areas);
-    let doubt = match &metadata {
-        Metadata::NoGroup => Some("it belongs to no volume group".to_owned()),
-        Metadata::Damaged(why) => Some(why.clone()),
-        Metadata::Elsewhere | Metadata::Group(..) => None,
-    };
-    let physical_volume =
-        PhysicalVolume { uuid: label.pv_uuid.clone(), device_size_bytes: label.device_size_bytes, metadata };
-    let mut found = Found {
-        holds: Holds {
-            kind: HoldsKind::Lvm2Pv,
-            fs: Some("LVM2_member".to_owned()),
-            uuid: Some(label.pv_uuid),
-            label: None,
-            version: Some("LVM2 001".to_owned()),
-            size_bytes: (label.device_size_bytes > 0).then_some(label.device_size_bytes),
-            made_with: None,
-        },
-        magic_at: at,
-        content: Content::PhysicalVolume(Box::new(physical_volume)),
-        doubts: Vec::new(),
-    };
-    found.doubts.extend(doubt);
-    Some(found)
 }
 
 #[cfg(test)]

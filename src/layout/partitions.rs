@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use crate::events::{Problem, Severity};
-use crate::layout::detect::Problems;
 use crate::layout::gpt::{self, Gpt};
 use crate::layout::mbr::{self, Mbr};
-use crate::layout::nested::REGIONS_MAX;
+use crate::layout::problems::{Problems, REGIONS_MAX};
 use crate::layout::{Handling, Region, Table, TableKind};
 use crate::outside::BlockRead;
 use crate::units::Extent;

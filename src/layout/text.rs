@@ -59,6 +59,18 @@ pub(super) fn path_safe(name: &str, max_bytes: usize) -> String {
     safe
 }
 
+/// The names of the bits that are set.
+pub(super) fn names_of<'a>(bits: u64, names: &'a [(u64, &'a str)]) -> impl Iterator<Item = String> + 'a {
+    names.iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, name)| (*name).to_owned())
+}
+
+/// The names of the bits that are set; a bit without a name is called by its number in the field `field`.
+pub(super) fn names_of_all(field: &str, bits: u64, names: &[(u64, &str)], known_elsewhere: u64) -> Vec<String> {
+    let named = names.iter().fold(known_elsewhere, |all, (bit, _)| all | bit);
+    let unnamed = (0..u64::BITS).map(|shift| 1 << shift).filter(|bit| bits & bit & !named != 0);
+    names_of(bits, names).chain(unnamed.map(|bit: u64| format!("{field}-{bit:#x}"))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{escaped, label, path_safe, utf16le};

@@ -1,8 +1,9 @@
 //! btrfs (btrfs documentation, "On-disk format", "Superblock"): the error flag, and the copies at 64 MiB and 256 GiB.
 
-use super::{Damage, Window};
+use super::Damage;
 use crate::field::{array, le64};
 use crate::layout::probe::btrfs::{MAGIC, SUPERBLOCK_AT, SUPERBLOCK_BYTES, is_checksum_right};
+use crate::layout::window::Window;
 
 const COPIES: [u64; 2] = [64 << 20, 256 << 30];
 /// `BTRFS_SUPER_FLAG_ERROR`.

@@ -4,9 +4,10 @@
 //! snapshot of a mounted one is never clean. That the hard error bit is cleared, or a surface scan asked for, is a record
 //! of an error at any time.
 
-use super::{Damage, Window};
+use super::Damage;
 use crate::field::{le16, le32};
 use crate::layout::probe::fat::BootSector;
+use crate::layout::window::Window;
 
 /// So much of each FAT is compared.
 const COMPARED_BYTES_MAX: u64 = 32 << 20;

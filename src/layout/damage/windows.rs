@@ -1,8 +1,9 @@
 //! NTFS and exFAT, which are kept as images: what they say of themselves is for whoever restores them.
 
-use super::{Damage, Window};
+use super::Damage;
 use crate::field::le16;
 use crate::layout::probe::ntfs;
+use crate::layout::window::Window;
 
 /// `VOLUME_IS_DIRTY` of `$VOLUME_INFORMATION`.
 const VOLUME_IS_DIRTY: u16 = 0x1;

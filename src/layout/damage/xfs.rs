@@ -4,8 +4,9 @@
 //! A log that is to be replayed changes nothing here: each of these sectors is written as a whole, with its checksum, and
 //! holds what some finished transaction left.
 
-use super::{Damage, Window};
+use super::Damage;
 use crate::field::{array, be16, be32, be64, crc32c_without, le32};
+use crate::layout::window::Window;
 
 /// A filesystem that was grown has many groups; looking at them takes one read each.
 const GROUPS_MAX: u32 = 2048;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::crc;
 use super::group::VolumeGroup;
-use super::{Metadata, crc};
+use super::physical_volume::Metadata;
 use crate::field::{le32, le64};
-use crate::layout::probe::Window;
+use crate::layout::window::Window;
 use crate::units::ByteRange;
 
 /// The header's length; the ring starts after it.
@@ -19,7 +20,7 @@ const TEXT_BYTES_MAX: u64 = 8 << 20;
 const UNREADABLE: &str = "its text is not on the disk or cannot be read";
 
 /// The newest group that any of the areas holds.
-pub(super) fn read(window: &Window<'_>, areas: &[ByteRange]) -> Metadata {
+pub(in crate::layout) fn read(window: &Window<'_>, areas: &[ByteRange]) -> Metadata {
     let mut best = Metadata::Elsewhere;
     for area in areas {
         let candidate = match read_one(window, *area) {

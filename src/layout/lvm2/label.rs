@@ -2,7 +2,7 @@
 
 use super::crc;
 use crate::field::{le32, le64};
-use crate::layout::probe::Window;
+use crate::layout::window::Window;
 use crate::units::ByteRange;
 
 const SECTOR_BYTES: usize = 512;
@@ -13,17 +13,17 @@ const AREAS_MAX: usize = 32;
 
 /// A label whose checks pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Label {
+pub(in crate::layout) struct Label {
     /// `pv_uuid`, as LVM prints it.
-    pub(super) pv_uuid: String,
+    pub(in crate::layout) pv_uuid: String,
     /// `device_size_xl`.
-    pub(super) device_size_bytes: u64,
+    pub(in crate::layout) device_size_bytes: u64,
     /// The metadata areas, in the device.
-    pub(super) metadata_areas: Vec<ByteRange>,
+    pub(in crate::layout) metadata_areas: Vec<ByteRange>,
 }
 
 /// The first good label of the first four sectors, and where it is.
-pub(super) fn find(window: &Window<'_>) -> Option<(u64, Label)> {
+pub(in crate::layout) fn find(window: &Window<'_>) -> Option<(u64, Label)> {
     (0..LABEL_SCAN_SECTORS).find_map(|sector| {
         let at = sector * SECTOR_BYTES as u64;
         Some((at, decode(&window.read(at, SECTOR_BYTES)?, sector)?))
@@ -62,7 +62,7 @@ fn decode(sector: &[u8], number: u64) -> Option<Label> {
 }
 
 /// Thirty-two characters as LVM prints them, in groups of 6-4-4-4-4-4-6.
-pub(super) fn uuid_text(raw: &[u8]) -> Option<String> {
+pub(in crate::layout) fn uuid_text(raw: &[u8]) -> Option<String> {
     if raw.len() != 32 || !raw.iter().all(u8::is_ascii_alphanumeric) {
         return None;
     }

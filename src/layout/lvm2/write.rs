@@ -92,8 +92,8 @@ pub fn renamed(text: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::{HeadError, head, renamed};
-    use crate::layout::lvm2::{Metadata, probe};
-    use crate::layout::probe::{Content, Window};
+    use crate::layout::lvm2::{Metadata, find_label, read_metadata};
+    use crate::layout::window::Window;
 
     const UUID: &str = "abcdef-GHIJ-klmn-OPQR-stuv-WXYZ-012345";
 
@@ -108,12 +108,12 @@ mod tests {
     fn what_is_made_is_read() {
         let mut disk = head(UUID, 16 << 20, 1 << 20, text().as_bytes()).unwrap();
         disk.resize(16 << 20, 0);
-        let found = probe(&Window::new(&disk)).unwrap();
-        assert!(found.doubts.is_empty(), "{:?}", found.doubts);
-        assert_eq!(found.holds.uuid.as_deref(), Some(UUID));
-        let Content::PhysicalVolume(volume) = found.content else { panic!("{:?}", found.content) };
-        assert_eq!(volume.device_size_bytes, 16 << 20);
-        let Metadata::Group(group, _) = volume.metadata else { panic!("{:?}", volume.metadata) };
+        let window = Window::new(&disk);
+        let (_, label) = find_label(&window).unwrap();
+        assert_eq!(label.pv_uuid, UUID);
+        assert_eq!(label.device_size_bytes, 16 << 20);
+        let metadata = read_metadata(&window, &label.metadata_areas);
+        let Metadata::Group(group, _) = metadata else { panic!("{metadata:?}") };
         assert_eq!((group.name.as_str(), group.seqno), ("vg0", 3));
     }
 

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Look, NAME_BYTES_MAX};
 use crate::events::{Problem, Severity};
 use crate::layout::lvm2::{LogicalVolume, Metadata, PhysicalVolume, SegmentKind, VolumeGroup, extents_of, place};
+use crate::layout::nested::look::{Look, NAME_BYTES_MAX};
 use crate::layout::probe::Content;
 use crate::layout::text::path_safe;
 use crate::layout::{Handling, NestedLv};

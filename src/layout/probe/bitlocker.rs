@@ -1,9 +1,11 @@
 //! BitLocker (libbde, "BitLocker Drive Encryption format specification", volume header).
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::le16;
+use crate::layout::HoldsKind;
+use crate::layout::window::Window;
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sector = window.read(0, 512)?;
     let on_a_disk = sector.get(3..11)? == b"-FVE-FS-";
     // BitLocker To Go keeps a FAT boot sector; its own identifier is at 424.
@@ -12,5 +14,5 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     if !(on_a_disk || to_go) || le16(&sector, 510)? != 0xaa55 {
         return None;
     }
-    Some(Found::opaque(HoldsKind::Unknown, "BitLocker", 3))
+    Some(Signature::opaque(HoldsKind::Unknown, "BitLocker", 3))
 }

@@ -3,9 +3,11 @@
 use sha2::{Digest, Sha256};
 
 use super::btrfs_chunks::profiles;
-use super::{Found, Window, names_of_all};
+use super::signature::Signature;
 use crate::field::{crc32c, le16, le32, le64, uuid};
 use crate::layout::text::label;
+use crate::layout::text::names_of_all;
+use crate::layout::window::Window;
 use crate::layout::{BtrfsMade, MadeWith};
 
 /// Where the first superblock is.
@@ -35,7 +37,7 @@ const COMPAT_RO_OTHERS: u64 = 0x2;
 const INCOMPAT_OTHERS: u64 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20 | INCOMPAT_METADATA_UUID;
 const INCOMPAT_METADATA_UUID: u64 = 0x400;
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
     if sb.get(0x40..0x48)? != MAGIC || le64(&sb, 0x30)? != SUPERBLOCK_AT {
         return None;
@@ -52,7 +54,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     // xxhash64 and blake2b are left to the kernel, which refuses to mount when they are wrong; there are no others.
     let kind = le16(&sb, 0xc4)?;
     let wrong = is_checksum_right(&sb).map_or(!matches!(kind, 1 | 3), |right| !right);
-    let found = Found::filesystem("btrfs", SUPERBLOCK_AT + 0x40)
+    let found = Signature::filesystem("btrfs", SUPERBLOCK_AT + 0x40)
         .with_uuid(uuid(&sb, 0x20))
         .with_label(label(sb.get(0x12b..0x22b)?))
         .with_size((device_bytes > 0).then_some(device_bytes), window)

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::Window;
 use crate::field::{le16, le32, le64};
+use crate::layout::window::Window;
 
 /// Where the superblock has the chunks that the chunk tree itself lies in, and how long that may be.
 const SYS_CHUNK_ARRAY_AT: usize = 0x32b;

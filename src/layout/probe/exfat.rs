@@ -1,10 +1,12 @@
 //! exFAT (Microsoft exFAT file system specification, sections 3.1, 3.4 and 7.3): main boot region and volume label.
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{le16, le32, le64};
+use crate::layout::HoldsKind;
 use crate::layout::text::utf16le;
+use crate::layout::window::Window;
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sector = window.read(0, 512)?;
     if sector.get(3..11)? != b"EXFAT   " || sector.get(11..64)?.iter().any(|byte| *byte != 0) {
         return None;
@@ -20,7 +22,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     let size = (volume_length > 0).then(|| volume_length.checked_mul(1 << sector_shift)).flatten();
     let wrong = boot_checksum_is_wrong(window, 1 << sector_shift)?;
     Some(
-        Found::opaque(HoldsKind::Filesystem, "exfat", 3)
+        Signature::opaque(HoldsKind::Filesystem, "exfat", 3)
             .with_uuid((serial != 0).then(|| format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)))
             .with_label(volume_label(window, &sector, sector_shift, cluster_shift))
             .with_version(format!("{}.{}", revision >> 8, revision & 0xff))

@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Content, Found, Window};
+use super::signature::{Content, Signature};
 use crate::field::{array, crc32c, le16, le32, uuid};
 use crate::layout::text::label;
+use crate::layout::window::Window;
 use crate::layout::{HoldsKind, MadeWith};
 
 const SUPERBLOCK_AT: u64 = 1024;
@@ -66,7 +67,7 @@ const INCOMPAT_MOMENTARY: u64 = 0x4 | 0x8;
 /// `orphan_present`.
 const RO_COMPAT_MOMENTARY: u64 = 0x1_0000;
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
     if le16(&sb, 0x38)? != 0xef53 {
         return None;
@@ -107,7 +108,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         "ext2"
     };
     let size = (blocks > 0).then(|| blocks.checked_mul(1024 << s_log_block_size)).flatten();
-    let mut found = Found::filesystem(name, SUPERBLOCK_AT + 0x38)
+    let mut found = Signature::filesystem(name, SUPERBLOCK_AT + 0x38)
         .with_uuid(uuid(&sb, 0x68))
         .with_label(label(sb.get(0x78..0x88)?))
         .with_version(format!("{s_rev_level}.{s_minor_rev_level}"))

@@ -1,9 +1,10 @@
 //! FAT12, FAT16 and FAT32 (Microsoft FAT Specification, 2005, sections 3.1 to 3.3, and ECMA-107): the boot sector, and
 //! the volume label in the root directory.
 
-use super::{Found, Window};
+use super::signature::Signature;
 use crate::field::{le16, le32};
 use crate::layout::text::label;
+use crate::layout::window::Window;
 use crate::layout::{FatMade, MadeWith};
 use crate::shown::hex;
 
@@ -93,7 +94,7 @@ impl BootSector {
     }
 }
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sector = window.read(0, 512)?;
     let boot = BootSector::decode(&sector)?;
     // exFAT and NTFS leave these numbers zero, but something that calls itself by name is not FAT.
@@ -117,7 +118,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         ..own_parameters(&boot, &sector)?
     };
     Some(
-        Found::filesystem("vfat", 0)
+        Signature::filesystem("vfat", 0)
             .with_uuid(uuid)
             .with_label(in_root.or_else(in_boot_sector))
             .with_version(boot.version())
@@ -161,7 +162,7 @@ fn label_in_fixed_root(window: &Window<'_>, boot: &BootSector) -> Option<Entry> 
     // At most 65535 entries of 32 bytes.
     let len = usize::try_from(boot.root_entries * 32).ok()?.min(ROOT_BYTES_MAX);
     match search(&window.read(at, len)?) {
-        Search::Found(entry) => Some(entry),
+        Search::Signature(entry) => Some(entry),
         Search::NotHere | Search::End => None,
     }
 }
@@ -175,7 +176,7 @@ fn label_in_root_chain(window: &Window<'_>, boot: &BootSector, sector: &[u8]) ->
         let index = u64::from(cluster).checked_sub(2).filter(|index| *index < boot.clusters)?;
         let at = (data_at + index * boot.sectors_per_cluster) * boot.bytes_per_sector;
         match search(&window.read(at, cluster_bytes)?) {
-            Search::Found(entry) => return Some(entry),
+            Search::Signature(entry) => return Some(entry),
             Search::End => return None,
             Search::NotHere => {}
         }
@@ -191,7 +192,7 @@ fn label_in_root_chain(window: &Window<'_>, boot: &BootSector, sector: &[u8]) ->
 
 /// What a search of some directory entries for the volume label gave.
 enum Search {
-    Found(Entry),
+    Signature(Entry),
     NotHere,
     End,
 }
@@ -205,7 +206,9 @@ fn search(entries: &[u8]) -> Search {
             // 0xe5 marks a deleted entry; 0x05 stands for a first byte that really is 0xe5.
             (0xe5, _) => {}
             (_, attributes) if attributes & ATTR_LONG_NAME == ATTR_LONG_NAME => {}
-            (_, attributes) if attributes & (ATTR_VOLUME_ID | 0x10) == ATTR_VOLUME_ID => return Search::Found(entry),
+            (_, attributes) if attributes & (ATTR_VOLUME_ID | 0x10) == ATTR_VOLUME_ID => {
+                return Search::Signature(entry);
+            }
             _ => {}
         }
     }

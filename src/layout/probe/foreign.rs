@@ -1,16 +1,18 @@
 //! Filesystems that are known by name so that a person is told what a raw image holds: F2FS, JFS, ReiserFS, NILFS2,
 //! HFS+, UFS2, EROFS, VMFS, bcachefs. No reader takes them. Offsets are those of the kernel's headers where it has one.
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{be16, be32, le16, le32, le64, uuid};
+use crate::layout::HoldsKind;
 use crate::layout::text::{label, utf16le};
+use crate::layout::window::Window;
 
-fn filesystem(name: &str, magic_at: u64) -> Found {
-    Found::opaque(HoldsKind::Filesystem, name, magic_at)
+fn filesystem(name: &str, magic_at: u64) -> Signature {
+    Signature::opaque(HoldsKind::Filesystem, name, magic_at)
 }
 
 /// `struct f2fs_super_block`, include/linux/f2fs_fs.h; at 1024.
-pub(super) fn probe_f2fs(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_f2fs(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(1024, 3072)?;
     if le32(&sb, 0)? != 0xf2f5_2010 {
         return None;
@@ -30,7 +32,7 @@ pub(super) fn probe_f2fs(window: &Window<'_>) -> Option<Found> {
 }
 
 /// `struct jfs_superblock`, fs/jfs/jfs_superblock.h; at 32 KiB.
-pub(super) fn probe_jfs(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_jfs(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(32 << 10, 184)?;
     let s_bsize = le32(&sb, 16)?;
     let s_l2bsize = u32::from(le16(&sb, 20)?);
@@ -41,7 +43,7 @@ pub(super) fn probe_jfs(window: &Window<'_>) -> Option<Found> {
 }
 
 /// `struct reiserfs_super_block`, fs/reiserfs/reiserfs.h; at 64 KiB.
-pub(super) fn probe_reiserfs(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_reiserfs(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(64 << 10, 204)?;
     let magic = sb.get(52..61)?;
     if !magic.starts_with(b"ReIsErFs") && magic != b"ReIsEr2Fs" && magic != b"ReIsEr3Fs" {
@@ -61,7 +63,7 @@ pub(super) fn probe_reiserfs(window: &Window<'_>) -> Option<Found> {
 }
 
 /// `struct nilfs_super_block`, include/uapi/linux/nilfs2_ondisk.h; at 1024.
-pub(super) fn probe_nilfs2(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_nilfs2(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(1024, 1024)?;
     let bytes = usize::from(le16(&sb, 8)?);
     if le16(&sb, 6)? != 0x3434 || !(20..=1024).contains(&bytes) || le32(&sb, 20)? > 6 {
@@ -71,7 +73,7 @@ pub(super) fn probe_nilfs2(window: &Window<'_>) -> Option<Found> {
 }
 
 /// Apple Technical Note TN1150, volume header; at 1024, big-endian.
-pub(super) fn probe_hfsplus(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_hfsplus(window: &Window<'_>) -> Option<Signature> {
     let header = window.read(1024, 512)?;
     let version = be16(&header, 2)?;
     if !matches!((header.get(..2)?, version), (b"H+", 4) | (b"HX", 5)) {
@@ -86,7 +88,7 @@ pub(super) fn probe_hfsplus(window: &Window<'_>) -> Option<Found> {
 }
 
 /// `struct fs`, FreeBSD sys/ufs/ffs/fs.h; its superblock at 64 KiB with the magic at its end, in either byte order.
-pub(super) fn probe_ufs2(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_ufs2(window: &Window<'_>) -> Option<Signature> {
     const SUPERBLOCK_AT: u64 = 64 << 10;
     let sb = window.read(SUPERBLOCK_AT, 1376)?;
     let is_ufs2 = le32(&sb, 1372)? == 0x1954_0119 || be32(&sb, 1372)? == 0x1954_0119;
@@ -94,7 +96,7 @@ pub(super) fn probe_ufs2(window: &Window<'_>) -> Option<Found> {
 }
 
 /// `struct erofs_super_block`, fs/erofs/erofs_fs.h; at 1024.
-pub(super) fn probe_erofs(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_erofs(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(1024, 128)?;
     let blkszbits = *sb.get(12)?;
     if le32(&sb, 0)? != 0xe0f5_e1e2 || !(9..=16).contains(&blkszbits) {
@@ -104,21 +106,21 @@ pub(super) fn probe_erofs(window: &Window<'_>) -> Option<Found> {
 }
 
 /// VMware's volume header, as libblkid's probes and vmfs-tools have it: at 1 MiB for a member, 2 MiB for a filesystem.
-pub(super) fn probe_vmfs(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_vmfs(window: &Window<'_>) -> Option<Signature> {
     if le32(&window.read(1 << 20, 4)?, 0)? == 0xc001_d00d {
-        return Some(Found::opaque(HoldsKind::Unknown, "VMFS_volume_member", 1 << 20));
+        return Some(Signature::opaque(HoldsKind::Unknown, "VMFS_volume_member", 1 << 20));
     }
     (le32(&window.read(2 << 20, 4)?, 0)? == 0x2fab_f15e).then(|| filesystem("VMFS", 2 << 20))
 }
 
 /// `struct bch_sb`, fs/bcachefs/bcachefs_format.h; at 4096, with a checksum of one of several kinds.
-pub(super) fn probe_bcachefs(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_bcachefs(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(4096, 752)?;
     if sb.get(24..40)? != b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef" {
         return None;
     }
     Some(
-        Found::opaque(HoldsKind::Filesystem, "bcachefs", 4096 + 24)
+        Signature::opaque(HoldsKind::Filesystem, "bcachefs", 4096 + 24)
             .with_uuid(uuid(&sb, 56))
             .with_label(label(sb.get(72..104)?)),
     )

@@ -1,12 +1,14 @@
 //! ISO 9660 (ECMA-119, section 8.4): the primary volume descriptor in sector 16.
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{le16, le32};
+use crate::layout::HoldsKind;
 use crate::layout::text::label;
+use crate::layout::window::Window;
 
 const DESCRIPTOR_AT: u64 = 16 * 2048;
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let descriptor = window.read(DESCRIPTOR_AT, 2048)?;
     // Type 1 (primary), "CD001", version 1.
     if descriptor.get(..7)? != b"\x01CD001\x01" {
@@ -28,7 +30,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         })
     };
     Some(
-        Found::opaque(HoldsKind::Filesystem, "iso9660", DESCRIPTOR_AT + 1)
+        Signature::opaque(HoldsKind::Filesystem, "iso9660", DESCRIPTOR_AT + 1)
             .with_uuid(date(830).or_else(|| date(813)))
             .with_label(label(descriptor.get(40..72)?))
             .with_size((blocks > 0).then_some(blocks * block_bytes), window),

@@ -3,9 +3,11 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{be16, be64};
+use crate::layout::HoldsKind;
 use crate::layout::text::label;
+use crate::layout::window::Window;
 
 const HEADER_BYTES: usize = 4096;
 /// The most that a LUKS2 header and its JSON area may take; the specification's largest.
@@ -14,7 +16,7 @@ const LUKS2_AREA_BYTES_MAX: u64 = 4 << 20;
 const SECONDARY_AT: [u64; 9] =
     [0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000];
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     if let Some(header) = window.read(0, HEADER_BYTES)
         && header.starts_with(b"LUKS\xba\xbe")
     {
@@ -30,9 +32,9 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     })
 }
 
-fn decode(window: &Window<'_>, header: &[u8], at: u64) -> Option<Found> {
+fn decode(window: &Window<'_>, header: &[u8], at: u64) -> Option<Signature> {
     let version = be16(header, 6)?;
-    let found = Found::opaque(HoldsKind::Luks, "crypto_LUKS", at)
+    let found = Signature::opaque(HoldsKind::Luks, "crypto_LUKS", at)
         .with_uuid(label(header.get(168..208)?))
         .with_version(version.to_string());
     match version {

@@ -1,9 +1,11 @@
 //! Members of a Linux software RAID: superblocks of version 1.0, 1.1 and 1.2 (the kernel's
 //! include/uapi/linux/raid/md_p.h, `struct mdp_superblock_1`) and 0.90 (`mdp_super_t`).
 
-use super::{Content, Found, HoldsKind, Window};
+use super::signature::{Content, Signature};
 use crate::field::{array, le16, le32, le64, uuid, uuid_text};
+use crate::layout::HoldsKind;
 use crate::layout::text::label;
+use crate::layout::window::Window;
 use crate::layout::{MadeWith, MdMade};
 use crate::units::ByteRange;
 
@@ -15,7 +17,7 @@ const FEATURE_RECOVERY_OFFSET: u32 = 0x2;
 const FEATURE_RESHAPE_ACTIVE: u32 = 0x4;
 const RESERVED_BYTES_0_90: u64 = 64 << 10;
 
-pub(super) fn probe_1(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_1(window: &Window<'_>) -> Option<Signature> {
     let sectors = window.len() / SECTOR_BYTES;
     let at_end = sectors.checked_sub(16).map(|sector| sector & !7);
     [(Some(0), "1.1"), (Some(8), "1.2"), (at_end, "1.0")]
@@ -23,7 +25,7 @@ pub(super) fn probe_1(window: &Window<'_>) -> Option<Found> {
         .find_map(|(sector, version)| version_1(window, sector?, version))
 }
 
-fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Found> {
+fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Signature> {
     let at = sector * SECTOR_BYTES;
     let sb = window.read(at, 256)?;
     // super_offset tells which of the three places it was made for, and that it is not another device's.
@@ -45,7 +47,7 @@ fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Found> {
     }
     let whole = window.read(at, 256 + roles_bytes)?;
     let role = usize::try_from(dev_number).ok().and_then(|number| le16(&whole, 256 + number.checked_mul(2)?));
-    let found = Found::opaque(HoldsKind::Mdraid, "linux_raid_member", at)
+    let found = Signature::opaque(HoldsKind::Mdraid, "linux_raid_member", at)
         .with_uuid(uuid(&sb, 16))
         .with_label(label(sb.get(32..64)?))
         .with_version(version)
@@ -65,7 +67,7 @@ fn member(level: i32, devices: u32, role: Option<u32>, superblock_at: u64) -> Ma
     MadeWith { md: Some(Box::new(MdMade { level, devices, role, superblock_at })), ..MadeWith::default() }
 }
 
-fn mirror(mut found: Found, data: ByteRange, fits: bool) -> Found {
+fn mirror(mut found: Signature, data: ByteRange, fits: bool) -> Signature {
     found.holds.size_bytes = data.end();
     if fits {
         found.content = Content::Mirror(data);
@@ -99,7 +101,7 @@ pub(crate) fn checksum_0_90(sb: &[u8]) -> Option<u32> {
     u32::try_from(((sum & 0xffff_ffff) + (sum >> 32)) & 0xffff_ffff).ok()
 }
 
-pub(super) fn probe_0_90(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_0_90(window: &Window<'_>) -> Option<Signature> {
     let at = (window.len() & !(RESERVED_BYTES_0_90 - 1)).checked_sub(RESERVED_BYTES_0_90)?;
     let sb = window.read(at, 4096)?;
     let word = |index: usize| le32(&sb, index * 4);
@@ -115,7 +117,7 @@ pub(super) fn probe_0_90(window: &Window<'_>) -> Option<Found> {
         set_uuid[index * 4..index * 4 + 4].copy_from_slice(&word(from)?.to_be_bytes());
     }
     let folded = checksum_0_90(&sb)?;
-    let found = Found::opaque(HoldsKind::Mdraid, "linux_raid_member", at)
+    let found = Signature::opaque(HoldsKind::Mdraid, "linux_raid_member", at)
         .with_uuid((set_uuid != [0; 16]).then(|| uuid_text(set_uuid)))
         .with_version("0.90.".to_owned() + &word(3)?.to_string())
         .with_parameters(member(level, word(10)?, Some(word(992 + 3)?), at))

@@ -1,9 +1,11 @@
 //! NTFS (its boot sector as Microsoft's "NTFS Technical Reference" has it; the volume's name is in record 3 of the
 //! master file table, `$Volume`).
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{array, le16, le32, le64};
+use crate::layout::HoldsKind;
 use crate::layout::text::utf16le;
+use crate::layout::window::Window;
 
 /// A volume's name has at most 128 UTF-16 units, and nothing that is looked at is longer.
 const VALUE_BYTES_MAX: usize = 256;
@@ -55,10 +57,10 @@ impl BootSector {
     }
 }
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let BootSector { size_bytes, mft_at, record_bytes, serial } = BootSector::decode(&window.read(0, 512)?)?;
     Some(
-        Found::opaque(HoldsKind::Filesystem, "ntfs", 3)
+        Signature::opaque(HoldsKind::Filesystem, "ntfs", 3)
             .with_uuid((serial != 0).then(|| format!("{serial:016X}")))
             .with_label(volume_name(window, mft_at?, record_bytes))
             .with_size(size_bytes, window)

@@ -1,9 +1,11 @@
 //! SquashFS 4 (the kernel's fs/squashfs/squashfs_fs.h, `struct squashfs_super_block`).
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{le16, le32, le64};
+use crate::layout::HoldsKind;
+use crate::layout::window::Window;
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(0, 96)?;
     if sb.get(..4)? != b"hsqs" {
         return None;
@@ -15,7 +17,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         return None;
     }
     Some(
-        Found::opaque(HoldsKind::Filesystem, "squashfs", 0)
+        Signature::opaque(HoldsKind::Filesystem, "squashfs", 0)
             .with_version(format!("{major}.{minor}"))
             .with_size(Some(le64(&sb, 40)?).filter(|bytes_used| *bytes_used >= 96), window),
     )

@@ -1,27 +1,29 @@
 //! Block layers that put their superblock beside another's data: bcache (the kernel's include/uapi/linux/bcache.h until
 //! 5.15, `struct cache_sb_disk`) and DRBD (drbd 8.4 `struct md_on_disk_08`, drbd 9 `struct meta_data_on_disk_9`).
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{be32, le64, uuid};
+use crate::layout::HoldsKind;
+use crate::layout::window::Window;
 
 const BCACHE_MAGIC: &[u8] = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81";
 const BCACHE_AT: u64 = 4096;
 
-pub(super) fn probe_bcache(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_bcache(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(BCACHE_AT, 208)?;
     // `offset` is the superblock's own sector.
     if sb.get(24..40)? != BCACHE_MAGIC || le64(&sb, 8)? != 8 {
         return None;
     }
     Some(
-        Found::opaque(HoldsKind::Unknown, "bcache", BCACHE_AT + 24)
+        Signature::opaque(HoldsKind::Unknown, "bcache", BCACHE_AT + 24)
             .with_uuid(uuid(&sb, 40))
             .with_version(le64(&sb, 16)?.to_string()),
     )
 }
 
 /// Internal metadata: in the last 4 KiB of the device, big-endian.
-pub(super) fn probe_drbd(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe_drbd(window: &Window<'_>) -> Option<Signature> {
     let at = (window.len() & !4095).checked_sub(4096)?;
     let metadata = window.read(at, 4096)?;
     let version = match be32(&metadata, 60)? {
@@ -29,7 +31,7 @@ pub(super) fn probe_drbd(window: &Window<'_>) -> Option<Found> {
         0x8374_026d => "v09",
         _ => return None,
     };
-    Some(Found::opaque(HoldsKind::Unknown, "drbd", at + 60).with_version(version))
+    Some(Signature::opaque(HoldsKind::Unknown, "drbd", at + 60).with_version(version))
 }
 
 #[cfg(test)]

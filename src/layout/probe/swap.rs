@@ -1,29 +1,31 @@
 //! Linux swap space (mkswap(8); `union swap_header` in the kernel's include/linux/swap.h).
 
-use super::{Content, Found, HoldsKind, Window};
+use super::signature::{Content, Signature};
 use crate::field::{be32, le32, uuid};
+use crate::layout::HoldsKind;
 use crate::layout::MadeWith;
 use crate::layout::text::label;
+use crate::layout::window::Window;
 
 /// The signature is in the last ten bytes of the first page, whose size is the machine's that made it.
 const PAGE_SIZES: [u64; 5] = [4096, 8192, 16384, 32768, 65536];
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     PAGE_SIZES.iter().find_map(|page| at_page_size(window, *page))
 }
 
-fn at_page_size(window: &Window<'_>, page_bytes: u64) -> Option<Found> {
+fn at_page_size(window: &Window<'_>, page_bytes: u64) -> Option<Signature> {
     let magic_at = page_bytes - 10;
     let magic = window.read(magic_at, 10)?;
     match magic.as_slice() {
         b"SWAPSPACE2" => {}
         // The first format had 128 MiB at most, and no version, UUID or label; nothing says how much of it is used.
         b"SWAP-SPACE" => {
-            return Some(Found::opaque(HoldsKind::Swap, "swap", magic_at).with_version("0"));
+            return Some(Signature::opaque(HoldsKind::Swap, "swap", magic_at).with_version("0"));
         }
         // A suspended system's memory is in it, and that is data.
         b"S1SUSPEND\0" | b"S2SUSPEND\0" | b"ULSUSPEND\0" | b"LINHIB0001" => {
-            return Some(Found::opaque(HoldsKind::Swap, "swsuspend", magic_at));
+            return Some(Signature::opaque(HoldsKind::Swap, "swsuspend", magic_at));
         }
         _ => return None,
     }
@@ -32,7 +34,7 @@ fn at_page_size(window: &Window<'_>, page_bytes: u64) -> Option<Found> {
     let is_big_endian = in_order(le32).is_none();
     let last_page = in_order(le32).or_else(|| in_order(be32)).filter(|page| *page > 0)?;
     let size = (u64::from(last_page) + 1) * page_bytes;
-    let mut found = Found::new(HoldsKind::Swap, "swap", magic_at, Content::FactsOnly)
+    let mut found = Signature::new(HoldsKind::Swap, "swap", magic_at, Content::FactsOnly)
         .with_uuid(uuid(&header, 12))
         .with_label(label(header.get(28..44)?))
         .with_version("1");

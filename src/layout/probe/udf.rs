@@ -1,7 +1,9 @@
 //! UDF (ECMA-167, parts 2 and 3): the volume recognition sequence, and the anchor at block 256.
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{le16, le32};
+use crate::layout::HoldsKind;
+use crate::layout::window::Window;
 
 const SEQUENCE_AT: u64 = 32 << 10;
 /// How many descriptors of the recognition sequence are looked at; blkid looks at as many.
@@ -9,7 +11,7 @@ const DESCRIPTORS_MAX: u64 = 64;
 const BLOCK_SIZES: [u64; 4] = [512, 1024, 2048, 4096];
 const TAG_ANCHOR: u16 = 2;
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let block_bytes = BLOCK_SIZES.into_iter().find(|block_bytes| has_anchor(window, *block_bytes))?;
     // Descriptors are 2048 bytes, or a block when that is larger.
     let step = block_bytes.max(2048);
@@ -17,7 +19,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
         let at = SEQUENCE_AT + index * step;
         let identifier = window.read(at + 1, 5)?;
         match identifier.as_slice() {
-            b"NSR02" | b"NSR03" => return Some(Found::opaque(HoldsKind::Filesystem, "udf", at + 1)),
+            b"NSR02" | b"NSR03" => return Some(Signature::opaque(HoldsKind::Filesystem, "udf", at + 1)),
             b"BEA01" | b"CD001" | b"CDW02" | b"BOOT2" => {}
             _ => return None,
         }

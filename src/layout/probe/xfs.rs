@@ -1,8 +1,10 @@
 //! XFS (XFS Algorithms & Data Structures, 3rd edition, "Superblocks"): the superblock of allocation group 0 at byte 0.
 
-use super::{Found, Window, names_of, names_of_all};
+use super::signature::Signature;
 use crate::field::{be16, be32, be64, crc32c_without, le32, uuid};
 use crate::layout::text::label;
+use crate::layout::text::{names_of, names_of_all};
+use crate::layout::window::Window;
 use crate::layout::{MadeWith, XfsMade};
 
 const SUPERBLOCK_BYTES: usize = 512;
@@ -45,7 +47,7 @@ const QUOTA_NAMES: &[(u64, &str)] = &[
     (0x100, "project enforcement"),
 ];
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(0, SUPERBLOCK_BYTES)?;
     if sb.get(0..4)? != b"XFSB" {
         return None;
@@ -69,7 +71,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
     if !fits {
         return None;
     }
-    let mut found = Found::filesystem("xfs", 0)
+    let mut found = Signature::filesystem("xfs", 0)
         .with_uuid(uuid(&sb, 32))
         .with_label(label(sb.get(108..120)?))
         .with_size((sb_dblocks > 0).then(|| sb_dblocks.checked_mul(u64::from(sb_blocksize))).flatten(), window);

@@ -1,8 +1,10 @@
 //! ZFS (ZFS On-Disk Specification, chapter 1): four labels of 256 KiB, two at each end, each with an array of
 //! uberblocks from 128 KiB on.
 
-use super::{Found, HoldsKind, Window};
+use super::signature::Signature;
 use crate::field::{be64, le64};
+use crate::layout::HoldsKind;
+use crate::layout::window::Window;
 
 const LABEL_BYTES: u64 = 256 << 10;
 const UBERBLOCKS_AT: u64 = 128 << 10;
@@ -12,7 +14,7 @@ const UBERBLOCK_STEP: usize = 1024;
 /// One alone may be another filesystem's content.
 const UBERBLOCKS_MIN: usize = 4;
 
-pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
+pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let end = window.len() / LABEL_BYTES * LABEL_BYTES;
     let labels = [Some(0), Some(LABEL_BYTES), end.checked_sub(2 * LABEL_BYTES), end.checked_sub(LABEL_BYTES)];
     for label_at in labels.into_iter().flatten() {
@@ -23,7 +25,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Found> {
             .filter(|block| le64(block, 0) == Some(UBERBLOCK_MAGIC) || be64(block, 0) == Some(UBERBLOCK_MAGIC))
             .count();
         if uberblocks >= UBERBLOCKS_MIN {
-            return Some(Found::opaque(HoldsKind::Unknown, "zfs_member", at));
+            return Some(Signature::opaque(HoldsKind::Unknown, "zfs_member", at));
         }
     }
     None

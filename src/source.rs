@@ -7,6 +7,7 @@
 //!
 //! Nothing here ever writes to an origin, a device or an image, and no snapshot that volbak did not take is touched.
 
+mod context;
 mod device;
 mod error;
 mod freeze;
@@ -15,23 +16,32 @@ mod health;
 mod image;
 mod look;
 mod lvm;
+mod naming;
+mod options;
+mod origin;
 mod plan;
 mod refusal;
 mod resolve;
 mod snapshot;
+mod snapshot_facts;
 mod stale;
 mod volumes;
 mod watch;
 
+pub use context::Context;
 pub use error::SourceError;
-pub use freeze::{Context, FreezeOptions, freeze};
-pub use guard::{SnapshotFacts, SnapshotGuard, SnapshotKind};
+pub use freeze::freeze;
+pub use guard::SnapshotGuard;
 pub use health::HealthFlag;
 pub use look::{LookedAt, open_block_device};
 pub use lvm::LvFacts;
-pub use plan::{BadSnapshotSize, SnapshotSize, snapshot_bytes};
+pub use naming::{KEPT_TAG, OWNER_TAG_PREFIX, SNAPSHOT_TAG};
+pub use options::{BadSnapshotSize, FreezeOptions, SnapshotSize};
+pub use origin::{Source, SourceKind};
+pub use plan::snapshot_bytes;
 pub use refusal::Refusal;
-pub use resolve::{Source, SourceKind, resolve};
+pub use resolve::resolve;
+pub use snapshot_facts::{SnapshotFacts, SnapshotKind};
 pub use stale::{StaleSnapshots, remove_stale};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
@@ -70,12 +80,3 @@ pub fn is_swap_file(path: &std::path::Path) -> bool {
 pub fn related_devices(rdev: u64) -> Vec<u64> {
     device::related_to(rdev)
 }
-
-/// The tag of every snapshot that volbak took and will remove. Nothing without it is ever removed.
-pub const SNAPSHOT_TAG: &str = "volbak";
-
-/// The tag of a snapshot that volbak took and was told to keep.
-pub const KEPT_TAG: &str = "volbak.kept";
-
-/// Begins the tag that names the process a snapshot belongs to.
-pub const OWNER_TAG_PREFIX: &str = "volbak.owner=";

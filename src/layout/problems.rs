@@ -66,7 +66,7 @@ mod tests {
         assert!(list[PROBLEMS_MAX].what.starts_with("5 more"));
         let mut problems = Problems::default();
         for _ in 0..PROBLEMS_MAX {
-            problems.push(Problem::new(Severity::Notice, "p1", "ä".repeat(1 << 20)));
+            problems.push(Problem::new(Severity::Notice, "p1", "ä".repeat(1 << 13)));
         }
         let list = problems.into_list();
         assert!(list.len() > 10 && list.iter().map(|problem| problem.what.len()).sum::<usize>() < 300 << 10);

@@ -1,58 +1,21 @@
 //! Making a source stand still.
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-
 use chrono::Local;
 use rustix::fs::OFlags;
 
-use crate::events::Observer;
-use crate::outside::{Clock, RunCommand};
+use crate::source::context::Context;
 use crate::source::device::{Node, NodeKind, length_bytes, open_unused, sector_size_bytes, written_sectors};
 use crate::source::error::SourceError;
-use crate::source::guard::{Opened, SnapshotGuard, SnapshotKind};
+use crate::source::guard::{Opened, SnapshotGuard};
 use crate::source::health::Subject;
 use crate::source::image::{self, Fingerprint};
 use crate::source::lvm::LvFacts;
-use crate::source::plan::{SnapshotSize, full_size_bytes};
+use crate::source::options::FreezeOptions;
+use crate::source::origin::{Source, SourceKind};
+use crate::source::plan::full_size_bytes;
 use crate::source::refusal::Refusal;
-use crate::source::resolve::{Source, SourceKind};
 use crate::source::snapshot::{remove, take, wait_for_node};
-
-/// The world that a frozen source needs for as long as it is frozen.
-#[derive(Clone)]
-pub struct Context {
-    /// Runs LVM's tools.
-    pub commands: Arc<dyn RunCommand>,
-    /// Is told how full the snapshot is, and what is wrong.
-    pub observer: Arc<dyn Observer>,
-    /// Gives the time in a snapshot's name and facts.
-    pub clock: Arc<dyn Clock>,
-}
-
-impl fmt::Debug for Context {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").finish_non_exhaustive()
-    }
-}
-
-/// How a source is frozen.
-#[derive(Clone, Debug)]
-pub struct FreezeOptions {
-    /// The size of a thick snapshot's exception store.
-    pub snapshot_size: SnapshotSize,
-    /// Whether a thick snapshot that fills up is extended while its group has room.
-    pub extend: bool,
-    /// For how long the removal of a snapshot that is still in use is tried again.
-    pub removal_patience: Duration,
-}
-
-impl Default for FreezeOptions {
-    fn default() -> Self {
-        Self { snapshot_size: SnapshotSize::default(), extend: true, removal_patience: Duration::from_secs(15) }
-    }
-}
+use crate::source::snapshot_facts::SnapshotKind;
 
 /// Freezes a source: takes a snapshot of a volume, opens a device for itself alone, opens an image. The guard that
 /// comes back watches what is read, and releases it.

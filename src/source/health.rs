@@ -134,7 +134,7 @@ fn judge_snapshot(snapshot: Option<&LvFacts>, pool: Option<&LvFacts>) -> Reading
 #[cfg(test)]
 mod tests {
     use super::{HealthFlag, judge_snapshot};
-    use crate::source::lvm::tests::lv_row;
+    use crate::source::lvm::lv_row;
 
     #[test]
     fn the_first_reason_stays() {

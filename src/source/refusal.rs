@@ -109,7 +109,7 @@ fn is_cinder_volume_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Refusal, is_cinder_volume_name, refusal_of};
-    use crate::source::lvm::tests::lv_row;
+    use crate::source::lvm::lv_row;
 
     #[test]
     fn only_volumes_with_data_of_their_own_are_sources() {

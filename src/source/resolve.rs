@@ -10,14 +10,10 @@
 //! volumes of several groups have.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::OFlags;
-
-use crate::events::SourceName;
 use crate::outside::RunCommand;
 use crate::source::device::{
     DeviceNumber, Node, NodeKind, check_kernel_is_seen, dm_uuid, length_bytes, open_unused, sector_size_bytes,
@@ -25,123 +21,8 @@ use crate::source::device::{
 use crate::source::error::SourceError;
 use crate::source::image;
 use crate::source::lvm::{LvFacts, Which, lvs};
-use crate::source::refusal::{Refusal, refusal_of};
-
-/// The sector size of what has none of its own: image files, and volumes that are not active.
-const USUAL_SECTOR_BYTES: u32 = 512;
-
-/// Something that can be backed up, as it was when it was looked at.
-#[derive(Clone, Debug)]
-pub struct Source {
-    pub(crate) kind: SourceKind,
-    display_name: String,
-    backup_name: String,
-    is_named: bool,
-    path: PathBuf,
-    size_bytes: u64,
-    sector_size_bytes: u32,
-}
-
-/// What kind of thing a [`Source`] is.
-#[derive(Clone, Debug)]
-pub enum SourceKind {
-    /// A logical volume; a backup reads a snapshot of it.
-    Volume(Box<LvFacts>),
-    /// A block device, read as it is while nobody else uses it.
-    Device {
-        /// Its major and minor number.
-        number: (u32, u32),
-    },
-    /// A raw disk image, read as it is.
-    Image,
-}
-
-impl Source {
-    /// A volume that [`list_volumes`](super::list_volumes) found. Fails as [`resolve`] does.
-    pub fn of_volume(facts: LvFacts) -> Result<Self, SourceError> {
-        let display_name = facts.full_name();
-        if let Some(reason) = refusal_of(&facts) {
-            return Err(SourceError::Refused { name: display_name, reason });
-        }
-        let path = facts.node().to_owned();
-        let sector_size_bytes = if facts.is_active {
-            Node::look(&path)
-                .and_then(|node| sector_size_bytes(&node.open(OFlags::empty())?))
-                .map_err(|error| SourceError::io("opening the volume", &path, error))?
-        } else {
-            USUAL_SECTOR_BYTES
-        };
-        Ok(Self {
-            backup_name: backup_name(&facts.lv)?,
-            is_named: false,
-            display_name,
-            path,
-            size_bytes: facts.size_bytes,
-            sector_size_bytes,
-            kind: SourceKind::Volume(Box::new(facts)),
-        })
-    }
-
-    /// What kind of thing it is.
-    pub fn kind(&self) -> &SourceKind {
-        &self.kind
-    }
-
-    /// The source as a person knows it: `VG/LV`, or the path as it was written, with bytes that are not UTF-8 and
-    /// control characters escaped.
-    pub fn display_name(&self) -> &str {
-        &self.display_name
-    }
-
-    /// How events and log lines name it.
-    pub fn name(&self) -> SourceName {
-        let group = match &self.kind {
-            SourceKind::Volume(facts) => Some(facts.vg.clone()),
-            SourceKind::Device { .. } | SourceKind::Image => None,
-        };
-        SourceName { shown: self.display_name.clone(), volume: self.backup_name.clone(), group }
-    }
-
-    /// The name of the directory of its backups: the volume's or device's name, or the image's file name without
-    /// `.img` or `.raw`. Not empty, at most 200 bytes, without `/`, control characters and a dot at its start. Volumes
-    /// of the same name in two groups have the same one.
-    pub fn backup_name(&self) -> &str {
-        &self.backup_name
-    }
-
-    /// The same with another name of its directory, which the user chose. Fails with `BadName` when it cannot be one.
-    pub fn named(self, name: &str) -> Result<Self, SourceError> {
-        Ok(Self { backup_name: backup_name(name)?, is_named: true, ..self })
-    }
-
-    /// Whether the user chose the name of its directory.
-    pub fn is_named(&self) -> bool {
-        self.is_named
-    }
-
-    /// The volume's own device, the device, or the image: what changes while an instance runs. A backup reads
-    /// [`SnapshotGuard::path`](super::SnapshotGuard::path) instead. A thin volume that is not active has no device.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Opens it for reading as it is at this moment, while others may write to it: for a look, never for a backup.
-    pub fn open(&self) -> Result<File, SourceError> {
-        Node::look(&self.path)
-            .and_then(|node| node.open(OFlags::empty()))
-            .map_err(|error| SourceError::io("opening it", &self.path, error))
-    }
-
-    /// Its length.
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    /// Its logical sector size; 512 for an image file.
-    pub fn sector_size_bytes(&self) -> u32 {
-        self.sector_size_bytes
-    }
-}
+use crate::source::origin::{Source, SourceKind, USUAL_SECTOR_BYTES, backup_name};
+use crate::source::refusal::Refusal;
 
 /// Finds the source that `spec` means, as the table in this module's documentation says, and makes sure that it may
 /// be backed up. Nothing is changed, and nothing that a path leads to can make it hang.
@@ -291,26 +172,6 @@ fn backup_name_of(name: Option<&str>, whole: &OsStr) -> Result<String, SourceErr
     }
 }
 
-/// Checks a name that a directory and the files in it are to have.
-fn backup_name(name: &str) -> Result<String, SourceError> {
-    // The longest file name is 255 bytes; date, time, suffixes and the mark of a temporary file go with it.
-    const LONGEST: usize = 200;
-    let why = if name.is_empty() {
-        "it is empty"
-    } else if name.starts_with('.') {
-        "it begins with a dot"
-    } else if name.contains('/') {
-        "it holds a slash"
-    } else if name.chars().any(char::is_control) {
-        "it holds a control character"
-    } else if name.len() > LONGEST {
-        "it is longer than 200 bytes"
-    } else {
-        return Ok(name.to_owned());
-    };
-    Err(SourceError::BadName { name: name.to_owned(), why })
-}
-
 /// Text for people: what is not UTF-8 and control characters are escaped.
 pub(crate) fn shown(text: &OsStr) -> String {
     let mut shown = String::new();
@@ -327,7 +188,7 @@ pub(crate) fn shown(text: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{backup_name, resolve, shown, volume_name};
+    use super::{resolve, shown, volume_name};
     use crate::outside::{CommandOutput, RunCommand};
     use crate::source::error::SourceError;
     use crate::source::refusal::Refusal;
@@ -363,14 +224,6 @@ mod tests {
         assert!(is_name("vol-1") && is_name("vg0/vol-1") && is_name("disk.img") && is_name("a+b_c"));
         for path in ["/dev/vg0/a", "./a", "../a", "a/b/c", "a/", "/a", "-a", "a b", "", ".", "é"] {
             assert!(!is_name(path), "{path}");
-        }
-    }
-
-    #[test]
-    fn names_of_backups_are_checked() {
-        assert_eq!(backup_name("vol-1").unwrap(), "vol-1");
-        for bad in ["", ".x", "a/b", "a\nb", &"x".repeat(201)] {
-            assert!(matches!(backup_name(bad), Err(SourceError::BadName { .. })), "{bad:?}");
         }
     }
 

@@ -10,9 +10,11 @@ use crate::outside::RunCommand;
 use crate::owner::Owner;
 use crate::source::error::SourceError;
 use crate::source::lvm::{LvFacts, Presence, Which, lvs, presence, run_tool, vg, words};
-use crate::source::plan::{SnapshotSize, check_pool, snapshot_name, tags_of, thick_extents};
+use crate::source::naming::{KEPT_TAG, SNAPSHOT_TAG};
+use crate::source::naming::{snapshot_name, tags_of};
+use crate::source::options::SnapshotSize;
+use crate::source::plan::{check_pool, thick_extents};
 use crate::source::refusal::refusal_of;
-use crate::source::{KEPT_TAG, SNAPSHOT_TAG};
 
 /// How long a new snapshot's device node may take to appear: udev makes it.
 const NODE_PATIENCE: Duration = Duration::from_secs(10);

@@ -7,9 +7,9 @@ use crate::outside::RunCommand;
 use crate::owner::{Owner, OwnerState};
 use crate::source::error::SourceError;
 use crate::source::lvm::{LvFacts, Which, lvs};
-use crate::source::plan::is_snapshot_name;
+use crate::source::naming::is_snapshot_name;
+use crate::source::naming::{OWNER_TAG_PREFIX, SNAPSHOT_TAG};
 use crate::source::snapshot::remove;
-use crate::source::{OWNER_TAG_PREFIX, SNAPSHOT_TAG};
 
 /// For how long the removal of one of them is tried.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ mod tests {
     use super::{Verdict, judge};
     use crate::owner::OwnerState;
     use crate::source::lvm::LvFacts;
-    use crate::source::lvm::tests::lv_row;
+    use crate::source::lvm::lv_row;
 
     fn snapshot(name: &str, tags: &[&str]) -> LvFacts {
         let mut volume = lv_row(name, "swi-a-s---", "public,snapshot,thicksnapshot", "linear", "vol-1");

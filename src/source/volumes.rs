@@ -3,9 +3,9 @@
 use crate::outside::RunCommand;
 use crate::source::error::SourceError;
 use crate::source::lvm::{LvFacts, Which, lvs, vg};
-use crate::source::plan::is_snapshot_name;
+use crate::source::naming::is_snapshot_name;
+use crate::source::naming::{KEPT_TAG, SNAPSHOT_TAG};
 use crate::source::refusal::{Refusal, refusal_of};
-use crate::source::{KEPT_TAG, SNAPSHOT_TAG};
 
 /// A volume of the groups that were asked about.
 #[derive(Clone, Debug)]

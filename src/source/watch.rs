@@ -7,11 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::events::{Event, Problem, Severity};
+use crate::source::context::Context;
 use crate::source::error::SourceError;
-use crate::source::freeze::Context;
-use crate::source::guard::SnapshotFacts;
 use crate::source::health::{Fill, HealthFlag, Subject};
 use crate::source::lvm::{run_tool, vg, words};
+use crate::source::snapshot_facts::SnapshotFacts;
 use crate::units::ByteLen;
 
 /// How full a snapshot or pool is when somebody should look.

@@ -1,0 +1,68 @@
+//! Loop devices, and the files and devices that they show.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::node::DeviceNumber;
+use super::sysfs::{names_in, related_to};
+
+/// What a loop device shows; `None` for another device, or one that shows nothing.
+pub(super) fn backing_of(directory: &Path) -> Option<PathBuf> {
+    let backing = fs::read(directory.join("loop/backing_file")).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(backing.trim_ascii_end())))
+}
+
+/// The loop devices over a file or device. A file that has no name any more is known by the one that it had.
+pub(super) fn loops_over_backing(wanted: &Path) -> Vec<String> {
+    let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino(), found.rdev()));
+    let wanted_id = id(wanted);
+    let is_it = |name: &String| {
+        let backing = backing_of(&Path::new("/sys/block").join(name));
+        backing.is_some_and(|backing| match (wanted_id, id(&backing)) {
+            (Some(wanted), Some(found)) if wanted.2 != 0 || found.2 != 0 => wanted.2 == found.2,
+            (Some(wanted), Some(found)) => wanted == found,
+            _ => backing == wanted,
+        })
+    };
+    names_in(Path::new("/sys/block")).into_iter().filter(|name| name.starts_with("loop")).filter(is_it).collect()
+}
+
+/// The loop devices that are attached read-write to this file.
+pub(crate) fn writable_loops_of(image: &Path) -> Vec<(String, DeviceNumber)> {
+    let Ok(image) = fs::canonicalize(image) else { return Vec::new() };
+    let is_writable_loop = |directory: &Path| {
+        let backing = fs::read(directory.join("loop/backing_file")).ok()?;
+        let backing = Path::new(OsStr::from_bytes(backing.trim_ascii_end()));
+        let read_only = fs::read_to_string(directory.join("ro")).ok()?;
+        if backing != image || read_only.trim() != "0" {
+            return None;
+        }
+        DeviceNumber::parse(&fs::read_to_string(directory.join("dev")).ok()?)
+    };
+    names_in(Path::new("/sys/block"))
+        .into_iter()
+        .filter(|name| name.starts_with("loop"))
+        .filter_map(|name| is_writable_loop(&Path::new("/sys/block").join(&name)).map(|number| (name, number)))
+        .collect()
+}
+
+/// A loop device over this file, or over this block device, its partitions or its disk, writable or not.
+pub(crate) fn loop_over(path: &Path) -> Option<String> {
+    let wanted = fs::metadata(path).ok()?;
+    let family = related_to(wanted.rdev());
+    let is_it = |name: &String| {
+        let Ok(backing) = fs::read(Path::new("/sys/block").join(name).join("loop/backing_file")) else { return false };
+        let backing = Path::new(OsStr::from_bytes(backing.trim_ascii_end()));
+        fs::metadata(backing).is_ok_and(|found| {
+            if wanted.file_type().is_block_device() {
+                found.file_type().is_block_device() && family.contains(&found.rdev())
+            } else {
+                (found.dev(), found.ino()) == (wanted.dev(), wanted.ino())
+            }
+        })
+    };
+    names_in(Path::new("/sys/block")).into_iter().filter(|name| name.starts_with("loop")).find(is_it)
+}

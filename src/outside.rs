@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+pub mod host;
 pub mod inode_flags;
 pub mod memory;
 pub mod programs;

@@ -18,10 +18,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shown", &[]),
     ("events", &[]),
     ("log", &[]),
-    ("config", &[]),
     ("entry", &[]),
     ("field", &[]),
-    ("source", &["config"]),
+    ("source", &[]),
     ("layout", &["field"]),
     ("manifest", &["layout"]),
     ("reader", &["entry", "field"]),
@@ -29,6 +28,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["manifest", "archive"]),
     ("report", &["manifest", "store"]),
     ("mail", &["report"]),
+    // Each option is a type of the module that heeds it.
+    ("config", &["source", "archive", "store", "report", "mail"]),
     // Wraps each module's own error.
     ("error", &["config", "source", "layout", "reader", "archive", "store", "report", "mail"]),
     // The only place that wires modules together.

@@ -10,8 +10,8 @@ use std::fs;
 use chrono::{DateTime, Duration, FixedOffset, NaiveDate, Utc};
 use volbak::config::Config;
 use volbak::mail::send;
+use volbak::outside::host;
 use volbak::report::{Dump, FORMAT_VERSION, Outcome, RunReport, Usage, VolumeReport};
-use volbak::run::settings::{mail, policy, style};
 use volbak::store::retention::{Backup, Health, Now, Occasion, Plan, brake, plan};
 
 mod stand_in;
@@ -52,7 +52,7 @@ impl Volume {
 
     fn plan(&self, config: &Config, night: i64, occasion: Occasion<'_>) -> Plan {
         let options = config.for_volume("cinder-volumes", self.name);
-        plan(self.name, &self.backups, &policy(&options.retention), now(night), occasion)
+        plan(self.name, &self.backups, &options.retention, now(night), occasion)
     }
 
     /// One night: the outcome, and the paths that retention removed.
@@ -107,7 +107,7 @@ fn report(config: &Config, night: i64, volumes: Vec<VolumeReport>) -> RunReport 
         run_id: None,
         started: start(night),
         duration_seconds: 120,
-        retention_days: config.retention.days,
+        retention_days: config.retention.retention_days,
         destination: config.backup_destination.display().to_string(),
         usage: Some(Usage { backups_bytes, used_bytes: backups_bytes, available_bytes: 100 << 20 }),
         aborted: None,
@@ -126,7 +126,7 @@ fn twelve_nights() {
     };
     let variables = [variable("FILE_DIRECTORY", mails.clone()), variable("SPOOL_DIR", directory.path().join("spool"))];
     let config = Config::parse(CONFIG, variables).unwrap();
-    let (settings, style) = (mail(&config), style(&config));
+    let (settings, style) = (config.mail_settings(&host::name()), config.report.style);
 
     let mut volumes = [
         Volume { name: "volume-1", fails: 3..11, backups: Vec::new() },

@@ -4,6 +4,8 @@
 //! have no rest, they hold everything up, and a lower level makes the backup faster. While they wait (for a slow
 //! destination, or a slow source), a higher level costs no time and makes it smaller.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +36,13 @@ pub enum Level {
     },
 }
 
+/// Level 6.
+impl Default for Level {
+    fn default() -> Self {
+        Self::Fixed(6)
+    }
+}
+
 impl Level {
     /// Whether the levels exist, and the lowest is not above the highest.
     pub fn check(self) -> Result<(), BadLevel> {
@@ -51,6 +60,43 @@ impl Level {
         match self {
             Self::Fixed(level) => level,
             Self::Auto { lowest, highest } => 6.clamp(lowest, highest),
+        }
+    }
+}
+
+/// Without a range, `auto` goes no further: the levels above need many times the processor time for next to nothing.
+const AUTO: Level = Level::Auto { lowest: 1, highest: 9 };
+
+/// What a level must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a level from 1 (fast) to 12 (small), or \"auto\", or \"auto:3-9\" for a range of levels")]
+pub struct BadCompressionLevel;
+
+impl FromStr for Level {
+    type Err = BadCompressionLevel;
+
+    fn from_str(text: &str) -> Result<Self, BadCompressionLevel> {
+        let level = |text: &str| -> Result<i32, BadCompressionLevel> {
+            text.parse().ok().filter(|level| (1..=12).contains(level)).ok_or(BadCompressionLevel)
+        };
+        match text.split_once(':') {
+            None if text == "auto" => Ok(AUTO),
+            None => Ok(Self::Fixed(level(text)?)),
+            Some(("auto", range)) => {
+                let (lowest, highest) = range.split_once('-').ok_or(BadCompressionLevel)?;
+                let (lowest, highest) = (level(lowest)?, level(highest)?);
+                if lowest <= highest { Ok(Self::Auto { lowest, highest }) } else { Err(BadCompressionLevel) }
+            }
+            Some(_) => Err(BadCompressionLevel),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(level) => write!(f, "{level}"),
+            Self::Auto { lowest, highest } => write!(f, "auto:{lowest}-{highest}"),
         }
     }
 }
@@ -192,6 +238,17 @@ mod tests {
         assert!(Level::Fixed(12).check().is_ok() && Level::Auto { lowest: 3, highest: 3 }.check().is_ok());
         for wrong in [Level::Fixed(0), Level::Auto { lowest: 0, highest: 9 }, Level::Auto { lowest: 5, highest: 4 }] {
             assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn levels_and_ranges_are_read_as_they_are_shown() {
+        for (text, shown) in [("1", "1"), ("12", "12"), ("auto", "auto:1-9"), ("auto:3-3", "auto:3-3")] {
+            assert_eq!(text.parse::<Level>().unwrap().to_string(), shown);
+            assert_eq!(shown.parse::<Level>().unwrap().to_string(), shown);
+        }
+        for wrong in ["", "0", "13", "fast", "auto:", "auto:3", "auto:9-3", "auto:0-9", "auto:1-13", "6:1-9", "Auto"] {
+            assert!(wrong.parse::<Level>().is_err(), "{wrong}");
         }
     }
 }

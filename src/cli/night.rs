@@ -12,7 +12,6 @@ use volbak::config::Config;
 use volbak::error::ExitClass;
 use volbak::log::{Kind, Line};
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
-use volbak::report::Style;
 use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
 use volbak::run::expected::as_config;
@@ -148,7 +147,7 @@ fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
     let destination = Destination::open(&config.backup_destination)?;
     let report = reports::load(&destination, args.date)?;
-    let style = Style { decimal_separator: config.report.decimal_separator };
+    let style = config.report.style;
     let mut class = ExitClass::Well;
     if let Some(path) = &args.html {
         // The report has names of volumes and hosts, which other users must not see.

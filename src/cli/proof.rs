@@ -8,12 +8,12 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::ExitClass;
 use volbak::outside::Cancel;
+use volbak::outside::host::processors;
 use volbak::run::browse::{self, Change};
 use volbak::run::restore::dry_run::{DryRun, dry_run};
 use volbak::run::restore::ids::{MappedUse, Mapping};
 use volbak::run::restore::names::{IdWish, NameFiles};
 use volbak::run::restore::{self, Existing, RestoreOptions};
-use volbak::run::settings::processors;
 use volbak::units::ByteLen;
 
 use super::disk::{DiskArgs, Work, restore_disk};

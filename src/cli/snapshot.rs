@@ -13,9 +13,10 @@ use volbak::events::{Event, Observer, RunFigures, Severity as EventSeverity, Sou
 use volbak::log::{Kind, Line, Severity};
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, TimeLimit, back_up_source};
+use volbak::run::hooks;
 use volbak::run::parent::ParentChoice;
 use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
-use volbak::run::settings;
+use volbak::run::throttle::throttled;
 use volbak::source::{self, Source, SourceKind};
 use volbak::store::local::Destination;
 
@@ -53,7 +54,7 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
     let world = BackupWorld {
         commands: Arc::new(SystemCommands),
         clock: Arc::new(SystemClock),
-        observer: settings::observer(&config, progress.clone(), &cancel),
+        observer: throttled(progress.clone(), config.read_rate_limit, &cancel),
         cancel: cancel.clone(),
     };
     remove_all_remains(&destination, &*world.observer);
@@ -163,14 +164,14 @@ fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cance
         SourceKind::Device { .. } | SourceKind::Image => "",
     };
     let wanted = config.for_volume(group, source.backup_name());
-    let mut options = settings::backup_options(&wanted);
+    let mut options = BackupOptions::from(&wanted);
     options.checksum = config.enable_checksum;
     // Hooks quiesce the instance of a volume; an image has none.
     if let SourceKind::Volume(facts) = source.kind() {
-        options.around = settings::around(&wanted, &facts.vg, &facts.lv, cancel);
+        options.around = hooks::around(&wanted.hooks, &facts.vg, &facts.lv, cancel);
     }
     if let Some(level) = args.level {
-        options.level = settings::level(level);
+        options.level = level;
     }
     if let Some(threads) = args.threads {
         options.threads = threads.into();

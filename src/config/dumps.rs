@@ -1,9 +1,10 @@
 //! The table `[dumps]` and each `[[dumps.instance]]`.
 
-use super::mistake::Place;
+use super::kinds::{YEARS_100, patterns, seconds};
+use super::mistake::Location;
 use super::options::{DumpInstance, DumpKind, DumpOptions};
-use super::reading::{Item, Section, Value};
-use super::sections::{YEARS_100, patterns, seconds};
+use super::section::Section;
+use super::written::{Item, Value};
 
 pub(super) fn read(section: &Section<'_>, is_on: bool, retention_days: u32) -> DumpOptions {
     let mut instances = Vec::new();
@@ -21,27 +22,28 @@ pub(super) fn read(section: &Section<'_>, is_on: bool, retention_days: u32) -> D
             section.reading.mistake(&item.place, "`instance` is not a table", right);
             continue;
         };
-        instances.extend(dump_instance(&section.reading.section("dumps.instance", entries, false), &item.place));
+        instances.extend(dump_instance(&Section::new(section.reading, "dumps.instance", entries, false), &item.place));
     }
-    if is_on && instances.is_empty() && section.place("instance") == Place::Nowhere {
+    if is_on && instances.is_empty() && section.place("instance") == Location::Nowhere {
         section.reading.mistake(
-            &Place::Nowhere,
+            &Location::Nowhere,
             "`enable_mysql_dump` is on, and no instance is named",
             "add a table [[dumps.instance]] for each database",
         );
     }
+    let usual = DumpOptions::default();
     DumpOptions {
         known_hosts: section.path("known_hosts", "/etc/volbak/known_hosts"),
-        connect_timeout: seconds(section, "connect_timeout_seconds", 600, 10),
-        timeout: seconds(section, "timeout_seconds", 604_800, 3600),
+        connect_timeout: seconds(section, "connect_timeout_seconds", 600).unwrap_or(usual.connect_timeout),
+        timeout: seconds(section, "timeout_seconds", 604_800).unwrap_or(usual.timeout),
         retention_days: section.number("retention_days", 1, YEARS_100).unwrap_or(retention_days),
         instances,
     }
 }
 
-fn dump_instance(section: &Section<'_>, place: &Place) -> Option<DumpInstance> {
+fn dump_instance(section: &Section<'_>, place: &Location) -> Option<DumpInstance> {
     let needed = |key: &'static str, value: Option<String>, example: &str| {
-        if value.is_none() && section.place(key) == Place::Nowhere {
+        if value.is_none() && section.place(key) == Location::Nowhere {
             let what = format!("this instance has no `{key}`");
             section.reading.mistake(place, what, format!("add {key} = \"{example}\""));
         }

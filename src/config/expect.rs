@@ -49,24 +49,45 @@ pub struct Expectation {
     pub words: Vec<String>,
 }
 
+/// What is wrong with an item of `expect`. Its text says what would be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadExpectation {
+    /// Nothing stands before the `=`.
+    #[error("before the = write a region's name as `volbak inspect` shows it, like \"p2=luks\"")]
+    NoRegion,
+    /// A word that is no kind of content.
+    #[error("{}it is one of {}", meant(*nearest), WORDS.join(", "))]
+    UnknownWord {
+        /// The known word that was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// `swap-only` is about a whole volume.
+    #[error("of a region, say \"swap\": swap-only is about a whole volume")]
+    SwapOnlyOfRegion,
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |near| format!("did you mean \"{near}\"? "))
+}
+
 impl Expectation {
-    /// Reads `WORD`, `WORD|WORD` or `REGION=WORD`. The error says what would be right.
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    /// Reads `WORD`, `WORD|WORD` or `REGION=WORD`.
+    pub(super) fn new(text: &str) -> Result<Self, BadExpectation> {
         let (region, words) = match text.split_once('=') {
             Some((region, words)) => (Some(region.trim().to_owned()), words),
             None => (None, text),
         };
         if region.as_ref().is_some_and(String::is_empty) {
-            return Err("before the = write a region's name as `volbak inspect` shows it, like \"p2=luks\"".to_owned());
+            return Err(BadExpectation::NoRegion);
         }
         let words: Vec<String> = words.split('|').map(|word| word.trim().to_ascii_lowercase()).collect();
         for word in &words {
             if !WORDS.contains(&word.as_str()) {
-                let meant = nearest(word, WORDS).map_or_else(String::new, |near| format!("did you mean \"{near}\"? "));
-                return Err(format!("{meant}it is one of {}", WORDS.join(", ")));
+                return Err(BadExpectation::UnknownWord { nearest: nearest(word, WORDS) });
             }
             if region.is_some() && word == "swap-only" {
-                return Err("of a region, say \"swap\": swap-only is about a whole volume".to_owned());
+                return Err(BadExpectation::SwapOnlyOfRegion);
             }
         }
         Ok(Self { region, words })
@@ -95,6 +116,6 @@ mod tests {
         for wrong in ["", "luk", "p2=", "=luks", "luks|", "p1=swap-only", "a b"] {
             assert!(Expectation::new(wrong).is_err(), "{wrong}");
         }
-        assert!(Expectation::new("lukss").unwrap_err().starts_with("did you mean \"luks\"?"));
+        assert!(Expectation::new("lukss").unwrap_err().to_string().starts_with("did you mean \"luks\"?"));
     }
 }

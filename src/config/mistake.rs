@@ -8,7 +8,7 @@ use crate::outside::trust::Changeable;
 
 /// Where a mistake is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     /// In the file; both count from 1, columns in characters.
     File {
         /// The line.
@@ -22,7 +22,7 @@ pub enum Place {
     Nowhere,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { line, column } => write!(f, "line {line}, column {column}"),
@@ -36,7 +36,7 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// Where it is.
-    pub place: Place,
+    pub place: Location,
     /// What is wrong.
     pub what: String,
     /// What would be right.

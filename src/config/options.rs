@@ -4,24 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::expect::Expectation;
-use super::level::CompressionLevel;
 use super::pattern::Pattern;
-use super::size::SnapshotSize;
-
-/// How snapshots are made: `snapshot_max_size` and the table `[snapshot]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotOptions {
-    /// The size of a thick snapshot's exception store.
-    pub max_size: SnapshotSize,
-    /// Whether a snapshot that fills up is extended when its group has room.
-    pub extend: bool,
-}
+use crate::archive::level::Level;
+use crate::mail::{SmtpServer, SpoolSettings, Transport};
+use crate::report::Style;
+use crate::source::FreezeOptions;
+use crate::store::retention::Policy;
 
 /// How archives are made: the table `[archive]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveOptions {
     /// The compression level.
-    pub level: CompressionLevel,
+    pub level: Level,
     /// Compressing threads; `None` is one for each core.
     pub threads: Option<u32>,
     /// What is left out: gitignore-style globs, anchored to each filesystem's root.
@@ -38,114 +32,53 @@ pub struct ArchiveOptions {
     pub share_blocks: bool,
 }
 
-/// How long backups are kept: `backups_retention_days` and the table `[retention]`. Counts are of backups; 0 is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetentionOptions {
-    /// Backups older than this many days go, unless another rule keeps them.
-    pub days: u32,
-    /// The newest so many stay.
-    pub keep_last: u32,
-    /// The newest of each of so many days.
-    pub keep_daily: u32,
-    /// The newest of each of so many weeks.
-    pub keep_weekly: u32,
-    /// The newest of each of so many months.
-    pub keep_monthly: u32,
-    /// The newest of each of so many years.
-    pub keep_yearly: u32,
-    /// Backups of a volume that is gone go when the newest of them is older than this many days. Never below `days`.
-    pub gone_days: u32,
-    /// Whether the last good backup of a gone volume goes too.
-    pub remove_last_of_gone: bool,
+impl Default for ArchiveOptions {
+    fn default() -> Self {
+        Self {
+            level: Level::default(),
+            threads: None,
+            exclude: Vec::new(),
+            scratch: None,
+            by_kernel: false,
+            read_only_snapshots: false,
+            full_read_every_days: 7,
+            share_blocks: true,
+        }
+    }
 }
 
 /// What counts as a sudden change: the table `[sudden_change]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChangeOptions {
-    /// Whether it is looked for.
-    pub enabled: bool,
-    /// A backup with less than this share of the usual entries or bytes.
+pub struct ChangeLimits {
+    /// Fewer entries or bytes than this share of the usual, in percent.
     pub below_percent: u32,
-    /// A backup in which at least this share of the files changed or is gone.
+    /// At least this share of the files changed or gone, in percent, and at least twice the usual share.
     pub changed_percent: u32,
-    /// Volumes with fewer entries are not judged by their count.
-    pub min_entries: u32,
+    /// Volumes with fewer entries than this are not judged by their count.
+    pub min_entries: u64,
 }
 
-impl Default for ChangeOptions {
+impl Default for ChangeLimits {
     fn default() -> Self {
-        Self { enabled: true, below_percent: 50, changed_percent: 50, min_entries: 10 }
+        Self { below_percent: 50, changed_percent: 50, min_entries: 10 }
     }
 }
 
 /// The table `[report]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportOptions {
-    /// Between a size's whole number and its tenth: `,` or `.`.
-    pub decimal_separator: char,
+    /// How it is printed.
+    pub style: Style,
     /// Reports kept in the destination are removed after this many days.
     pub keep_days: u32,
     /// A file for the Prometheus node exporter's textfile collector.
     pub metrics_file: Option<PathBuf>,
 }
 
-/// When the report is mailed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MailWhen {
-    /// After each run.
-    Always,
-    /// When something failed or was reported as a problem.
-    OnProblem,
-}
-
-/// How the connection to the mail server is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MailTls {
-    /// TLS from the first byte (port 465).
-    Tls,
-    /// Plain at first, then TLS, or no mail at all (port 587).
-    StartTls,
-    /// None (port 25).
-    None,
-}
-
-/// Where the password for the mail server comes from. The config never holds the password itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PasswordSource {
-    /// The first line of this file.
-    File(PathBuf),
-    /// The environment variable of this name.
-    Environment(String),
-}
-
-/// How a mail leaves the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MailTransport {
-    /// To a mail server.
-    Smtp {
-        /// Its name or address; its certificate must be for this name.
-        host: String,
-        /// Its port; `None` is the usual one for the kind of TLS.
-        port: Option<u16>,
-        /// How the connection is protected.
-        tls: MailTls,
-        /// The name to log in with.
-        user: Option<String>,
-        /// The password to log in with; there when `user` is.
-        password: Option<PasswordSource>,
-        /// Certificates (PEM) to trust in place of the system's.
-        ca_file: Option<PathBuf>,
-    },
-    /// To a program that takes a mail on standard input, as sendmail does.
-    Sendmail {
-        /// The program.
-        program: PathBuf,
-    },
-    /// As a file for each mail.
-    File {
-        /// The directory.
-        directory: PathBuf,
-    },
+impl Default for ReportOptions {
+    fn default() -> Self {
+        Self { style: Style::default(), keep_days: 400, metrics_file: None }
+    }
 }
 
 /// The table `[mail]`. There is one also when mail is switched off; it is complete only when it is switched on.
@@ -156,15 +89,32 @@ pub struct MailOptions {
     /// The sender's address; `None` is volbak at this host.
     pub from: Option<String>,
     /// How it leaves.
-    pub transport: MailTransport,
+    pub transport: Transport,
     /// How long sending may take in all.
     pub deadline: Duration,
     /// Where mails that could not be sent wait for the next run.
-    pub spool_dir: PathBuf,
-    /// So many wait at most; the oldest go.
-    pub spool_max_mails: u32,
-    /// So many days they wait at most.
-    pub spool_max_days: u32,
+    pub spool: SpoolSettings,
+}
+
+impl Default for MailOptions {
+    fn default() -> Self {
+        Self {
+            when: MailWhen::Always,
+            from: None,
+            transport: Transport::Smtp(SmtpServer::default()),
+            deadline: Duration::from_secs(60),
+            spool: SpoolSettings::default(),
+        }
+    }
+}
+
+/// When the report is mailed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailWhen {
+    /// After each run.
+    Always,
+    /// When something failed or was reported as a problem.
+    OnProblem,
 }
 
 /// Which program dumps a database.
@@ -216,6 +166,18 @@ pub struct DumpOptions {
     pub instances: Vec<DumpInstance>,
 }
 
+impl Default for DumpOptions {
+    fn default() -> Self {
+        Self {
+            known_hosts: None,
+            connect_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(3600),
+            retention_days: Policy::default().retention_days,
+            instances: Vec::new(),
+        }
+    }
+}
+
 /// The table `[hooks]`: commands as argument lists, run without a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookOptions {
@@ -227,6 +189,12 @@ pub struct HookOptions {
     pub timeout: Duration,
 }
 
+impl Default for HookOptions {
+    fn default() -> Self {
+        Self { before_snapshot: Vec::new(), after_snapshot: Vec::new(), timeout: Duration::from_secs(60) }
+    }
+}
+
 /// How closely the nightly run checks older backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyLevel {
@@ -236,9 +204,9 @@ pub enum VerifyLevel {
     Full,
 }
 
-/// The table `[verify]`.
+/// How the nightly run verifies older backups: the table `[verify]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifyOptions {
+pub struct RecheckOptions {
     /// Whether the nightly run checks older backups at all.
     pub enabled: bool,
     /// How closely.
@@ -249,6 +217,18 @@ pub struct VerifyOptions {
     pub share_percent: u32,
     /// No further check is begun after this long.
     pub time_budget: Duration,
+}
+
+impl Default for RecheckOptions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            level: VerifyLevel::Full,
+            second_opinion: false,
+            share_percent: 5,
+            time_budget: Duration::from_secs(3600),
+        }
+    }
 }
 
 /// How low the run's reading stands in the kernel's I/O scheduler.
@@ -264,15 +244,17 @@ pub enum IoNice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeOptions {
     /// How its snapshot is made.
-    pub snapshot: SnapshotOptions,
+    pub snapshot: FreezeOptions,
     /// How its archive is made.
     pub archive: ArchiveOptions,
     /// How long its backups are kept.
-    pub retention: RetentionOptions,
+    pub retention: Policy,
     /// What runs around its snapshot.
     pub hooks: HookOptions,
-    /// What counts as a sudden change of it.
-    pub change: ChangeOptions,
+    /// Whether a sudden change of it is looked for.
+    pub finds_sudden_changes: bool,
+    /// What counts as one.
+    pub change: ChangeLimits,
     /// How long it may take.
     pub max_time: Option<Duration>,
     /// How long its archive may be before it is compressed, in bytes.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{ErrorKind, GlobBuilder, GlobMatcher};
 
 /// A glob that matches whole names: `volume-1` is that volume and never `volume-10`; `volume-*` is both. With a slash
 /// (`cinder-volumes/volume-*`) it is compared with `GROUP/VOLUME`. `*`, `?`, `[a-z]` and `{a,b}` work as in a shell.
@@ -12,13 +12,26 @@ pub struct Pattern {
     matcher: GlobMatcher,
 }
 
+/// What is wrong with a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadPattern {
+    /// It has no characters.
+    #[error("it is empty")]
+    Empty,
+    /// It is no glob.
+    #[error("{0}")]
+    Glob(ErrorKind),
+}
+
 impl Pattern {
-    /// Reads a pattern. The error says what is wrong with it.
-    pub fn new(text: &str) -> Result<Self, String> {
+    /// Reads a pattern. Fails when it is empty, or no glob.
+    pub fn new(text: &str) -> Result<Self, BadPattern> {
         if text.is_empty() {
-            return Err("it is empty".to_owned());
+            return Err(BadPattern::Empty);
         }
-        let glob = GlobBuilder::new(text).backslash_escape(true).build().map_err(|error| error.kind().to_string())?;
+        let glob = GlobBuilder::new(text).backslash_escape(true).build();
+        let glob = glob.map_err(|error| BadPattern::Glob(error.kind().clone()))?;
         Ok(Self { text: text.to_owned(), matcher: glob.compile_matcher() })
     }
 

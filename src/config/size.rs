@@ -1,15 +1,6 @@
 //! Sizes as people and LVM write them.
 
-/// How large a thick snapshot's exception store is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SnapshotSize {
-    /// So large that it cannot overflow: `100%`.
-    FullOrigin,
-    /// A share of the volume's own size, in percent, from 1 to 99.
-    PercentOfOrigin(u32),
-    /// So many bytes.
-    Bytes(u64),
-}
+use crate::source::SnapshotSize;
 
 /// Reads `512`, `50G`, `1.5TiB`, `20 MB`: powers of 1024 in every spelling, as LVM, `du` and `df` count. The bytes, or
 /// `None` when it is not such a size or does not fit in 64 bits.

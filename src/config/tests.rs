@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use super::reading::Reading;
-use super::{
-    CompressionLevel, Config, ConfigError, IoNice, MailTls, MailTransport, Mistake, PasswordSource, Place, Selected,
-    SnapshotSize,
-};
+use super::{Config, ConfigError, IoNice, Location, Mistake, Selected};
+use crate::archive::level::Level;
+use crate::mail::{PasswordSource, Tls, Transport};
+use crate::source::SnapshotSize;
 
 const MINIMAL: &str = "backup_destination = '/BACKUPS/EBS-VOL'\n";
 
@@ -31,15 +31,15 @@ fn wrong(text: &str) -> Vec<String> {
 #[test]
 fn the_defaults_are_the_documented_ones() {
     let config = right(MINIMAL);
-    assert_eq!(config.retention.days, 7);
+    assert_eq!(config.retention.retention_days, 7);
     assert_eq!(config.volume_groups, ["cinder-volumes", "nova-volumes"]);
     assert_eq!(config.include[0].as_str(), "volume-*");
     assert!(config.require_mount && config.enable_checksum && config.enable_lvmsnapshots);
     assert!(!config.enable_mail_notification && !config.enable_mysql_dump && !config.lvm_test_mode);
-    assert_eq!(config.snapshot.max_size, SnapshotSize::FullOrigin);
-    assert_eq!(config.report.decimal_separator, ',');
+    assert_eq!(config.snapshot.snapshot_size, SnapshotSize::FullOrigin);
+    assert_eq!(config.report.style.decimal_separator, ',');
     assert_eq!(config.retention.gone_days, 90);
-    assert_eq!(config.archive.level, CompressionLevel::Fixed(6));
+    assert_eq!(config.archive.level, Level::Fixed(6));
     assert!(!config.archive.by_kernel);
 }
 
@@ -203,8 +203,8 @@ keep_last = -1
 fn what_is_not_toml_is_told_with_its_place() {
     let mistakes = parsed("backup_destination = '/B'\nnice = \ninclude = ['é', x]\n", &[]).unwrap_err();
     assert!(mistakes.iter().all(|mistake| mistake.what.starts_with("not TOML: ")), "{mistakes:?}");
-    assert_eq!(mistakes[0].place, Place::File { line: 2, column: 8 });
-    assert_eq!(mistakes.last().unwrap().place, Place::File { line: 3, column: 17 }, "columns count characters");
+    assert_eq!(mistakes[0].place, Location::File { line: 2, column: 8 });
+    assert_eq!(mistakes.last().unwrap().place, Location::File { line: 3, column: 17 }, "columns count characters");
 }
 
 #[test]
@@ -243,8 +243,9 @@ fn mail_that_is_switched_on_must_be_whole() {
     let told = wrong(&format!("{on}smtp_host = 'm.example'\nuser = 'u'\npassword_file = '/p'\ntls = 'none'\n"));
     assert!(told[0].contains("unprotected"), "{told:?}");
     let config = right(&format!("{on}smtp_host = 'm.example'\nuser = 'u'\npassword_file = '/p'\n"));
-    let MailTransport::Smtp { tls, password, .. } = config.mail.transport else { panic!() };
-    assert_eq!((tls, password), (MailTls::StartTls, Some(PasswordSource::File("/p".into()))));
+    let Transport::Smtp(server) = config.mail.transport else { panic!() };
+    assert_eq!(server.tls, Tls::StartTls);
+    assert_eq!(server.login, Some(("u".to_owned(), PasswordSource::File("/p".into()))));
     right(&format!("{on}transport = 'sendmail'\n"));
     assert!(wrong(&format!("{on}transport = 'file'\n"))[0].contains("file_directory"));
 }
@@ -272,16 +273,17 @@ fn the_environment_wins_and_is_checked_too() {
         ],
     )
     .unwrap();
-    assert_eq!(config.retention.days, 30);
+    assert_eq!(config.retention.retention_days, 30);
     assert_eq!(config.backup_destination.to_str(), Some("/C"));
     assert_eq!(config.include.len(), 2);
     assert_eq!(config.exclude[0].as_str(), "volume-1,2");
     assert_eq!(config.hooks.before_snapshot.len(), 2);
     assert_eq!(config.dumps.instances[0].host, "10.0.0.5");
-    assert_eq!(config.for_volume("g", "volume-1").archive.level, CompressionLevel::Fixed(1));
-    let MailTransport::Smtp { host, password, .. } = &config.mail.transport else { panic!() };
-    assert_eq!(host, "two");
-    assert_eq!(*password, Some(PasswordSource::Environment("VOLBAK_MAIL__PASSWORD".to_owned())));
+    assert_eq!(config.for_volume("g", "volume-1").archive.level, Level::Fixed(1));
+    let Transport::Smtp(server) = &config.mail.transport else { panic!() };
+    assert_eq!(server.host, "two");
+    let password = PasswordSource::Environment("VOLBAK_MAIL__PASSWORD".to_owned());
+    assert_eq!(server.login, Some(("u".to_owned(), password)));
     assert!(!format!("{config:?}").contains("geheim"));
 }
 
@@ -354,11 +356,11 @@ fn volumes_are_selected_by_whole_names() {
     assert_eq!(by("db2"), Selected::NotIncluded);
     assert_eq!(
         config.for_volume("g", "volume-20").archive.level,
-        CompressionLevel::Fixed(12),
+        Level::Fixed(12),
         "an exact name wins over an earlier pattern"
     );
-    assert_eq!(config.for_volume("g", "volume-3").archive.level, CompressionLevel::Fixed(1));
-    assert_eq!(config.for_volume("g", "db").archive.level, CompressionLevel::Fixed(6));
+    assert_eq!(config.for_volume("g", "volume-3").archive.level, Level::Fixed(1));
+    assert_eq!(config.for_volume("g", "db").archive.level, Level::Fixed(6));
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::mistake::ConfigError;
-use super::options::{MailTransport, PasswordSource};
-use super::{Config, HookOptions};
+use super::options::HookOptions;
+use super::whole::Config;
+use crate::mail::{PasswordSource, Transport};
 use crate::outside::programs::files_run_by;
 use crate::outside::trust::changeable;
 
@@ -40,9 +41,9 @@ impl Config {
         }
         match &self.mail.transport {
             _ if !self.enable_mail_notification => {}
-            MailTransport::Sendmail { .. } => powers.push("runs a mail program"),
-            MailTransport::Smtp { password: Some(_), .. } => powers.push("sends a password"),
-            MailTransport::Smtp { .. } | MailTransport::File { .. } => {}
+            Transport::Sendmail { .. } => powers.push("runs a mail program"),
+            Transport::Smtp(server) if server.login.is_some() => powers.push("sends a password"),
+            Transport::Smtp(_) | Transport::File { .. } => {}
         }
         powers
     }
@@ -63,14 +64,14 @@ impl Config {
         }
         if self.enable_mail_notification {
             match &self.mail.transport {
-                MailTransport::Sendmail { program } => files.push(("the mail program", program.clone())),
-                MailTransport::Smtp { password, ca_file, .. } => {
-                    if let Some(PasswordSource::File(path)) = password {
+                Transport::Sendmail { program } => files.push(("the mail program", program.clone())),
+                Transport::Smtp(server) => {
+                    if let Some((_, PasswordSource::File(path))) = &server.login {
                         files.push(("the password file", path.clone()));
                     }
-                    files.extend(ca_file.iter().map(|path| ("the file of certificates", path.clone())));
+                    files.extend(server.ca_file.iter().map(|path| ("the file of certificates", path.clone())));
                 }
-                MailTransport::File { .. } => {}
+                Transport::File { .. } => {}
             }
         }
         if self.enable_mysql_dump {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::expect::Expectation;
-use super::level::CompressionLevel;
 use super::options::VolumeOptions;
 use super::pattern::Pattern;
-use super::size::SnapshotSize;
+use crate::archive::level::Level;
+use crate::source::SnapshotSize;
 
 /// What one `[volume."NAME"]` changes for the volumes that its name matches; `None` leaves the general setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct VolumeException {
     /// In place of `snapshot_max_size`.
     pub snapshot_max_size: Option<SnapshotSize>,
     /// In place of `archive.level`.
-    pub level: Option<CompressionLevel>,
+    pub level: Option<Level>,
     /// In place of `archive.exclude`.
     pub exclude: Option<Vec<String>>,
     /// In place of `backups_retention_days`.
@@ -61,19 +61,19 @@ impl VolumeException {
         }
         options.max_time = self.max_volume.or(options.max_time);
         options.max_bytes = self.max_volume_size.or(options.max_bytes);
-        put(&mut options.snapshot.max_size, self.snapshot_max_size.as_ref());
+        put(&mut options.snapshot.snapshot_size, self.snapshot_max_size.as_ref());
         put(&mut options.archive.level, self.level.as_ref());
         put(&mut options.archive.exclude, self.exclude.as_ref());
         let retention = &mut options.retention;
-        put(&mut retention.days, self.backups_retention_days.as_ref());
+        put(&mut retention.retention_days, self.backups_retention_days.as_ref());
         put(&mut retention.keep_last, self.keep_last.as_ref());
         put(&mut retention.keep_daily, self.keep_daily.as_ref());
         put(&mut retention.keep_weekly, self.keep_weekly.as_ref());
         put(&mut retention.keep_monthly, self.keep_monthly.as_ref());
         put(&mut retention.keep_yearly, self.keep_yearly.as_ref());
         put(&mut retention.gone_days, self.gone_days.as_ref());
-        retention.gone_days = retention.gone_days.max(retention.days);
-        put(&mut options.change.enabled, self.sudden_change.as_ref());
+        retention.gone_days = retention.gone_days.max(retention.retention_days);
+        put(&mut options.finds_sudden_changes, self.sudden_change.as_ref());
         put(&mut options.hooks.before_snapshot, self.before_snapshot.as_ref());
         put(&mut options.hooks.after_snapshot, self.after_snapshot.as_ref());
         put(&mut options.hooks.timeout, self.hook_timeout.as_ref());

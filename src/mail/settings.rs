@@ -6,18 +6,19 @@ use std::time::Duration;
 use super::secret::PasswordSource;
 
 /// Encryption of the connection to the mail server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tls {
     /// TLS from the first byte. The usual port is 465.
     Immediate,
     /// Plain text until STARTTLS; nothing is sent without it. The usual port is 587.
+    #[default]
     StartTls,
     /// None. The usual port is 25.
     None,
 }
 
 /// A mail server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SmtpServer {
     /// Its name or address; its certificate must be for this name.
     pub host: String,
@@ -81,6 +82,13 @@ pub struct SpoolSettings {
     pub max_mails: usize,
     /// Maximum age in days.
     pub max_days: u32,
+}
+
+/// Thirty mails, for a week.
+impl Default for SpoolSettings {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("/var/spool/volbak"), max_mails: 30, max_days: 7 }
+    }
 }
 
 /// A host name with the characters that are valid in an address.

@@ -18,7 +18,6 @@ pub(super) mod same_source;
 mod sudden;
 mod under_way;
 
-pub use self::change::ChangeLimits;
 pub use self::error::BackupError;
 pub use self::limit::TimeLimit;
 pub use self::options::{AroundFreeze, BackupOptions, BackupWorld};

@@ -11,11 +11,10 @@ use serde::Serialize;
 
 use super::dumps::try_instance;
 use super::prune::Shelf;
-use super::settings;
-use crate::config::{Config, MailTransport};
+use crate::config::Config;
 use crate::error::with_causes;
 use crate::mail::{self, PasswordSource, Transport};
-use crate::outside::RunCommand;
+use crate::outside::{RunCommand, host};
 use crate::source::{self, Volumes};
 use crate::store::catalog::BackupState;
 use crate::store::local::Destination;
@@ -279,8 +278,8 @@ fn room(config: &Config, listed: &Volumes, commands: &dyn RunCommand, add: &mut 
             volume.facts.vg == **group && volume.refusal.is_none() && !volume.facts.is_thin()
         };
         let sized = listed.volumes.iter().filter(thick).map(|volume| {
-            let options = settings::backup_options(&config.for_volume(group, &volume.facts.lv));
-            (source::snapshot_bytes(volume.facts.size_bytes, options.freeze.snapshot_size), volume)
+            let options = config.for_volume(group, &volume.facts.lv);
+            (source::snapshot_bytes(volume.facts.size_bytes, options.snapshot.snapshot_size), volume)
         });
         let Some((needed, volume)) = sized.max_by_key(|(needed, _)| *needed) else { continue };
         let name = volume.facts.full_name();
@@ -361,27 +360,24 @@ fn about_mail(config: &Config, add: &mut Add<'_>) {
     }
     let to = config.email_recipient.join(", ");
     match &config.mail.transport {
-        MailTransport::Smtp { host, .. } => {
-            let problem = match settings::mail(config).transport {
-                Transport::Smtp(server) => server.login.and_then(|(_, password)| unusable(&password)),
-                _ => None,
-            };
+        Transport::Smtp(server) => {
+            let problem = server.login.as_ref().and_then(|(_, password)| unusable(password));
             let problem = problem.or_else(|| {
-                let tried = mail::try_server(&settings::mail(config), config.mail.deadline.min(TRY_LIMIT));
+                let tried = mail::try_server(&config.mail_settings(&host::name()), config.mail.deadline.min(TRY_LIMIT));
                 tried.and_then(Result::err).map(|error| with_causes(&error))
             });
             match problem {
                 Some(what) => add("mail", Answer::Bad, what),
-                None => add("mail", Answer::Good, format!("to {to} by {host}, which answers and lets us in")),
+                None => add("mail", Answer::Good, format!("to {to} by {}, which answers and lets us in", server.host)),
             }
         }
-        MailTransport::Sendmail { program } if !program.is_file() => {
+        Transport::Sendmail { program } if !program.is_file() => {
             add("mail", Answer::Bad, format!("{} is not there", program.display()));
         }
-        MailTransport::Sendmail { program } => {
+        Transport::Sendmail { program } => {
             add("mail", Answer::Good, format!("to {to} by {}", program.display()));
         }
-        MailTransport::File { directory } => add("mail", Answer::Good, format!("as files in {}", directory.display())),
+        Transport::File { directory } => add("mail", Answer::Good, format!("as files in {}", directory.display())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands around a snapshot, as the config has them.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use super::backup::AroundFreeze;
 use super::child::{Job, run};
@@ -14,6 +15,11 @@ pub(super) struct Hooks {
     pub(super) group: String,
     pub(super) volume: String,
     pub(super) cancel: Cancel,
+}
+
+/// The commands that the config has run around the snapshot of this volume; `None` when it has none.
+pub fn around(options: &HookOptions, group: &str, volume: &str, cancel: &Cancel) -> Option<Arc<dyn AroundFreeze>> {
+    Hooks::new(options, group, volume, cancel).map(|hooks| Arc::new(hooks) as Arc<dyn AroundFreeze>)
 }
 
 impl AroundFreeze for Hooks {

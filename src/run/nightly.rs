@@ -14,11 +14,12 @@ use super::backup::{BackupWorld, TimeLimit};
 use super::collect::Collector;
 use super::prune::{Shelf, Standing};
 use super::remains::{remove_all_remains, remove_stale};
-use super::{priority, prune, reports, settings};
+use super::{priority, prune, reports};
 use crate::config::{Config, Selected};
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::manifest::Manifest;
+use crate::outside::host;
 use crate::report::{Abort, FORMAT_VERSION, Outcome, RunFacts, RunReport, Usage, Verdict, VolumeReport};
 use crate::source::{self, ListedVolume, SourceError, Volumes};
 use crate::store::StoreError;
@@ -115,11 +116,11 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     }
     let mut report = RunReport {
         format_version: FORMAT_VERSION,
-        host: settings::host(),
+        host: host::name(),
         run_id: options.run_id.clone(),
         started: started.with_timezone(&Local).fixed_offset(),
         duration_seconds: 0,
-        retention_days: config.retention.days,
+        retention_days: config.retention.retention_days,
         destination: config.backup_destination.display().to_string(),
         usage: None,
         aborted: None,
@@ -376,7 +377,7 @@ impl Night<'_> {
 
     /// A group without volumes is one that the host does not have, which is fine, unless there are backups of it.
     fn tell_empty_groups(&self, volumes: &Volumes, shelves: &[Shelf]) {
-        let host = settings::host();
+        let host = host::name();
         for group in &volumes.empty_groups {
             let of_group = |shelf: &&Shelf| {
                 let newest = shelf.newest();
@@ -437,7 +438,7 @@ fn forecasts(
     now: crate::store::retention::Now,
     is_whole: bool,
 ) -> Vec<Plan> {
-    let host = settings::host();
+    let host = host::name();
     let plan = |shelf: &Shelf| {
         let is_chosen = selection.chosen.iter().any(|one| one.facts.lv == shelf.name);
         let occasion = match shelf.standing(&host, existing) {

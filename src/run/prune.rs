@@ -7,8 +7,7 @@ use chrono::{DateTime, Local, NaiveDate, Utc};
 
 use super::check::record::Record;
 use super::check::{CheckLevel, Verdict, record};
-use super::settings;
-use crate::config::{Config, RetentionOptions};
+use crate::config::Config;
 use crate::error::with_causes;
 use crate::events::{Problem, Severity};
 use crate::manifest::Manifest;
@@ -235,10 +234,6 @@ impl Shelf {
 
     /// The policy for these backups: that of the volume in the group that the newest one came from.
     pub fn policy(&self, config: &Config) -> Policy {
-        settings::policy(&self.retention(config))
-    }
-
-    fn retention(&self, config: &Config) -> RetentionOptions {
         let group = self.newest().and_then(|newest| newest.source.vg.clone()).unwrap_or_default();
         config.for_volume(&group, &self.name).retention
     }

@@ -7,11 +7,6 @@ use crate::entry::Timestamp;
 use crate::manifest::{AutoLevelRecord, OptionsRecord, SnapshotRecord, SourceRecord};
 use crate::source::{SnapshotFacts, SnapshotKind, Source, SourceKind};
 
-/// This host's name.
-pub(super) fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 /// SHA-256 of some bytes.
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     use sha2::Digest;

@@ -11,11 +11,11 @@ use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
 use super::backup::BackupWorld;
 use super::prune::{Kept, Shelf};
 use super::record::sha256;
-use super::settings;
 use crate::config::{Config, MailWhen};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity};
 use crate::mail;
+use crate::outside::host;
 use crate::report::{ReportError, RunFacts, RunReport, Standing, Verdict};
 use crate::shown::hex;
 use crate::store::StoreError;
@@ -73,12 +73,12 @@ fn deliver_each(
 ) -> Option<String> {
     file(report, facts, config, destination, now);
     if !config.enable_mail_notification {
-        return Some(report.text(settings::style(config)));
+        return Some(report.text(config.report.style));
     }
     let is_wanted = config.mail.when == MailWhen::Always || report.verdict() != Verdict::Good;
-    let mail_settings = settings::mail(config);
+    let mail_settings = config.mail_settings(&host::name());
     let delivery = if is_wanted {
-        mail::send(&mail_settings, &report.render(settings::style(config)), now)
+        mail::send(&mail_settings, &report.render(config.report.style), now)
     } else {
         mail::send_waiting(&mail_settings, now)
     };
@@ -268,5 +268,5 @@ pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunRep
 
 /// Mails a report again. What went wrong comes back.
 pub fn send_again(report: &RunReport, config: &Config, now: DateTime<Utc>) -> Vec<Problem> {
-    mail::send(&settings::mail(config), &report.render(settings::style(config)), now).problems
+    mail::send(&config.mail_settings(&host::name()), &report.render(config.report.style), now).problems
 }

@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::check::CheckLevel;
 use super::prune::Shelf;
 use super::reports::{self, KeptError};
-use super::settings;
 use crate::config::{Config, Selected};
 use crate::error::with_causes;
 use crate::events::Severity;
 use crate::manifest::Manifest;
+use crate::outside::host;
 use crate::report::{Dump, Outcome, RunReport, RunStanding, Standing, VolumeStanding};
 use crate::store::StoreError;
 use crate::store::local::Destination;
@@ -151,7 +151,7 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
         Err(KeptError::Store(error)) => return Err(error),
         Err(error) => (last.as_ref().map(Standing::of).unwrap_or_default(), Some(with_causes(&error))),
     };
-    let known = Known { standing: &standing, damage, host: settings::host(), scope: reports::scope(config) };
+    let known = Known { standing: &standing, damage, host: host::name(), scope: reports::scope(config) };
     Ok(judge(&shelves, &known, config, last.as_ref(), limits, now))
 }
 

@@ -12,6 +12,14 @@ const SLICE: Duration = Duration::from_millis(100);
 /// What was not read while there was nothing to read is made up for this long and no longer.
 const BURST: Duration = Duration::from_secs(1);
 
+/// `observer`, slowed down to `rate` bytes a second where there is one.
+pub fn throttled(observer: Arc<dyn Observer>, rate: Option<u64>, cancel: &Cancel) -> Arc<dyn Observer> {
+    match rate {
+        None => observer,
+        Some(rate) => Arc::new(Throttle::new(observer, rate, cancel.clone())),
+    }
+}
+
 /// Passes events on, and lets no more than so many bytes a second be read.
 pub(super) struct Throttle {
     next: Arc<dyn Observer>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::units::ByteLen;
 
 /// How a source is frozen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FreezeOptions {
     /// The size of a thick snapshot's exception store.
     pub snapshot_size: SnapshotSize,

@@ -79,6 +79,13 @@ pub struct Policy {
     pub remove_last_of_gone: bool,
 }
 
+/// A week.
+impl Default for Policy {
+    fn default() -> Self {
+        Self::days(7)
+    }
+}
+
 impl Policy {
     /// Keeps by age alone, and what is gone for 90 days, but at least as long as the rest.
     pub fn days(retention_days: u32) -> Self {

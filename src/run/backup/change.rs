@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::archive::index::{EntryLine, IndexedKind, Line};
 use crate::archive::read::index_file::{IndexError, IndexReader};
+use crate::config::ChangeLimits;
 use crate::layout::{Handling, Holds, HoldsKind, Layout};
 use crate::manifest::Counts;
 use crate::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
@@ -23,17 +24,6 @@ pub(super) const MEASURED: usize = 7;
 const MIN_BYTES: u64 = 1 << 20;
 /// About so many files are compared at most.
 const SAMPLE: u64 = 50_000;
-
-/// What counts as sudden.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChangeLimits {
-    /// Fewer entries or bytes than this share of the usual.
-    pub below_percent: u32,
-    /// At least this share of the files changed or gone, and at least twice the usual share.
-    pub changed_percent: u32,
-    /// Volumes with fewer entries than this are not judged by their count.
-    pub min_entries: u64,
-}
 
 /// Tonight's backup, as far as it is known before it is published.
 #[derive(Clone, Copy, Debug)]

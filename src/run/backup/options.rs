@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::change::ChangeLimits;
 use super::limit::TimeLimit;
 use crate::archive::level::Level;
-use crate::config::Expectation;
+use crate::config::{ChangeLimits, Expectation, VolumeOptions};
 use crate::events::Observer;
+use crate::outside::host::processors;
 use crate::outside::{Cancel, Clock, RunCommand};
 use crate::run::parent::ParentChoice;
 use crate::source::FreezeOptions;
@@ -65,6 +65,32 @@ pub struct BackupOptions {
     pub around: Option<Arc<dyn AroundFreeze>>,
     /// What the source holds that is no problem.
     pub expect: Vec<Expectation>,
+}
+
+/// How the config has a volume backed up. Its time limit is that of a volume alone, and nothing is done around the snapshot.
+impl From<&VolumeOptions> for BackupOptions {
+    fn from(options: &VolumeOptions) -> Self {
+        let threads = options.archive.threads.and_then(|threads| usize::try_from(threads).ok());
+        Self {
+            level: options.archive.level,
+            threads: threads.unwrap_or_else(processors),
+            exclude: options.archive.exclude.clone(),
+            scratch: options.archive.scratch.clone(),
+            by_kernel: options.archive.by_kernel,
+            time_limit: options.max_time.map(|duration| TimeLimit { duration, name: "max_volume_hours".to_owned() }),
+            max_bytes: options.max_bytes,
+            with_snapshots: options.archive.read_only_snapshots,
+            freeze: options.snapshot.clone(),
+            keep_snapshot: false,
+            parent: ParentChoice::Newest,
+            full_read_every_days: options.archive.full_read_every_days,
+            share_blocks: options.archive.share_blocks,
+            checksum: true,
+            change_limits: options.finds_sudden_changes.then_some(options.change),
+            around: None,
+            expect: options.expect.clone(),
+        }
+    }
 }
 
 /// What is done around the moment at which a source is frozen: an instance is told to hold its breath, and to go on.

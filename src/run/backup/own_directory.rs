@@ -4,8 +4,9 @@ use super::error::BackupError;
 use super::options::BackupWorld;
 use super::same_source::{Now, Relation, newest};
 use crate::events::{Observer, Severity};
+use crate::outside::host;
 use crate::run::collect::tell;
-use crate::run::record::{hostname, source_record};
+use crate::run::record::source_record;
 use crate::source::Source;
 use crate::store::catalog::CatalogEntry;
 use crate::store::local::VolumeDirectory;
@@ -20,7 +21,7 @@ pub(super) fn check_source_of(
     observer: &dyn Observer,
 ) -> Result<(), BackupError> {
     let Some(before) = newest(backups) else { return Ok(()) };
-    let host = hostname();
+    let host = host::name();
     let record = source_record(source);
     let now = Now { source: &record, host: &host, is_named: source.is_named(), commands: &*world.commands };
     match now.relation(before) {

@@ -5,9 +5,10 @@ use chrono::{DateTime, Local, Utc};
 use super::archive::ArchivedSource;
 use super::under_way::Backup;
 use crate::manifest::{CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, Manifest, SizesRecord, SnapshotRecord};
+use crate::outside::host;
 use crate::run::collect::Collected;
 use crate::run::parent::KnownPrevious;
-use crate::run::record::{hostname, options_record, sha256, source_record};
+use crate::run::record::{options_record, sha256, source_record};
 use crate::shown::hex;
 use crate::store::pending::ARCHIVE;
 
@@ -43,7 +44,7 @@ pub(super) fn manifest(
         volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
         name: backup.source.backup_name().to_owned(),
         stem: stem.to_owned(),
-        host: hostname(),
+        host: host::name(),
         started_at: backup.started_at,
         frozen_at,
         finished_at: backup.world.clock.now(),

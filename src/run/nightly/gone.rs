@@ -3,16 +3,16 @@
 use super::{Night, is_present};
 use crate::error::with_causes;
 use crate::events::{Problem, Severity, SourceName};
+use crate::outside::host;
 use crate::report::GoneReport;
 use crate::run::prune::{self, Shelf, Standing};
-use crate::run::settings;
 use crate::store::presence::disk_usage;
 use crate::store::retention::{Occasion, Plan, gone_kept_until};
 
 impl Night<'_> {
     /// The volumes that are gone, and what becomes of their backups.
     pub(super) fn gone(&self, shelves: &[Shelf], existing: &[String], may_prune: bool) -> Vec<GoneReport> {
-        let host = settings::host();
+        let host = host::name();
         let now = prune::now(self.world.clock.now());
         let mut gone = Vec::new();
         for shelf in shelves.iter().filter(|shelf| shelf.standing(&host, existing) == Standing::Gone) {

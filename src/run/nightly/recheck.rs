@@ -5,12 +5,12 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 
 use super::{Night, is_present};
-use crate::config::{VerifyLevel, VerifyOptions as VerifyConfig};
+use crate::config::{RecheckOptions, VerifyLevel};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
+use crate::outside::host::processors;
 use crate::run::check::{CheckError, CheckLevel, Verdict};
 use crate::run::prune::Shelf;
-use crate::run::settings::processors;
 use crate::run::verify::choose::{Choice, DueBackup, choose};
 use crate::run::verify::{Surroundings, VerifyOptions, verify};
 use crate::store::Backup;
@@ -80,7 +80,7 @@ impl Night<'_> {
 }
 
 /// The share of all complete backups whose turn it is.
-fn due(shelves: &[Shelf], options: &VerifyConfig, level: CheckLevel, now: DateTime<Utc>) -> Vec<Backup> {
+fn due(shelves: &[Shelf], options: &RecheckOptions, level: CheckLevel, now: DateTime<Utc>) -> Vec<Backup> {
     let all: Vec<DueBackup> = shelves
         .iter()
         .flat_map(|shelf| shelf.backups.iter().map(move |backup| (shelf, backup)))

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::{NightError, NightOptions, forecasts, in_groups, keep_one, settle, shelf_of};
 use crate::config::Config;
+use crate::outside::host;
 use crate::run::backup::BackupWorld;
 use crate::run::prune::{Shelf, Standing, now};
-use crate::run::settings;
 use crate::source;
 use crate::store::local::Destination;
 use crate::store::pending::ARCHIVE;
@@ -51,7 +51,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     for (name, why) in &selection.left_out {
         let _ = writeln!(text, "would leave out {name}: {why}");
     }
-    let host = settings::host();
+    let host = host::name();
     for (plan, shelf) in plans.iter().zip(&shelves) {
         if shelf.standing(&host, &existing) == Standing::Gone {
             let _ = writeln!(text, "the volume {} is gone; it has {} backups", shelf.name, shelf.backups.len());

@@ -9,11 +9,11 @@ use super::{Dumps, Night, is_present, shelf_of};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
-use crate::run::backup::{BackupOutcome, BackupWorld, back_up_source};
+use crate::run::backup::{BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use crate::run::expected::Expected;
+use crate::run::hooks;
 use crate::run::prune::{self, Kept, Shelf};
-use crate::run::settings;
-
+use crate::run::throttle::throttled;
 use crate::source::{self, LvFacts, Source};
 use crate::store::presence::disk_usage;
 use crate::store::removal::remove_if_empty;
@@ -137,7 +137,7 @@ impl Night<'_> {
 
     fn back_up(&self, facts: LvFacts, others_wait: bool) -> Result<BackupOutcome, String> {
         let wanted = self.config.for_volume(&facts.vg, &facts.lv);
-        let mut options = settings::backup_options(&wanted);
+        let mut options = BackupOptions::from(&wanted);
         options.time_limit = self.time_limit(wanted.max_time, others_wait);
         options.checksum = self.config.enable_checksum;
         // The pauses end with the time, too, and so does a hook before the snapshot: what thaws the instance follows it.
@@ -145,8 +145,8 @@ impl Night<'_> {
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.duration));
         let cancel = &self.world.cancel;
         let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.until(deadline));
-        options.around = settings::around(&wanted, &facts.vg, &facts.lv, &cancel);
-        let observer = settings::observer(self.config, Arc::clone(&self.world.observer), &cancel);
+        options.around = hooks::around(&wanted.hooks, &facts.vg, &facts.lv, &cancel);
+        let observer = throttled(Arc::clone(&self.world.observer), self.config.read_rate_limit, &cancel);
         let world = BackupWorld { observer, ..self.world.clone() };
         Source::of_volume(facts)
             .map_err(|error| with_causes(&error))

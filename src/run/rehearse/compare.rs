@@ -29,7 +29,7 @@ use crate::reader::kernel::tree::TreeWalk;
 use crate::reader::{Found, FsReader};
 use crate::run::check::{BackupFile, Finding, Findings};
 use crate::run::restore::data::is_equal;
-use crate::run::restore::tree::parts_of;
+use crate::run::restore::path::parts_of;
 use crate::store::Backup;
 
 const PIECE_BYTES: usize = 256 << 10;

@@ -1,14 +1,13 @@
-//! Owner, mode, attributes and time of what is restored.
+//! Restorer, mode, attributes and time of what is restored.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::ids::IdMaps;
-use super::tree::times;
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::entry::{Timestamp, Xattr};
 use crate::outside::inode_flags;
@@ -30,6 +29,24 @@ pub struct Rules {
     pub strip_set_id: bool,
     /// Other numbers for owners and groups.
     pub ids: IdMaps,
+}
+
+/// An attribute that makes an entry another one where it cannot be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttributeError {
+    /// Its mode.
+    #[error("its mode cannot be set: {0}")]
+    Mode(Errno),
+    /// Capabilities that it had before.
+    #[error("its capabilities cannot be removed: {0}")]
+    Capabilities(Errno),
+    /// Its modification time.
+    #[error("its time cannot be set: {0}")]
+    Time(Errno),
+    /// The modification time that a directory had before something was put into it.
+    #[error("its time cannot be set back: {0}")]
+    TimeBack(Errno),
 }
 
 /// Whether a file lends its owner's rights, its group's, or some of root's.
@@ -65,9 +82,9 @@ impl fmt::Display for Attributes {
     }
 }
 
-/// Who restores, and what he was refused.
+/// The process that restores, and what it could not set.
 #[derive(Debug)]
-pub struct Owner {
+pub struct Restorer {
     is_root: bool,
     ids: (u32, u32),
     /// What could not be set, in words, with how often and the first path's reason.
@@ -76,7 +93,7 @@ pub struct Owner {
     stripped: u64,
 }
 
-impl Owner {
+impl Restorer {
     /// This process.
     pub fn of_process() -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
@@ -115,11 +132,11 @@ impl Owner {
 
 impl Attributes {
     /// What an entry's headers say, by these rules.
-    pub fn of(head: &EntryHead, rules: &Rules, owner: &mut Owner) -> Self {
+    pub fn of(head: &EntryHead, rules: &Rules, restorer: &mut Restorer) -> Self {
         let mut id = |id: u64, what: &str| {
             let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
             if id.is_none() {
-                owner.fell_short(format!("the {what} is none that Linux has"));
+                restorer.fell_short(format!("the {what} is none that Linux has"));
             }
             id
         };
@@ -173,46 +190,45 @@ impl Attributes {
     }
 
     /// Project id and flags, but for those that lock it.
-    fn set_flags(&self, fd: &OwnedFd, owner: &mut Owner) {
+    fn set_flags(&self, fd: &OwnedFd, restorer: &mut Restorer) {
         if self.project != 0
             && let Err(error) = inode_flags::set_project(fd, self.project)
         {
-            owner.fell_short(format!("project ids could not be set: {error}"));
+            restorer.fell_short(format!("project ids could not be set: {error}"));
         }
         if self.flags & fat::KNOWN != 0
             && let Err(error) = fat::set(fd, self.flags)
         {
-            owner.fell_short(match error {
+            restorer.fell_short(match error {
                 Errno::NOTTY => NO_FAT.to_owned(),
                 other => format!("FAT attributes could not be set: {other}"),
             });
         }
         let flags = self.flags & !(inode_flags::LOCKS | fat::ALL);
         if flags != 0 {
-            owner.flags_fell_short(inode_flags::add(fd, flags));
+            restorer.flags_fell_short(inode_flags::add(fd, flags));
         }
     }
 
     /// Sets all of them on an open file or directory: first what needs the right to write, then the owner, which takes
     /// set-id bits and capabilities away, then those, the time last. The error is one that makes it another file.
-    pub fn set_open(&self, fd: &OwnedFd, owner: &mut Owner) -> Result<(), String> {
+    pub fn set_open(&self, fd: &OwnedFd, restorer: &mut Restorer) -> Result<(), AttributeError> {
         let set = |xattr: &Xattr| rustix::fs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
-        self.set_xattrs(true, owner, set);
-        let is_theirs = self.set_owner(rustix::fs::fchown(fd, self.uid(), self.gid()), owner);
-        rustix::fs::fchmod(fd, self.mode(is_theirs)).map_err(|error| format!("its mode cannot be set: {error}"))?;
-        self.set_xattrs(false, owner, set);
+        self.set_xattrs(true, restorer, set);
+        let is_theirs = self.set_owner(rustix::fs::fchown(fd, self.uid(), self.gid()), restorer);
+        rustix::fs::fchmod(fd, self.mode(is_theirs)).map_err(AttributeError::Mode)?;
+        self.set_xattrs(false, restorer, set);
         if self.is_stripped {
-            owner.stripped += 1;
+            restorer.stripped += 1;
             // An earlier restore may have given it some.
             if rustix::fs::fgetxattr(fd, CAPABILITIES, &mut [0_u8; 0][..]).is_ok() {
-                rustix::fs::fremovexattr(fd, CAPABILITIES)
-                    .map_err(|error| format!("its capabilities cannot be removed: {error}"))?;
+                rustix::fs::fremovexattr(fd, CAPABILITIES).map_err(AttributeError::Capabilities)?;
             }
         }
         if self.flags | self.project != 0 {
-            self.set_flags(fd, owner);
+            self.set_flags(fd, restorer);
         }
-        rustix::fs::futimens(fd, &times(self.mtime)).map_err(|error| format!("its time cannot be set: {error}"))
+        rustix::fs::futimens(fd, &times(self.mtime)).map_err(AttributeError::Time)
     }
 
     /// Sets them on `name` in `at`, which is a symbolic link or a special file and was just made.
@@ -221,14 +237,14 @@ impl Attributes {
         at: BorrowedFd<'_>,
         name: &[u8],
         is_symlink: bool,
-        owner: &mut Owner,
-    ) -> Result<(), String> {
+        restorer: &mut Restorer,
+    ) -> Result<(), AttributeError> {
         let by_name = [format!("/proc/self/fd/{}/", at.as_raw_fd()).as_bytes(), name].concat();
         let set =
             |xattr: &Xattr| rustix::fs::lsetxattr(&by_name, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
-        self.set_xattrs(true, owner, set);
+        self.set_xattrs(true, restorer, set);
         let chowned = rustix::fs::chownat(at, name, self.uid(), self.gid(), AtFlags::SYMLINK_NOFOLLOW);
-        let is_theirs = self.set_owner(chowned, owner);
+        let is_theirs = self.set_owner(chowned, restorer);
         if !is_symlink {
             // A descriptor that opens nothing, but names the inode: so no link can come in between.
             let fd = rustix::fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
@@ -236,11 +252,10 @@ impl Attributes {
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
                 rustix::fs::chmodat(CWD, path, self.mode(is_theirs), AtFlags::empty())
             })
-            .map_err(|error| format!("its mode cannot be set: {error}"))?;
+            .map_err(AttributeError::Mode)?;
         }
-        self.set_xattrs(false, owner, set);
-        rustix::fs::utimensat(at, name, &times(self.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| format!("its time cannot be set: {error}"))
+        self.set_xattrs(false, restorer, set);
+        rustix::fs::utimensat(at, name, &times(self.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(AttributeError::Time)
     }
 
     fn uid(&self) -> Option<Uid> {
@@ -252,12 +267,12 @@ impl Attributes {
     }
 
     /// Whether owner and group are the archive's now.
-    fn set_owner(&self, result: Result<(), Errno>, owner: &mut Owner) -> bool {
+    fn set_owner(&self, result: Result<(), Errno>, restorer: &mut Restorer) -> bool {
         match result {
             Ok(()) => self.uid.is_some() && self.gid.is_some(),
-            Err(_) if (self.uid, self.gid) == (Some(owner.ids.0), Some(owner.ids.1)) => true,
+            Err(_) if (self.uid, self.gid) == (Some(restorer.ids.0), Some(restorer.ids.1)) => true,
             Err(error) => {
-                owner.fell_short(format!("owner and group could not be set: {error}"));
+                restorer.fell_short(format!("owner and group could not be set: {error}"));
                 false
             }
         }
@@ -268,13 +283,24 @@ impl Attributes {
         Mode::from_raw_mode(if is_theirs { self.mode } else { self.mode & !SET_ID })
     }
 
-    fn set_xattrs(&self, user: bool, owner: &mut Owner, set: impl Fn(&Xattr) -> Result<(), Errno>) {
+    fn set_xattrs(&self, user: bool, restorer: &mut Restorer, set: impl Fn(&Xattr) -> Result<(), Errno>) {
         for xattr in self.xattrs.iter().filter(|xattr| xattr.name.starts_with(b"user.") == user) {
             if let Err(error) = set(xattr) {
                 let family = xattr.name.split(|byte| *byte == b'.').next().unwrap_or(&xattr.name);
                 let family = if family.len() < 20 { family } else { b"other" };
-                owner.fell_short(format!("attributes `{}.*` could not be set: {error}", family.escape_ascii()));
+                restorer.fell_short(format!("attributes `{}.*` could not be set: {error}", family.escape_ascii()));
             }
         }
     }
+}
+
+/// Sets the modification time, and the access time with it: it is not in the archive.
+pub fn times(mtime: Timestamp) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.sec, tv_nsec: i64::from(mtime.nsec) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Sets the modification time alone.
+pub(super) fn modified(mtime: Timestamp) -> Timestamps {
+    Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, ..times(mtime) }
 }

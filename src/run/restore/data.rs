@@ -1,4 +1,4 @@
-//! An entry's data, put where it belongs in a file, or held against what a file has there.
+//! An entry's data, put where it belongs in a file, or compared with what a file has there.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -50,42 +50,58 @@ pub(crate) struct Placed<'d> {
     pub(crate) later: &'d [u8],
 }
 
-/// Writes an entry's data to an empty file. Holes stay holes. The error is in words.
+/// Why an entry's data was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The archive is damaged where the data lies.
+    #[error("not restored, a part of it is lost in member {member}: {what}")]
+    Lost {
+        /// The archive's member, from 0.
+        member: u64,
+        /// How it is damaged.
+        what: String,
+    },
+    /// The file cannot be written.
+    #[error("not restored, it cannot be written: {0}")]
+    Write(io::Error),
+    /// There is more data than its map of holes has room for.
+    #[error("not restored, its map of holes is too short")]
+    MapTooShort,
+}
+
+/// Writes an entry's data to an empty file. Holes stay holes.
 pub fn write_data<S: ChunkSource>(
     mut file: &File,
     head: &EntryHead,
     reader: &mut EntryReader<S>,
-) -> Result<(), String> {
-    let failed = |error: io::Error| format!("not restored, it cannot be written: {error}");
+) -> Result<(), DataError> {
     let mut places = head.runs.as_ref().map(Places::of);
     loop {
         let data = match reader.next_data() {
             Ok(Some(data)) => data,
             Ok(None) => break,
             Err(lost) => {
-                return Err(format!(
-                    "not restored, a part of it is lost in member {}: {}",
-                    lost.place.member, lost.what
-                ));
+                return Err(DataError::Lost { member: lost.place.member, what: lost.what });
             }
         };
         match &mut places {
-            None => file.write_all(data).map_err(failed)?,
+            None => file.write_all(data).map_err(DataError::Write)?,
             Some(places) => {
                 let mut rest = data;
                 while !rest.is_empty() {
                     // The runs were checked to be as long together as the data.
-                    let Some(Placed { at, now, later }) = places.next(rest).map_err(failed)? else {
-                        return Err("not restored, its map of holes is too short".to_owned());
+                    let Some(Placed { at, now, later }) = places.next(rest).map_err(DataError::Write)? else {
+                        return Err(DataError::MapTooShort);
                     };
-                    file.write_all_at(now, at).map_err(failed)?;
+                    file.write_all_at(now, at).map_err(DataError::Write)?;
                     rest = later;
                 }
             }
         }
     }
     if places.is_some() {
-        file.set_len(head.size).map_err(failed)?;
+        file.set_len(head.size).map_err(DataError::Write)?;
     }
     Ok(())
 }

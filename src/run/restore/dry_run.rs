@@ -2,16 +2,18 @@
 
 use serde::Serialize;
 
+use super::attributes::may_lend_rights;
+use super::error::RestoreError;
 use super::ids::{MappedUse, Uses};
+use super::options::RestoreOptions;
 use super::select::Selection;
-use super::{RestoreError, RestoreOptions, index_of, plan_of, resolve_ids, selects_without_index};
+use super::wanted::{index_of, plan_of, resolve_ids, selects_without_index};
 use crate::archive::index::escape_path;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
 use crate::archive::read::stream::{MemberStream, ReadOptions};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::run::check::{CheckLevel, Findings, side_files};
-use crate::run::restore::attributes::may_lend_rights;
 use crate::store::Backup;
 
 /// What would be restored, and whose it would be.
@@ -49,7 +51,7 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
     let indexed = index_of(&sides).is_some();
     let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
     let stream = archive.try_clone().and_then(|archive| MemberStream::new(archive, plan_of(&sides, &selection), &read));
-    let stream = stream.map_err(|source| super::cannot_open(files, source))?;
+    let stream = stream.map_err(|source| RestoreError::cannot_open(files, source))?;
     let mut reader = EntryReader::new(stream, !everything, false).without_maps();
     let mut found = DryRun { unreadable: side_findings.total, ..DryRun::default() };
     let mut uses = Uses::default();

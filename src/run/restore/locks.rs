@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::Owner;
+use super::attributes::Restorer;
 use crate::outside::inode_flags;
 
 /// All paths together may take this much.
@@ -21,20 +21,21 @@ pub struct Locks {
 
 impl Locks {
     /// Notes a path.
-    pub fn note(&mut self, parts: &[&[u8]], flags: u32, owner: &mut Owner) {
+    pub fn note(&mut self, parts: &[&[u8]], flags: u32, restorer: &mut Restorer) {
         self.bytes += parts.iter().map(|part| part.len() + size_of::<Vec<u8>>()).sum::<usize>() + 64;
         if self.bytes > PATHS_BYTES_MAX {
-            return owner.fell_short("inode flags (chattr +i, +a) were not set: there are too many of them".to_owned());
+            return restorer
+                .fell_short("inode flags (chattr +i, +a) were not set: there are too many of them".to_owned());
         }
         self.all.push((parts.iter().map(|part| part.to_vec()).collect(), flags));
     }
 
     /// Sets them, what was noted last first: a directory comes after what is in it.
-    pub fn set(self, root: BorrowedFd<'_>, owner: &mut Owner) {
+    pub fn set(self, root: BorrowedFd<'_>, restorer: &mut Restorer) {
         for (parts, flags) in self.all.into_iter().rev() {
             match open(root, &parts) {
-                Ok(file) => owner.flags_fell_short(inode_flags::add(&file, flags)),
-                Err(error) => owner.flags_fell_short((flags, Some(error))),
+                Ok(file) => restorer.flags_fell_short(inode_flags::add(&file, flags)),
+                Err(error) => restorer.flags_fell_short((flags, Some(error))),
             }
         }
     }

@@ -32,15 +32,20 @@ impl NameFiles {
     }
 }
 
-impl FromStr for NameFiles {
-    type Err = String;
+/// A text that does not name two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write PASSWD:GROUP, two files, as /etc/passwd:/etc/group")]
+pub struct BadNameFiles;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for NameFiles {
+    type Err = BadNameFiles;
+
+    fn from_str(text: &str) -> Result<Self, BadNameFiles> {
         match text.split_once(':') {
             Some((passwd, group)) if !passwd.is_empty() && !group.is_empty() => {
                 Ok(Self { passwd: passwd.into(), group: group.into() })
             }
-            _ => Err("write PASSWD:GROUP, two files, as /etc/passwd:/etc/group".to_owned()),
+            _ => Err(BadNameFiles),
         }
     }
 }

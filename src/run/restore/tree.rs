@@ -7,10 +7,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Owner};
+use super::attributes::{AttributeError, Attributes, Restorer, modified};
 use crate::entry::Timestamp;
 
 /// What is not complete yet has a name that begins with this, in the directory that it is to be in. What follows is the
@@ -23,37 +23,6 @@ const IMPLIED_MODE: u32 = 0o755;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Why a path of an archive is not used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadPath {
-    /// `..` in it.
-    #[error("its path leads out of the directory with `..`")]
-    Upwards,
-    /// A zero byte in it.
-    #[error("its path holds a zero byte")]
-    Zero,
-    /// Nothing is left of it.
-    #[error("its path names nothing")]
-    Empty,
-    /// It lies in another part of the archive.
-    #[error("its path leads to another filesystem of the archive")]
-    Elsewhere,
-}
-
-/// A path's parts: what is empty or `.` left out, a leading `/` with them, as tar does it.
-pub fn parts_of(path: &[u8]) -> Result<Vec<&[u8]>, BadPath> {
-    let mut parts = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => return Err(BadPath::Upwards),
-            part if part.contains(&0) => return Err(BadPath::Zero),
-            part => parts.push(part),
-        }
-    }
-    Ok(parts)
-}
-
 /// What a directory gets when nothing more is put into it.
 #[derive(Debug)]
 enum Finish {
@@ -64,21 +33,21 @@ enum Finish {
 }
 
 impl Finish {
-    fn carry_out(self, fd: &OwnedFd, owner: &mut Owner) -> Result<(), String> {
+    fn carry_out(self, fd: &OwnedFd, restorer: &mut Restorer) -> Result<(), AttributeError> {
         match self {
             Self::Nothing => Ok(()),
             // The owner of a directory alone may set its times. That they are others is no fault of what was restored.
             Self::Time(time) => match rustix::fs::futimens(fd, &modified(time)) {
                 Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::ROFS) => Ok(()),
-                Err(error) => Err(format!("its time cannot be set back: {error}")),
+                Err(error) => Err(AttributeError::TimeBack(error)),
             },
-            Self::Attributes(attributes) => attributes.set_open(fd, owner),
+            Self::Attributes(attributes) => attributes.set_open(fd, restorer),
         }
     }
 }
 
 #[derive(Debug)]
-struct Level {
+struct OpenDirectory {
     name: Vec<u8>,
     /// `None` when it was closed to save descriptors; `..` of its child leads back.
     fd: Option<OwnedFd>,
@@ -93,7 +62,7 @@ struct Level {
 /// The directory, and the path in it that is worked in.
 #[derive(Debug)]
 pub struct Tree {
-    levels: Vec<Level>,
+    levels: Vec<OpenDirectory>,
     /// Whether nothing was in it at the start: then every directory in it is the archive's.
     pub was_empty: bool,
     /// Whether it was made for this restore.
@@ -101,7 +70,7 @@ pub struct Tree {
     /// The name of what this run is at.
     pub temporary: Vec<u8>,
     /// What could not be done to directories: path and reason.
-    pub failures: Vec<(Vec<u8>, String)>,
+    pub failures: Vec<(Vec<u8>, AttributeError)>,
     hasher: RandomState,
     /// The last name that stood for another one's.
     alias: RefCell<Option<Vec<u8>>>,
@@ -121,7 +90,7 @@ impl Tree {
             .filter_map(Result::ok)
             .all(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."));
         let facts = rustix::fs::fstat(&fd)?;
-        let root = Level {
+        let root = OpenDirectory {
             name: Vec::new(),
             id: (facts.st_dev, facts.st_ino),
             finish: if was_made { Finish::Nothing } else { Finish::Time(mtime_of(&facts)) },
@@ -164,10 +133,10 @@ impl Tree {
     }
 
     /// Goes to the directory with these parts, leaving others on the way; makes what is missing.
-    pub fn enter(&mut self, parts: &[&[u8]], owner: &mut Owner) -> Result<(), Errno> {
+    pub fn enter(&mut self, parts: &[&[u8]], restorer: &mut Restorer) -> Result<(), Errno> {
         let common = self.levels[1..].iter().zip(parts).take_while(|(level, part)| level.name == **part).count();
         while self.levels.len() > common + 1 {
-            self.leave(owner)?;
+            self.leave(restorer)?;
         }
         for part in &parts[common..] {
             self.go_down(part)?;
@@ -202,7 +171,7 @@ impl Tree {
         let default_acl = if fresh { self.gives_acl() } else { has_default_acl(&fd) };
         let id = (facts.st_dev, facts.st_ino);
         let names = RefCell::default();
-        self.levels.push(Level { name: name.to_vec(), fd: Some(fd), id, finish, fresh, default_acl, names });
+        self.levels.push(OpenDirectory { name: name.to_vec(), fd: Some(fd), id, finish, fresh, default_acl, names });
         let outermost_open = self.levels.len().checked_sub(1 + MAX_OPEN).filter(|level| *level > 0);
         if let Some(level) = outermost_open {
             self.levels[level].fd = None;
@@ -271,7 +240,7 @@ impl Tree {
     }
 
     /// Leaves the innermost directory: its attributes are set, its time last.
-    fn leave(&mut self, owner: &mut Owner) -> Result<(), Errno> {
+    fn leave(&mut self, restorer: &mut Restorer) -> Result<(), Errno> {
         let Some(level) = self.levels.pop() else { return Ok(()) };
         let Some(fd) = level.fd else { return Err(Errno::BADF) };
         if let Some(outer) = self.levels.last_mut().filter(|outer| outer.fd.is_none()) {
@@ -282,7 +251,7 @@ impl Tree {
             }
             outer.fd = Some(reopened);
         }
-        if let Err(what) = level.finish.carry_out(&fd, owner) {
+        if let Err(what) = level.finish.carry_out(&fd, restorer) {
             let mut path = Vec::new();
             for name in self.levels[1..].iter().map(|level| &level.name).chain([&level.name]) {
                 path.push(b'/');
@@ -294,12 +263,12 @@ impl Tree {
     }
 
     /// Leaves all directories and sets what the outermost one gets.
-    pub fn finish(mut self, owner: &mut Owner) -> Result<Vec<(Vec<u8>, String)>, Errno> {
+    pub fn finish(mut self, restorer: &mut Restorer) -> Result<Vec<(Vec<u8>, AttributeError)>, Errno> {
         while self.levels.len() > 1 {
-            self.leave(owner)?;
+            self.leave(restorer)?;
         }
-        if let Some(Level { fd: Some(fd), finish, .. }) = self.levels.pop()
-            && let Err(what) = finish.carry_out(&fd, owner)
+        if let Some(OpenDirectory { fd: Some(fd), finish, .. }) = self.levels.pop()
+            && let Err(what) = finish.carry_out(&fd, restorer)
         {
             self.failures.push((b"/".to_vec(), what));
         }
@@ -390,34 +359,6 @@ pub fn mtime_of(facts: &Stat) -> Timestamp {
     Timestamp { sec: facts.st_mtime, nsec: u32::try_from(facts.st_mtime_nsec).unwrap_or(0) }
 }
 
-/// Sets the modification time, and the access time with it: it is not in the archive.
-pub fn times(mtime: Timestamp) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.sec, tv_nsec: i64::from(mtime.nsec) };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-/// Sets the modification time alone.
-fn modified(mtime: Timestamp) -> Timestamps {
-    Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, ..times(mtime) }
-}
-
 fn has_default_acl(fd: &OwnedFd) -> bool {
     rustix::fs::fgetxattr(fd, "system.posix_acl_default", &mut [0_u8; 0][..]).is_ok_and(|len| len > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{BadPath, parts_of};
-
-    #[test]
-    fn paths_stay_inside() {
-        assert_eq!(parts_of(b"./a//b/./c/"), Ok(vec![b"a".as_slice(), b"b", b"c"]));
-        assert_eq!(parts_of(b"/etc/passwd"), Ok(vec![b"etc".as_slice(), b"passwd"]));
-        for outward in [b"..".as_slice(), b"a/../b", b"../x", b"a/.."] {
-            assert_eq!(parts_of(outward), Err(BadPath::Upwards));
-        }
-        assert_eq!(parts_of(b"a\0b"), Err(BadPath::Zero));
-        assert_eq!(parts_of(b"./"), Ok(Vec::new()));
-        assert_eq!(parts_of(b"..a/b.."), Ok(vec![b"..a".as_slice(), b"b.."]));
-    }
 }

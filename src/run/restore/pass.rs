@@ -1,0 +1,262 @@
+//! Passes through an archive that put what is wanted into the tree, entry by entry, and count what became of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::sync::Arc;
+
+use super::error::RestoreError;
+use super::ids::Uses;
+use super::options::{Existing, RestoreOptions};
+use super::put::{Outcome, Putter};
+use super::report::RestoreReport;
+use super::select::Selection;
+use super::wanted::{index_of, plan_of, selects_without_index};
+use crate::archive::index::{EntryLine, IndexedKind, escape_path};
+use crate::archive::read::entries::{EntryReader, Item};
+use crate::archive::read::head::EntryHead;
+use crate::archive::read::index_file::IndexPlan;
+use crate::archive::read::stream::{MemberStream, Plan, ReadOptions, StreamOutcome};
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::run::check::side_files::SideFiles;
+use crate::shown::hex;
+
+/// Links whose targets are looked for a second time; more are reported.
+const MAX_LATE_LINKS: usize = 100_000;
+/// Progress is told in steps of this many bytes of the tar stream.
+const PROGRESS_STEP_BYTES: u64 = 16 << 20;
+/// Paths that are named as an example of many.
+const MAX_EXAMPLES: usize = 5;
+
+/// A restore under way.
+pub(super) struct Pass<'a> {
+    pub(super) putter: Putter,
+    pub(super) report: RestoreReport,
+    /// Links whose targets were not there: target and own path.
+    pub(super) late_links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The first entries that have something in their place.
+    pub(super) in_the_way: Vec<String>,
+    /// The numbers of owners, when some of them are mapped.
+    pub(super) uses: Uses,
+    pub(super) observer: &'a dyn Observer,
+    pub(super) options: &'a RestoreOptions,
+    pub(super) told: u64,
+}
+
+impl Pass<'_> {
+    /// Reads what is wanted of the archive once, and restores it.
+    pub(super) fn read(
+        &mut self,
+        archive: File,
+        sides: &SideFiles,
+        selection: &Arc<Selection>,
+    ) -> Result<(), RestoreError> {
+        let everything = selection.is_everything();
+        let plan = plan_of(sides, selection);
+        let indexed = matches!(plan, Plan::Index(_));
+        let hash_archive = everything && !indexed && self.options.verify;
+        let stream = self.stream(archive, plan, hash_archive)?;
+        let mut reader = EntryReader::new(stream, !everything, self.options.verify && indexed);
+        while let Some(item) = reader.next_item() {
+            // What is lost from now on is not damaged, it is not read.
+            if self.options.cancel.is_cancelled() {
+                return Err(RestoreError::Stopped);
+            }
+            match item {
+                Item::Entry(head, line) => {
+                    // With an index, it was chosen there.
+                    if indexed || everything || selects_without_index(selection, &head) {
+                        self.take(&head.path, &head, line.as_deref(), &mut reader);
+                    }
+                }
+                Item::Lost { line: Some(line), what, .. } => {
+                    self.fail(&escape_path(&line.path), &format!("not restored: {what}"));
+                }
+                Item::Lost { line: None, place, what, .. } => {
+                    self.report.archive_problems += 1;
+                    let location = format!("member {}, byte {} of the tar stream", place.member, place.tar_offset);
+                    self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, location, what)));
+                }
+            }
+            self.progress(reader.place().tar_offset);
+        }
+        let (stream, end) = reader.into_source();
+        let outcome = stream.finish();
+        if outcome.stopped {
+            return Err(RestoreError::Stopped);
+        }
+        if everything && !end.complete {
+            self.archive_problem("the two blocks of zeros at the end of the tar stream are missing".to_owned());
+        }
+        self.take_outcome(&outcome, sides, hash_archive)?;
+        self.report.verified = self.options.verify && (indexed || (hash_archive && outcome.archive_sha1.is_some()));
+        Ok(())
+    }
+
+    fn stream(&self, archive: File, plan: Plan, hash_archive: bool) -> Result<MemberStream, RestoreError> {
+        let stop = vec![self.options.cancel.flag()];
+        MemberStream::new(archive, plan, &ReadOptions { threads: self.options.threads, hash_archive, stop })
+            .map_err(|source| RestoreError::Target { to: self.options.to.clone(), source })
+    }
+
+    fn take_outcome(&mut self, outcome: &StreamOutcome, sides: &SideFiles, hashed: bool) -> Result<(), RestoreError> {
+        if outcome.stopped {
+            return Err(RestoreError::Stopped);
+        }
+        for finding in &outcome.findings {
+            let what = finding.member.map_or_else(String::new, |member| format!("member {member}: "));
+            self.archive_problem(format!("{what}{}", finding.what));
+        }
+        if let (true, Some(found), Some(expected)) = (hashed, outcome.archive_sha1, &sides.expected_sha1)
+            && hex(&found) != *expected
+        {
+            self.archive_problem(format!("its SHA-1 is {}, and should be {expected}", hex(&found)));
+        }
+        Ok(())
+    }
+
+    fn archive_problem(&mut self, what: String) {
+        self.report.archive_problems += 1;
+        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, "the archive", what)));
+    }
+
+    fn take(
+        &mut self,
+        path: &[u8],
+        head: &EntryHead,
+        line: Option<&EntryLine>,
+        reader: &mut EntryReader<MemberStream>,
+    ) {
+        for problem in &head.problems {
+            self.fail(&escape_path(path), problem);
+        }
+        if line.is_some_and(|line| line.damaged) {
+            let what = "was not read whole when it was backed up; restored as it is in the archive";
+            self.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, escape_path(path), what)));
+        }
+        if !self.putter.rules.ids.is_empty() {
+            self.uses.note(head);
+        }
+        match self.putter.put(path, head, line, reader) {
+            Outcome::Restored => {
+                self.report.restored += 1;
+                self.report.data_bytes += head.stored_bytes;
+            }
+            Outcome::Present => self.report.present += 1,
+            Outcome::Kept(what) => {
+                self.report.present += 1;
+                let place = self.options.to.display().to_string();
+                self.observer.on_event(&Event::Problem(Problem::new(Severity::Notice, place, what)));
+            }
+            Outcome::LeftOut(what) => {
+                self.report.left_out += 1;
+                self.observer.on_event(&Event::Problem(Problem::new(Severity::Notice, escape_path(path), what)));
+            }
+            Outcome::TargetMissing { target } => {
+                if self.late_links.len() < MAX_LATE_LINKS {
+                    self.late_links.push((target, path.to_vec()));
+                } else {
+                    self.fail(&escape_path(path), "not restored: what it links to is not there");
+                }
+            }
+            Outcome::InTheWay => self.is_in_the_way(path),
+            Outcome::Failed(what) => self.fail(&escape_path(path), &what),
+        }
+    }
+
+    fn is_in_the_way(&mut self, path: &[u8]) {
+        self.report.failed += 1;
+        self.report.in_the_way += 1;
+        if self.in_the_way.len() < MAX_EXAMPLES {
+            self.in_the_way.push(escape_path(path));
+        }
+    }
+
+    /// One line, however many there are.
+    pub(super) fn tell_what_is_in_the_way(&self) {
+        let count = self.report.in_the_way;
+        let Some(more) = count.checked_sub(self.in_the_way.len() as u64).filter(|_| count > 0) else { return };
+        let examples = self.in_the_way.join(", ");
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let advice = match self.options.existing {
+            Existing::Keep => "--overwrite replaces them, --resume goes on with a restore that was interrupted",
+            Existing::Resume | Existing::Overwrite => "--overwrite replaces them",
+        };
+        let what = format!(
+            "{count} entries were not restored, since something of their name was there already ({examples}{more}); {advice}"
+        );
+        let place = self.options.to.display().to_string();
+        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, place, what)));
+    }
+
+    pub(super) fn fail(&mut self, path: &str, what: &str) {
+        // A file that was being read when somebody wanted to stop is not damaged; the run says that it was interrupted.
+        if self.options.cancel.is_cancelled() {
+            return;
+        }
+        self.report.failed += 1;
+        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, path, what)));
+    }
+
+    /// Links to what was not asked for: the first of each gets the data, the others are links to it.
+    pub(super) fn late_links(&mut self, archive: &File, sides: &SideFiles) -> Result<(), RestoreError> {
+        let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+        for (target, path) in std::mem::take(&mut self.late_links) {
+            groups.entry(target).or_default().push(path);
+        }
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let partial = !self.options.paths.is_empty();
+        if let (true, Some(index)) = (partial, index_of(sides)) {
+            let targets: BTreeSet<Vec<u8>> = groups.keys().cloned().collect();
+            let select =
+                Box::new(move |line: &EntryLine| line.kind != IndexedKind::HardLink && targets.contains(&line.path));
+            let plan = Plan::Index(Box::new(IndexPlan::new(index, Some(select))));
+            let archive =
+                archive.try_clone().map_err(|source| RestoreError::Target { to: self.options.to.clone(), source })?;
+            let mut reader = EntryReader::new(self.stream(archive, plan, false)?, true, self.options.verify);
+            while let Some(item) = reader.next_item() {
+                let Item::Entry(head, line) = item else { continue };
+                let Some(paths) = groups.remove(&head.path) else { continue };
+                let Some((first, others)) = paths.split_first() else { continue };
+                self.take(first, &head, line.as_deref(), &mut reader);
+                for other in others {
+                    self.link(other, first);
+                }
+            }
+            let (stream, _) = reader.into_source();
+            self.take_outcome(&stream.finish(), sides, false)?;
+        }
+        for (target, paths) in groups {
+            for path in paths {
+                let what = format!("not restored: what it links to, {}, is not there", escape_path(&target));
+                self.fail(&escape_path(&path), &what);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: &[u8], target: &[u8]) {
+        let outcome = match self.putter.parts(path).ok().as_deref().and_then(<[&[u8]]>::split_last) {
+            Some((name, parents)) => match self.putter.tree.enter(parents, &mut self.putter.restorer) {
+                Ok(()) => self.putter.put_link(name, target),
+                Err(error) => Outcome::Failed(error.to_string()),
+            },
+            None => Outcome::Failed("its path names nothing".to_owned()),
+        };
+        match outcome {
+            Outcome::Restored => self.report.restored += 1,
+            Outcome::Present | Outcome::Kept(_) => self.report.present += 1,
+            Outcome::InTheWay => self.is_in_the_way(path),
+            Outcome::Failed(what) | Outcome::LeftOut(what) => self.fail(&escape_path(path), &what),
+            Outcome::TargetMissing { .. } => self.fail(&escape_path(path), "not restored: its first name is not there"),
+        }
+    }
+
+    fn progress(&mut self, tar_offset: u64) {
+        if tar_offset.saturating_sub(self.told) >= PROGRESS_STEP_BYTES {
+            self.observer.on_event(&Event::Read { bytes: tar_offset - self.told });
+            self.told = tar_offset;
+        }
+    }
+}

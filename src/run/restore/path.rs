@@ -1,0 +1,49 @@
+//! The paths of an archive, taken apart.
+
+/// Why a path of an archive is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPath {
+    /// `..` in it.
+    #[error("its path leads out of the directory with `..`")]
+    Upwards,
+    /// A zero byte in it.
+    #[error("its path holds a zero byte")]
+    Zero,
+    /// Nothing is left of it.
+    #[error("its path names nothing")]
+    Empty,
+    /// It lies in another part of the archive.
+    #[error("its path leads to another filesystem of the archive")]
+    Elsewhere,
+}
+
+/// A path's parts: what is empty or `.` left out, a leading `/` with them, as tar does it.
+pub fn parts_of(path: &[u8]) -> Result<Vec<&[u8]>, BadPath> {
+    let mut parts = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Err(BadPath::Upwards),
+            part if part.contains(&0) => return Err(BadPath::Zero),
+            part => parts.push(part),
+        }
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BadPath, parts_of};
+
+    #[test]
+    fn paths_stay_inside() {
+        assert_eq!(parts_of(b"./a//b/./c/"), Ok(vec![b"a".as_slice(), b"b", b"c"]));
+        assert_eq!(parts_of(b"/etc/passwd"), Ok(vec![b"etc".as_slice(), b"passwd"]));
+        for outward in [b"..".as_slice(), b"a/../b", b"../x", b"a/.."] {
+            assert_eq!(parts_of(outward), Err(BadPath::Upwards));
+        }
+        assert_eq!(parts_of(b"a\0b"), Err(BadPath::Zero));
+        assert_eq!(parts_of(b"./"), Ok(Vec::new()));
+        assert_eq!(parts_of(b"..a/b.."), Ok(vec![b"..a".as_slice(), b"b.."]));
+    }
+}

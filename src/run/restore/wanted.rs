@@ -1,0 +1,75 @@
+//! How the entries that are wanted are read from an archive: through its index, or by a scan without one.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::error::RestoreError;
+use super::ids::IdMaps;
+use super::names;
+use super::options::RestoreOptions;
+use super::select::Selection;
+use crate::archive::index::{EntryLine, IndexedKind};
+use crate::archive::read::entries::EntryReader;
+use crate::archive::read::head::{EntryHead, HeadKind};
+use crate::archive::read::index_file::{IndexPlan, IndexReader, Select};
+use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::run::check::side_files::SideFiles;
+
+/// How what is wanted of an archive is read.
+pub(super) fn plan_of(sides: &SideFiles, selection: &Arc<Selection>) -> Plan {
+    let Some(index) = index_of(sides) else { return Plan::Scan };
+    let select = (!selection.is_everything()).then(|| {
+        let selection = Arc::clone(selection);
+        Box::new(move |line: &EntryLine| {
+            let is_directory = line.kind == IndexedKind::Directory;
+            selection.wants(&line.path, is_directory) || (is_directory && selection.leads_to(&line.path))
+        }) as Select
+    });
+    Plan::Index(Box::new(IndexPlan::new(index, select)))
+}
+
+/// Whether an entry is wanted that no index was asked about.
+pub(super) fn selects_without_index(selection: &Selection, head: &EntryHead) -> bool {
+    let is_directory = head.kind == HeadKind::Directory;
+    selection.wants(&head.path, is_directory) || (is_directory && selection.leads_to(&head.path))
+}
+
+/// The maps of numbers that are asked for, with names from the archive where they are needed.
+pub(super) fn resolve_ids(
+    archive: &File,
+    sides: &SideFiles,
+    options: &RestoreOptions,
+    observer: &dyn Observer,
+) -> Result<IdMaps, RestoreError> {
+    let wish = &options.ids;
+    let inside = if wish.needs_inside() {
+        let plan = match index_of(sides) {
+            Some(index) => {
+                let select = Box::new(|line: &EntryLine| names::is_name_file(&line.path));
+                Plan::Index(Box::new(IndexPlan::new(index, Some(select))))
+            }
+            None => Plan::Scan,
+        };
+        let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
+        let stream = archive.try_clone().and_then(|archive| MemberStream::new(archive, plan, &read));
+        let stream = stream.map_err(|source| RestoreError::Target { to: options.to.clone(), source })?;
+        names::read_inside(EntryReader::new(stream, true, false))?
+    } else {
+        None
+    };
+    let resolved = wish.resolve(inside)?;
+    if let Some(said) = resolved.said {
+        let problem = Problem::new(Severity::Notice, "owners and groups", said);
+        observer.on_event(&Event::Problem(problem));
+    }
+    Ok(resolved.maps)
+}
+
+/// The index, unless it is missing, damaged or not the backup's.
+pub(super) fn index_of(sides: &SideFiles) -> Option<IndexReader> {
+    if sides.index_changed {
+        return None;
+    }
+    IndexReader::new(sides.index.as_ref()?.try_clone().ok()?).ok()
+}

@@ -7,8 +7,10 @@
 
 pub mod acl;
 pub mod carry;
+pub mod counts;
 mod data;
 mod digits;
+pub mod error;
 pub mod gzip;
 mod head_digest;
 pub mod index;

@@ -1,13 +1,18 @@
 //! The manifest: what was found and done. A backup is complete when it is there.
 
+mod region;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::region::{BtrfsRecord, QuotaRecord, RegionReader, RegionRecord, SubvolumeRecord};
+use crate::archive::carry::parent::ParentFacts;
+use crate::archive::counts::{CarryCounts, Counts};
 use crate::events::Problem;
-use crate::layout::{Handling, Layout};
+use crate::layout::Layout;
 use crate::shown::hex;
 
 /// The version of the format that this program writes.
@@ -115,105 +120,6 @@ pub struct SnapshotRecord {
     pub extended_by_bytes: u64,
     /// Whether the user asked to keep it.
     pub kept: bool,
-}
-
-/// What became of a region.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegionRecord {
-    /// Its name in the layout.
-    pub name: String,
-    /// What was really done: a filesystem that could not be read is a raw image here.
-    pub handling: Handling,
-    /// Where it is in the archive: the directory of its files (`.`, `./p1`) or the image's path.
-    pub archive_path: Option<String>,
-    /// The directory of its files (`.`, `./p1`), where those that can be read are in the archive besides its raw image:
-    /// others are encrypted, or hidden by another one of the same name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files_path: Option<String>,
-    /// How much the filesystem itself says is in use, in bytes.
-    pub used_bytes: Option<u64>,
-    /// Whether its journal was replayed in a temporary copy.
-    pub journal_replayed_in_copy: bool,
-    /// Whether its filesystem was in use at the moment that the backup shows: what was written last may then be on the disk
-    /// in part only. `None` where there are no files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub in_use: Option<bool>,
-    /// Who read its files. `None` where there are none, and in backups of older versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reader: Option<RegionReader>,
-    /// Whether the attributes of a FAT or exFAT (hidden, system, archive) are in the archive.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub has_fat_attributes: bool,
-    /// The limits of an ext4's quotas. `None` where there are none, elsewhere, and in backups of older versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quota_limits: Option<Box<QuotaRecord>>,
-    /// What a btrfs has besides files. `None` where it has nothing of that, elsewhere, and in backups of older versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub btrfs: Option<Box<BtrfsRecord>>,
-}
-
-/// The limits of a filesystem's quotas.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuotaRecord {
-    /// How many users, groups and projects have limits.
-    pub count: u64,
-    /// The first thousand, as arguments of setquota(8): `-u`, `-g` or `-P`, the number, blocks soft and hard, inodes soft and hard.
-    #[serde(default)]
-    pub setquota: Vec<String>,
-}
-
-/// What a btrfs has besides files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BtrfsRecord {
-    /// The id of the subvolume that is mounted when none is named; `None` for the top one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default_subvolume: Option<u64>,
-    /// Whether quotas are on. Their limits are not in a backup.
-    #[serde(default)]
-    pub quotas: bool,
-    /// The directories in the archive that are subvolumes.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub subvolumes: Vec<SubvolumeRecord>,
-}
-
-/// A subvolume. Its UUIDs are for information: a restored one has new ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubvolumeRecord {
-    /// Its path from the filesystem's root, escaped as in the index.
-    pub path: String,
-    /// Its id, which fstab may name (`subvolid=`).
-    pub id: u64,
-    /// Whether nothing in it may be changed.
-    pub read_only: bool,
-    /// Its UUID.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uuid: Option<String>,
-    /// The UUID of the one that it is a snapshot of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent_uuid: Option<String>,
-    /// The UUID of the one that it was received from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub received_uuid: Option<String>,
-}
-
-impl RegionRecord {
-    /// Where its files are in the archive; `None` where there are none.
-    pub fn files_path(&self) -> Option<&str> {
-        match self.handling {
-            Handling::Files => self.archive_path.as_deref(),
-            _ => self.files_path.as_deref(),
-        }
-    }
-}
-
-/// Who reads a filesystem's files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RegionReader {
-    /// volbak itself, from the blocks of an ext2, ext3 or ext4.
-    Ext4,
-    /// The kernel, through a mount.
-    Kernel,
 }
 
 /// How the backup was to be made.
@@ -378,6 +284,18 @@ impl Manifest {
         Ok(serde_json::from_slice(bytes)?)
     }
 
+    /// What a later backup that carries forward from this one has to know.
+    pub fn as_parent(&self) -> ParentFacts {
+        let paths = self.regions.iter().flat_map(|region| [region.archive_path.clone(), region.files_path.clone()]);
+        ParentFacts {
+            stem: self.stem.clone(),
+            archive_bytes: self.sizes.archive_bytes,
+            members: self.sizes.members,
+            index_sha256: self.digests.index_sha256.clone(),
+            archive_paths: paths.flatten().collect(),
+        }
+    }
+
     /// Whether all that was selected is in the backup.
     pub fn is_whole(&self) -> bool {
         self.completeness.unwrap_or_else(|| self.problem_counts.completeness()) == Completeness::Whole
@@ -426,48 +344,6 @@ pub(crate) fn blank() -> Manifest {
         digests: DigestsRecord::default(),
         self_sha256: String::new(),
     }
-}
-
-/// What went into an archive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Regular files, hard links to them not counted.
-    pub files: u64,
-    /// Of these, files with holes.
-    pub sparse_files: u64,
-    /// Directories, roots included.
-    pub directories: u64,
-    /// Symbolic links.
-    pub symlinks: u64,
-    /// Further names of what is counted elsewhere.
-    pub hard_links: u64,
-    /// Character and block devices.
-    pub devices: u64,
-    /// Named pipes.
-    pub fifos: u64,
-    /// Sockets, which are not in the archive.
-    pub sockets_left_out: u64,
-    /// Raw images of regions.
-    pub raw_images: u64,
-    /// Bytes of files and images that were stored; holes and hard links cost none.
-    pub data_bytes: u64,
-}
-
-/// What was carried forward from the previous backup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CarryCounts {
-    /// Members that were copied.
-    pub members: u64,
-    /// Their bytes in the archive.
-    pub bytes: u64,
-    /// The entries in them.
-    pub entries: u64,
-    /// Groups that were read although nothing pointed at a change: it was their day.
-    pub groups_reread: u64,
-    /// Members of the previous archive that were not what its index says; what is in them was read.
-    pub mismatches: u64,
-    /// Files that were read and had other data than in the previous backup, with the same times.
-    pub changed_unseen: u64,
 }
 
 #[cfg(test)]

@@ -407,7 +407,7 @@ fn an_index_that_is_not_the_manifests_is_refused() {
         file.write_all(&damaged).unwrap();
         file.seek(SeekFrom::Start(0)).unwrap();
         let archive = File::open(good.archive_path()).unwrap();
-        let opened = volbak::archive::carry::parent::Parent::open(archive, file, &manifest);
+        let opened = volbak::archive::carry::parent::Parent::open(archive, file, &manifest.as_parent());
         assert!(opened.is_err(), "seed {seed}, byte {at}");
     }
 }

@@ -44,8 +44,11 @@ pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// Reads a number in decimal that may have zeros before it.
+/// Reads a number in decimal that may have zeros before it: digits alone, one at least.
 pub(super) fn parse_padded(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
     digits.iter().try_fold(0_u64, |number, byte| {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }

@@ -5,27 +5,31 @@
 //! taken in the order of the stream. Members that are carried forward from the previous archive have buffers of their
 //! own, so that what waits for its turn there takes none of these.
 
-mod carried;
-mod in_order;
+mod job;
+mod output;
+mod recheck;
+mod sequencer;
+mod sink;
 mod spares;
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::num::NonZero;
+use std::io;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use self::carried::{Carried, Carrier};
-pub(super) use self::carried::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
-use self::in_order::{Delivered, Failed, InOrder};
+use self::job::{Job, Ready};
+pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
+use self::recheck::Carrier;
+pub(super) use self::recheck::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
+use self::sequencer::{Delivered, Failed, Sequencer};
 use self::spares::Spares;
+use super::error::ArchiveError;
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder, tables_bytes};
 use super::head_digest::MemberHeads;
-use super::index::{EntryLine, MemberDigest, MemberLine, Totals};
-use super::level::{HIGHEST_LEVEL, Level, LevelControl, LevelNow};
+use super::index::{EntryLine, MemberDigest, MemberLine};
+use super::level::{Level, LevelControl, LevelNow};
 use super::workers::Workers;
-use super::write::ArchiveError;
 use crate::outside::memory;
 
 /// Pairs of buffers beyond those that the compressing threads work on: one being filled, the others waiting for their turn.
@@ -35,85 +39,12 @@ const SPARE_BUFFERS: usize = 8;
 /// How much further down the compressing threads are than the others.
 const COMPRESSING_NICE: i32 = 5;
 
-/// Of pieces of fewer blocks nothing is shared.
-pub const LEAST_SHARED_BLOCKS: usize = 16;
-
-/// Where an archive is written to.
-pub trait ArchiveFile: Write + Send {
-    /// The blocks, in bytes, that this file can have in common with `source` in place of a copy: what lies alike in both,
-    /// seen from where a block begins. At most 4096. `None` where each file has its own. Asked for one source alone.
-    fn block_to_share(&mut self, source: &File) -> Option<NonZero<usize>> {
-        let _ = source;
-        None
-    }
-
-    /// Takes all of `bytes`, which `source` has at `offset`. Does not need to share any of it.
-    fn write_shared(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> io::Result<()> {
-        let _ = (source, offset);
-        self.write_all(bytes)
-    }
-}
-
-/// Shares nothing.
-impl ArchiveFile for File {}
-
-/// Where the two streams go.
-pub struct Outputs {
-    /// The archive.
-    pub archive: Box<dyn ArchiveFile>,
-    /// Its index. Need not be buffered.
-    pub index: Box<dyn Write + Send>,
-}
-
-/// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrittenMembers {
-    /// The index's last line.
-    pub totals: Totals,
-    /// SHA-1 of the archive's bytes.
-    pub archive_sha1: [u8; 20],
-    /// SHA-256 of the index's bytes.
-    pub index_sha256: [u8; 32],
-    /// How long the index is, in bytes.
-    pub index_bytes: u64,
-    /// How many members were compressed at each level, by the level.
-    pub levels: [u64; HIGHEST_LEVEL as usize + 1],
-}
-
-struct Job {
-    /// Always of full length; its first `data_len` bytes count.
-    data: Vec<u8>,
-    data_len: usize,
-    /// Its first `member_len` bytes count.
-    member: Vec<u8>,
-    member_len: usize,
-    level: i32,
-    digest: MemberDigest,
-    heads: Option<[u8; 16]>,
-    entries: Vec<EntryLine>,
-}
-
-/// A member, or several that are carried, on their way to the archive.
-enum Ready {
-    Compressed(Job),
-    Carried(Carried),
-}
-
-impl Ready {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Compressed(job) => &job.member[..job.member_len],
-            Self::Carried(carried) => carried.bytes(),
-        }
-    }
-}
-
 /// The writing end. Dropping it without [`MemberWriter::finish`] stops everything.
 pub struct MemberWriter {
     pool: Workers,
     encoders: Arc<Mutex<Vec<MemberEncoder>>>,
     level: Arc<LevelNow>,
-    order: Arc<InOrder>,
+    order: Arc<Sequencer>,
     free: Spares<Job>,
     current: Job,
     /// Those of the entries that end in the current member.
@@ -133,14 +64,14 @@ impl MemberWriter {
         let encoders = (0..threads).map(|_| MemberEncoder::new(level.get())).collect::<Result<Vec<_>, _>>()?;
         let pool = Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?;
         let (give_back, free) = channel();
-        let order = Arc::new(InOrder::new(outputs, give_back, control).map_err(ArchiveError::Write)?);
+        let order = Arc::new(Sequencer::new(outputs, give_back, control).map_err(ArchiveError::Write)?);
         Ok(Self {
             pool,
             encoders: Arc::new(Mutex::new(encoders)),
             level,
             order,
             free: Spares::new(2 * threads + SPARE_BUFFERS - 1, free),
-            current: empty_job(),
+            current: Job::empty(),
             heads: MemberHeads::default(),
             next_number: 0,
             threads,
@@ -235,7 +166,7 @@ impl MemberWriter {
             return Ok(());
         }
         let next = loop {
-            match self.free.take(empty_job) {
+            match self.free.take(Job::empty) {
                 Some(next) => break next,
                 None => self.free.wait().map_err(|_| self.error())?,
             }
@@ -304,18 +235,4 @@ fn needed_bytes(threads: usize, level: i32) -> usize {
     const EACH_BYTES: usize = 8 << 20;
     const BASE_BYTES: usize = 48 << 20;
     threads.saturating_mul(EACH_BYTES + tables_bytes(level)).saturating_add(BASE_BYTES)
-}
-
-fn empty_job() -> Job {
-    Job {
-        data: vec![0; MAX_MEMBER_DATA],
-        data_len: 0,
-        // What is not used is not there: it takes no room before it is written to.
-        member: vec![0; MemberEncoder::MAX_MEMBER_BYTES],
-        member_len: 0,
-        level: 0,
-        digest: MemberDigest::Blake3([0; 32]),
-        heads: None,
-        entries: Vec::new(),
-    }
 }

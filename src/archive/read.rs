@@ -7,11 +7,19 @@
 //! Memory: the buffers of `2 × threads + 3` members, 2 MiB each, one index line or extended header of at most 12 MiB,
 //! and what one member's entries take.
 
+mod cursor;
 pub mod entries;
+mod foreign;
 pub mod head;
 pub mod header;
 pub mod index_file;
+pub mod index_plan;
+mod inflate;
+mod input;
+mod item;
+mod job;
 pub mod records;
 mod scan;
 pub mod sparse;
 pub mod stream;
+mod values;

@@ -15,7 +15,8 @@ use self::carry::Carrying;
 use self::place::Queue;
 use super::carry::Share;
 use super::carry::parent::Parent;
-use super::gzip::{BadLevel, EncoderError};
+use super::counts::{CarryCounts, Counts};
+use super::error::ArchiveError;
 use super::head_digest::HeadDigests;
 use super::index::IndexedKind;
 use super::level::Level;
@@ -24,9 +25,7 @@ use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::pax::{self, EntryType};
 use crate::entry::{Entry, EntryKind, FileContent, Metadata, Timestamp};
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::manifest::{CarryCounts, Counts};
 use crate::shown;
-use crate::units::ByteLen;
 
 /// An entry that takes this much has members of its own.
 const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
@@ -45,39 +44,6 @@ const MAP_PIECE_BYTES: usize = 64 * 1024;
 const SPENT_ENTRIES: usize = 256;
 /// The observer is told of what was read in steps of at least this size.
 const PROGRESS_STEP_BYTES: u64 = 1 << 20;
-
-/// Why an archive could not be written. Whatever was written is of no use then.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// Writing failed: no space, most likely.
-    #[error("the archive could not be written")]
-    Write(#[source] io::Error),
-    /// [`ArchiveOptions::stop`] said so.
-    #[error("stopped before the archive was complete")]
-    Stopped,
-    /// A member of a large file is damaged in the previous archive, and the file is another one each time that it is asked
-    /// for its holes.
-    #[error("{0} is damaged in the previous backup and cannot be read in its place; back up with --full")]
-    Carry(String),
-    /// A filesystem's files hold more than [`ArchiveWriter::limit_filesystem`] allows.
-    #[error("its files hold more than {} together", ByteLen(*limit_bytes))]
-    TooMuch {
-        /// What was allowed.
-        limit_bytes: u64,
-    },
-    /// The archive would become longer than [`ArchiveWriter::limit_archive`] allows.
-    #[error("its archive would be longer than {} before it is compressed (max_volume_size)", ByteLen(*limit_bytes))]
-    TooLong {
-        /// What was allowed.
-        limit_bytes: u64,
-    },
-    /// There is no such level.
-    #[error(transparent)]
-    Level(#[from] BadLevel),
-    /// There is no encoder for the level.
-    #[error(transparent)]
-    Encoder(#[from] EncoderError),
-}
 
 /// Asked now and then whether the work is to stop.
 pub type StopCheck = Arc<dyn Fn() -> bool + Send + Sync>;

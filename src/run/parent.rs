@@ -230,7 +230,7 @@ fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Prev
         let said = manifest.sizes.archive_bytes;
         return Err(format!("its archive has {archive_bytes} bytes, and its manifest says {said}"));
     }
-    let parent = Parent::open(archive, index, manifest).map_err(|error| with_causes(&error))?;
+    let parent = Parent::open(archive, index, &manifest.as_parent()).map_err(|error| with_causes(&error))?;
     let share = Share {
         every_days: wanted.full_read_every_days,
         parent_day: i64::from(day.num_days_from_ce()),

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
-use super::parent::LinesCheck;
 use crate::archive::index::{IndexVersion, KeptEntries, MemberLine, RawLine};
 use crate::archive::read::index_file::MAX_LINE_BYTES;
 
@@ -124,4 +123,33 @@ fn end_of(member: &MemberLine) -> io::Result<u64> {
 
 fn changed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the index is not what it was a moment ago")
+}
+
+/// What is kept of a group's lines: their CRC-32 and how long they are. All lines had the digest that the manifest says when
+/// they were read first; this shows that they are still the same when they are read again a moment later.
+#[derive(Default)]
+pub(super) struct LinesCheck {
+    crc: crc32fast::Hasher,
+    len: u32,
+}
+
+impl LinesCheck {
+    pub(super) fn add(&mut self, line: &[u8]) {
+        self.crc.update(line);
+        self.len = self.len.wrapping_add(u32::try_from(line.len()).unwrap_or(u32::MAX)).wrapping_add(1);
+    }
+
+    pub(super) fn finish(self) -> u64 {
+        u64::from(self.len) << 32 | u64::from(self.crc.finalize())
+    }
+
+    /// How long the lines are together, each with its newline.
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.len).unwrap_or(usize::MAX)
+    }
+
+    /// How long the lines together are that this is the check of.
+    pub(super) fn len_of(check: u64) -> usize {
+        usize::try_from(check >> 32).unwrap_or(usize::MAX)
+    }
 }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::group::{Group, GroupReader};
+use super::group::{Group, GroupReader, LinesCheck};
 use crate::archive::index::{IndexVersion, RawEntry, RawLine, escape_path};
 use crate::archive::read::index_file::{IndexError, IndexReader, PlacedLine};
 use crate::entry::Timestamp;
-use crate::manifest::Manifest;
 use crate::shown::hex;
 
 /// So many groups are remembered; the entries of the others are read.
@@ -45,6 +44,21 @@ pub enum ParentError {
     Io(#[from] io::Error),
 }
 
+/// What the manifest of a backup says of it, as far as its archive and its index must agree.
+#[derive(Clone, Debug)]
+pub struct ParentFacts {
+    /// What its files' names begin with.
+    pub stem: String,
+    /// The archive's length.
+    pub archive_bytes: u64,
+    /// How many members the archive has.
+    pub members: u64,
+    /// SHA-256 of the index, lower-case hex.
+    pub index_sha256: String,
+    /// Where the regions are in the archive (`.`, `./p1`).
+    pub archive_paths: Vec<String>,
+}
+
 /// A previous backup that can be carried from.
 #[derive(Debug)]
 pub struct Parent {
@@ -66,26 +80,22 @@ struct RegionClock {
 }
 
 impl Parent {
-    /// Reads `index` from its first line to its last, and holds it against the manifest.
-    pub fn open(archive: File, index: File, manifest: &Manifest) -> Result<Self, ParentError> {
+    /// Reads `index` from its first line to its last, and compares it with what the manifest says.
+    pub fn open(archive: File, index: File, said: &ParentFacts) -> Result<Self, ParentError> {
         let again = index.try_clone()?;
-        let mut clocks: Vec<RegionClock> = manifest
-            .regions
-            .iter()
-            .flat_map(|region| [region.archive_path.clone(), region.files_path.clone()])
-            .flatten()
-            .map(|archive_path| {
-                let escaped_path = escape_path(archive_path.as_bytes());
-                RegionClock { archive_path, escaped_path, newest: None }
-            })
-            .collect();
+        let clock_of = |archive_path: &String| RegionClock {
+            archive_path: archive_path.clone(),
+            escaped_path: escape_path(archive_path.as_bytes()),
+            newest: None,
+        };
+        let mut clocks: Vec<RegionClock> = said.archive_paths.iter().map(clock_of).collect();
         // `.` holds what no other region does.
         clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
         let mut lines = IndexReader::hashing(index)?;
         if lines.version() != IndexVersion::Three {
             return Err(ParentError::OlderIndex);
         }
-        let mut collecting = Collecting::new(usize::try_from(manifest.sizes.members).unwrap_or(usize::MAX));
+        let mut collecting = Collecting::new(usize::try_from(said.members).unwrap_or(usize::MAX));
         let mut last_clock = 0;
         while let Some(placed) = lines.next_raw()? {
             if let RawLine::Entry(entry) = &placed.line {
@@ -95,14 +105,14 @@ impl Parent {
         }
         let totals = lines.totals();
         let found = lines.into_sha256().map_or_else(String::new, |digest| hex(&digest));
-        if found != manifest.digests.index_sha256 {
-            return Err(ParentError::OtherIndex { found, said: manifest.digests.index_sha256.clone() });
+        if found != said.index_sha256 {
+            return Err(ParentError::OtherIndex { found, said: said.index_sha256.clone() });
         }
-        if totals.archive_bytes != manifest.sizes.archive_bytes || totals.members != manifest.sizes.members {
+        if totals.archive_bytes != said.archive_bytes || totals.members != said.members {
             return Err(ParentError::OtherArchive);
         }
         let (groups, left_out) = collecting.finish();
-        let (stem, reader) = (manifest.stem.clone(), GroupReader::new(again));
+        let (stem, reader) = (said.stem.clone(), GroupReader::new(again));
         Ok(Self { stem, archive: Arc::new(archive), groups, reader, clocks, left_out })
     }
 
@@ -253,34 +263,5 @@ impl Collecting {
     fn finish(mut self) -> (GroupTable, u64) {
         self.places.sort_unstable_by_key(|place| place.key);
         (GroupTable { places: self.places }, self.left_out)
-    }
-}
-
-/// What is kept of a group's lines: their CRC-32 and how long they are. All lines had the digest that the manifest says when
-/// they were read first; this shows that they are still the same when they are read again a moment later.
-#[derive(Default)]
-pub(super) struct LinesCheck {
-    crc: crc32fast::Hasher,
-    len: u32,
-}
-
-impl LinesCheck {
-    pub(super) fn add(&mut self, line: &[u8]) {
-        self.crc.update(line);
-        self.len = self.len.wrapping_add(u32::try_from(line.len()).unwrap_or(u32::MAX)).wrapping_add(1);
-    }
-
-    pub(super) fn finish(self) -> u64 {
-        u64::from(self.len) << 32 | u64::from(self.crc.finalize())
-    }
-
-    /// How long the lines are together, each with its newline.
-    pub(super) fn len(&self) -> usize {
-        usize::try_from(self.len).unwrap_or(usize::MAX)
-    }
-
-    /// How long the lines together are that this is the check of.
-    pub(super) fn len_of(check: u64) -> usize {
-        usize::try_from(check >> 32).unwrap_or(usize::MAX)
     }
 }

@@ -1,8 +1,8 @@
 //! Lines of entries that are kept as they stand in an index.
 
-use super::parse::{EntryFacts, RawEntry};
+use super::line::{EntryLine, IndexVersion, Line, begin_entry};
+use super::parse::{BadLine, EntryFacts, RawEntry, parse_line};
 use super::path::is_escape_of;
-use super::{BadLine, EntryLine, IndexVersion, Line, begin_entry, parse_line};
 
 /// Lines of entries of an index of the version that is written. What has to be known of most of them is kept beside; the
 /// rest is read out of the line where it is wanted.

@@ -1,7 +1,7 @@
 //! Lines of an index as they are read.
 
+use super::line::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, NSEC_DIGITS, Totals};
 use super::path::{is_plain_path, unescape_path};
-use super::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, NSEC_DIGITS, Totals};
 use crate::archive::digits::{are_hex_digits, parse_decimal, parse_hex, parse_padded};
 use crate::entry::Timestamp;
 

@@ -1,5 +1,8 @@
 //! Paths as they stand in an index.
 
+use crate::archive::digits::parse_hex;
+use crate::shown::hex;
+
 /// Whether a path stands in the index as it is.
 pub(super) fn is_plain_path(path: &[u8]) -> bool {
     path.iter().all(|byte| *byte != b'\\' && (0x20..0x7f).contains(byte))
@@ -16,7 +19,7 @@ pub fn escape_path(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
     let escape = |text: &mut String, byte: u8| {
         text.push_str("\\x");
-        text.push_str(&crate::shown::hex(&[byte]));
+        text.push_str(&hex(&[byte]));
     };
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -41,7 +44,7 @@ pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
     while let Some((plain, escaped)) = rest.split_once('\\') {
         path.extend_from_slice(plain.as_bytes());
         let digits = escaped.strip_prefix('x')?.get(..2)?;
-        path.extend_from_slice(&super::parse_hex::<1>(digits)?);
+        path.extend_from_slice(&parse_hex::<1>(digits.as_bytes())?);
         rest = &escaped[3..];
     }
     path.extend_from_slice(rest.as_bytes());

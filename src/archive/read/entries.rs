@@ -4,96 +4,21 @@
 //! touches, and the walk goes on with the next that is known to begin somewhere. Without one, it goes on with the next
 //! block that has a header's checksum; in an archive of ours, with the next member, where an entry is likely to begin.
 
-use std::collections::VecDeque;
-
 use sha2::{Digest, Sha256};
 
+pub use super::cursor::ChunkSource;
+use super::cursor::{Cursor, Trouble};
 use super::head::{EntryHead, FirstData, HeadBuilder, HeadStep};
 use super::header::BLOCK;
+pub use super::item::{DataLost, Item, StreamEnd, TarPlace};
 use super::sparse::{Keep, MapReader};
-use super::stream::{Chunk, MemberStream};
 use crate::archive::index::EntryLine;
 use crate::archive::pax::padding_after;
-
-/// Where pieces come from.
-pub trait ChunkSource {
-    /// The next piece, `None` after the last. `done_with` is the one before.
-    fn next_chunk(&mut self, done_with: Option<Chunk>) -> Option<Chunk>;
-}
-
-impl ChunkSource for MemberStream {
-    fn next_chunk(&mut self, done_with: Option<Chunk>) -> Option<Chunk> {
-        Self::next_chunk(self, done_with)
-    }
-}
-
-/// A place in the archive, for messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// The member, or the piece of a foreign archive.
-    pub member: u64,
-    /// The offset in the tar stream.
-    pub tar_offset: u64,
-}
-
-/// What the walk comes to.
-#[derive(Debug)]
-pub enum Item {
-    /// An entry, whose data comes next.
-    Entry(Box<EntryHead>, Option<Box<EntryLine>>),
-    /// An entry that cannot be read, or bytes that are none.
-    Lost {
-        /// The entry, when the index names it.
-        line: Option<Box<EntryLine>>,
-        /// Where.
-        place: Place,
-        /// Why, one line.
-        what: String,
-        /// The reason is a member that cannot be read, which is reported by itself.
-        member_lost: bool,
-    },
-}
-
-/// Data of an entry that cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataLost {
-    /// The member that it was in.
-    pub place: Place,
-    /// How many bytes of the entry's stored data are lost with it, at this point of it.
-    pub bytes: u64,
-    /// Why, one line.
-    pub what: String,
-}
-
-/// How the tar stream ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamEnd {
-    /// The blocks of zeros that end an archive are there.
-    pub complete: bool,
-    /// How many entries there were.
-    pub entries: u64,
-    /// How much of it was walked, in bytes.
-    pub tar_bytes: u64,
-}
-
-/// Why bytes could not be had.
-enum Trouble {
-    End,
-    Gap { place: Place, bytes: u64, what: String },
-}
 
 /// The walk.
 #[expect(clippy::struct_excessive_bools, reason = "each says something of its own about where the walk is")]
 pub struct EntryReader<S> {
-    source: S,
-    chunk: Option<Chunk>,
-    /// How much of the chunk is done with.
-    used: usize,
-    position: u64,
-    /// Entries that start in the chunk, and were not come to yet.
-    expected: VecDeque<EntryLine>,
-    /// Entries of chunks that are lost.
-    lost: VecDeque<(EntryLine, Place, String)>,
+    tar: Cursor<S>,
     /// A part of the archive is read; what lies between is left out on purpose.
     partial: bool,
     hashing: bool,
@@ -117,12 +42,7 @@ impl<S: ChunkSource> EntryReader<S> {
     /// the entries' data are wanted.
     pub fn new(source: S, partial: bool, hashing: bool) -> Self {
         Self {
-            source,
-            chunk: None,
-            used: 0,
-            position: 0,
-            expected: VecDeque::new(),
-            lost: VecDeque::new(),
+            tar: Cursor::new(source),
             partial,
             hashing,
             keep_maps: Keep::Runs,
@@ -147,30 +67,30 @@ impl<S: ChunkSource> EntryReader<S> {
 
     /// Gives back the source.
     pub fn into_source(self) -> (S, StreamEnd) {
-        let end = StreamEnd { complete: self.zero_blocks >= 2, entries: self.entries, tar_bytes: self.position };
-        (self.source, end)
+        let end = StreamEnd { complete: self.zero_blocks >= 2, entries: self.entries, tar_bytes: self.tar.position };
+        (self.tar.source, end)
     }
 
     /// Where the walk is.
-    pub fn place(&self) -> Place {
-        Place { member: self.chunk.as_ref().map_or(0, |chunk| chunk.number), tar_offset: self.position }
+    pub fn place(&self) -> TarPlace {
+        self.tar.place()
     }
 
     /// The next entry, `None` at the end of the stream. What is left of the data of the one before is skipped.
     pub fn next_item(&mut self) -> Option<Item> {
         self.skip_data();
         loop {
-            if let Some((line, place, what)) = self.lost.pop_front() {
+            if let Some((line, place, what)) = self.tar.lost.pop_front() {
                 return Some(Item::Lost { line: Some(Box::new(line)), place, what, member_lost: true });
             }
-            if let Some(line) = self.expected.pop_front() {
+            if let Some(line) = self.tar.expected.pop_front() {
                 return Some(self.expected_entry(line));
             }
-            match self.load() {
+            match self.tar.load() {
                 Ok(()) => {}
                 Err(Trouble::End) => return None,
                 Err(Trouble::Gap { place, what, .. }) => {
-                    if !self.lost.is_empty() || self.indexed() {
+                    if !self.tar.lost.is_empty() || self.tar.indexed() {
                         continue;
                     }
                     self.searching = true;
@@ -178,10 +98,10 @@ impl<S: ChunkSource> EntryReader<S> {
                     return Some(Item::Lost { line: None, place, what, member_lost: true });
                 }
             }
-            if self.expected.front().is_some() {
+            if self.tar.expected.front().is_some() {
                 continue;
             }
-            if self.indexed() {
+            if self.tar.indexed() {
                 if let Some(stray) = self.pass_unexpected() {
                     return Some(stray);
                 }
@@ -196,15 +116,12 @@ impl<S: ChunkSource> EntryReader<S> {
         if self.data_left == 0 {
             return Ok(None);
         }
-        match self.load() {
+        match self.tar.load() {
             Ok(()) => {}
             Err(trouble) => return Err(self.lose_data(trouble)),
         }
-        let len = self.available().min(usize::try_from(self.data_left).unwrap_or(usize::MAX));
-        let start = self.used;
-        self.advance(len);
-        self.data_left -= len as u64;
-        let bytes = self.chunk.as_ref().map_or(&[][..], |chunk| &chunk.data[start..start + len]);
+        let bytes = self.tar.take_at_most(self.data_left);
+        self.data_left -= bytes.len() as u64;
         if let Some(content) = &mut self.content {
             content.update(bytes);
         }
@@ -218,90 +135,33 @@ impl<S: ChunkSource> EntryReader<S> {
         self.content.take().filter(|_| whole).map(|content| content.finalize().into())
     }
 
-    /// Whether the current piece came with the index's lines.
-    fn indexed(&self) -> bool {
-        self.chunk.as_ref().is_some_and(|chunk| chunk.entries.is_some())
-    }
-
-    fn available(&self) -> usize {
-        self.chunk.as_ref().map_or(0, |chunk| chunk.data.len() - self.used)
-    }
-
-    fn advance(&mut self, len: usize) {
-        self.used += len;
-        self.position += len as u64;
-    }
-
-    /// Makes sure that something is available.
-    fn load(&mut self) -> Result<(), Trouble> {
-        while self.available() == 0 {
-            let done_with = self.chunk.take();
-            self.used = 0;
-            let Some(mut chunk) = self.source.next_chunk(done_with) else { return Err(Trouble::End) };
-            if chunk.entries.is_some() {
-                // Without an index, offsets after a gap of unknown length would only be wrong.
-                self.position = chunk.tar_offset;
-            }
-            let place = Place { member: chunk.number, tar_offset: self.position };
-            let entries = chunk.entries.as_mut().map(std::mem::take).unwrap_or_default();
-            if let Some(what) = chunk.lost.take() {
-                if chunk.is_padding() {
-                    // Damaged, which the stream tells; nothing was in it.
-                    continue;
-                }
-                self.lost.extend(entries.into_iter().map(|line| (line, place, what.clone())));
-                let bytes = chunk.tar_length;
-                chunk.data.clear();
-                self.position = self.position.saturating_add(bytes);
-                self.chunk = Some(chunk);
-                return Err(Trouble::Gap { place, bytes, what });
-            }
-            self.expected.extend(entries);
-            self.chunk = Some(chunk);
-        }
-        Ok(())
-    }
-
-    /// Takes the next block. Pieces are whole numbers of blocks, but for the last of an archive that was cut off.
-    fn block(&mut self) -> Result<[u8; BLOCK], Trouble> {
-        self.load()?;
-        let bytes = self.chunk.as_ref().and_then(|chunk| chunk.data[self.used..].first_chunk().copied());
-        let Some(block) = bytes else {
-            let rest = self.available();
-            self.advance(rest);
-            return Err(Trouble::End);
-        };
-        self.advance(BLOCK);
-        Ok(block)
-    }
-
     /// The entry that the index says begins somewhere in this piece.
     fn expected_entry(&mut self, line: EntryLine) -> Item {
-        let place = Place { member: self.place().member, tar_offset: line.tar_offset };
+        let place = TarPlace { member: self.place().member, tar_offset: line.tar_offset };
         let lost = |line: EntryLine, what: String, member_lost: bool| Item::Lost {
             line: Some(Box::new(line)),
             place,
             what,
             member_lost,
         };
-        let skip = line.tar_offset.checked_sub(self.position).and_then(|skip| usize::try_from(skip).ok());
-        let Some(skip) = skip.filter(|skip| *skip < self.available()) else {
+        let skip = line.tar_offset.checked_sub(self.tar.position).and_then(|skip| usize::try_from(skip).ok());
+        let Some(skip) = skip.filter(|skip| *skip < self.tar.available()) else {
             let what = format!(
                 "the index puts it at byte {} of the tar stream, which is at {}",
-                line.tar_offset, self.position
+                line.tar_offset, self.tar.position
             );
             return lost(line, what, false);
         };
-        self.advance(skip);
+        self.tar.advance(skip);
         // An index's entries lie one behind the other, so whatever was skipped belongs to an entry before, and that was
         // found to have another length.
         self.head = HeadBuilder::default();
         let end = line.tar_offset.saturating_add(line.tar_length);
         loop {
-            if self.position >= end {
+            if self.tar.position >= end {
                 return lost(line, "its headers are longer than it is in the index".to_owned(), false);
             }
-            let block = match self.block() {
+            let block = match self.tar.block() {
                 Ok(block) => block,
                 Err(Trouble::Gap { what, .. }) => return lost(line, what, true),
                 Err(Trouble::End) => return lost(line, "the archive ends in its headers".to_owned(), true),
@@ -315,7 +175,7 @@ impl<S: ChunkSource> EntryReader<S> {
         }
         match self.begin_entry() {
             Ok(head) => {
-                let found = self.position.saturating_add(self.data_left).saturating_add(self.padding_left);
+                let found = self.tar.position.saturating_add(self.data_left).saturating_add(self.padding_left);
                 if found == end {
                     Item::Entry(head, Some(Box::new(line)))
                 } else {
@@ -336,9 +196,9 @@ impl<S: ChunkSource> EntryReader<S> {
     /// Passes what the index names no entry for: the zeros at the end, and nothing else in a whole archive.
     fn pass_unexpected(&mut self) -> Option<Item> {
         let place = self.place();
-        let len = self.available();
-        let zeros = self.chunk.as_ref().is_some_and(|chunk| chunk.data[self.used..].iter().all(|byte| *byte == 0));
-        self.advance(len);
+        let rest = self.tar.rest();
+        let (len, zeros) = (rest.len(), rest.iter().all(|byte| *byte == 0));
+        self.tar.advance(len);
         if self.partial {
             return None;
         }
@@ -354,7 +214,7 @@ impl<S: ChunkSource> EntryReader<S> {
     fn sequential_entry(&mut self) -> Option<Item> {
         let place = self.place();
         let lost = |what: String, member_lost| Some(Item::Lost { line: None, place, what, member_lost });
-        let block = match self.block() {
+        let block = match self.tar.block() {
             Ok(block) => block,
             Err(Trouble::End) => {
                 return if self.head.is_empty() {
@@ -411,7 +271,7 @@ impl<S: ChunkSource> EntryReader<S> {
     }
 
     /// After something that is no header: reported once, then passed over up to the next that is one.
-    fn search_on(&mut self, what: String, place: Place) -> Option<Item> {
+    fn search_on(&mut self, what: String, place: TarPlace) -> Option<Item> {
         self.head = HeadBuilder::with_globals_of(&self.head);
         if std::mem::replace(&mut self.searching, true) {
             return None;
@@ -443,7 +303,7 @@ impl<S: ChunkSource> EntryReader<S> {
                 if self.data_left < BLOCK as u64 {
                     return Err("its map of holes is cut off".to_owned());
                 }
-                let block = match self.block() {
+                let block = match self.tar.block() {
                     Ok(block) => block,
                     Err(Trouble::Gap { what, .. }) => return Err(what),
                     Err(Trouble::End) => return Err("the archive ends in its map of holes".to_owned()),
@@ -464,8 +324,8 @@ impl<S: ChunkSource> EntryReader<S> {
 
     /// Whether something else than another entry's header, or the archive's end, is next.
     fn data_follows(&mut self) -> bool {
-        let next = if self.load().is_ok() { self.chunk.as_ref() } else { None };
-        let block = next.and_then(|chunk| chunk.data[self.used..].first_chunk::<BLOCK>());
+        let next = if self.tar.load().is_ok() { self.tar.rest() } else { &[] };
+        let block = next.first_chunk::<BLOCK>();
         block.is_some_and(|block| super::header::parse(block).is_err())
     }
 
@@ -503,11 +363,9 @@ impl<S: ChunkSource> EntryReader<S> {
             let _ = self.next_data();
         }
         while self.padding_left > 0 {
-            match self.load() {
+            match self.tar.load() {
                 Ok(()) => {
-                    let len = self.available().min(usize::try_from(self.padding_left).unwrap_or(usize::MAX));
-                    self.advance(len);
-                    self.padding_left -= len as u64;
+                    self.padding_left -= self.tar.take_at_most(self.padding_left).len() as u64;
                 }
                 Err(_) => self.padding_left = 0,
             }

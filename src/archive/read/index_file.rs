@@ -1,7 +1,6 @@
 //! Reads an index from its first line to its last, and trusts none of them: what a line says must follow from the lines
 //! before it.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -10,15 +9,11 @@ use std::thread::JoinHandle;
 use sha2::{Digest, Sha256};
 
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MemberEncoder, TRAILER_BYTES};
-use crate::archive::index::{
-    EntryFacts, EntryLine, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line,
-};
+use crate::archive::index::{EntryFacts, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line};
 use crate::archive::pax::BLOCK_BYTES;
 
 /// The longest path that the walk archives has 64 KiB, four bytes each when all are escaped.
 pub(crate) const MAX_LINE_BYTES: u64 = 512 << 10;
-/// The members of one large file that are kept; of the rest the lines are read a second time.
-const MAX_KEPT_MEMBERS: usize = 4096;
 const BUFFER_BYTES: usize = 256 << 10;
 /// So many buffers' content waits to be hashed.
 const WAITING_PIECES: usize = 4;
@@ -167,6 +162,30 @@ impl IndexReader {
         self.line
     }
 
+    /// The next line's first byte in the file.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Reads `count` lines from the byte `at` on, which were read and checked before, and goes on where it was. Gives the first byte
+    /// behind them.
+    pub(super) fn read_again(&mut self, at: u64, count: u64, mut with: impl FnMut(Line)) -> Result<u64, IndexError> {
+        let (resume_at, resume_line) = (self.at, self.line);
+        self.input.seek(SeekFrom::Start(at))?;
+        self.at = at;
+        for _ in 0..count {
+            if !self.read_raw()? {
+                return Err(IndexError::CutOff(resume_line));
+            }
+            let parsed = parse_line(&self.buf, self.version);
+            with(parsed.map_err(|error| bad(resume_line, error.to_string()))?);
+        }
+        let end = self.at;
+        self.input.seek(SeekFrom::Start(resume_at))?;
+        (self.at, self.line) = (resume_at, resume_line);
+        Ok(end)
+    }
+
     /// The next line, `None` after the last; checked against those before it.
     pub fn next_line(&mut self) -> Result<Option<Line>, IndexError> {
         let Some(raw) = self.next_raw()? else { return Ok(None) };
@@ -276,174 +295,11 @@ impl Sequence {
     }
 }
 
-/// A member that is to be read, with the lines of the entries that start in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedMember {
-    /// The member.
-    pub line: MemberLine,
-    /// The entries, in their order.
-    pub entries: Vec<EntryLine>,
-}
-
-/// Decides which entries are wanted.
-pub type Select = Box<dyn FnMut(&EntryLine) -> bool + Send>;
-
-/// What is to be read of an archive, from its index.
-pub struct IndexPlan {
-    reader: IndexReader,
-    select: Option<Select>,
-    /// The line that begins the next group, and where it is in the file.
-    peeked: Option<(Line, u64)>,
-    ready: VecDeque<PlannedMember>,
-    /// Members that did not fit in `ready`: where their lines are, how many are left, and the group's entries.
-    replay: Option<Replay>,
-}
-
-struct Replay {
-    at: u64,
-    left: u64,
-    entries: VecDeque<EntryLine>,
-    wanted: Vec<(u64, u64)>,
-}
-
-/// Members up to and with the one in which the next entries end.
-#[derive(Default)]
-struct Group {
-    kept: Vec<MemberLine>,
-    members: u64,
-    /// Where the line of the first member that was not kept begins.
-    rest_at: u64,
-    entries: Vec<EntryLine>,
-}
-
-impl IndexPlan {
-    /// All members, with all entries; or, with `select`, the members that hold an entry that it wants, with those alone.
-    pub fn new(reader: IndexReader, select: Option<Select>) -> Self {
-        Self { reader, select, peeked: None, ready: VecDeque::new(), replay: None }
-    }
-
-    /// Whether only a part is to be read.
-    pub fn is_partial(&self) -> bool {
-        self.select.is_some()
-    }
-
-    /// The index's totals; all of them only after the last member was given.
-    pub fn totals(&self) -> Totals {
-        self.reader.totals()
-    }
-
-    /// The next member to read, in the archive's order.
-    pub fn next_member(&mut self) -> Result<Option<PlannedMember>, IndexError> {
-        loop {
-            if let Some(planned) = self.ready.pop_front() {
-                return Ok(Some(planned));
-            }
-            if self.replay_some()? {
-                continue;
-            }
-            let Some(group) = self.next_group()? else { return Ok(None) };
-            self.take_in(group);
-        }
-    }
-
-    fn next_group(&mut self) -> Result<Option<Group>, IndexError> {
-        let mut group = Group::default();
-        loop {
-            let (line, at) = if let Some(peeked) = self.peeked.take() {
-                peeked
-            } else {
-                let at = self.reader.at;
-                match self.reader.next_line()? {
-                    Some(line) => (line, at),
-                    None => break,
-                }
-            };
-            match line {
-                Line::Member(_) if !group.entries.is_empty() => {
-                    self.peeked = Some((line, at));
-                    break;
-                }
-                Line::Member(member) => {
-                    group.members += 1;
-                    if group.kept.len() < MAX_KEPT_MEMBERS {
-                        group.kept.push(member);
-                    } else if group.members == MAX_KEPT_MEMBERS as u64 + 1 {
-                        group.rest_at = at;
-                    }
-                }
-                Line::Entry(entry) => group.entries.push(entry),
-                Line::End(_) => {}
-            }
-        }
-        Ok((group.members > 0).then_some(group))
-    }
-
-    fn take_in(&mut self, mut group: Group) {
-        let everything = self.select.is_none();
-        if let Some(select) = &mut self.select {
-            group.entries.retain(|entry| select(entry));
-            if group.entries.is_empty() {
-                return;
-            }
-        }
-        // The checks of the reader make these sums fit.
-        let wanted: Vec<(u64, u64)> =
-            group.entries.iter().map(|entry| (entry.tar_offset, entry.tar_offset + entry.tar_length)).collect();
-        let wanted = if everything { vec![(0, u64::MAX)] } else { wanted };
-        let mut entries = VecDeque::from(group.entries);
-        for line in group.kept {
-            self.ready.extend(plan(line, &mut entries, &wanted));
-        }
-        let left = group.members.saturating_sub(MAX_KEPT_MEMBERS as u64);
-        if left > 0 {
-            self.replay = Some(Replay { at: group.rest_at, left, entries, wanted });
-        }
-    }
-
-    /// Reads lines of members again that were read before and checked then. False when there are none.
-    fn replay_some(&mut self) -> Result<bool, IndexError> {
-        let Some(mut replay) = self.replay.take() else { return Ok(false) };
-        let (resume_at, resume_line) = (self.reader.at, self.reader.line);
-        self.reader.input.seek(SeekFrom::Start(replay.at))?;
-        self.reader.at = replay.at;
-        for _ in 0..replay.left.min(MAX_KEPT_MEMBERS as u64) {
-            if !self.reader.read_raw()? {
-                return Err(IndexError::CutOff(resume_line));
-            }
-            replay.left -= 1;
-            let parsed = parse_line(&self.reader.buf, self.reader.version);
-            if let Line::Member(line) = parsed.map_err(|error| bad(resume_line, error.to_string()))? {
-                self.ready.extend(plan(line, &mut replay.entries, &replay.wanted));
-            }
-        }
-        replay.at = self.reader.at;
-        if replay.left > 0 {
-            self.replay = Some(replay);
-        }
-        self.reader.input.seek(SeekFrom::Start(resume_at))?;
-        (self.reader.at, self.reader.line) = (resume_at, resume_line);
-        Ok(true)
-    }
-}
-
-/// The member with the entries that start in it, if any of it is wanted.
-fn plan(line: MemberLine, entries: &mut VecDeque<EntryLine>, wanted: &[(u64, u64)]) -> Option<PlannedMember> {
-    let end = line.tar_offset + line.tar_length;
-    let mut own = Vec::new();
-    while entries.front().is_some_and(|entry| entry.tar_offset < end) {
-        own.extend(entries.pop_front());
-    }
-    // Padding counts as the byte behind it, so that no byte of the archive is left out where all is wanted.
-    let end = end.max(line.tar_offset.saturating_add(1));
-    let is_wanted = wanted.iter().any(|(from, to)| *from < end && line.tar_offset < *to);
-    is_wanted.then_some(PlannedMember { line, entries: own })
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
 
-    use super::{IndexError, IndexPlan, IndexReader};
+    use super::{IndexError, IndexReader};
     use crate::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberDigest, MemberLine, Totals};
     use crate::entry::Timestamp;
 
@@ -475,7 +331,7 @@ mod tests {
     }
 
     /// A small file, one that spans `spanned` members, and one that ends with the last of them.
-    fn index(spanned: u64) -> Vec<u8> {
+    pub(in crate::archive::read) fn index(spanned: u64) -> Vec<u8> {
         let mut text = HEADER_LINE.as_bytes().to_vec();
         member(0).add_to(&mut text);
         entry(0, 1 << 20, "small").add_to(&mut text);
@@ -492,46 +348,10 @@ mod tests {
         text
     }
 
-    fn reader(text: &[u8]) -> Result<IndexReader, IndexError> {
+    pub(in crate::archive::read) fn reader(text: &[u8]) -> Result<IndexReader, IndexError> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text).unwrap();
         IndexReader::new(file)
-    }
-
-    fn planned(plan: &mut IndexPlan) -> Vec<(u64, Vec<String>)> {
-        let mut all = Vec::new();
-        while let Some(planned) = plan.next_member().unwrap() {
-            let names = planned.entries.iter().map(|entry| String::from_utf8(entry.path.clone()).unwrap());
-            all.push((planned.line.number, names.collect()));
-        }
-        all
-    }
-
-    #[test]
-    fn entries_come_with_the_member_they_start_in() {
-        for spanned in [1, 2, 5000, 9000] {
-            let all = planned(&mut IndexPlan::new(reader(&index(spanned)).unwrap(), None));
-            assert_eq!(all.len() as u64, spanned + 2);
-            assert!(all.iter().enumerate().all(|(at, (number, _))| at as u64 == *number));
-            let named: Vec<_> = all.iter().filter(|(_, names)| !names.is_empty()).cloned().collect();
-            let flat: Vec<_> = named.iter().flat_map(|(_, names)| names.clone()).collect();
-            assert_eq!(flat, ["small", "large", "last"]);
-            assert_eq!(named[1].0, 1);
-        }
-    }
-
-    #[test]
-    fn only_members_with_something_wanted_are_read() {
-        for spanned in [3, 5000] {
-            let of = |wanted: &'static str| {
-                let select = Box::new(move |entry: &EntryLine| entry.path == wanted.as_bytes());
-                planned(&mut IndexPlan::new(reader(&index(spanned)).unwrap(), Some(select)))
-            };
-            assert_eq!(of("small"), [(0, vec!["small".to_owned()])]);
-            assert_eq!(of("last"), [(spanned, vec!["last".to_owned()])]);
-            assert_eq!(of("large").len() as u64, spanned);
-            assert_eq!(of("none"), []);
-        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::records::decimal;
+use crate::archive::digits::parse_padded;
 use crate::units::ByteRange;
 
 /// A map within the headers that has more runs is refused: those are read as a whole. volbak writes none of them.
@@ -238,7 +238,7 @@ impl MapReader {
                 }
                 continue;
             }
-            let number = decimal(&self.digits).ok_or("its map of holes is damaged")?;
+            let number = parse_padded(&self.digits).ok_or("its map of holes is damaged")?;
             self.digits.clear();
             match (&mut self.left, self.start.take()) {
                 (None, _) => self.left = Some(number),

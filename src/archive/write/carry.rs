@@ -9,19 +9,20 @@ mod run;
 use std::collections::VecDeque;
 
 pub(super) use self::run::CarriedRun;
+use super::ArchiveWriter;
 use super::place::{Before, Link, Placed};
 use super::store::take_flags;
-use super::{ArchiveError, ArchiveWriter};
 use crate::archive::carry::Share;
 use crate::archive::carry::group::Group;
 use crate::archive::carry::parent::{Parent, key_of};
+use crate::archive::counts::CarryCounts;
+use crate::archive::error::ArchiveError;
 use crate::archive::head_digest::MemberHeads;
 use crate::archive::index::{EntryLine, IndexedKind};
 use crate::archive::pax::{self, EntryType};
 use crate::archive::runs::Runs;
 use crate::entry::{EntryKind, Metadata, Timestamp};
 use crate::events::Severity;
-use crate::manifest::CarryCounts;
 
 /// After so many members that were not what the index says, nothing more is carried.
 const MAX_MISMATCHES: u64 = 100;

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::ArchiveWriter;
 use super::carry::CarriedRun;
-use super::{ArchiveError, ArchiveWriter};
+use crate::archive::error::ArchiveError;
 use crate::archive::links::Name;
 use crate::entry::{Entry, EntryKind, Timestamp};
 use crate::events::Severity;

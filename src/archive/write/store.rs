@@ -4,10 +4,11 @@ use sha2::{Digest, Sha256};
 
 use super::place::{Before, Link, Placed};
 use super::{
-    ArchiveError, ArchiveWriter, MAP_PIECE_BYTES, MIN_MEMBER_BYTES, SHARED_MEMBER_BYTES, SHARED_MEMBER_ENTRIES,
-    TARGET_MEMBER_BYTES, USUAL_HEAD_BYTES,
+    ArchiveWriter, MAP_PIECE_BYTES, MIN_MEMBER_BYTES, SHARED_MEMBER_BYTES, SHARED_MEMBER_ENTRIES, TARGET_MEMBER_BYTES,
+    USUAL_HEAD_BYTES,
 };
 use crate::archive::data::{DataOutcome, read_or_zero};
+use crate::archive::error::ArchiveError;
 use crate::archive::gzip::MAX_MEMBER_DATA;
 use crate::archive::index::{EntryLine, IndexedKind};
 use crate::archive::pax::{self, EntryType};

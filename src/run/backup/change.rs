@@ -8,11 +8,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 
+use crate::archive::counts::Counts;
 use crate::archive::index::{EntryLine, IndexedKind, Line};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::config::ChangeLimits;
 use crate::layout::{Handling, Holds, HoldsKind, Layout};
-use crate::manifest::Counts;
 use crate::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
 use crate::run::expected::Expected;
 use crate::store::open::{OpenError, open_regular};

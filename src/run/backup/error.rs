@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::archive::write::ArchiveError;
+use crate::archive::error::ArchiveError;
 use crate::events::Severity;
 use crate::layout::LayoutError;
 use crate::manifest::ManifestError;

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::subvolumes::Subvolumes;
 use super::error::BackupError;
-use crate::archive::write::{ArchiveError, ArchiveWriter};
+use crate::archive::error::ArchiveError;
+use crate::archive::write::ArchiveWriter;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};

@@ -5,13 +5,14 @@ use std::fs::File;
 use super::error::CheckError;
 use super::finding::{BackupFile, Finding, Findings};
 use super::side_files::SideFiles;
+use crate::archive::counts::Counts;
 use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item, StreamEnd};
 use crate::archive::read::head::{EntryHead, HeadKind};
-use crate::archive::read::index_file::{IndexPlan, IndexReader};
+use crate::archive::read::index_file::IndexReader;
+use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::stream::{Form, MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::events::{Event, Observer};
-use crate::manifest::Counts;
 use crate::outside::Cancel;
 use crate::shown::hex;
 

@@ -14,7 +14,7 @@ use super::wanted::{index_of, plan_of, selects_without_index};
 use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::EntryHead;
-use crate::archive::read::index_file::IndexPlan;
+use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::run::check::side_files::SideFiles;

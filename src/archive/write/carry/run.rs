@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 
 use super::{Before, Candidate, Carrying, Link, MAX_MISMATCHES, Same, Taken};
+use crate::archive::error::ArchiveError;
 use crate::archive::index::{KeptEntries, MemberLine};
 use crate::archive::members::{CarriedMember, RUN_BYTES, weight};
 use crate::archive::write::place::Placed;
-use crate::archive::write::{ArchiveError, ArchiveWriter, MIN_MEMBER_BYTES, TARGET_MEMBER_BYTES};
+use crate::archive::write::{ArchiveWriter, MIN_MEMBER_BYTES, TARGET_MEMBER_BYTES};
 use crate::entry::EntryKind;
 use crate::events::{Event, Problem, Severity};
 

@@ -1,0 +1,50 @@
+//! Members on their way to the archive.
+
+use super::recheck::Carried;
+use crate::archive::gzip::{MAX_MEMBER_DATA, MemberEncoder};
+use crate::archive::index::{EntryLine, MemberDigest};
+
+/// A member that is filled, compressed and written. Its buffers are used again.
+pub(super) struct Job {
+    /// Always of full length; its first `data_len` bytes count.
+    pub(super) data: Vec<u8>,
+    pub(super) data_len: usize,
+    /// Its first `member_len` bytes count.
+    pub(super) member: Vec<u8>,
+    pub(super) member_len: usize,
+    pub(super) level: i32,
+    pub(super) digest: MemberDigest,
+    pub(super) heads: Option<[u8; 16]>,
+    pub(super) entries: Vec<EntryLine>,
+}
+
+/// A member, or several that are carried, on their way to the archive.
+pub(super) enum Ready {
+    Compressed(Job),
+    Carried(Carried),
+}
+
+impl Ready {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Compressed(job) => &job.member[..job.member_len],
+            Self::Carried(carried) => carried.bytes(),
+        }
+    }
+}
+
+impl Job {
+    pub(super) fn empty() -> Self {
+        Self {
+            data: vec![0; MAX_MEMBER_DATA],
+            data_len: 0,
+            // What is not used is not there: it takes no room before it is written to.
+            member: vec![0; MemberEncoder::MAX_MEMBER_BYTES],
+            member_len: 0,
+            level: 0,
+            digest: MemberDigest::Blake3([0; 32]),
+            heads: None,
+            entries: Vec::new(),
+        }
+    }
+}

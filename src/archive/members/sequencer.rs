@@ -1,0 +1,266 @@
+//! Brings members into their order, writes and hashes them, and writes the index about them.
+//!
+//! Whoever delivers the next member writes it, and all that came early and follows it. So a member is written by a thread
+//! that has it at hand mostly, and no thread has to be woken for it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::sync::mpsc::Sender;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::job::{Job, Ready};
+use super::output::{Outputs, WrittenMembers};
+use super::sink::Sink;
+use crate::archive::level::LevelControl;
+
+/// Takes members in any order.
+pub(super) struct Sequencer {
+    state: Mutex<State>,
+    /// Told when somebody has stopped writing.
+    rested: Condvar,
+}
+
+struct State {
+    early: BTreeMap<u64, Ready>,
+    next: u64,
+    sink: Sinking,
+    /// So many wait until somebody has stopped writing.
+    waiting: usize,
+    /// Why nothing is written any more; taken by the one who tells it.
+    error: Option<io::Error>,
+}
+
+/// Who has the sink.
+enum Sinking {
+    /// It waits for the next member.
+    Idle(Box<Sink>),
+    /// A thread writes.
+    Busy,
+    /// Nothing is written any more.
+    Ended,
+}
+
+/// Whether something waits to be written that nobody writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// [`Sequencer::write_on`] has something to do.
+    ToWrite,
+    /// Members before it are missing, or somebody is about to write it.
+    Waits,
+}
+
+/// Nothing is written any more: [`Sequencer::error`] says why.
+pub(super) struct Failed;
+
+impl Sequencer {
+    /// The buffers of what was written go to `give_back`.
+    pub(super) fn new(outputs: Outputs, give_back: Sender<Job>, control: LevelControl) -> io::Result<Self> {
+        let sink = Sinking::Idle(Box::new(Sink::new(outputs, give_back, control)?));
+        let state = State { early: BTreeMap::new(), next: 0, sink, waiting: 0, error: None };
+        Ok(Self { state: Mutex::new(state), rested: Condvar::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the member, or members that are carried together, with this number.
+    pub(super) fn deliver(&self, number: u64, ready: Ready) -> Result<Delivered, Failed> {
+        let mut state = self.lock();
+        let is_next = match state.sink {
+            Sinking::Ended => return Err(Failed),
+            Sinking::Busy => false,
+            Sinking::Idle(_) => number == state.next,
+        };
+        state.early.insert(number, ready);
+        Ok(if is_next { Delivered::ToWrite } else { Delivered::Waits })
+    }
+
+    /// Writes what can be written, unless somebody else does. An error is kept for [`Sequencer::error`].
+    pub(super) fn write_on(&self) {
+        let mut state = self.lock();
+        let Some(mut sink) = state.take_sink() else { return };
+        loop {
+            let next = state.next;
+            let Some(ready) = state.early.remove(&next) else {
+                state.sink = Sinking::Idle(sink);
+                break;
+            };
+            state.next += 1;
+            drop(state);
+            let written = sink.write(ready);
+            state = self.lock();
+            if let Err(error) = written {
+                state.error = Some(error);
+                state.sink = Sinking::Ended;
+                state.early.clear();
+                break;
+            }
+        }
+        let is_waited_for = state.waiting > 0;
+        drop(state);
+        // To wake nobody asks the kernel all the same.
+        if is_waited_for {
+            self.rested.notify_all();
+        }
+    }
+
+    /// Waits until somebody has stopped writing.
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let mut state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Whether the archive can share blocks with this file.
+    pub(super) fn shares_with(&self, source: &File) -> bool {
+        let mut state = self.lock();
+        loop {
+            match &mut state.sink {
+                Sinking::Idle(sink) => return sink.shares_with(source),
+                Sinking::Busy => state = self.wait(state),
+                Sinking::Ended => return false,
+            }
+        }
+    }
+
+    /// Lets nothing more be written. What is being written now is waited for.
+    pub(super) fn give_up(&self) {
+        let mut state = self.lock();
+        // Whoever writes finds nothing more to do.
+        state.early.clear();
+        while matches!(state.sink, Sinking::Busy) {
+            state = self.wait(state);
+        }
+        state.sink = Sinking::Ended;
+    }
+
+    /// Why nothing is written any more.
+    pub(super) fn error(&self) -> io::Error {
+        self.lock().error.take().unwrap_or_else(|| io::Error::other("the archive is not written any more"))
+    }
+
+    /// Waits until all members before this number are written, and ends the archive.
+    pub(super) fn finish(&self, end: u64) -> io::Result<WrittenMembers> {
+        let mut state = self.lock();
+        while !matches!(state.sink, Sinking::Ended) {
+            if state.next == end
+                && let Some(sink) = state.take_sink()
+            {
+                state.sink = Sinking::Ended;
+                drop(state);
+                return sink.finish();
+            }
+            state = self.wait(state);
+        }
+        drop(state);
+        Err(self.error())
+    }
+}
+
+impl State {
+    fn take_sink(&mut self) -> Option<Box<Sink>> {
+        match std::mem::replace(&mut self.sink, Sinking::Busy) {
+            Sinking::Idle(sink) => Some(sink),
+            other => {
+                self.sink = other;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::{Arc, Mutex};
+
+    use super::{Delivered, Job, Outputs, Ready, Sequencer};
+    use crate::archive::level::{Level, LevelControl, LevelNow};
+    use crate::archive::members::output::ArchiveFile;
+
+    /// Takes `left` bytes and no more.
+    #[derive(Clone)]
+    struct Bounded {
+        taken: Arc<Mutex<Vec<u8>>>,
+        left: usize,
+    }
+
+    impl Write for Bounded {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.left = self.left.checked_sub(buf.len()).ok_or(io::ErrorKind::StorageFull)?;
+            self.taken.lock().unwrap().extend_from_slice(buf);
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl ArchiveFile for Bounded {}
+
+    fn sequencer(left: usize) -> (Sequencer, Bounded, Receiver<Job>) {
+        let archive = Bounded { taken: Arc::default(), left };
+        let outputs = Outputs { archive: Box::new(archive.clone()), index: Box::new(io::sink()) };
+        let (give_back, free) = channel();
+        let control = LevelControl::new(Level::Fixed(6), LevelNow::new(Level::Fixed(6)), 1);
+        (Sequencer::new(outputs, give_back, control).unwrap(), archive, free)
+    }
+
+    fn member(number: u64) -> Ready {
+        let mut job = Job::empty();
+        job.member[0] = u8::try_from(number).unwrap();
+        (job.member_len, job.data_len) = (1, 512);
+        Ready::Compressed(job)
+    }
+
+    #[test]
+    fn members_are_written_once_and_in_order_whoever_delivers_them() {
+        let (order, archive, free) = sequencer(usize::MAX);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let order = &order;
+                scope.spawn(move || {
+                    for number in (0..50).rev().filter(|number| number % 4 == thread) {
+                        if let Ok(Delivered::ToWrite) = order.deliver(number, member(number)) {
+                            order.write_on();
+                        }
+                    }
+                });
+            }
+            let totals = order.finish(50).unwrap().totals;
+            assert_eq!((totals.members, totals.archive_bytes, totals.tar_bytes), (50, 50, 50 * 512));
+        });
+        assert!(archive.taken.lock().unwrap().iter().copied().eq(0..50));
+        assert_eq!(free.iter().count(), 50, "all buffers came back, and no more will");
+    }
+
+    #[test]
+    fn after_an_error_nothing_is_written_and_nobody_waits() {
+        let (order, archive, free) = sequencer(2);
+        for number in [3, 1, 2] {
+            assert_eq!(order.deliver(number, member(number)).ok(), Some(Delivered::Waits));
+        }
+        assert_eq!(order.deliver(0, member(0)).ok(), Some(Delivered::ToWrite));
+        order.write_on();
+        assert_eq!(*archive.taken.lock().unwrap(), [0, 1]);
+        assert!(order.deliver(4, member(4)).is_err());
+        assert_eq!(free.iter().count(), 2);
+        assert_eq!(order.finish(5).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        order.give_up();
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_written_any_more() {
+        let (order, archive, _free) = sequencer(usize::MAX);
+        assert_eq!(order.deliver(1, member(1)).ok(), Some(Delivered::Waits));
+        order.give_up();
+        assert!(order.deliver(0, member(0)).is_err());
+        order.write_on();
+        assert!(archive.taken.lock().unwrap().is_empty() && order.finish(2).is_err());
+    }
+}

@@ -1,0 +1,202 @@
+//! Writes members to the archive in their order, hashes them, and writes the lines of the index about them.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::num::NonZero;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use super::job::{Job, Ready};
+use super::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
+use super::recheck::{Carried, CarriedMember};
+use crate::archive::gzip::{MIN_PADDING_BYTES, padding};
+use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
+use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
+
+/// So many times as long as the padding must be what is shared because of it.
+const LEAST_SHARED_FOR_PADDING: usize = 64;
+
+/// Where members go when their turn has come.
+pub(super) struct Sink {
+    archive: Box<dyn ArchiveFile>,
+    sha1: Sha1,
+    index: io::BufWriter<Hashing>,
+    /// Lines on their way there.
+    lines: Vec<u8>,
+    totals: Totals,
+    levels: [u64; HIGHEST_LEVEL as usize + 1],
+    control: LevelControl,
+    give_back: Sender<Job>,
+}
+
+impl Sink {
+    pub(super) fn new(outputs: Outputs, give_back: Sender<Job>, control: LevelControl) -> io::Result<Self> {
+        let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
+        index.write_all(HEADER_LINE.as_bytes())?;
+        let (totals, levels) = (Totals::default(), [0; HIGHEST_LEVEL as usize + 1]);
+        let (archive, lines) = (outputs.archive, Vec::new());
+        Ok(Self { archive, sha1: Sha1::new(), index, lines, totals, levels, control, give_back })
+    }
+
+    /// Whether the archive can share blocks with this file.
+    pub(super) fn shares_with(&mut self, source: &File) -> bool {
+        self.archive.block_to_share(source).is_some()
+    }
+
+    pub(super) fn write(&mut self, ready: Ready) -> io::Result<()> {
+        if let Ready::Carried(carried) = &ready {
+            self.pad_before(carried)?;
+        }
+        let Self { archive, sha1, index, lines, totals, levels, control, give_back } = self;
+        // First written, then hashed: where the bytes are copied, that fetches them from memory faster than hashing does.
+        let began = Instant::now();
+        match &ready {
+            Ready::Compressed(_) => archive.write_all(ready.bytes())?,
+            Ready::Carried(carried) => archive.write_shared(carried.bytes(), &carried.archive, carried.offset())?,
+        }
+        let is_written = Instant::now();
+        sha1.update(ready.bytes());
+        control.note_writing(is_written - began);
+        control.note_busy(is_written.elapsed());
+        match ready {
+            Ready::Compressed(mut job) => {
+                totals.add_member(lines, job.member_len as u64, job.data_len as u64, job.digest, job.heads);
+                totals.entries += job.entries.len() as u64;
+                for entry in &job.entries {
+                    entry.add_to(lines);
+                }
+                control.member_written();
+                if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
+                    *count += 1;
+                }
+                job.entries.clear();
+                job.data_len = 0;
+                // Fails only when the producer is gone; what is still under way is written all the same.
+                let _ = give_back.send(job);
+            }
+            // Its buffer goes back by itself.
+            Ready::Carried(carried) => {
+                for CarriedMember { line, entries } in &carried.members {
+                    let begins_at = totals.tar_bytes;
+                    totals.add_member(lines, line.length, line.tar_length, line.digest, line.heads);
+                    totals.entries += entries.len() as u64;
+                    entries.add_to(lines, line.tar_offset, begins_at);
+                }
+            }
+        }
+        index.write_all(lines)?;
+        lines.clear();
+        Ok(())
+    }
+
+    /// Puts padding before members that are carried, so that they lie as they did in the previous archive, where the
+    /// destination then has their blocks once.
+    fn pad_before(&mut self, carried: &Carried) -> io::Result<()> {
+        let Self { archive, sha1, lines, totals, .. } = self;
+        let Some(block) = archive.block_to_share(&carried.archive) else { return Ok(()) };
+        let len = padding_len(carried.offset(), totals.archive_bytes, block);
+        let least = len.saturating_mul(LEAST_SHARED_FOR_PADDING).max(block.get() * LEAST_SHARED_BLOCKS);
+        if len == 0 || carried.bytes().len() < least {
+            return Ok(());
+        }
+        let member = padding(len);
+        archive.write_all(&member)?;
+        sha1.update(&member);
+        totals.add_member(lines, len as u64, 0, MemberDigest::of(&member), None);
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> io::Result<WrittenMembers> {
+        let Self { mut archive, sha1, mut index, totals, levels, .. } = self;
+        totals.write_to(&mut index)?;
+        let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
+        index.flush()?;
+        archive.flush()?;
+        Ok(WrittenMembers {
+            totals,
+            archive_sha1: sha1.finalize().into(),
+            index_sha256: index.sha256.finalize().into(),
+            index_bytes: index.bytes,
+            levels,
+        })
+    }
+}
+
+/// How much padding at `to` makes what lay at `from` lie as before, seen from where a block begins.
+fn padding_len(from: u64, to: u64, block: NonZero<usize>) -> usize {
+    let within = |offset: u64| usize::try_from(offset % block.get() as u64).unwrap_or(0);
+    let mut len = (within(from) + block.get() - within(to)) % block;
+    while len > 0 && len < MIN_PADDING_BYTES {
+        len += block.get();
+    }
+    len
+}
+
+impl Totals {
+    /// Adds the next member's line to `out`.
+    fn add_member(
+        &mut self,
+        out: &mut Vec<u8>,
+        length: u64,
+        tar_length: u64,
+        digest: MemberDigest,
+        heads: Option<[u8; 16]>,
+    ) {
+        let (number, offset, tar_offset) = (self.members, self.archive_bytes, self.tar_bytes);
+        MemberLine { number, offset, length, tar_offset, tar_length, digest, heads }.add_to(out);
+        self.members += 1;
+        self.archive_bytes += length;
+        self.tar_bytes += tar_length;
+    }
+}
+
+/// Hashes and counts what the writer behind it has taken.
+struct Hashing {
+    inner: Box<dyn Write + Send>,
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl Hashing {
+    fn new(inner: Box<dyn Write + Send>) -> Self {
+        Self { inner, sha256: Sha256::new(), bytes: 0 }
+    }
+}
+
+impl Write for Hashing {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buf)?;
+        self.sha256.update(&buf[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use super::padding_len;
+    use crate::archive::gzip::{MAX_PADDING_BYTES, MIN_PADDING_BYTES};
+
+    #[test]
+    fn padding_makes_blocks_lie_alike() {
+        for block in [1, 512, 4096].map(|block| NonZero::new(block).unwrap()) {
+            for (from, to) in [(0, 0), (4096, 1), (1, 4096), (1 << 40, 4095), (60, 0), (61, 0), (4095, 70_000)] {
+                let len = padding_len(from, to, block);
+                assert!(
+                    len == 0 || (MIN_PADDING_BYTES..=MAX_PADDING_BYTES).contains(&len),
+                    "{from} {to} {block}: {len}"
+                );
+                assert_eq!((to + len as u64) % block.get() as u64, from % block.get() as u64);
+            }
+        }
+    }
+}

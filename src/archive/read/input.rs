@@ -1,0 +1,161 @@
+//! An archive's bytes in order, and what is counted and found while they are read.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use sha1::{Digest, Sha1};
+
+use super::inflate::Over;
+use super::job::{Findings, Form, StreamFinding, StreamOutcome};
+use crate::archive::gzip::{HEADER_BYTES, parse_header};
+
+pub(super) const PIECE_BYTES: usize = 256 << 10;
+/// What every member of ours begins with: all of its header but the two lengths.
+const SIGNATURE: [u8; 16] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 12, 0, b'V', b'B', 8, 0];
+/// An archive that is read from its start on, and hashed as it is.
+pub(super) struct Input<'a> {
+    file: &'a File,
+    /// The next byte.
+    pub(super) at: u64,
+    pub(super) len: u64,
+    sha1: Option<Sha1>,
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(file: &'a File, hash: bool) -> io::Result<Self> {
+        Ok(Self { file, at: 0, len: file.metadata()?.len(), sha1: hash.then(Sha1::new) })
+    }
+
+    /// Fills `buf` with the next bytes, at most `len`; fewer only at the end of the file.
+    pub(super) fn next(&mut self, len: u64, buf: &mut Vec<u8>) -> io::Result<()> {
+        // What is longer than a member is never asked for, whatever a header says.
+        let len = usize::try_from(len.min(self.len.saturating_sub(self.at))).unwrap_or(usize::MAX).min(4 << 20);
+        buf.resize(len, 0);
+        let read = read_at_most(self.file, self.at, buf);
+        let filled = *read.as_ref().unwrap_or(&0);
+        if read.is_err() {
+            // The SHA-1 of an archive of which a part cannot be read is not known.
+            self.sha1 = None;
+            self.at = self.at.saturating_add(len as u64);
+        } else {
+            buf.truncate(filled);
+            self.at += filled as u64;
+            if let Some(sha1) = &mut self.sha1 {
+                sha1.update(&*buf);
+            }
+        }
+        read.map(|_| ())
+    }
+
+    /// Reads on to the byte `to`, for the hash alone.
+    pub(super) fn skip_to(&mut self, to: u64) -> io::Result<()> {
+        let to = to.min(self.len);
+        let mut buf = Vec::new();
+        while self.sha1.is_some() && self.at < to {
+            self.next((to - self.at).min(PIECE_BYTES as u64), &mut buf)?;
+            if buf.is_empty() {
+                break;
+            }
+        }
+        self.at = to;
+        Ok(())
+    }
+
+    /// The next bytes, as many as the header of a member has, without taking them.
+    pub(super) fn peek_header(&self) -> io::Result<Vec<u8>> {
+        self.peek(self.at, HEADER_BYTES)
+    }
+
+    /// The bytes at `offset`, without taking them; fewer than `len` only at the end of the file.
+    pub(super) fn peek(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let len = read_at_most(self.file, offset, &mut bytes)?;
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    /// Where the next member begins, at or after `from`, and before `before`.
+    pub(super) fn find_member(&self, from: u64, before: u64) -> io::Result<Option<u64>> {
+        let mut window = vec![0; PIECE_BYTES];
+        let mut at = from;
+        while at < before.min(self.len) {
+            let len = read_at_most(self.file, at, &mut window)?;
+            let bytes = &window[..len];
+            let mut starts = bytes.windows(HEADER_BYTES).enumerate();
+            if let Some((found, _)) =
+                starts.find(|(_, bytes)| bytes.starts_with(&SIGNATURE) && parse_header(bytes).is_some())
+            {
+                return Ok(Some(at + found as u64));
+            }
+            if len < HEADER_BYTES {
+                break;
+            }
+            at += (len - HEADER_BYTES + 1) as u64;
+        }
+        Ok(None)
+    }
+
+    pub(super) fn outcome(self, form: Form, tally: Tally) -> StreamOutcome {
+        StreamOutcome {
+            form,
+            archive_sha1: self
+                .sha1
+                .map(|sha1| sha1.finalize().into())
+                .filter(|_| self.at == self.len && !tally.stopped),
+            archive_bytes: self.len,
+            members: tally.members,
+            tar_bytes: tally.tar_bytes,
+            findings: tally.findings.first,
+            findings_total: tally.findings.total,
+            stopped: tally.stopped,
+        }
+    }
+}
+
+/// What the reading thread counts and finds.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) members: u64,
+    pub(super) tar_bytes: u64,
+    findings: Findings,
+    stopped: bool,
+    /// No more is asked for.
+    pub(super) over: bool,
+}
+
+impl Tally {
+    pub(super) fn find(&mut self, in_index: bool, member: Option<u64>, offset: u64, what: impl Into<String>) {
+        self.findings.add(StreamFinding { in_index, member, offset, what: what.into() });
+    }
+
+    pub(super) fn end(&mut self, over: &Over) {
+        self.stopped = over.stopped;
+        self.over = true;
+    }
+}
+
+fn read_at_most(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.read_at(&mut buf[done..], offset.saturating_add(done as u64)) {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// An archive as a [`Read`].
+pub(super) struct HashingInput<'a>(pub(super) Input<'a>);
+
+impl Read for HashingInput<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut piece = Vec::new();
+        self.0.next(buf.len() as u64, &mut piece)?;
+        buf[..piece.len()].copy_from_slice(&piece);
+        Ok(piece.len())
+    }
+}

@@ -8,6 +8,7 @@
 mod compose;
 #[cfg(feature = "mail")]
 mod deliver;
+mod delivery;
 mod error;
 mod secret;
 #[cfg(feature = "mail")]
@@ -19,25 +20,11 @@ mod settings;
 #[cfg(feature = "mail")]
 mod spool;
 
-use crate::events::Problem;
-
+pub use delivery::Delivery;
 pub use error::MailError;
 pub use secret::PasswordSource;
 pub use sending::{send, send_waiting, try_server};
 pub use settings::{Settings, SmtpServer, SpoolSettings, Tls, Transport};
-
-/// The result of sending.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// Whether all recipients were sent the new mail.
-    pub sent: bool,
-    /// Number of mails of earlier runs that were sent.
-    pub sent_from_spool: usize,
-    /// Number of mails that wait for the next run.
-    pub waiting: usize,
-    /// Problems. They affect the exit status as problems, never as failures.
-    pub problems: Vec<Problem>,
-}
 
 #[cfg(test)]
 #[cfg(feature = "mail")]

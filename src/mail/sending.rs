@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::Delivery;
+use super::delivery::Delivery;
 use super::error::MailError;
 use super::settings::{Settings, Transport};
 use super::{compose, deliver, spool};

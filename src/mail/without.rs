@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::Delivery;
+use super::delivery::Delivery;
 use super::error::MailError;
 use super::settings::{Settings, Transport};
 use crate::events::{Problem, Severity};

@@ -3,8 +3,9 @@
 
 use super::chart::bars;
 use super::escape::html as escaped;
+use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, Verdict, VolumeReport, matters};
 use super::size::{df_percent, du_size, shown_duration};
-use super::{Abort, Dump, GoneReport, MAX_PROBLEMS_SHOWN, Outcome, RunReport, Style, Verdict, VolumeReport};
+use super::style::{MAX_PROBLEMS_SHOWN, Style};
 use crate::events::{Problem, Severity};
 
 /// Gmail cuts a mail's HTML after 102 KB. Above this size, charts are drawn only for volumes with problems.
@@ -46,7 +47,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
     let volumes = if rows.is_empty() { String::new() } else { volumes_table(&rows) };
     let gone: String = report.gone.iter().map(|gone| gone_item(gone, &size)).collect();
     let gone = section("Deleted volumes", &gone);
-    let problems: Vec<&Problem> = report.problems.iter().filter(|problem| super::matters(problem)).collect();
+    let problems: Vec<&Problem> = report.problems.iter().filter(|problem| matters(problem)).collect();
     let problems = section("Problems of the whole run", &problem_items(&problems, None));
     let aborted = match &report.aborted {
         None => String::new(),

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::facts::{RunReport, Verdict, matters};
 use super::standing::{RunStanding, Standing, VolumeStanding};
-use super::{RunReport, Verdict};
 
 /// `before` is the previous metrics file, if the records of other volumes cannot be read. Their lines are copied, so that no
 /// series ends while the destination is unavailable.
@@ -22,7 +22,7 @@ pub(super) fn metrics(report: &RunReport, standing: &Standing, before: Option<&s
         Some(verdict(run.verdict()).to_string())
     });
     text.family("volbak_run_problems", "Problems of the last run itself, without those of its volumes.", &run, |run| {
-        Some(run.problems.iter().filter(|problem| super::matters(problem)).count().to_string())
+        Some(run.problems.iter().filter(|problem| matters(problem)).count().to_string())
     });
     text.family("volbak_destination_backups_bytes", "Size of all backups.", &run, |run| {
         run.usage.map(|usage| usage.backups_bytes.to_string())

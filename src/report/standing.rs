@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Abort, Dump, FORMAT_VERSION, Outcome, ReportError, RunReport, Verdict, VolumeReport, VolumeWorth};
+use super::facts::{Abort, Dump, Outcome, RunReport, Verdict, VolumeReport, matters};
+use super::stored::{FORMAT_VERSION, ReportError, from_versioned};
+use super::worth::VolumeWorth;
 use crate::events::Severity;
 
 /// Maximum number of runs in the file, each the last one of its config on its host.
@@ -15,7 +17,7 @@ const MAX_RUNS: usize = 64;
 /// The records of all volumes and runs of a destination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
-    /// [`FORMAT_VERSION`] when it was written.
+    /// `FORMAT_VERSION` of the program that wrote it.
     pub format_version: u32,
     /// The last whole run and the last one for some volumes, of each config on each host; the newest first.
     pub runs: Vec<RunStanding>,
@@ -126,7 +128,7 @@ impl Standing {
 
     /// Reads the stored form.
     pub fn from_json(json: &[u8]) -> Result<Self, ReportError> {
-        super::from_versioned(json, FORMAT_VERSION)
+        from_versioned(json, FORMAT_VERSION)
     }
 
     /// Records a run. Recording it twice changes nothing.
@@ -174,7 +176,7 @@ impl Standing {
 
 impl RunStanding {
     fn of(report: &RunReport, facts: RunFacts<'_>) -> Self {
-        let matter = || report.problems.iter().filter(|problem| super::matters(problem));
+        let matter = || report.problems.iter().filter(|problem| matters(problem));
         Self {
             host: report.host.clone(),
             scope: facts.scope.to_owned(),

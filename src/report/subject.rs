@@ -1,6 +1,6 @@
 //! The subject line: the outcome first, so that a mail program can filter on it.
 
-use super::{Abort, RunReport, Verdict};
+use super::facts::{Abort, RunReport, Verdict};
 use crate::shown;
 
 pub(super) fn subject(report: &RunReport) -> String {

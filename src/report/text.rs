@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, Verdict, VolumeReport, matters};
 use super::size::{df_percent, du_size, shown_duration};
-use super::{Abort, Dump, GoneReport, MAX_PROBLEMS_SHOWN, Outcome, RunReport, Style, Verdict, VolumeReport};
+use super::style::{MAX_PROBLEMS_SHOWN, Style};
 use crate::events::{Problem, Severity};
 use crate::shown;
 
@@ -29,7 +30,7 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
         Some(Abort::NotMounted) => blocks.push(format!("{NOT_MOUNTED}\n")),
         Some(Abort::Other(why)) => blocks.push(format!("The backup has been aborted... {}\n", shown::text(why))),
     }
-    let problems: Vec<&Problem> = report.problems.iter().filter(|problem| super::matters(problem)).collect();
+    let problems: Vec<&Problem> = report.problems.iter().filter(|problem| matters(problem)).collect();
     if !problems.is_empty() {
         blocks.push(format!("Problems of the whole run...\n{}", problem_lines(&problems, None)));
     }

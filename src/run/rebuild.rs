@@ -1,28 +1,32 @@
 //! Restores a whole disk: its partition table, boot code, filesystems, swap and volume groups, and then the files.
 //!
-//! [`plan`] decides what is done, from the manifest and the target's size alone; [`target`] makes sure that the target
+//! [`planner`] decides what is done, from the manifest and the target's size alone; [`target`] makes sure that the target
 //! may be written to; [`carry_out`] does the steps. The first sector, without which there is no disk, is written last.
 //! `docs/decisions/0018-disks-made-anew.md` says why it is done this way.
 
 pub mod carry_out;
 mod claims;
 mod compare;
+mod error;
 mod ext_settings;
 mod fat_format;
 mod features;
+mod host;
 mod in_use;
 mod kept;
 mod makefs;
 mod md;
 mod on_target;
+mod options;
+mod parts;
 pub mod plan;
 mod planner;
 mod put_bytes;
 mod read_back;
+mod report;
 mod settle;
 mod shift;
 mod shown;
-mod steps;
 pub mod stored;
 mod subvolumes;
 mod table;
@@ -31,111 +35,41 @@ mod try_mount;
 mod twins;
 mod volumes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
 
-use serde::Serialize;
-
-use self::carry_out::{Carried, CarryOutError};
-use self::plan::{Plan, Step, Wish, make_plan};
+use self::carry_out::Carried;
+use self::host::{active_groups, can_make_loop_devices, has_partitions_in_kernel};
+use self::plan::{DiskPlan, Step, Wish};
 use self::stored::{Stored, stored_by_region};
-use self::target::{Target, TargetError, TargetSpec};
-use super::restore::RestoreReport;
+use self::target::{Target, TargetSpec};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::layout::HoldsKind;
 use crate::manifest::Manifest;
+use crate::outside::RunCommand;
 use crate::outside::programs::is_installed;
-use crate::outside::{Cancel, RunCommand};
 use crate::reader::kernel::device_map::{DeviceMapError, remove_stale_maps};
-use crate::reader::kernel::loop_device::LoopDevice;
 use crate::reader::kernel::mounted::kernel_knows;
 use crate::run::check::{BackupFile, CheckError, CheckLevel, Findings, side_files};
 use crate::run::locate;
 use crate::store::Backup;
-use crate::units::ByteRange;
 
-pub use self::read_back::SecondOpinion;
+pub use self::error::DeviceError;
+pub use self::options::DeviceOptions;
+pub use self::planner::make_plan;
+pub use self::read_back::TableOpinion;
+pub use self::report::DeviceReport;
 pub use self::shown::plan_as_text;
 pub use self::volumes::is_group_name;
-
-/// How a disk is restored.
-#[derive(Clone, Debug)]
-pub struct DeviceOptions {
-    /// What is restored to.
-    pub target: TargetSpec,
-    /// New names of volume groups, by the old ones.
-    pub group_names: BTreeMap<String, String>,
-    /// Whether a member of a RAID1 becomes what the array holds, without the array.
-    pub plain_md: bool,
-    /// The target that may lose what is on it, by its last path component.
-    pub yes_erase: Option<String>,
-    /// Whether something may be erased for a backup that is known to be bad.
-    pub even_if_bad: bool,
-    /// How many threads inflate.
-    pub threads: usize,
-    /// The wish to stop.
-    pub cancel: Cancel,
-}
-
-/// What was restored.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct DeviceReport {
-    /// What became of the files, by region.
-    pub files: BTreeMap<String, RestoreReport>,
-    /// What is not as it was, one line each. Each was told as a problem.
-    pub failures: Vec<String>,
-    /// The filesystems that were checked and found clean.
-    pub clean: Vec<String>,
-    /// What other implementations read from the table that was written.
-    pub second_opinion: SecondOpinion,
-}
-
-impl DeviceReport {
-    /// Whether everything is as it was.
-    pub fn is_complete(&self) -> bool {
-        let whole = |report: &RestoreReport| report.is_complete() && report.shortfalls.is_empty();
-        self.failures.is_empty() && self.files.values().all(whole)
-    }
-}
-
-/// Why a disk was not restored.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// The manifest is not there, damaged or not this backup's.
-    #[error("a disk is made by what the manifest says, and that cannot be used: {0}")]
-    Manifest(String),
-    /// The target cannot be used.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// It cannot be done. Nothing was written.
-    #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
-    Refused(Vec<String>),
-    /// The backup is known to be bad, and something would be erased for it.
-    #[error(
-        "nothing was erased, since the backup is bad; choose another, or say --even-if-bad to restore what is good in it: {0}"
-    )]
-    KnownBad(String),
-    /// It was told to stop before anything was written.
-    #[error("interrupted; nothing was written")]
-    Stopped,
-    /// It was begun and not finished.
-    #[error("it was not finished: a device is not usable until it is restored again, and an image was not made")]
-    Unfinished(#[source] CarryOutError),
-}
-
-fn lines(reasons: &[String]) -> String {
-    reasons.iter().flat_map(|why| ["\n  ", why.as_str()]).collect()
-}
 
 /// A restore that can be carried out.
 #[derive(Debug)]
 pub struct Prepared {
     /// What will be done.
-    pub plan: Plan,
+    pub plan: DiskPlan,
     target: Target,
     manifest: Box<Manifest>,
     /// The index, when it is the one that the manifest knows.
@@ -253,7 +187,8 @@ pub fn restore_disk(
     }
     target.may_be_erased(options.yes_erase.as_deref())?;
     if plan.steps.iter().any(|step| matches!(step, Step::Make(_))) {
-        can_make_loop_devices()?;
+        can_make_loop_devices()
+            .map_err(|error| DeviceError::Refused(vec![format!("no loop device can be made: {error}")]))?;
     }
     let has_volumes = has_volumes(&manifest);
     // The files' data, and a share for the filesystems' own structures.
@@ -303,57 +238,6 @@ fn has_volumes(manifest: &Manifest) -> bool {
     manifest.layout.regions.iter().any(|region| is_one(region.holds.kind))
 }
 
-/// Logical volumes have no partitions for the kernel.
-fn has_partitions_in_kernel(device: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(metadata) = std::fs::metadata(device) else { return false };
-    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ext_range"))
-        .is_ok_and(|range| range.trim().parse::<u64>().is_ok_and(|range| range > 1))
-}
-
-/// Without loop devices nothing can be made, which is better known while the target still has what it has.
-fn can_make_loop_devices() -> Result<(), DeviceError> {
-    let attached = rustix::fs::memfd_create("volbak-loop", rustix::fs::MemfdFlags::CLOEXEC)
-        .map_err(std::io::Error::from)
-        .and_then(|file| {
-            let file = File::from(file);
-            file.set_len(1 << 20)?;
-            LoopDevice::attach(&file, ByteRange::new(0, 1 << 20), true)
-        });
-    attached.map(drop).map_err(|error| DeviceError::Refused(vec![format!("no loop device can be made: {error}")]))
-}
-
 fn stored(manifest: &Manifest, index: &File) -> Result<BTreeMap<String, Stored>, IndexError> {
     stored_by_region(manifest, IndexReader::new(index.try_clone()?)?)
-}
-
-/// Volume groups with an active volume, by the names that device-mapper has for them: `VG-LV`, a hyphen doubled.
-fn active_groups() -> BTreeSet<String> {
-    let Ok(devices) = std::fs::read_dir("/sys/block") else { return BTreeSet::new() };
-    devices
-        .filter_map(Result::ok)
-        .filter_map(|device| {
-            let read = |name: &str| std::fs::read_to_string(device.path().join("dm").join(name)).ok();
-            read("uuid")?.starts_with("LVM-").then_some(group_of_map(read("name")?.trim()))
-        })
-        .collect()
-}
-
-fn group_of_map(name: &str) -> String {
-    // A character that no name has stands for the doubled hyphen meanwhile.
-    let marked = name.replace("--", "\0");
-    marked.split('-').next().unwrap_or_default().replace('\0', "-")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::group_of_map;
-
-    #[test]
-    fn the_group_is_told_from_the_maps_name() {
-        assert_eq!(group_of_map("vg0-root"), "vg0");
-        assert_eq!(group_of_map("cinder--volumes-volume--1"), "cinder-volumes");
-        assert_eq!(group_of_map("plain"), "plain");
-    }
 }

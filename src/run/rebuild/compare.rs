@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::ext_settings;
-use super::makefs::can_have_label;
+use super::makefs::names::can_have_label;
 use super::plan::Expected;
 use crate::layout::{Handling, Holds, HoldsKind, Layout, Region};
 use crate::shown;

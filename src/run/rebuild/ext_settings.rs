@@ -12,7 +12,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::makefs::has;
+use super::makefs::names::has;
 use crate::field::{crc32c, le16, le32};
 use crate::layout::MadeWith;
 
@@ -35,6 +35,12 @@ const INCOMPAT_MMP: u32 = 0x100;
 const INCOMPAT_CASEFOLD: u32 = 0x2_0000;
 /// `s_flags`: signed and unsigned hash, for tests.
 const FLAGS_KEPT: u32 = 0x7;
+
+/// Features that are put back when the files are in, and their bits of `s_feature_ro_compat`.
+const PUT_BACK: [(&str, u32); 2] = [("read-only", RO_COMPAT_READONLY), ("project", RO_COMPAT_PROJECT)];
+/// Features among [`PUT_BACK`] that are taken off while the files are put, where the kernel cannot mount with them: one
+/// without quotas cannot write to a filesystem with project ids.
+pub(super) const OFF_WHILE_MOUNTED: [&str; 1] = ["project"];
 
 /// Which step of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +182,7 @@ fn set(sb: &mut [u8; BYTES], was: &[u8; BYTES], made: &MadeWith, reserved: Optio
                     sb[0x154..0x158].copy_from_slice(&high);
                 }
             }
-            for (name, bit) in [("read-only", RO_COMPAT_READONLY), ("project", RO_COMPAT_PROJECT)] {
+            for (name, bit) in PUT_BACK {
                 if has(made, name) {
                     let features = number(sb, 0x64) | bit;
                     sb[0x64..0x68].copy_from_slice(&features.to_le_bytes());
@@ -296,9 +302,14 @@ fn value(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{BYTES, copies, reserved_blocks, uuid_of_seed};
+    use super::{BYTES, OFF_WHILE_MOUNTED, PUT_BACK, copies, reserved_blocks, uuid_of_seed};
     use crate::field::crc32c;
     use crate::layout::MadeWith;
+
+    #[test]
+    fn what_is_taken_off_is_put_back() {
+        assert!(OFF_WHILE_MOUNTED.iter().all(|name| PUT_BACK.iter().any(|(put_back, _)| put_back == name)));
+    }
 
     #[test]
     fn each_seed_has_a_uuid() {

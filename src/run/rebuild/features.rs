@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use rustix::fs::MemfdFlags;
 
-use super::makefs::ToolCall;
+use super::makefs::call::ToolCall;
 use crate::outside::RunCommand;
 
 /// Takes out what the tool does not know, and says which of that was on.
@@ -101,7 +101,7 @@ mod tests {
 
     use super::{btrfs, without_unknown_features, xfs};
     use crate::outside::SystemCommands;
-    use crate::run::rebuild::makefs::ToolCall;
+    use crate::run::rebuild::makefs::call::ToolCall;
 
     fn call(program: &'static str, args: &[&str]) -> ToolCall {
         ToolCall { program, args: args.iter().map(OsString::from).collect() }

@@ -4,7 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use libdeflater::Decompressor;
 
-use super::table::Kept;
 use crate::error::with_causes;
 use crate::layout::PreservedBytes;
 use crate::outside::memory;
@@ -13,6 +12,17 @@ use crate::shown;
 /// The most that one run may have, and all of them together: what a backup keeps is far below.
 const RUN_BYTES_MAX: u64 = 32 << 20;
 const ALL_BYTES_MAX: u64 = 128 << 20;
+
+/// A run of bytes for the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// What it is.
+    pub what: String,
+    /// Its first byte on the disk.
+    pub start: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
 
 /// Unpacks them, in the manifest's order. An error names the first that is not what it says.
 pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, String> {

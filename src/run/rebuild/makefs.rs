@@ -2,51 +2,27 @@
 //! look whether it is something that the tool takes: nothing of it is ever read by a shell, or taken for an option.
 
 mod btrfs;
-mod call;
+pub(super) mod call;
 mod ext;
 mod fat;
-mod names;
+mod made;
+pub(super) mod names;
 mod xfs;
 
 use std::ffi::OsString;
 
 use self::btrfs::btrfs;
-use self::call::Arguments;
+use self::call::{Arguments, ToolCall};
 use self::ext::{Wanted, ext};
 use self::fat::{fat, fat_serial};
+use self::made::Made;
 use self::names::{label_of, uuid};
 use self::xfs::xfs;
 use crate::layout::{Holds, MadeWith};
 use crate::shown;
 
-pub(super) use self::call::ToolCall;
 pub(super) use self::ext::{default_journal_bytes, tune2fs};
-pub(super) use self::names::{can_have_label, has};
-
-/// A filesystem's maker, and what it could not be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Maker {
-    /// The call.
-    pub call: ToolCall,
-    /// Called when the files are in.
-    pub finish: Vec<ToolCall>,
-    /// What is worth knowing, one line each.
-    pub remarks: Vec<String>,
-    /// What cannot be made as it was, one line each: the plan says it, and so does the result, which is not complete then.
-    pub differs: Vec<String>,
-    /// Called in place of `call` where that cannot be done here, and what is other than it was then.
-    pub otherwise: Option<(ToolCall, String)>,
-    /// Called when the filesystem is made, before it is mounted.
-    pub after: Vec<ToolCall>,
-}
-
-/// What a kind of filesystem adds to its maker.
-#[derive(Debug, Default)]
-struct Made {
-    differs: Vec<String>,
-    otherwise: Option<(ToolCall, String)>,
-    after: Vec<ToolCall>,
-}
+pub(super) use self::made::Maker;
 
 /// What needs no program.
 pub(super) const BUILT_IN: ToolCall = ToolCall { program: "built-in", args: Vec::new() };
@@ -172,7 +148,8 @@ pub(super) fn package_of(program: &str) -> &'static str {
 mod tests {
     use std::ffi::OsString;
 
-    use super::{can_have_label, maker};
+    use super::maker;
+    use super::names::can_have_label;
     use crate::layout::{Holds, HoldsKind, MadeWith};
 
     fn holds(fs: &str, label: &str) -> Holds {

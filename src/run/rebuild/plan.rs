@@ -1,23 +1,14 @@
-//! What a restore onto a disk would do, decided from the manifest and the target's size alone: nothing here reads or
-//! writes a disk. A plan is printed before it is carried out, and what cannot be done is refused here, with all
-//! reasons at once.
-//!
-//! Everything in a manifest is hostile: each range is checked against the target, and nothing is written twice.
+//! The plan of a restore onto a disk: what it is decided from, and its steps. A plan is printed before it is carried out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::claims::Claims;
 use super::fat_format::FatFormat;
-use super::kept::unpack;
-use super::makefs::ToolCall;
-use super::planner::Planner;
-use super::shift::Shift;
+use super::makefs::call::ToolCall;
 use super::stored::Stored;
 use super::subvolumes::Subvolumes;
 use crate::layout::{MadeWith, Region, Table};
-use crate::manifest::{Manifest, RegionRecord};
 use crate::run::restore::select::Part;
 use crate::units::Extent;
 
@@ -43,7 +34,7 @@ pub struct Wish<'a> {
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Plan {
+pub struct DiskPlan {
     /// How long the source was.
     pub source_bytes: u64,
     /// How long the target is.
@@ -86,7 +77,7 @@ pub enum Step {
     },
     /// Something is made anew, and a filesystem's files go into it.
     Make(Box<MakeStep>),
-    /// Kept that the manifest keeps are written: boot code, tables, LVM's metadata.
+    /// Bytes that the manifest keeps are written: boot code, tables, LVM's metadata.
     Write {
         /// What they are.
         what: String,
@@ -151,33 +142,4 @@ pub struct MakeStep {
     /// What a FAT is made of; `make` says so then.
     #[serde(skip)]
     pub fat: Option<Box<FatFormat>>,
-}
-
-/// Decides. An error holds every reason against it.
-pub fn make_plan(manifest: &Manifest, wish: &Wish<'_>) -> Result<Plan, Vec<String>> {
-    let kept = unpack(&manifest.layout.outside).map_err(|why| vec![why])?;
-    let records: HashMap<&str, &RegionRecord> =
-        manifest.regions.iter().map(|record| (record.name.as_str(), record)).collect();
-    let mut planner = Planner {
-        manifest,
-        wish,
-        kept,
-        records,
-        shift: Shift::default(),
-        claims: Claims::new(wish.target_bytes),
-        steps: Vec::new(),
-        remarks: Vec::new(),
-        refusals: Vec::new(),
-        keep_zero: Vec::new(),
-    };
-    let expected = planner.go().unwrap_or_else(|why| {
-        planner.refusals.push(why);
-        Expected::default()
-    });
-    if !planner.refusals.is_empty() {
-        return Err(planner.refusals);
-    }
-    let Planner { steps, remarks, .. } = planner;
-    let source_bytes = manifest.layout.source.size_bytes;
-    Ok(Plan { source_bytes, target_bytes: wish.target_bytes, steps, remarks, expected })
 }

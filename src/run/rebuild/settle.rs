@@ -8,13 +8,13 @@ use std::os::fd::AsRawFd;
 use rustix::fs::MemfdFlags;
 
 use super::features::without_unknown_features;
-use super::makefs::ToolCall;
-use super::plan::{MakeStep, Plan, Step};
+use super::makefs::call::ToolCall;
+use super::plan::{DiskPlan, MakeStep, Step};
 use crate::outside::RunCommand;
 use crate::shown;
 
 /// Settles each step. An error says what cannot be made here at all.
-pub(super) fn settle(plan: &mut Plan, commands: &dyn RunCommand) -> Result<(), Vec<String>> {
+pub(super) fn settle(plan: &mut DiskPlan, commands: &dyn RunCommand) -> Result<(), Vec<String>> {
     let mut refusals = Vec::new();
     for step in &mut plan.steps {
         if let Step::Make(made) = step

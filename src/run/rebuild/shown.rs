@@ -1,12 +1,12 @@
 //! A plan for people to read.
 
-use super::plan::{MakeStep, Plan, Step};
+use super::plan::{DiskPlan, MakeStep, Step};
 use crate::shown;
 use crate::units::ByteLen;
 use crate::units::Extent;
 
 /// The plan, one line a step, and what is worth knowing about it.
-pub fn plan_as_text(plan: &Plan, target: &str, on_target: &[String]) -> String {
+pub fn plan_as_text(plan: &DiskPlan, target: &str, on_target: &[String]) -> String {
     let mut text =
         format!("{target}: {} from a source of {}\n", ByteLen(plan.target_bytes), ByteLen(plan.source_bytes));
     for lost in on_target {

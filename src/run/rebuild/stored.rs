@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::steps::part_of_record;
+use super::parts::part_of_record;
 use crate::archive::index::{EntryLine, IndexedKind, Line, MemberLine};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::layout::Handling;

@@ -1,22 +1,11 @@
 //! The bytes of a partition table for a target of another size: those that the source had, with the numbers changed
 //! that have to be. GUIDs, types, names, flags and boot code stay as they were.
 
+use super::kept::Kept;
+use super::shift::Shift;
 use crate::layout::gpt::Header;
 use crate::layout::{Table, TableKind, UsedCopy};
 use crate::units::Lba;
-
-use super::shift::Shift;
-
-/// A run of bytes for the target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
-    /// What it is.
-    pub what: String,
-    /// Its first byte on the disk.
-    pub start: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-}
 
 /// UEFI 2.10, table 5.5: where the fields of a header are that are changed here.
 const HEADER_CRC32: usize = 0x10;

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 
-use super::makefs::ToolCall;
-use super::plan::{MakeStep, Plan, Step};
+use super::ext_settings::OFF_WHILE_MOUNTED;
+use super::makefs::call::ToolCall;
+use super::plan::{DiskPlan, MakeStep, Step};
 use crate::error::with_causes;
 use crate::outside::RunCommand;
 use crate::reader::kernel::loop_device::LoopDevice;
@@ -31,7 +32,7 @@ fn passed_by(program: &str) -> &'static [&'static str] {
 
 /// One line for each step whose filesystem this kernel cannot mount. Where it cannot be tried, as without loop devices,
 /// there is none: that is another refusal.
-pub(super) fn refusals(plan: &Plan, commands: &dyn RunCommand) -> Vec<String> {
+pub(super) fn refusals(plan: &DiskPlan, commands: &dyn RunCommand) -> Vec<String> {
     let steps = plan.steps.iter().filter_map(|step| match step {
         Step::Make(step) => Some(step),
         _ => None,
@@ -96,10 +97,9 @@ fn small(call: &ToolCall) -> Vec<OsString> {
             "mkfs.xfs" => of("-m", &|part| !part.starts_with("uuid="), value)
                 .or_else(|| of("-l", &|part| part.starts_with("version=") || part.starts_with("lazy-count="), value)),
             "mkfs.btrfs" => None,
-            // An encoding is a feature; the rest of -E is geometry. A kernel without quotas gets the filesystem without the
-            // feature `project` while files are put (`without_projects`).
+            // An encoding is a feature; the rest of -E is geometry.
             _ => of("-E", &|part| part.starts_with("encoding"), value)
-                .or_else(|| of("-O", &|part| part != "project", value)),
+                .or_else(|| of("-O", &|part| !OFF_WHILE_MOUNTED.contains(&part), value)),
         };
         match kept {
             Some(kept) if kept.is_empty() => {
@@ -149,7 +149,7 @@ mod tests {
 
     use super::{cannot_mount, small};
     use crate::outside::SystemCommands;
-    use crate::run::rebuild::makefs::ToolCall;
+    use crate::run::rebuild::makefs::call::ToolCall;
 
     fn call(program: &'static str, args: &[&str]) -> ToolCall {
         ToolCall { program, args: args.iter().map(OsString::from).collect() }

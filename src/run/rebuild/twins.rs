@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::plan::{Plan, Step};
+use super::plan::{DiskPlan, Step};
 use super::target::Target;
 use crate::layout::probe::btrfs_uuid;
 use crate::outside::FileBlocks;
@@ -15,7 +15,7 @@ use crate::shown;
 const SYSFS_SECTOR_BYTES: u64 = 512;
 
 /// Why the plan cannot be carried out while such devices are there, one line each.
-pub(super) fn refusals(plan: &Plan, target: &Target) -> Vec<String> {
+pub(super) fn refusals(plan: &DiskPlan, target: &Target) -> Vec<String> {
     let made: Vec<(&str, &str)> = plan
         .steps
         .iter()

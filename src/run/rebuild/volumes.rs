@@ -1,7 +1,7 @@
 //! Volume groups inside the disk: their physical volumes get the label and the metadata that they had. No tool of LVM
 //! runs, and nothing is activated: where each logical volume lies is known from the manifest.
 
-use super::table::Kept;
+use super::kept::Kept;
 use crate::layout::Region;
 use crate::layout::lvm2::{PvEntry, VolumeGroup, head, renamed};
 use crate::shown;
@@ -11,11 +11,11 @@ const SECTOR_BYTES: u64 = 512;
 
 /// The groups that the manifest holds.
 pub(super) struct Groups {
-    all: Vec<Group>,
+    all: Vec<KeptGroup>,
 }
 
-/// A group, and the text that it was told in.
-pub(super) struct Group {
+/// A volume group, and the text of its metadata.
+pub(super) struct KeptGroup {
     /// Its name.
     pub name: String,
     text: Vec<u8>,
@@ -47,19 +47,19 @@ impl Groups {
             let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
             text.truncate(end);
             let parsed = VolumeGroup::parse(&text).ok().filter(|group| is_group_name(&group.name))?;
-            Some(Group { name: parsed.name, text, volumes: parsed.physical_volumes })
+            Some(KeptGroup { name: parsed.name, text, volumes: parsed.physical_volumes })
         };
         Self { all: volumes.iter().filter_map(group).collect() }
     }
 
     /// The group that a physical volume belongs to.
-    pub(super) fn of_volume(&mut self, region: &Region) -> Option<&Group> {
+    pub(super) fn of_volume(&mut self, region: &Region) -> Option<&KeptGroup> {
         let uuid = region.holds.uuid.as_deref()?;
         self.all.iter().find(|group| group.volumes.iter().any(|volume| volume.id == uuid))
     }
 }
 
-impl Group {
+impl KeptGroup {
     /// A physical volume's bytes up to the end of its metadata, the group with a new name if there is one.
     pub(super) fn head(&self, region: &Region, new_name: Option<&str>) -> Result<Vec<u8>, String> {
         let volume = self.volumes.iter().find(|volume| region.holds.uuid.as_deref() == Some(volume.id.as_str()));

@@ -1,7 +1,7 @@
 //! mkfs.btrfs(8).
 
-use super::Made;
 use super::call::{Arguments, ToolCall};
+use super::made::Made;
 use super::names::{has, is_uuid};
 use crate::layout::MadeWith;
 use crate::shown;

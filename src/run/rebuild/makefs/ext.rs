@@ -40,7 +40,7 @@ pub(super) fn finish(made: &MadeWith) -> Vec<ToolCall> {
 }
 
 /// A call of tune2fs(8).
-pub(in crate::run::rebuild) fn tune2fs(option: &str, value: &str) -> ToolCall {
+pub(crate) fn tune2fs(option: &str, value: &str) -> ToolCall {
     ToolCall { program: "tune2fs", args: vec![option.into(), value.into()] }
 }
 
@@ -142,7 +142,7 @@ fn journal_mib(blocks: u64, block_bytes: u32, wanted: &Wanted) -> u64 {
 }
 
 /// The journal of an ext filesystem of this length: mke2fs's own choice (`ext2fs_default_journal_size`), in blocks of 4 KiB.
-pub(in crate::run::rebuild) fn default_journal_bytes(size_bytes: u64) -> u64 {
+pub(crate) fn default_journal_bytes(size_bytes: u64) -> u64 {
     match size_bytes >> 20 {
         0..128 => 4 << 20,
         128..1_024 => 16 << 20,

@@ -21,7 +21,7 @@ pub(super) fn is_uuid(text: &str) -> bool {
 }
 
 /// Whether the label that the manifest has can be given to a filesystem of its kind.
-pub(in super::super) fn can_have_label(holds: &Holds) -> bool {
+pub(crate) fn can_have_label(holds: &Holds) -> bool {
     let fs = holds.fs.as_deref().unwrap_or_default();
     holds.label.as_deref().is_none_or(|label| unescaped(label).is_some_and(|bytes| fits_label(&bytes, fs)))
 }
@@ -84,7 +84,7 @@ pub(super) fn is_word(name: &str) -> bool {
         && !name.starts_with('-')
 }
 
-pub(in super::super) fn has(made: &MadeWith, feature: &str) -> bool {
+pub(crate) fn has(made: &MadeWith, feature: &str) -> bool {
     made.features.iter().any(|name| name == feature)
 }
 

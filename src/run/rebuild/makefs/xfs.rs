@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use super::Made;
 use super::call::{Arguments, ToolCall};
+use super::made::Made;
 use super::names::{has, is_uuid};
 use crate::layout::{MadeWith, XfsMade};
 use crate::shown;

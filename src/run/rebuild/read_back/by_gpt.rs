@@ -6,8 +6,9 @@ use ::gpt::disk::LogicalBlockSize;
 use ::gpt::header::Header as FoundHeader;
 use ::gpt::partition::Partition;
 
+use super::asked::{Asked, Piece, ReadPartition};
+use super::opinion::TableOpinion;
 use super::window::Window;
-use super::{Asked, Piece, Place, SecondOpinion};
 use crate::field::{guid_text, le32};
 use crate::layout::UsedCopy;
 use crate::layout::gpt::{Entry, Header, decode_array};
@@ -70,7 +71,7 @@ fn planned_array<'a>(copy: &Copy<'a>) -> Option<&'a [u8]> {
 }
 
 /// Asks about both copies.
-pub(super) fn ask(asked: &Asked<'_>, opinion: &mut SecondOpinion) {
+pub(super) fn ask(asked: &Asked<'_>, opinion: &mut TableOpinion) {
     let mut copies = Vec::new();
     for (name, copy) in [("primary", UsedCopy::Primary), ("backup", UsedCopy::Backup)] {
         match Copy::plan(asked, copy) {
@@ -94,7 +95,7 @@ pub(super) fn ask(asked: &Asked<'_>, opinion: &mut SecondOpinion) {
     }
 }
 
-fn ask_about(asked: &Asked<'_>, copy: &Copy<'_>, is_used: bool, same_disk: bool, opinion: &mut SecondOpinion) {
+fn ask_about(asked: &Asked<'_>, copy: &Copy<'_>, is_used: bool, same_disk: bool, opinion: &mut TableOpinion) {
     let place = format!("the {} copy", copy.name);
     if copy.header.found.starts_with(b"EFI PART") && le32(&copy.header.found, 0x54) != Some(ENTRY_BYTES) {
         opinion.disagrees(format!("{place}: the plan has entries of {ENTRY_BYTES} bytes, and the target has others"));
@@ -137,7 +138,7 @@ fn ask_about(asked: &Asked<'_>, copy: &Copy<'_>, is_used: bool, same_disk: bool,
     });
 }
 
-fn compare_headers(place: &str, found: &FoundHeader, copy: &Copy<'_>, opinion: &mut SecondOpinion) {
+fn compare_headers(place: &str, found: &FoundHeader, copy: &Copy<'_>, opinion: &mut TableOpinion) {
     let planned = &copy.planned;
     let mut number = |what: &str, planned: u64, found: u64| {
         opinion.compare(place, "gpt", what, &planned.to_string(), &found.to_string());
@@ -151,7 +152,7 @@ fn compare_headers(place: &str, found: &FoundHeader, copy: &Copy<'_>, opinion: &
     opinion.compare(place, "gpt", "the disk GUID", &disk_guid, &found.disk_guid.to_string());
 }
 
-fn compare_entries(asked: &Asked<'_>, entry: &Entry, found: &Partition, is_used: bool, opinion: &mut SecondOpinion) {
+fn compare_entries(asked: &Asked<'_>, entry: &Entry, found: &Partition, is_used: bool, opinion: &mut TableOpinion) {
     let place = format!("partition {}", entry.number);
     let mut compare = |what: &str, planned: &str, found: &str| opinion.compare(&place, "gpt", what, planned, found);
     let type_id = found.part_type_guid.guid.to_string();
@@ -183,5 +184,5 @@ fn compare_entries(asked: &Asked<'_>, entry: &Entry, found: &Partition, is_used:
     }
     let bootable = found.flags & (1 << 2) != 0;
     let (start, end) = (found.first_lba, found.last_lba.saturating_add(1));
-    Place { number: entry.number, start, end, bootable, type_id }.compare(asked, "gpt", opinion);
+    ReadPartition { number: entry.number, start, end, bootable, type_id }.compare(asked, "gpt", opinion);
 }

@@ -5,13 +5,14 @@ use std::io::Cursor;
 
 use mbrman::{MBR, MBRHeader, MBRPartitionEntry};
 
+use super::asked::{Asked, Piece, ReadPartition};
+use super::opinion::TableOpinion;
 use super::window::Window;
-use super::{Asked, Piece, Place, SecondOpinion};
 use crate::layout::TableKind;
 use crate::layout::mbr::{BOOT_RECORD_BYTES, BootRecord, Partition, PartitionRecord, read_table};
 
 /// Asks about the primary partitions, then about the logical ones.
-pub(super) fn ask(asked: &Asked<'_>, opinion: &mut SecondOpinion) {
+pub(super) fn ask(asked: &Asked<'_>, opinion: &mut TableOpinion) {
     let Some(boot) = asked.piece("boot sector") else { return };
     let Some(planned) = BootRecord::decode(boot.planned) else {
         opinion.not_asked.push("mbrman about the boot sector, which has no signature".to_owned());
@@ -68,8 +69,8 @@ fn planned_disk<'a>(asked: &Asked<'a>) -> Window<'a> {
 fn decode_alone(
     piece: &Piece<'_>,
     what: &str,
-    opinion: &mut SecondOpinion,
-    and_then: &mut dyn FnMut(&MBRHeader, &mut SecondOpinion),
+    opinion: &mut TableOpinion,
+    and_then: &mut dyn FnMut(&MBRHeader, &mut TableOpinion),
 ) -> bool {
     let Some(planned) = BootRecord::decode(piece.planned) else { return false };
     if !planned.has_valid_boot_indicators() {
@@ -91,7 +92,7 @@ fn decode_alone(
     true
 }
 
-fn compare_records(place: &str, planned: &PartitionRecord, found: &MBRPartitionEntry, opinion: &mut SecondOpinion) {
+fn compare_records(place: &str, planned: &PartitionRecord, found: &MBRPartitionEntry, opinion: &mut TableOpinion) {
     let mut compare = |what: &str, planned: String, found: String| {
         opinion.compare(place, "mbrman", what, &planned, &found);
     };
@@ -101,10 +102,10 @@ fn compare_records(place: &str, planned: &PartitionRecord, found: &MBRPartitionE
     compare("sectors in number:", planned.size_in_lba.to_string(), found.sectors.to_string());
 }
 
-fn place_of(number: u32, entry: &MBRPartitionEntry, base: u64) -> Place {
+fn place_of(number: u32, entry: &MBRPartitionEntry, base: u64) -> ReadPartition {
     let start = base + u64::from(entry.starting_lba);
     let end = start + u64::from(entry.sectors);
-    Place { number, start, end, bootable: entry.is_active(), type_id: format!("{:#04x}", entry.sys) }
+    ReadPartition { number, start, end, bootable: entry.is_active(), type_id: format!("{:#04x}", entry.sys) }
 }
 
 /// Whether the chain in these bytes is one that the crate follows to its end without a mistake: one extended partition,
@@ -153,7 +154,7 @@ fn simple_chain<'a>(asked: &Asked<'a>, bytes: fn(&'a Piece<'a>) -> &'a [u8]) -> 
 }
 
 /// Has it follow the chain itself.
-fn whole_chain(asked: &Asked<'_>, partitions: &[Partition], opinion: &mut SecondOpinion) {
+fn whole_chain(asked: &Asked<'_>, partitions: &[Partition], opinion: &mut TableOpinion) {
     if let Err(why) = simple_chain(asked, |piece| piece.found.as_slice()) {
         opinion.disagrees(format!(
             "table: the plan has a chain of logical partitions that is in order, and the target has not: {why}"
@@ -190,7 +191,7 @@ fn whole_chain(asked: &Asked<'_>, partitions: &[Partition], opinion: &mut Second
     });
 }
 
-fn compare_logical(asked: &Asked<'_>, planned: &Partition, found: &Place, opinion: &mut SecondOpinion) {
+fn compare_logical(asked: &Asked<'_>, planned: &Partition, found: &ReadPartition, opinion: &mut TableOpinion) {
     let place = format!("partition {}", planned.number);
     let mut compare = |what: &str, planned: String, found: String| {
         opinion.compare(&place, "mbrman", what, &planned, &found);
@@ -203,7 +204,7 @@ fn compare_logical(asked: &Asked<'_>, planned: &Partition, found: &Place, opinio
 }
 
 /// Has it decode each boot record by itself. Which one leads to which is our own reading.
-fn record_by_record(asked: &Asked<'_>, partitions: &[Partition], records: usize, opinion: &mut SecondOpinion) {
+fn record_by_record(asked: &Asked<'_>, partitions: &[Partition], records: usize, opinion: &mut TableOpinion) {
     let mut read = 0;
     for piece in asked.pieces.iter().filter(|piece| piece.what == "extended boot record") {
         let own = piece.start / asked.sector;

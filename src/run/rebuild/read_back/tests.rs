@@ -1,11 +1,11 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::{SecondOpinion, second_opinion};
+use super::{TableOpinion, second_opinion};
 use crate::layout::gpt::Header;
 use crate::layout::{Table, TableKind, detect};
 use crate::run::rebuild::kept::unpack;
-use crate::run::rebuild::plan::{Expected, Plan, Step};
+use crate::run::rebuild::plan::{DiskPlan, Expected, Step};
 use crate::run::rebuild::shift::Shift;
 use crate::run::rebuild::table::resized;
 use crate::units::Lba;
@@ -35,7 +35,7 @@ fn sfdisk(size: usize, table: &str) -> Vec<u8> {
 }
 
 /// The plan of a restore of `disk` to `target_bytes`, as far as its table goes, and the disk that has been written.
-fn restored(disk: &Vec<u8>, sector_bytes: u32, target_bytes: usize) -> (Plan, Vec<u8>) {
+fn restored(disk: &Vec<u8>, sector_bytes: u32, target_bytes: usize) -> (DiskPlan, Vec<u8>) {
     let layout = detect(disk, "disk", Some(sector_bytes)).unwrap();
     let kept = unpack(&layout.outside).unwrap();
     let is_table = |what: &str| what == "boot sector" || what == "extended boot record" || what.starts_with("GPT ");
@@ -55,17 +55,17 @@ fn restored(disk: &Vec<u8>, sector_bytes: u32, target_bytes: usize) -> (Plan, Ve
     let regions = layout.regions.into_iter().filter(|region| region.number > 0).collect();
     let expected = Expected { table: layout.table, regions };
     let (source_bytes, target_bytes) = (disk.len() as u64, target_bytes as u64);
-    (Plan { source_bytes, target_bytes, steps, remarks: Vec::new(), expected }, target)
+    (DiskPlan { source_bytes, target_bytes, steps, remarks: Vec::new(), expected }, target)
 }
 
 /// What is said of a disk that was restored rightly.
-fn of(disk: &Vec<u8>, sector_bytes: u32) -> SecondOpinion {
+fn of(disk: &Vec<u8>, sector_bytes: u32) -> TableOpinion {
     let (plan, target) = restored(disk, sector_bytes, disk.len());
     second_opinion(&plan, sector_bytes, &target)
 }
 
 #[track_caller]
-fn assert_agrees(opinion: &SecondOpinion, asked: &[&str], not_asked: &[&str]) {
+fn assert_agrees(opinion: &TableOpinion, asked: &[&str], not_asked: &[&str]) {
     assert_eq!(opinion.disagreements, Vec::<String>::new());
     assert_eq!(opinion.asked, asked);
     assert_eq!(opinion.not_asked.len(), not_asked.len(), "{:?}", opinion.not_asked);
@@ -269,8 +269,8 @@ fn an_image_or_a_disk_without_a_table_is_no_question() {
     let opinion = second_opinion(&plan, 512, &target);
     assert_agrees(&opinion, &[], &["an image of the whole disk"]);
     plan.expected.table = Table { kind: TableKind::None, uuid: None, used_copy: None };
-    assert_eq!(second_opinion(&plan, 512, &target), SecondOpinion::default());
-    assert_eq!(SecondOpinion::default().lines(), Vec::<String>::new());
+    assert_eq!(second_opinion(&plan, 512, &target), TableOpinion::default());
+    assert_eq!(TableOpinion::default().lines(), Vec::<String>::new());
 }
 
 /// Both headers changed alike, and all checksums made to fit.

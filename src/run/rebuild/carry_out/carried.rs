@@ -1,0 +1,40 @@
+//! A plan at work.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::RunCommand;
+use crate::run::rebuild::options::DeviceOptions;
+use crate::run::rebuild::plan::DiskPlan;
+use crate::run::rebuild::report::DeviceReport;
+use crate::run::rebuild::target::OpenTarget;
+use crate::shown;
+use crate::store::Backup;
+
+/// A plan at work.
+pub struct Carried<'a> {
+    /// The backup.
+    pub files: &'a Backup,
+    /// The plan.
+    pub plan: &'a DiskPlan,
+    /// The backup's index, when it is the one that the manifest knows.
+    pub index: Option<&'a File>,
+    /// Where it goes.
+    pub target: &'a OpenTarget,
+    /// How.
+    pub options: &'a DeviceOptions,
+    /// Runs the tools.
+    pub commands: Arc<dyn RunCommand>,
+    /// Is told what happens.
+    pub observer: &'a dyn Observer,
+}
+
+impl Carried<'_> {
+    /// Reports what is not as it was.
+    pub(super) fn fail(&self, report: &mut DeviceReport, region: &str, what: String) {
+        let region = shown::path(region.as_bytes());
+        report.failures.push(format!("{region}: {what}"));
+        self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, region, what)));
+    }
+}

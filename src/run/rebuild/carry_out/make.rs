@@ -1,0 +1,223 @@
+//! Makes a region's content anew, and puts its files into it.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::boot_block::put_boot_block;
+use super::carried::Carried;
+use super::device::RegionDevice;
+use super::error::{CarryOutError, io_error};
+use super::mark::Mark;
+use crate::layout::TableKind;
+use crate::outside::shown_command;
+use crate::reader::kernel::mounted::{MountError, mount_writable};
+use crate::run::rebuild::ext_settings::{self, OFF_WHILE_MOUNTED, When, reserved_blocks};
+use crate::run::rebuild::makefs::call::ToolCall;
+use crate::run::rebuild::makefs::names::has;
+use crate::run::rebuild::makefs::tune2fs;
+use crate::run::rebuild::plan::MakeStep;
+use crate::run::rebuild::report::DeviceReport;
+use crate::run::restore::select::Part;
+use crate::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore_part};
+use crate::shown;
+
+/// How long another device may have the UUID of what is made.
+const UNIQUE_WITHIN: Duration = Duration::from_secs(10);
+
+impl Carried<'_> {
+    pub(super) fn make(&self, step: &MakeStep, report: &mut DeviceReport) -> Result<(), CarryOutError> {
+        let MakeStep { region, extents, make, after, check, files, boot_block, differs, .. } = step;
+        for what in differs {
+            self.fail(report, region, what.clone());
+        }
+        let device = RegionDevice::attach(&self.target.file, region, extents, &self.commands)?;
+        if let Some(format) = &step.fat {
+            let opened = File::options().write(true).open(&device.path);
+            let written = opened.and_then(|device| format.write(&device, &self.options.cancel));
+            written.map_err(io_error(format!("{region}: its FATs")))?;
+        }
+        for call in Some(make).filter(|_| step.fat.is_none()).into_iter().chain(after) {
+            self.run_once_unique(region, call, &device.path)?.map_err(|said| CarryOutError::Tool {
+                region: region.clone(),
+                command: shown_command(call.program, &call.args),
+                said,
+            })?;
+        }
+        Self::put_settings(step, &device.path, When::Before)?;
+        if step.files.is_some() && step.fs.starts_with("ext") {
+            self.without_mount_features(step, &device.path)?;
+        }
+        if let Some(part) = files {
+            let restored = self.put_files(step, part, &device.path, report)?;
+            report.files.insert(region.clone(), restored);
+        }
+        for call in &step.finish {
+            if let Err(said) = self.run(region, call, &device.path)? {
+                self.fail(report, region, format!("{} failed: {said}", shown_command(call.program, &call.args)));
+            }
+        }
+        Self::put_settings(step, &device.path, When::After)?;
+        device.finish(region)?;
+        if let Some(boot) = boot_block {
+            put_boot_block(&self.target.file, &step.fs, extents, boot)
+                .map_err(io_error(format!("{region}: its boot block")))?;
+        }
+        if check.is_none() && step.fat.is_none() {
+            return Ok(());
+        }
+        let device = RegionDevice::attach(&self.target.file, region, extents, &self.commands)?;
+        if let Some(check) = check {
+            match self.run(region, check, &device.path)? {
+                Ok(()) => report.clean.push(region.clone()),
+                Err(said) => self.fail(report, region, format!("{} finds errors: {said}", check.program)),
+            }
+        }
+        if let Some(format) = &step.fat {
+            let opened = File::options().write(true).open(&device.path);
+            let written = opened.and_then(|device| format.write_last(&device));
+            written.map_err(io_error(format!("{region}: its boot sector")))?;
+        }
+        device.finish(region)
+    }
+
+    /// Takes the features off with which this kernel refuses to mount the filesystem; they are put back when the files are in.
+    fn without_mount_features(&self, step: &MakeStep, device: &Path) -> Result<(), CarryOutError> {
+        let are_on: Vec<&str> =
+            OFF_WHILE_MOUNTED.iter().filter(|feature| has(&step.made_with, feature)).copied().collect();
+        if are_on.is_empty() || self.mount(step, device).is_ok() {
+            return Ok(());
+        }
+        for feature in are_on {
+            let call = tune2fs("-O", &format!("^{feature}"));
+            let failed = |said| CarryOutError::Tool {
+                region: step.region.clone(),
+                command: shown_command(call.program, &call.args),
+                said,
+            };
+            self.run(&step.region, &call, device)?.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// What an ext filesystem's superblock held besides what mke2fs was told of.
+    fn put_settings(step: &MakeStep, device: &Path, when: When) -> Result<(), CarryOutError> {
+        if !step.fs.starts_with("ext") {
+            return Ok(());
+        }
+        let reserved = reserved_blocks(&step.made_with, step.was_bytes, step.size_bytes);
+        ext_settings::put(device, &step.made_with, reserved, when)
+            .map_err(io_error(format!("{}: the settings of its filesystem", step.region)))
+    }
+
+    /// As [`Self::run`]. mkfs.btrfs looks for its UUID on all devices: a loop device that is on its way out, of a mount that
+    /// just ended, is waited for. (The plan refuses where another device has it.)
+    fn run_once_unique(
+        &self,
+        region: &str,
+        call: &ToolCall,
+        device: &Path,
+    ) -> Result<Result<(), String>, CarryOutError> {
+        let started = Instant::now();
+        loop {
+            let ran = self.run(region, call, device)?;
+            let is_taken = ran.as_ref().is_err_and(|said| said.contains("non-unique UUID"));
+            if !is_taken || started.elapsed() > UNIQUE_WITHIN || self.options.cancel.is_cancelled() {
+                return Ok(ran);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Runs a tool on a device. What it said when it failed is the inner error.
+    fn run(&self, region: &str, call: &ToolCall, device: &Path) -> Result<Result<(), String>, CarryOutError> {
+        let mut args = call.args.clone();
+        args.push(device.into());
+        let output = self.commands.run(call.program, &args).map_err(io_error(format!("{region}: {}", call.program)))?;
+        if output.status.success() {
+            return Ok(Ok(()));
+        }
+        let said = [output.stderr, output.stdout].map(|bytes| shown::path(bytes.trim_ascii()));
+        let said = said.iter().filter(|text| *text != "/").map(|text| text.chars().take(600).collect::<String>());
+        Ok(Err(format!("{} ({})", said.collect::<Vec<_>>().join("; "), output.status)))
+    }
+
+    /// Mounts the new filesystem, attached to nothing.
+    fn mount(&self, step: &MakeStep, device: &Path) -> Result<OwnedFd, MountError> {
+        let mount = || mount_writable(device, &step.fs, step.compress);
+        let scan = |more: &[&str]| {
+            let args: Vec<_> = ["device", "scan"].iter().chain(more).map(std::ffi::OsString::from).collect();
+            // What came of it is seen when the filesystem is mounted.
+            let _ = self.commands.run("btrfs", &args);
+        };
+        match mount() {
+            // Linux, fs/btrfs/volumes.c, device_list_add(): a device that is gone, such as the snapshot that was backed
+            // up, is still known by its UUID, and this one is older by its generation. None is there, or the plan had
+            // been refused: what the kernel knows is forgotten, and looked for anew.
+            Err(MountError::Mount { source, .. })
+                if step.fs == "btrfs" && source.raw_os_error() == Some(rustix::io::Errno::EXIST.raw_os_error()) =>
+            {
+                scan(&["--forget"]);
+                let mounted = mount();
+                scan(&[]);
+                mounted
+            }
+            mounted => mounted,
+        }
+    }
+
+    /// Mounts the new filesystem, attached to nothing, and restores its files.
+    fn put_files(
+        &self,
+        step: &MakeStep,
+        part: &Part,
+        device: &Path,
+        report: &mut DeviceReport,
+    ) -> Result<RestoreReport, CarryOutError> {
+        let region = step.region.as_str();
+        let root =
+            self.mount(step, device).map_err(|source| CarryOutError::Mount { region: region.to_owned(), source })?;
+        // Without a table there is no first sector to be written last: a file says that it is not complete.
+        let mark = (self.plan.expected.table.kind == TableKind::None)
+            .then(|| Mark::put(&root))
+            .transpose()
+            .map_err(|error| io_error(region.to_owned())(error.into()))?;
+        let mut failures = Vec::new();
+        let has_subvolumes = match step.subvolumes.create(&root) {
+            Ok(()) => true,
+            Err(error) => {
+                failures.push(format!("its subvolumes cannot be made and are directories: {error}"));
+                false
+            }
+        };
+        let options = RestoreOptions {
+            to: PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())),
+            paths: Vec::new(),
+            // A new ext4 has a lost+found.
+            existing: Existing::Overwrite,
+            verify: true,
+            devices: true,
+            // It is another machine's disk.
+            top: true,
+            keep_set_id: true,
+            ids: crate::run::restore::names::IdWish::default(),
+            threads: self.options.threads,
+            cancel: self.options.cancel.clone(),
+        };
+        let restored = match restore_part(self.files, &options, part, self.observer) {
+            Ok(restored) => restored,
+            Err(RestoreError::Stopped) => return Err(CarryOutError::Stopped),
+            Err(source) => return Err(CarryOutError::Files { region: region.to_owned(), source }),
+        };
+        if has_subvolumes {
+            failures.extend(step.subvolumes.finish(&root));
+        }
+        for what in failures {
+            self.fail(report, region, what);
+        }
+        let synced = mark.map_or(Ok(()), |mark| mark.remove(&root)).and_then(|()| rustix::fs::syncfs(&root));
+        synced.map_err(|error| io_error(format!("{region}: its filesystem cannot be synced"))(error.into()))?;
+        Ok(restored)
+    }
+}

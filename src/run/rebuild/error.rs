@@ -1,0 +1,34 @@
+//! Errors that end the restore of a disk.
+
+use super::carry_out::CarryOutError;
+use super::target::TargetError;
+
+/// Why a disk was not restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The manifest is not there, damaged or not this backup's.
+    #[error("a disk is made by what the manifest says, and that cannot be used: {0}")]
+    Manifest(String),
+    /// The target cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// It cannot be done. Nothing was written.
+    #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
+    Refused(Vec<String>),
+    /// The backup is known to be bad, and something would be erased for it.
+    #[error(
+        "nothing was erased, since the backup is bad; choose another, or say --even-if-bad to restore what is good in it: {0}"
+    )]
+    KnownBad(String),
+    /// It was told to stop before anything was written.
+    #[error("interrupted; nothing was written")]
+    Stopped,
+    /// It was begun and not finished.
+    #[error("it was not finished: a device is not usable until it is restored again, and an image was not made")]
+    Unfinished(#[source] CarryOutError),
+}
+
+fn lines(reasons: &[String]) -> String {
+    reasons.iter().flat_map(|why| ["\n  ", why.as_str()]).collect()
+}

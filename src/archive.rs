@@ -1,9 +1,9 @@
 //! Archives: a POSIX pax stream in gzip members, with the index and the manifest that go with it. `docs/format.md` is
 //! the description of all three for people who have to read them without volbak.
 //!
-//! Writing goes [`mod@write`] (entries → tar stream, cut into members) → [`members`] (compressed in parallel, put in order,
-//! hashed and written). [`pax`], [`gzip`] and [`index`] are the formats. [`carry`] is what can be taken from the previous
-//! backup instead.
+//! Writing goes [`mod@write`] (entries are named and queued) → [`carry`] (copied from the previous backup, or read) →
+//! [`tar`](mod@tar) (the tar stream) → [`members`] (compressed in parallel, put in order, hashed and written). [`pax`], [`gzip`] and
+//! [`index`] are the formats. [`read`] goes the other way.
 
 pub mod acl;
 pub mod carry;
@@ -18,7 +18,9 @@ pub mod level;
 mod links;
 pub mod members;
 pub mod pax;
+mod placed;
 pub mod read;
 mod runs;
+mod tar;
 mod workers;
 pub mod write;

@@ -1,14 +1,18 @@
 //! What can be taken from the previous backup, so that it need not be read and compressed again.
 //!
 //! [`parent`] reads the previous index once and remembers where its groups are; [`group`] reads one of them. A *group* is
-//! what can be carried as a whole: one member with all entries in it, or the members of one large entry. Whether tonight's
-//! entries are those of a group is for [`mod@super::write`] to find out; the members' bytes are checked in
-//! [`super::members`].
+//! what can be carried as a whole: one member with all entries in it, or the members of one large entry. [`decide`] compares
+//! tonight's entries with those of a group, and knows no writer. [`copy`] puts a group that is the same into the archive,
+//! after [`super::members`] has checked its members. [`tally`] counts what was carried.
 //!
 //! Memory: 24 bytes for each group, for at most a million of them.
 
+pub(super) mod candidate;
+pub(super) mod copy;
+pub(super) mod decide;
 pub mod group;
 pub mod parent;
+mod tally;
 
 /// How often what is unchanged by all signs is read all the same, and the days on which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::entry::EntryKind;
+
 /// What went into an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -25,6 +27,20 @@ pub struct Counts {
     pub raw_images: u64,
     /// Bytes of files and images that were stored; holes and hard links cost none.
     pub data_bytes: u64,
+}
+
+impl Counts {
+    /// Counts an entry that is no further name of an inode.
+    pub(super) fn note(&mut self, kind: &EntryKind) {
+        match kind {
+            EntryKind::File(_) => self.files += 1,
+            EntryKind::Directory => self.directories += 1,
+            EntryKind::Symlink(_) => self.symlinks += 1,
+            EntryKind::CharDevice(_) | EntryKind::BlockDevice(_) => self.devices += 1,
+            EntryKind::Fifo => self.fifos += 1,
+            EntryKind::Socket => self.sockets_left_out += 1,
+        }
+    }
 }
 
 /// What was carried forward from the previous backup.

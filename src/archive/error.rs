@@ -1,9 +1,13 @@
 //! Why an archive could not be written.
 
 use std::io;
+use std::sync::Arc;
 
 use super::gzip::{BadLevel, EncoderError};
 use crate::units::ByteLen;
+
+/// Asked now and then whether the work is to stop.
+pub type StopCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Why an archive could not be written. Whatever was written is of no use then.
 #[derive(Debug, thiserror::Error)]

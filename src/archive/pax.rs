@@ -65,6 +65,19 @@ pub struct Head {
     pub left_out_xattrs: Vec<Vec<u8>>,
 }
 
+impl Head {
+    /// How long the data area is, without its padding.
+    pub fn area_bytes(&self) -> u64 {
+        self.sparse_map_bytes + self.data_bytes
+    }
+
+    /// How long the entry is in the tar stream: headers, data area and padding.
+    pub fn entry_bytes(&self) -> u64 {
+        let area_bytes = self.area_bytes();
+        self.bytes.len() as u64 + area_bytes + padding_after(area_bytes)
+    }
+}
+
 /// Makes the headers of the entry `path`, which is as it is to stand in the archive, without a `/` at its end.
 pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
     // Most entries have one short record.

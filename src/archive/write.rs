@@ -1,52 +1,29 @@
-//! Entries become a tar stream, cut into members where the entries themselves say so.
+//! Writes an archive: the entries of the walk are named, carried forward from the previous backup or read, and added.
 //!
-//! An entry is first given its place among the names and links that came before it (`place`); then it is found out whether
-//! it is carried forward from the previous backup, together with its neighbours (`carry`). What is not is queued, so
-//! that the kernel reads some files ahead, and then read (`store`).
+//! Each step has a type of its own. [`Namer`] gives an entry its path and its place among the hard links; [`Carry`] says
+//! whether it is copied from the previous backup, together with its neighbours; [`Queue`] holds what was decided, so that the
+//! kernel reads some files ahead and members are checked in parallel; [`TarWriter`] adds it to the archive.
 
-mod carry;
-mod place;
-mod store;
+mod namer;
+mod queue;
 
-use std::io;
 use std::sync::Arc;
 
-use self::carry::Carrying;
-use self::place::Queue;
+use self::namer::Namer;
+use self::queue::{Queue, Queued};
 use super::carry::Share;
+use super::carry::candidate::CompleteGroup;
+use super::carry::copy;
+use super::carry::decide::{Carry, GivenUp, Offer, Why};
 use super::carry::parent::Parent;
 use super::counts::{CarryCounts, Counts};
-use super::error::ArchiveError;
-use super::head_digest::HeadDigests;
-use super::index::IndexedKind;
+use super::error::{ArchiveError, StopCheck};
 use super::level::Level;
-use super::links::Links;
 use super::members::{MemberWriter, Outputs, WrittenMembers};
-use super::pax::{self, EntryType};
-use crate::entry::{Entry, EntryKind, FileContent, Metadata, Timestamp};
-use crate::events::{Event, Observer, Problem, Severity};
-use crate::shown;
-
-/// An entry that takes this much has members of its own.
-const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
-/// Smaller entries share members that are of about this size on average: the smaller, the less has to be read again for
-/// one that changed, and the less is compressed together.
-const SHARED_MEMBER_BYTES: u64 = 80 * 1024;
-/// And where entries are so small that more would go in there, of about this many beyond [`MIN_MEMBER_BYTES`].
-const SHARED_MEMBER_ENTRIES: u64 = 3;
-/// A shared member is not ended before it has this much.
-const MIN_MEMBER_BYTES: usize = 20 * 1024;
-/// Headers up to this length do not count in [`Room`]: what is longer holds extended attributes, which inodes can share.
-const USUAL_HEAD_BYTES: u64 = 4096;
-/// How much of a sparse map is made at once.
-const MAP_PIECE_BYTES: usize = 64 * 1024;
-/// So many entries that are done with are handed back at once.
-const SPENT_ENTRIES: usize = 256;
-/// The observer is told of what was read in steps of at least this size.
-const PROGRESS_STEP_BYTES: u64 = 1 << 20;
-
-/// Asked now and then whether the work is to stop.
-pub type StopCheck = Arc<dyn Fn() -> bool + Send + Sync>;
+use super::placed::{Link, Placed, tell};
+use super::tar::TarWriter;
+use crate::entry::{Entry, EntryKind, FileContent, Timestamp};
+use crate::events::{Observer, Severity};
 
 /// How an archive is written.
 #[derive(Clone)]
@@ -70,144 +47,95 @@ pub struct WrittenArchive {
     pub carried: Option<CarryCounts>,
 }
 
-/// How much of a filesystem is archived at most: data, maps of holes, and headers beyond their usual length. A tenant can
-/// have a few blocks mapped as often as he likes.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    limit_bytes: u64,
-    taken_bytes: u64,
-}
-
-impl Room {
-    const UNLIMITED: Self = Self { limit_bytes: u64::MAX, taken_bytes: 0 };
-
-    fn take(&mut self, bytes: u64) {
-        self.taken_bytes = self.taken_bytes.saturating_add(bytes);
-    }
-
-    /// Whether there is room for so many bytes more.
-    fn check(&self, more_bytes: u64) -> Result<(), ArchiveError> {
-        if self.taken_bytes.saturating_add(more_bytes) > self.limit_bytes {
-            return Err(ArchiveError::TooMuch { limit_bytes: self.limit_bytes });
-        }
-        Ok(())
-    }
-}
-
 /// Writes an archive, one filesystem or raw image after the other.
 pub struct ArchiveWriter<'a> {
-    members: MemberWriter,
     stop: StopCheck,
-    observer: &'a dyn Observer,
-    tar_offset: u64,
-    max_tar_bytes: u64,
-    prefix: Vec<u8>,
-    links: Links,
-    counts: Counts,
-    unreported_bytes: u64,
+    namer: Namer,
+    /// The previous backup, if there is one to carry forward from.
+    carry: Option<Carry>,
     queue: Queue,
-    /// Of the filesystem that was started last.
-    room: Room,
-    /// Entries that are done with: see [`ArchiveWriter::take_spent`].
-    spent: Vec<Entry>,
-    head_digests: HeadDigests,
-    /// In which the headers of an entry are made that are not written.
-    head_buffer: Vec<u8>,
-    carrying: Option<Carrying>,
-    /// So many of the next entry's bytes are in the archive already, carried from the previous one: the rest of it was
-    /// damaged there.
-    carried_bytes: u64,
-    /// Whether the entry that is being read has such bytes.
-    has_carried_part: bool,
+    tar: TarWriter<'a>,
 }
 
 impl<'a> ArchiveWriter<'a> {
-    /// Starts an archive. Problems of single files are told to `observer`, and the archive goes on.
+    /// Starts an archive. Problems of single files are reported to `observer`, and the archive goes on.
     pub fn new(outputs: Outputs, options: &ArchiveOptions, observer: &'a dyn Observer) -> Result<Self, ArchiveError> {
+        let members = MemberWriter::new(outputs, options.level, options.threads)?;
         Ok(Self {
-            members: MemberWriter::new(outputs, options.level, options.threads)?,
             stop: Arc::clone(&options.stop),
-            observer,
-            tar_offset: 0,
-            max_tar_bytes: u64::MAX,
-            prefix: b".".to_vec(),
-            links: Links::default(),
-            counts: Counts::default(),
-            unreported_bytes: 0,
+            namer: Namer::new(),
+            carry: None,
             queue: Queue::default(),
-            room: Room::UNLIMITED,
-            spent: Vec::new(),
-            head_digests: HeadDigests::default(),
-            head_buffer: Vec::new(),
-            carrying: None,
-            carried_bytes: 0,
-            has_carried_part: false,
+            tar: TarWriter::new(members, Arc::clone(&options.stop), observer),
         })
     }
 
-    /// What is as it was in `parent` is carried forward from there, but for what is to be read again today.
+    /// Carries forward from `parent` what is as it was there, except for the share that is read again today.
     pub fn carry_from(&mut self, parent: Parent, share: Share) {
-        self.members.carry_from(Arc::clone(parent.archive()));
-        self.carrying = Some(Carrying::new(parent, share));
+        self.tar.members().carry_from(Arc::clone(parent.archive()));
+        self.carry = Some(Carry::new(parent, share, Arc::clone(&self.stop)));
     }
 
-    /// What follows is a filesystem whose root is `.` or `./directory`. Its entries may be carried forward if they were
-    /// last changed before `carry_before`; without that, all of it is read.
+    /// The next entries are those of a filesystem whose root is `.` or `./directory`. They can be carried forward if they were
+    /// last changed before `carry_before`; `None`: all are read.
     pub fn start_filesystem(
         &mut self,
         directory: Option<&str>,
         carry_before: Option<Timestamp>,
     ) -> Result<(), ArchiveError> {
         self.end_filesystem()?;
-        self.prefix = b".".to_vec();
-        if let Some(directory) = directory {
-            self.prefix.push(b'/');
-            self.prefix.extend_from_slice(directory.as_bytes());
-        }
-        // The next filesystem may use the same device and inode numbers.
-        self.links.clear();
-        if let Some(carrying) = &mut self.carrying {
-            carrying.start_filesystem(carry_before);
+        self.namer.start_filesystem(directory);
+        if let Some(carry) = &mut self.carry {
+            carry.start_filesystem(carry_before);
         }
         Ok(())
     }
 
-    /// The archive may be no longer than so many bytes, before it is compressed. An entry that would pass this fails with
+    /// The archive may have at most `limit_bytes` before it is compressed. An entry that would pass this fails with
     /// [`ArchiveError::TooLong`].
     pub fn limit_archive(&mut self, limit_bytes: u64) {
-        self.max_tar_bytes = limit_bytes;
+        self.tar.room().limit_archive(limit_bytes);
     }
 
-    /// No more than so many bytes of the filesystem that was started last are archived: data, maps of holes, and the part
-    /// of each header beyond 4 KiB. The entry that would pass this fails with [`ArchiveError::TooMuch`] before any of its
-    /// data is written.
+    /// At most `limit_bytes` of the filesystem that was started last are archived: data, maps of holes, and the part of each
+    /// header beyond 4 KiB. The entry that would pass this fails with [`ArchiveError::TooMuch`] before any of its data is
+    /// written.
     pub fn limit_filesystem(&mut self, limit_bytes: u64) {
-        self.room = Room { limit_bytes, ..self.room };
+        self.tar.room().limit_filesystem(limit_bytes);
     }
 
-    /// Adds an entry of the filesystem that was started last. It may be read later than this: before
+    /// Adds an entry of the filesystem that was started last. It may be read later than this, before
     /// [`ArchiveWriter::end_filesystem`] returns.
     pub fn append(&mut self, entry: Entry) -> Result<(), ArchiveError> {
-        self.check_stop()?;
-        self.room.check(0)?;
-        self.check_length(0)?;
-        let placed = self.place(entry);
-        self.decide(placed)
+        self.tar.check()?;
+        let mut placed = self.namer.place(entry, self.tar.observer());
+        loop {
+            let Some(carry) = &mut self.carry else { return self.queue_read(placed) };
+            match carry.offer(placed)? {
+                Offer::Read(placed) => return self.queue_read(placed),
+                Offer::Held => return Ok(()),
+                Offer::Copy(complete) => return self.queue_copy(complete),
+                Offer::GiveUp(given_up) => match self.queue_given_up(given_up)? {
+                    Some(offered) => placed = offered,
+                    None => return Ok(()),
+                },
+            }
+        }
     }
 
-    /// Entries that are done with, as soon as there are some hundred: whoever made them may want to free them. What is not
-    /// taken is freed here.
+    /// Entries that are done with, as soon as there are some hundred: the walk that made them may use their memory again. The
+    /// others are freed here.
     pub fn take_spent(&mut self) -> Option<Vec<Entry>> {
-        (self.spent.len() >= SPENT_ENTRIES)
-            .then(|| std::mem::replace(&mut self.spent, Vec::with_capacity(SPENT_ENTRIES)))
+        self.tar.take_spent()
     }
 
     /// All entries of the filesystem were added; nothing of it is needed any more when this returns.
     pub fn end_filesystem(&mut self) -> Result<(), ArchiveError> {
-        self.give_up_group()?;
-        self.read_queue()?;
-        self.spent.clear();
-        self.room = Room::UNLIMITED;
+        if let Some(given_up) = self.carry.as_mut().and_then(Carry::end_filesystem) {
+            self.queue_given_up(given_up)?;
+        }
+        self.write_queued()?;
+        self.tar.end_filesystem();
         Ok(())
     }
 
@@ -220,77 +148,114 @@ impl<'a> ArchiveWriter<'a> {
         mtime: Timestamp,
     ) -> Result<(), ArchiveError> {
         self.end_filesystem()?;
-        let path = [b"./", file_name.as_bytes()].concat();
-        let metadata = Metadata { mode: 0o600, size, mtime, nlink: 1, ..Metadata::default() };
-        let runs = self.runs_of(&path, image, size)?;
-        let head = pax::head(&path, EntryType::SparseFile(runs.area()), &metadata, &[]);
-        self.counts.raw_images += 1;
-        self.put_data(path, &head, &runs, image, IndexedKind::RawImage, &metadata, None)
+        self.tar.append_raw_image(file_name, image, size, mtime)
     }
 
     /// How many bytes of the filesystem that was started last count for its limit so far.
     pub fn taken_bytes(&self) -> u64 {
-        self.room.taken_bytes
+        self.tar.taken_bytes()
     }
 
     /// Ends the archive and waits until all of it is written.
     pub fn finish(mut self) -> Result<WrittenArchive, ArchiveError> {
-        self.check_stop()?;
+        self.tar.check_stop()?;
         self.end_filesystem()?;
-        self.members.end_member()?;
-        self.members.push(&pax::END)?;
-        self.report_progress(true);
-        let Self { members, counts, carrying, tar_offset, .. } = self;
-        let carried = carrying.map(|carrying| carrying.counts());
-        let members = members.finish()?;
-        if members.totals.tar_bytes != tar_offset + pax::END.len() as u64 {
-            return Err(ArchiveError::Write(io::Error::other("the tar stream is not as long as its entries together")));
-        }
-        Ok(WrittenArchive { members, counts, carried })
+        let (members, counts) = self.tar.finish()?;
+        Ok(WrittenArchive { members, counts, carried: self.carry.map(|carry| carry.counts()) })
     }
 
-    /// Lets go of all files that wait for their turn, so that their filesystem can be unmounted. The archive cannot be
+    /// Closes all files that wait for their turn, so that their filesystem can be unmounted. The archive cannot be
     /// finished afterwards.
     pub fn give_up(&mut self) {
         self.queue.clear();
-        self.spent.clear();
-        if let Some(carrying) = &mut self.carrying {
-            carrying.give_up();
+        self.tar.free_spent();
+        if let Some(carry) = &mut self.carry {
+            carry.stop_carrying();
         }
     }
 
-    fn spend(&mut self, mut entry: Entry) {
-        if let EntryKind::File(content) = &entry.kind {
-            content.close();
+    /// Queues an entry that is to be read, and has its data read ahead. An entry that cannot be opened is left out.
+    fn queue_read(&mut self, placed: Box<Placed>) -> Result<(), ArchiveError> {
+        self.close_run()?;
+        while self.queue.is_full() {
+            self.write_next()?;
         }
-        // What they take has no bound but its own.
-        entry.xattrs = Vec::new();
-        if self.spent.len() == SPENT_ENTRIES {
-            self.spent.clear();
+        if let (EntryKind::File(content), Link::None | Link::First) = (&placed.entry.kind, &placed.link)
+            && let Err(error) = content.prefetch()
+        {
+            if self.namer.leave_out(&placed) {
+                let what = format!("the file cannot be opened, left out: {error}");
+                tell(self.tar.observer(), Severity::Error, &placed.path, what);
+                return Ok(());
+            }
+            // Its other names lead to this one, which is therefore needed: what reads it gives zeros, and says so.
         }
-        self.spent.push(entry);
+        self.queue.push_read(placed);
+        Ok(())
     }
 
-    fn check_length(&self, more_bytes: u64) -> Result<(), ArchiveError> {
-        if self.tar_offset.saturating_add(more_bytes) > self.max_tar_bytes {
-            return Err(ArchiveError::TooLong { limit_bytes: self.max_tar_bytes });
+    /// Queues the entries of a group that is not copied. Gives back the entry that is offered again.
+    fn queue_given_up(&mut self, given_up: GivenUp) -> Result<Option<Box<Placed>>, ArchiveError> {
+        for taken in given_up.held {
+            self.queue_read(taken.placed)?;
+        }
+        Ok(match given_up.why {
+            Why::Differs(offered) => Some(offered),
+            Why::OtherHeads | Why::Ends => None,
+        })
+    }
+
+    /// Queues a group that is copied. One of several members is copied at once, after all that is queued.
+    fn queue_copy(&mut self, complete: CompleteGroup) -> Result<(), ArchiveError> {
+        if complete.group.members > 1 {
+            self.write_queued()?;
+            // Only a previous backup has groups.
+            let Some(carry) = &mut self.carry else { return Ok(()) };
+            let (index, tally) = carry.copying();
+            return copy::copy_large(&mut self.tar, complete, index, tally);
+        }
+        if !self.queue.takes_group(&complete) {
+            self.close_run()?;
+        }
+        self.queue.push_group(complete);
+        Ok(())
+    }
+
+    /// Has the members of the open run checked, and queues it. Nothing that comes behind it must be queued before.
+    fn close_run(&mut self) -> Result<(), ArchiveError> {
+        let Some(run) = self.queue.take_open_run() else { return Ok(()) };
+        while !self.tar.members().check_carried(run.members()) {
+            if self.queue.is_empty() {
+                self.tar.members().wait_for_carrying();
+            } else {
+                self.write_next()?;
+            }
+        }
+        self.queue.push_run(run);
+        Ok(())
+    }
+
+    /// Brings all that is queued into the archive.
+    fn write_queued(&mut self) -> Result<(), ArchiveError> {
+        self.close_run()?;
+        while !self.queue.is_empty() {
+            self.write_next()?;
         }
         Ok(())
     }
 
-    fn check_stop(&self) -> Result<(), ArchiveError> {
-        if (self.stop)() { Err(ArchiveError::Stopped) } else { Ok(()) }
-    }
-
-    fn report_progress(&mut self, all: bool) {
-        if self.unreported_bytes >= PROGRESS_STEP_BYTES || (all && self.unreported_bytes > 0) {
-            self.observer.on_event(&Event::Read { bytes: self.unreported_bytes });
-            self.unreported_bytes = 0;
+    /// Brings what is next into the archive.
+    fn write_next(&mut self) -> Result<(), ArchiveError> {
+        self.tar.check_stop()?;
+        match self.queue.pop() {
+            Some(Queued::Read(placed)) => copy::read(&mut self.tar, *placed, 0, self.carry.as_mut().map(Carry::tally)),
+            Some(Queued::Copy(run)) => match &mut self.carry {
+                Some(carry) => copy::copy_run(&mut self.tar, *run, carry.tally()),
+                // Only a previous backup has runs.
+                None => Ok(()),
+            },
+            None => Ok(()),
         }
-    }
-
-    fn tell(&self, severity: Severity, path: &[u8], what: impl Into<String>) {
-        self.observer.on_event(&Event::Problem(Problem::new(severity, shown::path(path), what)));
     }
 }
 

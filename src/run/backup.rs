@@ -11,6 +11,7 @@ mod names;
 mod options;
 mod outcome;
 mod own_directory;
+mod previous;
 mod record;
 mod region;
 mod regions;

@@ -1,6 +1,5 @@
 //! Which backup the next one carries forward from, and what of it is to be trusted.
 
-use std::cell::{Cell, OnceCell};
 use std::path::Path;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
@@ -11,7 +10,6 @@ use super::record::timestamp;
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::Parent;
 use crate::archive::level::Level;
-use crate::archive::write::ArchiveWriter;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::layout::Region;
@@ -47,44 +45,6 @@ pub(super) struct Previous {
     pub(super) share: Share,
     pub(super) trust: Trust,
     pub(super) archive_sha1: String,
-}
-
-type Find<'a> = Box<dyn FnOnce() -> Option<Previous> + 'a>;
-
-/// The previous backup, which may still be looked for.
-pub(super) struct LatePrevious<'a> {
-    find: Cell<Option<Find<'a>>>,
-    known: OnceCell<Option<KnownPrevious>>,
-}
-
-/// What is kept of it when it was handed to the writer.
-pub(super) struct KnownPrevious {
-    pub(super) stem: String,
-    pub(super) trust: Trust,
-    pub(super) archive_sha1: String,
-}
-
-impl<'a> LatePrevious<'a> {
-    /// `find` gives it, and waits until it is found.
-    pub(super) fn new(find: impl FnOnce() -> Option<Previous> + 'a) -> Self {
-        Self { find: Cell::new(Some(Box::new(find))), known: OnceCell::new() }
-    }
-
-    /// Waits for it, if nobody has yet, and has the archive carry forward from it.
-    pub(super) fn settle(&self, writer: &mut ArchiveWriter<'_>) -> Option<&KnownPrevious> {
-        let settled = self.known.get_or_init(|| {
-            let Previous { parent, share, trust, archive_sha1 } = self.find.take()?()?;
-            let stem = parent.stem().to_owned();
-            writer.carry_from(parent, share);
-            Some(KnownPrevious { stem, trust, archive_sha1 })
-        });
-        settled.as_ref()
-    }
-
-    /// It, if it was waited for.
-    pub(super) fn known(&self) -> Option<&KnownPrevious> {
-        self.known.get()?.as_ref()
-    }
 }
 
 /// What of the previous backup may be carried.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::BackupError;
+use super::previous::PreviousBackup;
 use super::region::RegionContext;
 use super::regions::{KeptAsImage, archive_regions};
 use super::under_way::Backup;
@@ -16,7 +17,6 @@ use crate::manifest::RegionRecord;
 use crate::outside::BlockRead;
 use crate::reader::exclude::Excludes;
 use crate::run::expected::Expected;
-use crate::run::parent::LatePrevious;
 use crate::run::record::timestamp;
 use crate::source::SnapshotGuard;
 use crate::store::pending::PendingBackup;
@@ -41,7 +41,7 @@ pub(super) struct ArchivedSource {
 pub(super) fn archive(
     backup: &Backup<'_>,
     input: &ToArchive<'_>,
-    previous: &LatePrevious<'_>,
+    previous: &mut PreviousBackup<'_, '_>,
     as_images: &[KeptAsImage],
 ) -> Result<ArchivedSource, BackupError> {
     let ToArchive { pending, guard, excludes, scratch } = *input;
@@ -69,7 +69,6 @@ pub(super) fn archive(
     }
     let context = RegionContext {
         guard,
-        previous,
         commands: &backup.world.commands,
         blocks: &blocks,
         excludes,
@@ -81,14 +80,14 @@ pub(super) fn archive(
         frozen_at: timestamp(guard.facts().created_at),
         expected,
     };
-    let records = archive_regions(backup, &mut writer, &layout.regions, &context, as_images)?;
+    let records = archive_regions(backup, &mut writer, previous, &layout.regions, &context, as_images)?;
     for problem in expected.missing(backup.source.display_name(), &layout.regions, &records) {
         backup.collector.on_event(&Event::Problem(problem));
     }
     if records.iter().all(|record| record.archive_path.is_none()) {
         backup.tell(Severity::Notice, "holds no data at all; the archive is empty");
     }
-    // Without a filesystem nobody has asked for it.
-    previous.settle(&mut writer);
+    // Where there is no filesystem it was not joined yet.
+    previous.join(&mut writer);
     Ok(ArchivedSource { layout, regions: records, written: writer.finish()? })
 }

@@ -10,6 +10,7 @@ use super::frozen::{freeze, release};
 use super::options::{BackupOptions, BackupWorld};
 use super::outcome::BackupOutcome;
 use super::own_directory::check_source_of;
+use super::previous::PreviousBackup;
 use super::record::{FromBefore, checksum_text, manifest};
 use super::regions::KeptAsImage;
 use super::sudden;
@@ -19,8 +20,6 @@ use crate::events::{Event, Observer, Severity};
 use crate::manifest::Manifest;
 use crate::reader::exclude::Excludes;
 use crate::run::collect::Collector;
-use crate::run::parent::{LatePrevious, Previous, Wanted, previous};
-use crate::run::record::source_record;
 use crate::source::{self, Source, SourceError, SourceKind};
 use crate::store::catalog::list_volume;
 use crate::store::local::{Destination, VolumeDirectory};
@@ -46,16 +45,8 @@ pub(super) fn work(
     check_source_of(&volume, &backups, source, world, &*collector)?;
     let backup = Backup { source, destination, backups: &backups, options, world, collector: &collector, started_at };
     let outcome = std::thread::scope(|scope| {
-        // Its index may be long: it is read while the snapshot is taken.
-        let reading = std::thread::Builder::new()
-            .name("previous".to_owned())
-            .spawn_scoped(scope, || find_previous(&backup))
-            .map_err(BackupError::Thread)?;
-        let first = || match reading.join() {
-            Ok(found) => tell_previous(&backup, found),
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        run(&backup, volume, &excludes, first, || find_previous(&backup).ok().flatten())
+        let previous = PreviousBackup::seek(scope, &backup, true)?;
+        run(&backup, volume, &excludes, previous, || PreviousBackup::seek(scope, &backup, false))
     })?;
     collector.on_event(&Event::SourceFinished {
         source: source.name(),
@@ -65,45 +56,12 @@ pub(super) fn work(
     Ok(outcome)
 }
 
-/// The backup to carry forward from; an error says why there is none that can be used.
-fn find_previous(backup: &Backup<'_>) -> Result<Option<Previous>, String> {
-    let wanted = Wanted {
-        source: &source_record(backup.source),
-        level: backup.options.level,
-        choice: &backup.options.parent,
-        full_read_every_days: backup.options.full_read_every_days,
-        today: backup.started_at.with_timezone(&Local).date_naive(),
-        now: backup.started_at,
-    };
-    previous(&wanted, backup.backups, backup.destination.root())
-}
-
-/// Tells what was found. That nothing can be carried costs time and nothing else.
-fn tell_previous(backup: &Backup<'_>, found: Result<Option<Previous>, String>) -> Option<Previous> {
-    match found {
-        Ok(Some(previous)) => {
-            backup.step(&format!("carrying forward from {}", previous.parent.stem()));
-            let left_out = previous.parent.left_out_groups();
-            if left_out > 0 {
-                let what = format!("the previous backup is so large that {left_out} parts of it are read anew");
-                backup.tell(Severity::Notice, what);
-            }
-            Some(previous)
-        }
-        Ok(None) => None,
-        Err(why) => {
-            backup.tell(Severity::Notice, format!("nothing is carried forward, all is read: {why}"));
-            None
-        }
-    }
-}
-
-fn run(
+fn run<'scope, 'env>(
     backup: &Backup<'_>,
     volume: VolumeDirectory,
     excludes: &Excludes,
-    previous: impl FnOnce() -> Option<Previous>,
-    previous_again: impl Fn() -> Option<Previous>,
+    mut previous: PreviousBackup<'scope, 'env>,
+    seek_again: impl Fn() -> Result<PreviousBackup<'scope, 'env>, BackupError>,
 ) -> Result<BackupOutcome, BackupError> {
     let name = backup.source.backup_name();
     let scratch = backup.options.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
@@ -122,10 +80,9 @@ fn run(
 
     let input = ToArchive { pending: &pending, guard: &guard, excludes, scratch: &scratch };
     let told = backup.collector.collected();
-    let mut previous = LatePrevious::new(previous);
     let mut as_images: Vec<KeptAsImage> = Vec::new();
     let archived = loop {
-        match archive(backup, &input, &previous, &as_images) {
+        match archive(backup, &input, &mut previous, &as_images) {
             // What was archived of the region so far must not pass for all of it: the archive is written anew.
             Err(BackupError::NotAsFiles { region, severity, what })
                 if !as_images.iter().any(|kept| kept.region == region) =>
@@ -134,7 +91,7 @@ fn run(
                 as_images.push(KeptAsImage { region, severity, what });
                 pending.start_over()?;
                 backup.collector.go_back_to(told.clone());
-                previous = LatePrevious::new(&previous_again);
+                previous = seek_again()?;
             }
             archived => break archived,
         }

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Local, Utc};
 
 use super::archive::ArchivedSource;
+use super::previous::KnownPrevious;
 use super::under_way::Backup;
 use crate::manifest::{CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, Manifest, SizesRecord, SnapshotRecord};
 use crate::outside::host;
 use crate::run::collect::Collected;
-use crate::run::parent::KnownPrevious;
 use crate::run::record::{options_record, sha256, source_record};
 use crate::shown::hex;
 use crate::store::pending::ARCHIVE;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::subvolumes::Subvolumes;
 use super::error::BackupError;
+use super::previous::PreviousBackup;
 use crate::archive::error::ArchiveError;
 use crate::archive::write::ArchiveWriter;
 use crate::entry::Timestamp;
@@ -29,7 +30,6 @@ use crate::reader::kernel::scratch::ScratchError;
 use crate::reader::raw::RawImage;
 use crate::reader::{Found, FsReader};
 use crate::run::expected::Expected;
-use crate::run::parent::LatePrevious;
 use crate::source::SnapshotGuard;
 use crate::units::Extent;
 use crate::units::{ByteLen, ByteRange};
@@ -47,7 +47,7 @@ const MAX_COMPRESSION: u64 = 32;
 const BEHIND_THE_CONTENT: &str = "behind the content";
 
 /// What all regions of a source have in common.
-pub(super) struct RegionContext<'a, 'p> {
+pub(super) struct RegionContext<'a> {
     pub(super) guard: &'a SnapshotGuard,
     pub(super) commands: &'a Arc<dyn RunCommand>,
     pub(super) blocks: &'a Arc<dyn BlockRead>,
@@ -59,8 +59,6 @@ pub(super) struct RegionContext<'a, 'p> {
     pub(super) with_snapshots: bool,
     pub(super) cancel: &'a Cancel,
     pub(super) observer: &'a dyn Observer,
-    /// What may be carried forward from the previous backup.
-    pub(super) previous: &'a LatePrevious<'p>,
     /// The modification time of raw images.
     pub(super) frozen_at: Timestamp,
     /// What the regions hold that is no problem.
@@ -199,7 +197,7 @@ fn range_of(extent: &Extent) -> ByteRange {
     ByteRange::new(extent.source_offset, extent.length)
 }
 
-impl RegionContext<'_, '_> {
+impl RegionContext<'_> {
     fn tell(&self, severity: Severity, region: &Region, what: String) {
         self.observer.on_event(&Event::Problem(Problem::new(severity, region.name.clone(), what)));
     }
@@ -335,6 +333,7 @@ impl RegionContext<'_, '_> {
     pub(super) fn archive_files(
         &self,
         writer: &mut ArchiveWriter<'_>,
+        previous: &mut PreviousBackup<'_, '_>,
         region: &Region,
         open: &OpenRegion,
         directory: Option<&str>,
@@ -347,7 +346,7 @@ impl RegionContext<'_, '_> {
         let mut walk = ReadAhead::new(walk, Arc::clone(&opens_files)).map_err(BackupError::Open)?;
         // The previous index may still be read: the walk has begun without it.
         let carry_before =
-            self.previous.settle(writer).and_then(|previous| previous.trust.carry_before(region, &archive_path));
+            previous.join(writer).and_then(|previous| previous.trust.carry_before(region, &archive_path));
         // Without a previous backup it is clear that all files are read.
         opens_files.store(carry_before.is_none(), Ordering::Relaxed);
         writer.start_filesystem(directory, carry_before)?;

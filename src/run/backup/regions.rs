@@ -2,6 +2,7 @@
 
 use super::error::BackupError;
 use super::names::TopNames;
+use super::previous::PreviousBackup;
 use super::region::{OpenRegion, RegionContext, too_much};
 use super::under_way::Backup;
 use crate::archive::error::ArchiveError;
@@ -23,8 +24,9 @@ pub(super) struct KeptAsImage {
 pub(super) fn archive_regions(
     backup: &Backup<'_>,
     writer: &mut ArchiveWriter<'_>,
+    previous: &mut PreviousBackup<'_, '_>,
     regions: &[Region],
-    context: &RegionContext<'_, '_>,
+    context: &RegionContext<'_>,
     as_images: &[KeptAsImage],
 ) -> Result<Vec<RegionRecord>, BackupError> {
     let mut names = TopNames::new(regions);
@@ -70,7 +72,7 @@ pub(super) fn archive_regions(
                 }
                 let open = if kept.is_some() { None } else { context.open(region)? };
                 if let Some(open) = open {
-                    let archived = context.archive_files(writer, region, &open, directory);
+                    let archived = context.archive_files(writer, previous, region, &open, directory);
                     let files = archived.map_err(|error| {
                         writer.give_up();
                         match error {

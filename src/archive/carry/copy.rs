@@ -1,0 +1,180 @@
+//! Copies complete groups into the archive: their members are checked together where they lie one behind the other in the
+//! previous archive, and what is damaged is read from the source.
+
+use std::collections::VecDeque;
+use std::io;
+
+use super::candidate::{CompleteGroup, Taken};
+use super::group::GroupReader;
+use super::tally::Tally;
+use crate::archive::error::ArchiveError;
+use crate::archive::index::{KeptEntries, MemberLine};
+use crate::archive::members::{CarriedMember, RUN_BYTES, weight};
+use crate::archive::placed::{Placed, PreviousLine};
+use crate::archive::tar::TarWriter;
+use crate::entry::EntryKind;
+
+/// Groups of one member each that lie one behind the other in the previous archive, and are checked together.
+#[derive(Default)]
+pub(in crate::archive) struct CopyRun {
+    members: Vec<MemberLine>,
+    /// For each member, its entries.
+    entries: Vec<(KeptEntries, Vec<Taken>)>,
+    weight: usize,
+}
+
+impl CopyRun {
+    pub(in crate::archive) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Its members, in the order of the previous archive.
+    pub(in crate::archive) fn members(&self) -> &[MemberLine] {
+        &self.members
+    }
+
+    /// Whether a group's member lies behind the last one, and there is room for it.
+    pub(in crate::archive) fn takes(&self, complete: &CompleteGroup) -> bool {
+        let Some(last) = self.members.last() else { return true };
+        let follows = last.offset.checked_add(last.length) == Some(complete.group.first.offset);
+        follows && self.weight + weight_of(complete) <= RUN_BYTES
+    }
+
+    /// Adds a group of one member.
+    pub(in crate::archive) fn push(&mut self, complete: CompleteGroup) {
+        self.weight += weight_of(&complete);
+        let CompleteGroup { group, taken } = complete;
+        self.members.push(group.first);
+        self.entries.push((group.entries, taken));
+    }
+}
+
+fn weight_of(complete: &CompleteGroup) -> usize {
+    weight(&complete.group.first).max(complete.group.entries.text_bytes())
+}
+
+/// Adds an entry that is read, and notes when its data changed although its times did not.
+pub(in crate::archive) fn read(
+    tar: &mut TarWriter<'_>,
+    placed: Placed,
+    present_bytes: u64,
+    tally: Option<&mut Tally>,
+) -> Result<(), ArchiveError> {
+    let changed = tar.append(placed, present_bytes)?;
+    if let (Some(path), Some(tally)) = (changed, tally) {
+        tally.note_changed_unseen(&path, present_bytes > 0, tar.observer());
+    }
+    Ok(())
+}
+
+/// Copies the members of a run that are whole, and reads the entries of the others. The run must be the oldest one that was asked
+/// for.
+pub(in crate::archive) fn copy_run(
+    tar: &mut TarWriter<'_>,
+    run: CopyRun,
+    tally: &mut Tally,
+) -> Result<(), ArchiveError> {
+    let Some(piece) = tar.members().take_carried() else {
+        // Each run in the queue was asked for.
+        return Err(ArchiveError::Write(io::Error::other("a piece of the previous archive was lost")));
+    };
+    // Whole members one behind the other, the first of them by its number.
+    let (mut first, mut whole) = (0, Vec::new());
+    for (number, (member, (lines, taken))) in run.members.into_iter().zip(run.entries).enumerate() {
+        let fault = piece.fault(number);
+        // Otherwise its entries complete the member before it: else ever more small ones would come of ever more changes.
+        let first_bytes = lines.facts().next().map(|first| first.tar_length);
+        if fault.is_none() && (!whole.is_empty() || tar.may_end_member_before(first_bytes)) {
+            let mut data_bytes = 0;
+            for Taken { placed, same } in taken {
+                data_bytes += tar.count_copied(&placed, &same);
+                tar.spend(placed.entry);
+            }
+            tar.note_copied(member.tar_length);
+            tally.note_copied(member.length, lines.len() as u64, data_bytes, tar.observer());
+            if whole.is_empty() {
+                first = number;
+            }
+            whole.push(CarriedMember { line: member, entries: lines });
+            continue;
+        }
+        if !whole.is_empty() {
+            tar.members().write_carried(&piece, first, std::mem::take(&mut whole))?;
+        }
+        if let Some(what) = fault {
+            tally.note_mismatch(&member, what, tar.observer());
+        }
+        for (number, Taken { mut placed, .. }) in taken.into_iter().enumerate() {
+            placed.previous = lines.line(number).as_ref().map(PreviousLine::of);
+            read(tar, *placed, 0, Some(tally))?;
+        }
+    }
+    if whole.is_empty() { Ok(()) } else { tar.members().write_carried(&piece, first, whole) }
+}
+
+/// Copies an entry that has several members, after all that was queued. They are too many to be checked before the first is
+/// written, so when one of them is damaged the rest of the entry is read.
+pub(in crate::archive) fn copy_large(
+    tar: &mut TarWriter<'_>,
+    complete: CompleteGroup,
+    index: &mut GroupReader,
+    tally: &mut Tally,
+) -> Result<(), ArchiveError> {
+    let CompleteGroup { group, mut taken } = complete;
+    let Some(Taken { mut placed, same }) = taken.pop() else { return Ok(()) };
+    tar.members().end_member()?;
+    let Some(line) = group.entries.line(0) else { return read(tar, *placed, 0, Some(tally)) };
+    let (begins_at, tar_length) = (line.tar_offset, line.tar_length);
+    placed.previous = Some(PreviousLine::of(&line));
+    // Without a file's data its headers alone are that long, with its attributes: too rare to be copied in part.
+    let is_file = matches!(placed.entry.kind, EntryKind::File(_));
+    if !is_file || index.seek(group.at).is_err() {
+        return read(tar, *placed, 0, Some(tally));
+    }
+    let ends_at = begins_at.saturating_add(tar_length);
+    let mut asked: VecDeque<MemberLine> = VecDeque::new();
+    let (mut asked_to, mut done_to) = (begins_at, begins_at);
+    let mut next = None;
+    while done_to < ends_at {
+        tar.check_stop()?;
+        while asked_to < ends_at {
+            if next.is_none() {
+                next = index.next_member(asked_to, ends_at).ok();
+            }
+            let Some(member) = &next else { break };
+            if !tar.members().check_carried(std::slice::from_ref(member)) {
+                break;
+            }
+            asked_to += member.tar_length;
+            asked.extend(next.take());
+        }
+        let Some(member) = asked.pop_front() else {
+            if next.is_some() {
+                tar.members().wait_for_carrying();
+                continue;
+            }
+            // The index is not what it was: what is left is read.
+            break;
+        };
+        // As many as were asked for.
+        let Some(piece) = tar.members().take_carried() else { break };
+        if let Some(what) = piece.fault(0) {
+            tally.note_mismatch(&member, what, tar.observer());
+            break;
+        }
+        done_to += member.tar_length;
+        let entries = if done_to == ends_at { group.entries.clone() } else { KeptEntries::default() };
+        tally.note_copied(member.length, entries.len() as u64, member.tar_length, tar.observer());
+        tar.members().write_carried(&piece, 0, vec![CarriedMember { line: member, entries }])?;
+    }
+    for _ in asked {
+        // Whether they are whole does not matter any more.
+        let _ = tar.members().take_carried();
+    }
+    if done_to == ends_at {
+        tar.count_copied(&placed, &same);
+        tar.note_copied(tar_length);
+        return Ok(());
+    }
+    read(tar, *placed, done_to - begins_at, Some(tally))
+}

@@ -1,0 +1,285 @@
+//! Decides for each entry of the walk whether it is copied from the previous backup or read.
+//!
+//! Where an entry begins a group of the previous index, the entries of the walk are compared with its lines one by one, and
+//! held meanwhile. When all are the same the group can be copied; at the first difference the held entries are read.
+//! Nothing here writes: [`Carry::offer`] answers, and the caller acts.
+
+use std::collections::VecDeque;
+
+use super::Share;
+use super::candidate::{Candidate, CompleteGroup, Taken};
+use super::group::{Group, GroupReader};
+use super::parent::{Parent, key_of};
+use super::tally::Tally;
+use crate::archive::counts::CarryCounts;
+use crate::archive::error::{ArchiveError, StopCheck};
+use crate::archive::head_digest::{HeadDigests, MemberHeads};
+use crate::archive::index::{EntryLine, IndexedKind};
+use crate::archive::pax::{self, EntryType};
+use crate::archive::placed::{Link, Placed, PreviousLine, Same};
+use crate::archive::runs::Runs;
+use crate::entry::{EntryKind, Metadata, Timestamp};
+
+/// The line of a changed entry is looked for among this many of its group.
+const SEARCHED_LINES: usize = 128;
+
+/// What is to be done with the entry that was offered.
+pub(in crate::archive) enum Offer {
+    /// It is read.
+    Read(Box<Placed>),
+    /// It is as it was, and so are all of its group so far: the decision comes with a later entry.
+    Held,
+    /// It completes a group, which is copied.
+    Copy(CompleteGroup),
+    /// The entries that were held are read, before what comes next.
+    GiveUp(GivenUp),
+}
+
+/// Entries that were held, and are read.
+pub(in crate::archive) struct GivenUp {
+    pub(in crate::archive) held: Vec<Taken>,
+    pub(in crate::archive) why: Why,
+}
+
+/// Why a group is not copied.
+pub(in crate::archive) enum Why {
+    /// This entry, which was offered, is not the one that the group has there, or differs from it. It is offered again.
+    Differs(Box<Placed>),
+    /// The headers of its entries are not those in the archive.
+    OtherHeads,
+    /// The filesystem has no more entries.
+    Ends,
+}
+
+/// The previous backup, and how far the walk is in it.
+pub(in crate::archive) struct Carry {
+    parent: Parent,
+    share: Share,
+    stop: StopCheck,
+    /// Entries with a ctime older than this can be trusted: a later change would have updated it. `None`: carry nothing.
+    trusted_before: Option<Timestamp>,
+    candidate: Option<Candidate>,
+    /// The headers that the candidate's entries have tonight.
+    heads: MemberHeads,
+    /// The lines of the last group that is not copied, from the next one on.
+    stale: VecDeque<EntryLine>,
+    head_digests: HeadDigests,
+    /// Headers that are compared and not written are made in here.
+    head_buffer: Vec<u8>,
+    tally: Tally,
+}
+
+impl Carry {
+    /// Carries from `parent` what is not to be read again today.
+    pub(in crate::archive) fn new(parent: Parent, share: Share, stop: StopCheck) -> Self {
+        let tally = Tally::new(parent.stem());
+        Self {
+            parent,
+            share,
+            stop,
+            trusted_before: None,
+            candidate: None,
+            heads: MemberHeads::default(),
+            stale: VecDeque::new(),
+            head_digests: HeadDigests::default(),
+            head_buffer: Vec::new(),
+            tally,
+        }
+    }
+
+    /// The next entries are those of another filesystem. They can be carried where they changed last before `trusted_before`.
+    pub(in crate::archive) fn start_filesystem(&mut self, trusted_before: Option<Timestamp>) {
+        self.trusted_before = trusted_before;
+        self.stale.clear();
+    }
+
+    /// The filesystem has no more entries: what is still held is given up.
+    pub(in crate::archive) fn end_filesystem(&mut self) -> Option<GivenUp> {
+        let candidate = self.candidate.take()?;
+        Some(self.give_up(candidate, Why::Ends))
+    }
+
+    /// Drops what is held, and carries nothing more.
+    pub(in crate::archive) fn stop_carrying(&mut self) {
+        self.candidate = None;
+        self.trusted_before = None;
+    }
+
+    pub(in crate::archive) fn counts(&self) -> CarryCounts {
+        self.tally.counts()
+    }
+
+    pub(in crate::archive) fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
+    }
+
+    /// For copying: the lines of the previous index, and the tally of what is copied.
+    pub(in crate::archive) fn copying(&mut self) -> (&mut GroupReader, &mut Tally) {
+        (self.parent.lines(), &mut self.tally)
+    }
+
+    /// Decides on the next entry of the walk. Fails when the work is to stop.
+    pub(in crate::archive) fn offer(&mut self, mut placed: Box<Placed>) -> Result<Offer, ArchiveError> {
+        // A socket has no line, and a group would have to hold any number of them.
+        if matches!(placed.entry.kind, EntryKind::Socket) || self.trusted_before.is_none() {
+            return Ok(Offer::Read(placed));
+        }
+        if let Some(candidate) = self.candidate.take() {
+            return self.compare(candidate, placed);
+        }
+        let key = key_of(&placed.path);
+        if let Some(group) = self.parent.group(key, &placed.path) {
+            if self.is_eligible(&group, key) {
+                self.heads.clear();
+                match self.compare(Candidate::new(group), placed)? {
+                    // The group's first entry is the one that differs: no other is held.
+                    Offer::GiveUp(GivenUp { why: Why::Differs(offered), .. }) => placed = offered,
+                    decided => return Ok(decided),
+                }
+            } else {
+                self.stale = group.entries.lines().collect();
+            }
+        }
+        placed.previous = self.stale_line(&placed.path);
+        Ok(Offer::Read(placed))
+    }
+
+    fn is_trusted(&self, damaged: bool, ctime: Timestamp) -> bool {
+        !damaged && self.trusted_before.is_some_and(|before| ctime < before)
+    }
+
+    /// Whether a group, which is found by this key, may be copied, whatever the walk gives.
+    fn is_eligible(&mut self, group: &Group, key: u64) -> bool {
+        if self.share.is_due(key) {
+            self.tally.note_reread();
+            return false;
+        }
+        let mut facts = group.entries.facts();
+        !self.tally.is_given_up() && facts.all(|facts| self.is_trusted(facts.damaged, facts.ctime))
+    }
+
+    /// What the previous index says of an entry that is now read.
+    fn stale_line(&mut self, path: &[u8]) -> Option<PreviousLine> {
+        let at = self.stale.iter().take(SEARCHED_LINES).position(|line| line.path == path)?;
+        let line = self.stale.drain(..=at).next_back()?;
+        self.is_trusted(line.damaged, line.ctime).then(|| PreviousLine::of(&line))
+    }
+
+    /// Takes an entry into the group if it is the next one there; else the group is given up.
+    fn compare(&mut self, mut candidate: Candidate, mut placed: Box<Placed>) -> Result<Offer, ArchiveError> {
+        let Some(same) = self.same_as(&mut placed, &candidate.group, candidate.taken.len())? else {
+            return Ok(Offer::GiveUp(self.give_up(candidate, Why::Differs(placed))));
+        };
+        candidate.taken.push(Taken { placed, same });
+        if !candidate.is_complete() {
+            self.candidate = Some(candidate);
+            return Ok(Offer::Held);
+        }
+        if self.has_same_heads(&candidate.group) || self.has_same_heads_with_flags(&mut candidate)? {
+            let Candidate { group, taken } = candidate;
+            return Ok(Offer::Copy(CompleteGroup { group, taken }));
+        }
+        Ok(Offer::GiveUp(self.give_up(candidate, Why::OtherHeads)))
+    }
+
+    /// Lets the held entries be read; the group's other lines may still say something of entries to come.
+    fn give_up(&mut self, candidate: Candidate, why: Why) -> GivenUp {
+        let Candidate { group, taken: mut held } = candidate;
+        let mut lines: VecDeque<EntryLine> = group.entries.lines().collect();
+        for Taken { placed, .. } in &mut held {
+            placed.previous = lines.pop_front().as_ref().map(PreviousLine::of);
+        }
+        self.stale = lines;
+        GivenUp { held, why }
+    }
+
+    /// Whether the headers that a complete group's entries have tonight are those that are in the previous archive.
+    fn has_same_heads(&mut self, group: &Group) -> bool {
+        let heads = self.heads.finish();
+        heads.is_some() && heads == group.heads
+    }
+
+    /// The same when all its files are asked for their flags: the walk of a mounted filesystem does not know all of them.
+    fn has_same_heads_with_flags(&mut self, candidate: &mut Candidate) -> Result<bool, ArchiveError> {
+        let mut any = false;
+        for Taken { placed, .. } in candidate.taken.iter_mut().filter(|taken| !taken.placed.is_further_name()) {
+            any |= placed.take_flags();
+            // A group may have thousands of files.
+            placed.close();
+        }
+        if !any {
+            return Ok(false);
+        }
+        self.heads.clear();
+        let Candidate { group, taken } = candidate;
+        for (number, Taken { placed, same }) in taken.iter_mut().enumerate() {
+            match self.same_now(placed, group, number)? {
+                Some(now) => *same = now,
+                None => return Ok(false),
+            }
+        }
+        Ok(self.has_same_heads(group))
+    }
+
+    /// Whether an entry is what the line with this number says, except for its data, for which inode number, change time and
+    /// length stand, and its headers, which are compared with those of the archive when the group is complete.
+    fn same_as(&mut self, placed: &mut Placed, group: &Group, number: usize) -> Result<Option<Same>, ArchiveError> {
+        if let Some(same) = self.same_now(placed, group, number)? {
+            return Ok(Some(same));
+        }
+        let Metadata { ino, ctime, size, .. } = placed.entry.metadata;
+        let line = group.entries.facts_of(number, &placed.path);
+        let is_unchanged = line.is_some_and(|line| (ino, ctime, size) == (line.ino, line.ctime, line.size));
+        // Unchanged by its times, and with other headers: flags that the walk does not know, most likely.
+        let asks = is_unchanged && !placed.is_further_name() && placed.take_flags();
+        if is_unchanged {
+            placed.close();
+        }
+        if asks { self.same_now(placed, group, number) } else { Ok(None) }
+    }
+
+    fn same_now(&mut self, placed: &Placed, group: &Group, number: usize) -> Result<Option<Same>, ArchiveError> {
+        let Placed { entry, path, link, .. } = placed;
+        let Metadata { ino, ctime, size, .. } = entry.metadata;
+        let line = match group.entries.facts_of(number, path) {
+            Some(line) if (ino, ctime, size) == (line.ino, line.ctime, line.size) => *line,
+            _ => return Ok(None),
+        };
+        let entry_type = match (link, &entry.kind, line.kind) {
+            (Link::Further(first), _, IndexedKind::HardLink) => EntryType::HardLink(first),
+            (Link::Further(_), ..) => return Ok(None),
+            (_, EntryKind::File(_), IndexedKind::File) => EntryType::File,
+            (_, EntryKind::File(content), IndexedKind::SparseFile) => {
+                let runs = Runs::find(content.as_ref(), size, |_| {
+                    if (self.stop)() { Err(ArchiveError::Stopped) } else { Ok(()) }
+                })?;
+                // A group may have thousands of such files.
+                content.close();
+                if runs.unasked.is_some() {
+                    return Ok(None);
+                }
+                EntryType::SparseFile(runs.area())
+            }
+            (_, EntryKind::Directory, IndexedKind::Directory) => EntryType::Directory,
+            (_, EntryKind::Symlink(target), IndexedKind::Symlink) => EntryType::Symlink(target),
+            (_, EntryKind::CharDevice(number), IndexedKind::CharDevice) => EntryType::CharDevice(*number),
+            (_, EntryKind::BlockDevice(number), IndexedKind::BlockDevice) => EntryType::BlockDevice(*number),
+            (_, EntryKind::Fifo, IndexedKind::Fifo) => EntryType::Fifo,
+            _ => return Ok(None),
+        };
+        let xattrs = if line.kind == IndexedKind::HardLink { &[] } else { entry.xattrs.as_slice() };
+        let buffer = std::mem::take(&mut self.head_buffer);
+        let head = pax::head_in(buffer, path, entry_type, &entry.metadata, xattrs);
+        let mut is_same = head.entry_bytes() == line.tar_length;
+        if group.members > 1 {
+            // If a member in its middle is damaged, the rest is read, and must fit to the line that comes from there.
+            is_same &= group.entries.line(number).is_some_and(|line| line.head == self.head_digests.of(&head.bytes));
+        }
+        if is_same {
+            self.heads.add(&head.bytes);
+        }
+        self.head_buffer = head.bytes;
+        let is_sparse = line.kind == IndexedKind::SparseFile;
+        Ok(is_same.then_some(Same { is_sparse, data_bytes: head.data_bytes, left_out_xattrs: head.left_out_xattrs }))
+    }
+}

@@ -1,0 +1,72 @@
+//! What was carried forward so far, and what is reported about it.
+
+use crate::archive::counts::CarryCounts;
+use crate::archive::index::MemberLine;
+use crate::archive::placed::tell;
+use crate::events::{Event, Observer, Problem, Severity};
+
+/// After this many members that differ from what the index says, nothing more is carried.
+const MAX_MISMATCHES: u64 = 100;
+
+/// Counts what is carried from one backup.
+pub(in crate::archive) struct Tally {
+    /// Begins the names of that backup's files.
+    stem: String,
+    counts: CarryCounts,
+}
+
+impl Tally {
+    pub(super) fn new(stem: &str) -> Self {
+        Self { stem: stem.to_owned(), counts: CarryCounts::default() }
+    }
+
+    pub(in crate::archive) fn counts(&self) -> CarryCounts {
+        self.counts
+    }
+
+    /// Whether the previous archive is too damaged to be carried from.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.counts.mismatches >= MAX_MISMATCHES
+    }
+
+    /// Counts a group that is read because it is its day.
+    pub(super) fn note_reread(&mut self) {
+        self.counts.groups_reread += 1;
+    }
+
+    /// Counts a member that is copied: its length in the archive, how many entries end in it, and how much data they have.
+    pub(super) fn note_copied(&mut self, bytes: u64, entries: u64, data_bytes: u64, observer: &dyn Observer) {
+        self.counts.members += 1;
+        self.counts.bytes += bytes;
+        self.counts.entries += entries;
+        observer.on_event(&Event::Carried { bytes: data_bytes });
+    }
+
+    /// Reports a member that is damaged in the previous archive. `what` is its fault.
+    pub(super) fn note_mismatch(&mut self, member: &MemberLine, what: &str, observer: &dyn Observer) {
+        self.counts.mismatches += 1;
+        let location = format!("{}.tar.gz", self.stem);
+        let number = member.number;
+        let mut text = format!(
+            "member {number} of the previous backup (byte {}) is damaged: {what}; what is in it was read from the source",
+            member.offset
+        );
+        if self.counts.mismatches == MAX_MISMATCHES {
+            text.push_str("; so was all that follows, after so many of them");
+        }
+        observer.on_event(&Event::Problem(Problem::new(Severity::Warning, location, text)));
+    }
+
+    /// Reports a file whose data is not what it was, though its times are. `is_mixed` when its first part was copied.
+    pub(in crate::archive) fn note_changed_unseen(&mut self, path: &[u8], is_mixed: bool, observer: &dyn Observer) {
+        self.counts.changed_unseen += 1;
+        let stem = &self.stem;
+        let what = format!("its content changed since {stem} though its times did not");
+        if is_mixed {
+            let what = format!("{what}, and a part of {stem} is damaged: the archive has a mixture of both");
+            tell(observer, Severity::Error, path, what);
+        } else {
+            tell(observer, Severity::Warning, path, format!("{what}; archived as it is now"));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Entries on their way into the archive: with their name there and their place among the hard links, and when they are
+//! done with.
+
+use super::index::EntryLine;
+use crate::entry::{Entry, EntryKind, Timestamp};
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::shown;
+
+/// Entries that are done with are handed back in batches of this many.
+const SPENT_ENTRIES: usize = 256;
+
+/// An entry with its name in the archive and its place among the hard links.
+pub(super) struct Placed {
+    pub(super) entry: Entry,
+    pub(super) path: Vec<u8>,
+    pub(super) link: Link,
+    /// The entry's line in the previous index, where its times show no change.
+    pub(super) previous: Option<PreviousLine>,
+}
+
+/// Whether other names of its inode are in the archive.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// It has no other names, or they are not known.
+    None,
+    /// Others may come.
+    First,
+    /// The first of them is this path.
+    Further(Vec<u8>),
+}
+
+/// The part of a line of the previous index by which a change is found that the times do not show.
+pub(super) struct PreviousLine {
+    pub(super) head: [u8; 16],
+    pub(super) ino: u64,
+    pub(super) ctime: Timestamp,
+    pub(super) content: Option<[u8; 32]>,
+}
+
+/// What is counted and reported of an entry that is copied.
+pub(super) struct Same {
+    pub(super) is_sparse: bool,
+    pub(super) data_bytes: u64,
+    pub(super) left_out_xattrs: Vec<Vec<u8>>,
+}
+
+impl PreviousLine {
+    pub(super) fn of(line: &EntryLine) -> Self {
+        Self { head: line.head, ino: line.ino, ctime: line.ctime, content: line.content }
+    }
+}
+
+impl Placed {
+    /// Whether it is a further name of an inode that is in the archive.
+    pub(super) fn is_further_name(&self) -> bool {
+        matches!(self.link, Link::Further(_))
+    }
+
+    /// Asks an open file for its flags. True when they differ from those that the walk found.
+    pub(super) fn take_flags(&mut self) -> bool {
+        let EntryKind::File(content) = &self.entry.kind else { return false };
+        let Some((flags, project)) = content.inode_flags() else { return false };
+        let metadata = &mut self.entry.metadata;
+        let is_new = (flags, project) != (metadata.flags, metadata.project);
+        (metadata.flags, metadata.project) = (flags, project);
+        is_new
+    }
+
+    /// Closes the file; it is opened again where it is read.
+    pub(super) fn close(&self) {
+        if let EntryKind::File(content) = &self.entry.kind {
+            content.close();
+        }
+    }
+}
+
+/// Reports a problem of the entry at `path`.
+pub(super) fn tell(observer: &dyn Observer, severity: Severity, path: &[u8], what: impl Into<String>) {
+    observer.on_event(&Event::Problem(Problem::new(severity, shown::path(path), what)));
+}
+
+/// Entries that are done with. The walk that made them may use their memory again.
+#[derive(Default)]
+pub(super) struct Spent(Vec<Entry>);
+
+impl Spent {
+    pub(super) fn add(&mut self, mut entry: Entry) {
+        if let EntryKind::File(content) = &entry.kind {
+            content.close();
+        }
+        // Their size has no bound but their own.
+        entry.xattrs = Vec::new();
+        if self.0.len() == SPENT_ENTRIES {
+            self.0.clear();
+        }
+        self.0.push(entry);
+    }
+
+    /// A full batch; `None` until there is one.
+    pub(super) fn take(&mut self) -> Option<Vec<Entry>> {
+        (self.0.len() >= SPENT_ENTRIES).then(|| std::mem::replace(&mut self.0, Vec::with_capacity(SPENT_ENTRIES)))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}

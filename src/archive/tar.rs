@@ -1,0 +1,379 @@
+//! Entries become headers, data and padding in the tar stream, which is cut into members where the entries say so.
+
+mod area;
+mod border;
+mod room;
+mod stream;
+
+use sha2::Digest;
+
+use self::area::put_area;
+use self::border::{ends_member, has_members_of_its_own, may_end_member};
+use self::room::Room;
+use self::stream::TarStream;
+use super::counts::Counts;
+use super::data::DataOutcome;
+use super::error::{ArchiveError, StopCheck};
+use super::gzip::MAX_MEMBER_DATA;
+use super::head_digest::HeadDigests;
+use super::index::{EntryLine, IndexedKind};
+use super::members::{MemberWriter, WrittenMembers};
+use super::pax::{self, EntryType, Head};
+use super::placed::{Link, Placed, PreviousLine, Same, Spent, tell};
+use super::runs::{Runs, Unasked};
+use crate::entry::{Entry, EntryKind, FileContent, Metadata, Timestamp};
+use crate::events::{Observer, Severity};
+use crate::shown;
+
+/// Writes the entries of an archive one behind the other.
+pub(super) struct TarWriter<'a> {
+    stream: TarStream<'a>,
+    /// Where the next entry begins in the tar stream.
+    tar_offset: u64,
+    /// Of the archive, and of the filesystem that was started last.
+    room: Room,
+    counts: Counts,
+    head_digests: HeadDigests,
+    spent: Spent,
+}
+
+/// An entry's data area, before it is written.
+struct Area<'a> {
+    runs: &'a Runs,
+    content: &'a dyn FileContent,
+    /// What the previous index says of the entry.
+    previous: Option<&'a PreviousLine>,
+}
+
+/// What an entry's line says besides its headers and its data area.
+struct Facts<'a> {
+    kind: IndexedKind,
+    metadata: &'a Metadata,
+}
+
+/// What became of an entry's data area.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    content: Option<[u8; 32]>,
+    /// The archive does not hold the data as it was.
+    is_damaged: bool,
+}
+
+impl<'a> TarWriter<'a> {
+    pub(super) fn new(members: MemberWriter, stop: StopCheck, observer: &'a dyn Observer) -> Self {
+        Self {
+            stream: TarStream::new(members, stop, observer),
+            tar_offset: 0,
+            room: Room::UNLIMITED,
+            counts: Counts::default(),
+            head_digests: HeadDigests::default(),
+            spent: Spent::default(),
+        }
+    }
+
+    pub(super) fn observer(&self) -> &'a dyn Observer {
+        self.stream.observer
+    }
+
+    /// The members that the stream is cut into.
+    pub(super) fn members(&mut self) -> &mut MemberWriter {
+        &mut self.stream.members
+    }
+
+    pub(super) fn room(&mut self) -> &mut Room {
+        &mut self.room
+    }
+
+    /// How many bytes of the filesystem that was started last count for its limit so far.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.room.taken_bytes()
+    }
+
+    pub(super) fn check_stop(&self) -> Result<(), ArchiveError> {
+        self.stream.check_stop()
+    }
+
+    /// Fails when no more entry may be added.
+    pub(super) fn check(&self) -> Result<(), ArchiveError> {
+        self.check_stop()?;
+        self.room.check(0)?;
+        self.room.check_archive(self.tar_offset, 0)
+    }
+
+    /// Takes an entry that is done with.
+    pub(super) fn spend(&mut self, entry: Entry) {
+        self.spent.add(entry);
+    }
+
+    /// The entries that are done with, once there are some hundred.
+    pub(super) fn take_spent(&mut self) -> Option<Vec<Entry>> {
+        self.spent.take()
+    }
+
+    /// Frees the entries that are done with.
+    pub(super) fn free_spent(&mut self) {
+        self.spent.clear();
+    }
+
+    /// All entries of a filesystem were added. The limits of the next one begin anew.
+    pub(super) fn end_filesystem(&mut self) {
+        self.spent.clear();
+        self.room.start_filesystem();
+    }
+
+    /// Ends the stream and waits until all of it is written.
+    pub(super) fn finish(mut self) -> Result<(WrittenMembers, Counts), ArchiveError> {
+        self.stream.end()?;
+        let Self { stream, counts, tar_offset, .. } = self;
+        let members = stream.members.finish()?;
+        if members.totals.tar_bytes != tar_offset + pax::END.len() as u64 {
+            let what = "the tar stream is not as long as its entries together";
+            return Err(ArchiveError::Write(std::io::Error::other(what)));
+        }
+        Ok((members, counts))
+    }
+
+    /// Adds an entry, read from the source. The first `present_bytes` of it are in the archive already, copied from the
+    /// previous one. Gives the entry's path when its data is not what it was, though nothing else shows a change.
+    pub(super) fn append(&mut self, mut placed: Placed, present_bytes: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+        if !placed.is_further_name() {
+            placed.take_flags();
+        }
+        self.stream.present_bytes = present_bytes;
+        let Placed { entry, path, link, previous } = placed;
+        let appended = self.put(&entry, path, &link, previous.as_ref());
+        self.stream.present_bytes = 0;
+        let changed = appended?;
+        self.spend(entry);
+        Ok(changed)
+    }
+
+    /// Adds the raw image of a region of `size` bytes as `./file_name`.
+    pub(super) fn append_raw_image(
+        &mut self,
+        file_name: &str,
+        image: &dyn FileContent,
+        size: u64,
+        mtime: Timestamp,
+    ) -> Result<(), ArchiveError> {
+        let path = [b"./", file_name.as_bytes()].concat();
+        let metadata = Metadata { mode: 0o600, size, mtime, nlink: 1, ..Metadata::default() };
+        let runs = self.runs_of(&path, image, size)?;
+        let head = pax::head(&path, EntryType::SparseFile(runs.area()), &metadata, &[]);
+        self.counts.raw_images += 1;
+        let facts = Facts { kind: IndexedKind::RawImage, metadata: &metadata };
+        self.put_data(path, &head, &facts, &Area { runs: &runs, content: image, previous: None }).map(drop)
+    }
+
+    /// Whether the member that is being filled may end before an entry of this length.
+    pub(super) fn may_end_member_before(&self, entry_bytes: Option<u64>) -> bool {
+        let current = self.stream.members.current_bytes();
+        current == 0 || may_end_member(current) || entry_bytes.is_some_and(has_members_of_its_own)
+    }
+
+    /// Notes entries that were copied, of so many bytes in the tar stream.
+    pub(super) fn note_copied(&mut self, tar_bytes: u64) {
+        self.tar_offset += tar_bytes;
+    }
+
+    /// Counts an entry that is copied, and reports again what is left out of it; gives its bytes.
+    pub(super) fn count_copied(&mut self, placed: &Placed, same: &Same) -> u64 {
+        self.tell_left_out(&placed.path, &same.left_out_xattrs);
+        let counts = &mut self.counts;
+        if placed.is_further_name() {
+            counts.hard_links += 1;
+            return 0;
+        }
+        counts.note(&placed.entry.kind);
+        counts.sparse_files += u64::from(same.is_sparse);
+        counts.data_bytes += same.data_bytes;
+        self.room.take(same.data_bytes);
+        same.data_bytes
+    }
+
+    fn put(
+        &mut self,
+        entry: &Entry,
+        path: Vec<u8>,
+        link: &Link,
+        previous: Option<&PreviousLine>,
+    ) -> Result<Option<Vec<u8>>, ArchiveError> {
+        if let Link::Further(_) = link {
+            self.counts.hard_links += 1;
+        } else {
+            self.counts.note(&entry.kind);
+        }
+        let (entry_type, kind) = match (link, &entry.kind) {
+            (Link::Further(first), _) => (EntryType::HardLink(first), IndexedKind::HardLink),
+            (_, EntryKind::File(content)) => return self.put_file(path, entry, content.as_ref(), previous),
+            (_, EntryKind::Directory) => (EntryType::Directory, IndexedKind::Directory),
+            (_, EntryKind::Symlink(target)) => (EntryType::Symlink(target), IndexedKind::Symlink),
+            (_, EntryKind::CharDevice(number)) => (EntryType::CharDevice(*number), IndexedKind::CharDevice),
+            (_, EntryKind::BlockDevice(number)) => (EntryType::BlockDevice(*number), IndexedKind::BlockDevice),
+            (_, EntryKind::Fifo) => (EntryType::Fifo, IndexedKind::Fifo),
+            (_, EntryKind::Socket) => {
+                self.tell(Severity::Notice, &path, "is a socket, which tar cannot hold; left out");
+                return Ok(None);
+            }
+        };
+        // None of these has a data area.
+        let head = self.head(&path, entry_type, entry);
+        let start = self.begin_entry(head.bytes.len() as u64)?;
+        self.stream.members.push(&head.bytes)?;
+        self.end_entry(path, &head, &Facts { kind, metadata: &entry.metadata }, start, Written::default())?;
+        Ok(None)
+    }
+
+    fn put_file(
+        &mut self,
+        path: Vec<u8>,
+        entry: &Entry,
+        content: &dyn FileContent,
+        previous: Option<&PreviousLine>,
+    ) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let runs = self.runs_of(&path, content, entry.metadata.size)?;
+        let (entry_type, kind) = if runs.is_whole() {
+            (EntryType::File, IndexedKind::File)
+        } else {
+            self.counts.sparse_files += 1;
+            (EntryType::SparseFile(runs.area()), IndexedKind::SparseFile)
+        };
+        let head = self.head(&path, entry_type, entry);
+        // Its first part is in the archive already, and the rest must fit to it.
+        let is_present = self.stream.present_bytes > 0;
+        if is_present && previous.is_none_or(|previous| previous.head != self.head_digests.of(&head.bytes)) {
+            return Err(ArchiveError::Carry(shown::path(&path)));
+        }
+        self.put_data(path, &head, &Facts { kind, metadata: &entry.metadata }, &Area { runs: &runs, content, previous })
+    }
+
+    fn head(&self, path: &[u8], entry_type: EntryType<'_>, entry: &Entry) -> Head {
+        // A hard link takes its attributes from the name that it links to.
+        let xattrs = if matches!(entry_type, EntryType::HardLink(_)) { &[] } else { entry.xattrs.as_slice() };
+        let head = pax::head(path, entry_type, &entry.metadata, xattrs);
+        self.tell_left_out(path, &head.left_out_xattrs);
+        head
+    }
+
+    /// Adds an entry with a data area: the sparse map, if any, and the runs of its content.
+    fn put_data(
+        &mut self,
+        path: Vec<u8>,
+        head: &Head,
+        facts: &Facts<'_>,
+        area: &Area<'_>,
+    ) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let Area { runs, content, previous } = *area;
+        let is_mixed = self.stream.present_bytes > 0;
+        let area_bytes = head.area_bytes();
+        // Before anything of it is written: its length alone may be more than the destination has.
+        self.room.check(area_bytes)?;
+        self.room.take(area_bytes);
+        let start = self.begin_entry(head.entry_bytes())?;
+        self.stream.push(&head.bytes)?;
+        let mut outcome = put_area(&mut self.stream, runs, content, head.sparse_map_bytes)?;
+        if runs.unasked.as_ref().is_some_and(|unasked| unasked.left_out) {
+            outcome.is_cut = true;
+        }
+        // Less than a block, in a member that is a whole number of blocks long.
+        self.stream.push(&pax::END[..usize::try_from(pax::padding_after(area_bytes)).unwrap_or(0)])?;
+        self.counts.data_bytes += head.data_bytes;
+
+        let is_damaged = self.tell_outcome(&path, content, facts, &outcome);
+        let digest: [u8; 32] = outcome.digest.finalize().into();
+        let other = previous.filter(|previous| !is_damaged && previous.content != Some(digest));
+        let is_changed_unseen = other.is_some_and(|previous| {
+            previous.head == self.head_digests.of(&head.bytes)
+                && (previous.ino, previous.ctime) == (facts.metadata.ino, facts.metadata.ctime)
+        });
+        let is_damaged = is_damaged || (is_changed_unseen && is_mixed);
+        let changed = is_changed_unseen.then(|| path.clone());
+        self.end_entry(path, head, facts, start, Written { content: Some(digest), is_damaged })?;
+        Ok(changed)
+    }
+
+    /// Reports what went wrong with a file's data; true when the archive does not hold it as it was.
+    fn tell_outcome(&self, path: &[u8], content: &dyn FileContent, facts: &Facts<'_>, outcome: &DataOutcome) -> bool {
+        let size = facts.metadata.size;
+        for what in outcome.complaints(size) {
+            self.tell(Severity::Error, path, what);
+        }
+        let grew = facts.kind != IndexedKind::RawImage && content.is_longer_than(size);
+        if grew {
+            self.tell(Severity::Error, path, format!("grew while it was read; its first {size} bytes are archived"));
+        }
+        outcome.is_damaged() || grew
+    }
+
+    /// Where a file holds data. Where that cannot be asked, all that follows counts as data.
+    fn runs_of(&self, path: &[u8], content: &dyn FileContent, size: u64) -> Result<Runs, ArchiveError> {
+        let mut found_bytes = 0_u64;
+        let runs = Runs::find(content, size, |run| {
+            self.check_stop()?;
+            found_bytes = found_bytes.saturating_add(run.len);
+            self.room.check(found_bytes)
+        })?;
+        if let Some(Unasked { from, left_out, error }) = &runs.unasked {
+            if *left_out {
+                let what =
+                    format!("where it holds data cannot be found from byte {from} on; left out from there: {error}");
+                self.tell(Severity::Error, path, what);
+            } else {
+                let what = format!("its holes cannot be found from byte {from} on, read as data: {error}");
+                self.tell(Severity::Warning, path, what);
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Ends the current member where this entry asks for one of its own, or would make it too long.
+    fn begin_entry(&mut self, entry_bytes: u64) -> Result<u64, ArchiveError> {
+        self.room.check_archive(self.tar_offset, entry_bytes)?;
+        let members = &mut self.stream.members;
+        let current = members.current_bytes() as u64;
+        if has_members_of_its_own(entry_bytes) || current + entry_bytes > MAX_MEMBER_DATA as u64 {
+            members.end_member()?;
+        }
+        Ok(self.tar_offset)
+    }
+
+    fn end_entry(
+        &mut self,
+        path: Vec<u8>,
+        head: &Head,
+        facts: &Facts<'_>,
+        start: u64,
+        written: Written,
+    ) -> Result<(), ArchiveError> {
+        let tar_length = head.entry_bytes();
+        self.tar_offset += tar_length;
+        self.room.take_head(head.bytes.len() as u64);
+        let members = &mut self.stream.members;
+        let is_last = ends_member(&path, tar_length, members.current_bytes());
+        let line = EntryLine {
+            kind: facts.kind,
+            damaged: written.is_damaged,
+            tar_offset: start,
+            tar_length,
+            size: facts.metadata.size,
+            ino: facts.metadata.ino,
+            ctime: facts.metadata.ctime,
+            head: self.head_digests.of(&head.bytes),
+            content: written.content,
+            path,
+        };
+        members.note_entry(line, &head.bytes);
+        if is_last { members.end_member() } else { Ok(()) }
+    }
+
+    fn tell_left_out(&self, path: &[u8], names: &[Vec<u8>]) {
+        for name in names {
+            let what = format!("its attribute {} is not in a form that tar can hold; left out", shown::path(name));
+            self.tell(Severity::Error, path, what);
+        }
+    }
+
+    fn tell(&self, severity: Severity, path: &[u8], what: impl Into<String>) {
+        tell(self.stream.observer, severity, path, what);
+    }
+}

@@ -1,0 +1,93 @@
+//! The data area of an entry: the map of its holes, if it has any, and its runs of data.
+
+use sha2::Digest;
+
+use super::stream::TarStream;
+use crate::archive::data::DataOutcome;
+use crate::archive::error::ArchiveError;
+use crate::archive::pax;
+use crate::archive::runs::Runs;
+use crate::entry::FileContent;
+use crate::units::ByteRange;
+
+/// A map of holes is made in pieces of about this size.
+const MAP_PIECE_BYTES: usize = 64 * 1024;
+
+/// Adds a data area, `map_bytes` of it a map of holes, and says what became of it.
+pub(super) fn put_area(
+    stream: &mut TarStream<'_>,
+    runs: &Runs,
+    content: &dyn FileContent,
+    map_bytes: u64,
+) -> Result<DataOutcome, ArchiveError> {
+    let mut outcome = DataOutcome::default();
+    if map_bytes > 0 {
+        put_map(stream, runs, content, map_bytes, &mut outcome)?;
+    }
+    put_runs(stream, runs, content, &mut outcome)?;
+    Ok(outcome)
+}
+
+/// Adds the map, `map_bytes` of it whatever the file says of its runs this time.
+fn put_map(
+    stream: &mut TarStream<'_>,
+    runs: &Runs,
+    content: &dyn FileContent,
+    map_bytes: u64,
+    outcome: &mut DataOutcome,
+) -> Result<(), ArchiveError> {
+    let area = runs.area();
+    let mut left = map_bytes;
+    let mut fit = runs.fit();
+    let mut text = area.first_line().into_bytes();
+    let mut again = runs.iter(content);
+    while let Some(run) = fit.take(again.next()) {
+        text.extend_from_slice(area.lines_of(run).as_bytes());
+        if text.len() >= MAP_PIECE_BYTES {
+            stream.check_stop()?;
+            put_map_piece(stream, &text, &mut left, outcome)?;
+            text.clear();
+        }
+    }
+    if let Some(run) = area.last_run() {
+        text.extend_from_slice(area.lines_of(run).as_bytes());
+    }
+    put_map_piece(stream, &text, &mut left, outcome)?;
+    // Less than a block.
+    put_map_piece(stream, &pax::END, &mut left, outcome)?;
+    outcome.runs_changed |= !fit.is_same();
+    Ok(())
+}
+
+fn put_map_piece(
+    stream: &mut TarStream<'_>,
+    text: &[u8],
+    left: &mut u64,
+    outcome: &mut DataOutcome,
+) -> Result<(), ArchiveError> {
+    let piece = &text[..usize::try_from(*left).map_or(text.len(), |left| left.min(text.len()))];
+    stream.push(piece)?;
+    outcome.digest.update(piece);
+    *left -= piece.len() as u64;
+    Ok(())
+}
+
+/// Adds the data of all runs.
+fn put_runs(
+    stream: &mut TarStream<'_>,
+    runs: &Runs,
+    content: &dyn FileContent,
+    outcome: &mut DataOutcome,
+) -> Result<(), ArchiveError> {
+    if runs.is_whole() {
+        // Nearly all files are.
+        return stream.push_run(ByteRange::new(0, runs.area().size()), content, outcome);
+    }
+    let mut fit = runs.fit();
+    let mut again = runs.iter(content);
+    while let Some(run) = fit.take(again.next()) {
+        stream.push_run(run, content, outcome)?;
+    }
+    outcome.runs_changed |= !fit.is_same();
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! The previous backup: its index, which may be long, is read by a thread of its own while the snapshot is taken, and joined once
+//! the walk of the first filesystem has begun.
+
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+
+use chrono::Local;
+
+use super::error::BackupError;
+use super::under_way::Backup;
+use crate::archive::write::ArchiveWriter;
+use crate::events::Severity;
+use crate::run::parent::{Previous, Trust, Wanted, previous};
+use crate::run::record::source_record;
+
+/// What was found; an error says why there is nothing that can be used.
+type Found = Result<Option<Previous>, String>;
+
+/// The previous backup, sought or found.
+pub(super) struct PreviousBackup<'scope, 'env> {
+    backup: &'env Backup<'env>,
+    /// The thread that reads its index; `None` after it was joined.
+    search: Option<ScopedJoinHandle<'scope, Found>>,
+    /// Whether what is found is reported.
+    is_reported: bool,
+    known: Option<KnownPrevious>,
+}
+
+/// What is kept of the previous backup after the writer has it.
+pub(super) struct KnownPrevious {
+    pub(super) stem: String,
+    pub(super) trust: Trust,
+    pub(super) archive_sha1: String,
+}
+
+impl<'scope, 'env> PreviousBackup<'scope, 'env> {
+    /// Begins to look for it.
+    pub(super) fn seek(
+        scope: &'scope Scope<'scope, 'env>,
+        backup: &'env Backup<'env>,
+        is_reported: bool,
+    ) -> Result<Self, BackupError> {
+        let search = Builder::new().name("previous".to_owned()).spawn_scoped(scope, || find(backup));
+        Ok(Self { backup, search: Some(search.map_err(BackupError::Thread)?), is_reported, known: None })
+    }
+
+    /// Waits for it the first time, and has the archive carry forward from it. `None` without one that can be used.
+    pub(super) fn join(&mut self, writer: &mut ArchiveWriter<'_>) -> Option<&KnownPrevious> {
+        if let Some(search) = self.search.take() {
+            let found = search.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            if self.is_reported {
+                report(self.backup, &found);
+            }
+            self.known = found.ok().flatten().map(|Previous { parent, share, trust, archive_sha1 }| {
+                let stem = parent.stem().to_owned();
+                writer.carry_from(parent, share);
+                KnownPrevious { stem, trust, archive_sha1 }
+            });
+        }
+        self.known.as_ref()
+    }
+
+    /// It, if it was joined.
+    pub(super) fn known(&self) -> Option<&KnownPrevious> {
+        self.known.as_ref()
+    }
+}
+
+fn find(backup: &Backup<'_>) -> Found {
+    let wanted = Wanted {
+        source: &source_record(backup.source),
+        level: backup.options.level,
+        choice: &backup.options.parent,
+        full_read_every_days: backup.options.full_read_every_days,
+        today: backup.started_at.with_timezone(&Local).date_naive(),
+        now: backup.started_at,
+    };
+    previous(&wanted, backup.backups, backup.destination.root())
+}
+
+/// Reports what was found. That nothing can be carried costs time and nothing else.
+fn report(backup: &Backup<'_>, found: &Found) {
+    match found {
+        Ok(Some(previous)) => {
+            backup.step(&format!("carrying forward from {}", previous.parent.stem()));
+            let left_out = previous.parent.left_out_groups();
+            if left_out > 0 {
+                let what = format!("the previous backup is so large that {left_out} parts of it are read anew");
+                backup.tell(Severity::Notice, what);
+            }
+        }
+        Ok(None) => {}
+        Err(why) => backup.tell(Severity::Notice, format!("nothing is carried forward, all is read: {why}")),
+    }
+}

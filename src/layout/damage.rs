@@ -7,14 +7,13 @@
 
 mod btrfs;
 mod fat;
+mod lines;
 mod windows;
 mod xfs;
 
 use crate::layout::window::Window;
 use crate::outside::BlockRead;
-
-/// So many structures of one filesystem are named. More of them say nothing more.
-const NAMED: usize = 5;
+use lines::Damage;
 
 /// What speaks of damage in the headers of the filesystem `fs` on `blocks`, one line each. Empty for a filesystem that no
 /// check knows; ext's own record is read by its reader.
@@ -41,28 +40,4 @@ pub fn recorded_damage(fs: &str, blocks: &dyn BlockRead) -> Vec<String> {
     let mut lines = damage.finish();
     lines.extend(window.read_error().map(|error| format!("a part of its headers {error}")));
     lines
-}
-
-/// What was found, with a bound.
-#[derive(Default)]
-struct Damage {
-    lines: Vec<String>,
-    left_out: usize,
-}
-
-impl Damage {
-    fn add(&mut self, line: impl Into<String>) {
-        if self.lines.len() < NAMED {
-            self.lines.push(line.into());
-        } else {
-            self.left_out += 1;
-        }
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        if self.left_out > 0 {
-            self.lines.push(format!("{} more of its headers are damaged, too", self.left_out));
-        }
-        self.lines
-    }
 }

@@ -105,8 +105,8 @@ pub fn detect_within(
         let kept = if shadow.is_some() { &all[..] } else { &taken[..] };
         let outside = gaps::keep(blocks, &areas, kept, &mut scanner, &mut budget);
         preserved = outside.preserved;
-        for (place, what) in outside.failures {
-            problems.push(Problem::new(Severity::Error, place, what));
+        for (place, why) in outside.failures {
+            problems.push(Problem::new(Severity::Error, place, why.to_string()));
         }
         for gap in &outside.gaps {
             let (severity, what) = if outside.not_looked_at.contains(&gap.name) {

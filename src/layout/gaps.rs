@@ -1,10 +1,11 @@
 //! What lies outside every partition: tables and boot code go into the manifest, larger runs of data become regions.
 
 use std::collections::HashSet;
+use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use libdeflater::{CompressionLvl, Compressor};
+use libdeflater::{CompressionError, CompressionLvl, Compressor};
 
 use crate::layout::budget::Budget;
 use crate::layout::scan::{Scanned, Scanner};
@@ -35,7 +36,22 @@ pub(super) struct Outside {
     /// Those of `gaps` whose bytes were not looked at, by name.
     pub(super) not_looked_at: Vec<String>,
     /// What could not be read or kept: a place, and what is wrong.
-    pub(super) failures: Vec<(String, String)>,
+    pub(super) failures: Vec<(String, NotKept)>,
+}
+
+/// Why bytes are not in the manifest.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotKept {
+    #[error("nothing was read")]
+    Nothing,
+    #[error("cannot be read: {0}")]
+    Gap(io::Error),
+    #[error("{range} cannot be read: {error}")]
+    Unreadable { range: ByteRange, error: io::Error },
+    #[error("cannot be compressed: {0}")]
+    NoMemory(io::Error),
+    #[error("cannot be compressed: {0}")]
+    Compression(CompressionError),
 }
 
 /// How many bytes of the manifest these areas want.
@@ -80,7 +96,7 @@ pub(super) fn keep(
                 Scanned::NotLookedAt => (false, piece.start),
                 Scanned::Failed(error) => {
                     // As a region it keeps what can be read, where the manifest would have all or nothing.
-                    keeper.outside.failures.push((format!("{piece}"), format!("cannot be read: {error}")));
+                    keeper.outside.failures.push((format!("{piece}"), NotKept::Gap(error)));
                     large.push((piece, true));
                     continue;
                 }
@@ -100,12 +116,11 @@ pub(super) fn keep(
 }
 
 /// Compresses one run that a caller wants in the manifest.
-pub(super) fn preserve(blocks: &dyn BlockRead, what: &str, range: ByteRange) -> Result<PreservedBytes, String> {
+pub(super) fn preserve(blocks: &dyn BlockRead, what: &str, range: ByteRange) -> Result<PreservedBytes, NotKept> {
     let mut keeper = Keeper { blocks, outside: Outside::default(), compressor: None };
     keeper.preserve(what, range);
-    keeper.outside.preserved.pop().ok_or_else(|| {
-        keeper.outside.failures.pop().map_or_else(|| "nothing was read".to_owned(), |(_, failure)| failure)
-    })
+    let failure = keeper.outside.failures.pop().map(|(_, failure)| failure);
+    keeper.outside.preserved.pop().ok_or_else(|| failure.unwrap_or(NotKept::Nothing))
 }
 
 struct Keeper<'a> {
@@ -121,7 +136,7 @@ impl Keeper<'_> {
         match self.blocks.read_at(range.start, &mut bytes) {
             Ok(()) => Some(bytes),
             Err(error) => {
-                self.outside.failures.push((what.to_owned(), format!("{range} cannot be read: {error}")));
+                self.outside.failures.push((what.to_owned(), NotKept::Unreadable { range, error }));
                 None
             }
         }
@@ -151,7 +166,7 @@ impl Keeper<'_> {
         let compressor = match made {
             Ok(compressor) => self.compressor.insert(compressor),
             Err(error) => {
-                self.outside.failures.push((what.to_owned(), format!("cannot be compressed: {error}")));
+                self.outside.failures.push((what.to_owned(), NotKept::NoMemory(error)));
                 return;
             }
         };
@@ -159,7 +174,7 @@ impl Keeper<'_> {
         match compressor.gzip_compress(bytes, &mut packed) {
             Ok(len) => packed.truncate(len),
             Err(error) => {
-                self.outside.failures.push((what.to_owned(), format!("cannot be compressed: {error}")));
+                self.outside.failures.push((what.to_owned(), NotKept::Compression(error)));
                 return;
             }
         }

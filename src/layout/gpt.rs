@@ -7,6 +7,8 @@ mod header;
 pub use entry::{Entry, decode_array, type_name};
 pub use header::{Header, HeaderDamage, HeaderFault};
 
+use std::io;
+
 use crate::events::{Problem, Severity};
 use crate::field::guid_text;
 use crate::layout::UsedCopy;
@@ -30,8 +32,23 @@ pub struct Gpt {
     pub problems: Vec<Problem>,
 }
 
+/// Why there is no header in a sector, or no array.
+#[derive(Debug, thiserror::Error)]
+enum NoHeader {
+    #[error("the disk has no room for it")]
+    NoRoom,
+    #[error("{0} is past the disk's end")]
+    PastEnd(Lba),
+    #[error("{0}: too long")]
+    TooLong(Lba),
+    #[error("{lba} cannot be read: {error}")]
+    Unreadable { lba: Lba, error: io::Error },
+    #[error("{lba}: {fault}")]
+    Fault { lba: Lba, fault: HeaderFault },
+}
+
 /// A header, and where it is.
-struct Found {
+struct FoundHeader {
     copy: UsedCopy,
     lba: Lba,
     header: Header,
@@ -60,17 +77,16 @@ pub fn read_table(blocks: &dyn BlockRead, sector_size: u32, protective_end: Opti
         Ok(_) => 1,
         Err(_) => 2,
     });
-    let backup =
-        if backups.is_empty() { Err("the disk has no room for it".to_owned()) } else { backups.swap_remove(0) };
+    let backup = if backups.is_empty() { Err(NoHeader::NoRoom) } else { backups.swap_remove(0) };
     if primary.is_err() && backup.is_err() {
         return None;
     }
 
     for (name, found) in [("primary", &primary), ("backup", &backup)] {
         let why = match found {
-            Ok(Found { header: Header { damage: None, .. }, .. }) => continue,
-            Ok(Found { header: Header { damage: Some(damage), .. }, .. }) => damage.to_string(),
-            Err(why) => why.clone(),
+            Ok(FoundHeader { header: Header { damage: None, .. }, .. }) => continue,
+            Ok(FoundHeader { header: Header { damage: Some(damage), .. }, .. }) => damage.to_string(),
+            Err(why) => why.to_string(),
         };
         problems.push(warning(format!("the {name} header is damaged or missing: {why}")));
     }
@@ -85,7 +101,7 @@ pub fn read_table(blocks: &dyn BlockRead, sector_size: u32, protective_end: Opti
     }
 
     let (primary, backup) = (primary.ok(), backup.ok());
-    let headers: Vec<&Found> = [&primary, &backup].into_iter().flatten().collect();
+    let headers: Vec<&FoundHeader> = [&primary, &backup].into_iter().flatten().collect();
     let chosen = disk.choose(&headers, last, &mut problems)?;
     if let (Some(one), Some(other)) = (&primary, &backup)
         && one.header.damage.is_none()
@@ -130,16 +146,16 @@ struct Disk<'a> {
 }
 
 impl Disk<'_> {
-    fn header(&self, lba: Lba, copy: UsedCopy) -> Result<Found, String> {
+    fn header(&self, lba: Lba, copy: UsedCopy) -> Result<FoundHeader, NoHeader> {
         let sector = self.read(lba, u64::from(self.sector_size))?;
-        let header = Header::decode(&sector, lba).map_err(|fault| format!("{lba}: {fault}"))?;
-        Ok(Found { copy, lba, header })
+        let header = Header::decode(&sector, lba).map_err(|fault| NoHeader::Fault { lba, fault })?;
+        Ok(FoundHeader { copy, lba, header })
     }
 
     /// Prefers an array whose checksum fits, by a sound header first, in its own place before the other copy's. When
     /// none fits, the first array that can be read is taken as it is.
-    fn choose<'a>(&self, headers: &[&'a Found], last: Lba, problems: &mut Vec<Problem>) -> Option<Chosen<'a>> {
-        let mut ranked: Vec<&'a Found> = headers.to_vec();
+    fn choose<'a>(&self, headers: &[&'a FoundHeader], last: Lba, problems: &mut Vec<Problem>) -> Option<Chosen<'a>> {
+        let mut ranked: Vec<&'a FoundHeader> = headers.to_vec();
         ranked.sort_by_key(|found| found.header.damage.is_some());
         let mut unchecked = None;
         for found in ranked {
@@ -180,7 +196,7 @@ impl Disk<'_> {
 
     /// Where the other copy's array is by that copy's header, and where it is by custom: after the primary header,
     /// and right before the backup's.
-    fn other_places(&self, found: &Found, headers: &[&Found], last: Lba) -> Vec<Lba> {
+    fn other_places(&self, found: &FoundHeader, headers: &[&FoundHeader], last: Lba) -> Vec<Lba> {
         let mut places: Vec<Lba> = headers
             .iter()
             .filter(|other| other.copy != found.copy)
@@ -204,13 +220,13 @@ impl Disk<'_> {
         (area.end()? <= self.blocks.len_bytes()).then_some(area)
     }
 
-    fn read(&self, lba: Lba, len: u64) -> Result<Vec<u8>, String> {
-        let area = self.area(lba, len).ok_or_else(|| format!("{lba} is past the disk's end"))?;
+    fn read(&self, lba: Lba, len: u64) -> Result<Vec<u8>, NoHeader> {
+        let area = self.area(lba, len).ok_or(NoHeader::PastEnd(lba))?;
         // At most a sector or the array's bound of 4 MiB.
-        let mut bytes = vec![0; usize::try_from(len).map_err(|_| format!("{lba}: too long"))?];
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| NoHeader::TooLong(lba))?];
         match self.blocks.read_at(area.start, &mut bytes) {
             Ok(()) => Ok(bytes),
-            Err(error) => Err(format!("{lba} cannot be read: {error}")),
+            Err(error) => Err(NoHeader::Unreadable { lba, error }),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod area;
 mod config;
+mod damage;
 mod group;
 mod label;
 mod map;
@@ -13,9 +14,10 @@ mod texts;
 mod write;
 
 pub(in crate::layout) use area::read as read_metadata;
+pub use damage::{AreaDamage, TextError};
 pub use group::{LogicalVolume, PvEntry, Segment, SegmentKind, VolumeGroup};
 pub(in crate::layout) use label::find as find_label;
-pub use map::compose;
+pub use map::{MapError, compose};
 pub(in crate::layout) use map::{extents_of, place};
 pub use physical_volume::{Metadata, PhysicalVolume};
 pub(in crate::layout) use texts::Texts;

@@ -5,6 +5,7 @@
 mod sector;
 
 use std::collections::HashSet;
+use std::io;
 
 pub use sector::{BOOT_RECORD_BYTES, BootRecord, PartitionRecord, type_name};
 
@@ -112,7 +113,7 @@ impl Walk<'_> {
             let record = match self.extended_boot_record(at) {
                 Ok(record) => record,
                 Err(why) => {
-                    self.mbr.problems.push(lost(why));
+                    self.mbr.problems.push(lost(why.to_string()));
                     return;
                 }
             };
@@ -174,19 +175,27 @@ impl Walk<'_> {
         }
     }
 
-    fn extended_boot_record(&mut self, at: Lba) -> Result<BootRecord, String> {
-        let past = || format!("the extended boot record at {at} is past the disk's end");
+    fn extended_boot_record(&mut self, at: Lba) -> Result<BootRecord, NoRecord> {
+        let past = || NoRecord::PastEnd(at);
         let sector = ByteRange::new(at.to_bytes(self.sector_size).ok_or_else(past)?, u64::from(self.sector_size));
         sector.end().filter(|end| *end <= self.blocks.len_bytes()).ok_or_else(past)?;
         let mut bytes = [0; BOOT_RECORD_BYTES];
-        self.blocks
-            .read_at(sector.start, &mut bytes)
-            .map_err(|error| format!("the extended boot record at {at} cannot be read: {error}"))?;
-        let record = BootRecord::decode(&bytes)
-            .ok_or_else(|| format!("the extended boot record at {at} lacks its signature"))?;
+        self.blocks.read_at(sector.start, &mut bytes).map_err(|error| NoRecord::Unreadable { at, error })?;
+        let record = BootRecord::decode(&bytes).ok_or(NoRecord::NoSignature(at))?;
         self.mbr.extended_boot_records.push(sector);
         Ok(record)
     }
+}
+
+/// Why the chain of extended boot records ends too early.
+#[derive(Debug, thiserror::Error)]
+enum NoRecord {
+    #[error("the extended boot record at {0} is past the disk's end")]
+    PastEnd(Lba),
+    #[error("the extended boot record at {at} cannot be read: {error}")]
+    Unreadable { at: Lba, error: io::Error },
+    #[error("the extended boot record at {0} lacks its signature")]
+    NoSignature(Lba),
 }
 
 #[cfg(test)]

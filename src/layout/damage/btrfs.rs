@@ -1,6 +1,6 @@
 //! btrfs (btrfs documentation, "On-disk format", "Superblock"): the error flag, and the copies at 64 MiB and 256 GiB.
 
-use super::Damage;
+use super::lines::Damage;
 use crate::field::{array, le64};
 use crate::layout::probe::btrfs::{MAGIC, SUPERBLOCK_AT, SUPERBLOCK_BYTES, is_checksum_right};
 use crate::layout::window::Window;

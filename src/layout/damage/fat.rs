@@ -4,7 +4,7 @@
 //! snapshot of a mounted one is never clean. That the hard error bit is cleared, or a surface scan asked for, is a record
 //! of an error at any time.
 
-use super::Damage;
+use super::lines::Damage;
 use crate::field::{le16, le32};
 use crate::layout::probe::fat::BootSector;
 use crate::layout::window::Window;

@@ -1,6 +1,6 @@
 //! NTFS and exFAT, which are kept as images: what they say of themselves is for whoever restores them.
 
-use super::Damage;
+use super::lines::Damage;
 use crate::field::le16;
 use crate::layout::probe::ntfs;
 use crate::layout::window::Window;

@@ -4,7 +4,7 @@
 //! A log that is to be replayed changes nothing here: each of these sectors is written as a whole, with its checksum, and
 //! holds what some finished transaction left.
 
-use super::Damage;
+use super::lines::Damage;
 use crate::field::{array, be16, be32, be64, crc32c_without, le32};
 use crate::layout::window::Window;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::crc;
+use super::damage::{AreaDamage, TextError};
 use super::group::VolumeGroup;
 use super::physical_volume::Metadata;
 use crate::field::{le32, le64};
@@ -17,7 +18,6 @@ const FMTT_VERSION: u32 = 1;
 const RAW_LOCN_IGNORED: u32 = 1;
 /// The longest text that is read.
 const TEXT_BYTES_MAX: u64 = 8 << 20;
-const UNREADABLE: &str = "its text is not on the disk or cannot be read";
 
 /// The newest group that any of the areas holds.
 pub(in crate::layout) fn read(window: &Window<'_>, areas: &[ByteRange]) -> Metadata {
@@ -27,7 +27,7 @@ pub(in crate::layout) fn read(window: &Window<'_>, areas: &[ByteRange]) -> Metad
             Ok(Text::Group(group, text)) => Metadata::Group(group, text),
             Ok(Text::None) => Metadata::NoGroup,
             Ok(Text::Ignored) => Metadata::Elsewhere,
-            Err(why) => Metadata::Damaged(format!("the metadata area at byte {}: {why}", area.start)),
+            Err(why) => Metadata::Damaged(AreaDamage { at_byte: area.start, why }),
         };
         if rank(&candidate) > rank(&best) {
             best = candidate;
@@ -53,8 +53,8 @@ enum Text {
     None,
 }
 
-fn read_one(window: &Window<'_>, area: ByteRange) -> Result<Text, String> {
-    let header = window.read(area.start, MDA_HEADER_SIZE).ok_or("its header is not on the disk or cannot be read")?;
+fn read_one(window: &Window<'_>, area: ByteRange) -> Result<Text, TextError> {
+    let header = window.read(area.start, MDA_HEADER_SIZE).ok_or(TextError::HeaderUnreadable)?;
     let Some(ranges) = text_ranges(&header, area)? else { return Ok(Text::None) };
     // raw_locn.flags
     if le32(&header, 60).is_some_and(|flags| flags & RAW_LOCN_IGNORED != 0) {
@@ -64,22 +64,22 @@ fn read_one(window: &Window<'_>, area: ByteRange) -> Result<Text, String> {
     let checksum = le32(&header, 56).unwrap_or_default();
     let mut on_source = Vec::new();
     for range in &ranges {
-        on_source.extend(window.on_source(*range).ok_or(UNREADABLE)?);
+        on_source.extend(window.on_source(*range).ok_or(TextError::Unreadable)?);
     }
     let group = window.texts().group((on_source, checksum), || read_text(window, &ranges, checksum))?;
     Ok(Text::Group(group, ranges))
 }
 
 /// The text in these ranges, without the NUL that LVM ends it with.
-fn read_text(window: &Window<'_>, ranges: &[ByteRange], checksum: u32) -> Result<Vec<u8>, String> {
+fn read_text(window: &Window<'_>, ranges: &[ByteRange], checksum: u32) -> Result<Vec<u8>, TextError> {
     let mut text = Vec::new();
     for range in ranges {
         // `text_ranges` bounds both to 8 MiB.
-        let len = usize::try_from(range.len).map_err(|_| "its text is too long")?;
-        text.extend(window.read(range.start, len).ok_or(UNREADABLE)?);
+        let len = usize::try_from(range.len).map_err(|_| TextError::TooLong)?;
+        text.extend(window.read(range.start, len).ok_or(TextError::Unreadable)?);
     }
     if checksum != crc(&text) {
-        return Err("its text's checksum is wrong".to_owned());
+        return Err(TextError::Checksum);
     }
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
     text.truncate(end);
@@ -87,13 +87,13 @@ fn read_text(window: &Window<'_>, ranges: &[ByteRange], checksum: u32) -> Result
 }
 
 /// Where the current text is; two ranges when it goes on at the ring's start. `None` when there is none.
-fn text_ranges(header: &[u8], area: ByteRange) -> Result<Option<Vec<ByteRange>>, String> {
+fn text_ranges(header: &[u8], area: ByteRange) -> Result<Option<Vec<ByteRange>>, TextError> {
     let fits = header.get(4..20) == Some(FMTT_MAGIC) && le32(header, 20) == Some(FMTT_VERSION);
     if !fits {
-        return Err("its header's magic is missing".to_owned());
+        return Err(TextError::Magic);
     }
     if le32(header, 0) != Some(crc(&header[4..MDA_HEADER_SIZE])) {
-        return Err("its header's checksum is wrong".to_owned());
+        return Err(TextError::HeaderChecksum);
     }
     let field = |at: usize| le64(header, at).unwrap_or_default();
     let (start, ring_size, offset, size) = (field(24), field(32), field(40), field(48));
@@ -101,16 +101,15 @@ fn text_ranges(header: &[u8], area: ByteRange) -> Result<Option<Vec<ByteRange>>,
         return Ok(None);
     }
     let ring_start = MDA_HEADER_SIZE as u64;
-    let impossible = || "its header's numbers are impossible".to_owned();
     if start != area.start || size == 0 || size > TEXT_BYTES_MAX || offset < ring_start || offset >= ring_size {
-        return Err(impossible());
+        return Err(TextError::Numbers);
     }
     let first_len = size.min(ring_size - offset);
     let rest = size - first_len;
     if rest > 0 && ring_start + rest > offset {
-        return Err(impossible());
+        return Err(TextError::Numbers);
     }
-    let at = |offset: u64| start.checked_add(offset).ok_or_else(impossible);
+    let at = |offset: u64| start.checked_add(offset).ok_or(TextError::Numbers);
     let mut ranges = vec![ByteRange::new(at(offset)?, first_len)];
     if rest > 0 {
         ranges.push(ByteRange::new(at(ring_start)?, rest));

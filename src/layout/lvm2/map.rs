@@ -11,6 +11,48 @@ const SECTOR_BYTES: u64 = 512;
 /// The most extents that one logical volume may become; a finely striped one can have more and is not taken apart.
 const EXTENTS_MAX: usize = 65_536;
 
+/// Why a logical volume cannot be made of extents of the source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// It is what a thick snapshot keeps its exceptions in.
+    #[error("it holds a snapshot's exceptions")]
+    CowStore,
+    /// A segment does not begin where the one before it ends.
+    #[error("its segments do not follow one another")]
+    NotConsecutive,
+    /// It is longer than 64 bits can count.
+    #[error("its length is impossible")]
+    Length,
+    /// It has a segment of a type other than `striped`.
+    #[error("it is of type {0}, which is not read")]
+    SegmentType(String),
+    /// It is empty.
+    #[error("it has no segments")]
+    NoSegments,
+    /// A segment's numbers contradict each other, or its physical volume's.
+    #[error("its segments' numbers are impossible")]
+    Numbers,
+    /// A segment names a physical volume that the group does not have.
+    #[error("it needs {0}, which is no physical volume")]
+    NoSuchPv(String),
+    /// A physical volume, by its UUID, is not on the source.
+    #[error("it needs the physical volume {0}, which is not here")]
+    PvElsewhere(String),
+    /// A segment is longer than the region of its physical volume.
+    #[error("it reaches past the end of its physical volume")]
+    PastEnd,
+    /// All volumes of the source together are in more pieces than are gone through.
+    #[error("the source's volumes are in too many pieces to take all of them apart")]
+    SourceTooFine,
+    /// It would become more extents than this.
+    #[error("it is made of more than {0} pieces")]
+    TooFine(usize),
+    /// The source's volumes would become more extents than are kept, of which so many were left.
+    #[error("the source's volumes are made of too many pieces, and {0} were left for it")]
+    TooFineForRest(usize),
+}
+
 /// The physical volumes of a group by the names that segments use, each with its place on the source when it is there.
 pub(in crate::layout) type Placed<'a> = HashMap<&'a str, (&'a PvEntry, Option<&'a [Extent]>)>;
 
@@ -23,22 +65,22 @@ pub(in crate::layout) fn place<'a>(
 }
 
 /// The extents of `volume` on the source, in order, neighbours merged; never more than the budget has, whose steps are
-/// used up and whose extents are not. An error says in one line why it cannot be made of extents.
+/// used up and whose extents are not.
 pub(in crate::layout) fn extents_of(
     group: &VolumeGroup,
     volume: &LogicalVolume,
     placed: &Placed<'_>,
     budget: &mut Budget,
-) -> Result<Vec<Extent>, String> {
+) -> Result<Vec<Extent>, MapError> {
     let mut segments: Vec<&Segment> = volume.segments.iter().collect();
     segments.sort_by_key(|segment| segment.start_extent);
     let mut extents = Vec::new();
     let mut next_extent = 0;
     for segment in segments {
         if segment.start_extent != next_extent || segment.extent_count == 0 {
-            return Err("its segments do not follow one another".to_owned());
+            return Err(MapError::NotConsecutive);
         }
-        next_extent = next_extent.checked_add(segment.extent_count).ok_or("its length is impossible")?;
+        next_extent = next_extent.checked_add(segment.extent_count).ok_or(MapError::Length)?;
         match &segment.kind {
             SegmentKind::Striped { stripe_size_sectors, stripes } => {
                 striped(
@@ -47,15 +89,15 @@ pub(in crate::layout) fn extents_of(
                     *stripe_size_sectors,
                     stripes,
                     placed,
-                    &mut Made { extents: &mut extents, budget },
+                    &mut Mapped { extents: &mut extents, budget },
                 )?;
             }
             SegmentKind::Other { segment_type, .. } => {
-                return Err(format!("it is of type {segment_type}, which is not read"));
+                return Err(MapError::SegmentType(segment_type.clone()));
             }
         }
     }
-    if extents.is_empty() { Err("it has no segments".to_owned()) } else { Ok(extents) }
+    if extents.is_empty() { Err(MapError::NoSegments) } else { Ok(extents) }
 }
 
 fn striped(
@@ -64,38 +106,36 @@ fn striped(
     stripe_size_sectors: u64,
     stripes: &[(String, u64)],
     placed: &Placed<'_>,
-    made: &mut Made<'_>,
-) -> Result<(), String> {
-    let impossible = || "its segments' numbers are impossible".to_owned();
+    made: &mut Mapped<'_>,
+) -> Result<(), MapError> {
     // The parser refuses a segment without stripes.
     let count = stripes.len() as u64;
     if !segment.extent_count.is_multiple_of(count) {
-        return Err(impossible());
+        return Err(MapError::Numbers);
     }
-    let extent_bytes = group.extent_size_sectors.checked_mul(SECTOR_BYTES).ok_or_else(impossible)?;
+    let extent_bytes = group.extent_size_sectors.checked_mul(SECTOR_BYTES).ok_or(MapError::Numbers)?;
     let each_extents = segment.extent_count / count;
-    let each_bytes = each_extents.checked_mul(extent_bytes).ok_or_else(impossible)?;
+    let each_bytes = each_extents.checked_mul(extent_bytes).ok_or(MapError::Numbers)?;
     let mut parts = Vec::with_capacity(stripes.len());
     for (pv_name, first_extent) in stripes {
-        let (entry, area) =
-            placed.get(pv_name.as_str()).ok_or_else(|| format!("it needs {pv_name}, which is no physical volume"))?;
-        let area = area.ok_or_else(|| format!("it needs the physical volume {}, which is not here", entry.id))?;
+        let (entry, area) = placed.get(pv_name.as_str()).ok_or_else(|| MapError::NoSuchPv(pv_name.clone()))?;
+        let area = area.ok_or_else(|| MapError::PvElsewhere(entry.id.clone()))?;
         let within = first_extent.checked_add(each_extents).is_some_and(|end| end <= entry.pe_count);
         let start = first_extent
             .checked_mul(extent_bytes)
             .and_then(|bytes| bytes.checked_add(entry.pe_start_sectors.checked_mul(SECTOR_BYTES)?))
             .filter(|_| within)
-            .ok_or_else(impossible)?;
+            .ok_or(MapError::Numbers)?;
         let range = ByteRange::new(start, each_bytes);
         made.step(area.len())?;
-        parts.push(compose(area, range).ok_or("it reaches past the end of its physical volume")?);
+        parts.push(compose(area, range).ok_or(MapError::PastEnd)?);
     }
     if let [part] = parts.as_slice() {
         return made.append(part);
     }
-    let chunk_bytes = stripe_size_sectors.checked_mul(SECTOR_BYTES).ok_or_else(impossible)?;
+    let chunk_bytes = stripe_size_sectors.checked_mul(SECTOR_BYTES).ok_or(MapError::Numbers)?;
     if chunk_bytes == 0 || each_bytes % chunk_bytes != 0 {
-        return Err(impossible());
+        return Err(MapError::Numbers);
     }
     let rows = each_bytes / chunk_bytes;
     if rows.checked_mul(count).is_none_or(|chunks| chunks > EXTENTS_MAX as u64) {
@@ -105,7 +145,7 @@ fn striped(
     made.step(usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(pieces)).unwrap_or(usize::MAX))?;
     for row in 0..rows {
         for part in &parts {
-            let chunk = compose(part, ByteRange::new(row * chunk_bytes, chunk_bytes)).ok_or_else(impossible)?;
+            let chunk = compose(part, ByteRange::new(row * chunk_bytes, chunk_bytes)).ok_or(MapError::Numbers)?;
             made.append(&chunk)?;
         }
     }
@@ -113,19 +153,19 @@ fn striped(
 }
 
 /// What a logical volume was made of so far.
-struct Made<'a> {
+struct Mapped<'a> {
     extents: &'a mut Vec<Extent>,
     budget: &'a mut Budget,
 }
 
-impl Made<'_> {
-    fn step(&mut self, count: usize) -> Result<(), String> {
+impl Mapped<'_> {
+    fn step(&mut self, count: usize) -> Result<(), MapError> {
         let left = self.budget.steps.checked_sub(count);
-        self.budget.steps = left.ok_or("the source's volumes are in too many pieces to take all of them apart")?;
+        self.budget.steps = left.ok_or(MapError::SourceTooFine)?;
         Ok(())
     }
 
-    fn append(&mut self, more: &[Extent]) -> Result<(), String> {
+    fn append(&mut self, more: &[Extent]) -> Result<(), MapError> {
         for extent in more {
             let max = EXTENTS_MAX.min(self.budget.extents);
             let is_full = self.extents.len() >= max;
@@ -141,12 +181,8 @@ impl Made<'_> {
     }
 }
 
-fn too_fine(max: usize) -> String {
-    if max == EXTENTS_MAX {
-        format!("it is made of more than {EXTENTS_MAX} pieces")
-    } else {
-        format!("the source's volumes are made of too many pieces, and {max} were left for it")
-    }
+fn too_fine(max: usize) -> MapError {
+    if max == EXTENTS_MAX { MapError::TooFine(max) } else { MapError::TooFineForRest(max) }
 }
 
 /// The extents of the source behind `range` of a region that is made of `extents`; `None` when the region ends first.
@@ -171,7 +207,7 @@ pub fn compose(extents: &[Extent], range: ByteRange) -> Option<Vec<Extent>> {
 #[cfg(test)]
 mod tests {
     use super::super::group::tests::TEXT;
-    use super::{Budget, ByteRange, Extent, SegmentKind, VolumeGroup, compose, extents_of, place};
+    use super::{Budget, ByteRange, Extent, MapError, SegmentKind, VolumeGroup, compose, extents_of, place};
 
     const PV: &str = "abcdef-GHIJ-klmn-OPQR-stuv-WXYZ-012345";
     const EXTENT: u64 = 4 << 20;
@@ -180,7 +216,7 @@ mod tests {
         Extent { source_offset, length }
     }
 
-    fn map(text: &str, area: &[Extent]) -> Result<Vec<Extent>, String> {
+    fn map(text: &str, area: &[Extent]) -> Result<Vec<Extent>, MapError> {
         let group = VolumeGroup::parse(text.as_bytes()).expect("sound");
         extents_of(
             &group,
@@ -248,7 +284,7 @@ mod tests {
         }
         assert!(map(TEXT, &[extent(0, 100 << 20)]).is_err());
         let thin = TEXT.replacen("type = \"striped\"", "type = \"thin\"", 1);
-        assert!(map(&thin, &whole).expect_err("thin").contains("thin"));
+        assert!(map(&thin, &whole).expect_err("thin").to_string().contains("thin"));
     }
 
     #[test]

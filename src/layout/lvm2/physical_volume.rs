@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::damage::AreaDamage;
 use super::group::VolumeGroup;
 use crate::units::ByteRange;
 
@@ -24,7 +25,7 @@ pub enum Metadata {
     /// Its metadata area holds no group: it was initialised and never used.
     NoGroup,
     /// No metadata area could be used, and why.
-    Damaged(String),
+    Damaged(AreaDamage),
     /// The group, and where its text is, in the region.
     Group(Arc<VolumeGroup>, Vec<ByteRange>),
 }

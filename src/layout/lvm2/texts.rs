@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::damage::TextError;
 use super::group::VolumeGroup;
 use crate::units::Extent;
 
@@ -23,7 +24,7 @@ pub(in crate::layout) struct Texts {
 
 #[derive(Debug)]
 struct Inner {
-    known: HashMap<TextKey, Result<Arc<VolumeGroup>, String>>,
+    known: HashMap<TextKey, Result<Arc<VolumeGroup>, TextError>>,
     left_bytes: u64,
     left_parts: usize,
 }
@@ -36,27 +37,23 @@ impl Default for Texts {
 }
 
 impl Texts {
-    /// The group in the text at `key`, which `read` reads unless it is known already. The error says in one line why
-    /// there is none.
+    /// The group in the text at `key`, which `read` reads unless it is known already.
     pub(super) fn group(
         &self,
         key: TextKey,
-        read: impl FnOnce() -> Result<Vec<u8>, String>,
-    ) -> Result<Arc<VolumeGroup>, String> {
+        read: impl FnOnce() -> Result<Vec<u8>, TextError>,
+    ) -> Result<Arc<VolumeGroup>, TextError> {
         let mut inner = self.inner.borrow_mut();
         if let Some(known) = inner.known.get(&key) {
             return known.clone();
         }
         let len = key.0.iter().fold(0_u64, |sum, extent| sum.saturating_add(extent.length));
-        inner.left_bytes = inner.left_bytes.checked_sub(len).ok_or_else(|| {
-            format!("the source has more than {} MiB of LVM2 metadata, and the rest is not read", TEXT_BYTES_MAX >> 20)
-        })?;
-        let group = read().and_then(|text| VolumeGroup::parse(&text).map_err(|error| error.to_string()));
+        let left = inner.left_bytes.checked_sub(len);
+        inner.left_bytes = left.ok_or(TextError::TooMuchText(TEXT_BYTES_MAX >> 20))?;
+        let group = read().and_then(|text| VolumeGroup::parse(&text).map_err(TextError::NoGroup));
         let group = group.and_then(|group| {
-            inner.left_parts = inner
-                .left_parts
-                .checked_sub(group.parts())
-                .ok_or_else(|| format!("the source's LVM2 metadata have more than {PARTS_MAX} parts"))?;
+            let left = inner.left_parts.checked_sub(group.parts());
+            inner.left_parts = left.ok_or(TextError::TooManyParts(PARTS_MAX))?;
             Ok(Arc::new(group))
         });
         inner.known.insert(key, group.clone());
@@ -66,7 +63,7 @@ impl Texts {
 
 #[cfg(test)]
 mod tests {
-    use super::{Extent, TEXT_BYTES_MAX, Texts};
+    use super::{Extent, TEXT_BYTES_MAX, TextError, Texts};
 
     const TEXT: &[u8] = b"vg0 {\nid = \"i\"\nseqno = 3\nextent_size = 8192\n}\n";
 
@@ -78,9 +75,9 @@ mod tests {
     fn a_text_is_read_once() {
         let texts = Texts::default();
         let first = texts.group((at(0, 50), 1), || Ok(TEXT.to_vec())).expect("sound");
-        let again = texts.group((at(0, 50), 1), || Err("read twice".to_owned())).expect("known");
+        let again = texts.group((at(0, 50), 1), || Err(TextError::Unreadable)).expect("known");
         assert!(std::sync::Arc::ptr_eq(&first, &again));
-        assert_eq!(texts.group((at(0, 50), 2), || Err("other".to_owned())), Err("other".to_owned()));
+        assert_eq!(texts.group((at(0, 50), 2), || Err(TextError::Checksum)), Err(TextError::Checksum));
     }
 
     #[test]
@@ -88,7 +85,7 @@ mod tests {
         let texts = Texts::default();
         assert!(texts.group((at(0, TEXT_BYTES_MAX - 1), 1), || Ok(TEXT.to_vec())).is_ok());
         let why = texts.group((at(1, 2), 1), || Ok(TEXT.to_vec())).expect_err("too much");
-        assert!(why.contains("16 MiB"), "{why}");
-        assert!(texts.group((at(0, TEXT_BYTES_MAX - 1), 1), || Err("known".to_owned())).is_ok());
+        assert!(why.to_string().contains("16 MiB"), "{why}");
+        assert!(texts.group((at(0, TEXT_BYTES_MAX - 1), 1), || Err(TextError::Unreadable)).is_ok());
     }
 }

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::events::{Problem, Severity};
-use crate::layout::lvm2::{LogicalVolume, Metadata, PhysicalVolume, SegmentKind, VolumeGroup, extents_of, place};
+use crate::layout::lvm2::{
+    LogicalVolume, MapError, Metadata, PhysicalVolume, SegmentKind, VolumeGroup, extents_of, place,
+};
 use crate::layout::nested::look::{Look, NAME_BYTES_MAX};
 use crate::layout::probe::Content;
 use crate::layout::text::path_safe;
@@ -109,7 +111,7 @@ impl Look<'_> {
         for volume in &group.logical_volumes {
             let touched: Vec<usize> = touched(volume, &indexes);
             let mapped = if cow_stores.contains(volume.name.as_str()) {
-                Err("it holds a snapshot's exceptions".to_owned())
+                Err(MapError::CowStore)
             } else {
                 extents_of(group, volume, &placed, self.budget)
             };

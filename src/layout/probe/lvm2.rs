@@ -10,7 +10,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let metadata = read_metadata(window, &label.metadata_areas);
     let doubt = match &metadata {
         Metadata::NoGroup => Some("it belongs to no volume group".to_owned()),
-        Metadata::Damaged(why) => Some(why.clone()),
+        Metadata::Damaged(why) => Some(why.to_string()),
         Metadata::Elsewhere | Metadata::Group(..) => None,
     };
     let size_bytes = label.device_size_bytes;

@@ -1,0 +1,28 @@
+//! What the checks found, a line each.
+
+/// So many structures of one filesystem are named. More of them say nothing more.
+const NAMED: usize = 5;
+
+/// The lines, with a bound.
+#[derive(Default)]
+pub(super) struct Damage {
+    lines: Vec<String>,
+    left_out: usize,
+}
+
+impl Damage {
+    pub(super) fn add(&mut self, line: impl Into<String>) {
+        if self.lines.len() < NAMED {
+            self.lines.push(line.into());
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Vec<String> {
+        if self.left_out > 0 {
+            self.lines.push(format!("{} more of its headers are damaged, too", self.left_out));
+        }
+        self.lines
+    }
+}

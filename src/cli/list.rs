@@ -36,7 +36,8 @@ impl ListArgs {
     /// directory and no volume has that name.
     fn wanted(&self) -> anyhow::Result<(Place, &[String])> {
         let as_destination = |path: &String| {
-            let place = Where { destination: Some(path.into()), config: self.place.config.clone() }.place()?;
+            let place = Where { destination: Some(path.into()), config: self.place.config.clone(), ..Where::default() }
+                .place()?;
             Ok((place, &[][..]))
         };
         let alone = match &self.volumes[..] {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
 use volbak::config::{Config, DEFAULT_PATH};
@@ -28,6 +29,9 @@ pub(crate) struct Where {
     /// The config [default: /etc/volbak/volbak.toml, unless --destination is given]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The destination, once it was found and opened: the config is loaded once, however many backups are named.
+    #[arg(skip)]
+    pub(crate) opened: OnceLock<PathBuf>,
 }
 
 /// Arguments that select the destination of a new backup.
@@ -44,7 +48,7 @@ pub(crate) struct WhereTo {
 
 impl From<&WhereTo> for Where {
     fn from(to: &WhereTo) -> Self {
-        Self { destination: to.destination.clone(), config: to.config.clone() }
+        Self { destination: to.destination.clone(), config: to.config.clone(), opened: OnceLock::new() }
     }
 }
 
@@ -122,9 +126,15 @@ impl Where {
         let now = SystemClock.now();
         match find(backup, None, now) {
             Err(LocateError::NoDestination(_)) => {
-                let place = self.place()?;
-                place.open()?;
-                Ok(find(backup, Some(&place.root), now))
+                let root = match self.opened.get() {
+                    Some(root) => root,
+                    None => {
+                        let place = self.place()?;
+                        place.open()?;
+                        self.opened.get_or_init(|| place.root)
+                    }
+                };
+                Ok(find(backup, Some(root), now))
             }
             by_path => Ok(by_path),
         }

@@ -21,7 +21,7 @@ mod under_way;
 
 pub use self::error::BackupError;
 pub use self::limit::TimeLimit;
-pub use self::options::{AroundFreeze, BackupOptions, BackupWorld};
+pub use self::options::{AroundError, AroundFreeze, BackupOptions, BackupWorld};
 pub use self::outcome::BackupOutcome;
 use crate::source::Source;
 use crate::store::local::Destination;

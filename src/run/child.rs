@@ -34,16 +34,18 @@ pub(super) struct Job<'a> {
 
 /// Why a program did not do its job.
 #[derive(Debug)]
-pub(super) enum JobError {
+pub enum JobError {
     /// It could not be started.
     NotStarted(io::Error),
     /// It ended badly, and said this.
     Failed(ExitStatus, String),
     /// It took too long, and was killed.
     TimedOut(Duration),
-    /// Somebody wanted it to end.
+    /// The run was told to stop.
     Cancelled,
 }
+
+impl std::error::Error for JobError {}
 
 impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -24,26 +24,43 @@ const TIME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
 /// Removing some files takes no longer.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Why there is no dump. Its text is one line.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DumpError {
+    /// Others than root can change a file that ssh relies on.
+    #[error("{instance}: {why}")]
+    Distrusted { instance: String, why: String },
+    /// ssh, or the dump inside the instance, failed.
+    #[error("{instance}: {error}")]
+    Failed { instance: String, error: JobError },
+    /// A try without a dump failed.
+    #[error("{instance} ({host}): {error}")]
+    Unreachable { instance: String, host: String, error: JobError },
+    /// The thread that was to try it ended.
+    #[error("it could not be tried")]
+    NotTried,
+}
+
 /// A dump that was made.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct DumpMade {
     /// Older dumps that were removed.
     pub(super) removed: Vec<String>,
     /// Why older dumps could not be removed.
     pub(super) trouble: Option<String>,
 }
 
-/// Dumps one instance's databases, and removes its old dumps by the same rules as backups. The error is one line.
+/// Dumps one instance's databases, and removes its old dumps by the same rules as backups.
 pub(super) fn dump(
     instance: &DumpInstance,
     options: &DumpOptions,
     clock: &dyn Clock,
     cancel: &Cancel,
-) -> Result<Made, String> {
+) -> Result<DumpMade, DumpError> {
     let files = options.known_hosts.iter().map(|file| ("the file of known hosts", file));
     let files = files.chain(instance.key.iter().map(|file| ("the key", file)));
     if let Some(why) = files.into_iter().find_map(|(role, file)| distrust(role, file)) {
-        return Err(format!("{}: {why}", instance.name));
+        return Err(DumpError::Distrusted { instance: instance.name.clone(), why });
     }
     let now = clock.now();
     let prefix = prefix_of(instance);
@@ -56,10 +73,10 @@ pub(super) fn dump(
     let defaults = instance.defaults_file.as_deref().unwrap_or_default();
     let arguments = [kind, &instance.directory, &name, defaults, &prefix];
     let said = ssh(instance, options, &arguments, DUMP_SCRIPT, options.timeout, cancel)
-        .map_err(|error| format!("{}: {error}", instance.name))?;
+        .map_err(|error| DumpError::Failed { instance: instance.name.clone(), error })?;
     let names = String::from_utf8_lossy(&said);
 
-    let mut made = Made::default();
+    let mut made = DumpMade::default();
     let old = old_dumps(&names, &name, &prefix, options.retention_days, super::prune::now(now));
     if !old.is_empty() {
         let arguments: Vec<&str> =
@@ -105,7 +122,7 @@ fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: No
 
 /// Whether an instance can be dumped, as far as that shows without a dump: the host's key, ours, the dump program and the
 /// credentials' file. It ends within `limit`.
-pub(super) fn try_instance(instance: &DumpInstance, options: &DumpOptions, limit: Duration) -> Result<(), String> {
+pub(super) fn try_instance(instance: &DumpInstance, options: &DumpOptions, limit: Duration) -> Result<(), DumpError> {
     let program = match instance.kind {
         DumpKind::Mysql => "mysqldump",
         DumpKind::Mariadb => "mariadb-dump",
@@ -114,8 +131,8 @@ pub(super) fn try_instance(instance: &DumpInstance, options: &DumpOptions, limit
     let options = DumpOptions { connect_timeout: options.connect_timeout.min(limit), ..options.clone() };
     let arguments = [program, instance.defaults_file.as_deref().unwrap_or_default()];
     ssh(instance, &options, &arguments, TRY_SCRIPT, limit, &Cancel::default())
-        .map(|_| ())
-        .map_err(|error| format!("{} ({}): {error}", instance.name, instance.host))
+        .map(drop)
+        .map_err(|error| DumpError::Unreachable { instance: instance.name.clone(), host: instance.host.clone(), error })
 }
 
 fn ssh(

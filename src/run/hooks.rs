@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use super::backup::AroundFreeze;
-use super::child::{Job, run};
+use super::backup::{AroundError, AroundFreeze};
+use super::child::{Job, JobError, run};
 use crate::config::{HookOptions, distrusted_hook};
 use crate::outside::{Cancel, shown_command};
 
@@ -23,10 +23,10 @@ pub fn around(options: &HookOptions, group: &str, volume: &str, cancel: &Cancel)
 }
 
 impl AroundFreeze for Hooks {
-    fn before(&self) -> Result<(), String> {
+    fn before(&self) -> Result<(), AroundError> {
         // Those after the snapshot, too: what freezes an instance must not run when what thaws it cannot.
         if let Some(why) = self.options.distrusted() {
-            return Err(why);
+            return Err(HookError::Distrusted(why).into());
         }
         // Looked at between two commands too: each one is told to end by it.
         for command in &self.options.before_snapshot {
@@ -37,16 +37,40 @@ impl AroundFreeze for Hooks {
 
     /// All of them run, whatever became of the ones before; also when the run is told to stop, since an instance that
     /// is frozen must be thawed.
-    fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), String> {
+    fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), AroundError> {
         let outcome = if is_frozen { "ok" } else { "failed" };
-        let failed: Vec<String> = self
+        let failed: Vec<HookError> = self
             .options
             .after_snapshot
             .iter()
             .filter_map(|command| self.one(command, "after", snapshot, outcome, None).err())
             .collect();
-        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+        if failed.is_empty() { Ok(()) } else { Err(HookError::Several(failed).into()) }
     }
+}
+
+/// Why a hook did not do its job.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HookError {
+    /// Others than root can change it; it was not run.
+    #[error("{0}")]
+    Distrusted(String),
+    /// It could not be started, or failed.
+    #[error("the hook {program} failed: {error}")]
+    Failed {
+        /// As a person would type it.
+        program: String,
+        /// How it failed.
+        error: JobError,
+    },
+    /// Several did not do theirs.
+    #[error("{}", listed(.0))]
+    Several(Vec<HookError>),
+}
+
+fn listed(errors: &[HookError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Hooks {
@@ -68,9 +92,9 @@ impl Hooks {
         snapshot: Option<&str>,
         outcome: &str,
         cancel: Option<&Cancel>,
-    ) -> Result<(), String> {
+    ) -> Result<(), HookError> {
         if let Some(why) = distrusted_hook(command) {
-            return Err(why);
+            return Err(HookError::Distrusted(why));
         }
         let argv: Vec<OsString> = command.iter().map(OsString::from).collect();
         let environment = [
@@ -82,7 +106,7 @@ impl Hooks {
         ];
         let job = Job { argv: &argv, environment: &environment, input: b"", timeout: self.options.timeout, cancel };
         let program = argv.first().map_or_else(String::new, |program| shown_command(&program.to_string_lossy(), &[]));
-        run(&job).map(drop).map_err(|error| format!("the hook {program} failed: {error}"))
+        run(&job).map(drop).map_err(|error| HookError::Failed { program, error })
     }
 }
 
@@ -115,10 +139,10 @@ mod tests {
             };
             let hooks = Hooks::new(&options, "g", "v", &Cancel::default()).unwrap();
             std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o777)).unwrap();
-            let refused = hooks.before().unwrap_err();
+            let refused = hooks.before().unwrap_err().to_string();
             assert!(refused.contains("thaw") && refused.contains("others can write"), "{refused}");
             assert!(!log.exists(), "nothing ran");
-            assert!(hooks.after(None, false).unwrap_err().contains("others can write"));
+            assert!(hooks.after(None, false).unwrap_err().to_string().contains("others can write"));
             assert_eq!(std::fs::read_to_string(&log).unwrap(), "after\n", "the other one runs");
             std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
             hooks.before().unwrap();
@@ -145,7 +169,7 @@ mod tests {
         };
         let cancel = Cancel::default();
         let hooks = Hooks::new(&options, "g", "v", &cancel).unwrap();
-        let failed = hooks.before().unwrap_err();
+        let failed = hooks.before().unwrap_err().to_string();
         assert!(failed.contains("/bin/sh") && failed.contains("no"), "{failed}");
         cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(hooks.after(None, false).is_err());

@@ -244,6 +244,11 @@ impl Shelf {
     }
 }
 
+/// The backups of the volume `name`.
+pub(super) fn shelf_of<'a>(shelves: &'a [Shelf], name: &str) -> Option<&'a Shelf> {
+    shelves.iter().find(|shelf| shelf.name == name)
+}
+
 /// A backup with what verifications of it found.
 fn with_record(mut entry: CatalogEntry) -> (CatalogEntry, Option<Record>) {
     let BackupState::Complete { manifest } = &mut entry.state else { return (entry, None) };

@@ -46,6 +46,15 @@ pub enum KeptError {
     },
 }
 
+/// Why a report, or what is known of the volumes, is not kept.
+#[derive(Debug, thiserror::Error)]
+enum NotKept {
+    #[error("{}", with_causes(.0))]
+    Report(#[from] ReportError),
+    #[error("{}", with_causes(.0))]
+    Store(#[from] StoreError),
+}
+
 /// Keeps, files and sends a report, each of them also when the others fail. What goes wrong is added to the report and
 /// told to the observer. Gives what is for standard output: the text, when mail is switched off.
 pub fn deliver(
@@ -135,9 +144,9 @@ fn note(
         let what = format!("what the backups are worth cannot be read: {}", with_causes(&error));
         add(report, Problem::new(Severity::Warning, "metrics", what));
     }
-    let kept = standing.to_json().map_err(|error| with_causes(&error)).and_then(|json| {
+    let kept = standing.to_json().map_err(NotKept::from).and_then(|json| {
         let own = destination.volume_directory(OWN_DIRECTORY);
-        own.and_then(|own| own.replace_file(STANDING, json.as_bytes())).map_err(|error| with_causes(&error))
+        Ok(own.and_then(|own| own.replace_file(STANDING, json.as_bytes()))?)
     });
     if let Err(error) = kept {
         let what = format!("what is known of the volumes is not kept: {error}");
@@ -191,8 +200,8 @@ fn add(report: &mut RunReport, problem: Problem) {
     }
 }
 
-fn keep(report: &RunReport, config: &Config, destination: &Destination, now: DateTime<Utc>) -> Result<(), String> {
-    let json = report.to_json().map_err(|error| with_causes(&error))?;
+fn keep(report: &RunReport, config: &Config, destination: &Destination, now: DateTime<Utc>) -> Result<(), NotKept> {
+    let json = report.to_json()?;
     let written = destination.own_directory(REPORTS).and_then(|reports| {
         reports.replace_file(&format!("{}{SUFFIX}", report.started.format(NAME_FORMAT)), json.as_bytes())?;
         let oldest = now.with_timezone(&Local).date_naive() - Duration::days(i64::from(config.report.keep_days));
@@ -204,7 +213,7 @@ fn keep(report: &RunReport, config: &Config, destination: &Destination, now: Dat
         }
         Ok(())
     });
-    written.map_err(|error| with_causes(&error))
+    Ok(written?)
 }
 
 fn time_of(name: &str) -> Option<NaiveDateTime> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::options::AroundError;
 use crate::archive::error::ArchiveError;
 use crate::events::Severity;
 use crate::layout::LayoutError;
@@ -71,7 +72,7 @@ pub enum BackupError {
     Exclude(#[from] BadPattern),
     /// What was to be done before the snapshot failed.
     #[error("before the snapshot: {0}")]
-    Before(String),
+    Before(AroundError),
     /// It took longer than it may.
     #[error(
         "it took more than {limit}{}; nothing was published",

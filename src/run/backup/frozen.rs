@@ -22,8 +22,8 @@ pub(super) fn freeze(backup: &Backup<'_>, context: &source::Context) -> Result<S
     });
     let facts = frozen.as_ref().ok().map(SnapshotGuard::facts);
     let snapshot = facts.and_then(|facts| facts.name);
-    if let Err(what) = around.after(snapshot.as_deref(), frozen.is_ok()) {
-        tell(&**backup.collector, Severity::Warning, "after the snapshot".to_owned(), what);
+    if let Err(error) = around.after(snapshot.as_deref(), frozen.is_ok()) {
+        tell(&**backup.collector, Severity::Warning, "after the snapshot".to_owned(), error.to_string());
     }
     frozen
 }

@@ -1,5 +1,6 @@
 //! How a backup is made, and what it works with.
 
+use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,12 +94,15 @@ impl From<&VolumeOptions> for BackupOptions {
     }
 }
 
+/// Why what is to be done around the moment of the freeze was not done.
+pub type AroundError = Box<dyn Error + Send + Sync>;
+
 /// What is done around the moment at which a source is frozen: an instance is told to hold its breath, and to go on.
 pub trait AroundFreeze: fmt::Debug + Send + Sync {
     /// Done before. When it fails there is no snapshot and no backup; [`Self::after`] follows all the same.
-    fn before(&self) -> Result<(), String>;
+    fn before(&self) -> Result<(), AroundError>;
 
     /// Done after: the source was frozen as `snapshot` (`VG/LV`, for a volume), or could not be (`is_frozen` is
     /// false). When it fails, that is a problem of the backup.
-    fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), String>;
+    fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), AroundError>;
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Add, Answer};
+use super::finding::{Add, Answer};
 use crate::run::child::{Job, JobError, run};
 
 const TIMER: &str = "volbak.timer";
@@ -46,14 +46,14 @@ fn judge(is_enabled: bool, lines: &[PathBuf], has_systemd: bool) -> (Answer, Str
     }
 }
 
-fn timer_state() -> Result<bool, String> {
+fn timer_state() -> Result<bool, JobError> {
     let argv: Vec<OsString> = ["systemctl", "is-enabled", TIMER].map(OsString::from).to_vec();
     let job = Job { argv: &argv, environment: &[], input: b"", timeout: LIMIT, cancel: None };
     match run(&job) {
         Ok(said) => Ok(matches!(String::from_utf8_lossy(&said).trim(), "enabled" | "enabled-runtime" | "static")),
         // It is disabled, or there is no such unit.
         Err(JobError::Failed(status, _)) if status.code().is_some() => Ok(false),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error),
     }
 }
 

@@ -60,7 +60,7 @@ impl<'a> Dumps<'a> {
         let made = dump(instance, &self.config.dumps, &*self.world.clock, &self.world.cancel);
         let outcome = match made {
             Ok(made) => (Dump::Done, made.trouble),
-            Err(why) => (Dump::Failed(why), None),
+            Err(why) => (Dump::Failed(why.to_string()), None),
         };
         self.done.insert(instance.name.clone(), outcome.clone());
         outcome

@@ -1,6 +1,7 @@
 //! Volumes that are gone, and the removal of backups, theirs and others'.
 
-use super::{Night, is_present};
+use super::destination::is_present;
+use super::night::Night;
 use crate::error::with_causes;
 use crate::events::{Problem, Severity, SourceName};
 use crate::outside::host;

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use super::{Night, is_present};
+use super::destination::is_present;
+use super::night::Night;
 use crate::config::{RecheckOptions, VerifyLevel};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};

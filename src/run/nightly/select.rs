@@ -2,11 +2,12 @@
 
 use crate::config::{Config, Selected};
 use crate::manifest::SourceRecord;
-use crate::source::{ListedVolume, LvFacts, Refusal};
+use crate::run::prune::{Shelf, shelf_of};
+use crate::source::{ListedVolume, LvFacts, Refusal, Volumes};
 
 /// A volume that is to be backed up.
 #[derive(Clone, Debug)]
-pub(super) struct Candidate {
+pub(super) struct Chosen {
     pub(super) facts: LvFacts,
     /// Why it cannot be: it counts as failed.
     pub(super) trouble: Option<String>,
@@ -15,7 +16,7 @@ pub(super) struct Candidate {
 /// What becomes of the volumes of a host.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
-    pub(super) chosen: Vec<Candidate>,
+    pub(super) chosen: Vec<Chosen>,
     /// `VG/LV`, and why it is not backed up.
     pub(super) left_out: Vec<(String, String)>,
     /// What was asked for by name and is not there.
@@ -67,7 +68,7 @@ pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume])
             }
             Some(why) => Some(why.to_string()),
         };
-        selection.chosen.push(Candidate { facts: facts.clone(), trouble });
+        selection.chosen.push(Chosen { facts: facts.clone(), trouble });
     }
     selection
 }
@@ -75,7 +76,7 @@ pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume])
 /// Two groups may have volumes of one name, whose backups would get into each other's way. `last_of` gives the source
 /// that the backups of a name are of: that one goes on, and the others fail until one is renamed. One that was made anew in
 /// its place has its name and its group.
-pub(super) fn settle_clashes(chosen: &mut [Candidate], last_of: impl Fn(&str) -> Option<SourceRecord>) {
+pub(super) fn settle_clashes(chosen: &mut [Chosen], last_of: impl Fn(&str) -> Option<SourceRecord>) {
     let uuids: Vec<String> = chosen.iter().map(|one| one.facts.uuid.clone()).collect();
     let names: Vec<(String, String)> = chosen.iter().map(|one| (one.facts.lv.clone(), one.facts.full_name())).collect();
     for one in chosen {
@@ -91,6 +92,29 @@ pub(super) fn settle_clashes(chosen: &mut [Candidate], last_of: impl Fn(&str) ->
             one.trouble.get_or_insert(what);
         }
     }
+}
+
+pub(super) fn settle(selection: &mut Selection, shelves: &[Shelf]) {
+    settle_clashes(&mut selection.chosen, |name| Some(shelf_of(shelves, name)?.newest()?.source.clone()));
+}
+
+/// Test mode: the first that was asked for, or else the smallest.
+pub(super) fn keep_one(chosen: &mut Vec<Chosen>, only: &[String]) {
+    let asked = only
+        .first()
+        .and_then(|name| chosen.iter().position(|one| one.facts.lv == *name || one.facts.full_name() == *name));
+    let smallest = || {
+        let usable = chosen.iter().enumerate().filter(|(_, one)| one.trouble.is_none());
+        usable.min_by_key(|(_, one)| one.facts.size_bytes).map(|(at, _)| at)
+    };
+    if let Some(at) = asked.or_else(smallest) {
+        *chosen = vec![chosen.swap_remove(at)];
+    }
+}
+
+/// The volumes that a night would back up, `VG/LV`.
+pub(in crate::run) fn selected_names(config: &Config, volumes: &Volumes) -> Vec<String> {
+    select(config, &[], &volumes.volumes).chosen.iter().map(|one| one.facts.full_name()).collect()
 }
 
 #[cfg(test)]

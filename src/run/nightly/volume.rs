@@ -4,17 +4,20 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::select::{Candidate, select};
-use super::{Dumps, Night, is_present, shelf_of};
+use super::destination::is_present;
+use super::dump::Dumps;
+use super::night::Night;
+use super::select::{Chosen, select};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
-use crate::run::backup::{BackupOptions, BackupOutcome, BackupWorld, back_up_source};
+use crate::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use crate::run::expected::Expected;
 use crate::run::hooks;
-use crate::run::prune::{self, Kept, Shelf};
+use crate::run::prune::{self, Kept, Shelf, shelf_of};
 use crate::run::throttle::throttled;
-use crate::source::{self, LvFacts, Source};
+use crate::source::{self, LvFacts, Source, SourceError};
+use crate::store::StoreError;
 use crate::store::presence::disk_usage;
 use crate::store::removal::remove_if_empty;
 use crate::store::retention::Occasion;
@@ -23,11 +26,33 @@ use crate::units::ByteLen;
 /// What a backup needs beside the archive: index, manifest, and the directory's own growth.
 const SIDE_FILES_BYTES: u64 = 16 << 20;
 
+/// Why a volume has no backup tonight.
+#[derive(Debug, thiserror::Error)]
+enum NoBackup {
+    /// What the selection found: it cannot be a source, or shares its name with another.
+    #[error("{0}")]
+    Unusable(String),
+    #[error("{}", with_causes(.0))]
+    Source(#[from] SourceError),
+    #[error("{}", with_causes(.0))]
+    Store(#[from] StoreError),
+    #[error(
+        "the destination has {} free, and by the last backup about {} are needed",
+        ByteLen(*free_bytes),
+        ByteLen(*needed_bytes)
+    )]
+    NoSpace { free_bytes: u64, needed_bytes: u64 },
+    #[error("{}", with_causes(.0))]
+    Backup(#[from] BackupError),
+    #[error("the backup volume was lost: {0}")]
+    DestinationLost(Box<NoBackup>),
+}
+
 impl Night<'_> {
     /// `None` when the volume was deleted since the night began.
     pub(super) fn one_volume(
         &self,
-        candidate: &Candidate,
+        candidate: &Chosen,
         shelves: &[Shelf],
         may_prune: bool,
         dumps: &mut Dumps<'_>,
@@ -35,14 +60,14 @@ impl Night<'_> {
     ) -> Option<VolumeReport> {
         let began = Instant::now();
         let (facts, trouble) = match self.look_again(candidate) {
-            Ok(Some(now)) => now,
+            Ok(Some((facts, trouble))) => (facts, trouble.map(NoBackup::Unusable)),
             Ok(None) => {
                 let what = "it was deleted or renamed since the run began; it is not backed up any more";
                 let problem = Problem::new(Severity::Notice, candidate.facts.full_name(), what);
                 self.tell_of(candidate.facts.name(), problem);
                 return None;
             }
-            Err(why) => (candidate.facts.clone(), Some(why)),
+            Err(why) => (candidate.facts.clone(), Some(why.into())),
         };
         let name = facts.lv.clone();
         let before = shelf_of(shelves, &name);
@@ -77,7 +102,8 @@ impl Night<'_> {
                 let is_meant = Expected(&expect).permits_no_files(&outcome.manifest) && report.entries == Some(0);
                 report.problems.extend(report.shrink_warning(outcome.replaced_until).filter(|_| !is_meant));
             }
-            Err(why) => {
+            Err(error) => {
+                let why = error.to_string();
                 self.world.observer.on_event(&Event::SourceFailed { source: candidate.facts.name(), why: why.clone() });
                 report.outcome = Outcome::Failed(why);
                 self.leave_no_empty_directory(&name);
@@ -107,9 +133,9 @@ impl Night<'_> {
     }
 
     /// The volume as it is now, found by its UUID: it may have grown, or got another name.
-    fn look_again(&self, candidate: &Candidate) -> Result<Option<(LvFacts, Option<String>)>, String> {
+    fn look_again(&self, candidate: &Chosen) -> Result<Option<(LvFacts, Option<String>)>, SourceError> {
         let group = std::slice::from_ref(&candidate.facts.vg);
-        let mut now = source::list_volumes(group, &*self.world.commands).map_err(|error| with_causes(&error))?.volumes;
+        let mut now = source::list_volumes(group, &*self.world.commands)?.volumes;
         now.retain(|volume| volume.facts.uuid == candidate.facts.uuid);
         let is_renamed = now.iter().any(|volume| volume.facts.lv != candidate.facts.lv);
         // By its new name the config may think otherwise of it.
@@ -121,21 +147,15 @@ impl Night<'_> {
         Ok(chosen.pop().map(|one| (one.facts, one.trouble.or(clash))))
     }
 
-    fn check_space(&self, before: Option<&Shelf>) -> Result<(), String> {
+    fn check_space(&self, before: Option<&Shelf>) -> Result<(), NoBackup> {
         let Some(last) = before.and_then(Shelf::newest) else { return Ok(()) };
-        let needed = last.sizes.archive_bytes.saturating_add(last.sizes.index_bytes).saturating_add(SIDE_FILES_BYTES);
-        let free = self.destination.free_space().map_err(|error| with_causes(&error))?.0;
-        if free >= needed {
-            return Ok(());
-        }
-        Err(format!(
-            "the destination has {} free, and by the last backup about {} are needed",
-            ByteLen(free),
-            ByteLen(needed)
-        ))
+        let needed_bytes =
+            last.sizes.archive_bytes.saturating_add(last.sizes.index_bytes).saturating_add(SIDE_FILES_BYTES);
+        let free_bytes = self.destination.free_space()?.0;
+        if free_bytes >= needed_bytes { Ok(()) } else { Err(NoBackup::NoSpace { free_bytes, needed_bytes }) }
     }
 
-    fn back_up(&self, facts: LvFacts, others_wait: bool) -> Result<BackupOutcome, String> {
+    fn back_up(&self, facts: LvFacts, others_wait: bool) -> Result<BackupOutcome, NoBackup> {
         let wanted = self.config.for_volume(&facts.vg, &facts.lv);
         let mut options = BackupOptions::from(&wanted);
         options.time_limit = self.time_limit(wanted.max_time, others_wait);
@@ -149,13 +169,11 @@ impl Night<'_> {
         let observer = throttled(Arc::clone(&self.world.observer), self.config.read_rate_limit, &cancel);
         let world = BackupWorld { observer, ..self.world.clone() };
         Source::of_volume(facts)
-            .map_err(|error| with_causes(&error))
-            .and_then(|source| {
-                back_up_source(&source, self.destination, &options, &world).map_err(|error| with_causes(&error))
-            })
+            .map_err(NoBackup::from)
+            .and_then(|source| Ok(back_up_source(&source, self.destination, &options, &world)?))
             .map_err(|why| {
                 let is_gone = !is_present(self.config, self.destination);
-                if is_gone { format!("the backup volume was lost: {why}") } else { why }
+                if is_gone { NoBackup::DestinationLost(Box::new(why)) } else { why }
             })
     }
 

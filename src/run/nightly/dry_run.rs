@@ -2,15 +2,18 @@
 
 use std::fmt::Write;
 
-use super::{NightError, NightOptions, forecasts, in_groups, keep_one, settle, shelf_of};
+use super::brake::forecasts;
+use super::destination::open;
+use super::error::NightError;
+use super::groups::in_groups;
+use super::night::NightOptions;
+use super::select::{keep_one, select, settle};
 use crate::config::Config;
 use crate::outside::host;
 use crate::run::backup::BackupWorld;
-use crate::run::prune::{Shelf, Standing, now};
+use crate::run::prune::{Shelf, Standing, now, shelf_of};
 use crate::source;
-use crate::store::local::Destination;
 use crate::store::pending::ARCHIVE;
-use crate::store::presence::is_on_mount;
 use crate::store::retention::{Plan, brake};
 use crate::units::ByteLen;
 
@@ -19,7 +22,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
-    let mut selection = super::select(config, &options.only, &ours.volumes);
+    let mut selection = select(config, &options.only, &ours.volumes);
     if !selection.unknown.is_empty() {
         return Err(NightError::NoSuchVolume { names: selection.unknown, groups: config.volume_groups.clone() });
     }
@@ -67,7 +70,7 @@ pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightErr
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
-    let selection = super::select(config, &[], &ours.volumes);
+    let selection = select(config, &[], &ours.volumes);
     let shelves = Shelf::all(&destination)?;
     let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
     let plans = forecasts(config, &selection, &shelves, &existing, now(world.clock.now()), true);
@@ -80,15 +83,6 @@ pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightErr
         text.push_str("there are no backups\n");
     }
     Ok(text)
-}
-
-fn open(config: &Config) -> Result<Destination, NightError> {
-    let path = &config.backup_destination;
-    let destination = Destination::open(path)?;
-    if config.require_mount && !is_on_mount(path)? {
-        return Err(NightError::NotMounted(path.clone()));
-    }
-    Ok(destination)
 }
 
 fn tell_plan(text: &mut String, plan: &Plan, shelf: &Shelf, with_kept: bool) {

@@ -1,0 +1,63 @@
+//! The destination, and the backups in it.
+
+use chrono::{DateTime, Utc};
+
+use super::finding::{Add, Answer};
+use crate::config::Config;
+use crate::error::with_causes;
+use crate::run::prune::Shelf;
+use crate::store::catalog::BackupState;
+use crate::store::local::Destination;
+use crate::store::presence::is_on_mount;
+use crate::units::ByteLen;
+
+pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>) {
+    let path = &config.backup_destination;
+    let destination = match Destination::open(path) {
+        Ok(destination) => destination,
+        Err(error) => {
+            add("destination", Answer::Bad, with_causes(&error));
+            return;
+        }
+    };
+    match is_on_mount(path) {
+        Ok(true) => add("destination", Answer::Good, format!("{} is on a mounted filesystem", path.display())),
+        Ok(false) if config.require_mount => {
+            let what = format!("neither {} nor a directory above it is a mount point", path.display());
+            add("destination", Answer::Bad, what);
+            return;
+        }
+        Ok(false) => add("destination", Answer::Good, format!("{} is there (require_mount is off)", path.display())),
+        Err(error) => add("destination", Answer::Bad, with_causes(&error)),
+    }
+    if rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_err() {
+        add("destination", Answer::Bad, format!("{} cannot be written to", path.display()));
+    }
+    match (Shelf::all(&destination), destination.free_space()) {
+        (Ok(shelves), Ok(free)) => backups(&shelves, free.0, now, add),
+        (Err(error), _) | (_, Err(error)) => add("destination", Answer::Bad, with_causes(&error)),
+    }
+}
+
+fn backups(shelves: &[Shelf], free_bytes: u64, now: DateTime<Utc>, add: &mut Add<'_>) {
+    let next_bytes: u64 = shelves.iter().filter_map(Shelf::newest).map(|newest| newest.sizes.archive_bytes).sum();
+    let answer = if free_bytes < next_bytes { Answer::Doubtful } else { Answer::Good };
+    let what = format!("{} free; the last backups of all volumes have {}", ByteLen(free_bytes), ByteLen(next_bytes));
+    add("destination", answer, what);
+    let count = |wanted: fn(&BackupState) -> bool| {
+        shelves.iter().flat_map(|shelf| &shelf.entries).filter(|entry| wanted(&entry.state)).count()
+    };
+    let damaged = count(|state| matches!(state, BackupState::Damaged { .. }));
+    if damaged > 0 {
+        add("backups", Answer::Doubtful, format!("{damaged} are damaged; see volbak list"));
+    }
+    let foreign = count(|state| matches!(state, BackupState::WithoutManifest));
+    if foreign > 0 {
+        let what = format!("{foreign} archives have no manifest (another program's); they are never removed");
+        add("backups", Answer::Doubtful, what);
+    }
+    let in_the_future = shelves.iter().filter_map(Shelf::newest).filter(|newest| newest.started_at > now).count();
+    if in_the_future > 0 {
+        add("backups", Answer::Doubtful, format!("the newest of {in_the_future} volumes are dated in the future"));
+    }
+}

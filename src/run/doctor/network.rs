@@ -1,0 +1,78 @@
+//! What is reached over the network: the mail server, and instances whose databases are dumped.
+
+use std::time::Duration;
+
+use super::finding::{Add, Answer};
+use crate::config::Config;
+use crate::error::with_causes;
+use crate::mail::{self, PasswordSource, Transport};
+use crate::outside::host;
+use crate::run::dumps::{DumpError, try_instance};
+
+/// No try at the network takes longer.
+const TRY_LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) fn about_mail(config: &Config, add: &mut Add<'_>) {
+    if !config.enable_mail_notification {
+        add("mail", Answer::Good, "switched off: the report goes to standard output".to_owned());
+        return;
+    }
+    let to = config.email_recipient.join(", ");
+    match &config.mail.transport {
+        Transport::Smtp(server) => {
+            let problem = server.login.as_ref().and_then(|(_, password)| unusable(password));
+            let problem = problem.or_else(|| {
+                let tried = mail::try_server(&config.mail_settings(&host::name()), config.mail.deadline.min(TRY_LIMIT));
+                tried.and_then(Result::err).map(|error| with_causes(&error))
+            });
+            match problem {
+                Some(what) => add("mail", Answer::Bad, what),
+                None => add("mail", Answer::Good, format!("to {to} by {}, which answers and lets us in", server.host)),
+            }
+        }
+        Transport::Sendmail { program } if !program.is_file() => {
+            add("mail", Answer::Bad, format!("{} is not there", program.display()));
+        }
+        Transport::Sendmail { program } => {
+            add("mail", Answer::Good, format!("to {to} by {}", program.display()));
+        }
+        Transport::File { directory } => add("mail", Answer::Good, format!("as files in {}", directory.display())),
+    }
+}
+
+/// Why there is no password to be had; the password itself is not looked at.
+fn unusable(password: &PasswordSource) -> Option<String> {
+    match password {
+        // Its mode counts, too.
+        PasswordSource::File(_) => password.check().err().map(|error| format!("the password's file {error}")),
+        PasswordSource::Environment(name) => {
+            std::env::var_os(name).is_none().then(|| format!("the variable {name} is not set"))
+        }
+    }
+}
+
+pub(super) fn dumps(config: &Config, add: &mut Add<'_>) {
+    if !config.enable_mysql_dump {
+        return;
+    }
+    let files = config.dumps.known_hosts.iter().chain(config.dumps.instances.iter().filter_map(|one| one.key.as_ref()));
+    for file in files.filter(|file| !file.is_file()) {
+        add("dumps", Answer::Bad, format!("{} is not there", file.display()));
+    }
+    // All at once: one that hangs must not keep the others waiting.
+    let tried: Vec<Result<(), DumpError>> = std::thread::scope(|scope| {
+        let limit = (config.dumps.connect_timeout + Duration::from_secs(5)).min(TRY_LIMIT);
+        let tries = config
+            .dumps
+            .instances
+            .iter()
+            .map(|instance| scope.spawn(move || try_instance(instance, &config.dumps, limit)));
+        let tries: Vec<_> = tries.collect();
+        tries.into_iter().map(|one| one.join().unwrap_or_else(|_| Err(DumpError::NotTried))).collect()
+    });
+    let reached = tried.iter().filter(|one| one.is_ok()).count();
+    add("dumps", Answer::Good, format!("{reached} of {} instances can be reached and dumped", tried.len()));
+    for what in tried.into_iter().filter_map(Result::err) {
+        add("dumps", Answer::Bad, what.to_string());
+    }
+}

@@ -1,0 +1,38 @@
+//! The destination of a night: opened when it is mounted, and looked at again before anything is written to it.
+
+use std::path::Path;
+
+use super::error::NightError;
+use crate::config::Config;
+use crate::error::with_causes;
+use crate::report::Abort;
+use crate::store::StoreError;
+use crate::store::local::Destination;
+use crate::store::presence::is_on_mount;
+
+/// Opens it for a list. Fails when it is not there, or not mounted where it must be.
+pub(super) fn open(config: &Config) -> Result<Destination, NightError> {
+    let path = &config.backup_destination;
+    let destination = Destination::open(path)?;
+    if config.require_mount && !is_on_mount(path)? {
+        return Err(NightError::NotMounted(path.clone()));
+    }
+    Ok(destination)
+}
+
+/// Opens it for a run, whose report says why there is none.
+pub(super) fn open_for_run(config: &Config) -> Result<Destination, Abort> {
+    let path = &config.backup_destination;
+    let destination = Destination::open(path).map_err(|error| match error {
+        StoreError::Missing(_) => Abort::NotMounted,
+        other => Abort::Other(with_causes(&other)),
+    })?;
+    let is_mounted = !config.require_mount || is_on_mount(path).map_err(|error| Abort::Other(with_causes(&error)))?;
+    if is_mounted { Ok(destination) } else { Err(Abort::NotMounted) }
+}
+
+/// Whether the destination is mounted, and the one that was opened.
+pub(super) fn is_present(config: &Config, destination: &Destination) -> bool {
+    let mounted = |path: &Path| !config.require_mount || is_on_mount(path).unwrap_or(false);
+    mounted(destination.root()) && destination.is_still_there().unwrap_or(false)
+}

@@ -1,0 +1,153 @@
+//! The work of a night, from what a crash left to the volumes that are gone.
+
+use std::sync::Arc;
+
+use super::dump::Dumps;
+use super::error::NightError;
+use super::groups::{about_groups, in_groups};
+use super::night::Night;
+use super::order;
+use super::select::{Chosen, Selection, keep_one, select, settle};
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Severity};
+use crate::manifest::Manifest;
+use crate::report::{Abort, Outcome, RunReport, VolumeReport};
+use crate::run::backup::BackupWorld;
+use crate::run::prune::{Shelf, shelf_of};
+use crate::run::remains::{remove_all_remains, remove_stale};
+use crate::run::reports;
+use crate::source::{self, SourceError, Volumes};
+
+impl Night<'_> {
+    /// The whole work. Gives the names of all volumes that the host has, when they could be listed.
+    pub(super) fn work(&self, report: &mut RunReport) -> Result<Option<Vec<String>>, NightError> {
+        self.remove_remains();
+        let mut dumps = Dumps::new(self.config, self.world);
+        if !self.config.enable_lvmsnapshots {
+            dumps.all_without_volumes(|_| false, |problem| self.collector.on_event(&Event::Problem(problem)));
+            return Ok(None);
+        }
+        // Volumes of all groups: one that moved to another group is not gone.
+        let everything = match self.list() {
+            Ok(volumes) => volumes,
+            Err(error) => {
+                report.aborted = Some(Abort::Other(with_causes(&error)));
+                return Ok(None);
+            }
+        };
+        let ours = in_groups(&everything, self.config);
+        if let Some(what) = about_groups(&ours, self.config) {
+            self.tell(Severity::Notice, "volumes", what);
+        }
+        let mut selection = self.select(&ours)?;
+        let shelves = match Shelf::all(self.destination) {
+            Ok(shelves) => shelves,
+            Err(error) => {
+                report.aborted = Some(Abort::Other(with_causes(&error)));
+                return Ok(None);
+            }
+        };
+        settle(&mut selection, &shelves);
+        self.tell_empty_groups(&ours, &shelves);
+        let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
+        let may_prune = self.check_brake(&selection, &shelves, &existing);
+        self.put_in_order(&mut selection.chosen, &shelves);
+
+        let is_waited_for = |instance: &str| {
+            let of = |one: &Chosen| self.config.dump_for(&one.facts.vg, &one.facts.lv);
+            selection.chosen.iter().filter_map(of).any(|dump| dump.name == instance)
+        };
+        if self.is_whole() {
+            dumps.all_without_volumes(is_waited_for, |problem| self.collector.on_event(&Event::Problem(problem)));
+        }
+        self.say_how_much(&selection.chosen, &shelves);
+        let mut waiting = selection.chosen.iter();
+        while let Some(candidate) = waiting.next() {
+            if let Some(why) = self.reason_to_stop(report) {
+                report.volumes.push(self.not_started(candidate, &shelves, &why, report.aborted.is_some()));
+                break;
+            }
+            report.volumes.extend(self.one_volume(
+                candidate,
+                &shelves,
+                may_prune,
+                &mut dumps,
+                !waiting.as_slice().is_empty(),
+            ));
+        }
+        let why = self.reason_to_stop(report).unwrap_or_default();
+        let is_aborted = report.aborted.is_some();
+        report.volumes.extend(waiting.map(|candidate| self.not_started(candidate, &shelves, &why, is_aborted)));
+        if self.is_whole() && report.aborted.is_none() {
+            report.gone = self.gone(&shelves, &existing, may_prune);
+            self.recheck();
+        }
+        Ok(Some(existing))
+    }
+
+    /// What a crash left, outside of the destination and in it.
+    fn remove_remains(&self) {
+        let told = BackupWorld { observer: Arc::clone(self.collector) as Arc<dyn Observer>, ..self.world.clone() };
+        if self.config.enable_lvmsnapshots
+            && let Err(error) = remove_stale(&told)
+        {
+            self.tell(Severity::Warning, "stale snapshots", with_causes(&error));
+        }
+        remove_all_remains(self.destination, &**self.collector);
+    }
+
+    fn list(&self) -> Result<Volumes, SourceError> {
+        source::list_volumes(&[], &*self.world.commands)
+    }
+
+    fn select(&self, volumes: &Volumes) -> Result<Selection, NightError> {
+        let mut selection = select(self.config, &self.options.only, &volumes.volumes);
+        if !selection.unknown.is_empty() {
+            let groups = self.config.volume_groups.clone();
+            return Err(NightError::NoSuchVolume { names: selection.unknown, groups });
+        }
+        if self.is_test() {
+            keep_one(&mut selection.chosen, &self.options.only);
+        }
+        if selection.chosen.is_empty() {
+            let groups = self.config.volume_groups.join(", ");
+            self.tell(Severity::Warning, "volumes", format!("there is no volume to back up in {groups}"));
+        }
+        Ok(selection)
+    }
+
+    /// How many volumes there are, and by their last backups how much of them will be read.
+    fn say_how_much(&self, chosen: &[Chosen], shelves: &[Shelf]) {
+        let of_backup =
+            |manifest: &Manifest| manifest.regions.iter().filter_map(|region| region.used_bytes).sum::<u64>();
+        let bytes = chosen.iter().map(|one| {
+            let newest = shelf_of(shelves, &one.facts.lv).and_then(Shelf::newest);
+            newest.map_or(one.facts.size_bytes, of_backup)
+        });
+        let bytes = bytes.fold(0_u64, u64::saturating_add);
+        self.collector.on_event(&Event::RunStarted { sources: chosen.len() as u64, bytes });
+    }
+
+    /// With a deadline, those that waited longest come first, so that no volume is left out every night.
+    fn put_in_order(&self, chosen: &mut [Chosen], shelves: &[Shelf]) {
+        if self.config.max_run.is_some() {
+            // What is wrong with it is reported when this night is noted there.
+            let standing = reports::load_standing(self.destination).unwrap_or_default();
+            order::put_in_order(chosen, shelves, &standing, self.world.clock.now());
+        }
+    }
+
+    /// Called after an abort, too, which the run's last line names once for all of them.
+    fn not_started(&self, candidate: &Chosen, shelves: &[Shelf], why: &str, is_aborted: bool) -> VolumeReport {
+        if !is_aborted {
+            let source = candidate.facts.name();
+            self.collector.on_event(&Event::SourceFailed { source, why: format!("not started: {why}") });
+        }
+        let before = shelf_of(shelves, &candidate.facts.lv);
+        VolumeReport {
+            outcome: Outcome::NotStarted(why.to_owned()),
+            group: Some(candidate.facts.vg.clone()),
+            ..self.blank_volume(&candidate.facts.lv, before.map(|shelf| shelf.history(None)).unwrap_or_default())
+        }
+    }
+}

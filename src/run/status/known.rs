@@ -1,0 +1,95 @@
+//! What earlier runs left to know, and what it says of the runs and of a volume.
+
+use chrono::{DateTime, Local, Utc};
+
+use super::figures::{Level, Limits};
+use crate::config::{Config, Selected};
+use crate::report::{Dump, Outcome, RunStanding, Standing, VolumeStanding};
+
+/// What earlier runs left to know.
+pub(super) struct Known<'a> {
+    pub(super) standing: &'a Standing,
+    /// Why not all of it could be read.
+    pub(super) damage: Option<String>,
+    pub(super) host: String,
+    pub(super) scope: String,
+}
+
+impl Known<'_> {
+    /// What is known of a volume that this config's runs are for, or that was asked for by name; not of one that is gone.
+    pub(super) fn of(&self, name: &str, config: &Config) -> Option<&VolumeStanding> {
+        let volume = self.standing.volumes.get(name).filter(|volume| !volume.gone)?;
+        let is_selected = volume.group.as_ref().is_none_or(|group| {
+            let is_ours = config.volume_groups_by_default || config.volume_groups.contains(group);
+            is_ours && matches!(config.selects(group, name), Selected::Included { .. })
+        });
+        (is_selected || volume.named).then_some(volume)
+    }
+
+    /// Why the runs themselves are not well. Their volumes are judged one by one.
+    pub(super) fn about_runs(&self, limits: Limits, now: DateTime<Utc>, tell: &mut dyn FnMut(Level, String)) {
+        if let Some(what) = &self.damage {
+            tell(
+                Level::Warning,
+                format!("what is known of earlier runs is damaged, and begins anew with the next: {what}"),
+            );
+        }
+        let Some(whole) = self.standing.whole_run(&self.host, &self.scope) else {
+            tell(Level::Warning, "no report of a run is kept: nothing ran yet".to_owned());
+            return;
+        };
+        let ended = |run: &RunStanding, tell: &mut dyn FnMut(Level, String)| {
+            if run.aborted.is_some() {
+                tell(Level::Critical, format!("the last run: {}", run.subject));
+            } else if run.problems > 0 {
+                let first = run.first_problem.as_deref().unwrap_or_default();
+                tell(
+                    Level::Warning,
+                    match run.problems {
+                        1 => format!("the last run had a problem of its own: {first}"),
+                        problems => format!("the last run had {problems} problems of its own: {first}"),
+                    },
+                );
+            }
+        };
+        ended(whole, tell);
+        let later = self.standing.runs.iter().find(|run| run.host == whole.host && run.scope == whole.scope);
+        if let Some(later) = later.filter(|later| later.started > whole.started && later.aborted.is_some()) {
+            ended(later, tell);
+        }
+        let hours = age_hours(whole.started.to_utc(), now);
+        if let Some(level) = limits.judge(hours) {
+            tell(level, format!("the last run began {hours} h ago"));
+        }
+    }
+
+    /// Why a volume is not well by the last run that was for it. `newest` is when its newest backup was begun.
+    pub(super) fn about_volume(
+        name: &str,
+        volume: &VolumeStanding,
+        newest: Option<DateTime<Utc>>,
+        tell: &mut dyn FnMut(Level, String),
+    ) {
+        let date = volume.at.with_timezone(&Local).format("%Y-%m-%d %H:%M");
+        match &volume.outcome {
+            // There is a newer backup, made by hand.
+            Outcome::Failed(_) | Outcome::NotStarted(_) if newest.is_some_and(|newest| newest > volume.at) => {}
+            Outcome::Failed(why) => tell(Level::Critical, format!("{name} failed in its last run ({date}): {why}")),
+            Outcome::NotStarted(why) => {
+                tell(Level::Critical, format!("{name} was not started in its last run ({date}): {why}"));
+            }
+            Outcome::BackedUp => {}
+        }
+        if let Dump::Failed(why) = &volume.dump {
+            tell(Level::Warning, format!("the dump for {name} failed in its last run ({date}): {why}"));
+        }
+        let (count, first) = (volume.errors + volume.warnings, volume.first_problem.as_deref().unwrap_or_default());
+        if volume.outcome == Outcome::BackedUp && count > 0 {
+            tell(Level::Warning, format!("{name} had {count} problems in its last run ({date}): {first}"));
+        }
+    }
+}
+
+pub(super) fn age_hours(then: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
+    (now - then).num_hours()
+}

@@ -1,0 +1,112 @@
+//! How one volume stands.
+
+use chrono::{DateTime, Utc};
+
+use super::figures::{Level, Limits, Reason, Verification, VolumeStatus};
+use super::known::{Known, age_hours};
+use crate::config::Config;
+use crate::events::Severity;
+use crate::manifest::Manifest;
+use crate::report::{Outcome, VolumeStanding};
+use crate::run::prune::Shelf;
+use crate::store::retention::is_future;
+
+pub(super) fn of_shelf(
+    shelf: &Shelf,
+    known: &Known<'_>,
+    config: &Config,
+    limits: Limits,
+    now: DateTime<Utc>,
+    reasons: &mut Vec<Reason>,
+) -> VolumeStatus {
+    let entry = known.standing.volumes.get(&shelf.name);
+    let is_gone = entry.is_some_and(|entry| entry.gone);
+    // What no run backs up, an image or another tool's directory, has no age to be judged by.
+    let ours = known.of(&shelf.name, config);
+    let is_expected = ours.is_some() || known.standing.runs.is_empty();
+    let newest = shelf.newest_usable(now);
+    let mut level = Level::Ok;
+    let mut tell = |this: Level, what: String| {
+        level = level.max(this);
+        reasons.push(Reason { level: this, what });
+    };
+    if let Some(newest) = newest {
+        let hours = age_hours(newest.started_at, now);
+        if let (true, Some(level)) = (is_expected && !is_gone, limits.judge(hours)) {
+            tell(level, format!("the last backup of {} is {hours} h old", shelf.name));
+        }
+        // Those of a run are told with the run's own.
+        let is_told = ours.is_some_and(|ours| ours.outcome == Outcome::BackedUp && ours.errors + ours.warnings > 0);
+        if problems_of(newest) > 0 && !is_gone && !is_told {
+            let what = format!("the last backup of {} has {} problems", shelf.name, problems_of(newest));
+            tell(Level::Warning, what);
+        }
+        if !newest.is_whole() && !is_gone {
+            let last_whole = shelf.newest_whole(now).map_or_else(
+                || "there is no whole one".to_owned(),
+                |whole| format!("the last whole one is {}", whole.stem),
+            );
+            tell(Level::Warning, format!("the last backup of {} is partial; {last_whole}", shelf.name));
+        }
+    } else if is_expected && !shelf.entries.is_empty() {
+        let what = format!("{} has no complete backup that is neither bad nor dated in the future", shelf.name);
+        tell(Level::Critical, what);
+    }
+    for ahead in shelf.manifests().filter(|manifest| is_future(manifest.started_at, now)) {
+        tell(Level::Warning, format!("{} is dated in the future: a clock was wrong", ahead.stem));
+    }
+    if let Some(ours) = ours {
+        Known::about_volume(&shelf.name, ours, newest.map(|newest| newest.started_at), &mut tell);
+    }
+    for problem in shelf.damage() {
+        tell(Level::Warning, problem.to_string());
+    }
+    let worth = shelf.worth(now);
+    VolumeStatus {
+        name: shelf.name.clone(),
+        level,
+        last_backup: newest.map(|newest| newest.started_at),
+        age_seconds: newest.map(|newest| (now - newest.started_at).num_seconds()),
+        archive_bytes: newest.map(|newest| newest.sizes.archive_bytes),
+        backups: shelf.backups.len(),
+        protected: shelf.backups.iter().filter(|backup| backup.protected).count(),
+        pinned: worth.pinned,
+        bad: worth.bad,
+        last_whole: worth.last_whole,
+        last_whole_age_seconds: worth.last_whole_age_seconds,
+        last_verified: shelf.last_verified,
+        last_verification: shelf.last_verification().map(|(level, at)| Verification { at, level }),
+        problems: newest.map_or(0, problems_of),
+        whole: newest.map(Manifest::is_whole),
+        gone: is_gone,
+        last_outcome: entry.map(|entry| entry.outcome.clone()),
+        last_outcome_at: entry.map(|entry| entry.at),
+    }
+}
+
+pub(super) fn without_backup(name: &str, volume: &VolumeStanding) -> VolumeStatus {
+    VolumeStatus {
+        name: name.to_owned(),
+        level: Level::Critical,
+        last_backup: None,
+        age_seconds: None,
+        archive_bytes: None,
+        backups: 0,
+        protected: 0,
+        pinned: 0,
+        bad: 0,
+        last_whole: None,
+        last_whole_age_seconds: None,
+        last_verified: None,
+        last_verification: None,
+        problems: 0,
+        whole: None,
+        gone: false,
+        last_outcome: Some(volume.outcome.clone()),
+        last_outcome_at: Some(volume.at),
+    }
+}
+
+fn problems_of(manifest: &Manifest) -> usize {
+    manifest.problems.iter().filter(|problem| problem.severity > Severity::Notice).count()
+}

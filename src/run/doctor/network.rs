@@ -68,7 +68,7 @@ pub(super) fn dumps(config: &Config, add: &mut Add<'_>) {
             .iter()
             .map(|instance| scope.spawn(move || try_instance(instance, &config.dumps, limit)));
         let tries: Vec<_> = tries.collect();
-        tries.into_iter().map(|one| one.join().unwrap_or_else(|_| Err(DumpError::NotTried))).collect()
+        tries.into_iter().map(|one| one.join().unwrap_or(Err(DumpError::NotTried))).collect()
     });
     let reached = tried.iter().filter(|one| one.is_ok()).count();
     add("dumps", Answer::Good, format!("{reached} of {} instances can be reached and dumped", tried.len()));

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use volbak::archive::level::Level;
+use volbak::archive::level::CompressionLevel;
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
 use volbak::events::{Event, Observer};
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: archive_tree DIRECTORY ARCHIVE.tar.gz INDEX [LEVEL]".into());
     };
     let options = ArchiveOptions {
-        level: Level::Fixed(rest.first().map_or(Ok(6), |level| level.parse())?),
+        level: CompressionLevel::Fixed(rest.first().map_or(Ok(6), |level| level.parse())?),
         threads: std::thread::available_parallelism()?.get(),
         stop: Arc::new(|| false),
     };

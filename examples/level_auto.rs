@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use volbak::archive::level::Level;
+use volbak::archive::level::CompressionLevel;
 use volbak::archive::members::{ArchiveFile, Outputs};
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter, WrittenArchive};
 use volbak::events::{Event, Observer};
@@ -49,7 +49,7 @@ impl Write for Slow {
     }
 }
 
-fn archive(directory: &str, level: Level, seconds_a_byte: f64) -> Result<WrittenArchive, Box<dyn Error>> {
+fn archive(directory: &str, level: CompressionLevel, seconds_a_byte: f64) -> Result<WrittenArchive, Box<dyn Error>> {
     let threads = thread::available_parallelism()?.get();
     let options = ArchiveOptions { level, threads, stop: Arc::new(|| false) };
     let outputs =
@@ -78,8 +78,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("| destination | level | seconds | MB | levels used |\n| --- | --- | ---: | ---: | --- |");
     for (shown, seconds_a_byte) in limits {
-        let levels = [1, 3, 6, 9].map(|level| (level.to_string(), Level::Fixed(level)));
-        for (name, level) in levels.into_iter().chain([("auto".to_owned(), Level::Auto { lowest: 1, highest: 9 })]) {
+        let levels = [1, 3, 6, 9].map(|level| (level.to_string(), CompressionLevel::Fixed(level)));
+        for (name, level) in
+            levels.into_iter().chain([("auto".to_owned(), CompressionLevel::Auto { lowest: 1, highest: 9 })])
+        {
             let began = Instant::now();
             let written = archive(directory, level, seconds_a_byte)?.members;
             let used = (0..).zip(written.levels).filter(|(_, members)| *members > 0);

@@ -46,8 +46,7 @@ pub use stale::{StaleSnapshots, remove_stale};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
 /// The loop device that shows this file or block device, a part of it, or the disk that it is a partition of, if there
-/// is one. The kernel itself does not take note of that: such a device can still be opened by somebody for himself
-/// alone.
+/// is one. The kernel itself does not take note of that: such a device can still be opened exclusively.
 pub fn loop_device_over(path: &std::path::Path) -> Option<String> {
     device::loop_over(path)
 }

@@ -18,7 +18,7 @@ use guest::backups::{run_expecting, snapshot};
 use guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh, sh_output};
 use proof::{Told, back_up, copy, four, restore_options, restore_with};
 use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
-use volbak::archive::level::Level;
+use volbak::archive::level::CompressionLevel;
 use volbak::archive::members::Outputs;
 use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
 use volbak::entry::{Entry, EntryKind, Metadata, Timestamp};
@@ -151,7 +151,7 @@ fn make_large_archive(files: &Backup, entries: u64) {
         index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions { level: Level::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let options = ArchiveOptions { level: CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     writer.start_filesystem(None, None).unwrap();
     for number in 0..entries {

@@ -24,7 +24,7 @@ const IDLE: f64 = 0.6;
 
 /// How hard members are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub enum CompressionLevel {
     /// All alike, from 1 (fast) to 12 (small).
     Fixed(i32),
     /// By what the compressing threads can do while the archive is written.
@@ -37,13 +37,13 @@ pub enum Level {
 }
 
 /// Level 6.
-impl Default for Level {
+impl Default for CompressionLevel {
     fn default() -> Self {
         Self::Fixed(6)
     }
 }
 
-impl Level {
+impl CompressionLevel {
     /// Whether the levels exist, and the lowest is not above the highest.
     pub fn check(self) -> Result<(), BadLevel> {
         match self {
@@ -65,14 +65,14 @@ impl Level {
 }
 
 /// Without a range, `auto` goes no further: the levels above need many times the processor time for next to nothing.
-const AUTO: Level = Level::Auto { lowest: 1, highest: 9 };
+const AUTO: CompressionLevel = CompressionLevel::Auto { lowest: 1, highest: 9 };
 
 /// What a level must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write a level from 1 (fast) to 12 (small), or \"auto\", or \"auto:3-9\" for a range of levels")]
 pub struct BadCompressionLevel;
 
-impl FromStr for Level {
+impl FromStr for CompressionLevel {
     type Err = BadCompressionLevel;
 
     fn from_str(text: &str) -> Result<Self, BadCompressionLevel> {
@@ -92,7 +92,7 @@ impl FromStr for Level {
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for CompressionLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(level) => write!(f, "{level}"),
@@ -108,7 +108,7 @@ pub(super) struct LevelNow {
 }
 
 impl LevelNow {
-    pub(super) fn new(level: Level) -> Arc<Self> {
+    pub(super) fn new(level: CompressionLevel) -> Arc<Self> {
         Arc::new(Self { level: AtomicI32::new(level.first()), busy_nanos: AtomicU64::new(0) })
     }
 
@@ -124,7 +124,7 @@ impl LevelNow {
 
 /// Changes the level when there is a reason. Told of each member that was compressed, in the order of the archive.
 pub(super) struct LevelControl {
-    wanted: Level,
+    wanted: CompressionLevel,
     now: Arc<LevelNow>,
     threads: f64,
     members: u32,
@@ -136,7 +136,7 @@ pub(super) struct LevelControl {
 }
 
 impl LevelControl {
-    pub(super) fn new(wanted: Level, now: Arc<LevelNow>, threads: usize) -> Self {
+    pub(super) fn new(wanted: CompressionLevel, now: Arc<LevelNow>, threads: usize) -> Self {
         // No machine has so many that a float cannot count them.
         let threads = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
         Self {
@@ -162,7 +162,7 @@ impl LevelControl {
     }
 
     pub(super) fn member_written(&mut self) {
-        let Level::Auto { lowest, highest } = self.wanted else { return };
+        let CompressionLevel::Auto { lowest, highest } = self.wanted else { return };
         self.members += 1;
         let elapsed = self.window_began.elapsed();
         if self.members < WINDOW_MEMBERS || elapsed < self.window_time {
@@ -197,7 +197,7 @@ fn next_level(level: i32, busy_share: f64) -> i32 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Level, LevelControl, LevelNow, WINDOW_MEMBERS, busy_share, next_level};
+    use super::{CompressionLevel, LevelControl, LevelNow, WINDOW_MEMBERS, busy_share, next_level};
 
     #[test]
     fn busy_threads_go_lower_and_idle_ones_higher() {
@@ -212,7 +212,7 @@ mod tests {
     }
 
     /// The level after so many members, each of which kept a thread busy for a second or for no time at all.
-    fn level_after(wanted: Level, members: u32, busy: Duration) -> i32 {
+    fn level_after(wanted: CompressionLevel, members: u32, busy: Duration) -> i32 {
         let now = LevelNow::new(wanted);
         let mut control = LevelControl { window_time: Duration::ZERO, ..LevelControl::new(wanted, now.clone(), 2) };
         for _ in 0..members {
@@ -224,19 +224,26 @@ mod tests {
 
     #[test]
     fn the_level_stays_in_its_range_and_a_fixed_one_stays() {
-        let auto = Level::Auto { lowest: 2, highest: 9 };
+        let auto = CompressionLevel::Auto { lowest: 2, highest: 9 };
         assert_eq!(level_after(auto, WINDOW_MEMBERS - 1, Duration::from_secs(1)), 6);
         assert_eq!(level_after(auto, WINDOW_MEMBERS, Duration::from_secs(1)), 5);
         assert_eq!(level_after(auto, 20 * WINDOW_MEMBERS, Duration::from_secs(1)), 2);
         assert_eq!(level_after(auto, 20 * WINDOW_MEMBERS, Duration::ZERO), 9);
-        assert_eq!(level_after(Level::Fixed(4), 20 * WINDOW_MEMBERS, Duration::ZERO), 4);
-        assert_eq!(level_after(Level::Auto { lowest: 1, highest: 3 }, 0, Duration::ZERO), 3);
+        assert_eq!(level_after(CompressionLevel::Fixed(4), 20 * WINDOW_MEMBERS, Duration::ZERO), 4);
+        assert_eq!(level_after(CompressionLevel::Auto { lowest: 1, highest: 3 }, 0, Duration::ZERO), 3);
     }
 
     #[test]
     fn levels_that_do_not_exist_are_refused() {
-        assert!(Level::Fixed(12).check().is_ok() && Level::Auto { lowest: 3, highest: 3 }.check().is_ok());
-        for wrong in [Level::Fixed(0), Level::Auto { lowest: 0, highest: 9 }, Level::Auto { lowest: 5, highest: 4 }] {
+        assert!(
+            CompressionLevel::Fixed(12).check().is_ok()
+                && CompressionLevel::Auto { lowest: 3, highest: 3 }.check().is_ok()
+        );
+        for wrong in [
+            CompressionLevel::Fixed(0),
+            CompressionLevel::Auto { lowest: 0, highest: 9 },
+            CompressionLevel::Auto { lowest: 5, highest: 4 },
+        ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }
     }
@@ -244,11 +251,11 @@ mod tests {
     #[test]
     fn levels_and_ranges_are_read_as_they_are_shown() {
         for (text, shown) in [("1", "1"), ("12", "12"), ("auto", "auto:1-9"), ("auto:3-3", "auto:3-3")] {
-            assert_eq!(text.parse::<Level>().unwrap().to_string(), shown);
-            assert_eq!(shown.parse::<Level>().unwrap().to_string(), shown);
+            assert_eq!(text.parse::<CompressionLevel>().unwrap().to_string(), shown);
+            assert_eq!(shown.parse::<CompressionLevel>().unwrap().to_string(), shown);
         }
         for wrong in ["", "0", "13", "fast", "auto:", "auto:3", "auto:9-3", "auto:0-9", "auto:1-13", "6:1-9", "Auto"] {
-            assert!(wrong.parse::<Level>().is_err(), "{wrong}");
+            assert!(wrong.parse::<CompressionLevel>().is_err(), "{wrong}");
         }
     }
 }

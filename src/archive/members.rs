@@ -28,7 +28,7 @@ use super::error::ArchiveError;
 use super::gzip::{MAX_MEMBER_DATA, MemberEncoder, tables_bytes};
 use super::head_digest::MemberHeads;
 use super::index::{EntryLine, MemberDigest, MemberLine};
-use super::level::{Level, LevelControl, LevelNow};
+use super::level::{CompressionLevel, LevelControl, LevelNow};
 use super::workers::Workers;
 use crate::outside::memory;
 
@@ -56,7 +56,7 @@ pub struct MemberWriter {
 
 impl MemberWriter {
     /// Compresses with `threads` threads.
-    pub fn new(outputs: Outputs, wanted: Level, threads: usize) -> Result<Self, ArchiveError> {
+    pub fn new(outputs: Outputs, wanted: CompressionLevel, threads: usize) -> Result<Self, ArchiveError> {
         wanted.check()?;
         let threads = threads.max(1);
         let level = LevelNow::new(wanted);
@@ -225,7 +225,7 @@ fn yield_to_the_others() {
 }
 
 /// Fails when this process's limits do not let it have the memory that an archive takes.
-pub(crate) fn require_memory(threads: usize, wanted: Level) -> io::Result<()> {
+pub(crate) fn require_memory(threads: usize, wanted: CompressionLevel) -> io::Result<()> {
     memory::require(needed_bytes(threads.max(1), LevelNow::new(wanted).get()))
 }
 

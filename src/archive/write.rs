@@ -18,7 +18,7 @@ use super::carry::decide::{Carry, GivenUp, Offer, Why};
 use super::carry::parent::Parent;
 use super::counts::{CarryCounts, Counts};
 use super::error::{ArchiveError, StopCheck};
-use super::level::Level;
+use super::level::CompressionLevel;
 use super::members::{MemberWriter, Outputs, WrittenMembers};
 use super::placed::{Link, Placed, tell};
 use super::tar::TarWriter;
@@ -29,7 +29,7 @@ use crate::events::{Observer, Severity};
 #[derive(Clone)]
 pub struct ArchiveOptions {
     /// How hard members are compressed.
-    pub level: Level,
+    pub level: CompressionLevel,
     /// How many threads compress.
     pub threads: usize,
     /// Writing stops soon after this says so.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use volbak::archive::level::Level;
+use volbak::archive::level::CompressionLevel;
 use volbak::config::parse_bytes;
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
@@ -126,7 +126,7 @@ pub(crate) struct SnapshotArgs {
     /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) uses spare CPU time
     /// [default: that of the config, or 6]
     #[arg(long, value_name = "N")]
-    pub(crate) level: Option<Level>,
+    pub(crate) level: Option<CompressionLevel>,
     /// Exclude files that match, in the syntax of a .gitignore in the root of the filesystem; may be repeated, and adds to
     /// the patterns of the config
     #[arg(long, value_name = "PATTERN", value_parser = exclude_pattern)]

@@ -171,23 +171,23 @@ fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cance
         options.around = hooks::around(&wanted.hooks, &facts.vg, &facts.lv, cancel);
     }
     if let Some(level) = args.level {
-        options.level = level;
+        options.archive.level = level;
     }
     if let Some(threads) = args.threads {
-        options.threads = threads.into();
+        options.archive.threads = Some(threads.into());
     }
-    options.exclude.extend(args.exclude.iter().cloned());
+    options.archive.exclude.extend(args.exclude.iter().cloned());
     if let Some(scratch) = &args.scratch {
-        options.scratch = Some(scratch.clone());
+        options.archive.scratch = Some(scratch.clone());
     }
     if let Some(reader) = args.reader {
-        options.by_kernel = reader == ReaderArg::Kernel;
+        options.archive.by_kernel = reader == ReaderArg::Kernel;
     }
     if let Some(duration) = args.max_hours {
         options.time_limit = Some(TimeLimit { duration, name: "--max-hours".to_owned() });
     }
     options.max_bytes = args.max_size.or(options.max_bytes);
-    options.with_snapshots |= args.read_only_snapshots;
+    options.archive.read_only_snapshots |= args.read_only_snapshots;
     if let Some(size) = args.snapshot_size {
         options.freeze.snapshot_size = size;
     }
@@ -198,9 +198,9 @@ fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cance
         None => ParentChoice::Newest,
     };
     if let Some(days) = args.full_read_every_days {
-        options.full_read_every_days = days;
+        options.archive.full_read_every_days = days;
     }
-    options.share_blocks &= !args.no_shared_blocks;
+    options.archive.share_blocks &= !args.no_shared_blocks;
     options
 }
 

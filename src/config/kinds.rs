@@ -10,7 +10,7 @@ use super::pattern::Pattern;
 use super::section::Section;
 use super::size::{parse_bytes, parse_snapshot_size};
 use super::written::{Item, Value};
-use crate::archive::level::{BadCompressionLevel, Level};
+use crate::archive::level::{BadCompressionLevel, CompressionLevel};
 use crate::source::SnapshotSize;
 
 const SIZE_RIGHT: &str = "write a size with its unit, like \"50G\", or a share of the volume, like \"20%ORIGIN\"";
@@ -97,7 +97,7 @@ pub(super) fn exclude_list(section: &Section<'_>) -> Option<Vec<String>> {
     })
 }
 
-pub(super) fn level(section: &Section<'_>) -> Option<Level> {
+pub(super) fn level(section: &Section<'_>) -> Option<CompressionLevel> {
     section.parsed("level", &BadCompressionLevel.to_string(), |text| text.parse().ok())
 }
 

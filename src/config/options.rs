@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::expect::Expectation;
 use super::pattern::Pattern;
-use crate::archive::level::Level;
+use crate::archive::level::CompressionLevel;
 use crate::mail::{SmtpServer, SpoolSettings, Transport};
 use crate::report::Style;
 use crate::source::FreezeOptions;
@@ -15,7 +15,7 @@ use crate::store::retention::Policy;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveOptions {
     /// The compression level.
-    pub level: Level,
+    pub level: CompressionLevel,
     /// Compressing threads; `None` is one for each core.
     pub threads: Option<u32>,
     /// What is left out: gitignore-style globs, anchored to each filesystem's root.
@@ -26,7 +26,7 @@ pub struct ArchiveOptions {
     pub by_kernel: bool,
     /// Whether read-only snapshots in a btrfs are archived.
     pub read_only_snapshots: bool,
-    /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
+    /// Each file is re-read at least once in this number of days, whatever is carried forward; 0 is never.
     pub full_read_every_days: u32,
     /// Whether an archive may have blocks in common with the one that it carries from.
     pub share_blocks: bool,
@@ -35,7 +35,7 @@ pub struct ArchiveOptions {
 impl Default for ArchiveOptions {
     fn default() -> Self {
         Self {
-            level: Level::default(),
+            level: CompressionLevel::default(),
             threads: None,
             exclude: Vec::new(),
             scratch: None,
@@ -234,7 +234,7 @@ impl Default for RecheckOptions {
 /// How low the run's reading stands in the kernel's I/O scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoNice {
-    /// Only when nobody else wants the disk.
+    /// Only when no other process uses the disk.
     Idle,
     /// Best effort, from 0 (first) to 7 (last).
     BestEffort(u8),

@@ -133,7 +133,7 @@ impl Reading {
         drop(known);
         let mut mistakes = self.mistakes.into_inner();
         mistakes.sort_by(|a, b| a.place.cmp(&b.place));
-        // What is not TOML reads as nothing; that this nothing is also of the wrong kind helps nobody.
+        // What is not TOML reads as nothing; a second mistake about the wrong kind would not help.
         let not_toml: BTreeSet<Location> =
             mistakes.iter().filter(|m| m.what.starts_with(NOT_TOML)).map(|m| m.place.clone()).collect();
         mistakes.retain(|m| m.what.starts_with(NOT_TOML) || !not_toml.contains(&m.place));

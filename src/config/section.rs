@@ -123,7 +123,7 @@ impl<'r> Section<'r> {
         })
     }
 
-    /// The items of a list; a single one may stand without brackets, and the environment may part them by commas.
+    /// The items of a list; a single one needs no brackets, and in the environment commas separate them.
     pub(super) fn items(&self, key: &'static str) -> Option<Vec<Item>> {
         let item = self.item(key)?;
         match item.value {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reading::Reading;
 use super::{Config, ConfigError, IoNice, Location, Mistake, Selected};
-use crate::archive::level::Level;
+use crate::archive::level::CompressionLevel;
 use crate::mail::{PasswordSource, Tls, Transport};
 use crate::source::SnapshotSize;
 
@@ -39,7 +39,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.snapshot.snapshot_size, SnapshotSize::FullOrigin);
     assert_eq!(config.report.style.decimal_separator, ',');
     assert_eq!(config.retention.gone_days, 90);
-    assert_eq!(config.archive.level, Level::Fixed(6));
+    assert_eq!(config.archive.level, CompressionLevel::Fixed(6));
     assert!(!config.archive.by_kernel);
 }
 
@@ -279,7 +279,7 @@ fn the_environment_wins_and_is_checked_too() {
     assert_eq!(config.exclude[0].as_str(), "volume-1,2");
     assert_eq!(config.hooks.before_snapshot.len(), 2);
     assert_eq!(config.dumps.instances[0].host, "10.0.0.5");
-    assert_eq!(config.for_volume("g", "volume-1").archive.level, Level::Fixed(1));
+    assert_eq!(config.for_volume("g", "volume-1").archive.level, CompressionLevel::Fixed(1));
     let Transport::Smtp(server) = &config.mail.transport else { panic!() };
     assert_eq!(server.host, "two");
     let password = PasswordSource::Environment("VOLBAK_MAIL__PASSWORD".to_owned());
@@ -356,11 +356,11 @@ fn volumes_are_selected_by_whole_names() {
     assert_eq!(by("db2"), Selected::NotIncluded);
     assert_eq!(
         config.for_volume("g", "volume-20").archive.level,
-        Level::Fixed(12),
+        CompressionLevel::Fixed(12),
         "an exact name wins over an earlier pattern"
     );
-    assert_eq!(config.for_volume("g", "volume-3").archive.level, Level::Fixed(1));
-    assert_eq!(config.for_volume("g", "db").archive.level, Level::Fixed(6));
+    assert_eq!(config.for_volume("g", "volume-3").archive.level, CompressionLevel::Fixed(1));
+    assert_eq!(config.for_volume("g", "db").archive.level, CompressionLevel::Fixed(6));
 }
 
 #[test]

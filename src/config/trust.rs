@@ -30,7 +30,7 @@ impl Config {
         }
     }
 
-    /// What the config makes this process do for whoever writes it.
+    /// What the config makes this process do: the power of anyone who can write to it.
     fn powers(&self) -> Vec<&'static str> {
         let mut powers = Vec::new();
         if self.hook_commands().next().is_some() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::expect::Expectation;
 use super::options::VolumeOptions;
 use super::pattern::Pattern;
-use crate::archive::level::Level;
+use crate::archive::level::CompressionLevel;
 use crate::source::SnapshotSize;
 
 /// What one `[volume."NAME"]` changes for the volumes that its name matches; `None` leaves the general setting.
@@ -22,7 +22,7 @@ pub struct VolumeException {
     /// In place of `snapshot_max_size`.
     pub snapshot_max_size: Option<SnapshotSize>,
     /// In place of `archive.level`.
-    pub level: Option<Level>,
+    pub level: Option<CompressionLevel>,
     /// In place of `archive.exclude`.
     pub exclude: Option<Vec<String>>,
     /// In place of `backups_retention_days`.

@@ -15,7 +15,7 @@ use crate::units::Extent;
 use crate::units::Lba;
 
 /// What the regions are made of.
-pub(super) enum Chosen {
+pub(super) enum ChosenTable {
     Gpt(Box<Gpt>, u32),
     Mbr(Mbr, u32),
     Whole,
@@ -34,7 +34,7 @@ pub(super) struct Choice<'a> {
 
 impl Choice<'_> {
     /// The table that counts; `first_sector` may be shorter than a boot record.
-    pub(super) fn table(&mut self, first_sector: &[u8]) -> Chosen {
+    pub(super) fn table(&mut self, first_sector: &[u8]) -> ChosenTable {
         let record = BootRecord::decode(first_sector);
         let valid = record.as_ref().filter(|record| record.has_valid_boot_indicators());
         let protective = valid.and_then(|record| record.records.iter().find(|record| record.is_gpt_protective()));
@@ -43,17 +43,17 @@ impl Choice<'_> {
             let holds_whole = self.whole.iter().any(|found| found.doubts.is_empty());
             if protective.is_some() {
                 self.compare_hybrid(record.as_ref(), &gpt);
-                return Chosen::Gpt(Box::new(gpt), sector_size);
+                return ChosenTable::Gpt(Box::new(gpt), sector_size);
             }
             if gpt.is_sound && !in_use && !holds_whole && self.sector_zero_is_free() {
                 self.warn("gpt", "the protective MBR is missing; the GPT is used all the same");
-                return Chosen::Gpt(Box::new(gpt), sector_size);
+                return ChosenTable::Gpt(Box::new(gpt), sector_size);
             }
             if gpt.is_sound {
                 self.warn("gpt", "a GPT without its protective MBR is left over and is not used, as the kernel does");
             }
         }
-        let Some(record) = record else { return Chosen::Whole };
+        let Some(record) = record else { return ChosenTable::Whole };
         if !in_use {
             return self.without_partitions(&record, valid.is_some());
         }
@@ -63,17 +63,17 @@ impl Choice<'_> {
             let then = if hybrid { "the MBR's other partitions are used" } else { "all is kept as one raw image" };
             self.problems.push(Problem::new(Severity::Error, "gpt", format!("{what}; {then}")));
             if !hybrid {
-                return Chosen::Whole;
+                return ChosenTable::Whole;
             }
         }
         if !self.sector_zero_is_free() && !self.is_plausible(&record) {
-            return Chosen::Whole;
+            return ChosenTable::Whole;
         }
         let sector_size = self.mbr_sector_size(&record);
-        Chosen::Mbr(mbr::read_table(self.blocks, &record, sector_size), sector_size)
+        ChosenTable::Mbr(mbr::read_table(self.blocks, &record, sector_size), sector_size)
     }
 
-    /// A hybrid MBR repeats some of the GPT's partitions; one that the GPT does not have is told.
+    /// A hybrid MBR repeats some of the GPT's partitions; one that the GPT does not have is a problem.
     fn compare_hybrid(&mut self, record: Option<&BootRecord>, gpt: &Gpt) {
         let records = record.iter().flat_map(|record| &record.records);
         for record in records.filter(|record| record.is_used() && !record.is_gpt_protective()) {
@@ -110,15 +110,15 @@ impl Choice<'_> {
     }
 
     /// A boot record without partitions: an empty table, or the boot sector of what is on the whole source.
-    fn without_partitions(&mut self, record: &BootRecord, is_table: bool) -> Chosen {
+    fn without_partitions(&mut self, record: &BootRecord, is_table: bool) -> ChosenTable {
         if !self.whole.is_empty() {
-            return Chosen::Whole;
+            return ChosenTable::Whole;
         }
         if is_table {
-            return Chosen::Mbr(mbr::read_table(self.blocks, record, self.sector_sizes[0]), self.sector_sizes[0]);
+            return ChosenTable::Mbr(mbr::read_table(self.blocks, record, self.sector_sizes[0]), self.sector_sizes[0]);
         }
         self.warn("disk", "the first sector ends like a boot record and holds no valid table");
-        Chosen::Whole
+        ChosenTable::Whole
     }
 
     /// Whether the partitions are such as a table has: a filesystem's boot code read as a table gives anything.

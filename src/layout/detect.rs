@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::events::{Problem, Severity};
 use crate::layout::budget::Budget;
-use crate::layout::choice::{Choice, Chosen};
+use crate::layout::choice::{Choice, ChosenTable};
 use crate::layout::gaps;
 use crate::layout::lvm2::Texts;
 use crate::layout::mbr::BOOT_RECORD_BYTES;
@@ -20,7 +20,7 @@ use crate::layout::{Handling, Layout, Region, SourceFacts, TableKind};
 use crate::outside::BlockRead;
 use crate::units::ByteRange;
 
-/// Why a source's layout could not be told at all.
+/// Why there is no layout of a source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
@@ -58,15 +58,15 @@ pub fn detect_within(
         Choice { blocks, sector_sizes, whole: &whole, texts: &texts, problems: &mut problems }.table(&first_sector);
 
     let sector_size = match &chosen {
-        Chosen::Gpt(_, sector_size) | Chosen::Mbr(_, sector_size) => *sector_size,
-        Chosen::Whole => sector_sizes[0],
+        ChosenTable::Gpt(_, sector_size) | ChosenTable::Mbr(_, sector_size) => *sector_size,
+        ChosenTable::Whole => sector_sizes[0],
     };
     let source = SourceFacts { path: source_path.to_owned(), size_bytes: blocks.len_bytes(), sector_size };
     let mut build = Build { blocks, sector_size, problems: &mut problems, regions: Vec::new(), areas: Vec::new() };
     let table = match chosen {
-        Chosen::Gpt(gpt, _) => build.gpt(*gpt),
-        Chosen::Mbr(mbr, _) => build.mbr(&mbr),
-        Chosen::Whole => build.whole(),
+        ChosenTable::Gpt(gpt, _) => build.gpt(*gpt),
+        ChosenTable::Mbr(mbr, _) => build.mbr(&mbr),
+        ChosenTable::Whole => build.whole(),
     };
     let Build { mut regions, areas, .. } = build;
 

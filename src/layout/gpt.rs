@@ -133,7 +133,7 @@ pub fn read_table(blocks: &dyn BlockRead, sector_size: u32, protective_end: Opti
 }
 
 /// The header and the array that are taken.
-struct Chosen<'a> {
+struct ChosenCopy<'a> {
     header: &'a Header,
     copy: UsedCopy,
     array: Vec<u8>,
@@ -154,7 +154,12 @@ impl Disk<'_> {
 
     /// Prefers an array whose checksum fits, by a sound header first, in its own place before the other copy's. When
     /// none fits, the first array that can be read is taken as it is.
-    fn choose<'a>(&self, headers: &[&'a FoundHeader], last: Lba, problems: &mut Vec<Problem>) -> Option<Chosen<'a>> {
+    fn choose<'a>(
+        &self,
+        headers: &[&'a FoundHeader],
+        last: Lba,
+        problems: &mut Vec<Problem>,
+    ) -> Option<ChosenCopy<'a>> {
         let mut ranked: Vec<&'a FoundHeader> = headers.to_vec();
         ranked.sort_by_key(|found| found.header.damage.is_some());
         let mut unchecked = None;
@@ -175,10 +180,10 @@ impl Disk<'_> {
                             copy_name(found.copy),
                         )));
                     }
-                    return Some(Chosen { header, copy, array, is_sound: header.damage.is_none() });
+                    return Some(ChosenCopy { header, copy, array, is_sound: header.damage.is_none() });
                 }
                 if copy == found.copy && unchecked.is_none() {
-                    unchecked = Some(Chosen { header, copy, array, is_sound: false });
+                    unchecked = Some(ChosenCopy { header, copy, array, is_sound: false });
                 }
             }
         }

@@ -1,5 +1,5 @@
 //! Text that a tenant wrote, made safe to keep and to show. Nothing is dropped: what cannot be shown is escaped, and a
-//! backslash is doubled, so that an escape can be told from text.
+//! backslash is doubled, so that an escape differs from text.
 
 use std::fmt::Write as _;
 

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Resource, getrlimit};
 
-/// Fails with `OutOfMemory` when this process's limits do not let it have so many bytes more. Without limits it never does:
+/// Fails with `OutOfMemory` when the limits of this process do not allow this number of further bytes. Without limits it never does:
 /// then the host's memory is a matter of its kernel.
 pub fn require(bytes: usize) -> io::Result<()> {
     if getrlimit(Resource::As).current.is_none() && getrlimit(Resource::Data).current.is_none() {
@@ -16,7 +16,7 @@ pub fn require(bytes: usize) -> io::Result<()> {
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
-/// What `make` gives, which needs about so many bytes and panics when it does not get them.
+/// The result of `make`, which allocates about this number of bytes and panics if it cannot.
 pub fn made<T>(bytes: usize, make: impl FnOnce() -> T) -> io::Result<T> {
     require(bytes)?;
     catch_unwind(AssertUnwindSafe(make)).map_err(|_| io::ErrorKind::OutOfMemory.into())

@@ -1,5 +1,5 @@
 //! Who can change a file. What root acts on (a config that names hooks, the hooks themselves, a key) must be root's alone,
-//! and so must all directories on the way to it: whoever can write to one of them can put another file in its place.
+//! and so must all directories on the way to it: write permission for one of them is enough to replace the file.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -16,7 +16,7 @@ const OTHERS_MAY_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
-/// Somebody besides root and this process's user can change what is at a path.
+/// A user other than root and the user of this process can change what is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changeable {
     /// The file, or a directory or link on the way to it.

@@ -1,5 +1,5 @@
-//! Other people's programs, as hooks and dumps run them: with an end that comes in time, and all that they started
-//! ended with them.
+//! Programs that the config names, as hooks and dumps run them: within a time limit, and in a process group that is ended
+//! as a whole.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const KEPT_BYTES: usize = 256 << 10;
 
 /// A program to run.
-pub(super) struct Job<'a> {
+pub(super) struct ChildProgram<'a> {
     pub(super) argv: &'a [OsString],
     /// What it finds in its environment beside ours.
     pub(super) environment: &'a [(&'a str, String)],
@@ -34,20 +34,20 @@ pub(super) struct Job<'a> {
 
 /// Why a program did not do its job.
 #[derive(Debug)]
-pub enum JobError {
+pub enum ChildError {
     /// It could not be started.
     NotStarted(io::Error),
     /// It ended badly, and said this.
     Failed(ExitStatus, String),
     /// It took too long, and was killed.
     TimedOut(Duration),
-    /// The run was told to stop.
+    /// The run was stopped.
     Cancelled,
 }
 
-impl std::error::Error for JobError {}
+impl std::error::Error for ChildError {}
 
-impl fmt::Display for JobError {
+impl fmt::Display for ChildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotStarted(error) => write!(f, "it could not be started: {error}"),
@@ -61,10 +61,10 @@ impl fmt::Display for JobError {
 
 /// Runs the program to its end and gives the end of its standard output. It has a process group of its own, which is
 /// ended as a whole, and of volbak's own variables it gets those of the job alone.
-pub(super) fn run(job: &Job<'_>) -> Result<Vec<u8>, JobError> {
+pub(super) fn run(job: &ChildProgram<'_>) -> Result<Vec<u8>, ChildError> {
     let program = job.argv.first().map_or(OsStr::new(""), OsString::as_os_str);
     let mut child = programs::command(program, programs::Child::Chosen)
-        .map_err(JobError::NotStarted)?
+        .map_err(ChildError::NotStarted)?
         .args(job.argv.iter().skip(1))
         .envs(job.environment.iter().map(|(name, value)| (name, value)))
         .process_group(0)
@@ -72,12 +72,12 @@ pub(super) fn run(job: &Job<'_>) -> Result<Vec<u8>, JobError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(JobError::NotStarted)?;
+        .map_err(ChildError::NotStarted)?;
     let (stdout, stderr) = match pipes(&mut child, job.input) {
         Ok(pipes) => pipes,
         Err(error) => {
             end(&mut child);
-            return Err(JobError::NotStarted(error));
+            return Err(ChildError::NotStarted(error));
         }
     };
     let ended = wait(&mut child, job);
@@ -92,7 +92,7 @@ pub(super) fn run(job: &Job<'_>) -> Result<Vec<u8>, JobError> {
     let said = String::from_utf8_lossy(&text(stderr)).into_owned();
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines[lines.len().saturating_sub(5)..].join("; ");
-    Err(JobError::Failed(status, last.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect()))
+    Err(ChildError::Failed(status, last.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect()))
 }
 
 type Drained = Option<Receiver<Vec<u8>>>;
@@ -123,22 +123,22 @@ fn drain(mut pipe: impl Read + Send + 'static) -> io::Result<Receiver<Vec<u8>>> 
                 kept.drain(..kept.len() - KEPT_BYTES);
             }
         }
-        // Nobody listens any more when it is late.
+        // The receiver is gone if it is late.
         let _ = done.send(kept);
     })?;
     Ok(result)
 }
 
-fn wait(child: &mut Child, job: &Job<'_>) -> Result<ExitStatus, JobError> {
+fn wait(child: &mut Child, job: &ChildProgram<'_>) -> Result<ExitStatus, ChildError> {
     let ends = Instant::now() + job.timeout;
     loop {
-        if let Some(status) = child.try_wait().map_err(JobError::NotStarted)? {
+        if let Some(status) = child.try_wait().map_err(ChildError::NotStarted)? {
             return Ok(status);
         }
         let why = if Instant::now() >= ends {
-            JobError::TimedOut(job.timeout)
+            ChildError::TimedOut(job.timeout)
         } else if job.cancel.is_some_and(Cancel::is_cancelled) {
-            JobError::Cancelled
+            ChildError::Cancelled
         } else {
             thread::sleep(POLL);
             continue;
@@ -152,7 +152,7 @@ fn wait(child: &mut Child, job: &Job<'_>) -> Result<ExitStatus, JobError> {
 fn end(child: &mut Child) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let signal = |signal| {
-        // Whoever is gone already needs none.
+        // A process that has ended needs no signal.
         let _ = group.map(|group| kill_process_group(group, signal));
     };
     signal(Signal::TERM);
@@ -171,13 +171,13 @@ mod tests {
     use std::ffi::OsString;
     use std::time::{Duration, Instant};
 
-    use super::{Job, JobError, run};
+    use super::{ChildError, ChildProgram, run};
     use crate::outside::Cancel;
 
-    fn shell(script: &str, timeout: Duration, cancel: Option<&Cancel>) -> Result<String, JobError> {
+    fn shell(script: &str, timeout: Duration, cancel: Option<&Cancel>) -> Result<String, ChildError> {
         let argv: Vec<OsString> = ["/bin/sh", "-c", script].map(OsString::from).to_vec();
         let environment = [("VOLBAK_VOLUME", "vol 1".to_owned())];
-        run(&Job { argv: &argv, environment: &environment, input: b"input\n", timeout, cancel })
+        run(&ChildProgram { argv: &argv, environment: &environment, input: b"input\n", timeout, cancel })
             .map(|stdout| String::from_utf8(stdout).unwrap())
     }
 
@@ -186,11 +186,18 @@ mod tests {
     #[test]
     fn it_gets_what_it_needs_and_says_what_it_says() {
         assert_eq!(shell("read x; echo \"$x $VOLBAK_VOLUME\"", LONG, None).unwrap(), "input vol 1\n");
-        let Err(JobError::Failed(status, said)) = shell("echo out; echo why >&2; exit 7", LONG, None) else { panic!() };
+        let Err(ChildError::Failed(status, said)) = shell("echo out; echo why >&2; exit 7", LONG, None) else {
+            panic!()
+        };
         assert_eq!((status.code(), said.as_str()), (Some(7), "why"));
-        let missing =
-            run(&Job { argv: &["/no/such".into()], environment: &[], input: b"", timeout: LONG, cancel: None });
-        assert!(matches!(missing, Err(JobError::NotStarted(_))));
+        let missing = run(&ChildProgram {
+            argv: &["/no/such".into()],
+            environment: &[],
+            input: b"",
+            timeout: LONG,
+            cancel: None,
+        });
+        assert!(matches!(missing, Err(ChildError::NotStarted(_))));
     }
 
     #[test]
@@ -200,7 +207,7 @@ mod tests {
         let pid_file = dir.path().join("pid");
         let script = format!("trap '' TERM; sleep 1000 & echo $! >{}; wait; wait; sleep 1000", pid_file.display());
         let outcome = shell(&script, Duration::from_millis(500), None);
-        assert!(matches!(outcome, Err(JobError::TimedOut(_))), "{outcome:?}");
+        assert!(matches!(outcome, Err(ChildError::TimedOut(_))), "{outcome:?}");
         assert!(started.elapsed() < Duration::from_secs(20));
         let pid = std::fs::read_to_string(pid_file).unwrap();
         // Whoever was sent the last signal may need a moment to go.
@@ -218,7 +225,7 @@ mod tests {
     fn a_wish_to_stop_ends_it_and_a_great_deal_of_output_does_not_block_it() {
         let cancel = Cancel::default();
         cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(matches!(shell("sleep 1000", LONG, Some(&cancel)), Err(JobError::Cancelled)));
+        assert!(matches!(shell("sleep 1000", LONG, Some(&cancel)), Err(ChildError::Cancelled)));
         assert!(shell("head -c 3000000 /dev/zero; echo >&2", LONG, None).unwrap().len() < 600_000);
     }
 }

@@ -2,14 +2,14 @@
 //! the backup of the instance's volume has them.
 //!
 //! Nothing secret passes: ssh takes its key from a file, the database program takes its password from a file inside
-//! the instance. The host's key is always checked, and nobody is ever asked for anything.
+//! the instance. The host's key is always checked, and ssh never prompts (`BatchMode`).
 
 use std::ffi::OsString;
 use std::time::Duration;
 
 use chrono::{Local, NaiveDateTime, TimeZone, Utc};
 
-use super::child::{Job, JobError, run};
+use super::child::{ChildError, ChildProgram, run};
 use crate::config::{DumpInstance, DumpKind, DumpOptions, distrust};
 use crate::outside::{Cancel, Clock};
 use crate::store::retention::{Backup, Health, Now, Occasion, Policy, plan};
@@ -32,10 +32,10 @@ pub(super) enum DumpError {
     Distrusted { instance: String, why: String },
     /// ssh, or the dump inside the instance, failed.
     #[error("{instance}: {error}")]
-    Failed { instance: String, error: JobError },
+    Failed { instance: String, error: ChildError },
     /// A try without a dump failed.
     #[error("{instance} ({host}): {error}")]
-    Unreachable { instance: String, host: String, error: JobError },
+    Unreachable { instance: String, host: String, error: ChildError },
     /// The thread that was to try it ended.
     #[error("it could not be tried")]
     NotTried,
@@ -142,9 +142,9 @@ fn ssh(
     script: &str,
     timeout: Duration,
     cancel: &Cancel,
-) -> Result<Vec<u8>, JobError> {
+) -> Result<Vec<u8>, ChildError> {
     let argv = ssh_arguments(instance, options, arguments);
-    run(&Job {
+    run(&ChildProgram {
         argv: &argv,
         environment: &[("LC_ALL", "C".to_owned())],
         input: script.as_bytes(),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::backup::{AroundError, AroundFreeze};
-use super::child::{Job, JobError, run};
+use super::child::{ChildError, ChildProgram, run};
 use crate::config::{HookOptions, distrusted_hook};
 use crate::outside::{Cancel, shown_command};
 
@@ -28,14 +28,14 @@ impl AroundFreeze for Hooks {
         if let Some(why) = self.options.distrusted() {
             return Err(HookError::Distrusted(why).into());
         }
-        // Looked at between two commands too: each one is told to end by it.
+        // Checked between two commands, too, and by each command while it runs.
         for command in &self.options.before_snapshot {
             self.one(command, "before", None, "", Some(&self.cancel))?;
         }
         Ok(())
     }
 
-    /// All of them run, whatever became of the ones before; also when the run is told to stop, since an instance that
+    /// All of them run, whatever became of the ones before; also when the run is stopped, since an instance that
     /// is frozen must be thawed.
     fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), AroundError> {
         let outcome = if is_frozen { "ok" } else { "failed" };
@@ -62,7 +62,7 @@ pub enum HookError {
         /// As a person would type it.
         program: String,
         /// How it failed.
-        error: JobError,
+        error: ChildError,
     },
     /// Several did not do theirs.
     #[error("{}", listed(.0))]
@@ -104,7 +104,8 @@ impl Hooks {
             ("VOLBAK_PHASE", phase.to_owned()),
             ("VOLBAK_OUTCOME", outcome.to_owned()),
         ];
-        let job = Job { argv: &argv, environment: &environment, input: b"", timeout: self.options.timeout, cancel };
+        let job =
+            ChildProgram { argv: &argv, environment: &environment, input: b"", timeout: self.options.timeout, cancel };
         let program = argv.first().map_or_else(String::new, |program| shown_command(&program.to_string_lossy(), &[]));
         run(&job).map(drop).map_err(|error| HookError::Failed { program, error })
     }

@@ -1,8 +1,8 @@
 //! Lets the process end although a read or a write of it hangs.
 //!
-//! Whoever closes a block device last waits in the kernel for its unfinished reads (`blkdev_put`), and the last one out of
+//! The process that closes a block device last waits in the kernel for its unfinished reads (`blkdev_put`), and the last one out of
 //! a mount for those of its filesystem. A process that ends closes all that it has: it would hang in its own end, and cron
-//! or systemd would wait for it. So another process, for which nobody waits, holds these open for longer than that.
+//! or systemd would wait for it. So another process, which is not waited for, holds these open for longer than that.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -35,7 +35,7 @@ pub(super) fn hold_open() {
         let Ok(mut command) = programs::command("sh".as_ref(), Child::Tool) else { return };
         let spawned =
             command.args(["-c", HOLD]).stdin(file).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn();
-        // Nobody waits for it; when this process has ended, init does.
+        // It is not waited for here; once this process has ended, init does.
         drop(spawned);
     }
 }

@@ -1,7 +1,7 @@
 //! The nightly run: every volume in turn, unattended, for years.
 //!
 //! One volume's failure never stops the others. A destination that is lost stops the run, since nothing can be kept
-//! any more. Whatever happens there is a report; only a lock that somebody else holds, and volumes asked for by name
+//! any more. A report is written in any case; only a lock that another run holds, and volumes requested by name
 //! that do not exist, end in an error instead.
 
 use std::sync::Arc;

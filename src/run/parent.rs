@@ -9,7 +9,7 @@ use super::locate::{self, is_bad};
 use super::record::timestamp;
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::Parent;
-use crate::archive::level::Level;
+use crate::archive::level::CompressionLevel;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::layout::Region;
@@ -96,7 +96,7 @@ impl Trust {
 /// What is to be backed up, as far as it decides on what can be carried.
 pub(super) struct Wanted<'a> {
     pub(super) source: &'a SourceRecord,
-    pub(super) level: Level,
+    pub(super) level: CompressionLevel,
     pub(super) choice: &'a ParentChoice,
     pub(super) full_read_every_days: u32,
     pub(super) today: NaiveDate,
@@ -174,7 +174,7 @@ fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Prev
     if manifest.format != FORMAT {
         return Err(format!("it has the format {}, which is another one", manifest.format));
     }
-    if let Level::Fixed(level) = wanted.level {
+    if let CompressionLevel::Fixed(level) = wanted.level {
         let before = &manifest.options;
         if before.auto_level.is_some() || before.level != level {
             let auto = if before.auto_level.is_some() { "auto" } else { "" };

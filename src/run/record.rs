@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::archive::level::Level;
+use crate::archive::level::CompressionLevel;
 use crate::entry::Timestamp;
 use crate::manifest::{AutoLevelRecord, OptionsRecord, SnapshotRecord, SourceRecord};
 use crate::source::{SnapshotFacts, SnapshotKind, Source, SourceKind};
@@ -19,11 +19,11 @@ pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
 }
 
 /// How a backup was made, for the manifest. `levels`: how many members were compressed at each level.
-pub(super) fn options_record(level: Level, exclude: &[String], levels: &[u64]) -> OptionsRecord {
+pub(super) fn options_record(level: CompressionLevel, exclude: &[String], levels: &[u64]) -> OptionsRecord {
     let used = || (0..).zip(levels).filter(|(_, members)| **members > 0);
     let (level, auto_level) = match level {
-        Level::Fixed(level) => (level, None),
-        Level::Auto { lowest, highest } => {
+        CompressionLevel::Fixed(level) => (level, None),
+        CompressionLevel::Auto { lowest, highest } => {
             let most = used().max_by_key(|(_, members)| **members).map_or(lowest, |(level, _)| level);
             let members = used().map(|(level, members)| (level, *members)).collect();
             (most, Some(AutoLevelRecord { lowest, highest, members }))

@@ -30,7 +30,7 @@ const MAX_BYTES: u64 = 256 << 20;
 /// Why a kept report cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeptError {
-    /// There is none, or none of that day.
+    /// No report is kept, or none of that day.
     #[error("{0}")]
     None(String),
     /// The destination.
@@ -55,8 +55,8 @@ enum NotKept {
     Store(#[from] StoreError),
 }
 
-/// Keeps, files and sends a report, each of them also when the others fail. What goes wrong is added to the report and
-/// told to the observer. Gives what is for standard output: the text, when mail is switched off.
+/// Keeps, files and sends a report, each of them also when the others fail. Problems are added to the report and
+/// reported to the observer. Returns the text for standard output if mail is switched off.
 pub fn deliver(
     report: &mut RunReport,
     facts: RunFacts<'_>,
@@ -236,7 +236,7 @@ fn write_metrics(report: &mut RunReport, standing: Option<&Standing>, config: &C
     }
 }
 
-/// Whoever reads the figures, another user, sees the whole old or the whole new file.
+/// Replaces the file in one step: the node exporter, which runs as another user, reads the old or the new one.
 fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     // Not *.prom: the node exporter reads every file of such a name.

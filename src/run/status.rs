@@ -15,14 +15,14 @@ use crate::store::StoreError;
 use crate::store::local::Destination;
 use crate::store::presence::is_on_mount;
 
+mod earlier_runs;
 mod figures;
-mod known;
 mod text;
 mod volume;
 
 pub use figures::{LastRun, Level, Limits, Reason, Status, Verification, VolumeStatus};
 
-use known::Known;
+use earlier_runs::EarlierRuns;
 use volume::{of_shelf, without_backup};
 
 /// Looks. Fails when the destination is not there.
@@ -39,13 +39,13 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
         Err(KeptError::Store(error)) => return Err(error),
         Err(error) => (last.as_ref().map(Standing::of).unwrap_or_default(), Some(with_causes(&error))),
     };
-    let known = Known { standing: &standing, damage, host: host::name(), scope: reports::scope(config) };
+    let known = EarlierRuns { standing: &standing, damage, host: host::name(), scope: reports::scope(config) };
     Ok(judge(&shelves, &known, config, last.as_ref(), limits, now))
 }
 
 fn judge(
     shelves: &[Shelf],
-    known: &Known<'_>,
+    known: &EarlierRuns<'_>,
     config: &Config,
     last: Option<&RunReport>,
     limits: Limits,
@@ -61,10 +61,10 @@ fn judge(
         if volumes.iter().any(|other| other.name == *name) {
             continue;
         }
-        // Another host's volume whose backups somebody removed is that host's matter.
+        // Missing backups of another host's volume are reported on that host.
         if let Some(volume) = known.of(name, config).filter(|volume| volume.host == known.host) {
             reasons.push(Reason { level: Level::Critical, what: format!("{name} has no backup") });
-            Known::about_volume(name, volume, None, &mut |level, what| reasons.push(Reason { level, what }));
+            EarlierRuns::about_volume(name, volume, None, &mut |level, what| reasons.push(Reason { level, what }));
             volumes.push(without_backup(name, volume));
         }
     }

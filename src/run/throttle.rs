@@ -1,4 +1,4 @@
-//! A limit on how fast volumes are read: whoever reads tells the observer how much, and is held up there.
+//! A limit on the rate at which volumes are read: readers report each read to the observer, which delays them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -20,7 +20,7 @@ pub fn throttled(observer: Arc<dyn Observer>, rate: Option<u64>, cancel: &Cancel
     }
 }
 
-/// Passes events on, and lets no more than so many bytes a second be read.
+/// Passes events on, and delays readers that exceed this number of bytes a second.
 pub(super) struct Throttle {
     next: Arc<dyn Observer>,
     bytes_per_second: u64,

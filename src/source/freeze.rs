@@ -17,7 +17,7 @@ use crate::source::refusal::Refusal;
 use crate::source::snapshot::{remove, take, wait_for_node};
 use crate::source::snapshot_facts::SnapshotKind;
 
-/// Freezes a source: takes a snapshot of a volume, opens a device for itself alone, opens an image. The guard that
+/// Freezes a source: takes a snapshot of a volume, opens a device exclusively, opens an image. The guard that
 /// comes back watches what is read, and releases it.
 ///
 /// Fails as [`resolve`](super::resolve()) does, since the source may have changed since then, and with `NoRoom` or

@@ -142,7 +142,7 @@ impl SnapshotGuard {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A flag for whoever reads it: set soon (a second or two) after it became worthless, so that no hours are spent on
+    /// A flag for readers: set a second or two after the snapshot became worthless, so that no hours are spent on
     /// the rest. It does not take the place of [`check_health`](Self::check_health).
     pub fn health_flag(&self) -> HealthFlag {
         self.health.clone()
@@ -152,7 +152,7 @@ impl SnapshotGuard {
     /// before anything is published.
     ///
     /// Fails with `Unhealthy` when the snapshot overflowed, vanished or its pool is full, or the image or device was
-    /// written to; and when it cannot be told.
+    /// written to; and when LVM cannot be asked.
     pub fn check_health(&self) -> Result<(), SourceError> {
         let looked = self.subject.look(&*self.context.commands).map(|reading| {
             self.facts.lock().unwrap_or_else(PoisonError::into_inner).note(&reading);
@@ -175,7 +175,7 @@ impl SnapshotGuard {
     }
 
     /// Ends like [`finish`](Self::finish), but leaves the snapshot in place and takes volbak's tags off it: no later
-    /// run removes it. The observer is told its name. Without a snapshot it is the same as `finish`.
+    /// run removes it. The observer gets its name. Without a snapshot it is the same as `finish`.
     pub fn keep(mut self) -> Result<SnapshotFacts, SourceError> {
         self.close();
         if let Some(snapshot) = self.snapshot.take() {

@@ -69,7 +69,7 @@ pub(crate) struct Fill {
 }
 
 impl Subject {
-    /// Looks at it now. An error means that it cannot be told.
+    /// Looks at it now. Fails when LVM cannot be asked.
     pub(crate) fn look(&self, commands: &dyn RunCommand) -> Result<Reading, SourceError> {
         match self {
             Self::Snapshot { vg, uuid, pool, .. } => {

@@ -11,7 +11,7 @@ use crate::source::device::{Node, user_of, writable_loops_of};
 use crate::source::error::SourceError;
 use crate::source::refusal::Refusal;
 
-/// How many bytes of an image's start and end its format is told by.
+/// The bytes of an image's start and end that identify its format.
 const LOOKED_AT_BYTES: u64 = 512;
 
 /// What tells that a file was changed or replaced.
@@ -33,7 +33,7 @@ impl Fingerprint {
         }
     }
 
-    /// Of a file that nobody has written to in the last moment. File times are as coarse as the kernel's clock tick: a
+    /// Of a file without a write in the last moment. File times are as coarse as the kernel's clock tick: a
     /// file that was written to just now could be written to once more without a difference. `None`: it is written to
     /// again and again.
     pub(crate) fn settled(file: &fs::File) -> io::Result<Option<Self>> {

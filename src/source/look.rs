@@ -1,4 +1,4 @@
-//! A look at a block device that is no source: reading its layout harms nobody.
+//! Opens a block device to read its layout, and for nothing else: it need not be a source.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -7,7 +7,7 @@ use crate::owner::Owner;
 /// The tag of every snapshot that volbak took and will remove. Nothing without it is ever removed.
 pub const SNAPSHOT_TAG: &str = "volbak";
 
-/// The tag of a snapshot that volbak took and was told to keep.
+/// The tag of a snapshot that volbak took and keeps (`--keep-snapshot`).
 pub const KEPT_TAG: &str = "volbak.kept";
 
 /// Begins the tag that names the process a snapshot belongs to.

@@ -31,7 +31,7 @@ pub struct Source {
 pub enum SourceKind {
     /// A logical volume; a backup reads a snapshot of it.
     Volume(Box<LvFacts>),
-    /// A block device, read as it is while nobody else uses it.
+    /// A block device, opened exclusively and read as it is.
     Device {
         /// Its major and minor number.
         number: (u32, u32),

@@ -35,7 +35,7 @@ pub enum Refusal {
     /// A device-mapper device that belongs to LVM but is no volume.
     #[error("it is a device that LVM uses internally")]
     InternalDevice,
-    /// A device that somebody uses, so that it changes while it is read.
+    /// A device in use: it changes while it is read.
     #[error("it is in use: {0}; a device that cannot be snapshotted is read only while nobody uses it")]
     InUse(String),
     /// Not a kind of file that holds a disk.

@@ -44,13 +44,13 @@ pub fn remove_stale(
             observer.on_event(&Event::Problem(Problem::new(severity, name.clone(), what)));
         };
         match judge(&volume, |owner| owner.state(&me)) {
-            Verdict::NotOurs => {}
-            Verdict::InUseByRun(why) => outcome.left.push((name, why)),
-            Verdict::Leave(why) => {
+            Staleness::NotOurs => {}
+            Staleness::InUseByRun(why) => outcome.left.push((name, why)),
+            Staleness::Leave(why) => {
                 tell(Severity::Warning, &format!("the snapshot is left alone: {why}"));
                 outcome.left.push((name, why));
             }
-            Verdict::Remove(why) => match remove(commands, &volume, PATIENCE) {
+            Staleness::Remove(why) => match remove(commands, &volume, PATIENCE) {
                 Ok(()) => {
                     tell(Severity::Notice, &format!("removed the snapshot that an earlier run left ({why})"));
                     outcome.removed.push(name);
@@ -67,7 +67,7 @@ pub fn remove_stale(
 
 /// What to do with a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Staleness {
     /// It does not carry the tag.
     NotOurs,
     /// A run that goes on right now reads it.
@@ -78,10 +78,10 @@ enum Verdict {
     Remove(String),
 }
 
-fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Verdict {
-    let leave = |why: &str| Verdict::Leave(why.to_owned());
+fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Staleness {
+    let leave = |why: &str| Staleness::Leave(why.to_owned());
     if !volume.tags.iter().any(|tag| tag == SNAPSHOT_TAG) {
-        return Verdict::NotOurs;
+        return Staleness::NotOurs;
     }
     if !is_snapshot_name(&volume.lv) {
         return leave("its name is none that volbak gives, though it has volbak's tag; remove the tag or the volume");
@@ -103,9 +103,9 @@ fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Verdict {
     };
     match state_of(&owner) {
         OwnerState::Myself | OwnerState::Running => {
-            Verdict::InUseByRun(format!("process {} uses it right now", owner.pid()))
+            Staleness::InUseByRun(format!("process {} uses it right now", owner.pid()))
         }
-        OwnerState::Unknown => Verdict::Leave(format!(
+        OwnerState::Unknown => Staleness::Leave(format!(
             "it belongs to process {} on host {}, and whether that still runs cannot be told from here",
             owner.pid(),
             owner.host()
@@ -113,13 +113,13 @@ fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Verdict {
         OwnerState::Gone if volume.is_open => {
             leave("its device is open; see who uses it with `lsblk` and `fuser -vm`, and run again")
         }
-        OwnerState::Gone => Verdict::Remove(format!("process {} has ended", owner.pid())),
+        OwnerState::Gone => Staleness::Remove(format!("process {} has ended", owner.pid())),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict, judge};
+    use super::{Staleness, judge};
     use crate::owner::OwnerState;
     use crate::source::lvm::LvFacts;
     use crate::source::lvm::lv_row;
@@ -135,17 +135,17 @@ mod tests {
 
     #[test]
     fn only_what_is_surely_left_over_is_removed() {
-        let removed = |volume: &LvFacts, state| matches!(judge(volume, |_| state), Verdict::Remove(_));
+        let removed = |volume: &LvFacts, state| matches!(judge(volume, |_| state), Staleness::Remove(_));
         let stale = snapshot(OURS, &["volbak", OWNER, "somebodys-tag"]);
         assert!(removed(&stale, OwnerState::Gone));
         assert!(!removed(&stale, OwnerState::Running));
         assert!(!removed(&stale, OwnerState::Myself));
         assert!(!removed(&stale, OwnerState::Unknown));
         let gone = |volume: &LvFacts| judge(volume, |_| OwnerState::Gone);
-        let left = |volume: &LvFacts| matches!(gone(volume), Verdict::Leave(_));
+        let left = |volume: &LvFacts| matches!(gone(volume), Staleness::Leave(_));
 
-        assert_eq!(gone(&snapshot(OURS, &[])), Verdict::NotOurs, "the name alone says nothing");
-        assert_eq!(gone(&snapshot(OURS, &["volbak.kept", "volbak2", OWNER])), Verdict::NotOurs);
+        assert_eq!(gone(&snapshot(OURS, &[])), Staleness::NotOurs, "the name alone says nothing");
+        assert_eq!(gone(&snapshot(OURS, &["volbak.kept", "volbak2", OWNER])), Staleness::NotOurs);
         assert!(left(&snapshot("_snapshot-0f8fad5b", &["volbak", OWNER])), "Cinder's, tagged by mistake");
         assert!(left(&snapshot("volume-0f8fad5b", &["volbak", OWNER])));
         assert!(left(&snapshot(OURS, &["volbak"])));

@@ -14,7 +14,7 @@ use crate::source::lvm::{run_tool, vg, words};
 use crate::source::snapshot_facts::SnapshotFacts;
 use crate::units::ByteLen;
 
-/// How full a snapshot or pool is when somebody should look.
+/// The fill of a snapshot or pool at which a warning is due.
 const WARN_PERCENT: f64 = 80.0;
 /// How full a snapshot is when it is extended, and by how much of its size.
 const EXTEND_PERCENT: f64 = 70.0;
@@ -128,7 +128,7 @@ impl Watch {
         }
     }
 
-    fn carry_out(&self, state: &mut FillState, decision: &Decision, fill: Fill) {
+    fn carry_out(&self, state: &mut FillState, decision: &FillAction, fill: Fill) {
         if let Some(bytes) = decision.extend_by_bytes {
             match self.extend_by(bytes, fill.size_bytes) {
                 Ok(Some(extended_bytes)) => {
@@ -205,7 +205,7 @@ struct FillState {
 
 /// What to do after a look at a thick snapshot.
 #[derive(Debug, PartialEq)]
-struct Decision {
+struct FillAction {
     report: bool,
     warn: bool,
     extend_by_bytes: Option<u64>,
@@ -214,7 +214,7 @@ struct Decision {
 
 impl FillState {
     /// Decides after a look at the snapshot at this moment (counted from any fixed one).
-    fn decide(&mut self, fill: Fill, at: Duration) -> Decision {
+    fn decide(&mut self, fill: Fill, at: Duration) -> FillAction {
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let size = fill.size_bytes as f64;
         let used_bytes = |fill: Fill, size: f64| fill.percent / 100.0 * size;
@@ -236,7 +236,7 @@ impl FillState {
         let by = (size * EXTEND_BY_PERCENT / 100.0).max(self.bytes_per_second * EXTEND_FOR_SECONDS);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
         let by_bytes = by as u64;
-        Decision {
+        FillAction {
             report,
             warn: fill.percent >= WARN_PERCENT,
             extend_by_bytes: wants_more.then_some(by_bytes.max(1)),

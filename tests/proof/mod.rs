@@ -115,7 +115,7 @@ fn back_up_into(
         index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions { level: level::Level::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let options = ArchiveOptions { level: level::CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     if let Some((previous, share)) = previous {
         let manifest = manifest(previous);

@@ -308,7 +308,7 @@ mod tests {
 
     use super::{Buffers, CarriedMember, Carrier, KeptEntries, LevelNow, MemberEncoder, Workers};
     use crate::archive::index::{MemberDigest, MemberLine};
-    use crate::archive::level::Level;
+    use crate::archive::level::CompressionLevel;
 
     #[test]
     fn members_come_in_their_order_and_only_whole_ones() {
@@ -336,7 +336,7 @@ mod tests {
         file.write_all(&archive).unwrap();
 
         let pool = Workers::new(2, "check", || {}).unwrap();
-        let level = LevelNow::new(Level::Fixed(6));
+        let level = LevelNow::new(CompressionLevel::Fixed(6));
         let mut carrier = Carrier::new(Arc::new(file), 2, false);
         let pieces: Vec<&[MemberLine]> = lines.chunks(3).collect();
         let mut taken: Vec<bool> = Vec::new();

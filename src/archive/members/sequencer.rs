@@ -179,7 +179,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::{Delivered, Job, Outputs, Ready, Sequencer};
-    use crate::archive::level::{Level, LevelControl, LevelNow};
+    use crate::archive::level::{CompressionLevel, LevelControl, LevelNow};
     use crate::archive::members::output::ArchiveFile;
 
     /// Takes `left` bytes and no more.
@@ -207,7 +207,7 @@ mod tests {
         let archive = Bounded { taken: Arc::default(), left };
         let outputs = Outputs { archive: Box::new(archive.clone()), index: Box::new(io::sink()) };
         let (give_back, free) = channel();
-        let control = LevelControl::new(Level::Fixed(6), LevelNow::new(Level::Fixed(6)), 1);
+        let control = LevelControl::new(CompressionLevel::Fixed(6), LevelNow::new(CompressionLevel::Fixed(6)), 1);
         (Sequencer::new(outputs, give_back, control).unwrap(), archive, free)
     }
 

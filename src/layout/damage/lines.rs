@@ -1,6 +1,6 @@
 //! What the checks found, a line each.
 
-/// So many structures of one filesystem are named. More of them say nothing more.
+/// The most structures of one filesystem that are named.
 const NAMED: usize = 5;
 
 /// The lines, with a bound.

@@ -1,4 +1,4 @@
-//! NTFS and exFAT, which are kept as images: what they say of themselves is for whoever restores them.
+//! NTFS and exFAT, which are kept as images: their own records of damage matter after a restore.
 
 use super::lines::Damage;
 use crate::field::le16;

@@ -9,7 +9,7 @@ use crate::units::Lba;
 const HEADER_SIZE_MIN: u32 = 92;
 /// The most that a partition entry array may take, in bytes: 256 times what UEFI asks for, and little to read.
 const ARRAY_BYTES_MAX: u64 = 4 << 20;
-/// The largest entry read. UEFI allows 128·2^n; nobody has been seen to use more than 128.
+/// The largest entry read. UEFI allows 128·2^n; larger ones than 128 have not been seen.
 const ENTRY_BYTES_MAX: u32 = 4096;
 
 /// What a header says, once its numbers are known to be bounded.

@@ -1,4 +1,4 @@
-//! Metadata areas (`struct mda_header`, `struct raw_locn`): a ring buffer of text, its current text told by the header.
+//! Metadata areas (`struct mda_header`, `struct raw_locn`): a ring buffer of text, whose header locates the current text.
 
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ fn read_text(window: &Window<'_>, ranges: &[ByteRange], checksum: u32) -> Result
     Ok(text)
 }
 
-/// Where the current text is; two ranges when it goes on at the ring's start. `None` when there is none.
+/// Where the current text is; two ranges if it continues at the ring's start. `None` if the area holds no text.
 fn text_ranges(header: &[u8], area: ByteRange) -> Result<Option<Vec<ByteRange>>, TextError> {
     let fits = header.get(4..20) == Some(FMTT_MAGIC) && le32(header, 20) == Some(FMTT_VERSION);
     if !fits {

@@ -37,10 +37,10 @@ pub enum TextError {
     /// `raw_locn.checksum` is wrong.
     #[error("its text's checksum is wrong")]
     Checksum,
-    /// One detection reads no more than so many MiB of text.
+    /// The source has more text than one detection reads, in MiB.
     #[error("the source has more than {0} MiB of LVM2 metadata, and the rest is not read")]
     TooMuchText(u64),
-    /// The groups of one detection have no more than so many parts.
+    /// The groups of the source have more parts together than this bound.
     #[error("the source's LVM2 metadata have more than {0} parts")]
     TooManyParts(usize),
     /// The text is no volume group.

@@ -48,7 +48,7 @@ pub enum MapError {
     /// It would become more extents than this.
     #[error("it is made of more than {0} pieces")]
     TooFine(usize),
-    /// The source's volumes would become more extents than are kept, of which so many were left.
+    /// The volumes of the source together would exceed the bound on extents, of which this many were left.
     #[error("the source's volumes are made of too many pieces, and {0} were left for it")]
     TooFineForRest(usize),
 }

@@ -16,7 +16,7 @@ const EXTENSION_USED: u32 = 1;
 /// Why a physical volume's first bytes cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
-    /// The UUID is none.
+    /// The UUID is not valid.
     #[error("its UUID is none of LVM's")]
     Uuid,
     /// The first extent begins too early for the text.

@@ -60,7 +60,7 @@ impl Look<'_> {
         self.drafts[index].content = Some(found.content);
     }
 
-    /// Tells zeros, a table that nobody opens, and unknown content apart.
+    /// Distinguishes zeros, a partition table that is not opened, and unknown content.
     fn nothing_found(&mut self, index: usize) {
         let region = &self.drafts[index].region;
         if self.drafts[index].keep_raw {

@@ -29,7 +29,7 @@ impl Look<'_> {
                 volumes.push((*index, volume.as_ref().clone()));
             }
         }
-        let known = Known::new(&volumes);
+        let known = KnownGroups::new(&volumes);
         let mut copies: HashMap<&str, usize> = HashMap::new();
         for (_, volume) in &volumes {
             *copies.entry(&volume.uuid).or_default() += 1;
@@ -55,7 +55,7 @@ impl Look<'_> {
         }
     }
 
-    fn open_group(&mut self, members: &[(usize, &PhysicalVolume)], known: &Known<'_>) {
+    fn open_group(&mut self, members: &[(usize, &PhysicalVolume)], known: &KnownGroups<'_>) {
         let best = members
             .iter()
             .filter_map(|(index, volume)| match &volume.metadata {
@@ -170,14 +170,14 @@ impl Look<'_> {
 
 /// The groups whose metadata lie on some physical volumes. Many volumes can show one and the same metadata, so each
 /// group is gone through once.
-struct Known<'a> {
+struct KnownGroups<'a> {
     /// The UUIDs that each group lists, by the group's address.
     listed: HashMap<*const VolumeGroup, HashSet<&'a str>>,
     /// The newest group that lists a physical volume, by the volume's UUID.
     newest: HashMap<&'a str, &'a Arc<VolumeGroup>>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownGroups<'a> {
     fn new(volumes: &'a [(usize, PhysicalVolume)]) -> Self {
         let mut known = Self { listed: HashMap::new(), newest: HashMap::new() };
         for (_, volume) in volumes {

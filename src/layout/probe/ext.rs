@@ -129,7 +129,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     Some(found)
 }
 
-/// What mke2fs would have to be told.
+/// The arguments that mke2fs needs.
 fn parameters(window: &Window<'_>, sb: &[u8], revision: u32, features: [u64; 3]) -> Option<MadeWith> {
     let [compat, incompat, ro_compat] = features;
     // s_log_block_size was checked to be 6 at most; s_log_cluster_size was not.

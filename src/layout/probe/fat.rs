@@ -84,7 +84,7 @@ impl BootSector {
         (bytes(self.reserved_sectors), bytes(root), bytes(root + root_sectors))
     }
 
-    /// FAT32 is told by the 16-bit size of its FAT being zero, the others by the count of clusters.
+    /// FAT32 has a 16-bit FAT size of zero; the count of clusters distinguishes the others.
     fn version(&self) -> &'static str {
         match (self.root_entries, self.clusters) {
             (0, _) => "FAT32",

@@ -1,4 +1,4 @@
-//! Filesystems that are known by name so that a person is told what a raw image holds: F2FS, JFS, ReiserFS, NILFS2,
+//! Filesystems that are known by name alone, so that messages can say what a raw image holds: F2FS, JFS, ReiserFS, NILFS2,
 //! HFS+, UFS2, EROFS, VMFS, bcachefs. No reader takes them. Offsets are those of the kernel's headers where it has one.
 
 use super::signature::Signature;

@@ -93,7 +93,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     Some(found)
 }
 
-/// What mkfs.xfs would have to be told.
+/// The arguments that mkfs.xfs needs.
 fn parameters(sb: &[u8], versionnum: u16) -> Option<MadeWith> {
     let block_bytes = be32(sb, 4)?;
     let sb_features2 = features2(sb)?;
@@ -140,7 +140,7 @@ fn own_parameters(sb: &[u8], versionnum: u16, sb_features2: u32) -> Option<XfsMa
         // A block's number has its group's number above `sb_agblklog` bits.
         log_group: be64(sb, 48)?.checked_shr(u32::from(*sb.get(124)?)).unwrap_or(0),
         log_version: if bits & VERSION_LOGV2 == 0 { 1 } else { 2 },
-        // In a log of version 2, one byte means that there is none.
+        // In a log of version 2, one byte means that there is no log.
         log_stripe_unit_bytes: Some(be32(sb, 196)?).filter(|bytes| *bytes > 1).unwrap_or(0),
         inode_percent_max: *sb.get(127)?,
         realtime_extent_bytes: blocks(80)?,

@@ -55,12 +55,12 @@ pub(super) fn archive(
 
     let (cancel, health) = (backup.world.cancel.clone(), guard.health_flag());
     let options = ArchiveOptions {
-        level: backup.options.level,
-        threads: backup.options.threads,
+        level: backup.options.archive.level,
+        threads: backup.options.threads(),
         stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
     };
     let outputs = Outputs {
-        archive: pending.archive_writer(backup.options.share_blocks).map_err(ArchiveError::Write)?,
+        archive: pending.archive_writer(backup.options.archive.share_blocks).map_err(ArchiveError::Write)?,
         index: pending.index_writer().map_err(ArchiveError::Write)?,
     };
     let mut writer = ArchiveWriter::new(outputs, &options, &**backup.collector)?;
@@ -73,8 +73,8 @@ pub(super) fn archive(
         blocks: &blocks,
         excludes,
         scratch,
-        by_kernel: backup.options.by_kernel,
-        with_snapshots: backup.options.with_snapshots,
+        by_kernel: backup.options.archive.by_kernel,
+        with_snapshots: backup.options.archive.read_only_snapshots,
         cancel: &backup.world.cancel,
         observer: &**backup.collector,
         frozen_at: timestamp(guard.facts().created_at),

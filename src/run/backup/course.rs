@@ -34,9 +34,9 @@ pub(super) fn work(
     world: &BackupWorld,
 ) -> Result<BackupOutcome, BackupError> {
     let started_at = world.clock.now();
-    let excludes = Excludes::new(&options.exclude)?;
+    let excludes = Excludes::new(&options.archive.exclude)?;
     // Before there is a snapshot: an allocation that fails later ends the process.
-    require_memory(options.threads, options.level).map_err(BackupError::Memory)?;
+    require_memory(options.threads(), options.archive.level).map_err(BackupError::Memory)?;
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.name() });
 
@@ -64,7 +64,7 @@ fn run<'scope, 'env>(
     seek_again: impl Fn() -> Result<PreviousBackup<'scope, 'env>, BackupError>,
 ) -> Result<BackupOutcome, BackupError> {
     let name = backup.source.backup_name();
-    let scratch = backup.options.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
+    let scratch = backup.options.archive.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
     let pending = PendingBackup::begin(volume, name, backup.started_at.with_timezone(&Local).naive_local())?;
 
     if matches!(backup.source.kind(), SourceKind::Volume(_)) {

@@ -2,12 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::limit::TimeLimit;
-use crate::archive::level::Level;
-use crate::config::{ChangeLimits, Expectation, VolumeOptions};
+use crate::config::{ArchiveOptions, ChangeLimits, Expectation, VolumeOptions};
 use crate::events::Observer;
 use crate::outside::host::processors;
 use crate::outside::{Cancel, Clock, RunCommand};
@@ -29,21 +27,9 @@ pub struct BackupWorld {
 
 /// How a backup is made.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct BackupOptions {
-    /// How hard the archive is compressed.
-    pub level: Level,
-    /// How many threads compress.
-    pub threads: usize,
-    /// Patterns of what is left out, as the user wrote them.
-    pub exclude: Vec<String>,
-    /// Where a filesystem's journal is replayed when its source must not be written; without it, the directory of the
-    /// volume's backups.
-    pub scratch: Option<PathBuf>,
-    /// Whether the kernel reads what volbak could read itself.
-    pub by_kernel: bool,
-    /// Whether read-only snapshots in a btrfs are archived.
-    pub with_snapshots: bool,
+    /// How the archive is made. Without `scratch`, journals are replayed in the directory of the volume's backups.
+    pub archive: ArchiveOptions,
     /// How long it may take; `None` is no limit.
     pub time_limit: Option<TimeLimit>,
     /// How long the archive may be before it is compressed, in bytes; `None` is no limit.
@@ -54,10 +40,6 @@ pub struct BackupOptions {
     pub keep_snapshot: bool,
     /// Which backup is carried forward from.
     pub parent: ParentChoice,
-    /// Within so many days all is read at least once, whatever is carried forward; 0 is never.
-    pub full_read_every_days: u32,
-    /// Whether the archive may have blocks in common with the one that it carries from.
-    pub share_blocks: bool,
     /// Whether the archive gets a `.checksum` beside it.
     pub checksum: bool,
     /// What counts as a sudden change; `None` looks for none.
@@ -68,24 +50,24 @@ pub struct BackupOptions {
     pub expect: Vec<Expectation>,
 }
 
+impl BackupOptions {
+    /// How many threads compress.
+    pub(super) fn threads(&self) -> usize {
+        let wanted = self.archive.threads.and_then(|threads| usize::try_from(threads).ok());
+        wanted.unwrap_or_else(processors)
+    }
+}
+
 /// How the config has a volume backed up. Its time limit is that of a volume alone, and nothing is done around the snapshot.
 impl From<&VolumeOptions> for BackupOptions {
     fn from(options: &VolumeOptions) -> Self {
-        let threads = options.archive.threads.and_then(|threads| usize::try_from(threads).ok());
         Self {
-            level: options.archive.level,
-            threads: threads.unwrap_or_else(processors),
-            exclude: options.archive.exclude.clone(),
-            scratch: options.archive.scratch.clone(),
-            by_kernel: options.archive.by_kernel,
+            archive: options.archive.clone(),
             time_limit: options.max_time.map(|duration| TimeLimit { duration, name: "max_volume_hours".to_owned() }),
             max_bytes: options.max_bytes,
-            with_snapshots: options.archive.read_only_snapshots,
             freeze: options.snapshot.clone(),
             keep_snapshot: false,
             parent: ParentChoice::Newest,
-            full_read_every_days: options.archive.full_read_every_days,
-            share_blocks: options.archive.share_blocks,
             checksum: true,
             change_limits: options.finds_sudden_changes.then_some(options.change),
             around: None,

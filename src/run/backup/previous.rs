@@ -68,9 +68,9 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
 fn find(backup: &Backup<'_>) -> Found {
     let wanted = Wanted {
         source: &source_record(backup.source),
-        level: backup.options.level,
+        level: backup.options.archive.level,
         choice: &backup.options.parent,
-        full_read_every_days: backup.options.full_read_every_days,
+        full_read_every_days: backup.options.archive.full_read_every_days,
         today: backup.started_at.with_timezone(&Local).date_naive(),
         now: backup.started_at,
     };

@@ -13,6 +13,7 @@ use crate::shown::hex;
 use crate::store::pending::ARCHIVE;
 
 /// What the backups before this one have to do with it.
+#[derive(Clone, Copy)]
 pub(super) struct FromBefore<'a> {
     /// The one that it was carried forward from.
     pub(super) previous: Option<&'a KnownPrevious>,
@@ -53,7 +54,7 @@ pub(super) fn manifest(
         snapshot,
         layout,
         regions,
-        options: options_record(backup.options.level, &backup.options.exclude, &members.levels),
+        options: options_record(backup.options.archive.level, &backup.options.archive.exclude, &members.levels),
         counts: written.counts,
         carried,
         changes: before.changes,

@@ -13,7 +13,7 @@ pub enum Answer {
     NotTried,
     /// As it should be.
     Good,
-    /// It will work, but somebody should look.
+    /// It will work, but an operator should look.
     Doubtful,
     /// A night would fail.
     Bad,

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::finding::{Add, Answer};
-use crate::run::child::{Job, JobError, run};
+use crate::run::child::{ChildError, ChildProgram, run};
 
 const TIMER: &str = "volbak.timer";
 /// What an init system or a hung bus may take.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Longer files are nobody's crontab.
+/// Longer files are not crontabs.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Looks for an enabled timer and for lines of cron's.
@@ -46,13 +46,13 @@ fn judge(is_enabled: bool, lines: &[PathBuf], has_systemd: bool) -> (Answer, Str
     }
 }
 
-fn timer_state() -> Result<bool, JobError> {
+fn timer_state() -> Result<bool, ChildError> {
     let argv: Vec<OsString> = ["systemctl", "is-enabled", TIMER].map(OsString::from).to_vec();
-    let job = Job { argv: &argv, environment: &[], input: b"", timeout: LIMIT, cancel: None };
+    let job = ChildProgram { argv: &argv, environment: &[], input: b"", timeout: LIMIT, cancel: None };
     match run(&job) {
         Ok(said) => Ok(matches!(String::from_utf8_lossy(&said).trim(), "enabled" | "enabled-runtime" | "static")),
         // It is disabled, or there is no such unit.
-        Err(JobError::Failed(status, _)) if status.code().is_some() => Ok(false),
+        Err(ChildError::Failed(status, _)) if status.code().is_some() => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn open(config: &Config) -> Result<Destination, NightError> {
     Ok(destination)
 }
 
-/// Opens it for a run, whose report says why there is none.
+/// Opens it for a run. The error goes into the report.
 pub(super) fn open_for_run(config: &Config) -> Result<Destination, Abort> {
     let path = &config.backup_destination;
     let destination = Destination::open(path).map_err(|error| match error {

@@ -1,4 +1,4 @@
-//! What a night would do, told and not done: `run --dry-run`, `prune --dry-run`.
+//! What a night would do, without doing it: `run --dry-run`, `prune --dry-run`.
 
 use std::fmt::Write;
 

@@ -52,7 +52,7 @@ impl<'a> Dumps<'a> {
 
     fn of(&mut self, instance: &DumpInstance) -> (Dump, Option<String>) {
         if let Some((dump, _)) = self.done.get(&instance.name) {
-            // Its trouble was told with the first volume.
+            // Its problem was reported with the first volume.
             return (dump.clone(), None);
         }
         let step = format!("dumping the databases of {}", instance.name);

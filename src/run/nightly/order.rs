@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 
-use super::select::Chosen;
+use super::select::SelectedVolume;
 use crate::report::{Outcome, Standing};
 use crate::run::prune::{Shelf, shelf_of};
 
 /// Puts those first whose last turn is longest ago. A turn is a backup that was begun, whatever came of it: by its last
 /// backup alone, a volume that its own limit cuts off each night would come first each night, and others never.
-pub(super) fn put_in_order(chosen: &mut [Chosen], shelves: &[Shelf], standing: &Standing, now: DateTime<Utc>) {
+pub(super) fn put_in_order(chosen: &mut [SelectedVolume], shelves: &[Shelf], standing: &Standing, now: DateTime<Utc>) {
     chosen.sort_by_cached_key(|one| {
         let name = &one.facts.lv;
         let newest = shelf_of(shelves, name).and_then(|shelf| shelf.backups.last());

@@ -17,7 +17,7 @@ use crate::run::verify::{Surroundings, VerifyOptions, verify};
 use crate::store::Backup;
 
 impl Night<'_> {
-    /// Verifies until the share is done, the time is up, or the run is told to stop.
+    /// Verifies until the share is done, the time is up, or the run is stopped.
     pub(super) fn recheck(&self) {
         let options = &self.config.verify;
         if !options.enabled {

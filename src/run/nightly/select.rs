@@ -7,7 +7,7 @@ use crate::source::{ListedVolume, LvFacts, Refusal, Volumes};
 
 /// A volume that is to be backed up.
 #[derive(Clone, Debug)]
-pub(super) struct Chosen {
+pub(super) struct SelectedVolume {
     pub(super) facts: LvFacts,
     /// Why it cannot be: it counts as failed.
     pub(super) trouble: Option<String>,
@@ -16,7 +16,7 @@ pub(super) struct Chosen {
 /// What becomes of the volumes of a host.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
-    pub(super) chosen: Vec<Chosen>,
+    pub(super) chosen: Vec<SelectedVolume>,
     /// `VG/LV`, and why it is not backed up.
     pub(super) left_out: Vec<(String, String)>,
     /// What was asked for by name and is not there.
@@ -68,7 +68,7 @@ pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume])
             }
             Some(why) => Some(why.to_string()),
         };
-        selection.chosen.push(Chosen { facts: facts.clone(), trouble });
+        selection.chosen.push(SelectedVolume { facts: facts.clone(), trouble });
     }
     selection
 }
@@ -76,7 +76,7 @@ pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume])
 /// Two groups may have volumes of one name, whose backups would get into each other's way. `last_of` gives the source
 /// that the backups of a name are of: that one goes on, and the others fail until one is renamed. One that was made anew in
 /// its place has its name and its group.
-pub(super) fn settle_clashes(chosen: &mut [Chosen], last_of: impl Fn(&str) -> Option<SourceRecord>) {
+pub(super) fn settle_clashes(chosen: &mut [SelectedVolume], last_of: impl Fn(&str) -> Option<SourceRecord>) {
     let uuids: Vec<String> = chosen.iter().map(|one| one.facts.uuid.clone()).collect();
     let names: Vec<(String, String)> = chosen.iter().map(|one| (one.facts.lv.clone(), one.facts.full_name())).collect();
     for one in chosen {
@@ -99,7 +99,7 @@ pub(super) fn settle(selection: &mut Selection, shelves: &[Shelf]) {
 }
 
 /// Test mode: the first that was asked for, or else the smallest.
-pub(super) fn keep_one(chosen: &mut Vec<Chosen>, only: &[String]) {
+pub(super) fn keep_one(chosen: &mut Vec<SelectedVolume>, only: &[String]) {
     let asked = only
         .first()
         .and_then(|name| chosen.iter().position(|one| one.facts.lv == *name || one.facts.full_name() == *name));

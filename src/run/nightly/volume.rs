@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::destination::is_present;
 use super::dump::Dumps;
 use super::night::Night;
-use super::select::{Chosen, select};
+use super::select::{SelectedVolume, select};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
@@ -52,7 +52,7 @@ impl Night<'_> {
     /// `None` when the volume was deleted since the night began.
     pub(super) fn one_volume(
         &self,
-        candidate: &Chosen,
+        candidate: &SelectedVolume,
         shelves: &[Shelf],
         may_prune: bool,
         dumps: &mut Dumps<'_>,
@@ -115,7 +115,7 @@ impl Night<'_> {
         Some(report)
     }
 
-    /// Tells the problems of a volume that are not among `told`: those that the backup itself did not meet.
+    /// Reports the problems of a volume outside `told`: those that the backup itself did not report.
     fn say_the_rest(&self, report: &VolumeReport, told: &Range<usize>) {
         let source = SourceName::of_volume(report.group.as_deref().unwrap_or_default(), &report.name);
         let tell = |severity, location: String, what: String| {
@@ -133,7 +133,7 @@ impl Night<'_> {
     }
 
     /// The volume as it is now, found by its UUID: it may have grown, or got another name.
-    fn look_again(&self, candidate: &Chosen) -> Result<Option<(LvFacts, Option<String>)>, SourceError> {
+    fn look_again(&self, candidate: &SelectedVolume) -> Result<Option<(LvFacts, Option<String>)>, SourceError> {
         let group = std::slice::from_ref(&candidate.facts.vg);
         let mut now = source::list_volumes(group, &*self.world.commands)?.volumes;
         now.retain(|volume| volume.facts.uuid == candidate.facts.uuid);

@@ -7,7 +7,7 @@ use super::error::NightError;
 use super::groups::{about_groups, in_groups};
 use super::night::Night;
 use super::order;
-use super::select::{Chosen, Selection, keep_one, select, settle};
+use super::select::{SelectedVolume, Selection, keep_one, select, settle};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::manifest::Manifest;
@@ -54,7 +54,7 @@ impl Night<'_> {
         self.put_in_order(&mut selection.chosen, &shelves);
 
         let is_waited_for = |instance: &str| {
-            let of = |one: &Chosen| self.config.dump_for(&one.facts.vg, &one.facts.lv);
+            let of = |one: &SelectedVolume| self.config.dump_for(&one.facts.vg, &one.facts.lv);
             selection.chosen.iter().filter_map(of).any(|dump| dump.name == instance)
         };
         if self.is_whole() {
@@ -117,7 +117,7 @@ impl Night<'_> {
     }
 
     /// How many volumes there are, and by their last backups how much of them will be read.
-    fn say_how_much(&self, chosen: &[Chosen], shelves: &[Shelf]) {
+    fn say_how_much(&self, chosen: &[SelectedVolume], shelves: &[Shelf]) {
         let of_backup =
             |manifest: &Manifest| manifest.regions.iter().filter_map(|region| region.used_bytes).sum::<u64>();
         let bytes = chosen.iter().map(|one| {
@@ -129,7 +129,7 @@ impl Night<'_> {
     }
 
     /// With a deadline, those that waited longest come first, so that no volume is left out every night.
-    fn put_in_order(&self, chosen: &mut [Chosen], shelves: &[Shelf]) {
+    fn put_in_order(&self, chosen: &mut [SelectedVolume], shelves: &[Shelf]) {
         if self.config.max_run.is_some() {
             // What is wrong with it is reported when this night is noted there.
             let standing = reports::load_standing(self.destination).unwrap_or_default();
@@ -138,7 +138,7 @@ impl Night<'_> {
     }
 
     /// Called after an abort, too, which the run's last line names once for all of them.
-    fn not_started(&self, candidate: &Chosen, shelves: &[Shelf], why: &str, is_aborted: bool) -> VolumeReport {
+    fn not_started(&self, candidate: &SelectedVolume, shelves: &[Shelf], why: &str, is_aborted: bool) -> VolumeReport {
         if !is_aborted {
             let source = candidate.facts.name();
             self.collector.on_event(&Event::SourceFailed { source, why: format!("not started: {why}") });

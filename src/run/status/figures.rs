@@ -12,7 +12,7 @@ use crate::run::check::CheckLevel;
 pub enum Level {
     /// All is well.
     Ok,
-    /// Somebody should look.
+    /// An operator should look.
     Warning,
     /// A volume has no recent backup, or the last run failed.
     Critical,

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use super::earlier_runs::{EarlierRuns, age_hours};
 use super::figures::{Level, Limits, Reason, Verification, VolumeStatus};
-use super::known::{Known, age_hours};
 use crate::config::Config;
 use crate::events::Severity;
 use crate::manifest::Manifest;
@@ -13,7 +13,7 @@ use crate::store::retention::is_future;
 
 pub(super) fn of_shelf(
     shelf: &Shelf,
-    known: &Known<'_>,
+    known: &EarlierRuns<'_>,
     config: &Config,
     limits: Limits,
     now: DateTime<Utc>,
@@ -35,7 +35,7 @@ pub(super) fn of_shelf(
         if let (true, Some(level)) = (is_expected && !is_gone, limits.judge(hours)) {
             tell(level, format!("the last backup of {} is {hours} h old", shelf.name));
         }
-        // Those of a run are told with the run's own.
+        // Problems of a run are listed with the run.
         let is_told = ours.is_some_and(|ours| ours.outcome == Outcome::BackedUp && ours.errors + ours.warnings > 0);
         if problems_of(newest) > 0 && !is_gone && !is_told {
             let what = format!("the last backup of {} has {} problems", shelf.name, problems_of(newest));
@@ -56,7 +56,7 @@ pub(super) fn of_shelf(
         tell(Level::Warning, format!("{} is dated in the future: a clock was wrong", ahead.stem));
     }
     if let Some(ours) = ours {
-        Known::about_volume(&shelf.name, ours, newest.map(|newest| newest.started_at), &mut tell);
+        EarlierRuns::about_volume(&shelf.name, ours, newest.map(|newest| newest.started_at), &mut tell);
     }
     for problem in shelf.damage() {
         tell(Level::Warning, problem.to_string());

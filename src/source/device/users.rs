@@ -13,8 +13,8 @@ use super::sysfs::{disk_of, names_in, number_in, number_of_path, partitions_of};
 use crate::source::error::SourceError;
 use crate::source::refusal::Refusal;
 
-/// Opens a block device for itself alone (`O_EXCL`), so that nobody mounts it or builds on it while it is read. When
-/// somebody already does, the refusal says who, as far as the kernel tells.
+/// Opens a block device exclusively (`O_EXCL`), so that it is neither mounted nor built on while it is read. If it is in
+/// use already, the refusal names the user, as far as the kernel does.
 pub(crate) fn open_unused(node: &Node, number: DeviceNumber, name: &str) -> Result<File, SourceError> {
     let refused = |who| SourceError::Refused { name: name.to_owned(), reason: Refusal::InUse(who) };
     if let Some(who) = user_of(number) {
@@ -115,7 +115,7 @@ pub(crate) fn check_kernel_is_seen() -> Result<(), SourceError> {
     Ok(())
 }
 
-/// Who uses this device or one of its partitions, in words. `None` when nobody seems to; only an exclusive open is
+/// The user of this device or of one of its partitions, in words. `None` proves nothing; only an exclusive open is
 /// sure.
 pub(crate) fn user_of(number: DeviceNumber) -> Option<String> {
     let of_partition =

@@ -7,7 +7,7 @@ use crate::config::{Config, Selected};
 use crate::report::{Dump, Outcome, RunStanding, Standing, VolumeStanding};
 
 /// What earlier runs left to know.
-pub(super) struct Known<'a> {
+pub(super) struct EarlierRuns<'a> {
     pub(super) standing: &'a Standing,
     /// Why not all of it could be read.
     pub(super) damage: Option<String>,
@@ -15,7 +15,7 @@ pub(super) struct Known<'a> {
     pub(super) scope: String,
 }
 
-impl Known<'_> {
+impl EarlierRuns<'_> {
     /// What is known of a volume that this config's runs are for, or that was asked for by name; not of one that is gone.
     pub(super) fn of(&self, name: &str, config: &Config) -> Option<&VolumeStanding> {
         let volume = self.standing.volumes.get(name).filter(|volume| !volume.gone)?;

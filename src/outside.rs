@@ -15,11 +15,14 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+mod cursor;
 pub mod host;
 pub mod inode_flags;
 pub mod memory;
 pub mod programs;
 pub mod trust;
+
+pub use cursor::BlockCursor;
 
 /// Something that is read at byte offsets and has a fixed length: a disk, an image file, a region, a byte vector.
 pub trait BlockRead: Send + Sync {
@@ -37,19 +40,40 @@ pub trait BlockRead: Send + Sync {
 
     /// Says that `len` bytes at `offset` will be read soon, so that they can be fetched meanwhile. Never waits.
     fn will_read(&self, _offset: u64, _len: u64) {}
+
+    /// Reads at least one byte from byte `offset` on, and at most `buf.len()`; gives how many. 0 is the end, or past it.
+    fn read_some(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let left = self.len_bytes().saturating_sub(offset);
+        let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+        if len > 0 {
+            self.read_at(offset, &mut buf[..len])?;
+        }
+        Ok(len)
+    }
+
+    /// The file that it is, where it is one of this host: other files can share its blocks. `None` where it is not.
+    fn file(&self) -> Option<&Arc<File>> {
+        None
+    }
 }
 
 /// An open file or block device, read with `pread`.
 #[derive(Debug)]
 pub struct FileBlocks {
-    file: File,
+    file: Arc<File>,
     len_bytes: u64,
 }
 
 impl FileBlocks {
     /// Takes an open file whose length is already known: a block device's is not in its `stat`.
     pub fn new(file: File, len_bytes: u64) -> Self {
-        Self { file, len_bytes }
+        Self { file: Arc::new(file), len_bytes }
+    }
+
+    /// Takes an open regular file, as long as it is now.
+    pub fn of_file(file: File) -> io::Result<Self> {
+        let len_bytes = file.metadata()?.len();
+        Ok(Self::new(file, len_bytes))
     }
 }
 
@@ -79,6 +103,14 @@ impl BlockRead for FileBlocks {
     fn will_read(&self, offset: u64, len: u64) {
         // Advice alone: that it is not taken costs time and nothing else.
         let _ = rustix::fs::fadvise(&self.file, offset, NonZero::new(len), rustix::fs::Advice::WillNeed);
+    }
+
+    fn read_some(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn file(&self) -> Option<&Arc<File>> {
+        Some(&self.file)
     }
 }
 

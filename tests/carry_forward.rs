@@ -11,10 +11,11 @@ mod proof;
 mod tree;
 
 use std::fs::{self, File, FileTimes};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
@@ -47,7 +48,7 @@ fn let_the_clock_tick() {
 
 /// The lines of an index.
 fn lines(files: &Backup) -> Vec<Line> {
-    let mut reader = IndexReader::new(File::open(files.index_path()).unwrap()).unwrap();
+    let mut reader = IndexReader::new(files.open_index().unwrap()).unwrap();
     std::iter::from_fn(|| reader.next_line().unwrap()).collect()
 }
 
@@ -322,7 +323,7 @@ fn around_a_damaged_member_in_the_middle_of_a_piece_all_is_carried() {
         fs::write(tree.join(format!("f{number:03}")), noise(number, 6000)).unwrap();
     }
     let good = back_up(&tree, &scratch.path().join("good"));
-    let mut reader = IndexReader::new(File::open(good.index_path()).unwrap()).unwrap();
+    let mut reader = IndexReader::new(good.open_index().unwrap()).unwrap();
     let mut members = Vec::new();
     while let Some(line) = reader.next_line().unwrap() {
         if let Line::Member(member) = line {
@@ -403,11 +404,8 @@ fn an_index_that_is_not_the_manifests_is_refused() {
             }
             _ => damaged[at] ^= 1 << random.below(8),
         }
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&damaged).unwrap();
-        file.seek(SeekFrom::Start(0)).unwrap();
-        let archive = File::open(good.archive_path()).unwrap();
-        let opened = volbak::archive::carry::parent::Parent::open(archive, file, &manifest.as_parent());
+        let archive = good.open_archive().unwrap();
+        let opened = volbak::archive::carry::parent::Parent::open(&*archive, Arc::new(damaged), &manifest.as_parent());
         assert!(opened.is_err(), "seed {seed}, byte {at}");
     }
 }

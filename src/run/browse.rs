@@ -1,8 +1,8 @@
 //! Looks into backups without restoring them: lists what is in one, gives one file, compares two.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::sparse::RunMap;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
-use crate::outside::Cancel;
+use crate::outside::{BlockRead, Cancel};
 use crate::run::check::content::contradiction;
 use crate::run::check::side_files::sha256_of;
 use crate::run::restore::select::{BadPattern, Selection, plain};
@@ -146,7 +146,7 @@ enum Found {
 
 fn cat_once(
     files: &Backup,
-    archive: &File,
+    archive: &Arc<dyn BlockRead>,
     path: &str,
     selection: &Selection,
     literal: Option<&[u8]>,
@@ -175,8 +175,7 @@ fn cat_once(
     let select = Box::new(move |line: &EntryLine| line.tar_offset == wanted);
     let plan = Plan::Index(Box::new(IndexPlan::new(open_index(files, cancel)?, Some(select))));
     let options = ReadOptions { threads: 2, hash_archive: false, stop: vec![cancel.flag()] };
-    let archive = archive.try_clone().map_err(io_error)?;
-    let stream = MemberStream::new(archive, plan, &options).map_err(io_error)?;
+    let stream = MemberStream::new(Arc::clone(archive), plan, &options).map_err(io_error)?;
     let mut reader = EntryReader::new(stream, true, true);
     let damaged = |what: String| BrowseError::Damaged { path: path.to_owned(), what };
     match reader.next_item() {
@@ -327,8 +326,8 @@ fn open_index(files: &Backup, cancel: &Cancel) -> Result<IndexReader, BrowseErro
     if let Some(manifest) = files.manifest() {
         let path = files.index_path().display().to_string();
         let len = manifest.sizes.index_bytes;
-        let is_as_long = file.metadata().is_ok_and(|metadata| metadata.len() == len);
-        let digest = if is_as_long { Some(sha256_of(&file, len, cancel)) } else { None };
+        let is_as_long = file.len_bytes() == len;
+        let digest = if is_as_long { Some(sha256_of(&*file, len, cancel)) } else { None };
         let digest = digest.transpose().map_err(|source| BrowseError::Io { path, source })?;
         if digest.is_none_or(|digest| hex(&digest) != manifest.digests.index_sha256) {
             return Err(BrowseError::IndexChanged);

@@ -185,12 +185,12 @@ fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Prev
         .map_err(|_| "its manifest has no date".to_owned())?;
     let archive = files.open_archive().map_err(|error| with_causes(&error))?;
     let index = files.open_index().map_err(|error| with_causes(&error))?;
-    let archive_bytes = archive.metadata().map_err(|error| error.to_string())?.len();
+    let archive_bytes = archive.len_bytes();
     if archive_bytes != manifest.sizes.archive_bytes {
         let said = manifest.sizes.archive_bytes;
         return Err(format!("its archive has {archive_bytes} bytes, and its manifest says {said}"));
     }
-    let parent = Parent::open(archive, index, &manifest.as_parent()).map_err(|error| with_causes(&error))?;
+    let parent = Parent::open(&*archive, index, &manifest.as_parent()).map_err(|error| with_causes(&error))?;
     let share = Share {
         every_days: wanted.full_read_every_days,
         parent_day: i64::from(day.num_days_from_ce()),

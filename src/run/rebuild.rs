@@ -37,7 +37,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::sync::Arc;
 
 use self::carry_out::Carried;
 use self::host::{active_groups, can_make_loop_devices, has_partitions_in_kernel};
@@ -49,8 +49,8 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::layout::HoldsKind;
 use crate::manifest::Manifest;
-use crate::outside::RunCommand;
 use crate::outside::programs::is_installed;
+use crate::outside::{BlockRead, RunCommand};
 use crate::reader::kernel::device_map::{DeviceMapError, remove_stale_maps};
 use crate::reader::kernel::mounted::kernel_knows;
 use crate::run::check::{BackupFile, CheckError, CheckLevel, Findings, side_files};
@@ -73,7 +73,7 @@ pub struct Prepared {
     target: Target,
     manifest: Box<Manifest>,
     /// The index, when it is the one that the manifest knows.
-    index: Option<File>,
+    index: Option<Arc<dyn BlockRead>>,
     /// That a verification found the backup bad. What is wrong with the index alone is no reason not to restore.
     known_bad: Option<String>,
 }
@@ -238,6 +238,6 @@ fn has_volumes(manifest: &Manifest) -> bool {
     manifest.layout.regions.iter().any(|region| is_one(region.holds.kind))
 }
 
-fn stored(manifest: &Manifest, index: &File) -> Result<BTreeMap<String, Stored>, IndexError> {
-    stored_by_region(manifest, IndexReader::new(index.try_clone()?)?)
+fn stored(manifest: &Manifest, index: &Arc<dyn BlockRead>) -> Result<BTreeMap<String, Stored>, IndexError> {
+    stored_by_region(manifest, IndexReader::new(Arc::clone(index))?)
 }

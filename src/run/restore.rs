@@ -110,7 +110,7 @@ pub fn restore_part(
     if selection.is_everything() {
         observer.on_event(&Event::ExpectedBytes { bytes: expected });
     }
-    run.read(archive.try_clone().map_err(|source| RestoreError::cannot_open(files, source))?, &sides, &selection)?;
+    run.read(Arc::clone(&archive), &sides, &selection)?;
     let unmatched = selection.unmatched();
     if !unmatched.is_empty() && unmatched.len() == options.paths.len() {
         return Err(RestoreError::NothingMatches(unmatched));

@@ -1,13 +1,14 @@
 //! One backup: the files that belong together under one stem.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::open::{OpenError, open_regular};
 use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
 use crate::manifest::{MAX_BYTES, Manifest, ManifestError};
+use crate::outside::{BlockCursor, BlockRead};
 use crate::shown;
 
 /// The suffix of the record of verifications.
@@ -102,17 +103,17 @@ impl Backup {
         self.directory.join(format!("{}{suffix}", self.stem))
     }
 
-    fn open(&self, suffix: &str) -> Result<File, OpenError> {
+    fn open(&self, suffix: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
         open_regular(&self.path_of(suffix))
     }
 
     /// Opens the archive.
-    pub fn open_archive(&self) -> Result<File, OpenError> {
+    pub fn open_archive(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
         self.open(ARCHIVE)
     }
 
     /// Opens the index.
-    pub fn open_index(&self) -> Result<File, OpenError> {
+    pub fn open_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
         self.open(INDEX)
     }
 
@@ -144,7 +145,7 @@ impl Backup {
     /// All of a small file.
     fn read(&self, suffix: &str, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
         let mut bytes = Vec::new();
-        self.open(suffix)?.take(max_bytes + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
+        BlockCursor::new(self.open(suffix)?).take(max_bytes + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
         if bytes.len() as u64 > max_bytes { Err(ReadError::TooLong) } else { Ok(bytes) }
     }
 }

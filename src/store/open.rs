@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::outside::{BlockRead, FileBlocks};
 
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +36,7 @@ pub enum OpenError {
 
 /// Opens the regular file `path` for reading. A symbolic link as its last part is not followed; a fifo, a socket or a
 /// device is neither waited for nor touched, since some devices act on being opened.
-pub fn open_regular(path: &Path) -> Result<File, OpenError> {
+pub fn open_regular(path: &Path) -> Result<Arc<dyn BlockRead>, OpenError> {
     let failed = |error: Errno| match error {
         Errno::NOENT | Errno::NOTDIR => OpenError::Missing(path.to_owned()),
         error => OpenError::Io { path: path.to_owned(), source: error.into() },
@@ -48,7 +51,7 @@ pub fn open_regular(path: &Path) -> Result<File, OpenError> {
     // It may have been exchanged in between.
     let facts = rustix::fs::fstat(&file).map_err(failed)?;
     match name_of_other(FileType::from_raw_mode(facts.st_mode)) {
-        None => Ok(File::from(file)),
+        None => Ok(Arc::new(FileBlocks::new(File::from(file), u64::try_from(facts.st_size).unwrap_or(0)))),
         Some(what) => Err(not_a_file(what)),
     }
 }

@@ -119,9 +119,8 @@ fn back_up_into(
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     if let Some((previous, share)) = previous {
         let manifest = manifest(previous);
-        let open = |path: PathBuf| File::open(path).unwrap();
-        let parent =
-            Parent::open(open(previous.archive_path()), open(previous.index_path()), &manifest.as_parent()).unwrap();
+        let (archive, index) = (previous.open_archive().unwrap(), previous.open_index().unwrap());
+        let parent = Parent::open(&*archive, index, &manifest.as_parent()).unwrap();
         writer.carry_from(parent, share);
     }
     writer.start_filesystem(None, Some(Timestamp { sec: i64::MAX, nsec: 0 })).unwrap();

@@ -1,9 +1,9 @@
 //! Promise: a good backup never has a second opinion against it, whatever a tenant writes into names and attributes; and what our
 //! reader and the libraries of others read differently is a finding that holds until there is another second opinion.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -233,12 +233,11 @@ fn a_quick_check_has_no_second_opinion() {
 
 /// What the second opinion alone finds of a backup, with what it said meanwhile.
 fn alone(files: &Backup, cancel: &Cancel) -> (Result<Option<SecondOpinion>, CheckError>, Findings, Bytes) {
-    let open = |path: PathBuf| File::open(path).ok();
-    let archive = open(files.archive_path());
+    let archive = files.open_archive().unwrap();
     let sides = SideFiles {
-        archive_bytes: archive.as_ref().unwrap().metadata().unwrap().len(),
-        archive,
-        index: open(files.index_path()),
+        archive_bytes: archive.len_bytes(),
+        archive: Some(archive),
+        index: files.open_index().ok(),
         manifest: files.manifest().map(Box::new),
         ..SideFiles::default()
     };

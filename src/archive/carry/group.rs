@@ -1,10 +1,11 @@
 //! Reads the lines of one group from an index that was checked as a whole before, and is of the version that is written.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use crate::archive::index::{IndexVersion, KeptEntries, MemberLine, RawLine};
 use crate::archive::read::index_file::MAX_LINE_BYTES;
+use crate::outside::{BlockCursor, BlockRead};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -26,14 +27,14 @@ pub(crate) struct Group {
 /// Reads lines at any place of an index.
 #[derive(Debug)]
 pub(crate) struct GroupReader {
-    input: BufReader<File>,
+    input: BufReader<BlockCursor>,
     at: u64,
     buf: Vec<u8>,
 }
 
 impl GroupReader {
-    pub(super) fn new(file: File) -> Self {
-        Self { input: BufReader::with_capacity(BUFFER_BYTES, file), at: u64::MAX, buf: Vec::new() }
+    pub(super) fn new(index: Arc<dyn BlockRead>) -> Self {
+        Self { input: BufReader::with_capacity(BUFFER_BYTES, BlockCursor::new(index)), at: u64::MAX, buf: Vec::new() }
     }
 
     /// The group whose first line is at `at`. An error when its lines are not those that `check` was made of.

@@ -10,6 +10,7 @@ use super::group::{Group, GroupReader, LinesCheck};
 use crate::archive::index::{IndexVersion, RawEntry, RawLine, escape_path};
 use crate::archive::read::index_file::{IndexError, IndexReader, PlacedLine};
 use crate::entry::Timestamp;
+use crate::outside::BlockRead;
 use crate::shown::hex;
 
 /// So many groups are remembered; the entries of the others are read.
@@ -39,7 +40,10 @@ pub enum ParentError {
     /// Its index does not add up to its archive.
     #[error("its index is about an archive of another length")]
     OtherArchive,
-    /// A file cannot be opened twice.
+    /// Its archive is kept where members cannot be copied from.
+    #[error("its archive is not a file of this host")]
+    NotAFile,
+    /// Reading its index failed.
     #[error("its index cannot be read")]
     Io(#[from] io::Error),
 }
@@ -81,8 +85,9 @@ struct RegionClock {
 
 impl Parent {
     /// Reads `index` from its first line to its last, and compares it with what the manifest says.
-    pub fn open(archive: File, index: File, said: &ParentFacts) -> Result<Self, ParentError> {
-        let again = index.try_clone()?;
+    pub fn open(archive: &dyn BlockRead, index: Arc<dyn BlockRead>, said: &ParentFacts) -> Result<Self, ParentError> {
+        let archive = Arc::clone(archive.file().ok_or(ParentError::NotAFile)?);
+        let again = Arc::clone(&index);
         let clock_of = |archive_path: &String| RegionClock {
             archive_path: archive_path.clone(),
             escaped_path: escape_path(archive_path.as_bytes()),
@@ -113,7 +118,7 @@ impl Parent {
         }
         let (groups, left_out) = collecting.finish();
         let (stem, reader) = (said.stem.clone(), GroupReader::new(again));
-        Ok(Self { stem, archive: Arc::new(archive), groups, reader, clocks, left_out })
+        Ok(Self { stem, archive, groups, reader, clocks, left_out })
     }
 
     /// What its files' names begin with.

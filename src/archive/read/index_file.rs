@@ -1,8 +1,8 @@
 //! Reads an index from its first line to its last, and trusts none of them: what a line says must follow from the lines
 //! before it.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MemberEncoder, TRAILER_BYTES};
 use crate::archive::index::{EntryFacts, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line};
 use crate::archive::pax::BLOCK_BYTES;
+use crate::outside::{BlockCursor, BlockRead};
 
 /// The longest path that the walk archives has 64 KiB, four bytes each when all are escaped.
 pub(crate) const MAX_LINE_BYTES: u64 = 512 << 10;
@@ -59,7 +60,7 @@ pub struct IndexReader {
 /// A file of which all that is read is hashed where that is wanted, in a thread beside.
 #[derive(Debug)]
 struct HashedFile {
-    file: File,
+    file: BlockCursor,
     hasher: Option<Hasher>,
 }
 
@@ -120,14 +121,14 @@ struct Sequence {
 
 impl IndexReader {
     /// Begins with a file's first line.
-    pub fn new(file: File) -> Result<Self, IndexError> {
-        Self::begin(HashedFile { file, hasher: None })
+    pub fn new(index: Arc<dyn BlockRead>) -> Result<Self, IndexError> {
+        Self::begin(HashedFile { file: BlockCursor::new(index), hasher: None })
     }
 
     /// Begins with a file's first line, and hashes it all.
-    pub(crate) fn hashing(file: File) -> Result<Self, IndexError> {
+    pub(crate) fn hashing(index: Arc<dyn BlockRead>) -> Result<Self, IndexError> {
         let hasher = Some(Hasher::start()?);
-        Self::begin(HashedFile { file, hasher })
+        Self::begin(HashedFile { file: BlockCursor::new(index), hasher })
     }
 
     fn begin(file: HashedFile) -> Result<Self, IndexError> {
@@ -297,7 +298,7 @@ impl Sequence {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::io::Write;
+    use std::sync::Arc;
 
     use super::{IndexError, IndexReader};
     use crate::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberDigest, MemberLine, Totals};
@@ -349,9 +350,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::archive::read) fn reader(text: &[u8]) -> Result<IndexReader, IndexError> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(text).unwrap();
-        IndexReader::new(file)
+        IndexReader::new(Arc::new(text.to_vec()))
     }
 
     #[test]

@@ -1,21 +1,20 @@
 //! An archive's bytes in order, and what is counted and found while they are read.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 
 use sha1::{Digest, Sha1};
 
 use super::inflate::Over;
 use super::job::{Findings, Form, StreamFinding, StreamOutcome};
 use crate::archive::gzip::{HEADER_BYTES, parse_header};
+use crate::outside::BlockRead;
 
 pub(super) const PIECE_BYTES: usize = 256 << 10;
 /// What every member of ours begins with: all of its header but the two lengths.
 const SIGNATURE: [u8; 16] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 12, 0, b'V', b'B', 8, 0];
 /// An archive that is read from its start on, and hashed as it is.
 pub(super) struct Input<'a> {
-    file: &'a File,
+    file: &'a dyn BlockRead,
     /// The next byte.
     pub(super) at: u64,
     pub(super) len: u64,
@@ -23,8 +22,8 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(file: &'a File, hash: bool) -> io::Result<Self> {
-        Ok(Self { file, at: 0, len: file.metadata()?.len(), sha1: hash.then(Sha1::new) })
+    pub(super) fn new(file: &'a dyn BlockRead, hash: bool) -> Self {
+        Self { file, at: 0, len: file.len_bytes(), sha1: hash.then(Sha1::new) }
     }
 
     /// Fills `buf` with the next bytes, at most `len`; fewer only at the end of the file.
@@ -135,10 +134,10 @@ impl Tally {
     }
 }
 
-fn read_at_most(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+fn read_at_most(file: &dyn BlockRead, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < buf.len() {
-        match file.read_at(&mut buf[done..], offset.saturating_add(done as u64)) {
+        match file.read_some(offset.saturating_add(done as u64), &mut buf[done..]) {
             Ok(0) => break,
             Ok(len) => done += len,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

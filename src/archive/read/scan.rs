@@ -1,6 +1,5 @@
 //! The reading thread's work: an archive's bytes in order, cut into members by the index or by their own headers.
 
-use std::fs::File;
 use std::io;
 
 use super::foreign;
@@ -11,6 +10,7 @@ use super::input::{Input, Tally};
 use super::job::{Chunk, Form, Job, StreamFinding, StreamOutcome};
 use crate::archive::gzip::parse_header;
 use crate::error::with_causes;
+use crate::outside::BlockRead;
 
 /// A first member whose header is damaged ends before this.
 const FIRST_MEMBER_WITHIN: u64 = 3 << 20;
@@ -24,12 +24,9 @@ fn unreadable(error: &io::Error) -> StreamOutcome {
 }
 
 /// Reads the members that the plan names.
-pub(super) fn read_archive(file: &File, mut plan: IndexPlan, hash: bool, mut submit: Submit) -> StreamOutcome {
+pub(super) fn read_archive(file: &dyn BlockRead, mut plan: IndexPlan, hash: bool, mut submit: Submit) -> StreamOutcome {
     let partial = plan.is_partial();
-    let mut input = match Input::new(file, hash && !partial) {
-        Ok(input) => input,
-        Err(error) => return unreadable(&error),
-    };
+    let mut input = Input::new(file, hash && !partial);
     let mut tally = Tally::default();
     loop {
         let planned = match plan.next_member() {
@@ -106,11 +103,8 @@ struct Scanner<'a> {
 }
 
 /// Starts the right way of reading.
-pub(super) fn scan_archive(file: &File, hash: bool, submit: Submit) -> StreamOutcome {
-    match Input::new(file, hash) {
-        Ok(input) => Scanner { input, tally: Tally::default() }.run(submit),
-        Err(error) => unreadable(&error),
-    }
+pub(super) fn scan_archive(file: &dyn BlockRead, hash: bool, submit: Submit) -> StreamOutcome {
+    Scanner { input: Input::new(file, hash), tally: Tally::default() }.run(submit)
 }
 
 impl Scanner<'_> {

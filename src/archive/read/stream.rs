@@ -5,7 +5,6 @@
 //! taken in the order of the stream: they bound the memory, and nothing can starve the piece that is needed next.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +16,7 @@ use super::inflate::Submit;
 pub use super::job::{Chunk, Form, StreamFinding, StreamOutcome};
 use super::job::{Findings, Job};
 use super::scan::{read_archive, scan_archive};
-use crate::outside::memory;
+use crate::outside::{BlockRead, memory};
 
 /// Buffers beyond those that the inflating threads work on: one being read, some waiting for their turn.
 const SPARE_BUFFERS: usize = 3;
@@ -59,7 +58,7 @@ const BASE_BYTES: usize = 40 << 20;
 
 impl MemberStream {
     /// Begins to read `archive`, from its first byte.
-    pub fn new(archive: File, plan: Plan, options: &ReadOptions) -> io::Result<Self> {
+    pub fn new(archive: Arc<dyn BlockRead>, plan: Plan, options: &ReadOptions) -> io::Result<Self> {
         let threads = options.threads.max(1);
         memory::require(BASE_BYTES + threads * EACH_BYTES)?;
         let (free, take) = channel();
@@ -71,8 +70,8 @@ impl MemberStream {
         let submit = Submit::new(threads, give, take, options.stop.clone())?;
         let hash_archive = options.hash_archive;
         let reader = std::thread::Builder::new().name("read".to_owned()).spawn(move || match plan {
-            Plan::Index(plan) => read_archive(&archive, *plan, hash_archive, submit),
-            Plan::Scan => scan_archive(&archive, hash_archive, submit),
+            Plan::Index(plan) => read_archive(&*archive, *plan, hash_archive, submit),
+            Plan::Scan => scan_archive(&*archive, hash_archive, submit),
         })?;
         Ok(Self {
             done: Some(done),

@@ -117,7 +117,7 @@ fn a_file_of_many_runs_costs_its_data_and_comes_back() {
     }
 
     // More runs than are kept in memory when it is read back.
-    let archive = File::open(dir.path().join("a.tar.gz")).unwrap();
+    let archive = Arc::new(fs::read(dir.path().join("a.tar.gz")).unwrap());
     let options = ReadOptions { threads: 2, hash_archive: false, stop: Vec::new() };
     let mut reader = EntryReader::new(MemberStream::new(archive, Plan::Scan, &options).unwrap(), false, false);
     let Some(Item::Entry(head, _)) = reader.next_item() else { panic!("not read") };

@@ -1,6 +1,6 @@
 //! Reads an archive once and compares every byte of it with the side files.
 
-use std::fs::File;
+use std::sync::Arc;
 
 use super::error::CheckError;
 use super::finding::{BackupFile, Finding, Findings};
@@ -13,7 +13,7 @@ use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::stream::{Form, MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::events::{Event, Observer};
-use crate::outside::Cancel;
+use crate::outside::{BlockRead, Cancel};
 use crate::shown::hex;
 
 /// What was read.
@@ -31,7 +31,7 @@ pub struct Seen {
 
 /// Reads all of `archive` with `threads` threads that inflate.
 pub fn check(
-    archive: &File,
+    archive: &Arc<dyn BlockRead>,
     sides: &SideFiles,
     (threads, cancel): (usize, &Cancel),
     observer: &dyn Observer,
@@ -39,13 +39,13 @@ pub fn check(
 ) -> Result<Seen, CheckError> {
     let plan = sides.index.as_ref().and_then(|index| {
         // It was read through before, or has the digest that the manifest knows.
-        let reader = index.try_clone().ok().map(IndexReader::new)?.ok()?;
+        let reader = IndexReader::new(Arc::clone(index)).ok()?;
         Some(Plan::Index(Box::new(IndexPlan::new(reader, None))))
     });
     let indexed = plan.is_some();
     let read_options = ReadOptions { threads, hash_archive: true, stop: vec![cancel.flag()] };
-    // Neither reads the archive: descriptors, threads or memory are short.
-    let archive = archive.try_clone().map_err(CheckError::Here)?;
+    // It does not read the archive: threads or memory are short.
+    let archive = Arc::clone(archive);
     let stream = MemberStream::new(archive, plan.unwrap_or(Plan::Scan), &read_options).map_err(CheckError::Here)?;
     // What is walked is the tar stream. How long it is the manifest says; without it, nothing does.
     if let Some(manifest) = &sides.manifest {

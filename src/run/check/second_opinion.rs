@@ -7,6 +7,7 @@ mod inflated;
 mod opinion;
 
 use std::io::Read;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -82,15 +83,14 @@ pub fn check(
         return Ok(None);
     };
     memory::require(MEMORY_BYTES).map_err(CheckError::Here)?;
-    let index = index.try_clone().map_err(CheckError::Here)?;
     observer
         .on_event(&Event::Step { step: "reading it with flate2 and the tar crate, for a second opinion".to_owned() });
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
     }
-    let stream = Inflated::new(archive, sides.archive_bytes, cancel, observer).map_err(CheckError::Here)?;
+    let stream = Inflated::new(&**archive, sides.archive_bytes, cancel, observer).map_err(CheckError::Here)?;
     let mut walk = Walk { stream, buffer: vec![0; PIECE_BYTES], opinion: SecondOpinion::default(), findings };
-    let ended = IndexReader::new(index).map_err(Ended::Index).and_then(|index| walk.all(index));
+    let ended = IndexReader::new(Arc::clone(index)).map_err(Ended::Index).and_then(|index| walk.all(index));
     walk.stream.report();
     let opinion = walk.opinion;
     match ended {

@@ -1,7 +1,7 @@
 //! Manifest, checksum and index: whole, and agreeing with each other and with the archive's length.
 
-use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -12,7 +12,7 @@ use crate::archive::index::parse_hex;
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
 use crate::manifest::{Manifest, ManifestError};
-use crate::outside::Cancel;
+use crate::outside::{BlockRead, Cancel};
 use crate::shown;
 use crate::shown::hex;
 use crate::store::open::OpenError;
@@ -22,13 +22,13 @@ use crate::store::{Backup, ReadError};
 #[derive(Debug, Default)]
 pub struct SideFiles {
     /// The archive, open.
-    pub archive: Option<File>,
+    pub archive: Option<Arc<dyn BlockRead>>,
     /// Its length.
     pub archive_bytes: u64,
     /// The manifest, whole and unchanged.
     pub manifest: Option<Box<Manifest>>,
     /// The index, its lines consistent with each other.
-    pub index: Option<File>,
+    pub index: Option<Arc<dyn BlockRead>>,
     /// The index is not the one that the manifest knows. Where it contradicts the archive, it is to blame.
     pub index_changed: bool,
     /// There is an index and no manifest: a backup of volbak's that lost it.
@@ -49,7 +49,7 @@ pub fn check(
     let mut sides = SideFiles::default();
     match files.open_archive() {
         Ok(archive) => {
-            sides.archive_bytes = archive.metadata().map_or(0, |metadata| metadata.len());
+            sides.archive_bytes = archive.len_bytes();
             sides.archive = Some(archive);
         }
         Err(error) => findings.about(BackupFile::Archive, with_causes(&error)),
@@ -136,7 +136,7 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
 /// What the manifest, or without it the checksum, says the archive's SHA-1 should be, and the length that the archive
 /// has; `None` without an archive. As [`check`] finds them, and without reading anything long.
 pub fn expected(files: &Backup) -> Option<(Option<String>, u64)> {
-    let archive_bytes = files.open_archive().ok()?.metadata().ok()?.len();
+    let archive_bytes = files.open_archive().ok()?.len_bytes();
     let of_manifest = files.manifest().map(|manifest| manifest.digests.archive_sha1);
     let of_checksum = || parse_checksum(&files.read_checksum().ok()?).map(|(digest, _)| digest);
     let is_one = |digest: &String| parse_hex::<20>(digest).is_some();
@@ -177,11 +177,11 @@ fn check_index(
         sides.manifest_lost = true;
     }
     if let Some(manifest) = &sides.manifest {
-        let (len, said) = (file.metadata()?.len(), manifest.sizes.index_bytes);
+        let (len, said) = (file.len_bytes(), manifest.sizes.index_bytes);
         if len != said {
             bad(findings, format!("it has {len} bytes, and the manifest says {said}"));
             sides.index_changed = true;
-        } else if hex(&sha256_of(&file, len, cancel)?) != manifest.digests.index_sha256 {
+        } else if hex(&sha256_of(&*file, len, cancel)?) != manifest.digests.index_sha256 {
             bad(findings, "it is not the one that the manifest knows: its SHA-256 is another".to_owned());
             sides.index_changed = true;
         }
@@ -203,8 +203,8 @@ fn check_index(
     Ok(())
 }
 
-fn read_through(file: &File, cancel: &Cancel) -> Result<(), IndexError> {
-    let mut reader = IndexReader::new(file.try_clone()?)?;
+fn read_through(file: &Arc<dyn BlockRead>, cancel: &Cancel) -> Result<(), IndexError> {
+    let mut reader = IndexReader::new(Arc::clone(file))?;
     while reader.next_line()?.is_some() {
         stop_if(cancel)?;
     }
@@ -217,15 +217,14 @@ fn stop_if(cancel: &Cancel) -> io::Result<()> {
 
 /// SHA-256 of a file's first `len` bytes, or of all when it is shorter. Ends with [`io::ErrorKind::Interrupted`] when it is
 /// to stop.
-pub fn sha256_of(file: &File, len: u64, cancel: &Cancel) -> io::Result<[u8; 32]> {
-    use std::os::unix::fs::FileExt;
+pub fn sha256_of(file: &dyn BlockRead, len: u64, cancel: &Cancel) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut buf = vec![0; 256 << 10];
     let mut at = 0;
     while at < len {
         stop_if(cancel)?;
         let most = usize::try_from(len - at).map_or(buf.len(), |left| left.min(buf.len()));
-        match file.read_at(&mut buf[..most], at) {
+        match file.read_some(at, &mut buf[..most]) {
             Ok(0) => break,
             Ok(read) => {
                 hash.update(&buf[..read]);

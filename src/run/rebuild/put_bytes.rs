@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
@@ -14,7 +15,7 @@ use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::sparse::RunMap;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::layout::lvm2::compose;
-use crate::outside::Cancel;
+use crate::outside::{BlockRead, Cancel};
 use crate::run::check::content::contradiction;
 use crate::run::restore::data::{Placed, Places};
 use crate::shown;
@@ -62,7 +63,7 @@ pub(super) struct Image<'a> {
     /// The backup.
     pub(super) files: &'a Backup,
     /// Its index; without one that can be relied upon, all of the archive is read.
-    pub(super) index: Option<&'a File>,
+    pub(super) index: Option<&'a Arc<dyn BlockRead>>,
     /// The image's path in the archive.
     pub(super) path: &'a str,
 }
@@ -84,7 +85,7 @@ pub(super) fn raw_image(
     }
     let archive = files.open_archive().map_err(|error| error.to_string())?;
     let wanted = path.as_bytes().to_vec();
-    let index = index.and_then(|file| IndexReader::new(file.try_clone().ok()?).ok());
+    let index = index.and_then(|file| IndexReader::new(Arc::clone(file)).ok());
     let indexed = index.is_some();
     let plan = index.map_or(Plan::Scan, |index| {
         let wanted = wanted.clone();

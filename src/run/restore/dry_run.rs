@@ -50,7 +50,7 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
     let everything = selection.is_everything();
     let indexed = index_of(&sides).is_some();
     let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
-    let stream = archive.try_clone().and_then(|archive| MemberStream::new(archive, plan_of(&sides, &selection), &read));
+    let stream = MemberStream::new(archive, plan_of(&sides, &selection), &read);
     let stream = stream.map_err(|source| RestoreError::cannot_open(files, source))?;
     let mut reader = EntryReader::new(stream, !everything, false).without_maps();
     let mut found = DryRun { unreadable: side_findings.total, ..DryRun::default() };

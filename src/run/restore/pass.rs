@@ -1,7 +1,6 @@
 //! Passes through an archive that put what is wanted into the tree, entry by entry, and count what became of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::sync::Arc;
 
 use super::error::RestoreError;
@@ -17,6 +16,7 @@ use crate::archive::read::head::EntryHead;
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions, StreamOutcome};
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::BlockRead;
 use crate::run::check::side_files::SideFiles;
 use crate::shown::hex;
 
@@ -46,7 +46,7 @@ impl Pass<'_> {
     /// Reads what is wanted of the archive once, and restores it.
     pub(super) fn read(
         &mut self,
-        archive: File,
+        archive: Arc<dyn BlockRead>,
         sides: &SideFiles,
         selection: &Arc<Selection>,
     ) -> Result<(), RestoreError> {
@@ -92,7 +92,12 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn stream(&self, archive: File, plan: Plan, hash_archive: bool) -> Result<MemberStream, RestoreError> {
+    fn stream(
+        &self,
+        archive: Arc<dyn BlockRead>,
+        plan: Plan,
+        hash_archive: bool,
+    ) -> Result<MemberStream, RestoreError> {
         let stop = vec![self.options.cancel.flag()];
         MemberStream::new(archive, plan, &ReadOptions { threads: self.options.threads, hash_archive, stop })
             .map_err(|source| RestoreError::Target { to: self.options.to.clone(), source })
@@ -198,7 +203,7 @@ impl Pass<'_> {
     }
 
     /// Links to what was not asked for: the first of each gets the data, the others are links to it.
-    pub(super) fn late_links(&mut self, archive: &File, sides: &SideFiles) -> Result<(), RestoreError> {
+    pub(super) fn late_links(&mut self, archive: &Arc<dyn BlockRead>, sides: &SideFiles) -> Result<(), RestoreError> {
         let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         for (target, path) in std::mem::take(&mut self.late_links) {
             groups.entry(target).or_default().push(path);
@@ -212,8 +217,7 @@ impl Pass<'_> {
             let select =
                 Box::new(move |line: &EntryLine| line.kind != IndexedKind::HardLink && targets.contains(&line.path));
             let plan = Plan::Index(Box::new(IndexPlan::new(index, Some(select))));
-            let archive =
-                archive.try_clone().map_err(|source| RestoreError::Target { to: self.options.to.clone(), source })?;
+            let archive = Arc::clone(archive);
             let mut reader = EntryReader::new(self.stream(archive, plan, false)?, true, self.options.verify);
             while let Some(item) = reader.next_item() {
                 let Item::Entry(head, line) = item else { continue };

@@ -1,6 +1,5 @@
 //! How the entries that are wanted are read from an archive: through its index, or by a scan without one.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use super::error::RestoreError;
@@ -15,6 +14,7 @@ use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::{IndexPlan, Select};
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::BlockRead;
 use crate::run::check::side_files::SideFiles;
 
 /// How what is wanted of an archive is read.
@@ -38,7 +38,7 @@ pub(super) fn selects_without_index(selection: &Selection, head: &EntryHead) -> 
 
 /// The maps of numbers that are asked for, with names from the archive where they are needed.
 pub(super) fn resolve_ids(
-    archive: &File,
+    archive: &Arc<dyn BlockRead>,
     sides: &SideFiles,
     options: &RestoreOptions,
     observer: &dyn Observer,
@@ -53,7 +53,7 @@ pub(super) fn resolve_ids(
             None => Plan::Scan,
         };
         let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
-        let stream = archive.try_clone().and_then(|archive| MemberStream::new(archive, plan, &read));
+        let stream = MemberStream::new(Arc::clone(archive), plan, &read);
         let stream = stream.map_err(|source| RestoreError::Target { to: options.to.clone(), source })?;
         names::read_inside(EntryReader::new(stream, true, false))?
     } else {
@@ -72,5 +72,5 @@ pub(super) fn index_of(sides: &SideFiles) -> Option<IndexReader> {
     if sides.index_changed {
         return None;
     }
-    IndexReader::new(sides.index.as_ref()?.try_clone().ok()?).ok()
+    IndexReader::new(Arc::clone(sides.index.as_ref()?)).ok()
 }

@@ -1,14 +1,12 @@
 //! The tar stream as flate2 decompresses it.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 
 use flate2::bufread::MultiGzDecoder;
 
 use crate::archive::read::index_file::IndexError;
 use crate::events::{Event, Observer};
-use crate::outside::{Cancel, memory};
+use crate::outside::{BlockRead, Cancel, memory};
 
 const INPUT_BYTES: usize = 256 << 10;
 const REPORT_BYTES: u64 = 64 << 20;
@@ -21,7 +19,7 @@ pub(super) enum Ended {
 
 /// The archive, read at places of its own: its descriptor is shared.
 struct Positioned<'a> {
-    file: &'a File,
+    file: &'a dyn BlockRead,
     at: u64,
     end: u64,
     /// The reading itself failed, and not what was made of it.
@@ -37,7 +35,7 @@ impl Read for Positioned<'_> {
                 // Not `Interrupted`, after which a reader tries again.
                 return Err(io::Error::other("interrupted"));
             }
-            match self.file.read_at(&mut buf[..most], self.at) {
+            match self.file.read_some(self.at, &mut buf[..most]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.failed = true;
@@ -65,7 +63,7 @@ pub(super) struct Inflated<'a> {
 impl<'a> Inflated<'a> {
     /// The tar stream of the archive `file` of `archive_bytes` bytes.
     pub(super) fn new(
-        file: &'a File,
+        file: &'a dyn BlockRead,
         archive_bytes: u64,
         cancel: &'a Cancel,
         observer: &'a dyn Observer,

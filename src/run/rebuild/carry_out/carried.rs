@@ -1,10 +1,9 @@
 //! A plan at work.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::outside::RunCommand;
+use crate::outside::{BlockRead, RunCommand};
 use crate::run::rebuild::options::DeviceOptions;
 use crate::run::rebuild::plan::DiskPlan;
 use crate::run::rebuild::report::DeviceReport;
@@ -19,7 +18,7 @@ pub struct Carried<'a> {
     /// The plan.
     pub plan: &'a DiskPlan,
     /// The backup's index, when it is the one that the manifest knows.
-    pub index: Option<&'a File>,
+    pub index: Option<&'a Arc<dyn BlockRead>>,
     /// Where it goes.
     pub target: &'a OpenTarget,
     /// How.

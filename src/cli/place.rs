@@ -126,13 +126,12 @@ impl Where {
         let now = SystemClock.now();
         match find(backup, None, now) {
             Err(LocateError::NoDestination(_)) => {
-                let root = match self.opened.get() {
-                    Some(root) => root,
-                    None => {
-                        let place = self.place()?;
-                        place.open()?;
-                        self.opened.get_or_init(|| place.root)
-                    }
+                let root = if let Some(root) = self.opened.get() {
+                    root
+                } else {
+                    let place = self.place()?;
+                    place.open()?;
+                    self.opened.get_or_init(|| place.root)
                 };
                 Ok(find(backup, Some(root), now))
             }

@@ -64,56 +64,55 @@ pub fn deliver(
     destination: Option<&Destination>,
     world: &BackupWorld,
 ) -> Option<String> {
-    let now = world.clock.now();
+    let delivery = Delivery { facts, config, destination, now: world.clock.now() };
     let before = report.problems.len();
-    let printed = deliver_each(report, facts, config, destination, now);
+    let printed = delivery.deliver(report);
     for problem in report.problems.get(before..).unwrap_or_default() {
         world.observer.on_event(&Event::Problem(problem.clone()));
     }
     printed
 }
 
-fn deliver_each(
-    report: &mut RunReport,
-    facts: RunFacts<'_>,
-    config: &Config,
-    destination: Option<&Destination>,
+/// What one delivery works with.
+struct Delivery<'a> {
+    facts: RunFacts<'a>,
+    config: &'a Config,
+    destination: Option<&'a Destination>,
     now: DateTime<Utc>,
-) -> Option<String> {
-    file(report, facts, config, destination, now);
-    if !config.enable_mail_notification {
-        return Some(report.text(config.report.style));
-    }
-    let is_wanted = config.mail.when == MailWhen::Always || report.verdict() != Verdict::Good;
-    let mail_settings = config.mail_settings(&host::name());
-    let delivery = if is_wanted {
-        mail::send(&mail_settings, &report.render(config.report.style), now)
-    } else {
-        mail::send_waiting(&mail_settings, now)
-    };
-    if !delivery.problems.is_empty() {
-        report.problems.extend(delivery.problems);
-        file(report, facts, config, destination, now);
-    }
-    None
 }
 
-/// Keeps the report in the destination, what is known of the volumes beside it, and its figures in their file.
-fn file(
-    report: &mut RunReport,
-    facts: RunFacts<'_>,
-    config: &Config,
-    destination: Option<&Destination>,
-    now: DateTime<Utc>,
-) {
-    let with_worth = config.report.metrics_file.is_some().then_some(now);
-    let standing = destination.and_then(|destination| note(report, facts, destination, with_worth));
-    if let Some(destination) = destination
-        && let Err(error) = keep(report, config, destination, now)
-    {
-        add(report, Problem::new(Severity::Warning, "report", format!("it is not kept: {error}")));
+impl Delivery<'_> {
+    fn deliver(&self, report: &mut RunReport) -> Option<String> {
+        self.file(report);
+        let config = self.config;
+        if !config.enable_mail_notification {
+            return Some(report.text(config.report.style));
+        }
+        let is_wanted = config.mail.when == MailWhen::Always || report.verdict() != Verdict::Good;
+        let mail_settings = config.mail_settings(&host::name());
+        let delivery = if is_wanted {
+            mail::send(&mail_settings, &report.render(config.report.style), self.now)
+        } else {
+            mail::send_waiting(&mail_settings, self.now)
+        };
+        if !delivery.problems.is_empty() {
+            report.problems.extend(delivery.problems);
+            self.file(report);
+        }
+        None
     }
-    write_metrics(report, standing.as_ref(), config);
+
+    /// Keeps the report in the destination, what is known of the volumes beside it, and its figures in their file.
+    fn file(&self, report: &mut RunReport) {
+        let with_worth = self.config.report.metrics_file.is_some().then_some(self.now);
+        let standing = self.destination.and_then(|destination| note(report, self.facts, destination, with_worth));
+        if let Some(destination) = self.destination
+            && let Err(error) = keep(report, self.config, destination, self.now)
+        {
+            add(report, Problem::new(Severity::Warning, "report", format!("it is not kept: {error}")));
+        }
+        write_metrics(report, standing.as_ref(), self.config);
+    }
 }
 
 /// Adds the run to what is known of the volumes, and keeps that. `None` when what was known before cannot be read. What their

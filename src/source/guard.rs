@@ -16,7 +16,7 @@ use crate::source::health::{HealthFlag, Subject};
 use crate::source::options::FreezeOptions;
 use crate::source::snapshot::{self, Snapshot};
 use crate::source::snapshot_facts::{SnapshotFacts, SnapshotKind};
-use crate::source::watch::Watcher;
+use crate::source::watch::{Watch, Watcher};
 
 /// What was opened for reading.
 #[derive(Debug)]
@@ -71,14 +71,14 @@ impl SnapshotGuard {
         }));
         let subject = Arc::new(subject);
         let health = HealthFlag::default();
-        let watcher = Watcher::start(
-            name.clone(),
-            Arc::clone(&subject),
-            Arc::clone(&facts),
-            health.clone(),
-            options.extend && is_thick,
-            context.clone(),
-        );
+        let watcher = Watcher::start(Watch {
+            name: name.clone(),
+            subject: Arc::clone(&subject),
+            facts: Arc::clone(&facts),
+            health: health.clone(),
+            extend: options.extend && is_thick,
+            context: context.clone(),
+        });
         Self {
             name,
             path: opened.path.clone(),

@@ -43,18 +43,11 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn start(
-        name: String,
-        subject: Arc<Subject>,
-        facts: Arc<Mutex<SnapshotFacts>>,
-        health: HealthFlag,
-        extend: bool,
-        context: Context,
-    ) -> Self {
+    /// Starts it. When the system gives no more threads, that is reported.
+    pub(crate) fn start(watch: Watch) -> Self {
         let (stop, stopped) = sync_channel::<()>(0);
         let (end, ended) = sync_channel::<()>(1);
-        let observer = Arc::clone(&context.observer);
-        let watch = Watch { name: name.clone(), subject, facts, health, extend, context };
+        let (name, observer) = (watch.name.clone(), Arc::clone(&watch.context.observer));
         let started = thread::Builder::new().name("snapshot-watch".to_owned()).spawn(move || {
             watch.run(&stopped);
             drop(end);
@@ -75,13 +68,16 @@ impl Drop for Watcher {
     }
 }
 
-struct Watch {
-    name: String,
-    subject: Arc<Subject>,
-    facts: Arc<Mutex<SnapshotFacts>>,
-    health: HealthFlag,
-    extend: bool,
-    context: Context,
+/// What is watched, and where the findings go.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) name: String,
+    pub(crate) subject: Arc<Subject>,
+    pub(crate) facts: Arc<Mutex<SnapshotFacts>>,
+    pub(crate) health: HealthFlag,
+    /// Whether a thick snapshot that fills up is extended.
+    pub(crate) extend: bool,
+    pub(crate) context: Context,
 }
 
 impl Watch {

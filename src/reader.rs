@@ -9,6 +9,7 @@ pub mod exclude;
 pub mod ext4;
 pub mod kernel;
 mod listing;
+mod name_digest;
 pub mod raw;
 pub mod walk;
 

@@ -11,8 +11,10 @@
 mod attributes;
 mod audit;
 mod checks;
+mod data;
 mod dir_index;
 mod directory;
+mod error;
 mod file;
 mod groups;
 mod inode;
@@ -20,17 +22,22 @@ mod journal;
 mod map;
 mod marks;
 mod name_hash;
+mod names;
+mod orphans;
 mod quota;
+mod remark;
 mod superblock;
 mod tree;
 mod volume;
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use self::checks::Checks;
+pub use self::error::NotRead;
+use self::error::damaged;
 pub use self::inode::Inode;
+pub use self::quota::QuotaLimits;
 use self::superblock::Superblock;
 pub(super) use self::superblock::recorded_errors;
 use self::tree::Ext4Tree;
@@ -38,30 +45,7 @@ use self::volume::Volume;
 use super::exclude::Excludes;
 use super::walk::Walk;
 use crate::events::{Problem, Severity};
-use crate::field;
 use crate::outside::BlockRead;
-
-/// Why a filesystem is not read by volbak itself.
-#[derive(Debug, thiserror::Error)]
-pub enum NotRead {
-    /// It has something that is left to the kernel.
-    #[error("it has {0}, which is left to the kernel")]
-    LeftToKernel(String),
-    /// Its superblock, a group or the journal is damaged; the kernel has the last word on it.
-    #[error("it cannot be read")]
-    Damaged(#[source] io::Error),
-    /// It is made so that reading it never ends, and must not be given to the kernel either.
-    #[error("its journal leads round and round")]
-    Endless,
-}
-
-impl From<io::Error> for NotRead {
-    fn from(error: io::Error) -> Self {
-        Self::Damaged(error)
-    }
-}
-
-pub use quota::QuotaLimits;
 
 /// An ext2, ext3 or ext4 that can be read.
 pub struct Ext4 {
@@ -185,19 +169,4 @@ fn note_own_inodes(volume: &Volume) -> Vec<String> {
             .extend(errors.map(|(_, what)| format!("inode {number}, which belongs to the filesystem itself: {what}")));
     }
     complaints
-}
-
-/// [`field::crc32c_without`], of a structure that may be cut off.
-fn crc32c_without(crc: u32, bytes: &[u8], blank: Range<usize>) -> io::Result<u32> {
-    field::crc32c_without(crc, bytes, blank).ok_or_else(cut_off)
-}
-
-/// An error that says what is wrong on the disk.
-fn damaged(what: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.into())
-}
-
-/// The error of a structure that ends before one of its fields.
-fn cut_off() -> io::Error {
-    damaged("a structure of the filesystem is cut off")
 }

@@ -253,7 +253,9 @@ impl<T: Tree> Walk<T> {
         self.tree.expect_type(item.stored_type);
         let looked = self.tree.look_at(directory, name, ino, &self.path, &mut self.complaints);
         let remarks = self.tree.remarks();
-        self.tell_remarks(remarks);
+        if !remarks.is_empty() {
+            self.tell_remarks(remarks);
+        }
         match looked {
             Ok(Looked::Directory(opened)) => self.visit_directory(opened),
             Ok(Looked::Other(kind, metadata, xattrs)) => self.queue(kind, metadata, xattrs),

@@ -2,16 +2,14 @@
 
 use std::io;
 
-use super::checks::Remark;
-use super::inode::{Inode, Type};
+use super::error::{crc32c_without, cut_off, damaged};
+use super::inode::{ATTRIBUTES_MAGIC, Inode, Type};
+use super::remark::Remark;
 use super::volume::Volume;
-use super::{crc32c_without, cut_off, damaged};
 use crate::entry::Xattr;
 use crate::events::Severity;
 use crate::field::{crc32c, le16, le32};
 
-/// What attributes begin with, in an inode and in a block of their own.
-pub(super) const MAGIC: u32 = 0xEA02_0000;
 /// The length of what stands before the entries in a block.
 const BLOCK_HEAD_BYTES: usize = 32;
 /// Where in there the checksum is.
@@ -43,7 +41,7 @@ pub(super) fn read(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) ->
     }
     if inode.attribute_block != 0 {
         let block = volume.block(inode.attribute_block)?;
-        if le32(&block, 0) != Some(MAGIC) {
+        if le32(&block, 0) != Some(ATTRIBUTES_MAGIC) {
             return Err(damaged("the block of its attributes is none"));
         }
         if let Some(seed) = volume.superblock.checksum_seed {

@@ -3,11 +3,12 @@
 
 use std::io;
 
-use super::checks::Remark;
+use super::error::{cut_off, damaged};
 use super::inode::{Inode, Type};
 use super::map::{DIRECT_BLOCKS, ENTRY_BYTES, MAX_DEPTH, MAX_WRITTEN_BLOCKS, check, entries, first_of, node_depth};
+use super::orphans::is_orphan;
+use super::remark::Remark;
 use super::volume::Volume;
-use super::{cut_off, damaged};
 use crate::events::Severity;
 use crate::field::{le16, le32};
 
@@ -70,6 +71,10 @@ pub(super) fn is_short(inode: &Inode) -> bool {
 /// All that is wrong with the map of a file, directory or long symbolic link, and with what the inode says of it. Each map
 /// must be looked at once: its blocks are noted as its own.
 pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
+    if let Some((start, len)) = only_extent(volume, inode) {
+        let shared = volume.checks.map(start, len);
+        return shared.map(|shared| (Severity::Error, shared_blocks(shared))).into_iter().collect();
+    }
     let mut remarks = Vec::new();
     let mut error = |what: String| remarks.push((Severity::Error, what));
     let mut map = Map::default();
@@ -87,11 +92,8 @@ pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
         }
         block_numbers(volume, inode, &mut map)
     };
-    if let Some((block, count)) = map.shared {
-        error(format!(
-            "{count} of its blocks, {block} the first, belong to another file or to the filesystem itself, too: either \
-             may have the other's data"
-        ));
+    if let Some(shared) = map.shared {
+        error(shared_blocks(shared));
     }
     let is_walked = match walked {
         Ok(()) => true,
@@ -104,7 +106,7 @@ pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
         return remarks;
     }
     let block_bytes = superblock.block_bytes;
-    let is_orphan = || volume.checks.is_orphan(volume, inode.number);
+    let is_orphan = || is_orphan(volume, inode.number);
     let size_is_wrong = match inode.file_type() {
         // The last block may lie behind the end by as much as was allocated, and no written one wholly.
         Some(Type::File) => {
@@ -131,6 +133,40 @@ pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
         }
     }
     remarks
+}
+
+fn shared_blocks((block, count): (u64, u64)) -> String {
+    format!(
+        "{count} of its blocks, {block} the first, belong to another file or to the filesystem itself, too: either may \
+         have the other's data"
+    )
+}
+
+/// Where the one extent of a file or directory lies, and its length, when that is its whole map and all that [`audit`]
+/// looks at is right. Most files of a usual tree are such, and this takes a fraction of the time.
+fn only_extent(volume: &Volume, inode: &Inode) -> Option<(u64, u64)> {
+    let superblock = &volume.superblock;
+    let is_usual = inode.has_extents() && superblock.has_extents && superblock.cluster_blocks == 1;
+    // The head of a leaf with one entry of four.
+    if !is_usual || inode.map[..8] != [0x0A, 0xF3, 1, 0, 4, 0, 0, 0] || volume.checks.has_no_end() {
+        return None;
+    }
+    let entry = inode.map.get(ENTRY_BYTES..2 * ENTRY_BYTES)?;
+    let (first, len) = (first_of(entry), le16(entry, 4).filter(|len| (1..=MAX_WRITTEN_BLOCKS).contains(len))?);
+    let (start, len) = (u64::from(le16(entry, 6)?) << 32 | u64::from(le32(entry, 8)?), u64::from(len));
+    // A file has no more blocks than extents count, of up to 64 KiB: far from the end of the numbers.
+    let (end, block_bytes) = (first + len, superblock.block_bytes);
+    let is_size_right = match inode.file_type() {
+        Some(Type::File) => inode.size >= (end - 1) * block_bytes,
+        Some(Type::Directory) => inode.size.is_multiple_of(block_bytes) && inode.size / block_bytes >= end,
+        _ => false,
+    };
+    let blocks = len + u64::from(inode.attribute_block != 0);
+    let is_right = is_size_right
+        && start >= superblock.first_data_block
+        && start + len <= superblock.blocks
+        && inode.sectors == blocks * (block_bytes / 512);
+    is_right.then_some((start, len))
 }
 
 /// Walks a node of a tree of extents, which is for blocks of the file from `first` on; gives where its last extent ends.

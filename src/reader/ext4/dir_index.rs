@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::checks::Remark;
+use super::error::{cut_off, damaged};
 use super::inode::Inode;
 use super::map::run_at;
 use super::name_hash::{Kind, NameHash};
+use super::remark::Remark;
 use super::superblock::Superblock;
-use super::volume::Volume;
-use super::{cut_off, damaged};
+use super::volume::{Block, Volume};
 use crate::events::Severity;
 use crate::field::{crc32c, le16, le32};
 use crate::shown;
@@ -35,7 +35,8 @@ pub(super) struct DirIndex {
     hash: NameHash,
     /// Each block of the directory that has names, by its number in it: the lowest and the highest hash of a name there.
     leaves: BTreeMap<u64, (u32, u32)>,
-    nodes: u64,
+    /// Of the block whose names come next.
+    current: Option<(u32, u32)>,
     names: u64,
     misplaced: u64,
     first: Vec<String>,
@@ -54,7 +55,7 @@ impl DirIndex {
         let mut index = Self {
             hash,
             leaves: BTreeMap::new(),
-            nodes: 0,
+            current: None,
             names: 0,
             misplaced: 0,
             first: Vec::new(),
@@ -97,12 +98,12 @@ impl DirIndex {
         let (limit, count) = (le16(bytes, entries_at), le16(bytes, entries_at + 2));
         let (limit, count) = (limit.ok_or_else(cut_off)?, count.ok_or_else(cut_off)?);
         // The last one's room is for the checksum.
-        let room = (bytes.len() - entries_at) / ENTRY_BYTES - usize::from(directory.checksum_seed.is_some());
+        let room = (bytes.len() - entries_at) / ENTRY_BYTES - usize::from(volume.superblock.checksum_seed.is_some());
         if usize::from(limit) != room || count == 0 || count > limit {
             return wrong("its count of entries makes no sense");
         }
         let entries = bytes.get(entries_at..entries_at + usize::from(count) * ENTRY_BYTES).ok_or_else(cut_off)?;
-        if let Some(seed) = directory.checksum_seed {
+        if let Some(seed) = directory.checksum_seed() {
             let tail_at = entries_at + usize::from(limit) * ENTRY_BYTES;
             let tail = bytes.get(tail_at..tail_at + ENTRY_BYTES).ok_or_else(cut_off)?;
             let covered = bytes.get(..entries_at + entries.len()).ok_or_else(cut_off)?;
@@ -111,7 +112,6 @@ impl DirIndex {
                 return wrong("its checksum is wrong");
             }
         }
-        self.nodes += 1;
         let blocks = directory.size.div_ceil(volume.superblock.block_bytes);
         // The first entry's place has limit and count in place of a hash: it is the node's own. The lowest bit says that
         // the block before ends with the same hash.
@@ -141,17 +141,22 @@ impl DirIndex {
         Ok(())
     }
 
-    /// Takes note of a name in block `number` of the directory.
-    pub(super) fn note(&mut self, number: u64, name: &[u8]) {
+    /// The names that are noted next are in block `number` of the directory.
+    pub(super) fn enter(&mut self, number: u64) {
+        self.current = self.leaves.get(&number).copied();
+    }
+
+    /// Takes note of a name.
+    pub(super) fn note(&mut self, name: &[u8]) {
         if self.damage.is_some() {
             return;
         }
         self.names += 1;
-        let Some((low, high)) = self.leaves.get(&number) else {
+        let Some((low, high)) = self.current else {
             self.blocks_without += 1;
             return;
         };
-        let is_right = (*low..=*high).contains(&self.hash.of(name));
+        let is_right = (low..=high).contains(&self.hash.of(name));
         if !is_right {
             self.misplaced += 1;
             if self.first.len() < NAMED {
@@ -188,14 +193,7 @@ impl DirIndex {
     }
 }
 
-/// `s_hash_seed` and the flags of `s_flags`: whether bytes are signed, which only `EXT2_FLAGS_UNSIGNED_HASH` denies.
-pub(super) fn hash_of(superblock: &[u8]) -> Option<([u32; 4], bool)> {
-    let word = |at: usize| le32(superblock, at);
-    let seed = [word(0xEC)?, word(0xF0)?, word(0xF4)?, word(0xF8)?];
-    Some((seed, word(0x160)? & 0x2 == 0))
-}
-
-fn block_of(volume: &Volume, directory: &Inode, number: u64) -> io::Result<super::volume::Block> {
+fn block_of(volume: &Volume, directory: &Inode, number: u64) -> io::Result<Block> {
     let start = run_at(volume, directory, number)?.start.ok_or_else(|| damaged("a block of it is missing"))?;
     let superblock: &Superblock = &volume.superblock;
     superblock.offset_of(start)?;

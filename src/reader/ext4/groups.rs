@@ -2,9 +2,9 @@
 
 use std::io;
 
+use super::error::{crc32c_without, cut_off, damaged};
 use super::superblock::{START, Superblock};
 use super::volume::Volume;
-use super::{crc32c_without, cut_off, damaged};
 use crate::field::{crc32c, le16, le32};
 
 /// What the descriptors say.

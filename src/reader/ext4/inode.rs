@@ -2,8 +2,8 @@
 
 use std::io;
 
+use super::error::{cut_off, damaged};
 use super::volume::Volume;
-use super::{crc32c_without, cut_off, damaged};
 use crate::entry::{DeviceNumber, Metadata, Timestamp};
 use crate::field::{array, crc32c, le16, le32};
 use crate::outside::inode_flags::KEPT;
@@ -12,6 +12,11 @@ use crate::outside::inode_flags::KEPT;
 pub(super) const ROOT: u32 = 2;
 /// The length of what every inode has; what is longer says how much more of it is used.
 const PLAIN_BYTES: usize = 128;
+/// The length that nearly all filesystems have.
+const USUAL_BYTES: usize = 256;
+
+/// What extended attributes begin with, in an inode and in a block of their own.
+pub(super) const ATTRIBUTES_MAGIC: u32 = 0xEA02_0000;
 
 /// The upper bits of `i_mode`.
 const TYPE_MASK: u16 = 0xF000;
@@ -24,14 +29,6 @@ const FLAG_HUGE_FILE: u32 = 0x4_0000;
 const FLAG_EXTENTS: u32 = 0x8_0000;
 const FLAG_VERITY: u32 = 0x10_0000;
 const FLAG_INLINE_DATA: u32 = 0x1000_0000;
-
-/// How long a file can be: extents count 2^32 blocks, block numbers have 12 places and three trees of them.
-fn max_size(block_bytes: u64, has_extents: bool) -> u64 {
-    let in_block = block_bytes / 4;
-    // Blocks of at most 64 KiB: below 2^42 blocks, and 2^58 bytes.
-    let by_numbers = 12 + in_block + in_block.pow(2) + in_block.pow(3);
-    block_bytes * if has_extents { 1 << 32 } else { by_numbers }
-}
 
 /// What an inode's type says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +57,10 @@ pub struct Inode {
     flags: u32,
     /// `i_projid`.
     project: u32,
-    /// What the checksums of its own metadata begin with; `None` where there are none.
-    pub(super) checksum_seed: Option<u32>,
+    /// `i_generation`.
+    generation: u32,
+    /// What checksums in this filesystem begin with; `None` where there are none.
+    volume_seed: Option<u32>,
     /// `i_block`: the first of its map, or a short symbolic link.
     pub(super) map: [u8; 60],
     /// The block of its attributes, or 0.
@@ -107,17 +106,10 @@ impl Inode {
         }
         let has = |field_end: usize| field_end <= PLAIN_BYTES + extra;
         let generation = word(0x64)?;
-        let checksum_seed =
-            superblock.checksum_seed.map(|seed| crc32c(crc32c(seed, &number.to_le_bytes()), &generation.to_le_bytes()));
-        if let Some(seed) = checksum_seed {
-            let (plain, behind) = raw.split_at_checked(PLAIN_BYTES).ok_or_else(cut_off)?;
-            let crc = crc32c_without(seed, plain, 0x7C..0x7E)?;
+        if let Some(seed) = superblock.checksum_seed {
             // The upper half of the checksum is there only in inodes that are long enough.
-            let (crc, high) = if has(0x84) {
-                (crc32c_without(crc, behind, 2..4)?, Some(half(0x82)?))
-            } else {
-                (crc32c(crc, behind), None)
-            };
+            let high = if has(0x84) { Some(half(0x82)?) } else { None };
+            let crc = checksum(seed, number, generation, raw, high.is_some())?;
             let (crc_low, crc_high) = (crc & 0xFFFF, crc >> 16);
             if u32::from(half(0x7C)?) != crc_low || high.is_some_and(|high| u32::from(high) != crc_high) {
                 return wrong("its checksum is wrong");
@@ -135,7 +127,7 @@ impl Inode {
             mode & TYPE_MASK == 0x8000 || (mode & TYPE_MASK == TYPE_DIRECTORY && superblock.has_large_directories);
         let size_high = if has_high_size { u64::from(word(0x6C)?) } else { 0 };
         let size = size_high << 32 | u64::from(word(0x4)?);
-        if size > max_size(superblock.block_bytes, flags & FLAG_EXTENTS != 0) {
+        if size > superblock.max_size(flags & FLAG_EXTENTS != 0) {
             return wrong("its size is more than its map could hold");
         }
         let mut sectors = u64::from(word(0x1C)?);
@@ -152,7 +144,7 @@ impl Inode {
             Ok(Timestamp { sec, nsec: (extra >> 2).min(999_999_999) })
         };
         let attributes_at = PLAIN_BYTES + extra;
-        let has_attributes = extra > 0 && le32(raw, attributes_at) == Some(super::attributes::MAGIC);
+        let has_attributes = extra > 0 && le32(raw, attributes_at) == Some(ATTRIBUTES_MAGIC);
         Ok(Self {
             number,
             mode,
@@ -165,7 +157,8 @@ impl Inode {
             sectors,
             flags,
             project: if superblock.has_projects && has(0xA0) { word(0x9C)? } else { 0 },
-            checksum_seed,
+            generation,
+            volume_seed: superblock.checksum_seed,
             map: array(raw, 0x28).ok_or_else(cut_off)?,
             attribute_block: if superblock.has_64_bits { u64::from(half(0x76)?) << 32 } else { 0 }
                 | u64::from(word(0x68)?),
@@ -173,6 +166,12 @@ impl Inode {
             parent: 0,
             own_attributes: has_attributes.then(|| raw[attributes_at..].into()),
         })
+    }
+
+    /// What the checksums of its own metadata begin with; `None` where there are none.
+    pub(super) fn checksum_seed(&self) -> Option<u32> {
+        let seed = self.volume_seed?;
+        Some(crc32c(crc32c(seed, &self.number.to_le_bytes()), &self.generation.to_le_bytes()))
     }
 
     /// Its type; `None` when that is none.
@@ -248,6 +247,27 @@ impl Inode {
             old => DeviceNumber { major: (old >> 8) & 0xFF, minor: old & 0xFF },
         }
     }
+}
+
+/// The checksum of a stored inode. One call for all of it: every inode comes by here, and short pieces cost as much as
+/// long ones.
+fn checksum(seed: u32, number: u32, generation: u32, raw: &[u8], has_high: bool) -> io::Result<u32> {
+    let (mut usual, mut large) = ([0; 8 + USUAL_BYTES], Vec::new());
+    let covered = if let Some(covered) = usual.get_mut(..8 + raw.len()) {
+        covered
+    } else {
+        large.resize(8 + raw.len(), 0);
+        &mut large[..]
+    };
+    let (head, copy) = covered.split_at_mut(8);
+    head[..4].copy_from_slice(&number.to_le_bytes());
+    head[4..].copy_from_slice(&generation.to_le_bytes());
+    copy.copy_from_slice(raw);
+    copy.get_mut(0x7C..0x7E).ok_or_else(cut_off)?.fill(0);
+    if has_high {
+        copy.get_mut(0x82..0x84).ok_or_else(cut_off)?.fill(0);
+    }
+    Ok(crc32c(seed, covered))
 }
 
 /// The block that an inode lies in, and where it begins there.

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::io;
 
+use super::error::{NotRead, crc32c_without, cut_off, damaged};
 use super::inode::Inode;
 use super::map::run_at;
 use super::volume::{JOURNAL_MAGIC, Logged, Volume};
-use super::{NotRead, crc32c_without, cut_off, damaged};
 use crate::field::{array, be32, be64, crc32c};
 
 /// `h_blocktype`.

@@ -2,9 +2,9 @@
 
 use std::io;
 
+use super::error::{cut_off, damaged};
 use super::inode::Inode;
 use super::volume::{Block, Volume};
-use super::{cut_off, damaged};
 use crate::field::{crc32c, le16, le32};
 
 const EXTENT_MAGIC: u16 = 0xF30A;
@@ -146,7 +146,7 @@ fn in_leaf(node: &[u8], at: u64, next: u64) -> io::Result<Run> {
 
 /// The checksum of a node in a block of its own stands behind the room for its entries.
 pub(super) fn check(inode: &Inode, node: &[u8]) -> io::Result<()> {
-    let Some(seed) = inode.checksum_seed else { return Ok(()) };
+    let Some(seed) = inode.checksum_seed() else { return Ok(()) };
     let room = usize::from(le16(node, 4).ok_or_else(cut_off)?);
     let end = ENTRY_BYTES + room * ENTRY_BYTES;
     let covered = node.get(..end).ok_or_else(cut_off)?;

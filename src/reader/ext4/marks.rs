@@ -2,7 +2,6 @@
 //! stretches are set, which take no memory.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 /// How many numbers a piece is for.
 const PIECE_BITS: u64 = 1 << 16;
@@ -12,7 +11,11 @@ const MAX_PIECES: usize = 16 << 10;
 
 #[derive(Default)]
 pub(super) struct Marks {
-    pieces: BTreeMap<u64, Piece>,
+    pieces: Vec<Piece>,
+    /// Which of them is for which numbers.
+    places: BTreeMap<u64, usize>,
+    /// The one that was used last: the next number lies near the one before mostly.
+    last: Option<(u64, usize)>,
     with_bits: usize,
 }
 
@@ -39,11 +42,12 @@ impl Marks {
             if let Some(piece) = self.piece(at / PIECE_BITS) {
                 let was_full = piece.bits.is_none();
                 let twice = piece.add(at - piece_start, to - piece_start);
+                let is_full = piece.bits.is_none();
                 if let Some((number, twice)) = twice {
                     first = first.or(Some(piece_start + number));
                     count += twice;
                 }
-                if !was_full && piece.bits.is_none() {
+                if !was_full && is_full {
                     self.with_bits -= 1;
                 }
             }
@@ -53,14 +57,30 @@ impl Marks {
     }
 
     fn piece(&mut self, number: u64) -> Option<&mut Piece> {
-        match self.pieces.entry(number) {
-            Entry::Occupied(piece) => Some(piece.into_mut()),
-            Entry::Vacant(_) if self.with_bits >= MAX_PIECES => None,
-            Entry::Vacant(place) => {
-                self.with_bits += 1;
-                Some(place.insert(Piece { set: 0, bits: Some(Box::new([0; WORDS])) }))
+        let place = match self.last {
+            Some((last, place)) if last == number => place,
+            _ => {
+                let place = self.place_of(number)?;
+                self.last = Some((number, place));
+                place
             }
+        };
+        self.pieces.get_mut(place)
+    }
+
+    /// Where the piece is, which is made when it is not there; `None` when there are too many.
+    fn place_of(&mut self, number: u64) -> Option<usize> {
+        if let Some(place) = self.places.get(&number) {
+            return Some(*place);
         }
+        if self.with_bits >= MAX_PIECES {
+            return None;
+        }
+        self.with_bits += 1;
+        let place = self.pieces.len();
+        self.pieces.push(Piece { set: 0, bits: Some(Box::new([0; WORDS])) });
+        self.places.insert(number, place);
+        Some(place)
     }
 }
 
@@ -77,11 +97,13 @@ impl Piece {
             // Below the piece's length.
             let Some(word) = usize::try_from(at / 64).ok().and_then(|word| bits.get_mut(word)) else { break };
             let both = *word & mask;
+            self.set += in_word;
             if both != 0 {
+                let count = u64::from(both.count_ones());
                 first = first.or(Some(at - bit + u64::from(both.trailing_zeros())));
-                twice += u64::from(both.count_ones());
+                twice += count;
+                self.set -= count;
             }
-            self.set += u64::from((mask & !*word).count_ones());
             *word |= mask;
             at += in_word;
         }

@@ -66,7 +66,11 @@ impl NameHash {
         let pad = pad | pad << 16;
         let mut words = [pad; N];
         for (word, bytes) in words.iter_mut().zip(rest.chunks(4)) {
-            *word = bytes.iter().fold(pad, |word, byte| self.byte(*byte).wrapping_add(word << 8));
+            *word = match <&[u8; 4]>::try_from(bytes) {
+                // Signs make no difference, and the four bytes leave nothing of the padding.
+                Ok(four) if four.is_ascii() => u32::from_be_bytes(*four),
+                _ => bytes.iter().fold(pad, |word, byte| self.byte(*byte).wrapping_add(word << 8)),
+            };
         }
         words
     }

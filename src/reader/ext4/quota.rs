@@ -3,9 +3,10 @@
 
 use std::io;
 
+use super::data::read_at;
+use super::error::damaged;
 use super::inode::Inode;
 use super::volume::Volume;
-use super::{damaged, file};
 use crate::field::{le32, le64};
 
 /// `V2_INITQMAGICS`, each with the option that setquota(8) has for its kind.
@@ -43,7 +44,7 @@ impl QuotaLimits {
             return Err(damaged(format!("the quota file in inode {number} has {} bytes", inode.size)));
         }
         let mut bytes = vec![0; usize::try_from(inode.size).unwrap_or(0)];
-        let read = file::read_at(volume, &inode, 0, &mut bytes)?;
+        let read = read_at(volume, &inode, 0, &mut bytes)?;
         bytes.truncate(read);
         self.parse(&bytes);
         Ok(())

@@ -4,8 +4,7 @@ use std::io;
 
 use chrono::DateTime;
 
-use super::dir_index::hash_of;
-use super::{NotRead, cut_off, damaged};
+use super::error::{NotRead, cut_off, damaged};
 use crate::field::{array, crc32c, le16, le32};
 use crate::outside::BlockRead;
 
@@ -72,6 +71,8 @@ const KNOWN_RO_COMPAT: u32 = 0x1
 #[expect(clippy::struct_excessive_bools, reason = "each is a bit of the superblock")]
 pub(super) struct Superblock {
     pub(super) block_bytes: u64,
+    /// How long a file can be, mapped by extents and by block numbers.
+    pub(super) max_sizes: [u64; 2],
     pub(super) blocks: u64,
     /// The allocation unit, with bigalloc larger than a block.
     pub(super) cluster_blocks: u64,
@@ -232,6 +233,7 @@ impl Superblock {
         }
         Ok(Self {
             block_bytes,
+            max_sizes: max_sizes(block_bytes),
             blocks,
             cluster_blocks,
             groups,
@@ -275,6 +277,11 @@ impl Superblock {
         })
     }
 
+    /// How long a file can be that is mapped by extents, or by block numbers.
+    pub(super) fn max_size(&self, has_extents: bool) -> u64 {
+        self.max_sizes[usize::from(!has_extents)]
+    }
+
     /// The first byte of a block, which must be one of the filesystem's.
     pub(super) fn offset_of(&self, block: u64) -> io::Result<u64> {
         if block < self.blocks {
@@ -316,6 +323,21 @@ impl Superblock {
         // At most 64 KiB.
         usize::try_from(self.block_bytes).unwrap_or(0)
     }
+}
+
+/// How long a file can be: extents count 2^32 blocks, block numbers have 12 places and three trees of them.
+fn max_sizes(block_bytes: u64) -> [u64; 2] {
+    let in_block = block_bytes / 4;
+    // Blocks of at most 64 KiB: below 2^42 blocks, and 2^58 bytes.
+    let by_numbers = 12 + in_block + in_block.pow(2) + in_block.pow(3);
+    [block_bytes << 32, block_bytes * by_numbers]
+}
+
+/// `s_hash_seed` and the flags of `s_flags`: whether bytes are signed, which only `EXT2_FLAGS_UNSIGNED_HASH` denies.
+fn hash_of(superblock: &[u8]) -> Option<([u32; 4], bool)> {
+    let word = |at: usize| le32(superblock, at);
+    let seed = [word(0xEC)?, word(0xF0)?, word(0xF4)?, word(0xF8)?];
+    Some((seed, word(0x160)? & 0x2 == 0))
 }
 
 /// `s_usr_quota_inum`, `s_grp_quota_inum`, `s_prj_quota_inum` and `s_orphan_file_inum`.

@@ -4,13 +4,17 @@ use std::io;
 use std::sync::Arc;
 
 use super::audit::{audit, is_short};
-use super::checks::Remark;
+use super::data::read_at;
 use super::dir_index::DirIndex;
-use super::file::{Ext4File, read_at};
+use super::error::damaged;
+use super::file::Ext4File;
 use super::inode::{self, Inode, Type};
 use super::map::run_at;
+use super::names::Names;
+use super::orphans::is_orphan;
+use super::remark::Remark;
 use super::volume::Volume;
-use super::{attributes, damaged, directory};
+use super::{attributes, directory};
 use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::events::Severity;
 use crate::reader::listing::Listing;
@@ -27,13 +31,14 @@ pub struct Ext4Tree {
     used_inodes: u64,
     /// The type that the directory says of the name that comes next.
     expected_type: u8,
+    names: Names,
     remarks: Vec<Remark>,
 }
 
 impl Ext4Tree {
     /// `used_inodes` is how many the filesystem counts.
     pub(super) fn new(volume: Arc<Volume>, used_inodes: u64) -> Self {
-        Self { volume, used_inodes, expected_type: 0, remarks: Vec::new() }
+        Self { volume, used_inodes, expected_type: 0, names: Names::default(), remarks: Vec::new() }
     }
 
     /// What contradicts itself: without a journal, what a system was about to write contradicts what it wrote before.
@@ -51,7 +56,9 @@ impl Ext4Tree {
     /// Looks at the map of an inode that was not met before, if that is in the inode or read next anyway.
     fn audit(&mut self, inode: &Inode) {
         let remarks = audit(&self.volume, inode);
-        self.remarks.extend(remarks);
+        if !remarks.is_empty() {
+            self.remarks.extend(remarks);
+        }
     }
 
     /// What of an inode is the same for all types.
@@ -83,14 +90,14 @@ impl Tree for Ext4Tree {
     fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Inode>> {
         let mut root = Inode::read(&self.volume, inode::ROOT)?;
         root.parent = inode::ROOT;
-        self.volume.checks.directory(inode::ROOT);
+        self.names.directory(inode::ROOT);
         self.audit(&root);
         Ok(self.opened(root, complaints))
     }
 
     fn list(&mut self, directory: &Inode) -> Result<Listing, (Listing, io::Error)> {
         // It may be listed once more when the walk returns to it.
-        let is_first = self.volume.checks.list(directory.number);
+        let is_first = self.names.list(directory.number);
         let mut index = if is_first { DirIndex::read(&self.volume, directory) } else { None };
         let listed = directory::list(&self.volume, directory, index.as_mut());
         if is_first {
@@ -115,7 +122,7 @@ impl Tree for Ext4Tree {
         let inode = u32::try_from(ino).ok().and_then(|number| Inode::read(&self.volume, number).ok());
         let Some(inode) = inode.filter(Inode::is_directory) else { return false };
         let is_empty = directory::list(&self.volume, &inode, None).is_ok_and(|listing| listing.items.is_empty());
-        is_empty && self.volume.checks.directory(inode.number)
+        is_empty && self.names.directory(inode.number)
     }
 
     fn expect_type(&mut self, stored_type: u8) {
@@ -123,8 +130,11 @@ impl Tree for Ext4Tree {
     }
 
     fn remarks(&mut self) -> Vec<Remark> {
+        if self.remarks.is_empty() {
+            return Vec::new();
+        }
         let remarks = std::mem::take(&mut self.remarks);
-        if remarks.is_empty() { remarks } else { self.as_it_counts(remarks) }
+        self.as_it_counts(remarks)
     }
 
     fn at_end(&mut self, is_whole: bool) -> Vec<Remark> {
@@ -132,7 +142,7 @@ impl Tree for Ext4Tree {
         let superblock = &self.volume.superblock;
         let is_settled = superblock.has_journal || superblock.was_clean;
         let remarks =
-            if is_whole && is_settled { self.volume.checks.at_end(&self.volume, self.used_inodes) } else { Vec::new() };
+            if is_whole && is_settled { self.names.at_end(&self.volume, self.used_inodes) } else { Vec::new() };
         self.as_it_counts(remarks)
     }
 
@@ -155,12 +165,12 @@ impl Tree for Ext4Tree {
             let what = format!("its directory says that it is of another type than its inode {number} is");
             self.remarks.push((Severity::Error, what));
         }
-        if inode.dtime != 0 && !self.volume.checks.is_orphan(&self.volume, number) {
+        if inode.dtime != 0 && !is_orphan(&self.volume, number) {
             self.remarks.push((Severity::Warning, format!("its inode {number} has a time of deletion")));
         }
         let mut is_first = false;
         if found_type != Some(Type::Directory) {
-            is_first = self.volume.checks.name(number, inode.nlink());
+            is_first = self.names.name(number, inode.nlink());
             if is_first && matches!(found_type, Some(Type::File)) && is_short(&inode)
                 || is_first && found_type == Some(Type::Symlink) && inode.size > inode.map.len() as u64
             {
@@ -176,7 +186,7 @@ impl Tree for Ext4Tree {
         }
         let kind = match inode.file_type() {
             Some(Type::Directory) => {
-                if !self.volume.checks.directory(number) {
+                if !self.names.directory(number) {
                     let what = format!("leads to directory {number}, to which another name led before; left out");
                     return Err(format!("{what}: the filesystem is damaged"));
                 }

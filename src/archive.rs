@@ -7,6 +7,7 @@
 
 pub mod acl;
 pub mod carry;
+pub mod codec;
 pub mod counts;
 mod data;
 mod digits;

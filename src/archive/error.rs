@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::gzip::{BadLevel, EncoderError};
+use super::codec::EncoderError;
+use super::level::BadLevel;
 use crate::units::ByteLen;
 
 /// Asked now and then whether the work is to stop.

@@ -5,16 +5,19 @@
 
 use std::io;
 
-use libdeflater::{CompressionLvl, Compressor};
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
 
+use super::codec::contract::{Bounds, Codec, Decode, DecodeError, Encode, EncoderError, MAX_MEMBER_DATA, MemberFrame};
+use super::level::{BadLevel, check_level};
 use crate::outside::memory;
+
+/// What the name of an archive ends with.
+pub const SUFFIX: &str = ".tar.gz";
 
 /// Everything before the compressed data: ten fixed bytes, the extra field's length, and our one subfield.
 pub const HEADER_BYTES: usize = 10 + 2 + 4 + SUBFIELD_BYTES;
 /// CRC-32 and length of the data.
 pub const TRAILER_BYTES: usize = 8;
-/// The largest amount of data in a member.
-pub const MAX_MEMBER_DATA: usize = 1 << 20;
 /// [`padding`] is at least so long.
 pub const MIN_PADDING_BYTES: usize = HEADER_BYTES + 4 * 6 + 5 + TRAILER_BYTES;
 /// No member without data is longer.
@@ -26,6 +29,8 @@ const XLEN: u8 = 12;
 const SUBFIELD_LEN: u8 = 8;
 const FLAG_EXTRA: u8 = 4;
 const OS_UNIX: u8 = 3;
+/// What every member begins with: all of its header but the two lengths.
+const SIGNATURE: [u8; 16] = [0x1f, 0x8b, 8, FLAG_EXTRA, 0, 0, 0, 0, 0, OS_UNIX, XLEN, 0, b'V', b'B', SUBFIELD_LEN, 0];
 /// The largest stored block of deflate: its length has 16 bits.
 const MAX_STORED_BLOCK: usize = 0xffff;
 const STORED_BLOCK_HEADER: usize = 5;
@@ -41,6 +46,95 @@ const SAMPLE_BYTES: usize = 4096;
 const SAMPLED_BYTES: f64 = 32768.0;
 /// Of 8 bits a byte. Compressed and encrypted data has 7.99 in samples of this size; text and code are below 6.5.
 const STORE_ABOVE_ENTROPY_BITS: f64 = 7.95;
+
+/// The lengths of members.
+pub(super) const BOUNDS: Bounds = Bounds {
+    header_bytes: HEADER_BYTES,
+    frame_bytes: HEADER_BYTES + TRAILER_BYTES,
+    max_member_bytes: MemberEncoder::MAX_MEMBER_BYTES,
+    min_padding_bytes: MIN_PADDING_BYTES,
+    max_padding_bytes: MAX_PADDING_BYTES,
+};
+
+/// How much memory libdeflate takes for decompressing.
+const DECODER_BYTES: usize = 64 << 10;
+
+/// The codec.
+pub(super) struct Gzip;
+
+impl Codec for Gzip {
+    fn suffix(&self) -> &'static str {
+        SUFFIX
+    }
+
+    fn bounds(&self) -> &'static Bounds {
+        &BOUNDS
+    }
+
+    fn signature(&self) -> &'static [u8] {
+        &SIGNATURE
+    }
+
+    fn frame(&self, bytes: &[u8]) -> Option<MemberFrame> {
+        parse_header(bytes)
+    }
+
+    fn encoder(&self, level: i32) -> Result<Box<dyn Encode>, EncoderError> {
+        Ok(Box::new(MemberEncoder::new(level)?))
+    }
+
+    fn encoder_bytes(&self, level: i32) -> usize {
+        tables_bytes(level)
+    }
+
+    fn decoder(&self) -> io::Result<Box<dyn Decode>> {
+        // libdeflater panics when there is no memory.
+        Ok(Box::new(MemberDecoder(memory::made(DECODER_BYTES, Decompressor::new)?)))
+    }
+
+    fn padding(&self, len: usize) -> Vec<u8> {
+        padding(len)
+    }
+}
+
+impl Encode for MemberEncoder {
+    fn level(&self) -> i32 {
+        self.level()
+    }
+
+    fn set_level(&mut self, level: i32) -> Result<(), EncoderError> {
+        self.set_level(level)
+    }
+
+    fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> usize {
+        self.encode(data, out)
+    }
+}
+
+struct MemberDecoder(Decompressor);
+
+impl Decode for MemberDecoder {
+    fn decode(&mut self, member: &[u8], data_bytes: u64, data: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let len = usize::try_from(data_bytes).ok().filter(|len| *len <= MAX_MEMBER_DATA);
+        let (Some(len), true) = (len, member.len() > HEADER_BYTES + TRAILER_BYTES) else {
+            return Err(DecodeError::Bounds);
+        };
+        data.resize(len, 0);
+        let (deflated, trailer) = member[HEADER_BYTES..].split_at(member.len() - HEADER_BYTES - TRAILER_BYTES);
+        match self.0.deflate_decompress(deflated, data) {
+            Ok(found) if found == len => {}
+            Ok(found) => return Err(DecodeError::Length { found, expected: len }),
+            Err(_) => return Err(DecodeError::Data),
+        }
+        if trailer[..4] != libdeflater::crc32(data).to_le_bytes() {
+            return Err(DecodeError::Crc);
+        }
+        if trailer[4..] != u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes() {
+            return Err(DecodeError::Trailer);
+        }
+        Ok(())
+    }
+}
 
 /// Makes members. It is costly to make, and is used again for each member.
 pub struct MemberEncoder {
@@ -64,38 +158,8 @@ fn libdeflate_level(level: i32) -> i32 {
 }
 
 /// How much memory libdeflate takes for a level, at most: its near-optimal parser, from level 10 on, has large tables.
-pub(crate) fn tables_bytes(level: i32) -> usize {
+fn tables_bytes(level: i32) -> usize {
     if level >= 10 { 12 << 20 } else { 2 << 20 }
-}
-
-/// A level that libdeflate does not have.
-#[derive(Debug, thiserror::Error)]
-#[error("the compression level {0} does not exist; it goes from 1 (fast) to 12 (small)")]
-pub struct BadLevel(pub i32);
-
-/// Why there is no encoder.
-#[derive(Debug, thiserror::Error)]
-pub enum EncoderError {
-    /// There is no such level.
-    #[error(transparent)]
-    Level(#[from] BadLevel),
-    /// Its tables need more memory than this process may have.
-    #[error("there is no memory for compressing")]
-    Memory(#[source] io::Error),
-}
-
-/// What a member's header and trailer say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemberFrame {
-    /// The length of the whole member, header and trailer included.
-    pub member_bytes: u32,
-    /// The length of the data in it.
-    pub data_bytes: u32,
-}
-
-/// Whether a level from 1 to 12 was asked for.
-pub fn check_level(level: i32) -> Result<(), BadLevel> {
-    if (1..=12).contains(&level) { Ok(()) } else { Err(BadLevel(level)) }
 }
 
 impl MemberEncoder {
@@ -214,7 +278,7 @@ fn header(frame: MemberFrame) -> [u8; HEADER_BYTES] {
 }
 
 /// Reads a member's header. `None` when these bytes do not begin one of ours, or its lengths are out of bounds.
-pub fn parse_header(bytes: &[u8]) -> Option<MemberFrame> {
+pub(super) fn parse_header(bytes: &[u8]) -> Option<MemberFrame> {
     let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
     let frame = MemberFrame {
         member_bytes: u32::from_le_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]),

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::gzip::{BadLevel, check_level};
-
-/// The levels of libdeflate: 1 to [`HIGHEST_LEVEL`].
+/// There are levels from 1 to this. Each codec has settings of its own for them.
 pub const HIGHEST_LEVEL: i32 = 12;
 /// The level is looked at again after so many members, and not before so much time.
 const WINDOW_MEMBERS: u32 = 32;
@@ -21,6 +19,16 @@ const WINDOW_TIME: Duration = Duration::from_millis(100);
 const BUSY: f64 = 0.85;
 /// Below this share they have time to spare.
 const IDLE: f64 = 0.6;
+
+/// A level that does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("the compression level {0} does not exist; it goes from 1 (fast) to 12 (small)")]
+pub struct BadLevel(pub i32);
+
+/// Whether a level from 1 to 12 was asked for.
+pub fn check_level(level: i32) -> Result<(), BadLevel> {
+    if (1..=12).contains(&level) { Ok(()) } else { Err(BadLevel(level)) }
+}
 
 /// How hard members are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

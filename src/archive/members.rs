@@ -21,11 +21,11 @@ use std::time::Instant;
 use self::job::{Job, Ready};
 pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
 use self::recheck::Carrier;
-pub(super) use self::recheck::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
+pub(super) use self::recheck::{CarriedMember, CheckedPiece, MemberFault, RUN_BYTES, weight};
 use self::sequencer::{Delivered, Failed, Sequencer};
 use self::spares::Spares;
+use super::codec::{self, CodecRef, Encode, MAX_MEMBER_DATA};
 use super::error::ArchiveError;
-use super::gzip::{MAX_MEMBER_DATA, MemberEncoder, tables_bytes};
 use super::head_digest::MemberHeads;
 use super::index::{EntryLine, MemberDigest, MemberLine};
 use super::level::{CompressionLevel, LevelControl, LevelNow};
@@ -42,7 +42,8 @@ const COMPRESSING_NICE: i32 = 5;
 /// The writing end. Dropping it without [`MemberWriter::finish`] stops everything.
 pub struct MemberWriter {
     pool: Workers,
-    encoders: Arc<Mutex<Vec<MemberEncoder>>>,
+    codec: CodecRef,
+    encoders: Arc<Mutex<Vec<Box<dyn Encode>>>>,
     level: Arc<LevelNow>,
     order: Arc<Sequencer>,
     free: Spares<Job>,
@@ -57,16 +58,26 @@ pub struct MemberWriter {
 impl MemberWriter {
     /// Compresses with `threads` threads.
     pub fn new(outputs: Outputs, wanted: CompressionLevel, threads: usize) -> Result<Self, ArchiveError> {
+        Self::with_codec(codec::WRITTEN, outputs, wanted, threads)
+    }
+
+    pub(super) fn with_codec(
+        codec: CodecRef,
+        outputs: Outputs,
+        wanted: CompressionLevel,
+        threads: usize,
+    ) -> Result<Self, ArchiveError> {
         wanted.check()?;
         let threads = threads.max(1);
         let level = LevelNow::new(wanted);
         let control = LevelControl::new(wanted, Arc::clone(&level), threads);
-        let encoders = (0..threads).map(|_| MemberEncoder::new(level.get())).collect::<Result<Vec<_>, _>>()?;
+        let encoders = (0..threads).map(|_| codec.encoder(level.get())).collect::<Result<Vec<_>, _>>()?;
         let pool = Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?;
         let (give_back, free) = channel();
-        let order = Arc::new(Sequencer::new(outputs, give_back, control).map_err(ArchiveError::Write)?);
+        let order = Arc::new(Sequencer::new(codec, outputs, give_back, control).map_err(ArchiveError::Write)?);
         Ok(Self {
             pool,
+            codec,
             encoders: Arc::new(Mutex::new(encoders)),
             level,
             order,
@@ -83,7 +94,7 @@ impl MemberWriter {
     pub(super) fn carry_from(&mut self, archive: Arc<File>) {
         // What is shared is what the disk has, so that is what has to be checked.
         let from_disk = self.order.shares_with(&archive);
-        self.carrier = Some(Carrier::new(archive, self.threads, from_disk));
+        self.carrier = Some(Carrier::new(self.codec, archive, self.threads, from_disk));
     }
 
     /// Has members that lie one behind the other in the previous archive read and checked, in parallel. False when there is
@@ -234,5 +245,5 @@ pub(crate) fn require_memory(threads: usize, wanted: CompressionLevel) -> io::Re
 fn needed_bytes(threads: usize, level: i32) -> usize {
     const EACH_BYTES: usize = 8 << 20;
     const BASE_BYTES: usize = 48 << 20;
-    threads.saturating_mul(EACH_BYTES + tables_bytes(level)).saturating_add(BASE_BYTES)
+    threads.saturating_mul(EACH_BYTES + codec::WRITTEN.encoder_bytes(level)).saturating_add(BASE_BYTES)
 }

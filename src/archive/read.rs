@@ -8,13 +8,14 @@
 //! and what one member's entries take.
 
 mod cursor;
+mod decode;
 pub mod entries;
 mod foreign;
 pub mod head;
 pub mod header;
 pub mod index_file;
 pub mod index_plan;
-mod inflate;
+
 mod input;
 mod item;
 mod job;

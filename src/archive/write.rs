@@ -180,15 +180,14 @@ impl<'a> ArchiveWriter<'a> {
         while self.queue.is_full() {
             self.write_next()?;
         }
+        // Where other names lead to a file that cannot be opened it is needed: what reads it gives zeros, and says so.
         if let (EntryKind::File(content), Link::None | Link::First) = (&placed.entry.kind, &placed.link)
             && let Err(error) = content.prefetch()
+            && self.namer.leave_out(&placed)
         {
-            if self.namer.leave_out(&placed) {
-                let what = format!("the file cannot be opened, left out: {error}");
-                tell(self.tar.observer(), Severity::Error, &placed.path, what);
-                return Ok(());
-            }
-            // Its other names lead to this one, which is therefore needed: what reads it gives zeros, and says so.
+            let what = format!("the file cannot be opened, left out: {error}");
+            tell(self.tar.observer(), Severity::Error, &placed.path, what);
+            return Ok(());
         }
         self.queue.push_read(placed);
         Ok(())

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::StoreError;
 use super::local::{VolumeDirectory, sync_directory};
 use super::writer::{ARCHIVE_STAGE_BYTES, INDEX_STAGE_BYTES, LateError, StagedWriter, SyncingWriter};
+use crate::archive::gzip;
 use crate::archive::members::ArchiveFile;
 use crate::outside::let_go_of_pages;
 
@@ -20,7 +21,7 @@ pub const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
 /// The four files, in the order in which they get their final names: the one that makes the backup complete is last.
 pub const SUFFIXES: [&str; 4] = [INDEX, CHECKSUM, ARCHIVE, MANIFEST];
 /// The archive's suffix.
-pub const ARCHIVE: &str = ".tar.gz";
+pub const ARCHIVE: &str = gzip::SUFFIX;
 /// The checksum's suffix.
 pub const CHECKSUM: &str = ".checksum";
 /// The index's suffix.

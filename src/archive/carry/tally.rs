@@ -1,7 +1,9 @@
 //! What was carried forward so far, and what is reported about it.
 
+use crate::archive::codec::WRITTEN;
 use crate::archive::counts::CarryCounts;
 use crate::archive::index::MemberLine;
+use crate::archive::members::MemberFault;
 use crate::archive::placed::tell;
 use crate::events::{Event, Observer, Problem, Severity};
 
@@ -42,13 +44,13 @@ impl Tally {
         observer.on_event(&Event::Carried { bytes: data_bytes });
     }
 
-    /// Reports a member that is damaged in the previous archive. `what` is its fault.
-    pub(super) fn note_mismatch(&mut self, member: &MemberLine, what: &str, observer: &dyn Observer) {
+    /// Reports a member that is damaged in the previous archive.
+    pub(super) fn note_mismatch(&mut self, member: &MemberLine, fault: &MemberFault, observer: &dyn Observer) {
         self.counts.mismatches += 1;
-        let location = format!("{}.tar.gz", self.stem);
+        let location = format!("{}{}", self.stem, WRITTEN.suffix());
         let number = member.number;
         let mut text = format!(
-            "member {number} of the previous backup (byte {}) is damaged: {what}; what is in it was read from the source",
+            "member {number} of the previous backup (byte {}) is damaged: {fault}; what is in it was read from the source",
             member.offset
         );
         if self.counts.mismatches == MAX_MISMATCHES {

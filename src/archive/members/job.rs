@@ -1,7 +1,7 @@
 //! Members on their way to the archive.
 
 use super::recheck::Carried;
-use crate::archive::gzip::{MAX_MEMBER_DATA, MemberEncoder};
+use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
 use crate::archive::index::{EntryLine, MemberDigest};
 
 /// A member that is filled, compressed and written. Its buffers are used again.
@@ -39,7 +39,7 @@ impl Job {
             data: vec![0; MAX_MEMBER_DATA],
             data_len: 0,
             // What is not used is not there: it takes no room before it is written to.
-            member: vec![0; MemberEncoder::MAX_MEMBER_BYTES],
+            member: vec![0; WIDEST.max_member_bytes],
             member_len: 0,
             level: 0,
             digest: MemberDigest::Blake3([0; 32]),

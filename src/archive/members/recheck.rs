@@ -21,7 +21,7 @@ use std::time::Instant;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::spares::Spares;
-use crate::archive::gzip::{MAX_MEMBER_DATA, MemberEncoder, parse_header};
+use crate::archive::codec::{CodecRef, MAX_MEMBER_DATA, WIDEST};
 use crate::archive::index::{KeptEntries, MemberLine};
 use crate::archive::level::LevelNow;
 use crate::archive::read::index_file::MAX_MEMBER_BYTES;
@@ -35,7 +35,25 @@ const SPARE_PIECES: usize = 6;
 /// Members are checked together up to this weight.
 pub(in crate::archive) const RUN_BYTES: usize = MAX_MEMBER_DATA;
 /// No piece is longer: it is a run, or one member.
-const PIECE_BYTES: usize = MemberEncoder::MAX_MEMBER_BYTES;
+const PIECE_BYTES: usize = WIDEST.max_member_bytes;
+
+/// Why a member of the previous archive is not copied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(in crate::archive) enum MemberFault {
+    #[error("it is longer than a member can be")]
+    TooLong,
+    #[error("the archive ends before its end")]
+    CutOff,
+    #[error("it cannot be read: {0}")]
+    Read(io::Error),
+    #[error("its digest is not the one in the index")]
+    Digest,
+    #[error("its own header says other lengths than the index")]
+    Frame,
+    #[error("it was not asked for")]
+    NotAsked,
+}
 
 /// Members of the previous archive that lie one behind the other, as they were found there.
 pub(in crate::archive) struct CheckedPiece {
@@ -43,16 +61,16 @@ pub(in crate::archive) struct CheckedPiece {
     buffer: Arc<Buffer>,
     spent: Sender<Vec<CarriedMember>>,
     /// Each member's end in the buffer, and what is wrong with it.
-    members: Vec<(usize, Result<(), String>)>,
+    members: Vec<(usize, Result<(), MemberFault>)>,
 }
 
 impl CheckedPiece {
     /// What is wrong with a member, if something is.
-    pub(in crate::archive) fn fault(&self, member: usize) -> Option<&str> {
+    pub(in crate::archive) fn fault(&self, member: usize) -> Option<&MemberFault> {
         match self.members.get(member) {
             Some((_, Ok(()))) => None,
             Some((_, Err(what))) => Some(what),
-            None => Some("it was not asked for"),
+            None => Some(&MemberFault::NotAsked),
         }
     }
 
@@ -141,6 +159,7 @@ impl Buffers {
 
 /// The archive that is read from.
 struct Source {
+    codec: CodecRef,
     archive: Arc<File>,
     /// What the kernel has of it in memory is not believed.
     from_disk: bool,
@@ -182,10 +201,10 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// With `from_disk`, what the kernel has of the archive in memory is not believed.
-    pub(super) fn new(archive: Arc<File>, threads: usize, from_disk: bool) -> Self {
+    pub(super) fn new(codec: CodecRef, archive: Arc<File>, threads: usize, from_disk: bool) -> Self {
         let (report, checked) = channel();
         let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
-        let source = Arc::new(Source { archive, from_disk, is_in_memory: AtomicBool::new(true) });
+        let source = Arc::new(Source { codec, archive, from_disk, is_in_memory: AtomicBool::new(true) });
         let (spent_home, spent) = channel();
         Self { source, buffers, checked, report, results: VecDeque::new(), oldest: 0, spent, spent_home }
     }
@@ -243,7 +262,7 @@ pub(in crate::archive) fn weight(line: &MemberLine) -> usize {
 
 /// Reads members that lie one behind the other to the start of `buffer`, and says for each where it ends there and what is
 /// wrong with it.
-fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<(usize, Result<(), String>)> {
+fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<(usize, Result<(), MemberFault>)> {
     let mut end = 0_usize;
     let places: Vec<Range<usize>> = lines
         .iter()
@@ -259,17 +278,16 @@ fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec
     };
     let checked = places.into_iter().zip(lines).map(|(place, line)| {
         let end = place.end;
-        let fault =
-            buffer.get_mut(place).ok_or_else(|| "it is longer than a member can be".to_owned()).and_then(|bytes| {
-                if !is_read {
-                    // One bad place of the disk concerns one member.
-                    source.archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
-                        io::ErrorKind::UnexpectedEof => "the archive ends before its end".to_owned(),
-                        _ => format!("it cannot be read: {error}"),
-                    })?;
-                }
-                check_member(bytes, line)
-            });
+        let fault = buffer.get_mut(place).ok_or(MemberFault::TooLong).and_then(|bytes| {
+            if !is_read {
+                // One bad place of the disk concerns one member.
+                source.archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => MemberFault::CutOff,
+                    _ => MemberFault::Read(error),
+                })?;
+            }
+            check_member(source.codec, bytes, line)
+        });
         (end, fault)
     });
     checked.collect()
@@ -291,14 +309,12 @@ fn read_from_memory(archive: &File, mut buffer: &mut [u8], mut offset: u64) -> b
     true
 }
 
-fn check_member(bytes: &[u8], line: &MemberLine) -> Result<(), String> {
+fn check_member(codec: CodecRef, bytes: &[u8], line: &MemberLine) -> Result<(), MemberFault> {
     if !line.digest.is_of(bytes) {
-        return Err("its digest is not the one in the index".to_owned());
+        return Err(MemberFault::Digest);
     }
-    let is_framed = parse_header(bytes).is_some_and(|frame| {
-        (u64::from(frame.member_bytes), u64::from(frame.data_bytes)) == (line.length, line.tar_length)
-    });
-    if is_framed { Ok(()) } else { Err("its own header says other lengths than the index".to_owned()) }
+    let is_framed = codec.frame(bytes).is_some_and(|frame| frame.is(line.length, line.tar_length));
+    if is_framed { Ok(()) } else { Err(MemberFault::Frame) }
 }
 
 #[cfg(test)]
@@ -306,13 +322,14 @@ mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
-    use super::{Buffers, CarriedMember, Carrier, KeptEntries, LevelNow, MemberEncoder, Workers};
+    use super::{Buffers, CarriedMember, Carrier, KeptEntries, LevelNow, Workers};
+    use crate::archive::codec::WRITTEN;
     use crate::archive::index::{MemberDigest, MemberLine};
     use crate::archive::level::CompressionLevel;
 
     #[test]
     fn members_come_in_their_order_and_only_whole_ones() {
-        let mut encoder = MemberEncoder::new(1).unwrap();
+        let mut encoder = WRITTEN.encoder(1).unwrap();
         let (mut archive, mut lines) = (Vec::new(), Vec::new());
         for number in 0..40_u8 {
             let mut member = Vec::new();
@@ -337,7 +354,7 @@ mod tests {
 
         let pool = Workers::new(2, "check", || {}).unwrap();
         let level = LevelNow::new(CompressionLevel::Fixed(6));
-        let mut carrier = Carrier::new(Arc::new(file), 2, false);
+        let mut carrier = Carrier::new(WRITTEN, Arc::new(file), 2, false);
         let pieces: Vec<&[MemberLine]> = lines.chunks(3).collect();
         let mut taken: Vec<bool> = Vec::new();
         let (mut done, mut asked) = (0, 0);

@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::job::{Job, Ready};
 use super::output::{Outputs, WrittenMembers};
 use super::sink::Sink;
+use crate::archive::codec::CodecRef;
 use crate::archive::level::LevelControl;
 
 /// Takes members in any order.
@@ -55,8 +56,13 @@ pub(super) struct Failed;
 
 impl Sequencer {
     /// The buffers of what was written go to `give_back`.
-    pub(super) fn new(outputs: Outputs, give_back: Sender<Job>, control: LevelControl) -> io::Result<Self> {
-        let sink = Sinking::Idle(Box::new(Sink::new(outputs, give_back, control)?));
+    pub(super) fn new(
+        codec: CodecRef,
+        outputs: Outputs,
+        give_back: Sender<Job>,
+        control: LevelControl,
+    ) -> io::Result<Self> {
+        let sink = Sinking::Idle(Box::new(Sink::new(codec, outputs, give_back, control)?));
         let state = State { early: BTreeMap::new(), next: 0, sink, waiting: 0, error: None };
         Ok(Self { state: Mutex::new(state), rested: Condvar::new() })
     }
@@ -179,6 +185,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::{Delivered, Job, Outputs, Ready, Sequencer};
+    use crate::archive::codec;
     use crate::archive::level::{CompressionLevel, LevelControl, LevelNow};
     use crate::archive::members::output::ArchiveFile;
 
@@ -208,7 +215,7 @@ mod tests {
         let outputs = Outputs { archive: Box::new(archive.clone()), index: Box::new(io::sink()) };
         let (give_back, free) = channel();
         let control = LevelControl::new(CompressionLevel::Fixed(6), LevelNow::new(CompressionLevel::Fixed(6)), 1);
-        (Sequencer::new(outputs, give_back, control).unwrap(), archive, free)
+        (Sequencer::new(codec::WRITTEN, outputs, give_back, control).unwrap(), archive, free)
     }
 
     fn member(number: u64) -> Ready {

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::job::{Job, Ready};
 use super::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
 use super::recheck::{Carried, CarriedMember};
-use crate::archive::gzip::{MIN_PADDING_BYTES, padding};
+use crate::archive::codec::CodecRef;
 use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 
@@ -21,6 +21,7 @@ const LEAST_SHARED_FOR_PADDING: usize = 64;
 
 /// Where members go when their turn has come.
 pub(super) struct Sink {
+    codec: CodecRef,
     archive: Box<dyn ArchiveFile>,
     sha1: Sha1,
     index: io::BufWriter<Hashing>,
@@ -33,12 +34,17 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(outputs: Outputs, give_back: Sender<Job>, control: LevelControl) -> io::Result<Self> {
+    pub(super) fn new(
+        codec: CodecRef,
+        outputs: Outputs,
+        give_back: Sender<Job>,
+        control: LevelControl,
+    ) -> io::Result<Self> {
         let mut index = io::BufWriter::with_capacity(256 * 1024, Hashing::new(outputs.index));
         index.write_all(HEADER_LINE.as_bytes())?;
         let (totals, levels) = (Totals::default(), [0; HIGHEST_LEVEL as usize + 1]);
         let (archive, lines) = (outputs.archive, Vec::new());
-        Ok(Self { archive, sha1: Sha1::new(), index, lines, totals, levels, control, give_back })
+        Ok(Self { codec, archive, sha1: Sha1::new(), index, lines, totals, levels, control, give_back })
     }
 
     /// Whether the archive can share blocks with this file.
@@ -50,7 +56,7 @@ impl Sink {
         if let Ready::Carried(carried) = &ready {
             self.pad_before(carried)?;
         }
-        let Self { archive, sha1, index, lines, totals, levels, control, give_back } = self;
+        let Self { archive, sha1, index, lines, totals, levels, control, give_back, .. } = self;
         // First written, then hashed: where the bytes are copied, that fetches them from memory faster than hashing does.
         let began = Instant::now();
         match &ready {
@@ -95,14 +101,14 @@ impl Sink {
     /// Puts padding before members that are carried, so that they lie as they did in the previous archive, where the
     /// destination then has their blocks once.
     fn pad_before(&mut self, carried: &Carried) -> io::Result<()> {
-        let Self { archive, sha1, lines, totals, .. } = self;
+        let Self { codec, archive, sha1, lines, totals, .. } = self;
         let Some(block) = archive.block_to_share(&carried.archive) else { return Ok(()) };
-        let len = padding_len(carried.offset(), totals.archive_bytes, block);
+        let len = padding_len(carried.offset(), totals.archive_bytes, block, codec.bounds().min_padding_bytes);
         let least = len.saturating_mul(LEAST_SHARED_FOR_PADDING).max(block.get() * LEAST_SHARED_BLOCKS);
         if len == 0 || carried.bytes().len() < least {
             return Ok(());
         }
-        let member = padding(len);
+        let member = codec.padding(len);
         archive.write_all(&member)?;
         sha1.update(&member);
         totals.add_member(lines, len as u64, 0, MemberDigest::of(&member), None);
@@ -126,10 +132,10 @@ impl Sink {
 }
 
 /// How much padding at `to` makes what lay at `from` lie as before, seen from where a block begins.
-fn padding_len(from: u64, to: u64, block: NonZero<usize>) -> usize {
+fn padding_len(from: u64, to: u64, block: NonZero<usize>, min_bytes: usize) -> usize {
     let within = |offset: u64| usize::try_from(offset % block.get() as u64).unwrap_or(0);
     let mut len = (within(from) + block.get() - within(to)) % block;
-    while len > 0 && len < MIN_PADDING_BYTES {
+    while len > 0 && len < min_bytes {
         len += block.get();
     }
     len
@@ -190,7 +196,7 @@ mod tests {
     fn padding_makes_blocks_lie_alike() {
         for block in [1, 512, 4096].map(|block| NonZero::new(block).unwrap()) {
             for (from, to) in [(0, 0), (4096, 1), (1, 4096), (1 << 40, 4095), (60, 0), (61, 0), (4095, 70_000)] {
-                let len = padding_len(from, to, block);
+                let len = padding_len(from, to, block, MIN_PADDING_BYTES);
                 assert!(
                     len == 0 || (MIN_PADDING_BYTES..=MAX_PADDING_BYTES).contains(&len),
                     "{from} {to} {block}: {len}"

@@ -4,10 +4,10 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
 
-use super::inflate::Submit;
+use super::decode::Submit;
 use super::input::{HashingInput, Input, PIECE_BYTES, Tally};
 use super::job::{Chunk, Form, Job, StreamOutcome};
-use crate::archive::gzip::MAX_MEMBER_DATA;
+use crate::archive::codec::MAX_MEMBER_DATA;
 
 /// Reads a gzip file that says nothing of its members' lengths.
 pub(super) fn read_gzip(input: Input<'_>, tally: Tally, submit: Submit) -> StreamOutcome {

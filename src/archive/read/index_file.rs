@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::gzip::{HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MemberEncoder, TRAILER_BYTES};
+use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
 use crate::archive::index::{EntryFacts, IndexVersion, Line, MemberLine, RawEntry, RawLine, Totals, parse_line};
 use crate::archive::pax::BLOCK_BYTES;
 use crate::outside::{BlockCursor, BlockRead};
@@ -18,8 +18,8 @@ pub(crate) const MAX_LINE_BYTES: u64 = 512 << 10;
 const BUFFER_BYTES: usize = 256 << 10;
 /// So many buffers' content waits to be hashed.
 const WAITING_PIECES: usize = 4;
-/// What [`MemberEncoder`] makes at most.
-pub(crate) const MAX_MEMBER_BYTES: u64 = MemberEncoder::MAX_MEMBER_BYTES as u64;
+/// No codec makes a longer member.
+pub(crate) const MAX_MEMBER_BYTES: u64 = WIDEST.max_member_bytes as u64;
 
 /// Why an index cannot be used from some line on.
 #[derive(Debug, thiserror::Error)]
@@ -265,8 +265,8 @@ impl Sequence {
             return Err("the member does not begin where the one before it ends");
         }
         let data_ok = member.tar_length <= MAX_MEMBER_DATA as u64 && member.tar_length.is_multiple_of(BLOCK_BYTES);
-        let longest = if member.is_padding() { MAX_PADDING_BYTES as u64 } else { MAX_MEMBER_BYTES };
-        let length_ok = member.length > (HEADER_BYTES + TRAILER_BYTES) as u64 && member.length <= longest;
+        let longest = if member.is_padding() { WIDEST.max_padding_bytes as u64 } else { MAX_MEMBER_BYTES };
+        let length_ok = member.length > WIDEST.frame_bytes as u64 && member.length <= longest;
         if !data_ok || !length_ok {
             return Err("no member can have these lengths");
         }

@@ -4,17 +4,16 @@ use std::io::{self, Read};
 
 use sha1::{Digest, Sha1};
 
-use super::inflate::Over;
+use super::decode::Over;
 use super::job::{Findings, Form, StreamFinding, StreamOutcome};
-use crate::archive::gzip::{HEADER_BYTES, parse_header};
+use crate::archive::codec::{CodecRef, MemberFrame};
 use crate::outside::BlockRead;
 
 pub(super) const PIECE_BYTES: usize = 256 << 10;
-/// What every member of ours begins with: all of its header but the two lengths.
-const SIGNATURE: [u8; 16] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 12, 0, b'V', b'B', 8, 0];
 /// An archive that is read from its start on, and hashed as it is.
 pub(super) struct Input<'a> {
     file: &'a dyn BlockRead,
+    codec: CodecRef,
     /// The next byte.
     pub(super) at: u64,
     pub(super) len: u64,
@@ -22,8 +21,8 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(file: &'a dyn BlockRead, hash: bool) -> Self {
-        Self { file, at: 0, len: file.len_bytes(), sha1: hash.then(Sha1::new) }
+    pub(super) fn new(file: &'a dyn BlockRead, codec: CodecRef, hash: bool) -> Self {
+        Self { file, codec, at: 0, len: file.len_bytes(), sha1: hash.then(Sha1::new) }
     }
 
     /// Fills `buf` with the next bytes, at most `len`; fewer only at the end of the file.
@@ -63,7 +62,12 @@ impl<'a> Input<'a> {
 
     /// The next bytes, as many as the header of a member has, without taking them.
     pub(super) fn peek_header(&self) -> io::Result<Vec<u8>> {
-        self.peek(self.at, HEADER_BYTES)
+        self.peek(self.at, self.codec.bounds().header_bytes)
+    }
+
+    /// What the header of a member says; `None` when these bytes do not begin one.
+    pub(super) fn frame_of(&self, bytes: &[u8]) -> Option<MemberFrame> {
+        self.codec.frame(bytes)
     }
 
     /// The bytes at `offset`, without taking them; fewer than `len` only at the end of the file.
@@ -76,21 +80,21 @@ impl<'a> Input<'a> {
 
     /// Where the next member begins, at or after `from`, and before `before`.
     pub(super) fn find_member(&self, from: u64, before: u64) -> io::Result<Option<u64>> {
+        let (header_bytes, signature) = (self.codec.bounds().header_bytes, self.codec.signature());
         let mut window = vec![0; PIECE_BYTES];
         let mut at = from;
         while at < before.min(self.len) {
             let len = read_at_most(self.file, at, &mut window)?;
-            let bytes = &window[..len];
-            let mut starts = bytes.windows(HEADER_BYTES).enumerate();
-            if let Some((found, _)) =
-                starts.find(|(_, bytes)| bytes.starts_with(&SIGNATURE) && parse_header(bytes).is_some())
-            {
+            let mut starts = window[..len].windows(header_bytes).enumerate();
+            let begins =
+                |(_, bytes): &(usize, &[u8])| bytes.starts_with(signature) && self.codec.frame(bytes).is_some();
+            if let Some((found, _)) = starts.find(begins) {
                 return Ok(Some(at + found as u64));
             }
-            if len < HEADER_BYTES {
+            if len < header_bytes {
                 break;
             }
-            at += (len - HEADER_BYTES + 1) as u64;
+            at += (len - header_bytes + 1) as u64;
         }
         Ok(None)
     }

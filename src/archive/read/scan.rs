@@ -2,13 +2,13 @@
 
 use std::io;
 
+use super::decode::Submit;
 use super::foreign;
 use super::header::{self, BLOCK};
 use super::index_plan::IndexPlan;
-use super::inflate::Submit;
 use super::input::{Input, Tally};
 use super::job::{Chunk, Form, Job, StreamFinding, StreamOutcome};
-use crate::archive::gzip::parse_header;
+use crate::archive::codec::CodecRef;
 use crate::error::with_causes;
 use crate::outside::BlockRead;
 
@@ -24,9 +24,15 @@ fn unreadable(error: &io::Error) -> StreamOutcome {
 }
 
 /// Reads the members that the plan names.
-pub(super) fn read_archive(file: &dyn BlockRead, mut plan: IndexPlan, hash: bool, mut submit: Submit) -> StreamOutcome {
+pub(super) fn read_archive(
+    file: &dyn BlockRead,
+    codec: CodecRef,
+    mut plan: IndexPlan,
+    hash: bool,
+    mut submit: Submit,
+) -> StreamOutcome {
     let partial = plan.is_partial();
-    let mut input = Input::new(file, hash && !partial);
+    let mut input = Input::new(file, codec, hash && !partial);
     let mut tally = Tally::default();
     loop {
         let planned = match plan.next_member() {
@@ -71,10 +77,8 @@ pub(super) fn read_archive(file: &dyn BlockRead, mut plan: IndexPlan, hash: bool
             pass_lost(job, what, &mut tally, &mut submit);
             continue;
         }
-        job.header_damaged = !parse_header(&job.member).is_some_and(|frame| {
-            u64::from(frame.member_bytes) == line.length && u64::from(frame.data_bytes) == line.tar_length
-        });
-        submit.inflate(job);
+        job.header_damaged = !input.frame_of(&job.member).is_some_and(|frame| frame.is(line.length, line.tar_length));
+        submit.decode(job);
     }
     if !partial && !tally.over {
         let end = plan.totals().archive_bytes;
@@ -103,8 +107,8 @@ struct Scanner<'a> {
 }
 
 /// Starts the right way of reading.
-pub(super) fn scan_archive(file: &dyn BlockRead, hash: bool, submit: Submit) -> StreamOutcome {
-    Scanner { input: Input::new(file, hash), tally: Tally::default() }.run(submit)
+pub(super) fn scan_archive(file: &dyn BlockRead, codec: CodecRef, hash: bool, submit: Submit) -> StreamOutcome {
+    Scanner { input: Input::new(file, codec, hash), tally: Tally::default() }.run(submit)
 }
 
 impl Scanner<'_> {
@@ -148,7 +152,7 @@ impl Scanner<'_> {
     /// Whether the archive is made of members of ours, the first of which may be damaged.
     fn is_ours(&self) -> io::Result<bool> {
         let header = self.input.peek_header()?;
-        if parse_header(&header).is_some() {
+        if self.input.frame_of(&header).is_some() {
             return Ok(true);
         }
         // A gzip file without an extra field is somebody else's, and may hold an archive of ours.
@@ -174,7 +178,7 @@ impl Scanner<'_> {
                 }
             };
             let start = self.input.at;
-            let frame = parse_header(&self.input.peek_header()?);
+            let frame = self.input.frame_of(&self.input.peek_header()?);
             job.chunk = Chunk {
                 number: self.tally.members,
                 archive_offset: start,
@@ -204,7 +208,7 @@ impl Scanner<'_> {
                 pass_lost(job, "the archive ends before it does".to_owned(), &mut self.tally, submit);
                 continue;
             }
-            submit.inflate(job);
+            submit.decode(job);
         }
         Ok(())
     }

@@ -11,11 +11,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use super::decode::Submit;
 use super::index_plan::IndexPlan;
-use super::inflate::Submit;
 pub use super::job::{Chunk, Form, StreamFinding, StreamOutcome};
 use super::job::{Findings, Job};
 use super::scan::{read_archive, scan_archive};
+use crate::archive::codec::{self, CodecRef};
 use crate::outside::{BlockRead, memory};
 
 /// Buffers beyond those that the inflating threads work on: one being read, some waiting for their turn.
@@ -59,6 +60,15 @@ const BASE_BYTES: usize = 40 << 20;
 impl MemberStream {
     /// Begins to read `archive`, from its first byte.
     pub fn new(archive: Arc<dyn BlockRead>, plan: Plan, options: &ReadOptions) -> io::Result<Self> {
+        Self::with_codec(codec::of_archive(&*archive), archive, plan, options)
+    }
+
+    pub(in crate::archive) fn with_codec(
+        codec: CodecRef,
+        archive: Arc<dyn BlockRead>,
+        plan: Plan,
+        options: &ReadOptions,
+    ) -> io::Result<Self> {
         let threads = options.threads.max(1);
         memory::require(BASE_BYTES + threads * EACH_BYTES)?;
         let (free, take) = channel();
@@ -67,11 +77,11 @@ impl MemberStream {
             let _ = free.send(Job::default());
         }
         let (give, done) = channel();
-        let submit = Submit::new(threads, give, take, options.stop.clone())?;
+        let submit = Submit::new(codec, threads, give, take, options.stop.clone())?;
         let hash_archive = options.hash_archive;
         let reader = std::thread::Builder::new().name("read".to_owned()).spawn(move || match plan {
-            Plan::Index(plan) => read_archive(&*archive, *plan, hash_archive, submit),
-            Plan::Scan => scan_archive(&*archive, hash_archive, submit),
+            Plan::Index(plan) => read_archive(&*archive, codec, *plan, hash_archive, submit),
+            Plan::Scan => scan_archive(&*archive, codec, hash_archive, submit),
         })?;
         Ok(Self {
             done: Some(done),

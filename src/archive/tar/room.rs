@@ -8,6 +8,7 @@ const USUAL_HEAD_BYTES: u64 = 4096;
 /// How much of a filesystem is archived at most: data, maps of holes, and headers beyond their usual length, since a tenant can
 /// have a few blocks mapped as often as he likes; and how long the archive may become before it is compressed.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "the unit is the last word of each name")]
 pub(in crate::archive) struct Room {
     limit_bytes: u64,
     taken_bytes: u64,

@@ -1,0 +1,352 @@
+//! The contract of [`Codec`]: one suite, run on each known codec and on one that only stores. The whole way of an archive is
+//! gone with both, too: whatever is outside of a codec's file knows none of them.
+
+use std::io::{self, Read, Seek};
+use std::sync::Arc;
+
+use super::contract::{
+    Bounds, Codec, CodecRef, Decode, DecodeError, Encode, EncoderError, MAX_MEMBER_DATA, MemberFrame,
+};
+use super::{KNOWN, WIDEST, WRITTEN, of_archive};
+use crate::archive::index::{EntryLine, IndexedKind};
+use crate::archive::level::{CompressionLevel, check_level};
+use crate::archive::members::{MemberWriter, Outputs};
+use crate::archive::read::index_file::IndexReader;
+use crate::archive::read::index_plan::IndexPlan;
+use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::entry::Timestamp;
+
+/// Members are stored: a signature and both lengths, the data, its CRC-32 and its length again.
+struct Stored;
+
+const HEADER_BYTES: usize = 12;
+const TRAILER_BYTES: usize = 8;
+
+const STORED_BOUNDS: Bounds = Bounds {
+    header_bytes: HEADER_BYTES,
+    frame_bytes: HEADER_BYTES + TRAILER_BYTES,
+    max_member_bytes: HEADER_BYTES + MAX_MEMBER_DATA + TRAILER_BYTES,
+    min_padding_bytes: HEADER_BYTES + TRAILER_BYTES + 1,
+    max_padding_bytes: 4096,
+};
+
+/// Padding is filled up with these.
+const FILLING: u8 = 0xee;
+
+impl Codec for Stored {
+    fn suffix(&self) -> &'static str {
+        ".tar.stored"
+    }
+
+    fn bounds(&self) -> &'static Bounds {
+        &STORED_BOUNDS
+    }
+
+    fn signature(&self) -> &'static [u8] {
+        b"VBST"
+    }
+
+    fn frame(&self, bytes: &[u8]) -> Option<MemberFrame> {
+        let number = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let frame = MemberFrame { member_bytes: number(4)?, data_bytes: number(8)? };
+        let (len, data_len) = (frame.member_bytes as usize, frame.data_bytes as usize);
+        let is_padding = data_len == 0 && len > STORED_BOUNDS.frame_bytes && len <= STORED_BOUNDS.max_padding_bytes;
+        let is_exact = data_len <= MAX_MEMBER_DATA && len == data_len + STORED_BOUNDS.frame_bytes;
+        (bytes.starts_with(self.signature()) && (is_padding || is_exact)).then_some(frame)
+    }
+
+    fn encoder(&self, level: i32) -> Result<Box<dyn Encode>, EncoderError> {
+        check_level(level)?;
+        Ok(Box::new(StoredEncoder(level)))
+    }
+
+    fn encoder_bytes(&self, _: i32) -> usize {
+        0
+    }
+
+    fn decoder(&self) -> io::Result<Box<dyn Decode>> {
+        Ok(Box::new(StoredDecoder))
+    }
+
+    fn padding(&self, len: usize) -> Vec<u8> {
+        framed(len - STORED_BOUNDS.frame_bytes, &vec![FILLING; len - STORED_BOUNDS.frame_bytes], &[])
+    }
+}
+
+fn framed(body_len: usize, body: &[u8], data: &[u8]) -> Vec<u8> {
+    let (len, data_len) = (body_len + STORED_BOUNDS.frame_bytes, u32::try_from(data.len()).unwrap());
+    let crc = crc32fast::hash(data).to_le_bytes();
+    let lens = [u32::try_from(len).unwrap().to_le_bytes(), data_len.to_le_bytes()].concat();
+    [b"VBST", lens.as_slice(), body, &crc, &data_len.to_le_bytes()].concat()
+}
+
+struct StoredEncoder(i32);
+
+impl Encode for StoredEncoder {
+    fn level(&self) -> i32 {
+        self.0
+    }
+
+    fn set_level(&mut self, level: i32) -> Result<(), EncoderError> {
+        check_level(level)?;
+        self.0 = level;
+        Ok(())
+    }
+
+    fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> usize {
+        let member = framed(data.len(), data, data);
+        if out.len() < member.len() {
+            out.resize(member.len(), 0);
+        }
+        out[..member.len()].copy_from_slice(&member);
+        member.len()
+    }
+}
+
+struct StoredDecoder;
+
+impl Decode for StoredDecoder {
+    fn decode(&mut self, member: &[u8], data_bytes: u64, data: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let len = usize::try_from(data_bytes).ok().filter(|len| *len <= MAX_MEMBER_DATA);
+        let (Some(expected), true) = (len, member.len() > STORED_BOUNDS.frame_bytes) else {
+            return Err(DecodeError::Bounds);
+        };
+        let (body, trailer) = member[HEADER_BYTES..].split_at(member.len() - STORED_BOUNDS.frame_bytes);
+        let found =
+            if body.iter().all(|byte| *byte == FILLING) && trailer == [0; TRAILER_BYTES] { 0 } else { body.len() };
+        if found != expected {
+            return Err(DecodeError::Length { found, expected });
+        }
+        data.clear();
+        data.extend_from_slice(&body[..found]);
+        if trailer[..4] != crc32fast::hash(data).to_le_bytes() {
+            return Err(DecodeError::Crc);
+        }
+        let is_len = trailer[4..] == u32::try_from(found).unwrap().to_le_bytes();
+        if is_len { Ok(()) } else { Err(DecodeError::Trailer) }
+    }
+}
+
+/// Each codec that keeps the contract.
+fn codecs() -> Vec<CodecRef> {
+    let stored: CodecRef = &Stored;
+    KNOWN.into_iter().chain([stored]).collect()
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    vec![
+        vec![7],
+        vec![0; 512],
+        b"some text that compresses ".repeat(999),
+        noise(70_000),
+        vec![0; MAX_MEMBER_DATA],
+        noise(MAX_MEMBER_DATA),
+    ]
+}
+
+fn member_of(codec: CodecRef, level: i32, data: &[u8]) -> Vec<u8> {
+    let mut member = Vec::new();
+    let len = codec.encoder(level).unwrap().encode(data, &mut member);
+    member.truncate(len);
+    member
+}
+
+fn decoded(codec: CodecRef, member: &[u8], data_bytes: u64) -> Result<Vec<u8>, DecodeError> {
+    // What the buffer held before does not matter.
+    let mut data = vec![9; 1000];
+    codec.decoder().unwrap().decode(member, data_bytes, &mut data).map(|()| data)
+}
+
+#[test]
+fn what_is_encoded_is_framed_and_comes_back() {
+    for codec in codecs() {
+        let bounds = codec.bounds();
+        assert_eq!(codec.signature(), &member_of(codec, 1, b"x")[..codec.signature().len()]);
+        for level in [1, 6, 12] {
+            let mut encoder = codec.encoder(level).unwrap();
+            // Used again for each member, as the buffer is.
+            let mut out = Vec::new();
+            for data in samples() {
+                let before = out.len();
+                let len = encoder.encode(&data, &mut out);
+                assert!(out.len() >= before && len > bounds.frame_bytes && len <= bounds.max_member_bytes);
+                let frame = codec.frame(&out).unwrap();
+                assert_eq!((frame.member_bytes as usize, frame.data_bytes as usize), (len, data.len()));
+                assert_eq!(codec.frame(&out[..bounds.header_bytes]), Some(frame), "the header is enough");
+                assert!(decoded(codec, &out[..len], data.len() as u64).unwrap() == data);
+                assert!(out[..len] == member_of(codec, level, &data), "the same data makes the same member");
+            }
+        }
+    }
+}
+
+#[test]
+fn levels_are_1_to_12_and_can_be_changed() {
+    let data = b"some text that compresses ".repeat(4000);
+    for codec in codecs() {
+        assert!([0, -1, 13].into_iter().all(|level| matches!(codec.encoder(level), Err(EncoderError::Level(_)))));
+        let mut encoder = codec.encoder(1).unwrap();
+        for level in [1, 9, 9, 3] {
+            encoder.set_level(level).unwrap();
+            let mut out = Vec::new();
+            let len = encoder.encode(&data, &mut out);
+            assert_eq!(encoder.level(), level);
+            assert!(out[..len] == member_of(codec, level, &data));
+        }
+        assert!(encoder.set_level(13).is_err());
+        assert_eq!(encoder.level(), 3, "as before");
+    }
+}
+
+#[test]
+fn a_damaged_header_is_none_or_another_one() {
+    for codec in codecs() {
+        let member = member_of(codec, 6, b"data");
+        let good = codec.frame(&member).unwrap();
+        for at in 0..codec.bounds().header_bytes {
+            for bit in 0..8 {
+                let mut damaged = member.clone();
+                damaged[at] ^= 1 << bit;
+                assert_ne!(codec.frame(&damaged), Some(good), "byte {at}");
+            }
+            assert_eq!(codec.frame(&member[..at]), None, "cut off");
+        }
+        assert_eq!(codec.frame(&noise(100)), None);
+        assert_eq!(codec.frame(&[]), None);
+    }
+}
+
+#[test]
+fn damaged_data_is_an_error_and_never_other_data() {
+    for codec in codecs() {
+        for data in [b"some text that compresses ".repeat(20), noise(600)] {
+            let member = member_of(codec, 6, &data);
+            let len = data.len() as u64;
+            for at in codec.bounds().header_bytes..member.len() {
+                let mut damaged = member.clone();
+                damaged[at] ^= 0x10;
+                // Bits behind the end of a deflate stream mean nothing.
+                assert!(
+                    decoded(codec, &damaged, len).is_ok_and(|found| found == data)
+                        || decoded(codec, &damaged, len).is_err()
+                );
+                assert!(decoded(codec, &member[..at], len).is_err(), "cut off at {at}");
+            }
+            for wrong in [0, len - 1, len + 1, MAX_MEMBER_DATA as u64] {
+                assert!(decoded(codec, &member, wrong).is_err(), "{wrong}");
+            }
+            assert_eq!(decoded(codec, &member, MAX_MEMBER_DATA as u64 + 1), Err(DecodeError::Bounds));
+            assert_eq!(decoded(codec, &member, u64::MAX), Err(DecodeError::Bounds));
+            let frame_alone = &member[..codec.bounds().frame_bytes];
+            assert_eq!(decoded(codec, frame_alone, len), Err(DecodeError::Bounds));
+            let mut trailer = member.clone();
+            *trailer.last_mut().unwrap() ^= 1;
+            assert!(decoded(codec, &trailer, len).is_err(), "the last byte counts");
+        }
+        assert!(decoded(codec, &[], 0).is_err());
+    }
+}
+
+#[test]
+fn padding_has_the_length_that_was_asked_for_and_holds_nothing() {
+    for codec in codecs() {
+        let bounds = codec.bounds();
+        for len in bounds.min_padding_bytes..=bounds.max_padding_bytes {
+            let member = codec.padding(len);
+            let frame = codec.frame(&member).unwrap();
+            assert_eq!((member.len(), frame.member_bytes as usize, frame.data_bytes), (len, len, 0));
+            assert_eq!(decoded(codec, &member, 0), Ok(Vec::new()), "{len}");
+        }
+        // Its length may be anything modulo a block of 4096 bytes, and no more than two blocks.
+        assert!(bounds.min_padding_bytes > bounds.frame_bytes && bounds.max_padding_bytes <= 8192);
+    }
+}
+
+#[test]
+fn known_codecs_are_told_apart_and_fit_into_the_widest_bounds() {
+    for codec in KNOWN {
+        let bounds = codec.bounds();
+        assert!(bounds.max_member_bytes <= WIDEST.max_member_bytes && bounds.frame_bytes >= WIDEST.frame_bytes);
+        assert!(bounds.max_padding_bytes <= WIDEST.max_padding_bytes);
+        assert_eq!(of_archive(&member_of(codec, 1, b"data")).suffix(), codec.suffix());
+        let same_suffix = KNOWN.iter().filter(|other| other.suffix() == codec.suffix());
+        assert_eq!(same_suffix.count(), 1);
+    }
+    assert_eq!(of_archive(&Vec::new()).suffix(), WRITTEN.suffix());
+    assert_eq!(WRITTEN.suffix(), ".tar.gz");
+}
+
+/// Writes an archive of one entry a member; gives the bytes of archive and index.
+fn archive(codec: CodecRef, data: &[Vec<u8>]) -> [Vec<u8>; 2] {
+    let files = [(); 2].map(|()| tempfile::tempfile().unwrap());
+    let [archive, index] = [0, 1].map(|at: usize| Box::new(files[at].try_clone().unwrap()));
+    let outputs = Outputs { archive, index };
+    let mut members = MemberWriter::with_codec(codec, outputs, CompressionLevel::Fixed(6), 2).unwrap();
+    let mut tar_offset = 0;
+    for (number, data) in data.iter().enumerate() {
+        members.push(data).unwrap();
+        let tar_length = data.len() as u64;
+        let line = EntryLine {
+            kind: IndexedKind::File,
+            damaged: false,
+            tar_offset,
+            tar_length,
+            size: tar_length,
+            ino: 1,
+            ctime: Timestamp::default(),
+            head: [0; 16],
+            content: None,
+            path: format!("./{number}").into_bytes(),
+        };
+        members.note_entry(line, b"head");
+        members.end_member().unwrap();
+        tar_offset += tar_length;
+    }
+    members.finish().unwrap();
+    files.map(|mut file| {
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
+}
+
+#[test]
+fn an_archive_of_any_codec_is_read_with_its_index_and_without() {
+    let data: Vec<Vec<u8>> = (1..40).map(|number| noise(512 * number)).chain([vec![0; MAX_MEMBER_DATA]]).collect();
+    for codec in codecs() {
+        let [archive, index] = archive(codec, &data);
+        for by_index in [true, false] {
+            let plan = if by_index {
+                let reader = IndexReader::new(Arc::new(index.clone())).unwrap();
+                Plan::Index(Box::new(IndexPlan::new(reader, None)))
+            } else {
+                Plan::Scan
+            };
+            let options = ReadOptions { threads: 2, hash_archive: true, stop: Vec::new() };
+            let archive = Arc::new(archive.clone());
+            let mut stream = MemberStream::with_codec(codec, archive, plan, &options).unwrap();
+            let (mut chunk, mut read) = (None, Vec::new());
+            loop {
+                chunk = stream.next_chunk(chunk);
+                let Some(chunk) = &chunk else { break };
+                assert_eq!(chunk.lost, None);
+                read.push(chunk.data.clone());
+            }
+            let outcome = stream.finish();
+            assert!(outcome.findings.is_empty() && outcome.archive_sha1.is_some(), "{:?}", outcome.findings);
+            assert!(read == data, "{} {by_index}", codec.suffix());
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Members are checked and decoded in parallel.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::job::{Job, StreamFinding};
+use crate::archive::codec::{CodecRef, Decode};
+use crate::archive::workers::Workers;
+
+/// The reading thread's way to hand members on.
+pub(super) struct Submit {
+    pool: Workers,
+    decoders: Arc<Mutex<Vec<Box<dyn Decode>>>>,
+    give: Sender<(u64, Job)>,
+    take: Receiver<Job>,
+    next: u64,
+    stop: Vec<Arc<AtomicBool>>,
+}
+
+/// Nobody wants more, or somebody wants it to stop.
+pub(super) struct Over {
+    pub(super) stopped: bool,
+}
+
+impl Submit {
+    /// Starts `threads` threads that decode. Members come back through `give`, with their number; jobs to fill come from `take`.
+    pub(super) fn new(
+        codec: CodecRef,
+        threads: usize,
+        give: Sender<(u64, Job)>,
+        take: Receiver<Job>,
+        stop: Vec<Arc<AtomicBool>>,
+    ) -> io::Result<Self> {
+        let decoders = Arc::new(Mutex::new((0..threads).map(|_| codec.decoder()).collect::<io::Result<Vec<_>>>()?));
+        let pool = Workers::new(threads, "inflate", || {})?;
+        Ok(Self { pool, decoders, give, take, next: 0, stop })
+    }
+
+    /// An empty job, as soon as one is free.
+    pub(super) fn job(&self) -> Result<Job, Over> {
+        if self.stop.iter().any(|flag| flag.load(Ordering::Relaxed)) {
+            return Err(Over { stopped: true });
+        }
+        self.take.recv().map_err(|_| Over { stopped: false })
+    }
+
+    /// Hands on a member to be checked and decoded.
+    pub(super) fn decode(&mut self, mut job: Job) {
+        let (number, give, decoders) = (self.next, self.give.clone(), Arc::clone(&self.decoders));
+        self.next += 1;
+        self.pool.give(move || {
+            let lock = || decoders.lock().unwrap_or_else(PoisonError::into_inner);
+            // As many decoders as threads: one is always there.
+            let Some(mut decoder) = lock().pop() else { return };
+            check_and_decode(&mut job, decoder.as_mut());
+            lock().push(decoder);
+            // Fails only when nobody wants it any more.
+            let _ = give.send((number, job));
+        });
+    }
+
+    /// Hands on a piece that needs no decoding: one that is lost, or was decoded already.
+    pub(super) fn pass(&mut self, job: Job) {
+        let _ = self.give.send((self.next, job));
+        self.next += 1;
+    }
+}
+
+/// Fills the chunk with the member's data, or says why that is lost.
+fn check_and_decode(job: &mut Job, decoder: &mut dyn Decode) {
+    let chunk = &mut job.chunk;
+    let mut find = |what: String| {
+        let (member, offset) = (Some(chunk.number), chunk.archive_offset);
+        job.findings.push(StreamFinding { in_index: false, member, offset, what });
+    };
+    let as_indexed = job.digest.is_none_or(|digest| digest.is_of(&job.member));
+    match decoder.decode(&job.member, chunk.tar_length, &mut chunk.data) {
+        Ok(()) => {
+            // The bytes differ, and what they decompress to is whole all the same: in the header, or made to be so.
+            if !as_indexed {
+                find("its digest is not the one in the index".to_owned());
+            } else if job.header_damaged {
+                find("its header is damaged".to_owned());
+            }
+        }
+        Err(error) => {
+            let what = error.to_string();
+            chunk.data.clear();
+            find(what.clone());
+            chunk.lost = Some(what);
+        }
+    }
+}

@@ -52,6 +52,7 @@ impl fmt::Display for Mistake {
 
 /// Why there is no config.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file could not be read.
     #[error("{path}: the config cannot be read")]

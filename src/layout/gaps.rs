@@ -41,6 +41,7 @@ pub(super) struct Outside {
 
 /// Why bytes are not in the manifest.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub(super) enum NotKept {
     #[error("nothing was read")]
     Nothing,

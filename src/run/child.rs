@@ -34,6 +34,7 @@ pub(super) struct ChildProgram<'a> {
 
 /// Why a program did not do its job.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ChildError {
     /// It could not be started.
     NotStarted(io::Error),

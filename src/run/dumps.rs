@@ -26,6 +26,7 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why there is no dump. Its text is one line.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub(super) enum DumpError {
     /// Others than root can change a file that ssh relies on.
     #[error("{instance}: {why}")]

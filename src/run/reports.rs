@@ -29,6 +29,7 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// Why a kept report cannot be had.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeptError {
     /// No report is kept, or none of that day.
     #[error("{0}")]

@@ -10,6 +10,7 @@ use crate::units::ByteLen;
 
 /// Why a source cannot be used, frozen or released.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SourceError {
     /// Reading or opening failed.
     #[error("{}: {action} failed", path.display())]

@@ -4,6 +4,7 @@ use crate::source::lvm::LvFacts;
 
 /// Why something that exists cannot be a source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// A logical volume that is a snapshot itself.
     #[error("it is a snapshot of {origin}; back up {origin} itself")]

@@ -15,6 +15,7 @@ const EXTENSION_USED: u32 = 1;
 
 /// Why a physical volume's first bytes cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HeadError {
     /// The UUID is not valid.
     #[error("its UUID is none of LVM's")]

@@ -3,8 +3,8 @@
 //!
 //! Keys at top level keep the names of the documented shell script where it has one. Each key can also be given by an
 //! environment variable, which wins over the file: `VOLBAK_` and the key in capitals (`VOLBAK_BACKUP_DESTINATION`), for
-//! a key in a table the table's name and two underscores before it (`VOLBAK_MAIL__SMTP_HOST`). Lists are parted by
-//! commas there, or written as TOML; the tables `[volume."NAME"]` together as TOML in `VOLBAK_VOLUMES`. The password
+//! a key in a table the table's name and two underscores before it (`VOLBAK_MAIL__SMTP_HOST`). Commas separate
+//! the items of a list there, or it is written as TOML; `VOLBAK_VOLUMES` holds the tables `[volume."NAME"]` as TOML. The password
 //! for the mail server comes from a file or from `VOLBAK_MAIL__PASSWORD`, and a [`Config`] never holds it.
 
 use std::ffi::OsString;
@@ -40,14 +40,15 @@ pub use trust::{distrust, distrusted_hook};
 pub use volume::VolumeException;
 pub use whole::Config;
 
-/// Where the config is when `--config` does not say.
+/// The path of the config without `--config`.
 pub const DEFAULT_PATH: &str = "/etc/volbak/volbak.toml";
 
 impl Config {
-    /// Reads the file at `path` and the given environment, `std::env::vars_os()`: names that are not ours are passed over.
+    /// Reads the file at `path` and the given environment, `std::env::vars_os()`. Variables without the prefix `VOLBAK_` are
+    /// ignored.
     ///
-    /// Fails with `Changeable` when others than root and this user can change the file, and it has programs run or secrets
-    /// used. Without those [`changeable`](Self::changeable) says so.
+    /// Fails with `Changeable` if users other than root and this one can change the file, and it names programs to run or
+    /// secrets to use. Otherwise [`changeable`](Self::changeable) records it.
     pub fn load(path: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let text = std::fs::read(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })

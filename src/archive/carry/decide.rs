@@ -283,3 +283,6 @@ impl Carry {
         Ok(is_same.then_some(Same { is_sparse, data_bytes: head.data_bytes, left_out_xattrs: head.left_out_xattrs }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use self::region::{BtrfsRecord, QuotaRecord, RegionReader, RegionRecord, SubvolumeRecord};
+pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use crate::archive::carry::parent::ParentFacts;
 use crate::archive::counts::{CarryCounts, Counts};
 use crate::events::Problem;

@@ -7,9 +7,11 @@
 pub mod ahead;
 pub mod exclude;
 pub mod ext4;
+pub mod filesystem;
 pub mod kernel;
 mod listing;
 mod name_digest;
+pub mod open;
 pub mod raw;
 pub mod walk;
 

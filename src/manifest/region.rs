@@ -25,9 +25,10 @@ pub struct RegionRecord {
     /// in part only. `None` where there are no files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_use: Option<bool>,
-    /// Who read its files. `None` where there are none, and in backups of older versions.
+    /// The reader of its files: `ext4` is volbak's own, `kernel` a mount. `None` where there are none, and in backups of older
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reader: Option<RegionReader>,
+    pub reader: Option<String>,
     /// Whether the attributes of a FAT or exFAT (hidden, system, archive) are in the archive.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_fat_attributes: bool,
@@ -91,14 +92,4 @@ impl RegionRecord {
             _ => self.files_path.as_deref(),
         }
     }
-}
-
-/// Who reads a filesystem's files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RegionReader {
-    /// volbak itself, from the blocks of an ext2, ext3 or ext4.
-    Ext4,
-    /// The kernel, through a mount.
-    Kernel,
 }

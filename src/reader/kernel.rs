@@ -3,6 +3,7 @@
 mod btrfs;
 pub mod device_map;
 mod error_counters;
+pub(super) mod filesystem;
 mod list;
 mod log;
 pub mod loop_device;

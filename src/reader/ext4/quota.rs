@@ -8,6 +8,7 @@ use super::error::damaged;
 use super::inode::Inode;
 use super::volume::Volume;
 use crate::field::{le32, le64};
+use crate::reader::filesystem::QuotaLimits;
 
 /// `V2_INITQMAGICS`, each with the option that setquota(8) has for its kind.
 const MAGICS: [(u32, &str); 3] = [(0xd9c0_1f11, "-u"), (0xd9c0_1927, "-g"), (0xd9c0_3f14, "-P")];
@@ -26,15 +27,6 @@ const MAX_BYTES: u64 = 96 << 20;
 const MAX_VISITS: u32 = 1 << 20;
 /// More limits are counted and not kept.
 const MAX_KEPT: usize = 1000;
-
-/// What the quota files of a filesystem limit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QuotaLimits {
-    /// How many users, groups and projects have limits.
-    pub count: u64,
-    /// The first of them, as arguments of setquota(8): kind, number, then blocks of 1024 bytes and inodes, soft and hard.
-    pub kept: Vec<String>,
-}
 
 impl QuotaLimits {
     /// Reads the file in inode `number`; one that is no quota file has none.

@@ -16,6 +16,7 @@ use crate::layout::{Layout, detect};
 use crate::manifest::RegionRecord;
 use crate::outside::BlockRead;
 use crate::reader::exclude::Excludes;
+use crate::reader::open::readers;
 use crate::run::expected::Expected;
 use crate::run::record::timestamp;
 use crate::source::SnapshotGuard;
@@ -73,7 +74,7 @@ pub(super) fn archive(
         blocks: &blocks,
         excludes,
         scratch,
-        by_kernel: backup.options.archive.by_kernel,
+        readers: &readers(backup.options.archive.by_kernel),
         with_snapshots: backup.options.archive.read_only_snapshots,
         cancel: &backup.world.cancel,
         observer: &**backup.collector,

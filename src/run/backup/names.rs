@@ -4,8 +4,8 @@
 
 use std::collections::HashSet;
 
-use super::region::OpenRegion;
 use crate::layout::{Handling, Region};
+use crate::reader::filesystem::Filesystem;
 
 /// The names that are taken.
 pub(super) struct TopNames {
@@ -32,13 +32,13 @@ impl TopNames {
 
     /// Takes a name for a region's image: `NAME.img`, or `NAME.img.1`, … where that is taken, also by what lies in the
     /// root of `top`, the filesystem at the archive's top.
-    pub(super) fn image(&mut self, region: &Region, top: Option<&OpenRegion>) -> String {
+    pub(super) fn image(&mut self, region: &Region, top: Option<&dyn Filesystem>) -> String {
         let plain = format!("{}.img", region.name);
         let beginning = folded(plain.as_bytes());
         // One pass, whatever a tenant has there: no search for each number.
         let mut in_root: HashSet<Vec<u8>> = HashSet::new();
         if let Some(top) = top {
-            top.for_each_root_name(|name| {
+            top.for_each_root_name(&mut |name| {
                 let name = folded(name);
                 if name.starts_with(&beginning) {
                     in_root.insert(name);

@@ -3,7 +3,10 @@
 use super::error::BackupError;
 use super::names::TopNames;
 use super::previous::PreviousBackup;
-use super::region::{OpenRegion, RegionContext, too_much};
+use super::region::RegionContext;
+use super::region::files::archive_files;
+use super::region::image::{archive_besides, archive_raw};
+use super::region::room::too_much;
 use super::under_way::Backup;
 use crate::archive::error::ArchiveError;
 use crate::archive::write::ArchiveWriter;
@@ -11,6 +14,7 @@ use crate::error::with_causes;
 use crate::events::Severity;
 use crate::layout::{Handling, Region};
 use crate::manifest::RegionRecord;
+use crate::reader::filesystem::Filesystem;
 use crate::run::collect::tell;
 
 /// A region that is kept as a raw image although its files can be read, and why.
@@ -33,7 +37,7 @@ pub(super) fn archive_regions(
     let mut records: Vec<RegionRecord> = Vec::with_capacity(regions.len());
     let mut archived: Vec<&Region> = Vec::with_capacity(regions.len());
     // The root of the only filesystem, in which an image's name may be taken.
-    let mut top: Option<OpenRegion> = None;
+    let mut top: Option<Box<dyn Filesystem>> = None;
     // Files first: then the names at the archive's top are known when an image needs one.
     let files_first = |region: &&Region| region.handling != Handling::Files;
     let mut ordered: Vec<&Region> = regions.iter().collect();
@@ -72,7 +76,7 @@ pub(super) fn archive_regions(
                 }
                 let open = if kept.is_some() { None } else { context.open(region)? };
                 if let Some(open) = open {
-                    let archived = context.archive_files(writer, previous, region, &open, directory);
+                    let archived = archive_files(context, writer, previous, region, &*open, directory);
                     let files = archived.map_err(|error| {
                         writer.give_up();
                         match error {
@@ -86,8 +90,8 @@ pub(super) fn archive_regions(
                     if files.sealed == 0 {
                         records.push(files.record);
                     } else {
-                        let file_name = names.image(region, Some(&open).filter(|_| directory.is_none()));
-                        records.push(context.archive_besides(writer, region, files, &file_name)?);
+                        let file_name = names.image(region, Some(&*open).filter(|_| directory.is_none()));
+                        records.push(archive_besides(context, writer, region, files, &file_name)?);
                     }
                     if directory.is_none() {
                         top = Some(open);
@@ -95,14 +99,14 @@ pub(super) fn archive_regions(
                         take_apart(backup, open);
                     }
                 } else {
-                    let file_name = names.image(region, top.as_ref());
-                    records.push(context.archive_raw(writer, region, &file_name)?);
+                    let file_name = names.image(region, top.as_deref());
+                    records.push(archive_raw(context, writer, region, &file_name)?);
                 }
             }
             Handling::RawImage => {
                 backup.step(&format!("reading {} as an image", region.name));
-                let file_name = names.image(region, top.as_ref());
-                records.push(context.archive_raw(writer, region, &file_name)?);
+                let file_name = names.image(region, top.as_deref());
+                records.push(archive_raw(context, writer, region, &file_name)?);
             }
         }
     }
@@ -115,7 +119,7 @@ pub(super) fn archive_regions(
 }
 
 /// Lets go of a region. What could not be removed is known by its name, and the next run tries again.
-fn take_apart(backup: &Backup<'_>, open: OpenRegion) {
+fn take_apart(backup: &Backup<'_>, open: Box<dyn Filesystem>) {
     if let Err(error) = open.finish() {
         let location = backup.source.display_name().to_owned();
         tell(

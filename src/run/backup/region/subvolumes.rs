@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use crate::archive::index::escape_path;
 use crate::entry::{Entry, EntryKind};
 use crate::manifest::{BtrfsRecord, SubvolumeRecord};
-use crate::reader::kernel::mounted::Mounted;
 use crate::reader::kernel::subvolumes::{ROOT_INODE, TOP_ID, default_id, has_quotas, subvolume_at};
 use crate::shown;
 
@@ -23,9 +22,8 @@ pub(super) struct Subvolumes {
 }
 
 impl Subvolumes {
-    /// `None` for anything but a btrfs.
-    pub(super) fn of(mounted: &Mounted) -> Option<Self> {
-        let root = mounted.root().ok().filter(|_| mounted.fs() == "btrfs")?;
+    /// `root` is the top directory of a btrfs.
+    pub(super) fn of(root: OwnedFd) -> Self {
         let mut failures = Vec::new();
         let default_subvolume = default_id(&root).unwrap_or_else(|error| {
             failures.push(format!("its default subvolume cannot be told: {error}"));
@@ -37,7 +35,7 @@ impl Subvolumes {
         });
         let default_subvolume = default_subvolume.filter(|id| *id != TOP_ID);
         let record = BtrfsRecord { default_subvolume, quotas, subvolumes: Vec::new() };
-        Some(Self { root, record, paths_bytes: 0, left_out: 0, failures })
+        Self { root, record, paths_bytes: 0, left_out: 0, failures }
     }
 
     /// Takes note of an entry that is going into the archive.

@@ -42,13 +42,13 @@ pub trait Filesystem {
         &[]
     }
 
-    /// Damage that came up while its files were read, beyond the problems of the walk. Asked once, after the walk and after
+    /// Damage that came up while the files of the last walk were read, beyond the problems that the walk gave. Asked once, after
     /// the last file was read.
     fn met(&self) -> Vec<Met> {
         Vec::new()
     }
 
-    /// Whether it was made so that reading it has no end. Asked while files are read, once for several files.
+    /// Whether it was made so that the last walk has no end. Asked while files are read, once for several files.
     fn has_no_end(&self) -> bool {
         false
     }

@@ -1,9 +1,11 @@
 //! [`Ext4`] behind the seam of all filesystems.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
 
 use super::{Ext4, NotRead};
+use crate::outside::BlockRead;
 use crate::reader::FsReader;
 use crate::reader::exclude::Excludes;
 use crate::reader::filesystem::{
@@ -15,7 +17,9 @@ pub(in crate::reader) struct Ext4Reader;
 
 impl Reader for Ext4Reader {
     fn open(&self, region: &FsRegion<'_>, _: &Means<'_>) -> Result<Box<dyn Filesystem>, NotOpened> {
-        Ok(Box::new(open(region)?))
+        let ext4 = open(region)?;
+        let (blocks, complaints) = (Arc::clone(&region.blocks), ext4.complaints().to_vec());
+        Ok(Box::new(Reopened { blocks, current: RefCell::new(ext4), is_walked: Cell::new(false), complaints }))
     }
 
     fn try_out(&self, region: &FsRegion<'_>) -> Result<(), NotOpened> {
@@ -34,41 +38,52 @@ fn open(region: &FsRegion<'_>) -> Result<Ext4, NotOpened> {
     })
 }
 
-impl Filesystem for Ext4 {
+/// An [`Ext4`] that is opened anew for each further walk, since what it notes of blocks and inodes is that of one.
+struct Reopened {
+    blocks: Arc<dyn BlockRead>,
+    current: RefCell<Ext4>,
+    is_walked: Cell<bool>,
+    complaints: Vec<String>,
+}
+
+impl Filesystem for Reopened {
     fn reader(&self) -> &'static str {
         "ext4"
     }
 
     fn walk(&self, excludes: Excludes) -> io::Result<Box<dyn FsReader + Send>> {
-        Ok(Box::new(Self::walk(self, excludes)))
+        if self.is_walked.replace(true) {
+            *self.current.borrow_mut() = Ext4::open(Arc::clone(&self.blocks)).map_err(io::Error::other)?;
+        }
+        Ok(Box::new(self.current.borrow().walk(excludes)))
     }
 
     fn for_each_root_name(&self, with: &mut dyn FnMut(&[u8])) {
-        Self::for_each_root_name(self, with);
+        self.current.borrow().for_each_root_name(with);
     }
 
     fn used_bytes(&self) -> io::Result<u64> {
-        Ok(Self::used_bytes(self))
+        Ok(self.current.borrow().used_bytes())
     }
 
     fn was_in_use(&self) -> Option<bool> {
-        Some(Self::was_in_use(self))
+        Some(self.current.borrow().was_in_use())
     }
 
     fn complaints(&self) -> &[String] {
-        Self::complaints(self)
+        &self.complaints
     }
 
     fn met(&self) -> Vec<Met> {
-        self.take_problems().into_iter().map(Met::At).collect()
+        self.current.borrow().take_problems().into_iter().map(Met::At).collect()
     }
 
     fn has_no_end(&self) -> bool {
-        Self::has_no_end(self)
+        self.current.borrow().has_no_end()
     }
 
     fn quota_limits(&self) -> Option<io::Result<QuotaLimits>> {
-        Some(Self::quota_limits(self))
+        Some(self.current.borrow().quota_limits())
     }
 
     fn finish(self: Box<Self>) -> Result<(), NotReleased> {

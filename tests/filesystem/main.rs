@@ -1,0 +1,25 @@
+//! Promise: whatever reads a filesystem keeps one contract: [`volbak::reader::filesystem::Filesystem`].
+//!
+//! The same tree is put into images of several kinds, and each check of `contract` runs on each of them: volbak's own ext4,
+//! mounts of the kernel's, and a tar file as a tree, a reader that only this program knows. It is a folder here
+//! (`tar_tree/`) and a line below.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod contract;
+#[path = "../guest/mod.rs"]
+mod guest;
+mod images;
+mod tar_tree;
+#[path = "../tree/mod.rs"]
+mod tree;
+
+use volbak::reader::filesystem::Reader;
+use volbak::reader::open::readers;
+
+/// What volbak reads with, and one reader more.
+fn all_readers(by_kernel: bool) -> Vec<&'static dyn Reader> {
+    let mut all = readers(by_kernel);
+    all.insert(0, &tar_tree::TarReader);
+    all
+}

@@ -325,12 +325,12 @@ impl Superblock {
     }
 }
 
-/// How long a file can be: extents count 2^32 blocks, block numbers have 12 places and three trees of them.
+/// How long a file can be: extents count 2^32 - 1 blocks, block numbers have 12 places and three trees of them.
 fn max_sizes(block_bytes: u64) -> [u64; 2] {
     let in_block = block_bytes / 4;
     // Blocks of at most 64 KiB: below 2^42 blocks, and 2^58 bytes.
     let by_numbers = 12 + in_block + in_block.pow(2) + in_block.pow(3);
-    [block_bytes << 32, block_bytes * by_numbers]
+    [(block_bytes << 32) - block_bytes, block_bytes * by_numbers]
 }
 
 /// `s_hash_seed` and the flags of `s_flags`: whether bytes are signed, which only `EXT2_FLAGS_UNSIGNED_HASH` denies.
@@ -383,4 +383,16 @@ pub(in crate::reader) fn recorded_errors(bytes: &[u8]) -> Option<String> {
         text.push_str(&format!("; the last {last}"));
     }
     Some(format!("{text}; e2fsck there mends them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::max_sizes;
+
+    /// As the kernel's `ext4_max_size` has it, and e2fsck: with one block more the size is wrong.
+    #[test]
+    fn extents_count_one_block_less_than_their_numbers_have() {
+        assert_eq!(max_sizes(1024)[0], (4 << 40) - 1024);
+        assert_eq!(max_sizes(4096)[0], (16 << 40) - 4096);
+    }
 }

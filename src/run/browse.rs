@@ -132,14 +132,14 @@ pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) ->
         let literal = target.take();
         let found = cat_once(files, &archive, path, &selection, literal.as_deref(), cancel, out)?;
         match found {
-            Found::Written(bytes) => return Ok(bytes),
-            Found::LinkTo(other) => target = Some(other),
+            Content::Written(bytes) => return Ok(bytes),
+            Content::LinkTo(other) => target = Some(other),
         }
     }
     Err(BrowseError::NotFound(path.to_owned()))
 }
 
-enum Found {
+enum Content {
     Written(u64),
     LinkTo(Vec<u8>),
 }
@@ -152,7 +152,7 @@ fn cat_once(
     literal: Option<&[u8]>,
     cancel: &Cancel,
     out: &mut impl Write,
-) -> Result<Found, BrowseError> {
+) -> Result<Content, BrowseError> {
     let io_error = |source| BrowseError::Io { path: path.to_owned(), source };
     // The one that is named exactly: found by a look through the index first, so that of the archive nothing else is read.
     let mut chosen = None;
@@ -183,7 +183,7 @@ fn cat_once(
         Some(Item::Lost { what, .. }) => Err(damaged(what)),
         Some(Item::Entry(head, line)) => {
             if let HeadKind::HardLink(target) = &head.kind {
-                return Ok(Found::LinkTo(target.clone()));
+                return Ok(Content::LinkTo(target.clone()));
             }
             let what = match head.kind {
                 HeadKind::File => None,
@@ -197,7 +197,7 @@ fn cat_once(
             let content = reader.content_sha256();
             match line.and_then(|line| contradiction(&head, &line, content)) {
                 Some(what) => Err(damaged(what)),
-                None => Ok(Found::Written(head.size)),
+                None => Ok(Content::Written(head.size)),
             }
         }
     }

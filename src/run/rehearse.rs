@@ -6,14 +6,16 @@ pub mod compare;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 use crate::archive::index::Line;
-use crate::archive::read::index_file::IndexReader;
+use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::events::{Event, Observer, Severity};
 use crate::outside::{Cancel, RunCommand, shown_command};
 use crate::reader::kernel::loop_device::LoopDevice;
@@ -22,6 +24,7 @@ use crate::run::restore::attributes::NO_FAT;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore};
 use crate::shown;
 use crate::store::Backup;
+use crate::store::open::OpenError;
 use crate::units::ByteRange;
 
 /// Room for the filesystem's own structures, besides a share of the data.
@@ -103,6 +106,27 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// Why this machine cannot restore a backup for a test.
+#[derive(Debug, thiserror::Error)]
+enum NotRehearsed {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("{} cannot be made: {source}", path.display())]
+    Image { path: PathBuf, source: io::Error },
+    #[error("its image cannot be made: {0}")]
+    Length(io::Error),
+    #[error("{command} failed: {said}")]
+    MkfsFailed { command: String, said: String },
+    #[error("mkfs.ext4 cannot be run: {0}")]
+    MkfsNotRun(io::Error),
+    #[error("no loop device can be made: {0}")]
+    Loop(io::Error),
+    #[error("its filesystem cannot be mounted: {0}")]
+    Mount(Errno),
+}
+
 /// Takes what could not be restored for findings, and passes the rest on.
 struct Errors<'a> {
     inner: &'a dyn Observer,
@@ -132,11 +156,11 @@ struct Image {
 }
 
 impl Image {
-    fn make(files: &Backup, scratch: &Path, commands: &dyn RunCommand) -> Result<Self, String> {
-        let index = files.open_index().map_err(|error| error.to_string())?;
+    fn make(files: &Backup, scratch: &Path, commands: &dyn RunCommand) -> Result<Self, NotRehearsed> {
+        let index = files.open_index()?;
         let (mut entries, mut tar_bytes) = (0, 0);
-        let mut reader = IndexReader::new(index).map_err(|error| error.to_string())?;
-        while let Some(line) = reader.next_line().map_err(|error| error.to_string())? {
+        let mut reader = IndexReader::new(index)?;
+        while let Some(line) = reader.next_line()? {
             if let Line::End(totals) = line {
                 (entries, tar_bytes) = (totals.entries, totals.tar_bytes);
             }
@@ -148,9 +172,9 @@ impl Image {
             .write(true)
             .create_new(true)
             .open(&path)
-            .map_err(|error| format!("{} cannot be made: {error}", path.display()))?;
+            .map_err(|source| NotRehearsed::Image { path: path.clone(), source })?;
         let image = Self { path, file, size };
-        image.file.set_len(size).map_err(|error| format!("its image cannot be made: {error}"))?;
+        image.file.set_len(size).map_err(NotRehearsed::Length)?;
         let inodes = entries.saturating_add(1000).to_string();
         let args = [
             "-q",
@@ -174,17 +198,16 @@ impl Image {
             Ok(output) if output.status.success() => Ok(image),
             Ok(output) => {
                 let said = shown::bytes(output.stderr.trim_ascii());
-                Err(format!("{} failed: {said}", shown_command("mkfs.ext4", &args)))
+                Err(NotRehearsed::MkfsFailed { command: shown_command("mkfs.ext4", &args), said })
             }
-            Err(error) => Err(format!("mkfs.ext4 cannot be run: {error}")),
+            Err(error) => Err(NotRehearsed::MkfsNotRun(error)),
         }
     }
 
     /// The root directory of its filesystem. Unmounted when the descriptor is closed.
-    fn mount(&self) -> Result<OwnedFd, String> {
-        let device = LoopDevice::attach(&self.file, ByteRange::new(0, self.size), true)
-            .map_err(|error| format!("no loop device can be made: {error}"))?;
-        mount_writable(device.path()).map_err(|error| format!("its filesystem cannot be mounted: {error}"))
+    fn mount(&self) -> Result<OwnedFd, NotRehearsed> {
+        let device = LoopDevice::attach(&self.file, ByteRange::new(0, self.size), true).map_err(NotRehearsed::Loop)?;
+        mount_writable(device.path()).map_err(NotRehearsed::Mount)
     }
 
     fn fsck(&self, commands: &dyn RunCommand, findings: &mut Findings) {

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::TryFromIntError;
 use std::os::unix::fs::FileExt;
 
 use super::put_bytes::zero;
@@ -21,6 +22,33 @@ const ATTR_VOLUME_ID: u8 = 0x08;
 /// The bit of `BS_Reserved1` that Linux and Windows set while it is mounted.
 const STATE_DIRTY: u8 = 0x01;
 
+/// Why no FAT can be made of its reserved sectors.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum FatError {
+    /// The manifest has no parameters of it.
+    #[error("the manifest does not say what it was made with")]
+    NotRecorded,
+    /// The boot sector is none of a FAT.
+    #[error("its boot sector in the manifest is none")]
+    BootSector,
+    /// `BPB_TotSec` is not the length that the manifest says.
+    #[error("its boot sector says another size than the manifest")]
+    OtherSize,
+    /// There are more reserved sectors than `BPB_RsvdSecCnt`.
+    #[error("it has more reserved sectors in the manifest than its boot sector says")]
+    Reserved,
+    /// `BPB_RootClus` lies outside of it.
+    #[error("its root directory is outside of it")]
+    Root,
+    /// `BPB_FATSz` has no room for an entry of each cluster.
+    #[error("its FAT is too short for its clusters")]
+    TooShort,
+    /// A number is larger than this machine's addresses.
+    #[error("{0}")]
+    Number(TryFromIntError),
+}
+
 /// What is written: zeros first, then bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FatFormat {
@@ -36,17 +64,17 @@ pub struct FatFormat {
 impl FatFormat {
     /// `kept` are the reserved sectors, zeros at their end left out; `moved` the old and the new first byte on the disk.
     /// An error says why none like it can be made of them.
-    pub(super) fn new(holds: &Holds, kept: &[u8], moved: (u64, u64)) -> Result<Self, String> {
+    pub(super) fn new(holds: &Holds, kept: &[u8], moved: (u64, u64)) -> Result<Self, FatError> {
         let made = holds.made_with.as_ref().and_then(|made| made.fat.as_deref());
-        let made = made.ok_or("the manifest does not say what it was made with")?;
-        let boot = kept.get(..512).and_then(BootSector::decode).ok_or("its boot sector in the manifest is none")?;
+        let made = made.ok_or(FatError::NotRecorded)?;
+        let boot = kept.get(..512).and_then(BootSector::decode).ok_or(FatError::BootSector)?;
         if Some(boot.total_sectors * boot.bytes_per_sector) != holds.size_bytes {
-            return Err("its boot sector says another size than the manifest".to_owned());
+            return Err(FatError::OtherSize);
         }
-        let sector = usize::try_from(boot.bytes_per_sector).map_err(|error| error.to_string())?;
+        let sector = usize::try_from(boot.bytes_per_sector).map_err(FatError::Number)?;
         let (fats_at, root_at, data_at) = boot.places();
         if kept.len() as u64 > fats_at {
-            return Err("it has more reserved sectors in the manifest than its boot sector says".to_owned());
+            return Err(FatError::Reserved);
         }
         let mut reserved = kept.to_vec();
         let is_fat32 = boot.entry_bits() == 32;
@@ -75,10 +103,10 @@ impl FatFormat {
             _ => {
                 let root_cluster = u64::from(le32(kept, 44).unwrap_or(0));
                 if !(2..boot.clusters + 2).contains(&root_cluster) {
-                    return Err("its root directory is outside of it".to_owned());
+                    return Err(FatError::Root);
                 }
                 // At most 2^28 clusters, or the FAT would be longer than it is.
-                let end = usize::try_from(root_cluster * 4 + 4).map_err(|error| error.to_string())?;
+                let end = usize::try_from(root_cluster * 4 + 4).map_err(FatError::Number)?;
                 if end > 12 {
                     // Only as far as the first entries; the root's own is written apart.
                     entries.truncate(8);
@@ -93,7 +121,7 @@ impl FatFormat {
         let entries = if boot.entry_bits() == 16 { entries[..4].to_vec() } else { entries };
         let fat_bytes = boot.sectors_per_fat * boot.bytes_per_sector;
         if ((boot.clusters + 2) * boot.entry_bits()).div_ceil(8) > fat_bytes {
-            return Err("its FAT is too short for its clusters".to_owned());
+            return Err(FatError::TooShort);
         }
         let mut writes = vec![(0, reserved)];
         for fat in 0..boot.fats {
@@ -105,7 +133,7 @@ impl FatFormat {
             }
         }
         // The root directory, or its only cluster, which need not be the first.
-        writes.push((label_at, vec![0; usize::try_from(root_bytes).map_err(|error| error.to_string())?]));
+        writes.push((label_at, vec![0; usize::try_from(root_bytes).map_err(FatError::Number)?]));
         if let Some(entry) = label_entry(made) {
             writes.push((label_at, entry));
         }

@@ -1,5 +1,7 @@
 //! The bytes that the manifest itself keeps: tables, boot code, gaps, boot blocks, LVM's metadata.
 
+use std::io;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use libdeflater::Decompressor;
@@ -24,27 +26,61 @@ pub(super) struct Kept {
     pub bytes: Vec<u8>,
 }
 
+/// Why the bytes in a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum KeptError {
+    /// There is no memory to unpack them.
+    #[error("{}", with_causes(.0))]
+    Memory(io::Error),
+    /// One run of them is not what it says.
+    #[error("{} in the manifest {fault}", shown::text(what))]
+    Bad {
+        /// The run.
+        what: String,
+        /// What is wrong with it.
+        fault: KeptFault,
+    },
+}
+
+/// What is wrong with a run of bytes in a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeptFault {
+    /// It is longer than a backup keeps.
+    #[error("is longer than anything that is kept there")]
+    TooLong,
+    /// Another encoding than `gzip+base64`.
+    #[error("is written in a way that is not known")]
+    Encoding,
+    /// It cannot be unpacked.
+    #[error("is damaged")]
+    Damaged,
+    /// It is shorter than its length says.
+    #[error("is shorter than it should be")]
+    TooShort,
+}
+
 /// Unpacks them, in the manifest's order. An error names the first that is not what it says.
-pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, String> {
+pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, KeptError> {
     let mut left = ALL_BYTES_MAX;
     // libdeflater panics when there is no memory.
-    let mut decompressor = memory::made(64 << 10, Decompressor::new).map_err(|error| with_causes(&error))?;
+    let mut decompressor = memory::made(64 << 10, Decompressor::new).map_err(KeptError::Memory)?;
     let mut all = Vec::with_capacity(outside.len());
     for kept in outside {
-        let bad = |what: &str| format!("{} in the manifest {what}", shown::text(&kept.what));
+        let bad = |fault| KeptError::Bad { what: kept.what.clone(), fault };
         left = left
             .checked_sub(kept.size_bytes)
             .filter(|_| kept.size_bytes <= RUN_BYTES_MAX)
-            .ok_or_else(|| bad("is longer than anything that is kept there"))?;
+            .ok_or_else(|| bad(KeptFault::TooLong))?;
         if kept.encoding != "gzip+base64" {
-            return Err(bad("is written in a way that is not known"));
+            return Err(bad(KeptFault::Encoding));
         }
-        let packed = STANDARD.decode(&kept.data).map_err(|_| bad("is damaged"))?;
+        let packed = STANDARD.decode(&kept.data).map_err(|_| bad(KeptFault::Damaged))?;
         // RUN_BYTES_MAX fits.
         let mut bytes = vec![0; usize::try_from(kept.size_bytes).unwrap_or(0)];
-        let len = decompressor.gzip_decompress(&packed, &mut bytes).map_err(|_| bad("is damaged"))?;
+        let len = decompressor.gzip_decompress(&packed, &mut bytes).map_err(|_| bad(KeptFault::Damaged))?;
         if len != bytes.len() {
-            return Err(bad("is shorter than it should be"));
+            return Err(bad(KeptFault::TooShort));
         }
         all.push(Kept { what: kept.what.clone(), start: kept.start_bytes, bytes });
     }

@@ -3,6 +3,7 @@
 
 mod btrfs;
 pub(super) mod call;
+mod error;
 mod ext;
 mod fat;
 mod made;
@@ -13,13 +14,13 @@ use std::ffi::OsString;
 
 use self::btrfs::btrfs;
 use self::call::{Arguments, ToolCall};
+use self::error::MakeError;
 use self::ext::{Wanted, ext};
 use self::fat::{fat, fat_serial};
 use self::made::Made;
 use self::names::{label_of, uuid};
 use self::xfs::xfs;
 use crate::layout::{Holds, MadeWith};
-use crate::shown;
 
 pub(super) use self::ext::{default_journal_bytes, tune2fs};
 pub(super) use self::made::Maker;
@@ -29,7 +30,7 @@ pub(super) const BUILT_IN: ToolCall = ToolCall { program: "built-in", args: Vec:
 
 /// How the content of a region is made anew. `size_bytes` is what it will have, `entries` how many files it must have
 /// room for, `shrunk` whether it is less than it was. An error says why it cannot be made.
-pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) -> Result<Maker, String> {
+pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) -> Result<Maker, MakeError> {
     let fs = holds.fs.as_deref().unwrap_or_default();
     let mut remarks = Vec::new();
     let mut differs = Vec::new();
@@ -110,7 +111,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
             }
             "mkswap"
         }
-        other => return Err(format!("nothing here makes {}", shown::text(other))),
+        other => return Err(MakeError::Filesystem(other.to_owned())),
     };
     differs.append(&mut more.differs);
     let call = ToolCall { program, args: args.0 };

@@ -3,6 +3,7 @@
 //!
 //! Everything in a manifest is hostile: each range is checked against the target, and nothing is written twice.
 
+mod error;
 mod groups;
 mod made;
 mod regions;
@@ -12,6 +13,7 @@ mod tables;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use self::error::PlanError;
 use self::state::{Planner, shown};
 use super::claims::Claims;
 use super::kept::unpack;
@@ -23,7 +25,7 @@ use crate::units::{ByteLen, Extent};
 
 /// Decides. An error holds every reason against it.
 pub fn make_plan(manifest: &Manifest, wish: &Wish<'_>) -> Result<DiskPlan, Vec<String>> {
-    let kept = unpack(&manifest.layout.outside).map_err(|why| vec![why])?;
+    let kept = unpack(&manifest.layout.outside).map_err(|error| vec![error.to_string()])?;
     let records: HashMap<&str, &RegionRecord> =
         manifest.regions.iter().map(|record| (record.name.as_str(), record)).collect();
     let mut planner = Planner {
@@ -39,7 +41,7 @@ pub fn make_plan(manifest: &Manifest, wish: &Wish<'_>) -> Result<DiskPlan, Vec<S
         keep_zero: Vec::new(),
     };
     let expected = planner.go().unwrap_or_else(|why| {
-        planner.refusals.push(why);
+        planner.refusals.push(why.to_string());
         Expected::default()
     });
     if !planner.refusals.is_empty() {
@@ -52,26 +54,23 @@ pub fn make_plan(manifest: &Manifest, wish: &Wish<'_>) -> Result<DiskPlan, Vec<S
 
 impl Planner<'_> {
     /// Everything but what was refused on the way; an error is a reason for which nothing more can be said.
-    fn go(&mut self) -> Result<Expected, String> {
+    fn go(&mut self) -> Result<Expected, PlanError> {
         let layout = &self.manifest.layout;
         let mut names = HashSet::new();
         if let Some(region) = layout.regions.iter().find(|region| !names.insert(region.name.as_str())) {
-            return Err(format!("two regions are called {}", shown(&region.name)));
+            return Err(PlanError::SameName(shown(&region.name)));
         }
         if self.manifest.regions.len() != layout.regions.len() {
-            return Err("the manifest does not say of each region what became of it".to_owned());
+            return Err(PlanError::Records);
         }
         self.check_places()?;
         let sector = u64::from(layout.source.sector_size);
         if layout.table.kind != TableKind::None {
             if !matches!(sector, 512 | 4096) {
-                return Err(format!("its table counts in sectors of {sector} bytes, which no disk has"));
+                return Err(PlanError::SectorSize(sector));
             }
             if let Some(other) = self.wish.target_sector_bytes.filter(|other| u64::from(*other) != sector) {
-                return Err(format!(
-                    "its table counts in sectors of {sector} bytes and the target has sectors of {other}: restore to \
-                     an image, or to a device of the same kind"
-                ));
+                return Err(PlanError::OtherSectors { source_bytes: sector, target_bytes: other });
             }
         }
         self.check_sectors();

@@ -20,6 +20,7 @@ use crate::run::check::content::contradiction;
 use crate::run::restore::data::{Placed, Places};
 use crate::shown;
 use crate::store::Backup;
+use crate::store::open::OpenError;
 use crate::units::ByteRange;
 use crate::units::Extent;
 
@@ -58,6 +59,55 @@ pub(super) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result
     Ok(())
 }
 
+/// Why a raw image is not on the target as it is in the archive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ImageError {
+    /// The target cannot be written.
+    #[error("cannot be written: {0}")]
+    Write(io::Error),
+    /// The archive cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The archive cannot be read here.
+    #[error("cannot be read: {0}")]
+    Read(io::Error),
+    /// It was cancelled.
+    #[error("stopped")]
+    Stopped,
+    /// The archive lacks this path.
+    #[error("the archive has no {}", shown::text(.0))]
+    Missing(String),
+    /// The entry is not a file of the region's length.
+    #[error("the archive has {archive_bytes} bytes for it, and it has {region_bytes}")]
+    Length {
+        /// The entry's length.
+        archive_bytes: u64,
+        /// The region's.
+        region_bytes: u64,
+    },
+    /// The archive is damaged where the image's data lies.
+    #[error("a part of it is lost in member {member}: {what}")]
+    Lost {
+        /// The archive's member, from 0.
+        member: u64,
+        /// How it is damaged.
+        what: String,
+    },
+    /// The map of holes cannot be read.
+    #[error("its map of holes: {0}")]
+    Map(io::Error),
+    /// There is more data than the map of holes has room for.
+    #[error("its map of holes is too short")]
+    MapTooShort,
+    /// The entry, or a part of it, is not what the index says.
+    #[error("{0}")]
+    Damaged(String),
+    /// The image is longer than the region.
+    #[error("it is longer than its place")]
+    TooLong,
+}
+
 /// A raw image in an archive.
 pub(super) struct Image<'a> {
     /// The backup.
@@ -76,14 +126,13 @@ pub(super) fn raw_image(
     file: &File,
     threads: usize,
     cancel: &Cancel,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, ImageError> {
     let Image { files, index, path } = *image;
-    let said = |error: io::Error| format!("cannot be written: {error}");
     let size = extents.iter().fold(0_u64, |sum, extent| sum.saturating_add(extent.length));
     for extent in extents {
-        zero(file, ByteRange::new(extent.source_offset, extent.length), cancel).map_err(said)?;
+        zero(file, ByteRange::new(extent.source_offset, extent.length), cancel).map_err(ImageError::Write)?;
     }
-    let archive = files.open_archive().map_err(|error| error.to_string())?;
+    let archive = files.open_archive()?;
     let wanted = path.as_bytes().to_vec();
     let index = index.and_then(|file| IndexReader::new(Arc::clone(file)).ok());
     let indexed = index.is_some();
@@ -93,15 +142,15 @@ pub(super) fn raw_image(
         Plan::Index(Box::new(IndexPlan::new(index, Some(select))))
     });
     let options = ReadOptions { threads, hash_archive: false, stop: vec![cancel.flag()] };
-    let stream = MemberStream::new(archive, plan, &options).map_err(|error| format!("cannot be read: {error}"))?;
+    let stream = MemberStream::new(archive, plan, &options).map_err(ImageError::Read)?;
     let mut reader = EntryReader::new(stream, true, indexed);
     loop {
         match reader.next_item() {
-            None if cancel.is_cancelled() => return Err("stopped".to_owned()),
-            None => return Err(format!("the archive has no {}", shown::text(path))),
+            None if cancel.is_cancelled() => return Err(ImageError::Stopped),
+            None => return Err(ImageError::Missing(path.to_owned())),
             Some(Item::Entry(head, line)) if head.path == wanted => {
                 if head.kind != HeadKind::File || head.size != size {
-                    return Err(format!("the archive has {} bytes for it, and it has {size}", head.size));
+                    return Err(ImageError::Length { archive_bytes: head.size, region_bytes: size });
                 }
                 let damaged = line.as_ref().is_some_and(|line| line.damaged);
                 let mut first = Vec::new();
@@ -113,19 +162,19 @@ pub(super) fn raw_image(
                         Ok(None) => break,
                         Err(lost) => {
                             let member = lost.place.member;
-                            return Err(format!("a part of it is lost in member {member}: {}", lost.what));
+                            return Err(ImageError::Lost { member, what: lost.what });
                         }
                     };
                     while !data.is_empty() {
-                        let next = places.next(data).map_err(|error| format!("its map of holes: {error}"))?;
-                        let Placed { at, now, later } = next.ok_or("its map of holes is too short")?;
+                        let next = places.next(data).map_err(ImageError::Map)?;
+                        let Placed { at, now, later } = next.ok_or(ImageError::MapTooShort)?;
                         put(file, extents, at, now, &mut first)?;
                         data = later;
                     }
                 }
                 let content = reader.content_sha256();
                 if let Some(what) = line.filter(|_| indexed).and_then(|line| contradiction(&head, &line, content)) {
-                    return Err(what);
+                    return Err(ImageError::Damaged(what));
                 }
                 for (at, bytes) in first {
                     place(file, extents, at, &bytes)?;
@@ -136,14 +185,20 @@ pub(super) fn raw_image(
                 }
                 return Ok(remarks);
             }
-            Some(Item::Lost { what, .. }) if indexed => return Err(what),
+            Some(Item::Lost { what, .. }) if indexed => return Err(ImageError::Damaged(what)),
             Some(Item::Entry(..) | Item::Lost { .. }) => {}
         }
     }
 }
 
 /// Writes a piece, and holds back what belongs to the first bytes.
-fn put(file: &File, extents: &[Extent], at: u64, data: &[u8], first: &mut Vec<(u64, Vec<u8>)>) -> Result<(), String> {
+fn put(
+    file: &File,
+    extents: &[Extent],
+    at: u64,
+    data: &[u8],
+    first: &mut Vec<(u64, Vec<u8>)>,
+) -> Result<(), ImageError> {
     let early = usize::try_from(HELD_BACK_BYTES.saturating_sub(at)).unwrap_or(usize::MAX).min(data.len());
     let (head, rest) = data.split_at(early);
     if !head.is_empty() {
@@ -152,12 +207,12 @@ fn put(file: &File, extents: &[Extent], at: u64, data: &[u8], first: &mut Vec<(u
     place(file, extents, at + early as u64, rest)
 }
 
-fn place(file: &File, extents: &[Extent], at: u64, data: &[u8]) -> Result<(), String> {
-    let pieces = compose(extents, ByteRange::new(at, data.len() as u64)).ok_or("it is longer than its place")?;
+fn place(file: &File, extents: &[Extent], at: u64, data: &[u8]) -> Result<(), ImageError> {
+    let pieces = compose(extents, ByteRange::new(at, data.len() as u64)).ok_or(ImageError::TooLong)?;
     let mut rest = data;
     for piece in pieces {
         let (now, later) = rest.split_at(usize::try_from(piece.length).map_or(rest.len(), |len| len.min(rest.len())));
-        file.write_all_at(now, piece.source_offset).map_err(|error| format!("cannot be written: {error}"))?;
+        file.write_all_at(now, piece.source_offset).map_err(ImageError::Write)?;
         rest = later;
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 
 use rustix::fs::MemfdFlags;
@@ -12,6 +13,23 @@ use super::makefs::call::ToolCall;
 use super::plan::{DiskPlan, MakeStep, Step};
 use crate::outside::RunCommand;
 use crate::shown;
+
+/// Why a tool of this machine would not make it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum ToolRefusal {
+    /// It cannot be run.
+    #[error("{0}")]
+    NotRun(io::Error),
+    /// It refuses.
+    #[error("{program}: {said}")]
+    Said {
+        /// Its name.
+        program: &'static str,
+        /// The first line of its standard error.
+        said: String,
+    },
+}
 
 /// Settles each step. An error says what cannot be made here at all.
 pub(super) fn settle(plan: &mut DiskPlan, commands: &dyn RunCommand) -> Result<(), Vec<String>> {
@@ -26,7 +44,7 @@ pub(super) fn settle(plan: &mut DiskPlan, commands: &dyn RunCommand) -> Result<(
     if refusals.is_empty() { Ok(()) } else { Err(refusals) }
 }
 
-fn settle_step(step: &mut MakeStep, commands: &dyn RunCommand) -> Result<(), String> {
+fn settle_step(step: &mut MakeStep, commands: &dyn RunCommand) -> Result<(), ToolRefusal> {
     let unknown = without_unknown_features(&mut step.make, commands);
     if !unknown.is_empty() {
         let program = step.make.program;
@@ -46,7 +64,7 @@ fn settle_step(step: &mut MakeStep, commands: &dyn RunCommand) -> Result<(), Str
 }
 
 /// Asks mkfs.xfs with `-N`, which writes nothing, about a sparse file of the same size.
-fn tried(call: &mut ToolCall, size_bytes: u64, commands: &dyn RunCommand) -> Result<(), String> {
+fn tried(call: &mut ToolCall, size_bytes: u64, commands: &dyn RunCommand) -> Result<(), ToolRefusal> {
     let file = rustix::fs::memfd_create("volbak-mkfs", MemfdFlags::CLOEXEC).map(File::from);
     let Ok(file) = file.and_then(|file| rustix::fs::ftruncate(&file, size_bytes).map(|()| file)) else {
         // It is seen when it is made.
@@ -56,17 +74,21 @@ fn tried(call: &mut ToolCall, size_bytes: u64, commands: &dyn RunCommand) -> Res
     let run = |call: &ToolCall| {
         let args: Vec<OsString> =
             std::iter::once("-N".into()).chain(call.args.iter().cloned()).chain([path.clone()]).collect();
-        let output = commands.run(call.program, &args).map_err(|error| error.to_string())?;
+        let output = commands.run(call.program, &args).map_err(ToolRefusal::NotRun)?;
         let text = String::from_utf8_lossy(&output.stderr);
         // The rest is the usage.
         let first = text.lines().next().unwrap_or_default().chars().take(300).collect::<String>();
-        if output.status.success() { Ok(()) } else { Err(format!("{}: {}", call.program, shown::text(&first))) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(ToolRefusal::Said { program: call.program, said: shown::text(&first) })
+        }
     };
     let first = run(call);
     // xfsprogs before 6.0 has no such option, and makes what newer ones need it for.
     let unsupported = call.args.iter().position(|arg| arg == "--unsupported");
     let (Err(said), Some(at)) = (&first, unsupported) else { return first };
-    if !said.contains("--unsupported") {
+    if !said.to_string().contains("--unsupported") {
         return first;
     }
     call.args.remove(at);

@@ -16,6 +16,21 @@ pub(super) struct Movable {
     pub min_bytes: u64,
 }
 
+/// The partitions do not fit on the target, even made as small as they can be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the target is too small: the partitions end {over} after its usable end, and can be made smaller by {spare} only ({})",
+    each.join("; ")
+)]
+pub(crate) struct TooSmall {
+    /// How far the last partition ends after the target's usable end.
+    over: ByteLen,
+    /// By how much all of them together can be made smaller.
+    spare: ByteLen,
+    /// What each of them needs, in words.
+    each: Vec<String>,
+}
+
 /// By how much each partition is made smaller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shift {
@@ -26,7 +41,7 @@ pub(super) struct Shift {
 impl Shift {
     /// Takes off as much as is needed for all of them to end before `usable_end`: from the last one on, as much of each
     /// as it can do without. An error says with figures why that is not enough.
-    pub(super) fn fit(mut parts: Vec<Movable>, usable_end: u64) -> Result<Self, String> {
+    pub(super) fn fit(mut parts: Vec<Movable>, usable_end: u64) -> Result<Self, TooSmall> {
         parts.sort_by_key(|part| part.range.start);
         let end = parts.iter().filter_map(|part| part.range.end()).max().unwrap_or(0);
         let wanted = end.saturating_sub(usable_end);
@@ -46,13 +61,8 @@ impl Shift {
                 format!("{} has {} and {needed} {}", part.name, ByteLen(part.range.len), ByteLen(part.min_bytes))
             };
             let each: Vec<String> = parts.iter().map(each).collect();
-            return Err(format!(
-                "the target is too small: the partitions end {} after its usable end, and can be made smaller by {} \
-                 only ({})",
-                ByteLen(wanted),
-                ByteLen(wanted.next_multiple_of(ALIGNMENT_BYTES) - left),
-                each.join("; ")
-            ));
+            let spare = wanted.next_multiple_of(ALIGNMENT_BYTES) - left;
+            return Err(TooSmall { over: ByteLen(wanted), spare: ByteLen(spare), each });
         }
         takes.reverse();
         Ok(Self { takes })
@@ -99,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_with_figures() {
-        let why = Shift::fit(disk(), 300 * MIB).unwrap_err();
+        let why = Shift::fit(disk(), 300 * MIB).unwrap_err().to_string();
         assert!(why.contains("end 400 MiB after") && why.contains("smaller by 300 MiB"), "{why}");
         assert!(why.contains("p2 has 500 MiB and needs 200 MiB") && why.contains("p3 has 99 MiB and cannot"), "{why}");
     }

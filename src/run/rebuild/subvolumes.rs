@@ -22,6 +22,23 @@ const PATH_BYTES_MAX: usize = 4096;
 const FILLERS_MAX: u64 = 1024;
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 
+/// Why the subvolumes in a manifest cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum SubvolumesError {
+    /// There are more than any backup has.
+    #[error("the manifest names more than {SUBVOLUMES_MAX}")]
+    TooMany,
+    /// One of them makes no sense.
+    #[error("{} in the manifest {why}", shown::text(path))]
+    Bad {
+        /// Its path, as the manifest writes it.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
 /// The subvolumes of a filesystem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subvolumes {
@@ -40,13 +57,13 @@ struct Planned {
 
 impl Subvolumes {
     /// What a manifest says, once it makes sense. An error says why it does not.
-    pub(super) fn new(record: &BtrfsRecord) -> Result<Self, String> {
+    pub(super) fn new(record: &BtrfsRecord) -> Result<Self, SubvolumesError> {
         if record.subvolumes.len() > SUBVOLUMES_MAX {
-            return Err(format!("the manifest names more than {SUBVOLUMES_MAX}"));
+            return Err(SubvolumesError::TooMany);
         }
         let (mut list, mut paths, mut ids) = (Vec::new(), HashSet::new(), HashSet::new());
         for one in &record.subvolumes {
-            let bad = |why: &str| format!("{} in the manifest {why}", shown::text(&one.path));
+            let bad = |why| SubvolumesError::Bad { path: one.path.clone(), why };
             let path = unescape_path(&one.path).ok_or_else(|| bad("is written in a way that is not known"))?;
             let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0) && name.len() <= 255;
             if path.len() > PATH_BYTES_MAX || !path.split(|byte| *byte == b'/').all(is_name) {

@@ -3,9 +3,39 @@
 
 use super::kept::Kept;
 use super::shift::Shift;
-use crate::layout::gpt::Header;
+use crate::layout::gpt::{Header, HeaderFault};
 use crate::layout::{Table, TableKind, UsedCopy};
 use crate::units::Lba;
+
+/// Why a table cannot be written for a target of another size.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TableError {
+    /// The manifest lacks a part of the table.
+    #[error("the manifest does not hold its {0}")]
+    Missing(String),
+    /// A header is none.
+    #[error("{0}: {1}")]
+    Header(String, HeaderFault),
+    /// A header's checksum is wrong.
+    #[error("its {0} is damaged")]
+    Damaged(String),
+    /// The array of entries is cut off.
+    #[error("the manifest does not hold all of its GPT's entries")]
+    Entries,
+    /// The target has no room for both copies.
+    #[error("the target is too small for a GPT")]
+    TooSmall,
+    /// The array of entries overlaps the usable sectors.
+    #[error("its GPT's entries lie among the partitions")]
+    AmongPartitions,
+    /// An extended boot record, by its LBA on the source, that no extended partition contains.
+    #[error("the extended boot record at LBA {0} is in no extended partition")]
+    Outside(u64),
+    /// A partition, by its first LBA on the source, whose new place does not fit into 32 bits.
+    #[error("the partition at LBA {0} cannot be written into an MBR where it would go")]
+    OutOfReach(u64),
+}
 
 /// UEFI 2.10, table 5.5: where the fields of a header are that are changed here.
 const HEADER_CRC32: usize = 0x10;
@@ -16,7 +46,7 @@ const PARTITION_ENTRY_LBA: usize = 0x48;
 const ENTRY_ARRAY_CRC32: usize = 0x58;
 
 /// How many bytes at the target's end a GPT keeps for itself.
-pub(super) fn gpt_tail_bytes(kept: &[Kept], table: &Table, sector: u64) -> Result<u64, String> {
+pub(super) fn gpt_tail_bytes(kept: &[Kept], table: &Table, sector: u64) -> Result<u64, TableError> {
     let (header, array, _) = gpt_parts(kept, table, sector)?;
     let array_bytes = array_bytes(&header, array)?.len() as u64;
     Ok(sector.saturating_add(array_bytes.next_multiple_of(sector)))
@@ -29,7 +59,7 @@ pub(super) fn resized(
     sector: u64,
     shift: &Shift,
     target_bytes: u64,
-) -> Result<Vec<Kept>, String> {
+) -> Result<Vec<Kept>, TableError> {
     match table.kind {
         TableKind::None => Ok(Vec::new()),
         TableKind::Gpt => gpt(kept, table, sector, shift, target_bytes),
@@ -37,12 +67,12 @@ pub(super) fn resized(
     }
 }
 
-fn named<'a>(kept: &'a [Kept], what: &str) -> Result<&'a Kept, String> {
-    kept.iter().find(|bytes| bytes.what == what).ok_or_else(|| format!("the manifest does not hold its {what}"))
+fn named<'a>(kept: &'a [Kept], what: &str) -> Result<&'a Kept, TableError> {
+    kept.iter().find(|bytes| bytes.what == what).ok_or_else(|| TableError::Missing(what.to_owned()))
 }
 
 /// The header and the array that were used, and the header's own bytes.
-fn gpt_parts<'a>(kept: &'a [Kept], table: &Table, sector: u64) -> Result<(Header, &'a Kept, &'a Kept), String> {
+fn gpt_parts<'a>(kept: &'a [Kept], table: &Table, sector: u64) -> Result<(Header, &'a Kept, &'a Kept), TableError> {
     let array = match table.used_copy {
         Some(UsedCopy::Backup) => named(kept, "GPT backup entries"),
         _ => named(kept, "GPT primary entries"),
@@ -50,22 +80,22 @@ fn gpt_parts<'a>(kept: &'a [Kept], table: &Table, sector: u64) -> Result<(Header
     // One of the two may be damaged, whichever copy of the entries was good.
     let header = |what| {
         let bytes = named(kept, what)?;
-        let header =
-            Header::decode(&bytes.bytes, Lba(bytes.start / sector)).map_err(|fault| format!("{what}: {fault}"))?;
-        if header.damage.is_some() { Err(format!("its {what} is damaged")) } else { Ok((header, array, bytes)) }
+        let header = Header::decode(&bytes.bytes, Lba(bytes.start / sector))
+            .map_err(|fault| TableError::Header(what.to_owned(), fault))?;
+        if header.damage.is_some() { Err(TableError::Damaged(what.to_owned())) } else { Ok((header, array, bytes)) }
     };
     header("GPT primary header").or_else(|_| header("GPT backup header"))
 }
 
-fn array_bytes<'a>(header: &Header, array: &'a Kept) -> Result<&'a [u8], String> {
+fn array_bytes<'a>(header: &Header, array: &'a Kept) -> Result<&'a [u8], TableError> {
     // `Header::decode` bounds both numbers.
     let len = u64::from(header.number_of_partition_entries) * u64::from(header.size_of_partition_entry);
     let bytes = usize::try_from(len).ok().and_then(|len| array.bytes.get(..len));
-    bytes.ok_or_else(|| "the manifest does not hold all of its GPT's entries".to_owned())
+    bytes.ok_or(TableError::Entries)
 }
 
-fn gpt(kept: &[Kept], table: &Table, sector: u64, shift: &Shift, target_bytes: u64) -> Result<Vec<Kept>, String> {
-    let too_small = || "the target is too small for a GPT".to_owned();
+fn gpt(kept: &[Kept], table: &Table, sector: u64, shift: &Shift, target_bytes: u64) -> Result<Vec<Kept>, TableError> {
+    let too_small = || TableError::TooSmall;
     let (header, array, header_bytes) = gpt_parts(kept, table, sector)?;
     let mut entries = array_bytes(&header, array)?.to_vec();
     let entry_len = usize::try_from(header.size_of_partition_entry).map_err(|_| too_small())?;
@@ -88,7 +118,7 @@ fn gpt(kept: &[Kept], table: &Table, sector: u64, shift: &Shift, target_bytes: u
     if primary_array < 2
         || primary_array.saturating_add(array_sectors) > header.first_usable_lba.0.max(2 + array_sectors)
     {
-        return Err("its GPT's entries lie among the partitions".to_owned());
+        return Err(TableError::AmongPartitions);
     }
     entries.resize(usize::try_from(array_sectors * sector).map_err(|_| too_small())?, 0);
     let array_len = array_bytes(&header, array)?.len();
@@ -131,7 +161,7 @@ fn gpt(kept: &[Kept], table: &Table, sector: u64, shift: &Shift, target_bytes: u
     ])
 }
 
-fn mbr(kept: &[Kept], sector: u64, shift: &Shift) -> Result<Vec<Kept>, String> {
+fn mbr(kept: &[Kept], sector: u64, shift: &Shift) -> Result<Vec<Kept>, TableError> {
     let mut boot = named(kept, "boot sector")?.clone();
     let mut extended = Vec::new();
     for record in records(&boot.bytes) {
@@ -145,7 +175,7 @@ fn mbr(kept: &[Kept], sector: u64, shift: &Shift) -> Result<Vec<Kept>, String> {
     for kept in kept.iter().filter(|bytes| bytes.what == "extended boot record") {
         let own = kept.start / sector;
         let Some((first, _)) = extended.iter().find(|(start, end)| (*start..*end).contains(&own)) else {
-            return Err(format!("the extended boot record at LBA {own} is in no extended partition"));
+            return Err(TableError::Outside(own));
         };
         let mut moved = Kept { start: shift.moved(kept.start), ..kept.clone() };
         for record in records(&kept.bytes) {
@@ -184,14 +214,14 @@ fn write_record(
     new_base: u64,
     sector: u64,
     shift: &Shift,
-) -> Result<(), String> {
+) -> Result<(), TableError> {
     let (new_start, new_end) = (move_lba(start, sector, shift), move_lba(end, sector, shift));
     let fields = new_start
         .checked_sub(new_base)
         .and_then(|start| u32::try_from(start).ok())
         .zip(new_end.checked_sub(new_start).and_then(|sectors| u32::try_from(sectors).ok()));
     let Some((start, sectors)) = fields else {
-        return Err(format!("the partition at LBA {start} cannot be written into an MBR where it would go"));
+        return Err(TableError::OutOfReach(start));
     };
     put(bytes, at + 8, &start.to_le_bytes());
     put(bytes, at + 12, &sectors.to_le_bytes());

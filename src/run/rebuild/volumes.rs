@@ -3,7 +3,7 @@
 
 use super::kept::Kept;
 use crate::layout::Region;
-use crate::layout::lvm2::{PvEntry, VolumeGroup, head, renamed};
+use crate::layout::lvm2::{HeadError, PvEntry, VolumeGroup, head, renamed};
 use crate::shown;
 
 /// LVM counts in sectors of this size.
@@ -20,6 +20,27 @@ pub(super) struct KeptGroup {
     pub name: String,
     text: Vec<u8>,
     volumes: Vec<PvEntry>,
+}
+
+/// Why a physical volume does not get its metadata.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum GroupError {
+    /// Its volume group's metadata lacks it.
+    #[error("its volume group does not know it")]
+    Unknown,
+    /// `pe_start` lies outside of it.
+    #[error("its first extent lies behind its end")]
+    ExtentOutside,
+    /// The metadata's text begins with another name.
+    #[error("its volume group cannot get another name: the metadata do not begin with the one that it has")]
+    NotRenamed,
+    /// LVM does not take the new name.
+    #[error("{} is no name for a volume group", shown_group(.0))]
+    Name(String),
+    /// The label and metadata cannot be written.
+    #[error(transparent)]
+    Head(#[from] HeadError),
 }
 
 /// lvm(8), "Valid names": what a volume group may be called.
@@ -61,19 +82,17 @@ impl Groups {
 
 impl KeptGroup {
     /// A physical volume's bytes up to the end of its metadata, the group with a new name if there is one.
-    pub(super) fn head(&self, region: &Region, new_name: Option<&str>) -> Result<Vec<u8>, String> {
+    pub(super) fn head(&self, region: &Region, new_name: Option<&str>) -> Result<Vec<u8>, GroupError> {
         let volume = self.volumes.iter().find(|volume| region.holds.uuid.as_deref() == Some(volume.id.as_str()));
-        let volume = volume.ok_or("its volume group does not know it")?;
+        let volume = volume.ok_or(GroupError::Unknown)?;
         let end = volume.pe_start_sectors.checked_mul(SECTOR_BYTES).filter(|end| *end <= region.size_bytes);
-        let pe_start_bytes = end.ok_or("its first extent lies behind its end")?;
+        let pe_start_bytes = end.ok_or(GroupError::ExtentOutside)?;
         let text = match new_name.filter(|new| *new != self.name) {
-            Some(new) if is_group_name(new) => renamed(&self.text, &self.name, new).ok_or(
-                "its volume group cannot get another name: the metadata do not begin with the one that it has",
-            )?,
-            Some(new) => return Err(format!("{} is no name for a volume group", shown_group(new))),
+            Some(new) if is_group_name(new) => renamed(&self.text, &self.name, new).ok_or(GroupError::NotRenamed)?,
+            Some(new) => return Err(GroupError::Name(new.to_owned())),
             None => self.text.clone(),
         };
         let size = region.holds.size_bytes.unwrap_or(region.size_bytes);
-        head(&volume.id, size, pe_start_bytes, &text).map_err(|error| error.to_string())
+        Ok(head(&volume.id, size, pe_start_bytes, &text)?)
     }
 }

@@ -57,6 +57,11 @@ pub enum CarryOutError {
     Stopped,
 }
 
+/// What a tool printed when it failed, and its exit status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ToolFailure(pub(super) String);
+
 /// An I/O error with what was at work; an interruption is the wish to stop.
 pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> CarryOutError {
     let what = what.into();

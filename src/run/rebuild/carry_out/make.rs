@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::boot_block::put_boot_block;
 use super::carried::Carried;
 use super::device::RegionDevice;
-use super::error::{CarryOutError, io_error};
+use super::error::{CarryOutError, ToolFailure, io_error};
 use super::mark::Mark;
 use crate::layout::TableKind;
 use crate::outside::shown_command;
@@ -42,7 +42,7 @@ impl Carried<'_> {
             self.run_once_unique(region, call, &device.path)?.map_err(|said| CarryOutError::Tool {
                 region: region.clone(),
                 command: shown_command(call.program, &call.args),
-                said,
+                said: said.to_string(),
             })?;
         }
         Self::put_settings(step, &device.path, When::Before)?;
@@ -91,10 +91,10 @@ impl Carried<'_> {
         }
         for feature in are_on {
             let call = tune2fs("-O", &format!("^{feature}"));
-            let failed = |said| CarryOutError::Tool {
+            let failed = |said: ToolFailure| CarryOutError::Tool {
                 region: step.region.clone(),
                 command: shown_command(call.program, &call.args),
-                said,
+                said: said.to_string(),
             };
             self.run(&step.region, &call, device)?.map_err(failed)?;
         }
@@ -118,11 +118,11 @@ impl Carried<'_> {
         region: &str,
         call: &ToolCall,
         device: &Path,
-    ) -> Result<Result<(), String>, CarryOutError> {
+    ) -> Result<Result<(), ToolFailure>, CarryOutError> {
         let started = Instant::now();
         loop {
             let ran = self.run(region, call, device)?;
-            let is_taken = ran.as_ref().is_err_and(|said| said.contains("non-unique UUID"));
+            let is_taken = ran.as_ref().is_err_and(|said| said.0.contains("non-unique UUID"));
             if !is_taken || started.elapsed() > UNIQUE_WITHIN || self.options.cancel.is_cancelled() {
                 return Ok(ran);
             }
@@ -131,7 +131,7 @@ impl Carried<'_> {
     }
 
     /// Runs a tool on a device. What it said when it failed is the inner error.
-    fn run(&self, region: &str, call: &ToolCall, device: &Path) -> Result<Result<(), String>, CarryOutError> {
+    fn run(&self, region: &str, call: &ToolCall, device: &Path) -> Result<Result<(), ToolFailure>, CarryOutError> {
         let mut args = call.args.clone();
         args.push(device.into());
         let output = self.commands.run(call.program, &args).map_err(io_error(format!("{region}: {}", call.program)))?;
@@ -140,7 +140,7 @@ impl Carried<'_> {
         }
         let said = [output.stderr, output.stdout].map(|bytes| shown::path(bytes.trim_ascii()));
         let said = said.iter().filter(|text| *text != "/").map(|text| text.chars().take(600).collect::<String>());
-        Ok(Err(format!("{} ({})", said.collect::<Vec<_>>().join("; "), output.status)))
+        Ok(Err(ToolFailure(format!("{} ({})", said.collect::<Vec<_>>().join("; "), output.status))))
     }
 
     /// Mounts the new filesystem, attached to nothing.

@@ -1,6 +1,7 @@
 //! mkfs.btrfs(8).
 
 use super::call::{Arguments, ToolCall};
+use super::error::MakeError;
 use super::made::Made;
 use super::names::{has, is_uuid};
 use crate::layout::MadeWith;
@@ -12,14 +13,14 @@ const KNOWN_FEATURES: &[&str] =
 /// The profiles that one device can have.
 const PROFILES: &[&str] = &["single", "dup"];
 
-pub(super) fn btrfs(made: &MadeWith, uuid: &str, args: &mut Arguments, more: &mut Made) -> Result<(), String> {
+pub(super) fn btrfs(made: &MadeWith, uuid: &str, args: &mut Arguments, more: &mut Made) -> Result<(), MakeError> {
     for feature in made.features.iter().filter(|name| !KNOWN_FEATURES.contains(&name.as_str())) {
         more.differs.push(format!("its feature {} is not made here: it is made without", shown::text(feature)));
     }
     let own = made.btrfs.as_deref();
     match own.and_then(|own| own.metadata_uuid.as_deref()).filter(|inside| *inside != uuid) {
         Some(inside) if !is_uuid(inside) => {
-            return Err(format!("its metadata's UUID {} is none", shown::text(inside)));
+            return Err(MakeError::MetadataUuid(inside.to_owned()));
         }
         Some(inside) => {
             args.pair("-U", inside);
@@ -31,14 +32,14 @@ pub(super) fn btrfs(made: &MadeWith, uuid: &str, args: &mut Arguments, more: &mu
     for (option, value) in [("-s", made.block_bytes), ("-n", made.inode_bytes)] {
         if let Some(bytes) = value {
             if !bytes.is_power_of_two() {
-                return Err(format!("its blocks of {bytes} bytes are impossible"));
+                return Err(MakeError::Blocks(bytes));
             }
             args.pair(option, bytes.to_string());
         }
     }
     match made.checksum.as_deref() {
         Some(name @ ("crc32c" | "xxhash" | "sha256" | "blake2")) => args.pair("--csum", name),
-        Some(name) => return Err(format!("its checksum {} is not known", shown::text(name))),
+        Some(name) => return Err(MakeError::Checksum(name.to_owned())),
         None => {}
     }
     let is_mixed = has(made, "mixed-bg");

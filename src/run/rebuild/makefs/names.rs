@@ -1,14 +1,15 @@
 //! What a manifest calls things, checked before it becomes an argument: UUIDs, labels, features.
 
+use super::error::MakeError;
 use crate::layout::{Holds, MadeWith};
 use crate::shown;
 
 /// The UUID, in the one form that all tools take.
-pub(super) fn uuid(holds: &Holds) -> Result<String, String> {
+pub(super) fn uuid(holds: &Holds) -> Result<String, MakeError> {
     let Some(text) = holds.uuid.as_deref() else {
-        return Err("it has no UUID in the manifest, so nothing like it can be made".to_owned());
+        return Err(MakeError::NoUuid);
     };
-    if is_uuid(text) { Ok(text.to_owned()) } else { Err(format!("its UUID {} is none", shown::text(text))) }
+    if is_uuid(text) { Ok(text.to_owned()) } else { Err(MakeError::Uuid(text.to_owned())) }
 }
 
 /// Whether it is one, as all tools write it.

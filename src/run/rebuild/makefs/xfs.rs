@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use super::call::{Arguments, ToolCall};
+use super::error::MakeError;
 use super::made::Made;
 use super::names::{has, is_uuid};
 use crate::layout::{MadeWith, XfsMade};
@@ -40,7 +41,7 @@ pub(super) fn xfs(
     uuid: &str,
     label: Option<&[u8]>,
     more: &mut Made,
-) -> Result<Vec<OsString>, String> {
+) -> Result<Vec<OsString>, MakeError> {
     for feature in made.features.iter().filter(|name| !KNOWN_FEATURES.contains(&name.as_str())) {
         more.differs.push(format!("its feature {} is not known here: it is made without", shown::text(feature)));
     }
@@ -48,7 +49,7 @@ pub(super) fn xfs(
     let mut made_uuid = uuid;
     if let Some(inside) = own.and_then(|own| own.metadata_uuid.as_deref()).filter(|inside| *inside != uuid) {
         if !is_uuid(inside) {
-            return Err(format!("its metadata's UUID {} is none", shown::text(inside)));
+            return Err(MakeError::MetadataUuid(inside.to_owned()));
         }
         made_uuid = inside;
         more.after.push(call("xfs_admin", &["-U", uuid]));
@@ -67,7 +68,7 @@ pub(super) fn xfs(
             ));
         }
     }
-    let arguments = |with_geometry: bool| -> Result<Vec<OsString>, String> {
+    let arguments = |with_geometry: bool| -> Result<Vec<OsString>, MakeError> {
         let mut args = Arguments::default();
         args.flags(&["-q", "-f"]);
         args.label("-L", label.map(<[u8]>::to_vec));
@@ -100,7 +101,7 @@ fn call(program: &'static str, args: &[&str]) -> ToolCall {
     ToolCall { program, args: args.iter().map(OsString::from).collect() }
 }
 
-fn general(made: &MadeWith, uuid: &str, args: &mut Arguments) -> Result<(), String> {
+fn general(made: &MadeWith, uuid: &str, args: &mut Arguments) -> Result<(), MakeError> {
     let on = |feature: &str| u8::from(has(made, feature));
     if made.features.is_empty() && made.xfs.is_none() {
         args.pair("-m", format!("uuid={uuid}"));
@@ -121,7 +122,7 @@ fn general(made: &MadeWith, uuid: &str, args: &mut Arguments) -> Result<(), Stri
     ] {
         let Some(bytes) = value else { continue };
         if !bytes.is_power_of_two() {
-            return Err(format!("its {} of {bytes} bytes is impossible", size_in_words(option)));
+            return Err(MakeError::Size { what: size_in_words(option), bytes });
         }
         let mut value = format!("size={bytes}");
         if option == "-i" {

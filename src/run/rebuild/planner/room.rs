@@ -1,18 +1,19 @@
 //! Whether all regions fit on the target, and what becomes smaller.
 
+use super::error::PlanError;
 use super::state::{Planner, shown};
 use crate::layout::{Handling, HoldsKind, Region, TableKind};
 use crate::run::rebuild::makefs::default_journal_bytes;
 use crate::run::rebuild::shift::{Movable, Shift};
-use crate::run::rebuild::table::gpt_tail_bytes;
+use crate::run::rebuild::table::{TableError, gpt_tail_bytes};
 use crate::units::{ByteLen, ByteRange};
 
 impl Planner<'_> {
     /// Every region's place is on the source: sums do not wrap.
-    pub(super) fn check_places(&self) -> Result<(), String> {
+    pub(super) fn check_places(&self) -> Result<(), PlanError> {
         let size = self.manifest.layout.source.size_bytes;
         for region in &self.manifest.layout.regions {
-            let bad = |what: &str| Err(format!("{}: {what}", shown(&region.name)));
+            let bad = |what| Err(PlanError::Place { region: shown(&region.name), what });
             let mut sum = 0_u64;
             for extent in &region.extents {
                 let end = extent.source_offset.checked_add(extent.length);
@@ -52,21 +53,17 @@ impl Planner<'_> {
     }
 
     /// Decides what becomes smaller.
-    pub(super) fn fit(&mut self, sector: u64) -> Result<(), String> {
+    pub(super) fn fit(&mut self, sector: u64) -> Result<(), PlanError> {
         let layout = &self.manifest.layout;
         if self.wish.target_bytes < layout.source.size_bytes && self.covered_by_image() {
-            return Err(format!(
-                "the target is too small: it has {}, and all {} of the source are kept as one image, which cannot be made \
-                 smaller",
-                ByteLen(self.wish.target_bytes),
-                ByteLen(layout.source.size_bytes)
-            ));
+            let (target, whole) = (ByteLen(self.wish.target_bytes), ByteLen(layout.source.size_bytes));
+            return Err(PlanError::ImageTooLong { target, whole });
         }
         let usable_end = match layout.table.kind {
             TableKind::Gpt if self.is_resized() => {
                 let tail = gpt_tail_bytes(&self.kept, &layout.table, sector)?;
                 let sectors = self.wish.target_bytes / sector;
-                (sectors * sector).checked_sub(tail).ok_or("the target is too small for a GPT")?
+                (sectors * sector).checked_sub(tail).ok_or(TableError::TooSmall)?
             }
             _ => self.wish.target_bytes,
         };

@@ -1,5 +1,6 @@
 //! What lies outside the partitions: tables, gaps, and zeros.
 
+use super::error::PlanError;
 use super::state::Planner;
 use crate::layout::TableKind;
 use crate::run::rebuild::kept::Kept;
@@ -9,7 +10,7 @@ use crate::units::{ByteRange, Extent};
 
 impl Planner<'_> {
     /// What lies outside the partitions. The first sector comes last: before that, no disk is there.
-    pub(super) fn tables(&mut self, sector: u64) -> Result<(), String> {
+    pub(super) fn tables(&mut self, sector: u64) -> Result<(), PlanError> {
         let table = &self.manifest.layout.table;
         let is_table = |bytes: &Kept| {
             bytes.what == "boot sector" || bytes.what.starts_with("GPT ") || bytes.what == "extended boot record"
@@ -24,7 +25,7 @@ impl Planner<'_> {
         let kept = std::mem::take(&mut self.kept);
         let (mut tables, others): (Vec<Kept>, Vec<Kept>) = kept.into_iter().partition(is_table);
         if !tables.iter().any(|bytes| bytes.what == "boot sector" && bytes.start == 0) {
-            return Err("the manifest does not hold its first sector".to_owned());
+            return Err(PlanError::NoFirstSector);
         }
         for gap in others.into_iter().filter(|bytes| bytes.what.starts_with("gap ")) {
             let range = ByteRange::new(gap.start, gap.bytes.len() as u64);

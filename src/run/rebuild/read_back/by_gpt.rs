@@ -11,7 +11,7 @@ use super::opinion::TableOpinion;
 use super::window::Window;
 use crate::field::{guid_text, le32};
 use crate::layout::UsedCopy;
-use crate::layout::gpt::{Entry, Header, decode_array};
+use crate::layout::gpt::{Entry, Header, HeaderDamage, HeaderFault, decode_array};
 use crate::shown;
 use crate::units::Lba;
 
@@ -19,6 +19,25 @@ use crate::units::Lba;
 const ENTRY_BYTES: u32 = 128;
 /// The header that it computes the checksum of, whatever `HeaderSize` says.
 const HEADER_BYTES: u32 = 92;
+
+/// Why the crate is not asked about a copy.
+#[derive(Debug, thiserror::Error)]
+enum NotAsked {
+    #[error("the source had none that could be read")]
+    Missing,
+    #[error("it was damaged on the source: {0}")]
+    Damaged(HeaderFault),
+    #[error("it was damaged on the source: {0}")]
+    Mismatch(HeaderDamage),
+    #[error("its entries have {0} bytes, and it reads those of {ENTRY_BYTES}")]
+    Entries(u32),
+    #[error("its header has {0} bytes, and it checks those of {HEADER_BYTES}")]
+    Header(u32),
+    #[error("its entries did not fit their checksum on the source")]
+    Checksum,
+    #[error("its entries are those of another place")]
+    OtherPlace,
+}
 
 /// One copy as it is planned.
 struct Copy<'a> {
@@ -30,36 +49,31 @@ struct Copy<'a> {
 
 impl<'a> Copy<'a> {
     /// The copy, if it is one that the crate reads rightly. An error says why not.
-    fn plan(asked: &Asked<'a>, copy: UsedCopy) -> Result<Self, String> {
+    fn plan(asked: &Asked<'a>, copy: UsedCopy) -> Result<Self, NotAsked> {
         let (name, header, array) = match copy {
             UsedCopy::Primary => ("primary", "GPT primary header", "GPT primary entries"),
             UsedCopy::Backup => ("backup", "GPT backup header", "GPT backup entries"),
         };
-        let missing = || "the source had none that could be read".to_owned();
-        let header = asked.piece(header).ok_or_else(missing)?;
-        let array = asked.piece(array).ok_or_else(missing)?;
-        let planned = Header::decode(header.planned, Lba(header.start / asked.sector))
-            .map_err(|fault| format!("it was damaged on the source: {fault}"))?;
+        let header = asked.piece(header).ok_or(NotAsked::Missing)?;
+        let array = asked.piece(array).ok_or(NotAsked::Missing)?;
+        let planned = Header::decode(header.planned, Lba(header.start / asked.sector)).map_err(NotAsked::Damaged)?;
         if let Some(damage) = planned.damage {
-            return Err(format!("it was damaged on the source: {damage}"));
+            return Err(NotAsked::Mismatch(damage));
         }
         match planned.size_of_partition_entry {
             ENTRY_BYTES => {}
-            bytes => return Err(format!("its entries have {bytes} bytes, and it reads those of {ENTRY_BYTES}")),
+            bytes => return Err(NotAsked::Entries(bytes)),
         }
         match le32(header.planned, 0x0c) {
             Some(HEADER_BYTES) => {}
-            bytes => {
-                let bytes = bytes.unwrap_or_default();
-                return Err(format!("its header has {bytes} bytes, and it checks those of {HEADER_BYTES}"));
-            }
+            bytes => return Err(NotAsked::Header(bytes.unwrap_or_default())),
         }
         let this = Self { name, header, array, planned };
         if planned_array(&this).is_none_or(|bytes| crc32fast::hash(bytes) != this.planned.partition_entry_array_crc32) {
-            return Err("its entries did not fit their checksum on the source".to_owned());
+            return Err(NotAsked::Checksum);
         }
         if array.start / asked.sector != this.planned.partition_entry_lba.0 {
-            return Err("its entries are those of another place".to_owned());
+            return Err(NotAsked::OtherPlace);
         }
         Ok(this)
     }

@@ -1,0 +1,59 @@
+//! Why no plan can be made at all.
+
+use crate::run::rebuild::shift::TooSmall;
+use crate::run::rebuild::table::TableError;
+use crate::units::ByteLen;
+
+/// A reason for which nothing more can be said about a restore.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum PlanError {
+    /// Two regions have one name.
+    #[error("two regions are called {0}")]
+    SameName(String),
+    /// The manifest's list of results does not match its layout.
+    #[error("the manifest does not say of each region what became of it")]
+    Records,
+    /// A region's place makes no sense.
+    #[error("{region}: {what}")]
+    Place {
+        /// The region, as messages name it.
+        region: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The table's sector size in bytes is none.
+    #[error("its table counts in sectors of {0} bytes, which no disk has")]
+    SectorSize(u64),
+    /// The target has sectors of another size.
+    #[error(
+        "its table counts in sectors of {source_bytes} bytes and the target has sectors of {target_bytes}: restore to an \
+         image, or to a device of the same kind"
+    )]
+    OtherSectors {
+        /// The source's sector size.
+        source_bytes: u64,
+        /// The target's.
+        target_bytes: u32,
+    },
+    /// One image of all of the source is longer than the target.
+    #[error(
+        "the target is too small: it has {target}, and all {whole} of the source are kept as one image, which cannot be made \
+         smaller"
+    )]
+    ImageTooLong {
+        /// The target's length.
+        target: ByteLen,
+        /// The source's.
+        whole: ByteLen,
+    },
+    /// The partitions do not fit.
+    #[error(transparent)]
+    TooSmall(#[from] TooSmall),
+    /// The table cannot be written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The first sector is missing.
+    #[error("the manifest does not hold its first sector")]
+    NoFirstSector,
+}

@@ -5,9 +5,12 @@
 //! level of the path that the walk is in; where those grow too large, the outer ones are dropped and read again when
 //! the walk returns to them. Only a bounded number of directories is held open.
 
+mod tree;
+
 use std::collections::VecDeque;
 use std::io;
 
+pub use self::tree::{Looked, OpenDirectory, Position, Tree};
 use super::exclude::Excludes;
 use super::listing::{Listing, Twin};
 use super::{Found, FsReader};
@@ -20,90 +23,6 @@ use crate::shown;
 const MAX_PATH_BYTES: usize = 64 * 1024;
 /// How many names the listings of the current path may hold together before the outer ones are dropped.
 const MAX_LISTED_NAMES: usize = 1 << 20;
-
-/// A filesystem's directories and inodes, as a [`Walk`] asks for them.
-pub trait Tree {
-    /// A directory that can be listed.
-    type Directory;
-
-    /// How many directories of the current path are held open. Those further out are let go of, and come back by
-    /// [`Tree::parent_of`].
-    const OPEN_DIRECTORIES: usize;
-
-    /// The root. What is wrong with it and does not keep it out is added to `complaints`.
-    fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Self::Directory>>;
-
-    /// A directory's names. With an error come those that were read before it.
-    fn list(&mut self, directory: &Self::Directory) -> Result<Listing, (Listing, io::Error)>;
-
-    /// What `name`, with the inode that the listing gave it, is. `path` leads to it from the root. An error is why it is left
-    /// out; what is wrong and does not keep it out is added to `complaints`.
-    fn look_at(
-        &mut self,
-        directory: &Self::Directory,
-        name: &[u8],
-        ino: u64,
-        path: &[u8],
-        complaints: &mut Vec<String>,
-    ) -> Result<Looked<Self::Directory>, String>;
-
-    /// The directory around `child`, which had these numbers.
-    fn parent_of(&mut self, child: Self::Directory, dev: u64, ino: u64) -> io::Result<Self::Directory>;
-
-    /// What the last call has noticed besides: for the directory that was listed, or the name that was looked at.
-    fn remarks(&mut self) -> Vec<(Severity, String)> {
-        Vec::new()
-    }
-
-    /// What the directory says of the type of the name that is looked at next; see `Listing::note_type`.
-    fn expect_type(&mut self, _stored_type: u8) {}
-
-    /// Whether this inode, which is left out, is a directory with nothing in it; it then counts as met.
-    fn is_empty_directory(&mut self, _ino: u64) -> bool {
-        false
-    }
-
-    /// What is to be said of the filesystem as a whole at the walk's end. `is_whole` says that nothing was left out.
-    fn at_end(&mut self, _is_whole: bool) -> Vec<(Severity, String)> {
-        Vec::new()
-    }
-
-    /// The walk has come to `position` of a listing, and will go on from there.
-    fn look_ahead(&mut self, _directory: &Self::Directory, _listing: &Listing, _position: Position) {}
-}
-
-/// Where in a listing the walk is.
-#[derive(Clone, Copy)]
-pub enum Position {
-    /// Before this one, and none was looked at.
-    Start(usize),
-    /// At this one.
-    At(usize),
-}
-
-/// A directory that was opened.
-pub struct OpenDirectory<D> {
-    /// To list it by.
-    pub directory: D,
-    /// Its inode's facts.
-    pub metadata: Metadata,
-    /// Its attributes.
-    pub xattrs: Vec<Xattr>,
-    /// Its names are encrypted: what a listing would show are none of them.
-    pub is_sealed: bool,
-}
-
-/// What a name is.
-pub enum Looked<D> {
-    /// A directory.
-    Directory(OpenDirectory<D>),
-    /// Anything else.
-    Other(EntryKind, Metadata, Vec<Xattr>),
-    /// Anything else whose content is encrypted.
-    Sealed,
-    /// Nothing that is archived. [`Tree::at_end`] says so.
-    LeftOut,
-}
 
 /// The walk. See the module.
 pub struct Walk<T: Tree> {

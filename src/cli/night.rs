@@ -19,7 +19,7 @@ use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, status};
 use volbak::run::{accept, protect, reports};
-use volbak::store::local::Destination;
+use volbak::store::Destination;
 
 use super::args::Cli;
 use super::log;

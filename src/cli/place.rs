@@ -11,8 +11,8 @@ use volbak::events::SourceName;
 use volbak::outside::{Clock, SystemClock};
 use volbak::run::locate::{Found, LocateError, find};
 use volbak::store::Backup;
+use volbak::store::Destination;
 use volbak::store::StoreError;
-use volbak::store::local::Destination;
 use volbak::store::presence::is_on_mount;
 
 use super::log;

@@ -18,7 +18,7 @@ use volbak::run::parent::ParentChoice;
 use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
 use volbak::run::throttle::throttled;
 use volbak::source::{self, Source, SourceKind};
-use volbak::store::local::Destination;
+use volbak::store::Destination;
 
 use super::args::{Cli, ReaderArg, SnapshotArgs};
 use super::log;

@@ -1,8 +1,8 @@
 //! Accepting sudden changes: the backups before them are no longer kept for that reason.
 
 use crate::outside::Clock;
+use crate::store::Destination;
 use crate::store::StoreError;
-use crate::store::local::Destination;
 use crate::store::pins::Pin;
 
 /// Why nothing was accepted.

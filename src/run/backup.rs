@@ -24,7 +24,7 @@ pub use self::limit::TimeLimit;
 pub use self::options::{AroundError, AroundFreeze, BackupOptions, BackupWorld};
 pub use self::outcome::BackupOutcome;
 use crate::source::Source;
-use crate::store::local::Destination;
+use crate::store::Destination;
 
 /// Backs up `source` into `destination`, whose lock the caller holds.
 pub fn back_up_source(

@@ -16,8 +16,8 @@ use chrono::{DateTime, Local, Utc};
 use self::moment::Moment;
 use crate::manifest::Manifest;
 use crate::run::check::record;
+use crate::store::Destination;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
-use crate::store::local::Destination;
 use crate::store::pending::ARCHIVE;
 use crate::store::retention::is_future;
 use crate::store::{Backup, StoreError};
@@ -124,7 +124,7 @@ fn volume_of(destination: &Destination, wanted: &str) -> Result<(String, Entries
             return Ok(Vec::new());
         }
         match destination.existing_volume_directory(name)? {
-            Some(directory) => Ok(list_volume(&directory, name)?),
+            Some(directory) => Ok(list_volume(&*directory, name)?),
             None => Ok(Vec::new()),
         }
     };

@@ -111,7 +111,7 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     // What was unmounted meanwhile must not be written to: the path leads to the host's own disk.
     let present = destination.filter(|destination| is_present(config, destination));
     if let Some(destination) = &present
-        && let Ok(space) = destination.space()
+        && let Ok(Some(space)) = destination.space()
     {
         report.usage = Some(Usage {
             backups_bytes: disk_usage(destination.root()),

@@ -6,8 +6,8 @@ use super::locate::{self, LocateError};
 use super::prune::{Kept, Shelf};
 use crate::error::with_causes;
 use crate::outside::Clock;
+use crate::store::Destination;
 use crate::store::StoreError;
-use crate::store::local::Destination;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]

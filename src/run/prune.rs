@@ -14,11 +14,11 @@ use crate::manifest::Manifest;
 use crate::report::{LastVerification, Past, VolumeWorth};
 use crate::store::StoreError;
 use crate::store::catalog::{self, BackupState, CatalogEntry, Volume};
-use crate::store::local::{Destination, VolumeDirectory};
 use crate::store::pending::ARCHIVE;
 use crate::store::pins::{Pin, Pins};
 use crate::store::removal::remove_backup;
 use crate::store::retention::{Backup, Health, Now, Occasion, Plan, Policy, is_future, plan};
+use crate::store::{Destination, Folder};
 
 /// The backups of one volume, as they lie in its directory.
 #[derive(Debug)]
@@ -273,10 +273,10 @@ pub struct Pruned {
 }
 
 /// Removes what the plan says, and stops at the first failure. Only for whoever holds the lock.
-pub fn carry_out(volume: &VolumeDirectory, plan: &Plan) -> Pruned {
+pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
     let mut pruned = Pruned::default();
     for id in plan.removals() {
-        match remove_backup(volume, id) {
+        match remove_backup(&**volume, id) {
             Ok(()) => pruned.removed.push(volume.path().join(format!("{id}{ARCHIVE}"))),
             Err(error) => {
                 let what = format!("it could not be removed: {}", with_causes(&error));

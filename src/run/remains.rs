@@ -10,8 +10,8 @@ use crate::error::with_causes;
 use crate::events::{Observer, Severity};
 use crate::reader::kernel::device_map::{DeviceMapError, remove_stale_maps};
 use crate::source;
-use crate::store::local::Destination;
-use crate::store::pending::remove_remains;
+use crate::store::Destination;
+use crate::store::remains::remove_remains;
 
 /// Removes what crashed runs left: device maps and snapshots of volbak's whose process is gone.
 pub fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
@@ -39,7 +39,7 @@ pub fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
     });
     for name in names {
         let volume = destination.existing_volume_directory(&name);
-        match volume.and_then(|volume| volume.map_or_else(|| Ok(Vec::new()), |volume| remove_remains(&volume))) {
+        match volume.and_then(|volume| volume.map_or_else(|| Ok(Vec::new()), |volume| remove_remains(&*volume))) {
             Ok(paths) => {
                 for path in paths {
                     let what = "was left by a run that was cut off; removed";

@@ -19,9 +19,9 @@ use crate::outside::host;
 use crate::report::{ReportError, RunFacts, RunReport, Standing, Verdict};
 use crate::shown::hex;
 use crate::store::StoreError;
-use crate::store::local::{Destination, OWN_DIRECTORY};
-use crate::store::pending::TEMPORARY_PREFIX;
+use crate::store::local::TEMPORARY_PREFIX;
 use crate::store::records::{REPORTS, STANDING};
+use crate::store::{Destination, OWN_DIRECTORY};
 
 const SUFFIX: &str = ".json";
 const NAME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
@@ -205,10 +205,14 @@ fn keep(report: &RunReport, config: &Config, destination: &Destination, now: Dat
     let written = destination.own_directory(REPORTS).and_then(|reports| {
         reports.replace_file(&format!("{}{SUFFIX}", report.started.format(NAME_FORMAT)), json.as_bytes())?;
         let oldest = now.with_timezone(&Local).date_naive() - Duration::days(i64::from(config.report.keep_days));
-        for name in reports.file_names()? {
-            let is_old = time_of(&name).is_some_and(|time| time.date() < oldest);
-            if is_old || name.starts_with(TEMPORARY_PREFIX) {
-                reports.remove_file(&name)?;
+        let listing = reports.list()?;
+        for name in &listing.staged {
+            reports.discard(name)?;
+        }
+        for name in &listing.files {
+            let is_old = time_of(name).is_some_and(|time| time.date() < oldest);
+            if is_old {
+                reports.remove(name)?;
             }
         }
         Ok(())
@@ -268,7 +272,7 @@ pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunRep
         })
     };
     let reports = destination.existing_own_directory(REPORTS)?.ok_or_else(none)?;
-    let names = reports.file_names()?;
+    let names = reports.list()?.files;
     let wanted = |name: &&String| time_of(name).is_some_and(|time| date.is_none_or(|date| time.date() == date));
     let name = names.iter().rfind(wanted).ok_or_else(none)?;
     let bytes = reports.read_file(name, MAX_BYTES)?.ok_or_else(none)?;

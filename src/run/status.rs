@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::error::with_causes;
 use crate::outside::host;
 use crate::report::{RunReport, Standing};
+use crate::store::Destination;
 use crate::store::StoreError;
-use crate::store::local::Destination;
 use crate::store::presence::is_on_mount;
 
 mod earlier_runs;

@@ -5,7 +5,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::open::{OpenError, open_regular};
+use super::api::{Folder, Writers};
+use super::error::StoreError;
+use super::local::LocalStore;
+use super::open::OpenError;
 use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
 use crate::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::outside::{BlockCursor, BlockRead};
@@ -20,9 +23,9 @@ const MAX_RECORD_BYTES: u64 = 4 << 20;
 
 /// The handle of one backup's files, whether they are there or not: archive, checksum, index, manifest, and the record of
 /// its verifications. All of them are opened through it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Backup {
-    directory: PathBuf,
+    folder: Folder,
     stem: String,
 }
 
@@ -46,8 +49,13 @@ pub enum ReadError {
 
 impl Backup {
     /// The backup whose files lie in `directory` and have names that begin with `stem`.
-    pub fn in_directory(directory: impl Into<PathBuf>, stem: impl Into<String>) -> Self {
-        Self { directory: directory.into(), stem: stem.into() }
+    pub fn in_directory(directory: impl AsRef<Path>, stem: impl Into<String>) -> Self {
+        Self::new(Arc::new(LocalStore::by_path(directory.as_ref())), stem.into())
+    }
+
+    /// The backup whose files lie in `folder` and have names that begin with `stem`.
+    pub fn new(folder: Folder, stem: String) -> Self {
+        Self { folder, stem }
     }
 
     /// The backup of the archive at this path; `None` when that is not an archive's name.
@@ -64,12 +72,12 @@ impl Backup {
 
     /// The directory that its files lie in.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        self.folder.path()
     }
 
     /// The name of the volume that it is of, as its directory says it.
     pub fn volume(&self) -> String {
-        let directory = self.directory.file_name().map(|name| shown::bytes(name.as_encoded_bytes()));
+        let directory = self.directory().file_name().map(|name| shown::bytes(name.as_encoded_bytes()));
         // Beside the archive in the working directory: all but the date.
         directory.unwrap_or_else(|| self.stem.clone())
     }
@@ -100,11 +108,11 @@ impl Backup {
     }
 
     fn path_of(&self, suffix: &str) -> PathBuf {
-        self.directory.join(format!("{}{suffix}", self.stem))
+        self.directory().join(format!("{}{suffix}", self.stem))
     }
 
     fn open(&self, suffix: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
-        open_regular(&self.path_of(suffix))
+        self.folder.open(&format!("{}{suffix}", self.stem))
     }
 
     /// Opens the archive.
@@ -119,7 +127,7 @@ impl Backup {
 
     /// The length of the manifest in bytes; 0 when it is not there.
     pub fn manifest_bytes(&self) -> u64 {
-        std::fs::metadata(self.manifest_path()).map_or(0, |facts| facts.len())
+        self.open(MANIFEST).map_or(0, |manifest| manifest.len_bytes())
     }
 
     /// Reads the manifest. An error says why there is none, or why it is not to be relied on.
@@ -142,6 +150,11 @@ impl Backup {
         self.read(RECORD, MAX_RECORD_BYTES)
     }
 
+    /// Writes the record of verifications, or replaces it. Needs no lock: of several at once the last one stays.
+    pub fn write_record(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.folder.put(&format!("{}{RECORD}", self.stem), bytes, Writers::Many)
+    }
+
     /// All of a small file.
     fn read(&self, suffix: &str, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
         let mut bytes = Vec::new();
@@ -149,6 +162,14 @@ impl Backup {
         if bytes.len() as u64 > max_bytes { Err(ReadError::TooLong) } else { Ok(bytes) }
     }
 }
+
+impl PartialEq for Backup {
+    fn eq(&self, other: &Self) -> bool {
+        self.directory() == other.directory() && self.stem == other.stem
+    }
+}
+
+impl Eq for Backup {}
 
 impl fmt::Debug for Backup {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,19 +1,24 @@
 //! Which backups a destination has.
 
+use std::collections::HashSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::StoreError;
+use super::api::{Folder, Listing, Store};
 use super::at_once::AtOnce;
 use super::backup::Backup;
-use super::local::{Destination, VolumeDirectory};
-use super::pending::{ARCHIVE, INDEX, MANIFEST, TEMPORARY_PREFIX};
+use super::destination::Destination;
+use super::error::StoreError;
+use super::open::OpenError;
+use super::pending::{ARCHIVE, INDEX, MANIFEST};
+use super::remains::{cut_off, is_published};
 use crate::error::with_causes;
 use crate::manifest::{MAX_BYTES, Manifest};
+use crate::outside::BlockCursor;
 
 /// How many volumes' directories are open for each thread.
 const DIRECTORIES_A_THREAD: usize = 4;
@@ -39,12 +44,14 @@ pub struct CatalogEntry {
     pub archive_bytes: Option<u64>,
     /// What is known of it.
     pub state: BackupState,
+    #[serde(skip)]
+    files: Backup,
 }
 
 impl CatalogEntry {
     /// The handle of its files.
     pub fn files(&self) -> Backup {
-        Backup::in_directory(self.archive.parent().unwrap_or(Path::new(".")), self.stem.clone())
+        self.files.clone()
     }
 }
 
@@ -95,7 +102,7 @@ pub fn volumes<T: Send>(
     // Each has its directory open while its backups are read.
     for names in names.chunks(at_once.threads() * DIRECTORIES_A_THREAD) {
         let listed = at_once.map(names.to_vec(), |name| match destination.existing_volume_directory(&name)? {
-            Some(directory) => Ok(Some((stems(&directory)?, name, directory))),
+            Some(directory) => Ok(Some((stems(&*directory)?, name, directory))),
             None => Ok(None),
         });
         let listed: Vec<Option<_>> = listed.into_iter().collect::<Result<_, StoreError>>()?;
@@ -103,18 +110,18 @@ pub fn volumes<T: Send>(
         let mut directories = Vec::new();
         for (stems, name, directory) in listed.into_iter().flatten() {
             pieces.extend(stems.into_iter().map(|stem| (directories.len(), stem)));
-            directories.push((name, directory));
+            directories.push((name, directory.detached(), directory));
         }
         let read = at_once.map(pieces, |(volume, stem)| {
-            let (name, directory): &(String, VolumeDirectory) = &directories[volume];
-            let entry = read_entry(directory, name, stem);
+            let (name, detached, directory): &(String, Folder, Folder) = &directories[volume];
+            let entry = read_entry(&**directory, detached, name, stem);
             (volume, started_at(&entry), each(entry))
         });
         let mut of_volumes: Vec<Vec<_>> = directories.iter().map(|_| Vec::new()).collect();
         for (volume, date, made) in read {
             of_volumes[volume].push((date, made));
         }
-        for ((name, directory), mut backups) in directories.into_iter().zip(of_volumes) {
+        for ((name, directory, _), mut backups) in directories.into_iter().zip(of_volumes) {
             backups.sort_by_key(|(date, _)| *date);
             let backups = backups.into_iter().map(|(_, made)| made).collect();
             all.push(Volume { name, directory: directory.path().to_owned(), backups });
@@ -124,25 +131,35 @@ pub fn volumes<T: Send>(
 }
 
 /// The backups of one volume, in the order of their dates; those without a manifest come first.
-pub fn list_volume(volume: &VolumeDirectory, name: &str) -> Result<Vec<CatalogEntry>, StoreError> {
-    let stems = stems(volume)?;
-    let mut entries = AtOnce::default().map(stems, |stem| read_entry(volume, name, stem));
+pub fn list_volume(volume: &dyn Store, name: &str) -> Result<Vec<CatalogEntry>, StoreError> {
+    let (stems, detached) = (stems(volume)?, volume.detached());
+    let mut entries = AtOnce::default().map(stems, |stem| read_entry(volume, &detached, name, stem));
     entries.sort_by_key(started_at);
     Ok(entries)
 }
 
 /// What the names of a volume's backups begin with, sorted.
-fn stems(volume: &VolumeDirectory) -> Result<Vec<String>, StoreError> {
-    let mut stems: Vec<String> = volume
-        .file_names()?
-        .iter()
-        .filter(|file| !file.starts_with(TEMPORARY_PREFIX))
+fn stems(volume: &dyn Store) -> Result<Vec<String>, StoreError> {
+    let listing = volume.list()?;
+    // What a run was cut off at is no backup, whole or damaged: the next run removes it.
+    let cut_off: HashSet<&str> = cut_off(&listing).filter(|stem| is_own(volume, &listing, stem)).collect();
+    let names = listing.files.iter().chain(&listing.folders);
+    let mut stems: Vec<String> = names
         .filter_map(|file| file.strip_suffix(ARCHIVE).or_else(|| file.strip_suffix(MANIFEST)))
+        .filter(|stem| !cut_off.contains(stem))
         .map(str::to_owned)
         .collect();
     stems.sort_unstable();
     stems.dedup();
     Ok(stems)
+}
+
+/// Whether a published archive of this stem, whose manifest is staged, belongs to that manifest.
+fn is_own(volume: &dyn Store, listing: &Listing, stem: &str) -> bool {
+    let archive = format!("{stem}{ARCHIVE}");
+    let is_foreign = listing.has_staged(&archive) && !volume.is_half_published(&archive);
+    // A listing may be late.
+    !is_foreign && !is_published(volume, &format!("{stem}{MANIFEST}")).unwrap_or(true)
 }
 
 /// What backups are sorted by.
@@ -153,32 +170,30 @@ fn started_at(entry: &CatalogEntry) -> Option<DateTime<Utc>> {
     }
 }
 
-fn read_entry(volume: &VolumeDirectory, name: &str, stem: String) -> CatalogEntry {
-    let archive_name = format!("{stem}{ARCHIVE}");
-    let archive_bytes =
-        volume.open_file(&archive_name).ok().and_then(|file| file.metadata().ok()).map(|metadata| metadata.len());
+fn read_entry(volume: &dyn Store, detached: &Folder, name: &str, stem: String) -> CatalogEntry {
+    let files = Backup::new(Arc::clone(detached), stem.clone());
+    let archive_bytes = volume.open(&format!("{stem}{ARCHIVE}")).ok().map(|archive| archive.len_bytes());
     let state = read_state(volume, &stem, archive_bytes);
-    CatalogEntry { name: name.to_owned(), stem, archive: volume.path().join(archive_name), archive_bytes, state }
+    CatalogEntry { name: name.to_owned(), stem, archive: files.archive_path(), archive_bytes, state, files }
 }
 
-fn read_state(volume: &VolumeDirectory, stem: &str, archive_bytes: Option<u64>) -> BackupState {
+fn read_state(volume: &dyn Store, stem: &str, archive_bytes: Option<u64>) -> BackupState {
     let damaged = |what: String| BackupState::Damaged { what };
-    let manifest_name = format!("{stem}{MANIFEST}");
-    let file = match volume.open_file(&manifest_name) {
+    let file = match volume.open(&format!("{stem}{MANIFEST}")) {
         Ok(file) => file,
-        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            // An index is volbak's own: the manifest was lost, or somebody took it away.
-            return match volume.open_file(&format!("{stem}{INDEX}")) {
+        Err(OpenError::Missing(_)) => {
+            // An index is volbak's own: the manifest was lost, or taken away.
+            return match volume.open(&format!("{stem}{INDEX}")) {
                 Ok(_) => damaged("the manifest is missing, and its index is there".to_owned()),
                 Err(_) => BackupState::WithoutManifest,
             };
         }
-        Err(error) => return damaged(with_causes(&error)),
+        Err(error) => return damaged(with_causes(&StoreError::from(error))),
     };
     // Those that take much memory are read one after another.
-    let _turn = turn_of(file.metadata().map_or(0, |metadata| metadata.len()));
+    let _turn = turn_of(file.len_bytes());
     let mut bytes = Vec::new();
-    if let Err(error) = file.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
+    if let Err(error) = BlockCursor::new(file).take(MAX_BYTES + 1).read_to_end(&mut bytes) {
         return damaged(format!("the manifest cannot be read: {error}"));
     }
     if bytes.len() as u64 > MAX_BYTES {

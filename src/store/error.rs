@@ -3,8 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
+use super::open::OpenError;
+
 /// What went wrong with a destination.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// It is not there.
     #[error(
@@ -69,8 +74,20 @@ impl StoreError {
         move |source| Self::Io { what, path, source }
     }
 
-    pub(super) fn errno(what: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> Self {
+    pub(super) fn errno(what: &'static str, path: &Path) -> impl FnOnce(Errno) -> Self {
         let path = path.to_owned();
         move |error| Self::Io { what, path, source: error.into() }
+    }
+}
+
+/// As the system says it where a file is opened without a look at it before.
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Missing(path) => Self::errno("opening", &path)(Errno::NOENT),
+            OpenError::NotAFile { path, what: "a symbolic link" } => Self::errno("opening", &path)(Errno::LOOP),
+            OpenError::NotAFile { path, .. } => Self::errno("reading", &path)(Errno::INVAL),
+            OpenError::Io { path, source } => Self::Io { what: "opening", path, source },
+        }
     }
 }

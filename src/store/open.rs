@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,22 +38,37 @@ pub enum OpenError {
 /// Opens the regular file `path` for reading. A symbolic link as its last part is not followed; a fifo, a socket or a
 /// device is neither waited for nor touched, since some devices act on being opened.
 pub fn open_regular(path: &Path) -> Result<Arc<dyn BlockRead>, OpenError> {
-    let failed = |error: Errno| match error {
-        Errno::NOENT | Errno::NOTDIR => OpenError::Missing(path.to_owned()),
-        error => OpenError::Io { path: path.to_owned(), source: error.into() },
-    };
+    let failed = failed_at(path);
     let not_a_file = |what| OpenError::NotAFile { path: path.to_owned(), what };
     let facts = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     if let Some(what) = name_of_other(FileType::from_raw_mode(facts.st_mode)) {
         return Err(not_a_file(what));
     }
+    open_known(CWD, path, path)
+}
+
+/// Opens the regular file `at` in `directory`, which messages call `path`, as [`open_regular`] does; but a device is opened
+/// before it is seen to be one.
+pub(super) fn open_known(directory: impl AsFd, at: &Path, path: &Path) -> Result<Arc<dyn BlockRead>, OpenError> {
+    let failed = failed_at(path);
+    let not_a_file = |what| OpenError::NotAFile { path: path.to_owned(), what };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
-    // It may have been exchanged in between.
+    let file = rustix::fs::openat(directory, at, flags, Mode::empty()).map_err(|error| match error {
+        Errno::LOOP => not_a_file("a symbolic link"),
+        error => failed(error),
+    })?;
+    // With a path, it may have been exchanged since it was looked at.
     let facts = rustix::fs::fstat(&file).map_err(failed)?;
     match name_of_other(FileType::from_raw_mode(facts.st_mode)) {
         None => Ok(Arc::new(FileBlocks::new(File::from(file), u64::try_from(facts.st_size).unwrap_or(0)))),
         Some(what) => Err(not_a_file(what)),
+    }
+}
+
+fn failed_at(path: &Path) -> impl Fn(Errno) -> OpenError + Copy {
+    move |error: Errno| match error {
+        Errno::NOENT | Errno::NOTDIR => OpenError::Missing(path.to_owned()),
+        error => OpenError::Io { path: path.to_owned(), source: error.into() },
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
-use super::local::{Destination, OWN_DIRECTORY};
+use super::destination::{Destination, OWN_DIRECTORY};
+use super::error::StoreError;
 
 const FILE: &str = "pins.json";
 const FILE_MAX_BYTES: u64 = 64 << 20;
@@ -109,7 +109,7 @@ mod tests {
     use chrono::{DateTime, TimeDelta};
 
     use super::{MAX_PINS, Pin, Pins};
-    use crate::store::local::Destination;
+    use crate::store::Destination;
 
     fn pin(number: u32) -> Pin {
         Pin {

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
-use super::StoreError;
-use super::local::Destination;
+use super::error::StoreError;
 
 /// What lies in a destination, and in the filesystem that it is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,27 +28,6 @@ pub fn is_on_mount(path: &Path) -> Result<bool, StoreError> {
         }
     }
     Ok(false)
-}
-
-impl Destination {
-    /// Whether its path still leads to the directory that was opened, so that nothing was unmounted or mounted over it.
-    pub fn is_still_there(&self) -> Result<bool, StoreError> {
-        let opened = rustix::fs::fstat(self.descriptor()).map_err(StoreError::errno("asking", self.root()))?;
-        match rustix::fs::stat(self.root()) {
-            Ok(now) => Ok((now.st_dev, now.st_ino) == (opened.st_dev, opened.st_ino)),
-            Err(_) => Ok(false),
-        }
-    }
-
-    /// How full its filesystem is.
-    pub fn space(&self) -> Result<Space, StoreError> {
-        let facts = rustix::fs::fstatvfs(self.descriptor()).map_err(StoreError::errno("asking", self.root()))?;
-        let bytes = |blocks: u64| blocks.saturating_mul(facts.f_frsize);
-        Ok(Space {
-            used_bytes: bytes(facts.f_blocks.saturating_sub(facts.f_bfree)),
-            available_bytes: bytes(facts.f_bavail),
-        })
-    }
 }
 
 /// What `path` and all below it take on the disk, as `du` counts: blocks, hard links once. What cannot be looked at
@@ -79,7 +57,7 @@ mod tests {
     use std::process::Command;
 
     use super::{disk_usage, is_on_mount};
-    use crate::store::local::Destination;
+    use crate::store::Destination;
 
     #[test]
     fn a_mount_point_is_one_and_the_root_does_not_count() {
@@ -100,7 +78,7 @@ mod tests {
         assert!(!destination.is_still_there().unwrap());
         std::fs::create_dir(&root).unwrap();
         assert!(!destination.is_still_there().unwrap());
-        assert!(destination.space().unwrap().available_bytes > 0);
+        assert!(destination.space().unwrap().unwrap().available_bytes > 0);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! What a destination keeps beside backups, in `.volbak/`: small files that are replaced whole.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 
-use rustix::fs::{Mode, OFlags};
-
-use super::StoreError;
-use super::local::{Destination, OWN_DIRECTORY, VolumeDirectory, sync_directory};
-use super::pending::{TEMPORARY_PREFIX, unlink};
+use super::api::{Store, Writers};
+use super::destination::{Destination, OWN_DIRECTORY};
+use super::error::StoreError;
+use super::open::OpenError;
+use crate::outside::BlockCursor;
 
 /// The kept reports, a file each.
 pub const REPORTS: &str = "reports";
@@ -18,19 +17,6 @@ const PROTECTED: &str = "protected";
 const PROTECTED_MAX_BYTES: u64 = 16 << 20;
 
 impl Destination {
-    /// The directory `.volbak/NAME`, made when it is not there.
-    pub fn own_directory(&self, name: &str) -> Result<VolumeDirectory, StoreError> {
-        self.volume_directory(OWN_DIRECTORY)?.subdirectory(name)
-    }
-
-    /// The directory `.volbak/NAME`, if it is there.
-    pub fn existing_own_directory(&self, name: &str) -> Result<Option<VolumeDirectory>, StoreError> {
-        match self.existing_volume_directory(OWN_DIRECTORY)? {
-            Some(own) => own.existing_subdirectory(name),
-            None => Ok(None),
-        }
-    }
-
     /// The protected backups, `VOLUME/STEM` each, sorted.
     pub fn protected(&self) -> Result<Vec<String>, StoreError> {
         let Some(own) = self.existing_volume_directory(OWN_DIRECTORY)? else { return Ok(Vec::new()) };
@@ -50,52 +36,29 @@ impl Destination {
     }
 }
 
-impl VolumeDirectory {
+impl dyn Store {
     /// Reads the file `name`, at most `max_bytes` of it; `None` when there is none.
     pub fn read_file(&self, name: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let file = match self.open_file(name) {
+        let file = match self.open(name) {
             Ok(file) => file,
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Err(OpenError::Missing(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
         let mut bytes = Vec::new();
-        file.take(max_bytes).read_to_end(&mut bytes).map_err(StoreError::io("reading", &self.path.join(name)))?;
+        let read = BlockCursor::new(file).take(max_bytes).read_to_end(&mut bytes);
+        read.map_err(StoreError::io("reading", &self.path().join(name)))?;
         Ok(Some(bytes))
     }
 
     /// Writes the file `name`, or replaces it: there is always the whole old or the whole new one.
     pub fn replace_file(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let temporary = format!("{TEMPORARY_PREFIX}{name}");
-        let path = self.path.join(&temporary);
-        unlink(self, &temporary)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = rustix::fs::openat(&self.directory, &temporary, flags, Mode::RUSR | Mode::WUSR)
-            .map(File::from)
-            .map_err(StoreError::errno("making", &path))?;
-        let written =
-            file.write_all(bytes).and_then(|()| file.sync_all()).map_err(StoreError::io("writing", &path)).and_then(
-                |()| {
-                    rustix::fs::renameat(&self.directory, &temporary, &self.directory, name)
-                        .map_err(StoreError::errno("renaming to", &self.path.join(name)))
-                },
-            );
-        if let Err(error) = written {
-            // The error says why there is no file; what is left of it goes with the next one of its name.
-            let _ = unlink(self, &temporary);
-            return Err(error);
-        }
-        sync_directory(&self.directory, &self.path)
-    }
-
-    /// Removes the file `name`; that it is not there is fine.
-    pub fn remove_file(&self, name: &str) -> Result<(), StoreError> {
-        unlink(self, name)
+        self.put(name, bytes, Writers::One)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::store::local::Destination;
+    use crate::store::Destination;
 
     #[test]
     fn a_record_is_replaced_whole() {
@@ -109,7 +72,7 @@ mod tests {
         reports.replace_file("a", b"one").unwrap();
         reports.replace_file("a", b"two").unwrap();
         assert_eq!(reports.read_file("a", 2).unwrap().unwrap(), b"tw");
-        assert_eq!(reports.file_names().unwrap(), ["a"]);
+        assert_eq!(reports.list().unwrap().files, ["a"]);
         destination.set_protected(&["v/b".to_owned(), "v/a".to_owned()]).unwrap();
         assert_eq!(destination.protected().unwrap(), ["v/a", "v/b"]);
     }

@@ -1,49 +1,42 @@
 //! Removing a backup, so that a crash at any moment leaves either the whole of it or remains that are known as such.
 
-use rustix::fs::AtFlags;
-use rustix::io::Errno;
-
-use super::StoreError;
+use super::api::Store;
 use super::backup::RECORD;
-use super::local::{VolumeDirectory, sync_directory};
-use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST, temporary_name, unlink};
+use super::error::StoreError;
+use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
 
 /// Removes the files of the backup `stem`. Only for whoever holds the destination's lock.
 ///
 /// The manifest goes first, by getting its temporary name: from then on it is no backup any more, and what is left
-/// after a crash is what [`remove_remains`](super::pending::remove_remains) removes. Fails when there is no manifest:
+/// after a crash is what [`remove_remains`](super::remains::remove_remains) removes. Fails when there is no manifest:
 /// what has none is not volbak's to remove.
-pub fn remove_backup(volume: &VolumeDirectory, stem: &str) -> Result<(), StoreError> {
-    let (manifest, set_aside) = (format!("{stem}{MANIFEST}"), temporary_name(stem, MANIFEST));
+pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
+    let manifest = format!("{stem}{MANIFEST}");
     // Without the record of its verifications a backup is whole; the record without a backup would be nobody's.
-    unlink(volume, &format!("{stem}{RECORD}"))?;
-    rustix::fs::renameat(&volume.directory, &manifest, &volume.directory, &set_aside)
-        .map_err(StoreError::errno("removing", &volume.path.join(&manifest)))?;
-    sync_directory(&volume.directory, &volume.path)?;
+    volume.remove(&format!("{stem}{RECORD}"))?;
+    volume.set_aside(&manifest)?;
+    volume.sync()?;
     for suffix in [ARCHIVE, CHECKSUM, INDEX] {
-        unlink(volume, &format!("{stem}{suffix}"))?;
+        volume.remove(&format!("{stem}{suffix}"))?;
     }
-    sync_directory(&volume.directory, &volume.path)?;
-    unlink(volume, &set_aside)
-}
-
-/// Removes the volume's directory when nothing is left in it; says whether it did.
-pub fn remove_if_empty(volume: VolumeDirectory) -> Result<bool, StoreError> {
-    let path = volume.path;
-    match rustix::fs::unlinkat(rustix::fs::CWD, &path, AtFlags::REMOVEDIR) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-        Err(error) => Err(StoreError::errno("removing", &path)(error)),
-    }
+    volume.sync()?;
+    volume.discard(&manifest)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::{remove_backup, remove_if_empty};
-    use crate::store::local::Destination;
-    use crate::store::pending::{SUFFIXES, remove_remains};
+    use super::remove_backup;
+    use crate::store::Destination;
+    use crate::store::api::Folder;
+    use crate::store::pending::SUFFIXES;
+    use crate::store::remains::remove_remains;
+
+    fn names(volume: &Folder) -> Vec<String> {
+        let listing = volume.list().unwrap();
+        [listing.files, listing.staged].concat()
+    }
 
     #[test]
     fn one_backup_goes_and_its_neighbours_stay() {
@@ -54,12 +47,12 @@ mod tests {
                 fs::write(volume.path().join(format!("{stem}{suffix}")), "").unwrap();
             }
         }
-        remove_backup(&volume, "vol-1_01_11_2026").unwrap();
-        let names = volume.file_names().unwrap();
+        remove_backup(&*volume, "vol-1_01_11_2026").unwrap();
+        let names = names(&volume);
         assert_eq!(names.len(), 8);
         assert!(names.iter().all(|name| !name.starts_with("vol-1_01_11_2026.")), "{names:?}");
-        assert!(remove_backup(&volume, "vol-1_01_11_2026").is_err(), "there is none any more");
-        assert!(!remove_if_empty(volume).unwrap());
+        assert!(remove_backup(&*volume, "vol-1_01_11_2026").is_err(), "there is none any more");
+        assert!(!volume.remove_if_empty().unwrap());
     }
 
     #[test]
@@ -71,9 +64,9 @@ mod tests {
             for suffix in [".tar.gz", ".checksum", ".index"].into_iter().skip(done) {
                 fs::write(volume.path().join(format!("s{suffix}")), "").unwrap();
             }
-            remove_remains(&volume).unwrap();
-            assert_eq!(volume.file_names().unwrap(), Vec::<String>::new(), "{done}");
-            assert!(remove_if_empty(volume).unwrap());
+            remove_remains(&*volume).unwrap();
+            assert_eq!(names(&volume), Vec::<String>::new(), "{done}");
+            assert!(volume.remove_if_empty().unwrap());
         }
     }
 
@@ -82,7 +75,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let volume = Destination::open(dir.path()).unwrap().volume_directory("vol-1").unwrap();
         fs::write(volume.path().join("vol-1_01_11_2026.tar.gz"), "").unwrap();
-        remove_backup(&volume, "vol-1_01_11_2026").unwrap_err();
-        assert_eq!(volume.file_names().unwrap().len(), 1);
+        remove_backup(&*volume, "vol-1_01_11_2026").unwrap_err();
+        assert_eq!(names(&volume).len(), 1);
     }
 }

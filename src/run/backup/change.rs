@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::path::Path;
+use std::sync::Arc;
 
 use crate::archive::counts::Counts;
 use crate::archive::index::{EntryLine, IndexedKind, Line};
@@ -14,8 +14,9 @@ use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::config::ChangeLimits;
 use crate::layout::{Handling, Holds, HoldsKind, Layout};
 use crate::manifest::{CarriedRecord, ChangesRecord, Manifest, RegionRecord};
+use crate::outside::BlockRead;
 use crate::run::expected::Expected;
-use crate::store::open::{OpenError, open_regular};
+use crate::store::open::OpenError;
 use crate::units::ByteLen;
 
 /// So many of the last backups are the measure.
@@ -161,6 +162,9 @@ fn median(figures: impl Iterator<Item = u64>) -> u64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
+/// An index that was opened, or why it could not be.
+type Opened = Result<Arc<dyn BlockRead>, OpenError>;
+
 /// Why two indexes could not be compared.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CompareError {
@@ -174,7 +178,7 @@ pub(super) enum CompareError {
 
 /// Compares the content of files under equal paths; of more than [`SAMPLE`] files a part chosen by a hash of the path, with
 /// a key that nobody can know beforehand. `files` is about how many the earlier index has.
-pub(super) fn compare(before: &Path, after: &Path, files: u64) -> Result<ChangesRecord, CompareError> {
+pub(super) fn compare(before: Opened, after: Opened, files: u64) -> Result<ChangesRecord, CompareError> {
     let keep_one_of = (files / SAMPLE).max(1);
     let hasher = RandomState::new();
     let chosen = |line: EntryLine| {
@@ -202,8 +206,8 @@ pub(super) fn compare(before: &Path, after: &Path, files: u64) -> Result<Changes
     Ok(record)
 }
 
-fn each_entry(path: &Path, mut each: impl FnMut(EntryLine)) -> Result<(), CompareError> {
-    let mut reader = IndexReader::new(open_regular(path)?)?;
+fn each_entry(index: Opened, mut each: impl FnMut(EntryLine)) -> Result<(), CompareError> {
+    let mut reader = IndexReader::new(index?)?;
     while let Some(line) = reader.next_line()? {
         if let Line::Entry(line) = line {
             each(line);

@@ -22,8 +22,8 @@ use crate::reader::exclude::Excludes;
 use crate::run::collect::Collector;
 use crate::source::{self, Source, SourceError, SourceKind};
 use crate::store::catalog::list_volume;
-use crate::store::local::{Destination, VolumeDirectory};
 use crate::store::pending::{PendingBackup, ToPublish};
+use crate::store::{Destination, Folder};
 use crate::units::ByteLen;
 
 /// As [`back_up_source`](super::back_up_source), without an end of its time.
@@ -41,7 +41,7 @@ pub(super) fn work(
     collector.on_event(&Event::SourceStarted { source: source.name() });
 
     let volume = destination.volume_directory(source.backup_name())?;
-    let backups = list_volume(&volume, source.backup_name())?;
+    let backups = list_volume(&*volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
     let backup = Backup { source, destination, backups: &backups, options, world, collector: &collector, started_at };
     let outcome = std::thread::scope(|scope| {
@@ -58,7 +58,7 @@ pub(super) fn work(
 
 fn run<'scope, 'env>(
     backup: &Backup<'_>,
-    volume: VolumeDirectory,
+    volume: Folder,
     excludes: &Excludes,
     mut previous: PreviousBackup<'scope, 'env>,
     seek_again: impl Fn() -> Result<PreviousBackup<'scope, 'env>, BackupError>,

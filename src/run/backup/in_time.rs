@@ -15,7 +15,7 @@ use crate::events::Severity;
 use crate::run::collect::tell;
 use crate::run::left_behind::hold_open;
 use crate::source::Source;
-use crate::store::local::Destination;
+use crate::store::Destination;
 
 /// How long a backup whose time is over may take to end and to remove its snapshot.
 const GRACE: Duration = Duration::from_secs(15);
@@ -41,7 +41,7 @@ pub(super) fn within(
     let (done, result) = sync_channel(1);
     let thread = {
         let (source, options, world) = (source.clone(), options.clone(), world.clone());
-        let destination = destination.try_clone()?;
+        let destination = destination.clone();
         let worked = move || {
             // The other end is gone when it was left behind.
             let _ = done.send(work(&source, &destination, &options, &world));

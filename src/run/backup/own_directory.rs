@@ -8,13 +8,13 @@ use crate::outside::host;
 use crate::run::collect::tell;
 use crate::run::record::source_record;
 use crate::source::Source;
+use crate::store::Folder;
 use crate::store::catalog::CatalogEntry;
-use crate::store::local::VolumeDirectory;
 
 /// Two sources may have one name, and so one directory: what is restored by that name would be whichever was backed up
 /// last. One that took another's place goes on there, and it is said.
 pub(super) fn check_source_of(
-    volume: &VolumeDirectory,
+    volume: &Folder,
     backups: &[CatalogEntry],
     source: &Source,
     world: &BackupWorld,

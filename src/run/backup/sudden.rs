@@ -11,8 +11,9 @@ use crate::manifest::{ChangesRecord, Manifest};
 use crate::run::expected::Expected;
 use crate::run::locate;
 use crate::run::parent::ParentChoice;
+use crate::store;
 use crate::store::catalog::BackupState;
-use crate::store::pending::{INDEX, PendingBackup};
+use crate::store::pending::PendingBackup;
 use crate::store::pins::Pin;
 
 /// See [`BackupOutcome::replaced_until`](super::outcome::BackupOutcome::replaced_until).
@@ -93,9 +94,8 @@ fn measure<'b>(backup: &Backup<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b Man
 
 fn compared_with(backup: &Backup<'_>, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {
     let directory = backup.destination.root().join(backup.source.backup_name());
-    let before = directory.join(format!("{}{INDEX}", last.stem));
-    let files = last.counts.files;
-    match change::compare(&before, &pending.index_path(), files) {
+    let before = store::Backup::in_directory(directory, last.stem.clone()).open_index();
+    match change::compare(before, pending.read_index(), last.counts.files) {
         Ok(changes) => Some(changes),
         Err(error) => {
             let what = format!("cannot be compared with {}: {}", last.stem, with_causes(&error));

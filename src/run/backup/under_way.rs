@@ -8,8 +8,8 @@ use super::options::{BackupOptions, BackupWorld};
 use crate::events::{Event, Observer, Severity};
 use crate::run::collect::{Collector, tell};
 use crate::source::Source;
+use crate::store::Destination;
 use crate::store::catalog::CatalogEntry;
-use crate::store::local::Destination;
 
 /// One backup under way.
 pub(super) struct Backup<'a> {

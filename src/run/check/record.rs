@@ -3,11 +3,9 @@
 //! The four files of a backup are never written again, so this is a fifth, replaced as a whole. It holds the SHA-1 of
 //! the archive that it is about: beside another archive, or one that was made anew, it says nothing.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 
 use chrono::{DateTime, Utc};
-use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
@@ -16,8 +14,7 @@ use super::side_files;
 use super::verdict::{CheckLevel, Verdict};
 use crate::archive::index::parse_hex;
 use crate::store::catalog::{BackupState, CatalogEntry};
-use crate::store::pending::TEMPORARY_PREFIX;
-use crate::store::{Backup, RECORD};
+use crate::store::{Backup, StoreError};
 
 /// The version of the record's form.
 const FORMAT: u32 = 1;
@@ -180,23 +177,10 @@ pub fn save(
     let mut bytes = serde_json::to_vec_pretty(&record)?;
     bytes.push(b'\n');
 
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(files.directory(), flags, Mode::empty())?;
-    let temporary = format!("{TEMPORARY_PREFIX}{}.{}{RECORD}", files.stem(), std::process::id());
-    // Left over by a process that had this number before: of no use to anybody.
-    let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(&directory, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
-    let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-    let name = format!("{}{RECORD}", files.stem());
-    let published = written.and_then(|()| Ok(rustix::fs::renameat(&directory, &temporary, &directory, &name)?));
-    if let Err(error) = published {
-        // The error is what matters; the temporary file is known by its name.
-        let _ = rustix::fs::unlinkat(&directory, &temporary, AtFlags::empty());
-        return Err(error);
-    }
-    // Some network filesystems cannot sync a directory; the record is no less there for it.
-    let _ = rustix::fs::fsync(&directory);
+    files.write_record(&bytes).map_err(|error| match error {
+        StoreError::Io { source, .. } => source,
+        error => io::Error::other(error),
+    })?;
     Ok(record)
 }
 

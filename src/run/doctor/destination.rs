@@ -6,8 +6,8 @@ use super::finding::{Add, Answer};
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::run::prune::Shelf;
+use crate::store::Destination;
 use crate::store::catalog::BackupState;
-use crate::store::local::Destination;
 use crate::store::presence::is_on_mount;
 use crate::units::ByteLen;
 

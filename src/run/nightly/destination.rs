@@ -6,8 +6,8 @@ use super::error::NightError;
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::report::Abort;
+use crate::store::Destination;
 use crate::store::StoreError;
-use crate::store::local::Destination;
 use crate::store::presence::is_on_mount;
 
 /// Opens it for a list. Fails when it is not there, or not mounted where it must be.

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::run::backup::BackupWorld;
 use crate::run::collect::Collector;
-use crate::store::local::Destination;
+use crate::store::Destination;
 
 /// What of a night is wanted.
 #[derive(Clone, Debug, Default)]

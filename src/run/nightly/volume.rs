@@ -19,7 +19,6 @@ use crate::run::throttle::throttled;
 use crate::source::{self, LvFacts, Source, SourceError};
 use crate::store::StoreError;
 use crate::store::presence::disk_usage;
-use crate::store::removal::remove_if_empty;
 use crate::store::retention::Occasion;
 use crate::units::ByteLen;
 
@@ -206,7 +205,7 @@ impl Night<'_> {
             && let Ok(Some(volume)) = self.destination.existing_volume_directory(name)
         {
             // An empty directory does no harm where it cannot be removed.
-            let _ = remove_if_empty(volume);
+            let _ = volume.remove_if_empty();
         }
     }
 

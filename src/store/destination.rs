@@ -1,0 +1,154 @@
+//! A destination: the store's root, a folder for each volume, and volbak's own folder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::api::{Folder, Lock, RunLock, Store};
+use super::error::StoreError;
+use super::local::LocalStore;
+use super::presence::Space;
+use crate::units::ByteLen;
+
+/// The folder of what belongs to no single volume.
+pub const OWN_DIRECTORY: &str = ".volbak";
+const LOCK_FILE: &str = "lock";
+
+/// A destination that is there.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    root: Folder,
+}
+
+impl Destination {
+    /// Opens the directory `root`, which must be there.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Ok(Self::over(Arc::new(LocalStore::open(root)?)))
+    }
+
+    /// The destination that is kept in this store.
+    pub fn over(root: Folder) -> Self {
+        Self { root }
+    }
+
+    /// What it is kept in.
+    pub fn store(&self) -> &dyn Store {
+        &*self.root
+    }
+
+    /// Its path, as it was given.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// What a user of it may still write.
+    pub fn free_space(&self) -> Result<ByteLen, StoreError> {
+        Ok(ByteLen(self.root.space()?.map_or(u64::MAX, |space| space.available_bytes)))
+    }
+
+    /// How full it is; `None` where there is no limit to know.
+    pub fn space(&self) -> Result<Option<Space>, StoreError> {
+        self.root.space()
+    }
+
+    /// Whether its path still leads to the directory that was opened, so that nothing was unmounted or mounted over it.
+    pub fn is_still_there(&self) -> Result<bool, StoreError> {
+        self.root.is_still_there()
+    }
+
+    /// Takes the lock, or says who holds it.
+    pub fn lock(&self, now: DateTime<Utc>) -> Result<RunLock, StoreError> {
+        let holder = format!(
+            "process {} on {} since {}\n",
+            std::process::id(),
+            rustix::system::uname().nodename().to_string_lossy(),
+            now.format("%Y-%m-%d %H:%M:%S UTC")
+        );
+        match self.volume_directory(OWN_DIRECTORY)?.lock(LOCK_FILE, &holder)? {
+            Lock::Taken(lock) => Ok(lock),
+            Lock::Held { by } => {
+                let holder = if by.is_empty() { "it does not say who it is".to_owned() } else { by };
+                Err(StoreError::Locked { destination: self.root().to_owned(), holder })
+            }
+        }
+    }
+
+    /// The folder of the volume `name`, made when it is not there yet. The name must be a single path component.
+    pub fn volume_directory(&self, name: &str) -> Result<Folder, StoreError> {
+        made(&*self.root, name)
+    }
+
+    /// The folder of the volume `name`, if it is there.
+    pub fn existing_volume_directory(&self, name: &str) -> Result<Option<Folder>, StoreError> {
+        self.root.folder(name, false)
+    }
+
+    /// The names of the folders in it, sorted, `.volbak` and other hidden ones left out.
+    pub fn volume_names(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = self.root.list()?.folders;
+        names.retain(|name| !name.starts_with('.'));
+        Ok(names)
+    }
+
+    /// The folder `.volbak/NAME`, made when it is not there.
+    pub fn own_directory(&self, name: &str) -> Result<Folder, StoreError> {
+        made(&*self.volume_directory(OWN_DIRECTORY)?, name)
+    }
+
+    /// The folder `.volbak/NAME`, if it is there.
+    pub fn existing_own_directory(&self, name: &str) -> Result<Option<Folder>, StoreError> {
+        match self.existing_volume_directory(OWN_DIRECTORY)? {
+            Some(own) => own.folder(name, false),
+            None => Ok(None),
+        }
+    }
+}
+
+fn made(parent: &dyn Store, name: &str) -> Result<Folder, StoreError> {
+    let missing = || StoreError::Missing(parent.path().join(name));
+    parent.folder(name, true)?.ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use chrono::DateTime;
+
+    use super::{Destination, OWN_DIRECTORY};
+    use crate::store::StoreError;
+
+    #[test]
+    fn a_destination_must_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(Destination::open(&dir.path().join("x")), Err(StoreError::Missing(_))));
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(matches!(Destination::open(&dir.path().join("file")), Err(StoreError::Missing(_))));
+    }
+
+    #[test]
+    fn the_second_to_ask_for_the_lock_is_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = Destination::open(dir.path()).unwrap();
+        let lock = destination.lock(DateTime::UNIX_EPOCH).unwrap();
+        let Err(StoreError::Locked { holder, .. }) = destination.lock(DateTime::UNIX_EPOCH) else {
+            panic!("locked twice")
+        };
+        assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
+        drop(lock);
+        destination.lock(DateTime::UNIX_EPOCH).unwrap();
+        let mode = std::fs::metadata(dir.path().join(OWN_DIRECTORY)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+    }
+
+    #[test]
+    fn a_link_in_a_volumes_place_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("vol-1")).unwrap();
+        let destination = Destination::open(dir.path()).unwrap();
+        assert!(destination.volume_directory("vol-1").is_err());
+        assert!(destination.existing_volume_directory("vol-1").unwrap().is_none());
+    }
+}

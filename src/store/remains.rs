@@ -1,0 +1,124 @@
+//! What a run that was cut off left in a volume's folder.
+
+use std::path::PathBuf;
+
+use super::api::{Listing, Store};
+use super::error::StoreError;
+use super::open::OpenError;
+use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
+
+/// Removes what a run that was cut off left in a volume's folder; says which files. Only for the holder of the
+/// destination's lock.
+///
+/// A published file belongs to such a backup when the manifest of its stem is staged and not published, and the file itself
+/// is not staged (or its publication was cut off between two steps).
+pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
+    let listing = volume.list()?;
+    let mut removed = Vec::new();
+    for stem in cut_off(&listing) {
+        // A listing may be late; the manifest that it lacks would make this a complete backup.
+        if is_published(volume, &format!("{stem}{MANIFEST}"))? {
+            continue;
+        }
+        for name in [ARCHIVE, CHECKSUM, INDEX].map(|suffix| format!("{stem}{suffix}")) {
+            if listing.has(&name) && (!listing.has_staged(&name) || volume.is_half_published(&name)) {
+                volume.remove(&name)?;
+                removed.push(volume.path().join(&name));
+            }
+        }
+    }
+    let (manifests, others): (Vec<&String>, Vec<&String>) =
+        listing.staged.iter().partition(|name| name.ends_with(MANIFEST));
+    for name in others {
+        volume.discard(name)?;
+        removed.push(volume.path_of_staged(name));
+    }
+    // What the rest was known by goes last, and only after the rest is gone for good.
+    if !manifests.is_empty() {
+        volume.sync()?;
+    }
+    for name in manifests {
+        volume.discard(name)?;
+        removed.push(volume.path_of_staged(name));
+    }
+    Ok(removed)
+}
+
+/// The stems of backups whose publication or removal was cut off, or is under way: their manifest is staged, and as far as
+/// the listing knows not published.
+pub(super) fn cut_off(listing: &Listing) -> impl Iterator<Item = &str> {
+    let stems = listing.staged.iter().filter_map(|name| name.strip_suffix(MANIFEST));
+    stems.filter(|stem| !listing.has(&format!("{stem}{MANIFEST}")))
+}
+
+/// Whether a file of this name is published, whatever a listing says.
+pub(super) fn is_published(volume: &dyn Store, name: &str) -> Result<bool, StoreError> {
+    match volume.open(name) {
+        Ok(_) | Err(OpenError::NotAFile { .. }) => Ok(true),
+        Err(OpenError::Missing(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::remove_remains;
+    use crate::store::Destination;
+    use crate::store::api::Folder;
+    use crate::store::pending::SUFFIXES;
+
+    fn volume(root: &Path) -> Folder {
+        Destination::open(root).unwrap().volume_directory("vol-1").unwrap()
+    }
+
+    fn names(root: &Path) -> Vec<String> {
+        let listing = volume(root).list().unwrap();
+        [listing.staged, listing.files].concat()
+    }
+
+    #[test]
+    fn the_remains_of_a_crash_at_every_step_are_removed_and_nothing_else() {
+        for renamed in 0..SUFFIXES.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let volume = volume(dir.path());
+            let path = |name: &str| dir.path().join("vol-1").join(name);
+            for foreign in ["vol-1_19_11_2026.tar.gz", "vol-1_19_11_2026.index", "vol-1_20_11_2026_1.tar.gz", "notes"] {
+                fs::write(path(foreign), "").unwrap();
+            }
+            let before = names(dir.path());
+            for (number, suffix) in SUFFIXES.iter().enumerate() {
+                let prefix = if number < renamed { "" } else { ".volbak-tmp." };
+                fs::write(path(&format!("{prefix}vol-1_20_11_2026{suffix}")), "").unwrap();
+            }
+            assert_eq!(remove_remains(&*volume).unwrap().len(), 4, "{renamed}");
+            assert_eq!(names(dir.path()), before);
+        }
+    }
+
+    #[test]
+    fn a_link_that_was_cut_off_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = volume(dir.path());
+        let path = |name: &str| dir.path().join("vol-1").join(name);
+        fs::write(path(".volbak-tmp.vol-1_20_11_2026.manifest.json"), "").unwrap();
+        fs::write(path(".volbak-tmp.vol-1_20_11_2026.tar.gz"), "ours").unwrap();
+        fs::hard_link(path(".volbak-tmp.vol-1_20_11_2026.tar.gz"), path("vol-1_20_11_2026.tar.gz")).unwrap();
+        remove_remains(&*volume).unwrap();
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_complete_backup_beside_a_temporary_manifest_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = volume(dir.path());
+        for suffix in SUFFIXES {
+            fs::write(volume.path().join(format!("vol-1_20_11_2026{suffix}")), "").unwrap();
+        }
+        fs::write(dir.path().join("vol-1/.volbak-tmp.vol-1_20_11_2026.manifest.json"), "").unwrap();
+        assert_eq!(remove_remains(&*volume).unwrap().len(), 1);
+        assert_eq!(names(dir.path()).len(), 4);
+    }
+}

@@ -181,6 +181,12 @@ pub enum Event {
 pub trait Observer: Send + Sync {
     /// Takes note of `event`.
     fn on_event(&self, event: &Event);
+
+    /// How many lines about events are lost, or wait for a reader that takes none. A run asks before it makes its report, which
+    /// says it in another way.
+    fn unheard(&self) -> u64 {
+        0
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::shown;
 mod delivery;
 mod journal;
 
-pub use delivery::{Format, Log, new_run_id};
+pub use delivery::{Format, Log, Unsent, new_run_id, write_in_time};
 pub use journal::{Journal, SOCKET, is_journal_stream, unit_of};
 
 /// The name of the program, as the journal's `SYSLOG_IDENTIFIER`.

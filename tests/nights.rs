@@ -327,6 +327,23 @@ mod standing {
 
     const SUCCESS_1: &str = "volbak_volume_last_success_timestamp_seconds{volume=\"volume-1\"}";
 
+    /// Its snapshot was made and watched: that it was full, or not, is what says why a backup failed.
+    #[test]
+    fn a_volume_that_failed_has_the_fill_of_its_snapshot() {
+        const PEAK: &str = "volbak_volume_snapshot_peak_percent{volume=\"volume-1\"}";
+        let host = with_metrics();
+        host.add_ext4("volume-1");
+        let config = fs::read_to_string(host.at("volbak.toml")).unwrap();
+        fs::write(host.at("volbak.toml"), format!("{config}[volume.volume-1]\nmax_volume_size = '1K'\n")).unwrap();
+        let did = host.verb(&["run"]);
+        assert_eq!(did.status, 1, "{}", did.stderr);
+        assert_eq!(value(&metrics(&host), PEAK), 1, "as the stand-in for lvs has it");
+        // Without a snapshot there is none.
+        host.set_broken("volume-1", true);
+        assert_eq!(host.verb(&["run"]).status, 1);
+        assert!(!metrics(&host).contains(PEAK), "{}", metrics(&host));
+    }
+
     #[test]
     fn a_run_for_one_volume_forgets_nothing_of_the_others() {
         let host = with_metrics();

@@ -1,19 +1,24 @@
 //! The log of this process: its form, and the functions by which the verbs write to it.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use rustix::fs::{FileType, Mode, OFlags};
 use volbak::config::LOG_VARIABLE;
 use volbak::events::SourceName;
 use volbak::log::{Format, Journal, Kind, Line, Log, SOCKET, Severity, is_journal_stream, new_run_id, unit_of};
 
 /// Time limit for one line while the journal, and then standard error, is full.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Time limit for all waiting lines at the end of the process.
-const PATIENCE_AT_THE_END: Duration = Duration::from_secs(10);
+/// Time limit without progress for waiting lines, and for a run's report on standard output, while the reader takes nothing.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(5);
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
@@ -45,12 +50,13 @@ pub(crate) fn begin(asked: Option<LogForm>) {
             })
         })
     });
-    let log = LOG.get_or_init(|| Log::new(format(form), new_run_id(), rustix::stdio::stderr(), PATIENCE));
-    if !matches!(log.format(), Format::Text) {
-        std::panic::set_hook(Box::new(|panic| {
-            log_of().write_from_panic(&Line::new(Severity::Critical, Kind::Panic, panic.to_string()));
-        }));
-    }
+    LOG.get_or_init(|| Log::new(format(form), new_run_id(), out(), PATIENCE));
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        let is_captured = backtrace.status() == BacktraceStatus::Captured;
+        let text = if is_captured { format!("{panic}\n{backtrace}") } else { panic.to_string() };
+        log_of().write_from_panic(&Line::new(Severity::Critical, Kind::Panic, text));
+    }));
     if let Some(value) = mistake {
         // A missing backup is worse than log lines in another form, so this is no error.
         let value = volbak::shown::bytes(value.as_encoded_bytes());
@@ -96,8 +102,23 @@ fn format(form: LogForm) -> Format {
     journal.map_or(Format::Text, |journal| Format::Journal { journal, is_stream, unit })
 }
 
+/// Standard error. A pipe or terminal is opened anew, for writing that does not block: only an open file description of our
+/// own may be set so, and without it a write blocks where another process fills the same pipe between our look and our write.
+fn out() -> BorrowedFd<'static> {
+    let stderr = rustix::stdio::stderr();
+    let is_stream = rustix::fs::fstat(stderr)
+        .is_ok_and(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::CharacterDevice));
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if is_stream && let Ok(own) = rustix::fs::open("/proc/self/fd/2", flags, Mode::empty()) {
+        // As long as the process.
+        let own: &'static OwnedFd = Box::leak(Box::new(own));
+        return own.as_fd();
+    }
+    stderr
+}
+
 fn log_of() -> &'static Log {
-    LOG.get_or_init(|| Log::new(Format::Text, new_run_id(), rustix::stdio::stderr(), PATIENCE))
+    LOG.get_or_init(|| Log::new(Format::Text, new_run_id(), out(), PATIENCE))
 }
 
 /// The id in all log lines of this process.
@@ -138,10 +159,28 @@ pub(crate) fn warning(text: &str) {
     write(Line::new(Severity::Warning, Kind::Message, text));
 }
 
+/// Set when the time limit for the reader of log lines has passed once: the next wait is short.
+static IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
+
+/// Time limit for a reader that takes nothing: none at a terminal, where a person may be reading in a pager.
+pub(crate) fn patience_at_the_end() -> Duration {
+    if std::io::stdin().is_terminal() { Duration::MAX } else { PATIENCE_AT_THE_END }
+}
+
+/// The number of lines that are lost, or that wait for a reader that takes none. Those that wait for a pager at a terminal do not count.
+pub(crate) fn unheard() -> u64 {
+    if std::io::stdin().is_terminal() {
+        return log_of().finish(Duration::ZERO).lost;
+    }
+    let unsent = log_of().finish(PATIENCE_AT_THE_END);
+    IS_GIVEN_UP.store(unsent.waiting > 0, Ordering::Relaxed);
+    unsent.lost.saturating_add(unsent.waiting)
+}
+
 /// Sends the waiting lines. Later lines are not written.
 pub(crate) fn end() {
     if let Some(log) = LOG.get() {
-        log.finish(PATIENCE_AT_THE_END);
+        log.finish(if IS_GIVEN_UP.load(Ordering::Relaxed) { PATIENCE } else { patience_at_the_end() });
     }
 }
 

@@ -26,7 +26,7 @@ use super::log;
 use super::night_args::{
     AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
 };
-use super::output::{after_printing, print, print_as_it_is, print_json, shown_error};
+use super::output::{after_printing, print, print_as_it_is, print_in_time, print_json, shown_error};
 use super::place::{self, UsageError};
 use super::progress::{Progress, Verbosity};
 
@@ -133,7 +133,7 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
         }
         Ok((class, printed)) => {
             let done = "the run is over, and `volbak report` shows its report";
-            Ok(after_printing(print(&printed.unwrap_or_default()), done, class))
+            Ok(after_printing(print_in_time(&printed.unwrap_or_default()), done, class))
         }
         Err(error) => {
             let class = NightError::class(&error);

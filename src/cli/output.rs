@@ -7,6 +7,7 @@ use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 use volbak::error::{ExitClass, limit_behind, with_causes};
 use volbak::events::Severity;
+use volbak::log::write_in_time;
 use volbak::run::backup::BackupOutcome;
 use volbak::run::check::{CheckLevel, Verdict, record};
 use volbak::store::catalog::{BackupState, CatalogEntry};
@@ -39,6 +40,15 @@ pub(crate) struct OutputError(#[from] io::Error);
 /// Writes text for people to standard output, with unsafe characters escaped. A closed pipe (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     print_as_it_is(&volbak::shown::lines(text))
+}
+
+/// As [`print`], with a time limit for a reader that takes nothing: a run that never ends would keep the next night from starting.
+pub(crate) fn print_in_time(text: &str) -> Result<(), OutputError> {
+    let text = volbak::shown::lines(text);
+    match write_in_time(rustix::stdio::stdout(), text.as_bytes(), log::patience_at_the_end()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// As [`print`], without escaping: text for programs.

@@ -202,6 +202,10 @@ impl Progress {
 }
 
 impl Observer for Progress {
+    fn unheard(&self) -> u64 {
+        log::unheard()
+    }
+
     fn on_event(&self, event: &Event) {
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (run, state) = &mut *guard;

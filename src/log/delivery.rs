@@ -52,8 +52,9 @@ pub struct Log {
 #[derive(Debug)]
 struct State {
     waiting: VecDeque<Waiting>,
-    /// How many did not fit into `waiting`.
+    /// How many did not fit into `waiting` since that was last said, and in all.
     dropped: u64,
+    lost: u64,
     /// Whether a full journal is waited for: not again before it took a line.
     waits_for_journal: bool,
     /// The same of standard error.
@@ -62,6 +63,15 @@ struct State {
     is_told: bool,
     /// Whether standard error has a part of a line that the journal then took.
     is_cut: bool,
+}
+
+/// How many lines did not get where they should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// Those that were dropped.
+    pub lost: u64,
+    /// Those that still wait.
+    pub waiting: u64,
 }
 
 /// A line on its way to the journal, or to standard error.
@@ -83,12 +93,14 @@ enum Obstacle {
 }
 
 impl Log {
-    /// Lines of the run `run_id`. `out` is standard error; one that is full is waited for without end by text and JSON, and as
-    /// long as `patience` by lines that the journal did not take.
+    /// Lines of the run `run_id`. `out` is standard error, which takes lines of text and JSON, and those that the journal did not
+    /// take. When it is full, a line waits for `patience`, and no later one does before it took a line again: a run must not
+    /// stand still because the reader of its log does.
     pub fn new(format: Format, run_id: String, out: BorrowedFd<'static>, patience: Duration) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             dropped: 0,
+            lost: 0,
             waits_for_journal: true,
             waits_for_out: true,
             is_told: false,
@@ -108,72 +120,87 @@ impl Log {
     }
 
     /// Writes a line. When neither the journal nor standard error take it, it waits for the next call of this or of
-    /// [`Self::finish`].
+    /// [`Self::finish`]; with [`MAX_WAITING`] lines waiting already it is dropped and counted.
     pub fn write(&self, line: &Line) {
-        self.write_locked(line, Some(self.state.lock().unwrap_or_else(PoisonError::into_inner)));
+        self.write_locked(line, self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// As [`Self::write`], from a panic, which may have come about in here.
     pub fn write_from_panic(&self, line: &Line) {
-        let state = match self.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        self.write_locked(line, state);
+        match self.state.try_lock() {
+            Ok(state) => self.write_locked(line, state),
+            Err(TryLockError::Poisoned(error)) => self.write_locked(line, error.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                // When it cannot be written there is nowhere left to say so.
+                let _ = write(self.out, self.as_written(line).as_bytes(), self.patience);
+            }
+        }
     }
 
-    fn write_locked(&self, line: &Line, state: Option<MutexGuard<'_, State>>) {
+    fn write_locked(&self, line: &Line, mut state: MutexGuard<'_, State>) {
+        if state.waiting.len() < MAX_WAITING {
+            state.waiting.push_back(self.waiting(line));
+        } else {
+            state.dropped += 1;
+            state.lost += 1;
+        }
+        let _ = self.send(&mut state); // what waits is tried again
+    }
+
+    /// The line as standard error has it.
+    fn as_written(&self, line: &Line) -> String {
         let mut text = match &self.format {
             Format::Text | Format::Journal { is_stream: false, .. } => line.as_text(),
             Format::Json => line.as_json(&self.run_id, Utc::now()),
             Format::Journal { is_stream: true, .. } => line.as_text_with_priority(),
         };
         text.push('\n');
-        match (&self.format, state) {
-            (Format::Journal { journal, unit, .. }, Some(mut state)) => {
-                if state.waiting.len() < MAX_WAITING {
-                    let fields = line.as_journal(&self.run_id, unit.as_deref());
-                    state.waiting.push_back(Waiting { fields, text: text.into_bytes(), written: 0 });
-                } else {
-                    state.dropped += 1;
-                }
-                let _ = self.send(journal, &mut state); // what waits is tried again
-            }
-            // When it cannot be written there is nowhere left to say so.
-            (_, _state) => _ = write(self.out, text.as_bytes(), None),
-        }
+        text
     }
 
-    /// Sends what is waiting, for `limit` at most.
-    pub fn finish(&self, limit: Duration) {
-        let Format::Journal { journal, .. } = &self.format else { return };
+    fn waiting(&self, line: &Line) -> Waiting {
+        let fields = match &self.format {
+            Format::Journal { unit, .. } => line.as_journal(&self.run_id, unit.as_deref()),
+            Format::Text | Format::Json => Vec::new(),
+        };
+        Waiting { fields, text: self.as_written(line).into_bytes(), written: 0 }
+    }
+
+    /// Sends what is waiting, as long as some of it is taken within `limit`. Gives how many lines did not get where they should.
+    pub fn finish(&self, limit: Duration) -> Unsent {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let began = Instant::now();
+        let progress = |state: &State| (state.waiting.len(), state.waiting.front().map(|first| first.written));
+        let (mut began, mut before) = (Instant::now(), progress(&state));
         loop {
             (state.waits_for_journal, state.waits_for_out) = (true, true);
-            if self.send(journal, &mut state) != Err(Obstacle::Full) || began.elapsed() >= limit {
-                return;
+            let is_over = self.send(&mut state) != Err(Obstacle::Full);
+            let now = progress(&state);
+            if now != before {
+                (began, before) = (Instant::now(), now);
+            }
+            if is_over || began.elapsed() >= limit {
+                return Unsent { lost: state.lost, waiting: state.waiting.len() as u64 };
             }
         }
     }
 
-    fn send(&self, journal: &Journal, state: &mut State) -> Result<(), Obstacle> {
+    fn send(&self, state: &mut State) -> Result<(), Obstacle> {
         while let Some(first) = state.waiting.front_mut() {
-            match journal.send(&first.fields, state.waits_for_journal) {
-                Ok(()) => {
-                    state.is_cut |= first.written > 0;
-                    state.waits_for_journal = true;
-                    state.taken(&self.run_id);
-                    continue;
-                }
-                Err(error) => {
-                    state.waits_for_journal &= error.kind() != io::ErrorKind::WouldBlock;
-                    let is_stream = matches!(self.format, Format::Journal { is_stream: true, .. });
-                    if !is_stream && !std::mem::replace(&mut state.is_told, true) {
-                        let why = format!("the journal takes no lines, and they are written here: {error}");
-                        let told = Line::new(Severity::Warning, Kind::Message, format!("warning: {why}\n"));
-                        first.text.splice(..0, told.as_text().into_bytes());
+            if let Format::Journal { journal, is_stream, .. } = &self.format {
+                match journal.send(&first.fields, state.waits_for_journal) {
+                    Ok(()) => {
+                        state.is_cut |= first.written > 0;
+                        state.waits_for_journal = true;
+                        self.taken(state);
+                        continue;
+                    }
+                    Err(error) => {
+                        state.waits_for_journal &= error.kind() != io::ErrorKind::WouldBlock;
+                        if !is_stream && !std::mem::replace(&mut state.is_told, true) {
+                            let why = format!("the journal takes no lines, and they are written here: {error}");
+                            let told = Line::new(Severity::Warning, Kind::Message, format!("warning: {why}\n"));
+                            first.text.splice(..0, told.as_text().into_bytes());
+                        }
                     }
                 }
             }
@@ -182,11 +209,14 @@ impl Log {
             }
             let patience = if state.waits_for_out { self.patience } else { Duration::ZERO };
             let rest = first.text.get(first.written..).unwrap_or_default();
-            let (written, result) = write(self.out, rest, Some(patience));
+            let (written, result) = write(self.out, rest, patience);
             first.written += written;
             state.waits_for_out = result.is_ok();
+            let is_journal = matches!(self.format, Format::Journal { .. });
             match result {
-                Ok(()) => state.taken(&self.run_id),
+                Ok(()) => self.taken(state),
+                // Its reader has ended, and wants no more of them.
+                Err(Errno::PIPE) if !is_journal => self.taken(state),
                 Err(Errno::AGAIN) => return Err(Obstacle::Full),
                 Err(_) if state.waits_for_journal => return Err(Obstacle::Broken),
                 Err(_) => return Err(Obstacle::Full),
@@ -194,51 +224,66 @@ impl Log {
         }
         Ok(())
     }
-}
 
-impl State {
     /// The first line is where it should be.
-    fn taken(&mut self, run_id: &str) {
-        self.waiting.pop_front();
-        if self.waiting.is_empty() && self.dropped > 0 {
-            let what =
-                format!("warning: {} lines are lost: neither the journal nor standard error took them", self.dropped);
-            let line = Line::new(Severity::Warning, Kind::Message, what);
-            let text = format!("{}\n", line.as_text()).into_bytes();
-            self.waiting.push_back(Waiting { fields: line.as_journal(run_id, None), text, written: 0 });
-            self.dropped = 0;
+    fn taken(&self, state: &mut State) {
+        state.waiting.pop_front();
+        if state.waiting.is_empty() && state.dropped > 0 {
+            let who = match self.format {
+                Format::Journal { .. } => "neither the journal nor standard error took them",
+                Format::Text | Format::Json => "standard error did not take them in time",
+            };
+            let what = format!("warning: {} lines are lost: {who}", state.dropped);
+            state.waiting.push_back(self.waiting(&Line::new(Severity::Warning, Kind::Message, what)));
+            state.dropped = 0;
         }
     }
 }
 
-/// Writes all of `bytes`. One that is full is waited for as long as `patience` each time, or without end; then it is
-/// [`Errno::AGAIN`]. Gives how much was written.
-fn write(out: BorrowedFd<'_>, bytes: &[u8], patience: Option<Duration>) -> (usize, Result<(), Errno>) {
+/// Writes all of `bytes`, in pieces that do not block. An error when none is taken for `patience`.
+pub fn write_in_time(out: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> io::Result<()> {
+    match write(out, bytes, patience).1 {
+        Err(Errno::AGAIN) => {
+            let why = format!("what reads it took nothing for {} s", patience.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, why))
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Writes all of `bytes`. One that is full is waited for as long as `patience` each time; then it is [`Errno::AGAIN`]. Gives how
+/// much was written.
+fn write(out: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> (usize, Result<(), Errno>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        let piece = match patience {
-            Some(patience) if !is_ready(out, Some(patience)) => return (written, Err(Errno::AGAIN)),
-            Some(_) => rest.get(..PIECE_BYTES).unwrap_or(rest),
-            None => rest,
-        };
-        match rustix::io::write(out, piece) {
+        if !is_ready(out, patience) {
+            return (written, Err(Errno::AGAIN));
+        }
+        match rustix::io::write(out, rest.get(..PIECE_BYTES).unwrap_or(rest)) {
             Ok(0) => return (written, Err(Errno::IO)),
             Ok(count) => written += count,
             Err(Errno::INTR) => {}
-            // Another process that has it may have made it one that does not block.
-            Err(Errno::AGAIN) if patience.is_none() => _ = is_ready(out, None),
             Err(error) => return (written, Err(error)),
         }
     }
     (written, Ok(()))
 }
 
-/// Waits until `out` takes bytes, or an error shows. Without patience for it, without end.
-fn is_ready(out: BorrowedFd<'_>, patience: Option<Duration>) -> bool {
-    let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
-    let mut waited_for = [PollFd::from_borrowed_fd(out, PollFlags::OUT)];
-    // One that cannot be waited for says what is wrong when it is written to.
-    !matches!(poll(&mut waited_for, timeout.as_ref()), Ok(0) | Err(Errno::INTR))
+/// Waits until `out` takes bytes, or an error shows.
+fn is_ready(out: BorrowedFd<'_>, patience: Duration) -> bool {
+    let deadline = Instant::now().checked_add(patience);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut waited_for = [PollFd::from_borrowed_fd(out, PollFlags::OUT)];
+        match poll(&mut waited_for, timeout.as_ref()) {
+            Ok(0) => return false,
+            // A signal.
+            Err(Errno::INTR) => {}
+            // One that cannot be waited for says what is wrong when it is written to.
+            _ => return true,
+        }
+    }
 }
 
 /// 32 hex digits that no other run has.

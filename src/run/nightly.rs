@@ -14,7 +14,7 @@ use super::collect::Collector;
 use super::{priority, reports};
 use crate::config::Config;
 use crate::error::{ExitClass, with_causes};
-use crate::events::{Event, Observer, Severity};
+use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::host;
 use crate::report::{Abort, FORMAT_VERSION, RunFacts, RunReport, Usage, Verdict};
 use crate::store::StoreError;
@@ -25,6 +25,7 @@ mod destination;
 mod dry_run;
 mod dump;
 mod error;
+mod fullest;
 mod gone;
 mod groups;
 mod limits;
@@ -118,6 +119,13 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
             used_bytes: space.used_bytes,
             available_bytes: space.available_bytes,
         });
+    }
+    let unheard = world.observer.unheard();
+    if unheard > 0 {
+        let what = format!(
+            "{unheard} of this run's lines are lost or wait: what reads its standard error, or the journal, takes none; the work went on"
+        );
+        collector.on_event(&Event::Problem(Problem::new(Severity::Warning, "log", what)));
     }
     report.problems.extend(collector.collected().problems);
     report.duration_seconds = began.elapsed().as_secs();

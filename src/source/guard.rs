@@ -12,7 +12,7 @@ use crate::events::{Event, Problem, Severity};
 use crate::outside::FileBlocks;
 use crate::source::context::Context;
 use crate::source::error::SourceError;
-use crate::source::health::{HealthFlag, Subject};
+use crate::source::health::{HealthFlag, Reading, Subject};
 use crate::source::options::FreezeOptions;
 use crate::source::snapshot::{self, Snapshot};
 use crate::source::snapshot_facts::{SnapshotFacts, SnapshotKind};
@@ -155,7 +155,7 @@ impl SnapshotGuard {
     /// written to; and when LVM cannot be asked.
     pub fn check_health(&self) -> Result<(), SourceError> {
         let looked = self.subject.look(&*self.context.commands).map(|reading| {
-            self.facts.lock().unwrap_or_else(PoisonError::into_inner).note(&reading);
+            self.note(&reading);
             if let Some(failure) = reading.failure {
                 self.health.fail(failure);
             }
@@ -196,7 +196,17 @@ impl SnapshotGuard {
             && self.snapshot.is_some()
             && let Ok(reading) = self.subject.look(&*self.context.commands)
         {
-            self.facts.lock().unwrap_or_else(PoisonError::into_inner).note(&reading);
+            self.note(&reading);
+        }
+    }
+
+    /// Takes note of a look at it that the watcher did not have, and tells the observer how full it is: when the backup fails
+    /// nothing else says so.
+    fn note(&self, reading: &Reading) {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).note(reading);
+        if let Some(fill) = reading.fill {
+            let event = Event::SnapshotFill { snapshot: self.name.clone(), percent: fill.percent };
+            self.context.observer.on_event(&event);
         }
     }
 

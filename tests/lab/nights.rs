@@ -176,6 +176,8 @@ fn eight_nights() {
         let metrics = fs::read_to_string(format!("{SCRATCH}/volbak.prom")).unwrap();
         let verdict = if overflows { 2 } else { 1 };
         assert!(metrics.contains(&format!("volbak_run_verdict {verdict}\n")), "{metrics}");
+        let full = metrics.contains("volbak_volume_snapshot_peak_percent{volume=\"volume-e\"} 100\n");
+        assert_eq!(full, overflows, "{metrics}");
     }
     let kept: Vec<String> = archives(&dest())
         .iter()

@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, mknodat};
 use serde_json::Value as Json;
 
 use super::stand_in::{self, Host};
@@ -93,6 +95,85 @@ fn a_night_in_json_lines() {
     let report = fs::read_dir(reports).unwrap().next().unwrap().unwrap().path();
     let report: Json = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     assert_eq!(report["run_id"], id);
+}
+
+/// A pipe that is full, and that is not read.
+fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
+    let (reader, writer) = io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    // Down to its last byte, and then as a program gets it: one that blocks.
+    for piece in [4096, 1] {
+        while rustix::io::write(&writer, &vec![b'x'; piece]).is_ok() {}
+    }
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+/// What `program` does within two minutes.
+fn status_in_time(program: &mut Command, what: &str) -> i32 {
+    let mut child = program.stdin(Stdio::null()).spawn().unwrap();
+    let limit = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().unwrap();
+        }
+        if Instant::now() >= limit {
+            child.kill().unwrap();
+            panic!("{what}: it stands still");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A collector of log lines that hangs, `2>&1 | pager` that was left alone: the backups are made all the same, the process ends, and
+/// the report, the standing and the exit status say that the lines were not read.
+#[test]
+fn a_night_whose_lines_are_not_read_is_made_and_says_so_elsewhere() {
+    let nights = [("text", false), ("json", false), ("text", true)].map(|(form, both)| {
+        std::thread::spawn(move || {
+            let host = Host::new("");
+            host.add_ext4("volume-1");
+            let (reader, writer) = full_pipe();
+            let mut program = night(&host, form);
+            program.stderr(writer.try_clone().unwrap());
+            program.stdout(if both { Stdio::from(writer) } else { Stdio::null() });
+            let status = status_in_time(&mut program, form);
+            drop((program, reader));
+            assert_eq!(status, 3, "{form}");
+            let report = host.verb(&["report"]);
+            assert!(report.stdout.contains("log: "), "{}", report.stdout);
+            assert!(report.stdout.contains("of this run's lines are lost or wait"), "{}", report.stdout);
+            let standing = host.verb(&["status"]);
+            assert!(standing.stdout.contains("of this run's lines are lost or wait"), "{}", standing.stdout);
+            let proof =
+                host.volbak(&["verify", "volume-1", "--quick", "--destination", host.at("backups").to_str().unwrap()]);
+            assert_eq!(proof.status, 0, "{}{}", proof.stdout, proof.stderr);
+            // The lock is free, and nothing of it is left for the next night.
+            let next = host.verb(&["run"]);
+            assert_eq!(next.status, 0, "{}", next.stderr);
+        })
+    });
+    for night in nights {
+        night.join().unwrap();
+    }
+}
+
+/// Verbs that are no night, and lines before there is one.
+#[test]
+fn no_verb_stands_still_because_its_lines_are_not_read() {
+    let host = Host::new("");
+    host.zeros("volume-1");
+    let (_reader, writer) = full_pipe();
+    let image = host.at("volume-1.img");
+    let to = host.at("backups");
+    let [image, to] = [&image, &to].map(|path| path.to_str().unwrap());
+    for arguments in [&["snapshot", image, "--to", to][..], &["verify", "no-such-volume", "--destination", to]] {
+        let mut program = host.program(arguments);
+        program.stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
+        status_in_time(&mut program, arguments[0]);
+    }
+    assert!(host.volbak(&["list", "--destination", to]).stdout.contains("volume-1"));
 }
 
 #[test]

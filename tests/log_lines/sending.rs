@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use volbak::events::{Problem, SourceName};
-use volbak::log::{Kind, Line, Severity, unit_of};
+use volbak::log::{Format, Kind, Line, Log, Severity, Unsent, unit_of};
 
 use super::{Entry, HOSTILE, Listener, PATIENCE, decoded, field, out, text_of};
 
@@ -213,4 +213,96 @@ fn a_line_that_standard_error_took_in_part_keeps_no_other_from_the_journal() {
         + text.lines().filter(|line| *line == "volbak: fill").count();
     assert_eq!(fills, 5000);
     assert!(text.ends_with("\nvolbak: last\n"));
+}
+
+/// A log of lines for standard error, which is a pipe that is read as the test wants it.
+fn log_to_pipe(format: Format) -> (Log, io::PipeReader) {
+    let (reader, writer) = io::pipe().unwrap();
+    let writer: &'static io::PipeWriter = Box::leak(Box::new(writer));
+    (Log::new(format, "0".repeat(32), writer.as_fd(), PATIENCE), reader)
+}
+
+#[test]
+fn a_standard_error_that_is_not_read_stops_nothing_and_loses_nothing_before_its_time() {
+    for format in [Format::Text, Format::Json] {
+        let is_json = matches!(format, Format::Json);
+        let (log, mut reader) = log_to_pipe(format);
+        let began = Instant::now();
+        for number in 0..3000 {
+            log.write(&Line::new(Severity::Info, Kind::Message, format!("line {number:0100}")));
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "only the first line that finds it full waits");
+        let unsent = log.finish(PATIENCE);
+        assert!(unsent.lost == 0 && unsent.waiting > 1000, "{unsent:?}");
+        let reading = std::thread::spawn(move || {
+            let mut text = String::new();
+            let mut bytes = [0; 4096];
+            while !text.contains("line end") || !text.ends_with('\n') {
+                let count = reader.read(&mut bytes).unwrap();
+                text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+            }
+            text
+        });
+        // It is read again: all that waited comes, in its order.
+        let limit = Instant::now() + Duration::from_secs(60);
+        while log.finish(PATIENCE).waiting > 0 {
+            assert!(Instant::now() < limit);
+        }
+        log.write(&Line::new(Severity::Info, Kind::Message, "line end"));
+        assert_eq!(log.finish(PATIENCE), Unsent { lost: 0, waiting: 0 });
+        let text = reading.join().unwrap();
+        let mut numbers = text.lines().map(|line| line.split("line ").nth(1).unwrap());
+        for number in 0..3000 {
+            assert!(numbers.next().unwrap().starts_with(&format!("{number:0100}")), "{number}");
+        }
+        assert!(numbers.next().unwrap().starts_with("end"));
+        if is_json {
+            let is_whole = |line| serde_json::from_str::<serde_json::Value>(line).is_ok();
+            assert!(text.lines().all(is_whole), "a line that came in two parts is one");
+        }
+    }
+}
+
+#[test]
+fn lines_over_the_limit_are_dropped_and_counted() {
+    let (log, mut reader) = log_to_pipe(Format::Text);
+    for number in 0..12_000 {
+        log.write(&Line::new(Severity::Info, Kind::Message, format!("line {number:0100}")));
+    }
+    let unsent = log.finish(PATIENCE);
+    assert!(unsent.lost > 500 && unsent.waiting == 10_000, "{unsent:?}");
+    let reading = std::thread::spawn(move || {
+        let mut text = String::new();
+        let mut bytes = [0; 4096];
+        while !text.contains("lines are lost") {
+            let count = reader.read(&mut bytes).unwrap();
+            text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        }
+        text
+    });
+    let limit = Instant::now() + Duration::from_secs(60);
+    while log.finish(PATIENCE).waiting > 0 {
+        assert!(Instant::now() < limit);
+    }
+    let text = reading.join().unwrap();
+    let count = text.lines().filter(|line| line.contains("line 0")).count() as u64;
+    assert_eq!(count + unsent.lost, 12_000);
+    assert!(
+        text.contains(&format!("volbak: warning: {} lines are lost: ", unsent.lost)),
+        "{}",
+        &text[text.len() - 200..]
+    );
+    assert_eq!(log.finish(PATIENCE), Unsent { lost: unsent.lost, waiting: 0 }, "what was lost stays known");
+}
+
+#[test]
+fn a_reader_that_ended_is_no_loss_and_a_full_disk_is_one() {
+    let (log, reader) = log_to_pipe(Format::Text);
+    drop(reader);
+    log.write(&Line::new(Severity::Error, Kind::Message, "for no reader"));
+    assert_eq!(log.finish(Duration::from_secs(60)), Unsent { lost: 0, waiting: 0 });
+    let full: &'static File = Box::leak(Box::new(File::options().write(true).open("/dev/full").unwrap()));
+    let log = Log::new(Format::Json, "0".repeat(32), full.as_fd(), PATIENCE);
+    log.write(&Line::new(Severity::Error, Kind::Message, "no space"));
+    assert_eq!(log.finish(Duration::from_secs(60)), Unsent { lost: 0, waiting: 1 });
 }

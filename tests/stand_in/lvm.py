@@ -14,6 +14,10 @@ import sys
 
 STATE = os.environ["FAKELVM"]
 GROUP = "vg0"
+# Another name, when a test has it so.
+if os.path.exists(f"{STATE}/group"):
+    with open(f"{STATE}/group") as file:
+        GROUP = file.read()
 
 
 def volumes():

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use super::destination::is_present;
 use super::dump::Dumps;
+use super::fullest::Fullest;
 use super::night::Night;
 use super::select::{SelectedVolume, select};
 use crate::error::with_causes;
-use crate::events::{Event, Problem, Severity, SourceName};
+use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
 use crate::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use crate::run::expected::Expected;
@@ -77,11 +78,12 @@ impl Night<'_> {
         // The backup itself says what it finds as it finds it.
         let mut told = 0..0;
         let expect = self.config.for_volume(&facts.vg, &facts.lv).expect;
+        let fullest = Arc::new(Fullest::new(Arc::clone(&self.world.observer)));
         let result = trouble.map_or_else(|| self.check_space(before), Err).and_then(|()| {
             let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
             report.dump = dump;
             report.problems.extend(problem);
-            self.back_up(facts, others_wait)
+            self.back_up(facts, others_wait, &fullest)
         });
         match result {
             Ok(outcome) => {
@@ -105,6 +107,7 @@ impl Night<'_> {
                 let why = error.to_string();
                 self.world.observer.on_event(&Event::SourceFailed { source: candidate.facts.name(), why: why.clone() });
                 report.outcome = Outcome::Failed(why);
+                report.snapshot_peak_percent = fullest.percent();
                 self.leave_no_empty_directory(&name);
             }
         }
@@ -154,7 +157,7 @@ impl Night<'_> {
         if free_bytes >= needed_bytes { Ok(()) } else { Err(NoBackup::NoSpace { free_bytes, needed_bytes }) }
     }
 
-    fn back_up(&self, facts: LvFacts, others_wait: bool) -> Result<BackupOutcome, NoBackup> {
+    fn back_up(&self, facts: LvFacts, others_wait: bool, fullest: &Arc<Fullest>) -> Result<BackupOutcome, NoBackup> {
         let wanted = self.config.for_volume(&facts.vg, &facts.lv);
         let mut options = BackupOptions::from(&wanted);
         options.time_limit = self.time_limit(wanted.max_time, others_wait);
@@ -165,7 +168,7 @@ impl Night<'_> {
         let cancel = &self.world.cancel;
         let cancel = deadline.map_or_else(|| cancel.clone(), |deadline| cancel.until(deadline));
         options.around = hooks::around(&wanted.hooks, &facts.vg, &facts.lv, &cancel);
-        let observer = throttled(Arc::clone(&self.world.observer), self.config.read_rate_limit, &cancel);
+        let observer = throttled(Arc::clone(fullest) as Arc<dyn Observer>, self.config.read_rate_limit, &cancel);
         let world = BackupWorld { observer, ..self.world.clone() };
         Source::of_volume(facts)
             .map_err(NoBackup::from)

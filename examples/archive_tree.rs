@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use volbak::archive::level::CompressionLevel;
 use volbak::archive::members::Outputs;
-use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
+use volbak::archive::write::{ArchiveWriter, WriteOptions};
 use volbak::events::{Event, Observer};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::kernel::tree::TreeWalk;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [_, directory, archive, index, rest @ ..] = arguments.as_slice() else {
         return Err("usage: archive_tree DIRECTORY ARCHIVE.tar.gz INDEX [LEVEL]".into());
     };
-    let options = ArchiveOptions {
+    let options = WriteOptions {
         level: CompressionLevel::Fixed(rest.first().map_or(Ok(6), |level| level.parse())?),
         threads: std::thread::available_parallelism()?.get(),
         stop: Arc::new(|| false),

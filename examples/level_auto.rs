@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use volbak::archive::level::CompressionLevel;
 use volbak::archive::members::{ArchiveFile, Outputs};
-use volbak::archive::write::{ArchiveOptions, ArchiveWriter, WrittenArchive};
+use volbak::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
 use volbak::events::{Event, Observer};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::kernel::tree::TreeWalk;
@@ -51,7 +51,7 @@ impl Write for Slow {
 
 fn archive(directory: &str, level: CompressionLevel, seconds_a_byte: f64) -> Result<WrittenArchive, Box<dyn Error>> {
     let threads = thread::available_parallelism()?.get();
-    let options = ArchiveOptions { level, threads, stop: Arc::new(|| false) };
+    let options = WriteOptions { level, threads, stop: Arc::new(|| false) };
     let outputs =
         Outputs { archive: Box::new(Slow { seconds_a_byte, free_at: Instant::now() }), index: Box::new(io::sink()) };
     let mut writer = ArchiveWriter::new(outputs, &options, &Quiet)?;

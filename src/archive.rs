@@ -2,7 +2,7 @@
 //! the description of all three for people who have to read them without volbak.
 //!
 //! Writing goes [`mod@write`] (entries are named and queued) → [`carry`] (copied from the previous backup, or read) →
-//! [`tar`](mod@tar) (the tar stream) → [`members`] (compressed in parallel, put in order, hashed and written). [`pax`], [`gzip`] and
+//! `tar` (the tar stream) → [`members`] (compressed in parallel, put in order, hashed and written). [`pax`], [`gzip`] and
 //! [`index`] are the formats. [`read`] goes the other way.
 
 pub mod acl;

@@ -71,7 +71,7 @@ pub struct Metadata {
     pub ino: u64,
     /// How many names it has.
     pub nlink: u32,
-    /// Of files and directories, the flags that chattr(1) sets: those of [`inode_flags::FLAGS`].
+    /// Of files and directories, the flags that chattr(1) sets: those of `FLAGS` of `outside/inode_flags.rs`.
     pub flags: u32,
     /// Of files and directories, the project that their blocks are counted for; 0 for none.
     pub project: u32,

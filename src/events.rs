@@ -189,6 +189,13 @@ pub trait Observer: Send + Sync {
     }
 }
 
+/// Drops each event.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn on_event(&self, _: &Event) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::{MAX_TEXT_BYTES, Problem, Severity};

@@ -1,21 +1,216 @@
 //! volbak backs up the block volumes of an OpenStack cinder-volume host and proves that each backup restores.
+//!
+//! A [`Repository`] is a directory of backups. It backs up a disk image, a block device or an LVM volume; each [`Backup`] in it
+//! can be verified, listed, read and restored. Plain `tar` restores an archive, too.
+//!
+//! ```
+//! # use std::{fs, process::Command, sync::Arc};
+//! # use volbak::{BackupOptions, Repository, RestoreOptions, Silent, Verdict, VerifyOptions};
+//! # let work = tempfile::tempdir()?;
+//! # let (image, backups, target) = (work.path().join("disk.img"), work.path().join("backups"), work.path().join("restored"));
+//! # fs::create_dir(&backups)?;
+//! # fs::create_dir(work.path().join("tree"))?;
+//! # fs::write(work.path().join("tree/hello.txt"), "hello\n")?;
+//! # let made = Command::new("/sbin/mke2fs").args(["-q", "-d"]).arg(work.path().join("tree")).arg(&image).arg("2M").status()?;
+//! # assert!(made.success());
+//! let repository = Repository::open(&backups)?;
+//! let backup = repository.back_up(&image, &BackupOptions::default(), Arc::new(Silent))?;
+//! assert!(backup.is_whole());
+//!
+//! let report = backup.verify(&VerifyOptions::default(), &Silent)?;
+//! assert_eq!(report.verdict, Verdict::Good);
+//!
+//! let mut content = Vec::new();
+//! backup.read("hello.txt", &mut content)?;
+//! assert_eq!(content, b"hello\n");
+//!
+//! let restored = repository.find("disk")?.restore(&RestoreOptions::into_directory(&target), &Silent)?;
+//! assert!(restored.is_complete());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How data flows
+//!
+//! ```text
+//! source   a logical volume's snapshot, a block device, an image: bytes that do not change while they are read
+//! layout   partition table, logical volumes inside the volume, what each region holds
+//! reader   entries of one filesystem: our own ext4 reader, the kernel's mount, or the region's raw bytes
+//! archive  entries → tar stream → gzip members, compressed and hashed in parallel, with an index of them
+//! store    files of one backup under one name, published when the last one is on the disk
+//! run      the verbs: back up, verify, restore, rebuild a disk, a night over all volumes
+//! ```
+//!
+//! Everything read from a volume is a tenant's, and nothing of it is trusted: damage and contradictions become [`Problem`]s that
+//! an [`Observer`] gets, and the rest is still backed up.
+//!
+//! # Features
+//!
+//! `cli` (default) is what the program `volbak` needs: clap, indicatif. `mail` (default) sends reports by SMTP. A program that
+//! embeds the library takes `default-features = false`.
+//!
+//! Modules that this page does not show are the program's own; they change without notice.
 
+#[doc(hidden)]
 pub mod archive;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod entry;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod events;
 pub(crate) mod field;
+#[doc(hidden)]
 pub mod layout;
+#[doc(hidden)]
 pub mod log;
+#[doc(hidden)]
 pub mod mail;
+#[doc(hidden)]
 pub mod manifest;
+#[doc(hidden)]
 pub mod outside;
+#[doc(hidden)]
 pub mod owner;
+#[doc(hidden)]
 pub mod reader;
+#[doc(hidden)]
 pub mod report;
+mod repository;
+#[doc(hidden)]
 pub mod run;
+#[doc(hidden)]
 pub mod shown;
+#[doc(hidden)]
 pub mod source;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod units;
+
+#[doc(inline)]
+pub use crate::events::{Event, Observer, Problem, Severity, Silent};
+#[doc(inline)]
+pub use crate::manifest::Manifest;
+#[doc(inline)]
+pub use crate::repository::{Backup, Error, Repository};
+#[doc(inline)]
+pub use crate::run::backup::BackupOptions;
+#[doc(inline)]
+pub use crate::run::browse::{Entries, ListedEntry};
+#[doc(inline)]
+pub use crate::run::check::{CheckLevel, Finding, Verdict};
+#[doc(inline)]
+pub use crate::run::restore::{RestoreOptions, RestoreReport};
+#[doc(inline)]
+pub use crate::run::verify::{VerifyOptions, VerifyReport};
+
+/// The types of single fields of [`BackupOptions`] and [`RestoreOptions`].
+pub mod options {
+    #[doc(inline)]
+    pub use crate::archive::level::CompressionLevel;
+    #[doc(inline)]
+    pub use crate::config::{ArchiveOptions, ChangeLimits, Expectation};
+    #[doc(inline)]
+    pub use crate::outside::Cancel;
+    #[doc(inline)]
+    pub use crate::run::backup::{AroundError, AroundFreeze, TimeLimit};
+    #[doc(inline)]
+    pub use crate::run::parent::ParentChoice;
+    #[doc(inline)]
+    pub use crate::run::restore::Existing;
+    #[doc(inline)]
+    pub use crate::run::restore::ids::Mapping;
+    #[doc(inline)]
+    pub use crate::run::restore::names::{IdWish, NameFiles};
+    #[doc(inline)]
+    pub use crate::source::{FreezeOptions, SnapshotSize};
+}
+
+/// What a manifest records, and what lies on a volume: the types of [`Manifest`]'s fields.
+pub mod facts {
+    #[doc(inline)]
+    pub use crate::archive::counts::{CarryCounts, Counts};
+    #[doc(inline)]
+    pub use crate::events::{RunFigures, SourceName};
+    #[doc(inline)]
+    pub use crate::layout::{
+        BtrfsMade, FatMade, Handling, Holds, HoldsKind, Layout, MadeWith, MdMade, NestedLv, PreservedBytes, Region,
+        SourceFacts, Table, TableKind, UsedCopy, XfsMade,
+    };
+    #[doc(inline)]
+    pub use crate::manifest::{
+        AutoLevelRecord, BtrfsRecord, CarriedRecord, ChangesRecord, Completeness, DigestsRecord, OptionsRecord,
+        ProblemCounts, QuotaRecord, RegionRecord, SizesRecord, SnapshotRecord, SourceRecord, SubvolumeRecord,
+    };
+    #[doc(inline)]
+    pub use crate::run::check::BackupFile;
+    #[doc(inline)]
+    pub use crate::run::check::second_opinion::SecondOpinion;
+    #[doc(inline)]
+    pub use crate::units::{ByteRange, Extent};
+}
+
+/// Readers: what gives the entries of a filesystem. A program can bring its own, by [`Filesystem`](reading::Filesystem), and
+/// archive it by [`ArchiveWriter`](reading::ArchiveWriter).
+pub mod reading {
+    #[doc(inline)]
+    pub use crate::archive::error::StopCheck;
+    #[doc(inline)]
+    pub use crate::archive::index::Totals;
+    #[doc(inline)]
+    pub use crate::archive::members::{ArchiveFile, Outputs, WrittenMembers};
+    #[doc(inline)]
+    pub use crate::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
+    #[doc(inline)]
+    pub use crate::entry::{DeviceNumber, Entry, EntryKind, FileContent, Metadata, Timestamp, Xattr};
+    #[doc(inline)]
+    pub use crate::reader::exclude::Excludes;
+    #[doc(inline)]
+    pub use crate::reader::filesystem::{Filesystem, Met, NotReleased, QuotaLimits};
+    #[doc(inline)]
+    pub use crate::reader::{Found, FsReader};
+}
+
+/// The causes inside [`Error`].
+pub mod errors {
+    #[doc(inline)]
+    pub use crate::archive::codec::EncoderError;
+    #[doc(inline)]
+    pub use crate::archive::error::ArchiveError;
+    #[doc(inline)]
+    pub use crate::archive::level::BadLevel;
+    #[doc(inline)]
+    pub use crate::archive::read::index_file::IndexError;
+    #[doc(inline)]
+    pub use crate::layout::LayoutError;
+    #[doc(inline)]
+    pub use crate::manifest::ManifestError;
+    #[doc(inline)]
+    pub use crate::reader::exclude::BadPattern as BadExclude;
+    #[doc(inline)]
+    pub use crate::reader::kernel::device_map::DeviceMapError;
+    #[doc(inline)]
+    pub use crate::run::backup::BackupError;
+    #[doc(inline)]
+    pub use crate::run::browse::BrowseError;
+    #[doc(inline)]
+    pub use crate::run::check::CheckError;
+    #[doc(inline)]
+    pub use crate::run::locate::LocateError;
+    #[doc(inline)]
+    pub use crate::run::restore::RestoreError;
+    #[doc(inline)]
+    pub use crate::run::restore::ids::BadMapping;
+    #[doc(inline)]
+    pub use crate::run::restore::names::IdError;
+    #[doc(inline)]
+    pub use crate::run::restore::select::BadPattern;
+    #[doc(inline)]
+    pub use crate::source::{Refusal, SourceError};
+    #[doc(inline)]
+    pub use crate::store::StoreError;
+    #[doc(inline)]
+    pub use crate::store::open::OpenError;
+}

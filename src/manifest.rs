@@ -285,6 +285,7 @@ impl Manifest {
     }
 
     /// What a later backup that carries forward from this one has to know.
+    #[doc(hidden)]
     pub fn as_parent(&self) -> ParentFacts {
         let paths = self.regions.iter().flat_map(|region| [region.archive_path.clone(), region.files_path.clone()]);
         ParentFacts {

@@ -1,7 +1,7 @@
 //! Where a backup's bytes come from: a logical volume, of which a snapshot is taken, or a block device or raw disk image,
 //! which are read as they are.
 //!
-//! [`resolve`] finds what the user named and refuses what cannot be backed up. [`freeze`] gives a [`SnapshotGuard`]:
+//! `resolve` finds what the user named and refuses what cannot be backed up. `freeze` gives a [`SnapshotGuard`]:
 //! something that does not change while it is read, or says so. [`remove_stale`] removes the snapshots that a crash
 //! left, [`list_volumes`] lists what a nightly run could back up.
 //!

@@ -20,7 +20,7 @@ use proof::{Told, back_up, copy, four, restore_options, restore_with};
 use tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
 use volbak::archive::level::CompressionLevel;
 use volbak::archive::members::Outputs;
-use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
+use volbak::archive::write::{ArchiveWriter, WriteOptions};
 use volbak::entry::{Entry, EntryKind, Metadata, Timestamp};
 use volbak::store::Backup;
 
@@ -151,7 +151,7 @@ fn make_large_archive(files: &Backup, entries: u64) {
         index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions { level: CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let options = WriteOptions { level: CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     writer.start_filesystem(None, None).unwrap();
     for number in 0..entries {

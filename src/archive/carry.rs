@@ -1,9 +1,9 @@
 //! What can be taken from the previous backup, so that it need not be read and compressed again.
 //!
 //! [`parent`] reads the previous index once and remembers where its groups are; [`group`] reads one of them. A *group* is
-//! what can be carried as a whole: one member with all entries in it, or the members of one large entry. [`decide`] compares
-//! tonight's entries with those of a group, and knows no writer. [`copy`] puts a group that is the same into the archive,
-//! after [`super::members`] has checked its members. [`tally`] counts what was carried.
+//! what can be carried as a whole: one member with all entries in it, or the members of one large entry. `decide` compares
+//! tonight's entries with those of a group, and knows no writer. `copy` puts a group that is the same into the archive,
+//! after [`super::members`] has checked its members. `tally` counts what was carried.
 //!
 //! Memory: 24 bytes for each group, for at most a million of them.
 

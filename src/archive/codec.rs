@@ -1,6 +1,6 @@
 //! Codecs: how the data of a member is compressed, and the frame by which members are found in an archive.
 //!
-//! A codec is one file that implements [`contract::Codec`], and one entry of [`KNOWN`]. An archive has one codec for all of its members.
+//! A codec is one file that implements `Codec`, and one entry of `KNOWN`. An archive has one codec for all of its members.
 
 pub(super) mod contract;
 

@@ -53,6 +53,7 @@ impl Default for CompressionLevel {
 
 impl CompressionLevel {
     /// Whether the levels exist, and the lowest is not above the highest.
+    #[doc(hidden)]
     pub fn check(self) -> Result<(), BadLevel> {
         match self {
             Self::Fixed(level) => check_level(level),

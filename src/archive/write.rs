@@ -1,8 +1,8 @@
 //! Writes an archive: the entries of the walk are named, carried forward from the previous backup or read, and added.
 //!
-//! Each step has a type of its own. [`Namer`] gives an entry its path and its place among the hard links; [`Carry`] says
-//! whether it is copied from the previous backup, together with its neighbours; [`Queue`] holds what was decided, so that the
-//! kernel reads some files ahead and members are checked in parallel; [`TarWriter`] adds it to the archive.
+//! Each step has a type of its own. `Namer` gives an entry its path and its place among the hard links; `Carry` says
+//! whether it is copied from the previous backup, together with its neighbours; `Queue` holds what was decided, so that the
+//! kernel reads some files ahead and members are checked in parallel; `TarWriter` adds it to the archive.
 
 mod namer;
 mod queue;
@@ -27,7 +27,7 @@ use crate::events::{Observer, Severity};
 
 /// How an archive is written.
 #[derive(Clone)]
-pub struct ArchiveOptions {
+pub struct WriteOptions {
     /// How hard members are compressed.
     pub level: CompressionLevel,
     /// How many threads compress.
@@ -59,7 +59,7 @@ pub struct ArchiveWriter<'a> {
 
 impl<'a> ArchiveWriter<'a> {
     /// Starts an archive. Problems of single files are reported to `observer`, and the archive goes on.
-    pub fn new(outputs: Outputs, options: &ArchiveOptions, observer: &'a dyn Observer) -> Result<Self, ArchiveError> {
+    pub fn new(outputs: Outputs, options: &WriteOptions, observer: &'a dyn Observer) -> Result<Self, ArchiveError> {
         let members = MemberWriter::new(outputs, options.level, options.threads)?;
         Ok(Self {
             stop: Arc::clone(&options.stop),
@@ -71,6 +71,7 @@ impl<'a> ArchiveWriter<'a> {
     }
 
     /// Carries forward from `parent` what is as it was there, except for the share that is read again today.
+    #[doc(hidden)]
     pub fn carry_from(&mut self, parent: Parent, share: Share) {
         self.tar.members().carry_from(Arc::clone(parent.archive()));
         self.carry = Some(Carry::new(parent, share, Arc::clone(&self.stop)));

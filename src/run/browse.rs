@@ -93,6 +93,33 @@ impl ListedEntry {
     }
 }
 
+/// The entries of a backup, one after the other, as its index has them.
+pub struct Entries {
+    index: IndexReader,
+}
+
+impl Entries {
+    /// Opens the index of `files`, and compares it with the manifest first.
+    pub(crate) fn of(files: &Backup, cancel: &Cancel) -> Result<Self, BrowseError> {
+        Ok(Self { index: open_index(files, cancel)? })
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<ListedEntry, BrowseError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.index.next_line() {
+                Ok(Some(Line::Entry(line))) => return Some(Ok(ListedEntry::of(&line))),
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) => return Some(Err(error.into())),
+            }
+        }
+    }
+}
+
 /// Gives each entry at or below `path` (everything for `""`) to `each`, in the archive's order. With `deep` false, only
 /// the entry itself and, of a directory, what lies right in it. Reads the index alone.
 pub fn list(

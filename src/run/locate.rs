@@ -52,6 +52,7 @@ pub enum LocateError {
         /// Each of them, and why it was passed over.
         passed_over: Vec<String>,
         /// The newest of them, for a look that harms nothing.
+        #[doc(hidden)]
         newest: Backup,
     },
     /// It has backups, and none of that date.

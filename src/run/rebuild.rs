@@ -1,6 +1,6 @@
 //! Restores a whole disk: its partition table, boot code, filesystems, swap and volume groups, and then the files.
 //!
-//! [`planner`] decides what is done, from the manifest and the target's size alone; [`target`] makes sure that the target
+//! `planner` decides what is done, from the manifest and the target's size alone; [`target`] makes sure that the target
 //! may be written to; [`carry_out`] does the steps. The first sector, without which there is no disk, is written last.
 //! `docs/decisions/0018-disks-made-anew.md` says why it is done this way.
 

@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::host::processors;
 use crate::outside::{Cancel, Clock, RunCommand};
 use crate::run::check::{CheckError, CheckLevel, Findings, Verdict, content, second_opinion, side_files};
 use crate::run::rehearse::{self, RehearseOptions};
@@ -32,6 +33,19 @@ pub struct VerifyOptions {
     pub scratch: PathBuf,
     /// The wish to stop.
     pub cancel: Cancel,
+}
+
+/// A full verification, with all processors; a restore test would use the directory for temporary files.
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self {
+            level: CheckLevel::default(),
+            second_opinion: false,
+            threads: processors(),
+            scratch: std::env::temp_dir(),
+            cancel: Cancel::default(),
+        }
+    }
 }
 
 /// The programs, the clock and the observer of a verification.

@@ -2,6 +2,7 @@
 
 mod content;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ impl TarTree {
                 nlink: 1,
                 ..Metadata::default()
             };
-            let target = entry.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default();
+            let target = entry.link_name_bytes().map(Cow::into_owned).unwrap_or_default();
             let kind = match header.entry_type() {
                 EntryType::Directory => Kind::Directory,
                 EntryType::Regular => Kind::File(entry.raw_file_position()),

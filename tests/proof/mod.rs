@@ -16,7 +16,7 @@ use volbak::archive::carry::Share;
 use volbak::archive::carry::parent::Parent;
 use volbak::archive::level;
 use volbak::archive::members::{ArchiveFile, Outputs};
-use volbak::archive::write::{ArchiveOptions, ArchiveWriter};
+use volbak::archive::write::{ArchiveWriter, WriteOptions};
 use volbak::entry::Timestamp;
 use volbak::events::{Event, Observer, Problem, Severity};
 use volbak::layout::{Layout, SourceFacts, Table};
@@ -109,13 +109,13 @@ fn back_up_into(
     archive: impl FnOnce(File) -> Box<dyn ArchiveFile>,
 ) -> (Backup, Told) {
     fs::create_dir_all(directory).unwrap();
-    let files = Backup::in_directory(directory.to_owned(), STEM.to_owned());
+    let files = Backup::in_directory(directory, STEM.to_owned());
     let outputs = Outputs {
         archive: archive(File::create(files.archive_path()).unwrap()),
         index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
-    let options = ArchiveOptions { level: level::CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let options = WriteOptions { level: level::CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     if let Some((previous, share)) = previous {
         let manifest = manifest(previous);
@@ -236,7 +236,7 @@ pub fn restore_paths(files: &Backup, to: &Path, paths: &[&str]) -> RestoreReport
 /// Copies the files of a backup to another directory.
 pub fn copy(files: &Backup, to: &Path) -> Backup {
     fs::create_dir_all(to).unwrap();
-    let copied = Backup::in_directory(to.to_owned(), files.stem().to_owned());
+    let copied = Backup::in_directory(to, files.stem().to_owned());
     for (from, to) in four(files).iter().zip(four(&copied)) {
         fs::copy(from, to).unwrap();
     }

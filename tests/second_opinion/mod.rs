@@ -170,7 +170,7 @@ fn write_forged(directory: &Path, forged: &[&Forged]) -> Backup {
     member.add_to(&mut index);
     index.extend_from_slice(&lines);
     Totals { members: 1, entries, archive_bytes: length, tar_bytes }.write_to(&mut index).unwrap();
-    let files = Backup::in_directory(directory.to_owned(), STEM.to_owned());
+    let files = Backup::in_directory(directory, STEM.to_owned());
     fs::write(files.archive_path(), archive).unwrap();
     fs::write(files.index_path(), index).unwrap();
     files
@@ -211,7 +211,7 @@ fn what_the_readers_read_differently_is_found_and_holds() {
         // A verification that does not look for it does not clear it.
         let (status, _, said) = volbak(&["-q", "verify", archive]);
         assert!(status == 3 && said.contains("it stays BAD"), "{said}");
-        assert!(said.contains("one of the level full with --second-opinion can clear that"), "{said}");
+        assert!(said.contains("only a verification of level full with --second-opinion can clear it"), "{said}");
         let record: Value = serde_json::from_slice(&fs::read(files.record_path()).unwrap()).unwrap();
         let verdicts: Vec<_> = record["results"].as_array().unwrap().iter().map(|one| &one["verdict"]).collect();
         assert_eq!(verdicts, ["good_as_far_as_checked", "bad"]);

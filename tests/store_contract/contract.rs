@@ -44,7 +44,7 @@ fn keeps_the_contract(root: &dyn Store) {
     let file = store.create("a").unwrap();
     store.create("a").unwrap_err();
     let mut writer = file.writer(Content::Archive { share_blocks: false }).unwrap();
-    writer.write_all(&[1; 100_000]).unwrap();
+    writer.write_all(&vec![1; 100_000]).unwrap();
     writer.flush().unwrap();
     drop(writer);
     assert!(file.settle(100_001).is_err(), "it is shorter than it should be");

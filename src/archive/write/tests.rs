@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{ArchiveOptions, ArchiveWriter, WrittenArchive};
+use super::{ArchiveWriter, WriteOptions, WrittenArchive};
 use crate::archive::level::CompressionLevel;
 use crate::archive::members::Outputs;
 use crate::archive::read::entries::{EntryReader, Item};
@@ -32,7 +32,7 @@ fn write(directory: &Path, entries: Vec<Entry>) -> (WrittenArchive, Vec<Problem>
     let outputs =
         Outputs { archive: Box::new(File::create(archive).unwrap()), index: Box::new(File::create(&index).unwrap()) };
     let told = Told::default();
-    let options = ArchiveOptions { level: CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let options = WriteOptions { level: CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     for entry in entries {
         writer.append(entry).unwrap();

@@ -10,7 +10,7 @@ use super::regions::{KeptAsImage, archive_regions};
 use super::under_way::Backup;
 use crate::archive::error::ArchiveError;
 use crate::archive::members::Outputs;
-use crate::archive::write::{ArchiveOptions, ArchiveWriter, WrittenArchive};
+use crate::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
 use crate::events::{Event, Observer, Severity};
 use crate::layout::{Layout, detect};
 use crate::manifest::RegionRecord;
@@ -55,7 +55,7 @@ pub(super) fn archive(
     }
 
     let (cancel, health) = (backup.world.cancel.clone(), guard.health_flag());
-    let options = ArchiveOptions {
+    let options = WriteOptions {
         level: backup.options.archive.level,
         threads: backup.options.threads(),
         stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),

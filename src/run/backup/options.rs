@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::limit::TimeLimit;
-use crate::config::{ArchiveOptions, ChangeLimits, Expectation, VolumeOptions};
+use crate::config::{ArchiveOptions, ChangeLimits, Config, Expectation, VolumeOptions};
 use crate::events::Observer;
 use crate::outside::host::processors;
 use crate::outside::{Cancel, Clock, RunCommand};
@@ -73,6 +73,13 @@ impl From<&VolumeOptions> for BackupOptions {
             around: None,
             expect: options.expect.clone(),
         }
+    }
+}
+
+/// As a volume is backed up without a config.
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self::from(&Config::default().for_volume("", ""))
     }
 }
 

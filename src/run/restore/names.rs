@@ -131,6 +131,7 @@ impl IdWish {
     }
 
     /// The maps of numbers alone; an error is one of usage.
+    #[doc(hidden)]
     pub fn numbers(&self) -> Result<IdMaps, IdError> {
         let map =
             |mappings: &[Mapping], which| IdMap::new(mappings).map_err(|source| IdError::Mapping { which, source });

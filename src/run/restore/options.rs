@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::names::IdWish;
 use crate::outside::Cancel;
+use crate::outside::host::processors;
 
 /// What happens with what is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,4 +45,23 @@ pub struct RestoreOptions {
     pub threads: usize,
     /// The wish to stop.
     pub cancel: Cancel,
+}
+
+impl RestoreOptions {
+    /// Everything into the directory `to`: existing files stay, digests are compared, devices are left out, and set-id bits are
+    /// dropped where other users of the host could use them.
+    pub fn into_directory(to: impl Into<PathBuf>) -> Self {
+        Self {
+            to: to.into(),
+            paths: Vec::new(),
+            existing: Existing::default(),
+            verify: true,
+            devices: false,
+            top: false,
+            keep_set_id: false,
+            ids: IdWish::default(),
+            threads: processors(),
+            cancel: Cancel::default(),
+        }
+    }
 }

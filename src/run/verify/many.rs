@@ -4,7 +4,7 @@
 use std::io;
 
 use super::{Surroundings, VerifyOptions, VerifyReport, verify};
-use crate::events::{Event, Observer, Problem, Severity, SourceName};
+use crate::events::{Event, Problem, Severity, Silent, SourceName};
 use crate::run::check::record::Record;
 use crate::run::check::{CheckError, CheckLevel, Verdict};
 use crate::store::Backup;
@@ -90,11 +90,4 @@ fn one(
     let report = verify(files, options, around)?;
     let recorded = recorded.then(|| report.save_record(files));
     Ok(Verified { report, recorded })
-}
-
-/// What is found is told later, in order.
-struct Silent;
-
-impl Observer for Silent {
-    fn on_event(&self, _event: &Event) {}
 }

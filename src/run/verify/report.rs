@@ -66,6 +66,7 @@ impl VerifyReport {
     }
 
     /// Adds this verification to the record beside the backup, and gives the record as it is now.
+    #[doc(hidden)]
     pub fn save_record(&self, files: &Backup) -> io::Result<Record> {
         let result = LevelResult {
             level: self.level,

@@ -6,7 +6,7 @@ use super::{Carry, GivenUp, Offer, Share, Why};
 use crate::archive::level::CompressionLevel;
 use crate::archive::members::Outputs;
 use crate::archive::placed::{Link, Placed};
-use crate::archive::write::{ArchiveOptions, ArchiveWriter};
+use crate::archive::write::{ArchiveWriter, WriteOptions};
 use crate::entry::{Entry, EntryKind, Metadata, Timestamp};
 use crate::events::{Event, Observer};
 use crate::outside::FileBlocks;
@@ -41,7 +41,7 @@ fn carry(trusted_before: Option<i64>) -> Carry {
     let (archive, index) = (dir.path().join("a"), dir.path().join("i"));
     let outputs =
         Outputs { archive: Box::new(File::create(&archive).unwrap()), index: Box::new(File::create(&index).unwrap()) };
-    let options = ArchiveOptions { level: CompressionLevel::Fixed(1), threads: 1, stop: Arc::new(|| false) };
+    let options = WriteOptions { level: CompressionLevel::Fixed(1), threads: 1, stop: Arc::new(|| false) };
     let mut writer = ArchiveWriter::new(outputs, &options, &Silent).unwrap();
     (0..ENTRIES).for_each(|number| writer.append(entry(number)).unwrap());
     let members = writer.finish().unwrap().members;

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod backup;
+mod begun;
 pub mod browse;
 pub mod check;
 mod child;

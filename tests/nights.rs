@@ -225,6 +225,29 @@ mod heard {
     }
 
     #[test]
+    fn a_run_that_is_cut_off_is_critical_until_the_next_one() {
+        let host = Host::new("");
+        host.add_ext4("volume-1");
+        assert_eq!(host.verb(&["run"]).status, 0);
+        assert_eq!(host.verb(&["status"]).status, 0);
+        // As a loss of power would: the process has no chance to do anything.
+        script(&host.at("power-cut"), "kill -9 $PPID");
+        host.write_config(
+            "volbak.toml",
+            &format!("[hooks]\nbefore_snapshot = ['{}']\n", host.at("power-cut").display()),
+        );
+        assert_eq!(host.verb(&["run"]).status, -1);
+        let did = host.verb(&["status"]);
+        assert!(did.status == 2 && did.stdout.contains(" was cut off: its process ended without a report"), "{did:?}");
+        host.write_config("volbak.toml", "");
+        // An error of usage ends a run, and cuts none off.
+        assert_eq!(host.verb(&["run", "--only", "volume-9"]).status, 2);
+        assert_eq!(host.verb(&["run"]).status, 0);
+        let did = host.verb(&["status"]);
+        assert!(did.status == 0 && !did.stdout.contains("cut off"), "{did:?}");
+    }
+
+    #[test]
     fn a_volume_that_failed_is_told_on_standard_error_although_the_mail_was_sent() {
         let host = Host::new("");
         with_mail(&host, &format!("cat >{}", host.at("mailed").display()));

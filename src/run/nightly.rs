@@ -11,7 +11,7 @@ use chrono::Local;
 
 use super::backup::BackupWorld;
 use super::collect::Collector;
-use super::{priority, reports};
+use super::{begun, priority, reports};
 use crate::config::Config;
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
@@ -106,8 +106,14 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     };
     let mut existing = None;
     if let (Some(destination), Some(_)) = (&destination, &lock) {
+        if let Err(error) = begun::record(destination, started) {
+            collector.on_event(&Event::Problem(Problem::new(Severity::Warning, "run", with_causes(&error))));
+        }
         let night = Night { config, options, world, destination, collector: &collector, began };
-        existing = night.work(&mut report)?;
+        existing = night.work(&mut report).inspect_err(|_| {
+            // The error itself is what the caller gets.
+            let _ = begun::clear(destination);
+        })?;
     }
     // What was unmounted meanwhile must not be written to: the path leads to the host's own disk.
     let present = destination.filter(|destination| is_present(config, destination));
@@ -133,6 +139,13 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let is_whole = options.only.is_empty() && !(options.test || config.lvm_test_mode);
     let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
     let printed = reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), world);
+    // Only now: a run that is cut off while it reports is one that was cut off.
+    if let Some(destination) = present.as_ref().filter(|_| lock.is_some()) {
+        let unclear = begun::clear(destination).map_err(|error| with_causes(&error));
+        if let Err(what) = unclear {
+            world.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, "run", what)));
+        }
+    }
     world.observer.on_event(&Event::RunFinished {
         severity: severity(report.verdict()),
         outcome: report.subject(),

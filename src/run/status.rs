@@ -5,6 +5,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 
+use super::begun;
 use super::prune::Shelf;
 use super::reports::{self, KeptError};
 use crate::config::Config;
@@ -39,7 +40,8 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
         Err(KeptError::Store(error)) => return Err(error),
         Err(error) => (last.as_ref().map(Standing::of).unwrap_or_default(), Some(with_causes(&error))),
     };
-    let known = EarlierRuns { standing: &standing, damage, host: host::name(), scope: reports::scope(config) };
+    let cut_off = begun::cut_off(&destination)?;
+    let known = EarlierRuns { standing: &standing, damage, cut_off, host: host::name(), scope: reports::scope(config) };
     Ok(judge(&shelves, &known, config, last.as_ref(), limits, now))
 }
 

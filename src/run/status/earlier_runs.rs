@@ -11,6 +11,8 @@ pub(super) struct EarlierRuns<'a> {
     pub(super) standing: &'a Standing,
     /// Why not all of it could be read.
     pub(super) damage: Option<String>,
+    /// When the last run began, if it was cut off.
+    pub(super) cut_off: Option<DateTime<Utc>>,
     pub(super) host: String,
     pub(super) scope: String,
 }
@@ -33,6 +35,11 @@ impl EarlierRuns<'_> {
                 Level::Warning,
                 format!("what is known of earlier runs is damaged, and begins anew with the next: {what}"),
             );
+        }
+        if let Some(started) = self.cut_off {
+            let began = started.with_timezone(&Local).format("%Y-%m-%d %H:%M");
+            let what = format!("the run that began on {began} was cut off: its process ended without a report");
+            tell(Level::Critical, what);
         }
         let Some(whole) = self.standing.whole_run(&self.host, &self.scope) else {
             tell(Level::Warning, "no report of a run is kept: nothing ran yet".to_owned());

@@ -87,6 +87,24 @@ impl Findings {
 
     /// Notes what could not be checked.
     pub fn not_checked(&mut self, what: impl Into<String>) {
-        self.not_checked.push(what.into());
+        // An archive can hold any number of entries of a type that is not known.
+        match self.not_checked.len() {
+            0..MAX_FINDINGS => self.not_checked.push(what.into()),
+            MAX_FINDINGS => self.not_checked.push("more, of which this list has no room".to_owned()),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Findings, MAX_FINDINGS};
+
+    #[test]
+    fn no_archive_makes_the_lists_long() {
+        let mut findings = Findings::default();
+        (0..3 * MAX_FINDINGS).for_each(|number| findings.not_checked(number.to_string()));
+        assert_eq!(findings.not_checked.len(), MAX_FINDINGS + 1);
+        assert_eq!(findings.not_checked[MAX_FINDINGS], "more, of which this list has no room");
     }
 }

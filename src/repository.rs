@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::events::Observer;
+use crate::error::with_causes;
+use crate::events::{Observer, Severity};
 use crate::manifest::Manifest;
 use crate::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use crate::run::backup::{BackupError, BackupOptions, BackupWorld, back_up_source};
 use crate::run::browse::{self, BrowseError, Entries};
 use crate::run::check::CheckError;
+use crate::run::collect::tell;
 use crate::run::locate::{self, LocateError};
-use crate::run::remains::remove_all_remains;
+use crate::run::remains::remove_before;
 use crate::run::restore::{self, RestoreError, RestoreOptions, RestoreReport};
 use crate::run::verify::{self, Surroundings, VerifyOptions, VerifyReport};
 use crate::source::{self, SourceError};
@@ -99,8 +101,12 @@ impl Repository {
             observer,
             cancel: Cancel::default(),
         };
-        remove_all_remains(&self.destination, &*world.observer);
-        let source = source::resolve(source.as_ref(), &*world.commands)?;
+        let source = source.as_ref();
+        if let Err(error) = remove_before(&[source], &self.destination, &world) {
+            // If the source needs LVM, its backup reports LVM's own error.
+            tell(&*world.observer, Severity::Warning, "earlier runs".to_owned(), with_causes(&error));
+        }
+        let source = source::resolve(source, &*world.commands)?;
         let outcome = back_up_source(&source, &self.destination, options, &world)?;
         let files = store::Backup::of_archive(&outcome.archive)
             .ok_or_else(|| LocateError::NotAnArchive(outcome.archive.clone()))?;

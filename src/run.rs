@@ -6,7 +6,7 @@ mod begun;
 pub mod browse;
 pub mod check;
 mod child;
-mod collect;
+pub(crate) mod collect;
 pub mod doctor;
 mod dumps;
 pub mod expected;

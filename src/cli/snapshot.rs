@@ -15,7 +15,7 @@ use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, TimeLimit, back_up_source};
 use volbak::run::hooks;
 use volbak::run::parent::ParentChoice;
-use volbak::run::remains::{remove_all_remains, remove_stale, remove_stale_device_maps, wants_lvm};
+use volbak::run::remains::remove_before;
 use volbak::run::throttle::throttled;
 use volbak::source::{self, Source, SourceKind};
 use volbak::store::Destination;
@@ -57,16 +57,7 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
         observer: throttled(progress.clone(), config.read_rate_limit, &cancel),
         cancel: cancel.clone(),
     };
-    remove_all_remains(&destination, &*world.observer);
-    let removed = if wants_lvm(&args.sources) {
-        remove_stale(&world)
-    } else if rustix::process::geteuid().is_root() {
-        remove_stale_device_maps(&world)
-    } else {
-        // Only root can create or remove device-mapper devices.
-        Ok(())
-    };
-    if let Err(error) = removed {
+    if let Err(error) = remove_before(&args.sources, &destination, &world) {
         // If a volume needs LVM, its backup reports LVM's own error.
         log::warning(&format!("warning: cannot look for the remains of earlier runs: {:#}", anyhow::Error::new(error)));
     }

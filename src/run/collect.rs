@@ -61,7 +61,7 @@ impl Observer for Collector {
 }
 
 /// Tells an observer of a problem.
-pub(super) fn tell(observer: &dyn Observer, severity: Severity, location: String, what: impl Into<String>) {
+pub(crate) fn tell(observer: &dyn Observer, severity: Severity, location: String, what: impl Into<String>) {
     observer.on_event(&Event::Problem(Problem::new(severity, location, what)));
 }
 
@@ -70,17 +70,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::Collector;
-    use crate::events::{Event, Observer, Problem, Severity};
-
-    struct Nobody;
-
-    impl Observer for Nobody {
-        fn on_event(&self, _: &Event) {}
-    }
+    use crate::events::{Event, Observer, Problem, Severity, Silent};
 
     #[test]
     fn many_notices_do_not_push_an_error_out() {
-        let collector = Collector::new(Arc::new(Nobody));
+        let collector = Collector::new(Arc::new(Silent));
         for number in 0..5000 {
             collector.on_event(&Event::Problem(Problem::new(Severity::Notice, number.to_string(), "socket")));
         }

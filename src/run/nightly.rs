@@ -10,7 +10,7 @@ use std::time::Instant;
 use chrono::Local;
 
 use super::backup::BackupWorld;
-use super::collect::Collector;
+use super::collect::{Collector, tell};
 use super::{begun, priority, reports};
 use crate::config::Config;
 use crate::error::{ExitClass, with_causes};
@@ -107,7 +107,7 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let mut existing = None;
     if let (Some(destination), Some(_)) = (&destination, &lock) {
         if let Err(error) = begun::record(destination, started) {
-            collector.on_event(&Event::Problem(Problem::new(Severity::Warning, "run", with_causes(&error))));
+            tell(&*collector, Severity::Warning, "run".to_owned(), with_causes(&error));
         }
         let night = Night { config, options, world, destination, collector: &collector, began };
         existing = night.work(&mut report).inspect_err(|_| {
@@ -140,11 +140,10 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
     let printed = reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), world);
     // Only now: a run that is cut off while it reports is one that was cut off.
-    if let Some(destination) = present.as_ref().filter(|_| lock.is_some()) {
-        let unclear = begun::clear(destination).map_err(|error| with_causes(&error));
-        if let Err(what) = unclear {
-            world.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, "run", what)));
-        }
+    if let Some(destination) = present.as_ref().filter(|_| lock.is_some())
+        && let Err(error) = begun::clear(destination)
+    {
+        tell(&*world.observer, Severity::Warning, "run".to_owned(), with_causes(&error));
     }
     world.observer.on_event(&Event::RunFinished {
         severity: severity(report.verdict()),

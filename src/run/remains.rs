@@ -1,6 +1,5 @@
 //! Removes what runs that were cut off left behind: snapshots, device maps, files under temporary names.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
@@ -13,8 +12,26 @@ use crate::source;
 use crate::store::Destination;
 use crate::store::remains::remove_remains;
 
+/// Removes what earlier runs left before `sources` are backed up: files in the destination, then what the system holds. The error
+/// is about the latter alone. Only for the holder of the destination's lock.
+pub fn remove_before(
+    sources: &[impl AsRef<Path>],
+    destination: &Destination,
+    world: &BackupWorld,
+) -> Result<(), BackupError> {
+    remove_all_remains(destination, &*world.observer);
+    if wants_lvm(sources) {
+        remove_stale(world)
+    } else if rustix::process::geteuid().is_root() {
+        remove_stale_device_maps(world)
+    } else {
+        // Only root can create or remove device-mapper devices.
+        Ok(())
+    }
+}
+
 /// Removes what crashed runs left: device maps and snapshots of volbak's whose process is gone.
-pub fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
+pub(super) fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
     // Maps lie on snapshots, so they go first.
     remove_stale_maps(&*world.commands, &*world.observer)?;
     source::remove_stale(&[], &*world.commands, &*world.observer)?;
@@ -22,7 +39,7 @@ pub fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
 }
 
 /// Removes only the device maps: for runs that need no LVM. A host without dmsetup has none.
-pub fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> {
+fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> {
     match remove_stale_maps(&*world.commands, &*world.observer) {
         Ok(_) => Ok(()),
         Err(DeviceMapError::NotRun(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -32,7 +49,7 @@ pub fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> 
 
 /// Removes what runs that were cut off left in the directories of all volumes, and tells of each file, and of those
 /// that cannot be removed. Only for whoever holds the lock.
-pub fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
+pub(super) fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
     let names = destination.volume_names().unwrap_or_else(|error| {
         tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
         Vec::new()
@@ -52,6 +69,6 @@ pub fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
 }
 
 /// Whether LVM's tools are needed for one of these: none of them is a path to a file.
-pub fn wants_lvm(specs: &[OsString]) -> bool {
-    specs.iter().any(|spec| !Path::new(spec).is_file())
+fn wants_lvm(specs: &[impl AsRef<Path>]) -> bool {
+    specs.iter().any(|spec| !spec.as_ref().is_file())
 }

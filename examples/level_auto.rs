@@ -12,19 +12,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use volbak::Silent;
 use volbak::archive::level::CompressionLevel;
 use volbak::archive::members::{ArchiveFile, Outputs};
 use volbak::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
-use volbak::events::{Event, Observer};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::kernel::tree::TreeWalk;
 use volbak::reader::{Found, FsReader};
-
-struct Quiet;
-
-impl Observer for Quiet {
-    fn on_event(&self, _: &Event) {}
-}
 
 /// Takes what it is given in so many seconds a byte.
 struct Slow {
@@ -54,7 +48,7 @@ fn archive(directory: &str, level: CompressionLevel, seconds_a_byte: f64) -> Res
     let options = WriteOptions { level, threads, stop: Arc::new(|| false) };
     let outputs =
         Outputs { archive: Box::new(Slow { seconds_a_byte, free_at: Instant::now() }), index: Box::new(io::sink()) };
-    let mut writer = ArchiveWriter::new(outputs, &options, &Quiet)?;
+    let mut writer = ArchiveWriter::new(outputs, &options, &Silent)?;
     let mut walk = TreeWalk::new(OwnedFd::from(File::open(directory)?), Excludes::new::<&str>(&[])?, None);
     while let Some(found) = walk.next_found() {
         if let Found::Entry(entry) = found {

@@ -89,128 +89,77 @@ pub mod store;
 #[doc(hidden)]
 pub mod units;
 
-#[doc(inline)]
 pub use crate::events::{Event, Observer, Problem, Severity, Silent};
-#[doc(inline)]
 pub use crate::manifest::Manifest;
-#[doc(inline)]
 pub use crate::repository::{Backup, Error, Repository};
-#[doc(inline)]
 pub use crate::run::backup::BackupOptions;
-#[doc(inline)]
 pub use crate::run::browse::{Entries, ListedEntry};
-#[doc(inline)]
 pub use crate::run::check::{CheckLevel, Finding, Verdict};
-#[doc(inline)]
 pub use crate::run::restore::{RestoreOptions, RestoreReport};
-#[doc(inline)]
 pub use crate::run::verify::{VerifyOptions, VerifyReport};
 
 /// The types of single fields of [`BackupOptions`] and [`RestoreOptions`].
 pub mod options {
-    #[doc(inline)]
     pub use crate::archive::level::CompressionLevel;
-    #[doc(inline)]
     pub use crate::config::{ArchiveOptions, ChangeLimits, Expectation};
-    #[doc(inline)]
     pub use crate::outside::Cancel;
-    #[doc(inline)]
     pub use crate::run::backup::{AroundError, AroundFreeze, TimeLimit};
-    #[doc(inline)]
     pub use crate::run::parent::ParentChoice;
-    #[doc(inline)]
     pub use crate::run::restore::Existing;
-    #[doc(inline)]
     pub use crate::run::restore::ids::Mapping;
-    #[doc(inline)]
     pub use crate::run::restore::names::{IdWish, NameFiles};
-    #[doc(inline)]
     pub use crate::source::{FreezeOptions, SnapshotSize};
 }
 
 /// What a manifest records, and what lies on a volume: the types of [`Manifest`]'s fields.
 pub mod facts {
-    #[doc(inline)]
     pub use crate::archive::counts::{CarryCounts, Counts};
-    #[doc(inline)]
     pub use crate::events::{RunFigures, SourceName};
-    #[doc(inline)]
     pub use crate::layout::{
         BtrfsMade, FatMade, Handling, Holds, HoldsKind, Layout, MadeWith, MdMade, NestedLv, PreservedBytes, Region,
         SourceFacts, Table, TableKind, UsedCopy, XfsMade,
     };
-    #[doc(inline)]
     pub use crate::manifest::{
         AutoLevelRecord, BtrfsRecord, CarriedRecord, ChangesRecord, Completeness, DigestsRecord, OptionsRecord,
         ProblemCounts, QuotaRecord, RegionRecord, SizesRecord, SnapshotRecord, SourceRecord, SubvolumeRecord,
     };
-    #[doc(inline)]
     pub use crate::run::check::BackupFile;
-    #[doc(inline)]
     pub use crate::run::check::second_opinion::SecondOpinion;
-    #[doc(inline)]
     pub use crate::units::{ByteRange, Extent};
 }
 
 /// Readers: what gives the entries of a filesystem. A program can bring its own, by [`Filesystem`](reading::Filesystem), and
 /// archive it by [`ArchiveWriter`](reading::ArchiveWriter).
 pub mod reading {
-    #[doc(inline)]
     pub use crate::archive::error::StopCheck;
-    #[doc(inline)]
     pub use crate::archive::index::Totals;
-    #[doc(inline)]
     pub use crate::archive::members::{ArchiveFile, Outputs, WrittenMembers};
-    #[doc(inline)]
     pub use crate::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
-    #[doc(inline)]
     pub use crate::entry::{DeviceNumber, Entry, EntryKind, FileContent, Metadata, Timestamp, Xattr};
-    #[doc(inline)]
     pub use crate::reader::exclude::Excludes;
-    #[doc(inline)]
     pub use crate::reader::filesystem::{Filesystem, Met, NotReleased, QuotaLimits};
-    #[doc(inline)]
     pub use crate::reader::{Found, FsReader};
 }
 
 /// The causes inside [`Error`].
 pub mod errors {
-    #[doc(inline)]
     pub use crate::archive::codec::EncoderError;
-    #[doc(inline)]
     pub use crate::archive::error::ArchiveError;
-    #[doc(inline)]
     pub use crate::archive::level::BadLevel;
-    #[doc(inline)]
     pub use crate::archive::read::index_file::IndexError;
-    #[doc(inline)]
     pub use crate::layout::LayoutError;
-    #[doc(inline)]
     pub use crate::manifest::ManifestError;
-    #[doc(inline)]
     pub use crate::reader::exclude::BadPattern as BadExclude;
-    #[doc(inline)]
     pub use crate::reader::kernel::device_map::DeviceMapError;
-    #[doc(inline)]
     pub use crate::run::backup::BackupError;
-    #[doc(inline)]
     pub use crate::run::browse::BrowseError;
-    #[doc(inline)]
     pub use crate::run::check::CheckError;
-    #[doc(inline)]
     pub use crate::run::locate::LocateError;
-    #[doc(inline)]
     pub use crate::run::restore::RestoreError;
-    #[doc(inline)]
     pub use crate::run::restore::ids::BadMapping;
-    #[doc(inline)]
     pub use crate::run::restore::names::IdError;
-    #[doc(inline)]
     pub use crate::run::restore::select::BadPattern;
-    #[doc(inline)]
     pub use crate::source::{Refusal, SourceError};
-    #[doc(inline)]
     pub use crate::store::StoreError;
-    #[doc(inline)]
     pub use crate::store::open::OpenError;
 }

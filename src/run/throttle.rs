@@ -70,18 +70,12 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::Throttle;
-    use crate::events::{Event, Observer};
+    use crate::events::{Event, Observer, Silent};
     use crate::outside::Cancel;
-
-    struct Nobody;
-
-    impl Observer for Nobody {
-        fn on_event(&self, _: &Event) {}
-    }
 
     #[test]
     fn reading_takes_as_long_as_the_rate_says() {
-        let throttle = Throttle::new(Arc::new(Nobody), 10 << 20, Cancel::default());
+        let throttle = Throttle::new(Arc::new(Silent), 10 << 20, Cancel::default());
         let started = Instant::now();
         for _ in 0..6 {
             throttle.on_event(&Event::Read { bytes: 1 << 20 });
@@ -92,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_made_up_for_within_bounds() {
-        let throttle = Throttle::new(Arc::new(Nobody), 100, Cancel::default());
+        let throttle = Throttle::new(Arc::new(Silent), 100, Cancel::default());
         let later = Instant::now() + Duration::from_secs(60);
         assert!(throttle.due_after(100, later) <= later, "one second's worth is free");
         assert!(throttle.due_after(100, later) > later + Duration::from_millis(900));
@@ -103,7 +97,7 @@ mod tests {
         let cancel = Cancel::default();
         cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
         let started = Instant::now();
-        Throttle::new(Arc::new(Nobody), 1, cancel).on_event(&Event::Read { bytes: 1 << 30 });
+        Throttle::new(Arc::new(Silent), 1, cancel).on_event(&Event::Read { bytes: 1 << 30 });
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 }

@@ -8,17 +8,11 @@ use crate::archive::members::Outputs;
 use crate::archive::placed::{Link, Placed};
 use crate::archive::write::{ArchiveWriter, WriteOptions};
 use crate::entry::{Entry, EntryKind, Metadata, Timestamp};
-use crate::events::{Event, Observer};
+use crate::events::Silent;
 use crate::outside::FileBlocks;
 use crate::shown::hex;
 
 const ENTRIES: u64 = 200;
-
-struct Silent;
-
-impl Observer for Silent {
-    fn on_event(&self, _: &Event) {}
-}
 
 fn entry(number: u64) -> Entry {
     let ctime = Timestamp { sec: 1000, nsec: 0 };

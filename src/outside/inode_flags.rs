@@ -1,6 +1,6 @@
 //! Inode flags, as chattr(1) sets them, and project ids: asked of an open file or directory, and set on it.
 //!
-//! One of five files with `unsafe`: rustix has no safe form of `FS_IOC_FSGETXATTR`. Source: the kernel's `include/uapi/linux/fs.h`.
+//! One of six files with `unsafe`: rustix has no safe form of `FS_IOC_FSGETXATTR`. Source: the kernel's `include/uapi/linux/fs.h`.
 
 #![allow(unsafe_code)]
 

@@ -14,3 +14,4 @@ pub mod scratch;
 mod stat;
 pub mod subvolumes;
 pub mod tree;
+mod tree_search;

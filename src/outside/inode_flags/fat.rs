@@ -1,7 +1,7 @@
 //! The attributes of FAT and exFAT: read-only, hidden, system and archive. They have bits of [`Metadata::flags`] that no flag
 //! which is kept has, and [`KNOWN`] beside them where they are not those of a new file.
 //!
-//! One of five files with `unsafe`: rustix has no form of these ioctls. Source: the kernel's `include/uapi/linux/msdos_fs.h`.
+//! One of six files with `unsafe`: rustix has no form of these ioctls. Source: the kernel's `include/uapi/linux/msdos_fs.h`.
 //!
 //! [`Metadata::flags`]: crate::entry::Metadata::flags
 

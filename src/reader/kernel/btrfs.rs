@@ -1,58 +1,34 @@
 //! What a mounted btrfs says of itself: its subvolumes, what its files take on the disk, and the errors that its own
 //! system has counted.
 //!
-//! One of five files with `unsafe`: rustix has no safe form of these ioctls. Sources: the kernel's
+//! One of six files with `unsafe`: rustix has no safe form of these ioctls. Sources: the kernel's
 //! `include/uapi/linux/btrfs.h` and `btrfs_tree.h`.
 
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
-use super::subvolumes::subvolume_of;
-use crate::field::{array, le32, le64};
+use super::subvolumes::{ROOT_INODE, Subvolume, TOP_ID, subvolume_of};
+use super::tree_search::{ANY_KIND, ROOT_ITEM, ROOT_TREE, search};
+use crate::field::{array, le64};
 
 const MAGIC: u8 = 0x94;
-/// The length of `struct btrfs_ioctl_search_args_v2` without the buffer behind it.
-const SEARCH_HEAD_BYTES: usize = 112;
-const TREE_SEARCH_V2: Opcode = opcode::read_write::<[u8; SEARCH_HEAD_BYTES]>(MAGIC, 17);
 /// `struct btrfs_ioctl_get_dev_stats`: devid, nr_items, flags, five values, and 121 that are unused.
 type DevStats = [u64; 129];
 const GET_DEV_STATS: Opcode = opcode::read_write::<DevStats>(MAGIC, 52);
 
-/// What a search gives at once, in bytes.
-const SEARCH_BYTES: usize = 16 << 10;
-/// The length of `struct btrfs_ioctl_search_header`.
-const ITEM_HEAD_BYTES: usize = 32;
-
-/// The tree of trees, the tree of the first subvolume, and the numbers that later subvolumes have.
-const ROOT_TREE: u64 = 1;
-const FIRST_TREE: u64 = 5;
-const FIRST_FREE: u64 = 256;
+/// The last id that a subvolume can have.
 const LAST_FREE: u64 = u64::MAX - 255;
-/// The types of the items that are looked at.
-const ROOT_ITEM: u32 = 132;
+/// The item of a file's extent.
 const EXTENT_DATA: u32 = 108;
-/// The root directory of each subvolume.
-pub(super) const SUBVOLUME_INODE: u64 = FIRST_FREE;
 
 /// The names of the five counters of `BTRFS_IOC_GET_DEV_STATS`.
 const COUNTERS: [&str; 5] = ["write", "read", "flush", "corruption", "generation"];
-
-/// A subvolume, as far as it decides on whether it is archived.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Subvolume {
-    tree: u64,
-    is_read_only: bool,
-    uuid: [u8; 16],
-    /// The one that it is a snapshot of; zeros for none.
-    parent: [u8; 16],
-    /// The one that it is a copy of, made by `btrfs receive`; zeros for none.
-    received: [u8; 16],
-}
 
 /// All subvolumes of a filesystem.
 #[derive(Debug, Default)]
@@ -65,11 +41,12 @@ impl Subvolumes {
     /// Asks the filesystem that `root` lies in.
     pub(super) fn read(root: &impl AsFd) -> io::Result<Self> {
         let mut list = Vec::new();
-        search(root, ROOT_TREE, FIRST_TREE, |item| {
-            let is_subvolume = item.objectid == FIRST_TREE || (FIRST_FREE..=LAST_FREE).contains(&item.objectid);
+        search(root, ROOT_TREE, TOP_ID..=u64::MAX, ANY_KIND, |item| {
+            let is_subvolume = item.objectid == TOP_ID || (ROOT_INODE..=LAST_FREE).contains(&item.objectid);
             if item.kind == ROOT_ITEM && is_subvolume {
                 list.extend(subvolume(item.objectid, item.bytes));
             }
+            ControlFlow::Continue(())
         })?;
         Ok(Self { list, left_out: HashSet::new() })
     }
@@ -79,9 +56,10 @@ impl Subvolumes {
     pub(super) fn leave_out_snapshots(&mut self) {
         let uuids: HashSet<[u8; 16]> = self.list.iter().map(|one| one.uuid).collect();
         let is_left_out = |one: &&Subvolume| {
-            one.is_read_only && one.parent != [0; 16] && one.received == [0; 16] && uuids.contains(&one.parent)
+            let is_snapshot = one.parent_uuid != [0; 16] && one.received_uuid == [0; 16];
+            one.read_only && is_snapshot && uuids.contains(&one.parent_uuid)
         };
-        self.left_out = self.list.iter().filter(is_left_out).map(|one| one.tree).collect();
+        self.left_out = self.list.iter().filter(is_left_out).map(|one| one.id).collect();
     }
 
     /// Whether the subvolume whose root directory this is, is left out.
@@ -93,11 +71,12 @@ impl Subvolumes {
     /// is now.
     pub(super) fn unshared_bytes(&self, root: &impl AsFd) -> io::Result<u64> {
         let mut bytes = 0_u64;
-        for one in self.list.iter().filter(|one| !self.left_out.contains(&one.tree)) {
-            search(root, one.tree, 0, |item| {
+        for one in self.list.iter().filter(|one| !self.left_out.contains(&one.id)) {
+            search(root, one.id, 0..=u64::MAX, ANY_KIND, |item| {
                 if item.kind == EXTENT_DATA {
                     bytes = bytes.saturating_add(extent_bytes(item.bytes).unwrap_or(0));
                 }
+                ControlFlow::Continue(())
             })?;
         }
         Ok(bytes)
@@ -105,13 +84,13 @@ impl Subvolumes {
 }
 
 /// `struct btrfs_root_item`: flags at 208, uuid at 247, parent_uuid at 263, received_uuid at 279.
-fn subvolume(tree: u64, item: &[u8]) -> Option<Subvolume> {
+fn subvolume(id: u64, item: &[u8]) -> Option<Subvolume> {
     Some(Subvolume {
-        tree,
-        is_read_only: le64(item, 208)? & 1 != 0,
+        id,
+        read_only: le64(item, 208)? & 1 != 0,
         uuid: array(item, 247)?,
-        parent: array(item, 263)?,
-        received: array(item, 279)?,
+        parent_uuid: array(item, 263)?,
+        received_uuid: array(item, 279)?,
     })
 }
 
@@ -141,81 +120,6 @@ pub(super) fn counted_errors(root: &impl AsFd, device: u64) -> io::Result<Vec<St
     Ok(counted.map(|(name, count)| format!("{name} {count}")).collect())
 }
 
-/// `struct btrfs_ioctl_search_args_v2` with its buffer.
-#[repr(C)]
-struct SearchArgs {
-    tree: u64,
-    min_objectid: u64,
-    max_objectid: u64,
-    min_offset: u64,
-    max_offset: u64,
-    min_transid: u64,
-    max_transid: u64,
-    min_type: u32,
-    max_type: u32,
-    items: u32,
-    unused: u32,
-    more_unused: [u64; 4],
-    buf_bytes: u64,
-    buf: [u8; SEARCH_BYTES],
-}
-
-const _: () = assert!(size_of::<SearchArgs>() == SEARCH_HEAD_BYTES + SEARCH_BYTES);
-
-struct Item<'a> {
-    objectid: u64,
-    kind: u32,
-    bytes: &'a [u8],
-}
-
-/// Gives all items of a tree from object `first` on.
-fn search(root: &impl AsFd, tree: u64, first: u64, mut on_item: impl FnMut(&Item<'_>)) -> io::Result<()> {
-    let mut args = Box::new(SearchArgs {
-        tree,
-        min_objectid: first,
-        max_objectid: u64::MAX,
-        min_offset: 0,
-        max_offset: u64::MAX,
-        min_transid: 0,
-        max_transid: u64::MAX,
-        min_type: 0,
-        max_type: u32::MAX,
-        items: u32::MAX,
-        unused: 0,
-        more_unused: [0; 4],
-        buf_bytes: SEARCH_BYTES as u64,
-        buf: [0; SEARCH_BYTES],
-    });
-    loop {
-        args.items = u32::MAX;
-        // SAFETY: the ioctl reads the head, and fills the buffer behind it, whose length the head says.
-        unsafe { ioctl(root, Updater::<TREE_SEARCH_V2, _>::new(&mut *args)) }?;
-        let mut at = 0;
-        let mut last = None;
-        for _ in 0..args.items {
-            // transid, objectid, offset, type, len.
-            let head = |from: usize| le64(&args.buf, at + from);
-            let (Some(objectid), Some(offset)) = (head(8), head(16)) else { break };
-            let (Some(kind), Some(len)) = (le32(&args.buf, at + 24), le32(&args.buf, at + 28)) else { break };
-            let start = at + ITEM_HEAD_BYTES;
-            let Some(bytes) = usize::try_from(len).ok().and_then(|len| args.buf.get(start..start + len)) else { break };
-            on_item(&Item { objectid, kind, bytes });
-            last = Some((objectid, kind, offset));
-            at = start + bytes.len();
-        }
-        // The next key; each search gives one item at least, or is at the end.
-        let Some((objectid, kind, offset)) = last else { return Ok(()) };
-        let next = match (offset.checked_add(1), kind.checked_add(1), objectid.checked_add(1)) {
-            (Some(offset), ..) => Some((objectid, kind, offset)),
-            (None, Some(kind), _) if u8::try_from(kind).is_ok() => Some((objectid, kind, 0)),
-            (None, _, Some(objectid)) => Some((objectid, 0, 0)),
-            _ => None,
-        };
-        let Some((objectid, kind, offset)) = next else { return Ok(()) };
-        (args.min_objectid, args.min_type, args.min_offset) = (objectid, kind, offset);
-    }
-}
-
 /// The number of the device that a superblock is for: `dev_item.devid`.
 pub(super) fn device_of(superblock: &[u8]) -> Option<u64> {
     le64(superblock, 0xC9)
@@ -227,15 +131,15 @@ mod tests {
 
     #[test]
     fn only_read_only_snapshots_of_what_is_there_are_left_out() {
-        let live = Subvolume { tree: 256, uuid: [1; 16], ..Subvolume::default() };
-        let snapshot = |tree| Subvolume { tree, is_read_only: true, parent: [1; 16], ..live };
+        let live = Subvolume { id: 256, uuid: [1; 16], ..Subvolume::default() };
+        let snapshot = |id| Subvolume { id, read_only: true, parent_uuid: [1; 16], ..live };
         let list = vec![
             live,
             snapshot(257),
-            Subvolume { is_read_only: false, ..snapshot(258) },
-            Subvolume { received: [7; 16], ..snapshot(259) },
-            Subvolume { parent: [9; 16], ..snapshot(260) },
-            Subvolume { parent: [0; 16], ..snapshot(261) },
+            Subvolume { read_only: false, ..snapshot(258) },
+            Subvolume { received_uuid: [7; 16], ..snapshot(259) },
+            Subvolume { parent_uuid: [9; 16], ..snapshot(260) },
+            Subvolume { parent_uuid: [0; 16], ..snapshot(261) },
         ];
         let mut subvolumes = Subvolumes { list, ..Subvolumes::default() };
         subvolumes.leave_out_snapshots();

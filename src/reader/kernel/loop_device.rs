@@ -1,6 +1,6 @@
 //! Loop devices: a run of bytes of a file or device as a block device of its own.
 //!
-//! One of five files with `unsafe`: rustix has no safe form of the loop driver's ioctls. Source: the kernel's
+//! One of six files with `unsafe`: rustix has no safe form of the loop driver's ioctls. Source: the kernel's
 //! `include/uapi/linux/loop.h` and loop(4).
 
 #![allow(unsafe_code, clippy::struct_field_names)]

@@ -1,17 +1,20 @@
 //! btrfs's subvolumes: asked for while a filesystem is read, and made while one is restored.
 //!
-//! One of five files with `unsafe`: rustix has no safe form of these ioctls. Source: the kernel's `include/uapi/linux/btrfs.h` and
+//! One of six files with `unsafe`: rustix has no safe form of these ioctls. Source: the kernel's `include/uapi/linux/btrfs.h` and
 //! `btrfs_tree.h`.
 
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
+
+use super::tree_search::{ROOT_ITEM, ROOT_TREE, search};
 
 /// `BTRFS_FIRST_FREE_OBJECTID`: the inode of each subvolume's root directory, and the first id that a subvolume gets.
 pub const ROOT_INODE: u64 = 256;
@@ -21,7 +24,6 @@ pub const TOP_ID: u64 = 5;
 const MAGIC: u8 = 0x94;
 const SUBVOL_CREATE: Opcode = opcode::write::<VolumeArgs>(MAGIC, 14);
 const SNAP_DESTROY: Opcode = opcode::write::<VolumeArgs>(MAGIC, 15);
-const TREE_SEARCH: Opcode = opcode::read_write::<SearchArgs>(MAGIC, 17);
 const DEFAULT_SUBVOL: Opcode = opcode::write::<u64>(MAGIC, 19);
 const SUBVOL_GETFLAGS: Opcode = opcode::read::<u64>(MAGIC, 25);
 const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(MAGIC, 26);
@@ -29,11 +31,9 @@ const GET_SUBVOL_INFO: Opcode = opcode::read::<SubvolumeInfo>(MAGIC, 60);
 
 const SUBVOL_RDONLY: u64 = 1 << 1;
 const ROOT_SUBVOL_RDONLY: u64 = 1;
-const ROOT_TREE_OBJECTID: u64 = 1;
 const ROOT_TREE_DIR_OBJECTID: u64 = 6;
 const QUOTA_TREE_OBJECTID: u64 = 8;
 const DIR_ITEM_KEY: u32 = 84;
-const ROOT_ITEM_KEY: u32 = 132;
 /// `BTRFS_SUBVOL_NAME_MAX` and the bytes after it.
 const NAME_MAX: usize = 4087;
 
@@ -59,29 +59,10 @@ struct SubvolumeInfo {
     rest: [u64; 20],
 }
 
-/// `struct btrfs_ioctl_search_args`.
-#[repr(C)]
-struct SearchArgs {
-    tree_id: u64,
-    min_objectid: u64,
-    max_objectid: u64,
-    min_offset: u64,
-    max_offset: u64,
-    min_transid: u64,
-    max_transid: u64,
-    min_type: u32,
-    max_type: u32,
-    nr_items: u32,
-    unused: u32,
-    more_unused: [u64; 4],
-    buf: [u8; 4096 - 104],
-}
-
-const _: () =
-    assert!(size_of::<VolumeArgs>() == 4096 && size_of::<SubvolumeInfo>() == 504 && size_of::<SearchArgs>() == 4096);
+const _: () = assert!(size_of::<VolumeArgs>() == 4096 && size_of::<SubvolumeInfo>() == 504);
 
 /// A subvolume, as the kernel describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subvolume {
     /// Its id.
     pub id: u64,
@@ -127,7 +108,7 @@ pub fn subvolume_of(file: impl AsFd) -> io::Result<Subvolume> {
 
 /// The id of the subvolume that is mounted when none is named.
 pub fn default_id(root: impl AsFd) -> io::Result<Option<u64>> {
-    let found = search(root.as_fd(), ROOT_TREE_DIR_OBJECTID, DIR_ITEM_KEY)?;
+    let found = first_item(root, ROOT_TREE_DIR_OBJECTID, DIR_ITEM_KEY)?;
     // `struct btrfs_dir_item`: the key of what it leads to, 13 bytes, a name's length, and the name, `default`.
     let item = found.as_deref().and_then(|item| item.get(..8));
     Ok(item.and_then(|id| Some(u64::from_le_bytes(id.try_into().ok()?))))
@@ -135,32 +116,17 @@ pub fn default_id(root: impl AsFd) -> io::Result<Option<u64>> {
 
 /// Whether quotas are on.
 pub fn has_quotas(root: impl AsFd) -> io::Result<bool> {
-    Ok(search(root.as_fd(), QUOTA_TREE_OBJECTID, ROOT_ITEM_KEY)?.is_some())
+    Ok(first_item(root, QUOTA_TREE_OBJECTID, ROOT_ITEM)?.is_some())
 }
 
 /// The first item of an object and a type in the root tree.
-fn search(root: BorrowedFd<'_>, objectid: u64, key_type: u32) -> io::Result<Option<Vec<u8>>> {
-    let mut args = SearchArgs {
-        tree_id: ROOT_TREE_OBJECTID,
-        min_objectid: objectid,
-        max_objectid: objectid,
-        min_offset: 0,
-        max_offset: u64::MAX,
-        min_transid: 0,
-        max_transid: u64::MAX,
-        min_type: key_type,
-        max_type: key_type,
-        nr_items: 1,
-        unused: 0,
-        more_unused: [0; 4],
-        buf: [0; 4096 - 104],
-    };
-    // SAFETY: BTRFS_IOC_TREE_SEARCH reads and writes one struct of that layout, whose length the assertion above holds.
-    unsafe { ioctl(root, Updater::<TREE_SEARCH, SearchArgs>::new(&mut args)) }?;
-    // `struct btrfs_ioctl_search_header`: transid, objectid, offset, type, len; then the item.
-    let len = args.buf.get(28..32).and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?)));
-    let end = 32 + usize::try_from(len.unwrap_or(0)).unwrap_or(usize::MAX).min(args.buf.len() - 32);
-    Ok((args.nr_items > 0).then(|| args.buf[32..end].to_vec()))
+fn first_item(root: impl AsFd, objectid: u64, kind: u32) -> io::Result<Option<Vec<u8>>> {
+    let mut first = None;
+    search(root, ROOT_TREE, objectid..=objectid, kind..=kind, |item| {
+        first = Some(item.bytes.to_vec());
+        ControlFlow::Break(())
+    })?;
+    Ok(first)
 }
 
 /// Makes a subvolume called `name` in `directory`.

@@ -9,11 +9,12 @@ use std::sync::{Arc, Weak};
 use rustix::fs::{FileType, Mode, Statx};
 use rustix::io::Errno;
 
-use super::btrfs::{SUBVOLUME_INODE, Subvolumes};
+use super::btrfs::Subvolumes;
 use super::list::list;
 use super::open_file::WalkedFile;
 use super::scout::Scouts;
 use super::stat::{DIR_FLAGS, device_number, device_of, is_encrypted, metadata_of, statx_of};
+use super::subvolumes::ROOT_INODE;
 use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::events::Severity;
 use crate::outside::inode_flags::fat::{EXFAT_SUPER_MAGIC, MSDOS_SUPER_MAGIC};
@@ -225,7 +226,7 @@ impl Tree for KernelTree {
             FileType::Directory => {
                 let child = rustix::fs::openat(directory, &name, DIR_FLAGS, Mode::empty())
                     .map_err(|error| format!("the directory cannot be opened, left out: {error}"))?;
-                if facts.stx_ino == SUBVOLUME_INODE
+                if facts.stx_ino == ROOT_INODE
                     && self.subvolumes.as_ref().is_some_and(|subvolumes| subvolumes.leaves_out(&child))
                 {
                     self.left_out.add(path);

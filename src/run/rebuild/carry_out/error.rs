@@ -62,11 +62,57 @@ pub enum CarryOutError {
 #[error("{0}")]
 pub(super) struct ToolFailure(pub(super) String);
 
+impl ToolFailure {
+    /// Whether the tool found the UUID that it was to set on another device: the words of mkfs.btrfs and of btrfstune.
+    pub(super) fn is_uuid_taken(&self) -> bool {
+        ["non-unique UUID", "is not unique"].iter().any(|words| self.0.contains(words))
+    }
+}
+
 /// An I/O error with what was at work; an interruption is the wish to stop.
 pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> CarryOutError {
     let what = what.into();
     move |source| match source.kind() {
         io::ErrorKind::Interrupted => CarryOutError::Stopped,
         _ => CarryOutError::Io { what, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::process::Command;
+
+    use super::ToolFailure;
+    use crate::reader::kernel::loop_device::LoopDevice;
+    use crate::units::ByteRange;
+
+    #[test]
+    fn a_uuid_on_another_device_is_recognised_in_what_the_tools_print() {
+        const UUID: &str = "5b0c5f7e-64a8-4b7e-9d4b-3f1d1c0a2e61";
+        let dir = tempfile::tempdir().unwrap();
+        let image = |name: &str| {
+            let path = dir.path().join(name);
+            File::create(&path).unwrap().set_len(128 << 20).unwrap();
+            path
+        };
+        let run = |program: &str, args: &[&str]| {
+            let output = Command::new(program).args(args).env("LC_ALL", "C").output().unwrap();
+            (output.status.success(), ToolFailure(String::from_utf8_lossy(&output.stderr).into_owned()))
+        };
+        let (there, new) = (image("there"), image("new"));
+        let (there, new) = (there.to_str().unwrap(), new.to_str().unwrap());
+        assert!(run("mkfs.btrfs", &["-q", "-U", UUID, there]).0);
+        assert!(run("mkfs.btrfs", &["-q", new]).0);
+        let file = File::options().read(true).write(true).open(there).unwrap();
+        let attached = LoopDevice::attach(&file, ByteRange::new(0, 128 << 20), false).unwrap();
+        for (program, args) in
+            [("mkfs.btrfs", ["-q", "-f", "-U", UUID, new]), ("btrfstune", ["-f", "-f", "-M", UUID, new])]
+        {
+            let (is_ok, failure) = run(program, &args);
+            assert!(!is_ok && failure.is_uuid_taken(), "{program}: {failure}");
+        }
+        drop(attached);
+        assert!(!ToolFailure("ERROR: no valid Btrfs found".to_owned()).is_uuid_taken());
     }
 }

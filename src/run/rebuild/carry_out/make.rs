@@ -39,7 +39,7 @@ impl Carried<'_> {
             written.map_err(io_error(format!("{region}: its FATs")))?;
         }
         for call in Some(make).filter(|_| step.fat.is_none()).into_iter().chain(after) {
-            self.run_once_unique(region, call, &device.path)?.map_err(|said| CarryOutError::Tool {
+            self.run_when_unique(region, call, &device.path)?.map_err(|said| CarryOutError::Tool {
                 region: region.clone(),
                 command: shown_command(call.program, &call.args),
                 said: said.to_string(),
@@ -111,9 +111,10 @@ impl Carried<'_> {
             .map_err(io_error(format!("{}: the settings of its filesystem", step.region)))
     }
 
-    /// As [`Self::run`]. mkfs.btrfs looks for its UUID on all devices: a loop device that is on its way out, of a mount that
-    /// just ended, is waited for. (The plan refuses where another device has it.)
-    fn run_once_unique(
+    /// As [`Self::run`], again while the tool finds the filesystem's UUID on another device, for at most [`UNIQUE_WITHIN`].
+    /// mkfs.btrfs and btrfstune look on all devices, and may see the loop device of a mount that ended a moment ago. A
+    /// device that keeps the UUID was refused by the plan.
+    fn run_when_unique(
         &self,
         region: &str,
         call: &ToolCall,
@@ -122,7 +123,7 @@ impl Carried<'_> {
         let started = Instant::now();
         loop {
             let ran = self.run(region, call, device)?;
-            let is_taken = ran.as_ref().is_err_and(|said| said.0.contains("non-unique UUID"));
+            let is_taken = ran.as_ref().err().is_some_and(ToolFailure::is_uuid_taken);
             if !is_taken || started.elapsed() > UNIQUE_WITHIN || self.options.cancel.is_cancelled() {
                 return Ok(ran);
             }

@@ -1,8 +1,8 @@
-//! Gives a filesystem's entries, with their metadata and data, one after the other.
+//! Yields a filesystem's entries, with their metadata and data, in the order in which they are archived.
 //!
-//! [`FsReader`] is the seam: an ext4 that is read here ([`ext4::Ext4`]), the kernel's view of a mounted filesystem
-//! ([`kernel::tree::TreeWalk`]) and a region's bytes as one large file ([`raw::RawImage`]) are read alike by whoever
-//! archives them.
+//! [`FsReader`] is the seam. It has three implementations: volbak's own ext4 reader ([`ext4::Ext4`]), the kernel's
+//! view of a mounted filesystem ([`kernel::tree::TreeWalk`]), and a region's bytes as one large file
+//! ([`raw::RawImage`]).
 
 pub mod ahead;
 pub mod exclude;
@@ -18,22 +18,21 @@ pub mod walk;
 use crate::entry::Entry;
 use crate::events::Problem;
 
-/// One thing that a reader found, in the order in which it is to be archived.
+/// An entry or a problem, in the order in which it is archived.
 pub enum Found {
-    /// An entry.
+    /// A file, directory, link, device, FIFO or socket.
     Entry(Entry),
-    /// Something that could not be read, or not wholly. What follows is still good.
+    /// An entry that could not be read, or only in part. The reader can go on after it.
     Problem(Problem),
-    /// Something that the reader cannot give as a file, since it is encrypted or its name leads to another one: only the
-    /// region's bytes have it.
+    /// An entry that exists only in the image of the region: it is encrypted, or its name leads to another entry.
     Sealed(Problem),
 }
 
-/// Reads a filesystem, or something that looks like one, from its root on.
+/// Reads a filesystem, or an image that is read like one, from its root.
 ///
-/// The root itself comes first, every directory before what lies in it. The same tree gives the same order each time.
+/// The root comes first, and each directory before its content. The same tree yields the same order each time.
 pub trait FsReader {
-    /// The next thing, or `None` after the last.
+    /// The next entry or problem, or `None` after the last.
     fn next_found(&mut self) -> Option<Found>;
 }
 

@@ -1,12 +1,13 @@
-//! Reads ext2, ext3 and ext4 from the region's own bytes, without a mount.
+//! Reads ext2, ext3 and ext4 from the region's bytes, without a mount.
 //!
-//! What is read is what the kernel would show: a journal is replayed, in memory, over the blocks that it has newer copies of,
-//! so that neither the source nor a copy of it is written. Nothing of a tenant's disk reaches the kernel's own drivers.
-//! Checksums of metadata are checked where the filesystem has them. A filesystem with a feature that is not known here
-//! is left to the kernel as a whole ([`NotRead`]); what is damaged in one that is read is told, file by file.
+//! Shows what the kernel would show after a mount. The journal is replayed in memory: newer copies of blocks are
+//! read from the journal, and neither the source nor a copy of it is written. No data of a tenant's disk reaches
+//! the kernel's drivers. Metadata checksums are verified where the filesystem has them. A filesystem with a feature
+//! that this reader does not know is left to the kernel as a whole ([`NotRead`]). Damage inside a filesystem is
+//! reported per file.
 //!
-//! The source of all offsets is the kernel's `Documentation/filesystems/ext4/`, called "ext4 layout" here, and its
-//! `Documentation/filesystems/journalling`'s on-disk part, `ext4/journal.rst`.
+//! All offsets are from the kernel's `Documentation/filesystems/ext4/`, called "ext4 layout" here. The journal is
+//! described in its `journal.rst`.
 
 mod attributes;
 mod audit;
@@ -48,7 +49,7 @@ use super::walk::Walk;
 use crate::events::{Problem, Severity};
 use crate::outside::BlockRead;
 
-/// An ext2, ext3 or ext4 that can be read.
+/// An ext2, ext3 or ext4 filesystem.
 pub struct Ext4 {
     volume: Arc<Volume>,
     used_bytes: u64,
@@ -57,7 +58,7 @@ pub struct Ext4 {
 }
 
 impl Ext4 {
-    /// Opens the filesystem in `region`, which it takes from its first byte on.
+    /// Opens the filesystem that starts at the first byte of `region`.
     pub fn open(region: Arc<dyn BlockRead>) -> Result<Self, NotRead> {
         let found = Superblock::read(region.as_ref())?;
         let mut volume = Volume::new(region, found);
@@ -65,7 +66,7 @@ impl Ext4 {
             volume.inode_tables = groups::read(&volume, false)?.inode_tables;
             let replayed = journal::replay(&volume)?;
             volume.overlay(replayed);
-            // The journal has newer ones of these, too.
+            // // The journal may hold newer copies of the superblock and the group descriptors.
             let mut newer = vec![0; superblock::LEN];
             volume.read(superblock::START, &mut newer)?;
             let newer = Superblock::parse(&newer, volume.len_bytes())?;
@@ -107,7 +108,7 @@ impl Ext4 {
         })
     }
 
-    /// The limits of its quotas, as far as they are in inodes of its own.
+    /// The quota limits that are stored in hidden quota inodes (feature `quota`).
     pub fn quota_limits(&self) -> io::Result<QuotaLimits> {
         let mut limits = QuotaLimits::default();
         let superblock = &self.volume.superblock;
@@ -117,53 +118,54 @@ impl Ext4 {
         Ok(limits)
     }
 
-    /// A walk over all of it.
+    /// Walks the whole filesystem except `excludes`.
     pub fn walk(&self, excludes: Excludes) -> Walk<Ext4Tree> {
         Walk::over(Ext4Tree::new(Arc::clone(&self.volume), self.used_inodes), excludes, Some(self.used_inodes))
     }
 
-    /// Calls `with` with each name in the root directory, as far as they can be read.
+    /// Calls `with` for each name in the root directory that can be read.
     pub fn for_each_root_name(&self, mut with: impl FnMut(&[u8])) {
         let listed = Inode::read(&self.volume, inode::ROOT).map(|root| directory::list(&self.volume, &root, None));
         let Ok(Ok(listing) | Err((listing, _))) = listed else { return };
         listing.items.iter().for_each(|item| with(listing.name(item)));
     }
 
-    /// How many bytes its files take, as the filesystem itself counts them.
+    /// Bytes used by files, as the filesystem counts them.
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes
     }
 
-    /// The errors that its own system has found in it, which e2fsck has not mended since, and what its groups say of
-    /// damage.
+    /// Errors that the guest's kernel recorded in the superblock and e2fsck has not cleared, and damage found in
+    /// the group descriptors.
     pub fn complaints(&self) -> &[String] {
         &self.complaints
     }
 
-    /// What was found to be wrong with files' maps while they were read, since it was asked last.
+    /// Problems found in the block maps of files since the last call.
     pub fn take_problems(&self) -> Vec<Problem> {
         self.volume.checks.take_waiting()
     }
 
-    /// Whether it was made so that reading it has no end: its files' maps lead to the same blocks again and again.
+    /// Whether the filesystem was crafted so that reading it never ends: the maps of its files lead to the same
+    /// blocks again and again.
     pub fn has_no_end(&self) -> bool {
         self.volume.checks.has_no_end()
     }
 
-    /// Whether it was in use when it was frozen: a journal is to be replayed, or it is not marked as clean.
+    /// Whether it was in use when the source was frozen: its journal needs a replay, or it is not marked clean.
     pub fn was_in_use(&self) -> bool {
         !self.volume.superblock.was_clean
     }
 }
 
-/// Notes the blocks of the journal and of what else belongs to the filesystem itself, and has a map as files do; says what
-/// is wrong with these maps. Those of the reserved descriptors, inode 7, are known from the superblock.
+/// Marks the blocks of the journal and of other inodes that belong to the filesystem itself. Returns what is wrong
+/// with their maps. Inode 7 (reserved descriptors) is skipped: its blocks follow from the superblock.
 fn note_own_inodes(volume: &Volume) -> Vec<String> {
     let superblock = &volume.superblock;
     let journal = Some(superblock.journal_inode).filter(|number| superblock.has_journal && *number != 0);
     let mut complaints = Vec::new();
     for number in journal.into_iter().chain(superblock.own_inodes.iter().copied()) {
-        // One that cannot be read is the kernel's concern: nothing of it is archived.
+        // // Nothing of these inodes is archived, so an unreadable one does not matter here.
         let Ok(inode) = Inode::read_own(volume, number) else { continue };
         let errors = audit::audit(volume, &inode).into_iter().filter(|(severity, _)| *severity == Severity::Error);
         complaints

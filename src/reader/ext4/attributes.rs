@@ -10,11 +10,11 @@ use crate::entry::Xattr;
 use crate::events::Severity;
 use crate::field::{crc32c, le16, le32};
 
-/// The length of what stands before the entries in a block.
+/// `struct ext4_xattr_header`: its length.
 const BLOCK_HEAD_BYTES: usize = 32;
-/// Where in there the checksum is.
+/// `h_checksum` in that header.
 const CHECKSUM_AT: usize = 0x10;
-/// The length of an entry without its name.
+/// The length of `struct ext4_xattr_entry` without the name.
 const ENTRY_HEAD_BYTES: usize = 16;
 
 const INDEX_USER: u8 = 1;
@@ -25,17 +25,17 @@ const INDEX_ACL_DEFAULT: u8 = 3;
 const STORED_ACL_VERSION: u32 = 1;
 /// Linux' `include/uapi/linux/posix_acl_xattr.h`: the version of an ACL as an attribute.
 const ACL_VERSION: u32 = 2;
-/// The owner of an entry that has none.
+/// `e_id` of an entry without a user or group.
 const ACL_NO_ID: u32 = u32::MAX;
-/// `e_tag` of an entry for a user and for a group with a name: these alone have a number.
+/// `e_tag` of named users and named groups, the only entries that store an id.
 const ACL_USER: u16 = 0x2;
 const ACL_GROUP: u16 = 0x8;
 
-/// All attributes of an inode as the kernel shows them to root, by name.
+/// All attributes of an inode as the kernel shows them to root, sorted by name.
 pub(super) fn read(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) -> io::Result<Vec<Xattr>> {
     let mut found = Vec::new();
     if let Some(own) = &inode.own_attributes {
-        // Values are counted from the first entry on.
+        // // Value offsets count from the first entry.
         let entries = own.get(4..).ok_or_else(cut_off)?;
         collect(entries, 0, inode, &mut found, remarks)?;
     }
@@ -53,13 +53,13 @@ pub(super) fn read(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) ->
         }
         collect(&block, BLOCK_HEAD_BYTES, inode, &mut found, remarks)?;
     }
-    // Those in the inode come first, and hide others of the same name.
+    // // Attributes in the inode come first and hide those of the same name in the block.
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found.dedup_by(|later, first| later.name == first.name);
     Ok(found)
 }
 
-/// Adds the attributes whose entries begin at `at` of `bytes`; their values are counted from its beginning.
+/// Adds the attributes whose entries start at `at` in `bytes`. Value offsets count from the start of `bytes`.
 fn collect(
     bytes: &[u8],
     at: usize,
@@ -68,7 +68,7 @@ fn collect(
     remarks: &mut Vec<Remark>,
 ) -> io::Result<()> {
     let mut at = at;
-    // Four zero bytes end the list; so may the end of the room.
+    // // The list ends with four zero bytes, or where the space ends.
     while le32(bytes, at).is_some_and(|first| first != 0) {
         let (name_len, index) = (usize::from(bytes[at]), bytes[at + 1]);
         let name_at = at + ENTRY_HEAD_BYTES;
@@ -85,7 +85,7 @@ fn collect(
         let value_end = value_at.checked_add(value_len).ok_or_else(cut_off)?;
         let value = bytes.get(value_at..value_end).ok_or_else(cut_off)?;
         let hash = le32(bytes, at + 12).ok_or_else(cut_off)?;
-        // Attributes in inodes may have none.
+        // // Attributes in the inode may have no hash.
         if hash != 0 && !hashes(name, value).contains(&hash) {
             let what = format!("the hash of its extended attribute {} is wrong", crate::shown::bytes(name));
             remarks.push((Severity::Error, what));
@@ -98,7 +98,8 @@ fn collect(
     Ok(())
 }
 
-/// Linux' `ext4_xattr_hash_entry`, and the same with names of signed bytes, as some systems had it.
+/// Linux' `ext4_xattr_hash_entry`, once with unsigned and once with signed bytes of the name: some architectures
+/// used the latter.
 fn hashes(name: &[u8], value: &[u8]) -> [u32; 2] {
     let of_value = |hash: u32| {
         value.chunks(4).fold(hash, |hash: u32, word| {
@@ -111,10 +112,11 @@ fn hashes(name: &[u8], value: &[u8]) -> [u32; 2] {
     [of_value(of_name(u32::from)), of_value(of_name(|byte| i32::from(byte.cast_signed()).cast_unsigned()))]
 }
 
-/// The attribute as the kernel shows it; `None` for one that it does not.
+/// The attribute as the kernel shows it; `None` for one that the kernel hides.
 fn shown(index: u8, name: &[u8], value: &[u8], inode: &Inode) -> io::Result<Option<Xattr>> {
     let prefix: &[u8] = match index {
-        // The kernel keeps these from devices and links, where anybody might set them.
+        // // The kernel does not allow `user.` attributes on devices and links, since any user could set them
+        // there.
         INDEX_USER if !matches!(inode.file_type(), Some(Type::File | Type::Directory)) => return Ok(None),
         INDEX_USER => b"user.",
         INDEX_ACL_ACCESS | INDEX_ACL_DEFAULT if inode.file_type() == Some(Type::Symlink) => return Ok(None),
@@ -131,7 +133,8 @@ fn shown(index: u8, name: &[u8], value: &[u8], inode: &Inode) -> io::Result<Opti
     Ok(Some(Xattr { name: [prefix, name].concat(), value: value.to_vec() }))
 }
 
-/// An ACL in the form of the attribute, which has a number in each entry; the stored one only where there is one.
+/// Converts an ACL from the stored form, where only named entries have an id, to the form of the attribute, where
+/// each entry has one.
 fn acl(stored: &[u8]) -> io::Result<Vec<u8>> {
     if le32(stored, 0) != Some(STORED_ACL_VERSION) {
         return Err(damaged("an ACL is of an unknown version"));

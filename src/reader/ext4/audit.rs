@@ -1,5 +1,5 @@
-//! Looks at a file's whole map once: whether its blocks are its own and lie in the filesystem, and whether its size and
-//! its count of blocks agree with it.
+//! Checks the whole block map of a file once: are its blocks inside the filesystem and used by no other file, and
+//! do the file's size and block count agree with the map?
 
 use std::io;
 
@@ -12,15 +12,15 @@ use super::volume::Volume;
 use crate::events::Severity;
 use crate::field::{le16, le32};
 
-/// What a map holds.
+/// What was found in a map.
 #[derive(Default)]
 struct Map {
     /// Blocks of data and of the map itself.
     blocks: u64,
-    /// Behind the last block of the file that is mapped, and behind the last that was written.
+    /// One past the last mapped block of the file, and one past the last written block.
     end: u64,
     written_end: u64,
-    /// The first block that something else has, too, and how many there are.
+    /// The first block that another file also maps, and the number of such blocks.
     shared: Option<(u64, u64)>,
 }
 
@@ -47,7 +47,7 @@ impl Map {
         }
     }
 
-    /// A block of the map itself.
+    /// Adds a block of the map itself.
     fn add_node(&mut self, volume: &Volume, block: u64) -> io::Result<()> {
         self.blocks += 1;
         if block < volume.superblock.first_data_block || block >= volume.superblock.blocks {
@@ -60,7 +60,7 @@ impl Map {
     }
 }
 
-/// Whether all of the map is in the inode.
+/// Whether the whole map is in the inode.
 pub(super) fn is_short(inode: &Inode) -> bool {
     if inode.has_extents() {
         return node_depth(&inode.map).is_ok_and(|depth| depth == 0) || le16(&inode.map, 0) != Some(0xF30A);
@@ -68,8 +68,8 @@ pub(super) fn is_short(inode: &Inode) -> bool {
     (0..3).all(|tree| le32(&inode.map, 48 + 4 * tree) == Some(0))
 }
 
-/// All that is wrong with the map of a file, directory or long symbolic link, and with what the inode says of it. Each map
-/// must be looked at once: its blocks are noted as its own.
+/// Everything wrong with the map of a file, directory or long symbolic link, and with the inode's fields that
+/// depend on it. Call it once per map: it marks the map's blocks as used.
 pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
     if let Some((start, len)) = only_extent(volume, inode) {
         let shared = volume.checks.map(start, len);
@@ -108,7 +108,7 @@ pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
     let block_bytes = superblock.block_bytes;
     let is_orphan = || is_orphan(volume, inode.number);
     let size_is_wrong = match inode.file_type() {
-        // The last block may lie behind the end by as much as was allocated, and no written one wholly.
+        // // Preallocated blocks may lie past the end of the file; written ones may not.
         Some(Type::File) => {
             map.written_end > 0
                 && inode.size < (map.written_end - 1).saturating_mul(block_bytes)
@@ -123,7 +123,7 @@ pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
         remarks
             .push((Severity::Error, format!("its size is {size}, and its blocks reach to {end}: data may be missing")));
     }
-    // With larger clusters several files' blocks count otherwise.
+    // // With bigalloc, `i_blocks` counts whole clusters, which files may share.
     if superblock.cluster_blocks == 1 {
         let attributes = u64::from(inode.attribute_block != 0);
         let expected = (map.blocks + attributes).saturating_mul(block_bytes / 512);
@@ -142,19 +142,19 @@ fn shared_blocks((block, count): (u64, u64)) -> String {
     )
 }
 
-/// Where the one extent of a file or directory lies, and its length, when that is its whole map and all that [`audit`]
-/// looks at is right. Most files of a usual tree are such, and this takes a fraction of the time.
+/// The first block and the length of the only extent of a file or directory, if that extent is the whole map and
+/// passes all checks of [`audit`]. This fast path covers most files of a typical tree.
 fn only_extent(volume: &Volume, inode: &Inode) -> Option<(u64, u64)> {
     let superblock = &volume.superblock;
     let is_usual = inode.has_extents() && superblock.has_extents && superblock.cluster_blocks == 1;
-    // The head of a leaf with one entry of four.
+    // // Header of a leaf with 1 of 4 entries in use.
     if !is_usual || inode.map[..8] != [0x0A, 0xF3, 1, 0, 4, 0, 0, 0] || volume.checks.has_no_end() {
         return None;
     }
     let entry = inode.map.get(ENTRY_BYTES..2 * ENTRY_BYTES)?;
     let (first, len) = (first_of(entry), le16(entry, 4).filter(|len| (1..=MAX_WRITTEN_BLOCKS).contains(len))?);
     let (start, len) = (u64::from(le16(entry, 6)?) << 32 | u64::from(le32(entry, 8)?), u64::from(len));
-    // A file has no more blocks than extents count, of up to 64 KiB: far from the end of the numbers.
+    // // Cannot overflow: at most 2^32 blocks of up to 64 KiB.
     let (end, block_bytes) = (first + len, superblock.block_bytes);
     let is_size_right = match inode.file_type() {
         Some(Type::File) => inode.size >= (end - 1) * block_bytes,
@@ -169,7 +169,8 @@ fn only_extent(volume: &Volume, inode: &Inode) -> Option<(u64, u64)> {
     is_right.then_some((start, len))
 }
 
-/// Walks a node of a tree of extents, which is for blocks of the file from `first` on; gives where its last extent ends.
+/// Walks an extent tree node whose extents start at block `first` of the file or later. Returns one past its last
+/// extent.
 fn extents(
     volume: &Volume,
     inode: &Inode,
@@ -228,7 +229,8 @@ fn block_numbers(volume: &Volume, inode: &Inode, map: &mut Map) -> io::Result<()
     Ok(())
 }
 
-/// Walks a tree of block numbers of `depth` levels below `node`; each number in it is for `blocks` blocks of the file.
+/// Walks a tree of block numbers, `depth` levels below `node`. Each number in it covers `blocks` blocks of the
+/// file.
 fn tree_of_numbers(volume: &Volume, node: u32, depth: u32, first: u64, blocks: u64, map: &mut Map) -> io::Result<()> {
     if node == 0 {
         return Ok(());
@@ -246,7 +248,7 @@ fn tree_of_numbers(volume: &Volume, node: u32, depth: u32, first: u64, blocks: u
     Ok(())
 }
 
-/// Numbers of blocks of data, those that follow each other together.
+/// Adds the block numbers of a leaf. Consecutive numbers are added as one run.
 fn leaf(volume: &Volume, numbers: &[u8], first: u64, map: &mut Map) -> io::Result<()> {
     let mut run: Option<(u64, u64, u64)> = None;
     for (index, number) in (0..).zip(numbers.chunks_exact(4)) {

@@ -1,5 +1,5 @@
-//! Which blocks are in use, so that two files that map one are found. Noted from what is read anyway, by the walk and by
-//! the files that it has found.
+//! Tracks which blocks are in use, to find blocks that two files map. Fed by the walk and by the files it finds, at
+//! no extra reads.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,32 +10,32 @@ use super::remark::Remark;
 use crate::events::Problem;
 use crate::shown;
 
-/// So many times a block of a map may be met again. With more the filesystem was made so that it has no end.
+/// How often blocks of maps may be met again before the filesystem counts as crafted to have no end.
 const MAX_MET_AGAIN: u32 = 1024;
-/// Blocks of attributes are remembered up to this many.
+/// The maximum number of attribute blocks to remember.
 const MAX_REMEMBERED: usize = 1 << 20;
-/// Problems of files' maps that wait to be told.
+/// The maximum number of map problems that wait to be reported.
 const MAX_WAITING: usize = 1000;
 
-/// What was met of a filesystem so far.
+/// What was met in a filesystem so far.
 #[derive(Default)]
 pub(super) struct Checks {
     state: Mutex<State>,
-    /// How many blocks of maps were met again.
+    /// How often a block of a map was met again.
     met_again: AtomicU32,
     orphans: OnceLock<HashSet<u32>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Blocks that are mapped, and those of the filesystem itself.
+    /// Mapped blocks, and those of the filesystem itself.
     blocks: Marks,
     attribute_blocks: HashSet<u64>,
     waiting: Vec<Problem>,
 }
 
 impl Checks {
-    /// Knows the blocks that belong to the filesystem itself.
+    /// Starts with the filesystem's own blocks marked as used.
     pub(super) fn with_own_blocks(runs: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let checks = Self::default();
         {
@@ -51,22 +51,23 @@ impl Checks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a file maps these blocks. Gives the first that something else has, and how many such there are.
+    /// Marks a run of blocks as mapped by a file. Returns the first block that was marked before, and the number of
+    /// such blocks.
     pub(super) fn map(&self, start: u64, len: u64) -> Option<(u64, u64)> {
         self.lock().blocks.add_run(start, len)
     }
 
-    /// Notes that a block is part of a file's map. False when something else has it.
+    /// Marks a block as part of a file's map. False if it was marked before.
     pub(super) fn map_node(&self, block: u64) -> bool {
         let is_new = self.lock().blocks.add(block);
         if !is_new {
-            // One addition a block that is read: far from the end of the numbers.
+            // // Cannot overflow: one increment per block read.
             self.met_again.fetch_add(1, Ordering::Relaxed);
         }
         is_new
     }
 
-    /// Notes that an inode has its attributes there, which others may share. False when it is a file's block.
+    /// Marks a block as holding attributes, which inodes may share. False if a file maps it.
     pub(super) fn attribute_block(&self, block: u64) -> bool {
         let mut state = self.lock();
         if state.attribute_blocks.contains(&block) {
@@ -79,12 +80,12 @@ impl Checks {
         true
     }
 
-    /// Whether it was made so that reading it has no end.
+    /// Whether the filesystem was crafted so that reading it never ends.
     pub(super) fn has_no_end(&self) -> bool {
         self.met_again.load(Ordering::Relaxed) > MAX_MET_AGAIN
     }
 
-    /// Keeps what was found of a file's map while it was read.
+    /// Keeps problems of a file's map, found while the file was read, until [`Checks::take_waiting`].
     pub(super) fn tell(&self, path: &[u8], remarks: Vec<Remark>) {
         let mut state = self.lock();
         for (severity, what) in remarks {
@@ -94,12 +95,12 @@ impl Checks {
         }
     }
 
-    /// What was kept by [`Checks::tell`].
+    /// Returns and clears the kept problems.
     pub(super) fn take_waiting(&self) -> Vec<Problem> {
         std::mem::take(&mut self.lock().waiting)
     }
 
-    /// The inodes on the way to be deleted or cut, which are looked for when they are asked for first.
+    /// The inodes that wait to be deleted or truncated. `find` runs at the first call only.
     pub(super) fn orphans(&self, find: impl FnOnce() -> HashSet<u32>) -> &HashSet<u32> {
         self.orphans.get_or_init(find)
     }

@@ -6,10 +6,11 @@ use super::inode::Inode;
 use super::map::run_at;
 use super::volume::Volume;
 
-/// So much of a file is fetched beforehand.
+/// The maximum length of a file that is prefetched.
 pub(super) const AHEAD_BYTES: u64 = 1 << 20;
 
-/// Reads from byte `offset` of a file on; fewer bytes than asked for where it ends, or before what cannot be read.
+/// Reads from byte `offset` of a file. Returns fewer bytes than requested at the end of the file or before
+/// unreadable data.
 pub(super) fn read_at(volume: &Volume, inode: &Inode, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let block_bytes = volume.superblock.block_bytes;
     let len = usize::try_from(inode.size.saturating_sub(offset)).map_or(buf.len(), |left| left.min(buf.len()));
@@ -25,7 +26,7 @@ pub(super) fn read_at(volume: &Volume, inode: &Inode, offset: u64, buf: &mut [u8
     Ok(done)
 }
 
-/// Reads up to the end of the run in which byte `at` lies, at least a byte.
+/// Reads up to the end of the run that holds byte `at`: at least one byte.
 fn read_piece(volume: &Volume, inode: &Inode, block_bytes: u64, at: u64, buf: &mut [u8]) -> io::Result<usize> {
     let run = run_at(volume, inode, at / block_bytes)?;
     let in_block = at % block_bytes;

@@ -1,6 +1,8 @@
-//! A directory's index: ext4 layout, "Hash Tree Directories". Names are read one block after the other, and not by it; but
-//! it says which names may stand in which block, and so shows a name that is no longer the one that was written there, and
-//! names that the kernel does not find.
+//! The hash index of a directory: ext4 layout, "Hash Tree Directories".
+//!
+//! The walk reads directory blocks in sequence and does not need the index. The index shows damage: it says which
+//! hashes each block may hold, so a name in the wrong block was changed after it was written, or cannot be found by
+//! the kernel.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,26 +18,26 @@ use crate::events::Severity;
 use crate::field::{crc32c, le16, le32};
 use crate::shown;
 
-/// Where the first entry is: in the root behind the entries for `.` and `..` and what the root says of the index, in other
-/// nodes behind one unused entry.
+/// Offset of the first index entry: in the root node after `.`, `..` and `struct dx_root_info`; in other nodes
+/// after one unused directory entry.
 const ROOT_ENTRIES_AT: usize = 0x20;
 const NODE_ENTRIES_AT: usize = 0x8;
 const ENTRY_BYTES: usize = 8;
-/// The upper bits of a block's number are kept for other uses.
+/// The upper bits of a block number are reserved.
 const BLOCK_MASK: u32 = 0x0FFF_FFFF;
-/// `large_dir` allows one level more than the two of others.
+/// With `large_dir`; without it, one level less.
 const MAX_LEVELS: u8 = 2;
-/// So many names are shown.
+/// The maximum number of names in a message.
 const NAMED: usize = 3;
-/// With this many and more names in wrong places, of four, it is the index that is wrong.
+/// If more than this many of four names are in the wrong block, the index itself is damaged.
 const WRONG_OF_FOUR: u64 = 1;
 
-/// What an index says, and how the names agree with it.
+/// A directory's index, and how the names agree with it.
 pub(super) struct DirIndex {
     hash: NameHash,
-    /// Each block of the directory that has names, by its number in it: the lowest and the highest hash of a name there.
+    /// For each leaf, by its block number in the directory: the lowest and the highest hash it may hold.
     leaves: BTreeMap<u64, (u32, u32)>,
-    /// Of the block whose names come next.
+    /// The range of the block whose names come next.
     current: Option<(u32, u32)>,
     names: u64,
     misplaced: u64,
@@ -45,7 +47,7 @@ pub(super) struct DirIndex {
 }
 
 impl DirIndex {
-    /// Reads a directory's index; `None` when it has none that is used.
+    /// Reads a directory's index; `None` if it has none or the kernel does not use it.
     pub(super) fn read(volume: &Volume, directory: &Inode) -> Option<Self> {
         let superblock = &volume.superblock;
         if !superblock.has_indexes || !directory.is_indexed() || directory.is_encrypted() {
@@ -97,7 +99,7 @@ impl DirIndex {
         let wrong = |what: &str| Err(damaged(format!("block {number} of it: {what}")));
         let (limit, count) = (le16(bytes, entries_at), le16(bytes, entries_at + 2));
         let (limit, count) = (limit.ok_or_else(cut_off)?, count.ok_or_else(cut_off)?);
-        // The last one's room is for the checksum.
+        // // The last entry's space holds the checksum.
         let room = (bytes.len() - entries_at) / ENTRY_BYTES - usize::from(volume.superblock.checksum_seed.is_some());
         if usize::from(limit) != room || count == 0 || count > limit {
             return wrong("its count of entries makes no sense");
@@ -113,8 +115,8 @@ impl DirIndex {
             }
         }
         let blocks = directory.size.div_ceil(volume.superblock.block_bytes);
-        // The first entry's place has limit and count in place of a hash: it is the node's own. The lowest bit says that
-        // the block before ends with the same hash.
+        // // The first entry has limit and count in place of a hash, so its range starts where the node's does. The
+        // lowest bit marks a hash that continues from the block before.
         let hash_at = |index: usize| le32(entries, index * ENTRY_BYTES).map(|hash| hash & !1);
         let mut start = low;
         for index in 0..usize::from(count) {
@@ -127,7 +129,7 @@ impl DirIndex {
             if child == 0 || child >= blocks {
                 return wrong("it leads to a block that the directory does not have");
             }
-            // A node counts as a block with no names, so that no way leads to it twice.
+            // // An index node counts as a leaf without names, so that no second path leads to it.
             let range = if levels == 0 { (start, end) } else { (1, 0) };
             if self.leaves.insert(child, range).is_some() {
                 return wrong("it leads to a block to which another entry leads");
@@ -141,12 +143,12 @@ impl DirIndex {
         Ok(())
     }
 
-    /// The names that are noted next are in block `number` of the directory.
+    /// Names noted after this call are in block `number` of the directory.
     pub(super) fn enter(&mut self, number: u64) {
         self.current = self.leaves.get(&number).copied();
     }
 
-    /// Takes note of a name.
+    /// Notes a name of the current block.
     pub(super) fn note(&mut self, name: &[u8]) {
         if self.damage.is_some() {
             return;
@@ -165,7 +167,7 @@ impl DirIndex {
         }
     }
 
-    /// What is wrong with it, when all names were noted.
+    /// What is wrong with the index, once all names were noted.
     pub(super) fn remark(&self) -> Option<Remark> {
         if let Some(why) = &self.damage {
             return Some((

@@ -1,5 +1,5 @@
-//! Directories: ext4 layout, "Directory Entries". The blocks of an indexed directory's tree look like blocks with one
-//! unused entry to whoever reads all of them one after the other.
+//! Directories: ext4 layout, "Directory Entries". Index nodes look like blocks with one unused entry, so all blocks
+//! are read in sequence.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,19 +12,19 @@ use super::volume::Volume;
 use crate::field::{crc32c, le16, le32};
 use crate::reader::listing::{Listing, Reach};
 
-/// What stands before a name.
+/// The length of an entry without its name.
 const ENTRY_HEAD_BYTES: usize = 8;
-/// The least that an entry takes.
+/// The minimum length of an entry.
 const MIN_ENTRY_BYTES: usize = 12;
-/// An entry at a block's end that is none: it holds the block's checksum.
+/// The length of the fake entry at the end of a block that holds its checksum (`struct ext4_dir_entry_tail`).
 const TAIL_BYTES: usize = 12;
-/// `file_type` of such an entry.
+/// `file_type` of that fake entry.
 const TAIL_TYPE: u8 = 0xDE;
 const TYPE_UNKNOWN: u8 = 0;
 const TYPE_DIRECTORY: u8 = 2;
 
-/// The names of a directory, in the order of the walk. With an error come those that can be read.
-/// They are compared with `index`, if it has one.
+/// A directory's names in the order of the walk. An error comes with the names that could be read. Names are
+/// compared with `index`, if there is one.
 pub(super) fn list(
     volume: &Volume,
     directory: &Inode,
@@ -34,7 +34,7 @@ pub(super) fn list(
     let mut first_error = None;
     let block_bytes = volume.superblock.block_bytes;
     let blocks = directory.size.div_ceil(block_bytes);
-    // A directory with one block in many places would have no end of names.
+    // // A map that repeats one block would yield names without end.
     let mut seen = HashSet::new();
     let mut at = 0;
     while at < blocks {
@@ -73,7 +73,7 @@ pub(super) fn list(
     listing.finish(first_error, &Reach::ByInode)
 }
 
-/// What is wrong with the entries for the directory itself and the one around it, which come first.
+/// What is wrong with the entries `.` and `..`, which come first.
 pub(super) fn dots_complaint(volume: &Volume, directory: &Inode, parent: u32) -> Option<String> {
     let start = run_at(volume, directory, 0).ok()?.start?;
     let bytes = volume.block(start).ok()?;
@@ -93,7 +93,7 @@ pub(super) fn dots_complaint(volume: &Volume, directory: &Inode, parent: u32) ->
     None
 }
 
-/// Whether an entry's type is the one of the inode that it leads to. Entries without one say nothing.
+/// Whether an entry's type matches the type of its inode. An entry without a type always matches.
 pub(super) fn is_type_right(stored: u8, found: Option<Type>) -> bool {
     let right = match found {
         Some(Type::File) => 1,
@@ -108,7 +108,7 @@ pub(super) fn is_type_right(stored: u8, found: Option<Type>) -> bool {
     stored == TYPE_UNKNOWN || stored == right
 }
 
-/// Adds the names in a block. What comes before something that is wrong is taken.
+/// Adds the names in a block, up to the first damage.
 fn list_block(
     volume: &Volume,
     directory: &Inode,
@@ -125,7 +125,7 @@ fn list_block(
         let ino = le32(&bytes, at).ok_or_else(cut_off)?;
         let len = entry_len(le16(&bytes, at + 4).ok_or_else(cut_off)?, bytes.len());
         let name_len = usize::from(bytes[at + 6]);
-        // Without types there is the upper half of the length, which is never used.
+        // // Without `filetype` this byte is the upper half of `name_len`, which is always 0.
         let file_type = if superblock.has_file_types { bytes[at + 7] } else { TYPE_UNKNOWN };
         if len < MIN_ENTRY_BYTES
             || !len.is_multiple_of(4)
@@ -136,7 +136,7 @@ fn list_block(
         }
         if ino != 0 {
             let name = &bytes[at + ENTRY_HEAD_BYTES..at + ENTRY_HEAD_BYTES + name_len];
-            // To the end, which is quicker than to stop.
+            // // A fold over all bytes vectorises; an early exit would be slower.
             let has_wrong_byte = name.iter().fold(false, |wrong, byte| wrong | matches!(byte, 0 | b'/'));
             if name.is_empty() || has_wrong_byte {
                 return wrong("a name is none");
@@ -159,7 +159,8 @@ fn list_block(
     Ok(())
 }
 
-/// With blocks of 64 KiB, 0xFFFF and 0 stand for the whole block, and the lowest two bits for the highest.
+/// Decodes `rec_len`: with 64 KiB blocks, 0xFFFF and 0 mean the whole block, and the lowest two bits are the
+/// highest bits of the length.
 fn entry_len(stored: u16, block_len: usize) -> usize {
     let stored = usize::from(stored);
     match stored {
@@ -169,11 +170,11 @@ fn entry_len(stored: u16, block_len: usize) -> usize {
     }
 }
 
-/// Checks a block's checksum. Blocks of the index are not checked: no name is in them.
+/// Verifies the checksum of a block. Index nodes are skipped: they hold no names.
 fn check(directory: &Inode, bytes: &[u8], is_first: bool) -> io::Result<()> {
     let Some(seed) = directory.checksum_seed() else { return Ok(()) };
-    // The root of an index has entries for `.` and `..` alone, the second up to the block's end; another node of it one
-    // unused entry as long as the block. What a leaf ends with may still stand there.
+    // // An index root has only the entries `.` and `..`, the latter up to the end of the block. Another index node
+    // has one unused entry as long as the block. Both may still hold the tail of an earlier leaf.
     let len_at = |at: usize| le16(bytes, at + 4).map(|len| entry_len(len, bytes.len()));
     let is_root = is_first && len_at(0) == Some(MIN_ENTRY_BYTES) && len_at(12) == Some(bytes.len() - MIN_ENTRY_BYTES);
     let is_node = bytes.starts_with(&[0; 4]) && len_at(0) == Some(bytes.len());

@@ -13,15 +13,15 @@ use super::volume::Volume;
 use crate::entry::FileContent;
 use crate::units::ByteRange;
 
-/// A file that is smaller, and has all its blocks, is not asked for holes, as in the walk over the kernel's files: the
-/// archive is the same, whoever reads it.
+/// A smaller file with all its blocks allocated is not checked for holes. The kernel's reader has the same limit,
+/// so that both produce the same archive.
 const SMALL_FILE_BYTES: u64 = 64 * 1024;
 
 /// The data of an inode.
 pub(super) struct Ext4File {
     volume: Arc<Volume>,
     inode: Inode,
-    /// Of a file whose map is not in the inode alone, and was not looked at: its path.
+    /// The path of a file whose map is not wholly in the inode and was not audited yet.
     to_audit: Option<ToAudit>,
 }
 
@@ -31,7 +31,7 @@ struct ToAudit {
 }
 
 impl Ext4File {
-    /// With a path its map is looked at before it is used for the first time, and what is wrong with it told for that path.
+    /// With a path, the map is audited before its first use, and problems are reported for that path.
     pub(super) fn new(volume: Arc<Volume>, inode: Inode, to_audit: Option<&[u8]>) -> Self {
         Self {
             volume,
@@ -81,7 +81,7 @@ impl FileContent for Ext4File {
 
     fn prefetch(&self) -> io::Result<()> {
         let block_bytes = self.volume.superblock.block_bytes;
-        // What is wrong with it is told when it is read.
+        // // Problems are reported when the file is read.
         if self.inode.size > 0
             && let Ok(run) = run_at(&self.volume, &self.inode, 0)
             && let Some(start) = run.start

@@ -1,4 +1,4 @@
-//! [`Ext4`] behind the seam of all filesystems.
+//! [`Ext4`] as a [`Filesystem`](crate::reader::filesystem::Filesystem).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -12,7 +12,7 @@ use crate::reader::filesystem::{
     Filesystem, FsRegion, Means, Met, NotOpened, NotReleased, Passed, QuotaLimits, Reader,
 };
 
-/// Opens ext2, ext3 and ext4 from their own bytes.
+/// Opens ext2, ext3 and ext4 from the region's bytes.
 pub(in crate::reader) struct Ext4Reader;
 
 impl Reader for Ext4Reader {
@@ -38,7 +38,7 @@ fn open(region: &FsRegion<'_>) -> Result<Ext4, NotOpened> {
     })
 }
 
-/// An [`Ext4`] that is opened anew for each further walk, since what it notes of blocks and inodes is that of one.
+/// Opens the [`Ext4`] anew for each further walk: its marks of blocks and inodes are valid for one walk only.
 struct Reopened {
     blocks: Arc<dyn BlockRead>,
     current: RefCell<Ext4>,

@@ -7,34 +7,34 @@ use super::superblock::{START, Superblock};
 use super::volume::Volume;
 use crate::field::{crc32c, le16, le32};
 
-/// What the descriptors say.
+/// The decoded descriptors.
 #[derive(Default)]
 pub(super) struct Groups {
-    /// The block in which each group's inodes begin.
+    /// The first block of each group's inode table.
     pub(super) inode_tables: Vec<u64>,
-    /// What is free in all of them together.
+    /// Free blocks of all groups together.
     pub(super) free_blocks: u64,
     pub(super) free_inodes: u64,
-    /// Where the filesystem's own blocks lie, each run its first block and its length.
+    /// Runs of blocks that belong to the filesystem itself: first block and length.
     pub(super) own_blocks: Vec<(u64, u64)>,
-    /// The first group whose bitmaps or inodes lie where they cannot, and how many there are.
+    /// The first group whose bitmaps or inode table lie outside the places allowed, and the number of such groups.
     pub(super) misplaced: Option<(u64, u64)>,
 }
 
-/// Reads all descriptors, and checks their checksums. Before the journal is replayed these may be wrong, and no more than
-/// where the inodes are is of use.
+/// Reads all descriptors and verifies their checksums. Before the journal is replayed, checksums may be wrong and
+/// only the inode tables are of use.
 pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
     let superblock = &volume.superblock;
     let len = superblock.descriptor_bytes;
     let in_block = superblock.block_bytes / len as u64;
-    // They follow the superblock.
+    // // The descriptors follow the superblock.
     let first = START / superblock.block_bytes + 1;
     let mut groups = Groups::default();
-    // The superblock, all descriptors, and the room for more.
+    // // The superblock, all descriptors, and the blocks reserved for more.
     let copy_blocks = 1 + superblock.groups.div_ceil(in_block) + superblock.reserved_descriptor_blocks;
     for group in 0..superblock.groups {
         let block = volume.block(first + group / in_block)?;
-        // Below a block's length, 64 KiB.
+        // // Fits: below a block's length, at most 64 KiB.
         let at = usize::try_from(group % in_block).unwrap_or(0) * len;
         let descriptor = block.get(at..at + len).ok_or_else(cut_off)?;
         if is_replayed {
@@ -77,8 +77,9 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
     Ok(groups)
 }
 
-/// The checksum at 0x1E is of the group's number, and of all of the descriptor with zeros in its own place; the older kind
-/// of the filesystem's UUID, the number, and all of the descriptor without its own place.
+/// Verifies `bg_checksum` (0x1E). With `metadata_csum` it covers the group number and the descriptor with its
+/// checksum field zeroed. With `gdt_csum` it covers the UUID, the group number, and the descriptor without that
+/// field.
 fn check(superblock: &Superblock, group: u64, descriptor: &[u8]) -> io::Result<()> {
     let number = u32::try_from(group).unwrap_or(u32::MAX).to_le_bytes();
     let right = match (superblock.checksum_seed, superblock.group_checksum_uuid) {
@@ -98,7 +99,7 @@ fn check(superblock: &Superblock, group: u64, descriptor: &[u8]) -> io::Result<(
     }
 }
 
-/// CRC-16 as Linux' `crc16` has it: polynomial 0x8005, lowest bit first.
+/// CRC-16 as in Linux' `crc16`: polynomial 0x8005, lowest bit first.
 fn crc16(crc: u16, bytes: &[u8]) -> u16 {
     bytes.iter().fold(crc, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })

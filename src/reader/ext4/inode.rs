@@ -8,17 +8,17 @@ use crate::entry::{DeviceNumber, Metadata, Timestamp};
 use crate::field::{array, crc32c, le16, le32};
 use crate::outside::inode_flags::KEPT;
 
-/// The root directory's.
+/// Inode number of the root directory.
 pub(super) const ROOT: u32 = 2;
-/// The length of what every inode has; what is longer says how much more of it is used.
+/// The length of the fields that every inode has. In longer inodes `i_extra_isize` says how much more is used.
 const PLAIN_BYTES: usize = 128;
-/// The length that nearly all filesystems have.
+/// The default inode size.
 const USUAL_BYTES: usize = 256;
 
-/// What extended attributes begin with, in an inode and in a block of their own.
+/// Magic number of extended attributes, in an inode and in a block.
 pub(super) const ATTRIBUTES_MAGIC: u32 = 0xEA02_0000;
 
-/// The upper bits of `i_mode`.
+/// The file type in `i_mode`.
 const TYPE_MASK: u16 = 0xF000;
 const TYPE_DIRECTORY: u16 = 0x4000;
 
@@ -30,7 +30,7 @@ const FLAG_EXTENTS: u32 = 0x8_0000;
 const FLAG_VERITY: u32 = 0x10_0000;
 const FLAG_INLINE_DATA: u32 = 0x1000_0000;
 
-/// What an inode's type says.
+/// The file type in `i_mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     File,
@@ -42,7 +42,7 @@ pub(super) enum Type {
     Socket,
 }
 
-/// An inode that is in use.
+/// An inode in use.
 pub struct Inode {
     pub(super) number: u32,
     mode: u16,
@@ -52,29 +52,29 @@ pub struct Inode {
     nlink: u16,
     mtime: Timestamp,
     ctime: Timestamp,
-    /// What is allocated for it, attributes included, in sectors of 512 bytes.
+    /// Allocated sectors of 512 bytes, attributes included.
     pub(super) sectors: u64,
     flags: u32,
     /// `i_projid`.
     project: u32,
     /// `i_generation`.
     generation: u32,
-    /// What checksums in this filesystem begin with; `None` where there are none.
+    /// Seed of the filesystem's checksums; `None` without checksums.
     volume_seed: Option<u32>,
-    /// `i_block`: the first of its map, or a short symbolic link.
+    /// `i_block`: the root of the block map, or a short symbolic link.
     pub(super) map: [u8; 60],
     /// The block of its attributes, or 0.
     pub(super) attribute_block: u64,
-    /// The attributes in the inode itself, with what stands before them.
+    /// The attribute area inside the inode, with its magic number.
     pub(super) own_attributes: Option<Box<[u8]>>,
-    /// When it was deleted, or, on the way to that, another inode's number; 0 mostly.
+    /// `i_dtime`: the deletion time, or the next orphan's inode number; usually 0.
     pub(super) dtime: u32,
-    /// The directory that a directory was found in; 0 where that is not known.
+    /// The directory in which a directory was found; 0 if unknown.
     pub(super) parent: u32,
 }
 
 impl Inode {
-    /// Reads inode `number`. One that is free is an error.
+    /// Reads inode `number`. An inode that is not in use is an error.
     pub(super) fn read(volume: &Volume, number: u32) -> io::Result<Self> {
         let superblock = &volume.superblock;
         if number != ROOT && number != superblock.journal_inode && number < superblock.first_inode {
@@ -86,7 +86,7 @@ impl Inode {
         Self::parse(volume, number, raw)
     }
 
-    /// Reads an inode that the filesystem has for itself, whatever its number.
+    /// Reads an inode of the filesystem itself, which may have a reserved number.
     pub(super) fn read_own(volume: &Volume, number: u32) -> io::Result<Self> {
         let (block, at) = place(volume, number)?;
         let block = volume.block(block)?;
@@ -99,7 +99,7 @@ impl Inode {
         let word = |at: usize| le32(raw, at).ok_or_else(cut_off);
         let half = |at: usize| le16(raw, at).ok_or_else(cut_off);
         let wrong = |what: &str| Err(damaged(format!("inode {number} is damaged: {what}")));
-        // How much is used behind the plain part.
+        // // `i_extra_isize`: how much is used after the first 128 bytes.
         let extra = if raw.len() > PLAIN_BYTES { usize::from(half(0x80)?) } else { 0 };
         if extra % 4 != 0 || PLAIN_BYTES + extra > raw.len() {
             return wrong("its length makes no sense");
@@ -107,7 +107,7 @@ impl Inode {
         let has = |field_end: usize| field_end <= PLAIN_BYTES + extra;
         let generation = word(0x64)?;
         if let Some(seed) = superblock.checksum_seed {
-            // The upper half of the checksum is there only in inodes that are long enough.
+            // // Only inodes that are long enough have the upper half of the checksum.
             let high = if has(0x84) { Some(half(0x82)?) } else { None };
             let crc = checksum(seed, number, generation, raw, high.is_some())?;
             let (crc_low, crc_high) = (crc & 0xFFFF, crc >> 16);
@@ -139,7 +139,7 @@ impl Inode {
         }
         let time = |at: usize, extra_at: usize| -> io::Result<Timestamp> {
             let extra = if has(extra_at + 4) { word(extra_at)? } else { 0 };
-            // 32 bits with a sign, two bits of the epoch above them, and 30 bits of nanoseconds.
+            // // 32 signed bits of seconds, two epoch bits above them, and 30 bits of nanoseconds.
             let sec = i64::from(word(at)?.cast_signed()) + (i64::from(extra & 3) << 32);
             Ok(Timestamp { sec, nsec: (extra >> 2).min(999_999_999) })
         };
@@ -168,13 +168,13 @@ impl Inode {
         })
     }
 
-    /// What the checksums of its own metadata begin with; `None` where there are none.
+    /// Seed for the checksums of this inode's metadata; `None` without checksums.
     pub(super) fn checksum_seed(&self) -> Option<u32> {
         let seed = self.volume_seed?;
         Some(crc32c(crc32c(seed, &self.number.to_le_bytes()), &self.generation.to_le_bytes()))
     }
 
-    /// Its type; `None` when that is none.
+    /// The file type; `None` if it is invalid.
     pub(super) fn file_type(&self) -> Option<Type> {
         match self.mode & TYPE_MASK {
             0x1000 => Some(Type::Fifo),
@@ -192,27 +192,27 @@ impl Inode {
         self.file_type() == Some(Type::Directory)
     }
 
-    /// Whether its content, or a directory's names, are encrypted.
+    /// Whether the content, or the names in the directory, are encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
         self.flags & FLAG_ENCRYPT != 0
     }
 
-    /// How many names it should have.
+    /// The link count.
     pub(super) fn nlink(&self) -> u32 {
         self.nlink.into()
     }
 
-    /// Whether it has data of its own behind its end: fs-verity's.
+    /// Whether fs-verity data lies past the end of the file.
     pub(super) fn is_verity(&self) -> bool {
         self.flags & FLAG_VERITY != 0
     }
 
-    /// Whether the directory has an index of its names.
+    /// Whether the directory has a hash index.
     pub(super) fn is_indexed(&self) -> bool {
         self.flags & FLAG_INDEX != 0
     }
 
-    /// Whether it is mapped by extents, and not by blocks of block numbers.
+    /// Whether it is mapped by extents rather than by block numbers.
     pub(super) fn has_extents(&self) -> bool {
         self.flags & FLAG_EXTENTS != 0
     }
@@ -235,8 +235,8 @@ impl Inode {
         }
     }
 
-    /// The number of the device that it stands for. Linux' `old_decode_dev` and `new_decode_dev`: the old form is in
-    /// the first word of the map, and where that is 0 the new one in the second.
+    /// The device number of a device node. Linux' `old_decode_dev` and `new_decode_dev`: the old form is in the
+    /// first word of `i_block`; if that is 0, the new form is in the second.
     pub(super) fn device(&self) -> DeviceNumber {
         let word = |at: usize| le32(&self.map, at).unwrap_or(0);
         match word(0) {
@@ -249,8 +249,8 @@ impl Inode {
     }
 }
 
-/// The checksum of a stored inode. One call for all of it: every inode comes by here, and short pieces cost as much as
-/// long ones.
+/// The checksum of a stored inode, in a single call: this runs for every inode, and CRC calls on short slices cost
+/// as much as on long ones.
 fn checksum(seed: u32, number: u32, generation: u32, raw: &[u8], has_high: bool) -> io::Result<u32> {
     let (mut usual, mut large) = ([0; 8 + USUAL_BYTES], Vec::new());
     let covered = if let Some(covered) = usual.get_mut(..8 + raw.len()) {
@@ -270,7 +270,7 @@ fn checksum(seed: u32, number: u32, generation: u32, raw: &[u8], has_high: bool)
     Ok(crc32c(seed, covered))
 }
 
-/// The block that an inode lies in, and where it begins there.
+/// The block of an inode, and its offset in that block.
 fn place(volume: &Volume, number: u32) -> io::Result<(u64, usize)> {
     let superblock = &volume.superblock;
     let index = number.checked_sub(1).filter(|_| number <= superblock.inodes);
@@ -280,11 +280,11 @@ fn place(volume: &Volume, number: u32) -> io::Result<(u64, usize)> {
     let in_group = u64::from(index % superblock.inodes_per_group) * superblock.inode_bytes as u64;
     let first = table.copied().ok_or_else(cut_off)?;
     let block = first.saturating_add(in_group / superblock.block_bytes);
-    // Below a block's length, 64 KiB.
+    // // Fits: below a block's length, at most 64 KiB.
     Ok((block, usize::try_from(in_group % superblock.block_bytes).unwrap_or(0)))
 }
 
-/// The link count of an inode that may be on the way to be deleted, and the next such inode: `i_dtime` holds it then.
+/// The link count of an inode that may be an orphan, and `i_dtime`, the next orphan.
 pub(super) fn raw_links_and_next(volume: &Volume, number: u32) -> io::Result<(u16, u32)> {
     let (block, at) = place(volume, number)?;
     let block = volume.block(block)?;
@@ -292,7 +292,7 @@ pub(super) fn raw_links_and_next(volume: &Volume, number: u32) -> io::Result<(u1
     le16(raw, 0x1A).zip(le32(raw, 0x14)).ok_or_else(cut_off)
 }
 
-/// Has an inode fetched, with its neighbours.
+/// Prefetches an inode together with its neighbours.
 pub(super) fn will_read(volume: &Volume, number: u32) {
     if let Ok((block, _)) = place(volume, number) {
         volume.will_read_block(block);

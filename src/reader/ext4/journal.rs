@@ -1,7 +1,7 @@
 //! The journal: ext4 layout, "Journal (jbd2)". All its numbers are big-endian.
 //!
-//! Nothing is written: it is found out which blocks the journal has the newest copy of. Where anything in the journal is
-//! not as it should be, the kernel has the last word.
+//! Nothing is written. The replay yields a map of the blocks that have newer copies in the journal. If anything in
+//! the journal is invalid, the filesystem is left to the kernel.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +18,7 @@ const COMMIT: u32 = 2;
 const SUPERBLOCK_V1: u32 = 3;
 const SUPERBLOCK_V2: u32 = 4;
 const REVOKE: u32 = 5;
-/// The length of the header that each of the journal's own blocks begins with: magic, type, sequence number.
+/// Header of each of the journal's own blocks: magic, type, sequence number.
 const HEADER_BYTES: usize = 12;
 
 /// `s_feature_compat`: CHECKSUM.
@@ -28,8 +28,7 @@ const INCOMPAT_REVOKE: u32 = 0x1;
 const INCOMPAT_64BIT: u32 = 0x2;
 const INCOMPAT_CSUM_V3: u32 = 0x10;
 
-/// `t_flags` of a tag: the block's first bytes are those of a journal block and were replaced; the tag has no UUID behind
-/// it; it is the last one of its block.
+/// `t_flags` of a tag: the block's magic number was escaped; the tag has no UUID; it is the last tag of the block.
 const TAG_ESCAPED: u32 = 0x1;
 const TAG_SAME_UUID: u32 = 0x2;
 const TAG_LAST: u32 = 0x8;
@@ -37,10 +36,10 @@ const UUID_BYTES: usize = 16;
 /// The checksum at the end of descriptor and revoke blocks.
 const TAIL_BYTES: usize = 4;
 
-/// A longer journal is left to the kernel: what is known of each of its blocks has to be in memory.
+/// A longer journal is left to the kernel, since the replay keeps a record of each block in memory.
 const MAX_BLOCKS: u64 = 1 << 19;
 
-/// The blocks that the journal has newer copies of.
+/// The blocks that have newer copies in the journal.
 pub(super) fn replay(volume: &Volume) -> Result<HashMap<u64, Logged>, NotRead> {
     let journal = Journal::open(volume)?;
     if journal.start == 0 {
@@ -49,7 +48,7 @@ pub(super) fn replay(volume: &Volume) -> Result<HashMap<u64, Logged>, NotRead> {
     journal.scan()
 }
 
-/// A tag, and what was logged for it.
+/// A tag and the logged block.
 struct Tag {
     target: u64,
     is_escaped: bool,
@@ -58,16 +57,16 @@ struct Tag {
 
 struct Journal<'a> {
     volume: &'a Volume,
-    /// The filesystem's block in which each of the journal's lies.
+    /// The filesystem block of each journal block.
     places: Vec<u64>,
-    /// The first block of the log itself.
+    /// `s_first`: the first block of the log.
     first: u64,
-    /// Where the oldest transaction begins that is not in its place yet; 0 when there is none.
+    /// `s_start`: where the oldest transaction that needs a replay begins; 0 if there is none.
     start: u64,
-    /// Its number.
+    /// `s_sequence`: the sequence number of that transaction.
     sequence: u32,
     has_64_bits: bool,
-    /// What checksums begin with; `None` where there are none.
+    /// Seed of the checksums; `None` without checksums.
     seed: Option<u32>,
 }
 
@@ -91,7 +90,7 @@ impl<'a> Journal<'a> {
             let left = all - journal.places.len() as u64;
             journal.places.extend(start..start + run.blocks.min(left));
         }
-        // With one block in many places it could be longer than any disk.
+        // // A map that repeats a block could make the journal longer than any disk.
         let mut sorted = journal.places.clone();
         sorted.sort_unstable();
         if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -130,12 +129,12 @@ impl<'a> Journal<'a> {
         if journal.start != 0 && journal.start < journal.first {
             return Err(damaged("its journal begins before its first block").into());
         }
-        // What lies behind is not used.
+        // // Blocks past `s_maxlen` are not used.
         journal.places.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         Ok(journal)
     }
 
-    /// Reads the journal's block `at`, as it is on the disk.
+    /// Reads journal block `at` from the disk.
     fn read(&self, at: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.volume.superblock.block_len()];
         self.volume.read(self.volume.superblock.offset_of(self.place(at)?)?, &mut bytes)?;
@@ -147,21 +146,21 @@ impl<'a> Journal<'a> {
         place.ok_or_else(|| damaged("its journal leads behind its own end"))
     }
 
-    /// The block after `at`: behind the last one comes the first.
+    /// The block after `at`; the first block of the log follows the last.
     fn after(&self, at: u64) -> u64 {
         if at + 1 >= self.places.len() as u64 { self.first } else { at + 1 }
     }
 
-    /// Goes through all transactions that are complete. A transaction that has no commit block was not committed: it ends
-    /// the journal, whatever is wrong with it.
+    /// Goes through all complete transactions. A transaction without a commit block ends the journal, whatever else
+    /// is wrong with it.
     fn scan(&self) -> Result<HashMap<u64, Logged>, NotRead> {
         let mut newest: HashMap<u64, Logged> = HashMap::new();
-        // Of the transaction that is read: what it logged, where its revoke blocks are, and what is wrong with it.
+        // // State of the current transaction: logged blocks, positions of revoke blocks, and what is wrong.
         let (mut logged_now, mut revokes_now) = (Vec::new(), Vec::new());
         let mut wrong: io::Result<()> = Ok(());
         let mut sequence = self.sequence;
         let mut at = self.start;
-        // Each block of the log belongs to one transaction at most: what goes on for longer goes round.
+        // // Each block of the log belongs to at most one transaction; a longer scan would run in circles.
         let mut left = self.places.len() as u64;
         loop {
             left = left.checked_sub(1).ok_or(NotRead::Endless)?;
@@ -186,7 +185,7 @@ impl<'a> Journal<'a> {
                     std::mem::replace(&mut wrong, Ok(()))?;
                     self.check_commit(&block)?;
                     newest.extend(logged_now.drain(..));
-                    // What was logged up to here and is revoked is not written any more; what is logged later is.
+                    // // A revoke applies to blocks logged up to here, not to later ones.
                     for revoke_at in revokes_now.drain(..) {
                         self.for_each_revoked(&self.read(revoke_at)?, |block| {
                             newest.remove(&block);
@@ -219,7 +218,7 @@ impl<'a> Journal<'a> {
             let (flags, high) = if self.seed.is_some() {
                 (word(4)?, word(8)?)
             } else {
-                // The upper half is the checksum of a version that is left to the kernel.
+                // // The upper half is the checksum of a version that is left to the kernel.
                 (word(4)? & 0xFFFF, if self.has_64_bits { word(8)? } else { 0 })
             };
             let high = if self.has_64_bits { u64::from(high) << 32 } else { 0 };
@@ -250,7 +249,8 @@ impl<'a> Journal<'a> {
         Ok(())
     }
 
-    /// The checksum at the end of a descriptor or revoke block is of the block with zeros in its own place.
+    /// Verifies the checksum at the end of a descriptor or revoke block. It covers the block with the checksum
+    /// field zeroed.
     fn check_tail(&self, block: &[u8]) -> io::Result<()> {
         let Some(seed) = self.seed else { return Ok(()) };
         let tail_at = block.len() - TAIL_BYTES;
@@ -269,9 +269,10 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// A logged block's checksum is of the transaction's number and of the block as it is in the journal.
+    /// Verifies the checksum of a logged block. It covers the sequence number and the block as stored in the
+    /// journal.
     fn check_logged(&self, tag: &Tag, at: u64, sequence: u32) -> io::Result<()> {
-        // The filesystem may have grown, which the superblock says that is in the journal.
+        // // The filesystem may have grown; then the newer superblock is in the journal.
         if tag.target >= self.volume.len_bytes() / self.volume.superblock.block_bytes {
             return Err(damaged("its journal has a block that lies behind the region's end"));
         }

@@ -1,4 +1,4 @@
-//! Where a file's blocks lie: ext4 layout, "The Contents of inode.i_block".
+//! The block map of a file: ext4 layout, "The Contents of inode.i_block".
 
 use std::io;
 
@@ -8,25 +8,25 @@ use super::volume::{Block, Volume};
 use crate::field::{crc32c, le16, le32};
 
 const EXTENT_MAGIC: u16 = 0xF30A;
-/// The length of an extent tree's header, and of each entry after it.
+/// The length of an extent header and of each entry.
 pub(super) const ENTRY_BYTES: usize = 12;
-/// Linux makes no deeper trees.
+/// The maximum depth that Linux creates.
 pub(super) const MAX_DEPTH: u16 = 5;
-/// An extent that is longer is allocated and not written yet; this much is taken off its length.
+/// A longer `ee_len` marks an unwritten extent; this much is subtracted from its length.
 pub(super) const MAX_WRITTEN_BLOCKS: u16 = 32768;
-/// Block numbers in the inode itself that lead to data; those after them lead to blocks of block numbers.
+/// The number of direct blocks in `i_block`; indirect blocks follow.
 pub(super) const DIRECT_BLOCKS: u64 = 12;
-/// What a file has at most: block numbers in files have 32 bits.
+/// The maximum number of blocks in a file: logical block numbers have 32 bits.
 const MAX_BLOCKS: u64 = 1 << 32;
 
-/// Some blocks of a file, one after the other.
+/// Consecutive blocks of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// The first of them in the file.
+    /// The first block, counted in the file.
     pub(super) first: u64,
-    /// How many there are; at least one.
+    /// The number of blocks; at least one.
     pub(super) blocks: u64,
-    /// Where the first lies in the filesystem; `None` in a hole, and where nothing was written yet.
+    /// The first block, counted in the filesystem; `None` for a hole or unwritten extent.
     pub(super) start: Option<u64>,
 }
 
@@ -36,8 +36,8 @@ impl Run {
     }
 }
 
-/// The run of blocks that block `at` of the file begins: all that lie behind it in one piece, or as much of the hole as is
-/// known at once.
+/// The run that starts at block `at` of the file: all blocks that follow without a gap, or as much of the hole as
+/// one lookup shows.
 pub(super) fn run_at(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
     if at >= MAX_BLOCKS {
         return Ok(Run { first: at, blocks: u64::MAX - at, start: None });
@@ -56,7 +56,7 @@ fn in_extents(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
     if depth > MAX_DEPTH {
         return Err(damaged("its extent tree is too deep"));
     }
-    // Where what the nodes above know of begins after this one.
+    // // Start of the next subtree after this one.
     let mut next = MAX_BLOCKS;
     let mut block: Option<Block> = None;
     while depth > 0 {
@@ -82,7 +82,7 @@ fn in_extents(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
     }
 }
 
-/// The depth that a node's header says, when it is one.
+/// The depth in a node's header; an error if it is not a node.
 pub(super) fn node_depth(node: &[u8]) -> io::Result<u16> {
     if le16(node, 0) != Some(EXTENT_MAGIC) {
         return Err(damaged("a node of its extent tree is none"));
@@ -90,7 +90,7 @@ pub(super) fn node_depth(node: &[u8]) -> io::Result<u16> {
     le16(node, 6).ok_or_else(cut_off)
 }
 
-/// A node's entries, each [`ENTRY_BYTES`] long and for later blocks than the one before it.
+/// A node's entries of [`ENTRY_BYTES`] each. The first blocks must be in ascending order.
 pub(super) fn entries(node: &[u8]) -> io::Result<impl DoubleEndedIterator<Item = &[u8]> + Clone> {
     let count = usize::from(le16(node, 2).ok_or_else(cut_off)?);
     let room = usize::from(le16(node, 4).ok_or_else(cut_off)?);
@@ -105,13 +105,13 @@ pub(super) fn entries(node: &[u8]) -> io::Result<impl DoubleEndedIterator<Item =
     Ok(entries)
 }
 
-/// The first block of the file that an entry is for.
+/// The first block of the file that an entry covers.
 pub(super) fn first_of(entry: &[u8]) -> u64 {
     le32(entry, 0).map_or(0, u64::from)
 }
 
-/// The node below `node` that knows of block `at`, if there is one: the first block of the file that it is for, and the
-/// block in which it is. `next` comes closer when another one begins after it.
+/// The child of `node` that covers block `at`: its first block of the file, and the block that holds it. Lowers
+/// `next` to the start of the sibling that follows.
 fn child_of(node: &[u8], at: u64, next: &mut u64) -> io::Result<Option<(u64, u64)>> {
     let entries = entries(node)?;
     if entries.clone().next().is_none() {
@@ -144,7 +144,7 @@ fn in_leaf(node: &[u8], at: u64, next: u64) -> io::Result<Run> {
     Ok(Run { first: at, blocks: first + len - at, start: is_written.then_some(start) })
 }
 
-/// The checksum of a node in a block of its own stands behind the room for its entries.
+/// Verifies the checksum of a node in its own block. It follows the space for entries.
 pub(super) fn check(inode: &Inode, node: &[u8]) -> io::Result<()> {
     let Some(seed) = inode.checksum_seed() else { return Ok(()) };
     let room = usize::from(le16(node, 4).ok_or_else(cut_off)?);
@@ -162,7 +162,7 @@ fn in_block_numbers(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> 
     if at < DIRECT_BLOCKS {
         return run_of(&inode.map[..48], at, at);
     }
-    // The first block of the file that each tree of block numbers knows of.
+    // // The first block of the file that each indirect tree covers.
     let mut tree_first = DIRECT_BLOCKS;
     let mut tree_blocks = in_block;
     for depth in 1..=3_usize {
@@ -176,8 +176,8 @@ fn in_block_numbers(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> 
     Ok(Run::hole(at, MAX_BLOCKS.max(at + 1)))
 }
 
-/// Looks for block `at` of the file in the tree of block numbers whose root is `node`, and which knows of `blocks` of
-/// them from `first` on.
+/// Looks up block `at` of the file in the tree of block numbers below `node`, which covers `blocks` blocks from
+/// `first`.
 fn in_tree(volume: &Volume, node: u32, blocks: u64, first: u64, at: u64) -> io::Result<Run> {
     let (mut node, mut blocks, mut first) = (node, blocks, first);
     let in_block = volume.superblock.block_bytes / 4;
@@ -192,12 +192,12 @@ fn in_tree(volume: &Volume, node: u32, blocks: u64, first: u64, at: u64) -> io::
         blocks /= in_block;
         let index = (at - first) / blocks;
         first += index * blocks;
-        // Below the count of numbers in a block.
+        // // Below the number of entries in a block.
         node = usize::try_from(index).ok().and_then(|index| le32(&numbers, index * 4)).ok_or_else(cut_off)?;
     }
 }
 
-/// The run that begins with number `index` of `numbers`, which is that of block `at` of the file.
+/// The run that starts at entry `index` of `numbers`, which maps block `at` of the file.
 fn run_of(numbers: &[u8], at: u64, index: u64) -> io::Result<Run> {
     let skipped = usize::try_from(index).map_err(|_| cut_off())?;
     let mut rest = numbers.chunks_exact(4).skip(skipped).map(|number| le32(number, 0).map_or(0, u64::from));
@@ -211,7 +211,7 @@ fn run_of(numbers: &[u8], at: u64, index: u64) -> io::Result<Run> {
 mod tests {
     use super::{ENTRY_BYTES, Run, child_of, in_leaf, run_of};
 
-    /// A node of these entries: the first block, and the eight bytes after it.
+    /// A node with these entries: the first block, and the eight bytes after it.
     fn node(depth: u16, entries: &[(u32, [u8; 8])]) -> Vec<u8> {
         let count = u16::try_from(entries.len()).unwrap();
         let mut node = [0xF30A, count, count, depth, 0, 0].map(u16::to_le_bytes).concat();

@@ -1,37 +1,37 @@
-//! A set of numbers, as bits in pieces that come when they are needed: of blocks and inodes of a filesystem mostly whole
-//! stretches are set, which take no memory.
+//! A sparse bit set. Its bits are in pieces that are allocated on first use; a piece with all bits set needs no
+//! memory, which is common for blocks and inodes.
 
 use std::collections::BTreeMap;
 
-/// How many numbers a piece is for.
+/// Bits per piece.
 const PIECE_BITS: u64 = 1 << 16;
 const WORDS: usize = 1024;
-/// No more pieces than this have bits of their own: 128 MiB. What does not fit counts as not set.
+/// The maximum number of pieces with bits of their own: 128 MiB. Bits past that limit read as not set.
 const MAX_PIECES: usize = 16 << 10;
 
 #[derive(Default)]
 pub(super) struct Marks {
     pieces: Vec<Piece>,
-    /// Which of them is for which numbers.
+    /// The index in `pieces` of each range of numbers.
     places: BTreeMap<u64, usize>,
-    /// The one that was used last: the next number lies near the one before mostly.
+    /// The piece used last: the next number is usually close.
     last: Option<(u64, usize)>,
     with_bits: usize,
 }
 
 struct Piece {
     set: u64,
-    /// `None` when all are set.
+    /// `None` if all bits are set.
     bits: Option<Box<[u64; WORDS]>>,
 }
 
 impl Marks {
-    /// Sets one. False when it was set before.
+    /// Sets a bit. False if it was set before.
     pub(super) fn add(&mut self, number: u64) -> bool {
         self.add_run(number, 1).is_none()
     }
 
-    /// Sets `len` numbers from `start` on. Gives the first that was set before, and how many were.
+    /// Sets `len` bits from `start`. Returns the first one that was set before, and how many were.
     pub(super) fn add_run(&mut self, start: u64, len: u64) -> Option<(u64, u64)> {
         let end = start.saturating_add(len);
         let mut at = start;
@@ -68,7 +68,7 @@ impl Marks {
         self.pieces.get_mut(place)
     }
 
-    /// Where the piece is, which is made when it is not there; `None` when there are too many.
+    /// The piece for `number`, allocated if needed; `None` at the limit.
     fn place_of(&mut self, number: u64) -> Option<usize> {
         if let Some(place) = self.places.get(&number) {
             return Some(*place);
@@ -85,7 +85,7 @@ impl Marks {
 }
 
 impl Piece {
-    /// Sets those from `from` to before `to`; gives the first that was set before, and how many were.
+    /// Sets the bits `from..to`. Returns the first one that was set before, and how many were.
     fn add(&mut self, from: u64, to: u64) -> Option<(u64, u64)> {
         let Some(bits) = &mut self.bits else { return Some((from, to - from)) };
         let (mut first, mut twice) = (None, 0);
@@ -94,7 +94,7 @@ impl Piece {
             let bit = at % 64;
             let in_word = (64 - bit).min(to - at);
             let mask = (u64::MAX >> (64 - in_word)) << bit;
-            // Below the piece's length.
+            // // Below the piece's length.
             let Some(word) = usize::try_from(at / 64).ok().and_then(|word| bits.get_mut(word)) else { break };
             let both = *word & mask;
             self.set += in_word;

@@ -1,13 +1,12 @@
-//! The hashes by which an indexed directory finds its names: ext4 layout, "Hash Tree Directories", and Linux'
-//! `fs/ext4/hash.c`.
+//! The hashes of directory names in an index: ext4 layout, "Hash Tree Directories", and Linux' `fs/ext4/hash.c`.
 
-/// How names are hashed.
+/// The hash function of a filesystem.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NameHash {
     pub(super) kind: Kind,
-    /// `s_hash_seed`; all zeros stand for a seed that is built in.
+    /// `s_hash_seed`; all zeros select the built-in seed.
     pub(super) seed: [u32; 4],
-    /// Whether bytes above 127 count as negative, as they did on most machines.
+    /// Whether bytes above 127 are negative, as on most architectures.
     pub(super) is_signed: bool,
 }
 
@@ -18,12 +17,12 @@ pub(super) enum Kind {
     Tea,
 }
 
-/// Stands for the end of the directory, so that no name has it.
+/// Reserved for the end of the directory; no name has this hash.
 const END: u32 = 0xFFFF_FFFE;
 const FIRST_SEED: [u32; 4] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476];
 
 impl NameHash {
-    /// A name's hash; its lowest bit is 0.
+    /// The hash of a name; the lowest bit is 0.
     pub(super) fn of(&self, name: &[u8]) -> u32 {
         let mut state = if self.seed == [0; 4] { FIRST_SEED } else { self.seed };
         let hash = match self.kind {
@@ -58,7 +57,7 @@ impl NameHash {
         last << 1
     }
 
-    /// The words that a piece is hashed as; what it has too little is filled with the length of what is left of the name.
+    /// The input words of one piece of the name. Missing bytes are padded with the length of the rest of the name.
     fn words<const N: usize>(&self, rest: &[u8]) -> [u32; N] {
         // A name has at most 255 bytes.
         let len = u32::try_from(rest.len()).unwrap_or(0);
@@ -67,7 +66,7 @@ impl NameHash {
         let mut words = [pad; N];
         for (word, bytes) in words.iter_mut().zip(rest.chunks(4)) {
             *word = match <&[u8; 4]>::try_from(bytes) {
-                // Signs make no difference, and the four bytes leave nothing of the padding.
+                // // ASCII bytes have the same value signed and unsigned, and four of them overwrite the padding.
                 Ok(four) if four.is_ascii() => u32::from_be_bytes(*four),
                 _ => bytes.iter().fold(pad, |word, byte| self.byte(*byte).wrapping_add(word << 8)),
             };
@@ -76,7 +75,7 @@ impl NameHash {
     }
 }
 
-/// The rest of a name at each of its pieces.
+/// The rest of the name at the start of each piece.
 trait Pieces {
     fn len_pieces(&self, piece_bytes: usize) -> impl Iterator<Item = &[u8]>;
 }
@@ -87,7 +86,7 @@ impl Pieces for [u8] {
     }
 }
 
-/// The first half of MD4's words, in three rounds of eight steps.
+/// Half MD4: three rounds of eight steps.
 fn half_md4(state: &mut [u32; 4], words: &[u32; 8]) {
     const ORDERS: [[usize; 8]; 3] = [[0, 1, 2, 3, 4, 5, 6, 7], [1, 3, 5, 7, 0, 2, 4, 6], [3, 7, 2, 6, 1, 5, 0, 4]];
     const SHIFTS: [[u32; 4]; 3] = [[3, 7, 11, 19], [3, 5, 9, 13], [3, 9, 11, 15]];
@@ -129,7 +128,8 @@ fn tea(state: &mut [u32; 4], words: &[u32; 4]) {
 mod tests {
     use super::{Kind, NameHash};
 
-    /// As `debugfs -R 'dx_hash -h KIND -s 01020304-0506-0708-090a-0b0c0d0e0f10 NAME'` says (e2fsprogs 1.47.0).
+    /// Expected values from `debugfs -R 'dx_hash -h KIND -s 01020304-0506-0708-090a-0b0c0d0e0f10 NAME'` (e2fsprogs
+    /// 1.47.0).
     #[test]
     fn hashes_are_those_of_debugfs() {
         let seed = [0x0403_0201, 0x0807_0605, 0x0C0B_0A09, 0x100F_0E0D].map(|word: u32| word);

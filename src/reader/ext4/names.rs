@@ -1,5 +1,4 @@
-//! Which inodes have names, and how many: directories with two, link counts that are not those of the names. Found while
-//! the filesystem is walked.
+//! Counts the names of inodes during the walk, to find directories with two names and wrong link counts.
 
 use std::collections::HashMap;
 
@@ -9,35 +8,35 @@ use super::remark::Remark;
 use super::volume::Volume;
 use crate::events::Severity;
 
-/// Inodes with several names are remembered up to this many.
+/// The maximum number of inodes with several names to remember.
 const MAX_REMEMBERED: usize = 1 << 20;
-/// So many inodes are named.
+/// The maximum number of inodes in a message.
 const NAMED: usize = 5;
 
-/// The names that were met so far.
+/// The names met so far.
 #[derive(Default)]
 pub(super) struct Names {
     inodes: Marks,
     inode_count: u64,
     listed: Marks,
-    /// Of inodes with several names: how many were met, and how many there should be.
+    /// Inodes with several names: how many were met, and the link count.
     several: HashMap<u32, (u32, u32)>,
 }
 
 impl Names {
-    /// Notes a directory. False when another name led to it.
+    /// Notes a directory. False if another name led to it before.
     pub(super) fn directory(&mut self, number: u32) -> bool {
         let is_new = self.inodes.add(number.into());
         self.inode_count += u64::from(is_new);
         is_new
     }
 
-    /// Notes that a directory's names are read; false when they were before.
+    /// Notes that a directory's names are read. False if they were read before.
     pub(super) fn list(&mut self, number: u32) -> bool {
         self.listed.add(number.into())
     }
 
-    /// Notes a name of something else; true when it is the first.
+    /// Notes a name of an inode that is not a directory. True if it is the first.
     pub(super) fn name(&mut self, number: u32, nlink: u32) -> bool {
         if self.inodes.add(number.into()) {
             self.inode_count += 1;
@@ -46,7 +45,7 @@ impl Names {
             }
             return true;
         }
-        // One that has all its names was forgotten.
+        // // An inode whose names were all met is forgotten.
         let has_room = self.several.len() < MAX_REMEMBERED;
         match self.several.get_mut(&number) {
             Some((found, nlink)) => {
@@ -63,7 +62,7 @@ impl Names {
         false
     }
 
-    /// What all names together say, when all were met. `used_inodes` is what the filesystem counts.
+    /// What is wrong after all names were met. `used_inodes` is the filesystem's own count.
     pub(super) fn at_end(&mut self, volume: &Volume, used_inodes: u64) -> Vec<Remark> {
         let mut remarks = Vec::new();
         let mut wrong: Vec<_> = std::mem::take(&mut self.several).into_iter().collect();
@@ -79,7 +78,7 @@ impl Names {
             remarks.push((Severity::Warning, what));
         }
         let superblock = &volume.superblock;
-        // The root is one of the reserved ones.
+        // // The root is one of the reserved inodes.
         let reserved = u64::from(superblock.first_inode).saturating_sub(2);
         let own = superblock.own_inodes.iter().filter(|number| **number >= superblock.first_inode).count() as u64;
         let known = self.inode_count + reserved + own;

@@ -1,4 +1,4 @@
-//! Inodes on the way to be deleted or cut, as a guest that is in use has some.
+//! Orphans: inodes that wait to be deleted or truncated. A guest that is in use usually has some.
 
 use std::collections::HashSet;
 use std::io;
@@ -8,15 +8,15 @@ use super::inode::{Inode, Type, raw_links_and_next};
 use super::volume::Volume;
 use crate::field::le32;
 
-/// They are looked for up to this many.
+/// The maximum number of orphans to collect.
 const MAX_ORPHANS: usize = 1 << 16;
 
-/// Whether an inode is one of them.
+/// Whether an inode is an orphan.
 pub(super) fn is_orphan(volume: &Volume, number: u32) -> bool {
     of(volume).contains(&number)
 }
 
-/// How many of them have no name any more.
+/// How many orphans have no name any more.
 pub(super) fn unnamed(volume: &Volume) -> u64 {
     let is_unnamed = |number: &&u32| raw_links_and_next(volume, **number).is_ok_and(|(links, _)| links == 0);
     of(volume).iter().filter(is_unnamed).count() as u64
@@ -26,7 +26,7 @@ fn of(volume: &Volume) -> &HashSet<u32> {
     volume.checks.orphans(|| find(volume))
 }
 
-/// ext4 layout, "Orphan file" and `s_last_orphan`: the inodes on the way to be deleted or cut.
+/// Collects the orphans from `s_last_orphan` and the orphan file: ext4 layout, "Orphan file".
 fn find(volume: &Volume) -> HashSet<u32> {
     let mut found = HashSet::new();
     let mut next = volume.superblock.last_orphan;
@@ -34,7 +34,7 @@ fn find(volume: &Volume) -> HashSet<u32> {
         let Ok((_, after)) = raw_links_and_next(volume, next) else { break };
         next = after;
     }
-    // What cannot be read of it has no inodes that are known.
+    // // Unreadable blocks of the orphan file yield no orphans.
     let _ = add_orphan_file(volume, &mut found);
     found
 }
@@ -55,7 +55,7 @@ fn add_orphan_file(volume: &Volume, found: &mut HashSet<u32>) -> io::Result<()> 
         if len == 0 {
             break;
         }
-        // Behind the numbers of each block are 8 bytes: magic and checksum.
+        // // Each block ends with 8 bytes of magic and checksum.
         let numbers = block[..len.saturating_sub(8)].chunks_exact(4).filter_map(|word| le32(word, 0));
         found.extend(numbers.filter(|number| *number != 0));
         offset += len as u64;

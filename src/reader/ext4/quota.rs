@@ -1,5 +1,5 @@
-//! The limits in quota files of the filesystem's own (feature `quota`): `struct v2_disk_dqheader`, `v2r1_disk_dqblk` and
-//! the tree of `fs/quota/quota_tree.c` in the kernel.
+//! The limits in hidden quota files (feature `quota`): `struct v2_disk_dqheader`, `v2r1_disk_dqblk`, and the tree
+//! of the kernel's `fs/quota/quota_tree.c`.
 
 use std::io;
 
@@ -10,26 +10,26 @@ use super::volume::Volume;
 use crate::field::{le32, le64};
 use crate::reader::filesystem::QuotaLimits;
 
-/// `V2_INITQMAGICS`, each with the option that setquota(8) has for its kind.
+/// `V2_INITQMAGICS`, each with the option of setquota(8) for its kind.
 const MAGICS: [(u32, &str); 3] = [(0xd9c0_1f11, "-u"), (0xd9c0_1927, "-g"), (0xd9c0_3f14, "-P")];
 /// `V2_DQBLKSIZE_BITS`.
 const BLOCK: usize = 1024;
 /// `V2_DQTREEOFF`.
 const ROOT: u32 = 1;
-/// With 256 references in a block, for numbers of 32 bits.
+/// 256 references in a block, 32-bit ids.
 const DEPTH: u32 = 4;
 /// `struct qt_disk_dqdbheader` and `struct v2r1_disk_dqblk`.
 const HEAD: usize = 16;
 const ENTRY: usize = 72;
-/// A longer quota file is not looked at: a million users have less.
+/// A longer quota file is not read; a million users need less.
 const MAX_BYTES: u64 = 96 << 20;
-/// Nor are more of its blocks.
+/// The maximum number of blocks to read.
 const MAX_VISITS: u32 = 1 << 20;
-/// More limits are counted and not kept.
+/// Further limits are counted and not kept.
 const MAX_KEPT: usize = 1000;
 
 impl QuotaLimits {
-    /// Reads the file in inode `number`; one that is no quota file has none.
+    /// Reads the quota file in inode `number`. A file of another kind has no limits.
     pub(super) fn read(&mut self, volume: &Volume, number: u32) -> io::Result<()> {
         let inode = Inode::read_own(volume, number)?;
         if inode.size > MAX_BYTES {
@@ -46,7 +46,7 @@ impl QuotaLimits {
         let magic = le32(bytes, 0).unwrap_or(0);
         let Some((_, kind)) = MAGICS.iter().find(|(known, _)| *known == magic) else { return };
         let mut visits = MAX_VISITS;
-        // The block, how many levels are above it, and the number's bytes so far.
+        // // The block, the number of levels above it, and the bytes of the id so far.
         let mut waiting = vec![(ROOT, 0, 0_u32)];
         while let Some((block, depth, id)) = waiting.pop() {
             let start = usize::try_from(block).unwrap_or(usize::MAX).saturating_mul(BLOCK);
@@ -71,7 +71,7 @@ impl QuotaLimits {
         let number = |at: usize| le64(entry, at).unwrap_or(0);
         // dqb_ihardlimit, dqb_isoftlimit, dqb_bhardlimit and dqb_bsoftlimit, the last two in blocks of 1024 bytes.
         let [inodes_hard, inodes_soft, blocks_hard, blocks_soft] = [8, 16, 32, 40].map(number);
-        // Number 0 is not limited; what it has is for new ones.
+        // // Id 0 is not limited; its record holds the grace times.
         if id == 0 || [inodes_hard, inodes_soft, blocks_hard, blocks_soft] == [0; 4] {
             return;
         }
@@ -95,7 +95,7 @@ mod tests {
         }
         let mut limits = QuotaLimits::default();
         limits.parse(&bytes);
-        // Each block is taken for a leaf, too, in which number 1 has limits: once, since only one path leads to it.
+        // // Each block is also taken for a leaf in which id 1 has limits: once, since only one path leads to it.
         assert_eq!((limits.count, limits.kept.len()), (1, 1));
         limits.parse(&[]);
         assert_eq!(limits.count, 1);

@@ -1,7 +1,7 @@
-//! What is said of something that is read all the same.
+//! A problem with something that is read nevertheless.
 
 use crate::events::Severity;
 
-/// Something that contradicts itself, and how bad that is: an error where the archive may not hold what the filesystem
-/// should, a warning where only its own accounts are wrong.
+/// A contradiction and its severity: an error if the archive may lack data of the filesystem, a warning if only the
+/// filesystem's accounting is wrong.
 pub(super) type Remark = (Severity, String);

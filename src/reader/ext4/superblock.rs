@@ -8,13 +8,13 @@ use super::error::{NotRead, cut_off, damaged};
 use crate::field::{array, crc32c, le16, le32};
 use crate::outside::BlockRead;
 
-/// Where it begins, in bytes.
+/// The offset of the superblock, in bytes.
 pub(super) const START: u64 = 1024;
-/// How long it is, in bytes.
+/// The length of the superblock, in bytes.
 pub(super) const LEN: usize = 1024;
 
 const MAGIC: u16 = 0xEF53;
-/// More groups than this, 128 TiB in groups of the usual size, are left to the kernel.
+/// A filesystem with more groups is left to the kernel: 128 TiB in groups of the usual size.
 const MAX_GROUPS: u64 = 1 << 20;
 const MIN_BLOCKS_PER_GROUP: u32 = 256;
 
@@ -33,7 +33,8 @@ const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_CSUM_SEED: u32 = 0x2000;
 const INCOMPAT_ENCRYPT: u32 = 0x1_0000;
-/// What is read here: FILETYPE, RECOVER, EXTENTS, 64BIT, MMP, FLEX_BG, CSUM_SEED, LARGEDIR, ENCRYPT as far as it is not encrypted.
+/// Supported: FILETYPE, RECOVER, EXTENTS, 64BIT, MMP, FLEX_BG, CSUM_SEED, LARGEDIR, and ENCRYPT for what is not
+/// encrypted.
 const KNOWN_INCOMPAT: u32 = INCOMPAT_FILETYPE
     | INCOMPAT_RECOVER
     | 0x40
@@ -50,7 +51,7 @@ const RO_COMPAT_GDT_CSUM: u32 = 0x10;
 const RO_COMPAT_BIGALLOC: u32 = 0x200;
 const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 const RO_COMPAT_PROJECT: u32 = 0x2000;
-/// What is read here: SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC,
+/// Supported: SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC,
 /// METADATA_CSUM, READONLY, PROJECT, ORPHAN_PRESENT.
 const KNOWN_RO_COMPAT: u32 = 0x1
     | 0x2
@@ -66,15 +67,15 @@ const KNOWN_RO_COMPAT: u32 = 0x1
     | RO_COMPAT_PROJECT
     | 0x1_0000;
 
-/// What the superblock says. Lengths are in blocks of the filesystem where nothing else is said.
+/// The decoded superblock. Lengths are in filesystem blocks unless stated otherwise.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a bit of the superblock")]
 pub(super) struct Superblock {
     pub(super) block_bytes: u64,
-    /// How long a file can be, mapped by extents and by block numbers.
+    /// The maximum size of a file in bytes, mapped by extents and by block numbers.
     pub(super) max_sizes: [u64; 2],
     pub(super) blocks: u64,
-    /// The allocation unit, with bigalloc larger than a block.
+    /// The allocation unit; larger than one block with `bigalloc`.
     pub(super) cluster_blocks: u64,
     pub(super) groups: u64,
     pub(super) inodes: u32,
@@ -91,54 +92,54 @@ pub(super) struct Superblock {
     pub(super) has_large_directories: bool,
     /// Files and names may be encrypted.
     pub(super) has_encryption: bool,
-    /// What the checksums of metadata begin with; `None` where there are none.
+    /// Seed of the metadata checksums (`metadata_csum`); `None` without them.
     pub(super) checksum_seed: Option<u32>,
-    /// What the older checksums begin with, which group descriptors alone have; `None` where there are none.
+    /// Seed of the group descriptors' checksums (`gdt_csum`); `None` without them.
     pub(super) group_checksum_uuid: Option<[u8; 16]>,
     pub(super) first_data_block: u64,
     /// `flex_bg`.
     pub(super) has_flexible_groups: bool,
-    /// Whether directories may have indexes, and how these hash names.
+    /// Whether directories may have indexes.
     pub(super) has_indexes: bool,
     pub(super) hash_seed: [u32; 4],
     pub(super) hash_is_signed: bool,
     pub(super) has_extents: bool,
     pub(super) blocks_per_group: u64,
-    /// `s_reserved_gdt_blocks`: those behind the descriptors, for more of them.
+    /// `s_reserved_gdt_blocks`: blocks reserved for more descriptors.
     pub(super) reserved_descriptor_blocks: u64,
     pub(super) copies: Copies,
     pub(super) has_journal: bool,
-    /// `s_last_orphan`: the first of the inodes on the way to be deleted.
+    /// `s_last_orphan`: the first orphan.
     pub(super) last_orphan: u32,
     /// `s_orphan_file_inum`; 0 without one.
     pub(super) orphan_file: u32,
-    /// Inodes that have no name and belong to the filesystem: those of quotas, and the orphan file.
+    /// Inodes of the filesystem itself that have no name: quotas and the orphan file.
     pub(super) own_inodes: Vec<u32>,
-    /// The errors that its own system has recorded in it, in words.
+    /// Errors that the guest's kernel recorded, in words.
     pub(super) recorded_errors: Option<String>,
     pub(super) needs_replay: bool,
     pub(super) was_clean: bool,
 }
 
-/// Which groups have copies of the superblock.
+/// Which groups hold a copy of the superblock.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Copies {
     All,
     /// `sparse_super`.
     Sparse,
-    /// `sparse_super2`: these, `s_backup_bgs`.
+    /// `sparse_super2`: the groups in `s_backup_bgs`.
     Two([u32; 2]),
 }
 
 impl Superblock {
-    /// Reads the one at its place.
+    /// Reads the primary superblock.
     pub(super) fn read(blocks: &dyn BlockRead) -> Result<Self, NotRead> {
         let mut bytes = vec![0; LEN];
         blocks.read_at(START, &mut bytes)?;
         Self::parse(&bytes, blocks.len_bytes())
     }
 
-    /// Reads `bytes`, the superblock of a filesystem in a region of `region_bytes`.
+    /// Decodes `bytes` as the superblock of a filesystem in a region of `region_bytes`.
     pub(super) fn parse(bytes: &[u8], region_bytes: u64) -> Result<Self, NotRead> {
         let word = |at: usize| le32(bytes, at).ok_or_else(cut_off);
         let half = |at: usize| le16(bytes, at).ok_or_else(cut_off);
@@ -190,7 +191,7 @@ impl Superblock {
             return left("blocks of another size than 1 to 64 KiB");
         }
         let block_bytes = 1024_u64 << log_block;
-        // Without bigalloc it is as the block's.
+        // // Without bigalloc a cluster is a block.
         let log_cluster = if ro_compat & RO_COMPAT_BIGALLOC == 0 { log_block } else { log_cluster };
         let cluster_blocks = 1_u64.checked_shl(log_cluster.saturating_sub(log_block)).unwrap_or(0).clamp(1, 1 << 20);
         let has_64_bits = incompat & INCOMPAT_64BIT != 0;
@@ -277,12 +278,12 @@ impl Superblock {
         })
     }
 
-    /// How long a file can be that is mapped by extents, or by block numbers.
+    /// The maximum size of a file in bytes, mapped by extents or by block numbers.
     pub(super) fn max_size(&self, has_extents: bool) -> u64 {
         self.max_sizes[usize::from(!has_extents)]
     }
 
-    /// The first byte of a block, which must be one of the filesystem's.
+    /// The byte offset of a block; an error if it is outside the filesystem.
     pub(super) fn offset_of(&self, block: u64) -> io::Result<u64> {
         if block < self.blocks {
             Ok(block * self.block_bytes)
@@ -291,7 +292,8 @@ impl Superblock {
         }
     }
 
-    /// Whether bitmaps and inodes of a group may lie there: with `flex_bg` anywhere, else in the group.
+    /// Whether a group's bitmaps and inode table may lie at `start`: anywhere with `flex_bg`, otherwise inside the
+    /// group.
     pub(super) fn may_hold(&self, group: u64, start: u64, len: u64) -> bool {
         let (first, end) = if self.has_flexible_groups {
             (self.first_data_block, self.blocks)
@@ -302,7 +304,7 @@ impl Superblock {
         start >= first && start.checked_add(len).is_some_and(|behind| behind <= end)
     }
 
-    /// Whether a group begins with a copy of the superblock and of the descriptors: ext4 layout, "Layout".
+    /// Whether a group starts with a copy of the superblock and the descriptors: ext4 layout, "Layout".
     pub(super) fn has_copy(&self, group: u64) -> bool {
         let is_power_of = |base: u64| {
             let mut power = base;
@@ -318,22 +320,23 @@ impl Superblock {
         }
     }
 
-    /// A block's length as what is in memory is measured.
+    /// The block length as a `usize`.
     pub(super) fn block_len(&self) -> usize {
         // At most 64 KiB.
         usize::try_from(self.block_bytes).unwrap_or(0)
     }
 }
 
-/// How long a file can be: extents count 2^32 - 1 blocks, block numbers have 12 places and three trees of them.
+/// The maximum size of a file in bytes: 2^32 - 1 blocks with extents; 12 direct blocks and three indirect trees
+/// with block numbers.
 fn max_sizes(block_bytes: u64) -> [u64; 2] {
     let in_block = block_bytes / 4;
-    // Blocks of at most 64 KiB: below 2^42 blocks, and 2^58 bytes.
+    // // Blocks of at most 64 KiB: below 2^42 blocks and 2^58 bytes.
     let by_numbers = 12 + in_block + in_block.pow(2) + in_block.pow(3);
     [(block_bytes << 32) - block_bytes, block_bytes * by_numbers]
 }
 
-/// `s_hash_seed` and the flags of `s_flags`: whether bytes are signed, which only `EXT2_FLAGS_UNSIGNED_HASH` denies.
+/// `s_hash_seed` and `s_flags`: bytes are signed unless `EXT2_FLAGS_UNSIGNED_HASH` is set.
 fn hash_of(superblock: &[u8]) -> Option<([u32; 4], bool)> {
     let word = |at: usize| le32(superblock, at);
     let seed = [word(0xEC)?, word(0xF0)?, word(0xF4)?, word(0xF8)?];
@@ -346,8 +349,8 @@ fn own_inodes(bytes: &[u8], compat: u32) -> Vec<u32> {
     places.filter_map(|at| le32(bytes, at)).filter(|number| *number != 0).collect()
 }
 
-/// What the system that a filesystem belongs to has recorded of errors in it, in words. `bytes` is its superblock:
-/// `s_state`, `s_error_count`, and of the first and the last error its time, inode, block and function.
+/// Errors that the guest's kernel recorded in the superblock `bytes`, in words: `s_state`, `s_error_count`, and
+/// time, inode, block and function of the first and the last error.
 pub(in crate::reader) fn recorded_errors(bytes: &[u8]) -> Option<String> {
     let count = le32(bytes, 0x194)?;
     let is_marked = le16(bytes, 0x3A)? & STATE_ERRORS != 0;
@@ -389,7 +392,7 @@ pub(in crate::reader) fn recorded_errors(bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::max_sizes;
 
-    /// As the kernel's `ext4_max_size` has it, and e2fsck: with one block more the size is wrong.
+    /// Expected values from the kernel's `ext4_max_size` and e2fsck: one block more is an invalid size.
     #[test]
     fn extents_count_one_block_less_than_their_numbers_have() {
         assert_eq!(max_sizes(1024)[0], (4 << 40) - 1024);

@@ -1,4 +1,4 @@
-//! The directories and inodes, for the walk.
+//! Directories and inodes for the walk.
 
 use std::io;
 use std::sync::Arc;
@@ -20,28 +20,29 @@ use crate::events::Severity;
 use crate::reader::listing::Listing;
 use crate::reader::walk::{Looked, OpenDirectory, Position, Tree};
 
-/// Inodes are fetched as many names ahead.
+/// Inodes are prefetched this many names ahead.
 const AHEAD_NAMES: usize = 256;
-/// One in so many names is looked at for that: an inode comes with its neighbours.
+/// Only every 64th name triggers a prefetch, since neighbouring inodes share a block.
 const AHEAD_STEP: usize = 64;
 
-/// All directories of a filesystem.
+/// The directory tree of a filesystem.
 pub struct Ext4Tree {
     volume: Arc<Volume>,
     used_inodes: u64,
-    /// The type that the directory says of the name that comes next.
+    /// The type that the directory stores for the next name.
     expected_type: u8,
     names: Names,
     remarks: Vec<Remark>,
 }
 
 impl Ext4Tree {
-    /// `used_inodes` is how many the filesystem counts.
+    /// `used_inodes` is the filesystem's own count.
     pub(super) fn new(volume: Arc<Volume>, used_inodes: u64) -> Self {
         Self { volume, used_inodes, expected_type: 0, names: Names::default(), remarks: Vec::new() }
     }
 
-    /// What contradicts itself: without a journal, what a system was about to write contradicts what it wrote before.
+    /// Lowers the severity of contradictions without a journal: then pending writes of the guest are expected to
+    /// contradict earlier ones.
     fn as_it_counts(&self, mut remarks: Vec<Remark>) -> Vec<Remark> {
         let superblock = &self.volume.superblock;
         if !superblock.has_journal && !superblock.was_clean {
@@ -53,7 +54,7 @@ impl Ext4Tree {
         remarks
     }
 
-    /// Looks at the map of an inode that was not met before, if that is in the inode or read next anyway.
+    /// Audits the map of an inode that was not met before, if the map is in the inode or is read next anyway.
     fn audit(&mut self, inode: &Inode) {
         let remarks = audit(&self.volume, inode);
         if !remarks.is_empty() {
@@ -61,7 +62,7 @@ impl Ext4Tree {
         }
     }
 
-    /// What of an inode is the same for all types.
+    /// The metadata that all types of inodes share.
     fn facts(&mut self, inode: &Inode, complaints: &mut Vec<String>) -> (Metadata, Vec<Xattr>) {
         if inode.attribute_block != 0 && !self.volume.checks.attribute_block(inode.attribute_block) {
             let what = format!("the block of its attributes, {}, belongs to a file, too", inode.attribute_block);
@@ -84,7 +85,7 @@ impl Ext4Tree {
 impl Tree for Ext4Tree {
     type Directory = Inode;
 
-    /// An inode in memory: all of them.
+    /// Directories are inodes in memory and need no descriptor, so all of them stay open.
     const OPEN_DIRECTORIES: usize = usize::MAX;
 
     fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Inode>> {
@@ -96,7 +97,7 @@ impl Tree for Ext4Tree {
     }
 
     fn list(&mut self, directory: &Inode) -> Result<Listing, (Listing, io::Error)> {
-        // It may be listed once more when the walk returns to it.
+        // // The walk may list it again when it returns to it.
         let is_first = self.names.list(directory.number);
         let mut index = if is_first { DirIndex::read(&self.volume, directory) } else { None };
         let listed = directory::list(&self.volume, directory, index.as_mut());
@@ -108,7 +109,7 @@ impl Tree for Ext4Tree {
             if let Ok(listing) = &listed {
                 let links = 2 + listing.items.iter().filter(|item| item.is_directory).count() as u64;
                 let nlink = u64::from(directory.nlink());
-                // With 1 it has too many to be counted.
+                // // A link count of 1 means more subdirectories than it can count.
                 if nlink != 1 && nlink != links {
                     let what = format!("its link count is {nlink}, and by the directories in it {links}");
                     self.remarks.push((Severity::Warning, what));
@@ -138,7 +139,7 @@ impl Tree for Ext4Tree {
     }
 
     fn at_end(&mut self, is_whole: bool) -> Vec<Remark> {
-        // Without a journal, names and inodes of what is being made and removed reach the disk at different times.
+        // // Without a journal, names and inodes of a create or delete reach the disk at different times.
         let superblock = &self.volume.superblock;
         let is_settled = superblock.has_journal || superblock.was_clean;
         let remarks =
@@ -232,7 +233,8 @@ impl Tree for Ext4Tree {
     }
 }
 
-/// A symbolic link's target: in the inode when it is short and nothing but attributes is allocated, else in a block.
+/// The target of a symbolic link: in the inode if it is short and only attributes are allocated, otherwise in a
+/// block.
 fn link_target(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) -> io::Result<Vec<u8>> {
     let superblock = &volume.superblock;
     let attributes =
@@ -247,7 +249,7 @@ fn link_target(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) -> io:
         let mut target = vec![0; len];
         let read = read_at(volume, inode, 0, &mut target)?;
         target.truncate(read);
-        // Its block ends it, too.
+        // // The target ends with its block at the latest.
         let block = run_at(volume, inode, 0)?.start.map(|start| volume.block(start)).transpose()?;
         if block.is_some_and(|block| block.get(len).is_some_and(|behind| *behind != 0)) {
             remarks.push((Severity::Error, format!("its length is {len}, and its target goes on behind that")));

@@ -1,4 +1,4 @@
-//! The filesystem's bytes, with the journal's newer blocks over them, and what was read last.
+//! The filesystem's bytes with the journal's newer blocks on top, and a cache of recent reads.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -9,25 +9,25 @@ use super::checks::Checks;
 use super::superblock::Superblock;
 use crate::outside::BlockRead;
 
-/// Metadata is read in pieces of this size: an inode brings its neighbours with it.
+/// Metadata is read in windows of this size: neighbouring inodes are usually needed next.
 const WINDOW_BYTES: u64 = 64 * 1024;
-/// So many of them are kept.
+/// The number of windows to keep.
 const MAX_WINDOWS: usize = 48;
-/// The data of small files that lie one behind the other is read in pieces of up to this size.
+/// Data of small files that are adjacent is read in windows of up to this size.
 const DATA_WINDOW_BYTES: u64 = 256 * 1024;
-/// A file that begins no further behind another lies behind it.
+/// Files with a smaller gap between them count as adjacent.
 const DATA_GAP_BYTES: u64 = 4096;
-/// Of so many files it is remembered that they will be read.
+/// How many files that will be read are remembered.
 const MAX_EXPECTED: usize = 256;
 
-/// The first bytes of each of the journal's own blocks, in the byte order of the disk. A data block that begins with
-/// them has zeros there in the journal: ext4 layout, "Journal (jbd2)".
+/// Magic number of the journal's own blocks, in the byte order of the disk. A data block that starts with these
+/// bytes has zeros there in the journal: ext4 layout, "Journal (jbd2)".
 pub(super) const JOURNAL_MAGIC: [u8; 4] = [0xC0, 0x3B, 0x39, 0x98];
 
-/// Where the journal has a newer copy of a block.
+/// The newer copy of a block in the journal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Logged {
-    /// The block of the filesystem in which the copy is.
+    /// The filesystem block that holds the copy.
     pub(super) block: u64,
     /// Whether the copy has zeros in place of [`JOURNAL_MAGIC`].
     pub(super) is_escaped: bool,
@@ -37,12 +37,12 @@ pub(super) struct Logged {
 pub(super) struct Volume {
     disk: Arc<dyn BlockRead>,
     pub(super) superblock: Superblock,
-    /// The block in which each group's inodes begin; none before the groups are read.
+    /// The first block of each group's inode table; empty before the groups are read.
     pub(super) inode_tables: Vec<u64>,
-    /// What was met of it so far.
+    /// Which blocks and inodes were met so far.
     pub(super) checks: Checks,
     overlay: HashMap<u64, Logged>,
-    /// The one that was used last comes first.
+    /// Most recently used first.
     windows: Mutex<Vec<(u64, Arc<Vec<u8>>)>>,
     data_window: Mutex<DataWindow>,
 }
@@ -51,14 +51,14 @@ pub(super) struct Volume {
 struct DataWindow {
     start: u64,
     bytes: Vec<u8>,
-    /// What will be read, in that order.
+    /// Ranges that will be read, in this order.
     expected: VecDeque<Range<u64>>,
-    /// Up to where the disk was told that reading goes on.
+    /// The range that was last hinted to the disk.
     announced: Range<u64>,
 }
 
 impl DataWindow {
-    /// How far to read from `offset` on so that nothing is read but what is expected, and what lies between.
+    /// Where a read from `offset` should end, so that it covers only expected ranges and the gaps between them.
     fn end_of_piece(&mut self, offset: u64, len: u64) -> u64 {
         let end = offset.saturating_add(len);
         let Some(found) = self.expected.iter().position(|range| range.contains(&offset)) else { return end };
@@ -86,7 +86,7 @@ impl Deref for Block {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // Made by `Volume::block` alone, which checks the range.
+        // // Only `Volume::block` creates this value, and it checks the range.
         &self.window[self.range.clone()]
     }
 }
@@ -108,18 +108,18 @@ impl Volume {
         self.disk.len_bytes()
     }
 
-    /// From now on these blocks are read from the journal.
+    /// From now on reads of these blocks come from the journal.
     pub(super) fn overlay(&mut self, newer: HashMap<u64, Logged>) {
         self.overlay = newer;
         self.windows = Mutex::default();
     }
 
-    /// A block of metadata.
+    /// Returns a block of metadata.
     pub(super) fn block(&self, block: u64) -> io::Result<Block> {
         let offset = self.superblock.offset_of(block)?;
         let len = self.superblock.block_len();
         let start = offset - offset % WINDOW_BYTES;
-        // Below the window's size, which a block's is never above.
+        // // Below the window's size, which is at least a block's.
         let at = usize::try_from(offset - start).unwrap_or(0);
         {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +132,7 @@ impl Volume {
         let mut bytes = self.unused_window();
         bytes.resize(usize::try_from(window_len).unwrap_or(0), 0);
         if self.read(start, &mut bytes).is_err() {
-            // A bad place of the disk nearby: the block itself may still be read.
+            // // The window may contain a bad sector; the block itself may still be readable.
             bytes.truncate(len);
             self.read(offset, &mut bytes)?;
             return Ok(Block { window: bytes.into(), range: 0..len });
@@ -143,21 +143,22 @@ impl Volume {
         Ok(Block { window, range: at..at + len })
     }
 
-    /// The buffer of the window that was not used for longest, where there is none to spare; its bytes mean nothing.
+    /// The buffer of the least recently used window if it has no other user, or a new one. Its content is
+    /// undefined.
     fn unused_window(&self) -> Vec<u8> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = if windows.len() < MAX_WINDOWS { None } else { windows.pop() };
         oldest.and_then(|(_, window)| Arc::into_inner(window)).unwrap_or_default()
     }
 
-    /// Has the metadata around a block fetched.
+    /// Prefetches the metadata around a block.
     pub(super) fn will_read_block(&self, block: u64) {
         if let Ok(offset) = self.superblock.offset_of(block) {
             self.disk.will_read(offset - offset % WINDOW_BYTES, WINDOW_BYTES);
         }
     }
 
-    /// Reads a file's data from byte `offset` of the filesystem on. Files that lie close to each other are read at once.
+    /// Reads file data from byte `offset` of the filesystem. Adjacent files are read together.
     pub(super) fn read_data(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut window = self.data_window.lock().unwrap_or_else(PoisonError::into_inner);
         let in_window = |window: &DataWindow| {
@@ -173,7 +174,7 @@ impl Volume {
         if len > buf.len() {
             let mut bytes = std::mem::take(&mut window.bytes);
             bytes.resize(len, 0);
-            // A bad place of the disk behind what is wanted does not matter.
+            // // A bad sector past the requested bytes does not matter.
             if self.read(offset, &mut bytes).is_ok() {
                 window.start = offset;
                 window.bytes = bytes;
@@ -187,7 +188,7 @@ impl Volume {
         self.read(offset, buf)
     }
 
-    /// Has a file's data fetched, in pieces that are large enough for a disk.
+    /// Prefetches a file's data in pieces that suit a disk.
     pub(super) fn will_read_data(&self, offset: u64, len: u64) {
         let mut window = self.data_window.lock().unwrap_or_else(PoisonError::into_inner);
         let end = offset.saturating_add(len);
@@ -204,7 +205,7 @@ impl Volume {
         self.disk.will_read(offset, len);
     }
 
-    /// Reads from byte `offset` on, and what the journal has of it from there.
+    /// Reads from byte `offset`, with the journal's newer blocks on top.
     pub(super) fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.disk.read_at(offset, buf)?;
         if self.overlay.is_empty() || buf.is_empty() {
@@ -216,7 +217,7 @@ impl Volume {
             let Some(logged) = self.overlay.get(&block) else { continue };
             let block_start = block * block_bytes;
             let (from, to) = (offset.max(block_start), end.min(block_start + block_bytes));
-            // Both lie in `buf`.
+            // // Both offsets lie within `buf`.
             let place = |at: u64| usize::try_from(at - offset).unwrap_or(0);
             let piece = &mut buf[place(from)..place(to)];
             let in_block = from - block_start;

@@ -13,6 +13,7 @@ pub mod entries;
 mod foreign;
 pub mod head;
 pub mod header;
+pub mod header_error;
 pub mod index_file;
 pub mod index_plan;
 

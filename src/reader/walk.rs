@@ -10,7 +10,7 @@ mod tree;
 use std::collections::VecDeque;
 use std::io;
 
-pub use self::tree::{Looked, OpenDirectory, Position, Tree};
+pub use self::tree::{LookError, Looked, OpenDirectory, Position, Tree};
 use super::exclude::Excludes;
 use super::listing::{Listing, Twin};
 use super::{Found, FsReader};
@@ -183,10 +183,10 @@ impl<T: Tree> Walk<T> {
                 self.sealed("is encrypted, and its key is not here");
             }
             Ok(Looked::LeftOut) => {}
-            Err(what) => {
+            Err(error) => {
                 self.is_partial = true;
                 self.tell_complaints();
-                self.problem(what);
+                self.problem(error.to_string());
             }
         }
         true

@@ -1,20 +1,22 @@
 //! Which backup the next one carries forward from, and what of it is to be trusted.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 use super::backup::same_source::is_same_source;
-use super::locate::{self, is_bad};
+use super::locate::{self, LocateError, is_bad};
 use super::record::timestamp;
 use crate::archive::carry::Share;
-use crate::archive::carry::parent::Parent;
+use crate::archive::carry::parent::{Parent, ParentError};
 use crate::archive::level::CompressionLevel;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::layout::Region;
 use crate::manifest::{FORMAT, Manifest, SourceRecord};
 use crate::store::catalog::{BackupState, CatalogEntry};
+use crate::store::open::OpenError;
 use crate::store::retention::is_future;
 use crate::store::{Backup, ReadError};
 
@@ -103,30 +105,98 @@ pub(super) struct Wanted<'a> {
     pub(super) now: DateTime<Utc>,
 }
 
+/// Why nothing is carried forward although there is a previous backup.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum PreviousError {
+    /// The backup that the user named was not found.
+    #[error(transparent)]
+    Find(#[from] LocateError),
+    /// The manifest of the named backup cannot be read.
+    #[error("{}", path.display())]
+    ReadManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The manifest of the named backup is missing or damaged.
+    #[error(transparent)]
+    Manifest(ReadError),
+    /// Verification found the named backup bad.
+    #[error("{0} is bad, as it was verified")]
+    Bad(String),
+    /// All backups of the source are bad, or carried from bad ones; the newest of them.
+    #[error("{0} is bad, as it was verified, or carried from one that is, and there is no other")]
+    AllBad(String),
+    /// The backup is whole and does not fit.
+    #[error("{stem}: {}", with_causes(why))]
+    Unusable {
+        /// The backup.
+        stem: String,
+        /// The reason.
+        why: UnusableError,
+    },
+}
+
+/// Why a backup cannot be carried forward from.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum UnusableError {
+    /// A newer or an older volbak wrote it.
+    #[error("it has the format {0}, which is another one")]
+    Format(u32),
+    /// Its members would stay at the level of then.
+    #[error("it was compressed at level {before}, and now it is {now}")]
+    Level {
+        /// Its level; `auto` stands before a level that was chosen while it was written.
+        before: String,
+        /// The level of the new backup.
+        now: i32,
+    },
+    /// Its manifest gives no day for the plan of what is read anew.
+    #[error("its manifest has no date")]
+    NoDate,
+    /// Its archive or its index cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The archive was changed or cut off.
+    #[error("its archive has {found} bytes, and its manifest says {said}")]
+    ArchiveLength {
+        /// Its length, in bytes.
+        found: u64,
+        /// The length in the manifest, in bytes.
+        said: u64,
+    },
+    /// Its index cannot be used.
+    #[error(transparent)]
+    Index(#[from] ParentError),
+}
+
 /// Chooses and opens the previous backup. `None` when there is none; an error says why the one there cannot be used.
 pub(super) fn previous(
     wanted: &Wanted<'_>,
     backups: &[CatalogEntry],
     destination: &Path,
-) -> Result<Option<Previous>, String> {
+) -> Result<Option<Previous>, PreviousError> {
     let (files, manifest) = match wanted.choice {
         ParentChoice::Full => return Ok(None),
         ParentChoice::Named(name) => {
-            let found = locate::find(name, Some(destination), wanted.now).map_err(|error| with_causes(&error))?;
+            let found = locate::find(name, Some(destination), wanted.now)?;
             let files = found.files;
             let manifest = read_manifest(&files)?;
             if locate::files_are_bad(&files, &manifest) {
-                return Err(format!("{} is bad, as it was verified", files.stem()));
+                return Err(PreviousError::Bad(files.stem().to_owned()));
             }
             (files, manifest)
         }
-        ParentChoice::Newest => match newest(wanted.source, wanted.now, backups) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Ok(None),
-            Err(why) => return Err(why),
+        ParentChoice::Newest => match newest(wanted.source, wanted.now, backups)? {
+            Some(found) => found,
+            None => return Ok(None),
         },
     };
-    open(wanted, &files, &manifest).map(Some).map_err(|why| format!("{}: {why}", files.stem()))
+    let opened = open(wanted, &files, &manifest);
+    opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
 }
 
 /// The newest of the same source that is not dated in the future, of `backups` in the order of their dates.
@@ -134,7 +204,7 @@ fn newest(
     source: &SourceRecord,
     now: DateTime<Utc>,
     backups: &[CatalogEntry],
-) -> Result<Option<(Backup, Manifest)>, String> {
+) -> Result<Option<(Backup, Manifest)>, PreviousError> {
     // What was carried from a bad backup may be just as bad, and would pass every check but the one that found it.
     let mut bad_sha1s: Vec<&str> = Vec::new();
     let mut bad_stem = None;
@@ -157,40 +227,37 @@ fn newest(
     match (newest, bad_stem) {
         (Some((files, manifest)), _) => Ok(Some((files, (**manifest).clone()))),
         (None, None) => Ok(None),
-        (None, Some(stem)) => {
-            Err(format!("{stem} is bad, as it was verified, or carried from one that is, and there is no other"))
-        }
+        (None, Some(stem)) => Err(PreviousError::AllBad(stem.to_owned())),
     }
 }
 
-fn read_manifest(files: &Backup) -> Result<Manifest, String> {
+fn read_manifest(files: &Backup) -> Result<Manifest, PreviousError> {
     files.read_manifest().map_err(|error| match error {
-        ReadError::Io(error) => format!("{}: {error}", files.manifest_path().display()),
-        error => with_causes(&error),
+        ReadError::Io(source) => PreviousError::ReadManifest { path: files.manifest_path(), source },
+        error => PreviousError::Manifest(error),
     })
 }
 
-fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Previous, String> {
+fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Previous, UnusableError> {
     if manifest.format != FORMAT {
-        return Err(format!("it has the format {}, which is another one", manifest.format));
+        return Err(UnusableError::Format(manifest.format));
     }
     if let CompressionLevel::Fixed(level) = wanted.level {
         let before = &manifest.options;
         if before.auto_level.is_some() || before.level != level {
             let auto = if before.auto_level.is_some() { "auto" } else { "" };
-            return Err(format!("it was compressed at level {auto}{}, and now it is {level}", before.level));
+            return Err(UnusableError::Level { before: format!("{auto}{}", before.level), now: level });
         }
     }
-    let day = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d")
-        .map_err(|_| "its manifest has no date".to_owned())?;
-    let archive = files.open_archive().map_err(|error| with_causes(&error))?;
-    let index = files.open_index().map_err(|error| with_causes(&error))?;
+    let day = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d").map_err(|_| UnusableError::NoDate)?;
+    let archive = files.open_archive()?;
+    let index = files.open_index()?;
     let archive_bytes = archive.len_bytes();
     if archive_bytes != manifest.sizes.archive_bytes {
-        let said = manifest.sizes.archive_bytes;
-        return Err(format!("its archive has {archive_bytes} bytes, and its manifest says {said}"));
+        let (found, said) = (archive_bytes, manifest.sizes.archive_bytes);
+        return Err(UnusableError::ArchiveLength { found, said });
     }
-    let parent = Parent::open(&*archive, index, &manifest.as_parent()).map_err(|error| with_causes(&error))?;
+    let parent = Parent::open(&*archive, index, &manifest.as_parent())?;
     let share = Share {
         every_days: wanted.full_read_every_days,
         parent_day: i64::from(day.num_days_from_ce()),

@@ -10,6 +10,7 @@ pub use super::cursor::ChunkSource;
 use super::cursor::{Cursor, Trouble};
 use super::head::{EntryHead, FirstData, HeadBuilder, HeadStep};
 use super::header::BLOCK;
+use super::header_error::{HeaderError, HolesError};
 pub use super::item::{DataLost, Item, StreamEnd, TarPlace};
 use super::sparse::{Keep, MapReader};
 use crate::archive::index::EntryLine;
@@ -170,7 +171,7 @@ impl<S: ChunkSource> EntryReader<S> {
                 Ok(HeadStep::More) => {}
                 Ok(HeadStep::Zero) => return lost(line, "there are only zeros".to_owned(), false),
                 Ok(HeadStep::Done) => break,
-                Err(what) => return lost(line, what, false),
+                Err(error) => return lost(line, error.to_string(), false),
             }
         }
         match self.begin_entry() {
@@ -185,10 +186,10 @@ impl<S: ChunkSource> EntryReader<S> {
                     lost(line, what, false)
                 }
             }
-            Err(what) => {
+            Err(error) => {
                 // Only its end in the index says where the next one begins.
                 (self.data_left, self.padding_left) = (0, 0);
-                lost(line, what, false)
+                lost(line, error.to_string(), false)
             }
         }
     }
@@ -263,24 +264,24 @@ impl<S: ChunkSource> EntryReader<S> {
                         }
                         Some(Item::Entry(head, None))
                     }
-                    Err(what) => self.search_on(what, place),
+                    Err(error) => self.search_on(&error, place),
                 }
             }
-            Err(what) => self.search_on(what, place),
+            Err(error) => self.search_on(&error, place),
         }
     }
 
     /// After something that is no header: reported once, then passed over up to the next that is one.
-    fn search_on(&mut self, what: String, place: TarPlace) -> Option<Item> {
+    fn search_on(&mut self, error: &HeaderError, place: TarPlace) -> Option<Item> {
         self.head = HeadBuilder::with_globals_of(&self.head);
         if std::mem::replace(&mut self.searching, true) {
             return None;
         }
-        Some(Item::Lost { line: None, place, what, member_lost: false })
+        Some(Item::Lost { line: None, place, what: error.to_string(), member_lost: false })
     }
 
     /// After the last header: what the data is. A map of holes is read from it.
-    fn begin_entry(&mut self) -> Result<Box<EntryHead>, String> {
+    fn begin_entry(&mut self) -> Result<Box<EntryHead>, HeaderError> {
         let (mut head, first_data) = self.head.finish()?;
         if let FirstData::OfLink { is_sure } = first_data
             && !self.data_follows()
@@ -301,12 +302,12 @@ impl<S: ChunkSource> EntryReader<S> {
             let mut map = MapReader::new(head.size, self.keep_maps);
             loop {
                 if self.data_left < BLOCK as u64 {
-                    return Err("its map of holes is cut off".to_owned());
+                    return Err(HolesError::CutOff.into());
                 }
                 let block = match self.tar.block() {
                     Ok(block) => block,
-                    Err(Trouble::Gap { what, .. }) => return Err(what),
-                    Err(Trouble::End) => return Err("the archive ends in its map of holes".to_owned()),
+                    Err(Trouble::Gap { what, .. }) => return Err(HolesError::Lost(what).into()),
+                    Err(Trouble::End) => return Err(HolesError::ArchiveEnds.into()),
                 };
                 self.data_left -= BLOCK as u64;
                 if let Some(content) = &mut self.content {

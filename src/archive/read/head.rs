@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::header::{BLOCK, Block, Header, OldSparse, parse};
+use super::header_error::{HeaderError, HolesError};
 use super::records::Extended;
 use super::sparse::{self, RunMap};
 use crate::entry::{DeviceNumber, Timestamp, Xattr};
@@ -136,14 +137,14 @@ impl HeadBuilder {
         self.blocks == 0
     }
 
-    /// Takes the next block. The error says what is wrong with it, in words.
-    pub fn add(&mut self, block: &[u8; BLOCK]) -> Result<HeadStep, String> {
+    /// Takes the next block.
+    pub fn add(&mut self, block: &[u8; BLOCK]) -> Result<HeadStep, HeaderError> {
         if let Some(header) = &mut self.header {
             // Only an old header of a file with holes is followed by something.
-            let Some(sparse) = &mut header.old_sparse else { return Err("too many headers".to_owned()) };
+            let Some(sparse) = &mut header.old_sparse else { return Err(HeaderError::Behind) };
             sparse.add_block(block)?;
             if sparse.runs.len() > sparse::MAX_HEADER_RUNS {
-                return Err("its map of holes is too long".to_owned());
+                return Err(HolesError::TooLong.into());
             }
             let more = sparse.more;
             self.note(block);
@@ -155,21 +156,21 @@ impl HeadBuilder {
         }
         let header = match parse(block)? {
             Block::Zero if self.blocks == 0 => return Ok(HeadStep::Zero),
-            Block::Zero => return Err("zeros follow an extended header".to_owned()),
+            Block::Zero => return Err(HeaderError::Zeros),
             Block::Header(header) => header,
         };
         self.note(block);
         self.headers += 1;
         if self.headers > MAX_HEADERS {
-            return Err("it has too many headers".to_owned());
+            return Err(HeaderError::TooMany);
         }
         if matches!(header.flag, b'x' | b'X' | b'g' | b'L' | b'K') {
             let most = if matches!(header.flag, b'L' | b'K') { MAX_NAME_BYTES } else { MAX_EXTENDED_BYTES };
             if header.size > most {
-                return Err(format!("its extended header has {} bytes, and {most} is the most", header.size));
+                return Err(HeaderError::TooLarge { bytes: header.size, most });
             }
             if matches!(header.flag, b'L' | b'K') && header.size == 0 {
-                return Err("its long name is empty".to_owned());
+                return Err(HeaderError::EmptyName);
             }
             if matches!(header.flag, b'x' | b'X') && std::mem::replace(&mut self.has_extended, true) {
                 // GNU tar takes the last one, and others refuse it.
@@ -192,7 +193,7 @@ impl HeadBuilder {
         self.digest.update(block);
     }
 
-    fn collect(&mut self, block: &[u8; BLOCK]) -> Result<(), String> {
+    fn collect(&mut self, block: &[u8; BLOCK]) -> Result<(), HeaderError> {
         let Some(collecting) = &mut self.collecting else { return Ok(()) };
         let len = usize::try_from(collecting.left).map_or(BLOCK, |left| left.min(BLOCK));
         collecting.bytes.extend_from_slice(&block[..len]);
@@ -210,7 +211,7 @@ impl HeadBuilder {
                     bytes.truncate(end);
                 }
                 if bytes.is_empty() {
-                    return Err("its long name is empty".to_owned());
+                    return Err(HeaderError::EmptyName);
                 }
                 *(if name == b'L' { &mut self.long_path } else { &mut self.long_link }) = Some(bytes);
                 Ok(())
@@ -219,15 +220,15 @@ impl HeadBuilder {
     }
 
     /// The entry, after [`HeadStep::Done`], and what its data begins with. The builder is ready for the next entry then.
-    pub fn finish(&mut self) -> Result<(Box<EntryHead>, FirstData), String> {
+    pub fn finish(&mut self) -> Result<(Box<EntryHead>, FirstData), HeaderError> {
         let next = Self::with_globals_of(self);
         let done = std::mem::replace(self, next);
         done.into_head()
     }
 
-    fn into_head(self) -> Result<(Box<EntryHead>, FirstData), String> {
+    fn into_head(self) -> Result<(Box<EntryHead>, FirstData), HeaderError> {
         let Self { globals, extended, long_path, long_link, header, is_pax, digest, blocks, .. } = self;
-        let header = *header.ok_or("it has no header")?;
+        let header = *header.ok_or(HeaderError::Missing)?;
         let sparse = extended.sparse;
         let path = sparse.name.or(extended.path).or(long_path).or_else(|| globals.path.clone()).unwrap_or(header.path);
         let link = extended.linkpath.or(long_link).or_else(|| globals.linkpath.clone()).unwrap_or(header.link);
@@ -240,7 +241,7 @@ impl HeadBuilder {
             _ => extended.size.or(globals.size).unwrap_or(header.size),
         };
         if stored > i64::MAX.unsigned_abs() {
-            return Err("its size is out of bounds".to_owned());
+            return Err(HeaderError::Size);
         }
         let device = DeviceNumber { major: header.major, minor: header.minor };
         let kind = match header.flag {
@@ -266,16 +267,16 @@ impl HeadBuilder {
             runs = Some(sparse::check(&old, real_size, stored)?);
         } else if is_file && sparse.version.0 == Some(1) {
             if sparse.version.1.unwrap_or(0) != 0 {
-                return Err("its map of holes is of a version that is not known".to_owned());
+                return Err(HolesError::Version.into());
             }
-            size = sparse.real_size.ok_or("it has holes and no real size")?;
+            size = sparse.real_size.ok_or(HolesError::NoRealSize)?;
             data = FirstData::MapOfHoles;
         } else if let (true, Some(map)) = (is_file, sparse.map) {
-            size = sparse.real_size.ok_or("it has holes and no real size")?;
+            size = sparse.real_size.ok_or(HolesError::NoRealSize)?;
             runs = Some(sparse::check(&sparse::runs_of(&map)?, size, stored)?);
         }
         if size > i64::MAX.unsigned_abs() {
-            return Err("its size is out of bounds".to_owned());
+            return Err(HeaderError::Size);
         }
         let short = digest.finalize();
         let mut digest = [0; 16];

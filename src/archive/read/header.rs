@@ -3,6 +3,7 @@
 //! Source: POSIX.1-2001, pax(1), "ustar Interchange Format"; GNU tar's manual, "Basic Tar Format" and its `tar.h`
 //! (`struct oldgnu_header`). Offsets in the block are theirs.
 
+use super::header_error::{HeaderError, HolesError};
 use crate::units::ByteRange;
 
 /// A header is one block of this many bytes.
@@ -55,23 +56,23 @@ pub enum Block {
     Header(Box<Header>),
 }
 
-/// Reads a block of 512 bytes. The error says what is wrong with it, in words.
-pub fn parse(block: &[u8; BLOCK]) -> Result<Block, &'static str> {
+/// Reads a block of 512 bytes.
+pub fn parse(block: &[u8; BLOCK]) -> Result<Block, HeaderError> {
     let said = octal(&block[148..156]);
     let Some(said) = said else {
         let zero = block.iter().all(|byte| *byte == 0);
-        return if zero { Ok(Block::Zero) } else { Err("it is not a tar header") };
+        return if zero { Ok(Block::Zero) } else { Err(HeaderError::NotAHeader) };
     };
     let sum = |of: fn(u8) -> i64| -> i64 {
         let all: i64 = block.iter().map(|byte| of(*byte)).sum();
         let field: i64 = block[148..156].iter().map(|byte| of(*byte)).sum();
         all - field + 8 * i64::from(b' ')
     };
-    let said = i64::try_from(said).map_err(|_| "it is not a tar header")?;
+    let said = i64::try_from(said).map_err(|_| HeaderError::NotAHeader)?;
     // Some old tars added up signed characters.
     if said != sum(i64::from) && said != sum(|byte| i64::from(byte.cast_signed())) {
         let zero = block.iter().all(|byte| *byte == 0);
-        return if zero { Ok(Block::Zero) } else { Err("the checksum of its tar header is wrong") };
+        return if zero { Ok(Block::Zero) } else { Err(HeaderError::Checksum) };
     }
 
     // POSIX says "ustar" NUL "00"; GNU's own format has "ustar", two spaces and NUL, and no prefix.
@@ -90,16 +91,16 @@ pub fn parse(block: &[u8; BLOCK]) -> Result<Block, &'static str> {
         if !is_device || field.iter().all(|byte| *byte == 0) {
             return Ok(0);
         }
-        number(field).and_then(|number| u32::try_from(number).ok()).ok_or("its device number is wrong")
+        number(field).and_then(|number| u32::try_from(number).ok()).ok_or(HeaderError::Field("device number"))
     };
     Ok(Block::Header(Box::new(Header {
         path,
         // The field has 7 octal digits: 21 bits.
-        mode: number(&block[100..108]).and_then(|mode| u32::try_from(mode).ok()).ok_or("its mode is wrong")?,
-        uid: id(&block[108..116]).ok_or("its owner is wrong")?,
-        gid: id(&block[116..124]).ok_or("its group is wrong")?,
-        size: unsigned(&block[124..136]).ok_or("its size is wrong")?,
-        mtime: number(&block[136..148]).and_then(|time| i64::try_from(time).ok()).ok_or("its time is wrong")?,
+        mode: number(&block[100..108]).and_then(|mode| u32::try_from(mode).ok()).ok_or(HeaderError::Field("mode"))?,
+        uid: id(&block[108..116]).ok_or(HeaderError::Field("owner"))?,
+        gid: id(&block[116..124]).ok_or(HeaderError::Field("group"))?,
+        size: unsigned(&block[124..136]).ok_or(HeaderError::Field("size"))?,
+        mtime: number(&block[136..148]).and_then(|time| i64::try_from(time).ok()).ok_or(HeaderError::Field("time"))?,
         flag,
         link: until_nul(&block[157..257]).to_vec(),
         major: device(&block[329..337])?,
@@ -109,17 +110,17 @@ pub fn parse(block: &[u8; BLOCK]) -> Result<Block, &'static str> {
 }
 
 /// `oldgnu_header`: four runs at 386, `isextended` at 482, `realsize` at 483.
-fn old_sparse(block: &[u8; BLOCK]) -> Result<OldSparse, &'static str> {
+fn old_sparse(block: &[u8; BLOCK]) -> Result<OldSparse, HeaderError> {
     Ok(OldSparse {
         runs: old_runs(&block[386..482])?,
         more: block[482] != 0,
-        real_size: unsigned(&block[483..495]).ok_or("its real size is wrong")?,
+        real_size: unsigned(&block[483..495]).ok_or(HeaderError::Field("real size"))?,
     })
 }
 
 impl OldSparse {
     /// Takes in a block of further runs: `struct sparse_header`, 21 runs and `isextended` at 504.
-    pub fn add_block(&mut self, block: &[u8; BLOCK]) -> Result<(), &'static str> {
+    pub fn add_block(&mut self, block: &[u8; BLOCK]) -> Result<(), HeaderError> {
         self.runs.extend(old_runs(&block[..504])?);
         self.more = block[504] != 0;
         Ok(())
@@ -127,10 +128,10 @@ impl OldSparse {
 }
 
 /// Runs of 12 bytes offset and 12 bytes length, up to the first that is not filled in.
-fn old_runs(bytes: &[u8]) -> Result<Vec<ByteRange>, &'static str> {
+fn old_runs(bytes: &[u8]) -> Result<Vec<ByteRange>, HeaderError> {
     let filled = bytes.chunks_exact(24).take_while(|run| run[0] != 0 || run[12] != 0);
     let run = |run: &[u8]| Some(ByteRange::new(unsigned(&run[..12])?, unsigned(&run[12..])?));
-    filled.map(|bytes| run(bytes).ok_or("its map of holes is damaged")).collect()
+    filled.map(|bytes| run(bytes).ok_or_else(|| HolesError::Damaged.into())).collect()
 }
 
 fn until_nul(field: &[u8]) -> &[u8] {
@@ -210,7 +211,7 @@ mod tests {
                 assert!(parse(&bad).is_err() || parse(&bad).unwrap() == parsed);
             }
         }
-        assert_eq!(parse(&[0; BLOCK]), Ok(Block::Zero));
+        assert_eq!(parse(&[0; BLOCK]).unwrap(), Block::Zero);
         assert!(parse(&[b' '; BLOCK]).is_err() && parse(&[0xff; BLOCK]).is_err());
     }
 

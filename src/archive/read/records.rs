@@ -3,6 +3,7 @@
 //! Source: POSIX.1-2001, pax(1), "pax Extended Header"; GNU tar's manual, "Storing Sparse Files"; the `SCHILY` records of
 //! star.
 
+use super::header_error::HeaderError;
 use super::sparse::MAX_HEADER_RUNS;
 use super::values::{base64_decoded, decode_name, number, split_record, text, time, url_decoded};
 use crate::archive::acl;
@@ -68,7 +69,7 @@ const FLAG_ALIASES: [(&str, u32); 7] = [
 
 impl Extended {
     /// Takes in the records in `bytes`. The error says what is wrong with the header as a whole.
-    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), HeaderError> {
         // Some programs count the NULs behind the last record.
         while !bytes.iter().all(|byte| *byte == 0) {
             let (key, value, rest) = split_record(bytes)?;
@@ -78,7 +79,7 @@ impl Extended {
         Ok(())
     }
 
-    fn apply(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+    fn apply(&mut self, key: &[u8], value: &[u8]) -> Result<(), HeaderError> {
         let Ok(name) = std::str::from_utf8(key) else {
             if let Some(xattr) = key.strip_prefix(b"SCHILY.xattr.") {
                 self.set_xattr(decode_name(xattr), value.to_vec());
@@ -123,9 +124,9 @@ impl Extended {
     }
 
     /// A value that cannot be used costs what it says, and not the entry.
-    fn or_problem<T>(&mut self, value: Result<Option<T>, String>) -> Option<T> {
-        value.unwrap_or_else(|what| {
-            self.problem(what);
+    fn or_problem<T>(&mut self, value: Result<Option<T>, HeaderError>) -> Option<T> {
+        value.unwrap_or_else(|error| {
+            self.problem(error.to_string());
             None
         })
     }
@@ -227,7 +228,7 @@ pub(crate) fn has_line_feed(mut records: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Extended;
+    use super::{Extended, HeaderError};
     use crate::entry::Timestamp;
 
     fn record(key: &str, value: &[u8]) -> Vec<u8> {
@@ -236,7 +237,7 @@ mod tests {
         [len.to_string().as_bytes(), b" ", key.as_bytes(), b"=", value, b"\n"].concat()
     }
 
-    fn of(key: &str, value: &[u8]) -> Result<Extended, String> {
+    fn of(key: &str, value: &[u8]) -> Result<Extended, HeaderError> {
         let mut extended = Extended::default();
         extended.add(&record(key, value)).map(|()| extended)
     }
@@ -283,12 +284,12 @@ mod tests {
 
     #[test]
     fn times_have_one_sign() {
-        let at = |text: &[u8]| of("mtime", text).map(|extended| extended.mtime.unwrap());
-        assert_eq!(at(b"-1.5"), Ok(Timestamp { sec: -2, nsec: 500_000_000 }));
-        assert_eq!(at(b"-7"), Ok(Timestamp { sec: -7, nsec: 0 }));
-        assert_eq!(at(b"-9223372036854775808"), Ok(Timestamp { sec: i64::MIN, nsec: 0 }));
-        assert_eq!(at(b"-9223372036854775807.5"), Ok(Timestamp { sec: i64::MIN, nsec: 500_000_000 }));
-        assert_eq!(at(b"5000000000.1234567899"), Ok(Timestamp { sec: 5_000_000_000, nsec: 123_456_789 }));
+        let at = |text: &[u8]| of("mtime", text).map(|extended| extended.mtime.unwrap()).unwrap();
+        assert_eq!(at(b"-1.5"), Timestamp { sec: -2, nsec: 500_000_000 });
+        assert_eq!(at(b"-7"), Timestamp { sec: -7, nsec: 0 });
+        assert_eq!(at(b"-9223372036854775808"), Timestamp { sec: i64::MIN, nsec: 0 });
+        assert_eq!(at(b"-9223372036854775807.5"), Timestamp { sec: i64::MIN, nsec: 500_000_000 });
+        assert_eq!(at(b"5000000000.1234567899"), Timestamp { sec: 5_000_000_000, nsec: 123_456_789 });
         for wrong in [b"1.x".as_slice(), b"--1", b"99999999999999999999", b".5", b"1e3"] {
             let extended = of("mtime", wrong).unwrap();
             assert!(extended.mtime.is_none() && extended.problems.len() == 1, "{}", wrong.escape_ascii());

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::header_error::HolesError;
 use crate::archive::digits::parse_padded;
 use crate::units::ByteRange;
 
@@ -128,10 +129,10 @@ impl MapBuilder {
         Self { keep, real_size, kept: Vec::new(), spilled: None, count: 0, end_before: 0, sum: 0 }
     }
 
-    /// Takes the next run; the error says what is wrong with it, in words.
-    pub fn add(&mut self, run: ByteRange) -> Result<(), String> {
+    /// Takes the next run.
+    pub fn add(&mut self, run: ByteRange) -> Result<(), HolesError> {
         let end = run.end().filter(|end| *end <= self.real_size && run.start >= self.end_before);
-        self.end_before = end.ok_or("its map of holes contradicts itself")?;
+        self.end_before = end.ok_or(HolesError::Contradiction)?;
         // Runs that lie apart in 64 bits have a sum in 64 bits.
         self.sum = self.sum.saturating_add(run.len);
         if run.len == 0 || self.keep == Keep::Nothing {
@@ -139,7 +140,7 @@ impl MapBuilder {
         }
         let most = if self.spilled.is_some() { PIECE_RUNS } else { KEPT_RUNS };
         if self.kept.len() >= most {
-            self.spill().map_err(|error| format!("its map of holes cannot be put aside: {error}"))?;
+            self.spill().map_err(HolesError::PutAside)?;
         }
         self.kept.push(run);
         self.count += 1;
@@ -147,13 +148,12 @@ impl MapBuilder {
     }
 
     /// The map, after its last run. `stored_bytes` is how much data is stored.
-    pub fn finish(mut self, stored_bytes: u64) -> Result<RunMap, String> {
+    pub fn finish(mut self, stored_bytes: u64) -> Result<RunMap, HolesError> {
         if self.sum != stored_bytes {
-            let sum = self.sum;
-            return Err(format!("its map of holes has {sum} bytes of data, and {stored_bytes} are stored"));
+            return Err(HolesError::Length { mapped: self.sum, stored: stored_bytes });
         }
         if self.spilled.is_some() {
-            self.spill().map_err(|error| format!("its map of holes cannot be put aside: {error}"))?;
+            self.spill().map_err(HolesError::PutAside)?;
         }
         Ok(RunMap { kept: self.kept, spilled: self.spilled.map(Arc::new), count: self.count })
     }
@@ -195,16 +195,16 @@ fn unnamed_file() -> io::Result<File> {
 }
 
 /// The map whose runs are these.
-pub fn check(runs: &[ByteRange], real_size: u64, stored_bytes: u64) -> Result<RunMap, String> {
+pub fn check(runs: &[ByteRange], real_size: u64, stored_bytes: u64) -> Result<RunMap, HolesError> {
     let mut map = MapBuilder::new(real_size, Keep::Runs);
     runs.iter().try_for_each(|run| map.add(*run))?;
     map.finish(stored_bytes)
 }
 
 /// The runs of a list of offsets and lengths.
-pub fn runs_of(numbers: &[u64]) -> Result<Vec<ByteRange>, String> {
+pub fn runs_of(numbers: &[u64]) -> Result<Vec<ByteRange>, HolesError> {
     if !numbers.len().is_multiple_of(2) || numbers.len() > 2 * MAX_HEADER_RUNS {
-        return Err("its map of holes is cut off or too long".to_owned());
+        return Err(HolesError::List);
     }
     Ok(numbers.chunks_exact(2).map(|pair| ByteRange::new(pair[0], pair[1])).collect())
 }
@@ -226,7 +226,7 @@ impl MapReader {
     }
 
     /// Takes a block of the data area. True when it was the map's last.
-    pub fn add_block(&mut self, block: &[u8]) -> Result<bool, String> {
+    pub fn add_block(&mut self, block: &[u8]) -> Result<bool, HolesError> {
         for byte in block {
             if self.left == Some(0) {
                 break;
@@ -234,11 +234,11 @@ impl MapReader {
             if *byte != b'\n' {
                 self.digits.push(*byte);
                 if self.digits.len() > MAX_DIGITS {
-                    return Err("its map of holes is damaged".to_owned());
+                    return Err(HolesError::Damaged);
                 }
                 continue;
             }
-            let number = parse_padded(&self.digits).ok_or("its map of holes is damaged")?;
+            let number = parse_padded(&self.digits).ok_or(HolesError::Damaged)?;
             self.digits.clear();
             match (&mut self.left, self.start.take()) {
                 (None, _) => self.left = Some(number),
@@ -253,7 +253,7 @@ impl MapReader {
     }
 
     /// The map, after its last block.
-    pub fn finish(self, stored_bytes: u64) -> Result<RunMap, String> {
+    pub fn finish(self, stored_bytes: u64) -> Result<RunMap, HolesError> {
         self.map.finish(stored_bytes)
     }
 }
@@ -296,9 +296,9 @@ mod tests {
             let mut reader = MapReader::new(count * 1_000_000, keep);
             let (last, blocks) = text.as_chunks::<512>().0.split_last().unwrap();
             for block in blocks {
-                assert_eq!(reader.add_block(block), Ok(false));
+                assert!(!reader.add_block(block).unwrap());
             }
-            assert_eq!(reader.add_block(last), Ok(true));
+            assert!(reader.add_block(last).unwrap());
             let map = reader.finish(count * 512).unwrap();
             assert_eq!(runs_of(&map), (0..kept).map(run).collect::<Vec<_>>());
         }
@@ -329,6 +329,6 @@ mod tests {
         assert!(reader().add_block(&[b'1'; 512]).is_err());
         assert!(reader().add_block(b"3\n5\n1\n4\n1\n").is_err(), "without waiting for the third");
         // Never ends, and neither does it begin to fill the memory.
-        assert_eq!(reader().add_block(b"1152921504606846976\n"), Ok(false));
+        assert!(!reader().add_block(b"1152921504606846976\n").unwrap());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Source: POSIX.1-2001, pax(1), "pax Extended Header"; libarchive's `archive_read_support_format_tar.c` for its own records.
 
+use super::header_error::HeaderError;
 use crate::archive::digits::parse_padded;
 use crate::entry::Timestamp;
 
@@ -9,58 +10,57 @@ use crate::entry::Timestamp;
 pub(super) type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
 /// The first record.
-pub(super) fn split_record(bytes: &[u8]) -> Result<Record<'_>, String> {
-    let bad = |what: &str| format!("its extended header is damaged: {what}");
-    let space = bytes.iter().take(11).position(|byte| *byte == b' ').ok_or_else(|| bad("a record has no length"))?;
+pub(super) fn split_record(bytes: &[u8]) -> Result<Record<'_>, HeaderError> {
+    let space =
+        bytes.iter().take(11).position(|byte| *byte == b' ').ok_or(HeaderError::Records("a record has no length"))?;
     let len: usize = parse_padded(&bytes[..space])
         .and_then(|len| usize::try_from(len).ok())
-        .ok_or_else(|| bad("a record's length is no number"))?;
+        .ok_or(HeaderError::Records("a record's length is no number"))?;
     if len > bytes.len() || len < space + 3 {
-        return Err(bad("a record's length is out of bounds"));
+        return Err(HeaderError::Records("a record's length is out of bounds"));
     }
     let (record, rest) = bytes.split_at(len);
     let Some((b'\n', record)) = record[space + 1..].split_last() else {
-        return Err(bad("a record does not end where it says"));
+        return Err(HeaderError::Records("a record does not end where it says"));
     };
-    let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(|| bad("a record has no value"))?;
+    let equals = record.iter().position(|byte| *byte == b'=').ok_or(HeaderError::Records("a record has no value"))?;
     Ok((&record[..equals], &record[equals + 1..], rest))
 }
 
 /// An empty value takes back what was said before.
-pub(super) fn text(key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, String> {
+pub(super) fn text(key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, HeaderError> {
     if value.contains(&0) {
-        return Err(format!("its record {} holds a zero byte", key.escape_ascii()));
+        return Err(HeaderError::ZeroByte(key.to_vec()));
     }
     Ok((!value.is_empty()).then(|| value.to_vec()))
 }
 
-pub(super) fn number(key: &[u8], value: &[u8]) -> Result<Option<u64>, String> {
+pub(super) fn number(key: &[u8], value: &[u8]) -> Result<Option<u64>, HeaderError> {
     if value.is_empty() {
         return Ok(None);
     }
     match parse_padded(value) {
         Some(number) => Ok(Some(number)),
-        None => Err(format!("its record {} is no number that can be used", key.escape_ascii())),
+        None => Err(HeaderError::Number(key.to_vec())),
     }
 }
 
 /// `-SECONDS.FRACTION`; the sign counts for both. Digits after the ninth are cut off.
-pub(super) fn time(value: &[u8]) -> Result<Option<Timestamp>, String> {
+pub(super) fn time(value: &[u8]) -> Result<Option<Timestamp>, HeaderError> {
     if value.is_empty() {
         return Ok(None);
     }
-    let bad = || "its time is no number that can be used".to_owned();
     let (negative, digits) = match value.strip_prefix(b"-") {
         Some(digits) => (true, digits),
         None => (false, value),
     };
     let point = digits.iter().position(|byte| *byte == b'.');
-    let seconds = parse_padded(&digits[..point.unwrap_or(digits.len())]).ok_or_else(bad)?;
+    let seconds = parse_padded(&digits[..point.unwrap_or(digits.len())]).ok_or(HeaderError::Time)?;
     let mut nanoseconds = 0;
     let mut unit = 100_000_000;
     for byte in point.map_or(&[][..], |point| &digits[point + 1..]) {
         if !byte.is_ascii_digit() {
-            return Err(bad());
+            return Err(HeaderError::Time);
         }
         nanoseconds += u32::from(byte - b'0') * unit;
         unit /= 10;
@@ -72,7 +72,7 @@ pub(super) fn time(value: &[u8]) -> Result<Option<Timestamp>, String> {
         (true, _) => (-1_i64).checked_sub_unsigned(seconds),
     };
     let nsec = if negative && nanoseconds > 0 { 1_000_000_000 - nanoseconds } else { nanoseconds };
-    Ok(Some(Timestamp { sec: whole.ok_or_else(bad)?, nsec }))
+    Ok(Some(Timestamp { sec: whole.ok_or(HeaderError::Time)?, nsec }))
 }
 
 pub(super) fn url_decoded(mut name: &[u8]) -> Option<Vec<u8>> {

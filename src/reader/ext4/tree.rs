@@ -18,7 +18,7 @@ use super::{attributes, directory};
 use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::events::Severity;
 use crate::reader::listing::Listing;
-use crate::reader::walk::{Looked, OpenDirectory, Position, Tree};
+use crate::reader::walk::{LookError, Looked, OpenDirectory, Position, Tree};
 
 /// Inodes are prefetched this many names ahead.
 const AHEAD_NAMES: usize = 256;
@@ -154,12 +154,11 @@ impl Tree for Ext4Tree {
         ino: u64,
         path: &[u8],
         complaints: &mut Vec<String>,
-    ) -> Result<Looked<Inode>, String> {
-        let number = u32::try_from(ino).map_err(|_| "leads to no inode, left out".to_owned())?;
-        let mut inode =
-            Inode::read(&self.volume, number).map_err(|error| format!("cannot be read, left out: {error}"))?;
+    ) -> Result<Looked<Inode>, LookError> {
+        let number = u32::try_from(ino).map_err(|_| LookError::NoInode)?;
+        let mut inode = Inode::read(&self.volume, number).map_err(LookError::Inode)?;
         if number < self.volume.superblock.first_inode && number != inode::ROOT {
-            return Err(format!("leads to inode {number}, which is not for files; left out"));
+            return Err(LookError::ReservedInode(number));
         }
         let found_type = inode.file_type();
         if !directory::is_type_right(self.expected_type, found_type) {
@@ -188,8 +187,7 @@ impl Tree for Ext4Tree {
         let kind = match inode.file_type() {
             Some(Type::Directory) => {
                 if !self.names.directory(number) {
-                    let what = format!("leads to directory {number}, to which another name led before; left out");
-                    return Err(format!("{what}: the filesystem is damaged"));
+                    return Err(LookError::SecondName(number));
                 }
                 inode.parent = directory.number;
                 self.audit(&inode);
@@ -202,15 +200,14 @@ impl Tree for Ext4Tree {
                 return Ok(Looked::Other(EntryKind::File(Box::new(content)), metadata, xattrs));
             }
             Some(Type::Symlink) => {
-                let target = link_target(&self.volume, &inode, &mut self.remarks)
-                    .map_err(|error| format!("the symbolic link cannot be read, left out: {error}"))?;
+                let target = link_target(&self.volume, &inode, &mut self.remarks).map_err(LookError::Symlink)?;
                 EntryKind::Symlink(target)
             }
             Some(Type::CharDevice) => EntryKind::CharDevice(inode.device()),
             Some(Type::BlockDevice) => EntryKind::BlockDevice(inode.device()),
             Some(Type::Fifo) => EntryKind::Fifo,
             Some(Type::Socket) => EntryKind::Socket,
-            None => return Err("is of a type that is not known, left out".to_owned()),
+            None => return Err(LookError::UnknownType),
         };
         let (metadata, xattrs) = self.facts(&inode, complaints);
         Ok(Looked::Other(kind, metadata, xattrs))

@@ -21,7 +21,7 @@ use crate::outside::inode_flags::fat::{EXFAT_SUPER_MAGIC, MSDOS_SUPER_MAGIC};
 use crate::outside::inode_flags::{self, FlagSource};
 use crate::reader::exclude::Excludes;
 use crate::reader::listing::{Item, Listing};
-use crate::reader::walk::{Looked, OpenDirectory, Position, Tree, Walk};
+use crate::reader::walk::{LookError, Looked, OpenDirectory, Position, Tree, Walk};
 use crate::shown;
 
 /// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of Linux: no list of names and no value is longer.
@@ -210,12 +210,11 @@ impl Tree for KernelTree {
         ino: u64,
         path: &[u8],
         complaints: &mut Vec<String>,
-    ) -> Result<Looked<Arc<OwnedFd>>, String> {
-        let name = CString::new(name).map_err(|_| "its name holds a zero byte, left out".to_owned())?;
-        let facts = statx_of(directory, &name).map_err(|error| format!("cannot be read, left out: {error}"))?;
+    ) -> Result<Looked<Arc<OwnedFd>>, LookError> {
+        let name = CString::new(name).map_err(|_| LookError::ZeroByte)?;
+        let facts = statx_of(directory, &name).map_err(|error| LookError::Inode(error.into()))?;
         if self.listed_inodes_of == Some(device_of(&facts)) && facts.stx_ino != ino {
-            let found = facts.stx_ino;
-            return Err(format!("its directory says inode {ino}, and the kernel finds {found} by its name, left out"));
+            return Err(LookError::OtherInode { listed: ino, found: facts.stx_ino });
         }
         if is_encrypted(&facts)
             && matches!(FileType::from_raw_mode(facts.stx_mode.into()), FileType::RegularFile | FileType::Symlink)
@@ -225,7 +224,7 @@ impl Tree for KernelTree {
         let kind = match FileType::from_raw_mode(facts.stx_mode.into()) {
             FileType::Directory => {
                 let child = rustix::fs::openat(directory, &name, DIR_FLAGS, Mode::empty())
-                    .map_err(|error| format!("the directory cannot be opened, left out: {error}"))?;
+                    .map_err(|error| LookError::Directory(error.into()))?;
                 if facts.stx_ino == ROOT_INODE
                     && self.subvolumes.as_ref().is_some_and(|subvolumes| subvolumes.leaves_out(&child))
                 {
@@ -242,14 +241,14 @@ impl Tree for KernelTree {
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(directory, &name, Vec::new())
-                    .map_err(|error| format!("the symbolic link cannot be read, left out: {error}"))?;
+                    .map_err(|error| LookError::Symlink(error.into()))?;
                 EntryKind::Symlink(target.into_bytes())
             }
             FileType::CharacterDevice => EntryKind::CharDevice(device_number(&facts)),
             FileType::BlockDevice => EntryKind::BlockDevice(device_number(&facts)),
             FileType::Fifo => EntryKind::Fifo,
             FileType::Socket => EntryKind::Socket,
-            FileType::Unknown => return Err("is of a type that is not known, left out".to_owned()),
+            FileType::Unknown => return Err(LookError::UnknownType),
         };
         // Files are opened only where they are read; opening the others would follow them, block on them or reach a
         // device. So the attributes go by the name.

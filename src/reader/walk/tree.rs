@@ -30,7 +30,7 @@ pub trait Tree {
         ino: u64,
         path: &[u8],
         complaints: &mut Vec<String>,
-    ) -> Result<Looked<Self::Directory>, String>;
+    ) -> Result<Looked<Self::Directory>, LookError>;
 
     /// The directory around `child`, which had these numbers.
     fn parent_of(&mut self, child: Self::Directory, dev: u64, ino: u64) -> io::Result<Self::Directory>;
@@ -76,6 +76,44 @@ pub struct OpenDirectory<D> {
     pub xattrs: Vec<Xattr>,
     /// Its names are encrypted: what a listing would show are none of them.
     pub is_sealed: bool,
+}
+
+/// Why a name is left out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// No system call takes such a name.
+    #[error("its name holds a zero byte, left out")]
+    ZeroByte,
+    /// Its inode cannot be read.
+    #[error("cannot be read, left out: {0}")]
+    Inode(io::Error),
+    /// The kernel finds another inode by the name than the listing has.
+    #[error("its directory says inode {listed}, and the kernel finds {found} by its name, left out")]
+    OtherInode {
+        /// The number in the listing.
+        listed: u64,
+        /// The number that the kernel gives.
+        found: u64,
+    },
+    /// The listing has a number that no inode has.
+    #[error("leads to no inode, left out")]
+    NoInode,
+    /// It is one of the inodes that ext keeps for itself.
+    #[error("leads to inode {0}, which is not for files; left out")]
+    ReservedInode(u32),
+    /// Two names lead to one directory.
+    #[error("leads to directory {0}, to which another name led before; left out: the filesystem is damaged")]
+    SecondName(u32),
+    /// A directory that cannot be opened.
+    #[error("the directory cannot be opened, left out: {0}")]
+    Directory(io::Error),
+    /// A symbolic link whose target cannot be read.
+    #[error("the symbolic link cannot be read, left out: {0}")]
+    Symlink(io::Error),
+    /// Its inode has a type that Linux does not have.
+    #[error("is of a type that is not known, left out")]
+    UnknownType,
 }
 
 /// What a name is.

@@ -8,12 +8,13 @@ use chrono::Local;
 use super::error::BackupError;
 use super::under_way::Backup;
 use crate::archive::write::ArchiveWriter;
+use crate::error::with_causes;
 use crate::events::Severity;
-use crate::run::parent::{Previous, Trust, Wanted, previous};
+use crate::run::parent::{Previous, PreviousError, Trust, Wanted, previous};
 use crate::run::record::source_record;
 
 /// What was found; an error says why there is nothing that can be used.
-type Found = Result<Option<Previous>, String>;
+type Found = Result<Option<Previous>, PreviousError>;
 
 /// The previous backup, sought or found.
 pub(super) struct PreviousBackup<'scope, 'env> {
@@ -89,6 +90,9 @@ fn report(backup: &Backup<'_>, found: &Found) {
             }
         }
         Ok(None) => {}
-        Err(why) => backup.tell(Severity::Notice, format!("nothing is carried forward, all is read: {why}")),
+        Err(error) => {
+            let why = with_causes(error);
+            backup.tell(Severity::Notice, format!("nothing is carried forward, all is read: {why}"));
+        }
     }
 }

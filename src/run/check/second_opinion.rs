@@ -22,6 +22,7 @@ use crate::archive::index::{EntryLine, Line, Totals, escape_path};
 use crate::archive::pax::padding_after;
 use crate::archive::read::head::{EntryHead, FirstData, HeadBuilder, HeadStep};
 use crate::archive::read::header::{self, BLOCK, Block};
+use crate::archive::read::header_error::HeaderError;
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::records::has_line_feed;
 use crate::error::with_causes;
@@ -125,6 +126,18 @@ struct Headers {
     has_holes: bool,
 }
 
+/// Why an entry's headers cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+enum BadHeaders {
+    #[error("its headers are longer than it is in the index")]
+    TooLong,
+    #[error("there are zeros in place of its header")]
+    Zeros,
+    #[error(transparent)]
+    Head(#[from] HeaderError),
+}
+
 /// Why the crate is not asked about an entry.
 enum NotAsked {
     Holes,
@@ -157,7 +170,7 @@ impl Walk<'_> {
     fn entry(&mut self, line: &EntryLine) -> Result<Option<String>, Ended> {
         let Headers { head, bytes, has_holes } = match self.headers(line)? {
             Ok(headers) => headers,
-            Err(what) => return Ok(Some(format!("read with flate2: {what}"))),
+            Err(error) => return Ok(Some(format!("read with flate2: {error}"))),
         };
         let stored = head.stored_bytes;
         let found = head.header_bytes.saturating_add(stored).saturating_add(padding_after(stored));
@@ -218,13 +231,13 @@ impl Walk<'_> {
     }
 
     /// Reads an entry's headers, not further than the entry goes in the index. The inner error says what is wrong with them.
-    fn headers(&mut self, line: &EntryLine) -> Result<Result<Headers, String>, Ended> {
+    fn headers(&mut self, line: &EntryLine) -> Result<Result<Headers, BadHeaders>, Ended> {
         let mut builder = HeadBuilder::default();
         let mut bytes = Some(Vec::with_capacity(3 * BLOCK));
         let mut left = line.tar_length;
         loop {
             let Some(rest) = left.checked_sub(BLOCK as u64) else {
-                return Ok(Err("its headers are longer than it is in the index".to_owned()));
+                return Ok(Err(BadHeaders::TooLong));
             };
             left = rest;
             let mut block = [0; BLOCK];
@@ -235,12 +248,12 @@ impl Walk<'_> {
             }
             match builder.add(&block) {
                 Ok(HeadStep::More) => {}
-                Ok(HeadStep::Zero) => return Ok(Err("there are zeros in place of its header".to_owned())),
+                Ok(HeadStep::Zero) => return Ok(Err(BadHeaders::Zeros)),
                 Ok(HeadStep::Done) => break,
-                Err(what) => return Ok(Err(what)),
+                Err(error) => return Ok(Err(error.into())),
             }
         }
-        Ok(builder.finish().map(|(head, first_data)| {
+        Ok(builder.finish().map_err(BadHeaders::from).map(|(head, first_data)| {
             let has_holes = head.runs.is_some() || first_data == FirstData::MapOfHoles;
             Headers { head, bytes, has_holes }
         }))

@@ -1,4 +1,4 @@
-//! A reader that goes ahead in a thread of its own: what comes next is looked at while what came before is dealt with.
+//! A reader that runs ahead in a thread of its own, so that walking and archiving overlap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,28 +9,29 @@ use std::{io, vec};
 use super::{Found, FsReader};
 use crate::entry::{Entry, EntryKind};
 
-/// So many things are handed over at once: few of them wake the other thread ever again.
+/// Entries per batch. Large batches keep the threads from waking each other often.
 const BATCH: usize = 512;
-/// So many where files are opened ahead, of which the kernel lets a process have a thousand.
+/// Entries per batch while files are opened ahead: a process may have about a thousand open files.
 const OPENED_BATCH: usize = 64;
-/// A batch ends early when the attributes, paths and link targets in it have this much.
+/// A batch ends early when its attributes, paths and link targets reach this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
-/// Batches that wait to be taken.
+/// Batches in the queue.
 const WAITING_BATCHES: usize = 2;
 
-/// Gives what another reader gives, in the same order.
+/// Yields what the inner reader yields, in the same order.
 pub struct ReadAhead {
     taken: vec::IntoIter<Found>,
-    /// `None` once the other one has ended.
+    /// `None` once the inner reader has ended.
     batches: Option<Receiver<Vec<Found>>>,
-    /// Entries on their way back.
+    /// Entries on their way back to the thread that allocated them.
     spent: Sender<Vec<Entry>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ReadAhead {
-    /// Starts the thread. While `opens_files` is set it also opens the files and has their beginnings read, for whoever
-    /// reads nearly all of them: then no more than 4 batches of 64 are open. What cannot be opened is left for the first use.
+    /// Starts the thread. While `opens_files` is set, the thread also opens files and prefetches their first bytes,
+    /// for a backup that reads nearly all files. At most 4 batches of 64 files are open then. A file that cannot be
+    /// opened ahead is opened at its first use.
     pub fn new(reader: impl FsReader + Send + 'static, opens_files: Arc<AtomicBool>) -> io::Result<Self> {
         let (sender, batches) = sync_channel(WAITING_BATCHES);
         let (spent, to_free) = channel();
@@ -40,10 +41,10 @@ impl ReadAhead {
         Ok(Self { taken: Vec::new().into_iter(), batches: Some(batches), spent, thread: Some(thread) })
     }
 
-    /// Has entries that are done with freed by the thread that made them: two threads that free and allocate what is the
-    /// other's wait for each other.
+    /// Returns used entries to the thread that allocated them. Freeing memory that another thread allocated makes
+    /// both contend for the allocator's lock.
     pub fn free(&self, spent: Vec<Entry>) {
-        // Once the thread has ended they are freed here.
+        // // After the thread has ended, `spent` is freed here.
         let _ = self.spent.send(spent);
     }
 }
@@ -67,7 +68,7 @@ fn read(
             bytes += entry.xattr_bytes() + entry.path.len();
             match &entry.kind {
                 EntryKind::Symlink(target) => bytes += target.len(),
-                // Its error comes again when it is needed.
+                // // An error shows again when the file is read.
                 EntryKind::File(content) if opens => drop(content.prefetch()),
                 _ => {}
             }
@@ -75,14 +76,14 @@ fn read(
         batch.push(found);
         if batch.len() == full || bytes >= BATCH_BYTES {
             bytes = 0;
-            // Nobody wants the rest any more.
+            // // The receiver is gone: the walk was cancelled.
             if batches.send(batch).is_err() {
                 return;
             }
             (opens, full, batch) = begin();
         }
     }
-    // As above.
+    // // As above.
     let _ = batches.send(batch);
 }
 
@@ -100,7 +101,7 @@ impl FsReader for ReadAhead {
             if let Some(thread) = self.thread.take()
                 && let Err(panic) = thread.join()
             {
-                // Half a tree must not pass for a whole one.
+                // // A panic of the walk must not look like the end of the tree.
                 std::panic::resume_unwind(panic);
             }
         }
@@ -109,10 +110,10 @@ impl FsReader for ReadAhead {
 
 impl Drop for ReadAhead {
     fn drop(&mut self) {
-        // What it sends now nobody takes: it ends, and lets go of the filesystem.
+        // // Closing the channel ends the thread, which then releases the filesystem.
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // Whatever it came to is of no interest any more.
+            // // The walk was cancelled; its result is not used.
             let _ = thread.join();
         }
     }

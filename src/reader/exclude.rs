@@ -1,4 +1,4 @@
-//! What the user wants left out.
+//! The user's exclude patterns.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-/// A pattern that is not one.
+/// An invalid exclude pattern.
 #[derive(Debug, thiserror::Error)]
 #[error("the exclude pattern {pattern:?} cannot be used: {reason}")]
 pub struct BadPattern {
@@ -14,9 +14,9 @@ pub struct BadPattern {
     reason: String,
 }
 
-/// Patterns in the syntax of a `.gitignore` that lies in the filesystem's root (gitignore(5)): `/var/cache` is that
-/// directory, `*.o` any such name at any depth, `cache/` directories only, `!keep.o` an exception. Names are matched
-/// as raw bytes.
+/// Patterns in the syntax of a `.gitignore` in the filesystem's root (gitignore(5)): `/var/cache` is that
+/// directory, `*.o` any such name at any depth, `cache/` directories only, `!keep.o` an exception. Names are
+/// matched as raw bytes.
 #[derive(Clone, Debug)]
 pub struct Excludes {
     patterns: Gitignore,
@@ -24,7 +24,7 @@ pub struct Excludes {
 }
 
 impl Excludes {
-    /// `patterns` in their order: a later one wins. Without any, only the root's `lost+found` is left out.
+    /// Compiles `patterns`; a later one takes precedence. Without any, only the root's `lost+found` is excluded.
     pub fn new<P: AsRef<str>>(patterns: &[P]) -> Result<Self, BadPattern> {
         let mut builder = GitignoreBuilder::new("/");
         builder.allow_unclosed_class(false);
@@ -40,13 +40,13 @@ impl Excludes {
         Ok(Self { patterns, lost_and_found: true })
     }
 
-    /// Leaves nothing out, not even `lost+found`.
+    /// Excludes nothing, not even `lost+found`.
     pub fn nothing() -> Self {
         Self { patterns: Gitignore::empty(), lost_and_found: false }
     }
 
-    /// Whether the entry at `path`, relative to the root, is left out. What lies in a directory that is left out is
-    /// never asked about.
+    /// Whether the entry at `path`, relative to the root, is excluded. Callers do not ask for entries below an
+    /// excluded directory.
     pub fn leaves_out(&self, path: &[u8], is_directory: bool) -> bool {
         let matched = self.patterns.matched(Path::new(OsStr::from_bytes(path)), is_directory);
         matched.is_ignore() || (self.lost_and_found && is_directory && path == b"lost+found" && !matched.is_whitelist())

@@ -1,7 +1,7 @@
-//! The seam between what reads a filesystem and what archives it.
+//! The seam between the readers of filesystems and the archive.
 //!
-//! A [`Reader`] opens the filesystems that it knows, each as a [`Filesystem`]. A new one is a folder beside `ext4/` and
-//! `kernel/`, and a line in [`open`](super::open).
+//! A [`Reader`] opens the filesystems that it knows, each as a [`Filesystem`]. A new filesystem needs a folder
+//! beside `ext4/` and `kernel/` and a line in [`open`](super::open).
 
 use std::error::Error;
 use std::fs::File;
@@ -16,124 +16,126 @@ use crate::events::{Problem, Severity};
 use crate::outside::{BlockRead, Cancel, RunCommand};
 use crate::units::Extent;
 
-/// A filesystem that can be read. Dropping it releases what it holds of the system: mounts, loop devices, device maps.
+/// An open filesystem. Dropping it releases its mounts, loop devices and device maps.
 ///
-/// What only some filesystems have is answered by default as by one that has it not.
+/// Defaults are those of a filesystem without the property.
 pub trait Filesystem {
-    /// The reader's name, for the manifest: `ext4`, `kernel`.
+    /// The reader's name in the manifest: `ext4` or `kernel`.
     fn reader(&self) -> &'static str;
 
-    /// A walk over all of it but what `excludes` names.
+    /// Walks the whole filesystem except `excludes`.
     fn walk(&self, excludes: Excludes) -> io::Result<Box<dyn FsReader + Send>>;
 
-    /// Calls `with` with each name in the root directory, as far as they can be read.
+    /// Calls `with` for each name in the root directory that can be read.
     fn for_each_root_name(&self, with: &mut dyn FnMut(&[u8]));
 
-    /// How many bytes its files take, as the filesystem itself counts them.
+    /// Bytes used by files, as the filesystem counts them.
     fn used_bytes(&self) -> io::Result<u64>;
 
-    /// Whether it was in use when it was frozen; `None` where nothing on it says so.
+    /// Whether the filesystem was in use when the source was frozen; `None` if it does not record that.
     fn was_in_use(&self) -> Option<bool> {
         None
     }
 
-    /// Damage that was recorded in it before it was opened.
+    /// Damage recorded in the filesystem before it was opened.
     fn complaints(&self) -> &[String] {
         &[]
     }
 
-    /// Damage that came up while the files of the last walk were read, beyond the problems that the walk gave. Asked once, after
-    /// the last file was read.
+    /// Damage found while the files of the last walk were read, in addition to the walk's own problems. Called
+    /// once, after the last file was read.
     fn met(&self) -> Vec<Met> {
         Vec::new()
     }
 
-    /// Whether it was made so that the last walk has no end. Asked while files are read, once for several files.
+    /// Whether the filesystem was crafted so that the last walk never ends. Called every few files while files are
+    /// read.
     fn has_no_end(&self) -> bool {
         false
     }
 
-    /// How many bytes its files take on a filesystem of the same kind that shares no blocks; `None` where that is not known.
+    /// Bytes that its files need on a filesystem of the same kind without shared blocks; `None` if unknown.
     fn restored_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// The limits of its quotas; `None` where the reader does not read them.
+    /// The limits of its quotas; `None` if the reader cannot read them.
     fn quota_limits(&self) -> Option<io::Result<QuotaLimits>> {
         None
     }
 
-    /// The top directory of a btrfs that is mounted, to ask the kernel for its subvolumes.
+    /// The top directory of a mounted btrfs, for queries about its subvolumes.
     fn btrfs_root(&self) -> Option<OwnedFd> {
         None
     }
 
-    /// Whether files have the attributes of FAT.
+    /// Whether files have FAT attributes.
     fn has_fat_attributes(&self) -> bool {
         false
     }
 
-    /// Whether its journal was replayed into a temporary copy.
+    /// Whether the journal was replayed into a temporary copy.
     fn is_copy(&self) -> bool {
         false
     }
 
-    /// Releases it. The error says what stays behind.
+    /// Releases the filesystem. The error names the resource that remains.
     fn finish(self: Box<Self>) -> Result<(), NotReleased>;
 }
 
-/// Damage that came up while files were read.
+/// Damage found while files were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Met {
     /// Of the filesystem as a whole.
     Whole(Severity, String),
-    /// Of one file, whose path from the root is the problem's location.
+    /// Of one file; the problem's location is its path from the root.
     At(Problem),
 }
 
-/// The limits that a filesystem's quotas set.
+/// Quota limits of a filesystem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaLimits {
-    /// How many users, groups and projects have limits.
+    /// The number of users, groups and projects with limits.
     pub count: u64,
-    /// The first of them, as arguments of setquota(8): kind, number, then blocks of 1024 bytes and inodes, soft and hard.
+    /// The first of these limits as arguments of setquota(8): kind, id, then soft and hard limits of blocks (1024
+    /// bytes) and of inodes.
     pub kept: Vec<String>,
 }
 
-/// Something of the system that could not be released, a device map for example.
+/// A resource that could not be released, for example a device map.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct NotReleased(pub Box<dyn Error + Send + Sync>);
 
 /// A region that holds a filesystem.
 pub struct FsRegion<'a> {
-    /// Its name, which becomes a part of the names of devices.
+    /// The region's name; it becomes part of device names.
     pub name: &'a str,
-    /// The filesystem as mount(8) knows it: `ext4`, `xfs`, `vfat`.
+    /// The filesystem type as mount(8) knows it: `ext4`, `xfs`, `vfat`.
     pub fs: &'a str,
-    /// Its bytes.
+    /// The region's bytes.
     pub blocks: Arc<dyn BlockRead>,
-    /// Where they lie in the source, in their order.
+    /// The extents of the source that the region consists of, in order.
     pub pieces: &'a [Extent],
 }
 
 /// What a reader may use besides the region's bytes.
 pub struct Means<'a> {
-    /// What the region lies on.
+    /// The source that holds the region.
     pub backing: &'a dyn Backing,
-    /// Where a copy is made for replaying a journal when the source must not be written.
+    /// The directory for a temporary copy, if a journal must be replayed and the source is read-only.
     pub scratch: &'a Path,
-    /// Whether read-only snapshots in a btrfs are walked.
+    /// Whether read-only snapshots in a btrfs are included.
     pub with_snapshots: bool,
     /// Runs dmsetup.
     pub commands: &'a Arc<dyn RunCommand>,
-    /// Ends the opening early.
+    /// Cancels the opening.
     pub cancel: &'a Cancel,
 }
 
-/// The source that regions lie on: a snapshot, a device or an image.
+/// A source that holds regions: a snapshot, a device or an image.
 pub trait Backing {
-    /// Opens it, for writing too where [`is_writable`](Self::is_writable) says so.
+    /// Opens it, also for writing if [`is_writable`](Self::is_writable).
     fn open(&self) -> io::Result<File>;
 
     /// Its path.
@@ -143,13 +145,13 @@ pub trait Backing {
     fn is_writable(&self) -> bool;
 }
 
-/// Opens the filesystems that it knows.
+/// Opens filesystems of the kinds that it knows.
 pub trait Reader: Sync {
     /// Opens the filesystem in `region`.
     fn open(&self, region: &FsRegion<'_>, means: &Means<'_>) -> Result<Box<dyn Filesystem>, NotOpened>;
 
-    /// Why this host, and this user, could not open the filesystem in `region`: said without a snapshot, so that the source
-    /// may be in use. `Ok`: nothing is known that speaks against it.
+    /// Checks whether this host and user can open the filesystem in `region`. Runs without a snapshot, so the
+    /// source may be in use. `Ok` means that no obstacle is known.
     fn try_out(&self, region: &FsRegion<'_>) -> Result<(), NotOpened>;
 }
 
@@ -157,16 +159,16 @@ pub trait Reader: Sync {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotOpened {
-    /// Another reader may open it.
+    /// The next reader may open it.
     #[error(transparent)]
     Passed(#[from] Passed),
-    /// No other reader is to try it.
+    /// No other reader may try it.
     #[error(transparent)]
     Refused(Box<dyn Error + Send + Sync>),
     /// The source cannot be opened.
     #[error("the source cannot be opened")]
     Backing(#[source] io::Error),
-    /// The work is to end.
+    /// The operation was cancelled.
     #[error("interrupted")]
     Cancelled,
 }
@@ -175,13 +177,13 @@ pub enum NotOpened {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Passed {
-    /// It is of a kind that this reader does not read.
+    /// This reader does not read this kind of filesystem.
     #[error("{0} is of another kind")]
     Foreign(String),
-    /// It has something that this reader does not know.
+    /// The filesystem has a feature that this reader does not know.
     #[error(transparent)]
     Unsupported(Box<dyn Error + Send + Sync>),
-    /// It is damaged so that this reader cannot begin.
+    /// The filesystem is too damaged for this reader.
     #[error(transparent)]
     Damaged(io::Error),
 }

@@ -1,4 +1,4 @@
-//! The kernel's reader: a filesystem that is mounted, attached to nothing, and what such a mount lies on.
+//! The kernel's reader: a detached mount of the filesystem, and the loop devices and device maps below it.
 
 mod btrfs;
 pub mod device_map;

@@ -6,19 +6,19 @@ use std::io;
 use super::name_digest::{may_repeat, quick_digest};
 use crate::shown;
 
-/// No directory has more: ext4 holds some 12 million without `large_dir`. Who made the disk could make it so that
-/// its names fill the memory.
+/// The maximum number of names: ext4 without `large_dir` holds about 12 million. A crafted disk could otherwise
+/// exhaust memory.
 const MAX_NAMES: usize = 16 << 20;
 /// Linux' `NAME_MAX`.
 const NAME_BYTES_MAX: usize = 255;
 
-/// The names of a directory, all in one stretch of memory.
+/// The names of a directory, in one buffer.
 #[derive(Default)]
 pub struct Listing {
     names: Vec<u8>,
     /// Sorted.
     pub(super) items: Vec<Item>,
-    /// Of each item that was renamed, by where its name begins: the name that the directory has.
+    /// For each renamed item, by the offset of its name: the name in the directory.
     stored: HashMap<usize, (usize, u16)>,
 }
 
@@ -28,25 +28,25 @@ pub(super) struct Item {
     name_start: usize,
     name_len: u16,
     pub(super) is_directory: bool,
-    /// The type as the directory has it, in the filesystem's own numbers; 0 where that is not known.
+    /// The file type stored in the directory, in the filesystem's own numbers; 0 if unknown.
     pub(super) stored_type: u8,
-    /// Another entry of the directory has its name already.
+    /// Set if another entry of the directory has the same name.
     pub(super) twin: Option<Twin>,
 }
 
-/// What becomes of an entry whose name another one in its directory has, which no sound filesystem shows.
+/// How an entry is handled whose name occurs twice in its directory, which only happens on a damaged filesystem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Twin {
-    /// It is archived under a name that nothing else there has.
+    /// Archived under a new, unique name.
     Renamed,
-    /// It leads to the same inode: nothing is lost without it.
+    /// Leads to the same inode, so nothing is lost without it.
     Repeated,
-    /// The kernel leads to the other one by this name, so that it cannot be read.
+    /// The kernel resolves the name to the other entry, so this one cannot be read.
     Hidden,
 }
 
 impl Twin {
-    /// What is wrong, and what was done. `name` is the new name.
+    /// The problem and how it was handled. `name` is the new name.
     pub(super) fn what(self, name: &[u8]) -> String {
         let done = match self {
             Self::Renamed => format!("archived as {}", shown::path(name)),
@@ -57,15 +57,15 @@ impl Twin {
     }
 }
 
-/// How a listing's entries are reached.
+/// How entries of a listing are opened.
 pub(super) enum Reach<'a> {
-    /// Each by its inode.
+    /// By inode number.
     ByInode,
-    /// By their names.
+    /// By name.
     ByName {
-        /// The inode that a name leads to; `None` where that is not known.
+        /// The inode that a name leads to; `None` if unknown.
         ino_of: &'a dyn Fn(&[u8]) -> Option<u64>,
-        /// Whether names that differ in case only are one.
+        /// Whether names that differ only in case are the same.
         ignores_case: bool,
     },
 }
@@ -77,7 +77,7 @@ impl Reach<'_> {
 }
 
 impl Listing {
-    /// Adds a name. One that is too long for every filesystem of Linux is not taken; one too many is an error.
+    /// Adds a name. A name longer than `NAME_MAX` is skipped; too many names are an error.
     pub(super) fn add(&mut self, name: &[u8], ino: u64, is_directory: bool) -> io::Result<()> {
         if self.items.len() >= MAX_NAMES {
             return Err(io::Error::other(format!("it has more than {MAX_NAMES} names")));
@@ -88,21 +88,21 @@ impl Listing {
         Ok(())
     }
 
-    /// Notes the type of the name that was added last.
+    /// Sets the stored type of the last added name.
     pub(super) fn note_type(&mut self, stored_type: u8) {
         if let Some(item) = self.items.last_mut() {
             item.stored_type = stored_type;
         }
     }
 
-    /// All names in the order of the walk, each one once; with the error that kept others out, if there was one.
+    /// The names in the order of the walk, each once. An error of the listing comes with the names read before it.
     pub(super) fn finish(mut self, failed: Option<io::Error>, reach: &Reach<'_>) -> Result<Self, (Self, io::Error)> {
         if self.may_have_twins(reach) {
             self.tell_twins_apart(reach);
         }
         let Self { names, items, .. } = &mut self;
         let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
-        // Two names of one inode are rare: names are looked at only then.
+        // // Two names of one inode are rare, so names are compared only then.
         let number_of = |item: &Item| (item.is_directory, item.ino);
         items.sort_unstable_by(|a, b| number_of(a).cmp(&number_of(b)).then_with(|| name_of(a).cmp(name_of(b))));
         match failed {
@@ -111,12 +111,12 @@ impl Listing {
         }
     }
 
-    /// Its name in the archive.
+    /// The name in the archive.
     pub(super) fn name(&self, item: &Item) -> &[u8] {
         &self.names[item.name_start..item.name_start + usize::from(item.name_len)]
     }
 
-    /// Its name in the directory.
+    /// The name in the directory.
     pub(super) fn stored_name(&self, item: &Item) -> &[u8] {
         match item.twin {
             Some(Twin::Renamed) => {
@@ -131,7 +131,7 @@ impl Listing {
         (item.is_directory, item.ino, self.name(item))
     }
 
-    /// Whether two names may be the same: by short digests of them, since this is done for every directory.
+    /// Whether two names may be the same. Compares short digests, since this runs for every directory.
     fn may_have_twins(&self, reach: &Reach<'_>) -> bool {
         if self.items.len() < 2 {
             return false;
@@ -144,7 +144,7 @@ impl Listing {
         may_repeat(self.items.len(), self.items.iter().map(digest))
     }
 
-    /// Gives each entry a name of its own. The one that the name leads to keeps it, or else the first.
+    /// Gives each entry a unique name. The entry that the name leads to keeps it, otherwise the first.
     fn tell_twins_apart(&mut self, reach: &Reach<'_>) {
         let sorted = self.sorted_by_name(reach);
         let mut renamer = Renamer { sorted: &sorted, cut: HashSet::new() };
@@ -172,7 +172,7 @@ impl Listing {
                         self.stored.insert(start, (place.start, place.len));
                         let item = &mut self.items[place.index];
                         item.name_start = start;
-                        // At most 255 bytes.
+                        // // At most 255 bytes.
                         item.name_len = u16::try_from(name.len()).unwrap_or(0);
                         Twin::Renamed
                     }
@@ -182,7 +182,7 @@ impl Listing {
         self.names.extend_from_slice(&new_names);
     }
 
-    /// Where the names are, in their order; those that are the same in the order of the directory.
+    /// The positions of the names, sorted by name; equal names in directory order.
     fn sorted_by_name(&self, reach: &Reach<'_>) -> Vec<Place> {
         let items = self.items.iter().enumerate();
         let mut places: Vec<Place> =
@@ -196,7 +196,7 @@ impl Listing {
     }
 }
 
-/// A name as the directory has it, and whose it is.
+/// A name in the directory, and its item.
 struct Place {
     start: usize,
     len: u16,
@@ -214,16 +214,16 @@ impl Place {
     }
 }
 
-/// Makes names that nothing in a directory has.
+/// Makes names that do not occur in a directory.
 struct Renamer<'a> {
     /// The directory's names, sorted.
     sorted: &'a [Place],
-    /// The new names of which the old one did not fit in whole: two of those may come to the same.
+    /// New names with a truncated original name: two of them may be equal.
     cut: HashSet<Vec<u8>>,
 }
 
 impl Renamer<'_> {
-    /// `NAME~inode-N`, with more `~` where that is taken. Of one name, each inode is asked for once.
+    /// `NAME~inode-N`, with further `~` if that is taken. Called once per name and inode.
     fn name_for(&mut self, place: &Place, ino: u64, names: &[u8]) -> Vec<u8> {
         let stored = place.name(names);
         let mut suffix = format!("~inode-{ino}");
@@ -231,7 +231,7 @@ impl Renamer<'_> {
             let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
             let mut end = room.min(stored.len());
             if let Ok(text) = std::str::from_utf8(stored) {
-                // Not in the middle of a character.
+                // // Do not cut inside a UTF-8 character.
                 end = (0..=end).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             }
             let name = [&stored[..end], suffix.as_bytes()].concat();
@@ -245,7 +245,7 @@ impl Renamer<'_> {
     }
 }
 
-/// A name as FAT compares it: without case, and without dots and spaces at its end.
+/// A name as FAT compares it: case-insensitive, without trailing dots and spaces.
 fn without_case(name: &[u8]) -> Vec<u8> {
     let mut folded = String::from_utf8_lossy(name).to_lowercase().into_bytes();
     let end = folded.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);

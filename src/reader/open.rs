@@ -1,19 +1,19 @@
-//! Chooses the reader of a filesystem: volbak's own where there is one, else the kernel's.
+//! Selects the reader of a filesystem: volbak's own if it has one, otherwise the kernel's.
 
 use super::filesystem::{Filesystem, FsRegion, Means, NotOpened, Passed, Reader};
 use super::{ext4, kernel};
 
-/// volbak's own readers. A new one is its folder and a line here.
+/// volbak's own readers. A new reader adds its folder and a line here.
 const OWN: &[&dyn Reader] = &[&ext4::filesystem::Ext4Reader];
 
-/// The readers in the order in which they are tried. The kernel's is the last; `by_kernel` leaves out all others.
+/// The readers in the order they are tried; the kernel's is last. `by_kernel` selects the kernel's alone.
 pub fn readers(by_kernel: bool) -> Vec<&'static dyn Reader> {
     let own = if by_kernel { &[] } else { OWN };
     own.iter().copied().chain([&kernel::filesystem::KernelReader as &dyn Reader]).collect()
 }
 
-/// Opens the filesystem in `region` by the first of `readers` that does not pass it on. `on_pass` is called for each that
-/// does, before the next one is tried.
+/// Opens the filesystem in `region` with the first of `readers` that accepts it. `on_pass` is called for each
+/// reader that passes it on, before the next one is tried.
 pub fn open(
     readers: &[&dyn Reader],
     region: &FsRegion<'_>,
@@ -23,7 +23,7 @@ pub fn open(
     first(readers, region, |reader| reader.open(region, means), on_pass)
 }
 
-/// Why none of `readers` could open the filesystem in `region` on this host; see [`Reader::try_out`].
+/// Why none of `readers` can open the filesystem in `region` on this host; see [`Reader::try_out`].
 pub fn try_out(readers: &[&dyn Reader], region: &FsRegion<'_>) -> Result<(), NotOpened> {
     first(readers, region, |reader| reader.try_out(region), &mut |_| {})
 }

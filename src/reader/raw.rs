@@ -1,4 +1,4 @@
-//! A region's bytes as one large sparse file, for what no reader can read.
+//! A region's bytes as one large sparse file, for regions that no reader understands.
 
 use std::io;
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use crate::entry::FileContent;
 use crate::outside::{BlockRead, Cancel};
 use crate::units::ByteRange;
 
-/// How much is read at once when looking for zeros.
+/// The read size while scanning for zeros.
 const SCAN_BYTES: usize = 1 << 20;
-/// The most that is not looked at after a piece that cannot be read.
+/// The maximum distance to skip after a read error.
 const MAX_SKIP_BYTES: u64 = 64 << 20;
-/// Zeros are told apart in pieces of this size; it is also what filesystems allocate by.
+/// The granularity of holes; also the usual allocation unit of filesystems.
 const BLOCK_BYTES: usize = 4096;
-/// A map of more runs than this is made coarser, so that a disk of alternating blocks does not fill the memory.
+/// A map with more runs is coarsened, so that a disk of alternating blocks does not exhaust memory.
 const MAX_RUNS: usize = 1 << 16;
 
-/// A region as a sparse file: the runs of blocks that are not all zeros, found by reading it once.
+/// A region as a sparse file: the runs of non-zero blocks, found by one scan.
 pub struct RawImage {
     blocks: Arc<dyn BlockRead>,
     runs: Vec<ByteRange>,
 }
 
 impl RawImage {
-    /// Reads all of `blocks` to find where it holds something. `on_read` is told of each piece read. A piece that
-    /// cannot be read counts as data, so that reading it again for the archive tells of the error; after several of them
-    /// so does more and more of what follows, unseen. Ends early, with
-    /// an error of kind `Interrupted`, when cancelled.
+    /// Reads all of `blocks` to find its non-zero runs, and calls `on_read` with the length of each piece. A piece
+    /// that cannot be read counts as data, so that the archive reports the error when it reads it again. After
+    /// several errors in a row, growing parts of what follows count as data without being read. When cancelled,
+    /// returns an error of kind `Interrupted`.
     pub fn scan(blocks: Arc<dyn BlockRead>, cancel: &Cancel, mut on_read: impl FnMut(u64)) -> io::Result<Self> {
         let mut runs = RunMap::default();
         let mut buf = vec![0; SCAN_BYTES];
         let len = blocks.len_bytes();
         let mut offset = 0;
-        // How much is not looked at after a piece that cannot be read: each further one may take a dying disk seconds.
+        // // How much to skip after a read error: each further error on a dying disk may take seconds.
         let mut skip_bytes = 0;
         while offset < len {
             if cancel.is_cancelled() {
@@ -62,12 +62,12 @@ impl RawImage {
         Ok(Self { blocks, runs: runs.into_runs() })
     }
 
-    /// Whether it holds nothing but zeros.
+    /// Whether the region has only zeros.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// How many bytes the runs of data have together.
+    /// The total length of the data runs.
     pub fn data_bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.len).sum()
     }
@@ -100,8 +100,8 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
         && bytes.chunks_exact(64).remainder().iter().all(|byte| *byte == 0)
 }
 
-/// Runs of data in ascending order, never more than 65,536 of them: holes that are too small for that are given
-/// up, and read as the zeros that they are. That may be all of them, so this is only for what is read as a whole anyway.
+/// Runs of data in ascending order, at most 65,536. Beyond that, the smallest holes are merged into data, possibly
+/// all of them. So use it only for content that is read as a whole.
 #[derive(Debug, Default)]
 struct RunMap {
     runs: Vec<ByteRange>,
@@ -123,7 +123,6 @@ impl RunMap {
         }
     }
 
-    /// The runs.
     fn into_runs(self) -> Vec<ByteRange> {
         self.runs
     }
@@ -169,7 +168,7 @@ mod tests {
         assert_eq!(image.data_bytes(), 3 * 4096);
     }
 
-    /// 400 MiB, of which all but the first and the last 1 MiB cannot be read.
+    /// 400 MiB that cannot be read except the first and the last MiB.
     #[derive(Default)]
     struct Dying(AtomicU64);
 

@@ -1,9 +1,9 @@
-//! Walks a directory tree, the kernel's or one that volbak reads itself, from its root.
+//! Walks a directory tree from its root, through the kernel or volbak's own reader.
 //!
-//! Within a directory the files come first and the subdirectories after them, each sorted by inode number and name:
-//! that is close to the order in which they lie on the disk, and the same every night. Memory is one listing for each
-//! level of the path that the walk is in; where those grow too large, the outer ones are dropped and read again when
-//! the walk returns to them. Only a bounded number of directories is held open.
+//! In each directory files come before subdirectories, both sorted by inode number and name. This is close to their
+//! order on the disk, and the same every night. Memory holds one listing per level of the current path; if they
+//! grow too large, outer listings are dropped and read again when the walk returns to them. The number of open
+//! directories is bounded.
 
 mod tree;
 
@@ -18,24 +18,24 @@ use crate::entry::{Entry, EntryKind, Metadata, Xattr};
 use crate::events::{Problem, Severity};
 use crate::shown;
 
-/// A directory's path may be this long, in bytes. What lies deeper than this is reported and left out, so that a chain of
-/// directories that a tenant made endless does not make the archive so.
+/// The maximum length of a directory's path, in bytes. Deeper directories are reported and skipped, so that a
+/// crafted endless chain of directories does not make an endless archive.
 const MAX_PATH_BYTES: usize = 64 * 1024;
-/// How many names the listings of the current path may hold together before the outer ones are dropped.
+/// The maximum number of names in the listings of the current path; beyond that, outer listings are dropped.
 const MAX_LISTED_NAMES: usize = 1 << 20;
 
-/// The walk. See the module.
+/// A walk; see the module.
 pub struct Walk<T: Tree> {
     tree: T,
     is_started: bool,
     is_ended: bool,
-    /// Whether something was left out.
+    /// Whether an entry was left out.
     is_partial: bool,
     excludes: Excludes,
     frames: Vec<Frame<T::Directory>>,
-    /// The path of the innermost frame's current entry.
+    /// The path of the current entry of the innermost frame.
     path: Vec<u8>,
-    /// What the listing says of that entry: whether it is a directory, and its inode.
+    /// Whether the listing has that entry as a directory, and its inode number.
     current: (bool, u64),
     ready: VecDeque<Found>,
     complaints: Vec<String>,
@@ -43,24 +43,24 @@ pub struct Walk<T: Tree> {
     directories_left: Option<u64>,
 }
 
-/// A directory that the walk is in.
+/// A directory on the current path.
 struct Frame<D> {
-    /// `None` when it was let go of.
+    /// `None` while the directory is closed.
     directory: Option<D>,
     dev: u64,
     ino: u64,
     path_len: usize,
-    /// `None` before it is read, and when it was dropped to save memory.
+    /// `None` before the first read, and while it is dropped to save memory.
     listing: Option<Listing>,
-    /// The next name in `listing`.
+    /// The index of the next name in `listing`.
     position: usize,
-    /// The last name that was dealt with, to go on from when the listing is read again.
+    /// The last handled name, to resume when the listing is read again.
     last_done: Option<(bool, u64, Vec<u8>)>,
 }
 
 impl<T: Tree> Walk<T> {
-    /// A walk over all of `tree`. `max_directories` ends it with a problem when it finds more directories: a damaged
-    /// filesystem can show one directory in many places.
+    /// Walks all of `tree`. After `max_directories` the walk ends with a problem: a damaged filesystem can show one
+    /// directory in many places.
     pub fn over(tree: T, excludes: Excludes, max_directories: Option<u64>) -> Self {
         Self {
             tree,
@@ -107,7 +107,7 @@ impl<T: Tree> Walk<T> {
         }
     }
 
-    /// Queues the directory's own entry and makes it the innermost one.
+    /// Queues the directory's own entry and makes it the innermost frame.
     fn enter(&mut self, opened: OpenDirectory<T::Directory>) {
         let OpenDirectory { directory, metadata, xattrs, is_sealed } = opened;
         self.queue(EntryKind::Directory, metadata, xattrs);
@@ -128,7 +128,7 @@ impl<T: Tree> Walk<T> {
         }
     }
 
-    /// Goes one step on in the innermost directory. False when there is none left.
+    /// Handles the next name of the innermost directory. False if there is none.
     fn step(&mut self) -> bool {
         let Some(frame) = self.frames.last_mut() else { return false };
         self.path.truncate(frame.path_len);
@@ -153,14 +153,14 @@ impl<T: Tree> Walk<T> {
         let name_at = self.path.len();
         self.path.extend_from_slice(name);
         if self.excludes.leaves_out(&self.path, is_directory) {
-            // The usual `lost+found`, left out by default, has nothing in it mostly.
+            // // An empty `lost+found`, excluded by default, does not make the walk partial.
             self.is_partial |= self.path != b"lost+found" || !self.tree.is_empty_directory(ino);
             return true;
         }
         if let Some(twin) = item.twin {
             let what = twin.what(listing.name(item));
             let problem = Problem::new(Severity::Error, shown::path(&self.path), what);
-            // The region's image has it.
+            // // The entry exists in the region's image.
             self.ready.push_back(if twin == Twin::Hidden { Found::Sealed(problem) } else { Found::Problem(problem) });
             if twin != Twin::Renamed {
                 self.is_partial = true;
@@ -209,7 +209,7 @@ impl<T: Tree> Walk<T> {
             };
             *left = one_less;
         }
-        // This listing may be dropped while the directory is walked.
+        // // The listing may be dropped while the directory is walked.
         let (is_directory, listed_ino) = self.current;
         if let Some(frame) = self.frames.last_mut() {
             let name_at = frame.path_len + usize::from(frame.path_len > 0);
@@ -223,7 +223,7 @@ impl<T: Tree> Walk<T> {
         self.ready.push_back(Found::Entry(Entry { path: self.path.clone(), kind, metadata, xattrs }));
     }
 
-    /// Reads the innermost directory's names. False when it could not be read and was left.
+    /// Reads the innermost directory's names. False if that failed and the directory was left.
     fn read_listing(&mut self) -> bool {
         let Some(frame) = self.frames.last_mut() else { return false };
         let Some(directory) = &frame.directory else { return false };
@@ -262,7 +262,7 @@ impl<T: Tree> Walk<T> {
         true
     }
 
-    /// Leaves the innermost directory, and opens the one around it again if it was let go of.
+    /// Leaves the innermost directory, and reopens its parent if that was closed.
     fn leave(&mut self) {
         let Some(left) = self.frames.pop() else { return };
         self.listed_names -= left.listing.map_or(0, |listing| listing.items.len());

@@ -1,5 +1,4 @@
-//! What a mounted btrfs says of itself: its subvolumes, what its files take on the disk, and the errors that its own
-//! system has counted.
+//! Queries to a mounted btrfs: its subvolumes, the disk space of its files, and its error counters.
 //!
 //! One of six files with `unsafe`: rustix has no safe form of these ioctls. Sources: the kernel's
 //! `include/uapi/linux/btrfs.h` and `btrfs_tree.h`.
@@ -18,13 +17,13 @@ use super::tree_search::{ANY_KIND, ROOT_ITEM, ROOT_TREE, search};
 use crate::field::{array, le64};
 
 const MAGIC: u8 = 0x94;
-/// `struct btrfs_ioctl_get_dev_stats`: devid, nr_items, flags, five values, and 121 that are unused.
+/// `struct btrfs_ioctl_get_dev_stats`: devid, nr_items, flags, five values, and 121 unused ones.
 type DevStats = [u64; 129];
 const GET_DEV_STATS: Opcode = opcode::read_write::<DevStats>(MAGIC, 52);
 
-/// The last id that a subvolume can have.
+/// `BTRFS_LAST_FREE_OBJECTID`: the highest id of a subvolume.
 const LAST_FREE: u64 = u64::MAX - 255;
-/// The item of a file's extent.
+/// `BTRFS_EXTENT_DATA_KEY`.
 const EXTENT_DATA: u32 = 108;
 
 /// The names of the five counters of `BTRFS_IOC_GET_DEV_STATS`.
@@ -38,7 +37,7 @@ pub(super) struct Subvolumes {
 }
 
 impl Subvolumes {
-    /// Asks the filesystem that `root` lies in.
+    /// Queries the filesystem of `root`.
     pub(super) fn read(root: &impl AsFd) -> io::Result<Self> {
         let mut list = Vec::new();
         search(root, ROOT_TREE, TOP_ID..=u64::MAX, ANY_KIND, |item| {
@@ -51,8 +50,8 @@ impl Subvolumes {
         Ok(Self { list, left_out: HashSet::new() })
     }
 
-    /// Leaves read-only snapshots out whose subvolume is still there: what they hold beyond it is what it was. One that
-    /// `btrfs receive` made is data that lies nowhere else.
+    /// Leaves out read-only snapshots whose source subvolume still exists: they hold earlier states of it. A
+    /// subvolume that `btrfs receive` made is kept, since its data may exist nowhere else.
     pub(super) fn leave_out_snapshots(&mut self) {
         let uuids: HashSet<[u8; 16]> = self.list.iter().map(|one| one.uuid).collect();
         let is_left_out = |one: &&Subvolume| {
@@ -62,13 +61,12 @@ impl Subvolumes {
         self.left_out = self.list.iter().filter(is_left_out).map(|one| one.id).collect();
     }
 
-    /// Whether the subvolume whose root directory this is, is left out.
+    /// Whether the subvolume with this root directory is left out.
     pub(super) fn leaves_out(&self, directory: &impl AsFd) -> bool {
         !self.left_out.is_empty() && subvolume_of(directory).is_ok_and(|of| self.left_out.contains(&of.id))
     }
 
-    /// What the files of all subvolumes that are not left out take on the disk when none of it is shared, compressed as it
-    /// is now.
+    /// Bytes on disk that the files of the remaining subvolumes need without sharing, at their present compression.
     pub(super) fn unshared_bytes(&self, root: &impl AsFd) -> io::Result<u64> {
         let mut bytes = 0_u64;
         for one in self.list.iter().filter(|one| !self.left_out.contains(&one.id)) {
@@ -94,8 +92,8 @@ fn subvolume(id: u64, item: &[u8]) -> Option<Subvolume> {
     })
 }
 
-/// `struct btrfs_file_extent_item`: ram_bytes at 8, compression at 16, type at 20, disk_bytenr at 21, disk_num_bytes at 29,
-/// num_bytes at 45. What an extent takes of the disk, or the part of it that a file has.
+/// Disk space of an extent, or of the part of it that a file uses. `struct btrfs_file_extent_item`: ram_bytes at 8,
+/// compression at 16, type at 20, disk_bytenr at 21, disk_num_bytes at 29, num_bytes at 45.
 fn extent_bytes(item: &[u8]) -> Option<u64> {
     let (ram_bytes, is_compressed) = (le64(item, 8)?, *item.get(16)? != 0);
     match *item.get(20)? {
@@ -105,22 +103,22 @@ fn extent_bytes(item: &[u8]) -> Option<u64> {
             let bytes = if is_compressed { (on_disk * in_file).checked_div(u128::from(ram_bytes))? } else { in_file };
             u64::try_from(bytes).ok()
         }
-        // A hole, or allocated and not written.
+        // // A hole or a preallocated extent.
         _ => Some(0),
     }
 }
 
-/// What the device with this number counted in errors, `NAME COUNT`; empty when there were none.
+/// The non-zero error counters of device `device`, as `NAME COUNT`.
 pub(super) fn counted_errors(root: &impl AsFd, device: u64) -> io::Result<Vec<String>> {
     let mut stats: DevStats = [0; 129];
     (stats[0], stats[1]) = (device, COUNTERS.len() as u64);
-    // SAFETY: the ioctl reads and fills one struct of this length, which its number holds, too.
+    // // SAFETY: the ioctl reads and fills one struct of this length, which is also encoded in its number.
     unsafe { ioctl(root, Updater::<GET_DEV_STATS, _>::new(&mut stats)) }?;
     let counted = COUNTERS.iter().zip(&stats[3..]).filter(|(_, count)| **count > 0);
     Ok(counted.map(|(name, count)| format!("{name} {count}")).collect())
 }
 
-/// The number of the device that a superblock is for: `dev_item.devid`.
+/// The device number in a superblock: `dev_item.devid`.
 pub(super) fn device_of(superblock: &[u8]) -> Option<u64> {
     le64(superblock, 0xC9)
 }

@@ -1,8 +1,9 @@
-//! One small disk out of several runs of a larger one: a device-mapper table of linear pieces, for a logical volume
-//! inside a source that lies there in more than one piece.
+//! Joins several extents of a disk into one device: a device-mapper table of linear targets, for a logical volume
+//! that lies in more than one extent of the source.
 //!
-//! A map belongs to this process, has a private name, and is removed by its guard. What a crash left is told by the
-//! process in its UUID and removed by [`remove_stale_maps`]. Nothing without volbak's UUID is ever touched.
+//! A map belongs to this process, has a private name, and is removed by its guard. Its UUID names the process, so
+//! that [`remove_stale_maps`] can find and remove the maps of a crashed run. Maps without volbak's UUID are never
+//! touched.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,16 +23,16 @@ use crate::outside::{RunCommand, shown_command};
 use crate::owner::{Owner, OwnerState};
 use crate::units::Extent;
 
-/// Device-mapper counts in sectors of this size, whatever the device's own are.
+/// The unit of device-mapper tables, for devices of any sector size.
 const SECTOR_BYTES: u64 = 512;
 
-/// Begins the UUID of every map that volbak made.
+/// Prefix of the UUID of every map that volbak makes.
 const UUID_PREFIX: &str = "volbak-map-";
 
-/// dm-ioctl.h, `DM_UUID_LEN` and `DM_NAME_LEN`, without the zero at the end.
+/// dm-ioctl.h: `DM_UUID_LEN` and `DM_NAME_LEN`, less the final NUL.
 const LONGEST_ID_BYTES: usize = 127;
 
-/// For how long the removal of a map that is still open is tried again.
+/// How long the removal of an open map is retried.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(15);
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -44,21 +45,21 @@ pub enum DeviceMapError {
         "this kernel has no device-mapper, which puts the pieces of a volume together; load it with `modprobe dm-mod`"
     )]
     NoDeviceMapper,
-    /// The pieces cannot be mapped.
+    /// The extents cannot be mapped.
     #[error("the pieces cannot be mapped: {what}")]
     Unsupported {
-        /// What is wrong with which piece.
+        /// Which extent, and why.
         what: String,
     },
-    /// What the pieces lie on is no block device, or could not be looked at.
+    /// The base is no block device, or stat failed.
     #[error("{}: cannot be mapped", path.display())]
     Base {
-        /// The path that was handed in.
+        /// The path of the base.
         path: PathBuf,
-        /// The system's own error.
+        /// The error from the system.
         source: io::Error,
     },
-    /// The table could not be handed to dmsetup.
+    /// The table could not be passed to dmsetup.
     #[error("the table of the pieces cannot be handed to dmsetup")]
     Table(#[source] io::Error),
     /// dmsetup could not be started.
@@ -67,22 +68,22 @@ pub enum DeviceMapError {
     /// dmsetup failed.
     #[error("`{command}` failed ({status}): {stderr}")]
     Command {
-        /// The command as a person would type it.
+        /// The command as typed in a shell.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// What it said.
+        /// Its standard error.
         stderr: String,
     },
-    /// It could not be found out which process this is.
+    /// The process could not be identified.
     #[error("/proc/self cannot be read")]
     Myself(#[source] io::Error),
-    /// The map's device did not appear.
+    /// The device node did not appear.
     #[error("{}: it was made and did not appear within {waited_seconds} s", path.display())]
     NoNode {
-        /// The device's node.
+        /// The device node.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The time waited.
         waited_seconds: u64,
     },
     /// The map could not be removed.
@@ -91,14 +92,14 @@ pub enum DeviceMapError {
          remove {name}`: {reason}"
     )]
     NotRemoved {
-        /// Its name.
+        /// The map's name.
         name: String,
-        /// What dmsetup said the last time.
+        /// The last error of dmsetup.
         reason: String,
     },
 }
 
-/// A map that this process made. End it with [`finish`](Self::finish); dropping it removes the map too.
+/// A map that this process made. End it with [`finish`](Self::finish); dropping it also removes the map.
 pub struct DeviceMap {
     name: String,
     uuid: String,
@@ -114,13 +115,12 @@ impl std::fmt::Debug for DeviceMap {
 }
 
 impl DeviceMap {
-    /// Makes a device of these pieces of `base`, in their order. Offsets and lengths are in bytes and must be whole
-    /// sectors of 512. `label` becomes a part of the device's name.
+    /// Makes a device from these extents of `base`, in order. Offsets and lengths are in bytes and must be
+    /// multiples of 512. `label` becomes part of the device's name.
     ///
-    /// `base` is the block device that the offsets count on: a snapshot's, or a loop device over an image or device
-    /// (a device that [`freeze`](crate::source::freeze) claimed cannot be mapped itself). The kernel holds it for as
-    /// long as the map exists, so finish the map first. With `read_only` the device refuses writes; without it, writes
-    /// go to `base`.
+    /// `base` is the block device that the offsets refer to: a snapshot, or a loop device over an image or device
+    /// (a device claimed by [`freeze`](crate::source::freeze) cannot be mapped itself). The map keeps `base` open,
+    /// so finish the map first. With `read_only` the device refuses writes; without it, writes go to `base`.
     pub fn create(
         base: &Path,
         pieces: &[Extent],
@@ -133,8 +133,9 @@ impl DeviceMap {
         let owner = Owner::this_process().map_err(DeviceMapError::Myself)?;
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let (name, uuid) = (map_name(&owner, count, label), map_uuid(&owner, count));
-        // udev would look for filesystems and volume groups on it, and activate a tenant's.
-        // A striped volume has thousands of pieces, and no argument may be longer than 128 KiB (`MAX_ARG_STRLEN`).
+        // // `--noudevrules`: udev would otherwise scan the device, and the host would activate a tenant's volume
+        // groups. The table is passed as a file: a striped volume has thousands of extents, and an argument is
+        // limited to 128 KiB (`MAX_ARG_STRLEN`).
         let (_table_file, table_path) = memory_file(&table).map_err(DeviceMapError::Table)?;
         let mut args: Vec<OsString> =
             ["create", &name, "--uuid", &uuid, "--noudevrules", &table_path].map(OsString::from).to_vec();
@@ -149,7 +150,8 @@ impl DeviceMap {
         Ok(map)
     }
 
-    /// The node that the kernel makes by itself (devtmpfs), `/dev/dm-N`: the one under `/dev/mapper` is udev's to make.
+    /// The device node that the kernel makes (devtmpfs), `/dev/dm-N`. The link in `/dev/mapper` would depend on
+    /// udev.
     fn kernel_node(&self) -> Result<PathBuf, DeviceMapError> {
         let args = ["info", "-c", "--noheadings", "-o", "minor", "--uuid", &self.uuid].map(OsString::from);
         let stdout = dmsetup(&*self.commands, &args)?;
@@ -162,17 +164,17 @@ impl DeviceMap {
         Ok(PathBuf::from(format!("/dev/dm-{minor}")))
     }
 
-    /// The device.
+    /// The device node.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its name in device-mapper, for messages.
+    /// Its device-mapper name, for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Removes it, trying for a while when it is still open. Unmount and close it before.
+    /// Removes the map, with retries while it is open. Unmount and close it first.
     pub fn finish(mut self) -> Result<(), DeviceMapError> {
         self.remove(REMOVAL_PATIENCE)
     }
@@ -187,13 +189,13 @@ impl DeviceMap {
 
 impl Drop for DeviceMap {
     fn drop(&mut self) {
-        // Best effort: whoever wants to know calls finish, and the next run removes what stays.
+        // // Best effort: `finish` reports errors, and the next run removes stale maps.
         let _ = self.remove(Duration::from_secs(5));
     }
 }
 
-/// Removes the maps that earlier runs left: those with volbak's UUID whose process ended, and that nobody has open.
-/// The observer is told of each. Gives their names; on a kernel without device-mapper there are none.
+/// Removes stale maps: those with volbak's UUID whose process has ended and that are not open. Reports each to the
+/// observer. Returns their names; an empty list on a kernel without device-mapper.
 pub fn remove_stale_maps(commands: &dyn RunCommand, observer: &dyn Observer) -> Result<Vec<String>, DeviceMapError> {
     if !kernel_has_device_mapper() {
         return Ok(Vec::new());
@@ -223,8 +225,8 @@ pub fn remove_stale_maps(commands: &dyn RunCommand, observer: &dyn Observer) -> 
     Ok(removed)
 }
 
-/// The table, one line a piece: start and length on the map, `linear`, the base and the offset there, all in sectors
-/// (Documentation/admin-guide/device-mapper/linear.rst). Pieces that follow one another become one.
+/// The table, one line per extent: start and length on the map, `linear`, base and offset, all in sectors
+/// (Documentation/admin-guide/device-mapper/linear.rst). Adjacent extents are merged.
 fn linear_table(pieces: &[Extent], (major, minor): (u32, u32)) -> Result<String, DeviceMapError> {
     let unsupported = |what: String| DeviceMapError::Unsupported { what };
     let mut joined: Vec<Extent> = Vec::new();
@@ -260,7 +262,7 @@ fn linear_table(pieces: &[Extent], (major, minor): (u32, u32)) -> Result<String,
     Ok(table)
 }
 
-/// A file in memory with this content, and a path under which a child of this process can read it.
+/// A memory file with this content, and a path by which a child process can read it.
 fn memory_file(content: &str) -> io::Result<(fs::File, String)> {
     let mut file = fs::File::from(rustix::fs::memfd_create("volbak-table", MemfdFlags::CLOEXEC)?);
     file.write_all(content.as_bytes())?;
@@ -275,7 +277,7 @@ fn map_name(owner: &Owner, count: u32, label: &str) -> String {
     start.chars().chain(label).collect()
 }
 
-/// The owner without its host: a map never outlives its host's boot, and a UUID has 127 bytes at most.
+/// The owner without its host name: a map does not survive a reboot, and a UUID is limited to 127 bytes.
 fn map_uuid(owner: &Owner, count: u32) -> String {
     let text = owner.to_string();
     let without_host = text.split_once(':').map_or("", |(_, rest)| rest);
@@ -288,7 +290,7 @@ fn owner_of(uuid: &str, me: &Owner) -> Option<Owner> {
     format!("{}:{without_host}", me.host()).parse().ok()
 }
 
-/// A map that the kernel has.
+/// A map found in the kernel.
 #[derive(Debug, PartialEq, Eq)]
 struct FoundMap {
     uuid: String,
@@ -296,8 +298,8 @@ struct FoundMap {
     is_open: bool,
 }
 
-/// Reads `dmsetup info -c -o uuid,name,open` with `|` between the columns. Only volbak's maps are of interest; a name
-/// of another that holds a `|` cannot be taken for one.
+/// Parses `dmsetup info -c -o uuid,name,open` with `|` between columns. Returns volbak's maps only. The name of
+/// another map may contain a `|`, but cannot pass for volbak's.
 fn parse_maps(stdout: &str) -> Vec<FoundMap> {
     let line = |line: &str| {
         let (uuid, rest) = line.trim().split_once('|')?;
@@ -336,12 +338,13 @@ fn dmsetup(commands: &dyn RunCommand, args: &[OsString]) -> Result<Vec<u8>, Devi
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(5).collect();
-    // A table can be long: what it is made for is in the name.
+    // // The table can be long; the name says what the map is for.
     let shown: String = shown_command("dmsetup", args).chars().take(300).collect();
     Err(DeviceMapError::Command { command: shown, status: output.status.to_string(), stderr: lines.join("; ") })
 }
 
-/// proc(5): `/proc/devices` lists the drivers; the module is loaded when dmsetup is first run, so ask afterwards.
+/// proc(5): `/proc/devices` lists the drivers. dmsetup loads the module when it first runs, so call this
+/// afterwards.
 fn kernel_has_device_mapper() -> bool {
     fs::read_to_string("/proc/devices").is_ok_and(|drivers| drivers.contains("device-mapper"))
 }

@@ -1,5 +1,5 @@
-//! The errors that a filesystem counts in itself: those that its own system had counted before, and those that were added
-//! while it was read here.
+//! Error counters kept by filesystems: errors that the guest counted, and errors added while the filesystem was
+//! read here.
 
 use std::os::fd::OwnedFd;
 
@@ -10,25 +10,25 @@ use crate::field::le32;
 use crate::outside::{BlockRead, FileBlocks};
 use crate::reader::ext4::recorded_errors;
 
-/// ext4 disk layout, super block: at byte 1024, `s_error_count` at 0x194 of it.
+/// ext4 disk layout, super block at byte 1024: `s_error_count` at 0x194.
 const EXT_SUPERBLOCK: (u64, usize) = (1024, 1024);
 const EXT_ERROR_COUNT: usize = 0x194;
-/// Btrfs on-disk format: the superblock is at 64 KiB.
+/// Btrfs on-disk format: superblock at 64 KiB.
 const BTRFS_SUPERBLOCK: (u64, usize) = (64 << 10, 4096);
 
-/// What was counted when it was mounted.
+/// The counters at mount time.
 #[derive(Debug)]
 pub(super) enum Counters {
-    /// ext: the superblock as it is on the device. On one that cannot be written the kernel counts nothing.
+    /// ext: the superblock on the device. The kernel does not update it on a read-only device.
     Ext { place: (FileBlocks, u64), superblock: Vec<u8> },
-    /// btrfs: the device's number and its counters.
+    /// btrfs: the device number and its counters.
     Btrfs { device: u64, counted: Vec<String> },
-    /// Nothing is counted.
+    /// A filesystem without counters.
     None,
 }
 
 impl Counters {
-    /// Reads them: of ext from the device, of btrfs from the kernel.
+    /// Reads the counters: for ext from the device, for btrfs from the kernel.
     pub(super) fn new(fs: &str, place: (FileBlocks, u64), mount: &OwnedFd) -> Self {
         match fs {
             "ext2" | "ext3" | "ext4" => {
@@ -42,7 +42,7 @@ impl Counters {
         }
     }
 
-    /// What its own system had counted before, in words.
+    /// The errors that the guest counted, in words.
     pub(super) fn complaint(&self) -> Option<String> {
         match self {
             Self::Ext { superblock, .. } => recorded_errors(superblock),
@@ -54,7 +54,7 @@ impl Counters {
         }
     }
 
-    /// What was counted since, in words.
+    /// The errors counted since, in words.
     pub(super) fn more(&self, mount: &OwnedFd) -> Option<String> {
         match self {
             Self::Ext { place, superblock } => {

@@ -1,4 +1,4 @@
-//! A filesystem that the kernel reads, behind the seam of all filesystems: its mount, and the devices that this lies on.
+//! A filesystem that the kernel reads: its mount, and the devices below it.
 
 use std::fs::File;
 use std::io;
@@ -15,43 +15,43 @@ use crate::reader::exclude::Excludes;
 use crate::reader::filesystem::{Filesystem, FsRegion, Means, Met, NotOpened, NotReleased, Reader};
 use crate::units::{ByteRange, Extent};
 
-/// How much of a file a loop device is tried with.
+/// The length of the file for the trial loop device.
 const TRIED_BYTES: u64 = 4096;
-/// Maps are made through this.
+/// The control node of device-mapper.
 const MAPPER: &str = "/dev/mapper/control";
 
-/// Opens whatever the kernel can mount.
+/// Opens filesystems that the kernel can mount.
 pub(in crate::reader) struct KernelReader;
 
 /// Why the kernel's reader does not open a filesystem.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotMounted {
-    /// Its pieces could not be made one device.
+    /// The extents of the region could not be joined to one device.
     #[error("its {count} pieces cannot be put together: {error}")]
     Pieces {
-        /// How many there are.
+        /// The number of extents.
         count: usize,
-        /// What failed.
+        /// The cause.
         error: DeviceMapError,
     },
-    /// It is mounted, and that is all.
+    /// The mount succeeded, but its root directory cannot be read.
     #[error("its {fs} is mounted, and its root cannot be read: {error}")]
     Root {
-        /// The filesystem's name.
+        /// The filesystem type.
         fs: String,
-        /// What failed.
+        /// The cause.
         error: io::Error,
     },
-    /// This host or this user lacks something that a mount needs.
+    /// This host or user lacks a requirement for a mount.
     #[error("{fs} is read through the kernel, and {why}")]
     Lacking {
-        /// The filesystem's name.
+        /// The filesystem type.
         fs: String,
-        /// What is lacking.
+        /// The missing requirement.
         why: String,
     },
-    /// Its mount would reach something outside its region.
+    /// A mount would reach data outside the region.
     #[error("{0}")]
     ReachesOutside(&'static str),
     /// The mount failed.
@@ -94,7 +94,7 @@ impl Reader for KernelReader {
         }
     }
 
-    /// The kernel may still refuse a filesystem that is damaged, or that has features of a newer kernel.
+    /// `Ok` does not promise a mount: the kernel may still refuse a damaged filesystem, or one with newer features.
     fn try_out(&self, region: &FsRegion<'_>) -> Result<(), NotOpened> {
         let fs = region.fs;
         if let Some(why) = reaches_outside(fs, &*region.blocks, 0) {
@@ -121,14 +121,14 @@ fn no_loop(error: &io::Error) -> String {
     format!("no loop device can be made: {error}")
 }
 
-/// Makes a loop device of a file in memory, and releases it.
+/// Attaches a memory file to a loop device and releases it.
 fn try_loop_device() -> io::Result<()> {
     let file = File::from(rustix::fs::memfd_create("volbak", rustix::fs::MemfdFlags::CLOEXEC)?);
     file.set_len(TRIED_BYTES)?;
     LoopDevice::attach(&file, ByteRange::new(0, TRIED_BYTES), false).map(drop)
 }
 
-/// A region as something that can be mounted. Fields are dropped in this order: each holds the one after it.
+/// A region as a mountable device. Fields drop in this order: each keeps the next one busy.
 struct Assembled {
     file: File,
     range: ByteRange,
@@ -140,15 +140,15 @@ fn range_of(extent: &Extent) -> ByteRange {
     ByteRange::new(extent.source_offset, extent.length)
 }
 
-/// Makes one device of the pieces of a region.
+/// Joins the extents of a region to one device.
 fn assemble(backing: &File, region: &FsRegion<'_>, means: &Means<'_>) -> Result<Assembled, DeviceMapError> {
     let pieces = region.pieces;
     let writable = means.backing.is_writable();
     let (base, base_start, base_path) = if writable {
         (None, 0, means.backing.path().to_owned())
     } else {
-        // Only the stretch with the pieces: a loop device that showed the label of the tenant's physical volume
-        // would have the host's own LVM look at it.
+        // // Only the range that holds the extents: a loop device that showed the label of the tenant's physical
+        // volume would be scanned by the host's LVM.
         let start = pieces.iter().map(|piece| piece.source_offset).min().unwrap_or(0);
         let end = pieces.iter().map(|piece| piece.source_offset.saturating_add(piece.length)).max().unwrap_or(0);
         let range = ByteRange::new(start, end.saturating_sub(start));
@@ -172,7 +172,7 @@ fn assemble(backing: &File, region: &FsRegion<'_>, means: &Means<'_>) -> Result<
     Ok(Assembled { file, range: ByteRange::new(0, len), map: Some(map), base })
 }
 
-/// A mounted region, with what its mount lies on. Fields are dropped in this order.
+/// A mounted region with the devices below it. Fields drop in this order.
 struct MountedRegion {
     mounted: Mounted,
     map: Option<DeviceMap>,

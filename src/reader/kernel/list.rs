@@ -1,4 +1,4 @@
-//! Lists a directory of the kernel's.
+//! Lists a directory through the kernel.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,7 +9,7 @@ use rustix::fs::{FileType, RawDir, SeekFrom};
 use super::stat::statx_of;
 use crate::reader::listing::{Listing, Reach};
 
-/// Lists a directory, sorted. With an error comes what was read before it.
+/// Lists a directory, sorted. An error comes with the names read before it.
 pub(super) fn list(
     dir: &OwnedFd,
     buf: &mut [MaybeUninit<u8>],
@@ -19,7 +19,7 @@ pub(super) fn list(
         let name = std::ffi::CString::new(name).ok()?;
         statx_of(dir, &name).ok().filter(|_| has_inode_numbers).map(|facts| facts.stx_ino)
     };
-    // FAT alone has no inode numbers.
+    // // Only FAT has no inode numbers.
     let reach = Reach::ByName { ino_of: &ino_of, ignores_case: !has_inode_numbers };
     let mut listing = Listing::default();
     let mut failed = rustix::fs::seek(dir, SeekFrom::Start(0)).err();

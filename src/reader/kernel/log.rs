@@ -1,10 +1,10 @@
-//! What the kernel logs of one device while a filesystem on it is read.
+//! Kernel log messages about one device while a filesystem on it is read.
 //!
-//! A filesystem driver does not fail each call that meets damage: ext4's readdir leaves a block of a directory out that
-//! makes no sense, and gives the names of the others. It logs that, and nothing else says so.
+//! Not every call that meets damage fails: ext4's readdir skips an invalid directory block and returns the names of
+//! the others. The log message is the only trace.
 //!
-//! Sources: the kernel's `Documentation/ABI/testing/dev-kmsg`; the drivers' `ext4_error`, `xfs_alert`, `btrfs_err` and
-//! `fat_fs_error` log with priority `KERN_ERR` or worse and name the device.
+//! Sources: the kernel's `Documentation/ABI/testing/dev-kmsg`. The drivers' `ext4_error`, `xfs_alert`, `btrfs_err`
+//! and `fat_fs_error` log with priority `KERN_ERR` or worse and name the device.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -14,38 +14,38 @@ use rustix::fs::OFlags;
 
 use crate::shown;
 
-/// `KERN_ERR`; what is more is less urgent.
+/// `KERN_ERR`; higher numbers are less urgent.
 const ERROR: u32 = 3;
-/// So many messages are given; of the rest only how many they were.
+/// The maximum number of messages to quote; further ones are only counted.
 const GIVEN: usize = 3;
-/// The kernel's buffer holds fewer records than this.
+/// An upper bound of the records in the kernel's buffer.
 const RECORDS_MAX: usize = 1 << 20;
 
-/// The kernel's log, from one moment on.
+/// The kernel log from a point in time on.
 #[derive(Debug)]
 pub(super) struct KernelLog {
     log: Option<File>,
 }
 
-/// Errors that the kernel logged.
+/// Errors in the kernel log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Logged {
-    /// The first of them.
+    /// The first of them, quoted.
     pub(super) first: Vec<String>,
-    /// How many there were.
+    /// The total number.
     pub(super) count: usize,
 }
 
 impl KernelLog {
-    /// What is logged from now on. Without the right to read the log (`CAP_SYSLOG`, or a container without `/dev/kmsg`)
-    /// there is nothing in it.
+    /// Starts reading at the end of the log. Without permission to read the log (`CAP_SYSLOG`, or a container
+    /// without `/dev/kmsg`) it stays empty.
     pub(super) fn from_now() -> Self {
         let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
         let log = OpenOptions::new().read(true).custom_flags(flags).open("/dev/kmsg").ok();
         Self { log: log.and_then(|mut log| log.seek(SeekFrom::End(0)).ok().map(|_| log)) }
     }
 
-    /// The errors that name the device `device` (`loop3`).
+    /// The errors that name `device` (`loop3`).
     pub(super) fn errors_of(&self, device: &str) -> Logged {
         let mut logged = Logged::default();
         let Some(mut log) = self.log.as_ref() else { return logged };
@@ -60,7 +60,7 @@ impl KernelLog {
                         }
                     }
                 }
-                // Records were overwritten before they were read: the next read gives the oldest that is left.
+                // // EPIPE: records were overwritten; the next read returns the oldest one left.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PIPE.raw_os_error()) => {}
                 _ => break,
             }
@@ -69,16 +69,16 @@ impl KernelLog {
     }
 }
 
-/// The message of a record (`PRIORITY,SEQUENCE,TIME,FLAGS;MESSAGE`, and lines with more facts), when it is an error of this
-/// device.
+/// The message of a record (`PRIORITY,SEQUENCE,TIME,FLAGS;MESSAGE`, then lines with more facts) if it is an error
+/// of this device.
 fn error_of(record: &[u8], device: &str) -> Option<String> {
     let line = record.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     let (head, message) = line.split_once(';')?;
-    // The facility stands above the lowest three bits.
+    // // The facility is above the lowest three bits.
     let priority: u32 = head.split(',').next()?.parse().ok()?;
     let names_it = message.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == device);
-    // Advice and dumps of memory follow.
+    // // Skips the lines of advice and memory dumps that follow an error.
     let says_it = ["rror", "orrupt"].iter().any(|word| message.contains(word));
     (priority % 8 <= ERROR && names_it && says_it).then(|| shown::text(message))
 }

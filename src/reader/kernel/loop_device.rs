@@ -1,6 +1,6 @@
-//! Loop devices: a run of bytes of a file or device as a block device of its own.
+//! Loop devices: a byte range of a file or device as a block device.
 //!
-//! One of six files with `unsafe`: rustix has no safe form of the loop driver's ioctls. Source: the kernel's
+//! One of six files with `unsafe`: rustix has no safe form of the loop driver's ioctls. Sources: the kernel's
 //! `include/uapi/linux/loop.h` and loop(4).
 
 #![allow(unsafe_code, clippy::struct_field_names)]
@@ -16,13 +16,13 @@ use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Setter, ioctl};
 
 use crate::units::ByteRange;
 
-/// `LOOP_CTL_GET_FREE`: gives the number of a free loop device as the ioctl's own result.
+/// `LOOP_CTL_GET_FREE`: returns the number of a free loop device as the ioctl's result.
 const LOOP_CTL_GET_FREE: Opcode = 0x4C82;
 /// `LOOP_CONFIGURE` (Linux 5.8): attaches a file and sets everything in one step.
 const LOOP_CONFIGURE: Opcode = 0x4C0A;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
-/// Somebody else may take a free device between asking for its number and attaching to it.
+/// Another process may attach the free device first; then the next one is tried.
 const MAX_ATTEMPTS: u32 = 64;
 
 /// `struct loop_info64`.
@@ -56,7 +56,7 @@ const _: () = assert!(size_of::<LoopInfo64>() == 232 && size_of::<LoopConfig>() 
 
 struct GetFree;
 
-// SAFETY: LOOP_CTL_GET_FREE takes no argument and gives a number or an error, as the impl says.
+// // SAFETY: LOOP_CTL_GET_FREE takes no argument and returns a number or an error, as the impl says.
 unsafe impl Ioctl for GetFree {
     type Output = i32;
     const IS_MUTATING: bool = false;
@@ -74,8 +74,8 @@ unsafe impl Ioctl for GetFree {
     }
 }
 
-/// A loop device that is detached by the kernel when its last user is gone: this value, or a mount of it. Nothing has
-/// to be undone after kill -9.
+/// A loop device that the kernel detaches when its last user is gone: this value, or a mount of it. Nothing remains
+/// after kill -9.
 #[derive(Debug)]
 pub struct LoopDevice {
     path: PathBuf,
@@ -83,14 +83,14 @@ pub struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Shows `range` of `backing` as a block device. With `writable` the backing file must be open for writing.
-    /// Errors: no loop driver or no free device, no permission, or an offset that is no multiple of 512.
+    /// Shows `range` of `backing` as a block device. With `writable`, `backing` must be open for writing. Errors:
+    /// no loop driver, no free device, no permission, or an offset that is no multiple of 512.
     pub fn attach(backing: &File, range: ByteRange, writable: bool) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
         // A descriptor is not negative while its file is open.
         let fd = u32::try_from(backing.as_fd().as_raw_fd()).map_err(|_| Errno::BADF)?;
         for _ in 0..MAX_ATTEMPTS {
-            // SAFETY: the impl of Ioctl above describes this ioctl truly.
+            // // SAFETY: the impl of Ioctl above describes this ioctl correctly.
             let number = unsafe { ioctl(&control, GetFree) }?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let open = OpenOptions::new().read(true).write(writable).open(&path)?;
@@ -115,7 +115,7 @@ impl LoopDevice {
                 },
                 reserved: [0; 8],
             };
-            // SAFETY: LOOP_CONFIGURE reads one struct loop_config, whose layout the assertion above holds.
+            // // SAFETY: LOOP_CONFIGURE reads one struct loop_config; the assertion above checks its layout.
             match unsafe { ioctl(&open, Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) } {
                 Ok(()) => return Ok(Self { path, _open: open }),
                 Err(Errno::BUSY) => {}
@@ -125,7 +125,7 @@ impl LoopDevice {
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "every free loop device was taken by somebody else first"))
     }
 
-    /// The device's node, `/dev/loopN`.
+    /// The device node, `/dev/loopN`.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,8 +1,8 @@
-//! The kernel's reader: a mount that is never attached to the file tree, over a loop device that clears itself.
+//! The kernel's reader: a detached mount over a loop device that releases itself.
 //!
-//! Journals are replayed, never skipped: `noload` and `norecovery` show an old state. Where the source may be written,
-//! which is true of our own snapshots alone, the replay goes there; elsewhere it goes to a temporary copy. When the
-//! process dies, the kernel undoes mount and loop device by itself.
+//! Journals are always replayed: `noload` and `norecovery` would show an old state. The replay goes to the source
+//! if that may be written, which holds only for volbak's own snapshots; otherwise it goes to a temporary copy. When
+//! the process dies, the kernel releases mount and loop device.
 
 use std::fs::File;
 use std::io;
@@ -28,29 +28,29 @@ use crate::reader::exclude::Excludes;
 use crate::shown;
 use crate::units::ByteRange;
 
-/// Any btrfs may have this many directories: 400 snapshots of a whole system, at 10,000 each.
+/// Lower bound of the directory limit of a btrfs: 400 snapshots of a whole system with 10,000 directories each.
 const MIN_BTRFS_DIRECTORIES: u64 = 4 << 20;
 
 /// Why a filesystem could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// No loop device could be made.
+    /// No loop device could be attached.
     #[error("no loop device could be made for it")]
     Loop(#[source] io::Error),
     /// The kernel refused to mount it.
     #[error("the kernel cannot mount it as {fs}{}", shown_log(log))]
     Mount {
-        /// The filesystem's name.
+        /// The filesystem type.
         fs: String,
-        /// What the kernel said about it, if anything.
+        /// The kernel's messages, if any.
         log: String,
-        /// Its error number.
+        /// The error from mount.
         source: io::Error,
     },
-    /// It must not be mounted, since its mount would reach something outside its region.
+    /// It must not be mounted, since the mount would reach data outside the region.
     #[error("it is not mounted: {0}")]
     ReachesOutside(&'static str),
-    /// Its journal must be replayed, and no copy could be made for that.
+    /// Its journal needs a replay, and no copy could be made for that.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
 }
@@ -62,42 +62,43 @@ fn shown_log(log: &str) -> String {
 /// A filesystem to be mounted.
 #[derive(Debug)]
 pub struct MountSource<'a> {
-    /// What holds it; open for writing when `writable`.
+    /// The file or device that holds it; open for writing if `writable`.
     pub backing: &'a File,
     /// Its bytes in `backing`.
     pub range: ByteRange,
-    /// Its name as mount(8) knows it: `ext2`, `ext3`, `ext4`, `xfs`, `btrfs`, `vfat`.
+    /// The filesystem type as mount(8) knows it: `ext2`, `ext3`, `ext4`, `xfs`, `btrfs`, `vfat`.
     pub fs: &'a str,
     /// Whether a journal may be replayed into `backing`.
     pub writable: bool,
-    /// Whether read-only snapshots in a btrfs are walked.
+    /// Whether read-only snapshots in a btrfs are included.
     pub with_snapshots: bool,
-    /// Where a copy is made for replaying a journal when `backing` must not be written.
+    /// The directory for a temporary copy, if a journal must be replayed and `backing` is read-only.
     pub scratch: &'a Path,
 }
 
-/// A mounted filesystem. It goes away with this value.
+/// A mounted filesystem; dropping it unmounts.
 #[derive(Debug)]
 pub struct Mounted {
     mount: OwnedFd,
-    /// Of a btrfs, where they could be asked for.
+    /// The subvolumes of a btrfs, if the user may query them.
     subvolumes: Option<Arc<Subvolumes>>,
-    /// What its own system has counted as errors, which concerns whoever it belongs to.
+    /// Errors that the guest's kernel counted before, for the report to the owner.
     pub complaints: Vec<String>,
-    /// What the kernel says of it while it is mounted, and the name of its device.
+    /// The kernel log since the mount.
     log: KernelLog,
     device: String,
-    /// Where it lies, and how many errors were counted in it at the begin.
+    /// The error counters at mount time.
     counters: Counters,
     fs: String,
     /// Whether the journal was replayed into a temporary copy.
     pub from_copy: bool,
-    /// Whether it says itself that it was not unmounted: ext2 to ext4 alone do.
+    /// Whether it was in use when the source was frozen; `None` except for ext2 to ext4, the only ones that record
+    /// it.
     pub was_in_use: Option<bool>,
 }
 
 impl Mounted {
-    /// Mounts `source` read-only, `nosuid`, `nodev` and `noexec`, attached to nothing.
+    /// Mounts `source` read-only, `nosuid`, `nodev` and `noexec`, detached from the file tree.
     pub fn open(source: &MountSource<'_>, cancel: &Cancel) -> Result<Self, MountError> {
         let blocks = FileBlocks::new(
             source.backing.try_clone().map_err(MountError::Loop)?,
@@ -124,7 +125,8 @@ impl Mounted {
         }
     }
 
-    /// `place` is what was mounted, a journal being replayed, and where it begins there.
+    /// `place` is the file that was mounted (the source or the temporary copy) and the offset of the filesystem in
+    /// it.
     fn new(
         (mount, device): (OwnedFd, String),
         source: &MountSource<'_>,
@@ -136,7 +138,7 @@ impl Mounted {
         let counters = Counters::new(source.fs, place, &mount);
         if source.fs == "btrfs" {
             let root = rustix::fs::openat(&mount, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            // Without the right to ask, nothing is left out, and no error is known.
+            // // Without permission for the query, no subvolume is left out and no error is known.
             subvolumes = root.as_ref().ok().and_then(|root| Subvolumes::read(root).ok());
             if let (Some(subvolumes), false) = (&mut subvolumes, source.with_snapshots) {
                 subvolumes.leave_out_snapshots();
@@ -148,11 +150,11 @@ impl Mounted {
         Self { mount, subvolumes, complaints, log, device, counters, fs, from_copy: false, was_in_use }
     }
 
-    /// What the kernel met in it since it was mounted, and how bad that is: each call that failed was reported where it
-    /// did, but not each error makes a call fail. Asked once, before it goes away.
+    /// Damage that the kernel met since the mount, with its severity. Failed calls were reported where they
+    /// occurred, but not every error makes a call fail. Called once, before unmounting.
     pub fn met(&self) -> Vec<(Severity, String)> {
         let mut met = Vec::new();
-        // Btrfs has a second copy of most metadata; where it has none, the call fails.
+        // // Btrfs keeps a second copy of most metadata; where both are damaged, the call fails.
         let (severity, effect) =
             if self.fs == "btrfs" { (Severity::Warning, "") } else { (Severity::Error, ", files may be missing") };
         let Logged { first, count } = self.log.errors_of(&self.device);
@@ -166,12 +168,12 @@ impl Mounted {
         met
     }
 
-    /// What its files take on a filesystem of the same kind that shares nothing; `None` when that is not known.
+    /// Bytes that its files need on a filesystem of the same kind without shared blocks; `None` if unknown.
     pub fn restored_bytes(&self) -> Option<u64> {
         self.subvolumes.as_ref()?.unshared_bytes(&self.root().ok()?).ok()
     }
 
-    /// Its name, as mount(8) knows it.
+    /// The filesystem type as mount(8) knows it.
     pub fn fs(&self) -> &str {
         &self.fs
     }
@@ -181,13 +183,13 @@ impl Mounted {
         Ok(rustix::fs::openat(&self.mount, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
-    /// A walk over all of it.
+    /// Walks the whole filesystem except `excludes`.
     pub fn walk(&self, excludes: Excludes) -> io::Result<TreeWalk> {
         let tree = KernelTree::new(self.root()?, self.subvolumes.clone());
         Ok(TreeWalk::over(tree, excludes, self.max_directories()?))
     }
 
-    /// Calls `with` with each name in the root directory, as far as they can be read.
+    /// Calls `with` for each name in the root directory that can be read.
     pub fn for_each_root_name(&self, mut with: impl FnMut(&[u8])) {
         let entries = self.root().and_then(|root| Ok(rustix::fs::Dir::new(root)?));
         for entry in entries.into_iter().flatten().map_while(Result::ok) {
@@ -195,13 +197,13 @@ impl Mounted {
         }
     }
 
-    /// How many bytes its files take, as the filesystem itself counts them.
+    /// Bytes used by files, as the filesystem counts them.
     pub fn used_bytes(&self) -> io::Result<u64> {
         let facts = rustix::fs::fstatvfs(&self.mount)?;
         Ok(facts.f_blocks.saturating_sub(facts.f_bfree).saturating_mul(facts.f_frsize))
     }
 
-    /// How many directories it can have; `None` when that is not known.
+    /// The maximum number of directories it can hold; `None` if unknown.
     fn max_directories(&self) -> io::Result<Option<u64>> {
         let facts = rustix::fs::fstatvfs(&self.mount)?;
         let used_inodes = (facts.f_files > 0).then(|| facts.f_files.saturating_sub(facts.f_ffree));
@@ -209,43 +211,43 @@ impl Mounted {
     }
 }
 
-/// How many directories fit into `used_bytes`, on filesystems that do not count their inodes. A damaged or hostile one
-/// that leads to the same directory by several ways doubles what a walk sees with each level.
+/// The maximum number of directories in `used_bytes`, for filesystems that do not count inodes. The limit stops a
+/// walk of a damaged or hostile filesystem in which several paths lead to one directory: each level would double
+/// the walk.
 fn max_directories_in(fs: &str, used_bytes: u64, frsize: u64) -> Option<u64> {
     match fs {
-        // Microsoft's FAT specification, "Directory Structure": a directory has at least one cluster, which is what
-        // `f_frsize` says; the root of FAT12 and FAT16 lies outside of them.
+        // // Microsoft's FAT specification, "Directory Structure": a directory needs at least one cluster
+        // (`f_frsize`). The root of FAT12 and FAT16 is outside the clusters.
         "vfat" => used_bytes.checked_div(frsize).map(|clusters| clusters + 1),
-        // Btrfs on-disk format: an inode item has 160 bytes, and its key and references more than as much again, so
-        // that this holds even where used bytes of a doubled profile are counted by half. Snapshots share these items,
-        // so a small filesystem may rightly show many more.
+        // // Btrfs on-disk format: an inode item has 160 bytes, its key and references take as much again. So the
+        // limit holds even where used bytes of a DUP profile are halved. Snapshots share these items, hence the
+        // lower bound.
         "btrfs" => Some((used_bytes / 160).max(MIN_BTRFS_DIRECTORIES)),
         _ => None,
     }
 }
 
-/// Options besides `ro`. What the filesystem itself may ask for is overruled where it could harm the host.
+/// Mount options besides `ro`. They override settings in the filesystem that could harm the host.
 fn options(fs: &str) -> &'static [(&'static str, Option<&'static str>)] {
     match fs {
-        // The superblock may say errors=panic: a tenant's disk must not stop the host.
+        // // The superblock may request errors=panic: a tenant's disk must not stop the host.
         "ext2" | "ext3" | "ext4" => &[("errors", Some("remount-ro"))],
         "xfs" => &[("nouuid", None)],
-        // The top of all subvolumes, whichever one the tenant made the default.
+        // // The top-level subvolume, whatever default the tenant set.
         "btrfs" => &[("subvolid", Some("5"))],
-        // Owners and modes are not on the disk: without these they would follow the umask of whoever runs volbak.
+        // // FAT stores no owners and modes: without these options they would depend on the umask of the process.
         "vfat" => &[("umask", Some("0022")), ("tz", Some("UTC")), ("utf8", None), ("errors", Some("remount-ro"))],
         _ => &[],
     }
 }
 
-/// Whether the kernel has a driver for this filesystem, or can load one. Where it may not be asked, it counts as one
-/// that has.
+/// Whether the kernel has or can load a driver for this filesystem. True if the user may not query that.
 pub fn kernel_knows(fs: &str) -> bool {
     let driver = if fs.starts_with("ext") { "ext4" } else { fs };
     !matches!(fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC), Err(Errno::NODEV))
 }
 
-/// Why the kernel's driver for this filesystem cannot be had.
+/// Why the kernel has no driver for this filesystem.
 pub fn driver_obstacle(fs: &str) -> Option<&'static str> {
     let driver = if fs.starts_with("ext") { "ext4" } else { fs };
     match fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC) {
@@ -256,9 +258,8 @@ pub fn driver_obstacle(fs: &str) -> Option<&'static str> {
     }
 }
 
-/// Mounts the filesystem on `device` for writing, attached to nothing, `nosuid`, `nodev` and `noexec`; gives its root
-/// directory. With `compress`, which btrfs alone knows, it compresses what is written. It is unmounted when the last
-/// descriptor in it is closed.
+/// Mounts the filesystem on `device` for writing, detached, `nosuid`, `nodev` and `noexec`. Returns its root
+/// directory. `compress`, for btrfs only, compresses new data. Closing the last descriptor unmounts it.
 pub fn mount_writable(device: &Path, fs: &str, compress: bool) -> Result<OwnedFd, MountError> {
     let more: &[(&str, Option<&str>)] = if compress { &[("compress", Some("zstd"))] } else { &[] };
     let mount = mount_as(device, fs, true, more)?;
@@ -266,21 +267,21 @@ pub fn mount_writable(device: &Path, fs: &str, compress: bool) -> Result<OwnedFd
     root.map_err(|error| MountError::Mount { fs: fs.to_owned(), log: String::new(), source: error.into() })
 }
 
-/// The mount, and its device's name.
+/// Returns the mount and the name of its device.
 fn mount_range(backing: &File, range: ByteRange, fs: &str, writable: bool) -> Result<(OwnedFd, String), MountError> {
     let device = LoopDevice::attach(backing, range, writable).map_err(MountError::Loop)?;
     let name = device.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok((mount_device(device.path(), fs)?, name))
 }
 
-/// Mounts the filesystem on the block device `device`, attached to nothing. The mount keeps the device busy, so a loop
-/// device may be let go of afterwards.
+/// Mounts the filesystem on the block device `device`, detached. The mount keeps the device busy, so the caller may
+/// drop a loop device afterwards.
 fn mount_device(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {
     mount_as(device, fs, false, &[])
 }
 
 fn mount_as(device: &Path, fs: &str, writable: bool, more: &[(&str, Option<&str>)]) -> Result<OwnedFd, MountError> {
-    // One driver serves all three, and knows a journal where ext2's own would not.
+    // // The ext4 driver serves all three types and, unlike the ext2 driver, replays journals.
     let driver = if fs.starts_with("ext") { "ext4" } else { fs };
     let failed = |log: String, error: Errno| MountError::Mount { fs: fs.to_owned(), log, source: error.into() };
     let context = fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| failed(String::new(), error))?;
@@ -305,7 +306,7 @@ fn mount_as(device: &Path, fs: &str, writable: bool, more: &[(&str, Option<&str>
         .map_err(|error| failed(read_log(&context), error))
 }
 
-/// What the kernel has to say about a mount, on one line.
+/// The kernel's messages about a mount, on one line.
 fn read_log(context: &OwnedFd) -> String {
     let mut lines = Vec::new();
     let mut buf = [0_u8; 1024];
@@ -318,12 +319,12 @@ fn read_log(context: &OwnedFd) -> String {
     lines.join("; ")
 }
 
-/// Whether a mount failed because a journal must be replayed and the device is read-only. The kernel says EROFS then,
-/// and EIO for btrfs.
+/// Whether a mount failed because the journal needs a replay and the device is read-only. The kernel then returns
+/// EROFS, and EIO for btrfs.
 fn needs_replay(fs: &str, error: &io::Error, blocks: &dyn BlockRead, start: u64) -> bool {
     match Errno::from_io_error(error) {
         Some(Errno::ROFS) => true,
-        // Btrfs on-disk format, superblock at 64 KiB: log_root at 0x60, 0 when there is no log tree.
+        // // Btrfs on-disk format, superblock at 64 KiB: log_root at 0x60, 0 without a log tree.
         Some(Errno::IO) if fs == "btrfs" => {
             field(blocks, start, 0x1_0000 + 0x60, 8).is_some_and(|log_root| log_root != [0; 8])
         }
@@ -331,8 +332,8 @@ fn needs_replay(fs: &str, error: &io::Error, blocks: &dyn BlockRead, start: u64)
     }
 }
 
-/// Whether an ext filesystem was in use when it was frozen: a journal is to be replayed, or, without one, it is not
-/// marked as clean. `None` for the others.
+/// Whether an ext filesystem was in use when the source was frozen: its journal needs a replay or, without a
+/// journal, it is not marked clean. `None` for other filesystems.
 fn was_in_use(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<bool> {
     if !fs.starts_with("ext") {
         return None;
@@ -342,14 +343,14 @@ fn was_in_use(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<bool> {
     Some(superblock[0x60] & 0x4 != 0 || superblock[0x3A] & 0x1 == 0)
 }
 
-/// `len` bytes at `offset` of the region that begins at `start`; `None` when they cannot be read.
+/// `len` bytes at `offset` of the region that starts at `start`; `None` if they cannot be read.
 fn field(blocks: &dyn BlockRead, start: u64, offset: u64, len: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; len];
     blocks.read_at(start.checked_add(offset)?, &mut bytes).ok().map(|()| bytes)
 }
 
-/// Why the kernel must not be asked to mount it: its superblock names devices beyond its own region, which a tenant
-/// could point at somebody else's data.
+/// Why the kernel must not mount the filesystem: its superblock names devices outside its region. A tenant could
+/// point it at the data of another tenant.
 pub fn reaches_outside(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<&'static str> {
     let field = |offset: u64, len: usize| field(blocks, start, offset, len);
     match fs {

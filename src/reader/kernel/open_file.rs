@@ -1,7 +1,7 @@
-//! A regular file of the kernel's, opened when it is first needed.
+//! A regular file that is opened through the kernel at its first use.
 //!
-//! A file that is carried forward from the previous backup is never opened at all. So it is known by its path from the
-//! root of the walk, and not by its directory: a descriptor of each directory that something waits in has no bound.
+//! A file that is carried forward is never opened. A file is therefore identified by its path from the root of the
+//! walk: a directory descriptor per waiting file would have no upper bound.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -19,11 +19,11 @@ use crate::entry::{FileContent, Metadata};
 use crate::outside::inode_flags::{self, FlagSource};
 use crate::units::ByteRange;
 
-/// So much of a file is read ahead.
+/// The maximum length of a file that is prefetched.
 const AHEAD_BYTES: u64 = 1 << 20;
-/// A file that is smaller, and has all its blocks, is not asked for holes.
+/// A smaller file with all its blocks allocated is not checked for holes.
 const SMALL_FILE_BYTES: u64 = 64 * 1024;
-/// A path is resolved in pieces of at most this: Linux's `PATH_MAX` is 4096 with the final NUL.
+/// Long paths are resolved in pieces of at most this length: `PATH_MAX` is 4096 with the final NUL.
 const PATH_PIECE_BYTES: usize = 4000;
 
 pub(super) const FILE_FLAGS: OFlags =
@@ -31,15 +31,15 @@ pub(super) const FILE_FLAGS: OFlags =
 const PIECE_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
-/// A regular file that the walk found.
+/// A regular file found by the walk.
 pub(super) struct WalkedFile {
     root: Arc<OwnedFd>,
     path: Vec<u8>,
-    /// What was seen at that path: what is opened must be the same.
+    /// The device at walk time: the opened file must have the same.
     dev: u64,
     ino: u64,
     size: u64,
-    /// Whether as many blocks are allocated as its size asks for.
+    /// Whether as many blocks are allocated as its size requires.
     has_all_blocks: bool,
     flag_source: FlagSource,
     open: RefCell<Option<Opened>>,
@@ -48,7 +48,7 @@ pub(super) struct WalkedFile {
 struct Opened {
     file: File,
     size: u64,
-    /// Whether it is worth asking: a small file with all its blocks has none.
+    /// Whether to query holes: a small file with all its blocks has none.
     may_have_holes: bool,
 }
 
@@ -86,12 +86,12 @@ impl WalkedFile {
     }
 }
 
-/// Opens the file at `path` below `root`, following no link and leaving `root` by no way.
+/// Opens the file at `path` below `root`. Follows no link and never leaves `root`.
 fn open_beneath(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     let mut outer: Option<OwnedFd> = None;
     let mut rest = path;
     while rest.len() > PATH_PIECE_BYTES {
-        // No name is longer than 255 bytes, so there is a border between two.
+        // // A name has at most 255 bytes, so each piece contains a separator.
         let border = rest[..PATH_PIECE_BYTES].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
         let next = open_piece(outer.as_ref(), root, &rest[..border], PIECE_FLAGS)?;
         outer = Some(next);
@@ -110,8 +110,8 @@ impl FileContent for WalkedFile {
         self.with(|opened| opened.file.read_at(buf, offset))
     }
 
-    /// FlagSource of the size that it had when it was opened: the filesystem is mounted read-only, and a read at the end of each
-    /// small file would cost as much as that of its data.
+    /// Compares with the size at opening. The filesystem is mounted read-only, and another read at the end of each
+    /// small file would cost as much as reading its data.
     fn is_longer_than(&self, size: u64) -> bool {
         self.with(|opened| Ok(opened.size > size)).unwrap_or(false)
     }
@@ -127,12 +127,12 @@ impl FileContent for WalkedFile {
             let start = match rustix::fs::seek(&opened.file, SeekFrom::Data(from)) {
                 Ok(start) => start,
                 Err(Errno::NXIO) => return Ok(None),
-                // A filesystem that knows no holes: all of it is data.
+                // // A filesystem without support for holes: the rest is data.
                 Err(Errno::INVAL | Errno::NOTSUP) => from,
                 Err(error) => return Err(error.into()),
             };
             let end = match rustix::fs::seek(&opened.file, SeekFrom::Hole(start)) {
-                // An answer that makes no sense is none: all the rest is data.
+                // // An invalid answer: treat the rest as data.
                 Ok(end) if end > start => end.min(self.size),
                 Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::NOTSUP) => self.size,
                 Err(error) => return Err(error.into()),
@@ -146,9 +146,9 @@ impl FileContent for WalkedFile {
             return Ok(());
         }
         self.with(|opened| {
-            // Only what has no holes: where blocks are allocated and not written, what was read ahead counts as data.
+            // // Only files without holes: prefetched pages over preallocated blocks would be reported as data.
             if let Some(len) = NonZero::new(self.size.min(AHEAD_BYTES)).filter(|_| !opened.may_have_holes) {
-                // Advice alone: that it is not taken costs time and nothing else.
+                // // A hint; failure costs time only.
                 let _ = rustix::fs::fadvise(&opened.file, 0, Some(len), Advice::WillNeed);
             }
             Ok(())

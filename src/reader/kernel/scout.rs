@@ -1,7 +1,7 @@
-//! Has the kernel read directories and inodes that the walk will soon ask for.
+//! Prefetches directories and inodes that the walk will reach soon, through the kernel.
 //!
-//! The walk waits for each of them, one after the other, and on a disk that is not in memory that is most of its time. The
-//! scouts ask the same of the kernel a little earlier, several at a time, and throw the answers away.
+//! The walk reads one inode at a time, and on a cold disk it spends most of its time waiting for them. Scouts issue
+//! the same reads earlier and in parallel, and discard the results.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -14,27 +14,27 @@ use rustix::fs::{FileType, Mode, RawDir};
 
 use super::stat::{DIR_FLAGS, statx_of};
 
-/// So many wait for the disk at a time.
+/// The number of threads.
 const SCOUTS: usize = 4;
-/// What waits to be looked at. What finds no room is not looked at beforehand.
+/// The length of the queue. When it is full, names are not prefetched.
 const WAITING: usize = 128;
-/// The first names of a directory are read, in a buffer of this size: all, of nearly every directory.
+/// The buffer for directory names. One read covers nearly every directory.
 const NAMES_BYTES: usize = 32 * 1024;
 
-/// A name in a directory that the walk has not reached.
+/// A name that the walk has not reached.
 struct Ahead {
     dir: Arc<OwnedFd>,
     name: CString,
 }
 
-/// The scouts. They end when this is dropped, and hold nothing of the filesystem from then on.
+/// The scout threads. They end when this is dropped, and then hold no descriptors of the filesystem.
 pub(super) struct Scouts {
     waiting: Option<SyncSender<Ahead>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Scouts {
-    /// Starts them. Where threads cannot be started there are fewer, or none.
+    /// Starts the threads. If some cannot be started, there are fewer, or none.
     pub(super) fn new() -> Self {
         let (waiting, taken) = sync_channel(WAITING);
         let taken = Arc::new(Mutex::new(taken));
@@ -45,10 +45,10 @@ impl Scouts {
         Self { waiting: Some(waiting), threads: (0..SCOUTS).filter_map(start).collect() }
     }
 
-    /// Has the inode of `name` read, and if it is a directory, its first names.
+    /// Prefetches the inode of `name` and, for a directory, its first names.
     pub(super) fn look_at(&self, dir: &Arc<OwnedFd>, name: &[u8]) {
         if let (Some(waiting), Ok(name)) = (&self.waiting, CString::new(name)) {
-            // Without room it will be read when the walk comes to it.
+            // // If the queue is full, the walk itself will read the name.
             let _ = waiting.try_send(Ahead { dir: Arc::clone(dir), name });
         }
     }
@@ -58,7 +58,7 @@ impl Drop for Scouts {
     fn drop(&mut self) {
         self.waiting = None;
         for thread in self.threads.drain(..) {
-            // They have no result.
+            // // Scouts have no result.
             let _ = thread.join();
         }
     }
@@ -73,7 +73,7 @@ fn scout(taken: &Mutex<Receiver<Ahead>>) {
     }
 }
 
-/// Whatever is wrong with it, the walk will find and tell.
+/// Errors are ignored: the walk will meet and report them.
 fn look(dir: &OwnedFd, name: &CStr, names: &mut [MaybeUninit<u8>]) {
     let Ok(facts) = statx_of(dir, name) else { return };
     if FileType::from_raw_mode(facts.stx_mode.into()) != FileType::Directory {
@@ -82,7 +82,7 @@ fn look(dir: &OwnedFd, name: &CStr, names: &mut [MaybeUninit<u8>]) {
     let Ok(directory) = rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty()) else { return };
     let mut listed = RawDir::new(directory.as_fd(), names);
     while let Some(Ok(entry)) = listed.next() {
-        // One inode brings its neighbours with it, which are mostly those of the same directory.
+        // // One inode brings in its neighbours, which usually belong to the same directory.
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             let _ = statx_of(&directory, entry.file_name());
             return;

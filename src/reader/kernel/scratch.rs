@@ -12,8 +12,8 @@ use crate::outside::Cancel;
 use crate::reader::raw::is_zero;
 use crate::units::{ByteLen, ByteRange};
 
-/// What replaying a journal may allocate beyond the copied data: ext4's largest default journal is 1 GiB, and its
-/// blocks mostly land on blocks that are in the copy already.
+/// Room for blocks that a journal replay may allocate in addition to the copied data. ext4's largest default
+/// journal is 1 GiB, and most of its blocks overwrite blocks that are already in the copy.
 const REPLAY_ROOM_BYTES: u64 = 64 << 20;
 const COPY_BYTES: usize = 1 << 20;
 const ZERO_BLOCK_BYTES: usize = 4096;
@@ -21,43 +21,43 @@ const ZERO_BLOCK_BYTES: usize = 4096;
 /// Why no copy could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
-    /// The scratch directory has not enough room.
+    /// Not enough free space in the scratch directory.
     #[error(
         "replaying the journal needs a copy of {needed}, and {} has only {available} free; free some, or name another \
          directory with --scratch", directory.display()
     )]
     NoRoom {
-        /// Where the copy was to be made.
+        /// The scratch directory.
         directory: PathBuf,
-        /// The size of the data to be copied, and some room for the replay.
+        /// The size of the data to copy, plus room for the replay.
         needed: ByteLen,
-        /// What is free there.
+        /// The free space.
         available: ByteLen,
     },
     /// Reading the source or writing the copy failed.
     #[error("a copy for replaying the journal could not be made in {}", directory.display())]
     Io {
-        /// Where the copy was to be made.
+        /// The scratch directory.
         directory: PathBuf,
-        /// What failed.
+        /// The cause.
         source: io::Error,
     },
-    /// The user wants the work to stop.
+    /// The operation was cancelled.
     #[error("interrupted")]
     Cancelled,
 }
 
-/// A copy that has no name: it is gone when its last user is, also after kill -9.
+/// An unnamed copy: the kernel removes it with its last user, also after kill -9.
 #[derive(Debug)]
 pub struct ScratchCopy {
-    /// Open for reading and writing.
+    /// The copy, open for reading and writing.
     pub file: File,
-    /// Where the region's bytes are in `file`.
+    /// The region's bytes in `file`.
     pub range: ByteRange,
 }
 
-/// Copies `range` of `backing` to a file without a name in `directory`: as a reflink where the filesystem can, else
-/// its data without the holes, after a check that there is room.
+/// Copies `range` of `backing` to an unnamed file in `directory`: as a reflink where the filesystem supports it,
+/// otherwise without the holes, after a check of the free space.
 pub fn copy_region(
     backing: &File,
     range: ByteRange,
@@ -112,7 +112,7 @@ pub fn copy_region(
     Ok(ScratchCopy { file: copy, range: ByteRange::new(0, range.len) })
 }
 
-/// A file that never has a name, or loses it at once where the filesystem cannot make one without.
+/// A file without a name (`O_TMPFILE`), or one unlinked at once where the filesystem does not support that.
 fn unnamed_file(directory: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -138,7 +138,7 @@ fn next_data(file: &File, from: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// How much of `range` is not in holes.
+/// The bytes of `range` outside holes.
 fn data_bytes(file: &File, range: ByteRange) -> io::Result<u64> {
     let end = range.start.saturating_add(range.len);
     let (mut offset, mut sum) = (range.start, 0_u64);
@@ -183,7 +183,7 @@ mod tests {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let image = File::open("/proc/self/exe").unwrap();
         let range = ByteRange::new(0, 4096);
-        // A tmpfs of its own would need a mount; /dev/full's directory has no room for anything but is no directory.
+        // // A missing directory stands for a full one: a full tmpfs would need a mount.
         let missing = dir.path().join("missing");
         assert!(matches!(
             copy_region(&image, range, &missing, &Cancel::default()),

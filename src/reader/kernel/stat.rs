@@ -1,4 +1,4 @@
-//! What statx(2) says of an inode, in the words of [`crate::entry`].
+//! Converts statx(2) results to the types of [`crate::entry`].
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -8,17 +8,17 @@ use rustix::fs::{AtFlags, FileType, OFlags, Statx, StatxAttributes, StatxFlags, 
 use crate::entry::{DeviceNumber, Metadata, Timestamp};
 use crate::outside::inode_flags;
 
-/// How a directory is opened that may have been replaced by a symbolic link.
+/// Flags to open a directory that may have been replaced by a symbolic link.
 pub(super) const DIR_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The facts of `name` in `dir`, of `dir` itself when `name` is empty. A symbolic link is not followed.
+/// statx(2) of `name` in `dir`, or of `dir` itself if `name` is empty. Does not follow a symbolic link.
 pub(super) fn statx_of(dir: &OwnedFd, name: &CStr) -> rustix::io::Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
     rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
 }
 
-/// Whether it is encrypted by fscrypt, or by NTFS. On a mount of our own no key was added.
+/// Whether it is encrypted by fscrypt or NTFS. A mount made by volbak has no keys.
 pub(super) fn is_encrypted(facts: &Statx) -> bool {
     facts.stx_attributes.contains(StatxAttributes::ENCRYPTED)
 }
@@ -47,7 +47,7 @@ fn low_bits(bits: u64) -> u32 {
     u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX)
 }
 
-/// The filesystem that an inode lies in, as [`Metadata::dev`] has it.
+/// The device of the inode's filesystem, as in [`Metadata::dev`].
 pub(super) fn device_of(facts: &Statx) -> u64 {
     u64::from(facts.stx_dev_major) << 32 | u64::from(facts.stx_dev_minor)
 }

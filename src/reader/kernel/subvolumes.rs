@@ -1,7 +1,7 @@
-//! btrfs's subvolumes: asked for while a filesystem is read, and made while one is restored.
+//! Btrfs subvolumes: queried while a filesystem is read, created while it is restored.
 //!
-//! One of six files with `unsafe`: rustix has no safe form of these ioctls. Source: the kernel's `include/uapi/linux/btrfs.h` and
-//! `btrfs_tree.h`.
+//! One of six files with `unsafe`: rustix has no safe form of these ioctls. Sources: the kernel's
+//! `include/uapi/linux/btrfs.h` and `btrfs_tree.h`.
 
 #![allow(unsafe_code)]
 
@@ -16,9 +16,9 @@ use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
 
 use super::tree_search::{ROOT_ITEM, ROOT_TREE, search};
 
-/// `BTRFS_FIRST_FREE_OBJECTID`: the inode of each subvolume's root directory, and the first id that a subvolume gets.
+/// `BTRFS_FIRST_FREE_OBJECTID`: the inode of a subvolume's root directory, and the lowest id of a subvolume.
 pub const ROOT_INODE: u64 = 256;
-/// `BTRFS_FS_TREE_OBJECTID`: the id of the subvolume that all others are in.
+/// `BTRFS_FS_TREE_OBJECTID`: the id of the top-level subvolume.
 pub const TOP_ID: u64 = 5;
 
 const MAGIC: u8 = 0x94;
@@ -34,7 +34,7 @@ const ROOT_SUBVOL_RDONLY: u64 = 1;
 const ROOT_TREE_DIR_OBJECTID: u64 = 6;
 const QUOTA_TREE_OBJECTID: u64 = 8;
 const DIR_ITEM_KEY: u32 = 84;
-/// `BTRFS_SUBVOL_NAME_MAX` and the bytes after it.
+/// `BTRFS_SUBVOL_NAME_MAX`, and the bytes after it.
 const NAME_MAX: usize = 4087;
 
 /// `struct btrfs_ioctl_vol_args`.
@@ -44,7 +44,7 @@ struct VolumeArgs {
     name: [u8; NAME_MAX + 1],
 }
 
-/// `struct btrfs_ioctl_get_subvol_info_args`; times and transaction numbers are not looked at.
+/// `struct btrfs_ioctl_get_subvol_info_args`; times and transaction ids are not used.
 #[repr(C)]
 struct SubvolumeInfo {
     treeid: u64,
@@ -64,24 +64,24 @@ const _: () = assert!(size_of::<VolumeArgs>() == 4096 && size_of::<SubvolumeInfo
 /// A subvolume, as the kernel describes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subvolume {
-    /// Its id.
+    /// The subvolume id.
     pub id: u64,
-    /// Whether nothing in it may be changed.
+    /// Whether it is read-only.
     pub read_only: bool,
-    /// Its UUID; zeros in those made before Linux 3.6.
+    /// Its UUID; zero for subvolumes made before Linux 3.6.
     pub uuid: [u8; 16],
-    /// The UUID of the one that it is a snapshot of; zeros when it is of none.
+    /// The UUID of the subvolume that it is a snapshot of; zero if it is no snapshot.
     pub parent_uuid: [u8; 16],
-    /// The UUID of the one that it was received from (`btrfs receive`); zeros when it was not.
+    /// The UUID of the sent subvolume (`btrfs receive`); zero if it was not received.
     pub received_uuid: [u8; 16],
 }
 
-/// The subvolume whose directory is `path` below `root`; `path` has no `/` at its ends. Links are not followed.
+/// The subvolume at `path` below `root`. `path` neither starts nor ends with `/`. Links are not followed.
 pub fn subvolume_at(root: impl AsFd, path: &[u8]) -> io::Result<Subvolume> {
     subvolume_of(open_below(root.as_fd(), path)?)
 }
 
-/// The subvolume that `file` lies in.
+/// The subvolume that contains `file`.
 pub fn subvolume_of(file: impl AsFd) -> io::Result<Subvolume> {
     let mut info = SubvolumeInfo {
         treeid: 0,
@@ -95,7 +95,7 @@ pub fn subvolume_of(file: impl AsFd) -> io::Result<Subvolume> {
         received_uuid: [0; 16],
         rest: [0; 20],
     };
-    // SAFETY: BTRFS_IOC_GET_SUBVOL_INFO writes one struct of that layout, whose length the assertion above holds.
+    // // SAFETY: BTRFS_IOC_GET_SUBVOL_INFO writes one struct of this layout; the assertion above checks its length.
     unsafe { ioctl(file, Updater::<GET_SUBVOL_INFO, SubvolumeInfo>::new(&mut info)) }?;
     Ok(Subvolume {
         id: info.treeid,
@@ -106,20 +106,20 @@ pub fn subvolume_of(file: impl AsFd) -> io::Result<Subvolume> {
     })
 }
 
-/// The id of the subvolume that is mounted when none is named.
+/// The id of the default subvolume.
 pub fn default_id(root: impl AsFd) -> io::Result<Option<u64>> {
     let found = first_item(root, ROOT_TREE_DIR_OBJECTID, DIR_ITEM_KEY)?;
-    // `struct btrfs_dir_item`: the key of what it leads to, 13 bytes, a name's length, and the name, `default`.
+    // // `struct btrfs_dir_item`: the key of the target, 13 bytes, the length of the name, and the name `default`.
     let item = found.as_deref().and_then(|item| item.get(..8));
     Ok(item.and_then(|id| Some(u64::from_le_bytes(id.try_into().ok()?))))
 }
 
-/// Whether quotas are on.
+/// Whether quotas are enabled.
 pub fn has_quotas(root: impl AsFd) -> io::Result<bool> {
     Ok(first_item(root, QUOTA_TREE_OBJECTID, ROOT_ITEM)?.is_some())
 }
 
-/// The first item of an object and a type in the root tree.
+/// The first item with this object id and type in the root tree.
 fn first_item(root: impl AsFd, objectid: u64, kind: u32) -> io::Result<Option<Vec<u8>>> {
     let mut first = None;
     search(root, ROOT_TREE, objectid..=objectid, kind..=kind, |item| {
@@ -129,26 +129,26 @@ fn first_item(root: impl AsFd, objectid: u64, kind: u32) -> io::Result<Option<Ve
     Ok(first)
 }
 
-/// Makes a subvolume called `name` in `directory`.
+/// Creates the subvolume `name` in `directory`.
 pub fn create(directory: impl AsFd, name: &[u8]) -> io::Result<()> {
-    // SAFETY: BTRFS_IOC_SUBVOL_CREATE reads one struct of that layout, whose length the assertion above holds.
+    // // SAFETY: BTRFS_IOC_SUBVOL_CREATE reads one struct of this layout; the assertion above checks its length.
     Ok(unsafe { ioctl(directory, Setter::<SUBVOL_CREATE, VolumeArgs>::new(volume_args(name)?)) }?)
 }
 
-/// Removes the subvolume called `name` in `directory`.
+/// Deletes the subvolume `name` in `directory`.
 pub fn destroy(directory: impl AsFd, name: &[u8]) -> io::Result<()> {
-    // SAFETY: BTRFS_IOC_SNAP_DESTROY reads one struct of that layout, whose length the assertion above holds.
+    // // SAFETY: BTRFS_IOC_SNAP_DESTROY reads one struct of this layout; the assertion above checks its length.
     Ok(unsafe { ioctl(directory, Setter::<SNAP_DESTROY, VolumeArgs>::new(volume_args(name)?)) }?)
 }
 
 fn volume_args(name: &[u8]) -> io::Result<VolumeArgs> {
     let mut args = VolumeArgs { fd: 0, name: [0; NAME_MAX + 1] };
-    // The last byte stays zero.
+    // // The final NUL stays.
     args.name.get_mut(..name.len()).filter(|_| name.len() <= NAME_MAX).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(name);
     Ok(args)
 }
 
-/// Has nothing in the subvolume changed any more.
+/// Makes the subvolume at `path` read-only.
 pub fn make_read_only(root: impl AsFd, path: &[u8]) -> io::Result<()> {
     let directory = open_below(root.as_fd(), path)?;
     let mut flags = 0_u64;
@@ -160,13 +160,13 @@ pub fn make_read_only(root: impl AsFd, path: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the subvolume `id` mounted when none is named.
+/// Makes subvolume `id` the default one.
 pub fn make_default(root: impl AsFd, id: u64) -> io::Result<()> {
     // SAFETY: BTRFS_IOC_DEFAULT_SUBVOL reads one u64.
     Ok(unsafe { ioctl(root, Setter::<DEFAULT_SUBVOL, u64>::new(id)) }?)
 }
 
-/// Opens a directory below `root`, through no link.
+/// Opens a directory below `root` without following links.
 pub fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     let path = CString::new(if path.is_empty() { b"." } else { path }).map_err(|_| Errno::INVAL)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,4 +1,4 @@
-//! The kernel's directories and inodes, through descriptors below that of a root.
+//! Directories and inodes through the kernel, by descriptors below a root directory.
 
 use std::ffi::CString;
 use std::io;
@@ -24,19 +24,19 @@ use crate::reader::listing::{Item, Listing};
 use crate::reader::walk::{LookError, Looked, OpenDirectory, Position, Tree, Walk};
 use crate::shown;
 
-/// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of Linux: no list of names and no value is longer.
+/// Linux' `XATTR_LIST_MAX` and `XATTR_SIZE_MAX`: the maximum length of a list of names and of a value.
 const XATTR_MAX_BYTES: usize = 65536;
-/// The attributes of one inode may have this much together. XFS takes half a gigabyte, which would be memory's end.
+/// The maximum size of all attributes of one inode. XFS allows half a gigabyte, which could exhaust memory.
 const XATTRS_MAX_BYTES: usize = 8 << 20;
 
-/// So many snapshots that are left out are named.
+/// The maximum number of excluded snapshots in a message.
 const NAMED_LEFT_OUT: usize = 3;
 
-/// So many directories ahead the next one is looked at beforehand.
+/// How many directories ahead are prefetched.
 const SCOUTED_DIRECTORIES: usize = 24;
-/// One in so many files is looked at beforehand, since an inode comes with its neighbours: those of the next files.
+/// Only every 64th file is prefetched, since neighbouring inodes share a block.
 const SCOUTED_FILE_STEP: usize = 64;
-/// So many files ahead.
+/// How many files ahead are prefetched.
 const SCOUTED_FILES: usize = 512;
 
 /// The kernel's `include/uapi/linux/magic.h`.
@@ -44,28 +44,28 @@ const EXT_SUPER_MAGIC: rustix::fs::FsWord = 0xef53;
 const XFS_SUPER_MAGIC: rustix::fs::FsWord = 0x5846_5342;
 const BTRFS_SUPER_MAGIC: rustix::fs::FsWord = 0x9123_683e;
 
-/// A walk over a directory tree of the kernel's.
+/// A walk over a directory tree through the kernel.
 pub type TreeWalk = Walk<KernelTree>;
 
-/// A directory tree of the kernel's.
+/// A directory tree read through the kernel.
 pub struct KernelTree {
     root: Arc<OwnedFd>,
-    /// FAT has no inode numbers; the kernel makes some up, others each time.
+    /// False for FAT, where the kernel invents new inode numbers at each mount.
     has_inode_numbers: bool,
-    /// The filesystem whose names lead to the inodes that their directories say: ext and XFS.
+    /// Device of an ext or XFS filesystem: there a directory's inode numbers are those that its names lead to.
     listed_inodes_of: Option<u64>,
     flag_source: FlagSource,
     xattr_buf: Vec<u8>,
     dirent_buf: Vec<MaybeUninit<u8>>,
     scouts: Scouts,
-    /// Of a btrfs.
+    /// Set for btrfs.
     subvolumes: Option<Arc<Subvolumes>>,
     left_out: LeftOut,
-    /// The directory that was asked last whether its files may have flags which statx(2) does not show.
+    /// The last queried directory, and whether its files may have flags that statx(2) does not show.
     flagged: (Weak<OwnedFd>, bool),
 }
 
-/// The paths of the snapshots that were left out: some of them, and how many there were.
+/// Excluded snapshots: the paths of the first, and the total number.
 #[derive(Default)]
 struct LeftOut {
     first: Vec<String>,
@@ -73,7 +73,7 @@ struct LeftOut {
 }
 
 impl TreeWalk {
-    /// A walk from the directory `root` on; see [`Walk::over`].
+    /// Walks from the directory `root`; see [`Walk::over`].
     pub fn new(root: OwnedFd, excludes: Excludes, max_directories: Option<u64>) -> Self {
         Self::over(KernelTree::new(root, None), excludes, max_directories)
     }
@@ -102,8 +102,8 @@ impl KernelTree {
         OpenDirectory { directory: Arc::new(dir), metadata, xattrs, is_sealed: is_encrypted(facts) }
     }
 
-    /// What a file has of flags that statx(2) does not show, and its project. They come from the directory that it was made
-    /// in, so that files are opened for them only where that has some. The attributes of FAT are each file's own.
+    /// Reads a file's flags that statx(2) does not show, and its project id. Files inherit both from their
+    /// directory, so a file is opened for this only if its directory has any. FAT attributes are not inherited.
     fn flags_of_file(&mut self, directory: &Arc<OwnedFd>, name: &CString, metadata: &mut Metadata) {
         let is_fat = self.flag_source == FlagSource::Fat;
         if !is_fat && !std::ptr::eq(Weak::as_ptr(&self.flagged.0), Arc::as_ptr(directory)) {
@@ -150,11 +150,11 @@ impl KernelTree {
         let mut xattrs = Vec::with_capacity(names.len());
         let mut room = XATTRS_MAX_BYTES;
         for name in names {
-            // The ACLs of XFS, shown a second time in its own form: restored on another filesystem they would be junk.
+            // // XFS also shows its ACLs in its own form, which would be meaningless on another filesystem.
             if name.starts_with(b"trusted.SGI_ACL_") {
                 continue;
             }
-            // A name comes from a list that was split at its zero bytes, so it holds none.
+            // // The list was split at NUL bytes, so the name contains none.
             let Ok(c_name) = CString::new(name.as_slice()) else { continue };
             match get(&c_name, &mut self.xattr_buf[..]) {
                 Ok(len) if len <= room => {
@@ -184,7 +184,7 @@ impl Tree for KernelTree {
     const OPEN_DIRECTORIES: usize = 64;
 
     fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Arc<OwnedFd>>> {
-        // The descriptor that is walked is closed when the walk goes deep; files are opened from the other one.
+        // // The walk closes its descriptor when it goes deep; files are opened from this one.
         let root = rustix::fs::openat(&self.root, c".", DIR_FLAGS, Mode::empty())?;
         let facts = statx_of(&root, c"")?;
         let fs_type = rustix::fs::fstatfs(&root).map_or(0, |facts| facts.f_type);
@@ -250,8 +250,8 @@ impl Tree for KernelTree {
             FileType::Socket => EntryKind::Socket,
             FileType::Unknown => return Err(LookError::UnknownType),
         };
-        // Files are opened only where they are read; opening the others would follow them, block on them or reach a
-        // device. So the attributes go by the name.
+        // // Attributes are read by name: opening other types could follow a link, block on a FIFO or reach a
+        // device.
         let by_name =
             CString::new([format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name.as_bytes()].concat());
         let xattrs = by_name.map_or_else(|_| Vec::new(), |by_name| self.xattrs_of_name(&by_name, complaints));
@@ -309,7 +309,7 @@ impl LeftOut {
     }
 }
 
-/// What is looked at beforehand when the walk has come to `position`, where it found a directory or something else.
+/// The name to prefetch when the walk reaches `position`.
 fn scouted_at(listing: &Listing, position: usize) -> Option<&Item> {
     let is_directory = listing.items.get(position)?.is_directory;
     let next = position + 1;

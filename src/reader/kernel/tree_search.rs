@@ -1,7 +1,7 @@
-//! Searches in btrfs's trees, by the kernel.
+//! Searches the btrees of a btrfs through the kernel.
 //!
-//! One of six files with `unsafe`: rustix has no safe form of this ioctl. Sources: the kernel's `include/uapi/linux/btrfs.h` and
-//! `btrfs_tree.h`.
+//! One of six files with `unsafe`: rustix has no safe form of this ioctl. Sources: the kernel's
+//! `include/uapi/linux/btrfs.h` and `btrfs_tree.h`.
 
 #![allow(unsafe_code)]
 
@@ -14,18 +14,18 @@ use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use crate::field::{le32, le64};
 
 const MAGIC: u8 = 0x94;
-/// The length of `struct btrfs_ioctl_search_args_v2` without the buffer behind it.
+/// The length of `struct btrfs_ioctl_search_args_v2` without its buffer.
 const SEARCH_HEAD_BYTES: usize = 112;
 const TREE_SEARCH_V2: Opcode = opcode::read_write::<[u8; SEARCH_HEAD_BYTES]>(MAGIC, 17);
 
-/// What a search gives at once, in bytes.
+/// The length of the result buffer.
 const SEARCH_BYTES: usize = 16 << 10;
 /// The length of `struct btrfs_ioctl_search_header`.
 const ITEM_HEAD_BYTES: usize = 32;
 
-/// The tree of trees.
+/// `BTRFS_ROOT_TREE_OBJECTID`.
 pub(super) const ROOT_TREE: u64 = 1;
-/// The item of a tree in it.
+/// `BTRFS_ROOT_ITEM_KEY`.
 pub(super) const ROOT_ITEM: u32 = 132;
 /// Items of any type.
 pub(super) const ANY_KIND: RangeInclusive<u32> = 0..=u32::MAX;
@@ -58,8 +58,8 @@ pub(super) struct Item<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// Gives the items of a tree whose objects and types are within these, in the order of their keys, until `on_item` breaks off.
-/// In between the first and the last object there are items of any type.
+/// Calls `on_item` for the items with these ranges of object ids and types, in key order, until it breaks. Items
+/// between the first and the last object id may have any type.
 pub(super) fn search(
     root: impl AsFd,
     tree: u64,
@@ -85,7 +85,7 @@ pub(super) fn search(
     });
     loop {
         args.items = u32::MAX;
-        // SAFETY: the ioctl reads the head, and fills the buffer behind it, whose length the head says.
+        // // SAFETY: the ioctl reads the head and fills the buffer after it; the head holds the buffer's length.
         unsafe { ioctl(&root, Updater::<TREE_SEARCH_V2, _>::new(&mut *args)) }?;
         let mut at = 0;
         let mut last = None;
@@ -102,7 +102,7 @@ pub(super) fn search(
             last = Some((objectid, kind, offset));
             at = start + bytes.len();
         }
-        // The next key; each search gives one item at least, or is at the end.
+        // // The next key. Each search returns at least one item unless it is at the end.
         let Some((objectid, kind, offset)) = last else { return Ok(()) };
         let next = match (offset.checked_add(1), kind.checked_add(1), objectid.checked_add(1)) {
             (Some(offset), ..) => Some((objectid, kind, offset)),

@@ -1,4 +1,4 @@
-//! What a walk asks of a filesystem.
+//! The interface between a walk and a filesystem.
 
 use std::io;
 
@@ -6,23 +6,23 @@ use crate::entry::{EntryKind, Metadata, Xattr};
 use crate::events::Severity;
 use crate::reader::listing::Listing;
 
-/// A filesystem's directories and inodes, as a [`Walk`](super::Walk) asks for them.
+/// The directories and inodes of a filesystem, for a [`Walk`](super::Walk).
 pub trait Tree {
     /// A directory that can be listed.
     type Directory;
 
-    /// How many directories of the current path are held open. Those further out are let go of, and come back by
+    /// How many directories of the current path stay open. Outer ones are closed, and reopened by
     /// [`Tree::parent_of`].
     const OPEN_DIRECTORIES: usize;
 
-    /// The root. What is wrong with it and does not keep it out is added to `complaints`.
+    /// Opens the root. Problems that do not prevent this are added to `complaints`.
     fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Self::Directory>>;
 
-    /// A directory's names. With an error come those that were read before it.
+    /// Lists a directory. An error comes with the names read before it.
     fn list(&mut self, directory: &Self::Directory) -> Result<Listing, (Listing, io::Error)>;
 
-    /// What `name`, with the inode that the listing gave it, is. `path` leads to it from the root. An error is why it is left
-    /// out; what is wrong and does not keep it out is added to `complaints`.
+    /// Looks up `name`, with the inode number from the listing, at `path` from the root. An error means that it is
+    /// left out. Other problems are added to `complaints`.
     fn look_at(
         &mut self,
         directory: &Self::Directory,
@@ -32,49 +32,49 @@ pub trait Tree {
         complaints: &mut Vec<String>,
     ) -> Result<Looked<Self::Directory>, LookError>;
 
-    /// The directory around `child`, which had these numbers.
+    /// Reopens the parent of `child`. `dev` and `ino` are those of the parent.
     fn parent_of(&mut self, child: Self::Directory, dev: u64, ino: u64) -> io::Result<Self::Directory>;
 
-    /// What the last call has noticed besides: for the directory that was listed, or the name that was looked at.
+    /// Further problems found by the last call, about the listed directory or the name looked up.
     fn remarks(&mut self) -> Vec<(Severity, String)> {
         Vec::new()
     }
 
-    /// What the directory says of the type of the name that is looked at next; see `Listing::note_type`.
+    /// The type that the directory stores for the name looked up next; see `Listing::note_type`.
     fn expect_type(&mut self, _stored_type: u8) {}
 
-    /// Whether this inode, which is left out, is a directory with nothing in it; it then counts as met.
+    /// Whether this excluded inode is an empty directory. It then counts as met.
     fn is_empty_directory(&mut self, _ino: u64) -> bool {
         false
     }
 
-    /// What is to be said of the filesystem as a whole at the walk's end. `is_whole` says that nothing was left out.
+    /// Problems of the filesystem as a whole at the end of the walk. `is_whole`: no entry was left out.
     fn at_end(&mut self, _is_whole: bool) -> Vec<(Severity, String)> {
         Vec::new()
     }
 
-    /// The walk has come to `position` of a listing, and will go on from there.
+    /// A hint that the walk is at `position` of the listing and goes on from there.
     fn look_ahead(&mut self, _directory: &Self::Directory, _listing: &Listing, _position: Position) {}
 }
 
-/// Where in a listing the walk is.
+/// A position of the walk in a listing.
 #[derive(Clone, Copy)]
 pub enum Position {
-    /// Before this one, and none was looked at.
+    /// Before this index; nothing of the listing was looked up yet.
     Start(usize),
-    /// At this one.
+    /// At this index.
     At(usize),
 }
 
-/// A directory that was opened.
+/// An open directory.
 pub struct OpenDirectory<D> {
-    /// To list it by.
+    /// The directory, for listing.
     pub directory: D,
-    /// Its inode's facts.
+    /// Its metadata.
     pub metadata: Metadata,
-    /// Its attributes.
+    /// Its extended attributes.
     pub xattrs: Vec<Xattr>,
-    /// Its names are encrypted: what a listing would show are none of them.
+    /// Its names are encrypted, so a listing would show none of the real ones.
     pub is_sealed: bool,
 }
 
@@ -82,24 +82,24 @@ pub struct OpenDirectory<D> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LookError {
-    /// No system call takes such a name.
+    /// The name contains a NUL byte, so no system call accepts it.
     #[error("its name holds a zero byte, left out")]
     ZeroByte,
     /// Its inode cannot be read.
     #[error("cannot be read, left out: {0}")]
     Inode(io::Error),
-    /// The kernel finds another inode by the name than the listing has.
+    /// The kernel resolves the name to another inode than the listing has.
     #[error("its directory says inode {listed}, and the kernel finds {found} by its name, left out")]
     OtherInode {
         /// The number in the listing.
         listed: u64,
-        /// The number that the kernel gives.
+        /// The number from the kernel.
         found: u64,
     },
-    /// The listing has a number that no inode has.
+    /// The listing's inode number is invalid.
     #[error("leads to no inode, left out")]
     NoInode,
-    /// It is one of the inodes that ext keeps for itself.
+    /// The inode is reserved by ext.
     #[error("leads to inode {0}, which is not for files; left out")]
     ReservedInode(u32),
     /// Two names lead to one directory.
@@ -111,19 +111,19 @@ pub enum LookError {
     /// A symbolic link whose target cannot be read.
     #[error("the symbolic link cannot be read, left out: {0}")]
     Symlink(io::Error),
-    /// Its inode has a type that Linux does not have.
+    /// Its inode has an invalid type.
     #[error("is of a type that is not known, left out")]
     UnknownType,
 }
 
-/// What a name is.
+/// The result of a lookup.
 pub enum Looked<D> {
     /// A directory.
     Directory(OpenDirectory<D>),
-    /// Anything else.
+    /// An entry of another type.
     Other(EntryKind, Metadata, Vec<Xattr>),
-    /// Anything else whose content is encrypted.
+    /// An entry of another type whose content is encrypted.
     Sealed,
-    /// Nothing that is archived. [`Tree::at_end`] says so.
+    /// An entry that is not archived; [`Tree::at_end`] reports it.
     LeftOut,
 }

@@ -1,5 +1,5 @@
-//! What lies on a source: its partition table, the regions in it, and what each of them holds. Nothing here writes,
-//! mounts or runs a program: it reads bytes that a tenant controls, and trusts none of them.
+//! The layout of a source: its partition table, its regions, and the content of each region. This module does not
+//! write, mount or run programs. It reads bytes that a tenant controls and trusts none of them.
 //!
 //! The structures serialise to the JSON that `volbak inspect --json` prints and the manifest keeps.
 
@@ -34,20 +34,20 @@ pub use region::RegionBlocks;
 pub use render::render_table;
 pub use scan::SCAN_BYTES;
 
-/// All that was found on a source.
+/// The layout of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     /// The source itself.
     pub source: SourceFacts,
     /// Its partition table.
     pub table: Table,
-    /// Every region, in the order of their numbers; a logical volume's come right after the region that holds its PV,
-    /// and gaps between partitions that are not zero come last, with number 0.
+    /// All regions, by number. A logical volume follows the region that holds its PV. Non-zero gaps between
+    /// partitions come last, with number 0.
     pub regions: Vec<Region>,
-    /// Bytes outside every region that a restore needs to make the disk what it was: boot code, partition tables.
+    /// Bytes outside every region that a restore of the disk needs: boot code and partition tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outside: Vec<PreservedBytes>,
-    /// What is damaged, contradictory or out of bounds, and what was made of it.
+    /// Damage, contradictions and exceeded bounds, and how each was handled.
     pub problems: Vec<Problem>,
 }
 
@@ -58,14 +58,14 @@ pub struct SourceFacts {
     pub path: String,
     /// Its length.
     pub size_bytes: u64,
-    /// The logical sector size that the table's numbers count in.
+    /// The logical sector size, the unit of the table's LBAs.
     pub sector_size: u32,
 }
 
 /// The partition table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// Which format.
+    /// The format.
     pub kind: TableKind,
     /// GPT: the disk GUID, lower case. MBR: the disk signature, eight hex digits. `None` without a table.
     pub uuid: Option<String>,
@@ -92,11 +92,11 @@ pub enum TableKind {
 pub enum UsedCopy {
     /// The one at the start of the disk.
     Primary,
-    /// The one at its end, since the primary is damaged or missing.
+    /// The backup at the end of the disk, since the primary is damaged or missing.
     Backup,
 }
 
-/// A run of bytes of the source, or several, seen as one small disk.
+/// One or several extents of the source, seen as one small disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
     /// Its name in the archive and in messages: `p1`, `disk`, `p2.vg0-home`, `p3.tail`. Holds no `/` and no control character.
@@ -104,16 +104,16 @@ pub struct Region {
     /// The partition's number as the kernel and partx give it; 0 for a source without a table. A logical volume has
     /// the number of the region that holds its PV.
     pub number: u32,
-    /// The region that this one lies in: an extended partition, the region with the PV or the mirror's member, or the
-    /// one whose content ends before this one, its tail, begins.
+    /// The region that contains this one: an extended partition, the region with the PV, or the RAID member. For a
+    /// tail: the region whose content ends before it.
     pub parent: Option<String>,
-    /// The logical volume inside the source that this region is.
+    /// Set if the region is a logical volume inside the source.
     pub lv: Option<NestedLv>,
     /// The first byte on the source.
     pub start_bytes: u64,
-    /// How long it is; the sum of the extents' lengths.
+    /// Its length: the sum of the extents' lengths.
     pub size_bytes: u64,
-    /// Where its bytes are on the source, in the region's own order.
+    /// Its extents on the source, in the region's order.
     pub extents: Vec<Extent>,
     /// MBR: the system id (`0x83`). GPT: the type GUID in lower case. Empty without a table.
     #[serde(rename = "type")]
@@ -126,9 +126,9 @@ pub struct Region {
     pub partition_uuid: String,
     /// MBR: the boot indicator is 0x80. GPT: the attribute "legacy BIOS bootable" (bit 2) is set.
     pub bootable: bool,
-    /// What it holds.
+    /// Its content.
     pub holds: Holds,
-    /// What a backup does with it.
+    /// How a backup handles it.
     pub handling: Handling,
 }
 
@@ -144,25 +144,25 @@ pub struct NestedLv {
 /// A run of the source's bytes kept in the manifest itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreservedBytes {
-    /// What it is (`boot sector`, `GPT primary header`), in words.
+    /// What the bytes are (`boot sector`, `GPT primary header`).
     pub what: String,
     /// Its first byte on the source.
     pub start_bytes: u64,
-    /// How many bytes, before they were compressed.
+    /// Their number before compression.
     pub size_bytes: u64,
-    /// How `data` is to be read: `gzip+base64`, which `base64 -d | gunzip` undoes.
+    /// The encoding of `data`: `gzip+base64`, decoded by `base64 -d | gunzip`.
     pub encoding: String,
     /// The bytes.
     pub data: String,
 }
 
-/// What a region holds, by its signatures.
+/// The content of a region, recognised by signatures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holds {
     /// The kind of content.
     pub kind: HoldsKind,
-    /// The filesystem's name as mount(8) knows it (`ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`), or the name that blkid
-    /// gives to other content. `None` for empty and unknown.
+    /// The filesystem type as mount(8) knows it (`ext4`, `xfs`, `btrfs`, `vfat`, `ntfs`), or blkid's name for other
+    /// content. `None` for empty and unknown.
     pub fs: Option<String>,
     /// Its UUID, as blkid prints it.
     pub uuid: Option<String>,
@@ -170,70 +170,70 @@ pub struct Holds {
     pub label: Option<String>,
     /// The version of the format, where it has one.
     pub version: Option<String>,
-    /// How long the content says that it is, where it says so.
+    /// The length of the content according to its own headers, if they state one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// A filesystem's own parameters, for making one like it.
+    /// The parameters to make the same filesystem again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_with: Option<MadeWith>,
 }
 
-/// What a filesystem was made with, as its mkfs takes it. Each kind has some of these.
+/// The parameters that mkfs takes. Each kind of filesystem has some of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeWith {
-    /// ext, XFS: the block. btrfs: the sector. FAT: the cluster. Swap: the page.
+    /// ext, XFS: block size. btrfs: sector size. FAT: cluster size. Swap: page size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_bytes: Option<u32>,
-    /// XFS and FAT: the sector.
+    /// XFS and FAT: sector size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sector_bytes: Option<u32>,
-    /// ext and XFS: an inode. btrfs: a node of its trees. XFS's directories have [`Self::directory_block_bytes`].
+    /// ext and XFS: inode size. btrfs: node size. For XFS directory blocks see [`Self::directory_block_bytes`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode_bytes: Option<u32>,
-    /// XFS: a directory's block.
+    /// XFS: directory block size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory_block_bytes: Option<u32>,
-    /// ext: how many inodes there are room for.
+    /// ext: the number of inodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inodes: Option<u64>,
-    /// ext: how many blocks only root may use.
+    /// ext: the number of blocks reserved for root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved_blocks: Option<u64>,
-    /// ext with bigalloc: the cluster.
+    /// ext with bigalloc: cluster size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_bytes: Option<u32>,
-    /// ext: how many blocks its journal has; `None` where there is none in it.
+    /// ext: the length of the journal in blocks; `None` without an internal journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal_blocks: Option<u64>,
-    /// ext: the superblock, 1024 bytes in base64. What tune2fs sets is all in it.
+    /// ext: the superblock, 1024 bytes in base64. It holds everything that tune2fs sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superblock: Option<String>,
-    /// btrfs: the checksum's name.
+    /// btrfs: the name of the checksum algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
-    /// The features that are on, by the names that mkfs has for them. One without a name is left out; of XFS and btrfs
-    /// it has the name of its bit, `incompat-0x8000`, of ext `FEATURE_I31`.
+    /// The enabled features, by mkfs's names. Unnamed ext features are `FEATURE_I31`; unnamed XFS and btrfs
+    /// features are `incompat-0x8000`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
-    /// What XFS alone has. `None` in backups of older versions, too.
+    /// Parameters of XFS. `None` in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xfs: Option<Box<XfsMade>>,
-    /// What FAT alone has. `None` in backups of older versions, too.
+    /// Parameters of FAT. `None` in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fat: Option<Box<FatMade>>,
-    /// What btrfs alone has. `None` in backups of older versions, too.
+    /// Parameters of btrfs. `None` in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub btrfs: Option<Box<BtrfsMade>>,
-    /// A member of a software RAID: its array. `None` in backups of older versions, too.
+    /// The array of a software RAID member. `None` in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub md: Option<Box<MdMade>>,
 }
 
-/// The kind of content of a region.
+/// The kind of a region's content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldsKind {
-    /// A filesystem that is known by name.
+    /// A filesystem of a known type.
     Filesystem,
     /// Swap space.
     Swap,
@@ -243,14 +243,14 @@ pub enum HoldsKind {
     Lvm2Pv,
     /// A member of a Linux software RAID.
     Mdraid,
-    /// Nothing: every byte is zero.
+    /// Empty: every byte is zero.
     Empty,
-    /// Something that no probe knows.
+    /// Content that no probe recognises.
     #[default]
     Unknown,
 }
 
-/// What a backup does with a region.
+/// How a backup handles a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Handling {
@@ -259,8 +259,8 @@ pub enum Handling {
     /// Its bytes are archived as a sparse image.
     #[default]
     RawImage,
-    /// Its facts are kept in the manifest; there is no data worth keeping (swap, empty).
+    /// Only its facts are kept, in the manifest: there is no data to keep (swap, empty).
     MetadataOnly,
-    /// Other regions lie in it and are archived themselves.
+    /// It contains other regions, which are archived themselves.
     Container,
 }

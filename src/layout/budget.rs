@@ -1,33 +1,33 @@
-//! What one detection may cost altogether. Every structure has bounds of its own; a disk can hold very many of them,
-//! and the same one many times over, so their sum is bounded as well. See docs/decisions/102.
+//! The budget of one detection. Each structure has bounds of its own, but a disk can hold very many structures, and
+//! the same one many times, so their sum is bounded too. See docs/decisions/102.
 
-/// What is left of a detection's means. What no means are left for is kept in a cheaper way, and it is said.
+/// The remaining budget of a detection. Content that exceeds it is kept in a cheaper way, and a problem says so.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Extents of all regions that lie in others.
+    /// Extents of all nested regions.
     pub(super) extents: usize,
-    /// Looks at an extent while logical volumes are mapped.
+    /// Extents visited while logical volumes are mapped.
     pub(super) steps: usize,
-    /// Parts of volume groups that are gone through; a group counts each time that it is put together.
+    /// Parts of volume groups processed. A group counts each time it is assembled.
     pub(super) parts: usize,
-    /// Bytes that go into the manifest, before they are compressed.
+    /// Bytes for the manifest, before compression.
     pub(super) preserved_bytes: u64,
 }
 
 impl Budget {
-    /// What a whole detection has.
+    /// The budget at the start of a detection.
     pub(super) fn new() -> Self {
         Self { extents: 131_072, steps: 8_000_000, parts: 2_000_000, preserved_bytes: 32 << 20 }
     }
 
-    /// Takes `bytes` of what the manifest may keep, or nothing when there are not as many.
+    /// Takes `bytes` of the bytes for the manifest, or nothing if fewer are left.
     pub(super) fn preserve(&mut self, bytes: u64) -> bool {
         let left = self.preserved_bytes.checked_sub(bytes);
         self.preserved_bytes = left.unwrap_or(self.preserved_bytes);
         left.is_some()
     }
 
-    /// Takes `count` of the parts, or nothing when there are not as many.
+    /// Takes `count` parts, or nothing if fewer are left.
     pub(super) fn go_through(&mut self, count: usize) -> bool {
         let left = self.parts.checked_sub(count);
         self.parts = left.unwrap_or(self.parts);

@@ -1,4 +1,5 @@
-//! Which partition table of a source counts, and in which sectors it counts. `docs/layout-choices.md` says why.
+//! Decides which partition table of a source is used, and with which sector size. `docs/layout-choices.md` gives
+//! the reasons.
 
 use std::rc::Rc;
 
@@ -14,26 +15,26 @@ use crate::outside::BlockRead;
 use crate::units::Extent;
 use crate::units::Lba;
 
-/// What the regions are made of.
+/// The table from which regions are made.
 pub(super) enum ChosenTable {
     Gpt(Box<Gpt>, u32),
     Mbr(Mbr, u32),
     Whole,
 }
 
-/// Decides which table counts.
+/// Decides which table is used.
 pub(super) struct Choice<'a> {
     pub(super) blocks: &'a dyn BlockRead,
     /// The preferred one first.
     pub(super) sector_sizes: [u32; 2],
-    /// Everything that was recognised on the source as a whole.
+    /// All signatures found on the whole source.
     pub(super) whole: &'a [Signature],
     pub(super) texts: &'a Rc<Texts>,
     pub(super) problems: &'a mut Problems,
 }
 
 impl Choice<'_> {
-    /// The table that counts; `first_sector` may be shorter than a boot record.
+    /// The table to use; `first_sector` may be shorter than a boot record.
     pub(super) fn table(&mut self, first_sector: &[u8]) -> ChosenTable {
         let record = BootRecord::decode(first_sector);
         let valid = record.as_ref().filter(|record| record.has_valid_boot_indicators());
@@ -73,7 +74,7 @@ impl Choice<'_> {
         ChosenTable::Mbr(mbr::read_table(self.blocks, &record, sector_size), sector_size)
     }
 
-    /// A hybrid MBR repeats some of the GPT's partitions; one that the GPT does not have is a problem.
+    /// A hybrid MBR repeats some partitions of the GPT. A partition that is not in the GPT is a problem.
     fn compare_hybrid(&mut self, record: Option<&BootRecord>, gpt: &Gpt) {
         let records = record.iter().flat_map(|record| &record.records);
         for record in records.filter(|record| record.is_used() && !record.is_gpt_protective()) {
@@ -90,7 +91,7 @@ impl Choice<'_> {
         self.problems.push(Problem::new(Severity::Warning, place, what));
     }
 
-    /// A sound GPT of either sector size, or else a damaged one.
+    /// A sound GPT of either sector size, otherwise a damaged one.
     fn gpt(&self, protective: Option<&PartitionRecord>) -> Option<(Gpt, u32)> {
         let end = protective
             .filter(|record| record.size_in_lba < u64::from(u32::MAX))
@@ -104,12 +105,12 @@ impl Choice<'_> {
         (!found.is_empty()).then(|| found.swap_remove(best))
     }
 
-    /// Whether nothing that was found has its own use for the first sector, where a table would be.
+    /// Whether no signature claims the first sector, where a table would be.
     fn sector_zero_is_free(&self) -> bool {
         !self.whole.iter().any(|found| found.magic_at < 512)
     }
 
-    /// A boot record without partitions: an empty table, or the boot sector of what is on the whole source.
+    /// A boot record without partitions: an empty table, or the boot sector of a filesystem on the whole source.
     fn without_partitions(&mut self, record: &BootRecord, is_table: bool) -> ChosenTable {
         if !self.whole.is_empty() {
             return ChosenTable::Whole;
@@ -121,7 +122,7 @@ impl Choice<'_> {
         ChosenTable::Whole
     }
 
-    /// Whether the partitions are such as a table has: a filesystem's boot code read as a table gives anything.
+    /// Whether the partitions are plausible: a filesystem's boot code read as a table gives arbitrary values.
     fn is_plausible(&self, record: &BootRecord) -> bool {
         let len = self.blocks.len_bytes();
         let mut used = record.records.iter().filter(|record| record.is_used());
@@ -130,8 +131,8 @@ impl Choice<'_> {
         }) && used.all(|record| record.starting_lba.0 > 0 && record.os_type != 0)
     }
 
-    /// A table does not say in which sectors it counts. The preferred size is taken unless only the other one puts
-    /// something that is recognised at a partition's start.
+    /// An MBR does not state its sector size. The preferred size is used unless only the other one puts known
+    /// content at the start of a partition.
     fn mbr_sector_size(&mut self, record: &BootRecord) -> u32 {
         let [preferred, other] = self.sector_sizes;
         if self.hits(record, preferred) == 0 && self.hits(record, other) > 0 {
@@ -142,7 +143,7 @@ impl Choice<'_> {
         preferred
     }
 
-    /// How many partitions start with something that is recognised when sectors are of this size.
+    /// How many partitions start with known content at this sector size.
     fn hits(&self, record: &BootRecord, sector_size: u32) -> usize {
         let len = self.blocks.len_bytes();
         let starts_with_something = |record: &&PartitionRecord| {

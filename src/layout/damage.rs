@@ -1,9 +1,9 @@
-//! What a filesystem's own headers say of damage: records that its system left of errors, and headers that contradict each
-//! other. A kernel mounts most of these without a word.
+//! Damage recorded in a filesystem's own headers: errors logged by the guest's kernel, and headers that contradict
+//! each other. The kernel mounts most of these without a message.
 //!
-//! Everything here is a bounded pass over headers, never a walk. A snapshot shows a filesystem in the middle of its work: a
-//! journal to be replayed, a flag that says "in use", copies that are one write apart. None of that is damage, so each
-//! check looks only at what its system keeps right at every moment.
+//! Each check is a bounded pass over headers, never a walk. A snapshot shows a filesystem in use: a journal to
+//! replay, an "in use" flag, copies that are one write apart. None of that is damage, so the checks use only fields
+//! that are valid at every moment.
 
 mod btrfs;
 mod fat;
@@ -15,8 +15,8 @@ use crate::layout::window::Window;
 use crate::outside::BlockRead;
 use lines::Damage;
 
-/// What speaks of damage in the headers of the filesystem `fs` on `blocks`, one line each. Empty for a filesystem that no
-/// check knows; ext's own record is read by its reader.
+/// Signs of damage in the headers of the filesystem `fs` on `blocks`, one line each. Empty for a filesystem without
+/// a check. For ext the reader reports the record.
 ///
 /// | filesystem | what | source |
 /// | --- | --- | --- |
@@ -28,7 +28,7 @@ use lines::Damage;
 pub fn recorded_damage(fs: &str, blocks: &dyn BlockRead) -> Vec<String> {
     let window = Window::new(blocks);
     let mut damage = Damage::default();
-    // A field that lies behind the region's end ends a check: what is cut off was reported by the probe.
+    // // A field past the end of the region ends the check: the probe has reported the truncation.
     let _ = match fs {
         "xfs" => xfs::look_at(&window, &mut damage),
         "btrfs" => btrfs::look_at(&window, &mut damage),

@@ -1,5 +1,5 @@
-//! From bytes to a [`Layout`]: which table counts, which regions it makes, what they hold, and what lies outside them.
-//! `docs/layout-choices.md` says why where tools disagree.
+//! Builds a [`Layout`] from a source's bytes: selects the table, makes the regions, finds their content, and keeps
+//! what lies outside. Where tools disagree, `docs/layout-choices.md` gives the reasons.
 
 use std::io;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use crate::layout::{Handling, Layout, Region, SourceFacts, TableKind};
 use crate::outside::BlockRead;
 use crate::units::ByteRange;
 
-/// Why there is no layout of a source.
+/// Why a source has no layout.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
@@ -29,17 +29,17 @@ pub enum LayoutError {
     Io(#[source] io::Error),
 }
 
-/// Finds out what lies on `blocks`. `source_path` is only repeated in the layout. `sector_size_hint` is the device's
-/// logical sector size; with it or without, 512 and 4096 are both tried, the hinted one first.
+/// Detects the layout of `blocks`. `source_path` is only copied into the layout. `sector_size_hint` is the device's
+/// logical sector size. Both 512 and 4096 are tried, the hinted one first.
 ///
-/// The only error is a first sector that cannot be read. Everything else that is wrong is in the layout's problems,
-/// and what could not be understood has handling `raw_image`.
+/// The only error is an unreadable first sector. All other findings are in the layout's problems, and regions that
+/// were not understood have the handling `raw_image`.
 pub fn detect(blocks: &dyn BlockRead, source_path: &str, sector_size_hint: Option<u32>) -> Result<Layout, LayoutError> {
     detect_within(blocks, source_path, sector_size_hint, SCAN_BYTES).map(|(layout, _)| layout)
 }
 
-/// As [`detect`], reading at most `scan_bytes` to tell zeros from data. Also gives the names of the regions in which
-/// nothing was found, all bytes that were read are zero, and not all were read.
+/// Like [`detect`], but reads at most `scan_bytes` to distinguish zeros from data. Also returns the names of
+/// regions without a signature that were not read to the end and had only zeros up to there.
 pub fn detect_within(
     blocks: &dyn BlockRead,
     source_path: &str,
@@ -86,7 +86,7 @@ pub fn detect_within(
         problems.push(Problem::new(Severity::Warning, "disk", what));
     }
 
-    // The tables come first: what looking into the regions puts into the manifest must not crowd them out.
+    // // The tables take their share of the budget first, so that preserved bytes of regions cannot crowd them out.
     let reserved = gaps::reserve(&areas).min(budget.preserved_bytes);
     budget.preserved_bytes -= reserved;
     let means = Means { blocks, scanner: &mut scanner, problems: &mut problems, texts: &texts, budget: &mut budget };
@@ -100,7 +100,7 @@ pub fn detect_within(
         regions.insert(0, disk);
     }
     if has_table {
-        // With the whole source kept as it is, only the tables themselves are wanted in the manifest.
+        // // If the whole source is archived as an image, the manifest needs only the tables.
         let all = [ByteRange::new(0, blocks.len_bytes())];
         let kept = if shadow.is_some() { &all[..] } else { &taken[..] };
         let outside = gaps::keep(blocks, &areas, kept, &mut scanner, &mut budget);
@@ -124,8 +124,8 @@ pub fn detect_within(
     Ok((layout, not_looked_at))
 }
 
-/// A sound signature of something that spans the whole source although there is a table: one whose magic is neither in
-/// a partition nor in the table.
+/// A sound signature on the whole source although there is a table. Its magic is neither in a partition nor in the
+/// table.
 fn whole_source_signature<'a>(
     whole: &'a [Signature],
     taken: &[ByteRange],

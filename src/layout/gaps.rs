@@ -1,4 +1,4 @@
-//! What lies outside every partition: tables and boot code go into the manifest, larger runs of data become regions.
+//! Bytes outside every partition: tables and boot code go into the manifest, longer runs of data become regions.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,28 +14,28 @@ use crate::outside::{BlockRead, memory};
 use crate::units::ByteRange;
 use crate::units::Extent;
 
-/// How `PreservedBytes::data` is written.
+/// The encoding of `PreservedBytes::data`.
 const ENCODING: &str = "gzip+base64";
-/// Where boot loaders keep what does not fit into the first sector.
+/// Boot loaders keep their later stages below this offset.
 const BOOT_AREA_END: u64 = 2 << 20;
-/// A gap up to this long goes into the manifest, as long as all of them together keep to `SMALL_GAPS_BYTES_MAX`.
+/// A gap up to this length goes into the manifest, as long as all gaps together stay below `SMALL_GAPS_BYTES_MAX`.
 const SMALL_GAP_BYTES: u64 = 2 << 20;
 const SMALL_GAPS_BYTES_MAX: u64 = 4 << 20;
-/// The most that tables and single records may take together; each is small, and their number is bounded elsewhere.
+/// The maximum total length of tables and boot records. Each is small, and their number is bounded elsewhere.
 const AREAS_BYTES_MAX: u64 = 24 << 20;
-/// The most gaps that become regions of their own; the last one holds all others.
+/// The maximum number of gaps that become regions; the last region holds all further gaps.
 const GAP_REGIONS_MAX: usize = 64;
 
-/// What was kept of the bytes outside the partitions.
+/// The bytes outside the partitions.
 #[derive(Debug, Default)]
 pub(super) struct Outside {
     /// For the manifest.
     pub(super) preserved: Vec<PreservedBytes>,
-    /// Runs that are archived as raw images.
+    /// Runs to be archived as raw images.
     pub(super) gaps: Vec<Region>,
-    /// Those of `gaps` whose bytes were not looked at, by name.
+    /// The names of those `gaps` that were not scanned.
     pub(super) not_looked_at: Vec<String>,
-    /// What could not be read or kept: a place, and what is wrong.
+    /// Bytes that could not be read or kept: the place and the reason.
     pub(super) failures: Vec<(String, NotKept)>,
 }
 
@@ -55,13 +55,13 @@ pub(super) enum NotKept {
     Compression(CompressionError),
 }
 
-/// How many bytes of the manifest these areas want.
+/// The bytes of the manifest that these areas need.
 pub(super) fn reserve(areas: &[(String, ByteRange)]) -> u64 {
     areas.iter().fold(0, |sum: u64, (_, area)| sum.saturating_add(area.len)).min(AREAS_BYTES_MAX)
 }
 
-/// Keeps `areas` as they are, and everything with data in it that neither `areas` nor `taken` cover. All are inside
-/// the source; they may overlap.
+/// Keeps `areas` as they are, and all data that neither `areas` nor `taken` cover. All ranges are inside the
+/// source; they may overlap.
 pub(super) fn keep(
     blocks: &dyn BlockRead,
     areas: &[(String, ByteRange)],
@@ -76,7 +76,7 @@ pub(super) fn keep(
     for (what, area) in areas {
         let is_new = !kept.contains(area);
         if is_new && (area.len > areas_left || !budget.preserve(area.len)) {
-            // Not covered either, so it is found again as a gap.
+            // // The range is not covered, so it is found again as a gap.
             continue;
         }
         covered.push(*area);
@@ -96,7 +96,7 @@ pub(super) fn keep(
                 Scanned::DataAt(at) => (true, at),
                 Scanned::NotLookedAt => (false, piece.start),
                 Scanned::Failed(error) => {
-                    // As a region it keeps what can be read, where the manifest would have all or nothing.
+                    // // As a region, its readable part is kept; in the manifest it would be all or nothing.
                     keeper.outside.failures.push((format!("{piece}"), NotKept::Gap(error)));
                     large.push((piece, true));
                     continue;
@@ -116,7 +116,7 @@ pub(super) fn keep(
     keeper.outside
 }
 
-/// Compresses one run that a caller wants in the manifest.
+/// Compresses a range for the manifest.
 pub(super) fn preserve(blocks: &dyn BlockRead, what: &str, range: ByteRange) -> Result<PreservedBytes, NotKept> {
     let mut keeper = Keeper { blocks, outside: Outside::default(), compressor: None };
     keeper.preserve(what, range);
@@ -132,7 +132,7 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     fn read(&mut self, what: &str, range: ByteRange) -> Option<Vec<u8>> {
-        // Callers bound ranges to AREAS_BYTES_MAX.
+        // // Callers bound ranges by AREAS_BYTES_MAX.
         let mut bytes = vec![0; usize::try_from(range.len).ok()?];
         match self.blocks.read_at(range.start, &mut bytes) {
             Ok(()) => Some(bytes),
@@ -149,7 +149,7 @@ impl Keeper<'_> {
         }
     }
 
-    /// As `preserve`, without the zeros at the end.
+    /// Like `preserve`, without trailing zeros.
     fn preserve_data(&mut self, what: &str, range: ByteRange) {
         if let Some(mut bytes) = self.read(what, range) {
             let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| (last / 512 + 1) * 512);
@@ -161,7 +161,7 @@ impl Keeper<'_> {
     fn push(&mut self, what: &str, start_bytes: u64, bytes: &[u8]) {
         let made = match self.compressor.take() {
             Some(compressor) => Ok(compressor),
-            // libdeflater panics when there is no memory.
+            // // libdeflater panics when an allocation fails.
             None => memory::made(2 << 20, || Compressor::new(CompressionLvl::default())),
         };
         let compressor = match made {
@@ -205,7 +205,7 @@ impl Keeper<'_> {
             self.outside.gaps.push(Region {
                 name,
                 start_bytes: extents.first().map_or(0, |extent| extent.source_offset),
-                // The extents do not overlap and are inside the source.
+                // // The extents do not overlap and are inside the source.
                 size_bytes: extents.iter().map(|extent| extent.length).sum(),
                 extents,
                 type_name: "outside the partitions".to_owned(),
@@ -216,8 +216,8 @@ impl Keeper<'_> {
     }
 }
 
-/// The boot area before the first partition is a piece of its own, so that it goes into the manifest even when a long
-/// gap follows it.
+/// Splits off the boot area before the first partition, so that it goes into the manifest even if a long gap
+/// follows.
 fn split_boot_area(gap: ByteRange, first_taken: u64) -> Vec<(ByteRange, bool)> {
     let end = gap.start + gap.len;
     if gap.start >= BOOT_AREA_END || gap.start >= first_taken {
@@ -230,7 +230,7 @@ fn split_boot_area(gap: ByteRange, first_taken: u64) -> Vec<(ByteRange, bool)> {
     vec![(boot, true), (ByteRange::new(BOOT_AREA_END, end - BOOT_AREA_END), false)]
 }
 
-/// The runs of `0..len` that none of `covered` touches, in order.
+/// The runs of `0..len` that no range in `covered` touches, in order.
 fn uncovered(mut covered: Vec<ByteRange>, len: u64) -> Vec<ByteRange> {
     covered.sort_by_key(|range| range.start);
     let mut gaps = Vec::new();

@@ -1,5 +1,5 @@
-//! GUID partition tables (UEFI 2.10, section 5.3): finds both copies, judges each header and each array on its own, and
-//! takes the best pair. Where entries lie on the disk and whether they overlap is judged by the caller.
+//! GUID partition tables (UEFI 2.10, section 5.3). Finds both copies, checks each header and each array on its own,
+//! and selects the best pair. The caller checks where partitions lie on the disk and whether they overlap.
 
 mod entry;
 mod header;
@@ -22,17 +22,17 @@ pub struct Gpt {
     pub disk_guid: String,
     /// Which copy of the array the entries come from.
     pub used_copy: UsedCopy,
-    /// Whether header and array that were used pass every check; a table that does not was saved from damage.
+    /// Whether the selected header and array pass every check. If not, the table was recovered from damage.
     pub is_sound: bool,
-    /// The entries in use, in the order of their numbers.
+    /// The used entries, by number.
     pub entries: Vec<Entry>,
-    /// Where the two headers and arrays are, with what they are; inside the disk.
+    /// The two headers and arrays with their descriptions; inside the disk.
     pub areas: Vec<(&'static str, ByteRange)>,
     /// What is wrong with the table itself.
     pub problems: Vec<Problem>,
 }
 
-/// Why there is no header in a sector, or no array.
+/// Why a sector holds no header, or the disk no array.
 #[derive(Debug, thiserror::Error)]
 enum NoHeader {
     #[error("the disk has no room for it")]
@@ -54,9 +54,9 @@ struct FoundHeader {
     header: Header,
 }
 
-/// Looks for a table in sectors of this size. `None` when neither copy has a header that can be used. The backup is
-/// looked for where the primary says, at the disk's end, and at `protective_end`: the last sector that a protective
-/// MBR covers, which is where it stays when the disk is grown. Read errors count as damage, and are reported.
+/// Searches for a table with this sector size; `None` if neither copy has a usable header. The backup is searched
+/// where the primary says, at the disk's end, and at `protective_end`, the last sector that a protective MBR
+/// covers: there it remains when the disk is grown. Read errors count as damage and are reported.
 pub fn read_table(blocks: &dyn BlockRead, sector_size: u32, protective_end: Option<Lba>) -> Option<Gpt> {
     let disk = Disk { blocks, sector_size };
     let last = Lba((blocks.len_bytes() / u64::from(sector_size)).checked_sub(1)?);
@@ -71,7 +71,7 @@ pub fn read_table(blocks: &dyn BlockRead, sector_size: u32, protective_end: Opti
         }
     }
     let mut backups: Vec<_> = places.iter().map(|place| disk.header(*place, UsedCopy::Backup)).collect();
-    // A sound one before a damaged one, and either before none.
+    // // Sound headers first, then damaged ones, then none.
     backups.sort_by_key(|found| match found {
         Ok(found) if found.header.damage.is_none() => 0,
         Ok(_) => 1,
@@ -132,7 +132,7 @@ pub fn read_table(blocks: &dyn BlockRead, sector_size: u32, protective_end: Opti
     })
 }
 
-/// The header and the array that are taken.
+/// The selected header and array.
 struct ChosenCopy<'a> {
     header: &'a Header,
     copy: UsedCopy,
@@ -152,8 +152,8 @@ impl Disk<'_> {
         Ok(FoundHeader { copy, lba, header })
     }
 
-    /// Prefers an array whose checksum fits, by a sound header first, in its own place before the other copy's. When
-    /// none fits, the first array that can be read is taken as it is.
+    /// Prefers an array with a matching checksum: first by a sound header, then in its own place before the other
+    /// copy's. If none matches, uses the first array that can be read.
     fn choose<'a>(
         &self,
         headers: &[&'a FoundHeader],
@@ -199,8 +199,8 @@ impl Disk<'_> {
         Some(chosen)
     }
 
-    /// Where the other copy's array is by that copy's header, and where it is by custom: after the primary header,
-    /// and right before the backup's.
+    /// Candidates for the other copy's array: where that copy's header says, and the usual places after the primary
+    /// header and before the backup's.
     fn other_places(&self, found: &FoundHeader, headers: &[&FoundHeader], last: Lba) -> Vec<Lba> {
         let mut places: Vec<Lba> = headers
             .iter()
@@ -219,7 +219,7 @@ impl Disk<'_> {
         places
     }
 
-    /// The bytes from `lba` on, when all of them are on the disk.
+    /// The range from `lba`, if all of it is on the disk.
     fn area(&self, lba: Lba, len: u64) -> Option<ByteRange> {
         let area = ByteRange::new(lba.to_bytes(self.sector_size)?, len);
         (area.end()? <= self.blocks.len_bytes()).then_some(area)
@@ -227,7 +227,7 @@ impl Disk<'_> {
 
     fn read(&self, lba: Lba, len: u64) -> Result<Vec<u8>, NoHeader> {
         let area = self.area(lba, len).ok_or(NoHeader::PastEnd(lba))?;
-        // At most a sector or the array's bound of 4 MiB.
+        // // At most a sector, or the array's bound of 4 MiB.
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| NoHeader::TooLong(lba))?];
         match self.blocks.read_at(area.start, &mut bytes) {
             Ok(()) => Ok(bytes),

@@ -1,7 +1,8 @@
-//! LVM2 volume groups that lie inside a source. Nothing is activated, and no tool of LVM runs on a tenant's bytes: the
-//! label, the metadata area and the text in it are read here, and logical volumes become lists of extents.
+//! LVM2 volume groups inside a source. Nothing is activated, and no LVM tool reads a tenant's bytes: label,
+//! metadata area and metadata text are parsed here, and logical volumes become lists of extents.
 //!
-//! The formats are those of LVM2's `lib/format_text/layout.h` and `lib/label/label.h`, and of lvm(8)'s text metadata.
+//! The formats are those of LVM2's `lib/format_text/layout.h` and `lib/label/label.h`, and of lvm(8)'s text
+//! metadata.
 
 mod area;
 mod config;
@@ -23,10 +24,11 @@ pub use physical_volume::{Metadata, PhysicalVolume};
 pub(in crate::layout) use texts::Texts;
 pub use write::{HeadError, head, renamed};
 
-/// LVM2's CRC: CRC-32's polynomial from a start value of its own, without inversion (`lib/misc/crc.c`, `INITIAL_CRC`).
+/// LVM2's CRC: the polynomial of CRC-32 with its own start value, without inversion (`lib/misc/crc.c`,
+/// `INITIAL_CRC`).
 fn crc(bytes: &[u8]) -> u32 {
     const INITIAL_CRC: u32 = 0xf597_a6cf;
-    // crc32fast inverts before and after, which is undone here.
+    // // crc32fast inverts before and after; this undoes both.
     let mut hasher = crc32fast::Hasher::new_with_initial(!INITIAL_CRC);
     hasher.update(bytes);
     !hasher.finalize()
@@ -36,7 +38,7 @@ fn crc(bytes: &[u8]) -> u32 {
 mod tests {
     #[test]
     fn the_crc_is_lvms_own() {
-        // The table-driven form that LVM documents, bit by bit.
+        // // The algorithm that LVM documents, bit by bit.
         let slow = |bytes: &[u8]| {
             bytes.iter().fold(0xf597_a6cf_u32, |crc, byte| {
                 (0..8).fold(

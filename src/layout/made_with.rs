@@ -1,9 +1,9 @@
-//! What single kinds of filesystems were made with, beyond what [`MadeWith`](super::MadeWith) has for all of them.
-//! A restore makes the same again, and compares each field that is here afterwards.
+//! Parameters of single kinds of filesystems, in addition to [`MadeWith`](super::MadeWith). A restore applies them
+//! and compares each field afterwards.
 
 use serde::{Deserialize, Serialize};
 
-/// XFS, as its superblock says it.
+/// XFS, from its superblock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct XfsMade {
@@ -11,104 +11,104 @@ pub struct XfsMade {
     pub stripe_unit_bytes: u64,
     /// The stripe width; 0 without one.
     pub stripe_width_bytes: u64,
-    /// The length of an allocation group.
+    /// The size of an allocation group.
     pub group_bytes: u64,
-    /// How many allocation groups there are.
+    /// The number of allocation groups.
     pub groups: u32,
-    /// The length of the log.
+    /// The size of the log.
     pub log_bytes: u64,
-    /// The allocation group that the log is in.
+    /// The allocation group that holds the log.
     pub log_group: u64,
-    /// The version of the log's format, 1 or 2.
+    /// The log version, 1 or 2.
     pub log_version: u32,
     /// The stripe unit of the log; 0 without one.
     pub log_stripe_unit_bytes: u32,
-    /// How much of the space inodes may take, in percent; 0 is without a limit.
+    /// The maximum percentage of space for inodes; 0 means no limit.
     pub inode_percent_max: u8,
-    /// The length of an extent of the realtime section, also where there is no such section.
+    /// The extent size of the realtime section, also set without such a section.
     pub realtime_extent_bytes: u64,
-    /// The version of the layout of extended attributes: 0 (none yet), 1 or 2.
+    /// The attr version: 0 (no attributes yet), 1 or 2.
     pub attr_version: u32,
-    /// Whether project ids have 32 bits.
+    /// Whether project ids have 32 bits (`projid32bit`).
     pub project_id_32bit: bool,
-    /// Whether the superblock's counters are kept up lazily.
+    /// Whether superblock counters are updated lazily (`lazy-count`).
     pub lazy_count: bool,
-    /// Whether names that differ in the case of ASCII letters alone are one name.
+    /// Whether file names ignore the case of ASCII letters (`version=ci`).
     pub case_insensitive: bool,
-    /// The UUID in its metadata, where the UUID was changed later.
+    /// The UUID in the metadata, if the filesystem's UUID was changed later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_uuid: Option<String>,
-    /// The quotas that were accounted or enforced, by the names that xfs_admin has for them.
+    /// The quotas accounted or enforced, in xfs_admin's names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quotas: Vec<String>,
 }
 
-/// FAT, as its boot sector says it. The boot sector itself is among the bytes that the manifest keeps.
+/// FAT, from its boot sector. The manifest also keeps the boot sector itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FatMade {
-    /// The sectors before the first FAT, boot sector included.
+    /// Sectors before the first FAT, including the boot sector.
     pub reserved_sectors: u32,
-    /// How many FATs there are.
+    /// The number of FATs.
     pub fats: u32,
-    /// The length of each, in sectors.
+    /// Sectors per FAT.
     pub sectors_per_fat: u32,
-    /// FAT12 and FAT16: how many entries the root directory has room for; 0 for FAT32.
+    /// FAT12 and FAT16: the number of root directory entries; 0 for FAT32.
     pub root_entries: u32,
     /// FAT32: the root directory's first cluster.
     pub root_cluster: u32,
     /// The media byte.
     pub media: u8,
-    /// The geometry that the boot sector gives to the disk.
+    /// The disk geometry in the boot sector.
     pub sectors_per_track: u32,
-    /// Likewise.
+    /// The disk geometry in the boot sector.
     pub heads: u32,
-    /// The sectors before the filesystem, as the boot sector has it.
+    /// Sectors before the filesystem, according to the boot sector.
     pub hidden_sectors: u32,
-    /// FAT32: the sector of the boot sector's copy; 0 without one.
+    /// FAT32: the sector of the backup boot sector; 0 without one.
     pub backup_boot_sector: u32,
-    /// FAT32: the sector with the count of free clusters; 0 without one.
+    /// FAT32: the FSInfo sector; 0 without one.
     pub fsinfo_sector: u32,
-    /// The name of the system that made it; escaped.
+    /// The OEM name, escaped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oem_name: Option<String>,
-    /// The label in the boot sector, which may be another than that in the root directory; escaped.
+    /// The label in the boot sector, escaped. It may differ from the label in the root directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_label: Option<String>,
-    /// The root directory's entry with the label: 32 bytes in hex.
+    /// The root directory entry with the label: 32 bytes in hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_entry: Option<String>,
 }
 
-/// btrfs, as its superblock and its chunk tree say it.
+/// btrfs, from its superblock and chunk tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BtrfsMade {
-    /// The profiles of data (`single`, `dup`); several where a conversion was begun, none where there are no data.
+    /// The profiles of data (`single`, `dup`): several during a conversion, none without data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data_profiles: Vec<String>,
-    /// Those of metadata.
+    /// The profiles of metadata.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata_profiles: Vec<String>,
-    /// Those of the chunk tree.
+    /// The profiles of the chunk tree.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub system_profiles: Vec<String>,
-    /// The UUID in its metadata, where the UUID was changed later.
+    /// The UUID in the metadata, if the filesystem's UUID was changed later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_uuid: Option<String>,
 }
 
-/// The array that a member of a software RAID belongs to.
+/// The array of a software RAID member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MdMade {
-    /// The RAID level; negative for what has none (linear: -1).
+    /// The RAID level; negative for arrays without one (linear: -1).
     pub level: i32,
-    /// How many devices the array has.
+    /// The number of devices in the array.
     pub devices: u32,
-    /// Which of them this one is, from 0 on; `None` for a spare and for one that failed.
+    /// The index of this device, from 0; `None` for a spare or failed device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<u32>,
-    /// Where the superblock is in the member.
+    /// The offset of the superblock in the member.
     pub superblock_at: u64,
 }

@@ -1,6 +1,5 @@
-//! Partition tables in master boot records, with their chains of logical partitions. Numbers are those of the kernel
-//! (`block/partitions/msdos.c`) and of partx: 1 to 4 by the record's place, from 5 on in the order of the chain, every
-//! extended partition's chain in turn.
+//! Partition tables in master boot records, with their chains of logical partitions. Numbers are those of the
+//! kernel (`block/partitions/msdos.c`) and of partx: 1 to 4 by slot, from 5 on in the order of the chains.
 
 mod sector;
 
@@ -13,26 +12,26 @@ use crate::events::{Problem, Severity};
 use crate::outside::BlockRead;
 use crate::units::{ByteRange, Lba};
 
-/// How many boot records a table's chains may have together; the kernel stops at 256 partitions of a disk.
+/// The maximum number of boot records in a table's chains; the kernel stops at 256 partitions per disk.
 const CHAIN_RECORDS_MAX: usize = 1024;
 
-/// A table with what hangs on it.
+/// A table with its logical partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mbr {
     /// `UniqueMBRDiskSignature`.
     pub disk_signature: u32,
-    /// Every partition, by number.
+    /// All partitions, by number.
     pub partitions: Vec<Partition>,
-    /// The extended boot records that were read, each a sector inside the disk.
+    /// The extended boot records, each a sector inside the disk.
     pub extended_boot_records: Vec<ByteRange>,
     /// What is wrong with the chains.
     pub problems: Vec<Problem>,
 }
 
-/// One partition as the table has it; nothing is checked against the disk's end.
+/// A partition as listed in the table; not yet checked against the disk's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// As the kernel counts.
+    /// The kernel's number.
     pub number: u32,
     /// `OSType`.
     pub os_type: u8,
@@ -40,16 +39,16 @@ pub struct Partition {
     pub bootable: bool,
     /// Its first sector on the disk.
     pub start: Lba,
-    /// How many sectors.
+    /// Its length in sectors.
     pub sectors: u64,
-    /// The number of the extended partition that it is in.
+    /// The number of the extended partition that contains it.
     pub inside: Option<u32>,
     /// Whether it is an extended partition.
     pub is_extended: bool,
 }
 
-/// Follows the chains of the table in `record`, in sectors of this size. A broken link ends its chain: what came before
-/// it is kept, and what may be lost is a problem.
+/// Follows the chains of the table in `record`, with this sector size. A broken link ends its chain: earlier
+/// partitions are kept, and a problem names what may be lost.
 pub fn read_table(blocks: &dyn BlockRead, record: &BootRecord, sector_size: u32) -> Mbr {
     let mut walk = Walk {
         blocks,
@@ -95,7 +94,7 @@ impl Walk<'_> {
     fn follow(&mut self, extended: Partition, next_number: &mut u32) {
         let place = format!("p{}", extended.number);
         let mut at = extended.start;
-        // The sectors that the link said its record governs; the first governs the whole extended partition.
+        // // The sectors that the link assigned to its record; the first record gets the whole extended partition.
         let mut governed = extended.sectors;
         loop {
             let lost = |what: String| {
@@ -118,8 +117,8 @@ impl Walk<'_> {
                 }
             };
             self.take_logical(extended, at, governed, &record, next_number);
-            // The link is relative to the extended partition's start, not to this record. Both are 32 bits wide on
-            // the disk, so their sum fits in 64.
+            // // The link is relative to the extended partition's start, not to this record. Both are 32 bits wide
+            // on the disk, so their sum fits in 64.
             let Some(link) = record.records.iter().find(|record| record.is_extended()) else { return };
             at = Lba(extended.start.0 + link.starting_lba.0);
             governed = link.size_in_lba;
@@ -142,7 +141,7 @@ impl Walk<'_> {
             let end = start.0 + record.size_in_lba;
             let extended_end = extended.start.0 + extended.sectors;
             let inside = start >= extended.start && end <= extended_end;
-            // The kernel takes the third and fourth record only when they keep within what the link said.
+            // // The kernel accepts the third and fourth record only within the link's sectors.
             if slot >= 2 && (record.starting_lba.0 + record.size_in_lba > governed || !inside) {
                 self.mbr.problems.push(Problem::new(
                     Severity::Warning,
@@ -187,7 +186,7 @@ impl Walk<'_> {
     }
 }
 
-/// Why the chain of extended boot records ends too early.
+/// Why a chain of extended boot records ends early.
 #[derive(Debug, thiserror::Error)]
 enum NoRecord {
     #[error("the extended boot record at {0} is past the disk's end")]

@@ -1,5 +1,5 @@
-//! Looks into regions: decides what each holds and what is done with it, and finds the regions inside (logical volumes,
-//! the array behind a mirror's member), level by level down to a bound.
+//! Opens regions: finds what each holds and how it is handled, and the regions inside (logical volumes, the array
+//! of a mirror's member), level by level up to a bound.
 
 mod content;
 mod groups;
@@ -13,10 +13,10 @@ use crate::layout::Region;
 use crate::layout::probe::Content;
 use look::{Draft, Look};
 
-/// How many layers of logical volumes and mirrors are looked into; the rest is kept as it is.
+/// The maximum depth of nested volumes and mirrors. Deeper content is kept as an image.
 const DEPTH_MAX: u32 = 4;
 
-/// Looks into `regions`, whose extents are inside the source. Extended partitions are left as they are.
+/// Opens `regions`, whose extents are inside the source. Extended partitions are not changed.
 pub(super) fn look_into(means: Means<'_>, regions: Vec<Region>) -> Looked {
     let Means { blocks, scanner, problems, texts, budget } = means;
     let names = regions.iter().map(|region| region.name.to_ascii_lowercase()).collect();
@@ -46,7 +46,7 @@ pub(super) fn look_into(means: Means<'_>, regions: Vec<Region>) -> Looked {
     look.finish()
 }
 
-/// What would be opened at the next level is kept as it is.
+/// At the maximum depth: containers are kept as images.
 fn stop_here(look: &mut Look<'_>, level: &[usize]) {
     for index in level {
         if matches!(look.drafts[*index].content, Some(Content::PhysicalVolume(_) | Content::Mirror(_))) {

@@ -1,4 +1,4 @@
-//! From a partition table's entries to regions inside the source; what is odd about their places is reported.
+//! Makes regions from a partition table's entries, and reports implausible places.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use crate::outside::BlockRead;
 use crate::units::Extent;
 use crate::units::{ByteRange, Lba};
 
-/// Makes regions of a table's partitions.
+/// Makes regions from partitions.
 pub(super) struct Build<'a> {
     pub(super) blocks: &'a dyn BlockRead,
     pub(super) sector_size: u32,
     pub(super) problems: &'a mut Problems,
     pub(super) regions: Vec<Region>,
-    /// The sectors that the table itself is in, with what they are.
+    /// The sectors of the table itself, with their descriptions.
     pub(super) areas: Vec<(String, ByteRange)>,
 }
 
@@ -101,7 +101,7 @@ impl Build<'_> {
         Table { kind: TableKind::Mbr, uuid, used_copy: None }
     }
 
-    /// Adds a region of these sectors as far as they are on the source, and reports the rest.
+    /// Adds a region for these sectors, cut at the end of the source, and reports a cut.
     fn region(&mut self, start: Lba, sectors: u64, region: Region) {
         let mut error = |what: String| self.problems.push(Problem::new(Severity::Error, &region.name, what));
         let len = self.blocks.len_bytes();
@@ -134,13 +134,13 @@ impl Build<'_> {
         }
     }
 
-    /// Reports each region that shares bytes with an earlier one, or with the table, once.
+    /// Reports each region that overlaps an earlier one or the table, once.
     fn report_overlaps(&mut self) {
         let range = |region: &Region| ByteRange::new(region.start_bytes, region.size_bytes);
         let mut sorted: Vec<&Region> =
             self.regions.iter().filter(|region| region.handling != Handling::Container).collect();
         sorted.sort_by_key(|region| (region.start_bytes, region.number));
-        // The region that reaches furthest of those seen so far: if any overlaps the next one, that one does.
+        // // The region with the furthest end so far: if any overlaps the next one, this one does.
         let mut furthest: Option<&Region> = None;
         for region in sorted {
             if let Some(before) = furthest
@@ -157,7 +157,7 @@ impl Build<'_> {
                 furthest = Some(region);
             }
         }
-        // A primary partition in an extended one hides the logical ones there, or is hidden by them.
+        // // A primary partition inside an extended one hides the logical ones there, or is hidden by them.
         let containers = self.regions.iter().filter(|region| region.handling == Handling::Container);
         for container in containers {
             for region in self.regions.iter().filter(|region| region.parent.is_none()) {

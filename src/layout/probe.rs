@@ -1,5 +1,6 @@
-//! What a region holds, by signatures that are checked further than their magic. Every probe looks at every region, so
-//! that a conflict is seen; the order and the rules are in `docs/probing.md`. blkid's low-level probe is the oracle.
+//! The content of a region, recognised by signatures that are checked beyond their magic. Every probe looks at
+//! every region, so that conflicts show. Order and rules are in `docs/probing.md`. The test oracle is blkid's
+//! low-level probe.
 
 mod bitlocker;
 pub(crate) mod btrfs;
@@ -28,10 +29,10 @@ pub use signature::{Content, Signature};
 use crate::layout::window::Window;
 use crate::outside::BlockRead;
 
-/// A probe gives what it found, or `None`; it fails on nothing.
+/// A probe returns a signature or `None`; it has no errors.
 type Probe = fn(&Window<'_>) -> Option<Signature>;
 
-/// In the order of `docs/probing.md`: containers before what may show through from inside them.
+/// In the order of `docs/probing.md`: containers before content that may show through from inside them.
 const PROBES: [Probe; 27] = [
     luks::probe,
     mdraid::probe_1,
@@ -62,12 +63,12 @@ const PROBES: [Probe; 27] = [
     swap::probe,
 ];
 
-/// The UUID of a btrfs whose superblock is there, whole or not.
+/// The UUID of a btrfs whose superblock is present, sound or not.
 pub fn btrfs_uuid(blocks: &dyn BlockRead) -> Option<String> {
     btrfs::probe(&Window::new(blocks))?.holds.uuid
 }
 
-/// Everything that is recognised, in the order of the probes.
+/// All signatures, in the order of the probes.
 pub fn probe_all(window: &Window<'_>) -> Vec<Signature> {
     PROBES.iter().filter_map(|probe| probe(window)).collect()
 }

@@ -1,17 +1,18 @@
-//! The problems of one layout, and how many of them and of its regions there may be: a hostile table must not fill memory.
+//! The problems of one layout, and bounds on them and on its regions, so that a hostile table cannot exhaust
+//! memory.
 
 use crate::events::{Problem, Severity};
 
-/// The most regions that a source may have. Bytes of further ones are kept in the raw image of what they lie in, or as a
-/// gap, and a problem says so.
+/// The maximum number of regions. Bytes of further ones are kept in the raw image of their container, or as a gap,
+/// and a problem says so.
 pub(super) const REGIONS_MAX: usize = 1024;
-/// The most problems that a layout lists; the last one then says how many more there are.
+/// The maximum number of problems; the last one then counts the rest.
 const PROBLEMS_MAX: usize = 400;
-/// The most text that they have together, and the most that one of them has.
+/// The maximum length of all problems together, and of one.
 const PROBLEMS_BYTES_MAX: usize = 256 << 10;
 const PROBLEM_BYTES_MAX: usize = 4 << 10;
 
-/// Problems up to a bound in number and in length.
+/// Problems, bounded in number and length.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     list: Vec<Problem>,
@@ -41,10 +42,10 @@ impl Problems {
     }
 }
 
-/// Shortens a text that is too long, and shows that it was.
+/// Cuts a text that is too long, and marks the cut.
 fn cut(text: &mut String) {
     if text.len() > PROBLEM_BYTES_MAX {
-        // Byte 0 is a boundary, so there is one.
+        // // Byte 0 is a character boundary, so one is found.
         let end = (0..=PROBLEM_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
         text.truncate(end);
         text.push('…');

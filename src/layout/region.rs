@@ -1,4 +1,4 @@
-//! A region read as if it were a disk of its own.
+//! A region as a disk of its own.
 
 use std::io;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::outside::BlockRead;
 use crate::units::Extent;
 
-/// The bytes of some extents of a source, one after the other. Offsets are the region's own and are checked against
-/// its length; an extent that reaches past the source's end gives the source's own error when it is read.
+/// Several extents of a source as one sequence of bytes. Offsets are relative to the region and checked against its
+/// length. An extent past the source's end yields the source's error when it is read.
 pub struct RegionBlocks<'a> {
     source: Source<'a>,
-    /// Each extent with its first byte in the region; sorted by it.
+    /// Each extent with its offset in the region; sorted by offset.
     pieces: Vec<(u64, Extent)>,
     len_bytes: u64,
 }
@@ -30,7 +30,7 @@ impl Source<'_> {
 }
 
 impl<'a> RegionBlocks<'a> {
-    /// The region that these extents make, in their order. Lengths that add up to more than 2^64 are cut there.
+    /// The region of these extents, in order. If their lengths add up to more than 2^64, the region ends there.
     pub fn new(source: &'a dyn BlockRead, extents: &[Extent]) -> Self {
         Self::over(Source::Borrowed(source), extents)
     }
@@ -50,14 +50,14 @@ impl<'a> RegionBlocks<'a> {
 }
 
 impl RegionBlocks<'static> {
-    /// As [`RegionBlocks::new`], sharing the source, for readers that outlive the caller.
+    /// Like [`RegionBlocks::new`], but shares the source, for readers that outlive the caller.
     pub fn shared(source: Arc<dyn BlockRead>, extents: &[Extent]) -> Self {
         Self::over(Source::Shared(source), extents)
     }
 }
 
 impl RegionBlocks<'_> {
-    /// The index of the piece that holds byte `offset`, which must be below the length.
+    /// The index of the extent that holds byte `offset`, which must be below the length.
     fn piece_at(&self, offset: u64) -> usize {
         self.pieces.partition_point(|(start, _)| *start <= offset).saturating_sub(1)
     }
@@ -110,9 +110,9 @@ impl BlockRead for RegionBlocks<'_> {
         if offset >= self.len_bytes {
             return Ok(None);
         }
-        // Pieces that lie in a hole of the source that was met already need no question of their own.
+        // // Extents inside a known hole of the source need no query.
         let mut hole = 0..0;
-        // The piece of an offset below the length is inside the list.
+        // // The offset is below the length, so the index is valid.
         for (start, extent) in &self.pieces[self.piece_at(offset)..] {
             let inside = offset.saturating_sub(*start);
             let Some(on_source) = extent.source_offset.checked_add(inside) else {

@@ -1,4 +1,4 @@
-//! A layout as a person reads it: one line a region, a map of the disk, then what is wrong.
+//! A layout as text: one line per region, a map of the disk, then the problems.
 
 use std::fmt::Write as _;
 
@@ -7,15 +7,15 @@ use crate::layout::{Handling, HoldsKind, Layout, Region, TableKind, UsedCopy};
 use crate::shown;
 use crate::units::ByteLen;
 
-/// The width that nothing but a problem's text goes past.
+/// The maximum width of a line, except for problems.
 const WIDTH: usize = 118;
-/// How wide the map is, without its brackets.
+/// The width of the map inside its brackets.
 const MAP_WIDTH: usize = 76;
-/// The widest a column of a tenant's text gets; the JSON has all of it.
+/// The maximum width of a column with a tenant's text; the JSON has the full text.
 const LABEL_WIDTH: usize = 20;
 const NAME_WIDTH: usize = 34;
 
-/// The layout as text, each line ended. Nothing of a tenant's reaches the terminal as an escape sequence.
+/// The layout as text, with a newline after each line. Control characters in a tenant's text are escaped.
 pub fn render_table(layout: &Layout) -> String {
     let mut text = String::new();
     header(&mut text, layout);
@@ -76,7 +76,7 @@ fn table(text: &mut String, regions: &[Region]) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    // What is least missed gives way first: the UUID's end, the type, then the label.
+    // // Narrow the columns in order of least importance: the UUID's end, the type, then the label.
     for (column, least) in [(6, 12), (3, 10), (5, 8), (0, 16)] {
         let total: usize = widths.iter().sum::<usize>() + widths.len() - 1;
         let over = total.saturating_sub(WIDTH);
@@ -87,7 +87,7 @@ fn table(text: &mut String, regions: &[Region]) {
         for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
             let cell = shortened(cell, width);
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            // Numbers are read from the right.
+            // // Numbers are right-aligned.
             let number = index == 1 || index == 2;
             // Writing to a String cannot fail.
             let _ = if number { write!(content, "{padding}{cell} ") } else { write!(content, "{cell}{padding} ") };
@@ -139,14 +139,14 @@ fn shortened(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// The disk from left to right in proportion: each top-level region's name where its bytes are, dots where none is.
+/// The disk from left to right, to scale: the names of top-level regions where their bytes are, dots elsewhere.
 fn map(text: &mut String, layout: &Layout) {
     let size = layout.source.size_bytes;
     if size == 0 {
         return;
     }
     let mut cells = vec!['.'; MAP_WIDTH];
-    // The product fits in 128 bits, the quotient is at most the width.
+    // // The product fits in 128 bits, the quotient is at most the width.
     let cell = |byte: u64| {
         usize::try_from(u128::from(byte) * MAP_WIDTH as u128 / u128::from(size)).unwrap_or(MAP_WIDTH).min(MAP_WIDTH)
     };

@@ -1,30 +1,30 @@
-//! Looking for bytes other than zero, at a bounded cost.
+//! Searches for non-zero bytes at a bounded cost.
 
 use std::io;
 
 use crate::outside::BlockRead;
 use crate::units::ByteRange;
 
-/// How many bytes one detection reads to tell zeros from data. What lies beyond is kept as if it held data: making a
-/// raw image of it reads it once, and reading it here as well would double that. See docs/decisions/0008.
+/// How many bytes one detection reads to distinguish zeros from data. The rest counts as data: making its raw image
+/// reads it once, and scanning it here would double that. See docs/decisions/0008.
 pub const SCAN_BYTES: u64 = 4 << 30;
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// What a run of bytes holds.
+/// The result of a scan.
 #[derive(Debug)]
 pub(super) enum Scanned {
-    /// Nothing but zeros.
+    /// Only zeros.
     Zero,
-    /// The first byte that is not zero is in the 512 bytes from here on.
+    /// The first non-zero byte is in the 512 bytes from this offset.
     DataAt(u64),
-    /// The budget ended before an answer.
+    /// The budget ended before the range did.
     NotLookedAt,
-    /// This could not be read.
+    /// The range could not be read.
     Failed(io::Error),
 }
 
-/// Reads for zeros, with one budget for a whole detection. Reading stops at the first byte that is not zero, and holes
-/// that the blocks know of cost nothing.
+/// Scans for non-zero bytes, with one budget per detection. Stops at the first non-zero byte; known holes cost
+/// nothing.
 pub(super) struct Scanner {
     left_bytes: u64,
     chunk: Vec<u8>,
@@ -36,12 +36,12 @@ impl Scanner {
         Self::with_budget(SCAN_BYTES)
     }
 
-    /// One that reads at most so many bytes, rounded up to whole chunks.
+    /// Creates a scanner that reads at most this many bytes, rounded up to whole chunks.
     pub(super) fn with_budget(bytes: u64) -> Self {
         Self { left_bytes: bytes, chunk: vec![0; CHUNK_BYTES] }
     }
 
-    /// Looks at `range` of `blocks`, which it must lie in.
+    /// Scans `range` of `blocks`; the range must be inside.
     pub(super) fn scan(&mut self, blocks: &dyn BlockRead, range: ByteRange) -> Scanned {
         let end = range.start.saturating_add(range.len);
         let mut at = range.start;
@@ -69,9 +69,9 @@ impl Scanner {
     }
 }
 
-/// The start of the first 512 bytes with data in them.
+/// The offset of the first 512 bytes with a non-zero byte.
 fn first_data(bytes: &[u8]) -> Option<u64> {
-    // Adding up bits lets the compiler look at many bytes at once, where searching for a byte would not.
+    // // OR-ing all bytes vectorises; a search for the first non-zero byte would not.
     let has_data = |piece: &[u8]| piece.iter().fold(0, |bits, byte| bits | byte) != 0;
     bytes.chunks(512).position(has_data).map(|index| index as u64 * 512)
 }

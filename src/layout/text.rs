@@ -1,9 +1,9 @@
-//! Text that a tenant wrote, made safe to keep and to show. Nothing is dropped: what cannot be shown is escaped, and a
-//! backslash is doubled, so that an escape differs from text.
+//! Text from a tenant, made safe to keep and to show. Nothing is dropped: unprintable bytes are escaped, and a
+//! backslash is doubled, so that escapes are unambiguous.
 
 use std::fmt::Write as _;
 
-/// Bytes as text: UTF-8 stays, any other byte becomes `\xNN`, a backslash becomes two.
+/// Converts bytes to text: UTF-8 is kept, any other byte becomes `\xNN`, a backslash is doubled.
 pub(super) fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -16,15 +16,15 @@ pub(super) fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-/// A label in a field of fixed length: up to the first NUL, without the spaces that pad it; `None` when it is empty.
+/// A label in a field of fixed length: up to the first NUL, without trailing spaces; `None` if empty.
 pub(super) fn label(field: &[u8]) -> Option<String> {
     let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-    // The end is a position inside the field or its length.
+    // // The end is an offset inside the field, or its length.
     let trimmed = field[..end].trim_ascii_end();
     (!trimmed.is_empty()).then(|| escaped(trimmed))
 }
 
-/// UTF-16, little-endian, up to the first NUL. A surrogate without its partner becomes `\u{NNNN}`.
+/// Decodes little-endian UTF-16 up to the first NUL. A lone surrogate becomes `\u{NNNN}`.
 pub(super) fn utf16le(field: &[u8]) -> String {
     let units = field.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take_while(|unit| *unit != 0);
     let mut text = String::new();
@@ -41,8 +41,8 @@ pub(super) fn utf16le(field: &[u8]) -> String {
     text
 }
 
-/// A name of a tenant's choice as part of one path component: letters, digits and `+_.-` stay, any other byte becomes
-/// `%NN`; never longer than `max_bytes`.
+/// A tenant's name as part of a path component: letters, digits and `+_.-` are kept, any other byte becomes `%NN`.
+/// At most `max_bytes` long.
 pub(super) fn path_safe(name: &str, max_bytes: usize) -> String {
     let mut safe = String::new();
     for byte in name.bytes() {
@@ -64,7 +64,7 @@ pub(super) fn names_of<'a>(bits: u64, names: &'a [(u64, &'a str)]) -> impl Itera
     names.iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, name)| (*name).to_owned())
 }
 
-/// The names of the bits that are set; a bit without a name is called by its number in the field `field`.
+/// The names of the set bits; an unnamed bit is shown as its number in `field`.
 pub(super) fn names_of_all(field: &str, bits: u64, names: &[(u64, &str)], known_elsewhere: u64) -> Vec<String> {
     let named = names.iter().fold(known_elsewhere, |all, (bit, _)| all | bit);
     let unnamed = (0..u64::BITS).map(|shift| 1 << shift).filter(|bit| bits & bit & !named != 0);

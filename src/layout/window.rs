@@ -1,4 +1,4 @@
-//! A region as the probes read it: bounded, and free of errors.
+//! A region as seen by probes: bounded reads without errors.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -7,14 +7,15 @@ use crate::layout::lvm2::{Texts, compose};
 use crate::outside::BlockRead;
 use crate::units::{ByteRange, Extent};
 
-/// How much of a region's start is read at once: past btrfs's superblock, the last of those that are near the start.
+/// The length of the region's start that is read at once. It covers btrfs's superblock, the last one near the
+/// start.
 const HEAD_BYTES: usize = 72 << 10;
 
-/// A region as probes see it: reads outside it give nothing, and read errors are remembered, so that a probe is free
-/// of both.
+/// A region as seen by probes. Reads outside it return `None`; read errors are remembered, so that probes need not
+/// handle them.
 pub struct Window<'a> {
     blocks: &'a dyn BlockRead,
-    /// Where the region is on the source; `None` when it is the source.
+    /// The region's extents on the source; `None` if the region is the whole source.
     extents: Option<&'a [Extent]>,
     texts: Rc<Texts>,
     head: Vec<u8>,
@@ -22,21 +23,21 @@ pub struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Looks at `blocks`, and reads its first bytes.
+    /// Wraps `blocks`, and reads its first bytes.
     pub fn new(blocks: &'a dyn BlockRead) -> Self {
         Self::within(blocks, None, &Rc::default())
     }
 
-    /// As [`Window::new`], for a region of these extents, with the texts that the same detection has read so far.
+    /// Like [`Window::new`], for a region of these extents, with the texts read so far by this detection.
     pub(in crate::layout) fn within(
         blocks: &'a dyn BlockRead,
         extents: Option<&'a [Extent]>,
         texts: &Rc<Texts>,
     ) -> Self {
-        // The length is at most HEAD_BYTES, so it fits.
+        // // The length is at most HEAD_BYTES, so it fits.
         let mut head = vec![0; usize::try_from(blocks.len_bytes()).unwrap_or(HEAD_BYTES).min(HEAD_BYTES)];
         if blocks.read_at(0, &mut head).is_err() {
-            // Each probe then reads for itself what it wants, and remembers which bytes could not be read.
+            // // Each probe then reads its own bytes, and unreadable ones are remembered.
             head.clear();
         }
         Self { blocks, extents, texts: Rc::clone(texts), head, read_error: RefCell::new(None) }
@@ -52,7 +53,7 @@ impl<'a> Window<'a> {
         self.len() == 0
     }
 
-    /// The bytes from `at` on, or `None` when they are not all in the region or cannot be read.
+    /// The `len` bytes at `at`, or `None` if they are not all in the region or cannot be read.
     pub fn read(&self, at: u64, len: usize) -> Option<Vec<u8>> {
         let end = at.checked_add(len as u64).filter(|end| *end <= self.len())?;
         if let (Ok(start), Ok(end)) = (usize::try_from(at), usize::try_from(end))
@@ -70,7 +71,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Where a range of the region is on the source; `None` when the region ends before it does.
+    /// The extents on the source of a range of the region; `None` if the region ends first.
     pub(in crate::layout) fn on_source(&self, range: ByteRange) -> Option<Vec<Extent>> {
         if let Some(extents) = self.extents {
             return compose(extents, range);
@@ -79,12 +80,12 @@ impl<'a> Window<'a> {
         Some(vec![Extent { source_offset: range.start, length: range.len }])
     }
 
-    /// The texts of LVM2 metadata that were read so far.
+    /// The LVM2 metadata texts read so far.
     pub(in crate::layout) fn texts(&self) -> &Texts {
         &self.texts
     }
 
-    /// The first read error that a probe met.
+    /// The first read error of a probe.
     pub fn read_error(&self) -> Option<String> {
         self.read_error.borrow().clone()
     }

@@ -1,18 +1,19 @@
 //! FAT12, FAT16 and FAT32 (Microsoft FAT Specification, 2005, sections 3.3 and 4.1).
 //!
-//! Linux and Windows mark a FAT as in use while it is mounted for writing, and write its FATs one after the other: a
-//! snapshot of a mounted one is never clean. That the hard error bit is cleared, or a surface scan asked for, is a record
-//! of an error at any time.
+//! Linux and Windows mark a FAT as in use while it is mounted for writing, and write its FATs one after the other,
+//! so a snapshot of a mounted one is never clean. A cleared hard error bit and a request for a surface scan,
+//! however, always record an error.
 
 use super::lines::Damage;
 use crate::field::{le16, le32};
 use crate::layout::probe::fat::BootSector;
 use crate::layout::window::Window;
 
-/// So much of each FAT is compared.
+/// The maximum length of each FAT to compare.
 const COMPARED_BYTES_MAX: u64 = 32 << 20;
 const PIECE_BYTES: usize = 1 << 20;
-/// Of the state in the boot sector, BS_NT_Res of the older specification: in use, and a surface scan is asked for.
+/// State bits in the boot sector (BS_NT_Res in older versions of the specification): in use, and surface scan
+/// requested.
 const STATE_IN_USE: u8 = 0x1;
 const STATE_ERROR: u8 = 0x2;
 
@@ -22,9 +23,9 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
     let (fat_at, ..) = boot.places();
     let bits = boot.entry_bits();
     let state = *sector.get(if bits == 32 { 0x41 } else { 0x25 })?;
-    // BS_BootSig says whether the field beside is in use.
+    // // BS_BootSig says whether the state field is valid.
     let has_state = matches!(*sector.get(if bits == 32 { 0x42 } else { 0x26 })?, 0x28 | 0x29);
-    // FAT[1]: an end of chain whose two highest bits are used: "clean" and "no hard error".
+    // // FAT[1] is an end-of-chain mark whose two highest bits mean "clean" and "no hard error".
     let (is_sound_entry, is_clean, has_hard_error) = match bits {
         16 => {
             let entry = le16(&window.read(fat_at + 2, 2)?, 0)?;
@@ -42,7 +43,7 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
         );
     }
     let is_in_use = !is_clean || !has_state || state & STATE_IN_USE != 0;
-    // BPB_ExtFlags, bit 7: one FAT alone is in use.
+    // // BPB_ExtFlags, bit 7: only one FAT is active.
     let is_mirrored = bits != 32 || le16(&sector, 40)? & 0x80 == 0;
     if boot.fats == 2 && is_mirrored && !is_in_use {
         compare(window, &boot, damage)?;
@@ -50,7 +51,7 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
     Some(())
 }
 
-/// Compares the FATs behind their first two entries, which the systems use for themselves.
+/// Compares the FATs after their first two entries, which are reserved.
 fn compare(window: &Window<'_>, boot: &BootSector, damage: &mut Damage) -> Option<()> {
     let (fat_at, ..) = boot.places();
     let bits = boot.entry_bits();

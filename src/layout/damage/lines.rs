@@ -1,9 +1,9 @@
-//! What the checks found, a line each.
+//! The findings of the checks, one line each.
 
-/// The most structures of one filesystem that are named.
+/// The maximum number of structures of one filesystem in the findings.
 const NAMED: usize = 5;
 
-/// The lines, with a bound.
+/// Findings, up to the maximum.
 #[derive(Default)]
 pub(super) struct Damage {
     lines: Vec<String>,

@@ -1,4 +1,4 @@
-//! NTFS and exFAT, which are kept as images: their own records of damage matter after a restore.
+//! NTFS and exFAT. They are archived as images; their own records of damage matter after a restore.
 
 use super::lines::Damage;
 use crate::field::le16;
@@ -20,7 +20,7 @@ pub(super) fn look_at_exfat(window: &Window<'_>, damage: &mut Damage) -> Option<
     Some(())
 }
 
-/// Windows leaves the flag alone while it works, since NTFS has a log: it stands for errors that were found.
+/// Windows sets the flag only after errors, not while the volume is mounted, since NTFS has a log.
 pub(super) fn look_at_ntfs(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
     if ntfs::volume_flags(window)? & VOLUME_IS_DIRTY != 0 {
         damage.add(

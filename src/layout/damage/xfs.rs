@@ -1,19 +1,19 @@
-//! XFS (XFS Algorithms & Data Structures, 3rd edition, "Superblocks", "AG Free Space Management", "AG Inode Management"):
-//! the superblock and the first four sectors of each allocation group.
+//! XFS (XFS Algorithms & Data Structures, 3rd edition, "Superblocks", "AG Free Space Management", "AG Inode
+//! Management"): the superblock and the first four sectors of each allocation group.
 //!
-//! A log that is to be replayed changes nothing here: each of these sectors is written as a whole, with its checksum, and
-//! holds what some finished transaction left.
+//! A log that needs a replay does not matter here: each of these sectors is written as a whole, with its checksum,
+//! and shows the state after some finished transaction.
 
 use super::lines::Damage;
 use crate::field::{array, be16, be32, be64, crc32c_without, le32};
 use crate::layout::window::Window;
 
-/// A filesystem that was grown has many groups; looking at them takes one read each.
+/// Each group costs one read, and a grown filesystem has many groups.
 const GROUPS_MAX: u32 = 2048;
 
 const INCOMPAT_META_UUID: u32 = 0x4;
 const INCOMPAT_NEEDSREPAIR: u32 = 0x10;
-/// `XFS_INODES_PER_CHUNK` times 512-byte inodes and less: no block holds more inodes than this.
+/// The smallest inode has 256 bytes and the largest block 64 KiB.
 const INODES_IN_BLOCK_LOG_MAX: u8 = 8;
 
 /// What the headers of all groups must agree with.
@@ -63,8 +63,9 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
     Some(())
 }
 
-/// `sb_icount`, `sb_ifree` and `sb_fdblocks` are exact only after an unmount. The kernel refuses to write a superblock in
-/// which they are what these conditions say (`xfs_validate_sb_write`), and corrects one that has them without a word.
+/// `sb_icount`, `sb_ifree` and `sb_fdblocks` are exact only after an unmount. The kernel refuses to write a
+/// superblock that meets one of these conditions (`xfs_validate_sb_write`), and silently corrects one that it
+/// reads.
 fn counters(sb: &[u8], damage: &mut Damage) -> Option<()> {
     let (inodes, free_inodes, free_blocks, blocks) = (be64(sb, 128)?, be64(sb, 136)?, be64(sb, 144)?, be64(sb, 8)?);
     let most = blocks.saturating_mul(1 << (*sb.get(123)?).min(INODES_IN_BLOCK_LOG_MAX));
@@ -99,7 +100,7 @@ impl Superblock {
         sectors.get(index * self.sector_bytes..(index + 1) * self.sector_bytes)
     }
 
-    /// Whether the checksum at `at`, which covers the sector with itself as zero, is wrong.
+    /// Whether the checksum at `at` is wrong. It covers the sector with the checksum field zeroed.
     fn has_wrong_checksum(&self, sector: &[u8], at: usize) -> bool {
         if !self.is_v5 {
             return false;
@@ -107,7 +108,7 @@ impl Superblock {
         crc32c_without(!0, sector, at..at + 4).is_none_or(|crc| le32(sector, at) != Some(!crc))
     }
 
-    /// Only an unfinished mkfs leaves different numbers in the copies, beside counters and flags.
+    /// Apart from counters and flags, the copies differ only after an interrupted mkfs.
     fn copy(&self, sectors: &[u8]) -> Option<&'static str> {
         let copy = self.sector(sectors, 0)?;
         if copy.get(..4)? != b"XFSB" {
@@ -149,7 +150,7 @@ impl Superblock {
         if makes_sense { None } else { Some("makes no sense") }
     }
 
-    /// `struct xfs_agfl`, which has a head since version 5: magic 0, seqno 4, uuid 8, crc 32.
+    /// `struct xfs_agfl`, which has a header since version 5: magic 0, seqno 4, uuid 8, crc 32.
     fn reserve(&self, group: u32, agfl: &[u8]) -> Option<&'static str> {
         if !self.is_v5 {
             return None;
@@ -165,7 +166,7 @@ impl Superblock {
         }
     }
 
-    /// What AGF and AGI have in common.
+    /// The fields common to AGF and AGI.
     fn head(
         &self,
         group: u32,

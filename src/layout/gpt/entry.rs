@@ -7,7 +7,7 @@ use crate::units::Lba;
 /// An entry that is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its place in the array, counted from 1: the partition's number.
+    /// Its index in the array, counted from 1: the partition number.
     pub number: u32,
     /// `PartitionTypeGUID`, lower case.
     pub type_guid: String,
@@ -30,7 +30,7 @@ impl Entry {
     }
 }
 
-/// The entries in use of an array of `size` bytes each; an entry at the end that is cut off is not one.
+/// Decodes the used entries of an array with entries of `size` bytes; a truncated last entry is skipped.
 pub fn decode_array(bytes: &[u8], size: u32) -> Vec<Entry> {
     let Some(size) = usize::try_from(size).ok().filter(|size| *size >= 128) else { return Vec::new() };
     (1..).zip(bytes.chunks_exact(size)).filter_map(|(number, bytes)| decode(number, bytes)).collect()
@@ -52,8 +52,8 @@ fn decode(number: u32, bytes: &[u8]) -> Option<Entry> {
     })
 }
 
-/// A partition type's name, as partitioning tools print it, or nothing for one that is not in the list. The GUIDs are
-/// those of UEFI 2.10, table 5.7, the Discoverable Partitions Specification, and their systems' own documentation.
+/// The name of a partition type as partitioning tools print it; empty if unknown. The GUIDs are from UEFI 2.10,
+/// table 5.7, the Discoverable Partitions Specification, and the documentation of their systems.
 pub fn type_name(guid: &str) -> &'static str {
     match guid {
         "c12a7328-f81f-11d2-ba4b-00a0c93ec93b" => "EFI System",

@@ -5,14 +5,14 @@ use std::fmt;
 use crate::field::{array, le32, le64};
 use crate::units::Lba;
 
-/// The header's length as UEFI defines it; `HeaderSize` may not be less.
+/// The header's length as UEFI defines it, the minimum of `HeaderSize`.
 const HEADER_SIZE_MIN: u32 = 92;
-/// The most that a partition entry array may take, in bytes: 256 times what UEFI asks for, and little to read.
+/// The maximum length of a partition entry array: 256 times the minimum that UEFI requires.
 const ARRAY_BYTES_MAX: u64 = 4 << 20;
-/// The largest entry read. UEFI allows 128·2^n; larger ones than 128 have not been seen.
+/// The maximum entry size. UEFI allows 128·2^n; sizes above 128 are not known in practice.
 const ENTRY_BYTES_MAX: u32 = 4096;
 
-/// What a header says, once its numbers are known to be bounded.
+/// A header whose numbers were checked against the bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// `AlternateLBA`: where the other header is.
@@ -31,16 +31,16 @@ pub struct Header {
     pub size_of_partition_entry: u32,
     /// `PartitionEntryArrayCRC32`.
     pub partition_entry_array_crc32: u32,
-    /// What is wrong with the header although its numbers can be used.
+    /// What is wrong with the header although its numbers are usable.
     pub damage: Option<HeaderDamage>,
 }
 
-/// Something wrong with a header that leaves its numbers usable, with care.
+/// Damage of a header whose numbers are still usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderDamage {
-    /// `HeaderCRC32` does not fit.
+    /// `HeaderCRC32` does not match.
     Checksum,
-    /// `MyLBA` is not where the header is.
+    /// `MyLBA` is not the LBA of this header.
     MyLba(Lba),
 }
 
@@ -53,18 +53,18 @@ impl fmt::Display for HeaderDamage {
     }
 }
 
-/// Why a sector is not a header that can be used.
+/// Why a sector is no usable header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderFault {
-    /// There is no `EFI PART`.
+    /// The signature `EFI PART` is missing.
     Signature,
-    /// `Revision` is of a major version other than 1.
+    /// The major version in `Revision` is not 1.
     Revision(u32),
     /// `HeaderSize` is below 92 or above the sector.
     HeaderSize(u32),
-    /// `SizeOfPartitionEntry` is not 128·2^n or is absurd.
+    /// `SizeOfPartitionEntry` is not 128·2^n, or too large.
     EntrySize(u32),
-    /// `NumberOfPartitionEntries` is 0 or makes an absurd array.
+    /// `NumberOfPartitionEntries` is 0, or the array would be too large.
     EntryCount(u32),
 }
 
@@ -81,12 +81,12 @@ impl fmt::Display for HeaderFault {
 }
 
 impl Header {
-    /// Decodes the sector at `at`. Where the other copy or the array lies is not checked against the disk here.
+    /// Decodes the sector at `at`. The places of the other copy and of the array are not checked.
     pub fn decode(sector: &[u8], at: Lba) -> Result<Self, HeaderFault> {
         Self::fields(sector, at).unwrap_or(Err(HeaderFault::Signature))
     }
 
-    /// `None` when the sector is too short to hold a header.
+    /// `None` if the sector is too short for a header.
     fn fields(sector: &[u8], at: Lba) -> Option<Result<Self, HeaderFault>> {
         if sector.get(0x00..0x08)? != b"EFI PART" {
             return Some(Err(HeaderFault::Signature));
@@ -129,16 +129,16 @@ impl Header {
         }))
     }
 
-    /// The array's length in bytes; at most 4 MiB, since [`Header::decode`] accepts no more.
+    /// The array's length in bytes; [`Header::decode`] accepts at most 4 MiB.
     pub fn array_bytes(&self) -> u64 {
         u64::from(self.number_of_partition_entries) * u64::from(self.size_of_partition_entry)
     }
 }
 
-/// CRC-32 of the header with `HeaderCRC32` itself taken as zero.
+/// CRC-32 of the header with the `HeaderCRC32` field zeroed.
 fn checksum(header: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
-    // The caller made sure of at least 92 bytes.
+    // // The caller has checked that there are at least 92 bytes.
     crc.update(&header[..0x10]);
     crc.update(&[0; 4]);
     crc.update(&header[0x14..]);

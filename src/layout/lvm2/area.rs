@@ -10,16 +10,16 @@ use crate::field::{le32, le64};
 use crate::layout::window::Window;
 use crate::units::ByteRange;
 
-/// The header's length; the ring starts after it.
+/// The header's length; the ring buffer starts after it.
 const MDA_HEADER_SIZE: usize = 512;
 const FMTT_MAGIC: &[u8] = b"\x20LVM2\x20x[5A%r0N*>";
 const FMTT_VERSION: u32 = 1;
-/// A flag of `raw_locn`: the text is not kept up to date here (`vgchange --vgmetadatacopies`).
+/// `RAW_LOCN_IGNORED`: the text is not kept up to date here (`vgchange --vgmetadatacopies`).
 const RAW_LOCN_IGNORED: u32 = 1;
-/// The longest text that is read.
+/// The maximum length of a text.
 const TEXT_BYTES_MAX: u64 = 8 << 20;
 
-/// The newest group that any of the areas holds.
+/// The newest group in any of the areas.
 pub(in crate::layout) fn read(window: &Window<'_>, areas: &[ByteRange]) -> Metadata {
     let mut best = Metadata::Elsewhere;
     for area in areas {
@@ -36,7 +36,7 @@ pub(in crate::layout) fn read(window: &Window<'_>, areas: &[ByteRange]) -> Metad
     best
 }
 
-/// A group before damage, damage before nothing; of groups the one with the highest `seqno`.
+/// Ranks a group above damage, and damage above no group; among groups the highest `seqno` wins.
 fn rank(metadata: &Metadata) -> (u8, u64) {
     match metadata {
         Metadata::Elsewhere => (0, 0),
@@ -46,7 +46,7 @@ fn rank(metadata: &Metadata) -> (u8, u64) {
     }
 }
 
-/// What one area's header leads to.
+/// The result of reading one area.
 enum Text {
     Group(Arc<VolumeGroup>, Vec<ByteRange>),
     Ignored,
@@ -70,7 +70,7 @@ fn read_one(window: &Window<'_>, area: ByteRange) -> Result<Text, TextError> {
     Ok(Text::Group(group, ranges))
 }
 
-/// The text in these ranges, without the NUL that LVM ends it with.
+/// The text in these ranges, without LVM's final NUL.
 fn read_text(window: &Window<'_>, ranges: &[ByteRange], checksum: u32) -> Result<Vec<u8>, TextError> {
     let mut text = Vec::new();
     for range in ranges {
@@ -86,7 +86,8 @@ fn read_text(window: &Window<'_>, ranges: &[ByteRange], checksum: u32) -> Result
     Ok(text)
 }
 
-/// Where the current text is; two ranges if it continues at the ring's start. `None` if the area holds no text.
+/// The location of the current text: two ranges if it wraps around the ring buffer. `None` if the area holds no
+/// text.
 fn text_ranges(header: &[u8], area: ByteRange) -> Result<Option<Vec<ByteRange>>, TextError> {
     let fits = header.get(4..20) == Some(FMTT_MAGIC) && le32(header, 20) == Some(FMTT_VERSION);
     if !fits {

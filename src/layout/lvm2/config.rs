@@ -1,12 +1,12 @@
 //! The language of LVM2's text metadata (lvm.conf(5), "SYNTAX"): sections of assignments, values that are numbers,
-//! strings or arrays, comments from `#` on. Depth, the number of tokens and with them memory are bounded.
+//! strings or arrays, comments from `#`. Depth and number of tokens are bounded, and so is memory.
 
-/// LVM nests four deep; more is not read.
+/// LVM nests four levels deep.
 const DEPTH_MAX: usize = 8;
-/// The most values and sections that a text may have.
+/// The maximum number of values and sections in a text.
 const NODES_MAX: usize = 400_000;
 
-/// What stands at a key.
+/// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     /// `key { … }`
@@ -26,7 +26,7 @@ pub(super) struct Section {
 }
 
 impl Section {
-    /// The first entry of that key, as LVM takes it.
+    /// The first entry with that key, like LVM.
     fn get(&self, key: &str) -> Option<&Node> {
         self.entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
     }
@@ -68,14 +68,14 @@ impl Section {
     }
 }
 
-/// Where and why a text is not in the language.
+/// Where and why a text is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SyntaxError {
     pub(super) at_byte: usize,
     pub(super) what: &'static str,
 }
 
-/// Parses a whole text, its top level being a section without a name.
+/// Parses a whole text. Its top level is a section without a name.
 pub(super) fn parse(text: &[u8]) -> Result<Section, SyntaxError> {
     let mut parser = Parser { text, at: 0, nodes: 0 };
     let section = parser.section_body(0)?;
@@ -93,7 +93,7 @@ impl Parser<'_> {
         SyntaxError { at_byte: self.at, what }
     }
 
-    /// The next byte that is neither blank nor in a comment.
+    /// The next byte outside blanks and comments.
     fn peek(&mut self) -> Option<u8> {
         loop {
             match self.text.get(self.at)? {
@@ -122,7 +122,7 @@ impl Parser<'_> {
         if self.nodes > NODES_MAX { Err(self.error("too many values")) } else { Ok(()) }
     }
 
-    /// Entries up to a closing brace, which is left, or the end.
+    /// Parses entries up to a closing brace, which is not consumed, or the end.
     fn section_body(&mut self, depth: usize) -> Result<Section, SyntaxError> {
         if depth > DEPTH_MAX {
             return Err(self.error("sections too deep"));
@@ -152,7 +152,7 @@ impl Parser<'_> {
         Ok(section)
     }
 
-    /// A bare word, or one in quotes when it has other characters.
+    /// Parses a bare word, or a quoted one if it has other characters.
     fn key(&mut self) -> Result<String, SyntaxError> {
         if self.peek() == Some(b'"') {
             return self.quoted();
@@ -164,7 +164,7 @@ impl Parser<'_> {
         if self.at == start {
             return Err(self.error("no key where one should be"));
         }
-        // The bytes between are ASCII, by the test above.
+        // // The bytes are ASCII, by the test above.
         Ok(String::from_utf8_lossy(&self.text[start..self.at]).into_owned())
     }
 
@@ -196,12 +196,12 @@ impl Parser<'_> {
             self.at += 1;
         }
         let digits = std::str::from_utf8(&self.text[start..self.at]).unwrap_or_default();
-        // A fraction is allowed by the language and used by no field that is read; only its whole part is kept.
+        // // The language allows fractions; no field read here uses them. Only the integer part is kept.
         let whole = digits.split('.').next().unwrap_or_default();
         whole.parse().map_err(|_| SyntaxError { at_byte: start, what: "no value that is known" })
     }
 
-    /// A string; `\"` and `\\` stand for the character after the backslash.
+    /// Parses a string; a backslash escapes `"` and `\`.
     fn quoted(&mut self) -> Result<String, SyntaxError> {
         self.at += 1;
         let mut bytes = Vec::new();

@@ -1,43 +1,43 @@
-//! A volume group, from its text metadata (vgcfgbackup(8); LVM2's `lib/format_text/export.c` writes it).
+//! A volume group, parsed from its text metadata (vgcfgbackup(8); written by LVM2's `lib/format_text/export.c`).
 
 use std::fmt;
 
 use super::config::{self, Node, Section};
 use super::label::uuid_text;
 
-/// How many physical volumes, logical volumes, segments and stripes a group may have, together. The parser's own bound
-/// is far above; this one keeps what is done with them short.
+/// The maximum number of physical volumes, logical volumes, segments and stripes of a group together. The parser's
+/// bound is far higher; this one limits the work done with them.
 const PARTS_MAX: usize = 100_000;
-/// The longest name: LVM's own `NAME_LEN` is 128 with the NUL at the end.
+/// The maximum length of a name: LVM's `NAME_LEN` is 128 with the final NUL.
 const NAME_BYTES_MAX: usize = 127;
 
-/// A group as its metadata tells it. Sectors are of 512 bytes, whatever the disk's are.
+/// A volume group. Sectors have 512 bytes, whatever the disk's sector size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VolumeGroup {
     /// Its name.
     pub name: String,
-    /// Its UUID, as it is written.
+    /// Its UUID in LVM's form.
     pub id: String,
-    /// Goes up by one with each change of the metadata.
+    /// Incremented with each change of the metadata.
     pub seqno: u64,
-    /// How many sectors an extent has.
+    /// The extent size in sectors.
     pub extent_size_sectors: u64,
     /// Its physical volumes.
     pub physical_volumes: Vec<PvEntry>,
-    /// Its logical volumes, hidden ones as well.
+    /// Its logical volumes, including hidden ones.
     pub logical_volumes: Vec<LogicalVolume>,
 }
 
-/// A physical volume as its group knows it.
+/// A physical volume as listed in its group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PvEntry {
     /// The name by which segments refer to it (`pv0`).
     pub name: String,
     /// Its UUID in LVM's form.
     pub id: String,
-    /// Where its first extent is.
+    /// The start of its first extent.
     pub pe_start_sectors: u64,
-    /// How many extents it has.
+    /// The number of its extents.
     pub pe_count: u64,
 }
 
@@ -46,7 +46,7 @@ pub struct PvEntry {
 pub struct LogicalVolume {
     /// Its name.
     pub name: String,
-    /// Whether it is one that users see; the parts of pools and mirrors are not.
+    /// Whether users see it; parts of pools and mirrors are hidden.
     pub is_visible: bool,
     /// Its segments, in the order of the text.
     pub segments: Vec<Segment>,
@@ -55,52 +55,52 @@ pub struct LogicalVolume {
 /// A run of a logical volume's extents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Its first extent in the logical volume.
+    /// Its first extent, counted in the logical volume.
     pub start_extent: u64,
-    /// How many extents.
+    /// The number of extents.
     pub extent_count: u64,
-    /// What it is made of.
+    /// Its type and data.
     pub kind: SegmentKind,
 }
 
-/// What a segment is made of.
+/// The type and data of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SegmentKind {
     /// Extents of physical volumes in turn, `stripe_size_sectors` of each. With one stripe it is linear.
     Striped {
-        /// How many sectors come from one stripe before the next has its turn; 0 for a linear segment.
+        /// Sectors per stripe before the next one follows; 0 for a linear segment.
         stripe_size_sectors: u64,
         /// The physical volume's name in the group, and the first extent on it.
         stripes: Vec<(String, u64)>,
     },
-    /// Anything else, by its type (`thin`, `raid1`, `snapshot`), with the logical volumes that it names and the
-    /// physical volumes that it uses directly.
+    /// Any other type (`thin`, `raid1`, `snapshot`), with the logical volumes it names and the physical volumes it
+    /// uses directly.
     Other {
-        /// The type as it is written.
+        /// The type as written in the metadata.
         segment_type: String,
-        /// `cow_store` or `merging_store` of a snapshot: the volume that holds its exceptions.
+        /// `cow_store` or `merging_store` of a snapshot: the volume with its exceptions.
         cow_store: Option<String>,
-        /// Every name in any array of the segment.
+        /// All names in arrays of the segment.
         names: Vec<String>,
     },
 }
 
-/// Why a text is no volume group.
+/// Why a text does not describe a volume group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// It is not in the language of LVM's metadata.
+    /// The text is not in the language of LVM's metadata.
     Syntax {
-        /// The byte of the text at which reading stopped.
+        /// The offset at which parsing stopped.
         at_byte: usize,
         /// What was wrong there.
         what: &'static str,
     },
-    /// Something that every group has is missing or impossible.
+    /// A field that every group has is missing or impossible.
     Missing(&'static str),
-    /// It has more parts than are handled.
+    /// It has too many parts.
     TooLarge,
-    /// It has a name that is longer than LVM allows.
+    /// A name is longer than LVM allows.
     NameTooLong,
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for MetadataError {
 impl std::error::Error for MetadataError {}
 
 impl VolumeGroup {
-    /// Parses text metadata. Time and memory grow with the text's length only.
+    /// Parses text metadata. Time and memory are linear in the text's length.
     pub fn parse(text: &[u8]) -> Result<Self, MetadataError> {
         let top =
             config::parse(text).map_err(|error| MetadataError::Syntax { at_byte: error.at_byte, what: error.what })?;
@@ -152,13 +152,13 @@ impl VolumeGroup {
         })
     }
 
-    /// How many physical volumes, logical volumes, segments and stripes it has.
+    /// The number of physical volumes, logical volumes, segments and stripes.
     pub(in crate::layout) fn parts(&self) -> usize {
         let volumes = self.logical_volumes.iter().map(LogicalVolume::parts).sum::<usize>();
         self.physical_volumes.len().saturating_add(volumes)
     }
 
-    /// The names of the volumes that hold a snapshot's exceptions: what is in them is no filesystem.
+    /// The names of volumes with a snapshot's exceptions; they hold no filesystem.
     pub fn cow_stores(&self) -> impl Iterator<Item = &str> {
         self.logical_volumes.iter().flat_map(|volume| &volume.segments).filter_map(|segment| match &segment.kind {
             SegmentKind::Other { cow_store, .. } => cow_store.as_deref(),
@@ -182,7 +182,7 @@ impl Segment {
     }
 }
 
-/// A copy of a name that is no longer than LVM's may be.
+/// Copies a name if LVM allows its length.
 fn name_of(name: &str) -> Result<String, MetadataError> {
     if name.len() > NAME_BYTES_MAX { Err(MetadataError::NameTooLong) } else { Ok(name.to_owned()) }
 }
@@ -227,7 +227,7 @@ fn segment(section: &Section) -> Result<Segment, MetadataError> {
                     _ => &[],
                 })
                 .filter_map(|node| match node {
-                    // Tags and messages are longer than a name can be.
+                    // // Strings longer than a name are tags or messages.
                     Node::Text(name) if name.len() <= NAME_BYTES_MAX => Some(name.clone()),
                     _ => None,
                 })
@@ -241,7 +241,7 @@ fn segment(section: &Section) -> Result<Segment, MetadataError> {
     })
 }
 
-/// Name and extent in turn.
+/// Alternating names and extents.
 fn stripes(list: &[Node]) -> Result<Vec<(String, u64)>, MetadataError> {
     let missing = || MetadataError::Missing("stripes");
     if list.is_empty() || !list.len().is_multiple_of(2) {
@@ -316,7 +316,7 @@ version = 1
         for name in ["vg_web_logs", "pv0 {", "lv01", "\"striped\"", "\"snap\"", "\"pv0\"", "BMFzPn"] {
             let long = TEXT.replacen(name, &name.replacen(|c: char| c.is_alphabetic(), &"n".repeat(128), 1), 1);
             let found = VolumeGroup::parse(long.as_bytes());
-            // What is no type that is known is taken as another one, and its name is too long as well.
+            // // An unknown type counts as `Other`, and its name is checked too.
             assert_eq!(found, Err(MetadataError::NameTooLong), "{name}");
         }
         assert!(matches!(VolumeGroup::parse(b"a = 1"), Err(MetadataError::Missing("volume group"))));

@@ -6,9 +6,9 @@ use crate::layout::window::Window;
 use crate::units::ByteRange;
 
 const SECTOR_BYTES: usize = 512;
-/// The label is in one of the first four sectors; by default in the second.
+/// The label is in one of the first four sectors, by default in the second.
 const LABEL_SCAN_SECTORS: u64 = 4;
-/// A label is one sector, so no more areas than these fit.
+/// An upper bound: a label is one sector, and no more areas fit.
 const AREAS_MAX: usize = 32;
 
 /// A label whose checks pass.
@@ -18,11 +18,11 @@ pub(in crate::layout) struct Label {
     pub(in crate::layout) pv_uuid: String,
     /// `device_size_xl`.
     pub(in crate::layout) device_size_bytes: u64,
-    /// The metadata areas, in the device.
+    /// The metadata areas, as ranges of the device.
     pub(in crate::layout) metadata_areas: Vec<ByteRange>,
 }
 
-/// The first good label of the first four sectors, and where it is.
+/// The first valid label in the first four sectors, and its offset.
 pub(in crate::layout) fn find(window: &Window<'_>) -> Option<(u64, Label)> {
     (0..LABEL_SCAN_SECTORS).find_map(|sector| {
         let at = sector * SECTOR_BYTES as u64;
@@ -41,7 +41,7 @@ fn decode(sector: &[u8], number: u64) -> Option<Label> {
     let header = sector.get(usize::try_from(le32(sector, 20)?).ok()?..)?;
     let pv_uuid = uuid_text(header.get(..32)?)?;
     let device_size_bytes = le64(header, 32)?;
-    // Two lists of (offset, size), each ended by zeros: data areas, then metadata areas.
+    // // Two lists of (offset, size) that each end with zeros: data areas, then metadata areas.
     let mut at = 40;
     let mut lists = [Vec::new(), Vec::new()];
     for list in &mut lists {
@@ -61,7 +61,7 @@ fn decode(sector: &[u8], number: u64) -> Option<Label> {
     Some(Label { pv_uuid, device_size_bytes, metadata_areas })
 }
 
-/// Thirty-two characters as LVM prints them, in groups of 6-4-4-4-4-4-6.
+/// Formats 32 characters like LVM, in groups of 6-4-4-4-4-4-6.
 pub(in crate::layout) fn uuid_text(raw: &[u8]) -> Option<String> {
     if raw.len() != 32 || !raw.iter().all(u8::is_ascii_alphanumeric) {
         return None;

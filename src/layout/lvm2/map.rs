@@ -1,4 +1,4 @@
-//! From a logical volume's segments to extents of the source, as device-mapper's linear and striped targets map them.
+//! Maps a logical volume's segments to extents of the source, like device-mapper's linear and striped targets.
 
 use std::collections::HashMap;
 
@@ -8,20 +8,20 @@ use crate::units::ByteRange;
 use crate::units::Extent;
 
 const SECTOR_BYTES: u64 = 512;
-/// The most extents that one logical volume may become; a finely striped one can have more and is not taken apart.
+/// The maximum number of extents of one logical volume. A finely striped one can have more and is not split off.
 const EXTENTS_MAX: usize = 65_536;
 
-/// Why a logical volume cannot be made of extents of the source.
+/// Why a logical volume cannot be mapped to extents of the source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
-    /// It is what a thick snapshot keeps its exceptions in.
+    /// It holds the exceptions of a thick snapshot.
     #[error("it holds a snapshot's exceptions")]
     CowStore,
-    /// A segment does not begin where the one before it ends.
+    /// A segment does not start where the previous one ends.
     #[error("its segments do not follow one another")]
     NotConsecutive,
-    /// It is longer than 64 bits can count.
+    /// Its length exceeds 64 bits.
     #[error("its length is impossible")]
     Length,
     /// It has a segment of a type other than `striped`.
@@ -30,22 +30,22 @@ pub enum MapError {
     /// It is empty.
     #[error("it has no segments")]
     NoSegments,
-    /// A segment's numbers contradict each other, or its physical volume's.
+    /// A segment's numbers contradict each other or those of its physical volume.
     #[error("its segments' numbers are impossible")]
     Numbers,
     /// A segment names a physical volume that the group does not have.
     #[error("it needs {0}, which is no physical volume")]
     NoSuchPv(String),
-    /// A physical volume, by its UUID, is not on the source.
+    /// A physical volume, given by UUID, is not on the source.
     #[error("it needs the physical volume {0}, which is not here")]
     PvElsewhere(String),
     /// A segment is longer than the region of its physical volume.
     #[error("it reaches past the end of its physical volume")]
     PastEnd,
-    /// All volumes of the source together are in more pieces than are gone through.
+    /// All volumes of the source together have more pieces than the budget allows to visit.
     #[error("the source's volumes are in too many pieces to take all of them apart")]
     SourceTooFine,
-    /// It would become more extents than this.
+    /// It would have more extents than this.
     #[error("it is made of more than {0} pieces")]
     TooFine(usize),
     /// The volumes of the source together would exceed the bound on extents, of which this many were left.
@@ -53,10 +53,10 @@ pub enum MapError {
     TooFineForRest(usize),
 }
 
-/// The physical volumes of a group by the names that segments use, each with its place on the source when it is there.
+/// The physical volumes of a group by name, each with its extents if it is on the source.
 pub(in crate::layout) type Placed<'a> = HashMap<&'a str, (&'a PvEntry, Option<&'a [Extent]>)>;
 
-/// Finds each physical volume of `group` with `area_of`, by its UUID.
+/// Locates each physical volume of `group` by UUID with `area_of`.
 pub(in crate::layout) fn place<'a>(
     group: &'a VolumeGroup,
     area_of: impl Fn(&str) -> Option<&'a [Extent]>,
@@ -64,8 +64,8 @@ pub(in crate::layout) fn place<'a>(
     group.physical_volumes.iter().map(|entry| (entry.name.as_str(), (entry, area_of(&entry.id)))).collect()
 }
 
-/// The extents of `volume` on the source, in order, neighbours merged; never more than the budget has, whose steps are
-/// used up and whose extents are not.
+/// The extents of `volume` on the source, in order, with adjacent ones merged, at most as many as the budget has
+/// left. Spends the budget's steps, but not its extents.
 pub(in crate::layout) fn extents_of(
     group: &VolumeGroup,
     volume: &LogicalVolume,
@@ -108,7 +108,7 @@ fn striped(
     placed: &Placed<'_>,
     made: &mut Mapped<'_>,
 ) -> Result<(), MapError> {
-    // The parser refuses a segment without stripes.
+    // // The parser rejects a segment without stripes.
     let count = stripes.len() as u64;
     if !segment.extent_count.is_multiple_of(count) {
         return Err(MapError::Numbers);
@@ -152,7 +152,7 @@ fn striped(
     Ok(())
 }
 
-/// What a logical volume was made of so far.
+/// The extents mapped so far.
 struct Mapped<'a> {
     extents: &'a mut Vec<Extent>,
     budget: &'a mut Budget,
@@ -185,7 +185,7 @@ fn too_fine(max: usize) -> MapError {
     if max == EXTENTS_MAX { MapError::TooFine(max) } else { MapError::TooFineForRest(max) }
 }
 
-/// The extents of the source behind `range` of a region that is made of `extents`; `None` when the region ends first.
+/// The extents of the source behind `range` of a region with these `extents`; `None` if the region ends first.
 pub fn compose(extents: &[Extent], range: ByteRange) -> Option<Vec<Extent>> {
     let end = range.end()?;
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! A physical volume, as its label and its metadata areas describe it.
+//! A physical volume: its label and metadata areas.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use crate::units::ByteRange;
 pub struct PhysicalVolume {
     /// Its UUID as LVM prints it (`XXXXXX-XXXX-XXXX-XXXX-XXXX-XXXX-XXXXXX`).
     pub uuid: String,
-    /// How long it says that its device is.
+    /// The device size according to the label.
     pub device_size_bytes: u64,
     /// Its volume group.
     pub metadata: Metadata,
 }
 
-/// What the metadata areas of a physical volume hold.
+/// The content of a physical volume's metadata areas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Metadata {
-    /// It has no metadata area: its group is described on other physical volumes only.
+    /// It has no metadata area: other physical volumes describe its group.
     Elsewhere,
     /// Its metadata area holds no group: it was initialised and never used.
     NoGroup,
-    /// No metadata area could be used, and why.
+    /// No metadata area is usable, for this reason.
     Damaged(AreaDamage),
-    /// The group, and where its text is, in the region.
+    /// The group, and the location of its text in the region.
     Group(Arc<VolumeGroup>, Vec<ByteRange>),
 }

@@ -1,4 +1,5 @@
-//! The texts of a source's metadata areas, each read and parsed once however many areas and regions show it.
+//! A cache of metadata texts: each text of a source is read and parsed once, however many areas and regions show
+//! it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,15 +9,15 @@ use super::damage::TextError;
 use super::group::VolumeGroup;
 use crate::units::Extent;
 
-/// The most text that one detection reads. A group with a thousand volumes needs half a megabyte.
+/// The maximum total length of texts in one detection. A group with a thousand volumes needs half a megabyte.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
-/// The most parts that the groups of one detection have together.
+/// The maximum number of parts of all groups in one detection.
 const PARTS_MAX: usize = 400_000;
 
-/// Where a text is on the source, and the checksum that its area's header asks for.
+/// A text's extents on the source, and the checksum in its area's header.
 pub(super) type TextKey = (Vec<Extent>, u32);
 
-/// The groups that one detection has read so far.
+/// The groups read so far in one detection.
 #[derive(Debug)]
 pub(in crate::layout) struct Texts {
     inner: RefCell<Inner>,
@@ -37,7 +38,7 @@ impl Default for Texts {
 }
 
 impl Texts {
-    /// The group in the text at `key`, which `read` reads unless it is known already.
+    /// The group in the text at `key`; calls `read` unless it is cached.
     pub(super) fn group(
         &self,
         key: TextKey,

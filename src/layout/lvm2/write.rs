@@ -1,37 +1,37 @@
-//! The first bytes of a physical volume, made of its group's text: label, header, metadata area (`struct label_header`,
-//! `struct pv_header`, `struct mda_header`, `struct raw_locn`). So a volume group is there again with all its UUIDs, and
-//! no tool of LVM has to run on a tenant's bytes.
+//! Writes the first bytes of a physical volume from its group's text: label, header, metadata area (`struct
+//! label_header`, `struct pv_header`, `struct mda_header`, `struct raw_locn`). This recreates a volume group with
+//! all its UUIDs without running an LVM tool on a tenant's bytes.
 
 use super::crc;
 
 const SECTOR_BYTES: usize = 512;
 /// Where LVM puts the metadata area of a new physical volume: after one page.
 const AREA_AT: usize = 4096;
-/// The metadata area's own header, in front of the text.
+/// The metadata area's header, before the text.
 const AREA_HEADER_BYTES: usize = 512;
 /// `PV_HEADER_EXTENSION_VSN` and `PV_EXT_USED`.
 const EXTENSION_VERSION: u32 = 2;
 const EXTENSION_USED: u32 = 1;
 
-/// Why a physical volume's first bytes cannot be made.
+/// Why a physical volume's first bytes cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeadError {
-    /// The UUID is not valid.
+    /// The UUID is invalid.
     #[error("its UUID is none of LVM's")]
     Uuid,
-    /// The first extent begins too early for the text.
+    /// The first extent starts too early to leave room for the text.
     #[error("its first extent begins at byte {pe_start_bytes}: no room for {text_bytes} bytes of metadata before it")]
     NoRoom {
-        /// Where its first extent is.
+        /// The start of its first extent.
         pe_start_bytes: u64,
-        /// How long the text is.
+        /// The length of the text.
         text_bytes: usize,
     },
 }
 
-/// The bytes from the start of a physical volume up to the end of its metadata's text. `uuid` as LVM prints it, `text`
-/// as it was in the metadata area, with or without the NUL at its end.
+/// The bytes from the start of a physical volume to the end of its metadata text. `uuid` is in LVM's form; `text`
+/// may end with LVM's NUL or not.
 pub fn head(uuid: &str, device_size_bytes: u64, pe_start_bytes: u64, text: &[u8]) -> Result<Vec<u8>, HeadError> {
     let raw_uuid: Vec<u8> = uuid.bytes().filter(|byte| *byte != b'-').collect();
     if super::label::uuid_text(&raw_uuid).as_deref() != Some(uuid) {
@@ -43,7 +43,7 @@ pub fn head(uuid: &str, device_size_bytes: u64, pe_start_bytes: u64, text: &[u8]
     }
     let no_room = || HeadError::NoRoom { pe_start_bytes, text_bytes: text.len() };
     let area_bytes = pe_start_bytes.checked_sub(AREA_AT as u64).ok_or_else(no_room)?;
-    // LVM writes the next version behind this one, so there must be room for two.
+    // // LVM writes the next version after this one, so both must fit.
     if ((AREA_HEADER_BYTES + 2 * text.len()) as u64) > area_bytes {
         return Err(no_room());
     }
@@ -55,7 +55,7 @@ pub fn head(uuid: &str, device_size_bytes: u64, pe_start_bytes: u64, text: &[u8]
     label.extend(b"LVM2 001");
     label.extend(&raw_uuid);
     label.extend(device_size_bytes.to_le_bytes());
-    // The data area reaches to the end, which is written as 0; each list ends with zeros.
+    // // Size 0 means that the data area extends to the end of the device. Zeros end each list.
     for number in [pe_start_bytes, 0, 0, 0, AREA_AT as u64, area_bytes, 0, 0] {
         label.extend(number.to_le_bytes());
     }
@@ -84,7 +84,7 @@ pub fn head(uuid: &str, device_size_bytes: u64, pe_start_bytes: u64, text: &[u8]
     Ok(bytes)
 }
 
-/// A group's text with another name for the group, or `None` when the text does not begin with the name that it had.
+/// Renames the group in its text; `None` if the text does not start with the old name.
 pub fn renamed(text: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
     let rest = text.trim_ascii_start().strip_prefix(old.as_bytes())?;
     rest.trim_ascii_start().starts_with(b"{").then(|| [new.as_bytes(), rest].concat())

@@ -4,10 +4,10 @@
 use crate::field::{array, le16, le32};
 use crate::units::Lba;
 
-/// How many bytes a boot record has, whatever the sector's size.
+/// The length of a boot record, whatever the sector size.
 pub const BOOT_RECORD_BYTES: usize = 512;
 
-/// A boot record that ends in the signature 0xAA55.
+/// A boot record with the signature 0xAA55.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootRecord {
     /// `UniqueMBRDiskSignature`, 0x1b8.
@@ -16,7 +16,7 @@ pub struct BootRecord {
     pub records: [PartitionRecord; 4],
 }
 
-/// A partition record. The cylinder fields are not read: every disk of today is addressed by sector.
+/// A partition record. The CHS fields are not read: disks are addressed by LBA.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionRecord {
     /// `BootIndicator`: 0x80 or 0x00.
@@ -30,17 +30,17 @@ pub struct PartitionRecord {
 }
 
 impl PartitionRecord {
-    /// A record of no size is unused, whatever its type: so the kernel sees it.
+    /// A record of size 0 is unused, whatever its type, as in the kernel.
     pub fn is_used(&self) -> bool {
         self.size_in_lba != 0
     }
 
-    /// The three types that mean "a chain of logical partitions starts here".
+    /// The three types of an extended partition.
     pub fn is_extended(&self) -> bool {
         self.is_used() && matches!(self.os_type, 0x05 | 0x0f | 0x85)
     }
 
-    /// The record that hides a GPT from what does not know one (UEFI 2.10, section 5.2.3).
+    /// The record that protects a GPT from tools that do not know GPT (UEFI 2.10, section 5.2.3).
     pub fn is_gpt_protective(&self) -> bool {
         self.is_used() && self.os_type == 0xee
     }
@@ -65,13 +65,13 @@ impl BootRecord {
         Some(Self { disk_signature: le32(sector, 0x1b8)?, records })
     }
 
-    /// Whether every boot indicator is one that exists. In a filesystem's boot sector the four bytes are code.
+    /// Whether every boot indicator is valid. In a filesystem's boot sector these bytes are code.
     pub fn has_valid_boot_indicators(&self) -> bool {
         self.records.iter().all(|record| matches!(record.boot_indicator, 0x00 | 0x80))
     }
 }
 
-/// A partition type's name, or nothing for one that is not in the list.
+/// The name of a partition type; empty if unknown.
 pub fn type_name(os_type: u8) -> &'static str {
     match os_type {
         0x01 => "FAT12",

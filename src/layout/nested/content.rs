@@ -1,4 +1,5 @@
-//! What one region holds: which signature counts, how far the content reaches, and which of its bytes are kept besides it.
+//! The content of one region: which signature is used, where the content ends, and which of its bytes are also kept
+//! in the manifest.
 
 use crate::events::Severity;
 use crate::layout::lvm2::compose;
@@ -10,13 +11,14 @@ use crate::layout::window::Window;
 use crate::layout::{Handling, HoldsKind, Region, RegionBlocks};
 use crate::units::{ByteLen, ByteRange};
 
-/// The most of a FAT's reserved sectors that goes into the manifest. mkfs.fat makes 32 sectors, Windows some thousands.
+/// The maximum number of a FAT's reserved bytes that go into the manifest. mkfs.fat makes 32 sectors, Windows some
+/// thousands.
 const RESERVED_BYTES_MAX: u64 = 4 << 20;
-/// A filesystem may be shorter than its region by this much: its size is rounded, and what was there before stays.
+/// A filesystem may be shorter than its region by this much: its size is rounded, and older bytes remain after it.
 const SLACK_BYTES: u64 = 1 << 20;
 
 impl Look<'_> {
-    /// Finds out what one region holds.
+    /// Examines the content of one region.
     pub(super) fn examine(&mut self, index: usize) {
         let region = &self.drafts[index].region;
         if region.handling == Handling::Container || self.drafts[index].is_tail {
@@ -29,7 +31,7 @@ impl Look<'_> {
         let severity = if is_truncated { Severity::Error } else { Severity::Warning };
         let read_error = window.read_error();
         if let Some(why) = read_error {
-            // Anything may be where nothing can be read, so nothing else that was found is relied upon.
+            // // An unreadable place may hold anything, so no signature can be relied on.
             self.say(Severity::Error, index, format!("{why}; it is kept as a raw image"));
             self.drafts[index].keep_raw = true;
         }
@@ -60,7 +62,7 @@ impl Look<'_> {
         self.drafts[index].content = Some(found.content);
     }
 
-    /// Distinguishes zeros, a partition table that is not opened, and unknown content.
+    /// Distinguishes zeros, an unsupported partition table, and unknown content.
     fn nothing_found(&mut self, index: usize) {
         let region = &self.drafts[index].region;
         if self.drafts[index].keep_raw {
@@ -74,7 +76,7 @@ impl Look<'_> {
                 region.handling = Handling::MetadataOnly;
             }
             Scanned::DataAt(_) => {
-                // That of the whole source has been judged already.
+                // // The table of the whole source was judged before.
                 let is_whole = region.number == 0 && region.parent.is_none();
                 if let Some(kind) = table_in(&Window::new(&blocks)).filter(|_| !is_whole) {
                     self.drafts[index].region.holds.fs = Some(kind.to_owned());
@@ -93,7 +95,7 @@ impl Look<'_> {
         }
     }
 
-    /// Swap space is left out only as far as it reaches: what follows it must be zero.
+    /// Leaves out swap space as far as it extends; what follows it must be zero.
     fn leave_out_swap(&mut self, index: usize, slack: u64) {
         let region = &self.drafts[index].region;
         if region.holds.size_bytes > Some(region.size_bytes) {
@@ -115,15 +117,15 @@ impl Look<'_> {
         }
     }
 
-    /// Before a region's content is taken out of it: what lies behind the content and may be data becomes a region of
-    /// its own. False, which has been said, when it could not, so that the region must be kept as it is.
+    /// Before a container is split: bytes after its content that may be data become a region of their own. Returns
+    /// false, after reporting, if that failed and the region must be kept as it is.
     pub(super) fn keep_tail(&mut self, index: usize, content: &str) -> bool {
         let region = &self.drafts[index].region;
         let slack = found_slack(region);
         if slack == 0 {
             return true;
         }
-        // The slack is a part of the region.
+        // // The slack is a part of the region.
         let tail = ByteRange::new(region.size_bytes - slack, slack);
         let blocks = RegionBlocks::new(self.blocks, &region.extents);
         let scanned = self.scanner.scan(&blocks, tail);
@@ -135,13 +137,13 @@ impl Look<'_> {
                 }
                 return true;
             }
-            // Rounding leaves bytes of what the disk held before, which happens on any disk.
+            // // Remains of earlier content after the rounded end are common.
             Scanned::DataAt(_) if slack <= SLACK_BYTES => (Severity::Notice, "is not zero".to_owned()),
             Scanned::DataAt(_) => (Severity::Warning, "holds data".to_owned()),
             Scanned::NotLookedAt => (Severity::Notice, "was not searched for data, which takes too long".to_owned()),
             Scanned::Failed(error) => (Severity::Error, format!("cannot be read: {error}")),
         };
-        // A part of the region has extents.
+        // // The tail is inside the region, so it has extents.
         let Some(extents) = compose(&region.extents, tail) else { return false };
         let name = format!("{}.tail", region.name);
         if !self.add_child(index, &name, None, extents) {
@@ -158,7 +160,7 @@ impl Look<'_> {
         true
     }
 
-    /// A boot loader's first part may be where the filesystem itself keeps nothing.
+    /// Keeps the first bytes of a filesystem that does not use them: a boot loader may be there.
     fn preserve_boot_block(&mut self, index: usize) {
         let len = match self.drafts[index].region.holds.fs.as_deref() {
             Some("ext2" | "ext3" | "ext4" | "swap") => 1024,
@@ -174,7 +176,7 @@ impl Look<'_> {
         }
     }
 
-    /// How long the reserved sectors of a FAT are, as far as the manifest keeps them.
+    /// The length of a FAT's reserved sectors, up to the manifest's bound.
     fn reserved_bytes(&mut self, index: usize) -> u64 {
         let region = &self.drafts[index].region;
         let made = region.holds.made_with.as_ref();
@@ -191,12 +193,12 @@ impl Look<'_> {
     }
 }
 
-/// By how much the content ends before its region does.
+/// The distance from the end of the content to the end of the region.
 fn found_slack(region: &Region) -> u64 {
     region.holds.size_bytes.map_or(0, |size| region.size_bytes.saturating_sub(size))
 }
 
-/// The kind of a partition table at the region's start, as blkid names it.
+/// The type of a partition table at the region's start, in blkid's names.
 fn table_in(window: &Window<'_>) -> Option<&'static str> {
     for sector_size in [512, 4096] {
         if window.read(sector_size, 8).as_deref() == Some(b"EFI PART") {

@@ -1,4 +1,4 @@
-//! Volume groups whose physical volumes are on the source: their logical volumes become regions.
+//! Volume groups on the source: their logical volumes become regions.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::shown;
 use crate::units::ByteLen;
 use crate::units::Extent;
 
-/// A physical volume in more pieces than this is not taken apart: each logical volume would be in more still.
+/// A physical volume with more extents is not split: each logical volume would have even more.
 const PV_PIECES_MAX: usize = 256;
-/// The most text metadata that the manifest keeps of one group.
+/// The maximum length of a group's text metadata in the manifest.
 const METADATA_BYTES_MAX: u64 = 1 << 20;
 
 impl Look<'_> {
-    /// Takes volume groups apart. Groups whose parts lie on several physical volumes of this level are put together.
+    /// Splits volume groups into logical volumes. A group may span several physical volumes of this level.
     pub(super) fn open_groups(&mut self, level: &[usize]) {
         let mut volumes: Vec<(usize, PhysicalVolume)> = Vec::new();
         for index in level {
@@ -46,7 +46,7 @@ impl Look<'_> {
                 let among = |(at, other): &&(usize, PhysicalVolume)| *at == *index || belongs(&other.uuid);
                 volumes.iter().filter(among).map(|(at, other)| (*at, other)).collect()
             } else {
-                // A copy beside its original: each is taken for itself, so that they do not disturb each other.
+                // // Original and copy are handled separately, so that neither disturbs the other.
                 self.say(Severity::Warning, *index, "another physical volume here has the same UUID");
                 vec![(*index, volume)]
             };
@@ -115,7 +115,8 @@ impl Look<'_> {
             } else {
                 extents_of(group, volume, &placed, self.budget)
             };
-            // A snapshot's own name is that of its exceptions; what has the segment is called snapshot0.
+            // // A snapshot's own name belongs to the volume with its exceptions; the volume with the segment is
+            // called snapshot0.
             let own_name = volume.segments.iter().find_map(|segment| match &segment.kind {
                 SegmentKind::Other { cow_store, .. } => cow_store.as_deref(),
                 SegmentKind::Striped { .. } => None,
@@ -131,7 +132,7 @@ impl Look<'_> {
                     }
                     None
                 }
-                // A hidden volume is a part of a visible one, which is reported.
+                // // A hidden volume is part of a visible one, which is reported.
                 Ok(_) => None,
                 Err(_) if !volume.is_visible => None,
                 Err(why) => Some(why),
@@ -140,7 +141,7 @@ impl Look<'_> {
                 whole.insert(*index, false);
             }
             if let Some(why) = why {
-                // One that has no byte of its own here still says that its bytes are in the raw image.
+                // // A volume without bytes here still gets a message that its bytes are in the raw image.
                 if touched.is_empty() {
                     whole.insert(metadata_at, false);
                 }
@@ -168,12 +169,11 @@ impl Look<'_> {
     }
 }
 
-/// The groups whose metadata lie on some physical volumes. Many volumes can show one and the same metadata, so each
-/// group is gone through once.
+/// The groups found on physical volumes. Several may show the same metadata; each group is processed once.
 struct KnownGroups<'a> {
-    /// The UUIDs that each group lists, by the group's address.
+    /// The UUIDs listed in each group, by the group's address.
     listed: HashMap<*const VolumeGroup, HashSet<&'a str>>,
-    /// The newest group that lists a physical volume, by the volume's UUID.
+    /// The newest group that lists each physical volume, by UUID.
     newest: HashMap<&'a str, &'a Arc<VolumeGroup>>,
 }
 
@@ -202,7 +202,7 @@ impl<'a> KnownGroups<'a> {
     }
 }
 
-/// The physical volumes here that a logical volume has bytes on, in the order of its segments.
+/// The physical volumes of this level that hold extents of a logical volume, in segment order.
 fn touched(volume: &LogicalVolume, indexes: &HashMap<&str, usize>) -> Vec<usize> {
     let mut seen = Vec::new();
     for segment in &volume.segments {

@@ -1,4 +1,4 @@
-//! The regions found so far, in the order of their discovery, and the bounds on how many there may be.
+//! The regions found so far, in order of discovery, and the bounds on their number.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -14,30 +14,30 @@ use crate::layout::{NestedLv, PreservedBytes, Region, RegionBlocks, gaps};
 use crate::outside::BlockRead;
 use crate::units::{ByteLen, ByteRange, Extent};
 
-/// A region's name is one path component, and gets a suffix in the archive.
+/// A region's name is one path component, and the archive adds a suffix.
 pub(super) const NAME_BYTES_MAX: usize = 200;
 
-/// A region and what is known of it while its neighbours are looked at.
+/// A region and its state during detection.
 pub(super) struct Draft {
     pub(super) region: Region,
     pub(super) parent: Option<usize>,
     pub(super) content: Option<Content>,
     pub(super) keep_raw: bool,
-    /// It is what lies behind another region's content, and is not looked into.
+    /// It is a tail after another region's content, and is not opened.
     pub(super) is_tail: bool,
 }
 
-/// What came of it.
+/// The result.
 pub(in crate::layout) struct Looked {
-    /// Every region, each followed by those inside it.
+    /// All regions, each followed by those inside it.
     pub(in crate::layout) regions: Vec<Region>,
-    /// Bytes that a restore needs and that no region's files contain.
+    /// Bytes that a restore needs and no region's files contain.
     pub(in crate::layout) preserved: Vec<PreservedBytes>,
-    /// The regions that are zeros as far as they were read, and were not read to the end, by name.
+    /// The names of regions that are zero as far as they were read, and were not read to the end.
     pub(in crate::layout) not_looked_at: Vec<String>,
 }
 
-/// What looking into regions works with.
+/// The inputs of this module.
 pub(in crate::layout) struct Means<'a> {
     pub(in crate::layout) blocks: &'a dyn BlockRead,
     pub(in crate::layout) scanner: &'a mut Scanner,
@@ -53,7 +53,7 @@ pub(super) struct Look<'a> {
     pub(super) texts: &'a Rc<Texts>,
     pub(super) budget: &'a mut Budget,
     pub(super) drafts: Vec<Draft>,
-    /// In small letters.
+    /// In lower case.
     pub(super) names: HashSet<String>,
     pub(super) preserved: Vec<PreservedBytes>,
     pub(super) not_looked_at: Vec<String>,
@@ -65,7 +65,7 @@ impl Look<'_> {
         self.problems.push(Problem::new(severity, name, what));
     }
 
-    /// Adds a region inside another; false when there are too many, which is said.
+    /// Adds a region inside another. False, after reporting, if there are too many.
     pub(super) fn add_child(&mut self, parent: usize, name: &str, lv: Option<NestedLv>, extents: Vec<Extent>) -> bool {
         if self.drafts.len() >= REGIONS_MAX {
             let what = format!("more than {REGIONS_MAX} regions: {name} is not taken apart; its parent is kept raw");
@@ -90,7 +90,8 @@ impl Look<'_> {
             parent: Some(self.drafts[parent].region.name.clone()),
             lv,
             start_bytes: extents.first().map_or(0, |extent| extent.source_offset),
-            // Each extent is inside the source, and their number is bounded; a sum past 2^64 is refused before.
+            // // Each extent is inside the source, and their number is bounded; a sum above 2^64 was rejected
+            // before.
             size_bytes: extents.iter().fold(0, |sum: u64, extent| sum.saturating_add(extent.length)),
             extents,
             ..Region::default()
@@ -104,13 +105,12 @@ impl Look<'_> {
         true
     }
 
-    /// A name that no other region has, in capital letters or small ones: an archive may go to a filesystem that does
-    /// not tell them apart.
+    /// A unique name, ignoring case: an archive may be unpacked on a case-insensitive filesystem.
     fn unique(&mut self, wanted: &str) -> String {
         let base = path_safe(wanted, NAME_BYTES_MAX);
         let mut name = base.clone();
         let mut count = 1;
-        // Ends, since there are at most REGIONS_MAX names.
+        // // Terminates, since there are at most REGIONS_MAX names.
         while !self.names.insert(name.to_ascii_lowercase()) {
             count += 1;
             name = format!("{base}~{count}");
@@ -118,7 +118,7 @@ impl Look<'_> {
         name
     }
 
-    /// Puts a run of a region's bytes into the manifest, which holds no more than the budget allows.
+    /// Keeps a range of a region in the manifest, if the budget allows.
     pub(super) fn preserve(&mut self, index: usize, what: &str, range: ByteRange) {
         if !self.budget.preserve(range.len) {
             let what = format!("{what}, {} long, is not kept in the manifest, which is full", ByteLen(range.len));
@@ -137,7 +137,7 @@ impl Look<'_> {
         }
     }
 
-    /// The regions, each followed by what is inside it.
+    /// The regions, each followed by those inside it.
     pub(super) fn finish(self) -> Looked {
         let mut children: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
         for (index, draft) in self.drafts.iter().enumerate() {

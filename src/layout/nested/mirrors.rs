@@ -8,11 +8,11 @@ use crate::layout::probe::Content;
 use crate::shown;
 use crate::units::ByteRange;
 
-/// A superblock of a software RAID is a page at most, in every version.
+/// The maximum length of a superblock: a page, in every version.
 const MD_SUPERBLOCK_BYTES: u64 = 4096;
 
 impl Look<'_> {
-    /// The array behind a mirror's member is a region of its own.
+    /// Makes a region of the array behind each mirror's member.
     pub(super) fn open_mirrors(&mut self, level: &[usize]) {
         for index in level {
             let draft = &self.drafts[*index];
@@ -33,7 +33,7 @@ impl Look<'_> {
         }
     }
 
-    /// Says which array a member belongs to, and what a backup of it is good for.
+    /// Reports the array of a member, and what a backup of the member is good for.
     pub(super) fn say_array(&mut self, index: usize, is_mirror: bool) {
         let holds = &self.drafts[index].region.holds;
         let Some(md) = holds.made_with.as_ref().and_then(|made| made.md.as_ref()) else { return };

@@ -10,14 +10,14 @@ use crate::layout::text::names_of_all;
 use crate::layout::window::Window;
 use crate::layout::{BtrfsMade, MadeWith};
 
-/// Where the first superblock is.
+/// Offset of the first superblock.
 pub(crate) const SUPERBLOCK_AT: u64 = 64 << 10;
-/// How long each is.
+/// Length of a superblock.
 pub(crate) const SUPERBLOCK_BYTES: usize = 4096;
-/// What stands at 0x40 of each.
+/// Magic at 0x40.
 pub(crate) const MAGIC: &[u8] = b"_BHRfS_M";
 
-/// Features as mkfs.btrfs has them, by their bits in `compat_ro_flags` and `incompat_flags`.
+/// Features in mkfs.btrfs's names, by their bits in `compat_ro_flags` and `incompat_flags`.
 const COMPAT_RO_NAMES: &[(u64, &str)] = &[(0x1, "free-space-tree"), (0x4, "verity"), (0x8, "block-group-tree")];
 const INCOMPAT_NAMES: &[(u64, &str)] = &[
     (0x4, "mixed-bg"),
@@ -31,8 +31,8 @@ const INCOMPAT_NAMES: &[(u64, &str)] = &[
     (0x4000, "raid-stripe-tree"),
     (0x10000, "squota"),
 ];
-/// Bits that are no choice of mkfs: the free space tree is valid; back references are mixed, there is a default subvolume,
-/// something was compressed with LZO or zstd, nodes are larger than 4 KiB, the metadata have a UUID of their own.
+/// Bits that mkfs does not choose: free space tree valid; mixed back references, default subvolume, LZO or zstd
+/// compression used, nodes above 4 KiB, metadata with its own UUID.
 const COMPAT_RO_OTHERS: u64 = 0x2;
 const INCOMPAT_OTHERS: u64 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20 | INCOMPAT_METADATA_UUID;
 const INCOMPAT_METADATA_UUID: u64 = 0x400;
@@ -49,9 +49,10 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
         return None;
     }
     let num_devices = le64(&sb, 0x88)?;
-    // dev_item.total_bytes: this device's share, where the superblock's own total_bytes is all devices'.
+    // // dev_item.total_bytes is this device's share; the superblock's total_bytes covers all devices.
     let device_bytes = le64(&sb, 0xd1)?;
-    // xxhash64 and blake2b are left to the kernel, which refuses to mount when they are wrong; there are no others.
+    // // xxhash64 and blake2b are left to the kernel, which refuses to mount on a mismatch. Other kinds do not
+    // exist.
     let kind = le16(&sb, 0xc4)?;
     let wrong = is_checksum_right(&sb).map_or(!matches!(kind, 1 | 3), |right| !right);
     let found = Signature::filesystem("btrfs", SUPERBLOCK_AT + 0x40)
@@ -78,7 +79,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     })
 }
 
-/// Whether a superblock's checksum is right. `None` for kinds that are not computed here.
+/// Whether a superblock's checksum matches; `None` for kinds that are not computed here.
 pub(crate) fn is_checksum_right(superblock: &[u8]) -> Option<bool> {
     let covered = superblock.get(0x20..)?;
     match le16(superblock, 0xc4)? {

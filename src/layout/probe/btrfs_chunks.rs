@@ -1,18 +1,18 @@
-//! btrfs's chunk tree (btrfs documentation, "On-disk format"): which profiles data and metadata have.
+//! btrfs's chunk tree (btrfs documentation, "On-disk format"): the profiles of data and metadata.
 
 use std::collections::BTreeSet;
 
 use crate::field::{le16, le32, le64};
 use crate::layout::window::Window;
 
-/// Where the superblock has the chunks that the chunk tree itself lies in, and how long that may be.
+/// The superblock's copy of the chunks that hold the chunk tree, and its maximum length.
 const SYS_CHUNK_ARRAY_AT: usize = 0x32b;
 const SYS_CHUNK_ARRAY_BYTES: usize = 2048;
 const KEY_BYTES: usize = 17;
 const CHUNK_ITEM_KEY: u8 = 228;
 const HEADER_BYTES: usize = 101;
 const LEVELS_MAX: u8 = 8;
-/// The most nodes of the tree that are read: a leaf of 16 KiB has some 200 chunks, of 1 GiB each at most.
+/// The maximum number of nodes to read: a leaf of 16 KiB has about 200 chunks of at most 1 GiB.
 const NODES_MAX: usize = 1024;
 
 const DATA: u64 = 0x1;
@@ -29,7 +29,7 @@ const PROFILES: &[(u64, &str)] = &[
     (0x400, "raid1c4"),
 ];
 
-/// The profiles of data, metadata and the system's chunks. More than one each where a conversion was begun.
+/// The profiles of data, metadata and system chunks. Several during a conversion.
 #[derive(Debug, Default)]
 pub(super) struct Profiles {
     pub(super) data: BTreeSet<&'static str>,
@@ -37,7 +37,7 @@ pub(super) struct Profiles {
     pub(super) system: BTreeSet<&'static str>,
 }
 
-/// `None` when the tree cannot be read to its end.
+/// `None` if the tree cannot be read completely.
 pub(super) fn profiles(window: &Window<'_>, sb: &[u8], node_bytes: u32) -> Option<Profiles> {
     let chunks = system_chunks(sb)?;
     let physical = |logical: u64| {
@@ -57,7 +57,7 @@ pub(super) fn profiles(window: &Window<'_>, sb: &[u8], node_bytes: u32) -> Optio
             return None;
         }
         let items = usize::try_from(le32(&node, 96)?).ok()?;
-        // The smallest item, a pointer to a node, has 25 bytes and more.
+        // // The smallest item, a node pointer, has more than 25 bytes.
         if items > node.len() / 25 {
             return None;
         }
@@ -91,7 +91,7 @@ impl Profiles {
     }
 }
 
-/// Start and length in the logical space, and the place of its first copy on the device.
+/// Logical start and length, and the offset of the first copy on the device.
 type Chunk = (u64, u64, u64);
 
 fn system_chunks(sb: &[u8]) -> Option<Vec<Chunk>> {

@@ -31,7 +31,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     )
 }
 
-/// Section 3.4: over sectors 0 to 10 but VolumeFlags and PercentInUse; sector 11 repeats it.
+/// Section 3.4: covers sectors 0 to 10 except VolumeFlags and PercentInUse; sector 11 repeats it.
 fn boot_checksum_is_wrong(window: &Window<'_>, sector_bytes: usize) -> Option<bool> {
     let region = window.read(0, sector_bytes.checked_mul(12)?)?;
     let (covered, repeated) = region.split_at_checked(sector_bytes.checked_mul(11)?)?;
@@ -44,7 +44,7 @@ fn boot_checksum_is_wrong(window: &Window<'_>, sector_bytes: usize) -> Option<bo
     Some(le32(repeated, 0)? != sum)
 }
 
-/// Section 7.3: an entry of type 0x83 in the root directory's first cluster, where formatters put it.
+/// Section 7.3: an entry of type 0x83 in the first cluster of the root directory, where formatters put it.
 fn volume_label(window: &Window<'_>, sector: &[u8], sector_shift: u32, cluster_shift: u32) -> Option<String> {
     let heap_at = u64::from(le32(sector, 88)?) << sector_shift;
     let root = u64::from(le32(sector, 96)?).checked_sub(2)?;
@@ -53,7 +53,7 @@ fn volume_label(window: &Window<'_>, sector: &[u8], sector_shift: u32, cluster_s
     let entries = window.read(at, usize::try_from(cluster_bytes.min(64 << 10)).ok()?)?;
     for entry in entries.chunks_exact(32).take_while(|entry| entry[0] != 0) {
         if entry[0] == 0x83 {
-            // At most 11 characters; a longer count is damage.
+            // // At most 11 characters; a longer count is damage.
             let name = utf16le(entry.get(2..2 + 2 * usize::from(entry[1]).min(11))?);
             return (!name.is_empty()).then_some(name);
         }

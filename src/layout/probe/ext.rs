@@ -16,11 +16,12 @@ const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const INCOMPAT_JOURNAL_DEV: u32 = 0x8;
 const INCOMPAT_64BIT: u32 = 0x80;
 const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
-/// What ext3 knows: filetype, recover, meta_bg; sparse_super, large_file, btree_dir. Anything more makes it ext4.
+/// Features of ext3: filetype, recover, meta_bg; sparse_super, large_file, btree_dir. Any other makes it ext4.
 const EXT3_INCOMPAT: u32 = 0x2 | 0x4 | 0x10;
 const EXT3_RO_COMPAT: u32 = 0x1 | 0x2 | 0x4;
 
-/// The features as mke2fs has them, mke2fs(8) and ext4(5); the bits of a moment (`needs_recovery`, `orphan_present`) have no name.
+/// Features in the names of mke2fs(8) and ext4(5). Transient bits (`needs_recovery`, `orphan_present`) have no
+/// name.
 const COMPAT_NAMES: &[(u64, &str)] = &[
     (0x2, "imagic_inodes"),
     (0x4, "has_journal"),
@@ -83,11 +84,11 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let incompat = le32(&sb, 0x60)?;
     let ro_compat = le32(&sb, 0x64)?;
     let is_journal = incompat & INCOMPAT_JOURNAL_DEV != 0;
-    // The magic has two bytes only; these must fit as well before anything is called ext.
+    // // The magic has only two bytes, so these fields must be plausible too.
     if s_log_block_size > 6 || s_rev_level > 1 || s_first_data_block > 1 && !is_journal {
         return None;
     }
-    // s_block_group_nr: a backup superblock, which a region that starts at the wrong place shows.
+    // // s_block_group_nr: non-zero in a backup superblock, which appears where a region starts at the wrong place.
     if le16(&sb, 0x5a)? != 0 {
         return None;
     }
@@ -114,7 +115,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
         .with_version(format!("{s_rev_level}.{s_minor_rev_level}"))
         .with_size(size, window);
     if !is_journal {
-        // Features and the length of inodes came with revision 1.
+        // // Features and the inode size came with revision 1.
         let features = if s_rev_level == 0 { [0; 3] } else { [compat, incompat, ro_compat].map(u64::from) };
         found = found.with_parameters(parameters(window, &sb, s_rev_level, features)?);
     }
@@ -122,17 +123,17 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
         found.content = Content::Opaque;
         found.holds.kind = HoldsKind::Unknown;
     } else if ro_compat & RO_COMPAT_METADATA_CSUM != 0 {
-        // s_checksum covers all of the superblock before it, from all ones, without a final inversion.
+        // // s_checksum covers the superblock before it: CRC-32C from all ones, without final inversion.
         let wrong = crc32c(!0, sb.get(..0x3fc)?) != le32(&sb, 0x3fc)?;
         found = found.doubt_if(wrong, "its superblock's checksum is wrong");
     }
     Some(found)
 }
 
-/// The arguments that mke2fs needs.
+/// The parameters for mke2fs.
 fn parameters(window: &Window<'_>, sb: &[u8], revision: u32, features: [u64; 3]) -> Option<MadeWith> {
     let [compat, incompat, ro_compat] = features;
-    // s_log_block_size was checked to be 6 at most; s_log_cluster_size was not.
+    // // s_log_block_size was checked to be at most 6; s_log_cluster_size was not.
     let block_bytes = 1024 << le32(sb, 0x18)?;
     let cluster_bytes = 1024_u32.checked_shl(le32(sb, 0x1c)?).filter(|bytes| *bytes > 0);
     let mut reserved = u64::from(le32(sb, 0x08)?);
@@ -157,7 +158,7 @@ fn parameters(window: &Window<'_>, sb: &[u8], revision: u32, features: [u64; 3])
     })
 }
 
-/// The names of features. A bit without one has the name that e2fsprogs gives it (`e2p_feature2string`).
+/// The names of features. Unnamed bits get e2fsprogs' form (`e2p_feature2string`).
 fn names_of(word: char, bits: u64, names: &'static [(u64, &'static str)]) -> impl Iterator<Item = String> {
     (0..32).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| {
         let named = names.iter().find(|(known, _)| *known == 1 << bit);
@@ -165,8 +166,8 @@ fn names_of(word: char, bits: u64, names: &'static [(u64, &'static str)]) -> imp
     })
 }
 
-/// How many blocks the journal has: the length of its inode (ext4 layout, "Journal"), of which the superblock has a copy.
-/// `None` when it lies on another device.
+/// The journal's length in blocks, from its inode (ext4 layout, "Journal") or the superblock's copy of that. `None`
+/// for an external journal.
 fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes: u32) -> Option<u64> {
     let number = le32(sb, 0xe0)?.checked_sub(1)?;
     let length = |bytes: &[u8], low: usize, high: usize| -> Option<u64> {
@@ -174,7 +175,7 @@ fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes:
     };
     let is_possible = |bytes: &u64| *bytes >= 1024 * u64::from(block_bytes) && *bytes <= window.len();
     let in_table = || {
-        // The descriptor of the first group follows the superblock's block; the inode lies in that group's table.
+        // // The first group's descriptor follows the superblock's block; the inode is in that group's table.
         let descriptor = window.read((u64::from(le32(sb, 0x14)?) + 1) * u64::from(block_bytes), 64)?;
         let is_long = le32(sb, 0x60)? & INCOMPAT_64BIT != 0 && le16(sb, 0xfe)? >= 64;
         let high = if is_long { le32(&descriptor, 0x28)? } else { 0 };
@@ -187,7 +188,7 @@ fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes:
         let is_file = le16(&inode, 0)? & 0xf000 == 0x8000;
         length(&inode, 0x4, 0x6c).filter(|_| is_file)
     };
-    // s_jnl_backup_type 1: s_jnl_blocks holds i_block and i_size of the inode.
+    // // s_jnl_backup_type 1: s_jnl_blocks holds i_block and i_size of the inode.
     let in_copy = || length(sb, 0x14c, 0x148).filter(|_| array::<1>(sb, 0xfd) == Some([1]));
     let bytes = in_table().filter(is_possible).or_else(|| in_copy().filter(is_possible))?;
     Some(bytes / u64::from(block_bytes))

@@ -8,7 +8,7 @@ use crate::layout::window::Window;
 use crate::layout::{FatMade, MadeWith};
 use crate::shown::hex;
 
-/// How many clusters of a FAT32 root directory are searched for the label, and how many bytes in all.
+/// The maximum number of clusters of a FAT32 root directory, and of bytes, searched for the label.
 const ROOT_CLUSTERS_MAX: u32 = 64;
 const ROOT_BYTES_MAX: usize = 512 << 10;
 
@@ -28,7 +28,7 @@ pub(crate) struct BootSector {
 }
 
 impl BootSector {
-    /// Decodes a boot sector; `None` when any number rules FAT out. The magic is weak, so everything is looked at.
+    /// Decodes a boot sector; `None` if any number rules out FAT. All numbers are checked, since the magic is weak.
     pub(crate) fn decode(sector: &[u8]) -> Option<Self> {
         let jump = *sector.first()?;
         let media = *sector.get(21)?;
@@ -67,7 +67,7 @@ impl BootSector {
         })
     }
 
-    /// The length of the FATs' own entries, in bits.
+    /// Bits per FAT entry.
     pub(crate) fn entry_bits(&self) -> u64 {
         match self.version() {
             "FAT12" => 12,
@@ -76,7 +76,7 @@ impl BootSector {
         }
     }
 
-    /// Where the first FAT, the root directory of FAT12 and FAT16, and the first cluster begin, in bytes.
+    /// Byte offsets of the first FAT, of the root directory (FAT12 and FAT16), and of the first cluster.
     pub(crate) fn places(&self) -> (u64, u64, u64) {
         let root_sectors = (self.root_entries * 32).div_ceil(self.bytes_per_sector);
         let root = self.reserved_sectors + self.fats * self.sectors_per_fat;
@@ -84,7 +84,7 @@ impl BootSector {
         (bytes(self.reserved_sectors), bytes(root), bytes(root + root_sectors))
     }
 
-    /// FAT32 has a 16-bit FAT size of zero; the count of clusters distinguishes the others.
+    /// FAT32 has a 16-bit FAT size of zero; the number of clusters distinguishes FAT12 and FAT16.
     fn version(&self) -> &'static str {
         match (self.root_entries, self.clusters) {
             (0, _) => "FAT32",
@@ -97,7 +97,7 @@ impl BootSector {
 pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sector = window.read(0, 512)?;
     let boot = BootSector::decode(&sector)?;
-    // exFAT and NTFS leave these numbers zero, but something that calls itself by name is not FAT.
+    // // exFAT and NTFS keep these fields zero; but content that names itself is not FAT.
     if matches!(sector.get(3..11)?, b"NTFS    " | b"EXFAT   " | b"-FVE-FS-") {
         return None;
     }
@@ -135,7 +135,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
 fn own_parameters(boot: &BootSector, sector: &[u8]) -> Option<FatMade> {
     let is_fat32 = boot.root_entries == 0;
     let of_fat32 = |value: u32| if is_fat32 { value } else { 0 };
-    // Those of 64 bits are made of fields of 32 and fewer.
+    // // All are computed from fields of at most 32 bits.
     let number = |value: u64| u32::try_from(value).ok();
     Some(FatMade {
         reserved_sectors: number(boot.reserved_sectors)?,
@@ -190,7 +190,7 @@ fn label_in_root_chain(window: &Window<'_>, boot: &BootSector, sector: &[u8]) ->
     None
 }
 
-/// What a search of some directory entries for the volume label gave.
+/// The result of a search for the volume label in some directory entries.
 enum Search {
     Signature(Entry),
     NotHere,
@@ -199,11 +199,11 @@ enum Search {
 
 fn search(entries: &[u8]) -> Search {
     for bytes in entries.chunks_exact(32) {
-        // The chunks have that length.
+        // // The chunks have that length.
         let Ok(entry) = Entry::try_from(bytes) else { return Search::End };
         match (entry[0], entry[11]) {
             (0x00, _) => return Search::End,
-            // 0xe5 marks a deleted entry; 0x05 stands for a first byte that really is 0xe5.
+            // // 0xe5 marks a deleted entry; 0x05 encodes a first byte 0xe5.
             (0xe5, _) => {}
             (_, attributes) if attributes & ATTR_LONG_NAME == ATTR_LONG_NAME => {}
             (_, attributes) if attributes & (ATTR_VOLUME_ID | 0x10) == ATTR_VOLUME_ID => {

@@ -1,5 +1,6 @@
-//! Filesystems that are known by name alone, so that messages can say what a raw image holds: F2FS, JFS, ReiserFS, NILFS2,
-//! HFS+, UFS2, EROFS, VMFS, bcachefs. No reader takes them. Offsets are those of the kernel's headers where it has one.
+//! Filesystems that are recognised by name only, so that messages can say what a raw image holds: F2FS, JFS,
+//! ReiserFS, NILFS2, HFS+, UFS2, EROFS, VMFS, bcachefs. No reader supports them. Offsets are from the kernel's
+//! headers where they exist.
 
 use super::signature::Signature;
 use crate::field::{be16, be32, le16, le32, le64, uuid};
@@ -105,7 +106,7 @@ pub(super) fn probe_erofs(window: &Window<'_>) -> Option<Signature> {
     Some(filesystem("erofs", 1024).with_uuid(uuid(&sb, 48)).with_label(label(sb.get(64..80)?)))
 }
 
-/// VMware's volume header, as libblkid's probes and vmfs-tools have it: at 1 MiB for a member, 2 MiB for a filesystem.
+/// VMware's volume header, as in libblkid's probes and vmfs-tools: at 1 MiB for a member, 2 MiB for a filesystem.
 pub(super) fn probe_vmfs(window: &Window<'_>) -> Option<Signature> {
     if le32(&window.read(1 << 20, 4)?, 0)? == 0xc001_d00d {
         return Some(Signature::opaque(HoldsKind::Unknown, "VMFS_volume_member", 1 << 20));

@@ -19,7 +19,8 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
         return None;
     }
     let blocks = u64::from(le32(&descriptor, 80)?);
-    // Creation and modification time: sixteen digits and a zone. blkid makes the UUID of the later-named one.
+    // // Creation and modification time: sixteen digits and a zone. blkid takes the modification time as the UUID
+    // if it is set.
     let date = |at: usize| {
         let digits = std::str::from_utf8(descriptor.get(at..at + 16)?).ok()?;
         let is_set = digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.bytes().any(|byte| byte != b'0');

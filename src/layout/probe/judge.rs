@@ -1,21 +1,21 @@
-//! Decides between the signatures that several probes recognised on one region.
+//! Decides between the signatures found on one region.
 
 use super::signature::{Content, Signature};
 use crate::layout::HoldsKind;
 
-/// What became of everything that was found on a region.
+/// The decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
-    /// The one that counts; `None` when nothing was found.
+    /// The signature to use; `None` if there is none.
     pub found: Option<Signature>,
-    /// Why the region is kept as it is although something was found, or what was passed over; one line each.
+    /// Why the region is kept as an image despite a signature, or which signatures were ignored; one line each.
     pub remarks: Vec<String>,
-    /// Whether the region's own bytes must be kept, whatever was found.
+    /// Whether the region's bytes must be kept, whatever was found.
     pub keep_raw: bool,
 }
 
-/// Decides between everything that was found: one sound signature counts, whatever damaged ones lie beside it; of
-/// several sound ones none is trusted, and the region is kept as it is.
+/// Decides between the signatures: a single sound one is used, whatever damaged ones are beside it. If several are
+/// sound, none is trusted, and the region is kept as an image.
 pub fn judge(found: Vec<Signature>) -> Judged {
     let mut found = hide_what_shows_through(found);
     let names = |found: &[Signature]| {
@@ -34,7 +34,7 @@ pub fn judge(found: Vec<Signature>) -> Judged {
                 names(&found),
             )];
             remarks.extend(found.iter().flat_map(|one| one.doubts.iter().map(|doubt| shown_doubt(one, doubt))));
-            // What is dropped or taken apart must be beyond doubt.
+            // // Content that is dropped or split must be beyond doubt.
             let keep_raw = !matches!(chosen.content, Content::Files);
             Judged { found: Some(chosen), remarks, keep_raw }
         }
@@ -53,8 +53,8 @@ fn shown_doubt(found: &Signature, doubt: &str) -> String {
     format!("{}: {doubt}", found.holds.fs.as_deref().unwrap_or_default())
 }
 
-/// A container whose data begin at its own first byte shows what is inside at the same places: a mirror with its
-/// superblock at the end, DRBD with internal metadata, a UDF bridge beside ISO 9660. What shows through is no conflict.
+/// A container whose data starts at its own first byte shows the inner content at the same offsets: a mirror with
+/// its superblock at the end, DRBD with internal metadata, a UDF bridge beside ISO 9660. That is no conflict.
 fn hide_what_shows_through(mut found: Vec<Signature>) -> Vec<Signature> {
     let is = |one: &Signature, name: &str| one.holds.fs.as_deref() == Some(name);
     let transparent = found.iter().any(|one| {

@@ -10,9 +10,9 @@ use crate::layout::text::label;
 use crate::layout::window::Window;
 
 const HEADER_BYTES: usize = 4096;
-/// The most that a LUKS2 header and its JSON area may take; the specification's largest.
+/// The maximum length of a LUKS2 header with its JSON area, as in the specification.
 const LUKS2_AREA_BYTES_MAX: u64 = 4 << 20;
-/// Where LUKS2's second header may be: its offset is the first header's size.
+/// Possible offsets of LUKS2's second header: the offset equals the first header's size.
 const SECONDARY_AT: [u64; 9] =
     [0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000];
 
@@ -24,7 +24,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     }
     SECONDARY_AT.iter().find_map(|at| {
         let header = window.read(*at, HEADER_BYTES)?;
-        // hdr_offset must say where it is, since a magic this far in may be anything's content.
+        // // hdr_offset must match, since a magic this far in may be ordinary content.
         if !header.starts_with(b"SKUL\xba\xbe") || be64(&header, 256)? != *at {
             return None;
         }
@@ -47,8 +47,8 @@ fn decode(window: &Window<'_>, header: &[u8], at: u64) -> Option<Signature> {
     }
 }
 
-/// The checksum is over header and JSON area, with its own field as zero. Only SHA-256, which every tool writes, is
-/// checked here.
+/// The checksum covers header and JSON area with the checksum field zeroed. Only SHA-256, which all tools write, is
+/// verified.
 fn luks2_checksum_is_wrong(window: &Window<'_>, header: &[u8], at: u64) -> Option<bool> {
     let hdr_size = be64(header, 8)?;
     if !(HEADER_BYTES as u64..=LUKS2_AREA_BYTES_MAX).contains(&hdr_size) {

@@ -11,7 +11,7 @@ use crate::units::ByteRange;
 
 const MD_SB_MAGIC: u32 = 0xa92b_4efc;
 const SECTOR_BYTES: u64 = 512;
-/// `dev_roles` from here on: spare, faulty, journal.
+/// Values of `dev_roles` from here on mean spare, faulty and journal.
 const MD_DISK_ROLE_MAX: u16 = 0xff00;
 const FEATURE_RECOVERY_OFFSET: u32 = 0x2;
 const FEATURE_RESHAPE_ACTIVE: u32 = 0x4;
@@ -28,7 +28,7 @@ pub(super) fn probe_1(window: &Window<'_>) -> Option<Signature> {
 fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Signature> {
     let at = sector * SECTOR_BYTES;
     let sb = window.read(at, 256)?;
-    // super_offset tells which of the three places it was made for, and that it is not another device's.
+    // // super_offset identifies which of the three places it was made for, and that it belongs to this device.
     if le32(&sb, 0)? != MD_SB_MAGIC || le32(&sb, 4)? != 1 || le64(&sb, 144)? != sector {
         return None;
     }
@@ -40,7 +40,7 @@ fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Signatur
     let data_size = le64(&sb, 136)?;
     let dev_number = le32(&sb, 160)?;
     let max_dev = le32(&sb, 220)?;
-    // A superblock is a page at most.
+    // // A superblock is at most a page.
     let roles_bytes = usize::try_from(max_dev).ok()?.checked_mul(2)?;
     if roles_bytes > 4096 - 256 {
         return None;
@@ -77,7 +77,8 @@ fn mirror(mut found: Signature, data: ByteRange, fits: bool) -> Signature {
     }
 }
 
-/// `calc_sb_1_csum`: 32-bit words added up in 64 bits, `sb_csum` as zero, folded; a last half word counts as well.
+/// `calc_sb_1_csum`: the 64-bit sum of 32-bit words, with `sb_csum` as zero, folded to 32 bits. A final half word
+/// is included.
 pub(crate) fn checksum_1(sb: &[u8]) -> Option<u32> {
     let mut sum = 0_u64;
     for (index, word) in sb.chunks(4).enumerate() {
@@ -91,7 +92,7 @@ pub(crate) fn checksum_1(sb: &[u8]) -> Option<u32> {
     u32::try_from(((sum & 0xffff_ffff) + (sum >> 32)) & 0xffff_ffff).ok()
 }
 
-/// `calc_sb_csum`: the words of all 4 KiB but `sb_csum`.
+/// `calc_sb_csum`: the sum of all words in 4 KiB except `sb_csum`.
 pub(crate) fn checksum_0_90(sb: &[u8]) -> Option<u32> {
     let sum = sb
         .chunks_exact(4)
@@ -113,7 +114,7 @@ pub(super) fn probe_0_90(window: &Window<'_>) -> Option<Signature> {
     let this_disk_state = word(992 + 4)?;
     let mut set_uuid = [0_u8; 16];
     for (index, from) in [5, 13, 14, 15].into_iter().enumerate() {
-        // blkid prints the four words most significant byte first.
+        // // blkid prints each of the four words most significant byte first.
         set_uuid[index * 4..index * 4 + 4].copy_from_slice(&word(from)?.to_be_bytes());
     }
     let folded = checksum_0_90(&sb)?;
@@ -180,7 +181,7 @@ mod tests {
         for (at, byte) in [(0, 0), (4, 0), (144, 0), (221, 0x40)] {
             assert_eq!(probe_1(&Window::new(&changed(at, byte))), None, "{at}");
         }
-        // Another level, a recovery in progress, a spare: members, and nothing to read.
+        // // Another level, a recovery in progress, a spare: members without a readable array.
         for (at, byte) in [(72, 5), (8, 2), (8, 4), (257, 0xff)] {
             let found = probe_1(&Window::new(&changed(at, byte))).expect("found");
             assert_eq!((found.content, found.doubts.len()), (Content::Opaque, 0), "{at}");

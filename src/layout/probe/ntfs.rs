@@ -1,5 +1,5 @@
-//! NTFS (its boot sector as Microsoft's "NTFS Technical Reference" has it; the volume's name is in record 3 of the
-//! master file table, `$Volume`).
+//! NTFS (boot sector as in Microsoft's "NTFS Technical Reference"; the volume's name is in record 3 of the master
+//! file table, `$Volume`).
 
 use super::signature::Signature;
 use crate::field::{array, le16, le32, le64};
@@ -7,7 +7,7 @@ use crate::layout::HoldsKind;
 use crate::layout::text::utf16le;
 use crate::layout::window::Window;
 
-/// A volume's name has at most 128 UTF-16 units, and nothing that is looked at is longer.
+/// A volume name has at most 128 UTF-16 units; other values read here are shorter.
 const VALUE_BYTES_MAX: usize = 256;
 const VOLUME_RECORD: u64 = 3;
 const ATTRIBUTE_VOLUME_NAME: u32 = 0x60;
@@ -17,7 +17,7 @@ const ATTRIBUTES_END: u32 = 0xffff_ffff;
 /// The boot sector's numbers, checked against each other.
 struct BootSector {
     size_bytes: Option<u64>,
-    /// Where the master file table begins; `None` when that is no number of a byte.
+    /// The start of the master file table; `None` if the offset overflows.
     mft_at: Option<u64>,
     record_bytes: u64,
     serial: u64,
@@ -31,7 +31,7 @@ impl BootSector {
         let bytes_per_sector = u64::from(le16(sector, 11)?);
         let sectors_per_cluster = match *sector.get(13)? {
             count @ 1..=128 => u64::from(count),
-            // From 129 on it is a negative power of two: 0xf4 is 2^12.
+            // // Values from 129 are negative powers of two: 0xf4 is 2^12.
             negative => 1_u64.checked_shl(u32::from(negative.wrapping_neg()))?,
         };
         // Reserved sectors, FATs, root entries and both 16-bit sizes of the FAT family are zero here.
@@ -68,7 +68,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     )
 }
 
-/// The flags of `$VOLUME_INFORMATION` (`VOLUME_IS_DIRTY` is 0x1), at byte 10 of its value behind the version.
+/// The flags of `$VOLUME_INFORMATION` (`VOLUME_IS_DIRTY` is 0x1), at byte 10 of its value.
 pub(crate) fn volume_flags(window: &Window<'_>) -> Option<u16> {
     let boot = BootSector::decode(&window.read(0, 512)?)?;
     le16(&volume_attribute(window, boot.mft_at?, boot.record_bytes, ATTRIBUTE_VOLUME_INFORMATION)?, 10)
@@ -94,7 +94,7 @@ fn volume_attribute(window: &Window<'_>, mft_at: u64, record_bytes: u64, wanted:
     loop {
         let kind = le32(&record, at)?;
         let len = usize::try_from(le32(&record, at.checked_add(4)?)?).ok()?;
-        // An attribute is at least its header; less would not get ahead.
+        // // An attribute is at least as long as its header; less would loop.
         if kind == ATTRIBUTES_END || len < 24 {
             return None;
         }
@@ -110,8 +110,8 @@ fn volume_attribute(window: &Window<'_>, mft_at: u64, record_bytes: u64, wanted:
     }
 }
 
-/// The last two bytes of each 512 bytes of a record are kept in its update sequence, and a number stands in their place.
-/// Where that number is not there, the bytes are left as they are.
+/// Restores the last two bytes of each 512 bytes of a record from its update sequence array. Leaves them unchanged
+/// where the sequence number does not match.
 fn put_ends_back(record: &mut [u8]) -> Option<()> {
     let (array_at, count) = (usize::from(le16(record, 4)?), usize::from(le16(record, 6)?));
     let number = le16(record, array_at)?;

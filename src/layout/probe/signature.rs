@@ -1,45 +1,45 @@
-//! What one probe recognised on a region.
+//! The result of a probe.
 
 use crate::layout::lvm2::PhysicalVolume;
 use crate::layout::window::Window;
 use crate::layout::{Holds, HoldsKind, MadeWith};
 use crate::units::ByteRange;
 
-/// Something that was found on a region.
+/// A signature found on a region.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signature {
-    /// What it is.
+    /// The content.
     pub holds: Holds,
-    /// Where its magic is, in the region.
+    /// The offset of its magic in the region.
     pub magic_at: u64,
-    /// What a backup can make of it.
+    /// How a backup can use it.
     pub content: Content,
-    /// What speaks against it: each is one line. With any, its files are not read.
+    /// Reasons for doubt, one line each. If there are any, files are not read.
     pub doubts: Vec<String>,
 }
 
-/// What a backup can make of something that was found.
+/// How a backup can use recognised content.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// A filesystem that a reader takes.
+    /// A filesystem with a reader.
     Files,
-    /// Nothing that is read: its bytes are kept.
+    /// No reader: its bytes are kept.
     Opaque,
-    /// Nothing worth keeping beyond its facts.
+    /// Only its facts are kept.
     FactsOnly,
-    /// A physical volume of LVM2.
+    /// An LVM2 physical volume.
     PhysicalVolume(Box<PhysicalVolume>),
-    /// A member of a RAID1: the array's data, in the region.
+    /// A RAID1 member: the range of the array's data in the region.
     Mirror(ByteRange),
 }
 
 impl Signature {
-    /// A filesystem that a reader takes.
+    /// A filesystem with a reader.
     pub(super) fn filesystem(name: &str, magic_at: u64) -> Self {
         Self::new(HoldsKind::Filesystem, name, magic_at, Content::Files)
     }
 
-    /// A filesystem, or something else, that is kept as it is.
+    /// A filesystem or other content that is kept as an image.
     pub(super) fn opaque(kind: HoldsKind, name: &str, magic_at: u64) -> Self {
         Self::new(kind, name, magic_at, Content::Opaque)
     }
@@ -68,13 +68,13 @@ impl Signature {
         self
     }
 
-    /// Takes note of what it was made with.
+    /// Sets the parameters it was made with.
     pub(super) fn with_parameters(mut self, made_with: MadeWith) -> Self {
         self.holds.made_with = Some(made_with);
         self
     }
 
-    /// Takes note of the size it says that it has, and doubts it when the region is smaller.
+    /// Sets the size from its headers, and adds a doubt if the region is smaller.
     pub(super) fn with_size(mut self, size_bytes: Option<u64>, window: &Window<'_>) -> Self {
         self.holds.size_bytes = size_bytes;
         match size_bytes {

@@ -1,5 +1,6 @@
-//! Block layers that put their superblock beside another's data: bcache (the kernel's include/uapi/linux/bcache.h until
-//! 5.15, `struct cache_sb_disk`) and DRBD (drbd 8.4 `struct md_on_disk_08`, drbd 9 `struct meta_data_on_disk_9`).
+//! Block layers with their superblock beside the data of another: bcache (the kernel's include/uapi/linux/bcache.h
+//! until 5.15, `struct cache_sb_disk`) and DRBD (drbd 8.4 `struct md_on_disk_08`, drbd 9 `struct
+//! meta_data_on_disk_9`).
 
 use super::signature::Signature;
 use crate::field::{be32, le64, uuid};
@@ -11,7 +12,7 @@ const BCACHE_AT: u64 = 4096;
 
 pub(super) fn probe_bcache(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(BCACHE_AT, 208)?;
-    // `offset` is the superblock's own sector.
+    // // `offset` is the superblock's own sector.
     if sb.get(24..40)? != BCACHE_MAGIC || le64(&sb, 8)? != 8 {
         return None;
     }

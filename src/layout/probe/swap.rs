@@ -7,7 +7,7 @@ use crate::layout::MadeWith;
 use crate::layout::text::label;
 use crate::layout::window::Window;
 
-/// The signature is in the last ten bytes of the first page, whose size is the machine's that made it.
+/// The signature is in the last ten bytes of the first page; the page size depends on the machine that made it.
 const PAGE_SIZES: [u64; 5] = [4096, 8192, 16384, 32768, 65536];
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
@@ -19,11 +19,12 @@ fn at_page_size(window: &Window<'_>, page_bytes: u64) -> Option<Signature> {
     let magic = window.read(magic_at, 10)?;
     match magic.as_slice() {
         b"SWAPSPACE2" => {}
-        // The first format had 128 MiB at most, and no version, UUID or label; nothing says how much of it is used.
+        // // The first format had at most 128 MiB, and no version, UUID or label. Nothing states how much is in
+        // use.
         b"SWAP-SPACE" => {
             return Some(Signature::opaque(HoldsKind::Swap, "swap", magic_at).with_version("0"));
         }
-        // A suspended system's memory is in it, and that is data.
+        // // It holds the memory image of a suspended system, which is data.
         b"S1SUSPEND\0" | b"S2SUSPEND\0" | b"ULSUSPEND\0" | b"LINHIB0001" => {
             return Some(Signature::opaque(HoldsKind::Swap, "swsuspend", magic_at));
         }

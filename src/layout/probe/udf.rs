@@ -6,14 +6,14 @@ use crate::layout::HoldsKind;
 use crate::layout::window::Window;
 
 const SEQUENCE_AT: u64 = 32 << 10;
-/// How many descriptors of the recognition sequence are looked at; blkid looks at as many.
+/// The maximum number of descriptors in the recognition sequence, as in blkid.
 const DESCRIPTORS_MAX: u64 = 64;
 const BLOCK_SIZES: [u64; 4] = [512, 1024, 2048, 4096];
 const TAG_ANCHOR: u16 = 2;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let block_bytes = BLOCK_SIZES.into_iter().find(|block_bytes| has_anchor(window, *block_bytes))?;
-    // Descriptors are 2048 bytes, or a block when that is larger.
+    // // Descriptors have 2048 bytes, or a block if that is larger.
     let step = block_bytes.max(2048);
     for index in 0..DESCRIPTORS_MAX {
         let at = SEQUENCE_AT + index * step;
@@ -27,7 +27,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     None
 }
 
-/// The tag's identifier, its own checksum (the sum of the other fifteen bytes), and its place.
+/// Checks the tag's identifier, its checksum (the sum of the other fifteen bytes), and its location.
 fn has_anchor(window: &Window<'_>, block_bytes: u64) -> bool {
     let Some(tag) = window.read(256 * block_bytes, 16) else { return false };
     let sum = tag.iter().enumerate().filter(|(at, _)| *at != 4).fold(0_u8, |sum, (_, byte)| sum.wrapping_add(*byte));

@@ -9,7 +9,7 @@ use crate::layout::{MadeWith, XfsMade};
 
 const SUPERBLOCK_BYTES: usize = 512;
 
-/// The features as mkfs.xfs has them, by their bits in `sb_features_ro_compat` and `sb_features_incompat`.
+/// Features in mkfs.xfs's names, by their bits in `sb_features_ro_compat` and `sb_features_incompat`.
 const RO_COMPAT_NAMES: &[(u64, &str)] = &[(0x1, "finobt"), (0x2, "rmapbt"), (0x4, "reflink"), (0x8, "inobtcount")];
 const INCOMPAT_NAMES: &[(u64, &str)] = &[
     (0x1, "ftype"),
@@ -22,17 +22,17 @@ const INCOMPAT_NAMES: &[(u64, &str)] = &[
     (0x200, "zoned"),
     (0x400, "zone-gaps"),
 ];
-/// Bits of `sb_features_incompat` that are no choice: a UUID of its own in the metadata, which has a field here, and
+/// Bits of `sb_features_incompat` that mkfs does not choose: a metadata UUID, which has a field here, and
 /// `XFS_SB_FEAT_INCOMPAT_NEEDSREPAIR`.
 const INCOMPAT_META_UUID: u32 = 0x4;
 const INCOMPAT_NEEDSREPAIR: u32 = 0x10;
 const INCOMPAT_ZONED: u32 = 0x200;
-/// Of `sb_versionnum`.
+/// Bits of `sb_versionnum`.
 const VERSION_ATTR: u16 = 0x10;
 const VERSION_LOGV2: u16 = 0x400;
 const VERSION_BORG: u16 = 0x4000;
 const VERSION_MOREBITS: u16 = 0x8000;
-/// Of `sb_features2`, which is there with `VERSION_MOREBITS`.
+/// Bits of `sb_features2`, which exists with `VERSION_MOREBITS`.
 const FEATURES2_LAZYSBCOUNT: u32 = 0x2;
 const FEATURES2_ATTR2: u32 = 0x8;
 const FEATURES2_PROJID32: u32 = 0x80;
@@ -78,14 +78,14 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     found = found.with_parameters(parameters(&sb, sb_versionnum)?);
     let sb_logstart = be64(&sb, 48)?;
     let sb_rblocks = be64(&sb, 16)?;
-    // A zoned one may have its realtime section on the same device: `sb_rtstart` says where.
+    // // A zoned filesystem may have its realtime section on the same device, at `sb_rtstart`.
     let is_internal = sb_versionnum == 5 && be32(&sb, 216)? & INCOMPAT_ZONED != 0 && be64(&sb, 288)? > 0;
     found = found.doubt_if(sb_logstart == 0, "its log is on another device, which is not in this source").doubt_if(
         sb_rblocks > 0 && !is_internal,
         "it has a realtime section on another device, which is not in this source",
     );
     if sb_versionnum == 5 {
-        // sb_crc covers the whole sector with itself as zero, and is stored little-endian.
+        // // sb_crc covers the whole sector with the field itself zeroed, and is stored little-endian.
         let sector = window.read(0, usize::from(sb_sectsize))?;
         let wrong = !crc32c_without(!0, &sector, 224..228)? != le32(&sector, 224)?;
         found = found.doubt_if(wrong, "its superblock's checksum is wrong");
@@ -93,7 +93,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     Some(found)
 }
 
-/// The arguments that mkfs.xfs needs.
+/// The parameters for mkfs.xfs.
 fn parameters(sb: &[u8], versionnum: u16) -> Option<MadeWith> {
     let block_bytes = be32(sb, 4)?;
     let sb_features2 = features2(sb)?;
@@ -110,7 +110,7 @@ fn parameters(sb: &[u8], versionnum: u16) -> Option<MadeWith> {
         block_bytes: Some(block_bytes),
         sector_bytes: Some(u32::from(be16(sb, 102)?)),
         inode_bytes: Some(u32::from(be16(sb, 104)?)),
-        // sb_dirblklog: the logarithm of a directory block's length in blocks.
+        // // sb_dirblklog: log2 of a directory block's length in blocks.
         directory_block_bytes: block_bytes.checked_shl(u32::from(*sb.get(192)?)).filter(|bytes| *bytes > 0),
         features,
         xfs: Some(Box::new(own_parameters(sb, versionnum, sb_features2)?)),
@@ -118,7 +118,7 @@ fn parameters(sb: &[u8], versionnum: u16) -> Option<MadeWith> {
     })
 }
 
-/// `sb_features2`; where a kernel had its padding wrong, the same is in `sb_bad_features2`.
+/// `sb_features2`; kernels with wrong padding wrote it to `sb_bad_features2`.
 fn features2(sb: &[u8]) -> Option<u32> {
     let has_more = be16(sb, 100)? & VERSION_MOREBITS != 0;
     Some(if has_more { be32(sb, 200)? | be32(sb, 204)? } else { 0 })
@@ -127,7 +127,8 @@ fn features2(sb: &[u8]) -> Option<u32> {
 fn own_parameters(sb: &[u8], versionnum: u16, sb_features2: u32) -> Option<XfsMade> {
     let block_bytes = u64::from(be32(sb, 4)?);
     let bits = be16(sb, 100)?;
-    // `sb_unit`, `sb_width`, `sb_agblocks`, `sb_logblocks` and `sb_rextsize` count blocks: 2^32 of 2^16 bytes at most.
+    // // `sb_unit`, `sb_width`, `sb_agblocks`, `sb_logblocks` and `sb_rextsize` count blocks: at most 2^32 of 2^16
+    // bytes.
     let blocks = |at: usize| Some(u64::from(be32(sb, at)?) * block_bytes);
     let is_v5 = versionnum == 5;
     let has_metadata_uuid = is_v5 && be32(sb, 216)? & INCOMPAT_META_UUID != 0;
@@ -137,10 +138,10 @@ fn own_parameters(sb: &[u8], versionnum: u16, sb_features2: u32) -> Option<XfsMa
         group_bytes: blocks(84)?,
         groups: be32(sb, 88)?,
         log_bytes: blocks(96)?,
-        // A block's number has its group's number above `sb_agblklog` bits.
+        // // A block number has the group number above its lowest `sb_agblklog` bits.
         log_group: be64(sb, 48)?.checked_shr(u32::from(*sb.get(124)?)).unwrap_or(0),
         log_version: if bits & VERSION_LOGV2 == 0 { 1 } else { 2 },
-        // In a log of version 2, one byte means that there is no log.
+        // // In a version 2 log, 1 means no stripe unit.
         log_stripe_unit_bytes: Some(be32(sb, 196)?).filter(|bytes| *bytes > 1).unwrap_or(0),
         inode_percent_max: *sb.get(127)?,
         realtime_extent_bytes: blocks(80)?,
@@ -201,7 +202,7 @@ mod tests {
             seal(&mut disk);
             assert_eq!(probe(&Window::new(&disk)), None, "{at}");
         }
-        // A log and a realtime section on other devices.
+        // // External log and external realtime section.
         for (at, byte) in [(55, 0), (23, 1)] {
             let mut disk = disk();
             disk[at] = byte;

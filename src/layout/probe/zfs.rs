@@ -1,5 +1,5 @@
 //! ZFS (ZFS On-Disk Specification, chapter 1): four labels of 256 KiB, two at each end, each with an array of
-//! uberblocks from 128 KiB on.
+//! uberblocks from 128 KiB.
 
 use super::signature::Signature;
 use crate::field::{be64, le64};
@@ -9,9 +9,9 @@ use crate::layout::window::Window;
 const LABEL_BYTES: u64 = 256 << 10;
 const UBERBLOCKS_AT: u64 = 128 << 10;
 const UBERBLOCK_MAGIC: u64 = 0x00ba_b10c;
-/// Uberblocks are at least this far apart.
+/// The minimum distance between uberblocks.
 const UBERBLOCK_STEP: usize = 1024;
-/// One alone may be another filesystem's content.
+/// A single match may be content of another filesystem.
 const UBERBLOCKS_MIN: usize = 4;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {

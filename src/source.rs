@@ -1,11 +1,12 @@
-//! Where a backup's bytes come from: a logical volume, of which a snapshot is taken, or a block device or raw disk image,
-//! which are read as they are.
+//! The source of a backup: a logical volume, which is read through a snapshot, or a block device or raw disk image,
+//! which are read directly.
 //!
-//! `resolve` finds what the user named and refuses what cannot be backed up. `freeze` gives a [`SnapshotGuard`]:
-//! something that does not change while it is read, or says so. [`remove_stale`] removes the snapshots that a crash
-//! left, [`list_volumes`] lists what a nightly run could back up.
+//! `resolve` finds the source that the user named and refuses one that cannot be backed up. `freeze` returns a
+//! [`SnapshotGuard`]: a source that does not change while it is read, or reports a change. [`remove_stale`] removes
+//! snapshots left by a crash, [`list_volumes`] lists the volumes that a nightly run can back up.
 //!
-//! Nothing here ever writes to an origin, a device or an image, and no snapshot that volbak did not take is touched.
+//! This module never writes to an origin, a device or an image, and never touches a snapshot that volbak did not
+//! take.
 
 mod context;
 mod device;
@@ -45,37 +46,37 @@ pub use snapshot_facts::{SnapshotFacts, SnapshotKind};
 pub use stale::{StaleSnapshots, remove_stale};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
-/// The loop device that shows this file or block device, a part of it, or the disk that it is a partition of, if there
-/// is one. The kernel itself does not take note of that: such a device can still be opened exclusively.
+/// A loop device over this file or block device, over a part of it, or over the disk that it is a partition of. The
+/// kernel does not treat that as a use: such a device can still be opened exclusively.
 pub fn loop_device_over(path: &std::path::Path) -> Option<String> {
     device::loop_over(path)
 }
 
-/// What uses the bytes of this block device by another way than through it: a second loop device over its file, or what
-/// uses the device that it lies on. In words.
+/// Another user of this block device's bytes, in words: a second loop device over the same file, or a user of the
+/// device below it.
 pub fn other_way_to(rdev: u64) -> Option<String> {
     device::other_way_to(device::DeviceNumber::of_rdev(rdev))
 }
 
-/// What uses this block device or one of its partitions, in words; a mount in any namespace counts.
+/// A user of this block device or of one of its partitions, in words. Mounts in any namespace count.
 pub fn user_of_device(rdev: u64) -> Option<String> {
     let number = device::DeviceNumber::of_rdev(rdev);
     device::user_of(number).or_else(|| device::mounted_elsewhere(number))
 }
 
-/// What holds a block device that cannot be opened exclusively, in words.
+/// The holder of a block device that cannot be opened exclusively, in words.
 pub fn holder_of(rdev: u64) -> String {
     let number = device::DeviceNumber::of_rdev(rdev);
     device::user_of(number).unwrap_or_else(|| device::holder_of(number))
 }
 
-/// Whether a file is used as swap space.
+/// Whether a file is in use as swap space.
 pub fn is_swap_file(path: &std::path::Path) -> bool {
     device::is_swap_file(path)
 }
 
-/// The numbers, as `st_rdev` has them, of the block devices that share bytes with this one: itself, its partitions, and
-/// the disk that it is a partition of.
+/// The device numbers (`st_rdev`) of the block devices that share bytes with this one: itself, its partitions, and
+/// its disk.
 pub fn related_devices(rdev: u64) -> Vec<u64> {
     device::related_to(rdev)
 }

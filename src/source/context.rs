@@ -1,4 +1,4 @@
-//! What a frozen source needs of the world outside.
+//! External services for a frozen source.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::events::Observer;
 use crate::outside::{Clock, RunCommand};
 
-/// The world that a frozen source needs for as long as it is frozen.
+/// External services for a frozen source.
 #[derive(Clone)]
 pub struct Context {
     /// Runs LVM's tools.
     pub commands: Arc<dyn RunCommand>,
-    /// Gets how full the snapshot is, and its problems.
+    /// Receives the fill of the snapshot, and problems.
     pub observer: Arc<dyn Observer>,
-    /// Gives the time in a snapshot's name and facts.
+    /// The source of the time in a snapshot's name and facts.
     pub clock: Arc<dyn Clock>,
 }
 

@@ -1,5 +1,5 @@
-//! Block devices and other nodes of the file tree: what they are, whether something uses them, and how long they are.
-//! Whatever a path leads to, opening it here cannot hang and has no effect on it.
+//! Block devices and other nodes of the file tree: their type, users and length. Opening a path here cannot hang
+//! and has no effect on the node.
 
 mod loops;
 mod mounts;

@@ -1,4 +1,4 @@
-//! What can go wrong with a source.
+//! The errors of a source.
 
 use std::ffi::OsString;
 use std::io;
@@ -15,43 +15,43 @@ pub enum SourceError {
     /// Reading or opening failed.
     #[error("{}: {action} failed", path.display())]
     Io {
-        /// What was being done (`opening it`).
+        /// The operation (`opening it`).
         action: &'static str,
-        /// To what.
+        /// Its path.
         path: PathBuf,
-        /// The system's own error.
+        /// The error from the system.
         source: io::Error,
     },
-    /// The kernel's own account of mounts and devices is not there.
+    /// /proc or /sys, which list mounts and devices, cannot be read.
     #[error("{}: cannot be read, so that nothing can tell whether the source is in use; mount /proc and /sys", path.display())]
     KernelUnseen {
-        /// What is missing.
+        /// The missing path.
         path: PathBuf,
-        /// The system's own error.
+        /// The error from the system.
         source: io::Error,
     },
-    /// Nothing goes by this name.
+    /// The name was not found.
     #[error("{spec}: {what}")]
     NotFound {
-        /// What was asked for.
+        /// The name as given.
         spec: String,
-        /// Where it was looked for, and what to do.
+        /// The places searched, and what to do.
         what: String,
     },
-    /// Several things go by this name.
+    /// The name is ambiguous.
     #[error("{spec} could be any of {}: write the one you mean", candidates.join(", "))]
     Ambiguous {
-        /// What was asked for.
+        /// The name as given.
         spec: String,
-        /// How to write each one so that it is the only one.
+        /// An unambiguous name for each candidate.
         candidates: Vec<String>,
     },
-    /// It exists, and backing it up is refused.
+    /// The source exists, and backing it up is refused.
     #[error("{name} is refused: {reason}")]
     Refused {
-        /// The source as the user knows it.
+        /// The source's display name.
         name: String,
-        /// Why.
+        /// The reason.
         reason: Refusal,
     },
     /// A disk image in a format that is not raw.
@@ -62,18 +62,18 @@ pub enum SourceError {
     NotRaw {
         /// The image.
         name: String,
-        /// Its format's name.
+        /// The format's name.
         format: &'static str,
     },
-    /// Its name cannot be the name of a directory of backups.
+    /// The name cannot be used for a directory of backups.
     #[error("{name:?} cannot be the name of a backup: {why}")]
     BadName {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
-    /// A volume group has too little room for a thick snapshot.
+    /// A volume group has too little free space for a thick snapshot.
     #[error(
         "a snapshot of {volume} needs {}, and {group} has {} free: free some, or set a smaller snapshot size \
          (--snapshot-size, snapshot_max_size)", ByteLen(*needed_bytes), ByteLen(*free_bytes)
@@ -83,12 +83,12 @@ pub enum SourceError {
         volume: String,
         /// Its group.
         group: String,
-        /// The room that the snapshot takes in the group.
+        /// The space that the snapshot needs.
         needed_bytes: u64,
-        /// The group's room.
+        /// The free space of the group.
         free_bytes: u64,
     },
-    /// A thin pool is too full to take a snapshot in it.
+    /// A thin pool is too full for a snapshot.
     #[error(
         "{pool} is too full for a snapshot of {volume}: {data_percent:.1}% of its data space and \
          {metadata_percent:.1}% of its metadata space are in use (limit {limit_percent:.0}%); extend the pool with \
@@ -99,19 +99,19 @@ pub enum SourceError {
         volume: String,
         /// The pool, `VG/LV`.
         pool: String,
-        /// How much of the pool's data space is in use.
+        /// Used data space of the pool.
         data_percent: f64,
-        /// How much of its metadata space is in use.
+        /// Used metadata space of the pool.
         metadata_percent: f64,
-        /// From where on no snapshot is taken.
+        /// The limit above which no snapshot is taken.
         limit_percent: f64,
     },
-    /// What is read is no longer what was frozen: nothing may be published from it.
+    /// The source changed after it was frozen, so nothing may be published from it.
     #[error("{name}: {reason}")]
     Unhealthy {
         /// The snapshot, device or image.
         name: String,
-        /// What happened to it.
+        /// The change.
         reason: String,
     },
     /// A snapshot could not be removed.
@@ -122,22 +122,22 @@ pub enum SourceError {
     NotReleased {
         /// The snapshot, `VG/LV`.
         snapshot: String,
-        /// How long it was tried.
+        /// How long the removal was retried.
         tried_seconds: u64,
-        /// What LVM said the last time.
+        /// The last error of LVM.
         reason: String,
     },
-    /// Taking a snapshot failed, and what had been made of it could not be removed.
+    /// Taking a snapshot failed, and its remains could not be removed.
     #[error(
         "{failure}; and the snapshot {snapshot} could not be removed ({reason}): the next run tries again, or remove it \
          with `lvremove {snapshot}`"
     )]
     LeftBehind {
-        /// Why there is no usable snapshot.
+        /// Why the snapshot failed.
         failure: Box<SourceError>,
         /// The snapshot, `VG/LV`.
         snapshot: String,
-        /// What LVM said.
+        /// The error of LVM.
         reason: String,
     },
     /// A program could not be started.
@@ -145,40 +145,40 @@ pub enum SourceError {
     NotRun {
         /// The program.
         program: String,
-        /// The Debian package that has it.
+        /// Its Debian package.
         package: &'static str,
-        /// The system's own error.
+        /// The error from the system.
         source: io::Error,
     },
     /// A program failed.
     #[error("`{command}` failed ({status}): {stderr}")]
     Command {
-        /// The command as a person would type it.
+        /// The command as typed in a shell.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// What it said on standard error, shortened.
+        /// Its standard error, shortened.
         stderr: String,
     },
-    /// A program's output is not what it should be.
+    /// A program's output is invalid.
     #[error("the output of `{command}` cannot be used: {what}")]
     Output {
-        /// The command as a person would type it.
+        /// The command as typed in a shell.
         command: String,
         /// What is missing or wrong.
         what: String,
-        /// The parser's own error, when it was one.
+        /// The parser's error, if there was one.
         source: Option<serde_json::Error>,
     },
 }
 
 impl SourceError {
-    /// A failed read or open of `path`.
+    /// A failed operation on `path`.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { action, path: path.into(), source }
     }
 
-    /// Output of a command that lacks something.
+    /// Output of a command that lacks a value.
     pub(crate) fn output(program: &str, args: &[OsString], what: impl Into<String>) -> Self {
         Self::Output { command: shown_command(program, args), what: what.into(), source: None }
     }

@@ -1,4 +1,4 @@
-//! Making a source stand still.
+//! Freezes a source.
 
 use chrono::Local;
 use rustix::fs::OFlags;
@@ -17,11 +17,11 @@ use crate::source::refusal::Refusal;
 use crate::source::snapshot::{remove, take, wait_for_node};
 use crate::source::snapshot_facts::SnapshotKind;
 
-/// Freezes a source: takes a snapshot of a volume, opens a device exclusively, opens an image. The guard that
-/// comes back watches what is read, and releases it.
+/// Freezes a source: takes a snapshot of a volume, opens a device exclusively, or opens an image. The returned
+/// guard monitors the source and releases it.
 ///
-/// Fails as [`resolve`](super::resolve()) does, since the source may have changed since then, and with `NoRoom` or
-/// `PoolFull` when there is no room for a snapshot. After a failure nothing is left behind.
+/// Fails like [`resolve`](super::resolve()), since the source may have changed since then, and with `NoRoom` or
+/// `PoolFull` if there is no space for a snapshot. After a failure nothing remains.
 pub fn freeze(source: &Source, options: &FreezeOptions, context: &Context) -> Result<SnapshotGuard, SourceError> {
     match source.kind() {
         SourceKind::Volume(volume) => freeze_volume(volume, options, context),
@@ -47,7 +47,7 @@ fn freeze_volume(volume: &LvFacts, options: &FreezeOptions, context: &Context) -
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            // The next run finds it if this fails too; why it could not be opened is what matters now.
+            // // If this fails too, the next run removes the snapshot; the error of the open is the one to report.
             let _ = remove(commands, &snapshot.facts, options.removal_patience);
             return Err(error);
         }

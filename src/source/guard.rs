@@ -1,4 +1,4 @@
-//! A frozen source, for as long as it is read.
+//! The guard of a frozen source.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use crate::source::snapshot::{self, Snapshot};
 use crate::source::snapshot_facts::{SnapshotFacts, SnapshotKind};
 use crate::source::watch::{Watch, Watcher};
 
-/// What was opened for reading.
+/// The open handle of the source.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) path: PathBuf,
@@ -27,11 +27,11 @@ pub(crate) struct Opened {
     pub(crate) sector_size_bytes: u32,
 }
 
-/// A source that stands still while it is read, or says that it did not. It watches itself in a thread of its own.
+/// A frozen source. A thread of its own monitors it for changes.
 ///
-/// End it with [`finish`](Self::finish), which says what went wrong; dropping it releases it too, and tells the
-/// observer. Close everything that was opened from [`path`](Self::path) before: mounts, loop devices, device-mapper
-/// tables.
+/// End it with [`finish`](Self::finish), which returns errors; dropping it also releases the source, and reports
+/// errors to the observer. First close everything that was opened from [`path`](Self::path): mounts, loop devices,
+/// device-mapper tables.
 #[derive(Debug)]
 pub struct SnapshotGuard {
     name: String,
@@ -95,17 +95,18 @@ impl SnapshotGuard {
         }
     }
 
-    /// What is read, for messages: the snapshot's `VG/LV`, or the source's own name.
+    /// A name for messages: the snapshot's `VG/LV`, or the source's own name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What is to be read: the snapshot's device, the device, or the image.
+    /// The path to read: the snapshot's device, the device, or the image.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it may be written to, as replaying a journal does. Only a snapshot may; its origin never sees that.
+    /// Whether it may be written to, as a journal replay does. True only for a snapshot; its origin is not
+    /// affected.
     pub fn is_writable(&self) -> bool {
         self.snapshot.is_some()
     }
@@ -120,15 +121,16 @@ impl SnapshotGuard {
         self.sector_size_bytes
     }
 
-    /// Opens it for reading at byte offsets, exactly what was frozen, whatever its path leads to by now. Drop it before
-    /// the guard is finished.
+    /// Opens exactly the frozen node for reading, whatever its path leads to now. Drop it before the guard is
+    /// finished.
     pub fn open_blocks(&self) -> io::Result<FileBlocks> {
         let opened = self.opened.as_ref().ok_or(io::ErrorKind::NotFound)?;
         Ok(FileBlocks::new(opened.file.try_clone()?, self.size_bytes))
     }
 
-    /// Opens it for a loop device: for reading and writing when it [is writable](Self::is_writable), else exactly what
-    /// was frozen, for reading. Drop it, and what was made of it, before the guard is finished.
+    /// Opens the source for a loop device: for reading and writing if it [is writable](Self::is_writable),
+    /// otherwise exactly the frozen node, for reading. Drop it, and all devices made from it, before the guard is
+    /// finished.
     pub fn open_backing(&self) -> io::Result<File> {
         if self.is_writable() {
             return File::options().read(true).write(true).open(&self.path);
@@ -137,22 +139,22 @@ impl SnapshotGuard {
         opened.file.try_clone()
     }
 
-    /// The facts as of now.
+    /// The facts at this moment.
     pub fn facts(&self) -> SnapshotFacts {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A flag for readers: set a second or two after the snapshot became worthless, so that no hours are spent on
-    /// the rest. It does not take the place of [`check_health`](Self::check_health).
+    /// A flag for readers, set within a second or two after the snapshot became invalid, so that no hours are spent
+    /// on the rest. It does not replace [`check_health`](Self::check_health).
     pub fn health_flag(&self) -> HealthFlag {
         self.health.clone()
     }
 
-    /// Asks afresh whether what was read so far is what was frozen. To be called once more when everything was read and
+    /// Checks again that the data read so far is the frozen state. Call it once after everything was read and
     /// before anything is published.
     ///
-    /// Fails with `Unhealthy` when the snapshot overflowed, vanished or its pool is full, or the image or device was
-    /// written to; and when LVM cannot be asked.
+    /// Fails with `Unhealthy` if the snapshot overflowed or vanished, its pool is full, or the image or device was
+    /// written to. Also fails if LVM cannot be queried.
     pub fn check_health(&self) -> Result<(), SourceError> {
         let looked = self.subject.look(&*self.context.commands).map(|reading| {
             self.note(&reading);
@@ -160,22 +162,22 @@ impl SnapshotGuard {
                 self.health.fail(failure);
             }
         });
-        // What the watcher saw holds, also when LVM cannot be asked any more.
+        // // A finding of the monitor stands even if LVM can no longer be queried.
         match self.health.reason() {
             Some(reason) => Err(SourceError::Unhealthy { name: self.name.clone(), reason }),
             None => looked,
         }
     }
 
-    /// Stops watching, closes what is open and removes the snapshot, trying for a while when it is still in use. Its
-    /// health is not judged here.
+    /// Stops the monitor, closes the source and removes the snapshot, with retries while it is in use. Does not
+    /// check its health.
     pub fn finish(mut self) -> Result<SnapshotFacts, SourceError> {
         self.release()?;
         Ok(self.facts())
     }
 
-    /// Ends like [`finish`](Self::finish), but leaves the snapshot in place and takes volbak's tags off it: no later
-    /// run removes it. The observer gets its name. Without a snapshot it is the same as `finish`.
+    /// Ends like [`finish`](Self::finish), but keeps the snapshot and removes volbak's tags from it, so that no
+    /// later run removes it. Reports its name to the observer. Without a snapshot it is the same as `finish`.
     pub fn keep(mut self) -> Result<SnapshotFacts, SourceError> {
         self.close();
         if let Some(snapshot) = self.snapshot.take() {
@@ -189,7 +191,7 @@ impl SnapshotGuard {
         Ok(self.facts())
     }
 
-    /// Stops the watcher and closes the device, after a last look at how full it became.
+    /// Stops the monitor and closes the device, after a last query of the fill.
     fn close(&mut self) {
         drop(self.watcher.take());
         if self.opened.take().is_some()
@@ -200,8 +202,8 @@ impl SnapshotGuard {
         }
     }
 
-    /// Takes note of a look at it that the watcher did not have, and tells the observer how full it is: when the backup fails
-    /// nothing else says so.
+    /// Records a reading that the monitor did not take, and reports the fill to the observer: if the backup fails,
+    /// nothing else reports it.
     fn note(&self, reading: &Reading) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).note(reading);
         if let Some(fill) = reading.fill {

@@ -1,4 +1,4 @@
-//! Whether what is read is still what was frozen.
+//! The health of a frozen source.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +10,8 @@ use crate::source::error::SourceError;
 use crate::source::image::Fingerprint;
 use crate::source::lvm::{LvFacts, Which, lvs};
 
-/// Tells from any thread, as cheaply as reading an integer, that what is read has become worthless. Once set it stays
-/// set. A flag that is not set proves nothing: see [`SnapshotGuard::check_health`](super::SnapshotGuard::check_health).
+/// Whether the frozen source has become invalid: readable from any thread, as cheaply as an integer. Once set it
+/// stays set. A clear flag is no proof; see [`SnapshotGuard::check_health`](super::SnapshotGuard::check_health).
 #[derive(Clone, Debug, Default)]
 pub struct HealthFlag(Arc<State>);
 
@@ -27,41 +27,41 @@ impl HealthFlag {
         self.0.failed.load(Ordering::Acquire)
     }
 
-    /// What happened, one line; `None` as long as nothing did.
+    /// The reason, one line; `None` while the source is healthy.
     pub fn reason(&self) -> Option<String> {
         self.0.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets it. The first reason stays.
+    /// Sets the flag. The first reason is kept.
     pub(crate) fn fail(&self, reason: impl Into<String>) {
         self.0.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.into());
         self.0.failed.store(true, Ordering::Release);
     }
 }
 
-/// What is looked at again and again while it is read.
+/// The object that the monitor queries.
 #[derive(Debug)]
 pub(crate) enum Subject {
-    /// A snapshot, with the pool of a thin one, and the size beyond which a thick one need not grow.
+    /// A snapshot, the pool of a thin one, and the maximum useful size of a thick one.
     Snapshot { vg: String, lv: String, uuid: String, pool: Option<String>, largest_bytes: u64 },
-    /// A block device: what had been written to it when it was opened.
+    /// A block device, and its write counters when it was opened.
     Device { number: DeviceNumber, written: Option<(u64, u64)> },
-    /// An image file as it was when it was opened.
+    /// An image file, and its fingerprint when it was opened.
     Image { path: PathBuf, fingerprint: Fingerprint },
 }
 
-/// What a look at a [`Subject`] found.
+/// The result of a query of a [`Subject`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Reading {
-    /// A thick snapshot's fill in percent, and the size of its exception store.
+    /// A thick snapshot's fill, and the size of its exception store.
     pub(crate) fill: Option<Fill>,
     /// A thin snapshot's pool: the fuller of its data and metadata spaces, in percent.
     pub(crate) pool_percent: Option<f64>,
-    /// Why it is worthless now.
+    /// Why the source is invalid.
     pub(crate) failure: Option<String>,
 }
 
-/// How full a thick snapshot is.
+/// The fill of a thick snapshot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fill {
     pub(crate) percent: f64,
@@ -69,7 +69,7 @@ pub(crate) struct Fill {
 }
 
 impl Subject {
-    /// Looks at it now. Fails when LVM cannot be asked.
+    /// Queries it. Fails if LVM cannot be queried.
     pub(crate) fn look(&self, commands: &dyn RunCommand) -> Result<Reading, SourceError> {
         match self {
             Self::Snapshot { vg, uuid, pool, .. } => {
@@ -97,7 +97,7 @@ impl Subject {
     }
 }
 
-/// Judges a snapshot by what lvs says about it and its pool.
+/// Judges a snapshot by the facts from lvs about it and its pool.
 fn judge_snapshot(snapshot: Option<&LvFacts>, pool: Option<&LvFacts>) -> Reading {
     let failed = |reason: String| Reading { failure: Some(reason), ..Reading::default() };
     let Some(snapshot) = snapshot else { return failed("the snapshot is gone: somebody removed it".to_owned()) };

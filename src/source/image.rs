@@ -1,4 +1,4 @@
-//! Disk image files: whether one is raw, and whether it stayed the same while it was read.
+//! Disk image files: whether an image is raw, and whether it changed while it was read.
 
 use std::fs;
 use std::io;
@@ -11,10 +11,10 @@ use crate::source::device::{Node, user_of, writable_loops_of};
 use crate::source::error::SourceError;
 use crate::source::refusal::Refusal;
 
-/// The bytes of an image's start and end that identify its format.
+/// The bytes at an image's start and end that identify its format.
 const LOOKED_AT_BYTES: u64 = 512;
 
-/// What tells that a file was changed or replaced.
+/// Detects that a file was changed or replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     file: (u64, u64),
@@ -33,9 +33,8 @@ impl Fingerprint {
         }
     }
 
-    /// Of a file without a write in the last moment. File times are as coarse as the kernel's clock tick: a
-    /// file that was written to just now could be written to once more without a difference. `None`: it is written to
-    /// again and again.
+    /// The fingerprint of a file without a recent write. File times are as coarse as the kernel's clock tick, so
+    /// two writes within one tick look alike. `None` if the file is written continuously.
     pub(crate) fn settled(file: &fs::File) -> io::Result<Option<Self>> {
         const TICK: Duration = Duration::from_millis(50);
         for _ in 0..20 {
@@ -57,7 +56,7 @@ impl Fingerprint {
         self.size_bytes
     }
 
-    /// What differs `now`, in words.
+    /// The difference to `now`, in words.
     pub(crate) fn difference(&self, now: &Self) -> Option<&'static str> {
         if self.file != now.file {
             Some("it was replaced by another file while it was read")
@@ -83,7 +82,7 @@ fn is_recent((seconds, nanoseconds): (i64, i64), now: SystemTime, span: Duration
     now.abs_diff(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(u64::from(nanoseconds)))) < span
 }
 
-/// Looks at an image file: refuses one that is empty, not raw, or in use through a loop device.
+/// Checks an image file: refuses one that is empty, not raw, or in use through a loop device.
 pub(crate) fn check(node: &Node, name: &str) -> Result<(), SourceError> {
     let refused = |reason| SourceError::Refused { name: name.to_owned(), reason };
     let size_bytes = node.metadata.len();
@@ -109,7 +108,7 @@ pub(crate) fn check(node: &Node, name: &str) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The format of an image that is not raw, by the magic numbers of its start and end.
+/// The format of an image that is not raw, by the magic numbers at its start and end.
 fn other_format(head: &[u8], tail: &[u8]) -> Option<&'static str> {
     const AT_START: [(&[u8], &str); 9] = [
         (b"QFI\xfb", "qcow2"),
@@ -126,7 +125,7 @@ fn other_format(head: &[u8], tail: &[u8]) -> Option<&'static str> {
     if head.get(0x40..0x44) == Some(&[0x7f, 0x10, 0xda, 0xbe]) {
         return Some("VDI");
     }
-    // A fixed VHD is raw but for the 512 bytes of its footer, which would be taken for the disk's last sector.
+    // // A fixed VHD is raw except for its footer of 512 bytes, which would be read as the disk's last sector.
     if tail.len() == 512 && tail.starts_with(b"conectix") {
         return Some("VHD");
     }

@@ -1,4 +1,4 @@
-//! Opens a block device to read its layout, and for nothing else: it need not be a source.
+//! Opens a block device to show its layout. It need not be a valid source.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::shown;
 use crate::source::device::{Node, NodeKind, length_bytes, sector_size_bytes};
 use crate::source::error::SourceError;
 
-/// A block device that is open for a look.
+/// A block device that was opened to show its layout.
 #[derive(Debug)]
 pub struct LookedAt {
-    /// Its bytes, which others may be changing.
+    /// Its bytes, which may change at any time.
     pub blocks: FileBlocks,
     /// Its path.
     pub display_name: String,
@@ -21,10 +21,10 @@ pub struct LookedAt {
     pub sector_size_bytes: u32,
 }
 
-/// Opens what `spec` leads to when it is the path of a block device, or `VG/LV` with a node in `/dev`. Nothing keeps
-/// others from writing to it meanwhile: for a look, never for a backup.
+/// Opens `spec` if it is the path of a block device, or `VG/LV` with a node in `/dev`. Other programs may write to
+/// it meanwhile, so never use it for a backup.
 pub fn open_block_device(spec: &OsStr) -> Result<Option<LookedAt>, SourceError> {
-    // An absolute path replaces the directory that it is joined to.
+    // // Joining an absolute path replaces the directory.
     for path in [Path::new(spec).to_owned(), Path::new("/dev").join(spec)] {
         let io_error = |error| SourceError::io("opening it", &path, error);
         let Ok(node) = Node::look(&path) else { continue };

@@ -1,4 +1,4 @@
-//! LVM's reporting and changing tools: which one is asked, how it is run, and what its JSON says.
+//! LVM's reporting and changing tools: running them and parsing their JSON.
 
 mod ask;
 mod facts;

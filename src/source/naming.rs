@@ -1,23 +1,23 @@
-//! Names and tags of snapshots: by both, and only by both, volbak knows the snapshots that it took.
+//! Names and tags of snapshots. Only a snapshot with both is recognised as volbak's.
 
 use chrono::NaiveTime;
 
 use crate::owner::Owner;
 
-/// The tag of every snapshot that volbak took and will remove. Nothing without it is ever removed.
+/// The tag of every snapshot that volbak took and will remove. A snapshot without it is never removed.
 pub const SNAPSHOT_TAG: &str = "volbak";
 
 /// The tag of a snapshot that volbak took and keeps (`--keep-snapshot`).
 pub const KEPT_TAG: &str = "volbak.kept";
 
-/// Begins the tag that names the process a snapshot belongs to.
+/// Prefix of the tag that names the owning process.
 pub const OWNER_TAG_PREFIX: &str = "volbak.owner=";
 
-/// A name for a snapshot that `taken` says is free: `NAME-volbak-HHMMSS`, with a number after it when that name is in
-/// use. `NAME` is cut where the name would become too long for LVM or device-mapper.
+/// A free snapshot name: `NAME-volbak-HHMMSS`, with a number appended if `taken`. `NAME` is truncated if the result
+/// would be too long for LVM or device-mapper.
 pub(crate) fn snapshot_name(vg: &str, lv: &str, now: NaiveTime, taken: impl Fn(&str) -> bool) -> String {
-    // dm-ioctl.h DM_NAME_LEN: 128 bytes with the zero at its end. LVM doubles each hyphen, joins group and volume with
-    // one, and puts `-cow` after the name of an exception store.
+    // // dm-ioctl.h DM_NAME_LEN: 128 bytes with the final NUL. LVM doubles each hyphen, joins group and volume with
+    // one, and appends `-cow` for an exception store.
     const LONGEST: usize = 127;
     let escaped_len = |text: &str| text.len() + text.bytes().filter(|byte| *byte == b'-').count();
     let time = now.format("%H%M%S");
@@ -29,11 +29,11 @@ pub(crate) fn snapshot_name(vg: &str, lv: &str, now: NaiveTime, taken: impl Fn(&
         }
         base + &suffix
     };
-    // As many names as a machine can have volumes; the last one fails in lvcreate if all are taken.
+    // // More names than a host can have volumes; if all are taken, lvcreate fails for the last one.
     (1..10_000).map(name_with).find(|name| !taken(name)).unwrap_or_else(|| name_with(10_000))
 }
 
-/// Whether a name is one that [`snapshot_name`] gives.
+/// Whether [`snapshot_name`] could have returned this name.
 pub(crate) fn is_snapshot_name(name: &str) -> bool {
     let Some((base, rest)) = name.rsplit_once("-volbak-") else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! How a source is frozen, as the config and the command line say.
+//! Options for freezing a source, from the config and the command line.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::units::ByteLen;
 
-/// How a source is frozen.
+/// Options for freezing a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FreezeOptions {
     /// The size of a thick snapshot's exception store.
     pub snapshot_size: SnapshotSize,
-    /// Whether a thick snapshot that fills up is extended while its group has room.
+    /// Whether a thick snapshot is extended before it is full, while its group has free space.
     pub extend: bool,
-    /// For how long the removal of a snapshot that is still in use is tried again.
+    /// How long the removal of a busy snapshot is retried.
     pub removal_patience: Duration,
 }
 
@@ -23,27 +23,27 @@ impl Default for FreezeOptions {
     }
 }
 
-/// How large a thick snapshot is made.
+/// The size of a thick snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SnapshotSize {
-    /// So large that it cannot overflow: the origin's size and the exception store's own metadata.
+    /// Cannot overflow: the origin's size plus the exception store's metadata.
     #[default]
     FullOrigin,
-    /// This percentage of the origin's size.
+    /// A percentage of the origin's size.
     PercentOfOrigin(u32),
-    /// This many bytes.
+    /// A number of bytes.
     Bytes(u64),
 }
 
-/// The text is not a size of a snapshot.
+/// The text is not a snapshot size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a snapshot size: write bytes with a unit (`10G`, powers of 1024) or a share of the volume (`20%`)"
 )]
 pub struct BadSnapshotSize(String);
 
-/// `20%` is a share of the origin, `100%` and more [`SnapshotSize::FullOrigin`]; `10G`, `10GiB`, `500M` and plain
-/// numbers are bytes, units in powers of 1024 as LVM has them. Zero is refused.
+/// `20%` is a percentage of the origin, `100%` and more means [`SnapshotSize::FullOrigin`]. `10G`, `10GiB`, `500M`
+/// and plain numbers are bytes; units are powers of 1024 as in LVM. Zero is refused.
 impl FromStr for SnapshotSize {
     type Err = BadSnapshotSize;
 

@@ -1,4 +1,4 @@
-//! Something that can be backed up: a logical volume, a block device or a raw disk image.
+//! A source: a logical volume, a block device or a raw disk image.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::source::error::SourceError;
 use crate::source::lvm::LvFacts;
 use crate::source::refusal::refusal_of;
 
-/// The sector size of what has none of its own: image files, and volumes that are not active.
+/// The sector size for image files and inactive volumes.
 pub(super) const USUAL_SECTOR_BYTES: u32 = 512;
 
-/// Something that can be backed up, as it was when it was looked at.
+/// A source, with the facts at the time it was resolved.
 #[derive(Clone, Debug)]
 pub struct Source {
     pub(crate) kind: SourceKind,
@@ -26,22 +26,22 @@ pub struct Source {
     pub(super) sector_size_bytes: u32,
 }
 
-/// What kind of thing a [`Source`] is.
+/// The kind of a [`Source`].
 #[derive(Clone, Debug)]
 pub enum SourceKind {
     /// A logical volume; a backup reads a snapshot of it.
     Volume(Box<LvFacts>),
-    /// A block device, opened exclusively and read as it is.
+    /// A block device, opened exclusively and read directly.
     Device {
         /// Its major and minor number.
         number: (u32, u32),
     },
-    /// A raw disk image, read as it is.
+    /// A raw disk image, read directly.
     Image,
 }
 
 impl Source {
-    /// A volume that [`list_volumes`](super::list_volumes) found. Fails as [`resolve`] does.
+    /// A volume from [`list_volumes`](super::list_volumes). Fails like [`resolve`].
     pub fn of_volume(facts: LvFacts) -> Result<Self, SourceError> {
         let display_name = facts.full_name();
         if let Some(reason) = refusal_of(&facts) {
@@ -66,18 +66,18 @@ impl Source {
         })
     }
 
-    /// What kind of thing it is.
+    /// The kind of the source.
     pub fn kind(&self) -> &SourceKind {
         &self.kind
     }
 
-    /// The source as a person knows it: `VG/LV`, or the path as it was written, with bytes that are not UTF-8 and
-    /// control characters escaped.
+    /// The name for people: `VG/LV`, or the path as given, with control characters and bytes that are not UTF-8
+    /// escaped.
     pub fn display_name(&self) -> &str {
         &self.display_name
     }
 
-    /// How events and log lines name it.
+    /// Its name in events and log lines.
     pub fn name(&self) -> SourceName {
         let group = match &self.kind {
             SourceKind::Volume(facts) => Some(facts.vg.clone()),
@@ -86,30 +86,30 @@ impl Source {
         SourceName { shown: self.display_name.clone(), volume: self.backup_name.clone(), group }
     }
 
-    /// The name of the directory of its backups: the volume's or device's name, or the image's file name without
-    /// `.img` or `.raw`. Not empty, at most 200 bytes, without `/`, control characters and a dot at its start. Volumes
-    /// of the same name in two groups have the same one.
+    /// The directory name of its backups: the volume's or device's name, or the image's file name without `.img` or
+    /// `.raw`. Not empty, at most 200 bytes, no `/`, no control characters, no leading dot. Volumes of the same
+    /// name in two groups share it.
     pub fn backup_name(&self) -> &str {
         &self.backup_name
     }
 
-    /// The same with another name of its directory, which the user chose. Fails with `BadName` when it cannot be one.
+    /// The same source with a directory name chosen by the user. Fails with `BadName` if the name is invalid.
     pub fn named(self, name: &str) -> Result<Self, SourceError> {
         Ok(Self { backup_name: backup_name(name)?, is_named: true, ..self })
     }
 
-    /// Whether the user chose the name of its directory.
+    /// Whether the user chose the directory name.
     pub fn is_named(&self) -> bool {
         self.is_named
     }
 
-    /// The volume's own device, the device, or the image: what changes while an instance runs. A backup reads
-    /// [`SnapshotGuard::path`](super::SnapshotGuard::path) instead. A thin volume that is not active has no device.
+    /// The volume's own device, the device, or the image. Its data changes while an instance runs; a backup reads
+    /// [`SnapshotGuard::path`](super::SnapshotGuard::path) instead. An inactive thin volume has no device.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens it for reading as it is at this moment, while others may write to it: for a look, never for a backup.
+    /// Opens the live source for reading. Others may write to it meanwhile, so never use it for a backup.
     pub fn open(&self) -> Result<File, SourceError> {
         Node::look(&self.path)
             .and_then(|node| node.open(OFlags::empty()))
@@ -127,9 +127,9 @@ impl Source {
     }
 }
 
-/// Checks a name that a directory and the files in it are to have.
+/// Checks a name for a directory and the files in it.
 pub(super) fn backup_name(name: &str) -> Result<String, SourceError> {
-    // The longest file name is 255 bytes; date, time, suffixes and the mark of a temporary file go with it.
+    // // A file name has at most 255 bytes, including date, time, suffixes and the temporary prefix.
     const LONGEST: usize = 200;
     let why = if name.is_empty() {
         "it is empty"

@@ -1,13 +1,13 @@
-//! How large a snapshot is made, and whether there is room for it. Decided from facts alone.
+//! Plans the size of a snapshot and checks the space for it. Pure functions of facts.
 
 use crate::source::error::SourceError;
 use crate::source::lvm::{LvFacts, VgFacts};
 use crate::source::options::SnapshotSize;
 
-/// From this percentage on, of data or metadata space, no snapshot is taken in a thin pool.
+/// No snapshot is taken in a thin pool at or above this percentage of data or metadata space.
 pub(crate) const POOL_LIMIT_PERCENT: f64 = 95.0;
 
-/// How many bytes a thick snapshot of so large a volume takes, not rounded to extents.
+/// The bytes that a thick snapshot of a volume of this size needs, before rounding to extents.
 pub fn snapshot_bytes(origin_bytes: u64, size: SnapshotSize) -> u64 {
     let full = full_size_bytes(origin_bytes);
     let wanted = match size {
@@ -18,7 +18,7 @@ pub fn snapshot_bytes(origin_bytes: u64, size: SnapshotSize) -> u64 {
     wanted.clamp(1, full)
 }
 
-/// How many extents a thick snapshot of this volume takes; `NoRoom` when its group has fewer.
+/// The extents that a thick snapshot of this volume needs; `NoRoom` if its group has fewer.
 pub(crate) fn thick_extents(origin: &LvFacts, group: &VgFacts, size: SnapshotSize) -> Result<u64, SourceError> {
     let extents = snapshot_bytes(origin.size_bytes, size).div_ceil(group.extent_size_bytes.max(1));
     if extents > group.free_extents {
@@ -32,14 +32,14 @@ pub(crate) fn thick_extents(origin: &LvFacts, group: &VgFacts, size: SnapshotSiz
     Ok(extents)
 }
 
-/// The size from which on a thick snapshot cannot overflow. LVM's default chunk is 4 KiB. The kernel's persistent
-/// exception store (drivers/md/dm-snap-persistent.c) has one chunk of header, and ahead of each 256 chunks of data one
-/// with their exceptions, 16 bytes each; the last such area is written even when it is empty.
+/// The size at which a thick snapshot cannot overflow. LVM's default chunk is 4 KiB. The kernel's persistent
+/// exception store (drivers/md/dm-snap-persistent.c) has one header chunk, and before each 256 data chunks one
+/// chunk with their exceptions of 16 bytes each. The last such area is written even if it is empty.
 pub(crate) fn full_size_bytes(origin_bytes: u64) -> u64 {
     const CHUNK_BYTES: u64 = 4096;
     const EXCEPTIONS_PER_CHUNK: u64 = CHUNK_BYTES / 16;
     let data_chunks = origin_bytes.div_ceil(CHUNK_BYTES);
-    // Cannot overflow: a volume has fewer than 2^64 bytes, so this is some 2^52 chunks.
+    // // Cannot overflow: a volume has fewer than 2^64 bytes, so this is about 2^52 chunks.
     let chunks = data_chunks + data_chunks / EXCEPTIONS_PER_CHUNK + 2;
     chunks.saturating_mul(CHUNK_BYTES)
 }
@@ -49,7 +49,7 @@ fn percent_of(bytes: u64, percent: u32) -> u64 {
     u64::try_from(share).unwrap_or(u64::MAX)
 }
 
-/// Refuses a snapshot in a thin pool that is nearly full, or whose fill is not known.
+/// Refuses a snapshot in a thin pool that is nearly full, or whose fill is unknown.
 pub(crate) fn check_pool(volume: &LvFacts, pool: &LvFacts) -> Result<(), SourceError> {
     let (data_percent, metadata_percent) = (pool.data_percent.unwrap_or(0.0), pool.metadata_percent.unwrap_or(0.0));
     if data_percent.max(metadata_percent) < POOL_LIMIT_PERCENT {
@@ -78,7 +78,7 @@ mod tests {
     fn the_size_counts_the_exception_stores_own_metadata() {
         let origin = lv_row("a", "-wi-a-----", "public", "linear", "");
         let extents = |size| thick_extents(&origin, &group(100), size).unwrap();
-        // lvcreate -l 100%ORIGIN of 100 MiB made 26 extents of 4 MiB in the lab.
+        // // In the lab, lvcreate -l 100%ORIGIN of 100 MiB made 26 extents of 4 MiB.
         assert_eq!(extents(SnapshotSize::FullOrigin), 26);
         assert_eq!(extents(SnapshotSize::Bytes(1 << 40)), 26, "more would never be used");
         assert_eq!(extents(SnapshotSize::Bytes(1)), 1);

@@ -1,56 +1,56 @@
-//! Why something that exists is not backed up, decided from facts alone.
+//! Why an existing object is not backed up. Pure functions of facts.
 
 use crate::source::lvm::LvFacts;
 
-/// Why something that exists cannot be a source.
+/// Why an existing object cannot be a source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// A logical volume that is a snapshot itself.
+    /// The volume is itself a snapshot.
     #[error("it is a snapshot of {origin}; back up {origin} itself")]
     Snapshot {
-        /// The volume it was taken of.
+        /// Its origin.
         origin: String,
     },
     /// A snapshot that is being merged into its origin.
     #[error("a snapshot is being merged into it; wait until `lvs` no longer shows that")]
     Merging,
-    /// A pool: it holds other volumes.
+    /// The volume is a pool, which holds other volumes.
     #[error("it is a {0}, which holds other volumes; back up those")]
     Pool(&'static str),
-    /// A part of another volume, which LVM hides from users.
+    /// The volume is an internal part of another one.
     #[error("it is an internal part of other volumes ({0}); back up the volumes that use it")]
     Internal(String),
-    /// A volume of a kind whose data is not on disk.
+    /// The volume's data is not on disk.
     #[error("it is a volume of type {0}, which has no data of its own")]
     NoData(String),
-    /// A thick volume that is not active.
+    /// The thick volume is inactive.
     #[error("it is not active, and taking a snapshot would have to change that; activate it with `lvchange -ay`")]
     Inactive,
-    /// A volume that is suspended: reading it would hang.
+    /// The volume is suspended: reading it would hang.
     #[error("it is suspended (another program is working on it, or one crashed); see `dmsetup info`")]
     Suspended,
-    /// Some of its physical volumes are missing, or its segments failed.
+    /// Physical volumes are missing, or segments failed.
     #[error("it is damaged ({0}): parts of it cannot be read")]
     Damaged(String),
     /// A device-mapper device that belongs to LVM but is no volume.
     #[error("it is a device that LVM uses internally")]
     InternalDevice,
-    /// A device in use: it changes while it is read.
+    /// The device is in use, so it would change while it is read.
     #[error("it is in use: {0}; a device that cannot be snapshotted is read only while nobody uses it")]
     InUse(String),
-    /// Not a kind of file that holds a disk.
+    /// A type of file that holds no disk.
     #[error("it is {0}; a source is a logical volume, a block device or a raw disk image")]
     WrongKind(&'static str),
-    /// A length of zero.
+    /// Its length is zero.
     #[error("it is empty")]
     Empty,
 }
 
-/// Why this volume cannot be a source; `None` when it can.
+/// Why this volume cannot be a source; `None` if it can.
 ///
-/// A thin snapshot named `volume-UUID` is no snapshot in this sense: that is how Cinder makes a volume out of a
-/// snapshot or of another volume in a thin pool, and an instance uses it as its disk.
+/// A thin snapshot named `volume-UUID` is not refused: Cinder makes a volume from a snapshot or another volume in a
+/// thin pool this way, and an instance uses it as its disk.
 pub(crate) fn refusal_of(lv: &LvFacts) -> Option<Refusal> {
     let has_role = |role: &str| lv.roles.iter().any(|each| each == role);
     let has_layout = |layout: &str| lv.layout.iter().any(|each| each == layout);
@@ -97,7 +97,7 @@ pub(crate) fn refusal_of(lv: &LvFacts) -> Option<Refusal> {
     }
 }
 
-/// `volume-` and a UUID: Cinder's name of a volume, by its default `volume_name_template`.
+/// `volume-UUID`: Cinder's default `volume_name_template`.
 fn is_cinder_volume_name(name: &str) -> bool {
     let Some(uuid) = name.strip_prefix("volume-") else { return false };
     uuid.len() == 36

@@ -1,13 +1,12 @@
-//! From what the user wrote to the thing that is meant.
+//! Resolves the user's `spec` to a source.
 //!
 //! | written | means |
 //! | --- | --- |
-//! | `/dev/…`, `./…`, `../…`, `/…` | that path: a volume when it is a volume's device (`/dev/VG/LV`, `/dev/mapper/VG-LV`, `/dev/dm-N`), else a block device or an image file |
-//! | `VG/LV` | that volume, when there is one; else the image file at that relative path |
-//! | `NAME` | the only volume with that name, when there is one; else the image file in the working directory |
+//! | `/dev/…`, `./…`, `../…`, `/…` | that path: a volume if it is a volume's device (`/dev/VG/LV`, `/dev/mapper/VG-LV`, `/dev/dm-N`), otherwise a block device or an image file |
+//! | `VG/LV` | that volume, if it exists; otherwise the image file at that relative path |
+//! | `NAME` | the only volume with that name, if there is one; otherwise the image file in the working directory |
 //!
-//! A name that is both a volume and an image file is refused as ambiguous and never guessed at, as is a name that
-//! volumes of several groups have.
+//! A name of both a volume and an image file, or of volumes in several groups, is refused as ambiguous.
 
 use std::ffi::OsStr;
 use std::io;
@@ -24,11 +23,11 @@ use crate::source::lvm::{LvFacts, Which, lvs};
 use crate::source::origin::{Source, SourceKind, USUAL_SECTOR_BYTES, backup_name};
 use crate::source::refusal::Refusal;
 
-/// Finds the source that `spec` means, as the table in this module's documentation says, and makes sure that it may
-/// be backed up. Nothing is changed, and nothing that a path leads to can make it hang.
+/// Finds the source that `spec` means, as in the table of this module's documentation, and checks that it may be
+/// backed up. Changes nothing, and cannot hang on any path.
 ///
-/// Fails with `NotFound`, `Ambiguous`, `Refused`, `NotRaw` or `BadName` when the source is not one, and with `Io`,
-/// `KernelUnseen`, `NotRun`, `Command` or `Output` when it could not be looked at.
+/// Fails with `NotFound`, `Ambiguous`, `Refused`, `NotRaw` or `BadName` if there is no usable source, and with
+/// `Io`, `KernelUnseen`, `NotRun`, `Command` or `Output` if it could not be examined.
 pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, SourceError> {
     check_kernel_is_seen()?;
     let path = Path::new(spec);
@@ -44,11 +43,11 @@ pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, Source
             None => of_missing_path(path, shown, commands),
         };
     };
-    // Only a file could be meant in place of a volume; a directory of the same name is where its backups are kept.
+    // // Only a file can be confused with a volume: a directory of that name is usually the one with its backups.
     let image = file.filter(|node| node.kind() == NodeKind::File);
     let volumes = match lvs(commands, Which::All) {
         Ok(volumes) => volumes,
-        // A host without LVM, or a user who may not ask it, can still have image files.
+        // // A host without LVM, or a user without access to it, can still use image files.
         Err(_) if image.is_some() => Vec::new(),
         Err(error) => return Err(error),
     };
@@ -63,7 +62,7 @@ pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, Source
         (_, image) => {
             let mut candidates: Vec<String> = found.iter().map(LvFacts::full_name).collect();
             candidates.sort();
-            // Of a volume and a file, each needs a way to be written that means it alone.
+            // // Suggest an unambiguous spelling for both the volume and the file.
             if image.is_some() {
                 candidates = found.iter().map(|volume| volume.path.display().to_string()).collect();
                 candidates.push(format!("./{shown}"));
@@ -73,7 +72,7 @@ pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, Source
     }
 }
 
-/// A name that a volume can have: `LV` or `VG/LV`.
+/// A possible volume name: `LV` or `VG/LV`.
 struct VolumeName<'a> {
     vg: Option<&'a str>,
     lv: &'a str,
@@ -85,7 +84,8 @@ impl VolumeName<'_> {
     }
 }
 
-/// lvm(8), "Valid names": letters, digits and `+_.-`, no hyphen first. One that begins with a dot is taken for a path.
+/// lvm(8), "Valid names": letters, digits and `+_.-`, no leading hyphen. A name with a leading dot is taken for a
+/// path.
 fn volume_name(spec: &OsStr) -> Option<VolumeName<'_>> {
     let text = spec.to_str()?;
     let valid = |name: &str| {
@@ -97,7 +97,7 @@ fn volume_name(spec: &OsStr) -> Option<VolumeName<'_>> {
     (valid(lv) && vg.is_none_or(valid)).then_some(VolumeName { vg, lv })
 }
 
-/// A path that exists.
+/// Resolves an existing path.
 fn of_node(node: &Node, shown: String, commands: &dyn RunCommand) -> Result<Source, SourceError> {
     match node.kind() {
         NodeKind::Other(what) => Err(SourceError::Refused { name: shown, reason: Refusal::WrongKind(what) }),
@@ -124,7 +124,7 @@ fn of_node(node: &Node, shown: String, commands: &dyn RunCommand) -> Result<Sour
     }
 }
 
-/// A path that does not exist can still be the device of a volume that is not active.
+/// Resolves a missing path: it can be the device of an inactive volume.
 fn of_missing_path(path: &Path, shown: String, commands: &dyn RunCommand) -> Result<Source, SourceError> {
     let not_found = |spec| SourceError::NotFound { spec, what: "there is no such file or device".to_owned() };
     if !path.starts_with("/dev") {
@@ -172,7 +172,7 @@ fn backup_name_of(name: Option<&str>, whole: &OsStr) -> Result<String, SourceErr
     }
 }
 
-/// Text for people: what is not UTF-8 and control characters are escaped.
+/// Escapes control characters and bytes that are not UTF-8.
 pub(crate) fn shown(text: &OsStr) -> String {
     let mut shown = String::new();
     for chunk in text.as_bytes().utf8_chunks() {
@@ -198,7 +198,7 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 
-    /// An lvs that always prints the same.
+    /// A fake lvs that always prints the same.
     struct Prints(&'static str);
 
     impl RunCommand for Prints {

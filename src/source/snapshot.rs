@@ -16,7 +16,7 @@ use crate::source::options::SnapshotSize;
 use crate::source::plan::{check_pool, thick_extents};
 use crate::source::refusal::refusal_of;
 
-/// How long a new snapshot's device node may take to appear: udev makes it.
+/// How long a new snapshot's device node, made by udev, may take to appear.
 const NODE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A snapshot that this process took.
@@ -26,7 +26,7 @@ pub(crate) struct Snapshot {
     pub(crate) owner_tags: [String; 2],
 }
 
-/// Takes a snapshot of a volume as it is now. When anything fails no snapshot is left, as far as LVM allows.
+/// Takes a snapshot of a volume. After a failure no snapshot remains, as far as LVM can remove it.
 pub(crate) fn take(
     commands: &dyn RunCommand,
     volume: &LvFacts,
@@ -43,7 +43,7 @@ pub(crate) fn take(
         if let Some(pool) = group_volumes.iter().find(|each| Some(&each.lv) == volume.pool.as_ref()) {
             check_pool(volume, pool)?;
         }
-        // Thin snapshots are made with a flag that keeps them from being activated.
+        // // LVM creates thin snapshots with the activation skip flag.
         args.extend(words(&["-k", "n", "-a", "y"]));
     } else {
         let extents = thick_extents(volume, &vg(commands, &volume.vg)?, size)?;
@@ -62,12 +62,12 @@ pub(crate) fn take(
             &args,
             format!("it said that all is well, and lvs does not show {name} (is `test = 1` set in lvm.conf?)"),
         ),
-        // Nothing was made.
+        // // The tool did not run.
         (Err(error @ SourceError::NotRun { .. }), _) => return Err(error),
         (Ok(_), Err(error)) | (Err(error), _) => error,
     };
-    // lvcreate may have been interrupted half-way, and what lvs printed may not be what it should be: LVM itself finds the
-    // snapshot, by its name and by the owner's tag, which is this process's alone.
+    // // lvcreate may have stopped half-way, and the output of lvs may be invalid. LVM itself selects the snapshot
+    // by its name and by the owner's tag, which only this process uses.
     match remove_by_tag(commands, &volume.vg, &name, &tags[1]) {
         Ok(()) => Err(failure),
         Err(error) => Err(SourceError::LeftBehind {
@@ -78,10 +78,10 @@ pub(crate) fn take(
     }
 }
 
-/// How long the removal of a snapshot is tried whose making failed.
+/// How long the removal of a half-made snapshot is retried.
 const HALF_MADE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Removes the volume with this name and tag, if there is one. Nothing that LVM's tools print is read.
+/// Removes the volume with this name and tag, if there is one. Does not depend on any tool's output.
 fn remove_by_tag(commands: &dyn RunCommand, vg: &str, name: &str, tag: &str) -> Result<(), SourceError> {
     let deadline = Instant::now() + HALF_MADE_PATIENCE;
     let args = words(&["-y", "-S", &format!("lv_name={name} && lv_tags={tag}"), vg]);
@@ -94,7 +94,7 @@ fn remove_by_tag(commands: &dyn RunCommand, vg: &str, name: &str, tag: &str) -> 
     }
 }
 
-/// The volume as it is now, whatever it is called by now.
+/// The current facts of the volume, even after a rename.
 fn still_there<'a>(volume: &LvFacts, group_volumes: &'a [LvFacts]) -> Result<&'a LvFacts, SourceError> {
     let Some(now) = group_volumes.iter().find(|each| each.uuid == volume.uuid) else {
         return Err(SourceError::NotFound {
@@ -123,8 +123,8 @@ pub(crate) fn wait_for_node(snapshot: &LvFacts) -> Result<PathBuf, SourceError> 
     }
 }
 
-/// Removes a snapshot, again and again until `patience` is used up: what was mounted from it or built on it may need a
-/// moment to go. It is named by its UUID, and only removed while it has volbak's tag; that it is gone already is fine.
+/// Removes a snapshot, with retries for `patience`: mounts and devices over it may need a moment to go. Selects it
+/// by UUID, and removes it only while it has volbak's tag. A missing snapshot is no error.
 pub(crate) fn remove(commands: &dyn RunCommand, snapshot: &LvFacts, patience: Duration) -> Result<(), SourceError> {
     let deadline = Instant::now() + patience;
     let selection = format!("lv_uuid={} && lv_tags={SNAPSHOT_TAG}", snapshot.uuid);
@@ -149,7 +149,7 @@ pub(crate) fn remove(commands: &dyn RunCommand, snapshot: &LvFacts, patience: Du
     }
 }
 
-/// Takes volbak's tags off a snapshot, so that no later run removes it.
+/// Removes volbak's tags from a snapshot, so that no later run removes it.
 pub(crate) fn keep(commands: &dyn RunCommand, snapshot: &Snapshot) -> Result<(), SourceError> {
     let mut args: Vec<OsString> = words(&["-y", "--addtag", KEPT_TAG]);
     for tag in &snapshot.owner_tags {
@@ -167,7 +167,7 @@ fn not_released(snapshot: &LvFacts, patience: Duration, reason: &str) -> SourceE
     }
 }
 
-/// What a failed tool said, without the command, which the error around it makes plain.
+/// A failed tool's message without the command, which the outer error shows.
 fn said(error: SourceError) -> String {
     match error {
         SourceError::Command { stderr, .. } => stderr,

@@ -1,41 +1,41 @@
-//! What the manifest keeps of a snapshot.
+//! Facts of a snapshot for the manifest.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::source::health::Reading;
 
-/// What kind of snapshot a source is read from.
+/// The kind of snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SnapshotKind {
-    /// An LVM snapshot with an exception store of its own, which can overflow.
+    /// An LVM snapshot with its own exception store, which can overflow.
     Thick,
     /// An LVM snapshot in a thin pool.
     Thin,
-    /// None: an image or device that is read as it is.
+    /// No snapshot: an image or device that is read directly.
     None,
 }
 
-/// What the manifest keeps of a snapshot.
+/// Facts of a snapshot for the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotFacts {
-    /// What kind it was.
+    /// Its kind.
     pub kind: SnapshotKind,
     /// `VG/LV` of the snapshot; `None` without one.
     pub name: Option<String>,
     /// When it was taken, or the image or device was opened.
     pub created_at: DateTime<Utc>,
-    /// Thick: the size of its exception store when it was made.
+    /// Thick: the initial size of its exception store.
     pub cow_size_bytes: Option<u64>,
-    /// Thick: by how much that was extended while it was read.
+    /// Thick: how much it was extended while it was read.
     pub extended_by_bytes: u64,
-    /// Thick: how full it was at most, in percent of its size at that moment.
+    /// Thick: its maximum fill, in percent of its size at that moment.
     pub peak_fill_percent: Option<f64>,
 }
 
 impl SnapshotFacts {
-    /// Takes note of what a look at the snapshot found.
+    /// Records a reading.
     pub(crate) fn note(&mut self, reading: &Reading) {
         let Some(fill) = reading.fill else { return };
         let peak = self.peak_fill_percent.unwrap_or(0.0).max(fill.percent);

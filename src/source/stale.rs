@@ -1,4 +1,4 @@
-//! Removing the snapshots that a crash left, and nothing else.
+//! Removes snapshots left by a crash.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::source::naming::is_snapshot_name;
 use crate::source::naming::{OWNER_TAG_PREFIX, SNAPSHOT_TAG};
 use crate::source::snapshot::remove;
 
-/// For how long the removal of one of them is tried.
+/// How long the removal of one snapshot is retried.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What became of the snapshots with volbak's tag.
+/// What happened to the snapshots with volbak's tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StaleSnapshots {
-    /// Those that were removed, `VG/LV`.
+    /// The removed ones, `VG/LV`.
     pub removed: Vec<String>,
-    /// Those that were left, `VG/LV` and why.
+    /// The remaining ones, `VG/LV` and the reason.
     pub left: Vec<(String, String)>,
 }
 
-/// Removes snapshots that earlier runs left: those with volbak's tag and a name that volbak gives, whose process ended
-/// (on this host), and which nobody has open. In these groups, or in all when none is named. The observer is told of
-/// each one removed (a notice) and of each one that was left and may need a person (a warning).
+/// Removes snapshots left by earlier runs, in these groups or, if none is named, in all. A stale snapshot has
+/// volbak's tag and a name that volbak makes, its process ended on this host, and it is not open. Reports to the
+/// observer each removal (a notice) and each snapshot that remains and may need attention (a warning).
 ///
-/// Fails when LVM cannot be asked. One that cannot be removed is no failure: it is among those that were left.
+/// Fails if LVM cannot be queried. A snapshot that cannot be removed is no failure; it is listed as remaining.
 pub fn remove_stale(
     volume_groups: &[String],
     commands: &dyn RunCommand,
@@ -65,14 +65,14 @@ pub fn remove_stale(
     Ok(outcome)
 }
 
-/// What to do with a volume.
+/// The decision for a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Staleness {
-    /// It does not carry the tag.
+    /// It does not have the tag.
     NotOurs,
-    /// A run that goes on right now reads it.
+    /// A run in progress uses it.
     InUseByRun(String),
-    /// It carries the tag, but something else does not fit.
+    /// It has the tag, but does not look like a stale snapshot for this reason.
     Leave(String),
     /// It is stale, for this reason.
     Remove(String),
@@ -86,8 +86,8 @@ fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Staleness
     if !is_snapshot_name(&volume.lv) {
         return leave("its name is none that volbak gives, though it has volbak's tag; remove the tag or the volume");
     }
-    // A thin snapshot stays when its origin is deleted, as a volume of its own. A thick one begins as a linear volume,
-    // which LVM writes down, clears and only then ties to its origin: a power cut leaves that.
+    // // A thin snapshot survives the deletion of its origin, as a volume of its own. LVM first creates a thick one
+    // as a linear volume, clears it and only then ties it to its origin; a power cut in between leaves it linear.
     let is_snapshot = volume.origin.is_some() || volume.is_thin();
     let has_role = |part: &str| volume.roles.iter().any(|role| role.contains(part));
     let is_half_made = volume.attr.starts_with('-') && has_role("public") && !has_role("origin");

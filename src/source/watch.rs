@@ -1,5 +1,5 @@
-//! Watching what is read, in a thread of its own: how full a snapshot is, whether it overflowed, whether an image was
-//! written to. What to do is decided by [`FillState::decide`], which knows neither threads nor LVM.
+//! Monitors a frozen source in a thread of its own: the fill of a snapshot, its overflow, writes to an image. The
+//! decisions are in [`FillState::decide`], which knows neither threads nor LVM.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,28 +14,28 @@ use crate::source::lvm::{run_tool, vg, words};
 use crate::source::snapshot_facts::SnapshotFacts;
 use crate::units::ByteLen;
 
-/// The fill of a snapshot or pool at which a warning is due.
+/// The fill of a snapshot or pool that causes a warning.
 const WARN_PERCENT: f64 = 80.0;
-/// How full a snapshot is when it is extended, and by how much of its size.
+/// The fill at which a snapshot is extended, and the part of its size by which it grows.
 const EXTEND_PERCENT: f64 = 70.0;
 const EXTEND_BY_PERCENT: f64 = 20.0;
-/// It is extended earlier when it is this full and will be quite full within this many seconds at the present rate: on a
-/// busy host lvextend alone can take some of them.
+/// At this fill it is extended earlier if it would be nearly full within this many seconds at the present rate: on
+/// a busy host lvextend alone can take some of them.
 const SOON_FULL_PERCENT: f64 = 15.0;
 const SOON_FULL_SECONDS: f64 = 10.0;
-/// How often it is looked at: usually, and when it may be full before long.
+/// The query interval: usually, and when it may be full soon.
 const USUAL_PAUSE: Duration = Duration::from_millis(1500);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
-/// For how many seconds of filling at the present rate an extension is to last.
+/// An extension should last this many seconds at the present rate.
 const EXTEND_FOR_SECONDS: f64 = 20.0;
-/// After this many failed extensions no further is tried.
+/// The maximum number of failed extensions.
 const EXTEND_TRIES: u32 = 3;
-/// LVM takes sizes in whole sectors, and rounds them up to its extents.
+/// LVM takes sizes in whole sectors and rounds them up to extents.
 const SECTOR_BYTES: u64 = 512;
-/// For how long the end of the thread is waited for: an lvs that hangs must not hang the run.
+/// How long to wait for the thread to end: a hanging lvs must not hang the run.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
-/// The thread that watches. Dropping it ends the thread.
+/// The monitor's thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     stop: Option<SyncSender<()>>,
@@ -43,7 +43,7 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts it. When the system gives no more threads, that is reported.
+    /// Starts the thread. Reports a failure to start it.
     pub(crate) fn start(watch: Watch) -> Self {
         let (stop, stopped) = sync_channel::<()>(0);
         let (end, ended) = sync_channel::<()>(1);
@@ -63,19 +63,19 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // Disconnected is the usual end; after a timeout the thread is left to itself.
+        // // Usually the channel is disconnected; after a timeout the thread is abandoned.
         let _ = self.ended.recv_timeout(END_PATIENCE);
     }
 }
 
-/// What is watched, and where the findings go.
+/// The monitored source, and the receivers of findings.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) name: String,
     pub(crate) subject: Arc<Subject>,
     pub(crate) facts: Arc<Mutex<SnapshotFacts>>,
     pub(crate) health: HealthFlag,
-    /// Whether a thick snapshot that fills up is extended.
+    /// Whether a thick snapshot is extended before it is full.
     pub(crate) extend: bool,
     pub(crate) context: Context,
 }
@@ -118,7 +118,7 @@ impl Watch {
             }
             if let Some(failure) = reading.failure {
                 self.health.fail(failure);
-                // It never becomes good again.
+                // // An invalid snapshot never becomes valid again.
                 return;
             }
         }
@@ -159,8 +159,8 @@ impl Watch {
         }
     }
 
-    /// Extends the snapshot by about this much, as far as its group has room. `None`: there is no room, or it is as
-    /// large as it can ever need to be.
+    /// Extends the snapshot by about `bytes`, limited by the group's free space. `None` if there is none, or if it
+    /// already has its maximum useful size.
     fn extend_by(&self, bytes: u64, size_bytes: u64) -> Result<Option<u64>, SourceError> {
         let Subject::Snapshot { vg: group, lv, largest_bytes, .. } = &*self.subject else { return Ok(None) };
         let commands = &*self.context.commands;
@@ -172,7 +172,8 @@ impl Watch {
             let by = format!("+{bytes}b");
             run_tool(commands, "lvextend", &words(&["-L", &by, &format!("{group}/{lv}")])).map(|_| Some(bytes))
         };
-        // Every moment counts when it fills up fast, so the group is only asked for its room when there is too little.
+        // // A snapshot may fill up within seconds, so the group's free space is queried only after lvextend
+        // failed.
         extend(wanted).or_else(|error| {
             let group = vg(commands, group)?;
             let free_bytes = group.free_extents.saturating_mul(group.extent_size_bytes);
@@ -189,7 +190,7 @@ impl Watch {
     }
 }
 
-/// What is known of a thick snapshot's filling up.
+/// The history of a thick snapshot's fill.
 #[derive(Debug, Default)]
 struct FillState {
     last: Option<(Fill, Duration)>,
@@ -199,7 +200,7 @@ struct FillState {
     extend_failures: u32,
 }
 
-/// What to do after a look at a thick snapshot.
+/// The action after a query of a thick snapshot.
 #[derive(Debug, PartialEq)]
 struct FillAction {
     report: bool,
@@ -209,12 +210,12 @@ struct FillAction {
 }
 
 impl FillState {
-    /// Decides after a look at the snapshot at this moment (counted from any fixed one).
+    /// Decides the action after a query at time `at`, counted from a fixed moment.
     fn decide(&mut self, fill: Fill, at: Duration) -> FillAction {
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let size = fill.size_bytes as f64;
         let used_bytes = |fill: Fill, size: f64| fill.percent / 100.0 * size;
-        // A new snapshot is empty, so its first reading tells a rate too.
+        // // A new snapshot is empty, so the first reading already gives a rate.
         let (last, last_at) = self.last.unwrap_or((Fill { percent: 0.0, size_bytes: fill.size_bytes }, Duration::ZERO));
         let report = self.last.is_none()
             || (last.percent - fill.percent).abs() > f64::EPSILON
@@ -240,14 +241,14 @@ impl FillState {
         }
     }
 
-    /// The snapshot was extended: a warning is due again when it fills up once more.
+    /// Resets the warning after an extension.
     fn extended(&mut self) {
         self.extend_failures = 0;
         self.warned = false;
     }
 }
 
-/// A tenth of the time in which it would be full, within bounds.
+/// A tenth of the time until it is full, within bounds.
 fn pause_before(left_bytes: f64, bytes_per_second: f64) -> Duration {
     if bytes_per_second <= 0.0 {
         return USUAL_PAUSE;
@@ -296,7 +297,7 @@ mod tests {
         let mut state = FillState { may_extend: true, ..FillState::default() };
         assert_eq!(state.decide(at(69.0, 1000), seconds(0)).extend_by_bytes, None);
         assert_eq!(state.decide(at(70.0, 1000), seconds(100)).extend_by_bytes, Some(200 * MIB));
-        // 20 % of 1000 MiB in a second, for 20 seconds.
+        // // 20% of 1000 MiB in a second, for 20 seconds.
         let fast = state.decide(at(90.0, 1000), seconds(101)).extend_by_bytes.unwrap();
         assert!((3999 * MIB..4001 * MIB).contains(&fast), "{fast}");
         state.may_extend = false;

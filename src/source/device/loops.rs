@@ -1,4 +1,4 @@
-//! Loop devices, and the files and devices that they show.
+//! Loop devices and their backing files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use super::node::DeviceNumber;
 use super::sysfs::{names_in, related_to};
 
-/// What a loop device shows; `None` for another device, or one that shows nothing.
+/// The backing file of a loop device; `None` for other devices and detached ones.
 pub(super) fn backing_of(directory: &Path) -> Option<PathBuf> {
     let backing = fs::read(directory.join("loop/backing_file")).ok()?;
     Some(PathBuf::from(OsStr::from_bytes(backing.trim_ascii_end())))
 }
 
-/// The loop devices over a file or device. A file that has no name any more is known by the one that it had.
+/// The loop devices over a file or device. An unlinked file is matched by its last name.
 pub(super) fn loops_over_backing(wanted: &Path) -> Vec<String> {
     let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino(), found.rdev()));
     let wanted_id = id(wanted);
@@ -30,7 +30,7 @@ pub(super) fn loops_over_backing(wanted: &Path) -> Vec<String> {
     names_in(Path::new("/sys/block")).into_iter().filter(|name| name.starts_with("loop")).filter(is_it).collect()
 }
 
-/// The loop devices that are attached read-write to this file.
+/// The loop devices attached read-write to this file.
 pub(crate) fn writable_loops_of(image: &Path) -> Vec<(String, DeviceNumber)> {
     let Ok(image) = fs::canonicalize(image) else { return Vec::new() };
     let is_writable_loop = |directory: &Path| {
@@ -49,7 +49,7 @@ pub(crate) fn writable_loops_of(image: &Path) -> Vec<(String, DeviceNumber)> {
         .collect()
 }
 
-/// A loop device over this file, or over this block device, its partitions or its disk, writable or not.
+/// A loop device over this file or block device, its partitions or its disk, writable or not.
 pub(crate) fn loop_over(path: &Path) -> Option<String> {
     let wanted = fs::metadata(path).ok()?;
     let family = related_to(wanted.rdev());

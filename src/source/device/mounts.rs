@@ -1,4 +1,4 @@
-//! Mounts and swap space, as /proc lists them.
+//! Mounts and swap space, from /proc.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,9 +15,9 @@ pub(crate) fn is_swap_file(path: &Path) -> bool {
     swap_paths(&fs::read("/proc/swaps").unwrap_or_default()).iter().any(same)
 }
 
-/// Where a device is mounted, from proc(5) `/proc/self/mountinfo`: field 3 is the device number, field 5 the mount
-/// point; the second field after the separator `-` is the source, which counts too since btrfs has device numbers
-/// of its own.
+/// The mount point of a device in proc(5) `/proc/self/mountinfo`: field 3 is the device number, field 5 the mount
+/// point. The second field after the separator `-`, the source, is matched too, since btrfs has device numbers of
+/// its own.
 pub(super) fn mount_point_of(mountinfo: &[u8], number: DeviceNumber, is_it: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
@@ -30,13 +30,14 @@ pub(super) fn mount_point_of(mountinfo: &[u8], number: DeviceNumber, is_it: impl
     })
 }
 
-/// The paths in `/proc/swaps`, after its heading.
+/// The paths in `/proc/swaps`, after its header line.
 pub(super) fn swap_paths(swaps: &[u8]) -> Vec<PathBuf> {
     let first = |line: &[u8]| line.split(u8::is_ascii_whitespace).next().map(unescaped);
     swaps.split(|byte| *byte == b'\n').skip(1).filter(|line| !line.is_empty()).filter_map(first).collect()
 }
 
-/// The kernel writes space, tab, newline and backslash as a backslash and three octal digits.
+/// Decodes the kernel's escapes: space, tab, newline and backslash are written as a backslash and three octal
+/// digits.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,4 +1,4 @@
-//! What a path leads to.
+//! The node behind a path.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
@@ -20,7 +20,7 @@ impl DeviceNumber {
         Self { major: rustix::fs::major(rdev), minor: rustix::fs::minor(rdev) }
     }
 
-    /// Reads `8:1`.
+    /// Parses `8:1`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.trim().split_once(':')?;
         Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
@@ -32,8 +32,8 @@ impl DeviceNumber {
     }
 }
 
-/// What a path leads to, held by a descriptor that neither reads nor keeps it busy, so that what is opened later is
-/// what was looked at.
+/// A node held by an `O_PATH` descriptor, which neither reads it nor keeps it busy. A later open gets exactly the
+/// node that was examined.
 #[derive(Debug)]
 pub(crate) struct Node {
     held: File,
@@ -41,7 +41,7 @@ pub(crate) struct Node {
     pub(crate) metadata: fs::Metadata,
 }
 
-/// What a node is.
+/// The type of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeKind {
     File,
@@ -50,7 +50,7 @@ pub(crate) enum NodeKind {
 }
 
 impl Node {
-    /// Looks at a path, following symbolic links.
+    /// Opens a path as a node, following symbolic links.
     pub(crate) fn look(path: &Path) -> io::Result<Self> {
         let held = File::from(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
         let metadata = held.metadata()?;
@@ -76,7 +76,7 @@ impl Node {
         }
     }
 
-    /// Opens exactly this node for reading. Call it on files and block devices only.
+    /// Opens exactly this node for reading. Call it for files and block devices only.
     pub(crate) fn open(&self, more: OFlags) -> io::Result<File> {
         let through = format!("/proc/self/fd/{}", self.held.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;

@@ -1,4 +1,4 @@
-//! What sysfs says of a block device: its disk, its partitions, how much was written to it.
+//! A block device in sysfs: its disk, its partitions, and its write counters.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::node::DeviceNumber;
 
-/// Sectors written to and discarded from a device since the kernel knows it; `None` where the kernel does not say.
+/// Sectors written to and discarded from a device since boot; `None` if the kernel does not report them.
 pub(crate) fn written_sectors(number: DeviceNumber) -> Option<(u64, u64)> {
     parse_written(&fs::read_to_string(number.sysfs().join("stat")).ok()?)
 }
@@ -18,13 +18,13 @@ fn parse_written(text: &str) -> Option<(u64, u64)> {
     Some((written, fields.get(13).and_then(|field| field.parse().ok()).unwrap_or(0)))
 }
 
-/// The UUID that device-mapper has for a device, `None` when it is none of device-mapper's.
+/// The UUID of a device-mapper device; `None` for other devices.
 pub(crate) fn dm_uuid(number: DeviceNumber) -> Option<String> {
     Some(fs::read_to_string(number.sysfs().join("dm/uuid")).ok()?.trim().to_owned())
 }
 
-/// The device numbers, as `st_rdev` has them, under which bytes of this block device can be reached: its own, its
-/// partitions', and that of the disk that it is a partition of.
+/// The device numbers (`st_rdev`) by which bytes of this block device can be reached: its own, its partitions' and
+/// its disk's.
 pub(crate) fn related_to(rdev: u64) -> Vec<u64> {
     let number = DeviceNumber::of_rdev(rdev);
     let mut all = vec![number];
@@ -33,7 +33,7 @@ pub(crate) fn related_to(rdev: u64) -> Vec<u64> {
     all.into_iter().map(|number| rustix::fs::makedev(number.major, number.minor)).collect()
 }
 
-/// The disk that a device is a partition of. A partition's directory in sysfs lies in its disk's.
+/// The disk of a partition: a partition's directory in sysfs lies in its disk's.
 pub(super) fn disk_of(number: DeviceNumber) -> Option<DeviceNumber> {
     let directory = fs::canonicalize(number.sysfs()).ok().filter(|directory| directory.join("partition").exists())?;
     DeviceNumber::parse(&fs::read_to_string(directory.parent()?.join("dev")).ok()?)

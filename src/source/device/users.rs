@@ -1,4 +1,4 @@
-//! What uses a block device: mounts, swap space, other devices, in words.
+//! Users of a block device, in words: mounts, swap space, other devices.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -13,8 +13,8 @@ use super::sysfs::{disk_of, names_in, number_in, number_of_path, partitions_of};
 use crate::source::error::SourceError;
 use crate::source::refusal::Refusal;
 
-/// Opens a block device exclusively (`O_EXCL`), so that it is neither mounted nor built on while it is read. If it is in
-/// use already, the refusal names the user, as far as the kernel does.
+/// Opens a block device exclusively (`O_EXCL`), so that it cannot be mounted or used by another device meanwhile.
+/// If it is in use, the refusal names the user as far as the kernel reports it.
 pub(crate) fn open_unused(node: &Node, number: DeviceNumber, name: &str) -> Result<File, SourceError> {
     let refused = |who| SourceError::Refused { name: name.to_owned(), reason: Refusal::InUse(who) };
     if let Some(who) = user_of(number) {
@@ -29,7 +29,7 @@ pub(crate) fn open_unused(node: &Node, number: DeviceNumber, name: &str) -> Resu
     })
 }
 
-/// What holds a device that cannot be opened exclusively, in words.
+/// The holder of a device that cannot be opened exclusively, in words.
 pub(crate) fn holder_of(number: DeviceNumber) -> String {
     let disk = disk_of(number);
     let of_disk = || Some(format!("its disk is {}", user_of_one(disk?)?));
@@ -39,7 +39,7 @@ pub(crate) fn holder_of(number: DeviceNumber) -> String {
     })
 }
 
-/// A mount of a device, or of one of its partitions, in the mount namespace of any process.
+/// A mount of a device or of one of its partitions, in the mount namespace of any process.
 pub(crate) fn mounted_elsewhere(number: DeviceNumber) -> Option<String> {
     let mut all = vec![(number, String::new())];
     all.extend(partitions_of(number));
@@ -63,10 +63,10 @@ pub(crate) fn mounted_elsewhere(number: DeviceNumber) -> Option<String> {
     None
 }
 
-/// What uses the bytes of a device by another way than through it, in words: a second loop device over the same file, what
-/// uses the block device that a loop device shows, or the disk that a partition lies on; and so on downwards.
+/// Another user of a device's bytes, in words: a second loop device over the same file, a user of a loop device's
+/// backing device, or a user of a partition's disk; and so on downwards.
 pub(crate) fn other_way_to(number: DeviceNumber) -> Option<String> {
-    /// No stack of devices is deeper.
+    /// The maximum depth of a stack of devices.
     const DEPTH_MAX: usize = 32;
     let mut level = vec![number];
     for _ in 0..DEPTH_MAX {
@@ -104,8 +104,8 @@ pub(crate) fn other_way_to(number: DeviceNumber) -> Option<String> {
     None
 }
 
-/// Makes sure that [`user_of`] and [`loop_over`] can see: without /proc or /sys (a bare chroot or container) they would
-/// find nothing in use.
+/// Checks that [`user_of`] and [`loop_over`] have /proc and /sys. Without them (a bare chroot or container) every
+/// source would seem unused.
 pub(crate) fn check_kernel_is_seen() -> Result<(), SourceError> {
     let unseen = |path: &str, source| SourceError::KernelUnseen { path: path.into(), source };
     for (path, is_directory) in [("/proc/self/mountinfo", false), ("/sys/block", true)] {
@@ -115,8 +115,7 @@ pub(crate) fn check_kernel_is_seen() -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The user of this device or of one of its partitions, in words. `None` proves nothing; only an exclusive open is
-/// sure.
+/// A user of this device or of one of its partitions, in words. `None` is no proof; only an exclusive open is.
 pub(crate) fn user_of(number: DeviceNumber) -> Option<String> {
     let of_partition =
         |(number, name): (DeviceNumber, String)| Some(format!("its partition {name} is {}", user_of_one(number)?));

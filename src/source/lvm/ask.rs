@@ -1,4 +1,4 @@
-//! What lvs and vgs are asked, and their answers.
+//! Queries to lvs and vgs.
 
 use super::facts::{LvFacts, VgFacts};
 use super::output::{parse_lvs, parse_vgs, tags_in};
@@ -6,30 +6,29 @@ use super::run::{run_tool, words};
 use crate::outside::RunCommand;
 use crate::source::error::SourceError;
 
-/// The fields that lvs is asked for. None of them is a field of segments, which would make lvs print a volume as
-/// often as it has segments.
+/// The fields requested from lvs. None is a segment field, which would make lvs print a volume once per segment.
 const LV_FIELDS: &str = "lv_name,vg_name,lv_uuid,vg_uuid,lv_size,lv_attr,lv_layout,lv_role,lv_tags,lv_permissions,\
     pool_lv,origin,lv_merging,lv_health_status,lv_snapshot_invalid,data_percent,metadata_percent,\
     lv_device_open,lv_kernel_major,lv_kernel_minor,lv_path,lv_dm_path";
 
 const VG_FIELDS: &str = "vg_name,vg_uuid,vg_extent_size,vg_free_count";
 
-/// The options of lvs and vgs, besides [`SETTINGS`]. `-qq` keeps off standard output what is meant for people, like the
-/// advice to prune LVM's archive of metadata.
+/// Options of lvs and vgs besides [`SETTINGS`]. `-qq` keeps messages for people, such as the advice to prune the
+/// metadata archive, off standard output.
 const REPORT: [&str; 6] = ["-qq", "--reportformat", "json", "--units", "b", "--nosuffix"];
 
-/// Which volumes lvs is asked about.
+/// The volumes to query.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Which<'a> {
-    /// All of them.
+    /// All volumes.
     All,
-    /// Those of one group.
+    /// The volumes of one group.
     Group(&'a str),
-    /// One volume of a group, by its UUID, and the pool of the same group with this name. None of them need exist.
+    /// One volume of a group by its UUID, and the pool of this name in the same group. Neither needs to exist.
     Volume { vg: &'a str, uuid: &'a str, pool: Option<&'a str> },
 }
 
-/// Asks lvs, hidden volumes included.
+/// Queries lvs, including hidden volumes.
 pub(crate) fn lvs(commands: &dyn RunCommand, which: Which<'_>) -> Result<Vec<LvFacts>, SourceError> {
     let mut args = words(&REPORT);
     args.extend(words(&["-a", "-o", LV_FIELDS]));
@@ -48,18 +47,17 @@ pub(crate) fn lvs(commands: &dyn RunCommand, which: Which<'_>) -> Result<Vec<LvF
     parse_lvs(&stdout).map_err(|error| error.of("lvs", &args))
 }
 
-/// What is left of a volume.
+/// Whether a volume still exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
     Gone,
-    /// It is there, with these tags; `None` when that part of the output could not be understood.
+    /// It exists, with these tags; `None` if the tags could not be parsed.
     There {
         tags: Option<Vec<String>>,
     },
 }
 
-/// Asks lvs whether a volume is still there. That it is gone is known even when the output is not what it should be: then
-/// the volume's UUID is not in it.
+/// Asks lvs whether a volume still exists. Invalid output still proves absence if the volume's UUID is not in it.
 pub(crate) fn presence(commands: &dyn RunCommand, vg: &str, uuid: &str) -> Result<Presence, SourceError> {
     let mut args = words(&REPORT);
     args.extend(words(&["-a", "-o", "lv_uuid,lv_tags", "-S", &format!("lv_uuid={uuid}"), vg]));
@@ -70,7 +68,7 @@ pub(crate) fn presence(commands: &dyn RunCommand, vg: &str, uuid: &str) -> Resul
     Ok(Presence::There { tags: tags_in(&stdout, uuid) })
 }
 
-/// Asks vgs about one group.
+/// Queries vgs for one group.
 pub(crate) fn vg(commands: &dyn RunCommand, name: &str) -> Result<VgFacts, SourceError> {
     let mut args = words(&REPORT);
     args.extend(words(&["-o", VG_FIELDS, name]));
@@ -89,7 +87,7 @@ mod tests {
     use super::{Presence, presence};
     use crate::outside::{CommandOutput, RunCommand};
 
-    /// Answers as lvs would when it prints this.
+    /// A fake lvs that prints this text.
     struct Prints(&'static str);
 
     impl RunCommand for Prints {

@@ -1,10 +1,10 @@
-//! What LVM reports of volumes and volume groups.
+//! Facts about volumes and volume groups, from LVM.
 
 use std::path::{Path, PathBuf};
 
 use crate::events::SourceName;
 
-/// A logical volume, as lvs reports it.
+/// A logical volume, from lvs.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, as LVM has them")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct LvFacts {
@@ -12,27 +12,27 @@ pub struct LvFacts {
     pub vg: String,
     /// Its name, without the brackets of a hidden one.
     pub lv: String,
-    /// Its UUID, which stays when it is renamed.
+    /// Its UUID, which a rename does not change.
     pub uuid: String,
     /// Its group's UUID.
     pub vg_uuid: String,
-    /// Its size; a thick snapshot's is that of its exception store (COW area), not that of what one reads from it.
+    /// Its size. For a thick snapshot this is the size of its exception store (COW area), not of the data it shows.
     pub size_bytes: u64,
     /// The attributes, as in lvs(8) (`owi-a-s---`).
     pub attr: String,
-    /// How it is laid out (`linear`, or `thin` and `sparse`).
+    /// Its layout (`linear`, or `thin` and `sparse`).
     pub layout: Vec<String>,
-    /// What it is for (`public` and `origin`, or `private`, `thin`, `pool` and `data`).
+    /// Its roles (`public` and `origin`, or `private`, `thin`, `pool` and `data`).
     pub roles: Vec<String>,
     /// Its tags.
     pub tags: Vec<String>,
-    /// `writeable`, `read-only`, `read-only-override`; `unknown` while it is not active.
+    /// `writeable`, `read-only` or `read-only-override`; `unknown` while it is inactive.
     pub permissions: String,
-    /// The thin pool that it is in.
+    /// Its thin pool.
     pub pool: Option<String>,
     /// The volume that it is a snapshot of.
     pub origin: Option<String>,
-    /// Whether it is hidden: a part of other volumes.
+    /// Whether it is hidden, as an internal part of other volumes.
     pub hidden: bool,
     /// Whether it, or a snapshot of it, is being merged.
     pub merging: bool,
@@ -40,13 +40,13 @@ pub struct LvFacts {
     pub is_active: bool,
     /// Whether its device is open.
     pub is_open: bool,
-    /// What ails it (`partial`, `out_of_data`, `failed`); empty when nothing does.
+    /// Its health (`partial`, `out_of_data`, `failed`); empty if good.
     pub health: String,
     /// Whether it is a thick snapshot that overflowed.
     pub snapshot_invalid: bool,
-    /// How full it is: a thick snapshot's exception store, a pool's data space. Percent.
+    /// Used space in percent: of a thick snapshot's exception store, or of a pool's data space.
     pub data_percent: Option<f64>,
-    /// How full a pool's metadata space is. Percent.
+    /// Used metadata space of a pool, in percent.
     pub metadata_percent: Option<f64>,
     /// Its device number, while it is active.
     pub device: Option<(u32, u32)>,
@@ -62,23 +62,23 @@ impl LvFacts {
         format!("{}/{}", self.vg, self.lv)
     }
 
-    /// How events and log lines name it.
+    /// Its name in events and log lines.
     pub fn name(&self) -> SourceName {
         SourceName::of_volume(&self.vg, &self.lv)
     }
 
-    /// Whether it lives in a thin pool.
+    /// Whether it is in a thin pool.
     pub fn is_thin(&self) -> bool {
         self.pool.is_some() && self.layout.iter().any(|layout| layout == "thin")
     }
 
-    /// The node to open it by: `/dev/VG/LV`, or the one under `/dev/mapper` when only that exists (no udev).
+    /// The node to open: `/dev/VG/LV`, or the one under `/dev/mapper` if only that exists (no udev).
     pub fn node(&self) -> &Path {
         if !self.path.exists() && self.dm_path.exists() { &self.dm_path } else { &self.path }
     }
 }
 
-/// A volume group, as vgs reports it.
+/// A volume group, from vgs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VgFacts {
     pub(crate) name: String,

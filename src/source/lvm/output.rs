@@ -1,4 +1,4 @@
-//! Reads the JSON that lvs and vgs print.
+//! Parses the JSON of lvs and vgs.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::facts::{LvFacts, VgFacts};
 use crate::outside::shown_command;
 use crate::source::error::SourceError;
 
-/// Output that cannot be used, before it is known which command printed it.
+/// Invalid output, before the command is added to the error.
 #[derive(Debug)]
 pub(super) enum BadOutput {
     Json(serde_json::Error),
@@ -42,15 +42,15 @@ struct Section<Row> {
 }
 
 impl<Row> Report<Row> {
-    /// The rows of all sections; `None` when no section has such rows, not even none of them.
+    /// The rows of all sections; `None` if no section has the key, not even with an empty list.
     fn rows(self, part: impl Fn(Section<Row>) -> Option<Vec<Row>>) -> Option<Vec<Row>> {
         let sections: Vec<Vec<Row>> = self.report.into_iter().filter_map(part).collect();
         if sections.is_empty() { None } else { Some(sections.into_iter().flatten().collect()) }
     }
 }
 
-/// The report in what a tool printed. Other text may stand before and after it: what lvm.conf, a wrapper or a library that
-/// is preloaded adds. The error is that of the first thing that looked like JSON.
+/// The report in a tool's output. Other text may precede and follow it: lvm.conf, a wrapper or a preloaded library
+/// may print some. The error is that of the first text that looked like JSON.
 fn report_in<Row: DeserializeOwned>(stdout: &[u8]) -> Result<Report<Row>, BadOutput> {
     let mut first_error = None;
     let mut line_start = 0;
@@ -75,7 +75,7 @@ struct TagRow {
     lv_tags: String,
 }
 
-/// The items of a field with several.
+/// The items of a list field.
 fn list(text: &str) -> Vec<String> {
     text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
@@ -121,7 +121,7 @@ struct VgRow {
     vg_free_count: String,
 }
 
-/// Reads the JSON of lvs.
+/// Parses the JSON of lvs.
 pub(super) fn parse_lvs(stdout: &[u8]) -> Result<Vec<LvFacts>, BadOutput> {
     let report: Report<LvRow> = report_in(stdout)?;
     let rows = report.rows(|section| section.lv).ok_or_else(|| no_rows("lv"))?;
@@ -139,7 +139,7 @@ fn facts_of_row(row: LvRow) -> Result<LvFacts, BadOutput> {
     };
     let device = match (row.lv_kernel_major.parse(), row.lv_kernel_minor.parse()) {
         (Ok(major), Ok(minor)) => Some((major, minor)),
-        // "-1": it is not active.
+        // // "-1": inactive.
         _ => None,
     };
     // lvs(8), attribute 5: `a` active, `I` active and overflowed, `s` suspended, `-` not active, …
@@ -172,7 +172,7 @@ fn facts_of_row(row: LvRow) -> Result<LvFacts, BadOutput> {
     })
 }
 
-/// Reads the JSON of vgs.
+/// Parses the JSON of vgs.
 pub(super) fn parse_vgs(stdout: &[u8]) -> Result<Vec<VgFacts>, BadOutput> {
     let report: Report<VgRow> = report_in(stdout)?;
     let rows = report.rows(|section| section.vg).ok_or_else(|| no_rows("vg"))?.into_iter();
@@ -204,7 +204,7 @@ fn percent(field: &str, text: &str) -> Result<Option<f64>, BadOutput> {
     }
 }
 
-/// The tags of the volume with this UUID; `None` when the output is not what it should be.
+/// The tags of the volume with this UUID; `None` if the output is invalid.
 pub(super) fn tags_in(stdout: &[u8], uuid: &str) -> Option<Vec<String>> {
     let report: Report<TagRow> = report_in(stdout).ok()?;
     let row = report.rows(|section| section.lv)?.into_iter().find(|row| row.lv_uuid == uuid)?;
@@ -216,7 +216,7 @@ pub(crate) mod tests {
     use super::{BadOutput, parse_lvs, parse_vgs};
     use crate::source::lvm::facts::LvFacts;
 
-    /// One volume of vg0 as lvs prints it, the rest of its fields as an active volume of 100 MiB has them.
+    /// A volume of vg0 as lvs prints it; other fields as for an active volume of 100 MiB.
     pub(crate) fn lv_row(name: &str, attr: &str, role: &str, layout: &str, origin: &str) -> LvFacts {
         let pool = if layout.starts_with("thin") && !layout.contains("pool") { "pool" } else { "" };
         let json = format!(
@@ -229,7 +229,7 @@ pub(crate) mod tests {
         parse_lvs(json.as_bytes()).unwrap().remove(0)
     }
 
-    /// What lvs 2.03.16 printed in the lab for a thick snapshot that had overflowed, a pool and a hidden volume.
+    /// Output of lvs 2.03.16 in the lab for an overflowed thick snapshot, a pool and a hidden volume.
     const PRINTED: &str = r#"{ "report": [ { "lv": [
         {"lv_name":"a-s", "vg_name":"vg0", "lv_uuid":"blxk7C-D59C", "vg_uuid":"1mfx6Q-QAyC", "lv_size":"109051904",
          "lv_attr":"swi-I-s---", "segtype":"linear", "pool_lv":"", "origin":"a", "lv_tags":"volbak,volbak.owner=h:b:1:2:3",

@@ -1,13 +1,13 @@
-//! Runs one of LVM's tools, with settings that keep its output the same on every host.
+//! Runs LVM's tools with settings that make their output the same on every host.
 
 use std::ffi::OsString;
 
 use crate::outside::{RunCommand, shown_command};
 use crate::source::error::SourceError;
 
-/// Settings that decide what LVM's tools print and whether they wait for one another, as lvm.conf(5) has them by default.
-/// On the command line they win over the host's lvm.conf, lvmlocal.conf and profiles. A version of LVM that does not know
-/// one of them passes it over, since `config/checks` is off.
+/// Settings that decide what LVM's tools print and whether they wait for one another, at the defaults of
+/// lvm.conf(5). On the command line they override lvm.conf, lvmlocal.conf and profiles. A version of LVM that does
+/// not know a setting ignores it, since `config/checks` is off.
 const SETTINGS: &str = "config{checks=0 abort_on_errors=0} \
     log{report_command_log=0 command_names=0 prefix=\"  \" indent=0 verbose=0 silent=0 debug_output_fields=[] activation=0} \
     global{units=\"b\" suffix=0 si_unit_consistency=1 wait_for_locks=1} \
@@ -15,8 +15,8 @@ const SETTINGS: &str = "config{checks=0 abort_on_errors=0} \
     separator=\" \" list_item_separator=\",\" prefixes=0 quoted=1 columns_as_rows=0 binary_values_as_numeric=0 \
     mark_hidden_devices=1 two_word_unknown_device=0}";
 
-/// Runs one of LVM's tools with [`SETTINGS`] to its end and gives its standard output. Warnings on standard error are
-/// ignored as long as it succeeds.
+/// Runs one of LVM's tools with [`SETTINGS`] and returns its standard output. Warnings on standard error are
+/// ignored if it succeeds.
 pub(crate) fn run_tool(commands: &dyn RunCommand, program: &str, args: &[OsString]) -> Result<Vec<u8>, SourceError> {
     let all: Vec<OsString> = words(&["--config", SETTINGS]).into_iter().chain(args.iter().cloned()).collect();
     let output = commands.run(program, &all).map_err(|source| SourceError::NotRun {
@@ -34,12 +34,13 @@ pub(crate) fn run_tool(commands: &dyn RunCommand, program: &str, args: &[OsStrin
     })
 }
 
-/// Arguments of a command.
+/// Converts the arguments of a command.
 pub(crate) fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
 
-/// What a tool said, in one line of bounded length, its warnings last so that the error itself is not cut off.
+/// A tool's standard error in one line of bounded length. Warnings come last, so that the error itself is not cut
+/// off.
 fn shortened(stderr: &[u8]) -> String {
     const MOST_CHARS: usize = 600;
     let text = String::from_utf8_lossy(stderr);

@@ -1,8 +1,8 @@
-//! Where backups are kept.
+//! Stores backups.
 //!
-//! A destination is a directory. Under it each volume has a directory of its own, and volbak keeps what belongs to no
-//! single volume in `.volbak/`. One run at a time works on a destination: whoever holds the lock ([`RunLock`])
-//! may add, publish and remove; reading needs no lock, since nothing that has its final name is ever changed.
+//! A destination is a directory. Each volume has a directory in it, and `.volbak/` holds the files that belong to
+//! no single volume. One run at a time changes a destination: only the holder of the lock ([`RunLock`]) may add,
+//! publish and remove. Reading needs no lock, since a published file is never changed.
 
 pub mod api;
 pub mod at_once;

@@ -1,7 +1,7 @@
-//! What a destination is kept in: a directory of this host today, and a seam for whatever else comes.
+//! The storage below a destination: today a directory of this host, and a seam for other kinds.
 //!
-//! A [`Store`] is one folder of files, and may hold further folders. A new file is *staged* first: it is written, settled,
-//! and then published under its name in one step. Nothing that is published is ever written again.
+//! A [`Store`] is one folder of files, and may have subfolders. A new file is *staged* first: it is written,
+//! settled, and then published under its name in one step. A published file is never written again.
 //!
 //! | | a directory | an object store | an encrypting decorator |
 //! | --- | --- | --- | --- |
@@ -11,8 +11,8 @@
 //! | [`Store::sync`] | `fsync` of the directory | nothing: an answered request is durable | as below it |
 //! | [`Store::open`] | `pread` | ranged GET | reads and decrypts chunks |
 //!
-//! A listing may be late: a file that was published or removed a moment ago may be missing from it, or still be in it. What
-//! a decision to remove rests on is therefore asked for by its name.
+//! Listings may be stale: a recently published file may be missing, a recently removed one may still appear. A
+//! decision to remove files therefore looks up each file by name.
 
 use std::fmt;
 use std::io;
@@ -25,126 +25,128 @@ use super::presence::Space;
 use crate::archive::members::ArchiveFile;
 use crate::outside::BlockRead;
 
-/// A folder of a destination. It lives as long as somebody uses it.
+/// A folder of a destination.
 pub type Folder = Arc<dyn Store>;
 
-/// A folder of files. Each method takes a single path component as a name.
+/// A folder of files. Methods take a single path component as a name.
 ///
-/// Only the holder of the destination's lock may call what changes something, but for [`Store::put`] with
+/// Only the holder of the destination's lock may call methods that change the folder, except [`Store::put`] with
 /// [`Writers::Many`].
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Where it is, as messages name it; of a local store, its directory.
+    /// Its location for messages; the directory of a local store.
     fn path(&self) -> &Path;
 
-    /// Where the staged file `name` is, as messages name it.
+    /// The location of the staged file `name`, for messages.
     fn path_of_staged(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    /// The same folder in a form that thousands may be kept of: it holds no descriptor and no connection.
+    /// The same folder without open descriptors or connections, so that thousands can be kept.
     fn detached(&self) -> Folder;
 
-    /// The folder `name` in it; `None` when there is none. With `make`, it is made when it is not there.
+    /// The subfolder `name`; `None` if it does not exist. With `make` it is created if missing.
     fn folder(&self, name: &str, make: bool) -> Result<Option<Folder>, StoreError>;
 
-    /// What lies in it.
+    /// Lists the folder.
     fn list(&self) -> Result<Listing, StoreError>;
 
-    /// Opens the published file `name`. What has been opened stays readable when its name is removed.
+    /// Opens the published file `name`. An open file stays readable after its name is removed.
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError>;
 
-    /// Begins the file `name`, staged. Fails when it is staged already.
+    /// Creates the staged file `name`. Fails if it is already staged.
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError>;
 
-    /// Publishes the staged file `name`. Fails, and changes nothing, when a file of that name is published already.
-    /// Its name survives a power cut from the next [`Store::sync`] on.
+    /// Publishes the staged file `name`. Fails, without a change, if a published file has that name. The name is
+    /// durable after the next [`Store::sync`].
     fn publish(&self, name: &str) -> Result<(), StoreError>;
 
-    /// Whether the staged and the published file `name` are one: its publication was cut off between two steps.
+    /// Whether the staged and the published file `name` are the same file: its publication was interrupted between
+    /// two steps.
     fn is_half_published(&self, name: &str) -> bool {
         let _ = name;
         false
     }
 
-    /// Makes the published file `name` a staged one. It replaces what is staged under that name.
+    /// Turns the published file `name` into a staged one, replacing a staged file of that name.
     fn set_aside(&self, name: &str) -> Result<(), StoreError>;
 
-    /// Writes the small file `name`, or replaces it: a reader finds the whole old or the whole new one, also after a power
-    /// cut. It survives one when this returns.
+    /// Writes or replaces the small file `name` atomically: readers see the whole old or the whole new content,
+    /// also after a power cut. It is durable when this returns.
     fn put(&self, name: &str, bytes: &[u8], writers: Writers) -> Result<(), StoreError>;
 
-    /// Removes the published file `name`; that it is not there is fine.
+    /// Removes the published file `name`. A missing file is no error.
     fn remove(&self, name: &str) -> Result<(), StoreError>;
 
-    /// Removes the staged file `name`; that it is not there is fine.
+    /// Removes the staged file `name`. A missing file is no error.
     fn discard(&self, name: &str) -> Result<(), StoreError>;
 
-    /// Returns once all names that were created, published, set aside or removed survive a power cut.
+    /// Makes all created, published, set aside and removed names durable.
     fn sync(&self) -> Result<(), StoreError>;
 
-    /// Removes the folder when nothing is left in it; says whether it did.
+    /// Removes the folder if it is empty; returns whether it did.
     fn remove_if_empty(&self) -> Result<bool, StoreError>;
 
-    /// Takes the lock `name`, in the name of `holder`: one line that others are shown.
+    /// Takes the lock `name`. `holder` is one line that describes this process to others.
     fn lock(&self, name: &str, holder: &str) -> Result<Lock, StoreError>;
 
-    /// How full it is; `None` where there is no limit to know.
+    /// Used and available space; `None` if the store has no known limit.
     fn space(&self) -> Result<Option<Space>, StoreError>;
 
-    /// Whether it is still the one that was opened: nothing was unmounted, or mounted over it.
+    /// Whether this is still the directory that was opened: it was not unmounted, and nothing was mounted over it.
     fn is_still_there(&self) -> Result<bool, StoreError> {
         Ok(true)
     }
 }
 
-/// A staged file that is being written.
+/// A staged file during writing.
 pub trait StoreFile: fmt::Debug + Send + Sync {
-    /// Where it is written to, from where it was written last on. One writer at a time. What goes wrong after the last
-    /// write is kept for [`StoreFile::settle`].
+    /// A writer that continues at the end of the file. Only one writer at a time. Errors after the last write are
+    /// kept for [`StoreFile::settle`].
     fn writer(&self, content: Content) -> io::Result<Box<dyn ArchiveFile>>;
 
-    /// Writes `bytes` at once, for files that are short.
+    /// Writes a short file at once.
     fn write_all(&self, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Forgets all that was written. Its writer must be gone.
+    /// Discards all written data. The writer must be dropped before.
     fn start_over(&self) -> Result<(), StoreError>;
 
-    /// Reads what was written. Its writer must be gone.
+    /// Reads the written data. The writer must be dropped before.
     fn read(&self) -> Result<Arc<dyn BlockRead>, OpenError>;
 
-    /// Returns once all that was written survives a power cut, and is as long as it should be.
+    /// Makes all written data durable, and checks the file's length.
     fn settle(&self, expected_bytes: u64) -> Result<(), StoreError>;
 }
 
-/// What is written, which decides how.
+/// The kind of content, which decides how it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// An archive: long, and with `share_blocks` much of it may be in another file already.
+    /// An archive: long, and with `share_blocks` partly present in another file.
     Archive {
-        /// Whether it may have blocks in common with other files.
+        /// Whether it may share blocks with other files.
         share_blocks: bool,
     },
     /// An index.
     Index,
 }
 
-/// Who may write a file of one name meanwhile.
+/// Who may write a file of this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writers {
-    /// The holder of the lock alone.
+    /// Only the holder of the lock.
     One,
-    /// Any process: the last one wins.
+    /// Any process: the last write wins.
     Many,
 }
 
-/// What lies in a folder, each list sorted. Names that are not UTF-8 are left out: they are not volbak's.
+/// The content of a folder, each list sorted. Names that are not UTF-8 are left out: volbak does not make such
+/// names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The names of the published files, and of whatever else is neither staged nor a folder.
+    /// The published files, and all other entries that are neither staged nor a folder.
     pub files: Vec<String>,
-    /// The names of the staged files.
+    /// The staged files.
     pub staged: Vec<String>,
-    /// The names of the folders.
+    /// The subfolders.
     pub folders: Vec<String>,
 }
 
@@ -160,25 +162,26 @@ impl Listing {
     }
 }
 
-/// What came of asking for a lock.
+/// The result of [`Store::lock`].
 #[derive(Debug)]
 pub enum Lock {
-    /// It is held until this is dropped, or the process ends.
+    /// Taken: held until this is dropped or the process ends.
     Taken(RunLock),
-    /// Another process holds it: `by` is what it says of itself, and may be empty.
+    /// Another process holds it.
     Held {
-        /// One line.
+        /// That process's description of itself, one line; may be empty.
         by: String,
     },
 }
 
-/// The right to change a destination. It is given back when the process ends, however it ends.
+/// The lock of a destination, and with it the right to change the destination. The system releases it when the
+/// process ends, for any reason.
 pub struct RunLock {
     _held: Box<dyn Send + Sync>,
 }
 
 impl RunLock {
-    /// Held as long as `held` is.
+    /// A lock that is held as long as `held` exists.
     pub fn new(held: impl Send + Sync + 'static) -> Self {
         Self { _held: Box::new(held) }
     }

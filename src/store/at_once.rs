@@ -1,7 +1,8 @@
-//! Many small files of a destination, read at once. On a network share each takes several round trips, during which the
-//! processors have nothing to do: so there are more readers than processors.
+//! Reads many small files of a destination in parallel. On a network share each file takes several round trips
+//! without CPU work, so there are more threads than processors.
 //!
-//! The threads are rayon's, and end with the work: `docs/decisions/0020` says why none are kept while backups are made.
+//! The threads are rayon's and end with the work; `docs/decisions/0020` gives the reason why none are kept while
+//! backups are made.
 
 use std::sync::OnceLock;
 
@@ -9,22 +10,22 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterato
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::process::{Resource, getrlimit};
 
-/// A share answers so many requests at once without making any of them wait for long.
+/// The number of parallel requests that a share answers without delaying any of them much.
 const THREADS: usize = 16;
-/// Fewer files than this are read sooner than threads are made.
+/// Fewer files are read faster without threads.
 const FEW: usize = 8;
-/// What one thread has open at most: a quick check looks whether it can have ten more.
+/// The maximum number of descriptors that one thread has open: a quick check needs up to ten more.
 const DESCRIPTORS_EACH: u64 = 24;
-/// What the rest of the process has open.
+/// Descriptors open in the rest of the process.
 const DESCRIPTORS_BESIDE: u64 = 64;
-/// serde_json goes no deeper than 128 levels, and nothing else here recurses.
+/// Enough: serde_json recurses at most 128 levels, and nothing else here recurses.
 const STACK_BYTES: usize = 1 << 20;
 
-/// Threads that work on many pieces at a time, made when there are enough pieces for that.
+/// A pool of threads, created when there are enough items for it.
 #[derive(Debug)]
 pub struct AtOnce {
     threads: usize,
-    /// `None`: they cannot be made.
+    /// `None` if the threads cannot be created.
     pool: OnceLock<Option<ThreadPool>>,
 }
 
@@ -35,17 +36,18 @@ impl Default for AtOnce {
 }
 
 impl AtOnce {
-    /// How many pieces are worked on at a time, at most.
+    /// The maximum number of items processed in parallel.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// What `work` makes of each, in their order. It is one after another when there are few, when no threads can be made, or
-    /// where the process has a limit by which several at once could fail where one does not.
+    /// Maps `items` with `work`, keeping their order. Runs sequentially if there are few items, if threads cannot
+    /// be created, or if a limit of the process could make parallel work fail where sequential work does not.
     pub fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
         let is_worth_it = items.len() >= FEW && self.threads > 1;
         match is_worth_it.then(|| self.pool.get_or_init(|| self.make_pool())).and_then(Option::as_ref) {
-            // One piece may take a thousand times as long as another: none waits behind it in a queue of its own.
+            // // One item may take a thousand times as long as another, so no item waits in a fixed queue behind
+            // another.
             Some(pool) => pool.install(|| items.into_par_iter().with_max_len(1).map(work).collect()),
             None => items.into_iter().map(work).collect(),
         }
@@ -57,7 +59,7 @@ impl AtOnce {
     }
 }
 
-/// A descriptor or memory that is missing would make a good backup look like one that cannot be read.
+/// // Checked in advance: a lack of descriptors or memory would make a good backup look unreadable.
 fn threads_allowed() -> usize {
     if getrlimit(Resource::As).current.is_some() || getrlimit(Resource::Data).current.is_some() {
         return 1;
@@ -87,7 +89,7 @@ mod tests {
         let at_once = AtOnce::default();
         let threads = at_once.threads();
         assert!((2..=THREADS).contains(&threads), "{threads}");
-        // Each waits until all threads are at it: with fewer this would never end.
+        // // Each item waits until all threads are running, so the test would hang with fewer.
         let (barrier, running, most) = (Barrier::new(threads), AtomicUsize::new(0), AtomicUsize::new(0));
         at_once.map((0..threads * 4).collect::<Vec<_>>(), |_| {
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);

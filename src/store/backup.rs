@@ -1,4 +1,4 @@
-//! One backup: the files that belong together under one stem.
+//! A backup: the files with one stem.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -14,15 +14,15 @@ use crate::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::outside::{BlockCursor, BlockRead};
 use crate::shown;
 
-/// The suffix of the record of verifications.
+/// The suffix of the verification record.
 pub const RECORD: &str = ".verified.json";
-/// A checksum file is one short line. A longer one is something else.
+/// A checksum file is one short line; a longer file is something else.
 const MAX_CHECKSUM_BYTES: u64 = 64 << 10;
-/// A record of verifications is far shorter than this.
+/// Far above the length of a verification record.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
 
-/// The handle of one backup's files, whether they are there or not: archive, checksum, index, manifest, and the record of
-/// its verifications. All of them are opened through it.
+/// The handle of a backup's files, whether they exist or not: archive, checksum, index, manifest and verification
+/// record. All of them are opened through it.
 #[derive(Clone)]
 pub struct Backup {
     folder: Folder,
@@ -36,73 +36,73 @@ pub enum ReadError {
     /// It cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It was opened, and reading it failed.
+    /// It was opened, but reading failed.
     #[error("it cannot be read: {0}")]
     Io(io::Error),
     /// It is longer than such a file can be.
     #[error("it cannot be read: it is longer than it can be")]
     TooLong,
-    /// It was read, and is no manifest that can be relied on.
+    /// Its content is no valid manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
 
 impl Backup {
-    /// The backup whose files lie in `directory` and have names that begin with `stem`.
+    /// The backup in `directory` whose file names start with `stem`.
     pub fn in_directory(directory: impl AsRef<Path>, stem: impl Into<String>) -> Self {
         Self::new(Arc::new(LocalStore::by_path(directory.as_ref())), stem.into())
     }
 
-    /// The backup whose files lie in `folder` and have names that begin with `stem`.
+    /// The backup in `folder` whose file names start with `stem`.
     pub fn new(folder: Folder, stem: String) -> Self {
         Self { folder, stem }
     }
 
-    /// The backup of the archive at this path; `None` when that is not an archive's name.
+    /// The backup of the archive at this path; `None` if the name is not that of an archive.
     pub fn of_archive(path: &Path) -> Option<Self> {
         let stem = path.file_name()?.to_str()?.strip_suffix(ARCHIVE).filter(|stem| !stem.is_empty())?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Some(Self::in_directory(directory, stem))
     }
 
-    /// What the names of its files begin with.
+    /// The common start of its file names.
     pub fn stem(&self) -> &str {
         &self.stem
     }
 
-    /// The directory that its files lie in.
+    /// The directory of its files.
     pub fn directory(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The name of the volume that it is of, as its directory says it.
+    /// The name of its volume: the name of its directory.
     pub fn volume(&self) -> String {
         let directory = self.directory().file_name().map(|name| shown::bytes(name.as_encoded_bytes()));
-        // Beside the archive in the working directory: all but the date.
+        // // An archive in the working directory: the stem without the date.
         directory.unwrap_or_else(|| self.stem.clone())
     }
 
-    /// Where the archive lies.
+    /// The archive's path.
     pub fn archive_path(&self) -> PathBuf {
         self.path_of(ARCHIVE)
     }
 
-    /// Where the checksum lies.
+    /// The checksum's path.
     pub fn checksum_path(&self) -> PathBuf {
         self.path_of(CHECKSUM)
     }
 
-    /// Where the index lies.
+    /// The index's path.
     pub fn index_path(&self) -> PathBuf {
         self.path_of(INDEX)
     }
 
-    /// Where the manifest lies.
+    /// The manifest's path.
     pub fn manifest_path(&self) -> PathBuf {
         self.path_of(MANIFEST)
     }
 
-    /// Where the record of verifications lies.
+    /// The verification record's path.
     pub fn record_path(&self) -> PathBuf {
         self.path_of(RECORD)
     }
@@ -125,37 +125,37 @@ impl Backup {
         self.open(INDEX)
     }
 
-    /// The length of the manifest in bytes; 0 when it is not there.
+    /// The length of the manifest in bytes; 0 if it is missing.
     pub fn manifest_bytes(&self) -> u64 {
         self.open(MANIFEST).map_or(0, |manifest| manifest.len_bytes())
     }
 
-    /// Reads the manifest. An error says why there is none, or why it is not to be relied on.
+    /// Reads the manifest. The error says why it is missing or invalid.
     pub fn read_manifest(&self) -> Result<Manifest, ReadError> {
         Ok(Manifest::from_bytes(&self.read(MANIFEST, MAX_BYTES)?)?)
     }
 
-    /// The manifest, if it is there, whole and unchanged.
+    /// The manifest, if it exists and is valid.
     pub fn manifest(&self) -> Option<Manifest> {
         self.read_manifest().ok()
     }
 
-    /// All of the checksum file.
+    /// Reads the checksum file.
     pub fn read_checksum(&self) -> Result<Vec<u8>, ReadError> {
         self.read(CHECKSUM, MAX_CHECKSUM_BYTES)
     }
 
-    /// All of the record of verifications.
+    /// Reads the verification record.
     pub fn read_record(&self) -> Result<Vec<u8>, ReadError> {
         self.read(RECORD, MAX_RECORD_BYTES)
     }
 
-    /// Writes the record of verifications, or replaces it. Needs no lock: of several at once the last one stays.
+    /// Writes or replaces the verification record. Needs no lock: of several writers the last wins.
     pub fn write_record(&self, bytes: &[u8]) -> Result<(), StoreError> {
         self.folder.put(&format!("{}{RECORD}", self.stem), bytes, Writers::Many)
     }
 
-    /// All of a small file.
+    /// Reads a small file.
     fn read(&self, suffix: &str, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
         let mut bytes = Vec::new();
         BlockCursor::new(self.open(suffix)?).take(max_bytes + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;

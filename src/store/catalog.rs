@@ -1,4 +1,4 @@
-//! Which backups a destination has.
+//! Lists the backups of a destination.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -20,29 +20,29 @@ use crate::error::with_causes;
 use crate::manifest::{MAX_BYTES, Manifest};
 use crate::outside::BlockCursor;
 
-/// How many volumes' directories are open for each thread.
+/// Open volume directories per thread.
 const DIRECTORIES_A_THREAD: usize = 4;
-/// A manifest longer than this is read while no other such is: while it is understood it takes several times its length.
+/// A longer manifest is parsed alone: parsing takes several times its length in memory.
 const LARGE_BYTES: u64 = 8 << 20;
 static LARGE: Mutex<()> = Mutex::new(());
 
-/// Waits until no other large manifest is read, if one of this length is large; kept until it is understood.
+/// Waits until no other large manifest is being parsed, if this one is large. Keep the guard until it is parsed.
 pub fn turn_of(manifest_bytes: u64) -> Option<MutexGuard<'static, ()>> {
     (manifest_bytes > LARGE_BYTES).then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// A backup, or what looks like one.
+/// A backup, or files that look like one.
 #[derive(Clone, Debug, Serialize)]
 pub struct CatalogEntry {
-    /// The volume: its directory's name.
+    /// The volume: the name of its directory.
     pub name: String,
-    /// What its files' names begin with.
+    /// The common start of its file names.
     pub stem: String,
     /// The archive.
     pub archive: PathBuf,
-    /// The archive's length on the disk; `None` when it is not there, or is no file.
+    /// The archive's length on disk; `None` if it is missing or no file.
     pub archive_bytes: Option<u64>,
-    /// What is known of it.
+    /// Its state.
     pub state: BackupState,
     #[serde(skip)]
     files: Backup,
@@ -55,43 +55,43 @@ impl CatalogEntry {
     }
 }
 
-/// What is known of a backup without reading its archive.
+/// The state of a backup, found without reading its archive.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum BackupState {
-    /// The manifest is there and unchanged, and the archive is as long as it says.
+    /// The manifest is valid, and the archive has the length it states.
     Complete {
         /// The manifest.
         manifest: Box<Manifest>,
     },
-    /// There is an archive, and neither manifest nor index: made by another program, the documented script above all.
+    /// An archive without manifest and index: made by another program, usually the documented script.
     WithoutManifest,
     /// Something is wrong.
     Damaged {
-        /// What, one line.
+        /// The problem, one line.
         what: String,
     },
 }
 
-/// A volume's directory, and what was made of each of its backups.
+/// A volume's directory, and a value for each of its backups.
 #[derive(Clone, Debug)]
 pub struct Volume<T> {
-    /// The volume: the directory's name.
+    /// The volume: the name of its directory.
     pub name: String,
     /// The directory.
     pub directory: PathBuf,
-    /// Its backups in the order of their dates; those without a manifest that can be read come first.
+    /// Its backups by date; those without a readable manifest come first.
     pub backups: Vec<T>,
 }
 
-/// All backups of the destination, by volume and stem; each volume's in the order of their dates.
+/// All backups of the destination, by volume and date.
 pub fn list(destination: &Destination) -> Result<Vec<CatalogEntry>, StoreError> {
     let volumes = volumes(destination, &destination.volume_names()?, |entry| entry)?;
     Ok(volumes.into_iter().flat_map(|volume| volume.backups).collect())
 }
 
-/// The backups of the volumes called `names` that are there, in this order, and what `each` makes of them. Many are read
-/// at once, and `each` is called for many at once; what comes out, an error too, is the same as one after another.
+/// The existing volumes among `names`, in this order, with the result of `each` for every backup. Reads many
+/// backups in parallel and calls `each` in parallel. Results and errors are the same as in sequence.
 pub fn volumes<T: Send>(
     destination: &Destination,
     names: &[String],
@@ -99,7 +99,7 @@ pub fn volumes<T: Send>(
 ) -> Result<Vec<Volume<T>>, StoreError> {
     let at_once = AtOnce::default();
     let mut all = Vec::with_capacity(names.len());
-    // Each has its directory open while its backups are read.
+    // // A volume's directory is open while its backups are read.
     for names in names.chunks(at_once.threads() * DIRECTORIES_A_THREAD) {
         let listed = at_once.map(names.to_vec(), |name| match destination.existing_volume_directory(&name)? {
             Some(directory) => Ok(Some((stems(&*directory)?, name, directory))),
@@ -130,7 +130,7 @@ pub fn volumes<T: Send>(
     Ok(all)
 }
 
-/// The backups of one volume, in the order of their dates; those without a manifest come first.
+/// The backups of one volume by date; those without a manifest come first.
 pub fn list_volume(volume: &dyn Store, name: &str) -> Result<Vec<CatalogEntry>, StoreError> {
     let (stems, detached) = (stems(volume)?, volume.detached());
     let mut entries = AtOnce::default().map(stems, |stem| read_entry(volume, &detached, name, stem));
@@ -138,10 +138,10 @@ pub fn list_volume(volume: &dyn Store, name: &str) -> Result<Vec<CatalogEntry>, 
     Ok(entries)
 }
 
-/// What the names of a volume's backups begin with, sorted.
+/// The stems of a volume's backups, sorted.
 fn stems(volume: &dyn Store) -> Result<Vec<String>, StoreError> {
     let listing = volume.list()?;
-    // What a run was cut off at is no backup, whole or damaged: the next run removes it.
+    // // The remains of an interrupted run are no backup, not even a damaged one; the next run removes them.
     let cut_off: HashSet<&str> = cut_off(&listing).filter(|stem| is_own(volume, &listing, stem)).collect();
     let names = listing.files.iter().chain(&listing.folders);
     let mut stems: Vec<String> = names
@@ -154,15 +154,15 @@ fn stems(volume: &dyn Store) -> Result<Vec<String>, StoreError> {
     Ok(stems)
 }
 
-/// Whether a published archive of this stem, whose manifest is staged, belongs to that manifest.
+/// Whether a published archive of this stem belongs to the staged manifest.
 fn is_own(volume: &dyn Store, listing: &Listing, stem: &str) -> bool {
     let archive = format!("{stem}{ARCHIVE}");
     let is_foreign = listing.has_staged(&archive) && !volume.is_half_published(&archive);
-    // A listing may be late.
+    // // The listing may be stale.
     !is_foreign && !is_published(volume, &format!("{stem}{MANIFEST}")).unwrap_or(true)
 }
 
-/// What backups are sorted by.
+/// The sort key of backups.
 fn started_at(entry: &CatalogEntry) -> Option<DateTime<Utc>> {
     match &entry.state {
         BackupState::Complete { manifest } => Some(manifest.started_at),
@@ -182,7 +182,7 @@ fn read_state(volume: &dyn Store, stem: &str, archive_bytes: Option<u64>) -> Bac
     let file = match volume.open(&format!("{stem}{MANIFEST}")) {
         Ok(file) => file,
         Err(OpenError::Missing(_)) => {
-            // An index is volbak's own: the manifest was lost, or taken away.
+            // // Only volbak writes an index, so the manifest was lost or removed.
             return match volume.open(&format!("{stem}{INDEX}")) {
                 Ok(_) => damaged("the manifest is missing, and its index is there".to_owned()),
                 Err(_) => BackupState::WithoutManifest,
@@ -190,7 +190,7 @@ fn read_state(volume: &dyn Store, stem: &str, archive_bytes: Option<u64>) -> Bac
         }
         Err(error) => return damaged(with_causes(&StoreError::from(error))),
     };
-    // Those that take much memory are read one after another.
+    // // Large manifests are parsed one after another.
     let _turn = turn_of(file.len_bytes());
     let mut bytes = Vec::new();
     if let Err(error) = BlockCursor::new(file).take(MAX_BYTES + 1).read_to_end(&mut bytes) {

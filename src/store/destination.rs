@@ -1,4 +1,4 @@
-//! A destination: the store's root, a folder for each volume, and volbak's own folder.
+//! A destination: the store's root, a folder per volume, and volbak's own folder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,53 +11,53 @@ use super::local::LocalStore;
 use super::presence::Space;
 use crate::units::ByteLen;
 
-/// The folder of what belongs to no single volume.
+/// The folder for files that belong to no single volume.
 pub const OWN_DIRECTORY: &str = ".volbak";
 const LOCK_FILE: &str = "lock";
 
-/// A destination that is there.
+/// An existing destination.
 #[derive(Clone, Debug)]
 pub struct Destination {
     root: Folder,
 }
 
 impl Destination {
-    /// Opens the directory `root`, which must be there.
+    /// Opens the directory `root`, which must exist.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         Ok(Self::over(Arc::new(LocalStore::open(root)?)))
     }
 
-    /// The destination that is kept in this store.
+    /// The destination in this store.
     pub fn over(root: Folder) -> Self {
         Self { root }
     }
 
-    /// What it is kept in.
+    /// Its store.
     pub fn store(&self) -> &dyn Store {
         &*self.root
     }
 
-    /// Its path, as it was given.
+    /// Its path as given.
     pub fn root(&self) -> &Path {
         self.root.path()
     }
 
-    /// What a user of it may still write.
+    /// The space that an ordinary user may still fill.
     pub fn free_space(&self) -> Result<ByteLen, StoreError> {
         Ok(ByteLen(self.root.space()?.map_or(u64::MAX, |space| space.available_bytes)))
     }
 
-    /// How full it is; `None` where there is no limit to know.
+    /// Used and available space; `None` if the store has no known limit.
     pub fn space(&self) -> Result<Option<Space>, StoreError> {
         self.root.space()
     }
 
-    /// Whether its path still leads to the directory that was opened, so that nothing was unmounted or mounted over it.
+    /// Whether its path still leads to the opened directory: it was not unmounted, and nothing was mounted over it.
     pub fn is_still_there(&self) -> Result<bool, StoreError> {
         self.root.is_still_there()
     }
 
-    /// Takes the lock, or says who holds it.
+    /// Takes the lock. The error names the holder.
     pub fn lock(&self, now: DateTime<Utc>) -> Result<RunLock, StoreError> {
         let holder = format!(
             "process {} on {} since {}\n",
@@ -74,29 +74,29 @@ impl Destination {
         }
     }
 
-    /// The folder of the volume `name`, made when it is not there yet. The name must be a single path component.
+    /// The folder of the volume `name`, created if missing. The name must be a single path component.
     pub fn volume_directory(&self, name: &str) -> Result<Folder, StoreError> {
         made(&*self.root, name)
     }
 
-    /// The folder of the volume `name`, if it is there.
+    /// The folder of the volume `name`, if it exists.
     pub fn existing_volume_directory(&self, name: &str) -> Result<Option<Folder>, StoreError> {
         self.root.folder(name, false)
     }
 
-    /// The names of the folders in it, sorted, `.volbak` and other hidden ones left out.
+    /// The names of its folders, sorted, without `.volbak` and other hidden ones.
     pub fn volume_names(&self) -> Result<Vec<String>, StoreError> {
         let mut names = self.root.list()?.folders;
         names.retain(|name| !name.starts_with('.'));
         Ok(names)
     }
 
-    /// The folder `.volbak/NAME`, made when it is not there.
+    /// The folder `.volbak/NAME`, created if missing.
     pub fn own_directory(&self, name: &str) -> Result<Folder, StoreError> {
         made(&*self.volume_directory(OWN_DIRECTORY)?, name)
     }
 
-    /// The folder `.volbak/NAME`, if it is there.
+    /// The folder `.volbak/NAME`, if it exists.
     pub fn existing_own_directory(&self, name: &str) -> Result<Option<Folder>, StoreError> {
         match self.existing_volume_directory(OWN_DIRECTORY)? {
             Some(own) => own.folder(name, false),

@@ -1,4 +1,4 @@
-//! What goes wrong with a destination.
+//! The errors of a destination.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,42 +7,42 @@ use rustix::io::Errno;
 
 use super::open::OpenError;
 
-/// What went wrong with a destination.
+/// The errors of a destination.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It is not there.
+    /// It does not exist.
     #[error(
         "the destination {} is not a directory that is there; mount it, or make it with mkdir, and try again",
         .0.display()
     )]
     Missing(PathBuf),
-    /// It is there, and not on a mount point, though the config asks for one.
+    /// It exists, but is not on a mount point although the config requires one.
     #[error(
         "the backup volume is not mounted: neither {} nor a directory above it is a mount point; mount it, or set \
          require_mount = false",
         .0.display()
     )]
     NotMounted(PathBuf),
-    /// Somebody else works on it.
+    /// Another run holds its lock.
     #[error("another run holds the lock of {}: {holder}; wait for its end", destination.display())]
     Locked {
         /// The destination.
         destination: PathBuf,
-        /// Who holds it, as they said themselves.
+        /// The holder's description of itself.
         holder: String,
     },
     /// An operation on a file failed.
     #[error("{what} {} failed", path.display())]
     Io {
-        /// What was tried: `writing`, `renaming`.
+        /// The operation: `writing`, `renaming`.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// What is on the disk is not what was written.
+    /// The file on disk has another length than the data written.
     #[error("{} has {found_bytes} bytes where {expected_bytes} were written; nothing was published", path.display())]
     WrongLength {
         /// The file.
@@ -52,18 +52,18 @@ pub enum StoreError {
         /// The length that was written.
         expected_bytes: u64,
     },
-    /// The filesystem takes the name of a volume's directory for another one's.
+    /// The filesystem treats the name of a volume's directory as that of another one.
     #[error(
         "{} is called {is} there: the filesystem takes both names for one, so that the backups of two volumes would be \
          mixed; give one of them another name", path.display()
     )]
     SameName {
-        /// The directory that was asked for.
+        /// The requested directory.
         path: PathBuf,
-        /// What it is called.
+        /// The name of the existing directory.
         is: String,
     },
-    /// No name is left for a backup of this moment.
+    /// All names for a backup of this minute are in use.
     #[error("every name for a backup of this minute is taken in {}", .0.display())]
     NoFreeName(PathBuf),
 }
@@ -80,7 +80,7 @@ impl StoreError {
     }
 }
 
-/// As the system says it where a file is opened without a look at it before.
+/// The system's error where a file is opened without an earlier check.
 impl From<OpenError> for StoreError {
     fn from(error: OpenError) -> Self {
         match error {

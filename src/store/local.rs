@@ -1,4 +1,4 @@
-//! A store that is a directory of this host, or of a share that is mounted on it.
+//! A store in a directory of this host, or of a share mounted on it.
 
 mod file;
 mod share;
@@ -23,7 +23,7 @@ use super::presence::Space;
 use crate::outside::BlockRead;
 use crate::shown;
 
-/// What a staged file's name has before its own, and nothing else has.
+/// The prefix of a staged file's name. No other file has it.
 pub const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
 const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const NEW_FILE_FLAGS: OFlags =
@@ -35,14 +35,14 @@ const HOLDER_WRITES_WITHIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct LocalStore {
     path: PathBuf,
-    /// `None`: what is in it is reached by its path.
+    /// `None` if entries are reached by path.
     directory: Option<OwnedFd>,
 }
 
 impl LocalStore {
-    /// Opens the directory `root`, which must be there: making it could fill the disk that it was to be mounted on.
+    /// Opens the directory `root`, which must exist: creating it could fill the disk below a missing mount.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        // The destination itself may be a symbolic link; what is in it may not.
+        // // The destination itself may be a symbolic link; its entries may not.
         let flags = DIRECTORY_FLAGS.difference(OFlags::NOFOLLOW);
         match rustix::fs::open(root, flags, Mode::empty()) {
             Ok(directory) => Ok(Self { path: root.to_owned(), directory: Some(directory) }),
@@ -51,12 +51,12 @@ impl LocalStore {
         }
     }
 
-    /// The directory at `path`, whether it is there or not. Nothing is opened before it is used.
+    /// The directory at `path`, which need not exist. Opened only when it is used.
     pub fn by_path(path: &Path) -> Self {
         Self { path: path.to_owned(), directory: None }
     }
 
-    /// Where the file `name` is, for a system call.
+    /// The arguments of a system call on file `name`.
     fn at(&self, name: &str) -> (BorrowedFd<'_>, PathBuf) {
         match &self.directory {
             Some(directory) => (directory.as_fd(), name.into()),
@@ -64,7 +64,7 @@ impl LocalStore {
         }
     }
 
-    /// Does something with the directory's own descriptor.
+    /// Calls `work` with the directory's descriptor.
     fn with_directory<T>(&self, work: impl FnOnce(BorrowedFd<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match &self.directory {
             Some(directory) => work(directory.as_fd()),
@@ -114,8 +114,8 @@ impl LocalStore {
         Ok(Arc::new(Self { path, directory: Some(directory) }))
     }
 
-    /// Fails where a folder has another name than it was found by: on a filesystem that does not tell capital and small
-    /// letters apart, or two spellings of Unicode.
+    /// Fails if a folder's stored name differs from the name used, as on a filesystem that ignores case or Unicode
+    /// normalisation.
     fn check_name(&self, name: &str, folder: &OwnedFd, path: &Path) -> Result<(), StoreError> {
         let swapped: String = name
             .chars()
@@ -125,7 +125,8 @@ impl LocalStore {
             let (directory, at) = self.at(name);
             rustix::fs::statat(directory, at, AtFlags::SYMLINK_NOFOLLOW)
         };
-        // All folders are listed only where that may be: a destination has thousands of them.
+        // // Listing all folders is expensive with thousands of volumes, so do it only where a difference is
+        // possible.
         let is_plain = name.is_ascii() && !name.ends_with(['.', ' ']);
         if is_plain && (swapped == name || look(&swapped).is_err()) {
             return Ok(());
@@ -169,7 +170,7 @@ impl Store for LocalStore {
                 let Ok(name) = entry.file_name().to_str() else { continue };
                 let is_folder = match entry.file_type() {
                     FileType::Directory => true,
-                    // Some filesystems do not say it.
+                    // // Some filesystems do not report the type.
                     FileType::Unknown => rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
                         .is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Directory),
                     _ => false,
@@ -192,15 +193,15 @@ impl Store for LocalStore {
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
         let (directory, at) = self.at(name);
         let path = self.path.join(name);
-        // What a person names may be a device by mistake. In a destination it would have to be put there, and a round trip
-        // for each of thousands of files is much on a network share.
+        // // A path from the user may be a device by mistake, so its type is checked before it is opened. Within a
+        // destination that check is skipped: it would cost a round trip per file on a network share.
         if self.directory.is_some() { open_known(directory, &at, &path) } else { open_regular(&path) }
     }
 
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
         let staged = staged(name);
         let file = self.create_new(&staged)?;
-        // Without it blocks are not shared.
+        // // Without the descriptor blocks are not shared.
         let directory = self.directory.as_ref().and_then(|directory| directory.try_clone().ok());
         Ok(Box::new(LocalFile::new(file, self.path.join(staged), directory)))
     }
@@ -208,9 +209,10 @@ impl Store for LocalStore {
     fn publish(&self, name: &str) -> Result<(), StoreError> {
         let ((directory, from), (_, to)) = (self.at(&staged(name)), self.at(name));
         let renamed = match rustix::fs::renameat_with(directory, &from, directory, &to, RenameFlags::NOREPLACE) {
-            // Not every filesystem knows the flag (NFS). A hard link never replaces anything either.
+            // // Not every filesystem supports the flag (NFS). A hard link does not replace an existing file
+            // either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                // A temporary name that stays is removed with the others.
+                // // A remaining temporary name is removed with the others.
                 let linked = rustix::fs::linkat(directory, &from, directory, &to, AtFlags::empty());
                 if linked.is_ok() {
                     let _ = rustix::fs::unlinkat(directory, &from, AtFlags::empty());
@@ -222,7 +224,7 @@ impl Store for LocalStore {
         renamed.map_err(StoreError::errno("renaming to", &self.path.join(name)))
     }
 
-    /// Both names of one file: the rename was a link, and was cut off between its two steps.
+    /// Whether both names are one file: the publication by link and unlink was interrupted between the steps.
     fn is_half_published(&self, name: &str) -> bool {
         let facts = |name: &str| {
             let (directory, at) = self.at(name);
@@ -241,7 +243,7 @@ impl Store for LocalStore {
             Writers::One => staged(name),
             Writers::Many => staged(&format!("{name}.{}", std::process::id())),
         };
-        // Left by a process that was cut off.
+        // // Left by an interrupted process.
         self.unlink(&temporary)?;
         let mut file = self.create_new(&temporary)?;
         let written = file
@@ -252,7 +254,7 @@ impl Store for LocalStore {
                 self.rename(&temporary, name).map_err(StoreError::errno("renaming to", &self.path.join(name)))
             });
         if let Err(error) = written {
-            // The error says why there is no file; what is left of it goes with the next one of its name.
+            // // The error is reported; remains are removed with the next file of this name.
             let _ = self.unlink(&temporary);
             return Err(error);
         }
@@ -269,7 +271,7 @@ impl Store for LocalStore {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.with_directory(|directory| match rustix::fs::fsync(directory) {
-            // Some network filesystems know no such thing for directories.
+            // // Some network filesystems do not support fsync of directories.
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(error) => Err(StoreError::errno("syncing", &self.path)(error)),
         })
@@ -293,10 +295,10 @@ impl Store for LocalStore {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                // A holder that has the lock since just now has yet to write down who it is.
+                // // A new holder may not have written its description yet.
                 std::thread::sleep(HOLDER_WRITES_WITHIN);
                 let mut by = Vec::new();
-                // Whatever cannot be read of it only makes the message poorer.
+                // // A read error only shortens the message.
                 let _ = file.take(HOLDER_MAX_BYTES).read_to_end(&mut by);
                 return Ok(Lock::Held { by: shown::bytes(by.trim_ascii()) });
             }
@@ -327,7 +329,7 @@ impl Store for LocalStore {
     }
 }
 
-/// The name under which a file is staged.
+/// The name of a staged file.
 fn staged(name: &str) -> String {
     format!("{TEMPORARY_PREFIX}{name}")
 }

@@ -1,4 +1,4 @@
-//! Opens a file of which only the name is known to be right: in a destination there may be anything in its place.
+//! Opens files by name without trusting what is there: any kind of node may have taken the place of a file.
 
 use std::fs::File;
 use std::io;
@@ -14,29 +14,29 @@ use crate::outside::{BlockRead, FileBlocks};
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Nothing has that name.
+    /// The file is missing.
     #[error("{} is missing", .0.display())]
     Missing(PathBuf),
-    /// Something else has it.
+    /// The node is no regular file.
     #[error("{} is {what}, not a file", path.display())]
     NotAFile {
         /// The file.
         path: PathBuf,
-        /// What is there instead: `a fifo`.
+        /// Its type: `a fifo`.
         what: &'static str,
     },
-    /// The system says no.
+    /// The system refused to open it.
     #[error("{} cannot be opened", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Opens the regular file `path` for reading. A symbolic link as its last part is not followed; a fifo, a socket or a
-/// device is neither waited for nor touched, since some devices act on being opened.
+/// Opens the regular file `path` for reading. Does not follow a symbolic link as the last component. Does not open
+/// a fifo, socket or device, since some devices act on being opened.
 pub fn open_regular(path: &Path) -> Result<Arc<dyn BlockRead>, OpenError> {
     let failed = failed_at(path);
     let not_a_file = |what| OpenError::NotAFile { path: path.to_owned(), what };
@@ -47,8 +47,8 @@ pub fn open_regular(path: &Path) -> Result<Arc<dyn BlockRead>, OpenError> {
     open_known(CWD, path, path)
 }
 
-/// Opens the regular file `at` in `directory`, which messages call `path`, as [`open_regular`] does; but a device is opened
-/// before it is seen to be one.
+/// Opens the regular file `at` in `directory` like [`open_regular`]; messages call it `path`. A device is opened
+/// before its type is checked.
 pub(super) fn open_known(directory: impl AsFd, at: &Path, path: &Path) -> Result<Arc<dyn BlockRead>, OpenError> {
     let failed = failed_at(path);
     let not_a_file = |what| OpenError::NotAFile { path: path.to_owned(), what };
@@ -57,7 +57,7 @@ pub(super) fn open_known(directory: impl AsFd, at: &Path, path: &Path) -> Result
         Errno::LOOP => not_a_file("a symbolic link"),
         error => failed(error),
     })?;
-    // With a path, it may have been exchanged since it was looked at.
+    // // The node may have been replaced since its type was checked.
     let facts = rustix::fs::fstat(&file).map_err(failed)?;
     match name_of_other(FileType::from_raw_mode(facts.st_mode)) {
         None => Ok(Arc::new(FileBlocks::new(File::from(file), u64::try_from(facts.st_size).unwrap_or(0)))),
@@ -72,7 +72,7 @@ fn failed_at(path: &Path) -> impl Fn(Errno) -> OpenError + Copy {
     }
 }
 
-/// What it is when it is no regular file, in words.
+/// The type in words; `None` for a regular file.
 fn name_of_other(file_type: FileType) -> Option<&'static str> {
     match file_type {
         FileType::RegularFile => None,

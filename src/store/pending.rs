@@ -1,4 +1,4 @@
-//! A backup that is being written: staged first, then published.
+//! A backup during writing: first staged, then published.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,7 +13,8 @@ use crate::archive::gzip;
 use crate::archive::members::ArchiveFile;
 use crate::outside::BlockRead;
 
-/// The four files, in the order in which they are published: the one that makes the backup complete is last.
+/// The suffixes of the four files in the order of publication. The manifest, which makes the backup complete, is
+/// last.
 pub const SUFFIXES: [&str; 4] = [INDEX, CHECKSUM, ARCHIVE, MANIFEST];
 /// The archive's suffix.
 pub const ARCHIVE: &str = gzip::SUFFIX;
@@ -24,7 +25,7 @@ pub const INDEX: &str = ".index";
 /// The manifest's suffix.
 pub const MANIFEST: &str = ".manifest.json";
 
-/// A staged backup. Dropped before it is published, it leaves nothing.
+/// A staged backup. Dropping it before publication removes its files.
 #[derive(Debug)]
 pub struct PendingBackup {
     volume: Folder,
@@ -33,60 +34,60 @@ pub struct PendingBackup {
     index: Box<dyn StoreFile>,
 }
 
-/// What [`PendingBackup::publish`] has to write and to check.
+/// Arguments of [`PendingBackup::publish`].
 #[derive(Debug)]
 pub struct ToPublish<'a> {
-    /// The whole checksum file; `None` for none.
+    /// The content of the checksum file; `None` for no file.
     pub checksum: Option<&'a [u8]>,
-    /// The whole manifest.
+    /// The content of the manifest.
     pub manifest: &'a [u8],
-    /// How long the archive must be.
+    /// The expected length of the archive.
     pub archive_bytes: u64,
-    /// How long the index must be.
+    /// The expected length of the index.
     pub index_bytes: u64,
 }
 
 impl PendingBackup {
-    /// Begins a backup of the volume `name` at the local time `local_now`. Its stem is one that no file has yet.
+    /// Begins a backup of the volume `name` at the local time `local_now`, with an unused stem.
     pub fn begin(volume: Folder, name: &str, local_now: NaiveDateTime) -> Result<Self, StoreError> {
         let stem = free_stem(&volume, name, local_now)?;
         let archive = volume.create(&format!("{stem}{ARCHIVE}"))?;
         let index = volume.create(&format!("{stem}{INDEX}")).inspect_err(|_| {
-            // The archive's file is empty; its removal failing too changes nothing about the error.
+            // // The archive is still empty; a failed removal would not change the error to report.
             let _ = volume.discard(&format!("{stem}{ARCHIVE}"));
         })?;
         Ok(Self { volume, stem, archive, index })
     }
 
-    /// What the four names begin with.
+    /// The common start of the four names.
     pub fn stem(&self) -> &str {
         &self.stem
     }
 
-    /// Where the archive is written to; with `share_blocks`, what it has in common with others need not be copied.
+    /// A writer for the archive. With `share_blocks`, ranges in common with other files need not be copied.
     pub fn archive_writer(&self, share_blocks: bool) -> io::Result<Box<dyn ArchiveFile>> {
         self.archive.writer(Content::Archive { share_blocks })
     }
 
-    /// Where the index is written to.
+    /// A writer for the index.
     pub fn index_writer(&self) -> io::Result<Box<dyn Write + Send>> {
         Ok(self.index.writer(Content::Index)?)
     }
 
-    /// Forgets all that was written to archive and index, so that both can be written anew. Their writers must be gone.
+    /// Discards archive and index, to write both again. Their writers must be dropped before.
     pub fn start_over(&self) -> Result<(), StoreError> {
         self.archive.start_over()?;
         self.index.start_over()
     }
 
-    /// Reads the index before it is published. Its writer must be gone.
+    /// Reads the index before it is published. Its writer must be dropped before.
     pub fn read_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
         self.index.read()
     }
 
-    /// Publishes the files, after all of them are durable and as long as they should be.
-    /// Gives the archive's path. After an error nothing is published, unless it was the very last step that failed: making
-    /// the names of a complete backup durable.
+    /// Publishes the files after all are durable and have the expected lengths. Returns the archive's path. After
+    /// an error nothing is published, unless only the last step failed: making the names of the complete backup
+    /// durable.
     pub fn publish(self, content: &ToPublish<'_>) -> Result<PathBuf, StoreError> {
         let Self { volume, stem, archive, index } = &self;
         let name_of = |suffix: &str| format!("{stem}{suffix}");
@@ -95,7 +96,7 @@ impl PendingBackup {
             file.write_all(bytes)?;
             file.settle(bytes.len() as u64)
         };
-        // The disk takes all of it sooner when it is asked for all at once.
+        // // Parallel syncs let the disk schedule all writes together.
         std::thread::scope(|scope| {
             let syncing = || StoreError::io("syncing", volume.path());
             let archive = std::thread::Builder::new()
@@ -108,7 +109,7 @@ impl PendingBackup {
             index.and(checksum).and(archive)
         })?;
         written(MANIFEST, content.manifest)?;
-        // From here on a crash leaves the staged manifest, by which the next run knows what is ours.
+        // // After a crash from here on, the staged manifest identifies the remains for the next run.
         volume.sync()?;
         let mut published: Vec<String> = Vec::new();
         for suffix in SUFFIXES {
@@ -116,14 +117,15 @@ impl PendingBackup {
                 continue;
             }
             let name = name_of(suffix);
-            // Not every filesystem keeps the order of renames: with the manifest there, the other names must be, too.
+            // // Not every filesystem keeps the order of renames: the other names must be durable before the
+            // manifest's.
             let others_are_durable = if suffix == MANIFEST { volume.sync() } else { Ok(()) };
             if let Err(error) = others_are_durable.and_then(|()| volume.publish(&name)) {
                 for name in &published {
-                    // What cannot be taken back is known by the staged manifest, if that is still there.
+                    // // If this fails, the staged manifest still identifies the file.
                     let _ = volume.remove(name);
                 }
-                // The staged manifest is discarded next, and must not be gone before them.
+                // // The staged manifest, discarded next, must not disappear before the other files.
                 let _ = volume.sync();
                 return Err(error);
             }
@@ -136,14 +138,14 @@ impl PendingBackup {
 
 impl Drop for PendingBackup {
     fn drop(&mut self) {
-        // The manifest last: it is what the remains are known by. After publishing, none of these is staged.
+        // // The manifest last: it identifies the remains. After publication none of these is staged.
         for suffix in [INDEX, CHECKSUM, ARCHIVE, MANIFEST] {
             let _ = self.volume.discard(&format!("{}{suffix}", self.stem));
         }
     }
 }
 
-/// `NAME_DD_MM_YYYY`, or with `_HHMMSS` when a file of that stem is there already; seconds later when that is, too.
+/// `NAME_DD_MM_YYYY`; with `_HHMMSS` if that stem is in use, and later seconds if that is in use too.
 fn free_stem(volume: &Folder, name: &str, local_now: NaiveDateTime) -> Result<String, StoreError> {
     let listing = volume.list()?;
     let is_free = |stem: &str| {

@@ -1,7 +1,7 @@
-//! Backups that stay because of a sudden change after them, in `.volbak/pins.json`.
+//! Backups kept because of a sudden change after them, in `.volbak/pins.json`.
 //!
-//! A night that loses most of a volume's files, or in which most of them change, may be an accident or an intruder. The last
-//! backup before it is pinned until `volbak accept` says that the change was meant.
+//! A night that loses or changes most of a volume's files may be an accident or an intruder. The last backup before
+//! it is pinned until `volbak accept` confirms the change.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::error::StoreError;
 
 const FILE: &str = "pins.json";
 const FILE_MAX_BYTES: u64 = 64 << 20;
-/// More changes of one volume than this are not told apart: the first stays, and the last of the rest.
+/// With more pending changes of a volume, the first and the most recent ones are kept.
 const MAX_PINS: usize = 8;
 
-/// The pins of all volumes, by the volume's name.
+/// The pins of all volumes, by volume name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pins {
     volumes: BTreeMap<String, VolumePins>,
@@ -25,23 +25,24 @@ pub struct Pins {
 /// The pins of one volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumePins {
-    /// Changes that were not accepted yet, oldest first.
+    /// Changes not yet accepted, oldest first.
     pub pending: Vec<Pin>,
-    /// The first backup after the last change: what came before it is no measure for later nights. `None` without one.
+    /// The start of the first backup after the last change. Earlier backups are no baseline for later nights.
+    /// `None` without a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_since: Option<DateTime<Utc>>,
 }
 
-/// One sudden change.
+/// A sudden change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// The stem of the backup that is kept: the last before the change.
+    /// The stem of the pinned backup: the last before the change.
     pub kept: String,
     /// The stem of the first backup with the change.
     pub changed: String,
-    /// When that one was begun.
+    /// The start of that backup.
     pub changed_at: DateTime<Utc>,
-    /// What changed, with the figures; one line.
+    /// The change with its figures, one line.
     pub what: String,
 }
 
@@ -51,7 +52,7 @@ impl Pins {
         self.volumes.get(name)
     }
 
-    /// The changes of the volume `name` that were not accepted yet, oldest first.
+    /// The changes of the volume `name` not yet accepted, oldest first.
     pub fn pending(&self, name: &str) -> &[Pin] {
         self.of(name).map_or(&[], |volume| &volume.pending)
     }
@@ -66,12 +67,12 @@ impl Pins {
         }
     }
 
-    /// Takes the pending changes of the volume `name` away; gives them.
+    /// Removes and returns the pending changes of the volume `name`.
     pub fn accept(&mut self, name: &str) -> Vec<Pin> {
         self.volumes.get_mut(name).map(|volume| std::mem::take(&mut volume.pending)).unwrap_or_default()
     }
 
-    /// The volumes with pending changes, and these.
+    /// The volumes with pending changes, and these changes.
     pub fn all_pending(&self) -> impl Iterator<Item = (&str, &[Pin])> {
         self.volumes
             .iter()
@@ -81,7 +82,7 @@ impl Pins {
 }
 
 impl Destination {
-    /// The pins. A file that cannot be understood is an error: retention must not go on as if nothing were pinned.
+    /// Reads the pins. An invalid file is an error: retention must not treat the backups as unpinned.
     pub fn pins(&self) -> Result<Pins, StoreError> {
         let Some(own) = self.existing_volume_directory(OWN_DIRECTORY)? else { return Ok(Pins::default()) };
         let Some(bytes) = own.read_file(FILE, FILE_MAX_BYTES)? else { return Ok(Pins::default()) };
@@ -92,7 +93,7 @@ impl Destination {
         })
     }
 
-    /// Replaces the pins. Only for the holder of the lock.
+    /// Replaces the pins. Requires the lock.
     pub fn set_pins(&self, pins: &Pins) -> Result<(), StoreError> {
         let mut text = serde_json::to_string_pretty(pins).map_err(|error| StoreError::Io {
             what: "writing",

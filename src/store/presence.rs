@@ -1,4 +1,4 @@
-//! Whether a destination is really there: mounted, and still the one that was opened; and how full it is.
+//! Checks that a destination exists, is mounted, and is still the directory that was opened; and its space.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -8,16 +8,16 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 use super::error::StoreError;
 
-/// What lies in a destination, and in the filesystem that it is on.
+/// The space of a destination's filesystem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// What the filesystem has in use.
+    /// Used space of the filesystem.
     pub used_bytes: u64,
-    /// What a user may still write.
+    /// The space that an ordinary user may still fill.
     pub available_bytes: u64,
 }
 
-/// Whether `path`, or a directory above it other than `/`, is a mount point. Fails when it cannot be looked at.
+/// Whether `path`, or a directory above it other than `/`, is a mount point. Fails if it cannot be examined.
 pub fn is_on_mount(path: &Path) -> Result<bool, StoreError> {
     let real = path.canonicalize().map_err(StoreError::io("looking at", path))?;
     for directory in real.ancestors().filter(|directory| directory.parent().is_some()) {
@@ -30,8 +30,8 @@ pub fn is_on_mount(path: &Path) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-/// What `path` and all below it take on the disk, as `du` counts: blocks, hard links once. What cannot be looked at
-/// counts nothing.
+/// Disk usage of `path` and everything below, like `du`: allocated blocks, hard links once. Unreadable entries
+/// count as zero.
 pub fn disk_usage(path: &Path) -> u64 {
     let mut seen = HashSet::new();
     let mut waiting = vec![path.to_owned()];

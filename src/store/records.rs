@@ -1,4 +1,4 @@
-//! What a destination keeps beside backups, in `.volbak/`: small files that are replaced whole.
+//! Small files in `.volbak/` that are replaced atomically.
 
 use std::io::Read;
 
@@ -8,11 +8,11 @@ use super::error::StoreError;
 use super::open::OpenError;
 use crate::outside::BlockCursor;
 
-/// The kept reports, a file each.
+/// The kept reports, one file each.
 pub const REPORTS: &str = "reports";
-/// How each volume stands by the last run that was for it.
+/// The standing of each volume after its last run.
 pub const STANDING: &str = "standing.json";
-/// The protected backups, `VOLUME/STEM` a line.
+/// The protected backups, one `VOLUME/STEM` per line.
 const PROTECTED: &str = "protected";
 const PROTECTED_MAX_BYTES: u64 = 16 << 20;
 
@@ -28,7 +28,7 @@ impl Destination {
         Ok(lines)
     }
 
-    /// Replaces the list of protected backups. Only for whoever holds the lock.
+    /// Replaces the list of protected backups. Requires the lock.
     pub fn set_protected(&self, backups: &[String]) -> Result<(), StoreError> {
         let mut text = backups.join("\n");
         text.push('\n');
@@ -37,7 +37,7 @@ impl Destination {
 }
 
 impl dyn Store {
-    /// Reads the file `name`, at most `max_bytes` of it; `None` when there is none.
+    /// Reads at most `max_bytes` of the file `name`; `None` if it does not exist.
     pub fn read_file(&self, name: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let file = match self.open(name) {
             Ok(file) => file,
@@ -50,7 +50,7 @@ impl dyn Store {
         Ok(Some(bytes))
     }
 
-    /// Writes the file `name`, or replaces it: there is always the whole old or the whole new one.
+    /// Writes or replaces the file `name` atomically.
     pub fn replace_file(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.put(name, bytes, Writers::One)
     }

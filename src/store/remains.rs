@@ -1,4 +1,4 @@
-//! What a run that was cut off left in a volume's folder.
+//! The remains of an interrupted run in a volume's folder.
 
 use std::path::PathBuf;
 
@@ -7,16 +7,16 @@ use super::error::StoreError;
 use super::open::OpenError;
 use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
 
-/// Removes what a run that was cut off left in a volume's folder; says which files. Only for the holder of the
+/// Removes the remains of an interrupted run from a volume's folder; returns the removed files. Requires the
 /// destination's lock.
 ///
-/// A published file belongs to such a backup when the manifest of its stem is staged and not published, and the file itself
-/// is not staged (or its publication was cut off between two steps).
+/// A published file is such a remain if the manifest of its stem is staged and not published, and the file itself
+/// is not staged (unless its publication was interrupted between two steps).
 pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
     let listing = volume.list()?;
     let mut removed = Vec::new();
     for stem in cut_off(&listing) {
-        // A listing may be late; the manifest that it lacks would make this a complete backup.
+        // // The listing may be stale; with a published manifest this is a complete backup.
         if is_published(volume, &format!("{stem}{MANIFEST}"))? {
             continue;
         }
@@ -33,7 +33,7 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
         volume.discard(name)?;
         removed.push(volume.path_of_staged(name));
     }
-    // What the rest was known by goes last, and only after the rest is gone for good.
+    // // The manifests identify the rest, so they are removed last, after the other removals are durable.
     if !manifests.is_empty() {
         volume.sync()?;
     }
@@ -44,14 +44,14 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
     Ok(removed)
 }
 
-/// The stems of backups whose publication or removal was cut off, or is under way: their manifest is staged, and as far as
-/// the listing knows not published.
+/// The stems of backups whose publication or removal was interrupted or is in progress: the manifest is staged and,
+/// according to the listing, not published.
 pub(super) fn cut_off(listing: &Listing) -> impl Iterator<Item = &str> {
     let stems = listing.staged.iter().filter_map(|name| name.strip_suffix(MANIFEST));
     stems.filter(|stem| !listing.has(&format!("{stem}{MANIFEST}")))
 }
 
-/// Whether a file of this name is published, whatever a listing says.
+/// Whether a file of this name is published, checked without the listing.
 pub(super) fn is_published(volume: &dyn Store, name: &str) -> Result<bool, StoreError> {
     match volume.open(name) {
         Ok(_) | Err(OpenError::NotAFile { .. }) => Ok(true),

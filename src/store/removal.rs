@@ -1,18 +1,19 @@
-//! Removing a backup, so that a crash at any moment leaves either the whole of it or remains that are known as such.
+//! Removes a backup, so that a crash leaves either the whole backup or identifiable remains.
 
 use super::api::Store;
 use super::backup::RECORD;
 use super::error::StoreError;
 use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
 
-/// Removes the files of the backup `stem`. Only for whoever holds the destination's lock.
+/// Removes the files of the backup `stem`. Requires the destination's lock.
 ///
-/// The manifest goes first, by getting its temporary name: from then on it is no backup any more, and what is left
-/// after a crash is what [`remove_remains`](super::remains::remove_remains) removes. Fails when there is no manifest:
-/// what has none is not volbak's to remove.
+/// The manifest goes first, by renaming it to its staged name. From then on it is no backup, and
+/// [`remove_remains`](super::remains::remove_remains) removes what a crash leaves. Fails if there is no manifest:
+/// volbak removes only backups that it made.
 pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
     let manifest = format!("{stem}{MANIFEST}");
-    // Without the record of its verifications a backup is whole; the record without a backup would be nobody's.
+    // // The record goes first: a backup without a verification record is valid, a record without a backup would be
+    // an orphan.
     volume.remove(&format!("{stem}{RECORD}"))?;
     volume.set_aside(&manifest)?;
     volume.sync()?;

@@ -1,17 +1,18 @@
-//! Which backups of a source are kept and which are removed: a pure decision that can be printed, tested and refused
-//! before anything is deleted. The time is an argument; nothing here reads a clock, a file or a directory.
+//! Decides which backups of a source are kept and which are removed. The decision is pure: it can be printed,
+//! tested and refused before anything is deleted. The time is an argument; no clock, file or directory is read
+//! here.
 //!
-//! A backup is removed only when **no** rule keeps it. The rules that keep:
+//! A backup is removed only if **no** rule keeps it. The rules that keep a backup:
 //!
 //! - its own date is not more than `retention_days` days before today (calendar days, the host's);
 //! - it is the newest of one of the last days, weeks, months or years that `keep_*` ask for;
 //! - `volbak protect` keeps it, or it is the last one before a sudden change that was not accepted yet;
 //! - it is one of the last good ones (see [`plan`]);
-//! - its date lies in the future, so that somebody's clock was wrong.
+//! - its date is in the future, which means that a clock was wrong.
 //!
-//! And nothing at all is removed unless a new, complete backup of the same source was just published, or the source is
-//! gone for longer than `gone_days`. Across all sources, [`brake`] stops a run that would remove more than half of all
-//! there is.
+//! Nothing is removed unless a new, complete backup of the same source was just published, or the source has been
+//! gone for longer than `gone_days`. Across all sources, [`brake`] stops a run that would remove more than half of
+//! all backups.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,60 +23,60 @@ mod reason;
 
 pub use reason::{Reason, Refusal};
 
-/// How far a backup's time may lie ahead of now and still be believed: clocks are set back by seconds and minutes.
+/// How far ahead of now a backup's time may be: clocks are corrected by seconds or minutes.
 const FUTURE_SLACK: Duration = Duration::hours(1);
 
-/// What is known of a backup's worth.
+/// The known state of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
-    /// It was read in full and compared, or restored for a test, and is good.
+    /// It was read in full and compared, or restored as a test, without a problem.
     Good,
-    /// Nothing is known to be wrong, and it was never read in full: a quick check proves nothing.
+    /// No problem is known, but it was never read in full: a quick check is no proof.
     Unverified,
-    /// It was verified, or looked at, and is damaged or incomplete. It never counts as a backup.
+    /// A check found it damaged or incomplete. It never counts as a backup.
     Bad,
 }
 
-/// One backup of the source, as the catalog found it.
+/// A backup of the source, from the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// What names it among all backups of its source; compared whole, never as a prefix.
+    /// Its name among the backups of its source; compared as a whole, never as a prefix.
     pub id: String,
-    /// When it was taken, by its manifest.
+    /// Its time, from its manifest.
     pub taken_at: DateTime<Utc>,
-    /// The date in its name: the calendar day on the host when it was taken.
+    /// The date in its name: the host's calendar day of the backup.
     pub local_date: NaiveDate,
-    /// What is known of its worth.
+    /// Its known state.
     pub health: Health,
-    /// Whether all that was selected is in it; a partial one lacks something.
+    /// Whether it contains everything that was selected; a partial backup does not.
     pub whole: bool,
     /// Kept by `volbak protect`.
     pub protected: bool,
     /// The last one before a sudden change, until `volbak accept`.
     pub pinned: bool,
-    /// All its files together.
+    /// The total size of its files.
     pub size_bytes: u64,
 }
 
 /// How long a source's backups are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Backups not older than this many days are kept.
+    /// The maximum age in days at which a backup is kept by age.
     pub retention_days: u32,
-    /// So many of the newest backups are kept whatever their age.
+    /// The number of newest backups to keep whatever their age.
     pub keep_last: u32,
-    /// The newest backup of each of the last so many days that have one.
+    /// The number of most recent days with a backup whose newest backup is kept.
     pub keep_daily: u32,
-    /// The newest backup of each of the last so many ISO weeks that have one.
+    /// The number of most recent ISO weeks with a backup whose newest backup is kept.
     pub keep_weekly: u32,
-    /// The newest backup of each of the last so many months that have one.
+    /// The number of most recent months with a backup whose newest backup is kept.
     pub keep_monthly: u32,
-    /// The newest backup of each of the last so many years that have one.
+    /// The number of most recent years with a backup whose newest backup is kept.
     pub keep_yearly: u32,
-    /// A gone source's backups are kept until the newest of them is older than this many days.
+    /// The backups of a gone source are kept until the newest is older than this many days.
     pub gone_days: u32,
-    /// Whether even the last good backup of a gone source goes after `gone_days`.
+    /// Whether even the last good backup of a gone source is removed after `gone_days`.
     pub remove_last_of_gone: bool,
 }
 
@@ -87,7 +88,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Keeps by age alone, and what is gone for 90 days, but at least as long as the rest.
+    /// Keeps by age only. The backups of a gone source are kept for 90 days, or `retention_days` if that is longer.
     pub fn days(retention_days: u32) -> Self {
         Self {
             retention_days,
@@ -102,49 +103,50 @@ impl Policy {
     }
 }
 
-/// The moment to decide for, both as the clock seam gives it.
+/// The current time, in both forms of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// The time.
     pub utc: DateTime<Utc>,
-    /// The calendar day on the host.
+    /// The host's calendar day.
     pub local_date: NaiveDate,
 }
 
-/// Why a plan is asked for, which decides whether anything may be removed at all.
+/// The occasion of a plan, which decides whether anything may be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion<'a> {
-    /// A new, complete backup of this source was just published under this id. It must be among the backups.
+    /// A new, complete backup of this source was just published under this id. It must be in the list.
     Published(&'a str),
-    /// None is there yet: what would be removed if one came now (`--dry-run`, and [`brake`] before a run begins).
+    /// No new backup yet: what would be removed if one were published now (`--dry-run`, and [`brake`] before a run
+    /// begins).
     Forecast,
-    /// The source still exists, and has no new backup.
+    /// The source exists, and has no new backup.
     NothingNew,
     /// The source no longer exists on the host.
     Gone,
 }
 
-/// What becomes of one backup, and why.
+/// The decision for one backup, with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The backup's id.
     pub id: String,
-    /// All its files together.
+    /// The total size of its files.
     pub size_bytes: u64,
-    /// Whether it is to be removed.
+    /// Whether it is removed.
     pub remove: bool,
-    /// Every rule that spoke: all that keep it, or the one that lets it go.
+    /// All rules that keep it, or the rule that removes it.
     pub reasons: Vec<Reason>,
 }
 
-/// What is to be done with the backups of one source.
+/// The decisions for the backups of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The source's name.
     pub source: String,
-    /// One decision a backup, oldest first.
+    /// One decision per backup, oldest first.
     pub decisions: Vec<Decision>,
-    /// What somebody should know: why nothing was removed though something is old, or that a clock looks wrong.
+    /// Findings for the operator: why old backups were not removed, or that a clock looks wrong.
     pub refusals: Vec<Refusal>,
 }
 
@@ -154,19 +156,24 @@ impl Plan {
         self.decisions.iter().filter(|decision| decision.remove).map(|decision| decision.id.as_str())
     }
 
-    /// How many bytes the files have that are removed; less is freed where they share blocks with others.
+    /// The total size of the removed files; less is freed where they share blocks with others.
     pub fn freed_bytes(&self) -> u64 {
         let freed = self.decisions.iter().filter(|decision| decision.remove).map(|decision| decision.size_bytes);
         freed.fold(0, u64::saturating_add)
     }
 }
 
-/// Decides about all backups of one source. `backups` may be in any order and hold nothing of another source.
+/// Decides about all backups of one source. `backups` may be in any order, and must all be of this source.
 ///
-/// What counts as a last good one, and is never removed: the newest that was verified and is good, and the newest whole
-/// one of these; the newest that is not bad, and the newest whole one of these; the one just published, also when the clock was wrong and others are newer by their dates; and the newest
-/// besides that, since one backup alone, made under a clock that may be wrong, is too little to throw the others away for.
-/// With a backup a night the last three rules only keep what is young anyway.
+/// These count as last good backups and are never removed:
+///
+/// - the newest that was verified and is good, and the newest whole one of these;
+/// - the newest that is not bad, and the newest whole one of these;
+/// - the one just published, even if a wrong clock made others look newer;
+/// - the newest before that one: a single backup, made under a clock that may be wrong, does not justify removing
+///   all others.
+///
+/// With a backup every night, the last three rules only keep backups that are young anyway.
 pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasion: Occasion<'_>) -> Plan {
     let mut sorted: Vec<&Backup> = backups.iter().collect();
     sorted.sort_by(|a, b| (a.taken_at, &a.id).cmp(&(b.taken_at, &b.id)));
@@ -236,19 +243,19 @@ pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasio
     Plan { source: source.to_owned(), decisions, refusals }
 }
 
-/// Looks at all plans of a run together: `Some` when they would remove more than half of all backups there are, and
-/// nothing may then be removed without being told to by force.
+/// Checks all plans of a run together: `Some` if they would remove more than half of all backups. Nothing may then
+/// be removed without `--force`.
 ///
-/// Give it [`Occasion::Forecast`] plans of every source before the first removal: a wrong clock or a mistake in the
-/// config shows there, before it costs anything.
+/// Call it with [`Occasion::Forecast`] plans of every source before the first removal, so that a wrong clock or a
+/// mistake in the config shows before any loss.
 pub fn brake(plans: &[Plan]) -> Option<Refusal> {
     let all: usize = plans.iter().map(|plan| plan.decisions.len()).sum();
     let removed: usize = plans.iter().map(|plan| plan.removals().count()).sum();
     (removed > all / 2).then_some(Refusal::TooMany { removed, all })
 }
 
-/// The last day on which all backups of a gone source are kept, for the report. `None` when there are none, or when
-/// that day is over and what is left stays for good.
+/// The last day on which all backups of a gone source are kept, for the report. `None` if there are none, or if
+/// that day has passed and the rest is kept for good.
 pub fn gone_kept_until(backups: &[Backup], policy: &Policy, now: Now) -> Option<NaiveDate> {
     let newest = backups.iter().map(|backup| backup.local_date).max()?;
     let until = newest.checked_add_signed(Duration::days(i64::from(policy.gone_days)))?;
@@ -259,12 +266,12 @@ fn is_in_the_future(backup: &Backup, now: Now) -> bool {
     is_future(backup.taken_at, now.utc)
 }
 
-/// Whether a backup taken at this time comes from a clock that was wrong: more than an hour ahead of `now`.
+/// Whether a backup's time shows a wrong clock: more than an hour ahead of `now`.
 pub fn is_future(taken_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     taken_at > now.checked_add_signed(FUTURE_SLACK).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// Whole calendar days; below zero when the host's day is behind the backup's.
+/// Whole calendar days; negative if the host's day is before the backup's.
 fn age_days(backup: &Backup, now: Now) -> i64 {
     now.local_date.signed_duration_since(backup.local_date).num_days()
 }
@@ -288,8 +295,8 @@ fn reason_to_remove_nothing(
             Some(new) if new.health == Health::Bad => Some(Refusal::NewOneIsBad { id: id.to_owned() }),
             Some(_) => None,
         },
-        // A group that is not active for a night makes all its volumes look gone, also those with yearly backups that
-        // are older than gone_days: the newest of all must be.
+        // // A volume group that is inactive for a night makes all its volumes look gone, including those with
+        // yearly backups older than gone_days. So the age of the newest backup decides.
         Occasion::Gone => {
             let newest_age = sorted.iter().map(|backup| age_days(backup, now)).min()?;
             let left_days = i64::from(policy.gone_days) - newest_age;
@@ -298,7 +305,7 @@ fn reason_to_remove_nothing(
     }
 }
 
-/// A hole of more than the retention between the new backup and the one before it: a long outage, or a wrong clock.
+/// A gap longer than the retention between the new backup and the one before it: a long outage, or a wrong clock.
 fn gap_before(id: &str, believed: &[&Backup], policy: &Policy) -> Option<Refusal> {
     let at = believed.iter().position(|backup| backup.id == id)?;
     let new = believed.get(at)?;
@@ -311,7 +318,7 @@ fn gap_before(id: &str, believed: &[&Backup], policy: &Policy) -> Option<Refusal
     })
 }
 
-/// The backups that must not go because nothing better is left.
+/// Backups that must not be removed because nothing better is left.
 struct LastGood<'a> {
     verified: Option<&'a str>,
     verified_whole: Option<&'a str>,
@@ -355,8 +362,9 @@ impl<'a> LastGood<'a> {
     }
 }
 
-/// What `keep_*` keep, bad ones never. `keep_last` keeps the newest, and as many of the newest whole ones. Of each of the
-/// last days, weeks, months and years that have a backup, the newest whole one is kept, or else the newest.
+/// The backups kept by `keep_*`; bad ones never are. `keep_last` keeps the newest, and as many of the newest whole
+/// ones. Of each of the last days, weeks, months and years with a backup, the newest whole one is kept, or the
+/// newest if none is whole.
 fn kept_by_calendar(believed: &[&Backup], policy: &Policy) -> Vec<(String, Reason)> {
     let newest_first = || believed.iter().rev().copied().filter(|backup| backup.health != Health::Bad);
     let last = usize::try_from(policy.keep_last).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! A staged file of a directory.
+//! A staged file in a directory.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -18,7 +18,7 @@ use crate::store::open::{OpenError, open_regular};
 pub(super) struct LocalFile {
     file: File,
     path: PathBuf,
-    /// The directory that it is in, where that is open: blocks are shared within its filesystem.
+    /// The parent directory, if it is open: blocks are shared within its filesystem.
     directory: Option<OwnedFd>,
     late_error: LateError,
 }
@@ -51,7 +51,7 @@ impl StoreFile for LocalFile {
     }
 
     fn start_over(&self) -> Result<(), StoreError> {
-        // What could not be written is of no interest any more.
+        // // The data is discarded, and so is its error.
         let _ = self.late_error.take();
         let emptied = self.file.set_len(0).and_then(|()| (&self.file).seek(SeekFrom::Start(0)));
         emptied.map(|_| ()).map_err(StoreError::io("emptying", &self.path))

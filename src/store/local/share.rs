@@ -1,4 +1,4 @@
-//! Has files share blocks in place of copying them, where the filesystem does that (reflink: XFS, btrfs and others).
+//! Shares blocks between files instead of copying, where the filesystem supports reflinks (XFS, btrfs and others).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,24 +10,25 @@ use rustix::io::Errno;
 
 use crate::archive::members::LEAST_SHARED_BLOCKS;
 
-/// What is shared begins and ends at multiples of this in both files. No filesystem whose blocks are longer shares any.
+/// The alignment of shared ranges in both files. Filesystems with longer blocks are not used for sharing.
 pub(super) const BLOCK_BYTES: usize = 4096;
-/// Less is copied.
+/// Shorter ranges are copied.
 const LEAST_BYTES: usize = LEAST_SHARED_BLOCKS * BLOCK_BYTES;
-/// So much is shared at once.
+/// The maximum length per call.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Bytes that lie one behind the other in another file, from where a block begins there and here.
+/// A range of another file that is consecutive in both files and starts at a block boundary in both.
 #[derive(Debug)]
 pub(super) struct Stretch {
     source: Arc<File>,
     from: u64,
     len: u64,
-    /// The bytes behind the last whole block.
+    /// The bytes after the last whole block.
     rest: Vec<u8>,
 }
 
-/// How much of bytes that `source` has at `offset` lies before the first whole block; `None` when they are not worth it.
+/// The length before the first whole block of `bytes`, which are at `offset` in the source; `None` if sharing is
+/// not worth it.
 pub(super) fn before_first_block(bytes: &[u8], offset: u64) -> Option<usize> {
     let within = usize::try_from(offset % BLOCK_BYTES as u64).ok()?;
     let before = (BLOCK_BYTES - within) % BLOCK_BYTES;
@@ -39,7 +40,7 @@ impl Stretch {
         Self { source: Arc::clone(source), from, len: 0, rest: Vec::new() }
     }
 
-    /// Whether what `source` has at `offset` comes next.
+    /// Whether `offset` of `source` continues this range.
     pub(super) fn goes_on_at(&self, source: &Arc<File>, offset: u64) -> bool {
         Arc::ptr_eq(&self.source, source) && self.from.checked_add(self.len) == Some(offset)
     }
@@ -48,28 +49,28 @@ impl Stretch {
         self.len += bytes.len() as u64;
         let rest_len = usize::try_from(self.len % BLOCK_BYTES as u64).unwrap_or(0);
         let (_, tail) = bytes.split_at(bytes.len().saturating_sub(rest_len));
-        // All of the rest is in these bytes, or they are behind what there was of it.
+        // // Either these bytes contain the whole remainder, or they extend it.
         self.rest.truncate(if tail.len() == rest_len { 0 } else { rest_len - tail.len() });
         self.rest.extend_from_slice(tail);
     }
 
-    /// Whether it is long enough to be shared before more comes.
+    /// Whether it is long enough to be shared now.
     pub(super) fn is_long(&self) -> bool {
         self.len >= MOST_BYTES
     }
 
-    /// The bytes behind the last whole block, which have to be written.
+    /// The bytes after the last whole block, which must be written.
     pub(super) fn rest(&self) -> &[u8] {
         &self.rest
     }
 
-    /// Shares its whole blocks with `file`, from where that is written on; says how much that is.
+    /// Shares its whole blocks with `file` at the current position; returns their length.
     pub(super) fn share_with(&self, file: &File) -> io::Result<usize> {
         let mut from = self.from;
         let all = self.len - self.rest.len() as u64;
         let mut left = all;
         while left > 0 {
-            // Once the filesystem has been seen to do it, it shares; where it does not after all, the kernel copies.
+            // // The filesystem was tested to share. Where it does not, the kernel copies.
             let len = usize::try_from(left).unwrap_or(usize::MAX);
             match rustix::fs::copy_file_range(&self.source, Some(&mut from), file, None, len) {
                 Ok(0) => return Err(io::Error::other("the previous archive is shorter than it was a moment ago")),
@@ -82,7 +83,7 @@ impl Stretch {
     }
 }
 
-/// Whether files in this directory can share blocks of [`BLOCK_BYTES`]: two without names are made to try it.
+/// Whether files in this directory can share blocks of [`BLOCK_BYTES`], tested with two unnamed files.
 pub(super) fn is_possible_in(directory: &OwnedFd) -> bool {
     let unnamed = || {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

@@ -1,8 +1,8 @@
-//! Writes the files of a backup so that the host's page cache is left alone, and so that the sync at the end finds little
-//! left to do.
+//! Writes a backup's files without filling the host's page cache, and so that little is left for the final sync.
 //!
-//! Archive and index are collected in a few large buffers, and a thread beside writes those: directly to the disk (`O_DIRECT`)
-//! where the destination's filesystem is known to do that well, else through the page cache with a sync now and then.
+//! Archive and index are collected in a few large buffers, which a thread writes: directly to the disk (`O_DIRECT`)
+//! where the destination's filesystem is known to do that well, otherwise through the page cache with a sync now
+//! and then.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,49 +19,49 @@ use super::share::{self, Stretch};
 use super::syncing_writer::{LateError, SyncingWriter};
 use crate::archive::members::ArchiveFile;
 
-/// How much of an archive is written at once.
+/// The buffer size for an archive.
 pub(super) const ARCHIVE_STAGE_BYTES: usize = 1 << 20;
-/// And of an index.
+/// The buffer size for an index.
 pub(super) const INDEX_STAGE_BYTES: usize = 256 << 10;
-/// One is being filled, one waits, one is being written.
+/// One buffer is being filled, one waits, one is being written.
 const STAGES: usize = 3;
-/// No disk asks for more of what is written directly: neither of its place in memory and in the file nor of its length.
+/// An alignment that suffices for direct writes to any disk: of memory address, file offset and length.
 const DIRECT_ALIGNMENT: usize = 4096;
-/// Filesystems of local disks that write directly as fast as they write at all (linux/magic.h). Others have to wait for a
-/// server, or copy all the same.
+/// Filesystems of local disks on which direct writes are as fast as others (linux/magic.h). Others wait for a
+/// server, or copy anyway.
 const DIRECT_FILESYSTEMS: [u64; 2] = [0xef53, 0x5846_5342];
 
-/// Collects what is written in large buffers, which a thread of its own brings to the disk.
+/// Collects writes in large buffers, which a thread writes to disk.
 pub(super) struct StagedWriter {
     current: Stage,
-    /// All that are not being filled or written.
+    /// Buffers that are neither being filled nor written.
     empty: Vec<Stage>,
     back: Receiver<Stage>,
     work: Option<Sender<Work>>,
     thread: Option<JoinHandle<()>>,
     error: LateError,
-    /// How much was taken, in bytes.
+    /// The number of bytes accepted.
     taken: u64,
     sharing: Sharing,
-    /// What is to be shared next; nothing is in the current buffer then.
+    /// The range to share next; the current buffer is empty then.
     stretch: Option<Stretch>,
 }
 
 /// Whether blocks can be shared with other files.
 enum Sharing {
     No,
-    /// Nobody wanted to know it yet. The file is in this directory.
+    /// Not tested yet; the file is in this directory.
     NotTried(OwnedFd),
     Yes,
 }
 
-/// What the thread beside has to do next.
+/// A task for the writing thread.
 enum Work {
     Write(Stage),
     Share(Stretch),
 }
 
-/// A buffer whose part behind `start` is aligned for direct writes.
+/// A buffer, aligned for direct writes from `start`.
 struct Stage {
     bytes: Vec<u8>,
     start: usize,
@@ -72,7 +72,7 @@ struct Stage {
 impl Stage {
     fn new(room: usize) -> Self {
         let bytes = vec![0; room + DIRECT_ALIGNMENT];
-        // Where that cannot be said, direct writes fail, and the others do not need it.
+        // // If no aligned start exists, direct writes fail, and other writes do not need it.
         let start = bytes.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
         Self { bytes, start, room, len: 0 }
     }
@@ -81,7 +81,7 @@ impl Stage {
         &self.bytes[self.start..self.start + self.len]
     }
 
-    /// Takes in as much of `from` as there is room for.
+    /// Copies as much of `from` as fits.
     fn fill(&mut self, from: &[u8]) -> usize {
         let space = &mut self.bytes[self.start + self.len..self.start + self.room];
         let len = space.len().min(from.len());
@@ -96,8 +96,8 @@ impl Stage {
 }
 
 impl StagedWriter {
-    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`], to a new file. What goes wrong after the last
-    /// write is left where `file` leaves it.
+    /// Writes pieces of `stage_bytes`, a multiple of [`DIRECT_ALIGNMENT`], to a new file. Errors after the last
+    /// write are kept where `file` keeps them.
     pub(super) fn new(file: SyncingWriter, stage_bytes: usize) -> io::Result<Self> {
         let (work, to_do) = channel();
         let (give_back, back) = channel();
@@ -118,12 +118,12 @@ impl StagedWriter {
         })
     }
 
-    /// From now on blocks are shared, if that is possible in the file's `directory`.
+    /// Enables block sharing, if the file's `directory` supports it.
     pub(super) fn share_in(&mut self, directory: OwnedFd) {
         self.sharing = Sharing::NotTried(directory);
     }
 
-    /// Has the current buffer written, and goes on with an empty one.
+    /// Hands the current buffer to the thread, and continues with an empty one.
     fn hand_over(&mut self) -> io::Result<()> {
         let next = match self.empty.pop() {
             Some(next) => next,
@@ -140,10 +140,10 @@ impl StagedWriter {
         }
     }
 
-    /// Has the stretch shared, and takes what is behind its last whole block into the buffer.
+    /// Hands the range over for sharing, and puts the bytes after its last whole block into the buffer.
     fn end_stretch(&mut self) -> io::Result<()> {
         let Some(stretch) = self.stretch.take() else { return Ok(()) };
-        // It is shorter than a block, and the buffer is empty.
+        // // It is shorter than a block, and the buffer is empty.
         self.current.fill(stretch.rest());
         self.give(Work::Share(stretch))
     }
@@ -164,10 +164,10 @@ impl Write for StagedWriter {
         Ok(len)
     }
 
-    /// Waits until the kernel has taken all of it.
+    /// Waits until the kernel has accepted all data.
     fn flush(&mut self) -> io::Result<()> {
         self.end_stretch()?;
-        // Also when nothing is in it: it comes back after all that was to be shared before.
+        // // Also if it is empty: its return shows that all earlier tasks are done.
         self.hand_over()?;
         while self.empty.len() + 1 < STAGES {
             let stage = self.back.recv().map_err(|_| self.writers_error())?;
@@ -220,24 +220,24 @@ impl Drop for StagedWriter {
         }
         self.work = None;
         if let Some(thread) = self.thread.take() {
-            // Its errors are in the shared slot.
+            // // Its errors are in the shared slot.
             let _ = thread.join();
         }
     }
 }
 
-/// Does what comes, in its order, and gives the buffers back. Ends at the first error.
+/// Runs the tasks in order, and returns the buffers. Ends at the first error.
 fn work_off(mut file: SyncingWriter, to_do: &Receiver<Work>, give_back: &Sender<Stage>, errors: &LateError) {
     let mut is_direct = is_better_direct(&file.file) && set_direct(&file.file, true).is_ok();
     for work in to_do {
         let done = match work {
             Work::Share(stretch) => stretch.share_with(&file.file).and_then(|len| {
-                // Should the kernel have copied after all, it did so through memory.
+                // // If the kernel copied instead of sharing, it went through memory.
                 if is_direct { Ok(()) } else { file.pace(len) }
             }),
             Work::Write(mut stage) => write_stage(&mut file, stage.filled(), &mut is_direct).map(|()| {
                 stage.len = 0;
-                // Fails only when nobody writes any more.
+                // // Fails only after the writer is gone.
                 let _ = give_back.send(stage);
             }),
         };
@@ -254,7 +254,7 @@ fn write_stage(file: &mut SyncingWriter, mut left: &[u8], is_direct: &mut bool) 
         let written = match file.file.write(&left[..whole]) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // A disk with larger sectors than any known, or the end of the file, which is no whole block.
+            // // A disk with unusually large sectors, or the partial block at the end of the file.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => 0,
             Err(error) => return Err(error),
         };
@@ -298,7 +298,7 @@ mod tests {
         (StagedWriter::new(syncing, STAGE_BYTES).unwrap(), error)
     }
 
-    /// Beside the sources, and not in /tmp, which may have no direct writes.
+    /// Beside the sources rather than in /tmp, which may not support direct writes.
     fn scratch() -> TempDir {
         let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
         fs::create_dir_all(target).unwrap();
@@ -317,7 +317,7 @@ mod tests {
                 writer.write_all(piece).unwrap();
             }
             if len % 2 == 0 {
-                // Goes on after a flush in the middle of a block.
+                // // Continues after a flush in the middle of a block.
                 writer.flush().unwrap();
                 writer.write_all(b"more").unwrap();
             }
@@ -344,7 +344,7 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (what, len) = ((random >> 40) % 4, [5, 4096, 70_000, 100_000, 200_000][(random >> 45) % 5]);
             match what {
-                // Goes on where the last one ended, where what is taken lies alike, or anywhere.
+                // // Continue at the last end, at an offset with the same alignment, or anywhere.
                 0 | 1 => from %= content.len() / 2,
                 2 => from = (random >> 50) % 100 * DIRECT_ALIGNMENT + expected.len() % DIRECT_ALIGNMENT,
                 _ => {

@@ -1,4 +1,4 @@
-//! Has what is written brought to the disk meanwhile, so that the sync at the end finds little left to do.
+//! Syncs data to disk while it is written, so that little is left for the final sync.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 
 use crate::outside::let_go_of_pages;
 
-/// How much is written before the disk is asked to take it.
+/// The number of bytes between syncs.
 const SYNC_STEP_BYTES: usize = 16 << 20;
-/// An error that came after the write that it belongs to had returned. It must not be lost for the sync at the end: the
-/// kernel tells of a failed write-back once.
+/// The error of a write that had already returned. It must be kept for the final sync, since the kernel reports a
+/// failed write-back only once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LateError(Arc<Mutex<Option<io::Error>>>);
 
@@ -25,7 +25,7 @@ impl LateError {
     }
 }
 
-/// Has what was written synced by a thread beside, piece by piece.
+/// Syncs written data from a thread, piece by piece.
 pub(super) struct SyncingWriter {
     pub(super) file: File,
     written: usize,
@@ -52,7 +52,7 @@ impl SyncingWriter {
 }
 
 impl SyncingWriter {
-    /// Takes note that so much was written, and has it synced now and then.
+    /// Records written bytes, and triggers a sync now and then.
     pub(super) fn pace(&mut self, written: usize) -> io::Result<()> {
         self.written = self.written.saturating_add(written);
         if self.written >= SYNC_STEP_BYTES {
@@ -60,8 +60,8 @@ impl SyncingWriter {
             if let Some(error) = self.error.take() {
                 return Err(error);
             }
-            // One piece may wait for the one before. Beyond that the destination is what is slow: to write on into memory
-            // would push out what the host has there, and `auto` would not see it.
+            // // One piece may wait for the one before. Blocking beyond that limits dirty memory, which would evict
+            // the host's own pages, and lets `auto` see that the destination is slow.
             let _ = self.wake.as_ref().map(|wake| wake.send(()));
         }
         Ok(())
@@ -84,7 +84,7 @@ impl Drop for SyncingWriter {
     fn drop(&mut self) {
         self.wake = None;
         if let Some(syncer) = self.syncer.take() {
-            // Its errors are in the shared slot.
+            // // Its errors are in the shared slot.
             let _ = syncer.join();
         }
     }

@@ -1,10 +1,10 @@
-//! Why a backup is kept or removed, in words for a person.
+//! Why a backup is kept or removed, in words.
 
 use std::fmt;
 
 use chrono::NaiveDate;
 
-/// One rule's word on one backup.
+/// The verdict of one rule about one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Kept: not older than the retention.
@@ -16,27 +16,27 @@ pub enum Reason {
     },
     /// Kept: one of the newest.
     KeepLast {
-        /// How many of them are kept.
+        /// The number to keep.
         keep: u32,
     },
     /// Kept: the newest of its day.
     KeepDaily {
-        /// For how many days that have one.
+        /// The number of days with a backup.
         keep: u32,
     },
     /// Kept: the newest of its week.
     KeepWeekly {
-        /// For how many weeks that have one.
+        /// The number of weeks with a backup.
         keep: u32,
     },
     /// Kept: the newest of its month.
     KeepMonthly {
-        /// For how many months that have one.
+        /// The number of months with a backup.
         keep: u32,
     },
     /// Kept: the newest of its year.
     KeepYearly {
-        /// For how many years that have one.
+        /// The number of years with a backup.
         keep: u32,
     },
     /// Kept: it is protected.
@@ -51,16 +51,16 @@ pub enum Reason {
     LastWhole,
     /// Kept: it was just made, whatever its date.
     JustMade,
-    /// Kept: the newest before the one that was just made.
+    /// Kept: the newest before the one just made.
     LastBeforeTheNewOne,
-    /// Kept: its date is in the future, so that no age can be told.
+    /// Kept: its date is in the future, so its age is unknown.
     InTheFuture,
-    /// Kept: the source is gone, and its backups have a longer time.
+    /// Kept: the source is gone, and its backups are kept for longer.
     GoneNotLongEnough {
-        /// That time.
+        /// That period in days.
         keep_days: u32,
     },
-    /// Kept: no rule keeps it, but nothing of this source may be removed now; the plan's refusals say why.
+    /// Kept: no rule keeps it, but nothing of this source may be removed now; the plan's refusals give the reason.
     OnHold {
         /// Calendar days since its date.
         age_days: i64,
@@ -72,7 +72,7 @@ pub enum Reason {
         /// The retention.
         retention_days: u32,
     },
-    /// Removed: the source is gone, and its longer time is over too.
+    /// Removed: the source is gone, and the longer period has passed too.
     GoneLongEnough {
         /// Calendar days since its date.
         age_days: i64,
@@ -112,61 +112,61 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why nothing is removed, or what looks wrong. Each is for the report.
+/// Why nothing is removed, or what looks wrong, for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no new backup of this source.
+    /// The source has no new backup.
     NothingNew,
-    /// The backup that is said to be new is not in the list, or is dated in the future.
+    /// The new backup is not in the list, or its date is in the future.
     NewOneNotThere {
         /// Its id.
         id: String,
     },
-    /// The backup that is said to be new is bad.
+    /// The new backup is bad.
     NewOneIsBad {
         /// Its id.
         id: String,
     },
-    /// Two backups have one id, so that the wrong one could be removed.
+    /// Two backups have the same id, so the wrong one could be removed.
     SameIdTwice {
         /// The id.
         id: String,
     },
-    /// The source is gone; its backups stay for now.
+    /// The source is gone; its backups are kept for now.
     Gone {
-        /// In how many days they may go.
+        /// The days until they may be removed.
         left_days: i64,
-        /// How many there are.
+        /// The number of backups.
         backups: usize,
     },
-    /// A backup is dated in the future. It is kept; the rest is handled as ever.
+    /// A backup's date is in the future. It is kept; the others are treated as usual.
     InTheFuture {
         /// Its id.
         id: String,
         /// Its date.
         date: NaiveDate,
     },
-    /// More days than the retention lie between the new backup and the one before it, which is kept.
+    /// The gap between the new backup and the one before it is longer than the retention. The earlier one is kept.
     Gap {
-        /// How many.
+        /// The gap in days.
         days: i64,
         /// The date before the gap.
         from: NaiveDate,
-        /// The new one's date.
+        /// The date of the new backup.
         to: NaiveDate,
     },
     /// All plans together would remove more than half of all backups.
     TooMany {
-        /// How many would be removed.
+        /// The number to be removed.
         removed: usize,
-        /// Of how many.
+        /// The number of all backups.
         all: usize,
     },
 }
 
 impl Refusal {
-    /// Whether it is an ordinary state of things (no new backup, a volume that is gone and whose time is not over),
-    /// rather than something that somebody should look into.
+    /// Whether it is a normal condition (no new backup, or a gone volume within its period) rather than one that
+    /// needs attention.
     pub fn is_ordinary(&self) -> bool {
         matches!(self, Self::NothingNew | Self::Gone { .. })
     }

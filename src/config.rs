@@ -1,11 +1,11 @@
-//! The config: TOML and the environment as written → a [`Config`] that is whole and checked, or all the mistakes with
-//! their lines, columns and what would be right.
+//! The config: TOML and environment variables are read into a validated [`Config`], or all mistakes are listed with
+//! line, column and correction.
 //!
-//! Keys at top level keep the names of the documented shell script where it has one. Each key can also be given by an
-//! environment variable, which wins over the file: `VOLBAK_` and the key in capitals (`VOLBAK_BACKUP_DESTINATION`), for
-//! a key in a table the table's name and two underscores before it (`VOLBAK_MAIL__SMTP_HOST`). Commas separate
-//! the items of a list there, or it is written as TOML; `VOLBAK_VOLUMES` holds the tables `[volume."NAME"]` as TOML. The password
-//! for the mail server comes from a file or from `VOLBAK_MAIL__PASSWORD`, and a [`Config`] never holds it.
+//! Top-level keys keep the names of the documented shell script where it has one. An environment variable overrides
+//! the key in the file. Its name is `VOLBAK_` and the key in capitals (`VOLBAK_BACKUP_DESTINATION`); for a key in a
+//! table, the table's name and two underscores precede the key (`VOLBAK_MAIL__SMTP_HOST`). The items of a list are
+//! separated by commas, or written as TOML; `VOLBAK_VOLUMES` holds the tables `[volume."NAME"]` as TOML. The
+//! password for the mail server comes from a file or from `VOLBAK_MAIL__PASSWORD`, and a [`Config`] never holds it.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -40,15 +40,15 @@ pub use trust::{distrust, distrusted_hook};
 pub use volume::VolumeException;
 pub use whole::Config;
 
-/// The path of the config without `--config`.
+/// The default of `--config`.
 pub const DEFAULT_PATH: &str = "/etc/volbak/volbak.toml";
 
 impl Config {
-    /// Reads the file at `path` and the given environment, `std::env::vars_os()`. Variables without the prefix `VOLBAK_` are
-    /// ignored.
+    /// Reads the file at `path` and the given environment, `std::env::vars_os()`. Variables without the prefix
+    /// `VOLBAK_` are ignored.
     ///
-    /// Fails with `Changeable` if users other than root and this one can change the file, and it names programs to run or
-    /// secrets to use. Otherwise [`changeable`](Self::changeable) records it.
+    /// Fails with `Changeable` if users other than root and the current one can change the file, and it names
+    /// programs to run or secrets to use. Otherwise [`changeable`](Self::changeable) records it.
     pub fn load(path: &Path, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let text = std::fs::read(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })
@@ -75,13 +75,13 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads `text` and the given environment. Pure: no file that the config names is looked at.
+    /// Reads `text` and the given environment. Pure: does not access the files that the config names.
     pub fn parse(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let (config, mistakes) = sections::read(text, environment);
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Wrong { path: None, mistakes }) }
     }
 
-    /// A commented config that is right as it stands: what `volbak config init` prints.
+    /// A commented, valid config: the output of `volbak config init`.
     pub fn example() -> &'static str {
         include_str!("config/example.toml")
     }

@@ -1,10 +1,11 @@
-//! What a volume is expected to hold that cannot be archived as files: `expect = ["p2=luks", "swap-only"]`.
+//! Content that a volume is expected to have and that cannot be archived as files: `expect = ["p2=luks",
+//! "swap-only"]`.
 
 use std::fmt;
 
 use super::mistake::nearest;
 
-/// What can be expected of a region: kinds of content by the names that mount(8) or blkid(8) have for them.
+/// The kinds of content, in the names of mount(8) or blkid(8).
 const WORDS: [&str; 32] = [
     "raw",
     "unknown",
@@ -43,26 +44,26 @@ const WORDS: [&str; 32] = [
 /// One item of `expect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {
-    /// The region that it is about; `None` is any of the volume's.
+    /// The region; `None` means any region of the volume.
     pub region: Option<String>,
-    /// What it holds: one of these. `swap-only` and `empty` without a region are about the whole volume.
+    /// The accepted kinds of content. `swap-only` and `empty` without a region apply to the whole volume.
     pub words: Vec<String>,
 }
 
-/// What is wrong with an item of `expect`. Its text says what would be right.
+/// An invalid item of `expect`, and its correction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadExpectation {
-    /// Nothing stands before the `=`.
+    /// The region before the `=` is missing.
     #[error("before the = write a region's name as `volbak inspect` shows it, like \"p2=luks\"")]
     NoRegion,
-    /// A word that is no kind of content.
+    /// An unknown kind of content.
     #[error("{}it is one of {}", meant(*nearest), WORDS.join(", "))]
     UnknownWord {
-        /// The known word that was probably meant.
+        /// The most similar known word.
         nearest: Option<&'static str>,
     },
-    /// `swap-only` is about a whole volume.
+    /// `swap-only` applies to a whole volume.
     #[error("of a region, say \"swap\": swap-only is about a whole volume")]
     SwapOnlyOfRegion,
 }
@@ -72,7 +73,7 @@ fn meant(nearest: Option<&str>) -> String {
 }
 
 impl Expectation {
-    /// Reads `WORD`, `WORD|WORD` or `REGION=WORD`.
+    /// Parses `WORD`, `WORD|WORD` or `REGION=WORD`.
     pub(super) fn new(text: &str) -> Result<Self, BadExpectation> {
         let (region, words) = match text.split_once('=') {
             Some((region, words)) => (Some(region.trim().to_owned()), words),

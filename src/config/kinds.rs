@@ -1,4 +1,4 @@
-//! The kinds of values that keys have besides words, numbers and paths: sizes, patterns, addresses, commands.
+//! Types of values other than words, numbers and paths: sizes, patterns, addresses, commands.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const RATE_RIGHT: &str = "write the bytes a second with its unit in quotes, like
 
 pub(super) const YEARS_100: i64 = 36_525;
 
-/// What a mail address must look like.
+/// The form of a mail address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write an address like admin@example.com (root@localhost for this host)")]
 pub(super) struct BadAddress;
@@ -29,7 +29,7 @@ pub(super) struct BadAddress;
 pub(super) fn address(text: &str) -> Result<String, BadAddress> {
     #[cfg(feature = "mail")]
     let is_address = text.parse::<lettre::message::Mailbox>().is_ok();
-    // Without the feature no mail is sent, and nothing here can parse RFC 5322.
+    // // Without the feature no mail is sent, and no parser for RFC 5322 is built in.
     #[cfg(not(feature = "mail"))]
     let is_address = text.contains('@');
     if is_address { Ok(text.to_owned()) } else { Err(BadAddress) }
@@ -41,7 +41,7 @@ pub(super) fn patterns(section: &Section<'_>, key: &'static str) -> Option<Vec<P
     })
 }
 
-/// Names of volume groups, by LVM's own rule (lvm(8), "VALID NAMES").
+/// Names of volume groups, checked by lvm(8), "VALID NAMES".
 pub(super) fn volume_groups(section: &Section<'_>) -> Option<Vec<String>> {
     let groups = section.list("volume_groups", |text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
@@ -64,12 +64,12 @@ pub(super) fn ionice(section: &Section<'_>, key: &'static str) -> Option<IoNice>
     })
 }
 
-/// Bytes, more than 0.
+/// A size above 0.
 pub(super) fn bytes(section: &Section<'_>, key: &'static str) -> Option<u64> {
     section.parsed(key, BYTES_RIGHT, |text| parse_bytes(text).filter(|bytes| *bytes > 0))
 }
 
-/// Bytes a second, more than 0. A bare number is more often meant in megabytes than in bytes: it must name its unit.
+/// A rate in bytes per second above 0. The unit is mandatory, since a bare number is usually meant in megabytes.
 pub(super) fn rate(section: &Section<'_>, key: &'static str) -> Option<u64> {
     section.parsed(key, RATE_RIGHT, |text| {
         let has_unit = text.trim().ends_with(|c: char| c.is_ascii_alphabetic());
@@ -81,7 +81,7 @@ pub(super) fn snapshot_size(section: &Section<'_>, key: &'static str) -> Option<
     section.parsed(key, SIZE_RIGHT, parse_snapshot_size)
 }
 
-/// Checked as the reader will read them, with the same crate: a mistake must show here and not at night.
+/// Exclude patterns, compiled with the reader's own crate, so that a mistake shows here and not at night.
 pub(super) fn exclude_list(section: &Section<'_>) -> Option<Vec<String>> {
     section.list("exclude", |text| {
         let right = |why: &str| format!("{why}; write it as a line of a .gitignore, like \"/var/cache/**\"");
@@ -105,7 +105,7 @@ pub(super) fn seconds(section: &Section<'_>, key: &'static str, highest: i64) ->
     section.number(key, 1, highest).map(|n| Duration::from_secs(u64::from(n)))
 }
 
-/// One command as a list of texts, or several as a list of such lists.
+/// One command as a list of strings, or several as a list of such lists.
 pub(super) fn commands(section: &Section<'_>, key: &'static str) -> Option<Vec<Vec<String>>> {
     let items = section.items(key)?;
     let right = format!("write the program and its arguments as a list: {key} = [\"/usr/bin/program\", \"argument\"]");

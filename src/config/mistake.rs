@@ -1,4 +1,4 @@
-//! What is wrong with a config, where, and what would be right.
+//! A mistake in a config: what, where, and the correction.
 
 use std::fmt;
 use std::io;
@@ -6,19 +6,19 @@ use std::path::PathBuf;
 
 use crate::outside::trust::Changeable;
 
-/// Where a mistake is.
+/// The place of a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
-    /// In the file; both count from 1, columns in characters.
+    /// A place in the file; line and column count from 1, columns in characters.
     File {
         /// The line.
         line: usize,
         /// The column.
         column: usize,
     },
-    /// In an environment variable of this name.
+    /// An environment variable.
     Environment(String),
-    /// Something is missing from the whole.
+    /// A missing key has no place.
     Nowhere,
 }
 
@@ -35,11 +35,11 @@ impl fmt::Display for Location {
 /// One mistake in a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// Where it is.
+    /// The place.
     pub place: Location,
     /// What is wrong.
     pub what: String,
-    /// What would be right.
+    /// The correction.
     pub right: String,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Why there is no config.
+/// Why a config cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -59,23 +59,23 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Others can change it, and it says what root is to run or where secrets are.
+    /// Other users can change it, and it names programs that root runs or files with secrets.
     #[error("{}: the config is refused, since it {} and {changeable}", path.display(), powers.join(", "))]
     Changeable {
         /// The config.
         path: PathBuf,
-        /// What it makes this process do (`runs hooks`).
+        /// What it lets this process do (`runs hooks`).
         powers: Vec<&'static str>,
-        /// Who can change it, and how to end that.
+        /// Who can change it, and how to prevent that.
         changeable: Changeable,
     },
-    /// It was read, and has mistakes: all of them, in the order of the file.
+    /// It has mistakes: all of them, in the order of the file.
     #[error("{}", listed(path.as_ref(), mistakes))]
     Wrong {
-        /// The file, when it came from one.
+        /// The file, if it came from one.
         path: Option<PathBuf>,
         /// At least one.
         mistakes: Vec<Mistake>,
@@ -89,7 +89,7 @@ fn listed(path: Option<&PathBuf>, mistakes: &[Mistake]) -> String {
     format!("{file} has {count}:\n{}", lines.join("\n"))
 }
 
-/// The known word that `word` was probably meant to be: at most a third of its letters wrong.
+/// The known word most similar to `word`: at most a third of its letters differ.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).clamp(1, 4);
     known
@@ -100,8 +100,8 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be put in, left out, changed or swapped with their neighbour to get from one word to the
-/// other (optimal string alignment).
+/// The edit distance of two words: insertions, deletions, changes and swaps of neighbours (optimal string
+/// alignment).
 fn distance(from: &str, to: &str) -> usize {
     let from: Vec<char> = from.chars().take(64).collect();
     let to: Vec<char> = to.chars().take(64).collect();

@@ -1,4 +1,4 @@
-//! What a validated config holds, table by table.
+//! The options of a validated config, table by table.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use crate::report::Style;
 use crate::source::FreezeOptions;
 use crate::store::retention::Policy;
 
-/// How archives are made: the table `[archive]`.
+/// The table `[archive]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveOptions {
     /// The compression level.
     pub level: CompressionLevel,
-    /// Compressing threads; `None` is one for each core.
+    /// The number of compression threads; `None` means one per core.
     pub threads: Option<u32>,
-    /// What is left out: gitignore-style globs, anchored to each filesystem's root.
+    /// Excluded files: gitignore-style globs, anchored at each filesystem's root.
     pub exclude: Vec<String>,
-    /// Where temporary copies of regions that need a journal replay are put, when they are needed.
+    /// The directory for temporary copies of regions that need a journal replay.
     pub scratch: Option<PathBuf>,
-    /// Whether the kernel reads what volbak could read itself.
+    /// Whether the kernel reads filesystems for which volbak has its own reader.
     pub by_kernel: bool,
     /// Whether read-only snapshots in a btrfs are archived.
     pub read_only_snapshots: bool,
-    /// Each file is re-read at least once in this number of days, whatever is carried forward; 0 is never.
+    /// Each file is re-read at least once in this number of days; 0 means never.
     pub full_read_every_days: u32,
-    /// Whether an archive may have blocks in common with the one that it carries from.
+    /// Whether an archive may share blocks with the archive that it carries from.
     pub share_blocks: bool,
 }
 
@@ -47,14 +47,15 @@ impl Default for ArchiveOptions {
     }
 }
 
-/// What counts as a sudden change: the table `[sudden_change]`.
+/// The table `[sudden_change]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChangeLimits {
-    /// Fewer entries or bytes than this share of the usual, in percent.
+    /// A change is sudden if entries or bytes fall below this percentage of the usual.
     pub below_percent: u32,
-    /// At least this share of the files changed or gone, in percent, and at least twice the usual share.
+    /// A change is sudden if at least this percentage of files changed or vanished, and at least twice the usual
+    /// percentage.
     pub changed_percent: u32,
-    /// Volumes with fewer entries than this are not judged by their count.
+    /// Volumes with fewer entries than this are not judged by their number.
     pub min_entries: u64,
 }
 
@@ -81,18 +82,18 @@ impl Default for ReportOptions {
     }
 }
 
-/// The table `[mail]`. There is one also when mail is switched off; it is complete only when it is switched on.
+/// The table `[mail]`, also present while mail is disabled; it is complete only if mail is enabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailOptions {
     /// When the report is mailed.
     pub when: MailWhen,
-    /// The sender's address; `None` is volbak at this host.
+    /// The sender's address; `None` means volbak at this host.
     pub from: Option<String>,
-    /// How it leaves.
+    /// How mail is sent.
     pub transport: Transport,
-    /// How long sending may take in all.
+    /// The maximum duration of sending.
     pub deadline: Duration,
-    /// Where mails that could not be sent wait for the next run.
+    /// The directory for mails that could not be sent, until the next run.
     pub spool: SpoolSettings,
 }
 
@@ -113,11 +114,11 @@ impl Default for MailOptions {
 pub enum MailWhen {
     /// After each run.
     Always,
-    /// When something failed or was reported as a problem.
+    /// If something failed or a problem was reported.
     OnProblem,
 }
 
-/// Which program dumps a database.
+/// The program that dumps a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DumpKind {
     /// `mysqldump`.
@@ -128,10 +129,10 @@ pub enum DumpKind {
     Postgresql,
 }
 
-/// A database inside an instance that is dumped before the instance's volumes are backed up.
+/// A database inside an instance, dumped before the instance's volumes are backed up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpInstance {
-    /// What the report calls it.
+    /// Its name in the report.
     pub name: String,
     /// The host or address for ssh.
     pub host: String,
@@ -139,28 +140,28 @@ pub struct DumpInstance {
     pub port: u16,
     /// The user for ssh.
     pub user: String,
-    /// The private key for ssh; `None` leaves it to ssh's own config.
+    /// The private key for ssh; `None` uses ssh's own config.
     pub key: Option<PathBuf>,
-    /// What dumps it.
+    /// The kind of database.
     pub kind: DumpKind,
-    /// The file inside the instance that holds the database's credentials.
+    /// The file with the database's credentials, inside the instance.
     pub defaults_file: Option<String>,
-    /// The directory inside the instance that takes the dumps.
+    /// The directory for the dumps, inside the instance.
     pub directory: String,
-    /// The volumes of this instance: each is backed up only after the dump.
+    /// The volumes of this instance; they are backed up only after the dump.
     pub volumes: Vec<Pattern>,
 }
 
 /// The table `[dumps]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DumpOptions {
-    /// ssh's list of known hosts; `None` leaves it to ssh's own config. It is always checked.
+    /// ssh's list of known hosts; `None` uses ssh's own config. Host keys are always checked.
     pub known_hosts: Option<PathBuf>,
-    /// How long connecting may take.
+    /// The maximum duration of connecting.
     pub connect_timeout: Duration,
-    /// How long one dump may take in all.
+    /// The maximum duration of one dump.
     pub timeout: Duration,
-    /// Dumps older than this many days go.
+    /// Dumps older than this many days are removed.
     pub retention_days: u32,
     /// The databases.
     pub instances: Vec<DumpInstance>,
@@ -183,9 +184,9 @@ impl Default for DumpOptions {
 pub struct HookOptions {
     /// Run in this order before a snapshot.
     pub before_snapshot: Vec<Vec<String>>,
-    /// Run in this order after a snapshot, also when making it failed.
+    /// Run in this order after a snapshot, even if it failed.
     pub after_snapshot: Vec<Vec<String>>,
-    /// How long each may take.
+    /// The maximum duration of each command.
     pub timeout: Duration,
 }
 
@@ -195,27 +196,27 @@ impl Default for HookOptions {
     }
 }
 
-/// How closely the nightly run checks older backups.
+/// The level of the nightly re-check of older backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyLevel {
-    /// Sizes, checksum and manifest agree.
+    /// Compares sizes, checksum and manifest.
     Quick,
-    /// Every byte is read.
+    /// Reads every byte.
     Full,
 }
 
-/// How the nightly run verifies older backups: the table `[verify]`.
+/// The table `[verify]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecheckOptions {
-    /// Whether the nightly run checks older backups at all.
+    /// Whether the nightly run re-checks older backups.
     pub enabled: bool,
-    /// How closely.
+    /// The level.
     pub level: VerifyLevel,
-    /// Whether each archive is also read with the libraries of others; only when every byte is read.
+    /// Whether each archive is also read with independent libraries; only at the full level.
     pub second_opinion: bool,
-    /// The share of all backups to check in one night, in percent, 1 to 100.
+    /// The percentage of all backups to check per night, 1 to 100.
     pub share_percent: u32,
-    /// No further check is begun after this long.
+    /// No further check is started after this time.
     pub time_budget: Duration,
 }
 
@@ -231,56 +232,56 @@ impl Default for RecheckOptions {
     }
 }
 
-/// How low the run's reading stands in the kernel's I/O scheduler.
+/// The run's class in the kernel's I/O scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoNice {
-    /// Only when no other process uses the disk.
+    /// Idle: only while no other process uses the disk.
     Idle,
-    /// Best effort, from 0 (first) to 7 (last).
+    /// Best effort, from 0 (highest priority) to 7.
     BestEffort(u8),
 }
 
-/// What holds for one volume, its exceptions worked in.
+/// The options for one volume, including its exceptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeOptions {
-    /// How its snapshot is made.
+    /// Options of its snapshot.
     pub snapshot: FreezeOptions,
-    /// How its archive is made.
+    /// Options of its archive.
     pub archive: ArchiveOptions,
-    /// How long its backups are kept.
+    /// Retention of its backups.
     pub retention: Policy,
-    /// What runs around its snapshot.
+    /// Hooks around its snapshot.
     pub hooks: HookOptions,
-    /// Whether a sudden change of it is looked for.
+    /// Whether sudden changes are detected.
     pub finds_sudden_changes: bool,
-    /// What counts as one.
+    /// The limits of a sudden change.
     pub change: ChangeLimits,
-    /// How long it may take.
+    /// The maximum duration of its backup.
     pub max_time: Option<Duration>,
-    /// How long its archive may be before it is compressed, in bytes.
+    /// The maximum length of its archive before compression, in bytes.
     pub max_bytes: Option<u64>,
-    /// What it holds that is no problem.
+    /// Content that is expected and reported as no problem.
     pub expect: Vec<Expectation>,
 }
 
-/// Whether a volume is backed up, and by which line.
+/// Whether a volume is backed up, and the line of the config that decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selected {
-    /// It is: by this pattern of `include`.
+    /// Included by this pattern of `include`.
     Included {
         /// The pattern.
         by: String,
     },
-    /// It is not: by this pattern of `exclude`.
+    /// Not backed up: this pattern of `exclude` matches.
     Excluded {
         /// The pattern.
         by: String,
     },
-    /// It is not: `[volume."PATTERN"]` says `skip = true`.
+    /// Not backed up: `[volume."PATTERN"]` has `skip = true`.
     Skipped {
         /// The pattern.
         by: String,
     },
-    /// It is not: no pattern of `include` matches it.
+    /// Not backed up: no pattern of `include` matches.
     NotIncluded,
 }

@@ -4,28 +4,29 @@ use std::fmt;
 
 use globset::{ErrorKind, GlobBuilder, GlobMatcher};
 
-/// A glob that matches whole names: `volume-1` is that volume and never `volume-10`; `volume-*` is both. With a slash
-/// (`cinder-volumes/volume-*`) it is compared with `GROUP/VOLUME`. `*`, `?`, `[a-z]` and `{a,b}` work as in a shell.
+/// A glob that matches whole names: `volume-1` never matches `volume-10`; `volume-*` matches both. A pattern with a
+/// slash (`cinder-volumes/volume-*`) is compared with `GROUP/VOLUME`. `*`, `?`, `[a-z]` and `{a,b}` work as in a
+/// shell.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
     matcher: GlobMatcher,
 }
 
-/// What is wrong with a pattern.
+/// An invalid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadPattern {
-    /// It has no characters.
+    /// It is empty.
     #[error("it is empty")]
     Empty,
-    /// It is no glob.
+    /// It is no valid glob.
     #[error("{0}")]
     Glob(ErrorKind),
 }
 
 impl Pattern {
-    /// Reads a pattern. Fails when it is empty, or no glob.
+    /// Compiles a pattern. Fails if it is empty or no valid glob.
     pub fn new(text: &str) -> Result<Self, BadPattern> {
         if text.is_empty() {
             return Err(BadPattern::Empty);
@@ -35,7 +36,7 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), matcher: glob.compile_matcher() })
     }
 
-    /// As it was written.
+    /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -49,7 +50,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it is exactly the volume's name, and no wildcard.
+    /// Whether it is exactly the volume's name, without a wildcard.
     pub(super) fn names(&self, group: &str, volume: &str) -> bool {
         self.text == volume || self.text.split_once('/') == Some((group, volume))
     }

@@ -1,5 +1,5 @@
-//! Takes a config apart key by key: looks each key up in the environment and the file, checks its kind and range, and
-//! gathers every mistake rather than stopping at the first.
+//! Reads a config key by key: looks up each key in the environment and the file, checks type and range, and
+//! collects all mistakes.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,27 +11,27 @@ use super::mistake::{Location, Mistake, nearest};
 use super::written::{Entry, Item, Lines, Value, entries, item};
 use crate::shown;
 
-/// What every name of ours in the environment begins with.
+/// The prefix of volbak's environment variables.
 pub(super) const ENVIRONMENT_PREFIX: &str = "VOLBAK_";
 
 const NOT_TOML: &str = "not TOML: ";
 
-/// What hooks are given in their environment. Never taken for keys, so that a hook may run volbak itself.
+/// Environment variables set for hooks. Ignored as keys, so that a hook may run volbak itself.
 pub const HOOK_ENVIRONMENT: [&str; 5] =
     ["VOLBAK_VOLUME", "VOLBAK_GROUP", "VOLBAK_SNAPSHOT", "VOLBAK_PHASE", "VOLBAK_OUTCOME"];
 
-/// How log lines are written; the command line reads it. Never taken for a key.
+/// The format of log lines, read by the command line. Ignored as a key.
 pub const LOG_VARIABLE: &str = "VOLBAK_LOG";
 
-/// The whole reading: what was given, what was asked for, and what was wrong.
+/// The state of reading: the input, the keys requested, and the mistakes.
 pub(super) struct Reading {
     environment: BTreeMap<String, String>,
     mistakes: RefCell<Vec<Mistake>>,
-    /// Every section and key that was asked for: all that there are, once all sections are read.
+    /// Every section and key requested: all valid ones, once all sections are read.
     known: RefCell<BTreeSet<(String, &'static str)>>,
-    /// The tables of the top level.
+    /// The top-level tables.
     tables: RefCell<BTreeSet<&'static str>>,
-    /// What the file holds, to be judged against `known` at the end.
+    /// The keys in the file, compared with `known` at the end.
     written: RefCell<Vec<(String, String, Location)>>,
     used_environment: RefCell<BTreeSet<String>>,
 }
@@ -63,7 +63,7 @@ impl Reading {
         self.mistakes.borrow_mut().push(Mistake { place: place.clone(), what: what.into(), right: right.into() });
     }
 
-    /// The file's top-level table. What is not TOML is a mistake, and the rest is read all the same.
+    /// The file's top-level table. Invalid TOML is a mistake, and the rest is still read.
     pub(super) fn parse(&self, text: &str) -> Vec<Entry> {
         let (table, errors) = DeTable::parse_recoverable(text);
         let lines = Lines::of(text);
@@ -85,7 +85,7 @@ impl Reading {
         Some(item(&value, &|_| place.clone()))
     }
 
-    /// The variable that stands for this key, when it is set.
+    /// The variable for this key, if it is set.
     pub(super) fn environment(&self, section: &str, key: &str) -> Option<Item> {
         let name = environment_name(section, key);
         let text = self.environment.get(&name)?.clone();
@@ -93,23 +93,23 @@ impl Reading {
         Some(Item { place: Location::Environment(name), value: Value::Environment(text) })
     }
 
-    /// Takes note of the keys that a table has.
+    /// Records the keys of a table in the file.
     pub(super) fn note_written(&self, section: &str, entries: &[Entry]) {
         let keys = entries.iter().map(|entry| (section.to_owned(), entry.key.clone(), entry.key_place.clone()));
         self.written.borrow_mut().extend(keys);
     }
 
-    /// Takes note of a key that there is.
+    /// Records a valid key.
     pub(super) fn note_asked(&self, section: &str, key: &'static str) {
         self.known.borrow_mut().insert((section.to_owned(), key));
     }
 
-    /// Takes note of a table of the top level that there is.
+    /// Records a valid top-level table.
     pub(super) fn note_table(&self, key: &'static str) {
         self.tables.borrow_mut().insert(key);
     }
 
-    /// Judges what was written and never asked for, and gives all mistakes in the order of the file.
+    /// Reports unknown keys, and returns all mistakes in the order of the file.
     pub(super) fn finish(self) -> Vec<Mistake> {
         let known = self.known.borrow();
         for (section, key, place) in self.written.borrow().iter() {
@@ -123,7 +123,7 @@ impl Reading {
         for name in self.environment.keys().filter(|name| !self.used_environment.borrow().contains(*name)) {
             let bare = name.trim_start_matches(ENVIRONMENT_PREFIX);
             let near = nearest(bare, names.iter().map(|known| known.trim_start_matches(ENVIRONMENT_PREFIX)));
-            // Other programs' names may begin like ours; what looks like a key that is misspelt is a mistake.
+            // // Other programs' variables may have the same prefix; only what resembles a key is a mistake.
             if HOOK_ENVIRONMENT.contains(&name.as_str()) || (near.is_none() && !name.contains("__")) {
                 continue;
             }
@@ -133,7 +133,7 @@ impl Reading {
         drop(known);
         let mut mistakes = self.mistakes.into_inner();
         mistakes.sort_by(|a, b| a.place.cmp(&b.place));
-        // What is not TOML reads as nothing; a second mistake about the wrong kind would not help.
+        // // Invalid TOML reads as absent; a second mistake about its type would not help.
         let not_toml: BTreeSet<Location> =
             mistakes.iter().filter(|m| m.what.starts_with(NOT_TOML)).map(|m| m.place.clone()).collect();
         mistakes.retain(|m| m.what.starts_with(NOT_TOML) || !not_toml.contains(&m.place));
@@ -141,14 +141,14 @@ impl Reading {
         mistakes
     }
 
-    /// Every section and key that was asked for so far.
+    /// Every section and key requested so far.
     #[cfg(test)]
     pub(super) fn known(&self) -> Vec<(String, &'static str)> {
         self.known.borrow().iter().cloned().collect()
     }
 }
 
-/// `VOLBAK_BACKUP_DESTINATION` for a key at top level, `VOLBAK_MAIL__SMTP_HOST` for one in a table.
+/// `VOLBAK_BACKUP_DESTINATION` for a top-level key, `VOLBAK_MAIL__SMTP_HOST` for one in a table.
 pub(super) fn environment_name(section: &str, key: &str) -> String {
     let name = if section.is_empty() { key.to_owned() } else { format!("{section}__{key}") };
     format!("{ENVIRONMENT_PREFIX}{}", name.to_ascii_uppercase())
@@ -174,7 +174,7 @@ fn about_unknown(
     if section.is_empty() {
         here.extend(tables);
     }
-    // The documented script's variables, and those of the environment, are in capitals.
+    // // The documented script's variables and environment variables are in capitals.
     let small = key.to_ascii_lowercase();
     let exact = here.iter().copied().find(|known| *known == small);
     if let Some(near) = exact.or_else(|| nearest(&small, here.iter().copied())) {

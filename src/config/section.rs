@@ -1,4 +1,4 @@
-//! One table of the config while its keys are read.
+//! One table of the config during reading.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use super::mistake::{Location, nearest};
 use super::reading::{Reading, environment_name};
 use super::written::{Entry, Item, Value, shown};
 
-/// One table while its keys are read. Each method asks for one key: the environment is looked at first, then the
-/// file; a value of the wrong kind is a mistake and reads as absent.
+/// One table during reading. Each method requests one key, from the environment first, then from the file. A value
+/// of the wrong type is a mistake and reads as absent.
 pub(super) struct Section<'r> {
     pub(super) reading: &'r Reading,
     pub(super) name: String,
@@ -18,25 +18,25 @@ pub(super) struct Section<'r> {
 }
 
 impl<'r> Section<'r> {
-    /// The table `name` with these keys. `takes_environment` is whether variables of the environment win over them.
+    /// The table `name` with these keys. `takes_environment`: environment variables override them.
     pub(super) fn new(reading: &'r Reading, name: &str, entries: Vec<Entry>, takes_environment: bool) -> Self {
         reading.note_written(name, &entries);
         Self { reading, name: name.to_owned(), entries, takes_environment }
     }
 
-    /// The key's value as it was written.
+    /// The key's value as written.
     pub(super) fn item(&self, key: &'static str) -> Option<Item> {
         self.reading.note_asked(&self.name, key);
         let from_environment = if self.takes_environment { self.reading.environment(&self.name, key) } else { None };
         from_environment.or_else(|| self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.item.clone()))
     }
 
-    /// Where the key was written, for a mistake that shows only later.
+    /// The key's place, for a mistake found later.
     pub(super) fn place(&self, key: &'static str) -> Location {
         self.item(key).map_or(Location::Nowhere, |item| item.place)
     }
 
-    /// Hours, in whole or broken numbers.
+    /// Hours as a whole or decimal number.
     pub(super) fn hours(&self, key: &'static str, highest: u32) -> Option<Duration> {
         let item = self.item(key)?;
         let hours = match &item.value {
@@ -54,7 +54,7 @@ impl<'r> Section<'r> {
     }
 
     fn wrong<T>(&self, key: &str, item: &Item, right: &str) -> Option<T> {
-        // The password itself may stand where its file's name belongs.
+        // // The value may be the password itself instead of its file's name.
         let written = if key.contains("password") { "what is written".to_owned() } else { shown(&item.value) };
         self.reading.mistake(&item.place, format!("`{key}` cannot be {written}"), right);
         None
@@ -108,7 +108,7 @@ impl<'r> Section<'r> {
             })
     }
 
-    /// One of a few words.
+    /// One of several words.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let item = self.item(key)?;
         let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
@@ -123,7 +123,7 @@ impl<'r> Section<'r> {
         })
     }
 
-    /// The items of a list; a single one needs no brackets, and in the environment commas separate them.
+    /// The items of a list. A single item needs no brackets; in the environment commas separate items.
     pub(super) fn items(&self, key: &'static str) -> Option<Vec<Item>> {
         let item = self.item(key)?;
         match item.value {
@@ -147,7 +147,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// A list of texts, each read by `parse`, whose error says what would be right.
+    /// A list of strings, each parsed by `parse`, whose error states the correction.
     pub(super) fn list<T, E: fmt::Display>(
         &self,
         key: &'static str,
@@ -170,7 +170,7 @@ impl<'r> Section<'r> {
         Some(list)
     }
 
-    /// The keys of a table inside this one. No variable stands for a whole table.
+    /// The keys of a table inside this one. No variable overrides a whole table.
     pub(super) fn table(&self, key: &'static str) -> Vec<Entry> {
         self.reading.note_table(key);
         match self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.item.clone()) {

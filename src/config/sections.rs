@@ -1,4 +1,4 @@
-//! Each table of the config: its keys, their kinds and ranges. What is not set is as in the table's `Default`.
+//! The tables of the config: keys, types and ranges. Keys that are not set have the table's `Default`.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use crate::shown;
 use crate::source::FreezeOptions;
 use crate::store::retention::Policy;
 
-/// Reads everything. What is missing or wrong stands as its default: the config is one only when there are no mistakes.
+/// Reads everything. Missing and invalid values read as defaults; the config is valid only without mistakes.
 pub(super) fn read(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> (Config, Vec<Mistake>) {
     let reading = Reading::new(environment);
     let config = all(&reading, text);
     (config, reading.finish())
 }
 
-/// Reads every table, so that every key there is was asked for.
+/// Reads every table, which requests every valid key.
 pub(super) fn all(reading: &Reading, text: &str) -> Config {
     config(reading, reading.parse(text))
 }

@@ -1,9 +1,9 @@
-//! Sizes as people and LVM write them.
+//! Sizes in the spellings of LVM and common usage.
 
 use crate::source::SnapshotSize;
 
-/// Reads `512`, `50G`, `1.5TiB`, `20 MB`: powers of 1024 in every spelling, as LVM, `du` and `df` count. The bytes, or
-/// `None` when it is not such a size or does not fit in 64 bits.
+/// Parses `512`, `50G`, `1.5TiB`, `20 MB`: powers of 1024 in every spelling, as in LVM, `du` and `df`. Returns
+/// bytes, or `None` if the text is no size or exceeds 64 bits.
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -39,7 +39,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     whole_bytes.checked_add(u64::try_from(fraction_bytes).ok()?)
 }
 
-/// Reads `50G`, `20%` or `100%ORIGIN`.
+/// Parses `50G`, `20%` or `100%ORIGIN`.
 pub(super) fn parse_snapshot_size(text: &str) -> Option<SnapshotSize> {
     if let Some((percent, of)) = text.trim().split_once('%') {
         let percent: u32 = percent.trim().parse().ok()?;
@@ -51,7 +51,7 @@ pub(super) fn parse_snapshot_size(text: &str) -> Option<SnapshotSize> {
         };
     }
     let bytes = parse_bytes(text)?;
-    // A bare number is more often meant in gigabytes than in bytes: it must name its unit.
+    // // The unit is mandatory, since a bare number is usually meant in gigabytes.
     let has_unit = text.trim().ends_with(|c: char| c.is_ascii_alphabetic());
     (has_unit && bytes > 0).then_some(SnapshotSize::Bytes(bytes))
 }

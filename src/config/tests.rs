@@ -1,4 +1,4 @@
-//! The example, the defaults, and one config with every kind of mistake.
+//! Tests: the example, the defaults, and one config with every kind of mistake.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -88,7 +88,7 @@ fn the_example_is_right_and_so_are_its_commented_lines() {
     }
 }
 
-/// Each line that is commented out says the default, or that it is an example.
+/// Each commented-out line states the default, or that it is an example.
 #[test]
 fn the_example_shows_the_real_defaults() {
     let example = Config::example();
@@ -102,7 +102,7 @@ fn the_example_shows_the_real_defaults() {
         }
         let with_it: Vec<&str> = lines.iter().enumerate().map(|(i, line)| if i == at { rest } else { line }).collect();
         let mut config = right(&with_it.join("\n"));
-        // Not a setting: whether the key was there.
+        // // Not a setting: records whether the key was present.
         config.volume_groups_by_default = defaults.volume_groups_by_default;
         assert_eq!(config, defaults, "{rest}");
         compared += 1;

@@ -1,4 +1,4 @@
-//! Whether what the config has root do is root's alone to decide.
+//! Checks that only root can change the config and the files that it names.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use crate::outside::programs::files_run_by;
 use crate::outside::trust::changeable;
 
 impl Config {
-    /// Refuses a file that others can change when it decides what is run or which secrets are used.
+    /// Refuses a file that other users can change if it names programs to run or secrets to use.
     pub(super) fn check_who_can_change(&mut self, path: &Path) -> Result<(), ConfigError> {
-        // A pipe of the caller's, `--config <(…)` or /dev/stdin, has no place in the file system.
+        // // A pipe from the caller, `--config <(…)` or /dev/stdin, has no path of its own.
         if ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|own| path.starts_with(own)) {
             return Ok(());
         }
@@ -30,7 +30,7 @@ impl Config {
         }
     }
 
-    /// What the config makes this process do: the power of anyone who can write to it.
+    /// The powers that write access to the config gives.
     fn powers(&self) -> Vec<&'static str> {
         let mut powers = Vec::new();
         if self.hook_commands().next().is_some() {
@@ -55,8 +55,8 @@ impl Config {
         general.chain(of_volumes.flatten().flatten())
     }
 
-    /// Why files that the config names cannot be relied on: others can change the hooks, the mail program, or the files
-    /// with a password, keys or certificates. A file that is not there is no matter of this.
+    /// Files named in the config that other users can change: hooks, the mail program, and files with passwords,
+    /// keys or certificates. Missing files are ignored.
     pub fn distrusted_files(&self) -> Vec<String> {
         let mut files: Vec<(&str, PathBuf)> = Vec::new();
         for command in self.hook_commands() {
@@ -93,7 +93,7 @@ impl HookOptions {
     }
 }
 
-/// Why a hook is not run: others can change its program, or the script that its program is given.
+/// Why a hook is not run: other users can change its program, or the script given to its program.
 pub fn distrusted_hook(command: &[String]) -> Option<String> {
     files_of_hook(command).iter().find_map(|file| distrust("the hook", file))
 }
@@ -103,7 +103,7 @@ fn files_of_hook(command: &[String]) -> Vec<PathBuf> {
     files_run_by(&argv)
 }
 
-/// Why this file cannot be relied on; `None` also when it is not there.
+/// Why this file is not trusted; `None` also if it is missing.
 pub fn distrust(role: &str, file: &Path) -> Option<String> {
     let found = changeable(file).ok()??;
     Some(format!("{role} {} is refused, since {found}", file.display()))

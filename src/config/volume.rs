@@ -1,4 +1,4 @@
-//! Exceptions for single volumes: the tables `[volume."NAME"]`.
+//! Exceptions for volumes: the tables `[volume."NAME"]`.
 
 use std::time::Duration;
 
@@ -8,51 +8,52 @@ use super::pattern::Pattern;
 use crate::archive::level::CompressionLevel;
 use crate::source::SnapshotSize;
 
-/// What one `[volume."NAME"]` changes for the volumes that its name matches; `None` leaves the general setting.
+/// A `[volume."NAME"]`: the settings that it changes for the volumes that match; `None` keeps the general setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeException {
     /// The name, which may be a pattern.
     pub pattern: Pattern,
-    /// Whether these volumes are left out (`true`), or not although a wildcard's exception says so (`false`).
+    /// Whether these volumes are excluded (`true`), or included although a wildcard's exception excludes them
+    /// (`false`).
     pub skip: Option<bool>,
-    /// In place of `max_volume_hours`.
+    /// Replaces `max_volume_hours`.
     pub max_volume: Option<Duration>,
-    /// In place of `max_volume_size`.
+    /// Replaces `max_volume_size`.
     pub max_volume_size: Option<u64>,
-    /// In place of `snapshot_max_size`.
+    /// Replaces `snapshot_max_size`.
     pub snapshot_max_size: Option<SnapshotSize>,
-    /// In place of `archive.level`.
+    /// Replaces `archive.level`.
     pub level: Option<CompressionLevel>,
-    /// In place of `archive.exclude`.
+    /// Replaces `archive.exclude`.
     pub exclude: Option<Vec<String>>,
-    /// In place of `backups_retention_days`.
+    /// Replaces `backups_retention_days`.
     pub backups_retention_days: Option<u32>,
-    /// In place of `retention.keep_last`.
+    /// Replaces `retention.keep_last`.
     pub keep_last: Option<u32>,
-    /// In place of `retention.keep_daily`.
+    /// Replaces `retention.keep_daily`.
     pub keep_daily: Option<u32>,
-    /// In place of `retention.keep_weekly`.
+    /// Replaces `retention.keep_weekly`.
     pub keep_weekly: Option<u32>,
-    /// In place of `retention.keep_monthly`.
+    /// Replaces `retention.keep_monthly`.
     pub keep_monthly: Option<u32>,
-    /// In place of `retention.keep_yearly`.
+    /// Replaces `retention.keep_yearly`.
     pub keep_yearly: Option<u32>,
-    /// In place of `retention.gone_days`; where it is below the volume's retention, that counts.
+    /// Replaces `retention.gone_days`, but is at least the volume's retention.
     pub gone_days: Option<u32>,
-    /// In place of `sudden_change.enabled`.
+    /// Replaces `sudden_change.enabled`.
     pub sudden_change: Option<bool>,
-    /// In place of `hooks.before_snapshot`.
+    /// Replaces `hooks.before_snapshot`.
     pub before_snapshot: Option<Vec<Vec<String>>>,
-    /// In place of `hooks.after_snapshot`.
+    /// Replaces `hooks.after_snapshot`.
     pub after_snapshot: Option<Vec<Vec<String>>>,
-    /// In place of `hooks.timeout_seconds`.
+    /// Replaces `hooks.timeout_seconds`.
     pub hook_timeout: Option<Duration>,
-    /// What these volumes hold that is no problem.
+    /// Content that is expected and reported as no problem.
     pub expect: Option<Vec<Expectation>>,
 }
 
 impl VolumeException {
-    /// Puts what is set here over `options`.
+    /// Applies these settings to `options`.
     pub(super) fn apply(&self, options: &mut VolumeOptions) {
         fn put<T: Clone>(into: &mut T, from: Option<&T>) {
             if let Some(value) = from {

@@ -1,4 +1,4 @@
-//! A whole, checked config, and what it says of one volume.
+//! A validated config, and the options for one volume.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,73 +14,73 @@ use crate::outside::trust::Changeable;
 use crate::source::FreezeOptions;
 use crate::store::retention::Policy;
 
-/// A whole, checked config.
+/// A validated config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "the documented script's switches, each of its own")]
 pub struct Config {
-    /// The directory that holds a directory of backups for each volume. Absolute.
+    /// The destination: a directory with one subdirectory per volume. Absolute.
     pub backup_destination: PathBuf,
     /// Whether archives get a `.checksum` beside them.
     pub enable_checksum: bool,
-    /// Whether databases inside instances are dumped first.
+    /// Whether databases inside instances are dumped before the backup.
     pub enable_mysql_dump: bool,
-    /// Whether volumes are backed up at all.
+    /// Whether volumes are backed up.
     pub enable_lvmsnapshots: bool,
-    /// Whether the report is mailed.
+    /// Whether the report is sent by mail.
     pub enable_mail_notification: bool,
-    /// Whether each run is a test: the whole chain for one volume.
+    /// Whether each run is a test: all steps for a single volume.
     pub lvm_test_mode: bool,
-    /// Who gets the report.
+    /// The recipients of the report.
     pub email_recipient: Vec<String>,
     /// The volume groups whose volumes are backed up.
     pub volume_groups: Vec<String>,
-    /// Whether these are the usual ones, since the config names none.
+    /// Whether these are the default ones, since the config names none.
     pub volume_groups_by_default: bool,
-    /// Which of their volumes.
+    /// Patterns of volumes to back up.
     pub include: Vec<Pattern>,
-    /// Which of those not.
+    /// Patterns of volumes to leave out.
     pub exclude: Vec<Pattern>,
-    /// Whether the destination must be, or lie on, a mount point other than `/`.
+    /// Whether the destination must be on a mount point other than `/`.
     pub require_mount: bool,
-    /// After this long no further volume is begun; `None` is no limit.
+    /// No further volume is started after this time; `None` means no limit.
     pub max_run: Option<Duration>,
-    /// A volume's backup that takes longer than this is given up; `None` is no limit but the run's.
+    /// The maximum duration of one volume's backup; `None` means no limit except the run's.
     pub max_volume: Option<Duration>,
-    /// A volume whose archive would be longer than this before it is compressed is given up; `None` is no limit.
+    /// The maximum length of a volume's archive before compression; `None` means no limit.
     pub max_volume_size: Option<u64>,
-    /// The run's CPU niceness, 0 to 19; `None` leaves it.
+    /// The run's niceness, 0 to 19; `None` keeps the present one.
     pub nice: Option<u32>,
-    /// The run's place in the I/O scheduler; `None` leaves it.
+    /// The run's I/O priority; `None` keeps the present one.
     pub ionice: Option<IoNice>,
-    /// Bytes a second that are read from volumes at most; `None` is no limit.
+    /// The maximum rate of reading volumes in bytes per second; `None` means no limit.
     pub read_rate_limit: Option<u64>,
-    /// How snapshots are made.
+    /// Options of snapshots.
     pub snapshot: FreezeOptions,
-    /// How archives are made.
+    /// Options of archives.
     pub archive: ArchiveOptions,
-    /// How long backups are kept.
+    /// Retention of backups.
     pub retention: Policy,
-    /// Whether a sudden change of a volume is looked for.
+    /// Whether sudden changes are detected.
     pub finds_sudden_changes: bool,
-    /// What counts as one.
+    /// The limits of a sudden change.
     pub change: ChangeLimits,
-    /// How the report looks, and where its figures go.
+    /// Options of the report.
     pub report: ReportOptions,
-    /// How the report is mailed.
+    /// Options of mail.
     pub mail: MailOptions,
-    /// Databases to dump.
+    /// Options of database dumps.
     pub dumps: DumpOptions,
-    /// Commands around each snapshot.
+    /// Hooks around snapshots.
     pub hooks: HookOptions,
-    /// How older backups are checked again.
+    /// Options of re-checks of older backups.
     pub verify: RecheckOptions,
     /// Exceptions for single volumes, in the order of the file.
     pub volumes: Vec<VolumeException>,
-    /// Who else can change the file that this was read from.
+    /// Other users who can change the file of this config.
     pub changeable: Option<Changeable>,
 }
 
-/// What holds where the config says nothing. There is no usual destination: it is empty here.
+/// The defaults. There is no default destination: it is empty here.
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -119,7 +119,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether this volume is backed up, and by which line of the config. Groups are not looked at.
+    /// Whether this volume is backed up, and the line of the config that decides. Does not check the group against
+    /// `volume_groups`.
     pub fn selects(&self, group: &str, volume: &str) -> Selected {
         let first = |patterns: &[Pattern]| {
             patterns.iter().find(|pattern| pattern.matches(group, volume)).map(|pattern| pattern.as_str().to_owned())
@@ -134,8 +135,8 @@ impl Config {
         first(&self.include).map_or(Selected::NotIncluded, |by| Selected::Included { by })
     }
 
-    /// What holds for this volume: the general settings, and over them those of each `[volume."NAME"]` that matches
-    /// it. An exact name wins over wildcards, and of several wildcards the one that comes first in the file.
+    /// The options for this volume: the general settings, overridden by each matching `[volume."NAME"]`. An exact
+    /// name takes precedence over wildcards, and an earlier wildcard over later ones.
     pub fn for_volume(&self, group: &str, volume: &str) -> VolumeOptions {
         let mut options = VolumeOptions {
             snapshot: self.snapshot.clone(),
@@ -154,12 +155,12 @@ impl Config {
         options
     }
 
-    /// The instance whose dump this volume waits for, if any.
+    /// The instance whose dump this volume waits for.
     pub fn dump_for(&self, group: &str, volume: &str) -> Option<&DumpInstance> {
         self.dumps.instances.iter().find(|instance| instance.volumes.iter().any(|p| p.matches(group, volume)))
     }
 
-    /// How the report is mailed from this host.
+    /// The mail settings for this host.
     pub fn mail_settings(&self, host: &str) -> Settings {
         Settings {
             transport: self.mail.transport.clone(),
@@ -171,7 +172,7 @@ impl Config {
         }
     }
 
-    /// The exceptions that match, the strongest first.
+    /// The matching exceptions, highest precedence first.
     fn exceptions(&self, group: &str, volume: &str) -> Vec<&VolumeException> {
         let (exact, wild): (Vec<_>, Vec<_>) = self
             .volumes

@@ -1,11 +1,11 @@
-//! Keys and values as they were written, with their places.
+//! Keys and values as written, with their places.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::Location;
 
-/// A value as it was written.
+/// A value as written.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Text(String),
@@ -15,11 +15,11 @@ pub(super) enum Value {
     Date,
     List(Vec<Item>),
     Table(Vec<Entry>),
-    /// From the environment, where everything is text: the key's own kind decides how it is read.
+    /// From the environment, as text: the key's type decides how it is parsed.
     Environment(String),
 }
 
-/// A value and where it is.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) place: Location,
@@ -34,7 +34,7 @@ pub(super) struct Entry {
     pub(super) item: Item,
 }
 
-/// Where each line of a text begins.
+/// The offset of each line.
 pub(super) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
@@ -80,7 +80,7 @@ pub(super) fn item(value: &Spanned<DeValue<'_>>, place: &dyn Fn(usize) -> Locati
     Item { place: place(value.span().start), value: read }
 }
 
-/// A value as a mistake shows it: short, and nothing that could be a secret's neighbour.
+/// A value for a message about a mistake: short, and without nested values, which could be secrets.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Text(text) | Value::Environment(text) if text.trim().is_empty() => "empty".to_owned(),

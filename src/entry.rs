@@ -1,4 +1,4 @@
-//! What a filesystem holds, one entry at a time: the words in which readers, the archive and restores speak of files.
+//! The entries of a filesystem: the types shared by readers, the archive and restores.
 
 use std::io;
 
@@ -8,22 +8,22 @@ use crate::units::ByteRange;
 pub struct Entry {
     /// Its path from the filesystem's root, as raw bytes, without a `/` at either end; empty for the root itself.
     pub path: Vec<u8>,
-    /// What it is.
+    /// Its type, with the data of the type.
     pub kind: EntryKind,
-    /// Its inode's facts.
+    /// Its inode's metadata.
     pub metadata: Metadata,
-    /// Its extended attributes as the kernel gives them, POSIX ACLs included (`system.posix_acl_access`), by name.
+    /// Its extended attributes by name, in the kernel's form, including POSIX ACLs (`system.posix_acl_access`).
     pub xattrs: Vec<Xattr>,
 }
 
 impl Entry {
-    /// How much its extended attributes take, names and values.
+    /// The total length of the extended attributes, names and values.
     pub(crate) fn xattr_bytes(&self) -> usize {
         self.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum()
     }
 }
 
-/// What an [`Entry`] is.
+/// The type of an [`Entry`].
 pub enum EntryKind {
     /// A regular file and its data.
     File(Box<dyn FileContent>),
@@ -37,11 +37,11 @@ pub enum EntryKind {
     BlockDevice(DeviceNumber),
     /// A named pipe.
     Fifo,
-    /// A socket, which no archive format holds.
+    /// A socket; no archive format can hold one.
     Socket,
 }
 
-/// A device's number.
+/// A device number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceNumber {
     /// The driver.
@@ -50,30 +50,30 @@ pub struct DeviceNumber {
     pub minor: u32,
 }
 
-/// The facts that an inode holds.
+/// Metadata of an inode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
-    /// The permission bits, set-id and sticky bits included: the low 12 bits of `st_mode`.
+    /// The permission bits with set-id and sticky bits: the low 12 bits of `st_mode`.
     pub mode: u32,
     /// The owner.
     pub uid: u32,
     /// The group.
     pub gid: u32,
-    /// A regular file's length in bytes; 0 for the others.
+    /// A regular file's length in bytes; 0 for other types.
     pub size: u64,
     /// When the data was last changed.
     pub mtime: Timestamp,
     /// When the inode was last changed.
     pub ctime: Timestamp,
-    /// The filesystem that the inode lies in: btrfs has one for each subvolume.
+    /// The device number of the inode's filesystem; btrfs has one per subvolume.
     pub dev: u64,
     /// The inode's number, unique within `dev`.
     pub ino: u64,
-    /// How many names it has.
+    /// The link count.
     pub nlink: u32,
-    /// Of files and directories, the flags that chattr(1) sets: those of `FLAGS` of `outside/inode_flags.rs`.
+    /// Files and directories: the flags of chattr(1), limited to `FLAGS` of `outside/inode_flags.rs`.
     pub flags: u32,
-    /// Of files and directories, the project that their blocks are counted for; 0 for none.
+    /// Files and directories: the project id for quotas; 0 for none.
     pub project: u32,
 }
 
@@ -89,7 +89,7 @@ pub struct Timestamp {
 /// An extended attribute.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Xattr {
-    /// Its whole name (`user.comment`), as raw bytes.
+    /// Its full name (`user.comment`), as raw bytes.
     pub name: Vec<u8>,
     /// Its value.
     pub value: Vec<u8>,
@@ -97,29 +97,29 @@ pub struct Xattr {
 
 /// A regular file's data.
 pub trait FileContent: Send {
-    /// Reads into `buf` from byte `offset` on and says how much; 0 means that the file ends there.
+    /// Reads into `buf` from byte `offset`; returns the number of bytes, 0 at the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Whether it holds bytes beyond `size`.
+    /// Whether the file has more than `size` bytes.
     fn is_longer_than(&self, size: u64) -> bool {
         matches!(self.read_at(size, &mut [0]), Ok(1..))
     }
 
-    /// The first run of data at or after `from`, holes skipped; `None` when only a hole follows up to the end. What
-    /// lies outside the runs reads as zeros. A file without holes gives one run up to its end.
+    /// The first run of data at or after `from`; `None` if only a hole follows. Bytes outside the runs are zero. A
+    /// file without holes has one run up to its end.
     fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>>;
 
-    /// Opens it and has its beginning read ahead, without waiting for that. What is not opened by this is by the first
-    /// of the other calls.
+    /// Opens the file and prefetches its first bytes, without waiting. Without this call, the first of the other
+    /// calls opens it.
     fn prefetch(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Its flags and project id, where those have to be asked of the open file; see [`Metadata::flags`].
+    /// Flags and project id that only an open file can provide; see [`Metadata::flags`].
     fn inode_flags(&self) -> Option<(u32, u32)> {
         None
     }
 
-    /// Lets go of what it holds while it is open; the next call opens it again.
+    /// Closes the file; the next call opens it again.
     fn close(&self) {}
 }

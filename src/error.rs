@@ -1,4 +1,4 @@
-//! What errors of all modules have in common: how they are told, and what they mean for the exit status.
+//! Common parts of all errors: their text and the exit status.
 
 use std::error::Error;
 use std::io;
@@ -8,18 +8,18 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::units::ByteLen;
 
-/// What the process says to whoever started it.
+/// The outcome for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExitClass {
-    /// All is well.
+    /// Success.
     Well,
-    /// It finished, with problems reported.
+    /// Finished, with problems reported.
     WithProblems,
     /// Another run holds the lock.
     Locked,
     /// Wrong usage or config.
     Usage,
-    /// The run failed, or a volume did.
+    /// The run failed, or the backup of a volume did.
     Failed,
 }
 
@@ -36,7 +36,7 @@ impl ExitClass {
     }
 }
 
-/// An error and its causes on one line, the innermost last, and the limit of this process that is behind it.
+/// An error and its causes on one line, the innermost last, plus the resource limit that caused it, if any.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let (mut text, mut limit) = (error.to_string(), limit_behind(error));
     let mut cause = error.source();
@@ -50,9 +50,10 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The limit of this process that made a system call fail, and what sets it; empty for other errors.
+/// The resource limit of this process that made a system call fail, and where it is set; empty for other errors.
 ///
-/// setrlimit(2) names them. A shell, cron, or systemd sets them, and the system's own message ("File too large") does not say so.
+/// A shell, cron or systemd sets limits (setrlimit(2)), and the system's own message ("File too large") does not
+/// mention them.
 pub fn limit_behind(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(errno) = error.downcast_ref::<Errno>() {
         return limit_of(*errno);

@@ -1,5 +1,5 @@
-//! What happens during a run, told to an observer as it happens: the terminal's progress bar, a log, a test. Problems
-//! that do not end a run go the same way, and are counted for the exit status by whoever runs it.
+//! The events of a run, delivered to an observer as they happen: the progress bar, the log, a test. Problems that
+//! do not end a run are events too; the caller counts them for the exit status.
 
 use std::fmt;
 
@@ -7,35 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::shown;
 
-/// A problem's place and its text are at most about this long, each.
+/// The approximate maximum length of a problem's place, and of its text.
 const MAX_TEXT_BYTES: usize = 1024;
 
-/// How much a [`Problem`] matters.
+/// The severity of a [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing, and as it should be: a socket, which no archive can hold. Leaves the exit status alone.
+    /// Normal, but worth knowing: a socket, which no archive can hold. Does not change the exit status.
     Notice,
-    /// The backup is complete, but somebody should look: a partition that is kept as a raw image.
+    /// The backup is complete, but needs attention: a partition kept as a raw image.
     Warning,
-    /// Something on the volume is not in the backup as it was.
+    /// Content of the volume is missing or altered in the backup.
     Error,
 }
 
-/// Something that was wrong and did not end the work.
+/// A problem that did not end the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
     /// The place: a region (`p3`), a path in the archive, a byte offset.
     #[serde(rename = "where")]
     pub location: String,
-    /// What is wrong, one line, and what became of the data.
+    /// The problem and its effect on the data, one line.
     pub what: String,
 }
 
 impl Problem {
-    /// A problem of this severity at this place. Both texts are made fit to be shown.
+    /// A problem of this severity at this place. Control characters in both texts are escaped.
     pub fn new(severity: Severity, location: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
             severity,
@@ -45,7 +45,7 @@ impl Problem {
     }
 }
 
-/// A tenant decides how long a path is, and how often it is complained about: the middle of a long text is left out.
+/// Cuts out the middle of a long text. A tenant controls the length of a path and the number of problems about it.
 fn shortened(text: String) -> String {
     if text.len() <= MAX_TEXT_BYTES {
         return text;
@@ -64,9 +64,9 @@ impl fmt::Display for Problem {
 /// A source, as events and log lines name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceName {
-    /// As the user knows it: `VG/LV`, or a path.
+    /// For display: `VG/LV`, or a path.
     pub shown: String,
-    /// The name of its backups; a logical volume's is its own.
+    /// The name of its backups; for a logical volume, its own name.
     pub volume: String,
     /// The volume group of a logical volume.
     pub group: Option<String>,
@@ -78,7 +78,7 @@ impl SourceName {
         Self { shown: format!("{group}/{volume}"), volume: volume.to_owned(), group: Some(group.to_owned()) }
     }
 
-    /// A volume whose group is not known.
+    /// A volume whose group is unknown.
     pub fn of_backups(volume: &str) -> Self {
         Self { shown: volume.to_owned(), volume: volume.to_owned(), group: None }
     }
@@ -87,79 +87,80 @@ impl SourceName {
 /// The figures of a run over several volumes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunFigures {
-    /// Volumes that are backed up, without an error or a warning.
+    /// Volumes backed up without an error or a warning.
     pub volumes_ok: u64,
-    /// Volumes that are backed up, with something to look at.
+    /// Volumes backed up with a warning or an error.
     pub volumes_warning: u64,
-    /// Volumes that have no new backup.
+    /// Volumes without a new backup.
     pub volumes_failed: u64,
-    /// The new archives together.
+    /// The total length of the new archives.
     pub archive_bytes: u64,
-    /// How long the run took.
+    /// The duration of the run.
     pub seconds: u64,
 }
 
-/// One thing that happened.
+/// An event of a run.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A run over several sources begins; comes before the first [`Event::SourceStarted`].
+    /// A run over several sources begins. Precedes the first [`Event::SourceStarted`].
     RunStarted {
-        /// How many sources there are.
+        /// The number of sources.
         sources: u64,
-        /// How many bytes will be read of all of them together, an estimate; 0 when it is not known.
+        /// The estimated number of bytes to read from all sources; 0 if unknown.
         bytes: u64,
     },
-    /// Work on a source begins.
+    /// The backup of a source begins.
     SourceStarted {
         /// The source.
         source: SourceName,
     },
     /// The next step of a source's backup begins (`taking a snapshot`).
     Step {
-        /// The step, in words for a person.
+        /// The step, in words.
         step: String,
     },
-    /// How many bytes a step is expected to read, as far as is known; comes before its first [`Event::Read`].
+    /// The expected number of bytes to read in a step. Precedes its first [`Event::Read`].
     ExpectedBytes {
-        /// Bytes to read, an estimate.
+        /// The estimated number of bytes.
         bytes: u64,
     },
-    /// This many more bytes were read from the source.
+    /// Bytes were read from the source.
     Read {
         /// Bytes since the last such event.
         bytes: u64,
     },
-    /// So many bytes need not be read: they are carried forward from the previous backup.
+    /// Bytes are carried forward from the previous backup and need not be read.
     Carried {
-        /// Bytes since the last such event, and the last [`Event::Read`].
+        /// Bytes since the last such event and the last [`Event::Read`].
         bytes: u64,
     },
-    /// How full a thick snapshot's exception store is, in percent of its size.
+    /// The fill of a thick snapshot's exception store, in percent of its size.
     SnapshotFill {
         /// The snapshot, `VG/LV`.
         snapshot: String,
         /// From 0 to 100.
         percent: f64,
     },
-    /// Something was wrong; the work goes on.
+    /// A problem that does not end the run.
     Problem(Problem),
-    /// As [`Event::Problem`], about a source on which no work is under way: its place names the source where needed.
+    /// Like [`Event::Problem`], for a source that is not being backed up at the moment. The problem's place names
+    /// the source where needed.
     ProblemOf {
         /// The source.
         source: SourceName,
-        /// What was wrong.
+        /// The problem.
         problem: Problem,
     },
-    /// Work on a source ended, with a result.
+    /// The backup of a source ended with a result.
     SourceFinished {
         /// The source.
         source: SourceName,
-        /// What came out of it, one line.
+        /// The result, one line.
         outcome: String,
-        /// The worst that was found, above a notice.
+        /// The highest severity found, if above a notice.
         worst: Option<Severity>,
     },
-    /// Work on a source ended, and there is no new backup of it.
+    /// The backup of a source ended without a new backup.
     SourceFailed {
         /// The source.
         source: SourceName,
@@ -168,22 +169,22 @@ pub enum Event {
     },
     /// A run over several sources ended.
     RunFinished {
-        /// A notice when all is well, a warning when there were problems, an error when the run or a source failed.
+        /// Notice: success. Warning: there were problems. Error: the run or a source failed.
         severity: Severity,
-        /// The outcome, one line.
+        /// The result, one line.
         outcome: String,
-        /// The outcome in figures.
+        /// The result in figures.
         figures: RunFigures,
     },
 }
 
-/// Is told of each [`Event`] as it happens, from any thread. It must not block for long.
+/// Receives each [`Event`] as it happens, from any thread. Must not block for long.
 pub trait Observer: Send + Sync {
-    /// Takes note of `event`.
+    /// Handles `event`.
     fn on_event(&self, event: &Event);
 
-    /// How many lines about events are lost, or wait for a reader that takes none. A run asks before it makes its report, which
-    /// says it in another way.
+    /// The number of log lines that were lost or wait for a reader that does not read. A run queries this before
+    /// its report, which mentions it.
     fn unheard(&self) -> u64 {
         0
     }

@@ -1,11 +1,11 @@
-//! Numbers, text and checksums at fixed offsets of on-disk structures. Every function gives `None` when the bytes end
-//! before the field does, so that a parser can use `?` and never indexes past what was read.
+//! Decodes numbers, text and checksums at fixed offsets of on-disk structures. Every function returns `None` if the
+//! bytes end before the field does, so that parsers can use `?` and never index out of bounds.
 
 use std::ops::Range;
 
 use crate::shown;
 
-/// The `N` bytes from `at` on.
+/// The `N` bytes at `at`.
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
@@ -34,20 +34,20 @@ pub(crate) fn be64(bytes: &[u8], at: usize) -> Option<u64> {
     array(bytes, at).map(u64::from_be_bytes)
 }
 
-/// Sixteen bytes as a UUID is written (RFC 9562, section 4), or `None` when they are all zero, which means "not set".
+/// Formats sixteen bytes as a UUID (RFC 9562, section 4); `None` if they are all zero, which means "not set".
 pub(crate) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
     let raw: [u8; 16] = array(bytes, at)?;
     (raw != [0; 16]).then(|| uuid_text(raw))
 }
 
-/// Sixteen bytes in the order in which a UUID's hex digits are written.
+/// Formats sixteen bytes in the order of a UUID's hex digits.
 pub(crate) fn uuid_text(raw: [u8; 16]) -> String {
     let hex = shown::hex(&raw);
-    // `hex` is 32 ASCII digits, so each cut is inside it and at a character's border.
+    // // `hex` is 32 ASCII digits, so each slice is in bounds and on a character boundary.
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// A GUID as GPT stores it: the first three fields are little-endian (UEFI 2.10, appendix A).
+/// Formats a GUID as stored in GPT: the first three fields are little-endian (UEFI 2.10, appendix A).
 pub(crate) fn guid_text(raw: [u8; 16]) -> String {
     let mut swapped = raw;
     swapped[0..4].reverse();
@@ -56,14 +56,14 @@ pub(crate) fn guid_text(raw: [u8; 16]) -> String {
     uuid_text(swapped)
 }
 
-/// CRC-32C (Castagnoli, RFC 3720 appendix B.4), going on from `crc`, with no inversion before or after: ext4 starts
-/// from all ones and keeps the result; XFS and btrfs start from all ones and invert it.
+/// CRC-32C (Castagnoli, RFC 3720 appendix B.4), continued from `crc`, without inversion before or after. ext4
+/// starts from all ones and keeps the result; XFS and btrfs start from all ones and invert it.
 pub(crate) fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     !crc32c::crc32c_append(!crc, bytes)
 }
 
-/// The same of `bytes` with zeros in place of those in `blank`, at most four: where the checksum itself stands. `None` when
-/// they are not that long.
+/// The same with the bytes in `blank`, at most four, taken as zero: the checksum field itself. `None` if `bytes` is
+/// shorter.
 pub(crate) fn crc32c_without(crc: u32, bytes: &[u8], blank: Range<usize>) -> Option<u32> {
     let (before, after) = (bytes.get(..blank.start)?, bytes.get(blank.end..)?);
     Some([before, [0; 4].get(..blank.len())?, after].iter().fold(crc, |crc, part| crc32c(crc, part)))

@@ -98,7 +98,7 @@ pub use crate::run::check::{CheckLevel, Finding, Verdict};
 pub use crate::run::restore::{RestoreOptions, RestoreReport};
 pub use crate::run::verify::{VerifyOptions, VerifyReport};
 
-/// The types of single fields of [`BackupOptions`] and [`RestoreOptions`].
+/// Types of fields of [`BackupOptions`] and [`RestoreOptions`].
 pub mod options {
     pub use crate::archive::level::CompressionLevel;
     pub use crate::config::{ArchiveOptions, ChangeLimits, Expectation};
@@ -111,7 +111,7 @@ pub mod options {
     pub use crate::source::{FreezeOptions, SnapshotSize};
 }
 
-/// What a manifest records, and what lies on a volume: the types of [`Manifest`]'s fields.
+/// Types of [`Manifest`]'s fields: facts about the backup and the volume.
 pub mod facts {
     pub use crate::archive::counts::{CarryCounts, Counts};
     pub use crate::events::{RunFigures, SourceName};
@@ -128,8 +128,8 @@ pub mod facts {
     pub use crate::units::{ByteRange, Extent};
 }
 
-/// Readers: what gives the entries of a filesystem. A program can bring its own, by [`Filesystem`](reading::Filesystem), and
-/// archive it by [`ArchiveWriter`](reading::ArchiveWriter).
+/// Readers of filesystems. A program can implement [`Filesystem`](reading::Filesystem), and archive it with
+/// [`ArchiveWriter`](reading::ArchiveWriter).
 pub mod reading {
     pub use crate::archive::error::StopCheck;
     pub use crate::archive::index::Totals;

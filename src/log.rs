@@ -1,5 +1,5 @@
-//! The lines that a run writes about its work: what each one knows, and its forms as text for people, as JSON and as an
-//! entry of systemd's journal. [`Log`] is the one place through which all of them go.
+//! The log lines of a run: their fields, and their forms as text, as JSON and as journal entries. All lines go
+//! through [`Log`].
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -19,28 +19,28 @@ pub const IDENTIFIER: &str = "volbak";
 /// `LOG_DAEMON` of syslog(3).
 const DAEMON: &str = "3";
 
-/// How much a line matters, worst first: the priorities of syslog(3) that are used.
+/// The severity of a line, worst first: the priorities of syslog(3) that volbak uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// A mistake in the program itself.
+    /// A bug in the program.
     Critical = 2,
-    /// Something failed.
+    /// A failure.
     Error = 3,
-    /// The work goes on, and should be looked at.
+    /// The run goes on, but needs attention.
     Warning = 4,
-    /// Worth knowing.
+    /// Normal, but worth knowing.
     Notice = 5,
-    /// What is being done.
+    /// Progress of the run.
     Info = 6,
 }
 
 impl Severity {
-    /// The number of syslog(3).
+    /// The priority number of syslog(3).
     pub fn priority(self) -> u8 {
         self as u8
     }
 
-    /// The word in JSON lines.
+    /// The severity in JSON lines.
     pub fn word(self) -> &'static str {
         match self {
             Self::Critical => "critical",
@@ -62,35 +62,35 @@ impl From<crate::events::Severity> for Severity {
     }
 }
 
-/// What a line is about: the `event` of JSON lines, the journal's `VOLBAK_EVENT`.
+/// The kind of a line: `event` in JSON lines, `VOLBAK_EVENT` in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What the program says of itself: a verb that failed, a config that others can change.
+    /// A message of the program itself: a failed verb, a config that other users can change.
     Message,
-    /// The program was called in a wrong way.
+    /// Wrong usage of the command line.
     Usage,
-    /// A mistake in the program ended the work.
+    /// A bug ended the program.
     Panic,
-    /// Work on a volume begins.
+    /// The backup of a volume begins.
     VolumeStarted,
     /// The next step of a volume's backup begins.
     Step,
-    /// How far it is.
+    /// Progress.
     Progress,
-    /// How full a thick snapshot is.
+    /// The fill of a thick snapshot.
     SnapshotFill,
-    /// Something was wrong; the work goes on.
+    /// A problem that does not end the run.
     Problem,
-    /// Work on a volume ended well.
+    /// The backup of a volume succeeded.
     VolumeFinished,
-    /// There is no new backup of a volume.
+    /// A volume has no new backup.
     VolumeFailed,
     /// The last line of a run over several volumes.
     Summary,
 }
 
 impl Kind {
-    /// The word in JSON lines and in the journal.
+    /// The kind in JSON lines and in the journal.
     pub fn word(self) -> &'static str {
         match self {
             Self::Message => "message",
@@ -108,14 +108,14 @@ impl Kind {
     }
 }
 
-/// The value of a further field.
+/// The value of an additional field.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Text.
     Text(String),
-    /// A count, bytes, seconds.
+    /// A number: a count, bytes, seconds.
     Number(u64),
-    /// A share.
+    /// A percentage.
     Percent(f64),
 }
 
@@ -139,47 +139,47 @@ impl Serialize for Value {
     }
 }
 
-/// A line. Whatever its texts hold, no form of it has a control character, or a line that is not the program's own.
+/// A log line. In every form control characters are escaped and its texts cannot start a line of their own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
-    /// What it is about.
+    /// Its kind.
     pub kind: Kind,
-    /// The source that it is about.
+    /// The source it refers to.
     pub source: Option<SourceName>,
-    /// The text, alike in all forms. A `\n` in it begins a line.
+    /// The text, the same in all forms. A `\n` starts a new line.
     pub text: String,
-    /// Further fields, in lower case with underscores.
+    /// Additional fields, in lower case with underscores.
     pub fields: Vec<(&'static str, Value)>,
 }
 
 impl Line {
-    /// A line of this kind about no source.
+    /// A line without a source.
     pub fn new(severity: Severity, kind: Kind, text: impl Into<String>) -> Self {
         Self { severity, kind, source: None, text: text.into(), fields: Vec::new() }
     }
 
-    /// The same about a source.
+    /// Adds a source.
     #[must_use]
     pub fn about(self, source: Option<SourceName>) -> Self {
         Self { source, ..self }
     }
 
-    /// The same with one more field.
+    /// Adds a field.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: Value) -> Self {
         self.fields.push((name, value));
         self
     }
 
-    /// The same with a problem's place and text in fields of their own.
+    /// Adds a problem's place and text as fields.
     #[must_use]
     pub fn with_problem(self, problem: &Problem) -> Self {
         self.with("where", Value::Text(problem.location.clone())).with("what", Value::Text(problem.what.clone()))
     }
 
-    /// The same with a run's figures.
+    /// Adds a run's figures.
     #[must_use]
     pub fn with_figures(self, figures: &RunFigures) -> Self {
         self.with("volumes_ok", Value::Number(figures.volumes_ok))
@@ -189,42 +189,42 @@ impl Line {
             .with("seconds", Value::Number(figures.seconds))
     }
 
-    /// The text, fit to be shown.
+    /// The text with control characters escaped.
     fn message(&self) -> String {
         shown::lines(&self.text)
     }
 
-    /// For people, without the `\n` at its end.
+    /// The line as text, without the final `\n`.
     pub fn as_text(&self) -> String {
         let program = if matches!(self.kind, Kind::Message | Kind::Usage | Kind::Panic) { "volbak: " } else { "" };
         format!("{program}{}", self.message())
     }
 
-    /// As [`Self::as_text`], each line with its priority before it: sd-daemon(3), `SD_ERR`.
+    /// Like [`Self::as_text`], with its priority before each line: sd-daemon(3), `SD_ERR`.
     pub fn as_text_with_priority(&self) -> String {
         let priority = self.severity.priority();
         let lines: Vec<String> = self.as_text().split('\n').map(|line| format!("<{priority}>{line}")).collect();
         lines.join("\n")
     }
 
-    /// One JSON object, without the `\n` at its end.
+    /// The line as a JSON object, without the final `\n`.
     pub fn as_json(&self, run_id: &str, time: DateTime<Utc>) -> String {
-        // The only failures are a map's key that is no text, and a writer that fails.
+        // // Serialising fails only for non-string keys and failing writers.
         serde_json::to_string(&Json { line: self, run_id, time }).unwrap_or_default()
     }
 
-    /// The fields of the journal's entry: names of `A-Z0-9_`, and values as they are.
+    /// The fields of a journal entry: names of `A-Z0-9_`, and raw values.
     fn as_journal(&self, run_id: &str, unit: Option<&str>) -> Vec<(String, String)> {
         let mut fields = vec![
             ("MESSAGE".to_owned(), self.message()),
             ("PRIORITY".to_owned(), self.severity.priority().to_string()),
             ("SYSLOG_IDENTIFIER".to_owned(), IDENTIFIER.to_owned()),
-            // As the output of services has it, for what passes entries on to syslog.
+            // // As in the output of services, for forwarding to syslog.
             ("SYSLOG_FACILITY".to_owned(), DAEMON.to_owned()),
             ("VOLBAK_RUN_ID".to_owned(), run_id.to_owned()),
             ("VOLBAK_EVENT".to_owned(), self.kind.word().to_owned()),
         ];
-        // `journalctl -u` looks for it, too: systemd.journal-fields(7).
+        // // `journalctl -u` also matches this field: systemd.journal-fields(7).
         fields.extend(unit.map(|unit| ("OBJECT_SYSTEMD_UNIT".to_owned(), unit.to_owned())));
         if let Some(source) = &self.source {
             fields.push(("VOLBAK_VOLUME".to_owned(), shown::text(&source.volume)));

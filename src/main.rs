@@ -23,8 +23,8 @@ use crate::cli::{about, list, log, memory, proof, snapshot, verify};
 
 fn main() -> ExitCode {
     memory::spare_address_space();
-    // A write past `ulimit -f` is to fail with an error rather than end the process. What a handler is for, programs that
-    // are started get back as it was; should there be no handler, the default action stays.
+    // // Writing past `ulimit -f` should fail with an error instead of ending the process. A signal with a handler
+    // is reset to its default in child processes. If the handler cannot be set, the default action remains.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

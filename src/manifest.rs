@@ -1,4 +1,4 @@
-//! The manifest: what was found and done. A backup is complete when it is there.
+//! The manifest: facts of a backup. A backup with a manifest is complete.
 
 mod region;
 
@@ -17,7 +17,7 @@ use crate::shown::hex;
 
 /// The version of the format that this program writes.
 pub const FORMAT: u32 = 1;
-/// A larger file is not taken for a manifest. Ours stay far below: what a volume can add to it is bounded.
+/// A larger file is not accepted as a manifest. Manifests stay far below: the facts from a volume are bounded.
 pub const MAX_BYTES: u64 = 256 << 20;
 
 const SELF_DIGITS: usize = 64;
@@ -30,45 +30,45 @@ pub struct Manifest {
     pub format: u32,
     /// The version of volbak that wrote it.
     pub volbak_version: String,
-    /// The volume's name, and that of its directory.
+    /// The volume's name, also the name of its directory.
     pub name: String,
-    /// What the four files' names begin with.
+    /// The common start of the four file names.
     pub stem: String,
     /// The host that made the backup.
     pub host: String,
-    /// When the backup was started.
+    /// When the backup started.
     pub started_at: DateTime<Utc>,
-    /// The moment that the backup shows: when the snapshot was taken, or reading began.
+    /// The moment shown by the backup: when the snapshot was taken, or reading began.
     pub frozen_at: DateTime<Utc>,
     /// When the archive was complete.
     pub finished_at: DateTime<Utc>,
     /// The local date in the stem, `YYYY-MM-DD`.
     pub local_date: String,
-    /// What was backed up.
+    /// The source.
     pub source: SourceRecord,
-    /// The snapshot that was read; none for a device or an image.
+    /// The snapshot that was read; `None` for a device or an image.
     pub snapshot: Option<SnapshotRecord>,
-    /// What lies on the source.
+    /// The layout of the source.
     pub layout: Layout,
-    /// What was done with each region, in the layout's order.
+    /// The record of each region, in the layout's order.
     pub regions: Vec<RegionRecord>,
-    /// How it was to be done.
+    /// The options of the backup.
     pub options: OptionsRecord,
-    /// What is in the archive.
+    /// Counts of the archive's content.
     pub counts: Counts,
-    /// What of it was carried forward from the previous backup; `None` when all was read.
+    /// Content carried forward from the previous backup; `None` if everything was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried: Option<CarriedRecord>,
-    /// How much of the last backup's content changed, where that was looked into.
+    /// The changes since the previous backup, if they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<ChangesRecord>,
     /// Lengths of the files in bytes.
     pub sizes: SizesRecord,
     /// The first problems; at most a thousand of each severity.
     pub problems: Vec<Problem>,
-    /// How many problems there were in all.
+    /// The total number of problems.
     pub problem_counts: ProblemCounts,
-    /// Whether all that was selected is in the backup. `None` in backups of older versions: see
+    /// Whether the backup contains everything that was selected. `None` in backups of older versions: see
     /// [`Manifest::is_whole`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completeness: Option<Completeness>,
@@ -78,24 +78,24 @@ pub struct Manifest {
     pub self_sha256: String,
 }
 
-/// How much of what was selected is in a backup.
+/// Whether a backup contains everything that was selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Completeness {
-    /// All of it.
+    /// Everything.
     Whole,
     /// Files or regions are missing or damaged: there is a problem of severity error.
     Partial,
 }
 
-/// What was backed up.
+/// The source of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceRecord {
     /// `lv`, `device` or `image`.
     pub kind: String,
-    /// As the user knows it: `VG/LV` or a path.
+    /// For display: `VG/LV` or a path.
     pub path: String,
-    /// The volume group, for an LV.
+    /// The volume group of a logical volume.
     pub vg: Option<String>,
     /// The logical volume.
     pub lv: Option<String>,
@@ -112,64 +112,65 @@ pub struct SnapshotRecord {
     pub name: String,
     /// `thick` or `thin`.
     pub kind: String,
-    /// A thick one's exception store at its end, in bytes.
+    /// Thick: the final size of its exception store, in bytes.
     pub cow_size_bytes: Option<u64>,
-    /// How full it was at its fullest, in percent; for a thick one.
+    /// Thick: its maximum fill, in percent.
     pub peak_fill_percent: Option<f64>,
-    /// How much it was extended by while it was read, in bytes.
+    /// Thick: how much it was extended while it was read, in bytes.
     pub extended_by_bytes: u64,
-    /// Whether the user asked to keep it.
+    /// Whether it was kept (`--keep-snapshot`).
     pub kept: bool,
 }
 
-/// How the backup was to be made.
+/// The options of a backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionsRecord {
-    /// The compression level; with `auto_level` the one that most members have.
+    /// The compression level; with `auto_level` the most frequent one.
     pub level: i32,
-    /// How the level was chosen while the archive was written.
+    /// The levels chosen by `--level auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_level: Option<AutoLevelRecord>,
     /// The exclude patterns.
     pub exclude: Vec<String>,
 }
 
-/// What became of `auto` in place of a level.
+/// The levels chosen by `--level auto`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AutoLevelRecord {
-    /// The lowest level that was allowed.
+    /// The lowest level allowed.
     pub lowest: i32,
-    /// The highest.
+    /// The highest level allowed.
     pub highest: i32,
-    /// How many members were compressed at each level.
+    /// The number of members compressed at each level.
     pub members: BTreeMap<i32, u64>,
 }
 
-/// What was carried forward. The archive does not need that backup: all of it is in this one, too.
+/// Content carried forward. The archive does not depend on the previous backup: the content was copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CarriedRecord {
     /// The previous backup.
     pub parent: String,
-    /// The SHA-1 of its archive, as its manifest says it.
+    /// The SHA-1 of its archive, from its manifest.
     pub parent_archive_sha1: String,
-    /// How much.
+    /// The amount.
     #[serde(flatten)]
     pub counts: CarryCounts,
 }
 
-/// How files of the backup before fare in this one, by the two indexes. Of very many files a sample was compared.
+/// Changes of files since the previous backup, from both indexes. If there are very many files, a sample is
+/// compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangesRecord {
-    /// How many files of the backup before were looked for.
+    /// The number of files of the previous backup that were compared.
     pub compared: u64,
-    /// How many of them have other content under the same name.
+    /// The number of them with other content under the same name.
     pub changed: u64,
-    /// How many are not there.
+    /// The number of them that are missing.
     pub gone: u64,
 }
 
 impl ChangesRecord {
-    /// The share that is changed or gone, in percent.
+    /// The percentage of changed or missing files.
     pub fn percent(self) -> u64 {
         self.changed.saturating_add(self.gone).saturating_mul(100) / self.compared.max(1)
     }
@@ -178,36 +179,36 @@ impl ChangesRecord {
 /// Lengths in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SizesRecord {
-    /// The archive.
+    /// The length of the archive.
     pub archive_bytes: u64,
-    /// The tar stream in it.
+    /// The length of its tar stream.
     pub tar_bytes: u64,
-    /// The index.
+    /// The length of the index.
     pub index_bytes: u64,
-    /// How many members the archive has.
+    /// The number of members in the archive.
     pub members: u64,
-    /// How many entries.
+    /// The number of entries.
     pub entries: u64,
 }
 
-/// How many problems there were.
+/// The number of problems by severity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProblemCounts {
-    /// Worth knowing, and as it should be.
+    /// Normal, but worth knowing.
     pub notices: u64,
-    /// Somebody should look.
+    /// Need attention.
     pub warnings: u64,
-    /// Something on the volume is not in the backup as it was.
+    /// Content of the volume is missing or altered in the backup.
     pub errors: u64,
 }
 
 impl ProblemCounts {
-    /// What they mean for the backup: an error is something that is not in it as it was on the volume.
+    /// The completeness that follows: any error means partial.
     pub fn completeness(self) -> Completeness {
         if self.errors == 0 { Completeness::Whole } else { Completeness::Partial }
     }
 
-    /// Those that somebody has to look at.
+    /// The number of problems that need attention.
     pub fn to_look_at(self) -> u64 {
         self.warnings.saturating_add(self.errors)
     }
@@ -216,7 +217,7 @@ impl ProblemCounts {
 /// Digests, lower-case hex.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestsRecord {
-    /// SHA-1 of the archive: what is in the checksum file. The index has a SHA-256 of each of its members.
+    /// SHA-1 of the archive, as in the checksum file. The index has a SHA-256 of each member.
     pub archive_sha1: String,
     /// SHA-256 of the index.
     pub index_sha256: String,
@@ -224,7 +225,7 @@ pub struct DigestsRecord {
     pub checksum_sha256: String,
 }
 
-/// Why these bytes are no manifest.
+/// Why these bytes are no valid manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// It is not JSON of this form.
@@ -233,12 +234,12 @@ pub enum ManifestError {
     /// Its content was changed after it was written.
     #[error("the manifest was changed: its content has the SHA-256 {found}, and it says {said}")]
     Changed {
-        /// What it says.
+        /// The digest in the manifest.
         said: String,
-        /// What it has.
+        /// The digest of its content.
         found: String,
     },
-    /// It is too long to be read back.
+    /// It would be too long to be read back.
     #[error("the manifest would have {0} bytes, and none has more than {MAX_BYTES}: the volume has too much to say")]
     TooLong(u64),
     /// It was written by a newer version.
@@ -247,7 +248,7 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// The file's bytes. What `self_sha256` holds is not looked at, and filled in.
+    /// The bytes of the file. The present `self_sha256` is ignored, and computed.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ManifestError> {
         let unsealed = Self { self_sha256: "0".repeat(SELF_DIGITS), ..self.clone() };
         let mut text = serde_json::to_string_pretty(&unsealed)?;
@@ -260,8 +261,8 @@ impl Manifest {
         if len > MAX_BYTES { Err(ManifestError::TooLong(len)) } else { Ok(text.into_bytes()) }
     }
 
-    /// Reads a file's bytes, and checks that nothing in it was changed. The digest comes first: a flipped bit in the
-    /// format's number is a change, not a newer version.
+    /// Parses a file's bytes, and checks that they were not changed. The digest is checked first: a flipped bit in
+    /// the format number is a change, not a newer version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Frame {
@@ -270,7 +271,7 @@ impl Manifest {
         }
         let frame: Frame = serde_json::from_slice(bytes)?;
         let mut unsealed = bytes.to_vec();
-        // Bytes that parsed as JSON are UTF-8.
+        // // Bytes that parsed as JSON are UTF-8.
         if let Some(digits) = std::str::from_utf8(bytes).ok().and_then(self_digits) {
             unsealed[digits].fill(b'0');
         }
@@ -284,7 +285,7 @@ impl Manifest {
         Ok(serde_json::from_slice(bytes)?)
     }
 
-    /// What a later backup that carries forward from this one has to know.
+    /// The facts for a later backup that carries forward from this one.
     #[doc(hidden)]
     pub fn as_parent(&self) -> ParentFacts {
         let paths = self.regions.iter().flat_map(|region| [region.archive_path.clone(), region.files_path.clone()]);
@@ -297,21 +298,21 @@ impl Manifest {
         }
     }
 
-    /// Whether all that was selected is in the backup.
+    /// Whether the backup contains everything that was selected.
     pub fn is_whole(&self) -> bool {
         self.completeness.unwrap_or_else(|| self.problem_counts.completeness()) == Completeness::Whole
     }
 }
 
-/// Where the digits of `self_sha256` are: the last field, so the last such key. Inside of a JSON string the key's
-/// quotation marks would be escaped, so it cannot stand there.
+/// The position of the digits of `self_sha256`: the last such key, since it is the last field. Inside a JSON string
+/// the key's quotation marks would be escaped, so it cannot match there.
 fn self_digits(text: &str) -> Option<std::ops::Range<usize>> {
     let start = text.rfind(SELF_KEY)? + SELF_KEY.len();
     let end = start + SELF_DIGITS;
     text.get(start..end).map(|_| start..end)
 }
 
-/// A manifest that says nothing, for tests.
+/// An empty manifest for tests.
 #[cfg(test)]
 pub(crate) fn blank() -> Manifest {
     Manifest {

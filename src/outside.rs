@@ -1,5 +1,5 @@
-//! The seams to the world outside: bytes of a disk, other programs, the clock, and the wish to stop. Each is one
-//! small trait or type with its real implementation; tests bring their own in-memory ones.
+//! The seams to the outside: bytes of a disk, other programs, the clock, cancellation. Each is one small trait or
+//! type with its real implementation; tests bring in-memory ones.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -24,24 +24,24 @@ pub mod trust;
 
 pub use cursor::BlockCursor;
 
-/// Something that is read at byte offsets and has a fixed length: a disk, an image file, a region, a byte vector.
+/// Random-access bytes of a fixed length: a disk, an image file, a region, a byte vector.
 pub trait BlockRead: Send + Sync {
-    /// How many bytes there are.
+    /// The length in bytes.
     fn len_bytes(&self) -> u64;
 
-    /// Fills `buf` from byte `offset` on. Reading past the end is an error of kind `UnexpectedEof`.
+    /// Fills `buf` from byte `offset`. Reading past the end is an error of kind `UnexpectedEof`.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
-    /// The first byte at or after `offset` that may be other than zero, or `None` when all that follows is zero. What
-    /// does not know its holes answers `offset` itself.
+    /// The first byte at or after `offset` that may be non-zero, or `None` if only zeros follow. An implementation
+    /// that does not know its holes returns `offset`.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         Ok((offset < self.len_bytes()).then_some(offset))
     }
 
-    /// Says that `len` bytes at `offset` will be read soon, so that they can be fetched meanwhile. Never waits.
+    /// Hints that `len` bytes at `offset` will be read soon. Does not block.
     fn will_read(&self, _offset: u64, _len: u64) {}
 
-    /// Reads at least one byte from byte `offset` on, and at most `buf.len()`; gives how many. 0 is the end, or past it.
+    /// Reads between one and `buf.len()` bytes from byte `offset`, and returns the number; 0 at or past the end.
     fn read_some(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.len_bytes().saturating_sub(offset);
         let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
@@ -51,7 +51,7 @@ pub trait BlockRead: Send + Sync {
         Ok(len)
     }
 
-    /// The file that it is, where it is one of this host: other files can share its blocks. `None` where it is not.
+    /// The file of this host behind it, with which other files can share blocks; `None` if there is none.
     fn file(&self) -> Option<&Arc<File>> {
         None
     }
@@ -65,12 +65,12 @@ pub struct FileBlocks {
 }
 
 impl FileBlocks {
-    /// Takes an open file whose length is already known: a block device's is not in its `stat`.
+    /// Wraps an open file of known length: the length of a block device is not in its `stat`.
     pub fn new(file: File, len_bytes: u64) -> Self {
         Self { file: Arc::new(file), len_bytes }
     }
 
-    /// Takes an open regular file, as long as it is now.
+    /// Wraps an open regular file with its present length.
     pub fn of_file(file: File) -> io::Result<Self> {
         let len_bytes = file.metadata()?.len();
         Ok(Self::new(file, len_bytes))
@@ -86,22 +86,23 @@ impl BlockRead for FileBlocks {
         self.file.read_exact_at(buf, offset)
     }
 
-    /// A sparse file's holes are skipped with SEEK_DATA; a device, or a filesystem without it, has none.
+    /// Holes of a sparse file are skipped with SEEK_DATA; devices, and filesystems without it, have none.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         if offset >= self.len_bytes {
             return Ok(None);
         }
-        // The descriptor's own position moves, which nothing here depends on: every read is a `pread`.
+        // // This moves the descriptor's position, which is not used: every read is a `pread`.
         match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
             Ok(found) => Ok((found < self.len_bytes).then_some(found.max(offset))),
-            // No data up to the file's end; but a file that became shorter must fail when it is read, not be a hole.
+            // // No data up to the end. A file that was truncated, however, must fail when it is read instead of
+            // looking like a hole.
             Err(rustix::io::Errno::NXIO) if self.file.metadata()?.len() >= self.len_bytes => Ok(None),
             Err(_) => Ok(Some(offset)),
         }
     }
 
     fn will_read(&self, offset: u64, len: u64) {
-        // Advice alone: that it is not taken costs time and nothing else.
+        // // A hint; failure costs time only.
         let _ = rustix::fs::fadvise(&self.file, offset, NonZero::new(len), rustix::fs::Advice::WillNeed);
     }
 
@@ -114,8 +115,8 @@ impl BlockRead for FileBlocks {
     }
 }
 
-/// Has the kernel forget what it holds of a file in memory from `offset` on: `len` bytes, or all of it. What is not read
-/// again tonight must not push out what the host has there otherwise. Advice alone.
+/// Drops pages of a file from the page cache: `len` bytes at `offset`, or all that follow. Data that is not read
+/// again must not evict the host's own pages. Only a hint.
 pub(crate) fn let_go_of_pages(file: &File, offset: u64, len: Option<NonZero<u64>>) {
     let _ = rustix::fs::fadvise(file, offset, len, rustix::fs::Advice::DontNeed);
 }
@@ -135,21 +136,22 @@ impl BlockRead for Vec<u8> {
     }
 }
 
-/// What a program that ran to its end left behind.
+/// The result of a program.
 #[derive(Debug)]
 pub struct CommandOutput {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// All of its standard output.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// All of its standard error, shown when it fails.
+    /// Its standard error, shown if it fails.
     pub stderr: Vec<u8>,
 }
 
-/// Runs other programs: LVM's tools, device-mapper's.
+/// Runs other programs: tools of LVM and device-mapper.
 pub trait RunCommand: Send + Sync {
-    /// Runs `program` with `args`, no shell, nothing on standard input, as a [`programs::Child::Tool`], and waits for its
-    /// end. An error means that it could not be started; its own failure is in [`CommandOutput::status`].
+    /// Runs `program` with `args` as a [`programs::Child::Tool`], without a shell and with empty standard input,
+    /// and waits for its end. An error means that it could not be started; its own failure is in
+    /// [`CommandOutput::status`].
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput>;
 }
 
@@ -161,7 +163,7 @@ impl RunCommand for SystemCommands {
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
         let output = programs::command(OsStr::new(program), programs::Child::Tool)?
             .args(args)
-            // Ctrl-C at a terminal reaches every process of the foreground group; LVM's tools must not be cut off by it.
+            // // Ctrl-C reaches every process of the foreground group and must not interrupt LVM's tools.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -171,7 +173,7 @@ impl RunCommand for SystemCommands {
     }
 }
 
-/// The command as a person would type it, for error messages.
+/// The command as typed in a shell, for messages.
 pub fn shown_command(program: &str, args: &[OsString]) -> String {
     std::iter::once(OsStr::new(program))
         .chain(args.iter().map(OsString::as_os_str))
@@ -180,9 +182,9 @@ pub fn shown_command(program: &str, args: &[OsString]) -> String {
         .join(" ")
 }
 
-/// Tells the time. What it says decides file names and retention, so tests set it.
+/// A source of the time. It decides file names and retention, so tests set it.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// The current time.
     fn now(&self) -> DateTime<Utc>;
 }
 
@@ -196,39 +198,39 @@ impl Clock for SystemClock {
     }
 }
 
-/// A wish that the work stop, looked at between two pieces of work: set once by a signal, or come when a time is over.
+/// A request to cancel the operation, checked between steps: set by a signal, or by a deadline.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
     flag: Arc<AtomicBool>,
     deadline: Option<Instant>,
-    /// When it was first seen.
+    /// When the request was first noticed.
     seen: Arc<OnceLock<Instant>>,
 }
 
 impl Cancel {
-    /// The flag itself, for a signal handler to set.
+    /// The flag, for a signal handler to set.
     pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.flag)
     }
 
-    /// The same wish, which comes at `deadline` at the latest.
+    /// The same request with a deadline.
     #[must_use]
     pub fn until(&self, deadline: Instant) -> Self {
         let deadline = self.deadline.map_or(deadline, |before| before.min(deadline));
         Self { flag: Arc::clone(&self.flag), deadline: Some(deadline), seen: Arc::default() }
     }
 
-    /// Whether the work is to stop.
+    /// Whether the operation is cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.flag.load(Ordering::Relaxed) || self.is_over()
     }
 
-    /// Whether the work is to stop because its time is over, and for no other reason.
+    /// Whether the operation is cancelled only because of its deadline.
     pub fn is_out_of_time(&self) -> bool {
         !self.flag.load(Ordering::Relaxed) && self.is_over()
     }
 
-    /// How long ago the work was to stop, as far as it was looked at; `None` when it may go on.
+    /// The time since the cancellation was first noticed; `None` if not cancelled.
     pub fn since(&self) -> Option<Duration> {
         self.is_cancelled().then(|| self.seen.get_or_init(Instant::now).elapsed())
     }

@@ -1,8 +1,8 @@
-//! Who made something that outlives a crash: the process that took a snapshot or set up a device-mapper table, written
-//! down with it in such a way that a later run can tell whether that process still lives.
+//! Identifies the process that made a resource which outlives a crash: a snapshot or a device-mapper table. The
+//! identity is stored with the resource, so that a later run can find out whether that process still exists.
 //!
-//! A process id alone does not identify a process: it is used again, after a reboot all the more. So the id goes with
-//! the process's start time, the kernel's boot id, the host's name and the pid namespace that the id counts in.
+//! Process ids are reused, especially after a reboot. The identity therefore also contains the process's start
+//! time, the kernel's boot id, the host name and the pid namespace.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
-/// One process, among all that ever ran on all hosts.
+/// A process, unique among all processes of all hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
     host: String,
@@ -20,21 +20,21 @@ pub struct Owner {
     start_ticks: u64,
 }
 
-/// Whether an [`Owner`] still runs, as far as this process can tell.
+/// Whether an [`Owner`] still exists, as far as this process can determine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerState {
-    /// It is this very process.
+    /// The current process.
     Myself,
-    /// It runs.
+    /// It is running.
     Running,
-    /// It ended: another boot of this host, or its process id is free or somebody else's.
+    /// It has ended: another boot of this host, or its process id is free or reused.
     Gone,
-    /// It cannot be told from here: another host, or another pid namespace of this boot.
+    /// Unknown: another host, or another pid namespace of this boot.
     Unknown,
 }
 
 impl Owner {
-    /// The process that asks. Fails when `/proc` cannot be read.
+    /// The current process. Fails if `/proc` cannot be read.
     pub fn this_process() -> io::Result<Self> {
         let pid = std::process::id();
         let (start_ticks, _) = process_stat(pid)?.ok_or(io::ErrorKind::NotFound)?;
@@ -58,12 +58,12 @@ impl Owner {
         &self.host
     }
 
-    /// Whether it still runs, seen from `me`. Looks at `/proc`; what cannot be read there counts as unknown.
+    /// Whether it is still running, seen from `me`. Reads `/proc`; a read error counts as unknown.
     pub fn state(&self, me: &Self) -> OwnerState {
         self.state_with(me, |pid| process_stat(pid).map_err(drop))
     }
 
-    /// The decision alone: `stat` gives a process's start time and whether it is dead but not yet waited for.
+    /// The pure decision. `stat` returns a process's start time and whether it is a zombie.
     fn state_with(&self, me: &Self, stat: impl Fn(u32) -> Result<Option<(u64, bool)>, ()>) -> OwnerState {
         if self == me {
             return OwnerState::Myself;
@@ -92,7 +92,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The text is not an owner as [`Owner`] displays it.
+/// The text is no [`Owner`] in its displayed form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not of the form HOST:BOOT_ID:PID_NAMESPACE:PID:START_TICKS")]
 pub struct NotAnOwner;
@@ -116,27 +116,27 @@ impl FromStr for Owner {
     }
 }
 
-/// A host name cut to what LVM allows in a tag, and without the colon that separates the parts.
+/// A host name limited to the characters that LVM allows in a tag, without the colon that separates the parts.
 fn plain(text: &str) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
     let plain: String = text.chars().take(64).map(allowed).collect();
     if plain.is_empty() { "_".to_owned() } else { plain }
 }
 
-/// The start time of a process in clock ticks since boot, and whether it is dead and only not yet waited for. `None`
-/// when there is no such process.
+/// The start time of a process in clock ticks since boot, and whether it is a zombie. `None` if there is no such
+/// process.
 fn process_stat(pid: u32) -> io::Result<Option<(u64, bool)>> {
     let text = match fs::read(format!("/proc/{pid}/stat")) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        // ESRCH: the process ended between the opening and the reading.
+        // // ESRCH: the process ended between open and read.
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => return Ok(None),
         Err(error) => return Err(error),
     };
     parse_stat(&text).map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unexpected /proc/PID/stat"))
 }
 
-/// proc(5), /proc/PID/stat: field 3 is the state, field 22 the start time. Field 2, the program's name in parentheses,
-/// may hold anything, so fields are counted from its last parenthesis.
+/// proc(5), /proc/PID/stat: field 3 is the state, field 22 the start time. Field 2, the program's name in
+/// parentheses, may contain anything, so fields are counted from the last parenthesis.
 fn parse_stat(text: &str) -> Option<(u64, bool)> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();

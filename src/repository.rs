@@ -39,10 +39,10 @@ pub enum Error {
     /// The backup failed. Nothing was published.
     #[error(transparent)]
     Backup(#[from] BackupError),
-    /// The backup was not verified to the end. Damage is no error: it is in [`VerifyReport::findings`].
+    /// The verification did not finish. Damage is no error: it is in [`VerifyReport::findings`].
     #[error(transparent)]
     Verify(#[from] CheckError),
-    /// The result of a verification could not be kept beside the backup.
+    /// The result of a verification could not be stored beside the backup.
     #[error("{} cannot be written", path.display())]
     Record {
         /// The record.
@@ -58,13 +58,14 @@ pub enum Error {
     Read(#[from] BrowseError),
 }
 
-/// A directory of backups, one directory a volume, as `volbak` itself uses it (`docs/format.md`).
+/// A directory of backups with one subdirectory per volume, in the format of the program `volbak`
+/// (`docs/format.md`).
 pub struct Repository {
     destination: Destination,
 }
 
 impl Repository {
-    /// Opens the directory, which must exist: an empty mount point is an error later, when nothing is found in it.
+    /// Opens the directory, which must exist. An unmounted mount point opens as an empty repository.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, Error> {
         Ok(Self { destination: Destination::open(directory.as_ref())? })
     }
@@ -74,20 +75,20 @@ impl Repository {
         self.destination.root()
     }
 
-    /// All backups, by volume and then by date. Only manifests are read. A damaged backup is in the list, too.
+    /// All backups, by volume and date, including damaged ones. Reads only manifests.
     pub fn backups(&self) -> Result<Vec<Backup>, Error> {
         Ok(catalog::list(&self.destination)?.into_iter().map(Backup::of_entry).collect())
     }
 
-    /// The backup with this name: `VOLUME` for the newest that is not bad, `VOLUME@last`, `VOLUME@2026-11-28`,
+    /// Finds a backup by name: `VOLUME` for the newest that is not bad, `VOLUME@last`, `VOLUME@2026-11-28`,
     /// `VOLUME@2026-11-28_031500`, or the path of an archive.
     pub fn find(&self, name: &str) -> Result<Backup, Error> {
         let found = locate::find(name, Some(self.directory()), SystemClock.now())?;
         Ok(Backup { manifest: found.files.manifest().map(Box::new), files: found.files, notes: found.notes })
     }
 
-    /// Backs up `source`: a disk image, a block device, or a logical volume (`VG/LV`), which needs root and is read from an LVM
-    /// snapshot. Progress and problems go to `observer`. The repository is locked meanwhile.
+    /// Backs up `source`: a disk image, a block device, or a logical volume (`VG/LV`), which requires root and is
+    /// read from an LVM snapshot. Reports progress and problems to `observer`. Locks the repository.
     pub fn back_up(
         &self,
         source: impl AsRef<OsStr>,
@@ -139,7 +140,7 @@ impl Backup {
         self.files.volume()
     }
 
-    /// The name that its files have in common, unique in the repository: the volume, and the local date and time.
+    /// The common start of its file names, unique in the repository: volume, local date and time.
     pub fn name(&self) -> &str {
         self.files.stem()
     }
@@ -149,29 +150,29 @@ impl Backup {
         self.files.archive_path()
     }
 
-    /// The moment that the backup shows: its snapshot was taken, or reading began. `None` without a manifest.
+    /// The moment shown by the backup: when the snapshot was taken, or reading began. `None` without a manifest.
     pub fn taken_at(&self) -> Option<DateTime<Utc>> {
         self.manifest().map(|manifest| manifest.frozen_at)
     }
 
-    /// The manifest. `None`: it is missing or damaged, see [`Backup::notes`].
+    /// The manifest; `None` if it is missing or damaged, see [`Backup::notes`].
     pub fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_deref()
     }
 
-    /// Facts to know before the backup is used, one line each: newer backups that [`Repository::find`] passed over, damage of
-    /// the manifest.
+    /// Facts to know before the backup is used, one line each: newer backups that [`Repository::find`] passed over,
+    /// damage of the manifest.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Whether everything that was selected is in it, and no verification found it bad.
+    /// Whether it contains everything that was selected, and no verification found it bad.
     pub fn is_whole(&self) -> bool {
         self.manifest().is_some_and(|manifest| manifest.is_whole() && !locate::files_are_bad(&self.files, manifest))
     }
 
-    /// Verifies the backup, and keeps the result beside it, where [`Repository::find`], `volbak list` and `volbak restore` read
-    /// it. Each finding also goes to `observer` as a problem.
+    /// Verifies the backup, and stores the result beside it, where [`Repository::find`], `volbak list` and `volbak
+    /// restore` read it. Also reports each finding to `observer` as a problem.
     pub fn verify(&self, options: &VerifyOptions, observer: &dyn Observer) -> Result<VerifyReport, Error> {
         let around = Surroundings { observer, clock: &SystemClock, commands: &SystemCommands };
         let report = verify::verify(&self.files, options, around)?;
@@ -179,19 +180,19 @@ impl Backup {
         Ok(report)
     }
 
-    /// The entries in the archive's order, from the index alone.
+    /// The entries in the archive's order, read from the index alone.
     pub fn entries(&self) -> Result<Entries, Error> {
         Ok(Entries::of(&self.files, &Cancel::default())?)
     }
 
-    /// Writes the content of the file at `path` to `out`, holes as zeros, and gives its length in bytes. It is compared with its
-    /// digest on the way: after an error, discard what was written.
+    /// Writes the content of the file at `path` to `out`, holes as zeros, and returns its length in bytes. The
+    /// content is compared with its digest while it is read: after an error, discard the output.
     pub fn read(&self, path: &str, out: &mut impl Write) -> Result<u64, Error> {
         Ok(browse::cat(&self.files, path, &Cancel::default(), out)?)
     }
 
-    /// Restores files into a directory. A problem with one entry goes to `observer`, and the others are still restored: see
-    /// [`RestoreReport::is_complete`].
+    /// Restores files into a directory. Reports problems with single entries to `observer` and restores the others:
+    /// see [`RestoreReport::is_complete`].
     pub fn restore(&self, options: &RestoreOptions, observer: &dyn Observer) -> Result<RestoreReport, Error> {
         Ok(restore::restore(&self.files, options, observer)?)
     }

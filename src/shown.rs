@@ -1,10 +1,11 @@
-//! Bytes and text of strangers, made fit to be shown. A tenant names his files, volume groups and labels as he likes, and
-//! a program says what it likes: none of it may move a terminal's cursor, turn the writing direction, hide itself or begin
-//! a line of its own.
+//! Makes untrusted bytes and text safe for display. Tenants choose names of files, volume groups and labels, and
+//! programs print any output. None of it may move a terminal's cursor, change the writing direction, be invisible,
+//! or start a line of its own.
 //!
-//! This is for people. What programs read keeps its own escaping: the index's paths, JSON.
+//! This is for people. Data for programs has its own escaping: paths in the index, JSON.
 
-/// Bytes that are a name or a path: what is not UTF-8 becomes `\xHH`, a backslash two, and the rest as with [`text`].
+/// Escapes a name or path: a byte that is not UTF-8 becomes `\xHH`, a backslash is doubled, other characters as in
+/// [`text`].
 pub fn bytes(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -17,13 +18,13 @@ pub fn bytes(bytes: &[u8]) -> String {
     shown
 }
 
-/// A path below a root, which is never empty: the root itself is `/`.
+/// A path below a root, never empty: the root itself is `/`.
 pub fn path(path: &[u8]) -> String {
     if path.is_empty() { "/".to_owned() } else { bytes(path) }
 }
 
-/// Text that may be escaped already, on one line: characters that control the terminal or cannot be seen are written out
-/// (`\n`, `\u{202e}`). What this gave comes through it unchanged.
+/// Escapes text on one line: control characters and invisible ones are written out (`\n`, `\u{202e}`). Escaped text
+/// is not changed.
 pub fn text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -32,13 +33,13 @@ pub fn text(text: &str) -> String {
     shown
 }
 
-/// As [`text`], of several lines.
+/// Like [`text`], for several lines.
 pub fn lines(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(self::text).collect();
     lines.join("\n")
 }
 
-/// Control characters, and those of Unicode that take no room or reorder what is around them.
+/// Control characters, and Unicode characters that are invisible or reorder others.
 fn is_unseen(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -46,7 +47,7 @@ fn is_unseen(character: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Lower-case hex digits.
+/// Formats bytes as lower-case hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);

@@ -1,16 +1,16 @@
-//! Quantities with their unit in the type, so that a sector number is never taken for a byte offset.
+//! Quantities with the unit in the type, so that a sector number cannot be used as a byte offset.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A logical block address: the number of a sector, counted from the start of the disk.
+/// A logical block address: a sector number, counted from the start of the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Lba(pub u64);
 
 impl Lba {
-    /// The byte offset of this sector, or `None` when it does not fit in 64 bits.
+    /// The byte offset of this sector, or `None` if it exceeds 64 bits.
     pub fn to_bytes(self, sector_size_bytes: u32) -> Option<u64> {
         self.0.checked_mul(u64::from(sector_size_bytes))
     }
@@ -22,7 +22,7 @@ impl fmt::Display for Lba {
     }
 }
 
-/// A length in bytes. It is displayed as people read it, in powers of 1024 (`1.5 GiB`).
+/// A length in bytes, displayed in powers of 1024 (`1.5 GiB`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ByteLen(pub u64);
@@ -51,7 +51,7 @@ impl fmt::Display for ByteLen {
 pub struct ByteRange {
     /// The first byte.
     pub start: u64,
-    /// How many bytes.
+    /// The length.
     pub len: u64,
 }
 
@@ -61,12 +61,12 @@ impl ByteRange {
         Self { start, len }
     }
 
-    /// The first byte after the run, or `None` when that does not fit in 64 bits.
+    /// The first byte after the run, or `None` if it exceeds 64 bits.
     pub fn end(self) -> Option<u64> {
         self.start.checked_add(self.len)
     }
 
-    /// Whether the two runs share at least one byte. A run whose end does not fit in 64 bits reaches to 2^64.
+    /// Whether the two runs overlap. A run whose end exceeds 64 bits extends to 2^64.
     pub fn overlaps(self, other: Self) -> bool {
         let end = |range: Self| range.end().unwrap_or(u64::MAX);
         self.len > 0 && other.len > 0 && self.start < end(other) && other.start < end(self)
@@ -79,12 +79,12 @@ impl fmt::Display for ByteRange {
     }
 }
 
-/// A piece of a region.
+/// A contiguous part of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Extent {
-    /// The first byte on the source.
+    /// The first byte, counted on the source.
     pub source_offset: u64,
-    /// How many bytes.
+    /// The length in bytes.
     pub length: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Where lines go, and what becomes of those that do not get there at once.
+//! Delivers log lines, and keeps those that cannot be delivered at once.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,9 +15,9 @@ use super::journal::Journal;
 use super::{Kind, Line, Severity};
 use crate::shown::hex;
 
-/// More lines than this do not wait for a journal and a standard error that take none.
+/// The maximum number of lines that wait while neither the journal nor standard error accepts them.
 const MAX_WAITING: usize = 10_000;
-/// A pipe that is ready takes as much at once without blocking: pipe(7), `PIPE_BUF`.
+/// A ready pipe accepts this much without blocking: pipe(7), `PIPE_BUF`.
 const PIECE_BYTES: usize = 4096;
 
 /// The form of lines.
@@ -25,20 +25,21 @@ const PIECE_BYTES: usize = 4096;
 pub enum Format {
     /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// Entries of the journal.
     Journal {
-        /// The way to it.
+        /// The connection.
         journal: Journal,
-        /// Whether standard error is a stream to the journal, too: what goes there instead has its priority before it.
+        /// Whether standard error is also connected to the journal: lines written there get their priority as a
+        /// prefix.
         is_stream: bool,
-        /// The service that this process runs in.
+        /// The systemd service of this process.
         unit: Option<String>,
     },
 }
 
-/// The one place through which all lines of a run go.
+/// The delivery of all lines of a run.
 #[derive(Debug)]
 pub struct Log {
     format: Format,
@@ -52,50 +53,50 @@ pub struct Log {
 #[derive(Debug)]
 struct State {
     waiting: VecDeque<Waiting>,
-    /// How many did not fit into `waiting` since that was last said, and in all.
+    /// Lines that did not fit into `waiting`: since the last report, and in total.
     dropped: u64,
     lost: u64,
-    /// Whether a full journal is waited for: not again before it took a line.
+    /// Whether to wait for a full journal. Cleared after a timeout until it accepts a line.
     waits_for_journal: bool,
-    /// The same of standard error.
+    /// The same for standard error.
     waits_for_out: bool,
-    /// Whether it was said that lines go to standard error instead of the journal.
+    /// Whether the fallback from the journal to standard error was reported.
     is_told: bool,
-    /// Whether standard error has a part of a line that the journal then took.
+    /// Whether standard error has a partial line that then went to the journal.
     is_cut: bool,
 }
 
-/// How many lines did not get where they should.
+/// Lines that were not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsent {
-    /// Those that were dropped.
+    /// Dropped lines.
     pub lost: u64,
-    /// Those that still wait.
+    /// Lines still waiting.
     pub waiting: u64,
 }
 
-/// A line on its way to the journal, or to standard error.
+/// A line on its way to the journal or to standard error.
 #[derive(Debug)]
 struct Waiting {
     fields: Vec<(String, String)>,
     text: Vec<u8>,
-    /// How much of the text is written.
+    /// The number of bytes already written.
     written: usize,
 }
 
-/// Why a line is still waiting.
+/// Why a line still waits.
 #[derive(Debug, PartialEq, Eq)]
 enum Obstacle {
-    /// It may get through later.
+    /// The receiver is full; a later attempt may succeed.
     Full,
-    /// There is no way for it.
+    /// The receiver is gone.
     Broken,
 }
 
 impl Log {
-    /// Lines of the run `run_id`. `out` is standard error, which takes lines of text and JSON, and those that the journal did not
-    /// take. When it is full, a line waits for `patience`, and no later one does before it took a line again: a run must not
-    /// stand still because the reader of its log does.
+    /// Delivers the lines of run `run_id`. `out` is standard error: it gets lines as text and JSON, and those that
+    /// the journal did not accept. If it is full, a line waits for `patience`; later lines do not wait until it has
+    /// accepted one again. A run must not stop because the reader of its log does.
     pub fn new(format: Format, run_id: String, out: BorrowedFd<'static>, patience: Duration) -> Self {
         let state = State {
             waiting: VecDeque::new(),
@@ -109,7 +110,7 @@ impl Log {
         Self { format, run_id, out, patience, state: Mutex::new(state) }
     }
 
-    /// The run's id, which each of its lines has.
+    /// The run's id, part of each line.
     pub fn run_id(&self) -> &str {
         &self.run_id
     }
@@ -119,19 +120,19 @@ impl Log {
         &self.format
     }
 
-    /// Writes a line. When neither the journal nor standard error take it, it waits for the next call of this or of
-    /// [`Self::finish`]; with [`MAX_WAITING`] lines waiting already it is dropped and counted.
+    /// Writes a line. If neither the journal nor standard error accepts it, it waits for the next call of this or
+    /// of [`Self::finish`]. With [`MAX_WAITING`] lines waiting, it is dropped and counted.
     pub fn write(&self, line: &Line) {
         self.write_locked(line, self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// As [`Self::write`], from a panic, which may have come about in here.
+    /// Like [`Self::write`], for use after a panic, which may have happened in this module.
     pub fn write_from_panic(&self, line: &Line) {
         match self.state.try_lock() {
             Ok(state) => self.write_locked(line, state),
             Err(TryLockError::Poisoned(error)) => self.write_locked(line, error.into_inner()),
             Err(TryLockError::WouldBlock) => {
-                // When it cannot be written there is nowhere left to say so.
+                // // If this fails there is no other place to report it.
                 let _ = write(self.out, self.as_written(line).as_bytes(), self.patience);
             }
         }
@@ -147,7 +148,7 @@ impl Log {
         let _ = self.send(&mut state); // what waits is tried again
     }
 
-    /// The line as standard error has it.
+    /// The line in the form for standard error.
     fn as_written(&self, line: &Line) -> String {
         let mut text = match &self.format {
             Format::Text | Format::Journal { is_stream: false, .. } => line.as_text(),
@@ -166,7 +167,7 @@ impl Log {
         Waiting { fields, text: self.as_written(line).into_bytes(), written: 0 }
     }
 
-    /// Sends what is waiting, as long as some of it is taken within `limit`. Gives how many lines did not get where they should.
+    /// Sends waiting lines, as long as some are accepted within `limit`. Returns the number of undelivered lines.
     pub fn finish(&self, limit: Duration) -> Unsent {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = |state: &State| (state.waiting.len(), state.waiting.front().map(|first| first.written));
@@ -215,7 +216,7 @@ impl Log {
             let is_journal = matches!(self.format, Format::Journal { .. });
             match result {
                 Ok(()) => self.taken(state),
-                // Its reader has ended, and wants no more of them.
+                // // The reader has ended; drop its lines.
                 Err(Errno::PIPE) if !is_journal => self.taken(state),
                 Err(Errno::AGAIN) => return Err(Obstacle::Full),
                 Err(_) if state.waits_for_journal => return Err(Obstacle::Broken),
@@ -225,7 +226,7 @@ impl Log {
         Ok(())
     }
 
-    /// The first line is where it should be.
+    /// Marks the first waiting line as delivered.
     fn taken(&self, state: &mut State) {
         state.waiting.pop_front();
         if state.waiting.is_empty() && state.dropped > 0 {
@@ -240,7 +241,7 @@ impl Log {
     }
 }
 
-/// Writes all of `bytes`, in pieces that do not block. An error when none is taken for `patience`.
+/// Writes all of `bytes` in pieces that do not block. Fails if none is accepted for `patience`.
 pub fn write_in_time(out: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> io::Result<()> {
     match write(out, bytes, patience).1 {
         Err(Errno::AGAIN) => {
@@ -251,8 +252,8 @@ pub fn write_in_time(out: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> i
     }
 }
 
-/// Writes all of `bytes`. One that is full is waited for as long as `patience` each time; then it is [`Errno::AGAIN`]. Gives how
-/// much was written.
+/// Writes all of `bytes`. Waits for a full receiver for up to `patience` each time; then it returns
+/// [`Errno::AGAIN`]. Returns the number of bytes written.
 fn write(out: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> (usize, Result<(), Errno>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -269,7 +270,7 @@ fn write(out: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> (usize, Resul
     (written, Ok(()))
 }
 
-/// Waits until `out` takes bytes, or an error shows.
+/// Waits until `out` accepts bytes or shows an error.
 fn is_ready(out: BorrowedFd<'_>, patience: Duration) -> bool {
     let deadline = Instant::now().checked_add(patience);
     loop {
@@ -278,18 +279,18 @@ fn is_ready(out: BorrowedFd<'_>, patience: Duration) -> bool {
         let mut waited_for = [PollFd::from_borrowed_fd(out, PollFlags::OUT)];
         match poll(&mut waited_for, timeout.as_ref()) {
             Ok(0) => return false,
-            // A signal.
+            // // Interrupted by a signal.
             Err(Errno::INTR) => {}
-            // One that cannot be waited for says what is wrong when it is written to.
+            // // If polling fails, the write will show the error.
             _ => return true,
         }
     }
 }
 
-/// 32 hex digits that no other run has.
+/// A unique run id of 32 hex digits.
 pub fn new_run_id() -> String {
     let mut bytes = [0; 16];
-    // Fails for buffers longer than 256 bytes, and for kernels before 3.17.
+    // // Fails only for buffers above 256 bytes, and on kernels before 3.17.
     let _ = getrandom(&mut bytes, GetRandomFlags::empty());
     hex(&bytes)
 }

@@ -1,5 +1,5 @@
-//! The native protocol of systemd's journal. Source: systemd's `docs/JOURNAL_NATIVE_PROTOCOL.md`, and for `JOURNAL_STREAM`
-//! systemd.exec(5). Why our own: docs/decisions/0041.
+//! The native protocol of systemd's journal. Sources: systemd's `docs/JOURNAL_NATIVE_PROTOCOL.md`, and
+//! systemd.exec(5) for `JOURNAL_STREAM`. Why volbak has its own implementation: docs/decisions/0041.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr, sendto};
 
-/// Where the journal listens.
+/// The journal's socket.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// As much as sd_journal_send(3) asks for; the kernel gives it to root alone.
+/// The buffer size of sd_journal_send(3); the kernel allows it for root only.
 const SEND_BUFFER_BYTES: usize = 8 << 20;
 
-/// A way to the journal.
+/// A connection to the journal.
 #[derive(Debug)]
 pub struct Journal {
     socket: UnixDatagram,
@@ -27,16 +27,16 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Entries go to the socket at `path`, which need not be there yet. A full one is waited for as long as `patience`.
+    /// Connects to the socket at `path`, which need not exist yet. Waits up to `patience` when it is full.
     pub fn new(path: &Path, patience: Duration) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(patience))?;
-        // Without it the usual size holds, and what is larger goes by a memfd.
+        // // On failure the default size remains, and larger entries go by memfd.
         let _ = set_socket_send_buffer_size_force(&socket, SEND_BUFFER_BYTES);
         Ok(Self { socket, address: SocketAddrUnix::new(path)? })
     }
 
-    /// Sends one entry, all of it or nothing. `is_patient`: whether to wait at a full socket.
+    /// Sends one entry, completely or not at all. `is_patient`: wait if the socket is full.
     pub fn send(&self, fields: &[(String, String)], is_patient: bool) -> io::Result<()> {
         let mut flags = SendFlags::NOSIGNAL;
         flags.set(SendFlags::DONTWAIT, !is_patient);
@@ -48,9 +48,9 @@ impl Journal {
         }
     }
 
-    /// An entry that is too large for a datagram: the datagram is empty, and brings the descriptor of a sealed memfd.
+    /// Sends an entry that exceeds a datagram: an empty datagram with the descriptor of a sealed memfd.
     fn send_by_memfd(&self, entry: &[u8], flags: SendFlags) -> io::Result<()> {
-        // Not MFD_NOEXEC_SEAL: its seal is one more than journals before systemd 254 take.
+        // // Without MFD_NOEXEC_SEAL: journals before systemd 254 reject its additional seal.
         let memfd = memfd_create("volbak-log", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut memfd = File::from(memfd);
         memfd.write_all(entry)?;
@@ -66,8 +66,8 @@ impl Journal {
     }
 }
 
-/// The entry: `NAME=value` and a newline, or, for a value with a newline in it, the name, a newline, the value's length in 64
-/// bits (little endian), the value, and a newline. So no value can begin a field.
+/// Encodes an entry: `NAME=value` and a newline; for a value with a newline: the name, a newline, the value's
+/// length in 64 bits (little endian), the value, and a newline. So a value cannot start a field.
 fn encoded(fields: &[(String, String)]) -> Vec<u8> {
     let mut entry = Vec::new();
     for (name, value) in fields {
@@ -84,8 +84,8 @@ fn encoded(fields: &[(String, String)]) -> Vec<u8> {
     entry
 }
 
-/// The service of the system's that this process runs in, as `/proc/self/cgroup` has it (cgroups(7)). The journal looks that up
-/// itself when it reads an entry, and finds nothing for a process that has ended by then.
+/// The system service of this process, from `/proc/self/cgroup` (cgroups(7)). The journal looks this up itself when
+/// it reads an entry, but finds nothing if the process has ended by then.
 pub fn unit_of(cgroups: &str) -> Option<&str> {
     let path = cgroups.lines().find_map(|line| {
         let (hierarchy, path) = line.split_once(':')?.1.split_once(':')?;
@@ -96,8 +96,8 @@ pub fn unit_of(cgroups: &str) -> Option<&str> {
     path.split('/').find(|part| part.ends_with(".service"))
 }
 
-/// Whether `descriptor` is the stream to the journal that systemd said in `JOURNAL_STREAM`: its device and its inode, in
-/// decimal, a colon between them.
+/// Whether `descriptor` is the journal stream named in `JOURNAL_STREAM`: device and inode in decimal, separated by
+/// a colon.
 pub fn is_journal_stream(variable: &str, descriptor: BorrowedFd<'_>) -> bool {
     let Some((device, inode)) = variable.split_once(':') else { return false };
     let (Ok(device), Ok(inode)) = (device.parse::<u64>(), inode.parse::<u64>()) else { return false };

@@ -1,4 +1,4 @@
-//! What is read at byte offsets, read from its start to its end.
+//! Sequential reading of random-access bytes.
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::BlockRead;
 
-/// Reads a [`BlockRead`] one piece after another. It has no buffer of its own.
+/// Reads a [`BlockRead`] sequentially, without a buffer of its own.
 #[derive(Clone)]
 pub struct BlockCursor {
     blocks: Arc<dyn BlockRead>,
@@ -14,7 +14,7 @@ pub struct BlockCursor {
 }
 
 impl BlockCursor {
-    /// Begins at the first byte.
+    /// Starts at the first byte.
     pub fn new(blocks: Arc<dyn BlockRead>) -> Self {
         Self { blocks, at: 0 }
     }

@@ -1,11 +1,11 @@
-//! The host that this process runs on.
+//! The current host.
 
-/// The host's name, as uname(2) gives it.
+/// The host name from uname(2).
 pub fn name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// How many processors this process may use.
+/// The number of processors that this process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -1,6 +1,7 @@
-//! Inode flags, as chattr(1) sets them, and project ids: asked of an open file or directory, and set on it.
+//! Inode flags (chattr(1)) and project ids of open files and directories.
 //!
-//! One of six files with `unsafe`: rustix has no safe form of `FS_IOC_FSGETXATTR`. Source: the kernel's `include/uapi/linux/fs.h`.
+//! One of six files with `unsafe`: rustix has no safe form of `FS_IOC_FSGETXATTR`. Source: the kernel's
+//! `include/uapi/linux/fs.h`.
 
 #![allow(unsafe_code)]
 
@@ -15,22 +16,22 @@ pub mod fat;
 const GET: Opcode = opcode::read::<Fsxattr>(b'X', 31);
 const SET: Opcode = opcode::write::<Fsxattr>(b'X', 32);
 
-/// `FS_IMMUTABLE_FL` and `FS_APPEND_FL`: a file with them takes no other name and no other change.
+/// `FS_IMMUTABLE_FL` and `FS_APPEND_FL`: they prevent renaming and most other changes.
 pub const LOCKS: u32 = 0x30;
-/// `FS_VERITY_FL`: read from files, and set on none.
+/// `FS_VERITY_FL`: can be read but not set.
 pub const VERITY: u32 = 0x10_0000;
-/// `FS_COMPR_FL`, `FS_NOCOMP_FL`, `FS_JOURNAL_DATA_FL`, `FS_NOCOW_FL`, `FS_DAX_FL`: they say how data is written, some of them
-/// only while a file is empty.
+/// `FS_COMPR_FL`, `FS_NOCOMP_FL`, `FS_JOURNAL_DATA_FL`, `FS_NOCOW_FL`, `FS_DAX_FL`: they control how data is
+/// written; some can be set only while a file is empty.
 pub const OF_DATA: u32 = 0x4 | 0x400 | 0x4000 | 0x80_0000 | 0x200_0000;
-/// `FS_CASEFOLD_FL`: only while a directory is empty.
+/// `FS_CASEFOLD_FL`: can be set only while a directory is empty.
 pub const CASEFOLD: u32 = 0x4000_0000;
-/// What statx(2) says of a file, whose bits have the same values: compressed, immutable, append, nodump, verity.
+/// The flags reported by statx(2), whose bits have the same values: compressed, immutable, append, nodump, verity.
 pub const IN_STATX: u32 = 0x4 | LOCKS | 0x40 | VERITY;
 
-/// Immutable, append, nodump and noatime: those that nearly all filesystems have, tmpfs too.
+/// Immutable, append, nodump and noatime, which nearly all filesystems support, including tmpfs.
 pub const COMMON: u32 = LOCKS | 0x40 | 0x80;
 
-/// The flags that are kept: bit, chattr's letter, and the name that libarchive has for it in `SCHILY.fflags`.
+/// The flags that are kept: bit, chattr's letter, and libarchive's name in `SCHILY.fflags`.
 pub const FLAGS: [(u32, char, Option<&str>); 18] = [
     (0x1, 's', Some("secdel")),
     (0x2, 'u', Some("undel")),
@@ -52,7 +53,7 @@ pub const FLAGS: [(u32, char, Option<&str>); 18] = [
     (CASEFOLD, 'F', None),
 ];
 
-/// All of them.
+/// All kept flags.
 pub const KEPT: u32 = {
     let mut all = 0;
     let mut at = 0;
@@ -75,37 +76,37 @@ struct Fsxattr {
     pad: [u8; 8],
 }
 
-/// The letters of these flags, as chattr takes them.
+/// The letters of these flags for chattr.
 pub fn letters(flags: u32) -> String {
     FLAGS.iter().filter(|(bit, ..)| flags & bit != 0).map(|(_, letter, _)| letter).collect()
 }
 
-/// How flags and project id are asked for.
+/// The ioctls that provide flags and project id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FlagSource {
-    /// By both calls. ext has flags that `FS_IOC_FSGETXATTR` does not show, and its project id is shown by nothing else.
+    /// Both ioctls: ext has flags that `FS_IOC_FSGETXATTR` does not show, and its project id is shown only there.
     #[default]
     Both,
-    /// By `FS_IOC_FSGETXATTR` alone: on XFS it shows all that there is.
+    /// `FS_IOC_FSGETXATTR` only: on XFS it shows all flags.
     Xflags,
-    /// The attributes of FAT and exFAT, which have none of the others.
+    /// The attributes of FAT and exFAT, which have no other flags.
     Fat,
-    /// By `FS_IOC_GETFLAGS` alone: btrfs has no project ids.
+    /// `FS_IOC_GETFLAGS` only: btrfs has no project ids.
     Flags,
 }
 
-/// `FS_XFLAG_…`, each with the `FS_…_FL` of the same meaning: immutable, append, sync, noatime, nodump, projinherit, dax.
+/// `FS_XFLAG_…` with the `FS_…_FL` of the same meaning: immutable, append, sync, noatime, nodump, projinherit, dax.
 const OF_XFLAGS: [(u32, u32); 7] =
     [(0x8, 0x10), (0x10, 0x20), (0x20, 0x8), (0x40, 0x80), (0x80, 0x40), (0x200, 0x2000_0000), (0x8000, 0x200_0000)];
 
-/// The flags and the project id of an open file or directory; none where its filesystem has none.
+/// Flags and project id of an open file or directory; zero if its filesystem has none.
 pub fn of_open(file: impl AsFd) -> (u32, u32) {
     of_open_by(FlagSource::Both, file)
 }
 
-/// As [`of_open`], where the filesystem is known.
+/// Like [`of_open`], for a known filesystem.
 pub fn of_open_by(source: FlagSource, file: impl AsFd) -> (u32, u32) {
-    // The bits that rustix has no name for are kept.
+    // // Keeps bits that rustix has no name for.
     let flags = || rustix::fs::ioctl_getflags(&file).map_or(0, |flags| flags.bits() & KEPT);
     match source {
         FlagSource::Fat => (fat::of_open(&file), 0),
@@ -120,12 +121,12 @@ pub fn of_open_by(source: FlagSource, file: impl AsFd) -> (u32, u32) {
 
 fn attributes(file: impl AsFd) -> rustix::io::Result<Fsxattr> {
     let mut attributes = Fsxattr::default();
-    // SAFETY: the kernel fills a structure of this form and length, of which every value is one.
+    // // SAFETY: the kernel fills a structure of this layout and length, for which every bit pattern is valid.
     unsafe { ioctl(file, Updater::<GET, Fsxattr>::new(&mut attributes)) }?;
     Ok(attributes)
 }
 
-/// Sets the flags in `wanted` and leaves the others as they are; gives those that it could not set.
+/// Sets the flags in `wanted` and keeps the others; returns those that could not be set.
 pub fn add(file: impl AsFd, wanted: u32) -> (u32, Option<Errno>) {
     let wanted = wanted & KEPT;
     let is = |flags: IFlags| flags.bits() & wanted;
@@ -139,19 +140,19 @@ pub fn add(file: impl AsFd, wanted: u32) -> (u32, Option<Errno>) {
     let mut refused = None;
     let settable = wanted & !VERITY;
     if rustix::fs::ioctl_setflags(&file, IFlags::from_bits_retain(before.bits() | settable)).is_err() {
-        // One of them is not known there: the others one by one.
+        // // The filesystem rejects one of them: set the others one at a time.
         for (bit, ..) in FLAGS.iter().filter(|(bit, ..)| settable & bit != 0) {
             let set = rustix::fs::ioctl_getflags(&file)
                 .and_then(|now| rustix::fs::ioctl_setflags(&file, IFlags::from_bits_retain(now.bits() | bit)));
             refused = set.err().or(refused);
         }
     }
-    // Some filesystems take what they do not have without a word.
+    // // Some filesystems silently accept flags that they do not support.
     let missing = rustix::fs::ioctl_getflags(&file).map_or(wanted, |now| wanted & !is(now));
     (missing, refused.filter(|_| missing != 0))
 }
 
-/// Takes flags away.
+/// Clears flags.
 pub fn remove(file: impl AsFd, flags: u32) -> rustix::io::Result<()> {
     let before = rustix::fs::ioctl_getflags(&file)?;
     rustix::fs::ioctl_setflags(&file, IFlags::from_bits_retain(before.bits() & !flags))
@@ -164,7 +165,7 @@ pub fn set_project(file: impl AsFd, project: u32) -> rustix::io::Result<()> {
         return Ok(());
     }
     attributes.projid = project;
-    // SAFETY: the kernel reads a structure of this form and length.
+    // // SAFETY: the kernel reads a structure of this layout and length.
     unsafe { ioctl(file, Setter::<SET, Fsxattr>::new(attributes)) }
 }
 

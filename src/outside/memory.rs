@@ -1,22 +1,22 @@
-//! Memory that this process may not have. An allocation that fails ends a Rust program, and some libraries panic: so where a
-//! limit is set (`ulimit -v`, LimitAS=), what is needed is asked for before the work begins, and told when it is not there.
+//! Memory limits of this process. A failed allocation aborts a Rust program, and some libraries panic. Where a
+//! limit is set (`ulimit -v`, LimitAS=), the required memory is therefore tested in advance, and its lack reported.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::{Resource, getrlimit};
 
-/// Fails with `OutOfMemory` when the limits of this process do not allow this number of further bytes. Without limits it never does:
-/// then the host's memory is a matter of its kernel.
+/// Fails with `OutOfMemory` if the limits of this process do not allow this number of additional bytes. Never fails
+/// without limits: then the kernel manages the host's memory.
 pub fn require(bytes: usize) -> io::Result<()> {
     if getrlimit(Resource::As).current.is_none() && getrlimit(Resource::Data).current.is_none() {
         return Ok(());
     }
-    // It is given back at once, and never touched.
+    // // Freed at once, and never touched.
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 
-/// The result of `make`, which allocates about this number of bytes and panics if it cannot.
+/// The result of `make`, which allocates about this number of bytes and panics on failure.
 pub fn made<T>(bytes: usize, make: impl FnOnce() -> T) -> io::Result<T> {
     require(bytes)?;
     catch_unwind(AssertUnwindSafe(make)).map_err(|_| io::ErrorKind::OutOfMemory.into())

@@ -1,5 +1,5 @@
-//! Starting other programs. All of volbak's children begin here, so that what a host's login sets up is neither needed nor
-//! passed on: a program is found with cron's short `PATH` or without any, and no child gets a secret of volbak's.
+//! Starts other programs. All children of volbak start here, independent of the login environment: programs are
+//! found with cron's short `PATH` or without any, and no child gets volbak's secrets.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -8,18 +8,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where Debian keeps programs. cron's `PATH` is `/usr/bin:/bin`, and LVM's tools are in `/usr/sbin`.
+/// Debian's directories of programs. cron's `PATH` is `/usr/bin:/bin`, but LVM's tools are in `/usr/sbin`.
 const STANDARD_DIRECTORIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// What the names of volbak's own variables begin with.
+/// The prefix of volbak's own variables.
 const OWN_PREFIX: &[u8] = b"VOLBAK_";
 
-/// Parts of the names of variables that hold secrets, in capitals.
+/// Parts of names of variables that hold secrets, in capitals.
 const SECRET_WORDS: [&str; 9] =
     ["PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "APIKEY", "API_KEY", "ACCESS_KEY"];
 
-/// The variables of LVM and of device-mapper that change what their tools do or print, or to which descriptor. The
-/// lvm.conf in use (`LVM_SYSTEM_DIR`) stays the host's choice.
+/// Variables of LVM and device-mapper that change the behaviour or output of their tools. `LVM_SYSTEM_DIR`, which
+/// selects lvm.conf, is the host's choice and is kept.
 const LVM_VARIABLES: [&str; 11] = [
     "LVM_COMMAND_PROFILE",
     "LVM_OUT_FD",
@@ -34,19 +34,20 @@ const LVM_VARIABLES: [&str; 11] = [
     "DM_ABORT_ON_INTERNAL_ERRORS",
 ];
 
-/// What a child is for, which decides what of this process's environment it gets.
+/// The purpose of a child, which decides the environment it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Child {
-    /// A tool whose work volbak knows (LVM's, mkfs): everything but secrets and variables that change its output.
+    /// A tool that volbak chose (LVM's, mkfs): everything except secrets and variables that change its output.
     Tool,
-    /// A program that the administrator chose (a hook, ssh, a mail program): everything but volbak's own variables.
+    /// A program that the administrator chose (a hook, ssh, a mail program): everything except volbak's own
+    /// variables.
     Chosen,
 }
 
-/// A command for `program` and the environment that such a child gets; arguments and descriptors are the caller's.
+/// A command for `program` with the environment of such a child; the caller adds arguments and descriptors.
 ///
-/// A bare name is looked for in the absolute directories of `PATH`, and then where Debian keeps programs. The error says
-/// where a program that is missing was looked for.
+/// A bare name is searched in the absolute directories of `PATH`, and then in Debian's standard directories. If it
+/// is missing, the error lists the directories searched.
 pub fn command(program: &OsStr, child: Child) -> io::Result<Command> {
     let path = env::var_os("PATH");
     let mut command = Command::new(find(program, path.as_deref())?);
@@ -55,18 +56,18 @@ pub fn command(program: &OsStr, child: Child) -> io::Result<Command> {
         command.env_remove(name);
     }
     if child == Child::Tool {
-        // Descriptors that cron, a shell or a test left open are none of LVM's business.
+        // // LVM warns of descriptors that cron, a shell or a test left open.
         command.env("LC_ALL", "C").env("LVM_SUPPRESS_FD_WARNINGS", "1");
     }
     Ok(command)
 }
 
-/// Whether there is such a program.
+/// Whether the program exists.
 pub fn is_installed(program: &str) -> bool {
     find(OsStr::new(program), env::var_os("PATH").as_deref()).is_ok()
 }
 
-/// The program's file. A name with a slash is a path already.
+/// The program's file. A name with a slash is already a path.
 fn find(program: &OsStr, path: Option<&OsStr>) -> io::Result<PathBuf> {
     if program.as_bytes().contains(&b'/') {
         return Ok(program.into());
@@ -90,8 +91,8 @@ fn find(program: &OsStr, path: Option<&OsStr>) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::NotFound, format!("it is not in {}", searched.join(", "))))
 }
 
-/// The directories to search: those of `PATH`, without relative ones, which root would search wherever it happens to be,
-/// and the standard ones that it lacks.
+/// The directories to search: those of `PATH` that are absolute, since a relative one would depend on the working
+/// directory, and missing standard ones.
 fn directories(path: Option<&OsStr>) -> Vec<PathBuf> {
     let given = env::split_paths(path.unwrap_or_default());
     let standard = STANDARD_DIRECTORIES.iter().map(PathBuf::from);
@@ -105,7 +106,7 @@ fn directories(path: Option<&OsStr>) -> Vec<PathBuf> {
 }
 
 fn whole_path(path: Option<&OsStr>) -> OsString {
-    // What came from a PATH has no colon in it.
+    // // Directories split from a PATH contain no colon.
     env::join_paths(directories(path)).unwrap_or_else(|_| STANDARD_DIRECTORIES.join(":").into())
 }
 
@@ -120,11 +121,11 @@ fn is_withheld(name: &OsStr, child: Child) -> bool {
     child == Child::Tool && (LVM_VARIABLES.iter().any(|variable| name == *variable) || is_secret())
 }
 
-/// The programs that run a script named by their first argument.
+/// Programs that run a script given as their first argument.
 const INTERPRETERS: [&str; 9] = ["sh", "bash", "dash", "ash", "ksh", "zsh", "perl", "env", "python3"];
 
-/// The files that running `argv` executes: the program, and the script that a shell or interpreter is given. Those that
-/// are not there are left out.
+/// The files that running `argv` executes: the program, and the script given to a shell or interpreter. Missing
+/// files are left out.
 pub fn files_run_by(argv: &[OsString]) -> Vec<PathBuf> {
     let Some(program) = argv.first().and_then(|program| find(program, env::var_os("PATH").as_deref()).ok()) else {
         return Vec::new();

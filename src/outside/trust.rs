@@ -1,5 +1,6 @@
-//! Who can change a file. What root acts on (a config that names hooks, the hooks themselves, a key) must be root's alone,
-//! and so must all directories on the way to it: write permission for one of them is enough to replace the file.
+//! Who can change a file. Files that root acts on (a config that names hooks, the hooks themselves, a key) must
+//! belong to root, and so must all directories above: write permission for one of them is enough to replace the
+//! file.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -9,17 +10,17 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// path_resolution(7): more symbolic links than this are a loop.
+/// path_resolution(7): more symbolic links are a loop.
 const MOST_LINKS: usize = 40;
 const GROUP_MAY_WRITE: u32 = 0o020;
 const OTHERS_MAY_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
-/// A user other than root and the user of this process can change what is at a path.
+/// Other users can change the file at a path. Others means users other than root and the user of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changeable {
-    /// The file, or a directory or link on the way to it.
+    /// The file, or a directory or link on its path.
     path: PathBuf,
     by: By,
 }
@@ -44,12 +45,11 @@ impl fmt::Display for Changeable {
     }
 }
 
-/// Who can change what `path` leads to, if anybody can. The path is followed from the root on: each directory, each
-/// symbolic link and the file at its end must belong to root or to this process's user, and others must not be able to write
-/// to it. A directory with the sticky bit, like /tmp, is as good as one that others cannot write to, since its entries can
-/// only be replaced by their owners.
+/// Who else can change the file at `path`. The path is followed from the root: each directory, each symbolic link
+/// and the file must belong to root or to the user of this process, and must not be writable by others. A directory
+/// with the sticky bit, like /tmp, is acceptable, since only owners can replace its entries.
 ///
-/// Fails when something on the way is not there or cannot be looked at.
+/// Fails if a component is missing or cannot be examined.
 pub fn changeable(path: &Path) -> io::Result<Option<Changeable>> {
     let mut left: VecDeque<OsString> = components(&std::path::absolute(path)?).collect();
     let mut links = 0;
@@ -86,7 +86,7 @@ pub fn changeable(path: &Path) -> io::Result<Option<Changeable>> {
     Ok(None)
 }
 
-/// The names in a path, and its `..`.
+/// The components of a path, including `..`.
 fn components(path: &Path) -> impl Iterator<Item = OsString> {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -101,7 +101,7 @@ fn changer(path: &Path, metadata: &Metadata) -> Option<By> {
     if uid != ROOT && uid != me {
         return Some(By::Owner(uid));
     }
-    // The mode of a symbolic link means nothing.
+    // // The mode of a symbolic link has no effect.
     if metadata.file_type().is_symlink() || metadata.is_dir() && mode & STICKY != 0 {
         return None;
     }
@@ -111,12 +111,12 @@ fn changer(path: &Path, metadata: &Metadata) -> Option<By> {
     if mode & GROUP_MAY_WRITE == 0 {
         return None;
     }
-    // Many systems give each user a group of their own, and files of theirs to it.
+    // // Many systems give each user a private group, which owns the user's files.
     let is_own_group = gid == ROOT || me != ROOT && gid == my_group;
     if !is_own_group {
         return Some(By::Group(gid));
     }
-    // acl(5): with an access list these bits are the most that users and groups named in it can have.
+    // // acl(5): with an access list these bits are the mask, the maximum for named users and groups.
     has_access_list(path).then_some(By::AccessList)
 }
 
@@ -181,7 +181,7 @@ mod tests {
         mode(&open, 0o1777);
         assert_eq!(by(&file), None);
         mode(&open, 0o755);
-        // The target of a link is looked at as closely as the link's own directory.
+        // // A link's target is checked as strictly as the link's own directory.
         let aside = directory.path().join("aside");
         fs::create_dir(&aside).unwrap();
         symlink("../open/deep/file", aside.join("link")).unwrap();

@@ -1,7 +1,8 @@
-//! The attributes of FAT and exFAT: read-only, hidden, system and archive. They have bits of [`Metadata::flags`] that no flag
-//! which is kept has, and [`KNOWN`] beside them where they are not those of a new file.
+//! The attributes of FAT and exFAT: read-only, hidden, system and archive. They use bits of [`Metadata::flags`]
+//! that no kept flag has, plus [`KNOWN`] if they differ from those of a new file.
 //!
-//! One of six files with `unsafe`: rustix has no form of these ioctls. Source: the kernel's `include/uapi/linux/msdos_fs.h`.
+//! One of six files with `unsafe`: rustix has no form of these ioctls. Source: the kernel's
+//! `include/uapi/linux/msdos_fs.h`.
 //!
 //! [`Metadata::flags`]: crate::entry::Metadata::flags
 
@@ -23,18 +24,18 @@ pub const EXFAT_SUPER_MAGIC: FsWord = 0x2011_bab0;
 
 /// `ATTR_DIR`.
 const DIRECTORY: u32 = 0x10;
-/// `ATTR_ARCH`: new files have it, new directories have none.
+/// `ATTR_ARCH`: set on new files, not on new directories.
 const ARCHIVE: u32 = 0x20;
 
-/// They are not those of a new file or directory.
+/// The attributes differ from those of a new file or directory.
 pub const KNOWN: u32 = 0x8000_0000;
-/// Each attribute: its bit among the flags, `ATTR_…`, and the letter that attrib(1) and fatattr(1) have for it.
+/// Each attribute: its bit in the flags, `ATTR_…`, and the letter of attrib(1) and fatattr(1).
 pub const ATTRIBUTES: [(u32, u32, char); 4] =
     [(0x0100_0000, 0x1, 'r'), (0x0400_0000, 0x2, 'h'), (0x0800_0000, 0x4, 's'), (0x1000_0000, ARCHIVE, 'a')];
-/// All these bits.
+/// All of these bits.
 pub const ALL: u32 = KNOWN | 0x0100_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000;
 
-/// The attributes of an open file or directory, as flags; 0 for those of a new one, and where there are none.
+/// The attributes of an open file or directory as flags; 0 for those of a new one, and without attributes.
 pub fn of_open(file: impl AsFd) -> u32 {
     let Ok(attributes) = get(file) else { return 0 };
     let of_new = if attributes & DIRECTORY == 0 { ARCHIVE } else { 0 };
@@ -46,12 +47,12 @@ pub fn of_open(file: impl AsFd) -> u32 {
     set.fold(KNOWN, |flags, (bit, ..)| flags | bit)
 }
 
-/// Whether this is on a filesystem whose attributes can be read.
+/// Whether this filesystem has readable attributes.
 pub fn has_some(file: impl AsFd) -> bool {
     get(file).is_ok()
 }
 
-/// Sets the attributes that these flags have, and takes the others away.
+/// Sets the attributes in these flags, and clears the others.
 pub fn set(file: impl AsFd, flags: u32) -> rustix::io::Result<()> {
     let before = get(&file)?;
     let wanted = ATTRIBUTES.iter().fold(
@@ -70,7 +71,7 @@ pub fn set(file: impl AsFd, flags: u32) -> rustix::io::Result<()> {
 fn get(file: impl AsFd) -> rustix::io::Result<u32> {
     let fs = rustix::fs::fstatfs(&file)?.f_type;
     if fs != MSDOS_SUPER_MAGIC && fs != EXFAT_SUPER_MAGIC {
-        // Another filesystem may have another meaning for the number of this call.
+        // // Another filesystem may use this ioctl number for something else.
         return Err(Errno::NOTTY);
     }
     let mut attributes = 0_u32;
@@ -79,13 +80,13 @@ fn get(file: impl AsFd) -> rustix::io::Result<u32> {
     Ok(attributes)
 }
 
-/// The attributes as the archive has them: their letters, or `-` where there is none.
+/// The attributes in the archive: their letters, or `-` for none.
 pub fn letters(flags: u32) -> String {
     let set: String = ATTRIBUTES.iter().filter(|(bit, ..)| flags & bit != 0).map(|(_, _, letter)| letter).collect();
     if set.is_empty() { "-".to_owned() } else { set }
 }
 
-/// The flags of what [`letters`] made.
+/// Parses the result of [`letters`].
 pub fn from_letters(letters: &str) -> u32 {
     let set = ATTRIBUTES.iter().filter(|(_, _, letter)| letters.contains(*letter));
     set.fold(KNOWN, |flags, (bit, ..)| flags | bit)

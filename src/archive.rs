@@ -1,9 +1,9 @@
-//! Archives: a POSIX pax stream in gzip members, with the index and the manifest that go with it. `docs/format.md` is
-//! the description of all three for people who have to read them without volbak.
+//! Archives: a POSIX pax stream in gzip members, with an index and a manifest. `docs/format.md` describes all three
+//! for people who read them without volbak.
 //!
-//! Writing goes [`mod@write`] (entries are named and queued) → [`carry`] (copied from the previous backup, or read) →
-//! `tar` (the tar stream) → [`members`] (compressed in parallel, put in order, hashed and written). [`pax`], [`gzip`] and
-//! [`index`] are the formats. [`read`] goes the other way.
+//! Writing goes [`mod@write`] (entries are named and queued) → [`carry`] (copied from the previous backup, or read)
+//! → `tar` (the tar stream) → [`members`] (compressed in parallel, put in order, hashed and written). [`pax`],
+//! [`gzip`] and [`index`] are the formats. [`read`] goes the other way.
 
 pub mod acl;
 pub mod carry;

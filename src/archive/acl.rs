@@ -1,4 +1,4 @@
-//! POSIX ACLs: from the kernel's form to the text that pax archives hold, and back.
+//! POSIX ACLs: converts the kernel's form to the text in pax archives, and back.
 
 use std::fmt::Write as _;
 
@@ -8,10 +8,10 @@ const HEADER_BYTES: usize = 4;
 const ENTRY_BYTES: usize = 8;
 
 /// The text form (acl(5), long text form, one line, numeric ids) of the value of `system.posix_acl_access` or
-/// `system.posix_acl_default`, as `SCHILY.acl.access` and `.default` hold it. `None` when it is not such a value.
+/// `system.posix_acl_default`, as in `SCHILY.acl.access` and `.default`. `None` if the value is invalid.
 ///
-/// Source: the kernel's `include/uapi/linux/posix_acl_xattr.h`: a 32-bit version, then entries of 16-bit tag, 16-bit
-/// permissions and 32-bit id, all little-endian.
+/// Source: the kernel's `include/uapi/linux/posix_acl_xattr.h`: a 32-bit version, then entries of 16-bit tag,
+/// 16-bit permissions and 32-bit id, all little-endian.
 pub fn to_text(value: &[u8]) -> Option<String> {
     let (version, entries) = value.split_first_chunk::<HEADER_BYTES>()?;
     if u32::from_le_bytes(*version) != VERSION || entries.len() % ENTRY_BYTES != 0 {
@@ -46,11 +46,12 @@ pub fn to_text(value: &[u8]) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// More entries are not taken from an archive: the kernel's own limit for a value is 64 KiB, and filesystems' are lower.
+/// The maximum number of entries accepted from an archive: the kernel limits a value to 64 KiB, and filesystems to
+/// less.
 const MAX_ENTRIES: usize = 8000;
 
-/// The kernel's form of an ACL's text: of what [`to_text`] makes, and of the forms that other tars write (entries on
-/// lines of their own, one-letter tags, a numeric id after a name, comments). `None` when it is not an ACL, has a name
+/// The kernel's form of an ACL in text. Accepts the result of [`to_text`] and the forms of other tars (one entry
+/// per line, one-letter tags, a numeric id after a name, comments). `None` if the text is no ACL, has a name
 /// without a number, or more than 8,000 entries.
 pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(text).ok()?;
@@ -68,7 +69,7 @@ pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
     if entries.is_empty() {
         return None;
     }
-    // The kernel wants them in the order of their tags.
+    // // The kernel requires the order of tags.
     entries.sort_unstable();
     let mut value = VERSION.to_le_bytes().to_vec();
     for (tag, id, permissions) in entries {
@@ -79,8 +80,8 @@ pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// The first name of a user or group in an ACL's text that has no number beside it, as GNU tar writes ACLs unless it is
-/// told to write numbers.
+/// The first user or group name without a number in an ACL's text. GNU tar writes such ACLs unless run with
+/// `--numeric-owner`.
 pub fn name_without_number(text: &[u8]) -> Option<Vec<u8>> {
     let has_number = |fields: &[&[u8]]| {
         let number = fields.get(3).unwrap_or(&fields[1]);
@@ -92,13 +93,13 @@ pub fn name_without_number(text: &[u8]) -> Option<Vec<u8>> {
         .map(|fields| fields[1].trim_ascii().to_vec())
 }
 
-/// `tag:qualifier:permissions`, and star's fourth field with the number of the qualifier's name.
+/// `tag:qualifier:permissions`, and star's fourth field with the numeric id.
 fn parse_entry(entry: &str) -> Option<(u16, u32, u16)> {
     let mut fields = entry.split(':').map(str::trim);
     let (tag, qualifier) = (fields.next()?, fields.next()?);
     let (qualifier, letters) = match fields.next() {
         Some(letters) => (qualifier, letters),
-        // Solaris writes these without a qualifier.
+        // // Solaris omits the qualifier of these tags.
         None if matches!(tag, "mask" | "m" | "other" | "o") => ("", qualifier),
         None => return None,
     };

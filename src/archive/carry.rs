@@ -1,11 +1,11 @@
-//! What can be taken from the previous backup, so that it need not be read and compressed again.
+//! Carries content forward from the previous backup, so that it need not be read and compressed again.
 //!
-//! [`parent`] reads the previous index once and remembers where its groups are; [`group`] reads one of them. A *group* is
-//! what can be carried as a whole: one member with all entries in it, or the members of one large entry. `decide` compares
-//! tonight's entries with those of a group, and knows no writer. `copy` puts a group that is the same into the archive,
-//! after [`super::members`] has checked its members. `tally` counts what was carried.
+//! [`parent`] reads the previous index once and records where its groups are; [`group`] reads one of them. A
+//! *group* can be carried only as a whole: one member with all entries in it, or the members of one large entry.
+//! `decide` compares the entries of the walk with those of a group; it does not write. `copy` puts an unchanged
+//! group into the archive, after [`super::members`] has checked its members. `tally` counts what was carried.
 //!
-//! Memory: 24 bytes for each group, for at most a million of them.
+//! Memory: 24 bytes per group, for at most a million groups.
 
 pub(super) mod candidate;
 pub(super) mod copy;
@@ -14,27 +14,27 @@ pub mod group;
 pub mod parent;
 mod tally;
 
-/// How often what is unchanged by all signs is read all the same, and the days on which.
+/// The schedule for re-reading unchanged content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// All is read within this many days; 0 is never.
+    /// Everything is re-read within this many days; 0 means never.
     pub every_days: u32,
     /// The day of the previous backup, counted from any fixed day.
     pub parent_day: i64,
-    /// Today, counted likewise.
+    /// Today, counted from the same day.
     pub today: i64,
 }
 
 impl Share {
-    /// Whether a group is to be read today: it has its own day of every so many, by the key of its first path. Days
-    /// since the previous backup on which there was none are made up for.
+    /// Whether a group is to be re-read today. The key of its first path assigns it one day of the period. Groups
+    /// that fell due since the previous backup are due too.
     pub fn is_due(&self, key: u64) -> bool {
         if self.every_days == 0 {
             return false;
         }
         let every = i64::from(self.every_days);
         let days = self.today - self.parent_day;
-        // A clock that went back says nothing of what was read when.
+        // // After a clock went back, it is unknown what was read when.
         if days < 0 || days >= every {
             return true;
         }

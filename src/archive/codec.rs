@@ -1,6 +1,7 @@
-//! Codecs: how the data of a member is compressed, and the frame by which members are found in an archive.
+//! Codecs: compression of members, and the frame by which members are found in an archive.
 //!
-//! A codec is one file that implements `Codec`, and one entry of `KNOWN`. An archive has one codec for all of its members.
+//! A codec is one file that implements `Codec`, and one entry of `KNOWN`. All members of an archive use the same
+//! codec.
 
 pub(super) mod contract;
 
@@ -12,16 +13,16 @@ use crate::outside::BlockRead;
 /// The codec of new archives.
 pub(super) const WRITTEN: CodecRef = &Gzip;
 
-/// All codecs that are read.
+/// All readable codecs.
 const KNOWN: [CodecRef; 1] = [WRITTEN];
 
 /// The widest bounds of all known codecs: for buffers, and for an index, which does not name its codec.
 pub(super) const WIDEST: Bounds = gzip::BOUNDS;
 
-/// The codec of an archive, by its first bytes; that of new archives where they do not say.
+/// The codec of an archive, detected by its first bytes; that of new archives if they match none.
 pub(super) fn of_archive(archive: &dyn BlockRead) -> CodecRef {
     let mut header = vec![0; KNOWN.iter().map(|codec| codec.bounds().header_bytes).max().unwrap_or(0)];
-    // What cannot be read is found, and reported, by whoever reads the archive.
+    // // A read error is found and reported when the archive is read.
     let len = archive.read_some(0, &mut header).unwrap_or(0);
     KNOWN.into_iter().find(|codec| codec.frame(&header[..len]).is_some()).unwrap_or(WRITTEN)
 }

@@ -1,36 +1,36 @@
-//! What went into an archive, counted.
+//! Counts of an archive's content.
 
 use serde::{Deserialize, Serialize};
 
 use crate::entry::EntryKind;
 
-/// What went into an archive.
+/// Counts of an archive's content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Regular files, hard links to them not counted.
+    /// Regular files, without hard links.
     pub files: u64,
-    /// Of these, files with holes.
+    /// Of these, sparse files.
     pub sparse_files: u64,
-    /// Directories, roots included.
+    /// Directories, including roots.
     pub directories: u64,
     /// Symbolic links.
     pub symlinks: u64,
-    /// Further names of what is counted elsewhere.
+    /// Further names of entries counted elsewhere.
     pub hard_links: u64,
     /// Character and block devices.
     pub devices: u64,
     /// Named pipes.
     pub fifos: u64,
-    /// Sockets, which are not in the archive.
+    /// Sockets, which an archive cannot hold.
     pub sockets_left_out: u64,
     /// Raw images of regions.
     pub raw_images: u64,
-    /// Bytes of files and images that were stored; holes and hard links cost none.
+    /// Stored bytes of files and images; holes and hard links need none.
     pub data_bytes: u64,
 }
 
 impl Counts {
-    /// Counts an entry that is no further name of an inode.
+    /// Counts an entry that is not a further name of an inode.
     pub(super) fn note(&mut self, kind: &EntryKind) {
         match kind {
             EntryKind::File(_) => self.files += 1,
@@ -43,18 +43,18 @@ impl Counts {
     }
 }
 
-/// What was carried forward from the previous backup.
+/// Counts of content carried forward from the previous backup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CarryCounts {
-    /// Members that were copied.
+    /// Copied members.
     pub members: u64,
     /// Their bytes in the archive.
     pub bytes: u64,
-    /// The entries in them.
+    /// Their entries.
     pub entries: u64,
-    /// Groups that were read although nothing pointed at a change: it was their day.
+    /// Unchanged groups that were re-read because they were due.
     pub groups_reread: u64,
-    /// Members of the previous archive that were not what its index says; what is in them was read.
+    /// Members of the previous archive that did not match its index; their entries were read.
     pub mismatches: u64,
     /// Files that were read and had other data than in the previous backup, with the same times.
     pub changed_unseen: u64,

@@ -1,9 +1,9 @@
-//! Reads a file's data for the archive whatever happens to it: what cannot be read, and what is no longer there, becomes
-//! zeros, so that the archive stays as its headers say; and it is noted.
+//! Reads a file's data for the archive in spite of errors: unreadable and missing bytes become zeros and are
+//! reported, so that the archive stays consistent with its headers.
 //!
-//! A dying disk may take seconds for each read that fails, and its bad places are long rows of blocks. After a few
-//! failures in a row the end of the row is looked for in growing steps, and then between the last two of them, so that a
-//! row costs no more failures than its length has digits. There is a limit to all failures of a file, too.
+//! A dying disk may take seconds per failed read, and its bad areas are long runs of blocks. After a few
+//! consecutive failures the end of the run is searched in growing steps, then bisected, so that a run costs a
+//! logarithmic number of failures. The number of failures per file is limited too.
 
 use std::io;
 
@@ -12,51 +12,51 @@ use sha2::Sha256;
 use crate::entry::FileContent;
 use crate::units::ByteRange;
 
-/// What cannot be read is tried again in blocks of this size.
+/// The size of blocks in which an unreadable range is retried.
 const BLOCK_BYTES: u64 = 4096;
-/// So many blocks in a row are tried one by one.
+/// The number of consecutive bad blocks that are tried one by one.
 const ROW_BLOCKS: u32 = 16;
-/// Then the end of the row is looked for this far ahead, and four times as far with each failure,
+/// Then the end of the run is searched this far ahead, and four times as far after each failure,
 const FIRST_STEP_BYTES: u64 = 64 << 10;
-/// up to this.
+/// up to this distance.
 const LAST_STEP_BYTES: u64 = 64 << 20;
-/// After this many failures the rest of a file is not tried.
+/// After this many failures the rest of a file is skipped.
 const MAX_FAILURES: u32 = 1024;
-/// Places that are named one by one.
+/// The maximum number of ranges to list individually.
 const MAX_NAMED: usize = 12;
 
-/// What became of a data area.
+/// The result of reading a data area.
 #[derive(Default)]
 pub(super) struct DataOutcome {
-    /// SHA-256 of what was stored.
+    /// SHA-256 of the stored data.
     pub(super) digest: Sha256,
-    /// Reads that failed.
+    /// Failed reads.
     failures: u32,
-    /// Of these, blocks that follow each other up to where it is read now.
+    /// Of these, consecutive bad blocks up to the current position.
     row: u32,
-    /// Nothing is tried before this byte.
+    /// Bytes before this offset are not tried.
     skip_to: u64,
     unread: Unread,
     first_error: Option<io::Error>,
     ended_at: Option<u64>,
-    /// Where the file holds data was another answer each time.
+    /// Repeated queries for the file's data runs gave different answers.
     pub(super) runs_changed: bool,
-    /// Some of its data was left out; that was told already.
+    /// Some of its data was left out, which was already reported.
     pub(super) is_cut: bool,
 }
 
-/// What is zeros in the archive and was not in the file.
+/// Ranges that are zeros in the archive but not in the file.
 #[derive(Default)]
 struct Unread {
     first: Vec<ByteRange>,
-    /// Where the last place ends.
+    /// The end of the last range.
     end: u64,
     places: u64,
     bytes: u64,
 }
 
 impl Unread {
-    /// Notes a range, none of which lies before those that were noted.
+    /// Adds a range; it must not be before those already added.
     fn add(&mut self, range: ByteRange) {
         if range.len == 0 {
             return;
@@ -84,12 +84,12 @@ impl Unread {
 }
 
 impl DataOutcome {
-    /// Whether the archive does not hold the data as it was.
+    /// Whether the archive's data differs from the file's.
     pub(super) fn is_damaged(&self) -> bool {
         self.first_error.is_some() || self.ended_at.is_some() || self.runs_changed || self.is_cut
     }
 
-    /// What went wrong with a file of `size` bytes, a line each.
+    /// The problems with a file of `size` bytes, one line each.
     pub(super) fn complaints(&self, size: u64) -> Vec<String> {
         let mut complaints = Vec::new();
         if let Some(error) = &self.first_error {
@@ -120,8 +120,8 @@ impl DataOutcome {
     }
 }
 
-/// Fills `buf` from `offset` on. What cannot be read, and what lies behind the file's end, is zeros, and noted. One call
-/// after the other goes on from where the one before ended, or behind it.
+/// Fills `buf` from `offset`. Unreadable bytes and bytes past the end of the file become zeros and are recorded.
+/// Offsets must not decrease between calls.
 pub(super) fn read_or_zero(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcome: &mut DataOutcome) {
     let mut done = 0;
     while done < buf.len() {
@@ -157,12 +157,12 @@ pub(super) fn read_or_zero(content: &dyn FileContent, offset: u64, buf: &mut [u8
     }
 }
 
-/// Reads what can be read of a piece in which something cannot, block by block; says how far it came.
+/// Reads a partly unreadable range block by block; returns how far it got.
 fn read_blockwise(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcome: &mut DataOutcome) -> usize {
     let mut done = 0;
     while done < buf.len() && !outcome.is_given_up() {
         let at = offset + done as u64;
-        // To the next multiple of the block size, where the medium's own blocks begin.
+        // // To the next multiple of the block size, where the medium's blocks start.
         let to_border = usize::try_from(BLOCK_BYTES - at % BLOCK_BYTES).unwrap_or(usize::MAX);
         let len = to_border.min(buf.len() - done);
         match content.read_at(at, &mut buf[done..done + len]) {
@@ -188,8 +188,8 @@ fn read_blockwise(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcom
     done
 }
 
-/// Looks for the first block behind a row of bad ones, which goes on at `from`: ahead until something can be read, and
-/// back from there by halves. When the bad blocks are no single row, it is the beginning of one of the good places.
+/// Searches for the first readable block after a run of bad ones that includes `from`: ahead until a read succeeds,
+/// then back by bisection. If the bad blocks are not a single run, it finds the start of one of the good ranges.
 fn end_of_row(content: &dyn FileContent, from: u64, outcome: &mut DataOutcome) -> u64 {
     let aligned = |at: u64| at - at % BLOCK_BYTES;
     let mut bad_to = from;
@@ -217,7 +217,7 @@ fn end_of_row(content: &dyn FileContent, from: u64, outcome: &mut DataOutcome) -
     good
 }
 
-/// Whether what begins at `at` can be read, or lies behind the end. The kernel reads whole blocks for it.
+/// Whether `at` can be read or is past the end. The kernel reads whole blocks for this.
 fn can_be_read(content: &dyn FileContent, at: u64, outcome: &mut DataOutcome) -> bool {
     let mut byte = [0];
     loop {
@@ -240,7 +240,7 @@ mod tests {
     use crate::entry::FileContent;
     use crate::units::ByteRange;
 
-    /// A file of ones with unreadable blocks, of which the last bytes may be gone.
+    /// A file of ones with unreadable blocks, which may be truncated.
     struct Failing {
         len: u64,
         bad: fn(u64) -> bool,
@@ -265,7 +265,7 @@ mod tests {
     fn read(content: &Failing, len: usize) -> (Vec<u8>, DataOutcome) {
         let mut outcome = DataOutcome::default();
         let mut data = vec![9; len];
-        // In pieces that do not fall on the borders of blocks.
+        // // In pieces that are not aligned to blocks.
         let mut at = 0;
         for piece in data.chunks_mut(10_000) {
             read_or_zero(content, at, piece, &mut outcome);
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(outcome.complaints(100_000).len(), 1);
     }
 
-    /// Blocks of 4 KiB that are zeros.
+    /// The 4 KiB blocks that are zeros.
     fn zero_blocks(data: &[u8]) -> Vec<u64> {
         let blocks = (0_u64..).zip(data.chunks(4096));
         blocks.filter(|(_, block)| block.iter().all(|byte| *byte == 0)).map(|(number, _)| number).collect()
@@ -309,7 +309,7 @@ mod tests {
         const LEN: usize = 32 << 20;
         let content = Failing {
             len: LEN as u64,
-            // Rows of each length; one begins in another's steps.
+            // // Runs of many lengths; one starts within the search of another.
             bad: |block| matches!(block, 3 | 100..=115 | 200..=216 | 300..=5000 | 5002..=5050 | 8000..=8191),
         };
         let (data, outcome) = read(&content, LEN);

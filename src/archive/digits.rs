@@ -1,14 +1,14 @@
-//! Numbers as digits and back, for headers and index lines: there are several for each entry, and the standard library's
-//! formatting takes longer for them than all else in the line.
+//! Formats and parses numbers for headers and index lines. There are several per entry, and with the standard
+//! library their formatting would take most of the time of a line.
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Adds a number in decimal.
+/// Appends a decimal number.
 pub(super) fn push_decimal(out: &mut Vec<u8>, number: u64) {
     push_padded(out, number, 1);
 }
 
-/// Adds a number in decimal, with zeros before it up to `width` digits, of which there are at most 20.
+/// Appends a decimal number, padded with zeros to `width` digits (at most 20).
 pub(super) fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
     // The largest u64 has 20 digits.
     let mut digits = [b'0'; 20];
@@ -23,7 +23,7 @@ pub(super) fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
     out.extend_from_slice(&digits[at.min(padded_at)..]);
 }
 
-/// Adds a number in decimal, with a sign if it is below 0.
+/// Appends a decimal number, with a sign if negative.
 pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
     if number < 0 {
         out.push(b'-');
@@ -31,12 +31,12 @@ pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
     push_decimal(out, number.unsigned_abs());
 }
 
-/// Adds lower-case hex digits, two for each byte.
+/// Appends lower-case hex digits, two per byte.
 pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]));
 }
 
-/// Reads a number in decimal in its one form: "+1" and "01" would let a changed byte pass.
+/// Parses a decimal number in canonical form: accepting "+1" or "01" would hide a changed byte.
 pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
     match text {
         [] | [b'0', _, ..] => None,
@@ -44,7 +44,7 @@ pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
     }
 }
 
-/// Reads a number in decimal that may have zeros before it: digits alone, one at least.
+/// Parses a decimal number that may have leading zeros: digits only, at least one.
 pub(super) fn parse_padded(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -55,7 +55,7 @@ pub(super) fn parse_padded(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// Reads exactly `N` bytes of lower-case hex digits.
+/// Parses exactly `N` bytes of lower-case hex digits.
 pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     if text.len() != 2 * N {
         return None;
@@ -72,15 +72,15 @@ pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 
 /// Whether it is exactly `N` lower-case hex digits.
 pub(super) fn are_hex_digits<const N: usize>(text: &[u8]) -> bool {
-    // All of them are looked at, which is done many at a time.
+    // // Testing all bytes without an early exit vectorises.
     let is_digit = |byte: &u8| byte.wrapping_sub(b'0') < 10 || byte.wrapping_sub(b'a') < 6;
     <&[u8; N]>::try_from(text).is_ok_and(|digits| digits.iter().fold(true, |all, byte| all & is_digit(byte)))
 }
 
-/// In [`HEX_VALUES`] for what is no digit.
+/// Marks non-digits in [`HEX_VALUES`].
 const NO_DIGIT: u8 = 0x80;
 
-/// What each byte stands for as a hex digit.
+/// The value of each byte as a hex digit.
 const HEX_VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;

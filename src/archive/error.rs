@@ -7,35 +7,35 @@ use super::codec::EncoderError;
 use super::level::BadLevel;
 use crate::units::ByteLen;
 
-/// Asked now and then whether the work is to stop.
+/// Polled to find out whether the operation is cancelled.
 pub type StopCheck = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// Why an archive could not be written. Whatever was written is of no use then.
+/// Why an archive could not be written. The part already written is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Writing failed: no space, most likely.
+    /// Writing failed, most likely for lack of space.
     #[error("the archive could not be written")]
     Write(#[source] io::Error),
-    /// [`WriteOptions::stop`](super::write::WriteOptions::stop) said so.
+    /// Cancelled by [`WriteOptions::stop`](super::write::WriteOptions::stop).
     #[error("stopped before the archive was complete")]
     Stopped,
-    /// A member of a large file is damaged in the previous archive, and the file is another one each time that it is asked
-    /// for its holes.
+    /// A member of a large file is damaged in the previous archive, and the file cannot be re-read in its place:
+    /// its map of holes no longer matches the part already copied.
     #[error("{0} is damaged in the previous backup and cannot be read in its place; back up with --full")]
     Carry(String),
-    /// A filesystem's files hold more than `ArchiveWriter::limit_filesystem` allows.
+    /// A filesystem's files exceed the limit of `ArchiveWriter::limit_filesystem`.
     #[error("its files hold more than {} together", ByteLen(*limit_bytes))]
     TooMuch {
-        /// What was allowed.
+        /// The limit.
         limit_bytes: u64,
     },
-    /// The archive would become longer than `ArchiveWriter::limit_archive` allows.
+    /// The archive would exceed the limit of `ArchiveWriter::limit_archive`.
     #[error("its archive would be longer than {} before it is compressed (max_volume_size)", ByteLen(*limit_bytes))]
     TooLong {
-        /// What was allowed.
+        /// The limit.
         limit_bytes: u64,
     },
-    /// There is no such level.
+    /// The level does not exist.
     #[error(transparent)]
     Level(#[from] BadLevel),
     /// There is no encoder for the level.

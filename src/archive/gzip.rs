@@ -1,7 +1,7 @@
-//! Gzip members that say how long they are.
+//! Gzip members that contain their own length.
 //!
-//! Source: RFC 1952 (gzip), section 2.3, and RFC 1951 (deflate), section 3.2.4. Each member carries an extra subfield
-//! `VB` with its own length, so that members are found without decompressing them.
+//! Source: RFC 1952 (gzip), section 2.3, and RFC 1951 (deflate), section 3.2.4. Each member has an extra subfield
+//! `VB` with its length, so that members are found without decompressing them.
 
 use std::io;
 
@@ -11,40 +11,40 @@ use super::codec::contract::{Bounds, Codec, Decode, DecodeError, Encode, Encoder
 use super::level::{BadLevel, check_level};
 use crate::outside::memory;
 
-/// What the name of an archive ends with.
+/// The suffix of an archive's name.
 pub const SUFFIX: &str = ".tar.gz";
 
-/// Everything before the compressed data: ten fixed bytes, the extra field's length, and our one subfield.
+/// The length before the compressed data: ten fixed bytes, the extra field's length, and the subfield.
 pub const HEADER_BYTES: usize = 10 + 2 + 4 + SUBFIELD_BYTES;
 /// CRC-32 and length of the data.
 pub const TRAILER_BYTES: usize = 8;
-/// [`padding`] is at least so long.
+/// The minimum length of [`padding`].
 pub const MIN_PADDING_BYTES: usize = HEADER_BYTES + 4 * 6 + 5 + TRAILER_BYTES;
-/// No member without data is longer.
+/// The maximum length of a member without data.
 pub const MAX_PADDING_BYTES: usize = 8192;
 
 const SUBFIELD_BYTES: usize = 8;
-/// XLEN: the subfield with its two id bytes and its two length bytes; both lengths in one byte.
+/// XLEN: the subfield with two id bytes and two length bytes; both lengths fit in one byte.
 const XLEN: u8 = 12;
 const SUBFIELD_LEN: u8 = 8;
 const FLAG_EXTRA: u8 = 4;
 const OS_UNIX: u8 = 3;
-/// What every member begins with: all of its header but the two lengths.
+/// The common start of every member: its header without the two lengths.
 const SIGNATURE: [u8; 16] = [0x1f, 0x8b, 8, FLAG_EXTRA, 0, 0, 0, 0, 0, OS_UNIX, XLEN, 0, b'V', b'B', SUBFIELD_LEN, 0];
-/// The largest stored block of deflate: its length has 16 bits.
+/// The maximum length of a stored deflate block: its length field has 16 bits.
 const MAX_STORED_BLOCK: usize = 0xffff;
 const STORED_BLOCK_HEADER: usize = 5;
 /// A stored block without data, and the same as the last one.
 const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 const LAST_EMPTY_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
-/// A block of fixed codes without data, 10 bits, and a stored one behind it: a byte more. Of fives and sixes, and a five at
-/// the end, any length is made that is at least 29.
+/// An empty block of fixed codes (10 bits) and an empty stored block: one byte longer than [`EMPTY_BLOCK`].
+/// Sequences of both, with a final empty block, give any length from 29.
 const TWO_EMPTY_BLOCKS: [u8; 6] = [2, 0, 0, 0, 0xff, 0xff];
-/// Data is sampled here and there to tell whether it compresses.
+/// The number of samples for the test whether data is compressible.
 const SAMPLES: usize = 8;
 const SAMPLE_BYTES: usize = 4096;
 const SAMPLED_BYTES: f64 = 32768.0;
-/// Of 8 bits a byte. Compressed and encrypted data has 7.99 in samples of this size; text and code are below 6.5.
+/// In bits per byte. Compressed and encrypted data has 7.99 in samples of this size; text and code are below 6.5.
 const STORE_ABOVE_ENTROPY_BITS: f64 = 7.95;
 
 /// The lengths of members.
@@ -56,7 +56,7 @@ pub(super) const BOUNDS: Bounds = Bounds {
     max_padding_bytes: MAX_PADDING_BYTES,
 };
 
-/// How much memory libdeflate takes for decompressing.
+/// The memory that libdeflate needs to decompress.
 const DECODER_BYTES: usize = 64 << 10;
 
 /// The codec.
@@ -88,7 +88,7 @@ impl Codec for Gzip {
     }
 
     fn decoder(&self) -> io::Result<Box<dyn Decode>> {
-        // libdeflater panics when there is no memory.
+        // // libdeflater panics when an allocation fails.
         Ok(Box::new(MemberDecoder(memory::made(DECODER_BYTES, Decompressor::new)?)))
     }
 
@@ -136,19 +136,19 @@ impl Decode for MemberDecoder {
     }
 }
 
-/// Makes members. It is costly to make, and is used again for each member.
+/// Makes members. Expensive to create, so it is reused.
 pub struct MemberEncoder {
     level: i32,
     compressor: Compressor,
-    /// For members of less than [`SMALL_DATA`], where they have another one.
+    /// For members of less than [`SMALL_DATA`], if they use another level.
     for_small: Option<Compressor>,
 }
 
-/// Less data than this only the members of small files have.
+/// Only the members of small files have less data than this.
 const SMALL_DATA: usize = 256 << 10;
 
-/// The level of libdeflate for one of ours, small members at level 1 excepted: its levels 1 and 3 save too little time for what
-/// they cost in room (decision 22).
+/// The libdeflate level for a volbak level, except for small members at level 1. libdeflate's levels 1 and 3 save
+/// too little time for the space they cost (decision 22).
 fn libdeflate_level(level: i32) -> i32 {
     match level {
         1 => 2,
@@ -157,13 +157,13 @@ fn libdeflate_level(level: i32) -> i32 {
     }
 }
 
-/// How much memory libdeflate takes for a level, at most: its near-optimal parser, from level 10 on, has large tables.
+/// An upper bound of libdeflate's memory at a level: its near-optimal parser, from level 10, has large tables.
 fn tables_bytes(level: i32) -> usize {
     if level >= 10 { 12 << 20 } else { 2 << 20 }
 }
 
 impl MemberEncoder {
-    /// No member is longer.
+    /// The maximum length of a member.
     pub const MAX_MEMBER_BYTES: usize = HEADER_BYTES + stored_bytes(MAX_MEMBER_DATA) + TRAILER_BYTES;
 
     /// An encoder for a level from 1 to 12.
@@ -171,19 +171,19 @@ impl MemberEncoder {
         check_level(level)?;
         let of = |level| {
             let known = CompressionLvl::new(level).map_err(|_| BadLevel(level))?;
-            // libdeflater panics when there is no memory.
+            // // libdeflater panics when an allocation fails.
             memory::made(tables_bytes(level), || Compressor::new(known)).map_err(EncoderError::Memory)
         };
         let for_small = if level == 1 { Some(of(1)?) } else { None };
         Ok(Self { level, compressor: of(libdeflate_level(level))?, for_small })
     }
 
-    /// The level that it compresses at.
+    /// The current level.
     pub fn level(&self) -> i32 {
         self.level
     }
 
-    /// Goes on at another level. Costs something only when it is another one.
+    /// Changes the level. Cheap if it is the current one.
     pub fn set_level(&mut self, level: i32) -> Result<(), EncoderError> {
         if self.level != level {
             *self = Self::new(level)?;
@@ -191,11 +191,11 @@ impl MemberEncoder {
         Ok(())
     }
 
-    /// Makes a member that holds `data`, at most [`MAX_MEMBER_DATA`] bytes, and says how long it is. It is at the
-    /// start of `out`, which is made longer where that is needed, and never shorter.
+    /// Makes a member that holds `data`, at most [`MAX_MEMBER_DATA`] bytes, at the start of `out`, and returns its
+    /// length. `out` grows if needed, and never shrinks.
     ///
     /// # Panics
-    /// When there is more data than that.
+    /// If there is more data than that.
     pub fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> usize {
         assert!(data.len() <= MAX_MEMBER_DATA, "a member holds at most 1 MiB");
         let stored_bytes = stored_bytes(data.len());
@@ -224,13 +224,13 @@ impl MemberEncoder {
     }
 }
 
-/// How many bytes [`store`] makes of this many.
+/// The output length of [`store`] for this input length.
 const fn stored_bytes(len: usize) -> usize {
     let blocks = len.div_ceil(MAX_STORED_BLOCK);
     len + STORED_BLOCK_HEADER * if blocks == 0 { 1 } else { blocks }
 }
 
-/// Writes `data` as stored blocks to `out`, which has [`stored_bytes`] of it.
+/// Writes `data` as stored blocks to `out`, which must be [`stored_bytes`] long.
 fn store(data: &[u8], out: &mut [u8]) {
     let last = data.len().div_ceil(MAX_STORED_BLOCK).max(1) - 1;
     let mut rest = out;
@@ -248,7 +248,7 @@ fn store(data: &[u8], out: &mut [u8]) {
     }
 }
 
-/// A member of this length that holds no data: [`MIN_PADDING_BYTES`] to [`MAX_PADDING_BYTES`].
+/// A member of this length without data: [`MIN_PADDING_BYTES`] to [`MAX_PADDING_BYTES`].
 pub fn padding(len: usize) -> Vec<u8> {
     let mut member = Vec::with_capacity(len);
     let member_bytes = u32::try_from(len).unwrap_or(u32::MAX);
@@ -259,14 +259,14 @@ pub fn padding(len: usize) -> Vec<u8> {
     (0..sixes).for_each(|_| member.extend_from_slice(&TWO_EMPTY_BLOCKS));
     (1..fives).for_each(|_| member.extend_from_slice(&EMPTY_BLOCK));
     member.extend_from_slice(&LAST_EMPTY_BLOCK);
-    // The CRC-32 of nothing, and its length.
+    // // CRC-32 and length of empty data.
     member.extend_from_slice(&[0; TRAILER_BYTES]);
     member
 }
 
 fn header(frame: MemberFrame) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
-    // ID1 ID2, CM deflate, FLG; MTIME is 0, so that the same data gives the same member.
+    // // ID1 ID2, CM deflate, FLG; MTIME is 0, so that the same data gives the same member.
     header[..4].copy_from_slice(&[0x1f, 0x8b, 8, FLAG_EXTRA]);
     header[9] = OS_UNIX;
     header[10] = XLEN;
@@ -277,7 +277,8 @@ fn header(frame: MemberFrame) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// Reads a member's header. `None` when these bytes do not begin one of ours, or its lengths are out of bounds.
+/// Parses a member's header. `None` if the bytes do not start with a volbak member, or its lengths are out of
+/// bounds.
 pub(super) fn parse_header(bytes: &[u8]) -> Option<MemberFrame> {
     let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
     let frame = MemberFrame {
@@ -291,12 +292,12 @@ pub(super) fn parse_header(bytes: &[u8]) -> Option<MemberFrame> {
     (in_bounds && *bytes == header(frame)).then_some(frame)
 }
 
-/// Whether compressing would gain next to nothing, judged by the bytes' entropy in a few samples.
+/// Whether compression would save almost nothing, estimated from the entropy of a few samples.
 fn looks_incompressible(data: &[u8]) -> bool {
     if data.len() < 2 * SAMPLES * SAMPLE_BYTES {
         return false;
     }
-    // Counted in four places by turns: a byte that comes again and again would have to wait for its own count each time.
+    // // Four tables in turn: increments of the same counter would have to wait for one another.
     let mut counts = [[0_u32; 256]; 4];
     let stride = (data.len() - SAMPLE_BYTES) / (SAMPLES - 1);
     for sample in 0..SAMPLES {

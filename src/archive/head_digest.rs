@@ -1,14 +1,14 @@
-//! The digests by which the index knows an entry's headers, and those of all entries of a member.
+//! Digests of headers in the index: of single entries, and of all entries of a member.
 
 use sha2::{Digest, Sha256};
 
 use super::pax::BLOCK;
 
-/// So many first blocks are remembered.
+/// The number of remembered first blocks.
 const MAX_FIRSTS: usize = 16;
 
-/// Makes digests of headers. Most entries have extended records, and the block that announces those says nothing but how
-/// long they are: a few such blocks begin nearly all headers, and what SHA-256 makes of them is kept.
+/// Computes header digests. Most entries have extended records, announced by a block that holds only their length.
+/// A few such blocks start nearly all headers, so the SHA-256 state after them is cached.
 #[derive(Default)]
 pub(super) struct HeadDigests {
     firsts: Vec<([u8; BLOCK], Sha256)>,
@@ -37,16 +37,16 @@ impl HeadDigests {
     }
 }
 
-/// So many bytes of headers are hashed at once: BLAKE3 takes a quarter of SHA-256's time for long pieces, and longer than it
-/// for short ones.
+/// The number of header bytes hashed at once: BLAKE3 takes a quarter of SHA-256's time for long input, but more for
+/// short input.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Makes the digest of the headers of a member's entries, which are added one behind the other.
+/// Computes the digest of the headers of a member's entries, added in order.
 #[derive(Default)]
 pub(super) struct MemberHeads {
-    /// What is not hashed yet.
+    /// Bytes not hashed yet.
     rest: Vec<u8>,
-    /// What was, where there is more than one piece.
+    /// The state after earlier pieces, if there is more than one.
     hashed: Option<Box<blake3::Hasher>>,
 }
 
@@ -59,7 +59,7 @@ impl MemberHeads {
         self.rest.extend_from_slice(head);
     }
 
-    /// The first 16 bytes of the BLAKE3 of all that was added; `None` if nothing was. It can be used for the next member.
+    /// The first 16 bytes of the BLAKE3 of all added headers; `None` without any. Resets it for the next member.
     pub(super) fn finish(&mut self) -> Option<[u8; 16]> {
         let digest = match self.hashed.take() {
             Some(mut hashed) => hashed.update(&self.rest).finalize(),
@@ -70,10 +70,10 @@ impl MemberHeads {
         digest.as_bytes().first_chunk().copied()
     }
 
-    /// Forgets what was added.
+    /// Discards all added headers.
     pub(super) fn clear(&mut self) {
         self.rest.clear();
-        // One long head is no reason to keep its room.
+        // // Release the memory of a single long header.
         self.rest.shrink_to(2 * PIECE_BYTES);
         self.hashed = None;
     }

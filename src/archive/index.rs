@@ -1,4 +1,4 @@
-//! The index beside an archive: where each member and each entry is. The lines are described in `docs/format.md`.
+//! The index beside an archive: the positions of members and entries. `docs/format.md` describes its lines.
 
 mod kept;
 mod line;
@@ -11,7 +11,7 @@ pub use self::parse::{BadLine, parse_line};
 pub(crate) use self::parse::{EntryFacts, RawEntry, RawLine};
 pub use self::path::{escape_path, unescape_path};
 
-/// Reads exactly `N` bytes of lower-case hex digits.
+/// Parses exactly `N` bytes of lower-case hex digits.
 pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     super::digits::parse_hex(text.as_bytes())
 }

@@ -1,8 +1,8 @@
-//! How hard members are compressed: one level for all, or whatever level the compressors can keep up with.
+//! The compression level of members: fixed, or adapted to the speed of the other steps.
 //!
-//! Compressing is the slowest step on most hosts, and writing to the destination on some. While the compressing threads
-//! have no rest, they hold everything up, and a lower level makes the backup faster. While they wait (for a slow
-//! destination, or a slow source), a higher level costs no time and makes it smaller.
+//! Compression is the slowest step on most hosts, writing to the destination on some. While the compression threads
+//! are busy all the time, they limit the speed, and a lower level makes the backup faster. While they wait (for a
+//! slow destination or source), a higher level costs no time and makes the backup smaller.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// There are levels from 1 to this. Each codec has settings of its own for them.
+/// The highest level; the lowest is 1. Each codec maps levels to its own settings.
 pub const HIGHEST_LEVEL: i32 = 12;
-/// The level is looked at again after so many members, and not before so much time.
+/// The level is reviewed after this many members, and not before this much time.
 const WINDOW_MEMBERS: u32 = 32;
 const WINDOW_TIME: Duration = Duration::from_millis(100);
-/// Above this share of their time the compressing threads are what everything waits for.
+/// Above this share of busy time, compression is the bottleneck.
 const BUSY: f64 = 0.85;
-/// Below this share they have time to spare.
+/// Below this share of busy time, compression has time to spare.
 const IDLE: f64 = 0.6;
 
 /// A level that does not exist.
@@ -25,21 +25,21 @@ const IDLE: f64 = 0.6;
 #[error("the compression level {0} does not exist; it goes from 1 (fast) to 12 (small)")]
 pub struct BadLevel(pub i32);
 
-/// Whether a level from 1 to 12 was asked for.
+/// Checks that a level is from 1 to 12.
 pub fn check_level(level: i32) -> Result<(), BadLevel> {
     if (1..=12).contains(&level) { Ok(()) } else { Err(BadLevel(level)) }
 }
 
-/// How hard members are compressed.
+/// The compression level of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressionLevel {
-    /// All alike, from 1 (fast) to 12 (small).
+    /// The same for all, from 1 (fast) to 12 (small).
     Fixed(i32),
-    /// By what the compressing threads can do while the archive is written.
+    /// Adapted while the archive is written.
     Auto {
-        /// The fastest level that may be taken.
+        /// The lowest level allowed.
         lowest: i32,
-        /// The smallest.
+        /// The highest level allowed.
         highest: i32,
     },
 }
@@ -52,7 +52,7 @@ impl Default for CompressionLevel {
 }
 
 impl CompressionLevel {
-    /// Whether the levels exist, and the lowest is not above the highest.
+    /// Checks that the levels exist, and the lowest is not above the highest.
     #[doc(hidden)]
     pub fn check(self) -> Result<(), BadLevel> {
         match self {
@@ -73,10 +73,10 @@ impl CompressionLevel {
     }
 }
 
-/// Without a range, `auto` goes no further: the levels above need many times the processor time for next to nothing.
+/// The default range of `auto`: higher levels need many times the CPU time and save almost nothing.
 const AUTO: CompressionLevel = CompressionLevel::Auto { lowest: 1, highest: 9 };
 
-/// What a level must look like.
+/// The syntax of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write a level from 1 (fast) to 12 (small), or \"auto\", or \"auto:3-9\" for a range of levels")]
 pub struct BadCompressionLevel;
@@ -110,7 +110,7 @@ impl fmt::Display for CompressionLevel {
     }
 }
 
-/// The level of the members to come, and how long the compressing threads have worked. Shared by all threads.
+/// The current level and the time spent compressing, shared by all threads.
 pub(super) struct LevelNow {
     level: AtomicI32,
     busy_nanos: AtomicU64,
@@ -125,13 +125,13 @@ impl LevelNow {
         self.level.load(Ordering::Relaxed)
     }
 
-    /// Notes how long a thread took for a member.
+    /// Adds the time that a thread took for a member.
     pub(super) fn note_busy(&self, time: Duration) {
         self.busy_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
-/// Changes the level when there is a reason. Told of each member that was compressed, in the order of the archive.
+/// Adapts the level. Called for each compressed member, in the order of the archive.
 pub(super) struct LevelControl {
     wanted: CompressionLevel,
     now: Arc<LevelNow>,
@@ -140,13 +140,13 @@ pub(super) struct LevelControl {
     window_began: Instant,
     window_time: Duration,
     busy_nanos_then: u64,
-    /// How long one of the threads wrote in this window.
+    /// The time that one of the threads spent writing in this window.
     writing: Duration,
 }
 
 impl LevelControl {
     pub(super) fn new(wanted: CompressionLevel, now: Arc<LevelNow>, threads: usize) -> Self {
-        // No machine has so many that a float cannot count them.
+        // // Exact: the number of threads is far below 2^53.
         let threads = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
         Self {
             wanted,
@@ -160,12 +160,12 @@ impl LevelControl {
         }
     }
 
-    /// Notes how long one of the threads wrote, and did nothing else: mostly it waited for the destination.
+    /// Adds the time that one of the threads spent writing, mostly waiting for the destination.
     pub(super) fn note_writing(&mut self, time: Duration) {
         self.writing += time;
     }
 
-    /// Notes how long one of the threads had to do with members beyond making them.
+    /// Adds the time that one of the threads spent on members apart from compressing.
     pub(super) fn note_busy(&self, time: Duration) {
         self.now.note_busy(time);
     }
@@ -186,12 +186,12 @@ impl LevelControl {
     }
 }
 
-/// The share of all threads' time in which they worked; the one that wrote could not.
+/// The share of all threads' time in which they worked, not counting the time of the thread that wrote.
 fn busy_share(busy: Duration, all: Duration, writing: Duration) -> f64 {
     busy.as_secs_f64() / all.saturating_sub(writing).as_secs_f64().max(f64::EPSILON)
 }
 
-/// The level after a window in which the compressing threads worked for this share of the time.
+/// The level after a window with this share of busy time.
 fn next_level(level: i32, busy_share: f64) -> i32 {
     if busy_share > BUSY {
         level - 1
@@ -220,7 +220,7 @@ mod tests {
         assert!(busy_share(Duration::ZERO, two, two) < 0.6 && busy_share(one, two, two).is_finite());
     }
 
-    /// The level after so many members, each of which kept a thread busy for a second or for no time at all.
+    /// The level after this many members, each of which kept a thread busy for the time given.
     fn level_after(wanted: CompressionLevel, members: u32, busy: Duration) -> i32 {
         let now = LevelNow::new(wanted);
         let mut control = LevelControl { window_time: Duration::ZERO, ..LevelControl::new(wanted, now.clone(), 2) };

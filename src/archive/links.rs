@@ -1,13 +1,13 @@
-//! Inodes with several names, the first of which is in the archive.
+//! Inodes with several names whose first name is in the archive.
 //!
-//! Paths are kept as a tree: each directory's name once, whatever lies in it, so that an inode takes its own name and some
-//! 60 bytes even at the end of a path of 64 KiB.
+//! Paths are kept as a tree, each directory's name once. An inode then takes its own name and about 60 bytes, even
+//! at the end of a path of 64 KiB.
 
 use std::collections::HashMap;
 
-/// No node: what `.` lies in.
+/// No node: the parent of `.`.
 const NOWHERE: u32 = u32::MAX;
-/// Before each name: the node of its directory, 4 bytes, and its length, 2 bytes.
+/// Before each name: the node of its directory (4 bytes) and its length (2 bytes).
 const NODE_HEAD_BYTES: usize = 6;
 
 /// The inodes of a filesystem that have further names to come.
@@ -22,24 +22,24 @@ struct Seen {
     names_left: u32,
 }
 
-/// What is known of an inode.
+/// The result of noting a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Name {
-    /// This is its first name.
+    /// The first name of the inode.
     First,
-    /// Its first name is this path.
+    /// A further name; the first one is this path.
     Further(Vec<u8>),
-    /// This is its first name, and there is no more room to remember it: 4 GiB are full of such names.
+    /// The first name, but there is no room to remember it: such names fill 4 GiB.
     NotKept,
 }
 
 impl Links {
-    /// Forgets all.
+    /// Removes all inodes.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Takes note of the name `path` of an inode that has `nlink` names, and is the same as all others with its `key`.
+    /// Notes the name `path` of an inode with `nlink` names. The `key` identifies the inode.
     pub(super) fn note(&mut self, key: (u64, u64), nlink: u32, path: &[u8]) -> Name {
         if let Some(seen) = self.seen.get_mut(&key) {
             let first = self.paths.path_of(seen.node);
@@ -54,24 +54,24 @@ impl Links {
         Name::First
     }
 
-    /// Forgets the first name of an inode that has `nlink` of them, as if it had not been there. False when another one
-    /// leads to it already.
+    /// Removes the first name of an inode with `nlink` names, as if it had not been noted. False if another name
+    /// already links to it.
     pub(super) fn take_back(&mut self, key: (u64, u64), nlink: u32) -> bool {
         let is_alone = self.seen.get(&key).is_some_and(|seen| seen.names_left == nlink.saturating_sub(1));
         is_alone && self.seen.remove(&key).is_some()
     }
 }
 
-/// Paths as nodes, each a name and the node that it lies in.
+/// Paths as nodes, each a name and its parent node.
 #[derive(Default)]
 struct Paths {
     bytes: Vec<u8>,
-    /// The nodes of the directory of the last path, outermost first.
+    /// The nodes of the last path's directory, outermost first.
     last: Vec<u32>,
 }
 
 impl Paths {
-    /// `None` when there is no room.
+    /// `None` if there is no room.
     fn add_path(&mut self, path: &[u8]) -> Option<u32> {
         let mut directory = NOWHERE;
         let mut depth = 0;
@@ -102,7 +102,7 @@ impl Paths {
         Some(node)
     }
 
-    /// The directory and the name of a node that was added.
+    /// The parent and the name of a node.
     fn node(&self, node: u32) -> (u32, &[u8]) {
         let (head, rest) = self.bytes[node as usize..].split_at(NODE_HEAD_BYTES);
         let directory = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);

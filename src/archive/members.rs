@@ -1,9 +1,8 @@
-//! Takes the tar stream, compresses its members in parallel, and writes and hashes them in order.
+//! Cuts the tar stream into members, compresses them in parallel, and writes and hashes them in order.
 //!
-//! One pair of buffers goes with each member from the moment it is filled until it is hashed, and there is a fixed
-//! number of them: that bounds the memory, and cannot starve the member that is to be written next, since pairs are
-//! taken in the order of the stream. Members that are carried forward from the previous archive have buffers of their
-//! own, so that what waits for its turn there takes none of these.
+//! Each member owns one pair of buffers from filling until hashing, and their number is fixed. This bounds memory.
+//! The member that is written next always has a pair, since pairs are taken in the order of the stream. Members
+//! carried forward from the previous archive use separate buffers, so that waiting ones do not take any of these.
 
 mod job;
 mod output;
@@ -32,14 +31,14 @@ use super::level::{CompressionLevel, LevelControl, LevelNow};
 use super::workers::Workers;
 use crate::outside::memory;
 
-/// Pairs of buffers beyond those that the compressing threads work on: one being filled, the others waiting for their turn.
-/// Small members are made and written so soon one after the other that with fewer the threads wait for each other.
+/// Pairs of buffers in addition to those being compressed: one being filled, the others waiting. With fewer,
+/// threads would wait for each other when members are small.
 const SPARE_BUFFERS: usize = 8;
 
-/// How much further down the compressing threads are than the others.
+/// How much the niceness of the compression threads exceeds that of the others.
 const COMPRESSING_NICE: i32 = 5;
 
-/// The writing end. Dropping it without [`MemberWriter::finish`] stops everything.
+/// The writing end. Dropping it without [`MemberWriter::finish`] cancels everything.
 pub struct MemberWriter {
     pool: Workers,
     codec: CodecRef,
@@ -48,7 +47,7 @@ pub struct MemberWriter {
     order: Arc<Sequencer>,
     free: Spares<Job>,
     current: Job,
-    /// Those of the entries that end in the current member.
+    /// The headers of entries that end in the current member.
     heads: MemberHeads,
     next_number: u64,
     threads: usize,
@@ -90,32 +89,32 @@ impl MemberWriter {
         })
     }
 
-    /// From now on members can be carried forward from `archive`.
+    /// Enables carrying members forward from `archive`.
     pub(super) fn carry_from(&mut self, archive: Arc<File>) {
-        // What is shared is what the disk has, so that is what has to be checked.
+        // // Shared blocks are the disk's, so check those and not the page cache.
         let from_disk = self.order.shares_with(&archive);
         self.carrier = Some(Carrier::new(self.codec, archive, self.threads, from_disk));
     }
 
-    /// Has members that lie one behind the other in the previous archive read and checked, in parallel. False when there is
-    /// no buffer for them now: then what was asked for earlier has to be taken first, or [`MemberWriter::wait_for_carrying`].
+    /// Submits members that are adjacent in the previous archive, to be read and checked in parallel. False if no
+    /// buffer is free: then take earlier results first, or call [`MemberWriter::wait_for_carrying`].
     pub(super) fn check_carried(&mut self, lines: &[MemberLine]) -> bool {
         self.carrier.as_mut().is_some_and(|carrier| carrier.check(&self.pool, &self.level, lines))
     }
 
-    /// Waits until there is a buffer for a member to be carried. All that was asked for must have been taken.
+    /// Waits for a free buffer. All submitted members must have been taken.
     pub(super) fn wait_for_carrying(&mut self) {
         if let Some(carrier) = &mut self.carrier {
             carrier.wait();
         }
     }
 
-    /// The oldest of the pieces that were asked for, `None` without any.
+    /// The oldest submitted piece; `None` without any.
     pub(super) fn take_carried(&mut self) -> Option<CheckedPiece> {
         self.carrier.as_mut().and_then(Carrier::take)
     }
 
-    /// Puts members of a piece, the one numbered `first` there and those behind it, after all that came before.
+    /// Appends members of a piece, from index `first`, after everything before.
     pub(super) fn write_carried(
         &mut self,
         piece: &CheckedPiece,
@@ -133,18 +132,18 @@ impl MemberWriter {
         Ok(())
     }
 
-    /// How much of the tar stream is in the current member.
+    /// The length of the tar stream in the current member.
     pub fn current_bytes(&self) -> usize {
         self.current.data_len
     }
 
-    /// The free part of the current member: to be written to, and then taken in with [`MemberWriter::commit`]. Empty when
+    /// The free part of the current member, to be filled and then added with [`MemberWriter::commit`]. Empty when
     /// the member is full.
     pub fn space(&mut self) -> &mut [u8] {
         &mut self.current.data[self.current.data_len..]
     }
 
-    /// Takes in the first `len` bytes of [`MemberWriter::space`].
+    /// Adds the first `len` bytes of [`MemberWriter::space`].
     pub fn commit(&mut self, len: usize) {
         self.current.data_len = (self.current.data_len + len).min(MAX_MEMBER_DATA);
     }
@@ -165,13 +164,13 @@ impl MemberWriter {
         Ok(())
     }
 
-    /// Notes an entry that ends in the current member, and has these headers.
+    /// Records an entry that ends in the current member, and its headers.
     pub fn note_entry(&mut self, entry: EntryLine, head: &[u8]) {
         self.current.entries.push(entry);
         self.heads.add(head);
     }
 
-    /// Ends the current member, if anything is in it.
+    /// Ends the current member, unless it is empty.
     pub fn end_member(&mut self) -> Result<(), ArchiveError> {
         if self.current.data_len == 0 {
             return Ok(());
@@ -188,17 +187,17 @@ impl MemberWriter {
         let level = Arc::clone(&self.level);
         self.pool.give(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
-            // As many encoders as threads: one is always there.
+            // // There are as many encoders as threads, so one is available.
             let Some(mut encoder) = lock().pop() else { return };
             let began = Instant::now();
-            // The level was checked; an encoder that could not change to it would keep the one it has.
+            // // The level was checked; on failure the encoder keeps its present level.
             let _ = encoder.set_level(level.get());
             job.level = encoder.level();
             job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
             lock().push(encoder);
             job.digest = MemberDigest::of(&job.member[..job.member_len]);
             level.note_busy(began.elapsed());
-            // An error is told by the next call.
+            // // The next call returns the error.
             if let Ok(Delivered::ToWrite) = order.deliver(number, Ready::Compressed(job)) {
                 order.write_on();
             }
@@ -220,28 +219,29 @@ impl MemberWriter {
 
 impl Drop for MemberWriter {
     fn drop(&mut self) {
-        // After [`MemberWriter::finish`] there is nothing to give up.
+        // // No effect after [`MemberWriter::finish`].
         self.order.give_up();
     }
 }
 
-/// Compressing takes all the time that there is. The threads that walk and read, and the kernel's own that read ahead for
-/// them, have little to do and must not wait for their turn: then nothing waits for them.
+/// Lowers the priority of compression, which takes all available CPU time. The threads that walk and read, and the
+/// kernel's read-ahead, need little and must not be delayed: everything else would wait for them.
 fn yield_to_the_others() {
     let own = rustix::thread::gettid();
     if let Ok(nice) = rustix::process::getpriority_process(Some(own)) {
-        // Where it may not, it costs speed and nothing else.
+        // // Without permission this costs speed only.
         let _ = rustix::process::setpriority_process(Some(own), (nice + COMPRESSING_NICE).min(19));
     }
 }
 
-/// Fails when this process's limits do not let it have the memory that an archive takes.
+/// Fails if the limits of this process do not allow the memory that writing an archive needs.
 pub(crate) fn require_memory(threads: usize, wanted: CompressionLevel) -> io::Result<()> {
     memory::require(needed_bytes(threads.max(1), LevelNow::new(wanted).get()))
 }
 
-/// How much memory writing an archive takes, at most: threads' stacks, buffers, encoders, and what the other parts of a backup
-/// have. Measured, with room to spare (a limit of 76 MB is the least for two threads, 27 MB of it the program itself).
+/// An upper bound of the memory for writing an archive: threads' stacks, buffers, encoders, and the other parts of
+/// a backup. Measured, with a margin (the minimum limit for two threads is 76 MB, including 27 MB of the program
+/// itself).
 fn needed_bytes(threads: usize, level: i32) -> usize {
     const EACH_BYTES: usize = 8 << 20;
     const BASE_BYTES: usize = 48 << 20;

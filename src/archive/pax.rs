@@ -16,14 +16,14 @@ use self::records::{Records, add_flags, add_xattrs, decimal};
 use self::ustar::{Fits, Ustar};
 use crate::entry::{DeviceNumber, Metadata, Xattr};
 
-/// The type of an entry, as its header says it.
+/// The type of an entry in its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryType<'a> {
     /// A regular file of this many bytes.
     File,
-    /// A regular file with holes, of which only runs are stored.
+    /// A sparse regular file; only its data runs are stored.
     SparseFile(SparseArea),
-    /// Another name of the entry with this path in the archive.
+    /// A hard link to the entry with this path in the archive.
     HardLink(&'a [u8]),
     /// A symbolic link to this target.
     Symlink(&'a [u8]),
@@ -52,39 +52,39 @@ impl EntryType<'_> {
     }
 }
 
-/// The headers of an entry, and what comes after them.
+/// The headers of an entry, and the lengths of the data that follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// All headers, a whole number of blocks.
     pub bytes: Vec<u8>,
-    /// How long the sparse map is that begins the data area of a [`EntryType::SparseFile`]; else 0.
+    /// The length of the sparse map at the start of the data area of an [`EntryType::SparseFile`]; otherwise 0.
     pub sparse_map_bytes: u64,
-    /// The file's own bytes that follow, without the padding to a whole block.
+    /// The length of the file's data that follows, without padding.
     pub data_bytes: u64,
-    /// The attributes that pax cannot hold, by name.
+    /// The names of attributes that pax cannot represent.
     pub left_out_xattrs: Vec<Vec<u8>>,
 }
 
 impl Head {
-    /// How long the data area is, without its padding.
+    /// The length of the data area without padding.
     pub fn area_bytes(&self) -> u64 {
         self.sparse_map_bytes + self.data_bytes
     }
 
-    /// How long the entry is in the tar stream: headers, data area and padding.
+    /// The length of the entry in the tar stream: headers, data area and padding.
     pub fn entry_bytes(&self) -> u64 {
         let area_bytes = self.area_bytes();
         self.bytes.len() as u64 + area_bytes + padding_after(area_bytes)
     }
 }
 
-/// Makes the headers of the entry `path`, which is as it is to stand in the archive, without a `/` at its end.
+/// Makes the headers of the entry with this path in the archive, without a trailing `/`.
 pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
-    // Most entries have one short record.
+    // // Most entries have one short record.
     head_in(Vec::with_capacity(3 * BLOCK), path, entry_type, metadata, xattrs)
 }
 
-/// The same, in a buffer that was used before: for whoever makes many heads and keeps none.
+/// The same, reusing a buffer, for callers that make many headers.
 pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
     let mut records = Records::new(buffer);
     let mut ustar = Ustar::new();
@@ -109,7 +109,7 @@ pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata
         records.add("GNU.sparse.minor", b"0");
         records.add("GNU.sparse.name", &stored_path);
         records.add_number("GNU.sparse.realsize", metadata.size);
-        // What a tar that knows no sparse files makes of it has a name of its own.
+        // // A tar without sparse support then extracts the raw data under another name.
         stored_path = Cow::Owned(sparse_name(path));
     }
     let binary = |text: &[u8]| std::str::from_utf8(text).is_err();
@@ -140,7 +140,7 @@ pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata
     }
     ustar.block[156] = entry_type.flag();
     if let EntryType::CharDevice(number) | EntryType::BlockDevice(number) = entry_type {
-        // Linux has 12 bits for the major and 20 for the minor number: both fit.
+        // // Linux has 12 bits for the major and 20 for the minor number: both fit.
         ustar.set_number(329..337, u64::from(number.major));
         ustar.set_number(337..345, u64::from(number.minor));
     }
@@ -154,7 +154,7 @@ pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata
     Head { bytes, sparse_map_bytes, data_bytes, left_out_xattrs }
 }
 
-/// `DIR/GNUSparseFile.0/BASE`, as GNU tar names it, without its process id: the same file gives the same header.
+/// `DIR/GNUSparseFile.0/BASE`: GNU tar's name without its process id, so that the same file gives the same header.
 fn sparse_name(path: &[u8]) -> Vec<u8> {
     let base_start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     [&path[..base_start], b"GNUSparseFile.0/", &path[base_start..]].concat()

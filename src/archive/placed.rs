@@ -1,35 +1,35 @@
-//! Entries on their way into the archive: with their name there and their place among the hard links, and when they are
-//! done with.
+//! Entries on their way into the archive, with archive name and hard link state, and used entries on their way
+//! back.
 
 use super::index::EntryLine;
 use crate::entry::{Entry, EntryKind, Timestamp};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::shown;
 
-/// Entries that are done with are handed back in batches of this many.
+/// Used entries are returned in batches of this many.
 const SPENT_ENTRIES: usize = 256;
 
-/// An entry with its name in the archive and its place among the hard links.
+/// An entry with its name in the archive and its hard link state.
 pub(super) struct Placed {
     pub(super) entry: Entry,
     pub(super) path: Vec<u8>,
     pub(super) link: Link,
-    /// The entry's line in the previous index, where its times show no change.
+    /// The entry's line in the previous index, if its times are unchanged.
     pub(super) previous: Option<PreviousLine>,
 }
 
-/// Whether other names of its inode are in the archive.
+/// The hard link state of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// It has no other names, or they are not known.
+    /// No other names, or unknown.
     None,
-    /// Others may come.
+    /// The first name; others may follow.
     First,
-    /// The first of them is this path.
+    /// A further name; the first one is this path.
     Further(Vec<u8>),
 }
 
-/// The part of a line of the previous index by which a change is found that the times do not show.
+/// The part of a previous index line that reveals a change that the times do not show.
 pub(super) struct PreviousLine {
     pub(super) head: [u8; 16],
     pub(super) ino: u64,
@@ -37,7 +37,7 @@ pub(super) struct PreviousLine {
     pub(super) content: Option<[u8; 32]>,
 }
 
-/// What is counted and reported of an entry that is copied.
+/// The facts to count and report about a copied entry.
 pub(super) struct Same {
     pub(super) is_sparse: bool,
     pub(super) data_bytes: u64,
@@ -51,12 +51,12 @@ impl PreviousLine {
 }
 
 impl Placed {
-    /// Whether it is a further name of an inode that is in the archive.
+    /// Whether it is a further name of an inode in the archive.
     pub(super) fn is_further_name(&self) -> bool {
         matches!(self.link, Link::Further(_))
     }
 
-    /// Asks an open file for its flags. True when they differ from those that the walk found.
+    /// Queries an open file for its flags. True if they differ from those of the walk.
     pub(super) fn take_flags(&mut self) -> bool {
         let EntryKind::File(content) = &self.entry.kind else { return false };
         let Some((flags, project)) = content.inode_flags() else { return false };
@@ -66,7 +66,7 @@ impl Placed {
         is_new
     }
 
-    /// Closes the file; it is opened again where it is read.
+    /// Closes the file; it is reopened when it is read.
     pub(super) fn close(&self) {
         if let EntryKind::File(content) = &self.entry.kind {
             content.close();
@@ -79,7 +79,7 @@ pub(super) fn tell(observer: &dyn Observer, severity: Severity, path: &[u8], wha
     observer.on_event(&Event::Problem(Problem::new(severity, shown::path(path), what)));
 }
 
-/// Entries that are done with. The walk that made them may use their memory again.
+/// Used entries, whose memory the walk may reuse.
 #[derive(Default)]
 pub(super) struct Spent(Vec<Entry>);
 
@@ -88,7 +88,7 @@ impl Spent {
         if let EntryKind::File(content) = &entry.kind {
             content.close();
         }
-        // Their size has no bound but their own.
+        // // Their size is not bounded.
         entry.xattrs = Vec::new();
         if self.0.len() == SPENT_ENTRIES {
             self.0.clear();

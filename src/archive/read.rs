@@ -1,11 +1,11 @@
-//! Reads archives back: our own, and those of the documented script.
+//! Reads archives: volbak's own, and those of the documented script.
 //!
-//! [`stream`] finds members, inflates them in parallel and gives their data in order; [`entries`] walks the tar stream in
-//! that data ([`header`], [`records`], [`sparse`] and [`head`] are its formats); [`index_file`] reads the index beside
-//! the archive. None of it believes a length, a count or an offset that it has not checked.
+//! [`stream`] finds members, decompresses them in parallel and yields their data in order; [`entries`] walks the
+//! tar stream in that data ([`header`], [`records`], [`sparse`] and [`head`] are its formats); [`index_file`] reads
+//! the index. Lengths, counts and offsets are never used without a check.
 //!
-//! Memory: the buffers of `2 × threads + 3` members, 2 MiB each, one index line or extended header of at most 12 MiB,
-//! and what one member's entries take.
+//! Memory: the buffers of `2 × threads + 3` members, 2 MiB each, one index line or extended header of at most 12
+//! MiB, and the entries of one member.
 
 mod cursor;
 mod decode;

@@ -1,5 +1,5 @@
-//! Where a file holds data. The list is kept while it is short; when it is not, the file is asked again each time that
-//! the list is needed: a sparse file costs only its data, and no memory, whatever its holes are like.
+//! The data runs of a file. A short list is kept. For a long one, the file is queried again each time: a sparse
+//! file then costs no memory, however many holes it has.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -8,32 +8,32 @@ use super::pax::{BLOCK_BYTES, SparseArea};
 use crate::entry::FileContent;
 use crate::units::ByteRange;
 
-/// How many runs are kept: 1 MiB of them. Beyond, the map's length must follow from their number alone, since another
-/// answer of the file could not be fitted into it otherwise.
+/// The maximum number of runs to keep: 1 MiB. With more, the map's length must follow from their number alone,
+/// since the file may answer differently the next time.
 const MAX_KEPT_RUNS: u64 = SparseArea::PLAIN_RUNS;
-/// Where holes cannot be asked for, what follows is read if it is no longer than this. Beyond, it would be the length of
-/// a file that decides on the cost, and that may be 8 EiB.
+/// If holes cannot be queried, the rest of the file is read up to this length. Beyond that, the cost would depend
+/// on the file's length, which may be 8 EiB.
 const MAX_UNASKED_BYTES: u64 = 64 << 30;
 
-/// The runs of data of a file.
+/// The data runs of a file.
 pub(super) struct Runs {
     size: u64,
     tally: Tally,
-    /// All runs, or `None` when there are too many of them.
+    /// All runs, or `None` if there are too many.
     kept: Option<Vec<ByteRange>>,
-    /// Why no more holes could be found, and from where on.
+    /// Set if a query for holes failed.
     pub(super) unasked: Option<Unasked>,
 }
 
-/// Holes could not be asked for.
+/// A failed query for holes.
 pub(super) struct Unasked {
-    /// What lies from here on is one run, or with `left_out` none.
+    /// The rest of the file from here is one run, or a hole if `left_out`.
     pub(super) from: u64,
     pub(super) left_out: bool,
     pub(super) error: io::Error,
 }
 
-/// What is known of runs without keeping them.
+/// The summary of runs that are not kept.
 #[derive(Clone)]
 pub(super) struct Tally {
     area: SparseArea,
@@ -58,8 +58,8 @@ impl PartialEq for Tally {
 }
 
 impl Runs {
-    /// Asks a file of `size` bytes for all its runs. `on_piece` gets each answer, of which several may be one run, and may
-    /// end it.
+    /// Queries a file of `size` bytes for all runs. `on_piece` gets each answer and may stop the query; several
+    /// answers may belong to one run.
     pub(super) fn find<E>(
         content: &dyn FileContent,
         size: u64,
@@ -91,12 +91,12 @@ impl Runs {
         self.size == 0 || self.kept.as_deref() == Some(&[ByteRange::new(0, self.size)])
     }
 
-    /// What they take in the archive.
+    /// Their length in the archive.
     pub(super) fn area(&self) -> SparseArea {
         self.tally.area
     }
 
-    /// The runs of the file, which is asked again when they are not kept.
+    /// The runs of the file, which is queried again if they are not kept.
     pub(super) fn iter<'a>(&'a self, content: &'a dyn FileContent) -> Box<dyn Iterator<Item = ByteRange> + 'a> {
         match &self.kept {
             Some(runs) => Box::new(runs.iter().copied()),
@@ -104,7 +104,7 @@ impl Runs {
         }
     }
 
-    /// Holds what [`Runs::iter`] gives to what was found the first time.
+    /// Fits the result of [`Runs::iter`] to the first query.
     pub(super) fn fit(&self) -> Fit<'_> {
         let area = self.area();
         Fit {
@@ -117,19 +117,19 @@ impl Runs {
     }
 }
 
-/// Makes as many runs with as many bytes as were found the first time, whatever the file says the next time. As long as
-/// it says the same, they are what it says. GNU tar gives up the whole archive at a map that contradicts itself.
+/// Yields as many runs and bytes as the first query found, whatever later queries return. If they return the same,
+/// the runs are unchanged. GNU tar aborts at a map that contradicts itself.
 pub(super) struct Fit<'a> {
     found: &'a Tally,
     again: Tally,
     runs_left: u64,
     data_left: u64,
-    /// Of the last run. What is left of the data always finds room between here and the file's end.
+    /// The end of the last run. The rest of the data always fits between here and the end of the file.
     end: u64,
 }
 
 impl Fit<'_> {
-    /// The run to be used for `run`, or for one that is missing; `None` after the last.
+    /// The run to use for `run`, or for a missing one; `None` after the last.
     pub(super) fn take(&mut self, run: Option<ByteRange>) -> Option<ByteRange> {
         if let Some(run) = run {
             self.again.add(run);
@@ -145,14 +145,14 @@ impl Fit<'_> {
         Some(ByteRange::new(start, len))
     }
 
-    /// Whether all that was taken is what was found.
+    /// Whether all runs taken equal those found first.
     pub(super) fn is_same(&self) -> bool {
         self.again == *self.found
     }
 }
 
-/// Asks a file for one run after the other. Runs without a hole between them are one. All begin and end at whole blocks
-/// of the archive, or with the file: GNU tar looks for the data of each run at the next block.
+/// Queries a file for its runs, and joins those without a hole between them. Runs start at multiples of the tar
+/// block size, and end there or at the end of the file: GNU tar looks for the data of each run at the next block.
 struct Asked<'a> {
     content: &'a dyn FileContent,
     size: u64,
@@ -175,7 +175,7 @@ impl<'a> Asked<'a> {
             Ok(Some(run)) if run.start >= from && run.len > 0 && run.start < self.size => {
                 let end = run.end().and_then(|end| end.checked_next_multiple_of(BLOCK_BYTES));
                 self.from = end.map_or(self.size, |end| end.min(self.size));
-                // Not before `from`, which is the start of a block.
+                // // Not before `from`, which is block-aligned.
                 let start = run.start - run.start % BLOCK_BYTES;
                 Some(ByteRange::new(start, self.from - start))
             }
@@ -190,7 +190,7 @@ impl<'a> Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Joins a piece to the run that it goes on; gives the run that is over with it. `None` ends the last one.
+    /// Joins an adjacent piece to the current run; returns a completed run. `None` completes the last one.
     fn join(&mut self, piece: Option<ByteRange>) -> Option<ByteRange> {
         let Some(piece) = piece else { return self.held.take() };
         match &mut self.held {
@@ -225,7 +225,7 @@ mod tests {
     use crate::entry::FileContent;
     use crate::units::ByteRange;
 
-    /// A file with `count` runs of one byte, one in the midst of each 10 KiB; asking fails from `broken` on.
+    /// A file with `count` runs of one byte, one in each 10 KiB; queries fail from `broken`.
     struct Combed {
         count: u64,
         broken: u64,
@@ -294,7 +294,7 @@ mod tests {
     fn what_cannot_be_asked_for_is_data_unless_it_has_no_bound() {
         let content = combed(9, 1025);
         let runs = find(&content, 100_000);
-        // The last run found ends where the rest begins: one run.
+        // // The last run found and the rest are adjacent: one run.
         assert_eq!(runs.iter(&content).collect::<Vec<_>>(), [ByteRange::new(512, 512), ByteRange::new(10_752, 89_248)]);
         let found = runs.unasked.unwrap();
         assert_eq!((found.from, found.left_out), (11_264, false));

@@ -1,4 +1,4 @@
-//! Entries become headers, data and padding in the tar stream, which is cut into members where the entries say so.
+//! Writes entries as headers, data and padding to the tar stream, and ends members at entry borders.
 
 mod area;
 mod border;
@@ -25,12 +25,12 @@ use crate::entry::{Entry, EntryKind, FileContent, Metadata, Timestamp};
 use crate::events::{Observer, Severity};
 use crate::shown;
 
-/// Writes the entries of an archive one behind the other.
+/// Writes the entries of an archive in order.
 pub(super) struct TarWriter<'a> {
     stream: TarStream<'a>,
-    /// Where the next entry begins in the tar stream.
+    /// The tar offset of the next entry.
     tar_offset: u64,
-    /// Of the archive, and of the filesystem that was started last.
+    /// The limits of the archive and of the current filesystem.
     room: Room,
     counts: Counts,
     head_digests: HeadDigests,
@@ -41,21 +41,21 @@ pub(super) struct TarWriter<'a> {
 struct Area<'a> {
     runs: &'a Runs,
     content: &'a dyn FileContent,
-    /// What the previous index says of the entry.
+    /// The entry's line in the previous index.
     previous: Option<&'a PreviousLine>,
 }
 
-/// What an entry's line says besides its headers and its data area.
+/// The facts for an entry's line besides headers and data area.
 struct Facts<'a> {
     kind: IndexedKind,
     metadata: &'a Metadata,
 }
 
-/// What became of an entry's data area.
+/// The result of writing an entry's data area.
 #[derive(Clone, Copy, Default)]
 struct Written {
     content: Option<[u8; 32]>,
-    /// The archive does not hold the data as it was.
+    /// The archive's data differs from the file's.
     is_damaged: bool,
 }
 
@@ -75,7 +75,7 @@ impl<'a> TarWriter<'a> {
         self.stream.observer
     }
 
-    /// The members that the stream is cut into.
+    /// The members of the stream.
     pub(super) fn members(&mut self) -> &mut MemberWriter {
         &mut self.stream.members
     }
@@ -84,7 +84,7 @@ impl<'a> TarWriter<'a> {
         &mut self.room
     }
 
-    /// How many bytes of the filesystem that was started last count for its limit so far.
+    /// The bytes of the current filesystem that count for its limit.
     pub(super) fn taken_bytes(&self) -> u64 {
         self.room.taken_bytes()
     }
@@ -93,29 +93,29 @@ impl<'a> TarWriter<'a> {
         self.stream.check_stop()
     }
 
-    /// Fails when no more entry may be added.
+    /// Fails if no more entry may be added.
     pub(super) fn check(&self) -> Result<(), ArchiveError> {
         self.check_stop()?;
         self.room.check(0)?;
         self.room.check_archive(self.tar_offset, 0)
     }
 
-    /// Takes an entry that is done with.
+    /// Collects a used entry.
     pub(super) fn spend(&mut self, entry: Entry) {
         self.spent.add(entry);
     }
 
-    /// The entries that are done with, once there are some hundred.
+    /// A batch of used entries, once there are a few hundred.
     pub(super) fn take_spent(&mut self) -> Option<Vec<Entry>> {
         self.spent.take()
     }
 
-    /// Frees the entries that are done with.
+    /// Frees the used entries.
     pub(super) fn free_spent(&mut self) {
         self.spent.clear();
     }
 
-    /// All entries of a filesystem were added. The limits of the next one begin anew.
+    /// Ends a filesystem and resets its limit.
     pub(super) fn end_filesystem(&mut self) {
         self.spent.clear();
         self.room.start_filesystem();
@@ -133,8 +133,8 @@ impl<'a> TarWriter<'a> {
         Ok((members, counts))
     }
 
-    /// Adds an entry, read from the source. The first `present_bytes` of it are in the archive already, copied from the
-    /// previous one. Gives the entry's path when its data is not what it was, though nothing else shows a change.
+    /// Adds an entry, read from the source. Its first `present_bytes` were already copied from the previous
+    /// archive. Returns the entry's path if its data changed and nothing else shows it.
     pub(super) fn append(&mut self, mut placed: Placed, present_bytes: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
         if !placed.is_further_name() {
             placed.take_flags();
@@ -165,18 +165,18 @@ impl<'a> TarWriter<'a> {
         self.put_data(path, &head, &facts, &Area { runs: &runs, content: image, previous: None }).map(drop)
     }
 
-    /// Whether the member that is being filled may end before an entry of this length.
+    /// Whether the current member may end before an entry of this length.
     pub(super) fn may_end_member_before(&self, entry_bytes: Option<u64>) -> bool {
         let current = self.stream.members.current_bytes();
         current == 0 || may_end_member(current) || entry_bytes.is_some_and(has_members_of_its_own)
     }
 
-    /// Notes entries that were copied, of so many bytes in the tar stream.
+    /// Advances the tar offset by the length of copied entries.
     pub(super) fn note_copied(&mut self, tar_bytes: u64) {
         self.tar_offset += tar_bytes;
     }
 
-    /// Counts an entry that is copied, and reports again what is left out of it; gives its bytes.
+    /// Counts a copied entry, and repeats reports of what is left out of it; returns its bytes.
     pub(super) fn count_copied(&mut self, placed: &Placed, same: &Same) -> u64 {
         self.tell_left_out(&placed.path, &same.left_out_xattrs);
         let counts = &mut self.counts;
@@ -216,7 +216,7 @@ impl<'a> TarWriter<'a> {
                 return Ok(None);
             }
         };
-        // None of these has a data area.
+        // // None of these has a data area.
         let head = self.head(&path, entry_type, entry);
         let start = self.begin_entry(head.bytes.len() as u64)?;
         self.stream.members.push(&head.bytes)?;
@@ -239,7 +239,7 @@ impl<'a> TarWriter<'a> {
             (EntryType::SparseFile(runs.area()), IndexedKind::SparseFile)
         };
         let head = self.head(&path, entry_type, entry);
-        // Its first part is in the archive already, and the rest must fit to it.
+        // // Its first part is already in the archive, and the rest must fit.
         let is_present = self.stream.present_bytes > 0;
         if is_present && previous.is_none_or(|previous| previous.head != self.head_digests.of(&head.bytes)) {
             return Err(ArchiveError::Carry(shown::path(&path)));
@@ -248,14 +248,14 @@ impl<'a> TarWriter<'a> {
     }
 
     fn head(&self, path: &[u8], entry_type: EntryType<'_>, entry: &Entry) -> Head {
-        // A hard link takes its attributes from the name that it links to.
+        // // A hard link takes its attributes from the first name.
         let xattrs = if matches!(entry_type, EntryType::HardLink(_)) { &[] } else { entry.xattrs.as_slice() };
         let head = pax::head(path, entry_type, &entry.metadata, xattrs);
         self.tell_left_out(path, &head.left_out_xattrs);
         head
     }
 
-    /// Adds an entry with a data area: the sparse map, if any, and the runs of its content.
+    /// Adds an entry with a data area: the sparse map, if any, and its data runs.
     fn put_data(
         &mut self,
         path: Vec<u8>,
@@ -266,7 +266,7 @@ impl<'a> TarWriter<'a> {
         let Area { runs, content, previous } = *area;
         let is_mixed = self.stream.present_bytes > 0;
         let area_bytes = head.area_bytes();
-        // Before anything of it is written: its length alone may be more than the destination has.
+        // // Checked before writing: its length alone may exceed the space at the destination.
         self.room.check(area_bytes)?;
         self.room.take(area_bytes);
         let start = self.begin_entry(head.entry_bytes())?;
@@ -275,7 +275,7 @@ impl<'a> TarWriter<'a> {
         if runs.unasked.as_ref().is_some_and(|unasked| unasked.left_out) {
             outcome.is_cut = true;
         }
-        // Less than a block, in a member that is a whole number of blocks long.
+        // // Less than a block; the member's length is a multiple of the block size.
         self.stream.push(&pax::END[..usize::try_from(pax::padding_after(area_bytes)).unwrap_or(0)])?;
         self.counts.data_bytes += head.data_bytes;
 
@@ -292,7 +292,7 @@ impl<'a> TarWriter<'a> {
         Ok(changed)
     }
 
-    /// Reports what went wrong with a file's data; true when the archive does not hold it as it was.
+    /// Reports problems with a file's data; true if the archive's data differs from it.
     fn tell_outcome(&self, path: &[u8], content: &dyn FileContent, facts: &Facts<'_>, outcome: &DataOutcome) -> bool {
         let size = facts.metadata.size;
         for what in outcome.complaints(size) {
@@ -305,7 +305,7 @@ impl<'a> TarWriter<'a> {
         outcome.is_damaged() || grew
     }
 
-    /// Where a file holds data. Where that cannot be asked, all that follows counts as data.
+    /// The data runs of a file. If the query fails, all that follows counts as data.
     fn runs_of(&self, path: &[u8], content: &dyn FileContent, size: u64) -> Result<Runs, ArchiveError> {
         let mut found_bytes = 0_u64;
         let runs = Runs::find(content, size, |run| {
@@ -326,7 +326,7 @@ impl<'a> TarWriter<'a> {
         Ok(runs)
     }
 
-    /// Ends the current member where this entry asks for one of its own, or would make it too long.
+    /// Ends the current member if this entry needs its own members or would make it too long.
     fn begin_entry(&mut self, entry_bytes: u64) -> Result<u64, ArchiveError> {
         self.room.check_archive(self.tar_offset, entry_bytes)?;
         let members = &mut self.stream.members;

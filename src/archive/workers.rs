@@ -1,7 +1,7 @@
-//! Threads that do one piece of work after the other, in the order in which it came.
+//! Threads that run tasks in the order of submission.
 //!
-//! In place of rayon's pool, whose threads look for work in a loop for a while before they sleep: with as many threads as
-//! cores that takes time from those that read and write (docs/decisions/0020).
+//! This replaces rayon's pool, whose threads spin for a while before they sleep: with as many threads as cores this
+//! takes time from the threads that read and write (docs/decisions/0020).
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +13,7 @@ type Work = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Work>,
-    /// Threads that sleep, and were not woken since.
+    /// Threads that sleep and were not woken since.
     idle: usize,
     is_closed: bool,
 }
@@ -24,13 +24,13 @@ struct Shared {
     changed: Condvar,
 }
 
-/// The threads. Dropping it waits until all that was given to them is done.
+/// The threads. Dropping it waits for all submitted tasks.
 pub(super) struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Work that panics would be missing without anybody noticing, and whoever waits for it would wait for ever.
+/// Aborts on a panic: the task's result would be missing, and the thread that waits for it would wait forever.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -42,7 +42,7 @@ impl Drop for AbortOnPanic {
 }
 
 impl Workers {
-    /// Starts `threads` of them, named `name-0`, …; `at_start` is called first in each.
+    /// Starts `threads` threads named `name-0`, …; each calls `at_start` first.
     pub(super) fn new(threads: usize, name: &str, at_start: fn()) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut workers = Self { shared: Arc::clone(&shared), threads: Vec::with_capacity(threads) };
@@ -57,12 +57,12 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Has `work` done after all that was given before it was begun. A panic in it ends the process.
+    /// Submits a task, after all others. A panic in it ends the process.
     pub(super) fn give(&self, work: impl FnOnce() + Send + 'static) {
         self.put(|waiting| waiting.push_back(Box::new(work)));
     }
 
-    /// Has `work` done before all that was not begun yet.
+    /// Submits a task before all that have not started.
     pub(super) fn give_first(&self, work: impl FnOnce() + Send + 'static) {
         self.put(|waiting| waiting.push_front(Box::new(work)));
     }
@@ -70,7 +70,7 @@ impl Workers {
     fn put(&self, put: impl FnOnce(&mut VecDeque<Work>)) {
         let mut queue = self.lock();
         put(&mut queue.waiting);
-        // To wake nobody asks the kernel all the same.
+        // // Notifying costs a system call even if no thread waits.
         let wakes = queue.idle > 0;
         queue.idle -= usize::from(wakes);
         drop(queue);
@@ -89,7 +89,7 @@ impl Drop for Workers {
         self.lock().is_closed = true;
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // They end by themselves or take the process with them.
+            // // They end normally or abort the process.
             let _ = thread.join();
         }
     }

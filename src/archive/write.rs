@@ -1,8 +1,9 @@
-//! Writes an archive: the entries of the walk are named, carried forward from the previous backup or read, and added.
+//! Writes an archive: the entries of the walk are named, carried forward from the previous backup or read, and
+//! added.
 //!
-//! Each step has a type of its own. `Namer` gives an entry its path and its place among the hard links; `Carry` says
-//! whether it is copied from the previous backup, together with its neighbours; `Queue` holds what was decided, so that the
-//! kernel reads some files ahead and members are checked in parallel; `TarWriter` adds it to the archive.
+//! Each step has its own type. `Namer` gives an entry its path and its hard link state; `Carry` decides whether it
+//! is copied from the previous backup together with its neighbours; `Queue` holds decided entries, so that the
+//! kernel prefetches files and members are checked in parallel; `TarWriter` adds them to the archive.
 
 mod namer;
 mod queue;
@@ -25,14 +26,14 @@ use super::tar::TarWriter;
 use crate::entry::{Entry, EntryKind, FileContent, Timestamp};
 use crate::events::{Observer, Severity};
 
-/// How an archive is written.
+/// Options for writing an archive.
 #[derive(Clone)]
 pub struct WriteOptions {
-    /// How hard members are compressed.
+    /// The compression level.
     pub level: CompressionLevel,
-    /// How many threads compress.
+    /// The number of compression threads.
     pub threads: usize,
-    /// Writing stops soon after this says so.
+    /// Writing stops soon after this returns true.
     pub stop: StopCheck,
 }
 
@@ -41,13 +42,13 @@ pub struct WriteOptions {
 pub struct WrittenArchive {
     /// Lengths and digests.
     pub members: WrittenMembers,
-    /// What is in it.
+    /// Counts of its content.
     pub counts: Counts,
-    /// What of it was carried forward; `None` without a previous backup.
+    /// Counts of carried content; `None` without a previous backup.
     pub carried: Option<CarryCounts>,
 }
 
-/// Writes an archive, one filesystem or raw image after the other.
+/// Writes an archive: filesystems and raw images in sequence.
 pub struct ArchiveWriter<'a> {
     stop: StopCheck,
     namer: Namer,
@@ -58,7 +59,7 @@ pub struct ArchiveWriter<'a> {
 }
 
 impl<'a> ArchiveWriter<'a> {
-    /// Starts an archive. Problems of single files are reported to `observer`, and the archive goes on.
+    /// Starts an archive. Problems with single files are reported to `observer` and do not stop it.
     pub fn new(outputs: Outputs, options: &WriteOptions, observer: &'a dyn Observer) -> Result<Self, ArchiveError> {
         let members = MemberWriter::new(outputs, options.level, options.threads)?;
         Ok(Self {
@@ -70,15 +71,15 @@ impl<'a> ArchiveWriter<'a> {
         })
     }
 
-    /// Carries forward from `parent` what is as it was there, except for the share that is read again today.
+    /// Carries unchanged content forward from `parent`, except for the share that is re-read today.
     #[doc(hidden)]
     pub fn carry_from(&mut self, parent: Parent, share: Share) {
         self.tar.members().carry_from(Arc::clone(parent.archive()));
         self.carry = Some(Carry::new(parent, share, Arc::clone(&self.stop)));
     }
 
-    /// The next entries are those of a filesystem whose root is `.` or `./directory`. They can be carried forward if they were
-    /// last changed before `carry_before`; `None`: all are read.
+    /// Begins a filesystem whose root is `.` or `./directory`. Its entries can be carried forward if they last
+    /// changed before `carry_before`; `None`: all are read.
     pub fn start_filesystem(
         &mut self,
         directory: Option<&str>,
@@ -92,21 +93,19 @@ impl<'a> ArchiveWriter<'a> {
         Ok(())
     }
 
-    /// The archive may have at most `limit_bytes` before it is compressed. An entry that would pass this fails with
-    /// [`ArchiveError::TooLong`].
+    /// Limits the archive's length before compression. An entry beyond it fails with [`ArchiveError::TooLong`].
     pub fn limit_archive(&mut self, limit_bytes: u64) {
         self.tar.room().limit_archive(limit_bytes);
     }
 
-    /// At most `limit_bytes` of the filesystem that was started last are archived: data, maps of holes, and the part of each
-    /// header beyond 4 KiB. The entry that would pass this fails with [`ArchiveError::TooMuch`] before any of its data is
-    /// written.
+    /// Limits the archived bytes of the current filesystem: data, maps of holes, and the part of each header beyond
+    /// 4 KiB. An entry beyond it fails with [`ArchiveError::TooMuch`] before any of its data is written.
     pub fn limit_filesystem(&mut self, limit_bytes: u64) {
         self.tar.room().limit_filesystem(limit_bytes);
     }
 
-    /// Adds an entry of the filesystem that was started last. It may be read later than this, before
-    /// [`ArchiveWriter::end_filesystem`] returns.
+    /// Adds an entry of the current filesystem. Its data may be read later, until [`ArchiveWriter::end_filesystem`]
+    /// returns.
     pub fn append(&mut self, entry: Entry) -> Result<(), ArchiveError> {
         self.tar.check()?;
         let mut placed = self.namer.place(entry, self.tar.observer());
@@ -124,13 +123,13 @@ impl<'a> ArchiveWriter<'a> {
         }
     }
 
-    /// Entries that are done with, as soon as there are some hundred: the walk that made them may use their memory again. The
-    /// others are freed here.
+    /// A batch of used entries, once there are a few hundred, so that the walk can reuse their memory. The rest is
+    /// freed here.
     pub fn take_spent(&mut self) -> Option<Vec<Entry>> {
         self.tar.take_spent()
     }
 
-    /// All entries of the filesystem were added; nothing of it is needed any more when this returns.
+    /// Ends the filesystem. After this returns, nothing of it is accessed.
     pub fn end_filesystem(&mut self) -> Result<(), ArchiveError> {
         if let Some(given_up) = self.carry.as_mut().and_then(Carry::end_filesystem) {
             self.queue_given_up(given_up)?;
@@ -152,7 +151,7 @@ impl<'a> ArchiveWriter<'a> {
         self.tar.append_raw_image(file_name, image, size, mtime)
     }
 
-    /// How many bytes of the filesystem that was started last count for its limit so far.
+    /// The bytes of the current filesystem that count for its limit.
     pub fn taken_bytes(&self) -> u64 {
         self.tar.taken_bytes()
     }
@@ -165,8 +164,8 @@ impl<'a> ArchiveWriter<'a> {
         Ok(WrittenArchive { members, counts, carried: self.carry.map(|carry| carry.counts()) })
     }
 
-    /// Closes all files that wait for their turn, so that their filesystem can be unmounted. The archive cannot be
-    /// finished afterwards.
+    /// Closes all waiting files, so that their filesystem can be unmounted. The archive cannot be finished
+    /// afterwards.
     pub fn give_up(&mut self) {
         self.queue.clear();
         self.tar.free_spent();
@@ -175,13 +174,13 @@ impl<'a> ArchiveWriter<'a> {
         }
     }
 
-    /// Queues an entry that is to be read, and has its data read ahead. An entry that cannot be opened is left out.
+    /// Queues an entry to be read, and prefetches its data. An entry that cannot be opened is left out.
     fn queue_read(&mut self, placed: Box<Placed>) -> Result<(), ArchiveError> {
         self.close_run()?;
         while self.queue.is_full() {
             self.write_next()?;
         }
-        // Where other names lead to a file that cannot be opened it is needed: what reads it gives zeros, and says so.
+        // // A file with other names is needed even if it cannot be opened: it is archived as zeros and reported.
         if let (EntryKind::File(content), Link::None | Link::First) = (&placed.entry.kind, &placed.link)
             && let Err(error) = content.prefetch()
             && self.namer.leave_out(&placed)
@@ -194,7 +193,7 @@ impl<'a> ArchiveWriter<'a> {
         Ok(())
     }
 
-    /// Queues the entries of a group that is not copied. Gives back the entry that is offered again.
+    /// Queues the entries of a group that was given up. Returns the entry to offer again.
     fn queue_given_up(&mut self, given_up: GivenUp) -> Result<Option<Box<Placed>>, ArchiveError> {
         for taken in given_up.held {
             self.queue_read(taken.placed)?;
@@ -205,11 +204,11 @@ impl<'a> ArchiveWriter<'a> {
         })
     }
 
-    /// Queues a group that is copied. One of several members is copied at once, after all that is queued.
+    /// Queues a group to be copied. A group with several members is copied at once, after everything queued.
     fn queue_copy(&mut self, complete: CompleteGroup) -> Result<(), ArchiveError> {
         if complete.group.members > 1 {
             self.write_queued()?;
-            // Only a previous backup has groups.
+            // // Groups exist only with a previous backup.
             let Some(carry) = &mut self.carry else { return Ok(()) };
             let (index, tally) = carry.copying();
             return copy::copy_large(&mut self.tar, complete, index, tally);
@@ -221,7 +220,7 @@ impl<'a> ArchiveWriter<'a> {
         Ok(())
     }
 
-    /// Has the members of the open run checked, and queues it. Nothing that comes behind it must be queued before.
+    /// Submits the members of the open run for checking, and queues it. Must precede any later entry.
     fn close_run(&mut self) -> Result<(), ArchiveError> {
         let Some(run) = self.queue.take_open_run() else { return Ok(()) };
         while !self.tar.members().check_carried(run.members()) {
@@ -235,7 +234,7 @@ impl<'a> ArchiveWriter<'a> {
         Ok(())
     }
 
-    /// Brings all that is queued into the archive.
+    /// Writes everything queued.
     fn write_queued(&mut self) -> Result<(), ArchiveError> {
         self.close_run()?;
         while !self.queue.is_empty() {
@@ -244,14 +243,14 @@ impl<'a> ArchiveWriter<'a> {
         Ok(())
     }
 
-    /// Brings what is next into the archive.
+    /// Writes the next queued item.
     fn write_next(&mut self) -> Result<(), ArchiveError> {
         self.tar.check_stop()?;
         match self.queue.pop() {
             Some(Queued::Read(placed)) => copy::read(&mut self.tar, *placed, 0, self.carry.as_mut().map(Carry::tally)),
             Some(Queued::Copy(run)) => match &mut self.carry {
                 Some(carry) => copy::copy_run(&mut self.tar, *run, carry.tally()),
-                // Only a previous backup has runs.
+                // // Runs exist only with a previous backup.
                 None => Ok(()),
             },
             None => Ok(()),

@@ -1,12 +1,12 @@
-//! A group of the previous backup, and the entries of tonight's walk that are as its lines say.
+//! A group of the previous backup, and the entries of the walk that match its lines so far.
 
 use super::group::Group;
 use crate::archive::placed::{Placed, Same};
 
-/// A group of which all entries so far are the same, except perhaps for their headers.
+/// A group whose entries all match so far, except perhaps for their headers.
 pub(super) struct Candidate {
     pub(super) group: Group,
-    /// One for each of its lines that was compared.
+    /// The matching entries, one per line compared.
     pub(super) taken: Vec<Taken>,
 }
 
@@ -21,13 +21,13 @@ impl Candidate {
     }
 }
 
-/// A group all of whose entries are as they were, and can be copied.
+/// A group whose entries are all unchanged, and which can be copied.
 pub(in crate::archive) struct CompleteGroup {
     pub(in crate::archive) group: Group,
     pub(in crate::archive) taken: Vec<Taken>,
 }
 
-/// An entry that is as its line says.
+/// An entry that matches its line.
 pub(in crate::archive) struct Taken {
     pub(in crate::archive) placed: Box<Placed>,
     pub(in crate::archive) same: Same,

@@ -1,5 +1,5 @@
-//! Copies complete groups into the archive: their members are checked together where they lie one behind the other in the
-//! previous archive, and what is damaged is read from the source.
+//! Copies complete groups into the archive. Members that are adjacent in the previous archive are checked together;
+//! content of damaged ones is read from the source.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,11 +14,11 @@ use crate::archive::placed::{Placed, PreviousLine};
 use crate::archive::tar::TarWriter;
 use crate::entry::EntryKind;
 
-/// Groups of one member each that lie one behind the other in the previous archive, and are checked together.
+/// Groups of one member each that are adjacent in the previous archive, and are checked together.
 #[derive(Default)]
 pub(in crate::archive) struct CopyRun {
     members: Vec<MemberLine>,
-    /// For each member, its entries.
+    /// The entries of each member.
     entries: Vec<(KeptEntries, Vec<Taken>)>,
     weight: usize,
 }
@@ -33,7 +33,7 @@ impl CopyRun {
         &self.members
     }
 
-    /// Whether a group's member lies behind the last one, and there is room for it.
+    /// Whether a group's member follows the last one directly, and there is room for it.
     pub(in crate::archive) fn takes(&self, complete: &CompleteGroup) -> bool {
         let Some(last) = self.members.last() else { return true };
         let follows = last.offset.checked_add(last.length) == Some(complete.group.first.offset);
@@ -53,7 +53,7 @@ fn weight_of(complete: &CompleteGroup) -> usize {
     weight(&complete.group.first).max(complete.group.entries.text_bytes())
 }
 
-/// Adds an entry that is read, and notes when its data changed although its times did not.
+/// Adds an entry that is read. Reports it if its data changed although its times did not.
 pub(in crate::archive) fn read(
     tar: &mut TarWriter<'_>,
     placed: Placed,
@@ -67,22 +67,22 @@ pub(in crate::archive) fn read(
     Ok(())
 }
 
-/// Copies the members of a run that are whole, and reads the entries of the others. The run must be the oldest one that was asked
-/// for.
+/// Copies the sound members of a run, and reads the entries of the others. The run must be the oldest one submitted
+/// for checking.
 pub(in crate::archive) fn copy_run(
     tar: &mut TarWriter<'_>,
     run: CopyRun,
     tally: &mut Tally,
 ) -> Result<(), ArchiveError> {
     let Some(piece) = tar.members().take_carried() else {
-        // Each run in the queue was asked for.
+        // // Each run in the queue was submitted.
         return Err(ArchiveError::Write(io::Error::other("a piece of the previous archive was lost")));
     };
-    // Whole members one behind the other, the first of them by its number.
+    // // Adjacent sound members, the first of them by its number.
     let (mut first, mut whole) = (0, Vec::new());
     for (number, (member, (lines, taken))) in run.members.into_iter().zip(run.entries).enumerate() {
         let fault = piece.fault(number);
-        // Otherwise its entries complete the member before it: else ever more small ones would come of ever more changes.
+        // // Otherwise its entries go into the member before: repeated changes would make ever more small members.
         let first_bytes = lines.facts().next().map(|first| first.tar_length);
         if fault.is_none() && (!whole.is_empty() || tar.may_end_member_before(first_bytes)) {
             let mut data_bytes = 0;
@@ -112,8 +112,8 @@ pub(in crate::archive) fn copy_run(
     if whole.is_empty() { Ok(()) } else { tar.members().write_carried(&piece, first, whole) }
 }
 
-/// Copies an entry that has several members, after all that was queued. They are too many to be checked before the first is
-/// written, so when one of them is damaged the rest of the entry is read.
+/// Copies an entry with several members, after everything queued. They are too many to check all before the first
+/// is written, so if one of them is damaged, the rest of the entry is read.
 pub(in crate::archive) fn copy_large(
     tar: &mut TarWriter<'_>,
     complete: CompleteGroup,
@@ -126,7 +126,7 @@ pub(in crate::archive) fn copy_large(
     let Some(line) = group.entries.line(0) else { return read(tar, *placed, 0, Some(tally)) };
     let (begins_at, tar_length) = (line.tar_offset, line.tar_length);
     placed.previous = Some(PreviousLine::of(&line));
-    // Without a file's data its headers alone are that long, with its attributes: too rare to be copied in part.
+    // // An entry other than a file is that long only because of its attributes; too rare to copy in part.
     let is_file = matches!(placed.entry.kind, EntryKind::File(_));
     if !is_file || index.seek(group.at).is_err() {
         return read(tar, *placed, 0, Some(tally));
@@ -153,10 +153,10 @@ pub(in crate::archive) fn copy_large(
                 tar.members().wait_for_carrying();
                 continue;
             }
-            // The index is not what it was: what is left is read.
+            // // The index changed since it was checked: read the rest.
             break;
         };
-        // As many as were asked for.
+        // // As many as were submitted.
         let Some(piece) = tar.members().take_carried() else { break };
         if let Some(what) = piece.fault(0) {
             tally.note_mismatch(&member, what, tar.observer());
@@ -168,7 +168,7 @@ pub(in crate::archive) fn copy_large(
         tar.members().write_carried(&piece, 0, vec![CarriedMember { line: member, entries }])?;
     }
     for _ in asked {
-        // Whether they are whole does not matter any more.
+        // // Their results are no longer needed.
         let _ = tar.members().take_carried();
     }
     if done_to == ends_at {

@@ -1,8 +1,8 @@
 //! Decides for each entry of the walk whether it is copied from the previous backup or read.
 //!
-//! Where an entry begins a group of the previous index, the entries of the walk are compared with its lines one by one, and
-//! held meanwhile. When all are the same the group can be copied; at the first difference the held entries are read.
-//! Nothing here writes: [`Carry::offer`] answers, and the caller acts.
+//! If an entry begins a group of the previous index, the entries of the walk are compared with its lines one by
+//! one, and held. If all match, the group can be copied; at the first difference the held entries are read. This
+//! module does not write: [`Carry::offer`] returns the decision, and the caller acts on it.
 
 use std::collections::VecDeque;
 
@@ -20,22 +20,22 @@ use crate::archive::placed::{Link, Placed, PreviousLine, Same};
 use crate::archive::runs::Runs;
 use crate::entry::{EntryKind, Metadata, Timestamp};
 
-/// The line of a changed entry is looked for among this many of its group.
+/// How many lines of its group are searched for a changed entry.
 const SEARCHED_LINES: usize = 128;
 
-/// What is to be done with the entry that was offered.
+/// The decision for an offered entry.
 pub(in crate::archive) enum Offer {
     /// It is read.
     Read(Box<Placed>),
-    /// It is as it was, and so are all of its group so far: the decision comes with a later entry.
+    /// It matches, and so does its group so far: a later entry decides.
     Held,
     /// It completes a group, which is copied.
     Copy(CompleteGroup),
-    /// The entries that were held are read, before what comes next.
+    /// The held entries are read first, before anything else.
     GiveUp(GivenUp),
 }
 
-/// Entries that were held, and are read.
+/// Held entries that are read.
 pub(in crate::archive) struct GivenUp {
     pub(in crate::archive) held: Vec<Taken>,
     pub(in crate::archive) why: Why,
@@ -43,15 +43,15 @@ pub(in crate::archive) struct GivenUp {
 
 /// Why a group is not copied.
 pub(in crate::archive) enum Why {
-    /// This entry, which was offered, is not the one that the group has there, or differs from it. It is offered again.
+    /// The offered entry is not the next one of the group, or differs from it. It is offered again.
     Differs(Box<Placed>),
-    /// The headers of its entries are not those in the archive.
+    /// The headers of its entries differ from those in the archive.
     OtherHeads,
     /// The filesystem has no more entries.
     Ends,
 }
 
-/// The previous backup, and how far the walk is in it.
+/// The previous backup, and the position of the walk in it.
 pub(in crate::archive) struct Carry {
     parent: Parent,
     share: Share,
@@ -59,18 +59,18 @@ pub(in crate::archive) struct Carry {
     /// Entries with a ctime older than this can be trusted: a later change would have updated it. `None`: carry nothing.
     trusted_before: Option<Timestamp>,
     candidate: Option<Candidate>,
-    /// The headers that the candidate's entries have tonight.
+    /// The digest of the headers of the candidate's entries.
     heads: MemberHeads,
-    /// The lines of the last group that is not copied, from the next one on.
+    /// The remaining lines of the last group that was given up.
     stale: VecDeque<EntryLine>,
     head_digests: HeadDigests,
-    /// Headers that are compared and not written are made in here.
+    /// A buffer for headers that are compared and not written.
     head_buffer: Vec<u8>,
     tally: Tally,
 }
 
 impl Carry {
-    /// Carries from `parent` what is not to be read again today.
+    /// Carries from `parent`, except for the share that is re-read today.
     pub(in crate::archive) fn new(parent: Parent, share: Share, stop: StopCheck) -> Self {
         let tally = Tally::new(parent.stem());
         Self {
@@ -87,19 +87,19 @@ impl Carry {
         }
     }
 
-    /// The next entries are those of another filesystem. They can be carried where they changed last before `trusted_before`.
+    /// Begins the next filesystem. Its entries can be carried if they last changed before `trusted_before`.
     pub(in crate::archive) fn start_filesystem(&mut self, trusted_before: Option<Timestamp>) {
         self.trusted_before = trusted_before;
         self.stale.clear();
     }
 
-    /// The filesystem has no more entries: what is still held is given up.
+    /// Ends the filesystem: gives up held entries.
     pub(in crate::archive) fn end_filesystem(&mut self) -> Option<GivenUp> {
         let candidate = self.candidate.take()?;
         Some(self.give_up(candidate, Why::Ends))
     }
 
-    /// Drops what is held, and carries nothing more.
+    /// Drops held entries and stops carrying.
     pub(in crate::archive) fn stop_carrying(&mut self) {
         self.candidate = None;
         self.trusted_before = None;
@@ -113,14 +113,14 @@ impl Carry {
         &mut self.tally
     }
 
-    /// For copying: the lines of the previous index, and the tally of what is copied.
+    /// For copying: the lines of the previous index, and the tally.
     pub(in crate::archive) fn copying(&mut self) -> (&mut GroupReader, &mut Tally) {
         (self.parent.lines(), &mut self.tally)
     }
 
-    /// Decides on the next entry of the walk. Fails when the work is to stop.
+    /// Decides on the next entry of the walk. Fails when the operation is cancelled.
     pub(in crate::archive) fn offer(&mut self, mut placed: Box<Placed>) -> Result<Offer, ArchiveError> {
-        // A socket has no line, and a group would have to hold any number of them.
+        // // A socket has no line; holding sockets in a group would need unbounded memory.
         if matches!(placed.entry.kind, EntryKind::Socket) || self.trusted_before.is_none() {
             return Ok(Offer::Read(placed));
         }
@@ -132,7 +132,7 @@ impl Carry {
             if self.is_eligible(&group, key) {
                 self.heads.clear();
                 match self.compare(Candidate::new(group), placed)? {
-                    // The group's first entry is the one that differs: no other is held.
+                    // // The first entry of a group differs, so no other is held.
                     Offer::GiveUp(GivenUp { why: Why::Differs(offered), .. }) => placed = offered,
                     decided => return Ok(decided),
                 }
@@ -148,7 +148,7 @@ impl Carry {
         !damaged && self.trusted_before.is_some_and(|before| ctime < before)
     }
 
-    /// Whether a group, which is found by this key, may be copied, whatever the walk gives.
+    /// Whether the group with this key may be copied at all, whatever the walk yields.
     fn is_eligible(&mut self, group: &Group, key: u64) -> bool {
         if self.share.is_due(key) {
             self.tally.note_reread();
@@ -158,14 +158,14 @@ impl Carry {
         !self.tally.is_given_up() && facts.all(|facts| self.is_trusted(facts.damaged, facts.ctime))
     }
 
-    /// What the previous index says of an entry that is now read.
+    /// The line of the previous index for an entry that is now read.
     fn stale_line(&mut self, path: &[u8]) -> Option<PreviousLine> {
         let at = self.stale.iter().take(SEARCHED_LINES).position(|line| line.path == path)?;
         let line = self.stale.drain(..=at).next_back()?;
         self.is_trusted(line.damaged, line.ctime).then(|| PreviousLine::of(&line))
     }
 
-    /// Takes an entry into the group if it is the next one there; else the group is given up.
+    /// Adds an entry to the group if it is the next one; otherwise gives up the group.
     fn compare(&mut self, mut candidate: Candidate, mut placed: Box<Placed>) -> Result<Offer, ArchiveError> {
         let Some(same) = self.same_as(&mut placed, &candidate.group, candidate.taken.len())? else {
             return Ok(Offer::GiveUp(self.give_up(candidate, Why::Differs(placed))));
@@ -182,7 +182,7 @@ impl Carry {
         Ok(Offer::GiveUp(self.give_up(candidate, Why::OtherHeads)))
     }
 
-    /// Lets the held entries be read; the group's other lines may still say something of entries to come.
+    /// Gives up a group. Its remaining lines may still match later entries.
     fn give_up(&mut self, candidate: Candidate, why: Why) -> GivenUp {
         let Candidate { group, taken: mut held } = candidate;
         let mut lines: VecDeque<EntryLine> = group.entries.lines().collect();
@@ -193,18 +193,18 @@ impl Carry {
         GivenUp { held, why }
     }
 
-    /// Whether the headers that a complete group's entries have tonight are those that are in the previous archive.
+    /// Whether the headers of a complete group's entries are those in the previous archive.
     fn has_same_heads(&mut self, group: &Group) -> bool {
         let heads = self.heads.finish();
         heads.is_some() && heads == group.heads
     }
 
-    /// The same when all its files are asked for their flags: the walk of a mounted filesystem does not know all of them.
+    /// The same after querying all its files for flags: the walk of a mounted filesystem does not know all of them.
     fn has_same_heads_with_flags(&mut self, candidate: &mut Candidate) -> Result<bool, ArchiveError> {
         let mut any = false;
         for Taken { placed, .. } in candidate.taken.iter_mut().filter(|taken| !taken.placed.is_further_name()) {
             any |= placed.take_flags();
-            // A group may have thousands of files.
+            // // A group may have thousands of files.
             placed.close();
         }
         if !any {
@@ -221,8 +221,8 @@ impl Carry {
         Ok(self.has_same_heads(group))
     }
 
-    /// Whether an entry is what the line with this number says, except for its data, for which inode number, change time and
-    /// length stand, and its headers, which are compared with those of the archive when the group is complete.
+    /// Whether an entry matches the line with this number, by inode number, change time and length in place of its
+    /// data. Headers are compared once the group is complete.
     fn same_as(&mut self, placed: &mut Placed, group: &Group, number: usize) -> Result<Option<Same>, ArchiveError> {
         if let Some(same) = self.same_now(placed, group, number)? {
             return Ok(Some(same));
@@ -230,7 +230,7 @@ impl Carry {
         let Metadata { ino, ctime, size, .. } = placed.entry.metadata;
         let line = group.entries.facts_of(number, &placed.path);
         let is_unchanged = line.is_some_and(|line| (ino, ctime, size) == (line.ino, line.ctime, line.size));
-        // Unchanged by its times, and with other headers: flags that the walk does not know, most likely.
+        // // Times unchanged but headers different: most likely flags that the walk does not know.
         let asks = is_unchanged && !placed.is_further_name() && placed.take_flags();
         if is_unchanged {
             placed.close();
@@ -253,7 +253,7 @@ impl Carry {
                 let runs = Runs::find(content.as_ref(), size, |_| {
                     if (self.stop)() { Err(ArchiveError::Stopped) } else { Ok(()) }
                 })?;
-                // A group may have thousands of such files.
+                // // A group may have thousands of such files.
                 content.close();
                 if runs.unasked.is_some() {
                     return Ok(None);
@@ -272,7 +272,7 @@ impl Carry {
         let head = pax::head_in(buffer, path, entry_type, &entry.metadata, xattrs);
         let mut is_same = head.entry_bytes() == line.tar_length;
         if group.members > 1 {
-            // If a member in its middle is damaged, the rest is read, and must fit to the line that comes from there.
+            // // If a later member is damaged, the rest is read and must fit the copied part.
             is_same &= group.entries.line(number).is_some_and(|line| line.head == self.head_digests.of(&head.bytes));
         }
         if is_same {

@@ -1,4 +1,4 @@
-//! Reads the lines of one group from an index that was checked as a whole before, and is of the version that is written.
+//! Reads the lines of one group from an index that was checked as a whole before, and has the current version.
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use crate::outside::{BlockCursor, BlockRead};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// What can be carried as a whole: one member with all its entries, or all members of one entry.
+/// The unit of carrying: one member with all its entries, or all members of one entry.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     /// The first member.
     pub(crate) first: MemberLine,
-    /// How many there are.
+    /// The number of members.
     pub(crate) members: u64,
-    /// Where their lines begin in the index file.
+    /// The offset of their lines in the index file.
     pub(crate) at: u64,
-    /// The entries, in their order: one, if there are several members.
+    /// The entries in order: a single one if there are several members.
     pub(crate) entries: KeptEntries,
-    /// The digest of all their headers, which the member has that they end in.
+    /// The digest of all their headers, from the line of the member in which they end.
     pub(crate) heads: Option<[u8; 16]>,
 }
 
-/// Reads lines at any place of an index.
+/// Reads lines at any offset of an index.
 #[derive(Debug)]
 pub(crate) struct GroupReader {
     input: BufReader<BlockCursor>,
@@ -37,7 +37,7 @@ impl GroupReader {
         Self { input: BufReader::with_capacity(BUFFER_BYTES, BlockCursor::new(index)), at: u64::MAX, buf: Vec::new() }
     }
 
-    /// The group whose first line is at `at`. An error when its lines are not those that `check` was made of.
+    /// The group whose first line is at `at`. An error if its lines do not match `check`.
     pub(super) fn read(&mut self, at: u64, check: u64) -> io::Result<Group> {
         self.seek(at)?;
         let mut lines = LinesCheck::default();
@@ -70,12 +70,12 @@ impl GroupReader {
         if lines.finish() == check { Ok(Group { first, members, at, entries, heads }) } else { Err(changed()) }
     }
 
-    /// The next line of a member that holds something. It begins in the tar stream at `tar_offset`, and ends at `limit` or
-    /// before.
+    /// The next line of a member with data. It must start at `tar_offset` in the tar stream, and end at or before
+    /// `limit`.
     pub(crate) fn next_member(&mut self, tar_offset: u64, limit: u64) -> io::Result<MemberLine> {
         loop {
             match self.line()? {
-                // It is there for where the others lay.
+                // // Padding aligned the members in the previous archive only.
                 RawLine::Member(member) if member.tar_offset == tar_offset && member.is_padding() => {}
                 RawLine::Member(member) if member.tar_offset == tar_offset && end_of(&member)? <= limit => {
                     return Ok(member);
@@ -85,9 +85,9 @@ impl GroupReader {
         }
     }
 
-    /// Goes to the line that begins at `at`.
+    /// Seeks to the line that starts at `at`.
     pub(crate) fn seek(&mut self, at: u64) -> io::Result<()> {
-        // Groups are mostly asked for in their order: what is in the buffer is used on.
+        // // Groups are usually requested in order, so keep the buffer.
         match i64::try_from(i128::from(at) - i128::from(self.at)) {
             Ok(by) if self.at != u64::MAX => self.input.seek_relative(by)?,
             _ => {
@@ -103,14 +103,14 @@ impl GroupReader {
         self.parse()
     }
 
-    /// What the line that was read last says.
+    /// Parses the line that was read last.
     fn parse(&self) -> io::Result<RawLine<'_>> {
         RawLine::parse(&self.buf, IndexVersion::Three).map_err(|_| changed())
     }
 
     fn read_line(&mut self) -> io::Result<()> {
         self.buf.clear();
-        // Where it stands after an error is not known.
+        // // After an error the position is unknown.
         let at = std::mem::replace(&mut self.at, u64::MAX);
         let len = Read::take(&mut self.input, MAX_LINE_BYTES).read_until(b'\n', &mut self.buf)?;
         self.at = at.saturating_add(len as u64);
@@ -126,8 +126,8 @@ fn changed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the index is not what it was a moment ago")
 }
 
-/// What is kept of a group's lines: their CRC-32 and how long they are. All lines had the digest that the manifest says when
-/// they were read first; this shows that they are still the same when they are read again a moment later.
+/// The check of a group's lines: CRC-32 and length. When the index was first read, its digest was compared with the
+/// manifest; this check shows that the lines are still the same when they are read again.
 #[derive(Default)]
 pub(super) struct LinesCheck {
     crc: crc32fast::Hasher,
@@ -144,12 +144,12 @@ impl LinesCheck {
         u64::from(self.len) << 32 | u64::from(self.crc.finalize())
     }
 
-    /// How long the lines are together, each with its newline.
+    /// The total length of the lines with their newlines.
     pub(super) fn len(&self) -> usize {
         usize::try_from(self.len).unwrap_or(usize::MAX)
     }
 
-    /// How long the lines together are that this is the check of.
+    /// The total length of the lines behind this check.
     pub(super) fn len_of(check: u64) -> usize {
         usize::try_from(check >> 32).unwrap_or(usize::MAX)
     }

@@ -1,4 +1,4 @@
-//! The previous backup, from its index: what is in it, and whether it is whole.
+//! The previous backup, from its index: its groups, and whether it is complete.
 
 use std::fs::File;
 use std::io;
@@ -13,34 +13,34 @@ use crate::entry::Timestamp;
 use crate::outside::BlockRead;
 use crate::shown::hex;
 
-/// So many groups are remembered; the entries of the others are read.
+/// The maximum number of groups to remember; entries of further groups are read.
 const MAX_GROUPS: usize = 1 << 20;
 
-/// The lines of a group's entries are kept while its members are checked. Where they are longer, which escapes of long paths
-/// can make them, the entries are read.
+/// The maximum length of a group's entry lines, which are kept while its members are checked. Groups with longer
+/// ones, possible with escaped long paths, are read.
 const MAX_GROUP_LINES_BYTES: usize = 1 << 20;
 
 /// Why the previous backup cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ParentError {
-    /// Its index cannot be read, or is none.
+    /// Its index cannot be read or is invalid.
     #[error("its index is damaged")]
     Index(#[from] IndexError),
-    /// Its index is not the one that its manifest is about.
+    /// Its index does not match its manifest.
     #[error("its index has the SHA-256 {found}; the manifest says {said}")]
     OtherIndex {
-        /// What it has.
+        /// The digest of the index.
         found: String,
-        /// What the manifest says.
+        /// The digest in the manifest.
         said: String,
     },
-    /// Its index is of a version that is not written any more.
+    /// Its index has an older version.
     #[error("its index was written by an older volbak")]
     OlderIndex,
-    /// Its index does not add up to its archive.
+    /// The totals of its index do not match its archive.
     #[error("its index is about an archive of another length")]
     OtherArchive,
-    /// Its archive is kept where members cannot be copied from.
+    /// Its archive is not in a local file, from which members could be copied.
     #[error("its archive is not a file of this host")]
     NotAFile,
     /// Reading its index failed.
@@ -48,18 +48,18 @@ pub enum ParentError {
     Io(#[from] io::Error),
 }
 
-/// What the manifest of a backup says of it, as far as its archive and its index must agree.
+/// Facts from a backup's manifest that its archive and index must match.
 #[derive(Clone, Debug)]
 pub struct ParentFacts {
-    /// What its files' names begin with.
+    /// The common start of its file names.
     pub stem: String,
     /// The archive's length.
     pub archive_bytes: u64,
-    /// How many members the archive has.
+    /// The number of members in the archive.
     pub members: u64,
     /// SHA-256 of the index, lower-case hex.
     pub index_sha256: String,
-    /// Where the regions are in the archive (`.`, `./p1`).
+    /// The places of the regions in the archive (`.`, `./p1`).
     pub archive_paths: Vec<String>,
 }
 
@@ -74,17 +74,17 @@ pub struct Parent {
     left_out: u64,
 }
 
-/// The newest change time of a region's entries: about what its guest's clock said when it was frozen.
+/// The newest change time of a region's entries: approximately the guest's clock when it was frozen.
 #[derive(Debug)]
 struct RegionClock {
     archive_path: String,
-    /// The same, as it stands in an index.
+    /// The path as escaped in an index.
     escaped_path: String,
     newest: Option<Timestamp>,
 }
 
 impl Parent {
-    /// Reads `index` from its first line to its last, and compares it with what the manifest says.
+    /// Reads `index` completely, and compares it with the manifest's facts.
     pub fn open(archive: &dyn BlockRead, index: Arc<dyn BlockRead>, said: &ParentFacts) -> Result<Self, ParentError> {
         let archive = Arc::clone(archive.file().ok_or(ParentError::NotAFile)?);
         let again = Arc::clone(&index);
@@ -94,7 +94,7 @@ impl Parent {
             newest: None,
         };
         let mut clocks: Vec<RegionClock> = said.archive_paths.iter().map(clock_of).collect();
-        // `.` holds what no other region does.
+        // // `.` matches every path, so it comes last.
         clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
         let mut lines = IndexReader::hashing(index)?;
         if lines.version() != IndexVersion::Three {
@@ -121,7 +121,7 @@ impl Parent {
         Ok(Self { stem, archive, groups, reader, clocks, left_out })
     }
 
-    /// What its files' names begin with.
+    /// The common start of its file names.
     pub fn stem(&self) -> &str {
         &self.stem
     }
@@ -131,7 +131,7 @@ impl Parent {
         &self.archive
     }
 
-    /// How many groups there was no room for: they are read.
+    /// The number of groups beyond the limit; they are read.
     pub fn left_out_groups(&self) -> u64 {
         self.left_out
     }
@@ -141,20 +141,20 @@ impl Parent {
         self.clocks.iter().find(|clock| clock.archive_path == archive_path)?.newest
     }
 
-    /// The group whose first entry has this path, whose key this is. `None` also when its lines are not what they were.
+    /// The group whose first entry has this path; `key` is the path's key. `None` also if its lines have changed.
     pub(crate) fn group(&mut self, key: u64, path: &[u8]) -> Option<Group> {
         let place = self.groups.find(key)?;
         let group = self.reader.read(place.at, place.check).ok()?;
         group.entries.facts_of(0, path).is_some().then_some(group)
     }
 
-    /// For the members of a group that has many.
+    /// The lines of members, for a group with many.
     pub(crate) fn lines(&mut self) -> &mut GroupReader {
         &mut self.reader
     }
 }
 
-/// Takes note of an entry's change time in the region that its path lies in.
+/// Records an entry's change time for the region of its path.
 fn note_time(clocks: &mut [RegionClock], last: &mut usize, entry: &RawEntry<'_>) {
     let lies_in = |clock: &RegionClock| {
         let directory = clock.escaped_path.as_bytes();
@@ -168,7 +168,7 @@ fn note_time(clocks: &mut [RegionClock], last: &mut usize, entry: &RawEntry<'_>)
     *newest = (*newest).max(Some(entry.facts.ctime));
 }
 
-/// What a path is found by: the first 8 bytes of its SHA-256.
+/// The lookup key of a path: the first 8 bytes of its SHA-256.
 pub(crate) fn key_of(path: &[u8]) -> u64 {
     let digest: [u8; 32] = Sha256::digest(path).into();
     digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
@@ -177,13 +177,13 @@ pub(crate) fn key_of(path: &[u8]) -> u64 {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     key: u64,
-    /// The group's first line in the index file.
+    /// The offset of the group's first line in the index file.
     at: u64,
-    /// Of its lines, so that what is read a second time is what was read the first time.
+    /// The check of its lines, to detect a change between the first and second reading.
     check: u64,
 }
 
-/// Where each group's lines are, by its first path.
+/// The position of each group's lines, by its first path.
 #[derive(Debug, Default)]
 struct GroupTable {
     /// Sorted by key.
@@ -197,19 +197,19 @@ impl GroupTable {
     }
 }
 
-/// Makes the table, line by line.
+/// Builds the table, line by line.
 struct Collecting {
     places: Vec<Place>,
     current: Option<Current>,
     left_out: u64,
 }
 
-/// The group that the lines are in.
+/// The current group.
 struct Current {
     at: u64,
     members: u64,
     entries: u64,
-    /// How long the entries' lines are.
+    /// The length of the entries' lines.
     entries_bytes: usize,
     key: u64,
     check: LinesCheck,
@@ -236,7 +236,7 @@ impl Collecting {
             RawLine::Entry(entry) => {
                 if let Some(current) = &mut self.current {
                     if current.entries == 0 {
-                        // One that is none is found when the group is read.
+                        // // An invalid path is found when the group is read.
                         current.key = entry.path().map_or(0, |path| key_of(&path));
                     }
                     current.entries += 1;
@@ -251,10 +251,10 @@ impl Collecting {
         }
     }
 
-    /// The group is complete.
+    /// Completes the current group.
     fn end(&mut self) {
         let Some(current) = self.current.take() else { return };
-        // Several members of several entries no volbak writes; their size would have no bound.
+        // // volbak never writes several members with several entries; the size of such a group would be unbounded.
         if (current.members > 1 && current.entries > 1) || current.entries_bytes > MAX_GROUP_LINES_BYTES {
             return;
         }

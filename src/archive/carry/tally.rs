@@ -1,4 +1,4 @@
-//! What was carried forward so far, and what is reported about it.
+//! Counts and reports carried content.
 
 use crate::archive::codec::WRITTEN;
 use crate::archive::counts::CarryCounts;
@@ -7,12 +7,12 @@ use crate::archive::members::MemberFault;
 use crate::archive::placed::tell;
 use crate::events::{Event, Observer, Problem, Severity};
 
-/// After this many members that differ from what the index says, nothing more is carried.
+/// After this many members that differ from the index, carrying stops.
 const MAX_MISMATCHES: u64 = 100;
 
-/// Counts what is carried from one backup.
+/// The counts of content carried from one backup.
 pub(in crate::archive) struct Tally {
-    /// Begins the names of that backup's files.
+    /// The common start of that backup's file names.
     stem: String,
     counts: CarryCounts,
 }
@@ -31,12 +31,13 @@ impl Tally {
         self.counts.mismatches >= MAX_MISMATCHES
     }
 
-    /// Counts a group that is read because it is its day.
+    /// Counts a group that is re-read because it is due.
     pub(super) fn note_reread(&mut self) {
         self.counts.groups_reread += 1;
     }
 
-    /// Counts a member that is copied: its length in the archive, how many entries end in it, and how much data they have.
+    /// Counts a copied member: its length in the archive, the number of entries that end in it, and the length of
+    /// their data.
     pub(super) fn note_copied(&mut self, bytes: u64, entries: u64, data_bytes: u64, observer: &dyn Observer) {
         self.counts.members += 1;
         self.counts.bytes += bytes;
@@ -59,7 +60,7 @@ impl Tally {
         observer.on_event(&Event::Problem(Problem::new(Severity::Warning, location, text)));
     }
 
-    /// Reports a file whose data is not what it was, though its times are. `is_mixed` when its first part was copied.
+    /// Reports a file whose data changed although its times did not. `is_mixed`: its first part was copied.
     pub(in crate::archive) fn note_changed_unseen(&mut self, path: &[u8], is_mixed: bool, observer: &dyn Observer) {
         self.counts.changed_unseen += 1;
         let stem = &self.stem;

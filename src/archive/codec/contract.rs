@@ -1,36 +1,36 @@
-//! What a codec has to do, and the types that go with it.
+//! The interface of a codec and its types.
 
 use std::io;
 
 use crate::archive::level::BadLevel;
 
-/// The largest amount of data in a member, in bytes, whatever the codec.
+/// The maximum amount of data in a member, in bytes, for every codec.
 pub const MAX_MEMBER_DATA: usize = 1 << 20;
 
-/// A codec lives as long as the program.
+/// Codecs are static.
 pub(in crate::archive) type CodecRef = &'static dyn Codec;
 
 /// Lengths of members and of their parts, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "the unit is the last word of each name")]
 pub(in crate::archive) struct Bounds {
-    /// The header, which holds the frame.
+    /// The header with the frame.
     pub(in crate::archive) header_bytes: usize,
-    /// Header and trailer together. A member is longer.
+    /// Header and trailer together. Every member is longer.
     pub(in crate::archive) frame_bytes: usize,
-    /// No member is longer.
+    /// The maximum length of a member.
     pub(in crate::archive) max_member_bytes: usize,
-    /// No member without data is shorter, or longer than `max_padding_bytes`.
+    /// The minimum length of a member without data; the maximum is `max_padding_bytes`.
     pub(in crate::archive) min_padding_bytes: usize,
     pub(in crate::archive) max_padding_bytes: usize,
 }
 
-/// What a member's own header says.
+/// The lengths in a member's own header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberFrame {
-    /// The length of the whole member, header and trailer included.
+    /// The length of the whole member, including header and trailer.
     pub member_bytes: u32,
-    /// The length of the data in it.
+    /// The length of its data.
     pub data_bytes: u32,
 }
 
@@ -41,51 +41,50 @@ impl MemberFrame {
     }
 }
 
-/// How the members of an archive are made and read. The contract is a suite of tests in `tests.rs`.
+/// Compresses and decompresses the members of an archive. The contract is the test suite in `tests.rs`.
 pub(in crate::archive) trait Codec: Sync {
-    /// What the name of an archive ends with, `.tar` included.
+    /// The suffix of an archive's name, including `.tar`.
     fn suffix(&self) -> &'static str;
 
-    /// The lengths that its members can have.
+    /// The possible lengths of its members.
     fn bounds(&self) -> &'static Bounds;
 
-    /// The bytes that every member begins with: for finding members in bytes that may be anything.
+    /// The bytes at the start of every member, to find members in arbitrary data.
     fn signature(&self) -> &'static [u8];
 
-    /// Reads the header of a member. `None` when these bytes do not begin one, or its lengths are out of bounds.
+    /// Parses the header of a member. `None` if the bytes do not start with one, or its lengths are out of bounds.
     fn frame(&self, bytes: &[u8]) -> Option<MemberFrame>;
 
     /// An encoder for a level from 1 to 12.
     fn encoder(&self, level: i32) -> Result<Box<dyn Encode>, EncoderError>;
 
-    /// How much memory an encoder takes at most, in bytes.
+    /// The maximum memory of an encoder, in bytes.
     fn encoder_bytes(&self, level: i32) -> usize;
 
-    /// A decoder. Fails without memory.
+    /// A decoder. Fails if memory is lacking.
     fn decoder(&self) -> io::Result<Box<dyn Decode>>;
 
-    /// A member of this length that holds no data, within the bounds for padding.
+    /// A member of this length without data; the length must be within the bounds for padding.
     fn padding(&self, len: usize) -> Vec<u8>;
 }
 
-/// Makes members. It is costly to make, and is used again for each member.
+/// Makes members. Expensive to create, so it is reused.
 pub(in crate::archive) trait Encode: Send {
-    /// The level that it compresses at.
+    /// The current level.
     fn level(&self) -> i32;
 
-    /// Goes on at another level. Costs something only when it is another one.
+    /// Changes the level. Cheap if it is the current one.
     fn set_level(&mut self, level: i32) -> Result<(), EncoderError>;
 
-    /// Makes a member that holds `data`, at most [`MAX_MEMBER_DATA`] bytes, and returns its length. It is at the start of
-    /// `out`, which is made longer where that is needed, and never shorter. The same data at the same level makes the same
-    /// member.
+    /// Makes a member that holds `data`, at most [`MAX_MEMBER_DATA`] bytes, at the start of `out`, and returns its
+    /// length. `out` grows if needed, and never shrinks. The same data at the same level gives the same member.
     fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> usize;
 }
 
-/// Reads members back.
+/// Decodes members.
 pub(in crate::archive) trait Decode: Send {
-    /// Fills `data` with what `member` holds. Exactly `data_bytes` must come out, with the right checksum. The header is not
-    /// read: whoever found the member knows its lengths.
+    /// Fills `data` with the content of `member`. It must be exactly `data_bytes` with the right checksum. The
+    /// header is ignored: the caller knows the lengths.
     fn decode(&mut self, member: &[u8], data_bytes: u64, data: &mut Vec<u8>) -> Result<(), DecodeError>;
 }
 
@@ -93,36 +92,36 @@ pub(in crate::archive) trait Decode: Send {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncoderError {
-    /// There is no such level.
+    /// The level does not exist.
     #[error(transparent)]
     Level(#[from] BadLevel),
-    /// Its tables need more memory than this process may have.
+    /// Its tables need more memory than this process may use.
     #[error("there is no memory for compressing")]
     Memory(#[source] io::Error),
 }
 
-/// Why a member has no data.
+/// Why a member cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// It is too short for a member, or is to hold more than one can.
+    /// It is too short, or its expected length is too large.
     #[error("its lengths are out of bounds")]
     Bounds,
-    /// It holds another amount of data.
+    /// The length of its data is wrong.
     #[error("it decompresses to {found} bytes, not {expected}")]
     Length {
-        /// How much it holds, in bytes.
+        /// The length found, in bytes.
         found: usize,
-        /// How much it is to hold.
+        /// The expected length.
         expected: usize,
     },
     /// Its compressed data is damaged.
     #[error("it cannot be decompressed")]
     Data,
-    /// Its data has another checksum.
+    /// The checksum of its data does not match.
     #[error("its CRC is wrong")]
     Crc,
-    /// Its trailer gives another length.
+    /// The length in its trailer does not match.
     #[error("the length at its end is wrong")]
     Trailer,
 }

@@ -1,5 +1,5 @@
-//! The contract of [`Codec`]: one suite, run on each known codec and on one that only stores. The whole way of an archive is
-//! gone with both, too: whatever is outside of a codec's file knows none of them.
+//! The contract of [`Codec`]: one suite, run on each known codec and on one that only stores. A whole archive is
+//! written and read with both, which shows that the code outside depends on no particular codec.
 
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::entry::Timestamp;
 
-/// Members are stored: a signature and both lengths, the data, its CRC-32 and its length again.
+/// Stores members: a signature and both lengths, the data, its CRC-32 and its length again.
 struct Stored;
 
 const HEADER_BYTES: usize = 12;
@@ -30,7 +30,7 @@ const STORED_BOUNDS: Bounds = Bounds {
     max_padding_bytes: 4096,
 };
 
-/// Padding is filled up with these.
+/// The filler byte of padding.
 const FILLING: u8 = 0xee;
 
 impl Codec for Stored {
@@ -127,7 +127,7 @@ impl Decode for StoredDecoder {
     }
 }
 
-/// Each codec that keeps the contract.
+/// All codecs under test.
 fn codecs() -> Vec<CodecRef> {
     let stored: CodecRef = &Stored;
     KNOWN.into_iter().chain([stored]).collect()
@@ -163,7 +163,7 @@ fn member_of(codec: CodecRef, level: i32, data: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(codec: CodecRef, member: &[u8], data_bytes: u64) -> Result<Vec<u8>, DecodeError> {
-    // What the buffer held before does not matter.
+    // // Earlier content of the buffer does not matter.
     let mut data = vec![9; 1000];
     codec.decoder().unwrap().decode(member, data_bytes, &mut data).map(|()| data)
 }
@@ -175,7 +175,7 @@ fn what_is_encoded_is_framed_and_comes_back() {
         assert_eq!(codec.signature(), &member_of(codec, 1, b"x")[..codec.signature().len()]);
         for level in [1, 6, 12] {
             let mut encoder = codec.encoder(level).unwrap();
-            // Used again for each member, as the buffer is.
+            // // Reused for each member, like the buffer.
             let mut out = Vec::new();
             for data in samples() {
                 let before = out.len();
@@ -236,7 +236,7 @@ fn damaged_data_is_an_error_and_never_other_data() {
             for at in codec.bounds().header_bytes..member.len() {
                 let mut damaged = member.clone();
                 damaged[at] ^= 0x10;
-                // Bits behind the end of a deflate stream mean nothing.
+                // // Bits after the end of a deflate stream are ignored.
                 assert!(
                     decoded(codec, &damaged, len).is_ok_and(|found| found == data)
                         || decoded(codec, &damaged, len).is_err()
@@ -268,7 +268,7 @@ fn padding_has_the_length_that_was_asked_for_and_holds_nothing() {
             assert_eq!((member.len(), frame.member_bytes as usize, frame.data_bytes), (len, len, 0));
             assert_eq!(decoded(codec, &member, 0), Ok(Vec::new()), "{len}");
         }
-        // Its length may be anything modulo a block of 4096 bytes, and no more than two blocks.
+        // // Padding must reach any length modulo a block of 4096 bytes within two blocks.
         assert!(bounds.min_padding_bytes > bounds.frame_bytes && bounds.max_padding_bytes <= 8192);
     }
 }
@@ -287,7 +287,7 @@ fn known_codecs_are_told_apart_and_fit_into_the_widest_bounds() {
     assert_eq!(WRITTEN.suffix(), ".tar.gz");
 }
 
-/// Writes an archive of one entry a member; gives the bytes of archive and index.
+/// Writes an archive with one entry per member; returns the bytes of archive and index.
 fn archive(codec: CodecRef, data: &[Vec<u8>]) -> [Vec<u8>; 2] {
     let files = [(); 2].map(|()| tempfile::tempfile().unwrap());
     let [archive, index] = [0, 1].map(|at: usize| Box::new(files[at].try_clone().unwrap()));

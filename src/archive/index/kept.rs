@@ -1,14 +1,14 @@
-//! Lines of entries that are kept as they stand in an index.
+//! Entry lines kept in their text form.
 
 use super::line::{EntryLine, IndexVersion, Line, begin_entry};
 use super::parse::{BadLine, EntryFacts, RawEntry, parse_line};
 use super::path::is_escape_of;
 
-/// Lines of entries of an index of the version that is written. What has to be known of most of them is kept beside; the
-/// rest is read out of the line where it is wanted.
+/// Entry lines of an index in the current version. Facts needed for most lines are stored separately; the rest is
+/// parsed from the text when needed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeptEntries {
-    /// The lines without what is before them, each with its newline.
+    /// The lines without their offset fields, each with its newline.
     text: Vec<u8>,
     kept: Vec<Kept>,
 }
@@ -16,22 +16,22 @@ pub(crate) struct KeptEntries {
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     facts: EntryFacts,
-    /// Where its line begins in the text.
+    /// The offset of its line in the text.
     at: usize,
-    /// Where what follows its place in the tar stream does.
+    /// The offset of the fields after its tar offset.
     behind_offset_at: usize,
     path_at: usize,
-    /// Where its newline is.
+    /// The offset of its newline.
     end: usize,
 }
 
 impl KeptEntries {
-    /// None yet, with room for lines of so many bytes.
+    /// An empty list with capacity for this many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self { text: Vec::with_capacity(bytes), kept: Vec::new() }
     }
 
-    /// Adds `line`, which `entry` was read from. An error when it is not one that can be written again as it is.
+    /// Adds `line`, from which `entry` was parsed. An error if it could not be written again unchanged.
     pub(crate) fn push(&mut self, line: &[u8], entry: &RawEntry<'_>) -> Result<(), BadLine> {
         if !entry.has_digests() {
             return Err(BadLine("digest"));
@@ -40,13 +40,13 @@ impl KeptEntries {
         self.text.extend_from_slice(line);
         let end = self.text.len();
         self.text.push(b'\n');
-        // Both are the line's last bytes.
+        // // Both are at the end of the line.
         let (behind_offset_at, path_at) = (end - entry.behind_offset.len(), end - entry.escaped_path.len());
         self.kept.push(Kept { facts: entry.facts, at, behind_offset_at, path_at, end });
         Ok(())
     }
 
-    /// How long the lines are together.
+    /// The total length of the lines.
     pub(crate) fn text_bytes(&self) -> usize {
         self.text.len()
     }
@@ -59,18 +59,18 @@ impl KeptEntries {
         self.kept.is_empty()
     }
 
-    /// What each line says but for its digests and its path.
+    /// The facts of each line: all fields except digests and path.
     pub(crate) fn facts(&self) -> impl Iterator<Item = &EntryFacts> {
         self.kept.iter().map(|kept| &kept.facts)
     }
 
-    /// The same of one of them, if it has this path.
+    /// The facts of one line, if it has this path.
     pub(crate) fn facts_of(&self, number: usize, path: &[u8]) -> Option<&EntryFacts> {
         let kept = self.kept.get(number)?;
         is_escape_of(&self.text[kept.path_at..kept.end], path).then_some(&kept.facts)
     }
 
-    /// All that a line says.
+    /// The fully parsed line.
     pub(crate) fn line(&self, number: usize) -> Option<EntryLine> {
         let kept = self.kept.get(number)?;
         match parse_line(&self.text[kept.at..kept.end], IndexVersion::Three) {
@@ -79,15 +79,15 @@ impl KeptEntries {
         }
     }
 
-    /// All that the lines say, up to the first that cannot be.
+    /// All fully parsed lines, up to the first invalid one.
     pub(crate) fn lines(&self) -> impl Iterator<Item = EntryLine> {
         (0..self.len()).map_while(|number| self.line(number))
     }
 
-    /// Adds all lines to `out`. What began at `from` in the tar stream begins at `to` now.
+    /// Appends all lines to `out`. Tar offsets are moved from `from` to `to`.
     pub(crate) fn add_to(&self, out: &mut Vec<u8>, from: u64, to: u64) {
         for Kept { facts, behind_offset_at, end, .. } in &self.kept {
-            // An entry may begin before the member that it ends in.
+            // // An entry may start before the member in which it ends.
             let tar_offset = facts.tar_offset.wrapping_sub(from).wrapping_add(to);
             begin_entry(out, facts.kind, facts.damaged, tar_offset);
             out.push(b'\t');

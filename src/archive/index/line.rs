@@ -8,25 +8,25 @@ use super::path::{escape_path, is_plain_path};
 use crate::archive::digits::{push_decimal, push_hex, push_padded, push_signed};
 use crate::entry::Timestamp;
 
-/// A change time has so many digits behind its point.
+/// The number of decimals of a change time.
 pub(super) const NSEC_DIGITS: usize = 9;
 
-/// The first line of an index as it is written now.
+/// The first line of an index in the current version.
 pub const HEADER_LINE: &str = "volbak-index\t3\n";
 
 /// The version of an index, from its first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexVersion {
-    /// Members have SHA-256 digests. It is read, and not written any more.
+    /// Members have SHA-256 digests. Read, but no longer written.
     One,
-    /// Members have BLAKE3 digests. It is read, and not written any more.
+    /// Members have BLAKE3 digests. Read, but no longer written.
     Two,
-    /// Members have a digest of their entries' headers, too.
+    /// Members also have a digest of their entries' headers.
     Three,
 }
 
 impl IndexVersion {
-    /// The version that a first line, without its newline, stands for.
+    /// The version of a first line, given without its newline.
     pub fn of_header(line: &[u8]) -> Option<Self> {
         match line.strip_prefix(b"volbak-index\t")? {
             b"1" => Some(Self::One),
@@ -37,7 +37,7 @@ impl IndexVersion {
     }
 }
 
-/// The digest of a member's bytes as they are in the archive.
+/// The digest of a member's bytes in the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberDigest {
     /// SHA-256 (FIPS 180-4), in an index of version 1.
@@ -47,7 +47,7 @@ pub enum MemberDigest {
 }
 
 impl MemberDigest {
-    /// The digest that is written now.
+    /// The digest in the current version.
     pub fn of(member: &[u8]) -> Self {
         Self::Blake3(blake3::hash(member).into())
     }
@@ -71,23 +71,23 @@ impl MemberDigest {
 pub struct MemberLine {
     /// Its number, from 0.
     pub number: u64,
-    /// Its first byte in the archive.
+    /// Its offset in the archive.
     pub offset: u64,
     /// Its length in the archive, in bytes.
     pub length: u64,
-    /// Its data's first byte in the tar stream.
+    /// Its data's offset in the tar stream.
     pub tar_offset: u64,
     /// Its data's length in bytes.
     pub tar_length: u64,
     /// The digest of its bytes in the archive.
     pub digest: MemberDigest,
-    /// The first 16 bytes of the BLAKE3 of all headers of the entries that end in it; `None` without any, and in versions
-    /// 1 and 2.
+    /// The first 16 bytes of the BLAKE3 of all headers of the entries that end in it; `None` without entries, and
+    /// in versions 1 and 2.
     pub heads: Option<[u8; 16]>,
 }
 
 impl MemberLine {
-    /// Whether it holds nothing, and is there so that the next one lies well.
+    /// Whether it has no data, and only aligns the next member.
     pub fn is_padding(&self) -> bool {
         self.tar_length == 0
     }
@@ -96,17 +96,17 @@ impl MemberLine {
 /// An entry of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryLine {
-    /// What it is.
+    /// Its type.
     pub kind: IndexedKind,
-    /// Whether a part of it could not be read, or changed while it was read.
+    /// Whether part of it could not be read, or changed while it was read.
     pub damaged: bool,
-    /// Its first header's first byte in the tar stream.
+    /// The offset of its first header in the tar stream.
     pub tar_offset: u64,
     /// The length of headers, data and padding in bytes.
     pub tar_length: u64,
-    /// A file's own length in bytes, holes included.
+    /// A file's length in bytes, including holes.
     pub size: u64,
-    /// The inode on the volume.
+    /// Its inode number on the volume.
     pub ino: u64,
     /// When the inode was last changed.
     pub ctime: Timestamp,
@@ -114,11 +114,11 @@ pub struct EntryLine {
     pub head: [u8; 16],
     /// SHA-256 of its data area without padding; `None` without one.
     pub content: Option<[u8; 32]>,
-    /// Its path as it is in the archive, raw bytes, without a `/` at its end.
+    /// Its path in the archive as raw bytes, without a trailing `/`.
     pub path: Vec<u8>,
 }
 
-/// What an entry is, by the index's letter.
+/// The type of an entry, with its letter in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IndexedKind {
     /// `f`: a regular file without holes.
@@ -154,24 +154,24 @@ impl IndexedKind {
         (Self::RawImage, 'i'),
     ];
 
-    /// Its letter.
+    /// The letter.
     pub fn letter(self) -> char {
-        // LETTERS lists every kind.
+        // // LETTERS lists every kind.
         Self::LETTERS.iter().find(|(kind, _)| *kind == self).map_or('?', |(_, letter)| *letter)
     }
 
-    /// The kind with this letter.
+    /// The type with this letter.
     pub fn from_letter(letter: char) -> Option<Self> {
         Self::LETTERS.iter().find(|(_, other)| *other == letter).map(|(kind, _)| *kind)
     }
 }
 
-/// What the last line says.
+/// The totals in the last line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// How many members there are.
+    /// The number of members.
     pub members: u64,
-    /// How many entries.
+    /// The number of entries.
     pub entries: u64,
     /// The archive's length in bytes.
     pub archive_bytes: u64,
@@ -191,7 +191,7 @@ pub enum Line {
 }
 
 impl MemberLine {
-    /// Adds the line to `out`.
+    /// Appends the line to `out`.
     pub fn add_to(&self, out: &mut Vec<u8>) {
         let Self { number, offset, length, tar_offset, tar_length, digest, heads } = self;
         out.push(b'M');
@@ -206,7 +206,7 @@ impl MemberLine {
 }
 
 impl EntryLine {
-    /// Adds the line to `out`.
+    /// Appends the line to `out`.
     pub fn add_to(&self, out: &mut Vec<u8>) {
         let Self { kind, damaged, tar_offset, tar_length, size, ino, ctime, head, content, path } = self;
         begin_entry(out, *kind, *damaged, *tar_offset);
@@ -238,7 +238,7 @@ impl Totals {
     }
 }
 
-/// An entry's line up to and with its place in the tar stream.
+/// An entry's line up to and including its tar offset.
 pub(super) fn begin_entry(line: &mut Vec<u8>, kind: IndexedKind, damaged: bool, tar_offset: u64) {
     line.extend_from_slice(b"E\t");
     line.extend_from_slice(kind.letter().encode_utf8(&mut [0; 4]).as_bytes());

@@ -1,28 +1,28 @@
-//! Lines of an index as they are read.
+//! Parses the lines of an index.
 
 use super::line::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, NSEC_DIGITS, Totals};
 use super::path::{is_plain_path, unescape_path};
 use crate::archive::digits::{are_hex_digits, parse_decimal, parse_hex, parse_padded};
 use crate::entry::Timestamp;
 
-/// What a head takes in a line.
+/// The length of a header digest in a line.
 const HEAD_DIGITS: usize = 32;
-/// What a content's digest takes.
+/// The length of a content digest in a line.
 const CONTENT_DIGITS: usize = 64;
 
-/// Reads a line without its newline, or says in one word what is wrong with it.
+/// Parses a line without its newline.
 pub fn parse_line(line: &[u8], version: IndexVersion) -> Result<Line, BadLine> {
     RawLine::parse(line, version)?.whole()
 }
 
-/// A line of which an entry's longer fields are not looked at: for whoever goes through an index for its places and times.
+/// A line whose digests and path are not parsed yet, for a pass that needs only offsets and times.
 pub(crate) enum RawLine<'a> {
     Member(MemberLine),
     Entry(RawEntry<'a>),
     End(Totals),
 }
 
-/// What an entry's line says but for its digests and its path. See [`EntryLine`].
+/// The fields of an entry's line except digests and path. See [`EntryLine`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EntryFacts {
     pub(crate) kind: IndexedKind,
@@ -34,14 +34,14 @@ pub(crate) struct EntryFacts {
     pub(crate) ctime: Timestamp,
 }
 
-/// An entry's line with its digests and its path as they stand there.
+/// An entry's line with unparsed digests and path.
 pub(crate) struct RawEntry<'a> {
     pub(crate) facts: EntryFacts,
-    /// All that comes behind its place in the tar stream.
+    /// All fields after its tar offset.
     pub(super) behind_offset: &'a [u8],
     head: &'a [u8],
     content: &'a [u8],
-    /// Its path with its escapes.
+    /// Its escaped path.
     pub(crate) escaped_path: &'a [u8],
 }
 
@@ -100,7 +100,7 @@ impl<'a> RawLine<'a> {
         if fields.rest.is_some() { Err(BadLine("number of fields")) } else { Ok(parsed) }
     }
 
-    /// The line with all that is in it.
+    /// The fully parsed line.
     pub(crate) fn whole(self) -> Result<Line, BadLine> {
         Ok(match self {
             Self::Member(member) => Line::Member(member),
@@ -111,7 +111,7 @@ impl<'a> RawLine<'a> {
 }
 
 impl RawEntry<'_> {
-    /// Its path as it is in the archive.
+    /// Its path in the archive.
     pub(crate) fn path(&self) -> Result<Vec<u8>, BadLine> {
         if is_plain_path(self.escaped_path) {
             return Ok(self.escaped_path.to_vec());
@@ -119,13 +119,13 @@ impl RawEntry<'_> {
         std::str::from_utf8(self.escaped_path).ok().and_then(unescape_path).ok_or(BadLine("path"))
     }
 
-    /// Fewer bytes than this its path cannot have.
+    /// A lower bound of the path's length.
     pub(crate) fn least_path_bytes(&self) -> usize {
-        // `\xHH` is one.
+        // // An escape `\xHH` is four bytes long.
         self.escaped_path.len() / 4
     }
 
-    /// Whether its digests are some.
+    /// Whether its digests are valid.
     pub(super) fn has_digests(&self) -> bool {
         are_hex_digits::<HEAD_DIGITS>(self.head)
             && (self.content == b"-" || are_hex_digits::<CONTENT_DIGITS>(self.content))
@@ -134,7 +134,7 @@ impl RawEntry<'_> {
     fn whole(&self) -> Result<EntryLine, BadLine> {
         let path = self.path()?;
         let EntryFacts { kind, damaged, tar_offset, tar_length, size, ino, ctime } = self.facts;
-        // It is in its headers.
+        // // The path is part of the headers.
         if path.len() as u64 > tar_length {
             return Err(BadLine("path"));
         }
@@ -144,20 +144,20 @@ impl RawEntry<'_> {
     }
 }
 
-/// The field of an index line that is wrong or missing.
+/// The field of an index line that is invalid or missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its {0} is wrong or missing")]
 pub struct BadLine(pub &'static str);
 
 struct Fields<'a> {
-    /// What comes after the last tab; `None` after the last field.
+    /// The text after the last tab; `None` after the last field.
     rest: Option<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
     fn next(&mut self, name: &'static str) -> Result<&'a [u8], BadLine> {
         let rest = self.rest.ok_or(BadLine(name))?;
-        // Fields are short: looking at each byte finds the tab sooner than what is made for long texts.
+        // // Fields are short: a byte loop is faster than memchr.
         let (field, behind) = match rest.iter().position(|byte| *byte == b'\t') {
             Some(tab) => (&rest[..tab], Some(&rest[tab + 1..])),
             None => (rest, None),
@@ -166,10 +166,10 @@ impl<'a> Fields<'a> {
         Ok(field)
     }
 
-    /// A field that mostly has this length.
+    /// A field that usually has this length.
     fn of_length(&mut self, len: usize, name: &'static str) -> Result<&'a [u8], BadLine> {
         match self.rest.and_then(|rest| Some((rest.get(..len)?, rest.get(len..)?))) {
-            // No digit is a tab: what is in the field is for whoever reads it to see.
+            // // A hex digit is no tab. The caller checks the field's content.
             Some((field, [b'\t', behind @ ..])) => {
                 self.rest = Some(behind);
                 Ok(field)
@@ -178,7 +178,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// All that is left.
+    /// The rest of the line.
     fn last(&mut self, name: &'static str) -> Result<&'a [u8], BadLine> {
         self.rest.take().ok_or(BadLine(name))
     }
@@ -205,7 +205,7 @@ fn parse_timestamp(text: &[u8]) -> Option<Timestamp> {
     }
     let magnitude = parse_decimal(sec.strip_prefix(b"-").unwrap_or(sec))?;
     let sec = if sec.starts_with(b"-") {
-        // "-0" would be a second form of 0.
+        // // "-0" would be a second form of 0.
         0_i64.checked_sub_unsigned(magnitude).filter(|sec| *sec < 0)?
     } else {
         i64::try_from(magnitude).ok()?

@@ -1,20 +1,20 @@
-//! Paths as they stand in an index.
+//! Paths in their escaped form in an index.
 
 use crate::archive::digits::parse_hex;
 use crate::shown::hex;
 
-/// Whether a path stands in the index as it is.
+/// Whether a path needs no escapes.
 pub(super) fn is_plain_path(path: &[u8]) -> bool {
     path.iter().all(|byte| *byte != b'\\' && (0x20..0x7f).contains(byte))
 }
 
-/// Whether `text` is what stands in the index for this path.
+/// Whether `text` is the escaped form of this path.
 pub(super) fn is_escape_of(text: &[u8], path: &[u8]) -> bool {
-    // Equal bytes say it only where none of them is an escape's.
+    // // Equal bytes are proof only if none of them belongs to an escape.
     if is_plain_path(text) { text == path } else { escape_path(path).as_bytes() == text }
 }
 
-/// A path as it stands in the index: `\xHH` for control characters, backslashes and what is not UTF-8.
+/// Escapes a path for the index: `\xHH` for control characters, backslashes and bytes that are not UTF-8.
 pub fn escape_path(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
     let escape = |text: &mut String, byte: u8| {
@@ -34,7 +34,7 @@ pub fn escape_path(path: &[u8]) -> String {
     text
 }
 
-/// The path that [`escape_path`] made `text` of; `None` when it did not make it.
+/// Reverses [`escape_path`]; `None` if `text` is not in its canonical form.
 pub fn unescape_path(text: &str) -> Option<Vec<u8>> {
     if is_plain_path(text.as_bytes()) {
         return Some(text.as_bytes().to_vec());

@@ -4,12 +4,12 @@ use super::recheck::Carried;
 use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
 use crate::archive::index::{EntryLine, MemberDigest};
 
-/// A member that is filled, compressed and written. Its buffers are used again.
+/// A member being filled, compressed and written. Its buffers are reused.
 pub(super) struct Job {
-    /// Always of full length; its first `data_len` bytes count.
+    /// Always of full length; its first `data_len` bytes are valid.
     pub(super) data: Vec<u8>,
     pub(super) data_len: usize,
-    /// Its first `member_len` bytes count.
+    /// Its first `member_len` bytes are valid.
     pub(super) member: Vec<u8>,
     pub(super) member_len: usize,
     pub(super) level: i32,
@@ -18,7 +18,7 @@ pub(super) struct Job {
     pub(super) entries: Vec<EntryLine>,
 }
 
-/// A member, or several that are carried, on their way to the archive.
+/// A compressed member, or several carried ones.
 pub(super) enum Ready {
     Compressed(Job),
     Carried(Carried),
@@ -38,7 +38,7 @@ impl Job {
         Self {
             data: vec![0; MAX_MEMBER_DATA],
             data_len: 0,
-            // What is not used is not there: it takes no room before it is written to.
+            // // Untouched pages take no memory.
             member: vec![0; WIDEST.max_member_bytes],
             member_len: 0,
             level: 0,

@@ -1,11 +1,11 @@
-//! Members of the previous archive: read once, checked, and written as they were read; or shared, and then it was the disk
-//! that they were read from.
+//! Checks members of the previous archive: reads each once and writes the bytes that were checked. If blocks are
+//! shared, the check reads from the disk rather than the page cache.
 //!
-//! Members that lie one behind the other are read, written and hashed as one piece, and each is checked by itself: to hand
-//! one small member from thread to thread takes longer than to check it.
+//! Adjacent members are read, written and hashed as one piece, and checked individually: handing one small member
+//! from thread to thread takes longer than checking it.
 //!
-//! A buffer is taken before the work is handed to a thread, and goes back when the last member in it was hashed or given
-//! up. So no thread waits for a buffer, and whoever takes the results in their order always gets the next one.
+//! A buffer is taken before the work is handed to a thread, and returned when its last member was hashed or given
+//! up. So threads never wait for a buffer, and taking results in order cannot deadlock.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -28,13 +28,13 @@ use crate::archive::read::index_file::MAX_MEMBER_BYTES;
 use crate::archive::workers::Workers;
 use crate::outside::let_go_of_pages;
 
-/// So many pieces are read, checked and wait for their turn for each thread, and some more. With much fewer all wait for each
-/// other whenever the disk takes a moment to write.
+/// The number of pieces in progress per thread, plus a few. With much fewer, all threads wait whenever the disk
+/// takes a moment to write.
 const PIECES_A_THREAD: usize = 3;
 const SPARE_PIECES: usize = 6;
-/// Members are checked together up to this weight.
+/// The maximum weight of members that are checked together.
 pub(in crate::archive) const RUN_BYTES: usize = MAX_MEMBER_DATA;
-/// No piece is longer: it is a run, or one member.
+/// The maximum length of a piece: a run, or one member.
 const PIECE_BYTES: usize = WIDEST.max_member_bytes;
 
 /// Why a member of the previous archive is not copied.
@@ -55,17 +55,17 @@ pub(in crate::archive) enum MemberFault {
     NotAsked,
 }
 
-/// Members of the previous archive that lie one behind the other, as they were found there.
+/// Adjacent members of the previous archive, with the result of their checks.
 pub(in crate::archive) struct CheckedPiece {
     archive: Arc<File>,
     buffer: Arc<Buffer>,
     spent: Sender<Vec<CarriedMember>>,
-    /// Each member's end in the buffer, and what is wrong with it.
+    /// Each member's end in the buffer, and its fault.
     members: Vec<(usize, Result<(), MemberFault>)>,
 }
 
 impl CheckedPiece {
-    /// What is wrong with a member, if something is.
+    /// The fault of a member, if any.
     pub(in crate::archive) fn fault(&self, member: usize) -> Option<&MemberFault> {
         match self.members.get(member) {
             Some((_, Ok(()))) => None,
@@ -74,7 +74,7 @@ impl CheckedPiece {
         }
     }
 
-    /// Members of it, from the number `first` on, to be written as they are.
+    /// The members from index `first`, ready to be written.
     pub(in crate::archive) fn carry(&self, first: usize, members: Vec<CarriedMember>) -> Carried {
         let end_of = |count: usize| count.checked_sub(1).and_then(|at| self.members.get(at)).map_or(0, |(end, _)| *end);
         let range = end_of(first)..end_of(first + members.len());
@@ -83,15 +83,15 @@ impl CheckedPiece {
     }
 }
 
-/// A member that is carried, and the entries that end in it.
+/// A carried member, and the entries that end in it.
 pub(in crate::archive) struct CarriedMember {
     pub(in crate::archive) line: MemberLine,
     pub(in crate::archive) entries: KeptEntries,
 }
 
-/// Members that are as the previous index says, one behind the other.
+/// Adjacent members that match the previous index.
 pub(in crate::archive) struct Carried {
-    /// The archive that they were read from.
+    /// The archive they were read from.
     pub(super) archive: Arc<File>,
     buffer: Arc<Buffer>,
     spent: Sender<Vec<CarriedMember>>,
@@ -101,8 +101,8 @@ pub(in crate::archive) struct Carried {
 
 impl Drop for Carried {
     fn drop(&mut self) {
-        // Whoever made the lines frees them: two threads that free and allocate what is the other's wait for each other. Fails
-        // only when nothing is carried any more.
+        // // Returned to the thread that allocated them: freeing memory of another thread makes both contend for
+        // the allocator's lock. Fails only after the end of carrying.
         let _ = self.spent.send(std::mem::take(&mut self.members));
     }
 }
@@ -113,13 +113,13 @@ impl Carried {
         &self.buffer.bytes[self.range.clone()]
     }
 
-    /// Where they are in the archive that they were read from.
+    /// Their offset in the archive they were read from.
     pub(super) fn offset(&self) -> u64 {
         self.members.first().map_or(0, |member| member.line.offset)
     }
 }
 
-/// Bytes that go back to where they came from.
+/// A buffer that returns to its pool when dropped.
 struct Buffer {
     bytes: Vec<u8>,
     home: Sender<Vec<u8>>,
@@ -127,12 +127,12 @@ struct Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // Fails only when nothing is carried any more.
+        // // Fails only after the end of carrying.
         let _ = self.home.send(std::mem::take(&mut self.bytes));
     }
 }
 
-/// The buffers, of which there is a fixed number. Each has room for the largest piece, and costs what was ever read into it.
+/// A fixed number of buffers. Each can hold the largest piece, and uses as much memory as was ever read into it.
 struct Buffers {
     spares: Spares<Vec<u8>>,
     home: Sender<Vec<u8>>,
@@ -144,15 +144,15 @@ impl Buffers {
         Self { spares: Spares::new(count, back), home }
     }
 
-    /// A buffer; `None` while all are under way.
+    /// A buffer; `None` while all are in use.
     fn take(&mut self) -> Option<Buffer> {
         let bytes = self.spares.take(|| vec![0; PIECE_BYTES])?;
         Some(Buffer { bytes, home: self.home.clone() })
     }
 
-    /// Waits until one comes back. At least one must be under way.
+    /// Waits until one is returned. At least one must be in use.
     fn wait(&mut self) {
-        // Never fails: this struct holds a sender.
+        // // Never fails: this struct holds a sender.
         let _ = self.spares.wait();
     }
 }
@@ -161,14 +161,14 @@ impl Buffers {
 struct Source {
     codec: CodecRef,
     archive: Arc<File>,
-    /// What the kernel has of it in memory is not believed.
+    /// Whether to read from the disk and ignore the page cache.
     from_disk: bool,
-    /// Whether all that was read was in memory already: then others want it there, and it stays.
+    /// Whether all reads so far hit the page cache: then other programs use these pages, and they are kept.
     is_in_memory: AtomicBool,
 }
 
 impl Source {
-    /// Fills `buffer` from `offset` on; false when that is not possible.
+    /// Fills `buffer` from `offset`; false on failure.
     fn read(&self, buffer: &mut [u8], offset: u64) -> bool {
         let len = NonZero::new(buffer.len() as u64);
         if self.from_disk {
@@ -191,16 +191,16 @@ pub(super) struct Carrier {
     buffers: Buffers,
     checked: Receiver<(u64, CheckedPiece)>,
     report: Sender<(u64, CheckedPiece)>,
-    /// The results from the number `oldest` on, as far as they came.
+    /// The results from number `oldest` on, as far as available.
     results: VecDeque<Option<CheckedPiece>>,
     oldest: u64,
-    /// What was written, on its way to be freed.
+    /// Written members to be freed.
     spent: Receiver<Vec<CarriedMember>>,
     spent_home: Sender<Vec<CarriedMember>>,
 }
 
 impl Carrier {
-    /// With `from_disk`, what the kernel has of the archive in memory is not believed.
+    /// `from_disk`: read from the disk and ignore the page cache.
     pub(super) fn new(codec: CodecRef, archive: Arc<File>, threads: usize, from_disk: bool) -> Self {
         let (report, checked) = channel();
         let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
@@ -222,7 +222,7 @@ impl Carrier {
             let members = read_checked(&source, &lines, &mut buffer.bytes);
             let archive = Arc::clone(&source.archive);
             level.note_busy(began.elapsed());
-            // Fails only when nobody wants it any more.
+            // // Fails only after the end of carrying.
             let _ = report.send((number, CheckedPiece { archive, buffer: Arc::new(buffer), spent, members }));
         });
         true
@@ -232,14 +232,14 @@ impl Carrier {
         self.buffers.wait();
     }
 
-    /// The oldest of the pieces that were asked for; `None` when none was.
+    /// The oldest submitted piece; `None` if there is none.
     pub(super) fn take(&mut self) -> Option<CheckedPiece> {
         loop {
             match self.results.front_mut() {
                 None => return None,
                 Some(Some(_)) => break,
                 Some(None) => {
-                    // Never fails: this struct holds a sender.
+                    // // Never fails: this struct holds a sender.
                     let Ok((number, result)) = self.checked.recv() else { break };
                     let place = usize::try_from(number - self.oldest).ok().and_then(|at| self.results.get_mut(at));
                     if let Some(place) = place {
@@ -253,15 +253,14 @@ impl Carrier {
     }
 }
 
-/// What a member that is under way counts for. Its entries wait with it, and the more data the more entries: what counts is
-/// the longer of the two. The index was checked for both when it was read first.
+/// The weight of a member in a run. Its entry lines wait with it and grow with its data, so the weight is the
+/// larger of the two lengths. Both were checked when the index was first read.
 pub(in crate::archive) fn weight(line: &MemberLine) -> usize {
     let len = line.length.min(MAX_MEMBER_BYTES).max(line.tar_length.min(MAX_MEMBER_DATA as u64));
     usize::try_from(len).unwrap_or(MAX_MEMBER_DATA)
 }
 
-/// Reads members that lie one behind the other to the start of `buffer`, and says for each where it ends there and what is
-/// wrong with it.
+/// Reads adjacent members into the start of `buffer`; returns for each its end there and its fault.
 fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<(usize, Result<(), MemberFault>)> {
     let mut end = 0_usize;
     let places: Vec<Range<usize>> = lines
@@ -280,7 +279,7 @@ fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec
         let end = place.end;
         let fault = buffer.get_mut(place).ok_or(MemberFault::TooLong).and_then(|bytes| {
             if !is_read {
-                // One bad place of the disk concerns one member.
+                // // A bad sector concerns only one member.
                 source.archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => MemberFault::CutOff,
                     _ => MemberFault::Read(error),
@@ -293,7 +292,7 @@ fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec
     checked.collect()
 }
 
-/// Reads what the kernel has in memory already; false when that is not all.
+/// Reads from the page cache only; false if not all of it is cached.
 fn read_from_memory(archive: &File, mut buffer: &mut [u8], mut offset: u64) -> bool {
     while !buffer.is_empty() {
         match preadv2(archive, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {

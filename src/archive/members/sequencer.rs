@@ -1,7 +1,7 @@
-//! Brings members into their order, writes and hashes them, and writes the index about them.
+//! Puts members into order, writes and hashes them, and writes their index lines.
 //!
-//! Whoever delivers the next member writes it, and all that came early and follows it. So a member is written by a thread
-//! that has it at hand mostly, and no thread has to be woken for it.
+//! There is no writer thread: the worker that delivers the next member writes it, and any that were waiting behind
+//! it. So a member is usually written by a thread that has it in its cache, and no thread has to be woken for it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,10 +15,10 @@ use super::sink::Sink;
 use crate::archive::codec::CodecRef;
 use crate::archive::level::LevelControl;
 
-/// Takes members in any order.
+/// Accepts members in any order.
 pub(super) struct Sequencer {
     state: Mutex<State>,
-    /// Told when somebody has stopped writing.
+    /// Signalled when a thread has stopped writing.
     rested: Condvar,
 }
 
@@ -26,36 +26,36 @@ struct State {
     early: BTreeMap<u64, Ready>,
     next: u64,
     sink: Sinking,
-    /// So many wait until somebody has stopped writing.
+    /// The number of threads that wait for this.
     waiting: usize,
-    /// Why nothing is written any more; taken by the one who tells it.
+    /// The error that ended writing; taken by the thread that reports it.
     error: Option<io::Error>,
 }
 
-/// Who has the sink.
+/// The state of the sink.
 enum Sinking {
     /// It waits for the next member.
     Idle(Box<Sink>),
-    /// A thread writes.
+    /// A thread is writing.
     Busy,
-    /// Nothing is written any more.
+    /// Writing has ended.
     Ended,
 }
 
-/// Whether something waits to be written that nobody writes.
+/// Whether a member is ready that no thread is writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivered {
-    /// [`Sequencer::write_on`] has something to do.
+    /// Call [`Sequencer::write_on`].
     ToWrite,
-    /// Members before it are missing, or somebody is about to write it.
+    /// Earlier members are missing, or another thread is about to write it.
     Waits,
 }
 
-/// Nothing is written any more: [`Sequencer::error`] says why.
+/// Writing has ended with an error, see [`Sequencer::error`].
 pub(super) struct Failed;
 
 impl Sequencer {
-    /// The buffers of what was written go to `give_back`.
+    /// Returns the buffers of written members through `give_back`.
     pub(super) fn new(
         codec: CodecRef,
         outputs: Outputs,
@@ -71,7 +71,7 @@ impl Sequencer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the member, or members that are carried together, with this number.
+    /// Accepts the member, or carried members, with this number.
     pub(super) fn deliver(&self, number: u64, ready: Ready) -> Result<Delivered, Failed> {
         let mut state = self.lock();
         let is_next = match state.sink {
@@ -83,7 +83,7 @@ impl Sequencer {
         Ok(if is_next { Delivered::ToWrite } else { Delivered::Waits })
     }
 
-    /// Writes what can be written, unless somebody else does. An error is kept for [`Sequencer::error`].
+    /// Writes all members that are ready, unless another thread does. An error is kept for [`Sequencer::error`].
     pub(super) fn write_on(&self) {
         let mut state = self.lock();
         let Some(mut sink) = state.take_sink() else { return };
@@ -106,13 +106,13 @@ impl Sequencer {
         }
         let is_waited_for = state.waiting > 0;
         drop(state);
-        // To wake nobody asks the kernel all the same.
+        // // Notifying costs a system call even if no thread waits.
         if is_waited_for {
             self.rested.notify_all();
         }
     }
 
-    /// Waits until somebody has stopped writing.
+    /// Waits until the writing thread has stopped.
     fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.waiting += 1;
         let mut state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -132,10 +132,10 @@ impl Sequencer {
         }
     }
 
-    /// Lets nothing more be written. What is being written now is waited for.
+    /// Ends writing, after the members being written now.
     pub(super) fn give_up(&self) {
         let mut state = self.lock();
-        // Whoever writes finds nothing more to do.
+        // // The writing thread then finds no further members.
         state.early.clear();
         while matches!(state.sink, Sinking::Busy) {
             state = self.wait(state);
@@ -143,7 +143,7 @@ impl Sequencer {
         state.sink = Sinking::Ended;
     }
 
-    /// Why nothing is written any more.
+    /// The error that ended writing.
     pub(super) fn error(&self) -> io::Error {
         self.lock().error.take().unwrap_or_else(|| io::Error::other("the archive is not written any more"))
     }
@@ -189,7 +189,7 @@ mod tests {
     use crate::archive::level::{CompressionLevel, LevelControl, LevelNow};
     use crate::archive::members::output::ArchiveFile;
 
-    /// Takes `left` bytes and no more.
+    /// Accepts `left` bytes and no more.
     #[derive(Clone)]
     struct Bounded {
         taken: Arc<Mutex<Vec<u8>>>,

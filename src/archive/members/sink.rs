@@ -1,4 +1,4 @@
-//! Writes members to the archive in their order, hashes them, and writes the lines of the index about them.
+//! Writes members to the archive in order, hashes them, and writes their index lines.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,16 +16,16 @@ use crate::archive::codec::CodecRef;
 use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 
-/// So many times as long as the padding must be what is shared because of it.
+/// How many times longer than the padding the shared range must be.
 const LEAST_SHARED_FOR_PADDING: usize = 64;
 
-/// Where members go when their turn has come.
+/// The end of the pipeline for members.
 pub(super) struct Sink {
     codec: CodecRef,
     archive: Box<dyn ArchiveFile>,
     sha1: Sha1,
     index: io::BufWriter<Hashing>,
-    /// Lines on their way there.
+    /// Buffered lines.
     lines: Vec<u8>,
     totals: Totals,
     levels: [u64; HIGHEST_LEVEL as usize + 1],
@@ -57,7 +57,8 @@ impl Sink {
             self.pad_before(carried)?;
         }
         let Self { archive, sha1, index, lines, totals, levels, control, give_back, .. } = self;
-        // First written, then hashed: where the bytes are copied, that fetches them from memory faster than hashing does.
+        // // Written before hashed: where the bytes are copied, this brings them into the cache faster than
+        // hashing.
         let began = Instant::now();
         match &ready {
             Ready::Compressed(_) => archive.write_all(ready.bytes())?,
@@ -80,10 +81,10 @@ impl Sink {
                 }
                 job.entries.clear();
                 job.data_len = 0;
-                // Fails only when the producer is gone; what is still under way is written all the same.
+                // // Fails only after the producer is gone; members in progress are still written.
                 let _ = give_back.send(job);
             }
-            // Its buffer goes back by itself.
+            // // Its buffer is returned on drop.
             Ready::Carried(carried) => {
                 for CarriedMember { line, entries } in &carried.members {
                     let begins_at = totals.tar_bytes;
@@ -98,8 +99,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Puts padding before members that are carried, so that they lie as they did in the previous archive, where the
-    /// destination then has their blocks once.
+    /// Writes padding before carried members, so that they have the same alignment as in the previous archive and
+    /// the destination can share their blocks.
     fn pad_before(&mut self, carried: &Carried) -> io::Result<()> {
         let Self { codec, archive, sha1, lines, totals, .. } = self;
         let Some(block) = archive.block_to_share(&carried.archive) else { return Ok(()) };
@@ -131,7 +132,7 @@ impl Sink {
     }
 }
 
-/// How much padding at `to` makes what lay at `from` lie as before, seen from where a block begins.
+/// The padding at `to` that gives the same alignment to blocks as at `from`.
 fn padding_len(from: u64, to: u64, block: NonZero<usize>, min_bytes: usize) -> usize {
     let within = |offset: u64| usize::try_from(offset % block.get() as u64).unwrap_or(0);
     let mut len = (within(from) + block.get() - within(to)) % block;
@@ -142,7 +143,7 @@ fn padding_len(from: u64, to: u64, block: NonZero<usize>, min_bytes: usize) -> u
 }
 
 impl Totals {
-    /// Adds the next member's line to `out`.
+    /// Appends the next member's line to `out`.
     fn add_member(
         &mut self,
         out: &mut Vec<u8>,
@@ -159,7 +160,7 @@ impl Totals {
     }
 }
 
-/// Hashes and counts what the writer behind it has taken.
+/// Hashes and counts the bytes that the inner writer accepted.
 struct Hashing {
     inner: Box<dyn Write + Send>,
     sha256: Sha256,

@@ -1,8 +1,8 @@
-//! A fixed number of buffers that come back when they are done with.
+//! A fixed-size pool of reusable buffers, allocated on first use.
 
 use std::sync::mpsc::{Receiver, RecvError};
 
-/// Those that are not under way. Each is made when it is first needed.
+/// Idle buffers.
 pub(super) struct Spares<T> {
     unmade: usize,
     idle: Vec<T>,
@@ -10,22 +10,22 @@ pub(super) struct Spares<T> {
 }
 
 impl<T> Spares<T> {
-    /// So many, which come back through `back`.
+    /// A pool of `count` buffers, which are returned through `back`.
     pub(super) fn new(count: usize, back: Receiver<T>) -> Self {
         Self { unmade: count, idle: Vec::new(), back }
     }
 
-    /// One of them; `None` while all are under way.
+    /// A buffer; `None` while all are in use.
     pub(super) fn take(&mut self, make: impl FnOnce() -> T) -> Option<T> {
         self.idle.extend(self.back.try_iter());
-        // The last that came back first: fewer are ever touched, and what is in them is in the processor's cache.
+        // // Last in, first out: fewer buffers are touched, and their content is in the CPU cache.
         self.idle.pop().or_else(|| {
             self.unmade = self.unmade.checked_sub(1)?;
             Some(make())
         })
     }
 
-    /// Waits until one comes back. An error when none will any more.
+    /// Waits until one is returned. An error if none will be.
     pub(super) fn wait(&mut self) -> Result<(), RecvError> {
         self.idle.push(self.back.recv()?);
         Ok(())

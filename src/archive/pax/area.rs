@@ -1,12 +1,13 @@
-//! The data area of a file with holes: GNU tar's manual, "PAX 1" sparse format.
+//! The data area of a sparse file: GNU tar's manual, "PAX 1" sparse format.
 
 use super::block::padding_after;
 use crate::units::ByteRange;
 
-/// How much the data area of a sparse file takes, counted run by run, and the text of its map: GNU tar's sparse format
-/// 1.0. The map is the number of runs, then offset and length of each, decimal, one a line, padded to whole blocks. A hole
-/// at the end is an empty run at the file's size. In long maps, beyond [`SparseArea::PLAIN_RUNS`], each number has zeros
-/// before it up to 19 digits, as the largest file's length has: then the number of runs alone decides how long the map is.
+/// The length of a sparse file's data area, computed run by run, and the text of its map in GNU tar's sparse format
+/// 1.0. The map has the number of runs, then offset and length of each, in decimal, one per line, padded to whole
+/// blocks. A hole at the end is an empty run at the file's size. In maps of more than [`SparseArea::PLAIN_RUNS`]
+/// runs each number is padded with zeros to 19 digits, the digits of the largest file's length: then the number of
+/// runs alone determines the map's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SparseArea {
     size: u64,
@@ -17,15 +18,15 @@ pub struct SparseArea {
 }
 
 impl SparseArea {
-    /// A map of more runs has numbers with leading zeros.
+    /// A map with more runs has zero-padded numbers.
     pub const PLAIN_RUNS: u64 = 1 << 16;
 
-    /// The area of a file of `size` bytes without any data.
+    /// The area of a file of `size` bytes without data.
     pub fn new(size: u64) -> Self {
         Self { size, runs: 0, lines_bytes: 0, data_bytes: 0, end: 0 }
     }
 
-    /// Takes in a run, which lies after all before it and within the file.
+    /// Adds a run, which must be after all earlier ones and within the file.
     pub fn add(&mut self, run: ByteRange) {
         self.runs += 1;
         self.lines_bytes += line_bytes(run.start) + line_bytes(run.len);
@@ -33,22 +34,22 @@ impl SparseArea {
         self.end = run.start + run.len;
     }
 
-    /// How long the file is.
+    /// The file's length.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// How many runs were taken in.
+    /// The number of runs added.
     pub fn runs(&self) -> u64 {
         self.runs
     }
 
-    /// How many runs the map names, that of a hole at the end included.
+    /// The number of runs in the map, including that of a hole at the end.
     pub fn map_runs(&self) -> u64 {
         self.runs + u64::from(self.last_run().is_some())
     }
 
-    /// How long the map is, a whole number of blocks.
+    /// The length of the map, a multiple of the block size.
     pub fn map_bytes(&self) -> u64 {
         let lines_bytes = if self.runs > Self::PLAIN_RUNS {
             self.map_runs().saturating_mul(2 * WIDE_LINE_BYTES)
@@ -60,12 +61,12 @@ impl SparseArea {
         text_bytes + padding_after(text_bytes)
     }
 
-    /// How many bytes all runs have together.
+    /// The total length of all runs.
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
 
-    /// The empty run that stands for a hole at the end.
+    /// The empty run of a hole at the end.
     pub fn last_run(&self) -> Option<ByteRange> {
         (self.runs == 0 || self.end < self.size).then(|| ByteRange::new(self.size, 0))
     }
@@ -85,7 +86,7 @@ impl SparseArea {
 /// Nineteen digits and a newline.
 const WIDE_LINE_BYTES: u64 = 20;
 
-/// How long a number and the newline after it are.
+/// The length of a number and its newline.
 fn line_bytes(number: u64) -> u64 {
     u64::from(number.checked_ilog10().unwrap_or(0)) + 2
 }

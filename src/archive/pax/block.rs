@@ -1,10 +1,10 @@
-//! The blocks that a tar stream is made of.
+//! The blocks of a tar stream.
 
-/// The unit of a tar stream: each header is one, and data is padded to a whole number of them.
+/// The unit of a tar stream: a header is one block, and data is padded to whole blocks.
 pub const BLOCK_BYTES: u64 = 512;
 pub(crate) const BLOCK: usize = 512;
 
-/// How many zero bytes follow data of this length.
+/// The number of zero bytes after data of this length.
 pub fn padding_after(len_bytes: u64) -> u64 {
     len_bytes.wrapping_neg() % BLOCK_BYTES
 }

@@ -8,12 +8,12 @@ use crate::archive::digits::{push_decimal, push_padded};
 use crate::entry::{Metadata, Timestamp, Xattr};
 use crate::outside::inode_flags::{COMMON, FLAGS, fat};
 
-/// Begins the value of the `comment` record that holds what `SCHILY.fflags` has no name for.
+/// The prefix of volbak's `comment` record, for flags without a name in `SCHILY.fflags`.
 pub const FLAGS_COMMENT: &str = "volbak";
 
-/// Adds inode flags and the project id. The common flags go into libarchive's own record: bsdtar sets them, and would fail
-/// over others where a filesystem has none. Those, and the id, go into a `comment`, which POSIX has every reader pass by:
-/// of a keyword that it does not know, GNU tar complains.
+/// Adds inode flags and the project id. The common flags go into libarchive's own record: bsdtar sets them, and
+/// would fail on others where a filesystem lacks them. The others, and the id, go into a `comment`, which POSIX
+/// readers ignore; for an unknown keyword GNU tar prints a warning.
 pub(super) fn add_flags(records: &mut Records, metadata: &Metadata) {
     let Metadata { flags, project, .. } = *metadata;
     let set = FLAGS.iter().filter(|(bit, ..)| flags & bit != 0);
@@ -38,7 +38,7 @@ pub(super) fn add_flags(records: &mut Records, metadata: &Metadata) {
     }
 }
 
-/// Adds attributes and ACLs; gives the names of those that pax cannot hold.
+/// Adds attributes and ACLs; returns the names of those that pax cannot represent.
 pub(super) fn add_xattrs(records: &mut Records, xattrs: &[Xattr]) -> Vec<Vec<u8>> {
     let mut left_out = Vec::new();
     for xattr in xattrs {
@@ -67,9 +67,9 @@ pub(super) fn add_xattrs(records: &mut Records, xattrs: &[Xattr]) -> Vec<Vec<u8>
     left_out
 }
 
-/// An extended header with its records: `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record, itself included.
+/// An extended header with its records: `LENGTH KEY=VALUE\n`, where LENGTH includes itself.
 pub(super) struct Records {
-    /// Room for the header block, and the records so far.
+    /// Space for the header block, and the records so far.
     bytes: Vec<u8>,
 }
 
@@ -105,7 +105,7 @@ impl Records {
         self.bytes.push(b'\n');
     }
 
-    /// The header block of type `x`, and the records padded to whole blocks; nothing without a record.
+    /// The header block of type `x`, and the records padded to whole blocks; empty without a record.
     pub(super) fn finish(self) -> Vec<u8> {
         let mut bytes = self.bytes;
         let records_len = bytes.len() - BLOCK;
@@ -131,12 +131,12 @@ fn decimal_digits(number: usize) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-/// Seconds with a fraction, the sign before both: -1.5 is a second and a half before 1970.
+/// Seconds with a fraction; the sign applies to both: -1.5 is a second and a half before 1970.
 pub(super) fn decimal(time: Timestamp) -> Vec<u8> {
     let mut text = Vec::with_capacity(32);
     let (seconds, fraction) = match (u64::try_from(time.sec), u64::from(time.nsec)) {
         (Ok(seconds), nsec @ 0..NANOS) => (seconds, nsec),
-        // Before 1970 the fraction counts the other way; and a damaged inode may have more than a second of it.
+        // // Before 1970 the fraction counts the other way. A damaged inode may have a fraction above one second.
         (_, nsec) => {
             let total = i128::from(time.sec) * i128::from(NANOS) + i128::from(nsec);
             if total < 0 {
@@ -158,7 +158,7 @@ pub(super) fn decimal(time: Timestamp) -> Vec<u8> {
     text
 }
 
-/// So many are a second.
+/// Nanoseconds per second.
 const NANOS: u64 = 1_000_000_000;
 
 #[cfg(test)]

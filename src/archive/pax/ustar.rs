@@ -3,21 +3,22 @@
 use super::block::BLOCK;
 use crate::entry::Timestamp;
 
-/// The largest number that 11 octal digits hold.
+/// The largest number in 11 octal digits.
 const MAX_OCTAL_11: u64 = 0o777_7777_7777;
-/// The largest number that 7 octal digits hold.
+/// The largest number in 7 octal digits.
 const MAX_OCTAL_7: u64 = 0o777_7777;
 
-/// Whether a number can be written as the octal digits that POSIX asks for.
+/// Whether a number fits into the octal digits of POSIX.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fits {
     InOctal,
-    /// It is in the field in GNU tar's base-256 form, for readers that know no extended headers; a record says it too.
+    /// The field has it in GNU tar's base-256 form, for readers without extended headers, and a record repeats it.
     OnlyInBinary,
 }
 
-/// Whether a name may stand in the header block itself. UTF-8 beyond ASCII goes into a record, where it is known to be
-/// UTF-8; bytes that are not UTF-8 are taken as they are from here, and only with `hdrcharset` from there.
+/// Whether a name may be in the header block itself. Non-ASCII UTF-8 goes into a record, where the encoding is
+/// defined. Bytes that are not UTF-8 stay here: readers take them unchanged, while a record would need
+/// `hdrcharset`.
 fn stands_as_it_is(name: &[u8]) -> bool {
     name.is_ascii() || std::str::from_utf8(name).is_err()
 }
@@ -34,7 +35,7 @@ impl Ustar {
         Self { block }
     }
 
-    /// Writes `name`, or `prefix` and `name`. False when it does not fit; then as much as does is there.
+    /// Writes `name`, or `prefix` and `name`. False if it does not fit; then it is truncated.
     pub(super) fn set_path(&mut self, path: &[u8]) -> bool {
         let plain = stands_as_it_is(path);
         if path.len() <= 100 {
@@ -60,7 +61,7 @@ impl Ustar {
         target.len() <= 100 && stands_as_it_is(target)
     }
 
-    /// Octal digits ended by a NUL, or base-256 where those do not suffice.
+    /// Octal digits with a final NUL, or base-256 if they do not suffice.
     pub(super) fn set_number(&mut self, field: std::ops::Range<usize>, number: u64) -> Fits {
         let digits = field.len() - 1;
         let largest = if digits == 7 { MAX_OCTAL_7 } else { MAX_OCTAL_11 };
@@ -85,8 +86,8 @@ impl Ustar {
         Fits::OnlyInBinary
     }
 
-    /// GNU tar's manual, "Standard Format": the first byte is 0x80, or 0xff for a negative number, and the rest the
-    /// number, big-endian.
+    /// GNU tar's manual, "Standard Format": the first byte is 0x80, or 0xff for a negative number, and the rest is
+    /// the number, big-endian.
     fn set_binary(&mut self, field: std::ops::Range<usize>, number: i128) {
         let bytes = number.to_be_bytes();
         let len = field.len();
@@ -94,12 +95,13 @@ impl Ustar {
         self.block[field.start] = if number < 0 { 0xff } else { 0x80 };
     }
 
-    /// Fills in the checksum: the sum of all bytes, its own field taken as spaces.
+    /// Sets the checksum: the sum of all bytes, with its own field taken as spaces.
     pub(super) fn finish(mut self) -> [u8; BLOCK] {
         self.block[148..156].copy_from_slice(b"        ");
-        // 512 bytes: their sum is far below 2^32. Plain sums are checked for that one by one, also where it takes longest.
+        // // 512 bytes: their sum is far below 2^32. wrapping_add avoids an overflow check per byte in debug
+        // builds.
         let sum = self.block.iter().fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
-        // Six digits and a NUL; the space after it stands there already.
+        // // Six digits and a NUL; the following space is already set.
         self.block[154] = 0;
         self.set_number(148..155, u64::from(sum));
         self.block

@@ -1,4 +1,4 @@
-//! A tar stream in pieces, some of which may be lost: the bytes under the walk of its entries.
+//! A tar stream in pieces, some of which may be lost: the input of the walk over entries.
 
 use std::collections::VecDeque;
 
@@ -7,9 +7,9 @@ use super::item::TarPlace;
 use super::stream::{Chunk, MemberStream};
 use crate::archive::index::EntryLine;
 
-/// Where pieces come from.
+/// A source of pieces.
 pub trait ChunkSource {
-    /// The next piece, `None` after the last. `done_with` is the one before.
+    /// The next piece; `None` after the last. `done_with` returns the previous one.
     fn next_chunk(&mut self, done_with: Option<Chunk>) -> Option<Chunk>;
 }
 
@@ -19,22 +19,22 @@ impl ChunkSource for MemberStream {
     }
 }
 
-/// Why bytes could not be had.
+/// Why bytes are not available.
 pub(super) enum Trouble {
     End,
     Gap { place: TarPlace, bytes: u64, what: String },
 }
 
-/// Where the walk is, in the stream and in the current piece.
+/// The position of the walk, in the stream and in the current piece.
 pub(super) struct Cursor<S> {
     pub(super) source: S,
     chunk: Option<Chunk>,
-    /// How much of the chunk is done with.
+    /// The number of consumed bytes of the piece.
     used: usize,
     pub(super) position: u64,
-    /// Entries that start in the chunk and were not reached yet.
+    /// Entries that start in the piece and were not reached yet.
     pub(super) expected: VecDeque<EntryLine>,
-    /// Entries of chunks that are lost.
+    /// Entries of lost pieces.
     pub(super) lost: VecDeque<(EntryLine, TarPlace, String)>,
 }
 
@@ -47,7 +47,7 @@ impl<S: ChunkSource> Cursor<S> {
         TarPlace { member: self.chunk.as_ref().map_or(0, |chunk| chunk.number), tar_offset: self.position }
     }
 
-    /// Whether the current piece came with the index's lines.
+    /// Whether the current piece came with index lines.
     pub(super) fn indexed(&self) -> bool {
         self.chunk.as_ref().is_some_and(|chunk| chunk.entries.is_some())
     }
@@ -61,21 +61,21 @@ impl<S: ChunkSource> Cursor<S> {
         self.position += len as u64;
     }
 
-    /// Makes sure that something is available.
+    /// Loads a piece, if the current one is used up.
     pub(super) fn load(&mut self) -> Result<(), Trouble> {
         while self.available() == 0 {
             let done_with = self.chunk.take();
             self.used = 0;
             let Some(mut chunk) = self.source.next_chunk(done_with) else { return Err(Trouble::End) };
             if chunk.entries.is_some() {
-                // Without an index, offsets after a gap of unknown length would only be wrong.
+                // // Without an index, offsets after a gap of unknown length would be wrong anyway.
                 self.position = chunk.tar_offset;
             }
             let place = TarPlace { member: chunk.number, tar_offset: self.position };
             let entries = chunk.entries.as_mut().map(std::mem::take).unwrap_or_default();
             if let Some(what) = chunk.lost.take() {
                 if chunk.is_padding() {
-                    // Damaged, which the stream tells; nothing was in it.
+                    // // A damaged piece without data, already reported by the stream.
                     continue;
                 }
                 self.lost.extend(entries.into_iter().map(|line| (line, place, what.clone())));
@@ -91,7 +91,7 @@ impl<S: ChunkSource> Cursor<S> {
         Ok(())
     }
 
-    /// Takes the next block. Pieces are whole numbers of blocks, but for the last of an archive that was cut off.
+    /// Consumes the next block. Pieces are whole blocks, except for the last of a truncated archive.
     pub(super) fn block(&mut self) -> Result<[u8; BLOCK], Trouble> {
         self.load()?;
         let bytes = self.chunk.as_ref().and_then(|chunk| chunk.data[self.used..].first_chunk().copied());
@@ -104,12 +104,12 @@ impl<S: ChunkSource> Cursor<S> {
         Ok(block)
     }
 
-    /// What is available and not taken yet.
+    /// The rest of the current piece.
     pub(super) fn rest(&self) -> &[u8] {
         self.chunk.as_ref().map_or(&[][..], |chunk| &chunk.data[self.used..])
     }
 
-    /// Takes what is available, at most `most_bytes` of it.
+    /// Consumes at most `most_bytes` of the current piece.
     pub(super) fn take_at_most(&mut self, most_bytes: u64) -> &[u8] {
         let len = self.available().min(usize::try_from(most_bytes).unwrap_or(usize::MAX));
         let start = self.used;

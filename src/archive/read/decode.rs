@@ -1,4 +1,4 @@
-//! Members are checked and decoded in parallel.
+//! Checks and decodes members in parallel.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use super::job::{Job, StreamFinding};
 use crate::archive::codec::{CodecRef, Decode};
 use crate::archive::workers::Workers;
 
-/// The reading thread's way to hand members on.
+/// The reading thread's handle to submit members.
 pub(super) struct Submit {
     pool: Workers,
     decoders: Arc<Mutex<Vec<Box<dyn Decode>>>>,
@@ -19,13 +19,14 @@ pub(super) struct Submit {
     stop: Vec<Arc<AtomicBool>>,
 }
 
-/// Nobody wants more, or somebody wants it to stop.
+/// The consumer is gone, or the operation was cancelled.
 pub(super) struct Over {
     pub(super) stopped: bool,
 }
 
 impl Submit {
-    /// Starts `threads` threads that decode. Members come back through `give`, with their number; jobs to fill come from `take`.
+    /// Starts `threads` decoding threads. Members are returned through `give` with their number; empty jobs come
+    /// from `take`.
     pub(super) fn new(
         codec: CodecRef,
         threads: usize,
@@ -38,7 +39,7 @@ impl Submit {
         Ok(Self { pool, decoders, give, take, next: 0, stop })
     }
 
-    /// An empty job, as soon as one is free.
+    /// Waits for an empty job.
     pub(super) fn job(&self) -> Result<Job, Over> {
         if self.stop.iter().any(|flag| flag.load(Ordering::Relaxed)) {
             return Err(Over { stopped: true });
@@ -46,29 +47,29 @@ impl Submit {
         self.take.recv().map_err(|_| Over { stopped: false })
     }
 
-    /// Hands on a member to be checked and decoded.
+    /// Submits a member to be checked and decoded.
     pub(super) fn decode(&mut self, mut job: Job) {
         let (number, give, decoders) = (self.next, self.give.clone(), Arc::clone(&self.decoders));
         self.next += 1;
         self.pool.give(move || {
             let lock = || decoders.lock().unwrap_or_else(PoisonError::into_inner);
-            // As many decoders as threads: one is always there.
+            // // There are as many decoders as threads, so one is available.
             let Some(mut decoder) = lock().pop() else { return };
             check_and_decode(&mut job, decoder.as_mut());
             lock().push(decoder);
-            // Fails only when nobody wants it any more.
+            // // Fails only after the consumer is gone.
             let _ = give.send((number, job));
         });
     }
 
-    /// Hands on a piece that needs no decoding: one that is lost, or was decoded already.
+    /// Submits a piece that needs no decoding: a lost one, or one already decoded.
     pub(super) fn pass(&mut self, job: Job) {
         let _ = self.give.send((self.next, job));
         self.next += 1;
     }
 }
 
-/// Fills the chunk with the member's data, or says why that is lost.
+/// Fills the piece with the member's data, or states why it is lost.
 fn check_and_decode(job: &mut Job, decoder: &mut dyn Decode) {
     let chunk = &mut job.chunk;
     let mut find = |what: String| {
@@ -78,7 +79,8 @@ fn check_and_decode(job: &mut Job, decoder: &mut dyn Decode) {
     let as_indexed = job.digest.is_none_or(|digest| digest.is_of(&job.member));
     match decoder.decode(&job.member, chunk.tar_length, &mut chunk.data) {
         Ok(()) => {
-            // The bytes differ, and what they decompress to is whole all the same: in the header, or made to be so.
+            // // The bytes differ from the index, but decode without an error: the change is in the header, or was
+            // crafted.
             if !as_indexed {
                 find("its digest is not the one in the index".to_owned());
             } else if job.header_damaged {

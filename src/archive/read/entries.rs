@@ -1,8 +1,8 @@
-//! Walks the entries of a tar stream that comes in pieces, some of which may be lost.
+//! Walks the entries of a tar stream in pieces, some of which may be lost.
 //!
-//! With an index, each piece says which entries start in it: what is lost or damaged then costs the entries that it
-//! touches, and the walk goes on with the next that is known to begin somewhere. Without one, it goes on with the next
-//! block that has a header's checksum; in an archive of ours, with the next member, where an entry is likely to begin.
+//! With an index, each piece comes with the entries that start in it: damage costs only the entries it touches, and
+//! the walk resumes at the next entry in the index. Without one, it resumes at the next block with a valid header
+//! checksum; in volbak's own archives at the next member, where an entry is likely to start.
 
 use sha2::{Digest, Sha256};
 
@@ -16,31 +16,31 @@ use super::sparse::{Keep, MapReader};
 use crate::archive::index::EntryLine;
 use crate::archive::pax::padding_after;
 
-/// The walk.
+/// A walk.
 #[expect(clippy::struct_excessive_bools, reason = "each says something of its own about where the walk is")]
 pub struct EntryReader<S> {
     tar: Cursor<S>,
-    /// A part of the archive is read; what lies between is left out on purpose.
+    /// Only part of the archive is read, so gaps are intended.
     partial: bool,
     hashing: bool,
     keep_maps: Keep,
     head: HeadBuilder,
-    /// The current entry's stored data that is left, and the padding after it.
+    /// The rest of the current entry's stored data, and the padding after it.
     data_left: u64,
     padding_left: u64,
     content: Option<Sha256>,
     data_lost: bool,
     zero_blocks: u64,
-    /// The archive has ended, as far as its entries go.
+    /// The end-of-archive marker was read.
     ended: bool,
     entries: u64,
-    /// Looking for the next entry after something that is none.
+    /// Searching for the next entry after invalid data.
     searching: bool,
 }
 
 impl<S: ChunkSource> EntryReader<S> {
-    /// Begins with the source's first piece. `partial` when that is not all of the stream; `hashing` when the digests of
-    /// the entries' data are wanted.
+    /// Starts with the source's first piece. `partial`: the stream is not complete. `hashing`: digests of the
+    /// entries' data are needed.
     pub fn new(source: S, partial: bool, hashing: bool) -> Self {
         Self {
             tar: Cursor::new(source),
@@ -59,25 +59,25 @@ impl<S: ChunkSource> EntryReader<S> {
         }
     }
 
-    /// From here on maps of holes are checked, and not kept.
+    /// Checks maps of holes without keeping them.
     #[must_use]
     pub fn without_maps(mut self) -> Self {
         self.keep_maps = Keep::Nothing;
         self
     }
 
-    /// Gives back the source.
+    /// Returns the source.
     pub fn into_source(self) -> (S, StreamEnd) {
         let end = StreamEnd { complete: self.zero_blocks >= 2, entries: self.entries, tar_bytes: self.tar.position };
         (self.tar.source, end)
     }
 
-    /// Where the walk is.
+    /// The position of the walk.
     pub fn place(&self) -> TarPlace {
         self.tar.place()
     }
 
-    /// The next entry, `None` at the end of the stream. What is left of the data of the one before is skipped.
+    /// The next entry; `None` at the end of the stream. Skips the rest of the previous entry's data.
     pub fn next_item(&mut self) -> Option<Item> {
         self.skip_data();
         loop {
@@ -112,7 +112,7 @@ impl<S: ChunkSource> EntryReader<S> {
         }
     }
 
-    /// More of the current entry's stored data, sparse maps left out; `None` at its end.
+    /// More of the current entry's stored data, without sparse maps; `None` at its end.
     pub fn next_data(&mut self) -> Result<Option<&[u8]>, DataLost> {
         if self.data_left == 0 {
             return Ok(None);
@@ -129,14 +129,14 @@ impl<S: ChunkSource> EntryReader<S> {
         Ok(Some(bytes))
     }
 
-    /// After the last data: the SHA-256 of the whole data area, sparse map included; `None` when some of it was lost or
-    /// skipped, or hashing was not asked for.
+    /// After the last data: the SHA-256 of the whole data area, including the sparse map. `None` if part of it was
+    /// lost or skipped, or without hashing.
     pub fn content_sha256(&mut self) -> Option<[u8; 32]> {
         let whole = self.data_left == 0 && !self.data_lost;
         self.content.take().filter(|_| whole).map(|content| content.finalize().into())
     }
 
-    /// The entry that the index says begins somewhere in this piece.
+    /// The entry that starts in this piece according to the index.
     fn expected_entry(&mut self, line: EntryLine) -> Item {
         let place = TarPlace { member: self.place().member, tar_offset: line.tar_offset };
         let lost = |line: EntryLine, what: String, member_lost: bool| Item::Lost {
@@ -154,8 +154,8 @@ impl<S: ChunkSource> EntryReader<S> {
             return lost(line, what, false);
         };
         self.tar.advance(skip);
-        // An index's entries lie one behind the other, so whatever was skipped belongs to an entry before, and that was
-        // found to have another length.
+        // // In an index, entries are adjacent. So the skipped bytes belong to an earlier entry, whose wrong length
+        // was reported.
         self.head = HeadBuilder::default();
         let end = line.tar_offset.saturating_add(line.tar_length);
         loop {
@@ -187,14 +187,14 @@ impl<S: ChunkSource> EntryReader<S> {
                 }
             }
             Err(error) => {
-                // Only its end in the index says where the next one begins.
+                // // Only its end in the index shows where the next one starts.
                 (self.data_left, self.padding_left) = (0, 0);
                 lost(line, error.to_string(), false)
             }
         }
     }
 
-    /// Passes what the index names no entry for: the zeros at the end, and nothing else in a whole archive.
+    /// Skips bytes without an entry in the index: in a complete archive, only the zeros at the end.
     fn pass_unexpected(&mut self) -> Option<Item> {
         let place = self.place();
         let rest = self.tar.rest();
@@ -211,7 +211,7 @@ impl<S: ChunkSource> EntryReader<S> {
         Some(Item::Lost { line: None, place, what, member_lost: false })
     }
 
-    /// The next entry by what the stream itself says.
+    /// The next entry according to the stream itself.
     fn sequential_entry(&mut self) -> Option<Item> {
         let place = self.place();
         let lost = |what: String, member_lost| Some(Item::Lost { line: None, place, what, member_lost });
@@ -231,7 +231,7 @@ impl<S: ChunkSource> EntryReader<S> {
             }
         };
         if self.ended {
-            // GNU tar fills its last record; whatever it is, no tar reads it.
+            // // GNU tar fills its last record; no tar reads what follows.
             let zero = block == [0; BLOCK];
             self.zero_blocks += u64::from(zero);
             if zero || std::mem::replace(&mut self.searching, true) {
@@ -259,7 +259,7 @@ impl<S: ChunkSource> EntryReader<S> {
                     Ok(mut head) => {
                         self.searching = false;
                         if alone {
-                            // tar(1) says "A lone zero block" and goes on.
+                            // // tar(1) warns of "A lone zero block" and continues.
                             head.problems.push("a block of zeros stands before it".to_owned());
                         }
                         Some(Item::Entry(head, None))
@@ -271,7 +271,7 @@ impl<S: ChunkSource> EntryReader<S> {
         }
     }
 
-    /// After something that is no header: reported once, then passed over up to the next that is one.
+    /// After invalid data: reports it once, then searches for the next header.
     fn search_on(&mut self, error: &HeaderError, place: TarPlace) -> Option<Item> {
         self.head = HeadBuilder::with_globals_of(&self.head);
         if std::mem::replace(&mut self.searching, true) {
@@ -280,7 +280,7 @@ impl<S: ChunkSource> EntryReader<S> {
         Some(Item::Lost { line: None, place, what: error.to_string(), member_lost: false })
     }
 
-    /// After the last header: what the data is. A map of holes is read from it.
+    /// After the last header: prepares the data. Reads a map of holes.
     fn begin_entry(&mut self) -> Result<Box<EntryHead>, HeaderError> {
         let (mut head, first_data) = self.head.finish()?;
         if let FirstData::OfLink { is_sure } = first_data
@@ -323,7 +323,7 @@ impl<S: ChunkSource> EntryReader<S> {
         Ok(head)
     }
 
-    /// Whether something else than another entry's header, or the archive's end, is next.
+    /// Whether the next block is neither an entry's header nor the end of the archive.
     fn data_follows(&mut self) -> bool {
         let next = if self.tar.load().is_ok() { self.tar.rest() } else { &[] };
         let block = next.first_chunk::<BLOCK>();
@@ -338,7 +338,7 @@ impl<S: ChunkSource> EntryReader<S> {
                 self.data_left -= of_entry;
                 let rest = bytes - of_entry;
                 if bytes == 0 {
-                    // How much is lost is not known, so neither is where the entry goes on.
+                    // // The length of the gap is unknown, so the rest of the entry cannot be located.
                     let bytes = std::mem::take(&mut self.data_left);
                     self.padding_left = 0;
                     self.searching = true;
@@ -356,11 +356,11 @@ impl<S: ChunkSource> EntryReader<S> {
         }
     }
 
-    /// Passes the rest of the current entry.
+    /// Skips the rest of the current entry.
     fn skip_data(&mut self) {
         self.content = None;
         while self.data_left > 0 {
-            // In data that nobody wants, a lost part is of no interest.
+            // // Lost parts of skipped data do not matter.
             let _ = self.next_data();
         }
         while self.padding_left > 0 {

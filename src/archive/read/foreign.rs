@@ -1,4 +1,4 @@
-//! Archives that are not made of our members: gzip files of any kind, and tar streams that are not compressed.
+//! Archives other than volbak's: arbitrary gzip files, and uncompressed tar streams.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -9,12 +9,12 @@ use super::input::{HashingInput, Input, PIECE_BYTES, Tally};
 use super::job::{Chunk, Form, Job, StreamOutcome};
 use crate::archive::codec::MAX_MEMBER_DATA;
 
-/// Reads a gzip file that says nothing of its members' lengths.
+/// Reads a gzip file without member lengths.
 pub(super) fn read_gzip(input: Input<'_>, tally: Tally, submit: Submit) -> StreamOutcome {
     pieces(GzipMembers::new(buffered(input)), tally, Form::Gzip, submit)
 }
 
-/// Reads a tar stream that is not compressed.
+/// Reads an uncompressed tar stream.
 pub(super) fn read_plain(input: Input<'_>, tally: Tally, submit: Submit) -> StreamOutcome {
     pieces(buffered(input), tally, Form::Plain, submit)
 }
@@ -25,7 +25,7 @@ fn buffered(input: Input<'_>) -> Buffered<'_> {
 
 type Buffered<'a> = BufReader<HashingInput<'a>>;
 
-/// A tar stream as it comes out of an archive that does not say where its pieces are.
+/// The tar stream of an archive without known pieces.
 trait TarData<'a>: Read {
     fn input(&mut self) -> &mut Input<'a>;
     fn into_input(self) -> Input<'a>;
@@ -41,10 +41,10 @@ impl<'a> TarData<'a> for Buffered<'a> {
     }
 }
 
-/// Gzip members end to end, and zeros behind the last: tapes and block devices are filled up with them, and gzip(1) passes
-/// over them.
+/// Consecutive gzip members, with zeros after the last: tapes and block devices are padded with them, and gzip(1)
+/// ignores them.
 struct GzipMembers<'a> {
-    /// `None` only while the next one is looked for.
+    /// `None` only during the search for the next one.
     member: Option<GzDecoder<Buffered<'a>>>,
     ended: bool,
 }
@@ -54,7 +54,7 @@ impl<'a> GzipMembers<'a> {
         Self { member: Some(GzDecoder::new(input)), ended: false }
     }
 
-    /// After a member's end: true when there is another one.
+    /// After the end of a member: true if another one follows.
     fn next_member(&mut self) -> io::Result<bool> {
         let Some(mut input) = self.member.take().map(GzDecoder::into_inner) else { return Ok(false) };
         let mut zeros = 0_u64;
@@ -102,7 +102,7 @@ impl Read for GzipMembers<'_> {
 
 impl<'a> TarData<'a> for GzipMembers<'a> {
     fn input(&mut self) -> &mut Input<'a> {
-        // It is only taken out within `next_member`, which puts it back.
+        // // Only `next_member` takes it out, and puts it back.
         #[expect(clippy::expect_used, reason = "see above")]
         let member = self.member.as_mut().expect("a member is being read");
         &mut member.get_mut().get_mut().0
@@ -115,7 +115,7 @@ impl<'a> TarData<'a> for GzipMembers<'a> {
     }
 }
 
-/// Hands on a tar stream in pieces of a member's size.
+/// Submits a tar stream in pieces of a member's size.
 fn pieces<'a>(mut from: impl TarData<'a>, mut tally: Tally, form: Form, mut submit: Submit) -> StreamOutcome {
     loop {
         let mut job = match submit.job() {
@@ -171,7 +171,7 @@ fn pieces<'a>(mut from: impl TarData<'a>, mut tally: Tally, form: Form, mut subm
     input.outcome(form, tally)
 }
 
-/// Fills `buf`; says how far it came, and whether the stream ended there.
+/// Fills `buf`; returns the length, and whether the stream ended there.
 fn fill(decoder: &mut impl Read, buf: &mut [u8]) -> (usize, io::Result<bool>) {
     let mut filled = 0;
     while filled < buf.len() {

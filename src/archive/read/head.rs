@@ -1,4 +1,4 @@
-//! Puts an entry together from its header blocks: extended headers, long names, the header itself.
+//! Assembles an entry from its header blocks: extended headers, long names, and the header itself.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::records::Extended;
 use super::sparse::{self, RunMap};
 use crate::entry::{DeviceNumber, Timestamp, Xattr};
 
-/// An extended header larger than this is refused. The reader archives at most 8 MiB of attributes for an inode.
+/// The maximum length of an extended header. The reader archives at most 8 MiB of attributes per inode.
 const MAX_EXTENDED_BYTES: u64 = 12 << 20;
-/// A longer name is refused, as none that the reader archives is.
+/// The maximum length of a name; the reader archives none that is longer.
 const MAX_NAME_BYTES: u64 = 1 << 20;
-/// Headers before an entry's own; more would only be there to keep the walk busy.
+/// The maximum number of headers before an entry's own; more would only keep the walk busy.
 const MAX_HEADERS: u32 = 64;
 
-/// What an entry of an archive is.
+/// The type of an entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadKind {
     /// A regular file.
@@ -26,7 +26,7 @@ pub enum HeadKind {
     Directory,
     /// A symbolic link to this target.
     Symlink(Vec<u8>),
-    /// Another name of the entry with this path.
+    /// A hard link to the entry with this path.
     HardLink(Vec<u8>),
     /// A character device.
     CharDevice(DeviceNumber),
@@ -34,16 +34,16 @@ pub enum HeadKind {
     BlockDevice(DeviceNumber),
     /// A named pipe.
     Fifo,
-    /// Something that no tree has: a volume's label, or a type that is not known.
+    /// An entry that is no file: a volume label, or an unknown type.
     Other(u8),
 }
 
-/// What an entry's headers say.
+/// An entry, decoded from its headers.
 #[derive(Clone, Debug)]
 pub struct EntryHead {
-    /// The path as it stands in the archive, raw bytes: anything may be in it.
+    /// The path in the archive as raw bytes; untrusted.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The type.
     pub kind: HeadKind,
     /// The low 12 bits of the mode.
     pub mode: u32,
@@ -53,64 +53,65 @@ pub struct EntryHead {
     pub gid: u64,
     /// When the data was last changed.
     pub mtime: Timestamp,
-    /// A regular file's length, holes included, or that of what else has data: a hard link, a type that is not known.
+    /// The length of a regular file, including holes, or of another entry with data: a hard link or an unknown
+    /// type.
     pub size: u64,
-    /// How much data is stored, without a map of holes and without padding.
+    /// The length of the stored data, without a map of holes and without padding.
     pub stored_bytes: u64,
-    /// The runs that the stored data goes to; `None` when it is the file as it is.
+    /// The runs of the stored data; `None` if the file has no holes.
     pub runs: Option<RunMap>,
-    /// Attributes, ACLs in the kernel's form among them.
+    /// Attributes, including ACLs in the kernel's form.
     pub xattrs: Vec<Xattr>,
-    /// Inode flags, as [`crate::entry::Metadata::flags`] has them.
+    /// Inode flags as in [`crate::entry::Metadata::flags`].
     pub flags: u32,
     /// The project id.
     pub project: u32,
-    /// What in the headers could not be understood, in words.
+    /// Parts of the headers that were not understood, in words.
     pub problems: Vec<String>,
-    /// The first header's first byte in the tar stream is this many bytes before the data.
+    /// The length of the headers before the data.
     pub header_bytes: u64,
-    /// SHA-256 of the headers, cut to 16 bytes, as the index has it.
+    /// SHA-256 of the headers, cut to 16 bytes, as in the index.
     pub digest: [u8; 16],
 }
 
-/// What became of a block.
+/// The result of adding a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadStep {
     /// Another block is needed.
     More,
-    /// It was a block of zeros, where a header would be.
+    /// A block of zeros in place of a header.
     Zero,
-    /// The headers are complete: [`HeadBuilder::finish`] has the entry.
+    /// The headers are complete: [`HeadBuilder::finish`] returns the entry.
     Done,
 }
 
-/// What comes right behind an entry's headers.
+/// The content directly after an entry's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstData {
-    /// Its content, if it has any.
+    /// The entry's data, if any.
     Content,
-    /// A map of holes, of PAX format 1.0.
+    /// A map of holes in PAX format 1.0.
     MapOfHoles,
-    /// The content of what a hard link leads to, as pax(1) and cpio(1) write it; or the next header, since other programs
-    /// write the size alone. In a pax archive it is sure to be content.
+    /// The data of a hard link's target, as written by pax(1) and cpio(1), or the next header, since other programs
+    /// write only the size. In a pax archive it is always data.
     OfLink {
-        /// It is content.
+        /// Whether it is certainly data.
         is_sure: bool,
     },
 }
 
-/// Takes header blocks one after the other.
+/// Accepts header blocks in order.
 #[derive(Debug, Default)]
 pub struct HeadBuilder {
-    /// What `g` headers said: it holds for all that follows.
+    /// Records of `g` headers: they apply to all later entries.
     globals: Arc<Extended>,
     extended: Extended,
     long_path: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
-    /// The content of an extended header that is being read.
+    /// The content of an extended header being read.
     collecting: Option<Collecting>,
     header: Option<Box<Header>>,
-    /// The entry has an extended header of its own.
+    /// The entry has its own extended header.
     has_extended: bool,
     /// The archive has extended headers.
     is_pax: bool,
@@ -127,20 +128,20 @@ struct Collecting {
 }
 
 impl HeadBuilder {
-    /// A new one that keeps what global headers said.
+    /// A new builder that keeps the global records.
     pub fn with_globals_of(other: &Self) -> Self {
         Self { globals: Arc::clone(&other.globals), is_pax: other.is_pax, ..Self::default() }
     }
 
-    /// Whether no block of an entry was taken.
+    /// Whether no block of an entry was added.
     pub fn is_empty(&self) -> bool {
         self.blocks == 0
     }
 
-    /// Takes the next block.
+    /// Adds the next block.
     pub fn add(&mut self, block: &[u8; BLOCK]) -> Result<HeadStep, HeaderError> {
         if let Some(header) = &mut self.header {
-            // Only an old header of a file with holes is followed by something.
+            // // Only an old-style sparse header is followed by another block.
             let Some(sparse) = &mut header.old_sparse else { return Err(HeaderError::Behind) };
             sparse.add_block(block)?;
             if sparse.runs.len() > sparse::MAX_HEADER_RUNS {
@@ -173,7 +174,7 @@ impl HeadBuilder {
                 return Err(HeaderError::EmptyName);
             }
             if matches!(header.flag, b'x' | b'X') && std::mem::replace(&mut self.has_extended, true) {
-                // GNU tar takes the last one, and others refuse it.
+                // // GNU tar uses the last one; others reject it.
                 self.extended = Extended::default();
                 self.extended.problems.push("it has two extended headers, of which the last one counts".to_owned());
             }
@@ -206,7 +207,7 @@ impl HeadBuilder {
             b'g' => Arc::make_mut(&mut self.globals).add(&bytes),
             b'x' | b'X' => self.extended.add(&bytes),
             name => {
-                // GNU tar counts the NUL behind a long name in its length, and reads up to the first one.
+                // // GNU tar includes a final NUL in the length of a long name, and reads up to the first NUL.
                 if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
                     bytes.truncate(end);
                 }
@@ -219,7 +220,7 @@ impl HeadBuilder {
         }
     }
 
-    /// The entry, after [`HeadStep::Done`], and what its data begins with. The builder is ready for the next entry then.
+    /// After [`HeadStep::Done`]: the entry, and the kind of its first data. Resets the builder for the next entry.
     pub fn finish(&mut self) -> Result<(Box<EntryHead>, FirstData), HeaderError> {
         let next = Self::with_globals_of(self);
         let done = std::mem::replace(self, next);
@@ -232,10 +233,11 @@ impl HeadBuilder {
         let sparse = extended.sparse;
         let path = sparse.name.or(extended.path).or(long_path).or_else(|| globals.path.clone()).unwrap_or(header.path);
         let link = extended.linkpath.or(long_link).or_else(|| globals.linkpath.clone()).unwrap_or(header.link);
-        // Before POSIX a directory was a file whose name ends with a slash.
+        // // Before POSIX, a directory was a file whose name ends with a slash.
         let is_file = matches!(header.flag, b'0' | 0 | b'7') && path.last() != Some(&b'/');
         let stored = match header.flag {
-            // POSIX: their size means nothing, or something else. A hard link's data may follow, see `LinkData`.
+            // // POSIX: their size is meaningless or has another meaning. A hard link's data may follow, see
+            // `LinkData`.
             b'2' | b'3' | b'4' | b'5' | b'6' => 0,
             b'0' | 0 | b'7' if !is_file => 0,
             _ => extended.size.or(globals.size).unwrap_or(header.size),
@@ -251,7 +253,7 @@ impl HeadBuilder {
             b'2' => HeadKind::Symlink(link),
             b'3' => HeadKind::CharDevice(device),
             b'4' => HeadKind::BlockDevice(device),
-            // `D` is a directory of GNU tar's incremental archives, with a list of names as its data.
+            // // `D` is a directory in GNU tar's incremental archives, with a list of names as data.
             b'5' | b'D' => HeadKind::Directory,
             b'6' => HeadKind::Fifo,
             other => HeadKind::Other(other),
@@ -259,7 +261,7 @@ impl HeadBuilder {
         let is_file = kind == HeadKind::File;
         let mut data =
             if header.flag == b'1' && stored > 0 { FirstData::OfLink { is_sure: is_pax } } else { FirstData::Content };
-        // Of a type that is not known, the data is all that can be had.
+        // // For unknown types, only the data can be used.
         let has_size = matches!(kind, HeadKind::File | HeadKind::HardLink(_) | HeadKind::Other(_));
         let (mut size, mut runs) = (if has_size { stored } else { 0 }, None);
         if let (true, Some(OldSparse { runs: old, real_size, .. })) = (is_file, header.old_sparse) {

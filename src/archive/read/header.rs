@@ -1,4 +1,4 @@
-//! Header blocks of a tar stream, from archives that anybody may have made.
+//! Header blocks of a tar stream, from untrusted archives.
 //!
 //! Source: POSIX.1-2001, pax(1), "ustar Interchange Format"; GNU tar's manual, "Basic Tar Format" and its `tar.h`
 //! (`struct oldgnu_header`). Offsets in the block are theirs.
@@ -6,7 +6,7 @@
 use super::header_error::{HeaderError, HolesError};
 use crate::units::ByteRange;
 
-/// A header is one block of this many bytes.
+/// The length of a header block.
 pub const BLOCK: usize = 512;
 
 /// The fields of a header block.
@@ -14,7 +14,7 @@ pub const BLOCK: usize = 512;
 pub struct Header {
     /// `prefix` and `name`.
     pub path: Vec<u8>,
-    /// `mode`, all bits as they stand there.
+    /// `mode`, with all bits.
     pub mode: u32,
     /// `uid`.
     pub uid: u64,
@@ -32,22 +32,22 @@ pub struct Header {
     pub major: u32,
     /// `devminor`.
     pub minor: u32,
-    /// Type `S`: the runs in the header itself, whether more follow in blocks of their own, and the file's length.
+    /// Type `S`: the runs in the header itself, whether more follow in further blocks, and the file's length.
     pub old_sparse: Option<OldSparse>,
 }
 
-/// GNU tar's old form of files with holes.
+/// GNU tar's old form of sparse files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OldSparse {
-    /// The runs so far; empty ones among them.
+    /// The runs so far, including empty ones.
     pub runs: Vec<ByteRange>,
-    /// Another block with runs follows.
+    /// Whether another block with runs follows.
     pub more: bool,
-    /// The file's length with its holes.
+    /// The file's length, including holes.
     pub real_size: u64,
 }
 
-/// What a block is.
+/// The type of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block {
     /// All zeros: two of them end an archive.
@@ -56,7 +56,7 @@ pub enum Block {
     Header(Box<Header>),
 }
 
-/// Reads a block of 512 bytes.
+/// Parses a block.
 pub fn parse(block: &[u8; BLOCK]) -> Result<Block, HeaderError> {
     let said = octal(&block[148..156]);
     let Some(said) = said else {
@@ -69,7 +69,7 @@ pub fn parse(block: &[u8; BLOCK]) -> Result<Block, HeaderError> {
         all - field + 8 * i64::from(b' ')
     };
     let said = i64::try_from(said).map_err(|_| HeaderError::NotAHeader)?;
-    // Some old tars added up signed characters.
+    // // Some old tars summed signed bytes.
     if said != sum(i64::from) && said != sum(|byte| i64::from(byte.cast_signed())) {
         let zero = block.iter().all(|byte| *byte == 0);
         return if zero { Ok(Block::Zero) } else { Err(HeaderError::Checksum) };
@@ -119,7 +119,7 @@ fn old_sparse(block: &[u8; BLOCK]) -> Result<OldSparse, HeaderError> {
 }
 
 impl OldSparse {
-    /// Takes in a block of further runs: `struct sparse_header`, 21 runs and `isextended` at 504.
+    /// Adds a block of further runs: `struct sparse_header`, 21 runs and `isextended` at 504.
     pub fn add_block(&mut self, block: &[u8; BLOCK]) -> Result<(), HeaderError> {
         self.runs.extend(old_runs(&block[..504])?);
         self.more = block[504] != 0;
@@ -127,7 +127,7 @@ impl OldSparse {
     }
 }
 
-/// Runs of 12 bytes offset and 12 bytes length, up to the first that is not filled in.
+/// Runs with 12 bytes of offset and 12 bytes of length, up to the first empty one.
 fn old_runs(bytes: &[u8]) -> Result<Vec<ByteRange>, HeaderError> {
     let filled = bytes.chunks_exact(24).take_while(|run| run[0] != 0 || run[12] != 0);
     let run = |run: &[u8]| Some(ByteRange::new(unsigned(&run[..12])?, unsigned(&run[12..])?));
@@ -138,7 +138,7 @@ fn until_nul(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or(field)
 }
 
-/// An owner. A negative one is none that Linux has, and a number that says so.
+/// An owner id. Linux has no negative ids; an out-of-range number is returned for one.
 fn id(field: &[u8]) -> Option<u64> {
     number(field).map(|number| u64::try_from(number).unwrap_or(u64::MAX))
 }
@@ -147,13 +147,14 @@ fn unsigned(field: &[u8]) -> Option<u64> {
     u64::try_from(number(field)?).ok()
 }
 
-/// A number as octal digits or, with the first byte 0x80 or 0xff, in GNU tar's base-256 form. An empty field is 0.
+/// Decodes a number as octal digits or, if the first byte is 0x80 or 0xff, in GNU tar's base-256 form. An empty
+/// field is 0.
 fn number(field: &[u8]) -> Option<i128> {
     match field.first()? {
         0x80 | 0xff => {
             let negative = field[0] == 0xff;
             let start: i128 = if negative { -1 } else { 0 };
-            // Eleven bytes at most: 88 bits.
+            // // At most eleven bytes: 88 bits.
             Some(field[1..].iter().fold(start, |number, byte| number << 8 | i128::from(*byte)))
         }
         _ if field.iter().all(|byte| matches!(byte, 0 | b' ')) => Some(0),
@@ -161,7 +162,7 @@ fn number(field: &[u8]) -> Option<i128> {
     }
 }
 
-/// Octal digits after spaces and before a NUL or a space, whatever follows that; at least one. At most 12 digits: 36 bits.
+/// Octal digits between spaces and a NUL or space; at least one, at most 12 digits (36 bits). The rest is ignored.
 fn octal(field: &[u8]) -> Option<u64> {
     let start = field.iter().position(|byte| *byte != b' ')?;
     let digits = field[start..].split(|byte| matches!(byte, 0 | b' ')).next()?;
@@ -206,7 +207,7 @@ mod tests {
             for bit in 0..8 {
                 let mut bad = good;
                 bad[at] ^= 1 << bit;
-                // In the checksum's own field some changes leave the number as it is.
+                // // Some changes in the checksum field keep its value.
                 assert!(parse(&bad).is_err() || (148..156).contains(&at), "byte {at}");
                 assert!(parse(&bad).is_err() || parse(&bad).unwrap() == parsed);
             }
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(number(&[0; 8]), Some(0));
         assert_eq!(octal(b"0000888\0"), None);
         assert_eq!(octal(b"07x07 0\0"), None);
-        // Some programs leave what was in the field before.
+        // // Some programs leave earlier content in the field.
         assert_eq!((octal(b"07 07 0\0"), octal(b"644\0\xff\xff")), (Some(7), Some(0o644)));
     }
 }

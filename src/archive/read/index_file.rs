@@ -1,5 +1,4 @@
-//! Reads an index from its first line to its last, and trusts none of them: what a line says must follow from the lines
-//! before it.
+//! Reads an index completely without trusting any line: each must be consistent with those before it.
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -13,12 +12,12 @@ use crate::archive::index::{EntryFacts, IndexVersion, Line, MemberLine, RawEntry
 use crate::archive::pax::BLOCK_BYTES;
 use crate::outside::{BlockCursor, BlockRead};
 
-/// The longest path that the walk archives has 64 KiB, four bytes each when all are escaped.
+/// Enough for the longest archived path of 64 KiB, with four bytes per byte if all are escaped.
 pub(crate) const MAX_LINE_BYTES: u64 = 512 << 10;
 const BUFFER_BYTES: usize = 256 << 10;
-/// So many buffers' content waits to be hashed.
+/// The number of buffers that wait to be hashed.
 const WAITING_PIECES: usize = 4;
-/// No codec makes a longer member.
+/// The maximum length of a member with any codec.
 pub(crate) const MAX_MEMBER_BYTES: u64 = WIDEST.max_member_bytes as u64;
 
 /// Why an index cannot be used from some line on.
@@ -27,13 +26,13 @@ pub enum IndexError {
     /// Reading it failed.
     #[error("the index cannot be read")]
     Io(#[from] io::Error),
-    /// It is of another version, or no index.
+    /// An unknown version, or no index.
     #[error("its first line is not that of an index of a version that this volbak knows")]
     NotAnIndex,
-    /// A line is not one, or longer than any can be.
+    /// A line is invalid or too long.
     #[error("line {line}: {what}")]
     Line {
-        /// Which, from 1.
+        /// The line number, from 1.
         line: u64,
         /// What is wrong with it.
         what: String,
@@ -43,12 +42,12 @@ pub enum IndexError {
     CutOff(u64),
 }
 
-/// An index that is being read.
+/// An index during reading.
 #[derive(Debug)]
 pub struct IndexReader {
     input: BufReader<HashedFile>,
     version: IndexVersion,
-    /// The next line's first byte.
+    /// The offset of the next line.
     at: u64,
     /// The number of the last line read, from 1.
     line: u64,
@@ -57,7 +56,7 @@ pub struct IndexReader {
     ended: bool,
 }
 
-/// A file of which all that is read is hashed where that is wanted, in a thread beside.
+/// A file; the data read is hashed in a thread, if requested.
 #[derive(Debug)]
 struct HashedFile {
     file: BlockCursor,
@@ -83,7 +82,7 @@ impl Read for HashedFile {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.file.read(buf)?;
         if let Some(Hasher { pieces, .. }) = &self.hasher {
-            // Fails only when the other thread has panicked, which is seen at the end.
+            // // Fails only if the other thread panicked, which shows at the end.
             let _ = pieces.send(buf[..len].to_vec());
         }
         Ok(len)
@@ -96,36 +95,36 @@ impl Seek for HashedFile {
     }
 }
 
-/// A line with its place.
+/// A line with its offset.
 pub(crate) struct PlacedLine<'a> {
     pub(crate) line: RawLine<'a>,
     /// The line, without its newline.
     pub(crate) bytes: &'a [u8],
-    /// Its first byte in the file.
+    /// Its offset in the file.
     pub(crate) at: u64,
-    /// Whether the members before it end where the entries before it do.
+    /// Whether, before this line, members and entries end at the same tar offset.
     pub(crate) was_at_border: bool,
-    /// Whether they do with it.
+    /// Whether they do after this line.
     pub(crate) is_at_border: bool,
 }
 
-/// What the lines so far add up to, against which the next one is held.
+/// The totals of the lines so far, to check the next one.
 #[derive(Debug, Default)]
 struct Sequence {
     seen: Totals,
-    /// Where the next entry must begin in the tar stream.
+    /// The tar offset at which the next entry must start.
     entry_at: u64,
-    /// Where the last member begins there; `None` before the first.
+    /// The tar offset of the last member; `None` before the first.
     last_member_at: Option<u64>,
 }
 
 impl IndexReader {
-    /// Begins with a file's first line.
+    /// Reads the first line of a file.
     pub fn new(index: Arc<dyn BlockRead>) -> Result<Self, IndexError> {
         Self::begin(HashedFile { file: BlockCursor::new(index), hasher: None })
     }
 
-    /// Begins with a file's first line, and hashes it all.
+    /// Reads the first line of a file, and hashes all of it.
     pub(crate) fn hashing(index: Arc<dyn BlockRead>) -> Result<Self, IndexError> {
         let hasher = Some(Hasher::start()?);
         Self::begin(HashedFile { file: BlockCursor::new(index), hasher })
@@ -141,19 +140,19 @@ impl IndexReader {
             sequence: Sequence::default(),
             ended: false,
         };
-        // Nothing was read yet.
+        // // Nothing was read yet.
         reader.input.seek(SeekFrom::Start(0))?;
         let version = if reader.read_raw()? { IndexVersion::of_header(&reader.buf) } else { None };
         reader.version = version.ok_or(IndexError::NotAnIndex)?;
         Ok(reader)
     }
 
-    /// Which version its first line names.
+    /// The version in its first line.
     pub fn version(&self) -> IndexVersion {
         self.version
     }
 
-    /// What the lines so far add up to.
+    /// The totals of the lines so far.
     pub fn totals(&self) -> Totals {
         self.sequence.seen
     }
@@ -163,13 +162,13 @@ impl IndexReader {
         self.line
     }
 
-    /// The next line's first byte in the file.
+    /// The offset of the next line in the file.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Reads `count` lines from the byte `at` on, which were read and checked before, and goes on where it was. Gives the first byte
-    /// behind them.
+    /// Reads `count` lines again from offset `at`, which were checked before, and returns to the present position.
+    /// Returns the offset after them.
     pub(super) fn read_again(&mut self, at: u64, count: u64, mut with: impl FnMut(Line)) -> Result<u64, IndexError> {
         let (resume_at, resume_line) = (self.at, self.line);
         self.input.seek(SeekFrom::Start(at))?;
@@ -187,7 +186,7 @@ impl IndexReader {
         Ok(end)
     }
 
-    /// The next line, `None` after the last; checked against those before it.
+    /// The next line, checked against those before it; `None` after the last.
     pub fn next_line(&mut self) -> Result<Option<Line>, IndexError> {
         let Some(raw) = self.next_raw()? else { return Ok(None) };
         match raw.line.whole() {
@@ -196,7 +195,7 @@ impl IndexReader {
         }
     }
 
-    /// The next line, as far as it can be checked against those before it.
+    /// The next line, partly parsed and checked against those before it.
     pub(crate) fn next_raw(&mut self) -> Result<Option<PlacedLine<'_>>, IndexError> {
         if self.ended {
             return Ok(None);
@@ -225,7 +224,7 @@ impl IndexReader {
         Ok(Some(PlacedLine { line: raw, bytes: buf, at, was_at_border, is_at_border: sequence.is_at_border() }))
     }
 
-    /// Ends reading; the SHA-256 of the whole file after its last line was read, `None` when it is not hashed.
+    /// Ends reading. Returns the SHA-256 of the whole file if its last line was read and it is hashed.
     pub(crate) fn into_sha256(self) -> Option<[u8; 32]> {
         let Hasher { pieces, thread } = self.input.into_inner().hasher.filter(|_| self.ended)?;
         drop(pieces);
@@ -286,7 +285,7 @@ impl Sequence {
         }
         let end = tar_offset.checked_add(tar_length).ok_or("the entry has no end")?;
         let in_blocks = tar_length > 0 && tar_length.is_multiple_of(BLOCK_BYTES);
-        // Its path is in its headers, which bounds what all paths of a member take.
+        // // The path is part of the headers, which bounds the total length of a member's paths.
         if !in_blocks || end <= member_at || end > self.seen.tar_bytes || entry.least_path_bytes() as u64 > tar_length {
             return Err("the entry does not end in the member before it");
         }

@@ -1,14 +1,14 @@
-//! Which members of an archive are to be read, by its index.
+//! Plans which members of an archive to read, from its index.
 
 use std::collections::VecDeque;
 
 use super::index_file::{IndexError, IndexReader};
 use crate::archive::index::{EntryLine, Line, MemberLine, Totals};
 
-/// The members of one large file that are kept; of the rest the lines are read a second time.
+/// The maximum number of members of a large file to keep; the lines of the rest are read again.
 const MAX_KEPT_MEMBERS: usize = 4096;
 
-/// A member that is to be read, with the lines of the entries that start in it.
+/// A member to read, with the lines of the entries that start in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedMember {
     /// The member.
@@ -17,17 +17,17 @@ pub struct PlannedMember {
     pub entries: Vec<EntryLine>,
 }
 
-/// Decides which entries are wanted.
+/// Selects entries.
 pub type Select = Box<dyn FnMut(&EntryLine) -> bool + Send>;
 
-/// What is to be read of an archive, from its index.
+/// The plan for reading an archive, from its index.
 pub struct IndexPlan {
     reader: IndexReader,
     select: Option<Select>,
-    /// The line that begins the next span, and where it is in the file.
+    /// The line that begins the next span, and its offset.
     peeked: Option<(Line, u64)>,
     ready: VecDeque<PlannedMember>,
-    /// Members that did not fit in `ready`: where their lines are, how many are left, and the span's entries.
+    /// Members that did not fit in `ready`: the offset of their lines, their number, and the span's entries.
     replay: Option<Replay>,
 }
 
@@ -38,28 +38,28 @@ struct Replay {
     wanted: Vec<(u64, u64)>,
 }
 
-/// Members up to and with the one in which the next entries end.
+/// Members up to and including the one in which the next entries end.
 #[derive(Default)]
 struct Span {
     kept: Vec<MemberLine>,
     members: u64,
-    /// Where the line of the first member that was not kept begins.
+    /// The offset of the first member line that was not kept.
     rest_at: u64,
     entries: Vec<EntryLine>,
 }
 
 impl IndexPlan {
-    /// All members, with all entries; or, with `select`, the members that hold an entry that it wants, with those alone.
+    /// All members with all entries; with `select`, only the selected entries and the members that hold them.
     pub fn new(reader: IndexReader, select: Option<Select>) -> Self {
         Self { reader, select, peeked: None, ready: VecDeque::new(), replay: None }
     }
 
-    /// Whether only a part is to be read.
+    /// Whether only part of the archive is read.
     pub fn is_partial(&self) -> bool {
         self.select.is_some()
     }
 
-    /// The index's totals; all of them only after the last member was given.
+    /// The index's totals; complete only after the last member.
     pub fn totals(&self) -> Totals {
         self.reader.totals()
     }
@@ -118,7 +118,7 @@ impl IndexPlan {
                 return;
             }
         }
-        // The checks of the reader make these sums fit.
+        // // The reader's checks exclude an overflow.
         let wanted: Vec<(u64, u64)> =
             span.entries.iter().map(|entry| (entry.tar_offset, entry.tar_offset + entry.tar_length)).collect();
         let wanted = if everything { vec![(0, u64::MAX)] } else { wanted };
@@ -132,7 +132,7 @@ impl IndexPlan {
         }
     }
 
-    /// Reads lines of members again that were read before and checked then. False when there are none.
+    /// Reads lines of members again that were checked before. False if there are none.
     fn replay_some(&mut self) -> Result<bool, IndexError> {
         let Some(mut replay) = self.replay.take() else { return Ok(false) };
         let count = replay.left.min(MAX_KEPT_MEMBERS as u64);
@@ -151,14 +151,14 @@ impl IndexPlan {
     }
 }
 
-/// The member with the entries that start in it, if any of it is wanted.
+/// The member with the entries that start in it, if any of it is needed.
 fn plan(line: MemberLine, entries: &mut VecDeque<EntryLine>, wanted: &[(u64, u64)]) -> Option<PlannedMember> {
     let end = line.tar_offset + line.tar_length;
     let mut own = Vec::new();
     while entries.front().is_some_and(|entry| entry.tar_offset < end) {
         own.extend(entries.pop_front());
     }
-    // Padding counts as the byte behind it, so that no byte of the archive is left out where all is wanted.
+    // // Padding counts as the byte after it, so that a complete read covers every byte of the archive.
     let end = end.max(line.tar_offset.saturating_add(1));
     let is_wanted = wanted.iter().any(|(from, to)| *from < end && line.tar_offset < *to);
     is_wanted.then_some(PlannedMember { line, entries: own })

@@ -1,4 +1,4 @@
-//! An archive's bytes in order, and what is counted and found while they are read.
+//! An archive's bytes in order, and the counts and findings of reading.
 
 use std::io::{self, Read};
 
@@ -10,11 +10,11 @@ use crate::archive::codec::{CodecRef, MemberFrame};
 use crate::outside::BlockRead;
 
 pub(super) const PIECE_BYTES: usize = 256 << 10;
-/// An archive that is read from its start on, and hashed as it is.
+/// An archive that is read from its start and hashed.
 pub(super) struct Input<'a> {
     file: &'a dyn BlockRead,
     codec: CodecRef,
-    /// The next byte.
+    /// The offset of the next byte.
     pub(super) at: u64,
     pub(super) len: u64,
     sha1: Option<Sha1>,
@@ -25,15 +25,15 @@ impl<'a> Input<'a> {
         Self { file, codec, at: 0, len: file.len_bytes(), sha1: hash.then(Sha1::new) }
     }
 
-    /// Fills `buf` with the next bytes, at most `len`; fewer only at the end of the file.
+    /// Reads the next `len` bytes into `buf`; fewer only at the end of the file.
     pub(super) fn next(&mut self, len: u64, buf: &mut Vec<u8>) -> io::Result<()> {
-        // What is longer than a member is never asked for, whatever a header says.
+        // // Limits reads to a member's length, whatever a header claims.
         let len = usize::try_from(len.min(self.len.saturating_sub(self.at))).unwrap_or(usize::MAX).min(4 << 20);
         buf.resize(len, 0);
         let read = read_at_most(self.file, self.at, buf);
         let filled = *read.as_ref().unwrap_or(&0);
         if read.is_err() {
-            // The SHA-1 of an archive of which a part cannot be read is not known.
+            // // With an unreadable part, the archive's SHA-1 is unknown.
             self.sha1 = None;
             self.at = self.at.saturating_add(len as u64);
         } else {
@@ -46,7 +46,7 @@ impl<'a> Input<'a> {
         read.map(|_| ())
     }
 
-    /// Reads on to the byte `to`, for the hash alone.
+    /// Reads up to offset `to`, for the hash only.
     pub(super) fn skip_to(&mut self, to: u64) -> io::Result<()> {
         let to = to.min(self.len);
         let mut buf = Vec::new();
@@ -60,17 +60,17 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// The next bytes, as many as the header of a member has, without taking them.
+    /// Peeks at the next bytes, as many as a member's header has.
     pub(super) fn peek_header(&self) -> io::Result<Vec<u8>> {
         self.peek(self.at, self.codec.bounds().header_bytes)
     }
 
-    /// What the header of a member says; `None` when these bytes do not begin one.
+    /// Parses a member's header; `None` if there is none.
     pub(super) fn frame_of(&self, bytes: &[u8]) -> Option<MemberFrame> {
         self.codec.frame(bytes)
     }
 
-    /// The bytes at `offset`, without taking them; fewer than `len` only at the end of the file.
+    /// Peeks at the bytes at `offset`; fewer than `len` only at the end of the file.
     pub(super) fn peek(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         let len = read_at_most(self.file, offset, &mut bytes)?;
@@ -78,7 +78,7 @@ impl<'a> Input<'a> {
         Ok(bytes)
     }
 
-    /// Where the next member begins, at or after `from`, and before `before`.
+    /// The offset of the next member, from `from` and below `before`.
     pub(super) fn find_member(&self, from: u64, before: u64) -> io::Result<Option<u64>> {
         let (header_bytes, signature) = (self.codec.bounds().header_bytes, self.codec.signature());
         let mut window = vec![0; PIECE_BYTES];
@@ -116,14 +116,14 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What the reading thread counts and finds.
+/// The counts and findings of the reading thread.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) members: u64,
     pub(super) tar_bytes: u64,
     findings: Findings,
     stopped: bool,
-    /// No more is asked for.
+    /// The consumer needs no more.
     pub(super) over: bool,
 }
 

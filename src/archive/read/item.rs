@@ -1,4 +1,4 @@
-//! What the walk through a tar stream gives.
+//! The items of a walk through a tar stream.
 
 use super::head::EntryHead;
 use crate::archive::index::EntryLine;
@@ -12,42 +12,42 @@ pub struct TarPlace {
     pub tar_offset: u64,
 }
 
-/// What the walk comes to.
+/// An item of the walk.
 #[derive(Debug)]
 pub enum Item {
-    /// An entry, whose data comes next.
+    /// An entry, followed by its data.
     Entry(Box<EntryHead>, Option<Box<EntryLine>>),
-    /// An entry that cannot be read, or bytes that are none.
+    /// An entry that cannot be read, or invalid bytes.
     Lost {
-        /// The entry, when the index names it.
+        /// The entry, if the index has it.
         line: Option<Box<EntryLine>>,
-        /// Where.
+        /// The place.
         place: TarPlace,
-        /// Why, one line.
+        /// The reason, one line.
         what: String,
-        /// The reason is a member that cannot be read, which is reported by itself.
+        /// Whether the reason is an unreadable member, which is reported separately.
         member_lost: bool,
     },
 }
 
-/// Data of an entry that cannot be had.
+/// Lost data of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataLost {
-    /// The member that it was in.
+    /// The member with the data.
     pub place: TarPlace,
-    /// How many bytes of the entry's stored data are lost with it, at this point of it.
+    /// The number of bytes of the entry's stored data lost at this point.
     pub bytes: u64,
-    /// Why, one line.
+    /// The reason, one line.
     pub what: String,
 }
 
 /// How the tar stream ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamEnd {
-    /// The blocks of zeros that end an archive are there.
+    /// Whether the end-of-archive marker is present.
     pub complete: bool,
-    /// How many entries there were.
+    /// The number of entries.
     pub entries: u64,
-    /// How much of it was walked, in bytes.
+    /// The length of the walked part, in bytes.
     pub tar_bytes: u64,
 }

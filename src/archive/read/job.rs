@@ -1,93 +1,93 @@
-//! What goes from thread to thread while an archive is read: its members, and what is found about them.
+//! The values exchanged between threads while an archive is read: members and findings.
 
 use crate::archive::index::{EntryLine, MemberDigest};
 
-/// A piece of the tar stream: what a member holds.
+/// A piece of the tar stream: the data of a member.
 #[derive(Debug, Default)]
 pub struct Chunk {
-    /// The member's number, from 0. Pieces of an archive that is not made of our members are counted alike.
+    /// The member's number, from 0. Pieces of other archives are counted in the same way.
     pub number: u64,
-    /// Its first byte in the archive; of a foreign archive, unknown and 0.
+    /// Its offset in the archive; 0 for other archives, where it is unknown.
     pub archive_offset: u64,
-    /// Its first byte in the tar stream.
+    /// Its offset in the tar stream.
     pub tar_offset: u64,
-    /// How long it is in the tar stream; 0 when that is not known.
+    /// Its length in the tar stream; 0 if unknown.
     pub tar_length: u64,
-    /// The data; empty when it is lost.
+    /// The data; empty if it is lost.
     pub data: Vec<u8>,
     /// Why the data is lost.
     pub lost: Option<String>,
-    /// The index's lines of the entries that start in it; `None` when it is read without an index.
+    /// The index lines of the entries that start in it; `None` without an index.
     pub entries: Option<Vec<EntryLine>>,
 }
 
 impl Chunk {
-    /// Whether the index says that the member holds nothing. A member's own header is not believed when it is damaged.
+    /// Whether the member has no data according to the index. A damaged header of the member is not trusted.
     pub fn is_padding(&self) -> bool {
         self.entries.is_some() && self.tar_length == 0
     }
 }
 
-/// Something that is wrong with the archive or its index, seen while reading members.
+/// A problem with the archive or its index, found while reading members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamFinding {
-    /// Whether the index is to blame and not the archive.
+    /// Whether the problem is in the index rather than the archive.
     pub in_index: bool,
     /// The member.
     pub member: Option<u64>,
-    /// Its first byte, or that of what is wrong, in the archive.
+    /// The offset of the member or of the problem in the archive.
     pub offset: u64,
-    /// What is wrong, one line.
+    /// The problem, one line.
     pub what: String,
 }
 
-/// What an archive is made of.
+/// The structure of an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
-    /// Members that say how long they are.
+    /// Members with their length in the header.
     #[default]
     Members,
     /// Any other gzip file.
     Gzip,
-    /// A tar stream that is not compressed.
+    /// An uncompressed tar stream.
     Plain,
 }
 
-/// What is known after the last member.
+/// The result after the last member.
 #[derive(Clone, Debug, Default)]
 pub struct StreamOutcome {
-    /// What the archive is made of.
+    /// The structure of the archive.
     pub form: Form,
-    /// SHA-1 of the archive's bytes, when asked for and all of them could be read.
+    /// SHA-1 of the archive's bytes, if requested and all bytes could be read.
     pub archive_sha1: Option<[u8; 20]>,
-    /// How many bytes of the archive were read.
+    /// The number of bytes read.
     pub archive_bytes: u64,
-    /// How many members were read.
+    /// The number of members read.
     pub members: u64,
-    /// How much of the tar stream they have.
+    /// The length of their part of the tar stream.
     pub tar_bytes: u64,
-    /// What is wrong; the first thousand.
+    /// The first thousand findings.
     pub findings: Vec<StreamFinding>,
-    /// How many things are wrong.
+    /// The total number of findings.
     pub findings_total: u64,
-    /// It was told to stop.
+    /// Whether it was cancelled.
     pub stopped: bool,
 }
 
-/// A member on its way. Its buffers are used again.
+/// A member in progress. Its buffers are reused.
 #[derive(Default)]
 pub(super) struct Job {
     pub(super) member: Vec<u8>,
     pub(super) chunk: Chunk,
-    /// The digest that the index says.
+    /// The digest in the index.
     pub(super) digest: Option<MemberDigest>,
-    /// The member is read, but its header is not what it should be.
+    /// The member was read, but its header is invalid.
     pub(super) header_damaged: bool,
-    /// What was found about it.
+    /// Findings about it.
     pub(super) findings: Vec<StreamFinding>,
 }
 
-/// Things that are wrong, a bounded number of them.
+/// A bounded list of findings.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     pub(super) first: Vec<StreamFinding>,

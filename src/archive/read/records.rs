@@ -1,7 +1,7 @@
-//! The records of extended headers, from archives that anybody may have made.
+//! The records of extended headers, from untrusted archives.
 //!
-//! Source: POSIX.1-2001, pax(1), "pax Extended Header"; GNU tar's manual, "Storing Sparse Files"; the `SCHILY` records of
-//! star.
+//! Source: POSIX.1-2001, pax(1), "pax Extended Header"; GNU tar's manual, "Storing Sparse Files"; the `SCHILY`
+//! records of star.
 
 use super::header_error::HeaderError;
 use super::sparse::MAX_HEADER_RUNS;
@@ -11,7 +11,7 @@ use crate::archive::pax::FLAGS_COMMENT;
 use crate::entry::{Timestamp, Xattr};
 use crate::outside::inode_flags::{FLAGS, fat};
 
-/// What the records of one or more extended headers say; later ones win.
+/// The records of one or more extended headers; later ones take precedence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extended {
     /// `path`.
@@ -26,19 +26,19 @@ pub struct Extended {
     pub gid: Option<u64>,
     /// `mtime`.
     pub mtime: Option<Timestamp>,
-    /// Attributes, ACLs in the kernel's form among them, in the order of their names.
+    /// Attributes by name, including ACLs in the kernel's form.
     pub xattrs: Vec<Xattr>,
-    /// Inode flags, by libarchive's names and our own record.
+    /// Inode flags, from libarchive's names and volbak's own record.
     pub flags: u32,
     /// The project id.
     pub project: u32,
-    /// Records that are understood and cannot be used, in words.
+    /// Records with unusable values, in words.
     pub problems: Vec<String>,
     /// `GNU.sparse.*`.
     pub sparse: SparseRecords,
 }
 
-/// What is said about holes, in three versions of GNU tar's PAX formats.
+/// Records about holes, in three versions of GNU tar's PAX formats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SparseRecords {
     /// `GNU.sparse.major` and `.minor`, 1 and 0 for the map in the data area.
@@ -47,16 +47,17 @@ pub struct SparseRecords {
     pub name: Option<Vec<u8>>,
     /// `GNU.sparse.realsize` (1.0) or `GNU.sparse.size` (0.0, 0.1).
     pub real_size: Option<u64>,
-    /// Offsets and lengths, of 0.0's single records or 0.1's map.
+    /// Offsets and lengths, from the single records of 0.0 or the map of 0.1.
     pub map: Option<Vec<u64>>,
 }
 
-/// Problems of one header that are kept.
+/// The maximum number of problems per header.
 const MAX_PROBLEMS: usize = 16;
-/// More attributes do not fit in an inode's list (`XATTR_LIST_MAX` is 64 KiB, a name has eight bytes and more).
+/// The maximum number of attributes in an inode's list (`XATTR_LIST_MAX` is 64 KiB, and a name has at least eight
+/// bytes).
 const MAX_XATTRS: usize = 8192;
 
-/// Further names that libarchive (`archive_entry.c`) has for the flags in `SCHILY.fflags`.
+/// libarchive's other names (`archive_entry.c`) for the flags in `SCHILY.fflags`.
 const FLAG_ALIASES: [(&str, u32); 7] = [
     ("sappend", 0x20),
     ("schange", 0x10),
@@ -68,9 +69,9 @@ const FLAG_ALIASES: [(&str, u32); 7] = [
 ];
 
 impl Extended {
-    /// Takes in the records in `bytes`. The error says what is wrong with the header as a whole.
+    /// Adds the records in `bytes`. An error concerns the header as a whole.
     pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), HeaderError> {
-        // Some programs count the NULs behind the last record.
+        // // Some programs count NULs after the last record.
         while !bytes.iter().all(|byte| *byte == 0) {
             let (key, value, rest) = split_record(bytes)?;
             self.apply(key, value)?;
@@ -110,7 +111,7 @@ impl Extended {
             "comment" => self.comment(value),
             "SCHILY.acl.access" => self.set_acl(b"system.posix_acl_access", value),
             "SCHILY.acl.default" => self.set_acl(b"system.posix_acl_default", value),
-            // The kernel's value ends with a NUL, the record does not.
+            // // The kernel's value ends with a NUL, the record's does not.
             "RHT.security.selinux" => self.set_xattr(b"security.selinux".to_vec(), [value, b"\0"].concat()),
             _ => {
                 if let Some(xattr) = key.strip_prefix(b"SCHILY.xattr.") {
@@ -123,7 +124,7 @@ impl Extended {
         Ok(())
     }
 
-    /// A value that cannot be used costs what it says, and not the entry.
+    /// An unusable value is dropped and reported; the entry stays usable.
     fn or_problem<T>(&mut self, value: Result<Option<T>, HeaderError>) -> Option<T> {
         value.unwrap_or_else(|error| {
             self.problem(error.to_string());
@@ -137,7 +138,8 @@ impl Extended {
         }
     }
 
-    /// libarchive's own form of what it also writes as `SCHILY.xattr`: the name as in a URL, the value in base 64.
+    /// libarchive's own form of attributes, in addition to `SCHILY.xattr`: the name URL-encoded, the value in
+    /// base64.
     fn set_libarchive_xattr(&mut self, name: &[u8], value: &[u8]) {
         match (url_decoded(name), base64_decoded(value)) {
             (Some(name), Some(value)) if !self.xattrs.iter().any(|xattr| xattr.name == name) => {
@@ -148,7 +150,7 @@ impl Extended {
         }
     }
 
-    /// libarchive's names of flags. Those that only other systems have, and those that say that a flag is off, set nothing.
+    /// libarchive's names of flags. Flags of other systems, and negated ones, are ignored.
     fn file_flags(&mut self, value: &[u8]) {
         let mut unknown = Vec::new();
         for name in value.split(|byte| matches!(byte, b',' | b' ' | b'\t')).filter(|name| !name.is_empty()) {
@@ -171,7 +173,7 @@ impl Extended {
         }
     }
 
-    /// A comment of ours holds flags and the project id; any other is passed by.
+    /// volbak's comment holds flags and the project id; other comments are ignored.
     fn comment(&mut self, value: &[u8]) {
         let Some(words) = std::str::from_utf8(value).ok().and_then(|text| text.strip_prefix(FLAGS_COMMENT)) else {
             return;
@@ -191,7 +193,7 @@ impl Extended {
     fn set_acl(&mut self, name: &[u8], value: &[u8]) {
         match acl::from_text(value) {
             Some(value) => self.set_xattr(name.to_vec(), value),
-            // GNU tar writes an empty default ACL for directories without one.
+            // // GNU tar writes an empty default ACL for directories without one.
             None if value.is_empty() => {}
             None => {
                 let why = match acl::name_without_number(value) {
@@ -213,8 +215,7 @@ impl Extended {
     }
 }
 
-/// Whether a record has a line feed in its keyword or its value, besides the one that ends it. Records that are damaged are taken
-/// to have one.
+/// Whether a record has a newline in its key or value, other than its final one. True for damaged records.
 pub(crate) fn has_line_feed(mut records: &[u8]) -> bool {
     while !records.iter().all(|byte| *byte == 0) {
         match split_record(records) {
@@ -301,7 +302,7 @@ mod tests {
         let good = [record("path", b"abc"), record("uid", b"7")].concat();
         assert!(Extended::default().add(&good).is_ok());
         for end in 1..good.len() {
-            // Cut between the two records, the first is still whole.
+            // // Cut between the two records, the first is still complete.
             assert_eq!(Extended::default().add(&good[..end]).is_ok(), end == record("path", b"abc").len(), "{end}");
         }
         for wrong in [

@@ -1,4 +1,4 @@
-//! The reading thread's work: an archive's bytes in order, cut into members by the index or by their own headers.
+//! The reading thread: splits an archive's bytes into members, by the index or by their own headers.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::archive::codec::CodecRef;
 use crate::error::with_causes;
 use crate::outside::BlockRead;
 
-/// A first member whose header is damaged ends before this.
+/// The maximum length of a first member with a damaged header.
 const FIRST_MEMBER_WITHIN: u64 = 3 << 20;
 /// `FLG.FEXTRA` of RFC 1952.
 const FLAG_EXTRA: u8 = 4;
@@ -23,7 +23,7 @@ fn unreadable(error: &io::Error) -> StreamOutcome {
     StreamOutcome { findings: vec![finding], findings_total: 1, ..StreamOutcome::default() }
 }
 
-/// Reads the members that the plan names.
+/// Reads the members in the plan.
 pub(super) fn read_archive(
     file: &dyn BlockRead,
     codec: CodecRef,
@@ -43,7 +43,7 @@ pub(super) fn read_archive(
                 if partial {
                     return input.outcome(Form::Members, tally);
                 }
-                // Members say themselves where they are, so the rest is read without the index.
+                // // Members contain their own length, so the rest is read without the index.
                 return Scanner { input, tally }.members(submit);
             }
         };
@@ -92,7 +92,7 @@ pub(super) fn read_archive(
     input.outcome(Form::Members, tally)
 }
 
-/// Hands on a member whose data is lost.
+/// Passes on a member whose data is lost.
 fn pass_lost(mut job: Job, what: String, tally: &mut Tally, submit: &mut Submit) {
     job.chunk.data.clear();
     tally.find(false, Some(job.chunk.number), job.chunk.archive_offset, what.clone());
@@ -106,7 +106,7 @@ struct Scanner<'a> {
     tally: Tally,
 }
 
-/// Starts the right way of reading.
+/// Detects the structure, and starts reading.
 pub(super) fn scan_archive(file: &dyn BlockRead, codec: CodecRef, hash: bool, submit: Submit) -> StreamOutcome {
     Scanner { input: Input::new(file, codec, hash), tally: Tally::default() }.run(submit)
 }
@@ -144,18 +144,18 @@ impl Scanner<'_> {
         }
         match block.first_chunk().map(header::parse) {
             Some(Ok(header::Block::Header(_))) => Ok(Kind::Plain),
-            // Whatever it is, the decoder says what is wrong with it.
+            // // The decoder reports what is wrong with it.
             _ => Ok(Kind::Gzip),
         }
     }
 
-    /// Whether the archive is made of members of ours, the first of which may be damaged.
+    /// Whether the archive consists of volbak's members. The first one may be damaged.
     fn is_ours(&self) -> io::Result<bool> {
         let header = self.input.peek_header()?;
         if self.input.frame_of(&header).is_some() {
             return Ok(true);
         }
-        // A gzip file without an extra field is somebody else's, and may hold an archive of ours.
+        // // A gzip file without an extra field was made by another program, and may contain a volbak archive.
         let is_plain_gzip =
             header.starts_with(&[0x1f, 0x8b, 8]) && header.get(3).is_some_and(|flags| flags & FLAG_EXTRA == 0);
         Ok(!is_plain_gzip && self.input.find_member(1, FIRST_MEMBER_WITHIN)?.is_some())
@@ -214,16 +214,16 @@ impl Scanner<'_> {
     }
 }
 
-/// What an archive without an index turns out to be.
+/// The detected structure of an archive.
 enum Kind {
     Ours,
     Gzip,
     Plain,
-    /// Something else, in words.
+    /// Another format, in words.
     Other(String),
 }
 
-/// What other compressed files begin with, and the program that reads them.
+/// Magic numbers of other compressed formats, and the programs that read them.
 const COMPRESSED: [(&[u8], &str); 5] = [
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),

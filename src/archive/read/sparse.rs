@@ -1,7 +1,7 @@
-//! Maps of files with holes, in each form that GNU tar has written them.
+//! Maps of sparse files, in each form that GNU tar has used.
 //!
-//! A map has as many runs as somebody wanted it to have. The first of them are kept in memory; when there are more, all
-//! go to a file without a name, and are read from there in small pieces. It takes less room than the file restored.
+//! An untrusted map may have any number of runs. The first are kept in memory. If there are more, all go to an
+//! unnamed file and are read from there in small pieces; it needs less space than the restored file.
 //!
 //! Source: GNU tar's manual, "Storing Sparse Files"; `struct sparse` in its `tar.h`.
 
@@ -18,68 +18,69 @@ use super::header_error::HolesError;
 use crate::archive::digits::parse_padded;
 use crate::units::ByteRange;
 
-/// A map within the headers that has more runs is refused: those are read as a whole. volbak writes none of them.
+/// The maximum number of runs of a map inside the headers, which are read as a whole. volbak does not write such
+/// maps.
 pub const MAX_HEADER_RUNS: usize = 1 << 20;
 
-/// Runs that are kept in memory: 1 MiB of them.
+/// The maximum number of runs in memory: 1 MiB.
 const KEPT_RUNS: usize = 1 << 16;
-/// Runs that are written and read at once, when there are more.
+/// The number of runs written and read at once, if there are more.
 const PIECE_RUNS: usize = 1 << 12;
 /// Offset and length of a run, 8 bytes each.
 const RUN_BYTES: usize = 16;
-/// A number of a map has no more digits, zeros before it included.
+/// The maximum number of digits of a number, including leading zeros.
 const MAX_DIGITS: usize = 20;
 
-/// Whether the runs of a map are wanted, or only whether it is right.
+/// Whether the runs of a map are kept or only checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
-    /// They are.
+    /// Kept.
     #[default]
     Runs,
-    /// They are not: a map of this kind has none to give, and costs nothing.
+    /// Only checked: the map has no runs to return, and needs no memory.
     Nothing,
 }
 
-/// Where the stored data of a file goes, checked: ascending, apart, inside of the file, and as long together as the data
-/// that is stored.
+/// The runs of a file's stored data, checked: ascending, disjoint, inside the file, and in total as long as the
+/// stored data.
 #[derive(Clone, Debug)]
 pub struct RunMap {
     kept: Vec<ByteRange>,
-    /// All of them, when there are too many to be kept.
+    /// All runs, if there are too many for memory.
     spilled: Option<Arc<File>>,
     count: u64,
 }
 
 impl RunMap {
-    /// One run from the file's first byte on.
+    /// A single run over the whole file.
     pub fn whole(size: u64) -> Self {
         let kept = if size > 0 { vec![ByteRange::new(0, size)] } else { Vec::new() };
         Self { count: kept.len() as u64, kept, spilled: None }
     }
 
-    /// How many runs there are.
+    /// The number of runs.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Its runs from the first one on.
+    /// A reader of its runs.
     pub fn runs(&self) -> RunReader<'_> {
         RunReader { map: self, piece: Vec::new(), piece_start: 0, next: 0 }
     }
 }
 
-/// Gives one run after the other.
+/// Returns the runs in order.
 #[derive(Debug)]
 pub struct RunReader<'a> {
     map: &'a RunMap,
-    /// Runs from `piece_start` on, of those that are not kept.
+    /// Runs from `piece_start`, if they are in a file.
     piece: Vec<ByteRange>,
     piece_start: u64,
     next: u64,
 }
 
 impl RunReader<'_> {
-    /// The next run, `None` after the last. Fails when the map was put aside and cannot be read back.
+    /// The next run; `None` after the last. Fails if the temporary file cannot be read.
     pub fn next_run(&mut self) -> io::Result<Option<ByteRange>> {
         if self.next >= self.map.count {
             return Ok(None);
@@ -111,7 +112,7 @@ impl RunReader<'_> {
     }
 }
 
-/// Takes the runs of a map one after the other, and checks them.
+/// Collects and checks the runs of a map.
 #[derive(Debug)]
 pub struct MapBuilder {
     keep: Keep,
@@ -129,11 +130,11 @@ impl MapBuilder {
         Self { keep, real_size, kept: Vec::new(), spilled: None, count: 0, end_before: 0, sum: 0 }
     }
 
-    /// Takes the next run.
+    /// Adds the next run.
     pub fn add(&mut self, run: ByteRange) -> Result<(), HolesError> {
         let end = run.end().filter(|end| *end <= self.real_size && run.start >= self.end_before);
         self.end_before = end.ok_or(HolesError::Contradiction)?;
-        // Runs that lie apart in 64 bits have a sum in 64 bits.
+        // // The sum of disjoint runs below 2^64 fits in 64 bits.
         self.sum = self.sum.saturating_add(run.len);
         if run.len == 0 || self.keep == Keep::Nothing {
             return Ok(());
@@ -147,7 +148,7 @@ impl MapBuilder {
         Ok(())
     }
 
-    /// The map, after its last run. `stored_bytes` is how much data is stored.
+    /// The map, after its last run. `stored_bytes` is the length of the stored data.
     pub fn finish(mut self, stored_bytes: u64) -> Result<RunMap, HolesError> {
         if self.sum != stored_bytes {
             return Err(HolesError::Length { mapped: self.sum, stored: stored_bytes });
@@ -178,7 +179,7 @@ impl MapBuilder {
     }
 }
 
-/// A file that is gone when it is closed, in `$TMPDIR`, or else in /var/tmp: /tmp may be memory.
+/// An unnamed file in `$TMPDIR`, or in /var/tmp: /tmp may be in memory.
 fn unnamed_file() -> io::Result<File> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let directory = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
@@ -186,7 +187,7 @@ fn unnamed_file() -> io::Result<File> {
     if let Ok(file) = rustix::fs::open(&directory, flags, Mode::RUSR | Mode::WUSR) {
         return Ok(file.into());
     }
-    // A filesystem that cannot make files without a name.
+    // // The filesystem does not support O_TMPFILE.
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let path = directory.join(format!(".volbak-tmp.map-{}-{number}", std::process::id()));
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
@@ -194,7 +195,7 @@ fn unnamed_file() -> io::Result<File> {
     Ok(file)
 }
 
-/// The map whose runs are these.
+/// The map with these runs.
 pub fn check(runs: &[ByteRange], real_size: u64, stored_bytes: u64) -> Result<RunMap, HolesError> {
     let mut map = MapBuilder::new(real_size, Keep::Runs);
     runs.iter().try_for_each(|run| map.add(*run))?;
@@ -209,10 +210,10 @@ pub fn runs_of(numbers: &[u64]) -> Result<Vec<ByteRange>, HolesError> {
     Ok(numbers.chunks_exact(2).map(|pair| ByteRange::new(pair[0], pair[1])).collect())
 }
 
-/// Reads the map of PAX format 1.0 as it comes, block by block: how many runs there are, and offset and length of each.
+/// Reads the map of PAX format 1.0 block by block: the number of runs, then offset and length of each.
 #[derive(Debug)]
 pub struct MapReader {
-    /// How many runs are still to come.
+    /// The number of runs still to come.
     left: Option<u64>,
     start: Option<u64>,
     digits: Vec<u8>,
@@ -225,7 +226,7 @@ impl MapReader {
         Self { left: None, start: None, digits: Vec::new(), map: MapBuilder::new(real_size, keep) }
     }
 
-    /// Takes a block of the data area. True when it was the map's last.
+    /// Adds a block of the data area. True if it was the map's last.
     pub fn add_block(&mut self, block: &[u8]) -> Result<bool, HolesError> {
         for byte in block {
             if self.left == Some(0) {
@@ -328,7 +329,7 @@ mod tests {
         assert!(reader().add_block(b"-1\n").is_err());
         assert!(reader().add_block(&[b'1'; 512]).is_err());
         assert!(reader().add_block(b"3\n5\n1\n4\n1\n").is_err(), "without waiting for the third");
-        // Never ends, and neither does it begin to fill the memory.
+        // // The huge number must not cause an allocation.
         assert!(!reader().add_block(b"1152921504606846976\n").unwrap());
     }
 }

@@ -1,8 +1,9 @@
-//! Reads an archive's members in order, inflates them in parallel, and gives their data in order.
+//! Reads an archive's members in order, decompresses them in parallel, and yields their data in order.
 //!
-//! One thread reads (and hashes) the archive, a pool inflates, and whoever asks for [`MemberStream::next_chunk`] gets the
-//! pieces of the tar stream one after the other. As in [`crate::archive::members`] there is a fixed number of buffers,
-//! taken in the order of the stream: they bound the memory, and nothing can starve the piece that is needed next.
+//! One thread reads (and hashes) the archive, a pool decompresses, and the caller of [`MemberStream::next_chunk`]
+//! gets the pieces of the tar stream in order. As in [`crate::archive::members`], the number of buffers is fixed
+//! and they are taken in the order of the stream. This bounds memory, and the piece that is needed next always has
+//! a buffer.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,29 +20,29 @@ use super::scan::{read_archive, scan_archive};
 use crate::archive::codec::{self, CodecRef};
 use crate::outside::{BlockRead, memory};
 
-/// Buffers beyond those that the inflating threads work on: one being read, some waiting for their turn.
+/// Buffers in addition to those being decompressed: one being read, some waiting.
 const SPARE_BUFFERS: usize = 3;
 
-/// How an archive is read.
+/// Options for reading an archive.
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
-    /// How many threads inflate.
+    /// The number of decompression threads.
     pub threads: usize,
-    /// Whether the archive's SHA-1 is wanted. Then every byte of it is read.
+    /// Whether to compute the archive's SHA-1, which requires reading every byte.
     pub hash_archive: bool,
     /// Reading stops soon after one of these is set.
     pub stop: Vec<Arc<AtomicBool>>,
 }
 
-/// Where the members of an archive are known from.
+/// How the members of an archive are located.
 pub enum Plan {
-    /// From its index.
+    /// By its index.
     Index(Box<IndexPlan>),
-    /// From their own headers; an archive that has no such headers is read as one gzip stream.
+    /// By their own headers. An archive without such headers is read as one gzip stream.
     Scan,
 }
 
-/// The reading end. Dropping it stops everything.
+/// The consumer's end. Dropping it stops all threads.
 pub struct MemberStream {
     done: Option<Receiver<(u64, Job)>>,
     free: Option<Sender<Job>>,
@@ -49,16 +50,16 @@ pub struct MemberStream {
     early: BTreeMap<u64, Job>,
     next: u64,
     findings: Findings,
-    /// The job of the piece that was given last.
+    /// The job of the piece returned last.
     held: Option<Job>,
 }
 
-/// How much memory reading takes at most, with room to spare: each thread has a stack and buffers for some members.
+/// An upper bound of the memory per thread: its stack and buffers for some members.
 const EACH_BYTES: usize = 8 << 20;
 const BASE_BYTES: usize = 40 << 20;
 
 impl MemberStream {
-    /// Begins to read `archive`, from its first byte.
+    /// Starts reading `archive` from its first byte.
     pub fn new(archive: Arc<dyn BlockRead>, plan: Plan, options: &ReadOptions) -> io::Result<Self> {
         Self::with_codec(codec::of_archive(&*archive), archive, plan, options)
     }
@@ -73,7 +74,7 @@ impl MemberStream {
         memory::require(BASE_BYTES + threads * EACH_BYTES)?;
         let (free, take) = channel();
         for _ in 0..2 * threads + SPARE_BUFFERS {
-            // The receiver lives in this function.
+            // // The receiver lives in this function.
             let _ = free.send(Job::default());
         }
         let (give, done) = channel();
@@ -94,11 +95,11 @@ impl MemberStream {
         })
     }
 
-    /// The next piece, `None` after the last. `done_with` is the piece before it, whose buffer is used again.
+    /// The next piece; `None` after the last. `done_with` is the previous piece, whose buffer is reused.
     pub fn next_chunk(&mut self, done_with: Option<Chunk>) -> Option<Chunk> {
         if let (Some(mut job), Some(free)) = (self.held.take(), &self.free) {
             job.chunk.data = done_with.map_or_else(Vec::new, |chunk| chunk.data);
-            // Fails only when all is read.
+            // // Fails only at the end of the archive.
             let _ = free.send(job);
         }
         while !self.early.contains_key(&self.next) {
@@ -113,9 +114,9 @@ impl MemberStream {
         Some(chunk)
     }
 
-    /// Ends reading, early or not, and says what was seen.
+    /// Ends reading, early or not, and returns the result.
     pub fn finish(mut self) -> StreamOutcome {
-        // A reader that still has something to give sees that nobody takes it.
+        // // Closing the channel stops a reader that is still sending.
         self.done = None;
         self.free = None;
         let outcome = self.reader.take().and_then(|reader| reader.join().ok());
@@ -138,7 +139,7 @@ impl Drop for MemberStream {
         self.done = None;
         self.free = None;
         if let Some(reader) = self.reader.take() {
-            // Given up: what the reader has to say is of no interest any more.
+            // // Cancelled: the result is not used.
             let _ = reader.join();
         }
     }

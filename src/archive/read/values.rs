@@ -1,15 +1,16 @@
-//! One record of an extended header, and the forms of its value.
+//! A record of an extended header, and the forms of its value.
 //!
-//! Source: POSIX.1-2001, pax(1), "pax Extended Header"; libarchive's `archive_read_support_format_tar.c` for its own records.
+//! Source: POSIX.1-2001, pax(1), "pax Extended Header"; libarchive's `archive_read_support_format_tar.c` for its
+//! own records.
 
 use super::header_error::HeaderError;
 use crate::archive::digits::parse_padded;
 use crate::entry::Timestamp;
 
-/// A record's key and value, and what follows it.
+/// A record's key and value, and the bytes after it.
 pub(super) type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
-/// The first record.
+/// Splits off the first record.
 pub(super) fn split_record(bytes: &[u8]) -> Result<Record<'_>, HeaderError> {
     let space =
         bytes.iter().take(11).position(|byte| *byte == b' ').ok_or(HeaderError::Records("a record has no length"))?;
@@ -27,7 +28,7 @@ pub(super) fn split_record(bytes: &[u8]) -> Result<Record<'_>, HeaderError> {
     Ok((&record[..equals], &record[equals + 1..], rest))
 }
 
-/// An empty value takes back what was said before.
+/// An empty value cancels an earlier one.
 pub(super) fn text(key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, HeaderError> {
     if value.contains(&0) {
         return Err(HeaderError::ZeroByte(key.to_vec()));
@@ -45,7 +46,7 @@ pub(super) fn number(key: &[u8], value: &[u8]) -> Result<Option<u64>, HeaderErro
     }
 }
 
-/// `-SECONDS.FRACTION`; the sign counts for both. Digits after the ninth are cut off.
+/// `-SECONDS.FRACTION`; the sign applies to both. Digits after the ninth are dropped.
 pub(super) fn time(value: &[u8]) -> Result<Option<Timestamp>, HeaderError> {
     if value.is_empty() {
         return Ok(None);
@@ -65,7 +66,7 @@ pub(super) fn time(value: &[u8]) -> Result<Option<Timestamp>, HeaderError> {
         nanoseconds += u32::from(byte - b'0') * unit;
         unit /= 10;
     }
-    // The least time, -2^63, has a magnitude that is no i64.
+    // // The magnitude of -2^63 does not fit in an i64.
     let whole = match (negative, nanoseconds) {
         (false, _) => i64::try_from(seconds).ok(),
         (true, 0) => 0_i64.checked_sub_unsigned(seconds),
@@ -117,7 +118,7 @@ pub(super) fn base64_decoded(text: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// `%25` and `%3D` stand for what would end or hide the key.
+/// Decodes `%25` and `%3D`, which stand for `%` and `=` in a key.
 pub(super) fn decode_name(name: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(name.len());
     let mut rest = name;

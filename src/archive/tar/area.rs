@@ -1,4 +1,4 @@
-//! The data area of an entry: the map of its holes, if it has any, and its runs of data.
+//! Writes the data area of an entry: the map of its holes, if any, and its data runs.
 
 use sha2::Digest;
 
@@ -10,10 +10,10 @@ use crate::archive::runs::Runs;
 use crate::entry::FileContent;
 use crate::units::ByteRange;
 
-/// A map of holes is made in pieces of about this size.
+/// The approximate size of pieces in which a map is written.
 const MAP_PIECE_BYTES: usize = 64 * 1024;
 
-/// Adds a data area, `map_bytes` of it a map of holes, and says what became of it.
+/// Adds a data area that starts with `map_bytes` of a map of holes. Returns the result.
 pub(super) fn put_area(
     stream: &mut TarStream<'_>,
     runs: &Runs,
@@ -28,7 +28,7 @@ pub(super) fn put_area(
     Ok(outcome)
 }
 
-/// Adds the map, `map_bytes` of it whatever the file says of its runs this time.
+/// Adds the map, exactly `map_bytes` long, whatever the file returns this time.
 fn put_map(
     stream: &mut TarStream<'_>,
     runs: &Runs,
@@ -53,7 +53,7 @@ fn put_map(
         text.extend_from_slice(area.lines_of(run).as_bytes());
     }
     put_map_piece(stream, &text, &mut left, outcome)?;
-    // Less than a block.
+    // // Less than a block.
     put_map_piece(stream, &pax::END, &mut left, outcome)?;
     outcome.runs_changed |= !fit.is_same();
     Ok(())
@@ -80,7 +80,7 @@ fn put_runs(
     outcome: &mut DataOutcome,
 ) -> Result<(), ArchiveError> {
     if runs.is_whole() {
-        // Nearly all files are.
+        // // The usual case: no holes.
         return stream.push_run(ByteRange::new(0, runs.area().size()), content, outcome);
     }
     let mut fit = runs.fit();

@@ -1,29 +1,29 @@
-//! Where members end.
+//! The borders of members.
 
 use sha2::{Digest, Sha256};
 
-/// An entry that takes this much has members of its own.
+/// Entries from this length have their own members.
 const TARGET_MEMBER_BYTES: u64 = 512 * 1024;
-/// Smaller entries share members of about this size on average: the smaller, the less has to be read again for
-/// one that changed, and the less is compressed together.
+/// Smaller entries share members of about this size on average. Smaller members mean less to re-read after a
+/// change, but worse compression.
 const SHARED_MEMBER_BYTES: u64 = 80 * 1024;
-/// And where entries are so small that more would go in there, of about this many beyond [`MIN_MEMBER_BYTES`].
+/// For very small entries a member ends after about this many beyond [`MIN_MEMBER_BYTES`].
 const SHARED_MEMBER_ENTRIES: u64 = 3;
-/// A shared member is not ended before it has this much.
+/// The minimum size of a shared member.
 const MIN_MEMBER_BYTES: usize = 20 * 1024;
 
-/// Whether an entry of this length shares its members with no other.
+/// Whether an entry of this length has members of its own.
 pub(super) fn has_members_of_its_own(entry_bytes: u64) -> bool {
     entry_bytes >= TARGET_MEMBER_BYTES
 }
 
-/// Whether a member that holds so much may end.
+/// Whether a member of this length may end.
 pub(super) fn may_end_member(member_bytes: usize) -> bool {
     member_bytes >= MIN_MEMBER_BYTES
 }
 
-/// Whether the member ends after this entry: decided by the entry alone, so that a change elsewhere changes nothing
-/// here. On average one member ends for each [`SHARED_MEMBER_BYTES`], and for each [`SHARED_MEMBER_ENTRIES`].
+/// Whether the member ends after this entry. Only the entry itself decides, so that a change elsewhere does not
+/// move borders here. On average one member ends per [`SHARED_MEMBER_BYTES`], and per [`SHARED_MEMBER_ENTRIES`].
 pub(super) fn ends_member(path: &[u8], entry_bytes: u64, member_bytes: usize) -> bool {
     if has_members_of_its_own(entry_bytes) {
         return true;

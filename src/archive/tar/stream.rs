@@ -1,4 +1,4 @@
-//! The bytes of the tar stream on their way into members.
+//! Moves the bytes of the tar stream into members.
 
 use sha2::Digest;
 
@@ -10,14 +10,14 @@ use crate::entry::FileContent;
 use crate::events::{Event, Observer};
 use crate::units::ByteRange;
 
-/// Progress is reported in steps of at least this size.
+/// The minimum step of progress reports.
 const PROGRESS_STEP_BYTES: u64 = 1 << 20;
 
-/// Takes the bytes of the tar stream in their order.
+/// Accepts the bytes of the tar stream in order.
 pub(super) struct TarStream<'a> {
     pub(super) members: MemberWriter,
     pub(super) observer: &'a dyn Observer,
-    /// This many of the next bytes are in the archive already: they are made and not written.
+    /// The number of next bytes that are already in the archive: they are produced but not written.
     pub(super) present_bytes: u64,
     stop: StopCheck,
     unreported_bytes: u64,
@@ -32,14 +32,14 @@ impl<'a> TarStream<'a> {
         if (self.stop)() { Err(ArchiveError::Stopped) } else { Ok(()) }
     }
 
-    /// Adds bytes, except for those that are present.
+    /// Adds bytes, except those already present.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
         let present = usize::try_from(self.present_bytes).map_or(bytes.len(), |present| present.min(bytes.len()));
         self.present_bytes -= present as u64;
         self.members.push(&bytes[present..])
     }
 
-    /// Adds the bytes of a run of `content`, which are read right into the member.
+    /// Adds the bytes of a run of `content`, read directly into the member.
     pub(super) fn push_run(
         &mut self,
         run: ByteRange,
@@ -75,7 +75,7 @@ impl<'a> TarStream<'a> {
         Ok(())
     }
 
-    /// Adds the blocks that end an archive.
+    /// Adds the end-of-archive marker.
     pub(super) fn end(&mut self) -> Result<(), ArchiveError> {
         self.members.end_member()?;
         self.members.push(&pax::END)?;

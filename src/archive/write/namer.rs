@@ -1,14 +1,14 @@
-//! Names entries: their paths in the archive, and which of them are hard links.
+//! Names entries: their paths in the archive, and which are hard links.
 
 use crate::archive::links::{Links, Name};
 use crate::archive::placed::{Link, Placed, tell};
 use crate::entry::{Entry, EntryKind};
 use crate::events::{Observer, Severity};
 
-/// Linux's `PATH_MAX` without its final NUL: no program can make a longer path in one piece.
+/// Linux' `PATH_MAX` without the final NUL: the longest path that a program can pass in one call.
 const LONGEST_PATH_BYTES: usize = 4095;
 
-/// Names the entries of one filesystem, in the order of the walk.
+/// Names the entries of a filesystem, in the order of the walk.
 pub(super) struct Namer {
     /// `.`, or `./directory`.
     prefix: Vec<u8>,
@@ -20,14 +20,14 @@ impl Namer {
         Self { prefix: b".".to_vec(), links: Links::default() }
     }
 
-    /// The next entries are those of a filesystem whose root is `.` or `./directory`.
+    /// Begins a filesystem whose root is `.` or `./directory`.
     pub(super) fn start_filesystem(&mut self, directory: Option<&str>) {
         self.prefix = b".".to_vec();
         if let Some(directory) = directory {
             self.prefix.push(b'/');
             self.prefix.extend_from_slice(directory.as_bytes());
         }
-        // The next filesystem may use the same device and inode numbers.
+        // // The next filesystem may use the same device and inode numbers.
         self.links.clear();
     }
 
@@ -50,7 +50,7 @@ impl Namer {
             link = match self.links.note(key, entry.metadata.nlink, &path) {
                 Name::First => Link::First,
                 Name::Further(first) => {
-                    // They are in the archive with the first name. A group may have thousands of further ones.
+                    // // The first name carries them. A group may have thousands of further names.
                     entry.xattrs = Vec::new();
                     Link::Further(first)
                 }
@@ -64,7 +64,7 @@ impl Namer {
         Box::new(Placed { entry, path, link, previous: None })
     }
 
-    /// Whether an entry can be left out: then its inode counts as one that was not seen. False when hard links lead to it.
+    /// Tries to leave out an entry, as if its inode was not seen. False if hard links already refer to it.
     pub(super) fn leave_out(&mut self, placed: &Placed) -> bool {
         let metadata = &placed.entry.metadata;
         placed.link == Link::None || self.links.take_back((metadata.dev, metadata.ino), metadata.nlink)

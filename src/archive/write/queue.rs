@@ -1,4 +1,4 @@
-//! What was decided on and is not in the archive yet.
+//! Decided entries that are not in the archive yet.
 
 use std::collections::VecDeque;
 
@@ -6,44 +6,44 @@ use crate::archive::carry::candidate::CompleteGroup;
 use crate::archive::carry::copy::CopyRun;
 use crate::archive::placed::Placed;
 
-/// Files are opened this many entries before their turn, for the kernel to read them ahead.
+/// How many entries ahead files are opened, so that the kernel prefetches them.
 const AHEAD_ENTRIES: usize = 128;
-/// The attributes of the entries that wait have at most about this much together.
+/// The approximate maximum size of the waiting entries' attributes.
 const AHEAD_XATTR_BYTES: usize = 8 << 20;
 
-/// An entry, or a run of groups, that waits for its turn.
+/// A waiting entry or run of groups.
 pub(super) enum Queued {
     Read(Box<Placed>),
     Copy(Box<CopyRun>),
 }
 
-/// What waits, in the archive's order.
+/// Waiting items in the archive's order.
 #[derive(Default)]
 pub(super) struct Queue {
     items: VecDeque<Queued>,
     reads: usize,
     xattr_bytes: usize,
-    /// Complete groups behind the last item. The next group may be checked together with them.
+    /// Complete groups after the last item. The next group may be checked together with them.
     open_run: CopyRun,
 }
 
 impl Queue {
-    /// Whether as many entries wait as may be open at once.
+    /// Whether the maximum number of open entries is reached.
     pub(super) fn is_full(&self) -> bool {
         self.reads >= AHEAD_ENTRIES || self.xattr_bytes >= AHEAD_XATTR_BYTES
     }
 
-    /// Whether nothing waits but perhaps the open run.
+    /// Whether nothing waits, except perhaps the open run.
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Drops all that waits.
+    /// Drops all waiting items.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Adds an entry behind all runs. The open run must have been taken.
+    /// Adds an entry after all runs. The open run must have been taken.
     pub(super) fn push_read(&mut self, placed: Box<Placed>) {
         self.reads += 1;
         self.xattr_bytes += placed.entry.xattr_bytes();
@@ -55,22 +55,22 @@ impl Queue {
         self.open_run.takes(complete)
     }
 
-    /// Adds a group to the open run, which must take it.
+    /// Adds a group to the open run, which must have room for it.
     pub(super) fn push_group(&mut self, complete: CompleteGroup) {
         self.open_run.push(complete);
     }
 
-    /// The open run, when there is a group in it; a new one begins.
+    /// Takes the open run, if it is not empty; a new one begins.
     pub(super) fn take_open_run(&mut self) -> Option<CopyRun> {
         (!self.open_run.is_empty()).then(|| std::mem::take(&mut self.open_run))
     }
 
-    /// Adds a run whose members were asked for.
+    /// Adds a run whose members were submitted for checking.
     pub(super) fn push_run(&mut self, run: CopyRun) {
         self.items.push_back(Queued::Copy(Box::new(run)));
     }
 
-    /// What is next.
+    /// The next item.
     pub(super) fn pop(&mut self) -> Option<Queued> {
         let item = self.items.pop_front();
         if let Some(Queued::Read(placed)) = &item {

@@ -26,7 +26,7 @@ impl Observer for Told {
     }
 }
 
-/// Writes `entries` to `directory`; gives what was told, and the index.
+/// Writes `entries` to `directory`; returns the problems and the index.
 fn write(directory: &Path, entries: Vec<Entry>) -> (WrittenArchive, Vec<Problem>, String) {
     let (archive, index) = (directory.join("a.tar.gz"), directory.join("a.index"));
     let outputs =
@@ -58,7 +58,8 @@ fn untar(directory: &Path) {
 const STEP_BYTES: u64 = 64 * 1024;
 const RUN_BYTES: u64 = 512;
 
-/// A run of 512 bytes that begins with its own number, at every 64 KiB. From the asking `changes_at` on the last runs are gone.
+/// Runs of 512 bytes at every 64 KiB, each starting with its number. From query `changes_at` the last runs are
+/// missing.
 struct Comb {
     runs: u64,
     asked: AtomicU64,
@@ -116,7 +117,7 @@ fn a_file_of_many_runs_costs_its_data_and_comes_back() {
         assert_eq!((bytes[..8].try_into().unwrap(), bytes[8..].try_into().unwrap()), (run.to_be_bytes(), [0; 8]));
     }
 
-    // More runs than are kept in memory when it is read back.
+    // // More runs than fit in memory when it is read back.
     let archive = Arc::new(fs::read(dir.path().join("a.tar.gz")).unwrap());
     let options = ReadOptions { threads: 2, hash_archive: false, stop: Vec::new() };
     let mut reader = EntryReader::new(MemberStream::new(archive, Plan::Scan, &options).unwrap(), false, false);
@@ -137,7 +138,7 @@ fn a_file_of_many_runs_costs_its_data_and_comes_back() {
 #[test]
 fn holes_that_change_damage_no_other_file() {
     let runs = 70_000;
-    // While the map is made, and while the data is read.
+    // // While the map is written, and while the data is read.
     for changes_at in [runs + 20, 2 * runs + 20] {
         let dir = tempfile::tempdir().unwrap();
         let comb = file("comb", Comb::new(runs, changes_at), runs * STEP_BYTES, 1, 1);

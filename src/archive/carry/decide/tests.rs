@@ -29,7 +29,7 @@ fn placed(entry: Entry) -> Box<Placed> {
     Box::new(Placed { entry, path, link: Link::None, previous: None })
 }
 
-/// Carries from an archive of [`ENTRIES`] symbolic links; nothing but this test writes one.
+/// Carries from an archive of [`ENTRIES`] symbolic links, written only by this test.
 fn carry(trusted_before: Option<i64>) -> Carry {
     let dir = tempfile::tempdir().unwrap();
     let (archive, index) = (dir.path().join("a"), dir.path().join("i"));
@@ -54,7 +54,8 @@ fn carry(trusted_before: Option<i64>) -> Carry {
     carry
 }
 
-/// Offers entries, one given up again, and notes each decision: `r`ead, `h`eld, `c`opy, `d`iffers, other h`H`eads.
+/// Offers entries, again after a give-up, and records each decision: `r`ead, `h`eld, `c`opy, `d`iffers, other
+/// h`H`eads.
 fn offer(carry: &mut Carry, entries: impl Iterator<Item = Entry>) -> (String, u64) {
     let (mut decisions, mut done) = (String::new(), 0);
     for entry in entries {
@@ -109,7 +110,7 @@ fn an_entry_that_differs_costs_its_group_alone() {
             entry
         };
         let (decisions, done) = offer(&mut carry, (0..ENTRIES).map(changed));
-        // Where it is the first of its group, none is held.
+        // // The first entry of a group that differs is not held.
         assert!(decisions.matches('d').count() <= 1 && decisions.contains('r'), "{decisions}");
         assert!(decisions.contains('c'), "the other groups: {decisions}");
         assert_eq!(done, ENTRIES);
@@ -130,7 +131,7 @@ fn headers_that_differ_are_seen_when_the_group_is_complete() {
 
 #[test]
 fn what_is_not_trusted_is_read_and_what_is_held_is_given_back() {
-    // Changed at the moment that is trusted, or later; without such a moment; and on another filesystem.
+    // // Changed at the trusted moment or later; without such a moment; and on another filesystem.
     for trusted_before in [Some(1000), None] {
         let (decisions, done) = offer(&mut carry(trusted_before), (0..ENTRIES).map(entry));
         assert_eq!((decisions, done), ("r".repeat(200), ENTRIES));

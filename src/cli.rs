@@ -14,14 +14,14 @@ pub(crate) mod proof;
 pub(crate) mod snapshot;
 pub(crate) mod verify;
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
 /// The error with the name of its source in front, unless the message already begins with it.
-pub(crate) fn about(source: &OsString, error: anyhow::Error) -> anyhow::Error {
+pub(crate) fn about(source: &OsStr, error: anyhow::Error) -> anyhow::Error {
     let source = shown(source);
     if error.to_string().starts_with(&source) { error } else { error.context(source) }
 }
 
-pub(crate) fn shown(source: &OsString) -> String {
+pub(crate) fn shown(source: &OsStr) -> String {
     volbak::shown::bytes(source.as_encoded_bytes())
 }

@@ -11,15 +11,15 @@ use crate::error::with_causes;
 use crate::events::{Observer, Severity};
 use crate::manifest::Manifest;
 use crate::outside::{Cancel, Clock, SystemClock, SystemCommands};
-use crate::run::backup::{BackupError, BackupOptions, BackupWorld, back_up_source};
+use crate::run::backup::{BackupError, BackupOptions, BackupWorld};
 use crate::run::browse::{self, BrowseError, Entries};
 use crate::run::check::CheckError;
 use crate::run::collect::tell;
 use crate::run::locate::{self, LocateError};
-use crate::run::remains::remove_before;
 use crate::run::restore::{self, RestoreError, RestoreOptions, RestoreReport};
+use crate::run::snapshot::{Report, Wanted, snapshot};
 use crate::run::verify::{self, Surroundings, VerifyOptions, VerifyReport};
-use crate::source::{self, SourceError};
+use crate::source::SourceError;
 use crate::store::catalog::{self, BackupState, CatalogEntry};
 use crate::store::{self, Destination, StoreError};
 
@@ -95,20 +95,24 @@ impl Repository {
         options: &BackupOptions,
         observer: Arc<dyn Observer>,
     ) -> Result<Backup, Error> {
-        let _lock = self.destination.lock(SystemClock.now())?;
         let world = BackupWorld {
             commands: Arc::new(SystemCommands),
             clock: Arc::new(SystemClock),
             observer,
             cancel: Cancel::default(),
         };
-        let source = source.as_ref();
-        if let Err(error) = remove_before(&[source], &self.destination, &world) {
-            // If the source needs LVM, its backup reports LVM's own error.
-            tell(&*world.observer, Severity::Warning, "earlier runs".to_owned(), with_causes(&error));
-        }
-        let source = source::resolve(source, &*world.commands)?;
-        let outcome = back_up_source(&source, &self.destination, options, &world)?;
+        let wanted = Wanted { sources: &[source], name: None, options: &|_| options.clone() };
+        let mut outcome = Err(BackupError::Cancelled);
+        snapshot(&wanted, &self.destination, &world, &mut |report| match report {
+            Report::RemainsStay(error) => {
+                tell(&*world.observer, Severity::Warning, "earlier runs".to_owned(), with_causes(&error));
+            }
+            Report::Source { result, .. } => outcome = result,
+        })?;
+        let outcome = outcome.map_err(|error| match error {
+            BackupError::Source(error) => Error::Source(error),
+            error => Error::Backup(error),
+        })?;
         let files = store::Backup::of_archive(&outcome.archive)
             .ok_or_else(|| LocateError::NotAnArchive(outcome.archive.clone()))?;
         Ok(Backup { files, manifest: Some(Box::new(outcome.manifest)), notes: Vec::new() })

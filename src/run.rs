@@ -26,6 +26,7 @@ pub mod rehearse;
 pub mod remains;
 pub mod reports;
 pub mod restore;
+pub mod snapshot;
 pub mod status;
 pub mod throttle;
 pub mod verify;

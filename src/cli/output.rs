@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 use volbak::error::{ExitClass, limit_behind, with_causes};
-use volbak::events::Severity;
 use volbak::log::write_in_time;
 use volbak::run::backup::BackupOutcome;
 use volbak::run::check::{CheckLevel, Verdict, record};
@@ -105,11 +104,6 @@ impl Write for Output {
     }
 }
 
-/// Whether the backup has warnings or errors.
-pub(crate) fn has_problems(outcome: &BackupOutcome) -> bool {
-    outcome.worst_problem > Some(Severity::Notice)
-}
-
 /// A finished backup, for a person.
 pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
     let manifest = &outcome.manifest;
@@ -135,7 +129,7 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
     {
         text.push_str(&format!("  the snapshot is kept: {}\n", snapshot.name));
     }
-    if has_problems(outcome) {
+    if outcome.has_problems() {
         let count = counted(manifest.problem_counts.to_look_at(), "problem", "problems");
         let manifest_path = outcome.archive.with_file_name(format!("{}.manifest.json", manifest.stem));
         text.push_str(&format!("  {count}: see {}\n", manifest_path.display()));

@@ -1,29 +1,26 @@
 //! `volbak snapshot`.
 
-use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::CommandFactory;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::config::Config;
 use volbak::error::ExitClass;
-use volbak::events::{Event, Observer, RunFigures, Severity as EventSeverity, SourceName};
+use volbak::events::Observer;
 use volbak::log::{Kind, Line, Severity};
-use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
-use volbak::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, TimeLimit, back_up_source};
+use volbak::outside::{Cancel, SystemClock, SystemCommands};
+use volbak::run::backup::{BackupOptions, BackupOutcome, BackupWorld, TimeLimit};
 use volbak::run::hooks;
 use volbak::run::parent::ParentChoice;
-use volbak::run::remains::remove_before;
+use volbak::run::snapshot::{self as run, Report, Wanted};
 use volbak::run::throttle::throttled;
-use volbak::source::{self, Source, SourceKind};
-use volbak::store::Destination;
+use volbak::source::{Source, SourceKind};
 
 use super::args::{Cli, ReaderArg, SnapshotArgs};
 use super::log;
 use super::output::{
-    JsonBackup, JsonOutcome, OutputError, after_printing, has_problems, print, print_json, shown_error, shown_outcome,
+    JsonBackup, JsonOutcome, OutputError, after_printing, print, print_json, shown_error, shown_outcome,
 };
 use super::place::Where;
 use super::progress::{Progress, Verbosity};
@@ -48,8 +45,6 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
     // `Place` knows whether the destination must be mounted.
     let destination = place.open()?;
     let config = place.into_config()?;
-    let _lock = destination.lock(SystemClock.now())?;
-
     let progress = Arc::new(Progress::new(verbosity));
     let world = BackupWorld {
         commands: Arc::new(SystemCommands),
@@ -57,38 +52,31 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
         observer: throttled(progress.clone(), config.read_rate_limit, &cancel),
         cancel: cancel.clone(),
     };
-    if let Err(error) = remove_before(&args.sources, &destination, &world) {
-        // If a volume needs LVM, its backup reports LVM's own error.
-        log::warning(&format!("warning: cannot look for the remains of earlier runs: {:#}", anyhow::Error::new(error)));
-    }
-
-    let began = Instant::now();
-    progress.on_event(&Event::RunStarted { sources: args.sources.len() as u64, bytes: 0 });
-    let mut results = Vec::with_capacity(args.sources.len());
-    for source in &args.sources {
-        let (name, result) = if cancel.is_cancelled() {
-            (unresolved(source), Err(BackupError::Cancelled))
-        } else {
-            one(source, args, &config, &destination, &world)
-        };
-        let result = result.map_err(|error| about(source, anyhow::Error::new(error)));
-        if let Err(error) = &result {
-            progress.done();
-            log::write(Line::new(Severity::Error, Kind::Message, shown_error(error)).about(Some(name)));
-        }
-        results.push((shown(source), result));
-    }
-    progress.done();
-    let printed = report(&results, args.json);
-    let failed = results.iter().any(|(_, result)| result.is_err());
-    let problems = results.iter().any(|(_, result)| result.as_ref().is_ok_and(has_problems));
-    let class = match (failed, problems) {
-        (true, _) => ExitClass::Failed,
-        (_, true) => ExitClass::WithProblems,
-        _ => ExitClass::Well,
+    let wanted = Wanted {
+        sources: &args.sources,
+        name: args.name.as_deref(),
+        options: &|source| options(args, &config, source, &cancel),
     };
+    let mut results = Vec::with_capacity(args.sources.len());
+    let run = run::snapshot(&wanted, &destination, &world, &mut |report| match report {
+        Report::RemainsStay(error) => {
+            let why = anyhow::Error::new(error);
+            log::warning(&format!("warning: cannot look for the remains of earlier runs: {why:#}"));
+        }
+        Report::Source { spec, name, result } => {
+            let result = result.map_err(|error| about(spec, anyhow::Error::new(error)));
+            if let Err(error) = &result {
+                progress.done();
+                log::write(Line::new(Severity::Error, Kind::Message, shown_error(error)).about(Some(name)));
+            }
+            results.push((shown(spec), result));
+        }
+    });
+    progress.done();
+    let run = run?;
+    let printed = report(&results, args.json);
     if log::has_fields() {
-        progress.on_event(&summary(&results, class, began.elapsed()));
+        progress.on_event(&run.finished());
     }
     let published: Vec<String> = results
         .iter()
@@ -96,56 +84,7 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
         .map(|outcome| format!("the backup {} is published", outcome.archive.display()))
         .collect();
     let done = if published.is_empty() { "no backup is published".to_owned() } else { published.join(", ") };
-    Ok(after_printing(printed, &done, class))
-}
-
-fn one(
-    spec: &OsStr,
-    args: &SnapshotArgs,
-    config: &Config,
-    destination: &Destination,
-    world: &BackupWorld,
-) -> (SourceName, Result<BackupOutcome, BackupError>) {
-    let resolved = source::resolve(spec, &*world.commands).and_then(|source| match args.name.as_deref() {
-        Some(name) => source.named(name),
-        None => Ok(source),
-    });
-    match resolved {
-        Err(error) => (unresolved(spec), Err(error.into())),
-        Ok(source) => {
-            let options = options(args, config, &source, &world.cancel);
-            (source.name(), back_up_source(&source, destination, &options, world))
-        }
-    }
-}
-
-/// The summary for programs; people see the results.
-fn summary(results: &[(String, anyhow::Result<BackupOutcome>)], class: ExitClass, took: Duration) -> Event {
-    let mut figures = RunFigures { seconds: took.as_secs(), ..RunFigures::default() };
-    for (_, result) in results {
-        match result {
-            Ok(outcome) => {
-                let count = if has_problems(outcome) { &mut figures.volumes_warning } else { &mut figures.volumes_ok };
-                *count += 1;
-                figures.archive_bytes += outcome.manifest.sizes.archive_bytes;
-            }
-            Err(_) => figures.volumes_failed += 1,
-        }
-    }
-    let severity = match class {
-        ExitClass::Well => EventSeverity::Notice,
-        ExitClass::WithProblems => EventSeverity::Warning,
-        _ => EventSeverity::Error,
-    };
-    let done = figures.volumes_ok + figures.volumes_warning;
-    Event::RunFinished { severity, outcome: format!("{done} of {} sources backed up", results.len()), figures }
-}
-
-/// The name of an unresolved source in log lines: the last component of the argument.
-fn unresolved(spec: &OsStr) -> SourceName {
-    let typed = volbak::shown::bytes(spec.as_encoded_bytes());
-    let volume = typed.rsplit('/').next().unwrap_or(&typed).to_owned();
-    SourceName { shown: typed, volume, group: None }
+    Ok(after_printing(printed, &done, run.class()))
 }
 
 /// The settings of the config for this source, overridden by the arguments.
@@ -195,14 +134,14 @@ fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cance
     options
 }
 
-fn report(results: &[(String, anyhow::Result<BackupOutcome>)], json: bool) -> Result<(), OutputError> {
+fn report(results: &[(String, anyhow::Result<Box<BackupOutcome>>)], json: bool) -> Result<(), OutputError> {
     if json {
         let backups: Vec<JsonBackup<'_>> = results
             .iter()
             .map(|(source, result)| match result {
                 Ok(outcome) => JsonBackup {
                     source,
-                    status: if has_problems(outcome) { "problems" } else { "ok" },
+                    status: if outcome.has_problems() { "problems" } else { "ok" },
                     error: None,
                     outcome: Some(JsonOutcome { archive: &outcome.archive, manifest: &outcome.manifest }),
                 },

@@ -1,5 +1,6 @@
 //! Removes what runs that were cut off left behind: snapshots, device maps, files under temporary names.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::store::remains::remove_remains;
 /// Removes what earlier runs left before `sources` are backed up: files in the destination, then what the system holds. The error
 /// is about the latter alone. Only for the holder of the destination's lock.
 pub fn remove_before(
-    sources: &[impl AsRef<Path>],
+    sources: &[impl AsRef<OsStr>],
     destination: &Destination,
     world: &BackupWorld,
 ) -> Result<(), BackupError> {
@@ -69,6 +70,6 @@ pub(super) fn remove_all_remains(destination: &Destination, observer: &dyn Obser
 }
 
 /// Whether LVM's tools are needed for one of these: none of them is a path to a file.
-fn wants_lvm(specs: &[impl AsRef<Path>]) -> bool {
-    specs.iter().any(|spec| !spec.as_ref().is_file())
+fn wants_lvm(specs: &[impl AsRef<OsStr>]) -> bool {
+    specs.iter().any(|spec| !Path::new(spec).is_file())
 }

@@ -22,6 +22,7 @@ use volbak::source::{
     SnapshotSize, SourceError, freeze, list_volumes, remove_stale, resolve,
 };
 use volbak::units::Extent;
+use volbak::{BackupOptions, Repository};
 
 const MIB: u64 = 1 << 20;
 
@@ -457,6 +458,7 @@ fn snapshots_that_fill_up() {
         it_is_extended();
         a_busy_snapshot_is_waited_for();
         stale_ones_are_removed();
+        the_front_door_removes_them_too();
     });
 }
 
@@ -614,6 +616,22 @@ fn stale_ones_are_removed() {
     let mut left = volumes_of("vg0");
     left.sort();
     assert_eq!(left, ["_snapshot-0f8fad5b", "vol-1", "vol-1-volbak-111111"]);
+}
+
+fn the_front_door_removes_them_too() {
+    let Holder(mut dead, stale, _) = start_holder();
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    let before = volumes_of("vg0");
+    let destination = tempfile::tempdir().unwrap();
+    let notes = Arc::new(Notes::default());
+    let repository = Repository::open(destination.path()).unwrap();
+    let backup = repository.back_up("vg0/vol-1", &BackupOptions::default(), notes.clone()).unwrap();
+    assert!(backup.is_whole() && before.contains(&stale.replace("vg0/", "")));
+    let removed = notes.problems(Severity::Notice);
+    assert!(removed.iter().any(|what| what.contains(&stale)), "{removed:?}");
+    let left = before.into_iter().filter(|volume| stale != format!("vg0/{volume}"));
+    assert_eq!(volumes_of("vg0"), left.collect::<Vec<_>>());
 }
 
 /// LVM is not there at all, as on a host that only has images.

@@ -23,3 +23,10 @@ pub struct BackupOutcome {
     /// are no measure.
     pub replaced_until: Option<DateTime<Utc>>,
 }
+
+impl BackupOutcome {
+    /// Whether a problem was found that needs attention: a warning or an error.
+    pub fn has_problems(&self) -> bool {
+        self.worst_problem > Some(Severity::Notice)
+    }
+}

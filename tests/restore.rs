@@ -196,8 +196,8 @@ fn what_is_there_is_kept_and_an_interrupted_restore_goes_on() {
     fs::remove_file(to.join("var/log/b.gz")).unwrap();
     fs::remove_dir_all(to.join("zz")).unwrap();
     fs::write(to.join("var/log/.volbak-tmp.restore-99-1-2"), "half").unwrap();
-    let resumed = restore_with(&files, &resume).0.unwrap();
-    assert!(resumed.is_complete());
+    let (resumed, problems) = restore_with(&files, &resume);
+    assert!(resumed.unwrap().is_complete(), "{problems:?}");
     assert_equal_trees(&expected, &fingerprint(&to));
     // A file of another content is not what an interrupted restore leaves.
     let log = to.join("var/log/a.log");

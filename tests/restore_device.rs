@@ -7,6 +7,7 @@
 
 mod guest;
 mod made_anew;
+mod one_region;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -72,7 +72,7 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Restore a backup, or a part of it, into a directory
     #[command(after_help = RESTORE_EXAMPLES)]
-    Restore(RestoreArgs),
+    Restore(Box<RestoreArgs>),
     /// List the contents of a backup
     Browse(BrowseArgs),
     /// Print one file of a backup

@@ -49,6 +49,7 @@ pub(crate) struct Work {
     pub(crate) verbosity: Verbosity,
     pub(crate) json: bool,
     pub(crate) dry_run: bool,
+    pub(crate) region: Option<String>,
 }
 
 fn image_size(text: &str) -> Result<u64, String> {
@@ -87,6 +88,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
     anyhow::ensure!(group_names.len() == args.vg_name.len(), "--vg-name gives one volume group two names");
     let options = DeviceOptions {
         target,
+        region: work.region,
         group_names,
         plain_md: args.plain_md,
         yes_erase: args.yes_erase.clone(),

@@ -34,7 +34,10 @@ A whole filesystem, into an empty one that is mounted:
 A whole disk, with its partitions, filesystems and boot code:
   volbak restore vol-1 --to-image restored.img
   volbak restore vol-1 --to-device /dev/cinder-volumes/volume-0000001b --dry-run
-  volbak restore vol-1 --to-device /dev/sdx --yes-erase=sdx";
+  volbak restore vol-1 --to-device /dev/sdx --yes-erase=sdx
+
+One partition, with its filesystem, into a logical volume or partition that exists:
+  volbak restore vol-1 --region p2 --to-device cinder-volumes/data --yes-erase=data";
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -48,7 +51,12 @@ pub(crate) struct RestoreArgs {
     to: Option<PathBuf>,
     #[command(flatten)]
     disk: DiskArgs,
-    /// Restore only this file or directory, or the files that match this pattern; may be repeated
+    /// Restore only this region, as `volbak inspect` and the report name it (p2): its files into DIR, or all of it onto DEV
+    /// or as FILE
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// Restore only this file or directory, or the files that match this pattern; may be repeated. The path starts in the
+    /// region given, or in the only filesystem of the backup
     #[arg(long = "path", value_name = "PATTERN", conflicts_with = "disk")]
     paths: Vec<String>,
     /// Replace existing files
@@ -136,11 +144,12 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
     let files = args.place.find(&args.backup)?;
     let Some(to) = &args.to else {
         let (threads, json, dry_run) = (threads(args.threads), args.json, args.dry_run);
-        let work = Work { threads, cancel: cancel()?, verbosity, json, dry_run };
+        let work = Work { threads, cancel: cancel()?, verbosity, json, dry_run, region: args.region.clone() };
         return restore_disk(&args.disk, &files, work);
     };
     let options = RestoreOptions {
         to: to.clone(),
+        region: args.region.clone(),
         paths: args.paths.clone(),
         existing: match (args.overwrite, args.resume) {
             (true, _) => Existing::Overwrite,

@@ -16,6 +16,7 @@ use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
 use crate::outside::{BlockRead, Cancel};
 use crate::run::check::content::contradiction;
 use crate::run::check::side_files::sha256_of;
+use crate::run::restore::part_of_region::base_of;
 use crate::run::restore::select::{BadPattern, Selection, plain};
 use crate::shown::hex;
 use crate::store::Backup;
@@ -129,10 +130,9 @@ pub fn list(
     cancel: &Cancel,
     mut each: impl FnMut(ListedEntry) -> io::Result<()>,
 ) -> Result<u64, BrowseError> {
-    let selection = Selection::new(&[path.to_owned()])?;
-    let wanted = plain(path.as_bytes());
+    let selection = Selection::from(&base_of(files), &[path.to_owned()])?;
     let depth_of = |path: &[u8]| if path.is_empty() { 0 } else { path.split(|byte| *byte == b'/').count() };
-    let deepest = if deep { usize::MAX } else { depth_of(wanted) + 1 };
+    let deepest = if deep { usize::MAX } else { depth_of(selection.path()) + 1 };
     let mut listed = 0;
     let mut reader = open_index(files, cancel)?;
     while let Some(line) = reader.next_line()? {
@@ -151,7 +151,7 @@ pub fn list(
 /// Writes the content of one file to `out`, holes as zeros, and checks it against the index on the way: with an error,
 /// what was written is not to be trusted. Gives its length.
 pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
-    let selection = Selection::new(&[path.to_owned()])?;
+    let selection = Selection::from(&base_of(files), &[path.to_owned()])?;
     let archive = files.open_archive()?;
     let mut target = None;
     // A link has its content elsewhere, which may itself not be a link.

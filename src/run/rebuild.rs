@@ -17,8 +17,8 @@ mod kept;
 mod makefs;
 mod md;
 mod on_target;
+mod one_region;
 mod options;
-mod parts;
 pub mod plan;
 mod planner;
 mod put_bytes;
@@ -58,6 +58,7 @@ use crate::run::locate;
 use crate::store::Backup;
 
 pub use self::error::DeviceError;
+pub use self::one_region::OneRegionError;
 pub use self::options::DeviceOptions;
 pub use self::planner::make_plan;
 pub use self::read_back::TableOpinion;
@@ -130,6 +131,10 @@ pub fn prepare(
     }
     let index = sides.index.filter(|_| !sides.index_changed);
     let stored = index.as_ref().and_then(|index| stored(&manifest, index).ok());
+    let manifest = match &options.region {
+        Some(name) => Box::new(one_region::one_region(&manifest, name)?),
+        None => manifest,
+    };
     let target = Target::look(&options.target, manifest.layout.source.size_bytes, files.directory(), commands)?;
     let none_stored = BTreeMap::new();
     let wish = Wish {

@@ -68,6 +68,7 @@ pub(crate) fn check(
         files,
         &RestoreOptions {
             to: PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd())),
+            region: None,
             paths: Vec::new(),
             // The filesystem begins with a lost+found.
             existing: Existing::Overwrite,

@@ -12,6 +12,7 @@ pub mod ids;
 mod locks;
 pub mod names;
 mod options;
+pub(crate) mod part_of_region;
 mod pass;
 pub mod path;
 pub mod put;
@@ -30,10 +31,11 @@ use rustix::io::Errno;
 use self::attributes::{Restorer, Rules};
 use self::ids::Uses;
 use self::locks::Locks;
+use self::part_of_region::wanted_part;
 use self::pass::Pass;
 use self::put::{PutOptions, Putter};
 use self::reach::is_reachable;
-use self::select::{Part, Selection};
+use self::select::{Base, Part, Selection};
 use self::tree::Tree;
 use self::wanted::resolve_ids;
 use crate::archive::index::escape_path;
@@ -51,7 +53,8 @@ pub fn restore(
     options: &RestoreOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
-    restore_part(files, options, &Part::default(), observer)
+    let (part, base) = wanted_part(files, options)?;
+    restore_from(files, options, &part, &base, observer)
 }
 
 /// As [`restore`], for what belongs to `part`.
@@ -61,13 +64,23 @@ pub fn restore_part(
     part: &Part,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
-    let selection = Arc::new(Selection::new(&options.paths)?.within(part));
+    restore_from(files, options, part, &Base::default(), observer)
+}
+
+fn restore_from(
+    files: &Backup,
+    options: &RestoreOptions,
+    part: &Part,
+    base: &Base,
+    observer: &dyn Observer,
+) -> Result<RestoreReport, RestoreError> {
+    let selection = Arc::new(Selection::from(base, &options.paths)?.within(part));
     let archive = files.open_archive()?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
     let mut side_findings = Findings::default();
     let sides = side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
         .map_err(RestoreError::of_check)?;
-    let ids = resolve_ids(&archive, &sides, options, observer)?;
+    let ids = resolve_ids(&archive, &sides, options, part, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
     // The lock goes with its own descriptor, which must outlive the tree.
     let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);

@@ -232,7 +232,8 @@ fn nested_volume_groups_come_back() {
     table(&disk, "label: gpt\nstart=2048, size=60M, type=linux, name=boot\nsize=400M, type=lvm, name=pv");
     let boot = [part(1, 60, "mkfs.ext4 -q -b 4096 -i 4096 -L boot", Some(Filesystem::Ext4))];
     let boot_tree = fill(&disk, &boot).remove(0);
-    let loop_on = |disk: &Path| format!("losetup -f --show -o {} --sizelimit {} {}", 61 * MIB, 400 * MIB, quoted(disk));
+    let pv_at = |disk: &Path, at: u64| format!("losetup -f --show -o {at} --sizelimit {} {}", 400 * MIB, quoted(disk));
+    let loop_on = |disk: &Path| pv_at(disk, 61 * MIB);
     // The first one is extended when the second is there already, so that it is in two pieces.
     sh(&format!(
         r#"mkdir -p /run/guest-lvm
@@ -247,8 +248,8 @@ fn nested_volume_groups_come_back() {
         loop_on(&disk)
     ));
     // What the guest's own LVM and its kernel see, with the group active on that disk.
-    let seen_by_guest = |disk: &Path, group: &str, fill: bool| -> (String, Vec<Tree>) {
-        sh(&format!("{} >/run/loop; {GUEST_LVM} vgchange -q -ay {group} >/dev/null", loop_on(disk)));
+    let seen_at = |disk: &Path, at: u64, group: &str, fill: bool| -> (String, Vec<Tree>) {
+        sh(&format!("{} >/run/loop; {GUEST_LVM} vgchange -q -ay {group} >/dev/null", pv_at(disk, at)));
         let mut trees = Vec::new();
         for lv in ["root", "db"] {
             let device = Path::new("/dev").join(group).join(lv);
@@ -270,6 +271,7 @@ fn nested_volume_groups_come_back() {
         ));
         (said, trees)
     };
+    let seen_by_guest = |disk: &Path, group: &str, fill: bool| seen_at(disk, 61 * MIB, group, fill);
     let (before, trees) = seen_by_guest(&disk, "vg_guest", true);
     let archive = snapshot(&disk, &dest(), &[]);
     let layout = &manifest(&archive)["layout"];
@@ -313,6 +315,18 @@ fn nested_volume_groups_come_back() {
     let (after, restored) = seen_by_guest(&back, "vg_guest", false);
     assert_eq!(after, before);
     trees.iter().zip(&restored).for_each(|(tree, restored)| assert_equal_trees(tree, restored));
+
+    // The physical volume alone, and one of its volumes alone.
+    restore(&archive, &back, &["--region", "p2"]);
+    let (after, restored) = seen_at(&back, 0, "vg_guest", false);
+    assert_eq!(after, before);
+    trees.iter().zip(&restored).for_each(|(tree, restored)| assert_equal_trees(tree, restored));
+    restore(&archive, &back, &["--region", "p2.vg_guest-root"]);
+    let mounted = Mounted::with_options(&back, &Path::new(SCRATCH).join("m"), "ro");
+    let mut root = fingerprint(&mounted.point);
+    keep_archived(&mut root);
+    mounted.unmount();
+    assert_equal_trees(&trees[0], &root);
     sh(&format!("lvremove -q -y {GROUP}/back"));
     assert_eq!(state(), quiet);
 }

@@ -205,6 +205,7 @@ pub fn verify_level(files: &Backup, level: CheckLevel) -> VerifyReport {
 pub fn restore_options(to: &Path) -> RestoreOptions {
     RestoreOptions {
         to: to.to_owned(),
+        region: None,
         paths: Vec::new(),
         existing: Existing::Keep,
         verify: true,

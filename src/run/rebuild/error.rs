@@ -1,6 +1,7 @@
 //! Errors that end the restore of a disk.
 
 use super::carry_out::CarryOutError;
+use super::one_region::OneRegionError;
 use super::target::TargetError;
 
 /// Why a disk was not restored.
@@ -13,6 +14,9 @@ pub enum DeviceError {
     /// The target cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The backup does not have the region, or not by itself. Nothing was written.
+    #[error(transparent)]
+    Region(#[from] OneRegionError),
     /// It cannot be done. Nothing was written.
     #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
     Refused(Vec<String>),

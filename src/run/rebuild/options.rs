@@ -10,6 +10,8 @@ use crate::outside::Cancel;
 pub struct DeviceOptions {
     /// What is restored to.
     pub target: TargetSpec,
+    /// The only region to restore, by its name; the whole disk without one.
+    pub region: Option<String>,
     /// New names of volume groups, by the old ones.
     pub group_names: BTreeMap<String, String>,
     /// Whether a member of a RAID1 becomes what the array holds, without the array.

@@ -60,7 +60,7 @@ impl Planner<'_> {
         if let Some(region) = layout.regions.iter().find(|region| !names.insert(region.name.as_str())) {
             return Err(PlanError::SameName(shown(&region.name)));
         }
-        if self.manifest.regions.len() != layout.regions.len() {
+        if layout.regions.iter().any(|region| !self.records.contains_key(region.name.as_str())) {
             return Err(PlanError::Records);
         }
         self.check_places()?;

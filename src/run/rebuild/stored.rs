@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::parts::part_of_record;
 use crate::archive::index::{EntryLine, IndexedKind, Line, MemberLine};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::layout::Handling;
 use crate::manifest::{Manifest, RegionRecord};
+use crate::run::restore::part_of_region::part_of_record;
 use crate::run::restore::select::Selection;
 
 /// Files' data takes whole blocks of this size.

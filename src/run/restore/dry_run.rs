@@ -1,11 +1,14 @@
 //! What a restore would do, without writing anything.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::attributes::may_lend_rights;
 use super::error::RestoreError;
 use super::ids::{MappedUse, Uses};
 use super::options::RestoreOptions;
+use super::part_of_region::wanted_part;
 use super::select::Selection;
 use super::wanted::{index_of, plan_of, resolve_ids, selects_without_index};
 use crate::archive::index::escape_path;
@@ -41,12 +44,13 @@ pub struct DryRun {
 
 /// Reads what is wanted of the archive, and counts.
 pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
-    let selection = std::sync::Arc::new(Selection::new(&options.paths)?);
+    let (part, base) = wanted_part(files, options)?;
+    let selection = Arc::new(Selection::from(&base, &options.paths)?.within(&part));
     let archive = files.open_archive()?;
     let mut side_findings = Findings::default();
     let sides = side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
         .map_err(RestoreError::of_check)?;
-    let ids = resolve_ids(&archive, &sides, options, observer)?;
+    let ids = resolve_ids(&archive, &sides, options, &part, observer)?;
     let everything = selection.is_everything();
     let indexed = index_of(&sides).is_some();
     let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::names::IdError;
 use super::select::BadPattern;
 use crate::run::check::CheckError;
-use crate::store::Backup;
 use crate::store::open::OpenError;
+use crate::store::{Backup, ReadError};
 
 /// Why nothing, or not everything, was restored.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,25 @@ pub enum RestoreError {
     /// A pattern is none.
     #[error(transparent)]
     Pattern(#[from] BadPattern),
+    /// The manifest, which has the regions, cannot be read.
+    #[error("the regions of a backup are in its manifest, which cannot be read")]
+    Manifest(#[source] ReadError),
+    /// The backup has no region of that name.
+    #[error("the backup has no region {name}; its regions are: {there}")]
+    NoRegion {
+        /// The name, as messages show it.
+        name: String,
+        /// The names that it has, separated by commas.
+        there: String,
+    },
+    /// A region whose files are not in the archive.
+    #[error("{name} has no files in the backup{}", with_image(image.as_deref()))]
+    RegionWithoutFiles {
+        /// The region.
+        name: String,
+        /// The path of its raw image in the archive.
+        image: Option<String>,
+    },
     /// The archive has nothing of that name.
     #[error("the archive has nothing that matches {}", .0.join(", "))]
     NothingMatches(Vec<String>),
@@ -55,4 +74,11 @@ impl RestoreError {
     pub(super) fn cannot_open(files: &Backup, source: std::io::Error) -> Self {
         Self::Archive(OpenError::Io { path: files.archive_path(), source })
     }
+}
+
+/// What to do with a region that was archived as an image.
+fn with_image(image: Option<&str>) -> String {
+    image.map_or_else(String::new, |image| {
+        format!(", but a raw image: restore that with --to-device or --to-image, or as a file with --path {image}")
+    })
 }

@@ -11,7 +11,7 @@ use crate::archive::index::escape_path;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
 use crate::archive::read::stream::MemberStream;
-use crate::run::restore::select::plain;
+use crate::run::restore::select::{Part, plain};
 
 /// No such file of any machine is longer.
 const MAX_FILE_BYTES: usize = 4 << 20;
@@ -254,10 +254,13 @@ fn parts(path: &[u8]) -> Option<(&[u8], bool)> {
 }
 
 /// Reads the names that the backup itself has; `None` when it has none.
-pub(super) fn read_inside(mut reader: EntryReader<MemberStream>) -> Result<Option<Inside>, IdError> {
+pub(super) fn read_inside(mut reader: EntryReader<MemberStream>, part: &Part) -> Result<Option<Inside>, IdError> {
     let mut found: BTreeMap<Vec<u8>, (Option<Table>, Option<Table>)> = BTreeMap::new();
     while let Some(item) = reader.next_item() {
         let Item::Entry(head, _) = item else { continue };
+        if !part.has(plain(&head.path), false) {
+            continue;
+        }
         let Some((region, is_passwd)) = parts(&head.path) else { continue };
         let region = region.to_vec();
         let bad = |what: &str| IdError::Inside { path: escape_path(&head.path), what: what.to_owned() };

@@ -25,6 +25,8 @@ pub enum Existing {
 pub struct RestoreOptions {
     /// The directory to restore into; made when it is not there.
     pub to: PathBuf,
+    /// The only region whose files are restored, by its name: its root becomes `to`. All regions without one.
+    pub region: Option<String>,
     /// Patterns of what is wanted, see [`super::select::Selection`]; everything without any.
     pub paths: Vec<String>,
     /// What happens with what is there already.
@@ -53,6 +55,7 @@ impl RestoreOptions {
     pub fn into_directory(to: impl Into<PathBuf>) -> Self {
         Self {
             to: to.into(),
+            region: None,
             paths: Vec::new(),
             existing: Existing::default(),
             verify: true,

@@ -31,11 +31,21 @@ impl Part {
         self.below.is_empty() && self.except.is_empty()
     }
 
-    fn has(&self, path: &[u8], is_directory: bool) -> bool {
+    /// Whether the entry with this path belongs to it: `path` as in the archive, without `./`.
+    pub(super) fn has(&self, path: &[u8], is_directory: bool) -> bool {
         // Version 0fec752 could give a directory's name to an image beside it, too.
         let inside = self.below.is_empty() || (is_directory && path == self.below) || is_below(path, &self.below);
         inside && !self.except.iter().any(|other| other == path)
     }
+}
+
+/// The directory of an archive in which patterns are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Base {
+    /// The directory, without `./`; empty for the archive's root.
+    pub below: Vec<u8>,
+    /// The names in the archive's root: a pattern that begins with one of them is looked up in the root.
+    pub top_names: Vec<Vec<u8>>,
 }
 
 /// Patterns of paths. Each stands for the entry with exactly that path and all that lies in it; one with `*`, `?` or
@@ -49,7 +59,11 @@ pub struct Selection {
 #[derive(Debug)]
 struct Pattern {
     shown: String,
+    /// The directory in which the pattern is looked up; empty for the archive's root.
+    below: Vec<u8>,
+    /// Paths from the archive's root.
     literals: Vec<Vec<u8>>,
+    /// Compared with paths from `below`.
     glob: Option<Gitignore>,
     matched: AtomicU64,
 }
@@ -58,7 +72,12 @@ impl Selection {
     /// `patterns` as they were typed; a `/` or `./` before them changes nothing, and `\xHH` stands for a byte as the
     /// index writes it. Without any, everything is selected.
     pub fn new(patterns: &[String]) -> Result<Self, BadPattern> {
-        let patterns = patterns.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>()?;
+        Self::from(&Base::default(), patterns)
+    }
+
+    /// As [`Self::new`], with paths that start at `base`.
+    pub fn from(base: &Base, patterns: &[String]) -> Result<Self, BadPattern> {
+        let patterns = patterns.iter().map(|text| Pattern::new(base, text)).collect::<Result<_, _>>()?;
         Ok(Self { patterns, part: Part::default() })
     }
 
@@ -103,6 +122,11 @@ impl Selection {
         self.patterns.iter().any(|pattern| pattern.literals.iter().any(|literal| literal == path))
     }
 
+    /// The path of the first pattern from the archive's root, globs left aside.
+    pub(crate) fn path(&self) -> &[u8] {
+        self.patterns.first().and_then(|pattern| pattern.literals.first()).map_or(b"", Vec::as_slice)
+    }
+
     /// The patterns that nothing matched.
     pub fn unmatched(&self) -> Vec<String> {
         let never = |pattern: &&Pattern| pattern.matched.load(Ordering::Relaxed) == 0;
@@ -111,7 +135,7 @@ impl Selection {
 }
 
 impl Pattern {
-    fn new(text: &str) -> Result<Self, BadPattern> {
+    fn new(base: &Base, text: &str) -> Result<Self, BadPattern> {
         let bad = |reason: &str| BadPattern { pattern: text.to_owned(), reason: reason.to_owned() };
         let literal = plain(text.as_bytes()).to_vec();
         if literal.split(|byte| *byte == b'/').any(|part| part == b"..") {
@@ -119,6 +143,12 @@ impl Pattern {
         }
         let mut literals = vec![literal];
         literals.extend(unescape_path(text).map(|path| plain(&path).to_vec()));
+        let below = if literals.iter().any(|path| is_at_top(path, &base.top_names)) {
+            Vec::new()
+        } else {
+            literals = literals.iter().map(|path| joined(&base.below, path)).collect();
+            base.below.clone()
+        };
         let glob = if text.contains(['*', '?', '[']) {
             let mut builder = GitignoreBuilder::new("/");
             let anchored = format!("/{}", text.trim_start_matches("./").trim_start_matches('/'));
@@ -127,13 +157,14 @@ impl Pattern {
         } else {
             None
         };
-        Ok(Self { shown: text.to_owned(), literals, glob, matched: AtomicU64::new(0) })
+        Ok(Self { shown: text.to_owned(), below, literals, glob, matched: AtomicU64::new(0) })
     }
 
     fn matches(&self, path: &[u8], is_directory: bool) -> bool {
         let literally = |literal: &Vec<u8>| literal.is_empty() || path == literal.as_slice() || is_below(path, literal);
         self.literals.iter().any(literally)
             || self.glob.as_ref().is_some_and(|glob| {
+                let Some(path) = path_below(path, &self.below) else { return false };
                 let path = Path::new(OsStr::from_bytes(path));
                 !path.has_root() && glob.matched_path_or_any_parents(path, is_directory).is_ignore()
             })
@@ -155,9 +186,28 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
+/// The part of `path` that follows `directory`. `None` if it is not in that directory.
+fn path_below<'a>(path: &'a [u8], directory: &[u8]) -> Option<&'a [u8]> {
+    if directory.is_empty() { Some(path) } else { path.strip_prefix(directory)?.strip_prefix(b"/") }
+}
+
+fn joined(directory: &[u8], path: &[u8]) -> Vec<u8> {
+    match (directory, path) {
+        (b"", path) => path.to_vec(),
+        (directory, b"") => directory.to_vec(),
+        (directory, path) => [directory, b"/", path].concat(),
+    }
+}
+
+/// Whether a path begins with a name in the archive's root, or is the root itself.
+fn is_at_top(path: &[u8], top_names: &[Vec<u8>]) -> bool {
+    let first = path.split(|byte| *byte == b'/').next().unwrap_or_default();
+    first.is_empty() && !top_names.is_empty() || top_names.iter().any(|name| name == first)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Part, Selection};
+    use super::{Base, Part, Selection};
 
     #[test]
     fn a_path_stands_for_itself_and_what_is_in_it() {
@@ -184,6 +234,33 @@ mod tests {
         let root = part("", &["p2.img"]);
         assert!(root.wants(b"./etc", true) && root.wants(b"./etc/p2.img", false) && !root.wants(b"./p2.img", false));
         assert!(part("", &[]).is_everything());
+    }
+
+    #[test]
+    fn paths_start_at_the_base_unless_they_begin_with_a_name_in_the_root() {
+        let base = Base { below: b"p2".to_vec(), top_names: vec![b"p1.img".to_vec(), b"p2".to_vec()] };
+        let select = |text: &str| Selection::from(&base, &[text.to_owned()]).unwrap();
+        let wants = |text: &str, path: &str| select(text).wants(path.as_bytes(), false);
+        assert!(wants("etc/hosts", "./p2/etc/hosts") && wants("/etc", "./p2/etc/x") && !wants("etc", "./etc/hosts"));
+        assert!(wants("p2/etc", "./p2/etc/hosts") && !wants("p2/etc", "./p2/p2/etc/hosts"));
+        assert!(
+            wants("var/*.gz", "./p2/var/a.gz")
+                && !wants("var/*.gz", "./var/a.gz")
+                && !wants("var/*.gz", "./p2x/var/a.gz")
+        );
+        assert!(wants("p1.img", "./p1.img") && !wants("p1*", "./p1.img") && wants("p1*", "./p2/p10"));
+        assert!(wants("", "./p1.img") && wants(".", "./p2/etc"));
+        assert!(
+            select("etc/hosts").leads_to(b"./p2/etc")
+                && select("etc/hosts").leads_to(b"./p2")
+                && select("etc").leads_to(b"./")
+        );
+        assert!(select("etc/hosts").names(b"./p2/etc/hosts"));
+        // A region's own root, whatever its files are called.
+        let region = Base { below: b"p2".to_vec(), top_names: Vec::new() };
+        let select = |text: &str| Selection::from(&region, &[text.to_owned()]).unwrap();
+        assert!(select("p2/etc").wants(b"./p2/p2/etc", true) && !select("p2/etc").wants(b"./p2/etc", true));
+        assert!(select("").wants(b"./p2/etc", true) && !select("").wants(b"./p1.img", false));
     }
 
     #[test]

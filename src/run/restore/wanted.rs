@@ -6,7 +6,7 @@ use super::error::RestoreError;
 use super::ids::IdMaps;
 use super::names;
 use super::options::RestoreOptions;
-use super::select::Selection;
+use super::select::{Part, Selection, plain};
 use crate::archive::index::{EntryLine, IndexedKind};
 use crate::archive::read::entries::EntryReader;
 use crate::archive::read::head::{EntryHead, HeadKind};
@@ -41,13 +41,17 @@ pub(super) fn resolve_ids(
     archive: &Arc<dyn BlockRead>,
     sides: &SideFiles,
     options: &RestoreOptions,
+    part: &Part,
     observer: &dyn Observer,
 ) -> Result<IdMaps, RestoreError> {
     let wish = &options.ids;
     let inside = if wish.needs_inside() {
         let plan = match index_of(sides) {
             Some(index) => {
-                let select = Box::new(|line: &EntryLine| names::is_name_file(&line.path));
+                let part = part.clone();
+                let is_wanted =
+                    move |line: &EntryLine| names::is_name_file(&line.path) && part.has(plain(&line.path), false);
+                let select = Box::new(is_wanted);
                 Plan::Index(Box::new(IndexPlan::new(index, Some(select))))
             }
             None => Plan::Scan,
@@ -55,7 +59,7 @@ pub(super) fn resolve_ids(
         let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
         let stream = MemberStream::new(Arc::clone(archive), plan, &read);
         let stream = stream.map_err(|source| RestoreError::Target { to: options.to.clone(), source })?;
-        names::read_inside(EntryReader::new(stream, true, false))?
+        names::read_inside(EntryReader::new(stream, true, false), part)?
     } else {
         None
     };

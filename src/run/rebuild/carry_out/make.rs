@@ -194,6 +194,7 @@ impl Carried<'_> {
         };
         let options = RestoreOptions {
             to: PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())),
+            region: None,
             paths: Vec::new(),
             // A new ext4 has a lost+found.
             existing: Existing::Overwrite,

@@ -4,8 +4,8 @@ use super::state::{Planner, shown};
 use crate::layout::lvm2::compose;
 use crate::layout::{Handling, HoldsKind, Region, TableKind};
 use crate::run::rebuild::md::alone;
-use crate::run::rebuild::parts::part_of_record;
 use crate::run::rebuild::plan::Step;
+use crate::run::restore::part_of_region::part_of_record;
 use crate::units::{ByteRange, Extent};
 
 impl Planner<'_> {

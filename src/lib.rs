@@ -88,6 +88,8 @@ pub mod source;
 pub mod store;
 #[doc(hidden)]
 pub mod units;
+#[doc(hidden)]
+pub mod used;
 
 pub use crate::events::{Event, Observer, Problem, Severity, Silent};
 pub use crate::manifest::Manifest;

@@ -38,6 +38,12 @@ pub trait BlockRead: Send + Sync {
         Ok((offset < self.len_bytes()).then_some(offset))
     }
 
+    /// The first byte at or after `offset` from which on zeros are known to follow, or the length. What does not know its
+    /// holes answers the length.
+    fn next_hole(&self, _offset: u64) -> io::Result<u64> {
+        Ok(self.len_bytes())
+    }
+
     /// Hints that `len` bytes at `offset` will be read soon. Does not block.
     fn will_read(&self, _offset: u64, _len: u64) {}
 
@@ -101,8 +107,18 @@ impl BlockRead for FileBlocks {
         }
     }
 
+    fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        if offset >= self.len_bytes {
+            return Ok(self.len_bytes);
+        }
+        let found = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(offset)).unwrap_or(self.len_bytes);
+        // A file that became shorter ends with a hole of its own, and must fail when it is read.
+        let is_end = found < self.len_bytes && self.file.metadata()?.len() < self.len_bytes;
+        Ok(if is_end { self.len_bytes } else { found.clamp(offset, self.len_bytes) })
+    }
+
     fn will_read(&self, offset: u64, len: u64) {
-        // // A hint; failure costs time only.
+        // A hint; failure costs time only.
         let _ = rustix::fs::fadvise(&self.file, offset, NonZero::new(len), rustix::fs::Advice::WillNeed);
     }
 

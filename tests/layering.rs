@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("source", &[]),
     ("layout", &["field"]),
     ("reader", &["entry", "field"]),
+    ("used", &["layout", "field", "reader"]),
     ("archive", &["entry"]),
     ("manifest", &["layout", "archive"]),
     ("store", &["manifest", "archive"]),

@@ -133,6 +133,21 @@ impl BlockRead for RegionBlocks<'_> {
         }
         Ok(None)
     }
+
+    fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        if offset >= self.len_bytes {
+            return Ok(self.len_bytes);
+        }
+        for (start, extent) in &self.pieces[self.piece_at(offset)..] {
+            let inside = offset.saturating_sub(*start);
+            let Some(on_source) = extent.source_offset.checked_add(inside) else { continue };
+            let in_extent = self.source.blocks().next_hole(on_source)?.saturating_sub(extent.source_offset);
+            if in_extent < extent.length {
+                return Ok((start + in_extent).max(offset));
+            }
+        }
+        Ok(self.len_bytes)
+    }
 }
 
 #[cfg(test)]

@@ -77,25 +77,49 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
     Ok(groups)
 }
 
-/// Verifies `bg_checksum` (0x1E). With `metadata_csum` it covers the group number and the descriptor with its
-/// checksum field zeroed. With `gdt_csum` it covers the UUID, the group number, and the descriptor without that
-/// field.
+/// Checks a descriptor's checksum.
 fn check(superblock: &Superblock, group: u64, descriptor: &[u8]) -> io::Result<()> {
-    let number = u32::try_from(group).unwrap_or(u32::MAX).to_le_bytes();
-    let right = match (superblock.checksum_seed, superblock.group_checksum_uuid) {
-        (Some(seed), _) => crc32c_without(crc32c(seed, &number), descriptor, 0x1E..0x20)? & 0xFFFF,
-        (None, Some(uuid)) => {
-            let before = descriptor.get(..0x1E).ok_or_else(cut_off)?;
-            let after = descriptor.get(0x20..).ok_or_else(cut_off)?;
-            let after = if superblock.has_64_bits { after } else { &[] };
-            u32::from([&uuid[..], &number, before, after].iter().fold(!0, |crc, part| crc16(crc, part)))
-        }
-        (None, None) => return Ok(()),
+    let kind = match (superblock.checksum_seed, superblock.group_checksum_uuid) {
+        (Some(seed), _) => DescriptorChecksum::Crc32c(seed),
+        (None, Some(uuid)) => DescriptorChecksum::Crc16 { uuid, has_64_bits: superblock.has_64_bits },
+        (None, None) => DescriptorChecksum::None,
     };
-    if le16(descriptor, 0x1E).map(u32::from) == Some(right) {
+    if kind.is_right(group, descriptor)? {
         Ok(())
     } else {
         Err(damaged(format!("the checksum of group {group} is wrong")))
+    }
+}
+
+/// Which checksum a filesystem's group descriptors have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum DescriptorChecksum {
+    None,
+    /// `metadata_csum`: what it begins with.
+    Crc32c(u32),
+    /// `uninit_bg`.
+    Crc16 {
+        uuid: [u8; 16],
+        has_64_bits: bool,
+    },
+}
+
+impl DescriptorChecksum {
+    /// Verifies `bg_checksum` (0x1E). With `metadata_csum` it covers the group number and the descriptor with its checksum
+    /// field zeroed, with `gdt_csum` the UUID, the group number, and the descriptor without that field.
+    pub(crate) fn is_right(self, group: u64, descriptor: &[u8]) -> io::Result<bool> {
+        let number = u32::try_from(group).unwrap_or(u32::MAX).to_le_bytes();
+        let right = match self {
+            Self::Crc32c(seed) => crc32c_without(crc32c(seed, &number), descriptor, 0x1E..0x20)? & 0xFFFF,
+            Self::Crc16 { uuid, has_64_bits } => {
+                let before = descriptor.get(..0x1E).ok_or_else(cut_off)?;
+                let after = descriptor.get(0x20..).ok_or_else(cut_off)?;
+                let after = if has_64_bits { after } else { &[] };
+                u32::from([&uuid[..], &number, before, after].iter().fold(!0, |crc, part| crc16(crc, part)))
+            }
+            Self::None => return Ok(true),
+        };
+        Ok(le16(descriptor, 0x1E).map(u32::from) == Some(right))
     }
 }
 

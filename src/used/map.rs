@@ -1,0 +1,379 @@
+//! The map itself: runs in ascending order, in bounded memory.
+
+use std::io;
+
+use crate::events::Severity;
+use crate::outside::{BlockRead, Cancel};
+use crate::units::ByteRange;
+
+/// A map of more runs than this, 16 MiB of them, is made coarser: its smallest holes count as used.
+const MAX_RUNS: usize = 1 << 20;
+/// The smallest hole that is filled when a map is made coarser.
+const SMALLEST_HOLE: u64 = 4096;
+
+/// Which bytes of a region, or of a whole source, its content uses. All others are free, or read as zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedMap {
+    len_bytes: u64,
+    runs: Vec<ByteRange>,
+    whole: Option<Whole>,
+}
+
+/// Why every byte of a region counts as used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// `Notice` where the kind of content has no map, `Warning` where its map cannot be relied upon.
+    pub severity: Severity,
+    /// The reason, a sentence without its subject and its full stop: "it holds btrfs, of which no map is read".
+    pub because: String,
+}
+
+impl Whole {
+    /// The kind of content has no map that is read here.
+    pub(super) fn no_map(because: impl Into<String>) -> Self {
+        Self { severity: Severity::Notice, because: because.into() }
+    }
+
+    /// There is a map, and it is damaged or contradicts other metadata.
+    pub(super) fn in_doubt(because: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, because: because.into() }
+    }
+}
+
+impl From<io::Error> for Whole {
+    fn from(error: io::Error) -> Self {
+        Self::in_doubt(format!("its map cannot be read: {error}"))
+    }
+}
+
+impl UsedMap {
+    /// A map of `len_bytes` bytes of which none is used.
+    pub fn empty(len_bytes: u64) -> Self {
+        Self { len_bytes, runs: Vec::new(), whole: None }
+    }
+
+    /// All of it is used.
+    pub fn whole(len_bytes: u64, why: Whole) -> Self {
+        let runs = if len_bytes == 0 { Vec::new() } else { vec![ByteRange::new(0, len_bytes)] };
+        Self { len_bytes, runs, whole: Some(why) }
+    }
+
+    /// The length of what it maps.
+    pub fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    /// The used runs in ascending order. They neither overlap nor touch, and all lie below the length.
+    pub fn runs(&self) -> &[ByteRange] {
+        &self.runs
+    }
+
+    /// How many bytes are used.
+    pub fn used_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.len).sum()
+    }
+
+    /// Why it has no free bytes but the source's holes; `None` where the content's own map is followed.
+    pub fn whole_because(&self) -> Option<&Whole> {
+        self.whole.as_ref()
+    }
+
+    /// The first used run at or after `from`, or the rest of the one that `from` lies in.
+    pub fn next_used(&self, from: u64) -> Option<ByteRange> {
+        let next = self.runs.partition_point(|run| end(*run) <= from);
+        self.runs.get(next).map(|run| {
+            let start = run.start.max(from);
+            ByteRange::new(start, end(*run) - start)
+        })
+    }
+
+    /// Whether all of `range` is used.
+    pub fn covers(&self, range: ByteRange) -> bool {
+        range.len == 0
+            || self.next_used(range.start).is_some_and(|run| run.start == range.start && run.len >= range.len)
+    }
+
+    /// The same map with at most `max` runs, at least 1: the smallest holes count as used.
+    #[must_use]
+    pub fn coarsened(mut self, max: usize) -> Self {
+        coarsen(&mut self.runs, max.max(1));
+        self
+    }
+
+    /// The same map without the holes of the source that it describes.
+    pub fn without_holes(self, blocks: &dyn BlockRead, cancel: &Cancel) -> io::Result<Self> {
+        let mut builder = MapBuilder::new(self.len_bytes);
+        // Data of the source that was met last, and where a hole begins behind it.
+        let mut data = 0..0;
+        for run in &self.runs {
+            let run_end = end(*run);
+            let mut at = run.start;
+            while at < run_end {
+                if cancel.is_cancelled() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                if at >= data.end {
+                    // What cannot be asked for its holes has none.
+                    let Some(start) = blocks.next_data(at).unwrap_or(Some(at)) else { break };
+                    let start = start.max(at);
+                    data = start..blocks.next_hole(start).unwrap_or(self.len_bytes).max(start + 1);
+                }
+                if data.start >= run_end {
+                    break;
+                }
+                let (from, to) = (at.max(data.start), run_end.min(data.end));
+                builder.add(ByteRange::new(from, to - from));
+                at = to;
+            }
+        }
+        Ok(Self { whole: self.whole, ..builder.finish() })
+    }
+}
+
+/// Makes a map of runs that come in ascending order.
+#[derive(Debug)]
+pub(super) struct MapBuilder {
+    len_bytes: u64,
+    runs: Vec<ByteRange>,
+    /// The largest hole that was filled to bound the map; 0 while none was.
+    filled_hole: u64,
+}
+
+impl MapBuilder {
+    pub(super) fn new(len_bytes: u64) -> Self {
+        Self { len_bytes, runs: Vec::new(), filled_hole: 0 }
+    }
+
+    /// Adds a used run that begins at or after the start of the one before. What lies behind the end is cut off.
+    pub(super) fn add(&mut self, run: ByteRange) {
+        let run_end = run.start.saturating_add(run.len).min(self.len_bytes);
+        if run_end <= run.start {
+            return;
+        }
+        if let Some(last) = self.runs.last_mut()
+            && run.start <= end(*last).saturating_add(self.filled_hole)
+        {
+            last.len = last.len.max(run_end - last.start);
+            return;
+        }
+        self.runs.push(ByteRange::new(run.start, run_end - run.start));
+        if self.runs.len() > MAX_RUNS {
+            self.filled_hole = coarsen(&mut self.runs, MAX_RUNS / 2);
+        }
+    }
+
+    pub(super) fn finish(self) -> UsedMap {
+        UsedMap { len_bytes: self.len_bytes, runs: self.runs, whole: None }
+    }
+}
+
+/// Used runs that come in any order, in bounded memory.
+#[derive(Debug)]
+pub(super) struct RunSet {
+    len_bytes: u64,
+    runs: Vec<ByteRange>,
+    /// How many of `runs` are in order already, and joined.
+    sorted: usize,
+}
+
+impl RunSet {
+    pub(super) fn new(len_bytes: u64) -> Self {
+        Self { len_bytes, runs: Vec::new(), sorted: 0 }
+    }
+
+    pub(super) fn add(&mut self, run: ByteRange) {
+        let is_unsorted = self.sorted < self.runs.len();
+        if let Some(last) = self.runs.last_mut()
+            && is_unsorted
+            && last.end() == Some(run.start)
+        {
+            last.len = last.len.saturating_add(run.len);
+            return;
+        }
+        self.runs.push(run);
+        // Sorting only what came in since, beside what is sorted already, would save little: sorts of runs are fast.
+        if self.runs.len() >= self.sorted + MAX_RUNS {
+            self.join();
+        }
+    }
+
+    fn join(&mut self) {
+        self.runs.sort_unstable_by_key(|run| run.start);
+        let mut builder = MapBuilder::new(self.len_bytes);
+        self.runs.iter().for_each(|run| builder.add(*run));
+        self.runs = builder.finish().runs;
+        self.sorted = self.runs.len();
+    }
+
+    pub(super) fn finish(mut self) -> UsedMap {
+        self.join();
+        UsedMap { len_bytes: self.len_bytes, runs: self.runs, whole: None }
+    }
+}
+
+/// Free runs that come in any order. Where there are too many, the smallest are forgotten, and count as used.
+#[derive(Debug, Default)]
+pub(super) struct FreeRuns {
+    runs: Vec<ByteRange>,
+    smallest: u64,
+}
+
+impl FreeRuns {
+    pub(super) fn add(&mut self, run: ByteRange) {
+        if run.len < self.smallest {
+            return;
+        }
+        self.runs.push(run);
+        if self.runs.len() > 2 * MAX_RUNS {
+            self.join();
+            while self.runs.len() > MAX_RUNS {
+                self.smallest = (2 * self.smallest).max(SMALLEST_HOLE);
+                let smallest = self.smallest;
+                self.runs.retain(|run| run.len >= smallest);
+            }
+        }
+    }
+
+    fn join(&mut self) {
+        self.runs.sort_unstable_by_key(|run| run.start);
+        self.runs.dedup_by(|run, before| {
+            let is_joined = run.start <= end(*before);
+            if is_joined {
+                before.len = before.len.max(end(*run) - before.start);
+            }
+            is_joined
+        });
+    }
+
+    /// The map of `len_bytes` bytes that has everything else as used.
+    pub(super) fn into_used(mut self, len_bytes: u64) -> UsedMap {
+        self.join();
+        let mut builder = MapBuilder::new(len_bytes);
+        let mut at = 0;
+        for run in self.runs {
+            builder.add(ByteRange::new(at, run.start.saturating_sub(at)));
+            at = end(run);
+        }
+        builder.add(ByteRange::new(at, len_bytes.saturating_sub(at)));
+        builder.finish()
+    }
+}
+
+/// The end of a run of a map, which lies below the map's length.
+fn end(run: ByteRange) -> u64 {
+    run.start.saturating_add(run.len)
+}
+
+/// Fills the smallest holes until at most `max` runs are left; gives the size of hole up to which all are filled.
+fn coarsen(runs: &mut Vec<ByteRange>, max: usize) -> u64 {
+    let mut filled = 0;
+    while runs.len() > max {
+        filled = (filled * 2).max(SMALLEST_HOLE);
+        runs.dedup_by(|run, before| {
+            let is_joined = run.start - end(*before) <= filled;
+            if is_joined {
+                before.len = end(*run) - before.start;
+            }
+            is_joined
+        });
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::{FreeRuns, MAX_RUNS, MapBuilder, RunSet, UsedMap};
+    use crate::outside::{BlockRead, Cancel};
+    use crate::units::ByteRange;
+
+    fn run(start: u64, len: u64) -> ByteRange {
+        ByteRange::new(start, len)
+    }
+
+    fn map(len: u64, runs: &[(u64, u64)]) -> UsedMap {
+        let mut builder = MapBuilder::new(len);
+        for (start, len) in runs {
+            builder.add(run(*start, *len));
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn runs_that_touch_or_overlap_are_one() {
+        let map = map(100, &[(0, 10), (10, 5), (12, 1), (20, 5), (90, 50), (200, 1)]);
+        assert_eq!(map.runs(), [run(0, 15), run(20, 5), run(90, 10)]);
+        assert_eq!((map.used_bytes(), map.len_bytes()), (30, 100));
+        assert_eq!(map.next_used(12), Some(run(12, 3)));
+        assert_eq!(map.next_used(15), Some(run(20, 5)));
+        assert_eq!(map.next_used(100), None);
+        assert!(map.covers(run(20, 5)) && map.covers(run(50, 0)));
+        assert!(!map.covers(run(14, 2)) && !map.covers(run(16, 1)));
+    }
+
+    #[test]
+    fn runs_in_any_order_make_the_same_map() {
+        let mut set = RunSet::new(100);
+        for (start, len) in [(50, 5), (55, 5), (0, 3), (58, 9), (98, 9), (2, 1)] {
+            set.add(run(start, len));
+        }
+        assert_eq!(set.finish().runs(), [run(0, 3), run(50, 17), run(98, 2)]);
+    }
+
+    #[test]
+    fn a_map_stays_bounded_and_covers_all_that_is_used() {
+        let count = MAX_RUNS as u64 * 2 + 7;
+        let mut builder = MapBuilder::new(u64::MAX);
+        (0..count).for_each(|number| builder.add(run(number * 8192, 4096)));
+        let map = builder.finish();
+        assert!(map.runs().len() <= MAX_RUNS);
+        assert!((0..count).step_by(1000).all(|number| map.covers(run(number * 8192, 4096))));
+        let coarse = map.coarsened(10);
+        assert!(coarse.runs().len() <= 10 && coarse.covers(run((count - 1) * 8192, 4096)));
+    }
+
+    #[test]
+    fn what_is_free_is_forgotten_rather_than_grown() {
+        let mut free = FreeRuns::default();
+        for (start, len) in [(50, 5), (55, 5), (0, 3), (98, 2)] {
+            free.add(run(start, len));
+        }
+        assert_eq!(free.into_used(100).runs(), [run(3, 47), run(60, 38)]);
+        let mut free = FreeRuns::default();
+        let count = MAX_RUNS as u64 * 3;
+        (0..count).rev().for_each(|number| free.add(run(number * 8192, 4096)));
+        free.add(run(count * 8192, 1 << 20));
+        let used = free.into_used(count * 8192 + (1 << 20));
+        assert!((0..count).step_by(1000).all(|number| used.covers(run(number * 8192 + 4096, 4096))));
+        assert_eq!(used.next_used(count * 8192), None);
+    }
+
+    /// Data in the second half of each 100 bytes, of 1000.
+    struct Striped;
+
+    impl BlockRead for Striped {
+        fn len_bytes(&self) -> u64 {
+            1000
+        }
+
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+            unreachable!("holes are asked for, not read")
+        }
+
+        fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+            Ok(Some(if offset % 100 >= 50 { offset } else { offset - offset % 100 + 50 }).filter(|at| *at < 1000))
+        }
+
+        fn next_hole(&self, offset: u64) -> io::Result<u64> {
+            Ok(if offset % 100 < 50 { offset } else { (offset / 100 + 1) * 100 })
+        }
+    }
+
+    #[test]
+    fn holes_of_the_source_are_not_used() {
+        let used = map(1000, &[(0, 60), (70, 10), (120, 180), (410, 20), (990, 10)]);
+        let left = used.without_holes(&Striped, &Cancel::default()).unwrap();
+        assert_eq!(left.runs(), [run(50, 10), run(70, 10), run(150, 50), run(250, 50), run(990, 10)]);
+    }
+}

@@ -23,13 +23,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::guest::backups::{archives, assert_all_good, leftovers, manifest, run, run_expecting, snapshot, volbak};
-use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume, volumes_of_volbak};
-use crate::guest::{
+use crate::testkit::guest::backups::{
+    archives, assert_all_good, leftovers, manifest, run, run_expecting, snapshot, volbak,
+};
+use crate::testkit::guest::lab::{
+    GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume, volumes_of_volbak,
+};
+use crate::testkit::guest::{
     Mounted, PARTITION_START, both_outputs, extract_with_gnu_tar, make_filesystem, partition, quoted, restore_target,
     sh, sh_output,
 };
-use crate::tree::{
+use crate::testkit::tree::{
     Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, make_many_entries, noise, text,
 };
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::guest::backups::volbak;
-use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, thick_volume, volumes_of_volbak};
-use crate::guest::{both_outputs, sh};
+use crate::testkit::guest::backups::volbak;
+use crate::testkit::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, thick_volume, volumes_of_volbak};
+use crate::testkit::guest::{both_outputs, sh};
 
 /// Lines for lvm.conf, each of which changes LVM's output or makes it strict.
 const SETTINGS: [&str; 9] = [

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use crate::guest::backups::{run_expecting, snapshot};
-use crate::guest::lab::{SCRATCH, dest, in_lab, set_up};
-use crate::guest::{Mounted, quoted, sh};
+use crate::testkit::guest::backups::{run_expecting, snapshot};
+use crate::testkit::guest::lab::{SCRATCH, dest, in_lab, set_up};
+use crate::testkit::guest::{Mounted, quoted, sh};
 
 /// Makes a filesystem with `make` on `$1`, puts files into it, and restores its backup; gives what `command` prints of
 /// `$1`, before and after.

@@ -4,14 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod backup;
-#[path = "../guest/mod.rs"]
-mod guest;
 mod host;
+mod layouts;
 mod made_anew;
 mod names;
 mod nested;
 mod nights;
 mod restore_device;
+mod runbook;
 mod source;
-#[path = "../tree/mod.rs"]
-mod tree;
+#[path = "../testkit/mod.rs"]
+mod testkit;

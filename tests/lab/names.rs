@@ -6,9 +6,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::guest::backups::{archives, problems, run, run_expecting, snapshot};
-use crate::guest::lab::{SCRATCH, dest, in_lab, set_up};
-use crate::guest::{Mounted, both_outputs, quoted, sh};
+use crate::testkit::guest::backups::{archives, problems, run, run_expecting, snapshot};
+use crate::testkit::guest::lab::{SCRATCH, dest, in_lab, set_up};
+use crate::testkit::guest::{Mounted, both_outputs, quoted, sh};
 
 /// An ext4 with names of which some are one name on the targets.
 fn image(path: &Path) {

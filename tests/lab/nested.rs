@@ -11,10 +11,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use crate::guest::backups::{archives, assert_all_good, manifest, run_expecting, snapshot};
-use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, volumes_of_volbak};
-use crate::guest::{Mounted, quoted, restore_target, sh};
-use crate::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
+use crate::testkit::guest::backups::{archives, assert_all_good, manifest, run_expecting, snapshot};
+use crate::testkit::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, volumes_of_volbak};
+use crate::testkit::guest::{Mounted, quoted, restore_target, sh};
+use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree};
 
 const GUEST_LVM: &str = "export LVM_SYSTEM_DIR=/run/guest-lvm;";
 

@@ -10,10 +10,10 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::guest::backups::{archives, assert_all_good, leftovers, volbak};
-use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume};
-use crate::guest::{Mounted, both_outputs, make_filesystem, partition, quoted, sh};
-use crate::tree::{Filesystem, noise};
+use crate::testkit::guest::backups::{archives, assert_all_good, leftovers, volbak};
+use crate::testkit::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume};
+use crate::testkit::guest::{Mounted, both_outputs, make_filesystem, partition, quoted, sh};
+use crate::testkit::tree::{Filesystem, noise};
 
 const CONFIG: &str = "/run/t/volbak.toml";
 
@@ -543,7 +543,7 @@ fn inside_the_machine_whose_power_is_cut() {
     let started = Instant::now();
     let said = night_expecting(0, &[]);
     let duration = started.elapsed();
-    assert_eq!(crate::guest::lab::volumes_of_volbak(), "");
+    assert_eq!(crate::testkit::guest::lab::volumes_of_volbak(), "");
     assert_recovered(&state(), usize::try_from(number).unwrap() + 1, &said);
     sh("sync");
     set_day(number * 2 + 1);

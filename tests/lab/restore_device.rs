@@ -8,10 +8,10 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::guest::backups::{manifest, run_expecting, snapshot, volbak};
-use crate::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume};
-use crate::guest::{Mounted, quoted, sh};
-use crate::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint};
+use crate::testkit::guest::backups::{manifest, run_expecting, snapshot, volbak};
+use crate::testkit::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume};
+use crate::testkit::guest::{Mounted, quoted, sh};
+use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint};
 
 const GUEST_LVM: &str = "export LVM_SYSTEM_DIR=/run/guest-lvm;";
 const MIB: u64 = 1 << 20;

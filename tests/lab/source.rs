@@ -58,7 +58,7 @@ impl Notes {
 
 /// Runs the test of this name in the lab, unless this is the lab.
 fn in_lab(test: &str, body: fn()) {
-    if crate::guest::lab::in_lab(test) {
+    if crate::testkit::guest::lab::in_lab(test) {
         body();
     }
 }
@@ -418,7 +418,7 @@ fn devices_that_are_refused() {
     assert!(Command::new("mount").args(["/dev/ubdb1", "/run/mnt/a b"]).status().unwrap().success());
     assert_eq!(refusal("/dev/ubdb1"), Refusal::InUse("mounted on /run/mnt/a b".to_owned()));
     assert_eq!(refusal("/dev/ubdb"), Refusal::InUse("its partition ubdb1 is mounted on /run/mnt/a b".to_owned()));
-    crate::guest::sh("umount /dev/ubdb1");
+    crate::testkit::guest::sh("umount /dev/ubdb1");
     run("swapon /dev/ubdb2");
     assert_eq!(refusal("/dev/ubdb2"), Refusal::InUse("used as swap space".to_owned()));
     run("swapoff /dev/ubdb2");
@@ -444,7 +444,7 @@ fn images_that_change() {
     assert!(resolve(OsStr::new(path), &SystemCommands).is_ok(), "a loop device alone changes nothing");
     run(&format!("mount {} /mnt", device.trim()));
     assert!(matches!(refusal(path), Refusal::InUse(who) if who.contains("mounted on /mnt")));
-    crate::guest::sh("umount /mnt");
+    crate::testkit::guest::sh("umount /mnt");
     run(&format!("losetup -d {}", device.trim()));
 }
 

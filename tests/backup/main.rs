@@ -1,0 +1,14 @@
+//! Promise: a backup has all that its source holds, as it is, whatever the source is; what did not change is carried
+//! forward; and it is published whole or not at all.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod carry_forward;
+mod hard_tree;
+mod images;
+mod names;
+mod publishing;
+mod same_archives;
+mod shared_blocks;
+#[path = "../testkit/mod.rs"]
+mod testkit;

@@ -1,0 +1,10 @@
+//! Promise: what the documents show is what happens, and what they list is what is there.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod manifest_schema;
+mod public_api;
+mod readme;
+mod runbook;
+#[path = "../testkit/mod.rs"]
+mod testkit;

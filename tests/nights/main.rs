@@ -1,0 +1,19 @@
+//! Promise: night after night, from one config, backups are made, kept and removed as it says, and whoever has to know
+//! hears of it, whatever the host, its network or an administrator does.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod dumps;
+mod expected;
+mod heard;
+mod host_settings;
+mod log_lines;
+mod mail;
+mod rechecks;
+mod standing;
+#[path = "../testkit/mod.rs"]
+mod testkit;
+mod turns;
+mod twelve_nights;
+mod verbs;
+mod worth;

@@ -1,0 +1,180 @@
+//! Promise: `status` and the metrics say how each volume stands, after whichever night.
+
+use std::fs;
+
+use crate::testkit::stand_in::Host;
+
+fn metrics(host: &Host) -> String {
+    fs::read_to_string(host.at("volbak.prom")).unwrap()
+}
+
+fn with_metrics() -> Host {
+    let host = Host::new("");
+    host.write_config("volbak.toml", &format!("[report]\nmetrics_file = '{}'\n", host.at("volbak.prom").display()));
+    host
+}
+
+fn value(metrics: &str, series: &str) -> i64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{metrics}")).parse().unwrap()
+}
+
+const SUCCESS_1: &str = "volbak_volume_last_success_timestamp_seconds{volume=\"volume-1\"}";
+
+/// Its snapshot was made and watched: that it was full, or not, is what says why a backup failed.
+#[test]
+fn a_volume_that_failed_has_the_fill_of_its_snapshot() {
+    const PEAK: &str = "volbak_volume_snapshot_peak_percent{volume=\"volume-1\"}";
+    let host = with_metrics();
+    host.add_ext4("volume-1");
+    let config = fs::read_to_string(host.at("volbak.toml")).unwrap();
+    fs::write(host.at("volbak.toml"), format!("{config}[volume.volume-1]\nmax_volume_size = '1K'\n")).unwrap();
+    let did = host.verb(&["run"]);
+    assert_eq!(did.status, 1, "{}", did.stderr);
+    assert_eq!(value(&metrics(&host), PEAK), 1, "as the stand-in for lvs has it");
+    // Without a snapshot there is none.
+    host.set_broken("volume-1", true);
+    assert_eq!(host.verb(&["run"]).status, 1);
+    assert!(!metrics(&host).contains(PEAK), "{}", metrics(&host));
+}
+
+#[test]
+fn a_run_for_one_volume_forgets_nothing_of_the_others() {
+    let host = with_metrics();
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    assert_eq!(host.verb(&["status"]).status, 0);
+    let first = value(&metrics(&host), SUCCESS_1);
+    host.set_broken("volume-1", true);
+    assert_eq!(host.verb(&["run"]).status, 1);
+    assert_eq!(host.verb(&["run", "--only", "volume-2"]).status, 0);
+    let status = host.verb(&["status"]);
+    assert!(status.status == 2 && status.stdout.contains("volume-1 failed in its last run"), "{status:?}");
+    let after = metrics(&host);
+    assert_eq!(value(&after, "volbak_volume_verdict{volume=\"volume-1\"}"), 2);
+    assert_eq!(value(&after, "volbak_volume_verdict{volume=\"volume-2\"}"), 0);
+    assert_eq!(value(&after, "volbak_run_verdict"), 0, "the last run");
+    assert_eq!(value(&after, "volbak_whole_run_verdict"), 2);
+    assert_eq!(value(&after, SUCCESS_1), first, "its own last success");
+    // The reports may go: what is known of the volumes stays.
+    fs::remove_dir_all(host.at("backups/.volbak/reports")).unwrap();
+    assert_eq!(host.verb(&["status"]).status, 2);
+    host.set_broken("volume-1", false);
+    assert_eq!(host.verb(&["run", "--only", "volume-1"]).status, 0);
+    let status = host.verb(&["status"]);
+    assert_eq!(status.status, 0, "{status:?}");
+    assert!(value(&metrics(&host), SUCCESS_1) >= first);
+}
+
+#[test]
+fn what_the_backups_are_worth_is_in_metrics_and_status() {
+    let host = with_metrics();
+    host.add_ext4("volume-1");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let of = |name: &str| format!("volbak_volume_{name}{{volume=\"volume-1\"}}");
+    let figures = metrics(&host);
+    assert_eq!(value(&figures, &of("newest_backup_whole")), 1);
+    assert_eq!(value(&figures, &of("last_verification_level")), 0);
+    assert!(!figures.contains(&of("last_verification_timestamp_seconds")), "{figures}");
+    assert_eq!(host.verb(&["verify", "volume-1"]).status, 0);
+    assert_eq!(host.verb(&["verify", "volume-1", "--quick"]).status, 0);
+    // A newer backup that is bad: the older one is the last whole one.
+    let whole = value(&figures, &of("last_whole_backup_timestamp_seconds"));
+    assert_eq!(host.verb(&["run", "--only", "volume-1"]).status, 0);
+    let newest = fs::read_dir(host.at("backups/volume-1")).unwrap().map(|entry| entry.unwrap().path());
+    let newest = newest.filter(|path| path.extension().is_some_and(|it| it == "gz")).max().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    assert_eq!(host.verb(&["verify", newest.to_str().unwrap()]).status, 1);
+    let status = host.verb(&["status"]);
+    for word in ["WORTH", "whole", "1 bad", " full"] {
+        assert!(status.stdout.contains(word), "{word}: {status:?}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&host.verb(&["status", "--json"]).stdout).unwrap();
+    let volume = &json["volumes"][0];
+    assert_eq!((&volume["bad"], &volume["pinned"], &volume["whole"]), (&1.into(), &0.into(), &true.into()));
+    assert_eq!(volume["last_verification"]["level"], "full");
+    host.add_ext4("volume-2");
+    assert_eq!(host.verb(&["run", "--only", "volume-2"]).status, 0);
+    let figures = metrics(&host);
+    assert_eq!(value(&figures, &of("bad_backups")), 1);
+    assert_eq!(value(&figures, &of("last_verification_level")), 2);
+    assert_eq!(value(&figures, &of("last_whole_backup_timestamp_seconds")), whole);
+}
+
+#[test]
+fn a_run_by_another_config_changes_nothing_for_this_one() {
+    let host = Host::new("include = ['gold-*']\n");
+    host.write_config("silver.toml", "include = ['silver-*']\n");
+    host.add_ext4("gold-1");
+    host.add_ext4("silver-1");
+    host.set_broken("gold-1", true);
+    assert_eq!(host.verb(&["run"]).status, 1);
+    let silver = host.at("silver.toml");
+    let other = |verb: &str| host.volbak(&[verb, "--config", silver.to_str().unwrap()]);
+    assert_eq!(other("run").status, 0);
+    assert_eq!(other("status").status, 0, "{:?}", other("status"));
+    let status = host.verb(&["status"]);
+    assert!(status.status == 2 && status.stdout.contains("gold-1"), "{status:?}");
+}
+
+#[test]
+fn a_volume_that_is_gone_is_no_alarm() {
+    let host = with_metrics();
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    host.set_broken("volume-2", true);
+    assert_eq!(host.verb(&["run"]).status, 1);
+    host.remove("volume-2");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let status = host.verb(&["status"]);
+    assert!(status.status == 0 && status.stdout.contains("volume-2 (gone)"), "{status:?}");
+    assert!(!metrics(&host).contains("volume-2"), "{}", metrics(&host));
+    // One that never had a backup is not remembered either.
+    host.add_ext4("volume-3");
+    host.set_broken("volume-3", true);
+    assert_eq!(host.verb(&["run"]).status, 1);
+    host.remove("volume-3");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    assert_eq!(host.verb(&["status"]).status, 0);
+}
+
+#[test]
+fn while_the_destination_is_away_no_series_ends() {
+    let host = with_metrics();
+    host.add_ext4("volume-1");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let before = value(&metrics(&host), SUCCESS_1);
+    fs::rename(host.at("backups"), host.at("away")).unwrap();
+    assert_eq!(host.verb(&["run"]).status, 1);
+    assert_eq!(value(&metrics(&host), SUCCESS_1), before);
+    assert_eq!(value(&metrics(&host), "volbak_run_verdict"), 2);
+    assert_eq!(metrics(&host).matches("# TYPE volbak_volume_verdict").count(), 1);
+    fs::rename(host.at("away"), host.at("backups")).unwrap();
+    assert_eq!(host.verb(&["run"]).status, 0);
+}
+
+#[test]
+fn a_damaged_record_is_told_and_begins_anew() {
+    let host = with_metrics();
+    host.add_ext4("volume-1");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let record = host.at("backups/.volbak/standing.json");
+    let good = fs::read(&record).unwrap();
+    for bad in [&good[..good.len() / 2], b"", b"{\"format_version\": 99}"] {
+        fs::write(&record, bad).unwrap();
+        let status = host.verb(&["status"]);
+        assert!(status.status == 1 && status.stdout.contains("damaged"), "{status:?}");
+        assert_eq!(host.verb(&["-q", "run"]).status, 3);
+        assert_eq!(host.verb(&["run"]).status, 0);
+        assert_eq!(host.verb(&["status"]).status, 0);
+    }
+    // A destination of a volbak that kept no record has what its last report says.
+    host.set_broken("volume-1", true);
+    assert_eq!(host.verb(&["run"]).status, 1);
+    fs::remove_file(&record).unwrap();
+    assert_eq!(host.verb(&["status"]).status, 2);
+}

@@ -1,0 +1,20 @@
+//! Promise: what is restored is what was backed up, on whichever place; and a backup that would not come back is found
+//! before it is needed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod damage;
+mod device;
+mod files;
+mod foreign;
+mod hostile_archives;
+mod made_anew;
+mod many_backups;
+mod one_region;
+mod other_numbers;
+mod places;
+mod second_opinion;
+mod shared_host;
+#[path = "../testkit/mod.rs"]
+mod testkit;
+mod verify_verb;

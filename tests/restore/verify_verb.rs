@@ -1,0 +1,89 @@
+//! Promise: `volbak verify` takes the backups whose turn it is, notes what it found beside them, and `volbak list` shows
+//! it; a bad one stays bad until as much was checked again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Exit status, standard output, standard error.
+fn volbak(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_volbak")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The stems that this command verified, in turn.
+fn verified(from: &str, arguments: &[&str]) -> Vec<String> {
+    let (status, printed, said) = volbak(&[&["verify", "--json", "--from", from], arguments].concat());
+    assert!(status <= 1, "{arguments:?}: {said}");
+    let report: Value = serde_json::from_str(&printed).unwrap();
+    let stem = |one: &Value| one["stem"].as_str().unwrap().to_owned();
+    report["backups"].as_array().unwrap().iter().map(stem).collect()
+}
+
+fn back_up(directory: &Path, name: &str) -> PathBuf {
+    let image = directory.join(format!("{name}.img"));
+    fs::write(&image, vec![7; 4096]).unwrap();
+    let to = directory.join("backups");
+    let (status, ..) = volbak(&["-q", "snapshot", image.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    assert_eq!(status, 3, "it is kept as a raw image");
+    to.join(name)
+}
+
+#[test]
+fn those_that_were_not_verified_for_longest_have_their_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("backups")).unwrap();
+    let volumes = ["a", "b", "c"].map(|name| back_up(dir.path(), name));
+    let from = dir.path().join("backups");
+    let from = from.to_str().unwrap();
+    let names = |stems: Vec<String>| stems.iter().map(|stem| stem[..1].to_owned()).collect::<String>();
+    let list = || -> Value { serde_json::from_str(&volbak(&["list", "--json", from]).1).unwrap() };
+    assert!(list()["backups"].as_array().unwrap().iter().all(|one| one["verified"].is_null()));
+
+    assert_eq!(names(verified(from, &["b", "--quick"])), "b");
+    assert_eq!(names(verified(from, &["--quick", "--sample", "2"])), "ac");
+    assert_eq!(names(verified(from, &["--quick", "--sample", "1"])), "b", "its look is longest ago");
+    assert_eq!(names(verified(from, &["--quick", "--older-than", "1"])), "");
+    // A quick look does not stand for a full one.
+    assert_eq!(names(verified(from, &["--older-than", "1", "--sample", "2"])), "ab");
+    assert_eq!(names(verified(from, &["--all", "--older-than", "1"])), "c");
+    let shown = &list()["backups"][0]["verified"];
+    assert_eq!((shown["level"].as_str(), shown["verdict"].as_str()), (Some("full"), Some("good")));
+
+    let mut files = fs::read_dir(&volumes[1]).unwrap().map(|entry| entry.unwrap().path());
+    let archive = files.find(|path| path.to_str().unwrap().ends_with(".tar.gz")).unwrap();
+    let mut bytes = fs::read(&archive).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&archive, &bytes).unwrap();
+    assert_eq!(volbak(&["-q", "verify", "--from", from, "b"]).0, 1);
+    let text = volbak(&["list", from]).1;
+    let line = |text: &str| text.lines().find(|line| line.starts_with('b')).unwrap().to_owned();
+    assert!(line(&text).contains("full: BAD"), "{text}");
+    assert_eq!(volbak(&["-q", "verify", "--from", from, "b", "--level", "quick"]).0, 0);
+    assert!(line(&volbak(&["list", from]).1).contains("full: BAD"), "a quick look does not clear it");
+}
+
+#[test]
+fn the_levels_have_names_of_their_own_and_what_is_missing_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("backups")).unwrap();
+    back_up(dir.path(), "a");
+    let from = dir.path().join("backups");
+    let from = from.to_str().unwrap();
+    let level = |arguments: &[&str]| {
+        let printed = volbak(&[&["verify", "--json", "--from", from, "a", "--scratch", "/"], arguments].concat()).1;
+        serde_json::from_str::<Value>(&printed).unwrap()["backups"][0]["level"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(level(&[]), "full");
+    assert_eq!(level(&["--quick"]), "quick");
+    assert_eq!(level(&["--restore-test"]), "restore-test");
+    assert_eq!(level(&["--level", "restore-test"]), "restore-test");
+    for wrong in [&["--quick", "--restore-test"][..], &["--quick", "--level", "full"], &["--all"]] {
+        assert_eq!(volbak(&[&["verify", "--from", from, "a"], wrong].concat()).0, 2, "{wrong:?}");
+    }
+    assert_eq!(volbak(&["verify"]).0, 2);
+    assert_eq!(volbak(&["verify", "--sample", "1"]).0, 2);
+}

@@ -1,0 +1,152 @@
+//! Guests' disks as tests need them: images and logical volumes with partitions and filesystems on them, mounted and
+//! unmounted with the system's own tools, and the same tools to restore what a backup left.
+
+pub mod backups;
+pub mod lab;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::testkit::tree::{Filesystem, Tree, fingerprint};
+
+/// Where partition 1 begins on every disk made here.
+pub const PARTITION_START: u64 = 1 << 20;
+
+/// Runs a bash script that stops at its first failure, and gives what it printed. A failure fails the test with the
+/// script's own words.
+pub fn sh(script: &str) -> String {
+    let output = sh_output(script);
+    assert!(output.status.success(), "{script}\n{}: {}", output.status, both_outputs(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// umount(8) for every script: a child that another thread of the tests forked may hold a descriptor in the mount until it
+/// execs, so a mount that is busy is asked again, up to a limit.
+const PATIENT_UMOUNT: &str = r#"umount() {
+    local tries said
+    for ((tries = 0; tries < 200; tries++)); do
+        if said=$(command umount "$@" 2>&1); then return 0; fi
+        [[ $said == *busy* ]] || break
+        sleep 0.1
+    done
+    echo "$said" >&2
+    return 32
+}
+"#;
+
+/// Runs a bash script and gives all that came of it, a failure too.
+pub fn sh_output(script: &str) -> Output {
+    let script = format!("{PATIENT_UMOUNT}{script}");
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+    Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script])
+        .env("PATH", path)
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap()
+}
+
+/// What a program said, for a message.
+pub fn both_outputs(output: &Output) -> String {
+    [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat()
+}
+
+/// A path for use in a script.
+pub fn quoted(path: &Path) -> String {
+    format!("'{}'", path.to_str().unwrap().replace('\'', r"'\''"))
+}
+
+/// Puts a GPT with one Linux partition, which takes the whole rest, on a disk or an image file.
+pub fn partition(disk: &Path) {
+    sh(&format!(
+        "sfdisk -q --no-reread --no-tell-kernel {} <<'TABLE'\nlabel: gpt\nstart=2048, type=linux, name=root\nTABLE",
+        quoted(disk)
+    ));
+}
+
+/// How many bytes partition 1 has, by sfdisk's own account.
+pub fn partition_bytes(disk: &Path) -> u64 {
+    let sectors = sh(&format!("sfdisk -J {} | jq '.partitiontable.partitions[0].size'", quoted(disk)));
+    sectors.trim().parse::<u64>().unwrap() * 512
+}
+
+/// A sparse image file with a GPT and a fresh filesystem in its partition 1.
+pub fn make_image(image: &Path, size: &str, filesystem: Filesystem) {
+    sh(&format!("truncate -s {size} {}", quoted(image)));
+    partition(image);
+    make_filesystem(image, filesystem);
+}
+
+/// Makes a filesystem in partition 1, through a loop device at its place.
+pub fn make_filesystem(disk: &Path, filesystem: Filesystem) {
+    let make = match filesystem {
+        Filesystem::Ext4 => "mkfs.ext4 -q -i 4096 -L guest-root",
+        Filesystem::Xfs => "mkfs.xfs -q -L guest-root",
+        Filesystem::Btrfs => "mkfs.btrfs -q -L guest-root",
+        Filesystem::Vfat => "mkfs.vfat -n GUEST-ROOT",
+    };
+    sh(&format!(
+        "loop=$(losetup -f --show -o {PARTITION_START} --sizelimit {} {})
+         trap 'losetup -d $loop' EXIT
+         {make} $loop >/dev/null",
+        partition_bytes(disk),
+        quoted(disk)
+    ));
+}
+
+/// A mounted filesystem, unmounted when it goes out of scope. Its loop device goes with it.
+pub struct Mounted {
+    pub point: PathBuf,
+}
+
+impl Mounted {
+    /// Mounts partition 1 of a disk or an image file at `point`, as the guest that owns it would.
+    pub fn partition(disk: &Path, point: &Path) -> Self {
+        Self::with_options(disk, point, &format!("loop,offset={PARTITION_START},sizelimit={}", partition_bytes(disk)))
+    }
+
+    /// Mounts with these options. The point is made when it does not exist.
+    pub fn with_options(source: &Path, point: &Path, options: &str) -> Self {
+        std::fs::create_dir_all(point).unwrap();
+        sh(&format!("mount -o {options} {} {}", quoted(source), quoted(point)));
+        Self { point: point.to_owned() }
+    }
+
+    /// Unmounts now, and fails when that fails.
+    pub fn unmount(self) {
+        sh(&format!("umount {}", quoted(&self.point)));
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // During a panic there may be files open below it.
+        let _ = sh_output(&format!("umount {0} || umount -l {0}", quoted(&self.point)));
+    }
+}
+
+/// A new filesystem of that kind with nothing on it, to restore to: attributes are restored only where they can be.
+pub fn restore_target(scratch: &Path, filesystem: Filesystem) -> Mounted {
+    let image = scratch.join("restored.img");
+    make_image(&image, "1G", filesystem);
+    let mounted = Mounted::partition(&image, &scratch.join("restored"));
+    std::fs::create_dir(mounted.point.join("tree")).unwrap();
+    mounted
+}
+
+/// Extracts an archive as the README tells people to, and gives the tree that came out.
+pub fn extract_with_gnu_tar(archive: &Path, into: &Path) -> Tree {
+    std::fs::create_dir_all(into).unwrap();
+    let said = sh(&format!(
+        "tar --xattrs --xattrs-include='*' --acls --numeric-owner -xpzf {} -C {} 2>&1",
+        quoted(archive),
+        quoted(into)
+    ));
+    // The first is what other tars need to take a name that is not UTF-8 as it is, as GNU tar always does. The others
+    // are about times that are as they should be.
+    let known = ["unknown extended header keyword 'hdrcharset'", "implausibly old time stamp", "in the future"];
+    let complaints: Vec<_> = said.lines().filter(|line| !known.iter().any(|known| line.contains(known))).collect();
+    assert!(complaints.is_empty(), "GNU tar has nothing to say about a good archive: {complaints:?}");
+    fingerprint(into)
+}

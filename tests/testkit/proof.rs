@@ -1,0 +1,263 @@
+//! Backups for tests of verify and restore: made by the library itself, of real directories.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, Write};
+use std::num::NonZero;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use chrono::DateTime;
+use rustix::fs::{Mode, OFlags};
+use sha2::{Digest, Sha256};
+use volbak::archive::carry::Share;
+use volbak::archive::carry::parent::Parent;
+use volbak::archive::level;
+use volbak::archive::members::{ArchiveFile, Outputs};
+use volbak::archive::write::{ArchiveWriter, WriteOptions};
+use volbak::entry::Timestamp;
+use volbak::events::{Event, Observer, Problem, Severity};
+use volbak::layout::{Layout, SourceFacts, Table};
+use volbak::manifest::{CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord};
+use volbak::outside::{Cancel, SystemClock, SystemCommands};
+use volbak::reader::exclude::Excludes;
+use volbak::reader::kernel::tree::TreeWalk;
+use volbak::reader::{Found, FsReader};
+use volbak::run::check::CheckLevel;
+use volbak::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore};
+use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, verify};
+use volbak::shown::hex;
+use volbak::store::Backup;
+
+pub const STEM: &str = "vol-1_20_11_2026";
+
+/// Keeps the problems that it is told of.
+#[derive(Default)]
+pub struct Told(Mutex<Vec<Problem>>);
+
+impl Told {
+    pub fn problems(&self) -> Vec<Problem> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub fn errors(&self) -> Vec<Problem> {
+        self.problems().into_iter().filter(|problem| problem.severity == Severity::Error).collect()
+    }
+}
+
+impl Observer for Told {
+    fn on_event(&self, event: &Event) {
+        if let Event::Problem(problem) = event {
+            self.0.lock().unwrap().push(problem.clone());
+        }
+    }
+}
+
+/// A backup of `tree` in `directory`, all four files.
+pub fn back_up(tree: &Path, directory: &Path) -> Backup {
+    let (files, told) = back_up_from(tree, directory, None);
+    assert!(told.errors().is_empty(), "{:?}", told.errors());
+    files
+}
+
+/// The same, carrying forward from an earlier one whatever its times; gives what was told, too.
+pub fn back_up_from(tree: &Path, directory: &Path, previous: Option<(&Backup, Share)>) -> (Backup, Told) {
+    back_up_into(tree, directory, previous, |file| Box::new(file))
+}
+
+/// The same, to a destination that shares blocks.
+pub fn back_up_sharing(tree: &Path, directory: &Path, previous: (&Backup, Share)) -> (Backup, Told) {
+    back_up_into(tree, directory, Some(previous), |file| Box::new(Sharing(file)))
+}
+
+/// A file that has blocks of [`SHARED_BLOCK`] bytes in common with others, as far as its writer can tell.
+struct Sharing(File);
+
+const SHARED_BLOCK: usize = 64;
+
+impl ArchiveFile for Sharing {
+    fn block_to_share(&mut self, _: &File) -> Option<NonZero<usize>> {
+        NonZero::new(SHARED_BLOCK)
+    }
+
+    fn write_shared(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> io::Result<()> {
+        let mut found = vec![0; bytes.len()];
+        source.read_exact_at(&mut found, offset)?;
+        assert!(found == bytes, "what is to be shared is not what is there");
+        let lies_alike = self.0.stream_position()?.abs_diff(offset).is_multiple_of(SHARED_BLOCK as u64);
+        assert!(lies_alike || bytes.len() < 64 * (2 * SHARED_BLOCK), "{} bytes could have been shared", bytes.len());
+        self.0.write_all(bytes)
+    }
+}
+
+impl Write for Sharing {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn back_up_into(
+    tree: &Path,
+    directory: &Path,
+    previous: Option<(&Backup, Share)>,
+    archive: impl FnOnce(File) -> Box<dyn ArchiveFile>,
+) -> (Backup, Told) {
+    fs::create_dir_all(directory).unwrap();
+    let files = Backup::in_directory(directory, STEM.to_owned());
+    let outputs = Outputs {
+        archive: archive(File::create(files.archive_path()).unwrap()),
+        index: Box::new(File::create(files.index_path()).unwrap()),
+    };
+    let told = Told::default();
+    let options = WriteOptions { level: level::CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
+    if let Some((previous, share)) = previous {
+        let manifest = manifest(previous);
+        let (archive, index) = (previous.open_archive().unwrap(), previous.open_index().unwrap());
+        let parent = Parent::open(&*archive, index, &manifest.as_parent()).unwrap();
+        writer.carry_from(parent, share);
+    }
+    writer.start_filesystem(None, Some(Timestamp { sec: i64::MAX, nsec: 0 })).unwrap();
+    let root = rustix::fs::open(tree, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let mut walk = TreeWalk::new(root, Excludes::nothing(), None);
+    while let Some(found) = walk.next_found() {
+        match found {
+            Found::Entry(entry) => writer.append(entry).unwrap(),
+            Found::Problem(problem) | Found::Sealed(problem) => {
+                assert!(problem.severity < Severity::Error, "{problem}");
+            }
+        }
+    }
+    let written = writer.finish().unwrap();
+    let sha1 = hex(&written.members.archive_sha1);
+    let checksum = format!("{sha1}  {STEM}.tar.gz\n");
+    fs::write(files.checksum_path(), &checksum).unwrap();
+    let totals = written.members.totals;
+    let manifest = Manifest {
+        format: FORMAT,
+        volbak_version: "test".to_owned(),
+        name: "vol-1".to_owned(),
+        stem: STEM.to_owned(),
+        host: "host".to_owned(),
+        started_at: DateTime::UNIX_EPOCH,
+        frozen_at: DateTime::UNIX_EPOCH,
+        finished_at: DateTime::UNIX_EPOCH,
+        local_date: "2026-11-20".to_owned(),
+        source: SourceRecord::default(),
+        snapshot: None,
+        layout: Layout {
+            source: SourceFacts { path: "vg/vol-1".to_owned(), size_bytes: 0, sector_size: 512 },
+            table: Table::default(),
+            regions: Vec::new(),
+            outside: Vec::new(),
+            problems: Vec::new(),
+        },
+        regions: Vec::new(),
+        options: OptionsRecord::default(),
+        counts: written.counts,
+        carried: written.carried.map(|counts| CarriedRecord { counts, ..CarriedRecord::default() }),
+        sizes: SizesRecord {
+            archive_bytes: totals.archive_bytes,
+            tar_bytes: totals.tar_bytes,
+            index_bytes: written.members.index_bytes,
+            members: totals.members,
+            entries: totals.entries,
+        },
+        problems: Vec::new(),
+        problem_counts: volbak::manifest::ProblemCounts::default(),
+        completeness: None,
+        changes: None,
+        digests: DigestsRecord {
+            archive_sha1: sha1,
+            index_sha256: hex(&written.members.index_sha256),
+            checksum_sha256: hex(&Sha256::digest(&checksum)),
+        },
+        self_sha256: String::new(),
+    };
+    fs::write(files.manifest_path(), manifest.to_bytes().unwrap()).unwrap();
+    (files, told)
+}
+
+/// A backup's manifest.
+pub fn manifest(files: &Backup) -> Manifest {
+    Manifest::from_bytes(&fs::read(files.manifest_path()).unwrap()).unwrap()
+}
+
+pub fn verify_level(files: &Backup, level: CheckLevel) -> VerifyReport {
+    let options = VerifyOptions {
+        level,
+        second_opinion: true,
+        threads: 2,
+        scratch: std::env::temp_dir(),
+        cancel: Cancel::default(),
+    };
+    let told = Told::default();
+    let around = Surroundings { observer: &told, clock: &SystemClock, commands: &SystemCommands };
+    verify(files, &options, around).unwrap()
+}
+
+pub fn restore_options(to: &Path) -> RestoreOptions {
+    RestoreOptions {
+        to: to.to_owned(),
+        region: None,
+        paths: Vec::new(),
+        existing: Existing::Keep,
+        verify: true,
+        devices: true,
+        top: true,
+        keep_set_id: true,
+        ids: volbak::run::restore::names::IdWish::default(),
+        threads: 2,
+        cancel: Cancel::default(),
+    }
+}
+
+/// Restores, and gives what was told on the way.
+pub fn restore_with(files: &Backup, options: &RestoreOptions) -> (Result<RestoreReport, RestoreError>, Vec<Problem>) {
+    let told = Told::default();
+    let report = restore(files, options, &told);
+    (report, told.problems())
+}
+
+pub fn restore_paths(files: &Backup, to: &Path, paths: &[&str]) -> RestoreReport {
+    let options =
+        RestoreOptions { paths: paths.iter().map(|path| (*path).to_owned()).collect(), ..restore_options(to) };
+    let (report, problems) = restore_with(files, &options);
+    let report = report.unwrap();
+    assert!(report.is_complete(), "{problems:?}");
+    report
+}
+
+/// Copies the files of a backup to another directory.
+pub fn copy(files: &Backup, to: &Path) -> Backup {
+    fs::create_dir_all(to).unwrap();
+    let copied = Backup::in_directory(to, files.stem().to_owned());
+    for (from, to) in four(files).iter().zip(four(&copied)) {
+        fs::copy(from, to).unwrap();
+    }
+    copied
+}
+
+pub fn four(files: &Backup) -> [PathBuf; 4] {
+    [files.archive_path(), files.checksum_path(), files.index_path(), files.manifest_path()]
+}
+
+/// The same numbers for the same seed.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from((self.next() >> 16) % u64::try_from(end.max(1)).unwrap()).unwrap()
+    }
+}

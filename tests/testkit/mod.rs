@@ -4,6 +4,7 @@
 //! after the library and before each program, and `cargo test --lib` would compile the library twice.
 
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test program uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 pub mod examples;
 pub mod guest;

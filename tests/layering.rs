@@ -194,6 +194,81 @@ fn imports_name_what_they_import() {
 }
 
 #[test]
+fn every_file_of_tests_is_compiled_into_a_program() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut all = Vec::new();
+    collect(&tests, &mut all);
+    let is_program = |file: &&PathBuf| {
+        let parent = file.parent().unwrap();
+        parent == tests || (parent.parent() == Some(&tests) && file.ends_with("main.rs"))
+    };
+    let mut compiled: BTreeSet<PathBuf> = BTreeSet::new();
+    for program in all.iter().filter(is_program) {
+        compile(program, program.parent().unwrap(), &mut compiled);
+    }
+    let forgotten: Vec<&PathBuf> = all.iter().filter(|file| !compiled.contains(*file)).collect();
+    assert!(forgotten.is_empty(), "no program has a `mod` line for {forgotten:?}");
+    let missing: Vec<&PathBuf> = compiled.iter().filter(|file| !all.contains(file)).collect();
+    assert!(missing.is_empty(), "a `mod` line is not understood: {missing:?}");
+}
+
+/// Adds a file and all that its `mod` lines name; `beside` is the folder of those files.
+fn compile(file: &Path, beside: &Path, compiled: &mut BTreeSet<PathBuf>) {
+    if !compiled.insert(file.to_owned()) {
+        return;
+    }
+    let code = without_comments(&fs::read_to_string(file).unwrap_or_default());
+    let lines = code.lines().map(str::trim);
+    let mut path = None;
+    for line in lines {
+        if let Some(named) = line.strip_prefix("#[path = \"").and_then(|line| line.strip_suffix("\"]")) {
+            path = Some(named);
+            continue;
+        }
+        let name = line.rsplit_once("mod ").filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
+        let Some(name) = name.and_then(|(_, name)| name.strip_suffix(';')) else { continue };
+        match path.take() {
+            // Relative to the file's own folder. What is included so has its own files beside it.
+            Some(named) => {
+                let parts = named.split('/').filter(|part| *part != "..");
+                let up = named.split('/').filter(|part| *part == "..").count();
+                let folder = file.ancestors().nth(1 + up).unwrap();
+                let included = folder.join(parts.collect::<PathBuf>());
+                compile(&included, included.parent().unwrap(), compiled);
+            }
+            None => {
+                let (own, folder) = (beside.join(format!("{name}.rs")), beside.join(name));
+                let file = if own.exists() { own } else { folder.join("mod.rs") };
+                compile(&file, &folder, compiled);
+            }
+        }
+    }
+}
+
+#[test]
+fn paths_in_documents_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    for folder in ["docs", "docs/decisions"] {
+        let entries = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        documents.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    let mut missing = Vec::new();
+    for document in &documents {
+        let text = fs::read_to_string(document).unwrap();
+        // Within backquotes, and with no placeholder in it.
+        for named in text.split('`').skip(1).step_by(2) {
+            let is_path = ["src/", "tests/", "scripts/", "docs/"].iter().any(|start| named.starts_with(start));
+            let plain = named.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c));
+            if is_path && plain && !root.join(named).exists() {
+                missing.push(format!("{}: {named}", document.strip_prefix(root).unwrap().display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "named in a document, and not there:\n{}", missing.join("\n"));
+}
+
+#[test]
 fn paths_are_found_in_each_form_that_rust_has() {
     let code = without_comments(
         "use crate::units::Lba; // crate::comment\n\

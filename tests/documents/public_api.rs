@@ -1,7 +1,7 @@
 //! What a program that embeds volbak can name is listed in `docs/public-api.txt`, so that a change of it is seen in review.
 //! The list comes from rustdoc's JSON: what `cargo doc` shows, and nothing that is `#[doc(hidden)]`.
 //!
-//!     VOLBAK_UPDATE=1 cargo test --test public_api      writes the list anew
+//!     VOLBAK_UPDATE=1 cargo test --test documents public_api::      writes the list anew
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::guest::backups::{run_expecting, snapshot_expecting};
-use super::guest::{Mounted, sh};
-use super::tree::{Tree, assert_equal_trees, fingerprint, noise};
+use crate::testkit::guest::backups::{run_expecting, snapshot_expecting};
+use crate::testkit::guest::{Mounted, sh};
+use crate::testkit::tree::{Tree, assert_equal_trees, fingerprint, noise};
 
 /// A disk with something unknown, an ext4, swap, and a second filesystem.
 struct Disk {

@@ -62,6 +62,8 @@ pub mod error;
 pub mod events;
 pub(crate) mod field;
 #[doc(hidden)]
+pub mod image;
+#[doc(hidden)]
 pub mod layout;
 #[doc(hidden)]
 pub mod log;

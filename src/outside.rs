@@ -21,6 +21,7 @@ pub mod inode_flags;
 pub mod memory;
 pub mod programs;
 pub mod trust;
+pub(crate) mod zeros;
 
 pub use cursor::BlockCursor;
 

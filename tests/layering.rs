@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("log", &[]),
     ("entry", &[]),
     ("field", &[]),
+    ("image", &[]),
     ("source", &[]),
     ("layout", &["field"]),
     ("reader", &["entry", "field"]),

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::entry::FileContent;
+pub(crate) use crate::outside::zeros::is_zero;
 use crate::outside::{BlockRead, Cancel};
 use crate::units::ByteRange;
 
@@ -91,13 +92,6 @@ impl FileContent for RawImage {
             ByteRange::new(start, run.start + run.len - start)
         }))
     }
-}
-
-/// Whether every byte is zero.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    let mut chunks = bytes.chunks_exact(64);
-    chunks.all(|chunk| chunk.iter().fold(0, |seen, byte| seen | byte) == 0)
-        && bytes.chunks_exact(64).remainder().iter().all(|byte| *byte == 0)
 }
 
 /// Runs of data in ascending order, at most 65,536. Beyond that, the smallest holes are merged into data, possibly

@@ -1,0 +1,7 @@
+//! Images of disks: what is written is what QEMU reads, and what QEMU writes is read.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::cast_possible_truncation, reason = "what is generated is small")]
+
+mod disks;
+mod written;

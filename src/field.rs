@@ -43,7 +43,7 @@ pub(crate) fn uuid(bytes: &[u8], at: usize) -> Option<String> {
 /// Formats sixteen bytes in the order of a UUID's hex digits.
 pub(crate) fn uuid_text(raw: [u8; 16]) -> String {
     let hex = shown::hex(&raw);
-    // // `hex` is 32 ASCII digits, so each slice is in bounds and on a character boundary.
+    // `hex` is 32 ASCII digits, so each slice is in bounds and on a character boundary.
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 

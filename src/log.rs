@@ -209,7 +209,7 @@ impl Line {
 
     /// The line as a JSON object, without the final `\n`.
     pub fn as_json(&self, run_id: &str, time: DateTime<Utc>) -> String {
-        // // Serialising fails only for non-string keys and failing writers.
+        // Serialising fails only for non-string keys and failing writers.
         serde_json::to_string(&Json { line: self, run_id, time }).unwrap_or_default()
     }
 
@@ -219,12 +219,12 @@ impl Line {
             ("MESSAGE".to_owned(), self.message()),
             ("PRIORITY".to_owned(), self.severity.priority().to_string()),
             ("SYSLOG_IDENTIFIER".to_owned(), IDENTIFIER.to_owned()),
-            // // As in the output of services, for forwarding to syslog.
+            // As in the output of services, for forwarding to syslog.
             ("SYSLOG_FACILITY".to_owned(), DAEMON.to_owned()),
             ("VOLBAK_RUN_ID".to_owned(), run_id.to_owned()),
             ("VOLBAK_EVENT".to_owned(), self.kind.word().to_owned()),
         ];
-        // // `journalctl -u` also matches this field: systemd.journal-fields(7).
+        // `journalctl -u` also matches this field: systemd.journal-fields(7).
         fields.extend(unit.map(|unit| ("OBJECT_SYSTEMD_UNIT".to_owned(), unit.to_owned())));
         if let Some(source) = &self.source {
             fields.push(("VOLBAK_VOLUME".to_owned(), shown::text(&source.volume)));

@@ -23,7 +23,7 @@ use crate::cli::{about, list, log, memory, proof, snapshot, verify};
 
 fn main() -> ExitCode {
     memory::spare_address_space();
-    // // Writing past `ulimit -f` should fail with an error instead of ending the process. A signal with a handler
+    // Writing past `ulimit -f` should fail with an error instead of ending the process. A signal with a handler
     // is reset to its default in child processes. If the handler cannot be set, the default action remains.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let cli = match Cli::try_parse() {

@@ -271,7 +271,7 @@ impl Manifest {
         }
         let frame: Frame = serde_json::from_slice(bytes)?;
         let mut unsealed = bytes.to_vec();
-        // // Bytes that parsed as JSON are UTF-8.
+        // Bytes that parsed as JSON are UTF-8.
         if let Some(digits) = std::str::from_utf8(bytes).ok().and_then(self_digits) {
             unsealed[digits].fill(b'0');
         }

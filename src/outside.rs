@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 mod cursor;
+pub(crate) mod file_lock;
 pub mod host;
 pub mod inode_flags;
 pub mod memory;
@@ -98,10 +99,10 @@ impl BlockRead for FileBlocks {
         if offset >= self.len_bytes {
             return Ok(None);
         }
-        // // This moves the descriptor's position, which is not used: every read is a `pread`.
+        // This moves the descriptor's position, which is not used: every read is a `pread`.
         match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
             Ok(found) => Ok((found < self.len_bytes).then_some(found.max(offset))),
-            // // No data up to the end. A file that was truncated, however, must fail when it is read instead of
+            // No data up to the end. A file that was truncated, however, must fail when it is read instead of
             // looking like a hole.
             Err(rustix::io::Errno::NXIO) if self.file.metadata()?.len() >= self.len_bytes => Ok(None),
             Err(_) => Ok(Some(offset)),
@@ -180,7 +181,7 @@ impl RunCommand for SystemCommands {
     fn run(&self, program: &str, args: &[OsString]) -> io::Result<CommandOutput> {
         let output = programs::command(OsStr::new(program), programs::Child::Tool)?
             .args(args)
-            // // Ctrl-C reaches every process of the foreground group and must not interrupt LVM's tools.
+            // Ctrl-C reaches every process of the foreground group and must not interrupt LVM's tools.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

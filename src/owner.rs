@@ -128,7 +128,7 @@ fn plain(text: &str) -> String {
 fn process_stat(pid: u32) -> io::Result<Option<(u64, bool)>> {
     let text = match fs::read(format!("/proc/{pid}/stat")) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        // // ESRCH: the process ended between open and read.
+        // ESRCH: the process ended between open and read.
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => return Ok(None),
         Err(error) => return Err(error),
     };

@@ -69,7 +69,7 @@ pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
     if entries.is_empty() {
         return None;
     }
-    // // The kernel requires the order of tags.
+    // The kernel requires the order of tags.
     entries.sort_unstable();
     let mut value = VERSION.to_le_bytes().to_vec();
     for (tag, id, permissions) in entries {
@@ -99,7 +99,7 @@ fn parse_entry(entry: &str) -> Option<(u16, u32, u16)> {
     let (tag, qualifier) = (fields.next()?, fields.next()?);
     let (qualifier, letters) = match fields.next() {
         Some(letters) => (qualifier, letters),
-        // // Solaris omits the qualifier of these tags.
+        // Solaris omits the qualifier of these tags.
         None if matches!(tag, "mask" | "m" | "other" | "o") => ("", qualifier),
         None => return None,
     };

@@ -34,7 +34,7 @@ impl Share {
         }
         let every = i64::from(self.every_days);
         let days = self.today - self.parent_day;
-        // // After a clock went back, it is unknown what was read when.
+        // After a clock went back, it is unknown what was read when.
         if days < 0 || days >= every {
             return true;
         }

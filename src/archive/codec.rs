@@ -22,7 +22,7 @@ pub(super) const WIDEST: Bounds = gzip::BOUNDS;
 /// The codec of an archive, detected by its first bytes; that of new archives if they match none.
 pub(super) fn of_archive(archive: &dyn BlockRead) -> CodecRef {
     let mut header = vec![0; KNOWN.iter().map(|codec| codec.bounds().header_bytes).max().unwrap_or(0)];
-    // // A read error is found and reported when the archive is read.
+    // A read error is found and reported when the archive is read.
     let len = archive.read_some(0, &mut header).unwrap_or(0);
     KNOWN.into_iter().find(|codec| codec.frame(&header[..len]).is_some()).unwrap_or(WRITTEN)
 }

@@ -162,7 +162,7 @@ fn read_blockwise(content: &dyn FileContent, offset: u64, buf: &mut [u8], outcom
     let mut done = 0;
     while done < buf.len() && !outcome.is_given_up() {
         let at = offset + done as u64;
-        // // To the next multiple of the block size, where the medium's blocks start.
+        // To the next multiple of the block size, where the medium's blocks start.
         let to_border = usize::try_from(BLOCK_BYTES - at % BLOCK_BYTES).unwrap_or(usize::MAX);
         let len = to_border.min(buf.len() - done);
         match content.read_at(at, &mut buf[done..done + len]) {
@@ -265,7 +265,7 @@ mod tests {
     fn read(content: &Failing, len: usize) -> (Vec<u8>, DataOutcome) {
         let mut outcome = DataOutcome::default();
         let mut data = vec![9; len];
-        // // In pieces that are not aligned to blocks.
+        // In pieces that are not aligned to blocks.
         let mut at = 0;
         for piece in data.chunks_mut(10_000) {
             read_or_zero(content, at, piece, &mut outcome);
@@ -309,7 +309,7 @@ mod tests {
         const LEN: usize = 32 << 20;
         let content = Failing {
             len: LEN as u64,
-            // // Runs of many lengths; one starts within the search of another.
+            // Runs of many lengths; one starts within the search of another.
             bad: |block| matches!(block, 3 | 100..=115 | 200..=216 | 300..=5000 | 5002..=5050 | 8000..=8191),
         };
         let (data, outcome) = read(&content, LEN);

@@ -72,7 +72,7 @@ pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 
 /// Whether it is exactly `N` lower-case hex digits.
 pub(super) fn are_hex_digits<const N: usize>(text: &[u8]) -> bool {
-    // // Testing all bytes without an early exit vectorises.
+    // Testing all bytes without an early exit vectorises.
     let is_digit = |byte: &u8| byte.wrapping_sub(b'0') < 10 || byte.wrapping_sub(b'a') < 6;
     <&[u8; N]>::try_from(text).is_ok_and(|digits| digits.iter().fold(true, |all, byte| all & is_digit(byte)))
 }

@@ -88,7 +88,7 @@ impl Codec for Gzip {
     }
 
     fn decoder(&self) -> io::Result<Box<dyn Decode>> {
-        // // libdeflater panics when an allocation fails.
+        // libdeflater panics when an allocation fails.
         Ok(Box::new(MemberDecoder(memory::made(DECODER_BYTES, Decompressor::new)?)))
     }
 
@@ -171,7 +171,7 @@ impl MemberEncoder {
         check_level(level)?;
         let of = |level| {
             let known = CompressionLvl::new(level).map_err(|_| BadLevel(level))?;
-            // // libdeflater panics when an allocation fails.
+            // libdeflater panics when an allocation fails.
             memory::made(tables_bytes(level), || Compressor::new(known)).map_err(EncoderError::Memory)
         };
         let for_small = if level == 1 { Some(of(1)?) } else { None };
@@ -259,14 +259,14 @@ pub fn padding(len: usize) -> Vec<u8> {
     (0..sixes).for_each(|_| member.extend_from_slice(&TWO_EMPTY_BLOCKS));
     (1..fives).for_each(|_| member.extend_from_slice(&EMPTY_BLOCK));
     member.extend_from_slice(&LAST_EMPTY_BLOCK);
-    // // CRC-32 and length of empty data.
+    // CRC-32 and length of empty data.
     member.extend_from_slice(&[0; TRAILER_BYTES]);
     member
 }
 
 fn header(frame: MemberFrame) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
-    // // ID1 ID2, CM deflate, FLG; MTIME is 0, so that the same data gives the same member.
+    // ID1 ID2, CM deflate, FLG; MTIME is 0, so that the same data gives the same member.
     header[..4].copy_from_slice(&[0x1f, 0x8b, 8, FLAG_EXTRA]);
     header[9] = OS_UNIX;
     header[10] = XLEN;
@@ -297,7 +297,7 @@ fn looks_incompressible(data: &[u8]) -> bool {
     if data.len() < 2 * SAMPLES * SAMPLE_BYTES {
         return false;
     }
-    // // Four tables in turn: increments of the same counter would have to wait for one another.
+    // Four tables in turn: increments of the same counter would have to wait for one another.
     let mut counts = [[0_u32; 256]; 4];
     let stride = (data.len() - SAMPLE_BYTES) / (SAMPLES - 1);
     for sample in 0..SAMPLES {

@@ -73,7 +73,7 @@ impl MemberHeads {
     /// Discards all added headers.
     pub(super) fn clear(&mut self) {
         self.rest.clear();
-        // // Release the memory of a single long header.
+        // Release the memory of a single long header.
         self.rest.shrink_to(2 * PIECE_BYTES);
         self.hashed = None;
     }

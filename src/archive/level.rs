@@ -146,7 +146,7 @@ pub(super) struct LevelControl {
 
 impl LevelControl {
     pub(super) fn new(wanted: CompressionLevel, now: Arc<LevelNow>, threads: usize) -> Self {
-        // // Exact: the number of threads is far below 2^53.
+        // Exact: the number of threads is far below 2^53.
         let threads = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
         Self {
             wanted,

@@ -91,7 +91,7 @@ impl MemberWriter {
 
     /// Enables carrying members forward from `archive`.
     pub(super) fn carry_from(&mut self, archive: Arc<File>) {
-        // // Shared blocks are the disk's, so check those and not the page cache.
+        // Shared blocks are the disk's, so check those and not the page cache.
         let from_disk = self.order.shares_with(&archive);
         self.carrier = Some(Carrier::new(self.codec, archive, self.threads, from_disk));
     }
@@ -187,17 +187,17 @@ impl MemberWriter {
         let level = Arc::clone(&self.level);
         self.pool.give(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
-            // // There are as many encoders as threads, so one is available.
+            // There are as many encoders as threads, so one is available.
             let Some(mut encoder) = lock().pop() else { return };
             let began = Instant::now();
-            // // The level was checked; on failure the encoder keeps its present level.
+            // The level was checked; on failure the encoder keeps its present level.
             let _ = encoder.set_level(level.get());
             job.level = encoder.level();
             job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
             lock().push(encoder);
             job.digest = MemberDigest::of(&job.member[..job.member_len]);
             level.note_busy(began.elapsed());
-            // // The next call returns the error.
+            // The next call returns the error.
             if let Ok(Delivered::ToWrite) = order.deliver(number, Ready::Compressed(job)) {
                 order.write_on();
             }
@@ -219,7 +219,7 @@ impl MemberWriter {
 
 impl Drop for MemberWriter {
     fn drop(&mut self) {
-        // // No effect after [`MemberWriter::finish`].
+        // No effect after [`MemberWriter::finish`].
         self.order.give_up();
     }
 }
@@ -229,7 +229,7 @@ impl Drop for MemberWriter {
 fn yield_to_the_others() {
     let own = rustix::thread::gettid();
     if let Ok(nice) = rustix::process::getpriority_process(Some(own)) {
-        // // Without permission this costs speed only.
+        // Without permission this costs speed only.
         let _ = rustix::process::setpriority_process(Some(own), (nice + COMPRESSING_NICE).min(19));
     }
 }

@@ -80,7 +80,7 @@ impl Head {
 
 /// Makes the headers of the entry with this path in the archive, without a trailing `/`.
 pub fn head(path: &[u8], entry_type: EntryType<'_>, metadata: &Metadata, xattrs: &[Xattr]) -> Head {
-    // // Most entries have one short record.
+    // Most entries have one short record.
     head_in(Vec::with_capacity(3 * BLOCK), path, entry_type, metadata, xattrs)
 }
 
@@ -109,7 +109,7 @@ pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata
         records.add("GNU.sparse.minor", b"0");
         records.add("GNU.sparse.name", &stored_path);
         records.add_number("GNU.sparse.realsize", metadata.size);
-        // // A tar without sparse support then extracts the raw data under another name.
+        // A tar without sparse support then extracts the raw data under another name.
         stored_path = Cow::Owned(sparse_name(path));
     }
     let binary = |text: &[u8]| std::str::from_utf8(text).is_err();
@@ -140,7 +140,7 @@ pub fn head_in(buffer: Vec<u8>, path: &[u8], entry_type: EntryType<'_>, metadata
     }
     ustar.block[156] = entry_type.flag();
     if let EntryType::CharDevice(number) | EntryType::BlockDevice(number) = entry_type {
-        // // Linux has 12 bits for the major and 20 for the minor number: both fit.
+        // Linux has 12 bits for the major and 20 for the minor number: both fit.
         ustar.set_number(329..337, u64::from(number.major));
         ustar.set_number(337..345, u64::from(number.minor));
     }

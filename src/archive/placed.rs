@@ -88,7 +88,7 @@ impl Spent {
         if let EntryKind::File(content) = &entry.kind {
             content.close();
         }
-        // // Their size is not bounded.
+        // Their size is not bounded.
         entry.xattrs = Vec::new();
         if self.0.len() == SPENT_ENTRIES {
             self.0.clear();

@@ -175,7 +175,7 @@ impl<'a> Asked<'a> {
             Ok(Some(run)) if run.start >= from && run.len > 0 && run.start < self.size => {
                 let end = run.end().and_then(|end| end.checked_next_multiple_of(BLOCK_BYTES));
                 self.from = end.map_or(self.size, |end| end.min(self.size));
-                // // Not before `from`, which is block-aligned.
+                // Not before `from`, which is block-aligned.
                 let start = run.start - run.start % BLOCK_BYTES;
                 Some(ByteRange::new(start, self.from - start))
             }
@@ -294,7 +294,7 @@ mod tests {
     fn what_cannot_be_asked_for_is_data_unless_it_has_no_bound() {
         let content = combed(9, 1025);
         let runs = find(&content, 100_000);
-        // // The last run found and the rest are adjacent: one run.
+        // The last run found and the rest are adjacent: one run.
         assert_eq!(runs.iter(&content).collect::<Vec<_>>(), [ByteRange::new(512, 512), ByteRange::new(10_752, 89_248)]);
         let found = runs.unasked.unwrap();
         assert_eq!((found.from, found.left_out), (11_264, false));

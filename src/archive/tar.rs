@@ -216,7 +216,7 @@ impl<'a> TarWriter<'a> {
                 return Ok(None);
             }
         };
-        // // None of these has a data area.
+        // None of these has a data area.
         let head = self.head(&path, entry_type, entry);
         let start = self.begin_entry(head.bytes.len() as u64)?;
         self.stream.members.push(&head.bytes)?;
@@ -239,7 +239,7 @@ impl<'a> TarWriter<'a> {
             (EntryType::SparseFile(runs.area()), IndexedKind::SparseFile)
         };
         let head = self.head(&path, entry_type, entry);
-        // // Its first part is already in the archive, and the rest must fit.
+        // Its first part is already in the archive, and the rest must fit.
         let is_present = self.stream.present_bytes > 0;
         if is_present && previous.is_none_or(|previous| previous.head != self.head_digests.of(&head.bytes)) {
             return Err(ArchiveError::Carry(shown::path(&path)));
@@ -248,7 +248,7 @@ impl<'a> TarWriter<'a> {
     }
 
     fn head(&self, path: &[u8], entry_type: EntryType<'_>, entry: &Entry) -> Head {
-        // // A hard link takes its attributes from the first name.
+        // A hard link takes its attributes from the first name.
         let xattrs = if matches!(entry_type, EntryType::HardLink(_)) { &[] } else { entry.xattrs.as_slice() };
         let head = pax::head(path, entry_type, &entry.metadata, xattrs);
         self.tell_left_out(path, &head.left_out_xattrs);
@@ -266,7 +266,7 @@ impl<'a> TarWriter<'a> {
         let Area { runs, content, previous } = *area;
         let is_mixed = self.stream.present_bytes > 0;
         let area_bytes = head.area_bytes();
-        // // Checked before writing: its length alone may exceed the space at the destination.
+        // Checked before writing: its length alone may exceed the space at the destination.
         self.room.check(area_bytes)?;
         self.room.take(area_bytes);
         let start = self.begin_entry(head.entry_bytes())?;
@@ -275,7 +275,7 @@ impl<'a> TarWriter<'a> {
         if runs.unasked.as_ref().is_some_and(|unasked| unasked.left_out) {
             outcome.is_cut = true;
         }
-        // // Less than a block; the member's length is a multiple of the block size.
+        // Less than a block; the member's length is a multiple of the block size.
         self.stream.push(&pax::END[..usize::try_from(pax::padding_after(area_bytes)).unwrap_or(0)])?;
         self.counts.data_bytes += head.data_bytes;
 

@@ -70,7 +70,7 @@ impl Workers {
     fn put(&self, put: impl FnOnce(&mut VecDeque<Work>)) {
         let mut queue = self.lock();
         put(&mut queue.waiting);
-        // // Notifying costs a system call even if no thread waits.
+        // Notifying costs a system call even if no thread waits.
         let wakes = queue.idle > 0;
         queue.idle -= usize::from(wakes);
         drop(queue);
@@ -89,7 +89,7 @@ impl Drop for Workers {
         self.lock().is_closed = true;
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // // They end normally or abort the process.
+            // They end normally or abort the process.
             let _ = thread.join();
         }
     }

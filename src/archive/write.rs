@@ -180,7 +180,7 @@ impl<'a> ArchiveWriter<'a> {
         while self.queue.is_full() {
             self.write_next()?;
         }
-        // // A file with other names is needed even if it cannot be opened: it is archived as zeros and reported.
+        // A file with other names is needed even if it cannot be opened: it is archived as zeros and reported.
         if let (EntryKind::File(content), Link::None | Link::First) = (&placed.entry.kind, &placed.link)
             && let Err(error) = content.prefetch()
             && self.namer.leave_out(&placed)
@@ -208,7 +208,7 @@ impl<'a> ArchiveWriter<'a> {
     fn queue_copy(&mut self, complete: CompleteGroup) -> Result<(), ArchiveError> {
         if complete.group.members > 1 {
             self.write_queued()?;
-            // // Groups exist only with a previous backup.
+            // Groups exist only with a previous backup.
             let Some(carry) = &mut self.carry else { return Ok(()) };
             let (index, tally) = carry.copying();
             return copy::copy_large(&mut self.tar, complete, index, tally);
@@ -250,7 +250,7 @@ impl<'a> ArchiveWriter<'a> {
             Some(Queued::Read(placed)) => copy::read(&mut self.tar, *placed, 0, self.carry.as_mut().map(Carry::tally)),
             Some(Queued::Copy(run)) => match &mut self.carry {
                 Some(carry) => copy::copy_run(&mut self.tar, *run, carry.tally()),
-                // // Runs exist only with a previous backup.
+                // Runs exist only with a previous backup.
                 None => Ok(()),
             },
             None => Ok(()),

@@ -49,7 +49,7 @@ fn dump_instance(section: &Section<'_>, place: &Location) -> Option<DumpInstance
         }
         value
     };
-    // // ssh would take a word with a leading dash for an option.
+    // ssh would take a word with a leading dash for an option.
     let word = |key: &'static str, right: &str| {
         section.parsed(key, right, |text| {
             let ok = !text.is_empty() && !text.starts_with('-') && !text.contains(char::is_whitespace);

@@ -29,7 +29,7 @@ pub(super) struct BadAddress;
 pub(super) fn address(text: &str) -> Result<String, BadAddress> {
     #[cfg(feature = "mail")]
     let is_address = text.parse::<lettre::message::Mailbox>().is_ok();
-    // // Without the feature no mail is sent, and no parser for RFC 5322 is built in.
+    // Without the feature no mail is sent, and no parser for RFC 5322 is built in.
     #[cfg(not(feature = "mail"))]
     let is_address = text.contains('@');
     if is_address { Ok(text.to_owned()) } else { Err(BadAddress) }

@@ -123,7 +123,7 @@ impl Reading {
         for name in self.environment.keys().filter(|name| !self.used_environment.borrow().contains(*name)) {
             let bare = name.trim_start_matches(ENVIRONMENT_PREFIX);
             let near = nearest(bare, names.iter().map(|known| known.trim_start_matches(ENVIRONMENT_PREFIX)));
-            // // Other programs' variables may have the same prefix; only what resembles a key is a mistake.
+            // Other programs' variables may have the same prefix; only what resembles a key is a mistake.
             if HOOK_ENVIRONMENT.contains(&name.as_str()) || (near.is_none() && !name.contains("__")) {
                 continue;
             }
@@ -133,7 +133,7 @@ impl Reading {
         drop(known);
         let mut mistakes = self.mistakes.into_inner();
         mistakes.sort_by(|a, b| a.place.cmp(&b.place));
-        // // Invalid TOML reads as absent; a second mistake about its type would not help.
+        // Invalid TOML reads as absent; a second mistake about its type would not help.
         let not_toml: BTreeSet<Location> =
             mistakes.iter().filter(|m| m.what.starts_with(NOT_TOML)).map(|m| m.place.clone()).collect();
         mistakes.retain(|m| m.what.starts_with(NOT_TOML) || !not_toml.contains(&m.place));
@@ -174,7 +174,7 @@ fn about_unknown(
     if section.is_empty() {
         here.extend(tables);
     }
-    // // The documented script's variables and environment variables are in capitals.
+    // The documented script's variables and environment variables are in capitals.
     let small = key.to_ascii_lowercase();
     let exact = here.iter().copied().find(|known| *known == small);
     if let Some(near) = exact.or_else(|| nearest(&small, here.iter().copied())) {

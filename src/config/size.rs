@@ -51,7 +51,7 @@ pub(super) fn parse_snapshot_size(text: &str) -> Option<SnapshotSize> {
         };
     }
     let bytes = parse_bytes(text)?;
-    // // The unit is mandatory, since a bare number is usually meant in gigabytes.
+    // The unit is mandatory, since a bare number is usually meant in gigabytes.
     let has_unit = text.trim().ends_with(|c: char| c.is_ascii_alphabetic());
     (has_unit && bytes > 0).then_some(SnapshotSize::Bytes(bytes))
 }

@@ -102,7 +102,7 @@ fn the_example_shows_the_real_defaults() {
         }
         let with_it: Vec<&str> = lines.iter().enumerate().map(|(i, line)| if i == at { rest } else { line }).collect();
         let mut config = right(&with_it.join("\n"));
-        // // Not a setting: records whether the key was present.
+        // Not a setting: records whether the key was present.
         config.volume_groups_by_default = defaults.volume_groups_by_default;
         assert_eq!(config, defaults, "{rest}");
         compared += 1;

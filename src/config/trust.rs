@@ -13,7 +13,7 @@ use crate::outside::trust::changeable;
 impl Config {
     /// Refuses a file that other users can change if it names programs to run or secrets to use.
     pub(super) fn check_who_can_change(&mut self, path: &Path) -> Result<(), ConfigError> {
-        // // A pipe from the caller, `--config <(…)` or /dev/stdin, has no path of its own.
+        // A pipe from the caller, `--config <(…)` or /dev/stdin, has no path of its own.
         if ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|own| path.starts_with(own)) {
             return Ok(());
         }

@@ -28,7 +28,7 @@ use lines::Damage;
 pub fn recorded_damage(fs: &str, blocks: &dyn BlockRead) -> Vec<String> {
     let window = Window::new(blocks);
     let mut damage = Damage::default();
-    // // A field past the end of the region ends the check: the probe has reported the truncation.
+    // A field past the end of the region ends the check: the probe has reported the truncation.
     let _ = match fs {
         "xfs" => xfs::look_at(&window, &mut damage),
         "btrfs" => btrfs::look_at(&window, &mut damage),

@@ -86,7 +86,7 @@ pub fn detect_within(
         problems.push(Problem::new(Severity::Warning, "disk", what));
     }
 
-    // // The tables take their share of the budget first, so that preserved bytes of regions cannot crowd them out.
+    // The tables take their share of the budget first, so that preserved bytes of regions cannot crowd them out.
     let reserved = gaps::reserve(&areas).min(budget.preserved_bytes);
     budget.preserved_bytes -= reserved;
     let means = Means { blocks, scanner: &mut scanner, problems: &mut problems, texts: &texts, budget: &mut budget };
@@ -100,7 +100,7 @@ pub fn detect_within(
         regions.insert(0, disk);
     }
     if has_table {
-        // // If the whole source is archived as an image, the manifest needs only the tables.
+        // If the whole source is archived as an image, the manifest needs only the tables.
         let all = [ByteRange::new(0, blocks.len_bytes())];
         let kept = if shadow.is_some() { &all[..] } else { &taken[..] };
         let outside = gaps::keep(blocks, &areas, kept, &mut scanner, &mut budget);

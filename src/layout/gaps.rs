@@ -76,7 +76,7 @@ pub(super) fn keep(
     for (what, area) in areas {
         let is_new = !kept.contains(area);
         if is_new && (area.len > areas_left || !budget.preserve(area.len)) {
-            // // The range is not covered, so it is found again as a gap.
+            // The range is not covered, so it is found again as a gap.
             continue;
         }
         covered.push(*area);
@@ -96,7 +96,7 @@ pub(super) fn keep(
                 Scanned::DataAt(at) => (true, at),
                 Scanned::NotLookedAt => (false, piece.start),
                 Scanned::Failed(error) => {
-                    // // As a region, its readable part is kept; in the manifest it would be all or nothing.
+                    // As a region, its readable part is kept; in the manifest it would be all or nothing.
                     keeper.outside.failures.push((format!("{piece}"), NotKept::Gap(error)));
                     large.push((piece, true));
                     continue;
@@ -132,7 +132,7 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     fn read(&mut self, what: &str, range: ByteRange) -> Option<Vec<u8>> {
-        // // Callers bound ranges by AREAS_BYTES_MAX.
+        // Callers bound ranges by AREAS_BYTES_MAX.
         let mut bytes = vec![0; usize::try_from(range.len).ok()?];
         match self.blocks.read_at(range.start, &mut bytes) {
             Ok(()) => Some(bytes),
@@ -161,7 +161,7 @@ impl Keeper<'_> {
     fn push(&mut self, what: &str, start_bytes: u64, bytes: &[u8]) {
         let made = match self.compressor.take() {
             Some(compressor) => Ok(compressor),
-            // // libdeflater panics when an allocation fails.
+            // libdeflater panics when an allocation fails.
             None => memory::made(2 << 20, || Compressor::new(CompressionLvl::default())),
         };
         let compressor = match made {
@@ -205,7 +205,7 @@ impl Keeper<'_> {
             self.outside.gaps.push(Region {
                 name,
                 start_bytes: extents.first().map_or(0, |extent| extent.source_offset),
-                // // The extents do not overlap and are inside the source.
+                // The extents do not overlap and are inside the source.
                 size_bytes: extents.iter().map(|extent| extent.length).sum(),
                 extents,
                 type_name: "outside the partitions".to_owned(),

@@ -71,7 +71,7 @@ pub fn read_table(blocks: &dyn BlockRead, sector_size: u32, protective_end: Opti
         }
     }
     let mut backups: Vec<_> = places.iter().map(|place| disk.header(*place, UsedCopy::Backup)).collect();
-    // // Sound headers first, then damaged ones, then none.
+    // Sound headers first, then damaged ones, then none.
     backups.sort_by_key(|found| match found {
         Ok(found) if found.header.damage.is_none() => 0,
         Ok(_) => 1,
@@ -227,7 +227,7 @@ impl Disk<'_> {
 
     fn read(&self, lba: Lba, len: u64) -> Result<Vec<u8>, NoHeader> {
         let area = self.area(lba, len).ok_or(NoHeader::PastEnd(lba))?;
-        // // At most a sector, or the array's bound of 4 MiB.
+        // At most a sector, or the array's bound of 4 MiB.
         let mut bytes = vec![0; usize::try_from(len).map_err(|_| NoHeader::TooLong(lba))?];
         match self.blocks.read_at(area.start, &mut bytes) {
             Ok(()) => Ok(bytes),

@@ -28,7 +28,7 @@ pub use write::{HeadError, head, renamed};
 /// `INITIAL_CRC`).
 fn crc(bytes: &[u8]) -> u32 {
     const INITIAL_CRC: u32 = 0xf597_a6cf;
-    // // crc32fast inverts before and after; this undoes both.
+    // crc32fast inverts before and after; this undoes both.
     let mut hasher = crc32fast::Hasher::new_with_initial(!INITIAL_CRC);
     hasher.update(bytes);
     !hasher.finalize()
@@ -38,7 +38,7 @@ fn crc(bytes: &[u8]) -> u32 {
 mod tests {
     #[test]
     fn the_crc_is_lvms_own() {
-        // // The algorithm that LVM documents, bit by bit.
+        // The algorithm that LVM documents, bit by bit.
         let slow = |bytes: &[u8]| {
             bytes.iter().fold(0xf597_a6cf_u32, |crc, byte| {
                 (0..8).fold(

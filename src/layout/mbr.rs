@@ -94,7 +94,7 @@ impl Walk<'_> {
     fn follow(&mut self, extended: Partition, next_number: &mut u32) {
         let place = format!("p{}", extended.number);
         let mut at = extended.start;
-        // // The sectors that the link assigned to its record; the first record gets the whole extended partition.
+        // The sectors that the link assigned to its record; the first record gets the whole extended partition.
         let mut governed = extended.sectors;
         loop {
             let lost = |what: String| {
@@ -117,7 +117,7 @@ impl Walk<'_> {
                 }
             };
             self.take_logical(extended, at, governed, &record, next_number);
-            // // The link is relative to the extended partition's start, not to this record. Both are 32 bits wide
+            // The link is relative to the extended partition's start, not to this record. Both are 32 bits wide
             // on the disk, so their sum fits in 64.
             let Some(link) = record.records.iter().find(|record| record.is_extended()) else { return };
             at = Lba(extended.start.0 + link.starting_lba.0);
@@ -141,7 +141,7 @@ impl Walk<'_> {
             let end = start.0 + record.size_in_lba;
             let extended_end = extended.start.0 + extended.sectors;
             let inside = start >= extended.start && end <= extended_end;
-            // // The kernel accepts the third and fourth record only within the link's sectors.
+            // The kernel accepts the third and fourth record only within the link's sectors.
             if slot >= 2 && (record.starting_lba.0 + record.size_in_lba > governed || !inside) {
                 self.mbr.problems.push(Problem::new(
                     Severity::Warning,

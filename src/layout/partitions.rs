@@ -140,7 +140,7 @@ impl Build<'_> {
         let mut sorted: Vec<&Region> =
             self.regions.iter().filter(|region| region.handling != Handling::Container).collect();
         sorted.sort_by_key(|region| (region.start_bytes, region.number));
-        // // The region with the furthest end so far: if any overlaps the next one, this one does.
+        // The region with the furthest end so far: if any overlaps the next one, this one does.
         let mut furthest: Option<&Region> = None;
         for region in sorted {
             if let Some(before) = furthest
@@ -157,7 +157,7 @@ impl Build<'_> {
                 furthest = Some(region);
             }
         }
-        // // A primary partition inside an extended one hides the logical ones there, or is hidden by them.
+        // A primary partition inside an extended one hides the logical ones there, or is hidden by them.
         let containers = self.regions.iter().filter(|region| region.handling == Handling::Container);
         for container in containers {
             for region in self.regions.iter().filter(|region| region.parent.is_none()) {

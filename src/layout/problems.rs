@@ -45,7 +45,7 @@ impl Problems {
 /// Cuts a text that is too long, and marks the cut.
 fn cut(text: &mut String) {
     if text.len() > PROBLEM_BYTES_MAX {
-        // // Byte 0 is a character boundary, so one is found.
+        // Byte 0 is a character boundary, so one is found.
         let end = (0..=PROBLEM_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
         text.truncate(end);
         text.push('…');

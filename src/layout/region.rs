@@ -110,9 +110,9 @@ impl BlockRead for RegionBlocks<'_> {
         if offset >= self.len_bytes {
             return Ok(None);
         }
-        // // Extents inside a known hole of the source need no query.
+        // Extents inside a known hole of the source need no query.
         let mut hole = 0..0;
-        // // The offset is below the length, so the index is valid.
+        // The offset is below the length, so the index is valid.
         for (start, extent) in &self.pieces[self.piece_at(offset)..] {
             let inside = offset.saturating_sub(*start);
             let Some(on_source) = extent.source_offset.checked_add(inside) else {

@@ -76,7 +76,7 @@ fn table(text: &mut String, regions: &[Region]) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    // // Narrow the columns in order of least importance: the UUID's end, the type, then the label.
+    // Narrow the columns in order of least importance: the UUID's end, the type, then the label.
     for (column, least) in [(6, 12), (3, 10), (5, 8), (0, 16)] {
         let total: usize = widths.iter().sum::<usize>() + widths.len() - 1;
         let over = total.saturating_sub(WIDTH);
@@ -87,7 +87,7 @@ fn table(text: &mut String, regions: &[Region]) {
         for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
             let cell = shortened(cell, width);
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            // // Numbers are right-aligned.
+            // Numbers are right-aligned.
             let number = index == 1 || index == 2;
             // Writing to a String cannot fail.
             let _ = if number { write!(content, "{padding}{cell} ") } else { write!(content, "{cell}{padding} ") };
@@ -146,7 +146,7 @@ fn map(text: &mut String, layout: &Layout) {
         return;
     }
     let mut cells = vec!['.'; MAP_WIDTH];
-    // // The product fits in 128 bits, the quotient is at most the width.
+    // The product fits in 128 bits, the quotient is at most the width.
     let cell = |byte: u64| {
         usize::try_from(u128::from(byte) * MAP_WIDTH as u128 / u128::from(size)).unwrap_or(MAP_WIDTH).min(MAP_WIDTH)
     };

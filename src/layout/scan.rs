@@ -71,7 +71,7 @@ impl Scanner {
 
 /// The offset of the first 512 bytes with a non-zero byte.
 fn first_data(bytes: &[u8]) -> Option<u64> {
-    // // OR-ing all bytes vectorises; a search for the first non-zero byte would not.
+    // OR-ing all bytes vectorises; a search for the first non-zero byte would not.
     let has_data = |piece: &[u8]| piece.iter().fold(0, |bits, byte| bits | byte) != 0;
     bytes.chunks(512).position(has_data).map(|index| index as u64 * 512)
 }

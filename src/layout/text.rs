@@ -19,7 +19,7 @@ pub(super) fn escaped(bytes: &[u8]) -> String {
 /// A label in a field of fixed length: up to the first NUL, without trailing spaces; `None` if empty.
 pub(super) fn label(field: &[u8]) -> Option<String> {
     let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-    // // The end is an offset inside the field, or its length.
+    // The end is an offset inside the field, or its length.
     let trimmed = field[..end].trim_ascii_end();
     (!trimmed.is_empty()).then(|| escaped(trimmed))
 }

@@ -34,10 +34,10 @@ impl<'a> Window<'a> {
         extents: Option<&'a [Extent]>,
         texts: &Rc<Texts>,
     ) -> Self {
-        // // The length is at most HEAD_BYTES, so it fits.
+        // The length is at most HEAD_BYTES, so it fits.
         let mut head = vec![0; usize::try_from(blocks.len_bytes()).unwrap_or(HEAD_BYTES).min(HEAD_BYTES)];
         if blocks.read_at(0, &mut head).is_err() {
-            // // Each probe then reads its own bytes, and unreadable ones are remembered.
+            // Each probe then reads its own bytes, and unreadable ones are remembered.
             head.clear();
         }
         Self { blocks, extents, texts: Rc::clone(texts), head, read_error: RefCell::new(None) }

@@ -132,7 +132,7 @@ impl Log {
             Ok(state) => self.write_locked(line, state),
             Err(TryLockError::Poisoned(error)) => self.write_locked(line, error.into_inner()),
             Err(TryLockError::WouldBlock) => {
-                // // If this fails there is no other place to report it.
+                // If this fails there is no other place to report it.
                 let _ = write(self.out, self.as_written(line).as_bytes(), self.patience);
             }
         }
@@ -216,7 +216,7 @@ impl Log {
             let is_journal = matches!(self.format, Format::Journal { .. });
             match result {
                 Ok(()) => self.taken(state),
-                // // The reader has ended; drop its lines.
+                // The reader has ended; drop its lines.
                 Err(Errno::PIPE) if !is_journal => self.taken(state),
                 Err(Errno::AGAIN) => return Err(Obstacle::Full),
                 Err(_) if state.waits_for_journal => return Err(Obstacle::Broken),
@@ -279,9 +279,9 @@ fn is_ready(out: BorrowedFd<'_>, patience: Duration) -> bool {
         let mut waited_for = [PollFd::from_borrowed_fd(out, PollFlags::OUT)];
         match poll(&mut waited_for, timeout.as_ref()) {
             Ok(0) => return false,
-            // // Interrupted by a signal.
+            // Interrupted by a signal.
             Err(Errno::INTR) => {}
-            // // If polling fails, the write will show the error.
+            // If polling fails, the write will show the error.
             _ => return true,
         }
     }
@@ -290,7 +290,7 @@ fn is_ready(out: BorrowedFd<'_>, patience: Duration) -> bool {
 /// A unique run id of 32 hex digits.
 pub fn new_run_id() -> String {
     let mut bytes = [0; 16];
-    // // Fails only for buffers above 256 bytes, and on kernels before 3.17.
+    // Fails only for buffers above 256 bytes, and on kernels before 3.17.
     let _ = getrandom(&mut bytes, GetRandomFlags::empty());
     hex(&bytes)
 }

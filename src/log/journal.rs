@@ -31,7 +31,7 @@ impl Journal {
     pub fn new(path: &Path, patience: Duration) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(patience))?;
-        // // On failure the default size remains, and larger entries go by memfd.
+        // On failure the default size remains, and larger entries go by memfd.
         let _ = set_socket_send_buffer_size_force(&socket, SEND_BUFFER_BYTES);
         Ok(Self { socket, address: SocketAddrUnix::new(path)? })
     }
@@ -50,7 +50,7 @@ impl Journal {
 
     /// Sends an entry that exceeds a datagram: an empty datagram with the descriptor of a sealed memfd.
     fn send_by_memfd(&self, entry: &[u8], flags: SendFlags) -> io::Result<()> {
-        // // Without MFD_NOEXEC_SEAL: journals before systemd 254 reject its additional seal.
+        // Without MFD_NOEXEC_SEAL: journals before systemd 254 reject its additional seal.
         let memfd = memfd_create("volbak-log", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut memfd = File::from(memfd);
         memfd.write_all(entry)?;

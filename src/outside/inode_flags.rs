@@ -106,7 +106,7 @@ pub fn of_open(file: impl AsFd) -> (u32, u32) {
 
 /// Like [`of_open`], for a known filesystem.
 pub fn of_open_by(source: FlagSource, file: impl AsFd) -> (u32, u32) {
-    // // Keeps bits that rustix has no name for.
+    // Keeps bits that rustix has no name for.
     let flags = || rustix::fs::ioctl_getflags(&file).map_or(0, |flags| flags.bits() & KEPT);
     match source {
         FlagSource::Fat => (fat::of_open(&file), 0),
@@ -121,7 +121,7 @@ pub fn of_open_by(source: FlagSource, file: impl AsFd) -> (u32, u32) {
 
 fn attributes(file: impl AsFd) -> rustix::io::Result<Fsxattr> {
     let mut attributes = Fsxattr::default();
-    // // SAFETY: the kernel fills a structure of this layout and length, for which every bit pattern is valid.
+    // SAFETY: the kernel fills a structure of this layout and length, for which every bit pattern is valid.
     unsafe { ioctl(file, Updater::<GET, Fsxattr>::new(&mut attributes)) }?;
     Ok(attributes)
 }
@@ -140,14 +140,14 @@ pub fn add(file: impl AsFd, wanted: u32) -> (u32, Option<Errno>) {
     let mut refused = None;
     let settable = wanted & !VERITY;
     if rustix::fs::ioctl_setflags(&file, IFlags::from_bits_retain(before.bits() | settable)).is_err() {
-        // // The filesystem rejects one of them: set the others one at a time.
+        // The filesystem rejects one of them: set the others one at a time.
         for (bit, ..) in FLAGS.iter().filter(|(bit, ..)| settable & bit != 0) {
             let set = rustix::fs::ioctl_getflags(&file)
                 .and_then(|now| rustix::fs::ioctl_setflags(&file, IFlags::from_bits_retain(now.bits() | bit)));
             refused = set.err().or(refused);
         }
     }
-    // // Some filesystems silently accept flags that they do not support.
+    // Some filesystems silently accept flags that they do not support.
     let missing = rustix::fs::ioctl_getflags(&file).map_or(wanted, |now| wanted & !is(now));
     (missing, refused.filter(|_| missing != 0))
 }
@@ -165,7 +165,7 @@ pub fn set_project(file: impl AsFd, project: u32) -> rustix::io::Result<()> {
         return Ok(());
     }
     attributes.projid = project;
-    // // SAFETY: the kernel reads a structure of this layout and length.
+    // SAFETY: the kernel reads a structure of this layout and length.
     unsafe { ioctl(file, Setter::<SET, Fsxattr>::new(attributes)) }
 }
 

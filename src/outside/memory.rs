@@ -12,7 +12,7 @@ pub fn require(bytes: usize) -> io::Result<()> {
     if getrlimit(Resource::As).current.is_none() && getrlimit(Resource::Data).current.is_none() {
         return Ok(());
     }
-    // // Freed at once, and never touched.
+    // Freed at once, and never touched.
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
 }
 

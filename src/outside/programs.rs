@@ -56,7 +56,7 @@ pub fn command(program: &OsStr, child: Child) -> io::Result<Command> {
         command.env_remove(name);
     }
     if child == Child::Tool {
-        // // LVM warns of descriptors that cron, a shell or a test left open.
+        // LVM warns of descriptors that cron, a shell or a test left open.
         command.env("LC_ALL", "C").env("LVM_SUPPRESS_FD_WARNINGS", "1");
     }
     Ok(command)
@@ -106,7 +106,7 @@ fn directories(path: Option<&OsStr>) -> Vec<PathBuf> {
 }
 
 fn whole_path(path: Option<&OsStr>) -> OsString {
-    // // Directories split from a PATH contain no colon.
+    // Directories split from a PATH contain no colon.
     env::join_paths(directories(path)).unwrap_or_else(|_| STANDARD_DIRECTORIES.join(":").into())
 }
 

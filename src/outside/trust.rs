@@ -101,7 +101,7 @@ fn changer(path: &Path, metadata: &Metadata) -> Option<By> {
     if uid != ROOT && uid != me {
         return Some(By::Owner(uid));
     }
-    // // The mode of a symbolic link has no effect.
+    // The mode of a symbolic link has no effect.
     if metadata.file_type().is_symlink() || metadata.is_dir() && mode & STICKY != 0 {
         return None;
     }
@@ -111,12 +111,12 @@ fn changer(path: &Path, metadata: &Metadata) -> Option<By> {
     if mode & GROUP_MAY_WRITE == 0 {
         return None;
     }
-    // // Many systems give each user a private group, which owns the user's files.
+    // Many systems give each user a private group, which owns the user's files.
     let is_own_group = gid == ROOT || me != ROOT && gid == my_group;
     if !is_own_group {
         return Some(By::Group(gid));
     }
-    // // acl(5): with an access list these bits are the mask, the maximum for named users and groups.
+    // acl(5): with an access list these bits are the mask, the maximum for named users and groups.
     has_access_list(path).then_some(By::AccessList)
 }
 
@@ -181,7 +181,7 @@ mod tests {
         mode(&open, 0o1777);
         assert_eq!(by(&file), None);
         mode(&open, 0o755);
-        // // A link's target is checked as strictly as the link's own directory.
+        // A link's target is checked as strictly as the link's own directory.
         let aside = directory.path().join("aside");
         fs::create_dir(&aside).unwrap();
         symlink("../open/deep/file", aside.join("link")).unwrap();

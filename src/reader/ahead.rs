@@ -44,7 +44,7 @@ impl ReadAhead {
     /// Returns used entries to the thread that allocated them. Freeing memory that another thread allocated makes
     /// both contend for the allocator's lock.
     pub fn free(&self, spent: Vec<Entry>) {
-        // // After the thread has ended, `spent` is freed here.
+        // After the thread has ended, `spent` is freed here.
         let _ = self.spent.send(spent);
     }
 }
@@ -68,7 +68,7 @@ fn read(
             bytes += entry.xattr_bytes() + entry.path.len();
             match &entry.kind {
                 EntryKind::Symlink(target) => bytes += target.len(),
-                // // An error shows again when the file is read.
+                // An error shows again when the file is read.
                 EntryKind::File(content) if opens => drop(content.prefetch()),
                 _ => {}
             }
@@ -76,14 +76,14 @@ fn read(
         batch.push(found);
         if batch.len() == full || bytes >= BATCH_BYTES {
             bytes = 0;
-            // // The receiver is gone: the walk was cancelled.
+            // The receiver is gone: the walk was cancelled.
             if batches.send(batch).is_err() {
                 return;
             }
             (opens, full, batch) = begin();
         }
     }
-    // // As above.
+    // As above.
     let _ = batches.send(batch);
 }
 
@@ -101,7 +101,7 @@ impl FsReader for ReadAhead {
             if let Some(thread) = self.thread.take()
                 && let Err(panic) = thread.join()
             {
-                // // A panic of the walk must not look like the end of the tree.
+                // A panic of the walk must not look like the end of the tree.
                 std::panic::resume_unwind(panic);
             }
         }
@@ -110,10 +110,10 @@ impl FsReader for ReadAhead {
 
 impl Drop for ReadAhead {
     fn drop(&mut self) {
-        // // Closing the channel ends the thread, which then releases the filesystem.
+        // Closing the channel ends the thread, which then releases the filesystem.
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // // The walk was cancelled; its result is not used.
+            // The walk was cancelled; its result is not used.
             let _ = thread.join();
         }
     }

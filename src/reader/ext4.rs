@@ -69,7 +69,7 @@ impl Ext4 {
             volume.inode_tables = groups::read(&volume, false)?.inode_tables;
             let replayed = journal::replay(&volume)?;
             volume.overlay(replayed);
-            // // The journal may hold newer copies of the superblock and the group descriptors.
+            // The journal may hold newer copies of the superblock and the group descriptors.
             let mut newer = vec![0; superblock::LEN];
             volume.read(superblock::START, &mut newer)?;
             let newer = Superblock::parse(&newer, volume.len_bytes())?;
@@ -168,7 +168,7 @@ fn note_own_inodes(volume: &Volume) -> Vec<String> {
     let journal = Some(superblock.journal_inode).filter(|number| superblock.has_journal && *number != 0);
     let mut complaints = Vec::new();
     for number in journal.into_iter().chain(superblock.own_inodes.iter().copied()) {
-        // // Nothing of these inodes is archived, so an unreadable one does not matter here.
+        // Nothing of these inodes is archived, so an unreadable one does not matter here.
         let Ok(inode) = Inode::read_own(volume, number) else { continue };
         let errors = audit::audit(volume, &inode).into_iter().filter(|(severity, _)| *severity == Severity::Error);
         complaints

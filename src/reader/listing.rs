@@ -102,7 +102,7 @@ impl Listing {
         }
         let Self { names, items, .. } = &mut self;
         let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
-        // // Two names of one inode are rare, so names are compared only then.
+        // Two names of one inode are rare, so names are compared only then.
         let number_of = |item: &Item| (item.is_directory, item.ino);
         items.sort_unstable_by(|a, b| number_of(a).cmp(&number_of(b)).then_with(|| name_of(a).cmp(name_of(b))));
         match failed {
@@ -172,7 +172,7 @@ impl Listing {
                         self.stored.insert(start, (place.start, place.len));
                         let item = &mut self.items[place.index];
                         item.name_start = start;
-                        // // At most 255 bytes.
+                        // At most 255 bytes.
                         item.name_len = u16::try_from(name.len()).unwrap_or(0);
                         Twin::Renamed
                     }
@@ -231,7 +231,7 @@ impl Renamer<'_> {
             let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
             let mut end = room.min(stored.len());
             if let Ok(text) = std::str::from_utf8(stored) {
-                // // Do not cut inside a UTF-8 character.
+                // Do not cut inside a UTF-8 character.
                 end = (0..=end).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             }
             let name = [&stored[..end], suffix.as_bytes()].concat();

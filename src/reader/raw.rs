@@ -33,7 +33,7 @@ impl RawImage {
         let mut buf = vec![0; SCAN_BYTES];
         let len = blocks.len_bytes();
         let mut offset = 0;
-        // // How much to skip after a read error: each further error on a dying disk may take seconds.
+        // How much to skip after a read error: each further error on a dying disk may take seconds.
         let mut skip_bytes = 0;
         while offset < len {
             if cancel.is_cancelled() {

@@ -153,14 +153,14 @@ impl<T: Tree> Walk<T> {
         let name_at = self.path.len();
         self.path.extend_from_slice(name);
         if self.excludes.leaves_out(&self.path, is_directory) {
-            // // An empty `lost+found`, excluded by default, does not make the walk partial.
+            // An empty `lost+found`, excluded by default, does not make the walk partial.
             self.is_partial |= self.path != b"lost+found" || !self.tree.is_empty_directory(ino);
             return true;
         }
         if let Some(twin) = item.twin {
             let what = twin.what(listing.name(item));
             let problem = Problem::new(Severity::Error, shown::path(&self.path), what);
-            // // The entry exists in the region's image.
+            // The entry exists in the region's image.
             self.ready.push_back(if twin == Twin::Hidden { Found::Sealed(problem) } else { Found::Problem(problem) });
             if twin != Twin::Renamed {
                 self.is_partial = true;
@@ -209,7 +209,7 @@ impl<T: Tree> Walk<T> {
             };
             *left = one_less;
         }
-        // // The listing may be dropped while the directory is walked.
+        // The listing may be dropped while the directory is walked.
         let (is_directory, listed_ino) = self.current;
         if let Some(frame) = self.frames.last_mut() {
             let name_at = frame.path_len + usize::from(frame.path_len > 0);

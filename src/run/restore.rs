@@ -25,7 +25,6 @@ mod wanted;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use self::attributes::{Restorer, Rules};
@@ -40,6 +39,7 @@ use self::tree::Tree;
 use self::wanted::resolve_ids;
 use crate::archive::index::escape_path;
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::outside::file_lock::FileLock;
 use crate::run::check::{CheckLevel, Findings, side_files};
 use crate::store::Backup;
 
@@ -85,10 +85,11 @@ fn restore_from(
     // The lock goes with its own descriptor, which must outlive the tree.
     let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);
     let lock = lock.map_err(target_error)?;
-    // Where directories cannot be locked, nobody else can either.
-    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        return Err(RestoreError::Busy(options.to.clone()));
-    }
+    let _lock = match FileLock::try_take(lock) {
+        Ok(None) => return Err(RestoreError::Busy(options.to.clone())),
+        // On a filesystem without locks for directories, no other restore has one either.
+        taken => taken,
+    };
 
     if options.existing == Existing::Resume {
         tree.remove_remains().map_err(target_error)?;

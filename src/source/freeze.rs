@@ -47,7 +47,7 @@ fn freeze_volume(volume: &LvFacts, options: &FreezeOptions, context: &Context) -
     let opened = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            // // If this fails too, the next run removes the snapshot; the error of the open is the one to report.
+            // If this fails too, the next run removes the snapshot; the error of the open is the one to report.
             let _ = remove(commands, &snapshot.facts, options.removal_patience);
             return Err(error);
         }

@@ -162,7 +162,7 @@ impl SnapshotGuard {
                 self.health.fail(failure);
             }
         });
-        // // A finding of the monitor stands even if LVM can no longer be queried.
+        // A finding of the monitor stands even if LVM can no longer be queried.
         match self.health.reason() {
             Some(reason) => Err(SourceError::Unhealthy { name: self.name.clone(), reason }),
             None => looked,

@@ -125,7 +125,7 @@ fn other_format(head: &[u8], tail: &[u8]) -> Option<&'static str> {
     if head.get(0x40..0x44) == Some(&[0x7f, 0x10, 0xda, 0xbe]) {
         return Some("VDI");
     }
-    // // A fixed VHD is raw except for its footer of 512 bytes, which would be read as the disk's last sector.
+    // A fixed VHD is raw except for its footer of 512 bytes, which would be read as the disk's last sector.
     if tail.len() == 512 && tail.starts_with(b"conectix") {
         return Some("VHD");
     }

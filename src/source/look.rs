@@ -24,7 +24,7 @@ pub struct LookedAt {
 /// Opens `spec` if it is the path of a block device, or `VG/LV` with a node in `/dev`. Other programs may write to
 /// it meanwhile, so never use it for a backup.
 pub fn open_block_device(spec: &OsStr) -> Result<Option<LookedAt>, SourceError> {
-    // // Joining an absolute path replaces the directory.
+    // Joining an absolute path replaces the directory.
     for path in [Path::new(spec).to_owned(), Path::new("/dev").join(spec)] {
         let io_error = |error| SourceError::io("opening it", &path, error);
         let Ok(node) = Node::look(&path) else { continue };

@@ -16,7 +16,7 @@ pub const OWNER_TAG_PREFIX: &str = "volbak.owner=";
 /// A free snapshot name: `NAME-volbak-HHMMSS`, with a number appended if `taken`. `NAME` is truncated if the result
 /// would be too long for LVM or device-mapper.
 pub(crate) fn snapshot_name(vg: &str, lv: &str, now: NaiveTime, taken: impl Fn(&str) -> bool) -> String {
-    // // dm-ioctl.h DM_NAME_LEN: 128 bytes with the final NUL. LVM doubles each hyphen, joins group and volume with
+    // dm-ioctl.h DM_NAME_LEN: 128 bytes with the final NUL. LVM doubles each hyphen, joins group and volume with
     // one, and appends `-cow` for an exception store.
     const LONGEST: usize = 127;
     let escaped_len = |text: &str| text.len() + text.bytes().filter(|byte| *byte == b'-').count();
@@ -29,7 +29,7 @@ pub(crate) fn snapshot_name(vg: &str, lv: &str, now: NaiveTime, taken: impl Fn(&
         }
         base + &suffix
     };
-    // // More names than a host can have volumes; if all are taken, lvcreate fails for the last one.
+    // More names than a host can have volumes; if all are taken, lvcreate fails for the last one.
     (1..10_000).map(name_with).find(|name| !taken(name)).unwrap_or_else(|| name_with(10_000))
 }
 

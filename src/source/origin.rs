@@ -129,7 +129,7 @@ impl Source {
 
 /// Checks a name for a directory and the files in it.
 pub(super) fn backup_name(name: &str) -> Result<String, SourceError> {
-    // // A file name has at most 255 bytes, including date, time, suffixes and the temporary prefix.
+    // A file name has at most 255 bytes, including date, time, suffixes and the temporary prefix.
     const LONGEST: usize = 200;
     let why = if name.is_empty() {
         "it is empty"

@@ -39,7 +39,7 @@ pub(crate) fn full_size_bytes(origin_bytes: u64) -> u64 {
     const CHUNK_BYTES: u64 = 4096;
     const EXCEPTIONS_PER_CHUNK: u64 = CHUNK_BYTES / 16;
     let data_chunks = origin_bytes.div_ceil(CHUNK_BYTES);
-    // // Cannot overflow: a volume has fewer than 2^64 bytes, so this is about 2^52 chunks.
+    // Cannot overflow: a volume has fewer than 2^64 bytes, so this is about 2^52 chunks.
     let chunks = data_chunks + data_chunks / EXCEPTIONS_PER_CHUNK + 2;
     chunks.saturating_mul(CHUNK_BYTES)
 }
@@ -78,7 +78,7 @@ mod tests {
     fn the_size_counts_the_exception_stores_own_metadata() {
         let origin = lv_row("a", "-wi-a-----", "public", "linear", "");
         let extents = |size| thick_extents(&origin, &group(100), size).unwrap();
-        // // In the lab, lvcreate -l 100%ORIGIN of 100 MiB made 26 extents of 4 MiB.
+        // In the lab, lvcreate -l 100%ORIGIN of 100 MiB made 26 extents of 4 MiB.
         assert_eq!(extents(SnapshotSize::FullOrigin), 26);
         assert_eq!(extents(SnapshotSize::Bytes(1 << 40)), 26, "more would never be used");
         assert_eq!(extents(SnapshotSize::Bytes(1)), 1);

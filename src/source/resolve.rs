@@ -43,11 +43,11 @@ pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, Source
             None => of_missing_path(path, shown, commands),
         };
     };
-    // // Only a file can be confused with a volume: a directory of that name is usually the one with its backups.
+    // Only a file can be confused with a volume: a directory of that name is usually the one with its backups.
     let image = file.filter(|node| node.kind() == NodeKind::File);
     let volumes = match lvs(commands, Which::All) {
         Ok(volumes) => volumes,
-        // // A host without LVM, or a user without access to it, can still use image files.
+        // A host without LVM, or a user without access to it, can still use image files.
         Err(_) if image.is_some() => Vec::new(),
         Err(error) => return Err(error),
     };
@@ -62,7 +62,7 @@ pub fn resolve(spec: &OsStr, commands: &dyn RunCommand) -> Result<Source, Source
         (_, image) => {
             let mut candidates: Vec<String> = found.iter().map(LvFacts::full_name).collect();
             candidates.sort();
-            // // Suggest an unambiguous spelling for both the volume and the file.
+            // Suggest an unambiguous spelling for both the volume and the file.
             if image.is_some() {
                 candidates = found.iter().map(|volume| volume.path.display().to_string()).collect();
                 candidates.push(format!("./{shown}"));

@@ -43,7 +43,7 @@ pub(crate) fn take(
         if let Some(pool) = group_volumes.iter().find(|each| Some(&each.lv) == volume.pool.as_ref()) {
             check_pool(volume, pool)?;
         }
-        // // LVM creates thin snapshots with the activation skip flag.
+        // LVM creates thin snapshots with the activation skip flag.
         args.extend(words(&["-k", "n", "-a", "y"]));
     } else {
         let extents = thick_extents(volume, &vg(commands, &volume.vg)?, size)?;
@@ -62,11 +62,11 @@ pub(crate) fn take(
             &args,
             format!("it said that all is well, and lvs does not show {name} (is `test = 1` set in lvm.conf?)"),
         ),
-        // // The tool did not run.
+        // The tool did not run.
         (Err(error @ SourceError::NotRun { .. }), _) => return Err(error),
         (Ok(_), Err(error)) | (Err(error), _) => error,
     };
-    // // lvcreate may have stopped half-way, and the output of lvs may be invalid. LVM itself selects the snapshot
+    // lvcreate may have stopped half-way, and the output of lvs may be invalid. LVM itself selects the snapshot
     // by its name and by the owner's tag, which only this process uses.
     match remove_by_tag(commands, &volume.vg, &name, &tags[1]) {
         Ok(()) => Err(failure),

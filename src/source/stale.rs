@@ -86,7 +86,7 @@ fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Staleness
     if !is_snapshot_name(&volume.lv) {
         return leave("its name is none that volbak gives, though it has volbak's tag; remove the tag or the volume");
     }
-    // // A thin snapshot survives the deletion of its origin, as a volume of its own. LVM first creates a thick one
+    // A thin snapshot survives the deletion of its origin, as a volume of its own. LVM first creates a thick one
     // as a linear volume, clears it and only then ties it to its origin; a power cut in between leaves it linear.
     let is_snapshot = volume.origin.is_some() || volume.is_thin();
     let has_role = |part: &str| volume.roles.iter().any(|role| role.contains(part));

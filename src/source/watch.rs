@@ -63,7 +63,7 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // // Usually the channel is disconnected; after a timeout the thread is abandoned.
+        // Usually the channel is disconnected; after a timeout the thread is abandoned.
         let _ = self.ended.recv_timeout(END_PATIENCE);
     }
 }
@@ -118,7 +118,7 @@ impl Watch {
             }
             if let Some(failure) = reading.failure {
                 self.health.fail(failure);
-                // // An invalid snapshot never becomes valid again.
+                // An invalid snapshot never becomes valid again.
                 return;
             }
         }
@@ -172,7 +172,7 @@ impl Watch {
             let by = format!("+{bytes}b");
             run_tool(commands, "lvextend", &words(&["-L", &by, &format!("{group}/{lv}")])).map(|_| Some(bytes))
         };
-        // // A snapshot may fill up within seconds, so the group's free space is queried only after lvextend
+        // A snapshot may fill up within seconds, so the group's free space is queried only after lvextend
         // failed.
         extend(wanted).or_else(|error| {
             let group = vg(commands, group)?;
@@ -215,7 +215,7 @@ impl FillState {
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
         let size = fill.size_bytes as f64;
         let used_bytes = |fill: Fill, size: f64| fill.percent / 100.0 * size;
-        // // A new snapshot is empty, so the first reading already gives a rate.
+        // A new snapshot is empty, so the first reading already gives a rate.
         let (last, last_at) = self.last.unwrap_or((Fill { percent: 0.0, size_bytes: fill.size_bytes }, Duration::ZERO));
         let report = self.last.is_none()
             || (last.percent - fill.percent).abs() > f64::EPSILON
@@ -297,7 +297,7 @@ mod tests {
         let mut state = FillState { may_extend: true, ..FillState::default() };
         assert_eq!(state.decide(at(69.0, 1000), seconds(0)).extend_by_bytes, None);
         assert_eq!(state.decide(at(70.0, 1000), seconds(100)).extend_by_bytes, Some(200 * MIB));
-        // // 20% of 1000 MiB in a second, for 20 seconds.
+        // 20% of 1000 MiB in a second, for 20 seconds.
         let fast = state.decide(at(90.0, 1000), seconds(101)).extend_by_bytes.unwrap();
         assert!((3999 * MIB..4001 * MIB).contains(&fast), "{fast}");
         state.may_extend = false;

@@ -46,7 +46,7 @@ impl AtOnce {
     pub fn map<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
         let is_worth_it = items.len() >= FEW && self.threads > 1;
         match is_worth_it.then(|| self.pool.get_or_init(|| self.make_pool())).and_then(Option::as_ref) {
-            // // One item may take a thousand times as long as another, so no item waits in a fixed queue behind
+            // One item may take a thousand times as long as another, so no item waits in a fixed queue behind
             // another.
             Some(pool) => pool.install(|| items.into_par_iter().with_max_len(1).map(work).collect()),
             None => items.into_iter().map(work).collect(),
@@ -59,7 +59,7 @@ impl AtOnce {
     }
 }
 
-/// // Checked in advance: a lack of descriptors or memory would make a good backup look unreadable.
+/// Checked in advance: a lack of descriptors or memory would make a good backup look unreadable.
 fn threads_allowed() -> usize {
     if getrlimit(Resource::As).current.is_some() || getrlimit(Resource::Data).current.is_some() {
         return 1;
@@ -89,7 +89,7 @@ mod tests {
         let at_once = AtOnce::default();
         let threads = at_once.threads();
         assert!((2..=THREADS).contains(&threads), "{threads}");
-        // // Each item waits until all threads are running, so the test would hang with fewer.
+        // Each item waits until all threads are running, so the test would hang with fewer.
         let (barrier, running, most) = (Barrier::new(threads), AtomicUsize::new(0), AtomicUsize::new(0));
         at_once.map((0..threads * 4).collect::<Vec<_>>(), |_| {
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);

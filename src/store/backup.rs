@@ -78,7 +78,7 @@ impl Backup {
     /// The name of its volume: the name of its directory.
     pub fn volume(&self) -> String {
         let directory = self.directory().file_name().map(|name| shown::bytes(name.as_encoded_bytes()));
-        // // An archive in the working directory: the stem without the date.
+        // An archive in the working directory: the stem without the date.
         directory.unwrap_or_else(|| self.stem.clone())
     }
 

@@ -99,7 +99,7 @@ pub fn volumes<T: Send>(
 ) -> Result<Vec<Volume<T>>, StoreError> {
     let at_once = AtOnce::default();
     let mut all = Vec::with_capacity(names.len());
-    // // A volume's directory is open while its backups are read.
+    // A volume's directory is open while its backups are read.
     for names in names.chunks(at_once.threads() * DIRECTORIES_A_THREAD) {
         let listed = at_once.map(names.to_vec(), |name| match destination.existing_volume_directory(&name)? {
             Some(directory) => Ok(Some((stems(&*directory)?, name, directory))),
@@ -141,7 +141,7 @@ pub fn list_volume(volume: &dyn Store, name: &str) -> Result<Vec<CatalogEntry>, 
 /// The stems of a volume's backups, sorted.
 fn stems(volume: &dyn Store) -> Result<Vec<String>, StoreError> {
     let listing = volume.list()?;
-    // // The remains of an interrupted run are no backup, not even a damaged one; the next run removes them.
+    // The remains of an interrupted run are no backup, not even a damaged one; the next run removes them.
     let cut_off: HashSet<&str> = cut_off(&listing).filter(|stem| is_own(volume, &listing, stem)).collect();
     let names = listing.files.iter().chain(&listing.folders);
     let mut stems: Vec<String> = names
@@ -158,7 +158,7 @@ fn stems(volume: &dyn Store) -> Result<Vec<String>, StoreError> {
 fn is_own(volume: &dyn Store, listing: &Listing, stem: &str) -> bool {
     let archive = format!("{stem}{ARCHIVE}");
     let is_foreign = listing.has_staged(&archive) && !volume.is_half_published(&archive);
-    // // The listing may be stale.
+    // The listing may be stale.
     !is_foreign && !is_published(volume, &format!("{stem}{MANIFEST}")).unwrap_or(true)
 }
 
@@ -182,7 +182,7 @@ fn read_state(volume: &dyn Store, stem: &str, archive_bytes: Option<u64>) -> Bac
     let file = match volume.open(&format!("{stem}{MANIFEST}")) {
         Ok(file) => file,
         Err(OpenError::Missing(_)) => {
-            // // Only volbak writes an index, so the manifest was lost or removed.
+            // Only volbak writes an index, so the manifest was lost or removed.
             return match volume.open(&format!("{stem}{INDEX}")) {
                 Ok(_) => damaged("the manifest is missing, and its index is there".to_owned()),
                 Err(_) => BackupState::WithoutManifest,
@@ -190,7 +190,7 @@ fn read_state(volume: &dyn Store, stem: &str, archive_bytes: Option<u64>) -> Bac
         }
         Err(error) => return damaged(with_causes(&StoreError::from(error))),
     };
-    // // Large manifests are parsed one after another.
+    // Large manifests are parsed one after another.
     let _turn = turn_of(file.len_bytes());
     let mut bytes = Vec::new();
     if let Err(error) = BlockCursor::new(file).take(MAX_BYTES + 1).read_to_end(&mut bytes) {

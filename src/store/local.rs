@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use self::file::LocalFile;
@@ -21,6 +21,7 @@ use super::error::StoreError;
 use super::open::{OpenError, open_known, open_regular};
 use super::presence::Space;
 use crate::outside::BlockRead;
+use crate::outside::file_lock::FileLock;
 use crate::shown;
 
 /// The prefix of a staged file's name. No other file has it.
@@ -42,7 +43,7 @@ pub struct LocalStore {
 impl LocalStore {
     /// Opens the directory `root`, which must exist: creating it could fill the disk below a missing mount.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        // // The destination itself may be a symbolic link; its entries may not.
+        // The destination itself may be a symbolic link; its entries may not.
         let flags = DIRECTORY_FLAGS.difference(OFlags::NOFOLLOW);
         match rustix::fs::open(root, flags, Mode::empty()) {
             Ok(directory) => Ok(Self { path: root.to_owned(), directory: Some(directory) }),
@@ -125,7 +126,7 @@ impl LocalStore {
             let (directory, at) = self.at(name);
             rustix::fs::statat(directory, at, AtFlags::SYMLINK_NOFOLLOW)
         };
-        // // Listing all folders is expensive with thousands of volumes, so do it only where a difference is
+        // Listing all folders is expensive with thousands of volumes, so do it only where a difference is
         // possible.
         let is_plain = name.is_ascii() && !name.ends_with(['.', ' ']);
         if is_plain && (swapped == name || look(&swapped).is_err()) {
@@ -170,7 +171,7 @@ impl Store for LocalStore {
                 let Ok(name) = entry.file_name().to_str() else { continue };
                 let is_folder = match entry.file_type() {
                     FileType::Directory => true,
-                    // // Some filesystems do not report the type.
+                    // Some filesystems do not report the type.
                     FileType::Unknown => rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
                         .is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Directory),
                     _ => false,
@@ -193,7 +194,7 @@ impl Store for LocalStore {
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
         let (directory, at) = self.at(name);
         let path = self.path.join(name);
-        // // A path from the user may be a device by mistake, so its type is checked before it is opened. Within a
+        // A path from the user may be a device by mistake, so its type is checked before it is opened. Within a
         // destination that check is skipped: it would cost a round trip per file on a network share.
         if self.directory.is_some() { open_known(directory, &at, &path) } else { open_regular(&path) }
     }
@@ -201,7 +202,7 @@ impl Store for LocalStore {
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
         let staged = staged(name);
         let file = self.create_new(&staged)?;
-        // // Without the descriptor blocks are not shared.
+        // Without the descriptor blocks are not shared.
         let directory = self.directory.as_ref().and_then(|directory| directory.try_clone().ok());
         Ok(Box::new(LocalFile::new(file, self.path.join(staged), directory)))
     }
@@ -209,10 +210,10 @@ impl Store for LocalStore {
     fn publish(&self, name: &str) -> Result<(), StoreError> {
         let ((directory, from), (_, to)) = (self.at(&staged(name)), self.at(name));
         let renamed = match rustix::fs::renameat_with(directory, &from, directory, &to, RenameFlags::NOREPLACE) {
-            // // Not every filesystem supports the flag (NFS). A hard link does not replace an existing file
+            // Not every filesystem supports the flag (NFS). A hard link does not replace an existing file
             // either.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                // // A remaining temporary name is removed with the others.
+                // A remaining temporary name is removed with the others.
                 let linked = rustix::fs::linkat(directory, &from, directory, &to, AtFlags::empty());
                 if linked.is_ok() {
                     let _ = rustix::fs::unlinkat(directory, &from, AtFlags::empty());
@@ -243,7 +244,7 @@ impl Store for LocalStore {
             Writers::One => staged(name),
             Writers::Many => staged(&format!("{name}.{}", std::process::id())),
         };
-        // // Left by an interrupted process.
+        // Left by an interrupted process.
         self.unlink(&temporary)?;
         let mut file = self.create_new(&temporary)?;
         let written = file
@@ -254,7 +255,7 @@ impl Store for LocalStore {
                 self.rename(&temporary, name).map_err(StoreError::errno("renaming to", &self.path.join(name)))
             });
         if let Err(error) = written {
-            // // The error is reported; remains are removed with the next file of this name.
+            // The error is reported; remains are removed with the next file of this name.
             let _ = self.unlink(&temporary);
             return Err(error);
         }
@@ -271,7 +272,7 @@ impl Store for LocalStore {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.with_directory(|directory| match rustix::fs::fsync(directory) {
-            // // Some network filesystems do not support fsync of directories.
+            // Some network filesystems do not support fsync of directories.
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(error) => Err(StoreError::errno("syncing", &self.path)(error)),
         })
@@ -292,23 +293,24 @@ impl Store for LocalStore {
         let mut file = rustix::fs::openat(directory, at, flags, Mode::RUSR | Mode::WUSR)
             .map(File::from)
             .map_err(StoreError::errno("opening", &path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                // // A new holder may not have written its description yet.
+        let copy = file.try_clone().map_err(StoreError::io("opening", &path))?;
+        let lock = match FileLock::try_take(copy) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                // A new holder may not have written its description yet.
                 std::thread::sleep(HOLDER_WRITES_WITHIN);
                 let mut by = Vec::new();
-                // // A read error only shortens the message.
+                // A read error only shortens the message.
                 let _ = file.take(HOLDER_MAX_BYTES).read_to_end(&mut by);
                 return Ok(Lock::Held { by: shown::bytes(by.trim_ascii()) });
             }
             Err(error) => return Err(StoreError::errno("locking", &path)(error)),
-        }
+        };
         file.set_len(0)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| file.write_all(holder.as_bytes()))
             .map_err(StoreError::io("writing", &path))?;
-        Ok(Lock::Taken(RunLock::new(file)))
+        Ok(Lock::Taken(RunLock::new(lock)))
     }
 
     fn space(&self) -> Result<Option<Space>, StoreError> {

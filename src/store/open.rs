@@ -57,7 +57,7 @@ pub(super) fn open_known(directory: impl AsFd, at: &Path, path: &Path) -> Result
         Errno::LOOP => not_a_file("a symbolic link"),
         error => failed(error),
     })?;
-    // // The node may have been replaced since its type was checked.
+    // The node may have been replaced since its type was checked.
     let facts = rustix::fs::fstat(&file).map_err(failed)?;
     match name_of_other(FileType::from_raw_mode(facts.st_mode)) {
         None => Ok(Arc::new(FileBlocks::new(File::from(file), u64::try_from(facts.st_size).unwrap_or(0)))),

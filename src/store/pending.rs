@@ -53,7 +53,7 @@ impl PendingBackup {
         let stem = free_stem(&volume, name, local_now)?;
         let archive = volume.create(&format!("{stem}{ARCHIVE}"))?;
         let index = volume.create(&format!("{stem}{INDEX}")).inspect_err(|_| {
-            // // The archive is still empty; a failed removal would not change the error to report.
+            // The archive is still empty; a failed removal would not change the error to report.
             let _ = volume.discard(&format!("{stem}{ARCHIVE}"));
         })?;
         Ok(Self { volume, stem, archive, index })
@@ -96,7 +96,7 @@ impl PendingBackup {
             file.write_all(bytes)?;
             file.settle(bytes.len() as u64)
         };
-        // // Parallel syncs let the disk schedule all writes together.
+        // Parallel syncs let the disk schedule all writes together.
         std::thread::scope(|scope| {
             let syncing = || StoreError::io("syncing", volume.path());
             let archive = std::thread::Builder::new()
@@ -109,7 +109,7 @@ impl PendingBackup {
             index.and(checksum).and(archive)
         })?;
         written(MANIFEST, content.manifest)?;
-        // // After a crash from here on, the staged manifest identifies the remains for the next run.
+        // After a crash from here on, the staged manifest identifies the remains for the next run.
         volume.sync()?;
         let mut published: Vec<String> = Vec::new();
         for suffix in SUFFIXES {
@@ -117,15 +117,15 @@ impl PendingBackup {
                 continue;
             }
             let name = name_of(suffix);
-            // // Not every filesystem keeps the order of renames: the other names must be durable before the
+            // Not every filesystem keeps the order of renames: the other names must be durable before the
             // manifest's.
             let others_are_durable = if suffix == MANIFEST { volume.sync() } else { Ok(()) };
             if let Err(error) = others_are_durable.and_then(|()| volume.publish(&name)) {
                 for name in &published {
-                    // // If this fails, the staged manifest still identifies the file.
+                    // If this fails, the staged manifest still identifies the file.
                     let _ = volume.remove(name);
                 }
-                // // The staged manifest, discarded next, must not disappear before the other files.
+                // The staged manifest, discarded next, must not disappear before the other files.
                 let _ = volume.sync();
                 return Err(error);
             }
@@ -138,7 +138,7 @@ impl PendingBackup {
 
 impl Drop for PendingBackup {
     fn drop(&mut self) {
-        // // The manifest last: it identifies the remains. After publication none of these is staged.
+        // The manifest last: it identifies the remains. After publication none of these is staged.
         for suffix in [INDEX, CHECKSUM, ARCHIVE, MANIFEST] {
             let _ = self.volume.discard(&format!("{}{suffix}", self.stem));
         }

@@ -16,7 +16,7 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
     let listing = volume.list()?;
     let mut removed = Vec::new();
     for stem in cut_off(&listing) {
-        // // The listing may be stale; with a published manifest this is a complete backup.
+        // The listing may be stale; with a published manifest this is a complete backup.
         if is_published(volume, &format!("{stem}{MANIFEST}"))? {
             continue;
         }
@@ -33,7 +33,7 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
         volume.discard(name)?;
         removed.push(volume.path_of_staged(name));
     }
-    // // The manifests identify the rest, so they are removed last, after the other removals are durable.
+    // The manifests identify the rest, so they are removed last, after the other removals are durable.
     if !manifests.is_empty() {
         volume.sync()?;
     }

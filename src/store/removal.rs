@@ -12,7 +12,7 @@ use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
 /// volbak removes only backups that it made.
 pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
     let manifest = format!("{stem}{MANIFEST}");
-    // // The record goes first: a backup without a verification record is valid, a record without a backup would be
+    // The record goes first: a backup without a verification record is valid, a record without a backup would be
     // an orphan.
     volume.remove(&format!("{stem}{RECORD}"))?;
     volume.set_aside(&manifest)?;

@@ -295,7 +295,7 @@ fn reason_to_remove_nothing(
             Some(new) if new.health == Health::Bad => Some(Refusal::NewOneIsBad { id: id.to_owned() }),
             Some(_) => None,
         },
-        // // A volume group that is inactive for a night makes all its volumes look gone, including those with
+        // A volume group that is inactive for a night makes all its volumes look gone, including those with
         // yearly backups older than gone_days. So the age of the newest backup decides.
         Occasion::Gone => {
             let newest_age = sorted.iter().map(|backup| age_days(backup, now)).min()?;

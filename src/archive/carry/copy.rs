@@ -75,14 +75,14 @@ pub(in crate::archive) fn copy_run(
     tally: &mut Tally,
 ) -> Result<(), ArchiveError> {
     let Some(piece) = tar.members().take_carried() else {
-        // // Each run in the queue was submitted.
+        // Each run in the queue was submitted.
         return Err(ArchiveError::Write(io::Error::other("a piece of the previous archive was lost")));
     };
-    // // Adjacent sound members, the first of them by its number.
+    // Adjacent sound members, the first of them by its number.
     let (mut first, mut whole) = (0, Vec::new());
     for (number, (member, (lines, taken))) in run.members.into_iter().zip(run.entries).enumerate() {
         let fault = piece.fault(number);
-        // // Otherwise its entries go into the member before: repeated changes would make ever more small members.
+        // Otherwise its entries go into the member before: repeated changes would make ever more small members.
         let first_bytes = lines.facts().next().map(|first| first.tar_length);
         if fault.is_none() && (!whole.is_empty() || tar.may_end_member_before(first_bytes)) {
             let mut data_bytes = 0;
@@ -126,7 +126,7 @@ pub(in crate::archive) fn copy_large(
     let Some(line) = group.entries.line(0) else { return read(tar, *placed, 0, Some(tally)) };
     let (begins_at, tar_length) = (line.tar_offset, line.tar_length);
     placed.previous = Some(PreviousLine::of(&line));
-    // // An entry other than a file is that long only because of its attributes; too rare to copy in part.
+    // An entry other than a file is that long only because of its attributes; too rare to copy in part.
     let is_file = matches!(placed.entry.kind, EntryKind::File(_));
     if !is_file || index.seek(group.at).is_err() {
         return read(tar, *placed, 0, Some(tally));
@@ -153,10 +153,10 @@ pub(in crate::archive) fn copy_large(
                 tar.members().wait_for_carrying();
                 continue;
             }
-            // // The index changed since it was checked: read the rest.
+            // The index changed since it was checked: read the rest.
             break;
         };
-        // // As many as were submitted.
+        // As many as were submitted.
         let Some(piece) = tar.members().take_carried() else { break };
         if let Some(what) = piece.fault(0) {
             tally.note_mismatch(&member, what, tar.observer());
@@ -168,7 +168,7 @@ pub(in crate::archive) fn copy_large(
         tar.members().write_carried(&piece, 0, vec![CarriedMember { line: member, entries }])?;
     }
     for _ in asked {
-        // // Their results are no longer needed.
+        // Their results are no longer needed.
         let _ = tar.members().take_carried();
     }
     if done_to == ends_at {

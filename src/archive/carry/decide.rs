@@ -120,7 +120,7 @@ impl Carry {
 
     /// Decides on the next entry of the walk. Fails when the operation is cancelled.
     pub(in crate::archive) fn offer(&mut self, mut placed: Box<Placed>) -> Result<Offer, ArchiveError> {
-        // // A socket has no line; holding sockets in a group would need unbounded memory.
+        // A socket has no line; holding sockets in a group would need unbounded memory.
         if matches!(placed.entry.kind, EntryKind::Socket) || self.trusted_before.is_none() {
             return Ok(Offer::Read(placed));
         }
@@ -132,7 +132,7 @@ impl Carry {
             if self.is_eligible(&group, key) {
                 self.heads.clear();
                 match self.compare(Candidate::new(group), placed)? {
-                    // // The first entry of a group differs, so no other is held.
+                    // The first entry of a group differs, so no other is held.
                     Offer::GiveUp(GivenUp { why: Why::Differs(offered), .. }) => placed = offered,
                     decided => return Ok(decided),
                 }
@@ -204,7 +204,7 @@ impl Carry {
         let mut any = false;
         for Taken { placed, .. } in candidate.taken.iter_mut().filter(|taken| !taken.placed.is_further_name()) {
             any |= placed.take_flags();
-            // // A group may have thousands of files.
+            // A group may have thousands of files.
             placed.close();
         }
         if !any {
@@ -230,7 +230,7 @@ impl Carry {
         let Metadata { ino, ctime, size, .. } = placed.entry.metadata;
         let line = group.entries.facts_of(number, &placed.path);
         let is_unchanged = line.is_some_and(|line| (ino, ctime, size) == (line.ino, line.ctime, line.size));
-        // // Times unchanged but headers different: most likely flags that the walk does not know.
+        // Times unchanged but headers different: most likely flags that the walk does not know.
         let asks = is_unchanged && !placed.is_further_name() && placed.take_flags();
         if is_unchanged {
             placed.close();
@@ -253,7 +253,7 @@ impl Carry {
                 let runs = Runs::find(content.as_ref(), size, |_| {
                     if (self.stop)() { Err(ArchiveError::Stopped) } else { Ok(()) }
                 })?;
-                // // A group may have thousands of such files.
+                // A group may have thousands of such files.
                 content.close();
                 if runs.unasked.is_some() {
                     return Ok(None);
@@ -272,7 +272,7 @@ impl Carry {
         let head = pax::head_in(buffer, path, entry_type, &entry.metadata, xattrs);
         let mut is_same = head.entry_bytes() == line.tar_length;
         if group.members > 1 {
-            // // If a later member is damaged, the rest is read and must fit the copied part.
+            // If a later member is damaged, the rest is read and must fit the copied part.
             is_same &= group.entries.line(number).is_some_and(|line| line.head == self.head_digests.of(&head.bytes));
         }
         if is_same {

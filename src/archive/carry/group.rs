@@ -75,7 +75,7 @@ impl GroupReader {
     pub(crate) fn next_member(&mut self, tar_offset: u64, limit: u64) -> io::Result<MemberLine> {
         loop {
             match self.line()? {
-                // // Padding aligned the members in the previous archive only.
+                // Padding aligned the members in the previous archive only.
                 RawLine::Member(member) if member.tar_offset == tar_offset && member.is_padding() => {}
                 RawLine::Member(member) if member.tar_offset == tar_offset && end_of(&member)? <= limit => {
                     return Ok(member);
@@ -87,7 +87,7 @@ impl GroupReader {
 
     /// Seeks to the line that starts at `at`.
     pub(crate) fn seek(&mut self, at: u64) -> io::Result<()> {
-        // // Groups are usually requested in order, so keep the buffer.
+        // Groups are usually requested in order, so keep the buffer.
         match i64::try_from(i128::from(at) - i128::from(self.at)) {
             Ok(by) if self.at != u64::MAX => self.input.seek_relative(by)?,
             _ => {
@@ -110,7 +110,7 @@ impl GroupReader {
 
     fn read_line(&mut self) -> io::Result<()> {
         self.buf.clear();
-        // // After an error the position is unknown.
+        // After an error the position is unknown.
         let at = std::mem::replace(&mut self.at, u64::MAX);
         let len = Read::take(&mut self.input, MAX_LINE_BYTES).read_until(b'\n', &mut self.buf)?;
         self.at = at.saturating_add(len as u64);

@@ -94,7 +94,7 @@ impl Parent {
             newest: None,
         };
         let mut clocks: Vec<RegionClock> = said.archive_paths.iter().map(clock_of).collect();
-        // // `.` matches every path, so it comes last.
+        // `.` matches every path, so it comes last.
         clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
         let mut lines = IndexReader::hashing(index)?;
         if lines.version() != IndexVersion::Three {
@@ -236,7 +236,7 @@ impl Collecting {
             RawLine::Entry(entry) => {
                 if let Some(current) = &mut self.current {
                     if current.entries == 0 {
-                        // // An invalid path is found when the group is read.
+                        // An invalid path is found when the group is read.
                         current.key = entry.path().map_or(0, |path| key_of(&path));
                     }
                     current.entries += 1;
@@ -254,7 +254,7 @@ impl Collecting {
     /// Completes the current group.
     fn end(&mut self) {
         let Some(current) = self.current.take() else { return };
-        // // volbak never writes several members with several entries; the size of such a group would be unbounded.
+        // volbak never writes several members with several entries; the size of such a group would be unbounded.
         if (current.members > 1 && current.entries > 1) || current.entries_bytes > MAX_GROUP_LINES_BYTES {
             return;
         }

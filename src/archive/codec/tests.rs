@@ -163,7 +163,7 @@ fn member_of(codec: CodecRef, level: i32, data: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(codec: CodecRef, member: &[u8], data_bytes: u64) -> Result<Vec<u8>, DecodeError> {
-    // // Earlier content of the buffer does not matter.
+    // Earlier content of the buffer does not matter.
     let mut data = vec![9; 1000];
     codec.decoder().unwrap().decode(member, data_bytes, &mut data).map(|()| data)
 }
@@ -175,7 +175,7 @@ fn what_is_encoded_is_framed_and_comes_back() {
         assert_eq!(codec.signature(), &member_of(codec, 1, b"x")[..codec.signature().len()]);
         for level in [1, 6, 12] {
             let mut encoder = codec.encoder(level).unwrap();
-            // // Reused for each member, like the buffer.
+            // Reused for each member, like the buffer.
             let mut out = Vec::new();
             for data in samples() {
                 let before = out.len();
@@ -236,7 +236,7 @@ fn damaged_data_is_an_error_and_never_other_data() {
             for at in codec.bounds().header_bytes..member.len() {
                 let mut damaged = member.clone();
                 damaged[at] ^= 0x10;
-                // // Bits after the end of a deflate stream are ignored.
+                // Bits after the end of a deflate stream are ignored.
                 assert!(
                     decoded(codec, &damaged, len).is_ok_and(|found| found == data)
                         || decoded(codec, &damaged, len).is_err()
@@ -268,7 +268,7 @@ fn padding_has_the_length_that_was_asked_for_and_holds_nothing() {
             assert_eq!((member.len(), frame.member_bytes as usize, frame.data_bytes), (len, len, 0));
             assert_eq!(decoded(codec, &member, 0), Ok(Vec::new()), "{len}");
         }
-        // // Padding must reach any length modulo a block of 4096 bytes within two blocks.
+        // Padding must reach any length modulo a block of 4096 bytes within two blocks.
         assert!(bounds.min_padding_bytes > bounds.frame_bytes && bounds.max_padding_bytes <= 8192);
     }
 }

@@ -40,7 +40,7 @@ impl KeptEntries {
         self.text.extend_from_slice(line);
         let end = self.text.len();
         self.text.push(b'\n');
-        // // Both are at the end of the line.
+        // Both are at the end of the line.
         let (behind_offset_at, path_at) = (end - entry.behind_offset.len(), end - entry.escaped_path.len());
         self.kept.push(Kept { facts: entry.facts, at, behind_offset_at, path_at, end });
         Ok(())
@@ -87,7 +87,7 @@ impl KeptEntries {
     /// Appends all lines to `out`. Tar offsets are moved from `from` to `to`.
     pub(crate) fn add_to(&self, out: &mut Vec<u8>, from: u64, to: u64) {
         for Kept { facts, behind_offset_at, end, .. } in &self.kept {
-            // // An entry may start before the member in which it ends.
+            // An entry may start before the member in which it ends.
             let tar_offset = facts.tar_offset.wrapping_sub(from).wrapping_add(to);
             begin_entry(out, facts.kind, facts.damaged, tar_offset);
             out.push(b'\t');

@@ -156,7 +156,7 @@ impl IndexedKind {
 
     /// The letter.
     pub fn letter(self) -> char {
-        // // LETTERS lists every kind.
+        // LETTERS lists every kind.
         Self::LETTERS.iter().find(|(kind, _)| *kind == self).map_or('?', |(_, letter)| *letter)
     }
 

@@ -121,7 +121,7 @@ impl RawEntry<'_> {
 
     /// A lower bound of the path's length.
     pub(crate) fn least_path_bytes(&self) -> usize {
-        // // An escape `\xHH` is four bytes long.
+        // An escape `\xHH` is four bytes long.
         self.escaped_path.len() / 4
     }
 
@@ -134,7 +134,7 @@ impl RawEntry<'_> {
     fn whole(&self) -> Result<EntryLine, BadLine> {
         let path = self.path()?;
         let EntryFacts { kind, damaged, tar_offset, tar_length, size, ino, ctime } = self.facts;
-        // // The path is part of the headers.
+        // The path is part of the headers.
         if path.len() as u64 > tar_length {
             return Err(BadLine("path"));
         }
@@ -157,7 +157,7 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn next(&mut self, name: &'static str) -> Result<&'a [u8], BadLine> {
         let rest = self.rest.ok_or(BadLine(name))?;
-        // // Fields are short: a byte loop is faster than memchr.
+        // Fields are short: a byte loop is faster than memchr.
         let (field, behind) = match rest.iter().position(|byte| *byte == b'\t') {
             Some(tab) => (&rest[..tab], Some(&rest[tab + 1..])),
             None => (rest, None),
@@ -169,7 +169,7 @@ impl<'a> Fields<'a> {
     /// A field that usually has this length.
     fn of_length(&mut self, len: usize, name: &'static str) -> Result<&'a [u8], BadLine> {
         match self.rest.and_then(|rest| Some((rest.get(..len)?, rest.get(len..)?))) {
-            // // A hex digit is no tab. The caller checks the field's content.
+            // A hex digit is no tab. The caller checks the field's content.
             Some((field, [b'\t', behind @ ..])) => {
                 self.rest = Some(behind);
                 Ok(field)
@@ -205,7 +205,7 @@ fn parse_timestamp(text: &[u8]) -> Option<Timestamp> {
     }
     let magnitude = parse_decimal(sec.strip_prefix(b"-").unwrap_or(sec))?;
     let sec = if sec.starts_with(b"-") {
-        // // "-0" would be a second form of 0.
+        // "-0" would be a second form of 0.
         0_i64.checked_sub_unsigned(magnitude).filter(|sec| *sec < 0)?
     } else {
         i64::try_from(magnitude).ok()?

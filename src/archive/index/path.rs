@@ -10,7 +10,7 @@ pub(super) fn is_plain_path(path: &[u8]) -> bool {
 
 /// Whether `text` is the escaped form of this path.
 pub(super) fn is_escape_of(text: &[u8], path: &[u8]) -> bool {
-    // // Equal bytes are proof only if none of them belongs to an escape.
+    // Equal bytes are proof only if none of them belongs to an escape.
     if is_plain_path(text) { text == path } else { escape_path(path).as_bytes() == text }
 }
 

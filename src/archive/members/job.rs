@@ -38,7 +38,7 @@ impl Job {
         Self {
             data: vec![0; MAX_MEMBER_DATA],
             data_len: 0,
-            // // Untouched pages take no memory.
+            // Untouched pages take no memory.
             member: vec![0; WIDEST.max_member_bytes],
             member_len: 0,
             level: 0,

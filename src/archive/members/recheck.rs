@@ -101,7 +101,7 @@ pub(in crate::archive) struct Carried {
 
 impl Drop for Carried {
     fn drop(&mut self) {
-        // // Returned to the thread that allocated them: freeing memory of another thread makes both contend for
+        // Returned to the thread that allocated them: freeing memory of another thread makes both contend for
         // the allocator's lock. Fails only after the end of carrying.
         let _ = self.spent.send(std::mem::take(&mut self.members));
     }
@@ -127,7 +127,7 @@ struct Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // // Fails only after the end of carrying.
+        // Fails only after the end of carrying.
         let _ = self.home.send(std::mem::take(&mut self.bytes));
     }
 }
@@ -152,7 +152,7 @@ impl Buffers {
 
     /// Waits until one is returned. At least one must be in use.
     fn wait(&mut self) {
-        // // Never fails: this struct holds a sender.
+        // Never fails: this struct holds a sender.
         let _ = self.spares.wait();
     }
 }
@@ -222,7 +222,7 @@ impl Carrier {
             let members = read_checked(&source, &lines, &mut buffer.bytes);
             let archive = Arc::clone(&source.archive);
             level.note_busy(began.elapsed());
-            // // Fails only after the end of carrying.
+            // Fails only after the end of carrying.
             let _ = report.send((number, CheckedPiece { archive, buffer: Arc::new(buffer), spent, members }));
         });
         true
@@ -239,7 +239,7 @@ impl Carrier {
                 None => return None,
                 Some(Some(_)) => break,
                 Some(None) => {
-                    // // Never fails: this struct holds a sender.
+                    // Never fails: this struct holds a sender.
                     let Ok((number, result)) = self.checked.recv() else { break };
                     let place = usize::try_from(number - self.oldest).ok().and_then(|at| self.results.get_mut(at));
                     if let Some(place) = place {
@@ -279,7 +279,7 @@ fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec
         let end = place.end;
         let fault = buffer.get_mut(place).ok_or(MemberFault::TooLong).and_then(|bytes| {
             if !is_read {
-                // // A bad sector concerns only one member.
+                // A bad sector concerns only one member.
                 source.archive.read_exact_at(bytes, line.offset).map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => MemberFault::CutOff,
                     _ => MemberFault::Read(error),

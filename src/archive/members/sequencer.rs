@@ -106,7 +106,7 @@ impl Sequencer {
         }
         let is_waited_for = state.waiting > 0;
         drop(state);
-        // // Notifying costs a system call even if no thread waits.
+        // Notifying costs a system call even if no thread waits.
         if is_waited_for {
             self.rested.notify_all();
         }
@@ -135,7 +135,7 @@ impl Sequencer {
     /// Ends writing, after the members being written now.
     pub(super) fn give_up(&self) {
         let mut state = self.lock();
-        // // The writing thread then finds no further members.
+        // The writing thread then finds no further members.
         state.early.clear();
         while matches!(state.sink, Sinking::Busy) {
             state = self.wait(state);

@@ -57,7 +57,7 @@ impl Sink {
             self.pad_before(carried)?;
         }
         let Self { archive, sha1, index, lines, totals, levels, control, give_back, .. } = self;
-        // // Written before hashed: where the bytes are copied, this brings them into the cache faster than
+        // Written before hashed: where the bytes are copied, this brings them into the cache faster than
         // hashing.
         let began = Instant::now();
         match &ready {
@@ -81,10 +81,10 @@ impl Sink {
                 }
                 job.entries.clear();
                 job.data_len = 0;
-                // // Fails only after the producer is gone; members in progress are still written.
+                // Fails only after the producer is gone; members in progress are still written.
                 let _ = give_back.send(job);
             }
-            // // Its buffer is returned on drop.
+            // Its buffer is returned on drop.
             Ready::Carried(carried) => {
                 for CarriedMember { line, entries } in &carried.members {
                     let begins_at = totals.tar_bytes;

@@ -18,7 +18,7 @@ impl<T> Spares<T> {
     /// A buffer; `None` while all are in use.
     pub(super) fn take(&mut self, make: impl FnOnce() -> T) -> Option<T> {
         self.idle.extend(self.back.try_iter());
-        // // Last in, first out: fewer buffers are touched, and their content is in the CPU cache.
+        // Last in, first out: fewer buffers are touched, and their content is in the CPU cache.
         self.idle.pop().or_else(|| {
             self.unmade = self.unmade.checked_sub(1)?;
             Some(make())

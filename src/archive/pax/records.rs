@@ -136,7 +136,7 @@ pub(super) fn decimal(time: Timestamp) -> Vec<u8> {
     let mut text = Vec::with_capacity(32);
     let (seconds, fraction) = match (u64::try_from(time.sec), u64::from(time.nsec)) {
         (Ok(seconds), nsec @ 0..NANOS) => (seconds, nsec),
-        // // Before 1970 the fraction counts the other way. A damaged inode may have a fraction above one second.
+        // Before 1970 the fraction counts the other way. A damaged inode may have a fraction above one second.
         (_, nsec) => {
             let total = i128::from(time.sec) * i128::from(NANOS) + i128::from(nsec);
             if total < 0 {

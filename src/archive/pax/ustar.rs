@@ -98,10 +98,10 @@ impl Ustar {
     /// Sets the checksum: the sum of all bytes, with its own field taken as spaces.
     pub(super) fn finish(mut self) -> [u8; BLOCK] {
         self.block[148..156].copy_from_slice(b"        ");
-        // // 512 bytes: their sum is far below 2^32. wrapping_add avoids an overflow check per byte in debug
+        // 512 bytes: their sum is far below 2^32. wrapping_add avoids an overflow check per byte in debug
         // builds.
         let sum = self.block.iter().fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
-        // // Six digits and a NUL; the following space is already set.
+        // Six digits and a NUL; the following space is already set.
         self.block[154] = 0;
         self.set_number(148..155, u64::from(sum));
         self.block

@@ -68,14 +68,14 @@ impl<S: ChunkSource> Cursor<S> {
             self.used = 0;
             let Some(mut chunk) = self.source.next_chunk(done_with) else { return Err(Trouble::End) };
             if chunk.entries.is_some() {
-                // // Without an index, offsets after a gap of unknown length would be wrong anyway.
+                // Without an index, offsets after a gap of unknown length would be wrong anyway.
                 self.position = chunk.tar_offset;
             }
             let place = TarPlace { member: chunk.number, tar_offset: self.position };
             let entries = chunk.entries.as_mut().map(std::mem::take).unwrap_or_default();
             if let Some(what) = chunk.lost.take() {
                 if chunk.is_padding() {
-                    // // A damaged piece without data, already reported by the stream.
+                    // A damaged piece without data, already reported by the stream.
                     continue;
                 }
                 self.lost.extend(entries.into_iter().map(|line| (line, place, what.clone())));

@@ -53,11 +53,11 @@ impl Submit {
         self.next += 1;
         self.pool.give(move || {
             let lock = || decoders.lock().unwrap_or_else(PoisonError::into_inner);
-            // // There are as many decoders as threads, so one is available.
+            // There are as many decoders as threads, so one is available.
             let Some(mut decoder) = lock().pop() else { return };
             check_and_decode(&mut job, decoder.as_mut());
             lock().push(decoder);
-            // // Fails only after the consumer is gone.
+            // Fails only after the consumer is gone.
             let _ = give.send((number, job));
         });
     }
@@ -79,7 +79,7 @@ fn check_and_decode(job: &mut Job, decoder: &mut dyn Decode) {
     let as_indexed = job.digest.is_none_or(|digest| digest.is_of(&job.member));
     match decoder.decode(&job.member, chunk.tar_length, &mut chunk.data) {
         Ok(()) => {
-            // // The bytes differ from the index, but decode without an error: the change is in the header, or was
+            // The bytes differ from the index, but decode without an error: the change is in the header, or was
             // crafted.
             if !as_indexed {
                 find("its digest is not the one in the index".to_owned());

@@ -154,7 +154,7 @@ impl<S: ChunkSource> EntryReader<S> {
             return lost(line, what, false);
         };
         self.tar.advance(skip);
-        // // In an index, entries are adjacent. So the skipped bytes belong to an earlier entry, whose wrong length
+        // In an index, entries are adjacent. So the skipped bytes belong to an earlier entry, whose wrong length
         // was reported.
         self.head = HeadBuilder::default();
         let end = line.tar_offset.saturating_add(line.tar_length);
@@ -187,7 +187,7 @@ impl<S: ChunkSource> EntryReader<S> {
                 }
             }
             Err(error) => {
-                // // Only its end in the index shows where the next one starts.
+                // Only its end in the index shows where the next one starts.
                 (self.data_left, self.padding_left) = (0, 0);
                 lost(line, error.to_string(), false)
             }
@@ -231,7 +231,7 @@ impl<S: ChunkSource> EntryReader<S> {
             }
         };
         if self.ended {
-            // // GNU tar fills its last record; no tar reads what follows.
+            // GNU tar fills its last record; no tar reads what follows.
             let zero = block == [0; BLOCK];
             self.zero_blocks += u64::from(zero);
             if zero || std::mem::replace(&mut self.searching, true) {
@@ -259,7 +259,7 @@ impl<S: ChunkSource> EntryReader<S> {
                     Ok(mut head) => {
                         self.searching = false;
                         if alone {
-                            // // tar(1) warns of "A lone zero block" and continues.
+                            // tar(1) warns of "A lone zero block" and continues.
                             head.problems.push("a block of zeros stands before it".to_owned());
                         }
                         Some(Item::Entry(head, None))
@@ -338,7 +338,7 @@ impl<S: ChunkSource> EntryReader<S> {
                 self.data_left -= of_entry;
                 let rest = bytes - of_entry;
                 if bytes == 0 {
-                    // // The length of the gap is unknown, so the rest of the entry cannot be located.
+                    // The length of the gap is unknown, so the rest of the entry cannot be located.
                     let bytes = std::mem::take(&mut self.data_left);
                     self.padding_left = 0;
                     self.searching = true;
@@ -360,7 +360,7 @@ impl<S: ChunkSource> EntryReader<S> {
     fn skip_data(&mut self) {
         self.content = None;
         while self.data_left > 0 {
-            // // Lost parts of skipped data do not matter.
+            // Lost parts of skipped data do not matter.
             let _ = self.next_data();
         }
         while self.padding_left > 0 {

@@ -102,7 +102,7 @@ impl Read for GzipMembers<'_> {
 
 impl<'a> TarData<'a> for GzipMembers<'a> {
     fn input(&mut self) -> &mut Input<'a> {
-        // // Only `next_member` takes it out, and puts it back.
+        // Only `next_member` takes it out, and puts it back.
         #[expect(clippy::expect_used, reason = "see above")]
         let member = self.member.as_mut().expect("a member is being read");
         &mut member.get_mut().get_mut().0

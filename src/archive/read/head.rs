@@ -141,7 +141,7 @@ impl HeadBuilder {
     /// Adds the next block.
     pub fn add(&mut self, block: &[u8; BLOCK]) -> Result<HeadStep, HeaderError> {
         if let Some(header) = &mut self.header {
-            // // Only an old-style sparse header is followed by another block.
+            // Only an old-style sparse header is followed by another block.
             let Some(sparse) = &mut header.old_sparse else { return Err(HeaderError::Behind) };
             sparse.add_block(block)?;
             if sparse.runs.len() > sparse::MAX_HEADER_RUNS {
@@ -174,7 +174,7 @@ impl HeadBuilder {
                 return Err(HeaderError::EmptyName);
             }
             if matches!(header.flag, b'x' | b'X') && std::mem::replace(&mut self.has_extended, true) {
-                // // GNU tar uses the last one; others reject it.
+                // GNU tar uses the last one; others reject it.
                 self.extended = Extended::default();
                 self.extended.problems.push("it has two extended headers, of which the last one counts".to_owned());
             }
@@ -207,7 +207,7 @@ impl HeadBuilder {
             b'g' => Arc::make_mut(&mut self.globals).add(&bytes),
             b'x' | b'X' => self.extended.add(&bytes),
             name => {
-                // // GNU tar includes a final NUL in the length of a long name, and reads up to the first NUL.
+                // GNU tar includes a final NUL in the length of a long name, and reads up to the first NUL.
                 if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
                     bytes.truncate(end);
                 }
@@ -233,10 +233,10 @@ impl HeadBuilder {
         let sparse = extended.sparse;
         let path = sparse.name.or(extended.path).or(long_path).or_else(|| globals.path.clone()).unwrap_or(header.path);
         let link = extended.linkpath.or(long_link).or_else(|| globals.linkpath.clone()).unwrap_or(header.link);
-        // // Before POSIX, a directory was a file whose name ends with a slash.
+        // Before POSIX, a directory was a file whose name ends with a slash.
         let is_file = matches!(header.flag, b'0' | 0 | b'7') && path.last() != Some(&b'/');
         let stored = match header.flag {
-            // // POSIX: their size is meaningless or has another meaning. A hard link's data may follow, see
+            // POSIX: their size is meaningless or has another meaning. A hard link's data may follow, see
             // `LinkData`.
             b'2' | b'3' | b'4' | b'5' | b'6' => 0,
             b'0' | 0 | b'7' if !is_file => 0,
@@ -253,7 +253,7 @@ impl HeadBuilder {
             b'2' => HeadKind::Symlink(link),
             b'3' => HeadKind::CharDevice(device),
             b'4' => HeadKind::BlockDevice(device),
-            // // `D` is a directory in GNU tar's incremental archives, with a list of names as data.
+            // `D` is a directory in GNU tar's incremental archives, with a list of names as data.
             b'5' | b'D' => HeadKind::Directory,
             b'6' => HeadKind::Fifo,
             other => HeadKind::Other(other),
@@ -261,7 +261,7 @@ impl HeadBuilder {
         let is_file = kind == HeadKind::File;
         let mut data =
             if header.flag == b'1' && stored > 0 { FirstData::OfLink { is_sure: is_pax } } else { FirstData::Content };
-        // // For unknown types, only the data can be used.
+        // For unknown types, only the data can be used.
         let has_size = matches!(kind, HeadKind::File | HeadKind::HardLink(_) | HeadKind::Other(_));
         let (mut size, mut runs) = (if has_size { stored } else { 0 }, None);
         if let (true, Some(OldSparse { runs: old, real_size, .. })) = (is_file, header.old_sparse) {

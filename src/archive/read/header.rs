@@ -69,7 +69,7 @@ pub fn parse(block: &[u8; BLOCK]) -> Result<Block, HeaderError> {
         all - field + 8 * i64::from(b' ')
     };
     let said = i64::try_from(said).map_err(|_| HeaderError::NotAHeader)?;
-    // // Some old tars summed signed bytes.
+    // Some old tars summed signed bytes.
     if said != sum(i64::from) && said != sum(|byte| i64::from(byte.cast_signed())) {
         let zero = block.iter().all(|byte| *byte == 0);
         return if zero { Ok(Block::Zero) } else { Err(HeaderError::Checksum) };
@@ -154,7 +154,7 @@ fn number(field: &[u8]) -> Option<i128> {
         0x80 | 0xff => {
             let negative = field[0] == 0xff;
             let start: i128 = if negative { -1 } else { 0 };
-            // // At most eleven bytes: 88 bits.
+            // At most eleven bytes: 88 bits.
             Some(field[1..].iter().fold(start, |number, byte| number << 8 | i128::from(*byte)))
         }
         _ if field.iter().all(|byte| matches!(byte, 0 | b' ')) => Some(0),
@@ -207,7 +207,7 @@ mod tests {
             for bit in 0..8 {
                 let mut bad = good;
                 bad[at] ^= 1 << bit;
-                // // Some changes in the checksum field keep its value.
+                // Some changes in the checksum field keep its value.
                 assert!(parse(&bad).is_err() || (148..156).contains(&at), "byte {at}");
                 assert!(parse(&bad).is_err() || parse(&bad).unwrap() == parsed);
             }
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(number(&[0; 8]), Some(0));
         assert_eq!(octal(b"0000888\0"), None);
         assert_eq!(octal(b"07x07 0\0"), None);
-        // // Some programs leave earlier content in the field.
+        // Some programs leave earlier content in the field.
         assert_eq!((octal(b"07 07 0\0"), octal(b"644\0\xff\xff")), (Some(7), Some(0o644)));
     }
 }

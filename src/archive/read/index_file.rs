@@ -82,7 +82,7 @@ impl Read for HashedFile {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.file.read(buf)?;
         if let Some(Hasher { pieces, .. }) = &self.hasher {
-            // // Fails only if the other thread panicked, which shows at the end.
+            // Fails only if the other thread panicked, which shows at the end.
             let _ = pieces.send(buf[..len].to_vec());
         }
         Ok(len)
@@ -140,7 +140,7 @@ impl IndexReader {
             sequence: Sequence::default(),
             ended: false,
         };
-        // // Nothing was read yet.
+        // Nothing was read yet.
         reader.input.seek(SeekFrom::Start(0))?;
         let version = if reader.read_raw()? { IndexVersion::of_header(&reader.buf) } else { None };
         reader.version = version.ok_or(IndexError::NotAnIndex)?;
@@ -285,7 +285,7 @@ impl Sequence {
         }
         let end = tar_offset.checked_add(tar_length).ok_or("the entry has no end")?;
         let in_blocks = tar_length > 0 && tar_length.is_multiple_of(BLOCK_BYTES);
-        // // The path is part of the headers, which bounds the total length of a member's paths.
+        // The path is part of the headers, which bounds the total length of a member's paths.
         if !in_blocks || end <= member_at || end > self.seen.tar_bytes || entry.least_path_bytes() as u64 > tar_length {
             return Err("the entry does not end in the member before it");
         }

@@ -118,7 +118,7 @@ impl IndexPlan {
                 return;
             }
         }
-        // // The reader's checks exclude an overflow.
+        // The reader's checks exclude an overflow.
         let wanted: Vec<(u64, u64)> =
             span.entries.iter().map(|entry| (entry.tar_offset, entry.tar_offset + entry.tar_length)).collect();
         let wanted = if everything { vec![(0, u64::MAX)] } else { wanted };
@@ -158,7 +158,7 @@ fn plan(line: MemberLine, entries: &mut VecDeque<EntryLine>, wanted: &[(u64, u64
     while entries.front().is_some_and(|entry| entry.tar_offset < end) {
         own.extend(entries.pop_front());
     }
-    // // Padding counts as the byte after it, so that a complete read covers every byte of the archive.
+    // Padding counts as the byte after it, so that a complete read covers every byte of the archive.
     let end = end.max(line.tar_offset.saturating_add(1));
     let is_wanted = wanted.iter().any(|(from, to)| *from < end && line.tar_offset < *to);
     is_wanted.then_some(PlannedMember { line, entries: own })

@@ -27,13 +27,13 @@ impl<'a> Input<'a> {
 
     /// Reads the next `len` bytes into `buf`; fewer only at the end of the file.
     pub(super) fn next(&mut self, len: u64, buf: &mut Vec<u8>) -> io::Result<()> {
-        // // Limits reads to a member's length, whatever a header claims.
+        // Limits reads to a member's length, whatever a header claims.
         let len = usize::try_from(len.min(self.len.saturating_sub(self.at))).unwrap_or(usize::MAX).min(4 << 20);
         buf.resize(len, 0);
         let read = read_at_most(self.file, self.at, buf);
         let filled = *read.as_ref().unwrap_or(&0);
         if read.is_err() {
-            // // With an unreadable part, the archive's SHA-1 is unknown.
+            // With an unreadable part, the archive's SHA-1 is unknown.
             self.sha1 = None;
             self.at = self.at.saturating_add(len as u64);
         } else {

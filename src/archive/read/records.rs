@@ -71,7 +71,7 @@ const FLAG_ALIASES: [(&str, u32); 7] = [
 impl Extended {
     /// Adds the records in `bytes`. An error concerns the header as a whole.
     pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), HeaderError> {
-        // // Some programs count NULs after the last record.
+        // Some programs count NULs after the last record.
         while !bytes.iter().all(|byte| *byte == 0) {
             let (key, value, rest) = split_record(bytes)?;
             self.apply(key, value)?;
@@ -111,7 +111,7 @@ impl Extended {
             "comment" => self.comment(value),
             "SCHILY.acl.access" => self.set_acl(b"system.posix_acl_access", value),
             "SCHILY.acl.default" => self.set_acl(b"system.posix_acl_default", value),
-            // // The kernel's value ends with a NUL, the record's does not.
+            // The kernel's value ends with a NUL, the record's does not.
             "RHT.security.selinux" => self.set_xattr(b"security.selinux".to_vec(), [value, b"\0"].concat()),
             _ => {
                 if let Some(xattr) = key.strip_prefix(b"SCHILY.xattr.") {
@@ -193,7 +193,7 @@ impl Extended {
     fn set_acl(&mut self, name: &[u8], value: &[u8]) {
         match acl::from_text(value) {
             Some(value) => self.set_xattr(name.to_vec(), value),
-            // // GNU tar writes an empty default ACL for directories without one.
+            // GNU tar writes an empty default ACL for directories without one.
             None if value.is_empty() => {}
             None => {
                 let why = match acl::name_without_number(value) {
@@ -302,7 +302,7 @@ mod tests {
         let good = [record("path", b"abc"), record("uid", b"7")].concat();
         assert!(Extended::default().add(&good).is_ok());
         for end in 1..good.len() {
-            // // Cut between the two records, the first is still complete.
+            // Cut between the two records, the first is still complete.
             assert_eq!(Extended::default().add(&good[..end]).is_ok(), end == record("path", b"abc").len(), "{end}");
         }
         for wrong in [

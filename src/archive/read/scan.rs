@@ -43,7 +43,7 @@ pub(super) fn read_archive(
                 if partial {
                     return input.outcome(Form::Members, tally);
                 }
-                // // Members contain their own length, so the rest is read without the index.
+                // Members contain their own length, so the rest is read without the index.
                 return Scanner { input, tally }.members(submit);
             }
         };
@@ -144,7 +144,7 @@ impl Scanner<'_> {
         }
         match block.first_chunk().map(header::parse) {
             Some(Ok(header::Block::Header(_))) => Ok(Kind::Plain),
-            // // The decoder reports what is wrong with it.
+            // The decoder reports what is wrong with it.
             _ => Ok(Kind::Gzip),
         }
     }
@@ -155,7 +155,7 @@ impl Scanner<'_> {
         if self.input.frame_of(&header).is_some() {
             return Ok(true);
         }
-        // // A gzip file without an extra field was made by another program, and may contain a volbak archive.
+        // A gzip file without an extra field was made by another program, and may contain a volbak archive.
         let is_plain_gzip =
             header.starts_with(&[0x1f, 0x8b, 8]) && header.get(3).is_some_and(|flags| flags & FLAG_EXTRA == 0);
         Ok(!is_plain_gzip && self.input.find_member(1, FIRST_MEMBER_WITHIN)?.is_some())

@@ -134,7 +134,7 @@ impl MapBuilder {
     pub fn add(&mut self, run: ByteRange) -> Result<(), HolesError> {
         let end = run.end().filter(|end| *end <= self.real_size && run.start >= self.end_before);
         self.end_before = end.ok_or(HolesError::Contradiction)?;
-        // // The sum of disjoint runs below 2^64 fits in 64 bits.
+        // The sum of disjoint runs below 2^64 fits in 64 bits.
         self.sum = self.sum.saturating_add(run.len);
         if run.len == 0 || self.keep == Keep::Nothing {
             return Ok(());
@@ -187,7 +187,7 @@ fn unnamed_file() -> io::Result<File> {
     if let Ok(file) = rustix::fs::open(&directory, flags, Mode::RUSR | Mode::WUSR) {
         return Ok(file.into());
     }
-    // // The filesystem does not support O_TMPFILE.
+    // The filesystem does not support O_TMPFILE.
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let path = directory.join(format!(".volbak-tmp.map-{}-{number}", std::process::id()));
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
@@ -329,7 +329,7 @@ mod tests {
         assert!(reader().add_block(b"-1\n").is_err());
         assert!(reader().add_block(&[b'1'; 512]).is_err());
         assert!(reader().add_block(b"3\n5\n1\n4\n1\n").is_err(), "without waiting for the third");
-        // // The huge number must not cause an allocation.
+        // The huge number must not cause an allocation.
         assert!(!reader().add_block(b"1152921504606846976\n").unwrap());
     }
 }

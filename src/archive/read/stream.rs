@@ -74,7 +74,7 @@ impl MemberStream {
         memory::require(BASE_BYTES + threads * EACH_BYTES)?;
         let (free, take) = channel();
         for _ in 0..2 * threads + SPARE_BUFFERS {
-            // // The receiver lives in this function.
+            // The receiver lives in this function.
             let _ = free.send(Job::default());
         }
         let (give, done) = channel();
@@ -99,7 +99,7 @@ impl MemberStream {
     pub fn next_chunk(&mut self, done_with: Option<Chunk>) -> Option<Chunk> {
         if let (Some(mut job), Some(free)) = (self.held.take(), &self.free) {
             job.chunk.data = done_with.map_or_else(Vec::new, |chunk| chunk.data);
-            // // Fails only at the end of the archive.
+            // Fails only at the end of the archive.
             let _ = free.send(job);
         }
         while !self.early.contains_key(&self.next) {
@@ -116,7 +116,7 @@ impl MemberStream {
 
     /// Ends reading, early or not, and returns the result.
     pub fn finish(mut self) -> StreamOutcome {
-        // // Closing the channel stops a reader that is still sending.
+        // Closing the channel stops a reader that is still sending.
         self.done = None;
         self.free = None;
         let outcome = self.reader.take().and_then(|reader| reader.join().ok());
@@ -139,7 +139,7 @@ impl Drop for MemberStream {
         self.done = None;
         self.free = None;
         if let Some(reader) = self.reader.take() {
-            // // Cancelled: the result is not used.
+            // Cancelled: the result is not used.
             let _ = reader.join();
         }
     }

@@ -66,7 +66,7 @@ pub(super) fn time(value: &[u8]) -> Result<Option<Timestamp>, HeaderError> {
         nanoseconds += u32::from(byte - b'0') * unit;
         unit /= 10;
     }
-    // // The magnitude of -2^63 does not fit in an i64.
+    // The magnitude of -2^63 does not fit in an i64.
     let whole = match (negative, nanoseconds) {
         (false, _) => i64::try_from(seconds).ok(),
         (true, 0) => 0_i64.checked_sub_unsigned(seconds),

@@ -53,7 +53,7 @@ fn put_map(
         text.extend_from_slice(area.lines_of(run).as_bytes());
     }
     put_map_piece(stream, &text, &mut left, outcome)?;
-    // // Less than a block.
+    // Less than a block.
     put_map_piece(stream, &pax::END, &mut left, outcome)?;
     outcome.runs_changed |= !fit.is_same();
     Ok(())
@@ -80,7 +80,7 @@ fn put_runs(
     outcome: &mut DataOutcome,
 ) -> Result<(), ArchiveError> {
     if runs.is_whole() {
-        // // The usual case: no holes.
+        // The usual case: no holes.
         return stream.push_run(ByteRange::new(0, runs.area().size()), content, outcome);
     }
     let mut fit = runs.fit();

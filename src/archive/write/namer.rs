@@ -27,7 +27,7 @@ impl Namer {
             self.prefix.push(b'/');
             self.prefix.extend_from_slice(directory.as_bytes());
         }
-        // // The next filesystem may use the same device and inode numbers.
+        // The next filesystem may use the same device and inode numbers.
         self.links.clear();
     }
 
@@ -50,7 +50,7 @@ impl Namer {
             link = match self.links.note(key, entry.metadata.nlink, &path) {
                 Name::First => Link::First,
                 Name::Further(first) => {
-                    // // The first name carries them. A group may have thousands of further names.
+                    // The first name carries them. A group may have thousands of further names.
                     entry.xattrs = Vec::new();
                     Link::Further(first)
                 }

@@ -117,7 +117,7 @@ fn a_file_of_many_runs_costs_its_data_and_comes_back() {
         assert_eq!((bytes[..8].try_into().unwrap(), bytes[8..].try_into().unwrap()), (run.to_be_bytes(), [0; 8]));
     }
 
-    // // More runs than fit in memory when it is read back.
+    // More runs than fit in memory when it is read back.
     let archive = Arc::new(fs::read(dir.path().join("a.tar.gz")).unwrap());
     let options = ReadOptions { threads: 2, hash_archive: false, stop: Vec::new() };
     let mut reader = EntryReader::new(MemberStream::new(archive, Plan::Scan, &options).unwrap(), false, false);
@@ -138,7 +138,7 @@ fn a_file_of_many_runs_costs_its_data_and_comes_back() {
 #[test]
 fn holes_that_change_damage_no_other_file() {
     let runs = 70_000;
-    // // While the map is written, and while the data is read.
+    // While the map is written, and while the data is read.
     for changes_at in [runs + 20, 2 * runs + 20] {
         let dir = tempfile::tempdir().unwrap();
         let comb = file("comb", Comb::new(runs, changes_at), runs * STEP_BYTES, 1, 1);

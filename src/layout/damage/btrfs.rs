@@ -18,7 +18,7 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
     }
     let fsid: [u8; 16] = array(&first, 0x20)?;
     let generation = le64(&first, 0x48)?;
-    // // dev_item.total_bytes: the kernel writes each copy that lies wholly below that.
+    // dev_item.total_bytes: the kernel writes each copy that lies wholly below that.
     let device_bytes = le64(&first, 0xd1)?;
     for at in COPIES.into_iter().filter(|at| at + (SUPERBLOCK_BYTES as u64) < device_bytes.min(window.len())) {
         let Some(copy) = window.read(at, SUPERBLOCK_BYTES) else { continue };
@@ -29,7 +29,7 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
         } else if array(&copy, 0x20)? != fsid {
             "belongs to another filesystem".to_owned()
         } else {
-            // // The first copy is written before the others; fsync writes only the first, with the same
+            // The first copy is written before the others; fsync writes only the first, with the same
             // generation.
             let there = le64(&copy, 0x48)?;
             if there.abs_diff(generation) <= 1 {

@@ -23,9 +23,9 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
     let (fat_at, ..) = boot.places();
     let bits = boot.entry_bits();
     let state = *sector.get(if bits == 32 { 0x41 } else { 0x25 })?;
-    // // BS_BootSig says whether the state field is valid.
+    // BS_BootSig says whether the state field is valid.
     let has_state = matches!(*sector.get(if bits == 32 { 0x42 } else { 0x26 })?, 0x28 | 0x29);
-    // // FAT[1] is an end-of-chain mark whose two highest bits mean "clean" and "no hard error".
+    // FAT[1] is an end-of-chain mark whose two highest bits mean "clean" and "no hard error".
     let (is_sound_entry, is_clean, has_hard_error) = match bits {
         16 => {
             let entry = le16(&window.read(fat_at + 2, 2)?, 0)?;
@@ -43,7 +43,7 @@ pub(super) fn look_at(window: &Window<'_>, damage: &mut Damage) -> Option<()> {
         );
     }
     let is_in_use = !is_clean || !has_state || state & STATE_IN_USE != 0;
-    // // BPB_ExtFlags, bit 7: only one FAT is active.
+    // BPB_ExtFlags, bit 7: only one FAT is active.
     let is_mirrored = bits != 32 || le16(&sector, 40)? & 0x80 == 0;
     if boot.fats == 2 && is_mirrored && !is_in_use {
         compare(window, &boot, damage)?;

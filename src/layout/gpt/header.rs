@@ -138,7 +138,7 @@ impl Header {
 /// CRC-32 of the header with the `HeaderCRC32` field zeroed.
 fn checksum(header: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
-    // // The caller has checked that there are at least 92 bytes.
+    // The caller has checked that there are at least 92 bytes.
     crc.update(&header[..0x10]);
     crc.update(&[0; 4]);
     crc.update(&header[0x14..]);

@@ -164,7 +164,7 @@ impl Parser<'_> {
         if self.at == start {
             return Err(self.error("no key where one should be"));
         }
-        // // The bytes are ASCII, by the test above.
+        // The bytes are ASCII, by the test above.
         Ok(String::from_utf8_lossy(&self.text[start..self.at]).into_owned())
     }
 
@@ -196,7 +196,7 @@ impl Parser<'_> {
             self.at += 1;
         }
         let digits = std::str::from_utf8(&self.text[start..self.at]).unwrap_or_default();
-        // // The language allows fractions; no field read here uses them. Only the integer part is kept.
+        // The language allows fractions; no field read here uses them. Only the integer part is kept.
         let whole = digits.split('.').next().unwrap_or_default();
         whole.parse().map_err(|_| SyntaxError { at_byte: start, what: "no value that is known" })
     }

@@ -227,7 +227,7 @@ fn segment(section: &Section) -> Result<Segment, MetadataError> {
                     _ => &[],
                 })
                 .filter_map(|node| match node {
-                    // // Strings longer than a name are tags or messages.
+                    // Strings longer than a name are tags or messages.
                     Node::Text(name) if name.len() <= NAME_BYTES_MAX => Some(name.clone()),
                     _ => None,
                 })
@@ -316,7 +316,7 @@ version = 1
         for name in ["vg_web_logs", "pv0 {", "lv01", "\"striped\"", "\"snap\"", "\"pv0\"", "BMFzPn"] {
             let long = TEXT.replacen(name, &name.replacen(|c: char| c.is_alphabetic(), &"n".repeat(128), 1), 1);
             let found = VolumeGroup::parse(long.as_bytes());
-            // // An unknown type counts as `Other`, and its name is checked too.
+            // An unknown type counts as `Other`, and its name is checked too.
             assert_eq!(found, Err(MetadataError::NameTooLong), "{name}");
         }
         assert!(matches!(VolumeGroup::parse(b"a = 1"), Err(MetadataError::Missing("volume group"))));

@@ -41,7 +41,7 @@ fn decode(sector: &[u8], number: u64) -> Option<Label> {
     let header = sector.get(usize::try_from(le32(sector, 20)?).ok()?..)?;
     let pv_uuid = uuid_text(header.get(..32)?)?;
     let device_size_bytes = le64(header, 32)?;
-    // // Two lists of (offset, size) that each end with zeros: data areas, then metadata areas.
+    // Two lists of (offset, size) that each end with zeros: data areas, then metadata areas.
     let mut at = 40;
     let mut lists = [Vec::new(), Vec::new()];
     for list in &mut lists {

@@ -108,7 +108,7 @@ fn striped(
     placed: &Placed<'_>,
     made: &mut Mapped<'_>,
 ) -> Result<(), MapError> {
-    // // The parser rejects a segment without stripes.
+    // The parser rejects a segment without stripes.
     let count = stripes.len() as u64;
     if !segment.extent_count.is_multiple_of(count) {
         return Err(MapError::Numbers);

@@ -43,7 +43,7 @@ pub fn head(uuid: &str, device_size_bytes: u64, pe_start_bytes: u64, text: &[u8]
     }
     let no_room = || HeadError::NoRoom { pe_start_bytes, text_bytes: text.len() };
     let area_bytes = pe_start_bytes.checked_sub(AREA_AT as u64).ok_or_else(no_room)?;
-    // // LVM writes the next version after this one, so both must fit.
+    // LVM writes the next version after this one, so both must fit.
     if ((AREA_HEADER_BYTES + 2 * text.len()) as u64) > area_bytes {
         return Err(no_room());
     }
@@ -55,7 +55,7 @@ pub fn head(uuid: &str, device_size_bytes: u64, pe_start_bytes: u64, text: &[u8]
     label.extend(b"LVM2 001");
     label.extend(&raw_uuid);
     label.extend(device_size_bytes.to_le_bytes());
-    // // Size 0 means that the data area extends to the end of the device. Zeros end each list.
+    // Size 0 means that the data area extends to the end of the device. Zeros end each list.
     for number in [pe_start_bytes, 0, 0, 0, AREA_AT as u64, area_bytes, 0, 0] {
         label.extend(number.to_le_bytes());
     }

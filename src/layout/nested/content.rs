@@ -31,7 +31,7 @@ impl Look<'_> {
         let severity = if is_truncated { Severity::Error } else { Severity::Warning };
         let read_error = window.read_error();
         if let Some(why) = read_error {
-            // // An unreadable place may hold anything, so no signature can be relied on.
+            // An unreadable place may hold anything, so no signature can be relied on.
             self.say(Severity::Error, index, format!("{why}; it is kept as a raw image"));
             self.drafts[index].keep_raw = true;
         }
@@ -76,7 +76,7 @@ impl Look<'_> {
                 region.handling = Handling::MetadataOnly;
             }
             Scanned::DataAt(_) => {
-                // // The table of the whole source was judged before.
+                // The table of the whole source was judged before.
                 let is_whole = region.number == 0 && region.parent.is_none();
                 if let Some(kind) = table_in(&Window::new(&blocks)).filter(|_| !is_whole) {
                     self.drafts[index].region.holds.fs = Some(kind.to_owned());
@@ -125,7 +125,7 @@ impl Look<'_> {
         if slack == 0 {
             return true;
         }
-        // // The slack is a part of the region.
+        // The slack is a part of the region.
         let tail = ByteRange::new(region.size_bytes - slack, slack);
         let blocks = RegionBlocks::new(self.blocks, &region.extents);
         let scanned = self.scanner.scan(&blocks, tail);
@@ -137,13 +137,13 @@ impl Look<'_> {
                 }
                 return true;
             }
-            // // Remains of earlier content after the rounded end are common.
+            // Remains of earlier content after the rounded end are common.
             Scanned::DataAt(_) if slack <= SLACK_BYTES => (Severity::Notice, "is not zero".to_owned()),
             Scanned::DataAt(_) => (Severity::Warning, "holds data".to_owned()),
             Scanned::NotLookedAt => (Severity::Notice, "was not searched for data, which takes too long".to_owned()),
             Scanned::Failed(error) => (Severity::Error, format!("cannot be read: {error}")),
         };
-        // // The tail is inside the region, so it has extents.
+        // The tail is inside the region, so it has extents.
         let Some(extents) = compose(&region.extents, tail) else { return false };
         let name = format!("{}.tail", region.name);
         if !self.add_child(index, &name, None, extents) {

@@ -46,7 +46,7 @@ impl Look<'_> {
                 let among = |(at, other): &&(usize, PhysicalVolume)| *at == *index || belongs(&other.uuid);
                 volumes.iter().filter(among).map(|(at, other)| (*at, other)).collect()
             } else {
-                // // Original and copy are handled separately, so that neither disturbs the other.
+                // Original and copy are handled separately, so that neither disturbs the other.
                 self.say(Severity::Warning, *index, "another physical volume here has the same UUID");
                 vec![(*index, volume)]
             };
@@ -115,7 +115,7 @@ impl Look<'_> {
             } else {
                 extents_of(group, volume, &placed, self.budget)
             };
-            // // A snapshot's own name belongs to the volume with its exceptions; the volume with the segment is
+            // A snapshot's own name belongs to the volume with its exceptions; the volume with the segment is
             // called snapshot0.
             let own_name = volume.segments.iter().find_map(|segment| match &segment.kind {
                 SegmentKind::Other { cow_store, .. } => cow_store.as_deref(),
@@ -132,7 +132,7 @@ impl Look<'_> {
                     }
                     None
                 }
-                // // A hidden volume is part of a visible one, which is reported.
+                // A hidden volume is part of a visible one, which is reported.
                 Ok(_) => None,
                 Err(_) if !volume.is_visible => None,
                 Err(why) => Some(why),
@@ -141,7 +141,7 @@ impl Look<'_> {
                 whole.insert(*index, false);
             }
             if let Some(why) = why {
-                // // A volume without bytes here still gets a message that its bytes are in the raw image.
+                // A volume without bytes here still gets a message that its bytes are in the raw image.
                 if touched.is_empty() {
                     whole.insert(metadata_at, false);
                 }

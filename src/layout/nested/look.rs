@@ -90,7 +90,7 @@ impl Look<'_> {
             parent: Some(self.drafts[parent].region.name.clone()),
             lv,
             start_bytes: extents.first().map_or(0, |extent| extent.source_offset),
-            // // Each extent is inside the source, and their number is bounded; a sum above 2^64 was rejected
+            // Each extent is inside the source, and their number is bounded; a sum above 2^64 was rejected
             // before.
             size_bytes: extents.iter().fold(0, |sum: u64, extent| sum.saturating_add(extent.length)),
             extents,
@@ -110,7 +110,7 @@ impl Look<'_> {
         let base = path_safe(wanted, NAME_BYTES_MAX);
         let mut name = base.clone();
         let mut count = 1;
-        // // Terminates, since there are at most REGIONS_MAX names.
+        // Terminates, since there are at most REGIONS_MAX names.
         while !self.names.insert(name.to_ascii_lowercase()) {
             count += 1;
             name = format!("{base}~{count}");

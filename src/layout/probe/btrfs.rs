@@ -49,9 +49,9 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
         return None;
     }
     let num_devices = le64(&sb, 0x88)?;
-    // // dev_item.total_bytes is this device's share; the superblock's total_bytes covers all devices.
+    // dev_item.total_bytes is this device's share; the superblock's total_bytes covers all devices.
     let device_bytes = le64(&sb, 0xd1)?;
-    // // xxhash64 and blake2b are left to the kernel, which refuses to mount on a mismatch. Other kinds do not
+    // xxhash64 and blake2b are left to the kernel, which refuses to mount on a mismatch. Other kinds do not
     // exist.
     let kind = le16(&sb, 0xc4)?;
     let wrong = is_checksum_right(&sb).map_or(!matches!(kind, 1 | 3), |right| !right);

@@ -57,7 +57,7 @@ pub(super) fn profiles(window: &Window<'_>, sb: &[u8], node_bytes: u32) -> Optio
             return None;
         }
         let items = usize::try_from(le32(&node, 96)?).ok()?;
-        // // The smallest item, a node pointer, has more than 25 bytes.
+        // The smallest item, a node pointer, has more than 25 bytes.
         if items > node.len() / 25 {
             return None;
         }

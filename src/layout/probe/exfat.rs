@@ -53,7 +53,7 @@ fn volume_label(window: &Window<'_>, sector: &[u8], sector_shift: u32, cluster_s
     let entries = window.read(at, usize::try_from(cluster_bytes.min(64 << 10)).ok()?)?;
     for entry in entries.chunks_exact(32).take_while(|entry| entry[0] != 0) {
         if entry[0] == 0x83 {
-            // // At most 11 characters; a longer count is damage.
+            // At most 11 characters; a longer count is damage.
             let name = utf16le(entry.get(2..2 + 2 * usize::from(entry[1]).min(11))?);
             return (!name.is_empty()).then_some(name);
         }

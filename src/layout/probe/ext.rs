@@ -84,11 +84,11 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let incompat = le32(&sb, 0x60)?;
     let ro_compat = le32(&sb, 0x64)?;
     let is_journal = incompat & INCOMPAT_JOURNAL_DEV != 0;
-    // // The magic has only two bytes, so these fields must be plausible too.
+    // The magic has only two bytes, so these fields must be plausible too.
     if s_log_block_size > 6 || s_rev_level > 1 || s_first_data_block > 1 && !is_journal {
         return None;
     }
-    // // s_block_group_nr: non-zero in a backup superblock, which appears where a region starts at the wrong place.
+    // s_block_group_nr: non-zero in a backup superblock, which appears where a region starts at the wrong place.
     if le16(&sb, 0x5a)? != 0 {
         return None;
     }
@@ -115,7 +115,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
         .with_version(format!("{s_rev_level}.{s_minor_rev_level}"))
         .with_size(size, window);
     if !is_journal {
-        // // Features and the inode size came with revision 1.
+        // Features and the inode size came with revision 1.
         let features = if s_rev_level == 0 { [0; 3] } else { [compat, incompat, ro_compat].map(u64::from) };
         found = found.with_parameters(parameters(window, &sb, s_rev_level, features)?);
     }
@@ -123,7 +123,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
         found.content = Content::Opaque;
         found.holds.kind = HoldsKind::Unknown;
     } else if ro_compat & RO_COMPAT_METADATA_CSUM != 0 {
-        // // s_checksum covers the superblock before it: CRC-32C from all ones, without final inversion.
+        // s_checksum covers the superblock before it: CRC-32C from all ones, without final inversion.
         let wrong = crc32c(!0, sb.get(..0x3fc)?) != le32(&sb, 0x3fc)?;
         found = found.doubt_if(wrong, "its superblock's checksum is wrong");
     }
@@ -133,7 +133,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
 /// The parameters for mke2fs.
 fn parameters(window: &Window<'_>, sb: &[u8], revision: u32, features: [u64; 3]) -> Option<MadeWith> {
     let [compat, incompat, ro_compat] = features;
-    // // s_log_block_size was checked to be at most 6; s_log_cluster_size was not.
+    // s_log_block_size was checked to be at most 6; s_log_cluster_size was not.
     let block_bytes = 1024 << le32(sb, 0x18)?;
     let cluster_bytes = 1024_u32.checked_shl(le32(sb, 0x1c)?).filter(|bytes| *bytes > 0);
     let mut reserved = u64::from(le32(sb, 0x08)?);
@@ -175,7 +175,7 @@ fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes:
     };
     let is_possible = |bytes: &u64| *bytes >= 1024 * u64::from(block_bytes) && *bytes <= window.len();
     let in_table = || {
-        // // The first group's descriptor follows the superblock's block; the inode is in that group's table.
+        // The first group's descriptor follows the superblock's block; the inode is in that group's table.
         let descriptor = window.read((u64::from(le32(sb, 0x14)?) + 1) * u64::from(block_bytes), 64)?;
         let is_long = le32(sb, 0x60)? & INCOMPAT_64BIT != 0 && le16(sb, 0xfe)? >= 64;
         let high = if is_long { le32(&descriptor, 0x28)? } else { 0 };
@@ -188,7 +188,7 @@ fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes:
         let is_file = le16(&inode, 0)? & 0xf000 == 0x8000;
         length(&inode, 0x4, 0x6c).filter(|_| is_file)
     };
-    // // s_jnl_backup_type 1: s_jnl_blocks holds i_block and i_size of the inode.
+    // s_jnl_backup_type 1: s_jnl_blocks holds i_block and i_size of the inode.
     let in_copy = || length(sb, 0x14c, 0x148).filter(|_| array::<1>(sb, 0xfd) == Some([1]));
     let bytes = in_table().filter(is_possible).or_else(|| in_copy().filter(is_possible))?;
     Some(bytes / u64::from(block_bytes))

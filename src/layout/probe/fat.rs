@@ -97,7 +97,7 @@ impl BootSector {
 pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let sector = window.read(0, 512)?;
     let boot = BootSector::decode(&sector)?;
-    // // exFAT and NTFS keep these fields zero; but content that names itself is not FAT.
+    // exFAT and NTFS keep these fields zero; but content that names itself is not FAT.
     if matches!(sector.get(3..11)?, b"NTFS    " | b"EXFAT   " | b"-FVE-FS-") {
         return None;
     }
@@ -135,7 +135,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
 fn own_parameters(boot: &BootSector, sector: &[u8]) -> Option<FatMade> {
     let is_fat32 = boot.root_entries == 0;
     let of_fat32 = |value: u32| if is_fat32 { value } else { 0 };
-    // // All are computed from fields of at most 32 bits.
+    // All are computed from fields of at most 32 bits.
     let number = |value: u64| u32::try_from(value).ok();
     Some(FatMade {
         reserved_sectors: number(boot.reserved_sectors)?,
@@ -199,11 +199,11 @@ enum Search {
 
 fn search(entries: &[u8]) -> Search {
     for bytes in entries.chunks_exact(32) {
-        // // The chunks have that length.
+        // The chunks have that length.
         let Ok(entry) = Entry::try_from(bytes) else { return Search::End };
         match (entry[0], entry[11]) {
             (0x00, _) => return Search::End,
-            // // 0xe5 marks a deleted entry; 0x05 encodes a first byte 0xe5.
+            // 0xe5 marks a deleted entry; 0x05 encodes a first byte 0xe5.
             (0xe5, _) => {}
             (_, attributes) if attributes & ATTR_LONG_NAME == ATTR_LONG_NAME => {}
             (_, attributes) if attributes & (ATTR_VOLUME_ID | 0x10) == ATTR_VOLUME_ID => {

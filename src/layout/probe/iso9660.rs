@@ -19,7 +19,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
         return None;
     }
     let blocks = u64::from(le32(&descriptor, 80)?);
-    // // Creation and modification time: sixteen digits and a zone. blkid takes the modification time as the UUID
+    // Creation and modification time: sixteen digits and a zone. blkid takes the modification time as the UUID
     // if it is set.
     let date = |at: usize| {
         let digits = std::str::from_utf8(descriptor.get(at..at + 16)?).ok()?;

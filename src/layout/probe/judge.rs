@@ -34,7 +34,7 @@ pub fn judge(found: Vec<Signature>) -> Judged {
                 names(&found),
             )];
             remarks.extend(found.iter().flat_map(|one| one.doubts.iter().map(|doubt| shown_doubt(one, doubt))));
-            // // Content that is dropped or split must be beyond doubt.
+            // Content that is dropped or split must be beyond doubt.
             let keep_raw = !matches!(chosen.content, Content::Files);
             Judged { found: Some(chosen), remarks, keep_raw }
         }

@@ -24,7 +24,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     }
     SECONDARY_AT.iter().find_map(|at| {
         let header = window.read(*at, HEADER_BYTES)?;
-        // // hdr_offset must match, since a magic this far in may be ordinary content.
+        // hdr_offset must match, since a magic this far in may be ordinary content.
         if !header.starts_with(b"SKUL\xba\xbe") || be64(&header, 256)? != *at {
             return None;
         }

@@ -28,7 +28,7 @@ pub(super) fn probe_1(window: &Window<'_>) -> Option<Signature> {
 fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Signature> {
     let at = sector * SECTOR_BYTES;
     let sb = window.read(at, 256)?;
-    // // super_offset identifies which of the three places it was made for, and that it belongs to this device.
+    // super_offset identifies which of the three places it was made for, and that it belongs to this device.
     if le32(&sb, 0)? != MD_SB_MAGIC || le32(&sb, 4)? != 1 || le64(&sb, 144)? != sector {
         return None;
     }
@@ -40,7 +40,7 @@ fn version_1(window: &Window<'_>, sector: u64, version: &str) -> Option<Signatur
     let data_size = le64(&sb, 136)?;
     let dev_number = le32(&sb, 160)?;
     let max_dev = le32(&sb, 220)?;
-    // // A superblock is at most a page.
+    // A superblock is at most a page.
     let roles_bytes = usize::try_from(max_dev).ok()?.checked_mul(2)?;
     if roles_bytes > 4096 - 256 {
         return None;
@@ -114,7 +114,7 @@ pub(super) fn probe_0_90(window: &Window<'_>) -> Option<Signature> {
     let this_disk_state = word(992 + 4)?;
     let mut set_uuid = [0_u8; 16];
     for (index, from) in [5, 13, 14, 15].into_iter().enumerate() {
-        // // blkid prints each of the four words most significant byte first.
+        // blkid prints each of the four words most significant byte first.
         set_uuid[index * 4..index * 4 + 4].copy_from_slice(&word(from)?.to_be_bytes());
     }
     let folded = checksum_0_90(&sb)?;
@@ -181,7 +181,7 @@ mod tests {
         for (at, byte) in [(0, 0), (4, 0), (144, 0), (221, 0x40)] {
             assert_eq!(probe_1(&Window::new(&changed(at, byte))), None, "{at}");
         }
-        // // Another level, a recovery in progress, a spare: members without a readable array.
+        // Another level, a recovery in progress, a spare: members without a readable array.
         for (at, byte) in [(72, 5), (8, 2), (8, 4), (257, 0xff)] {
             let found = probe_1(&Window::new(&changed(at, byte))).expect("found");
             assert_eq!((found.content, found.doubts.len()), (Content::Opaque, 0), "{at}");

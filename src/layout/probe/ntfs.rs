@@ -31,7 +31,7 @@ impl BootSector {
         let bytes_per_sector = u64::from(le16(sector, 11)?);
         let sectors_per_cluster = match *sector.get(13)? {
             count @ 1..=128 => u64::from(count),
-            // // Values from 129 are negative powers of two: 0xf4 is 2^12.
+            // Values from 129 are negative powers of two: 0xf4 is 2^12.
             negative => 1_u64.checked_shl(u32::from(negative.wrapping_neg()))?,
         };
         // Reserved sectors, FATs, root entries and both 16-bit sizes of the FAT family are zero here.
@@ -94,7 +94,7 @@ fn volume_attribute(window: &Window<'_>, mft_at: u64, record_bytes: u64, wanted:
     loop {
         let kind = le32(&record, at)?;
         let len = usize::try_from(le32(&record, at.checked_add(4)?)?).ok()?;
-        // // An attribute is at least as long as its header; less would loop.
+        // An attribute is at least as long as its header; less would loop.
         if kind == ATTRIBUTES_END || len < 24 {
             return None;
         }

@@ -12,7 +12,7 @@ const BCACHE_AT: u64 = 4096;
 
 pub(super) fn probe_bcache(window: &Window<'_>) -> Option<Signature> {
     let sb = window.read(BCACHE_AT, 208)?;
-    // // `offset` is the superblock's own sector.
+    // `offset` is the superblock's own sector.
     if sb.get(24..40)? != BCACHE_MAGIC || le64(&sb, 8)? != 8 {
         return None;
     }

@@ -19,12 +19,12 @@ fn at_page_size(window: &Window<'_>, page_bytes: u64) -> Option<Signature> {
     let magic = window.read(magic_at, 10)?;
     match magic.as_slice() {
         b"SWAPSPACE2" => {}
-        // // The first format had at most 128 MiB, and no version, UUID or label. Nothing states how much is in
+        // The first format had at most 128 MiB, and no version, UUID or label. Nothing states how much is in
         // use.
         b"SWAP-SPACE" => {
             return Some(Signature::opaque(HoldsKind::Swap, "swap", magic_at).with_version("0"));
         }
-        // // It holds the memory image of a suspended system, which is data.
+        // It holds the memory image of a suspended system, which is data.
         b"S1SUSPEND\0" | b"S2SUSPEND\0" | b"ULSUSPEND\0" | b"LINHIB0001" => {
             return Some(Signature::opaque(HoldsKind::Swap, "swsuspend", magic_at));
         }

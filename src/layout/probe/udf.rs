@@ -13,7 +13,7 @@ const TAG_ANCHOR: u16 = 2;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let block_bytes = BLOCK_SIZES.into_iter().find(|block_bytes| has_anchor(window, *block_bytes))?;
-    // // Descriptors have 2048 bytes, or a block if that is larger.
+    // Descriptors have 2048 bytes, or a block if that is larger.
     let step = block_bytes.max(2048);
     for index in 0..DESCRIPTORS_MAX {
         let at = SEQUENCE_AT + index * step;

@@ -78,14 +78,14 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     found = found.with_parameters(parameters(&sb, sb_versionnum)?);
     let sb_logstart = be64(&sb, 48)?;
     let sb_rblocks = be64(&sb, 16)?;
-    // // A zoned filesystem may have its realtime section on the same device, at `sb_rtstart`.
+    // A zoned filesystem may have its realtime section on the same device, at `sb_rtstart`.
     let is_internal = sb_versionnum == 5 && be32(&sb, 216)? & INCOMPAT_ZONED != 0 && be64(&sb, 288)? > 0;
     found = found.doubt_if(sb_logstart == 0, "its log is on another device, which is not in this source").doubt_if(
         sb_rblocks > 0 && !is_internal,
         "it has a realtime section on another device, which is not in this source",
     );
     if sb_versionnum == 5 {
-        // // sb_crc covers the whole sector with the field itself zeroed, and is stored little-endian.
+        // sb_crc covers the whole sector with the field itself zeroed, and is stored little-endian.
         let sector = window.read(0, usize::from(sb_sectsize))?;
         let wrong = !crc32c_without(!0, &sector, 224..228)? != le32(&sector, 224)?;
         found = found.doubt_if(wrong, "its superblock's checksum is wrong");
@@ -110,7 +110,7 @@ fn parameters(sb: &[u8], versionnum: u16) -> Option<MadeWith> {
         block_bytes: Some(block_bytes),
         sector_bytes: Some(u32::from(be16(sb, 102)?)),
         inode_bytes: Some(u32::from(be16(sb, 104)?)),
-        // // sb_dirblklog: log2 of a directory block's length in blocks.
+        // sb_dirblklog: log2 of a directory block's length in blocks.
         directory_block_bytes: block_bytes.checked_shl(u32::from(*sb.get(192)?)).filter(|bytes| *bytes > 0),
         features,
         xfs: Some(Box::new(own_parameters(sb, versionnum, sb_features2)?)),
@@ -127,7 +127,7 @@ fn features2(sb: &[u8]) -> Option<u32> {
 fn own_parameters(sb: &[u8], versionnum: u16, sb_features2: u32) -> Option<XfsMade> {
     let block_bytes = u64::from(be32(sb, 4)?);
     let bits = be16(sb, 100)?;
-    // // `sb_unit`, `sb_width`, `sb_agblocks`, `sb_logblocks` and `sb_rextsize` count blocks: at most 2^32 of 2^16
+    // `sb_unit`, `sb_width`, `sb_agblocks`, `sb_logblocks` and `sb_rextsize` count blocks: at most 2^32 of 2^16
     // bytes.
     let blocks = |at: usize| Some(u64::from(be32(sb, at)?) * block_bytes);
     let is_v5 = versionnum == 5;
@@ -138,10 +138,10 @@ fn own_parameters(sb: &[u8], versionnum: u16, sb_features2: u32) -> Option<XfsMa
         group_bytes: blocks(84)?,
         groups: be32(sb, 88)?,
         log_bytes: blocks(96)?,
-        // // A block number has the group number above its lowest `sb_agblklog` bits.
+        // A block number has the group number above its lowest `sb_agblklog` bits.
         log_group: be64(sb, 48)?.checked_shr(u32::from(*sb.get(124)?)).unwrap_or(0),
         log_version: if bits & VERSION_LOGV2 == 0 { 1 } else { 2 },
-        // // In a version 2 log, 1 means no stripe unit.
+        // In a version 2 log, 1 means no stripe unit.
         log_stripe_unit_bytes: Some(be32(sb, 196)?).filter(|bytes| *bytes > 1).unwrap_or(0),
         inode_percent_max: *sb.get(127)?,
         realtime_extent_bytes: blocks(80)?,
@@ -202,7 +202,7 @@ mod tests {
             seal(&mut disk);
             assert_eq!(probe(&Window::new(&disk)), None, "{at}");
         }
-        // // External log and external realtime section.
+        // External log and external realtime section.
         for (at, byte) in [(55, 0), (23, 1)] {
             let mut disk = disk();
             disk[at] = byte;

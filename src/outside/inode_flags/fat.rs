@@ -71,7 +71,7 @@ pub fn set(file: impl AsFd, flags: u32) -> rustix::io::Result<()> {
 fn get(file: impl AsFd) -> rustix::io::Result<u32> {
     let fs = rustix::fs::fstatfs(&file)?.f_type;
     if fs != MSDOS_SUPER_MAGIC && fs != EXFAT_SUPER_MAGIC {
-        // // Another filesystem may use this ioctl number for something else.
+        // Another filesystem may use this ioctl number for something else.
         return Err(Errno::NOTTY);
     }
     let mut attributes = 0_u32;

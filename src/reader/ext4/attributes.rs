@@ -35,7 +35,7 @@ const ACL_GROUP: u16 = 0x8;
 pub(super) fn read(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) -> io::Result<Vec<Xattr>> {
     let mut found = Vec::new();
     if let Some(own) = &inode.own_attributes {
-        // // Value offsets count from the first entry.
+        // Value offsets count from the first entry.
         let entries = own.get(4..).ok_or_else(cut_off)?;
         collect(entries, 0, inode, &mut found, remarks)?;
     }
@@ -53,7 +53,7 @@ pub(super) fn read(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) ->
         }
         collect(&block, BLOCK_HEAD_BYTES, inode, &mut found, remarks)?;
     }
-    // // Attributes in the inode come first and hide those of the same name in the block.
+    // Attributes in the inode come first and hide those of the same name in the block.
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found.dedup_by(|later, first| later.name == first.name);
     Ok(found)
@@ -68,7 +68,7 @@ fn collect(
     remarks: &mut Vec<Remark>,
 ) -> io::Result<()> {
     let mut at = at;
-    // // The list ends with four zero bytes, or where the space ends.
+    // The list ends with four zero bytes, or where the space ends.
     while le32(bytes, at).is_some_and(|first| first != 0) {
         let (name_len, index) = (usize::from(bytes[at]), bytes[at + 1]);
         let name_at = at + ENTRY_HEAD_BYTES;
@@ -85,7 +85,7 @@ fn collect(
         let value_end = value_at.checked_add(value_len).ok_or_else(cut_off)?;
         let value = bytes.get(value_at..value_end).ok_or_else(cut_off)?;
         let hash = le32(bytes, at + 12).ok_or_else(cut_off)?;
-        // // Attributes in the inode may have no hash.
+        // Attributes in the inode may have no hash.
         if hash != 0 && !hashes(name, value).contains(&hash) {
             let what = format!("the hash of its extended attribute {} is wrong", crate::shown::bytes(name));
             remarks.push((Severity::Error, what));
@@ -115,7 +115,7 @@ fn hashes(name: &[u8], value: &[u8]) -> [u32; 2] {
 /// The attribute as the kernel shows it; `None` for one that the kernel hides.
 fn shown(index: u8, name: &[u8], value: &[u8], inode: &Inode) -> io::Result<Option<Xattr>> {
     let prefix: &[u8] = match index {
-        // // The kernel does not allow `user.` attributes on devices and links, since any user could set them
+        // The kernel does not allow `user.` attributes on devices and links, since any user could set them
         // there.
         INDEX_USER if !matches!(inode.file_type(), Some(Type::File | Type::Directory)) => return Ok(None),
         INDEX_USER => b"user.",

@@ -108,7 +108,7 @@ pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
     let block_bytes = superblock.block_bytes;
     let is_orphan = || is_orphan(volume, inode.number);
     let size_is_wrong = match inode.file_type() {
-        // // Preallocated blocks may lie past the end of the file; written ones may not.
+        // Preallocated blocks may lie past the end of the file; written ones may not.
         Some(Type::File) => {
             map.written_end > 0
                 && inode.size < (map.written_end - 1).saturating_mul(block_bytes)
@@ -123,7 +123,7 @@ pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
         remarks
             .push((Severity::Error, format!("its size is {size}, and its blocks reach to {end}: data may be missing")));
     }
-    // // With bigalloc, `i_blocks` counts whole clusters, which files may share.
+    // With bigalloc, `i_blocks` counts whole clusters, which files may share.
     if superblock.cluster_blocks == 1 {
         let attributes = u64::from(inode.attribute_block != 0);
         let expected = (map.blocks + attributes).saturating_mul(block_bytes / 512);
@@ -147,14 +147,14 @@ fn shared_blocks((block, count): (u64, u64)) -> String {
 fn only_extent(volume: &Volume, inode: &Inode) -> Option<(u64, u64)> {
     let superblock = &volume.superblock;
     let is_usual = inode.has_extents() && superblock.has_extents && superblock.cluster_blocks == 1;
-    // // Header of a leaf with 1 of 4 entries in use.
+    // Header of a leaf with 1 of 4 entries in use.
     if !is_usual || inode.map[..8] != [0x0A, 0xF3, 1, 0, 4, 0, 0, 0] || volume.checks.has_no_end() {
         return None;
     }
     let entry = inode.map.get(ENTRY_BYTES..2 * ENTRY_BYTES)?;
     let (first, len) = (first_of(entry), le16(entry, 4).filter(|len| (1..=MAX_WRITTEN_BLOCKS).contains(len))?);
     let (start, len) = (u64::from(le16(entry, 6)?) << 32 | u64::from(le32(entry, 8)?), u64::from(len));
-    // // Cannot overflow: at most 2^32 blocks of up to 64 KiB.
+    // Cannot overflow: at most 2^32 blocks of up to 64 KiB.
     let (end, block_bytes) = (first + len, superblock.block_bytes);
     let is_size_right = match inode.file_type() {
         Some(Type::File) => inode.size >= (end - 1) * block_bytes,

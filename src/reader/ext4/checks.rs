@@ -61,7 +61,7 @@ impl Checks {
     pub(super) fn map_node(&self, block: u64) -> bool {
         let is_new = self.lock().blocks.add(block);
         if !is_new {
-            // // Cannot overflow: one increment per block read.
+            // Cannot overflow: one increment per block read.
             self.met_again.fetch_add(1, Ordering::Relaxed);
         }
         is_new

@@ -99,7 +99,7 @@ impl DirIndex {
         let wrong = |what: &str| Err(damaged(format!("block {number} of it: {what}")));
         let (limit, count) = (le16(bytes, entries_at), le16(bytes, entries_at + 2));
         let (limit, count) = (limit.ok_or_else(cut_off)?, count.ok_or_else(cut_off)?);
-        // // The last entry's space holds the checksum.
+        // The last entry's space holds the checksum.
         let room = (bytes.len() - entries_at) / ENTRY_BYTES - usize::from(volume.superblock.checksum_seed.is_some());
         if usize::from(limit) != room || count == 0 || count > limit {
             return wrong("its count of entries makes no sense");
@@ -115,7 +115,7 @@ impl DirIndex {
             }
         }
         let blocks = directory.size.div_ceil(volume.superblock.block_bytes);
-        // // The first entry has limit and count in place of a hash, so its range starts where the node's does. The
+        // The first entry has limit and count in place of a hash, so its range starts where the node's does. The
         // lowest bit marks a hash that continues from the block before.
         let hash_at = |index: usize| le32(entries, index * ENTRY_BYTES).map(|hash| hash & !1);
         let mut start = low;
@@ -129,7 +129,7 @@ impl DirIndex {
             if child == 0 || child >= blocks {
                 return wrong("it leads to a block that the directory does not have");
             }
-            // // An index node counts as a leaf without names, so that no second path leads to it.
+            // An index node counts as a leaf without names, so that no second path leads to it.
             let range = if levels == 0 { (start, end) } else { (1, 0) };
             if self.leaves.insert(child, range).is_some() {
                 return wrong("it leads to a block to which another entry leads");

@@ -34,7 +34,7 @@ pub(super) fn list(
     let mut first_error = None;
     let block_bytes = volume.superblock.block_bytes;
     let blocks = directory.size.div_ceil(block_bytes);
-    // // A map that repeats one block would yield names without end.
+    // A map that repeats one block would yield names without end.
     let mut seen = HashSet::new();
     let mut at = 0;
     while at < blocks {
@@ -125,7 +125,7 @@ fn list_block(
         let ino = le32(&bytes, at).ok_or_else(cut_off)?;
         let len = entry_len(le16(&bytes, at + 4).ok_or_else(cut_off)?, bytes.len());
         let name_len = usize::from(bytes[at + 6]);
-        // // Without `filetype` this byte is the upper half of `name_len`, which is always 0.
+        // Without `filetype` this byte is the upper half of `name_len`, which is always 0.
         let file_type = if superblock.has_file_types { bytes[at + 7] } else { TYPE_UNKNOWN };
         if len < MIN_ENTRY_BYTES
             || !len.is_multiple_of(4)
@@ -136,7 +136,7 @@ fn list_block(
         }
         if ino != 0 {
             let name = &bytes[at + ENTRY_HEAD_BYTES..at + ENTRY_HEAD_BYTES + name_len];
-            // // A fold over all bytes vectorises; an early exit would be slower.
+            // A fold over all bytes vectorises; an early exit would be slower.
             let has_wrong_byte = name.iter().fold(false, |wrong, byte| wrong | matches!(byte, 0 | b'/'));
             if name.is_empty() || has_wrong_byte {
                 return wrong("a name is none");
@@ -173,7 +173,7 @@ fn entry_len(stored: u16, block_len: usize) -> usize {
 /// Verifies the checksum of a block. Index nodes are skipped: they hold no names.
 fn check(directory: &Inode, bytes: &[u8], is_first: bool) -> io::Result<()> {
     let Some(seed) = directory.checksum_seed() else { return Ok(()) };
-    // // An index root has only the entries `.` and `..`, the latter up to the end of the block. Another index node
+    // An index root has only the entries `.` and `..`, the latter up to the end of the block. Another index node
     // has one unused entry as long as the block. Both may still hold the tail of an earlier leaf.
     let len_at = |at: usize| le16(bytes, at + 4).map(|len| entry_len(len, bytes.len()));
     let is_root = is_first && len_at(0) == Some(MIN_ENTRY_BYTES) && len_at(12) == Some(bytes.len() - MIN_ENTRY_BYTES);

@@ -81,7 +81,7 @@ impl FileContent for Ext4File {
 
     fn prefetch(&self) -> io::Result<()> {
         let block_bytes = self.volume.superblock.block_bytes;
-        // // Problems are reported when the file is read.
+        // Problems are reported when the file is read.
         if self.inode.size > 0
             && let Ok(run) = run_at(&self.volume, &self.inode, 0)
             && let Some(start) = run.start

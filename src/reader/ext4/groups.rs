@@ -27,14 +27,14 @@ pub(super) fn read(volume: &Volume, is_replayed: bool) -> io::Result<Groups> {
     let superblock = &volume.superblock;
     let len = superblock.descriptor_bytes;
     let in_block = superblock.block_bytes / len as u64;
-    // // The descriptors follow the superblock.
+    // The descriptors follow the superblock.
     let first = START / superblock.block_bytes + 1;
     let mut groups = Groups::default();
-    // // The superblock, all descriptors, and the blocks reserved for more.
+    // The superblock, all descriptors, and the blocks reserved for more.
     let copy_blocks = 1 + superblock.groups.div_ceil(in_block) + superblock.reserved_descriptor_blocks;
     for group in 0..superblock.groups {
         let block = volume.block(first + group / in_block)?;
-        // // Fits: below a block's length, at most 64 KiB.
+        // Fits: below a block's length, at most 64 KiB.
         let at = usize::try_from(group % in_block).unwrap_or(0) * len;
         let descriptor = block.get(at..at + len).ok_or_else(cut_off)?;
         if is_replayed {

@@ -99,7 +99,7 @@ impl Inode {
         let word = |at: usize| le32(raw, at).ok_or_else(cut_off);
         let half = |at: usize| le16(raw, at).ok_or_else(cut_off);
         let wrong = |what: &str| Err(damaged(format!("inode {number} is damaged: {what}")));
-        // // `i_extra_isize`: how much is used after the first 128 bytes.
+        // `i_extra_isize`: how much is used after the first 128 bytes.
         let extra = if raw.len() > PLAIN_BYTES { usize::from(half(0x80)?) } else { 0 };
         if extra % 4 != 0 || PLAIN_BYTES + extra > raw.len() {
             return wrong("its length makes no sense");
@@ -107,7 +107,7 @@ impl Inode {
         let has = |field_end: usize| field_end <= PLAIN_BYTES + extra;
         let generation = word(0x64)?;
         if let Some(seed) = superblock.checksum_seed {
-            // // Only inodes that are long enough have the upper half of the checksum.
+            // Only inodes that are long enough have the upper half of the checksum.
             let high = if has(0x84) { Some(half(0x82)?) } else { None };
             let crc = checksum(seed, number, generation, raw, high.is_some())?;
             let (crc_low, crc_high) = (crc & 0xFFFF, crc >> 16);
@@ -139,7 +139,7 @@ impl Inode {
         }
         let time = |at: usize, extra_at: usize| -> io::Result<Timestamp> {
             let extra = if has(extra_at + 4) { word(extra_at)? } else { 0 };
-            // // 32 signed bits of seconds, two epoch bits above them, and 30 bits of nanoseconds.
+            // 32 signed bits of seconds, two epoch bits above them, and 30 bits of nanoseconds.
             let sec = i64::from(word(at)?.cast_signed()) + (i64::from(extra & 3) << 32);
             Ok(Timestamp { sec, nsec: (extra >> 2).min(999_999_999) })
         };
@@ -280,7 +280,7 @@ fn place(volume: &Volume, number: u32) -> io::Result<(u64, usize)> {
     let in_group = u64::from(index % superblock.inodes_per_group) * superblock.inode_bytes as u64;
     let first = table.copied().ok_or_else(cut_off)?;
     let block = first.saturating_add(in_group / superblock.block_bytes);
-    // // Fits: below a block's length, at most 64 KiB.
+    // Fits: below a block's length, at most 64 KiB.
     Ok((block, usize::try_from(in_group % superblock.block_bytes).unwrap_or(0)))
 }
 

@@ -90,7 +90,7 @@ impl<'a> Journal<'a> {
             let left = all - journal.places.len() as u64;
             journal.places.extend(start..start + run.blocks.min(left));
         }
-        // // A map that repeats a block could make the journal longer than any disk.
+        // A map that repeats a block could make the journal longer than any disk.
         let mut sorted = journal.places.clone();
         sorted.sort_unstable();
         if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -129,7 +129,7 @@ impl<'a> Journal<'a> {
         if journal.start != 0 && journal.start < journal.first {
             return Err(damaged("its journal begins before its first block").into());
         }
-        // // Blocks past `s_maxlen` are not used.
+        // Blocks past `s_maxlen` are not used.
         journal.places.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         Ok(journal)
     }
@@ -155,12 +155,12 @@ impl<'a> Journal<'a> {
     /// is wrong with it.
     fn scan(&self) -> Result<HashMap<u64, Logged>, NotRead> {
         let mut newest: HashMap<u64, Logged> = HashMap::new();
-        // // State of the current transaction: logged blocks, positions of revoke blocks, and what is wrong.
+        // State of the current transaction: logged blocks, positions of revoke blocks, and what is wrong.
         let (mut logged_now, mut revokes_now) = (Vec::new(), Vec::new());
         let mut wrong: io::Result<()> = Ok(());
         let mut sequence = self.sequence;
         let mut at = self.start;
-        // // Each block of the log belongs to at most one transaction; a longer scan would run in circles.
+        // Each block of the log belongs to at most one transaction; a longer scan would run in circles.
         let mut left = self.places.len() as u64;
         loop {
             left = left.checked_sub(1).ok_or(NotRead::Endless)?;
@@ -185,7 +185,7 @@ impl<'a> Journal<'a> {
                     std::mem::replace(&mut wrong, Ok(()))?;
                     self.check_commit(&block)?;
                     newest.extend(logged_now.drain(..));
-                    // // A revoke applies to blocks logged up to here, not to later ones.
+                    // A revoke applies to blocks logged up to here, not to later ones.
                     for revoke_at in revokes_now.drain(..) {
                         self.for_each_revoked(&self.read(revoke_at)?, |block| {
                             newest.remove(&block);
@@ -218,7 +218,7 @@ impl<'a> Journal<'a> {
             let (flags, high) = if self.seed.is_some() {
                 (word(4)?, word(8)?)
             } else {
-                // // The upper half is the checksum of a version that is left to the kernel.
+                // The upper half is the checksum of a version that is left to the kernel.
                 (word(4)? & 0xFFFF, if self.has_64_bits { word(8)? } else { 0 })
             };
             let high = if self.has_64_bits { u64::from(high) << 32 } else { 0 };
@@ -272,7 +272,7 @@ impl<'a> Journal<'a> {
     /// Verifies the checksum of a logged block. It covers the sequence number and the block as stored in the
     /// journal.
     fn check_logged(&self, tag: &Tag, at: u64, sequence: u32) -> io::Result<()> {
-        // // The filesystem may have grown; then the newer superblock is in the journal.
+        // The filesystem may have grown; then the newer superblock is in the journal.
         if tag.target >= self.volume.len_bytes() / self.volume.superblock.block_bytes {
             return Err(damaged("its journal has a block that lies behind the region's end"));
         }

@@ -56,7 +56,7 @@ fn in_extents(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
     if depth > MAX_DEPTH {
         return Err(damaged("its extent tree is too deep"));
     }
-    // // Start of the next subtree after this one.
+    // Start of the next subtree after this one.
     let mut next = MAX_BLOCKS;
     let mut block: Option<Block> = None;
     while depth > 0 {
@@ -162,7 +162,7 @@ fn in_block_numbers(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> 
     if at < DIRECT_BLOCKS {
         return run_of(&inode.map[..48], at, at);
     }
-    // // The first block of the file that each indirect tree covers.
+    // The first block of the file that each indirect tree covers.
     let mut tree_first = DIRECT_BLOCKS;
     let mut tree_blocks = in_block;
     for depth in 1..=3_usize {
@@ -192,7 +192,7 @@ fn in_tree(volume: &Volume, node: u32, blocks: u64, first: u64, at: u64) -> io::
         blocks /= in_block;
         let index = (at - first) / blocks;
         first += index * blocks;
-        // // Below the number of entries in a block.
+        // Below the number of entries in a block.
         node = usize::try_from(index).ok().and_then(|index| le32(&numbers, index * 4)).ok_or_else(cut_off)?;
     }
 }

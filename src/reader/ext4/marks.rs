@@ -94,7 +94,7 @@ impl Piece {
             let bit = at % 64;
             let in_word = (64 - bit).min(to - at);
             let mask = (u64::MAX >> (64 - in_word)) << bit;
-            // // Below the piece's length.
+            // Below the piece's length.
             let Some(word) = usize::try_from(at / 64).ok().and_then(|word| bits.get_mut(word)) else { break };
             let both = *word & mask;
             self.set += in_word;

@@ -66,7 +66,7 @@ impl NameHash {
         let mut words = [pad; N];
         for (word, bytes) in words.iter_mut().zip(rest.chunks(4)) {
             *word = match <&[u8; 4]>::try_from(bytes) {
-                // // ASCII bytes have the same value signed and unsigned, and four of them overwrite the padding.
+                // ASCII bytes have the same value signed and unsigned, and four of them overwrite the padding.
                 Ok(four) if four.is_ascii() => u32::from_be_bytes(*four),
                 _ => bytes.iter().fold(pad, |word, byte| self.byte(*byte).wrapping_add(word << 8)),
             };

@@ -45,7 +45,7 @@ impl Names {
             }
             return true;
         }
-        // // An inode whose names were all met is forgotten.
+        // An inode whose names were all met is forgotten.
         let has_room = self.several.len() < MAX_REMEMBERED;
         match self.several.get_mut(&number) {
             Some((found, nlink)) => {
@@ -78,7 +78,7 @@ impl Names {
             remarks.push((Severity::Warning, what));
         }
         let superblock = &volume.superblock;
-        // // The root is one of the reserved inodes.
+        // The root is one of the reserved inodes.
         let reserved = u64::from(superblock.first_inode).saturating_sub(2);
         let own = superblock.own_inodes.iter().filter(|number| **number >= superblock.first_inode).count() as u64;
         let known = self.inode_count + reserved + own;

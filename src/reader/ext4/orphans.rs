@@ -34,7 +34,7 @@ fn find(volume: &Volume) -> HashSet<u32> {
         let Ok((_, after)) = raw_links_and_next(volume, next) else { break };
         next = after;
     }
-    // // Unreadable blocks of the orphan file yield no orphans.
+    // Unreadable blocks of the orphan file yield no orphans.
     let _ = add_orphan_file(volume, &mut found);
     found
 }
@@ -55,7 +55,7 @@ fn add_orphan_file(volume: &Volume, found: &mut HashSet<u32>) -> io::Result<()> 
         if len == 0 {
             break;
         }
-        // // Each block ends with 8 bytes of magic and checksum.
+        // Each block ends with 8 bytes of magic and checksum.
         let numbers = block[..len.saturating_sub(8)].chunks_exact(4).filter_map(|word| le32(word, 0));
         found.extend(numbers.filter(|number| *number != 0));
         offset += len as u64;

@@ -46,7 +46,7 @@ impl QuotaLimits {
         let magic = le32(bytes, 0).unwrap_or(0);
         let Some((_, kind)) = MAGICS.iter().find(|(known, _)| *known == magic) else { return };
         let mut visits = MAX_VISITS;
-        // // The block, the number of levels above it, and the bytes of the id so far.
+        // The block, the number of levels above it, and the bytes of the id so far.
         let mut waiting = vec![(ROOT, 0, 0_u32)];
         while let Some((block, depth, id)) = waiting.pop() {
             let start = usize::try_from(block).unwrap_or(usize::MAX).saturating_mul(BLOCK);
@@ -71,7 +71,7 @@ impl QuotaLimits {
         let number = |at: usize| le64(entry, at).unwrap_or(0);
         // dqb_ihardlimit, dqb_isoftlimit, dqb_bhardlimit and dqb_bsoftlimit, the last two in blocks of 1024 bytes.
         let [inodes_hard, inodes_soft, blocks_hard, blocks_soft] = [8, 16, 32, 40].map(number);
-        // // Id 0 is not limited; its record holds the grace times.
+        // Id 0 is not limited; its record holds the grace times.
         if id == 0 || [inodes_hard, inodes_soft, blocks_hard, blocks_soft] == [0; 4] {
             return;
         }
@@ -95,7 +95,7 @@ mod tests {
         }
         let mut limits = QuotaLimits::default();
         limits.parse(&bytes);
-        // // Each block is also taken for a leaf in which id 1 has limits: once, since only one path leads to it.
+        // Each block is also taken for a leaf in which id 1 has limits: once, since only one path leads to it.
         assert_eq!((limits.count, limits.kept.len()), (1, 1));
         limits.parse(&[]);
         assert_eq!(limits.count, 1);

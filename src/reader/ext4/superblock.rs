@@ -191,7 +191,7 @@ impl Superblock {
             return left("blocks of another size than 1 to 64 KiB");
         }
         let block_bytes = 1024_u64 << log_block;
-        // // Without bigalloc a cluster is a block.
+        // Without bigalloc a cluster is a block.
         let log_cluster = if ro_compat & RO_COMPAT_BIGALLOC == 0 { log_block } else { log_cluster };
         let cluster_blocks = 1_u64.checked_shl(log_cluster.saturating_sub(log_block)).unwrap_or(0).clamp(1, 1 << 20);
         let has_64_bits = incompat & INCOMPAT_64BIT != 0;
@@ -331,7 +331,7 @@ impl Superblock {
 /// with block numbers.
 fn max_sizes(block_bytes: u64) -> [u64; 2] {
     let in_block = block_bytes / 4;
-    // // Blocks of at most 64 KiB: below 2^42 blocks and 2^58 bytes.
+    // Blocks of at most 64 KiB: below 2^42 blocks and 2^58 bytes.
     let by_numbers = 12 + in_block + in_block.pow(2) + in_block.pow(3);
     [(block_bytes << 32) - block_bytes, block_bytes * by_numbers]
 }

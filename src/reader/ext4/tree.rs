@@ -97,7 +97,7 @@ impl Tree for Ext4Tree {
     }
 
     fn list(&mut self, directory: &Inode) -> Result<Listing, (Listing, io::Error)> {
-        // // The walk may list it again when it returns to it.
+        // The walk may list it again when it returns to it.
         let is_first = self.names.list(directory.number);
         let mut index = if is_first { DirIndex::read(&self.volume, directory) } else { None };
         let listed = directory::list(&self.volume, directory, index.as_mut());
@@ -109,7 +109,7 @@ impl Tree for Ext4Tree {
             if let Ok(listing) = &listed {
                 let links = 2 + listing.items.iter().filter(|item| item.is_directory).count() as u64;
                 let nlink = u64::from(directory.nlink());
-                // // A link count of 1 means more subdirectories than it can count.
+                // A link count of 1 means more subdirectories than it can count.
                 if nlink != 1 && nlink != links {
                     let what = format!("its link count is {nlink}, and by the directories in it {links}");
                     self.remarks.push((Severity::Warning, what));
@@ -139,7 +139,7 @@ impl Tree for Ext4Tree {
     }
 
     fn at_end(&mut self, is_whole: bool) -> Vec<Remark> {
-        // // Without a journal, names and inodes of a create or delete reach the disk at different times.
+        // Without a journal, names and inodes of a create or delete reach the disk at different times.
         let superblock = &self.volume.superblock;
         let is_settled = superblock.has_journal || superblock.was_clean;
         let remarks =
@@ -246,7 +246,7 @@ fn link_target(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) -> io:
         let mut target = vec![0; len];
         let read = read_at(volume, inode, 0, &mut target)?;
         target.truncate(read);
-        // // The target ends with its block at the latest.
+        // The target ends with its block at the latest.
         let block = run_at(volume, inode, 0)?.start.map(|start| volume.block(start)).transpose()?;
         if block.is_some_and(|block| block.get(len).is_some_and(|behind| *behind != 0)) {
             remarks.push((Severity::Error, format!("its length is {len}, and its target goes on behind that")));

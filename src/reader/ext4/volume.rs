@@ -86,7 +86,7 @@ impl Deref for Block {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // // Only `Volume::block` creates this value, and it checks the range.
+        // Only `Volume::block` creates this value, and it checks the range.
         &self.window[self.range.clone()]
     }
 }
@@ -119,7 +119,7 @@ impl Volume {
         let offset = self.superblock.offset_of(block)?;
         let len = self.superblock.block_len();
         let start = offset - offset % WINDOW_BYTES;
-        // // Below the window's size, which is at least a block's.
+        // Below the window's size, which is at least a block's.
         let at = usize::try_from(offset - start).unwrap_or(0);
         {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +132,7 @@ impl Volume {
         let mut bytes = self.unused_window();
         bytes.resize(usize::try_from(window_len).unwrap_or(0), 0);
         if self.read(start, &mut bytes).is_err() {
-            // // The window may contain a bad sector; the block itself may still be readable.
+            // The window may contain a bad sector; the block itself may still be readable.
             bytes.truncate(len);
             self.read(offset, &mut bytes)?;
             return Ok(Block { window: bytes.into(), range: 0..len });
@@ -174,7 +174,7 @@ impl Volume {
         if len > buf.len() {
             let mut bytes = std::mem::take(&mut window.bytes);
             bytes.resize(len, 0);
-            // // A bad sector past the requested bytes does not matter.
+            // A bad sector past the requested bytes does not matter.
             if self.read(offset, &mut bytes).is_ok() {
                 window.start = offset;
                 window.bytes = bytes;
@@ -217,7 +217,7 @@ impl Volume {
             let Some(logged) = self.overlay.get(&block) else { continue };
             let block_start = block * block_bytes;
             let (from, to) = (offset.max(block_start), end.min(block_start + block_bytes));
-            // // Both offsets lie within `buf`.
+            // Both offsets lie within `buf`.
             let place = |at: u64| usize::try_from(at - offset).unwrap_or(0);
             let piece = &mut buf[place(from)..place(to)];
             let in_block = from - block_start;

@@ -103,7 +103,7 @@ fn extent_bytes(item: &[u8]) -> Option<u64> {
             let bytes = if is_compressed { (on_disk * in_file).checked_div(u128::from(ram_bytes))? } else { in_file };
             u64::try_from(bytes).ok()
         }
-        // // A hole or a preallocated extent.
+        // A hole or a preallocated extent.
         _ => Some(0),
     }
 }
@@ -112,7 +112,7 @@ fn extent_bytes(item: &[u8]) -> Option<u64> {
 pub(super) fn counted_errors(root: &impl AsFd, device: u64) -> io::Result<Vec<String>> {
     let mut stats: DevStats = [0; 129];
     (stats[0], stats[1]) = (device, COUNTERS.len() as u64);
-    // // SAFETY: the ioctl reads and fills one struct of this length, which is also encoded in its number.
+    // SAFETY: the ioctl reads and fills one struct of this length, which is also encoded in its number.
     unsafe { ioctl(root, Updater::<GET_DEV_STATS, _>::new(&mut stats)) }?;
     let counted = COUNTERS.iter().zip(&stats[3..]).filter(|(_, count)| **count > 0);
     Ok(counted.map(|(name, count)| format!("{name} {count}")).collect())

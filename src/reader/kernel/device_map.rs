@@ -133,7 +133,7 @@ impl DeviceMap {
         let owner = Owner::this_process().map_err(DeviceMapError::Myself)?;
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let (name, uuid) = (map_name(&owner, count, label), map_uuid(&owner, count));
-        // // `--noudevrules`: udev would otherwise scan the device, and the host would activate a tenant's volume
+        // `--noudevrules`: udev would otherwise scan the device, and the host would activate a tenant's volume
         // groups. The table is passed as a file: a striped volume has thousands of extents, and an argument is
         // limited to 128 KiB (`MAX_ARG_STRLEN`).
         let (_table_file, table_path) = memory_file(&table).map_err(DeviceMapError::Table)?;
@@ -189,7 +189,7 @@ impl DeviceMap {
 
 impl Drop for DeviceMap {
     fn drop(&mut self) {
-        // // Best effort: `finish` reports errors, and the next run removes stale maps.
+        // Best effort: `finish` reports errors, and the next run removes stale maps.
         let _ = self.remove(Duration::from_secs(5));
     }
 }
@@ -338,7 +338,7 @@ fn dmsetup(commands: &dyn RunCommand, args: &[OsString]) -> Result<Vec<u8>, Devi
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(5).collect();
-    // // The table can be long; the name says what the map is for.
+    // The table can be long; the name says what the map is for.
     let shown: String = shown_command("dmsetup", args).chars().take(300).collect();
     Err(DeviceMapError::Command { command: shown, status: output.status.to_string(), stderr: lines.join("; ") })
 }

@@ -147,7 +147,7 @@ fn assemble(backing: &File, region: &FsRegion<'_>, means: &Means<'_>) -> Result<
     let (base, base_start, base_path) = if writable {
         (None, 0, means.backing.path().to_owned())
     } else {
-        // // Only the range that holds the extents: a loop device that showed the label of the tenant's physical
+        // Only the range that holds the extents: a loop device that showed the label of the tenant's physical
         // volume would be scanned by the host's LVM.
         let start = pieces.iter().map(|piece| piece.source_offset).min().unwrap_or(0);
         let end = pieces.iter().map(|piece| piece.source_offset.saturating_add(piece.length)).max().unwrap_or(0);

@@ -19,7 +19,7 @@ pub(super) fn list(
         let name = std::ffi::CString::new(name).ok()?;
         statx_of(dir, &name).ok().filter(|_| has_inode_numbers).map(|facts| facts.stx_ino)
     };
-    // // Only FAT has no inode numbers.
+    // Only FAT has no inode numbers.
     let reach = Reach::ByName { ino_of: &ino_of, ignores_case: !has_inode_numbers };
     let mut listing = Listing::default();
     let mut failed = rustix::fs::seek(dir, SeekFrom::Start(0)).err();

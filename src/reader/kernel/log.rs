@@ -60,7 +60,7 @@ impl KernelLog {
                         }
                     }
                 }
-                // // EPIPE: records were overwritten; the next read returns the oldest one left.
+                // EPIPE: records were overwritten; the next read returns the oldest one left.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PIPE.raw_os_error()) => {}
                 _ => break,
             }
@@ -75,10 +75,10 @@ fn error_of(record: &[u8], device: &str) -> Option<String> {
     let line = record.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     let (head, message) = line.split_once(';')?;
-    // // The facility is above the lowest three bits.
+    // The facility is above the lowest three bits.
     let priority: u32 = head.split(',').next()?.parse().ok()?;
     let names_it = message.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == device);
-    // // Skips the lines of advice and memory dumps that follow an error.
+    // Skips the lines of advice and memory dumps that follow an error.
     let says_it = ["rror", "orrupt"].iter().any(|word| message.contains(word));
     (priority % 8 <= ERROR && names_it && says_it).then(|| shown::text(message))
 }

@@ -56,7 +56,7 @@ const _: () = assert!(size_of::<LoopInfo64>() == 232 && size_of::<LoopConfig>() 
 
 struct GetFree;
 
-// // SAFETY: LOOP_CTL_GET_FREE takes no argument and returns a number or an error, as the impl says.
+// SAFETY: LOOP_CTL_GET_FREE takes no argument and returns a number or an error, as the impl says.
 unsafe impl Ioctl for GetFree {
     type Output = i32;
     const IS_MUTATING: bool = false;
@@ -90,7 +90,7 @@ impl LoopDevice {
         // A descriptor is not negative while its file is open.
         let fd = u32::try_from(backing.as_fd().as_raw_fd()).map_err(|_| Errno::BADF)?;
         for _ in 0..MAX_ATTEMPTS {
-            // // SAFETY: the impl of Ioctl above describes this ioctl correctly.
+            // SAFETY: the impl of Ioctl above describes this ioctl correctly.
             let number = unsafe { ioctl(&control, GetFree) }?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let open = OpenOptions::new().read(true).write(writable).open(&path)?;
@@ -115,7 +115,7 @@ impl LoopDevice {
                 },
                 reserved: [0; 8],
             };
-            // // SAFETY: LOOP_CONFIGURE reads one struct loop_config; the assertion above checks its layout.
+            // SAFETY: LOOP_CONFIGURE reads one struct loop_config; the assertion above checks its layout.
             match unsafe { ioctl(&open, Setter::<LOOP_CONFIGURE, LoopConfig>::new(config)) } {
                 Ok(()) => return Ok(Self { path, _open: open }),
                 Err(Errno::BUSY) => {}

@@ -138,7 +138,7 @@ impl Mounted {
         let counters = Counters::new(source.fs, place, &mount);
         if source.fs == "btrfs" {
             let root = rustix::fs::openat(&mount, c".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            // // Without permission for the query, no subvolume is left out and no error is known.
+            // Without permission for the query, no subvolume is left out and no error is known.
             subvolumes = root.as_ref().ok().and_then(|root| Subvolumes::read(root).ok());
             if let (Some(subvolumes), false) = (&mut subvolumes, source.with_snapshots) {
                 subvolumes.leave_out_snapshots();
@@ -154,7 +154,7 @@ impl Mounted {
     /// occurred, but not every error makes a call fail. Called once, before unmounting.
     pub fn met(&self) -> Vec<(Severity, String)> {
         let mut met = Vec::new();
-        // // Btrfs keeps a second copy of most metadata; where both are damaged, the call fails.
+        // Btrfs keeps a second copy of most metadata; where both are damaged, the call fails.
         let (severity, effect) =
             if self.fs == "btrfs" { (Severity::Warning, "") } else { (Severity::Error, ", files may be missing") };
         let Logged { first, count } = self.log.errors_of(&self.device);
@@ -216,10 +216,10 @@ impl Mounted {
 /// the walk.
 fn max_directories_in(fs: &str, used_bytes: u64, frsize: u64) -> Option<u64> {
     match fs {
-        // // Microsoft's FAT specification, "Directory Structure": a directory needs at least one cluster
+        // Microsoft's FAT specification, "Directory Structure": a directory needs at least one cluster
         // (`f_frsize`). The root of FAT12 and FAT16 is outside the clusters.
         "vfat" => used_bytes.checked_div(frsize).map(|clusters| clusters + 1),
-        // // Btrfs on-disk format: an inode item has 160 bytes, its key and references take as much again. So the
+        // Btrfs on-disk format: an inode item has 160 bytes, its key and references take as much again. So the
         // limit holds even where used bytes of a DUP profile are halved. Snapshots share these items, hence the
         // lower bound.
         "btrfs" => Some((used_bytes / 160).max(MIN_BTRFS_DIRECTORIES)),
@@ -230,12 +230,12 @@ fn max_directories_in(fs: &str, used_bytes: u64, frsize: u64) -> Option<u64> {
 /// Mount options besides `ro`. They override settings in the filesystem that could harm the host.
 fn options(fs: &str) -> &'static [(&'static str, Option<&'static str>)] {
     match fs {
-        // // The superblock may request errors=panic: a tenant's disk must not stop the host.
+        // The superblock may request errors=panic: a tenant's disk must not stop the host.
         "ext2" | "ext3" | "ext4" => &[("errors", Some("remount-ro"))],
         "xfs" => &[("nouuid", None)],
-        // // The top-level subvolume, whatever default the tenant set.
+        // The top-level subvolume, whatever default the tenant set.
         "btrfs" => &[("subvolid", Some("5"))],
-        // // FAT stores no owners and modes: without these options they would depend on the umask of the process.
+        // FAT stores no owners and modes: without these options they would depend on the umask of the process.
         "vfat" => &[("umask", Some("0022")), ("tz", Some("UTC")), ("utf8", None), ("errors", Some("remount-ro"))],
         _ => &[],
     }
@@ -281,7 +281,7 @@ fn mount_device(device: &Path, fs: &str) -> Result<OwnedFd, MountError> {
 }
 
 fn mount_as(device: &Path, fs: &str, writable: bool, more: &[(&str, Option<&str>)]) -> Result<OwnedFd, MountError> {
-    // // The ext4 driver serves all three types and, unlike the ext2 driver, replays journals.
+    // The ext4 driver serves all three types and, unlike the ext2 driver, replays journals.
     let driver = if fs.starts_with("ext") { "ext4" } else { fs };
     let failed = |log: String, error: Errno| MountError::Mount { fs: fs.to_owned(), log, source: error.into() };
     let context = fsopen(driver, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| failed(String::new(), error))?;
@@ -324,7 +324,7 @@ fn read_log(context: &OwnedFd) -> String {
 fn needs_replay(fs: &str, error: &io::Error, blocks: &dyn BlockRead, start: u64) -> bool {
     match Errno::from_io_error(error) {
         Some(Errno::ROFS) => true,
-        // // Btrfs on-disk format, superblock at 64 KiB: log_root at 0x60, 0 without a log tree.
+        // Btrfs on-disk format, superblock at 64 KiB: log_root at 0x60, 0 without a log tree.
         Some(Errno::IO) if fs == "btrfs" => {
             field(blocks, start, 0x1_0000 + 0x60, 8).is_some_and(|log_root| log_root != [0; 8])
         }

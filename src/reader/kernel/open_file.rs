@@ -91,7 +91,7 @@ fn open_beneath(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     let mut outer: Option<OwnedFd> = None;
     let mut rest = path;
     while rest.len() > PATH_PIECE_BYTES {
-        // // A name has at most 255 bytes, so each piece contains a separator.
+        // A name has at most 255 bytes, so each piece contains a separator.
         let border = rest[..PATH_PIECE_BYTES].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
         let next = open_piece(outer.as_ref(), root, &rest[..border], PIECE_FLAGS)?;
         outer = Some(next);
@@ -127,12 +127,12 @@ impl FileContent for WalkedFile {
             let start = match rustix::fs::seek(&opened.file, SeekFrom::Data(from)) {
                 Ok(start) => start,
                 Err(Errno::NXIO) => return Ok(None),
-                // // A filesystem without support for holes: the rest is data.
+                // A filesystem without support for holes: the rest is data.
                 Err(Errno::INVAL | Errno::NOTSUP) => from,
                 Err(error) => return Err(error.into()),
             };
             let end = match rustix::fs::seek(&opened.file, SeekFrom::Hole(start)) {
-                // // An invalid answer: treat the rest as data.
+                // An invalid answer: treat the rest as data.
                 Ok(end) if end > start => end.min(self.size),
                 Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::NOTSUP) => self.size,
                 Err(error) => return Err(error.into()),
@@ -146,9 +146,9 @@ impl FileContent for WalkedFile {
             return Ok(());
         }
         self.with(|opened| {
-            // // Only files without holes: prefetched pages over preallocated blocks would be reported as data.
+            // Only files without holes: prefetched pages over preallocated blocks would be reported as data.
             if let Some(len) = NonZero::new(self.size.min(AHEAD_BYTES)).filter(|_| !opened.may_have_holes) {
-                // // A hint; failure costs time only.
+                // A hint; failure costs time only.
                 let _ = rustix::fs::fadvise(&opened.file, 0, Some(len), Advice::WillNeed);
             }
             Ok(())

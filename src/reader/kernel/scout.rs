@@ -48,7 +48,7 @@ impl Scouts {
     /// Prefetches the inode of `name` and, for a directory, its first names.
     pub(super) fn look_at(&self, dir: &Arc<OwnedFd>, name: &[u8]) {
         if let (Some(waiting), Ok(name)) = (&self.waiting, CString::new(name)) {
-            // // If the queue is full, the walk itself will read the name.
+            // If the queue is full, the walk itself will read the name.
             let _ = waiting.try_send(Ahead { dir: Arc::clone(dir), name });
         }
     }
@@ -58,7 +58,7 @@ impl Drop for Scouts {
     fn drop(&mut self) {
         self.waiting = None;
         for thread in self.threads.drain(..) {
-            // // Scouts have no result.
+            // Scouts have no result.
             let _ = thread.join();
         }
     }
@@ -82,7 +82,7 @@ fn look(dir: &OwnedFd, name: &CStr, names: &mut [MaybeUninit<u8>]) {
     let Ok(directory) = rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty()) else { return };
     let mut listed = RawDir::new(directory.as_fd(), names);
     while let Some(Ok(entry)) = listed.next() {
-        // // One inode brings in its neighbours, which usually belong to the same directory.
+        // One inode brings in its neighbours, which usually belong to the same directory.
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             let _ = statx_of(&directory, entry.file_name());
             return;

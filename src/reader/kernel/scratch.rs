@@ -183,7 +183,7 @@ mod tests {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let image = File::open("/proc/self/exe").unwrap();
         let range = ByteRange::new(0, 4096);
-        // // A missing directory stands for a full one: a full tmpfs would need a mount.
+        // A missing directory stands for a full one: a full tmpfs would need a mount.
         let missing = dir.path().join("missing");
         assert!(matches!(
             copy_region(&image, range, &missing, &Cancel::default()),

@@ -95,7 +95,7 @@ pub fn subvolume_of(file: impl AsFd) -> io::Result<Subvolume> {
         received_uuid: [0; 16],
         rest: [0; 20],
     };
-    // // SAFETY: BTRFS_IOC_GET_SUBVOL_INFO writes one struct of this layout; the assertion above checks its length.
+    // SAFETY: BTRFS_IOC_GET_SUBVOL_INFO writes one struct of this layout; the assertion above checks its length.
     unsafe { ioctl(file, Updater::<GET_SUBVOL_INFO, SubvolumeInfo>::new(&mut info)) }?;
     Ok(Subvolume {
         id: info.treeid,
@@ -109,7 +109,7 @@ pub fn subvolume_of(file: impl AsFd) -> io::Result<Subvolume> {
 /// The id of the default subvolume.
 pub fn default_id(root: impl AsFd) -> io::Result<Option<u64>> {
     let found = first_item(root, ROOT_TREE_DIR_OBJECTID, DIR_ITEM_KEY)?;
-    // // `struct btrfs_dir_item`: the key of the target, 13 bytes, the length of the name, and the name `default`.
+    // `struct btrfs_dir_item`: the key of the target, 13 bytes, the length of the name, and the name `default`.
     let item = found.as_deref().and_then(|item| item.get(..8));
     Ok(item.and_then(|id| Some(u64::from_le_bytes(id.try_into().ok()?))))
 }
@@ -131,19 +131,19 @@ fn first_item(root: impl AsFd, objectid: u64, kind: u32) -> io::Result<Option<Ve
 
 /// Creates the subvolume `name` in `directory`.
 pub fn create(directory: impl AsFd, name: &[u8]) -> io::Result<()> {
-    // // SAFETY: BTRFS_IOC_SUBVOL_CREATE reads one struct of this layout; the assertion above checks its length.
+    // SAFETY: BTRFS_IOC_SUBVOL_CREATE reads one struct of this layout; the assertion above checks its length.
     Ok(unsafe { ioctl(directory, Setter::<SUBVOL_CREATE, VolumeArgs>::new(volume_args(name)?)) }?)
 }
 
 /// Deletes the subvolume `name` in `directory`.
 pub fn destroy(directory: impl AsFd, name: &[u8]) -> io::Result<()> {
-    // // SAFETY: BTRFS_IOC_SNAP_DESTROY reads one struct of this layout; the assertion above checks its length.
+    // SAFETY: BTRFS_IOC_SNAP_DESTROY reads one struct of this layout; the assertion above checks its length.
     Ok(unsafe { ioctl(directory, Setter::<SNAP_DESTROY, VolumeArgs>::new(volume_args(name)?)) }?)
 }
 
 fn volume_args(name: &[u8]) -> io::Result<VolumeArgs> {
     let mut args = VolumeArgs { fd: 0, name: [0; NAME_MAX + 1] };
-    // // The final NUL stays.
+    // The final NUL stays.
     args.name.get_mut(..name.len()).filter(|_| name.len() <= NAME_MAX).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(name);
     Ok(args)
 }

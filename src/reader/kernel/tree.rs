@@ -150,11 +150,11 @@ impl KernelTree {
         let mut xattrs = Vec::with_capacity(names.len());
         let mut room = XATTRS_MAX_BYTES;
         for name in names {
-            // // XFS also shows its ACLs in its own form, which would be meaningless on another filesystem.
+            // XFS also shows its ACLs in its own form, which would be meaningless on another filesystem.
             if name.starts_with(b"trusted.SGI_ACL_") {
                 continue;
             }
-            // // The list was split at NUL bytes, so the name contains none.
+            // The list was split at NUL bytes, so the name contains none.
             let Ok(c_name) = CString::new(name.as_slice()) else { continue };
             match get(&c_name, &mut self.xattr_buf[..]) {
                 Ok(len) if len <= room => {
@@ -184,7 +184,7 @@ impl Tree for KernelTree {
     const OPEN_DIRECTORIES: usize = 64;
 
     fn root(&mut self, complaints: &mut Vec<String>) -> io::Result<OpenDirectory<Arc<OwnedFd>>> {
-        // // The walk closes its descriptor when it goes deep; files are opened from this one.
+        // The walk closes its descriptor when it goes deep; files are opened from this one.
         let root = rustix::fs::openat(&self.root, c".", DIR_FLAGS, Mode::empty())?;
         let facts = statx_of(&root, c"")?;
         let fs_type = rustix::fs::fstatfs(&root).map_or(0, |facts| facts.f_type);
@@ -250,7 +250,7 @@ impl Tree for KernelTree {
             FileType::Socket => EntryKind::Socket,
             FileType::Unknown => return Err(LookError::UnknownType),
         };
-        // // Attributes are read by name: opening other types could follow a link, block on a FIFO or reach a
+        // Attributes are read by name: opening other types could follow a link, block on a FIFO or reach a
         // device.
         let by_name =
             CString::new([format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name.as_bytes()].concat());

@@ -85,7 +85,7 @@ pub(super) fn search(
     });
     loop {
         args.items = u32::MAX;
-        // // SAFETY: the ioctl reads the head and fills the buffer after it; the head holds the buffer's length.
+        // SAFETY: the ioctl reads the head and fills the buffer after it; the head holds the buffer's length.
         unsafe { ioctl(&root, Updater::<TREE_SEARCH_V2, _>::new(&mut *args)) }?;
         let mut at = 0;
         let mut last = None;
@@ -102,7 +102,7 @@ pub(super) fn search(
             last = Some((objectid, kind, offset));
             at = start + bytes.len();
         }
-        // // The next key. Each search returns at least one item unless it is at the end.
+        // The next key. Each search returns at least one item unless it is at the end.
         let Some((objectid, kind, offset)) = last else { return Ok(()) };
         let next = match (offset.checked_add(1), kind.checked_add(1), objectid.checked_add(1)) {
             (Some(offset), ..) => Some((objectid, kind, offset)),

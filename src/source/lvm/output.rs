@@ -139,7 +139,7 @@ fn facts_of_row(row: LvRow) -> Result<LvFacts, BadOutput> {
     };
     let device = match (row.lv_kernel_major.parse(), row.lv_kernel_minor.parse()) {
         (Ok(major), Ok(minor)) => Some((major, minor)),
-        // // "-1": inactive.
+        // "-1": inactive.
         _ => None,
     };
     // lvs(8), attribute 5: `a` active, `I` active and overflowed, `s` suspended, `-` not active, …

@@ -51,7 +51,7 @@ impl StoreFile for LocalFile {
     }
 
     fn start_over(&self) -> Result<(), StoreError> {
-        // // The data is discarded, and so is its error.
+        // The data is discarded, and so is its error.
         let _ = self.late_error.take();
         let emptied = self.file.set_len(0).and_then(|()| (&self.file).seek(SeekFrom::Start(0)));
         emptied.map(|_| ()).map_err(StoreError::io("emptying", &self.path))

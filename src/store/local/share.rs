@@ -49,7 +49,7 @@ impl Stretch {
         self.len += bytes.len() as u64;
         let rest_len = usize::try_from(self.len % BLOCK_BYTES as u64).unwrap_or(0);
         let (_, tail) = bytes.split_at(bytes.len().saturating_sub(rest_len));
-        // // Either these bytes contain the whole remainder, or they extend it.
+        // Either these bytes contain the whole remainder, or they extend it.
         self.rest.truncate(if tail.len() == rest_len { 0 } else { rest_len - tail.len() });
         self.rest.extend_from_slice(tail);
     }
@@ -70,7 +70,7 @@ impl Stretch {
         let all = self.len - self.rest.len() as u64;
         let mut left = all;
         while left > 0 {
-            // // The filesystem was tested to share. Where it does not, the kernel copies.
+            // The filesystem was tested to share. Where it does not, the kernel copies.
             let len = usize::try_from(left).unwrap_or(usize::MAX);
             match rustix::fs::copy_file_range(&self.source, Some(&mut from), file, None, len) {
                 Ok(0) => return Err(io::Error::other("the previous archive is shorter than it was a moment ago")),

@@ -72,7 +72,7 @@ struct Stage {
 impl Stage {
     fn new(room: usize) -> Self {
         let bytes = vec![0; room + DIRECT_ALIGNMENT];
-        // // If no aligned start exists, direct writes fail, and other writes do not need it.
+        // If no aligned start exists, direct writes fail, and other writes do not need it.
         let start = bytes.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
         Self { bytes, start, room, len: 0 }
     }
@@ -143,7 +143,7 @@ impl StagedWriter {
     /// Hands the range over for sharing, and puts the bytes after its last whole block into the buffer.
     fn end_stretch(&mut self) -> io::Result<()> {
         let Some(stretch) = self.stretch.take() else { return Ok(()) };
-        // // It is shorter than a block, and the buffer is empty.
+        // It is shorter than a block, and the buffer is empty.
         self.current.fill(stretch.rest());
         self.give(Work::Share(stretch))
     }
@@ -167,7 +167,7 @@ impl Write for StagedWriter {
     /// Waits until the kernel has accepted all data.
     fn flush(&mut self) -> io::Result<()> {
         self.end_stretch()?;
-        // // Also if it is empty: its return shows that all earlier tasks are done.
+        // Also if it is empty: its return shows that all earlier tasks are done.
         self.hand_over()?;
         while self.empty.len() + 1 < STAGES {
             let stage = self.back.recv().map_err(|_| self.writers_error())?;
@@ -220,7 +220,7 @@ impl Drop for StagedWriter {
         }
         self.work = None;
         if let Some(thread) = self.thread.take() {
-            // // Its errors are in the shared slot.
+            // Its errors are in the shared slot.
             let _ = thread.join();
         }
     }
@@ -232,12 +232,12 @@ fn work_off(mut file: SyncingWriter, to_do: &Receiver<Work>, give_back: &Sender<
     for work in to_do {
         let done = match work {
             Work::Share(stretch) => stretch.share_with(&file.file).and_then(|len| {
-                // // If the kernel copied instead of sharing, it went through memory.
+                // If the kernel copied instead of sharing, it went through memory.
                 if is_direct { Ok(()) } else { file.pace(len) }
             }),
             Work::Write(mut stage) => write_stage(&mut file, stage.filled(), &mut is_direct).map(|()| {
                 stage.len = 0;
-                // // Fails only after the writer is gone.
+                // Fails only after the writer is gone.
                 let _ = give_back.send(stage);
             }),
         };
@@ -254,7 +254,7 @@ fn write_stage(file: &mut SyncingWriter, mut left: &[u8], is_direct: &mut bool) 
         let written = match file.file.write(&left[..whole]) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // // A disk with unusually large sectors, or the partial block at the end of the file.
+            // A disk with unusually large sectors, or the partial block at the end of the file.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => 0,
             Err(error) => return Err(error),
         };
@@ -317,7 +317,7 @@ mod tests {
                 writer.write_all(piece).unwrap();
             }
             if len % 2 == 0 {
-                // // Continues after a flush in the middle of a block.
+                // Continues after a flush in the middle of a block.
                 writer.flush().unwrap();
                 writer.write_all(b"more").unwrap();
             }
@@ -344,7 +344,7 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (what, len) = ((random >> 40) % 4, [5, 4096, 70_000, 100_000, 200_000][(random >> 45) % 5]);
             match what {
-                // // Continue at the last end, at an offset with the same alignment, or anywhere.
+                // Continue at the last end, at an offset with the same alignment, or anywhere.
                 0 | 1 => from %= content.len() / 2,
                 2 => from = (random >> 50) % 100 * DIRECT_ALIGNMENT + expected.len() % DIRECT_ALIGNMENT,
                 _ => {

@@ -60,7 +60,7 @@ impl SyncingWriter {
             if let Some(error) = self.error.take() {
                 return Err(error);
             }
-            // // One piece may wait for the one before. Blocking beyond that limits dirty memory, which would evict
+            // One piece may wait for the one before. Blocking beyond that limits dirty memory, which would evict
             // the host's own pages, and lets `auto` see that the destination is slow.
             let _ = self.wake.as_ref().map(|wake| wake.send(()));
         }
@@ -84,7 +84,7 @@ impl Drop for SyncingWriter {
     fn drop(&mut self) {
         self.wake = None;
         if let Some(syncer) = self.syncer.take() {
-            // // Its errors are in the shared slot.
+            // Its errors are in the shared slot.
             let _ = syncer.join();
         }
     }

@@ -73,7 +73,7 @@ fn the_last_whole_backup_outlives_any_number_of_partial_ones() {
     let gone = removed(&backups, &Policy::days(3), now, Occasion::Published("2026-11-20"));
     assert!(!gone.contains(&"2026-11-04".to_owned()));
     assert!(gone.contains(&"2026-11-03".to_owned()) && gone.contains(&"2026-11-05".to_owned()));
-    // // A verified partial backup does not replace a verified whole one.
+    // A verified partial backup does not replace a verified whole one.
     backups[2].health = Health::Good;
     backups[9].health = Health::Good;
     let gone = removed(&backups, &Policy::days(3), now, Occasion::Published("2026-11-20"));
@@ -287,7 +287,7 @@ fn a_group_that_is_off_for_a_night_costs_no_yearly_backup() {
 
 #[test]
 fn what_was_just_made_stays_though_another_is_newer() {
-    // // The clock was ahead once, or is behind now.
+    // The clock was ahead once, or is behind now.
     let backups: Vec<Backup> = ["2026-07-06", "2026-11-19"].map(backup).into();
     let plan = plan("v", &backups, &Policy::days(1), at("2026-11-20"), Occasion::Published("2026-07-06"));
     assert_eq!(plan.removals().count(), 0);

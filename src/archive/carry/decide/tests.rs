@@ -110,7 +110,7 @@ fn an_entry_that_differs_costs_its_group_alone() {
             entry
         };
         let (decisions, done) = offer(&mut carry, (0..ENTRIES).map(changed));
-        // // The first entry of a group that differs is not held.
+        // The first entry of a group that differs is not held.
         assert!(decisions.matches('d').count() <= 1 && decisions.contains('r'), "{decisions}");
         assert!(decisions.contains('c'), "the other groups: {decisions}");
         assert_eq!(done, ENTRIES);
@@ -131,7 +131,7 @@ fn headers_that_differ_are_seen_when_the_group_is_complete() {
 
 #[test]
 fn what_is_not_trusted_is_read_and_what_is_held_is_given_back() {
-    // // Changed at the trusted moment or later; without such a moment; and on another filesystem.
+    // Changed at the trusted moment or later; without such a moment; and on another filesystem.
     for trusted_before in [Some(1000), None] {
         let (decisions, done) = offer(&mut carry(trusted_before), (0..ENTRIES).map(entry));
         assert_eq!((decisions, done), ("r".repeat(200), ENTRIES));

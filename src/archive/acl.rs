@@ -50,23 +50,91 @@ pub fn to_text(value: &[u8]) -> Option<String> {
 /// less.
 const MAX_ENTRIES: usize = 8000;
 
-/// The kernel's form of an ACL in text. Accepts the result of [`to_text`] and the forms of other tars (one entry
-/// per line, one-letter tags, a numeric id after a name, comments). `None` if the text is no ACL, has a name
-/// without a number, or more than 8,000 entries.
+/// A user or a group that an entry of an ACL's text names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qualifier<'a> {
+    /// By its number.
+    Number(u32),
+    /// By its name alone, as GNU tar and setfacl(1) write it.
+    Name(&'a str),
+}
+
+/// Users or groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Users.
+    User,
+    /// Groups.
+    Group,
+}
+
+impl Kind {
+    /// The word for one of them.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Group => "group",
+        }
+    }
+}
+
+/// An ACL's text in the kernel's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<T> {
+    /// Users and groups have numbers.
+    Numbers(T),
+    /// At least one has a name alone: [`resolve`] needs numbers for it.
+    Names,
+}
+
+/// The kernel's form of an ACL's text: of what [`to_text`] makes, and of the forms that other tars write (entries on
+/// lines of their own, one-letter tags, a numeric id after a name, comments). `None` when it is not an ACL, or has more than
+/// 8,000 entries.
+pub fn parse(text: &[u8]) -> Option<Parsed<Vec<u8>>> {
+    let mut has_names = false;
+    let value = resolve(text, |_, qualifier| match qualifier {
+        Qualifier::Number(id) => Some(id),
+        Qualifier::Name(_) => {
+            has_names = true;
+            None
+        }
+    })?;
+    Some(if has_names { Parsed::Names } else { Parsed::Numbers(value) })
+}
+
+/// As [`parse`], for a text in which every user and group has a number.
 pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
+    match parse(text)? {
+        Parsed::Numbers(value) => Some(value),
+        Parsed::Names => None,
+    }
+}
+
+/// The kernel's form of an ACL's text, with the numbers that `number_of` gives. Entries for which it gives `None` are left out;
+/// the rest, the mask among it, stays: without the whole ACL the file's group would get the rights of the mask.
+pub fn resolve(text: &[u8], mut number_of: impl FnMut(Kind, Qualifier<'_>) -> Option<u32>) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(text).ok()?;
-    let mut entries = Vec::new();
+    let mut count = 0;
+    let mut entries: Vec<(u16, u32, u16)> = Vec::new();
     for entry in text.split([',', '\n']) {
         let entry = entry.split('#').next().unwrap_or("").trim();
         if entry.is_empty() {
             continue;
         }
-        entries.push(parse_entry(entry)?);
-        if entries.len() > MAX_ENTRIES {
+        count += 1;
+        if count > MAX_ENTRIES {
             return None;
         }
+        let (tag, qualifier, permissions) = parse_entry(entry)?;
+        let kind = if tag == USER { Kind::User } else { Kind::Group };
+        let id = match qualifier {
+            None => Some(u32::MAX),
+            Some(Text::Number(id)) => number_of(kind, Qualifier::Number(id)),
+            Some(Text::Name(name)) => number_of(kind, Qualifier::Name(&name)),
+        };
+        entries.extend(id.map(|id| (tag, id, permissions)));
     }
-    if entries.is_empty() {
+    if count == 0 {
         return None;
     }
     // The kernel requires the order of tags.
@@ -80,21 +148,31 @@ pub fn from_text(text: &[u8]) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// The first user or group name without a number in an ACL's text. GNU tar writes such ACLs unless run with
-/// `--numeric-owner`.
-pub fn name_without_number(text: &[u8]) -> Option<Vec<u8>> {
-    let has_number = |fields: &[&[u8]]| {
-        let number = fields.get(3).unwrap_or(&fields[1]);
-        number.trim_ascii().iter().all(u8::is_ascii_digit)
-    };
-    text.split(|byte| matches!(byte, b',' | b'\n'))
-        .map(|entry| entry.split(|byte| *byte == b':').collect::<Vec<_>>())
-        .find(|fields| fields.len() >= 3 && !has_number(fields))
-        .map(|fields| fields[1].trim_ascii().to_vec())
+const USER: u16 = 0x02;
+const GROUP: u16 = 0x08;
+
+/// As [`Qualifier`].
+enum Text {
+    Number(u32),
+    Name(String),
 }
 
-/// `tag:qualifier:permissions`, and star's fourth field with the numeric id.
-fn parse_entry(entry: &str) -> Option<(u16, u32, u16)> {
+/// libacl writes some characters of names as `\` and three octal digits.
+fn unescaped(name: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| *first == b'\\');
+        let octal = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let (byte, used) = octal.map_or((*first, 0), |byte| (byte, 3));
+        bytes.push(byte);
+        rest = &after[used..];
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| name.to_owned())
+}
+
+/// `tag:qualifier:permissions`, and star's fourth field with the number of the qualifier's name.
+fn parse_entry(entry: &str) -> Option<(u16, Option<Text>, u16)> {
     let mut fields = entry.split(':').map(str::trim);
     let (tag, qualifier) = (fields.next()?, fields.next()?);
     let (qualifier, letters) = match fields.next() {
@@ -110,14 +188,20 @@ fn parse_entry(entry: &str) -> Option<(u16, u32, u16)> {
     let named = !qualifier.is_empty();
     let tag: u16 = match (tag, named) {
         ("user" | "u", false) => 0x01,
-        ("user" | "u", true) => 0x02,
+        ("user" | "u", true) => USER,
         ("group" | "g", false) => 0x04,
-        ("group" | "g", true) => 0x08,
+        ("group" | "g", true) => GROUP,
         ("mask" | "m", false) => 0x10,
         ("other" | "o", false) => 0x20,
         _ => return None,
     };
-    let id = if named { number.unwrap_or(qualifier).parse().ok()? } else { u32::MAX };
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let qualifier = match (named, number) {
+        (false, _) => None,
+        (true, Some(number)) => Some(Text::Number(number.parse().ok()?)),
+        (true, None) if is_number(qualifier) => Some(Text::Number(qualifier.parse().ok()?)),
+        (true, None) => Some(Text::Name(unescaped(qualifier))),
+    };
     let mut permissions = 0;
     for letter in letters.chars() {
         permissions |= match letter {
@@ -128,12 +212,12 @@ fn parse_entry(entry: &str) -> Option<(u16, u32, u16)> {
             _ => return None,
         };
     }
-    Some((tag, id, permissions))
+    Some((tag, qualifier, permissions))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{from_text, to_text};
+    use super::{Kind, Parsed, Qualifier, from_text, parse, resolve, to_text};
 
     fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
         let mut value = 2_u32.to_le_bytes().to_vec();
@@ -165,6 +249,37 @@ mod tests {
         let wrong: [&[u8]; 7] = [b"", b"user:alice:rw-", b"user::q", b"mask:1:r", b"x::r", b"user:r", b"u:1:r:1:1"];
         for wrong in wrong {
             assert_eq!(from_text(wrong), None, "{}", wrong.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn names_get_the_numbers_that_they_have_here() {
+        let text =
+            b"user::rw-,user:joe:r--,user:7:rwx,user:lost\\040soul:---,group::r--,group:joe:rw-,mask::rwx,other::---";
+        assert_eq!(parse(text), Some(Parsed::Names));
+        let mut asked = Vec::new();
+        let value = resolve(text, |kind, qualifier| match (kind, qualifier) {
+            (_, Qualifier::Number(id)) => Some(id + 1),
+            (Kind::User, Qualifier::Name("joe")) => Some(5),
+            (Kind::Group, Qualifier::Name("joe")) => Some(6),
+            (_, Qualifier::Name(name)) => {
+                asked.push(name.to_owned());
+                None
+            }
+        });
+        // An entry without a number is left out, and the rest stays.
+        let here = "user::rw-,user:5:r--,user:8:rwx,group::r--,group:6:rw-,mask::rwx,other::---";
+        assert_eq!(value.and_then(|value| to_text(&value)).as_deref(), Some(here));
+        assert_eq!(asked, ["lost soul"]);
+        // A number beside a name counts, and one that is out of bounds is no name.
+        assert_eq!(parse(b"user:joe:r--:5"), Some(Parsed::Numbers(acl(&[(2, 4, 5)]))));
+        for wrong in [b"user:99999999999:r--".as_slice(), b"user:joe:r--:x", b"user:joe:q", b"user:\xff:r"] {
+            assert_eq!(parse(wrong), None, "{}", wrong.escape_ascii());
+        }
+        for (name, plain) in
+            [("a\\134b", "a\\b"), ("a\\99", "a\\99"), ("\\777", "\\777"), ("\\377", "\\377"), ("\\", "\\")]
+        {
+            assert_eq!(super::unescaped(name), plain);
         }
     }
 

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::config::Config;
 use crate::outside::RunCommand;
 
+mod clock;
 mod destination;
 mod finding;
 mod host;
@@ -22,13 +23,14 @@ pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -
     let mut add = |about, answer, what: String| findings.push(Finding { about, answer, what });
     host::privileges(&mut add);
     host::trust(config, &mut add);
-    host::clock(now, &mut add);
+    clock::clock(now, commands, &mut add);
     host::modules(&mut add);
     host::programs(config, commands, &mut add);
-    if config.enable_lvmsnapshots {
-        volumes::volumes(config, commands, &mut add);
+    let listed = if config.enable_lvmsnapshots { volumes::volumes(config, commands, &mut add) } else { None };
+    let shelves = destination::destination(config, now, &mut add);
+    if let Some(listed) = listed {
+        volumes::empty_groups(config, &listed, &shelves, &mut add);
     }
-    destination::destination(config, now, &mut add);
     network::about_mail(config, &mut add);
     network::dumps(config, &mut add);
     schedule::schedule(&mut add);

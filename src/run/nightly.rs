@@ -38,7 +38,7 @@ mod work;
 
 pub use dry_run::{forecast, rehearse};
 pub use error::NightError;
-pub(super) use groups::in_groups;
+pub(super) use groups::{in_groups, volumes_backed_up};
 pub use night::NightOptions;
 pub(super) use select::selected_names;
 

@@ -4,6 +4,7 @@
 //! [`attributes`] gives it what it had. A file gets its name when its data, digest and attributes are right: whatever
 //! has its name is complete, so a restore that was cut off is resumed by what is there.
 
+mod acl_names;
 pub mod attributes;
 pub mod data;
 pub mod dry_run;
@@ -80,7 +81,7 @@ fn restore_from(
     let mut side_findings = Findings::default();
     let sides = side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
         .map_err(RestoreError::of_check)?;
-    let ids = resolve_ids(&archive, &sides, options, part, observer)?;
+    let (ids, names) = resolve_ids(&archive, &sides, options, part, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
     // The lock goes with its own descriptor, which must outlive the tree.
     let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);
@@ -102,7 +103,7 @@ fn restore_from(
     let put_options =
         PutOptions { existing: options.existing, verify: options.verify, devices: options.devices, top: options.top };
     let reachable = tree.root().is_none_or(|root| is_reachable(root, options.top));
-    let rules = Rules { strip_set_id: reachable && !options.keep_set_id, ids };
+    let rules = Rules { strip_set_id: reachable && !options.keep_set_id, ids, names: Arc::new(names) };
     let mut run = Pass {
         putter: Putter {
             tree,

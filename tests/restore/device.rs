@@ -1056,5 +1056,6 @@ for at in (first, second):
     }
     let new = dir.path().join("new.img");
     let said = run_expecting(3, &["restore", archive.to_str().unwrap(), "--to-image", new.to_str().unwrap()]);
-    assert!(said.contains("its 2 quota limits are not set"), "{said}");
+    // In the plan and in the result.
+    assert_eq!(said.matches("its 2 quota limits are not set").count(), 2, "{said}");
 }

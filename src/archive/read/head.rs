@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::header::{BLOCK, Block, Header, OldSparse, parse};
 use super::header_error::{HeaderError, HolesError};
-use super::records::Extended;
+use super::records::{Extended, NamedAcl};
 use super::sparse::{self, RunMap};
 use crate::entry::{DeviceNumber, Timestamp, Xattr};
 
@@ -62,7 +62,9 @@ pub struct EntryHead {
     pub runs: Option<RunMap>,
     /// Attributes, including ACLs in the kernel's form.
     pub xattrs: Vec<Xattr>,
-    /// Inode flags as in [`crate::entry::Metadata::flags`].
+    /// ACLs with names that have no numbers in the archive.
+    pub named_acls: Vec<NamedAcl>,
+    /// Inode flags, as [`crate::entry::Metadata::flags`] has them.
     pub flags: u32,
     /// The project id.
     pub project: u32,
@@ -294,6 +296,7 @@ impl HeadBuilder {
             stored_bytes: stored,
             runs,
             xattrs: extended.xattrs,
+            named_acls: extended.named_acls,
             flags: extended.flags,
             project: extended.project,
             problems: extended.problems,

@@ -28,7 +28,9 @@ pub struct Extended {
     pub mtime: Option<Timestamp>,
     /// Attributes by name, including ACLs in the kernel's form.
     pub xattrs: Vec<Xattr>,
-    /// Inode flags, from libarchive's names and volbak's own record.
+    /// ACLs that have names of users or groups without their numbers: the attribute's name and the text.
+    pub named_acls: Vec<NamedAcl>,
+    /// Inode flags, by libarchive's names and our own record.
     pub flags: u32,
     /// The project id.
     pub project: u32,
@@ -38,7 +40,16 @@ pub struct Extended {
     pub sparse: SparseRecords,
 }
 
-/// Records about holes, in three versions of GNU tar's PAX formats.
+/// An ACL with names that have numbers only on the host that restores it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedAcl {
+    /// `system.posix_acl_access` or `system.posix_acl_default`.
+    pub attribute: &'static [u8],
+    /// The text that [`acl::resolve`] takes.
+    pub text: Vec<u8>,
+}
+
+/// What is said about holes, in three versions of GNU tar's PAX formats.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SparseRecords {
     /// `GNU.sparse.major` and `.minor`, 1 and 0 for the map in the data area.
@@ -190,18 +201,16 @@ impl Extended {
         }
     }
 
-    fn set_acl(&mut self, name: &[u8], value: &[u8]) {
-        match acl::from_text(value) {
-            Some(value) => self.set_xattr(name.to_vec(), value),
-            // GNU tar writes an empty default ACL for directories without one.
-            None if value.is_empty() => {}
-            None => {
-                let why = match acl::name_without_number(value) {
-                    Some(name) => format!("names {}, and no number for it", name.escape_ascii()),
-                    None => "is not understood".to_owned(),
-                };
-                self.problem(format!("its ACL {} {why}", name.escape_ascii()));
-            }
+    fn set_acl(&mut self, attribute: &'static [u8], value: &[u8]) {
+        // GNU tar writes an empty default ACL for directories without one.
+        if value.is_empty() {
+            return;
+        }
+        self.named_acls.retain(|earlier| earlier.attribute != attribute);
+        match acl::parse(value) {
+            Some(acl::Parsed::Numbers(value)) => self.set_xattr(attribute.to_vec(), value),
+            Some(acl::Parsed::Names) => self.named_acls.push(NamedAcl { attribute, text: value.to_vec() }),
+            None => self.problem(format!("its ACL {} is not understood", attribute.escape_ascii())),
         }
     }
 

@@ -154,8 +154,20 @@ fn own_parameters(sb: &[u8], versionnum: u16, sb_features2: u32) -> Option<XfsMa
         lazy_count: is_v5 || sb_features2 & FEATURES2_LAZYSBCOUNT != 0,
         case_insensitive: bits & VERSION_BORG != 0,
         metadata_uuid: has_metadata_uuid.then(|| uuid(sb, 248)).flatten(),
-        quotas: names_of(u64::from(be16(sb, 176)?), QUOTA_NAMES).collect(),
+        quotas: quotas(sb)?,
     })
+}
+
+/// `sb_qflags`. A mount without quotas clears them; the limits stay in the inodes `sb_uquotino`, `sb_gquotino` and (version 5)
+/// `sb_pquotino`, and apply again from the next mount with quotas.
+fn quotas(sb: &[u8]) -> Option<Vec<String>> {
+    let flags = u64::from(be16(sb, 176)?);
+    if flags != 0 {
+        return Some(names_of(flags, QUOTA_NAMES).collect());
+    }
+    let has_inode = |at| be64(sb, at).is_some_and(|inode| !matches!(inode, 0 | u64::MAX));
+    let kinds = [(160, "user limits"), (168, "group limits"), (232, "project limits")];
+    Some(kinds.into_iter().filter(|(at, _)| has_inode(*at)).map(|(_, name)| name.to_owned()).collect())
 }
 
 #[cfg(test)]
@@ -236,5 +248,11 @@ mod tests {
         assert!(own.case_insensitive && own.lazy_count && own.project_id_32bit);
         assert!(own.metadata_uuid.is_some());
         assert_eq!(own.quotas, ["group accounting", "group enforcement"]);
+        // Mounted without quotas since: the limits are there still.
+        (disk[177], disk[167], disk[239]) = (0, 131, 132);
+        disk[168..176].fill(0xff);
+        seal(&mut disk);
+        let made = probe(&Window::new(&disk)).expect("found").holds.made_with.expect("parameters");
+        assert_eq!(made.xfs.expect("XFS").quotas, ["user limits", "project limits"]);
     }
 }

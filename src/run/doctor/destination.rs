@@ -11,13 +11,14 @@ use crate::store::catalog::BackupState;
 use crate::store::presence::is_on_mount;
 use crate::units::ByteLen;
 
-pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>) {
+/// Returns the backups in it, as far as they can be read.
+pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>) -> Vec<Shelf> {
     let path = &config.backup_destination;
     let destination = match Destination::open(path) {
         Ok(destination) => destination,
         Err(error) => {
             add("destination", Answer::Bad, with_causes(&error));
-            return;
+            return Vec::new();
         }
     };
     match is_on_mount(path) {
@@ -25,7 +26,7 @@ pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>
         Ok(false) if config.require_mount => {
             let what = format!("neither {} nor a directory above it is a mount point", path.display());
             add("destination", Answer::Bad, what);
-            return;
+            return Vec::new();
         }
         Ok(false) => add("destination", Answer::Good, format!("{} is there (require_mount is off)", path.display())),
         Err(error) => add("destination", Answer::Bad, with_causes(&error)),
@@ -33,9 +34,16 @@ pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>
     if rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_err() {
         add("destination", Answer::Bad, format!("{} cannot be written to", path.display()));
     }
-    match (Shelf::all(&destination), destination.free_space()) {
-        (Ok(shelves), Ok(free)) => backups(&shelves, free.0, now, add),
-        (Err(error), _) | (_, Err(error)) => add("destination", Answer::Bad, with_causes(&error)),
+    let found = Shelf::all(&destination).and_then(|shelves| Ok((shelves, destination.free_space()?.0)));
+    match found {
+        Ok((shelves, free_bytes)) => {
+            backups(&shelves, free_bytes, now, add);
+            shelves
+        }
+        Err(error) => {
+            add("destination", Answer::Bad, with_causes(&error));
+            Vec::new()
+        }
     }
 }
 

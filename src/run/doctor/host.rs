@@ -1,10 +1,8 @@
-//! The host itself: its user, its clock, its kernel, its programs.
+//! The host itself: its user, its kernel, its programs.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-
-use chrono::{DateTime, TimeZone, Utc};
 
 use super::finding::{Add, Answer};
 use crate::config::Config;
@@ -29,23 +27,6 @@ pub(super) fn trust(config: &Config, add: &mut Add<'_>) {
     }
     for what in distrusted {
         add("config", Answer::Bad, what);
-    }
-}
-
-pub(super) fn clock(now: DateTime<Utc>, add: &mut Add<'_>) {
-    // Before this there was no volbak.
-    let earliest = Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).single().unwrap_or(DateTime::UNIX_EPOCH);
-    let local = now.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S %:z");
-    if now < earliest {
-        add("clock", Answer::Bad, format!("it says {local}: backups would get wrong dates"));
-        return;
-    }
-    // Set by systemd-timesyncd, chrony and ntpd alike (adjtimex(2), STA_UNSYNC); without systemd the file is not there.
-    let synced = Path::new("/run/systemd/timesync/synchronized").exists() || Path::new("/run/chrony").exists();
-    if synced {
-        add("clock", Answer::Good, format!("{local}, kept in step by a time server"));
-    } else {
-        add("clock", Answer::Doubtful, format!("{local}; neither timesyncd nor chrony seems to keep it in step"));
     }
 }
 

@@ -4,16 +4,18 @@ use super::finding::{Add, Answer};
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::outside::RunCommand;
-use crate::run::nightly::{in_groups, selected_names};
+use crate::run::nightly::{in_groups, selected_names, volumes_backed_up};
+use crate::run::prune::Shelf;
 use crate::source::{self, Volumes};
 use crate::units::ByteLen;
 
-pub(super) fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<'_>) {
+/// Returns the volumes of the groups that the config asks for; `None` where LVM cannot list them.
+pub(super) fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<'_>) -> Option<Volumes> {
     let listed = match source::list_volumes(&[], commands) {
         Ok(everything) => in_groups(&everything, config),
         Err(error) => {
             add("volumes", Answer::Bad, with_causes(&error));
-            return;
+            return None;
         }
     };
     let selection = selected_names(config, &listed);
@@ -21,15 +23,30 @@ pub(super) fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<
         0 => add("volumes", Answer::Bad, format!("none to back up in {}", config.volume_groups.join(", "))),
         count => add("volumes", Answer::Good, format!("{count} to back up: {}", shortened(&selection))),
     }
-    for group in &listed.empty_groups {
-        add("volumes", Answer::Doubtful, format!("the group {group} is not there, or has no volumes"));
-    }
     inactive(&listed, add);
     room(config, &listed, commands, add);
     let ours = listed.volumes.iter().filter(|volume| volume.is_ours());
     for volume in ours {
         let name = volume.facts.full_name();
         add("snapshots", Answer::Doubtful, format!("{name} is there: a run is on, or left it, or was told to keep it"));
+    }
+    Some(listed)
+}
+
+/// Groups without volumes. Most hosts have one of the two groups that are the default.
+pub(super) fn empty_groups(config: &Config, listed: &Volumes, shelves: &[Shelf], add: &mut Add<'_>) {
+    for group in &listed.empty_groups {
+        let what = format!("the group {group} is not there, or has no volumes");
+        match volumes_backed_up(group, shelves) {
+            0 if config.volume_groups_by_default && !listed.volumes.is_empty() => {
+                add("volumes", Answer::Good, format!("{what}; it is optional, because the config names no groups"));
+            }
+            0 => add("volumes", Answer::Doubtful, what),
+            count => {
+                let what = format!("{what}, and there are backups of {count} of its volumes: is it active?");
+                add("volumes", Answer::Doubtful, what);
+            }
+        }
     }
 }
 

@@ -10,19 +10,24 @@ use crate::source::{ListedVolume, Volumes};
 impl Night<'_> {
     /// A group without volumes is one that the host does not have, which is fine, unless there are backups of it.
     pub(super) fn tell_empty_groups(&self, volumes: &Volumes, shelves: &[Shelf]) {
-        let host = host::name();
         for group in &volumes.empty_groups {
-            let of_group = |shelf: &&Shelf| {
-                let newest = shelf.newest();
-                newest.is_some_and(|newest| newest.host == host && newest.source.vg.as_ref() == Some(group))
-            };
-            let count = shelves.iter().filter(of_group).count();
+            let count = volumes_backed_up(group, shelves);
             if count > 0 {
                 let what = format!("it has no volumes, and there are backups of {count} of its volumes: is it active?");
                 self.tell(Severity::Warning, group, what);
             }
         }
     }
+}
+
+/// The number of volumes of this host's `group` that have backups.
+pub(in crate::run) fn volumes_backed_up(group: &str, shelves: &[Shelf]) -> usize {
+    let host = host::name();
+    let of_group = |shelf: &&Shelf| {
+        let newest = shelf.newest();
+        newest.is_some_and(|newest| newest.host == host && newest.source.vg.as_deref() == Some(group))
+    };
+    shelves.iter().filter(of_group).count()
 }
 
 /// The volumes of the config's groups, in the order of the groups. Where the config names no groups and the usual ones have

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::acl_names::AclNames;
 use super::ids::IdMaps;
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::entry::{Timestamp, Xattr};
@@ -29,6 +31,8 @@ pub struct Rules {
     pub strip_set_id: bool,
     /// Other numbers for owners and groups.
     pub ids: IdMaps,
+    /// Where names in ACLs without numbers are looked up.
+    pub names: Arc<AclNames>,
 }
 
 /// An attribute that makes an entry another one where it cannot be set.
@@ -154,6 +158,11 @@ impl Attributes {
         attributes.gid = attributes.gid.map(|gid| rules.ids.gids.get(gid));
         if !rules.ids.is_empty() {
             rules.ids.map_xattrs(&mut attributes.xattrs);
+        }
+        // With the numbers of where it is restored to, which are not mapped again.
+        for acl in rules.names.attributes(head, &rules.ids) {
+            attributes.xattrs.retain(|xattr| xattr.name != acl.name);
+            attributes.xattrs.push(acl);
         }
         // A directory's set-group-id bit lends no rights.
         if rules.strip_set_id && becomes_file(head) {

@@ -50,7 +50,7 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
     let mut side_findings = Findings::default();
     let sides = side_files::check(files, CheckLevel::Full, &options.cancel, &mut side_findings)
         .map_err(RestoreError::of_check)?;
-    let ids = resolve_ids(&archive, &sides, options, &part, observer)?;
+    let (ids, names) = resolve_ids(&archive, &sides, options, &part, observer)?;
     let everything = selection.is_everything();
     let indexed = index_of(&sides).is_some();
     let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
@@ -72,6 +72,10 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
                     continue;
                 }
                 uses.note(&head);
+                if let Some(what) = names.missing(&head) {
+                    let problem = Problem::new(Severity::Warning, escape_path(&head.path), what);
+                    observer.on_event(&Event::Problem(problem));
+                }
                 found.entries += 1;
                 found.data_bytes += head.stored_bytes;
                 let is_link = matches!(head.kind, HeadKind::HardLink(_));

@@ -169,22 +169,34 @@ impl IdMaps {
 
     fn map_acl(&self, value: &mut Vec<u8>) {
         let Some(entries) = acl_entries(value) else { return };
-        // Sorted, as the kernel wants them. Two that become one have the rights that both had.
-        let mut mapped: BTreeMap<(u16, u32), u16> = BTreeMap::new();
-        for (tag, permissions, id) in entries {
-            let id = match tag {
-                ACL_USER => self.uids.get(id),
-                ACL_GROUP => self.gids.get(id),
-                _ => id,
-            };
-            mapped.entry((tag, id)).and_modify(|other| *other &= permissions).or_insert(permissions);
-        }
-        value.truncate(4);
-        for ((tag, id), permissions) in mapped {
-            value.extend_from_slice(&tag.to_le_bytes());
-            value.extend_from_slice(&permissions.to_le_bytes());
-            value.extend_from_slice(&id.to_le_bytes());
-        }
+        let mapped = entries.into_iter().map(|(tag, permissions, id)| match tag {
+            ACL_USER => (tag, permissions, self.uids.get(id)),
+            ACL_GROUP => (tag, permissions, self.gids.get(id)),
+            _ => (tag, permissions, id),
+        });
+        put_acl(value, mapped);
+    }
+}
+
+/// An ACL in the kernel's form that has each user and group once.
+pub(super) fn merged_acl(mut value: Vec<u8>) -> Vec<u8> {
+    if let Some(entries) = acl_entries(&value) {
+        put_acl(&mut value, entries);
+    }
+    value
+}
+
+/// Replaces the entries of an ACL: sorted, as the kernel wants them. Two that become one have the rights that both had.
+fn put_acl(value: &mut Vec<u8>, entries: impl IntoIterator<Item = (u16, u16, u32)>) {
+    let mut merged: BTreeMap<(u16, u32), u16> = BTreeMap::new();
+    for (tag, permissions, id) in entries {
+        merged.entry((tag, id)).and_modify(|other| *other &= permissions).or_insert(permissions);
+    }
+    value.truncate(4);
+    for ((tag, id), permissions) in merged {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&permissions.to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::ids::{BadMapping, IdMap, IdMaps, Mapping};
+use crate::archive::acl::Kind;
 use crate::archive::index::escape_path;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
@@ -112,6 +113,8 @@ pub enum IdError {
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
     pub(super) maps: IdMaps,
+    /// The names that have the new numbers, where files of them were given.
+    pub(super) new: Option<Names>,
     pub(super) said: Option<String>,
 }
 
@@ -142,7 +145,7 @@ impl IdWish {
     pub(super) fn resolve(&self, inside: Option<Inside>) -> Result<Resolved, IdError> {
         let mut maps = self.numbers()?;
         let (old, old_from, new_from) = match (inside, &self.from, &self.to) {
-            (_, None, None) => return Ok(Resolved { maps, said: None }),
+            (_, None, None) => return Ok(Resolved { maps, ..Resolved::default() }),
             (_, Some(from), Some(to)) => (Names::of_files(from)?, from.to_string(), to.clone()),
             (Some(inside), Some(new), None) | (Some(inside), None, Some(new)) => {
                 (inside.names, format!("{} of the backup", inside.place), new.clone())
@@ -159,7 +162,8 @@ impl IdWish {
         );
         maps.uids.add_others(users);
         maps.gids.add_others(groups);
-        Ok(Resolved { maps, said: Some(said) })
+        let new = self.to.is_some().then_some(new);
+        Ok(Resolved { maps, new, said: Some(said) })
     }
 }
 
@@ -180,6 +184,11 @@ impl Table {
             (is_name && number != u32::MAX).then(|| (name.to_vec(), number))
         };
         Self(bytes.split(|byte| *byte == b'\n').filter_map(line).collect())
+    }
+
+    /// As getpwnam(3): the first line of a name counts.
+    fn number(&self, name: &[u8]) -> Option<u32> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, number)| *number)
     }
 
     /// Numbers of this table and those that their names have in `other`, where they differ. As in getpwnam(3), the first
@@ -204,12 +213,30 @@ impl Table {
 }
 
 #[derive(Debug, Default)]
-struct Names {
+pub(super) struct Names {
     users: Table,
     groups: Table,
 }
 
 impl Names {
+    /// Those of this host's own files.
+    pub(super) fn of_this_host() -> Result<Self, IdError> {
+        Self::of_files(&NameFiles::of_this_host())
+    }
+
+    /// The number of a user or a group.
+    pub(super) fn number(&self, kind: Kind, name: &[u8]) -> Option<u32> {
+        match kind {
+            Kind::User => self.users.number(name),
+            Kind::Group => self.groups.number(name),
+        }
+    }
+
+    /// The number of `name` in lines of passwd(5) or group(5).
+    pub(super) fn number_in(lines: &[u8], name: &[u8]) -> Option<u32> {
+        Table::parse(lines).number(name)
+    }
+
     fn of_files(files: &NameFiles) -> Result<Self, IdError> {
         let table = |path: &Path| {
             let failed = |source| IdError::File { path: path.to_owned(), source };

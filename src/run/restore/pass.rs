@@ -134,6 +134,9 @@ impl Pass<'_> {
         for problem in &head.problems {
             self.fail(&escape_path(path), problem);
         }
+        if let Some(what) = self.putter.rules.names.missing(head) {
+            self.fail(&escape_path(path), &what);
+        }
         if line.is_some_and(|line| line.damaged) {
             let what = "was not read whole when it was backed up; restored as it is in the archive";
             self.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, escape_path(path), what)));

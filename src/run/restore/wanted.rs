@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::acl_names::AclNames;
 use super::error::RestoreError;
 use super::ids::IdMaps;
 use super::names;
@@ -36,14 +37,15 @@ pub(super) fn selects_without_index(selection: &Selection, head: &EntryHead) -> 
     selection.wants(&head.path, is_directory) || (is_directory && selection.leads_to(&head.path))
 }
 
-/// The maps of numbers that are asked for, with names from the archive where they are needed.
+/// The maps of numbers that are asked for, with names from the archive where they are needed; and where the names in ACLs are looked
+/// up.
 pub(super) fn resolve_ids(
     archive: &Arc<dyn BlockRead>,
     sides: &SideFiles,
     options: &RestoreOptions,
     part: &Part,
     observer: &dyn Observer,
-) -> Result<IdMaps, RestoreError> {
+) -> Result<(IdMaps, AclNames), RestoreError> {
     let wish = &options.ids;
     let inside = if wish.needs_inside() {
         let plan = match index_of(sides) {
@@ -68,7 +70,7 @@ pub(super) fn resolve_ids(
         let problem = Problem::new(Severity::Notice, "owners and groups", said);
         observer.on_event(&Event::Problem(problem));
     }
-    Ok(resolved.maps)
+    Ok((resolved.maps, AclNames::new(resolved.new)))
 }
 
 /// The index, unless it is missing, damaged or not the backup's.

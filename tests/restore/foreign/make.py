@@ -108,6 +108,17 @@ def tree():
     """)
 
 
+def with_names():
+    """ACLs as tar and bsdtar write them of users that have names, and of one whose name is of the machine that wrote it alone."""
+    sh("mkdir named; echo x >named/f; mkdir named/d; cp named/f named/other; setfacl -m u:nobody:rw,u:daemon:-,g:nogroup:r,g:daemon:rwx,u:4321:x named/f;"
+       "setfacl -m u:nobody:rwx named/d; setfacl -d -m u:daemon:r,g:nogroup:- named/d")
+    tool("bsd-pax-attributes-names", "bsdtar --format=pax --acls -cf - named/f named/other")
+    tool("bsd-pax-attributes-numeric", "bsdtar --numeric-owner --format=pax --acls -cf - named/f named/other")
+    # A name as long that no host has, as in an archive from another one.
+    written = tool("gnu-posix-attributes-names", "tar --format=posix --acls -cf - named")
+    save("gnu-posix-attributes-unknown", written.replace(b"user:daemon:", b"user:volbk0:"))
+
+
 def with_tools():
     plain = "--exclude=tree/fifo"
     for form in ["v7", "oldgnu", "gnu", "ustar", "posix"]:
@@ -140,6 +151,7 @@ def with_tools():
     for form in ["ustar", "pax", "gnutar", "v7", "restricted", "oldtar"]:
         tool(f"bsd-{form}", f"bsdtar --format={form} -cf - tree")
     tool("bsd-pax-attributes", "bsdtar --format=pax --acls --xattrs --fflags -cf - tree")
+    with_names()
     tool("bsd-pax-sparse", "bsdtar --format=pax --read-sparse -cf - tree")
     tool("bsd-pax-binary", "bsdtar --format=pax --options hdrcharset=BINARY -cf - tree")
     tool("bsd-pax-noschily", "bsdtar --format=pax --options xattrheader=LIBARCHIVE --xattrs -cf - tree/file tree/dir")
@@ -282,6 +294,8 @@ def by_hand():
     forms = {
         "numbers": acl.format(5, "", 6, ""), "star": acl.format("nobody", ":65534", "nogroup", ":65534"), "star-unknown": acl.format("lisa", ":502", "toolies", ":102"),
         "names": acl.format("nobody", "", "nogroup", ""), "names-unknown": acl.format("nosuchuser", "", "nosuchgroup", ""),
+        "names-some": acl.format("nosuchuser", "", "nogroup", ""), "names-escaped": acl.format("nob\\157dy", "", "nogroup", ""),
+        "names-twice": "user::rwx,user:nobody:r-x,user:65534:rw-,group::r-x,mask::rwx,other::r-x", "names-option": acl.format("--help", "", "-s", ""),
         "lines": acl.format(5, "", 6, "").replace(",", "\n") + "\n", "short": "u::rwx,u:5:r-x,g::r-x,g:6:rw-,m::rwx,o::r-x", "octal": "user::7,user:5:5,group::5,mask::7,other::5",
         "effective": "user::rwx\nuser:5:rwx\t\t#effective:r-x\ngroup::r-x\nmask::r-x\nother::r--\n", "mask-one-colon": "user::rwx,group::r-x,mask:rwx,other:r-x,user:5:r-x",
         "spaces": "user::rwx, user:5:r-x, group::r-x, mask::rwx, other::r-x", "minimal": "user::rw-,group::r--,other::r--", "one-letter": "user::rwx,user:5:r,group::x,mask::rwx,other::-",

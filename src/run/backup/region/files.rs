@@ -129,10 +129,12 @@ fn quota_limits(context: &RegionContext<'_>, region: &Region, open: &dyn Filesys
     match limits {
         Ok(limits) if limits.count == 0 => None,
         Ok(limits) => {
-            let what = format!(
-                "{} quota limits are in the manifest; a restore does not set them: setquota does, with what stands there",
-                limits.count
-            );
+            let kept = match limits.kept.len() as u64 {
+                kept if kept < limits.count => format!("{kept} of its {} quota limits are", limits.count),
+                _ => format!("{} quota limits are", limits.count),
+            };
+            let what =
+                format!("{kept} in the manifest; a restore does not set them: setquota does, with what stands there");
             context.tell(Severity::Notice, region, what);
             Some(Box::new(QuotaRecord { count: limits.count, setquota: limits.kept }))
         }

@@ -3,6 +3,7 @@
 use super::state::{Planner, shown};
 use crate::layout::Region;
 use crate::layout::lvm2::compose;
+use crate::manifest::QuotaRecord;
 use crate::run::rebuild::fat_format::FatFormat;
 use crate::run::rebuild::kept::Kept;
 use crate::run::rebuild::makefs::{BUILT_IN, Maker, checker, maker, package_of};
@@ -14,6 +15,19 @@ use crate::units::{ByteLen, ByteRange, Extent};
 
 /// The longest part of a filesystem's start and end in which something else could be recognised.
 const SIGNATURES_BYTES: u64 = 1 << 20;
+
+/// What to say of quota limits, which nothing sets. Of many, the manifest has the first.
+fn quotas_differ(quotas: &QuotaRecord) -> String {
+    let kept = quotas.setquota.len() as u64;
+    let place = if kept < quotas.count {
+        format!(
+            "the manifest has the first {kept} of them under quota_limits, each as the arguments of setquota; the others are not in the backup"
+        )
+    } else {
+        "the manifest has them under quota_limits, each as the arguments of setquota".to_owned()
+    };
+    format!("its {} quota limits are not set: {place}", quotas.count)
+}
 
 impl Planner<'_> {
     /// A filesystem or swap space.
@@ -35,10 +49,7 @@ impl Planner<'_> {
             Err(why) => return self.refuse(format!("{name}: {why}")),
         };
         if let Some(quotas) = self.records.get(region.name.as_str()).and_then(|record| record.quota_limits.as_deref()) {
-            made.differs.push(format!(
-                "its {} quota limits are not set: the manifest has them under quota_limits, each as the arguments of setquota",
-                quotas.count
-            ));
+            made.differs.push(quotas_differ(quotas));
         }
         let mut boot_block = self.boot_block(region);
         let subvolumes = self.subvolumes(region, &mut made);
@@ -216,5 +227,19 @@ impl Planner<'_> {
         let fits =
             |bytes: &&Kept| bytes.what == what && bytes.start == region.start_bytes && bytes.bytes.len() <= longest;
         self.kept.iter().find(fits).map(|bytes| bytes.bytes.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quotas_differ;
+    use crate::manifest::QuotaRecord;
+
+    #[test]
+    fn limits_that_the_manifest_lacks_are_said() {
+        let kept = |count| QuotaRecord { count, setquota: vec!["-u 1 0 1 0 0".to_owned()] };
+        assert!(quotas_differ(&kept(1)).ends_with("arguments of setquota"));
+        let more = quotas_differ(&kept(5));
+        assert!(more.contains("its 5 quota limits are not set") && more.contains("the first 1 of them"), "{more}");
     }
 }

@@ -153,8 +153,8 @@ pub fn prepare(
     if !unmountable.is_empty() {
         return Err(DeviceError::Refused(unmountable));
     }
-    let twins = twins::refusals(&plan, &target);
-    if !twins.is_empty() {
+    let twins = || Some(twins::refusals(&plan, &target)).filter(|twins| !twins.is_empty());
+    if let Some(twins) = in_use::lasting(twins) {
         return Err(DeviceError::Refused(twins));
     }
     let known_bad = locate::files_are_bad(files, &manifest)

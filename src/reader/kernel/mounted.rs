@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -267,11 +269,31 @@ pub fn mount_writable(device: &Path, fs: &str, compress: bool) -> Result<OwnedFd
     root.map_err(|error| MountError::Mount { fs: fs.to_owned(), log: String::new(), source: error.into() })
 }
 
+/// How long a mount that ended may still be seen.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Returns the mount and the name of its device.
 fn mount_range(backing: &File, range: ByteRange, fs: &str, writable: bool) -> Result<(OwnedFd, String), MountError> {
     let device = LoopDevice::attach(backing, range, writable).map_err(MountError::Loop)?;
     let name = device.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok((mount_device(device.path(), fs)?, name))
+    let deadline = Instant::now() + ENDS_WITHIN;
+    loop {
+        match mount_device(device.path(), fs) {
+            Err(MountError::Mount { source, .. })
+                if fs == "btrfs" && is_taken(&source) && Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(100));
+            }
+            mounted => return Ok((mounted?, name)),
+        }
+    }
+}
+
+/// Volumes that were cloned from one image have a btrfs of one UUID, which the kernel mounts once at a time (Linux,
+/// fs/btrfs/volumes.c, `device_list_add`). The mount of the other one may be about to end: a child process had a
+/// descriptor in it for a moment.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::EXIST | Errno::BUSY))
 }
 
 /// Mounts the filesystem on the block device `device`, detached. The mount keeps the device busy, so the caller may
@@ -376,7 +398,44 @@ pub fn reaches_outside(fs: &str, blocks: &dyn BlockRead, start: u64) -> Option<&
 
 #[cfg(test)]
 mod tests {
-    use super::{MIN_BTRFS_DIRECTORIES, max_directories_in};
+    use std::fs::{self, File};
+    use std::process::Command;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::{MIN_BTRFS_DIRECTORIES, MountSource, Mounted, kernel_knows, max_directories_in};
+    use crate::outside::Cancel;
+    use crate::units::ByteRange;
+
+    #[test]
+    fn a_btrfs_of_the_same_uuid_whose_mount_ends_is_waited_for() {
+        const LEN: u64 = 128 << 20;
+        if !rustix::process::geteuid().is_root() || !kernel_knows("btrfs") {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+        File::create(&one).unwrap().set_len(LEN).unwrap();
+        assert!(Command::new("mkfs.btrfs").arg("-q").arg(&one).status().unwrap().success());
+        fs::copy(&one, &other).unwrap();
+        let open = |path: &std::path::Path| {
+            let backing = File::options().read(true).open(path).unwrap();
+            let range = ByteRange::new(0, LEN);
+            let scratch = dir.path();
+            let source =
+                MountSource { backing: &backing, range, fs: "btrfs", writable: false, with_snapshots: true, scratch };
+            Mounted::open(&source, &Cancel::default())
+        };
+        let first = open(&one).unwrap();
+        // While it stays, the kernel mounts no other; it ends while the second mount waits.
+        let ends = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            drop(first);
+        });
+        let second = open(&other);
+        ends.join().unwrap();
+        second.unwrap();
+    }
 
     #[test]
     fn directories_are_bounded_by_what_they_take() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::in_use::opened_by;
+use super::in_use::{lasting, opened_by};
 use super::on_target::what_is_on;
 use crate::layout::SCAN_BYTES;
 use crate::outside::{FileBlocks, RunCommand};
@@ -124,7 +124,15 @@ impl Target {
     }
 
     fn device(path: &Path, backup_directory: &Path, commands: &dyn RunCommand) -> Result<Self, TargetError> {
-        let found = source::resolve(path.as_os_str(), commands).map_err(|error| in_place(error, path))?;
+        let mut found = source::resolve(path.as_os_str(), commands).map_err(|error| in_place(error, path))?;
+        // udev opens a volume for a moment after it was made, or after its last user closed it.
+        let is_open = |kind: &SourceKind| matches!(kind, SourceKind::Volume(facts) if facts.is_open);
+        if is_open(found.kind()) {
+            lasting(|| {
+                found = source::resolve(path.as_os_str(), commands).ok()?;
+                is_open(found.kind()).then_some(())
+            });
+        }
         let name = found.display_name().to_owned();
         let unfit = |what: String| TargetError::Unfit { name: name.clone(), what };
         match found.kind() {
@@ -146,7 +154,13 @@ impl Target {
         }
         let node = found.path().to_owned();
         let flags = OFlags::RDWR | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = match rustix::fs::open(&node, flags, Mode::empty()) {
+        // The last user's close may be under way.
+        let mut opened = Err(Errno::BUSY);
+        lasting(|| {
+            opened = rustix::fs::open(&node, flags, Mode::empty());
+            matches!(opened, Err(Errno::BUSY)).then_some(())
+        });
+        let file = match opened {
             Ok(file) => File::from(file),
             Err(Errno::BUSY) => {
                 let rdev = fs::metadata(&node).map_or(0, |metadata| metadata.rdev());
@@ -161,10 +175,10 @@ impl Target {
         if fs::metadata(backup_directory).is_ok_and(|directory| directory.dev() == metadata.rdev()) {
             return Err(unfit("the backups lie on it".to_owned()));
         }
-        if let Some(shown_by) = source::loop_device_over(&node) {
+        if let Some(shown_by) = lasting(|| source::loop_device_over(&node)) {
             return Err(unfit(format!("it is in use: /dev/{shown_by} shows it or a part of it{}", use_of(&shown_by))));
         }
-        if let Some(what) = source::other_way_to(metadata.rdev()) {
+        if let Some(what) = lasting(|| source::other_way_to(metadata.rdev())) {
             return Err(unfit(format!("it is in use: {what}")));
         }
         if let Some(process) = opened_by(&metadata) {
@@ -199,7 +213,7 @@ impl Target {
                 if let Some(process) = opened_by(&metadata) {
                     return Err(unfit(format!("it is open in process {process}")));
                 }
-                if let Some(shown_by) = source::loop_device_over(path) {
+                if let Some(shown_by) = lasting(|| source::loop_device_over(path)) {
                     return Err(unfit(format!("it is in use: /dev/{shown_by} shows it{}", use_of(&shown_by))));
                 }
                 if source::is_swap_file(path) {

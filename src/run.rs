@@ -1,4 +1,4 @@
-//! What volbak does, one file a verb: the only place that wires the other modules together.
+//! The verbs of volbak, one file each: the only module that connects the others.
 
 pub mod accept;
 pub mod backup;

@@ -1,4 +1,4 @@
-//! What sending a mail needs to know.
+//! The settings for sending mail.
 
 use std::path::PathBuf;
 use std::time::Duration;

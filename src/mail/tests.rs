@@ -44,7 +44,7 @@ fn server(port: u16) -> Transport {
     })
 }
 
-/// A port on which nobody listens.
+/// A port without a listener.
 fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

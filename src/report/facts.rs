@@ -69,7 +69,7 @@ pub struct VolumeReport {
     /// Its volume group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// When its new backup was begun, if there is one.
+    /// When its new backup was started, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<DateTime<Utc>>,
     /// The directory of its backups.

@@ -21,7 +21,7 @@ pub struct Standing {
     pub format_version: u32,
     /// The last whole run and the last one for some volumes, of each config on each host; the newest first.
     pub runs: Vec<RunStanding>,
-    /// Each volume by its name.
+    /// Each volume by name.
     pub volumes: BTreeMap<String, VolumeStanding>,
 }
 
@@ -32,7 +32,7 @@ pub struct RunStanding {
     pub host: String,
     /// Digest of the volumes that the config selects.
     pub scope: String,
-    /// Whether it was for all of them.
+    /// Whether it covered all of them.
     pub is_whole: bool,
     /// When it began.
     pub started: DateTime<FixedOffset>,
@@ -40,11 +40,11 @@ pub struct RunStanding {
     pub duration_seconds: u64,
     /// The outcome in words.
     pub subject: String,
-    /// How it ended, its volumes included.
+    /// Its verdict, including its volumes.
     pub verdict: Verdict,
-    /// Why it ended before its end, if it did.
+    /// Why it was aborted, if it was.
     pub aborted: Option<String>,
-    /// How many warnings and errors it had as a whole.
+    /// Number of warnings and errors of the run itself.
     pub problems: u64,
     /// The first of them.
     pub first_problem: Option<String>,
@@ -57,41 +57,41 @@ pub struct VolumeStanding {
     pub host: String,
     /// Its volume group.
     pub group: Option<String>,
-    /// When the last run that was for it began.
+    /// Start of the last run that covered it.
     pub at: DateTime<Utc>,
-    /// When the last run began that came to it, whatever became of it there. `None` in the records of older versions.
+    /// Start of the last run that reached it, whatever the result. `None` in the records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_attempt: Option<DateTime<Utc>>,
-    /// Whether that run was for volumes that were named.
+    /// Whether that run was limited to named volumes.
     #[serde(default)]
     pub named: bool,
-    /// What became of it in that run.
+    /// Its result in that run.
     pub outcome: Outcome,
-    /// What became of its dump.
+    /// The result of its dump.
     #[serde(default)]
     pub dump: Dump,
-    /// How that run ended for it.
+    /// Its verdict in that run.
     pub verdict: Verdict,
-    /// How many errors it had.
+    /// Number of errors.
     pub errors: u64,
-    /// How many warnings.
+    /// Number of warnings.
     pub warnings: u64,
     /// The worst problem.
     pub first_problem: Option<String>,
-    /// When its newest complete backup was begun, of whichever run.
+    /// Start of its newest complete backup, from any run.
     pub last_success: Option<DateTime<Utc>>,
-    /// How long it took.
+    /// The duration.
     pub duration_seconds: u64,
     /// The new archive's size.
     pub archive_bytes: Option<u64>,
-    /// All that lies in its directory.
+    /// Size of its directory.
     pub directory_bytes: u64,
     /// Highest observed fill level of its snapshot.
     pub snapshot_peak_percent: Option<f64>,
-    /// Whether the host no longer has it.
+    /// Whether it no longer exists on the host.
     #[serde(default)]
     pub gone: bool,
-    /// What its backups are worth, as far as it was looked at.
+    /// The worth of its backups, as far as it was determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worth: Option<VolumeWorth>,
 }
@@ -101,9 +101,9 @@ pub struct VolumeStanding {
 pub struct RunFacts<'a> {
     /// Digest of the volumes that the config selects.
     pub scope: &'a str,
-    /// Whether the run was for all of them.
+    /// Whether the run covered all of them.
     pub is_whole: bool,
-    /// The volumes that the host has, when they could be listed.
+    /// The volumes on the host, if they could be listed.
     pub existing: Option<&'a [String]>,
 }
 
@@ -114,7 +114,7 @@ impl Default for Standing {
 }
 
 impl Standing {
-    /// What one report alone says.
+    /// The records from a single report.
     pub fn of(report: &RunReport) -> Self {
         let mut standing = Self::default();
         standing.note(report, RunFacts { scope: "", is_whole: true, existing: None });
@@ -163,8 +163,8 @@ impl Standing {
         self.runs.truncate(MAX_RUNS);
     }
 
-    /// The last whole run of this config on this host; else one of the host, else any: when the config was changed,
-    /// the last run is that of the old one.
+    /// The last whole run of this config on this host; otherwise one of the host; otherwise any. After the config
+    /// was changed, the last run is that of the old one.
     pub fn whole_run(&self, host: &str, scope: &str) -> Option<&RunStanding> {
         let first = |wanted: &dyn Fn(&&RunStanding) -> bool| self.runs.iter().find(wanted);
         first(&|run| run.is_whole && run.host == host && run.scope == scope)

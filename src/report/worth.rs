@@ -23,7 +23,7 @@ pub struct VolumeWorth {
 /// A verification that found nothing wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastVerification {
-    /// When.
+    /// Its time.
     pub at: DateTime<Utc>,
     /// 1 is a quick check, 2 a full verification, 3 a restore test.
     pub level: u8,

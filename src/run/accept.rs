@@ -1,4 +1,4 @@
-//! Accepting sudden changes: the backups before them are no longer kept for that reason.
+//! Accepts sudden changes: backups before them are no longer kept for that reason.
 
 use crate::outside::Clock;
 use crate::store::Destination;
@@ -21,8 +21,8 @@ pub enum AcceptError {
     Store(#[from] StoreError),
 }
 
-/// Accepts the sudden changes of the volume `name`; gives them, oldest first. What was kept because of them is retention's
-/// again from the next run on.
+/// Accepts the sudden changes of the volume `name`; returns them, oldest first. From the next run, retention may
+/// remove the backups kept because of them.
 pub fn accept(destination: &Destination, name: &str, clock: &dyn Clock) -> Result<Vec<Pin>, AcceptError> {
     let _lock = destination.lock(clock.now())?;
     let mut pins = destination.pins()?;

@@ -26,7 +26,7 @@ pub use self::outcome::BackupOutcome;
 use crate::source::Source;
 use crate::store::Destination;
 
-/// Backs up `source` into `destination`, whose lock the caller holds.
+/// Backs up `source` into `destination`. The caller holds its lock.
 pub fn back_up_source(
     source: &Source,
     destination: &Destination,

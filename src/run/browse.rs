@@ -1,4 +1,4 @@
-//! Looks into backups without restoring them: lists what is in one, gives one file, compares two.
+//! Browses backups without restoring them: lists entries, prints a file, compares two backups.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -22,7 +22,7 @@ use crate::shown::hex;
 use crate::store::Backup;
 use crate::store::open::OpenError;
 
-/// Why a backup cannot be looked into.
+/// Why a backup cannot be browsed.
 #[derive(Debug, thiserror::Error)]
 pub enum BrowseError {
     /// A file of the backup cannot be opened.
@@ -31,29 +31,29 @@ pub enum BrowseError {
     /// The index is damaged.
     #[error("the index is damaged; `volbak verify` says more")]
     Index(#[from] IndexError),
-    /// The index is not the one that the manifest knows.
+    /// The index does not match the manifest.
     #[error("the index was changed since it was written: its SHA-256 is not the one in the manifest")]
     IndexChanged,
-    /// A pattern is none.
+    /// An invalid pattern.
     #[error(transparent)]
     Pattern(#[from] BadPattern),
-    /// Nothing of that name is there.
+    /// The path does not exist.
     #[error("the backup has no {0}")]
     NotFound(String),
-    /// It has no content.
+    /// The path has no content.
     #[error("{path} is {what}, not a file")]
     NotAFile {
         /// The path.
         path: String,
-        /// What it is.
+        /// Its type.
         what: &'static str,
     },
-    /// What was given is not what was backed up.
+    /// The content in the archive differs from what was backed up.
     #[error("{path} is damaged in the archive: {what}")]
     Damaged {
         /// The path.
         path: String,
-        /// How.
+        /// The difference.
         what: String,
     },
     /// Reading or writing failed.
@@ -61,21 +61,21 @@ pub enum BrowseError {
     Io {
         /// The path.
         path: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// An entry, as a listing shows it.
+/// An entry of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ListedEntry {
-    /// `f`, `d` and so on, as in the index.
+    /// The type: `f`, `d` and so on, as in the index.
     pub kind: char,
-    /// Whether the backup could not read all of it.
+    /// Whether part of it could not be read for the backup.
     pub damaged: bool,
     /// A file's length in bytes.
     pub size: u64,
-    /// The path without `./`, as the index writes it.
+    /// The path without `./`, escaped as in the index.
     pub path: String,
     /// SHA-256 of a file without holes.
     pub sha256: Option<String>,
@@ -94,13 +94,13 @@ impl ListedEntry {
     }
 }
 
-/// The entries of a backup, one after the other, as its index has them.
+/// The entries of a backup, from its index.
 pub struct Entries {
     index: IndexReader,
 }
 
 impl Entries {
-    /// Opens the index of `files`, and compares it with the manifest first.
+    /// Opens the index of `files`, after comparing it with the manifest.
     pub(crate) fn of(files: &Backup, cancel: &Cancel) -> Result<Self, BrowseError> {
         Ok(Self { index: open_index(files, cancel)? })
     }
@@ -121,8 +121,8 @@ impl Iterator for Entries {
     }
 }
 
-/// Gives each entry at or below `path` (everything for `""`) to `each`, in the archive's order. With `deep` false, only
-/// the entry itself and, of a directory, what lies right in it. Reads the index alone.
+/// Calls `each` for every entry at or below `path` (`""` for all), in the archive's order. With `deep` false, only
+/// for the entry itself and the direct content of a directory. Reads only the index.
 pub fn list(
     files: &Backup,
     path: &str,
@@ -148,13 +148,13 @@ pub fn list(
     if listed == 0 { Err(BrowseError::NotFound(path.to_owned())) } else { Ok(listed) }
 }
 
-/// Writes the content of one file to `out`, holes as zeros, and checks it against the index on the way: with an error,
-/// what was written is not to be trusted. Gives its length.
+/// Writes the content of a file to `out`, holes as zeros, and verifies it against the index. After an error, the
+/// output must not be used. Returns its length.
 pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
     let selection = Selection::from(&base_of(files), &[path.to_owned()])?;
     let archive = files.open_archive()?;
     let mut target = None;
-    // A link has its content elsewhere, which may itself not be a link.
+    // A hard link's content is at its target, which cannot be a hard link itself.
     for _ in 0..2 {
         let literal = target.take();
         let found = cat_once(files, &archive, path, &selection, literal.as_deref(), cancel, out)?;
@@ -181,7 +181,7 @@ fn cat_once(
     out: &mut impl Write,
 ) -> Result<Content, BrowseError> {
     let io_error = |source| BrowseError::Io { path: path.to_owned(), source };
-    // The one that is named exactly: found by a look through the index first, so that of the archive nothing else is read.
+    // The index is searched first, so that only this entry is read from the archive.
     let mut chosen = None;
     let mut reader = open_index(files, cancel)?;
     while let Some(line) = reader.next_line()? {
@@ -271,34 +271,34 @@ fn write_zeros(out: &mut impl Write, count: u64) -> io::Result<()> {
     io::copy(&mut io::repeat(0).take(count), out).map(|_| ())
 }
 
-/// How an entry of two backups differs.
+/// How an entry differs between two backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// Only the second has it.
+    /// Only in the second backup.
     Added,
-    /// Only the first has it.
+    /// Only in the first backup.
     Removed,
-    /// Its content differs, or its kind.
+    /// Its content or type differs.
     Content,
-    /// Its content is the same, and something in its headers differs: owner, mode, time, attributes, link target.
+    /// Its content is the same, but its headers differ: owner, mode, time, attributes, link target.
     Attributes,
 }
 
 /// A difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The path without `./`, as the index writes it.
+    /// The path without `./`, escaped as in the index.
     pub path: String,
-    /// How.
+    /// The kind of difference.
     pub change: Change,
-    /// Its length in bytes before, if it was there.
+    /// Its length in bytes in the first backup, if it has it.
     pub size_before: Option<u64>,
-    /// And after.
+    /// Its length in bytes in the second backup, if it has it.
     pub size_after: Option<u64>,
 }
 
-/// What the comparison of one entry needs.
+/// The fields to compare.
 struct Facts {
     kind: IndexedKind,
     size: u64,
@@ -306,8 +306,8 @@ struct Facts {
     content: Option<[u8; 16]>,
 }
 
-/// What changed between two backups, by their indexes alone, sorted by path. Memory: some 150 bytes and the path for
-/// each entry of the first.
+/// The differences between two backups, from their indexes only, sorted by path. Memory: about 150 bytes and the
+/// path for each entry of the first.
 pub fn diff(before: &Backup, after: &Backup, cancel: &Cancel) -> Result<Vec<Difference>, BrowseError> {
     let mut first: BTreeMap<Vec<u8>, Facts> = BTreeMap::new();
     let mut reader = open_index(before, cancel)?;
@@ -347,7 +347,7 @@ fn facts_of(line: &EntryLine) -> Facts {
     Facts { kind: line.kind, size: line.size, head: line.head, content }
 }
 
-/// The index from its first line on, after a look whether it is the one that was written.
+/// Opens the index, after comparing it with the manifest.
 fn open_index(files: &Backup, cancel: &Cancel) -> Result<IndexReader, BrowseError> {
     let file = files.open_index()?;
     if let Some(manifest) = files.manifest() {

@@ -1,8 +1,9 @@
-//! Reads one backup and compares its files with each other; the verbs that restore, rehearse and verify build on it.
+//! Checks one backup: reads it and compares its files with each other. The verbs restore, rehearse and verify use
+//! it.
 //!
-//! [`side_files`] checks manifest, checksum and index, [`content`] reads the archive once and compares every byte of it
-//! with them, [`second_opinion`] reads it with independent libraries, and [`record`] keeps the results of verifications
-//! beside the backup. What is wrong is gathered in [`Findings`].
+//! [`side_files`] checks manifest, checksum and index. [`content`] reads the archive once and compares every byte
+//! with them. [`second_opinion`] reads it with independent libraries. [`record`] keeps the results of verifications
+//! beside the backup. [`Findings`] collects the problems.
 
 pub mod content;
 mod error;

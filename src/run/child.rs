@@ -1,4 +1,4 @@
-//! Programs that the config names, as hooks and dumps run them: within a time limit, and in a process group that is ended
+//! Runs programs named in the config, such as hooks and dumps, with a time limit, in a process group that is ended
 //! as a whole.
 
 use std::ffi::{OsStr, OsString};
@@ -15,34 +15,34 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::outside::{Cancel, programs};
 
 const POLL: Duration = Duration::from_millis(20);
-/// Between the polite signal and the other one.
+/// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// So much of what a program says is kept; all of it is read.
+/// The maximum output to keep; all of it is read.
 const KEPT_BYTES: usize = 256 << 10;
 
 /// A program to run.
 pub(super) struct ChildProgram<'a> {
     pub(super) argv: &'a [OsString],
-    /// What it finds in its environment beside ours.
+    /// Additional environment variables.
     pub(super) environment: &'a [(&'a str, String)],
-    /// What it reads.
+    /// Its standard input.
     pub(super) input: &'a [u8],
     pub(super) timeout: Duration,
-    /// Ends it early, when it may be.
+    /// Set if the run may be cancelled.
     pub(super) cancel: Option<&'a Cancel>,
 }
 
-/// Why a program did not do its job.
+/// Why a program failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ChildError {
     /// It could not be started.
     NotStarted(io::Error),
-    /// It ended badly, and said this.
+    /// It failed, with this output.
     Failed(ExitStatus, String),
-    /// It took too long, and was killed.
+    /// It exceeded its time limit and was killed.
     TimedOut(Duration),
-    /// The run was stopped.
+    /// The operation was cancelled.
     Cancelled,
 }
 
@@ -60,8 +60,8 @@ impl fmt::Display for ChildError {
     }
 }
 
-/// Runs the program to its end and gives the end of its standard output. It has a process group of its own, which is
-/// ended as a whole, and of volbak's own variables it gets those of the job alone.
+/// Runs the program and returns the end of its standard output. It has its own process group, which is ended as a
+/// whole. Of volbak's own variables it gets only those of the job.
 pub(super) fn run(job: &ChildProgram<'_>) -> Result<Vec<u8>, ChildError> {
     let program = job.argv.first().map_or(OsStr::new(""), OsString::as_os_str);
     let mut child = programs::command(program, programs::Child::Chosen)
@@ -83,7 +83,7 @@ pub(super) fn run(job: &ChildProgram<'_>) -> Result<Vec<u8>, ChildError> {
     };
     let ended = wait(&mut child, job);
     let text = |pipe: Option<Receiver<Vec<u8>>>| {
-        // Something that it left running may hold the pipe open for ever.
+        // A child left running may keep the pipe open forever.
         pipe.and_then(|pipe| pipe.recv_timeout(Duration::from_secs(1)).ok()).unwrap_or_default()
     };
     let status = ended?;
@@ -98,12 +98,12 @@ pub(super) fn run(job: &ChildProgram<'_>) -> Result<Vec<u8>, ChildError> {
 
 type Drained = Option<Receiver<Vec<u8>>>;
 
-/// A thread for each pipe: a program that reads nothing, or says a great deal, must not hold us. Fails when the system
-/// gives no more threads.
+/// Starts a thread for each pipe: a program that reads no input or writes a lot must not block the run. Fails if a
+/// thread cannot be started.
 fn pipes(child: &mut Child, input: &[u8]) -> io::Result<(Drained, Drained)> {
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
-        // That a program does not want its input is its own affair.
+        // A program may ignore its input.
         start("input", move || drop(stdin.write_all(&input)))?;
     }
     Ok((child.stdout.take().map(drain).transpose()?, child.stderr.take().map(drain).transpose()?))
@@ -124,7 +124,7 @@ fn drain(mut pipe: impl Read + Send + 'static) -> io::Result<Receiver<Vec<u8>>> 
                 kept.drain(..kept.len() - KEPT_BYTES);
             }
         }
-        // The receiver is gone if it is late.
+        // The receiver is gone after the timeout.
         let _ = done.send(kept);
     })?;
     Ok(result)
@@ -149,11 +149,11 @@ fn wait(child: &mut Child, job: &ChildProgram<'_>) -> Result<ExitStatus, ChildEr
     }
 }
 
-/// Ends the program and its children, politely first.
+/// Ends the program and its children, SIGTERM first.
 fn end(child: &mut Child) {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let signal = |signal| {
-        // A process that has ended needs no signal.
+        // ESRCH: the group has ended.
         let _ = group.map(|group| kill_process_group(group, signal));
     };
     signal(Signal::TERM);
@@ -161,9 +161,9 @@ fn end(child: &mut Child) {
     while Instant::now() < ends && !matches!(child.try_wait(), Ok(Some(_))) {
         thread::sleep(POLL);
     }
-    // Also when it is gone itself: its children may not be.
+    // Also if the program itself has ended: its children may still run.
     signal(Signal::KILL);
-    // After the last signal there is nothing left to wait for but the kernel.
+    // After SIGKILL only the kernel can delay the end.
     let _ = child.wait();
 }
 
@@ -211,7 +211,7 @@ mod tests {
         assert!(matches!(outcome, Err(ChildError::TimedOut(_))), "{outcome:?}");
         assert!(started.elapsed() < Duration::from_secs(20));
         let pid = std::fs::read_to_string(pid_file).unwrap();
-        // Whoever was sent the last signal may need a moment to go.
+        // A killed process may need a moment to disappear.
         loop {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
             if stat.is_empty() || stat.contains(") Z ") {

@@ -1,12 +1,12 @@
-//! Passes events on, and keeps the problems among them.
+//! Forwards events, and keeps their problems.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::manifest::ProblemCounts;
 
-/// Of each severity, more problems than this are counted and passed on, but not kept: a tenant decides how many there
-/// are. A thousand sockets so leave room for the one file that could not be read.
+/// The maximum number of problems to keep per severity; further ones are counted and forwarded. A tenant controls
+/// their number: a thousand sockets must leave room for a single file that could not be read.
 const MAX_KEPT: u64 = 1000;
 
 /// The problems of one source.
@@ -15,14 +15,14 @@ pub(super) struct Collector {
     kept: Mutex<Collected>,
 }
 
-/// What was collected.
+/// The collected problems.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collected {
-    /// The first problems of each severity, in the order in which they came.
+    /// The first problems of each severity, in order of appearance.
     pub(super) problems: Vec<Problem>,
-    /// How many there were in all.
+    /// The total numbers.
     pub(super) counts: ProblemCounts,
-    /// The worst of them.
+    /// The highest severity.
     pub(super) worst: Option<Severity>,
 }
 
@@ -31,7 +31,7 @@ impl Collector {
         Self { next, kept: Mutex::default() }
     }
 
-    /// Forgets what came after `before` was collected: the work is done again.
+    /// Discards everything after `before`: the work is repeated.
     pub(super) fn go_back_to(&self, before: Collected) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = before;
     }
@@ -60,7 +60,7 @@ impl Observer for Collector {
     }
 }
 
-/// Tells an observer of a problem.
+/// Reports a problem to an observer.
 pub(crate) fn tell(observer: &dyn Observer, severity: Severity, location: String, what: impl Into<String>) {
     observer.on_event(&Event::Problem(Problem::new(severity, location, what)));
 }

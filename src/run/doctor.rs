@@ -1,4 +1,4 @@
-//! Whether this host can do what the config wants: looked at before the first night, and when something is odd.
+//! Checks that this host can do what the config asks for, before the first night and to diagnose problems.
 
 use chrono::{DateTime, Utc};
 
@@ -17,7 +17,7 @@ pub use finding::{Answer, Finding};
 
 use finding::Add;
 
-/// Looks at everything. Changes nothing.
+/// Runs all checks. Changes nothing.
 pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |about, answer, what: String| findings.push(Finding { about, answer, what });
@@ -38,7 +38,7 @@ pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -
     findings
 }
 
-/// What could go wrong at night all the same.
+/// What can still fail at night.
 fn not_tried(config: &Config, add: &mut Add<'_>) {
     let mut add = |what: &str| add("not tried", Answer::NotTried, what.to_owned());
     if config.enable_lvmsnapshots {

@@ -1,8 +1,8 @@
-//! Dumps of databases inside instances, over the system's own ssh: made there, compressed there, kept there, so that
-//! the backup of the instance's volume has them.
+//! Database dumps inside instances through the system's ssh. Dumps are made, compressed and kept in the instance,
+//! so that the backup of its volume includes them.
 //!
-//! Nothing secret passes: ssh takes its key from a file, the database program takes its password from a file inside
-//! the instance. The host's key is always checked, and ssh never prompts (`BatchMode`).
+//! No secret is transmitted: ssh reads its key from a file, and the database program reads its password from a file
+//! inside the instance. The host key is always checked, and ssh never prompts (`BatchMode`).
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -21,37 +21,37 @@ const TRY_SCRIPT: &str = "for program in gzip \"$1\"; do\n\
     [ -z \"$2\" ] || [ -r \"$2\" ] || { echo \"$2 cannot be read\" >&2; exit 1; }\n";
 const SUFFIX: &str = ".sql.gz";
 const TIME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
-/// Removing some files takes no longer.
+/// The time limit for removing files.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why there is no dump. Its text is one line.
+/// Why a dump failed; the text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum DumpError {
-    /// Others than root can change a file that ssh relies on.
+    /// Other users can change a file that ssh relies on.
     #[error("{instance}: {why}")]
     Distrusted { instance: String, why: String },
     /// ssh, or the dump inside the instance, failed.
     #[error("{instance}: {error}")]
     Failed { instance: String, error: ChildError },
-    /// A try without a dump failed.
+    /// A test without a dump failed.
     #[error("{instance} ({host}): {error}")]
     Unreachable { instance: String, host: String, error: ChildError },
-    /// The thread that was to try it ended.
+    /// The thread of the test ended.
     #[error("it could not be tried")]
     NotTried,
 }
 
-/// A dump that was made.
+/// A finished dump.
 #[derive(Debug, Default)]
 pub(super) struct DumpMade {
-    /// Older dumps that were removed.
+    /// Old dumps that were removed.
     pub(super) removed: Vec<String>,
-    /// Why older dumps could not be removed.
+    /// Why old dumps could not be removed.
     pub(super) trouble: Option<String>,
 }
 
-/// Dumps one instance's databases, and removes its old dumps by the same rules as backups.
+/// Dumps the databases of one instance, and removes its old dumps by the retention rules of backups.
 pub(super) fn dump(
     instance: &DumpInstance,
     options: &DumpOptions,
@@ -90,14 +90,14 @@ pub(super) fn dump(
     Ok(made)
 }
 
-/// What the names of an instance's dumps begin with. No other instance's do, since its name ends at the date.
+/// The prefix of an instance's dump names. No other instance shares it, since the name ends at the date.
 fn prefix_of(instance: &DumpInstance) -> String {
     let plain: String =
         instance.name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).collect();
     format!("volbak-{plain}-")
 }
 
-/// Which of the dumps that the instance listed are to go, now that `new` is there.
+/// The listed dumps to remove, now that `new` exists.
 fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: Now) -> Vec<String> {
     let dumps: Vec<Backup> = listed
         .lines()
@@ -121,8 +121,8 @@ fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: No
     plan.removals().map(str::to_owned).collect()
 }
 
-/// Whether an instance can be dumped, as far as that shows without a dump: the host's key, ours, the dump program and the
-/// credentials' file. It ends within `limit`.
+/// Tests a dump of an instance without making one: the host key, our key, the dump program and the credentials'
+/// file. Ends within `limit`.
 pub(super) fn try_instance(instance: &DumpInstance, options: &DumpOptions, limit: Duration) -> Result<(), DumpError> {
     let program = match instance.kind {
         DumpKind::Mysql => "mysqldump",
@@ -154,7 +154,7 @@ fn ssh(
     })
 }
 
-/// The whole command: the script comes on standard input.
+/// The complete arguments; the script is passed on standard input.
 fn ssh_arguments(instance: &DumpInstance, options: &DumpOptions, arguments: &[&str]) -> Vec<OsString> {
     let mut argv: Vec<OsString> = vec!["ssh".into(), "-T".into()];
     let mut option = |text: String| argv.extend(["-o".into(), OsString::from(text)]);
@@ -166,7 +166,7 @@ fn ssh_arguments(instance: &DumpInstance, options: &DumpOptions, arguments: &[&s
         option("GlobalKnownHostsFile=/dev/null".to_owned());
     }
     option(format!("ConnectTimeout={}", options.connect_timeout.as_secs()));
-    // A connection that died is noticed after a minute, and not after the whole timeout.
+    // A dead connection is noticed after a minute instead of the whole timeout.
     option("ServerAliveInterval=15".to_owned());
     option("ServerAliveCountMax=4".to_owned());
     option("ClearAllForwardings=yes".to_owned());
@@ -186,7 +186,7 @@ fn ssh_arguments(instance: &DumpInstance, options: &DumpOptions, arguments: &[&s
     argv
 }
 
-/// As one word for a shell.
+/// Quotes a text as one shell word.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -1,5 +1,5 @@
-//! What the config expects a volume to hold, compared with what a backup saw. What is expected is a notice; anything else
-//! is a problem, and so is an expected thing that is no longer there.
+//! Compares the config's expectations for a volume with the content found by a backup. Expected content is a
+//! notice; other content without files is a problem, and so is expected content that is missing.
 
 use std::fmt::Write;
 
@@ -8,22 +8,22 @@ use crate::events::{Problem, Severity};
 use crate::layout::{Handling, HoldsKind, Region};
 use crate::manifest::{Manifest, RegionRecord};
 
-/// The type that the layout gives to what lies between the partitions.
+/// The layout's type for a region between partitions.
 const OUTSIDE: &str = "outside the partitions";
 const EMPTY: &str = "empty";
 const SWAP: &str = "swap";
 const SWAP_ONLY: &str = "swap-only";
 const RAW: &str = "raw";
 
-/// What is expected of a volume.
+/// The expectations for a volume.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected<'a>(pub(super) &'a [Expectation]);
 
 impl Expected<'_> {
-    /// How much it matters that this region is kept as a raw image.
+    /// The severity of keeping this region as a raw image.
     pub(super) fn severity_of_raw(self, region: &Region) -> Severity {
         let word = word_of(region);
-        // Of a filesystem whose files should be read its name alone does not say that they cannot be.
+        // The name of a filesystem with a reader does not imply that its files are unreadable.
         let is_meant = |word: &String, by: &str| word == RAW || (*word == by && region.handling != Handling::Files);
         let permits = |item: &Expectation| {
             item.region.as_ref().is_none_or(|name| *name == region.name)
@@ -32,7 +32,7 @@ impl Expected<'_> {
         if self.0.iter().any(permits) { Severity::Notice } else { Severity::Warning }
     }
 
-    /// A problem of the layout, which is a notice when it says only that an expected region is kept as an image.
+    /// A problem of the layout, lowered to a notice if it only says that an expected region is kept as an image.
     pub(super) fn weighed(self, mut problem: Problem, regions: &[Region]) -> Problem {
         let region = regions.iter().find(|region| region.name == problem.location && region.type_name == OUTSIDE);
         if let Some(region) = region
@@ -44,7 +44,7 @@ impl Expected<'_> {
         problem
     }
 
-    /// What is expected and was not seen, a problem each.
+    /// The expectations that were not met, each as a problem.
     pub(super) fn missing(self, source: &str, regions: &[Region], records: &[RegionRecord]) -> Vec<Problem> {
         let seen: Vec<Seen<'_>> = seen(regions, records);
         let is_met = |item: &&Expectation| item.words.iter().any(|word| is_seen(word, item.region.as_deref(), &seen));
@@ -62,8 +62,8 @@ impl Expected<'_> {
             .collect()
     }
 
-    /// Whether an item says that the region `name` of an earlier backup should no longer be the filesystem that it was. What
-    /// an item without a region names must be new: `luks` for one partition does not explain a second one.
+    /// Whether an item expects that the region `name` of an earlier backup is no longer the same filesystem. An
+    /// item without a region must match a new occurrence: `luks` for one partition does not explain a second one.
     pub(super) fn explains(self, name: &str, before: &Manifest, now: (&[Region], &[RegionRecord])) -> bool {
         let (was, is) = (seen(&before.layout.regions, &before.regions), seen(now.0, now.1));
         let is_there = is.iter().any(|one| one.region.name == name);
@@ -82,13 +82,13 @@ impl Expected<'_> {
         self.0.iter().any(|item| item.words.iter().any(|word| explains(item, word)))
     }
 
-    /// Whether a volume without any files is as it is expected to be.
+    /// Whether a volume without any files meets the expectations.
     pub(super) fn permits_no_files(self, manifest: &Manifest) -> bool {
         !self.0.is_empty() && self.missing("", &manifest.layout.regions, &manifest.regions).is_empty()
     }
 }
 
-/// A region and what was seen of it.
+/// A region and what was found in it.
 struct Seen<'a> {
     region: &'a Region,
     handling: Handling,
@@ -103,7 +103,7 @@ fn seen<'a>(regions: &'a [Region], records: &[RegionRecord]) -> Vec<Seen<'a>> {
     regions.iter().map(|region| Seen { region, handling: handling(region), word: word_of(region) }).collect()
 }
 
-/// What a region holds, as `expect` names it.
+/// A region's content as a word of `expect`.
 fn word_of(region: &Region) -> String {
     let holds = &region.holds;
     match (holds.kind, holds.fs.as_deref()) {
@@ -130,14 +130,14 @@ fn is_seen(word: &str, name: Option<&str>, seen: &[Seen<'_>]) -> bool {
         }
         _ => seen.iter().filter(|one| name.is_none_or(|name| one.region.name == name)).any(|one| {
             let is_image = one.handling == Handling::RawImage;
-            // A filesystem that should be read and could not be is not the one that is expected.
+            // A filesystem whose reading failed is not the expected one.
             let is_as_known = !is_image || one.region.handling != Handling::Files;
             (word == RAW && is_image) || (one.word == word && is_as_known)
         }),
     }
 }
 
-/// What was seen, in words.
+/// The content found, in words.
 fn described(seen: &[Seen<'_>], name: Option<&str>) -> String {
     let shown: Vec<String> = seen
         .iter()
@@ -156,8 +156,8 @@ fn described(seen: &[Seen<'_>], name: Option<&str>) -> String {
     }
 }
 
-/// The lines for the config that expect what this backup saw. They begin with a comment where there is nothing to expect,
-/// or where the config has a table of that name already.
+/// Lines for the config that expect the content of this backup. They start with a comment if there is nothing to
+/// expect, or if the config already has a table of that name.
 pub fn as_config(manifest: &Manifest, config: &Config) -> String {
     let seen = seen(&manifest.layout.regions, &manifest.regions);
     let whole = |word: &str| is_seen(word, None, &seen).then(|| vec![word.to_owned()]);
@@ -186,7 +186,7 @@ pub fn as_config(manifest: &Manifest, config: &Config) -> String {
     text
 }
 
-/// A text of TOML in double quotes, on one line.
+/// Quotes a TOML string on one line.
 fn quoted(name: &str) -> String {
     let mut key = String::from("\"");
     for c in name.chars() {

@@ -1,4 +1,4 @@
-//! The commands around a snapshot, as the config has them.
+//! Runs the config's commands around a snapshot.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ pub(super) struct Hooks {
     pub(super) cancel: Cancel,
 }
 
-/// The commands that the config has run around the snapshot of this volume; `None` when it has none.
+/// The config's commands around the snapshot of this volume; `None` without any.
 pub fn around(options: &HookOptions, group: &str, volume: &str, cancel: &Cancel) -> Option<Arc<dyn AroundFreeze>> {
     Hooks::new(options, group, volume, cancel).map(|hooks| Arc::new(hooks) as Arc<dyn AroundFreeze>)
 }
 
 impl AroundFreeze for Hooks {
     fn before(&self) -> Result<(), AroundError> {
-        // Those after the snapshot, too: what freezes an instance must not run when what thaws it cannot.
+        // Checks the commands after the snapshot, too: an instance must not be frozen if it cannot be thawed.
         if let Some(why) = self.options.distrusted() {
             return Err(HookError::Distrusted(why).into());
         }
-        // Checked between two commands, too, and by each command while it runs.
+        // Polled between commands, and by each command while it runs.
         for command in &self.options.before_snapshot {
             self.one(command, "before", None, "", Some(&self.cancel))?;
         }
         Ok(())
     }
 
-    /// All of them run, whatever became of the ones before; also when the run is stopped, since an instance that
-    /// is frozen must be thawed.
+    /// Runs all commands, even if earlier ones failed or the run is cancelled, since a frozen instance must be
+    /// thawed.
     fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), AroundError> {
         let outcome = if is_frozen { "ok" } else { "failed" };
         let failed: Vec<HookError> = self
@@ -49,22 +49,22 @@ impl AroundFreeze for Hooks {
     }
 }
 
-/// Why a hook did not do its job.
+/// Why a hook failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HookError {
-    /// Others than root can change it; it was not run.
+    /// Other users can change it, so it was not run.
     #[error("{0}")]
     Distrusted(String),
     /// It could not be started, or failed.
     #[error("the hook {program} failed: {error}")]
     Failed {
-        /// As a person would type it.
+        /// The command as typed in a shell.
         program: String,
-        /// How it failed.
+        /// The cause.
         error: ChildError,
     },
-    /// Several did not do theirs.
+    /// Several failed.
     #[error("{}", listed(.0))]
     Several(Vec<HookError>),
 }
@@ -74,7 +74,7 @@ fn listed(errors: &[HookError]) -> String {
 }
 
 impl Hooks {
-    /// `None` when there is nothing to run.
+    /// `None` if there is nothing to run.
     pub(super) fn new(options: &HookOptions, group: &str, volume: &str, cancel: &Cancel) -> Option<Self> {
         let is_empty = options.before_snapshot.is_empty() && options.after_snapshot.is_empty();
         (!is_empty).then(|| Self {

@@ -1,4 +1,4 @@
-//! What lies on a source, without taking a snapshot of it.
+//! Shows the layout of a source without a snapshot.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::source::{self, SourceError};
 /// Why a source could not be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// It is no source, or cannot be read.
+    /// It is no valid source, or cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Its first or last sectors cannot be read.
@@ -20,10 +20,9 @@ pub enum InspectError {
     Layout(#[from] LayoutError),
 }
 
-/// Reads the layout of what `spec` names, as it is at this moment. Of a volume that is in use it may be a mixture of
-/// two moments; a backup looks again at its snapshot. What a backup would refuse, since it is mounted or a snapshot
-/// itself, may be looked at all the same. A region whose files this host and this user cannot read is shown as the raw image
-/// that a backup would keep, with the reason.
+/// Reads the present layout of `spec`. For a volume in use, it may mix two moments; a backup reads its snapshot
+/// instead. Sources that a backup refuses, such as mounted devices and snapshots, are allowed. A region whose files
+/// this host or user cannot read is shown as the raw image that a backup would keep, with the reason.
 pub fn inspect(spec: &OsStr, commands: &dyn RunCommand) -> Result<Layout, InspectError> {
     let source = match source::resolve(spec, commands) {
         Ok(source) => source,

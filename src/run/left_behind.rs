@@ -1,8 +1,9 @@
-//! Lets the process end although a read or a write of it hangs.
+//! Lets the process exit although one of its reads or writes hangs.
 //!
-//! The process that closes a block device last waits in the kernel for its unfinished reads (`blkdev_put`), and the last one out of
-//! a mount for those of its filesystem. A process that ends closes all that it has: it would hang in its own end, and cron
-//! or systemd would wait for it. So another process, which is not waited for, holds these open for longer than that.
+//! The last close of a block device waits in the kernel for unfinished reads (`blkdev_put`), and the last user of a
+//! mount for those of its filesystem. A process that exits closes everything, so it would hang in its own exit, and
+//! cron or systemd would wait for it. Therefore a child process, for which nothing waits, keeps these open for
+//! longer.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,13 +15,13 @@ use std::process::Stdio;
 
 use crate::outside::programs::{self, Child};
 
-/// Reads a device past the cache, which ends when the device goes on, and leaves this process time to end.
+/// Reads a device with direct I/O, which ends when the device responds, and gives this process time to exit.
 const HOLD: &str = "dd iflag=direct if=/dev/stdin of=/dev/null bs=4096 count=1 2>/dev/null; exec sleep 60";
-/// A backup has a few open.
+/// A backup has only a few open.
 const HELD_MAX: usize = 32;
 
-/// Has each block device that this process has open, and each mount that is not in the file tree, held open by a child in a
-/// group of its own. As far as it can be done: without it, the end of the process hangs as it would have.
+/// Starts a child, in its own process group, for each open block device and each detached mount of this process, to
+/// keep it open. Best effort: without it, the exit of the process hangs as before.
 pub(super) fn hold_open() {
     let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return };
     let mounts = File::open("/proc/self/mountinfo").and_then(|mut file| {
@@ -30,12 +31,12 @@ pub(super) fn hold_open() {
     let mounts = attached_mounts(&mounts.unwrap_or_default());
     let held = descriptors.flatten().map(|one| one.path()).filter(|path| is_held(path, &mounts)).take(HELD_MAX);
     for descriptor in held.collect::<Vec<PathBuf>>() {
-        // Opened once more: the child has nothing else of this process.
+        // Opened again: the child inherits no other descriptor.
         let Ok(file) = File::open(&descriptor) else { continue };
         let Ok(mut command) = programs::command("sh".as_ref(), Child::Tool) else { return };
         let spawned =
             command.args(["-c", HOLD]).stdin(file).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn();
-        // It is not waited for here; once this process has ended, init does.
+        // Not waited for here; after this process has ended, init does so.
         drop(spawned);
     }
 }
@@ -46,7 +47,7 @@ fn is_held(descriptor: &Path, mounts: &[u64]) -> bool {
         || facts.is_dir() && mount_of(descriptor).is_some_and(|mount| !mounts.contains(&mount))
 }
 
-/// The number of the mount that a descriptor lies in: `mnt_id` of proc_pid_fdinfo(5).
+/// The mount id of a descriptor: `mnt_id` of proc_pid_fdinfo(5).
 fn mount_of(descriptor: &Path) -> Option<u64> {
     let number = descriptor.file_name()?.as_bytes();
     let info = Path::new("/proc/self/fdinfo").join(std::ffi::OsStr::from_bytes(number));
@@ -54,7 +55,7 @@ fn mount_of(descriptor: &Path) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
-/// The numbers of the mounts in the file tree: the first field of proc_pid_mountinfo(5).
+/// The ids of attached mounts: the first field of proc_pid_mountinfo(5).
 fn attached_mounts(mountinfo: &[u8]) -> Vec<u64> {
     let lines = mountinfo.split(|byte| *byte == b'\n');
     let first = lines.filter_map(|line| std::str::from_utf8(line.split(|byte| *byte == b' ').next()?).ok());

@@ -1,11 +1,12 @@
-//! Finds a backup by what a person calls it. Every verb takes the same names:
+//! Finds a backup by name. Every verb accepts the same names:
 //!
-//! - a path: anything with a `/` in it, or that ends as an archive does;
+//! - a path: any text with a `/` in it, or with the suffix of an archive;
 //! - `VOLUME` or `VOLUME@last`: the newest that is complete, not known to be bad and not dated in the future;
-//! - `VOLUME@DATE`: that day's. DATE is 2026-11-20, or 20_11_2026 as in the files' names, or `today` or `yesterday`;
+//! - `VOLUME@DATE`: that day's. DATE is 2026-11-20, or 20_11_2026 as in the files' names, or `today` or
+//!   `yesterday`;
 //! - `VOLUME@DATE_HHMMSS`: one of several of a day.
 //!
-//! A name that several backups answer to is an error that lists them in a form that can be typed.
+//! An ambiguous name is an error that lists the candidates in a form that can be typed.
 
 mod moment;
 
@@ -25,23 +26,23 @@ use crate::store::{Backup, StoreError};
 /// Why no backup was found.
 #[derive(Debug, thiserror::Error)]
 pub enum LocateError {
-    /// The path is not that of an archive.
+    /// The path does not have the suffix of an archive.
     #[error("{} is not the name of an archive: those end with {ARCHIVE}", .0.display())]
     NotAnArchive(PathBuf),
-    /// A volume was named, and no destination in which to look for it.
+    /// A volume was named without a destination.
     #[error("{0} is no archive's path, and no destination was named in which to look for a volume of that name")]
     NoDestination(String),
-    /// The destination has no backup of that volume.
+    /// The destination has no complete backup of that volume.
     #[error("{} has no backup of {volume} that is complete{}", destination.display(), listed(there))]
     NoBackup {
         /// The volume.
         volume: String,
-        /// Where it was looked for.
+        /// The destination.
         destination: PathBuf,
-        /// What looks like one.
+        /// The incomplete ones.
         there: Vec<String>,
     },
-    /// It has backups, and none of them is good for "the newest".
+    /// It has backups, but none usable as "the newest".
     #[error(
         "{volume} has no backup that can be relied on; name one by its date if you want it all the same:{}",
         lines(passed_over)
@@ -49,31 +50,31 @@ pub enum LocateError {
     NoneUsable {
         /// The volume.
         volume: String,
-        /// Each of them, and why it was passed over.
+        /// Each backup, and why it was passed over.
         passed_over: Vec<String>,
-        /// The newest of them, for a look that harms nothing.
+        /// The newest of them, for read-only use.
         #[doc(hidden)]
         newest: Backup,
     },
-    /// It has backups, and none of that date.
+    /// It has no backup of that date.
     #[error("{volume} has no backup of {date}{}", listed(there))]
     NoSuchDate {
         /// The volume.
         volume: String,
-        /// The date as it was asked for.
+        /// The date as typed.
         date: String,
-        /// Those that are there, as they can be typed.
+        /// The existing ones, in a form that can be typed.
         there: Vec<String>,
     },
-    /// Several backups answer to the name.
+    /// The name is ambiguous.
     #[error("{wanted} may mean any of {}: write the one that you mean", candidates.join(", "))]
     Ambiguous {
         /// The name.
         wanted: String,
-        /// Those that answer to it, as they can be typed.
+        /// The candidates, in a form that can be typed.
         candidates: Vec<String>,
     },
-    /// It cannot be understood as a date.
+    /// It is no valid date.
     #[error(
         "{0} is no date: write 2026-11-20, 20_11_2026 as in the file's name, today, yesterday or last, with _HHMMSS \
          after the date where needed"
@@ -84,16 +85,17 @@ pub enum LocateError {
     Store(#[from] StoreError),
 }
 
-/// A backup that was asked for.
+/// A backup found by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its files.
     pub files: Backup,
-    /// What to know before it is used, one line each: newer ones that were passed over and why, and what is wrong with it.
+    /// Facts to know before it is used, one line each: newer backups that were passed over and why, and its
+    /// problems.
     pub notes: Vec<String>,
 }
 
-/// The backup called `wanted`, in `destination` unless it is a path. `now` decides what is dated in the future.
+/// Finds the backup `wanted`, in `destination` unless it is a path. `now` decides which dates are in the future.
 pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Result<Found, LocateError> {
     if wanted.contains('/') || wanted.ends_with(ARCHIVE) {
         let files = of_archive(Path::new(wanted))?;
@@ -118,7 +120,7 @@ fn of_archive(path: &Path) -> Result<Backup, LocateError> {
 
 type Entries = Vec<CatalogEntry>;
 
-/// Takes the name apart: the volume, its backups, and the date. An `@` may be part of a volume's name.
+/// Splits the name into the volume with its backups, and the date. A volume's name may contain an `@`.
 fn volume_of(destination: &Destination, wanted: &str) -> Result<(String, Entries, Option<String>), LocateError> {
     let entries_of = |name: &str| -> Result<Entries, LocateError> {
         if name.is_empty() || name.starts_with('.') {
@@ -147,7 +149,7 @@ fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc
     let mut newest_complete = None;
     for entry in entries.iter().rev() {
         let BackupState::Complete { manifest } = &entry.state else {
-            // Those without a manifest come first in the list: they have no date to be newer by.
+            // Backups without a manifest come first in the list: they have no date.
             if let BackupState::Damaged { what } = &entry.state {
                 notes.push(format!("{} is passed over: it is damaged: {what}", entry.stem));
             }
@@ -261,7 +263,7 @@ pub fn files_are_bad(files: &Backup, manifest: &Manifest) -> bool {
     record.is_some_and(|record| matches!(record.health(), record::Health::Bad { .. }))
 }
 
-/// A backup as it can be typed: `VOLUME@DATE`, or its path where its name has no date.
+/// A backup in a form that can be typed: `VOLUME@DATE`, or its path if its name has no date.
 pub fn typed(volume: &str, entry: &CatalogEntry) -> String {
     let date = entry.stem.strip_prefix(volume).and_then(|rest| rest.strip_prefix('_'));
     match date.filter(|date| Moment::of_name(date).is_some()) {

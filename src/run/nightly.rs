@@ -1,7 +1,7 @@
-//! The nightly run: every volume in turn, unattended, for years.
+//! The nightly run: backs up all volumes in turn, unattended.
 //!
-//! One volume's failure never stops the others. A destination that is lost stops the run, since nothing can be kept
-//! any more. A report is written in any case; only a lock that another run holds, and volumes requested by name
+//! The failure of one volume never stops the others. The loss of the destination stops the run, since nothing can
+//! be stored any more. A report is always written; only a lock held by another run, and volumes requested by name
 //! that do not exist, end in an error instead.
 
 use std::sync::Arc;
@@ -45,17 +45,17 @@ pub(super) use select::selected_names;
 use destination::{is_present, open_for_run};
 use night::Night;
 
-/// What came of a night.
+/// The result of a night.
 #[derive(Debug)]
 pub struct NightOutcome {
-    /// The report, as it is kept.
+    /// The report, as stored.
     pub report: RunReport,
-    /// What is for standard output.
+    /// The text for standard output.
     pub printed: Option<String>,
 }
 
 impl NightOutcome {
-    /// What it means for the exit status.
+    /// The exit class.
     pub fn class(&self) -> ExitClass {
         match self.report.verdict() {
             Verdict::Good => ExitClass::Well,
@@ -94,7 +94,7 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
             None
         }
     };
-    // Held until the report is kept.
+    // Held until the report is stored.
     let lock = match destination.as_ref().map(|destination| destination.lock(started)) {
         None => None,
         Some(Ok(lock)) => Some(lock),
@@ -111,11 +111,11 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
         }
         let night = Night { config, options, world, destination, collector: &collector, began };
         existing = night.work(&mut report).inspect_err(|_| {
-            // The error itself is what the caller gets.
+            // The caller gets the original error.
             let _ = begun::clear(destination);
         })?;
     }
-    // What was unmounted meanwhile must not be written to: the path leads to the host's own disk.
+    // An unmounted destination must not be written to: its path then leads to the host's own disk.
     let present = destination.filter(|destination| is_present(config, destination));
     if let Some(destination) = &present
         && let Ok(Some(space)) = destination.space()
@@ -139,7 +139,7 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let is_whole = options.only.is_empty() && !(options.test || config.lvm_test_mode);
     let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
     let printed = reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), world);
-    // Only now: a run that is cut off while it reports is one that was cut off.
+    // Cleared last, so that an interruption while the report is written counts as one of the run.
     if let Some(destination) = present.as_ref().filter(|_| lock.is_some())
         && let Err(error) = begun::clear(destination)
     {

@@ -1,4 +1,5 @@
-//! What keeps this host, and this user, from reading a region's files: said before a backup keeps its image instead.
+//! Finds obstacles that prevent this host or user from reading a region's files, to report them before a backup
+//! keeps its image.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use crate::outside::BlockRead;
 use crate::reader::filesystem::FsRegion;
 use crate::reader::open::{readers, try_out};
 
-/// Why a region's files cannot be read here. `None` when nothing is known that speaks against it.
+/// Why a region's files cannot be read here; `None` if no obstacle is known.
 pub(super) fn obstacle(blocks: &Arc<dyn BlockRead>, region: &Region) -> Option<String> {
     let of = FsRegion {
         name: &region.name,

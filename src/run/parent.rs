@@ -1,4 +1,4 @@
-//! Which backup the next one carries forward from, and what of it is to be trusted.
+//! Selects the backup to carry forward from, and decides how far to trust it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ use crate::store::open::OpenError;
 use crate::store::retention::is_future;
 use crate::store::{Backup, ReadError};
 
-/// Filesystems on which an inode number is the file's own and a change time shows each change.
+/// Filesystems with stable inode numbers, where every change updates the change time.
 const CARRIED_FILESYSTEMS: [&str; 5] = ["ext2", "ext3", "ext4", "xfs", "btrfs"];
-/// A file may have been changed once more in the tick of its change time: two seconds at most, on ext3.
+/// A file may have been changed again within the tick of its change time: at most two seconds, on ext3.
 const TICK_SECONDS: i64 = 2;
-/// While a filesystem is in use, data that was written to a file comes to the disk after its change time: Linux lets it
-/// lie in memory for 30 seconds (vm.dirty_expire_centisecs) and looks every 5. The snapshot of a busy guest so has files
-/// with new times and old data; this is long enough also for one that is slow to write.
+/// In a filesystem in use, data reaches the disk after its change time: Linux keeps dirty pages for 30 seconds
+/// (vm.dirty_expire_centisecs) and checks every 5. A snapshot of a busy guest therefore has files with new times
+/// and old data. This margin also covers slow writes.
 const WRITEBACK_SECONDS: i64 = 120;
 
-/// Which backup is carried forward from.
+/// The backup to carry forward from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ParentChoice {
     /// The newest of the same source.
@@ -37,7 +37,7 @@ pub enum ParentChoice {
     Newest,
     /// This one: an archive's path, a volume, or a volume with `@DATE`.
     Named(String),
-    /// None: all is read.
+    /// None: everything is read.
     Full,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Previous {
     pub(super) archive_sha1: String,
 }
 
-/// What of the previous backup may be carried.
+/// How far the previous backup is trusted.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     regions: Vec<TrustedRegion>,
@@ -70,7 +70,7 @@ impl Trust {
             let region = manifest.layout.regions.iter().find(|region| region.name == record.name)?;
             let archive_path = record.files_path().map(str::to_owned)?;
             let newest = parent.newest_change(&archive_path)?;
-            // An inode with a time in the future would make all others look old.
+            // Ignores an inode time in the future, which would make all others look old.
             let newest = newest.min(timestamp(manifest.frozen_at));
             let doubt_seconds = if record.in_use == Some(false) { TICK_SECONDS } else { WRITEBACK_SECONDS };
             Some(TrustedRegion {
@@ -84,7 +84,7 @@ impl Trust {
         Self { regions: regions.collect() }
     }
 
-    /// Before which time an entry of a region must have been changed last to be carried; `None` when nothing of it is.
+    /// Entries of a region can be carried if they last changed before this time; `None`: carry nothing.
     pub(super) fn carry_before(&self, region: &Region, archive_path: &str) -> Option<Timestamp> {
         let (fs, uuid) = (region.holds.fs.as_deref()?, region.holds.uuid.as_deref()?);
         let is_same = |known: &&TrustedRegion| {
@@ -95,7 +95,7 @@ impl Trust {
     }
 }
 
-/// What is to be backed up, as far as it decides on what can be carried.
+/// The new backup, as far as it decides what can be carried.
 pub(super) struct Wanted<'a> {
     pub(super) source: &'a SourceRecord,
     pub(super) level: CompressionLevel,
@@ -109,7 +109,7 @@ pub(super) struct Wanted<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum PreviousError {
-    /// The backup that the user named was not found.
+    /// The backup named by the user was not found.
     #[error(transparent)]
     Find(#[from] LocateError),
     /// The manifest of the named backup cannot be read.
@@ -123,13 +123,13 @@ pub(super) enum PreviousError {
     /// The manifest of the named backup is missing or damaged.
     #[error(transparent)]
     Manifest(ReadError),
-    /// Verification found the named backup bad.
+    /// A verification found the named backup bad.
     #[error("{0} is bad, as it was verified")]
     Bad(String),
-    /// All backups of the source are bad, or carried from bad ones; the newest of them.
+    /// All backups of the source are bad, or carried from bad ones; this is the newest.
     #[error("{0} is bad, as it was verified, or carried from one that is, and there is no other")]
     AllBad(String),
-    /// The backup is whole and does not fit.
+    /// The backup is valid but unsuitable.
     #[error("{stem}: {}", with_causes(why))]
     Unusable {
         /// The backup.
@@ -143,29 +143,29 @@ pub(super) enum PreviousError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum UnusableError {
-    /// A newer or an older volbak wrote it.
+    /// Another version of volbak wrote it.
     #[error("it has the format {0}, which is another one")]
     Format(u32),
-    /// Its members would stay at the level of then.
+    /// Its members would keep their old compression level.
     #[error("it was compressed at level {before}, and now it is {now}")]
     Level {
-        /// Its level; `auto` stands before a level that was chosen while it was written.
+        /// Its level; prefixed by `auto` if it was chosen automatically.
         before: String,
         /// The level of the new backup.
         now: i32,
     },
-    /// Its manifest gives no day for the plan of what is read anew.
+    /// Its manifest has no date, which the schedule of re-reads needs.
     #[error("its manifest has no date")]
     NoDate,
     /// Its archive or its index cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The archive was changed or cut off.
+    /// The archive was changed or truncated.
     #[error("its archive has {found} bytes, and its manifest says {said}")]
     ArchiveLength {
-        /// Its length, in bytes.
+        /// Its length in bytes.
         found: u64,
-        /// The length in the manifest, in bytes.
+        /// Its length in the manifest, in bytes.
         said: u64,
     },
     /// Its index cannot be used.
@@ -173,7 +173,8 @@ pub(super) enum UnusableError {
     Index(#[from] ParentError),
 }
 
-/// Chooses and opens the previous backup. `None` when there is none; an error says why the one there cannot be used.
+/// Chooses and opens the previous backup. `None` if there is none; an error says why the existing one cannot be
+/// used.
 pub(super) fn previous(
     wanted: &Wanted<'_>,
     backups: &[CatalogEntry],
@@ -199,19 +200,19 @@ pub(super) fn previous(
     opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
 }
 
-/// The newest of the same source that is not dated in the future, of `backups` in the order of their dates.
+/// The newest backup of the same source that is not dated in the future, from `backups` ordered by date.
 fn newest(
     source: &SourceRecord,
     now: DateTime<Utc>,
     backups: &[CatalogEntry],
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
-    // What was carried from a bad backup may be just as bad, and would pass every check but the one that found it.
+    // Content carried from a bad backup may be bad too, and would pass every check except the one that found it.
     let mut bad_sha1s: Vec<&str> = Vec::new();
     let mut bad_stem = None;
     let mut newest = None;
     for backup in backups {
         let BackupState::Complete { manifest } = &backup.state else { continue };
-        // A clock that was ahead for a night would otherwise make this one the newest for a long time.
+        // A backup from a night with the clock ahead would otherwise be the newest for a long time.
         if !is_same_source(&manifest.source, source) || is_future(manifest.started_at, now) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Stepping back behind the instances: niceness and I/O class of this process and all that it starts.
+//! Lowers the priority of this process and its children, to give way to the instances: niceness and I/O class.
 
 use std::ffi::OsString;
 
@@ -6,20 +6,20 @@ use crate::config::{Config, IoNice};
 use crate::events::{Problem, Severity};
 use crate::outside::RunCommand;
 
-/// Lowers this thread's priorities, which the threads and programs that it starts later inherit: call it first. What
-/// does not work is a problem and no more.
+/// Lowers the priority of this thread; later threads and programs inherit it, so call it first. Failures are
+/// reported as problems.
 pub(super) fn lower(config: &Config, commands: &dyn RunCommand) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut tell = |key: &str, what: String| problems.push(Problem::new(Severity::Warning, key, what));
     if let Some(nice) = config.nice {
-        // The config takes 0 to 19 only.
+        // The config allows only 0 to 19.
         let nice = i32::try_from(nice).unwrap_or(19);
         if let Err(error) = rustix::process::setpriority_process(None, nice) {
             tell("nice", format!("the niceness could not be set: {error}"));
         }
     }
     if let Some(ionice) = config.ionice {
-        // No crate that we have knows ioprio_set; util-linux, which every Debian has, does.
+        // rustix has no ioprio_set; util-linux, present on every Debian, has ionice.
         let outcome = commands.run("ionice", &ionice_arguments(ionice, std::process::id()));
         let failure = match outcome {
             Ok(output) if output.status.success() => None,

@@ -1,4 +1,4 @@
-//! Keeping a backup out of retention's reach.
+//! Protects backups from retention.
 
 use chrono::{DateTime, Utc};
 
@@ -12,7 +12,7 @@ use crate::store::StoreError;
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtectError {
-    /// It names no backup.
+    /// The name matches no backup.
     #[error("{0}")]
     NoSuchBackup(String),
     /// The destination.
@@ -20,13 +20,13 @@ pub enum ProtectError {
     Store(#[from] StoreError),
 }
 
-/// Protects the backup that `spec` names, as [`locate::find`] finds it, or takes the protection away; gives its stem.
+/// Protects the backup that `spec` names, see [`locate::find`], or removes its protection; returns its stem.
 pub fn set(destination: &Destination, spec: &str, protect: bool, clock: &dyn Clock) -> Result<String, ProtectError> {
     let _lock = destination.lock(clock.now())?;
     let (name, stem) = find(destination, spec, clock.now())?;
     let line = format!("{name}/{stem}");
     let mut protected = destination.protected()?;
-    // What is gone in the meantime, removed by hand, needs no protection any more.
+    // Forget backups that were removed by hand.
     protected.retain(|other| *other != line && is_there(destination, other));
     if protect {
         protected.push(line);
@@ -39,13 +39,13 @@ pub fn set(destination: &Destination, spec: &str, protect: bool, clock: &dyn Clo
 fn is_there(destination: &Destination, line: &str) -> bool {
     line.split_once('/').is_some_and(|(name, stem)| {
         let shelf = Shelf::read(destination, name, &Kept::default());
-        // Only what is surely gone is forgotten.
+        // Forget only those that certainly do not exist.
         !matches!(shelf, Ok(None))
             && !shelf.is_ok_and(|shelf| shelf.is_some_and(|s| s.entries.iter().all(|e| e.stem != stem)))
     })
 }
 
-/// The complete backup of this destination that `spec` means, see [`locate::find`]. Gives the volume and the stem.
+/// The complete backup of this destination that `spec` names, see [`locate::find`]. Returns volume and stem.
 fn find(destination: &Destination, spec: &str, now: DateTime<Utc>) -> Result<(String, String), ProtectError> {
     let wrong = |what: String| ProtectError::NoSuchBackup(what);
     let found = match locate::find(spec, Some(destination.root()), now) {

@@ -1,4 +1,4 @@
-//! What a destination holds, seen as retention sees it, and the small loop that carries a plan out.
+//! A destination's backups as retention sees them, and the loop that carries out a plan.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,26 +20,26 @@ use crate::store::removal::remove_backup;
 use crate::store::retention::{Backup, Health, Now, Occasion, Plan, Policy, is_future, plan};
 use crate::store::{Destination, Folder};
 
-/// The backups of one volume, as they lie in its directory.
+/// The backups of one volume, from its directory.
 #[derive(Debug)]
 pub struct Shelf {
-    /// The volume: the directory's name.
+    /// The volume: the name of its directory.
     pub name: String,
     /// Its directory.
     pub directory: PathBuf,
-    /// All that looks like a backup, in the order of their dates.
+    /// All backups and damaged ones, by date.
     pub entries: Vec<CatalogEntry>,
-    /// Those that are complete, for retention; what a verification found bad is among them as bad.
+    /// The complete ones, for retention; those that a verification found bad are marked.
     pub backups: Vec<Backup>,
-    /// What verifications of them found, by their stems.
+    /// Their verification records, by stem.
     pub records: BTreeMap<String, Record>,
-    /// When one of them was last read in full, or restored for a test, and found good.
+    /// The last date on which one of them was read in full or restored as a test, and found good.
     pub last_verified: Option<NaiveDate>,
-    /// Sudden changes that were not accepted yet.
+    /// Sudden changes not yet accepted.
     pub pending: Vec<Pin>,
 }
 
-/// What retention must not touch, whatever the policy says.
+/// Backups that retention must not remove, whatever the policy.
 #[derive(Debug, Default)]
 pub struct Kept {
     protected: Vec<String>,
@@ -53,19 +53,19 @@ impl Kept {
     }
 }
 
-/// What a volume is to this host.
+/// The relation of a volume to this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// A volume of this host that exists.
+    /// An existing volume of this host.
     Exists,
-    /// A volume of this host that exists no more.
+    /// A volume of this host that no longer exists.
     Gone,
-    /// No volume of this host: an image's backups, another host's, or nothing of ours. Never pruned from here.
+    /// No volume of this host: backups of an image, of another host, or of another program. Never pruned from here.
     Foreign,
 }
 
 impl Shelf {
-    /// Reads the directory of the volume `name`; `None` when there is none.
+    /// Reads the directory of the volume `name`; `None` if it does not exist.
     pub fn read(destination: &Destination, name: &str, kept: &Kept) -> Result<Option<Self>, StoreError> {
         let volumes = catalog::volumes(destination, &[name.to_owned()], with_record)?;
         Ok(volumes.into_iter().next().map(|volume| Self::of(volume, kept)))
@@ -103,7 +103,7 @@ impl Shelf {
         self.records.insert(entry.stem.clone(), record);
         match health {
             record::Health::Bad { .. } => Health::Bad,
-            // A quick check proves nothing.
+            // A quick check is no proof.
             record::Health::Unverified | record::Health::Good { level: CheckLevel::Quick, .. } => Health::Unverified,
             record::Health::Good { last_verified, .. } => {
                 self.last_verified = self.last_verified.max(Some(last_verified.with_timezone(&Local).date_naive()));
@@ -112,7 +112,7 @@ impl Shelf {
         }
     }
 
-    /// All of a destination.
+    /// All volumes of a destination.
     pub fn all(destination: &Destination) -> Result<Vec<Self>, StoreError> {
         let kept = Kept::of(destination)?;
         let volumes = catalog::volumes(destination, &destination.volume_names()?, with_record)?;
@@ -132,7 +132,7 @@ impl Shelf {
         self.manifests().next_back()
     }
 
-    /// The newest backup that can be relied on at `now`: complete, not known to be bad, not dated in the future.
+    /// The newest backup that is usable at `now`: complete, not known to be bad, not dated in the future.
     pub fn newest_usable(&self, now: DateTime<Utc>) -> Option<&Manifest> {
         self.usable(now).next()
     }
@@ -143,12 +143,12 @@ impl Shelf {
         self.manifests().rev().filter(usable)
     }
 
-    /// The newest backup that can be relied on at `now` and is whole.
+    /// The newest backup that is usable at `now` and contains everything selected.
     pub fn newest_whole(&self, now: DateTime<Utc>) -> Option<&Manifest> {
         self.usable(now).find(|manifest| manifest.is_whole())
     }
 
-    /// The last verification that found a backup good which is not bad since; a quick check only where there is no other.
+    /// The last verification of a backup that is still good; a quick check only if there is no other.
     pub fn last_verification(&self) -> Option<(CheckLevel, DateTime<Utc>)> {
         let good = |record: &record::Record| !matches!(record.health(), record::Health::Bad { .. });
         let results = self.records.values().filter(|record| good(record)).flat_map(|record| &record.results);
@@ -158,13 +158,13 @@ impl Shelf {
         last.map(|result| (result.level, result.verified_at))
     }
 
-    /// How many backups are bad: by a verification, or by what their files say of each other.
+    /// The number of bad backups: found by a verification or by inconsistent files.
     pub fn bad(&self) -> usize {
         let damaged = self.entries.iter().filter(|entry| matches!(entry.state, BackupState::Damaged { .. })).count();
         damaged + self.backups.iter().filter(|backup| backup.health == Health::Bad).count()
     }
 
-    /// What all of it is worth at `now`.
+    /// The worth of all these backups at `now`.
     pub fn worth(&self, now: DateTime<Utc>) -> VolumeWorth {
         let last_whole = self.newest_whole(now).map(|manifest| manifest.started_at);
         VolumeWorth {
@@ -184,7 +184,7 @@ impl Shelf {
         }
     }
 
-    /// The last backups, for the report's charts and medians; `except` is the one just made.
+    /// The last backups, for the report's charts and medians, except for `except`, the one just made.
     pub fn history(&self, except: Option<&str>) -> Vec<Past> {
         const KEPT: usize = 30;
         let all: Vec<Past> =
@@ -192,7 +192,7 @@ impl Shelf {
         all[all.len().saturating_sub(KEPT)..].to_vec()
     }
 
-    /// What is damaged here, each a problem.
+    /// The damaged backups, each as a problem.
     pub fn damage(&self) -> Vec<Problem> {
         let damaged = self.entries.iter().filter_map(|entry| match &entry.state {
             BackupState::Damaged { what } => {
@@ -207,7 +207,7 @@ impl Shelf {
         damaged.chain(bad).chain(self.pending_changes()).collect()
     }
 
-    /// The sudden changes that were not accepted yet, each a problem.
+    /// The sudden changes not yet accepted, each as a problem.
     pub fn pending_changes(&self) -> impl Iterator<Item = Problem> {
         self.pending.iter().map(|pin| {
             let what = format!(
@@ -218,7 +218,7 @@ impl Shelf {
         })
     }
 
-    /// What this volume is to the host, whose volumes, of all groups, are called `existing`.
+    /// The relation of this volume to the host; `existing` are the names of all the host's volumes in all groups.
     pub fn standing(&self, host: &str, existing: &[String]) -> Standing {
         match self.newest() {
             Some(newest) if newest.source.kind == "lv" && newest.host == host => {
@@ -232,13 +232,13 @@ impl Shelf {
         }
     }
 
-    /// The policy for these backups: that of the volume in the group that the newest one came from.
+    /// The policy for these backups: for the volume in the group of the newest one.
     pub fn policy(&self, config: &Config) -> Policy {
         let group = self.newest().and_then(|newest| newest.source.vg.clone()).unwrap_or_default();
         config.for_volume(&group, &self.name).retention
     }
 
-    /// What retention decides on this occasion.
+    /// The plan of retention on this occasion.
     pub fn plan(&self, config: &Config, now: Now, occasion: Occasion<'_>) -> Plan {
         plan(&self.name, &self.backups, &self.policy(config), now, occasion)
     }
@@ -249,10 +249,10 @@ pub(super) fn shelf_of<'a>(shelves: &'a [Shelf], name: &str) -> Option<&'a Shelf
     shelves.iter().find(|shelf| shelf.name == name)
 }
 
-/// A backup with what verifications of it found.
+/// A backup with its verification record.
 fn with_record(mut entry: CatalogEntry) -> (CatalogEntry, Option<Record>) {
     let BackupState::Complete { manifest } = &mut entry.state else { return (entry, None) };
-    // Only a restore needs them, and there may be thousands of backups.
+    // Only a restore needs these bytes, and there may be thousands of backups.
     manifest.layout.outside = Vec::new();
     let record = record::of_entry(&entry);
     (entry, record)
@@ -263,16 +263,16 @@ pub fn now(utc: DateTime<Utc>) -> Now {
     Now { utc, local_date: utc.with_timezone(&Local).date_naive() }
 }
 
-/// What was removed, and what could not be.
+/// The result of carrying out a plan.
 #[derive(Debug, Default)]
 pub struct Pruned {
-    /// The archives that are gone, oldest first.
+    /// The removed archives, oldest first.
     pub removed: Vec<PathBuf>,
-    /// What went wrong.
+    /// The problems.
     pub problems: Vec<Problem>,
 }
 
-/// Removes what the plan says, and stops at the first failure. Only for whoever holds the lock.
+/// Carries out the plan's removals, and stops at the first failure. Requires the lock.
 pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
     let mut pruned = Pruned::default();
     for id in plan.removals() {
@@ -288,7 +288,7 @@ pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
     pruned
 }
 
-/// What somebody should know of a plan: each a problem, ordinary states left out.
+/// The findings of a plan that need attention, each as a problem.
 pub fn problems_of(plan: &Plan) -> Vec<Problem> {
     let refusals = plan.refusals.iter().filter(|refusal| !refusal.is_ordinary());
     refusals.map(|refusal| Problem::new(Severity::Warning, "retention", refusal.to_string())).collect()

@@ -1,8 +1,8 @@
-//! Restores a whole disk: its partition table, boot code, filesystems, swap and volume groups, and then the files.
+//! Restores a whole disk: partition table, boot code, filesystems, swap and volume groups, and then the files.
 //!
-//! `planner` decides what is done, from the manifest and the target's size alone; [`target`] makes sure that the target
-//! may be written to; [`carry_out`] does the steps. The first sector, without which there is no disk, is written last.
-//! `docs/decisions/0018-disks-made-anew.md` says why it is done this way.
+//! `planner` decides the steps from the manifest and the target's size alone; [`target`] checks that the target may
+//! be written to; [`carry_out`] executes the steps. The first sector, without which the disk is empty, is written
+//! last. `docs/decisions/0018-disks-made-anew.md` gives the reasons.
 
 pub mod carry_out;
 mod claims;
@@ -66,46 +66,46 @@ pub use self::report::DeviceReport;
 pub use self::shown::plan_as_text;
 pub use self::volumes::is_group_name;
 
-/// A restore that can be carried out.
+/// A restore that is ready to be carried out.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What will be done.
+    /// The plan.
     pub plan: DiskPlan,
     target: Target,
     manifest: Box<Manifest>,
-    /// The index, when it is the one that the manifest knows.
+    /// The index, if it matches the manifest.
     index: Option<Arc<dyn BlockRead>>,
-    /// That a verification found the backup bad. What is wrong with the index alone is no reason not to restore.
+    /// Set if a verification found the backup bad. A problem of the index alone does not prevent a restore.
     known_bad: Option<String>,
 }
 
 impl Prepared {
-    /// The target, as the user wrote it.
+    /// The target as given by the user.
     pub fn target_name(&self) -> &str {
         &self.target.name
     }
 
-    /// What has to be said before all that is on the target is erased: `--yes-erase=NAME`; `None` when nothing is on it, or
-    /// it was said.
+    /// The option required before the target is erased: `--yes-erase=NAME`; `None` if the target is empty or the
+    /// option was given.
     pub fn needs(&self, options: &DeviceOptions) -> Option<String> {
         let refused = self.target.may_be_erased(options.yes_erase.as_deref()).is_err();
         refused.then(|| format!("--yes-erase={}", self.target.erase_name))
     }
 
-    /// What is on the target and will be lost.
+    /// The content of the target that will be lost.
     pub fn on_target(&self) -> &[String] {
         &self.target.on_it
     }
 }
 
-/// Looks at the backup and at the target and decides what would be done. Nothing is written.
+/// Examines backup and target, and makes the plan. Writes nothing.
 pub fn prepare(
     files: &Backup,
     options: &DeviceOptions,
     commands: &dyn RunCommand,
     observer: &dyn Observer,
 ) -> Result<Prepared, DeviceError> {
-    // A restore that was killed may have left maps, which hold its target.
+    // A restore that was killed may have left device maps that keep its target busy.
     match remove_stale_maps(commands, observer) {
         Err(DeviceMapError::NotRun(_)) | Ok(_) => {}
         Err(error) => {
@@ -177,7 +177,7 @@ pub fn prepare(
     Ok(Prepared { plan, target, manifest, index, known_bad })
 }
 
-/// Carries a plan out. Problems of single files are told to `observer`, and the rest goes on.
+/// Carries out a plan. Problems with single files are reported to `observer` and do not stop it.
 pub fn restore_disk(
     files: &Backup,
     prepared: Prepared,
@@ -196,7 +196,7 @@ pub fn restore_disk(
             .map_err(|error| DeviceError::Refused(vec![format!("no loop device can be made: {error}")]))?;
     }
     let has_volumes = has_volumes(&manifest);
-    // The files' data, and a share for the filesystems' own structures.
+    // The files' data, and a share for the filesystems' metadata.
     let data = manifest.counts.data_bytes;
     let replaces = !target.on_it.is_empty();
     let name = target.name.clone();
@@ -207,7 +207,7 @@ pub fn restore_disk(
     let carried = Carried { files, plan: &plan, index: index.as_ref(), target: &open, options, commands, observer };
     let mut report = carried.carry_out(manifest.layout.source.sector_size).map_err(DeviceError::Unfinished)?;
     if replaces && !report.is_complete() && open.is_new {
-        // What was there may be the better one.
+        // The existing file may be the better one.
         if let Some(kept) = open.keep_temporary()? {
             let kept = crate::shown::path(kept.as_os_str().as_encoded_bytes());
             let what = format!("not everything is as it was, so the image that was there stays; the new one is {kept}");
@@ -217,13 +217,13 @@ pub fn restore_disk(
         return Ok(report);
     }
     let device = open.finish(replaces)?;
-    // With its partitions, this host's udev would find the guest's volume groups and activate them.
+    // With its partitions visible, the host's udev would activate the guest's volume groups.
     if let Some(device) = device.filter(|device| !has_volumes && has_partitions_in_kernel(device)) {
         let args = [OsString::from("--rereadpt"), device.into_os_string()];
         let failed = match again.run("blockdev", &args) {
             Ok(output) if output.status.success() => None,
             Ok(output) => {
-                // EINVAL: a device that has no partitions for the kernel, as most loop devices.
+                // EINVAL: the kernel does not support partitions on this device, like on most loop devices.
                 let said = String::from_utf8_lossy(output.stderr.trim_ascii()).into_owned();
                 (!said.contains("Invalid argument")).then_some(said)
             }
@@ -237,7 +237,7 @@ pub fn restore_disk(
     Ok(report)
 }
 
-/// Whether there is something on it that this host would take for its own and start: volume groups, arrays.
+/// Whether it contains volume groups or arrays, which this host might activate.
 fn has_volumes(manifest: &Manifest) -> bool {
     let is_one = |kind| matches!(kind, HoldsKind::Lvm2Pv | HoldsKind::Mdraid);
     manifest.layout.regions.iter().any(|region| is_one(region.holds.kind))

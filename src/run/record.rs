@@ -1,4 +1,4 @@
-//! Facts of sources and snapshots in the form that the manifest keeps.
+//! Converts facts of sources and snapshots to the manifest's records.
 
 use chrono::{DateTime, Utc};
 
@@ -7,18 +7,18 @@ use crate::entry::Timestamp;
 use crate::manifest::{AutoLevelRecord, OptionsRecord, SnapshotRecord, SourceRecord};
 use crate::source::{SnapshotFacts, SnapshotKind, Source, SourceKind};
 
-/// SHA-256 of some bytes.
+/// SHA-256 of `bytes`.
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).into()
 }
 
-/// A time as archives have it.
+/// Converts a time to an archive's timestamp.
 pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
     Timestamp { sec: time.timestamp(), nsec: time.timestamp_subsec_nanos().min(999_999_999) }
 }
 
-/// How a backup was made, for the manifest. `levels`: how many members were compressed at each level.
+/// The options of a backup, for the manifest. `levels` is the number of members compressed at each level.
 pub(super) fn options_record(level: CompressionLevel, exclude: &[String], levels: &[u64]) -> OptionsRecord {
     let used = || (0..).zip(levels).filter(|(_, members)| **members > 0);
     let (level, auto_level) = match level {
@@ -35,7 +35,7 @@ pub(super) fn options_record(level: CompressionLevel, exclude: &[String], levels
 /// A source, for the manifest.
 pub(super) fn source_record(source: &Source) -> SourceRecord {
     let named = source.display_name().to_owned();
-    // The next night may begin in another directory.
+    // The next run may have another working directory.
     let absolute =
         |named: String| std::path::absolute(&named).map_or(named, |path| path.to_string_lossy().into_owned());
     let record = SourceRecord { size_bytes: source.size_bytes(), ..SourceRecord::default() };

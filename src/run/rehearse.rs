@@ -1,6 +1,6 @@
-//! Restores an archive into a filesystem of its own: an ext4 on a sparse image without a name, mounted nowhere.
+//! Restores an archive into a filesystem of its own, a detached ext4 on an unnamed sparse image.
 //!
-//! What is there afterwards is compared in full, see [`compare`].
+//! The result is then compared completely, see [`compare`].
 
 pub mod compare;
 
@@ -27,21 +27,21 @@ use crate::store::Backup;
 use crate::store::open::OpenError;
 use crate::units::ByteRange;
 
-/// Room for the filesystem's own structures, besides a share of the data.
+/// Space for the filesystem's metadata, in addition to a share of the data.
 const SPARE_BYTES: u64 = 256 << 20;
 
-/// How a backup is rehearsed.
+/// Options of a restore test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RehearseOptions<'a> {
-    /// The directory for the image of the filesystem, which takes as much room as the files.
+    /// The directory for the image, which takes as much space as the files.
     pub(crate) scratch: &'a Path,
-    /// How many threads inflate.
+    /// The number of decompression threads.
     pub(crate) threads: usize,
-    /// The wish to stop.
+    /// Cancels the operation.
     pub(crate) cancel: &'a Cancel,
 }
 
-/// See the module. Where the machine cannot do it (no root, no mkfs, no room), `findings.not_checked` says so.
+/// See the module. If this machine cannot do it (no root, no mkfs, no space), `findings.not_checked` says so.
 pub(crate) fn check(
     files: &Backup,
     options: RehearseOptions<'_>,
@@ -70,7 +70,7 @@ pub(crate) fn check(
             to: PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd())),
             region: None,
             paths: Vec::new(),
-            // The filesystem begins with a lost+found.
+            // A new filesystem has a lost+found.
             existing: Existing::Overwrite,
             verify: true,
             devices: true,
@@ -86,7 +86,7 @@ pub(crate) fn check(
     let mut attributes_whole = true;
     match restored {
         Ok(report) => {
-            // The test's own filesystem is at its limits: no fault of the backup's.
+            // A limit of the test's filesystem is no fault of the backup.
             attributes_whole = report.shortfalls.keys().all(|what| what == NO_FAT);
             for (what, count) in &report.shortfalls {
                 let what = format!("restored for a test, {what} ({count} times)");
@@ -107,7 +107,7 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Why this machine cannot restore a backup for a test.
+/// Why this machine cannot make a restore test.
 #[derive(Debug, thiserror::Error)]
 enum NotRehearsed {
     #[error(transparent)]
@@ -128,7 +128,7 @@ enum NotRehearsed {
     Mount(Errno),
 }
 
-/// Takes what could not be restored for findings, and passes the rest on.
+/// Converts restore errors to findings, and forwards other events.
 struct Errors<'a> {
     inner: &'a dyn Observer,
     findings: std::sync::Mutex<Vec<Finding>>,
@@ -149,7 +149,7 @@ impl Observer for Errors<'_> {
     }
 }
 
-/// A filesystem in a file that has no name any more when this value is gone.
+/// A filesystem in a file that is unlinked when this value is dropped.
 struct Image {
     path: PathBuf,
     file: File,
@@ -205,7 +205,7 @@ impl Image {
         }
     }
 
-    /// The root directory of its filesystem. Unmounted when the descriptor is closed.
+    /// Mounts it; returns its root directory. Closing the descriptor unmounts it.
     fn mount(&self) -> Result<OwnedFd, NotRehearsed> {
         let device = LoopDevice::attach(&self.file, ByteRange::new(0, self.size), true).map_err(NotRehearsed::Loop)?;
         mount_writable(device.path()).map_err(NotRehearsed::Mount)
@@ -226,7 +226,7 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // A file that stays has a name that says what it was.
+        // If this fails, the name shows what the file was.
         let _ = std::fs::remove_file(&self.path);
     }
 }

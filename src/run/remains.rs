@@ -1,4 +1,4 @@
-//! Removes what runs that were cut off left behind: snapshots, device maps, files under temporary names.
+//! Removes the remains of interrupted runs: snapshots, device maps, temporary files.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,8 +13,8 @@ use crate::source;
 use crate::store::Destination;
 use crate::store::remains::remove_remains;
 
-/// Removes what earlier runs left before `sources` are backed up: files in the destination, then what the system holds. The error
-/// is about the latter alone. Only for the holder of the destination's lock.
+/// Removes the remains of earlier runs before `sources` are backed up: files in the destination, then system
+/// resources. Only the latter can fail. Requires the destination's lock.
 pub fn remove_before(
     sources: &[impl AsRef<OsStr>],
     destination: &Destination,
@@ -31,15 +31,15 @@ pub fn remove_before(
     }
 }
 
-/// Removes what crashed runs left: device maps and snapshots of volbak's whose process is gone.
+/// Removes device maps and snapshots of volbak processes that no longer exist.
 pub(super) fn remove_stale(world: &BackupWorld) -> Result<(), BackupError> {
-    // Maps lie on snapshots, so they go first.
+    // Maps depend on snapshots, so they go first.
     remove_stale_maps(&*world.commands, &*world.observer)?;
     source::remove_stale(&[], &*world.commands, &*world.observer)?;
     Ok(())
 }
 
-/// Removes only the device maps: for runs that need no LVM. A host without dmsetup has none.
+/// Removes only device maps, for runs that do not need LVM. A host without dmsetup has none.
 fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> {
     match remove_stale_maps(&*world.commands, &*world.observer) {
         Ok(_) => Ok(()),
@@ -48,8 +48,8 @@ fn remove_stale_device_maps(world: &BackupWorld) -> Result<(), BackupError> {
     }
 }
 
-/// Removes what runs that were cut off left in the directories of all volumes, and tells of each file, and of those
-/// that cannot be removed. Only for whoever holds the lock.
+/// Removes the remains of interrupted runs from the directories of all volumes; reports each file, and each
+/// failure. Requires the lock.
 pub(super) fn remove_all_remains(destination: &Destination, observer: &dyn Observer) {
     let names = destination.volume_names().unwrap_or_else(|error| {
         tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
@@ -69,7 +69,7 @@ pub(super) fn remove_all_remains(destination: &Destination, observer: &dyn Obser
     }
 }
 
-/// Whether LVM's tools are needed for one of these: none of them is a path to a file.
+/// Whether one of these needs LVM's tools, since it is no path of a file.
 fn wants_lvm(specs: &[impl AsRef<OsStr>]) -> bool {
     specs.iter().any(|spec| !Path::new(spec).is_file())
 }

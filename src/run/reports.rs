@@ -1,5 +1,5 @@
-//! Each run's report: kept in the destination, its figures in a file for Prometheus, mailed or printed; and shown or
-//! mailed again later.
+//! Delivers each run's report: stores it in the destination, writes its metrics, mails or prints it; shows or mails
+//! a stored report again.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -27,27 +27,27 @@ const SUFFIX: &str = ".json";
 const NAME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Why a kept report cannot be had.
+/// Why a stored report cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeptError {
-    /// No report is kept, or none of that day.
+    /// There is no stored report, or none of that day.
     #[error("{0}")]
     None(String),
     /// The destination.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is there and no report.
+    /// The file is no valid report.
     #[error("{name}")]
     Damaged {
         /// Its file.
         name: String,
-        /// What is wrong with it.
+        /// The cause.
         source: ReportError,
     },
 }
 
-/// Why a report, or what is known of the volumes, is not kept.
+/// Why a report or the standing of the volumes was not stored.
 #[derive(Debug, thiserror::Error)]
 enum NotKept {
     #[error("{}", with_causes(.0))]
@@ -56,8 +56,8 @@ enum NotKept {
     Store(#[from] StoreError),
 }
 
-/// Keeps, files and sends a report, each of them also when the others fail. Problems are added to the report and
-/// reported to the observer. Returns the text for standard output if mail is switched off.
+/// Stores, exports and sends a report; a failure of one step does not prevent the others. Adds problems to the
+/// report and reports them to the observer. Returns the text for standard output if mail is disabled.
 pub fn deliver(
     report: &mut RunReport,
     facts: RunFacts<'_>,
@@ -74,7 +74,7 @@ pub fn deliver(
     printed
 }
 
-/// What one delivery works with.
+/// The inputs of a delivery.
 struct Delivery<'a> {
     facts: RunFacts<'a>,
     config: &'a Config,
@@ -103,7 +103,7 @@ impl Delivery<'_> {
         None
     }
 
-    /// Keeps the report in the destination, what is known of the volumes beside it, and its figures in their file.
+    /// Stores the report and the standing of the volumes in the destination, and writes the metrics file.
     fn file(&self, report: &mut RunReport) {
         let with_worth = self.config.report.metrics_file.is_some().then_some(self.now);
         let standing = self.destination.and_then(|destination| note(report, self.facts, destination, with_worth));
@@ -116,8 +116,8 @@ impl Delivery<'_> {
     }
 }
 
-/// Adds the run to what is known of the volumes, and keeps that. `None` when what was known before cannot be read. What their
-/// backups are worth at `with_worth` means reading all manifests, and is for the metrics.
+/// Adds the run to the standing of the volumes, and stores that. `None` if the earlier standing cannot be read.
+/// With `with_worth` all manifests are read to find the worth of the backups, for the metrics.
 fn note(
     report: &mut RunReport,
     facts: RunFacts<'_>,
@@ -155,7 +155,7 @@ fn note(
     Some(standing)
 }
 
-/// Notes what each volume's backups are worth: retention and verifications of this run are done.
+/// Records the worth of each volume's backups, after retention and verifications of this run.
 fn look_at_worth(
     standing: &mut Standing,
     host: &str,
@@ -169,7 +169,7 @@ fn look_at_worth(
     Ok(())
 }
 
-/// What is known of the volumes. A destination of a volbak that kept no such record has what its last report says.
+/// The standing of the volumes. If an older version stored none, it is taken from the last report.
 pub fn load_standing(destination: &Destination) -> Result<Standing, KeptError> {
     let own = destination.existing_volume_directory(OWN_DIRECTORY)?;
     let bytes = own.map_or(Ok(None), |own| own.read_file(STANDING, MAX_BYTES))?;
@@ -179,14 +179,14 @@ pub fn load_standing(destination: &Destination) -> Result<Standing, KeptError> {
         }
         None => match load(destination, None) {
             Ok(report) => Ok(Standing::of(&report)),
-            // A report that cannot be read is no reason to forget what comes.
+            // An invalid report must not prevent new records.
             Err(KeptError::Store(error)) if !matches!(error, StoreError::Io { .. }) => Err(error.into()),
             Err(_) => Ok(Standing::default()),
         },
     }
 }
 
-/// Which volumes a config is for, so that the runs of several configs over one destination are kept apart.
+/// An identifier of the volumes that a config covers, to separate runs of several configs on one destination.
 pub fn scope(config: &Config) -> String {
     let skipped: Vec<_> = config.volumes.iter().map(|volume| (&volume.pattern, volume.skip)).collect();
     let selection = format!("{:?}", (&config.volume_groups, &config.include, &config.exclude, skipped));
@@ -229,7 +229,7 @@ fn write_metrics(report: &mut RunReport, standing: Option<&Standing>, config: &C
     let metrics = if let Some(standing) = standing {
         report.metrics(standing, None)
     } else {
-        // The destination is away: what the file says of the volumes still holds.
+        // Without the destination, the volumes' metrics in the file remain valid.
         let mut before = String::new();
         let read = fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut before));
         report.metrics(&Standing::of(report), read.ok().map(|_| before.as_str()))
@@ -240,10 +240,10 @@ fn write_metrics(report: &mut RunReport, standing: Option<&Standing>, config: &C
     }
 }
 
-/// Replaces the file in one step: the node exporter, which runs as another user, reads the old or the new one.
+/// Replaces the file atomically: the node exporter, which runs as another user, reads the old or the new one.
 fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    // Not *.prom: the node exporter reads every file of such a name.
+    // Not *.prom: the node exporter reads every such file.
     let temporary = path.with_file_name(format!("{TEMPORARY_PREFIX}{name}.part"));
     let _ = fs::remove_file(&temporary); // what a crash left; that it stands in the way shows in the next line
     let written = OpenOptions::new()
@@ -251,7 +251,7 @@ fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o644)
         .open(&temporary)
-        // A unit's UMask= or root's own umask must not hide the figures from another user.
+        // Overrides the umask, so that another user can read the metrics.
         .and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o644)).map(|()| file))
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| fs::rename(&temporary, path));
@@ -261,7 +261,7 @@ fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// The newest report, or the newest of the runs that began on that day.
+/// The newest report, or the newest of the runs that started on that day.
 pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunReport, KeptError> {
     let none = || {
         KeptError::None(match date {
@@ -279,7 +279,7 @@ pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunRep
     RunReport::from_json(&bytes).map_err(|source| KeptError::Damaged { name: name.clone(), source })
 }
 
-/// Mails a report again. What went wrong comes back.
+/// Mails a report again. Returns the problems.
 pub fn send_again(report: &RunReport, config: &Config, now: DateTime<Utc>) -> Vec<Problem> {
     mail::send(&config.mail_settings(&host::name()), &report.render(config.report.style), now).problems
 }

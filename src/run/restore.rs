@@ -1,8 +1,8 @@
-//! Restores an archive, or a part of it, into a directory.
+//! Restores an archive, or part of it, into a directory.
 //!
-//! [`select`] says what, [`put`] makes each entry through [`tree`], which never leaves the directory, and
-//! [`attributes`] gives it what it had. A file gets its name when its data, digest and attributes are right: whatever
-//! has its name is complete, so a restore that was cut off is resumed by what is there.
+//! [`select`] selects the entries, [`put`] creates each through [`tree`], which never leaves the directory, and
+//! [`attributes`] sets its attributes. A file gets its final name only when its data, digest and attributes are
+//! right: every file with its final name is complete, so an interrupted restore can be resumed.
 
 mod acl_names;
 pub mod attributes;
@@ -48,7 +48,7 @@ pub use self::error::RestoreError;
 pub use self::options::{Existing, RestoreOptions};
 pub use self::report::RestoreReport;
 
-/// Restores. Problems of single entries are told to `observer`, and the rest goes on.
+/// Restores. Problems with single entries are reported to `observer` and do not stop it.
 pub fn restore(
     files: &Backup,
     options: &RestoreOptions,
@@ -58,7 +58,7 @@ pub fn restore(
     restore_from(files, options, &part, &base, observer)
 }
 
-/// As [`restore`], for what belongs to `part`.
+/// Like [`restore`], for the entries of `part`.
 pub fn restore_part(
     files: &Backup,
     options: &RestoreOptions,
@@ -83,7 +83,7 @@ fn restore_from(
         .map_err(RestoreError::of_check)?;
     let (ids, names) = resolve_ids(&archive, &sides, options, part, observer)?;
     let tree = Tree::open(&options.to).map_err(target_error)?;
-    // The lock goes with its own descriptor, which must outlive the tree.
+    // The lock belongs to its own descriptor, which must outlive the tree.
     let lock = rustix::io::fcntl_dupfd_cloexec(tree.root().ok_or(Errno::BADF).map_err(target_error)?, 0);
     let lock = lock.map_err(target_error)?;
     let _lock = match FileLock::try_take(lock) {

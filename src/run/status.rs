@@ -1,5 +1,5 @@
-//! How the backups stand, from what lies in the destination alone: no LVM, no lock, so that a monitoring system may ask
-//! as often as it likes.
+//! The state of the backups, from the destination alone: without LVM or a lock, so that a monitoring system may
+//! query it at any rate.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub use figures::{LastRun, Level, Limits, Reason, Status, Verification, VolumeSt
 use earlier_runs::EarlierRuns;
 use volume::{of_shelf, without_backup};
 
-/// Looks. Fails when the destination is not there.
+/// Determines the state. Fails if the destination does not exist.
 pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Status, StoreError> {
     let root: &Path = &config.backup_destination;
     let destination = Destination::open(root)?;
@@ -54,7 +54,7 @@ fn judge(
     now: DateTime<Utc>,
 ) -> Status {
     let mut reasons = Vec::new();
-    // A directory without anything like a backup (lost+found) is no volume's.
+    // A directory without any backup (lost+found) belongs to no volume.
     let with_backups = shelves.iter().filter(|shelf| !shelf.entries.is_empty());
     let mut volumes: Vec<VolumeStatus> =
         with_backups.map(|shelf| of_shelf(shelf, known, config, limits, now, &mut reasons)).collect();

@@ -1,4 +1,4 @@
-//! A limit on the rate at which volumes are read: readers report each read to the observer, which delays them.
+//! Limits the rate at which volumes are read: readers report each read to the observer, which delays them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use crate::events::{Event, Observer};
 use crate::outside::Cancel;
 
-/// How long one sleep is at most: a wish to stop is heard after that.
+/// The maximum length of one sleep, and so of the reaction to a cancellation.
 const SLICE: Duration = Duration::from_millis(100);
-/// What was not read while there was nothing to read is made up for this long and no longer.
+/// The maximum time of idle reading that is caught up.
 const BURST: Duration = Duration::from_secs(1);
 
-/// `observer`, slowed down to `rate` bytes a second where there is one.
+/// Wraps `observer` to limit the rate to `rate` bytes per second, if it is set.
 pub fn throttled(observer: Arc<dyn Observer>, rate: Option<u64>, cancel: &Cancel) -> Arc<dyn Observer> {
     match rate {
         None => observer,
@@ -20,12 +20,12 @@ pub fn throttled(observer: Arc<dyn Observer>, rate: Option<u64>, cancel: &Cancel
     }
 }
 
-/// Passes events on, and delays readers that exceed this number of bytes a second.
+/// Forwards events, and delays readers that exceed the rate.
 pub(super) struct Throttle {
     next: Arc<dyn Observer>,
     bytes_per_second: u64,
     cancel: Cancel,
-    /// Until when what was read so far should have taken.
+    /// When the bytes read so far are due at this rate.
     due: Mutex<Instant>,
 }
 
@@ -34,9 +34,9 @@ impl Throttle {
         Self { next, bytes_per_second: bytes_per_second.max(1), cancel, due: Mutex::new(Instant::now()) }
     }
 
-    /// Takes note of bytes that were read; gives the moment at which more may be.
+    /// Adds bytes; returns when reading may continue.
     fn due_after(&self, bytes: u64, now: Instant) -> Instant {
-        // Far below what a Duration takes: a batch of bytes is some megabytes.
+        // Far below the range of a Duration: a report covers a few megabytes.
         let takes = Duration::try_from_secs_f64(lossy(bytes) / lossy(self.bytes_per_second)).unwrap_or(SLICE);
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         *due = (*due).max(now.checked_sub(BURST).unwrap_or(now)) + takes;

@@ -1,7 +1,8 @@
-//! Verifies a backup: in levels, as far as its files allow, and says how far.
+//! Verifies a backup at a given level, as far as its files allow, and reports how far.
 //!
-//! [`crate::run::check`] reads and compares, [`crate::run::rehearse`] restores for a test; this module puts their findings into
-//! a [`VerifyReport`]. [`choose`] says whose turn it is, and [`many`] verifies one backup after another.
+//! [`crate::run::check`] reads and compares, [`crate::run::rehearse`] makes a restore test; this module combines
+//! their findings into a [`VerifyReport`]. [`choose`] selects the backups that are due, and [`many`] verifies
+//! several.
 
 pub mod choose;
 pub mod many;
@@ -19,23 +20,23 @@ use crate::store::Backup;
 
 pub use self::report::VerifyReport;
 
-/// How a backup is verified.
+/// Options of a verification.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
-    /// How much.
+    /// The level.
     pub level: CheckLevel,
-    /// Whether the archive is also read with independent libraries, see [`second_opinion`]. At the level
-    /// [`CheckLevel::RestoreTest`] it always is, and at [`CheckLevel::Quick`] it never is.
+    /// Whether the archive is also read with independent libraries, see [`second_opinion`]. Always at the level
+    /// [`CheckLevel::RestoreTest`], never at [`CheckLevel::Quick`].
     pub second_opinion: bool,
-    /// How many threads inflate.
+    /// The number of decompression threads.
     pub threads: usize,
-    /// Where the restore test makes its filesystem. It takes as much room as the files.
+    /// The directory for the restore test's filesystem, which takes as much space as the files.
     pub scratch: PathBuf,
-    /// The wish to stop.
+    /// Cancels the operation.
     pub cancel: Cancel,
 }
 
-/// A full verification, with all processors; a restore test would use the directory for temporary files.
+/// A full verification with all processors; a restore test uses the directory for temporary files.
 impl Default for VerifyOptions {
     fn default() -> Self {
         Self {
@@ -51,7 +52,7 @@ impl Default for VerifyOptions {
 /// The programs, the clock and the observer of a verification.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// Gets progress and problems.
+    /// Receives progress and problems.
     pub observer: &'a dyn Observer,
     /// The time of the report.
     pub clock: &'a dyn Clock,
@@ -59,7 +60,7 @@ pub struct Surroundings<'a> {
     pub commands: &'a dyn RunCommand,
 }
 
-/// Verifies a backup, and reports each finding to `around.observer`. What is wrong with the backup is in the report; the
+/// Verifies a backup, and reports each finding to `around.observer`. Problems of the backup are in the report; the
 /// caller writes the record beside it ([`VerifyReport::save_record`]).
 pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>) -> Result<VerifyReport, CheckError> {
     check_resources(files).map_err(CheckError::Here)?;
@@ -87,7 +88,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         }
     }
     if options.level == CheckLevel::RestoreTest {
-        // Also when the second opinion is another one: what is restored shows who is right.
+        // Also after a disagreeing second opinion: the restored tree shows which reader is right.
         if is_sound {
             let how = RehearseOptions { scratch: &options.scratch, threads: options.threads, cancel: &options.cancel };
             rehearse::check(files, how, around.observer, around.commands, &mut findings)?;
@@ -124,13 +125,13 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
     })
 }
 
-/// Makes sure that this process can open and read a backup's files: where it has no descriptors left, each good file would
-/// seem to be one that cannot be read.
+/// Checks that this process can open and read a backup's files: without free descriptors, each good file would look
+/// unreadable.
 fn check_resources(files: &Backup) -> io::Result<()> {
-    // The four files of a backup, one of them twice, and what a restore test and the threads have open.
+    // The four files of a backup, one of them twice, and the descriptors of a restore test and of the threads.
     const DESCRIPTORS: usize = 10;
     let directory = files.directory();
-    // That the directory cannot be opened is found out by those who look for the files.
+    // A directory that cannot be opened is reported when its files are searched.
     let Ok(held) = std::fs::File::open(directory) else {
         return std::fs::File::open("/").map(drop);
     };

@@ -1,4 +1,4 @@
-//! Archives what was frozen: the layout, and each region of it.
+//! Archives a frozen source: its layout, and each region.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use crate::run::record::timestamp;
 use crate::source::SnapshotGuard;
 use crate::store::pending::PendingBackup;
 
-/// What is archived, and where to.
+/// The source and the destination of an archive.
 pub(super) struct ToArchive<'a> {
     pub(super) pending: &'a PendingBackup,
     pub(super) guard: &'a SnapshotGuard,
     pub(super) excludes: &'a Excludes,
-    /// Where a journal is replayed when the source must not be written.
+    /// The directory for journal replays if the source is read-only.
     pub(super) scratch: &'a Path,
 }
 
@@ -88,7 +88,7 @@ pub(super) fn archive(
     if records.iter().all(|record| record.archive_path.is_none()) {
         backup.tell(Severity::Notice, "holds no data at all; the archive is empty");
     }
-    // Where there is no filesystem it was not joined yet.
+    // Without a filesystem it has not been joined yet.
     previous.join(&mut writer);
     Ok(ArchivedSource { layout, regions: records, written: writer.finish()? })
 }

@@ -1,7 +1,7 @@
-//! Sudden changes: a night that lost most of what a volume held, or in which most of its files got new content.
+//! Sudden changes: a night that lost most of a volume's content, or changed most of its files.
 //!
-//! The figures come from the manifests. Only when most of a volume was not carried forward are the two indexes compared,
-//! and of many files only a sample: an ordinary night pays nothing.
+//! The figures come from the manifests. Only if most of a volume was not carried forward are the two indexes
+//! compared, with a sample if there are many files. An ordinary night costs nothing.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -19,14 +19,14 @@ use crate::run::expected::Expected;
 use crate::store::open::OpenError;
 use crate::units::ByteLen;
 
-/// So many of the last backups are the measure.
+/// The number of last backups used as the baseline.
 pub(super) const MEASURED: usize = 7;
-/// A volume with less data than this does not lose half of it suddenly.
+/// Volumes with less data are not judged by their loss.
 const MIN_BYTES: u64 = 1 << 20;
-/// About so many files are compared at most.
+/// The approximate maximum number of files to compare.
 const SAMPLE: u64 = 50_000;
 
-/// Tonight's backup, as far as it is known before it is published.
+/// Tonight's backup before it is published.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tonight<'a> {
     pub(super) entries: u64,
@@ -34,18 +34,18 @@ pub(super) struct Tonight<'a> {
     pub(super) layout: &'a Layout,
     pub(super) regions: &'a [RegionRecord],
     pub(super) changes: Option<ChangesRecord>,
-    /// What the config expects to be there.
+    /// The content that the config expects.
     pub(super) expected: Expected<'a>,
 }
 
 impl Tonight<'_> {
-    /// Whether the config expects that this region of an earlier backup is no longer the filesystem that it was.
+    /// Whether the config expects that this region of an earlier backup is no longer the same filesystem.
     fn is_expected(&self, before: &Manifest, region: &str) -> bool {
         self.expected.explains(region, before, (&self.layout.regions, self.regions))
     }
 
-    /// Whether an earlier backup had files in a region which, as the config expects, has none now: its figures are no
-    /// measure for tonight's.
+    /// Whether an earlier backup had files in a region that, as the config expects, has none now: its figures are
+    /// no baseline.
     pub(super) fn replaces(&self, before: &Manifest) -> bool {
         let has_files = |regions: &[RegionRecord], name: &str| {
             regions.iter().any(|region| region.name == name && region.handling == Handling::Files)
@@ -58,8 +58,8 @@ impl Tonight<'_> {
     }
 }
 
-/// Says what changed suddenly, with the figures, one line; `None` when nothing did. `past` are the backups that are the
-/// measure, [`MEASURED`] at most, oldest first.
+/// Describes a sudden change with its figures, one line; `None` without one. `past` is the baseline: at most
+/// [`MEASURED`] backups, oldest first.
 pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLimits) -> Option<String> {
     let last = past.last()?;
     let mut said: Vec<String> = gone_filesystems(last, tonight);
@@ -92,7 +92,7 @@ pub(super) fn judge(past: &[&Manifest], tonight: &Tonight<'_>, limits: ChangeLim
     (!said.is_empty()).then(|| said.join("; "))
 }
 
-/// Regions that held something known last time and hold nothing known now.
+/// Regions whose content was known last time and is unknown now.
 fn gone_filesystems(last: &Manifest, tonight: &Tonight<'_>) -> Vec<String> {
     let mut gone = Vec::new();
     for before in &last.layout.regions {
@@ -102,13 +102,13 @@ fn gone_filesystems(last: &Manifest, tonight: &Tonight<'_>) -> Vec<String> {
         }
         let now = tonight.layout.regions.iter().find(|region| region.name == before.name);
         let is_gone = now.is_none_or(|now| matches!(now.holds.kind, HoldsKind::Empty | HoldsKind::Unknown));
-        // What lay in a volume group is missing with it; the group alone is named.
+        // If a volume group is missing, only the group is named and not the volumes in it.
         let has_container = |name: &str| name.split_once('.').is_some_and(|(outer, _)| gone_names(&gone, outer));
         if is_gone && !has_container(&before.name) {
             let now = now.map_or_else(|| "it is not there".to_owned(), |now| described(&now.holds));
             gone.push((before.name.clone(), format!("{} held {}, now {now}", before.name, described(&before.holds))));
         }
-        // It is still a filesystem, and its files are in the archive no more.
+        // Still a filesystem, but its files are no longer in the archive.
         let handled = |regions: &[RegionRecord]| {
             regions.iter().find(|region| region.name == before.name).map(|region| region.handling)
         };
@@ -140,7 +140,7 @@ fn described(holds: &Holds) -> String {
     }
 }
 
-/// How much of a volume was new on an earlier night, in percent; `None` where it is not known.
+/// The percentage of a volume that was new on an earlier night; `None` if unknown.
 fn churn_percent(manifest: &Manifest) -> Option<u64> {
     let by_carry = || manifest.carried.as_ref().map(|carried| not_carried_percent(carried, manifest.sizes.entries));
     manifest.changes.map(ChangesRecord::percent).or_else(by_carry)
@@ -150,7 +150,7 @@ fn not_carried_percent(carried: &CarriedRecord, entries: u64) -> u64 {
     entries.saturating_sub(carried.counts.entries).saturating_mul(100) / entries.max(1)
 }
 
-/// Whether so little was carried forward that the indexes have to say how much really changed.
+/// Whether so little was carried forward that the indexes must be compared.
 pub(super) fn is_doubtful(carried_entries: u64, entries: u64, limits: ChangeLimits) -> bool {
     let fresh = entries.saturating_sub(carried_entries);
     entries >= limits.min_entries && fresh.saturating_mul(100) >= entries.saturating_mul(limits.changed_percent.into())
@@ -162,7 +162,7 @@ fn median(figures: impl Iterator<Item = u64>) -> u64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
-/// An index that was opened, or why it could not be.
+/// An open index, or the error.
 type Opened = Result<Arc<dyn BlockRead>, OpenError>;
 
 /// Why two indexes could not be compared.
@@ -176,8 +176,9 @@ pub(super) enum CompareError {
     Io(#[from] io::Error),
 }
 
-/// Compares the content of files under equal paths; of more than [`SAMPLE`] files a part chosen by a hash of the path, with
-/// a key that nobody can know beforehand. `files` is about how many the earlier index has.
+/// Compares the content of files at the same paths. Of more than [`SAMPLE`] files, a keyed hash of the path selects
+/// a part; the key is random, so that the selection is unpredictable. `files` is the approximate number of files in
+/// the earlier index.
 pub(super) fn compare(before: Opened, after: Opened, files: u64) -> Result<ChangesRecord, CompareError> {
     let keep_one_of = (files / SAMPLE).max(1);
     let hasher = RandomState::new();
@@ -189,7 +190,7 @@ pub(super) fn compare(before: Opened, after: Opened, files: u64) -> Result<Chang
     };
     let mut known: HashMap<u64, [u8; 16]> = HashMap::new();
     each_entry(before, |line| {
-        // A hostile index cannot make the table larger than the sample was meant to be.
+        // Bounds the table whatever a hostile index contains.
         if known.len() as u64 <= 4 * SAMPLE {
             known.extend(chosen(line));
         }

@@ -1,4 +1,4 @@
-//! The course of a backup: freeze, archive, check, publish.
+//! The steps of a backup: freeze, archive, check, publish.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::store::pending::{PendingBackup, ToPublish};
 use crate::store::{Destination, Folder};
 use crate::units::ByteLen;
 
-/// As [`back_up_source`](super::back_up_source), without an end of its time.
+/// Like [`back_up_source`](super::back_up_source), without the time limit.
 pub(super) fn work(
     source: &Source,
     destination: &Destination,
@@ -35,7 +35,7 @@ pub(super) fn work(
 ) -> Result<BackupOutcome, BackupError> {
     let started_at = world.clock.now();
     let excludes = Excludes::new(&options.archive.exclude)?;
-    // Before there is a snapshot: an allocation that fails later ends the process.
+    // Checked before the snapshot: a failed allocation later would abort the process.
     require_memory(options.threads(), options.archive.level).map_err(BackupError::Memory)?;
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.name() });
@@ -83,7 +83,7 @@ fn run<'scope, 'env>(
     let mut as_images: Vec<KeptAsImage> = Vec::new();
     let archived = loop {
         match archive(backup, &input, &mut previous, &as_images) {
-            // What was archived of the region so far must not pass for all of it: the archive is written anew.
+            // The archive is written again, since the part archived so far must not pass for the whole region.
             Err(BackupError::NotAsFiles { region, severity, what })
                 if !as_images.iter().any(|kept| kept.region == region) =>
             {
@@ -96,7 +96,7 @@ fn run<'scope, 'env>(
             archived => break archived,
         }
     };
-    // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
+    // If the snapshot overflowed, that is the error to report rather than the read error that follows from it.
     if archived.is_err()
         && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
     {
@@ -107,7 +107,7 @@ fn run<'scope, 'env>(
     guard.check_health()?;
     let snapshot = release(backup, guard)?;
 
-    // One that was left behind must not publish what was reported as failed.
+    // A backup that was abandoned was reported as failed and must not be published.
     if backup.world.cancel.is_cancelled() {
         return Err(BackupError::Cancelled);
     }

@@ -13,36 +13,37 @@ use crate::reader::kernel::device_map::DeviceMapError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 
-/// Why a source could not be backed up. Nothing was published then.
+/// Why a source could not be backed up. Nothing was published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// It is no source, cannot be frozen, or did not stay what it was.
+    /// It is no valid source, cannot be frozen, or changed while it was read.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Its first or last sectors cannot be read.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The system gives no more threads.
+    /// The system cannot start another thread.
     #[error("no thread could be started")]
     Thread(#[source] io::Error),
-    /// This process's limits do not let it have the memory that a backup takes.
+    /// The limits of this process do not allow the memory that a backup needs.
     #[error("there is too little memory for a backup; fewer threads need less")]
     Memory(#[source] io::Error),
-    /// What was frozen cannot be opened or read.
+    /// The frozen source cannot be opened or read.
     #[error("what was frozen cannot be read")]
     Open(#[source] io::Error),
-    /// A region's files cannot be archived as files; its bytes can. [`back_up_source`](super::back_up_source) keeps it as a raw image instead.
+    /// A region cannot be archived as files, only as an image. [`back_up_source`](super::back_up_source) then keeps
+    /// it as a raw image.
     #[error("{region}: {what}")]
     NotAsFiles {
         /// The region.
         region: String,
-        /// How bad that is.
+        /// The severity.
         severity: Severity,
-        /// Why.
+        /// The reason.
         what: String,
     },
-    /// Its directory in the destination is another source's.
+    /// Its directory in the destination belongs to another source.
     #[error(
         "{} holds the backups of {there}, and this is another source, {here}: `volbak snapshot --name NAME` gives it a \
          directory of its own; or move that directory away, if it is of no use any more", directory.display()
@@ -52,10 +53,10 @@ pub enum BackupError {
         directory: PathBuf,
         /// The source of the newest backup there.
         there: String,
-        /// The source that was to be backed up.
+        /// The source of this backup.
         here: String,
     },
-    /// Device maps that an earlier run left cannot be looked for.
+    /// The search for stale device maps failed.
     #[error(transparent)]
     DeviceMap(#[from] DeviceMapError),
     /// The archive could not be written.
@@ -70,21 +71,21 @@ pub enum BackupError {
     /// An exclude pattern.
     #[error(transparent)]
     Exclude(#[from] BadPattern),
-    /// What was to be done before the snapshot failed.
+    /// The action before the snapshot failed.
     #[error("before the snapshot: {0}")]
     Before(AroundError),
-    /// It took longer than it may.
+    /// The time limit was exceeded.
     #[error(
         "it took more than {limit}{}; nothing was published",
         if *.is_hanging { ", and hangs in a read or a write" } else { "" }
     )]
     OutOfTime {
-        /// How long it may take, and what says so.
+        /// The limit and its setting.
         limit: String,
-        /// Whether it did not end when it was to.
+        /// Whether it did not end when it was cancelled.
         is_hanging: bool,
     },
-    /// Somebody wanted it to end.
+    /// The operation was cancelled.
     #[error("interrupted; nothing was published")]
     Cancelled,
 }

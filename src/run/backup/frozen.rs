@@ -1,4 +1,4 @@
-//! Freezes the source, with what is done around that, and releases it.
+//! Freezes the source with the hooks around it, and releases it.
 
 use super::error::BackupError;
 use super::under_way::Backup;
@@ -8,7 +8,7 @@ use crate::run::collect::tell;
 use crate::run::record::snapshot_record;
 use crate::source::{self, SnapshotGuard};
 
-/// Freezes the source, with what is done around that.
+/// Freezes the source with the hooks around it.
 pub(super) fn freeze(backup: &Backup<'_>, context: &source::Context) -> Result<SnapshotGuard, BackupError> {
     let Some(around) = &backup.options.around else {
         return Ok(source::freeze(backup.source, &backup.options.freeze, context)?);
@@ -28,8 +28,8 @@ pub(super) fn freeze(backup: &Backup<'_>, context: &source::Context) -> Result<S
     frozen
 }
 
-/// Removes the snapshot, or keeps it when that was asked for. That it cannot be removed does not make the backup
-/// worse: the next run tries again.
+/// Removes the snapshot, or keeps it if requested. A failed removal does not make the backup worse: the next run
+/// tries again.
 pub(super) fn release(backup: &Backup<'_>, guard: SnapshotGuard) -> Result<Option<SnapshotRecord>, BackupError> {
     let facts = guard.facts();
     let kept = backup.options.keep_snapshot;

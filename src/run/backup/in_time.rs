@@ -1,8 +1,8 @@
-//! Keeps the time that one volume's backup may take, also where what it waits for never answers.
+//! Enforces the time limit of one volume's backup, even if a system call hangs.
 //!
-//! A backup looks at its `Cancel` between two pieces of work, and ends by itself soon after its time is over. One that
-//! hangs in a read or a write cannot: it is left behind in its thread, which takes its snapshot away when the kernel lets
-//! it go on, and publishes nothing any more.
+//! A backup polls its `Cancel` between steps and ends soon after its time is over. A backup that hangs in a read or
+//! write cannot do so. It is abandoned in its thread, which removes its snapshot when the kernel lets it continue,
+//! and no longer publishes anything.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@ use crate::run::left_behind::hold_open;
 use crate::source::Source;
 use crate::store::Destination;
 
-/// How long a backup whose time is over may take to end and to remove its snapshot.
+/// How long a backup may take to end and to remove its snapshot after its time is over.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Makes a backup.
+/// A function that makes a backup.
 type Work = fn(&Source, &Destination, &BackupOptions, &BackupWorld) -> Result<BackupOutcome, BackupError>;
 
-/// Makes a backup by `work`, in a thread of its own, for no longer than `limit`.
+/// Runs `work` in a thread of its own, for at most `limit`.
 pub(super) fn within(
     limit: &TimeLimit,
     work: Work,
@@ -43,13 +43,13 @@ pub(super) fn within(
         let (source, options, world) = (source.clone(), options.clone(), world.clone());
         let destination = destination.clone();
         let worked = move || {
-            // The other end is gone when it was left behind.
+            // The receiver is gone if the backup was abandoned.
             let _ = done.send(work(&source, &destination, &options, &world));
         };
         std::thread::Builder::new().name("backup".to_owned()).spawn(worked).map_err(BackupError::Thread)?
     };
     let result = loop {
-        // Short enough to see a wish to stop, too.
+        // Short enough to notice a cancellation.
         let patience = world.cancel.since().map_or(Duration::from_millis(500), |since| GRACE.saturating_sub(since));
         match result.recv_timeout(patience) {
             Ok(result) => break result,

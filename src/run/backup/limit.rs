@@ -1,13 +1,13 @@
-//! How long a backup may take.
+//! The time limit of a backup.
 
 use std::time::Duration;
 
-/// How long a backup may take.
+/// The time limit of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeLimit {
-    /// From its begin on.
+    /// Counted from its start.
     pub duration: Duration,
-    /// What set it, as the user knows it: `max_volume_hours`.
+    /// The setting that it comes from: `max_volume_hours`.
     pub name: String,
 }
 

@@ -1,22 +1,22 @@
-//! Names at the top of an archive: the directories of several filesystems, and the raw images. What a tenant calls his
-//! volumes and his files goes into them, so no two of them may be one name: not in any spelling that some filesystem
-//! takes for the same, and never a directory `a.img/` beside an image `a.img`.
+//! Names at the top of an archive: directories of filesystems, and raw images. They contain names that a tenant
+//! chose, so every two of them must differ on any filesystem, including case-insensitive ones, and an image `a.img`
+//! must not collide with a directory `a.img/`.
 
 use std::collections::HashSet;
 
 use crate::layout::{Handling, Region};
 use crate::reader::filesystem::Filesystem;
 
-/// The names that are taken.
+/// The names in use.
 pub(super) struct TopNames {
-    /// Folded, see [`folded`].
+    /// In folded form, see [`folded`].
     taken: HashSet<Vec<u8>>,
     /// Whether each filesystem has a directory of its own.
     has_directories: bool,
 }
 
 impl TopNames {
-    /// Reserves the directories of all filesystems, read or not: an image that comes first must not take such a name.
+    /// Reserves the directories of all filesystems, readable or not, so that no earlier image takes such a name.
     pub(super) fn new(regions: &[Region]) -> Self {
         let filesystems = || regions.iter().filter(|region| region.handling == Handling::Files);
         let has_directories = filesystems().nth(1).is_some();
@@ -25,17 +25,17 @@ impl TopNames {
         Self { taken, has_directories }
     }
 
-    /// The directory of a region's files; `None` for the archive's own root.
+    /// The directory of a region's files; `None` for the archive's root.
     pub(super) fn directory<'r>(&self, region: &'r Region) -> Option<&'r str> {
         self.has_directories.then_some(region.name.as_str())
     }
 
-    /// Takes a name for a region's image: `NAME.img`, or `NAME.img.1`, … where that is taken, also by what lies in the
-    /// root of `top`, the filesystem at the archive's top.
+    /// Reserves a name for a region's image: `NAME.img`, or `NAME.img.1`, … if that is in use. Entries in the root
+    /// of `top`, the filesystem at the archive's top, also count as in use.
     pub(super) fn image(&mut self, region: &Region, top: Option<&dyn Filesystem>) -> String {
         let plain = format!("{}.img", region.name);
         let beginning = folded(plain.as_bytes());
-        // One pass, whatever a tenant has there: no search for each number.
+        // Read once: a tenant may have any number of entries there.
         let mut in_root: HashSet<Vec<u8>> = HashSet::new();
         if let Some(top) = top {
             top.for_each_root_name(&mut |name| {
@@ -47,7 +47,7 @@ impl TopNames {
         }
         let mut name = plain.clone();
         let mut number = 0_u64;
-        // Ends: each round needs another name that is taken.
+        // Terminates: each further round needs another name in use.
         loop {
             let key = folded(name.as_bytes());
             if !in_root.contains(&key) && self.taken.insert(key) {
@@ -59,15 +59,15 @@ impl TopNames {
     }
 }
 
-/// A name's form in which it is compared: two names that some filesystem takes for one have the same. It is coarser than
-/// any of them: without case, without the characters that Unicode has ignored (UAX #44, Default_Ignorable_Code_Point),
-/// without spaces and dots at the end, as FAT and NTFS have it. Bytes that are not UTF-8 stay.
+/// The folded form of a name: names that any filesystem treats as equal have the same. It ignores case, the
+/// characters that Unicode ignores (UAX #44, Default_Ignorable_Code_Point), and trailing spaces and dots as in FAT
+/// and NTFS. Bytes that are not UTF-8 are kept.
 fn folded(name: &[u8]) -> Vec<u8> {
     let mut folded = String::with_capacity(name.len());
     let mut rest = Vec::new();
     for chunk in name.utf8_chunks() {
         for letter in chunk.valid().chars().filter(|letter| !is_ignored(*letter)) {
-            // There and back: `ſ` and the Kelvin sign have a capital letter or a small one of ASCII.
+            // To upper case and back: `ſ` and the Kelvin sign fold to ASCII letters.
             folded.extend(letter.to_uppercase().flat_map(char::to_lowercase));
         }
         rest.extend_from_slice(folded.as_bytes());
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(top.directory(&regions[2]), Some("p1.g-b"));
         assert_eq!(top.image(&regions[3], None), "p1.g-a.img.2");
         assert_eq!(top.image(&region("P1.g-a", RawImage), None), "P1.g-a.img.3");
-        // A filesystem that turns out to be unreadable becomes an image, and another one may be called like it.
+        // An unreadable filesystem becomes an image, and another region may have the image's name.
         assert_eq!(top.image(&regions[2], None), "p1.g-b.img");
         assert_eq!(TopNames::new(&regions[..1]).directory(&regions[0]), None);
     }

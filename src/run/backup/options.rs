@@ -1,4 +1,4 @@
-//! How a backup is made, and what it works with.
+//! Options of a backup, and the services it uses.
 
 use std::error::Error;
 use std::fmt;
@@ -12,53 +12,54 @@ use crate::outside::{Cancel, Clock, RunCommand};
 use crate::run::parent::ParentChoice;
 use crate::source::FreezeOptions;
 
-/// The world that a backup works in.
+/// External services for a backup.
 #[derive(Clone)]
 pub struct BackupWorld {
     /// Runs LVM's tools.
     pub commands: Arc<dyn RunCommand>,
-    /// Tells the time that names the backup.
+    /// The time, which names the backup.
     pub clock: Arc<dyn Clock>,
-    /// Is told what happens.
+    /// Receives events.
     pub observer: Arc<dyn Observer>,
-    /// Ends the work.
+    /// Cancels the operation.
     pub cancel: Cancel,
 }
 
-/// How a backup is made.
+/// Options of a backup.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
-    /// How the archive is made. Without `scratch`, journals are replayed in the directory of the volume's backups.
+    /// Options of the archive. Without `scratch`, journals are replayed in the directory of the volume's backups.
     pub archive: ArchiveOptions,
-    /// How long it may take; `None` is no limit.
+    /// The time limit; `None` means no limit.
     pub time_limit: Option<TimeLimit>,
-    /// How long the archive may be before it is compressed, in bytes; `None` is no limit.
+    /// The maximum length of the archive before compression, in bytes; `None` means no limit.
     pub max_bytes: Option<u64>,
-    /// How the snapshot is taken.
+    /// Options of the snapshot.
     pub freeze: FreezeOptions,
-    /// Whether the snapshot stays.
+    /// Whether the snapshot is kept.
     pub keep_snapshot: bool,
-    /// Which backup is carried forward from.
+    /// The backup to carry forward from.
     pub parent: ParentChoice,
     /// Whether the archive gets a `.checksum` beside it.
     pub checksum: bool,
-    /// What counts as a sudden change; `None` looks for none.
+    /// The limits of a sudden change; `None` disables the check.
     pub change_limits: Option<ChangeLimits>,
-    /// What is done around the moment at which the source is frozen.
+    /// Actions around the freeze.
     pub around: Option<Arc<dyn AroundFreeze>>,
-    /// What the source holds that is no problem.
+    /// Content that is expected and reported as no problem.
     pub expect: Vec<Expectation>,
 }
 
 impl BackupOptions {
-    /// How many threads compress.
+    /// The number of compression threads.
     pub(super) fn threads(&self) -> usize {
         let wanted = self.archive.threads.and_then(|threads| usize::try_from(threads).ok());
         wanted.unwrap_or_else(processors)
     }
 }
 
-/// How the config has a volume backed up. Its time limit is that of a volume alone, and nothing is done around the snapshot.
+/// The config's options for a volume. The time limit is that of the volume alone, and there are no actions around
+/// the snapshot.
 impl From<&VolumeOptions> for BackupOptions {
     fn from(options: &VolumeOptions) -> Self {
         Self {
@@ -76,22 +77,22 @@ impl From<&VolumeOptions> for BackupOptions {
     }
 }
 
-/// As a volume is backed up without a config.
+/// The options without a config.
 impl Default for BackupOptions {
     fn default() -> Self {
         Self::from(&Config::default().for_volume("", ""))
     }
 }
 
-/// Why what is to be done around the moment of the freeze was not done.
+/// Why an action around the freeze failed.
 pub type AroundError = Box<dyn Error + Send + Sync>;
 
-/// What is done around the moment at which a source is frozen: an instance is told to hold its breath, and to go on.
+/// Actions around the freeze of a source, for example to pause and resume writes in an instance.
 pub trait AroundFreeze: fmt::Debug + Send + Sync {
-    /// Done before. When it fails there is no snapshot and no backup; [`Self::after`] follows all the same.
+    /// Runs before the freeze. If it fails there is no snapshot and no backup; [`Self::after`] still runs.
     fn before(&self) -> Result<(), AroundError>;
 
-    /// Done after: the source was frozen as `snapshot` (`VG/LV`, for a volume), or could not be (`is_frozen` is
-    /// false). When it fails, that is a problem of the backup.
+    /// Runs after the freeze: `snapshot` is `VG/LV` for a volume; `is_frozen` is false if the freeze failed. An
+    /// error is reported as a problem of the backup.
     fn after(&self, snapshot: Option<&str>, is_frozen: bool) -> Result<(), AroundError>;
 }

@@ -11,16 +11,16 @@ use crate::manifest::Manifest;
 /// A backup that was published.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackupOutcome {
-    /// The source as the user knows it.
+    /// The source's display name.
     pub source: String,
     /// The archive.
     pub archive: PathBuf,
-    /// Its manifest's content.
+    /// The manifest.
     pub manifest: Manifest,
-    /// The worst of the problems, if there were any.
+    /// The highest severity of its problems.
     pub worst_problem: Option<Severity>,
-    /// When the newest backup was begun that has a filesystem which, as the config expects, is gone since: up to then sizes
-    /// are no measure.
+    /// The start of the newest backup with a filesystem that, as the config expects, has gone since. Up to then,
+    /// sizes are no baseline.
     pub replaced_until: Option<DateTime<Utc>>,
 }
 

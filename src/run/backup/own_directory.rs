@@ -1,4 +1,4 @@
-//! Refuses to back up a source into a directory that holds another one's backups.
+//! Refuses to back up a source into a directory with backups of another source.
 
 use super::error::BackupError;
 use super::options::BackupWorld;
@@ -11,8 +11,8 @@ use crate::source::Source;
 use crate::store::Folder;
 use crate::store::catalog::CatalogEntry;
 
-/// Two sources may have one name, and so one directory: what is restored by that name would be whichever was backed up
-/// last. One that took another's place goes on there, and it is said.
+/// Two sources may have the same name and so share a directory; a restore by that name would yield whichever was
+/// backed up last. A successor of the earlier source continues in the directory, which is reported.
 pub(super) fn check_source_of(
     volume: &Folder,
     backups: &[CatalogEntry],

@@ -1,5 +1,5 @@
-//! The previous backup: its index, which may be long, is read by a thread of its own while the snapshot is taken, and joined once
-//! the walk of the first filesystem has begun.
+//! The previous backup. Its index, which may be long, is read by a thread while the snapshot is taken; the thread
+//! is joined once the walk of the first filesystem has begun.
 
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
@@ -13,20 +13,20 @@ use crate::events::Severity;
 use crate::run::parent::{Previous, PreviousError, Trust, Wanted, previous};
 use crate::run::record::source_record;
 
-/// What was found; an error says why there is nothing that can be used.
+/// The result of the search; an error says why no backup is usable.
 type Found = Result<Option<Previous>, PreviousError>;
 
-/// The previous backup, sought or found.
+/// The previous backup: being read, or ready.
 pub(super) struct PreviousBackup<'scope, 'env> {
     backup: &'env Backup<'env>,
     /// The thread that reads its index; `None` after it was joined.
     search: Option<ScopedJoinHandle<'scope, Found>>,
-    /// Whether what is found is reported.
+    /// Whether the result was reported.
     is_reported: bool,
     known: Option<KnownPrevious>,
 }
 
-/// What is kept of the previous backup after the writer has it.
+/// The facts of the previous backup that remain after the writer has taken it.
 pub(super) struct KnownPrevious {
     pub(super) stem: String,
     pub(super) trust: Trust,
@@ -34,7 +34,7 @@ pub(super) struct KnownPrevious {
 }
 
 impl<'scope, 'env> PreviousBackup<'scope, 'env> {
-    /// Begins to look for it.
+    /// Starts to search for it.
     pub(super) fn seek(
         scope: &'scope Scope<'scope, 'env>,
         backup: &'env Backup<'env>,
@@ -44,7 +44,7 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
         Ok(Self { backup, search: Some(search.map_err(BackupError::Thread)?), is_reported, known: None })
     }
 
-    /// Waits for it the first time, and has the archive carry forward from it. `None` without one that can be used.
+    /// Waits for it on the first call, and sets it as the archive's parent. `None` if there is no usable one.
     pub(super) fn join(&mut self, writer: &mut ArchiveWriter<'_>) -> Option<&KnownPrevious> {
         if let Some(search) = self.search.take() {
             let found = search.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -60,7 +60,7 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
         self.known.as_ref()
     }
 
-    /// It, if it was joined.
+    /// The previous backup, if it was joined.
     pub(super) fn known(&self) -> Option<&KnownPrevious> {
         self.known.as_ref()
     }
@@ -78,7 +78,7 @@ fn find(backup: &Backup<'_>) -> Found {
     previous(&wanted, backup.backups, backup.destination.root())
 }
 
-/// Reports what was found. That nothing can be carried costs time and nothing else.
+/// Reports the result. Without a previous backup the new one only takes longer.
 fn report(backup: &Backup<'_>, found: &Found) {
     match found {
         Ok(Some(previous)) => {

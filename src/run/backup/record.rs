@@ -12,16 +12,16 @@ use crate::run::record::{options_record, sha256, source_record};
 use crate::shown::hex;
 use crate::store::pending::ARCHIVE;
 
-/// What the backups before this one have to do with it.
+/// The relation of a backup to those before it.
 #[derive(Clone, Copy)]
 pub(super) struct FromBefore<'a> {
-    /// The one that it was carried forward from.
+    /// The backup that it was carried forward from.
     pub(super) previous: Option<&'a KnownPrevious>,
-    /// What changed since the last one, if that was looked for.
+    /// The changes since the last backup, if they were compared.
     pub(super) changes: Option<ChangesRecord>,
 }
 
-/// The manifest of what was archived.
+/// The manifest of an archived source.
 pub(super) fn manifest(
     backup: &Backup<'_>,
     stem: &str,
@@ -77,7 +77,7 @@ pub(super) fn manifest(
     }
 }
 
-/// The checksum file: what `sha1sum` would print in the archive's own directory.
+/// The checksum file: the output of `sha1sum` in the archive's directory.
 pub(super) fn checksum_text(stem: &str, archive_sha1: &str) -> String {
     format!("{archive_sha1}  {stem}{ARCHIVE}\n")
 }

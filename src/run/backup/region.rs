@@ -1,4 +1,4 @@
-//! One region's way into the archive.
+//! Archives one region.
 
 pub(super) mod files;
 pub(super) mod image;
@@ -22,22 +22,22 @@ use crate::reader::open;
 use crate::run::expected::Expected;
 use crate::source::SnapshotGuard;
 
-/// What all regions of a source have in common.
+/// Values common to all regions of a source.
 pub(super) struct RegionContext<'a> {
     pub(super) guard: &'a SnapshotGuard,
     pub(super) commands: &'a Arc<dyn RunCommand>,
     pub(super) blocks: &'a Arc<dyn BlockRead>,
     pub(super) excludes: &'a Excludes,
     pub(super) scratch: &'a Path,
-    /// What may read its filesystems, in the order in which they are tried.
+    /// The readers to try, in order.
     pub(super) readers: &'a [&'a dyn Reader],
-    /// Whether read-only snapshots in a btrfs are archived.
+    /// Whether read-only snapshots in a btrfs are included.
     pub(super) with_snapshots: bool,
     pub(super) cancel: &'a Cancel,
     pub(super) observer: &'a dyn Observer,
     /// The modification time of raw images.
     pub(super) frozen_at: Timestamp,
-    /// What the regions hold that is no problem.
+    /// Content that is expected and reported as no problem.
     pub(super) expected: Expected<'a>,
 }
 
@@ -60,7 +60,7 @@ impl RegionContext<'_> {
         self.observer.on_event(&Event::Problem(Problem::new(severity, region.name.clone(), what)));
     }
 
-    /// Warns of what a filesystem's own headers say of damage.
+    /// Warns of damage in a filesystem's own headers.
     pub(super) fn tell_damage(&self, region: &Region) {
         let Some(fs) = region.holds.fs.as_deref() else { return };
         for what in recorded_damage(fs, &RegionBlocks::shared(Arc::clone(self.blocks), &region.extents)) {
@@ -68,8 +68,8 @@ impl RegionContext<'_> {
         }
     }
 
-    /// Makes a region that holds a filesystem ready to be read. `None` where it cannot be read, which is reported: it is kept
-    /// as a raw image instead.
+    /// Opens a region with a filesystem. `None` if it cannot be read, which is reported; it is then kept as a raw
+    /// image.
     pub(super) fn open(&self, region: &Region) -> Result<Option<Box<dyn Filesystem>>, BackupError> {
         let Some(fs) = region.holds.fs.as_deref() else { return Ok(None) };
         let of = FsRegion {

@@ -1,4 +1,4 @@
-//! All regions of a source, one after the other into the archive.
+//! Archives all regions of a source in sequence.
 
 use super::error::BackupError;
 use super::names::TopNames;
@@ -17,14 +17,14 @@ use crate::manifest::RegionRecord;
 use crate::reader::filesystem::Filesystem;
 use crate::run::collect::tell;
 
-/// A region that is kept as a raw image although its files can be read, and why.
+/// A region that is kept as a raw image although its files can be read, and the reason.
 pub(super) struct KeptAsImage {
     pub(super) region: String,
     pub(super) severity: Severity,
     pub(super) what: String,
 }
 
-/// Archives all regions; gives their records in the order of the layout.
+/// Archives all regions; returns their records in the layout's order.
 pub(super) fn archive_regions(
     backup: &Backup<'_>,
     writer: &mut ArchiveWriter<'_>,
@@ -36,9 +36,9 @@ pub(super) fn archive_regions(
     let mut names = TopNames::new(regions);
     let mut records: Vec<RegionRecord> = Vec::with_capacity(regions.len());
     let mut archived: Vec<&Region> = Vec::with_capacity(regions.len());
-    // The root of the only filesystem, in which an image's name may be taken.
+    // The root of the only filesystem, whose entries may collide with an image's name.
     let mut top: Option<Box<dyn Filesystem>> = None;
-    // Files first: then the names at the archive's top are known when an image needs one.
+    // Files first, so that names at the archive's top are known when an image needs one.
     let files_first = |region: &&Region| region.handling != Handling::Files;
     let mut ordered: Vec<&Region> = regions.iter().collect();
     ordered.sort_by_key(files_first);
@@ -46,7 +46,7 @@ pub(super) fn archive_regions(
         if backup.world.cancel.is_cancelled() {
             return Err(BackupError::Cancelled);
         }
-        // Entries of a damaged or hostile table may all mean one stretch of the disk.
+        // Entries of a damaged or hostile table may all refer to the same part of the disk.
         let same = |other: &&Region| other.extents == region.extents && other.handling == region.handling;
         let is_archived = matches!(region.handling, Handling::Files | Handling::RawImage);
         if let Some(same) = archived.iter().copied().find(same).filter(|_| is_archived)
@@ -118,7 +118,7 @@ pub(super) fn archive_regions(
     Ok(records)
 }
 
-/// Lets go of a region. What could not be removed is known by its name, and the next run tries again.
+/// Releases a region. A resource that could not be released is removed by the next run.
 fn take_apart(backup: &Backup<'_>, open: Box<dyn Filesystem>) {
     if let Err(error) = open.finish() {
         let location = backup.source.display_name().to_owned();

@@ -1,6 +1,6 @@
-//! Whether a volume's directory in the destination holds the backups of the source that is backed up now. The directory
-//! is known by a short name alone, and what is restored by that name must not be another source's.
-//! `docs/decisions/0030-one-source-a-directory.md` says why.
+//! Checks that a volume's directory in the destination belongs to the source of this backup. Directories are
+//! identified only by a short name, and a restore by that name must not yield another source.
+//! `docs/decisions/0030-one-source-a-directory.md` gives the reasons.
 
 use std::path::Path;
 
@@ -9,27 +9,27 @@ use crate::outside::RunCommand;
 use crate::source;
 use crate::store::catalog::{BackupState, CatalogEntry};
 
-/// How the source of an earlier backup is related to the one of now.
+/// The relation of an earlier backup's source to the present one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Relation {
-    /// The same one.
+    /// The same source.
     Same,
-    /// One that took its place: a volume that was made anew or that moved, an image that moved.
+    /// A successor: a volume that was recreated or moved, or an image that moved.
     Successor,
-    /// Another one.
+    /// Another source.
     Other,
 }
 
-/// What is known of now.
+/// The present source and host.
 pub(super) struct Now<'a> {
     pub(super) source: &'a SourceRecord,
     pub(super) host: &'a str,
-    /// Whether the user named the directory.
+    /// Whether the user chose the directory name.
     pub(super) is_named: bool,
     pub(super) commands: &'a dyn RunCommand,
 }
 
-/// A volume is known by its UUID, all else by its path.
+/// A volume is identified by its UUID, other sources by their path.
 pub(in crate::run) fn is_same_source(before: &SourceRecord, now: &SourceRecord) -> bool {
     if before.kind != now.kind {
         return false;
@@ -40,19 +40,20 @@ pub(in crate::run) fn is_same_source(before: &SourceRecord, now: &SourceRecord) 
     }
 }
 
-/// Whether two paths lead to one file, over links or in another spelling.
+/// Whether two paths lead to the same file, also through links or in another spelling.
 fn is_same_file(before: &str, now: &str) -> bool {
     let canonical = |path: &str| std::fs::canonicalize(path).ok();
     canonical(now).is_some_and(|now| canonical(before) == Some(now.clone()) || Path::new(before) == now)
 }
 
 impl Now<'_> {
-    /// How the source of an earlier backup is related to this one.
+    /// The relation of an earlier backup's source to the present one.
     pub(super) fn relation(&self, before: &Manifest) -> Relation {
         let (there, here) = (&before.source, self.source);
         let is_this_host = before.host == self.host;
         if is_same_source(there, here) {
-            // Two hosts may have images of one path; one on shared storage that came to another host is named.
+            // Two hosts may have images at the same path. For an image on shared storage used from another host,
+            // the user names the directory.
             return match (is_this_host || here.lv_uuid.is_some(), self.is_named) {
                 (true, _) => Relation::Same,
                 (false, true) => Relation::Successor,
@@ -76,7 +77,7 @@ impl Now<'_> {
         }
     }
 
-    /// Whether LVM says that there is no such volume on this host any more, under whatever name.
+    /// Whether the volume, by its UUID, no longer exists on this host.
     fn is_gone(&self, there: &SourceRecord) -> bool {
         source::list_volumes(&[], self.commands).is_ok_and(|found| {
             !found.volumes.iter().any(|one| {
@@ -88,8 +89,7 @@ impl Now<'_> {
     }
 }
 
-/// Whether a name has a UUID in it, as Cinder's volumes do: no two volumes of the world have such a name, so it is one
-/// that was migrated.
+/// Whether a name contains a UUID, as with Cinder's volumes: such a name is unique, so the volume was migrated.
 fn has_uuid(name: &str) -> bool {
     const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
     const LEN: usize = 36;
@@ -100,7 +100,7 @@ fn has_uuid(name: &str) -> bool {
     name.as_bytes().windows(LEN).any(is_uuid)
 }
 
-/// The newest complete backup of these, which are in the order of their dates.
+/// The newest complete backup in a list ordered by date.
 pub(super) fn newest(backups: &[CatalogEntry]) -> Option<&Manifest> {
     backups.iter().rev().find_map(|backup| match &backup.state {
         BackupState::Complete { manifest } => Some(&**manifest),
@@ -174,9 +174,9 @@ mod tests {
         let now = lv("g", "x", "new");
         assert_eq!(relation(&lv("old", "y", "new"), "h", &now, false), Same);
         assert_eq!(relation(&lv("g", "x", "old"), "h", &now, false), Successor);
-        // Another host has a volume of that name as well.
+        // Another host also has a volume of that name.
         assert_eq!(relation(&lv("g", "x", "old"), "other", &now, false), Other);
-        // Another group of this host may still have it: LVM cannot be asked here.
+        // Another group of this host may still have it: LVM cannot be queried here.
         assert_eq!(relation(&lv("old", "x", "old"), "h", &now, false), Other);
         assert_eq!(relation(&lv("old", "x", "old"), "h", &now, true), Other);
         let cinder = "volume-0e4e4e4e-1111-2222-3333-444444444444";

@@ -1,4 +1,4 @@
-//! Looks for a sudden change since the backups before, and pins the last of these.
+//! Detects a sudden change since earlier backups, and pins the last of these.
 
 use chrono::{DateTime, Utc};
 
@@ -29,8 +29,8 @@ pub(super) fn replaced_until(backup: &Backup<'_>, archived: &ArchivedSource) -> 
     manifests.filter(|manifest| tonight.replaces(manifest)).map(|manifest| manifest.started_at).max()
 }
 
-/// Looks for a sudden change since the backups before, reports it, and pins the last of these. The pin is written
-/// before the backup is published: without it, no later run would know.
+/// Detects a sudden change since earlier backups, reports it, and pins the last of these. The pin is written before
+/// the backup is published, so that a crash cannot lose it.
 pub(super) fn note_change(
     backup: &Backup<'_>,
     pending: &PendingBackup,
@@ -68,8 +68,8 @@ pub(super) fn note_change(
     changes
 }
 
-/// The backups that tonight is compared with: as many of the last as are the measure, oldest first. Whether one is bad
-/// stands in a file of its own, which is read only for those.
+/// The baseline: the last backups, oldest first. Whether one is bad is recorded in a file of its own, which is read
+/// only for those.
 fn measure<'b>(backup: &Backup<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b Manifest> {
     let last = |must_be_whole: bool| {
         let complete = backup.backups.iter().rev().filter_map(|entry| match &entry.state {
@@ -87,7 +87,7 @@ fn measure<'b>(backup: &Backup<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b Man
         last.reverse();
         last
     };
-    // A partial backup has fewer files than there are; it is a measure only where there is nothing better.
+    // A partial backup has fewer files, so it is used only if there is no whole one.
     let whole = last(true);
     if whole.is_empty() { last(false) } else { whole }
 }

@@ -1,4 +1,4 @@
-//! One backup under way: what all its steps have in common.
+//! A backup in progress: the values common to its steps.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::source::Source;
 use crate::store::Destination;
 use crate::store::catalog::CatalogEntry;
 
-/// One backup under way.
+/// A backup in progress.
 pub(super) struct Backup<'a> {
     pub(super) source: &'a Source,
     pub(super) destination: &'a Destination,
-    /// Those that are there already.
+    /// The existing backups.
     pub(super) backups: &'a [CatalogEntry],
     pub(super) options: &'a BackupOptions,
     pub(super) world: &'a BackupWorld,
@@ -24,7 +24,7 @@ pub(super) struct Backup<'a> {
 }
 
 impl Backup<'_> {
-    /// Says which step begins.
+    /// Reports the next step.
     pub(super) fn step(&self, step: &str) {
         self.collector.on_event(&Event::Step { step: step.to_owned() });
     }

@@ -1,4 +1,4 @@
-//! Reads an archive once and compares every byte of it with the side files.
+//! Reads an archive once and compares every byte with the side files.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::events::{Event, Observer};
 use crate::outside::{BlockRead, Cancel};
 use crate::shown::hex;
 
-/// What was read.
+/// The result of reading.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The archive's SHA-1, hex.
     pub archive_sha1: Option<String>,
-    /// How many members it has.
+    /// The number of members.
     pub members: u64,
-    /// How many entries.
+    /// The number of entries.
     pub entries: u64,
-    /// Entries that the index marks as not read whole.
+    /// The number of entries that the index marks as not completely read.
     pub marked_entries: u64,
 }
 
-/// Reads all of `archive` with `threads` threads that inflate.
+/// Reads all of `archive` with `threads` decompression threads.
 pub fn check(
     archive: &Arc<dyn BlockRead>,
     sides: &SideFiles,
@@ -38,16 +38,16 @@ pub fn check(
     findings: &mut Findings,
 ) -> Result<Seen, CheckError> {
     let plan = sides.index.as_ref().and_then(|index| {
-        // It was read through before, or has the digest that the manifest knows.
+        // The index was read completely before, or matches the manifest's digest.
         let reader = IndexReader::new(Arc::clone(index)).ok()?;
         Some(Plan::Index(Box::new(IndexPlan::new(reader, None))))
     });
     let indexed = plan.is_some();
     let read_options = ReadOptions { threads, hash_archive: true, stop: vec![cancel.flag()] };
-    // It does not read the archive: threads or memory are short.
+    // A lack of threads or memory, not damage of the archive.
     let archive = Arc::clone(archive);
     let stream = MemberStream::new(archive, plan.unwrap_or(Plan::Scan), &read_options).map_err(CheckError::Here)?;
-    // What is walked is the tar stream. How long it is the manifest says; without it, nothing does.
+    // Progress counts the tar stream, whose length is known only from the manifest.
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
     }
@@ -78,7 +78,7 @@ pub fn check(
     Ok(Seen { archive_sha1, members: outcome.members, entries: end.entries, marked_entries })
 }
 
-/// True when the SHA-1 is the one it should be.
+/// True if the SHA-1 matches.
 fn check_sha1(found: Option<&str>, sides: &SideFiles, findings: &mut Findings) -> bool {
     match (found, &sides.expected_sha1) {
         (Some(found), Some(expected)) if found == expected => true,
@@ -96,8 +96,8 @@ fn check_sha1(found: Option<&str>, sides: &SideFiles, findings: &mut Findings) -
     }
 }
 
-/// Puts together what the walk and the stream found. When the archive is known to be right and the index is not, the
-/// index is to blame for each contradiction.
+/// Merges the findings of walk and stream. If the archive is known to be right and the index is not, contradictions
+/// are attributed to the index.
 fn gather(own: Findings, outcome: &StreamOutcome, blame_index: bool, findings: &mut Findings) {
     let mut all: Vec<Finding> = outcome
         .findings
@@ -128,7 +128,7 @@ fn check_ends(outcome: &StreamOutcome, end: StreamEnd, indexed: bool, sides: &Si
     if !end.complete {
         findings.about(BackupFile::Archive, "the two blocks of zeros at the end of the tar stream are missing");
     }
-    // A volume of swap or zeros has no files, which its manifest says.
+    // A volume of swap or zeros has no files, as its manifest says.
     let is_meant = sides.manifest.as_ref().is_some_and(|manifest| manifest.sizes.entries == 0);
     if end.entries == 0 && findings.total == 0 && !is_meant {
         findings.about(BackupFile::Archive, "nothing is in it");
@@ -144,7 +144,7 @@ fn check_ends(outcome: &StreamOutcome, end: StreamEnd, indexed: bool, sides: &Si
 fn check_counts(outcome: &StreamOutcome, end: StreamEnd, counts: &Counts, sides: &SideFiles, findings: &mut Findings) {
     let Some(manifest) = &sides.manifest else { return };
     if findings.total > 0 {
-        // Whatever is missing was found already, where it is.
+        // Missing parts were already reported.
         return;
     }
     let mut compare = |what: &str, said: u64, found: u64| {
@@ -165,7 +165,7 @@ fn check_counts(outcome: &StreamOutcome, end: StreamEnd, counts: &Counts, sides:
     compare("bytes of data", said.data_bytes, counts.data_bytes);
 }
 
-/// Takes entry after entry.
+/// Checks entry after entry.
 struct Walk<'a> {
     counts: Counts,
     marked_entries: u64,
@@ -233,7 +233,7 @@ impl Walk<'_> {
     }
 }
 
-/// What differs between an entry and its line in the index, if anything does.
+/// The difference between an entry and its index line, if there is one.
 pub fn contradiction(head: &EntryHead, line: &EntryLine, content: Option<[u8; 32]>) -> Option<String> {
     let without_slash = head.path.strip_suffix(b"/").unwrap_or(&head.path);
     if without_slash != line.path {

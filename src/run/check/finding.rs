@@ -1,10 +1,10 @@
-//! Findings: what is wrong with a backup, and where.
+//! Findings: problems of a backup, and their places.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-/// Findings that are kept.
+/// The maximum number of findings to keep.
 const MAX_FINDINGS: usize = 1000;
 
 /// One of the files of a backup.
@@ -21,23 +21,23 @@ pub enum BackupFile {
     Manifest,
 }
 
-/// Something that is wrong.
+/// A problem of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// The file that is wrong, or does not agree with the others.
+    /// The file that is wrong or contradicts the others.
     pub file: BackupFile,
     /// The archive's member, from 0.
     pub member: Option<u64>,
-    /// The byte in that file, where it is known: of a member, its first.
+    /// The offset in that file, if known: of a member, its first byte.
     pub offset: Option<u64>,
-    /// The path in the archive, as the index writes it.
+    /// The path in the archive, escaped as in the index.
     pub path: Option<String>,
-    /// What is wrong, one line.
+    /// The problem, one line.
     pub what: String,
 }
 
 impl Finding {
-    /// File, member and path, as a message names them.
+    /// File, member and path, for a message.
     pub fn place(&self, stem: &str) -> String {
         let suffix = match self.file {
             BackupFile::Archive => ".tar.gz",
@@ -60,19 +60,19 @@ impl Finding {
     }
 }
 
-/// The findings of a check, and what it could not look at.
+/// The findings of a check, and its gaps.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// The first thousand.
+    /// The first thousand findings.
     pub first: Vec<Finding>,
-    /// How many there are.
+    /// The total number.
     pub total: u64,
-    /// What could not be checked, and why; one line each.
+    /// Checks that could not be made, and why; one line each.
     pub not_checked: Vec<String>,
 }
 
 impl Findings {
-    /// Adds one.
+    /// Adds a finding.
     pub fn add(&mut self, finding: Finding) {
         self.total += 1;
         if self.first.len() < MAX_FINDINGS {
@@ -80,14 +80,14 @@ impl Findings {
         }
     }
 
-    /// Adds one about a file as a whole.
+    /// Adds a finding about a file as a whole.
     pub fn about(&mut self, file: BackupFile, what: impl Into<String>) {
         self.add(Finding { file, member: None, offset: None, path: None, what: what.into() });
     }
 
-    /// Notes what could not be checked.
+    /// Notes a check that could not be made.
     pub fn not_checked(&mut self, what: impl Into<String>) {
-        // An archive can hold any number of entries of a type that is not known.
+        // An archive can contain any number of entries of unknown types.
         match self.not_checked.len() {
             0..MAX_FINDINGS => self.not_checked.push(what.into()),
             MAX_FINDINGS => self.not_checked.push("more, of which this list has no room".to_owned()),

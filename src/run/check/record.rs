@@ -1,7 +1,7 @@
-//! What verifications found, kept beside the backup as `STEM.verified.json`.
+//! The results of verifications, stored beside the backup as `STEM.verified.json`.
 //!
-//! The four files of a backup are never written again, so this is a fifth, replaced as a whole. It holds the SHA-1 of
-//! the archive that it is about: beside another archive, or one that was made anew, it says nothing.
+//! The four files of a backup are never changed, so this is a fifth file, replaced as a whole. It contains the
+//! SHA-1 of the archive, and does not apply to another archive or one that was made again.
 
 use std::io;
 
@@ -16,11 +16,11 @@ use crate::archive::index::parse_hex;
 use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::{Backup, StoreError};
 
-/// The version of the record's form.
+/// The version of the record's format.
 const FORMAT: u32 = 1;
-/// Findings that are kept.
+/// The maximum number of findings to keep.
 const MAX_FINDINGS: usize = 100;
-/// So much is kept of a path or a text: 100 findings of three levels stay far below what a record may have.
+/// The maximum length of a path or text: 100 findings for three levels stay far below the limit of a record.
 const MAX_TEXT_CHARS: usize = 1024;
 
 /// The record.
@@ -28,70 +28,70 @@ const MAX_TEXT_CHARS: usize = 1024;
 pub struct Record {
     /// 1.
     pub format: u32,
-    /// The SHA-1 that manifest or checksum say the archive has; `None` when neither says one.
+    /// The SHA-1 of the archive according to manifest or checksum; `None` if neither has one.
     pub archive_sha1: Option<String>,
     /// The archive's length in bytes.
     pub archive_bytes: u64,
-    /// The last verification of each level, in the order of the levels; of each, the last without a second opinion and the
-    /// last with one.
+    /// The last verification of each level, in the order of levels; for each level, the last without a second
+    /// opinion and the last with one.
     pub results: Vec<LevelResult>,
 }
 
-/// How the last verification of a level went.
+/// The result of the last verification at a level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LevelResult {
     /// The level.
     pub level: CheckLevel,
-    /// When.
+    /// The time.
     pub verified_at: DateTime<Utc>,
-    /// What came out.
+    /// The verdict.
     pub verdict: Verdict,
-    /// The archive's SHA-1 as it was read.
+    /// The archive's actual SHA-1.
     pub found_sha1: Option<String>,
-    /// What could not be checked.
+    /// Checks that could not be made.
     pub not_checked: Vec<String>,
-    /// What was wrong: the first hundred.
+    /// The first hundred findings.
     pub findings: Vec<Finding>,
-    /// How many things were wrong.
+    /// The total number of findings.
     pub findings_total: u64,
     /// The version of volbak that verified it.
     pub volbak_version: String,
-    /// What the libraries of others were asked; `None` when they were not.
+    /// The result of the second opinion; `None` without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_opinion: Option<SecondOpinion>,
 }
 
 impl LevelResult {
-    /// Whether it checked all that the other did.
+    /// Whether it checked at least as much as the other.
     fn covers(&self, other: &Self) -> bool {
         self.level >= other.level && (self.second_opinion.is_some() || other.second_opinion.is_none())
     }
 }
 
-/// What the record says of a backup today.
+/// The state of a backup according to its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "health")]
 pub enum Health {
-    /// Never verified, or the record is not about this archive.
+    /// Never verified, or the record does not apply to this archive.
     #[default]
     Unverified,
-    /// Verified, and nothing is known to be wrong.
+    /// Verified, without a known problem.
     Good {
-        /// When a verification last found nothing wrong.
+        /// The last verification without findings.
         last_verified: DateTime<Utc>,
-        /// How much that one checked.
+        /// The level of that verification.
         level: CheckLevel,
     },
-    /// Something is wrong. It does not count as a backup.
+    /// A problem is known. It does not count as a backup.
     Bad {
-        /// When that was found.
+        /// When it was found.
         found_at: DateTime<Utc>,
     },
 }
 
 impl Record {
-    /// What it says. A finding holds until a verification that checks as much finds nothing: of the same level or a higher one,
-    /// and with a second opinion if that one had it.
+    /// The state. A finding stands until a verification of at least the same extent finds nothing: at the same or a
+    /// higher level, and with a second opinion if the first had one.
     pub fn health(&self) -> Health {
         match self.decisive() {
             None => Health::Unverified,
@@ -100,8 +100,8 @@ impl Record {
         }
     }
 
-    /// The verification that [`Record::health`] goes by: the last of those whose finding holds, or else the last of the
-    /// highest level.
+    /// The verification that decides [`Record::health`]: the last with a standing finding, otherwise the last at
+    /// the highest level.
     pub fn decisive(&self) -> Option<&LevelResult> {
         let good_since = |bad: &LevelResult| {
             self.results
@@ -114,15 +114,15 @@ impl Record {
             .or_else(|| good.max_by_key(|result| (result.level, result.verified_at)))
     }
 
-    /// When it was last verified at this level or a higher one, whatever came out.
+    /// The last verification at this level or a higher one, whatever its verdict.
     pub fn last_look(&self, level: CheckLevel) -> Option<DateTime<Utc>> {
         let looks = self.results.iter().filter(|result| result.level >= level);
         looks.map(|result| result.verified_at).max()
     }
 }
 
-/// The record of a backup; `None` without one, or when it is about an archive of another SHA-1 or length.
-/// `archive_sha1` is what the manifest (or without it, the checksum) says.
+/// The record of a backup; `None` without one, or if it applies to an archive of another SHA-1 or length.
+/// `archive_sha1` is from the manifest (or without it, from the checksum).
 pub fn load(files: &Backup, archive_sha1: Option<&str>, archive_bytes: u64) -> Option<Record> {
     let record: Record = serde_json::from_slice(&files.read_record().ok()?).ok()?;
     let same = record.format == FORMAT
@@ -131,13 +131,13 @@ pub fn load(files: &Backup, archive_sha1: Option<&str>, archive_bytes: u64) -> O
     same.then_some(record)
 }
 
-/// The record of a backup of which nothing is known yet.
+/// The record of a backup whose side files were not read yet.
 pub fn of(files: &Backup) -> Option<Record> {
     let (archive_sha1, archive_bytes) = side_files::expected(files)?;
     load(files, archive_sha1.as_deref(), archive_bytes)
 }
 
-/// The record of a backup as the catalogue found it: what that read is not read again.
+/// The record of a backup in the catalog, without reading its manifest again.
 pub fn of_entry(entry: &CatalogEntry) -> Option<Record> {
     let files = entry.files();
     match &entry.state {
@@ -148,7 +148,7 @@ pub fn of_entry(entry: &CatalogEntry) -> Option<Record> {
     }
 }
 
-/// A record whose findings are longer than all of it may be would say nothing at all.
+/// Shortens a finding: a record above its size limit could not be read at all.
 fn shorten(finding: &mut Finding) {
     for text in finding.path.iter_mut().chain([&mut finding.what]) {
         if let Some((end, _)) = text.char_indices().nth(MAX_TEXT_CHARS) {
@@ -157,8 +157,8 @@ fn shorten(finding: &mut Finding) {
     }
 }
 
-/// Adds the result of a verification to the record beside the backup. A reader sees the record before or the record after,
-/// never half of one. `archive_sha1` is what the manifest (or without it, the checksum) says.
+/// Adds a result to the record beside the backup, atomically. `archive_sha1` is from the manifest (or without it,
+/// from the checksum).
 pub fn save(
     files: &Backup,
     archive_sha1: Option<&str>,

@@ -1,7 +1,8 @@
-//! Reads an archive a second time through libraries that others wrote: flate2's `MultiGzDecoder`, and the `tar` crate.
+//! Reads an archive a second time with independent libraries: flate2's `MultiGzDecoder`, and the `tar` crate.
 //!
-//! The crate gets one entry at a time, cut out by the index, and `opinion` compares what it reads. What the crate is known to
-//! read wrongly it is not asked: flate2's data is compared with the index then. See docs/decisions/0042.
+//! The crate gets one entry at a time, located by the index, and `opinion` compares its results. Entries that the
+//! crate is known to misread are not given to it; flate2's data is still compared with the index. See
+//! docs/decisions/0042.
 
 mod inflated;
 mod opinion;
@@ -29,32 +30,32 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer};
 use crate::outside::{Cancel, memory};
 
-/// Longer headers are not given to the crate. Attributes of an inode take 8 MiB at most.
+/// Longer headers are not given to the crate. The attributes of an inode take at most 8 MiB.
 const MAX_HEADER_BYTES: usize = 16 << 20;
-/// Headers as they are, as volbak and the crate keep them, and buffers.
+/// Headers in raw form and as parsed by volbak and the crate, and buffers.
 const MEMORY_BYTES: usize = 4 * MAX_HEADER_BYTES;
 const PIECE_BYTES: usize = 64 << 10;
-/// Two blocks of zeros end an archive.
+/// The end-of-archive marker: two blocks of zeros.
 const END_BYTES: u64 = 2 * BLOCK as u64;
 
-/// How many entries the `tar` crate was asked about. flate2's data was compared with the index for all of them.
+/// The number of entries compared with the `tar` crate. flate2's data was compared with the index for all entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SecondOpinion {
-    /// Entries that it read.
+    /// Entries read by the crate.
     pub asked: u64,
-    /// Entries that it has no opinion on: all of the following, and those over which it panicked.
+    /// Entries without an opinion: all of the following, and those on which it panicked.
     pub not_asked: u64,
-    /// Files with holes and raw images: the crate does not know GNU tar's map of holes.
+    /// Sparse files and raw images: the crate does not support GNU tar's map of holes.
     pub not_asked_holes: u64,
-    /// Entries with a line feed in an attribute or a long name: the crate takes it for the record's end.
+    /// Entries with a newline in an attribute or a long name: the crate takes it for the record's end.
     pub not_asked_line_feeds: u64,
-    /// Entries whose headers are longer than any that volbak writes.
+    /// Entries with longer headers than volbak writes.
     pub not_asked_long_headers: u64,
 }
 
 impl SecondOpinion {
-    /// On one line.
+    /// A summary on one line.
     pub fn summary(&self) -> String {
         let mut text = format!("second opinion on {} entries", self.asked);
         let reasons = [
@@ -71,8 +72,8 @@ impl SecondOpinion {
     }
 }
 
-/// Compares the whole archive. Comes after [`super::content::check`], and when that found nothing: what is wrong there
-/// would only be found a second time. `None` without an index, which is said in `findings.not_checked`.
+/// Compares the whole archive. Call it only after [`super::content::check`] without findings: it would only find
+/// the same problems again. `None` without an index, which is noted in `findings.not_checked`.
 pub fn check(
     sides: &SideFiles,
     cancel: &Cancel,
@@ -118,10 +119,10 @@ struct Walk<'a> {
     findings: &'a mut Findings,
 }
 
-/// An entry's headers as flate2 decompresses them.
+/// An entry's headers, decompressed by flate2.
 struct Headers {
     head: Box<EntryHead>,
-    /// `None` when they are longer than the crate may get.
+    /// `None` if they are too long for the crate.
     bytes: Option<Vec<u8>>,
     has_holes: bool,
 }
@@ -146,7 +147,7 @@ enum NotAsked {
 }
 
 impl Walk<'_> {
-    /// Gives the length of the tar stream, which is the one that the index says.
+    /// Returns the length of the tar stream, which equals that in the index.
     fn all(&mut self, mut index: IndexReader) -> Result<u64, Ended> {
         while let Some(line) = index.next_line().map_err(Ended::Index)? {
             match line {
@@ -166,7 +167,7 @@ impl Walk<'_> {
         Ok(self.stream.at())
     }
 
-    /// Reads an entry, not further than to its end. Gives what is wrong with it.
+    /// Reads an entry, up to its end at most. Returns its problem.
     fn entry(&mut self, line: &EntryLine) -> Result<Option<String>, Ended> {
         let Headers { head, bytes, has_holes } = match self.headers(line)? {
             Ok(headers) => headers,
@@ -207,11 +208,11 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks the crate, which sees the bytes of this entry alone.
+    /// Asks the crate, which gets the bytes of this entry alone.
     fn ask(&mut self, headers: &[u8], head: &EntryHead, line: &EntryLine) -> Result<Option<String>, Ended> {
         let data_bytes = line.tar_length - headers.len() as u64;
         let one_entry = headers.chain((&mut self.stream).take(data_bytes));
-        // The crate shares nothing with us but the reader of the tar stream, which counts what it gave.
+        // The crate shares only the reader of the tar stream with us, which counts the bytes that it returned.
         let told = without_panic(|| ask(one_entry, line.size, &mut self.buffer));
         if let Some(what) = self.stream.take_failure() {
             return Err(Ended::Archive(what));
@@ -230,7 +231,8 @@ impl Walk<'_> {
         })
     }
 
-    /// Reads an entry's headers, not further than the entry goes in the index. The inner error says what is wrong with them.
+    /// Reads an entry's headers, within the entry's length in the index. The inner error is a problem of the
+    /// headers.
     fn headers(&mut self, line: &EntryLine) -> Result<Result<Headers, BadHeaders>, Ended> {
         let mut builder = HeadBuilder::default();
         let mut bytes = Some(Vec::with_capacity(3 * BLOCK));
@@ -259,7 +261,7 @@ impl Walk<'_> {
         }))
     }
 
-    /// Reads so many bytes of the tar stream, and gives them to `with`.
+    /// Passes the next `bytes` of the tar stream to `with`.
     fn pass(&mut self, mut bytes: u64, mut with: impl FnMut(&[u8])) -> Result<(), Ended> {
         while bytes > 0 {
             let most = usize::try_from(bytes).map_or(self.buffer.len(), |bytes| bytes.min(self.buffer.len()));
@@ -275,7 +277,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Reads what follows the last entry: zeros, as many as the index says.
+    /// Reads the zeros after the last entry, as many as the index says.
     fn end(&mut self, totals: Totals) -> Result<u64, Ended> {
         let zeros = totals.tar_bytes.saturating_sub(self.stream.at());
         let mut are_zeros = zeros >= END_BYTES;
@@ -295,8 +297,8 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a record in one of an entry's extended headers has a line feed in its keyword or its value. The crate splits
-/// records at line feeds, and would take what follows for a record of its own: `user.x` with the value `\n16 path=./x/y/z\n`.
+/// Whether a record in an entry's extended headers has a newline in its key or value. The crate splits records at
+/// newlines, and would read the rest as another record: `user.x` with the value `\n16 path=./x/y/z\n`.
 fn has_line_feeds(mut headers: &[u8]) -> bool {
     while let Some((block, rest)) = headers.split_first_chunk::<BLOCK>() {
         let Ok(Block::Header(header)) = header::parse(block) else { return false };

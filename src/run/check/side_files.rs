@@ -1,4 +1,4 @@
-//! Manifest, checksum and index: whole, and agreeing with each other and with the archive's length.
+//! Manifest, checksum and index: complete, and consistent with each other and with the archive's length.
 
 use std::io;
 use std::sync::Arc;
@@ -18,28 +18,28 @@ use crate::shown::hex;
 use crate::store::open::OpenError;
 use crate::store::{Backup, ReadError};
 
-/// What the side files say, as far as they are to be believed.
+/// The valid side files.
 #[derive(Debug, Default)]
 pub struct SideFiles {
-    /// The archive, open.
+    /// The open archive.
     pub archive: Option<Arc<dyn BlockRead>>,
     /// Its length.
     pub archive_bytes: u64,
-    /// The manifest, whole and unchanged.
+    /// The valid manifest.
     pub manifest: Option<Box<Manifest>>,
-    /// The index, its lines consistent with each other.
+    /// The index with consistent lines.
     pub index: Option<Arc<dyn BlockRead>>,
-    /// The index is not the one that the manifest knows. Where it contradicts the archive, it is to blame.
+    /// The index does not match the manifest. Contradictions to the archive are attributed to it.
     pub index_changed: bool,
-    /// There is an index and no manifest: a backup of volbak's that lost it.
+    /// There is an index but no manifest: a volbak backup that lost its manifest.
     pub manifest_lost: bool,
-    /// What the archive's SHA-1 should be, hex.
+    /// The expected SHA-1 of the archive, hex.
     pub expected_sha1: Option<String>,
-    /// The manifest and the checksum file name different digests; this is the checksum file's.
+    /// The checksum file's digest, if it differs from the manifest's.
     pub other_sha1: Option<String>,
 }
 
-/// Opens and checks what lies beside an archive.
+/// Opens and checks the side files of an archive.
 pub fn check(
     files: &Backup,
     level: CheckLevel,
@@ -64,7 +64,7 @@ pub fn check(
     Ok(sides)
 }
 
-/// Reads the manifest. True when there is one, good or not.
+/// Reads the manifest. True if there is one, valid or not.
 fn check_manifest(files: &Backup, sides: &mut SideFiles, findings: &mut Findings) -> bool {
     let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Manifest, what);
     let manifest = match files.read_manifest() {
@@ -118,7 +118,7 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
         return bad(findings, "it is not a line as sha1sum writes it".to_owned());
     };
     let archive_name = format!("{}{}", files.stem(), crate::store::pending::ARCHIVE);
-    // The documented script wrote the whole path.
+    // The documented script wrote the full path.
     let last_part = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
     if last_part != archive_name.as_bytes() {
         bad(findings, format!("it is the checksum of {}", name.escape_ascii()));
@@ -133,8 +133,8 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
     }
 }
 
-/// What the manifest, or without it the checksum, says the archive's SHA-1 should be, and the length that the archive
-/// has; `None` without an archive. As [`check`] finds them, and without reading anything long.
+/// The expected SHA-1 from the manifest (or without it, from the checksum), and the archive's actual length; `None`
+/// without an archive. The same as [`check`] finds, without reading a long file.
 pub fn expected(files: &Backup) -> Option<(Option<String>, u64)> {
     let archive_bytes = files.open_archive().ok()?.len_bytes();
     let of_manifest = files.manifest().map(|manifest| manifest.digests.archive_sha1);
@@ -152,7 +152,7 @@ fn parse_checksum(bytes: &[u8]) -> Option<(String, &[u8])> {
     (!name.is_empty() && !name.contains(&b'\n')).then(|| (digest.to_owned(), name))
 }
 
-/// Checks the index. Lengths come before digests: a file that is longer than it was need not be read to its end.
+/// Checks the index. Lengths are compared before digests, so that a file that is too long need not be read.
 fn check_index(
     files: &Backup,
     manifest_there: bool,
@@ -186,7 +186,8 @@ fn check_index(
             sides.index_changed = true;
         }
     }
-    // What the manifest vouches for was checked line by line when it was written, and is again when it is used.
+    // An index that matches the manifest was checked line by line when it was written, and is checked again when
+    // used.
     if sides.index_changed || sides.manifest.is_none() {
         match read_through(&file, cancel) {
             Ok(()) => {}
@@ -215,8 +216,8 @@ fn stop_if(cancel: &Cancel) -> io::Result<()> {
     if cancel.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }
 
-/// SHA-256 of a file's first `len` bytes, or of all when it is shorter. Ends with [`io::ErrorKind::Interrupted`] when it is
-/// to stop.
+/// SHA-256 of a file's first `len` bytes, or of all if it is shorter. Fails with [`io::ErrorKind::Interrupted`]
+/// when cancelled.
 pub fn sha256_of(file: &dyn BlockRead, len: u64, cancel: &Cancel) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut buf = vec![0; 256 << 10];

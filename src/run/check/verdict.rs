@@ -1,19 +1,19 @@
-//! How much a verification checks, and its verdict.
+//! The level of a verification, and its verdict.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How much is verified. Each level does all that the ones before it do.
+/// The level of a verification. Each level includes the previous ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckLevel {
-    /// The set is complete, lengths agree, and checksum, index and manifest are what the manifest says.
+    /// All files exist, lengths agree, and checksum, index and manifest match the manifest's digests.
     Quick,
-    /// The archive's SHA-1, each member, the tar structure, and each entry against the index.
+    /// The archive's SHA-1, each member, the tar structure, and each entry compared with the index.
     #[default]
     Full,
-    /// The archive restored into a filesystem of its own, that checked, and the tree compared with the index.
+    /// The archive is restored into a new filesystem, which is then checked and compared with the index.
     RestoreTest,
 }
 
@@ -31,10 +31,10 @@ impl fmt::Display for CheckLevel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// All that the level asks for was checked, and is right.
+    /// Everything at this level was checked, without a finding.
     Good,
-    /// Nothing is wrong, but files are missing that part of the check needs.
+    /// No finding, but a file is missing that part of the check needs.
     GoodAsFarAsChecked,
-    /// Something is wrong. Do not rely on this backup.
+    /// A problem was found. Do not rely on this backup.
     Bad,
 }

@@ -1,4 +1,4 @@
-//! The destination, and the backups in it.
+//! Checks the destination, and the backups in it.
 
 use chrono::{DateTime, Utc};
 

@@ -1,32 +1,32 @@
-//! One thing that was looked at, and how it is.
+//! A check and its result.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How an answer is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
-    /// It was not tried.
+    /// Not tried.
     #[serde(rename = "not tried")]
     NotTried,
     /// As it should be.
     Good,
-    /// It will work, but an operator should look.
+    /// It will work, but needs attention.
     Doubtful,
-    /// A night would fail.
+    /// A nightly run would fail.
     Bad,
 }
 
-/// One thing that was looked at.
+/// A check and its result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// What it is about.
+    /// The topic.
     pub about: &'static str,
-    /// How it is.
+    /// The result.
     pub answer: Answer,
-    /// What was seen, one line.
+    /// The details, one line.
     pub what: String,
 }
 

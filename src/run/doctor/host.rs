@@ -16,7 +16,7 @@ pub(super) fn privileges(add: &mut Add<'_>) {
     }
 }
 
-/// Whether others can change the config, or files that it names.
+/// Whether other users can change the config or files named in it.
 pub(super) fn trust(config: &Config, add: &mut Add<'_>) {
     if let Some(found) = &config.changeable {
         add("config", Answer::Doubtful, found.to_string());
@@ -55,7 +55,7 @@ pub(super) fn modules(add: &mut Add<'_>) {
     if missing.is_empty() {
         add("kernel", Answer::Good, "reads ext4, xfs, btrfs and vfat".to_owned());
     } else {
-        // volbak needs no driver for nearly all of them.
+        // volbak reads nearly all ext4 filesystems without the driver.
         let shown = |fs| if fs == "ext4" { "ext4 with uncommon features" } else { fs };
         let missing: Vec<&str> = missing.into_iter().map(shown).collect();
         let what = format!("cannot read {}: volumes with those are kept as raw images", missing.join(", "));

@@ -1,4 +1,4 @@
-//! What is reached over the network: the mail server, and instances whose databases are dumped.
+//! Checks of the network: the mail server, and instances whose databases are dumped.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::mail::{self, PasswordSource, Transport};
 use crate::outside::host;
 use crate::run::dumps::{DumpError, try_instance};
 
-/// No try at the network takes longer.
+/// The time limit of each check.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn about_mail(config: &Config, add: &mut Add<'_>) {
@@ -40,10 +40,10 @@ pub(super) fn about_mail(config: &Config, add: &mut Add<'_>) {
     }
 }
 
-/// Why there is no password to be had; the password itself is not looked at.
+/// Why the password is unusable; its value is not examined.
 fn unusable(password: &PasswordSource) -> Option<String> {
     match password {
-        // Its mode counts, too.
+        // Includes the file's mode.
         PasswordSource::File(_) => password.check().err().map(|error| format!("the password's file {error}")),
         PasswordSource::Environment(name) => {
             std::env::var_os(name).is_none().then(|| format!("the variable {name} is not set"))
@@ -59,7 +59,7 @@ pub(super) fn dumps(config: &Config, add: &mut Add<'_>) {
     for file in files.filter(|file| !file.is_file()) {
         add("dumps", Answer::Bad, format!("{} is not there", file.display()));
     }
-    // All at once: one that hangs must not keep the others waiting.
+    // In parallel: one that hangs must not delay the others.
     let tried: Vec<Result<(), DumpError>> = std::thread::scope(|scope| {
         let limit = (config.dumps.connect_timeout + Duration::from_secs(5)).min(TRY_LIMIT);
         let tries = config

@@ -1,4 +1,4 @@
-//! Whether anything starts a run at night.
+//! Whether a nightly run is scheduled.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,12 +9,12 @@ use super::finding::{Add, Answer};
 use crate::run::child::{ChildError, ChildProgram, run};
 
 const TIMER: &str = "volbak.timer";
-/// What an init system or a hung bus may take.
+/// The time limit for the init system, or a bus that hangs.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Longer files are not crontabs.
+/// A longer file is no crontab.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Looks for an enabled timer and for lines of cron's.
+/// Searches for an enabled timer and for cron lines.
 pub(super) fn schedule(add: &mut Add<'_>) {
     let has_systemd = Path::new("/run/systemd/system").exists();
     let timer = if has_systemd { timer_state() } else { Ok(false) };
@@ -51,19 +51,19 @@ fn timer_state() -> Result<bool, ChildError> {
     let job = ChildProgram { argv: &argv, environment: &[], input: b"", timeout: LIMIT, cancel: None };
     match run(&job) {
         Ok(said) => Ok(matches!(String::from_utf8_lossy(&said).trim(), "enabled" | "enabled-runtime" | "static")),
-        // It is disabled, or there is no such unit.
+        // The unit is disabled or does not exist.
         Err(ChildError::Failed(status, _)) if status.code().is_some() => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// The files below `root` in which cron finds a line that starts a run.
+/// The files below `root` with a cron line that starts a run.
 fn cron_lines(root: &Path, has_systemd: bool) -> Vec<PathBuf> {
     let mut files = vec![root.join("etc/crontab"), root.join("etc/anacrontab")];
     files.push(root.join("var/spool/cron/crontabs/root"));
     for directory in ["etc/cron.d", "etc/cron.daily"] {
         let entries = fs::read_dir(root.join(directory)).into_iter().flatten().flatten();
-        // cron passes by names with a dot: those of a package manager's copies.
+        // cron ignores names with a dot, such as copies of a package manager.
         files.extend(
             entries.filter(|entry| !entry.file_name().to_string_lossy().contains('.')).map(|entry| entry.path()),
         );
@@ -81,7 +81,7 @@ fn starts_a_run(crontab: &str, has_systemd: bool) -> bool {
         let words: Vec<&str> = line.split_whitespace().collect();
         let program = words.iter().position(|word| word.rsplit('/').next() == Some("volbak"));
         let runs = program.is_some_and(|at| words[at..].contains(&"run"));
-        // The packaged line leaves the work to the timer where there is systemd.
+        // With systemd, the packaged line leaves the run to the timer.
         runs && !(has_systemd && line.contains("/run/systemd/system ]"))
     })
 }

@@ -1,4 +1,4 @@
-//! The volumes that a night would back up, and the room for their snapshots.
+//! Checks the volumes that a night would back up, and the space for their snapshots.
 
 use super::finding::{Add, Answer};
 use crate::config::Config;
@@ -50,7 +50,7 @@ pub(super) fn empty_groups(config: &Config, listed: &Volumes, shelves: &[Shelf],
     }
 }
 
-/// A volume that is not active cannot be backed up.
+/// An inactive volume cannot be backed up.
 fn inactive(listed: &Volumes, add: &mut Add<'_>) {
     let mut groups: Vec<&String> = listed.volumes.iter().map(|volume| &volume.facts.vg).collect();
     groups.sort();
@@ -67,7 +67,7 @@ fn inactive(listed: &Volumes, add: &mut Add<'_>) {
     }
 }
 
-/// Whether each group has room for a snapshot of its largest thick volume.
+/// Whether each group has space for a snapshot of its largest thick volume.
 fn room(config: &Config, listed: &Volumes, commands: &dyn RunCommand, add: &mut Add<'_>) {
     let mut groups: Vec<&String> = listed.volumes.iter().map(|volume| &volume.facts.vg).collect();
     groups.dedup();

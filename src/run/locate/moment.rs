@@ -1,4 +1,4 @@
-//! The dates that name backups.
+//! Dates that name backups.
 
 use chrono::{Local, NaiveDate, NaiveTime, Timelike};
 
@@ -12,8 +12,8 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// As a person writes it: `2026-11-20`, `20_11_2026`, `today`, `yesterday`; with `_HHMMSS` or `THH:MM:SS` after it for
-    /// one second of that day.
+    /// Parses a typed date: `2026-11-20`, `20_11_2026`, `today`, `yesterday`; followed by `_HHMMSS` or `THH:MM:SS`
+    /// for one second of that day.
     pub(super) fn parse(text: &str, today: NaiveDate) -> Option<Self> {
         match text {
             "today" => return Some(Self { day: today, time: None }),
@@ -32,7 +32,7 @@ impl Moment {
         Some(Self { day, time })
     }
 
-    /// As files are named: `20_11_2026` or `20_11_2026_010203`.
+    /// Parses a date in a file name: `20_11_2026` or `20_11_2026_010203`.
     pub(super) fn of_name(text: &str) -> Option<Self> {
         let (date, time) = match text.split_at_checked(10)? {
             (date, "") => (date, None),
@@ -43,7 +43,8 @@ impl Moment {
         Some(Self { day, time })
     }
 
-    /// Whether the backup is of this day or second. A day's first backup has no time in its name: its manifest knows it.
+    /// Whether the backup is from this day or second. The name of a day's first backup has no time; its manifest
+    /// has it.
     pub(super) fn is_of(self, entry: &CatalogEntry, volume: &str) -> bool {
         let name = entry.stem.strip_prefix(volume).and_then(|rest| rest.strip_prefix('_'));
         let Some(named) = name.and_then(Self::of_name) else { return false };

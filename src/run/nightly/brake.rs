@@ -1,4 +1,4 @@
-//! What a night would remove, planned before anything is done, so that more than half of all is noticed.
+//! Plans a night's removals in advance, to stop if they exceed half of all backups.
 
 use super::night::Night;
 use super::select::Selection;
@@ -9,7 +9,7 @@ use crate::run::prune::{self, Shelf, Standing};
 use crate::store::retention::{Now, Occasion, Plan, Refusal, brake};
 
 impl Night<'_> {
-    /// Says whether anything may be removed tonight.
+    /// Whether anything may be removed tonight.
     pub(super) fn check_brake(&self, selection: &Selection, shelves: &[Shelf], existing: &[String]) -> bool {
         let plans =
             forecasts(self.config, selection, shelves, existing, prune::now(self.world.clock.now()), self.is_whole());
@@ -23,8 +23,8 @@ impl Night<'_> {
     }
 }
 
-/// The plans of all sources before anything is done, for the brake: what a new backup of each chosen volume would let
-/// go, and what the gone ones lose.
+/// The plans of all sources in advance, for the brake: removals after a new backup of each chosen volume, and for
+/// gone volumes.
 pub(super) fn forecasts(
     config: &Config,
     selection: &Selection,

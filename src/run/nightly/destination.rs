@@ -1,4 +1,4 @@
-//! The destination of a night: opened when it is mounted, and looked at again before anything is written to it.
+//! The destination of a night: opened if it is mounted, and checked again before it is written to.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::store::Destination;
 use crate::store::StoreError;
 use crate::store::presence::is_on_mount;
 
-/// Opens it for a list. Fails when it is not there, or not mounted where it must be.
+/// Opens it for a listing. Fails if it does not exist, or is not mounted although required.
 pub(super) fn open(config: &Config) -> Result<Destination, NightError> {
     let path = &config.backup_destination;
     let destination = Destination::open(path)?;
@@ -31,7 +31,7 @@ pub(super) fn open_for_run(config: &Config) -> Result<Destination, Abort> {
     if is_mounted { Ok(destination) } else { Err(Abort::NotMounted) }
 }
 
-/// Whether the destination is mounted, and the one that was opened.
+/// Whether the destination is still mounted and the one that was opened.
 pub(super) fn is_present(config: &Config, destination: &Destination) -> bool {
     let mounted = |path: &Path| !config.require_mount || is_on_mount(path).unwrap_or(false);
     mounted(destination.root()) && destination.is_still_there().unwrap_or(false)

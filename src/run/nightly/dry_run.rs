@@ -1,4 +1,4 @@
-//! What a night would do, without doing it: `run --dry-run`, `prune --dry-run`.
+//! Simulates a night: `run --dry-run`, `prune --dry-run`.
 
 use std::fmt::Write;
 
@@ -17,7 +17,7 @@ use crate::store::pending::ARCHIVE;
 use crate::store::retention::{Plan, brake};
 use crate::units::ByteLen;
 
-/// What a run would do and remove, with reasons. Changes nothing and takes no lock.
+/// Lists what a run would do and remove, with reasons. Changes nothing and takes no lock.
 pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) -> Result<String, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
@@ -65,7 +65,8 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     Ok(text)
 }
 
-/// What would be removed once each volume has its next backup, with the reasons for all that is kept too.
+/// Lists what would be removed after the next backup of each volume, with the reasons for all backups that are
+/// kept.
 pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;

@@ -20,7 +20,7 @@ impl<'a> Dumps<'a> {
         Self { config, world, done: BTreeMap::new() }
     }
 
-    /// What became of the dump that this volume waits for, which is made now if it was not yet; and a problem with it.
+    /// The result of the dump that this volume waits for, made now if necessary; and its problem.
     pub(super) fn before(&mut self, group: &str, volume: &str) -> (Dump, Option<Problem>) {
         let Some(instance) = self.config.dump_for(group, volume) else { return (Dump::NotConfigured, None) };
         if !self.config.enable_mysql_dump {
@@ -30,7 +30,7 @@ impl<'a> Dumps<'a> {
         (dump, trouble.map(|what| Problem::new(Severity::Warning, "dump", what)))
     }
 
-    /// Makes the dumps that no volume waits for. What goes wrong is a problem of the whole run.
+    /// Makes the dumps that no volume waits for. Failures are problems of the whole run.
     pub(super) fn all_without_volumes(&mut self, is_waited_for: impl Fn(&str) -> bool, tell: impl Fn(Problem)) {
         if !self.config.enable_mysql_dump {
             return;

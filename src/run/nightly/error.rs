@@ -10,27 +10,27 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NightError {
-    /// The lock, mostly.
+    /// Usually the lock.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Volumes cannot be listed, and nothing but a list was wanted.
+    /// Volumes cannot be listed, and only a listing was requested.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// A volume that was asked for by name is not there.
+    /// A volume requested by name does not exist.
     #[error("no such volume: {}; `lvs` lists those of {}", names.join(", "), groups.join(", "))]
     NoSuchVolume {
-        /// Its name.
+        /// The names.
         names: Vec<String>,
-        /// Where it was looked for.
+        /// The groups searched.
         groups: Vec<String>,
     },
-    /// The destination is not where it should be, and nothing but a list was wanted.
+    /// The destination is not mounted, and only a listing was requested.
     #[error("the backup volume is not mounted: neither {} nor a directory above it is a mount point", .0.display())]
     NotMounted(PathBuf),
 }
 
 impl NightError {
-    /// What it means for the exit status.
+    /// The exit class.
     pub fn class(&self) -> ExitClass {
         match self {
             Self::Store(StoreError::Locked { .. }) => ExitClass::Locked,

@@ -1,10 +1,10 @@
-//! How full a volume's snapshot was at most, also when its backup failed and there is no manifest that says so.
+//! Records the maximum fill of a volume's snapshot, also for a failed backup, which has no manifest.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::events::{Event, Observer};
 
-/// Passes events on, and keeps the highest fill among them.
+/// Forwards events, and records the highest fill.
 pub(super) struct Fullest {
     next: Arc<dyn Observer>,
     percent: Mutex<Option<f64>>,
@@ -15,7 +15,7 @@ impl Fullest {
         Self { next, percent: Mutex::new(None) }
     }
 
-    /// In percent of the snapshot's size at that moment; `None` when there was no thick snapshot.
+    /// In percent of the snapshot's size at that moment; `None` without a thick snapshot.
     pub(super) fn percent(&self) -> Option<f64> {
         *self.percent.lock().unwrap_or_else(PoisonError::into_inner)
     }

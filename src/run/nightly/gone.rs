@@ -1,4 +1,4 @@
-//! Volumes that are gone, and the removal of backups, theirs and others'.
+//! Gone volumes, and the removal of backups in general.
 
 use super::destination::is_present;
 use super::night::Night;
@@ -11,7 +11,7 @@ use crate::store::presence::disk_usage;
 use crate::store::retention::{Occasion, Plan, gone_kept_until};
 
 impl Night<'_> {
-    /// The volumes that are gone, and what becomes of their backups.
+    /// The gone volumes, and the decisions about their backups.
     pub(super) fn gone(&self, shelves: &[Shelf], existing: &[String], may_prune: bool) -> Vec<GoneReport> {
         let host = host::name();
         let now = prune::now(self.world.clock.now());
@@ -38,7 +38,7 @@ impl Night<'_> {
         gone
     }
 
-    /// Carries out a plan for the volume `name`, when the destination is still the one that it was.
+    /// Carries out a plan for the volume `name`, if the destination is still the same.
     pub(super) fn carry_out(&self, name: &str, plan: &Plan) -> prune::Pruned {
         let failed = |what: String| prune::Pruned {
             removed: Vec::new(),

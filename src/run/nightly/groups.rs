@@ -1,4 +1,4 @@
-//! Which volume groups a night is for.
+//! Selects the volume groups of a night.
 
 use super::night::Night;
 use crate::config::{Config, Selected};
@@ -8,7 +8,7 @@ use crate::run::prune::Shelf;
 use crate::source::{ListedVolume, Volumes};
 
 impl Night<'_> {
-    /// A group without volumes is one that the host does not have, which is fine, unless there are backups of it.
+    /// Reports a group without volumes, most likely missing on this host, if there are backups of its volumes.
     pub(super) fn tell_empty_groups(&self, volumes: &Volumes, shelves: &[Shelf]) {
         for group in &volumes.empty_groups {
             let count = volumes_backed_up(group, shelves);
@@ -30,8 +30,8 @@ pub(in crate::run) fn volumes_backed_up(group: &str, shelves: &[Shelf]) -> usize
     shelves.iter().filter(of_group).count()
 }
 
-/// The volumes of the config's groups, in the order of the groups. Where the config names no groups and the usual ones have
-/// no volumes, as on a host whose Cinder uses a group of another name: those of each group that has volumes which
+/// The volumes of the config's groups, in the order of the groups. If the config names no groups and the default
+/// ones have no volumes (Cinder may use another group on this host): the volumes of each group with volumes that
 /// `include` matches.
 pub(in crate::run) fn in_groups(everything: &Volumes, config: &Config) -> Volumes {
     let of_group = |group: &String| -> Vec<ListedVolume> {
@@ -52,7 +52,7 @@ pub(in crate::run) fn in_groups(everything: &Volumes, config: &Config) -> Volume
     Volumes { volumes: others.iter().flat_map(of_group).collect(), empty_groups }
 }
 
-/// Says which groups [`in_groups`] took in place of the usual ones.
+/// Reports the groups that [`in_groups`] used in place of the default ones.
 pub(super) fn about_groups(ours: &Volumes, config: &Config) -> Option<String> {
     let mut others: Vec<&str> = ours.volumes.iter().map(|volume| volume.facts.vg.as_str()).collect();
     others.retain(|vg| !config.volume_groups.iter().any(|group| group == vg));

@@ -1,4 +1,4 @@
-//! When a night ends: a signal, a lost destination, its own time and that of a volume.
+//! The reasons to end a night: a signal, a lost destination, the time limits of the run and of a volume.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::report::{Abort, RunReport};
 use crate::run::backup::TimeLimit;
 
 impl Night<'_> {
-    /// Why no further volume is begun. A loss of the destination and a wish to stop end the whole run.
+    /// Why no further volume is started. The loss of the destination and a cancellation end the whole run.
     pub(super) fn reason_to_stop(&self, report: &mut RunReport) -> Option<String> {
         if report.aborted.is_none() {
             if self.world.cancel.is_cancelled() {
@@ -28,9 +28,9 @@ impl Night<'_> {
         }
     }
 
-    /// How long the next volume may take: what the config says for it, and never longer than the run. While others wait it
-    /// leaves them a part of the time, unless the config says otherwise: one that never ends would keep them from being
-    /// backed up at all.
+    /// The time limit of the next volume: the configured one, at most the rest of the run's. Without a configured
+    /// limit, part of the time is left for other waiting volumes, so that one that hangs does not prevent their
+    /// backups.
     pub(super) fn time_limit(&self, configured: Option<Duration>, others_wait: bool) -> Option<TimeLimit> {
         let configured = configured.map(|duration| TimeLimit { duration, name: "max_volume_hours".to_owned() });
         let Some(max_run) = self.config.max_run else { return configured };

@@ -1,4 +1,4 @@
-//! A night under way: what it is for, what it works with, and whom its problems go to.
+//! A night in progress: its selection, its services, and its reports of problems.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,20 +9,20 @@ use crate::run::backup::BackupWorld;
 use crate::run::collect::Collector;
 use crate::store::Destination;
 
-/// What of a night is wanted.
+/// The selection of a night.
 #[derive(Clone, Debug, Default)]
 pub struct NightOptions {
-    /// Only these volumes, `LV` or `VG/LV`, whatever the config's patterns say; all when empty.
+    /// Only these volumes, `LV` or `VG/LV`, whatever the config's patterns say; all if empty.
     pub only: Vec<String>,
-    /// The whole chain for one volume: the smallest, or the first of `only`.
+    /// All steps for one volume: the smallest, or the first of `only`.
     pub test: bool,
-    /// Remove old backups even when that is more than half of all.
+    /// Remove old backups even if that is more than half of all.
     pub force: bool,
-    /// What the log lines of this run have as their `run_id`; the report names it.
+    /// The `run_id` of this run's log lines; the report names it.
     pub run_id: Option<String>,
 }
 
-/// A night under way.
+/// A night in progress.
 pub(super) struct Night<'a> {
     pub(super) config: &'a Config,
     pub(super) options: &'a NightOptions,
@@ -37,12 +37,12 @@ impl Night<'_> {
         self.collector.on_event(&Event::Problem(Problem::new(severity, location, what)));
     }
 
-    /// A problem of a volume that is not being worked on.
+    /// Reports a problem of a volume that is not being backed up at the moment.
     pub(super) fn tell_of(&self, source: SourceName, problem: Problem) {
         self.collector.on_event(&Event::ProblemOf { source, problem });
     }
 
-    /// Whether this night is for all that there is.
+    /// Whether this night is for all volumes.
     pub(super) fn is_whole(&self) -> bool {
         self.options.only.is_empty() && !self.is_test()
     }

@@ -1,4 +1,4 @@
-//! Whose turn comes first in a night that may not have the time for all.
+//! The order of volumes in a night that may not have the time for all.
 
 use chrono::{DateTime, Utc};
 
@@ -6,8 +6,8 @@ use super::select::SelectedVolume;
 use crate::report::{Outcome, Standing};
 use crate::run::prune::{Shelf, shelf_of};
 
-/// Puts those first whose last turn is longest ago. A turn is a backup that was begun, whatever came of it: by its last
-/// backup alone, a volume that its own limit cuts off each night would come first each night, and others never.
+/// Sorts by the last turn, longest ago first. A turn is a started backup, whatever its result. By successful
+/// backups alone, a volume that its time limit interrupts each night would come first each night, and others never.
 pub(super) fn put_in_order(chosen: &mut [SelectedVolume], shelves: &[Shelf], standing: &Standing, now: DateTime<Utc>) {
     chosen.sort_by_cached_key(|one| {
         let name = &one.facts.lv;
@@ -16,15 +16,14 @@ pub(super) fn put_in_order(chosen: &mut [SelectedVolume], shelves: &[Shelf], sta
     });
 }
 
-/// When the volume's last backup was begun, as the nights have noted it.
+/// The start of the volume's last backup, as recorded by earlier nights.
 fn attempt(standing: &Standing, name: &str) -> Option<DateTime<Utc>> {
     let volume = standing.volumes.get(name)?;
-    // Older versions noted only the last run, which may not have come to it.
+    // Older versions recorded only the last run, which may not have reached it.
     volume.last_attempt.or_else(|| (!matches!(volume.outcome, Outcome::NotStarted(_))).then_some(volume.at))
 }
 
-/// The latest of these. One that lies in the future comes of a clock that was wrong, and would keep the volume last until
-/// then.
+/// The latest turn. A turn in the future comes from a wrong clock, and would keep the volume last until then.
 fn last_turn(turns: [Option<DateTime<Utc>>; 2], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     turns.into_iter().flatten().filter(|turn| *turn <= now).max()
 }
@@ -43,7 +42,7 @@ mod tests {
         assert_eq!(last_turn([ago(1), None], now), ago(1));
         assert_eq!(last_turn([ago(-4), ago(3)], now), ago(3));
         assert_eq!(last_turn([ago(-4), None], now), None);
-        // Never had one: the first of all.
+        // Without a turn it comes first.
         assert!(last_turn([None, None], now) < last_turn([ago(3000), None], now));
     }
 }

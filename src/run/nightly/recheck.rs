@@ -1,4 +1,4 @@
-//! Older backups verified again, a share of them each night: the one that was not verified for longest first.
+//! Re-verifies older backups, a share per night, beginning with the one verified longest ago.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::run::verify::{Surroundings, VerifyOptions, verify};
 use crate::store::Backup;
 
 impl Night<'_> {
-    /// Verifies until the share is done, the time is up, or the run is stopped.
+    /// Verifies until the share is done, the time is up, or the run is cancelled.
     pub(super) fn recheck(&self) {
         let options = &self.config.verify;
         if !options.enabled {
@@ -80,7 +80,7 @@ impl Night<'_> {
     }
 }
 
-/// The share of all complete backups whose turn it is.
+/// The share of all complete backups that is due.
 fn due(shelves: &[Shelf], options: &RecheckOptions, level: CheckLevel, now: DateTime<Utc>) -> Vec<Backup> {
     let all: Vec<DueBackup> = shelves
         .iter()

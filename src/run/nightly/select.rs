@@ -1,29 +1,29 @@
-//! Which volumes a night is for: a pure decision from the config and what LVM lists.
+//! Selects the volumes of a night: a pure decision from the config and LVM's list.
 
 use crate::config::{Config, Selected};
 use crate::manifest::SourceRecord;
 use crate::run::prune::{Shelf, shelf_of};
 use crate::source::{ListedVolume, LvFacts, Refusal, Volumes};
 
-/// A volume that is to be backed up.
+/// A selected volume.
 #[derive(Clone, Debug)]
 pub(super) struct SelectedVolume {
     pub(super) facts: LvFacts,
-    /// Why it cannot be: it counts as failed.
+    /// Why it cannot be backed up: it counts as failed.
     pub(super) trouble: Option<String>,
 }
 
-/// What becomes of the volumes of a host.
+/// The selection from all volumes of a host.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     pub(super) chosen: Vec<SelectedVolume>,
-    /// `VG/LV`, and why it is not backed up.
+    /// `VG/LV`, and why it is left out.
     pub(super) left_out: Vec<(String, String)>,
-    /// What was asked for by name and is not there.
+    /// Requested names that do not exist.
     pub(super) unknown: Vec<String>,
 }
 
-/// Decides. What `only` names, as `LV` or `VG/LV`, is taken whatever the patterns say, and nothing else is.
+/// Selects volumes. Names in `only`, `LV` or `VG/LV`, override the patterns and exclude all others.
 pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume]) -> Selection {
     let mut selection = Selection::default();
     let names = |text: &String, facts: &LvFacts| *text == facts.lv || *text == facts.full_name();
@@ -59,7 +59,7 @@ pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume])
         }
         let trouble = match &volume.refusal {
             None => None,
-            // These are no volumes with data of their own, whatever a pattern says.
+            // These have no data of their own, whatever a pattern says.
             Some(why @ (Refusal::Snapshot { .. } | Refusal::Pool(_) | Refusal::Internal(_) | Refusal::NoData(_)))
                 if only.is_empty() =>
             {
@@ -73,9 +73,9 @@ pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume])
     selection
 }
 
-/// Two groups may have volumes of one name, whose backups would get into each other's way. `last_of` gives the source
-/// that the backups of a name are of: that one goes on, and the others fail until one is renamed. One that was made anew in
-/// its place has its name and its group.
+/// Resolves name clashes: volumes of one name in two groups would share a directory of backups. `last_of` returns
+/// the source of the backups under a name: that volume continues, and the others fail until one is renamed. A
+/// recreated volume is recognised by its name and group.
 pub(super) fn settle_clashes(chosen: &mut [SelectedVolume], last_of: impl Fn(&str) -> Option<SourceRecord>) {
     let uuids: Vec<String> = chosen.iter().map(|one| one.facts.uuid.clone()).collect();
     let names: Vec<(String, String)> = chosen.iter().map(|one| (one.facts.lv.clone(), one.facts.full_name())).collect();
@@ -98,7 +98,7 @@ pub(super) fn settle(selection: &mut Selection, shelves: &[Shelf]) {
     settle_clashes(&mut selection.chosen, |name| Some(shelf_of(shelves, name)?.newest()?.source.clone()));
 }
 
-/// Test mode: the first that was asked for, or else the smallest.
+/// Test mode: the first volume requested, or the smallest.
 pub(super) fn keep_one(chosen: &mut Vec<SelectedVolume>, only: &[String]) {
     let asked = only
         .first()
@@ -206,7 +206,7 @@ mod tests {
         };
         assert_eq!(settled(None), [true, true, false]);
         assert_eq!(settled(Some("uuid-of-b-volume-1")), [true, false, false]);
-        // Made anew in its group.
+        // Recreated in its group.
         assert_eq!(settled(Some("uuid-of-before")), [false, true, false]);
     }
 }

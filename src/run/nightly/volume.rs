@@ -1,4 +1,4 @@
-//! One volume's part of a night: its dump, its backup, its pruning, its lines of the report.
+//! One volume's part of a night: dump, backup, pruning, and its lines of the report.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use crate::store::presence::disk_usage;
 use crate::store::retention::Occasion;
 use crate::units::ByteLen;
 
-/// What a backup needs beside the archive: index, manifest, and the directory's own growth.
+/// Space for the other files of a backup: index, manifest, and the growth of the directory.
 const SIDE_FILES_BYTES: u64 = 16 << 20;
 
 /// Why a volume has no backup tonight.
 #[derive(Debug, thiserror::Error)]
 enum NoBackup {
-    /// What the selection found: it cannot be a source, or shares its name with another.
+    /// Found by the selection: it cannot be a source, or shares its name with another volume.
     #[error("{0}")]
     Unusable(String),
     #[error("{}", with_causes(.0))]
@@ -49,7 +49,7 @@ enum NoBackup {
 }
 
 impl Night<'_> {
-    /// `None` when the volume was deleted since the night began.
+    /// `None` if the volume was deleted since the night began.
     pub(super) fn one_volume(
         &self,
         candidate: &SelectedVolume,
@@ -75,7 +75,7 @@ impl Night<'_> {
         report.group = Some(facts.vg.clone());
         report.problems.extend(before.map(Shelf::damage).unwrap_or_default());
 
-        // The backup itself says what it finds as it finds it.
+        // The backup itself reports its problems as they occur.
         let mut told = 0..0;
         let expect = self.config.for_volume(&facts.vg, &facts.lv).expect;
         let fullest = Arc::new(Fullest::new(Arc::clone(&self.world.observer)));
@@ -117,7 +117,7 @@ impl Night<'_> {
         Some(report)
     }
 
-    /// Reports the problems of a volume outside `told`: those that the backup itself did not report.
+    /// Reports the problems outside `told`, which the backup itself did not report.
     fn say_the_rest(&self, report: &VolumeReport, told: &Range<usize>) {
         let source = SourceName::of_volume(report.group.as_deref().unwrap_or_default(), &report.name);
         let tell = |severity, location: String, what: String| {
@@ -134,13 +134,13 @@ impl Night<'_> {
         }
     }
 
-    /// The volume as it is now, found by its UUID: it may have grown, or got another name.
+    /// The volume's present state, by its UUID: it may have grown or been renamed.
     fn look_again(&self, candidate: &SelectedVolume) -> Result<Option<(LvFacts, Option<String>)>, SourceError> {
         let group = std::slice::from_ref(&candidate.facts.vg);
         let mut now = source::list_volumes(group, &*self.world.commands)?.volumes;
         now.retain(|volume| volume.facts.uuid == candidate.facts.uuid);
         let is_renamed = now.iter().any(|volume| volume.facts.lv != candidate.facts.lv);
-        // By its new name the config may think otherwise of it.
+        // The config may decide otherwise for its new name.
         let mut chosen = select(self.config, &[], &now).chosen;
         if !is_renamed && chosen.is_empty() {
             chosen = select(self.config, std::slice::from_ref(&candidate.facts.lv), &now).chosen;
@@ -162,7 +162,8 @@ impl Night<'_> {
         let mut options = BackupOptions::from(&wanted);
         options.time_limit = self.time_limit(wanted.max_time, others_wait);
         options.checksum = self.config.enable_checksum;
-        // The pauses end with the time, too, and so does a hook before the snapshot: what thaws the instance follows it.
+        // Pauses and the hook before the snapshot also end at the time limit; the hook after it still runs to thaw
+        // the instance.
         let limit = options.time_limit.as_ref();
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit.duration));
         let cancel = &self.world.cancel;
@@ -179,7 +180,7 @@ impl Night<'_> {
             })
     }
 
-    /// Removes this volume's old backups, its new one being there: looked for anew, as it lies on the disk.
+    /// Removes old backups of this volume after its new one was published. Lists the directory again.
     fn prune(&self, report: &mut VolumeReport, stem: &str, may_prune: bool) {
         let found = Kept::of(self.destination).and_then(|kept| Shelf::read(self.destination, &report.name, &kept));
         let there = match found {
@@ -207,7 +208,7 @@ impl Night<'_> {
         if is_present(self.config, self.destination)
             && let Ok(Some(volume)) = self.destination.existing_volume_directory(name)
         {
-            // An empty directory does no harm where it cannot be removed.
+            // An empty directory does no harm if it remains.
             let _ = volume.remove_if_empty();
         }
     }

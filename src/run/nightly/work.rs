@@ -1,4 +1,4 @@
-//! The work of a night, from what a crash left to the volumes that are gone.
+//! The steps of a night, from the remains of a crash to the gone volumes.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::run::reports;
 use crate::source::{self, SourceError, Volumes};
 
 impl Night<'_> {
-    /// The whole work. Gives the names of all volumes that the host has, when they could be listed.
+    /// Runs all steps. Returns the names of all volumes on the host, if they could be listed.
     pub(super) fn work(&self, report: &mut RunReport) -> Result<Option<Vec<String>>, NightError> {
         self.remove_remains();
         let mut dumps = Dumps::new(self.config, self.world);
@@ -85,7 +85,7 @@ impl Night<'_> {
         Ok(Some(existing))
     }
 
-    /// What a crash left, outside of the destination and in it.
+    /// Removes the remains of a crash, on the host and in the destination.
     fn remove_remains(&self) {
         let told = BackupWorld { observer: Arc::clone(self.collector) as Arc<dyn Observer>, ..self.world.clone() };
         if self.config.enable_lvmsnapshots
@@ -116,7 +116,7 @@ impl Night<'_> {
         Ok(selection)
     }
 
-    /// How many volumes there are, and by their last backups how much of them will be read.
+    /// Reports the number of volumes, and an estimate of the bytes to read, from their last backups.
     fn say_how_much(&self, chosen: &[SelectedVolume], shelves: &[Shelf]) {
         let of_backup =
             |manifest: &Manifest| manifest.regions.iter().filter_map(|region| region.used_bytes).sum::<u64>();
@@ -128,16 +128,16 @@ impl Night<'_> {
         self.collector.on_event(&Event::RunStarted { sources: chosen.len() as u64, bytes });
     }
 
-    /// With a deadline, those that waited longest come first, so that no volume is left out every night.
+    /// With a time limit, puts those that waited longest first, so that no volume is left out every night.
     fn put_in_order(&self, chosen: &mut [SelectedVolume], shelves: &[Shelf]) {
         if self.config.max_run.is_some() {
-            // What is wrong with it is reported when this night is noted there.
+            // Errors are reported when this night is recorded there.
             let standing = reports::load_standing(self.destination).unwrap_or_default();
             order::put_in_order(chosen, shelves, &standing, self.world.clock.now());
         }
     }
 
-    /// Called after an abort, too, which the run's last line names once for all of them.
+    /// Also called after an abort, which the run's last line reports once for all volumes.
     fn not_started(&self, candidate: &SelectedVolume, shelves: &[Shelf], why: &str, is_aborted: bool) -> VolumeReport {
         if !is_aborted {
             let source = candidate.facts.name();

@@ -1,8 +1,8 @@
-//! Carries out the steps of a plan.
+//! Executes the steps of a plan.
 //!
-//! Filesystems are made on loop devices that show their place on the target, and mounted nowhere: when the process
-//! dies, the kernel takes all of it apart. Only volumes in several pieces need device-mapper, whose maps the next run of
-//! volbak removes.
+//! Filesystems are made on loop devices over the target and mounted detached: when the process dies, the kernel
+//! releases everything. Only volumes in several extents need device-mapper; the next run of volbak removes stale
+//! maps.
 
 mod boot_block;
 mod carried;
@@ -30,11 +30,11 @@ use crate::units::ByteRange;
 pub use self::carried::Carried;
 pub use self::error::CarryOutError;
 
-/// A multiple of any page's size.
+/// A multiple of any page size.
 const WHOLE_PAGES: u64 = 64 << 10;
 
 impl Carried<'_> {
-    /// All steps, and a look at what came of them.
+    /// Executes all steps, and compares the result.
     pub fn carry_out(&self, sector_bytes: u32) -> Result<DeviceReport, CarryOutError> {
         let mut report = DeviceReport::default();
         for step in &self.plan.steps {
@@ -44,7 +44,7 @@ impl Carried<'_> {
             let words = step_as_text(step);
             self.observer.on_event(&Event::Step { step: words.clone() });
             match step {
-                // A new file is zeros from the start.
+                // A new file contains only zeros.
                 Step::Zero { .. } if self.target.is_new => {}
                 Step::Zero { ranges } => {
                     for range in ranges {
@@ -76,7 +76,7 @@ impl Carried<'_> {
                 }
                 Step::Make(made) => self.make(made, &mut report)?,
                 Step::Write { start_bytes, bytes, .. } => {
-                    // Everything before is on the disk before the table that leads to it.
+                    // Everything must be durable before the table that leads to it.
                     self.target.file.sync_data().map_err(io_error(words.as_str()))?;
                     self.target.file.write_all_at(bytes, *start_bytes).map_err(io_error(words.as_str()))?;
                 }
@@ -90,7 +90,7 @@ impl Carried<'_> {
 
     /// Has other implementations read the table.
     fn ask_others(&self, sector_bytes: u32, report: &mut DeviceReport) -> Result<(), CarryOutError> {
-        // From the target itself, not from what was written to memory a moment ago. Parts of pages would stay.
+        // Drop whole pages, so that the data is read from the target itself and not from the page cache.
         for (start, len) in self.plan.steps.iter().filter_map(written) {
             let from = start - start % WHOLE_PAGES;
             let len = start.saturating_add(len).next_multiple_of(WHOLE_PAGES) - from;
@@ -105,7 +105,7 @@ impl Carried<'_> {
         Ok(())
     }
 
-    /// Reads what was made with the eyes of a backup.
+    /// Detects the layout of the result as a backup would, and compares it.
     fn compare(&self, sector_bytes: u32, report: &mut DeviceReport) -> Result<(), CarryOutError> {
         let file = self.target.file.try_clone().map_err(io_error("reading the target"))?;
         let blocks = FileBlocks::new(file, self.plan.target_bytes);
@@ -123,7 +123,7 @@ impl Carried<'_> {
     }
 }
 
-/// Where a step writes bytes that the manifest keeps, and how many.
+/// The place and length at which a step writes bytes from the manifest.
 fn written(step: &Step) -> Option<(u64, u64)> {
     match step {
         Step::Write { start_bytes, size_bytes, .. } => Some((*start_bytes, *size_bytes)),

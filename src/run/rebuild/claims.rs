@@ -1,13 +1,13 @@
-//! Who writes where. Everything has to be on the target, and two that write to the same bytes are refused, except where
-//! both write what was there.
+//! Checks the ranges to be written. All must be on the target. Two that overlap are refused, unless both write the
+//! original bytes.
 
 use crate::shown;
 use crate::units::ByteRange;
 
-/// Conflicts beyond this many are counted only.
+/// Further conflicts are only counted.
 const CONFLICTS_MAX: usize = 20;
 
-/// What is to be written.
+/// The ranges to be written.
 #[derive(Debug)]
 pub(super) struct Claims {
     target_bytes: u64,
@@ -18,12 +18,12 @@ pub(super) struct Claims {
 struct Claim {
     range: ByteRange,
     name: String,
-    /// It writes the very bytes that were there, so that any other that does so, too, agrees with it.
+    /// It writes the original bytes, so it agrees with any other that does.
     as_it_was: bool,
 }
 
 impl Claims {
-    /// None yet, on a target of this length.
+    /// Empty, for a target of this length.
     pub(super) fn new(target_bytes: u64) -> Self {
         Self { target_bytes, all: Vec::new() }
     }
@@ -33,12 +33,12 @@ impl Claims {
         self.all.push(Claim { range, name: name.to_owned(), as_it_was });
     }
 
-    /// What cannot be, one line each.
+    /// The conflicts, one line each.
     pub(super) fn conflicts(&mut self) -> Vec<String> {
         self.all.sort_by_key(|claim| (claim.range.start, claim.range.len));
         let mut found = Vec::new();
         let end_of = |claim: &Claim| claim.range.end().unwrap_or(u64::MAX);
-        // Of those before, the one of each kind that reaches furthest: if any overlaps, that one does.
+        // The one of each kind with the furthest end so far: if any overlaps, that one does.
         let mut furthest: [Option<&Claim>; 2] = [None, None];
         for claim in self.all.iter().filter(|claim| claim.range.len > 0) {
             let name = shown::path(claim.name.as_bytes());
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(conflicts(&[(0, 11, false), (10, 5, false)]), 1);
         assert_eq!(conflicts(&[(0, 11, true), (10, 5, true)]), 0);
         assert_eq!(conflicts(&[(0, 11, true), (10, 5, false)]), 1);
-        // A long one before several short ones overlaps each.
+        // A long range overlaps each of several short ones.
         assert_eq!(conflicts(&[(0, 900, false), (10, 5, true), (20, 5, true), (30, 5, true)]), 3);
         assert_eq!(conflicts(&[(990, 11, false)]), 1);
         assert_eq!(conflicts(&[(u64::MAX - 1, u64::MAX, false)]), 1);

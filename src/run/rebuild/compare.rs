@@ -1,4 +1,4 @@
-//! What a restored disk holds, compared with what it was to hold.
+//! Compares a restored disk with the expected one.
 
 use serde_json::Value;
 
@@ -8,13 +8,14 @@ use super::plan::Expected;
 use crate::layout::{Handling, Holds, HoldsKind, Layout, Region};
 use crate::shown;
 
-/// Fields that follow the size, which are others on a smaller filesystem.
+/// Fields that depend on the size and differ on a smaller filesystem.
 const OF_SIZE: &[&str] =
     &["xfs.group_bytes", "xfs.groups", "xfs.log_bytes", "xfs.log_group", "xfs.realtime_extent_bytes"];
-/// Fields that no restore brings back, of which the plan and the result say so in words, and one that follows the place.
+/// Fields that cannot be restored, of which plan and result already inform, and one that depends on the place.
 const SAID_BEFORE: &[&str] = &["xfs.quotas", "fat.hidden_sectors"];
 
-/// What a disk holds that is not as it was to be, one line each. Of zeros, `not_looked_at` were not read to the end.
+/// The differences between the expected and the restored disk, one line each. Zeros in regions in `not_looked_at`
+/// were not read to the end.
 pub(super) fn differences(expected: &Expected, found: &Layout, not_looked_at: &[String]) -> Vec<String> {
     let mut all = Vec::new();
     let mut settings = Vec::new();
@@ -45,7 +46,8 @@ pub(super) fn differences(expected: &Expected, found: &Layout, not_looked_at: &[
         check("partition's name", &region.partition_name, &other.partition_name);
         check("partition's UUID", &region.partition_uuid, &other.partition_uuid);
         check("boot flag", &region.bootable, &other.bootable);
-        // Zeros are told from the unknown by reading all of it, for which there was no time here, or at the backup.
+        // Zeros are distinguished from unknown content by a full read, for which there was no time now or at the
+        // backup.
         let is_blank = |kind| matches!(kind, HoldsKind::Empty | HoldsKind::Unknown);
         let is_unread = is_blank(region.holds.kind)
             && is_blank(other.holds.kind)
@@ -53,7 +55,7 @@ pub(super) fn differences(expected: &Expected, found: &Layout, not_looked_at: &[
         if !is_unread {
             check("content", &(region.holds.kind, &region.holds.fs), &(other.holds.kind, &other.holds.fs));
         }
-        // A serial number that was not there was made up.
+        // A filesystem without a serial number gets a new one.
         if region.holds.uuid.is_some() {
             check("UUID", &region.holds.uuid, &other.holds.uuid);
         }
@@ -83,20 +85,20 @@ fn is_tail(region: &Region) -> bool {
     region.type_name == "behind the content"
 }
 
-/// Each parameter that the manifest has and that the new filesystem has otherwise: its name, what it was, what it is.
+/// The parameters that differ: name, value in the manifest, value now.
 fn made_differently(was: &Holds, is: &Holds, is_smaller: bool) -> Vec<(String, Value, Value)> {
     let is_compared = matches!(was.fs.as_deref(), Some("xfs" | "btrfs" | "vfat" | "swap"));
-    // What is another filesystem altogether was said already.
+    // Another type of filesystem was reported before.
     let (true, Some(was), Some(is)) = (is_compared && was.fs == is.fs, &was.made_with, &is.made_with) else {
         return Vec::new();
     };
-    // Structures of numbers and texts are always JSON.
+    // Structures of numbers and strings always serialise to JSON.
     let (was, is) = (serde_json::to_value(was).unwrap_or_default(), serde_json::to_value(is).unwrap_or_default());
     let mut all = Vec::new();
     unequal("", &was, &is, &mut all);
     all.retain(|(name, _, is)| {
         let is_expected = SAID_BEFORE.contains(&name.as_str()) || (is_smaller && OF_SIZE.contains(&name.as_str()));
-        // Without a file that has blocks of its own there is no chunk of data.
+        // Without a file that has data blocks there is no data chunk.
         let has_no_data = name == "btrfs.data_profiles" && is.is_null();
         !is_expected && !has_no_data
     });

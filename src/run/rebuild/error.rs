@@ -8,7 +8,7 @@ use super::target::TargetError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// The manifest is not there, damaged or not this backup's.
+    /// The manifest is missing, damaged or of another backup.
     #[error("a disk is made by what the manifest says, and that cannot be used: {0}")]
     Manifest(String),
     /// The target cannot be used.
@@ -17,18 +17,18 @@ pub enum DeviceError {
     /// The backup does not have the region, or not by itself. Nothing was written.
     #[error(transparent)]
     Region(#[from] OneRegionError),
-    /// It cannot be done. Nothing was written.
+    /// It is impossible. Nothing was written.
     #[error("it cannot be restored there, and nothing was written:{}", lines(.0))]
     Refused(Vec<String>),
-    /// The backup is known to be bad, and something would be erased for it.
+    /// The backup is known to be bad, and data would be erased for it.
     #[error(
         "nothing was erased, since the backup is bad; choose another, or say --even-if-bad to restore what is good in it: {0}"
     )]
     KnownBad(String),
-    /// It was told to stop before anything was written.
+    /// Cancelled before anything was written.
     #[error("interrupted; nothing was written")]
     Stopped,
-    /// It was begun and not finished.
+    /// It was started and not finished.
     #[error("it was not finished: a device is not usable until it is restored again, and an image was not made")]
     Unfinished(#[source] CarryOutError),
 }

@@ -1,8 +1,8 @@
-//! The settings of an ext filesystem that was made anew: what its superblock held is put into the new one.
+//! Restores the settings of an ext filesystem's superblock in a new one.
 //!
-//! It is done in two steps. What the files themselves depend on (the hash of directories, the stripe) comes before them;
-//! what would act while they are written, or is changed by mounting (`errors=panic`, mount options, the directory that it
-//! was last mounted on) when they are in. Offsets are those of the kernel's `Documentation/filesystems/ext4/super.rst`.
+//! Settings that affect the files (the directory hash, the stripe) are set before them. Settings that act during
+//! writing, or that mounting changes (`errors=panic`, mount options, the directory last mounted on), are set after
+//! them. Offsets are those of the kernel's `Documentation/filesystems/ext4/super.rst`.
 
 use std::fs::File;
 use std::io;
@@ -16,11 +16,11 @@ use super::makefs::names::has;
 use crate::field::{crc32c, le16, le32};
 use crate::layout::MadeWith;
 
-/// A superblock.
+/// The length of a superblock.
 pub(super) const BYTES: usize = 1024;
-/// Where the first one is.
+/// The offset of the primary superblock.
 const AT: u64 = 1024;
-/// More groups than a filesystem of 2^48 blocks has are not looked through.
+/// The maximum number of groups to go through: those of a filesystem of 2^48 blocks.
 const GROUPS_MAX: u64 = 1 << 33;
 
 const MAGIC: u16 = 0xef53;
@@ -33,25 +33,25 @@ const INCOMPAT_CSUM_SEED: u32 = 0x2000;
 const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_MMP: u32 = 0x100;
 const INCOMPAT_CASEFOLD: u32 = 0x2_0000;
-/// `s_flags`: signed and unsigned hash, for tests.
+/// `s_flags`: signed hash, unsigned hash, test filesystem.
 const FLAGS_KEPT: u32 = 0x7;
 
-/// Features that are put back when the files are in, and their bits of `s_feature_ro_compat`.
+/// Features that are turned on after the files, and their bits of `s_feature_ro_compat`.
 const PUT_BACK: [(&str, u32); 2] = [("read-only", RO_COMPAT_READONLY), ("project", RO_COMPAT_PROJECT)];
-/// Features among [`PUT_BACK`] that are taken off while the files are put, where the kernel cannot mount with them: one
-/// without quotas cannot write to a filesystem with project ids.
+/// Features among [`PUT_BACK`] that are turned off while files are written, if the kernel cannot mount with them:
+/// without quota support it cannot write to a filesystem with project ids.
 pub(super) const OFF_WHILE_MOUNTED: [&str; 1] = ["project"];
 
-/// Which step of it.
+/// The time at which a setting is restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
     /// Before the files.
     Before,
-    /// When they are in, and the filesystem is not mounted.
+    /// After the files, when the filesystem is unmounted.
     After,
 }
 
-/// A setting: its name, where it is and how long.
+/// A setting: name, offset and length.
 type Field = (&'static str, usize, usize);
 
 const BEFORE: &[Field] = &[
@@ -79,7 +79,7 @@ const AFTER: &[Field] = &[
     ("creation time, high part", 0x276, 1),
     ("mount options", 0x200, 64),
 ];
-/// What no step writes: mke2fs is told of it, and what became of it is looked at.
+/// Settings passed to mke2fs rather than written; they are compared afterwards.
 const MADE: &[Field] = &[
     ("operating system", 0x48, 4),
     ("blocks per group", 0x20, 4),
@@ -94,14 +94,15 @@ const MADE: &[Field] = &[
     ("checksum type", 0x175, 1),
 ];
 
-/// The superblock that the manifest keeps; `None` when it keeps none, or what is no superblock.
+/// The superblock in the manifest; `None` if there is none or it is invalid.
 pub(super) fn recorded(made: &MadeWith) -> Option<[u8; BYTES]> {
     let bytes = STANDARD.decode(made.superblock.as_deref()?).ok()?;
     let sb: [u8; BYTES] = bytes.try_into().ok()?;
     (le16(&sb, 0x38) == Some(MAGIC)).then_some(sb)
 }
 
-/// A UUID whose checksum, from which those of all metadata begin, is `seed`. A CRC is a bijection of its last four bytes.
+/// A UUID whose checksum, the seed of all metadata checksums, is `seed`. A CRC is a bijection of its last four
+/// bytes.
 pub(super) fn uuid_of_seed(seed: u32) -> String {
     /// CRC-32C's polynomial, reflected.
     const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -115,8 +116,8 @@ pub(super) fn uuid_of_seed(seed: u32) -> String {
     crate::field::uuid_text(raw)
 }
 
-/// Puts the settings of `made` into each superblock of the filesystem on `device`, which nothing has mounted. `reserved`
-/// is how many blocks only root may use.
+/// Writes the settings of `made` into each superblock of the filesystem on `device`, which must not be mounted.
+/// `reserved` is the number of blocks reserved for root.
 pub(super) fn put(device: &Path, made: &MadeWith, reserved: Option<u64>, when: When) -> io::Result<()> {
     let Some(was) = recorded(made) else { return Ok(()) };
     let file = File::options().read(true).write(true).open(device)?;
@@ -125,7 +126,7 @@ pub(super) fn put(device: &Path, made: &MadeWith, reserved: Option<u64>, when: W
     if le16(&sb, 0x38) != Some(MAGIC) {
         return Err(io::Error::other("its new superblock is not there"));
     }
-    // What was there before is how the copies are known.
+    // The previous values identify the copies.
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&sb[0x68..0x78]);
     for at in copies(&sb) {
@@ -149,7 +150,7 @@ fn set(sb: &mut [u8; BYTES], was: &[u8; BYTES], made: &MadeWith, reserved: Optio
     let fields = if when == When::Before { BEFORE } else { AFTER };
     let extra_fits = sb[0x58..0x5a] == was[0x58..0x5a];
     for (name, at, len) in fields {
-        // Inodes of another length have other room.
+        // Inodes of another size have other space.
         if extra_fits || !name.ends_with("extra size") {
             sb[*at..at + len].copy_from_slice(&was[*at..at + len]);
         }
@@ -170,7 +171,7 @@ fn set(sb: &mut [u8; BYTES], was: &[u8; BYTES], made: &MadeWith, reserved: Optio
             }
         }
         When::After => {
-            // s_creator_os. The Hurd's inodes have another form.
+            // s_creator_os: Hurd's inodes have another layout.
             if number(was, 0x48) != 1 {
                 sb[0x48..0x4c].copy_from_slice(&was[0x48..0x4c]);
             }
@@ -196,7 +197,7 @@ fn set(sb: &mut [u8; BYTES], was: &[u8; BYTES], made: &MadeWith, reserved: Optio
     }
 }
 
-/// Where the copies of a superblock are: "Layout", and `ext2fs_bg_has_super`.
+/// The offsets of the superblock's copies: "Layout", and `ext2fs_bg_has_super`.
 fn copies(sb: &[u8; BYTES]) -> Vec<u64> {
     let number = |at: usize| u64::from(le32(sb, at).unwrap_or(0));
     let is = |at: usize, feature: u32| number(at) & u64::from(feature) != 0;
@@ -214,14 +215,14 @@ fn copies(sb: &[u8; BYTES]) -> Vec<u64> {
             numbers.extend(powers.take_while(|power| *power < groups));
         }
     } else {
-        // Each group has one: old and small.
+        // Old filesystems have one in each group.
         numbers.extend(1..groups);
     }
     let at = |group: u64| group.checked_mul(in_group)?.checked_add(first)?.checked_mul(block);
     numbers.into_iter().filter(|group| *group < groups).filter_map(at).collect()
 }
 
-/// How many blocks only root may use: as many as before, or in proportion to another length.
+/// The number of blocks reserved for root: as before, or scaled to another length.
 pub(super) fn reserved_blocks(made: &MadeWith, was_bytes: Option<u64>, size_bytes: u64) -> Option<u64> {
     let (reserved, block) = (made.reserved_blocks?, u64::from(made.block_bytes.filter(|bytes| *bytes > 0)?));
     let was = was_bytes.filter(|was| *was > 0).unwrap_or(size_bytes);
@@ -230,12 +231,11 @@ pub(super) fn reserved_blocks(made: &MadeWith, was_bytes: Option<u64>, size_byte
         return Some(reserved.min(blocks));
     }
     let scaled = u128::from(reserved) * u128::from(size_bytes) / u128::from(was.max(1));
-    // tune2fs allows no more than half.
+    // tune2fs allows at most half.
     Some(u64::try_from(scaled).unwrap_or(u64::MAX).min(blocks / 2))
 }
 
-/// The settings in which a filesystem that was made anew is not as it was, one line each. `resized` is whether it was to
-/// have another length.
+/// The settings that differ in the new filesystem, one line each. `resized`: it has another length.
 pub(super) fn differences(was: &MadeWith, is: &MadeWith, resized: bool) -> Vec<String> {
     let mut all = Vec::new();
     let mut differ = |name: &str, was: &str, is: &str| all.push(format!("its {name} is {is}, and was {was}"));
@@ -287,7 +287,7 @@ pub(super) fn differences(was: &MadeWith, is: &MadeWith, resized: bool) -> Vec<S
     all
 }
 
-/// A field for a message: a number, or text and bytes.
+/// A field's value for a message: a number, or text and bytes.
 fn value(bytes: &[u8]) -> String {
     if bytes.len() <= 4 {
         let number = bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
@@ -332,7 +332,7 @@ mod tests {
         assert!(copies_of(&[]).is_empty());
         let wide = [(0x4, u32::MAX), (0x18, 2), (0x20, 32_768), (0x60, 0x80), (0x150, u32::MAX), (0x64, 1)];
         assert!(copies_of(&wide).len() < 100);
-        // Two groups and a bit, of blocks of 4 KiB.
+        // Two groups and a part of one, with 4 KiB blocks.
         assert_eq!(copies_of(&[(0x4, 70_000), (0x18, 2), (0x20, 32_768), (0x64, 1)]), [1 << 27]);
         assert_eq!(copies_of(&[(0x4, 70_000), (0x18, 2), (0x20, 32_768)]), [1 << 27, 2 << 27]);
     }

@@ -1,5 +1,5 @@
-//! A FAT made with the boot sector that it had: everything that a formatter chooses is in its reserved sectors, which the
-//! manifest keeps. What a formatter writes besides are empty FATs and an empty root directory (Microsoft FAT
+//! Makes a FAT with its original boot sector: a formatter's parameters are all in the reserved sectors, which the
+//! manifest keeps. In addition a formatter writes only empty FATs and an empty root directory (Microsoft FAT
 //! Specification, 2005, sections 3 to 6).
 
 use std::fs::File;
@@ -16,54 +16,54 @@ use crate::units::ByteRange;
 
 /// `FSI_LeadSig` and `FSI_StrucSig`.
 const FSINFO_SIGNATURES: [(usize, &[u8]); 2] = [(0, b"RRaA"), (484, b"rrAa")];
-/// The least end of a chain in a FAT32, which mkfs.fat writes.
+/// The lowest end-of-chain mark of FAT32, as written by mkfs.fat.
 const END_OF_CHAIN: [u8; 4] = [0xf8, 0xff, 0xff, 0x0f];
 const ATTR_VOLUME_ID: u8 = 0x08;
 /// The bit of `BS_Reserved1` that Linux and Windows set while it is mounted.
 const STATE_DIRTY: u8 = 0x01;
 
-/// Why no FAT can be made of its reserved sectors.
+/// Why no FAT can be made from the reserved sectors.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum FatError {
-    /// The manifest has no parameters of it.
+    /// The manifest has no parameters.
     #[error("the manifest does not say what it was made with")]
     NotRecorded,
-    /// The boot sector is none of a FAT.
+    /// The boot sector is not that of a FAT.
     #[error("its boot sector in the manifest is none")]
     BootSector,
-    /// `BPB_TotSec` is not the length that the manifest says.
+    /// `BPB_TotSec` differs from the length in the manifest.
     #[error("its boot sector says another size than the manifest")]
     OtherSize,
-    /// There are more reserved sectors than `BPB_RsvdSecCnt`.
+    /// There are more reserved sectors than in `BPB_RsvdSecCnt`.
     #[error("it has more reserved sectors in the manifest than its boot sector says")]
     Reserved,
-    /// `BPB_RootClus` lies outside of it.
+    /// `BPB_RootClus` is outside the filesystem.
     #[error("its root directory is outside of it")]
     Root,
-    /// `BPB_FATSz` has no room for an entry of each cluster.
+    /// `BPB_FATSz` is too small for the number of clusters.
     #[error("its FAT is too short for its clusters")]
     TooShort,
-    /// A number is larger than this machine's addresses.
+    /// A number exceeds this machine's address space.
     #[error("{0}")]
     Number(TryFromIntError),
 }
 
-/// What is written: zeros first, then bytes.
+/// The writes: zeros first, then bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FatFormat {
     zeros: ByteRange,
     writes: Vec<(u64, Vec<u8>)>,
-    /// The boot sector and its copy as they were, where fsck.vfat would complain of them: of a label that is another in
-    /// the root directory, of boot code that one of them alone has.
+    /// The original boot sector and its copy, if fsck.vfat would complain about them: a label that differs from the
+    /// root directory's, boot code in only one of them. Written after the check.
     last: Vec<(u64, Vec<u8>)>,
-    /// Whether the boot code is one that knows the blocks of a file.
+    /// Whether the boot code refers to the blocks of a file.
     pub knows_blocks: bool,
 }
 
 impl FatFormat {
-    /// `kept` are the reserved sectors, zeros at their end left out; `moved` the old and the new first byte on the disk.
-    /// An error says why none like it can be made of them.
+    /// `kept` are the reserved sectors without trailing zeros; `moved` is the old and the new offset on the disk.
+    /// An error says why it cannot be made again.
     pub(super) fn new(holds: &Holds, kept: &[u8], moved: (u64, u64)) -> Result<Self, FatError> {
         let made = holds.made_with.as_ref().and_then(|made| made.fat.as_deref());
         let made = made.ok_or(FatError::NotRecorded)?;
@@ -89,7 +89,7 @@ impl FatFormat {
         let fsinfo = Some(usize::from(le16(kept, 48).unwrap_or(0)) * sector).filter(|at| is_fat32 && *at > 0);
         for at in fsinfo.into_iter().chain(backup.zip(fsinfo).map(|(backup, fsinfo)| backup + fsinfo)) {
             if let Some(bytes) = reserved.get_mut(at..at.saturating_add(512)) {
-                // All clusters but the root directory's are free.
+                // All clusters except the root directory's are free.
                 count_free(bytes, boot.clusters - 1);
             }
         }
@@ -105,10 +105,10 @@ impl FatFormat {
                 if !(2..boot.clusters + 2).contains(&root_cluster) {
                     return Err(FatError::Root);
                 }
-                // At most 2^28 clusters, or the FAT would be longer than it is.
+                // At most 2^28 clusters, checked against the FAT's length.
                 let end = usize::try_from(root_cluster * 4 + 4).map_err(FatError::Number)?;
                 if end > 12 {
-                    // Only as far as the first entries; the root's own is written apart.
+                    // Only the first entries; the root's own is written separately.
                     entries.truncate(8);
                 } else {
                     entries[8..12].copy_from_slice(&END_OF_CHAIN);
@@ -132,7 +132,7 @@ impl FatFormat {
                 writes.push((at + root_cluster * 4, END_OF_CHAIN.to_vec()));
             }
         }
-        // The root directory, or its only cluster, which need not be the first.
+        // The root directory or its only cluster, which need not be the first.
         writes.push((label_at, vec![0; usize::try_from(root_bytes).map_err(FatError::Number)?]));
         if let Some(entry) = label_entry(made) {
             writes.push((label_at, entry));
@@ -152,7 +152,7 @@ impl FatFormat {
 }
 
 impl FatFormat {
-    /// Writes what comes when its files are in it and it was checked.
+    /// Writes the original sectors, after the files and the check.
     pub(super) fn write_last(&self, file: &File) -> io::Result<()> {
         for (at, bytes) in &self.last {
             file.write_all_at(bytes, *at)?;
@@ -161,7 +161,8 @@ impl FatFormat {
     }
 }
 
-/// Makes the boot sector's label that of the root directory and its copy its copy; gives what was there.
+/// Aligns the boot sector's label with the root directory and the backup boot sector with the boot sector; returns
+/// the original bytes.
 fn tidied(reserved: &mut [u8], is_fat32: bool, backup: Option<usize>, entry: Option<&[u8]>) -> Vec<(u64, Vec<u8>)> {
     let sector = |reserved: &[u8], at: usize| reserved.get(at..at.saturating_add(512)).map(<[u8]>::to_vec);
     let ids_at = if is_fat32 { 66 } else { 38 };
@@ -174,7 +175,7 @@ fn tidied(reserved: &mut [u8], is_fat32: bool, backup: Option<usize>, entry: Opt
     let mut last = Vec::new();
     for at in std::iter::once(0).chain(backup) {
         let Some(was) = sector(reserved, at) else { continue };
-        // One that is no boot sector is something else's.
+        // If it is no boot sector, its use is unknown.
         let is_boot = at == 0 || BootSector::decode(&was).is_some();
         if is_boot && was != tidy {
             reserved[at..at + 512].copy_from_slice(&tidy);
@@ -184,7 +185,7 @@ fn tidied(reserved: &mut [u8], is_fat32: bool, backup: Option<usize>, entry: Opt
     last
 }
 
-/// What a boot sector says of the moment, and of its place: not mounted, and where it is now.
+/// Updates transient and place-dependent fields of a boot sector: not mounted, and its present offset.
 fn adapt(boot: &mut [u8], is_fat32: bool, sector_bytes: u64, (was, is): (u64, u64)) {
     boot[if is_fat32 { 65 } else { 37 }] &= !STATE_DIRTY;
     let hidden = u64::from(le32(boot, 28).unwrap_or(0));
@@ -199,12 +200,12 @@ fn adapt(boot: &mut [u8], is_fat32: bool, sector_bytes: u64, (was, is): (u64, u6
 fn count_free(fsinfo: &mut [u8], free: u64) {
     if FSINFO_SIGNATURES.iter().all(|(at, signature)| fsinfo.get(*at..at + 4) == Some(*signature)) {
         fsinfo[488..492].copy_from_slice(&u32::try_from(free).unwrap_or(u32::MAX).to_le_bytes());
-        // `FSI_Nxt_Free`: from the first cluster on.
+        // `FSI_Nxt_Free`: from the first cluster.
         fsinfo[492..496].copy_from_slice(&2_u32.to_le_bytes());
     }
 }
 
-/// The entry with the label, which has neither clusters nor a length.
+/// The directory entry with the label, without clusters or a length.
 fn label_entry(made: &FatMade) -> Option<Vec<u8>> {
     let text = made.label_entry.as_deref().filter(|text| text.len() == 64 && text.is_ascii())?;
     let mut entry = (0..32)
@@ -225,7 +226,7 @@ mod tests {
     use crate::layout::{Holds, detect};
     use crate::outside::Cancel;
 
-    /// What mkfs.fat makes with these options, and the reserved sectors of it.
+    /// The result of mkfs.fat with these options, and its reserved sectors.
     fn made_by_mkfs(options: &str) -> (Vec<u8>, Holds) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(70 << 20).unwrap();
@@ -251,7 +252,7 @@ mod tests {
             let format = FatFormat::new(&holds, reserved(&disk), (0, 0)).expect(options);
             let file = tempfile::tempfile().unwrap();
             file.set_len(70 << 20).unwrap();
-            // What lay there before, where it matters.
+            // Earlier content, where it matters.
             file.write_all_at(&vec![0xaa; 4 << 20], 0).unwrap();
             format.write(&file, &Cancel::default()).unwrap();
             format.write_last(&file).unwrap();
@@ -261,7 +262,7 @@ mod tests {
             let (sector, own) = (made.sector_bytes.unwrap() as usize, made.fat.unwrap());
             let root = (own.reserved_sectors + own.fats * own.sectors_per_fat) as usize * sector;
             let end = root + (own.root_entries as usize * 32).max(sector);
-            // The hint at the next free cluster, which is a count from 2 on, may be another.
+            // The hint for the next free cluster may differ.
             for hint in [492 + sector, 492 + sector * 10] {
                 if own.root_entries == 0 {
                     let (was, new) = (disk[hint..hint + 4].to_vec(), &mut is[hint..hint + 4]);
@@ -278,7 +279,8 @@ mod tests {
         let (disk, holds) = made_by_mkfs("-F 32 -n DATA");
         let good = reserved(&disk).to_vec();
         assert!(FatFormat::new(&holds, &good, (0, 0)).is_ok());
-        // No boot sector, a root directory outside, a FAT that is too short, another size, and more than is reserved.
+        // No boot sector, a root directory outside, a FAT that is too short, another size, and too many reserved
+        // sectors.
         for (at, bytes) in [(510, vec![0, 0]), (44, vec![0xff; 4]), (44, vec![1, 0, 0, 0]), (36, vec![1, 0, 0, 0])] {
             let mut kept = good.clone();
             kept[at..at + bytes.len()].copy_from_slice(&bytes);
@@ -287,7 +289,7 @@ mod tests {
         assert!(FatFormat::new(&Holds { size_bytes: Some(1), ..holds.clone() }, &good, (0, 0)).is_err());
         assert!(FatFormat::new(&holds, &[good.clone(), vec![1]].concat(), (0, 0)).is_err());
         for len in [0, 3, 511, 512, 600, 1024] {
-            // A manifest that keeps less is no reason to panic.
+            // A manifest with fewer bytes must not cause a panic.
             let _ = FatFormat::new(&holds, &good[..len], (0, 1 << 62));
         }
     }

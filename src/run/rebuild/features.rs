@@ -1,5 +1,5 @@
-//! Features that this machine's mkfs does not know are taken out of its call: an older one could not make anything at all
-//! otherwise. Each that was on is named.
+//! Removes features from a mkfs call that this machine's mkfs does not support: an older one would refuse to make
+//! anything. Each enabled one is reported.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -10,12 +10,12 @@ use rustix::fs::MemfdFlags;
 use super::makefs::call::ToolCall;
 use crate::outside::RunCommand;
 
-/// Takes out what the tool does not know, and says which of that was on.
+/// Removes unsupported features, and returns those that were enabled.
 pub(super) fn without_unknown_features(call: &mut ToolCall, commands: &dyn RunCommand) -> Vec<String> {
     match call.program {
         "mkfs.ext4" => ext(call, commands),
         "mkfs.xfs" => match commands.run("mkfs.xfs", &[]) {
-            // Without arguments it prints its usage, in which each flag is written as `nrext64=0|1`.
+            // Without arguments it prints its usage with each flag as `nrext64=0|1`.
             Ok(output) => xfs(call, &String::from_utf8_lossy(&[output.stdout, output.stderr].concat())),
             Err(_) => Vec::new(),
         },
@@ -30,7 +30,7 @@ pub(super) fn without_unknown_features(call: &mut ToolCall, commands: &dyn RunCo
     }
 }
 
-/// mke2fs is asked, one feature at a time, with `-n`, which writes nothing.
+/// Tests each feature with mke2fs `-n`, which writes nothing.
 fn ext(call: &mut ToolCall, commands: &dyn RunCommand) -> Vec<String> {
     let Some(at) = call.args.iter().position(|arg| arg == "-O").map(|at| at + 1) else { return Vec::new() };
     let Some(list) = call.args.get(at).and_then(|list| list.to_str()) else { return Vec::new() };
@@ -41,7 +41,7 @@ fn ext(call: &mut ToolCall, commands: &dyn RunCommand) -> Vec<String> {
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let args: Vec<OsString> =
             ["-n", "-F", "-O", features, &path, "65536"].into_iter().map(OsString::from).collect();
-        // Other complaints are about what features need of each other, which the whole list has.
+        // Other errors concern dependencies between features, which the full list meets.
         (&file).write_all(&[0]).is_err()
             || commands
                 .run("mkfs.ext4", &args)
@@ -63,7 +63,7 @@ fn xfs(call: &mut ToolCall, usage: &str) -> Vec<String> {
     for arg in &mut call.args {
         let Some(text) = arg.to_str().filter(|text| text.contains('=')) else { continue };
         let is_known = |flag: &&str| match flag.split_once('=') {
-            // These are numbers.
+            // Options with a number.
             Some(("agnum" | "maxpct" | "version", _)) => true,
             Some((name, "0" | "1")) => usage.contains(&format!("{name}=0|1")),
             _ => true,
@@ -77,13 +77,13 @@ fn xfs(call: &mut ToolCall, usage: &str) -> Vec<String> {
     unknown
 }
 
-/// `mkfs.btrfs -O list-all` begins each line with a feature's name.
+/// Each line of `mkfs.btrfs -O list-all` starts with the name of a feature.
 fn btrfs(call: &mut ToolCall, listed: &str) -> Vec<String> {
     let is_known = |flag: &&str| {
         let name = flag.trim_start_matches('^');
         listed.lines().any(|line| line.split_ascii_whitespace().next() == Some(name))
     };
-    // A list that does not even have what has been there from the start is none.
+    // A list without a feature that has always existed is invalid.
     let Some(at) = call.args.iter().position(|arg| arg == "-O").filter(|_| is_known(&"extref")) else {
         return Vec::new();
     };
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(btrfs(&mut new, listed), ["block-group-tree"]);
         assert_eq!(new.args, ["-O", "extref,^mixed-bg"]);
         assert!(btrfs(&mut new, "no list").is_empty());
-        // This machine's own list has what all have.
+        // This machine's own list contains it.
         let mut new = call("mkfs.btrfs", &["-O", "extref,time-travel"]);
         assert_eq!(without_unknown_features(&mut new, &SystemCommands), ["time-travel"]);
     }

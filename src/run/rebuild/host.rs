@@ -1,4 +1,4 @@
-//! What this host has: loop devices, volume groups, and what the kernel knows of a device.
+//! Facts about this host: loop devices, volume groups, and the kernel's view of a device.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::reader::kernel::loop_device::LoopDevice;
 use crate::units::ByteRange;
 
-/// Logical volumes have no partitions for the kernel.
+/// Logical volumes have no partitions in the kernel.
 pub(super) fn has_partitions_in_kernel(device: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let Ok(metadata) = std::fs::metadata(device) else { return false };
@@ -17,7 +17,7 @@ pub(super) fn has_partitions_in_kernel(device: &Path) -> bool {
         .is_ok_and(|range| range.trim().parse::<u64>().is_ok_and(|range| range > 1))
 }
 
-/// Without loop devices nothing can be made, which is better known while the target still has what it has.
+/// Checks for loop devices, which every restore needs, while the target is still unchanged.
 pub(super) fn can_make_loop_devices() -> io::Result<()> {
     let attached = rustix::fs::memfd_create("volbak-loop", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(io::Error::from)
@@ -29,7 +29,7 @@ pub(super) fn can_make_loop_devices() -> io::Result<()> {
     attached.map(drop)
 }
 
-/// Volume groups with an active volume, by the names that device-mapper has for them: `VG-LV`, a hyphen doubled.
+/// Volume groups with an active volume, in device-mapper's names: `VG-LV`, hyphens doubled.
 pub(super) fn active_groups() -> BTreeSet<String> {
     let Ok(devices) = std::fs::read_dir("/sys/block") else { return BTreeSet::new() };
     devices
@@ -42,7 +42,7 @@ pub(super) fn active_groups() -> BTreeSet<String> {
 }
 
 fn group_of_map(name: &str) -> String {
-    // A character that no name has stands for the doubled hyphen meanwhile.
+    // Replace doubled hyphens by a character that no name contains.
     let marked = name.replace("--", "\0");
     marked.split('-').next().unwrap_or_default().replace('\0', "-")
 }

@@ -1,5 +1,5 @@
-//! Whether another process has a target open. The kernel refuses an exclusive open only when somebody else has an exclusive
-//! one, as a mount has; an emulator's is none.
+//! Whether another process has a target open. An exclusive open fails only if another exclusive open exists, as for
+//! a mount; an emulator does not use one.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -27,8 +27,8 @@ pub(super) fn lasting<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// A process that has the file or device open, and keeps it open: udev looks into every device now and then. A device
-/// counts as open when one of its partitions, or the disk that it is a partition of, is.
+/// A process that has the file or device open and keeps it open: udev opens every device now and then. A device
+/// also counts as open through its partitions or its disk.
 pub(super) fn opened_by(wanted: &fs::Metadata) -> Option<u32> {
     let is_device = wanted.file_type().is_block_device();
     let numbers = if is_device { source::related_devices(wanted.rdev()) } else { Vec::new() };
@@ -36,8 +36,8 @@ pub(super) fn opened_by(wanted: &fs::Metadata) -> Option<u32> {
     lasting(|| found_open_by(&is_it))
 }
 
-/// Whether an open file is `wanted`, or a block device with one of these numbers. What the kernel knows of it is
-/// enough: asking a file server that does not answer would take for ever.
+/// Whether an open file is `wanted`, or a block device with one of these numbers. Uses only the kernel's own data:
+/// querying an unresponsive file server would hang.
 fn is_one_of(path: &Path, wanted: &fs::Metadata, numbers: &[u64]) -> bool {
     let what = StatxFlags::TYPE | StatxFlags::INO;
     let Ok(found) = rustix::fs::statx(CWD, path, AtFlags::STATX_DONT_SYNC, what) else { return false };
@@ -48,14 +48,14 @@ fn is_one_of(path: &Path, wanted: &fs::Metadata, numbers: &[u64]) -> bool {
         && numbers.contains(&makedev(found.stx_rdev_major, found.stx_rdev_minor))
 }
 
-/// The first other process that has it open, as far as /proc tells.
+/// The first other process that has it open, from /proc.
 fn found_open_by(is_it: &dyn Fn(&Path) -> bool) -> Option<u32> {
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     numbers.filter(|number| *number != std::process::id()).find(|number| {
         let Ok(open) = fs::read_dir(format!("/proc/{number}/fd")) else { return false };
         open.filter_map(Result::ok).any(|entry| {
-            // A link to a device or file by its path; anything else is no path, and not looked at.
+            // The link of a device or file is its path; other links are no paths and skipped.
             fs::read_link(entry.path()).is_ok_and(|target| target.is_absolute()) && is_it(&entry.path())
         })
     })

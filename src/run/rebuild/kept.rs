@@ -1,4 +1,4 @@
-//! The bytes that the manifest itself keeps: tables, boot code, gaps, boot blocks, LVM's metadata.
+//! The bytes kept in the manifest: tables, boot code, gaps, boot blocks, LVM's metadata.
 
 use std::io;
 
@@ -11,16 +11,16 @@ use crate::layout::PreservedBytes;
 use crate::outside::memory;
 use crate::shown;
 
-/// The most that one run may have, and all of them together: what a backup keeps is far below.
+/// The maximum length of one run, and of all together. A backup keeps far less.
 const RUN_BYTES_MAX: u64 = 32 << 20;
 const ALL_BYTES_MAX: u64 = 128 << 20;
 
 /// A run of bytes for the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
-    /// What it is.
+    /// A description.
     pub what: String,
-    /// Its first byte on the disk.
+    /// Its offset on the disk.
     pub start: u64,
     /// The bytes.
     pub bytes: Vec<u8>,
@@ -30,40 +30,40 @@ pub(super) struct Kept {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum KeptError {
-    /// There is no memory to unpack them.
+    /// Not enough memory to unpack them.
     #[error("{}", with_causes(.0))]
     Memory(io::Error),
-    /// One run of them is not what it says.
+    /// A run is invalid.
     #[error("{} in the manifest {fault}", shown::text(what))]
     Bad {
         /// The run.
         what: String,
-        /// What is wrong with it.
+        /// The fault.
         fault: KeptFault,
     },
 }
 
-/// What is wrong with a run of bytes in a manifest.
+/// The fault of a run of bytes in a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeptFault {
-    /// It is longer than a backup keeps.
+    /// It is longer than any that a backup keeps.
     #[error("is longer than anything that is kept there")]
     TooLong,
-    /// Another encoding than `gzip+base64`.
+    /// An encoding other than `gzip+base64`.
     #[error("is written in a way that is not known")]
     Encoding,
     /// It cannot be unpacked.
     #[error("is damaged")]
     Damaged,
-    /// It is shorter than its length says.
+    /// It is shorter than its stated length.
     #[error("is shorter than it should be")]
     TooShort,
 }
 
-/// Unpacks them, in the manifest's order. An error names the first that is not what it says.
+/// Unpacks the runs, in the manifest's order. An error names the first invalid one.
 pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, KeptError> {
     let mut left = ALL_BYTES_MAX;
-    // libdeflater panics when there is no memory.
+    // libdeflater panics when an allocation fails.
     let mut decompressor = memory::made(64 << 10, Decompressor::new).map_err(KeptError::Memory)?;
     let mut all = Vec::with_capacity(outside.len());
     for kept in outside {
@@ -76,7 +76,7 @@ pub(super) fn unpack(outside: &[PreservedBytes]) -> Result<Vec<Kept>, KeptError>
             return Err(bad(KeptFault::Encoding));
         }
         let packed = STANDARD.decode(&kept.data).map_err(|_| bad(KeptFault::Damaged))?;
-        // RUN_BYTES_MAX fits.
+        // At most RUN_BYTES_MAX, which fits.
         let mut bytes = vec![0; usize::try_from(kept.size_bytes).unwrap_or(0)];
         let len = decompressor.gzip_decompress(&packed, &mut bytes).map_err(|_| bad(KeptFault::Damaged))?;
         if len != bytes.len() {

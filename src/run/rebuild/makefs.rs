@@ -1,5 +1,5 @@
-//! The commands that make and check filesystems. What a manifest says goes into them as arguments of their own, after a
-//! look whether it is something that the tool takes: nothing of it is ever read by a shell, or taken for an option.
+//! The commands that make and check filesystems. Values from a manifest are validated and become separate
+//! arguments: none is passed through a shell or can be taken for an option.
 
 mod btrfs;
 pub(super) mod call;
@@ -25,11 +25,11 @@ use crate::layout::{Holds, MadeWith};
 pub(super) use self::ext::{default_journal_bytes, tune2fs};
 pub(super) use self::made::Maker;
 
-/// What needs no program.
+/// A built-in maker without a program.
 pub(super) const BUILT_IN: ToolCall = ToolCall { program: "built-in", args: Vec::new() };
 
-/// How the content of a region is made anew. `size_bytes` is what it will have, `entries` how many files it must have
-/// room for, `shrunk` whether it is less than it was. An error says why it cannot be made.
+/// The command to make a region's content. `size_bytes` is its new size, `entries` the number of files it must
+/// hold, `shrunk` whether it is smaller than before. An error says why it cannot be made.
 pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) -> Result<Maker, MakeError> {
     let fs = holds.fs.as_deref().unwrap_or_default();
     let mut remarks = Vec::new();
@@ -60,7 +60,7 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
             }
             match fs {
                 _ if made.superblock.is_some() => "mkfs.ext4",
-                // The features say which of the three it is; without them the name does.
+                // The features decide which of the three it is; without them, the name does.
                 _ if !made.features.is_empty() => "mkfs.ext4",
                 "ext2" => "mkfs.ext2",
                 "ext3" => "mkfs.ext3",
@@ -118,12 +118,12 @@ pub(super) fn maker(holds: &Holds, size_bytes: u64, entries: u64, shrunk: bool) 
     Ok(Maker { call, remarks, differs, otherwise: more.otherwise, after: more.after, finish })
 }
 
-/// How a filesystem is looked at without changing it; `None` where there is nothing to look with.
+/// The command that checks a filesystem without changing it; `None` if there is none.
 pub(super) fn checker(holds: &Holds) -> Option<ToolCall> {
     let has_one_group = holds.made_with.as_ref().and_then(|made| made.xfs.as_ref()).is_some_and(|own| own.groups == 1);
     let (program, args): (_, &[&str]) = match holds.fs.as_deref()? {
         "ext2" | "ext3" | "ext4" => ("e2fsck", &["-f", "-n"]),
-        // Otherwise it wants two superblocks to compare.
+        // Without the option it requires two superblocks to compare.
         "xfs" if has_one_group => ("xfs_repair", &["-n", "-o", "force_geometry"]),
         "xfs" => ("xfs_repair", &["-n"]),
         "btrfs" => ("btrfs", &["check", "--readonly"]),
@@ -133,7 +133,7 @@ pub(super) fn checker(holds: &Holds) -> Option<ToolCall> {
     Some(ToolCall { program, args: args.iter().map(OsString::from).collect() })
 }
 
-/// The Debian package that a program comes with.
+/// The Debian package of a program.
 pub(super) fn package_of(program: &str) -> &'static str {
     match program {
         "mkfs.xfs" | "xfs_repair" | "xfs_admin" | "xfs_db" => "xfsprogs",
@@ -202,7 +202,7 @@ mod tests {
         let made = MadeWith { features, inodes: Some(1000), block_bytes: Some(4096), ..MadeWith::default() };
         let holds = Holds { made_with: Some(made), ..holds("ext4", "") };
         assert!(args(&holds).contains(&"none,has_journal,extent,64bit".into()));
-        // Half as large: half as many inodes, and never fewer than there are files.
+        // Half the size: half the number of inodes, but at least the number of files.
         let inodes = |entries| {
             let args = maker(&holds, 1 << 29, entries, true).unwrap().call.args;
             args[args.iter().position(|arg| arg == "-N").unwrap() + 1].clone()

@@ -1,22 +1,22 @@
-//! A RAID1's member that is made again: the superblock that the manifest keeps, changed so that the array has this member
-//! alone. An old member that turns up again holds other data in the same blocks, so nothing of it may ever be taken for a
-//! copy of this one: it is marked as failed, this one's count of events is far ahead, and there is no bitmap by which a
-//! part would be copied (the kernel's include/uapi/linux/raid/md_p.h).
+//! Restores a RAID1 member: the superblock from the manifest, changed so that this is the array's only member. An
+//! old member that reappears holds other data, and must never be taken for a copy of this one. It is therefore
+//! marked as failed, the event count of this one is far ahead, and there is no bitmap for a partial resync (the
+//! kernel's include/uapi/linux/raid/md_p.h).
 
 use crate::field::{le16, le32, le64};
 use crate::layout::probe::mdraid::{checksum_0_90, checksum_1};
 
-/// How far ahead of the old members' counts the new one is.
+/// How far the new event count is ahead of the old members'.
 const EVENTS_AHEAD: u64 = 1 << 24;
 const MD_SB_MAGIC: u32 = 0xa92b_4efc;
 const ROLE_MAX: u16 = 0xff00;
 const ROLE_FAULTY: u16 = 0xfffe;
-/// Of a descriptor in version 0.90: faulty and removed.
+/// State of a descriptor in version 0.90: faulty and removed.
 const STATE_GONE: u32 = 0b1001;
 const DESCRIPTOR_WORDS: usize = 32;
 const DESCRIPTORS: usize = 27;
 
-/// The superblock of an array that has lost all members but this one.
+/// The superblock of an array that has lost all members except this one.
 pub(super) fn alone(kept: &[u8]) -> Option<Vec<u8>> {
     if le32(kept, 0)? != MD_SB_MAGIC {
         return None;
@@ -36,13 +36,13 @@ fn version_1(kept: &[u8]) -> Option<Vec<u8>> {
     if le32(&sb, 72)? != 1 || le16(&sb, 256 + own * 2)? >= ROLE_MAX {
         return None;
     }
-    // feature_map, bitmap_offset, the list of bad blocks: none of these is there any more.
+    // feature_map, bitmap_offset, bad block list: none is kept.
     sb[8..12].fill(0);
     sb[96..100].fill(0);
     sb[185..192].fill(0);
     let events = le64(&sb, 200)?.saturating_add(EVENTS_AHEAD);
     sb[200..208].copy_from_slice(&events.to_le_bytes());
-    // resync_offset: all of it is in sync with itself.
+    // resync_offset: in sync.
     sb[208..216].fill(0xff);
     for role in (0..roles).filter(|role| *role != own) {
         let at = 256 + role * 2;
@@ -67,11 +67,11 @@ fn version_0_90(kept: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut set = |index: usize, value: u32| sb[index * 4..index * 4 + 4].copy_from_slice(&value.to_le_bytes());
-    // state: clean, without a bitmap; active, working, failed and spare disks, and how many there are.
+    // state: clean, without a bitmap; the numbers of active, working, failed and spare disks, and of all.
     for (index, value) in [(33, 1), (34, 1), (35, 1), (36, raid_disks - 1), (37, 0), (9, 1), (43, 0)] {
         set(index, value);
     }
-    // events and cp_events, low and high words: no old member has such a high one.
+    // events and cp_events, low and high words: above those of any old member.
     for index in [40, 42] {
         set(index, 1);
     }

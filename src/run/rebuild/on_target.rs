@@ -1,4 +1,4 @@
-//! What lies on a target already.
+//! Finds existing content on a target.
 
 use std::io;
 
@@ -7,8 +7,8 @@ use crate::outside::BlockRead;
 use crate::shown;
 use crate::units::ByteLen;
 
-/// What lies on a device, for people, and what is worth knowing of it. Nothing lies on it when no reader knows anything
-/// there, and its first and last MiB and at least `scan_bytes` more, or all there are, are zeros.
+/// The content of a device in words, and remarks. A device counts as empty if no probe recognises anything, and its
+/// first and last MiB and at least `scan_bytes` more (or the whole device) are zeros.
 pub(super) fn what_is_on(
     blocks: &dyn BlockRead,
     sector_bytes: u32,
@@ -76,10 +76,10 @@ mod tests {
         disk[3 * MIB] = 1;
         assert_eq!(seen(&disk, 2 << 20).0, Vec::<String>::new());
         assert_eq!(seen(&disk, 4 << 20).0, ["disk holds something unknown"]);
-        // At its ends each byte counts.
+        // At both ends every byte counts.
         disk[8 * MIB - 1] = 1;
         assert_eq!(seen(&disk, 2 << 20).0, ["its first or last MiB is not zero"]);
-        // A signature where nothing else was looked at: a btrfs has its superblock at 64 KiB.
+        // A signature where nothing else was scanned: btrfs's superblock at 64 KiB.
         disk[8 * MIB - 1] = 0;
         disk[65_600..65_608].copy_from_slice(b"_BHRfS_M");
         assert!(!seen(&disk, 2 << 20).0.is_empty());

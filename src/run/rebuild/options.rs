@@ -1,27 +1,27 @@
-//! How a disk is restored.
+//! Options for restoring a disk.
 
 use std::collections::BTreeMap;
 
 use super::target::TargetSpec;
 use crate::outside::Cancel;
 
-/// How a disk is restored.
+/// Options for restoring a disk.
 #[derive(Clone, Debug)]
 pub struct DeviceOptions {
-    /// What is restored to.
+    /// The target.
     pub target: TargetSpec,
     /// The only region to restore, by its name; the whole disk without one.
     pub region: Option<String>,
-    /// New names of volume groups, by the old ones.
+    /// New names of volume groups, by old name.
     pub group_names: BTreeMap<String, String>,
-    /// Whether a member of a RAID1 becomes what the array holds, without the array.
+    /// Whether a RAID1 member is replaced by the array's content, without the array.
     pub plain_md: bool,
-    /// The target that may lose what is on it, by its last path component.
+    /// The last path component of a target whose content may be lost.
     pub yes_erase: Option<String>,
-    /// Whether something may be erased for a backup that is known to be bad.
+    /// Whether content may be erased for a backup that is known to be bad.
     pub even_if_bad: bool,
-    /// How many threads inflate.
+    /// The number of decompression threads.
     pub threads: usize,
-    /// The wish to stop.
+    /// Cancels the operation.
     pub cancel: Cancel,
 }

@@ -1,4 +1,4 @@
-//! The plan of a restore onto a disk: what it is decided from, and its steps. A plan is printed before it is carried out.
+//! The plan of a restore onto a disk: its inputs and its steps. A plan is printed before it is carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,43 +12,43 @@ use crate::layout::{MadeWith, Region, Table};
 use crate::run::restore::select::Part;
 use crate::units::Extent;
 
-/// What is asked for, and what the machine has.
+/// The inputs: the user's options and facts about the machine.
 pub struct Wish<'a> {
-    /// The target's length.
+    /// The target's size.
     pub target_bytes: u64,
-    /// The target's logical sector size; `None` for an image, which has none.
+    /// The target's logical sector size; `None` for an image.
     pub target_sector_bytes: Option<u32>,
-    /// New names of volume groups, by the old ones. A group may keep its name.
+    /// New names of volume groups, by old name. Groups not listed keep their name.
     pub group_names: &'a BTreeMap<String, String>,
-    /// Whether a member of a RAID1 becomes what the array holds, without the array.
+    /// Whether a RAID1 member is replaced by the array's content, without the array.
     pub plain_md: bool,
-    /// Volume groups that are active on this machine.
+    /// Volume groups active on this machine.
     pub active_groups: &'a BTreeSet<String>,
-    /// What the files need, by region; a region that is not in it has none, or the index does not say.
+    /// The space that files need, by region. A region is missing if it has no files or the index is missing.
     pub stored: &'a BTreeMap<String, Stored>,
     /// Whether a program is installed.
     pub has_program: &'a dyn Fn(&str) -> bool,
-    /// Whether the kernel can mount a filesystem of that name.
+    /// Whether the kernel can mount this type of filesystem.
     pub can_mount: &'a dyn Fn(&str) -> bool,
 }
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DiskPlan {
-    /// How long the source was.
+    /// The size of the source.
     pub source_bytes: u64,
-    /// How long the target is.
+    /// The size of the target.
     pub target_bytes: u64,
-    /// What is done, in this order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// What will be other than it was, or is worth knowing.
+    /// Differences from the source, and other remarks.
     pub remarks: Vec<String>,
-    /// What the target is expected to hold in the end.
+    /// The expected content of the target afterwards.
     #[serde(skip)]
     pub expected: Expected,
 }
 
-/// What the target is to hold.
+/// The expected content of the target.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expected {
     /// Its table.
@@ -61,85 +61,85 @@ pub struct Expected {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
-    /// These bytes become zeros.
+    /// Zeroes ranges.
     Zero {
-        /// Where.
+        /// The ranges.
         ranges: Vec<Extent>,
     },
-    /// A raw image goes back byte for byte.
+    /// Writes a raw image.
     RawImage {
         /// The region.
         region: String,
         /// The image's path in the archive.
         archive_path: String,
-        /// Where it goes.
+        /// Its place.
         extents: Vec<Extent>,
     },
-    /// Something is made anew, and a filesystem's files go into it.
+    /// Makes a filesystem and restores its files, or makes swap space.
     Make(Box<MakeStep>),
-    /// Bytes that the manifest keeps are written: boot code, tables, LVM's metadata.
+    /// Writes bytes from the manifest: boot code, tables, LVM's metadata.
     Write {
-        /// What they are.
+        /// A description.
         what: String,
-        /// Where they go.
+        /// Their offset.
         start_bytes: u64,
-        /// How many.
+        /// Their number.
         size_bytes: u64,
-        /// They.
+        /// The bytes.
         #[serde(skip)]
         bytes: Vec<u8>,
     },
 }
 
-/// What is made anew.
+/// A filesystem or swap space to be made.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MakeStep {
     /// The region.
     pub region: String,
-    /// What: the filesystem's name, or `swap`.
+    /// The type of filesystem, or `swap`.
     pub fs: String,
     /// Its UUID.
     pub uuid: Option<String>,
     /// Its label.
     pub label: Option<String>,
-    /// How long it becomes.
+    /// Its new size.
     pub size_bytes: u64,
-    /// How long it was.
+    /// Its former size.
     #[serde(skip)]
     pub was_bytes: Option<u64>,
-    /// Where it goes.
+    /// Its place.
     pub extents: Vec<Extent>,
-    /// What makes it.
+    /// The call that makes it.
     pub make: ToolCall,
-    /// What makes it where that cannot be done here, and what is other than it was then.
+    /// A replacement call if this machine cannot run `make`, and the difference it makes.
     #[serde(skip)]
     pub otherwise: Option<(ToolCall, String)>,
-    /// What is called after that, before it is mounted.
+    /// Calls after `make`, before mounting.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<ToolCall>,
-    /// What is called when the files are in.
+    /// Calls after the files are restored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub finish: Vec<ToolCall>,
-    /// What looks at it afterwards.
+    /// The call that checks it afterwards.
     pub check: Option<ToolCall>,
-    /// What of the archive goes into it; nothing for swap.
+    /// The part of the archive with its files; `None` for swap.
     #[serde(skip)]
     pub files: Option<Part>,
-    /// What cannot be made as it was, one line each.
+    /// Differences that cannot be avoided, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
-    /// What the filesystem was made with.
+    /// The parameters of the original filesystem.
     #[serde(skip)]
     pub made_with: MadeWith,
-    /// Whether its files are compressed by the filesystem, as they were before.
+    /// Whether the filesystem compresses its files, as it did before.
     pub compress: bool,
-    /// The boot block in front of it, where it has one.
+    /// The boot block at its start, if it has one.
     #[serde(skip)]
     pub boot_block: Option<Vec<u8>>,
-    /// The subvolumes that are made before the files are put.
+    /// The subvolumes to create before the files.
     #[serde(skip)]
     pub subvolumes: Subvolumes,
-    /// What a FAT is made of; `make` says so then.
+    /// Set if `make` is the built-in maker of FAT.
     #[serde(skip)]
     pub fat: Option<Box<FatFormat>>,
 }

@@ -1,7 +1,8 @@
-//! Decides what a restore onto a disk would do, from the manifest and the target's size alone: nothing here reads or
-//! writes a disk. What cannot be done is refused here, with all reasons at once.
+//! Plans a restore onto a disk from the manifest and the target's size alone; no disk is read or written here. An
+//! impossible restore is refused with all reasons at once.
 //!
-//! Everything in a manifest is hostile: each range is checked against the target, and nothing is written twice.
+//! Every value in a manifest is untrusted: each range is checked against the target, and overlapping writes are
+//! refused.
 
 mod error;
 mod groups;
@@ -23,7 +24,7 @@ use crate::layout::{Region, TableKind};
 use crate::manifest::{Manifest, RegionRecord};
 use crate::units::{ByteLen, Extent};
 
-/// Decides. An error holds every reason against it.
+/// Makes a plan. The error lists every reason against it.
 pub fn make_plan(manifest: &Manifest, wish: &Wish<'_>) -> Result<DiskPlan, Vec<String>> {
     let kept = unpack(&manifest.layout.outside).map_err(|error| vec![error.to_string()])?;
     let records: HashMap<&str, &RegionRecord> =
@@ -53,7 +54,7 @@ pub fn make_plan(manifest: &Manifest, wish: &Wish<'_>) -> Result<DiskPlan, Vec<S
 }
 
 impl Planner<'_> {
-    /// Everything but what was refused on the way; an error is a reason for which nothing more can be said.
+    /// Plans all steps and collects refusals; an error prevents any further planning.
     fn go(&mut self) -> Result<Expected, PlanError> {
         let layout = &self.manifest.layout;
         let mut names = HashSet::new();

@@ -1,4 +1,4 @@
-//! Writes zeros, kept bytes and raw images to the target.
+//! Writes zeros, bytes from the manifest, and raw images to the target.
 
 use std::fs::File;
 use std::io;
@@ -25,12 +25,12 @@ use crate::units::ByteRange;
 use crate::units::Extent;
 
 const ZEROS_BYTES: usize = 1 << 20;
-/// Zeros are written in stretches of this size, between which somebody may want it to stop.
+/// The length of zeros between two checks for cancellation.
 const STRETCH_BYTES: u64 = 1 << 30;
-/// What begins a raw image is written last, so that one that was cut off is not taken for a whole one.
+/// The start of a raw image is written last, so that an incomplete one is not taken for a complete one.
 const HELD_BACK_BYTES: u64 = 4096;
 
-/// Makes a range read as zeros, by the cheapest way that the target has.
+/// Makes a range read as zeros, in the cheapest way that the target supports.
 pub(super) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result<()> {
     let mut at = range.start;
     let mut left = range.len;
@@ -39,7 +39,7 @@ pub(super) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result
             return Err(io::ErrorKind::Interrupted.into());
         }
         let len = left.min(STRETCH_BYTES);
-        // Both read as zeros afterwards, on files and on devices. On a device the first fails unless that can be had
+        // Afterwards both files and devices read as zeros. On a device, punching fails unless it can be done
         // without writing; fallocate(2) and the kernel's block/fops.c.
         let hole = rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)
             .or_else(|_| rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, at, len));
@@ -59,7 +59,7 @@ pub(super) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result
     Ok(())
 }
 
-/// Why a raw image is not on the target as it is in the archive.
+/// Why a raw image was not restored exactly.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum ImageError {
@@ -69,7 +69,7 @@ pub(crate) enum ImageError {
     /// The archive cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The archive cannot be read here.
+    /// The archive cannot be read on this host.
     #[error("cannot be read: {0}")]
     Read(io::Error),
     /// It was cancelled.
@@ -78,29 +78,29 @@ pub(crate) enum ImageError {
     /// The archive lacks this path.
     #[error("the archive has no {}", shown::text(.0))]
     Missing(String),
-    /// The entry is not a file of the region's length.
+    /// The entry is no file of the region's length.
     #[error("the archive has {archive_bytes} bytes for it, and it has {region_bytes}")]
     Length {
         /// The entry's length.
         archive_bytes: u64,
-        /// The region's.
+        /// The region's length.
         region_bytes: u64,
     },
-    /// The archive is damaged where the image's data lies.
+    /// The archive is damaged at the image's data.
     #[error("a part of it is lost in member {member}: {what}")]
     Lost {
         /// The archive's member, from 0.
         member: u64,
-        /// How it is damaged.
+        /// The damage.
         what: String,
     },
     /// The map of holes cannot be read.
     #[error("its map of holes: {0}")]
     Map(io::Error),
-    /// There is more data than the map of holes has room for.
+    /// There is more data than the map of holes covers.
     #[error("its map of holes is too short")]
     MapTooShort,
-    /// The entry, or a part of it, is not what the index says.
+    /// The entry, or part of it, does not match the index.
     #[error("{0}")]
     Damaged(String),
     /// The image is longer than the region.
@@ -112,14 +112,14 @@ pub(crate) enum ImageError {
 pub(super) struct Image<'a> {
     /// The backup.
     pub(super) files: &'a Backup,
-    /// Its index; without one that can be relied upon, all of the archive is read.
+    /// Its index; without a valid one, the whole archive is read.
     pub(super) index: Option<&'a Arc<dyn BlockRead>>,
     /// The image's path in the archive.
     pub(super) path: &'a str,
 }
 
-/// Writes a raw image of the archive to `extents` of the target; holes become zeros. Gives what is wrong with it
-/// already in the archive. An error says why it is not there as it is in the archive.
+/// Writes a raw image from the archive to `extents` of the target; holes become zeros. Returns problems that the
+/// archive already records. An error says why the result is not exact.
 pub(super) fn raw_image(
     image: &Image<'_>,
     extents: &[Extent],
@@ -191,7 +191,7 @@ pub(super) fn raw_image(
     }
 }
 
-/// Writes a piece, and holds back what belongs to the first bytes.
+/// Writes a piece, but holds back the first bytes.
 fn put(
     file: &File,
     extents: &[Extent],

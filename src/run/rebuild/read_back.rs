@@ -1,8 +1,8 @@
-//! A second opinion on a partition table that a restore wrote. The table is read from the target again, by libraries
-//! that others wrote, and compared with the plan: a mistake that our own writer and our own reader share would show.
+//! A second opinion on a restored partition table: independent libraries read it from the target, and the result is
+//! compared with the plan. This finds a mistake that volbak's writer and reader share.
 //!
-//! Each crate sees only what it is known to read rightly, and never more bytes than the plan has (`docs/decisions/0043`).
-//! What it was not asked is part of the result.
+//! Each crate gets only tables that it is known to read correctly, and never more bytes than the plan has
+//! (`docs/decisions/0043`). Parts not given to it are listed in the result.
 
 mod asked;
 mod by_gpt;
@@ -22,10 +22,10 @@ use crate::run::check::without_panic;
 
 pub use self::opinion::TableOpinion;
 
-/// Disagreements that are listed. A table of another disk would give hundreds.
+/// The maximum number of disagreements to list. The table of another disk would give hundreds.
 const LISTED_MAX: usize = 20;
 
-/// Reads the table of `plan` from `disk` again and has it judged. A source without a table has none to judge.
+/// Reads the table of `plan` back from `disk` and has it judged. Without a table there is nothing to judge.
 pub(super) fn second_opinion(plan: &DiskPlan, sector_bytes: u32, disk: &dyn BlockRead) -> TableOpinion {
     let mut opinion = TableOpinion::default();
     if plan.expected.table.kind == TableKind::None {
@@ -39,7 +39,7 @@ pub(super) fn second_opinion(plan: &DiskPlan, sector_bytes: u32, disk: &dyn Bloc
     let asked = Asked { pieces: &pieces, plan, sector: u64::from(sector_bytes) };
     let mut ask = |name: &str, ask: fn(&Asked<'_>, &mut TableOpinion)| {
         let mut of_it = TableOpinion::default();
-        // What is given to it is bounded, and none of it is known to make it panic.
+        // Its input is bounded, and no known input makes it panic.
         if without_panic(|| ask(&asked, &mut of_it)).is_none() {
             of_it.not_asked.push(format!("{name}, which broke off: its code panicked"));
         }
@@ -59,14 +59,14 @@ pub(super) fn second_opinion(plan: &DiskPlan, sector_bytes: u32, disk: &dyn Bloc
     opinion
 }
 
-/// Reads each run of the table's bytes again. One that cannot be read, or is not what was written, is a finding by itself.
+/// Reads each run of the table's bytes back. One that cannot be read, or differs, is a finding.
 fn read_again<'a>(plan: &'a DiskPlan, disk: &dyn BlockRead, opinion: &mut TableOpinion) -> Vec<Piece<'a>> {
     let mut pieces = Vec::new();
     let mut seen = BTreeSet::new();
     for step in &plan.steps {
         let Step::Write { what, start_bytes, bytes, .. } = step else { continue };
         let is_table = what == "boot sector" || what == "extended boot record" || what.starts_with("GPT ");
-        // A whole-disk filesystem's boot sector is no table; that kind of plan has no table at all.
+        // The boot sector of a filesystem on the whole disk is no table; such a plan has no table.
         if !is_table || !seen.insert((what.as_str(), *start_bytes)) {
             continue;
         }

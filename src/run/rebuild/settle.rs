@@ -1,5 +1,5 @@
-//! What this machine's tools can do of a plan, found out before anything is written: a call that mkfs here would refuse is
-//! replaced by one that it takes, and the plan says what is other than it was then.
+//! Adapts a plan to this machine's tools before anything is written: a call that mkfs here would refuse is replaced
+//! by one that it accepts, and the plan lists the difference.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,14 +14,14 @@ use super::plan::{DiskPlan, MakeStep, Step};
 use crate::outside::RunCommand;
 use crate::shown;
 
-/// Why a tool of this machine would not make it.
+/// Why a tool of this machine would fail.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum ToolRefusal {
     /// It cannot be run.
     #[error("{0}")]
     NotRun(io::Error),
-    /// It refuses.
+    /// It refuses the call.
     #[error("{program}: {said}")]
     Said {
         /// Its name.
@@ -31,7 +31,7 @@ pub(super) enum ToolRefusal {
     },
 }
 
-/// Settles each step. An error says what cannot be made here at all.
+/// Adapts each step. The error lists what cannot be made here at all.
 pub(super) fn settle(plan: &mut DiskPlan, commands: &dyn RunCommand) -> Result<(), Vec<String>> {
     let mut refusals = Vec::new();
     for step in &mut plan.steps {
@@ -63,11 +63,11 @@ fn settle_step(step: &mut MakeStep, commands: &dyn RunCommand) -> Result<(), Too
     Ok(())
 }
 
-/// Asks mkfs.xfs with `-N`, which writes nothing, about a sparse file of the same size.
+/// Tests mkfs.xfs with `-N`, which writes nothing, on a sparse file of the same size.
 fn tried(call: &mut ToolCall, size_bytes: u64, commands: &dyn RunCommand) -> Result<(), ToolRefusal> {
     let file = rustix::fs::memfd_create("volbak-mkfs", MemfdFlags::CLOEXEC).map(File::from);
     let Ok(file) = file.and_then(|file| rustix::fs::ftruncate(&file, size_bytes).map(|()| file)) else {
-        // It is seen when it is made.
+        // A real problem will show when it is made.
         return Ok(());
     };
     let path = OsString::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
@@ -76,7 +76,7 @@ fn tried(call: &mut ToolCall, size_bytes: u64, commands: &dyn RunCommand) -> Res
             std::iter::once("-N".into()).chain(call.args.iter().cloned()).chain([path.clone()]).collect();
         let output = commands.run(call.program, &args).map_err(ToolRefusal::NotRun)?;
         let text = String::from_utf8_lossy(&output.stderr);
-        // The rest is the usage.
+        // The rest is the usage text.
         let first = text.lines().next().unwrap_or_default().chars().take(300).collect::<String>();
         if output.status.success() {
             Ok(())
@@ -85,7 +85,7 @@ fn tried(call: &mut ToolCall, size_bytes: u64, commands: &dyn RunCommand) -> Res
         }
     };
     let first = run(call);
-    // xfsprogs before 6.0 has no such option, and makes what newer ones need it for.
+    // xfsprogs before 6.0 lacks this option, and accepts the call without it.
     let unsupported = call.args.iter().position(|arg| arg == "--unsupported");
     let (Err(said), Some(at)) = (&first, unsupported) else { return first };
     if !said.to_string().contains("--unsupported") {

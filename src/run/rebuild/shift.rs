@@ -1,8 +1,8 @@
-//! Where things go on a smaller target: which partitions become smaller, and by how much what is behind them moves.
+//! Places on a smaller target: which partitions become smaller, and how far the following ones move.
 
 use crate::units::{ByteLen, ByteRange};
 
-/// Partitions begin at multiples of this, and are made smaller by multiples of it, so that they stay aligned.
+/// Partitions start at multiples of this, and shrink by multiples of it, so that they stay aligned.
 const ALIGNMENT_BYTES: u64 = 1 << 20;
 
 /// A partition that may become smaller, or only move.
@@ -10,37 +10,37 @@ const ALIGNMENT_BYTES: u64 = 1 << 20;
 pub(super) struct Movable {
     /// Its name.
     pub name: String,
-    /// Where it was.
+    /// Its place on the source.
     pub range: ByteRange,
-    /// The least that it needs; its whole length when it cannot be made smaller.
+    /// Its minimum size; its full size if it cannot become smaller.
     pub min_bytes: u64,
 }
 
-/// The partitions do not fit on the target, even made as small as they can be.
+/// The partitions do not fit on the target even at their minimum sizes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the target is too small: the partitions end {over} after its usable end, and can be made smaller by {spare} only ({})",
     each.join("; ")
 )]
 pub(crate) struct TooSmall {
-    /// How far the last partition ends after the target's usable end.
+    /// How far the last partition extends past the target's usable end.
     over: ByteLen,
-    /// By how much all of them together can be made smaller.
+    /// How much smaller all of them together can become.
     spare: ByteLen,
-    /// What each of them needs, in words.
+    /// The need of each, in words.
     each: Vec<String>,
 }
 
-/// By how much each partition is made smaller.
+/// How much smaller each partition becomes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shift {
-    /// Where a partition began on the source, and what was taken off its end; in ascending order.
+    /// The offset of a partition on the source, and the length removed at its end; ascending.
     takes: Vec<(u64, u64)>,
 }
 
 impl Shift {
-    /// Takes off as much as is needed for all of them to end before `usable_end`: from the last one on, as much of each
-    /// as it can do without. An error says with figures why that is not enough.
+    /// Shrinks partitions until all end before `usable_end`: from the last one backwards, each by as much as
+    /// possible. The error states the figures.
     pub(super) fn fit(mut parts: Vec<Movable>, usable_end: u64) -> Result<Self, TooSmall> {
         parts.sort_by_key(|part| part.range.start);
         let end = parts.iter().filter_map(|part| part.range.end()).max().unwrap_or(0);
@@ -68,14 +68,14 @@ impl Shift {
         Ok(Self { takes })
     }
 
-    /// Where what was at `offset` is now. Of a range, both ends are asked for: one that was made smaller ends earlier.
+    /// The new position of `offset`. For a range, convert both ends: a partition that became smaller ends earlier.
     pub(super) fn moved(&self, offset: u64) -> u64 {
         let before = self.takes.partition_point(|(start, _)| *start < offset);
         let sum = self.takes[..before].iter().fold(0_u64, |sum, (_, take)| sum.saturating_add(*take));
         offset.saturating_sub(sum)
     }
 
-    /// The range as it is now.
+    /// The new position of a range.
     pub(super) fn moved_range(&self, range: ByteRange) -> ByteRange {
         let start = self.moved(range.start);
         let end = self.moved(range.start.saturating_add(range.len));

@@ -1,11 +1,11 @@
-//! A plan for people to read.
+//! A plan as text.
 
 use super::plan::{DiskPlan, MakeStep, Step};
 use crate::shown;
 use crate::units::ByteLen;
 use crate::units::Extent;
 
-/// The plan, one line a step, and what is worth knowing about it.
+/// The plan, one line per step, with remarks.
 pub fn plan_as_text(plan: &DiskPlan, target: &str, on_target: &[String]) -> String {
     let mut text =
         format!("{target}: {} from a source of {}\n", ByteLen(plan.target_bytes), ByteLen(plan.source_bytes));

@@ -1,6 +1,6 @@
-//! How much room the archive's files need, filesystem by filesystem. What a filesystem said was in use at the backup may be
-//! far less: btrfs counts after compression, and several files may share their data there and on XFS. Restored, each
-//! file has data of its own.
+//! The space that the archive's files need, per filesystem. It may be far more than was in use at the backup: btrfs
+//! counts after compression, and files may share data there and on XFS. After a restore, each file has its own
+//! data.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,27 +11,27 @@ use crate::manifest::{Manifest, RegionRecord};
 use crate::run::restore::part_of_region::part_of_record;
 use crate::run::restore::select::Selection;
 
-/// Files' data takes whole blocks of this size.
+/// The allocation unit of file data.
 const BLOCK_BYTES: u64 = 4096;
-/// The most that btrfs keeps of a file beside its inode (`max_inline` in btrfs(5)).
+/// The maximum that btrfs stores inline in a file's metadata (`max_inline` in btrfs(5)).
 const INLINE_BYTES_MAX: u64 = 2048;
-/// Members of one long file are counted together beyond this many.
+/// Further members of one long file are counted together.
 const MEMBERS_MAX: usize = 1024;
 
-/// What the files of one filesystem need, at least.
+/// The minimum space for the files of one filesystem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Their data, without holes, in whole blocks.
+    /// The length of their data without holes, in whole blocks.
     pub data_bytes: u64,
-    /// The part of `data_bytes` that belongs to files of at most 2 KiB.
+    /// The part of `data_bytes` in files of at most 2 KiB.
     pub small_bytes: u64,
-    /// What they take in the archive, compressed; a member's length is shared out among what is in it.
+    /// Their compressed length in the archive; a member's length is divided among its entries.
     pub packed_bytes: u64,
-    /// How many entries there are.
+    /// The number of entries.
     pub entries: u64,
 }
 
-/// Adds up an index, by the regions that have files.
+/// Sums up an index by region.
 pub fn stored_by_region(manifest: &Manifest, mut index: IndexReader) -> Result<BTreeMap<String, Stored>, IndexError> {
     let with_files = manifest.regions.iter().filter(|record| record.handling == Handling::Files);
     let selection = |record: &RegionRecord| {
@@ -57,7 +57,7 @@ pub fn stored_by_region(manifest: &Manifest, mut index: IndexReader) -> Result<B
     Ok(all)
 }
 
-/// Members that were not shared out yet: first byte and length in the tar stream, length in the archive.
+/// Members not divided yet: offset and length in the tar stream, length in the archive.
 type Members = VecDeque<(u64, u64, u64)>;
 
 fn add_member(members: &mut Members, member: &MemberLine) {
@@ -78,7 +78,7 @@ fn packed(members: &mut Members, entry: &EntryLine) -> u64 {
         let member_end = start.saturating_add(tar_length);
         let shared = end.min(member_end).saturating_sub(entry.tar_offset.max(start));
         let part = u128::from(length) * u128::from(shared) / u128::from(tar_length.max(1));
-        // A part of `length`.
+        // At most `length`.
         sum = sum.saturating_add(u64::try_from(part).unwrap_or(length));
         if member_end > end {
             break;
@@ -91,11 +91,11 @@ fn packed(members: &mut Members, entry: &EntryLine) -> u64 {
 /// Whether the files fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// As they are.
+    /// They fit.
     Enough,
-    /// They take more than the filesystem had in use, so it compressed them, and is to do so again.
+    /// They need more than was in use, so the filesystem compressed them, and must do so again.
     Compressed,
-    /// They do not: what they need, and what there is for them.
+    /// They do not fit: needed and available bytes.
     TooLittle(u64, u64),
 }
 
@@ -103,7 +103,7 @@ impl Stored {
     fn add(&mut self, entry: &EntryLine, packed_bytes: u64) {
         let data_bytes = match entry.kind {
             IndexedKind::File => entry.size,
-            // One header at least is none of its data.
+            // At least one block is a header.
             IndexedKind::SparseFile => entry.size.min(entry.tar_length.saturating_sub(512)),
             _ => 0,
         };
@@ -116,7 +116,7 @@ impl Stored {
         self.entries += 1;
     }
 
-    /// The least that the data take on this filesystem.
+    /// The minimum length of the data on this filesystem.
     pub(super) fn least_bytes(&self, fs: &str) -> u64 {
         match fs {
             "btrfs" => (self.data_bytes - self.small_bytes.min(self.data_bytes)).saturating_add(self.small_bytes / 8),
@@ -124,8 +124,8 @@ impl Stored {
         }
     }
 
-    /// Whether they fit into a filesystem of this length that had `used_bytes` in use. Where it had as much in use as
-    /// they need now, nothing speaks against it.
+    /// Whether they fit into a filesystem of this size that had `used_bytes` in use. If it had as much in use as
+    /// they need, they fit.
     pub(super) fn room_on(&self, fs: &str, used_bytes: u64, size_bytes: u64) -> Room {
         let least = self.least_bytes(fs);
         if !matches!(fs, "xfs" | "btrfs") || least <= used_bytes {
@@ -136,18 +136,18 @@ impl Stored {
         // A share for allocation groups or chunks.
         let has = size_bytes - size_bytes / 64;
         if fs == "xfs" {
-            // mkfs.xfs(8): the log has 1/2048 of the filesystem, and 64 MiB at least on all but the smallest.
+            // mkfs.xfs(8): the log takes 1/2048 of the filesystem, at least 64 MiB except on the smallest.
             let log =
                 if size_bytes < 300 << 20 { size_bytes / 32 } else { (size_bytes / 2048).clamp(64 << 20, 2 << 30) };
             return too_little(least.saturating_add(inodes), has.saturating_sub(log)).unwrap_or(Room::Enough);
         }
-        // Metadata are there twice. What zstd makes of the data is about what gzip made of them, in shorter pieces.
+        // Metadata exists twice. zstd compresses the data about as well as gzip, but in shorter pieces.
         let packed = self.packed_bytes.saturating_add(self.packed_bytes / 4);
         let needed = least.min(packed).saturating_add(2 * inodes);
         too_little(needed, has.saturating_sub(32 << 20)).unwrap_or(Room::Compressed)
     }
 
-    /// What counts as in use when a smaller filesystem is made.
+    /// The bytes that count as in use for a smaller filesystem.
     pub(super) fn used_on(&self, fs: &str) -> u64 {
         match fs {
             "btrfs" => self.least_bytes(fs).min(self.packed_bytes.saturating_add(self.packed_bytes / 4)),

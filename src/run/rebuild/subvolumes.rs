@@ -1,5 +1,5 @@
-//! btrfs's subvolumes on a restored disk: they are made before the files are put, so that `subvol=` and `subvolid=` in
-//! fstab or on a kernel's command line lead to them.
+//! btrfs's subvolumes on a restored disk. They are created before the files, so that `subvol=` and `subvolid=` in
+//! fstab or on a kernel command line lead to them.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,10 +15,11 @@ use crate::reader::kernel::subvolumes::{
 };
 use crate::shown;
 
-/// What a backup names at most.
+/// The maximum number in a backup.
 const SUBVOLUMES_MAX: usize = 4096;
 const PATH_BYTES_MAX: usize = 4096;
-/// Ids are given in ascending order: those between are used up by subvolumes that are made and removed, this many at most.
+/// Ids are assigned in ascending order. Gaps are filled by subvolumes that are created and deleted, at most this
+/// many.
 const FILLERS_MAX: u64 = 1024;
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 
@@ -26,15 +27,15 @@ const DIRECTORY_MODE: Mode = Mode::RWXU;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum SubvolumesError {
-    /// There are more than any backup has.
+    /// There are more than the maximum in a backup.
     #[error("the manifest names more than {SUBVOLUMES_MAX}")]
     TooMany,
-    /// One of them makes no sense.
+    /// One of them is invalid.
     #[error("{} in the manifest {why}", shown::text(path))]
     Bad {
-        /// Its path, as the manifest writes it.
+        /// Its path, escaped as in the manifest.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
 }
@@ -56,7 +57,7 @@ struct Planned {
 }
 
 impl Subvolumes {
-    /// What a manifest says, once it makes sense. An error says why it does not.
+    /// Validates the manifest's record. The error gives the reason.
     pub(super) fn new(record: &BtrfsRecord) -> Result<Self, SubvolumesError> {
         if record.subvolumes.len() > SUBVOLUMES_MAX {
             return Err(SubvolumesError::TooMany);
@@ -80,24 +81,24 @@ impl Subvolumes {
         Ok(Self { list, default: record.default_subvolume, keeps_ids })
     }
 
-    /// How many there are.
+    /// The number of subvolumes.
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether they can have the ids that they had.
+    /// Whether they can keep their ids.
     pub(super) fn keeps_ids(&self) -> bool {
         self.keeps_ids
     }
 
-    /// Makes them, empty, in a new filesystem. What an error leaves is removed.
+    /// Creates them, empty, in a new filesystem. After an error the remains are removed.
     pub(super) fn create(&self, root: &OwnedFd) -> io::Result<()> {
         let names: Vec<Vec<u8>> =
             (0..self.list.len()).map(|number| format!(".volbak-tmp.subvolume-{number}").into_bytes()).collect();
         let made = self.create_all(root, &names);
         if made.is_err() {
             for name in &names {
-                // Most are not there.
+                // Most do not exist.
                 let _ = destroy(root, name);
             }
         }
@@ -114,7 +115,7 @@ impl Subvolumes {
                 create(root, name)?;
             }
         }
-        // Those that lie in others, and whose ids may be lower, come after them.
+        // Nested subvolumes, whose ids may be lower, are moved after those that contain them.
         let mut placed: Vec<(&Planned, &Vec<u8>)> = self.list.iter().zip(names).collect();
         placed.sort_by_key(|(one, _)| one.path.split(|byte| *byte == b'/').count());
         for (one, name) in placed {
@@ -125,8 +126,8 @@ impl Subvolumes {
         Ok(())
     }
 
-    /// Gives them what would be in the way of their files: the flag that nothing may be changed; and the default. Gives
-    /// what is not as it was, one line each.
+    /// Sets properties that would have prevented the restore of files: the read-only flag, and the default
+    /// subvolume. Returns differences, one line each.
     pub(super) fn finish(&self, root: &OwnedFd) -> Vec<String> {
         let mut differs = Vec::new();
         for one in self.list.iter().rev().filter(|one| one.read_only) {
@@ -153,12 +154,12 @@ impl Subvolumes {
     }
 }
 
-/// The directory that a path lies in, and its last component.
+/// The parent directory of a path, and its last component.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     path.iter().rposition(|byte| *byte == b'/').map_or((b"", path), |at| (&path[..at], &path[at + 1..]))
 }
 
-/// Opens a directory, and makes what is missing on the way; its files bring its owner and mode.
+/// Opens a directory, creating missing ones; the restore of files sets owner and mode.
 fn directories(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     let mut at = open_below(root.as_fd(), b"")?;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
@@ -204,7 +205,7 @@ mod tests {
         let many: Vec<(String, u64)> = (0..5000).map(|number| (format!("s{number}"), 256 + number)).collect();
         let many: Vec<(&str, u64)> = many.iter().map(|(path, id)| (path.as_str(), *id)).collect();
         assert!(Subvolumes::new(&record(&many)).is_err());
-        // An id is no reason to make very many.
+        // A high id must not cause a huge number of subvolumes.
         assert!(!Subvolumes::new(&record(&[("a", u64::MAX)])).unwrap().keeps_ids());
         assert!(Subvolumes::new(&record(&[("a", 1200)])).unwrap().keeps_ids());
     }

@@ -1,5 +1,5 @@
-//! The bytes of a partition table for a target of another size: those that the source had, with the numbers changed
-//! that have to be. GUIDs, types, names, flags and boot code stay as they were.
+//! The bytes of a partition table for a target of another size: those of the source, with only the necessary
+//! numbers changed. GUIDs, types, names, flags and boot code are kept.
 
 use super::kept::Kept;
 use super::shift::Shift;
@@ -14,13 +14,13 @@ pub(crate) enum TableError {
     /// The manifest lacks a part of the table.
     #[error("the manifest does not hold its {0}")]
     Missing(String),
-    /// A header is none.
+    /// A header is invalid.
     #[error("{0}: {1}")]
     Header(String, HeaderFault),
     /// A header's checksum is wrong.
     #[error("its {0} is damaged")]
     Damaged(String),
-    /// The array of entries is cut off.
+    /// The array of entries is truncated.
     #[error("the manifest does not hold all of its GPT's entries")]
     Entries,
     /// The target has no room for both copies.
@@ -29,15 +29,15 @@ pub(crate) enum TableError {
     /// The array of entries overlaps the usable sectors.
     #[error("its GPT's entries lie among the partitions")]
     AmongPartitions,
-    /// An extended boot record, by its LBA on the source, that no extended partition contains.
+    /// An extended boot record, by its LBA on the source, outside every extended partition.
     #[error("the extended boot record at LBA {0} is in no extended partition")]
     Outside(u64),
-    /// A partition, by its first LBA on the source, whose new place does not fit into 32 bits.
+    /// A partition, by its first LBA on the source, whose new place exceeds 32 bits.
     #[error("the partition at LBA {0} cannot be written into an MBR where it would go")]
     OutOfReach(u64),
 }
 
-/// UEFI 2.10, table 5.5: where the fields of a header are that are changed here.
+/// UEFI 2.10, table 5.5: offsets of the header fields that change.
 const HEADER_CRC32: usize = 0x10;
 const MY_LBA: usize = 0x18;
 const ALTERNATE_LBA: usize = 0x20;
@@ -45,7 +45,7 @@ const LAST_USABLE_LBA: usize = 0x30;
 const PARTITION_ENTRY_LBA: usize = 0x48;
 const ENTRY_ARRAY_CRC32: usize = 0x58;
 
-/// How many bytes at the target's end a GPT keeps for itself.
+/// The number of bytes at the target's end that a GPT reserves.
 pub(super) fn gpt_tail_bytes(kept: &[Kept], table: &Table, sector: u64) -> Result<u64, TableError> {
     let (header, array, _) = gpt_parts(kept, table, sector)?;
     let array_bytes = array_bytes(&header, array)?.len() as u64;
@@ -71,13 +71,13 @@ fn named<'a>(kept: &'a [Kept], what: &str) -> Result<&'a Kept, TableError> {
     kept.iter().find(|bytes| bytes.what == what).ok_or_else(|| TableError::Missing(what.to_owned()))
 }
 
-/// The header and the array that were used, and the header's own bytes.
+/// The header and array that were used, and the header's bytes.
 fn gpt_parts<'a>(kept: &'a [Kept], table: &Table, sector: u64) -> Result<(Header, &'a Kept, &'a Kept), TableError> {
     let array = match table.used_copy {
         Some(UsedCopy::Backup) => named(kept, "GPT backup entries"),
         _ => named(kept, "GPT primary entries"),
     }?;
-    // One of the two may be damaged, whichever copy of the entries was good.
+    // One of the two headers may be damaged, whichever copy of the entries was valid.
     let header = |what| {
         let bytes = named(kept, what)?;
         let header = Header::decode(&bytes.bytes, Lba(bytes.start / sector))
@@ -113,7 +113,7 @@ fn gpt(kept: &[Kept], table: &Table, sector: u64, shift: &Shift, target_bytes: u
     let array_sectors = (entries.len() as u64).div_ceil(sector);
     let backup_array = last.checked_sub(array_sectors).ok_or_else(too_small)?;
     let last_usable = backup_array.checked_sub(1).ok_or_else(too_small)?;
-    // The primary's array stays where it was; a backup header does not say where that is.
+    // The primary array keeps its place, which a backup header does not state.
     let primary_array = if header_bytes.what == "GPT primary header" { header.partition_entry_lba.0 } else { 2 };
     if primary_array < 2
         || primary_array.saturating_add(array_sectors) > header.first_usable_lba.0.max(2 + array_sectors)
@@ -139,7 +139,7 @@ fn gpt(kept: &[Kept], table: &Table, sector: u64, shift: &Shift, target_bytes: u
     };
     let mut boot = named(kept, "boot sector")?.bytes.clone();
     for at in [0x1be, 0x1ce, 0x1de, 0x1ee] {
-        // The record that hides the GPT from what does not know one covers the whole disk.
+        // The protective record covers the whole disk.
         if boot.get(at + 4) == Some(&0xee) {
             let start = u64::from(read32(&boot, at + 8));
             let size = u32::try_from(last.saturating_sub(start).saturating_add(1)).unwrap_or(u32::MAX);
@@ -179,7 +179,7 @@ fn mbr(kept: &[Kept], sector: u64, shift: &Shift) -> Result<Vec<Kept>, TableErro
         };
         let mut moved = Kept { start: shift.moved(kept.start), ..kept.clone() };
         for record in records(&kept.bytes) {
-            // A logical partition is counted from its own record, the link from the extended partition's start.
+            // A logical partition is relative to its own record, a link to the extended partition's start.
             let is_link = matches!(record.os_type, 0x05 | 0x0f | 0x85);
             let base = if is_link { *first } else { own };
             let start = base + record.start;

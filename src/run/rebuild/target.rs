@@ -1,4 +1,4 @@
-//! What a disk is restored to: a block device that nobody uses, or a new image file.
+//! The target of a disk restore: an unused block device, or a new image file.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -16,89 +16,89 @@ use crate::outside::{FileBlocks, RunCommand};
 use crate::shown;
 use crate::source::{self, ListedVolume, LvFacts, Refusal, SourceError, SourceKind};
 
-/// Begins the name that an image has until it is complete; its own name and the process follow.
+/// The prefix of an incomplete image's name; the image's own name and the process follow.
 const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
 
-/// What the user named.
+/// The target as given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetSpec {
     /// A block device, by its path or as `VG/LV`.
     Device(PathBuf),
-    /// An image file, and how long it is to be; as long as the source without a length.
+    /// An image file and its size; without one, the source's size.
     Image(PathBuf, Option<u64>),
 }
 
-/// Why something cannot be restored to.
+/// Why a target cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// It is no source either, or not now.
+    /// It cannot be opened as a source either.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// It is not what it should be.
+    /// It is unsuitable.
     #[error("{name}: {what}")]
     Unfit {
-        /// As the user wrote it.
+        /// The target as given by the user.
         name: String,
-        /// Why.
+        /// The reason.
         what: String,
     },
-    /// The system said no.
+    /// The system refused an operation.
     #[error("{}", path.display())]
     Io {
-        /// What it was about.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Something is on it, and nobody said that it may go.
+    /// It has content, and the user did not allow to erase it.
     #[error(
         "{name} is not empty, and all of it would be lost: {}; if that is meant, say so with --yes-erase={erase_name}",
         on_it.join("; ")
     )]
     NotEmpty {
-        /// As the user wrote it.
+        /// The target as given by the user.
         name: String,
-        /// What the option has to be given.
+        /// The value that the option requires.
         erase_name: String,
-        /// What is on it.
+        /// The content.
         on_it: Vec<String>,
     },
 }
 
-/// A target, looked at and, a device, claimed. Nothing is written to it yet.
+/// A target that was examined and, if it is a device, opened exclusively. Nothing is written to it yet.
 #[derive(Debug)]
 pub struct Target {
-    /// As the user wrote it.
+    /// The target as given by the user.
     pub name: String,
     /// Its last path component.
     pub erase_name: String,
-    /// Its length.
+    /// Its size.
     pub size_bytes: u64,
     /// A device's logical sector size.
     pub sector_bytes: Option<u32>,
-    /// What is on it; empty when nothing is.
+    /// Its content; empty without any.
     pub on_it: Vec<String>,
-    /// What is worth knowing of it, one line each.
+    /// Remarks, one line each.
     pub remarks: Vec<String>,
     kind: Kind,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// Opened for this process alone, and its node.
+    /// Opened exclusively; with its node.
     Device(File, PathBuf),
-    /// Not made yet.
+    /// Not created yet.
     Image(PathBuf),
 }
 
-/// A target that is written to.
+/// A target open for writing.
 #[derive(Debug)]
 pub struct OpenTarget {
-    /// It, open for reading and writing.
+    /// The file or device, open for reading and writing.
     pub file: File,
-    /// Whether it is a new file, all zeros.
+    /// Whether it is a new file of zeros.
     pub is_new: bool,
-    /// The image's path, and the one that it has until it is complete.
+    /// The image's final path, and its temporary path.
     image: Option<(PathBuf, PathBuf)>,
     device: Option<PathBuf>,
 }
@@ -109,8 +109,8 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TargetError {
 }
 
 impl Target {
-    /// Finds the target and makes sure that nobody uses it. `source_bytes` is how long a new image is by default,
-    /// `backup_directory` where the backup lies.
+    /// Finds the target and checks that it is unused. `source_bytes` is the default size of a new image,
+    /// `backup_directory` the place of the backup.
     pub fn look(
         spec: &TargetSpec,
         source_bytes: u64,
@@ -199,7 +199,7 @@ impl Target {
         let name = shown::path(path.as_os_str().as_encoded_bytes());
         let unfit = |what: String| TargetError::Unfit { name: name.clone(), what };
         let Some(file_name) = path.file_name() else { return Err(unfit("it names no file".to_owned())) };
-        // One that is as long as its source comes back with all its bytes.
+        // An image with the size of its source is exact even if that is no multiple of 512.
         if size_bytes == 0 || (!size_bytes.is_multiple_of(512) && size_bytes != source_bytes) {
             return Err(unfit(format!("an image of {size_bytes} bytes is not a whole number of sectors of 512")));
         }
@@ -227,14 +227,14 @@ impl Target {
         Ok(Self { name, erase_name, size_bytes, sector_bytes: None, on_it, remarks, kind })
     }
 
-    /// Whether a device is the target, a partition of it, or the disk that it is a partition of.
+    /// Whether a device is the target, a partition of it, or its disk.
     pub fn is_or_shares(&self, device: &Path) -> bool {
         let Kind::Device(file, _) = &self.kind else { return false };
         let family = file.metadata().map_or_else(|_| Vec::new(), |own| source::related_devices(own.rdev()));
         fs::metadata(device).is_ok_and(|other| family.contains(&other.rdev()))
     }
 
-    /// Makes sure that what is on it may go: `allowed` is what the user named.
+    /// Checks that its content may be erased: `allowed` is the name given by the user.
     pub fn may_be_erased(&self, allowed: Option<&str>) -> Result<(), TargetError> {
         if self.on_it.is_empty() || allowed == Some(self.erase_name.as_str()) {
             return Ok(());
@@ -246,8 +246,8 @@ impl Target {
         })
     }
 
-    /// Opens it for writing. An image is made under a temporary name, sparse; fails when its filesystem has not
-    /// `needed_bytes` left.
+    /// Opens it for writing. An image is created sparse under a temporary name; fails if less than `needed_bytes`
+    /// are free.
     pub fn open(self, needed_bytes: u64) -> Result<OpenTarget, TargetError> {
         let path = match self.kind {
             Kind::Device(file, node) => {
@@ -272,8 +272,8 @@ impl Target {
 }
 
 impl OpenTarget {
-    /// Syncs it. A complete image gets its name, replacing what had it when `replace` says so. Gives the device's node,
-    /// if it is one, which is free for others afterwards.
+    /// Syncs it. A complete image gets its final name, and with `replace` replaces an existing file. Returns the
+    /// device's node, if it is a device; afterwards it is no longer held exclusively.
     pub fn finish(mut self, replace: bool) -> Result<Option<PathBuf>, TargetError> {
         let shown = self.image.as_ref().map_or_else(PathBuf::new, |(path, _)| path.clone());
         self.file.sync_all().map_err(io_error(&shown))?;
@@ -294,7 +294,7 @@ impl OpenTarget {
         Ok(self.device.take())
     }
 
-    /// Syncs an image and leaves it under its temporary name, which this gives; `None` for a device.
+    /// Syncs an image and keeps its temporary name, which is returned; `None` for a device.
     pub fn keep_temporary(mut self) -> Result<Option<PathBuf>, TargetError> {
         let Some((path, temporary)) = self.image.take() else { return Ok(None) };
         self.file.sync_all().map_err(io_error(&path))?;
@@ -305,18 +305,19 @@ impl OpenTarget {
 impl Drop for OpenTarget {
     fn drop(&mut self) {
         if let Some((_, temporary)) = &self.image {
-            // What stays is known by its name.
+            // If this fails, its name identifies the remains.
             let _ = fs::remove_file(temporary);
         }
     }
 }
 
-/// Gives an image its name.
+/// Renames an image to its final name.
 fn give_name(temporary: &Path, path: &Path, replace: bool) -> rustix::io::Result<()> {
     let cwd = rustix::fs::CWD;
     let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
     match rustix::fs::renameat_with(cwd, temporary, cwd, path, flags) {
-        // Not every filesystem knows the flag (NFS, CIFS, FUSE). A hard link never replaces anything either.
+        // Not every filesystem supports the flag (NFS, CIFS, FUSE). A hard link does not replace an existing file
+        // either.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if !replace => {
             rustix::fs::linkat(cwd, temporary, cwd, path, AtFlags::empty())?;
             rustix::fs::unlinkat(cwd, temporary, AtFlags::empty())
@@ -325,21 +326,21 @@ fn give_name(temporary: &Path, path: &Path, replace: bool) -> rustix::io::Result
     }
 }
 
-/// An image that replaces another one belongs to whom that belonged, and is as open to others.
+/// An image that replaces another gets its owner and mode.
 fn take_over_owner(file: &File, replaced: &Path) -> io::Result<()> {
     let was = fs::symlink_metadata(replaced)?;
     std::os::unix::fs::fchown(file, Some(was.uid()), Some(was.gid()))?;
     file.set_permissions(was.permissions())
 }
 
-/// What a loop device is used for, as the end of a sentence.
+/// The use of a loop device, as the end of a sentence.
 fn use_of(name: &str) -> String {
     let found = fs::metadata(Path::new("/dev").join(name)).ok();
     let what = found.and_then(|found| source::user_of_device(found.rdev()));
     what.map_or_else(|| format!("; `losetup -d /dev/{name}` detaches it"), |what| format!(", and is {what}"))
 }
 
-/// What is said of a source, for a target.
+/// Rewords an error about a source for a target.
 fn in_place(error: SourceError, path: &Path) -> TargetError {
     let name = shown::path(path.as_os_str().as_encoded_bytes());
     let what = match &error {
@@ -351,7 +352,7 @@ fn in_place(error: SourceError, path: &Path) -> TargetError {
     TargetError::Unfit { name, what }
 }
 
-/// lvs(8), attribute 1: `o` is an origin, `O` one with a snapshot that is merging. Those of thin snapshots are `V`.
+/// lvs(8), attribute 1: `o` is an origin, `O` one with a merging snapshot. Origins of thin snapshots are `V`.
 fn is_thick_origin(facts: &LvFacts) -> bool {
     facts.attr.starts_with(['o', 'O']) || facts.roles.iter().any(|role| role == "thickorigin")
 }
@@ -362,7 +363,7 @@ fn snapshots_of(facts: &LvFacts, commands: &dyn RunCommand) -> Result<Vec<String
     Ok(volumes.into_iter().filter(is_of_it).map(|volume| shown::path(volume.facts.lv.as_bytes())).collect())
 }
 
-/// What runs that were killed, or that kept a new image beside an old one, left of this image.
+/// Temporary files of this image left by runs that were killed, or that kept a new image beside an old one.
 fn left_of_killed_runs(path: &Path, erase_name: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory_of(path)) else { return Vec::new() };
     let prefix = format!("{TEMPORARY_PREFIX}{erase_name}.");

@@ -1,4 +1,4 @@
-//! Whether this kernel can mount what will be made, found out before anything is erased: a small filesystem with the same
+//! Checks before erasing that this kernel can mount the planned filesystems: a small filesystem with the same
 //! features is made in a temporary file, and mounted.
 
 use std::ffi::{OsStr, OsString};
@@ -18,10 +18,10 @@ use crate::reader::kernel::mounted::{MountError, mount_writable};
 use crate::shown;
 use crate::units::ByteRange;
 
-/// Large enough for each mkfs with its own choices.
+/// Large enough for the defaults of each mkfs.
 const SIZE_BYTES: u64 = 320 << 20;
 
-/// Options that are about this one filesystem and not about what the kernel must know: names, UUIDs and geometry.
+/// Options that concern only this filesystem and no features: names, UUIDs and geometry.
 fn passed_by(program: &str) -> &'static [&'static str] {
     match program {
         "mkfs.xfs" => &["-L", "-d", "-r"],
@@ -30,8 +30,8 @@ fn passed_by(program: &str) -> &'static [&'static str] {
     }
 }
 
-/// One line for each step whose filesystem this kernel cannot mount. Where it cannot be tried, as without loop devices,
-/// there is none: that is another refusal.
+/// One line for each step whose filesystem this kernel cannot mount. Empty if that cannot be tested, as without
+/// loop devices, which is refused elsewhere.
 pub(super) fn refusals(plan: &DiskPlan, commands: &dyn RunCommand) -> Vec<String> {
     let steps = plan.steps.iter().filter_map(|step| match step {
         Step::Make(step) => Some(step),
@@ -65,7 +65,7 @@ fn is_tried(step: &MakeStep) -> bool {
     matches!(step.make.program, "mkfs.xfs" | "mkfs.btrfs" | "mkfs.ext2" | "mkfs.ext3" | "mkfs.ext4" | "mke2fs")
 }
 
-/// What the kernel was built without, as far as that is clear.
+/// The kernel option that is missing, if it is clear.
 fn needed(step: &MakeStep) -> &'static str {
     let has = |what: &str| step.make.args.iter().any(|arg| arg.to_string_lossy().contains(what));
     match step.fs.as_str() {
@@ -97,7 +97,7 @@ fn small(call: &ToolCall) -> Vec<OsString> {
             "mkfs.xfs" => of("-m", &|part| !part.starts_with("uuid="), value)
                 .or_else(|| of("-l", &|part| part.starts_with("version=") || part.starts_with("lazy-count="), value)),
             "mkfs.btrfs" => None,
-            // An encoding is a feature; the rest of -E is geometry.
+            // The encoding is a feature; the rest of -E is geometry.
             _ => of("-E", &|part| part.starts_with("encoding"), value)
                 .or_else(|| of("-O", &|part| !OFF_WHILE_MOUNTED.contains(&part), value)),
         };
@@ -119,7 +119,7 @@ fn small(call: &ToolCall) -> Vec<OsString> {
     args
 }
 
-/// Why the kernel cannot mount it. `None` when it can, or when the small filesystem cannot be made.
+/// Why the kernel cannot mount it; `None` if it can, or if the small filesystem cannot be made.
 fn cannot_mount(call: &ToolCall, args: &[OsString], fs: &str, commands: &dyn RunCommand) -> Option<String> {
     let file = temporary().ok()?;
     file.set_len(SIZE_BYTES).ok()?;
@@ -135,7 +135,7 @@ fn cannot_mount(call: &ToolCall, args: &[OsString], fs: &str, commands: &dyn Run
     }
 }
 
-/// A file without a name: on a disk, or where that has none, in memory.
+/// An unnamed file: on a disk, or if that is not supported, in memory.
 fn temporary() -> rustix::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)
@@ -197,9 +197,9 @@ mod tests {
         };
         assert_eq!(try_it("mkfs.ext4", &["-q", "-F", "-U", "clear"]), None);
         assert_eq!(try_it("mkfs.xfs", &["-q", "-f", "-m", "crc=1"]), None);
-        // What mkfs refuses says nothing of the kernel.
+        // A refusal by mkfs says nothing about the kernel.
         assert_eq!(try_it("mkfs.xfs", &["-q", "-f", "-m", "time_travel=1"]), None);
-        // What it was built without it cannot mount, and the rest it can.
+        // It cannot mount with features that it was built without, and can mount the others.
         let config = std::process::Command::new("zcat").arg("/proc/config.gz").output();
         let config = config.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         for (args, option) in [
@@ -212,7 +212,7 @@ mod tests {
                 assert_eq!(try_it("mkfs.xfs", args), None, "{option}");
             }
         }
-        // No kernel has an external journal that is not there.
+        // No kernel can mount with a missing external journal.
         assert_eq!(
             try_it("mkfs.ext4", &["-q", "-F", "-O", "journal_dev"]).map(|why| why.contains("mount")),
             Some(true)

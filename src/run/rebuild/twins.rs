@@ -1,5 +1,5 @@
-//! Other devices of this machine that hold a btrfs of the same UUID: the kernel takes two such for one filesystem, and might
-//! write to the other one.
+//! Other devices of this machine that hold a btrfs of the same UUID: the kernel takes both for one filesystem, and
+//! might write to the wrong one.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,10 +11,11 @@ use crate::layout::probe::btrfs_uuid;
 use crate::outside::FileBlocks;
 use crate::shown;
 
-/// A sector of `/sys/class/block/NAME/size` (Linux, Documentation/ABI/stable/sysfs-block), whatever the device's own has.
+/// The unit of `/sys/class/block/NAME/size` (Linux, Documentation/ABI/stable/sysfs-block), for devices of any
+/// sector size.
 const SYSFS_SECTOR_BYTES: u64 = 512;
 
-/// Why the plan cannot be carried out while such devices are there, one line each.
+/// Why the plan cannot be carried out because of such devices, one line each.
 pub(super) fn refusals(plan: &DiskPlan, target: &Target) -> Vec<String> {
     let made: Vec<(&str, &str)> = plan
         .steps
@@ -44,13 +45,13 @@ pub(super) fn refusals(plan: &DiskPlan, target: &Target) -> Vec<String> {
     refusals
 }
 
-/// Every block device with a btrfs on it, and its UUID. They are looked for in sysfs: blkid goes through /proc/partitions,
-/// where it misses a device now and then while others come and go. What cannot be opened or read holds none.
+/// Every block device with a btrfs, and its UUID. They are found in sysfs: blkid reads /proc/partitions, where it
+/// may miss a device while others come and go. A device that cannot be opened or read is skipped.
 fn btrfs_devices() -> impl Iterator<Item = (PathBuf, String)> {
     fs::read_dir("/sys/class/block").into_iter().flatten().filter_map(Result::ok).filter_map(|entry| {
         let sectors: u64 = fs::read_to_string(entry.path().join("size")).ok()?.trim().parse().ok()?;
         let len_bytes = sectors.checked_mul(SYSFS_SECTOR_BYTES).filter(|len| *len > 0)?;
-        // sysfs has `!` where a name in /dev has a slash.
+        // sysfs replaces a slash in the name by `!`.
         let node = Path::new("/dev").join(entry.file_name().to_str()?.replace('!', "/"));
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(&node).ok()?;

@@ -1,20 +1,20 @@
-//! Volume groups inside the disk: their physical volumes get the label and the metadata that they had. No tool of LVM
-//! runs, and nothing is activated: where each logical volume lies is known from the manifest.
+//! Restores volume groups inside the disk: their physical volumes get their original labels and metadata. No LVM
+//! tool runs, and nothing is activated: the manifest gives the extents of each logical volume.
 
 use super::kept::Kept;
 use crate::layout::Region;
 use crate::layout::lvm2::{HeadError, PvEntry, VolumeGroup, head, renamed};
 use crate::shown;
 
-/// LVM counts in sectors of this size.
+/// LVM's unit.
 const SECTOR_BYTES: u64 = 512;
 
-/// The groups that the manifest holds.
+/// The groups in the manifest.
 pub(super) struct Groups {
     all: Vec<KeptGroup>,
 }
 
-/// A volume group, and the text of its metadata.
+/// A volume group, and its metadata text.
 pub(super) struct KeptGroup {
     /// Its name.
     pub name: String,
@@ -26,24 +26,24 @@ pub(super) struct KeptGroup {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum GroupError {
-    /// Its volume group's metadata lacks it.
+    /// Its volume group's metadata does not list it.
     #[error("its volume group does not know it")]
     Unknown,
-    /// `pe_start` lies outside of it.
+    /// `pe_start` is outside the volume.
     #[error("its first extent lies behind its end")]
     ExtentOutside,
-    /// The metadata's text begins with another name.
+    /// The metadata text starts with another name.
     #[error("its volume group cannot get another name: the metadata do not begin with the one that it has")]
     NotRenamed,
-    /// LVM does not take the new name.
+    /// The new name is invalid for LVM.
     #[error("{} is no name for a volume group", shown_group(.0))]
     Name(String),
-    /// The label and metadata cannot be written.
+    /// Label and metadata cannot be written.
     #[error(transparent)]
     Head(#[from] HeadError),
 }
 
-/// lvm(8), "Valid names": what a volume group may be called.
+/// lvm(8), "Valid names": whether a volume group may have this name.
 pub fn is_group_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 127
@@ -59,7 +59,8 @@ pub(super) fn shown_group(name: &str) -> String {
 }
 
 impl Groups {
-    /// Reads the texts that were kept of these physical volumes. One that goes on at the start of its ring is in two runs.
+    /// Reads the preserved metadata texts of these physical volumes. A text that wraps around its ring buffer is in
+    /// two runs.
     pub(super) fn of(kept: &[Kept], volumes: &[&Region]) -> Self {
         let group = |region: &&Region| {
             let what = format!("LVM2 metadata of {}", region.name);
@@ -73,7 +74,7 @@ impl Groups {
         Self { all: volumes.iter().filter_map(group).collect() }
     }
 
-    /// The group that a physical volume belongs to.
+    /// The group of a physical volume.
     pub(super) fn of_volume(&mut self, region: &Region) -> Option<&KeptGroup> {
         let uuid = region.holds.uuid.as_deref()?;
         self.all.iter().find(|group| group.volumes.iter().any(|volume| volume.id == uuid))
@@ -81,7 +82,7 @@ impl Groups {
 }
 
 impl KeptGroup {
-    /// A physical volume's bytes up to the end of its metadata, the group with a new name if there is one.
+    /// A physical volume's bytes up to the end of its metadata, with the group renamed if `new_name` is given.
     pub(super) fn head(&self, region: &Region, new_name: Option<&str>) -> Result<Vec<u8>, GroupError> {
         let volume = self.volumes.iter().find(|volume| region.holds.uuid.as_deref() == Some(volume.id.as_str()));
         let volume = volume.ok_or(GroupError::Unknown)?;

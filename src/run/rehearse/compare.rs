@@ -1,11 +1,11 @@
-//! Holds a restored tree against the archive and its index.
+//! Compares a restored tree with the archive and its index.
 //!
-//! The tree is read as for a backup, and each entry's headers are made anew: their digest must be the one in the index.
-//! It stands for path, kind, size, owner, mode, time, attributes and link target at once. A file's data must have the
-//! SHA-256 in the index. Where a file has holes both depend on its map, so these files are held against the archive itself,
-//! run by run and hole by hole; and each further name of a file must be one of the same inode.
+//! The tree is read as for a backup, and each entry's headers are made again: their digest must equal that in the
+//! index. It covers path, type, size, owner, mode, time, attributes and link target. A file's data must match the
+//! SHA-256 in the index. For sparse files both depend on the map of holes, so these are compared with the archive
+//! itself, run by run and hole by hole. Each further name of a file must lead to the same inode.
 //!
-//! Memory: 64 bytes for each entry, and as much again for each file with holes.
+//! Memory: 64 bytes per entry, and as much again per sparse file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,21 +35,21 @@ use crate::store::Backup;
 
 const PIECE_BYTES: usize = 256 << 10;
 
-/// How it is compared.
+/// Options of the comparison.
 #[derive(Clone, Debug)]
 pub struct How {
-    /// Whether owners, modes, times and attributes are compared: where not all could be set, they differ.
+    /// Whether owners, modes, times and attributes are compared: they differ if some could not be set.
     pub attributes: bool,
-    /// How many threads inflate.
+    /// The number of decompression threads.
     pub threads: usize,
-    /// The wish to stop.
+    /// Cancels the operation.
     pub cancel: Cancel,
 }
 
-/// Why nothing can be said.
+/// Why the comparison has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
-    /// Somebody wanted it to stop.
+    /// The operation was cancelled.
     #[error("stopped before everything was compared")]
     Stopped,
     /// Archive, index or tree cannot be read; in words.
@@ -57,7 +57,7 @@ pub enum CompareError {
     Failed(String),
 }
 
-/// What the index says of an entry: enough to find it and to tell whether it is the same.
+/// The fields of an index entry needed for lookup and comparison.
 struct Known {
     path: u128,
     kind: IndexedKind,
@@ -95,8 +95,8 @@ fn failed(error: impl std::error::Error + 'static) -> CompareError {
     CompareError::Failed(crate::error::with_causes(&error))
 }
 
-/// Reads what the index alone does not tell enough of from the archive: files with holes, and further names. Gives what
-/// the former take in the archive, by the hashes of their paths.
+/// Compares sparse files and further names with the archive, since the index alone is not sufficient. Returns the
+/// data area of each sparse file in the archive, by the hash of its path.
 fn compare_with_archive(
     files: &Backup,
     root: BorrowedFd<'_>,
@@ -145,13 +145,14 @@ fn area_of(head: &EntryHead) -> io::Result<SparseArea> {
     Ok(area)
 }
 
-/// What is wrong with a further name, if anything is.
+/// The problem with a further name, if any.
 fn is_same_inode(root: BorrowedFd<'_>, path: &[u8], target: &[u8]) -> io::Result<Option<&'static str>> {
     let inode = |path: &[u8]| stat_of(root, path).map(|facts| (facts.st_dev, facts.st_ino));
     Ok((inode(path)? != inode(target)?).then_some("is not another name of what it is linked to in the archive"))
 }
 
-/// What an entry has when the flags that statx(2) does not show are asked for, too: the walk asks only where they are likely.
+/// An entry's metadata including flags that statx(2) does not show: the walk queries them only where they are
+/// likely.
 fn with_all_flags(root: BorrowedFd<'_>, path: &[u8], metadata: &Metadata) -> Option<Metadata> {
     let (directory, name) = directory_of(root, path).ok()?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -160,7 +161,7 @@ fn with_all_flags(root: BorrowedFd<'_>, path: &[u8], metadata: &Metadata) -> Opt
     Some(Metadata { flags, project, ..*metadata })
 }
 
-/// All that an entry can have besides on a FAT: the test's own filesystem has no such attributes.
+/// All FAT attributes that an entry could have: the test's filesystem does not store them.
 fn with_fat_attributes(metadata: &Metadata) -> impl Iterator<Item = Metadata> {
     let of = |number: usize| {
         let each = fat::ATTRIBUTES.iter().enumerate().filter(|(at, _)| number & 1 << at != 0);
@@ -169,14 +170,14 @@ fn with_fat_attributes(metadata: &Metadata) -> impl Iterator<Item = Metadata> {
     (0..1 << fat::ATTRIBUTES.len()).map(move |number| Metadata { flags: metadata.flags | of(number), ..*metadata })
 }
 
-/// What is wrong with a file with holes, if anything is.
+/// The problem with a sparse file, if any.
 fn has_same_data(
     root: BorrowedFd<'_>,
     head: &EntryHead,
     reader: &mut EntryReader<MemberStream>,
 ) -> io::Result<Option<&'static str>> {
     let (directory, name) = directory_of(root, &head.path)?;
-    // Whatever lies there is not waited for.
+    // Does not block, whatever the node is.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(&directory, name, flags, Mode::empty())?);
     let metadata = file.metadata()?;
@@ -189,8 +190,8 @@ fn stat_of(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<Stat> {
     Ok(rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// The directory that holds `path`, and its name there. One step after the other: a path may be longer than the kernel
-/// takes at once.
+/// The parent directory of `path`, and its last component. Resolved step by step, since a path may exceed the
+/// kernel's limit.
 fn directory_of<'p>(root: BorrowedFd<'_>, path: &'p [u8]) -> io::Result<(OwnedFd, &'p [u8])> {
     let parts = parts_of(path).map_err(io::Error::other)?;
     let Some((name, parents)) = parts.split_last() else { return Err(io::ErrorKind::InvalidInput.into()) };
@@ -230,7 +231,7 @@ impl Comparison<'_> {
                 found_entries += 1;
                 self.entry(root, &path, &entry, at);
             } else if path != b"./lost+found" && !(path == b"." && self.known.is_empty()) {
-                // The one is the filesystem's own; the other is, too, when nothing at all was to be restored.
+                // lost+found belongs to the filesystem itself, and so does the root if nothing was to be restored.
                 differs(self.findings, &path, "is there, and the index does not have it");
             }
         }
@@ -245,10 +246,10 @@ impl Comparison<'_> {
     fn entry(&mut self, root: BorrowedFd<'_>, path: &[u8], entry: &Entry, at: usize) {
         let known = &self.known[at];
         let area = match known.kind {
-            // What it links to is looked at under its own name.
+            // Its target is checked under its own name.
             IndexedKind::HardLink => return,
             IndexedKind::SparseFile | IndexedKind::RawImage => match self.areas.get(&known.path) {
-                // The headers of one whose holes changed while it was read tell of another map.
+                // If a file's holes changed while it was read, its headers describe another map.
                 Some(area) if !known.damaged => Some(*area),
                 _ => return,
             },

@@ -1,4 +1,4 @@
-//! Restorer, mode, attributes and time of what is restored.
+//! Owner, mode, attributes and time of restored entries.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,22 +20,22 @@ const SET_ID: u32 = 0o6000;
 /// The file capabilities of capabilities(7).
 const CAPABILITIES: &[u8] = b"security.capability";
 
-/// What is said of FAT attributes where the target is no FAT.
+/// The message for FAT attributes on a target that is no FAT.
 pub const NO_FAT: &str =
     "FAT attributes (read-only, hidden, system, archive) could not be set: the filesystem has none";
 
-/// How an entry's attributes become those of what is restored.
+/// How an entry's attributes are changed by the restore.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Files get no set-user-id or set-group-id bits and no capabilities.
     pub strip_set_id: bool,
-    /// Other numbers for owners and groups.
+    /// The mapping of owners and groups.
     pub ids: IdMaps,
     /// Where names in ACLs without numbers are looked up.
     pub names: Arc<AclNames>,
 }
 
-/// An attribute that makes an entry another one where it cannot be set.
+/// An attribute without which the entry counts as not restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttributeError {
@@ -48,23 +48,23 @@ pub enum AttributeError {
     /// Its modification time.
     #[error("its time cannot be set: {0}")]
     Time(Errno),
-    /// The modification time that a directory had before something was put into it.
+    /// The earlier modification time of a directory.
     #[error("its time cannot be set back: {0}")]
     TimeBack(Errno),
 }
 
-/// Whether a file lends its owner's rights, its group's, or some of root's.
+/// Whether a file lends the rights of its owner, its group, or root.
 pub fn may_lend_rights(head: &EntryHead) -> bool {
     let has_capabilities = || head.xattrs.iter().any(|xattr| xattr.name == CAPABILITIES);
     becomes_file(head) && (head.mode & SET_ID != 0 || has_capabilities())
 }
 
-/// Whether an entry can become a regular file: a link with data and a type that is not known do, too.
+/// Whether an entry may become a regular file: this includes a link with data and an unknown type.
 fn becomes_file(head: &EntryHead) -> bool {
     matches!(head.kind, HeadKind::File | HeadKind::HardLink(_) | HeadKind::Other(_))
 }
 
-/// What an entry gets besides its data.
+/// An entry's attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
     mode: u32,
@@ -74,7 +74,7 @@ pub struct Attributes {
     xattrs: Vec<Xattr>,
     flags: u32,
     project: u32,
-    /// It had set-id bits or capabilities, which it does not get.
+    /// Its set-id bits or capabilities are dropped.
     is_stripped: bool,
 }
 
@@ -86,35 +86,35 @@ impl fmt::Display for Attributes {
     }
 }
 
-/// The process that restores, and what it could not set.
+/// The restoring process, and the attributes that it could not set.
 #[derive(Debug)]
 pub struct Restorer {
     is_root: bool,
     ids: (u32, u32),
-    /// What could not be set, in words, with how often and the first path's reason.
+    /// The attributes that could not be set, with the first path's reason, and how often.
     shortfalls: BTreeMap<String, u64>,
-    /// Files that were left without their set-id bits or capabilities, as it was asked for.
+    /// The number of files whose set-id bits or capabilities were dropped as requested.
     stripped: u64,
 }
 
 impl Restorer {
-    /// This process.
+    /// The current process.
     pub fn of_process() -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         Self { is_root: uid.is_root(), ids: (uid.as_raw(), gid.as_raw()), shortfalls: BTreeMap::new(), stripped: 0 }
     }
 
-    /// Whether devices may be made at all.
+    /// Whether it may create devices.
     pub fn is_root(&self) -> bool {
         self.is_root
     }
 
-    /// Notes something that could not be set. The same words are counted.
+    /// Records an attribute that could not be set. Equal texts are counted.
     pub fn fell_short(&mut self, what: String) {
         *self.shortfalls.entry(what).or_default() += 1;
     }
 
-    /// Notes flags that could not be set.
+    /// Records flags that could not be set.
     pub fn flags_fell_short(&mut self, (missing, why): (u32, Option<Errno>)) {
         if missing != 0 {
             let why = why.map_or_else(|| "the filesystem does not have them".to_owned(), |error| error.to_string());
@@ -123,19 +123,19 @@ impl Restorer {
         }
     }
 
-    /// How many files were left without their set-id bits or capabilities, by [`Rules::strip_set_id`].
+    /// The number of files whose set-id bits or capabilities were dropped by [`Rules::strip_set_id`].
     pub fn stripped(&self) -> u64 {
         self.stripped
     }
 
-    /// What could not be set, and how often.
+    /// The attributes that could not be set, and how often.
     pub fn shortfalls(&self) -> &BTreeMap<String, u64> {
         &self.shortfalls
     }
 }
 
 impl Attributes {
-    /// What an entry's headers say, by these rules.
+    /// The attributes from an entry's headers, changed by these rules.
     pub fn of(head: &EntryHead, rules: &Rules, restorer: &mut Restorer) -> Self {
         let mut id = |id: u64, what: &str| {
             let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
@@ -171,10 +171,10 @@ impl Attributes {
         attributes
     }
 
-    /// Whether an inode has this owner, group and mode, and nothing that it is not to have.
+    /// Whether an inode has this owner, group and mode, and no attributes beyond them.
     pub fn are_of(&self, facts: &Stat) -> bool {
         let ids = self.uid.is_none_or(|uid| uid == facts.st_uid) && self.gid.is_none_or(|gid| gid == facts.st_gid);
-        // A stripped file's capabilities are not in its inode's facts.
+        // An inode's stat does not show whether capabilities were dropped.
         ids && !self.is_stripped && self.mode == facts.st_mode & 0o7777
     }
 
@@ -185,20 +185,20 @@ impl Attributes {
         self.mode &= !SET_ID;
     }
 
-    /// Sets the flags that say how data is written, on a file that has none yet.
+    /// Sets flags that control how data is written, on an empty file.
     pub fn prepare(&self, fd: impl AsFd) {
         if self.flags & inode_flags::OF_DATA != 0 {
-            // What of them could not be set is found out when all is.
+            // Failures show when all flags are set.
             let _ = inode_flags::add(fd, self.flags & inode_flags::OF_DATA);
         }
     }
 
-    /// The flags that nothing may be done after: immutable and append-only.
+    /// The flags that prevent all later changes: immutable and append-only.
     pub fn locks(&self) -> u32 {
         self.flags & inode_flags::LOCKS
     }
 
-    /// Project id and flags, but for those that lock it.
+    /// Sets project id and flags, except locking ones.
     fn set_flags(&self, fd: &OwnedFd, restorer: &mut Restorer) {
         if self.project != 0
             && let Err(error) = inode_flags::set_project(fd, self.project)
@@ -219,8 +219,9 @@ impl Attributes {
         }
     }
 
-    /// Sets all of them on an open file or directory: first what needs the right to write, then the owner, which takes
-    /// set-id bits and capabilities away, then those, the time last. The error is one that makes it another file.
+    /// Sets all attributes of an open file or directory: first those that require write permission, then the owner,
+    /// which clears set-id bits and capabilities, then those, and the time last. The error is one without which it
+    /// counts as not restored.
     pub fn set_open(&self, fd: &OwnedFd, restorer: &mut Restorer) -> Result<(), AttributeError> {
         let set = |xattr: &Xattr| rustix::fs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
         self.set_xattrs(true, restorer, set);
@@ -229,7 +230,7 @@ impl Attributes {
         self.set_xattrs(false, restorer, set);
         if self.is_stripped {
             restorer.stripped += 1;
-            // An earlier restore may have given it some.
+            // An earlier restore may have set some.
             if rustix::fs::fgetxattr(fd, CAPABILITIES, &mut [0_u8; 0][..]).is_ok() {
                 rustix::fs::fremovexattr(fd, CAPABILITIES).map_err(AttributeError::Capabilities)?;
             }
@@ -240,7 +241,7 @@ impl Attributes {
         rustix::fs::futimens(fd, &times(self.mtime)).map_err(AttributeError::Time)
     }
 
-    /// Sets them on `name` in `at`, which is a symbolic link or a special file and was just made.
+    /// Sets the attributes of `name` in `at`, a symbolic link or special file that was just created.
     pub fn set_named(
         &self,
         at: BorrowedFd<'_>,
@@ -255,7 +256,7 @@ impl Attributes {
         let chowned = rustix::fs::chownat(at, name, self.uid(), self.gid(), AtFlags::SYMLINK_NOFOLLOW);
         let is_theirs = self.set_owner(chowned, restorer);
         if !is_symlink {
-            // A descriptor that opens nothing, but names the inode: so no link can come in between.
+            // O_PATH identifies the inode without opening it, so that no link can take its place in between.
             let fd = rustix::fs::openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
             fd.and_then(|fd| {
                 let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
@@ -275,7 +276,7 @@ impl Attributes {
         self.gid.map(Gid::from_raw)
     }
 
-    /// Whether owner and group are the archive's now.
+    /// Whether owner and group now match the archive.
     fn set_owner(&self, result: Result<(), Errno>, restorer: &mut Restorer) -> bool {
         match result {
             Ok(()) => self.uid.is_some() && self.gid.is_some(),
@@ -287,7 +288,7 @@ impl Attributes {
         }
     }
 
-    /// The mode; without its set-id bits when it would lend the wrong owner's rights.
+    /// The mode; without set-id bits if it would lend the wrong owner's rights.
     fn mode(&self, is_theirs: bool) -> Mode {
         Mode::from_raw_mode(if is_theirs { self.mode } else { self.mode & !SET_ID })
     }
@@ -303,13 +304,13 @@ impl Attributes {
     }
 }
 
-/// Sets the modification time, and the access time with it: it is not in the archive.
+/// Sets modification and access time to `mtime`: the archive has no access time.
 pub fn times(mtime: Timestamp) -> Timestamps {
     let time = Timespec { tv_sec: mtime.sec, tv_nsec: i64::from(mtime.nsec) };
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// Sets the modification time alone.
+/// Sets the modification time only.
 pub(super) fn modified(mtime: Timestamp) -> Timestamps {
     Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, ..times(mtime) }
 }

@@ -1,4 +1,4 @@
-//! An entry's data, put where it belongs in a file, or compared with what a file has there.
+//! Writes an entry's data to its places in a file, or compares it with a file.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,13 +13,13 @@ use crate::archive::read::sparse::{RunMap, RunReader};
 use crate::reader::raw::is_zero;
 use crate::units::ByteRange;
 
-/// What of a hole turns out to be data is read in pieces of this size.
+/// The piece size for reading data inside an expected hole.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Where the next stored byte belongs in the file.
+/// The places of stored data in the file.
 pub(crate) struct Places<'a> {
     runs: RunReader<'a>,
-    /// What is left of the current run.
+    /// The rest of the current run.
     left: ByteRange,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Places<'a> {
         Self { runs: map.runs(), left: ByteRange::new(0, 0) }
     }
 
-    /// Splits off as much of `data` as lies in one run. `None` when there is no run for it.
+    /// Splits off the part of `data` that is in one run. `None` if there is no run for it.
     pub(crate) fn next<'d>(&mut self, data: &'d [u8]) -> io::Result<Option<Placed<'d>>> {
         if self.left.len == 0 {
             let Some(run) = self.runs.next_run()? else { return Ok(None) };
@@ -42,7 +42,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Data whose first part is known to belong to a place.
+/// Data whose first part has a known place.
 pub(crate) struct Placed<'d> {
     /// Its offset in the file.
     pub(crate) at: u64,
@@ -54,18 +54,18 @@ pub(crate) struct Placed<'d> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The archive is damaged where the data lies.
+    /// The archive is damaged at the data.
     #[error("not restored, a part of it is lost in member {member}: {what}")]
     Lost {
         /// The archive's member, from 0.
         member: u64,
-        /// How it is damaged.
+        /// The damage.
         what: String,
     },
     /// The file cannot be written.
     #[error("not restored, it cannot be written: {0}")]
     Write(io::Error),
-    /// There is more data than its map of holes has room for.
+    /// There is more data than its map of holes covers.
     #[error("not restored, its map of holes is too short")]
     MapTooShort,
 }
@@ -90,7 +90,7 @@ pub fn write_data<S: ChunkSource>(
             Some(places) => {
                 let mut rest = data;
                 while !rest.is_empty() {
-                    // The runs were checked to be as long together as the data.
+                    // The total length of the runs was checked to equal that of the data.
                     let Some(Placed { at, now, later }) = places.next(rest).map_err(DataError::Write)? else {
                         return Err(DataError::MapTooShort);
                     };
@@ -106,7 +106,7 @@ pub fn write_data<S: ChunkSource>(
     Ok(())
 }
 
-/// Whether a file of the entry's length holds its data where that belongs, and zeros everywhere else.
+/// Whether a file of the entry's length has its data in the right places, and zeros elsewhere.
 pub fn is_equal<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut EntryReader<S>) -> io::Result<bool> {
     let whole = RunMap::whole(head.size);
     let mut places = Places::of(head.runs.as_ref().unwrap_or(&whole));
@@ -137,14 +137,14 @@ pub fn is_equal<S: ChunkSource>(file: &File, head: &EntryHead, reader: &mut Entr
     }
 }
 
-/// Whether a file reads as zeros from `from` up to `to`. Holes are not read.
+/// Whether a file reads as zeros in `from..to`. Holes are not read.
 fn is_hole(file: &File, mut from: u64, to: u64) -> io::Result<bool> {
     let mut buf = Vec::new();
     while from < to {
         from = match rustix::fs::seek(file, SeekFrom::Data(from)) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(true),
-            // A filesystem that knows no holes: all of it is data.
+            // A filesystem without support for holes: the rest is data.
             Err(Errno::INVAL | Errno::NOTSUP) => from,
             Err(error) => return Err(error.into()),
         };

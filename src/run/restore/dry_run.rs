@@ -1,4 +1,4 @@
-//! What a restore would do, without writing anything.
+//! Simulates a restore without writing anything.
 
 use std::sync::Arc;
 
@@ -19,30 +19,30 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::run::check::{CheckLevel, Findings, side_files};
 use crate::store::Backup;
 
-/// What would be restored, and whose it would be.
+/// The entries of a simulated restore, and their owners.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DryRun {
-    /// Entries of the backup that were asked for, with the directories that lead to them.
+    /// Selected entries of the backup, including the directories that lead to them.
     pub entries: u64,
-    /// Bytes of files and images among them.
+    /// The length of files and images among them.
     pub data_bytes: u64,
-    /// Devices, which are made with `--devices` alone.
+    /// Devices, which are created only with `--devices`.
     pub devices: u64,
     /// Files with set-user-id or set-group-id bits or capabilities.
     pub set_id_files: u64,
-    /// The users that the entries and their ACLs have.
+    /// The users of the entries and in their ACLs.
     pub uids: Vec<MappedUse>,
     /// The groups.
     pub gids: Vec<MappedUse>,
-    /// Owners that are not listed, since there are too many, or since Linux has no such number.
+    /// Owners not listed, since there are too many, or the number is invalid on Linux.
     pub uncounted_owners: u64,
-    /// Numbers that stand for several of the backup's, one sentence each.
+    /// Ids that several of the backup's are mapped to, one sentence each.
     pub merged: Vec<String>,
-    /// Entries and parts of the archive that cannot be read. Each was told as a problem.
+    /// Entries and parts of the archive that cannot be read. Each was reported as a problem.
     pub unreadable: u64,
 }
 
-/// Reads what is wanted of the archive, and counts.
+/// Reads the selected part of the archive, and counts.
 pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
     let (part, base) = wanted_part(files, options)?;
     let selection = Arc::new(Selection::from(&base, &options.paths)?.within(&part));

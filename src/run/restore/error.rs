@@ -8,7 +8,7 @@ use crate::run::check::CheckError;
 use crate::store::open::OpenError;
 use crate::store::{Backup, ReadError};
 
-/// Why nothing, or not everything, was restored.
+/// Why a restore is not complete.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
@@ -20,16 +20,16 @@ pub enum RestoreError {
     Target {
         /// The target.
         to: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Another restore is at work there.
+    /// Another restore is running there.
     #[error("another restore works in {}", .0.display())]
     Busy(PathBuf),
-    /// Owners and groups cannot be mapped as it was asked for. Nothing was written.
+    /// Owners and groups cannot be mapped as requested. Nothing was written.
     #[error(transparent)]
     Ids(#[from] IdError),
-    /// A pattern is none.
+    /// An invalid pattern.
     #[error(transparent)]
     Pattern(#[from] BadPattern),
     /// The manifest, which has the regions, cannot be read.
@@ -51,13 +51,13 @@ pub enum RestoreError {
         /// The path of its raw image in the archive.
         image: Option<String>,
     },
-    /// The archive has nothing of that name.
+    /// No entry of the archive matches.
     #[error("the archive has nothing that matches {}", .0.join(", "))]
     NothingMatches(Vec<String>),
-    /// Somebody wanted it to stop.
+    /// The operation was cancelled.
     #[error("interrupted before everything was restored; --resume goes on from here")]
     Stopped,
-    /// This process lacks what reading a backup takes.
+    /// This process lacks resources to read a backup.
     #[error("the backup cannot be read here")]
     Here(#[source] std::io::Error),
 }
@@ -70,7 +70,7 @@ impl RestoreError {
         }
     }
 
-    /// The backup's archive cannot be opened, or read at all.
+    /// The error for a backup whose archive cannot be opened or read.
     pub(super) fn cannot_open(files: &Backup, source: std::io::Error) -> Self {
         Self::Archive(OpenError::Io { path: files.archive_path(), source })
     }

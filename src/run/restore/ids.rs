@@ -1,4 +1,4 @@
-//! Other numbers for owners and groups, where the host that is restored to has others than the one that is restored.
+//! Maps owner and group ids, for a target host with other ids than the source.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,47 +8,47 @@ use serde::Serialize;
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::entry::Xattr;
 
-/// Numbers that are counted one by one; an archive that has more of them was made to have them.
+/// The maximum number of ids to count individually; an archive with more was crafted.
 const MAX_COUNTED: usize = 1 << 16;
-/// `VFS_CAP_REVISION_3` of the kernel's capability.h, as the first bytes of `security.capability` have it.
+/// `VFS_CAP_REVISION_3` of the kernel's capability.h, in the first bytes of `security.capability`.
 const CAPABILITIES_WITH_ROOT: u32 = 0x0300_0000;
 
-/// `OLD:NEW`, or `FIRST-LAST:FIRST-LAST` for as many numbers on either side; the second `-LAST` may be left out.
+/// `OLD:NEW`, or `FIRST-LAST:FIRST-LAST` for ranges of the same length; the second `-LAST` is optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     old: u32,
     new: u32,
-    /// How many further numbers follow the first.
+    /// The number of further ids after the first.
     more: u32,
 }
 
-/// Numbers that cannot be mapped as it was asked for.
+/// An invalid mapping of ids.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadMapping {
-    /// It is not of that form.
+    /// It has another form.
     #[error("{0:?} is not OLD:NEW, as 108:112, or a range, as 1000-1999:101000-101999")]
     Form(String),
-    /// A number is out of bounds.
+    /// An id is out of range.
     #[error("{0:?} has a number that Linux has not: they go from 0 to 4294967294, and a range goes upwards")]
     Bounds(String),
     /// The two ranges have different lengths.
     #[error("{0:?} has ranges of different lengths")]
     Lengths(String),
-    /// Two mappings say something about one number.
+    /// Two mappings cover the same id.
     #[error("two mappings contradict each other: {0} has more than one new number")]
     TwoNew(u32),
-    /// Two mappings lead to one number.
+    /// Two mappings lead to the same id.
     #[error("two mappings lead to {0}: the files of both could not be told apart")]
     TwoOld(u32),
 }
 
 impl Mapping {
-    /// One number for another.
+    /// A mapping of one id.
     pub fn single(old: u32, new: u32) -> Self {
         Self { old, new, more: 0 }
     }
 
-    /// Whether it says something about this number.
+    /// Whether it maps this id.
     pub fn covers(&self, id: u32) -> bool {
         id.checked_sub(self.old).is_some_and(|offset| offset <= self.more)
     }
@@ -87,15 +87,15 @@ impl FromStr for Mapping {
     }
 }
 
-/// Which number becomes which; all others stay.
+/// A mapping of ids; ids not mapped are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdMap {
-    /// By the old number.
+    /// Sorted by old id.
     mappings: Vec<Mapping>,
 }
 
 impl IdMap {
-    /// Fails when two mappings meet on either side.
+    /// Fails if two mappings overlap on either side.
     pub fn new(mappings: &[Mapping]) -> Result<Self, BadMapping> {
         let mut sorted = mappings.to_vec();
         sorted.sort_unstable_by_key(|mapping| mapping.new);
@@ -109,7 +109,7 @@ impl IdMap {
         }
     }
 
-    /// Adds single numbers that no mapping covers yet; of two for one old number the first counts.
+    /// Adds single mappings for ids not covered yet; the first one for an id is used.
     pub fn add_others(&mut self, others: impl IntoIterator<Item = (u32, u32)>) {
         let mut singles = BTreeMap::new();
         for (old, new) in others {
@@ -121,11 +121,11 @@ impl IdMap {
         self.mappings.sort_unstable_by_key(|mapping| mapping.old);
     }
 
-    /// The new number.
+    /// The new id.
     pub fn get(&self, id: u32) -> u32 {
         let after = self.mappings.partition_point(|mapping| mapping.old <= id);
         match after.checked_sub(1).and_then(|at| self.mappings.get(at)) {
-            // Their sum was checked when it was parsed.
+            // The sum was checked when it was parsed.
             Some(mapping) if mapping.covers(id) => mapping.new + (id - mapping.old),
             _ => id,
         }
@@ -136,7 +136,7 @@ impl IdMap {
     }
 }
 
-/// The maps of users and of groups.
+/// The mappings of users and groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdMaps {
     /// Of users.
@@ -146,13 +146,13 @@ pub struct IdMaps {
 }
 
 impl IdMaps {
-    /// Whether all numbers stay.
+    /// Whether all ids are kept.
     pub fn is_empty(&self) -> bool {
         self.uids.is_empty() && self.gids.is_empty()
     }
 
-    /// Maps the numbers inside of attributes: named users and groups of both ACLs, and the root of capabilities that hold
-    /// in a user namespace.
+    /// Maps ids inside attributes: named users and groups in ACLs, and the root id of capabilities in a user
+    /// namespace.
     pub fn map_xattrs(&self, xattrs: &mut [Xattr]) {
         for xattr in xattrs {
             match xattr.name.as_slice() {
@@ -203,7 +203,7 @@ fn put_acl(value: &mut Vec<u8>, entries: impl IntoIterator<Item = (u16, u16, u32
 const ACL_USER: u16 = 0x02;
 const ACL_GROUP: u16 = 0x08;
 
-/// Tag, permissions and number of each entry of an ACL in the kernel's form (`posix_acl_xattr.h`).
+/// Tag, permissions and id of each entry of an ACL in the kernel's form (`posix_acl_xattr.h`).
 fn acl_entries(value: &[u8]) -> Option<Vec<(u16, u16, u32)>> {
     let (version, entries) = value.split_first_chunk::<4>()?;
     let (entries, rest) = entries.as_chunks::<8>();
@@ -223,38 +223,38 @@ fn root_of_capabilities(value: &[u8]) -> Option<u32> {
     (value.len() == 24 && magic & 0xff00_0000 == CAPABILITIES_WITH_ROOT).then(|| u32::from_le_bytes(root))
 }
 
-/// What a number is used for.
+/// The uses of an id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Use {
-    /// Entries that it owns; a further name of a file is not counted again.
+    /// Entries that it owns; further names of a file are not counted again.
     pub entries: u64,
     /// Entries of access and default ACLs that name it.
     pub acl_entries: u64,
 }
 
-/// The numbers that entries have.
+/// The ids of entries.
 #[derive(Clone, Debug, Default)]
 pub struct Uses {
     uids: BTreeMap<u32, Use>,
     gids: BTreeMap<u32, Use>,
-    /// What is not counted one by one.
+    /// Uses not counted individually.
     pub uncounted: u64,
 }
 
-/// A number, what it becomes, and what it is used for.
+/// An id, its mapping, and its uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MappedUse {
-    /// In the backup.
+    /// The id in the backup.
     pub old: u32,
-    /// Restored.
+    /// The id after the restore.
     pub new: u32,
-    /// How often.
+    /// Its uses.
     #[serde(flatten)]
     pub used: Use,
 }
 
 impl Uses {
-    /// Counts what an entry has.
+    /// Counts the ids of an entry.
     pub fn note(&mut self, head: &EntryHead) {
         if !matches!(head.kind, HeadKind::HardLink(_)) {
             self.count(head.uid, true, |used| used.entries += 1);
@@ -277,7 +277,7 @@ impl Uses {
         }
     }
 
-    /// Users, and groups, by their old numbers.
+    /// Users and groups, by their old ids.
     pub fn mapped(&self, maps: &IdMaps) -> (Vec<MappedUse>, Vec<MappedUse>) {
         let of = |uses: &BTreeMap<u32, Use>, map: &IdMap| {
             uses.iter().map(|(old, used)| MappedUse { old: *old, new: map.get(*old), used: *used }).collect()
@@ -285,7 +285,7 @@ impl Uses {
         (of(&self.uids, &maps.uids), of(&self.gids, &maps.gids))
     }
 
-    /// A sentence for each number that stands for several of the backup's.
+    /// One sentence for each new id that several old ones are mapped to.
     pub fn merged(&self, maps: &IdMaps) -> Vec<String> {
         let (uids, gids) = self.mapped(maps);
         let mut sentences = Vec::new();
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(acl::to_text(&xattrs[1].value).as_deref(), Some(after));
         assert_eq!(xattrs[2].value, with_root(112));
         assert_eq!(xattrs[3].value, b"no ACL");
-        // Two that become one.
+        // Two ids mapped to the same one.
         let mut xattrs =
             [xattr("system.posix_acl_access", acl::from_text(b"u::r,u:108:rw,u:112:rx,g::r,m::rwx,o::r").unwrap())];
         maps.map_xattrs(&mut xattrs);

@@ -1,5 +1,5 @@
-//! What becomes immutable or append-only: only when all else is done, since nothing could be put into such a directory, and such a
-//! file could get neither its name nor a further one.
+//! Sets immutable and append-only flags after everything else: such a directory accepts no entries, and such a file
+//! cannot be renamed or linked.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use super::attributes::Restorer;
 use crate::outside::inode_flags;
 
-/// All paths together may take this much.
+/// The maximum length of all paths together.
 const PATHS_BYTES_MAX: usize = 64 << 20;
 
-/// Paths from the tree's root, with the flags that they get.
+/// Paths from the tree's root, with their flags.
 #[derive(Debug, Default)]
 pub struct Locks {
     all: Vec<(Vec<Vec<u8>>, u32)>,
@@ -20,7 +20,7 @@ pub struct Locks {
 }
 
 impl Locks {
-    /// Notes a path.
+    /// Adds a path.
     pub fn note(&mut self, parts: &[&[u8]], flags: u32, restorer: &mut Restorer) {
         self.bytes += parts.iter().map(|part| part.len() + size_of::<Vec<u8>>()).sum::<usize>() + 64;
         if self.bytes > PATHS_BYTES_MAX {
@@ -30,7 +30,7 @@ impl Locks {
         self.all.push((parts.iter().map(|part| part.to_vec()).collect(), flags));
     }
 
-    /// Sets them, what was noted last first: a directory comes after what is in it.
+    /// Sets the flags in reverse order: a directory after its content.
     pub fn set(self, root: BorrowedFd<'_>, restorer: &mut Restorer) {
         for (parts, flags) in self.all.into_iter().rev() {
             match open(root, &parts) {
@@ -41,7 +41,7 @@ impl Locks {
     }
 }
 
-/// Opens what has this path, over no link and out of the tree by no way.
+/// Opens this path without following links or leaving the tree.
 fn open(root: BorrowedFd<'_>, parts: &[Vec<u8>]) -> Result<OwnedFd, Errno> {
     let mut at = rustix::io::fcntl_dupfd_cloexec(root, 0)?;
     let Some((name, parents)) = parts.split_last() else { return Ok(at) };
@@ -49,7 +49,7 @@ fn open(root: BorrowedFd<'_>, parts: &[Vec<u8>]) -> Result<OwnedFd, Errno> {
     for part in parents {
         at = rustix::fs::openat(at.as_fd(), part.as_slice(), directory, Mode::empty())?;
     }
-    // A fifo that took its place is not waited for.
+    // Does not block on a fifo that has taken its place.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::openat(at.as_fd(), name.as_slice(), flags, Mode::empty())
 }

@@ -1,4 +1,4 @@
-//! Numbers of users and groups by their names: those that passwd(5) and group(5) files of two machines have in common.
+//! Maps ids of users and groups by name, using the passwd(5) and group(5) files of two machines.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,9 +14,9 @@ use crate::archive::read::head::HeadKind;
 use crate::archive::read::stream::MemberStream;
 use crate::run::restore::select::{Part, plain};
 
-/// No such file of any machine is longer.
+/// Far above the length of such a file.
 const MAX_FILE_BYTES: usize = 4 << 20;
-/// Filesystems of an archive in which the files are looked for.
+/// The maximum number of filesystems in an archive to search for these files.
 const MAX_CANDIDATES: usize = 64;
 
 /// A passwd(5) and a group(5) file.
@@ -27,7 +27,7 @@ pub struct NameFiles {
 }
 
 impl NameFiles {
-    /// Those of this host.
+    /// The files of this host.
     pub fn of_this_host() -> Self {
         Self { passwd: PathBuf::from("/etc/passwd"), group: PathBuf::from("/etc/group") }
     }
@@ -57,59 +57,59 @@ impl std::fmt::Display for NameFiles {
     }
 }
 
-/// Which numbers become others, as it was asked for.
+/// The requested mapping of ids.
 #[derive(Clone, Debug, Default)]
 pub struct IdWish {
     /// Numbers of users.
     pub uids: Vec<Mapping>,
     /// Numbers of groups.
     pub gids: Vec<Mapping>,
-    /// Files that names are compared with: those of the host that is restored to when the backup has such files of its own, and
-    /// of the machine that was backed up when it does not, or when `to` is given.
+    /// The source machine's files, if the backup does not have them, or if `to` is given. Otherwise the host's
+    /// files, with which those in the backup are compared.
     pub from: Option<NameFiles>,
-    /// Files with the new numbers.
+    /// Files with the new ids.
     pub to: Option<NameFiles>,
 }
 
-/// Why numbers cannot be mapped.
+/// Why ids cannot be mapped.
 #[derive(Debug, thiserror::Error)]
 pub enum IdError {
-    /// What was asked for contradicts itself.
+    /// The request is contradictory.
     #[error("--map-{which}: {source}")]
     Mapping {
         /// `uid` or `gid`.
         which: &'static str,
-        /// Why.
+        /// The cause.
         source: BadMapping,
     },
-    /// A file with names cannot be used.
+    /// A file with names is unusable.
     #[error("{}, which has names for --map-from and --map-to, cannot be read", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The archive has several of those files.
+    /// The archive has several such files.
     #[error(
         "the backup has several passwd files ({}): save the right ones, and give them as --map-from PASSWD:GROUP, with --map-to",
         .0.join(", ")
     )]
     Several(Vec<String>),
-    /// The archive has none.
+    /// The archive has no such file.
     #[error("the backup has no etc/passwd and etc/group: give those of the machine that was backed up as --map-from")]
     NoneInside,
-    /// The archive has one that cannot be used.
+    /// The archive's file is unusable.
     #[error("{path} in the backup cannot be used: {what}")]
     Inside {
         /// Its path.
         path: String,
-        /// Why.
+        /// The reason.
         what: String,
     },
 }
 
-/// The maps, and how names were compared, in words for a person.
+/// The mappings, and a description of how names were compared.
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
     pub(super) maps: IdMaps,
@@ -119,7 +119,7 @@ pub(super) struct Resolved {
 }
 
 impl IdWish {
-    /// Whether anything is asked for.
+    /// Whether any mapping is requested.
     pub fn is_empty(&self) -> bool {
         self.uids.is_empty() && self.gids.is_empty() && !self.by_name()
     }
@@ -128,12 +128,12 @@ impl IdWish {
         self.from.is_some() || self.to.is_some()
     }
 
-    /// Whether names of the backup itself are needed.
+    /// Whether names from the backup itself are needed.
     pub(super) fn needs_inside(&self) -> bool {
         self.by_name() && !(self.from.is_some() && self.to.is_some())
     }
 
-    /// The maps of numbers alone; an error is one of usage.
+    /// The numeric mappings only; an error is a usage error.
     #[doc(hidden)]
     pub fn numbers(&self) -> Result<IdMaps, IdError> {
         let map =
@@ -141,7 +141,7 @@ impl IdWish {
         Ok(IdMaps { uids: map(&self.uids, "uid")?, gids: map(&self.gids, "gid")? })
     }
 
-    /// The maps. `inside` are the backup's own files, when they are needed and there.
+    /// The complete mappings. `inside` are the backup's own files, if needed and present.
     pub(super) fn resolve(&self, inside: Option<Inside>) -> Result<Resolved, IdError> {
         let mut maps = self.numbers()?;
         let (old, old_from, new_from) = match (inside, &self.from, &self.to) {
@@ -167,19 +167,18 @@ impl IdWish {
     }
 }
 
-/// Names and numbers in the order of their lines.
+/// Names and ids in the order of their lines.
 #[derive(Debug, Default)]
 struct Table(Vec<(Vec<u8>, u32)>);
 
 impl Table {
-    /// `name:password:number:…`, see passwd(5) and group(5). Lines that are not of that form are passed over, as getpwent(3)
-    /// does it.
+    /// Parses `name:password:number:…`, see passwd(5) and group(5). Invalid lines are skipped, as in getpwent(3).
     fn parse(bytes: &[u8]) -> Self {
         let line = |line: &[u8]| {
             let mut fields = line.split(|byte| *byte == b':');
             let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
             let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
-            // A name with `+` or `-` before it stands for another table.
+            // A name with `+` or `-` before it refers to another table.
             let is_name = !name.is_empty() && !matches!(name[0], b'+' | b'-' | b'#');
             (is_name && number != u32::MAX).then(|| (name.to_vec(), number))
         };
@@ -191,8 +190,8 @@ impl Table {
         self.0.iter().find(|(other, _)| other == name).map(|(_, number)| *number)
     }
 
-    /// Numbers of this table and those that their names have in `other`, where they differ. As in getpwnam(3), the first
-    /// line of a name counts; and the first of a number whose name the other table has.
+    /// Ids of this table and the ids of the same names in `other`, if they differ. As in getpwnam(3), the first
+    /// line of a name is used; of several names of one id, the first that `other` has.
     fn others_in(&self, other: &Self) -> Vec<(u32, u32)> {
         let mut numbers = BTreeMap::new();
         for (name, number) in &other.0 {
@@ -252,7 +251,7 @@ impl Names {
     }
 }
 
-/// The backup's own names.
+/// Names from the backup itself.
 #[derive(Debug)]
 pub(super) struct Inside {
     names: Names,
@@ -260,12 +259,13 @@ pub(super) struct Inside {
     place: String,
 }
 
-/// Whether an entry of this path may be such a file: in the archive's root, or in that of one of its filesystems.
+/// Whether an entry of this path may be such a file: in the archive's root, or in the root of one of its
+/// filesystems.
 pub(super) fn is_name_file(path: &[u8]) -> bool {
     parts(path).is_some()
 }
 
-/// The directory before `etc`, and whether it is the passwd file.
+/// The directory that contains `etc`, and whether it is the passwd file.
 fn parts(path: &[u8]) -> Option<(&[u8], bool)> {
     let path = plain(path);
     let (before, is_passwd) = match (path.strip_suffix(b"etc/passwd"), path.strip_suffix(b"etc/group")) {
@@ -280,7 +280,7 @@ fn parts(path: &[u8]) -> Option<(&[u8], bool)> {
     Some((region, is_passwd))
 }
 
-/// Reads the names that the backup itself has; `None` when it has none.
+/// Reads the names from the backup itself; `None` if it has none.
 pub(super) fn read_inside(mut reader: EntryReader<MemberStream>, part: &Part) -> Result<Option<Inside>, IdError> {
     let mut found: BTreeMap<Vec<u8>, (Option<Table>, Option<Table>)> = BTreeMap::new();
     while let Some(item) = reader.next_item() {
@@ -313,7 +313,7 @@ pub(super) fn read_inside(mut reader: EntryReader<MemberStream>, part: &Part) ->
     }
     let _ = reader.into_source().0.finish();
     found.retain(|_, tables| tables.0.is_some());
-    // One in the root is the archive's own; a directory with another is something in its only filesystem.
+    // A file in the root is used; one below a directory is then only part of the single filesystem.
     let region = match found.len() {
         0 => return Ok(None),
         1 => found.keys().next().cloned(),

@@ -1,4 +1,4 @@
-//! How a backup is restored into a directory.
+//! Options for restoring a backup into a directory.
 
 use std::path::PathBuf;
 
@@ -6,52 +6,52 @@ use super::names::IdWish;
 use crate::outside::Cancel;
 use crate::outside::host::processors;
 
-/// What happens with what is there already.
+/// The treatment of existing entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays as it is, and the entry is reported. Directories are gone into, and stay as they are.
+    /// They are kept and reported. Existing directories are entered but not changed.
     #[default]
     Keep,
-    /// What is equal stays: files of the same size, time and content. Directories get their attributes anew. The rest
-    /// as with `Keep`.
+    /// Equal ones are kept: files of the same size, time and content. Directories get their attributes again.
+    /// Others as with `Keep`.
     Resume,
-    /// It is replaced. Only directories are never removed.
+    /// They are replaced. Directories are never removed.
     Overwrite,
 }
 
-/// How a backup is restored.
+/// Options for restoring a backup.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub struct RestoreOptions {
-    /// The directory to restore into; made when it is not there.
+    /// The target directory; created if missing.
     pub to: PathBuf,
     /// The only region whose files are restored, by its name: its root becomes `to`. All regions without one.
     pub region: Option<String>,
-    /// Patterns of what is wanted, see [`super::select::Selection`]; everything without any.
+    /// Patterns of entries to restore, see [`super::select::Selection`]; all without any.
     pub paths: Vec<String>,
-    /// What happens with what is there already.
+    /// The treatment of existing entries.
     pub existing: Existing,
     /// Whether each file is compared with its digest in the index, and a whole archive with its checksum.
     pub verify: bool,
-    /// Whether devices are made. Only root can.
+    /// Whether devices are created, which requires root.
     pub devices: bool,
-    /// Whether the directory itself gets the owner, mode, times and attributes that the archive's root has. Without it,
-    /// it keeps its own; one that was made is its owner's alone (0700).
+    /// Whether the target directory gets the attributes of the archive's root. Otherwise it keeps its own; a new
+    /// one is accessible only to its owner (0700).
     pub top: bool,
-    /// Whether files keep set-user-id and set-group-id bits and capabilities also where other users of this host can
+    /// Whether files keep set-user-id and set-group-id bits and capabilities even if other users of this host can
     /// reach them.
     pub keep_set_id: bool,
-    /// Other numbers for owners and groups.
+    /// The mapping of owners and groups.
     pub ids: IdWish,
-    /// How many threads inflate.
+    /// The number of decompression threads.
     pub threads: usize,
-    /// The wish to stop.
+    /// Cancels the operation.
     pub cancel: Cancel,
 }
 
 impl RestoreOptions {
-    /// Everything into the directory `to`: existing files stay, digests are compared, devices are left out, and set-id bits are
-    /// dropped where other users of the host could use them.
+    /// Restores everything into the directory `to`: existing files are kept, digests are compared, devices are
+    /// skipped, and set-id bits are dropped if other users of the host could use them.
     pub fn into_directory(to: impl Into<PathBuf>) -> Self {
         Self {
             to: to.into(),

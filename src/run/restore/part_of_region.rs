@@ -1,4 +1,4 @@
-//! Where the archive holds each filesystem's files.
+//! Locates each filesystem's files in the archive.
 
 use super::error::RestoreError;
 use super::options::RestoreOptions;
@@ -8,7 +8,7 @@ use crate::manifest::{Manifest, RegionRecord};
 use crate::shown;
 use crate::store::Backup;
 
-/// The part of the archive that holds a filesystem's files; `None` when the manifest does not say where they are.
+/// The part of the archive with a filesystem's files; `None` if the manifest does not locate them.
 pub(crate) fn part_of_record(manifest: &Manifest, record: &RegionRecord) -> Option<Part> {
     part_at(manifest, record.archive_path.as_deref()?)
 }
@@ -58,7 +58,7 @@ pub(crate) fn base_of(files: &Backup) -> Base {
 
 fn part_at(manifest: &Manifest, path: &str) -> Option<Part> {
     let below = name_at_top(path)?;
-    // The raw images in the archive's root are none of the filesystem's files.
+    // Raw images in the archive's root do not belong to the filesystem.
     let raw = manifest.regions.iter().filter(|record| below.is_empty() && record.handling == Handling::RawImage);
     let mut except: Vec<Vec<u8>> = raw.filter_map(|record| name_at_top(record.archive_path.as_deref()?)).collect();
     except.retain(|path| !path.is_empty());

@@ -1,4 +1,4 @@
-//! Passes through an archive that put what is wanted into the tree, entry by entry, and count what became of it.
+//! Passes over an archive: puts the selected entries into the tree, and counts the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::outside::BlockRead;
 use crate::run::check::side_files::SideFiles;
 use crate::shown::hex;
 
-/// Links whose targets are looked for a second time; more are reported.
+/// The maximum number of links whose targets are searched in a second pass; further ones are reported.
 const MAX_LATE_LINKS: usize = 100_000;
-/// Progress is told in steps of this many bytes of the tar stream.
+/// The step of progress reports, in bytes of the tar stream.
 const PROGRESS_STEP_BYTES: u64 = 16 << 20;
-/// Paths that are named as an example of many.
+/// The maximum number of paths in a message.
 const MAX_EXAMPLES: usize = 5;
 
-/// A restore under way.
+/// A restore in progress.
 pub(super) struct Pass<'a> {
     pub(super) putter: Putter,
     pub(super) report: RestoreReport,
-    /// Links whose targets were not there: target and own path.
+    /// Links with missing targets: target and own path.
     pub(super) late_links: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The first entries that have something in their place.
+    /// The first entries whose place is taken.
     pub(super) in_the_way: Vec<String>,
-    /// The numbers of owners, when some of them are mapped.
+    /// The owner ids, if a mapping is requested.
     pub(super) uses: Uses,
     pub(super) observer: &'a dyn Observer,
     pub(super) options: &'a RestoreOptions,
@@ -43,7 +43,7 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Reads what is wanted of the archive once, and restores it.
+    /// Reads the selected part of the archive once, and restores it.
     pub(super) fn read(
         &mut self,
         archive: Arc<dyn BlockRead>,
@@ -57,13 +57,13 @@ impl Pass<'_> {
         let stream = self.stream(archive, plan, hash_archive)?;
         let mut reader = EntryReader::new(stream, !everything, self.options.verify && indexed);
         while let Some(item) = reader.next_item() {
-            // What is lost from now on is not damaged, it is not read.
+            // Data missing from now on is not damaged: it was not read.
             if self.options.cancel.is_cancelled() {
                 return Err(RestoreError::Stopped);
             }
             match item {
                 Item::Entry(head, line) => {
-                    // With an index, it was chosen there.
+                    // With an index, entries were selected there.
                     if indexed || everything || selects_without_index(selection, &head) {
                         self.take(&head.path, &head, line.as_deref(), &mut reader);
                     }
@@ -179,7 +179,7 @@ impl Pass<'_> {
         }
     }
 
-    /// One line, however many there are.
+    /// Reports all of them on one line.
     pub(super) fn tell_what_is_in_the_way(&self) {
         let count = self.report.in_the_way;
         let Some(more) = count.checked_sub(self.in_the_way.len() as u64).filter(|_| count > 0) else { return };
@@ -197,7 +197,7 @@ impl Pass<'_> {
     }
 
     pub(super) fn fail(&mut self, path: &str, what: &str) {
-        // A file that was being read when somebody wanted to stop is not damaged; the run says that it was interrupted.
+        // A file that was interrupted by the cancellation is not damaged; the run reports the cancellation.
         if self.options.cancel.is_cancelled() {
             return;
         }
@@ -205,7 +205,7 @@ impl Pass<'_> {
         self.observer.on_event(&Event::Problem(Problem::new(Severity::Error, path, what)));
     }
 
-    /// Links to what was not asked for: the first of each gets the data, the others are links to it.
+    /// Restores links whose targets were not selected: the first name gets the data, the others are linked to it.
     pub(super) fn late_links(&mut self, archive: &Arc<dyn BlockRead>, sides: &SideFiles) -> Result<(), RestoreError> {
         let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         for (target, path) in std::mem::take(&mut self.late_links) {

@@ -1,23 +1,23 @@
-//! The paths of an archive, taken apart.
+//! Splits the paths of an archive.
 
-/// Why a path of an archive is not used.
+/// Why a path of an archive is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
-    /// `..` in it.
+    /// It contains `..`.
     #[error("its path leads out of the directory with `..`")]
     Upwards,
-    /// A zero byte in it.
+    /// It contains a NUL byte.
     #[error("its path holds a zero byte")]
     Zero,
-    /// Nothing is left of it.
+    /// It is empty.
     #[error("its path names nothing")]
     Empty,
-    /// It lies in another part of the archive.
+    /// It is in another part of the archive.
     #[error("its path leads to another filesystem of the archive")]
     Elsewhere,
 }
 
-/// A path's parts: what is empty or `.` left out, a leading `/` with them, as tar does it.
+/// The components of a path, without empty ones and `.`; a leading `/` is dropped, as in tar.
 pub fn parts_of(path: &[u8]) -> Result<Vec<&[u8]>, BadPath> {
     let mut parts = Vec::new();
     for part in path.split(|byte| *byte == b'/') {

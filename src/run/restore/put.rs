@@ -1,4 +1,4 @@
-//! Puts one entry after the other into the tree.
+//! Puts entries into the tree.
 
 mod error;
 mod file;
@@ -21,7 +21,7 @@ use crate::run::check::content::contradiction;
 pub use self::putter::{Outcome, PutOptions, Putter};
 
 impl Putter {
-    /// Restores an entry whose data comes next from `reader`. `path` is where it goes, relative to the tree.
+    /// Restores an entry, whose data follows in `reader`. `path` is its place relative to the tree.
     pub fn put<S: ChunkSource>(
         &mut self,
         path: &[u8],
@@ -32,7 +32,7 @@ impl Putter {
         if let (Some(line), true) = (line, self.options.verify)
             && let Some(what) = contradiction(head, line, line.content)
         {
-            // Its data was not looked at yet.
+            // Its data was not read yet.
             return Outcome::Failed(format!("not restored, since {what}"));
         }
         let parts = match self.parts(path) {
@@ -79,7 +79,7 @@ impl Putter {
             HeadKind::Other(b'M') => Outcome::Failed(
                 "not restored: it began in another volume of a multi-volume archive (type M)".to_owned(),
             ),
-            // POSIX: what is not known is a regular file.
+            // POSIX: unknown types are treated as regular files.
             HeadKind::Other(flag) if flag.is_ascii_alphanumeric() => {
                 let what = format!("its type {} is not known: restored as a regular file", flag.escape_ascii());
                 match self.put_file(name, head, line, &attributes, reader) {
@@ -98,7 +98,7 @@ impl Putter {
         outcome
     }
 
-    /// For the archive's root, when the tree's own directory stays as it is.
+    /// The outcome for the archive's root if the tree's own directory is not changed.
     fn keep_top(&self, attributes: &Attributes) -> Outcome {
         let Some(facts) = self.tree.root().and_then(|root| rustix::fs::fstat(root).ok()) else {
             return Outcome::Present;

@@ -1,31 +1,31 @@
-//! Whether other users of this host can reach what is restored.
+//! Whether other users of this host can reach restored files.
 //!
-//! A tenant's set-user-id program lends its owner's rights to whoever can run it. In a directory that nobody else can
-//! enter, or on a filesystem that is mounted `nosuid`, it lends them to no one.
+//! A tenant's set-user-id program lends its owner's rights to everyone who can run it. Below a directory that only
+//! its owner can enter, or on a filesystem mounted `nosuid`, it lends them to no one.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
-/// A path in Linux has fewer directories than this.
+/// An upper bound of the depth of a path in Linux.
 const MAX_LEVELS: usize = 4096;
-/// Search permission for the group, or for all. With an ACL, the group's bits are its mask: without `x` there, no
-/// named user or group may enter either.
+/// Search permission for group or others. With an ACL, the group bits are the mask: without `x` there, no named
+/// user or group may enter either.
 const SEARCH_BY_OTHERS: u32 = 0o011;
 
-/// Whether a user other than root and the one who runs this process can run files in `target`. `opens` says that the
-/// target's own mode is going to change, and is not to be relied on.
+/// Whether a user other than root and the current one can run files in `target`. `opens`: the target's own mode
+/// will change and must be ignored.
 pub(super) fn is_reachable(target: BorrowedFd<'_>, opens: bool) -> bool {
     let flags = rustix::fs::fstatvfs(target).map(|facts| facts.f_flag);
     if flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::NOSUID)) {
         return false;
     }
-    // What cannot be looked at is taken for open.
+    // A directory that cannot be examined counts as open.
     !has_closed_directory(target, opens).unwrap_or(false)
 }
 
-/// Whether the target or a directory above it lets nobody else in.
+/// Whether the target, or a directory above it, is closed to other users.
 fn has_closed_directory(target: BorrowedFd<'_>, opens: bool) -> Result<bool, Errno> {
     let me = rustix::process::geteuid().as_raw();
     let is_closed = |facts: &Stat| facts.st_mode & SEARCH_BY_OTHERS == 0 && (facts.st_uid == 0 || facts.st_uid == me);
@@ -39,7 +39,7 @@ fn has_closed_directory(target: BorrowedFd<'_>, opens: bool) -> Result<bool, Err
         fd = rustix::fs::openat(fd.as_fd(), c"..", flags, Mode::empty())?;
         let above = rustix::fs::fstat(&fd)?;
         if (above.st_dev, above.st_ino) == (facts.st_dev, facts.st_ino) {
-            // The root directory, or that of a mount that is attached nowhere.
+            // The root directory, or the root of a detached mount.
             return Ok(false);
         }
         if is_closed(&above) {

@@ -1,4 +1,4 @@
-//! Which entries a person asked for.
+//! Selects the entries to restore.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::archive::index::unescape_path;
 
-/// A pattern that is not one.
+/// An invalid pattern.
 #[derive(Debug, thiserror::Error)]
 #[error("the pattern {pattern:?} cannot be used: {reason}")]
 pub struct BadPattern {
@@ -33,7 +33,7 @@ impl Part {
 
     /// Whether the entry with this path belongs to it: `path` as in the archive, without `./`.
     pub(super) fn has(&self, path: &[u8], is_directory: bool) -> bool {
-        // Version 0fec752 could give a directory's name to an image beside it, too.
+        // Version 0fec752 could give an image the name of a directory beside it.
         let inside = self.below.is_empty() || (is_directory && path == self.below) || is_below(path, &self.below);
         inside && !self.except.iter().any(|other| other == path)
     }
@@ -48,8 +48,8 @@ pub struct Base {
     pub top_names: Vec<Vec<u8>>,
 }
 
-/// Patterns of paths. Each stands for the entry with exactly that path and all that lies in it; one with `*`, `?` or
-/// `[` also for what it matches in the sense of gitignore(5), from the archive's root on.
+/// Patterns of paths. Each selects the entry with exactly that path and everything below; one with `*`, `?` or `[`
+/// also selects its matches in the sense of gitignore(5), from the archive's root.
 #[derive(Debug, Default)]
 pub struct Selection {
     patterns: Vec<Pattern>,
@@ -69,8 +69,8 @@ struct Pattern {
 }
 
 impl Selection {
-    /// `patterns` as they were typed; a `/` or `./` before them changes nothing, and `\xHH` stands for a byte as the
-    /// index writes it. Without any, everything is selected.
+    /// Compiles `patterns` as typed; a leading `/` or `./` is ignored, and `\xHH` is a byte, as in the index.
+    /// Without any, everything is selected.
     pub fn new(patterns: &[String]) -> Result<Self, BadPattern> {
         Self::from(&Base::default(), patterns)
     }
@@ -81,7 +81,7 @@ impl Selection {
         Ok(Self { patterns, part: Part::default() })
     }
 
-    /// Of what it selects, only what belongs to `part`.
+    /// Limits the selection to the entries of `part`.
     #[must_use]
     pub fn within(mut self, part: &Part) -> Self {
         self.part = part.clone();
@@ -93,7 +93,7 @@ impl Selection {
         self.patterns.is_empty() && self.part.is_everything()
     }
 
-    /// Whether the entry with this path is wanted: `path` as in the archive.
+    /// Whether the entry with this path in the archive is selected.
     pub fn wants(&self, path: &[u8], is_directory: bool) -> bool {
         let path = plain(path);
         if !self.part.has(path, is_directory) || self.patterns.is_empty() {
@@ -109,14 +109,14 @@ impl Selection {
         wanted
     }
 
-    /// Whether this directory leads to something that is named literally, so that its attributes are wanted, too.
+    /// Whether this directory leads to a literally named path, so that its attributes are needed too.
     pub fn leads_to(&self, path: &[u8]) -> bool {
         let path = plain(path);
         let above = |literal: &Vec<u8>| path.is_empty() || is_below(literal, path);
         self.part.has(path, true) && self.patterns.iter().any(|pattern| pattern.literals.iter().any(above))
     }
 
-    /// Whether a pattern names exactly this path, globs left aside.
+    /// Whether a pattern names exactly this path, without globs.
     pub fn names(&self, path: &[u8]) -> bool {
         let path = plain(path);
         self.patterns.iter().any(|pattern| pattern.literals.iter().any(|literal| literal == path))
@@ -127,7 +127,7 @@ impl Selection {
         self.patterns.first().and_then(|pattern| pattern.literals.first()).map_or(b"", Vec::as_slice)
     }
 
-    /// The patterns that nothing matched.
+    /// The patterns without a match.
     pub fn unmatched(&self) -> Vec<String> {
         let never = |pattern: &&Pattern| pattern.matched.load(Ordering::Relaxed) == 0;
         self.patterns.iter().filter(never).map(|pattern| pattern.shown.clone()).collect()
@@ -171,7 +171,7 @@ impl Pattern {
     }
 }
 
-/// Without `./` or `/` before it and `/` behind it.
+/// Removes a leading `./` or `/` and a trailing `/`.
 pub fn plain(mut path: &[u8]) -> &[u8] {
     loop {
         path = match path {
@@ -229,7 +229,7 @@ mod tests {
         let first = part("p1", &[]);
         assert!(first.wants(b"./p1/", true) && first.wants(b"./p1/etc", true));
         assert!(!first.wants(b"./p10/etc", true) && !first.wants(b"./", true) && !first.is_everything());
-        // An image that an older version called like the directory.
+        // An image to which an older version gave the name of the directory.
         assert!(!first.wants(b"./p1", false));
         let root = part("", &["p2.img"]);
         assert!(root.wants(b"./etc", true) && root.wants(b"./etc/p2.img", false) && !root.wants(b"./p2.img", false));

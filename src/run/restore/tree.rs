@@ -1,5 +1,4 @@
-//! The directory that is restored into, and the way through it: one name at a time, never over a symbolic link, never
-//! out of it.
+//! The target directory, and access to it: one component at a time, never through a symbolic link, never outside.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -13,17 +12,17 @@ use rustix::io::Errno;
 use super::attributes::{AttributeError, Attributes, Restorer, modified};
 use crate::entry::Timestamp;
 
-/// What is not complete yet has a name that begins with this, in the directory that it is to be in. What follows is the
-/// run's own, so that a file of the archive with such a name is not taken for one.
+/// The prefix of names of incomplete files, in their final directory. A random part follows, so that a file of the
+/// archive with such a name is not taken for one.
 pub const TEMPORARY_PREFIX: &str = ".volbak-tmp.restore-";
-/// How many directories of the current path are held open.
+/// How many directories of the current path stay open.
 const MAX_OPEN: usize = 64;
-/// Directories that no entry of the archive describes get this mode, as far as the umask lets them.
+/// The mode of directories without an entry in the archive, subject to the umask.
 const IMPLIED_MODE: u32 = 0o755;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What a directory gets when nothing more is put into it.
+/// The attributes that a directory gets when it is complete.
 #[derive(Debug)]
 enum Finish {
     Nothing,
@@ -36,7 +35,7 @@ impl Finish {
     fn carry_out(self, fd: &OwnedFd, restorer: &mut Restorer) -> Result<(), AttributeError> {
         match self {
             Self::Nothing => Ok(()),
-            // The owner of a directory alone may set its times. That they are others is no fault of what was restored.
+            // Only the owner of a directory may set its times. Other times are no fault of the restore.
             Self::Time(time) => match rustix::fs::futimens(fd, &modified(time)) {
                 Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::ROFS) => Ok(()),
                 Err(error) => Err(AttributeError::TimeBack(error)),
@@ -49,42 +48,42 @@ impl Finish {
 #[derive(Debug)]
 struct OpenDirectory {
     name: Vec<u8>,
-    /// `None` when it was closed to save descriptors; `..` of its child leads back.
+    /// `None` if it was closed to save descriptors; `..` of its child reopens it.
     fd: Option<OwnedFd>,
     id: (u64, u64),
     finish: Finish,
     fresh: bool,
     default_acl: bool,
-    /// Digests of the names in it; `None` before one of them was asked for.
+    /// Digests of the names in it; `None` before the first query.
     names: RefCell<Option<HashSet<u64>>>,
 }
 
-/// The directory, and the path in it that is worked in.
+/// The target directory, and the current path in it.
 #[derive(Debug)]
 pub struct Tree {
     levels: Vec<OpenDirectory>,
-    /// Whether nothing was in it at the start: then every directory in it is the archive's.
+    /// Whether it was empty at the start: then every directory in it is from the archive.
     pub was_empty: bool,
-    /// Whether it was made for this restore.
+    /// Whether it was created by this restore.
     pub was_made: bool,
-    /// The name of what this run is at.
+    /// The temporary name of this run.
     pub temporary: Vec<u8>,
-    /// What could not be done to directories: path and reason.
+    /// Attributes of directories that could not be set: path and reason.
     pub failures: Vec<(Vec<u8>, AttributeError)>,
     hasher: RandomState,
-    /// The last name that stood for another one's.
+    /// The last name that referred to an entry of another name.
     alias: RefCell<Option<Vec<u8>>>,
 }
 
 impl Tree {
-    /// Opens the directory `root`, or makes it: then nobody but its owner can enter it.
+    /// Opens the directory `root`, or creates it, accessible only to its owner.
     pub fn open(root: &Path) -> Result<Self, Errno> {
         let was_made = match rustix::fs::mkdir(root, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(error) => return Err(error),
         };
-        // The user's own path may lead over a link.
+        // The user's own path may contain links.
         let fd = rustix::fs::open(root, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty())?;
         let was_empty = rustix::fs::Dir::read_from(&fd)?
             .filter_map(Result::ok)
@@ -112,27 +111,27 @@ impl Tree {
         })
     }
 
-    /// The directory itself.
+    /// The target directory.
     pub fn root(&self) -> Option<BorrowedFd<'_>> {
         self.levels.first().and_then(|level| level.fd.as_ref()).map(AsFd::as_fd)
     }
 
-    /// The directory that is worked in.
+    /// The current directory.
     pub fn here(&self) -> Result<BorrowedFd<'_>, Errno> {
         self.levels.last().and_then(|level| level.fd.as_ref()).map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 
-    /// Whether the directory that is worked in was made by this restore, so that nothing foreign is in it.
+    /// Whether the current directory was created by this restore, so that it contains nothing foreign.
     pub fn is_fresh(&self) -> bool {
         self.levels.last().is_some_and(|level| level.fresh)
     }
 
-    /// Whether what is made here gets an ACL from the directory.
+    /// Whether new entries here inherit an ACL from the directory.
     pub fn gives_acl(&self) -> bool {
         self.levels.last().is_some_and(|level| level.default_acl)
     }
 
-    /// Goes to the directory with these parts, leaving others on the way; makes what is missing.
+    /// Enters the directory with these components, leaving others on the way; creates missing ones.
     pub fn enter(&mut self, parts: &[&[u8]], restorer: &mut Restorer) -> Result<(), Errno> {
         let common = self.levels[1..].iter().zip(parts).take_while(|(level, part)| level.name == **part).count();
         while self.levels.len() > common + 1 {
@@ -167,7 +166,7 @@ impl Tree {
     }
 
     fn push(&mut self, name: &[u8], fd: OwnedFd, facts: &Stat, finish: Finish, fresh: bool) {
-        // A new directory has what the one around it gives; one that was there is asked.
+        // A new directory inherits its parent's default ACL; an existing one is queried.
         let default_acl = if fresh { self.gives_acl() } else { has_default_acl(&fd) };
         let id = (facts.st_dev, facts.st_ino);
         let names = RefCell::default();
@@ -178,8 +177,8 @@ impl Tree {
         }
     }
 
-    /// Makes the directory `name` here, or takes the one that is there, and goes into it. Its attributes are set when it
-    /// is left: `attributes` says which, given whether the directory is new.
+    /// Creates or opens the directory `name` here, and enters it. Its attributes are set when it is left;
+    /// `attributes` decides on them, given whether the directory is new.
     pub fn make_directory(
         &mut self,
         name: &[u8],
@@ -199,7 +198,7 @@ impl Tree {
         let fd = open_directory(here, name)?;
         let facts = rustix::fs::fstat(&fd)?;
         if fresh && self.gives_acl() {
-            // The archive's own, if any, comes with its attributes.
+            // The archive's own ACL, if any, is set with the attributes.
             for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
                 let _ = rustix::fs::fremovexattr(&fd, acl);
             }
@@ -212,8 +211,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes what an interrupted restore was at in the directory that is worked in. To be called before anything of the
-    /// archive is put there: a file of its own that is called so is then simply restored again.
+    /// Removes the incomplete file of an interrupted restore from the current directory. Call it before anything is
+    /// put there: a file of the archive with such a name is then restored again.
     pub fn remove_remains(&self) -> Result<(), Errno> {
         let here = self.here()?;
         let mut remains = Vec::new();
@@ -232,14 +231,14 @@ impl Tree {
         Ok(())
     }
 
-    /// What the directory itself gets at the end. Without it, one that was there stays as it was.
+    /// The attributes that the target directory gets at the end. Otherwise an existing one is not changed.
     pub fn set_root_attributes(&mut self, attributes: Box<Attributes>) {
         if let Some(root) = self.levels.first_mut() {
             root.finish = Finish::Attributes(attributes);
         }
     }
 
-    /// Leaves the innermost directory: its attributes are set, its time last.
+    /// Leaves the innermost directory: sets its attributes, the time last.
     fn leave(&mut self, restorer: &mut Restorer) -> Result<(), Errno> {
         let Some(level) = self.levels.pop() else { return Ok(()) };
         let Some(fd) = level.fd else { return Err(Errno::BADF) };
@@ -262,7 +261,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Leaves all directories and sets what the outermost one gets.
+    /// Leaves all directories and sets the attributes of the outermost one.
     pub fn finish(mut self, restorer: &mut Restorer) -> Result<Vec<(Vec<u8>, AttributeError)>, Errno> {
         while self.levels.len() > 1 {
             self.leave(restorer)?;
@@ -275,7 +274,7 @@ impl Tree {
         Ok(self.failures)
     }
 
-    /// Opens the directory with these parts for a look, from the outermost on, without going there.
+    /// Opens the directory with these components, from the root, without entering it.
     pub fn open_path(&self, parts: &[&[u8]]) -> Result<OwnedFd, Errno> {
         let mut fd = rustix::io::fcntl_dupfd_cloexec(self.root().ok_or(Errno::BADF)?, 0)?;
         for part in parts {
@@ -286,8 +285,9 @@ impl Tree {
         Ok(fd)
     }
 
-    /// For a name that is there: `NOTUNIQ` when what it leads to is called otherwise, since the filesystem takes two names
-    /// for one (capital and small letters, spellings of Unicode, a short name of FAT). To be asked only then: the directory is listed.
+    /// Checks an existing name: `NOTUNIQ` if its entry has another name, since the filesystem treats both as equal
+    /// (case, Unicode normalisation, short names of FAT). It lists the directory, so call it only for an existing
+    /// name.
     pub fn check_own_name(&self, name: &[u8]) -> Result<(), Errno> {
         let Some(level) = self.levels.last() else { return Ok(()) };
         let mut names = level.names.borrow_mut();
@@ -302,12 +302,12 @@ impl Tree {
         Err(Errno::NOTUNIQ)
     }
 
-    /// Whether a name of this restore stood for another one's.
+    /// Whether some name of this restore referred to an entry of another name.
     fn has_aliases(&self) -> bool {
         self.alias.borrow().is_some()
     }
 
-    /// The same for a name in any directory. What has a name of its own where no other name had none is not looked at.
+    /// The same for a name in any directory. Skipped as long as no name referred to an entry of another name.
     pub fn check_name_in(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         if !self.has_aliases() || self.list(directory)?.contains(&self.hasher.hash_one(name)) {
             return Ok(());
@@ -315,7 +315,7 @@ impl Tree {
         Err(Errno::NOTUNIQ)
     }
 
-    /// Something of that name was made in the directory that is worked in.
+    /// Records that an entry of that name was created in the current directory.
     pub fn note_name(&self, name: &[u8]) {
         if let Some(level) = self.levels.last()
             && let Some(names) = &mut *level.names.borrow_mut()
@@ -324,7 +324,7 @@ impl Tree {
         }
     }
 
-    /// Digests of the names in a directory, which no one can foresee.
+    /// Keyed digests of the names in a directory.
     fn list(&self, directory: BorrowedFd<'_>) -> Result<HashSet<u64>, Errno> {
         let entries = rustix::fs::Dir::read_from(directory)?;
         entries.map(|entry| Ok(self.hasher.hash_one(entry?.file_name().to_bytes()))).collect()
@@ -334,13 +334,13 @@ impl Tree {
 fn open_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(at, name, DIRECTORY, Mode::empty(), resolve) {
-        // A sandbox may not know the call. A single name and O_NOFOLLOW lead nowhere else either.
+        // A sandbox may block the call. A single component with O_NOFOLLOW is as safe.
         Err(Errno::NOSYS) => rustix::fs::openat(at, name, DIRECTORY, Mode::empty()),
         opened => opened,
     }
 }
 
-/// What has this name here, without following it; `None` when nothing has.
+/// stat(2) of this name here, without following a link; `None` if it does not exist.
 pub fn stat_here(at: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>, Errno> {
     match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(facts) => Ok(Some(facts)),
@@ -354,7 +354,7 @@ pub fn is_directory(facts: &Stat) -> bool {
     FileType::from_raw_mode(facts.st_mode) == FileType::Directory
 }
 
-/// The time when its data was last changed.
+/// The modification time.
 pub fn mtime_of(facts: &Stat) -> Timestamp {
     Timestamp { sec: facts.st_mtime, nsec: u32::try_from(facts.st_mtime_nsec).unwrap_or(0) }
 }

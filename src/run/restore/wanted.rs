@@ -1,4 +1,4 @@
-//! How the entries that are wanted are read from an archive: through its index, or by a scan without one.
+//! Plans how the selected entries are read: through the index, or by a scan without one.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::BlockRead;
 use crate::run::check::side_files::SideFiles;
 
-/// How what is wanted of an archive is read.
+/// The plan for reading the selected entries.
 pub(super) fn plan_of(sides: &SideFiles, selection: &Arc<Selection>) -> Plan {
     let Some(index) = index_of(sides) else { return Plan::Scan };
     let select = (!selection.is_everything()).then(|| {
@@ -31,7 +31,7 @@ pub(super) fn plan_of(sides: &SideFiles, selection: &Arc<Selection>) -> Plan {
     Plan::Index(Box::new(IndexPlan::new(index, select)))
 }
 
-/// Whether an entry is wanted that no index was asked about.
+/// Whether an entry is selected, for archives read without an index.
 pub(super) fn selects_without_index(selection: &Selection, head: &EntryHead) -> bool {
     let is_directory = head.kind == HeadKind::Directory;
     selection.wants(&head.path, is_directory) || (is_directory && selection.leads_to(&head.path))
@@ -73,7 +73,7 @@ pub(super) fn resolve_ids(
     Ok((resolved.maps, AclNames::new(resolved.new)))
 }
 
-/// The index, unless it is missing, damaged or not the backup's.
+/// The index, unless it is missing, damaged or of another backup.
 pub(super) fn index_of(sides: &SideFiles) -> Option<IndexReader> {
     if sides.index_changed {
         return None;

@@ -1,4 +1,4 @@
-//! What earlier runs left to know, and what it says of the runs and of a volume.
+//! Records of earlier runs, and their effect on the status of the runs and of a volume.
 
 use chrono::{DateTime, Local, Utc};
 
@@ -6,19 +6,20 @@ use super::figures::{Level, Limits};
 use crate::config::{Config, Selected};
 use crate::report::{Dump, Outcome, RunStanding, Standing, VolumeStanding};
 
-/// What earlier runs left to know.
+/// Records of earlier runs.
 pub(super) struct EarlierRuns<'a> {
     pub(super) standing: &'a Standing,
-    /// Why not all of it could be read.
+    /// Why some of them could not be read.
     pub(super) damage: Option<String>,
-    /// When the last run began, if it was cut off.
+    /// The start of the last run, if it was interrupted.
     pub(super) cut_off: Option<DateTime<Utc>>,
     pub(super) host: String,
     pub(super) scope: String,
 }
 
 impl EarlierRuns<'_> {
-    /// What is known of a volume that this config's runs are for, or that was asked for by name; not of one that is gone.
+    /// The standing of a volume that this config's runs cover, or that was requested by name; `None` for a gone
+    /// volume.
     pub(super) fn of(&self, name: &str, config: &Config) -> Option<&VolumeStanding> {
         let volume = self.standing.volumes.get(name).filter(|volume| !volume.gone)?;
         let is_selected = volume.group.as_ref().is_none_or(|group| {
@@ -28,7 +29,7 @@ impl EarlierRuns<'_> {
         (is_selected || volume.named).then_some(volume)
     }
 
-    /// Why the runs themselves are not well. Their volumes are judged one by one.
+    /// Problems of the runs themselves. Volumes are judged individually.
     pub(super) fn about_runs(&self, limits: Limits, now: DateTime<Utc>, tell: &mut dyn FnMut(Level, String)) {
         if let Some(what) = &self.damage {
             tell(
@@ -70,7 +71,7 @@ impl EarlierRuns<'_> {
         }
     }
 
-    /// Why a volume is not well by the last run that was for it. `newest` is when its newest backup was begun.
+    /// Problems of a volume in its last run. `newest` is the start of its newest backup.
     pub(super) fn about_volume(
         name: &str,
         volume: &VolumeStanding,

@@ -1,4 +1,4 @@
-//! What `volbak status` answers.
+//! The answer of `volbak status`.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -6,20 +6,20 @@ use serde::Serialize;
 use crate::report::Outcome;
 use crate::run::check::CheckLevel;
 
-/// How bad it is, with Nagios' and Icinga's exit statuses.
+/// The severity, with the exit statuses of Nagios and Icinga.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
     /// All is well.
     Ok,
-    /// An operator should look.
+    /// Needs attention.
     Warning,
     /// A volume has no recent backup, or the last run failed.
     Critical,
 }
 
 impl Level {
-    /// 0, 1 or 2. The 3 of a plugin that cannot tell is the caller's.
+    /// 0, 1 or 2. For 3 (unknown) see the caller.
     pub fn status(self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -29,7 +29,7 @@ impl Level {
     }
 }
 
-/// From which age on a last backup is bad.
+/// The ages at which the last backup is too old.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Hours.
@@ -48,85 +48,85 @@ impl Limits {
     }
 }
 
-/// How all of it stands.
+/// The overall status.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    /// The worst of it.
+    /// The worst level.
     pub level: Level,
-    /// Why it is not better, the worst first.
+    /// The reasons for the level, worst first.
     pub reasons: Vec<Reason>,
-    /// The last run, when its report is kept.
+    /// The last run, if its report is stored.
     pub last_run: Option<LastRun>,
     /// Each volume that has a directory in the destination, or was in the last run.
     pub volumes: Vec<VolumeStatus>,
 }
 
-/// One reason.
+/// A reason.
 #[derive(Debug, Serialize)]
 pub struct Reason {
-    /// How bad it is.
+    /// Its level.
     pub level: Level,
-    /// What it is, one line.
+    /// The text, one line.
     pub what: String,
 }
 
 /// The last run.
 #[derive(Debug, Serialize)]
 pub struct LastRun {
-    /// When it began.
+    /// Its start.
     pub started: DateTime<Utc>,
-    /// How long it took.
+    /// Its duration.
     pub duration_seconds: u64,
-    /// Its subject line: the outcome in words.
+    /// Its subject line: the result in words.
     pub outcome: String,
 }
 
-/// One volume.
+/// The status of a volume.
 #[derive(Debug, Serialize)]
 pub struct VolumeStatus {
     /// Its name.
     pub name: String,
-    /// How it stands.
+    /// Its level.
     pub level: Level,
-    /// When its last complete backup was begun.
+    /// The start of its last complete backup.
     pub last_backup: Option<DateTime<Utc>>,
-    /// How old that is.
+    /// The age of that backup.
     pub age_seconds: Option<i64>,
-    /// How large that archive is.
+    /// The length of its archive.
     pub archive_bytes: Option<u64>,
-    /// How many complete backups there are.
+    /// The number of complete backups.
     pub backups: usize,
-    /// How many of them are protected.
+    /// The number of protected ones.
     pub protected: usize,
-    /// How many of them are kept because of a sudden change, until `volbak accept`.
+    /// The number of those kept because of a sudden change, until `volbak accept`.
     pub pinned: u64,
-    /// How many are bad: a verification found them so, or their files contradict each other.
+    /// The number of bad ones: found by a verification or by inconsistent files.
     pub bad: u64,
-    /// When the newest whole backup was begun that is neither bad nor dated in the future.
+    /// The start of the newest whole backup that is neither bad nor dated in the future.
     pub last_whole: Option<DateTime<Utc>>,
-    /// How old that is.
+    /// The age of that backup.
     pub last_whole_age_seconds: Option<i64>,
-    /// When one was last verified and found good.
+    /// The last date on which a verification found one good.
     pub last_verified: Option<NaiveDate>,
-    /// That verification. A quick check stands here only where nothing else was done.
+    /// That verification; a quick check only if there is no other.
     pub last_verification: Option<Verification>,
-    /// How many problems its last backup has, notices left out.
+    /// The number of problems of its last backup, without notices.
     pub problems: usize,
-    /// Whether all that was selected is in its last backup; `None` without one.
+    /// Whether its last backup contains everything selected; `None` without one.
     pub whole: Option<bool>,
     /// Whether the volume was gone from the host in the last run.
     pub gone: bool,
-    /// What became of it in the last run that was for it.
+    /// Its result in the last run that covered it.
     pub last_outcome: Option<Outcome>,
-    /// When that run began.
+    /// The start of that run.
     pub last_outcome_at: Option<DateTime<Utc>>,
 }
 
 /// A verification that found a backup good.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Verification {
-    /// When.
+    /// Its time.
     pub at: DateTime<Utc>,
-    /// How much it checked.
+    /// Its level.
     pub level: CheckLevel,
 }

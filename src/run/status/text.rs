@@ -1,4 +1,4 @@
-//! The answer as a person and a monitoring system read it.
+//! The status as text, for people and monitoring systems.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::figures::{Level, Status, VolumeStatus};
 use crate::units::ByteLen;
 
 impl Status {
-    /// For a person and a monitoring system: the first line says it all.
+    /// The text; its first line is a complete summary.
     pub fn text(&self) -> String {
         let word = match self.level {
             Level::Ok => "OK",

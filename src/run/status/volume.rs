@@ -1,4 +1,4 @@
-//! How one volume stands.
+//! The status of one volume.
 
 use chrono::{DateTime, Utc};
 
@@ -21,7 +21,7 @@ pub(super) fn of_shelf(
 ) -> VolumeStatus {
     let entry = known.standing.volumes.get(&shelf.name);
     let is_gone = entry.is_some_and(|entry| entry.gone);
-    // What no run backs up, an image or another tool's directory, has no age to be judged by.
+    // Directories that no run backs up (an image, another tool) are not judged by age.
     let ours = known.of(&shelf.name, config);
     let is_expected = ours.is_some() || known.standing.runs.is_empty();
     let newest = shelf.newest_usable(now);

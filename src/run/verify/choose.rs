@@ -1,4 +1,4 @@
-//! Which of many backups are verified now: those that were not for longest, so that in the end each has its turn.
+//! Selects the backups to verify now: those verified longest ago, so that each has its turn.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -10,23 +10,23 @@ use crate::store::Backup;
 pub struct DueBackup {
     /// The backup.
     pub files: Backup,
-    /// When it was begun; `None` without a manifest.
+    /// Its start; `None` without a manifest.
     pub taken_at: Option<DateTime<Utc>>,
-    /// When it was last verified as thoroughly as it would be now, whatever came out.
+    /// Its last verification at the level of this one or above, whatever the verdict.
     pub last_look: Option<DateTime<Utc>>,
 }
 
-/// Which of them are wanted. Without either field, all.
+/// Limits of the selection. Without either field, all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// No more than this many.
+    /// The maximum number.
     pub sample: Option<usize>,
-    /// Only those whose last look is longer ago than this, or that never had one.
+    /// Only those whose last verification is older than this, or that have none.
     pub older_than: Option<TimeDelta>,
 }
 
 impl DueBackup {
-    /// Reads what is known of a backup. `level` is how thoroughly it would be verified.
+    /// Reads the facts about a backup. `level` is the level of the verification.
     pub fn read(files: Backup, level: CheckLevel) -> Self {
         let taken_at = files.manifest().map(|manifest| manifest.started_at);
         let last_look = record::of(&files).and_then(|record| record.last_look(level));
@@ -34,11 +34,11 @@ impl DueBackup {
     }
 }
 
-/// Those whose turn it is, in turn: first those that never had a look, then the one whose look is longest ago; where
-/// that is the same, the oldest backup, and then by their names. Nothing is left to chance.
+/// The backups that are due, in order: first those never verified, then by the time of the last verification, then
+/// by age, and then by name. The order is deterministic.
 pub fn choose(mut candidates: Vec<DueBackup>, choice: Choice, now: DateTime<Utc>) -> Vec<Backup> {
     if let Some(age) = choice.older_than {
-        // Before the beginning of time there is no look either.
+        // No verification is older than the earliest time.
         let limit = now.checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
         candidates.retain(|candidate| candidate.last_look.is_none_or(|look| look < limit));
     }

@@ -1,5 +1,5 @@
-//! Verifies one backup after another, and records what came out. Quick checks read little of each backup: there, many are
-//! checked at once, and told of in their order all the same.
+//! Verifies several backups, and records the results. Quick checks read little of each backup, so many run in
+//! parallel; results still come in order.
 
 use std::io;
 
@@ -11,20 +11,20 @@ use crate::store::Backup;
 use crate::store::at_once::AtOnce;
 use crate::store::catalog::turn_of;
 
-/// How many quick checks are done for each thread before what came out is told.
+/// The number of quick checks per thread before results are reported.
 const TURNS: usize = 16;
 
-/// A backup that was verified.
+/// A verified backup.
 #[derive(Debug)]
 pub struct Verified {
-    /// What came out.
+    /// The report.
     pub report: VerifyReport,
-    /// The record as it is now beside the backup, or why it could not be written; `None` when none was to be.
+    /// The new record beside the backup, or why it could not be written; `None` if it was not to be written.
     pub recorded: Option<io::Result<Record>>,
 }
 
-/// Verifies these backups, writes the record beside each when `recorded` says so, and gives each to `each`, in their
-/// order. The first that ends without a verdict ends it.
+/// Verifies these backups, with `recorded` writes the record beside each, and passes each to `each` in order. Ends
+/// at the first one without a verdict.
 pub fn verify_each(
     backups: &[Backup],
     options: &VerifyOptions,
@@ -39,7 +39,7 @@ pub fn verify_each(
         let early = if is_at_once {
             let around = Surroundings { observer: &Silent, ..around };
             at_once.map(backups.iter().collect(), |files| {
-                // Of those that take much memory one at a time.
+                // Large manifests are parsed one at a time.
                 let _turn = turn_of(files.manifest_bytes());
                 one(files, options, around, recorded)
             })
@@ -73,7 +73,7 @@ pub fn verify_each(
     Ok(())
 }
 
-/// What a backup is called in events: by its own name, as one of its volume.
+/// The name of a backup in events: its own, as a backup of its volume.
 pub fn source_name(files: &Backup) -> SourceName {
     SourceName { shown: files.stem().to_owned(), ..SourceName::of_backups(&files.volume()) }
 }

@@ -16,36 +16,36 @@ use crate::store::Backup;
 pub struct VerifyReport {
     /// The archive.
     pub archive: PathBuf,
-    /// What the files' names begin with.
+    /// The common start of its file names.
     pub stem: String,
-    /// What was asked for.
+    /// The requested level.
     pub level: CheckLevel,
     /// The verdict.
     pub verdict: Verdict,
     /// When it was finished.
     pub verified_at: DateTime<Utc>,
-    /// What could not be checked, and why; one line each.
+    /// Checks that could not be made, and why; one line each.
     pub not_checked: Vec<String>,
-    /// What is wrong: the first thousand.
+    /// The first thousand findings.
     pub findings: Vec<Finding>,
-    /// How many things are wrong.
+    /// The total number of findings.
     pub findings_total: u64,
-    /// The index is there and the manifest is not: a backup of volbak's that lost it.
+    /// There is an index but no manifest: a volbak backup that lost its manifest.
     #[serde(default)]
     pub manifest_lost: bool,
-    /// The archive's SHA-1 as manifest or checksum say it.
+    /// The archive's SHA-1 according to manifest or checksum.
     pub archive_sha1: Option<String>,
-    /// The archive's SHA-1 as it was read; not at the level `quick`.
+    /// The archive's actual SHA-1; not at the level `quick`.
     pub found_sha1: Option<String>,
     /// The archive's length in bytes.
     pub archive_bytes: u64,
-    /// How many members were read.
+    /// The number of members read.
     pub members: u64,
-    /// How many entries.
+    /// The number of entries.
     pub entries: u64,
-    /// Entries that the backup itself marked as not read whole.
+    /// Entries that the backup marks as not completely read.
     pub marked_entries: u64,
-    /// What the libraries of others were asked; `None` when they were not.
+    /// The result of the second opinion; `None` without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_opinion: Option<SecondOpinion>,
 }
@@ -65,7 +65,7 @@ impl VerifyReport {
         }
     }
 
-    /// Adds this verification to the record beside the backup, and gives the record as it is now.
+    /// Adds this verification to the record beside the backup, and returns the new record.
     #[doc(hidden)]
     pub fn save_record(&self, files: &Backup) -> io::Result<Record> {
         let result = LevelResult {

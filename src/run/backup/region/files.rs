@@ -1,4 +1,4 @@
-//! A region's files into the archive.
+//! Archives a region's files.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,18 +17,18 @@ use crate::reader::{Found, FsReader};
 use crate::run::backup::error::BackupError;
 use crate::run::backup::previous::PreviousBackup;
 
-/// After so many entries a filesystem is asked whether it has an end.
+/// The number of entries between two checks whether the filesystem has an end.
 const ASKED_EVERY: u32 = 64;
 
-/// What came of a region's files.
+/// The result of archiving a region's files.
 pub(in crate::run::backup) struct Archived {
     pub(in crate::run::backup) record: RegionRecord,
-    /// How many files, and directories with all in them, are encrypted or hidden, and not in the archive.
+    /// The number of files and directory trees that are encrypted or hidden, and not in the archive.
     pub(in crate::run::backup) sealed: u64,
 }
 
-/// Archives the files of an opened region under `directory`, or at the top without one. What is encrypted or hidden is told and
-/// left to the caller, who has the region's image archived.
+/// Archives the files of an opened region under `directory`, or at the top without one. Encrypted and hidden
+/// entries are reported, and the caller archives the region's image.
 pub(in crate::run::backup) fn archive_files(
     context: &RegionContext<'_>,
     writer: &mut ArchiveWriter<'_>,
@@ -43,9 +43,9 @@ pub(in crate::run::backup) fn archive_files(
     let walk = open.walk(context.excludes.clone()).map_err(BackupError::Open)?;
     let opens_files = Arc::new(AtomicBool::new(false));
     let mut walk = ReadAhead::new(walk, Arc::clone(&opens_files)).map_err(BackupError::Open)?;
-    // The previous index may still be read: the walk has begun without it.
+    // Joined only here, so that the walk starts while the previous index is still being read.
     let carry_before = previous.join(writer).and_then(|previous| previous.trust.carry_before(region, &archive_path));
-    // Without a previous backup it is clear that all files are read.
+    // Without a previous backup all files are read.
     opens_files.store(carry_before.is_none(), Ordering::Relaxed);
     writer.start_filesystem(directory, carry_before)?;
     let mut sealed = 0;
@@ -82,7 +82,7 @@ pub(in crate::run::backup) fn archive_files(
             }
         }
     }
-    // Before it is unmounted.
+    // Must be called before unmounting.
     writer.end_filesystem()?;
     if open.has_no_end() {
         return Err(ArchiveError::TooMuch { limit_bytes: room.limit_bytes }.into());
@@ -107,7 +107,8 @@ pub(in crate::run::backup) fn archive_files(
         files_path: None,
         used_bytes: Some(used_bytes),
         journal_replayed_in_copy: open.is_copy(),
-        // Only ext says whether it was. A copy of an image may have been made at any moment, as a snapshot is.
+        // Only ext records this. For others assume so: a copy of an image, like a snapshot, may have been made at
+        // any moment.
         in_use: Some(open.was_in_use().unwrap_or(true)),
         reader: Some(open.reader().to_owned()),
         has_fat_attributes: open.has_fat_attributes(),
@@ -117,7 +118,7 @@ pub(in crate::run::backup) fn archive_files(
     Ok(Archived { record, sealed })
 }
 
-/// The limits of a filesystem's quotas, and what is to be known of them.
+/// The quota limits of a filesystem; reports problems with them.
 fn quota_limits(context: &RegionContext<'_>, region: &Region, open: &dyn Filesystem) -> Option<Box<QuotaRecord>> {
     let Some(limits) = open.quota_limits() else {
         let xfs = region.holds.made_with.as_ref().and_then(|made| made.xfs.as_deref());

@@ -1,4 +1,4 @@
-//! A region's bytes into the archive, as one sparse file.
+//! Archives a region's bytes as one sparse file.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::run::backup::error::BackupError;
 /// The type of a GPT partition that holds boot code and never a filesystem ("BIOS boot", GNU GRUB's manual).
 const BIOS_BOOT: &str = "21686148-6449-6e6f-744e-656564454649";
 
-/// The type that the layout gives to what lies behind a filesystem's end.
+/// The layout's type for a region after a filesystem's end.
 const BEHIND_THE_CONTENT: &str = "behind the content";
 
-/// Archives the image of a region whose files are in the archive as `files` says, but for those that are sealed.
+/// Archives the image of a region whose files, except for sealed ones, are already in the archive.
 pub(in crate::run::backup) fn archive_besides(
     context: &RegionContext<'_>,
     writer: &mut ArchiveWriter<'_>,
@@ -44,14 +44,14 @@ pub(in crate::run::backup) fn archive_raw(
     region: &Region,
     file_name: &str,
 ) -> Result<RegionRecord, BackupError> {
-    // What lies behind a filesystem's end was told of when it was found, by how much it matters.
+    // A region after a filesystem's end was reported when it was detected, with a suitable severity.
     if region.handling == Handling::RawImage && region.type_name != BEHIND_THE_CONTENT {
         let holds = match (&region.holds.fs, region.holds.kind) {
             (Some(fs), _) => fs.clone(),
             (None, HoldsKind::Unknown) => "something unknown".to_owned(),
             (None, kind) => format!("{kind:?}").to_lowercase(),
         };
-        // Boot code is what belongs there: nothing that anybody has to look at every night.
+        // Boot code is expected there and needs no attention.
         let severity = match region.type_id.as_str() {
             BIOS_BOOT => Severity::Notice,
             _ => context.expected.severity_of_raw(region),

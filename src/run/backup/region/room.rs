@@ -1,4 +1,4 @@
-//! How much of a region's files is archived as files.
+//! Limits how much of a region's files is archived as files.
 
 use crate::archive::error::ArchiveError;
 use crate::events::Severity;
@@ -6,17 +6,18 @@ use crate::layout::Region;
 use crate::reader::filesystem::Filesystem;
 use crate::units::ByteLen;
 
-/// What files take beside the data that their region has room for: maps of holes and long headers. A region's 64th part,
-/// and this much.
+/// Allowance for maps of holes and long headers: a 64th of the region, and this much.
 const BESIDE_DATA_BYTES: u64 = 4 << 20;
-/// Btrfs compresses pieces of 128 KiB, each into a block of 4 KiB at least: no data that it holds once is longer.
+/// Btrfs compresses extents of up to 128 KiB to at least one block of 4 KiB, so unshared data is at most this many
+/// times larger.
 const MAX_COMPRESSION: u64 = 32;
 
-/// How much of a region's files is archived as files. A filesystem without shared blocks never holds more than its region
-/// has room for. One that does could not be restored to a region of that size, and may have been made to fill the destination.
+/// The limit of a region's archived files. A filesystem without shared blocks holds at most as much as its region.
+/// One with shared blocks may hold more; it could not be restored to a region of that size, and may have been
+/// crafted to fill the destination.
 pub(super) struct Room {
     pub(super) limit_bytes: u64,
-    /// Up to where it is clear that the files can be restored; `None` when that is clear for all of them.
+    /// Up to this size the files can certainly be restored; `None` if that is certain for all of them.
     clear_bytes: Option<u64>,
 }
 
@@ -31,10 +32,10 @@ impl Room {
         }
     }
 
-    /// Takes note that so much was archived. An error when it could not be restored to a region of the same size.
+    /// Checks the archived length so far. An error if it could not be restored to a region of the same size.
     pub(super) fn check(&mut self, taken_bytes: u64, open: &dyn Filesystem) -> Result<(), ArchiveError> {
         if let Some(clear_bytes) = self.clear_bytes.filter(|clear_bytes| taken_bytes > *clear_bytes) {
-            // Compressed data may be longer than the region and fit into it all the same; shared data do not.
+            // Compressed data may be longer than the region and still fit; shared data does not.
             if open.restored_bytes().is_none_or(|restored| restored > clear_bytes) {
                 return Err(ArchiveError::TooMuch { limit_bytes: clear_bytes });
             }
@@ -48,7 +49,7 @@ fn may_compress(region: &Region) -> bool {
     region.holds.fs.as_deref() == Some("btrfs")
 }
 
-/// Whether files of the filesystem may have blocks in common, as it was meant.
+/// Whether files of the filesystem may legitimately share blocks.
 fn may_share(region: &Region) -> bool {
     let has = |name: &str| {
         let made_with = region.holds.made_with.as_ref();

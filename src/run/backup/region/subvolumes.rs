@@ -1,4 +1,4 @@
-//! Which directories of a btrfs are subvolumes: a tar has directories alone, so the manifest says it.
+//! The subvolumes of a btrfs. A tar archive has only directories, so the manifest records which are subvolumes.
 
 use std::os::fd::OwnedFd;
 
@@ -8,11 +8,11 @@ use crate::manifest::{BtrfsRecord, SubvolumeRecord};
 use crate::reader::kernel::subvolumes::{ROOT_INODE, TOP_ID, default_id, has_quotas, subvolume_at};
 use crate::shown;
 
-/// The most subvolumes that a manifest names, and the most bytes that their paths have together.
+/// The maximum number of subvolumes in a manifest, and of bytes in their paths.
 const SUBVOLUMES_MAX: usize = 4096;
 const PATHS_BYTES_MAX: usize = 1 << 20;
 
-/// Subvolumes, collected while the filesystem is walked.
+/// Subvolumes, collected during the walk.
 pub(super) struct Subvolumes {
     root: OwnedFd,
     record: BtrfsRecord,
@@ -38,7 +38,7 @@ impl Subvolumes {
         Self { root, record, paths_bytes: 0, left_out: 0, failures }
     }
 
-    /// Takes note of an entry that is going into the archive.
+    /// Records an entry that goes into the archive.
     pub(super) fn note(&mut self, entry: &Entry) {
         let is_subvolume = matches!(entry.kind, EntryKind::Directory) && entry.metadata.ino == ROOT_INODE;
         if !is_subvolume || entry.path.is_empty() {
@@ -67,7 +67,7 @@ impl Subvolumes {
         }
     }
 
-    /// What was found, and what is worth a warning.
+    /// The record, and warnings.
     pub(super) fn finish(self) -> (BtrfsRecord, Vec<String>) {
         let Self { record, left_out, mut failures, .. } = self;
         if left_out > 0 {

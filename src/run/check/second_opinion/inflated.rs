@@ -1,4 +1,4 @@
-//! The tar stream as flate2 decompresses it.
+//! The tar stream as decompressed by flate2.
 
 use std::io::{self, BufReader, Read};
 
@@ -11,18 +11,18 @@ use crate::outside::{BlockRead, Cancel, memory};
 const INPUT_BYTES: usize = 256 << 10;
 const REPORT_BYTES: u64 = 64 << 20;
 
-/// Why the tar stream cannot be followed further.
+/// Why the tar stream ends early.
 pub(super) enum Ended {
     Archive(String),
     Index(IndexError),
 }
 
-/// The archive, read at places of its own: its descriptor is shared.
+/// A reader of the archive with its own position, since the descriptor is shared.
 struct Positioned<'a> {
     file: &'a dyn BlockRead,
     at: u64,
     end: u64,
-    /// The reading itself failed, and not what was made of it.
+    /// Whether reading failed, rather than decompression.
     failed: bool,
     cancel: &'a Cancel,
 }
@@ -32,7 +32,7 @@ impl Read for Positioned<'_> {
         let most = usize::try_from(self.end - self.at).map_or(buf.len(), |left| left.min(buf.len()));
         loop {
             if self.cancel.is_cancelled() {
-                // Not `Interrupted`, after which a reader tries again.
+                // Not `Interrupted`, which makes readers retry.
                 return Err(io::Error::other("interrupted"));
             }
             match self.file.read_some(self.at, &mut buf[..most]) {
@@ -50,8 +50,8 @@ impl Read for Positioned<'_> {
     }
 }
 
-/// The tar stream as flate2 decompresses it. After a failure it gives nothing more: flate2 itself would say that the stream has
-/// ended.
+/// The tar stream as decompressed by flate2. After a failure it returns nothing more, since flate2 would report the
+/// end of the stream.
 pub(super) struct Inflated<'a> {
     decoder: MultiGzDecoder<BufReader<Positioned<'a>>>,
     observer: &'a dyn Observer,
@@ -61,7 +61,7 @@ pub(super) struct Inflated<'a> {
 }
 
 impl<'a> Inflated<'a> {
-    /// The tar stream of the archive `file` of `archive_bytes` bytes.
+    /// The tar stream of the archive `file` with `archive_bytes` bytes.
     pub(super) fn new(
         file: &'a dyn BlockRead,
         archive_bytes: u64,
@@ -79,12 +79,12 @@ impl<'a> Inflated<'a> {
         self.at
     }
 
-    /// The failure that ended the stream, if one did.
+    /// The failure that ended the stream, if any.
     pub(super) fn take_failure(&mut self) -> Option<String> {
         self.failure.take()
     }
 
-    /// Says how much was read. A limit on the rate is kept there.
+    /// Reports the bytes read since the last call, where a rate limit applies.
     pub(super) fn report(&mut self) {
         let bytes = self.at - std::mem::replace(&mut self.reported, self.at);
         self.observer.on_event(&Event::Read { bytes });

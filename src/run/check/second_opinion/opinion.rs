@@ -1,4 +1,4 @@
-//! What the `tar` crate reads of one entry, and where that differs from the index and from our own reader.
+//! An entry as read by the `tar` crate, and its differences from the index and from volbak's own reader.
 
 use std::io::{self, Read};
 
@@ -10,36 +10,36 @@ use crate::archive::pax::padding_after;
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::shown::hex;
 
-/// A name in a finding is cut after this many bytes: both opinions are in it, and it stays one line.
+/// Names in a finding are cut to this length, so that both opinions fit on one line.
 const SHOWN_BYTES: usize = 256;
 const NANOS: i128 = 1_000_000_000;
 
-/// An entry as the `tar` crate reads it.
+/// An entry as read by the `tar` crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Opinion {
     pub(super) path: Vec<u8>,
     pub(super) entry_type: EntryType,
-    /// Empty without one.
+    /// Empty without a link.
     pub(super) link: Vec<u8>,
     pub(super) mode: u32,
     pub(super) uid: u64,
     pub(super) gid: u64,
-    /// Nanoseconds since 1970; `None` when it is not a number.
+    /// Nanoseconds since 1970; `None` if it is not a number.
     pub(super) mtime: Option<i128>,
-    /// Major and minor number; of other entries than devices, 0.
+    /// Major and minor number; 0 for entries other than devices.
     pub(super) device: (u32, u32),
     pub(super) size: u64,
-    /// Headers, data and padding, in bytes.
+    /// The length of headers, data and padding.
     pub(super) length: u64,
-    /// How much data came, at most one byte more than was asked for.
+    /// The length of the data, at most one byte more than requested.
     pub(super) read_bytes: u64,
-    /// SHA-256 of the data that came.
+    /// SHA-256 of the data.
     pub(super) content: [u8; 32],
-    /// How many records of its extended header the crate cannot read.
+    /// The number of extended records that the crate cannot read.
     pub(super) bad_records: u64,
 }
 
-/// Reads the one entry that is in `archive`, and at most one byte more of its data than `size`; `buffer` is for the data.
+/// Reads the single entry in `archive`, and at most one byte more than `size` of its data, through `buffer`.
 pub(super) fn ask(archive: impl Read, size: u64, buffer: &mut [u8]) -> io::Result<Opinion> {
     let mut archive = Archive::new(archive);
     let mut entries = archive.entries()?;
@@ -52,7 +52,7 @@ pub(super) fn ask(archive: impl Read, size: u64, buffer: &mut [u8]) -> io::Resul
     } else {
         (0, 0)
     };
-    // The crate gives the field's 64 bits as they are, also of a time before 1970.
+    // The crate returns the field's 64 bits unsigned, also for times before 1970.
     let mut mtime = Some(i128::from(header.mtime()?.cast_signed()) * NANOS);
     let (path, link) = (entry.path_bytes().into_owned(), entry.link_name_bytes().unwrap_or_default().into_owned());
     let mut bad_records = 0;
@@ -105,8 +105,8 @@ pub(super) fn ask(archive: impl Read, size: u64, buffer: &mut [u8]) -> io::Resul
     })
 }
 
-/// The value of a record `mtime`: POSIX.1-2001, pax(1), "pax Extended Header File Times". The crate gives it as it stands
-/// there. Our reader's own function would repeat its own mistakes.
+/// The value of a record `mtime`: POSIX.1-2001, pax(1), "pax Extended Header File Times". The crate returns its
+/// text. It is parsed separately here, since volbak's own parser would repeat its own mistakes.
 fn nanoseconds(text: &[u8]) -> Option<i128> {
     let text = std::str::from_utf8(text).ok()?;
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
@@ -119,8 +119,7 @@ fn nanoseconds(text: &[u8]) -> Option<i128> {
     Some(sign * (seconds.parse::<u64>().map(i128::from).ok()? * NANOS + fraction))
 }
 
-/// What differs between the crate's reading of an entry and what the index and our own reading of its headers say; `None`
-/// when nothing does.
+/// The difference between the crate's reading of an entry and that of the index and volbak; `None` without one.
 pub(super) fn disagreement(opinion: &Opinion, head: &EntryHead, line: &EntryLine) -> Option<String> {
     let mut differs = Differs(Vec::new());
     let path = opinion.path.strip_suffix(b"/").unwrap_or(&opinion.path);
@@ -175,7 +174,7 @@ pub(super) fn disagreement(opinion: &Opinion, head: &EntryHead, line: &EntryLine
     (!differs.0.is_empty()).then(|| differs.0.join("; "))
 }
 
-/// Both opinions in words, one text for each thing in which they differ.
+/// The differing values in words, one text per field.
 struct Differs(Vec<String>);
 
 impl Differs {

@@ -1,4 +1,4 @@
-//! Boot code in front of filesystems.
+//! Boot code at the start of filesystems.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::units::Extent;
 
-/// Writes boot code in front of a filesystem that was made anew.
+/// Writes boot code at the start of a new filesystem.
 pub(super) fn put_boot_block(file: &File, fs: &str, extents: &[Extent], boot: &[u8]) -> io::Result<()> {
     let Some(start) = extents.first().map(|extent| extent.source_offset) else { return Ok(()) };
     if fs != "vfat" {
@@ -15,8 +15,8 @@ pub(super) fn put_boot_block(file: &File, fs: &str, extents: &[Extent], boot: &[
     let mut sector = [0; 512];
     file.read_exact_at(&mut sector, start)?;
     let Some(boot) = boot.get(..512) else { return Ok(()) };
-    // Microsoft's FAT specification, section 3: the jump and the maker's name, then the filesystem's own numbers,
-    // then code. FAT32 has more numbers, told by a 16-bit count of sectors for each FAT that is 0.
+    // Microsoft's FAT specification, section 3: the jump and the OEM name, then the BPB, then code. FAT32 has a
+    // longer BPB, recognised by a 16-bit FAT size of 0.
     let is_fat32 = sector[22..24] == [0, 0];
     let code_at = if is_fat32 { 90 } else { 62 };
     sector[..11].copy_from_slice(&boot[..11]);

@@ -1,4 +1,4 @@
-//! A plan at work.
+//! A plan being carried out.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use crate::run::rebuild::target::OpenTarget;
 use crate::shown;
 use crate::store::Backup;
 
-/// A plan at work.
+/// A plan being carried out.
 pub struct Carried<'a> {
     /// The backup.
     pub files: &'a Backup,
     /// The plan.
     pub plan: &'a DiskPlan,
-    /// The backup's index, when it is the one that the manifest knows.
+    /// The backup's index, if it matches the manifest.
     pub index: Option<&'a Arc<dyn BlockRead>>,
-    /// Where it goes.
+    /// The target.
     pub target: &'a OpenTarget,
-    /// How.
+    /// The options.
     pub options: &'a DeviceOptions,
     /// Runs the tools.
     pub commands: Arc<dyn RunCommand>,
-    /// Is told what happens.
+    /// Receives events.
     pub observer: &'a dyn Observer,
 }
 
 impl Carried<'_> {
-    /// Reports what is not as it was.
+    /// Reports a difference from the backup.
     pub(super) fn fail(&self, report: &mut DeviceReport, region: &str, what: String) {
         let region = shown::path(region.as_bytes());
         report.failures.push(format!("{region}: {what}"));

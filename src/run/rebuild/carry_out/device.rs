@@ -1,4 +1,4 @@
-//! The devices that regions are made on.
+//! The devices on which regions are made.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::reader::kernel::device_map::DeviceMap;
 use crate::reader::kernel::loop_device::LoopDevice;
 use crate::units::{ByteRange, Extent};
 
-/// A device that shows a region's place on the target. Fields are dropped in this order.
+/// A device over a region's extents on the target. Fields drop in this order.
 pub(super) struct RegionDevice {
     pub(super) path: PathBuf,
     map: Option<DeviceMap>,
@@ -18,7 +18,7 @@ pub(super) struct RegionDevice {
 }
 
 impl RegionDevice {
-    /// Shows the region's place on the target `file`.
+    /// Creates a device over the region's extents in the target `file`.
     pub(super) fn attach(
         file: &File,
         region: &str,
@@ -42,7 +42,7 @@ impl RegionDevice {
         Ok(Self { path: map.path().to_owned(), map: Some(map), _device: device })
     }
 
-    /// Takes it apart.
+    /// Releases it.
     pub(super) fn finish(self, region: &str) -> Result<(), CarryOutError> {
         let map = self.map.map_or(Ok(()), DeviceMap::finish);
         map.map_err(|source| CarryOutError::Pieces { region: region.to_owned(), source })

@@ -1,4 +1,4 @@
-//! Errors that end the carrying out of a plan.
+//! Errors that end the execution of a plan.
 
 use std::io;
 
@@ -6,16 +6,16 @@ use crate::reader::kernel::device_map::DeviceMapError;
 use crate::reader::kernel::mounted::MountError;
 use crate::run::restore::RestoreError;
 
-/// Why a plan was not carried out to its end.
+/// Why a plan was not completed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CarryOutError {
     /// Writing failed.
     #[error("{what}")]
     Io {
-        /// What was at work.
+        /// The operation.
         what: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// A tool could not be run, or failed.
@@ -23,17 +23,17 @@ pub enum CarryOutError {
     Tool {
         /// The region.
         region: String,
-        /// The command, as a person would type it.
+        /// The command as typed in a shell.
         command: String,
-        /// What it said.
+        /// Its output.
         said: String,
     },
-    /// The pieces of a volume could not be put together.
+    /// The extents of a volume could not be joined.
     #[error("{region}: its pieces cannot be put together")]
     Pieces {
         /// The region.
         region: String,
-        /// Why.
+        /// The cause.
         source: DeviceMapError,
     },
     /// The new filesystem cannot be mounted.
@@ -41,7 +41,7 @@ pub enum CarryOutError {
     Mount {
         /// The region.
         region: String,
-        /// Why.
+        /// The cause.
         source: MountError,
     },
     /// The files could not be restored.
@@ -49,27 +49,28 @@ pub enum CarryOutError {
     Files {
         /// The region.
         region: String,
-        /// Why.
+        /// The cause.
         source: RestoreError,
     },
-    /// Somebody wanted it to stop.
+    /// The operation was cancelled.
     #[error("stopped")]
     Stopped,
 }
 
-/// What a tool printed when it failed, and its exit status.
+/// The output and exit status of a failed tool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct ToolFailure(pub(super) String);
 
 impl ToolFailure {
-    /// Whether the tool found the UUID that it was to set on another device: the words of mkfs.btrfs and of btrfstune.
+    /// Whether the tool found the requested UUID on another device, recognised by the words of mkfs.btrfs and
+    /// btrfstune.
     pub(super) fn is_uuid_taken(&self) -> bool {
         ["non-unique UUID", "is not unique"].iter().any(|words| self.0.contains(words))
     }
 }
 
-/// An I/O error with what was at work; an interruption is the wish to stop.
+/// Adds the operation to an I/O error; an interruption becomes a cancellation.
 pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> CarryOutError {
     let what = what.into();
     move |source| match source.kind() {

@@ -1,4 +1,4 @@
-//! Makes a region's content anew, and puts its files into it.
+//! Makes a region's filesystem, and restores its files.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,7 +23,7 @@ use crate::run::restore::select::Part;
 use crate::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore_part};
 use crate::shown;
 
-/// How long another device may have the UUID of what is made.
+/// How long another device may have the UUID of the new filesystem.
 const UNIQUE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Carried<'_> {
@@ -82,7 +82,8 @@ impl Carried<'_> {
         device.finish(region)
     }
 
-    /// Takes the features off with which this kernel refuses to mount the filesystem; they are put back when the files are in.
+    /// Turns off features with which this kernel cannot mount the filesystem; they are turned on again after the
+    /// files.
     fn without_mount_features(&self, step: &MakeStep, device: &Path) -> Result<(), CarryOutError> {
         let are_on: Vec<&str> =
             OFF_WHILE_MOUNTED.iter().filter(|feature| has(&step.made_with, feature)).copied().collect();
@@ -101,7 +102,7 @@ impl Carried<'_> {
         Ok(())
     }
 
-    /// What an ext filesystem's superblock held besides what mke2fs was told of.
+    /// Restores settings of an ext superblock that mke2fs has no options for.
     fn put_settings(step: &MakeStep, device: &Path, when: When) -> Result<(), CarryOutError> {
         if !step.fs.starts_with("ext") {
             return Ok(());
@@ -111,9 +112,9 @@ impl Carried<'_> {
             .map_err(io_error(format!("{}: the settings of its filesystem", step.region)))
     }
 
-    /// As [`Self::run`], again while the tool finds the filesystem's UUID on another device, for at most [`UNIQUE_WITHIN`].
-    /// mkfs.btrfs and btrfstune look on all devices, and may see the loop device of a mount that ended a moment ago. A
-    /// device that keeps the UUID was refused by the plan.
+    /// Like [`Self::run`], with retries for up to [`UNIQUE_WITHIN`] while the tool finds the filesystem's UUID on
+    /// another device. mkfs.btrfs and btrfstune scan all devices, and may see the loop device of a mount that has
+    /// just ended. The plan has refused a device that keeps the UUID.
     fn run_when_unique(
         &self,
         region: &str,
@@ -131,7 +132,7 @@ impl Carried<'_> {
         }
     }
 
-    /// Runs a tool on a device. What it said when it failed is the inner error.
+    /// Runs a tool on a device. The inner error has the output of a failed tool.
     fn run(&self, region: &str, call: &ToolCall, device: &Path) -> Result<Result<(), ToolFailure>, CarryOutError> {
         let mut args = call.args.clone();
         args.push(device.into());
@@ -144,18 +145,18 @@ impl Carried<'_> {
         Ok(Err(ToolFailure(format!("{} ({})", said.collect::<Vec<_>>().join("; "), output.status))))
     }
 
-    /// Mounts the new filesystem, attached to nothing.
+    /// Mounts the new filesystem, detached.
     fn mount(&self, step: &MakeStep, device: &Path) -> Result<OwnedFd, MountError> {
         let mount = || mount_writable(device, &step.fs, step.compress);
         let scan = |more: &[&str]| {
             let args: Vec<_> = ["device", "scan"].iter().chain(more).map(std::ffi::OsString::from).collect();
-            // What came of it is seen when the filesystem is mounted.
+            // Success shows when the filesystem is mounted.
             let _ = self.commands.run("btrfs", &args);
         };
         match mount() {
-            // Linux, fs/btrfs/volumes.c, device_list_add(): a device that is gone, such as the snapshot that was backed
-            // up, is still known by its UUID, and this one is older by its generation. None is there, or the plan had
-            // been refused: what the kernel knows is forgotten, and looked for anew.
+            // Linux, fs/btrfs/volumes.c, device_list_add(): the kernel still knows a removed device, such as the
+            // snapshot that was backed up, by its UUID, and this filesystem has an older generation. No such device
+            // exists, or the plan would have been refused. Make the kernel forget it and scan again.
             Err(MountError::Mount { source, .. })
                 if step.fs == "btrfs" && source.raw_os_error() == Some(rustix::io::Errno::EXIST.raw_os_error()) =>
             {
@@ -168,7 +169,7 @@ impl Carried<'_> {
         }
     }
 
-    /// Mounts the new filesystem, attached to nothing, and restores its files.
+    /// Mounts the new filesystem, detached, and restores its files.
     fn put_files(
         &self,
         step: &MakeStep,
@@ -179,7 +180,7 @@ impl Carried<'_> {
         let region = step.region.as_str();
         let root =
             self.mount(step, device).map_err(|source| CarryOutError::Mount { region: region.to_owned(), source })?;
-        // Without a table there is no first sector to be written last: a file says that it is not complete.
+        // Without a table there is no first sector to write last: a marker file shows that it is incomplete.
         let mark = (self.plan.expected.table.kind == TableKind::None)
             .then(|| Mark::put(&root))
             .transpose()

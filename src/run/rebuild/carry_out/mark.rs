@@ -1,4 +1,4 @@
-//! The mark of a filesystem whose files are not all in yet.
+//! The marker of a filesystem whose files are not all restored yet.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,7 @@ use crate::entry::Timestamp;
 use crate::outside::inode_flags;
 use crate::run::restore::attributes::times;
 
-/// A file that says that a filesystem is not complete.
+/// A file that marks a filesystem as incomplete.
 pub(super) struct Mark {
     name: String,
 }
@@ -25,11 +25,11 @@ impl Mark {
         Ok(Self { name })
     }
 
-    /// Takes it away; the directory keeps the time that it got.
+    /// Removes it; the directory keeps its restored time.
     pub(super) fn remove(self, root: &OwnedFd) -> rustix::io::Result<()> {
         rustix::fs::syncfs(root)?;
         let facts = rustix::fs::fstat(root)?;
-        // An immutable or append-only directory gives no name away.
+        // Names cannot be removed from an immutable or append-only directory.
         let locks = inode_flags::of_open(root).0 & inode_flags::LOCKS;
         if locks != 0 {
             inode_flags::remove(root, locks)?;
@@ -39,7 +39,7 @@ impl Mark {
         let mtime = Timestamp { sec: facts.st_mtime, nsec };
         rustix::fs::futimens(root.as_fd(), &times(mtime))?;
         if locks != 0 {
-            // What could not be set before was told.
+            // A failure to set them was already reported.
             let _ = inode_flags::add(root, locks);
         }
         Ok(())

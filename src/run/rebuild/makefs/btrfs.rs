@@ -7,10 +7,10 @@ use super::names::{has, is_uuid};
 use crate::layout::MadeWith;
 use crate::shown;
 
-/// The features that mkfs.btrfs has an option for here.
+/// The features that have an option of mkfs.btrfs here.
 const KNOWN_FEATURES: &[&str] =
     &["mixed-bg", "extref", "skinny-metadata", "no-holes", "block-group-tree", "free-space-tree"];
-/// The profiles that one device can have.
+/// The profiles possible on a single device.
 const PROFILES: &[&str] = &["single", "dup"];
 
 pub(super) fn btrfs(made: &MadeWith, uuid: &str, args: &mut Arguments, more: &mut Made) -> Result<(), MakeError> {
@@ -47,7 +47,7 @@ pub(super) fn btrfs(made: &MadeWith, uuid: &str, args: &mut Arguments, more: &mu
         args.flags(&["--mixed"]);
     }
     if let Some(own) = own {
-        // Mixed chunks are of both kinds.
+        // Mixed chunks hold both kinds.
         let data = if is_mixed { &own.metadata_profiles } else { &own.data_profiles };
         for (option, what, profiles) in [("-d", "data", data), ("-m", "metadata", &own.metadata_profiles)] {
             match profiles.as_slice() {

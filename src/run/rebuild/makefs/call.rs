@@ -1,11 +1,11 @@
-//! A program's call, built argument by argument.
+//! Builds the call of a program, argument by argument.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use serde::Serialize;
 
-/// A program and its arguments; the device comes after them.
+/// A program and its arguments; the device is appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ToolCall {
     /// Its name.

@@ -1,44 +1,44 @@
-//! Why a region's content cannot be made anew.
+//! Why a region's content cannot be made.
 
 use crate::shown;
 
-/// A value of the manifest that no maker takes.
+/// A value in the manifest that no tool accepts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum MakeError {
     /// The UUID is missing.
     #[error("it has no UUID in the manifest, so nothing like it can be made")]
     NoUuid,
-    /// The UUID.
+    /// The UUID is invalid.
     #[error("its UUID {} is none", shown::text(.0))]
     Uuid(String),
-    /// The UUID that is in the metadata's blocks.
+    /// The UUID of the metadata is invalid.
     #[error("its metadata's UUID {} is none", shown::text(.0))]
     MetadataUuid(String),
-    /// The serial number of a FAT.
+    /// The serial number of a FAT is invalid.
     #[error("its serial number {} is none", shown::text(.0))]
     Serial(String),
-    /// The bits of a FAT's entries.
+    /// The FAT type is unknown.
     #[error("FAT{} is not known", shown::text(.0))]
     FatBits(String),
-    /// A FAT's clusters, in bytes.
+    /// The cluster size of a FAT, in bytes.
     #[error("its clusters of {0} bytes are impossible")]
     Clusters(u32),
-    /// The blocks of a btrfs, in bytes.
+    /// The block size of a btrfs, in bytes.
     #[error("its blocks of {0} bytes are impossible")]
     Blocks(u32),
     /// A size of an XFS.
     #[error("its {what} of {bytes} bytes is impossible")]
     Size {
-        /// Of what.
+        /// The kind of size.
         what: &'static str,
         /// The size in bytes.
         bytes: u32,
     },
-    /// The checksum of a btrfs.
+    /// The checksum algorithm of a btrfs.
     #[error("its checksum {} is not known", shown::text(.0))]
     Checksum(String),
-    /// The filesystem itself.
+    /// The type of filesystem is not supported.
     #[error("nothing here makes {}", shown::text(.0))]
     Filesystem(String),
 }

@@ -1,5 +1,5 @@
-//! mke2fs(8). What it cannot be told, and what would be in the way while the files are restored, is put into the superblock
-//! by [`super::super::ext_settings`].
+//! mke2fs(8). Settings without an option of mke2fs, and those that would interfere with the restore of files, are
+//! written to the superblock by [`super::super::ext_settings`].
 
 use super::call::{Arguments, ToolCall};
 use super::names::{has, is_word};
@@ -7,24 +7,24 @@ use crate::field::{le16, le32};
 use crate::layout::{Holds, MadeWith};
 use crate::run::rebuild::ext_settings::{recorded, uuid_of_seed};
 
-/// Features that mke2fs is not told of: they would keep the files out, or are counted when the files are in.
+/// Features not passed to mke2fs: `read-only` would prevent the restore of files, and quotas are counted after it.
 const SET_LATER: [&str; 2] = ["read-only", "quota"];
-/// Features that only a tool of its own can give (`e2fsdroid`).
+/// Features that only another tool can set (`e2fsdroid`).
 const NOT_MADE: [&str; 1] = ["shared_blocks"];
-/// `EXT2_OS_HURD`: its inodes have another form.
+/// `EXT2_OS_HURD`: its inodes have another layout.
 const HURD: u32 = 1;
 
-/// What it is made for.
+/// The requirements for the new filesystem.
 pub(super) struct Wanted {
-    /// Its length.
+    /// Its size.
     pub(super) size_bytes: u64,
-    /// How many files it must have room for.
+    /// The number of files it must hold.
     pub(super) entries: u64,
-    /// Whether it is less than it was.
+    /// Whether it is smaller than before.
     pub(super) shrunk: bool,
 }
 
-/// What is called when the files are in. Quotas are counted then, so that this kernel needs to know none.
+/// The calls after the files are restored. Quotas are counted then, so that this kernel needs no quota support.
 pub(super) fn finish(made: &MadeWith) -> Vec<ToolCall> {
     let mut calls = Vec::new();
     if let (true, Some(sb)) = (has(made, "quota"), recorded(made)) {
@@ -44,7 +44,7 @@ pub(crate) fn tune2fs(option: &str, value: &str) -> ToolCall {
     ToolCall { program: "tune2fs", args: vec![option.into(), value.into()] }
 }
 
-/// Adds the arguments; what cannot be made as it was goes to `differs`.
+/// Adds the arguments; differences that cannot be avoided go to `differs`.
 pub(super) fn ext(
     made: &MadeWith,
     uuid: Option<String>,
@@ -56,7 +56,7 @@ pub(super) fn ext(
     let sb = recorded(made);
     let number16 = |at: usize| sb.as_ref().and_then(|sb| le16(sb, at)).map_or(0, u32::from);
     let number = |at: usize| sb.as_ref().and_then(|sb| le32(sb, at)).unwrap_or(0);
-    // s_checksum_seed, 0x270: that of the UUID which it was made with. Its own is written afterwards.
+    // s_checksum_seed, 0x270, from the UUID it was made with. The present UUID is written afterwards.
     let seed = has(made, "metadata_csum_seed").then(|| number(0x270));
     let uuid = seed.filter(|_| sb.is_some()).map(uuid_of_seed).or(uuid);
     args.pair("-U", uuid.unwrap_or_else(|| "clear".to_owned()));
@@ -74,7 +74,7 @@ pub(super) fn ext(
         args.pair("-N", inodes_for(inodes, wanted, holds).to_string());
     }
     if let (Some(reserved), Some(block), Some(was)) = (made.reserved_blocks, block, holds.size_bytes) {
-        // To a hundredth of a percent; the exact number comes with the other settings.
+        // To a hundredth of a percent; the exact number is written with the other settings.
         let blocks = was / u64::from(block);
         if let Some(hundredths) = reserved.checked_mul(10_000).and_then(|part| part.checked_div(blocks)) {
             let hundredths = hundredths.min(5_000);
@@ -83,11 +83,13 @@ pub(super) fn ext(
     }
     if sb.is_some() {
         if let (Some(blocks), Some(block)) = (made.journal_blocks, block) {
-            // It gives the blocks of fast commits on top: one for 64 (`ext2fs_add_journal_device`, `figure_journal_size`).
+            // mke2fs adds the blocks for fast commits: one per 64 (`ext2fs_add_journal_device`,
+            // `figure_journal_size`).
             let plain = if has(made, "fast_commit") { blocks / 65 * 64 + blocks % 65 } else { blocks };
             args.pair("-J", format!("size={}", journal_mib(plain, block, wanted)));
         }
-        // s_blocks_per_group, 0x20; with clusters it follows from theirs. mke2fs takes as many as a bitmap has bits.
+        // s_blocks_per_group, 0x20; with clusters it follows from theirs. mke2fs's default is the number of bits in
+        // a bitmap.
         let in_group = number(0x20);
         if block.is_some_and(|block| made.cluster_bytes.is_none() && in_group != 8 * block && in_group % 8 == 0) {
             args.pair("-g", in_group.to_string());
@@ -122,7 +124,7 @@ pub(super) fn ext(
     }
 }
 
-/// As many inodes to the byte as there were, and room for what is in the archive.
+/// As many inodes per byte as before, and enough for the archive's entries.
 fn inodes_for(inodes: u64, wanted: &Wanted, holds: &Holds) -> u64 {
     match holds.size_bytes {
         Some(was) if wanted.shrunk && was > 0 => {
@@ -134,14 +136,15 @@ fn inodes_for(inodes: u64, wanted: &Wanted, holds: &Holds) -> u64 {
     }
 }
 
-/// The journal's length, rounded up. A smaller filesystem gets no larger one than mke2fs gives to its length.
+/// The journal's length, rounded up. In a smaller filesystem, at most mke2fs's default for its size.
 fn journal_mib(blocks: u64, block_bytes: u32, wanted: &Wanted) -> u64 {
     let bytes = blocks.saturating_mul(u64::from(block_bytes));
     let bytes = if wanted.shrunk { bytes.min(default_journal_bytes(wanted.size_bytes)) } else { bytes };
     bytes.div_ceil(1 << 20).max(1)
 }
 
-/// The journal of an ext filesystem of this length: mke2fs's own choice (`ext2fs_default_journal_size`), in blocks of 4 KiB.
+/// mke2fs's default journal length for a filesystem of this size (`ext2fs_default_journal_size`), with blocks of 4
+/// KiB.
 pub(crate) fn default_journal_bytes(size_bytes: u64) -> u64 {
     match size_bytes >> 20 {
         0..128 => 4 << 20,
@@ -170,7 +173,7 @@ fn extended_options(
         }
     }
     if has(made, "casefold") {
-        // s_encoding, 0x27c: 1 is utf8-12.1, the only one that there is; bit 0 of s_encoding_flags is `strict`.
+        // s_encoding, 0x27c: 1 is utf8-12.1, the only one defined; bit 0 of s_encoding_flags is `strict`.
         options.push("encoding=utf8-12.1".to_owned());
         if number16(0x27e) & 1 != 0 {
             options.push("encoding_flags=strict".to_owned());
@@ -192,8 +195,8 @@ fn extended_options(
     options
 }
 
-/// How many blocks the filesystem may grow to while it is mounted, from the descriptor blocks that are reserved for that
-/// (s_reserved_gdt_blocks, 0xce); `None` where mke2fs cannot be told of as many.
+/// The number of blocks to which the filesystem may grow while mounted, from the reserved descriptor blocks
+/// (s_reserved_gdt_blocks, 0xce); `None` if mke2fs cannot reserve that many.
 fn largest_resize(
     made: &MadeWith,
     wanted: &Wanted,
@@ -201,7 +204,7 @@ fn largest_resize(
     number16: &dyn Fn(usize) -> u32,
 ) -> Option<u64> {
     let block = u64::from(made.block_bytes?);
-    // With clusters, mke2fs counts the groups of a filesystem without them here.
+    // With clusters, mke2fs here counts the groups as if there were none.
     let in_group = if made.cluster_bytes.is_some() { 8 * block } else { u64::from(number(0x20)) };
     let descriptor_bytes = if has(made, "64bit") { u64::from(number16(0xfe)).max(32) } else { 32 };
     let in_block = block / descriptor_bytes;

@@ -1,25 +1,26 @@
-//! What a region's content is made with.
+//! The commands for a region's content.
 
 use super::call::ToolCall;
 
-/// A filesystem's maker, and what it could not be told.
+/// The commands that make a filesystem, and its differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Maker {
     /// The call.
     pub call: ToolCall,
-    /// Called when the files are in.
+    /// Calls after the files are restored.
     pub finish: Vec<ToolCall>,
-    /// What is worth knowing, one line each.
+    /// Remarks, one line each.
     pub remarks: Vec<String>,
-    /// What cannot be made as it was, one line each: the plan says it, and so does the result, which is not complete then.
+    /// Differences that cannot be avoided, one line each: the plan and the result list them, and the result is then
+    /// not complete.
     pub differs: Vec<String>,
-    /// Called in place of `call` where that cannot be done here, and what is other than it was then.
+    /// A replacement for `call` if this machine cannot run it, and the difference it makes.
     pub otherwise: Option<(ToolCall, String)>,
-    /// Called when the filesystem is made, before it is mounted.
+    /// Calls after the filesystem is made, before it is mounted.
     pub after: Vec<ToolCall>,
 }
 
-/// What a kind of filesystem adds to its maker.
+/// Additions for one kind of filesystem.
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) differs: Vec<String>,

@@ -1,10 +1,10 @@
-//! What a manifest calls things, checked before it becomes an argument: UUIDs, labels, features.
+//! Validates names in a manifest before they become arguments: UUIDs, labels, features.
 
 use super::error::MakeError;
 use crate::layout::{Holds, MadeWith};
 use crate::shown;
 
-/// The UUID, in the one form that all tools take.
+/// The UUID in the form that all tools accept.
 pub(super) fn uuid(holds: &Holds) -> Result<String, MakeError> {
     let Some(text) = holds.uuid.as_deref() else {
         return Err(MakeError::NoUuid);
@@ -12,7 +12,7 @@ pub(super) fn uuid(holds: &Holds) -> Result<String, MakeError> {
     if is_uuid(text) { Ok(text.to_owned()) } else { Err(MakeError::Uuid(text.to_owned())) }
 }
 
-/// Whether it is one, as all tools write it.
+/// Whether it is a UUID in the form that all tools print.
 pub(super) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(index, byte)| match index {
@@ -21,7 +21,7 @@ pub(super) fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// Whether the label that the manifest has can be given to a filesystem of its kind.
+/// Whether the manifest's label is possible for this kind of filesystem.
 pub(crate) fn can_have_label(holds: &Holds) -> bool {
     let fs = holds.fs.as_deref().unwrap_or_default();
     holds.label.as_deref().is_none_or(|label| unescaped(label).is_some_and(|bytes| fits_label(&bytes, fs)))
@@ -52,7 +52,7 @@ fn fits_label(bytes: &[u8], fs: &str) -> bool {
     bytes.len() <= longest && bytes.iter().all(allowed)
 }
 
-/// Undoes what the layout does to labels: a backslash is doubled, a byte that is not UTF-8 is `\xNN`.
+/// Reverses the layout's escapes in labels: a doubled backslash, and `\xNN` for a byte that is not UTF-8.
 fn unescaped(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -77,7 +77,7 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A feature's name is a word: a manifest's own is not made a list, or an option.
+/// A feature's name must be a single word, so that a manifest cannot inject a list or an option.
 pub(super) fn is_word(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 32

@@ -10,15 +10,15 @@ use crate::layout::{MadeWith, XfsMade};
 use crate::shown;
 use crate::units::ByteLen;
 
-/// mkfs.xfs refuses anything smaller, a shorter log and a single allocation group, without being told that it is meant.
+/// Below this size, with a shorter log, or with a single allocation group, mkfs.xfs requires `--unsupported`.
 const SUPPORTED_BYTES: u64 = 300 << 20;
 const SUPPORTED_LOG_BYTES: u64 = 64 << 20;
-/// Stripes are counted in these.
+/// The unit of stripes.
 const SECTOR_BYTES: u64 = 512;
-/// What an extent of a realtime section has at least, and without being told otherwise.
+/// The minimum and default extent size of a realtime section.
 const REALTIME_EXTENT_BYTES: u64 = 4096;
 
-/// The features that mkfs.xfs has an option for.
+/// The features that have an option of mkfs.xfs.
 const KNOWN_FEATURES: &[&str] = &[
     "crc",
     "finobt",
@@ -34,7 +34,7 @@ const KNOWN_FEATURES: &[&str] = &[
     "parent",
 ];
 
-/// `shrunk` says whether it becomes smaller than it was: then its allocation groups and its log are mkfs's choice.
+/// `shrunk`: it becomes smaller than before, so mkfs chooses its allocation groups and log.
 pub(super) fn xfs(
     made: &MadeWith,
     (size_bytes, shrunk): (u64, bool),
@@ -56,7 +56,7 @@ pub(super) fn xfs(
     }
     if let Some(own) = own {
         if own.inode_percent_max == 0 {
-            // mkfs.xfs takes 0 for its own choice; xfs_growfs needs a mount.
+            // mkfs.xfs takes 0 as its default; xfs_growfs requires a mount.
             more.after.push(call("xfs_db", &["-x", "-c", "sb 0", "-c", "write -d imax_pct 0"]));
         }
         if !own.quotas.is_empty() {
@@ -163,7 +163,7 @@ fn size_in_words(option: &str) -> &'static str {
 
 fn geometry(own: &XfsMade, has_crc: bool, with_geometry: bool, args: &mut Arguments) {
     let mut data = match (own.stripe_unit_bytes / SECTOR_BYTES, own.stripe_width_bytes / SECTOR_BYTES) {
-        // Whatever the target says of itself.
+        // Overrides the geometry reported by the target.
         (0, _) => "noalign".to_owned(),
         (unit, width) => format!("sunit={unit},swidth={width}"),
     };

@@ -1,31 +1,31 @@
-//! Why no plan can be made at all.
+//! Errors that prevent planning.
 
 use crate::run::rebuild::shift::TooSmall;
 use crate::run::rebuild::table::TableError;
 use crate::units::ByteLen;
 
-/// A reason for which nothing more can be said about a restore.
+/// A reason that prevents further planning.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum PlanError {
-    /// Two regions have one name.
+    /// Two regions have the same name.
     #[error("two regions are called {0}")]
     SameName(String),
-    /// The manifest's list of results does not match its layout.
+    /// The manifest's records do not match its layout.
     #[error("the manifest does not say of each region what became of it")]
     Records,
-    /// A region's place makes no sense.
+    /// A region's place is invalid.
     #[error("{region}: {what}")]
     Place {
-        /// The region, as messages name it.
+        /// The region's name for messages.
         region: String,
         /// What is wrong.
         what: &'static str,
     },
-    /// The table's sector size in bytes is none.
+    /// The table's sector size in bytes is invalid.
     #[error("its table counts in sectors of {0} bytes, which no disk has")]
     SectorSize(u64),
-    /// The target has sectors of another size.
+    /// The target has another sector size.
     #[error(
         "its table counts in sectors of {source_bytes} bytes and the target has sectors of {target_bytes}: restore to an \
          image, or to a device of the same kind"
@@ -36,15 +36,15 @@ pub(super) enum PlanError {
         /// The target's.
         target_bytes: u32,
     },
-    /// One image of all of the source is longer than the target.
+    /// The image of the whole source is larger than the target.
     #[error(
         "the target is too small: it has {target}, and all {whole} of the source are kept as one image, which cannot be made \
          smaller"
     )]
     ImageTooLong {
-        /// The target's length.
+        /// The target's size.
         target: ByteLen,
-        /// The source's.
+        /// The source's size.
         whole: ByteLen,
     },
     /// The partitions do not fit.

@@ -1,4 +1,4 @@
-//! The physical volumes of LVM's volume groups.
+//! Plans the physical volumes of LVM's volume groups.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::run::rebuild::volumes::{Groups, shown_group};
 use crate::units::ByteRange;
 
 impl Planner<'_> {
-    /// The labels and metadata of physical volumes; gives the groups' new names.
+    /// Plans labels and metadata of physical volumes; returns the groups' new names.
     pub(super) fn physical_volumes(&mut self, leaves: &[&Region]) -> BTreeMap<String, String> {
         let is_volume =
             |region: &&&Region| region.holds.kind == HoldsKind::Lvm2Pv && self.handling(region) == Handling::Container;
@@ -59,7 +59,7 @@ impl Planner<'_> {
             };
             let mut rest = head.as_slice();
             for piece in pieces {
-                // The pieces have the head's length together.
+                // The extents together are as long as the head.
                 let (now, later) = rest.split_at(usize::try_from(piece.length).unwrap_or(rest.len()).min(rest.len()));
                 rest = later;
                 self.write(&format!("LVM2 label and metadata of {}", region.name), piece.source_offset, now.to_vec());

@@ -1,4 +1,4 @@
-//! Filesystems and swap space, made anew.
+//! Plans filesystems and swap space that are made again.
 
 use super::state::{Planner, shown};
 use crate::layout::Region;
@@ -13,7 +13,7 @@ use crate::run::rebuild::subvolumes::Subvolumes;
 use crate::run::restore::select::Part;
 use crate::units::{ByteLen, ByteRange, Extent};
 
-/// The longest part of a filesystem's start and end in which something else could be recognised.
+/// The length at a filesystem's start and end in which older content could be recognised.
 const SIGNATURES_BYTES: u64 = 1 << 20;
 
 /// What to say of quota limits, which nothing sets. Of many, the manifest has the first.
@@ -30,7 +30,7 @@ fn quotas_differ(quotas: &QuotaRecord) -> String {
 }
 
 impl Planner<'_> {
-    /// A filesystem or swap space.
+    /// Plans a filesystem or swap space.
     pub(super) fn make(&mut self, region: &Region, place: &[Extent], files: Option<Part>) {
         let name = shown(&region.name);
         let whole: u64 = place.iter().map(|extent| extent.length).fold(0, u64::saturating_add);
@@ -101,7 +101,7 @@ impl Planner<'_> {
         })));
     }
 
-    /// Refuses what the files do not fit into, and says whether they have to be compressed.
+    /// Refuses a filesystem that is too small for its files; returns whether they must be compressed.
     fn is_compressed(&mut self, region: &Region, fs: &str, size_bytes: u64) -> bool {
         let used = self.records.get(region.name.as_str()).and_then(|record| record.used_bytes);
         let (Some(stored), Some(used)) = (self.wish.stored.get(&region.name), used) else { return false };
@@ -129,8 +129,8 @@ impl Planner<'_> {
         }
     }
 
-    /// What is made anew covers its place, but not each byte of it: where something else could be recognised there is
-    /// zeroed before.
+    /// A new filesystem covers its place, but does not write every byte: places where older content could be
+    /// recognised are zeroed first.
     fn claim_made(&mut self, content: &[Extent], name: &str) {
         for extent in content {
             self.claims.add(ByteRange::new(extent.source_offset, extent.length), name, false);
@@ -141,7 +141,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What a btrfs has besides files.
+    /// The subvolumes of a btrfs.
     fn subvolumes(&mut self, region: &Region, made: &mut Maker) -> Subvolumes {
         let record = self.records.get(region.name.as_str()).and_then(|record| record.btrfs.as_deref());
         let Some(record) = record.filter(|_| region.holds.fs.as_deref() == Some("btrfs")) else {
@@ -172,7 +172,8 @@ impl Planner<'_> {
         subvolumes
     }
 
-    /// A FAT is made of the reserved sectors that the manifest keeps; of backups that have the first alone, by mkfs.fat.
+    /// A FAT is made from the reserved sectors in the manifest; for backups that have only the first one, by
+    /// mkfs.fat.
     fn fat_format(
         region: &Region,
         has_attributes: bool,
@@ -214,13 +215,13 @@ impl Planner<'_> {
         }
     }
 
-    /// Boot code in front of a filesystem, where that itself keeps nothing.
+    /// Boot code at the start of a filesystem that does not use these bytes.
     fn boot_block(&mut self, region: &Region) -> Option<Vec<u8>> {
         let what = format!("boot block of {}", region.name);
         let longest = match region.holds.fs.as_deref()? {
             "ext2" | "ext3" | "ext4" | "swap" => 1024,
             "btrfs" => 64 << 10,
-            // Its reserved sectors.
+            // FAT: its reserved sectors.
             "vfat" => usize::MAX,
             _ => return None,
         };

@@ -1,4 +1,4 @@
-//! The steps of each region: a raw image, a container, or a filesystem that is made anew.
+//! Plans each region: a raw image, a container, or a filesystem that is made again.
 
 use super::state::{Planner, shown};
 use crate::layout::lvm2::compose;
@@ -16,7 +16,7 @@ impl Planner<'_> {
             Handling::Container => self.container(region),
             Handling::RawImage => self.raw_image(region, place),
             Handling::MetadataOnly if region.holds.kind == HoldsKind::Swap => self.make(region, &place, None),
-            // Zeros are what is written where nothing else is.
+            // Everything not written is zeroed.
             Handling::MetadataOnly => {}
             Handling::Files => {
                 let record = self.records.get(region.name.as_str()).copied();

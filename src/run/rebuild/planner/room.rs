@@ -1,4 +1,4 @@
-//! Whether all regions fit on the target, and what becomes smaller.
+//! Checks that all regions fit on the target, and decides which become smaller.
 
 use super::error::PlanError;
 use super::state::{Planner, shown};
@@ -9,7 +9,7 @@ use crate::run::rebuild::table::{TableError, gpt_tail_bytes};
 use crate::units::{ByteLen, ByteRange};
 
 impl Planner<'_> {
-    /// Every region's place is on the source: sums do not wrap.
+    /// Checks that every region is on the source, so that sums cannot overflow.
     pub(super) fn check_places(&self) -> Result<(), PlanError> {
         let size = self.manifest.layout.source.size_bytes;
         for region in &self.manifest.layout.regions {
@@ -34,7 +34,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// A filesystem that counts in smaller sectors or blocks than the target has cannot be mounted there.
+    /// Refuses a filesystem whose sectors or blocks are smaller than the target's sectors: it could not be mounted.
     pub(super) fn check_sectors(&mut self) {
         let Some(target) = self.wish.target_sector_bytes else { return };
         let mut refusals = Vec::new();
@@ -52,7 +52,7 @@ impl Planner<'_> {
         self.refusals.extend(refusals);
     }
 
-    /// Decides what becomes smaller.
+    /// Decides which partitions become smaller.
     pub(super) fn fit(&mut self, sector: u64) -> Result<(), PlanError> {
         let layout = &self.manifest.layout;
         if self.wish.target_bytes < layout.source.size_bytes && self.covered_by_image() {
@@ -86,7 +86,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The least that a region needs. Only the files of filesystems with room to spare can be put closer together.
+    /// The minimum size of a region. Only filesystems restored from files can become smaller.
     fn min_bytes(&self, region: &Region) -> u64 {
         let used = self.records.get(region.name.as_str()).and_then(|record| record.used_bytes);
         let has_tail = self.manifest.layout.regions.iter().any(|other| other.parent.as_deref() == Some(&region.name));
@@ -95,7 +95,7 @@ impl Planner<'_> {
         };
         let fs = region.holds.fs.as_deref().unwrap_or_default();
         let used = used.max(self.wish.stored.get(&region.name).map_or(0, |stored| stored.used_on(fs)));
-        // Room for the filesystem's own structures, and free space that it must have.
+        // Space for the filesystem's metadata, and a reserve.
         let entries = self.manifest.sizes.entries;
         let with_inodes = used.saturating_add(entries.saturating_mul(512));
         let needed = match fs {
@@ -108,8 +108,7 @@ impl Planner<'_> {
     }
 }
 
-/// The least that an ext filesystem needs for `used` bytes of data: what it counts as in use has neither its inode tables
-/// nor its journal in it.
+/// The minimum size of an ext filesystem with `used` bytes in use, which include neither inode tables nor journal.
 fn ext_min_bytes(region: &Region, used: u64, entries: u64) -> u64 {
     let made = region.holds.made_with.as_ref();
     let inode_bytes = made.and_then(|made| made.inode_bytes).map_or(256, u64::from);
@@ -120,7 +119,7 @@ fn ext_min_bytes(region: &Region, used: u64, entries: u64) -> u64 {
         .saturating_add(default_journal_bytes(region.size_bytes))
         .saturating_add(32 << 20)
         .saturating_add(entries.saturating_mul(inode_bytes));
-    // There are as many inodes to the byte as before: their tables have the same share of the smaller one.
+    // The number of inodes per byte stays, so their tables keep their share.
     let scaled = u128::from(fixed) * u128::from(region.size_bytes) / u128::from((region.size_bytes - tables).max(1));
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! A plan in the making, and what its steps are decided from.
+//! The state of a planner.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::run::rebuild::shift::Shift;
 use crate::shown;
 use crate::units::{ByteRange, Extent};
 
-/// Regions lie in one another no deeper than this.
+/// The maximum nesting of regions.
 const DEPTH_MAX: usize = 16;
 
-/// A plan in the making.
+/// The state of a planner.
 pub(super) struct Planner<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) wish: &'a Wish<'a>,
@@ -25,7 +25,7 @@ pub(super) struct Planner<'a> {
     pub(super) steps: Vec<Step>,
     pub(super) remarks: Vec<String>,
     pub(super) refusals: Vec<String>,
-    /// What must not be zeroed, since it is written anyway.
+    /// Ranges that are written anyway and must not be zeroed.
     pub(super) keep_zero: Vec<ByteRange>,
 }
 
@@ -38,7 +38,7 @@ impl Planner<'_> {
         self.wish.target_bytes != self.manifest.layout.source.size_bytes
     }
 
-    /// A tail, or what a mirror's member holds: its place is that of its parent.
+    /// Whether its place is part of its parent's: a tail, or the content of a RAID member.
     pub(super) fn is_part_of_another(&self, region: &Region) -> bool {
         let parent = region.parent.as_deref().and_then(|name| self.region(name));
         parent.is_some_and(|parent| {
@@ -54,7 +54,7 @@ impl Planner<'_> {
         self.records.get(region.name.as_str()).map_or(region.handling, |record| record.handling)
     }
 
-    /// Whether all of a region is in the raw image of another one.
+    /// Whether a region is completely inside the raw image of another one.
     pub(super) fn is_inside_raw(&self, region: &Region) -> bool {
         let layout = &self.manifest.layout;
         let is_raw = |other: &Region| self.handling(other) == Handling::RawImage;
@@ -82,7 +82,8 @@ impl Planner<'_> {
         extents.iter().map(moved).collect()
     }
 
-    /// What a RAID1's member holds begins where the member did, when its array is not made again.
+    /// The range in the member's place, if the array is not restored: the content of a RAID1 member then starts
+    /// where the member did.
     pub(super) fn without_md(&self, range: ByteRange) -> ByteRange {
         let inside = self.plain_members().find_map(|(member, data)| {
             let end = data.start_bytes.saturating_add(data.size_bytes);
@@ -92,7 +93,7 @@ impl Planner<'_> {
         ByteRange::new(inside.unwrap_or(range.start), range.len)
     }
 
-    /// Members of a RAID1 that are not made again, and what they hold; each in one piece.
+    /// RAID1 members that are not restored as such, and their content; each in one extent.
     pub(super) fn plain_members(&self) -> impl Iterator<Item = (&Region, &Region)> {
         let regions = &self.manifest.layout.regions;
         let members = regions.iter().filter(|region| {
@@ -107,7 +108,7 @@ impl Planner<'_> {
         })
     }
 
-    /// Whether one raw image is the whole disk.
+    /// Whether a single raw image covers the whole disk.
     pub(super) fn covered_by_image(&self) -> bool {
         let size = self.manifest.layout.source.size_bytes;
         let is_all = |region: &Region| region.size_bytes == size && self.handling(region) == Handling::RawImage;
@@ -124,7 +125,7 @@ impl Planner<'_> {
 
     pub(super) fn write(&mut self, what: &str, start_bytes: u64, bytes: Vec<u8>) {
         let range = ByteRange::new(start_bytes, bytes.len() as u64);
-        // Zeroed first all the same: an old table, or half a new one, must not be found before the end.
+        // Zeroed first nevertheless, so that an old table or half of a new one is not found before the end.
         self.claims.add(range, what, true);
         let size_bytes = bytes.len() as u64;
         self.steps.push(Step::Write { what: what.to_owned(), start_bytes, size_bytes, bytes });

@@ -1,4 +1,4 @@
-//! What lies outside the partitions: tables, gaps, and zeros.
+//! Plans everything outside the partitions: tables, gaps, and zeros.
 
 use super::error::PlanError;
 use super::state::Planner;
@@ -9,7 +9,7 @@ use crate::run::rebuild::table::resized;
 use crate::units::{ByteRange, Extent};
 
 impl Planner<'_> {
-    /// What lies outside the partitions. The first sector comes last: before that, no disk is there.
+    /// Plans bytes outside the partitions. The first sector comes last: before that, the disk has no table.
     pub(super) fn tables(&mut self, sector: u64) -> Result<(), PlanError> {
         let table = &self.manifest.layout.table;
         let is_table = |bytes: &Kept| {
@@ -19,7 +19,7 @@ impl Planner<'_> {
             return Ok(());
         }
         if self.covered_by_image() {
-            // Its first sector is in the image.
+            // Its first sector is part of the image.
             return Ok(());
         }
         let kept = std::mem::take(&mut self.kept);
@@ -39,7 +39,7 @@ impl Planner<'_> {
         if self.is_resized() {
             tables = resized(&tables, table, sector, &self.shift, self.wish.target_bytes)?;
         }
-        // Stable, so the order of the rest stays.
+        // Stable, so the order of the others is kept.
         tables.sort_by_key(|bytes| bytes.start == 0);
         for bytes in tables {
             self.write(&bytes.what, bytes.start, bytes.bytes);
@@ -47,7 +47,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Everything that nothing else is written to, first of all steps.
+    /// Plans zeros for all ranges that no other step writes, before all other steps.
     pub(super) fn zeros(&mut self) {
         self.refusals.extend(self.claims.conflicts());
         let mut written = std::mem::take(&mut self.keep_zero);

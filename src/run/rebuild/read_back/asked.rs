@@ -1,10 +1,10 @@
-//! What the crates are asked with, and what they answer for each partition.
+//! The input for the crates, and their answers for each partition.
 
 use super::opinion::TableOpinion;
 use crate::layout::Region;
 use crate::run::rebuild::plan::DiskPlan;
 
-/// A run of the table's bytes, as planned and as it was read again.
+/// A run of the table's bytes, as planned and as read back.
 pub(super) struct Piece<'a> {
     pub(super) what: &'a str,
     pub(super) start: u64,
@@ -19,7 +19,7 @@ impl Piece<'_> {
     }
 }
 
-/// What both crates are asked with.
+/// The input for both crates.
 pub(super) struct Asked<'a> {
     pub(super) pieces: &'a [Piece<'a>],
     pub(super) plan: &'a DiskPlan,
@@ -31,13 +31,13 @@ impl<'a> Asked<'a> {
         self.pieces.iter().find(|piece| piece.what == what)
     }
 
-    /// The plan's partition of that number.
+    /// The planned partition with this number.
     pub(super) fn region(&self, number: u32) -> Option<&'a Region> {
         self.plan.expected.regions.iter().find(|region| region.lv.is_none() && region.number == number)
     }
 }
 
-/// A partition's place and flag as a crate reads them, compared with the plan's partition of that number.
+/// A partition's place and flag according to a crate, to be compared with the planned one.
 pub(super) struct ReadPartition {
     pub(super) number: u32,
     pub(super) start: u64,
@@ -58,7 +58,7 @@ impl ReadPartition {
         compare("the type", region.type_id.clone(), self.type_id.clone());
         compare("the boot flag", region.bootable.to_string(), self.bootable.to_string());
         compare("its first sector at", (region.start_bytes / sector).to_string(), self.start.to_string());
-        // Of a partition that reaches past the disk's end the plan has only what is on the disk.
+        // The plan cuts off partitions at the end of the disk.
         let end = region.start_bytes.saturating_add(region.size_bytes);
         if self.end.saturating_mul(sector) <= asked.plan.target_bytes {
             compare("its end at sector", (end / sector).to_string(), self.end.to_string());

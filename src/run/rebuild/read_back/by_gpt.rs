@@ -1,5 +1,5 @@
-//! The crate `gpt` on a GUID partition table. Each copy is shown to it alone: it would look at the backup copy's header
-//! only beside a bad primary one, and never at its entries.
+//! The crate `gpt` on a GUID partition table. It gets each copy alone: with both, it reads the backup header only
+//! if the primary one is bad, and never the backup's entries.
 
 use ::gpt::GptConfig;
 use ::gpt::disk::LogicalBlockSize;
@@ -15,9 +15,9 @@ use crate::layout::gpt::{Entry, Header, HeaderDamage, HeaderFault, decode_array}
 use crate::shown;
 use crate::units::Lba;
 
-/// The only entries that it reads; others make it panic.
+/// The only entry size that it supports; others make it panic.
 const ENTRY_BYTES: u32 = 128;
-/// The header that it computes the checksum of, whatever `HeaderSize` says.
+/// The header length that it uses for the checksum, whatever `HeaderSize` says.
 const HEADER_BYTES: u32 = 92;
 
 /// Why the crate is not asked about a copy.
@@ -39,7 +39,7 @@ enum NotAsked {
     OtherPlace,
 }
 
-/// One copy as it is planned.
+/// A planned copy.
 struct Copy<'a> {
     name: &'static str,
     header: &'a Piece<'a>,
@@ -48,7 +48,7 @@ struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
-    /// The copy, if it is one that the crate reads rightly. An error says why not.
+    /// The copy, if the crate reads it correctly. Otherwise the error gives the reason.
     fn plan(asked: &Asked<'a>, copy: UsedCopy) -> Result<Self, NotAsked> {
         let (name, header, array) = match copy {
             UsedCopy::Primary => ("primary", "GPT primary header", "GPT primary entries"),
@@ -84,7 +84,7 @@ fn planned_array<'a>(copy: &Copy<'a>) -> Option<&'a [u8]> {
     copy.array.planned.get(..usize::try_from(copy.planned.array_bytes()).ok()?)
 }
 
-/// Asks about both copies.
+/// Checks both copies.
 pub(super) fn ask(asked: &Asked<'_>, opinion: &mut TableOpinion) {
     let mut copies = Vec::new();
     for (name, copy) in [("primary", UsedCopy::Primary), ("backup", UsedCopy::Backup)] {
@@ -93,7 +93,7 @@ pub(super) fn ask(asked: &Asked<'_>, opinion: &mut TableOpinion) {
             Err(why) => opinion.not_asked.push(format!("gpt about the {name} copy: {why}")),
         }
     }
-    // What the plan says of the disk is true of the copy that was used, and of the other one where that is the same.
+    // The plan describes the copy that was used, and the other one if it is the same.
     let used = match asked.plan.expected.table.used_copy {
         Some(UsedCopy::Backup) => asked.piece("GPT backup entries"),
         _ => asked.piece("GPT primary entries"),
@@ -115,7 +115,7 @@ fn ask_about(asked: &Asked<'_>, copy: &Copy<'_>, is_used: bool, same_disk: bool,
         opinion.disagrees(format!("{place}: the plan has entries of {ENTRY_BYTES} bytes, and the target has others"));
         return;
     }
-    // It looks for the backup header where the disk ends.
+    // It searches for the backup header at the disk's end.
     let len = if copy.name == "backup" { copy.header.end() } else { asked.plan.target_bytes };
     let pieces = [copy.header, copy.array].map(|piece| (piece.start, piece.found.as_slice()));
     let window = Window::new(pieces, len);
@@ -177,7 +177,7 @@ fn compare_entries(asked: &Asked<'_>, entry: &Entry, found: &Partition, is_used:
     compare("its last sector at", &entry.ending_lba.0.to_string(), &found.last_lba.to_string());
     compare("the attributes", &format!("{:#018x}", entry.attributes), &format!("{:#018x}", found.flags));
     let name = found.name.replace('\\', "\\\\");
-    // A lone surrogate has an escape in the plan, and is lost in the crate.
+    // A lone surrogate is escaped in the plan, and lost in the crate.
     let is_lossy = name.contains(char::REPLACEMENT_CHARACTER) && entry.name.contains("\\u{");
     if is_lossy {
         opinion.not_asked.push(format!("gpt about the name of partition {}, which is not valid UTF-16", entry.number));
@@ -185,7 +185,7 @@ fn compare_entries(asked: &Asked<'_>, entry: &Entry, found: &Partition, is_used:
         let shown = |name: &str| format!("`{}`", shown::text(name));
         opinion.compare(&place, "gpt", "the name", &shown(&entry.name), &shown(&name));
     }
-    // An entry that ends before it begins is no region.
+    // An entry that ends before it starts is no region.
     if !is_used || found.last_lba < found.first_lba {
         return;
     }

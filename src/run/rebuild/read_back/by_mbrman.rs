@@ -1,5 +1,5 @@
-//! The crate `mbrman` on a master boot record, also on the protective or hybrid one of a GPT. A chain of logical
-//! partitions that it reads rightly is shown to it as a whole; of any other, each boot record is shown to it alone.
+//! The crate `mbrman` on a master boot record, including the protective or hybrid one of a GPT. It gets a chain of
+//! logical partitions as a whole if it reads that correctly; otherwise it gets each boot record alone.
 
 use std::io::Cursor;
 
@@ -11,7 +11,7 @@ use super::window::Window;
 use crate::layout::TableKind;
 use crate::layout::mbr::{BOOT_RECORD_BYTES, BootRecord, Partition, PartitionRecord, read_table};
 
-/// Asks about the primary partitions, then about the logical ones.
+/// Checks the primary partitions, then the logical ones.
 pub(super) fn ask(asked: &Asked<'_>, opinion: &mut TableOpinion) {
     let Some(boot) = asked.piece("boot sector") else { return };
     let Some(planned) = BootRecord::decode(boot.planned) else {
@@ -57,7 +57,7 @@ pub(super) fn ask(asked: &Asked<'_>, opinion: &mut TableOpinion) {
 }
 
 fn sector_size(asked: &Asked<'_>) -> u32 {
-    // The planner takes 512 and 4096 alone.
+    // The planner accepts only 512 and 4096.
     u32::try_from(asked.sector).unwrap_or(512)
 }
 
@@ -65,7 +65,8 @@ fn planned_disk<'a>(asked: &Asked<'a>) -> Window<'a> {
     Window::new(asked.pieces.iter().map(|piece| (piece.start, piece.planned)), asked.plan.target_bytes)
 }
 
-/// Has one boot record decoded, without what it leads to, and compared with the planned one. Whether it was asked.
+/// Has one boot record decoded, without following its links, and compares it with the planned one. Returns whether
+/// the crate was asked.
 fn decode_alone(
     piece: &Piece<'_>,
     what: &str,
@@ -108,14 +109,14 @@ fn place_of(number: u32, entry: &MBRPartitionEntry, base: u64) -> ReadPartition 
     ReadPartition { number, start, end, bootable: entry.is_active(), type_id: format!("{:#04x}", entry.sys) }
 }
 
-/// Whether the chain in these bytes is one that the crate follows to its end without a mistake: one extended partition,
-/// in each boot record a partition and then a link, links in ascending order, and no sum past 32 bits.
+/// Whether the crate follows this chain correctly: one extended partition, in each boot record a partition and then
+/// a link, links in ascending order, and no sum above 32 bits.
 fn simple_chain<'a>(asked: &Asked<'a>, bytes: fn(&'a Piece<'a>) -> &'a [u8]) -> Result<(), &'static str> {
     let decode = |start: u64| {
         let piece = asked.pieces.iter().find(|piece| piece.start == start)?;
         BootRecord::decode(bytes(piece)).filter(BootRecord::has_valid_boot_indicators)
     };
-    // It takes these two for extended partitions as well, and an entry without a length, too.
+    // It takes these two types for extended partitions, and also accepts an entry without a length.
     let may_be_extended = |record: &&PartitionRecord| matches!(record.os_type, 0x05 | 0x0f | 0x85 | 0xc5 | 0xd5);
     let boot = decode(0).ok_or("the boot sector is not one that it reads")?;
     let mut all = boot.records.iter().filter(may_be_extended);
@@ -169,7 +170,7 @@ fn whole_chain(asked: &Asked<'_>, partitions: &[Partition], opinion: &mut TableO
             return;
         }
     };
-    // A boot record without a partition in it has no number.
+    // A boot record without a partition has no number.
     let found: Vec<(u32, &MBRPartitionEntry)> = (5..)
         .zip(found.logical_partitions.iter().map(|logical| &logical.partition).filter(|entry| entry.sectors > 0))
         .collect();
@@ -203,7 +204,7 @@ fn compare_logical(asked: &Asked<'_>, planned: &Partition, found: &ReadPartition
     found.compare(asked, "mbrman", opinion);
 }
 
-/// Has it decode each boot record by itself. Which one leads to which is our own reading.
+/// Has it decode each boot record alone. The links are followed by volbak.
 fn record_by_record(asked: &Asked<'_>, partitions: &[Partition], records: usize, opinion: &mut TableOpinion) {
     let mut read = 0;
     for piece in asked.pieces.iter().filter(|piece| piece.what == "extended boot record") {
@@ -212,7 +213,7 @@ fn record_by_record(asked: &Asked<'_>, partitions: &[Partition], records: usize,
         read += usize::from(decode_alone(piece, &what, opinion, &mut |header, opinion| {
             for (_, entry) in header.iter().filter(|(_, entry)| entry.sectors > 0) {
                 let start = own + u64::from(entry.starting_lba);
-                // A link has no partition of the plan at its place.
+                // No planned partition is at the place of a link.
                 let is_it = |partition: &&Partition| partition.inside.is_some() && partition.start.0 == start;
                 if let Some(partition) = partitions.iter().find(is_it).filter(|_| !entry.is_extended()) {
                     compare_logical(asked, partition, &place_of(partition.number, entry, own), opinion);

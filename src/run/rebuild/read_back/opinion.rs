@@ -1,15 +1,16 @@
-//! The opinion of other implementations on a table.
+//! The opinion of independent implementations on a table.
 
 use serde::Serialize;
 
-/// What other implementations read from a table that was written.
+/// The opinion of independent implementations on a restored table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TableOpinion {
-    /// What each crate was asked about and agrees with unless `disagreements` says otherwise: `gpt: the primary copy`.
+    /// The parts that each crate was asked about; it agrees unless `disagreements` lists them: `gpt: the primary
+    /// copy`.
     pub asked: Vec<String>,
-    /// What a crate was not asked about, and why.
+    /// The parts that a crate was not asked about, and the reason.
     pub not_asked: Vec<String>,
-    /// Where what was read is not what was planned.
+    /// Differences from the plan.
     pub disagreements: Vec<String>,
 }
 
@@ -20,14 +21,14 @@ impl TableOpinion {
         }
     }
 
-    /// Notes a difference between what the plan has and what a crate reads.
+    /// Records a difference between the plan and a crate's reading.
     pub(super) fn compare(&mut self, place: &str, reader: &str, what: &str, planned: &str, found: &str) {
         if planned != found {
             self.disagrees(format!("{place}: the plan has {what} {planned}, and {reader} reads {found}"));
         }
     }
 
-    /// The result on one line, and on another what was not asked.
+    /// One line with the result, and one with the parts not asked about.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.asked.is_empty() {

@@ -13,7 +13,7 @@ use crate::units::Lba;
 const MIB: usize = 1 << 20;
 const SECTOR: usize = 512;
 
-/// A disk with a table that sfdisk or sgdisk made by this script, in which `$DISK` is the file.
+/// A disk with a table made by sfdisk or sgdisk with this script; `$DISK` is the file.
 fn made(size: usize, script: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
@@ -34,7 +34,7 @@ fn sfdisk(size: usize, table: &str) -> Vec<u8> {
     made(size, &format!("sfdisk -q --no-reread --no-tell-kernel $DISK <<'TABLE'\n{table}\nTABLE\n"))
 }
 
-/// The plan of a restore of `disk` to `target_bytes`, as far as its table goes, and the disk that has been written.
+/// The plan of a restore of `disk` to `target_bytes`, reduced to its table, and the resulting disk.
 fn restored(disk: &Vec<u8>, sector_bytes: u32, target_bytes: usize) -> (DiskPlan, Vec<u8>) {
     let layout = detect(disk, "disk", Some(sector_bytes)).unwrap();
     let kept = unpack(&layout.outside).unwrap();
@@ -58,7 +58,7 @@ fn restored(disk: &Vec<u8>, sector_bytes: u32, target_bytes: usize) -> (DiskPlan
     (DiskPlan { source_bytes, target_bytes, steps, remarks: Vec::new(), expected }, target)
 }
 
-/// What is said of a disk that was restored rightly.
+/// The opinion on a correctly restored disk.
 fn of(disk: &Vec<u8>, sector_bytes: u32) -> TableOpinion {
     let (plan, target) = restored(disk, sector_bytes, disk.len());
     second_opinion(&plan, sector_bytes, &target)
@@ -97,7 +97,7 @@ fn tables_of_many_kinds_agree() {
     ];
     assert_agrees(&of(&sfdisk(16 * MIB, GPT), 512), &both, &[]);
     let sgdisk = |script: &str| made(16 * MIB, &format!("sgdisk {script} $DISK >/dev/null"));
-    // More entries, fewer, the array elsewhere, an alignment of one sector, all the attributes, numbers with gaps.
+    // More entries, fewer, the array elsewhere, an alignment of one sector, all attributes, numbers with gaps.
     let disk = sgdisk("-S 512 -a 1 -n 3:2000:2100 -n 200:3000:3000 -A 3:set:0 -A 3:set:63 -c 3:x");
     assert_agrees(
         &of(&disk, 512),
@@ -121,7 +121,7 @@ fn tables_of_many_kinds_agree() {
 
     let disk = sfdisk(16 * MIB, MBR);
     assert_agrees(&of(&disk, 512), &["mbrman (3 primary partitions)", "mbrman (3 logical partitions)"], &[]);
-    // A hybrid image begins with its partition.
+    // A hybrid image starts with its partition.
     let mut disk = vec![0; 4 * MIB];
     put(&mut disk, 0, &[(0, 0x80, 0x17, 0, 100)]);
     assert_agrees(&of(&disk, 512), &["mbrman (1 primary partition)"], &[]);
@@ -183,7 +183,7 @@ fn put(disk: &mut [u8], lba: usize, records: &[(usize, u8, u8, u32, u32)]) {
 
 #[test]
 fn what_a_crate_reads_wrongly_it_is_not_asked() {
-    // Logical partitions in an order that is not ascending.
+    // Logical partitions that are not in ascending order.
     let mut unsorted = vec![0; 4 * MIB];
     put(&mut unsorted, 0, &[(0, 0x80, 0x83, 10, 50), (1, 0, 0x05, 100, 200)]);
     put(&mut unsorted, 100, &[(0, 0, 0x83, 10, 5), (1, 0, 0x05, 30, 20)]);
@@ -199,7 +199,7 @@ fn what_a_crate_reads_wrongly_it_is_not_asked() {
     let records = "mbrman (2 of 2 extended boot records, each by itself)";
     assert_agrees(&of(&two, 512), &["mbrman (2 primary partitions)", records], &["the first extended partition alone"]);
 
-    // A chain that ends in a loop or in nothing, a type that only mbrman takes for extended, zero-length entries.
+    // A chain with a loop or a dead end, a type that only mbrman takes for extended, zero-length entries.
     let mut broken = unsorted.clone();
     put(&mut broken, 115, &[(1, 0, 0x05, 0, 20)]);
     assert_eq!(of(&broken, 512).disagreements, Vec::<String>::new());
@@ -212,7 +212,7 @@ fn what_a_crate_reads_wrongly_it_is_not_asked() {
     put(&mut odd, 0, &[(2, 0, 0xc5, 5, 0), (3, 0, 0, 500, 7)]);
     assert_eq!(of(&odd, 512).disagreements, Vec::<String>::new());
 
-    // Entries of other sizes, and a header that is longer.
+    // Other entry sizes, and a longer header.
     let long = edited(&sfdisk(16 * MIB, GPT), |header| header[0x0c..0x10].copy_from_slice(&96_u32.to_le_bytes()));
     let opinion = of(&long, 512);
     assert_agrees(&opinion, &["mbrman (the GPT's boot sector)"], &["header has 96 bytes", "header has 96 bytes"]);
@@ -222,7 +222,7 @@ fn what_a_crate_reads_wrongly_it_is_not_asked() {
     });
     assert_agrees(&of(&wide, 512), &["mbrman (the GPT's boot sector)"], &["256 bytes", "256 bytes"]);
 
-    // A character of two surrogates in a name.
+    // A name with a surrogate pair.
     let mut disk = sfdisk(16 * MIB, GPT);
     let end = disk.len();
     for at in [2 * SECTOR, end - 33 * SECTOR] {
@@ -234,7 +234,7 @@ fn what_a_crate_reads_wrongly_it_is_not_asked() {
         "mbrman (the GPT's boot sector)",
     ];
     assert_agrees(&of(&edited(&disk, |_| {}), 512), &both, &[]);
-    // A lone surrogate in a name, and a copy that was damaged before it was backed up.
+    // A name with a lone surrogate, and a copy that was already damaged at the backup.
     let mut disk = sfdisk(16 * MIB, GPT);
     disk[2 * SECTOR + 0x38..2 * SECTOR + 0x3a].copy_from_slice(&[0, 0xd8]);
     let end = disk.len();
@@ -256,7 +256,7 @@ fn what_a_crate_reads_wrongly_it_is_not_asked() {
     let mut grown = sfdisk(16 * MIB, GPT);
     grown.resize(18 * MIB, 0);
     assert_agrees(&of(&grown, 512), &both, &[]);
-    // A protective record with an indicator that does not exist.
+    // A protective record with an invalid boot indicator.
     let mut odd = sfdisk(16 * MIB, GPT);
     odd[0x1be] = 0x01;
     assert_agrees(&of(&odd, 512), &both[..2], &["boot indicators"]);
@@ -273,7 +273,7 @@ fn an_image_or_a_disk_without_a_table_is_no_question() {
     assert_eq!(TableOpinion::default().lines(), Vec::<String>::new());
 }
 
-/// Both headers changed alike, and all checksums made to fit.
+/// Both headers changed in the same way, with matching checksums.
 fn edited(disk: &[u8], edit: impl Fn(&mut [u8])) -> Vec<u8> {
     let mut disk = disk.to_vec();
     let last = disk.len() - SECTOR;
@@ -292,7 +292,7 @@ fn edited(disk: &[u8], edit: impl Fn(&mut [u8])) -> Vec<u8> {
     disk
 }
 
-/// A restore whose target changed between the write and the look at it.
+/// A restore whose target changed between writing and reading back.
 fn altered(disk: &Vec<u8>, alter: impl Fn(&mut Vec<u8>)) -> Vec<String> {
     let (plan, mut target) = restored(disk, 512, disk.len());
     alter(&mut target);
@@ -305,12 +305,12 @@ fn a_table_that_is_not_as_planned_is_found_with_both_opinions() {
     let end = gpt.len();
     let has =
         |found: &[String], part: &str| assert!(found.iter().any(|what| what.contains(part)), "{part}: {found:#?}");
-    // The checksums do not fit.
+    // The checksums do not match.
     let found = altered(&gpt, |disk| disk[2 * SECTOR + 0x80 + 0x28] ^= 1);
     has(&found, "GPT primary entries: what is read is not what was written, from byte 1192 on");
     has(&found, "the primary copy: the plan has a sound one, and gpt finds none");
     assert!(!found.iter().any(|what| what.contains("the backup copy")), "{found:?}");
-    // They do, as a firmware or another tool would leave it: only the meaning tells.
+    // The checksums match, as after a change by firmware or another tool: only the values differ.
     let alter = |at: usize, xor: u8| {
         altered(&gpt, |disk| {
             disk[2 * SECTOR + 0x80 + at] ^= xor;
@@ -347,14 +347,14 @@ fn a_table_that_is_not_as_planned_is_found_with_both_opinions() {
     let first = 2048 + 2 * 2048;
     let found = altered(&mbr, |disk| disk[first * SECTOR + 0x1be + 8] ^= 1);
     has(&found, "partition 5: the plan has its first sector at 8192, and mbrman reads 8193");
-    // A link that leads nowhere, and one that ends the chain early.
+    // A link to nowhere, and one that ends the chain early.
     let found = altered(&mbr, |disk| disk[first * SECTOR + 0x1ce + 8] ^= 1);
     has(&found, "the plan has a chain of logical partitions that is in order, and the target has not");
     let found = altered(&mbr, |disk| disk[first * SECTOR + 0x1ce..first * SECTOR + 0x1de].fill(0));
     has(&found, "partition 6: the plan has one, and mbrman reads none");
 }
 
-/// The table is wrong only where our writer and the plan of the partitions differ.
+/// The table is wrong only where volbak's writer and the planned partitions differ.
 #[test]
 fn a_plan_that_contradicts_itself_is_found() {
     for (script, part) in [(GPT, "and gpt reads"), (MBR, "and mbrman reads")] {
@@ -365,7 +365,7 @@ fn a_plan_that_contradicts_itself_is_found() {
     }
 }
 
-/// Whatever is on the target: each byte that differs is found, nothing panics, and what is said stays short.
+/// Arbitrary content on the target: each differing byte is found, nothing panics, and the output stays short.
 #[test]
 fn any_change_is_found_and_none_does_harm() {
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
@@ -397,12 +397,12 @@ fn any_change_is_found_and_none_does_harm() {
             }
             for _ in 0..=random(6) {
                 let (start, len) = pieces[random(pieces.len())];
-                // Mostly where numbers are.
+                // Mostly in number fields.
                 let at = start + if len == SECTOR { 0x1b8 + random(72) } else { random(len.min(512)) };
                 changed[at] = if random(3) == 0 { 0xff } else { u8::try_from(random(256)).unwrap() };
             }
             if random(2) == 0 && plan.expected.table.kind == TableKind::Gpt {
-                // Checksums that fit.
+                // With matching checksums.
                 for at in [SECTOR, changed.len() - SECTOR] {
                     changed[at + 0x10..at + 0x14].fill(0);
                     let crc = crc32fast::hash(&changed[at..at + 92]);

@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use crate::outside::BlockRead;
 
-/// Runs of bytes at their places on a disk of `len` bytes. Reading anything else is an error, and so is writing.
+/// Runs of bytes at their places on a disk of `len` bytes. Other reads, and all writes, are errors.
 #[derive(Debug)]
 pub(super) struct Window<'a> {
     pieces: Vec<(u64, &'a [u8])>,
@@ -17,7 +17,7 @@ impl<'a> Window<'a> {
         Self { pieces: pieces.into_iter().collect(), len, at: 0 }
     }
 
-    /// What is there from `offset` on, to the end of its run.
+    /// The bytes from `offset` to the end of its run.
     fn from(&self, offset: u64) -> Option<&'a [u8]> {
         self.pieces.iter().find_map(|(start, bytes)| {
             let skip = usize::try_from(offset.checked_sub(*start)?).ok()?;

@@ -1,26 +1,26 @@
-//! Errors that keep an entry from being restored, in words.
+//! Errors that prevent the restore of an entry, in words.
 
 use rustix::io::Errno;
 
 use crate::run::restore::attributes::AttributeError;
 use crate::run::restore::data::DataError;
 
-/// Why a complete file does not get its name.
+/// Why a complete file does not get its final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NameError {
-    /// The directory that is worked in is gone.
+    /// The current directory no longer exists.
     #[error("{}", in_words(*.0))]
     Here(Errno),
-    /// What has its name cannot be looked at, or is called otherwise.
+    /// The existing entry cannot be examined, or has another name.
     #[error("not restored: {}", in_words(*.0))]
     Look(Errno),
-    /// The archive has the name twice, which none of volbak's own has.
+    /// The archive contains the name twice, which volbak's own archives never do.
     #[error("not restored: an entry of the same name was restored before it")]
     Twice,
-    /// Something has the name, and stays.
+    /// An existing entry has the name and is kept.
     #[error("{EXISTS}")]
     Exists,
-    /// It cannot be renamed.
+    /// The rename failed.
     #[error("it cannot get its name: {}", in_words(*.0))]
     Rename(Errno),
 }
@@ -28,30 +28,29 @@ pub(super) enum NameError {
 /// Why a file was not restored.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    /// Its data is lost, or cannot be written.
+    /// Its data is lost or cannot be written.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// Its data is other data than at the backup.
+    /// Its data differs from the backed up data.
     #[error("not restored, since its SHA-256 is not the one in the index")]
     Digest,
     /// An attribute cannot be set.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
-    /// It does not get its name.
+    /// It does not get its final name.
     #[error(transparent)]
     Name(#[from] NameError),
 }
 
-/// For an entry whose name another one's stands for: on a filesystem that does not tell capital and small letters apart,
-/// or spellings of Unicode.
+/// The message if two names refer to the same entry: on a filesystem that ignores case or Unicode normalisation.
 const SAME_NAME: &str = "the target takes its name and that of another entry there for one";
 pub(super) const EXISTS: &str =
     "not restored: another entry of the archive has its name; --overwrite takes the last one, as tar does";
-/// What stays even with `Existing::Overwrite`.
+/// The message for an existing directory, which is kept even with `Existing::Overwrite`.
 pub(super) const DIRECTORY_IN_THE_WAY: &str =
     "not restored: a directory of that name is there, and --overwrite removes none";
 
-/// An error number, with what it means here.
+/// An error number in words suitable here.
 pub(super) fn in_words(error: Errno) -> String {
     match error {
         Errno::LOOP => "a symbolic link is in the way".to_owned(),

@@ -1,4 +1,4 @@
-//! Files: their data under a temporary name first, and their own name when all of it is right.
+//! Restores files: data goes under a temporary name, and the final name follows when everything is right.
 
 use std::fs::File;
 use std::io;
@@ -51,7 +51,7 @@ impl Putter {
                         Ok(equal.then_some(file))
                     });
                     return match compared {
-                        // It was restored by other rules, or somebody changed it.
+                        // It was restored with other rules, or was changed since.
                         Ok(Some(file)) if !attributes.are_of(&facts) => {
                             let set = attributes.set_open(&file.into(), &mut self.restorer);
                             set.map_or_else(|error| Outcome::Failed(error.to_string()), |()| Outcome::Present)
@@ -71,7 +71,7 @@ impl Putter {
             Err(error) => return Outcome::Failed(format!("the file cannot be made: {}", in_words(error))),
         };
         if self.tree.gives_acl() {
-            // Fails where there is none, which is what is wanted.
+            // Fails if there is none, which is fine.
             let _ = rustix::fs::fremovexattr(&file, "system.posix_acl_access");
         }
         attributes.prepare(&file);
@@ -102,14 +102,14 @@ impl Putter {
 
     fn remove(&self, name: &[u8]) {
         if let Ok(here) = self.tree.here() {
-            // What went wrong before is told; a file that stays is known by its name.
+            // The earlier error is reported; the name identifies the remains.
             let _ = rustix::fs::unlinkat(here, name, AtFlags::empty());
         }
     }
 }
 
-/// Whether a file that was restored with `wanted` has the time `found`: filesystems keep nanoseconds, or cut the time to
-/// 100 ns (NTFS, CIFS), 1 µs (UDF), 10 ms (exFAT), 1 s (ext3, HFS+) or 2 s (FAT).
+/// Whether `found` is `wanted` as stored by a filesystem: with nanoseconds, or truncated to 100 ns (NTFS, CIFS), 1
+/// µs (UDF), 10 ms (exFAT), 1 s (ext3, HFS+) or 2 s (FAT).
 fn is_mtime(found: Timestamp, wanted: Timestamp) -> bool {
     let fraction_kept = [1, 100, 1_000, 10_000_000, 1_000_000_000];
     let seconds =
@@ -117,20 +117,20 @@ fn is_mtime(found: Timestamp, wanted: Timestamp) -> bool {
     seconds || (found.nsec == 0 && found.sec == wanted.sec - wanted.sec.rem_euclid(2))
 }
 
-/// Makes an empty file under a temporary name; says which.
+/// Creates an empty file under a temporary name, which is returned.
 fn create_temporary(here: impl AsFd + Copy, name: &[u8]) -> Result<(File, Vec<u8>), Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut name = name.to_vec();
     loop {
         match rustix::fs::openat(here, name.as_slice(), flags, Mode::RUSR | Mode::WUSR) {
-            // Somebody's file is called just so: it is not ours to remove.
+            // An existing file of exactly this name is not ours to remove.
             Err(Errno::EXIST) if name.len() < 200 => name.push(b'x'),
             opened => return opened.map(|fd| (File::from(fd), name)),
         }
     }
 }
 
-/// Gives the complete file its name. `may_replace` is asked when something has it.
+/// Renames the complete file to its final name. Calls `may_replace` if the name is in use.
 fn give_name(
     here: BorrowedFd<'_>,
     temporary: &[u8],
@@ -138,13 +138,13 @@ fn give_name(
     may_replace: impl FnOnce(&[u8]) -> Result<bool, NameError>,
 ) -> Result<(), NameError> {
     let renamed = match rustix::fs::renameat_with(here, temporary, here, name, RenameFlags::NOREPLACE) {
-        // A filesystem without such a rename: a link fails as well when the name is there.
+        // No RENAME_NOREPLACE: link(2) also fails if the name exists.
         Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::linkat(here, temporary, here, name, AtFlags::empty())
             .and_then(|()| rustix::fs::unlinkat(here, temporary, AtFlags::empty())),
         renamed => renamed,
     };
     let renamed = match renamed {
-        // One without links either: it has to be looked.
+        // No hard links either: check before renaming.
         Err(Errno::PERM | Errno::NOTSUP | Errno::MLINK | Errno::NOSYS) => match stat_here(here, name) {
             Ok(Some(_)) => Err(Errno::EXIST),
             Ok(None) => rustix::fs::renameat(here, temporary, here, name),

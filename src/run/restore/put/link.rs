@@ -1,4 +1,4 @@
-//! Further names of files.
+//! Restores further names of files.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,8 @@ use crate::run::restore::options::Existing;
 use crate::run::restore::tree::{is_directory, stat_here};
 
 impl Putter {
-    /// As [`Self::put_link`], for an archive in which each name of a file has the data. Without the target it is a file.
+    /// Like [`Self::put_link`], for an archive in which each name of a file has the data. If the target is missing,
+    /// it becomes a file.
     pub(super) fn put_link_with_data<S: ChunkSource>(
         &mut self,
         name: &[u8],
@@ -46,7 +47,7 @@ impl Putter {
         }
     }
 
-    /// Makes `name` here another name of `target`, a path in the archive.
+    /// Links `name` in the current directory to `target`, a path in the archive.
     pub fn put_link(&mut self, name: &[u8], target: &[u8]) -> Outcome {
         let missing = || Outcome::TargetMissing { target: target.to_vec() };
         if target.last() == Some(&b'/') {
@@ -68,7 +69,7 @@ impl Putter {
             let here = self.tree.here()?;
             let Some(wanted) = stat_here(target_at.as_fd(), target_name)? else { return Err(Errno::NOENT) };
             if self.tree.check_name_in(target_at.as_fd(), target_name).is_err() {
-                // What has this name is another entry.
+                // The target's name now belongs to another entry.
                 return Err(Errno::NOENT);
             }
             let there = stat_here(here, name)?;

@@ -1,4 +1,4 @@
-//! The tree, what works on it, and what all kinds of entries need.
+//! The tree, the restoring process, and common functions for all types of entries.
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -10,60 +10,60 @@ use crate::run::restore::options::Existing;
 use crate::run::restore::path::{BadPath, parts_of};
 use crate::run::restore::tree::{Tree, is_directory, stat_here};
 
-/// What became of an entry.
+/// The result for an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is there as it was.
+    /// It was restored exactly.
     Restored,
-    /// It was there already, equal.
+    /// It existed already and is equal.
     Present,
-    /// It was left out, as it was asked for; why.
+    /// It was skipped as requested, for this reason.
     LeftOut(String),
-    /// It was there already, and stays as it is although it differs; how.
+    /// It existed already, differs as described, and is kept.
     Kept(String),
-    /// Something else of that name was there already, and stays.
+    /// Another entry of that name existed already, and is kept.
     InTheWay,
-    /// A link to something that is not there: not restored, or not asked for.
+    /// A link whose target was not restored or not selected.
     TargetMissing {
-        /// The path that it links to, as in the archive.
+        /// The target's path in the archive.
         target: Vec<u8>,
     },
-    /// It is not there, or something else is; why.
+    /// It was not restored, or not exactly, for this reason.
     Failed(String),
 }
 
-/// How entries are put.
+/// Options for putting entries.
 #[derive(Clone, Copy, Debug)]
 pub struct PutOptions {
-    /// What happens with what is there already.
+    /// The treatment of existing entries.
     pub existing: Existing,
-    /// Whether digests are compared with the index's.
+    /// Whether digests are compared with the index.
     pub verify: bool,
-    /// Whether devices are made.
+    /// Whether devices are created.
     pub devices: bool,
-    /// Whether the tree's own directory gets the attributes that the archive's root has.
+    /// Whether the tree's own directory gets the attributes of the archive's root.
     pub top: bool,
 }
 
-/// The tree and who works on it.
+/// The tree and the restoring process.
 #[derive(Debug)]
 pub struct Putter {
     /// The tree.
     pub tree: Tree,
-    /// Who works on it.
+    /// The restoring process.
     pub restorer: Restorer,
-    /// How.
+    /// The options.
     pub options: PutOptions,
-    /// What attributes become.
+    /// The rules for attributes.
     pub rules: Rules,
     /// The directory of the archive that is the tree's root; empty for the archive's own root.
     pub below: Vec<u8>,
-    /// What becomes immutable or append-only when all is done.
+    /// Entries that become immutable or append-only at the end.
     pub locks: Locks,
 }
 
 impl Putter {
-    /// Where an entry goes in the tree.
+    /// The components of an entry's place in the tree.
     pub fn parts<'a>(&self, path: &'a [u8]) -> Result<Vec<&'a [u8]>, BadPath> {
         let mut parts = parts_of(path)?;
         let below = parts_of(&self.below)?;
@@ -74,8 +74,8 @@ impl Putter {
         Ok(parts)
     }
 
-    /// Whether a complete file may take the place of what has its name, as `Overwrite` has it; an error says
-    /// why not. `is_indexed`: the archive is volbak's own, in which each name is there once.
+    /// Whether a complete file may replace the existing entry of its name under `Overwrite`; the error gives the
+    /// reason. `is_indexed`: a volbak archive, which contains each name once.
     pub(super) fn may_replace(&self, name: &[u8], is_indexed: bool) -> Result<bool, NameError> {
         self.tree.check_own_name(name).map_err(NameError::Look)?;
         if self.tree.is_fresh() && is_indexed {
@@ -84,17 +84,17 @@ impl Putter {
         Ok(self.options.existing == Existing::Overwrite)
     }
 
-    /// For an entry whose name is taken by something that stays.
+    /// The outcome for an entry whose name is taken by one that is kept.
     pub(super) fn in_the_way(&self) -> Outcome {
         if self.keeps_others() { Outcome::InTheWay } else { Outcome::Failed(EXISTS.to_owned()) }
     }
 
-    /// Whether what is in an entry's place can be somebody else's, and stays.
+    /// Whether an existing entry may be foreign and is kept.
     pub(super) fn keeps_others(&self) -> bool {
         self.options.existing != Existing::Overwrite && !self.tree.was_empty
     }
 
-    /// Removes what is in a directory's place, if that is no directory.
+    /// Removes an entry in a directory's place, unless it is a directory.
     pub(super) fn remove_other(&self, name: &[u8]) -> Result<(), Errno> {
         let here = self.tree.here()?;
         match stat_here(here, name)? {
@@ -112,7 +112,7 @@ impl Putter {
     }
 }
 
-/// The outcome of an entry that cannot be put.
+/// The outcome for an entry that cannot be put.
 pub(super) fn not_restored(error: Errno) -> Outcome {
     Outcome::Failed(format!("not restored: {}", in_words(error)))
 }

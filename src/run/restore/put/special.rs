@@ -1,4 +1,4 @@
-//! Symbolic links, devices and fifos: they have their name from the start.
+//! Restores symbolic links, devices and fifos, which get their final name at once.
 
 use std::os::fd::BorrowedFd;
 
@@ -62,7 +62,7 @@ impl Putter {
         self.put_other(name, attributes, false, same, |here| rustix::fs::mknodat(here, name, file_type, mode, device))
     }
 
-    /// Makes what is neither file nor directory: it has its name from the start.
+    /// Creates an entry other than a file or directory, under its final name.
     fn put_other(
         &mut self,
         name: &[u8],

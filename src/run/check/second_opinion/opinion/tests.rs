@@ -1,4 +1,4 @@
-//! What the `tar` crate reads of what volbak writes.
+//! The `tar` crate's reading of entries that volbak wrote.
 
 use std::io::{Cursor, Read};
 
@@ -10,7 +10,7 @@ use crate::archive::pax::{self, EntryType, padding_after};
 use crate::archive::read::head::{EntryHead, HeadBuilder};
 use crate::entry::{DeviceNumber, Metadata, Timestamp, Xattr};
 
-/// An entry as volbak writes it, as it reads it, and its line in the index.
+/// An entry as volbak writes it, as volbak reads it, and its index line.
 fn written(
     path: &[u8],
     kind: (EntryType<'_>, IndexedKind),
@@ -103,7 +103,7 @@ fn sizes_that_octal_digits_do_not_hold_are_read() {
     let metadata = Metadata { size: 1 << 40, ..Metadata::default() };
     let kind = (EntryType::File, IndexedKind::File);
     let (bytes, head, line) = written(b"./large", kind, &metadata, &[], b"");
-    // Nobody has a tebibyte for a test: its data alone is missing.
+    // A tebibyte is too much for a test: only its data is missing.
     let opinion = opinion_of(&bytes, &line);
     assert_eq!((opinion.size, opinion.length), (1 << 40, line.tar_length));
     let what = disagreement(&opinion, &head, &line).unwrap();
@@ -169,7 +169,8 @@ fn long_names_do_not_make_long_findings() {
     assert!(disagreement(&opinion, &head, &line).unwrap().len() < 2000);
 }
 
-/// Why it is not asked about such entries. Where this fails, a newer crate reads them as they are: then it can be asked.
+/// Why the crate is not asked about such entries. If this test fails, a newer crate reads them correctly and can be
+/// asked.
 #[test]
 fn a_line_feed_in_an_attribute_makes_the_crate_read_something_else() {
     let metadata = Metadata { size: 4, ..Metadata::default() };
@@ -186,7 +187,7 @@ fn a_line_feed_in_an_attribute_makes_the_crate_read_something_else() {
     }
 }
 
-/// A generator that needs no state but this (Knuth's MMIX).
+/// A linear congruential generator (Knuth's MMIX).
 fn next(random: &mut u64) -> usize {
     *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     usize::try_from(*random >> 33).unwrap()
@@ -208,7 +209,7 @@ fn whatever_the_bytes_are_the_crate_does_not_panic_and_reads_no_further() {
             bytes[at] = next(&mut random).to_le_bytes()[0];
         }
         bytes[156] = *[b'x', b'L', b'S', b'g', b'0'].get(next(&mut random) % 20).unwrap_or(&b'x');
-        // Mostly the crate would stop at the checksum.
+        // Otherwise the crate would usually stop at the checksum.
         for header in [0, 1024] {
             let block = &mut bytes[header..header + 512];
             block[148..156].fill(b' ');

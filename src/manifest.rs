@@ -240,7 +240,10 @@ pub enum ManifestError {
         found: String,
     },
     /// It would be too long to be read back.
-    #[error("the manifest would have {0} bytes, and none has more than {MAX_BYTES}: the volume has too much to say")]
+    #[error(
+        "the manifest would have {0} bytes, and none has more than {MAX_BYTES}: \
+         the volume has too many facts to record"
+    )]
     TooLong(u64),
     /// It was written by a newer version.
     #[error("the manifest has format {0}, and this version of volbak knows formats up to {FORMAT}")]

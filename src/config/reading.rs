@@ -128,7 +128,7 @@ impl Reading {
                 continue;
             }
             let right = near.map_or_else(String::new, |near| format!("did you mean `{ENVIRONMENT_PREFIX}{near}`?"));
-            self.mistake(&Location::Environment(name.clone()), "no key of the config is called so", right);
+            self.mistake(&Location::Environment(name.clone()), "the config has no such key", right);
         }
         drop(known);
         let mut mistakes = self.mistakes.into_inner();

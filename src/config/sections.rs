@@ -54,7 +54,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
     if enable_mail_notification && nobody_is_named {
         reading.mistake(
             &top.place("enable_mail_notification"),
-            "mail is switched on, and there is nobody to send it to",
+            "mail is switched on, but has no recipients",
             "add email_recipient = [\"admin@example.com\"]",
         );
     }

@@ -47,11 +47,15 @@ impl Choice<'_> {
                 return ChosenTable::Gpt(Box::new(gpt), sector_size);
             }
             if gpt.is_sound && !in_use && !holds_whole && self.sector_zero_is_free() {
-                self.warn("gpt", "the protective MBR is missing; the GPT is used all the same");
+                self.warn("gpt", "the protective MBR is missing; the GPT is used nevertheless");
                 return ChosenTable::Gpt(Box::new(gpt), sector_size);
             }
             if gpt.is_sound {
-                self.warn("gpt", "a GPT without its protective MBR is left over and is not used, as the kernel does");
+                self.warn(
+                    "gpt",
+                    "a GPT without its protective MBR is left over; \
+                     like the kernel, volbak does not use it",
+                );
             }
         }
         let Some(record) = record else { return ChosenTable::Whole };
@@ -136,7 +140,10 @@ impl Choice<'_> {
     fn mbr_sector_size(&mut self, record: &BootRecord) -> u32 {
         let [preferred, other] = self.sector_sizes;
         if self.hits(record, preferred) == 0 && self.hits(record, other) > 0 {
-            let what = format!("the table counts in sectors of {other} bytes: only so do its partitions hold anything");
+            let what = format!(
+                "the table counts in sectors of {other} bytes: \
+                 only with these do its partitions have known content"
+            );
             self.problems.push(Problem::new(Severity::Notice, "mbr", what));
             return other;
         }

@@ -80,7 +80,7 @@ pub fn detect_within(
     if let Some(found) = &shadow {
         let fs = found.holds.fs.as_deref().unwrap_or_default();
         let what = format!(
-            "{fs} lies on the whole source beside a partition table: which one is in use cannot be told; \
+            "{fs} lies on the whole source beside a partition table: it is unclear which one is in use; \
              the whole source is kept as a raw image as well"
         );
         problems.push(Problem::new(Severity::Warning, "disk", what));

@@ -84,14 +84,15 @@ impl Ext4 {
         let mut complaints: Vec<String> = volume.superblock.recorded_errors.take().into_iter().collect();
         if let Some((group, count)) = groups.misplaced {
             complaints.push(format!(
-                "the bitmaps or inodes of {count} groups, {group} the first, lie where they cannot: no kernel mounts it \
-                 before e2fsck mends it"
+                "the bitmaps or inodes of {count} groups (the first is {group}) are in impossible places: no kernel \
+                 mounts it before e2fsck repairs it"
             ));
         }
         let superblock = &volume.superblock;
         if superblock.groups.checked_mul(superblock.inodes_per_group.into()) != Some(superblock.inodes.into()) {
             complaints.push(
-                "its numbers of groups and of inodes contradict each other: no kernel mounts it before e2fsck mends it"
+                "its numbers of groups and of inodes contradict each other: no kernel \
+                 mounts it before e2fsck repairs it"
                     .to_owned(),
             );
         }

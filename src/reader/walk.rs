@@ -112,7 +112,7 @@ impl<T: Tree> Walk<T> {
         let OpenDirectory { directory, metadata, xattrs, is_sealed } = opened;
         self.queue(EntryKind::Directory, metadata, xattrs);
         if is_sealed {
-            return self.sealed("what is in this directory is encrypted, and its key is not here");
+            return self.sealed("the content of this directory is encrypted, and its key is not available");
         }
         self.frames.push(Frame {
             directory: Some(directory),
@@ -180,7 +180,7 @@ impl<T: Tree> Walk<T> {
             Ok(Looked::Other(kind, metadata, xattrs)) => self.queue(kind, metadata, xattrs),
             Ok(Looked::Sealed) => {
                 self.tell_complaints();
-                self.sealed("is encrypted, and its key is not here");
+                self.sealed("is encrypted, and its key is not available");
             }
             Ok(Looked::LeftOut) => {}
             Err(error) => {
@@ -199,7 +199,7 @@ impl<T: Tree> Walk<T> {
         }
         let Metadata { dev, ino, .. } = opened.metadata;
         if self.frames.iter().any(|frame| (frame.dev, frame.ino) == (dev, ino)) {
-            return self.problem("this directory lies in itself: the filesystem is damaged, left out");
+            return self.problem("this directory contains itself: the filesystem is damaged, left out");
         }
         if let Some(left) = &mut self.directories_left {
             let Some(one_less) = left.checked_sub(1) else {

@@ -57,7 +57,7 @@ pub enum BrowseError {
         what: String,
     },
     /// Reading or writing failed.
-    #[error("{path} could not be given out")]
+    #[error("{path} could not be printed")]
     Io {
         /// The path.
         path: String,

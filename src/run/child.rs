@@ -55,7 +55,7 @@ impl fmt::Display for ChildError {
             Self::Failed(status, said) if said.is_empty() => write!(f, "{status}"),
             Self::Failed(status, said) => write!(f, "{status}: {said}"),
             Self::TimedOut(timeout) => write!(f, "it was killed, having taken more than {} s", timeout.as_secs()),
-            Self::Cancelled => f.write_str("it was ended, since the run was told to stop"),
+            Self::Cancelled => f.write_str("it was ended, since the run was stopped"),
         }
     }
 }

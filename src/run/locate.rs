@@ -44,7 +44,7 @@ pub enum LocateError {
     },
     /// It has backups, but none usable as "the newest".
     #[error(
-        "{volume} has no backup that can be relied on; name one by its date if you want it all the same:{}",
+        "{volume} has no backup that can be relied on; name one by its date to use it nevertheless:{}",
         lines(passed_over)
     )]
     NoneUsable {

@@ -129,7 +129,8 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let unheard = world.observer.unheard();
     if unheard > 0 {
         let what = format!(
-            "{unheard} of this run's lines are lost or wait: what reads its standard error, or the journal, takes none; the work went on"
+            "{unheard} of this run's log lines are lost or waiting: the \
+             reader of its standard error, or the journal, accepts none; the run went on"
         );
         collector.on_event(&Event::Problem(Problem::new(Severity::Warning, "log", what)));
     }

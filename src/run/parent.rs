@@ -124,10 +124,10 @@ pub(super) enum PreviousError {
     #[error(transparent)]
     Manifest(ReadError),
     /// A verification found the named backup bad.
-    #[error("{0} is bad, as it was verified")]
+    #[error("{0} was verified and is bad")]
     Bad(String),
     /// All backups of the source are bad, or carried from bad ones; this is the newest.
-    #[error("{0} is bad, as it was verified, or carried from one that is, and there is no other")]
+    #[error("{0} was verified and is bad, or is carried from a bad one, and there is no other")]
     AllBad(String),
     /// The backup is valid but unsuitable.
     #[error("{stem}: {}", with_causes(why))]
@@ -144,7 +144,7 @@ pub(super) enum PreviousError {
 #[non_exhaustive]
 pub(super) enum UnusableError {
     /// Another version of volbak wrote it.
-    #[error("it has the format {0}, which is another one")]
+    #[error("it has the format {0}, which this version does not carry from")]
     Format(u32),
     /// Its members would keep their old compression level.
     #[error("it was compressed at level {before}, and now it is {now}")]

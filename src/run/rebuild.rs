@@ -167,7 +167,8 @@ pub fn prepare(
     }
     let has_volumes = has_volumes(&manifest);
     if has_volumes && target.sector_bytes.is_some() {
-        let what = "the kernel is not told of its new partitions, so that this host does not find the volume groups or arrays inside";
+        let what = "the kernel does not get its new partition table, \
+                    so that this host does not activate the volume groups or arrays inside";
         plan.remarks.push(what.to_owned());
     }
     plan.remarks.splice(0..0, wrong.into_iter().chain(target.remarks.iter().cloned()));
@@ -210,7 +211,7 @@ pub fn restore_disk(
         // The existing file may be the better one.
         if let Some(kept) = open.keep_temporary()? {
             let kept = crate::shown::path(kept.as_os_str().as_encoded_bytes());
-            let what = format!("not everything is as it was, so the image that was there stays; the new one is {kept}");
+            let what = format!("the restore is not complete, so the existing image is kept; the new one is {kept}");
             observer.on_event(&Event::Problem(Problem::new(Severity::Error, name.clone(), what.clone())));
             report.failures.push(format!("{name}: {what}"));
         }

@@ -127,12 +127,12 @@ fn note(
     let mut standing = match load_standing(destination) {
         Ok(standing) => standing,
         Err(KeptError::Damaged { name, source }) => {
-            let what = format!("{name} is damaged and begins anew: {}", with_causes(&source));
+            let what = format!("{name} is damaged and is started again: {}", with_causes(&source));
             add(report, Problem::new(Severity::Warning, "report", what));
             Standing::default()
         }
         Err(error) => {
-            let what = format!("what is known of the volumes cannot be read: {}", with_causes(&error));
+            let what = format!("the record of the volumes cannot be read: {}", with_causes(&error));
             add(report, Problem::new(Severity::Warning, "report", what));
             return None;
         }
@@ -149,7 +149,7 @@ fn note(
         Ok(own.and_then(|own| own.replace_file(STANDING, json.as_bytes()))?)
     });
     if let Err(error) = kept {
-        let what = format!("what is known of the volumes is not kept: {error}");
+        let what = format!("the record of the volumes is not stored: {error}");
         add(report, Problem::new(Severity::Warning, "report", what));
     }
     Some(standing)

@@ -96,7 +96,7 @@ fn restore_from(
         tree.remove_remains().map_err(target_error)?;
     }
     for finding in &side_findings.first {
-        let what = format!("{}; restored all the same, as far as the rest agrees", finding.what);
+        let what = format!("{}; restored nevertheless, as far as the rest is consistent", finding.what);
         let problem = Problem::new(Severity::Warning, finding.place(files.stem()), what);
         observer.on_event(&Event::Problem(problem));
     }

@@ -73,7 +73,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         && let Some(archive) = &sides.archive
     {
         if is_too_long {
-            findings.not_checked("what is in the archive: it is longer than it was, and is not read");
+            findings.not_checked("the content of the archive: it is longer than it should be, and is not read");
         } else {
             seen = content::check(archive, &sides, (options.threads, &options.cancel), around.observer, &mut findings)?;
         }

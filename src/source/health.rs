@@ -100,7 +100,7 @@ impl Subject {
 /// Judges a snapshot by the facts from lvs about it and its pool.
 fn judge_snapshot(snapshot: Option<&LvFacts>, pool: Option<&LvFacts>) -> Reading {
     let failed = |reason: String| Reading { failure: Some(reason), ..Reading::default() };
-    let Some(snapshot) = snapshot else { return failed("the snapshot is gone: somebody removed it".to_owned()) };
+    let Some(snapshot) = snapshot else { return failed("the snapshot is gone: it was removed".to_owned()) };
     let fill = if snapshot.is_thin() {
         None
     } else {

@@ -37,7 +37,7 @@ pub enum Refusal {
     #[error("it is a device that LVM uses internally")]
     InternalDevice,
     /// The device is in use, so it would change while it is read.
-    #[error("it is in use: {0}; a device that cannot be snapshotted is read only while nobody uses it")]
+    #[error("it is in use: {0}; a device without snapshots is read only while it is unused")]
     InUse(String),
     /// A type of file that holds no disk.
     #[error("it is {0}; a source is a logical volume, a block device or a raw disk image")]

@@ -60,7 +60,7 @@ pub(crate) fn take(
         (Ok(_), Ok(None)) => SourceError::output(
             "lvcreate",
             &args,
-            format!("it said that all is well, and lvs does not show {name} (is `test = 1` set in lvm.conf?)"),
+            format!("it succeeded, but lvs does not show {name} (is `test = 1` set in lvm.conf?)"),
         ),
         // The tool did not run.
         (Err(error @ SourceError::NotRun { .. }), _) => return Err(error),
@@ -138,7 +138,7 @@ pub(crate) fn remove(commands: &dyn RunCommand, snapshot: &LvFacts, patience: Du
             (Ok(_), Ok(Presence::There { tags: Some(tags) })) if !tags.iter().any(|tag| tag == SNAPSHOT_TAG) => {
                 return Err(not_released(snapshot, patience, "it no longer has the tag that says it is volbak's"));
             }
-            (Ok(_), Ok(Presence::There { .. })) => "lvremove said that all is well, and it is still there".to_owned(),
+            (Ok(_), Ok(Presence::There { .. })) => "lvremove succeeded, but it still exists".to_owned(),
             (Err(error), _) | (Ok(_), Err(error)) => said(error),
         };
         if Instant::now() >= deadline {

@@ -84,7 +84,7 @@ fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Staleness
         return Staleness::NotOurs;
     }
     if !is_snapshot_name(&volume.lv) {
-        return leave("its name is none that volbak gives, though it has volbak's tag; remove the tag or the volume");
+        return leave("it has volbak's tag, but not a name that volbak gives; remove the tag or the volume");
     }
     // A thin snapshot survives the deletion of its origin, as a volume of its own. LVM first creates a thick one
     // as a linear volume, clears it and only then ties it to its origin; a power cut in between leaves it linear.
@@ -92,14 +92,14 @@ fn judge(volume: &LvFacts, state_of: impl Fn(&Owner) -> OwnerState) -> Staleness
     let has_role = |part: &str| volume.roles.iter().any(|role| role.contains(part));
     let is_half_made = volume.attr.starts_with('-') && has_role("public") && !has_role("origin");
     if volume.hidden || !(is_snapshot || is_half_made) {
-        return leave("it is no snapshot, though it has volbak's tag; remove the tag or the volume");
+        return leave("it has volbak's tag, but is no snapshot; remove the tag or the volume");
     }
     let owners: Vec<&str> = volume.tags.iter().filter_map(|tag| tag.strip_prefix(OWNER_TAG_PREFIX)).collect();
     let [owner] = owners[..] else {
         return leave("it does not say which process it belongs to; remove it with lvremove if it is no longer needed");
     };
     let Ok(owner) = owner.parse::<Owner>() else {
-        return leave("the process it belongs to is written in a way that this version does not know");
+        return leave("its owner tag has a form that this version does not know");
     };
     match state_of(&owner) {
         OwnerState::Myself | OwnerState::Running => {

@@ -40,7 +40,7 @@ pub enum ReadError {
     #[error("it cannot be read: {0}")]
     Io(io::Error),
     /// It is longer than such a file can be.
-    #[error("it cannot be read: it is longer than it can be")]
+    #[error("it cannot be read: it is longer than such a file can be")]
     TooLong,
     /// Its content is no valid manifest.
     #[error(transparent)]

@@ -68,7 +68,7 @@ impl Destination {
         match self.volume_directory(OWN_DIRECTORY)?.lock(LOCK_FILE, &holder)? {
             Lock::Taken(lock) => Ok(lock),
             Lock::Held { by } => {
-                let holder = if by.is_empty() { "it does not say who it is".to_owned() } else { by };
+                let holder = if by.is_empty() { "it has not identified itself".to_owned() } else { by };
                 Err(StoreError::Locked { destination: self.root().to_owned(), holder })
             }
         }

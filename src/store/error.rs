@@ -13,7 +13,7 @@ use super::open::OpenError;
 pub enum StoreError {
     /// It does not exist.
     #[error(
-        "the destination {} is not a directory that is there; mount it, or make it with mkdir, and try again",
+        "the destination {} is not an existing directory; mount it, or make it with mkdir, and try again",
         .0.display()
     )]
     Missing(PathBuf),

@@ -690,7 +690,7 @@ fn a_previous_backup_that_cannot_be_used_costs_time_alone() {
     let damaged = snapshot_expecting(3, &disk.image(), &disk.dest(), &["--parent", first.to_str().unwrap()]);
     assert_eq!(manifest(&damaged)["carried"]["mismatches"], 1);
     run_expecting(1, &["verify", first.to_str().unwrap()]);
-    all_is_read("is bad, as it was verified");
+    all_is_read("was verified and is bad");
 }
 
 /// The backup was made by volbak at commit 01a907c.

@@ -396,7 +396,7 @@ fn a_damaged_archive_is_told_and_the_rest_restored() {
     assert_eq!(fs::read(&image).unwrap(), b"mine");
     let kept = sh(&format!("ls {}/.volbak-tmp.damaged.img.*", quoted(backup.dir.path())));
     let kept = Path::new(kept.trim());
-    assert!(said.contains("the image that was there stays") && said.contains(kept.to_str().unwrap()), "{said}");
+    assert!(said.contains("the existing image is kept") && said.contains(kept.to_str().unwrap()), "{said}");
     assert!(tree_of(kept, 300) == restored);
     let (_, said) = backup.to_image(0, "damaged.img", &["--dry-run"]);
     assert!(said.contains("an earlier restore left .volbak-tmp.damaged.img."), "{said}");
@@ -486,7 +486,7 @@ fn a_whole_disk_image_with_a_table_is_not_made_smaller() {
     bytes[at] ^= 1;
     fs::write(&index, bytes).unwrap();
     let said = run_expecting(0, &arguments);
-    assert!(said.contains("it is not the one that the manifest knows"), "{said}");
+    assert!(said.contains("it does not match the manifest"), "{said}");
     assert!(fs::read(&image).unwrap() == fs::read(&disk).unwrap());
 }
 
@@ -885,9 +885,9 @@ fn a_target_that_is_used_by_another_way_is_refused_by_name() {
     let file = quoted(&used);
     let one = attach("", &file);
     let other = attach("-o 1048576 --sizelimit 16777216", &file);
-    refused(&one, &format!("is shown by {other}, too"));
+    refused(&one, &format!("is also attached to {other}"));
     let mounted = Mounted::with_options(Path::new(&other), &dir.path().join("m"), "ro");
-    refused(&one, &format!("is shown by {other}, too, which is mounted on"));
+    refused(&one, &format!("is also attached to {other}, which is mounted on"));
     refused(used.to_str().unwrap(), "shows it");
     mounted.unmount();
     sh(&format!("losetup -d {other}"));

@@ -123,7 +123,7 @@ fn end_of(member: &MemberLine) -> io::Result<u64> {
 }
 
 fn changed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the index is not what it was a moment ago")
+    io::Error::new(io::ErrorKind::InvalidData, "the index changed since it was read")
 }
 
 /// The check of a group's lines: CRC-32 and length. When the index was first read, its digest was compared with the

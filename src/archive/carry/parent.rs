@@ -38,7 +38,7 @@ pub enum ParentError {
     #[error("its index was written by an older volbak")]
     OlderIndex,
     /// The totals of its index do not match its archive.
-    #[error("its index is about an archive of another length")]
+    #[error("its index belongs to an archive of another length")]
     OtherArchive,
     /// Its archive is not in a local file, from which members could be copied.
     #[error("its archive is not a file of this host")]

@@ -51,11 +51,12 @@ impl Tally {
         let location = format!("{}{}", self.stem, WRITTEN.suffix());
         let number = member.number;
         let mut text = format!(
-            "member {number} of the previous backup (byte {}) is damaged: {fault}; what is in it was read from the source",
+            "member {number} of the previous backup (byte {}) is damaged: {fault}; \
+             its entries were read from the source",
             member.offset
         );
         if self.counts.mismatches == MAX_MISMATCHES {
-            text.push_str("; so was all that follows, after so many of them");
+            text.push_str("; so is everything that follows, after too many of them");
         }
         observer.on_event(&Event::Problem(Problem::new(Severity::Warning, location, text)));
     }

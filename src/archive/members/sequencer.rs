@@ -145,7 +145,7 @@ impl Sequencer {
 
     /// The error that ended writing.
     pub(super) fn error(&self) -> io::Error {
-        self.lock().error.take().unwrap_or_else(|| io::Error::other("the archive is not written any more"))
+        self.lock().error.take().unwrap_or_else(|| io::Error::other("writing the archive has ended"))
     }
 
     /// Waits until all members before this number are written, and ends the archive.

@@ -181,7 +181,7 @@ impl Superblock {
         } else if be32(sector, 8)? != group || self.is_v5 && array(sector, uuid_at)? != self.metadata_uuid {
             Some("belongs to another group or filesystem")
         } else if !(1..=self.group_blocks).contains(&be32(sector, 12)?) {
-            Some("has a length that is none of a group")
+            Some("has a length that no group can have")
         } else {
             None
         }

@@ -18,7 +18,7 @@ const EXTENSION_USED: u32 = 1;
 #[non_exhaustive]
 pub enum HeadError {
     /// The UUID is invalid.
-    #[error("its UUID is none of LVM's")]
+    #[error("its UUID is invalid for LVM")]
     Uuid,
     /// The first extent starts too early to leave room for the text.
     #[error("its first extent begins at byte {pe_start_bytes}: no room for {text_bytes} bytes of metadata before it")]

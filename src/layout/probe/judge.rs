@@ -43,7 +43,7 @@ pub fn judge(found: Vec<Signature>) -> Judged {
             Judged { found: Some(found.swap_remove(0)), remarks, keep_raw: true }
         }
         ([first, ..], _) => {
-            let remarks = vec![format!("it may hold any of {}: which one is in use cannot be told", names(&found))];
+            let remarks = vec![format!("it may hold any of {}: it is unclear which one is in use", names(&found))];
             Judged { found: Some(found.swap_remove(*first)), remarks, keep_raw: true }
         }
     }

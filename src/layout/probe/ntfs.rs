@@ -64,7 +64,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
             .with_uuid((serial != 0).then(|| format!("{serial:016X}")))
             .with_label(volume_name(window, mft_at?, record_bytes))
             .with_size(size_bytes, window)
-            .doubt_if(mft_at == Some(0), "its master file table is nowhere"),
+            .doubt_if(mft_at == Some(0), "its master file table has an impossible place"),
     )
 }
 

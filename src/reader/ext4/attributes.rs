@@ -42,7 +42,7 @@ pub(super) fn read(volume: &Volume, inode: &Inode, remarks: &mut Vec<Remark>) ->
     if inode.attribute_block != 0 {
         let block = volume.block(inode.attribute_block)?;
         if le32(&block, 0) != Some(ATTRIBUTES_MAGIC) {
-            return Err(damaged("the block of its attributes is none"));
+            return Err(damaged("the block of its attributes is invalid"));
         }
         if let Some(seed) = volume.superblock.checksum_seed {
             let numbered = crc32c(seed, &inode.attribute_block.to_le_bytes());
@@ -75,7 +75,7 @@ fn collect(
         let name = bytes.get(name_at..name_at + name_len).ok_or_else(cut_off)?;
         let has_no_name = matches!(index, INDEX_ACL_ACCESS | INDEX_ACL_DEFAULT);
         if name.contains(&0) || name.is_empty() != has_no_name {
-            return Err(damaged("an attribute's name is none"));
+            return Err(damaged("an attribute's name is invalid"));
         }
         let value_at = usize::from(le16(bytes, at + 2).ok_or_else(cut_off)?);
         if le32(bytes, at + 4) != Some(0) {

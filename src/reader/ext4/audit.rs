@@ -56,7 +56,7 @@ impl Map {
         if !volume.checks.map_node(block) {
             self.share(Some((block, 1)));
         }
-        if volume.checks.has_no_end() { Err(damaged("its map leads round and round")) } else { Ok(()) }
+        if volume.checks.has_no_end() { Err(damaged("its map forms a loop")) } else { Ok(()) }
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn audit(volume: &Volume, inode: &Inode) -> Vec<Remark> {
         let looks_like_extents =
             superblock.has_extents && le16(&inode.map, 0) == Some(0xF30A) && le16(&inode.map, 4) == Some(4);
         if looks_like_extents {
-            error("its map is one of extents, and its flags say otherwise".to_owned());
+            error("its map has extents, but its flags say otherwise".to_owned());
         }
         block_numbers(volume, inode, &mut map)
     };
@@ -183,7 +183,7 @@ fn extents(
     let most = u64::try_from((node.len() - ENTRY_BYTES) / ENTRY_BYTES).unwrap_or(0);
     let room = u64::from(le16(node, 4).ok_or_else(cut_off)?);
     if depth > MAX_DEPTH || room > most || room + 2 < most {
-        return Err(damaged("a node of its extent tree has a head that makes no sense"));
+        return Err(damaged("a node of its extent tree has an invalid header"));
     }
     let mut after = after;
     let mut is_first = true;

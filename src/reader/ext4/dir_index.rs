@@ -190,7 +190,7 @@ impl DirIndex {
         let first = self.first.join(", ");
         Some((
             Severity::Error,
-            format!("{misplaced} of its names do not belong where they stand, and may have been others: {first}"),
+            format!("{misplaced} of its names are in the wrong block by its index, and may have been changed: {first}"),
         ))
     }
 }

@@ -139,7 +139,7 @@ fn list_block(
             // A fold over all bytes vectorises; an early exit would be slower.
             let has_wrong_byte = name.iter().fold(false, |wrong, byte| wrong | matches!(byte, 0 | b'/'));
             if name.is_empty() || has_wrong_byte {
-                return wrong("a name is none");
+                return wrong("a name is invalid");
             }
             if ino > superblock.inodes {
                 return wrong("a name leads to no inode");

@@ -15,7 +15,7 @@ pub enum NotRead {
     #[error("it cannot be read")]
     Damaged(#[source] io::Error),
     /// It was crafted so that reading it never ends, and must not be given to the kernel either.
-    #[error("its journal leads round and round")]
+    #[error("its journal forms a loop")]
     Endless,
 }
 

@@ -46,7 +46,7 @@ impl Ext4File {
         {
             self.volume.checks.tell(path, audit(&self.volume, &self.inode));
         }
-        if self.volume.checks.has_no_end() { Err(damaged("its map leads round and round")) } else { Ok(()) }
+        if self.volume.checks.has_no_end() { Err(damaged("its map forms a loop")) } else { Ok(()) }
     }
 
     fn is_small_and_whole(&self) -> bool {

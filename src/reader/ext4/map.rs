@@ -85,7 +85,7 @@ fn in_extents(volume: &Volume, inode: &Inode, at: u64) -> io::Result<Run> {
 /// The depth in a node's header; an error if it is not a node.
 pub(super) fn node_depth(node: &[u8]) -> io::Result<u16> {
     if le16(node, 0) != Some(EXTENT_MAGIC) {
-        return Err(damaged("a node of its extent tree is none"));
+        return Err(damaged("a node of its extent tree is invalid"));
     }
     le16(node, 6).ok_or_else(cut_off)
 }

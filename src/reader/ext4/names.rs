@@ -74,7 +74,12 @@ impl Names {
                 .map(|(number, (found, nlink))| format!("inode {number}: {found} names, link count {nlink}"))
                 .collect();
             let more = if wrong.len() > NAMED { ", …" } else { "" };
-            let what = format!("{} link counts are not those of the names ({}{more})", wrong.len(), named.join("; "));
+            let what = format!(
+                "{} link counts differ from the \
+                 number of names ({}{more})",
+                wrong.len(),
+                named.join("; ")
+            );
             remarks.push((Severity::Warning, what));
         }
         let superblock = &volume.superblock;
@@ -87,8 +92,7 @@ impl Names {
             if used_inodes > known {
                 let count = used_inodes - known;
                 let what = format!(
-                    "{count} inodes are in use that no name leads to: files may be missing; e2fsck brings them to \
-                     lost+found"
+                    "{count} inodes in use have no name: files may be missing; e2fsck moves them to lost+found"
                 );
                 remarks.push((Severity::Error, what));
             } else if used_inodes < known {

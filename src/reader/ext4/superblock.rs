@@ -158,7 +158,7 @@ impl Superblock {
         }
         let needs_replay = incompat & INCOMPAT_RECOVER != 0;
         if needs_replay && compat & COMPAT_HAS_JOURNAL == 0 {
-            return left("a journal that it says it has not");
+            return left("a journal without the feature has_journal");
         }
         if needs_replay && compat & COMPAT_FAST_COMMIT != 0 {
             return left("fast commits in its journal");

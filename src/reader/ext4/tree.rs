@@ -111,7 +111,7 @@ impl Tree for Ext4Tree {
                 let nlink = u64::from(directory.nlink());
                 // A link count of 1 means more subdirectories than it can count.
                 if nlink != 1 && nlink != links {
-                    let what = format!("its link count is {nlink}, and by the directories in it {links}");
+                    let what = format!("its link count is {nlink}, but its subdirectories make it {links}");
                     self.remarks.push((Severity::Warning, what));
                 }
             }

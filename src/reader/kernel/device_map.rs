@@ -210,7 +210,7 @@ pub fn remove_stale_maps(commands: &dyn RunCommand, observer: &dyn Observer) -> 
         };
         match owner_of(&map.uuid, &me).map(|owner| owner.state(&me)) {
             Some(OwnerState::Gone) if map.is_open => {
-                tell(Severity::Warning, "an earlier run left this device-mapper device, and somebody has it open");
+                tell(Severity::Warning, "an earlier run left this device-mapper device, and it is open");
             }
             Some(OwnerState::Gone) => match remove(commands, &map.name, &map.uuid, Duration::from_secs(5)) {
                 Ok(()) => {

@@ -122,7 +122,7 @@ impl LoopDevice {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, "every free loop device was taken by somebody else first"))
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "other processes took every free loop device first"))
     }
 
     /// The device node, `/dev/loopN`.

@@ -112,7 +112,7 @@ pub enum LookError {
     #[error("the symbolic link cannot be read, left out: {0}")]
     Symlink(io::Error),
     /// Its inode has an invalid type.
-    #[error("is of a type that is not known, left out")]
+    #[error("has an unknown type, left out")]
     UnknownType,
 }
 

@@ -30,7 +30,7 @@ pub enum BackupError {
     #[error("there is too little memory for a backup; fewer threads need less")]
     Memory(#[source] io::Error),
     /// The frozen source cannot be opened or read.
-    #[error("what was frozen cannot be read")]
+    #[error("the frozen source cannot be read")]
     Open(#[source] io::Error),
     /// A region cannot be archived as files, only as an image. [`back_up_source`](super::back_up_source) then keeps
     /// it as a raw image.

@@ -28,7 +28,7 @@ pub(super) fn check_source_of(
         Relation::Same => Ok(()),
         Relation::Successor => {
             let is_made_anew = before.source.lv_uuid.is_some() && before.source.path == record.path;
-            let anew = if is_made_anew { " before it was made anew" } else { "" };
+            let anew = if is_made_anew { " before it was recreated" } else { "" };
             let what = format!(
                 "the last backup in {} is of another source, {} on {}{anew}: look at the manifests before you restore",
                 volume.path().display(),

@@ -92,7 +92,7 @@ fn report(backup: &Backup<'_>, found: &Found) {
         Ok(None) => {}
         Err(error) => {
             let why = with_causes(error);
-            backup.tell(Severity::Notice, format!("nothing is carried forward, all is read: {why}"));
+            backup.tell(Severity::Notice, format!("nothing is carried forward, everything is read: {why}"));
         }
     }
 }

@@ -89,7 +89,7 @@ fn check_sha1(found: Option<&str>, sides: &SideFiles, findings: &mut Findings) -
             false
         }
         (None, _) => {
-            findings.about(BackupFile::Archive, "its SHA-1 cannot be told, since not all of it can be read");
+            findings.about(BackupFile::Archive, "its SHA-1 is unknown, since not all of it can be read");
             false
         }
         (_, None) => false,
@@ -208,7 +208,7 @@ impl Walk<'_> {
                 if let HeadKind::Other(flag) = head.kind
                     && !self.indexed
                 {
-                    let what = format!("its type {} is none that a tree has", flag.escape_ascii());
+                    let what = format!("its type {} is no type of file", flag.escape_ascii());
                     self.findings.not_checked(format!("{}: {what}", escape_path(&head.path)));
                 }
             }

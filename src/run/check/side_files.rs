@@ -94,7 +94,7 @@ fn check_manifest(files: &Backup, sides: &mut SideFiles, findings: &mut Findings
     if parse_hex::<20>(&manifest.digests.archive_sha1).is_some() {
         sides.expected_sha1 = Some(manifest.digests.archive_sha1.clone());
     } else {
-        bad(findings, "its SHA-1 of the archive is none".to_owned());
+        bad(findings, "its SHA-1 of the archive is invalid".to_owned());
     }
     sides.manifest = Some(Box::new(manifest));
     true
@@ -112,7 +112,7 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
     if let Some(manifest) = &sides.manifest
         && hex(&Sha256::digest(&bytes)) != manifest.digests.checksum_sha256
     {
-        bad(findings, "it is not the one that the manifest knows: its SHA-256 is another".to_owned());
+        bad(findings, "it does not match the manifest: its SHA-256 differs".to_owned());
     }
     let Some((digest, name)) = parse_checksum(&bytes) else {
         return bad(findings, "it is not a line as sha1sum writes it".to_owned());
@@ -182,7 +182,7 @@ fn check_index(
             bad(findings, format!("it has {len} bytes, and the manifest says {said}"));
             sides.index_changed = true;
         } else if hex(&sha256_of(&*file, len, cancel)?) != manifest.digests.index_sha256 {
-            bad(findings, "it is not the one that the manifest knows: its SHA-256 is another".to_owned());
+            bad(findings, "it does not match the manifest: its SHA-256 differs".to_owned());
             sides.index_changed = true;
         }
     }

@@ -12,7 +12,7 @@ pub(super) fn privileges(add: &mut Add<'_>) {
     if rustix::process::geteuid().is_root() {
         add("user", Answer::Good, "root".to_owned());
     } else {
-        add("user", Answer::Bad, "not root: neither LVM nor what the kernel reads can be used".to_owned());
+        add("user", Answer::Bad, "not root: LVM, and filesystems read through the kernel, cannot be used".to_owned());
     }
 }
 
@@ -23,7 +23,7 @@ pub(super) fn trust(config: &Config, add: &mut Add<'_>) {
     }
     let distrusted = config.distrusted_files();
     if config.changeable.is_none() && distrusted.is_empty() {
-        add("config", Answer::Good, "it, and the files that it names, are root's alone to change".to_owned());
+        add("config", Answer::Good, "only root can change it and the files that it names".to_owned());
     }
     for what in distrusted {
         add("config", Answer::Bad, what);

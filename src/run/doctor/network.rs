@@ -27,7 +27,15 @@ pub(super) fn about_mail(config: &Config, add: &mut Add<'_>) {
             });
             match problem {
                 Some(what) => add("mail", Answer::Bad, what),
-                None => add("mail", Answer::Good, format!("to {to} by {}, which answers and lets us in", server.host)),
+                None => add(
+                    "mail",
+                    Answer::Good,
+                    format!(
+                        "to {to} through {}, \
+                         which accepts the connection and the login",
+                        server.host
+                    ),
+                ),
             }
         }
         Transport::Sendmail { program } if !program.is_file() => {

@@ -28,7 +28,14 @@ pub(super) fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<
     let ours = listed.volumes.iter().filter(|volume| volume.is_ours());
     for volume in ours {
         let name = volume.facts.full_name();
-        add("snapshots", Answer::Doubtful, format!("{name} is there: a run is on, or left it, or was told to keep it"));
+        add(
+            "snapshots",
+            Answer::Doubtful,
+            format!(
+                "{name} exists: a run is in progress, \
+                 left it behind, or was asked to keep it"
+            ),
+        );
     }
     Some(listed)
 }

@@ -102,7 +102,7 @@ fn tell_plan(text: &mut String, plan: &Plan, shelf: &Shelf, with_kept: bool) {
 
 fn tell_brake(text: &mut String, plans: &[Plan], force: bool) {
     if let Some(refusal) = brake(plans) {
-        let all_the_same = if force { " (--force: it is done all the same)" } else { "" };
+        let all_the_same = if force { " (--force: removed nevertheless)" } else { "" };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "the brake: {refusal}{all_the_same}");
     }

@@ -9,7 +9,7 @@ use super::target::TargetError;
 #[non_exhaustive]
 pub enum DeviceError {
     /// The manifest is missing, damaged or of another backup.
-    #[error("a disk is made by what the manifest says, and that cannot be used: {0}")]
+    #[error("a disk is restored from its manifest, which cannot be used: {0}")]
     Manifest(String),
     /// The target cannot be used.
     #[error(transparent)]
@@ -22,7 +22,8 @@ pub enum DeviceError {
     Refused(Vec<String>),
     /// The backup is known to be bad, and data would be erased for it.
     #[error(
-        "nothing was erased, since the backup is bad; choose another, or say --even-if-bad to restore what is good in it: {0}"
+        "nothing was erased, since the backup is bad; choose another, \
+         or use --even-if-bad to restore its good parts: {0}"
     )]
     KnownBad(String),
     /// Cancelled before anything was written.

@@ -30,7 +30,7 @@ pub(crate) enum FatError {
     #[error("the manifest does not say what it was made with")]
     NotRecorded,
     /// The boot sector is not that of a FAT.
-    #[error("its boot sector in the manifest is none")]
+    #[error("its boot sector in the manifest is invalid")]
     BootSector,
     /// `BPB_TotSec` differs from the length in the manifest.
     #[error("its boot sector says another size than the manifest")]

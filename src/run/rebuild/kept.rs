@@ -47,10 +47,10 @@ pub(crate) enum KeptError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeptFault {
     /// It is longer than any that a backup keeps.
-    #[error("is longer than anything that is kept there")]
+    #[error("is longer than a manifest allows")]
     TooLong,
     /// An encoding other than `gzip+base64`.
-    #[error("is written in a way that is not known")]
+    #[error("has an unknown form")]
     Encoding,
     /// It cannot be unpacked.
     #[error("is damaged")]

@@ -65,7 +65,7 @@ impl Subvolumes {
         let (mut list, mut paths, mut ids) = (Vec::new(), HashSet::new(), HashSet::new());
         for one in &record.subvolumes {
             let bad = |why| SubvolumesError::Bad { path: one.path.clone(), why };
-            let path = unescape_path(&one.path).ok_or_else(|| bad("is written in a way that is not known"))?;
+            let path = unescape_path(&one.path).ok_or_else(|| bad("has an unknown form"))?;
             let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0) && name.len() <= 255;
             if path.len() > PATH_BYTES_MAX || !path.split(|byte| *byte == b'/').all(is_name) {
                 return Err(bad("is no path"));

@@ -52,7 +52,7 @@ pub enum TargetError {
     },
     /// It has content, and the user did not allow to erase it.
     #[error(
-        "{name} is not empty, and all of it would be lost: {}; if that is meant, say so with --yes-erase={erase_name}",
+        "{name} is not empty, and all of it would be lost: {}; to allow that, use --yes-erase={erase_name}",
         on_it.join("; ")
     )]
     NotEmpty {

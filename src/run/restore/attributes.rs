@@ -140,7 +140,7 @@ impl Attributes {
         let mut id = |id: u64, what: &str| {
             let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
             if id.is_none() {
-                restorer.fell_short(format!("the {what} is none that Linux has"));
+                restorer.fell_short(format!("the {what} is invalid on Linux"));
             }
             id
         };

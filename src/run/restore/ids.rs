@@ -29,7 +29,7 @@ pub enum BadMapping {
     #[error("{0:?} is not OLD:NEW, as 108:112, or a range, as 1000-1999:101000-101999")]
     Form(String),
     /// An id is out of range.
-    #[error("{0:?} has a number that Linux has not: they go from 0 to 4294967294, and a range goes upwards")]
+    #[error("{0:?} has a number that Linux does not have: numbers go from 0 to 4294967294, and ranges ascend")]
     Bounds(String),
     /// The two ranges have different lengths.
     #[error("{0:?} has ranges of different lengths")]

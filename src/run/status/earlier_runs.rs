@@ -34,7 +34,7 @@ impl EarlierRuns<'_> {
         if let Some(what) = &self.damage {
             tell(
                 Level::Warning,
-                format!("what is known of earlier runs is damaged, and begins anew with the next: {what}"),
+                format!("the record of earlier runs is damaged, and is started again by the next: {what}"),
             );
         }
         if let Some(started) = self.cut_off {

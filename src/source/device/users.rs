@@ -84,14 +84,14 @@ pub(crate) fn other_way_to(number: DeviceNumber) -> Option<String> {
                 let use_of_it = number_in(&Path::new("/sys/block").join(&other))
                     .and_then(|number| user_of(number).or_else(|| mounted_elsewhere(number)));
                 let use_of_it = use_of_it.map_or_else(String::new, |what| format!(", which is {what}"));
-                return Some(format!("what it lies on, {shown}, is shown by /dev/{other}, too{use_of_it}"));
+                return Some(format!("the device below it, {shown}, is also attached to /dev/{other}{use_of_it}"));
             }
             if swap_paths(&fs::read("/proc/swaps").unwrap_or_default()).contains(&backing) {
-                return Some(format!("what it lies on, {shown}, is used as swap space"));
+                return Some(format!("the device below it, {shown}, is used as swap space"));
             }
             if let Some(number) = number_of_path(&backing) {
                 if let Some(what) = user_of(number).or_else(|| mounted_elsewhere(number)) {
-                    return Some(format!("what it lies on, {shown}, is used: {what}"));
+                    return Some(format!("the device below it, {shown}, is in use: {what}"));
                 }
                 below.push(number);
             }

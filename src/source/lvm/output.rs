@@ -22,7 +22,7 @@ impl BadOutput {
         match self {
             Self::Json(source) => SourceError::Output {
                 command: shown_command(program, args),
-                what: "it is not the JSON that was asked for".to_owned(),
+                what: "it is not the requested JSON".to_owned(),
                 source: Some(source),
             },
             Self::Field(what) => SourceError::output(program, args, what),

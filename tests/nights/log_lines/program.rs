@@ -143,9 +143,9 @@ fn a_night_whose_lines_are_not_read_is_made_and_says_so_elsewhere() {
             assert_eq!(status, 3, "{form}");
             let report = host.verb(&["report"]);
             assert!(report.stdout.contains("log: "), "{}", report.stdout);
-            assert!(report.stdout.contains("of this run's lines are lost or wait"), "{}", report.stdout);
+            assert!(report.stdout.contains("of this run's log lines are lost or waiting"), "{}", report.stdout);
             let standing = host.verb(&["status"]);
-            assert!(standing.stdout.contains("of this run's lines are lost or wait"), "{}", standing.stdout);
+            assert!(standing.stdout.contains("of this run's log lines are lost or waiting"), "{}", standing.stdout);
             let proof =
                 host.volbak(&["verify", "volume-1", "--quick", "--destination", host.at("backups").to_str().unwrap()]);
             assert_eq!(proof.status, 0, "{}{}", proof.stdout, proof.stderr);

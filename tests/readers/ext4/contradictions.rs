@@ -134,7 +134,12 @@ fn what_no_entry_shows_is_a_problem() {
         // Entry 2 of the root: the number of a block.
         seen("a block that is not there", indexed[0] * 1024 + 0x2C, &[0xFF, 0xFF], "e: its index is damaged");
         if !has_checksums {
-            seen("a name that changed", stands, &[letter], "error e: 1 of its names do not belong where they stand");
+            seen(
+                "a name that changed",
+                stands,
+                &[letter],
+                "error e: 1 of its names are in the wrong block by its index",
+            );
             seen("a block twice", indexed[0] * 1024 + 0x2C, &[1, 0], "e: its index is damaged");
             seen("one block fewer", indexed[0] * 1024 + 0x22, &[5, 0], "e: its index leads past");
             seen("an unknown hash", indexed[0] * 1024 + 0x1C, &[9], "e: its index is damaged");

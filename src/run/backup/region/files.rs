@@ -134,8 +134,10 @@ fn quota_limits(context: &RegionContext<'_>, region: &Region, open: &dyn Filesys
                 kept if kept < limits.count => format!("{kept} of its {} quota limits are", limits.count),
                 _ => format!("{} quota limits are", limits.count),
             };
-            let what =
-                format!("{kept} in the manifest; a restore does not set them: setquota does, with what stands there");
+            let what = format!(
+                "{kept} in the manifest; a restore does not set them: \
+                 setquota does, with the arguments listed there"
+            );
             context.tell(Severity::Notice, region, what);
             Some(Box::new(QuotaRecord { count: limits.count, setquota: limits.kept }))
         }

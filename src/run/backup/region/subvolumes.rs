@@ -26,11 +26,11 @@ impl Subvolumes {
     pub(super) fn of(root: OwnedFd) -> Self {
         let mut failures = Vec::new();
         let default_subvolume = default_id(&root).unwrap_or_else(|error| {
-            failures.push(format!("its default subvolume cannot be told: {error}"));
+            failures.push(format!("its default subvolume cannot be determined: {error}"));
             None
         });
         let quotas = has_quotas(&root).unwrap_or_else(|error| {
-            failures.push(format!("whether it has quotas cannot be told: {error}"));
+            failures.push(format!("whether it has quotas cannot be determined: {error}"));
             false
         });
         let default_subvolume = default_subvolume.filter(|id| *id != TOP_ID);
@@ -61,7 +61,7 @@ impl Subvolumes {
             }),
             Err(error) if self.failures.len() < 8 => {
                 let path = shown::path(&entry.path);
-                self.failures.push(format!("{path} is a subvolume of which nothing more can be told: {error}"));
+                self.failures.push(format!("{path} is a subvolume whose properties cannot be read: {error}"));
             }
             Err(_) => self.left_out += 1,
         }

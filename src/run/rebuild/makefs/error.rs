@@ -10,13 +10,13 @@ pub(crate) enum MakeError {
     #[error("it has no UUID in the manifest, so nothing like it can be made")]
     NoUuid,
     /// The UUID is invalid.
-    #[error("its UUID {} is none", shown::text(.0))]
+    #[error("its UUID {} is invalid", shown::text(.0))]
     Uuid(String),
     /// The UUID of the metadata is invalid.
-    #[error("its metadata's UUID {} is none", shown::text(.0))]
+    #[error("its metadata's UUID {} is invalid", shown::text(.0))]
     MetadataUuid(String),
     /// The serial number of a FAT is invalid.
-    #[error("its serial number {} is none", shown::text(.0))]
+    #[error("its serial number {} is invalid", shown::text(.0))]
     Serial(String),
     /// The FAT type is unknown.
     #[error("FAT{} is not known", shown::text(.0))]
@@ -39,6 +39,6 @@ pub(crate) enum MakeError {
     #[error("its checksum {} is not known", shown::text(.0))]
     Checksum(String),
     /// The type of filesystem is not supported.
-    #[error("nothing here makes {}", shown::text(.0))]
+    #[error("volbak cannot make {}", shown::text(.0))]
     Filesystem(String),
 }

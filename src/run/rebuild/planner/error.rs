@@ -12,7 +12,7 @@ pub(super) enum PlanError {
     #[error("two regions are called {0}")]
     SameName(String),
     /// The manifest's records do not match its layout.
-    #[error("the manifest does not say of each region what became of it")]
+    #[error("the manifest lacks a record for some region")]
     Records,
     /// A region's place is invalid.
     #[error("{region}: {what}")]

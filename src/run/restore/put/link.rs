@@ -41,7 +41,7 @@ impl Putter {
         match equal {
             Ok(true) => Outcome::Restored,
             Ok(false) => Outcome::Failed(
-                "it is a link, as the archive says, and the data that the archive has for it is other data".to_owned(),
+                "it is a hard link in the archive, but the archive's data for it differs from its target".to_owned(),
             ),
             Err(error) => Outcome::Failed(format!("it is a link, and its data cannot be compared: {error}")),
         }

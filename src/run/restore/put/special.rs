@@ -35,7 +35,7 @@ impl Putter {
         attributes: &Attributes,
     ) -> Outcome {
         if !self.options.devices {
-            return Outcome::LeftOut("is a device, and none are made unless asked for".to_owned());
+            return Outcome::LeftOut("is a device; devices are created only with --devices".to_owned());
         }
         if !self.restorer.is_root() {
             return Outcome::LeftOut("is a device, which only root can make".to_owned());

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_tells_of_it_it_is_fit_to_be_shown() {
+    fn problems_are_safe_to_display() {
         let problem = Problem::new(Severity::Error, "a\u{202e}b", "line\nline");
         assert_eq!(problem.to_string(), "a\\u{202e}b: line\\nline");
     }

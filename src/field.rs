@@ -74,7 +74,7 @@ mod tests {
     use super::{crc32c, guid_text, le32, uuid};
 
     #[test]
-    fn a_field_that_is_cut_off_is_none() {
+    fn a_truncated_field_is_none() {
         assert_eq!(le32(&[1, 0, 0, 0], 0), Some(1));
         assert_eq!(le32(&[1, 0, 0, 0], 1), None);
         assert_eq!(le32(&[1, 0, 0, 0], usize::MAX), None);

@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_manifest_is_read_back() {
         let bytes = manifest().to_bytes().unwrap();
         let read = Manifest::from_bytes(&bytes).unwrap();
         assert_eq!(Manifest { self_sha256: String::new(), ..read }, manifest());

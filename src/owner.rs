@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_owner_is_not_taken_for_one() {
+    fn invalid_owners_are_rejected() {
         for text in ["", "host", "host:boot:1:2", "host:boot:1:2:3:4", "host:boot:x:2:3", ":boot:1:2:3", "h:b:1:-2:3"] {
             assert!(text.parse::<Owner>().is_err(), "{text}");
         }

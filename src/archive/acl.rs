@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn text_becomes_what_it_was_made_of() {
+    fn text_converts_back_to_the_kernels_form() {
         let none = u32::MAX;
         let value = acl(&[(1, 7, none), (2, 6, 3_000_000), (4, 5, none), (8, 1, 5), (0x10, 7, none), (0x20, 0, none)]);
         assert_eq!(from_text(to_text(&value).unwrap().as_bytes()).as_ref(), Some(&value));

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_bad_row_is_read_up_to_its_border() {
+    fn data_after_a_bad_run_is_read_from_its_end() {
         const LEN: usize = 32 << 20;
         let content = Failing {
             len: LEN as u64,

@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_back_as_they_were() {
+    fn lines_parse_to_the_original() {
         let member = MemberLine {
             number: 3,
             offset: 9,

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn many_runs_are_asked_for_again_and_cost_their_data() {
+    fn many_runs_are_queried_again_and_cost_only_their_data() {
         for count in [1, 1000, MAX_KEPT_RUNS, MAX_KEPT_RUNS + 1, 70_000] {
             let content = combed(count, u64::MAX);
             let runs = find(&content, 1 << 62);
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_for_is_data_unless_it_has_no_bound() {
+    fn unknown_holes_are_data_up_to_a_bound() {
         let content = combed(9, 1025);
         let runs = find(&content, 100_000);
         // The last run found and the rest are adjacent: one run.
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn other_runs_are_fitted_into_what_was_declared() {
+    fn changed_runs_fit_the_declared_map() {
         let run = ByteRange::new;
         let size = 10 * 10_240;
         let runs = find(&combed(4, u64::MAX), size);

@@ -147,7 +147,7 @@ fn is_assignment(line: &str) -> bool {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_with_their_places() {
+fn all_mistakes_are_reported_with_their_places() {
     let text = "\
 backup_destination = 'BACKUPS'
 backup_retention_days = 7
@@ -200,7 +200,7 @@ keep_last = -1
 }
 
 #[test]
-fn what_is_not_toml_is_told_with_its_place() {
+fn invalid_toml_is_reported_with_its_place() {
     let mistakes = parsed("backup_destination = '/B'\nnice = \ninclude = ['é', x]\n", &[]).unwrap_err();
     assert!(mistakes.iter().all(|mistake| mistake.what.starts_with("not TOML: ")), "{mistakes:?}");
     assert_eq!(mistakes[0].place, Location::File { line: 2, column: 8 });
@@ -321,7 +321,7 @@ fn a_variable_that_is_not_utf8_is_a_mistake() {
 }
 
 #[test]
-fn a_file_is_named_in_what_is_told_of_it() {
+fn a_file_is_named_in_its_mistakes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("volbak.toml");
     let load = |content: &[u8]| {
@@ -372,7 +372,7 @@ fn hooks_are_commands_without_a_shell() {
 }
 
 #[test]
-fn patterns_of_what_is_left_out_are_checked() {
+fn exclude_patterns_are_checked() {
     let told = wrong(&format!("{MINIMAL}[archive]\nexclude = ['/var/cache/**', '[a', '# x', '']\n"));
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told[0].starts_with("line 3, column 29: `exclude` cannot be \"[a\""), "{told:?}");
@@ -389,7 +389,7 @@ fn a_dump_needs_a_host_that_is_no_option() {
 }
 
 #[test]
-fn one_bracket_too_few_is_told() {
+fn a_missing_bracket_is_reported() {
     let told = wrong(&format!("{MINIMAL}[dumps.instance]\nhost = '10.0.0.5'\n"));
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("two brackets"), "{told:?}");

@@ -40,7 +40,7 @@ mod tests {
     use super::Budget;
 
     #[test]
-    fn what_is_not_there_is_not_taken() {
+    fn an_exhausted_budget_gives_nothing() {
         let mut budget = Budget { preserved_bytes: 10, parts: 3, ..Budget::new() };
         assert!(budget.preserve(9) && !budget.preserve(2) && budget.preserve(1) && !budget.preserve(1));
         assert!(!budget.go_through(4) && budget.go_through(3) && !budget.go_through(1));

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_filesystem_is_kept() {
+    fn data_after_a_filesystem_is_kept() {
         let (small, large) = (200 << 10, 4 << 20);
         for (len, data_at, severity) in [
             (large, None, Some(Severity::Notice)),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_behind_a_filesystem_is_kept() {
+    fn unreadable_data_after_a_filesystem_is_kept() {
         let disk = Disk { bytes: filesystem_on(4 << 20), bad: 3 << 20..(3 << 20) + 512 };
         let layout = detect(&disk, "disk", None).expect("the start can be read");
         assert_eq!(layout.regions.len(), 2);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_error_outside_the_regions_is_told() {
+    fn a_read_error_outside_the_regions_is_reported() {
         let layout = detect(&Disk::new(100 << 10..101 << 10), "disk", None).expect("the table can be read");
         let told = layout.problems.iter().filter(|problem| problem.what.contains("medium error")).count();
         assert_eq!(told, 1, "{:?}", layout.problems);

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_what_nothing_covers() {
+    fn gaps_are_the_uncovered_ranges() {
         let run = ByteRange::new;
         assert_eq!(uncovered(vec![], 10), [run(0, 10)]);
         assert_eq!(uncovered(vec![run(4, 2), run(0, 1), run(5, 3)], 10), [run(1, 3), run(8, 2)]);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_and_boot_code_come_back_as_they_were() {
+    fn tables_and_boot_code_decode_to_the_original() {
         let mut disk = vec![0_u8; 8 << 20];
         disk[0] = 1;
         disk[600] = 2;
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_manifest_has_no_room_for_is_a_region() {
+    fn data_too_large_for_the_manifest_is_a_region() {
         let mut disk = vec![0_u8; 4 << 20];
         disk[1000] = 1;
         disk[600 << 10] = 1;

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_ends_and_keeps_what_was_found() {
+    fn a_loop_ends_and_keeps_the_partitions_found() {
         let mut disk = disk();
         put(&mut disk, 115, &[(1, 0x05, 0, 20)]);
         let mbr = table(&disk);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_past_the_end_or_to_no_record_is_told() {
+    fn a_link_past_the_end_or_to_no_record_is_reported() {
         for link in [u32::MAX, 250, 399] {
             let mut disk = disk();
             put(&mut disk, 130, &[(1, 0x05, link, 20)]);

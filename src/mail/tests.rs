@@ -160,7 +160,7 @@ fn the_spool_is_bounded_in_number_and_age_and_leaves_foreign_files_alone() {
 }
 
 #[test]
-fn a_damaged_mail_in_the_spool_is_told_and_does_not_stop_the_others() {
+fn a_damaged_mail_in_the_spool_is_reported_and_does_not_stop_the_others() {
     let directory = tempfile::tempdir().unwrap();
     let down = settings(directory.path(), server(closed_port()));
     send(&down, &rendered(), at("2026-11-20T01:00:01Z"));
@@ -228,7 +228,7 @@ fn sendmail_is_given_arguments_and_the_mail() {
 }
 
 #[test]
-fn a_sendmail_that_fails_is_told_with_its_words() {
+fn a_failed_sendmail_is_reported_with_its_output() {
     let directory = tempfile::tempdir().unwrap();
     let transport = script(directory.path(), "echo 'no queue' >&2; exit 75");
     let delivery = send(&settings(directory.path(), transport), &rendered(), at("2026-11-20T01:00:01Z"));

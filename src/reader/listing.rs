@@ -98,7 +98,7 @@ impl Listing {
     /// The names in the order of the walk, each once. An error of the listing comes with the names read before it.
     pub(super) fn finish(mut self, failed: Option<io::Error>, reach: &Reach<'_>) -> Result<Self, (Self, io::Error)> {
         if self.may_have_twins(reach) {
-            self.tell_twins_apart(reach);
+            self.rename_twins(reach);
         }
         let Self { names, items, .. } = &mut self;
         let name_of = |item: &Item| &names[item.name_start..item.name_start + usize::from(item.name_len)];
@@ -145,7 +145,7 @@ impl Listing {
     }
 
     /// Gives each entry a unique name. The entry that the name leads to keeps it, otherwise the first.
-    fn tell_twins_apart(&mut self, reach: &Reach<'_>) {
+    fn rename_twins(&mut self, reach: &Reach<'_>) {
         let sorted = self.sorted_by_name(reach);
         let mut renamer = Renamer { sorted: &sorted, cut: HashSet::new() };
         let mut new_names = Vec::new();

@@ -64,7 +64,7 @@ mod tests {
     use super::{may_repeat, quick_digest};
 
     #[test]
-    fn quick_digests_tell_usual_names_apart() {
+    fn quick_digests_of_typical_names_differ() {
         let forms: [fn(usize) -> String; 6] = [
             |number| format!("file-{number:06}.txt"),
             |number| format!("{number}"),

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dying_disk_is_not_asked_for_each_piece() {
+    fn a_dying_disk_is_not_read_piece_by_piece() {
         let disk = Arc::new(Dying::default());
         let mut told = 0;
         let image = RawImage::scan(disk.clone(), &Cancel::default(), |bytes| told += bytes).unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_told_at_every_length() {
+    fn zeros_are_detected_at_every_length() {
         for len in 0..200 {
             let mut bytes = vec![0; len];
             assert!(is_zero(&bytes));

@@ -149,7 +149,7 @@ fn problems_are_shown_worst_first_and_ten_at_most() {
 }
 
 #[test]
-fn what_is_to_be_looked_at_stands_before_the_totals_worst_first() {
+fn volumes_to_look_at_precede_the_totals_worst_first() {
     let mut report = sample();
     let template = report.volumes[0].clone();
     let problem = |severity, what: &str| Problem::new(severity, "p1/etc/x", what);

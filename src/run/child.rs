@@ -185,7 +185,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn it_gets_what_it_needs_and_says_what_it_says() {
+    fn input_and_output_of_a_program_are_passed() {
         assert_eq!(shell("read x; echo \"$x $VOLBAK_VOLUME\"", LONG, None).unwrap(), "input vol 1\n");
         let Err(ChildError::Failed(status, said)) = shell("echo out; echo why >&2; exit 7", LONG, None) else {
             panic!()
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_too_long_is_killed_with_all_children() {
+    fn a_program_over_its_time_limit_is_killed_with_all_children() {
         let started = Instant::now();
         let dir = tempfile::tempdir().unwrap();
         let pid_file = dir.path().join("pid");

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_run_in_order_and_are_told_what_happens() {
+    fn hooks_run_in_order_with_their_environment() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let says = |word: &str| {

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_to_ask_for_the_lock_is_told_who_has_it() {
+    fn a_second_lock_fails_and_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
         let destination = Destination::open(dir.path()).unwrap();
         let lock = destination.lock(DateTime::UNIX_EPOCH).unwrap();

@@ -169,7 +169,7 @@ fn decoded(codec: CodecRef, member: &[u8], data_bytes: u64) -> Result<Vec<u8>, D
 }
 
 #[test]
-fn what_is_encoded_is_framed_and_comes_back() {
+fn encoded_data_has_a_frame_and_decodes() {
     for codec in codecs() {
         let bounds = codec.bounds();
         assert_eq!(codec.signature(), &member_of(codec, 1, b"x")[..codec.signature().len()]);
@@ -210,7 +210,7 @@ fn levels_are_1_to_12_and_can_be_changed() {
 }
 
 #[test]
-fn a_damaged_header_is_none_or_another_one() {
+fn a_damaged_header_is_rejected_or_differs() {
     for codec in codecs() {
         let member = member_of(codec, 6, b"data");
         let good = codec.frame(&member).unwrap();
@@ -259,7 +259,7 @@ fn damaged_data_is_an_error_and_never_other_data() {
 }
 
 #[test]
-fn padding_has_the_length_that_was_asked_for_and_holds_nothing() {
+fn padding_has_the_requested_length_and_no_data() {
     for codec in codecs() {
         let bounds = codec.bounds();
         for len in bounds.min_padding_bytes..=bounds.max_padding_bytes {
@@ -274,7 +274,7 @@ fn padding_has_the_length_that_was_asked_for_and_holds_nothing() {
 }
 
 #[test]
-fn known_codecs_are_told_apart_and_fit_into_the_widest_bounds() {
+fn known_codecs_are_distinct_and_within_the_widest_bounds() {
     for codec in KNOWN {
         let bounds = codec.bounds();
         assert!(bounds.max_member_bytes <= WIDEST.max_member_bytes && bounds.frame_bytes >= WIDEST.frame_bytes);

@@ -34,7 +34,7 @@ fn members_of_every_kind_come_back_through_another_inflater() {
 }
 
 #[test]
-fn padding_is_as_long_as_it_was_asked_for_and_holds_nothing() {
+fn padding_has_the_requested_length_and_no_data() {
     let mut archive = Vec::new();
     for len in MIN_PADDING_BYTES..=MAX_PADDING_BYTES {
         let member = padding(len);
@@ -73,7 +73,7 @@ fn only_noise_is_stored() {
 }
 
 #[test]
-fn an_encoder_that_changes_its_level_makes_what_a_new_one_makes() {
+fn a_changed_level_gives_the_same_output_as_a_new_encoder() {
     let data = b"some text that compresses ".repeat(4000);
     let mut encoder = MemberEncoder::new(1).unwrap();
     for level in [1, 9, 9, 3] {

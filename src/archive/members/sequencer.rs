@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_written_once_and_in_order_whoever_delivers_them() {
+    fn members_are_written_once_and_in_order_by_any_thread() {
         let (order, archive, free) = sequencer(usize::MAX);
         std::thread::scope(|scope| {
             for thread in 0..4 {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_error_nothing_is_written_and_nobody_waits() {
+    fn after_an_error_nothing_is_written_and_no_thread_waits() {
         let (order, archive, free) = sequencer(2);
         for number in [3, 1, 2] {
             assert_eq!(order.deliver(number, member(number)).ok(), Some(Delivered::Waits));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_is_not_written_any_more() {
+    fn members_given_up_are_not_written() {
         let (order, archive, _free) = sequencer(usize::MAX);
         assert_eq!(order.deliver(1, member(1)).ok(), Some(Delivered::Waits));
         order.give_up();

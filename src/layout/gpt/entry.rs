@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_cut_off_or_too_small_is_none() {
+    fn a_truncated_or_short_entry_is_skipped() {
         assert!(decode_array(&array()[..255], 128).is_empty());
         assert!(decode_array(&array(), 64).is_empty());
         assert!(decode_array(&array(), 0).is_empty());

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_and_the_numbers_stay() {
+    fn damage_is_reported_and_the_numbers_are_kept() {
         let mut broken = sector();
         broken[0x38] ^= 1;
         let header = Header::decode(&broken, Lba(1)).expect("usable");

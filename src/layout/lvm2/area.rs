@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_area_that_is_ignored_tells_nothing() {
+    fn an_ignored_area_has_no_group() {
         assert_eq!(metadata(&disk(512, |header| header[60] = 1)), Metadata::Elsewhere);
     }
 

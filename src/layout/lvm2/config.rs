@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_language_is_told() {
+    fn invalid_text_is_reported() {
         let broken = [
             "a",
             "a =",

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_of_extents_says_why() {
+    fn unmappable_volumes_give_a_reason() {
         let whole = [extent(0, 4 << 30)];
         for (from, to) in [
             ("start_extent = 10", "start_extent = 11"),

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_read() {
+    fn written_heads_are_readable() {
         let mut disk = head(UUID, 16 << 20, 1 << 20, text().as_bytes()).unwrap();
         disk.resize(16 << 20, 0);
         let window = Window::new(&disk);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn impossible_heads_are_refused() {
         assert_eq!(head("x", 1 << 20, 1 << 20, b"v {}"), Err(HeadError::Uuid));
         assert!(matches!(head(UUID, 1 << 20, 4096, b"v {}"), Err(HeadError::NoRoom { .. })));
         assert!(matches!(head(UUID, 1 << 20, 8192, &[b' '; 3000]), Err(HeadError::NoRoom { .. })));

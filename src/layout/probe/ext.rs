@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn features_tell_the_generation() {
+    fn features_decide_the_generation() {
         let name = |compat: u8, incompat: u8, ro_compat: u8| {
             let mut sb = superblock();
             (sb[0x5c], sb[0x60], sb[0x64], sb[0x65]) = (compat, incompat, ro_compat, 0);

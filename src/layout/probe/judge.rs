@@ -17,7 +17,7 @@ pub struct Judged {
 /// Decides between the signatures: a single sound one is used, whatever damaged ones are beside it. If several are
 /// sound, none is trusted, and the region is kept as an image.
 pub fn judge(found: Vec<Signature>) -> Judged {
-    let mut found = hide_what_shows_through(found);
+    let mut found = hide_inner_signatures(found);
     let names = |found: &[Signature]| {
         found.iter().map(|one| one.holds.fs.clone().unwrap_or_default()).collect::<Vec<_>>().join(", ")
     };
@@ -55,7 +55,7 @@ fn shown_doubt(found: &Signature, doubt: &str) -> String {
 
 /// A container whose data starts at its own first byte shows the inner content at the same offsets: a mirror with
 /// its superblock at the end, DRBD with internal metadata, a UDF bridge beside ISO 9660. That is no conflict.
-fn hide_what_shows_through(mut found: Vec<Signature>) -> Vec<Signature> {
+fn hide_inner_signatures(mut found: Vec<Signature>) -> Vec<Signature> {
     let is = |one: &Signature, name: &str| one.holds.fs.as_deref() == Some(name);
     let transparent = found.iter().any(|one| {
         one.doubts.is_empty() && (is(one, "drbd") || matches!(&one.content, Content::Mirror(data) if data.start == 0))

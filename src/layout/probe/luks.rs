@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_header_tells_when_the_first_is_gone() {
+    fn the_second_header_is_used_without_the_first() {
         let mut disk = luks2();
         let first = disk[..0x4000].to_vec();
         disk[0x4000..0x8000].copy_from_slice(&first);

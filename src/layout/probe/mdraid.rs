@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_tells_where_its_data_are() {
+    fn a_mirror_locates_its_data() {
         let found = probe_1(&Window::new(&disk())).expect("found");
         assert_eq!(found.content, Content::Mirror(ByteRange::new(64 * 512, 200 * 512)));
         assert_eq!(found.holds.version.as_deref(), Some("1.2"));

@@ -119,7 +119,7 @@ mod tests {
     use super::Marks;
 
     #[test]
-    fn what_was_set_before_is_counted_over_words_and_pieces() {
+    fn bits_set_before_are_counted_across_words_and_pieces() {
         let mut marks = Marks::default();
         assert_eq!(marks.add_run(60, 10), None);
         assert_eq!(marks.add_run(0, 100), Some((60, 10)));

@@ -128,7 +128,7 @@ mod tests {
     use super::{Subvolume, Subvolumes, extent_bytes};
 
     #[test]
-    fn only_read_only_snapshots_of_what_is_there_are_left_out() {
+    fn only_read_only_snapshots_of_existing_subvolumes_are_left_out() {
         let live = Subvolume { id: 256, uuid: [1; 16], ..Subvolume::default() };
         let snapshot = |id| Subvolume { id, read_only: true, parent_uuid: [1; 16], ..live };
         let list = vec![
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extent_takes_its_share_of_what_was_compressed() {
+    fn a_partly_used_extent_takes_its_share_of_the_compressed_size() {
         let mut item = [0; 53];
         item[8..16].copy_from_slice(&(128_u64 << 10).to_le_bytes());
         item[20] = 1;

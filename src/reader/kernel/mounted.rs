@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_bounded_by_what_they_take() {
+    fn directories_are_bounded_by_used_space() {
         assert_eq!(max_directories_in("vfat", 10 * 4096, 4096), Some(11));
         assert_eq!(max_directories_in("vfat", 0, 4096), Some(1));
         assert_eq!(max_directories_in("vfat", 4096, 0), None);

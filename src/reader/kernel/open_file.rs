@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_took_a_files_place_is_not_read_for_it() {
+    fn a_replaced_file_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("d")).unwrap();
         let path = dir.path().join("d/file");

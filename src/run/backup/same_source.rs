@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn who_took_the_place_of_a_source() {
+    fn successors_of_a_source() {
         use super::Relation::{Other, Same, Successor};
         let lv = |vg: &str, name: &str, uuid: &str| SourceRecord {
             vg: Some(vg.to_owned()),

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_backed_up_fails_and_what_is_no_volume_is_left_out() {
+    fn refused_volumes_fail_and_internal_ones_are_left_out() {
         let snapshot = Refusal::Snapshot { origin: "g/volume-1".to_owned() };
         let volumes = [
             volume("g", "volume-1", None),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_by_name_is_taken_and_nothing_else() {
+    fn only_requested_names_are_selected() {
         let volumes = [volume("g", "volume-1", None), volume("g", "volume-10", None), volume("g", "volume-3", None)];
         let only = ["volume-1", "g/volume-3", "volume-2"].map(str::to_owned);
         let selection = select(&config(), &only, &volumes);

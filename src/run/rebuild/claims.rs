@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shares_bytes_or_is_off_the_target_is_told() {
+    fn overlaps_and_ranges_off_the_target_are_reported() {
         assert_eq!(conflicts(&[(0, 10, false), (10, 990, false)]), 0);
         assert_eq!(conflicts(&[(0, 11, false), (10, 5, false)]), 1);
         assert_eq!(conflicts(&[(0, 11, true), (10, 5, true)]), 0);

@@ -307,7 +307,7 @@ mod tests {
     use crate::layout::MadeWith;
 
     #[test]
-    fn what_is_taken_off_is_put_back() {
+    fn features_turned_off_are_turned_on_again() {
         assert!(OFF_WHILE_MOUNTED.iter().all(|name| PUT_BACK.iter().any(|(put_back, _)| put_back == name)));
     }
 

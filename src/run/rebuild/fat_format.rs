@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_fat_is_what_mkfs_makes() {
+    fn an_empty_fat_equals_that_of_mkfs() {
         for options in
             ["-F 12 -s 64 -n ONE -f 1 -r 224", "-F 16 -n TWO -R 9 -M 0xf0", "-F 32 -n THREE -b 9 -R 50", "-F 32"]
         {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused() {
+    fn contradictory_boot_sectors_are_refused() {
         let (disk, holds) = made_by_mkfs("-F 32 -n DATA");
         let good = reserved(&disk).to_vec();
         assert!(FatFormat::new(&holds, &good, (0, 0)).is_ok());

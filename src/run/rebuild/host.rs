@@ -52,7 +52,7 @@ mod tests {
     use super::group_of_map;
 
     #[test]
-    fn the_group_is_told_from_the_maps_name() {
+    fn the_group_is_parsed_from_the_maps_name() {
         assert_eq!(group_of_map("vg0-root"), "vg0");
         assert_eq!(group_of_map("cinder--volumes-volume--1"), "cinder-volumes");
         assert_eq!(group_of_map("plain"), "plain");

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_uuid_or_size_is_refused() {
+    fn invalid_uuids_and_sizes_are_refused() {
         for uuid in ["", "-U", "66666666-7777-8888-9999-aaaaaaaaaaa,", "random"] {
             for fs in ["ext4", "xfs", "btrfs", "vfat", "swap"] {
                 let bad = Holds { uuid: Some(uuid.to_owned()), ..holds(fs, "") };

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_room_gives_it_and_the_rest_moves() {
+    fn partitions_with_free_space_shrink_and_the_rest_moves() {
         let shift = Shift::fit(disk(), 500 * MIB + 5).unwrap();
         assert_eq!(shift.moved_range(ByteRange::new(MIB, 100 * MIB)), ByteRange::new(MIB, 100 * MIB));
         assert_eq!(shift.moved_range(ByteRange::new(101 * MIB, 500 * MIB)), ByteRange::new(101 * MIB, 300 * MIB));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_with_figures() {
+    fn a_disk_that_does_not_fit_is_refused_with_figures() {
         let why = Shift::fit(disk(), 300 * MIB).unwrap_err().to_string();
         assert!(why.contains("end 400 MiB after") && why.contains("smaller by 300 MiB"), "{why}");
         assert!(why.contains("p2 has 500 MiB and needs 200 MiB") && why.contains("p3 has 99 MiB and cannot"), "{why}");

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_for_the_trial_has_the_features_alone() {
+    fn the_trial_filesystem_has_only_the_features() {
         let xfs = call(
             "mkfs.xfs",
             &[

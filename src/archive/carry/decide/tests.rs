@@ -91,7 +91,7 @@ fn offer(carry: &mut Carry, entries: impl Iterator<Item = Entry>) -> (String, u6
 }
 
 #[test]
-fn groups_that_are_as_they_were_are_copied() {
+fn unchanged_groups_are_copied() {
     let mut carry = carry(Some(2000));
     let (decisions, done) = offer(&mut carry, (0..ENTRIES).map(entry));
     assert!(decisions.chars().all(|decision| "hc".contains(decision)), "{decisions}");
@@ -130,7 +130,7 @@ fn headers_that_differ_are_seen_when_the_group_is_complete() {
 }
 
 #[test]
-fn what_is_not_trusted_is_read_and_what_is_held_is_given_back() {
+fn untrusted_entries_are_read_and_held_ones_are_returned() {
     // Changed at the trusted moment or later; without such a moment; and on another filesystem.
     for trusted_before in [Some(1000), None] {
         let (decisions, done) = offer(&mut carry(trusted_before), (0..ENTRIES).map(entry));

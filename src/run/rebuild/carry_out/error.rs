@@ -89,7 +89,7 @@ mod tests {
     use crate::units::ByteRange;
 
     #[test]
-    fn a_uuid_on_another_device_is_recognised_in_what_the_tools_print() {
+    fn a_uuid_on_another_device_is_recognised_in_the_tools_output() {
         const UUID: &str = "5b0c5f7e-64a8-4b7e-9d4b-3f1d1c0a2e61";
         let dir = tempfile::tempdir().unwrap();
         let image = |name: &str| {

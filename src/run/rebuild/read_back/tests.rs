@@ -182,7 +182,7 @@ fn put(disk: &mut [u8], lba: usize, records: &[(usize, u8, u8, u32, u32)]) {
 }
 
 #[test]
-fn what_a_crate_reads_wrongly_it_is_not_asked() {
+fn tables_that_a_crate_misreads_are_not_given_to_it() {
     // Logical partitions that are not in ascending order.
     let mut unsorted = vec![0; 4 * MIB];
     put(&mut unsorted, 0, &[(0, 0x80, 0x83, 10, 50), (1, 0, 0x05, 100, 200)]);

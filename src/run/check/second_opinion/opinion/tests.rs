@@ -60,7 +60,7 @@ fn opinion_of(bytes: &[u8], line: &EntryLine) -> Opinion {
 }
 
 #[test]
-fn the_crate_reads_what_volbak_writes() {
+fn the_crate_reads_volbaks_entries() {
     let long = [b"./".as_slice(), &[b'a'; 120], b"/", &[b'b'; 255]].concat();
     let number = DeviceNumber { major: 4095, minor: (1 << 20) - 1 };
     let kinds = [

@@ -16,6 +16,7 @@ use crate::testkit::guest::{
     Mounted, PARTITION_START, extract_with_gnu_tar, make_image, partition_bytes, quoted, restore_target, sh, sh_output,
 };
 use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
+use crate::testkit::wait::assert_no_loop_device;
 use tempfile::TempDir;
 
 /// A guest's disk `guest.img` in a directory of its own.
@@ -199,7 +200,7 @@ fn a_dirty_image_is_replayed_and_never_written(filesystem: Filesystem) {
     // And again: the kernel remembers what it saw of a btrfs, and volbak does not let that disturb the next night.
     snapshot(&dirty, &guest.dest(), &by_kernel);
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "the temporary copy is gone");
-    assert_eq!(sh(&format!("losetup -j {}", quoted(&dirty))), "", "no loop device is left");
+    assert_no_loop_device(&dirty);
 }
 
 #[test]
@@ -566,7 +567,7 @@ fn an_interrupted_run_leaves_nothing() {
         assert!(!status.success(), "{status}");
         assert!(archives(&dest).is_empty());
         assert_eq!(leftovers(&dest), "");
-        assert_eq!(sh(&format!("losetup -j {}", quoted(&guest.image))), "");
+        assert_no_loop_device(&guest.image);
     }
 }
 
@@ -591,7 +592,7 @@ fn a_killed_run_leaves_no_loop_device_and_the_next_one_removes_its_files() {
         assert_eq!(archives(&dest).len(), number);
         snapshot(&guest.image, &dest, &["--reader", reader]);
         assert_all_good(&dest);
-        assert_eq!(sh(&format!("losetup -j {}", quoted(&guest.image))), "");
+        assert_no_loop_device(&guest.image);
     }
 }
 

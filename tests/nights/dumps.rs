@@ -3,53 +3,46 @@
 //! instance, both private to the test: temporary directories, a port of their own, no daemon of the system's touched.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+
+use crate::testkit::guest::{both_outputs, sh};
+use crate::testkit::wait::{Killed, wait_until};
 
 const PASSWORD: &str = "Geheim-4711-nobody-sees";
 
 /// Ends with the test.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn sh(script: &str) -> String {
-    let output = Command::new("bash").args(["-euo", "pipefail", "-c", script]).output().unwrap();
-    assert!(output.status.success(), "{script}\n{}", both(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn both(output: &Output) -> String {
-    [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat()
-}
-
-fn wait_for(what: &str, ready: impl Fn() -> bool) {
-    let ends = Instant::now() + Duration::from_secs(60);
-    while !ready() {
-        assert!(Instant::now() < ends, "{what} does not come up");
-        thread::sleep(Duration::from_millis(50));
-    }
+/// Starts an sshd for each connection, as inetd does, and gives the port: it is the test's own from the first moment.
+fn serve_ssh(config: String, log: PathBuf) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The thread ends with the program: it waits for a connection that may never come.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let socket = OwnedFd::from(stream.unwrap());
+            let mut sshd = Command::new("/usr/sbin/sshd");
+            sshd.args(["-i", "-e", "-f", &config]).stderr(fs::File::create(&log).unwrap());
+            let mut sshd = sshd.stdin(socket.try_clone().unwrap()).stdout(socket).spawn().unwrap();
+            thread::spawn(move || sshd.wait());
+        }
+    });
+    port
 }
 
 struct Instance {
     root: PathBuf,
     port: u16,
-    _daemons: Vec<Daemon>,
+    _database: Killed,
 }
 
 impl Instance {
     fn start(root: &Path) -> Self {
         let at = |name: &str| root.join(name).display().to_string();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = serve_ssh(at("sshd_config"), root.join("sshd.log"));
         sh(&format!(
             "mkdir -p /run/sshd {dest} {db}; ssh-keygen -q -t ed25519 -N '' -f {host}; ssh-keygen -q -t ed25519 -N '' -f {key}
              cp {key}.pub {authorized}; chmod 600 {authorized}
@@ -66,40 +59,21 @@ impl Instance {
         fs::write(
             root.join("sshd_config"),
             format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+                "HostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
                  PermitRootLogin prohibit-password\nPasswordAuthentication no\nPidFile none\n",
                 at("host_key"),
                 at("authorized_keys")
             ),
         )
         .unwrap();
-        let daemon = |program: &str, arguments: &[String]| {
-            let log = fs::File::create(root.join("daemon.log")).unwrap();
-            let mut command = Command::new(program);
-            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-            Daemon(command.spawn().unwrap())
-        };
-        let daemons = vec![
-            daemon("/usr/sbin/sshd", &["-D".into(), "-e".into(), "-f".into(), at("sshd_config")]),
-            daemon(
-                "mariadbd",
-                &[
-                    "--no-defaults",
-                    "--skip-networking",
-                    "--user=root",
-                    "--skip-log-bin",
-                    "--innodb-buffer-pool-size=16M",
-                ]
-                .map(str::to_owned)
-                .into_iter()
-                .chain([format!("--datadir={}", at("db")), format!("--socket={}", at("db.sock"))])
-                .collect::<Vec<_>>(),
-            ),
-        ];
-        wait_for("sshd", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        let instance = Self { root: root.to_owned(), port, _daemons: daemons };
+        let mut database = Command::new("mariadbd");
+        database.args(["--no-defaults", "--skip-networking", "--user=root", "--skip-log-bin"]);
+        database.args(["--innodb-buffer-pool-size=16M".to_owned(), format!("--datadir={}", at("db"))]);
+        database.arg(format!("--socket={}", at("db.sock"))).stdin(Stdio::null()).stdout(Stdio::null());
+        let database = database.stderr(fs::File::create(root.join("database.log")).unwrap()).spawn().unwrap();
+        let instance = Self { root: root.to_owned(), port, _database: Killed(database) };
         let socket = at("db.sock");
-        wait_for("MariaDB", || {
+        wait_until("MariaDB answers", || {
             let mut ping = Command::new("mariadb-admin");
             ping.args(["--no-defaults", "-uroot", &format!("--socket={socket}"), "ping"]);
             ping.output().unwrap().status.success()
@@ -125,7 +99,7 @@ impl Instance {
         let mut client = Command::new("mariadb");
         let socket = format!("--socket={}", self.root.join("db.sock").display());
         let output = client.args(["--no-defaults", "-uroot", &socket, "-N", "-e", statements]).output().unwrap();
-        assert!(output.status.success(), "{}", both(&output));
+        assert!(output.status.success(), "{}", both_outputs(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -197,7 +171,7 @@ fn a_dump_arrives_and_is_restorable_and_its_password_is_never_seen() {
     }
 
     let (output, seen) = instance.night();
-    assert_eq!(output.status.code(), Some(0), "{}", both(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", both_outputs(&output));
     eprintln!("the dump was seen {seen} times in ps, its password never");
     assert!(seen > 0);
     let mut dumps = instance.dumps();
@@ -219,7 +193,7 @@ fn a_dump_arrives_and_is_restorable_and_its_password_is_never_seen() {
     let before = instance.dumps();
     instance.write_defaults("wrong");
     let (output, _) = instance.night();
-    assert_eq!(output.status.code(), Some(3), "{}", both(&output));
+    assert_eq!(output.status.code(), Some(3), "{}", both_outputs(&output));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("dump: shop db: exit status: 1") && said.contains("Access denied"), "{said}");
     assert_eq!(instance.dumps(), before);
@@ -234,7 +208,7 @@ fn a_dump_arrives_and_is_restorable_and_its_password_is_never_seen() {
         known.display()
     ));
     let (output, seen) = instance.night();
-    let said = both(&output);
+    let said = both_outputs(&output);
     assert!(output.status.code() == Some(3) && said.contains("Host key verification failed"), "{said}");
     assert_eq!((instance.dumps(), seen), (before, 0));
 }

@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use volbak::entry::{Entry, EntryKind, FileContent};
 use volbak::events::{Problem, Severity};
@@ -16,6 +15,7 @@ use volbak::reader::filesystem::{Filesystem, NotOpened};
 use volbak::reader::{Found, FsReader};
 
 use crate::images::{IMPLEMENTATIONS, Image};
+use crate::testkit::wait::assert_no_loop_device;
 
 /// Runs `check` on an image of each kind that this host can read.
 fn on_each(check: impl Fn(&Image)) {
@@ -284,12 +284,7 @@ fn half_way_through_all_is_released() {
                 drop(walk);
             }
             drop(kept);
-            // The kernel detaches a loop device a moment after its last user has gone.
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while !image.loops().is_empty() {
-                assert!(Instant::now() < deadline, "{} by {}", image.loops(), image.of.reader);
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            assert_no_loop_device(&image.path);
         }
     });
 }

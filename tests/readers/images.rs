@@ -136,11 +136,6 @@ impl Image {
         assert_eq!(filesystem.reader(), self.of.reader, "{}", self.of.fs);
         filesystem
     }
-
-    /// The loop devices that show it.
-    pub(crate) fn loops(&self) -> String {
-        sh(&format!("losetup -n -O NAME -j {}", quoted(&self.path)))
-    }
 }
 
 struct ReadOnly<'a>(&'a Path);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::testkit::guest::backups::{beside, run_expecting, snapshot_expecting, volbak};
 use crate::testkit::guest::{Mounted, quoted, sh};
 use crate::testkit::tree::{Filesystem, Kind, Tree, assert_equal_trees, fingerprint, make_hard_tree, noise};
+use crate::testkit::wait::{Killed, assert_no_loop_device};
 use volbak::layout::{Handling, HoldsKind};
 use volbak::manifest::Manifest;
 use volbak::run::rebuild::make_plan;
@@ -116,9 +117,9 @@ impl Backup {
         Manifest::from_bytes(&fs::read(beside(&self.archive, "manifest.json")).unwrap()).unwrap()
     }
 
-    /// Loop devices over anything in the test's directory.
-    fn attached(&self) -> String {
-        sh(&format!("losetup -ln -O BACK-FILE | grep -F {} || true", quoted(self.dir.path())))
+    /// No loop device is over anything in the test's directory.
+    fn assert_nothing_attached(&self) {
+        assert_no_loop_device(self.dir.path());
     }
 }
 
@@ -181,10 +182,9 @@ fn a_disk_comes_back_in_every_size() {
     assert!(said.contains("it is in use: /dev/loop"), "{said}");
     // What only has it open, as an emulator has, is seen as well.
     let holder = fs::File::open(device).unwrap();
-    let mut reader = std::process::Command::new("sleep").arg("60").stdin(Stdio::from(holder)).spawn().unwrap();
+    let reader = Killed::holding(holder);
     let said = run_expecting(1, &[&arguments[..], &[&erase]].concat());
-    reader.kill().unwrap();
-    reader.wait().unwrap();
+    drop(reader);
     assert!(said.contains("open in process"), "{said}");
     sh(&format!("sync; head -c 100000000 /dev/urandom | dd of={device} bs=1M status=none"));
     let said = run_expecting(0, &[&arguments[..], &[&erase, "--json"]].concat());
@@ -196,7 +196,7 @@ fn a_disk_comes_back_in_every_size() {
     sh(&format!("losetup -d {device}"));
     assert_eq!((places(&same), ids(&same, 300)), (places(&backup.disk), before));
     assert_equal_trees(&backup.tree, &tree_of(&same, 300));
-    assert_eq!(backup.attached(), "");
+    backup.assert_nothing_attached();
 }
 
 #[test]
@@ -317,9 +317,8 @@ fn what_is_there_stays_until_its_name_is_given() {
             break;
         }
         assert!(fs::read(&image).unwrap() == expected, "killed after {milliseconds} ms");
-        // A tool that it had started ends by itself.
-        sh("for i in $(seq 50); do pgrep -f '[m]kfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
-        assert_eq!(backup.attached(), "", "killed after {milliseconds} ms");
+        // A tool that it had started ends by itself, and its loop device with it.
+        backup.assert_nothing_attached();
     }
     // On a device there is no table until the end.
     sh(&format!("cp --sparse=always {} {}", quoted(&backup.disk), quoted(&image)));
@@ -344,11 +343,12 @@ fn what_is_there_stays_until_its_name_is_given() {
         let said = sh(&format!("sfdisk -d {device} 2>&1 || true; blkid -p {device} || true"));
         assert!(!said.contains("label") && !said.contains("PTTYPE"), "{said}");
     }
-    sh("for i in $(seq 50); do pgrep -f '[m]kfs.ext4.*/dev/loop' >/dev/null || break; sleep 0.1; done");
+    // A tool that it had started ends by itself, and its loop device over this one with it.
+    assert_no_loop_device(Path::new(device));
     run_expecting(0, &["restore", backup.archive.to_str().unwrap(), "--to-device", device, &erase]);
     sh(&format!("losetup -d {device}"));
     assert_eq!(places(&image), places(&backup.disk));
-    assert_eq!(backup.attached(), "");
+    backup.assert_nothing_attached();
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn no_room_for_the_image_is_an_error_that_leaves_nothing() {
     mounted.unmount();
     assert!(!status.success());
     assert!(!left.contains("disk.img"), "{left}");
-    assert_eq!(backup.attached(), "");
+    backup.assert_nothing_attached();
 }
 
 #[test]
@@ -435,10 +435,8 @@ fn what_shares_bytes_with_something_in_use_stays() {
     };
     let open_meanwhile = |held: &str, target: &str| {
         let holder = fs::File::open(held).unwrap();
-        let mut reader = std::process::Command::new("sleep").arg("60").stdin(Stdio::from(holder)).spawn().unwrap();
+        let _reader = Killed::holding(holder);
         refused(target, "open in process");
-        reader.kill().unwrap();
-        reader.wait().unwrap();
     };
     open_meanwhile(&first, device);
     open_meanwhile(device, &first);
@@ -900,20 +898,20 @@ fn a_target_that_is_used_by_another_way_is_refused_by_name() {
     // In another mount namespace, whose process says so.
     let point = dir.path().join("ns");
     fs::create_dir(&point).unwrap();
-    let script =
-        format!("mount -o ro {small} {point} && echo ready && exec sleep 60", small = one, point = quoted(&point));
+    let script = format!(
+        "mount -o ro {small} {point} && echo ready && exec sleep infinity",
+        small = one,
+        point = quoted(&point)
+    );
     sh(&format!("mke2fs -q -t ext4 -F {one}"));
-    let mut process = std::process::Command::new("unshare")
-        .args(["-m", "--propagation", "private", "sh", "-c", &script])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut process = std::process::Command::new("unshare");
+    process.args(["-m", "--propagation", "private", "sh", "-c", &script]).stdout(Stdio::piped());
+    let mut process = Killed(process.spawn().unwrap());
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(process.stdout.take().unwrap()), &mut line).unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(process.0.stdout.take().unwrap()), &mut line).unwrap();
     assert_eq!(line, "ready\n");
     refused(&one, "in the mount namespace of process");
-    process.kill().unwrap();
-    process.wait().unwrap();
+    drop(process);
     // As swap space, where this kernel has it.
     sh(&format!("mkswap -q -f {one} >/dev/null 2>&1 || mkswap -f {one} >/dev/null"));
     if std::process::Command::new("swapon").arg(&one).stderr(Stdio::null()).status().unwrap().success() {

@@ -12,3 +12,4 @@ pub mod layouts;
 pub mod proof;
 pub mod stand_in;
 pub mod tree;
+pub mod wait;

@@ -24,7 +24,7 @@ fn outcomes(host: &Host) -> Vec<(String, bool)> {
 #[test]
 fn a_volume_that_is_cut_off_each_night_is_not_the_first_each_night() {
     let slow =
-        "max_run_hours = 0.001\n[volume.volume-1]\nmax_volume_hours = 0.001\nbefore_snapshot = ['/bin/sleep', '600']\n";
+        "max_run_hours = 0.003\n[volume.volume-1]\nmax_volume_hours = 0.003\nbefore_snapshot = ['/bin/sleep', '600']\n";
     let host = Host::new(slow);
     for name in ["volume-1", "volume-2", "volume-3"] {
         host.add_ext4(name);

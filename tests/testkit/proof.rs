@@ -12,13 +12,16 @@ use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 use volbak::archive::carry::Share;
 use volbak::archive::carry::parent::Parent;
+use volbak::archive::counts::Counts;
 use volbak::archive::level;
 use volbak::archive::members::{ArchiveFile, Outputs};
 use volbak::archive::write::{ArchiveWriter, WriteOptions};
 use volbak::entry::Timestamp;
 use volbak::events::{Event, Observer, Problem, Severity};
-use volbak::layout::{Layout, SourceFacts, Table};
-use volbak::manifest::{CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, SizesRecord, SourceRecord};
+use volbak::layout::Table;
+use volbak::manifest::{
+    CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, ProblemCounts, SizesRecord, SourceRecord,
+};
 use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
 use volbak::reader::kernel::tree::TreeWalk;
@@ -138,26 +141,6 @@ fn back_up_into(
     fs::write(files.checksum_path(), &checksum).unwrap();
     let totals = written.members.totals;
     let manifest = Manifest {
-        format: FORMAT,
-        volbak_version: "test".to_owned(),
-        name: "vol-1".to_owned(),
-        stem: STEM.to_owned(),
-        host: "host".to_owned(),
-        started_at: DateTime::UNIX_EPOCH,
-        frozen_at: DateTime::UNIX_EPOCH,
-        finished_at: DateTime::UNIX_EPOCH,
-        local_date: "2026-11-20".to_owned(),
-        source: SourceRecord::default(),
-        snapshot: None,
-        layout: Layout {
-            source: SourceFacts { path: "vg/vol-1".to_owned(), size_bytes: 0, sector_size: 512 },
-            table: Table::default(),
-            regions: Vec::new(),
-            outside: Vec::new(),
-            problems: Vec::new(),
-        },
-        regions: Vec::new(),
-        options: OptionsRecord::default(),
         counts: written.counts,
         carried: written.carried.map(|counts| CarriedRecord { counts, ..CarriedRecord::default() }),
         sizes: SizesRecord {
@@ -167,19 +150,32 @@ fn back_up_into(
             members: totals.members,
             entries: totals.entries,
         },
-        problems: Vec::new(),
-        problem_counts: volbak::manifest::ProblemCounts::default(),
-        completeness: None,
-        changes: None,
         digests: DigestsRecord {
             archive_sha1: sha1,
             index_sha256: hex(&written.members.index_sha256),
             checksum_sha256: hex(&Sha256::digest(&checksum)),
         },
-        self_sha256: String::new(),
+        ..blank_manifest(STEM)
     };
     fs::write(files.manifest_path(), manifest.to_bytes().unwrap()).unwrap();
     (files, told)
+}
+
+/// A manifest of `vol-1` at the beginning of 1970 that says nothing of what is in the backup.
+pub fn blank_manifest(stem: &str) -> Manifest {
+    let at = DateTime::UNIX_EPOCH;
+    let manifest = serde_json::json!({
+        "format": FORMAT, "volbak_version": "test", "name": "vol-1", "stem": stem, "host": "host",
+        "started_at": at, "frozen_at": at, "finished_at": at, "local_date": "2026-11-20",
+        "source": SourceRecord::default(), "snapshot": null, "regions": [], "problems": [],
+        "layout": {
+            "source": { "path": "vg/vol-1", "size_bytes": 0, "sector_size": 512 },
+            "table": Table::default(), "regions": [], "outside": [], "problems": []
+        },
+        "options": OptionsRecord::default(), "counts": Counts::default(), "sizes": SizesRecord::default(),
+        "problem_counts": ProblemCounts::default(), "digests": DigestsRecord::default(), "self_sha256": ""
+    });
+    serde_json::from_value(manifest).unwrap()
 }
 
 /// A backup's manifest.

@@ -3,9 +3,6 @@
 use std::io::{Read, Write};
 
 use chrono::{DateTime, NaiveDateTime};
-use volbak::archive::counts::Counts;
-use volbak::layout::{Layout, SourceFacts, Table};
-use volbak::manifest::{DigestsRecord, FORMAT, Manifest, OptionsRecord, ProblemCounts, SizesRecord, SourceRecord};
 use volbak::outside::BlockCursor;
 use volbak::store::api::Folder;
 use volbak::store::catalog::{BackupState, list_volume};
@@ -15,6 +12,7 @@ use volbak::store::removal::remove_backup;
 use volbak::store::{Destination, Store, StoreError};
 
 use super::memory::{Left, Memory};
+use crate::testkit::proof::blank_manifest;
 
 const VOLUME: &str = "vol-1";
 
@@ -40,43 +38,11 @@ fn publish(memory: &Memory, day: u32, with_checksum: bool) -> Result<(), StoreEr
     write(Box::new(pending.archive_writer(false).map_err(failed)?), &archive).map_err(failed)?;
     write(pending.index_writer().map_err(failed)?, &index).map_err(failed)?;
     let at = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(day.into());
-    let manifest = Manifest {
-        format: FORMAT,
-        volbak_version: "test".to_owned(),
-        name: VOLUME.to_owned(),
-        stem: pending.stem().to_owned(),
-        host: "host".to_owned(),
-        started_at: at,
-        frozen_at: at,
-        finished_at: at,
-        local_date: night(day).date().to_string(),
-        source: SourceRecord::default(),
-        snapshot: None,
-        layout: Layout {
-            source: SourceFacts { path: "vg/vol-1".to_owned(), size_bytes: 0, sector_size: 512 },
-            table: Table::default(),
-            regions: Vec::new(),
-            outside: Vec::new(),
-            problems: Vec::new(),
-        },
-        regions: Vec::new(),
-        options: OptionsRecord::default(),
-        counts: Counts::default(),
-        carried: None,
-        sizes: SizesRecord {
-            archive_bytes: archive.len() as u64,
-            tar_bytes: 0,
-            index_bytes: index.len() as u64,
-            members: 0,
-            entries: 0,
-        },
-        problems: Vec::new(),
-        problem_counts: ProblemCounts::default(),
-        completeness: None,
-        changes: None,
-        digests: DigestsRecord::default(),
-        self_sha256: String::new(),
-    };
+    let mut manifest = blank_manifest(pending.stem());
+    (manifest.started_at, manifest.frozen_at, manifest.finished_at) = (at, at, at);
+    manifest.local_date = night(day).date().to_string();
+    manifest.sizes.archive_bytes = archive.len() as u64;
+    manifest.sizes.index_bytes = index.len() as u64;
     pending.publish(&ToPublish {
         checksum: with_checksum.then_some(b"sum".as_slice()),
         manifest: &manifest.to_bytes().unwrap(),

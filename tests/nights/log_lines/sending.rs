@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
@@ -11,6 +12,10 @@ use volbak::events::{Problem, SourceName};
 use volbak::log::{Format, Kind, Line, Log, Severity, Unsent, unit_of};
 
 use super::{Entry, HOSTILE, Listener, PATIENCE, decoded, field, out, text_of};
+use crate::testkit::wait::wait_until;
+
+/// A few hundred lines that each wait for [`PATIENCE`] take longer, on any machine.
+const NO_WAIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn the_unit_is_the_service_that_runs_it() {
@@ -91,7 +96,7 @@ fn a_journal_that_is_full_loses_no_line_and_stops_nothing() {
         log.write(&Line::new(Severity::Info, Kind::Message, format!("line {number}")));
     }
     // Only the first line that finds it full waits.
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < NO_WAIT, "{:?}", began.elapsed());
     let sent = journal.entries();
     assert!(!sent.is_empty() && sent.len() < 3000);
     log.write(&Line::new(Severity::Info, Kind::Message, "line 3000"));
@@ -110,7 +115,7 @@ fn a_journal_that_is_full_loses_no_line_and_stops_nothing() {
 #[test]
 fn where_journal_and_standard_error_are_full_lines_wait() {
     let journal = Listener::new();
-    let (mut reader, writer) = io::pipe().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
     let writer: &'static io::PipeWriter = Box::leak(Box::new(writer));
     let log = journal.log(writer.as_fd());
     let began = Instant::now();
@@ -118,25 +123,16 @@ fn where_journal_and_standard_error_are_full_lines_wait() {
         log.write(&Line::new(Severity::Info, Kind::Message, format!("line {number:0100}")));
     }
     log.finish(PATIENCE);
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(began.elapsed() < NO_WAIT, "{:?}", began.elapsed());
     // Both are read again.
-    let reading = std::thread::spawn(move || {
-        let mut text = String::new();
-        let mut bytes = [0; 4096];
-        while !text.contains("lines are lost") && !text.contains("line end") {
-            let count = reader.read(&mut bytes).unwrap();
-            text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
-        }
-        text
-    });
+    let reading = read_until(reader, |text| text.contains("lines are lost") || text.contains("line end"));
     let mut entries = Vec::new();
-    let limit = Instant::now() + Duration::from_secs(60);
     let is_last = |entry: &Entry| field(entry, "MESSAGE").contains("lines are lost");
-    while !entries.iter().any(is_last) && !reading.is_finished() {
-        assert!(Instant::now() < limit, "{} entries came", entries.len());
+    wait_until("what was lost is said", || {
         log.finish(PATIENCE);
         entries.extend(journal.entries());
-    }
+        entries.iter().any(is_last) || reading.is_finished()
+    });
     log.write(&Line::new(Severity::Info, Kind::Message, "line end"));
     fs::remove_file(journal.path()).unwrap();
     log.write(&Line::new(Severity::Info, Kind::Message, "line end"));
@@ -172,14 +168,14 @@ fn nothing_to_write_to_is_no_panic_and_no_wait() {
     let log = journal.log(full.as_fd());
     let began = Instant::now();
     log.write(&Line::new(Severity::Error, Kind::Message, "lost"));
-    log.finish(Duration::from_secs(60));
-    assert!(began.elapsed() < Duration::from_secs(20));
+    log.finish(5 * NO_WAIT);
+    assert!(began.elapsed() < NO_WAIT);
 }
 
 #[test]
 fn a_line_that_standard_error_took_in_part_keeps_no_other_from_the_journal() {
     let journal = Listener::new();
-    let (mut reader, writer) = io::pipe().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
     let writer: &'static io::PipeWriter = Box::leak(Box::new(writer));
     let log = journal.log(writer.as_fd());
     let line = |text: &str| Line::new(Severity::Info, Kind::Message, text);
@@ -190,22 +186,13 @@ fn a_line_that_standard_error_took_in_part_keeps_no_other_from_the_journal() {
     let messages =
         || -> Vec<String> { journal.entries().iter().map(|entry| field(entry, "MESSAGE").to_owned()).collect() };
     let mut came = Vec::new();
-    let limit = Instant::now() + Duration::from_secs(60);
-    while !came.contains(&long) {
-        assert!(Instant::now() < limit, "the journal has room again, and the long line does not come");
+    wait_until("the journal has room again, and the long line comes", || {
         came.extend(messages());
         log.finish(PATIENCE);
-    }
-    fs::remove_file(journal.path()).unwrap();
-    let reading = std::thread::spawn(move || {
-        let mut text = String::new();
-        let mut bytes = [0; 4096];
-        while !text.ends_with("volbak: last\n") {
-            let count = reader.read(&mut bytes).unwrap();
-            text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
-        }
-        text
+        came.contains(&long)
     });
+    fs::remove_file(journal.path()).unwrap();
+    let reading = read_until(reader, |text| text.ends_with("volbak: last\n"));
     log.write(&line("last"));
     log.finish(Duration::from_secs(60));
     let text = reading.join().unwrap();
@@ -213,6 +200,19 @@ fn a_line_that_standard_error_took_in_part_keeps_no_other_from_the_journal() {
         + text.lines().filter(|line| *line == "volbak: fill").count();
     assert_eq!(fills, 5000);
     assert!(text.ends_with("\nvolbak: last\n"));
+}
+
+/// Reads until it has all that is wanted.
+fn read_until(mut reader: io::PipeReader, is_all: impl Fn(&str) -> bool + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let mut bytes = [0; 4096];
+        while !is_all(&text) {
+            let count = reader.read(&mut bytes).unwrap();
+            text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        }
+        text
+    })
 }
 
 /// A log of lines for standard error, which is a pipe that is read as the test wants it.
@@ -226,28 +226,17 @@ fn log_to_pipe(format: Format) -> (Log, io::PipeReader) {
 fn a_standard_error_that_is_not_read_stops_nothing_and_loses_nothing_before_its_time() {
     for format in [Format::Text, Format::Json] {
         let is_json = matches!(format, Format::Json);
-        let (log, mut reader) = log_to_pipe(format);
+        let (log, reader) = log_to_pipe(format);
         let began = Instant::now();
         for number in 0..3000 {
             log.write(&Line::new(Severity::Info, Kind::Message, format!("line {number:0100}")));
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "only the first line that finds it full waits");
+        assert!(began.elapsed() < NO_WAIT, "only the first line that finds it full waits");
         let unsent = log.finish(PATIENCE);
         assert!(unsent.lost == 0 && unsent.waiting > 1000, "{unsent:?}");
-        let reading = std::thread::spawn(move || {
-            let mut text = String::new();
-            let mut bytes = [0; 4096];
-            while !text.contains("line end") || !text.ends_with('\n') {
-                let count = reader.read(&mut bytes).unwrap();
-                text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
-            }
-            text
-        });
+        let reading = read_until(reader, |text| text.contains("line end") && text.ends_with('\n'));
         // It is read again: all that waited comes, in its order.
-        let limit = Instant::now() + Duration::from_secs(60);
-        while log.finish(PATIENCE).waiting > 0 {
-            assert!(Instant::now() < limit);
-        }
+        wait_until("all that waited is written", || log.finish(PATIENCE).waiting == 0);
         log.write(&Line::new(Severity::Info, Kind::Message, "line end"));
         assert_eq!(log.finish(PATIENCE), Unsent { lost: 0, waiting: 0 });
         let text = reading.join().unwrap();
@@ -265,25 +254,14 @@ fn a_standard_error_that_is_not_read_stops_nothing_and_loses_nothing_before_its_
 
 #[test]
 fn lines_over_the_limit_are_dropped_and_counted() {
-    let (log, mut reader) = log_to_pipe(Format::Text);
+    let (log, reader) = log_to_pipe(Format::Text);
     for number in 0..12_000 {
         log.write(&Line::new(Severity::Info, Kind::Message, format!("line {number:0100}")));
     }
     let unsent = log.finish(PATIENCE);
     assert!(unsent.lost > 500 && unsent.waiting == 10_000, "{unsent:?}");
-    let reading = std::thread::spawn(move || {
-        let mut text = String::new();
-        let mut bytes = [0; 4096];
-        while !text.contains("lines are lost") {
-            let count = reader.read(&mut bytes).unwrap();
-            text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
-        }
-        text
-    });
-    let limit = Instant::now() + Duration::from_secs(60);
-    while log.finish(PATIENCE).waiting > 0 {
-        assert!(Instant::now() < limit);
-    }
+    let reading = read_until(reader, |text| text.contains("lines are lost"));
+    wait_until("all that waited is written", || log.finish(PATIENCE).waiting == 0);
     let text = reading.join().unwrap();
     let count = text.lines().filter(|line| line.contains("line 0")).count() as u64;
     assert_eq!(count + unsent.lost, 12_000);

@@ -164,6 +164,6 @@ pub mod errors {
     pub use crate::run::restore::names::IdError;
     pub use crate::run::restore::select::BadPattern;
     pub use crate::source::{Refusal, SourceError};
-    pub use crate::store::StoreError;
     pub use crate::store::open::OpenError;
+    pub use crate::store::{ReadError, StoreError};
 }

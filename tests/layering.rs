@@ -228,20 +228,17 @@ fn compile(file: &Path, beside: &Path, compiled: &mut BTreeSet<PathBuf>) {
         }
         let name = line.rsplit_once("mod ").filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
         let Some(name) = name.and_then(|(_, name)| name.strip_suffix(';')) else { continue };
-        match path.take() {
+        if let Some(named) = path.take() {
             // Relative to the file's own folder. What is included so has its own files beside it.
-            Some(named) => {
-                let parts = named.split('/').filter(|part| *part != "..");
-                let up = named.split('/').filter(|part| *part == "..").count();
-                let folder = file.ancestors().nth(1 + up).unwrap();
-                let included = folder.join(parts.collect::<PathBuf>());
-                compile(&included, included.parent().unwrap(), compiled);
-            }
-            None => {
-                let (own, folder) = (beside.join(format!("{name}.rs")), beside.join(name));
-                let file = if own.exists() { own } else { folder.join("mod.rs") };
-                compile(&file, &folder, compiled);
-            }
+            let parts = named.split('/').filter(|part| *part != "..");
+            let up = named.split('/').filter(|part| *part == "..").count();
+            let folder = file.ancestors().nth(1 + up).unwrap();
+            let included = folder.join(parts.collect::<PathBuf>());
+            compile(&included, included.parent().unwrap(), compiled);
+        } else {
+            let (own, folder) = (beside.join(format!("{name}.rs")), beside.join(name));
+            let file = if own.exists() { own } else { folder.join("mod.rs") };
+            compile(&file, &folder, compiled);
         }
     }
 }

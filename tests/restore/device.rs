@@ -893,7 +893,7 @@ fn a_target_that_is_used_by_another_way_is_refused_by_name() {
     let above = attach("", &one);
     refused(&one, &format!("{above} shows it"));
     let second = attach("", &file);
-    refused(&above, &format!("is shown by {second}, too"));
+    refused(&above, &format!("is also attached to {second}"));
     sh(&format!("losetup -d {above}; losetup -d {second}"));
     // In another mount namespace, whose process says so.
     let point = dir.path().join("ns");

@@ -181,7 +181,7 @@ fn a_server_that_never_answers_is_given_up_at_the_deadline() {
     };
     let began = Instant::now();
     let delivery = send(&settings, &rendered(), at("2026-11-20T01:00:01Z"));
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert!(!delivery.sent);
     assert_eq!(delivery.waiting, 1);
 }
@@ -192,7 +192,7 @@ fn a_server_that_drips_is_given_up_at_the_deadline() {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        for _ in 0..100 {
+        for _ in 0..600 {
             // Each line keeps a timeout that holds for one read from ever firing.
             if std::io::Write::write_all(&mut stream, b"220-wait\r\n").is_err() {
                 break;
@@ -204,7 +204,7 @@ fn a_server_that_drips_is_given_up_at_the_deadline() {
     let settings = Settings { deadline: Duration::from_secs(1), ..settings(directory.path(), server(port)) };
     let began = Instant::now();
     let delivery = send(&settings, &rendered(), at("2026-11-20T01:00:01Z"));
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!(delivery.problems[0].what, "not done within 1 s");
 }
 
@@ -239,10 +239,10 @@ fn a_failed_sendmail_is_reported_with_its_output() {
 #[test]
 fn a_sendmail_that_hangs_is_killed_at_the_deadline() {
     let directory = tempfile::tempdir().unwrap();
-    let transport = script(directory.path(), "exec sleep 30");
+    let transport = script(directory.path(), "exec sleep 600");
     let settings = Settings { deadline: Duration::from_millis(300), ..settings(directory.path(), transport) };
     let began = Instant::now();
     let delivery = send(&settings, &rendered(), at("2026-11-20T01:00:01Z"));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!(delivery.waiting, 1);
 }

@@ -209,7 +209,7 @@ mod tests {
         let script = format!("trap '' TERM; sleep 1000 & echo $! >{}; wait; wait; sleep 1000", pid_file.display());
         let outcome = shell(&script, Duration::from_millis(500), None);
         assert!(matches!(outcome, Err(ChildError::TimedOut(_))), "{outcome:?}");
-        assert!(started.elapsed() < Duration::from_secs(20));
+        assert!(started.elapsed() < Duration::from_secs(200));
         let pid = std::fs::read_to_string(pid_file).unwrap();
         // A killed process may need a moment to disappear.
         loop {
@@ -217,7 +217,7 @@ mod tests {
             if stat.is_empty() || stat.contains(") Z ") {
                 break;
             }
-            assert!(started.elapsed() < Duration::from_secs(30), "its child lives on: {stat}");
+            assert!(started.elapsed() < Duration::from_secs(300), "its child lives on: {stat}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

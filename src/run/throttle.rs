@@ -81,7 +81,7 @@ mod tests {
             throttle.on_event(&Event::Read { bytes: 1 << 20 });
         }
         let took = started.elapsed();
-        assert!(took >= Duration::from_millis(590) && took < Duration::from_secs(5), "{took:?}");
+        assert!(took >= Duration::from_millis(590) && took < Duration::from_secs(60), "{took:?}");
     }
 
     #[test]
@@ -98,6 +98,6 @@ mod tests {
         cancel.flag().store(true, std::sync::atomic::Ordering::Relaxed);
         let started = Instant::now();
         Throttle::new(Arc::new(Silent), 1, cancel).on_event(&Event::Read { bytes: 1 << 30 });
-        assert!(started.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(60));
     }
 }

@@ -17,7 +17,7 @@ use volbak::shown::hex;
 
 const VOLUMES: usize = 20;
 const NIGHTS: usize = 60;
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(600);
 
 struct Many {
     directory: tempfile::TempDir,

@@ -20,7 +20,7 @@ mod region;
 mod render;
 mod scan;
 mod text;
-mod window;
+pub(crate) mod window;
 
 use serde::{Deserialize, Serialize};
 

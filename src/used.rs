@@ -5,11 +5,17 @@
 //! and wherever it is in doubt all of the region counts as used ([`UsedMap::whole_because`]). Nothing here writes, and
 //! everything read is hostile: memory, time and recursion are bounded. docs/decisions/0046 says what is checked and why.
 
+mod bits;
 mod disk;
+mod exfat;
 mod ext;
+mod fat;
 mod map;
+mod ntfs;
 mod region;
+mod swap;
+mod xfs;
 
-pub use self::disk::{DiskMap, used_map_of_disk};
+pub use self::disk::{DiskMap, used_map_of_disk, used_map_within};
 pub use self::map::{UsedMap, Whole};
 pub use self::region::used_map;

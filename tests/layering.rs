@@ -36,7 +36,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The only place that wires modules together.
     (
         "run",
-        &["config", "entry", "field", "source", "layout", "manifest", "reader", "archive", "store", "report", "mail"],
+        &[
+            "config", "entry", "field", "source", "layout", "manifest", "reader", "used", "archive", "store", "report",
+            "mail",
+        ],
     ),
     // What a program that embeds the library sees.
     ("repository", &["manifest", "source", "store", "run"]),

@@ -19,6 +19,10 @@ pub struct RegionRecord {
     pub files_path: Option<String>,
     /// Used bytes according to the filesystem.
     pub used_bytes: Option<u64>,
+    /// Whether its raw image has only the blocks that its filesystem uses, and zeros in place of free ones. False without an
+    /// image, and in backups of older versions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub used_blocks_only: bool,
     /// Whether its journal was replayed into a temporary copy.
     pub journal_replayed_in_copy: bool,
     /// Whether its filesystem was in use at the moment shown by the backup: the last writes may be incomplete on

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 
 use super::map::{FreeRuns, UsedMap, Whole};
-use super::region::content_map;
+use super::region::{content_map, used_map};
 use crate::events::Problem;
 use crate::layout::lvm2::compose;
-use crate::layout::{Handling, Layout, Region, RegionBlocks};
+use crate::layout::{Handling, Layout, Region, RegionBlocks, TableKind};
 use crate::outside::{BlockRead, Cancel};
 use crate::units::{ByteRange, Extent};
 
@@ -39,7 +39,7 @@ pub fn used_map_of_disk(layout: &Layout, blocks: &Arc<dyn BlockRead>, cancel: &C
         if is_tail(region) || kept_whole.contains(region.name.as_str()) {
             continue;
         }
-        if contested.contains(region.name.as_str()) {
+        if is_whole_source(layout, region) || contested.contains(region.name.as_str()) {
             problems.push(say(&Whole::in_doubt("it shares bytes with another region")));
             continue;
         }
@@ -60,6 +60,26 @@ pub fn used_map_of_disk(layout: &Layout, blocks: &Arc<dyn BlockRead>, cancel: &C
     }
     let map = free.into_used(len);
     Ok(DiskMap { map: map.without_holes(blocks.as_ref(), cancel)?, problems })
+}
+
+/// The map of one region of `layout`, whose own bytes `blocks` are: as [`used_map`], and all of it where it shares bytes with
+/// another region, whose data may be where this one has nothing.
+pub fn used_map_within(
+    layout: &Layout,
+    region: &Region,
+    blocks: &Arc<dyn BlockRead>,
+    cancel: &Cancel,
+) -> io::Result<UsedMap> {
+    if is_whole_source(layout, region) || contested(&layout.regions).contains(region.name.as_str()) {
+        let whole = UsedMap::whole(blocks.len_bytes(), Whole::in_doubt("it shares bytes with another region"));
+        return whole.without_holes(blocks.as_ref(), cancel);
+    }
+    used_map(region, blocks, cancel)
+}
+
+/// Whether it is the whole source, kept as it is beside a partition table.
+fn is_whole_source(layout: &Layout, region: &Region) -> bool {
+    layout.table.kind != TableKind::None && region.number == 0 && region.size_bytes >= layout.source.size_bytes
 }
 
 /// Whether it is what lies behind another region's content; that region's own map has it as used.

@@ -22,7 +22,7 @@ pub struct UsedMap {
 /// Why every byte of a region counts as used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
-    /// `Notice` where the kind of content has no map, `Warning` where its map cannot be relied upon.
+    /// `Notice` where there is no map, or one that is out of date since its system was using it; `Warning` where its map cannot be relied upon.
     pub severity: Severity,
     /// The reason, a sentence without its subject and its full stop: "it holds btrfs, of which no map is read".
     pub because: String,
@@ -31,6 +31,11 @@ pub struct Whole {
 impl Whole {
     /// The kind of content has no map that is read here.
     pub(super) fn no_map(because: impl Into<String>) -> Self {
+        Self { severity: Severity::Notice, because: because.into() }
+    }
+
+    /// There is a map, and the system that was using it has not written all of it yet.
+    pub(super) fn out_of_date(because: impl Into<String>) -> Self {
         Self { severity: Severity::Notice, because: because.into() }
     }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod backup;
 mod disk;
 mod ext;
+mod mutations;
+mod others;
 mod support;

@@ -83,6 +83,39 @@ pub(crate) fn map_of(image: &Path) -> UsedMap {
     used_map(&region, &blocks, &Cancel::default()).unwrap()
 }
 
+/// The map of bytes that have this region's content.
+pub(crate) fn map_with(region: &Region, blocks: Arc<dyn BlockRead>) -> UsedMap {
+    used_map(region, &blocks, &Cancel::default()).unwrap()
+}
+
+/// An image with other bytes in some places.
+pub(crate) struct Patched {
+    image: Arc<dyn BlockRead>,
+    patches: Vec<(u64, u8)>,
+}
+
+impl Patched {
+    pub(crate) fn new(image: &Arc<dyn BlockRead>, patches: Vec<(u64, u8)>) -> Self {
+        Self { image: Arc::clone(image), patches }
+    }
+}
+
+impl BlockRead for Patched {
+    fn len_bytes(&self) -> u64 {
+        self.image.len_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.image.read_at(offset, buf)?;
+        for (at, byte) in &self.patches {
+            if let Some(place) = at.checked_sub(offset).and_then(|at| buf.get_mut(usize::try_from(at).unwrap())) {
+                *place = *byte;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Fails unless what tools list as free, first byte and length of each run, is what the map has as free.
 pub(crate) fn assert_free(map: &UsedMap, name: &str, free: &[(u64, u64)], free_bytes: u64) {
     for (start, len) in free {

@@ -72,6 +72,7 @@ pub(super) fn archive(
         guard,
         commands: &backup.world.commands,
         blocks: &blocks,
+        layout: &layout,
         excludes,
         scratch,
         readers: &readers(backup.options.archive.by_kernel),

@@ -14,7 +14,7 @@ use super::error::BackupError;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
-use crate::layout::{Region, RegionBlocks, recorded_damage};
+use crate::layout::{Layout, Region, RegionBlocks, recorded_damage};
 use crate::outside::{BlockRead, Cancel, RunCommand};
 use crate::reader::exclude::Excludes;
 use crate::reader::filesystem::{Backing, Filesystem, FsRegion, Means, NotOpened, Passed, Reader};
@@ -27,6 +27,7 @@ pub(super) struct RegionContext<'a> {
     pub(super) guard: &'a SnapshotGuard,
     pub(super) commands: &'a Arc<dyn RunCommand>,
     pub(super) blocks: &'a Arc<dyn BlockRead>,
+    pub(super) layout: &'a Layout,
     pub(super) excludes: &'a Excludes,
     pub(super) scratch: &'a Path,
     /// The readers to try, in order.

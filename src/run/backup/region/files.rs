@@ -111,6 +111,7 @@ pub(in crate::run::backup) fn archive_files(
         // any moment.
         in_use: Some(open.was_in_use().unwrap_or(true)),
         reader: Some(open.reader().to_owned()),
+        used_blocks_only: false,
         has_fat_attributes: open.has_fat_attributes(),
         quota_limits: quota_limits(context, region, open),
         btrfs: btrfs.filter(|record| *record != BtrfsRecord::default()).map(Box::new),

@@ -1,0 +1,242 @@
+//! NTFS, XFS, FAT, exFAT and swap as their own tools make them; ntfsinfo, ntfsclone, xfs_db, xfs_repair and fsck.fat are the
+//! judges.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use volbak::events::Severity;
+use volbak::used::UsedMap;
+
+use crate::support::{Work, map_of, noise, not_whole, run, text, tree, write_used};
+
+/// A number behind `label` in what a tool prints.
+fn number_behind(printed: &str, label: &str) -> u64 {
+    let rest = printed.split_once(label).unwrap_or_else(|| panic!("no {label} in {printed}")).1;
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+/// Mounts an image, lets `with` write to it, and unmounts it.
+fn mounted(mount: &[&str], work: &Work, with: impl FnOnce(&Path)) {
+    let at = work.path("mounted");
+    fs::create_dir_all(&at).unwrap();
+    run(mount[0], &[&mount[1..], &[text(&at)]].concat());
+    with(&at);
+    run("umount", &[text(&at)]);
+}
+
+/// Copies a tree, and deletes its largest file again.
+fn fill(tree: &Path, at: &Path) {
+    run("cp", &["-r", text(tree), text(&at.join("copy"))]);
+    fs::remove_file(at.join("copy/large")).unwrap();
+    for number in 0..40 {
+        fs::write(at.join(format!("more-{number}")), noise(number + 7, 30_000)).unwrap();
+    }
+    (0..40).step_by(2).for_each(|number| fs::remove_file(at.join(format!("more-{number}"))).unwrap());
+}
+
+fn ntfs(work: &Work, options: &[&str]) -> std::path::PathBuf {
+    let image = work.image("ntfs", 120 << 20);
+    run("mkfs.ntfs", &[&["-F", "-Q", "-q"], options, &[text(&image)]].concat());
+    let tree = tree(work);
+    mounted(&["ntfs-3g", text(&image)], work, |at| fill(&tree, at));
+    image
+}
+
+#[test]
+fn ntfs_is_what_ntfsinfo_counts() {
+    let work = Work::new();
+    for options in [&[][..], &["-c", "512"], &["-c", "65536"], &["-s", "4096"]] {
+        let image = ntfs(&work, options);
+        let map = not_whole(map_of(&image));
+        let info = run("ntfsinfo", &["-fm", text(&image)]);
+        let cluster = number_behind(&info, "Cluster Size:");
+        let clusters = number_behind(&info, "Volume Size in Clusters:");
+        let free = number_behind(&info, "Free Clusters:");
+        // What lies behind the last cluster is used, and so is the boot code in clusters of 512 bytes.
+        assert_eq!(
+            map.used_bytes(),
+            (clusters - free) * cluster + (map.len_bytes() - clusters * cluster),
+            "{options:?}"
+        );
+        let used = work.path("used");
+        write_used(&image, &map, &used);
+        run("ntfsfix", &["-n", text(&used)]);
+        run("ntfsclone", &["-f", "-q", "-O", text(&work.path("clone")), text(&used)]);
+        for number in (1..40).step_by(2) {
+            let of = |image: &Path| {
+                Command::new("ntfscat").args(["-f", text(image), &format!("more-{number}")]).output().unwrap().stdout
+            };
+            assert_eq!(of(&used), noise(number + 7, 30_000), "{options:?}");
+        }
+        fs::remove_file(work.path("clone")).unwrap();
+        fs::remove_dir_all(work.path("tree")).unwrap();
+    }
+}
+
+#[test]
+fn ntfs_that_is_marked_dirty_has_all_that_its_files_map() {
+    let work = Work::new();
+    let image = ntfs(&work, &[]);
+    let clean = not_whole(map_of(&image));
+    // Bit 0 of the flags in $VOLUME_INFORMATION, and a bitmap that lost the bits of a file.
+    let mut bytes = fs::read(&image).unwrap();
+    set_ntfs_dirty(&mut bytes);
+    let dirty_image = work.path("dirty");
+    fs::write(&dirty_image, &bytes).unwrap();
+    let dirty = not_whole(map_of(&dirty_image));
+    assert_eq!(dirty.used_bytes(), clean.used_bytes());
+    clear_bitmap(&mut bytes, &clean);
+    fs::write(&dirty_image, &bytes).unwrap();
+    let without_bits = not_whole(map_of(&dirty_image));
+    assert_eq!(without_bits.used_bytes(), clean.used_bytes());
+    // The same in a volume that says that it is clean is a contradiction.
+    let mut bytes = fs::read(&image).unwrap();
+    clear_bitmap(&mut bytes, &clean);
+    fs::write(&dirty_image, &bytes).unwrap();
+    assert_whole(&map_of(&dirty_image), Severity::Warning, "is free in $Bitmap");
+}
+
+/// Finds the record of `$Volume` and sets its dirty flag.
+fn set_ntfs_dirty(image: &mut [u8]) {
+    let table = u64::from_le_bytes(image[48..56].try_into().unwrap()) * 4096;
+    let at = usize::try_from(table).unwrap() + 3 * 1024;
+    let mut attribute = at + usize::from(u16::from_le_bytes(image[at + 0x14..at + 0x16].try_into().unwrap()));
+    while image[attribute] != 0x70 {
+        attribute += usize::from(u16::from_le_bytes(image[attribute + 4..attribute + 6].try_into().unwrap()));
+    }
+    let value = attribute + usize::from(image[attribute + 0x14]);
+    image[value + 10] |= 1;
+}
+
+/// Clears a byte of `$Bitmap` that has eight used clusters of a file.
+fn clear_bitmap(image: &mut [u8], map: &UsedMap) {
+    let info_at = {
+        // The bitmap's bytes are found by what they must be: those of the map.
+        let mut wanted = vec![0_u8; image.len() / 4096 / 8];
+        for cluster in 0..wanted.len() * 8 {
+            if map.covers(volbak::units::ByteRange::new(cluster as u64 * 4096, 4096)) {
+                wanted[cluster / 8] |= 1 << (cluster % 8);
+            }
+        }
+        let head = &wanted[..wanted.len() - 1];
+        (0..image.len() / 4096).map(|block| block * 4096).find(|at| image[*at..].starts_with(head)).unwrap()
+    };
+    // Not those of the metadata at the start: of the last used run.
+    let last =
+        map.runs().iter().rev().find(|run| run.len >= 16 * 4096 && run.start + run.len < image.len() as u64 - 8192);
+    let cluster = usize::try_from(last.unwrap().start / 4096).unwrap();
+    image[info_at + cluster / 8 + 1] = 0;
+}
+
+pub(crate) fn assert_whole(map: &UsedMap, severity: Severity, because: &str) {
+    let why = map.whole_because().unwrap();
+    assert!(why.because.contains(because) && why.severity == severity, "{why:?}");
+    assert_eq!(map.used_bytes(), map.len_bytes());
+}
+
+#[test]
+fn xfs_is_what_xfs_db_counts() {
+    let work = Work::new();
+    let tree = tree(&work);
+    for options in
+        [&[][..], &["-m", "crc=0"], &["-b", "size=1024"], &["-m", "rmapbt=1,reflink=1"], &["-d", "agcount=3"]]
+    {
+        let image = work.image("xfs", 400 << 20);
+        // Not each kernel mounts each kind: these have a file that mkfs copies in.
+        let can_mount = options.is_empty() || options[0] == "-d";
+        fs::write(work.path("file"), noise(8, 3_000_000)).unwrap();
+        let file = text(&work.path("file")).to_owned();
+        fs::write(work.path("proto"), format!("/\n0 0\nd--755 0 0\nfile ---644 0 0 {file}\n$\n")).unwrap();
+        run("mkfs.xfs", &[&["-q", "-p", text(&work.path("proto"))], options, &[text(&image)]].concat());
+        if can_mount {
+            mounted(&["mount", "-o", "loop", text(&image)], &work, |at| fill(&tree, at));
+        }
+        let map = map_of(&image);
+        assert_eq!(map.whole_because(), None, "{options:?}");
+        let print = |place: &str, what: &str| {
+            let printed = run("xfs_db", &["-r", "-c", place, "-c", &format!("print {what}"), text(&image)]);
+            number_behind(&printed, "=")
+        };
+        // What freesp lists has the blocks of the free lists besides, which are kept for the trees.
+        let free: u64 = (0..print("sb 0", "agcount")).map(|group| print(&format!("agf {group}"), "freeblks")).sum();
+        let block = print("sb 0", "blocksize");
+        assert_eq!(map.used_bytes(), map.len_bytes() - free * block, "{options:?}");
+        let used = work.path("used");
+        write_used(&image, &map, &used);
+        run("xfs_repair", &["-n", "-f", text(&used)]);
+        if can_mount {
+            mounted(&["mount", "-o", "loop,ro,norecovery", text(&used)], &work, |at| {
+                assert_eq!(fs::read(at.join("more-1")).unwrap(), noise(8, 30_000));
+            });
+        }
+    }
+}
+
+#[test]
+fn xfs_in_use_is_whole() {
+    let work = Work::new();
+    let image = work.image("xfs", 400 << 20);
+    run("mkfs.xfs", &["-q", text(&image)]);
+    let copy = work.path("copy");
+    mounted(&["mount", "-o", "loop", text(&image)], &work, |at| {
+        fs::write(at.join("file"), noise(1, 100_000)).unwrap();
+        run("sync", &["-f", text(at)]);
+        run("cp", &["--sparse=always", text(&image), text(&copy)]);
+    });
+    assert_whole(&map_of(&copy), Severity::Notice, "its log is to be replayed");
+    not_whole(map_of(&image));
+}
+
+#[test]
+fn fat_is_what_fsck_counts() {
+    let work = Work::new();
+    let tree = tree(&work);
+    for (bits, len) in [("12", 15 << 20), ("16", 60 << 20), ("32", 90 << 20)] {
+        let image = work.image("fat", len);
+        run("mkfs.fat", &["-F", bits, text(&image)]);
+        run("mcopy", &["-s", "-i", text(&image), text(&tree), "::/copy"]);
+        run("mdel", &["-i", text(&image), "::/copy/small/9"]);
+        let map = not_whole(map_of(&image));
+        let checked = run("fsck.fat", &["-nv", text(&image)]);
+        let (before, after) = checked.rsplit_once(" clusters").unwrap();
+        let (used, all) = before.rsplit_once(' ').unwrap().1.split_once('/').unwrap();
+        assert!(after.trim().is_empty());
+        let (used, all): (u64, u64) = (used.parse().unwrap(), all.parse().unwrap());
+        let cluster = checked.lines().find_map(|line| line.trim().strip_suffix(" bytes per cluster")).unwrap();
+        let cluster: u64 = cluster.trim().parse().unwrap();
+        assert_eq!(map.used_bytes(), map.len_bytes() - (all - used) * cluster, "FAT{bits}");
+        let copy = work.path("used");
+        write_used(&image, &map, &copy);
+        run("fsck.fat", &["-n", text(&copy)]);
+    }
+}
+
+#[test]
+fn exfat_and_swap_have_their_metadata() {
+    let work = Work::new();
+    let image = work.image("exfat", 64 << 20);
+    run("mkfs.exfat", &[text(&image)]);
+    let map = not_whole(map_of(&image));
+    assert!(map.used_bytes() < 8 << 20, "{}", map.used_bytes());
+    let used = work.path("used");
+    write_used(&image, &map, &used);
+    run("fsck.exfat", &["-n", text(&used)]);
+
+    let image = work.image("swap", 64 << 20);
+    run("mkswap", &["-q", text(&image)]);
+    assert_eq!(not_whole(map_of(&image)).used_bytes(), 4096);
+    let mut bytes = fs::read(&image).unwrap();
+    bytes[4086..4096].copy_from_slice(b"S1SUSPEND\0");
+    fs::write(&image, bytes).unwrap();
+    assert_whole(&map_of(&image), Severity::Notice, "swsuspend");
+}
+
+#[test]
+fn btrfs_is_whole_without_a_warning() {
+    let work = Work::new();
+    let image = work.image("btrfs", 128 << 20);
+    run("mkfs.btrfs", &["-q", text(&image)]);
+    assert_whole(&map_of(&image), Severity::Notice, "btrfs");
+}

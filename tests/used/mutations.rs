@@ -12,12 +12,16 @@ use crate::support::{Patched, Work, blocks, map_with, noise, region, run, text, 
 const CASES: u64 = 276;
 const CASES_XFS: u64 = 34;
 
+fn patched(image: &Arc<dyn BlockRead>, patches: Vec<(u64, u8)>) -> Arc<dyn BlockRead> {
+    Arc::new(Patched::new(image, patches))
+}
+
 /// Changes up to four bytes in `areas`, each first byte and length, and judges each map.
 fn mutate(name: &str, image: &Path, areas: &[(u64, u64)], cases: u64) {
     let original: Arc<dyn BlockRead> = blocks(image);
     let found = region(original.as_ref());
     // Without the holes of the file, as the map alone has it.
-    let before = map_with(&found, Arc::new(Patched::new(&original, Vec::new())));
+    let before = map_with(&found, &patched(&original, Vec::new()));
     assert_eq!(before.whole_because(), None, "{name}");
     let mut maps = 0;
     for case in 0..cases {
@@ -41,7 +45,7 @@ fn mutate(name: &str, image: &Path, areas: &[(u64, u64)], cases: u64) {
             (at, new)
         });
         let patches: Vec<(u64, u8)> = patches.collect();
-        let map = map_with(&found, Arc::new(Patched::new(&original, patches.clone())));
+        let map = map_with(&found, &patched(&original, patches.clone()));
         if map.whole_because().is_some() {
             assert_eq!(map.used_bytes(), map.len_bytes());
             continue;
@@ -153,6 +157,6 @@ fn a_cut_off_region_is_whole() {
     let found = region(blocks(&image).as_ref());
     let mut bytes = std::fs::read(&image).unwrap();
     bytes.truncate(15 << 20);
-    let map = map_with(&found, Arc::new(bytes));
+    let map = map_with(&found, &(Arc::new(bytes) as Arc<dyn BlockRead>));
     assert!(map.whole_because().is_some() && map.covers(ByteRange::new(0, 15 << 20)));
 }

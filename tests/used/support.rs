@@ -84,8 +84,8 @@ pub(crate) fn map_of(image: &Path) -> UsedMap {
 }
 
 /// The map of bytes that have this region's content.
-pub(crate) fn map_with(region: &Region, blocks: Arc<dyn BlockRead>) -> UsedMap {
-    used_map(region, &blocks, &Cancel::default()).unwrap()
+pub(crate) fn map_with(region: &Region, blocks: &Arc<dyn BlockRead>) -> UsedMap {
+    used_map(region, blocks, &Cancel::default()).unwrap()
 }
 
 /// An image with other bytes in some places.

@@ -46,6 +46,11 @@ pub use snapshot_facts::{SnapshotFacts, SnapshotKind};
 pub use stale::{StaleSnapshots, remove_stale};
 pub use volumes::{ListedVolume, Volumes, free_bytes, list_volumes};
 
+/// The name of the format of an image that is not raw, by the magic numbers at its start and end.
+pub(crate) fn other_image_format(blocks: &dyn crate::outside::BlockRead) -> std::io::Result<Option<&'static str>> {
+    image::format_of(blocks)
+}
+
 /// A loop device over this file or block device, over a part of it, or over the disk that it is a partition of. The
 /// kernel does not treat that as a use: such a device can still be opened exclusively.
 pub fn loop_device_over(path: &std::path::Path) -> Option<String> {

@@ -37,8 +37,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "config", "entry", "field", "source", "layout", "manifest", "reader", "used", "archive", "store", "report",
-            "mail",
+            "config", "entry", "field", "image", "source", "layout", "manifest", "reader", "used", "archive", "store",
+            "report", "mail",
         ],
     ),
     // What a program that embeds the library sees.

@@ -10,6 +10,7 @@ use volbak::config::parse_bytes;
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
+use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
 use super::list::{LIST_EXAMPLES, ListArgs};
 use super::log::LogForm;
 use super::night_args::NightCommand;
@@ -73,6 +74,12 @@ pub(crate) enum Command {
     /// Restore a backup, or a part of it, into a directory
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(Box<RestoreArgs>),
+    /// Write a volume, a device, an image or a backup as a qcow2 or raw image of its used blocks
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArgs),
+    /// Write the disk in a qcow2 or raw image to a device
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// List the contents of a backup
     Browse(BrowseArgs),
     /// Print one file of a backup

@@ -328,7 +328,7 @@ fn say_when_interrupted() -> anyhow::Result<()> {
 }
 
 /// A cancellation that Ctrl-C, SIGTERM and SIGHUP set. A second Ctrl-C ends the process at once.
-pub(super) fn cancel() -> anyhow::Result<Cancel> {
+pub(crate) fn cancel() -> anyhow::Result<Cancel> {
     let cancel = Cancel::default();
     signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {

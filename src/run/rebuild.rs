@@ -21,7 +21,7 @@ mod one_region;
 mod options;
 pub mod plan;
 mod planner;
-mod put_bytes;
+pub(super) mod put_bytes;
 mod read_back;
 mod report;
 mod settle;

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::outside::{BlockRead, FileBlocks};
 use crate::source::device::{Node, user_of, writable_loops_of};
 use crate::source::error::SourceError;
 use crate::source::refusal::Refusal;
@@ -92,12 +93,8 @@ pub(crate) fn check(node: &Node, name: &str) -> Result<(), SourceError> {
     let file = node
         .open(rustix::fs::OFlags::empty())
         .map_err(|error| SourceError::io("opening it for reading", &node.path, error))?;
-    let looked_at = usize::try_from(LOOKED_AT_BYTES.min(size_bytes)).unwrap_or(0);
-    let (mut head, mut tail) = (vec![0; looked_at], vec![0; looked_at]);
-    file.read_exact_at(&mut head, 0)
-        .and_then(|()| file.read_exact_at(&mut tail, size_bytes - looked_at as u64))
-        .map_err(|error| SourceError::io("reading it", &node.path, error))?;
-    if let Some(format) = other_format(&head, &tail) {
+    let found = format_of(&FileBlocks::new(file, size_bytes));
+    if let Some(format) = found.map_err(|error| SourceError::io("reading it", &node.path, error))? {
         return Err(SourceError::NotRaw { name: name.to_owned(), format });
     }
     for (loop_name, number) in writable_loops_of(&node.path) {
@@ -106,6 +103,16 @@ pub(crate) fn check(node: &Node, name: &str) -> Result<(), SourceError> {
         }
     }
     Ok(())
+}
+
+/// The format of an image that is not raw.
+pub(crate) fn format_of(blocks: &dyn BlockRead) -> io::Result<Option<&'static str>> {
+    let size_bytes = blocks.len_bytes();
+    let looked_at = usize::try_from(LOOKED_AT_BYTES.min(size_bytes)).unwrap_or(0);
+    let (mut head, mut tail) = (vec![0; looked_at], vec![0; looked_at]);
+    blocks.read_at(0, &mut head)?;
+    blocks.read_at(size_bytes - looked_at as u64, &mut tail)?;
+    Ok(other_format(&head, &tail))
 }
 
 /// The format of an image that is not raw, by the magic numbers at its start and end.

@@ -4,4 +4,6 @@
 #![allow(clippy::cast_possible_truncation, reason = "what is generated is small")]
 
 mod disks;
+mod hostile;
+mod verbs;
 mod written;

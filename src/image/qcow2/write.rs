@@ -1,8 +1,9 @@
 //! Writes a qcow2 image from its first byte to its last.
 //!
-//! The header says where the refcount table and the L1 table are, which are at the end. What is compressed has no known
-//! length, so that their places are not known: then the header alone is written last, which a pipe does not permit. Else the places
-//! are those that a disk without clusters of zeros would give them, and what zeros leave free is a hole before the tables.
+//! The header says where the refcount table and the L1 table are, which are at the end: at the places that a disk without
+//! clusters of zeros would give them. What such clusters leave free is a gap before the tables, zeros in a pipe. In a file
+//! the tables follow the data when the gap would be large, and the header is written once more at the end. What is compressed
+//! has no known length: then the header is written at the end alone, and a pipe is refused.
 
 use std::io;
 
@@ -269,6 +270,13 @@ impl Qcow2Writer {
         Ok((tables_at, table_clusters))
     }
 
+    /// Whether clusters of zeros leave more than a 64th of a file free.
+    fn has_large_gap(&self) -> bool {
+        let max = self.layout.image_bytes_max();
+        let gap = self.layout.data_clusters.saturating_sub(self.data_clusters) * self.cluster_bytes;
+        self.sink.is_file() && gap > (max / 64).max(256 << 10)
+    }
+
     fn write_entries(&mut self, entries: &[u64]) -> io::Result<()> {
         for entries in entries.chunks(8192) {
             let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
@@ -314,7 +322,8 @@ impl ImageWriter for Qcow2Writer {
 
     fn finish(&mut self) -> io::Result<u64> {
         self.end_group()?;
-        let fixed = self.pool.is_none().then(|| (self.layout.tables_at(), self.layout.refcount_table_clusters));
+        let is_dense = self.pool.is_some() || self.has_large_gap();
+        let fixed = (!is_dense).then(|| (self.layout.tables_at(), self.layout.refcount_table_clusters));
         let (tables_at, table_clusters) = self.end_refcounts(fixed)?;
         self.sink.skip_to(tables_at * self.cluster_bytes)?;
         let table = self.refcounts.table().to_vec();
@@ -324,7 +333,7 @@ impl ImageWriter for Qcow2Writer {
         let l1 = std::mem::take(&mut self.l1);
         self.write_entries(&l1)?;
         self.sink.finish()?;
-        if self.pool.is_some() {
+        if is_dense {
             let header = self.header(tables_at, table_clusters);
             self.sink.write_first(&header)?;
         }

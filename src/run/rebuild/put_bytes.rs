@@ -31,7 +31,7 @@ const STRETCH_BYTES: u64 = 1 << 30;
 const HELD_BACK_BYTES: u64 = 4096;
 
 /// Makes a range read as zeros, in the cheapest way that the target supports.
-pub(super) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result<()> {
+pub(in crate::run) fn zero(file: &File, range: ByteRange, cancel: &Cancel) -> io::Result<()> {
     let mut at = range.start;
     let mut left = range.len;
     while left > 0 {

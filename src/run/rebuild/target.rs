@@ -17,7 +17,7 @@ use crate::shown;
 use crate::source::{self, ListedVolume, LvFacts, Refusal, SourceError, SourceKind};
 
 /// The prefix of an incomplete image's name; the image's own name and the process follow.
-const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
+pub(in crate::run) const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
 
 /// The target as given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,6 +272,11 @@ impl Target {
 }
 
 impl OpenTarget {
+    /// The node of a device.
+    pub(in crate::run) fn device(&self) -> Option<&Path> {
+        self.device.as_deref()
+    }
+
     /// Syncs it. A complete image gets its final name, and with `replace` replaces an existing file. Returns the
     /// device's node, if it is a device; afterwards it is no longer held exclusively.
     pub fn finish(mut self, replace: bool) -> Result<Option<PathBuf>, TargetError> {
@@ -377,6 +382,6 @@ fn left_of_killed_runs(path: &Path, erase_name: &str) -> Vec<String> {
     names.map(remark).collect()
 }
 
-fn directory_of(path: &Path) -> &Path {
+pub(in crate::run) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,0 +1,171 @@
+//! What an image is made of, while it is read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::ExportFrom;
+use super::error::{ExportError, io_error};
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Severity};
+use crate::image::format::Format;
+use crate::outside::BlockRead;
+use crate::run::backup::{AroundFreeze, BackupWorld};
+use crate::run::collect::tell;
+use crate::run::image_file::ImageFile;
+use crate::run::rebuild::target::TargetSpec;
+use crate::run::rebuild::{self, DeviceOptions, plan_as_text};
+use crate::run::remains::remove_stale;
+use crate::source::{self, FreezeOptions, SnapshotGuard, Source, SourceKind};
+use crate::store::Backup;
+
+/// What is read.
+pub(super) enum Input {
+    Frozen(Box<SnapshotGuard>),
+    ImageFile(ImageFile),
+    Rebuilt(Rebuilt),
+}
+
+/// A backup's disk in a file that is removed when it was read.
+pub(super) struct Rebuilt {
+    path: PathBuf,
+    image: Option<ImageFile>,
+}
+
+impl Drop for Rebuilt {
+    fn drop(&mut self) {
+        // What stays is known by its name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Input {
+    /// Takes a snapshot of a volume, opens a device or an image, or rebuilds a backup.
+    pub(super) fn open(
+        from: ExportFrom,
+        freeze: &FreezeOptions,
+        around: Option<&dyn AroundFreeze>,
+        threads: usize,
+        world: &BackupWorld,
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Self, ExportError> {
+        match from {
+            ExportFrom::Source(source) => Ok(Self::Frozen(Box::new(frozen(&source, freeze, around, world, observer)?))),
+            ExportFrom::ImageFile(image) => {
+                for remark in &image.remarks {
+                    tell(&**observer, Severity::Warning, image.name.clone(), remark.clone());
+                }
+                Ok(Self::ImageFile(image))
+            }
+            ExportFrom::Backup { files, scratch } => {
+                rebuilt(&files, &scratch, threads, world, observer).map(Self::Rebuilt)
+            }
+        }
+    }
+
+    pub(super) fn blocks(&self) -> Result<Arc<dyn BlockRead>, ExportError> {
+        match self {
+            Self::Frozen(guard) => {
+                Ok(Arc::new(guard.open_blocks().map_err(io_error(format!("{}: it cannot be opened", guard.name())))?))
+            }
+            Self::ImageFile(image) | Self::Rebuilt(Rebuilt { image: Some(image), .. }) => Ok(Arc::clone(&image.blocks)),
+            Self::Rebuilt(Rebuilt { image: None, .. }) => Err(ExportError::Stopped),
+        }
+    }
+
+    pub(super) fn sector_bytes(&self) -> u32 {
+        match self {
+            Self::Frozen(guard) => guard.sector_size_bytes(),
+            Self::ImageFile(_) | Self::Rebuilt(_) => 512,
+        }
+    }
+
+    /// Makes sure that what was read did not change meanwhile.
+    pub(super) fn check_health(&self) -> Result<(), ExportError> {
+        match self {
+            Self::Frozen(guard) => Ok(guard.check_health()?),
+            Self::ImageFile(image) => Ok(image.check_unchanged()?),
+            Self::Rebuilt(_) => Ok(()),
+        }
+    }
+
+    /// Releases it; gives the name of the snapshot that was read.
+    pub(super) fn finish(self, observer: &dyn Observer) -> Option<String> {
+        let Self::Frozen(guard) = self else { return None };
+        let name = guard.facts().name;
+        if let Err(error) = guard.finish() {
+            let what = format!("{error}; the next run tries again");
+            tell(observer, Severity::Warning, name.clone().unwrap_or_default(), what);
+        }
+        name
+    }
+}
+
+fn frozen(
+    source: &Source,
+    options: &FreezeOptions,
+    around: Option<&dyn AroundFreeze>,
+    world: &BackupWorld,
+    observer: &Arc<dyn Observer>,
+) -> Result<SnapshotGuard, ExportError> {
+    let context = source::Context {
+        commands: Arc::clone(&world.commands),
+        observer: Arc::clone(observer),
+        clock: Arc::clone(&world.clock),
+    };
+    let SourceKind::Volume(_) = source.kind() else { return Ok(source::freeze(source, options, &context)?) };
+    // An export that was killed left its snapshot.
+    if let Err(error) = remove_stale(world) {
+        let what = format!("cannot look for the remains of earlier runs: {}", with_causes(&error));
+        tell(&**observer, Severity::Warning, source.display_name().to_owned(), what);
+    }
+    observer.on_event(&Event::Step { step: "taking a snapshot".to_owned() });
+    let Some(around) = around else { return Ok(source::freeze(source, options, &context)?) };
+    let frozen = around.before().map_err(ExportError::Before).and_then(|()| {
+        if world.cancel.is_cancelled() {
+            return Err(ExportError::Stopped);
+        }
+        Ok(source::freeze(source, options, &context)?)
+    });
+    let snapshot = frozen.as_ref().ok().and_then(|guard| guard.facts().name);
+    if let Err(error) = around.after(snapshot.as_deref(), frozen.is_ok()) {
+        tell(&**observer, Severity::Warning, "after the snapshot".to_owned(), error.to_string());
+    }
+    frozen
+}
+
+/// Rebuilds the disk of a backup in a file, as `restore --to-image` does.
+fn rebuilt(
+    files: &Backup,
+    scratch: &Path,
+    threads: usize,
+    world: &BackupWorld,
+    observer: &Arc<dyn Observer>,
+) -> Result<Rebuilt, ExportError> {
+    let path = scratch.join(format!(".volbak-tmp.{}.rebuilt.{}", files.stem(), std::process::id()));
+    let options = DeviceOptions {
+        target: TargetSpec::Image(path.clone(), None),
+        region: None,
+        group_names: BTreeMap::new(),
+        plain_md: false,
+        yes_erase: None,
+        even_if_bad: false,
+        threads,
+        cancel: world.cancel.clone(),
+    };
+    observer.on_event(&Event::Step { step: format!("rebuilding the disk in {}", path.display()) });
+    let prepared = rebuild::prepare(files, &options, &*world.commands, &**observer)?;
+    for line in plan_as_text(&prepared.plan, prepared.target_name(), prepared.on_target()).lines() {
+        observer.on_event(&Event::Step { step: line.trim().to_owned() });
+    }
+    let mut rebuilt = Rebuilt { path, image: None };
+    let report = rebuild::restore_disk(files, prepared, &options, Arc::clone(&world.commands), &**observer)?;
+    if !report.is_complete() {
+        let what = "not everything is in it as it was in the backup".to_owned();
+        tell(&**observer, Severity::Error, files.stem().to_owned(), what);
+    }
+    // The disk begins with what a guest put there: its first bytes say no format.
+    rebuilt.image = Some(ImageFile::open(&rebuilt.path, Some(Format::Raw))?);
+    Ok(rebuilt)
+}

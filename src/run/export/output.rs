@@ -1,0 +1,219 @@
+//! Where an image goes: a file with a temporary name until it is complete, or a stream.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+
+use super::ExportTarget;
+use super::error::{ExportError, io_error};
+use crate::events::{Event, Observer, Severity};
+use crate::image::digest::DiskDigest;
+use crate::image::make::{Disk, ImageKind};
+use crate::image::qcow2::Qcow2;
+use crate::image::runs::DataRuns;
+use crate::image::sink::Sink;
+use crate::outside::{BlockRead, Cancel, FileBlocks, RunCommand};
+use crate::run::collect::tell;
+use crate::run::rebuild::target::{OpenTarget, TEMPORARY_PREFIX, Target, TargetSpec, directory_of};
+use crate::shown;
+use crate::units::{ByteLen, ByteRange};
+
+/// What is read back at once: a multiple of the digest's granule.
+const COMPARED_BYTES: u64 = 1 << 20;
+
+/// A place for an image that was looked at.
+pub(super) enum Output {
+    File { path: PathBuf, overwrite: bool },
+    Stream(File),
+}
+
+/// An image that is written.
+pub(super) enum Writing {
+    File { target: OpenTarget, name: String, replaces: bool },
+    Stream(File),
+}
+
+impl Output {
+    /// Makes sure that the image can go there, and removes what exports to the same name left that were killed.
+    pub(super) fn look(
+        to: ExportTarget,
+        observer: &dyn Observer,
+        commands: &dyn RunCommand,
+    ) -> Result<Self, ExportError> {
+        match to {
+            ExportTarget::Stream(file) => Ok(Self::Stream(file)),
+            ExportTarget::File { path, overwrite } => {
+                remove_left(&path, observer);
+                look(&path, 512, overwrite, commands)?;
+                Ok(Self::File { path, overwrite })
+            }
+        }
+    }
+
+    /// Opens it.
+    pub(super) fn open(self, disk: &Disk<'_>, source: &str, observer: &dyn Observer) -> Result<Writing, ExportError> {
+        let (path, overwrite) = match self {
+            Self::Stream(file) => return Ok(Writing::Stream(file)),
+            Self::File { path, overwrite } => (path, overwrite),
+        };
+        let name = shown::path(path.as_os_str().as_encoded_bytes());
+        // It may have come into being meanwhile.
+        let target = look(&path, disk.blocks.len_bytes(), overwrite, &crate::outside::SystemCommands)?;
+        let replaces = !target.on_it.is_empty();
+        if let (Ok(facts), Ok(data)) = (rustix::fs::statvfs(directory_of(&path)), disk.data_bytes()) {
+            let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+            if free < data {
+                let what = format!(
+                    "{} of data are read, and the filesystem of {name} has {} left",
+                    ByteLen(data),
+                    ByteLen(free)
+                );
+                tell(observer, Severity::Notice, source.to_owned(), what);
+            }
+        }
+        let target = target.open(0)?;
+        target.file.set_len(0).map_err(io_error(format!("{name}: it cannot be made")))?;
+        // Other exports see by this that it is under way, those on other hosts of an NFS share, too.
+        let _ = rustix::fs::flock(&target.file, FlockOperation::NonBlockingLockExclusive);
+        Ok(Writing::File { target, name, replaces })
+    }
+}
+
+impl Writing {
+    pub(super) fn sink(&self) -> Result<Sink, ExportError> {
+        let clone = |file: &File| file.try_clone().map_err(io_error("it cannot be written"));
+        match self {
+            Self::File { target, .. } => Ok(Sink::to_file(clone(&target.file)?)),
+            Self::Stream(file) => Ok(Sink::to_stream(clone(file)?)),
+        }
+    }
+
+    /// Has all of it on the disk.
+    pub(super) fn sync(&mut self) -> Result<(), ExportError> {
+        match self {
+            Self::File { target, name, .. } => {
+                target.file.sync_all().map_err(io_error(format!("{name}: it cannot be synced")))
+            }
+            Self::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Reads it back, and compares what is in it with the digest of what was read from the source.
+    pub(super) fn compare(
+        &self,
+        kind: ImageKind,
+        digest: &[u8; 32],
+        observer: &dyn Observer,
+        cancel: &Cancel,
+    ) -> Result<(), ExportError> {
+        let Self::File { target, name, .. } = self else { return Ok(()) };
+        let again = || io_error(format!("{name}: it cannot be read back"));
+        let file = target.file.try_clone().map_err(again())?;
+        // From the disk, not from memory.
+        crate::outside::let_go_of_pages(&file, 0, None);
+        let raw = FileBlocks::of_file(file).map_err(again())?;
+        let blocks: Arc<dyn BlockRead> = match kind {
+            ImageKind::Raw => Arc::new(raw),
+            ImageKind::Qcow2(_) => {
+                let open = Qcow2::open(Arc::new(raw));
+                Arc::new(open.map_err(|error| again()(std::io::Error::other(error)))?)
+            }
+        };
+        match content_digest(&blocks, observer, cancel).map_err(again())? {
+            None => Err(ExportError::Stopped),
+            Some(found) if found == *digest => Ok(()),
+            Some(_) => Err(ExportError::Different(name.clone())),
+        }
+    }
+
+    /// The room that a file takes.
+    pub(super) fn stored_bytes(&self) -> Option<u64> {
+        match self {
+            Self::File { target, .. } => target.file.metadata().ok().map(|metadata| metadata.blocks() * 512),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// Gives a complete image its name, which this returns.
+    pub(super) fn publish(self) -> Result<String, ExportError> {
+        match self {
+            Self::Stream(_) => Ok("-".to_owned()),
+            Self::File { target, name, replaces } => {
+                target.finish(replaces)?;
+                Ok(name)
+            }
+        }
+    }
+}
+
+/// The digest of what a disk holds; `None` when it was cancelled.
+pub(in crate::run) fn content_digest(
+    blocks: &Arc<dyn BlockRead>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> std::io::Result<Option<[u8; 32]>> {
+    let len = blocks.len_bytes();
+    let used = [ByteRange::new(0, len)];
+    let mut digest = DiskDigest::default();
+    let mut buffer = Vec::new();
+    let mut next = 0;
+    for run in DataRuns::new(&**blocks, &used) {
+        let run = run?;
+        let granule = DiskDigest::GRANULE_BYTES as u64;
+        let mut at = next.max(run.start / granule * granule);
+        let end = (run.start + run.len).next_multiple_of(granule).min(len);
+        while at < end {
+            if cancel.is_cancelled() {
+                return Ok(None);
+            }
+            let now = (end - at).min(COMPARED_BYTES);
+            // At most COMPARED_BYTES.
+            buffer.resize(usize::try_from(now).unwrap_or(0), 0);
+            blocks.read_at(at, &mut buffer)?;
+            digest.update(at, &buffer);
+            observer.on_event(&Event::Read { bytes: now });
+            at += now;
+        }
+        next = next.max(end);
+    }
+    Ok(Some(digest.finish()))
+}
+
+fn look(path: &Path, bytes: u64, overwrite: bool, commands: &dyn RunCommand) -> Result<Target, ExportError> {
+    let spec = TargetSpec::Image(path.to_owned(), None);
+    let target = Target::look(&spec, bytes, Path::new("/"), commands)?;
+    if !target.on_it.is_empty() && !overwrite {
+        return Err(ExportError::Exists(target.name));
+    }
+    Ok(target)
+}
+
+/// Removes images under temporary names of exports to `path` that ended without removing them: their process is gone, and no
+/// process of another host holds them.
+fn remove_left(path: &Path, observer: &dyn Observer) {
+    let Some(name) = path.file_name() else { return };
+    let prefix = format!("{TEMPORARY_PREFIX}{}.", name.to_string_lossy());
+    let Ok(entries) = fs::read_dir(directory_of(path)) else { return };
+    for left in entries.filter_map(Result::ok) {
+        let left_name = left.file_name();
+        let process = left_name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<u32>().ok());
+        let Some(process) = process else { continue };
+        if Path::new("/proc").join(process.to_string()).exists() || !left.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(file) = File::open(left.path()) else { continue };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        let shown = shown::path(left.path().as_os_str().as_encoded_bytes());
+        match fs::remove_file(left.path()) {
+            Ok(()) => tell(observer, Severity::Notice, shown, "was left by a run that was cut off; removed"),
+            Err(error) => {
+                tell(observer, Severity::Warning, shown, format!("was left by a run that was cut off: {error}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The verb `import`: the disk in an image file goes onto a device, or into a raw image.
+
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use self::writer::TargetWriter;
+use crate::events::{Event, Observer, Problem, Severity, SourceName};
+use crate::image::copy::{Copy, CopyError};
+use crate::image::format::Format;
+use crate::image::make::Disk;
+use crate::image::runs::DataRuns;
+use crate::outside::{BlockRead, Cancel, FileBlocks, RunCommand, let_go_of_pages};
+use crate::run::export::content_digest;
+use crate::run::image_file::{ImageFile, ImageFileError};
+use crate::run::rebuild::target::{Target, TargetError, TargetSpec};
+use crate::units::{ByteLen, ByteRange};
+
+/// How an image is imported.
+#[derive(Clone, Debug)]
+pub struct ImportOptions {
+    /// The image.
+    pub file: PathBuf,
+    /// Its format; by its first bytes without one.
+    pub format: Option<Format>,
+    /// What it is written to.
+    pub target: TargetSpec,
+    /// The target that may lose what is on it, by its last path component.
+    pub yes_erase: Option<String>,
+    /// The wish to stop.
+    pub cancel: Cancel,
+}
+
+/// Why an image was not imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The image cannot be read.
+    #[error(transparent)]
+    Image(#[from] ImageFileError),
+    /// The target cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The target is shorter than the disk.
+    #[error("{target} has {target_bytes} bytes, and the disk in the image has {disk_bytes}; nothing was written")]
+    TooSmall {
+        /// The target.
+        target: String,
+        /// Its length.
+        target_bytes: u64,
+        /// The length of the disk.
+        disk_bytes: u64,
+    },
+    /// It was begun and not finished.
+    #[error(
+        "{0}: it was not finished: a device has no usable disk until it is imported again, and an image was not made"
+    )]
+    Unfinished(String, #[source] CopyError),
+    /// The target cannot be synced or read back.
+    #[error("{0}: it cannot be read back")]
+    ReadBack(String, #[source] io::Error),
+    /// It does not hold what was written.
+    #[error("{0}: it was read back, and does not hold what is in the image")]
+    Different(String),
+}
+
+/// An import that can be carried out.
+pub struct PreparedImport {
+    image: ImageFile,
+    target: Target,
+    data_bytes: u64,
+}
+
+/// What was imported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Imported {
+    /// The image.
+    pub image: String,
+    /// What it was written to.
+    pub target: String,
+    /// `raw` or `qcow2`.
+    pub format: String,
+    /// The length of the disk.
+    pub disk_bytes: u64,
+    /// Bytes of data, which were written; all others are zeros.
+    pub data_bytes: u64,
+    /// How long it took.
+    pub seconds: u64,
+}
+
+/// Looks at the image and at the target. Nothing is written.
+pub fn prepare(options: &ImportOptions, commands: &dyn RunCommand) -> Result<PreparedImport, ImportError> {
+    let image = ImageFile::open(&options.file, options.format)?;
+    let disk_bytes = image.blocks.len_bytes();
+    let target = Target::look(&options.target, disk_bytes, Path::new("/"), commands)?;
+    if target.size_bytes < disk_bytes {
+        let (target, target_bytes) = (target.name, target.size_bytes);
+        return Err(ImportError::TooSmall { target, target_bytes, disk_bytes });
+    }
+    let used = [ByteRange::new(0, disk_bytes)];
+    let data = Disk { blocks: &*image.blocks, used: &used }.data_bytes();
+    let name = image.name.clone();
+    let data_bytes = data.map_err(|source| ImageFileError::Io { name, source })?;
+    Ok(PreparedImport { image, target, data_bytes })
+}
+
+impl PreparedImport {
+    /// The target, as the user wrote it.
+    pub fn target_name(&self) -> &str {
+        &self.target.name
+    }
+
+    /// What has to be said before all that is on the target is erased; `None` when nothing is on it, or it was said.
+    pub fn needs(&self, options: &ImportOptions) -> Option<String> {
+        let refused = self.target.may_be_erased(options.yes_erase.as_deref()).is_err();
+        refused.then(|| format!("--yes-erase={}", self.target.erase_name))
+    }
+
+    /// What is on the target and will be lost.
+    pub fn on_target(&self) -> &[String] {
+        &self.target.on_it
+    }
+
+    /// What will be done, for a person.
+    pub fn plan_as_text(&self) -> String {
+        let (image, target) = (&self.image, &self.target);
+        let disk = image.blocks.len_bytes();
+        let mut text = format!(
+            "{} ({}) to {}\n  write:  {} of data; the rest of {} becomes zeros\n",
+            image.name,
+            image.format,
+            target.name,
+            ByteLen(self.data_bytes),
+            ByteLen(target.size_bytes),
+        );
+        if target.size_bytes > disk {
+            let more = ByteLen(target.size_bytes - disk);
+            text.push_str(&format!(
+                "  note:   the target is {more} longer than the disk, whose end is not the target's\n"
+            ));
+        }
+        for (what, lines) in [("note", &image.remarks), ("note", &target.remarks), ("lost", &target.on_it)] {
+            for line in lines {
+                text.push_str(&format!("  {what}:   {line}\n"));
+            }
+        }
+        text
+    }
+}
+
+/// Writes the disk in the image to the target, and reads it back. Its first sector comes last, so that one that was cut off is
+/// not taken for a whole one.
+pub fn import(
+    prepared: PreparedImport,
+    options: &ImportOptions,
+    commands: &dyn RunCommand,
+    observer: &dyn Observer,
+) -> Result<Imported, ImportError> {
+    let began = Instant::now();
+    let PreparedImport { image, target, data_bytes } = prepared;
+    target.may_be_erased(options.yes_erase.as_deref())?;
+    let (name, target_bytes) = (target.name.clone(), target.size_bytes);
+    let replaces = !target.on_it.is_empty();
+    let source = SourceName { shown: name.clone(), volume: name.clone(), group: None };
+    observer.on_event(&Event::SourceStarted { source });
+    for remark in &image.remarks {
+        observer.on_event(&Event::Problem(Problem::new(Severity::Warning, image.name.clone(), remark.clone())));
+    }
+    let step = |step: &str| observer.on_event(&Event::Step { step: step.to_owned() });
+    let open = target.open(data_bytes)?;
+    if let Some(device) = open.device() {
+        step("discarding what is on it");
+        // Where it cannot, as on a disk, what is not zero is overwritten.
+        let _ = commands.run("blkdiscard", &["-f".into(), device.as_os_str().to_owned()]);
+    }
+    let unfinished = |error| ImportError::Unfinished(name.clone(), error);
+    observer.on_event(&Event::ExpectedBytes { bytes: data_bytes.saturating_add(target_bytes) });
+    step("writing");
+    let used = [ByteRange::new(0, image.blocks.len_bytes())];
+    let runs = DataRuns::new(&*image.blocks, &used);
+    let (digest, cancel) = (true, &options.cancel);
+    let mut writer = TargetWriter::new(&open.file, open.is_new, image.blocks.len_bytes(), target_bytes, cancel);
+    writer.begin().map_err(CopyError::Write).map_err(unfinished)?;
+    let copy = Copy { blocks: &*image.blocks, runs, chunk_bytes: 0, digest, observer, cancel };
+    let copied = copy.run(&mut writer).map_err(unfinished)?;
+    image.check_unchanged()?;
+    open.file.sync_all().and_then(|()| writer.end()).map_err(CopyError::Write).map_err(unfinished)?;
+    let read_back = |error| ImportError::ReadBack(name.clone(), error);
+    open.file.sync_all().map_err(read_back)?;
+    step("reading it back");
+    let_go_of_pages(&open.file, 0, None);
+    let file = open.file.try_clone().map_err(read_back)?;
+    let blocks: Arc<dyn BlockRead> = Arc::new(FileBlocks::new(file, target_bytes));
+    let found = content_digest(&blocks, observer, cancel).map_err(read_back)?;
+    drop(blocks);
+    match found {
+        None => return Err(unfinished(CopyError::Stopped)),
+        Some(found) if Some(found) == copied.digest => {}
+        Some(_) => return Err(ImportError::Different(name)),
+    }
+    open.finish(replaces)?;
+    Ok(Imported {
+        image: image.name,
+        target: name,
+        format: image.format.to_string(),
+        disk_bytes: used[0].len,
+        data_bytes,
+        seconds: began.elapsed().as_secs(),
+    })
+}

@@ -1,0 +1,190 @@
+//! `volbak export` and `volbak import` as an operator runs them.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::disks::{Noise, judge, run};
+
+const VOLBAK: &str = env!("CARGO_BIN_EXE_volbak");
+
+fn volbak(args: &[&str]) -> Output {
+    Command::new(VOLBAK).args(args).output().unwrap()
+}
+
+fn well(args: &[&str]) -> String {
+    run(VOLBAK, args)
+}
+
+/// An ext4 of 48 MiB with files and the data of deleted ones, none of it a hole.
+fn ext4(directory: &Path) -> PathBuf {
+    let (path, file) = (directory.join("disk.img"), directory.join("content"));
+    fs::write(&path, Noise::new(7).bytes(48 << 20)).unwrap();
+    fs::write(&file, Noise::new(8).bytes(5 << 20)).unwrap();
+    let (image, content) = (path.to_str().unwrap(), file.to_str().unwrap());
+    run("/sbin/mke2fs", &["-q", "-F", "-t", "ext4", image]);
+    for command in [format!("write {content} kept"), format!("write {content} gone"), "rm gone".to_owned()] {
+        run("/sbin/debugfs", &["-w", "-R", &command, image]);
+    }
+    path
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_export_holds_the_used_blocks_and_gets_its_name_when_it_is_complete() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = ext4(directory.path());
+    let out = directory.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let (disk, image) = (disk.to_str().unwrap(), out.join("a.qcow2"));
+    let said = well(&["export", disk, "--to", image.to_str().unwrap(), "--verify"]);
+    assert!(said.contains("read back and equal"), "{said}");
+    assert!(fs::metadata(&image).unwrap().len() < 16 << 20, "{said}");
+    let raw = out.join("a.raw");
+    run("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", image.to_str().unwrap(), raw.to_str().unwrap()]);
+    judge(&image, "qcow2", &raw);
+    run("/sbin/e2fsck", &["-fn", raw.to_str().unwrap()]);
+    let again = out.join("b.raw");
+    well(&["-q", "export", image.to_str().unwrap(), "--to", again.to_str().unwrap(), "--verify"]);
+    assert!(fs::read(&raw).unwrap() == fs::read(&again).unwrap(), "a qcow2 image is a source, too");
+    let before = fs::read(&image).unwrap();
+    let refused = volbak(&["export", disk, "--to", image.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--overwrite"));
+    assert!(before == fs::read(&image).unwrap());
+    well(&["-q", "export", disk, "--to", image.to_str().unwrap(), "--overwrite", "--compress", "--json", "--verify"]);
+    judge(&image, "qcow2", &raw);
+    assert_eq!(names(&out), ["a.qcow2", "a.raw", "b.raw"]);
+}
+
+#[test]
+fn wrong_usage_is_refused_before_anything_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = ext4(directory.path());
+    let disk = disk.to_str().unwrap();
+    for args in [
+        &["--to", "/nowhere/a.vdi"][..],
+        &["--to", "a.raw", "--compress"],
+        &["--to", "a.qcow2", "--cluster-size", "3K"],
+        &["--to", "a.qcow2", "--compat", "0.10", "--compress=zstd"],
+        &["--to", "-", "--format", "qcow2", "--compress"],
+        &["--to", "-", "--format", "qcow2", "--verify"],
+    ] {
+        assert_eq!(volbak(&[&["export", disk][..], args].concat()).status.code(), Some(2), "{args:?}");
+    }
+    let vmdk = directory.path().join("a.vmdk");
+    run("qemu-img", &["create", "-q", "-f", "vmdk", vmdk.to_str().unwrap(), "1M"]);
+    let refused = volbak(&["export", vmdk.to_str().unwrap(), "--to", "a.qcow2"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("qemu-img convert"));
+}
+
+/// The offsets of all writes into the image ascend: no byte is written twice, and none before another.
+#[test]
+fn writes_ascend() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk.img");
+    let file = File::create(&disk).unwrap();
+    file.set_len(64 << 20).unwrap();
+    for number in 0..20 {
+        file.write_all_at(&Noise::new(number).bytes(300_000), number * 3_000_000).unwrap();
+    }
+    for args in [&["--cluster-size", "64K"][..], &["--cluster-size", "4K", "--compat", "0.10"], &["--format", "raw"]] {
+        let (log, image) = (directory.path().join("log"), directory.path().join("image.qcow2"));
+        let strace = ["-f", "-y", "-e", "trace=write,pwrite64,writev,pwritev", "-o", log.to_str().unwrap(), VOLBAK];
+        let export = ["-q", "export", disk.to_str().unwrap(), "--overwrite", "--to", image.to_str().unwrap()];
+        run("strace", &[&strace[..], &export, args].concat());
+        let log = fs::read_to_string(&log).unwrap();
+        let mut end = 0;
+        let mut writes = 0;
+        for line in log.lines().filter(|line| line.contains(".volbak-tmp.")) {
+            assert!(line.contains("pwrite64("), "{line}");
+            // Another thread's call may come in between: `…, LEN, OFFSET <unfinished ...>`.
+            let call = line.rsplit_once(" <unfinished").or_else(|| line.rsplit_once(") = ")).unwrap().0;
+            let mut numbers =
+                call.rsplit(", ").map(|number| number.trim().trim_end_matches(')').parse::<u64>().unwrap());
+            let (offset, len) = (numbers.next().unwrap(), numbers.next().unwrap());
+            assert!(offset >= end, "{line} comes after a write up to {end}");
+            end = offset + len;
+            writes += 1;
+        }
+        assert!(writes > 3, "{log}");
+    }
+}
+
+#[test]
+fn a_pipe_gets_the_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = ext4(directory.path());
+    let (image, piped) = (directory.path().join("a.qcow2"), directory.path().join("piped"));
+    well(&["-q", "export", disk.to_str().unwrap(), "--to", image.to_str().unwrap()]);
+    let mut export = Command::new(VOLBAK)
+        .args(["-q", "export", disk.to_str().unwrap(), "--to", "-", "--format", "qcow2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::copy(export.stdout.as_mut().unwrap(), &mut File::create(&piped).unwrap()).unwrap();
+    assert!(export.wait().unwrap().success());
+    run("qemu-img", &["check", "-f", "qcow2", piped.to_str().unwrap()]);
+    run("qemu-img", &["compare", "-f", "qcow2", "-F", "qcow2", image.to_str().unwrap(), piped.to_str().unwrap()]);
+    // A reader that goes away is an error.
+    let mut export = Command::new(VOLBAK)
+        .args(["-q", "export", disk.to_str().unwrap(), "--to", "-", "--format", "qcow2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(export.stdout.take());
+    assert_eq!(export.wait().unwrap().code(), Some(1));
+}
+
+/// Whenever it is killed, a file with the final name is complete, and the next run removes what was left.
+#[test]
+fn a_run_that_is_killed_leaves_no_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = ext4(directory.path());
+    let out = directory.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let image = out.join("a.qcow2");
+    let (disk, name) = (disk.to_str().unwrap(), image.to_str().unwrap());
+    let began = std::time::Instant::now();
+    well(&["-q", "export", disk, "--to", name]);
+    let (whole, took) = (fs::read(&image).unwrap(), began.elapsed());
+    for moment in 0..50 {
+        let _ = fs::remove_file(&image);
+        let mut export = Command::new(VOLBAK).args(["-q", "export", disk, "--to", name]).spawn().unwrap();
+        // The moment itself is what is tried: nothing is waited for.
+        std::thread::sleep(took.mul_f64(f64::from(moment) / 45.0).min(Duration::from_secs(5)));
+        export.kill().unwrap();
+        export.wait().unwrap();
+        assert!(!image.exists() || fs::read(&image).unwrap() == whole, "moment {moment}");
+    }
+    well(&["-q", "export", disk, "--to", name, "--overwrite"]);
+    assert_eq!(names(&out), ["a.qcow2"]);
+    assert!(fs::read(&image).unwrap() == whole);
+}
+
+#[test]
+fn an_import_makes_the_target_equal() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = ext4(directory.path());
+    let of = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    well(&["-q", "export", disk.to_str().unwrap(), "--to", &of("a.qcow2"), "--compress"]);
+    let planned = well(&["import", &of("a.qcow2"), "--to-image", &of("back.img"), "--dry-run"]);
+    assert!(planned.contains("of data") && !Path::new(&of("back.img")).exists(), "{planned}");
+    well(&["import", &of("a.qcow2"), "--to-image", &of("back.img")]);
+    judge(Path::new(&of("a.qcow2")), "qcow2", Path::new(&of("back.img")));
+    let refused = volbak(&["import", &of("a.qcow2"), "--to-image", &of("back.img")]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--yes-erase=back.img"));
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", &of("a.qcow2"), "-F", "qcow2", &of("overlay.qcow2")]);
+    let refused = volbak(&["import", &of("overlay.qcow2"), "--to-image", &of("b.img")]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("backing file"));
+    assert!(!Path::new(&of("b.img")).exists());
+}

@@ -15,9 +15,11 @@ type Case = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 const XFS: &str = "truncate -s 400M $IMG; mkfs.xfs -q $IMG";
 const XFS_4: &str = "truncate -s 400M $IMG; mkfs.xfs -q -m crc=0 $IMG";
-const BTRFS: &str = "truncate -s 200M $IMG; mkfs.btrfs -q $IMG";
-const BTRFS_SHA: &str = "truncate -s 200M $IMG; mkfs.btrfs -q --csum sha256 $IMG";
-const BTRFS_XX: &str = "truncate -s 200M $IMG; mkfs.btrfs -q --csum xxhash $IMG";
+const BTRFS: &str = "truncate -s 200M $IMG; mkfs.btrfs -q -U 5f3c2d1e-0000-4000-8000-000000000001 $IMG";
+const BTRFS_SHA: &str =
+    "truncate -s 200M $IMG; mkfs.btrfs -q -U 5f3c2d1e-0000-4000-8000-000000000001 --csum sha256 $IMG";
+const BTRFS_XX: &str =
+    "truncate -s 200M $IMG; mkfs.btrfs -q -U 5f3c2d1e-0000-4000-8000-000000000001 --csum xxhash $IMG";
 const FAT_32: &str = "truncate -s 64M $IMG; mkfs.vfat -F 32 $IMG";
 const FAT_16: &str = "truncate -s 16M $IMG; mkfs.vfat -F 16 $IMG";
 const FAT_12: &str = "truncate -s 2M $IMG; mkfs.vfat -F 12 $IMG";

@@ -1,6 +1,6 @@
 //! Disk images in files: qcow2, which is written and read here, and raw files with holes.
 //!
-//! A disk is copied in one pass. [`runs::DataRuns`] says which bytes of it hold data, [`copy::copy`] reads them piece by
+//! A disk is copied in one pass. [`runs::DataRuns`] says which bytes of it hold data, [`copy::Copy`] reads them piece by
 //! piece, and an [`ImageWriter`] writes them to a [`sink::Sink`] in ascending order. A [`digest::DiskDigest`], made on the way,
 //! shows afterwards that the image holds the same. `docs/decisions/0050-own-qcow2.md` says why the files look as they do.
 

@@ -20,23 +20,40 @@ pub fn sh(script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// umount(8) for every script: a child that another thread of the tests forked may hold a descriptor in the mount until it
-/// execs, so a mount that is busy is asked again, up to a limit.
-const PATIENT_UMOUNT: &str = r#"umount() {
-    local tries said
+/// For every script: what was just released may be seen for a moment still. A child that another thread of the tests forked has a
+/// descriptor in a mount until it execs, a loop device goes with its last user, udev or a scan has a volume open. So these are
+/// asked again, up to a limit, while they say that something is in use; and a loop device that was detached is waited for.
+const PATIENT: &str = r#"patiently() {
+    local tries said code=0
     for ((tries = 0; tries < 200; tries++)); do
-        if said=$(command umount "$@" 2>&1); then return 0; fi
-        [[ $said == *busy* ]] || break
+        if said=$(command "$@" 2>&1); then [ -z "$said" ] || printf '%s\n' "$said"; return 0; else code=$?; fi
+        [[ $said == *busy* || $said == *"in use"* ]] || break
         sleep 0.1
     done
-    echo "$said" >&2
-    return 32
+    printf '%s\n' "$said" >&2
+    return "$code"
+}
+umount() { patiently umount "$@"; }
+lvremove() { patiently lvremove "$@"; }
+vgchange() { patiently vgchange "$@"; }
+dmsetup() { if [ "${1:-}" = remove ]; then patiently dmsetup "$@"; else command dmsetup "$@"; fi; }
+mdadm() { if [[ " $* " == *" --stop "* ]]; then patiently mdadm "$@"; else command mdadm "$@"; fi; }
+losetup() {
+    command losetup "$@" || return
+    [ "${1:-}" = -d ] || return 0
+    local device tries
+    for device in "${@:2}"; do
+        for ((tries = 0; tries < 100; tries++)); do
+            [ -n "$(command losetup -ln -O BACK-FILE "$device" 2>/dev/null || true)" ] || break
+            sleep 0.1
+        done
+    done
 }
 "#;
 
 /// Runs a bash script and gives all that came of it, a failure too.
 pub fn sh_output(script: &str) -> Output {
-    let script = format!("{PATIENT_UMOUNT}{script}");
+    let script = format!("{PATIENT}{script}");
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
     Command::new("bash")
         .args(["-euo", "pipefail", "-c", &script])

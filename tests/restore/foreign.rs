@@ -73,7 +73,7 @@ const NAMED: [(&str, &str); 18] = [
     ("acl-names-unknown", "user nosuchuser, group nosuchgroup"),
     ("acl-default-names-some", "user nosuchuser, without a number"),
     ("gnu-posix-attributes-unknown", "user volbk0, without a number"),
-    ("hard-data-other", "other data"),
+    ("hard-data-other", "differs from its target"),
     ("hard-slash", "named as a directory"),
     ("names-duplicate", "another entry of the archive has its name"),
     ("time-word", "its time is no number"),

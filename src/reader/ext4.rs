@@ -42,6 +42,7 @@ use self::error::damaged;
 pub(crate) use self::groups::DescriptorChecksum;
 pub use self::inode::Inode;
 pub(crate) use self::replayed::Replayed;
+pub(crate) use self::superblock::Copies;
 use self::superblock::Superblock;
 pub(super) use self::superblock::recorded_errors;
 use self::tree::Ext4Tree;

@@ -19,8 +19,13 @@ impl Clusters {
     }
 
     /// Adds what the bits of `bitmap`, whose first one is that of cluster `first`, have as used. Bits behind the last cluster
-    /// mean nothing.
-    pub(super) fn add_used(self, runs: &mut RunSet, first: u64, bitmap: &[u8]) {
+    /// mean nothing. Returns how many clusters that is.
+    pub(super) fn add_used(self, runs: &mut RunSet, first: u64, bitmap: &[u8]) -> u64 {
+        let mut used = 0;
+        let mut add = |from: u64, to: u64| {
+            used += to.saturating_sub(from);
+            runs.add(self.range(from, to.saturating_sub(from)));
+        };
         let mut used_from = None;
         let mut cluster = first;
         for byte in bitmap {
@@ -37,7 +42,7 @@ impl Clusters {
                 match (byte >> bit & 1 == 1, used_from) {
                     (true, None) => used_from = Some(cluster),
                     (false, Some(from)) => {
-                        runs.add(self.range(from, cluster - from));
+                        add(from, cluster);
                         used_from = None;
                     }
                     _ => {}
@@ -46,7 +51,8 @@ impl Clusters {
             }
         }
         if let Some(from) = used_from {
-            runs.add(self.range(from, cluster.min(self.count).saturating_sub(from)));
+            add(from, cluster.min(self.count));
         }
+        used
     }
 }

@@ -132,25 +132,9 @@ fn add_bitmap(
     {
         return Err(Whole::in_doubt(format!("the checksum of the bitmap of group {number} is wrong")));
     }
-    let first = geometry.first_of(number);
-    let clusters = geometry.clusters_in(number);
-    let (mut free, mut used_from) = (0, None);
-    for cluster in 0..clusters {
-        let at = usize::try_from(cluster / 8).unwrap_or(usize::MAX);
-        let byte = *bytes.get(at).ok_or_else(|| Whole::in_doubt("a group has more clusters than its bitmap"))?;
-        let is_used = byte >> (cluster % 8) & 1 == 1;
-        match (is_used, used_from) {
-            (true, None) => used_from = Some(cluster),
-            (false, Some(from)) => {
-                runs.add(geometry.clusters(first, from, cluster));
-                used_from = None;
-            }
-            _ => {}
-        }
-        free += u64::from(!is_used);
+    let clusters = geometry.clusters_of(number);
+    if (bytes.len() as u64) < clusters.count.div_ceil(8) {
+        return Err(Whole::in_doubt("a group has more clusters than its bitmap"));
     }
-    if let Some(from) = used_from {
-        runs.add(geometry.clusters(first, from, clusters));
-    }
-    Ok(free)
+    Ok(clusters.count - clusters.add_used(runs, 0, &bytes))
 }

@@ -46,6 +46,7 @@ const KNOWN_INCOMPAT: u32 = INCOMPAT_FILETYPE
     | INCOMPAT_ENCRYPT;
 const INCOMPAT_LARGEDIR: u32 = 0x4000;
 /// `s_feature_ro_compat`.
+const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
 const RO_COMPAT_HUGE_FILE: u32 = 0x8;
 const RO_COMPAT_GDT_CSUM: u32 = 0x10;
 const RO_COMPAT_BIGALLOC: u32 = 0x200;
@@ -53,7 +54,7 @@ const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 const RO_COMPAT_PROJECT: u32 = 0x2000;
 /// Supported: SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC,
 /// METADATA_CSUM, READONLY, PROJECT, ORPHAN_PRESENT.
-const KNOWN_RO_COMPAT: u32 = 0x1
+const KNOWN_RO_COMPAT: u32 = RO_COMPAT_SPARSE_SUPER
     | 0x2
     | 0x4
     | RO_COMPAT_HUGE_FILE
@@ -121,14 +122,40 @@ pub(super) struct Superblock {
     pub(super) was_clean: bool,
 }
 
-/// Which groups hold a copy of the superblock.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Copies {
+/// Which groups start with a copy of the superblock: ext4 layout, "Layout".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
     All,
     /// `sparse_super`.
     Sparse,
     /// `sparse_super2`: the groups in `s_backup_bgs`.
     Two([u32; 2]),
+}
+
+impl Copies {
+    /// As the superblock `bytes` with these features says; `None` if it is cut off.
+    pub(crate) fn of(bytes: &[u8], compat: u32, ro_compat: u32) -> Option<Self> {
+        if compat & COMPAT_SPARSE_SUPER2 != 0 {
+            return Some(Self::Two([le32(bytes, 0x24C)?, le32(bytes, 0x250)?]));
+        }
+        Some(if ro_compat & RO_COMPAT_SPARSE_SUPER != 0 { Self::Sparse } else { Self::All })
+    }
+
+    /// Whether a group has a copy.
+    pub(crate) fn has(self, group: u64) -> bool {
+        let is_power_of = |base: u64| {
+            let mut power = base;
+            while power < group {
+                power *= base;
+            }
+            power == group
+        };
+        match self {
+            Self::All => true,
+            Self::Sparse => group <= 1 || [3, 5, 7].into_iter().any(is_power_of),
+            Self::Two(groups) => group == 0 || groups.map(u64::from).contains(&group),
+        }
+    }
 }
 
 impl Superblock {
@@ -261,13 +288,7 @@ impl Superblock {
             has_extents: incompat & 0x40 != 0,
             blocks_per_group: blocks_per_group.into(),
             reserved_descriptor_blocks: if compat & COMPAT_RESIZE_INODE == 0 { 0 } else { half(0xCE)?.into() },
-            copies: if compat & COMPAT_SPARSE_SUPER2 != 0 {
-                Copies::Two([word(0x24C)?, word(0x250)?])
-            } else if ro_compat & 0x1 != 0 {
-                Copies::Sparse
-            } else {
-                Copies::All
-            },
+            copies: Copies::of(bytes, compat, ro_compat).ok_or_else(cut_off)?,
             has_journal: compat & COMPAT_HAS_JOURNAL != 0,
             last_orphan: word(0xE8)?,
             orphan_file: if compat & COMPAT_ORPHAN_FILE == 0 { 0 } else { word(0x280)? },
@@ -306,18 +327,7 @@ impl Superblock {
 
     /// Whether a group starts with a copy of the superblock and the descriptors: ext4 layout, "Layout".
     pub(super) fn has_copy(&self, group: u64) -> bool {
-        let is_power_of = |base: u64| {
-            let mut power = base;
-            while power < group {
-                power *= base;
-            }
-            power == group
-        };
-        match self.copies {
-            Copies::All => true,
-            Copies::Sparse => group <= 1 || [3, 5, 7].into_iter().any(is_power_of),
-            Copies::Two(groups) => group == 0 || groups.map(u64::from).contains(&group),
-        }
+        self.copies.has(group)
     }
 
     /// The block length as a `usize`.

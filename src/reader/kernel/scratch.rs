@@ -9,7 +9,7 @@ use rustix::fs::{FileType, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::outside::Cancel;
-use crate::reader::raw::is_zero;
+use crate::outside::zeros::is_zero;
 use crate::units::{ByteLen, ByteRange};
 
 /// Room for blocks that a journal replay may allocate in addition to the copied data. ext4's largest default

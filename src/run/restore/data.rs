@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::archive::read::entries::{ChunkSource, EntryReader};
 use crate::archive::read::head::EntryHead;
 use crate::archive::read::sparse::{RunMap, RunReader};
-use crate::reader::raw::is_zero;
+use crate::outside::zeros::is_zero;
 use crate::units::ByteRange;
 
 /// The piece size for reading data inside an expected hole.

@@ -2,8 +2,9 @@
 
 use crate::field::{array, crc32c, le16, le32};
 use crate::outside::BlockRead;
-use crate::reader::ext4::DescriptorChecksum;
+use crate::reader::ext4::{Copies, DescriptorChecksum};
 use crate::units::ByteRange;
+use crate::used::bits::Clusters;
 use crate::used::map::Whole;
 
 const START: u64 = 1024;
@@ -25,7 +26,6 @@ const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 /// SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC, METADATA_CSUM, READONLY,
 /// PROJECT, VERITY, ORPHAN_PRESENT.
 const KNOWN_RO_COMPAT: u32 = 0x7F | 0x100 | 0x200 | 0x400 | 0x1000 | 0x2000 | 0x8000 | 0x1_0000;
-const COMPAT_SPARSE_SUPER2: u32 = 0x200;
 const COMPAT_RESIZE_INODE: u32 = 0x10;
 
 /// `bg_flags`.
@@ -57,13 +57,6 @@ pub(super) struct Geometry {
     first_meta_group: Option<u64>,
     has_flexible_groups: bool,
     copies: Copies,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Copies {
-    All,
-    Sparse,
-    Two([u32; 2]),
 }
 
 /// What one group's descriptor says.
@@ -175,13 +168,7 @@ impl Geometry {
             reserved_descriptor_blocks: if compat & COMPAT_RESIZE_INODE == 0 { 0 } else { half(0xCE)?.into() },
             first_meta_group: if incompat & INCOMPAT_META_BG == 0 { None } else { Some(word(0x104)?.into()) },
             has_flexible_groups: incompat & INCOMPAT_FLEX_BG != 0,
-            copies: if compat & COMPAT_SPARSE_SUPER2 != 0 {
-                Copies::Two([word(0x24C)?, word(0x250)?])
-            } else if ro_compat & 0x1 != 0 {
-                Copies::Sparse
-            } else {
-                Copies::All
-            },
+            copies: Copies::of(&bytes, compat, ro_compat).ok_or_else(cut)?,
         })
     }
 
@@ -200,33 +187,22 @@ impl Geometry {
         self.first_data_block + group * self.blocks_per_group
     }
 
-    pub(super) fn clusters_in(&self, group: u64) -> u64 {
+    /// The clusters of a group.
+    pub(super) fn clusters_of(&self, group: u64) -> Clusters {
         let left = self.blocks.saturating_sub(self.first_of(group));
-        left.min(self.blocks_per_group).div_ceil(self.cluster_blocks)
+        Clusters {
+            first_byte: self.bytes_of(self.first_of(group), 0).start,
+            bytes: self.cluster_blocks * self.block_bytes,
+            count: left.min(self.blocks_per_group).div_ceil(self.cluster_blocks),
+        }
     }
 
     pub(super) fn bytes_of(&self, first: u64, count: u64) -> ByteRange {
         ByteRange::new(first.saturating_mul(self.block_bytes), count.saturating_mul(self.block_bytes))
     }
 
-    /// The bytes of clusters `from..to` of the group that begins at block `first`.
-    pub(super) fn clusters(&self, first: u64, from: u64, to: u64) -> ByteRange {
-        self.bytes_of(first + from * self.cluster_blocks, (to - from) * self.cluster_blocks)
-    }
-
     fn has_super(&self, group: u64) -> bool {
-        let is_power_of = |base: u64| {
-            let mut power = base;
-            while power < group {
-                power *= base;
-            }
-            power == group
-        };
-        match self.copies {
-            Copies::All => true,
-            Copies::Sparse => group <= 1 || [3, 5, 7].into_iter().any(is_power_of),
-            Copies::Two(groups) => group == 0 || groups.map(u64::from).contains(&group),
-        }
+        self.copies.has(group)
     }
 
     fn in_descriptor_block(&self) -> u64 {

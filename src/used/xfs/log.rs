@@ -4,8 +4,8 @@ use std::io;
 
 use super::superblock::Superblock;
 use crate::field::{be32, be64};
+use crate::outside::zeros::is_zero;
 use crate::outside::{BlockRead, Cancel};
-use crate::reader::raw::is_zero;
 use crate::used::map::Whole;
 
 /// Logs are counted in blocks of this size, whatever the filesystem's are.

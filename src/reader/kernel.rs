@@ -13,5 +13,6 @@ mod scout;
 pub mod scratch;
 mod stat;
 pub mod subvolumes;
+mod superblocks;
 pub mod tree;
 mod tree_search;

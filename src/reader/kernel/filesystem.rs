@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::device_map::{DeviceMap, DeviceMapError};
 use super::loop_device::LoopDevice;
-use super::mounted::{MountError, MountSource, Mounted, driver_obstacle, reaches_outside};
+use super::mounted::{MountError, MountSource, Mounted, driver_obstacle};
 use super::scratch::ScratchError;
+use super::superblocks::reaches_outside;
 use crate::outside::inode_flags::fat;
 use crate::reader::FsReader;
 use crate::reader::exclude::Excludes;

@@ -34,6 +34,7 @@ pub use error::SourceError;
 pub use freeze::freeze;
 pub use guard::SnapshotGuard;
 pub use health::HealthFlag;
+pub(crate) use image::Fingerprint;
 pub use look::{LookedAt, open_block_device};
 pub use lvm::LvFacts;
 pub use naming::{KEPT_TAG, OWNER_TAG_PREFIX, SNAPSHOT_TAG};

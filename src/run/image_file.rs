@@ -1,8 +1,8 @@
 //! Image files that are read as the disk in them: raw ones, and qcow2.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use rustix::fs::OFlags;
 use crate::image::format::Format;
 use crate::image::qcow2::{self, Qcow2, Qcow2Error};
 use crate::outside::{BlockRead, FileBlocks};
-use crate::{shown, source};
+use crate::shown;
+use crate::source::{self, Fingerprint};
 
 /// Why an image file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,20 +61,7 @@ pub struct ImageFile {
     /// What is worth knowing of it, one line each.
     pub remarks: Vec<String>,
     path: PathBuf,
-    state: State,
-}
-
-/// What differs when a file was changed or replaced.
-#[derive(PartialEq, Eq)]
-struct State([i64; 4], [u64; 3]);
-
-impl State {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self(
-            [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()],
-            [metadata.dev(), metadata.ino(), metadata.len()],
-        )
-    }
+    was: Fingerprint,
 }
 
 impl ImageFile {
@@ -97,7 +85,7 @@ impl ImageFile {
             blocks.read_at(0, &mut magic).map_err(io_error)?;
             magic == qcow2::MAGIC
         };
-        let state = State::of(&metadata);
+        let was = Fingerprint::of(&metadata);
         let path = path.to_owned();
         if format == Some(Format::Raw) || (format.is_none() && !is_qcow2) {
             if format.is_none()
@@ -105,19 +93,19 @@ impl ImageFile {
             {
                 return Err(ImageFileError::OtherFormat { name, format });
             }
-            return Ok(Self { blocks: Arc::new(blocks), format: Format::Raw, name, remarks: Vec::new(), path, state });
+            return Ok(Self { blocks: Arc::new(blocks), format: Format::Raw, name, remarks: Vec::new(), path, was });
         }
         let opened = Qcow2::open(Arc::new(blocks));
         let image = opened.map_err(|source| ImageFileError::Qcow2 { name: name.clone(), source })?;
         let remarks = image.remarks();
-        Ok(Self { blocks: Arc::new(image), format: Format::Qcow2, name, remarks, path, state })
+        Ok(Self { blocks: Arc::new(image), format: Format::Qcow2, name, remarks, path, was })
     }
 
     /// Makes sure that the file is still the one that was opened, and was not written to.
     pub fn check_unchanged(&self) -> Result<(), ImageFileError> {
         let now = File::open(&self.path).and_then(|file| file.metadata());
         match now {
-            Ok(now) if State::of(&now) == self.state => Ok(()),
+            Ok(now) if Fingerprint::of(&now) == self.was => Ok(()),
             _ => Err(ImageFileError::Changed(self.name.clone())),
         }
     }

@@ -118,8 +118,7 @@ impl PreparedImport {
 
     /// What has to be said before all that is on the target is erased; `None` when nothing is on it, or it was said.
     pub fn needs(&self, options: &ImportOptions) -> Option<String> {
-        let refused = self.target.may_be_erased(options.yes_erase.as_deref()).is_err();
-        refused.then(|| format!("--yes-erase={}", self.target.erase_name))
+        self.target.needs(options.yes_erase.as_deref())
     }
 
     /// What is on the target and will be lost.

@@ -22,6 +22,7 @@ mod options;
 pub mod plan;
 mod planner;
 pub(super) mod put_bytes;
+mod raw_around;
 mod read_back;
 mod report;
 mod settle;
@@ -88,8 +89,7 @@ impl Prepared {
     /// The option required before the target is erased: `--yes-erase=NAME`; `None` if the target is empty or the
     /// option was given.
     pub fn needs(&self, options: &DeviceOptions) -> Option<String> {
-        let refused = self.target.may_be_erased(options.yes_erase.as_deref()).is_err();
-        refused.then(|| format!("--yes-erase={}", self.target.erase_name))
+        self.target.needs(options.yes_erase.as_deref())
     }
 
     /// The content of the target that will be lost.

@@ -15,9 +15,10 @@ use crate::image::make::{Disk, ImageKind};
 use crate::image::qcow2::Qcow2;
 use crate::image::runs::DataRuns;
 use crate::image::sink::Sink;
+use crate::outside::file_lock::FileLock;
 use crate::outside::{BlockRead, Cancel, FileBlocks, RunCommand};
 use crate::run::collect::tell;
-use crate::run::rebuild::target::{OpenTarget, TEMPORARY_PREFIX, Target, TargetSpec, directory_of};
+use crate::run::rebuild::target::{OpenTarget, Target, TargetSpec, directory_of, left_of_killed_runs};
 use crate::shown;
 use crate::units::{ByteLen, ByteRange};
 
@@ -194,22 +195,13 @@ fn look(path: &Path, bytes: u64, overwrite: bool, commands: &dyn RunCommand) -> 
 /// Removes images under temporary names of exports to `path` that ended without removing them: their process is gone, and no
 /// process of another host holds them.
 fn remove_left(path: &Path, observer: &dyn Observer) {
-    let Some(name) = path.file_name() else { return };
-    let prefix = format!("{TEMPORARY_PREFIX}{}.", name.to_string_lossy());
-    let Ok(entries) = fs::read_dir(directory_of(path)) else { return };
-    for left in entries.filter_map(Result::ok) {
-        let left_name = left.file_name();
-        let process = left_name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<u32>().ok());
-        let Some(process) = process else { continue };
-        if Path::new("/proc").join(process.to_string()).exists() || !left.file_type().is_ok_and(|kind| kind.is_file()) {
+    for left in left_of_killed_runs(path) {
+        if !fs::symlink_metadata(&left).is_ok_and(|metadata| metadata.is_file()) {
             continue;
         }
-        let Ok(file) = File::open(left.path()) else { continue };
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            continue;
-        }
-        let shown = shown::path(left.path().as_os_str().as_encoded_bytes());
-        match fs::remove_file(left.path()) {
+        let Ok(Ok(Some(_lock))) = File::open(&left).map(FileLock::try_take) else { continue };
+        let shown = shown::path(left.as_os_str().as_encoded_bytes());
+        match fs::remove_file(&left) {
             Ok(()) => tell(observer, Severity::Notice, shown, "was left by a run that was cut off; removed"),
             Err(error) => {
                 tell(observer, Severity::Warning, shown, format!("was left by a run that was cut off: {error}"));

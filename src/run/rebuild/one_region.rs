@@ -3,13 +3,12 @@
 
 use std::collections::HashSet;
 
-use crate::layout::{Handling, HoldsKind, PreservedBytes, Region, Table, TableKind};
+use super::raw_around::{above, raw_around};
+use crate::layout::{Handling, HoldsKind, PreservedBytes, Region, Table};
 use crate::manifest::Manifest;
 use crate::shown;
 use crate::units::Extent;
 
-/// Regions lie in one another no deeper than this.
-const DEPTH_MAX: usize = 16;
 /// The most pieces that a region and what lies in it may have together.
 const PIECES_MAX: usize = 1 << 20;
 
@@ -54,7 +53,7 @@ pub(super) fn one_region(manifest: &Manifest, name: &str) -> Result<Manifest, On
         return Err(OneRegionError::Unknown { name: shown::text(name), there: there.join(", ") });
     };
     let shown = || shown::text(&wanted.name);
-    if let Some(image) = image_around(manifest, wanted) {
+    if let Some(image) = raw_around(&manifest.layout, wanted, |region| handling(manifest, region)) {
         return Err(OneRegionError::InsideImage { name: shown(), image: shown::text(&image.name) });
     }
     let is_made_of_partitions = wanted.handling == Handling::Container && wanted.holds.kind == HoldsKind::Unknown;
@@ -99,26 +98,10 @@ pub(super) fn one_region(manifest: &Manifest, name: &str) -> Result<Manifest, On
     Ok(alone)
 }
 
-/// The region whose raw image contains this one.
-fn image_around<'a>(manifest: &'a Manifest, wanted: &'a Region) -> Option<&'a Region> {
-    let regions = &manifest.layout.regions;
-    let is_raw = |region: &Region| {
-        let record = manifest.regions.iter().find(|record| record.name == region.name);
-        record.map_or(region.handling, |record| record.handling) == Handling::RawImage
-    };
-    let is_whole = |region: &&Region| {
-        manifest.layout.table.kind != TableKind::None
-            && region.name != wanted.name
-            && region.size_bytes == manifest.layout.source.size_bytes
-    };
-    let whole = regions.iter().filter(is_whole).find(|region| is_raw(region));
-    whole.or_else(|| above(regions, wanted).find(|region| is_raw(region)))
-}
-
-/// The regions in which this one lies, from the inside out.
-fn above<'a>(regions: &'a [Region], region: &'a Region) -> impl Iterator<Item = &'a Region> {
-    let parent_of = |region: &Region| regions.iter().find(|other| region.parent.as_deref() == Some(&other.name));
-    std::iter::successors(parent_of(region), move |region| parent_of(region)).take(DEPTH_MAX)
+/// How a region was archived.
+fn handling(manifest: &Manifest, region: &Region) -> Handling {
+    let record = manifest.regions.iter().find(|record| record.name == region.name);
+    record.map_or(region.handling, |record| record.handling)
 }
 
 fn is_at_or_below(regions: &[Region], region: &Region, wanted: &Region) -> bool {

@@ -17,7 +17,7 @@ use crate::shown;
 use crate::source::{self, ListedVolume, LvFacts, Refusal, SourceError, SourceKind};
 
 /// The prefix of an incomplete image's name; the image's own name and the process follow.
-pub(in crate::run) const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
+const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
 
 /// The target as given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,7 +223,12 @@ impl Target {
             }
         };
         let erase_name = file_name.to_string_lossy().into_owned();
-        let (remarks, kind) = (left_of_killed_runs(path, &erase_name), Kind::Image(path.to_owned()));
+        let left = left_of_killed_runs(path);
+        let remark = |left: &PathBuf| {
+            let name = left.file_name().unwrap_or_default();
+            format!("an earlier restore left {}, which can be removed", shown::path(name.as_encoded_bytes()))
+        };
+        let (remarks, kind) = (left.iter().map(remark).collect(), Kind::Image(path.to_owned()));
         Ok(Self { name, erase_name, size_bytes, sector_bytes: None, on_it, remarks, kind })
     }
 
@@ -244,6 +249,11 @@ impl Target {
             erase_name: self.erase_name.clone(),
             on_it: self.on_it.clone(),
         })
+    }
+
+    /// The option without which [`Self::may_be_erased`] refuses; `None` if nothing is on it, or `allowed` names it.
+    pub fn needs(&self, allowed: Option<&str>) -> Option<String> {
+        self.may_be_erased(allowed).is_err().then(|| format!("--yes-erase={}", self.erase_name))
     }
 
     /// Opens it for writing. An image is created sparse under a temporary name; fails if less than `needed_bytes`
@@ -368,18 +378,17 @@ fn snapshots_of(facts: &LvFacts, commands: &dyn RunCommand) -> Result<Vec<String
     Ok(volumes.into_iter().filter(is_of_it).map(|volume| shown::path(volume.facts.lv.as_bytes())).collect())
 }
 
-/// Temporary files of this image left by runs that were killed, or that kept a new image beside an old one.
-fn left_of_killed_runs(path: &Path, erase_name: &str) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory_of(path)) else { return Vec::new() };
-    let prefix = format!("{TEMPORARY_PREFIX}{erase_name}.");
-    let is_left = |name: &str| {
-        let process = name.strip_prefix(&prefix).and_then(|process| process.parse::<u32>().ok());
+/// Temporary files of the image `path` left by runs of this host that were killed, or that kept a new image beside an
+/// old one.
+pub(in crate::run) fn left_of_killed_runs(path: &Path) -> Vec<PathBuf> {
+    let (Some(name), Ok(entries)) = (path.file_name(), fs::read_dir(directory_of(path))) else { return Vec::new() };
+    let prefix = format!("{TEMPORARY_PREFIX}{}.", name.to_string_lossy());
+    let is_left = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<u32>().ok());
         process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists())
     };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| is_left(name));
-    let remark =
-        |name: String| format!("an earlier restore left {}, which can be removed", shown::path(name.as_bytes()));
-    names.map(remark).collect()
+    entries.filter_map(Result::ok).filter(is_left).map(|entry| entry.path()).collect()
 }
 
 pub(in crate::run) fn directory_of(path: &Path) -> &Path {

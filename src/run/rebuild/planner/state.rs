@@ -2,17 +2,15 @@
 
 use std::collections::HashMap;
 
-use crate::layout::{Handling, HoldsKind, Region, TableKind};
+use crate::layout::{Handling, HoldsKind, Region};
 use crate::manifest::{Manifest, RegionRecord};
 use crate::run::rebuild::claims::Claims;
 use crate::run::rebuild::kept::Kept;
 use crate::run::rebuild::plan::{Step, Wish};
+use crate::run::rebuild::raw_around::raw_around;
 use crate::run::rebuild::shift::Shift;
 use crate::shown;
 use crate::units::{ByteRange, Extent};
-
-/// The maximum nesting of regions.
-const DEPTH_MAX: usize = 16;
 
 /// The state of a planner.
 pub(super) struct Planner<'a> {
@@ -56,21 +54,7 @@ impl Planner<'_> {
 
     /// Whether a region is completely inside the raw image of another one.
     pub(super) fn is_inside_raw(&self, region: &Region) -> bool {
-        let layout = &self.manifest.layout;
-        let is_raw = |other: &Region| self.handling(other) == Handling::RawImage;
-        let holds_all = |other: &&Region| other.name != region.name && other.size_bytes == layout.source.size_bytes;
-        if layout.table.kind != TableKind::None && layout.regions.iter().filter(holds_all).any(is_raw) {
-            return true;
-        }
-        let mut above = region.parent.as_deref().and_then(|name| self.region(name));
-        for _ in 0..DEPTH_MAX {
-            let Some(parent) = above else { return false };
-            if is_raw(parent) {
-                return true;
-            }
-            above = parent.parent.as_deref().and_then(|name| self.region(name));
-        }
-        false
+        raw_around(&self.manifest.layout, region, |region| self.handling(region)).is_some()
     }
 
     pub(super) fn moved(&self, extents: &[Extent]) -> Vec<Extent> {

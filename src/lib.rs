@@ -104,6 +104,7 @@ pub use crate::run::verify::{VerifyOptions, VerifyReport};
 
 /// Types of fields of [`BackupOptions`] and [`RestoreOptions`].
 pub mod options {
+    pub use crate::archive::kind::ArchiveKind;
     pub use crate::archive::level::CompressionLevel;
     pub use crate::config::{ArchiveOptions, ChangeLimits, Expectation};
     pub use crate::outside::Cancel;
@@ -124,8 +125,9 @@ pub mod facts {
         SourceFacts, Table, TableKind, UsedCopy, XfsMade,
     };
     pub use crate::manifest::{
-        AutoLevelRecord, BtrfsRecord, CarriedRecord, ChangesRecord, Completeness, DigestsRecord, OptionsRecord,
-        ProblemCounts, QuotaRecord, RegionRecord, SizesRecord, SnapshotRecord, SourceRecord, SubvolumeRecord,
+        AutoLevelRecord, BtrfsRecord, CarriedRecord, ChangesRecord, Completeness, DigestsRecord, ImageRecord,
+        OptionsRecord, ProblemCounts, QuotaRecord, RegionRecord, SizesRecord, SnapshotRecord, SourceRecord,
+        SubvolumeRecord,
     };
     pub use crate::run::check::BackupFile;
     pub use crate::run::check::second_opinion::SecondOpinion;
@@ -165,5 +167,5 @@ pub mod errors {
     pub use crate::run::restore::select::BadPattern;
     pub use crate::source::{Refusal, SourceError};
     pub use crate::store::open::OpenError;
-    pub use crate::store::{ReadError, StoreError};
+    pub use crate::store::{IsImage, ReadError, StoreError};
 }

@@ -1,5 +1,6 @@
 //! The manifest: facts of a backup. A backup with a manifest is complete.
 
+mod image;
 mod region;
 
 use std::collections::BTreeMap;
@@ -8,15 +9,19 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::image::ImageRecord;
 pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use crate::archive::carry::parent::ParentFacts;
 use crate::archive::counts::{CarryCounts, Counts};
+use crate::archive::kind::ArchiveKind;
 use crate::events::Problem;
 use crate::layout::Layout;
 use crate::shown::hex;
 
-/// The version of the format that this program writes.
+/// The version of the format that this program writes for backups of files.
 pub const FORMAT: u32 = 1;
+/// The version of the format that this program writes for image backups, which earlier versions must not read.
+pub const IMAGE_FORMAT: u32 = 2;
 /// A larger file is not accepted as a manifest. Manifests stay far below: the facts from a volume are bounded.
 pub const MAX_BYTES: u64 = 256 << 20;
 
@@ -26,7 +31,7 @@ const SELF_KEY: &str = "\"self_sha256\": \"";
 /// All facts of a backup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// [`FORMAT`] or [`IMAGE_FORMAT`].
     pub format: u32,
     /// The version of volbak that wrote it.
     pub volbak_version: String,
@@ -52,6 +57,9 @@ pub struct Manifest {
     pub layout: Layout,
     /// The record of each region, in the layout's order.
     pub regions: Vec<RegionRecord>,
+    /// Facts of an image backup, which has no regions; `None` for a backup of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageRecord>,
     /// The options of the backup.
     pub options: OptionsRecord,
     /// Counts of the archive's content.
@@ -246,7 +254,7 @@ pub enum ManifestError {
     )]
     TooLong(u64),
     /// It was written by a newer version.
-    #[error("the manifest has format {0}, and this version of volbak knows formats up to {FORMAT}")]
+    #[error("the manifest has format {0}, and this version of volbak knows formats up to {IMAGE_FORMAT}")]
     TooNew(u64),
 }
 
@@ -282,7 +290,7 @@ impl Manifest {
         if found != frame.self_sha256 {
             return Err(ManifestError::Changed { said: frame.self_sha256, found });
         }
-        if frame.format > u64::from(FORMAT) {
+        if frame.format > u64::from(IMAGE_FORMAT) {
             return Err(ManifestError::TooNew(frame.format));
         }
         Ok(serde_json::from_slice(bytes)?)
@@ -299,6 +307,11 @@ impl Manifest {
             index_sha256: self.digests.index_sha256.clone(),
             archive_paths: paths.flatten().collect(),
         }
+    }
+
+    /// What its archive is.
+    pub fn kind(&self) -> ArchiveKind {
+        if self.image.is_some() { ArchiveKind::Image } else { ArchiveKind::Files }
     }
 
     /// Whether the backup contains everything that was selected.
@@ -338,6 +351,7 @@ pub(crate) fn blank() -> Manifest {
             problems: Vec::new(),
         },
         regions: Vec::new(),
+        image: None,
         options: OptionsRecord::default(),
         counts: Counts::default(),
         carried: None,

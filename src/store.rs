@@ -7,6 +7,7 @@
 pub mod api;
 pub mod at_once;
 mod backup;
+mod belongs;
 pub mod catalog;
 mod destination;
 mod error;
@@ -21,6 +22,6 @@ pub mod removal;
 pub mod retention;
 
 pub use api::{Folder, RunLock, Store};
-pub use backup::{Backup, RECORD, ReadError};
+pub use backup::{Backup, IsImage, RECORD, ReadError};
 pub use destination::{Destination, OWN_DIRECTORY};
 pub use error::StoreError;

@@ -264,7 +264,7 @@ pub fn padding(len: usize) -> Vec<u8> {
     member
 }
 
-fn header(frame: MemberFrame) -> [u8; HEADER_BYTES] {
+pub(super) fn header(frame: MemberFrame) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     // ID1 ID2, CM deflate, FLG; MTIME is 0, so that the same data gives the same member.
     header[..4].copy_from_slice(&[0x1f, 0x8b, 8, FLAG_EXTRA]);

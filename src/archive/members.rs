@@ -21,8 +21,10 @@ use self::job::{Job, Ready};
 pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
 use self::recheck::Carrier;
 pub(super) use self::recheck::{CarriedMember, CheckedPiece, MemberFault, RUN_BYTES, weight};
-use self::sequencer::{Delivered, Failed, Sequencer};
-use self::spares::Spares;
+pub(super) use self::sequencer::{Delivered, Failed, InOrder, Sequencer};
+pub(super) use self::sink::Hashing;
+use self::sink::Sink;
+pub(super) use self::spares::Spares;
 use super::codec::{self, CodecRef, Encode, MAX_MEMBER_DATA};
 use super::error::ArchiveError;
 use super::head_digest::MemberHeads;
@@ -33,7 +35,7 @@ use crate::outside::memory;
 
 /// Pairs of buffers in addition to those being compressed: one being filled, the others waiting. With fewer,
 /// threads would wait for each other when members are small.
-const SPARE_BUFFERS: usize = 8;
+pub(super) const SPARE_BUFFERS: usize = 8;
 
 /// How much the niceness of the compression threads exceeds that of the others.
 const COMPRESSING_NICE: i32 = 5;
@@ -44,7 +46,7 @@ pub struct MemberWriter {
     codec: CodecRef,
     encoders: Arc<Mutex<Vec<Box<dyn Encode>>>>,
     level: Arc<LevelNow>,
-    order: Arc<Sequencer>,
+    order: Arc<Sequencer<Sink>>,
     free: Spares<Job>,
     current: Job,
     /// The headers of entries that end in the current member.
@@ -73,7 +75,8 @@ impl MemberWriter {
         let encoders = (0..threads).map(|_| codec.encoder(level.get())).collect::<Result<Vec<_>, _>>()?;
         let pool = Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?;
         let (give_back, free) = channel();
-        let order = Arc::new(Sequencer::new(codec, outputs, give_back, control).map_err(ArchiveError::Write)?);
+        let order =
+            Arc::new(Sequencer::new(Sink::new(codec, outputs, give_back, control).map_err(ArchiveError::Write)?));
         Ok(Self {
             pool,
             codec,
@@ -226,7 +229,7 @@ impl Drop for MemberWriter {
 
 /// Lowers the priority of compression, which takes all available CPU time. The threads that walk and read, and the
 /// kernel's read-ahead, need little and must not be delayed: everything else would wait for them.
-fn yield_to_the_others() {
+pub(super) fn yield_to_the_others() {
     let own = rustix::thread::gettid();
     if let Ok(nice) = rustix::process::getpriority_process(Some(own)) {
         // Without permission this costs speed only.

@@ -46,10 +46,14 @@ Examples:
   volbak snapshot vol-1 --destination /backups
   volbak snapshot cinder-volumes/volume-0000001a --to /backups --level 3
   volbak snapshot guest.img --to /backups --exclude '/var/cache' --exclude '*.tmp'
+  volbak snapshot vol-2 --to /backups --image                all of it, byte for byte, instead of its files
 
 To restore with tar alone, as root:
   cd /backups/vol-1 && sha1sum -c vol-1_20_11_2026.checksum
-  tar --xattrs --xattrs-include='*' --acls --numeric-owner -xpzf vol-1_20_11_2026.tar.gz -C /mnt";
+  tar --xattrs --xattrs-include='*' --acls --numeric-owner -xpzf vol-1_20_11_2026.tar.gz -C /mnt
+
+To restore an image with gunzip alone, as root:
+  gunzip -c vol-2_20_11_2026.img.gz | dd of=/dev/cinder-volumes/vol-2 bs=1M";
 
 const INSPECT_EXAMPLES: &str = "\
 Examples:
@@ -62,7 +66,7 @@ pub(crate) enum Command {
     /// Show the partitions, filesystems and nested LVM of a volume
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
-    /// Back up volumes, each from a snapshot, as a tar.gz with checksum and manifest
+    /// Back up volumes, each from a snapshot, as a tar.gz of files or an img.gz of the volume, with checksum and manifest
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
     /// List the backups in a destination with their state
@@ -130,6 +134,10 @@ pub(crate) struct SnapshotArgs {
     /// Name of its directory in DIR and of its backups [default: name of the volume, or of the file without .img or .raw]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Back up the whole volume as an image (NAME_DD_MM_YYYY.img.gz) of its used blocks, and not its files
+    /// [default: `mode` in the config, or files]
+    #[arg(long, conflicts_with_all = ["exclude", "reader", "read_only_snapshots"])]
+    pub(crate) image: bool,
     /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) uses spare CPU time
     /// [default: that of the config, or 6]
     #[arg(long, value_name = "N")]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use volbak::archive::kind::ArchiveKind;
 use volbak::config::{Config, DEFAULT_PATH, parse_bytes};
 use volbak::error::ExitClass;
 use volbak::image::format::{ClusterBits, Compat, Compression, Format, Qcow2Options};
@@ -273,7 +274,7 @@ fn find(args: &ExportArgs) -> anyhow::Result<Chosen> {
         }
         Ok(Chosen::Backup(args.place.find(text)?))
     };
-    if text.ends_with(".tar.gz") || (text.contains('@') && !path.exists()) {
+    if ArchiveKind::of_name(text).is_some() || (text.contains('@') && !path.exists()) {
         return backup(text);
     }
     match source::resolve(&args.source, &SystemCommands) {

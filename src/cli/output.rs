@@ -109,18 +109,24 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
     let manifest = &outcome.manifest;
     let counts = &manifest.counts;
     let seconds = (manifest.finished_at - manifest.started_at).num_milliseconds().max(0);
+    let what = match &manifest.image {
+        Some(_) => format!("an image of {}", ByteLen(manifest.source.size_bytes)),
+        None => counted(manifest.sizes.entries, "entry", "entries"),
+    };
     let mut text = format!(
-        "{}\n  {} in {}, compressed to {} in {}.{} s\n",
+        "{}\n  {} in {what}, compressed to {} in {}.{} s\n",
         outcome.archive.display(),
         ByteLen(counts.data_bytes),
-        counted(manifest.sizes.entries, "entry", "entries"),
         ByteLen(manifest.sizes.archive_bytes),
         seconds / 1000,
         seconds % 1000 / 100,
     );
     if let Some(carried) = &manifest.carried {
         let (counts, parent) = (&carried.counts, &carried.parent);
-        let entries = counted(counts.entries, "entry", "entries");
+        let entries = match &manifest.image {
+            Some(_) => counted(counts.members, "member", "members"),
+            None => counted(counts.entries, "entry", "entries"),
+        };
         text.push_str(&format!("  {} in {entries} carried forward from {parent}\n", ByteLen(counts.bytes)));
     }
     text.push_str(&format!("  sha1 {}\n", manifest.digests.archive_sha1));
@@ -243,7 +249,7 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
         let (date, count, problems, state) = match &entry.state {
             BackupState::Complete { manifest } => (
                 manifest.started_at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string(),
-                manifest.sizes.entries.to_string(),
+                manifest.image.as_ref().map_or_else(|| manifest.sizes.entries.to_string(), |_| "image".to_owned()),
                 manifest.problem_counts.to_look_at().to_string(),
                 match worth {
                     Worth::Partial => "partial".to_owned(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use volbak::archive::kind::ArchiveKind;
 use volbak::error::ExitClass;
 use volbak::outside::Cancel;
 use volbak::outside::host::processors;
@@ -275,7 +276,8 @@ fn ended(given: Result<u64, browse::BrowseError>, mut out: io::BufWriter<Output>
 pub(crate) fn cat(args: &CatArgs) -> anyhow::Result<ExitClass> {
     say_when_interrupted()?;
     // The path of an archive may contain a colon.
-    let after_archive = args.file.find(".tar.gz:").map(|at| args.file.split_at(at + ".tar.gz".len()));
+    let after = |suffix: &str| args.file.find(&format!("{suffix}:")).map(|at| args.file.split_at(at + suffix.len()));
+    let after_archive = ArchiveKind::ALL.into_iter().find_map(|kind| after(kind.suffix()));
     let split = after_archive.map(|(backup, path)| (backup, &path[1..])).or_else(|| args.file.split_once(':'));
     let (backup, path) = split.context("write BACKUP:PATH, for example vol-1@2026-11-20:etc/hosts")?;
     let files = args.place.find(backup)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::CommandFactory;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use volbak::archive::kind::ArchiveKind;
 use volbak::config::Config;
 use volbak::error::ExitClass;
 use volbak::events::Observer;
@@ -99,6 +100,9 @@ fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cance
     // Hooks quiesce the instance of a volume; an image has none.
     if let SourceKind::Volume(facts) = source.kind() {
         options.around = hooks::around(&wanted.hooks, &facts.vg, &facts.lv, cancel);
+    }
+    if args.image {
+        options.mode = ArchiveKind::Image;
     }
     if let Some(level) = args.level {
         options.archive.level = level;

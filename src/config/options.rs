@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::expect::Expectation;
 use super::pattern::Pattern;
+use crate::archive::kind::ArchiveKind;
 use crate::archive::level::CompressionLevel;
 use crate::mail::{SmtpServer, SpoolSettings, Transport};
 use crate::report::Style;
@@ -256,6 +257,8 @@ pub struct VolumeOptions {
     pub finds_sudden_changes: bool,
     /// The limits of a sudden change.
     pub change: ChangeLimits,
+    /// Whether its files are backed up, or an image of all of it.
+    pub mode: ArchiveKind,
     /// The maximum duration of its backup.
     pub max_time: Option<Duration>,
     /// The maximum length of its archive before compression, in bytes.

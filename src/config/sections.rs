@@ -17,6 +17,7 @@ use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
 use super::{dumps, mail};
+use crate::archive::kind::ArchiveKind;
 use crate::report::Style;
 use crate::shown;
 use crate::source::FreezeOptions;
@@ -237,6 +238,7 @@ fn exception(section: &Section<'_>, pattern: Pattern) -> VolumeException {
     let count = |key: &'static str| section.number(key, 0, 100_000);
     VolumeException {
         pattern,
+        mode: section.choice("mode", &[("files", ArchiveKind::Files), ("image", ArchiveKind::Image)]),
         skip: section.boolean("skip"),
         max_volume: section.hours("max_volume_hours", 168),
         max_volume_size: bytes(section, "max_volume_size"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::expect::Expectation;
 use super::options::VolumeOptions;
 use super::pattern::Pattern;
+use crate::archive::kind::ArchiveKind;
 use crate::archive::level::CompressionLevel;
 use crate::source::SnapshotSize;
 
@@ -13,6 +14,8 @@ use crate::source::SnapshotSize;
 pub struct VolumeException {
     /// The name, which may be a pattern.
     pub pattern: Pattern,
+    /// Whether their files are backed up, or an image of each.
+    pub mode: Option<ArchiveKind>,
     /// Whether these volumes are excluded (`true`), or included although a wildcard's exception excludes them
     /// (`false`).
     pub skip: Option<bool>,
@@ -60,6 +63,7 @@ impl VolumeException {
                 into.clone_from(value);
             }
         }
+        put(&mut options.mode, self.mode.as_ref());
         options.max_time = self.max_volume.or(options.max_time);
         options.max_bytes = self.max_volume_size.or(options.max_bytes);
         put(&mut options.snapshot.snapshot_size, self.snapshot_max_size.as_ref());

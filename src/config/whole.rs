@@ -9,6 +9,7 @@ use super::options::{
 };
 use super::pattern::Pattern;
 use super::volume::VolumeException;
+use crate::archive::kind::ArchiveKind;
 use crate::mail::Settings;
 use crate::outside::trust::Changeable;
 use crate::source::FreezeOptions;
@@ -145,6 +146,7 @@ impl Config {
             hooks: self.hooks.clone(),
             finds_sudden_changes: self.finds_sudden_changes,
             change: self.change,
+            mode: ArchiveKind::Files,
             max_time: self.max_volume,
             max_bytes: self.max_volume_size,
             expect: Vec::new(),

@@ -3,8 +3,10 @@
 mod archive;
 mod change;
 mod course;
+mod ends;
 mod error;
 mod frozen;
+mod image;
 mod in_time;
 mod limit;
 mod names;

@@ -19,8 +19,8 @@ use crate::run::check::side_files::sha256_of;
 use crate::run::restore::part_of_region::base_of;
 use crate::run::restore::select::{BadPattern, Selection, plain};
 use crate::shown::hex;
-use crate::store::Backup;
 use crate::store::open::OpenError;
+use crate::store::{Backup, IsImage};
 
 /// Why a backup cannot be browsed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,9 @@ pub enum BrowseError {
     /// A file of the backup cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It is an image.
+    #[error(transparent)]
+    Image(#[from] IsImage),
     /// The index is damaged.
     #[error("the index is damaged; `volbak verify` says more")]
     Index(#[from] IndexError),
@@ -349,6 +352,7 @@ fn facts_of(line: &EntryLine) -> Facts {
 
 /// Opens the index, after comparing it with the manifest.
 fn open_index(files: &Backup, cancel: &Cancel) -> Result<IndexReader, BrowseError> {
+    files.require_files()?;
     let file = files.open_index()?;
     if let Some(manifest) = files.manifest() {
         let path = files.index_path().display().to_string();

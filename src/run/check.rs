@@ -8,6 +8,7 @@
 pub mod content;
 mod error;
 mod finding;
+pub mod image;
 mod library;
 pub mod record;
 pub mod second_opinion;

@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Local, Utc};
 
 use self::moment::Moment;
+use crate::archive::kind::ArchiveKind;
 use crate::manifest::Manifest;
 use crate::run::check::record;
 use crate::store::Destination;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
-use crate::store::pending::ARCHIVE;
 use crate::store::retention::is_future;
 use crate::store::{Backup, StoreError};
 
@@ -27,7 +27,12 @@ use crate::store::{Backup, StoreError};
 #[derive(Debug, thiserror::Error)]
 pub enum LocateError {
     /// The path does not have the suffix of an archive.
-    #[error("{} is not the name of an archive: those end with {ARCHIVE}", .0.display())]
+    #[error(
+        "{} is not the name of an archive: those end with {} or {}",
+        .0.display(),
+        ArchiveKind::Files.suffix(),
+        ArchiveKind::Image.suffix()
+    )]
     NotAnArchive(PathBuf),
     /// A volume was named without a destination.
     #[error("{0} is no archive's path, and no destination was named in which to look for a volume of that name")]
@@ -97,7 +102,7 @@ pub struct Found {
 
 /// Finds the backup `wanted`, in `destination` unless it is a path. `now` decides which dates are in the future.
 pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Result<Found, LocateError> {
-    if wanted.contains('/') || wanted.ends_with(ARCHIVE) {
+    if wanted.contains('/') || ArchiveKind::of_name(wanted).is_some() {
         let files = of_archive(Path::new(wanted))?;
         let notes = bad_note(&files).into_iter().collect();
         return Ok(Found { files, notes });
@@ -185,7 +190,7 @@ fn of_date(
     now: DateTime<Utc>,
 ) -> Result<Found, LocateError> {
     let named = |entry: &&CatalogEntry| entry.stem.strip_prefix(volume).and_then(|s| s.strip_prefix('_')) == Some(date);
-    let chosen = if let Some(exact) = entries.iter().find(named) {
+    let chosen = if let Some(exact) = entries.iter().rfind(named) {
         exact
     } else {
         let moment = Moment::parse(date, now.with_timezone(&Local).date_naive())

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
@@ -10,11 +11,14 @@ use super::locate::{self, LocateError, is_bad};
 use super::record::timestamp;
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::{Parent, ParentError};
+use crate::archive::image::parent::{ImageParent, ImageParentError, ImageParentFacts};
+use crate::archive::kind::ArchiveKind;
 use crate::archive::level::CompressionLevel;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::layout::Region;
-use crate::manifest::{FORMAT, Manifest, SourceRecord};
+use crate::manifest::{FORMAT, IMAGE_FORMAT, Manifest, SourceRecord};
+use crate::outside::BlockRead;
 use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::open::OpenError;
 use crate::store::retention::is_future;
@@ -171,6 +175,12 @@ pub(super) enum UnusableError {
     /// Its index cannot be used.
     #[error(transparent)]
     Index(#[from] ParentError),
+    /// The index of the image cannot be used.
+    #[error(transparent)]
+    ImageIndex(#[from] ImageParentError),
+    /// It is an image, and files are backed up now, or the other way round.
+    #[error("it is a backup of the other kind: an image, or of files")]
+    OtherKind,
 }
 
 /// Chooses and opens the previous backup. `None` if there is none; an error says why the existing one cannot be
@@ -180,8 +190,37 @@ pub(super) fn previous(
     backups: &[CatalogEntry],
     destination: &Path,
 ) -> Result<Option<Previous>, PreviousError> {
-    let (files, manifest) = match wanted.choice {
-        ParentChoice::Full => return Ok(None),
+    let Some((files, manifest)) = choose(wanted, backups, destination, ArchiveKind::Files)? else { return Ok(None) };
+    let opened = open(wanted, &files, &manifest);
+    opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
+}
+
+/// The image backup that members are copied from.
+pub(super) struct PreviousImage {
+    pub(super) parent: ImageParent,
+    pub(super) archive_sha1: String,
+}
+
+/// Like [`previous`], for an image backup.
+pub(super) fn previous_image(
+    wanted: &Wanted<'_>,
+    backups: &[CatalogEntry],
+    destination: &Path,
+) -> Result<Option<PreviousImage>, PreviousError> {
+    let Some((files, manifest)) = choose(wanted, backups, destination, ArchiveKind::Image)? else { return Ok(None) };
+    let opened = open_image(wanted, &files, &manifest);
+    opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
+}
+
+/// The backup of this kind that is carried forward from.
+fn choose(
+    wanted: &Wanted<'_>,
+    backups: &[CatalogEntry],
+    destination: &Path,
+    kind: ArchiveKind,
+) -> Result<Option<(Backup, Manifest)>, PreviousError> {
+    match wanted.choice {
+        ParentChoice::Full => Ok(None),
         ParentChoice::Named(name) => {
             let found = locate::find(name, Some(destination), wanted.now)?;
             let files = found.files;
@@ -189,15 +228,14 @@ pub(super) fn previous(
             if locate::files_are_bad(&files, &manifest) {
                 return Err(PreviousError::Bad(files.stem().to_owned()));
             }
-            (files, manifest)
+            if manifest.kind() != kind {
+                let stem = files.stem().to_owned();
+                return Err(PreviousError::Unusable { stem, why: UnusableError::OtherKind });
+            }
+            Ok(Some((files, manifest)))
         }
-        ParentChoice::Newest => match newest(wanted.source, wanted.now, backups)? {
-            Some(found) => found,
-            None => return Ok(None),
-        },
-    };
-    let opened = open(wanted, &files, &manifest);
-    opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
+        ParentChoice::Newest => newest(wanted.source, wanted.now, backups, kind),
+    }
 }
 
 /// The newest backup of the same source that is not dated in the future, from `backups` ordered by date.
@@ -205,6 +243,7 @@ fn newest(
     source: &SourceRecord,
     now: DateTime<Utc>,
     backups: &[CatalogEntry],
+    kind: ArchiveKind,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
     // Content carried from a bad backup may be bad too, and would pass every check except the one that found it.
     let mut bad_sha1s: Vec<&str> = Vec::new();
@@ -213,7 +252,8 @@ fn newest(
     for backup in backups {
         let BackupState::Complete { manifest } = &backup.state else { continue };
         // A backup from a night with the clock ahead would otherwise be the newest for a long time.
-        if !is_same_source(&manifest.source, source) || is_future(manifest.started_at, now) {
+        let is_other = manifest.kind() != kind || !is_same_source(&manifest.source, source);
+        if is_other || is_future(manifest.started_at, now) {
             continue;
         }
         let files = backup.files();
@@ -239,8 +279,10 @@ fn read_manifest(files: &Backup) -> Result<Manifest, PreviousError> {
     })
 }
 
-fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Previous, UnusableError> {
-    if manifest.format != FORMAT {
+/// Opens archive and index, which must be as long as the manifest says.
+fn open_files(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Opened, UnusableError> {
+    let format = if manifest.kind() == ArchiveKind::Image { IMAGE_FORMAT } else { FORMAT };
+    if manifest.format != format {
         return Err(UnusableError::Format(manifest.format));
     }
     if let CompressionLevel::Fixed(level) = wanted.level {
@@ -258,12 +300,36 @@ fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Prev
         let (found, said) = (archive_bytes, manifest.sizes.archive_bytes);
         return Err(UnusableError::ArchiveLength { found, said });
     }
-    let parent = Parent::open(&*archive, index, &manifest.as_parent())?;
     let share = Share {
         every_days: wanted.full_read_every_days,
         parent_day: i64::from(day.num_days_from_ce()),
         today: i64::from(wanted.today.num_days_from_ce()),
     };
+    Ok(Opened { archive, index, share })
+}
+
+/// The open files of the previous backup.
+struct Opened {
+    archive: Arc<dyn BlockRead>,
+    index: Arc<dyn BlockRead>,
+    share: Share,
+}
+
+fn open_image(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<PreviousImage, UnusableError> {
+    let Opened { archive, index, share } = open_files(wanted, files, manifest)?;
+    let facts = ImageParentFacts {
+        stem: manifest.stem.clone(),
+        index_sha256: manifest.digests.index_sha256.clone(),
+        archive_bytes: manifest.sizes.archive_bytes,
+        members: manifest.sizes.members,
+    };
+    let parent = ImageParent::open(archive, index, &facts, share)?;
+    Ok(PreviousImage { parent, archive_sha1: manifest.digests.archive_sha1.clone() })
+}
+
+fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Previous, UnusableError> {
+    let Opened { archive, index, share } = open_files(wanted, files, manifest)?;
+    let parent = Parent::open(&*archive, index, &manifest.as_parent())?;
     let trust = Trust::new(manifest, &parent);
     Ok(Previous { parent, share, trust, archive_sha1: manifest.digests.archive_sha1.clone() })
 }

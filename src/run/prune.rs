@@ -14,7 +14,6 @@ use crate::manifest::Manifest;
 use crate::report::{LastVerification, Past, VolumeWorth};
 use crate::store::StoreError;
 use crate::store::catalog::{self, BackupState, CatalogEntry, Volume};
-use crate::store::pending::ARCHIVE;
 use crate::store::pins::{Pin, Pins};
 use crate::store::removal::remove_backup;
 use crate::store::retention::{Backup, Health, Now, Occasion, Plan, Policy, is_future, plan};
@@ -187,8 +186,14 @@ impl Shelf {
     /// The last backups, for the report's charts and medians, except for `except`, the one just made.
     pub fn history(&self, except: Option<&str>) -> Vec<Past> {
         const KEPT: usize = 30;
-        let all: Vec<Past> =
-            self.manifests().filter(|manifest| Some(manifest.stem.as_str()) != except).map(past).collect();
+        // The length of an image says nothing about that of an archive of files.
+        let new = self.manifests().find(|manifest| Some(manifest.stem.as_str()) == except);
+        let kind = new.or_else(|| self.manifests().last()).map(Manifest::kind);
+        let all: Vec<Past> = self
+            .manifests()
+            .filter(|manifest| Some(manifest.stem.as_str()) != except && Some(manifest.kind()) == kind)
+            .map(past)
+            .collect();
         all[all.len().saturating_sub(KEPT)..].to_vec()
     }
 
@@ -276,8 +281,9 @@ pub struct Pruned {
 pub fn carry_out(volume: &Folder, plan: &Plan) -> Pruned {
     let mut pruned = Pruned::default();
     for id in plan.removals() {
+        let archive = crate::store::Backup::in_directory(volume.path(), id).archive_path();
         match remove_backup(&**volume, id) {
-            Ok(()) => pruned.removed.push(volume.path().join(format!("{id}{ARCHIVE}"))),
+            Ok(()) => pruned.removed.push(archive),
             Err(error) => {
                 let what = format!("it could not be removed: {}", with_causes(&error));
                 pruned.problems.push(Problem::new(Severity::Warning, id, what));

@@ -105,6 +105,7 @@ pub fn prepare(
     commands: &dyn RunCommand,
     observer: &dyn Observer,
 ) -> Result<Prepared, DeviceError> {
+    files.require_files()?;
     // A restore that was killed may have left device maps that keep its target busy.
     match remove_stale_maps(commands, observer) {
         Err(DeviceMapError::NotRun(_)) | Ok(_) => {}
@@ -159,7 +160,8 @@ pub fn prepare(
     }
     let known_bad = locate::files_are_bad(files, &manifest)
         .then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()));
-    let found = findings.first.iter().map(|finding| format!("{}: {}", finding.place(files.stem()), finding.what));
+    let found =
+        findings.first.iter().map(|finding| format!("{}: {}", finding.place(files.stem(), files.kind()), finding.what));
     let wrong: Vec<String> = known_bad.iter().cloned().chain(found).collect();
     if !manifest.is_whole() {
         let errors = manifest.problem_counts.errors;

@@ -54,6 +54,7 @@ pub fn restore(
     options: &RestoreOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
+    files.require_files()?;
     let (part, base) = wanted_part(files, options)?;
     restore_from(files, options, &part, &base, observer)
 }
@@ -75,6 +76,7 @@ fn restore_from(
     base: &Base,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
+    files.require_files()?;
     let selection = Arc::new(Selection::from(base, &options.paths)?.within(part));
     let archive = files.open_archive()?;
     let target_error = |source: Errno| RestoreError::Target { to: options.to.clone(), source: source.into() };
@@ -97,7 +99,7 @@ fn restore_from(
     }
     for finding in &side_findings.first {
         let what = format!("{}; restored nevertheless, as far as the rest is consistent", finding.what);
-        let problem = Problem::new(Severity::Warning, finding.place(files.stem()), what);
+        let problem = Problem::new(Severity::Warning, finding.place(files.stem(), files.kind()), what);
         observer.on_event(&Event::Problem(problem));
     }
     let put_options =

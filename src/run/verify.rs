@@ -11,10 +11,11 @@ mod report;
 use std::io;
 use std::path::PathBuf;
 
+use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::host::processors;
 use crate::outside::{Cancel, Clock, RunCommand};
-use crate::run::check::{CheckError, CheckLevel, Findings, Verdict, content, second_opinion, side_files};
+use crate::run::check::{CheckError, CheckLevel, Findings, Verdict, content, image, second_opinion, side_files};
 use crate::run::rehearse::{self, RehearseOptions};
 use crate::store::Backup;
 
@@ -75,13 +76,19 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         if is_too_long {
             findings.not_checked("the content of the archive: it is longer than it should be, and is not read");
         } else {
-            seen = content::check(archive, &sides, (options.threads, &options.cancel), around.observer, &mut findings)?;
+            let how = (options.threads, &options.cancel);
+            seen = match files.kind() {
+                ArchiveKind::Files => content::check(archive, &sides, how, around.observer, &mut findings)?,
+                ArchiveKind::Image => image::check(archive, &sides, how, around.observer, &mut findings)?,
+            };
         }
     }
     let is_sound = sides.archive.is_some() && findings.total == 0;
     let mut second = None;
     if options.level == CheckLevel::RestoreTest || (options.level == CheckLevel::Full && options.second_opinion) {
-        if is_sound {
+        if is_sound && files.kind() == ArchiveKind::Image {
+            findings.not_checked("no second opinion is asked about an image");
+        } else if is_sound {
             second = second_opinion::check(&sides, &options.cancel, around.observer, &mut findings)?;
         } else {
             findings.not_checked("no second opinion is asked about a damaged archive");
@@ -89,7 +96,9 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
     }
     if options.level == CheckLevel::RestoreTest {
         // Also after a disagreeing second opinion: the restored tree shows which reader is right.
-        if is_sound {
+        if is_sound && files.kind() == ArchiveKind::Image {
+            findings.not_checked("no restore test is made of an image");
+        } else if is_sound {
             let how = RehearseOptions { scratch: &options.scratch, threads: options.threads, cancel: &options.cancel };
             rehearse::check(files, how, around.observer, around.commands, &mut findings)?;
         } else {
@@ -97,7 +106,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         }
     }
     for finding in &findings.first {
-        let problem = Problem::new(Severity::Error, finding.place(files.stem()), &finding.what);
+        let problem = Problem::new(Severity::Error, finding.place(files.stem(), files.kind()), &finding.what);
         around.observer.on_event(&Event::Problem(problem));
     }
     let verdict = match (findings.total, findings.not_checked.is_empty()) {

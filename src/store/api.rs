@@ -53,6 +53,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Opens the published file `name`. An open file stays readable after its name is removed.
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError>;
 
+    /// Opens the staged file `name`, to see what an interrupted run left.
+    fn open_staged(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError>;
+
     /// Creates the staged file `name`. Fails if it is already staged.
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError>;
 

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::api::{Folder, Writers};
+use super::belongs::{is_image_index, kind_of_stem};
 use super::error::StoreError;
 use super::local::LocalStore;
 use super::open::OpenError;
-use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
+use super::pending::{CHECKSUM, INDEX, MANIFEST};
+use crate::archive::kind::ArchiveKind;
 use crate::manifest::{MAX_BYTES, Manifest, ManifestError};
 use crate::outside::{BlockCursor, BlockRead};
 use crate::shown;
@@ -27,6 +29,7 @@ const MAX_RECORD_BYTES: u64 = 4 << 20;
 pub struct Backup {
     folder: Folder,
     stem: String,
+    kind: ArchiveKind,
 }
 
 /// Why a small file of a backup cannot be read.
@@ -47,27 +50,50 @@ pub enum ReadError {
     Manifest(#[from] ManifestError),
 }
 
+/// The backup is an image, and what is asked for needs an archive of files.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} is the image of a whole volume, and this needs an archive of files: `gunzip -c {} | dd of=TARGET bs=1M` writes \
+     the volume to a device or a file, from which they can be read", .0.display(), .0.display()
+)]
+pub struct IsImage(pub PathBuf);
+
 impl Backup {
-    /// The backup in `directory` whose file names start with `stem`.
-    pub fn in_directory(directory: impl AsRef<Path>, stem: impl Into<String>) -> Self {
-        Self::new(Arc::new(LocalStore::by_path(directory.as_ref())), stem.into())
+    /// Fails for an image.
+    pub fn require_files(&self) -> Result<(), IsImage> {
+        match self.kind {
+            ArchiveKind::Files => Ok(()),
+            ArchiveKind::Image => Err(IsImage(self.archive_path())),
+        }
     }
 
-    /// The backup in `folder` whose file names start with `stem`.
-    pub fn new(folder: Folder, stem: String) -> Self {
-        Self { folder, stem }
+    /// The backup in `directory` whose file names start with `stem`; of the kind whose archive is there.
+    pub fn in_directory(directory: impl AsRef<Path>, stem: impl Into<String>) -> Self {
+        let (folder, stem) = (LocalStore::by_path(directory.as_ref()), stem.into());
+        let kind = kind_of_stem(&folder, &stem);
+        Self::new(Arc::new(folder), stem, kind)
+    }
+
+    /// The backup of this kind in `folder` whose file names start with `stem`.
+    pub fn new(folder: Folder, stem: String, kind: ArchiveKind) -> Self {
+        Self { folder, stem, kind }
     }
 
     /// The backup of the archive at this path; `None` if the name is not that of an archive.
     pub fn of_archive(path: &Path) -> Option<Self> {
-        let stem = path.file_name()?.to_str()?.strip_suffix(ARCHIVE).filter(|stem| !stem.is_empty())?;
+        let (stem, kind) = ArchiveKind::of_name(path.file_name()?.to_str()?)?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Some(Self::in_directory(directory, stem))
+        Some(Self::new(Arc::new(LocalStore::by_path(directory)), stem.to_owned(), kind))
     }
 
     /// The common start of its file names.
     pub fn stem(&self) -> &str {
         &self.stem
+    }
+
+    /// What its archive is.
+    pub fn kind(&self) -> ArchiveKind {
+        self.kind
     }
 
     /// The directory of its files.
@@ -84,7 +110,7 @@ impl Backup {
 
     /// The archive's path.
     pub fn archive_path(&self) -> PathBuf {
-        self.path_of(ARCHIVE)
+        self.path_of(self.kind.suffix())
     }
 
     /// The checksum's path.
@@ -117,12 +143,15 @@ impl Backup {
 
     /// Opens the archive.
     pub fn open_archive(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
-        self.open(ARCHIVE)
+        self.open(self.kind.suffix())
     }
 
     /// Opens the index.
     pub fn open_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
-        self.open(INDEX)
+        let index = self.open(INDEX)?;
+        // One that belongs to the archive of the other kind with the same stem.
+        let is_other = is_image_index(&*index) != (self.kind == ArchiveKind::Image) && self.has_other_archive();
+        if is_other { Err(OpenError::Missing(self.index_path())) } else { Ok(index) }
     }
 
     /// The length of the manifest in bytes; 0 if it is missing.
@@ -132,7 +161,11 @@ impl Backup {
 
     /// Reads the manifest. The error says why it is missing or invalid.
     pub fn read_manifest(&self) -> Result<Manifest, ReadError> {
-        Ok(Manifest::from_bytes(&self.read(MANIFEST, MAX_BYTES)?)?)
+        let manifest = Manifest::from_bytes(&self.read(MANIFEST, MAX_BYTES)?)?;
+        if manifest.kind() != self.kind && self.has_other_archive() {
+            return Err(OpenError::Missing(self.manifest_path()).into());
+        }
+        Ok(manifest)
     }
 
     /// The manifest, if it exists and is valid.
@@ -142,7 +175,13 @@ impl Backup {
 
     /// Reads the checksum file.
     pub fn read_checksum(&self) -> Result<Vec<u8>, ReadError> {
-        self.read(CHECKSUM, MAX_CHECKSUM_BYTES)
+        let checksum = self.read(CHECKSUM, MAX_CHECKSUM_BYTES)?;
+        let other = ArchiveKind::ALL.into_iter().find(|kind| *kind != self.kind).map_or("", ArchiveKind::suffix);
+        let is_other = checksum.trim_ascii_end().ends_with(format!("{}{other}", self.stem).as_bytes());
+        if is_other && self.has_other_archive() {
+            return Err(OpenError::Missing(self.checksum_path()).into());
+        }
+        Ok(checksum)
     }
 
     /// Reads the verification record.
@@ -155,6 +194,12 @@ impl Backup {
         self.folder.put(&format!("{}{RECORD}", self.stem), bytes, Writers::Many)
     }
 
+    /// Whether an archive of the other kind has the same stem.
+    fn has_other_archive(&self) -> bool {
+        let others = ArchiveKind::ALL.into_iter().filter(|kind| *kind != self.kind);
+        others.into_iter().any(|kind| self.open(kind.suffix()).is_ok())
+    }
+
     /// Reads a small file.
     fn read(&self, suffix: &str, max_bytes: u64) -> Result<Vec<u8>, ReadError> {
         let mut bytes = Vec::new();
@@ -165,7 +210,7 @@ impl Backup {
 
 impl PartialEq for Backup {
     fn eq(&self, other: &Self) -> bool {
-        self.directory() == other.directory() && self.stem == other.stem
+        self.directory() == other.directory() && self.stem == other.stem && self.kind == other.kind
     }
 }
 

@@ -1,6 +1,6 @@
 //! Lists the backups of a destination.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +11,13 @@ use serde::Serialize;
 use super::api::{Folder, Listing, Store};
 use super::at_once::AtOnce;
 use super::backup::Backup;
+use super::belongs::{is_image_index, kind_of_stem};
 use super::destination::Destination;
 use super::error::StoreError;
 use super::open::OpenError;
-use super::pending::{ARCHIVE, INDEX, MANIFEST};
+use super::pending::{INDEX, MANIFEST};
 use super::remains::{cut_off, is_published};
+use crate::archive::kind::ArchiveKind;
 use crate::error::with_causes;
 use crate::manifest::{MAX_BYTES, Manifest};
 use crate::outside::BlockCursor;
@@ -138,25 +140,36 @@ pub fn list_volume(volume: &dyn Store, name: &str) -> Result<Vec<CatalogEntry>, 
     Ok(entries)
 }
 
-/// The stems of a volume's backups, sorted.
-fn stems(volume: &dyn Store) -> Result<Vec<String>, StoreError> {
+/// A stem, and what its archive is; `None` without an archive.
+type Stem = (String, Option<ArchiveKind>);
+
+/// The stems of a volume's backups, sorted. One is there twice if another program made an archive of the other kind.
+fn stems(volume: &dyn Store) -> Result<Vec<Stem>, StoreError> {
     let listing = volume.list()?;
     // The remains of an interrupted run are no backup, not even a damaged one; the next run removes them.
-    let cut_off: HashSet<&str> = cut_off(&listing).filter(|stem| is_own(volume, &listing, stem)).collect();
-    let names = listing.files.iter().chain(&listing.folders);
-    let mut stems: Vec<String> = names
-        .filter_map(|file| file.strip_suffix(ARCHIVE).or_else(|| file.strip_suffix(MANIFEST)))
-        .filter(|stem| !cut_off.contains(stem))
-        .map(str::to_owned)
-        .collect();
-    stems.sort_unstable();
-    stems.dedup();
-    Ok(stems)
+    let cut_off: HashSet<&str> = cut_off(&listing).collect();
+    let is_remain =
+        |stem: &str, kind: ArchiveKind| cut_off.contains(stem) && is_own(volume, &listing, stem, kind.suffix());
+    let mut stems: BTreeMap<&str, Vec<ArchiveKind>> = BTreeMap::new();
+    for name in listing.files.iter().chain(&listing.folders) {
+        if let Some((stem, kind)) = ArchiveKind::of_name(name) {
+            if !is_remain(stem, kind) {
+                stems.entry(stem).or_default().push(kind);
+            }
+        } else if let Some(stem) = name.strip_suffix(MANIFEST) {
+            stems.entry(stem).or_default();
+        }
+    }
+    let of_stem = |(stem, kinds): (&str, Vec<ArchiveKind>)| -> Vec<Stem> {
+        let without = kinds.is_empty().then_some((stem.to_owned(), None));
+        kinds.into_iter().map(|kind| (stem.to_owned(), Some(kind))).chain(without).collect()
+    };
+    Ok(stems.into_iter().flat_map(of_stem).collect())
 }
 
 /// Whether a published archive of this stem belongs to the staged manifest.
-fn is_own(volume: &dyn Store, listing: &Listing, stem: &str) -> bool {
-    let archive = format!("{stem}{ARCHIVE}");
+fn is_own(volume: &dyn Store, listing: &Listing, stem: &str, suffix: &str) -> bool {
+    let archive = format!("{stem}{suffix}");
     let is_foreign = listing.has_staged(&archive) && !volume.is_half_published(&archive);
     // The listing may be stale.
     !is_foreign && !is_published(volume, &format!("{stem}{MANIFEST}")).unwrap_or(true)
@@ -170,20 +183,36 @@ fn started_at(entry: &CatalogEntry) -> Option<DateTime<Utc>> {
     }
 }
 
-fn read_entry(volume: &dyn Store, detached: &Folder, name: &str, stem: String) -> CatalogEntry {
-    let files = Backup::new(Arc::clone(detached), stem.clone());
-    let archive_bytes = volume.open(&format!("{stem}{ARCHIVE}")).ok().map(|archive| archive.len_bytes());
-    let state = read_state(volume, &stem, archive_bytes);
+fn read_entry(volume: &dyn Store, detached: &Folder, name: &str, (stem, kind): Stem) -> CatalogEntry {
+    let kind = kind.unwrap_or_else(|| kind_of_stem(volume, &stem));
+    let files = Backup::new(Arc::clone(detached), stem.clone(), kind);
+    let archive_bytes = length(volume, &stem, kind);
+    let state = read_state(volume, &stem, kind, archive_bytes);
     CatalogEntry { name: name.to_owned(), stem, archive: files.archive_path(), archive_bytes, state, files }
 }
 
-fn read_state(volume: &dyn Store, stem: &str, archive_bytes: Option<u64>) -> BackupState {
+/// The length of an archive; `None` if it is missing or no file.
+fn length(volume: &dyn Store, stem: &str, kind: ArchiveKind) -> Option<u64> {
+    volume.open(&format!("{stem}{}", kind.suffix())).ok().map(|archive| archive.len_bytes())
+}
+
+/// The other kind.
+fn other(kind: ArchiveKind) -> ArchiveKind {
+    match kind {
+        ArchiveKind::Files => ArchiveKind::Image,
+        ArchiveKind::Image => ArchiveKind::Files,
+    }
+}
+
+fn read_state(volume: &dyn Store, stem: &str, kind: ArchiveKind, archive_bytes: Option<u64>) -> BackupState {
     let damaged = |what: String| BackupState::Damaged { what };
     let file = match volume.open(&format!("{stem}{MANIFEST}")) {
         Ok(file) => file,
         Err(OpenError::Missing(_)) => {
             // Only volbak writes an index, so the manifest was lost or removed.
             return match volume.open(&format!("{stem}{INDEX}")) {
+                // That of the other archive with this stem.
+                Ok(index) if is_image_index(&*index) != (kind == ArchiveKind::Image) => BackupState::WithoutManifest,
                 Ok(_) => damaged("the manifest is missing, and its index is there".to_owned()),
                 Err(_) => BackupState::WithoutManifest,
             };
@@ -203,6 +232,13 @@ fn read_state(volume: &dyn Store, stem: &str, archive_bytes: Option<u64>) -> Bac
         Ok(manifest) => manifest,
         Err(error) => return damaged(with_causes(&error)),
     };
+    if manifest.kind() != kind {
+        let other = other(kind);
+        return match length(volume, stem, other) {
+            Some(_) => BackupState::WithoutManifest,
+            None => damaged(format!("its manifest is that of {stem}{}, which is missing", other.suffix())),
+        };
+    }
     match archive_bytes {
         None => damaged("the archive is missing, or is no file".to_owned()),
         Some(found) if found != manifest.sizes.archive_bytes => {

@@ -199,6 +199,11 @@ impl Store for LocalStore {
         if self.directory.is_some() { open_known(directory, &at, &path) } else { open_regular(&path) }
     }
 
+    fn open_staged(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
+        // Staged names are names in the same directory.
+        self.open(&staged(name))
+    }
+
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
         let staged = staged(name);
         let file = self.create_new(&staged)?;

@@ -9,15 +9,17 @@ use chrono::{NaiveDateTime, TimeDelta};
 use super::api::{Content, Folder, StoreFile};
 use super::error::StoreError;
 use super::open::OpenError;
-use crate::archive::gzip;
+use crate::archive::kind::ArchiveKind;
 use crate::archive::members::ArchiveFile;
 use crate::outside::BlockRead;
 
-/// The suffixes of the four files in the order of publication. The manifest, which makes the backup complete, is
-/// last.
-pub const SUFFIXES: [&str; 4] = [INDEX, CHECKSUM, ARCHIVE, MANIFEST];
-/// The archive's suffix.
-pub const ARCHIVE: &str = gzip::SUFFIX;
+/// The suffixes of all files that a backup may have, in the order of publication; it has one archive. The manifest, which
+/// makes the backup complete, is last.
+pub const SUFFIXES: [&str; 5] = [INDEX, CHECKSUM, ARCHIVE, IMAGE, MANIFEST];
+/// The suffix of an archive of files.
+pub const ARCHIVE: &str = ArchiveKind::Files.suffix();
+/// The suffix of an archive that is an image.
+pub const IMAGE: &str = ArchiveKind::Image.suffix();
 /// The checksum's suffix.
 pub const CHECKSUM: &str = ".checksum";
 /// The index's suffix.
@@ -30,6 +32,7 @@ pub const MANIFEST: &str = ".manifest.json";
 pub struct PendingBackup {
     volume: Folder,
     stem: String,
+    kind: ArchiveKind,
     archive: Box<dyn StoreFile>,
     index: Box<dyn StoreFile>,
 }
@@ -49,14 +52,14 @@ pub struct ToPublish<'a> {
 
 impl PendingBackup {
     /// Begins a backup of the volume `name` at the local time `local_now`, with an unused stem.
-    pub fn begin(volume: Folder, name: &str, local_now: NaiveDateTime) -> Result<Self, StoreError> {
+    pub fn begin(volume: Folder, name: &str, local_now: NaiveDateTime, kind: ArchiveKind) -> Result<Self, StoreError> {
         let stem = free_stem(&volume, name, local_now)?;
-        let archive = volume.create(&format!("{stem}{ARCHIVE}"))?;
+        let archive = volume.create(&format!("{stem}{}", kind.suffix()))?;
         let index = volume.create(&format!("{stem}{INDEX}")).inspect_err(|_| {
             // The archive is still empty; a failed removal would not change the error to report.
-            let _ = volume.discard(&format!("{stem}{ARCHIVE}"));
+            let _ = volume.discard(&format!("{stem}{}", kind.suffix()));
         })?;
-        Ok(Self { volume, stem, archive, index })
+        Ok(Self { volume, stem, kind, archive, index })
     }
 
     /// The common start of the four names.
@@ -89,7 +92,7 @@ impl PendingBackup {
     /// an error nothing is published, unless only the last step failed: making the names of the complete backup
     /// durable.
     pub fn publish(self, content: &ToPublish<'_>) -> Result<PathBuf, StoreError> {
-        let Self { volume, stem, archive, index } = &self;
+        let Self { volume, stem, kind, archive, index } = &self;
         let name_of = |suffix: &str| format!("{stem}{suffix}");
         let written = |suffix: &str, bytes: &[u8]| {
             let file = volume.create(&name_of(suffix))?;
@@ -112,7 +115,7 @@ impl PendingBackup {
         // After a crash from here on, the staged manifest identifies the remains for the next run.
         volume.sync()?;
         let mut published: Vec<String> = Vec::new();
-        for suffix in SUFFIXES {
+        for suffix in [INDEX, CHECKSUM, kind.suffix(), MANIFEST] {
             if suffix == CHECKSUM && content.checksum.is_none() {
                 continue;
             }
@@ -132,14 +135,14 @@ impl PendingBackup {
             published.push(name);
         }
         volume.sync()?;
-        Ok(volume.path().join(name_of(ARCHIVE)))
+        Ok(volume.path().join(name_of(kind.suffix())))
     }
 }
 
 impl Drop for PendingBackup {
     fn drop(&mut self) {
         // The manifest last: it identifies the remains. After publication none of these is staged.
-        for suffix in [INDEX, CHECKSUM, ARCHIVE, MANIFEST] {
+        for suffix in [INDEX, CHECKSUM, self.kind.suffix(), MANIFEST] {
             let _ = self.volume.discard(&format!("{}{suffix}", self.stem));
         }
     }
@@ -174,6 +177,7 @@ mod tests {
     use chrono::NaiveDateTime;
 
     use super::{PendingBackup, ToPublish};
+    use crate::archive::kind::ArchiveKind;
     use crate::store::Destination;
     use crate::store::StoreError;
     use crate::store::api::Folder;
@@ -190,7 +194,7 @@ mod tests {
     }
 
     fn pending(root: &Path) -> PendingBackup {
-        let pending = PendingBackup::begin(volume(root), "vol-1", noon()).unwrap();
+        let pending = PendingBackup::begin(volume(root), "vol-1", noon(), ArchiveKind::Files).unwrap();
         pending.archive_writer(true).unwrap().write_all(b"archive").unwrap();
         pending.index_writer().unwrap().write_all(b"index").unwrap();
         pending

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::api::{Listing, Store};
+use super::belongs::kind_of_manifest;
 use super::error::StoreError;
 use super::open::OpenError;
-use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
+use super::pending::{CHECKSUM, INDEX, MANIFEST};
 
 /// Removes the remains of an interrupted run from a volume's folder; returns the removed files. Requires the
 /// destination's lock.
@@ -20,7 +21,9 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
         if is_published(volume, &format!("{stem}{MANIFEST}"))? {
             continue;
         }
-        for name in [ARCHIVE, CHECKSUM, INDEX].map(|suffix| format!("{stem}{suffix}")) {
+        // A staged manifest is complete. Another program may have made an archive of the other kind with this stem.
+        let kind = volume.open_staged(&format!("{stem}{MANIFEST}")).ok().and_then(kind_of_manifest).unwrap_or_default();
+        for name in [kind.suffix(), CHECKSUM, INDEX].map(|suffix| format!("{stem}{suffix}")) {
             if listing.has(&name) && (!listing.has_staged(&name) || volume.is_half_published(&name)) {
                 volume.remove(&name)?;
                 removed.push(volume.path().join(&name));
@@ -68,7 +71,7 @@ mod tests {
     use super::remove_remains;
     use crate::store::Destination;
     use crate::store::api::Folder;
-    use crate::store::pending::SUFFIXES;
+    use crate::store::pending::{IMAGE, SUFFIXES};
 
     fn volume(root: &Path) -> Folder {
         Destination::open(root).unwrap().volume_directory("vol-1").unwrap()
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_remains_of_a_crash_at_every_step_are_removed_and_nothing_else() {
-        for renamed in 0..SUFFIXES.len() {
+        for renamed in 0..SUFFIXES.len() - 1 {
             let dir = tempfile::tempdir().unwrap();
             let volume = volume(dir.path());
             let path = |name: &str| dir.path().join("vol-1").join(name);
@@ -89,7 +92,7 @@ mod tests {
                 fs::write(path(foreign), "").unwrap();
             }
             let before = names(dir.path());
-            for (number, suffix) in SUFFIXES.iter().enumerate() {
+            for (number, suffix) in SUFFIXES.iter().filter(|suffix| **suffix != IMAGE).enumerate() {
                 let prefix = if number < renamed { "" } else { ".volbak-tmp." };
                 fs::write(path(&format!("{prefix}vol-1_20_11_2026{suffix}")), "").unwrap();
             }
@@ -119,6 +122,6 @@ mod tests {
         }
         fs::write(dir.path().join("vol-1/.volbak-tmp.vol-1_20_11_2026.manifest.json"), "").unwrap();
         assert_eq!(remove_remains(&*volume).unwrap().len(), 1);
-        assert_eq!(names(dir.path()).len(), 4);
+        assert_eq!(names(dir.path()).len(), SUFFIXES.len());
     }
 }

@@ -2,8 +2,9 @@
 
 use super::api::Store;
 use super::backup::RECORD;
+use super::belongs::kind_of_stem;
 use super::error::StoreError;
-use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
+use super::pending::{CHECKSUM, INDEX, MANIFEST};
 
 /// Removes the files of the backup `stem`. Requires the destination's lock.
 ///
@@ -12,12 +13,14 @@ use super::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST};
 /// volbak removes only backups that it made.
 pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
     let manifest = format!("{stem}{MANIFEST}");
+    // Another program may have made an archive of the other kind with the same stem.
+    let archive = kind_of_stem(volume, stem).suffix();
     // The record goes first: a backup without a verification record is valid, a record without a backup would be
     // an orphan.
     volume.remove(&format!("{stem}{RECORD}"))?;
     volume.set_aside(&manifest)?;
     volume.sync()?;
-    for suffix in [ARCHIVE, CHECKSUM, INDEX] {
+    for suffix in [archive, CHECKSUM, INDEX] {
         volume.remove(&format!("{stem}{suffix}"))?;
     }
     volume.sync()?;
@@ -50,8 +53,10 @@ mod tests {
         }
         remove_backup(&*volume, "vol-1_01_11_2026").unwrap();
         let names = names(&volume);
-        assert_eq!(names.len(), 8);
-        assert!(names.iter().all(|name| !name.starts_with("vol-1_01_11_2026.")), "{names:?}");
+        assert_eq!(names.len(), 11);
+        // Which of two archives is the backup's, only a valid manifest says.
+        let left: Vec<&String> = names.iter().filter(|name| name.starts_with("vol-1_01_11_2026.")).collect();
+        assert_eq!(left, ["vol-1_01_11_2026.img.gz"]);
         assert!(remove_backup(&*volume, "vol-1_01_11_2026").is_err(), "there is none any more");
         assert!(!volume.remove_if_empty().unwrap());
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(clippy::cast_possible_truncation, reason = "what is generated is small")]
 
+mod backup;
 mod disks;
 mod hostile;
 mod verbs;

@@ -6,26 +6,50 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::job::{Job, Ready};
-use super::output::{Outputs, WrittenMembers};
+use super::job::Ready;
+use super::output::WrittenMembers;
 use super::sink::Sink;
-use crate::archive::codec::CodecRef;
-use crate::archive::level::LevelControl;
+
+/// Takes what was put in order, one item after the other.
+pub(in crate::archive) trait InOrder: Send {
+    /// What is put in order.
+    type Item: Send;
+    /// The result of all of it.
+    type Done;
+
+    /// Takes the next item.
+    fn write(&mut self, item: Self::Item) -> io::Result<()>;
+
+    /// Ends after the last item.
+    fn finish(self) -> io::Result<Self::Done>;
+}
+
+impl InOrder for Sink {
+    type Item = Ready;
+    type Done = WrittenMembers;
+
+    fn write(&mut self, item: Ready) -> io::Result<()> {
+        Self::write(self, item)
+    }
+
+    fn finish(self) -> io::Result<WrittenMembers> {
+        Self::finish(self)
+    }
+}
 
 /// Accepts members in any order.
-pub(super) struct Sequencer {
-    state: Mutex<State>,
+pub(in crate::archive) struct Sequencer<S: InOrder> {
+    state: Mutex<State<S>>,
     /// Signalled when a thread has stopped writing.
     rested: Condvar,
 }
 
-struct State {
-    early: BTreeMap<u64, Ready>,
+struct State<S: InOrder> {
+    early: BTreeMap<u64, S::Item>,
     next: u64,
-    sink: Sinking,
+    sink: Sinking<S>,
     /// The number of threads that wait for this.
     waiting: usize,
     /// The error that ended writing; taken by the thread that reports it.
@@ -33,9 +57,9 @@ struct State {
 }
 
 /// The state of the sink.
-enum Sinking {
+enum Sinking<S> {
     /// It waits for the next member.
-    Idle(Box<Sink>),
+    Idle(Box<S>),
     /// A thread is writing.
     Busy,
     /// Writing has ended.
@@ -44,7 +68,7 @@ enum Sinking {
 
 /// Whether a member is ready that no thread is writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivered {
+pub(in crate::archive) enum Delivered {
     /// Call [`Sequencer::write_on`].
     ToWrite,
     /// Earlier members are missing, or another thread is about to write it.
@@ -52,27 +76,22 @@ pub(super) enum Delivered {
 }
 
 /// Writing has ended with an error, see [`Sequencer::error`].
-pub(super) struct Failed;
+pub(in crate::archive) struct Failed;
 
-impl Sequencer {
-    /// Returns the buffers of written members through `give_back`.
-    pub(super) fn new(
-        codec: CodecRef,
-        outputs: Outputs,
-        give_back: Sender<Job>,
-        control: LevelControl,
-    ) -> io::Result<Self> {
-        let sink = Sinking::Idle(Box::new(Sink::new(codec, outputs, give_back, control)?));
+impl<S: InOrder> Sequencer<S> {
+    /// Gives everything to `sink`.
+    pub(in crate::archive) fn new(sink: S) -> Self {
+        let sink = Sinking::Idle(Box::new(sink));
         let state = State { early: BTreeMap::new(), next: 0, sink, waiting: 0, error: None };
-        Ok(Self { state: Mutex::new(state), rested: Condvar::new() })
+        Self { state: Mutex::new(state), rested: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Accepts the member, or carried members, with this number.
-    pub(super) fn deliver(&self, number: u64, ready: Ready) -> Result<Delivered, Failed> {
+    pub(in crate::archive) fn deliver(&self, number: u64, ready: S::Item) -> Result<Delivered, Failed> {
         let mut state = self.lock();
         let is_next = match state.sink {
             Sinking::Ended => return Err(Failed),
@@ -84,7 +103,7 @@ impl Sequencer {
     }
 
     /// Writes all members that are ready, unless another thread does. An error is kept for [`Sequencer::error`].
-    pub(super) fn write_on(&self) {
+    pub(in crate::archive) fn write_on(&self) {
         let mut state = self.lock();
         let Some(mut sink) = state.take_sink() else { return };
         loop {
@@ -113,13 +132,48 @@ impl Sequencer {
     }
 
     /// Waits until the writing thread has stopped.
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State<S>>) -> MutexGuard<'a, State<S>> {
         state.waiting += 1;
         let mut state = self.rested.wait(state).unwrap_or_else(PoisonError::into_inner);
         state.waiting -= 1;
         state
     }
 
+    /// Ends writing, after the members being written now.
+    pub(in crate::archive) fn give_up(&self) {
+        let mut state = self.lock();
+        // The writing thread then finds no further members.
+        state.early.clear();
+        while matches!(state.sink, Sinking::Busy) {
+            state = self.wait(state);
+        }
+        state.sink = Sinking::Ended;
+    }
+
+    /// The error that ended writing.
+    pub(in crate::archive) fn error(&self) -> io::Error {
+        self.lock().error.take().unwrap_or_else(|| io::Error::other("writing the archive has ended"))
+    }
+
+    /// Waits until all members before this number are written, and ends the archive.
+    pub(in crate::archive) fn finish(&self, end: u64) -> io::Result<S::Done> {
+        let mut state = self.lock();
+        while !matches!(state.sink, Sinking::Ended) {
+            if state.next == end
+                && let Some(sink) = state.take_sink()
+            {
+                state.sink = Sinking::Ended;
+                drop(state);
+                return (*sink).finish();
+            }
+            state = self.wait(state);
+        }
+        drop(state);
+        Err(self.error())
+    }
+}
+
+impl Sequencer<Sink> {
     /// Whether the archive can share blocks with this file.
     pub(super) fn shares_with(&self, source: &File) -> bool {
         let mut state = self.lock();
@@ -131,43 +185,10 @@ impl Sequencer {
             }
         }
     }
-
-    /// Ends writing, after the members being written now.
-    pub(super) fn give_up(&self) {
-        let mut state = self.lock();
-        // The writing thread then finds no further members.
-        state.early.clear();
-        while matches!(state.sink, Sinking::Busy) {
-            state = self.wait(state);
-        }
-        state.sink = Sinking::Ended;
-    }
-
-    /// The error that ended writing.
-    pub(super) fn error(&self) -> io::Error {
-        self.lock().error.take().unwrap_or_else(|| io::Error::other("writing the archive has ended"))
-    }
-
-    /// Waits until all members before this number are written, and ends the archive.
-    pub(super) fn finish(&self, end: u64) -> io::Result<WrittenMembers> {
-        let mut state = self.lock();
-        while !matches!(state.sink, Sinking::Ended) {
-            if state.next == end
-                && let Some(sink) = state.take_sink()
-            {
-                state.sink = Sinking::Ended;
-                drop(state);
-                return sink.finish();
-            }
-            state = self.wait(state);
-        }
-        drop(state);
-        Err(self.error())
-    }
 }
 
-impl State {
-    fn take_sink(&mut self) -> Option<Box<Sink>> {
+impl<S: InOrder> State<S> {
+    fn take_sink(&mut self) -> Option<Box<S>> {
         match std::mem::replace(&mut self.sink, Sinking::Busy) {
             Sinking::Idle(sink) => Some(sink),
             other => {
@@ -184,10 +205,11 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
     use std::sync::{Arc, Mutex};
 
-    use super::{Delivered, Job, Outputs, Ready, Sequencer};
+    use super::{Delivered, Ready, Sequencer, Sink};
     use crate::archive::codec;
     use crate::archive::level::{CompressionLevel, LevelControl, LevelNow};
-    use crate::archive::members::output::ArchiveFile;
+    use crate::archive::members::job::Job;
+    use crate::archive::members::output::{ArchiveFile, Outputs};
 
     /// Accepts `left` bytes and no more.
     #[derive(Clone)]
@@ -210,12 +232,12 @@ mod tests {
 
     impl ArchiveFile for Bounded {}
 
-    fn sequencer(left: usize) -> (Sequencer, Bounded, Receiver<Job>) {
+    fn sequencer(left: usize) -> (Sequencer<Sink>, Bounded, Receiver<Job>) {
         let archive = Bounded { taken: Arc::default(), left };
         let outputs = Outputs { archive: Box::new(archive.clone()), index: Box::new(io::sink()) };
         let (give_back, free) = channel();
         let control = LevelControl::new(CompressionLevel::Fixed(6), LevelNow::new(CompressionLevel::Fixed(6)), 1);
-        (Sequencer::new(codec::WRITTEN, outputs, give_back, control).unwrap(), archive, free)
+        (Sequencer::new(Sink::new(codec::WRITTEN, outputs, give_back, control).unwrap()), archive, free)
     }
 
     fn member(number: u64) -> Ready {

@@ -161,14 +161,14 @@ impl Totals {
 }
 
 /// Hashes and counts the bytes that the inner writer accepted.
-struct Hashing {
+pub(in crate::archive) struct Hashing {
     inner: Box<dyn Write + Send>,
-    sha256: Sha256,
-    bytes: u64,
+    pub(in crate::archive) sha256: Sha256,
+    pub(in crate::archive) bytes: u64,
 }
 
 impl Hashing {
-    fn new(inner: Box<dyn Write + Send>) -> Self {
+    pub(in crate::archive) fn new(inner: Box<dyn Write + Send>) -> Self {
         Self { inner, sha256: Sha256::new(), bytes: 0 }
     }
 }

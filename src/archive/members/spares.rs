@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvError};
 
 /// Idle buffers.
-pub(super) struct Spares<T> {
+pub(in crate::archive) struct Spares<T> {
     unmade: usize,
     idle: Vec<T>,
     back: Receiver<T>,
@@ -11,12 +11,12 @@ pub(super) struct Spares<T> {
 
 impl<T> Spares<T> {
     /// A pool of `count` buffers, which are returned through `back`.
-    pub(super) fn new(count: usize, back: Receiver<T>) -> Self {
+    pub(in crate::archive) fn new(count: usize, back: Receiver<T>) -> Self {
         Self { unmade: count, idle: Vec::new(), back }
     }
 
     /// A buffer; `None` while all are in use.
-    pub(super) fn take(&mut self, make: impl FnOnce() -> T) -> Option<T> {
+    pub(in crate::archive) fn take(&mut self, make: impl FnOnce() -> T) -> Option<T> {
         self.idle.extend(self.back.try_iter());
         // Last in, first out: fewer buffers are touched, and their content is in the CPU cache.
         self.idle.pop().or_else(|| {
@@ -26,7 +26,7 @@ impl<T> Spares<T> {
     }
 
     /// Waits until one is returned. An error if none will be.
-    pub(super) fn wait(&mut self) -> Result<(), RecvError> {
+    pub(in crate::archive) fn wait(&mut self) -> Result<(), RecvError> {
         self.idle.push(self.back.recv()?);
         Ok(())
     }

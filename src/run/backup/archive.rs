@@ -13,7 +13,7 @@ use crate::archive::members::Outputs;
 use crate::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
 use crate::events::{Event, Observer, Severity};
 use crate::layout::{Layout, detect};
-use crate::manifest::RegionRecord;
+use crate::manifest::{ImageRecord, RegionRecord};
 use crate::outside::BlockRead;
 use crate::reader::exclude::Excludes;
 use crate::reader::open::readers;
@@ -35,6 +35,8 @@ pub(super) struct ToArchive<'a> {
 pub(super) struct ArchivedSource {
     pub(super) layout: Layout,
     pub(super) regions: Vec<RegionRecord>,
+    /// Facts of an image; `None` for an archive of files.
+    pub(super) image: Option<ImageRecord>,
     pub(super) written: WrittenArchive,
 }
 
@@ -91,5 +93,5 @@ pub(super) fn archive(
     }
     // Without a filesystem it has not been joined yet.
     previous.join(&mut writer);
-    Ok(ArchivedSource { layout, regions: records, written: writer.finish()? })
+    Ok(ArchivedSource { layout, regions: records, image: None, written: writer.finish()? })
 }

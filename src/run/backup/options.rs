@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::limit::TimeLimit;
+use crate::archive::kind::ArchiveKind;
 use crate::config::{ArchiveOptions, ChangeLimits, Config, Expectation, VolumeOptions};
 use crate::events::Observer;
 use crate::outside::host::processors;
@@ -28,6 +29,8 @@ pub struct BackupWorld {
 /// Options of a backup.
 #[derive(Clone, Debug)]
 pub struct BackupOptions {
+    /// What the archive is.
+    pub mode: ArchiveKind,
     /// Options of the archive. Without `scratch`, journals are replayed in the directory of the volume's backups.
     pub archive: ArchiveOptions,
     /// The time limit; `None` means no limit.
@@ -63,6 +66,7 @@ impl BackupOptions {
 impl From<&VolumeOptions> for BackupOptions {
     fn from(options: &VolumeOptions) -> Self {
         Self {
+            mode: options.mode,
             archive: options.archive.clone(),
             time_limit: options.max_time.map(|duration| TimeLimit { duration, name: "max_volume_hours".to_owned() }),
             max_bytes: options.max_bytes,

@@ -5,12 +5,14 @@ use chrono::{DateTime, Local, Utc};
 use super::archive::ArchivedSource;
 use super::previous::KnownPrevious;
 use super::under_way::Backup;
-use crate::manifest::{CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, Manifest, SizesRecord, SnapshotRecord};
+use crate::archive::kind::ArchiveKind;
+use crate::manifest::{
+    CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, IMAGE_FORMAT, Manifest, SizesRecord, SnapshotRecord,
+};
 use crate::outside::host;
 use crate::run::collect::Collected;
 use crate::run::record::{options_record, sha256, source_record};
 use crate::shown::hex;
-use crate::store::pending::ARCHIVE;
 
 /// The relation of a backup to those before it.
 #[derive(Clone, Copy)]
@@ -30,10 +32,11 @@ pub(super) fn manifest(
     archived: ArchivedSource,
     before: FromBefore<'_>,
 ) -> Manifest {
-    let ArchivedSource { layout, regions, written } = archived;
+    let ArchivedSource { layout, regions, image, written } = archived;
+    let kind = if image.is_some() { ArchiveKind::Image } else { ArchiveKind::Files };
     let members = &written.members;
     let archive_sha1 = hex(&members.archive_sha1);
-    let checksum = checksum_text(stem, &archive_sha1);
+    let checksum = checksum_text(stem, kind, &archive_sha1);
     let carried = before.previous.zip(written.carried).map(|(previous, counts)| CarriedRecord {
         parent: previous.stem.clone(),
         parent_archive_sha1: previous.archive_sha1.clone(),
@@ -41,7 +44,7 @@ pub(super) fn manifest(
     });
     let Collected { problems, counts: problem_counts, .. } = backup.collector.collected();
     Manifest {
-        format: FORMAT,
+        format: if image.is_some() { IMAGE_FORMAT } else { FORMAT },
         volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
         name: backup.source.backup_name().to_owned(),
         stem: stem.to_owned(),
@@ -54,6 +57,7 @@ pub(super) fn manifest(
         snapshot,
         layout,
         regions,
+        image,
         options: options_record(backup.options.archive.level, &backup.options.archive.exclude, &members.levels),
         counts: written.counts,
         carried,
@@ -78,6 +82,6 @@ pub(super) fn manifest(
 }
 
 /// The checksum file: the output of `sha1sum` in the archive's directory.
-pub(super) fn checksum_text(stem: &str, archive_sha1: &str) -> String {
-    format!("{archive_sha1}  {stem}{ARCHIVE}\n")
+pub(super) fn checksum_text(stem: &str, kind: ArchiveKind, archive_sha1: &str) -> String {
+    format!("{archive_sha1}  {stem}{}\n", kind.suffix())
 }

@@ -44,7 +44,9 @@ pub(super) fn note_change(
     let written = &archived.written;
     let carried = written.carried.map_or(0, |counts| counts.entries);
     let compared = change::is_doubtful(carried, written.members.totals.entries, limits)
-        && backup.options.parent != ParentChoice::Full;
+        && backup.options.parent != ParentChoice::Full
+        // An image has no entries to compare.
+        && archived.image.is_none();
     let changes = if compared { compared_with(backup, last, pending) } else { None };
     if let Some(what) = change::judge(&past, &tonight(backup, archived, changes), limits) {
         let pin = Pin {
@@ -79,6 +81,8 @@ fn measure<'b>(backup: &Backup<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b Man
         let mut last: Vec<&Manifest> = complete
             .filter(|(_, manifest)| since.is_none_or(|since| manifest.started_at >= since))
             .filter(|(_, manifest)| manifest.started_at <= backup.started_at)
+            // The figures of another kind are no measure.
+            .filter(|(_, manifest)| manifest.kind() == backup.options.mode)
             .filter(|(_, manifest)| !must_be_whole || manifest.is_whole())
             .filter(|(entry, manifest)| !locate::is_bad(entry, manifest))
             .map(|(_, manifest)| manifest)

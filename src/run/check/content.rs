@@ -79,7 +79,7 @@ pub fn check(
 }
 
 /// True if the SHA-1 matches.
-fn check_sha1(found: Option<&str>, sides: &SideFiles, findings: &mut Findings) -> bool {
+pub(super) fn check_sha1(found: Option<&str>, sides: &SideFiles, findings: &mut Findings) -> bool {
     match (found, &sides.expected_sha1) {
         (Some(found), Some(expected)) if found == expected => true,
         (Some(found), Some(_)) if sides.other_sha1.as_deref() == Some(found) => false,

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::kind::ArchiveKind;
+
 /// The maximum number of findings to keep.
 const MAX_FINDINGS: usize = 1000;
 
@@ -11,7 +13,7 @@ const MAX_FINDINGS: usize = 1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupFile {
-    /// `STEM.tar.gz`.
+    /// `STEM.tar.gz`, or `STEM.img.gz`.
     Archive,
     /// `STEM.checksum`.
     Checksum,
@@ -38,9 +40,9 @@ pub struct Finding {
 
 impl Finding {
     /// File, member and path, for a message.
-    pub fn place(&self, stem: &str) -> String {
+    pub fn place(&self, stem: &str, kind: ArchiveKind) -> String {
         let suffix = match self.file {
-            BackupFile::Archive => ".tar.gz",
+            BackupFile::Archive => kind.suffix(),
             BackupFile::Checksum => ".checksum",
             BackupFile::Index => ".index",
             BackupFile::Manifest => ".manifest.json",

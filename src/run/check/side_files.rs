@@ -8,7 +8,9 @@ use sha2::{Digest, Sha256};
 use super::error::CheckError;
 use super::finding::{BackupFile, Findings};
 use super::verdict::CheckLevel;
+use crate::archive::image::index::{ImageIndexError, ImageIndexReader};
 use crate::archive::index::parse_hex;
+use crate::archive::kind::ArchiveKind;
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
 use crate::manifest::{Manifest, ManifestError};
@@ -117,7 +119,7 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
     let Some((digest, name)) = parse_checksum(&bytes) else {
         return bad(findings, "it is not a line as sha1sum writes it".to_owned());
     };
-    let archive_name = format!("{}{}", files.stem(), crate::store::pending::ARCHIVE);
+    let archive_name = format!("{}{}", files.stem(), files.kind().suffix());
     // The documented script wrote the full path.
     let last_part = name.rsplit(|byte| *byte == b'/').next().unwrap_or(name);
     if last_part != archive_name.as_bytes() {
@@ -189,9 +191,15 @@ fn check_index(
     // An index that matches the manifest was checked line by line when it was written, and is checked again when
     // used.
     if sides.index_changed || sides.manifest.is_none() {
-        match read_through(&file, cancel) {
+        let read = match files.kind() {
+            ArchiveKind::Files => read_through(&file, cancel).map_err(Unreadable::from),
+            ArchiveKind::Image => read_through_image(&file, cancel).map_err(Unreadable::from),
+        };
+        match read {
             Ok(()) => {}
-            Err(IndexError::Io(error)) => return Err(error),
+            Err(Unreadable::Files(IndexError::Io(error)) | Unreadable::Image(ImageIndexError::Io(error))) => {
+                return Err(error);
+            }
             Err(error) => {
                 bad(findings, with_causes(&error));
                 return Ok(());
@@ -210,6 +218,23 @@ fn read_through(file: &Arc<dyn BlockRead>, cancel: &Cancel) -> Result<(), IndexE
         stop_if(cancel)?;
     }
     Ok(())
+}
+
+fn read_through_image(file: &Arc<dyn BlockRead>, cancel: &Cancel) -> Result<(), ImageIndexError> {
+    let mut reader = ImageIndexReader::new(Arc::clone(file))?;
+    while reader.next_member()?.is_some() {
+        stop_if(cancel)?;
+    }
+    Ok(())
+}
+
+/// Why an index of either kind is wrong.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Files(#[from] IndexError),
+    #[error(transparent)]
+    Image(#[from] ImageIndexError),
 }
 
 fn stop_if(cancel: &Cancel) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::outside::host;
 use crate::run::backup::BackupWorld;
 use crate::run::prune::{Shelf, Standing, now, shelf_of};
 use crate::source;
-use crate::store::pending::ARCHIVE;
+use crate::store::Backup;
 use crate::store::retention::{Plan, brake};
 use crate::units::ByteLen;
 
@@ -89,7 +89,7 @@ pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightErr
 fn tell_plan(text: &mut String, plan: &Plan, shelf: &Shelf, with_kept: bool) {
     for decision in plan.decisions.iter().filter(|decision| decision.remove || with_kept) {
         let what = if decision.remove { "would remove" } else { "keeps" };
-        let path = shelf.directory.join(format!("{}{ARCHIVE}", decision.id));
+        let path = Backup::in_directory(&shelf.directory, decision.id.as_str()).archive_path();
         let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
         let size = ByteLen(decision.size_bytes);
         // Writing to a String cannot fail.

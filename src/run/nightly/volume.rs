@@ -91,7 +91,10 @@ impl Night<'_> {
                 report.problems.extend(outcome.manifest.problems.iter().cloned());
                 report.taken_at = Some(outcome.manifest.started_at);
                 report.archive_bytes = Some(outcome.manifest.sizes.archive_bytes);
-                report.entries = Some(outcome.manifest.sizes.entries);
+                // An image has no entries; one of zeros is empty all the same.
+                let manifest = &outcome.manifest;
+                let is_counted = manifest.image.as_ref().is_none_or(|image| image.data_bytes == 0);
+                report.entries = is_counted.then_some(manifest.sizes.entries);
                 let stem = &outcome.manifest.stem;
                 let manifest = outcome.archive.with_file_name(format!("{stem}.manifest.json"));
                 report.manifest = Some(manifest.display().to_string());

@@ -3,6 +3,7 @@
 use super::carry_out::CarryOutError;
 use super::one_region::OneRegionError;
 use super::target::TargetError;
+use crate::store::IsImage;
 
 /// Why a disk was not restored.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum DeviceError {
     /// The manifest is missing, damaged or of another backup.
     #[error("a disk is restored from its manifest, which cannot be used: {0}")]
     Manifest(String),
+    /// It is an image.
+    #[error(transparent)]
+    Image(#[from] IsImage),
     /// The target cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),

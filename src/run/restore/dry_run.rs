@@ -44,6 +44,7 @@ pub struct DryRun {
 
 /// Reads the selected part of the archive, and counts.
 pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
+    files.require_files()?;
     let (part, base) = wanted_part(files, options)?;
     let selection = Arc::new(Selection::from(&base, &options.paths)?.within(&part));
     let archive = files.open_archive()?;
@@ -63,7 +64,7 @@ pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer
         observer.on_event(&Event::Problem(Problem::new(Severity::Error, place, what)));
     };
     for finding in &side_findings.first {
-        error(finding.place(files.stem()), finding.what.clone());
+        error(finding.place(files.stem(), files.kind()), finding.what.clone());
     }
     while let Some(item) = reader.next_item() {
         match item {

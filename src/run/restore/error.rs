@@ -6,7 +6,7 @@ use super::names::IdError;
 use super::select::BadPattern;
 use crate::run::check::CheckError;
 use crate::store::open::OpenError;
-use crate::store::{Backup, ReadError};
+use crate::store::{Backup, IsImage, ReadError};
 
 /// Why a restore is not complete.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,9 @@ pub enum RestoreError {
     /// The archive cannot be opened.
     #[error(transparent)]
     Archive(#[from] OpenError),
+    /// It is an image.
+    #[error(transparent)]
+    Image(#[from] IsImage),
     /// The target cannot be used.
     #[error("{} cannot be restored into", to.display())]
     Target {

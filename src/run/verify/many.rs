@@ -54,7 +54,8 @@ pub fn verify_each(
                 Some(verified) => {
                     let verified = verified?;
                     for finding in &verified.report.findings {
-                        let problem = Problem::new(Severity::Error, finding.place(files.stem()), &finding.what);
+                        let problem =
+                            Problem::new(Severity::Error, finding.place(files.stem(), files.kind()), &finding.what);
                         around.observer.on_event(&Event::Problem(problem));
                     }
                     verified

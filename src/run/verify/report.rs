@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::archive::kind::ArchiveKind;
 use crate::run::check::record::{self, LevelResult, Record};
 use crate::run::check::second_opinion::SecondOpinion;
 use crate::run::check::{CheckLevel, Finding, Verdict};
@@ -54,10 +55,13 @@ impl VerifyReport {
     /// The report on one line.
     pub fn summary(&self) -> String {
         let (stem, entries, members) = (&self.stem, self.entries, self.members);
+        let name = self.archive.file_name().and_then(|name| name.to_str());
+        let is_image = name.and_then(ArchiveKind::of_name).is_some_and(|(_, kind)| kind == ArchiveKind::Image);
         let second = self.second_opinion.map_or_else(String::new, |second| format!("; {}", second.summary()));
         match (self.verdict, self.level) {
             (Verdict::Bad, _) => format!("{stem}: BAD, {} things are wrong", self.findings_total),
             (Verdict::Good, CheckLevel::Quick) => format!("{stem}: its files are complete and agree"),
+            (Verdict::Good, _) if is_image => format!("{stem}: good, an image in {members} members{second}"),
             (Verdict::Good, _) => format!("{stem}: good, {entries} entries in {members} members{second}"),
             (Verdict::GoodAsFarAsChecked, _) => {
                 format!("{stem}: nothing is wrong as far as it can be checked: {}{second}", self.not_checked.join("; "))

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use chrono::{DateTime, NaiveDateTime};
+use volbak::archive::kind::ArchiveKind;
 use volbak::outside::BlockCursor;
 use volbak::store::api::Folder;
 use volbak::store::catalog::{BackupState, list_volume};
@@ -30,7 +31,7 @@ fn archive_of(day: u32) -> Vec<u8> {
 }
 
 fn publish(memory: &Memory, day: u32, with_checksum: bool) -> Result<(), StoreError> {
-    let pending = PendingBackup::begin(volume(memory), VOLUME, night(day))?;
+    let pending = PendingBackup::begin(volume(memory), VOLUME, night(day), ArchiveKind::Files)?;
     let (archive, index) = (archive_of(day), b"index".repeat(9));
     let write =
         |mut writer: Box<dyn Write + Send>, bytes: &[u8]| bytes.chunks(99).try_for_each(|part| writer.write_all(part));

@@ -207,6 +207,12 @@ impl Store for Memory {
         Ok(Arc::new(world.files[*file].bytes.clone()))
     }
 
+    fn open_staged(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
+        let world = self.lock_world();
+        let file = world.names.get(&self.name(true, name)).ok_or(OpenError::Missing(self.path.join(name)))?;
+        Ok(Arc::new(world.files[*file].bytes.clone()))
+    }
+
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
         let mut world = self.step("making", name)?;
         let staged = self.name(true, name);

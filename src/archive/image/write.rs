@@ -1,0 +1,315 @@
+//! Writes an image archive: reads the used blocks of a volume once, in ascending order, and compresses them in parallel.
+
+use std::io;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::BORDER_BYTES;
+use super::index::Holds;
+use super::parent::{ImageParent, OldMember};
+use super::sink::{ImageSink, Item, Job, Origin};
+use crate::archive::codec::{self, Encode, MAX_MEMBER_DATA};
+use crate::archive::counts::CarryCounts;
+use crate::archive::data::{DataOutcome, read_or_zero};
+use crate::archive::error::ArchiveError;
+use crate::archive::level::{LevelControl, LevelNow};
+use crate::archive::members::{
+    Delivered, Failed, Outputs, SPARE_BUFFERS, Sequencer, Spares, WrittenMembers, yield_to_the_others,
+};
+use crate::archive::workers::Workers;
+use crate::archive::write::WriteOptions;
+use crate::entry::FileContent;
+use crate::events::{Event, Observer};
+use crate::outside::BlockRead;
+use crate::outside::zeros::is_zero;
+use crate::units::ByteRange;
+
+/// How far ahead of the reading the kernel is asked to read.
+const AHEAD_BYTES: u64 = 4 << 20;
+
+/// The volume.
+#[derive(Clone, Copy)]
+pub struct ImageOf<'a> {
+    /// Its bytes.
+    pub blocks: &'a dyn BlockRead,
+    /// Those that are kept, in ascending order and apart; all others become zeros.
+    pub used: &'a [ByteRange],
+}
+
+/// A finished image archive.
+#[derive(Clone, Debug)]
+pub struct WrittenImage {
+    /// Lengths and digests; the decompressed archive is the volume.
+    pub members: WrittenMembers,
+    /// The bytes in members that are not zeros.
+    pub data_bytes: u64,
+    /// The bytes that were read.
+    pub read_bytes: u64,
+    /// What was copied; `None` without a previous archive.
+    pub carried: Option<CarryCounts>,
+    /// What could not be read, one line each; it is zeros in the archive.
+    pub complaints: Vec<String>,
+}
+
+/// Writes the archive and its index.
+pub fn write_image(
+    of: ImageOf<'_>,
+    outputs: Outputs,
+    options: &WriteOptions,
+    parent: Option<ImageParent>,
+    observer: &dyn Observer,
+) -> Result<WrittenImage, ArchiveError> {
+    options.level.check()?;
+    let threads = options.threads.max(1);
+    let level = LevelNow::new(options.level);
+    let control = LevelControl::new(options.level, Arc::clone(&level), threads);
+    let encoders = (0..threads).map(|_| codec::WRITTEN.encoder(level.get())).collect::<Result<Vec<_>, _>>()?;
+    let (give_back, free) = channel();
+    let sink = ImageSink::new(outputs, give_back, control).map_err(ArchiveError::Write)?;
+    let had_parent = parent.is_some();
+    let mut writer = Writer {
+        of,
+        observer,
+        parent,
+        compressing: Compressing {
+            order: Arc::new(Sequencer::new(sink)),
+            encoders: Arc::new(Mutex::new(encoders)),
+            level,
+        },
+        free: Spares::new(2 * threads + SPARE_BUFFERS, free),
+        next_number: 0,
+        outcome: DataOutcome::default(),
+        read_bytes: 0,
+        asked_until: 0,
+        pool: Workers::new(threads, "compress", yield_to_the_others).map_err(ArchiveError::Write)?,
+    };
+    observer.on_event(&Event::ExpectedBytes { bytes: of.used.iter().map(|run| run.len).sum() });
+    writer.write_all(options)?;
+    let written = writer.compressing.order.finish(writer.next_number).map_err(ArchiveError::Write)?;
+    Ok(WrittenImage {
+        members: written.members,
+        data_bytes: written.data_bytes,
+        read_bytes: writer.read_bytes,
+        carried: had_parent.then_some(written.carried),
+        complaints: writer.outcome.complaints(of.blocks.len_bytes()),
+    })
+}
+
+struct Writer<'a> {
+    of: ImageOf<'a>,
+    observer: &'a dyn Observer,
+    parent: Option<ImageParent>,
+    compressing: Compressing,
+    free: Spares<Job>,
+    next_number: u64,
+    outcome: DataOutcome,
+    read_bytes: u64,
+    /// The kernel was asked to read up to here.
+    asked_until: u64,
+    /// Last: dropping it waits for what it does, after the order was given up.
+    pool: Workers,
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        // No effect after it was finished.
+        self.compressing.order.give_up();
+    }
+}
+
+impl Writer<'_> {
+    fn write_all(&mut self, options: &WriteOptions) -> Result<(), ArchiveError> {
+        let len = self.of.blocks.len_bytes();
+        let mut used = Used { runs: self.of.used, len };
+        let mut at = 0;
+        while at < len {
+            if (options.stop)() {
+                return Err(ArchiveError::Stopped);
+            }
+            let next = used.next(at).map_or(len, |run| run.start / BORDER_BYTES * BORDER_BYTES);
+            if next > at {
+                self.deliver_zeros(next - at)?;
+                at = next;
+                continue;
+            }
+            let job = self.read(at, (len - at).min(BORDER_BYTES), &mut used)?;
+            let job_bytes = job.data_len as u64;
+            self.compress(at, job);
+            at += job_bytes;
+        }
+        if (options.stop)() { Err(ArchiveError::Stopped) } else { Ok(()) }
+    }
+
+    fn deliver_zeros(&mut self, len: u64) -> Result<(), ArchiveError> {
+        let order = &self.compressing.order;
+        let delivered = order.deliver(self.next_number, Item::Zeros(len)).map_err(|Failed| self.error())?;
+        self.next_number += 1;
+        if delivered == Delivered::ToWrite {
+            let order = Arc::clone(order);
+            self.pool.give_first(move || order.write_on());
+        }
+        Ok(())
+    }
+
+    /// Reads the used bytes of a piece of the volume; all others are zeros.
+    fn read(&mut self, start: u64, len: u64, used: &mut Used<'_>) -> Result<Job, ArchiveError> {
+        let mut job = loop {
+            match self.free.take(Job::empty) {
+                Some(job) => break job,
+                None => self.free.wait().map_err(|_| self.error())?,
+            }
+        };
+        // At most a border.
+        job.data_len = usize::try_from(len).unwrap_or(0).min(MAX_MEMBER_DATA);
+        self.read_ahead(start, used);
+        let (mut at, end) = (start, start + len);
+        let content = Content(self.of.blocks);
+        let place = |at: u64| usize::try_from(at - start).unwrap_or(0);
+        let mut read_bytes = 0;
+        while at < end {
+            let run = used.next(at).map(|run| (run.start.min(end), run.start.saturating_add(run.len).min(end)));
+            let (from, to) = run.unwrap_or((end, end));
+            job.data[place(at)..place(from)].fill(0);
+            read_or_zero(&content, from, &mut job.data[place(from)..place(to)], &mut self.outcome);
+            read_bytes += to - from;
+            at = to;
+        }
+        self.read_bytes += read_bytes;
+        self.observer.on_event(&Event::Read { bytes: read_bytes });
+        Ok(job)
+    }
+
+    /// Asks the kernel for the used bytes that come next.
+    fn read_ahead(&mut self, start: u64, used: &Used<'_>) {
+        let until = start + AHEAD_BYTES;
+        if self.asked_until > start + AHEAD_BYTES / 2 {
+            return;
+        }
+        let from = self.asked_until.max(start);
+        for run in used.runs.iter().take_while(|run| run.start < until) {
+            let (first, end) = (run.start.max(from), run.start.saturating_add(run.len).min(until));
+            if first < end {
+                self.of.blocks.will_read(first, end - first);
+            }
+        }
+        self.asked_until = until;
+    }
+
+    fn compress(&mut self, start: u64, job: Job) {
+        let old = self.parent.as_mut().and_then(|parent| parent.member_at(start, job.data_len as u64));
+        let (number, compressing) = (self.next_number, self.compressing.clone());
+        self.next_number += 1;
+        self.pool.give(move || compressing.run(number, job, old));
+    }
+
+    fn error(&self) -> ArchiveError {
+        ArchiveError::Write(self.compressing.order.error())
+    }
+}
+
+/// What the compressing threads share.
+#[derive(Clone)]
+struct Compressing {
+    order: Arc<Sequencer<ImageSink>>,
+    encoders: Arc<Mutex<Vec<Box<dyn Encode>>>>,
+    level: Arc<LevelNow>,
+}
+
+impl Compressing {
+    /// Makes a member of a piece of the volume, or takes that of the previous archive if its content is the same.
+    fn run(&self, number: u64, mut job: Job, old: Option<OldMember>) {
+        let began = Instant::now();
+        let data = &job.data[..job.data_len];
+        if is_zero(data) {
+            job.origin = Origin::Zeros;
+        } else {
+            job.content = blake3::hash(data).into();
+            let old = old.filter(|old| old.member.holds == Holds::Data(job.content));
+            let due = old.as_ref().is_some_and(|old| old.is_due);
+            let copied = old.filter(|old| !old.is_due).map(|old| take_old(&old, &mut job));
+            if copied == Some(true) {
+                job.origin = Origin::Carried;
+            } else {
+                let level = self.encode(&mut job);
+                job.origin = match copied {
+                    Some(_) => Origin::Mismatch(level),
+                    None if due => Origin::Due(level),
+                    None => Origin::Compressed(level),
+                };
+            }
+        }
+        self.level.note_busy(began.elapsed());
+        // The next call of the producer returns the error.
+        if let Ok(Delivered::ToWrite) = self.order.deliver(number, Item::Read(job)) {
+            self.order.write_on();
+        }
+    }
+
+    fn encode(&self, job: &mut Job) -> i32 {
+        let lock = || self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
+        // There are as many encoders as threads, so one is available.
+        let Some(mut encoder) = lock().pop() else { return 0 };
+        // The level was checked; on failure the encoder keeps its present level.
+        let _ = encoder.set_level(self.level.get());
+        job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
+        let level = encoder.level();
+        lock().push(encoder);
+        job.digest = blake3::hash(&job.member[..job.member_len]).into();
+        level
+    }
+}
+
+/// Reads a member of the previous archive. False if it is not what its index says.
+fn take_old(old: &OldMember, job: &mut Job) -> bool {
+    let Some(len) = usize::try_from(old.member.length).ok().filter(|len| *len <= job.member.len()) else {
+        return false;
+    };
+    let member = &mut job.member[..len];
+    if old.archive.read_at(old.member.offset, member).is_err() {
+        return false;
+    }
+    let frame = codec::WRITTEN.frame(member);
+    if <[u8; 32]>::from(blake3::hash(member)) != old.member.digest
+        || !frame.is_some_and(|frame| frame.is(old.member.length, old.member.volume_length))
+    {
+        return false;
+    }
+    (job.member_len, job.digest) = (len, old.member.digest);
+    true
+}
+
+/// The runs at or after a place; places ascend.
+struct Used<'a> {
+    runs: &'a [ByteRange],
+    len: u64,
+}
+
+impl Used<'_> {
+    /// The first used run at or after `from`, or the rest of the one that `from` lies in.
+    fn next(&mut self, from: u64) -> Option<ByteRange> {
+        let ahead = self.runs.iter().take_while(|run| run.start.saturating_add(run.len) <= from).count();
+        self.runs = &self.runs[ahead..];
+        let run = self.runs.first().filter(|run| run.start < self.len)?;
+        let start = run.start.max(from);
+        Some(ByteRange::new(start, run.start.saturating_add(run.len).min(self.len) - start))
+    }
+}
+
+/// A volume as the content of a file, which is read in spite of errors.
+struct Content<'a>(&'a dyn BlockRead);
+
+impl FileContent for Content<'_> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let left = self.0.len_bytes().saturating_sub(offset);
+        let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+        if len > 0 {
+            self.0.read_at(offset, &mut buf[..len])?;
+        }
+        Ok(len)
+    }
+    fn next_data(&self, from: u64) -> io::Result<Option<ByteRange>> {
+        let len = self.0.len_bytes();
+        Ok((from < len).then(|| ByteRange::new(from, len - from)))
+    }
+}

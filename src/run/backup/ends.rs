@@ -1,0 +1,86 @@
+//! What begins and ends a backup of either kind: the source is frozen, and the backup is published.
+
+use std::sync::Arc;
+
+use chrono::Local;
+
+use super::archive::ArchivedSource;
+use super::error::BackupError;
+use super::frozen::{freeze, release};
+use super::outcome::BackupOutcome;
+use super::previous::KnownPrevious;
+use super::record::{FromBefore, checksum_text, manifest};
+use super::sudden;
+use super::under_way::Backup;
+use crate::archive::kind::ArchiveKind;
+use crate::events::Observer;
+use crate::manifest::Manifest;
+use crate::source::{self, SnapshotGuard, SourceError, SourceKind};
+use crate::store::Folder;
+use crate::store::pending::{PendingBackup, ToPublish};
+
+/// Stages a backup, and freezes the source.
+pub(super) fn begin(
+    backup: &Backup<'_>,
+    volume: Folder,
+    kind: ArchiveKind,
+) -> Result<(PendingBackup, SnapshotGuard), BackupError> {
+    let name = backup.source.backup_name();
+    let pending = PendingBackup::begin(volume, name, backup.started_at.with_timezone(&Local).naive_local(), kind)?;
+    if matches!(backup.source.kind(), SourceKind::Volume(_)) {
+        backup.step("taking a snapshot");
+    }
+    let context = source::Context {
+        commands: Arc::clone(&backup.world.commands),
+        observer: Arc::clone(backup.collector) as Arc<dyn Observer>,
+        clock: Arc::clone(&backup.world.clock),
+    };
+    let guard = freeze(backup, &context)?;
+    Ok((pending, guard))
+}
+
+/// Checks that the source stood still, releases it, and publishes what was archived.
+pub(super) fn publish(
+    backup: &Backup<'_>,
+    pending: PendingBackup,
+    guard: SnapshotGuard,
+    archived: Result<ArchivedSource, BackupError>,
+    previous: Option<&KnownPrevious>,
+) -> Result<BackupOutcome, BackupError> {
+    let frozen_at = guard.facts().created_at;
+    // If the snapshot overflowed, that is the error to report rather than the read error that follows from it.
+    if archived.is_err()
+        && let Err(unhealthy @ SourceError::Unhealthy { .. }) = guard.check_health()
+    {
+        return Err(unhealthy.into());
+    }
+    let archived = archived?;
+    backup.step("checking that the source stood still");
+    guard.check_health()?;
+    let snapshot = release(backup, guard)?;
+
+    // A backup that was abandoned was reported as failed and must not be published.
+    if backup.world.cancel.is_cancelled() {
+        return Err(BackupError::Cancelled);
+    }
+    let changes = sudden::note_change(backup, &pending, &archived);
+    let replaced_until = sudden::replaced_until(backup, &archived);
+    backup.step("publishing");
+    let before = FromBefore { previous, changes };
+    let manifest = manifest(backup, pending.stem(), frozen_at, snapshot, archived, before);
+    let checksum = checksum_text(pending.stem(), manifest.kind(), &manifest.digests.archive_sha1);
+    let manifest_bytes = manifest.to_bytes()?;
+    let archive = pending.publish(&ToPublish {
+        checksum: backup.options.checksum.then_some(checksum.as_bytes()),
+        manifest: &manifest_bytes,
+        archive_bytes: manifest.sizes.archive_bytes,
+        index_bytes: manifest.sizes.index_bytes,
+    })?;
+    Ok(BackupOutcome {
+        source: backup.source.display_name().to_owned(),
+        archive,
+        manifest: Manifest::from_bytes(&manifest_bytes)?,
+        worst_problem: backup.collector.collected().worst,
+        replaced_until,
+    })
+}

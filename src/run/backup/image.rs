@@ -1,0 +1,131 @@
+//! Backs up a source as an image: the whole volume, used blocks only.
+
+use std::sync::Arc;
+
+use chrono::Local;
+
+use super::archive::ArchivedSource;
+use super::ends::{begin, publish};
+use super::error::BackupError;
+use super::outcome::BackupOutcome;
+use super::previous::KnownPrevious;
+use super::under_way::Backup;
+use crate::archive::counts::Counts;
+use crate::archive::error::ArchiveError;
+use crate::archive::image::write::{ImageOf, write_image};
+use crate::archive::kind::ArchiveKind;
+use crate::archive::members::Outputs;
+use crate::archive::write::{WriteOptions, WrittenArchive};
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Severity};
+use crate::layout::detect;
+use crate::manifest::ImageRecord;
+use crate::outside::BlockRead;
+use crate::run::expected::Expected;
+use crate::run::parent::{PreviousImage, Trust, Wanted, previous_image};
+use crate::run::record::source_record;
+use crate::source::SnapshotGuard;
+use crate::store::Folder;
+use crate::store::pending::PendingBackup;
+use crate::used::used_map_of_disk;
+
+/// Freezes the source, writes its image, and publishes it.
+pub(super) fn run(backup: &Backup<'_>, volume: Folder) -> Result<BackupOutcome, BackupError> {
+    let (pending, guard) = begin(backup, volume, ArchiveKind::Image)?;
+    let previous = find_previous(backup);
+    let known = previous.as_ref().map(|previous| KnownPrevious {
+        stem: previous.parent.stem().to_owned(),
+        trust: Trust::default(),
+        archive_sha1: previous.archive_sha1.clone(),
+    });
+    let archived = archive(backup, &pending, &guard, previous);
+    publish(backup, pending, guard, archived, known.as_ref())
+}
+
+fn find_previous(backup: &Backup<'_>) -> Option<PreviousImage> {
+    let wanted = Wanted {
+        source: &source_record(backup.source),
+        level: backup.options.archive.level,
+        choice: &backup.options.parent,
+        full_read_every_days: backup.options.archive.full_read_every_days,
+        today: backup.started_at.with_timezone(&Local).date_naive(),
+        now: backup.started_at,
+    };
+    match previous_image(&wanted, backup.backups, backup.destination.root()) {
+        Ok(found) => {
+            if let Some(previous) = &found {
+                backup.step(&format!("carrying forward from {}", previous.parent.stem()));
+            }
+            found
+        }
+        Err(error) => {
+            let why = with_causes(&error);
+            backup.tell(Severity::Notice, format!("nothing is carried forward, everything is compressed: {why}"));
+            None
+        }
+    }
+}
+
+fn archive(
+    backup: &Backup<'_>,
+    pending: &PendingBackup,
+    guard: &SnapshotGuard,
+    previous: Option<PreviousImage>,
+) -> Result<ArchivedSource, BackupError> {
+    backup.step("reading the layout");
+    let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
+    let layout = detect(&*blocks, backup.source.display_name(), Some(guard.sector_size_bytes()))?;
+    let expected = Expected(&backup.options.expect);
+    for problem in &layout.problems {
+        backup.collector.on_event(&Event::Problem(expected.weighed(problem.clone(), &layout.regions)));
+    }
+    backup.step("looking for the used blocks");
+    // The only error is that of a cancelled run.
+    let found = used_map_of_disk(&layout, &blocks, &backup.world.cancel).map_err(|_| BackupError::Cancelled)?;
+    let mut kept_whole = Vec::new();
+    for problem in found.problems {
+        kept_whole.push(format!("{}: {}", problem.location, problem.what));
+        backup.collector.on_event(&Event::Problem(problem));
+    }
+    let used_bytes = found.map.used_bytes();
+    if let Some(limit_bytes) = backup.options.max_bytes.filter(|limit| used_bytes > *limit) {
+        return Err(ArchiveError::TooLong { limit_bytes }.into());
+    }
+
+    backup.step("reading the used blocks");
+    let (cancel, health) = (backup.world.cancel.clone(), guard.health_flag());
+    let options = WriteOptions {
+        level: backup.options.archive.level,
+        threads: backup.options.threads(),
+        stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
+    };
+    let outputs = Outputs {
+        archive: pending.archive_writer(false).map_err(ArchiveError::Write)?,
+        index: pending.index_writer().map_err(ArchiveError::Write)?,
+    };
+    let of = ImageOf { blocks: &*blocks, used: found.map.runs() };
+    let parent = previous.map(|previous| previous.parent);
+    let written = write_image(of, outputs, &options, parent, &**backup.collector)?;
+    for what in &written.complaints {
+        backup.tell(Severity::Error, what.clone());
+    }
+    if let Some(mismatches) = written.carried.map(|counts| counts.mismatches).filter(|count| *count > 0) {
+        let what = format!(
+            "{mismatches} members of the previous backup are damaged and were not copied: `volbak verify` says which"
+        );
+        backup.tell(Severity::Warning, what);
+    }
+    if written.data_bytes == 0 {
+        backup.tell(Severity::Notice, "holds no data at all; the image is zeros");
+    }
+    Ok(ArchivedSource {
+        layout,
+        regions: Vec::new(),
+        image: Some(ImageRecord { used_bytes, data_bytes: written.data_bytes, kept_whole }),
+        written: WrittenArchive {
+            members: written.members,
+            counts: Counts { raw_images: 1, data_bytes: written.data_bytes, ..Counts::default() },
+            carried: written.carried,
+        },
+    })
+}

@@ -3,6 +3,7 @@
 pub(crate) mod args;
 mod disk;
 pub(crate) mod export;
+pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod memory;

@@ -19,7 +19,7 @@ use crate::cli::night::carry_out;
 use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_error};
 use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
-use crate::cli::{about, export, list, log, memory, proof, snapshot, verify};
+use crate::cli::{about, export, history, list, log, memory, proof, snapshot, verify};
 
 fn main() -> ExitCode {
     memory::spare_address_space();
@@ -50,6 +50,8 @@ fn main() -> ExitCode {
         Command::Browse(args) => proof::browse(args),
         Command::Cat(args) => proof::cat(args),
         Command::Diff(args) => proof::diff(args),
+        Command::Find(args) => history::find(args),
+        Command::Log(args) => history::log_of(args),
         Command::Night(command) => return exit(carry_out(command, verbosity)),
         Command::Man { directory } => clap_mangen::generate_to(Cli::command(), directory)
             .map(|()| ExitClass::Well)

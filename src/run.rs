@@ -11,6 +11,7 @@ pub mod doctor;
 mod dumps;
 pub mod expected;
 pub mod export;
+pub mod history;
 pub mod hooks;
 pub mod image_file;
 pub mod import;

@@ -11,6 +11,7 @@ use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
 use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
+use super::history::{FIND_EXAMPLES, FindArgs, LOG_EXAMPLES, LogArgs};
 use super::list::{LIST_EXAMPLES, ListArgs};
 use super::log::LogForm;
 use super::night_args::NightCommand;
@@ -90,6 +91,12 @@ pub(crate) enum Command {
     Cat(CatArgs),
     /// Show the differences between two backups
     Diff(DiffArgs),
+    /// Search all backups for files by name, and show since when and until when they are there
+    #[command(after_help = FIND_EXAMPLES)]
+    Find(FindArgs),
+    /// Show the versions of one file over all backups: when each appeared, its size and digest, and which backups have it
+    #[command(after_help = LOG_EXAMPLES)]
+    Log(LogArgs),
     #[command(flatten)]
     Night(NightCommand),
     /// Write the manual pages into a directory

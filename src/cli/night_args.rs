@@ -95,7 +95,7 @@ pub(crate) struct ReportArgs {
 }
 
 /// A day of the local calendar, in any of the accepted forms.
-fn day(text: &str) -> Result<NaiveDate, String> {
+pub(crate) fn day(text: &str) -> Result<NaiveDate, String> {
     day_of(text, Local::now().date_naive()).ok_or_else(|| {
         "write a day such as 2026-11-20 or 20_11_2026, or today, yesterday, or \"3 days ago\"".to_owned()
     })

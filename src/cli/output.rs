@@ -302,6 +302,6 @@ fn shown_mixtures(backups: &[Listed]) -> String {
     text
 }
 
-fn counted(count: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }

@@ -308,7 +308,7 @@ pub(crate) fn diff(args: &DiffArgs) -> anyhow::Result<ExitClass> {
 }
 
 /// A path in the backup, as shown in lists. The path of the root is empty.
-fn shown(path: &str) -> String {
+pub(crate) fn shown(path: &str) -> String {
     if path.is_empty() { "/".to_owned() } else { volbak::shown::text(path) }
 }
 
@@ -317,7 +317,7 @@ pub(crate) fn threads(wanted: Option<u16>) -> usize {
 }
 
 /// For verbs that only read: a signal ends the process at once, with a message.
-fn say_when_interrupted() -> anyhow::Result<()> {
+pub(crate) fn say_when_interrupted() -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if let Some(signal) = signals.forever().next() {

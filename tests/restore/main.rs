@@ -7,6 +7,7 @@ mod damage;
 mod device;
 mod files;
 mod foreign;
+mod history;
 mod hostile_archives;
 mod made_anew;
 mod many_backups;

@@ -43,7 +43,11 @@ fn part_of_region(files: &Backup, name: &str) -> Result<Part, RestoreError> {
 /// Where the paths that a person types start: in the only directory with a filesystem's files if there is one, else in
 /// the archive's root.
 pub(crate) fn base_of(files: &Backup) -> Base {
-    let Some(manifest) = files.manifest() else { return Base::default() };
+    files.manifest().as_ref().map(base_in).unwrap_or_default()
+}
+
+/// As [`base_of`], with the manifest at hand.
+pub(crate) fn base_in(manifest: &Manifest) -> Base {
     let mut directories: Vec<Vec<u8>> =
         manifest.regions.iter().filter_map(|record| name_at_top(record.files_path()?)).collect();
     directories.sort_unstable();

@@ -48,6 +48,13 @@ pub struct Base {
     pub top_names: Vec<Vec<u8>>,
 }
 
+impl Base {
+    /// The part of `path` below the directory, if it is below it; `path` without `./`.
+    pub(crate) fn inside<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        path.strip_prefix(self.below.as_slice())?.strip_prefix(b"/")
+    }
+}
+
 /// Patterns of paths. Each selects the entry with exactly that path and everything below; one with `*`, `?` or `[`
 /// also selects its matches in the sense of gitignore(5), from the archive's root.
 #[derive(Debug, Default)]

@@ -1,0 +1,214 @@
+//! `volbak find` and `volbak log`.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Local, NaiveDate, NaiveTime, Utc};
+use clap::Args;
+use volbak::error::ExitClass;
+use volbak::run::history::{PathHistory, PathPattern, Step, Version, VolumeHistory, history};
+use volbak::store::Destination;
+use volbak::units::ByteLen;
+
+use super::log;
+use super::night_args::day;
+use super::output::{counted, print, print_json};
+use super::place::{UsageError, Where};
+use super::proof::{cancel, say_when_interrupted, shown};
+
+pub(crate) const FIND_EXAMPLES: &str = "\
+Examples:
+  volbak find nginx.conf                     any file of that name, in all volumes
+  volbak find '*.sql' --volume vol-1 --since '30 days ago'
+  volbak find 'etc/**/*.conf' --json         a path, from the root of the filesystem";
+
+pub(crate) const LOG_EXAMPLES: &str = "\
+Examples:
+  volbak log vol-1:etc/hosts
+  volbak log etc/hosts --volume vol-1 --volume vol-2
+  volbak cat vol-1@20_11_2026:etc/hosts      one of the versions";
+
+/// The backups to search.
+#[derive(Debug, Args)]
+pub(crate) struct SearchedArgs {
+    /// Only this volume; may be repeated [default: all]
+    #[arg(long = "volume", value_name = "VOLUME")]
+    volumes: Vec<String>,
+    /// Only backups from this day on: 2026-11-20, 20_11_2026, today, yesterday, or "3 days ago"
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    since: Option<NaiveDate>,
+    #[command(flatten)]
+    place: Where,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FindArgs {
+    /// A name (`hosts`, `*.conf`), or with a `/` a path from the root of the filesystem or the archive (`etc/**/*.conf`).
+    /// `*` and `?` do not match a `/`, `**` does
+    pattern: String,
+    /// Treat upper and lower case as equal
+    #[arg(short, long)]
+    ignore_case: bool,
+    #[command(flatten)]
+    searched: SearchedArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The path of one file or directory, as `browse` prints it
+    #[arg(value_name = "[VOLUME:]PATH")]
+    path: String,
+    #[command(flatten)]
+    searched: SearchedArgs,
+}
+
+pub(crate) fn find(args: &FindArgs) -> anyhow::Result<ExitClass> {
+    say_when_interrupted()?;
+    let pattern = PathPattern::glob(&args.pattern, args.ignore_case).map_err(|error| UsageError(error.to_string()))?;
+    let destination = args.searched.place.place()?.open()?;
+    search(&destination, &args.searched, args.searched.volumes.clone(), &pattern, &args.pattern, shown_find)
+}
+
+pub(crate) fn log_of(args: &LogArgs) -> anyhow::Result<ExitClass> {
+    say_when_interrupted()?;
+    let destination = args.searched.place.place()?.open()?;
+    let mut volumes = args.searched.volumes.clone();
+    let mut path = args.path.as_str();
+    // A path may contain a colon.
+    if let Some((volume, behind)) = path.split_once(':')
+        && volumes.is_empty()
+        && destination.existing_volume_directory(volume)?.is_some()
+    {
+        volumes.push(volume.to_owned());
+        path = behind;
+    }
+    search(&destination, &args.searched, volumes, &PathPattern::exact(path), path, shown_log)
+}
+
+/// Searches the volumes and prints what was found. Nothing found is an error, as for a path that `cat` does not find.
+fn search(
+    destination: &Destination,
+    args: &SearchedArgs,
+    mut volumes: Vec<String>,
+    pattern: &PathPattern,
+    wanted: &str,
+    show: fn(&VolumeHistory) -> String,
+) -> anyhow::Result<ExitClass> {
+    let cancel = cancel()?;
+    for volume in &volumes {
+        if destination.existing_volume_directory(volume)?.is_none() {
+            return Err(UsageError(format!("{} has no backups of {volume}", destination.root().display())).into());
+        }
+    }
+    if volumes.is_empty() {
+        volumes = destination.volume_names()?;
+    }
+    let since = args.since.map(start_of);
+    let mut found = Vec::new();
+    let mut class = ExitClass::Well;
+    for volume in volumes {
+        let of_volume = history(destination, &volume, pattern, since, &cancel)?;
+        for not_searched in &of_volume.not_searched {
+            class = ExitClass::WithProblems;
+            log::warning(&format!("{} is not searched: {}", not_searched.backup, not_searched.why));
+        }
+        found.push(of_volume);
+    }
+    if args.json {
+        print_json(&serde_json::json!({ "volumes": found }))?;
+    } else {
+        let with_paths = found.iter().filter(|of_volume| !of_volume.paths.is_empty());
+        print(&with_paths.map(show).collect::<Vec<_>>().join("\n"))?;
+    }
+    if found.iter().all(|of_volume| of_volume.paths.is_empty()) {
+        let searched = found.iter().map(|of_volume| of_volume.searched as u64).sum();
+        let searched = counted(searched, "backup", "backups");
+        anyhow::bail!("nothing matches {} in {searched}", volbak::shown::text(wanted));
+    }
+    Ok(class)
+}
+
+/// The first moment of a day of the local calendar. Where a clock change skips midnight, it is the first hour that exists.
+fn start_of(day: NaiveDate) -> DateTime<Utc> {
+    let hours = (0..24).filter_map(|hour| NaiveTime::from_hms_opt(hour, 0, 0));
+    let first = hours.filter_map(|time| day.and_time(time).and_local_timezone(Local).earliest()).next();
+    first.map_or_else(|| day.and_time(NaiveTime::MIN).and_utc(), |local| local.with_timezone(&Utc))
+}
+
+/// A line for each path: its versions and the backups that have it.
+fn shown_find(found: &VolumeHistory) -> String {
+    let mut rows = Vec::new();
+    for PathHistory { path, versions, gone } in &found.paths {
+        let (Some(first), Some(last)) = (versions.first(), versions.last()) else { continue };
+        let count = counted(versions.len() as u64, "version", "versions");
+        let until = match gone {
+            Some(gone) => format!("until {}, not in {}", last.last.backup, gone_from(gone)),
+            None => "still there".to_owned(),
+        };
+        rows.push(vec![size_of(last), count, format!("from {}", first.first.backup), until, shown(path)]);
+    }
+    format!("{}: {} searched\n{}", found.volume, counted(found.searched as u64, "backup", "backups"), table(&rows))
+}
+
+/// A line for each version.
+fn shown_log(found: &VolumeHistory) -> String {
+    let mut text = String::new();
+    for PathHistory { path, versions, gone } in &found.paths {
+        text.push_str(&format!("{}: {}\n", found.volume, shown(path)));
+        let mut rows = vec![["FIRST", "LAST", "BACKUPS", "SIZE", "SHA-256", "WHAT"].map(str::to_owned).to_vec()];
+        for version in versions {
+            let what = match version.step {
+                Step::Oldest => "in the oldest backup searched",
+                Step::Appeared => "appeared",
+                Step::Returned => "was there again",
+                Step::Content => "content changed",
+                Step::Attributes => "attributes changed",
+            };
+            let damaged = if version.damaged { ", parts could not be read" } else { "" };
+            rows.push(vec![
+                version.first.backup.clone(),
+                version.last.backup.clone(),
+                version.backups.to_string(),
+                size_of(version),
+                version.sha256.as_deref().map_or("-", |digest| &digest[..16]).to_owned(),
+                format!("{what}{damaged}"),
+            ]);
+        }
+        if let Some(gone) = gone {
+            let mut row = vec!["-".to_owned(); 5];
+            row[0].clone_from(&gone.backup);
+            row.push(if gone.partial { "not in this backup, which is partial" } else { "gone" }.to_owned());
+            rows.push(row);
+        }
+        text.push_str(&table(&rows));
+    }
+    text
+}
+
+fn gone_from(gone: &volbak::run::history::Appearance) -> String {
+    if gone.partial { format!("{} (partial)", gone.backup) } else { gone.backup.clone() }
+}
+
+fn size_of(version: &Version) -> String {
+    match version.kind {
+        'f' | 's' | 'i' | 'h' => ByteLen(version.size).to_string(),
+        'd' => "directory".to_owned(),
+        'l' => "link".to_owned(),
+        _ => "device".to_owned(),
+    }
+}
+
+/// Rows with aligned columns, indented.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns: BTreeSet<usize> = rows.iter().map(Vec::len).collect();
+    let widths: Vec<usize> = (0..columns.last().copied().unwrap_or(0))
+        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("  {}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Local, NaiveDate, NaiveTime, Utc};
 use clap::Args;
 use volbak::error::ExitClass;
-use volbak::run::history::{PathHistory, PathPattern, Step, Version, VolumeHistory, history};
+use volbak::run::history::{Appearance, PathHistory, PathPattern, Step, Version, VolumeHistory, history};
 use volbak::store::Destination;
 use volbak::units::ByteLen;
 
@@ -132,8 +132,8 @@ fn search(
 
 /// The first moment of a day of the local calendar. Where a clock change skips midnight, it is the first hour that exists.
 fn start_of(day: NaiveDate) -> DateTime<Utc> {
-    let hours = (0..24).filter_map(|hour| NaiveTime::from_hms_opt(hour, 0, 0));
-    let first = hours.filter_map(|time| day.and_time(time).and_local_timezone(Local).earliest()).next();
+    let mut hours = (0..24).filter_map(|hour| NaiveTime::from_hms_opt(hour, 0, 0));
+    let first = hours.find_map(|time| day.and_time(time).and_local_timezone(Local).earliest());
     first.map_or_else(|| day.and_time(NaiveTime::MIN).and_utc(), |local| local.with_timezone(&Utc))
 }
 
@@ -143,11 +143,11 @@ fn shown_find(found: &VolumeHistory) -> String {
     for PathHistory { path, versions, gone } in &found.paths {
         let (Some(first), Some(last)) = (versions.first(), versions.last()) else { continue };
         let count = counted(versions.len() as u64, "version", "versions");
-        let until = match gone {
-            Some(gone) => format!("until {}, not in {}", last.last.backup, gone_from(gone)),
-            None => "still there".to_owned(),
-        };
-        rows.push(vec![size_of(last), count, format!("from {}", first.first.backup), until, shown(path)]);
+        let (first, last_backup) = (&first.first.backup, &last.last.backup);
+        let there = if first == last_backup { first.clone() } else { format!("{first} to {last_backup}") };
+        let until =
+            gone.as_ref().map_or_else(|| "still there".to_owned(), |gone| format!("gone since {}", shown_gone(gone)));
+        rows.push(vec![size_of(last), count, there, until, shown(path)]);
     }
     format!("{}: {} searched\n{}", found.volume, counted(found.searched as u64, "backup", "backups"), table(&rows))
 }
@@ -187,7 +187,7 @@ fn shown_log(found: &VolumeHistory) -> String {
     text
 }
 
-fn gone_from(gone: &volbak::run::history::Appearance) -> String {
+fn shown_gone(gone: &Appearance) -> String {
     if gone.partial { format!("{} (partial)", gone.backup) } else { gone.backup.clone() }
 }
 

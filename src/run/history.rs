@@ -134,11 +134,7 @@ pub fn history(
 }
 
 /// The backup if it is to be searched, or why it cannot be.
-fn to_search(
-    volume: &str,
-    entry: CatalogEntry,
-    since: Option<DateTime<Utc>>,
-) -> Option<Result<Searched, NotSearched>> {
+fn to_search(volume: &str, entry: CatalogEntry, since: Option<DateTime<Utc>>) -> Option<Result<Searched, NotSearched>> {
     let typed = typed(volume, &entry);
     let files = entry.files();
     let why = match entry.state {

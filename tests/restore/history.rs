@@ -151,7 +151,7 @@ fn a_person_reads_when_a_file_came_and_went() {
     };
     let found = of(0, &["find", "hosts"]);
     assert!(found.starts_with("vol: 3 backups searched\n"), "{found}");
-    let line = format!("from {}  until {}, not in {}  etc/hosts", typed[0], typed[1], typed[2]);
+    let line = format!("{} to {}  gone since {}  etc/hosts", typed[0], typed[1], typed[2]);
     assert!(found.contains("2 versions") && found.contains(&line), "{found}");
     assert!(of(0, &["find", "x.conf"]).contains("still there  etc/x.conf"));
     assert!(of(0, &["find", "-i", "X.CONF"]).contains("etc/x.conf"));

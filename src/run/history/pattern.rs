@@ -118,9 +118,8 @@ fn longest_literal(glob: &str) -> Vec<u8> {
                 let _ = bytes.next();
                 runs.push(Vec::new());
             }
-            b'*' | b'?' => runs.push(Vec::new()),
             // `**/` may match nothing, also without its slash.
-            b'/' => runs.push(Vec::new()),
+            b'*' | b'?' | b'/' => runs.push(Vec::new()),
             _ if depth == 0 && is_itself(byte) => {
                 if let Some(run) = runs.last_mut() {
                     run.push(byte);

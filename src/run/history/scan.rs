@@ -81,14 +81,13 @@ pub(super) fn scan(
             continue;
         };
         let mut lines = &buf[..end];
-        let version = match version {
-            Some(version) => version,
-            None => {
-                let first = memchr(b'\n', lines).unwrap_or(lines.len());
-                let found = IndexVersion::of_header(&lines[..first]);
-                lines = lines.get(first + 1..).unwrap_or_default();
-                *version.insert(found.ok_or(ScanError::Damaged("its version is not known"))?)
-            }
+        let version = if let Some(version) = version {
+            version
+        } else {
+            let first = memchr(b'\n', lines).unwrap_or(lines.len());
+            let found = IndexVersion::of_header(&lines[..first]);
+            lines = lines.get(first + 1..).unwrap_or_default();
+            *version.insert(found.ok_or(ScanError::Damaged("its version is not known"))?)
         };
         let mut look_at = |line: &[u8]| -> Result<(), ScanError> {
             if !line.starts_with(b"E\t") || !may_match(line, pattern) {

@@ -101,14 +101,14 @@ struct Path {
     settled: usize,
 }
 
-/// An entry that matches, compared with the settled histories.
+/// An entry that matches, compared with the settled histories. Most are `Known`, and many are kept at a time.
 pub(super) enum Sighting {
     /// The path with this number, unchanged.
     Known(usize),
     /// The path with this number, changed.
-    Changed(usize, Facts),
+    Changed(usize, Box<Facts>),
     /// A path that no settled backup has.
-    New(Box<[u8]>, Facts),
+    New(Box<(Box<[u8]>, Facts)>),
 }
 
 impl Sighting {
@@ -117,7 +117,7 @@ impl Sighting {
         match self {
             Self::Known(_) => 0,
             Self::Changed(..) => size_of::<Span>(),
-            Self::New(path, _) => new_path_bytes(path),
+            Self::New(new) => new_path_bytes(&new.0),
         }
     }
 }
@@ -143,11 +143,11 @@ impl Histories {
 
     pub(super) fn sighting(&self, path: &[u8], facts: Facts) -> Sighting {
         match self.numbers.get(path) {
-            None => Sighting::New(path.into(), facts),
+            None => Sighting::New(Box::new((path.into(), facts))),
             Some(&number) => {
                 let Path { spans, settled } = &self.paths[number];
                 let is_known = spans.get(*settled).is_some_and(|span| span.facts == facts);
-                if is_known { Sighting::Known(number) } else { Sighting::Changed(number, facts) }
+                if is_known { Sighting::Known(number) } else { Sighting::Changed(number, Box::new(facts)) }
             }
         }
     }
@@ -160,8 +160,9 @@ impl Histories {
                     let Path { spans, settled } = &self.paths[number];
                     (number, spans[*settled].facts.clone())
                 }
-                Sighting::Changed(number, facts) => (number, facts),
-                Sighting::New(path, facts) => {
+                Sighting::Changed(number, facts) => (number, *facts),
+                Sighting::New(new) => {
+                    let (path, facts) = *new;
                     let next = self.paths.len();
                     let bytes = new_path_bytes(&path);
                     let number = *self.numbers.entry(path).or_insert(next);
@@ -270,9 +271,10 @@ mod tests {
         }
         let paths = histories.into_paths(&backups(contents.len()));
         let [path] = paths.as_slice() else { panic!("{} paths", paths.len()) };
-        let steps = path.versions.iter().map(|version| {
-            (version.step, version.first.backup.clone(), version.last.backup.clone())
-        });
+        let steps = path
+            .versions
+            .iter()
+            .map(|version| (version.step, version.first.backup.clone(), version.last.backup.clone()));
         (steps.collect(), path.gone.as_ref().map(|gone| gone.backup.clone()))
     }
 

@@ -71,6 +71,9 @@ pub mod log;
 pub mod mail;
 #[doc(hidden)]
 pub mod manifest;
+#[cfg(feature = "openstack")]
+#[doc(hidden)]
+pub mod openstack;
 #[doc(hidden)]
 pub mod outside;
 #[doc(hidden)]

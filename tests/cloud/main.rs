@@ -1,0 +1,7 @@
+//! Promise: what volbak knows of the cloud is what the cloud says, and a cloud that lies, hangs or is down harms no
+//! backup. Tests marked `ignore` need the control plane of scripts/cloud: scripts/test-cloud runs them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod client;
+mod server;

@@ -1,0 +1,156 @@
+//! A server on 127.0.0.1 that answers as a test says: with a recorded answer, or with what no honest server sends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    /// With its query.
+    pub(crate) path: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Asked {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What to send.
+pub(crate) enum Reply {
+    /// A whole answer.
+    Json(u16, String),
+    /// With further header lines.
+    With(u16, Vec<String>, String),
+    /// These bytes, and then the end.
+    Raw(Vec<u8>),
+    /// A header, and then these bytes one by one with a pause between two.
+    Drip(Vec<u8>, Duration),
+    /// A header without a length, and then zeros until the client goes.
+    Endless,
+    /// Nothing; the connection stays open.
+    Hang,
+    /// The end, at once.
+    Close,
+}
+
+pub(crate) struct Server {
+    pub(crate) url: String,
+    pub(crate) asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Server {
+    /// `answer` gets each request and the server's own address.
+    pub(crate) fn start(answer: impl Fn(&Asked, &str) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (answer, all, base) = (Arc::new(answer), Arc::clone(&asked), url.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (answer, all, base) = (Arc::clone(&answer), Arc::clone(&all), base.clone());
+                thread::spawn(move || {
+                    // A client that goes away is an everyday matter here.
+                    let _ = serve(stream.unwrap(), &*answer, &all, &base);
+                });
+            }
+        });
+        Self { url, asked }
+    }
+
+    /// `METHOD path` of each request so far.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.asked.lock().unwrap().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    answer: &(dyn Fn(&Asked, &str) -> Reply + Send + Sync),
+    all: &Mutex<Vec<Asked>>,
+    base: &str,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split(' ');
+        let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+        let mut headers = Vec::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').unwrap();
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut asked = Asked { method, path, headers, body: String::new() };
+        let len = asked.header("content-length").map_or(0, |len| len.parse().unwrap());
+        let mut body = vec![0; len];
+        reader.read_exact(&mut body)?;
+        asked.body = String::from_utf8(body).unwrap();
+        all.lock().unwrap().push(asked.clone());
+        match answer(&asked, base) {
+            Reply::Json(status, body) => send(&mut stream, status, &[], &body)?,
+            Reply::With(status, lines, body) => send(&mut stream, status, &lines, &body)?,
+            Reply::Raw(bytes) => return stream.write_all(&bytes),
+            Reply::Drip(bytes, pause) => {
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
+                for byte in bytes {
+                    stream.write_all(&[byte])?;
+                    thread::sleep(pause);
+                }
+            }
+            Reply::Endless => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n[")?;
+                loop {
+                    stream.write_all(&vec![b' '; 65536])?;
+                }
+            }
+            Reply::Hang => {
+                // Until the client goes.
+                reader.read_to_end(&mut Vec::new())?;
+                return Ok(());
+            }
+            Reply::Close => return Ok(()),
+        }
+    }
+}
+
+fn send(stream: &mut TcpStream, status: u16, lines: &[String], body: &str) -> std::io::Result<()> {
+    let mut lines = lines.join("\r\n");
+    lines.push_str(if lines.is_empty() { "" } else { "\r\n" });
+    let head = format!(
+        "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\nContent-Type: application/json\r\n{lines}\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes())
+}
+
+/// Keystone's answer to a log-in: the services lie under `base`.
+pub(crate) fn token(base: &str, token: &str) -> Reply {
+    let endpoint = |path: &str| {
+        format!(r#"[{{"interface": "public", "region": "R1", "region_id": "R1", "url": "{base}{path}"}}]"#)
+    };
+    let body = format!(
+        r#"{{"token": {{"catalog": [
+            {{"type": "volumev3", "name": "cinderv3", "endpoints": {}}},
+            {{"type": "compute", "name": "nova", "endpoints": {}}}]}}}}"#,
+        endpoint("/volume/v3/p1"),
+        endpoint("/compute/v2.1")
+    );
+    Reply::With(201, vec![format!("X-Subject-Token: {token}")], body)
+}

@@ -1,6 +1,7 @@
 //! The command line: arguments, progress and results.
 
 pub(crate) mod args;
+pub(crate) mod cloud;
 mod disk;
 pub(crate) mod export;
 pub(crate) mod history;

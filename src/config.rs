@@ -15,6 +15,7 @@ mod expect;
 mod kinds;
 mod mail;
 mod mistake;
+mod openstack;
 mod options;
 mod pattern;
 mod reading;
@@ -29,6 +30,7 @@ mod written;
 pub use expect::{BadExpectation, Expectation};
 pub use mail::PASSWORD_VARIABLE;
 pub use mistake::{ConfigError, Location, Mistake};
+pub use openstack::OpenStackOptions;
 pub use options::{
     ArchiveOptions, ChangeLimits, DumpInstance, DumpKind, DumpOptions, HookOptions, IoNice, MailOptions, MailWhen,
     RecheckOptions, ReportOptions, Selected, VerifyLevel, VolumeOptions,

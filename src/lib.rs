@@ -53,6 +53,8 @@
 #[doc(hidden)]
 pub mod archive;
 #[doc(hidden)]
+pub mod cloud;
+#[doc(hidden)]
 pub mod config;
 #[doc(hidden)]
 pub mod entry;
@@ -122,6 +124,7 @@ pub mod options {
 /// Types of [`Manifest`]'s fields: facts about the backup and the volume.
 pub mod facts {
     pub use crate::archive::counts::{CarryCounts, Counts};
+    pub use crate::cloud::{Attached, CinderSide, CloudVolume, Difference, NovaSide, VolumeInCloud};
     pub use crate::events::{RunFigures, SourceName};
     pub use crate::layout::{
         BtrfsMade, FatMade, Handling, Holds, HoldsKind, Layout, MadeWith, MdMade, NestedLv, PreservedBytes, Region,

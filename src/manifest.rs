@@ -14,6 +14,7 @@ pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use crate::archive::carry::parent::ParentFacts;
 use crate::archive::counts::{CarryCounts, Counts};
 use crate::archive::kind::ArchiveKind;
+use crate::cloud::VolumeInCloud;
 use crate::events::Problem;
 use crate::layout::Layout;
 use crate::shown::hex;
@@ -53,6 +54,9 @@ pub struct Manifest {
     pub source: SourceRecord,
     /// The snapshot that was read; `None` for a device or an image.
     pub snapshot: Option<SnapshotRecord>,
+    /// The volume in the cloud: its names, and the instance that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Box<VolumeInCloud>>,
     /// The layout of the source.
     pub layout: Layout,
     /// The record of each region, in the layout's order.
@@ -343,6 +347,7 @@ pub(crate) fn blank() -> Manifest {
         local_date: String::new(),
         source: SourceRecord::default(),
         snapshot: None,
+        cloud: None,
         layout: Layout {
             source: crate::layout::SourceFacts { path: String::new(), size_bytes: 0, sector_size: 512 },
             table: crate::layout::Table::default(),

@@ -6,6 +6,7 @@ mod begun;
 pub mod browse;
 pub mod check;
 mod child;
+pub mod cloud;
 pub(crate) mod collect;
 pub mod doctor;
 mod dumps;

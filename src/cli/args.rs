@@ -10,6 +10,7 @@ use volbak::config::parse_bytes;
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
+use super::cloud::CloudCommand;
 use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
 use super::history::{FIND_EXAMPLES, FindArgs, LOG_EXAMPLES, LogArgs};
 use super::list::{LIST_EXAMPLES, ListArgs};
@@ -82,6 +83,9 @@ pub(crate) enum Command {
     /// Write a volume, a device, an image or a backup as a qcow2 or raw image of its used blocks
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
+    /// Show what the OpenStack cloud knows of the volumes
+    #[command(subcommand)]
+    Cloud(CloudCommand),
     /// Write the disk in a qcow2 or raw image to a device
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
+use volbak::cloud::shown_names;
 use volbak::error::{ExitClass, limit_behind, with_causes};
 use volbak::log::write_in_time;
 use volbak::run::backup::BackupOutcome;
@@ -238,11 +239,12 @@ impl Verified {
 
 /// A destination's backups, for a person.
 pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
-    const COLUMNS: usize = 8;
+    const COLUMNS: usize = 9;
     if backups.is_empty() {
         return "no backups\n".to_owned();
     }
-    let names: [&str; COLUMNS] = ["VOLUME", "DATE", "SIZE", "ENTRIES", "PROBLEMS", "STATE", "VERIFIED", "BACKUP"];
+    let names: [&str; COLUMNS] =
+        ["VOLUME", "DATE", "SIZE", "ENTRIES", "PROBLEMS", "STATE", "VERIFIED", "BACKUP", "CLOUD"];
     let mut rows = vec![names.map(str::to_owned)];
     for Listed { entry, worth, verified, checked } in backups {
         let size = entry.archive_bytes.map_or_else(|| "-".to_owned(), |bytes| ByteLen(bytes).to_string());
@@ -265,7 +267,17 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
             (None, Some(checked)) => format!("- ({})", checked.shown()),
             (None, None) => "-".to_owned(),
         };
-        rows.push([entry.name.clone(), date, size, count, problems, state, verified, entry.stem.clone()]);
+        let cloud = match &entry.state {
+            BackupState::Complete { manifest } => {
+                manifest.cloud.as_ref().map(|cloud| shown_names(&cloud.volume)).unwrap_or_default()
+            }
+            _ => String::new(),
+        };
+        rows.push([entry.name.clone(), date, size, count, problems, state, verified, entry.stem.clone(), cloud]);
+    }
+    // A column for the cloud where one was asked.
+    if rows.iter().skip(1).all(|row| row[COLUMNS - 1].is_empty()) {
+        rows[0][COLUMNS - 1].clear();
     }
     let widths: Vec<usize> =
         (0..COLUMNS).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();

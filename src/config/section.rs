@@ -170,6 +170,11 @@ impl<'r> Section<'r> {
         Some(list)
     }
 
+    /// Whether the key, or the table of that name, is in the file.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
     /// The keys of a table inside this one. No variable overrides a whole table.
     pub(super) fn table(&self, key: &'static str) -> Vec<Entry> {
         self.reading.note_table(key);

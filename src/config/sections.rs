@@ -16,7 +16,7 @@ use super::section::Section;
 use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
-use super::{dumps, mail};
+use super::{dumps, mail, openstack};
 use crate::archive::kind::ArchiveKind;
 use crate::report::Style;
 use crate::shown;
@@ -97,6 +97,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         mail: mail::read(&table("mail"), enable_mail_notification),
         dumps: dumps::read(&table("dumps"), enable_mysql_dump, retention.retention_days),
         hooks: hooks(&table("hooks")),
+        openstack: openstack::read(&table("openstack"), top.has("openstack")),
         verify: verify(&table("verify")),
         volumes: volumes(reading, &top),
         retention,

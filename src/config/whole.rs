@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::openstack::OpenStackOptions;
 use super::options::{
     ArchiveOptions, ChangeLimits, DumpInstance, DumpOptions, HookOptions, IoNice, MailOptions, RecheckOptions,
     ReportOptions, Selected, VolumeOptions,
@@ -73,6 +74,8 @@ pub struct Config {
     pub dumps: DumpOptions,
     /// Hooks around snapshots.
     pub hooks: HookOptions,
+    /// The cloud, which is asked for the names of volumes and instances.
+    pub openstack: OpenStackOptions,
     /// Options of re-checks of older backups.
     pub verify: RecheckOptions,
     /// Exceptions for single volumes, in the order of the file.
@@ -112,6 +115,7 @@ impl Default for Config {
             mail: MailOptions::default(),
             dumps: DumpOptions::default(),
             hooks: HookOptions::default(),
+            openstack: OpenStackOptions::default(),
             verify: RecheckOptions::default(),
             volumes: Vec::new(),
             changeable: None,

@@ -102,6 +102,9 @@ pub struct VolumeReport {
     /// When one of its backups was last verified and found good.
     #[serde(default)]
     pub last_verified: Option<NaiveDate>,
+    /// Its display name and its instances in the cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<String>,
     /// Its earlier good backups, oldest first; the last 30 are enough.
     #[serde(default)]
     pub history: Vec<Past>,

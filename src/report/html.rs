@@ -135,7 +135,10 @@ fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts:
         "<tr>{}{}{}{}{}</tr>\n",
         cell(&format!(
             "<b>{}</b><div style=\"color:{GREY};font-size:12px\">{}, {} in all{}</div>",
-            escaped(&volume.name),
+            match &volume.cloud {
+                Some(cloud) => format!("{} [{}]", escaped(&volume.name), escaped(cloud)),
+                None => escaped(&volume.name).to_string(),
+            },
             escaped(&volume.directory),
             size(volume.directory_bytes),
             volume.last_verified.map_or_else(String::new, |date| format!(", verified {}", date.format("%d/%m/%Y")))

@@ -44,6 +44,7 @@ fn volume(name: &str, duration_seconds: u64, directory_bytes: u64) -> VolumeRepo
         problems: Vec::new(),
         snapshot_peak_percent: Some(12.4),
         last_verified: None,
+        cloud: None,
         history: Vec::new(),
         directory,
     }

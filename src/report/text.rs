@@ -46,6 +46,15 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     let took = shown_duration(report.duration_seconds);
     // Writing to a String cannot fail.
     let _ = write!(text, "{RULE}\nTotal backups size - {total} - Used space : {used}\nTotal execution time - {took}\n");
+    // After the documented part: scripts that parse it find it as it was.
+    let named: Vec<(&str, &str)> =
+        report.volumes.iter().filter_map(|volume| Some((volume.name.as_str(), volume.cloud.as_deref()?))).collect();
+    if !named.is_empty() {
+        text.push_str("\nNames in the cloud...\n");
+        for (volume, cloud) in named {
+            let _ = writeln!(text, "  - {}: {}", shown::text(volume), shown::text(cloud));
+        }
+    }
     text
 }
 

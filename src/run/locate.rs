@@ -18,6 +18,8 @@ use self::moment::Moment;
 use crate::archive::kind::ArchiveKind;
 use crate::manifest::Manifest;
 use crate::run::check::record;
+use crate::run::cloud::names::backed_up_as;
+use crate::shown;
 use crate::store::Destination;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::retention::is_future;
@@ -110,6 +112,7 @@ pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Res
     let root = destination.ok_or_else(|| LocateError::NoDestination(wanted.to_owned()))?;
     let destination = Destination::open(root)?;
     let (volume, entries, date) = volume_of(&destination, wanted)?;
+    let (volume, entries) = if entries.is_empty() { by_cloud(&destination, volume)? } else { (volume, entries) };
     if entries.is_empty() {
         return Err(LocateError::NoBackup { volume, destination: root.to_owned(), there: Vec::new() });
     }
@@ -146,6 +149,27 @@ fn volume_of(destination: &Destination, wanted: &str) -> Result<(String, Entries
             candidates: vec![format!("{wanted}@last"), typed_all(volume, &dated).join(", ")],
         }),
         (true, _) => Ok((volume.to_owned(), dated, Some(date.to_owned()))),
+    }
+}
+
+/// The volume that the cloud calls so, by its display name or UUID; as it is without such a volume.
+fn by_cloud(destination: &Destination, volume: String) -> Result<(String, Entries), LocateError> {
+    let found = backed_up_as(destination, &volume);
+    let mut names = found.keys();
+    match (names.next(), names.next()) {
+        (None, _) => Ok((volume, Vec::new())),
+        (Some(only), None) => {
+            let directory = destination.existing_volume_directory(only)?;
+            let entries = directory.map(|directory| list_volume(&*directory, only)).transpose()?;
+            Ok((only.clone(), entries.unwrap_or_default()))
+        }
+        _ => Err(LocateError::Ambiguous {
+            wanted: shown::text(&volume),
+            candidates: found
+                .into_iter()
+                .map(|(name, cloud)| if cloud.is_empty() { name } else { format!("{name} [{cloud}]") })
+                .collect(),
+        }),
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use chrono::Local;
 
 use super::backup::BackupWorld;
+use super::cloud::night::NightCloud;
 use super::collect::{Collector, tell};
 use super::{begun, priority, reports};
 use crate::config::Config;
@@ -109,11 +110,13 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
         if let Err(error) = begun::record(destination, started) {
             tell(&*collector, Severity::Warning, "run".to_owned(), with_causes(&error));
         }
-        let night = Night { config, options, world, destination, collector: &collector, began };
+        let cloud = NightCloud::begin(config, started);
+        let night = Night { config, options, world, destination, collector: &collector, began, cloud };
         existing = night.work(&mut report).inspect_err(|_| {
             // The caller gets the original error.
             let _ = begun::clear(destination);
         })?;
+        night.finish_cloud();
     }
     // An unmounted destination must not be written to: its path then leads to the host's own disk.
     let present = destination.filter(|destination| is_present(config, destination));

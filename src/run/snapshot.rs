@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::time::Instant;
 
 use super::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
+use super::cloud::names::volumes_called;
 use super::remains::remove_before;
 use crate::error::ExitClass;
 use crate::events::{Event, RunFigures, Severity, SourceName};
 use crate::shown;
-use crate::source::{self, Source};
+use crate::source::{self, Source, SourceError};
 use crate::store::{Destination, StoreError};
 
 /// What is backed up, and how.
@@ -83,7 +84,7 @@ fn one<S>(
     destination: &Destination,
     world: &BackupWorld,
 ) -> (SourceName, Result<BackupOutcome, BackupError>) {
-    let resolved = source::resolve(spec, &*world.commands).and_then(|source| match wanted.name {
+    let resolved = resolved(spec, destination, world).and_then(|source| match wanted.name {
         Some(name) => source.named(name),
         None => Ok(source),
     });
@@ -93,6 +94,25 @@ fn one<S>(
             let options = (wanted.options)(&source);
             (source.name(), back_up_source(&source, destination, &options, world))
         }
+    }
+}
+
+/// The source that `spec` means. A name that no volume and no file has may be one of the cloud: the newest saved map knows
+/// display names and UUIDs.
+fn resolved(spec: &OsStr, destination: &Destination, world: &BackupWorld) -> Result<Source, SourceError> {
+    let error = match source::resolve(spec, &*world.commands) {
+        Err(error @ SourceError::NotFound { .. }) => error,
+        done => return done,
+    };
+    let named = spec.to_str().map(|name| volumes_called(destination, name)).unwrap_or_default();
+    let mut volumes = named.keys();
+    match (volumes.next(), volumes.next()) {
+        (None, _) => Err(error),
+        (Some(only), None) => source::resolve(OsStr::new(only), &*world.commands),
+        _ => Err(SourceError::Ambiguous {
+            spec: shown::bytes(spec.as_encoded_bytes()),
+            candidates: named.into_iter().map(|(volume, cloud)| format!("{volume} [{cloud}]")).collect(),
+        }),
     }
 }
 

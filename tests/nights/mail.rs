@@ -148,6 +148,7 @@ fn report() -> Rendered {
         problems: Vec::new(),
         snapshot_peak_percent: None,
         last_verified: None,
+        cloud: None,
         history: Vec::new(),
     };
     RunReport {

@@ -89,6 +89,7 @@ impl Volume {
             problems: Vec::new(),
             snapshot_peak_percent: None,
             last_verified: None,
+            cloud: None,
             history: Vec::new(),
             directory,
         }

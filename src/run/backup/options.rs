@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::limit::TimeLimit;
 use crate::archive::kind::ArchiveKind;
+use crate::cloud::VolumeInCloud;
 use crate::config::{ArchiveOptions, ChangeLimits, Config, Expectation, VolumeOptions};
 use crate::events::Observer;
 use crate::outside::host::processors;
@@ -51,6 +52,8 @@ pub struct BackupOptions {
     pub around: Option<Arc<dyn AroundFreeze>>,
     /// Content that is expected and reported as no problem.
     pub expect: Vec<Expectation>,
+    /// The volume in the cloud, for the manifest.
+    pub cloud: Option<Box<VolumeInCloud>>,
 }
 
 impl BackupOptions {
@@ -77,6 +80,7 @@ impl From<&VolumeOptions> for BackupOptions {
             change_limits: options.finds_sudden_changes.then_some(options.change),
             around: None,
             expect: options.expect.clone(),
+            cloud: None,
         }
     }
 }

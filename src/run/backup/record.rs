@@ -55,6 +55,7 @@ pub(super) fn manifest(
         local_date: backup.started_at.with_timezone(&Local).format("%Y-%m-%d").to_string(),
         source: source_record(backup.source),
         snapshot,
+        cloud: backup.options.cloud.clone(),
         layout,
         regions,
         image,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::run::backup::BackupWorld;
+use crate::run::cloud::night::NightCloud;
 use crate::run::collect::Collector;
 use crate::store::Destination;
 
@@ -30,6 +31,7 @@ pub(super) struct Night<'a> {
     pub(super) destination: &'a Destination,
     pub(super) collector: &'a Arc<Collector>,
     pub(super) began: Instant,
+    pub(super) cloud: NightCloud,
 }
 
 impl Night<'_> {

@@ -9,6 +9,7 @@ use super::dump::Dumps;
 use super::fullest::Fullest;
 use super::night::Night;
 use super::select::{SelectedVolume, select};
+use crate::cloud::shown_names;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
@@ -73,6 +74,8 @@ impl Night<'_> {
         let before = shelf_of(shelves, &name);
         let mut report = self.blank_volume(&name, before.map(|shelf| shelf.history(None)).unwrap_or_default());
         report.group = Some(facts.vg.clone());
+        let in_cloud = self.cloud.entry(self.destination, &name).map(|entry| shown_names(&entry.volume));
+        report.cloud = in_cloud.filter(|names| !names.is_empty());
         report.problems.extend(before.map(Shelf::damage).unwrap_or_default());
 
         // The backup itself reports its problems as they occur.
@@ -165,6 +168,7 @@ impl Night<'_> {
         let mut options = BackupOptions::from(&wanted);
         options.time_limit = self.time_limit(wanted.max_time, others_wait);
         options.checksum = self.config.enable_checksum;
+        options.cloud = self.cloud.entry(self.destination, &facts.lv).map(Box::new);
         // Pauses and the hook before the snapshot also end at the time limit; the hook after it still runs to thaw
         // the instance.
         let limit = options.time_limit.as_ref();
@@ -234,6 +238,7 @@ impl Night<'_> {
             problems: Vec::new(),
             snapshot_peak_percent: None,
             last_verified: None,
+            cloud: None,
             history,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::destination::is_present;
 use super::dump::Dumps;
 use super::error::NightError;
 use super::groups::{about_groups, in_groups};
@@ -61,6 +62,7 @@ impl Night<'_> {
             dumps.all_without_volumes(is_waited_for, |problem| self.collector.on_event(&Event::Problem(problem)));
         }
         self.say_how_much(&selection.chosen, &shelves);
+        self.cloud.wait_once();
         let mut waiting = selection.chosen.iter();
         while let Some(candidate) = waiting.next() {
             if let Some(why) = self.reason_to_stop(report) {
@@ -94,6 +96,15 @@ impl Night<'_> {
             self.tell(Severity::Warning, "stale snapshots", with_causes(&error));
         }
         remove_all_remains(self.destination, &**self.collector);
+    }
+
+    /// Saves the map of the cloud, and reports what it shows; a cloud that does not answer is a warning.
+    pub(super) fn finish_cloud(&self) {
+        if is_present(self.config, self.destination) {
+            for problem in self.cloud.finish(self.config, self.destination, self.world.clock.now()) {
+                self.collector.on_event(&Event::Problem(problem));
+            }
+        }
     }
 
     fn list(&self) -> Result<Volumes, SourceError> {

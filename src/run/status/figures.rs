@@ -108,6 +108,9 @@ pub struct VolumeStatus {
     pub last_whole_age_seconds: Option<i64>,
     /// The last date on which a verification found one good.
     pub last_verified: Option<NaiveDate>,
+    /// Its display name and its instances in the cloud, by its newest backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<String>,
     /// That verification; a quick check only if there is no other.
     pub last_verification: Option<Verification>,
     /// The number of problems of its last backup, without notices.

@@ -68,7 +68,11 @@ fn row(volume: &VolumeStatus) -> [String; 8] {
         (Some(false), None) => "partial, none whole".to_owned(),
     };
     [
-        if volume.gone { format!("{} (gone)", volume.name) } else { volume.name.clone() },
+        match (volume.gone, &volume.cloud) {
+            (true, _) => format!("{} (gone)", volume.name),
+            (false, Some(cloud)) => format!("{} [{cloud}]", volume.name),
+            (false, None) => volume.name.clone(),
+        },
         volume.last_backup.map_or_else(none, |at| at.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string()),
         volume.age_seconds.map_or_else(none, age),
         worth,

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::earlier_runs::{EarlierRuns, age_hours};
 use super::figures::{Level, Limits, Reason, Verification, VolumeStatus};
+use crate::cloud::shown_names;
 use crate::config::Config;
 use crate::events::Severity;
 use crate::manifest::Manifest;
@@ -75,6 +76,10 @@ pub(super) fn of_shelf(
         last_whole: worth.last_whole,
         last_whole_age_seconds: worth.last_whole_age_seconds,
         last_verified: shelf.last_verified,
+        cloud: newest
+            .and_then(|newest| newest.cloud.as_ref())
+            .map(|cloud| shown_names(&cloud.volume))
+            .filter(|names| !names.is_empty()),
         last_verification: shelf.last_verification().map(|(level, at)| Verification { at, level }),
         problems: newest.map_or(0, problems_of),
         whole: newest.map(Manifest::is_whole),
@@ -98,6 +103,7 @@ pub(super) fn without_backup(name: &str, volume: &VolumeStanding) -> VolumeStatu
         last_whole: None,
         last_whole_age_seconds: None,
         last_verified: None,
+        cloud: None,
         last_verification: None,
         problems: 0,
         whole: None,

@@ -1,0 +1,87 @@
+//! `volbak cloud`.
+
+use chrono::{Local, NaiveDate};
+use clap::{Args, Subcommand};
+use volbak::cloud::CloudMap;
+use volbak::error::{ExitClass, with_causes};
+use volbak::outside::{Clock, SystemClock};
+use volbak::run::cloud::{When, load, take};
+
+use super::log;
+use super::night_args::day_of;
+use super::output::{print, print_json};
+use super::place::Where;
+
+const MAP_EXAMPLES: &str = "\
+Examples:
+  volbak cloud map                     ask the cloud; if it is down, show the newest saved map
+  volbak cloud map --saved             the newest saved map, without asking the cloud
+  volbak cloud map --date 2026-11-27   the map that the last run of that day saved
+  volbak cloud map --json
+If the cloud does not answer, a warning says so, and `taken_at` says how old the map is. Exit status: 0 with a map, 1 without.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CloudCommand {
+    /// Show which instance each volume belongs to, as Cinder and Nova see it
+    #[command(after_help = MAP_EXAMPLES)]
+    Map(MapArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MapArgs {
+    #[command(flatten)]
+    place: Where,
+    /// The map that the last run of this day saved: 2026-11-20, 20_11_2026, today, yesterday, or "3 days ago"
+    #[arg(long, value_parser = day, conflicts_with = "saved")]
+    date: Option<NaiveDate>,
+    /// The newest saved map; the cloud is not asked
+    #[arg(long)]
+    saved: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn day(text: &str) -> Result<NaiveDate, String> {
+    day_of(text, Local::now().date_naive()).ok_or_else(|| {
+        "write a day such as 2026-11-20 or 20_11_2026, or today, yesterday, or \"3 days ago\"".to_owned()
+    })
+}
+
+pub(crate) fn cloud(command: &CloudCommand) -> anyhow::Result<ExitClass> {
+    match command {
+        CloudCommand::Map(args) => map(args),
+    }
+}
+
+fn map(args: &MapArgs) -> anyhow::Result<ExitClass> {
+    let place = args.place.place()?;
+    let saved = |when| -> anyhow::Result<CloudMap> { Ok(load(&place.open()?, when)?) };
+    let options = place.config.as_ref().map(|config| config.openstack.clone()).filter(|options| options.enabled);
+    let map = match (args.date, options) {
+        (Some(day), _) => saved(When::Day(day))?,
+        (None, Some(options)) if !args.saved => match take(&options, SystemClock.now()) {
+            Ok(taken) => {
+                for doubt in &taken.doubts {
+                    log::warning(&format!("warning: {doubt}"));
+                }
+                taken.map
+            }
+            Err(error) => {
+                log::warning(&format!("warning: the cloud is not asked: {}", with_causes(&error)));
+                let map = saved(When::Newest)?;
+                let when = map.taken_at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S");
+                log::warning(&format!("warning: this is the map saved on {when}"));
+                map
+            }
+        },
+        // Without [openstack] nothing is asked.
+        (None, _) => saved(When::Newest)?,
+    };
+    if args.json {
+        print_json(&map)?;
+    } else {
+        print(&map.text())?;
+    }
+    Ok(ExitClass::Well)
+}

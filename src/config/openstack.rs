@@ -1,0 +1,51 @@
+//! The table `[openstack]`. Its presence switches it on.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::kinds::seconds;
+use super::section::Section;
+
+/// The table `[openstack]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenStackOptions {
+    /// Whether the cloud is asked at all.
+    pub enabled: bool,
+    /// The name of the cloud in clouds.yaml; `OS_CLOUD`, or the variables `OS_*`, if `None`.
+    pub cloud: Option<String>,
+    /// The clouds.yaml; the usual places if `None`.
+    pub clouds_file: Option<PathBuf>,
+    /// A file with the authorities that sign the servers' certificates.
+    pub ca_file: Option<PathBuf>,
+    /// The time that the cloud has for all answers of a run together.
+    pub deadline: Duration,
+    /// This host's name in Cinder, before the `@`; the host's own name if `None`.
+    pub host: Option<String>,
+}
+
+impl Default for OpenStackOptions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            cloud: None,
+            clouds_file: None,
+            ca_file: None,
+            deadline: Duration::from_secs(60),
+            host: None,
+        }
+    }
+}
+
+pub(super) fn read(section: &Section<'_>, is_there: bool) -> OpenStackOptions {
+    let usual = OpenStackOptions::default();
+    let cloud = section.text("cloud", "admin");
+    let clouds_file = section.path("clouds_file", "/etc/volbak/clouds.yaml");
+    OpenStackOptions {
+        enabled: section.boolean("enabled").unwrap_or(is_there || cloud.is_some() || clouds_file.is_some()),
+        cloud,
+        clouds_file,
+        ca_file: section.path("ca_file", "/etc/volbak/cloud-ca.pem"),
+        deadline: seconds(section, "deadline_seconds", 3600).unwrap_or(usual.deadline),
+        host: section.text("host", "storage-1"),
+    }
+}

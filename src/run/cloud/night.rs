@@ -96,7 +96,8 @@ impl NightCloud {
         let mut problems = Vec::new();
         match &*self.answer.borrow() {
             Some(Ok(Taken { map, doubts })) => {
-                problems.extend(doubts.iter().chain(&map.doubts).map(|doubt| warning(doubt.clone())));
+                problems.extend(doubts.iter().map(|doubt| Problem::new(Severity::Notice, LOCATION, doubt.clone())));
+                problems.extend(map.doubts.iter().map(|doubt| warning(doubt.clone())));
                 if let Err(error) = save(destination, map, config.report.keep_days) {
                     problems.push(warning(format!("the map of the cloud is not saved: {}", with_causes(&error))));
                 }

@@ -46,18 +46,21 @@ mod tests {
             tar_length: 1 << 20,
             digest: MemberDigest::Blake3([7; 32]),
             heads: Some([8; 16]),
+            data: None,
         };
+        let of_image = MemberLine { data: Some([9; 32]), ..member.clone() };
         let padding = MemberLine { tar_length: 0, heads: None, ..member.clone() };
         let totals = Totals { members: 1, entries: 2, archive_bytes: 3, tar_bytes: 4 };
         let mut text = Vec::new();
         member.add_to(&mut text);
+        of_image.add_to(&mut text);
         padding.add_to(&mut text);
         entry().add_to(&mut text);
         totals.write_to(&mut text).unwrap();
         let text = text.strip_suffix(b"\n").unwrap();
         let lines: Vec<Line> =
-            text.split(|byte| *byte == b'\n').map(|line| parse_line(line, IndexVersion::Three).unwrap()).collect();
-        assert_eq!(lines, [Line::Member(member), Line::Member(padding), Line::Entry(entry()), Line::End(totals)]);
+            text.split(|byte| *byte == b'\n').map(|line| parse_line(line, IndexVersion::Four).unwrap()).collect();
+        assert_eq!(lines, [Line::Member(member), Line::Member(of_image), Line::Member(padding), Line::Entry(entry()), Line::End(totals)]);
     }
 
     #[test]
@@ -69,7 +72,7 @@ mod tests {
             for flip in [1, 2, 4, 8, 16, 32, 64] {
                 let mut changed = text.clone();
                 changed[at] ^= flip;
-                assert_ne!(parse_line(&changed, IndexVersion::Three), Ok(Line::Entry(entry())), "byte {at}");
+                assert_ne!(parse_line(&changed, IndexVersion::Four), Ok(Line::Entry(entry())), "byte {at}");
             }
         }
     }

@@ -4,6 +4,7 @@
 //! The member that is written next always has a pair, since pairs are taken in the order of the stream. Members
 //! carried forward from the previous archive use separate buffers, so that waiting ones do not take any of these.
 
+mod image;
 mod job;
 mod output;
 mod recheck;
@@ -17,14 +18,17 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+pub(super) use self::image::KnownMembers;
 use self::job::{Job, Ready};
 pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
-use self::recheck::Carrier;
+use self::recheck::{Carrier, Source};
 pub(super) use self::recheck::{CarriedMember, CheckedPiece, MemberFault, RUN_BYTES, weight};
 pub(super) use self::sequencer::{Delivered, Failed, InOrder, Sequencer};
 pub(super) use self::sink::Hashing;
 use self::sink::Sink;
 pub(super) use self::spares::Spares;
+use super::carry::Share;
+use super::carry::known_data::KnownData;
 use super::codec::{self, CodecRef, Encode, MAX_MEMBER_DATA};
 use super::error::ArchiveError;
 use super::head_digest::MemberHeads;
@@ -54,6 +58,7 @@ pub struct MemberWriter {
     next_number: u64,
     threads: usize,
     carrier: Option<Carrier>,
+    known: Option<Arc<KnownMembers>>,
 }
 
 impl MemberWriter {
@@ -89,14 +94,20 @@ impl MemberWriter {
             next_number: 0,
             threads,
             carrier: None,
+            known: None,
         })
     }
 
-    /// Enables carrying members forward from `archive`.
-    pub(super) fn carry_from(&mut self, archive: Arc<File>) {
+    /// Enables carrying members forward from `archive`, and those with `data` of raw images. Returns the copier of the
+    /// latter.
+    pub(super) fn carry_from(&mut self, archive: Arc<File>, data: &Arc<KnownData>, share: Share) -> Arc<KnownMembers> {
         // Shared blocks are the disk's, so check those and not the page cache.
         let from_disk = self.order.shares_with(&archive);
+        let source = Source::new(self.codec, Arc::clone(&archive), from_disk);
         self.carrier = Some(Carrier::new(self.codec, archive, self.threads, from_disk));
+        let known = Arc::new(KnownMembers::new(Arc::clone(data), share, source));
+        self.known = (!data.is_empty()).then(|| Arc::clone(&known));
+        known
     }
 
     /// Submits members that are adjacent in the previous archive, to be read and checked in parallel. False if no
@@ -173,6 +184,16 @@ impl MemberWriter {
         self.heads.add(head);
     }
 
+    /// Ends a member with data of a raw image in the current piece of the stream. It is copied from the previous
+    /// archive if that has the same data. The piece, of one or more such members, ends with
+    /// [`MemberWriter::end_member`].
+    pub(super) fn end_image_member(&mut self) {
+        let Job { image_ends, data_len, .. } = &mut self.current;
+        if image_ends.last().copied().unwrap_or(0) < *data_len {
+            image_ends.push(*data_len);
+        }
+    }
+
     /// Ends the current member, unless it is empty.
     pub fn end_member(&mut self) -> Result<(), ArchiveError> {
         if self.current.data_len == 0 {
@@ -188,6 +209,7 @@ impl MemberWriter {
         job.heads = self.heads.finish();
         let (number, order, encoders) = (self.next_number, Arc::clone(&self.order), Arc::clone(&self.encoders));
         let level = Arc::clone(&self.level);
+        let known = self.known.clone().filter(|_| !job.image_ends.is_empty());
         self.pool.give(move || {
             let lock = || encoders.lock().unwrap_or_else(PoisonError::into_inner);
             // There are as many encoders as threads, so one is available.
@@ -195,10 +217,16 @@ impl MemberWriter {
             let began = Instant::now();
             // The level was checked; on failure the encoder keeps its present level.
             let _ = encoder.set_level(level.get());
-            job.level = encoder.level();
-            job.member_len = encoder.encode(&job.data[..job.data_len], &mut job.member);
+            let data = &job.data[..job.data_len];
+            if job.image_ends.is_empty() {
+                job.level = encoder.level();
+                job.member_len = encoder.encode(data, &mut job.member);
+                job.digest = MemberDigest::of(&job.member[..job.member_len]);
+            } else {
+                job.image.make(data, &job.image_ends, known.as_deref(), encoder.as_mut());
+                job.previous = known.map(|known| Arc::clone(known.archive()));
+            }
             lock().push(encoder);
-            job.digest = MemberDigest::of(&job.member[..job.member_len]);
             level.note_busy(began.elapsed());
             // The next call returns the error.
             if let Ok(Delivered::ToWrite) = order.deliver(number, Ready::Compressed(job)) {

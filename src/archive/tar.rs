@@ -7,7 +7,7 @@ mod stream;
 
 use sha2::Digest;
 
-use self::area::put_area;
+use self::area::{put_area, put_image_area};
 use self::border::{ends_member, has_members_of_its_own, may_end_member};
 use self::room::Room;
 use self::stream::TarStream;
@@ -269,9 +269,14 @@ impl<'a> TarWriter<'a> {
         // Checked before writing: its length alone may exceed the space at the destination.
         self.room.check(area_bytes)?;
         self.room.take(area_bytes);
+        let is_image = facts.kind == IndexedKind::RawImage;
+        if is_image {
+            self.stream.members.end_member()?;
+        }
         let start = self.begin_entry(head.entry_bytes())?;
         self.stream.push(&head.bytes)?;
-        let mut outcome = put_area(&mut self.stream, runs, content, head.sparse_map_bytes)?;
+        let put = if is_image { put_image_area } else { put_area };
+        let mut outcome = put(&mut self.stream, runs, content, head.sparse_map_bytes)?;
         if runs.unasked.as_ref().is_some_and(|unasked| unasked.left_out) {
             outcome.is_cut = true;
         }
@@ -362,8 +367,12 @@ impl<'a> TarWriter<'a> {
             content: written.content,
             path,
         };
+        let has_image_data = facts.kind == IndexedKind::RawImage && head.data_bytes > 0;
         members.note_entry(line, &head.bytes);
-        if is_last { members.end_member() } else { Ok(()) }
+        if has_image_data {
+            members.end_image_member();
+        }
+        if is_last || has_image_data { members.end_member() } else { Ok(()) }
     }
 
     fn tell_left_out(&self, path: &[u8], names: &[Vec<u8>]) {

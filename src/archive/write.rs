@@ -20,7 +20,7 @@ use super::carry::parent::Parent;
 use super::counts::{CarryCounts, Counts};
 use super::error::{ArchiveError, StopCheck};
 use super::level::CompressionLevel;
-use super::members::{MemberWriter, Outputs, WrittenMembers};
+use super::members::{KnownMembers, MemberWriter, Outputs, WrittenMembers};
 use super::placed::{Link, Placed, tell};
 use super::tar::TarWriter;
 use crate::entry::{Entry, EntryKind, FileContent, Timestamp};
@@ -54,6 +54,8 @@ pub struct ArchiveWriter<'a> {
     namer: Namer,
     /// The previous backup, if there is one to carry forward from.
     carry: Option<Carry>,
+    /// The previous backup's members with data of raw images.
+    known: Option<Arc<KnownMembers>>,
     queue: Queue,
     tar: TarWriter<'a>,
 }
@@ -66,6 +68,7 @@ impl<'a> ArchiveWriter<'a> {
             stop: Arc::clone(&options.stop),
             namer: Namer::new(),
             carry: None,
+            known: None,
             queue: Queue::default(),
             tar: TarWriter::new(members, Arc::clone(&options.stop), observer),
         })
@@ -74,7 +77,7 @@ impl<'a> ArchiveWriter<'a> {
     /// Carries unchanged content forward from `parent`, except for the share that is re-read today.
     #[doc(hidden)]
     pub fn carry_from(&mut self, parent: Parent, share: Share) {
-        self.tar.members().carry_from(Arc::clone(parent.archive()));
+        self.known = Some(self.tar.members().carry_from(Arc::clone(parent.archive()), parent.known_data(), share));
         self.carry = Some(Carry::new(parent, share, Arc::clone(&self.stop)));
     }
 
@@ -139,7 +142,8 @@ impl<'a> ArchiveWriter<'a> {
         Ok(())
     }
 
-    /// Adds the raw image of a region of `size` bytes as `./file_name`.
+    /// Adds the raw image of a region of `size` bytes as `./file_name`. All of its data are read; members between two
+    /// borders of 1 MiB whose data the previous backup has are copied from there.
     pub fn append_raw_image(
         &mut self,
         file_name: &str,
@@ -160,7 +164,15 @@ impl<'a> ArchiveWriter<'a> {
     pub fn finish(mut self) -> Result<WrittenArchive, ArchiveError> {
         self.tar.check_stop()?;
         self.end_filesystem()?;
+        let observer = self.tar.observer();
         let (members, counts) = self.tar.finish()?;
+        if let (Some(known), Some(carry)) = (self.known, &mut self.carry) {
+            let copied = known.take_copied();
+            carry.tally().note_copied_data(copied.members, copied.bytes);
+            for (line, fault) in &copied.faults {
+                carry.tally().note_mismatch(line, fault, observer);
+            }
+        }
         Ok(WrittenArchive { members, counts, carried: self.carry.map(|carry| carry.counts()) })
     }
 

@@ -11,12 +11,16 @@ use crate::units::ByteRange;
 pub struct RawImage {
     blocks: Arc<dyn BlockRead>,
     runs: Vec<ByteRange>,
+    /// What is in use, if that is less.
+    used: Option<Vec<ByteRange>>,
 }
 
 impl RawImage {
-    /// The image of `blocks` that has these runs of data, in ascending order and apart from each other, and zeros elsewhere.
-    pub fn of_runs(blocks: Arc<dyn BlockRead>, runs: Vec<ByteRange>) -> Self {
-        Self { blocks, runs }
+    /// The image of `blocks` that has these runs of data, in ascending order and apart from each other, and zeros
+    /// elsewhere. Of these runs, `used` are in use, and the rest is zeros, too: holes that are too small to be one.
+    pub fn of_runs(blocks: Arc<dyn BlockRead>, runs: Vec<ByteRange>, used: Vec<ByteRange>) -> Self {
+        let used = (used != runs).then_some(used);
+        Self { blocks, runs, used }
     }
 
     /// The number of bytes in runs of data.
@@ -32,7 +36,26 @@ impl FileContent for RawImage {
         if len == 0 {
             return Ok(0);
         }
-        self.blocks.read_at(offset, &mut buf[..len])?;
+        let Some(used) = &self.used else {
+            self.blocks.read_at(offset, &mut buf[..len])?;
+            return Ok(len);
+        };
+        let end = offset + len as u64;
+        let within = |at: u64| usize::try_from(at.clamp(offset, end) - offset).unwrap_or(len);
+        let first = used.partition_point(|run| run.start + run.len <= offset);
+        let here = used[first..].iter().take_while(|run| run.start < end);
+        let here = here.map(|run| within(run.start)..within(run.start + run.len));
+        let all = here.clone().fold(len..0, |all, run| all.start.min(run.start)..all.end.max(run.end));
+        if all.start < all.end {
+            // At once, since the holes are small.
+            self.blocks.read_at(offset + all.start as u64, &mut buf[all])?;
+        }
+        let mut free_from = 0;
+        for run in here {
+            buf[free_from..run.start].fill(0);
+            free_from = run.end;
+        }
+        buf[free_from..len].fill(0);
         Ok(len)
     }
 
@@ -58,12 +81,30 @@ mod tests {
         let mut disk = vec![0_u8; 64 << 10];
         disk[5000] = 1;
         let runs = vec![ByteRange::new(4096, 4096), ByteRange::new(32 << 10, 8192)];
-        let image = RawImage::of_runs(Arc::new(disk), runs);
+        let image = RawImage::of_runs(Arc::new(disk), runs.clone(), runs);
         assert_eq!(image.next_data(0).unwrap(), Some(ByteRange::new(4096, 4096)));
         assert_eq!(image.next_data(5000).unwrap(), Some(ByteRange::new(5000, 3192)));
         assert_eq!(image.next_data(8192).unwrap(), Some(ByteRange::new(32 << 10, 8192)));
         assert_eq!((image.next_data(40 << 10).unwrap(), image.data_bytes()), (None, 12288));
         let mut bytes = [9; 3];
         assert_eq!((image.read_at(4999, &mut bytes).unwrap(), bytes), (3, [0, 1, 0]));
+    }
+
+    #[test]
+    fn holes_that_are_stored_are_zeros() {
+        let used = [ByteRange::new(10, 5), ByteRange::new(20, 5), ByteRange::new(40, 10)].to_vec();
+        let runs = [ByteRange::new(10, 15), ByteRange::new(40, 10)].to_vec();
+        let image = RawImage::of_runs(Arc::new(vec![7_u8; 60]), runs, used.clone());
+        for start in 0..60 {
+            for len in 1..=60 - start {
+                let mut bytes = vec![9; len];
+                assert_eq!(image.read_at(start as u64, &mut bytes).unwrap(), len);
+                for (at, byte) in (start as u64..).zip(bytes) {
+                    let is_used = used.iter().any(|run| (run.start..run.start + run.len).contains(&at));
+                    assert_eq!(byte, if is_used { 7 } else { 0 }, "{at} of {start} and {len}");
+                }
+            }
+        }
+        assert_eq!(image.data_bytes(), 25);
     }
 }

@@ -165,6 +165,7 @@ fn write_forged(directory: &Path, forged: &[&Forged]) -> Backup {
         tar_length: tar_bytes,
         digest: MemberDigest::of(&archive),
         heads: Some([0; 16]),
+        data: None,
     };
     let mut index = HEADER_LINE.as_bytes().to_vec();
     member.add_to(&mut index);

@@ -1,4 +1,4 @@
-//! Reads the lines of one group from an index that was checked as a whole before, and has the current version.
+//! Reads the lines of one group from an index that was checked as a whole before.
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -28,13 +28,15 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) struct GroupReader {
     input: BufReader<BlockCursor>,
+    version: IndexVersion,
     at: u64,
     buf: Vec<u8>,
 }
 
 impl GroupReader {
-    pub(super) fn new(index: Arc<dyn BlockRead>) -> Self {
-        Self { input: BufReader::with_capacity(BUFFER_BYTES, BlockCursor::new(index)), at: u64::MAX, buf: Vec::new() }
+    pub(super) fn new(index: Arc<dyn BlockRead>, version: IndexVersion) -> Self {
+        let input = BufReader::with_capacity(BUFFER_BYTES, BlockCursor::new(index));
+        Self { input, version, at: u64::MAX, buf: Vec::new() }
     }
 
     /// The group whose first line is at `at`. An error if its lines do not match `check`.
@@ -105,7 +107,7 @@ impl GroupReader {
 
     /// Parses the line that was read last.
     fn parse(&self) -> io::Result<RawLine<'_>> {
-        RawLine::parse(&self.buf, IndexVersion::Three).map_err(|_| changed())
+        RawLine::parse(&self.buf, self.version).map_err(|_| changed())
     }
 
     fn read_line(&mut self) -> io::Result<()> {

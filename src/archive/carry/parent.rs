@@ -7,13 +7,15 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::group::{Group, GroupReader, LinesCheck};
+use super::known_data::{CollectingData, KnownData};
 use crate::archive::index::{IndexVersion, RawEntry, RawLine, escape_path};
 use crate::archive::read::index_file::{IndexError, IndexReader, PlacedLine};
 use crate::entry::Timestamp;
 use crate::outside::BlockRead;
 use crate::shown::hex;
 
-/// The maximum number of groups to remember; entries of further groups are read.
+/// The maximum number of groups, and of members of raw images, to remember. Entries of further groups are read, and
+/// data of further members compressed.
 const MAX_GROUPS: usize = 1 << 20;
 
 /// The maximum length of a group's entry lines, which are kept while its members are checked. Groups with longer
@@ -69,6 +71,7 @@ pub struct Parent {
     stem: String,
     archive: Arc<File>,
     groups: GroupTable,
+    data: Arc<KnownData>,
     reader: GroupReader,
     clocks: Vec<RegionClock>,
     left_out: u64,
@@ -97,8 +100,10 @@ impl Parent {
         // `.` matches every path, so it comes last.
         clocks.sort_by_key(|clock| std::cmp::Reverse(clock.archive_path.len()));
         let mut lines = IndexReader::hashing(index)?;
-        if lines.version() != IndexVersion::Three {
-            return Err(ParentError::OlderIndex);
+        let version = lines.version();
+        match version {
+            IndexVersion::One | IndexVersion::Two => return Err(ParentError::OlderIndex),
+            IndexVersion::Three | IndexVersion::Four => {}
         }
         let mut collecting = Collecting::new(usize::try_from(said.members).unwrap_or(usize::MAX));
         let mut last_clock = 0;
@@ -116,9 +121,10 @@ impl Parent {
         if totals.archive_bytes != said.archive_bytes || totals.members != said.members {
             return Err(ParentError::OtherArchive);
         }
-        let (groups, left_out) = collecting.finish();
-        let (stem, reader) = (said.stem.clone(), GroupReader::new(again));
-        Ok(Self { stem, archive, groups, reader, clocks, left_out })
+        let (groups, data, left_out) = collecting.finish();
+        let data = Arc::new(data.finish(Arc::clone(&archive), Arc::clone(&again), version));
+        let (stem, reader) = (said.stem.clone(), GroupReader::new(again, version));
+        Ok(Self { stem, archive, groups, data, reader, clocks, left_out })
     }
 
     /// The common start of its file names.
@@ -131,7 +137,12 @@ impl Parent {
         &self.archive
     }
 
-    /// The number of groups beyond the limit; they are read.
+    /// Its members with data of raw images.
+    pub(crate) fn known_data(&self) -> &Arc<KnownData> {
+        &self.data
+    }
+
+    /// The number of groups and members beyond the limit; they are read.
     pub fn left_out_groups(&self) -> u64 {
         self.left_out
     }
@@ -200,6 +211,7 @@ impl GroupTable {
 /// Builds the table, line by line.
 struct Collecting {
     places: Vec<Place>,
+    data: CollectingData,
     current: Option<Current>,
     left_out: u64,
 }
@@ -217,13 +229,21 @@ struct Current {
 
 impl Collecting {
     fn new(members: usize) -> Self {
-        Self { places: Vec::with_capacity(members.min(MAX_GROUPS)), current: None, left_out: 0 }
+        let places = Vec::with_capacity(members.min(MAX_GROUPS));
+        Self { places, data: CollectingData::default(), current: None, left_out: 0 }
     }
 
     fn add(&mut self, placed: &PlacedLine<'_>) {
         let PlacedLine { ref line, bytes, at, was_at_border, is_at_border } = *placed;
         match line {
-            RawLine::Member(_) => {
+            RawLine::Member(member) => {
+                if let Some(digest) = &member.data {
+                    if self.is_full() {
+                        self.left_out += 1;
+                    } else {
+                        self.data.add(digest, bytes, at);
+                    }
+                }
                 if was_at_border {
                     let check = LinesCheck::default();
                     self.current = Some(Current { at, members: 0, entries: 0, entries_bytes: 0, key: 0, check });
@@ -258,15 +278,19 @@ impl Collecting {
         if (current.members > 1 && current.entries > 1) || current.entries_bytes > MAX_GROUP_LINES_BYTES {
             return;
         }
-        if self.places.len() == MAX_GROUPS {
+        if self.is_full() {
             self.left_out += 1;
             return;
         }
         self.places.push(Place { key: current.key, at: current.at, check: current.check.finish() });
     }
 
-    fn finish(mut self) -> (GroupTable, u64) {
+    fn is_full(&self) -> bool {
+        self.places.len() + self.data.len() >= MAX_GROUPS
+    }
+
+    fn finish(mut self) -> (GroupTable, CollectingData, u64) {
         self.places.sort_unstable_by_key(|place| place.key);
-        (GroupTable { places: self.places }, self.left_out)
+        (GroupTable { places: self.places }, self.data, self.left_out)
     }
 }

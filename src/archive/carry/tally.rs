@@ -45,8 +45,14 @@ impl Tally {
         observer.on_event(&Event::Carried { bytes: data_bytes });
     }
 
+    /// Counts members of raw images that were copied: their number and length in the archive.
+    pub(in crate::archive) fn note_copied_data(&mut self, members: u64, bytes: u64) {
+        self.counts.members += members;
+        self.counts.bytes += bytes;
+    }
+
     /// Reports a member that is damaged in the previous archive.
-    pub(super) fn note_mismatch(&mut self, member: &MemberLine, fault: &MemberFault, observer: &dyn Observer) {
+    pub(in crate::archive) fn note_mismatch(&mut self, member: &MemberLine, fault: &MemberFault, observer: &dyn Observer) {
         self.counts.mismatches += 1;
         let location = format!("{}{}", self.stem, WRITTEN.suffix());
         let number = member.number;

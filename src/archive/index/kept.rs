@@ -4,7 +4,7 @@ use super::line::{EntryLine, IndexVersion, Line, begin_entry};
 use super::parse::{BadLine, EntryFacts, RawEntry, parse_line};
 use super::path::is_escape_of;
 
-/// Entry lines of an index in the current version. Facts needed for most lines are stored separately; the rest is
+/// Entry lines of an index in version 3 or 4, which have the same. Facts needed for most lines are stored separately; the rest is
 /// parsed from the text when needed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeptEntries {
@@ -73,7 +73,7 @@ impl KeptEntries {
     /// The fully parsed line.
     pub(crate) fn line(&self, number: usize) -> Option<EntryLine> {
         let kept = self.kept.get(number)?;
-        match parse_line(&self.text[kept.at..kept.end], IndexVersion::Three) {
+        match parse_line(&self.text[kept.at..kept.end], IndexVersion::Four) {
             Ok(Line::Entry(entry)) => Some(entry),
             _ => None,
         }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn keep(kept: &mut KeptEntries, line: &[u8]) -> bool {
-        match RawLine::parse(line, IndexVersion::Three) {
+        match RawLine::parse(line, IndexVersion::Four) {
             Ok(RawLine::Entry(entry)) => kept.push(line, &entry).is_ok(),
             _ => false,
         }

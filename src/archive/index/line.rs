@@ -12,7 +12,7 @@ use crate::entry::Timestamp;
 pub(super) const NSEC_DIGITS: usize = 9;
 
 /// The first line of an index in the current version.
-pub const HEADER_LINE: &str = "volbak-index\t3\n";
+pub const HEADER_LINE: &str = "volbak-index\t4\n";
 
 /// The version of an index, from its first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,10 @@ pub enum IndexVersion {
     One,
     /// Members have BLAKE3 digests. Read, but no longer written.
     Two,
-    /// Members also have a digest of their entries' headers.
+    /// Members also have a digest of their entries' headers. Read and carried from, but no longer written.
     Three,
+    /// Members of a raw image also have a digest of their data.
+    Four,
 }
 
 impl IndexVersion {
@@ -32,6 +34,7 @@ impl IndexVersion {
             b"1" => Some(Self::One),
             b"2" => Some(Self::Two),
             b"3" => Some(Self::Three),
+            b"4" => Some(Self::Four),
             _ => None,
         }
     }
@@ -84,6 +87,8 @@ pub struct MemberLine {
     /// The first 16 bytes of the BLAKE3 of all headers of the entries that end in it; `None` without entries, and
     /// in versions 1 and 2.
     pub heads: Option<[u8; 16]>,
+    /// The BLAKE3 of its data, if these are data of a raw image, between two borders of its region; otherwise `None`.
+    pub data: Option<[u8; 32]>,
 }
 
 impl MemberLine {
@@ -193,7 +198,7 @@ pub enum Line {
 impl MemberLine {
     /// Appends the line to `out`.
     pub fn add_to(&self, out: &mut Vec<u8>) {
-        let Self { number, offset, length, tar_offset, tar_length, digest, heads } = self;
+        let Self { number, offset, length, tar_offset, tar_length, digest, heads, data } = self;
         out.push(b'M');
         for number in [number, offset, length, tar_offset, tar_length] {
             push_field(out, *number);
@@ -201,6 +206,7 @@ impl MemberLine {
         out.push(b'\t');
         push_hex(out, digest.bytes());
         push_digest(out, heads.as_ref());
+        push_digest(out, data.as_ref());
         out.push(b'\n');
     }
 }

@@ -60,7 +60,11 @@ impl<'a> RawLine<'a> {
                     _ => MemberDigest::Blake3(parse_hex_field(fields.next("BLAKE3")?, "BLAKE3")?),
                 },
                 heads: match version {
-                    IndexVersion::Three => parse_digest(fields.next("heads")?, "heads")?,
+                    IndexVersion::Three | IndexVersion::Four => parse_digest(fields.next("heads")?, "heads")?,
+                    IndexVersion::One | IndexVersion::Two => None,
+                },
+                data: match version {
+                    IndexVersion::Four => parse_digest(fields.next("data")?, "data")?,
                     _ => None,
                 },
             }),

@@ -1,5 +1,9 @@
 //! Members on their way to the archive.
 
+use std::fs::File;
+use std::sync::Arc;
+
+use super::image::ImageMembers;
 use super::recheck::Carried;
 use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
 use crate::archive::index::{EntryLine, MemberDigest};
@@ -16,6 +20,12 @@ pub(super) struct Job {
     pub(super) digest: MemberDigest,
     pub(super) heads: Option<[u8; 16]>,
     pub(super) entries: Vec<EntryLine>,
+    /// Where members end in the data, if these are data of a raw image.
+    pub(super) image_ends: Vec<usize>,
+    /// The archive that some of them were copied from.
+    pub(super) previous: Option<Arc<File>>,
+    /// These members, instead of one.
+    pub(super) image: ImageMembers,
 }
 
 /// A compressed member, or several carried ones.
@@ -45,6 +55,9 @@ impl Job {
             digest: MemberDigest::Blake3([0; 32]),
             heads: None,
             entries: Vec::new(),
+            image_ends: Vec::new(),
+            previous: None,
+            image: ImageMembers::default(),
         }
     }
 }

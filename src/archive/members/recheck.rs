@@ -51,6 +51,8 @@ pub(in crate::archive) enum MemberFault {
     Digest,
     #[error("its own header says other lengths than the index")]
     Frame,
+    #[error("its data do not have the digest that the index gives them")]
+    Data,
     #[error("it was not asked for")]
     NotAsked,
 }
@@ -158,8 +160,8 @@ impl Buffers {
 }
 
 /// The archive that is read from.
-struct Source {
-    codec: CodecRef,
+pub(super) struct Source {
+    pub(super) codec: CodecRef,
     archive: Arc<File>,
     /// Whether to read from the disk and ignore the page cache.
     from_disk: bool,
@@ -168,6 +170,11 @@ struct Source {
 }
 
 impl Source {
+    /// `from_disk`: read from the disk and ignore the page cache.
+    pub(super) fn new(codec: CodecRef, archive: Arc<File>, from_disk: bool) -> Self {
+        Self { codec, archive, from_disk, is_in_memory: AtomicBool::new(true) }
+    }
+
     /// Fills `buffer` from `offset`; false on failure.
     fn read(&self, buffer: &mut [u8], offset: u64) -> bool {
         let len = NonZero::new(buffer.len() as u64);
@@ -204,7 +211,7 @@ impl Carrier {
     pub(super) fn new(codec: CodecRef, archive: Arc<File>, threads: usize, from_disk: bool) -> Self {
         let (report, checked) = channel();
         let buffers = Buffers::new(threads.saturating_mul(PIECES_A_THREAD) + SPARE_PIECES);
-        let source = Arc::new(Source { codec, archive, from_disk, is_in_memory: AtomicBool::new(true) });
+        let source = Arc::new(Source::new(codec, archive, from_disk));
         let (spent_home, spent) = channel();
         Self { source, buffers, checked, report, results: VecDeque::new(), oldest: 0, spent, spent_home }
     }
@@ -261,7 +268,11 @@ pub(in crate::archive) fn weight(line: &MemberLine) -> usize {
 }
 
 /// Reads adjacent members into the start of `buffer`; returns for each its end there and its fault.
-fn read_checked(source: &Source, lines: &[MemberLine], buffer: &mut [u8]) -> Vec<(usize, Result<(), MemberFault>)> {
+pub(super) fn read_checked(
+    source: &Source,
+    lines: &[MemberLine],
+    buffer: &mut [u8],
+) -> Vec<(usize, Result<(), MemberFault>)> {
     let mut end = 0_usize;
     let places: Vec<Range<usize>> = lines
         .iter()
@@ -341,6 +352,7 @@ mod tests {
                 tar_length: 512 * u64::from(number + 1),
                 digest: MemberDigest::of(&member[..len]),
                 heads: None,
+            data: None,
             });
             archive.extend_from_slice(&member[..len]);
         }

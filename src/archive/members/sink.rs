@@ -9,9 +9,10 @@ use std::time::Instant;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::image::ImageMember;
 use super::job::{Job, Ready};
 use super::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
-use super::recheck::{Carried, CarriedMember};
+use super::recheck::CarriedMember;
 use crate::archive::codec::CodecRef;
 use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
@@ -53,8 +54,12 @@ impl Sink {
     }
 
     pub(super) fn write(&mut self, ready: Ready) -> io::Result<()> {
+        let ready = match ready {
+            Ready::Compressed(job) if !job.image_ends.is_empty() => return self.write_image(job),
+            ready => ready,
+        };
         if let Ready::Carried(carried) = &ready {
-            self.pad_before(carried)?;
+            self.pad_before(&carried.archive, carried.offset(), carried.bytes().len())?;
         }
         let Self { archive, sha1, index, lines, totals, levels, control, give_back, .. } = self;
         // Written before hashed: where the bytes are copied, this brings them into the cache faster than
@@ -70,7 +75,8 @@ impl Sink {
         control.note_busy(is_written.elapsed());
         match ready {
             Ready::Compressed(mut job) => {
-                totals.add_member(lines, job.member_len as u64, job.data_len as u64, job.digest, job.heads);
+                let (length, tar_length) = (job.member_len as u64, job.data_len as u64);
+                totals.add_member(lines, (length, tar_length), job.digest, job.heads, None);
                 totals.entries += job.entries.len() as u64;
                 for entry in &job.entries {
                     entry.add_to(lines);
@@ -88,7 +94,7 @@ impl Sink {
             Ready::Carried(carried) => {
                 for CarriedMember { line, entries } in &carried.members {
                     let begins_at = totals.tar_bytes;
-                    totals.add_member(lines, line.length, line.tar_length, line.digest, line.heads);
+                    totals.add_member(lines, (line.length, line.tar_length), line.digest, line.heads, line.data);
                     totals.entries += entries.len() as u64;
                     entries.add_to(lines, line.tar_offset, begins_at);
                 }
@@ -99,20 +105,72 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes padding before carried members, so that they have the same alignment as in the previous archive and
-    /// the destination can share their blocks.
-    fn pad_before(&mut self, carried: &Carried) -> io::Result<()> {
+    /// Writes the members of a piece of a raw image.
+    fn write_image(&mut self, mut job: Job) -> io::Result<()> {
+        let mut rest = job.image.bytes.as_slice();
+        let follows = |one: &ImageMember, next: &ImageMember| {
+            one.shared_at.map(|at| at.saturating_add(one.len as u64)) == next.shared_at
+        };
+        let mut left = job.image.members.len();
+        for run in job.image.members.chunk_by(follows) {
+            let (bytes, behind) = rest.split_at(run.iter().map(|member| member.len).sum());
+            rest = behind;
+            let shared = job.previous.as_ref().zip(run.first().and_then(|member| member.shared_at));
+            if let Some((from, offset)) = shared {
+                self.pad_before(from, offset, bytes.len())?;
+            }
+            let Self { archive, sha1, lines, totals, levels, control, .. } = &mut *self;
+            let began = Instant::now();
+            match shared {
+                Some((from, offset)) => archive.write_shared(bytes, from, offset)?,
+                None => archive.write_all(bytes)?,
+            }
+            let is_written = Instant::now();
+            sha1.update(bytes);
+            control.note_writing(is_written - began);
+            control.note_busy(is_written.elapsed());
+            for member in run {
+                left -= 1;
+                let heads = job.heads.filter(|_| left == 0);
+                let lengths = (member.len as u64, member.data_len as u64);
+                totals.add_member(lines, lengths, member.digest, heads, Some(member.data_digest));
+                let Some(level) = member.level else { continue };
+                if let Some(count) = usize::try_from(level).ok().and_then(|level| levels.get_mut(level)) {
+                    *count += 1;
+                }
+            }
+        }
+        if job.image.members.iter().any(|member| member.level.is_some()) {
+            self.control.member_written();
+        }
+        let Self { index, lines, totals, give_back, .. } = self;
+        totals.entries += job.entries.len() as u64;
+        job.entries.iter().for_each(|entry| entry.add_to(lines));
+        index.write_all(lines)?;
+        lines.clear();
+        job.entries.clear();
+        job.image_ends.clear();
+        job.image.clear();
+        job.data_len = 0;
+        // Fails only after the producer is gone; members in progress are still written.
+        let _ = give_back.send(job);
+        Ok(())
+    }
+
+    /// Writes padding before `bytes` bytes of members that are at `offset` in the previous archive, so that they have
+    /// the same alignment as there and the destination can share their blocks.
+    fn pad_before(&mut self, from: &File, offset: u64, bytes: usize) -> io::Result<()> {
         let Self { codec, archive, sha1, lines, totals, .. } = self;
-        let Some(block) = archive.block_to_share(&carried.archive) else { return Ok(()) };
-        let len = padding_len(carried.offset(), totals.archive_bytes, block, codec.bounds().min_padding_bytes);
+        let Some(block) = archive.block_to_share(from) else { return Ok(()) };
+        let len = padding_len(offset, totals.archive_bytes, block, codec.bounds().min_padding_bytes);
         let least = len.saturating_mul(LEAST_SHARED_FOR_PADDING).max(block.get() * LEAST_SHARED_BLOCKS);
-        if len == 0 || carried.bytes().len() < least {
+        if len == 0 || bytes < least {
             return Ok(());
         }
         let member = codec.padding(len);
         archive.write_all(&member)?;
         sha1.update(&member);
-        totals.add_member(lines, len as u64, 0, MemberDigest::of(&member), None);
+        totals.add_member(lines, (len as u64, 0), MemberDigest::of(&member), None, None);
         Ok(())
     }
 
@@ -147,13 +205,13 @@ impl Totals {
     fn add_member(
         &mut self,
         out: &mut Vec<u8>,
-        length: u64,
-        tar_length: u64,
+        (length, tar_length): (u64, u64),
         digest: MemberDigest,
         heads: Option<[u8; 16]>,
+        data: Option<[u8; 32]>,
     ) {
         let (number, offset, tar_offset) = (self.members, self.archive_bytes, self.tar_bytes);
-        MemberLine { number, offset, length, tar_offset, tar_length, digest, heads }.add_to(out);
+        MemberLine { number, offset, length, tar_offset, tar_length, digest, heads, data }.add_to(out);
         self.members += 1;
         self.archive_bytes += length;
         self.tar_bytes += tar_length;

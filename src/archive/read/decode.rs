@@ -85,6 +85,8 @@ fn check_and_decode(job: &mut Job, decoder: &mut dyn Decode) {
                 find("its digest is not the one in the index".to_owned());
             } else if job.header_damaged {
                 find("its header is damaged".to_owned());
+            } else if job.data_digest.is_some_and(|digest| digest != *blake3::hash(&chunk.data).as_bytes()) {
+                find("its data do not have the digest that the index gives them".to_owned());
             }
         }
         Err(error) => {

@@ -132,7 +132,7 @@ impl IndexReader {
 
     fn begin(file: HashedFile) -> Result<Self, IndexError> {
         let mut reader = Self {
-            version: IndexVersion::Three,
+            version: IndexVersion::Four,
             input: BufReader::with_capacity(BUFFER_BYTES, file),
             at: 0,
             line: 0,
@@ -312,6 +312,7 @@ pub(super) mod tests {
             tar_length: 1 << 20,
             digest: MemberDigest::Blake3([1; 32]),
             heads: None,
+            data: None,
         }
     }
 

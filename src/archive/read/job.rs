@@ -81,6 +81,8 @@ pub(super) struct Job {
     pub(super) chunk: Chunk,
     /// The digest in the index.
     pub(super) digest: Option<MemberDigest>,
+    /// The digest of the data of an image's member in the index, if it is checked.
+    pub(super) data_digest: Option<[u8; 32]>,
     /// The member was read, but its header is invalid.
     pub(super) header_damaged: bool,
     /// Findings about it.

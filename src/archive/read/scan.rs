@@ -66,6 +66,8 @@ pub(super) fn read_archive(
             entries: Some(planned.entries),
         };
         job.digest = Some(line.digest);
+        // Only the next backup needs it.
+        job.data_digest = line.data.filter(|_| hash);
         tally.members += 1;
         tally.tar_bytes += line.tar_length;
         let lost = match input.next(line.length, &mut job.member) {
@@ -188,7 +190,7 @@ impl Scanner<'_> {
                 lost: None,
                 entries: None,
             };
-            (job.digest, job.header_damaged) = (None, false);
+            (job.digest, job.data_digest, job.header_damaged) = (None, None, false);
             self.tally.members += 1;
             self.tally.tar_bytes += job.chunk.tar_length;
             let Some(frame) = frame else {

@@ -2,6 +2,7 @@
 
 use sha2::Digest;
 
+use super::border::{IMAGE_PIECE_BYTES, before_border, image_member_bytes};
 use super::stream::TarStream;
 use crate::archive::data::DataOutcome;
 use crate::archive::error::ArchiveError;
@@ -25,6 +26,42 @@ pub(super) fn put_area(
         put_map(stream, runs, content, map_bytes, &mut outcome)?;
     }
     put_runs(stream, runs, content, &mut outcome)?;
+    Ok(outcome)
+}
+
+/// Adds the data area of a raw image. Its map of holes, which differs from night to night, ends a member. Its data are
+/// cut into members at fixed borders of the region, so that a change in one place leaves the other members unchanged.
+/// The last one is left open.
+pub(super) fn put_image_area(
+    stream: &mut TarStream<'_>,
+    runs: &Runs,
+    content: &dyn FileContent,
+    map_bytes: u64,
+) -> Result<DataOutcome, ArchiveError> {
+    let mut outcome = DataOutcome::default();
+    put_map(stream, runs, content, map_bytes, &mut outcome)?;
+    let mut fit = runs.fit();
+    let mut again = runs.iter(content);
+    let distance = image_member_bytes(runs.area().size());
+    stream.members.end_member()?;
+    let mut last_at = 0;
+    while let Some(run) = fit.take(again.next()) {
+        let mut rest = run;
+        while rest.len > 0 {
+            if last_at / distance != rest.start / distance {
+                stream.members.end_image_member();
+            }
+            if last_at / IMAGE_PIECE_BYTES != rest.start / IMAGE_PIECE_BYTES {
+                stream.check_stop()?;
+                stream.members.end_member()?;
+            }
+            last_at = rest.start;
+            let piece = before_border(rest, distance);
+            stream.push_run(piece, content, &mut outcome)?;
+            rest = ByteRange::new(piece.start + piece.len, rest.len - piece.len);
+        }
+    }
+    outcome.runs_changed |= !fit.is_same();
     Ok(outcome)
 }
 

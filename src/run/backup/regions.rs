@@ -91,7 +91,7 @@ pub(super) fn archive_regions(
                         records.push(files.record);
                     } else {
                         let file_name = names.image(region, Some(&*open).filter(|_| directory.is_none()));
-                        records.push(archive_besides(context, writer, region, files, &file_name)?);
+                        records.push(archive_besides(context, (writer, previous), region, files, &file_name)?);
                     }
                     if directory.is_none() {
                         top = Some(open);
@@ -100,13 +100,13 @@ pub(super) fn archive_regions(
                     }
                 } else {
                     let file_name = names.image(region, top.as_deref());
-                    records.push(archive_raw(context, writer, region, &file_name)?);
+                    records.push(archive_raw(context, (writer, previous), region, &file_name)?);
                 }
             }
             Handling::RawImage => {
                 backup.step(&format!("reading {} as an image", region.name));
                 let file_name = names.image(region, top.as_deref());
-                records.push(archive_raw(context, writer, region, &file_name)?);
+                records.push(archive_raw(context, (writer, previous), region, &file_name)?);
             }
         }
     }

@@ -183,6 +183,7 @@ mod tests {
             tar_length: 1024,
             digest: MemberDigest::Blake3([0; 32]),
             heads: None,
+            data: None,
         };
         let entry = |tar_offset, tar_length| EntryLine {
             kind: IndexedKind::File,

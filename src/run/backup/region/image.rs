@@ -11,6 +11,7 @@ use crate::manifest::RegionRecord;
 use crate::outside::BlockRead;
 use crate::reader::raw::RawImage;
 use crate::run::backup::error::BackupError;
+use crate::run::backup::previous::PreviousBackup;
 use crate::used::{UsedMap, used_map_within};
 
 /// The type of a GPT partition that holds boot code and never a filesystem ("BIOS boot", GNU GRUB's manual).
@@ -25,7 +26,7 @@ const BEHIND_THE_CONTENT: &str = "behind the content";
 /// Archives the image of a region whose files, except for sealed ones, are already in the archive.
 pub(in crate::run::backup) fn archive_besides(
     context: &RegionContext<'_>,
-    writer: &mut ArchiveWriter<'_>,
+    (writer, previous): (&mut ArchiveWriter<'_>, &mut PreviousBackup<'_, '_>),
     region: &Region,
     files: Archived,
     file_name: &str,
@@ -37,7 +38,7 @@ pub(in crate::run::backup) fn archive_besides(
     );
     context.tell(Severity::Warning, region, what);
     let RegionRecord { archive_path, used_bytes, used_blocks_only, .. } =
-        archive_raw(context, writer, region, file_name)?;
+        archive_raw(context, (writer, previous), region, file_name)?;
     let files_path = record.archive_path;
     Ok(RegionRecord { handling: Handling::RawImage, archive_path, files_path, used_bytes, used_blocks_only, ..record })
 }
@@ -54,7 +55,7 @@ fn tell_whole(context: &RegionContext<'_>, region: &Region, map: &UsedMap) {
 /// Archives a region's bytes as the sparse file `file_name`.
 pub(in crate::run::backup) fn archive_raw(
     context: &RegionContext<'_>,
-    writer: &mut ArchiveWriter<'_>,
+    (writer, previous): (&mut ArchiveWriter<'_>, &mut PreviousBackup<'_, '_>),
     region: &Region,
     file_name: &str,
 ) -> Result<RegionRecord, BackupError> {
@@ -77,9 +78,12 @@ pub(in crate::run::backup) fn archive_raw(
     let map = used_map_within(context.layout, region, &blocks, context.cancel).map_err(|_| BackupError::Cancelled)?;
     tell_whole(context, region, &map);
     let used_blocks_only = map.whole_because().is_none();
+    let used = map.runs().to_vec();
     let map = map.coarsened(MAX_RUNS);
     context.observer.on_event(&Event::ExpectedBytes { bytes: map.used_bytes() });
-    let image = RawImage::of_runs(blocks, map.runs().to_vec());
+    let image = RawImage::of_runs(blocks, map.runs().to_vec(), used);
+    // Members with the same data are copied from it.
+    previous.join(writer);
     writer.append_raw_image(file_name, &image, region.size_bytes, context.frozen_at)?;
     Ok(RegionRecord {
         name: region.name.clone(),

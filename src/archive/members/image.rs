@@ -1,0 +1,200 @@
+//! Makes the members of a piece of a raw image: each is copied from the previous archive if that has the same data, or
+//! compressed.
+//!
+//! A worker has the data at hand when it looks for the same ones. So they are compressed if there are none, or if the
+//! member that has them is damaged: nothing is read twice.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::recheck::{MemberFault, Source, read_checked};
+use crate::archive::carry::Share;
+use crate::archive::carry::known_data::{KnownData, is_due};
+use crate::archive::codec::Encode;
+use crate::archive::index::{MemberDigest, MemberLine};
+
+/// After this many members that differ from the index, no more are looked for.
+const MAX_FAULTS: usize = 100;
+
+/// A member with data of a raw image.
+pub(super) struct ImageMember {
+    pub(super) len: usize,
+    pub(super) data_len: usize,
+    pub(super) digest: MemberDigest,
+    pub(super) data_digest: [u8; 32],
+    /// The level at which it was compressed; `None` if it was copied.
+    pub(super) level: Option<i32>,
+    /// Its offset in the previous archive, if both archives may share its blocks.
+    pub(super) shared_at: Option<u64>,
+}
+
+/// The members of a piece of an image.
+#[derive(Default)]
+pub(super) struct ImageMembers {
+    pub(super) members: Vec<ImageMember>,
+    /// Their bytes, one after the other.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Finds members of the previous archive by the digest of their data. Shared by all workers.
+pub(in crate::archive) struct KnownMembers {
+    data: Arc<KnownData>,
+    share: Share,
+    source: Source,
+    copied: Mutex<CopiedData>,
+}
+
+/// The counts of members that were copied by the digest of their data.
+#[derive(Debug, Default)]
+pub(in crate::archive) struct CopiedData {
+    pub(in crate::archive) members: u64,
+    /// Their bytes in the archive.
+    pub(in crate::archive) bytes: u64,
+    /// Damaged members of the previous archive, in no particular order.
+    pub(in crate::archive) faults: Vec<(MemberLine, MemberFault)>,
+}
+
+/// The data of a member, and the member of the previous archive that has the same.
+struct Wanted<'a> {
+    data: &'a [u8],
+    digest: [u8; 32],
+    known: Option<MemberLine>,
+}
+
+impl ImageMembers {
+    /// Makes the members of `data`, which end at `ends`, in place of the present ones.
+    pub(super) fn make(&mut self, data: &[u8], ends: &[usize], known: Option<&KnownMembers>, encoder: &mut dyn Encode) {
+        self.clear();
+        let (mut start, mut buffer) = (0, Vec::new());
+        let wanted: Vec<Wanted<'_>> = ends
+            .iter()
+            .map(|end| {
+                let data = &data[std::mem::replace(&mut start, *end)..*end];
+                let digest = blake3::hash(data).into();
+                let known = known.and_then(|known| known.find(&digest, data.len()));
+                Wanted { data, digest, known }
+            })
+            .collect();
+        for run in wanted.chunk_by(|one, next| one.known.as_ref().is_some_and(|one| one.is_before(next.known.as_ref()))) {
+            let copied = match known {
+                Some(known) if run[0].known.is_some() => known.copy(run, &mut buffer),
+                _ => Vec::new(),
+            };
+            let mut at = 0;
+            for (number, wanted) in run.iter().enumerate() {
+                let len = wanted.known.as_ref().map_or(0, |line| usize::try_from(line.length).unwrap_or(0));
+                let place = at..at + len;
+                at += len;
+                match copied.get(number).and_then(Option::as_ref) {
+                    Some(member) => {
+                        self.bytes.extend_from_slice(&buffer[place]);
+                        self.members.push(ImageMember { ..*member });
+                    }
+                    None => self.compress(wanted, encoder),
+                }
+            }
+        }
+    }
+
+    fn compress(&mut self, wanted: &Wanted<'_>, encoder: &mut dyn Encode) {
+        let mut member = Vec::new();
+        let len = encoder.encode(wanted.data, &mut member);
+        let bytes = &member[..len];
+        self.bytes.extend_from_slice(bytes);
+        self.members.push(ImageMember {
+            len,
+            data_len: wanted.data.len(),
+            digest: MemberDigest::of(bytes),
+            data_digest: wanted.digest,
+            level: Some(encoder.level()),
+            shared_at: None,
+        });
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.members.clear();
+        self.bytes.clear();
+    }
+}
+
+impl MemberLine {
+    /// Whether the other member follows this one directly.
+    fn is_before(&self, next: Option<&Self>) -> bool {
+        next.is_some_and(|next| self.offset.checked_add(self.length) == Some(next.offset))
+    }
+}
+
+impl KnownMembers {
+    pub(super) fn new(data: Arc<KnownData>, share: Share, source: Source) -> Self {
+        Self { data, share, source, copied: Mutex::default() }
+    }
+
+    /// The previous archive.
+    pub(super) fn archive(&self) -> &Arc<File> {
+        self.data.archive()
+    }
+
+    fn find(&self, digest: &[u8; 32], data_bytes: usize) -> Option<MemberLine> {
+        self.data.find(digest, data_bytes as u64)
+    }
+
+    /// Reads members that are adjacent in the previous archive into the start of `buffer`. `None` for one that is
+    /// damaged.
+    fn copy(&self, run: &[Wanted<'_>], buffer: &mut Vec<u8>) -> Vec<Option<ImageMember>> {
+        if self.copied().faults.len() >= MAX_FAULTS {
+            return Vec::new();
+        }
+        let lines: Vec<MemberLine> = run.iter().filter_map(|wanted| wanted.known.clone()).collect();
+        // Each line was checked when the index was read.
+        let len: u64 = lines.iter().map(|line| line.length).sum();
+        buffer.resize(usize::try_from(len).unwrap_or(0), 0);
+        let checked = read_checked(&self.source, &lines, buffer);
+        let mut start = 0;
+        let mut members = Vec::with_capacity(run.len());
+        for ((wanted, line), (end, fault)) in run.iter().zip(lines).zip(checked) {
+            let bytes = buffer.get(std::mem::replace(&mut start, end)..end);
+            let is_due = is_due(&self.share, &wanted.digest);
+            let fault = fault.and_then(|()| match bytes {
+                Some(bytes) if is_due => self.compare(bytes, wanted.data),
+                Some(_) => Ok(()),
+                None => Err(MemberFault::TooLong),
+            });
+            let mut copied = self.copied();
+            if let Err(fault) = fault {
+                copied.faults.push((line, fault));
+                members.push(None);
+                continue;
+            }
+            copied.members += 1;
+            copied.bytes += line.length;
+            members.push(Some(ImageMember {
+                len: usize::try_from(line.length).unwrap_or(0),
+                data_len: wanted.data.len(),
+                digest: line.digest,
+                data_digest: wanted.digest,
+                level: None,
+                // One that is due gets blocks of its own: a block that goes bad damages the backups of a few nights.
+                shared_at: (!is_due).then_some(line.offset),
+            }));
+        }
+        members
+    }
+
+    /// Compares what is in a member with the data. Their digest was computed before they were compressed: this finds
+    /// what went wrong then.
+    fn compare(&self, member: &[u8], data: &[u8]) -> Result<(), MemberFault> {
+        let mut decoded = Vec::new();
+        let mut decoder = self.source.codec.decoder().map_err(MemberFault::Read)?;
+        let is_same = decoder.decode(member, data.len() as u64, &mut decoded).is_ok() && decoded == data;
+        if is_same { Ok(()) } else { Err(MemberFault::Data) }
+    }
+
+    /// The counts since the last call.
+    pub(in crate::archive) fn take_copied(&self) -> CopiedData {
+        std::mem::take(&mut self.copied())
+    }
+
+    fn copied(&self) -> MutexGuard<'_, CopiedData> {
+        self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

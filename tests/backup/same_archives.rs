@@ -16,8 +16,8 @@ fn a_disk_gives_the_archive_that_earlier_versions_made_of_it() {
     let destination = work.path().join("backups");
     fs::create_dir(&destination).unwrap();
     for (night, archive, index) in [
-        (1, "d5151c11d3feec7bbff9b0c8de065a8f91d342b9", "4fdc649bd75446cc71dc26777ba21fd1acc566b7"),
-        (2, "103383031d5461b8b820aef372ad6c7c1da03d15", "f675d7e6d4c59258a6ac2efa70ba1cda2b3d1aec"),
+        (1, "d5151c11d3feec7bbff9b0c8de065a8f91d342b9", "20526d05258cc14867218ab8467f984074b1f53e"),
+        (2, "103383031d5461b8b820aef372ad6c7c1da03d15", "e6546dbc2c07ecc70249e3f8bd97beb898a60ce6"),
     ] {
         unpack(&format!("guest-{night}.img.gz"), &image);
         let output = Command::new(env!("CARGO_BIN_EXE_volbak"))
@@ -39,6 +39,39 @@ fn a_disk_gives_the_archive_that_earlier_versions_made_of_it() {
         assert_eq!(sha1(&path), archive, "the archive of night {night}");
         assert_eq!(sha1(&path.with_extension("").with_extension("index")), index, "the index of night {night}");
     }
+}
+
+/// The backup was made of night 1 by volbak at commit 7eda0ae.
+#[test]
+fn a_backup_with_an_index_of_version_3_is_verified_and_carried_from() {
+    let work = tempfile::tempdir().unwrap();
+    let image = work.path().join("vm.img");
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/index-3/vm/vm_28_11_2026.tar.gz");
+    let volbak = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_volbak"))
+            .args(args)
+            .env_remove("VOLBAK_BACKUP_DESTINATION")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let destination = work.path().join("backups");
+    fs::create_dir_all(destination.join("old")).unwrap();
+    for suffix in ["checksum", "index", "manifest.json", "tar.gz"] {
+        let name = format!("vm_28_11_2026.{suffix}");
+        fs::copy(old.with_file_name(&name), destination.join("old").join(&name)).unwrap();
+    }
+    let old = destination.join("old/vm_28_11_2026.tar.gz");
+    let old = old.to_str().unwrap();
+    volbak(&["verify", "--second-opinion", old]);
+    unpack("guest-2.img.gz", &image);
+    let (destination, image) = (destination.to_str().unwrap(), image.to_str().unwrap());
+    let (out, _) = volbak(&["-q", "snapshot", "--level", "6", "--json", "--parent", old, "--to", destination, image]);
+    let outcome: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let backup = &outcome["backups"][0];
+    assert_eq!(sha1(Path::new(backup["archive"].as_str().unwrap())), "103383031d5461b8b820aef372ad6c7c1da03d15");
+    assert_eq!(backup["manifest"]["carried"]["parent"], "vm_28_11_2026", "{outcome}");
 }
 
 fn unpack(fixture: &str, to: &Path) {

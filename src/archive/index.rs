@@ -60,7 +60,16 @@ mod tests {
         let text = text.strip_suffix(b"\n").unwrap();
         let lines: Vec<Line> =
             text.split(|byte| *byte == b'\n').map(|line| parse_line(line, IndexVersion::Four).unwrap()).collect();
-        assert_eq!(lines, [Line::Member(member), Line::Member(of_image), Line::Member(padding), Line::Entry(entry()), Line::End(totals)]);
+        assert_eq!(
+            lines,
+            [
+                Line::Member(member),
+                Line::Member(of_image),
+                Line::Member(padding),
+                Line::Entry(entry()),
+                Line::End(totals)
+            ]
+        );
     }
 
     #[test]

@@ -74,7 +74,6 @@ impl Night {
             fs::remove_dir_all(directory).unwrap();
         }
     }
-
 }
 
 fn index_path(backup: &Backup) -> PathBuf {

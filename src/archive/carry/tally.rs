@@ -52,7 +52,12 @@ impl Tally {
     }
 
     /// Reports a member that is damaged in the previous archive.
-    pub(in crate::archive) fn note_mismatch(&mut self, member: &MemberLine, fault: &MemberFault, observer: &dyn Observer) {
+    pub(in crate::archive) fn note_mismatch(
+        &mut self,
+        member: &MemberLine,
+        fault: &MemberFault,
+        observer: &dyn Observer,
+    ) {
         self.counts.mismatches += 1;
         let location = format!("{}{}", self.stem, WRITTEN.suffix());
         let number = member.number;

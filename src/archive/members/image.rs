@@ -75,7 +75,8 @@ impl ImageMembers {
                 Wanted { data, digest, known }
             })
             .collect();
-        for run in wanted.chunk_by(|one, next| one.known.as_ref().is_some_and(|one| one.is_before(next.known.as_ref()))) {
+        for run in wanted.chunk_by(|one, next| one.known.as_ref().is_some_and(|one| one.is_before(next.known.as_ref())))
+        {
             let copied = match known {
                 Some(known) if run[0].known.is_some() => known.copy(run, &mut buffer),
                 _ => Vec::new(),

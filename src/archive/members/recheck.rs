@@ -352,7 +352,7 @@ mod tests {
                 tar_length: 512 * u64::from(number + 1),
                 digest: MemberDigest::of(&member[..len]),
                 heads: None,
-            data: None,
+                data: None,
             });
             archive.extend_from_slice(&member[..len]);
         }

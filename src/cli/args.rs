@@ -83,7 +83,7 @@ pub(crate) enum Command {
     /// Write a volume, a device, an image or a backup as a qcow2 or raw image of its used blocks
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
-    /// Show what the OpenStack cloud knows of the volumes
+    /// Show what the OpenStack cloud knows of the volumes, and the iSCSI sessions of a compute node
     #[command(subcommand)]
     Cloud(CloudCommand),
     /// Write the disk in a qcow2 or raw image to a device

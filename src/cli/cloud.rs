@@ -11,6 +11,7 @@ use super::log;
 use super::night_args::day_of;
 use super::output::{print, print_json};
 use super::place::Where;
+use super::sessions::{SESSIONS_EXAMPLES, SessionsArgs, sessions};
 
 const MAP_EXAMPLES: &str = "\
 Examples:
@@ -25,6 +26,9 @@ pub(crate) enum CloudCommand {
     /// Show which instance each volume belongs to, as Cinder and Nova see it
     #[command(after_help = MAP_EXAMPLES)]
     Map(MapArgs),
+    /// Show, check or close the iSCSI sessions of this compute node
+    #[command(after_help = SESSIONS_EXAMPLES)]
+    Sessions(SessionsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +55,7 @@ fn day(text: &str) -> Result<NaiveDate, String> {
 pub(crate) fn cloud(command: &CloudCommand) -> anyhow::Result<ExitClass> {
     match command {
         CloudCommand::Map(args) => map(args),
+        CloudCommand::Sessions(args) => sessions(args),
     }
 }
 

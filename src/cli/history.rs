@@ -1,7 +1,5 @@
 //! `volbak find` and `volbak log`.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, Local, NaiveDate, NaiveTime, Utc};
 use clap::Args;
 use volbak::error::ExitClass;
@@ -11,7 +9,7 @@ use volbak::units::ByteLen;
 
 use super::log;
 use super::night_args::day;
-use super::output::{counted, print, print_json};
+use super::output::{counted, print, print_json, table};
 use super::place::{UsageError, Where};
 use super::proof::{cancel, say_when_interrupted, shown};
 
@@ -198,17 +196,4 @@ fn size_of(version: &Version) -> String {
         'l' => "link".to_owned(),
         _ => "device".to_owned(),
     }
-}
-
-/// Rows with aligned columns, indented.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns: BTreeSet<usize> = rows.iter().map(Vec::len).collect();
-    let widths: Vec<usize> = (0..columns.last().copied().unwrap_or(0))
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("  {}\n", cells.join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
 }

@@ -317,3 +317,16 @@ fn shown_mixtures(backups: &[Listed]) -> String {
 pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
+
+/// Rows with aligned columns, indented.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns: std::collections::BTreeSet<usize> = rows.iter().map(Vec::len).collect();
+    let widths: Vec<usize> = (0..columns.last().copied().unwrap_or(0))
+        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("  {}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

@@ -12,7 +12,6 @@ mod ext_settings;
 mod fat_format;
 mod features;
 mod host;
-mod in_use;
 mod kept;
 mod makefs;
 mod md;
@@ -55,6 +54,7 @@ use crate::outside::{BlockRead, RunCommand};
 use crate::reader::kernel::device_map::{DeviceMapError, remove_stale_maps};
 use crate::reader::kernel::mounted::kernel_knows;
 use crate::run::check::{BackupFile, CheckError, CheckLevel, Findings, side_files};
+use crate::run::in_use;
 use crate::run::locate;
 use crate::store::Backup;
 

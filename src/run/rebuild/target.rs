@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::in_use::{lasting, opened_by};
 use super::on_target::what_is_on;
 use crate::layout::SCAN_BYTES;
 use crate::outside::{FileBlocks, RunCommand};
+use crate::run::in_use::{lasting, opened_by};
 use crate::shown;
 use crate::source::{self, ListedVolume, LvFacts, Refusal, SourceError, SourceKind};
 

@@ -30,10 +30,14 @@ pub(super) fn lasting<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 /// A process that has the file or device open and keeps it open: udev opens every device now and then. A device
 /// also counts as open through its partitions or its disk.
 pub(super) fn opened_by(wanted: &fs::Metadata) -> Option<u32> {
+    lasting(|| opened_by_now(wanted))
+}
+
+/// As [`opened_by`], also of a process that has it open for a moment only.
+pub(super) fn opened_by_now(wanted: &fs::Metadata) -> Option<u32> {
     let is_device = wanted.file_type().is_block_device();
     let numbers = if is_device { source::related_devices(wanted.rdev()) } else { Vec::new() };
-    let is_it = |path: &Path| is_one_of(path, wanted, &numbers);
-    lasting(|| found_open_by(&is_it))
+    found_open_by(&|path: &Path| is_one_of(path, wanted, &numbers))
 }
 
 /// Whether an open file is `wanted`, or a block device with one of these numbers. Uses only the kernel's own data:

@@ -83,9 +83,6 @@ pub(crate) enum Command {
     /// Write a volume, a device, an image or a backup as a qcow2 or raw image of its used blocks
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
-    /// Show what the OpenStack cloud knows of the volumes, and the iSCSI sessions of a compute node
-    #[command(subcommand)]
-    Cloud(CloudCommand),
     /// Write the disk in a qcow2 or raw image to a device
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
@@ -101,6 +98,9 @@ pub(crate) enum Command {
     /// Show the versions of one file over all backups: when each appeared, its size and digest, and which backups have it
     #[command(after_help = LOG_EXAMPLES)]
     Log(LogArgs),
+    /// Show what the OpenStack cloud knows of the volumes, and the iSCSI sessions of a compute node
+    #[command(subcommand)]
+    Cloud(CloudCommand),
     #[command(flatten)]
     Night(NightCommand),
     /// Write the manual pages into a directory

@@ -33,7 +33,7 @@ pub use mistake::{ConfigError, Location, Mistake};
 pub use openstack::OpenStackOptions;
 pub use options::{
     ArchiveOptions, ChangeLimits, DumpInstance, DumpKind, DumpOptions, HookOptions, IoNice, MailOptions, MailWhen,
-    RecheckOptions, ReportOptions, Selected, VerifyLevel, VolumeOptions,
+    RecheckOptions, ReportOptions, Selected, VolumeOptions,
 };
 pub use pattern::{BadPattern, Pattern};
 pub use reading::{HOOK_ENVIRONMENT, LOG_VARIABLE};

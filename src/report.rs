@@ -15,15 +15,17 @@ mod stored;
 mod style;
 mod subject;
 mod text;
+mod verification;
 mod worth;
 
-pub use facts::{Abort, Dump, GoneReport, Outcome, Past, RunReport, Usage, Verdict, VolumeReport};
+pub use facts::{Abort, Dump, GoneReport, Outcome, Past, RunReport, RunVerdict, Usage, VolumeReport};
 pub use render::Rendered;
 pub use size::{df_percent, du_size, shown_duration};
 pub use standing::{RunFacts, RunStanding, Standing, VolumeStanding};
 pub use stored::{FORMAT_VERSION, ReportError};
 pub use style::{MAX_PROBLEMS_SHOWN, Style};
-pub use worth::{LastVerification, VolumeWorth};
+pub use verification::{CheckLevel, Verification};
+pub use worth::VolumeWorth;
 
 #[cfg(test)]
 mod tests;

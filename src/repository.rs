@@ -17,7 +17,7 @@ use crate::run::check::CheckError;
 use crate::run::collect::tell;
 use crate::run::locate::{self, LocateError};
 use crate::run::restore::{self, RestoreError, RestoreOptions, RestoreReport};
-use crate::run::snapshot::{Report, Wanted, snapshot};
+use crate::run::snapshot::{Happened, Sources, snapshot};
 use crate::run::verify::{self, Surroundings, VerifyOptions, VerifyReport};
 use crate::source::SourceError;
 use crate::store::catalog::{self, BackupState, CatalogEntry};
@@ -101,13 +101,13 @@ impl Repository {
             observer,
             cancel: Cancel::default(),
         };
-        let wanted = Wanted { sources: &[source], name: None, options: &|_| options.clone() };
+        let wanted = Sources { sources: &[source], name: None, options: &|_| options.clone() };
         let mut outcome = Err(BackupError::Cancelled);
         snapshot(&wanted, &self.destination, &world, &mut |report| match report {
-            Report::RemainsStay(error) => {
+            Happened::RemainsStay(error) => {
                 tell(&*world.observer, Severity::Warning, "earlier runs".to_owned(), with_causes(&error));
             }
-            Report::Source { result, .. } => outcome = result,
+            Happened::Source { result, .. } => outcome = result,
         })?;
         let outcome = outcome.map_err(|error| match error {
             BackupError::Source(error) => Error::Source(error),

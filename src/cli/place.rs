@@ -9,7 +9,7 @@ use clap::Args;
 use volbak::config::{Config, DEFAULT_PATH};
 use volbak::events::SourceName;
 use volbak::outside::{Clock, SystemClock};
-use volbak::run::locate::{Found, LocateError, find};
+use volbak::run::locate::{LocateError, Located, find};
 use volbak::store::Backup;
 use volbak::store::Destination;
 use volbak::store::StoreError;
@@ -111,13 +111,13 @@ impl Where {
     pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<Backup> {
         match self.look_for(backup)? {
             Err(LocateError::NoneUsable { passed_over, newest, .. }) => {
-                Ok(noted(Found { files: newest, notes: passed_over }))
+                Ok(noted(Located { files: newest, notes: passed_over }))
             }
             found => Ok(noted(found?)),
         }
     }
 
-    fn look_for(&self, backup: &str) -> anyhow::Result<Result<Found, LocateError>> {
+    fn look_for(&self, backup: &str) -> anyhow::Result<Result<Located, LocateError>> {
         if !backup.contains('/') {
             // Until the backup is found, log lines name the volume as given.
             let volume = backup.split_once('@').map_or(backup, |(volume, _)| volume);
@@ -164,7 +164,7 @@ impl Place {
 }
 
 /// Logs the notes about a backup, and returns it.
-fn noted(found: Found) -> Backup {
+fn noted(found: Located) -> Backup {
     log::set_subject(SourceName::of_backups(&found.files.volume()));
     for note in &found.notes {
         log::warning(note);

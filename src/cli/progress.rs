@@ -13,7 +13,7 @@ use volbak::units::ByteLen;
 mod bar;
 
 use super::log;
-use bar::{Done, Place, bar_line};
+use bar::{Done, Turn, bar_line};
 
 /// Width of a terminal that does not report it.
 const COLUMNS: u16 = 80;
@@ -60,8 +60,8 @@ impl Run {
         Self { sources, finished: 0, expected_bytes, read_bytes: 0, started: Instant::now() }
     }
 
-    fn place(&self) -> Place {
-        Place { number: (self.finished + 1).min(self.sources), sources: self.sources }
+    fn place(&self) -> Turn {
+        Turn { number: (self.finished + 1).min(self.sources), sources: self.sources }
     }
 }
 

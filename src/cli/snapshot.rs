@@ -14,7 +14,7 @@ use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::run::backup::{BackupOptions, BackupOutcome, BackupWorld, TimeLimit};
 use volbak::run::hooks;
 use volbak::run::parent::ParentChoice;
-use volbak::run::snapshot::{self as run, Report, Wanted};
+use volbak::run::snapshot::{self as run, Happened, Sources};
 use volbak::run::throttle::throttled;
 use volbak::source::{Source, SourceKind};
 
@@ -53,18 +53,18 @@ pub(crate) fn snapshot(args: &SnapshotArgs, verbosity: Verbosity) -> anyhow::Res
         observer: throttled(progress.clone(), config.read_rate_limit, &cancel),
         cancel: cancel.clone(),
     };
-    let wanted = Wanted {
+    let wanted = Sources {
         sources: &args.sources,
         name: args.name.as_deref(),
         options: &|source| options(args, &config, source, &cancel),
     };
     let mut results = Vec::with_capacity(args.sources.len());
     let run = run::snapshot(&wanted, &destination, &world, &mut |report| match report {
-        Report::RemainsStay(error) => {
+        Happened::RemainsStay(error) => {
             let why = anyhow::Error::new(error);
             log::warning(&format!("warning: cannot look for the remains of earlier runs: {why:#}"));
         }
-        Report::Source { spec, name, result } => {
+        Happened::Source { spec, name, result } => {
             let result = result.map_err(|error| about(spec, anyhow::Error::new(error)));
             if let Err(error) = &result {
                 progress.done();

@@ -8,7 +8,7 @@ use super::pattern::Pattern;
 use crate::archive::kind::ArchiveKind;
 use crate::archive::level::CompressionLevel;
 use crate::mail::{SmtpServer, SpoolSettings, Transport};
-use crate::report::Style;
+use crate::report::{CheckLevel, Style};
 use crate::source::FreezeOptions;
 use crate::store::retention::Policy;
 
@@ -197,22 +197,13 @@ impl Default for HookOptions {
     }
 }
 
-/// The level of the nightly re-check of older backups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VerifyLevel {
-    /// Compares sizes, checksum and manifest.
-    Quick,
-    /// Reads every byte.
-    Full,
-}
-
 /// The table `[verify]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecheckOptions {
     /// Whether the nightly run re-checks older backups.
     pub enabled: bool,
-    /// The level.
-    pub level: VerifyLevel,
+    /// [`CheckLevel::Quick`] or [`CheckLevel::Full`].
+    pub level: CheckLevel,
     /// Whether each archive is also read with independent libraries; only at the full level.
     pub second_opinion: bool,
     /// The percentage of all backups to check per night, 1 to 100.
@@ -225,7 +216,7 @@ impl Default for RecheckOptions {
     fn default() -> Self {
         Self {
             enabled: false,
-            level: VerifyLevel::Full,
+            level: CheckLevel::Full,
             second_opinion: false,
             share_percent: 5,
             time_budget: Duration::from_secs(3600),

@@ -9,7 +9,7 @@ use super::kinds::{
     volume_groups,
 };
 use super::mistake::{Location, Mistake};
-use super::options::{ArchiveOptions, ChangeLimits, HookOptions, RecheckOptions, ReportOptions, VerifyLevel};
+use super::options::{ArchiveOptions, ChangeLimits, HookOptions, RecheckOptions, ReportOptions};
 use super::pattern::Pattern;
 use super::reading::Reading;
 use super::section::Section;
@@ -18,7 +18,7 @@ use super::whole::Config;
 use super::written::{Entry, Item, Value};
 use super::{dumps, mail, openstack};
 use crate::archive::kind::ArchiveKind;
-use crate::report::Style;
+use crate::report::{CheckLevel, Style};
 use crate::shown;
 use crate::source::FreezeOptions;
 use crate::store::retention::Policy;
@@ -187,9 +187,9 @@ fn hooks(section: &Section<'_>) -> HookOptions {
 fn verify(section: &Section<'_>) -> RecheckOptions {
     let usual = RecheckOptions::default();
     let level =
-        section.choice("level", &[("quick", VerifyLevel::Quick), ("full", VerifyLevel::Full)]).unwrap_or(usual.level);
+        section.choice("level", &[("quick", CheckLevel::Quick), ("full", CheckLevel::Full)]).unwrap_or(usual.level);
     let second_opinion = section.boolean("second_opinion").unwrap_or(usual.second_opinion);
-    if second_opinion && level == VerifyLevel::Quick {
+    if second_opinion && level == CheckLevel::Quick {
         let what = "a quick check does not read the archive, so there is no second opinion on it";
         section.reading.mistake(&section.place("second_opinion"), what, "write level = \"full\"");
     }

@@ -183,10 +183,10 @@ impl Listing {
     }
 
     /// The positions of the names, sorted by name; equal names in directory order.
-    fn sorted_by_name(&self, reach: &Reach<'_>) -> Vec<Place> {
+    fn sorted_by_name(&self, reach: &Reach<'_>) -> Vec<NamedItem> {
         let items = self.items.iter().enumerate();
-        let mut places: Vec<Place> =
-            items.map(|(index, item)| Place { start: item.name_start, len: item.name_len, index }).collect();
+        let mut places: Vec<NamedItem> =
+            items.map(|(index, item)| NamedItem { start: item.name_start, len: item.name_len, index }).collect();
         if reach.ignores_case() {
             places.sort_by_cached_key(|place| without_case(place.name(&self.names)));
         } else {
@@ -197,13 +197,13 @@ impl Listing {
 }
 
 /// A name in the directory, and its item.
-struct Place {
+struct NamedItem {
     start: usize,
     len: u16,
     index: usize,
 }
 
-impl Place {
+impl NamedItem {
     fn name<'a>(&self, names: &'a [u8]) -> &'a [u8] {
         &names[self.start..self.start + usize::from(self.len)]
     }
@@ -217,14 +217,14 @@ impl Place {
 /// Makes names that do not occur in a directory.
 struct Renamer<'a> {
     /// The directory's names, sorted.
-    sorted: &'a [Place],
+    sorted: &'a [NamedItem],
     /// New names with a truncated original name: two of them may be equal.
     cut: HashSet<Vec<u8>>,
 }
 
 impl Renamer<'_> {
     /// `NAME~inode-N`, with further `~` if that is taken. Called once per name and inode.
-    fn name_for(&mut self, place: &Place, ino: u64, names: &[u8]) -> Vec<u8> {
+    fn name_for(&mut self, place: &NamedItem, ino: u64, names: &[u8]) -> Vec<u8> {
         let stored = place.name(names);
         let mut suffix = format!("~inode-{ino}");
         loop {

@@ -168,7 +168,7 @@ pub struct GoneReport {
 /// The result of a run, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum RunVerdict {
     /// All volumes are backed up, without warnings.
     Good,
     /// All volumes are backed up, with warnings or errors.
@@ -179,24 +179,24 @@ pub enum Verdict {
 
 impl RunReport {
     /// The result of the run.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> RunVerdict {
         let run = if self.aborted.is_some() {
-            Verdict::Failed
+            RunVerdict::Failed
         } else if self.problems.iter().any(matters) {
-            Verdict::Problems
+            RunVerdict::Problems
         } else {
-            Verdict::Good
+            RunVerdict::Good
         };
-        self.volumes.iter().map(VolumeReport::verdict).fold(run, Verdict::max)
+        self.volumes.iter().map(VolumeReport::verdict).fold(run, RunVerdict::max)
     }
 
     /// Its figures for the last log line.
     pub fn figures(&self) -> RunFigures {
         let count = |verdict| self.volumes.iter().filter(|volume| volume.verdict() == verdict).count() as u64;
         RunFigures {
-            volumes_ok: count(Verdict::Good),
-            volumes_warning: count(Verdict::Problems),
-            volumes_failed: count(Verdict::Failed),
+            volumes_ok: count(RunVerdict::Good),
+            volumes_warning: count(RunVerdict::Problems),
+            volumes_failed: count(RunVerdict::Failed),
             archive_bytes: self.volumes.iter().filter_map(|volume| volume.archive_bytes).fold(0, u64::saturating_add),
             seconds: self.duration_seconds,
         }
@@ -210,12 +210,12 @@ impl RunReport {
 
 impl VolumeReport {
     /// The result of this volume.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> RunVerdict {
         let dump_failed = matches!(self.dump, Dump::Failed(_));
         match self.outcome {
-            Outcome::Failed(_) | Outcome::NotStarted(_) => Verdict::Failed,
-            Outcome::BackedUp if dump_failed || self.problems.iter().any(matters) => Verdict::Problems,
-            Outcome::BackedUp => Verdict::Good,
+            Outcome::Failed(_) | Outcome::NotStarted(_) => RunVerdict::Failed,
+            Outcome::BackedUp if dump_failed || self.problems.iter().any(matters) => RunVerdict::Problems,
+            Outcome::BackedUp => RunVerdict::Good,
         }
     }
 
@@ -247,7 +247,7 @@ impl VolumeReport {
     }
 
     /// Its worst severity. A failure and a failed dump count as errors.
-    pub fn severity(&self) -> (Verdict, Option<Severity>) {
+    pub fn severity(&self) -> (RunVerdict, Option<Severity>) {
         let dump = matches!(self.dump, Dump::Failed(_)).then_some(Severity::Error);
         (
             self.verdict(),

@@ -3,7 +3,7 @@
 
 use super::chart::bars;
 use super::escape::html as escaped;
-use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, Verdict, VolumeReport, matters};
+use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, RunVerdict, VolumeReport, matters};
 use super::size::{df_percent, du_size, shown_duration};
 use super::style::{MAX_PROBLEMS_SHOWN, Style};
 use crate::events::{Problem, Severity};
@@ -26,16 +26,16 @@ pub(super) fn html(report: &RunReport, style: Style) -> String {
     if page.len() <= MAX_BYTES_WITH_CHARTS {
         return page;
     }
-    self::page(report, style, &|volume| volume.verdict() == Verdict::Problems)
+    self::page(report, style, &|volume| volume.verdict() == RunVerdict::Problems)
 }
 
 fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) -> bool) -> String {
     let size = |bytes| with_unit(&du_size(bytes, style.decimal_separator));
     let subject = escaped(&report.subject());
     let (colour, word) = match report.verdict() {
-        Verdict::Good => (GREEN, "All volumes are backed up"),
-        Verdict::Problems => (AMBER, "Backed up, with problems"),
-        Verdict::Failed => (RED, "Failed"),
+        RunVerdict::Good => (GREEN, "All volumes are backed up"),
+        RunVerdict::Problems => (AMBER, "Backed up, with problems"),
+        RunVerdict::Failed => (RED, "Failed"),
     };
     let mut rows = String::new();
     // Volumes with problems come first; otherwise the order of the backups is kept.
@@ -120,7 +120,7 @@ fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts:
     let (colour, result) = match (&volume.outcome, volume.verdict()) {
         (Outcome::Failed(_), _) => (RED, "failed"),
         (Outcome::NotStarted(_), _) => (RED, "not started"),
-        (Outcome::BackedUp, Verdict::Good) => (GREEN, "backed up"),
+        (Outcome::BackedUp, RunVerdict::Good) => (GREEN, "backed up"),
         (Outcome::BackedUp, _) => match volume.whole {
             Some(false) => (RED, "partial: not all of it is backed up"),
             Some(true) => (AMBER, "backed up whole, problems"),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::facts::{RunReport, Verdict, matters};
+use super::facts::{RunReport, RunVerdict, matters};
 use super::standing::{RunStanding, Standing, VolumeStanding};
 
 /// `before` is the previous metrics file, if the records of other volumes cannot be read. Their lines are copied, so that no
@@ -112,7 +112,7 @@ fn worth(each: &mut dyn FnMut(&str, &str, Figure<'_>)) {
     each(
         "volbak_volume_last_verification_level",
         "The level of that verification: 0 none yet, 1 quick check, 2 full, 3 restore test.",
-        &|volume| Some(volume.worth?.last_verification.map_or(0, |last| last.level).to_string()),
+        &|volume| Some(volume.worth?.last_verification.map_or(0, |last| last.level.number()).to_string()),
     );
     each(
         "volbak_volume_bad_backups",
@@ -150,11 +150,11 @@ impl Text<'_> {
     }
 }
 
-fn verdict(verdict: Verdict) -> u8 {
+fn verdict(verdict: RunVerdict) -> u8 {
     match verdict {
-        Verdict::Good => 0,
-        Verdict::Problems => 1,
-        Verdict::Failed => 2,
+        RunVerdict::Good => 0,
+        RunVerdict::Problems => 1,
+        RunVerdict::Failed => 2,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, FixedOffset, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Abort, Dump, Outcome, RunReport, Verdict, VolumeReport, matters};
+use super::facts::{Abort, Dump, Outcome, RunReport, RunVerdict, VolumeReport, matters};
 use super::stored::{FORMAT_VERSION, ReportError, from_versioned};
 use super::worth::VolumeWorth;
 use crate::events::Severity;
@@ -41,7 +41,7 @@ pub struct RunStanding {
     /// The outcome in words.
     pub subject: String,
     /// Its verdict, including its volumes.
-    pub verdict: Verdict,
+    pub verdict: RunVerdict,
     /// Why it was aborted, if it was.
     pub aborted: Option<String>,
     /// Number of warnings and errors of the run itself.
@@ -71,7 +71,7 @@ pub struct VolumeStanding {
     #[serde(default)]
     pub dump: Dump,
     /// Its verdict in that run.
-    pub verdict: Verdict,
+    pub verdict: RunVerdict,
     /// Number of errors.
     pub errors: u64,
     /// Number of warnings.

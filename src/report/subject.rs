@@ -1,6 +1,6 @@
 //! The subject line: the outcome first, so that a mail program can filter on it.
 
-use super::facts::{Abort, RunReport, Verdict};
+use super::facts::{Abort, RunReport, RunVerdict};
 use crate::shown;
 
 pub(super) fn subject(report: &RunReport) -> String {
@@ -14,9 +14,9 @@ pub(super) fn subject(report: &RunReport) -> String {
         Some(Abort::Other(why)) => format!(", aborted: {}", shown::text(why)),
     };
     match report.verdict() {
-        Verdict::Good => format!("volbak {host}: {done} of {all} volumes backed up in {took}"),
-        Verdict::Problems => format!("volbak {host}: PROBLEMS, {done} of {all} volumes backed up in {took}"),
-        Verdict::Failed if failed == 0 => format!("volbak {host}: FAILED{why}"),
-        Verdict::Failed => format!("volbak {host}: FAILED {failed} of {all} volumes{why}"),
+        RunVerdict::Good => format!("volbak {host}: {done} of {all} volumes backed up in {took}"),
+        RunVerdict::Problems => format!("volbak {host}: PROBLEMS, {done} of {all} volumes backed up in {took}"),
+        RunVerdict::Failed if failed == 0 => format!("volbak {host}: FAILED{why}"),
+        RunVerdict::Failed => format!("volbak {host}: FAILED {failed} of {all} volumes{why}"),
     }
 }

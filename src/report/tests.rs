@@ -3,7 +3,8 @@
 use chrono::{DateTime, Duration, Utc};
 
 use super::{
-    Abort, Dump, FORMAT_VERSION, GoneReport, Outcome, Past, ReportError, RunReport, Style, Usage, Verdict, VolumeReport,
+    Abort, Dump, FORMAT_VERSION, GoneReport, Outcome, Past, ReportError, RunReport, RunVerdict, Style, Usage,
+    VolumeReport,
 };
 use crate::events::{Problem, Severity};
 
@@ -86,7 +87,7 @@ fn the_documented_sample() {
     let report = sample();
     assert_eq!(text(&report), SAMPLE);
     assert_eq!(report.subject(), "volbak stor1: 2 of 2 volumes backed up in 1 h 15 m");
-    assert_eq!(report.verdict(), Verdict::Good);
+    assert_eq!(report.verdict(), RunVerdict::Good);
 }
 
 #[test]
@@ -121,7 +122,7 @@ fn a_volume_that_failed_says_where_and_why() {
          snapshot overflowed: 100% of 10G used\n-----"
     ));
     assert_eq!(report.subject(), "volbak stor1: FAILED 1 of 2 volumes");
-    assert_eq!(report.verdict(), Verdict::Failed);
+    assert_eq!(report.verdict(), RunVerdict::Failed);
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn problems_are_shown_worst_first_and_ten_at_most() {
     assert!(!super::text::text(&report, Style::default()).contains("more (see"));
     report.volumes[0].problems = vec![problem(Severity::Notice, 0)];
     assert_eq!(super::text::text(&report, Style::default()), SAMPLE, "a notice changes nothing");
-    assert_eq!(report.verdict(), Verdict::Good);
+    assert_eq!(report.verdict(), RunVerdict::Good);
 }
 
 #[test]
@@ -240,9 +241,9 @@ fn dumps_that_are_disabled_or_failed() {
     let text = text(&report);
     assert!(text.contains("Proceed...\nThe mysqldumps are disabled...\nRemoving old"));
     assert!(text.contains("Proceed...\nThe mysqldump failed... shop-db: ssh: connection refused\nRemoving old"));
-    assert_eq!(report.verdict(), Verdict::Problems);
+    assert_eq!(report.verdict(), RunVerdict::Problems);
     report.volumes[1].dump = Dump::Done;
-    assert_eq!(report.verdict(), Verdict::Good);
+    assert_eq!(report.verdict(), RunVerdict::Good);
 }
 
 #[test]
@@ -262,7 +263,7 @@ fn gone_volumes_and_problems_of_the_run_come_before_the_totals() {
          remove...\n     /BACKUPS/EBS-VOL/volume-3 - 4 backups. Size - 3,5G\n\nProblems of the whole run...\n       \
          retention: 12 of all 20 backups would be removed\n-----"
     ));
-    assert_eq!(report.verdict(), Verdict::Problems);
+    assert_eq!(report.verdict(), RunVerdict::Problems);
 }
 
 #[test]
@@ -363,7 +364,10 @@ fn figures_for_prometheus() {
         newest_whole: Some(false),
         last_whole: Some("2011-10-05T23:00:01Z".parse().unwrap()),
         last_whole_age_seconds: Some(86_400),
-        last_verification: Some(super::LastVerification { at: "2011-10-01T23:00:01Z".parse().unwrap(), level: 2 }),
+        last_verification: Some(super::Verification {
+            at: "2011-10-01T23:00:01Z".parse().unwrap(),
+            level: super::CheckLevel::Full,
+        }),
         bad: 1,
         pinned: 2,
     });

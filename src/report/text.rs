@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, Verdict, VolumeReport, matters};
+use super::facts::{Abort, Dump, GoneReport, Outcome, RunReport, RunVerdict, VolumeReport, matters};
 use super::size::{df_percent, du_size, shown_duration};
 use super::style::{MAX_PROBLEMS_SHOWN, Style};
 use crate::events::{Problem, Severity};
@@ -66,7 +66,7 @@ fn to_look_at(report: &RunReport) -> Option<String> {
         .volumes
         .iter()
         .filter(|volume| !(report.aborted.is_some() && matches!(volume.outcome, Outcome::NotStarted(_))))
-        .filter(|volume| volume.verdict() != Verdict::Good)
+        .filter(|volume| volume.verdict() != RunVerdict::Good)
         .collect();
     if volumes.is_empty() {
         return None;

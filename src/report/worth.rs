@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::verification::{Verification, numbered};
+
 /// The figures of one volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeWorth {
@@ -13,18 +15,10 @@ pub struct VolumeWorth {
     /// Its age at the end of the run.
     pub last_whole_age_seconds: Option<i64>,
     /// The last verification that found a backup good. A quick check counts only if there was no other verification.
-    pub last_verification: Option<LastVerification>,
+    #[serde(default, with = "numbered")]
+    pub last_verification: Option<Verification>,
     /// Backups that a verification found bad, or whose files contradict each other.
     pub bad: u64,
     /// Backups that a sudden change pins, until `volbak accept`.
     pub pinned: u64,
-}
-
-/// A verification that found nothing wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastVerification {
-    /// Its time.
-    pub at: DateTime<Utc>,
-    /// 1 is a quick check, 2 a full verification, 3 a restore test.
-    pub level: u8,
 }

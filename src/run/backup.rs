@@ -3,6 +3,7 @@
 mod archive;
 mod change;
 mod course;
+pub(super) mod earlier;
 mod ends;
 mod error;
 mod frozen;

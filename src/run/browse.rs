@@ -12,7 +12,7 @@ use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::sparse::RunMap;
-use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
 use crate::outside::{BlockRead, Cancel};
 use crate::run::check::content::contradiction;
 use crate::run::check::side_files::sha256_of;
@@ -203,7 +203,7 @@ fn cat_once(
     }
     let wanted = chosen.tar_offset;
     let select = Box::new(move |line: &EntryLine| line.tar_offset == wanted);
-    let plan = Plan::Index(Box::new(IndexPlan::new(open_index(files, cancel)?, Some(select))));
+    let plan = ReadPlan::Index(Box::new(IndexPlan::new(open_index(files, cancel)?, Some(select))));
     let options = ReadOptions { threads: 2, hash_archive: false, stop: vec![cancel.flag()] };
     let stream = MemberStream::new(Arc::clone(archive), plan, &options).map_err(io_error)?;
     let mut reader = EntryReader::new(stream, true, true);

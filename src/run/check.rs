@@ -18,4 +18,5 @@ mod verdict;
 pub use self::error::CheckError;
 pub use self::finding::{BackupFile, Finding, Findings};
 pub(crate) use self::library::without_panic;
-pub use self::verdict::{CheckLevel, Verdict};
+pub use self::verdict::Verdict;
+pub use crate::report::CheckLevel;

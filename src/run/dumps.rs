@@ -12,7 +12,7 @@ use chrono::{Local, NaiveDateTime, TimeZone, Utc};
 use super::child::{ChildError, ChildProgram, run};
 use crate::config::{DumpInstance, DumpKind, DumpOptions, distrust};
 use crate::outside::{Cancel, Clock};
-use crate::store::retention::{Backup, Health, Now, Occasion, Policy, plan};
+use crate::store::retention::{BackupFacts, Health, Now, Occasion, Policy, plan};
 
 const DUMP_SCRIPT: &str = include_str!("dumps/dump.sh");
 const REMOVE_SCRIPT: &str = include_str!("dumps/remove.sh");
@@ -99,13 +99,13 @@ fn prefix_of(instance: &DumpInstance) -> String {
 
 /// The listed dumps to remove, now that `new` exists.
 fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: Now) -> Vec<String> {
-    let dumps: Vec<Backup> = listed
+    let dumps: Vec<BackupFacts> = listed
         .lines()
         .filter_map(|name| {
             let time = name.strip_prefix(prefix)?.strip_suffix(SUFFIX)?;
             let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?;
             let taken_at = Local.from_local_datetime(&time).earliest().map_or_else(|| time.and_utc(), |t| t.to_utc());
-            Some(Backup {
+            Some(BackupFacts {
                 id: name.to_owned(),
                 taken_at: taken_at.with_timezone(&Utc),
                 local_date: time.date(),

@@ -94,7 +94,7 @@ pub enum LocateError {
 
 /// A backup found by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Located {
     /// Its files.
     pub files: Backup,
     /// Facts to know before it is used, one line each: newer backups that were passed over and why, and its
@@ -103,11 +103,11 @@ pub struct Found {
 }
 
 /// Finds the backup `wanted`, in `destination` unless it is a path. `now` decides which dates are in the future.
-pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Result<Found, LocateError> {
+pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Result<Located, LocateError> {
     if wanted.contains('/') || ArchiveKind::of_name(wanted).is_some() {
         let files = of_archive(Path::new(wanted))?;
         let notes = bad_note(&files).into_iter().collect();
-        return Ok(Found { files, notes });
+        return Ok(Located { files, notes });
     }
     let root = destination.ok_or_else(|| LocateError::NoDestination(wanted.to_owned()))?;
     let destination = Destination::open(root)?;
@@ -173,7 +173,7 @@ fn by_cloud(destination: &Destination, volume: String) -> Result<(String, Entrie
     }
 }
 
-fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc>) -> Result<Found, LocateError> {
+fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc>) -> Result<Located, LocateError> {
     let mut notes = Vec::new();
     let mut newest_complete = None;
     for entry in entries.iter().rev() {
@@ -192,7 +192,7 @@ fn newest(volume: &str, entries: &[CatalogEntry], root: &Path, now: DateTime<Utc
             notes.push(format!("{} is passed over: a verification found it bad", entry.stem));
         } else {
             notes.extend(partial_note(entry, manifest, entries, now));
-            return Ok(Found { files: entry.files(), notes });
+            return Ok(Located { files: entry.files(), notes });
         }
     }
     if let Some(newest) = newest_complete {
@@ -212,7 +212,7 @@ fn of_date(
     entries: &[CatalogEntry],
     date: &str,
     now: DateTime<Utc>,
-) -> Result<Found, LocateError> {
+) -> Result<Located, LocateError> {
     let named = |entry: &&CatalogEntry| entry.stem.strip_prefix(volume).and_then(|s| s.strip_prefix('_')) == Some(date);
     let chosen = if let Some(exact) = entries.iter().rfind(named) {
         exact
@@ -247,7 +247,7 @@ fn of_date(
         BackupState::WithoutManifest => notes.push(format!("{} has no manifest", chosen.stem)),
         BackupState::Damaged { what } => notes.push(format!("{} is damaged: {what}", chosen.stem)),
     }
-    Ok(Found { files, notes })
+    Ok(Located { files, notes })
 }
 
 fn bad_note(files: &Backup) -> Option<String> {

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::host;
-use crate::report::{Abort, FORMAT_VERSION, RunFacts, RunReport, Usage, Verdict};
+use crate::report::{Abort, FORMAT_VERSION, RunFacts, RunReport, RunVerdict, Usage};
 use crate::store::StoreError;
 use crate::store::presence::disk_usage;
 
@@ -59,9 +59,9 @@ impl NightOutcome {
     /// The exit class.
     pub fn class(&self) -> ExitClass {
         match self.report.verdict() {
-            Verdict::Good => ExitClass::Well,
-            Verdict::Problems => ExitClass::WithProblems,
-            Verdict::Failed => ExitClass::Failed,
+            RunVerdict::Good => ExitClass::Well,
+            RunVerdict::Problems => ExitClass::WithProblems,
+            RunVerdict::Failed => ExitClass::Failed,
         }
     }
 }
@@ -157,10 +157,10 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     Ok(NightOutcome { report, printed })
 }
 
-fn severity(verdict: Verdict) -> Severity {
+fn severity(verdict: RunVerdict) -> Severity {
     match verdict {
-        Verdict::Good => Severity::Notice,
-        Verdict::Problems => Severity::Warning,
-        Verdict::Failed => Severity::Error,
+        RunVerdict::Good => Severity::Notice,
+        RunVerdict::Problems => Severity::Warning,
+        RunVerdict::Failed => Severity::Error,
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
+use super::backup::earlier::EarlierBackups;
 use super::backup::same_source::is_same_source;
-use super::locate::{self, LocateError, is_bad};
+use super::locate::{self, LocateError};
 use super::record::timestamp;
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::{Parent, ParentError};
@@ -19,7 +20,6 @@ use crate::error::with_causes;
 use crate::layout::Region;
 use crate::manifest::{FORMAT, IMAGE_FORMAT, Manifest, SourceRecord};
 use crate::outside::BlockRead;
-use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::open::OpenError;
 use crate::store::retention::is_future;
 use crate::store::{Backup, ReadError};
@@ -100,7 +100,7 @@ impl Trust {
 }
 
 /// The new backup, as far as it decides what can be carried.
-pub(super) struct Wanted<'a> {
+pub(super) struct Sought<'a> {
     pub(super) source: &'a SourceRecord,
     pub(super) level: CompressionLevel,
     pub(super) choice: &'a ParentChoice,
@@ -186,8 +186,8 @@ pub(super) enum UnusableError {
 /// Chooses and opens the previous backup. `None` if there is none; an error says why the existing one cannot be
 /// used.
 pub(super) fn previous(
-    wanted: &Wanted<'_>,
-    backups: &[CatalogEntry],
+    wanted: &Sought<'_>,
+    backups: &EarlierBackups<'_>,
     destination: &Path,
 ) -> Result<Option<Previous>, PreviousError> {
     let Some((files, manifest)) = choose(wanted, backups, destination, ArchiveKind::Files)? else { return Ok(None) };
@@ -203,8 +203,8 @@ pub(super) struct PreviousImage {
 
 /// Like [`previous`], for an image backup.
 pub(super) fn previous_image(
-    wanted: &Wanted<'_>,
-    backups: &[CatalogEntry],
+    wanted: &Sought<'_>,
+    backups: &EarlierBackups<'_>,
     destination: &Path,
 ) -> Result<Option<PreviousImage>, PreviousError> {
     let Some((files, manifest)) = choose(wanted, backups, destination, ArchiveKind::Image)? else { return Ok(None) };
@@ -214,8 +214,8 @@ pub(super) fn previous_image(
 
 /// The backup of this kind that is carried forward from.
 fn choose(
-    wanted: &Wanted<'_>,
-    backups: &[CatalogEntry],
+    wanted: &Sought<'_>,
+    backups: &EarlierBackups<'_>,
     destination: &Path,
     kind: ArchiveKind,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
@@ -242,31 +242,30 @@ fn choose(
 fn newest(
     source: &SourceRecord,
     now: DateTime<Utc>,
-    backups: &[CatalogEntry],
+    backups: &EarlierBackups<'_>,
     kind: ArchiveKind,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
     // Content carried from a bad backup may be bad too, and would pass every check except the one that found it.
     let mut bad_sha1s: Vec<&str> = Vec::new();
     let mut bad_stem = None;
     let mut newest = None;
-    for backup in backups {
-        let BackupState::Complete { manifest } = &backup.state else { continue };
+    for backup in backups.iter() {
+        let manifest = backup.manifest;
         // A backup from a night with the clock ahead would otherwise be the newest for a long time.
         let is_other = manifest.kind() != kind || !is_same_source(&manifest.source, source);
         if is_other || is_future(manifest.started_at, now) {
             continue;
         }
-        let files = backup.files();
         let parent_sha1 = manifest.carried.as_ref().map(|carried| carried.parent_archive_sha1.as_str());
-        if is_bad(backup, manifest) || parent_sha1.is_some_and(|sha1| bad_sha1s.contains(&sha1)) {
+        if backup.is_bad() || parent_sha1.is_some_and(|sha1| bad_sha1s.contains(&sha1)) {
             bad_sha1s.push(&manifest.digests.archive_sha1);
-            bad_stem = Some(backup.stem.as_str());
+            bad_stem = Some(backup.entry.stem.as_str());
             continue;
         }
-        newest = Some((files, manifest));
+        newest = Some(backup);
     }
     match (newest, bad_stem) {
-        (Some((files, manifest)), _) => Ok(Some((files, (**manifest).clone()))),
+        (Some(newest), _) => Ok(Some((newest.entry.files(), newest.manifest.clone()))),
         (None, None) => Ok(None),
         (None, Some(stem)) => Err(PreviousError::AllBad(stem.to_owned())),
     }
@@ -280,7 +279,7 @@ fn read_manifest(files: &Backup) -> Result<Manifest, PreviousError> {
 }
 
 /// Opens archive and index, which must be as long as the manifest says.
-fn open_files(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Opened, UnusableError> {
+fn open_files(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Result<Opened, UnusableError> {
     let format = if manifest.kind() == ArchiveKind::Image { IMAGE_FORMAT } else { FORMAT };
     if manifest.format != format {
         return Err(UnusableError::Format(manifest.format));
@@ -315,7 +314,7 @@ struct Opened {
     share: Share,
 }
 
-fn open_image(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<PreviousImage, UnusableError> {
+fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Result<PreviousImage, UnusableError> {
     let Opened { archive, index, share } = open_files(wanted, files, manifest)?;
     let facts = ImageParentFacts {
         stem: manifest.stem.clone(),
@@ -327,7 +326,7 @@ fn open_image(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Resul
     Ok(PreviousImage { parent, archive_sha1: manifest.digests.archive_sha1.clone() })
 }
 
-fn open(wanted: &Wanted<'_>, files: &Backup, manifest: &Manifest) -> Result<Previous, UnusableError> {
+fn open(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Result<Previous, UnusableError> {
     let Opened { archive, index, share } = open_files(wanted, files, manifest)?;
     let parent = Parent::open(&*archive, index, &manifest.as_parent())?;
     let trust = Trust::new(manifest, &parent);

@@ -11,12 +11,12 @@ use crate::config::Config;
 use crate::error::with_causes;
 use crate::events::{Problem, Severity};
 use crate::manifest::Manifest;
-use crate::report::{LastVerification, Past, VolumeWorth};
+use crate::report::{Past, Verification, VolumeWorth};
 use crate::store::StoreError;
 use crate::store::catalog::{self, BackupState, CatalogEntry, Volume};
 use crate::store::pins::{Pin, Pins};
 use crate::store::removal::remove_backup;
-use crate::store::retention::{Backup, Health, Now, Occasion, Plan, Policy, is_future, plan};
+use crate::store::retention::{BackupFacts, Health, Now, Occasion, Plan, Policy, is_future, plan};
 use crate::store::{Destination, Folder};
 
 /// The backups of one volume, from its directory.
@@ -29,7 +29,7 @@ pub struct Shelf {
     /// All backups and damaged ones, by date.
     pub entries: Vec<CatalogEntry>,
     /// The complete ones, for retention; those that a verification found bad are marked.
-    pub backups: Vec<Backup>,
+    pub backups: Vec<BackupFacts>,
     /// Their verification records, by stem.
     pub records: BTreeMap<String, Record>,
     /// The last date on which one of them was read in full or restored as a test, and found good.
@@ -83,7 +83,7 @@ impl Shelf {
         };
         for (entry, record) in backups {
             if let BackupState::Complete { manifest } = &entry.state {
-                let backup = Backup {
+                let backup = BackupFacts {
                     protected: kept.protected.binary_search(&format!("{}/{}", shelf.name, entry.stem)).is_ok(),
                     pinned: shelf.pending.iter().any(|pin| pin.kept == entry.stem),
                     health: shelf.note_verifications(&entry, record),
@@ -148,13 +148,13 @@ impl Shelf {
     }
 
     /// The last verification of a backup that is still good; a quick check only if there is no other.
-    pub fn last_verification(&self) -> Option<(CheckLevel, DateTime<Utc>)> {
+    pub fn last_verification(&self) -> Option<Verification> {
         let good = |record: &record::Record| !matches!(record.health(), record::Health::Bad { .. });
         let results = self.records.values().filter(|record| good(record)).flat_map(|record| &record.results);
         let found_good = results.filter(|result| result.verdict != Verdict::Bad);
         let last =
             found_good.max_by_key(|result| (result.level != CheckLevel::Quick, result.verified_at, result.level));
-        last.map(|result| (result.level, result.verified_at))
+        last.map(|result| Verification { at: result.verified_at, level: result.level })
     }
 
     /// The number of bad backups: found by a verification or by inconsistent files.
@@ -170,14 +170,7 @@ impl Shelf {
             newest_whole: self.newest_usable(now).map(Manifest::is_whole),
             last_whole,
             last_whole_age_seconds: last_whole.map(|at| (now - at).num_seconds()),
-            last_verification: self.last_verification().map(|(level, at)| LastVerification {
-                at,
-                level: match level {
-                    CheckLevel::Quick => 1,
-                    CheckLevel::Full => 2,
-                    CheckLevel::RestoreTest => 3,
-                },
-            }),
+            last_verification: self.last_verification(),
             bad: self.bad() as u64,
             pinned: self.backups.iter().filter(|backup| backup.pinned).count() as u64,
         }
@@ -300,10 +293,10 @@ pub fn problems_of(plan: &Plan) -> Vec<Problem> {
     refusals.map(|refusal| Problem::new(Severity::Warning, "retention", refusal.to_string())).collect()
 }
 
-fn as_backup(entry: &CatalogEntry, manifest: &Manifest) -> Backup {
+fn as_backup(entry: &CatalogEntry, manifest: &Manifest) -> BackupFacts {
     let local_date = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d")
         .unwrap_or_else(|_| manifest.started_at.with_timezone(&Local).date_naive());
-    Backup {
+    BackupFacts {
         id: entry.stem.clone(),
         taken_at: manifest.started_at,
         local_date,

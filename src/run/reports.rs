@@ -16,7 +16,7 @@ use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity};
 use crate::mail;
 use crate::outside::host;
-use crate::report::{ReportError, RunFacts, RunReport, Standing, Verdict};
+use crate::report::{ReportError, RunFacts, RunReport, RunVerdict, Standing};
 use crate::shown::hex;
 use crate::store::StoreError;
 use crate::store::local::TEMPORARY_PREFIX;
@@ -89,7 +89,7 @@ impl Delivery<'_> {
         if !config.enable_mail_notification {
             return Some(report.text(config.report.style));
         }
-        let is_wanted = config.mail.when == MailWhen::Always || report.verdict() != Verdict::Good;
+        let is_wanted = config.mail.when == MailWhen::Always || report.verdict() != RunVerdict::Good;
         let mail_settings = config.mail_settings(&host::name());
         let delivery = if is_wanted {
             mail::send(&mail_settings, &report.render(config.report.style), self.now)

@@ -13,7 +13,7 @@ use crate::source::{self, Source, SourceError};
 use crate::store::{Destination, StoreError};
 
 /// What is backed up, and how.
-pub struct Wanted<'a, S> {
+pub struct Sources<'a, S> {
     /// Volumes, devices and images, as a user names them.
     pub sources: &'a [S],
     /// The name of the backups instead of the source's own; for one source alone, since each needs its own directory.
@@ -23,7 +23,7 @@ pub struct Wanted<'a, S> {
 }
 
 /// What is reported while the run goes on.
-pub enum Report<'a> {
+pub enum Happened<'a> {
     /// Snapshots and device maps of earlier runs cannot be looked for. If a source needs LVM, its backup fails with LVM's own error.
     RemainsStay(BackupError),
     /// A source was backed up, or was not; the run goes on with the next one.
@@ -46,14 +46,14 @@ pub struct RunOutcome {
 /// Locks the destination, removes what earlier runs left, and backs up each source. After the wish to stop, those that remain
 /// are reported as cancelled. Fails if the lock cannot be taken.
 pub fn snapshot<S: AsRef<OsStr>>(
-    wanted: &Wanted<'_, S>,
+    wanted: &Sources<'_, S>,
     destination: &Destination,
     world: &BackupWorld,
-    report: &mut dyn FnMut(Report<'_>),
+    report: &mut dyn FnMut(Happened<'_>),
 ) -> Result<RunOutcome, StoreError> {
     let _lock = destination.lock(world.clock.now())?;
     if let Err(error) = remove_before(wanted.sources, destination, world) {
-        report(Report::RemainsStay(error));
+        report(Happened::RemainsStay(error));
     }
     let began = Instant::now();
     world.observer.on_event(&Event::RunStarted { sources: wanted.sources.len() as u64, bytes: 0 });
@@ -72,7 +72,7 @@ pub fn snapshot<S: AsRef<OsStr>>(
             }
             Err(_) => figures.volumes_failed += 1,
         }
-        report(Report::Source { spec, name, result: result.map(Box::new) });
+        report(Happened::Source { spec, name, result: result.map(Box::new) });
     }
     figures.seconds = began.elapsed().as_secs();
     Ok(RunOutcome { figures })
@@ -80,7 +80,7 @@ pub fn snapshot<S: AsRef<OsStr>>(
 
 fn one<S>(
     spec: &OsStr,
-    wanted: &Wanted<'_, S>,
+    wanted: &Sources<'_, S>,
     destination: &Destination,
     world: &BackupWorld,
 ) -> (SourceName, Result<BackupOutcome, BackupError>) {

@@ -21,7 +21,7 @@ mod figures;
 mod text;
 mod volume;
 
-pub use figures::{LastRun, Level, Limits, Reason, Status, Verification, VolumeStatus};
+pub use figures::{LastRun, Limits, Reason, Status, Urgency, VolumeStatus};
 
 use earlier_runs::EarlierRuns;
 use volume::{of_shelf, without_backup};
@@ -65,14 +65,14 @@ fn judge(
         }
         // Missing backups of another host's volume are reported on that host.
         if let Some(volume) = known.of(name, config).filter(|volume| volume.host == known.host) {
-            reasons.push(Reason { level: Level::Critical, what: format!("{name} has no backup") });
+            reasons.push(Reason { level: Urgency::Critical, what: format!("{name} has no backup") });
             EarlierRuns::about_volume(name, volume, None, &mut |level, what| reasons.push(Reason { level, what }));
             volumes.push(without_backup(name, volume));
         }
     }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
     Status {
-        level: reasons.first().map_or(Level::Ok, |worst| worst.level),
+        level: reasons.first().map_or(Urgency::Ok, |worst| worst.level),
         reasons,
         last_run: last.map(|report| LastRun {
             started: report.started.to_utc(),

@@ -40,7 +40,7 @@ pub enum Health {
 
 /// A backup of the source, from the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backup {
+pub struct BackupFacts {
     /// Its name among the backups of its source; compared as a whole, never as a prefix.
     pub id: String,
     /// Its time, from its manifest.
@@ -174,10 +174,10 @@ impl Plan {
 ///   all others.
 ///
 /// With a backup every night, the last three rules only keep backups that are young anyway.
-pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasion: Occasion<'_>) -> Plan {
-    let mut sorted: Vec<&Backup> = backups.iter().collect();
+pub fn plan(source: &str, backups: &[BackupFacts], policy: &Policy, now: Now, occasion: Occasion<'_>) -> Plan {
+    let mut sorted: Vec<&BackupFacts> = backups.iter().collect();
     sorted.sort_by(|a, b| (a.taken_at, &a.id).cmp(&(b.taken_at, &b.id)));
-    let (believed, future): (Vec<&Backup>, Vec<&Backup>) =
+    let (believed, future): (Vec<&BackupFacts>, Vec<&BackupFacts>) =
         sorted.iter().copied().partition(|backup| !is_in_the_future(backup, now));
 
     let mut refusals: Vec<Refusal> =
@@ -188,7 +188,7 @@ pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasio
         refusals.extend(gap_before(id, &believed, policy));
     }
 
-    let awaited = (occasion == Occasion::Forecast).then(|| Backup {
+    let awaited = (occasion == Occasion::Forecast).then(|| BackupFacts {
         id: String::new(),
         taken_at: now.utc,
         local_date: now.local_date,
@@ -198,7 +198,7 @@ pub fn plan(source: &str, backups: &[Backup], policy: &Policy, now: Now, occasio
         pinned: false,
         size_bytes: 0,
     });
-    let with_awaited: Vec<&Backup> = believed.iter().copied().chain(awaited.as_ref()).collect();
+    let with_awaited: Vec<&BackupFacts> = believed.iter().copied().chain(awaited.as_ref()).collect();
     let calendar = kept_by_calendar(&with_awaited, policy);
     let last_good = LastGood::of(&believed, occasion);
     let drops_last = occasion == Occasion::Gone && policy.remove_last_of_gone;
@@ -256,13 +256,13 @@ pub fn brake(plans: &[Plan]) -> Option<Refusal> {
 
 /// The last day on which all backups of a gone source are kept, for the report. `None` if there are none, or if
 /// that day has passed and the rest is kept for good.
-pub fn gone_kept_until(backups: &[Backup], policy: &Policy, now: Now) -> Option<NaiveDate> {
+pub fn gone_kept_until(backups: &[BackupFacts], policy: &Policy, now: Now) -> Option<NaiveDate> {
     let newest = backups.iter().map(|backup| backup.local_date).max()?;
     let until = newest.checked_add_signed(Duration::days(i64::from(policy.gone_days)))?;
     (until >= now.local_date).then_some(until)
 }
 
-fn is_in_the_future(backup: &Backup, now: Now) -> bool {
+fn is_in_the_future(backup: &BackupFacts, now: Now) -> bool {
     is_future(backup.taken_at, now.utc)
 }
 
@@ -272,13 +272,13 @@ pub fn is_future(taken_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 }
 
 /// Whole calendar days; negative if the host's day is before the backup's.
-fn age_days(backup: &Backup, now: Now) -> i64 {
+fn age_days(backup: &BackupFacts, now: Now) -> i64 {
     now.local_date.signed_duration_since(backup.local_date).num_days()
 }
 
 fn reason_to_remove_nothing(
-    sorted: &[&Backup],
-    believed: &[&Backup],
+    sorted: &[&BackupFacts],
+    believed: &[&BackupFacts],
     policy: &Policy,
     now: Now,
     occasion: Occasion<'_>,
@@ -306,7 +306,7 @@ fn reason_to_remove_nothing(
 }
 
 /// A gap longer than the retention between the new backup and the one before it: a long outage, or a wrong clock.
-fn gap_before(id: &str, believed: &[&Backup], policy: &Policy) -> Option<Refusal> {
+fn gap_before(id: &str, believed: &[&BackupFacts], policy: &Policy) -> Option<Refusal> {
     let at = believed.iter().position(|backup| backup.id == id)?;
     let new = believed.get(at)?;
     let before = believed.get(..at)?.iter().rev().find(|backup| backup.health != Health::Bad)?;
@@ -329,7 +329,7 @@ struct LastGood<'a> {
 }
 
 impl<'a> LastGood<'a> {
-    fn of(believed: &[&'a Backup], occasion: Occasion<'_>) -> Self {
+    fn of(believed: &[&'a BackupFacts], occasion: Occasion<'_>) -> Self {
         let newest_first = || believed.iter().rev().copied();
         let not_bad = || newest_first().filter(|backup| backup.health != Health::Bad);
         let published = match occasion {
@@ -337,7 +337,7 @@ impl<'a> LastGood<'a> {
             Occasion::Forecast | Occasion::NothingNew | Occasion::Gone => None,
         };
         let verified = || newest_first().filter(|backup| backup.health == Health::Good);
-        let id = |backup: &'a Backup| backup.id.as_str();
+        let id = |backup: &'a BackupFacts| backup.id.as_str();
         Self {
             verified: verified().next().map(id),
             verified_whole: verified().find(|backup| backup.whole).map(id),
@@ -365,7 +365,7 @@ impl<'a> LastGood<'a> {
 /// The backups kept by `keep_*`; bad ones never are. `keep_last` keeps the newest, and as many of the newest whole
 /// ones. Of each of the last days, weeks, months and years with a backup, the newest whole one is kept, or the
 /// newest if none is whole.
-fn kept_by_calendar(believed: &[&Backup], policy: &Policy) -> Vec<(String, Reason)> {
+fn kept_by_calendar(believed: &[&BackupFacts], policy: &Policy) -> Vec<(String, Reason)> {
     let newest_first = || believed.iter().rev().copied().filter(|backup| backup.health != Health::Bad);
     let last = usize::try_from(policy.keep_last).unwrap_or(usize::MAX);
     let whole = newest_first().filter(|backup| backup.whole).take(last);
@@ -377,7 +377,7 @@ fn kept_by_calendar(believed: &[&Backup], policy: &Policy) -> Vec<(String, Reaso
     }
     let mut periods = |keep: u32, period_of: fn(NaiveDate) -> (i32, u32), reason: fn(u32) -> Reason| {
         let keep_periods = usize::try_from(keep).unwrap_or(usize::MAX);
-        let mut chosen: BTreeMap<(i32, u32), &Backup> = BTreeMap::new();
+        let mut chosen: BTreeMap<(i32, u32), &BackupFacts> = BTreeMap::new();
         for backup in newest_first() {
             let period = period_of(backup.local_date);
             let is_better = match chosen.get(&period) {

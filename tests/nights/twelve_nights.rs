@@ -10,7 +10,7 @@ use volbak::config::Config;
 use volbak::mail::send;
 use volbak::outside::host;
 use volbak::report::{Dump, FORMAT_VERSION, Outcome, RunReport, Usage, VolumeReport};
-use volbak::store::retention::{Backup, Health, Now, Occasion, Plan, brake, plan};
+use volbak::store::retention::{BackupFacts, Health, Now, Occasion, Plan, brake, plan};
 
 const CONFIG: &str = "
 backup_destination = '/BACKUPS/EBS-VOL'
@@ -38,7 +38,7 @@ struct Volume {
     name: &'static str,
     /// The nights on which its backup fails.
     fails: std::ops::Range<i64>,
-    backups: Vec<Backup>,
+    backups: Vec<BackupFacts>,
 }
 
 impl Volume {
@@ -57,7 +57,7 @@ impl Volume {
         let failed = self.fails.contains(&night);
         let id = self.id(start(night).date_naive());
         if !failed {
-            self.backups.push(Backup {
+            self.backups.push(BackupFacts {
                 id: id.clone(),
                 taken_at: start(night).with_timezone(&Utc),
                 local_date: start(night).date_naive(),

@@ -186,7 +186,7 @@ pub(crate) fn key_of(path: &[u8]) -> u64 {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct GroupStart {
     key: u64,
     /// The offset of the group's first line in the index file.
     at: u64,
@@ -198,11 +198,11 @@ struct Place {
 #[derive(Debug, Default)]
 struct GroupTable {
     /// Sorted by key.
-    places: Vec<Place>,
+    places: Vec<GroupStart>,
 }
 
 impl GroupTable {
-    fn find(&self, key: u64) -> Option<Place> {
+    fn find(&self, key: u64) -> Option<GroupStart> {
         let at = self.places.binary_search_by_key(&key, |place| place.key).ok()?;
         self.places.get(at).copied()
     }
@@ -210,7 +210,7 @@ impl GroupTable {
 
 /// Builds the table, line by line.
 struct Collecting {
-    places: Vec<Place>,
+    places: Vec<GroupStart>,
     data: CollectingData,
     current: Option<Current>,
     left_out: u64,
@@ -282,7 +282,7 @@ impl Collecting {
             self.left_out += 1;
             return;
         }
-        self.places.push(Place { key: current.key, at: current.at, check: current.check.finish() });
+        self.places.push(GroupStart { key: current.key, at: current.at, check: current.check.finish() });
     }
 
     fn is_full(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::archive::level::{CompressionLevel, check_level};
 use crate::archive::members::{MemberWriter, Outputs};
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::IndexPlan;
-use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
 use crate::entry::Timestamp;
 
 /// Stores members: a signature and both lengths, the data, its CRC-32 and its length again.
@@ -330,9 +330,9 @@ fn an_archive_of_any_codec_is_read_with_its_index_and_without() {
         for by_index in [true, false] {
             let plan = if by_index {
                 let reader = IndexReader::new(Arc::new(index.clone())).unwrap();
-                Plan::Index(Box::new(IndexPlan::new(reader, None)))
+                ReadPlan::Index(Box::new(IndexPlan::new(reader, None)))
             } else {
-                Plan::Scan
+                ReadPlan::Scan
             };
             let options = ReadOptions { threads: 2, hash_archive: true, stop: Vec::new() };
             let archive = Arc::new(archive.clone());

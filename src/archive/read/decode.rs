@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::job::{Job, StreamFinding};
+use super::job::{DecodeJob, StreamFinding};
 use crate::archive::codec::{CodecRef, Decode};
 use crate::archive::workers::Workers;
 
@@ -13,8 +13,8 @@ use crate::archive::workers::Workers;
 pub(super) struct Submit {
     pool: Workers,
     decoders: Arc<Mutex<Vec<Box<dyn Decode>>>>,
-    give: Sender<(u64, Job)>,
-    take: Receiver<Job>,
+    give: Sender<(u64, DecodeJob)>,
+    take: Receiver<DecodeJob>,
     next: u64,
     stop: Vec<Arc<AtomicBool>>,
 }
@@ -30,8 +30,8 @@ impl Submit {
     pub(super) fn new(
         codec: CodecRef,
         threads: usize,
-        give: Sender<(u64, Job)>,
-        take: Receiver<Job>,
+        give: Sender<(u64, DecodeJob)>,
+        take: Receiver<DecodeJob>,
         stop: Vec<Arc<AtomicBool>>,
     ) -> io::Result<Self> {
         let decoders = Arc::new(Mutex::new((0..threads).map(|_| codec.decoder()).collect::<io::Result<Vec<_>>>()?));
@@ -40,7 +40,7 @@ impl Submit {
     }
 
     /// Waits for an empty job.
-    pub(super) fn job(&self) -> Result<Job, Over> {
+    pub(super) fn job(&self) -> Result<DecodeJob, Over> {
         if self.stop.iter().any(|flag| flag.load(Ordering::Relaxed)) {
             return Err(Over { stopped: true });
         }
@@ -48,7 +48,7 @@ impl Submit {
     }
 
     /// Submits a member to be checked and decoded.
-    pub(super) fn decode(&mut self, mut job: Job) {
+    pub(super) fn decode(&mut self, mut job: DecodeJob) {
         let (number, give, decoders) = (self.next, self.give.clone(), Arc::clone(&self.decoders));
         self.next += 1;
         self.pool.give(move || {
@@ -63,14 +63,14 @@ impl Submit {
     }
 
     /// Submits a piece that needs no decoding: a lost one, or one already decoded.
-    pub(super) fn pass(&mut self, job: Job) {
+    pub(super) fn pass(&mut self, job: DecodeJob) {
         let _ = self.give.send((self.next, job));
         self.next += 1;
     }
 }
 
 /// Fills the piece with the member's data, or states why it is lost.
-fn check_and_decode(job: &mut Job, decoder: &mut dyn Decode) {
+fn check_and_decode(job: &mut DecodeJob, decoder: &mut dyn Decode) {
     let chunk = &mut job.chunk;
     let mut find = |what: String| {
         let (member, offset) = (Some(chunk.number), chunk.archive_offset);

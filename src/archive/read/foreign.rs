@@ -6,7 +6,7 @@ use flate2::bufread::GzDecoder;
 
 use super::decode::Submit;
 use super::input::{HashingInput, Input, PIECE_BYTES, Tally};
-use super::job::{Chunk, Form, Job, StreamOutcome};
+use super::job::{Chunk, DecodeJob, Form, StreamOutcome};
 use crate::archive::codec::MAX_MEMBER_DATA;
 
 /// Reads a gzip file without member lengths.
@@ -157,7 +157,7 @@ fn pieces<'a>(mut from: impl TarData<'a>, mut tally: Tally, form: Form, mut subm
                 let what = format!("it cannot be decompressed any further: {error}");
                 let lost = Chunk { number, archive_offset: offset, lost: Some(what.clone()), ..Chunk::default() };
                 tally.find(false, None, offset, what);
-                submit.pass(Job { chunk: lost, ..Job::default() });
+                submit.pass(DecodeJob { chunk: lost, ..DecodeJob::default() });
                 break;
             }
         }

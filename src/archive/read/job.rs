@@ -76,7 +76,7 @@ pub struct StreamOutcome {
 
 /// A member in progress. Its buffers are reused.
 #[derive(Default)]
-pub(super) struct Job {
+pub(super) struct DecodeJob {
     pub(super) member: Vec<u8>,
     pub(super) chunk: Chunk,
     /// The digest in the index.

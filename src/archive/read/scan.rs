@@ -7,7 +7,7 @@ use super::foreign;
 use super::header::{self, BLOCK};
 use super::index_plan::IndexPlan;
 use super::input::{Input, Tally};
-use super::job::{Chunk, Form, Job, StreamFinding, StreamOutcome};
+use super::job::{Chunk, DecodeJob, Form, StreamFinding, StreamOutcome};
 use crate::archive::codec::CodecRef;
 use crate::error::with_causes;
 use crate::outside::BlockRead;
@@ -95,7 +95,7 @@ pub(super) fn read_archive(
 }
 
 /// Passes on a member whose data is lost.
-fn pass_lost(mut job: Job, what: String, tally: &mut Tally, submit: &mut Submit) {
+fn pass_lost(mut job: DecodeJob, what: String, tally: &mut Tally, submit: &mut Submit) {
     job.chunk.data.clear();
     tally.find(false, Some(job.chunk.number), job.chunk.archive_offset, what.clone());
     job.chunk.lost = Some(what);

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use super::decode::Submit;
 use super::index_plan::IndexPlan;
 pub use super::job::{Chunk, Form, StreamFinding, StreamOutcome};
-use super::job::{Findings, Job};
+use super::job::{DecodeJob, Findings};
 use super::scan::{read_archive, scan_archive};
 use crate::archive::codec::{self, CodecRef};
 use crate::outside::{BlockRead, memory};
@@ -35,7 +35,7 @@ pub struct ReadOptions {
 }
 
 /// How the members of an archive are located.
-pub enum Plan {
+pub enum ReadPlan {
     /// By its index.
     Index(Box<IndexPlan>),
     /// By their own headers. An archive without such headers is read as one gzip stream.
@@ -44,14 +44,14 @@ pub enum Plan {
 
 /// The consumer's end. Dropping it stops all threads.
 pub struct MemberStream {
-    done: Option<Receiver<(u64, Job)>>,
-    free: Option<Sender<Job>>,
+    done: Option<Receiver<(u64, DecodeJob)>>,
+    free: Option<Sender<DecodeJob>>,
     reader: Option<JoinHandle<StreamOutcome>>,
-    early: BTreeMap<u64, Job>,
+    early: BTreeMap<u64, DecodeJob>,
     next: u64,
     findings: Findings,
     /// The job of the piece returned last.
-    held: Option<Job>,
+    held: Option<DecodeJob>,
 }
 
 /// An upper bound of the memory per thread: its stack and buffers for some members.
@@ -60,14 +60,14 @@ const BASE_BYTES: usize = 40 << 20;
 
 impl MemberStream {
     /// Starts reading `archive` from its first byte.
-    pub fn new(archive: Arc<dyn BlockRead>, plan: Plan, options: &ReadOptions) -> io::Result<Self> {
+    pub fn new(archive: Arc<dyn BlockRead>, plan: ReadPlan, options: &ReadOptions) -> io::Result<Self> {
         Self::with_codec(codec::of_archive(&*archive), archive, plan, options)
     }
 
     pub(in crate::archive) fn with_codec(
         codec: CodecRef,
         archive: Arc<dyn BlockRead>,
-        plan: Plan,
+        plan: ReadPlan,
         options: &ReadOptions,
     ) -> io::Result<Self> {
         let threads = options.threads.max(1);
@@ -75,14 +75,14 @@ impl MemberStream {
         let (free, take) = channel();
         for _ in 0..2 * threads + SPARE_BUFFERS {
             // The receiver lives in this function.
-            let _ = free.send(Job::default());
+            let _ = free.send(DecodeJob::default());
         }
         let (give, done) = channel();
         let submit = Submit::new(codec, threads, give, take, options.stop.clone())?;
         let hash_archive = options.hash_archive;
         let reader = std::thread::Builder::new().name("read".to_owned()).spawn(move || match plan {
-            Plan::Index(plan) => read_archive(&*archive, codec, *plan, hash_archive, submit),
-            Plan::Scan => scan_archive(&*archive, codec, hash_archive, submit),
+            ReadPlan::Index(plan) => read_archive(&*archive, codec, *plan, hash_archive, submit),
+            ReadPlan::Scan => scan_archive(&*archive, codec, hash_archive, submit),
         })?;
         Ok(Self {
             done: Some(done),

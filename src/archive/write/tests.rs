@@ -10,7 +10,7 @@ use super::{ArchiveWriter, WriteOptions, WrittenArchive};
 use crate::archive::level::CompressionLevel;
 use crate::archive::members::Outputs;
 use crate::archive::read::entries::{EntryReader, Item};
-use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
 use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::units::ByteRange;
@@ -120,7 +120,7 @@ fn a_file_of_many_runs_costs_its_data_and_comes_back() {
     // More runs than fit in memory when it is read back.
     let archive = Arc::new(fs::read(dir.path().join("a.tar.gz")).unwrap());
     let options = ReadOptions { threads: 2, hash_archive: false, stop: Vec::new() };
-    let mut reader = EntryReader::new(MemberStream::new(archive, Plan::Scan, &options).unwrap(), false, false);
+    let mut reader = EntryReader::new(MemberStream::new(archive, ReadPlan::Scan, &options).unwrap(), false, false);
     let Some(Item::Entry(head, _)) = reader.next_item() else { panic!("not read") };
     let mut data = Vec::new();
     while let Some(piece) = reader.next_data().unwrap() {

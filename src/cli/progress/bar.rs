@@ -20,7 +20,7 @@ pub(super) struct Done {
 
 /// Position of a source in its run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Turn {
     /// From 1.
     pub(super) number: u64,
     pub(super) sources: u64,
@@ -61,7 +61,7 @@ impl Done {
 
 /// The whole line, at most `columns` long.
 pub(super) fn bar_line(
-    place: Place,
+    place: Turn,
     source: &str,
     step: &str,
     done: Done,
@@ -125,7 +125,7 @@ fn shown_time(time: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Done, Place, bar_line, shown_time};
+    use super::{Done, Turn, bar_line, shown_time};
 
     const NAME: &str = "cinder-volumes/volume-6b3c7a0e-1f2e-4d5c-9a8b-0c1d2e3f4a5b";
 
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn it_fits_and_says_place_and_time_left() {
-        let place = Place { number: 3, sources: 30 };
+        let place = Turn { number: 3, sources: 30 };
         let left = Some(Duration::from_secs(754));
         let line = |columns| bar_line(place, NAME, "reading p1", done(1 << 30, 4 << 30), left, columns);
         assert_eq!(line(40), "3/30 cinder-vol\u{2026}c1d2e3f4a5b 25% 13m left");
@@ -150,7 +150,7 @@ mod tests {
     fn it_is_never_over_the_whole_and_never_nothing_of_nothing() {
         let shown = |read, expected, columns| {
             let done = done(read, expected);
-            bar_line(Place::default(), "vol-1", "", done, done.left(Duration::from_secs(10)), columns)
+            bar_line(Turn::default(), "vol-1", "", done, done.left(Duration::from_secs(10)), columns)
         };
         for columns in [40, 100] {
             assert_eq!(shown(0, 0, columns), "vol-1");

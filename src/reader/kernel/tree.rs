@@ -99,7 +99,10 @@ impl KernelTree {
         let xattrs = self.xattrs_of_open(&dir, complaints);
         let mut metadata = metadata_of(facts);
         (metadata.flags, metadata.project) = inode_flags::of_open_by(self.flag_source, &dir);
-        OpenDirectory { directory: Arc::new(dir), metadata, xattrs, is_sealed: is_encrypted(facts) }
+        let directory = Arc::new(dir);
+        // Its files are next.
+        self.flagged = (Arc::downgrade(&directory), is_flagged(metadata.flags, metadata.project));
+        OpenDirectory { directory, metadata, xattrs, is_sealed: is_encrypted(facts) }
     }
 
     /// Reads a file's flags that statx(2) does not show, and its project id. Files inherit both from their
@@ -108,7 +111,7 @@ impl KernelTree {
         let is_fat = self.flag_source == FlagSource::Fat;
         if !is_fat && !std::ptr::eq(Weak::as_ptr(&self.flagged.0), Arc::as_ptr(directory)) {
             let (flags, project) = inode_flags::of_open_by(self.flag_source, directory);
-            self.flagged = (Arc::downgrade(directory), flags & !inode_flags::IN_STATX != 0 || project != 0);
+            self.flagged = (Arc::downgrade(directory), is_flagged(flags, project));
         }
         if (is_fat || self.flagged.1)
             && let Ok(file) = rustix::fs::openat(directory, name, super::open_file::FILE_FLAGS, Mode::empty())
@@ -298,6 +301,11 @@ impl Tree for KernelTree {
             }
         }
     }
+}
+
+/// Whether files that were made in a directory with these may have flags which statx(2) does not show, or a project.
+fn is_flagged(flags: u32, project: u32) -> bool {
+    flags & !inode_flags::IN_STATX != 0 || project != 0
 }
 
 impl LeftOut {

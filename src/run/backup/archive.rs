@@ -7,7 +7,7 @@ use super::error::BackupError;
 use super::previous::PreviousBackup;
 use super::region::RegionContext;
 use super::regions::{KeptAsImage, archive_regions};
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::archive::error::ArchiveError;
 use crate::archive::members::Outputs;
 use crate::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
@@ -42,7 +42,7 @@ pub(super) struct ArchivedSource {
 
 /// Reads the layout and archives every region.
 pub(super) fn archive(
-    backup: &Backup<'_>,
+    backup: &UnderWay<'_>,
     input: &ToArchive<'_>,
     previous: &mut PreviousBackup<'_, '_>,
     as_images: &[KeptAsImage],

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::archive::{ToArchive, archive};
+use super::earlier::EarlierBackups;
 use super::ends::{begin, publish};
 use super::error::BackupError;
 use super::image;
@@ -11,7 +12,7 @@ use super::outcome::BackupOutcome;
 use super::own_directory::check_source_of;
 use super::previous::PreviousBackup;
 use super::regions::KeptAsImage;
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::archive::kind::ArchiveKind;
 use crate::archive::members::require_memory;
 use crate::events::{Event, Observer, Severity};
@@ -39,7 +40,8 @@ pub(super) fn work(
     let volume = destination.volume_directory(source.backup_name())?;
     let backups = list_volume(&*volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
-    let backup = Backup { source, destination, backups: &backups, options, world, collector: &collector, started_at };
+    let backups = EarlierBackups::of(&backups);
+    let backup = UnderWay { source, destination, backups: &backups, options, world, collector: &collector, started_at };
     let outcome = match options.mode {
         ArchiveKind::Image => image::run(&backup, volume)?,
         ArchiveKind::Files => std::thread::scope(|scope| {
@@ -56,7 +58,7 @@ pub(super) fn work(
 }
 
 fn run<'scope, 'env>(
-    backup: &Backup<'_>,
+    backup: &UnderWay<'_>,
     volume: Folder,
     excludes: &Excludes,
     mut previous: PreviousBackup<'scope, 'env>,

@@ -11,7 +11,7 @@ use super::outcome::BackupOutcome;
 use super::previous::KnownPrevious;
 use super::record::{FromBefore, checksum_text, manifest};
 use super::sudden;
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::archive::kind::ArchiveKind;
 use crate::events::Observer;
 use crate::manifest::Manifest;
@@ -21,7 +21,7 @@ use crate::store::pending::{PendingBackup, ToPublish};
 
 /// Stages a backup, and freezes the source.
 pub(super) fn begin(
-    backup: &Backup<'_>,
+    backup: &UnderWay<'_>,
     volume: Folder,
     kind: ArchiveKind,
 ) -> Result<(PendingBackup, SnapshotGuard), BackupError> {
@@ -41,7 +41,7 @@ pub(super) fn begin(
 
 /// Checks that the source stood still, releases it, and publishes what was archived.
 pub(super) fn publish(
-    backup: &Backup<'_>,
+    backup: &UnderWay<'_>,
     pending: PendingBackup,
     guard: SnapshotGuard,
     archived: Result<ArchivedSource, BackupError>,

@@ -1,7 +1,7 @@
 //! Freezes the source with the hooks around it, and releases it.
 
 use super::error::BackupError;
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::events::Severity;
 use crate::manifest::SnapshotRecord;
 use crate::run::collect::tell;
@@ -9,7 +9,7 @@ use crate::run::record::snapshot_record;
 use crate::source::{self, SnapshotGuard};
 
 /// Freezes the source with the hooks around it.
-pub(super) fn freeze(backup: &Backup<'_>, context: &source::Context) -> Result<SnapshotGuard, BackupError> {
+pub(super) fn freeze(backup: &UnderWay<'_>, context: &source::Context) -> Result<SnapshotGuard, BackupError> {
     let Some(around) = &backup.options.around else {
         return Ok(source::freeze(backup.source, &backup.options.freeze, context)?);
     };
@@ -30,7 +30,7 @@ pub(super) fn freeze(backup: &Backup<'_>, context: &source::Context) -> Result<S
 
 /// Removes the snapshot, or keeps it if requested. A failed removal does not make the backup worse: the next run
 /// tries again.
-pub(super) fn release(backup: &Backup<'_>, guard: SnapshotGuard) -> Result<Option<SnapshotRecord>, BackupError> {
+pub(super) fn release(backup: &UnderWay<'_>, guard: SnapshotGuard) -> Result<Option<SnapshotRecord>, BackupError> {
     let facts = guard.facts();
     let kept = backup.options.keep_snapshot;
     let released = if kept { guard.keep() } else { guard.finish() };

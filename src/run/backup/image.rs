@@ -9,7 +9,7 @@ use super::ends::{begin, publish};
 use super::error::BackupError;
 use super::outcome::BackupOutcome;
 use super::previous::KnownPrevious;
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::archive::counts::Counts;
 use crate::archive::error::ArchiveError;
 use crate::archive::image::write::{ImageOf, write_image};
@@ -22,7 +22,7 @@ use crate::layout::detect;
 use crate::manifest::ImageRecord;
 use crate::outside::BlockRead;
 use crate::run::expected::Expected;
-use crate::run::parent::{PreviousImage, Trust, Wanted, previous_image};
+use crate::run::parent::{PreviousImage, Sought, Trust, previous_image};
 use crate::run::record::source_record;
 use crate::source::SnapshotGuard;
 use crate::store::Folder;
@@ -30,7 +30,7 @@ use crate::store::pending::PendingBackup;
 use crate::used::used_map_of_disk;
 
 /// Freezes the source, writes its image, and publishes it.
-pub(super) fn run(backup: &Backup<'_>, volume: Folder) -> Result<BackupOutcome, BackupError> {
+pub(super) fn run(backup: &UnderWay<'_>, volume: Folder) -> Result<BackupOutcome, BackupError> {
     let (pending, guard) = begin(backup, volume, ArchiveKind::Image)?;
     let previous = find_previous(backup);
     let known = previous.as_ref().map(|previous| KnownPrevious {
@@ -42,8 +42,8 @@ pub(super) fn run(backup: &Backup<'_>, volume: Folder) -> Result<BackupOutcome, 
     publish(backup, pending, guard, archived, known.as_ref())
 }
 
-fn find_previous(backup: &Backup<'_>) -> Option<PreviousImage> {
-    let wanted = Wanted {
+fn find_previous(backup: &UnderWay<'_>) -> Option<PreviousImage> {
+    let wanted = Sought {
         source: &source_record(backup.source),
         level: backup.options.archive.level,
         choice: &backup.options.parent,
@@ -67,7 +67,7 @@ fn find_previous(backup: &Backup<'_>) -> Option<PreviousImage> {
 }
 
 fn archive(
-    backup: &Backup<'_>,
+    backup: &UnderWay<'_>,
     pending: &PendingBackup,
     guard: &SnapshotGuard,
     previous: Option<PreviousImage>,

@@ -6,21 +6,21 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use chrono::Local;
 
 use super::error::BackupError;
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::archive::write::ArchiveWriter;
 use crate::error::with_causes;
 use crate::events::Severity;
-use crate::run::parent::{Previous, PreviousError, Trust, Wanted, previous};
+use crate::run::parent::{Previous, PreviousError, Sought, Trust, previous};
 use crate::run::record::source_record;
 
 /// The result of the search; an error says why no backup is usable.
-type Found = Result<Option<Previous>, PreviousError>;
+type SearchResult = Result<Option<Previous>, PreviousError>;
 
 /// The previous backup: being read, or ready.
 pub(super) struct PreviousBackup<'scope, 'env> {
-    backup: &'env Backup<'env>,
+    backup: &'env UnderWay<'env>,
     /// The thread that reads its index; `None` after it was joined.
-    search: Option<ScopedJoinHandle<'scope, Found>>,
+    search: Option<ScopedJoinHandle<'scope, SearchResult>>,
     /// Whether the result was reported.
     is_reported: bool,
     known: Option<KnownPrevious>,
@@ -37,7 +37,7 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
     /// Starts to search for it.
     pub(super) fn seek(
         scope: &'scope Scope<'scope, 'env>,
-        backup: &'env Backup<'env>,
+        backup: &'env UnderWay<'env>,
         is_reported: bool,
     ) -> Result<Self, BackupError> {
         let search = Builder::new().name("previous".to_owned()).spawn_scoped(scope, || find(backup));
@@ -66,8 +66,8 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
     }
 }
 
-fn find(backup: &Backup<'_>) -> Found {
-    let wanted = Wanted {
+fn find(backup: &UnderWay<'_>) -> SearchResult {
+    let wanted = Sought {
         source: &source_record(backup.source),
         level: backup.options.archive.level,
         choice: &backup.options.parent,
@@ -79,7 +79,7 @@ fn find(backup: &Backup<'_>) -> Found {
 }
 
 /// Reports the result. Without a previous backup the new one only takes longer.
-fn report(backup: &Backup<'_>, found: &Found) {
+fn report(backup: &UnderWay<'_>, found: &SearchResult) {
     match found {
         Ok(Some(previous)) => {
             backup.step(&format!("carrying forward from {}", previous.parent.stem()));

@@ -4,7 +4,7 @@ use chrono::{DateTime, Local, Utc};
 
 use super::archive::ArchivedSource;
 use super::previous::KnownPrevious;
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::archive::kind::ArchiveKind;
 use crate::manifest::{
     CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, IMAGE_FORMAT, Manifest, SizesRecord, SnapshotRecord,
@@ -25,7 +25,7 @@ pub(super) struct FromBefore<'a> {
 
 /// The manifest of an archived source.
 pub(super) fn manifest(
-    backup: &Backup<'_>,
+    backup: &UnderWay<'_>,
     stem: &str,
     frozen_at: DateTime<Utc>,
     snapshot: Option<SnapshotRecord>,

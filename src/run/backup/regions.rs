@@ -7,7 +7,7 @@ use super::region::RegionContext;
 use super::region::files::archive_files;
 use super::region::image::{archive_besides, archive_raw};
 use super::region::room::too_much;
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::archive::error::ArchiveError;
 use crate::archive::write::ArchiveWriter;
 use crate::error::with_causes;
@@ -26,7 +26,7 @@ pub(super) struct KeptAsImage {
 
 /// Archives all regions; returns their records in the layout's order.
 pub(super) fn archive_regions(
-    backup: &Backup<'_>,
+    backup: &UnderWay<'_>,
     writer: &mut ArchiveWriter<'_>,
     previous: &mut PreviousBackup<'_, '_>,
     regions: &[Region],
@@ -119,7 +119,7 @@ pub(super) fn archive_regions(
 }
 
 /// Releases a region. A resource that could not be released is removed by the next run.
-fn take_apart(backup: &Backup<'_>, open: Box<dyn Filesystem>) {
+fn take_apart(backup: &UnderWay<'_>, open: Box<dyn Filesystem>) {
     if let Err(error) = open.finish() {
         let location = backup.source.display_name().to_owned();
         tell(

@@ -4,35 +4,30 @@ use chrono::{DateTime, Utc};
 
 use super::archive::ArchivedSource;
 use super::change::{self, Tonight};
-use super::under_way::Backup;
+use super::under_way::UnderWay;
 use crate::error::with_causes;
 use crate::events::Severity;
 use crate::manifest::{ChangesRecord, Manifest};
 use crate::run::expected::Expected;
-use crate::run::locate;
 use crate::run::parent::ParentChoice;
 use crate::store;
-use crate::store::catalog::BackupState;
 use crate::store::pending::PendingBackup;
 use crate::store::pins::Pin;
 
 /// See [`BackupOutcome::replaced_until`](super::outcome::BackupOutcome::replaced_until).
-pub(super) fn replaced_until(backup: &Backup<'_>, archived: &ArchivedSource) -> Option<DateTime<Utc>> {
+pub(super) fn replaced_until(backup: &UnderWay<'_>, archived: &ArchivedSource) -> Option<DateTime<Utc>> {
     if backup.options.expect.is_empty() {
         return None;
     }
     let tonight = tonight(backup, archived, None);
-    let manifests = backup.backups.iter().rev().filter_map(|entry| match &entry.state {
-        BackupState::Complete { manifest } => Some(&**manifest),
-        _ => None,
-    });
+    let manifests = backup.backups.iter().map(|earlier| earlier.manifest);
     manifests.filter(|manifest| tonight.replaces(manifest)).map(|manifest| manifest.started_at).max()
 }
 
 /// Detects a sudden change since earlier backups, reports it, and pins the last of these. The pin is written before
 /// the backup is published, so that a crash cannot lose it.
 pub(super) fn note_change(
-    backup: &Backup<'_>,
+    backup: &UnderWay<'_>,
     pending: &PendingBackup,
     archived: &ArchivedSource,
 ) -> Option<ChangesRecord> {
@@ -72,20 +67,17 @@ pub(super) fn note_change(
 
 /// The baseline: the last backups, oldest first. Whether one is bad is recorded in a file of its own, which is read
 /// only for those.
-fn measure<'b>(backup: &Backup<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b Manifest> {
+fn measure<'b>(backup: &UnderWay<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b Manifest> {
     let last = |must_be_whole: bool| {
-        let complete = backup.backups.iter().rev().filter_map(|entry| match &entry.state {
-            BackupState::Complete { manifest } => Some((entry, &**manifest)),
-            _ => None,
-        });
-        let mut last: Vec<&Manifest> = complete
-            .filter(|(_, manifest)| since.is_none_or(|since| manifest.started_at >= since))
-            .filter(|(_, manifest)| manifest.started_at <= backup.started_at)
+        let newest_first = backup.backups.iter().rev();
+        let mut last: Vec<&Manifest> = newest_first
+            .filter(|earlier| since.is_none_or(|since| earlier.manifest.started_at >= since))
+            .filter(|earlier| earlier.manifest.started_at <= backup.started_at)
             // The figures of another kind are no measure.
-            .filter(|(_, manifest)| manifest.kind() == backup.options.mode)
-            .filter(|(_, manifest)| !must_be_whole || manifest.is_whole())
-            .filter(|(entry, manifest)| !locate::is_bad(entry, manifest))
-            .map(|(_, manifest)| manifest)
+            .filter(|earlier| earlier.manifest.kind() == backup.options.mode)
+            .filter(|earlier| !must_be_whole || earlier.manifest.is_whole())
+            .filter(|earlier| !earlier.is_bad())
+            .map(|earlier| earlier.manifest)
             .take(change::MEASURED)
             .collect();
         last.reverse();
@@ -96,7 +88,7 @@ fn measure<'b>(backup: &Backup<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b Man
     if whole.is_empty() { last(false) } else { whole }
 }
 
-fn compared_with(backup: &Backup<'_>, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {
+fn compared_with(backup: &UnderWay<'_>, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {
     let directory = backup.destination.root().join(backup.source.backup_name());
     let before = store::Backup::in_directory(directory, last.stem.clone()).open_index();
     match change::compare(before, pending.read_index(), last.counts.files) {
@@ -110,7 +102,7 @@ fn compared_with(backup: &Backup<'_>, last: &Manifest, pending: &PendingBackup) 
 }
 
 /// Tonight's figures.
-fn tonight<'a>(backup: &Backup<'a>, archived: &'a ArchivedSource, changes: Option<ChangesRecord>) -> Tonight<'a> {
+fn tonight<'a>(backup: &UnderWay<'a>, archived: &'a ArchivedSource, changes: Option<ChangesRecord>) -> Tonight<'a> {
     Tonight {
         entries: archived.written.members.totals.entries,
         counts: &archived.written.counts,

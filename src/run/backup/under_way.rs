@@ -4,26 +4,26 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::earlier::EarlierBackups;
 use super::options::{BackupOptions, BackupWorld};
 use crate::events::{Event, Observer, Severity};
 use crate::run::collect::{Collector, tell};
 use crate::source::Source;
 use crate::store::Destination;
-use crate::store::catalog::CatalogEntry;
 
 /// A backup in progress.
-pub(super) struct Backup<'a> {
+pub(super) struct UnderWay<'a> {
     pub(super) source: &'a Source,
     pub(super) destination: &'a Destination,
     /// The existing backups.
-    pub(super) backups: &'a [CatalogEntry],
+    pub(super) backups: &'a EarlierBackups<'a>,
     pub(super) options: &'a BackupOptions,
     pub(super) world: &'a BackupWorld,
     pub(super) collector: &'a Arc<Collector>,
     pub(super) started_at: DateTime<Utc>,
 }
 
-impl Backup<'_> {
+impl UnderWay<'_> {
     /// Reports the next step.
     pub(super) fn step(&self, step: &str) {
         self.collector.on_event(&Event::Step { step: step.to_owned() });

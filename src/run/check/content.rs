@@ -11,7 +11,7 @@ use crate::archive::read::entries::{EntryReader, Item, StreamEnd};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::IndexPlan;
-use crate::archive::read::stream::{Form, MemberStream, Plan, ReadOptions, StreamOutcome};
+use crate::archive::read::stream::{Form, MemberStream, ReadOptions, ReadPlan, StreamOutcome};
 use crate::events::{Event, Observer};
 use crate::outside::{BlockRead, Cancel};
 use crate::shown::hex;
@@ -40,13 +40,13 @@ pub fn check(
     let plan = sides.index.as_ref().and_then(|index| {
         // The index was read completely before, or matches the manifest's digest.
         let reader = IndexReader::new(Arc::clone(index)).ok()?;
-        Some(Plan::Index(Box::new(IndexPlan::new(reader, None))))
+        Some(ReadPlan::Index(Box::new(IndexPlan::new(reader, None))))
     });
     let indexed = plan.is_some();
     let read_options = ReadOptions { threads, hash_archive: true, stop: vec![cancel.flag()] };
     // A lack of threads or memory, not damage of the archive.
     let archive = Arc::clone(archive);
-    let stream = MemberStream::new(archive, plan.unwrap_or(Plan::Scan), &read_options).map_err(CheckError::Here)?;
+    let stream = MemberStream::new(archive, plan.unwrap_or(ReadPlan::Scan), &read_options).map_err(CheckError::Here)?;
     // Progress counts the tar stream, whose length is known only from the manifest.
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::finding::Finding;
 use super::second_opinion::SecondOpinion;
 use super::side_files;
-use super::verdict::{CheckLevel, Verdict};
+use super::verdict::Verdict;
 use crate::archive::index::parse_hex;
+use crate::report::CheckLevel;
 use crate::store::catalog::{BackupState, CatalogEntry};
 use crate::store::{Backup, StoreError};
 

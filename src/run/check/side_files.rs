@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 
 use super::error::CheckError;
 use super::finding::{BackupFile, Findings};
-use super::verdict::CheckLevel;
 use crate::archive::image::index::{ImageIndexError, ImageIndexReader};
 use crate::archive::index::parse_hex;
 use crate::archive::kind::ArchiveKind;
@@ -15,6 +14,7 @@ use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
 use crate::manifest::{Manifest, ManifestError};
 use crate::outside::{BlockRead, Cancel};
+use crate::report::CheckLevel;
 use crate::shown;
 use crate::shown::hex;
 use crate::store::open::OpenError;

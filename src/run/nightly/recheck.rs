@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::destination::is_present;
 use super::night::Night;
-use crate::config::{RecheckOptions, VerifyLevel};
+use crate::config::RecheckOptions;
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
 use crate::outside::host::processors;
@@ -30,19 +30,15 @@ impl Night<'_> {
                 return;
             }
         };
-        let level = match options.level {
-            VerifyLevel::Quick => CheckLevel::Quick,
-            VerifyLevel::Full => CheckLevel::Full,
-        };
         let how = VerifyOptions {
-            level,
+            level: options.level,
             second_opinion: options.second_opinion,
             threads: processors(),
             scratch: std::env::temp_dir(),
             cancel: self.world.cancel.clone(),
         };
         let began = Instant::now();
-        for files in due(&shelves, options, level, self.world.clock.now()) {
+        for files in due(&shelves, options, options.level, self.world.clock.now()) {
             let is_over = began.elapsed() >= options.time_budget || self.world.cancel.is_cancelled();
             if is_over || !is_present(self.config, self.destination) {
                 return;

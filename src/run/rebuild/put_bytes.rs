@@ -13,7 +13,7 @@ use crate::archive::read::head::HeadKind;
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::sparse::RunMap;
-use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
 use crate::layout::lvm2::compose;
 use crate::outside::{BlockRead, Cancel};
 use crate::run::check::content::contradiction;
@@ -136,10 +136,10 @@ pub(super) fn raw_image(
     let wanted = path.as_bytes().to_vec();
     let index = index.and_then(|file| IndexReader::new(Arc::clone(file)).ok());
     let indexed = index.is_some();
-    let plan = index.map_or(Plan::Scan, |index| {
+    let plan = index.map_or(ReadPlan::Scan, |index| {
         let wanted = wanted.clone();
         let select = Box::new(move |line: &EntryLine| line.path == wanted);
-        Plan::Index(Box::new(IndexPlan::new(index, Some(select))))
+        ReadPlan::Index(Box::new(IndexPlan::new(index, Some(select))))
     });
     let options = ReadOptions { threads, hash_archive: false, stop: vec![cancel.flag()] };
     let stream = MemberStream::new(archive, plan, &options).map_err(ImageError::Read)?;

@@ -21,7 +21,7 @@ use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::IndexPlan;
-use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
 use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::outside::Cancel;
 use crate::outside::inode_flags::{self, fat};
@@ -105,7 +105,7 @@ fn compare_with_archive(
 ) -> Result<BTreeMap<u128, SparseArea>, CompareError> {
     let wanted =
         |line: &EntryLine| matches!(line.kind, IndexedKind::SparseFile | IndexedKind::RawImage | IndexedKind::HardLink);
-    let plan = Plan::Index(Box::new(IndexPlan::new(index_of(files)?, Some(Box::new(wanted)))));
+    let plan = ReadPlan::Index(Box::new(IndexPlan::new(index_of(files)?, Some(Box::new(wanted)))));
     let options = ReadOptions { threads: how.threads, hash_archive: false, stop: vec![how.cancel.flag()] };
     let archive = files.open_archive().map_err(failed)?;
     let mut reader = EntryReader::new(MemberStream::new(archive, plan, &options).map_err(failed)?, true, false);

@@ -14,7 +14,7 @@ use crate::archive::index::{EntryLine, IndexedKind, escape_path};
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::EntryHead;
 use crate::archive::read::index_plan::IndexPlan;
-use crate::archive::read::stream::{MemberStream, Plan, ReadOptions, StreamOutcome};
+use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan, StreamOutcome};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::BlockRead;
 use crate::run::check::side_files::SideFiles;
@@ -52,7 +52,7 @@ impl Pass<'_> {
     ) -> Result<(), RestoreError> {
         let everything = selection.is_everything();
         let plan = plan_of(sides, selection);
-        let indexed = matches!(plan, Plan::Index(_));
+        let indexed = matches!(plan, ReadPlan::Index(_));
         let hash_archive = everything && !indexed && self.options.verify;
         let stream = self.stream(archive, plan, hash_archive)?;
         let mut reader = EntryReader::new(stream, !everything, self.options.verify && indexed);
@@ -95,7 +95,7 @@ impl Pass<'_> {
     fn stream(
         &self,
         archive: Arc<dyn BlockRead>,
-        plan: Plan,
+        plan: ReadPlan,
         hash_archive: bool,
     ) -> Result<MemberStream, RestoreError> {
         let stop = vec![self.options.cancel.flag()];
@@ -219,7 +219,7 @@ impl Pass<'_> {
             let targets: BTreeSet<Vec<u8>> = groups.keys().cloned().collect();
             let select =
                 Box::new(move |line: &EntryLine| line.kind != IndexedKind::HardLink && targets.contains(&line.path));
-            let plan = Plan::Index(Box::new(IndexPlan::new(index, Some(select))));
+            let plan = ReadPlan::Index(Box::new(IndexPlan::new(index, Some(select))));
             let archive = Arc::clone(archive);
             let mut reader = EntryReader::new(self.stream(archive, plan, false)?, true, self.options.verify);
             while let Some(item) = reader.next_item() {

@@ -13,14 +13,14 @@ use crate::archive::read::entries::EntryReader;
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::index_plan::{IndexPlan, Select};
-use crate::archive::read::stream::{MemberStream, Plan, ReadOptions};
+use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::BlockRead;
 use crate::run::check::side_files::SideFiles;
 
 /// The plan for reading the selected entries.
-pub(super) fn plan_of(sides: &SideFiles, selection: &Arc<Selection>) -> Plan {
-    let Some(index) = index_of(sides) else { return Plan::Scan };
+pub(super) fn plan_of(sides: &SideFiles, selection: &Arc<Selection>) -> ReadPlan {
+    let Some(index) = index_of(sides) else { return ReadPlan::Scan };
     let select = (!selection.is_everything()).then(|| {
         let selection = Arc::clone(selection);
         Box::new(move |line: &EntryLine| {
@@ -28,7 +28,7 @@ pub(super) fn plan_of(sides: &SideFiles, selection: &Arc<Selection>) -> Plan {
             selection.wants(&line.path, is_directory) || (is_directory && selection.leads_to(&line.path))
         }) as Select
     });
-    Plan::Index(Box::new(IndexPlan::new(index, select)))
+    ReadPlan::Index(Box::new(IndexPlan::new(index, select)))
 }
 
 /// Whether an entry is selected, for archives read without an index.
@@ -54,9 +54,9 @@ pub(super) fn resolve_ids(
                 let is_wanted =
                     move |line: &EntryLine| names::is_name_file(&line.path) && part.has(plain(&line.path), false);
                 let select = Box::new(is_wanted);
-                Plan::Index(Box::new(IndexPlan::new(index, Some(select))))
+                ReadPlan::Index(Box::new(IndexPlan::new(index, Some(select))))
             }
-            None => Plan::Scan,
+            None => ReadPlan::Scan,
         };
         let read = ReadOptions { threads: options.threads, hash_archive: false, stop: vec![options.cancel.flag()] };
         let stream = MemberStream::new(Arc::clone(archive), plan, &read);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Local, Utc};
 
-use super::figures::{Level, Limits};
+use super::figures::{Limits, Urgency};
 use crate::config::{Config, Selected};
 use crate::report::{Dump, Outcome, RunStanding, Standing, VolumeStanding};
 
@@ -30,29 +30,29 @@ impl EarlierRuns<'_> {
     }
 
     /// Problems of the runs themselves. Volumes are judged individually.
-    pub(super) fn about_runs(&self, limits: Limits, now: DateTime<Utc>, tell: &mut dyn FnMut(Level, String)) {
+    pub(super) fn about_runs(&self, limits: Limits, now: DateTime<Utc>, tell: &mut dyn FnMut(Urgency, String)) {
         if let Some(what) = &self.damage {
             tell(
-                Level::Warning,
+                Urgency::Warning,
                 format!("the record of earlier runs is damaged, and is started again by the next: {what}"),
             );
         }
         if let Some(started) = self.cut_off {
             let began = started.with_timezone(&Local).format("%Y-%m-%d %H:%M");
             let what = format!("the run that began on {began} was cut off: its process ended without a report");
-            tell(Level::Critical, what);
+            tell(Urgency::Critical, what);
         }
         let Some(whole) = self.standing.whole_run(&self.host, &self.scope) else {
-            tell(Level::Warning, "no report of a run is kept: nothing ran yet".to_owned());
+            tell(Urgency::Warning, "no report of a run is kept: nothing ran yet".to_owned());
             return;
         };
-        let ended = |run: &RunStanding, tell: &mut dyn FnMut(Level, String)| {
+        let ended = |run: &RunStanding, tell: &mut dyn FnMut(Urgency, String)| {
             if run.aborted.is_some() {
-                tell(Level::Critical, format!("the last run: {}", run.subject));
+                tell(Urgency::Critical, format!("the last run: {}", run.subject));
             } else if run.problems > 0 {
                 let first = run.first_problem.as_deref().unwrap_or_default();
                 tell(
-                    Level::Warning,
+                    Urgency::Warning,
                     match run.problems {
                         1 => format!("the last run had a problem of its own: {first}"),
                         problems => format!("the last run had {problems} problems of its own: {first}"),
@@ -76,24 +76,24 @@ impl EarlierRuns<'_> {
         name: &str,
         volume: &VolumeStanding,
         newest: Option<DateTime<Utc>>,
-        tell: &mut dyn FnMut(Level, String),
+        tell: &mut dyn FnMut(Urgency, String),
     ) {
         let date = volume.at.with_timezone(&Local).format("%Y-%m-%d %H:%M");
         match &volume.outcome {
             // There is a newer backup, made by hand.
             Outcome::Failed(_) | Outcome::NotStarted(_) if newest.is_some_and(|newest| newest > volume.at) => {}
-            Outcome::Failed(why) => tell(Level::Critical, format!("{name} failed in its last run ({date}): {why}")),
+            Outcome::Failed(why) => tell(Urgency::Critical, format!("{name} failed in its last run ({date}): {why}")),
             Outcome::NotStarted(why) => {
-                tell(Level::Critical, format!("{name} was not started in its last run ({date}): {why}"));
+                tell(Urgency::Critical, format!("{name} was not started in its last run ({date}): {why}"));
             }
             Outcome::BackedUp => {}
         }
         if let Dump::Failed(why) = &volume.dump {
-            tell(Level::Warning, format!("the dump for {name} failed in its last run ({date}): {why}"));
+            tell(Urgency::Warning, format!("the dump for {name} failed in its last run ({date}): {why}"));
         }
         let (count, first) = (volume.errors + volume.warnings, volume.first_problem.as_deref().unwrap_or_default());
         if volume.outcome == Outcome::BackedUp && count > 0 {
-            tell(Level::Warning, format!("{name} had {count} problems in its last run ({date}): {first}"));
+            tell(Urgency::Warning, format!("{name} had {count} problems in its last run ({date}): {first}"));
         }
     }
 }

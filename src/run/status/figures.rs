@@ -3,13 +3,12 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
-use crate::report::Outcome;
-use crate::run::check::CheckLevel;
+use crate::report::{Outcome, Verification};
 
 /// The severity, with the exit statuses of Nagios and Icinga.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Level {
+pub enum Urgency {
     /// All is well.
     Ok,
     /// Needs attention.
@@ -18,7 +17,7 @@ pub enum Level {
     Critical,
 }
 
-impl Level {
+impl Urgency {
     /// 0, 1 or 2. For 3 (unknown) see the caller.
     pub fn status(self) -> u8 {
         match self {
@@ -39,11 +38,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    pub(super) fn judge(self, hours: i64) -> Option<Level> {
+    pub(super) fn judge(self, hours: i64) -> Option<Urgency> {
         if hours >= i64::from(self.critical_hours) {
-            Some(Level::Critical)
+            Some(Urgency::Critical)
         } else {
-            (hours >= i64::from(self.warning_hours)).then_some(Level::Warning)
+            (hours >= i64::from(self.warning_hours)).then_some(Urgency::Warning)
         }
     }
 }
@@ -52,7 +51,7 @@ impl Limits {
 #[derive(Debug, Serialize)]
 pub struct Status {
     /// The worst level.
-    pub level: Level,
+    pub level: Urgency,
     /// The reasons for the level, worst first.
     pub reasons: Vec<Reason>,
     /// The last run, if its report is stored.
@@ -65,7 +64,7 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 pub struct Reason {
     /// Its level.
-    pub level: Level,
+    pub level: Urgency,
     /// The text, one line.
     pub what: String,
 }
@@ -87,7 +86,7 @@ pub struct VolumeStatus {
     /// Its name.
     pub name: String,
     /// Its level.
-    pub level: Level,
+    pub level: Urgency,
     /// The start of its last complete backup.
     pub last_backup: Option<DateTime<Utc>>,
     /// The age of that backup.
@@ -123,13 +122,4 @@ pub struct VolumeStatus {
     pub last_outcome: Option<Outcome>,
     /// The start of that run.
     pub last_outcome_at: Option<DateTime<Utc>>,
-}
-
-/// A verification that found a backup good.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Verification {
-    /// Its time.
-    pub at: DateTime<Utc>,
-    /// Its level.
-    pub level: CheckLevel,
 }

@@ -4,16 +4,16 @@ use std::fmt::Write;
 
 use chrono::Local;
 
-use super::figures::{Level, Status, VolumeStatus};
+use super::figures::{Status, Urgency, VolumeStatus};
 use crate::units::ByteLen;
 
 impl Status {
     /// The text; its first line is a complete summary.
     pub fn text(&self) -> String {
         let word = match self.level {
-            Level::Ok => "OK",
-            Level::Warning => "WARNING",
-            Level::Critical => "CRITICAL",
+            Urgency::Ok => "OK",
+            Urgency::Warning => "WARNING",
+            Urgency::Critical => "CRITICAL",
         };
         let what = self.reasons.first().map_or_else(
             || format!("{} volumes have their backups", self.volumes.iter().filter(|volume| !volume.gone).count()),

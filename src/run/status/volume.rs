@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::earlier_runs::{EarlierRuns, age_hours};
-use super::figures::{Level, Limits, Reason, Verification, VolumeStatus};
+use super::figures::{Limits, Reason, Urgency, VolumeStatus};
 use crate::cloud::shown_names;
 use crate::config::Config;
 use crate::events::Severity;
@@ -26,8 +26,8 @@ pub(super) fn of_shelf(
     let ours = known.of(&shelf.name, config);
     let is_expected = ours.is_some() || known.standing.runs.is_empty();
     let newest = shelf.newest_usable(now);
-    let mut level = Level::Ok;
-    let mut tell = |this: Level, what: String| {
+    let mut level = Urgency::Ok;
+    let mut tell = |this: Urgency, what: String| {
         level = level.max(this);
         reasons.push(Reason { level: this, what });
     };
@@ -40,27 +40,27 @@ pub(super) fn of_shelf(
         let is_told = ours.is_some_and(|ours| ours.outcome == Outcome::BackedUp && ours.errors + ours.warnings > 0);
         if problems_of(newest) > 0 && !is_gone && !is_told {
             let what = format!("the last backup of {} has {} problems", shelf.name, problems_of(newest));
-            tell(Level::Warning, what);
+            tell(Urgency::Warning, what);
         }
         if !newest.is_whole() && !is_gone {
             let last_whole = shelf.newest_whole(now).map_or_else(
                 || "there is no whole one".to_owned(),
                 |whole| format!("the last whole one is {}", whole.stem),
             );
-            tell(Level::Warning, format!("the last backup of {} is partial; {last_whole}", shelf.name));
+            tell(Urgency::Warning, format!("the last backup of {} is partial; {last_whole}", shelf.name));
         }
     } else if is_expected && !shelf.entries.is_empty() {
         let what = format!("{} has no complete backup that is neither bad nor dated in the future", shelf.name);
-        tell(Level::Critical, what);
+        tell(Urgency::Critical, what);
     }
     for ahead in shelf.manifests().filter(|manifest| is_future(manifest.started_at, now)) {
-        tell(Level::Warning, format!("{} is dated in the future: a clock was wrong", ahead.stem));
+        tell(Urgency::Warning, format!("{} is dated in the future: a clock was wrong", ahead.stem));
     }
     if let Some(ours) = ours {
         EarlierRuns::about_volume(&shelf.name, ours, newest.map(|newest| newest.started_at), &mut tell);
     }
     for problem in shelf.damage() {
-        tell(Level::Warning, problem.to_string());
+        tell(Urgency::Warning, problem.to_string());
     }
     let worth = shelf.worth(now);
     VolumeStatus {
@@ -80,7 +80,7 @@ pub(super) fn of_shelf(
             .and_then(|newest| newest.cloud.as_ref())
             .map(|cloud| shown_names(&cloud.volume))
             .filter(|names| !names.is_empty()),
-        last_verification: shelf.last_verification().map(|(level, at)| Verification { at, level }),
+        last_verification: shelf.last_verification(),
         problems: newest.map_or(0, problems_of),
         whole: newest.map(Manifest::is_whole),
         gone: is_gone,
@@ -92,7 +92,7 @@ pub(super) fn of_shelf(
 pub(super) fn without_backup(name: &str, volume: &VolumeStanding) -> VolumeStatus {
     VolumeStatus {
         name: name.to_owned(),
-        level: Level::Critical,
+        level: Urgency::Critical,
         last_backup: None,
         age_seconds: None,
         archive_bytes: None,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
 use proptest::prelude::{Strategy, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
-use super::{Backup, Health, Now, Occasion, Policy, Reason, Refusal, brake, gone_kept_until, plan};
+use super::{BackupFacts, Health, Now, Occasion, Policy, Reason, Refusal, brake, gone_kept_until, plan};
 
 fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
@@ -14,9 +14,9 @@ fn one_o_clock(date: NaiveDate) -> DateTime<Utc> {
     date.and_time(NaiveTime::from_hms_opt(1, 0, 0).unwrap()).and_utc()
 }
 
-fn backup(date: &str) -> Backup {
+fn backup(date: &str) -> BackupFacts {
     let local_date = day(date);
-    Backup {
+    BackupFacts {
         id: date.to_owned(),
         taken_at: one_o_clock(local_date),
         local_date,
@@ -28,7 +28,7 @@ fn backup(date: &str) -> Backup {
     }
 }
 
-fn nights(first: &str, count: i64) -> Vec<Backup> {
+fn nights(first: &str, count: i64) -> Vec<BackupFacts> {
     (0..count).map(|night| backup(&(day(first) + Duration::days(night)).to_string())).collect()
 }
 
@@ -36,7 +36,7 @@ fn at(date: &str) -> Now {
     Now { utc: one_o_clock(day(date)) + Duration::minutes(20), local_date: day(date) }
 }
 
-fn removed(backups: &[Backup], policy: &Policy, now: Now, occasion: Occasion<'_>) -> Vec<String> {
+fn removed(backups: &[BackupFacts], policy: &Policy, now: Now, occasion: Occasion<'_>) -> Vec<String> {
     plan("volume-1", backups, policy, now, occasion).removals().map(str::to_owned).collect()
 }
 
@@ -49,7 +49,7 @@ fn older_than_seven_days_means_the_eighth_day() {
 
 #[test]
 fn each_night_removes_one_once_the_window_is_full() {
-    let mut kept: Vec<Backup> = Vec::new();
+    let mut kept: Vec<BackupFacts> = Vec::new();
     let mut counts = Vec::new();
     for night in nights("2026-11-01", 20) {
         kept.push(night.clone());
@@ -175,7 +175,7 @@ fn days_weeks_months_and_years_keep_the_newest_of_each() {
 #[test]
 fn weeks_do_not_end_with_the_year() {
     // 2026-12-31 and 2027-01-01 lie in one ISO week; 2024-01-01 and 2024-12-30 both lie in a week 1.
-    let backups: Vec<Backup> =
+    let backups: Vec<BackupFacts> =
         ["2024-01-01", "2024-12-30", "2026-12-20", "2026-12-31", "2027-01-01", "2027-01-10"].map(backup).into();
     let kept = |keep_weekly: u32| {
         let policy = Policy { keep_weekly, ..Policy::days(1) };
@@ -280,7 +280,7 @@ fn a_gone_volume_has_its_own_longer_time_and_keeps_its_last() {
 
 #[test]
 fn a_group_that_is_off_for_a_night_costs_no_yearly_backup() {
-    let backups: Vec<Backup> = ["2023-12-31", "2024-12-31", "2025-12-31", "2026-11-19"].map(backup).into();
+    let backups: Vec<BackupFacts> = ["2023-12-31", "2024-12-31", "2025-12-31", "2026-11-19"].map(backup).into();
     let policy = Policy { keep_yearly: 5, ..Policy::days(7) };
     assert!(removed(&backups, &policy, at("2026-11-20"), Occasion::Gone).is_empty());
 }
@@ -288,7 +288,7 @@ fn a_group_that_is_off_for_a_night_costs_no_yearly_backup() {
 #[test]
 fn what_was_just_made_stays_though_another_is_newer() {
     // The clock was ahead once, or is behind now.
-    let backups: Vec<Backup> = ["2026-07-06", "2026-11-19"].map(backup).into();
+    let backups: Vec<BackupFacts> = ["2026-07-06", "2026-11-19"].map(backup).into();
     let plan = plan("v", &backups, &Policy::days(1), at("2026-11-20"), Occasion::Published("2026-07-06"));
     assert_eq!(plan.removals().count(), 0);
     assert_eq!(plan.decisions[0].reasons, [Reason::JustMade]);
@@ -311,7 +311,7 @@ fn the_reasons_read_as_sentences() {
     assert_eq!(plan.freed_bytes(), 40);
 }
 
-fn any_backups() -> impl Strategy<Value = Vec<Backup>> {
+fn any_backups() -> impl Strategy<Value = Vec<BackupFacts>> {
     let one = (-900_i64..30, 0_i64..86_400, 0_u8..4, prop::bool::weighted(0.1), prop::bool::weighted(0.6));
     prop::collection::vec(one, 0..40).prop_map(|list| {
         let epoch = day("2026-11-20");
@@ -319,7 +319,7 @@ fn any_backups() -> impl Strategy<Value = Vec<Backup>> {
             .enumerate()
             .map(|(number, (offset, second, health, protected, whole))| {
                 let local_date = epoch + Duration::days(offset);
-                Backup {
+                BackupFacts {
                     id: format!("{local_date}_{number}"),
                     taken_at: local_date.and_time(NaiveTime::MIN).and_utc() + Duration::seconds(second),
                     local_date,
@@ -349,7 +349,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     )
 }
 
-fn any_occasion(backups: &[Backup], which: u8) -> Occasion<'_> {
+fn any_occasion(backups: &[BackupFacts], which: u8) -> Occasion<'_> {
     match (which, backups.first()) {
         (0, Some(new)) => Occasion::Published(&new.id),
         (1, _) => Occasion::Gone,
@@ -367,7 +367,7 @@ proptest! {
         prop_assert_eq!(plan.decisions.len(), backups.len());
         let gone: Vec<&str> = plan.removals().collect();
         let believed = || backups.iter().filter(|b| b.taken_at <= now.utc + Duration::hours(1));
-        let newest = |good: fn(&&&Backup) -> bool| {
+        let newest = |good: fn(&&&BackupFacts) -> bool| {
             believed().filter(|b| good(&b)).max_by_key(|b| (b.taken_at, b.id.clone())).map(|b| b.id.as_str())
         };
         if let Some(id) = newest(|b| b.health != Health::Bad) {
@@ -433,7 +433,7 @@ proptest! {
     fn what_stays_stays_when_planned_again(backups in any_backups(), policy in any_policy()) {
         let now = at("2026-11-20");
         let gone = removed(&backups, &policy, now, Occasion::Forecast);
-        let left: Vec<Backup> = backups.into_iter().filter(|b| !gone.contains(&b.id)).collect();
+        let left: Vec<BackupFacts> = backups.into_iter().filter(|b| !gone.contains(&b.id)).collect();
         prop_assert!(removed(&left, &policy, now, Occasion::Forecast).is_empty());
     }
 }

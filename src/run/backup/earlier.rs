@@ -1,0 +1,39 @@
+//! The complete backups that a volume has already, and which of them a verification found bad.
+
+use std::sync::OnceLock;
+
+use crate::manifest::Manifest;
+use crate::run::locate;
+use crate::store::catalog::{BackupState, CatalogEntry};
+
+/// The complete backups of a volume, in the order of their dates.
+pub(in crate::run) struct EarlierBackups<'a> {
+    complete: Vec<EarlierBackup<'a>>,
+}
+
+pub(in crate::run) struct EarlierBackup<'a> {
+    pub(in crate::run) entry: &'a CatalogEntry,
+    pub(in crate::run) manifest: &'a Manifest,
+    is_bad: OnceLock<bool>,
+}
+
+impl<'a> EarlierBackups<'a> {
+    pub(super) fn of(entries: &'a [CatalogEntry]) -> Self {
+        let complete = entries.iter().filter_map(|entry| match &entry.state {
+            BackupState::Complete { manifest } => Some(EarlierBackup { entry, manifest, is_bad: OnceLock::new() }),
+            _ => None,
+        });
+        Self { complete: complete.collect() }
+    }
+
+    pub(in crate::run) fn iter(&self) -> std::slice::Iter<'_, EarlierBackup<'a>> {
+        self.complete.iter()
+    }
+}
+
+impl EarlierBackup<'_> {
+    /// Whether a verification found it bad. The record is a file of its own, which is read once, and only if it is asked for.
+    pub(in crate::run) fn is_bad(&self) -> bool {
+        *self.is_bad.get_or_init(|| locate::is_bad(self.entry, self.manifest))
+    }
+}

@@ -8,7 +8,7 @@ use volbak::{CheckLevel, Repository, Silent, Verdict, VerifyOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let repository = std::env::args().nth(1).ok_or("usage: check_all REPOSITORY")?;
-    let options = VerifyOptions { level: CheckLevel::Quick, ..VerifyOptions::default() };
+    let options = VerifyOptions::at(CheckLevel::Quick);
     let backups = Repository::open(repository)?.backups()?;
     let mut wrong = 0;
     for backup in &backups {

@@ -8,7 +8,6 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,7 +44,7 @@ impl Write for Slow {
 
 fn archive(directory: &str, level: CompressionLevel, seconds_a_byte: f64) -> Result<WrittenArchive, Box<dyn Error>> {
     let threads = thread::available_parallelism()?.get();
-    let options = WriteOptions { level, threads, stop: Arc::new(|| false) };
+    let options = WriteOptions::new(level, threads);
     let outputs =
         Outputs { archive: Box::new(Slow { seconds_a_byte, free_at: Instant::now() }), index: Box::new(io::sink()) };
     let mut writer = ArchiveWriter::new(outputs, &options, &Silent)?;

@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let filesystem = Box::new(InMemory(vec![("hello", (*b"hello\n").into()), ("zeros", vec![0; 1 << 20].into())]));
     let outputs = Outputs { archive: Box::new(File::create_new(archive)?), index: Box::new(File::create_new(index)?) };
-    let options = WriteOptions { level: CompressionLevel::Fixed(6), threads: 2, stop: Arc::new(|| false) };
+    let options = WriteOptions::new(CompressionLevel::Fixed(6), 2);
     let mut writer = ArchiveWriter::new(outputs, &options, &Silent)?;
     let mut walk = filesystem.walk(Excludes::nothing())?;
     while let Some(found) = walk.next_found() {

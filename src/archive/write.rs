@@ -28,6 +28,7 @@ use crate::events::{Observer, Severity};
 
 /// Options for writing an archive.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct WriteOptions {
     /// The compression level.
     pub level: CompressionLevel,
@@ -35,6 +36,13 @@ pub struct WriteOptions {
     pub threads: usize,
     /// Writing stops soon after this returns true.
     pub stop: StopCheck,
+}
+
+impl WriteOptions {
+    /// Options for an archive that is written to its end.
+    pub fn new(level: CompressionLevel, threads: usize) -> Self {
+        Self { level, threads, stop: Arc::new(|| false) }
+    }
 }
 
 /// A finished archive.

@@ -86,16 +86,14 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
     };
     let group_names: BTreeMap<_, _> = args.vg_name.iter().cloned().collect();
     anyhow::ensure!(group_names.len() == args.vg_name.len(), "--vg-name gives one volume group two names");
-    let options = DeviceOptions {
-        target,
-        region: work.region,
-        group_names,
-        plain_md: args.plain_md,
-        yes_erase: args.yes_erase.clone(),
-        even_if_bad: args.even_if_bad,
-        threads: work.threads,
-        cancel: work.cancel,
-    };
+    let mut options = DeviceOptions::new(target);
+    options.region = work.region;
+    options.group_names = group_names;
+    options.plain_md = args.plain_md;
+    options.yes_erase.clone_from(&args.yes_erase);
+    options.even_if_bad = args.even_if_bad;
+    options.threads = work.threads;
+    options.cancel = work.cancel;
     let progress = Progress::new(work.verbosity);
     let prepared =
         rebuild::prepare(files, &options, &SystemCommands, &progress).with_context(|| files.stem().to_owned())?;

@@ -190,15 +190,12 @@ pub(crate) fn export(args: &ExportArgs, verbosity: Verbosity) -> anyhow::Result<
         observer: throttled(progress.clone(), rate, &cancel),
         cancel,
     };
-    let options = ExportOptions {
-        kind,
-        to,
-        verify: args.verify,
-        all_blocks: args.all_blocks,
-        threads: threads(args.threads),
-        freeze,
-        around,
-    };
+    let mut options = ExportOptions::new(kind, to);
+    options.verify = args.verify;
+    options.all_blocks = args.all_blocks;
+    options.threads = threads(args.threads);
+    options.freeze = freeze;
+    options.around = around;
     let from = match from {
         Chosen::Source(source) => ExportFrom::Source(source),
         Chosen::ImageFile(image) => ExportFrom::ImageFile(image),
@@ -330,13 +327,10 @@ pub(crate) fn import(args: &ImportArgs, verbosity: Verbosity) -> anyhow::Result<
         (None, Some(image)) => TargetSpec::Image(image.clone(), None),
         (None, None) => anyhow::bail!("name a target: --to-device or --to-image"),
     };
-    let options = ImportOptions {
-        file: args.file.clone(),
-        format: args.format.map(Format::from),
-        target,
-        yes_erase: args.yes_erase.clone(),
-        cancel: cancel()?,
-    };
+    let mut options = ImportOptions::new(args.file.clone(), target);
+    options.format = args.format.map(Format::from);
+    options.yes_erase.clone_from(&args.yes_erase);
+    options.cancel = cancel()?;
     let prepared = import::prepare(&options, &SystemCommands)?;
     let text = prepared.plan_as_text();
     if args.dry_run {

@@ -106,12 +106,11 @@ fn world(verbosity: Verbosity, cancel: Cancel) -> (Arc<Progress>, BackupWorld) {
 
 fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
-    let options = NightOptions {
-        only: args.only.clone(),
-        test: args.test,
-        force: args.force,
-        run_id: Some(log::run_id().to_owned()),
-    };
+    let mut options = NightOptions::default();
+    options.only.clone_from(&args.only);
+    options.test = args.test;
+    options.force = args.force;
+    options.run_id = Some(log::run_id().to_owned());
     let cancel = Cancel::default();
     if !args.dry_run {
         signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;

@@ -13,7 +13,7 @@ use volbak::outside::host::processors;
 use volbak::run::browse::{self, Change};
 use volbak::run::restore::dry_run::{DryRun, dry_run};
 use volbak::run::restore::ids::{MappedUse, Mapping};
-use volbak::run::restore::names::{IdWish, NameFiles};
+use volbak::run::restore::names::NameFiles;
 use volbak::run::restore::{self, Existing, RestoreOptions};
 use volbak::units::ByteLen;
 
@@ -148,28 +148,24 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
         let work = Work { threads, cancel: cancel()?, verbosity, json, dry_run, region: args.region.clone() };
         return restore_disk(&args.disk, &files, work);
     };
-    let options = RestoreOptions {
-        to: to.clone(),
-        region: args.region.clone(),
-        paths: args.paths.clone(),
-        existing: match (args.overwrite, args.resume) {
-            (true, _) => Existing::Overwrite,
-            (_, true) => Existing::Resume,
-            _ => Existing::Keep,
-        },
-        verify: !args.no_verify,
-        devices: args.devices,
-        top: args.top,
-        keep_set_id: args.keep_setid,
-        ids: IdWish {
-            uids: args.map_uid.clone(),
-            gids: args.map_gid.clone(),
-            from: args.map_from.clone(),
-            to: args.map_to.clone(),
-        },
-        threads: threads(args.threads),
-        cancel: cancel()?,
+    let mut options = RestoreOptions::into_directory(to);
+    options.region.clone_from(&args.region);
+    options.paths.clone_from(&args.paths);
+    options.existing = match (args.overwrite, args.resume) {
+        (true, _) => Existing::Overwrite,
+        (_, true) => Existing::Resume,
+        _ => Existing::Keep,
     };
+    options.verify = !args.no_verify;
+    options.devices = args.devices;
+    options.top = args.top;
+    options.keep_set_id = args.keep_setid;
+    options.ids.uids.clone_from(&args.map_uid);
+    options.ids.gids.clone_from(&args.map_gid);
+    options.ids.from.clone_from(&args.map_from);
+    options.ids.to.clone_from(&args.map_to);
+    options.threads = threads(args.threads);
+    options.cancel = cancel()?;
     if let Err(error) = options.ids.numbers() {
         log::error(&error.to_string());
         return Ok(ExitClass::Usage);

@@ -111,13 +111,11 @@ impl VerifyArgs {
 }
 
 pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
-    let options = VerifyOptions {
-        level: args.level(),
-        second_opinion: args.second_opinion,
-        threads: threads(args.threads),
-        scratch: args.scratch.clone(),
-        cancel: cancel()?,
-    };
+    let mut options = VerifyOptions::at(args.level());
+    options.second_opinion = args.second_opinion;
+    options.threads = threads(args.threads);
+    options.scratch.clone_from(&args.scratch);
+    options.cancel = cancel()?;
     anyhow::ensure!(
         options.level > CheckLevel::Quick || !options.second_opinion,
         "--second-opinion reads the archive, and --level quick does not: use --level full"

@@ -14,6 +14,7 @@ use crate::store::retention::Policy;
 
 /// The table `[archive]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ArchiveOptions {
     /// The compression level.
     pub level: CompressionLevel,
@@ -50,6 +51,7 @@ impl Default for ArchiveOptions {
 
 /// The table `[sudden_change]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ChangeLimits {
     /// A change is sudden if entries or bytes fall below this percentage of the usual.
     pub below_percent: u32,

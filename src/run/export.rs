@@ -15,6 +15,7 @@ use crate::image::copy::CopyError;
 use crate::image::make::{Disk, ImageKind, MakeError, Making};
 use crate::layout::detect;
 use crate::outside::BlockRead;
+use crate::outside::host::processors;
 use crate::run::backup::{AroundFreeze, BackupWorld};
 use crate::run::collect::{Collector, tell};
 use crate::run::image_file::ImageFile;
@@ -44,8 +45,9 @@ pub enum ExportTarget {
     Stream(File),
 }
 
-/// How an image is made of a disk.
+/// Options of an export.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ExportOptions {
     /// The kind of image.
     pub kind: ImageKind,
@@ -61,6 +63,21 @@ pub struct ExportOptions {
     pub freeze: FreezeOptions,
     /// What is done around the moment of the snapshot.
     pub around: Option<Arc<dyn AroundFreeze>>,
+}
+
+impl ExportOptions {
+    /// Copies the blocks in use, with all processors, and compares the image with what was copied.
+    pub fn new(kind: ImageKind, to: ExportTarget) -> Self {
+        Self {
+            kind,
+            to,
+            verify: true,
+            all_blocks: false,
+            threads: processors(),
+            freeze: FreezeOptions::default(),
+            around: None,
+        }
+    }
 }
 
 /// What an image is made of.

@@ -21,8 +21,9 @@ use crate::run::image_file::{ImageFile, ImageFileError};
 use crate::run::rebuild::target::{Target, TargetError, TargetSpec};
 use crate::units::{ByteLen, ByteRange};
 
-/// How an image is imported.
+/// Options of an import.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ImportOptions {
     /// The image.
     pub file: PathBuf,
@@ -34,6 +35,13 @@ pub struct ImportOptions {
     pub yes_erase: Option<String>,
     /// The wish to stop.
     pub cancel: Cancel,
+}
+
+impl ImportOptions {
+    /// Recognizes the format by the image's first bytes. Nothing is erased.
+    pub fn new(file: PathBuf, target: TargetSpec) -> Self {
+        Self { file, format: None, target, yes_erase: None, cancel: Cancel::default() }
+    }
 }
 
 /// Why an image was not imported.

@@ -7,7 +7,7 @@ pub mod compare;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -21,7 +21,7 @@ use crate::outside::{Cancel, RunCommand, shown_command};
 use crate::reader::kernel::loop_device::LoopDevice;
 use crate::run::check::{BackupFile, CheckError, Finding, Findings};
 use crate::run::restore::attributes::NO_FAT;
-use crate::run::restore::{Existing, RestoreError, RestoreOptions, restore};
+use crate::run::restore::{RestoreError, RestoreOptions, restore};
 use crate::shown;
 use crate::store::Backup;
 use crate::store::open::OpenError;
@@ -64,24 +64,8 @@ pub(crate) fn check(
         }
     };
     let told = Errors { inner: observer, findings: std::sync::Mutex::default() };
-    let restored = restore(
-        files,
-        &RestoreOptions {
-            to: PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd())),
-            region: None,
-            paths: Vec::new(),
-            // A new filesystem has a lost+found.
-            existing: Existing::Overwrite,
-            verify: true,
-            devices: true,
-            top: true,
-            keep_set_id: true,
-            ids: crate::run::restore::names::IdWish::default(),
-            threads: options.threads,
-            cancel: options.cancel.clone(),
-        },
-        &told,
-    );
+    let into = RestoreOptions::into_new_filesystem(mounted.as_fd(), options.threads, options.cancel);
+    let restored = restore(files, &into, &told);
     told.findings.into_inner().unwrap_or_default().into_iter().for_each(|finding| findings.add(finding));
     let mut attributes_whole = true;
     match restored {

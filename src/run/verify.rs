@@ -23,6 +23,7 @@ pub use self::report::VerifyReport;
 
 /// Options of a verification.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// The level.
     pub level: CheckLevel,
@@ -47,6 +48,13 @@ impl Default for VerifyOptions {
             scratch: std::env::temp_dir(),
             cancel: Cancel::default(),
         }
+    }
+}
+
+impl VerifyOptions {
+    /// The default options at this level.
+    pub fn at(level: CheckLevel) -> Self {
+        Self { level, ..Self::default() }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::units::ByteLen;
 
 /// Options for freezing a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FreezeOptions {
     /// The size of a thick snapshot's exception store.
     pub snapshot_size: SnapshotSize,

@@ -83,7 +83,9 @@ fn freeze_with(spec: &str, options: &FreezeOptions, context: &Context) -> Result
 }
 
 fn sized(bytes: u64, extend: bool) -> FreezeOptions {
-    FreezeOptions { snapshot_size: SnapshotSize::Bytes(bytes), extend, ..FreezeOptions::default() }
+    let mut options = FreezeOptions::default();
+    (options.snapshot_size, options.extend) = (SnapshotSize::Bytes(bytes), extend);
+    options
 }
 
 fn refusal(spec: &str) -> Refusal {
@@ -527,7 +529,8 @@ fn a_busy_snapshot_is_waited_for() {
     assert_eq!(volumes_of("vg0"), ["vol-1"]);
 
     // Not for ever, and the error says which snapshot is left.
-    let options = FreezeOptions { removal_patience: Duration::from_secs(1), ..sized(40 * MIB, true) };
+    let mut options = sized(40 * MIB, true);
+    options.removal_patience = Duration::from_secs(1);
     let guard = freeze_with("vol-1", &options, &context).unwrap();
     let name = guard.name().to_owned();
     let held = File::open(guard.path()).unwrap();

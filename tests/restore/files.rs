@@ -7,13 +7,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use crate::testkit::proof::{back_up, copy, restore_options, restore_paths, restore_with, verify_level};
+use crate::testkit::proof::{back_up, copy, restore_options, restore_paths, restore_with, verify_level, with};
 use crate::testkit::tree::{Filesystem, Kind, assert_equal_trees, fingerprint, make_hard_tree, noise, text};
 use volbak::outside::Cancel;
 use volbak::run::browse::{BrowseError, Change, cat, diff, list};
 use volbak::run::check::{CheckLevel, Findings, Verdict, record};
 use volbak::run::rehearse::compare::{How, compare};
-use volbak::run::restore::{Existing, RestoreOptions};
+use volbak::run::restore::Existing;
 
 use volbak::store::Backup;
 
@@ -168,7 +168,7 @@ fn a_part_is_restored_with_its_directories_and_links() {
     let to = dir.path().join("zz");
     restore_paths(&files, &to, &["zz"]);
     assert_eq!(fs::metadata(to.join("zz/hosts")).unwrap().ino(), fs::metadata(to.join("zz/hosts2")).unwrap().ino());
-    let options = RestoreOptions { paths: vec!["none".to_owned()], ..restore_options(&dir.path().join("none")) };
+    let options = with(restore_options(&dir.path().join("none")), |options| options.paths = vec!["none".to_owned()]);
     assert!(restore_with(&files, &options).0.is_err());
 }
 
@@ -186,7 +186,7 @@ fn what_is_there_is_kept_and_an_interrupted_restore_goes_on() {
     assert_equal_trees(&expected, &fingerprint(&to));
 
     // As an interrupted restore leaves it: some files are not there, one is under its temporary name.
-    let resume = RestoreOptions { existing: Existing::Resume, ..restore_options(&to) };
+    let resume = with(restore_options(&to), |options| options.existing = Existing::Resume);
     fs::remove_file(to.join("var/log/b.gz")).unwrap();
     fs::remove_dir_all(to.join("zz")).unwrap();
     fs::write(to.join("var/log/.volbak-tmp.restore-99-1-2"), "half").unwrap();
@@ -201,7 +201,7 @@ fn what_is_there_is_kept_and_an_interrupted_restore_goes_on() {
     fs::write(&log, &bytes).unwrap();
     fs::File::options().write(true).open(&log).unwrap().set_modified(mtime).unwrap();
     assert_eq!(restore_with(&files, &resume).0.unwrap().failed, 1);
-    let overwrite = RestoreOptions { existing: Existing::Overwrite, ..restore_options(&to) };
+    let overwrite = with(restore_options(&to), |options| options.existing = Existing::Overwrite);
     assert!(restore_with(&files, &overwrite).0.unwrap().is_complete());
     assert_equal_trees(&expected, &fingerprint(&to));
 }

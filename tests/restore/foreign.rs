@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::testkit::proof::{restore_options, restore_with};
+use crate::testkit::proof::{restore_options, restore_with, with};
 use crate::testkit::tree::{Tree, fingerprint, shown};
-use volbak::run::restore::RestoreOptions;
 use volbak::store::Backup;
 
 /// What comes back as both other programs bring it, without a word.
@@ -135,7 +134,7 @@ fn archives_of_other_programs_come_back_as_theirs_do_or_are_named() {
         let bsd = extracted(&at.join("bsd"), "bsdtar", &["--numeric-owner", "--acls", "--xattrs"], archive);
         let files = Backup::in_directory(corpus.clone(), name.to_owned());
         let to = at.join("ours");
-        let (report, problems) = restore_with(&files, &RestoreOptions { top: false, ..restore_options(&to) });
+        let (report, problems) = restore_with(&files, &with(restore_options(&to), |options| options.top = false));
         let ours = comparable(&to);
         let complete = report.as_ref().is_ok_and(|report| report.is_complete() && report.shortfalls.is_empty());
         let same = if gnu == bsd { ours == gnu } else { ours == gnu || ours == bsd };

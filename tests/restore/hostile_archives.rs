@@ -6,14 +6,14 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::testkit::proof::{restore_options, restore_with, verify_level};
+use crate::testkit::proof::{restore_options, restore_with, verify_level, with};
 use crate::testkit::tree;
 use crate::testkit::tree::fingerprint;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use volbak::archive::gzip::MemberEncoder;
 use volbak::run::check::{CheckLevel, Verdict};
-use volbak::run::restore::{Existing, RestoreOptions};
+use volbak::run::restore::Existing;
 use volbak::store::Backup;
 
 /// Builds tar streams, also such as no tar would make.
@@ -332,7 +332,7 @@ fn nothing_outside_is_touched() {
             for existing in [Existing::Keep, Existing::Resume, Existing::Overwrite] {
                 world.empty_target();
                 let files = world.archive(&archive);
-                let options = RestoreOptions { existing, ..restore_options(&world.target()) };
+                let options = with(restore_options(&world.target()), |options| options.existing = existing);
                 let (report, problems) = restore_with(&files, &options);
                 let what = format!("{}, {existing:?}", kind.name);
                 tree::assert_equal_trees(&before, &fingerprint(&world.outside()));
@@ -374,7 +374,7 @@ fn what_is_in_the_target_already_is_no_bridge_and_is_not_overwritten() {
     tree::assert_equal_trees(&before, &fingerprint(&world.outside()));
     assert_eq!(fs::read(world.target().join("mine")).unwrap(), b"mine\n");
 
-    let options = RestoreOptions { existing: Existing::Overwrite, ..restore_options(&world.target()) };
+    let options = with(restore_options(&world.target()), |options| options.existing = Existing::Overwrite);
     let (report, _) = restore_with(&files, &options);
     assert_eq!(report.unwrap().failed, 1, "the link that leads out stays in the way");
     assert_eq!(fs::read(world.target().join("mine")).unwrap(), b"theirs");
@@ -395,7 +395,10 @@ fn no_entry_lends_its_owners_rights_in_an_open_directory() {
             fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         }
         let files = world.archive(&in_gzip(&tar));
-        let options = RestoreOptions { top: false, keep_set_id: false, ..restore_options(&world.target()) };
+        let options = with(restore_options(&world.target()), |options| {
+            options.top = false;
+            options.keep_set_id = false;
+        });
         let _ = restore_with(&files, &options);
         for (path, attributes) in fingerprint(&world.target()) {
             let lends = attributes.mode & 0o6000 != 0 && matches!(attributes.kind, tree::Kind::File { .. });
@@ -408,7 +411,7 @@ fn no_entry_lends_its_owners_rights_in_an_open_directory() {
 fn devices_are_made_only_when_asked_for() {
     let world = World::new();
     let files = world.archive(&in_members(&Tar::default().link(b'3', "./null", "").link(b'6', "./fifo", "").end()));
-    let options = RestoreOptions { devices: false, ..restore_options(&world.target()) };
+    let options = with(restore_options(&world.target()), |options| options.devices = false);
     let (report, _) = restore_with(&files, &options);
     assert_eq!(report.unwrap().left_out, 1);
     assert!(!world.target().join("null").exists() && world.target().join("fifo").exists());

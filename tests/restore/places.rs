@@ -4,7 +4,6 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use crate::testkit::guest::backups::{run_expecting, snapshot};
 use crate::testkit::guest::{Mounted, extract_with_gnu_tar, make_image, quoted, restore_target, sh, sh_output};
@@ -144,7 +143,7 @@ fn make_large_archive(files: &Backup, entries: u64) {
         index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
-    let options = WriteOptions { level: CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let options = WriteOptions::new(CompressionLevel::Fixed(1), 2);
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     writer.start_filesystem(None, None).unwrap();
     for number in 0..entries {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::testkit::guest::{Mounted, quoted, sh};
-use crate::testkit::proof::{back_up, restore_options, restore_with};
+use crate::testkit::proof::{back_up, restore_options, restore_with, with};
 use crate::testkit::tree::fingerprint;
 use volbak::events::{Problem, Severity};
 use volbak::run::restore::{Existing, RestoreOptions, RestoreReport};
@@ -33,7 +33,10 @@ fn open_scratch() -> tempfile::TempDir {
 }
 
 fn options(to: &Path) -> RestoreOptions {
-    RestoreOptions { top: false, keep_set_id: false, ..restore_options(to) }
+    with(restore_options(to), |options| {
+        options.top = false;
+        options.keep_set_id = false;
+    })
 }
 
 fn done(files: &Backup, options: &RestoreOptions) -> (RestoreReport, Vec<Problem>) {
@@ -68,7 +71,13 @@ fn the_directory_itself_stays_as_it_was() {
             fs::set_permissions(&to, Permissions::from_mode(0o710)).unwrap();
             sh(&format!("touch -d 1999-01-01 {}", quoted(&to)));
             let before = fingerprint(&to);
-            let (_, problems) = done(&files, &RestoreOptions { existing, paths, ..options(&to) });
+            let (_, problems) = done(
+                &files,
+                &with(options(&to), |options| {
+                    options.existing = existing;
+                    options.paths = paths;
+                }),
+            );
             assert!(fingerprint(&to)[b".".as_slice()] == before[b".".as_slice()], "{existing:?}");
             let told = problems.iter().any(|problem| problem.what.contains("--top"));
             assert!(told, "what the archive's root has is told: {problems:?}");
@@ -81,7 +90,7 @@ fn the_directory_itself_stays_as_it_was() {
 
     let whole = scratch.path().join("whole");
     fs::create_dir(&whole).unwrap();
-    done(&files, &RestoreOptions { top: true, ..options(&whole) });
+    done(&files, &with(options(&whole), |options| options.top = true));
     let (expected, found) = (fingerprint(&scratch.path().join("tenant")), fingerprint(&whole));
     assert!(found[b".".as_slice()] == expected[b".".as_slice()]);
 }
@@ -92,7 +101,13 @@ fn a_filesystem_comes_back_whole_when_that_is_asked_for() {
     let files = tenant(scratch.path());
     let to = scratch.path().join("to");
     fs::create_dir(&to).unwrap();
-    let (report, problems) = done(&files, &RestoreOptions { top: true, keep_set_id: true, ..options(&to) });
+    let (report, problems) = done(
+        &files,
+        &with(options(&to), |options| {
+            options.top = true;
+            options.keep_set_id = true;
+        }),
+    );
     assert_eq!((report.stripped, problems.len()), (0, 0), "{problems:?}");
     crate::testkit::tree::assert_equal_trees(&fingerprint(&scratch.path().join("tenant")), &fingerprint(&to));
 }
@@ -147,16 +162,16 @@ fn set_id_files_stay_where_nobody_else_can_run_them() {
 
     // A single file; a closed target that the archive's root would open; and what is asked for.
     let single = at("single");
-    done(&files, &RestoreOptions { paths: vec!["bin/suid".to_owned()], ..options(&single) });
+    done(&files, &with(options(&single), |options| options.paths = vec!["bin/suid".to_owned()]));
     assert_eq!(dangerous(&single), [""; 0]);
     let opened = scratch.path().join("opened");
-    let (report, _) = done(&files, &RestoreOptions { top: true, ..options(&opened) });
+    let (report, _) = done(&files, &with(options(&opened), |options| options.top = true));
     assert_eq!(report.stripped, 5);
     let asked = at("asked");
-    done(&files, &RestoreOptions { keep_set_id: true, ..options(&asked) });
+    done(&files, &with(options(&asked), |options| options.keep_set_id = true));
     assert_eq!(dangerous(&asked), ALL_DANGEROUS);
     // Resumed by other rules, what is there follows them.
-    done(&files, &RestoreOptions { existing: Existing::Resume, ..options(&asked) });
+    done(&files, &with(options(&asked), |options| options.existing = Existing::Resume));
     assert_eq!(dangerous(&asked), [""; 0]);
 }
 

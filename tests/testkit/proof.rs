@@ -116,7 +116,7 @@ fn back_up_into(
         index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
-    let options = WriteOptions { level: level::CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let options = WriteOptions::new(level::CompressionLevel::Fixed(1), 2);
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     if let Some((previous, share)) = previous {
         let manifest = manifest(previous);
@@ -184,32 +184,25 @@ pub fn manifest(files: &Backup) -> Manifest {
 }
 
 pub fn verify_level(files: &Backup, level: CheckLevel) -> VerifyReport {
-    let options = VerifyOptions {
-        level,
-        second_opinion: true,
-        threads: 2,
-        scratch: std::env::temp_dir(),
-        cancel: Cancel::default(),
-    };
+    let options = with(VerifyOptions::default(), |options| {
+        (options.level, options.second_opinion, options.threads) = (level, true, 2);
+    });
     let told = Told::default();
     let around = Surroundings { observer: &told, clock: &SystemClock, commands: &SystemCommands };
     verify(files, &options, around).unwrap()
 }
 
+/// Everything as it was in the volume, devices and set-id bits included.
 pub fn restore_options(to: &Path) -> RestoreOptions {
-    RestoreOptions {
-        to: to.to_owned(),
-        region: None,
-        paths: Vec::new(),
-        existing: Existing::Keep,
-        verify: true,
-        devices: true,
-        top: true,
-        keep_set_id: true,
-        ids: volbak::run::restore::names::IdWish::default(),
-        threads: 2,
-        cancel: Cancel::default(),
-    }
+    with(RestoreOptions::into_directory(to), |options| {
+        (options.devices, options.top, options.keep_set_id, options.threads) = (true, true, true, 2);
+    })
+}
+
+/// Options with some fields set: they are `#[non_exhaustive]`, and tests are other crates.
+pub fn with<T>(mut options: T, set: impl FnOnce(&mut T)) -> T {
+    set(&mut options);
+    options
 }
 
 /// Restores, and gives what was told on the way.
@@ -221,7 +214,7 @@ pub fn restore_with(files: &Backup, options: &RestoreOptions) -> (Result<Restore
 
 pub fn restore_paths(files: &Backup, to: &Path, paths: &[&str]) -> RestoreReport {
     let options =
-        RestoreOptions { paths: paths.iter().map(|path| (*path).to_owned()).collect(), ..restore_options(to) };
+        with(restore_options(to), |options| options.paths = paths.iter().map(|path| (*path).to_owned()).collect());
     let (report, problems) = restore_with(files, &options);
     let report = report.unwrap();
     assert!(report.is_complete(), "{problems:?}");

@@ -32,7 +32,7 @@ fn write(directory: &Path, entries: Vec<Entry>) -> (WrittenArchive, Vec<Problem>
     let outputs =
         Outputs { archive: Box::new(File::create(archive).unwrap()), index: Box::new(File::create(&index).unwrap()) };
     let told = Told::default();
-    let options = WriteOptions { level: CompressionLevel::Fixed(1), threads: 2, stop: Arc::new(|| false) };
+    let options = WriteOptions::new(CompressionLevel::Fixed(1), 2);
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     for entry in entries {
         writer.append(entry).unwrap();

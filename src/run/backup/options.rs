@@ -29,6 +29,7 @@ pub struct BackupWorld {
 
 /// Options of a backup.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct BackupOptions {
     /// What the archive is.
     pub mode: ArchiveKind,

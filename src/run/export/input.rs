@@ -1,6 +1,5 @@
 //! What an image is made of, while it is read.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,16 +143,8 @@ fn rebuilt(
     observer: &Arc<dyn Observer>,
 ) -> Result<Rebuilt, ExportError> {
     let path = scratch.join(format!(".volbak-tmp.{}.rebuilt.{}", files.stem(), std::process::id()));
-    let options = DeviceOptions {
-        target: TargetSpec::Image(path.clone(), None),
-        region: None,
-        group_names: BTreeMap::new(),
-        plain_md: false,
-        yes_erase: None,
-        even_if_bad: false,
-        threads,
-        cancel: world.cancel.clone(),
-    };
+    let target = TargetSpec::Image(path.clone(), None);
+    let options = DeviceOptions { threads, cancel: world.cancel.clone(), ..DeviceOptions::new(target) };
     observer.on_event(&Event::Step { step: format!("rebuilding the disk in {}", path.display()) });
     let prepared = rebuild::prepare(files, &options, &*world.commands, &**observer)?;
     for line in plan_as_text(&prepared.plan, prepared.target_name(), prepared.on_target()).lines() {

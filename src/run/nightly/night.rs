@@ -12,6 +12,7 @@ use crate::store::Destination;
 
 /// The selection of a night.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct NightOptions {
     /// Only these volumes, `LV` or `VG/LV`, whatever the config's patterns say; all if empty.
     pub only: Vec<String>,

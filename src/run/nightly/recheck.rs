@@ -9,7 +9,6 @@ use super::night::Night;
 use crate::config::RecheckOptions;
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity, SourceName};
-use crate::outside::host::processors;
 use crate::run::check::{CheckError, CheckLevel, Verdict};
 use crate::run::prune::Shelf;
 use crate::run::verify::choose::{Choice, DueBackup, choose};
@@ -31,11 +30,9 @@ impl Night<'_> {
             }
         };
         let how = VerifyOptions {
-            level: options.level,
             second_opinion: options.second_opinion,
-            threads: processors(),
-            scratch: std::env::temp_dir(),
             cancel: self.world.cancel.clone(),
+            ..VerifyOptions::at(options.level)
         };
         let began = Instant::now();
         for files in due(&shelves, options, options.level, self.world.clock.now()) {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use super::target::TargetSpec;
 use crate::outside::Cancel;
+use crate::outside::host::processors;
 
 /// Options for restoring a disk.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DeviceOptions {
     /// The target.
     pub target: TargetSpec,
@@ -24,4 +26,20 @@ pub struct DeviceOptions {
     pub threads: usize,
     /// Cancels the operation.
     pub cancel: Cancel,
+}
+
+impl DeviceOptions {
+    /// Restores the whole disk as it was. Nothing is erased.
+    pub fn new(target: TargetSpec) -> Self {
+        Self {
+            target,
+            region: None,
+            group_names: BTreeMap::new(),
+            plain_md: false,
+            yes_erase: None,
+            even_if_bad: false,
+            threads: processors(),
+            cancel: Cancel::default(),
+        }
+    }
 }

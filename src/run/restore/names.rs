@@ -59,6 +59,7 @@ impl std::fmt::Display for NameFiles {
 
 /// The requested mapping of ids.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct IdWish {
     /// Numbers of users.
     pub uids: Vec<Mapping>,

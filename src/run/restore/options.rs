@@ -1,5 +1,6 @@
 //! Options for restoring a backup into a directory.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 use super::names::IdWish;
@@ -21,6 +22,7 @@ pub enum Existing {
 
 /// Options for restoring a backup.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 #[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub struct RestoreOptions {
     /// The target directory; created if missing.
@@ -65,6 +67,20 @@ impl RestoreOptions {
             ids: IdWish::default(),
             threads: processors(),
             cancel: Cancel::default(),
+        }
+    }
+
+    /// Restores everything into the root of a new filesystem, including devices, the root's attributes and set-id
+    /// bits. What mkfs left there is replaced: ext4 has a lost+found.
+    pub(crate) fn into_new_filesystem(root: BorrowedFd<'_>, threads: usize, cancel: &Cancel) -> Self {
+        Self {
+            existing: Existing::Overwrite,
+            devices: true,
+            top: true,
+            keep_set_id: true,
+            threads,
+            cancel: cancel.clone(),
+            ..Self::into_directory(format!("/proc/self/fd/{}", root.as_raw_fd()))
         }
     }
 }

@@ -35,7 +35,7 @@ fn carry(trusted_before: Option<i64>) -> Carry {
     let (archive, index) = (dir.path().join("a"), dir.path().join("i"));
     let outputs =
         Outputs { archive: Box::new(File::create(&archive).unwrap()), index: Box::new(File::create(&index).unwrap()) };
-    let options = WriteOptions { level: CompressionLevel::Fixed(1), threads: 1, stop: Arc::new(|| false) };
+    let options = WriteOptions::new(CompressionLevel::Fixed(1), 1);
     let mut writer = ArchiveWriter::new(outputs, &options, &Silent).unwrap();
     (0..ENTRIES).for_each(|number| writer.append(entry(number)).unwrap());
     let members = writer.finish().unwrap().members;

@@ -1,8 +1,8 @@
 //! Makes a region's filesystem, and restores its files.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::boot_block::put_boot_block;
@@ -20,7 +20,7 @@ use crate::run::rebuild::makefs::tune2fs;
 use crate::run::rebuild::plan::MakeStep;
 use crate::run::rebuild::report::DeviceReport;
 use crate::run::restore::select::Part;
-use crate::run::restore::{Existing, RestoreError, RestoreOptions, RestoreReport, restore_part};
+use crate::run::restore::{RestoreError, RestoreOptions, RestoreReport, restore_part};
 use crate::shown;
 
 /// How long another device may have the UUID of the new filesystem.
@@ -193,21 +193,7 @@ impl Carried<'_> {
                 false
             }
         };
-        let options = RestoreOptions {
-            to: PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())),
-            region: None,
-            paths: Vec::new(),
-            // A new ext4 has a lost+found.
-            existing: Existing::Overwrite,
-            verify: true,
-            devices: true,
-            // It is another machine's disk.
-            top: true,
-            keep_set_id: true,
-            ids: crate::run::restore::names::IdWish::default(),
-            threads: self.options.threads,
-            cancel: self.options.cancel.clone(),
-        };
+        let options = RestoreOptions::into_new_filesystem(root.as_fd(), self.options.threads, &self.options.cancel);
         let restored = match restore_part(self.files, &options, part, self.observer) {
             Ok(restored) => restored,
             Err(RestoreError::Stopped) => return Err(CarryOutError::Stopped),

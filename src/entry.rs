@@ -101,6 +101,7 @@ pub trait FileContent: Send {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 
     /// Whether the file has more than `size` bytes.
+    #[doc(hidden)]
     fn is_longer_than(&self, size: u64) -> bool {
         matches!(self.read_at(size, &mut [0]), Ok(1..))
     }
@@ -111,15 +112,18 @@ pub trait FileContent: Send {
 
     /// Opens the file and prefetches its first bytes, without waiting. Without this call, the first of the other
     /// calls opens it.
+    #[doc(hidden)]
     fn prefetch(&self) -> io::Result<()> {
         Ok(())
     }
 
     /// Flags and project id that only an open file can provide; see [`Metadata::flags`].
+    #[doc(hidden)]
     fn inode_flags(&self) -> Option<(u32, u32)> {
         None
     }
 
     /// Closes the file; the next call opens it again.
+    #[doc(hidden)]
     fn close(&self) {}
 }

@@ -74,11 +74,13 @@ pub struct SourceName {
 
 impl SourceName {
     /// The logical volume of this group and name.
+    #[doc(hidden)]
     pub fn of_volume(group: &str, volume: &str) -> Self {
         Self { shown: format!("{group}/{volume}"), volume: volume.to_owned(), group: Some(group.to_owned()) }
     }
 
     /// A volume whose group is unknown.
+    #[doc(hidden)]
     pub fn of_backups(volume: &str) -> Self {
         Self { shown: volume.to_owned(), volume: volume.to_owned(), group: None }
     }
@@ -185,6 +187,7 @@ pub trait Observer: Send + Sync {
 
     /// The number of log lines that were lost or wait for a reader that does not read. A run queries this before
     /// its report, which mentions it.
+    #[doc(hidden)]
     fn unheard(&self) -> u64 {
         0
     }

@@ -175,6 +175,7 @@ pub struct Holds {
     pub size_bytes: Option<u64>,
     /// The parameters to make the same filesystem again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[doc(hidden)]
     pub made_with: Option<MadeWith>,
 }
 

@@ -127,13 +127,11 @@ pub mod facts {
     pub use crate::cloud::{Attached, CinderSide, CloudVolume, Difference, NovaSide, VolumeInCloud};
     pub use crate::events::{RunFigures, SourceName};
     pub use crate::layout::{
-        BtrfsMade, FatMade, Handling, Holds, HoldsKind, Layout, MadeWith, MdMade, NestedLv, PreservedBytes, Region,
-        SourceFacts, Table, TableKind, UsedCopy, XfsMade,
+        Handling, Holds, HoldsKind, Layout, NestedLv, PreservedBytes, Region, SourceFacts, Table, TableKind, UsedCopy,
     };
     pub use crate::manifest::{
-        AutoLevelRecord, BtrfsRecord, CarriedRecord, ChangesRecord, Completeness, DigestsRecord, ImageRecord,
-        OptionsRecord, ProblemCounts, QuotaRecord, RegionRecord, SizesRecord, SnapshotRecord, SourceRecord,
-        SubvolumeRecord,
+        CarriedRecord, ChangesRecord, Completeness, DigestsRecord, ImageRecord, OptionsRecord, ProblemCounts,
+        RegionRecord, SizesRecord, SnapshotRecord, SourceRecord,
     };
     pub use crate::run::check::BackupFile;
     pub use crate::run::check::second_opinion::SecondOpinion;
@@ -144,12 +142,11 @@ pub mod facts {
 /// [`ArchiveWriter`](reading::ArchiveWriter).
 pub mod reading {
     pub use crate::archive::error::StopCheck;
-    pub use crate::archive::index::Totals;
-    pub use crate::archive::members::{ArchiveFile, Outputs, WrittenMembers};
+    pub use crate::archive::members::{ArchiveFile, Outputs};
     pub use crate::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
     pub use crate::entry::{DeviceNumber, Entry, EntryKind, FileContent, Metadata, Timestamp, Xattr};
     pub use crate::reader::exclude::Excludes;
-    pub use crate::reader::filesystem::{Filesystem, Met, NotReleased, QuotaLimits};
+    pub use crate::reader::filesystem::{Filesystem, NotReleased};
     pub use crate::reader::{Found, FsReader};
 }
 

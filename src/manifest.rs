@@ -141,6 +141,7 @@ pub struct OptionsRecord {
     pub level: i32,
     /// The levels chosen by `--level auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[doc(hidden)]
     pub auto_level: Option<AutoLevelRecord>,
     /// The exclude patterns.
     pub exclude: Vec<String>,
@@ -216,11 +217,12 @@ pub struct ProblemCounts {
 
 impl ProblemCounts {
     /// The completeness that follows: any error means partial.
-    pub fn completeness(self) -> Completeness {
+    pub(crate) fn completeness(self) -> Completeness {
         if self.errors == 0 { Completeness::Whole } else { Completeness::Partial }
     }
 
     /// The number of problems that need attention.
+    #[doc(hidden)]
     pub fn to_look_at(self) -> u64 {
         self.warnings.saturating_add(self.errors)
     }
@@ -264,6 +266,7 @@ pub enum ManifestError {
 
 impl Manifest {
     /// The bytes of the file. The present `self_sha256` is ignored, and computed.
+    #[doc(hidden)]
     pub fn to_bytes(&self) -> Result<Vec<u8>, ManifestError> {
         let unsealed = Self { self_sha256: "0".repeat(SELF_DIGITS), ..self.clone() };
         let mut text = serde_json::to_string_pretty(&unsealed)?;

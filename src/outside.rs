@@ -233,7 +233,7 @@ impl Cancel {
 
     /// The same request with a deadline.
     #[must_use]
-    pub fn until(&self, deadline: Instant) -> Self {
+    pub(crate) fn until(&self, deadline: Instant) -> Self {
         let deadline = self.deadline.map_or(deadline, |before| before.min(deadline));
         Self { flag: Arc::clone(&self.flag), deadline: Some(deadline), seen: Arc::default() }
     }
@@ -244,12 +244,12 @@ impl Cancel {
     }
 
     /// Whether the operation is cancelled only because of its deadline.
-    pub fn is_out_of_time(&self) -> bool {
+    pub(crate) fn is_out_of_time(&self) -> bool {
         !self.flag.load(Ordering::Relaxed) && self.is_over()
     }
 
     /// The time since the cancellation was first noticed; `None` if not cancelled.
-    pub fn since(&self) -> Option<Duration> {
+    pub(crate) fn since(&self) -> Option<Duration> {
         self.is_cancelled().then(|| self.seen.get_or_init(Instant::now).elapsed())
     }
 

@@ -67,7 +67,7 @@ impl ByteRange {
     }
 
     /// Whether the two runs overlap. A run whose end exceeds 64 bits extends to 2^64.
-    pub fn overlaps(self, other: Self) -> bool {
+    pub(crate) fn overlaps(self, other: Self) -> bool {
         let end = |range: Self| range.end().unwrap_or(u64::MAX);
         self.len > 0 && other.len > 0 && self.start < end(other) && other.start < end(self)
     }

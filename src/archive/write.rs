@@ -49,6 +49,7 @@ impl WriteOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrittenArchive {
     /// Lengths and digests.
+    #[doc(hidden)]
     pub members: WrittenMembers,
     /// Counts of its content.
     pub counts: Counts,
@@ -91,6 +92,7 @@ impl<'a> ArchiveWriter<'a> {
 
     /// Begins a filesystem whose root is `.` or `./directory`. Its entries can be carried forward if they last
     /// changed before `carry_before`; `None`: all are read.
+    #[doc(hidden)]
     pub fn start_filesystem(
         &mut self,
         directory: Option<&str>,
@@ -105,13 +107,13 @@ impl<'a> ArchiveWriter<'a> {
     }
 
     /// Limits the archive's length before compression. An entry beyond it fails with [`ArchiveError::TooLong`].
-    pub fn limit_archive(&mut self, limit_bytes: u64) {
+    pub(crate) fn limit_archive(&mut self, limit_bytes: u64) {
         self.tar.room().limit_archive(limit_bytes);
     }
 
     /// Limits the archived bytes of the current filesystem: data, maps of holes, and the part of each header beyond
     /// 4 KiB. An entry beyond it fails with [`ArchiveError::TooMuch`] before any of its data is written.
-    pub fn limit_filesystem(&mut self, limit_bytes: u64) {
+    pub(crate) fn limit_filesystem(&mut self, limit_bytes: u64) {
         self.tar.room().limit_filesystem(limit_bytes);
     }
 
@@ -136,12 +138,12 @@ impl<'a> ArchiveWriter<'a> {
 
     /// A batch of used entries, once there are a few hundred, so that the walk can reuse their memory. The rest is
     /// freed here.
-    pub fn take_spent(&mut self) -> Option<Vec<Entry>> {
+    pub(crate) fn take_spent(&mut self) -> Option<Vec<Entry>> {
         self.tar.take_spent()
     }
 
     /// Ends the filesystem. After this returns, nothing of it is accessed.
-    pub fn end_filesystem(&mut self) -> Result<(), ArchiveError> {
+    pub(crate) fn end_filesystem(&mut self) -> Result<(), ArchiveError> {
         if let Some(given_up) = self.carry.as_mut().and_then(Carry::end_filesystem) {
             self.queue_given_up(given_up)?;
         }
@@ -152,7 +154,7 @@ impl<'a> ArchiveWriter<'a> {
 
     /// Adds the raw image of a region of `size` bytes as `./file_name`. All of its data are read; members between two
     /// borders of 1 MiB whose data the previous backup has are copied from there.
-    pub fn append_raw_image(
+    pub(crate) fn append_raw_image(
         &mut self,
         file_name: &str,
         image: &dyn FileContent,
@@ -164,7 +166,7 @@ impl<'a> ArchiveWriter<'a> {
     }
 
     /// The bytes of the current filesystem that count for its limit.
-    pub fn taken_bytes(&self) -> u64 {
+    pub(crate) fn taken_bytes(&self) -> u64 {
         self.tar.taken_bytes()
     }
 
@@ -186,7 +188,7 @@ impl<'a> ArchiveWriter<'a> {
 
     /// Closes all waiting files, so that their filesystem can be unmounted. The archive cannot be finished
     /// afterwards.
-    pub fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.queue.clear();
         self.tar.free_spent();
         if let Some(carry) = &mut self.carry {

@@ -38,10 +38,12 @@ pub struct RegionRecord {
     pub has_fat_attributes: bool,
     /// The quota limits of an ext4. `None` without limits, for other filesystems, and in backups of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[doc(hidden)]
     pub quota_limits: Option<Box<QuotaRecord>>,
     /// Facts of a btrfs besides its files. `None` if there are none, for other filesystems, and in backups of older
     /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[doc(hidden)]
     pub btrfs: Option<Box<BtrfsRecord>>,
 }
 
@@ -92,7 +94,7 @@ pub struct SubvolumeRecord {
 
 impl RegionRecord {
     /// The directory of its files in the archive; `None` without files.
-    pub fn files_path(&self) -> Option<&str> {
+    pub(crate) fn files_path(&self) -> Option<&str> {
         match self.handling {
             Handling::Files => self.archive_path.as_deref(),
             _ => self.files_path.as_deref(),

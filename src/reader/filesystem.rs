@@ -33,48 +33,57 @@ pub trait Filesystem {
     fn used_bytes(&self) -> io::Result<u64>;
 
     /// Whether the filesystem was in use when the source was frozen; `None` if it does not record that.
+    #[doc(hidden)]
     fn was_in_use(&self) -> Option<bool> {
         None
     }
 
     /// Damage recorded in the filesystem before it was opened.
+    #[doc(hidden)]
     fn complaints(&self) -> &[String] {
         &[]
     }
 
     /// Damage found while the files of the last walk were read, in addition to the walk's own problems. Called
     /// once, after the last file was read.
+    #[doc(hidden)]
     fn met(&self) -> Vec<Met> {
         Vec::new()
     }
 
     /// Whether the filesystem was crafted so that the last walk never ends. Called every few files while files are
     /// read.
+    #[doc(hidden)]
     fn has_no_end(&self) -> bool {
         false
     }
 
     /// Bytes that its files need on a filesystem of the same kind without shared blocks; `None` if unknown.
+    #[doc(hidden)]
     fn restored_bytes(&self) -> Option<u64> {
         None
     }
 
     /// The limits of its quotas; `None` if the reader cannot read them.
+    #[doc(hidden)]
     fn quota_limits(&self) -> Option<io::Result<QuotaLimits>> {
         None
     }
 
     /// The top directory of a mounted btrfs, for queries about its subvolumes.
+    #[doc(hidden)]
     fn btrfs_root(&self) -> Option<OwnedFd> {
         None
     }
 
     /// Whether files have FAT attributes.
+    #[doc(hidden)]
     fn has_fat_attributes(&self) -> bool {
         false
     }
 
     /// Whether the journal was replayed into a temporary copy.
+    #[doc(hidden)]
     fn is_copy(&self) -> bool {
         false
     }

@@ -16,12 +16,14 @@ pub trait ArchiveFile: Write + Send {
     /// The block size, at most 4096 bytes, at which this file can share blocks with `source` instead of copying:
     /// ranges with the same alignment in both files. `None` if blocks cannot be shared. Called for a single source
     /// only.
+    #[doc(hidden)]
     fn block_to_share(&mut self, source: &File) -> Option<NonZero<usize>> {
         let _ = source;
         None
     }
 
     /// Accepts all of `bytes`, which are at `offset` in `source`. Sharing is optional.
+    #[doc(hidden)]
     fn write_shared(&mut self, bytes: &[u8], source: &Arc<File>, offset: u64) -> io::Result<()> {
         let _ = (source, offset);
         self.write_all(bytes)

@@ -56,7 +56,7 @@ pub struct SecondOpinion {
 
 impl SecondOpinion {
     /// A summary on one line.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let mut text = format!("second opinion on {} entries", self.asked);
         let reasons = [
             (self.not_asked_holes, "with holes"),

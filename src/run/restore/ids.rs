@@ -44,12 +44,12 @@ pub enum BadMapping {
 
 impl Mapping {
     /// A mapping of one id.
-    pub fn single(old: u32, new: u32) -> Self {
+    pub(crate) fn single(old: u32, new: u32) -> Self {
         Self { old, new, more: 0 }
     }
 
     /// Whether it maps this id.
-    pub fn covers(&self, id: u32) -> bool {
+    pub(crate) fn covers(&self, id: u32) -> bool {
         id.checked_sub(self.old).is_some_and(|offset| offset <= self.more)
     }
 }

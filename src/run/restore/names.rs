@@ -28,7 +28,7 @@ pub struct NameFiles {
 
 impl NameFiles {
     /// The files of this host.
-    pub fn of_this_host() -> Self {
+    pub(crate) fn of_this_host() -> Self {
         Self { passwd: PathBuf::from("/etc/passwd"), group: PathBuf::from("/etc/group") }
     }
 }
@@ -120,11 +120,6 @@ pub(super) struct Resolved {
 }
 
 impl IdWish {
-    /// Whether any mapping is requested.
-    pub fn is_empty(&self) -> bool {
-        self.uids.is_empty() && self.gids.is_empty() && !self.by_name()
-    }
-
     pub(super) fn by_name(&self) -> bool {
         self.from.is_some() || self.to.is_some()
     }

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use volbak::archive::kind::ArchiveKind;
 use volbak::error::ExitClass;
 use volbak::outside::{Cancel, SystemCommands};
 use volbak::run::rebuild::target::TargetSpec;
 use volbak::run::rebuild::{self, DeviceOptions, is_group_name, plan_as_text};
+use volbak::run::restore_image;
 use volbak::shown;
 use volbak::store::Backup;
+use volbak::units::ByteLen;
 
 use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
@@ -94,6 +97,9 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
     options.even_if_bad = args.even_if_bad;
     options.threads = work.threads;
     options.cancel = work.cancel;
+    if files.kind() == ArchiveKind::Image {
+        return restore_image(files, &options, work.verbosity, work.json, work.dry_run);
+    }
     let progress = Progress::new(work.verbosity);
     let prepared =
         rebuild::prepare(files, &options, &SystemCommands, &progress).with_context(|| files.stem().to_owned())?;
@@ -137,6 +143,47 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
     };
     let class = if report.is_complete() { ExitClass::Well } else { ExitClass::WithProblems };
     Ok(after_printing(printed, &format!("the restore to {name} is done"), class))
+}
+
+/// Restores an image backup.
+fn restore_image(
+    files: &Backup,
+    options: &DeviceOptions,
+    verbosity: Verbosity,
+    json: bool,
+    dry_run: bool,
+) -> anyhow::Result<ExitClass> {
+    let stem = || files.stem().to_owned();
+    let prepared = restore_image::prepare(files, options, &SystemCommands).with_context(stem)?;
+    let text = prepared.import().plan_as_text();
+    let lost = prepared.import().on_target().to_vec();
+    if dry_run {
+        let needs = prepared.needs();
+        if json {
+            print_json(&serde_json::json!({ "plan": text, "lost": lost, "needs": needs, "report": null }))?;
+        } else {
+            let needs = needs.map_or_else(String::new, |needs| {
+                format!("  needs:  {needs}, which erases the target; without it nothing is written\n")
+            });
+            print(&(text + &needs))?;
+        }
+        return Ok(ExitClass::Well);
+    }
+    if !json && verbosity > Verbosity::Quiet {
+        print(&text)?;
+    }
+    let progress = Progress::new(verbosity);
+    let name = prepared.import().target_name().to_owned();
+    let done = prepared.carry_out(&SystemCommands, &progress);
+    progress.done();
+    let done = done.with_context(stem)?;
+    let printed = if json {
+        print_json(&serde_json::json!({ "plan": text, "lost": lost, "report": done }))
+    } else {
+        let data = ByteLen(done.data_bytes);
+        print(&format!("{name}: {data} of data written, read back and equal, in {} s\n", done.seconds))
+    };
+    Ok(after_printing(printed, &format!("the restore to {name} is done"), ExitClass::Well))
 }
 
 #[cfg(test)]

@@ -266,10 +266,11 @@ fn find(args: &ExportArgs) -> anyhow::Result<Chosen> {
     let text = args.source.to_str().unwrap_or_default();
     let path = Path::new(&args.source);
     let backup = |text: &str| -> anyhow::Result<Chosen> {
-        if args.to.as_os_str() == "-" && args.scratch.is_none() {
-            return Err(UsageError("a backup is rebuilt in a file first: use --scratch DIR".to_owned()).into());
+        let files = args.place.find(text)?;
+        if args.to.as_os_str() == "-" && args.scratch.is_none() && files.kind() == ArchiveKind::Files {
+            return Err(UsageError("a backup of files is rebuilt in a file first: use --scratch DIR".to_owned()).into());
         }
-        Ok(Chosen::Backup(args.place.find(text)?))
+        Ok(Chosen::Backup(files))
     };
     if ArchiveKind::of_name(text).is_some() || (text.contains('@') && !path.exists()) {
         return backup(text);

@@ -240,7 +240,8 @@ pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
     say_when_interrupted()?;
     let files = args.place.find(&args.backup)?;
     let mut out = io::BufWriter::new(Output::new());
-    let listed = browse::list(&files, &args.path, args.recursive, &cancel()?, |entry| {
+    let progress = Progress::new(Verbosity::Quiet);
+    let listed = browse::list(&files, &args.path, args.recursive, &cancel()?, &progress, |entry| {
         if args.json {
             serde_json::to_writer(&mut out, &entry)?;
             writeln!(out)

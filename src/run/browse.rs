@@ -7,15 +7,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::archive::index::{EntryLine, IndexedKind, Line, escape_path};
+use crate::archive::kind::ArchiveKind;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::archive::read::index_plan::IndexPlan;
 use crate::archive::read::sparse::RunMap;
 use crate::archive::read::stream::{MemberStream, ReadOptions, ReadPlan};
+use crate::events::{Observer, Silent};
+use crate::outside::host::processors;
 use crate::outside::{BlockRead, Cancel};
 use crate::run::check::content::contradiction;
 use crate::run::check::side_files::sha256_of;
+use crate::run::image_files::{self, FoundEntry, ImageFiles, WantedFiles};
 use crate::run::restore::part_of_region::base_of;
 use crate::run::restore::select::{BadPattern, Selection, plain};
 use crate::shown::hex;
@@ -31,6 +35,9 @@ pub enum BrowseError {
     /// It is an image.
     #[error(transparent)]
     Image(#[from] IsImage),
+    /// The files of an image cannot be read.
+    #[error(transparent)]
+    ImageFiles(Box<dyn std::error::Error + Send + Sync>),
     /// The index is damaged.
     #[error("the index is damaged; `volbak verify` says more")]
     Index(#[from] IndexError),
@@ -125,16 +132,20 @@ impl Iterator for Entries {
 }
 
 /// Calls `each` for every entry at or below `path` (`""` for all), in the archive's order. With `deep` false, only
-/// for the entry itself and the direct content of a directory. Reads only the index.
+/// for the entry itself and the direct content of a directory. Reads only the index; of an image, its filesystems, whose
+/// problems go to `observer`.
 pub fn list(
     files: &Backup,
     path: &str,
     deep: bool,
     cancel: &Cancel,
+    observer: &dyn Observer,
     mut each: impl FnMut(ListedEntry) -> io::Result<()>,
 ) -> Result<u64, BrowseError> {
+    if files.kind() == ArchiveKind::Image {
+        return list_image(files, path, deep, cancel, observer, each);
+    }
     let selection = Selection::from(&base_of(files), &[path.to_owned()])?;
-    let depth_of = |path: &[u8]| if path.is_empty() { 0 } else { path.split(|byte| *byte == b'/').count() };
     let deepest = if deep { usize::MAX } else { depth_of(selection.path()) + 1 };
     let mut listed = 0;
     let mut reader = open_index(files, cancel)?;
@@ -151,9 +162,59 @@ pub fn list(
     if listed == 0 { Err(BrowseError::NotFound(path.to_owned())) } else { Ok(listed) }
 }
 
+/// Like [`list`], for an image, whose filesystems are read.
+fn list_image(
+    files: &Backup,
+    path: &str,
+    deep: bool,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+    mut each: impl FnMut(ListedEntry) -> io::Result<()>,
+) -> Result<u64, BrowseError> {
+    let mut listed = 0;
+    let mut stopped = None;
+    let ended = image_files::for_each_entry(files, &[path.to_owned()], cancel, observer, &mut |selection, found| {
+        let deepest = if deep { usize::MAX } else { depth_of(selection.path()) + 1 };
+        let is_directory = found.kind == 'd';
+        if depth_of(&found.path) > deepest || !selection.wants(&found.path, is_directory) {
+            return Ok(());
+        }
+        listed += 1;
+        let FoundEntry { path, kind, size } = found;
+        let entry = ListedEntry { kind, damaged: false, size, path: escape_path(&path), sha256: None };
+        let path = entry.path.clone();
+        each(entry).map_err(|source| {
+            // It ends the walk, and is told as it is.
+            stopped = Some(BrowseError::Io { path, source });
+            io::ErrorKind::Other.into()
+        })
+    });
+    match (stopped, ended) {
+        (Some(error), _) => Err(error),
+        (None, Err(error)) => Err(BrowseError::ImageFiles(error.into())),
+        (None, Ok(())) if listed == 0 => Err(BrowseError::NotFound(path.to_owned())),
+        (None, Ok(())) => Ok(listed),
+    }
+}
+
+/// The number of names in a path.
+fn depth_of(path: &[u8]) -> usize {
+    if path.is_empty() { 0 } else { path.split(|byte| *byte == b'/').count() }
+}
+
 /// Writes the content of a file to `out`, holes as zeros, and verifies it against the index. After an error, the
 /// output must not be used. Returns its length.
 pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
+    if files.kind() == ArchiveKind::Image {
+        let wanted = WantedFiles { paths: &[path.to_owned()], region: None };
+        let how = (processors(), cancel);
+        let taken = ImageFiles::take(files, wanted, &std::env::temp_dir(), how, &Silent);
+        let taken = taken.map_err(|error| BrowseError::ImageFiles(error.into()))?;
+        if let Some(what) = taken.first_error() {
+            return Err(BrowseError::Damaged { path: path.to_owned(), what: what.to_owned() });
+        }
+        return cat(taken.backup(), path, cancel, out);
+    }
     let selection = Selection::from(&base_of(files), &[path.to_owned()])?;
     let archive = files.open_archive()?;
     let mut target = None;

@@ -9,6 +9,7 @@ pub mod content;
 mod error;
 mod finding;
 pub mod image;
+pub mod image_test;
 mod library;
 pub mod record;
 pub mod second_opinion;

@@ -121,7 +121,7 @@ pub fn export(from: ExportFrom, options: ExportOptions, world: &BackupWorld) -> 
     let input = Input::open(from, &options.freeze, options.around.as_deref(), threads, world, &observer)?;
     let blocks = input.blocks()?;
     let disk_bytes = blocks.len_bytes();
-    let used = if options.all_blocks {
+    let used = if options.all_blocks || input.has_used_blocks_only() {
         vec![ByteRange::new(0, disk_bytes)]
     } else {
         step("looking for the used blocks");

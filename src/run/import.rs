@@ -77,9 +77,37 @@ pub enum ImportError {
     Different(String),
 }
 
+/// What is written to, and what that may erase.
+#[derive(Clone, Debug)]
+pub(in crate::run) struct WriteOptions {
+    pub(in crate::run) target: TargetSpec,
+    pub(in crate::run) yes_erase: Option<String>,
+    pub(in crate::run) cancel: Cancel,
+}
+
+impl ImportOptions {
+    fn write(&self) -> WriteOptions {
+        let Self { target, yes_erase, cancel, .. } = self.clone();
+        WriteOptions { target, yes_erase, cancel }
+    }
+}
+
+/// A disk that is written to a target.
+pub(in crate::run) struct SourceDisk {
+    /// What it is of, for messages.
+    pub(in crate::run) name: String,
+    /// What it is in: `raw`, `qcow2`, `image backup`.
+    pub(in crate::run) form: String,
+    pub(in crate::run) blocks: Arc<dyn BlockRead>,
+    /// What is worth knowing of it, one line each.
+    pub(in crate::run) remarks: Vec<String>,
+    /// The file, which must not change meanwhile.
+    pub(in crate::run) file: Option<ImageFile>,
+}
+
 /// An import that can be carried out.
 pub struct PreparedImport {
-    image: ImageFile,
+    image: SourceDisk,
     target: Target,
     data_bytes: u64,
 }
@@ -92,7 +120,7 @@ pub struct Imported {
     pub image: String,
     /// What it was written to.
     pub target: String,
-    /// `raw` or `qcow2`.
+    /// `raw`, `qcow2` or `image backup`.
     pub format: String,
     /// The length of the disk.
     pub disk_bytes: u64,
@@ -104,9 +132,26 @@ pub struct Imported {
 
 /// Looks at the image and at the target. Nothing is written.
 pub fn prepare(options: &ImportOptions, commands: &dyn RunCommand) -> Result<PreparedImport, ImportError> {
-    let image = ImageFile::open(&options.file, options.format)?;
+    let file = ImageFile::open(&options.file, options.format)?;
+    let image = SourceDisk {
+        name: file.name.clone(),
+        form: file.format.to_string(),
+        blocks: Arc::clone(&file.blocks),
+        remarks: file.remarks.clone(),
+        file: Some(file),
+    };
+    prepare_disk(image, &options.write(), Path::new("/"), commands)
+}
+
+/// Looks at the target for a disk that lies in `kept_in`. Nothing is written.
+pub(in crate::run) fn prepare_disk(
+    image: SourceDisk,
+    options: &WriteOptions,
+    kept_in: &Path,
+    commands: &dyn RunCommand,
+) -> Result<PreparedImport, ImportError> {
     let disk_bytes = image.blocks.len_bytes();
-    let target = Target::look(&options.target, disk_bytes, Path::new("/"), commands)?;
+    let target = Target::look(&options.target, disk_bytes, kept_in, commands)?;
     if target.size_bytes < disk_bytes {
         let (target, target_bytes) = (target.name, target.size_bytes);
         return Err(ImportError::TooSmall { target, target_bytes, disk_bytes });
@@ -126,7 +171,11 @@ impl PreparedImport {
 
     /// What has to be said before all that is on the target is erased; `None` when nothing is on it, or it was said.
     pub fn needs(&self, options: &ImportOptions) -> Option<String> {
-        self.target.needs(options.yes_erase.as_deref())
+        self.needs_for(options.yes_erase.as_deref())
+    }
+
+    pub(in crate::run) fn needs_for(&self, yes_erase: Option<&str>) -> Option<String> {
+        self.target.needs(yes_erase)
     }
 
     /// What is on the target and will be lost.
@@ -141,7 +190,7 @@ impl PreparedImport {
         let mut text = format!(
             "{} ({}) to {}\n  write:  {} of data; the rest of {} becomes zeros\n",
             image.name,
-            image.format,
+            image.form,
             target.name,
             ByteLen(self.data_bytes),
             ByteLen(target.size_bytes),
@@ -166,6 +215,16 @@ impl PreparedImport {
 pub fn import(
     prepared: PreparedImport,
     options: &ImportOptions,
+    commands: &dyn RunCommand,
+    observer: &dyn Observer,
+) -> Result<Imported, ImportError> {
+    write_disk(prepared, &options.write(), commands, observer)
+}
+
+/// Like [`import`], for any disk.
+pub(in crate::run) fn write_disk(
+    prepared: PreparedImport,
+    options: &WriteOptions,
     commands: &dyn RunCommand,
     observer: &dyn Observer,
 ) -> Result<Imported, ImportError> {
@@ -196,7 +255,9 @@ pub fn import(
     writer.begin().map_err(CopyError::Write).map_err(unfinished)?;
     let copy = Copy { blocks: &*image.blocks, runs, chunk_bytes: 0, digest, observer, cancel };
     let copied = copy.run(&mut writer).map_err(unfinished)?;
-    image.check_unchanged()?;
+    if let Some(file) = &image.file {
+        file.check_unchanged()?;
+    }
     open.file.sync_all().and_then(|()| writer.end()).map_err(CopyError::Write).map_err(unfinished)?;
     let read_back = |error| ImportError::ReadBack(name.clone(), error);
     open.file.sync_all().map_err(read_back)?;
@@ -215,7 +276,7 @@ pub fn import(
     Ok(Imported {
         image: image.name,
         target: name,
-        format: image.format.to_string(),
+        format: image.form,
         disk_bytes: used[0].len,
         data_bytes,
         seconds: began.elapsed().as_secs(),

@@ -24,6 +24,7 @@ pub mod tree;
 mod wanted;
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -39,9 +40,11 @@ use self::select::{Base, Part, Selection};
 use self::tree::Tree;
 use self::wanted::resolve_ids;
 use crate::archive::index::escape_path;
+use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::file_lock::FileLock;
 use crate::run::check::{CheckLevel, Findings, side_files};
+use crate::run::image_files::{ImageFiles, WantedFiles};
 use crate::store::Backup;
 
 pub use self::error::RestoreError;
@@ -54,9 +57,24 @@ pub fn restore(
     options: &RestoreOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
-    files.require_files()?;
+    if files.kind() == ArchiveKind::Image {
+        let taken = take(files, options, observer)?;
+        let mut report = restore(taken.backup(), options, observer)?;
+        // What could not be read of the image is not in the files as it was.
+        report.failed += taken.errors();
+        return Ok(report);
+    }
     let (part, base) = wanted_part(files, options)?;
     restore_from(files, options, &part, &base, observer)
+}
+
+/// The wanted files of an image, in a directory beside or in the target, which must have room for them in any case.
+fn take(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<ImageFiles, RestoreError> {
+    let parent = options.to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let scratch = if options.to.is_dir() { &options.to } else { parent };
+    let wanted = WantedFiles { paths: &options.paths, region: options.region.as_deref() };
+    let taken = ImageFiles::take(files, wanted, scratch, (options.threads, &options.cancel), observer);
+    taken.map_err(|error| RestoreError::ImageFiles(error.into()))
 }
 
 /// Like [`restore`], for the entries of `part`.

@@ -15,7 +15,9 @@ use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::host::processors;
 use crate::outside::{Cancel, Clock, RunCommand};
-use crate::run::check::{CheckError, CheckLevel, Findings, Verdict, content, image, second_opinion, side_files};
+use crate::run::check::{
+    CheckError, CheckLevel, Findings, Verdict, content, image, image_test, second_opinion, side_files,
+};
 use crate::run::rehearse::{self, RehearseOptions};
 use crate::store::Backup;
 
@@ -94,8 +96,11 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
     let is_sound = sides.archive.is_some() && findings.total == 0;
     let mut second = None;
     if options.level == CheckLevel::RestoreTest || (options.level == CheckLevel::Full && options.second_opinion) {
-        if is_sound && files.kind() == ArchiveKind::Image {
-            findings.not_checked("no second opinion is asked about an image");
+        if files.kind() == ArchiveKind::Image {
+            // The restore test of an image is one.
+            if options.level == CheckLevel::Full {
+                findings.not_checked("a second opinion on an image is part of --restore-test");
+            }
         } else if is_sound {
             second = second_opinion::check(&sides, &options.cancel, around.observer, &mut findings)?;
         } else {
@@ -105,7 +110,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
     if options.level == CheckLevel::RestoreTest {
         // Also after a disagreeing second opinion: the restored tree shows which reader is right.
         if is_sound && files.kind() == ArchiveKind::Image {
-            findings.not_checked("no restore test is made of an image");
+            image_test::check(files, &options.scratch, &options.cancel, around.observer, &mut findings)?;
         } else if is_sound {
             let how = RehearseOptions { scratch: &options.scratch, threads: options.threads, cancel: &options.cancel };
             rehearse::check(files, how, around.observer, around.commands, &mut findings)?;

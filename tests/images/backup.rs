@@ -19,7 +19,9 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        fs::create_dir(directory.path().join("to")).unwrap();
+        for name in ["to", "tmp"] {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
         Self { directory }
     }
 
@@ -32,7 +34,8 @@ impl Place {
     }
 
     pub(crate) fn volbak(&self, args: &[&str]) -> Output {
-        Command::new(VOLBAK).args(args).arg("--destination").arg(self.to()).output().unwrap()
+        let mut command = Command::new(VOLBAK);
+        command.args(args).arg("--destination").arg(self.to()).env("TMPDIR", self.path("tmp")).output().unwrap()
     }
 
     pub(crate) fn well(&self, args: &[&str]) -> String {

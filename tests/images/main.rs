@@ -6,5 +6,7 @@
 mod backup;
 mod disks;
 mod hostile;
+mod killed;
+mod restored;
 mod verbs;
 mod written;

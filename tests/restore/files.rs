@@ -213,14 +213,17 @@ fn files_are_listed_given_out_and_compared() {
     small_tree(&tree);
     let before = back_up(&tree, &dir.path().join("before"));
     let mut names = Vec::new();
-    list(&before, "/etc", false, &Cancel::default(), |entry| {
+    list(&before, "/etc", false, &Cancel::default(), &volbak::Silent, |entry| {
         names.push(entry.path);
         Ok(())
     })
     .unwrap();
     names.sort();
     assert_eq!(names, ["etc", "etc/hosts", "etc/ssh"]);
-    assert!(matches!(list(&before, "none", true, &Cancel::default(), |_| Ok(())), Err(BrowseError::NotFound(_))));
+    assert!(matches!(
+        list(&before, "none", true, &Cancel::default(), &volbak::Silent, |_| Ok(())),
+        Err(BrowseError::NotFound(_))
+    ));
     for name in ["var/log/a.log", "zz/hosts2", "./etc/hosts"] {
         let mut out = Vec::new();
         cat(&before, name, &Cancel::default(), &mut out).unwrap();

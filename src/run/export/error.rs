@@ -5,6 +5,7 @@ use std::io;
 use crate::image::copy::CopyError;
 use crate::image::make::MakeError;
 use crate::run::backup::AroundError;
+use crate::run::image_backup::OpenImageError;
 use crate::run::image_file::ImageFileError;
 use crate::run::rebuild::DeviceError;
 use crate::run::rebuild::target::TargetError;
@@ -29,6 +30,9 @@ pub enum ExportError {
     /// The backup could not be rebuilt.
     #[error("the backup could not be rebuilt as a disk")]
     Rebuild(#[from] DeviceError),
+    /// The image backup cannot be read.
+    #[error(transparent)]
+    ImageBackup(#[from] OpenImageError),
     /// There is a file of that name.
     #[error("{0} is there already; --overwrite replaces it when the new image is complete")]
     Exists(String),

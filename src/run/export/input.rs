@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use super::ExportFrom;
 use super::error::{ExportError, io_error};
+use crate::archive::kind::ArchiveKind;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::image::format::Format;
 use crate::outside::BlockRead;
 use crate::run::backup::{AroundFreeze, BackupWorld};
 use crate::run::collect::tell;
+use crate::run::image_backup::OpenImage;
 use crate::run::image_file::ImageFile;
 use crate::run::rebuild::target::TargetSpec;
 use crate::run::rebuild::{self, DeviceOptions, plan_as_text};
@@ -24,6 +26,8 @@ pub(super) enum Input {
     Frozen(Box<SnapshotGuard>),
     ImageFile(ImageFile),
     Rebuilt(Rebuilt),
+    /// An image backup, which need not be rebuilt.
+    Image(OpenImage),
 }
 
 /// A backup's disk in a file that is removed when it was read.
@@ -57,6 +61,16 @@ impl Input {
                 }
                 Ok(Self::ImageFile(image))
             }
+            ExportFrom::Backup { files, .. } if files.kind() == ArchiveKind::Image => {
+                let open = OpenImage::open(&files, &world.cancel)?;
+                if !open.manifest.is_whole() {
+                    let errors = open.manifest.problem_counts.errors;
+                    let what =
+                        format!("the backup is partial: {errors} problems, such as bytes that could not be read");
+                    tell(&**observer, Severity::Warning, files.stem().to_owned(), what);
+                }
+                Ok(Self::Image(open))
+            }
             ExportFrom::Backup { files, scratch } => {
                 rebuilt(&files, &scratch, threads, world, observer).map(Self::Rebuilt)
             }
@@ -69,6 +83,7 @@ impl Input {
                 Ok(Arc::new(guard.open_blocks().map_err(io_error(format!("{}: it cannot be opened", guard.name())))?))
             }
             Self::ImageFile(image) | Self::Rebuilt(Rebuilt { image: Some(image), .. }) => Ok(Arc::clone(&image.blocks)),
+            Self::Image(open) => Ok(Arc::clone(&open.blocks)),
             Self::Rebuilt(Rebuilt { image: None, .. }) => Err(ExportError::Stopped),
         }
     }
@@ -76,8 +91,13 @@ impl Input {
     pub(super) fn sector_bytes(&self) -> u32 {
         match self {
             Self::Frozen(guard) => guard.sector_size_bytes(),
-            Self::ImageFile(_) | Self::Rebuilt(_) => 512,
+            Self::ImageFile(_) | Self::Rebuilt(_) | Self::Image(_) => 512,
         }
+    }
+
+    /// Whether only its used blocks are no holes.
+    pub(super) fn has_used_blocks_only(&self) -> bool {
+        matches!(self, Self::Image(_))
     }
 
     /// Makes sure that what was read did not change meanwhile.
@@ -85,7 +105,7 @@ impl Input {
         match self {
             Self::Frozen(guard) => Ok(guard.check_health()?),
             Self::ImageFile(image) => Ok(image.check_unchanged()?),
-            Self::Rebuilt(_) => Ok(()),
+            Self::Rebuilt(_) | Self::Image(_) => Ok(()),
         }
     }
 

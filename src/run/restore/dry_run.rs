@@ -12,11 +12,13 @@ use super::part_of_region::wanted_part;
 use super::select::Selection;
 use super::wanted::{index_of, plan_of, resolve_ids, selects_without_index};
 use crate::archive::index::escape_path;
+use crate::archive::kind::ArchiveKind;
 use crate::archive::read::entries::{EntryReader, Item};
 use crate::archive::read::head::HeadKind;
 use crate::archive::read::stream::{MemberStream, ReadOptions};
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::run::check::{CheckLevel, Findings, side_files};
+use crate::run::image_files::{ImageFiles, WantedFiles};
 use crate::store::Backup;
 
 /// The entries of a simulated restore, and their owners.
@@ -44,7 +46,14 @@ pub struct DryRun {
 
 /// Reads the selected part of the archive, and counts.
 pub fn dry_run(files: &Backup, options: &RestoreOptions, observer: &dyn Observer) -> Result<DryRun, RestoreError> {
-    files.require_files()?;
+    if files.kind() == ArchiveKind::Image {
+        // Nothing is written where it would be restored.
+        let wanted = WantedFiles { paths: &options.paths, region: options.region.as_deref() };
+        let how = (options.threads, &options.cancel);
+        let taken = ImageFiles::take(files, wanted, &std::env::temp_dir(), how, observer);
+        let taken = taken.map_err(|error| RestoreError::ImageFiles(error.into()))?;
+        return dry_run(taken.backup(), options, observer);
+    }
     let (part, base) = wanted_part(files, options)?;
     let selection = Arc::new(Selection::from(&base, &options.paths)?.within(&part));
     let archive = files.open_archive()?;

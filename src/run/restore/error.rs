@@ -18,6 +18,9 @@ pub enum RestoreError {
     /// It is an image.
     #[error(transparent)]
     Image(#[from] IsImage),
+    /// The files of an image cannot be read.
+    #[error(transparent)]
+    ImageFiles(Box<dyn std::error::Error + Send + Sync>),
     /// The target cannot be used.
     #[error("{} cannot be restored into", to.display())]
     Target {

@@ -1,0 +1,338 @@
+//! Files out of an image backup. Its filesystems are opened by the readers that a backup of files uses, over the members of
+//! the archive. What is wanted becomes an archive of files in a temporary directory, so that all that restores, prints or
+//! maps files works with it.
+
+mod opened;
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::opened::{OpenRegion, Opened};
+use super::image_backup::{OpenImage, OpenImageError};
+use super::restore::select::{BadPattern, Selection};
+use crate::archive::error::ArchiveError;
+use crate::archive::kind::ArchiveKind;
+use crate::archive::level::CompressionLevel;
+use crate::archive::members::Outputs;
+use crate::archive::write::{ArchiveWriter, WriteOptions};
+use crate::entry::{Entry, EntryKind};
+use crate::events::{Event, Observer, Severity};
+use crate::layout::{Handling, LayoutError};
+use crate::manifest::{DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord};
+use crate::outside::Cancel;
+use crate::reader::Found;
+use crate::reader::exclude::Excludes;
+use crate::shown;
+use crate::shown::hex;
+use crate::store::Backup;
+use crate::store::pending::{ARCHIVE, INDEX, MANIFEST};
+
+/// The name of the backup in the temporary directory.
+const STEM: &str = "files";
+/// The number of entries between two checks whether the filesystem has an end.
+const ASKED_EVERY: u64 = 64;
+
+/// Why there are no files of an image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageFilesError {
+    /// The backup cannot be read.
+    #[error(transparent)]
+    Backup(#[from] OpenImageError),
+    /// Its layout cannot be read.
+    #[error("the layout of the volume in it cannot be read")]
+    Layout(#[from] LayoutError),
+    /// There is no such filesystem, or none can be read here.
+    #[error(
+        "no filesystem in the image can be read here{}: write the image to a volume with `volbak restore --to-device`, and \
+         mount it where that is possible", listed(.0)
+    )]
+    NoFiles(Vec<String>),
+    /// A filesystem cannot be read.
+    #[error("{region}: it cannot be read")]
+    Region {
+        /// The region.
+        region: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A pattern is invalid.
+    #[error(transparent)]
+    Pattern(#[from] BadPattern),
+    /// The files do not fit in the temporary directory, or it cannot be used.
+    #[error("{}: the files of the image are put there first", path.display())]
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// They cannot be put there.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// Their manifest cannot be made.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// It was cancelled.
+    #[error("interrupted")]
+    Stopped,
+}
+
+fn listed(reasons: &[String]) -> String {
+    if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) }
+}
+
+/// Which files are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedFiles<'a> {
+    /// Patterns of paths, as a restore has them; all without any.
+    pub paths: &'a [String],
+    /// The only region, by its name.
+    pub region: Option<&'a str>,
+}
+
+/// The wanted files of an image, as a backup of files in a temporary directory that is removed with it.
+pub struct ImageFiles {
+    directory: Temporary,
+    backup: Backup,
+    errors: u64,
+    first_error: Option<String>,
+}
+
+/// Passes events on, and keeps what could not be read.
+struct Errors<'a> {
+    inner: &'a dyn Observer,
+    found: Mutex<(u64, Option<String>)>,
+}
+
+impl Observer for Errors<'_> {
+    fn on_event(&self, event: &Event) {
+        if let Event::Problem(problem) = event
+            && problem.severity == Severity::Error
+        {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.0 += 1;
+            found.1.get_or_insert_with(|| format!("{}: {}", problem.location, problem.what));
+        }
+        self.inner.on_event(event);
+    }
+}
+
+impl ImageFiles {
+    /// Puts them into a new directory in `scratch`. Problems of the filesystems are reported to `observer`.
+    pub fn take(
+        files: &Backup,
+        wanted: WantedFiles<'_>,
+        scratch: &Path,
+        (threads, cancel): (usize, &Cancel),
+        observer: &dyn Observer,
+    ) -> Result<Self, ImageFilesError> {
+        let errors = Errors { inner: observer, found: Mutex::default() };
+        let observer: &dyn Observer = &errors;
+        let directory = Temporary::new(scratch, files.stem())?;
+        let image = OpenImage::open(files, cancel)?;
+        let mut opened = Opened::open(&image, wanted.region, &directory.0, cancel, observer)?;
+        let selection = opened.selection(wanted)?;
+        let scratch_error = |source| ImageFilesError::Scratch { path: directory.0.clone(), source };
+        let create =
+            |suffix: &str| File::create_new(directory.0.join(format!("{STEM}{suffix}"))).map_err(scratch_error);
+        let outputs = Outputs { archive: Box::new(create(ARCHIVE)?), index: Box::new(create(INDEX)?) };
+        let stop = cancel.clone();
+        let options =
+            WriteOptions { level: CompressionLevel::Fixed(1), threads, stop: Arc::new(move || stop.is_cancelled()) };
+        let mut writer = ArchiveWriter::new(outputs, &options, observer)?;
+        let mut regions = Vec::new();
+        for region in &mut opened.regions {
+            observer.on_event(&Event::Step { step: format!("reading the files of {}", region.name) });
+            regions.push(archive_region(region, &selection, &mut writer, cancel, observer)?);
+        }
+        let written = writer.finish()?;
+        let members = &written.members;
+        let manifest = Manifest {
+            format: FORMAT,
+            stem: STEM.to_owned(),
+            regions,
+            image: None,
+            layout: opened.layout.clone(),
+            counts: written.counts,
+            carried: None,
+            changes: None,
+            sizes: SizesRecord {
+                archive_bytes: members.totals.archive_bytes,
+                tar_bytes: members.totals.tar_bytes,
+                index_bytes: members.index_bytes,
+                members: members.totals.members,
+                entries: members.totals.entries,
+            },
+            digests: DigestsRecord {
+                archive_sha1: hex(&members.archive_sha1),
+                index_sha256: hex(&members.index_sha256),
+                checksum_sha256: hex(&super::record::sha256(checksum(&members.archive_sha1).as_bytes())),
+            },
+            ..(*image.manifest).clone()
+        };
+        let small = |suffix: &str, bytes: &[u8]| {
+            fs::write(directory.0.join(format!("{STEM}{suffix}")), bytes).map_err(scratch_error)
+        };
+        small(".checksum", checksum(&members.archive_sha1).as_bytes())?;
+        small(MANIFEST, &manifest.to_bytes()?)?;
+        let backup = Backup::in_directory(&directory.0, STEM);
+        let (errors, first_error) = errors.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self { directory, backup, errors, first_error })
+    }
+
+    /// The backup of files.
+    pub fn backup(&self) -> &Backup {
+        &self.backup
+    }
+
+    /// How many of the image's files could not be read as they were.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// The first of them, with the reason.
+    pub fn first_error(&self) -> Option<&str> {
+        self.first_error.as_deref()
+    }
+
+    /// Where it is, until it is dropped.
+    pub fn directory(&self) -> &Path {
+        &self.directory.0
+    }
+}
+
+fn checksum(sha1: &[u8; 20]) -> String {
+    format!("{}  {STEM}{}\n", hex(sha1), ArchiveKind::Files.suffix())
+}
+
+/// A file or directory in an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundEntry {
+    /// Its path as in an archive of files, without `./`.
+    pub path: Vec<u8>,
+    /// Its letter in an index.
+    pub kind: char,
+    /// A file's length.
+    pub size: u64,
+}
+
+/// Calls `each` for each file and directory of the image, with the base of paths that a person types. Data are not read.
+pub fn for_each_entry(
+    files: &Backup,
+    paths: &[String],
+    cancel: &Cancel,
+    observer: &dyn Observer,
+    each: &mut dyn FnMut(&Selection, FoundEntry) -> io::Result<()>,
+) -> Result<(), ImageFilesError> {
+    let scratch = std::env::temp_dir();
+    let directory = Temporary::new(&scratch, files.stem())?;
+    let image = OpenImage::open(files, cancel)?;
+    let mut opened = Opened::open(&image, None, &directory.0, cancel, observer)?;
+    let selection = opened.selection(WantedFiles { paths, region: None })?;
+    for region in &mut opened.regions {
+        walk(region, cancel, observer, &mut |region, entry| {
+            let found = FoundEntry {
+                path: region.path_of(&entry.path),
+                kind: letter(&entry.kind),
+                size: if matches!(entry.kind, EntryKind::File(_)) { entry.metadata.size } else { 0 },
+            };
+            each(&selection, found).map_err(|source| ImageFilesError::Region { region: region.name.clone(), source })
+        })?;
+    }
+    Ok(())
+}
+
+fn letter(kind: &EntryKind) -> char {
+    match kind {
+        EntryKind::File(_) => 'f',
+        EntryKind::Directory => 'd',
+        EntryKind::Symlink(_) => 'l',
+        EntryKind::CharDevice(_) => 'c',
+        EntryKind::BlockDevice(_) => 'b',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => '=',
+    }
+}
+
+/// Archives the selected entries of a region.
+fn archive_region(
+    region: &mut OpenRegion,
+    selection: &Selection,
+    writer: &mut ArchiveWriter<'_>,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<RegionRecord, ImageFilesError> {
+    writer.start_filesystem(region.directory.as_deref(), None)?;
+    writer.limit_filesystem(region.limit_bytes);
+    let walked = walk(region, cancel, observer, &mut |region, entry| {
+        let path = region.path_of(&entry.path);
+        let is_directory = matches!(entry.kind, EntryKind::Directory);
+        if selection.wants(&path, is_directory) || (is_directory && selection.leads_to(&path)) {
+            writer.append(entry)?;
+            drop(writer.take_spent());
+        }
+        Ok(())
+    });
+    let ended = walked.and_then(|()| Ok(writer.end_filesystem()?));
+    ended.inspect_err(|_| writer.give_up())?;
+    Ok(RegionRecord {
+        name: region.name.clone(),
+        handling: Handling::Files,
+        archive_path: Some(region.directory.as_ref().map_or_else(|| ".".to_owned(), |name| format!("./{name}"))),
+        has_fat_attributes: region.filesystem.has_fat_attributes(),
+        ..RegionRecord::default()
+    })
+}
+
+/// Calls `each` for each entry.
+fn walk(
+    region: &mut OpenRegion,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+    each: &mut dyn FnMut(&OpenRegion, Entry) -> Result<(), ImageFilesError>,
+) -> Result<(), ImageFilesError> {
+    let failed = |source| ImageFilesError::Region { region: region.name.clone(), source };
+    let mut walk = region.filesystem.walk(Excludes::nothing()).map_err(failed)?;
+    let mut met = 0_u64;
+    while let Some(found) = walk.next_found() {
+        if cancel.is_cancelled() {
+            return Err(ImageFilesError::Stopped);
+        }
+        match found {
+            Found::Entry(entry) => each(region, entry)?,
+            Found::Problem(mut problem) | Found::Sealed(mut problem) => {
+                problem.location = format!("{}:{}", shown::text(&region.name), problem.location);
+                observer.on_event(&Event::Problem(problem));
+            }
+        }
+        met += 1;
+        if met.is_multiple_of(ASKED_EVERY) && region.filesystem.has_no_end() {
+            return Err(failed(io::Error::other("its directories have no end: it was made so, or is damaged")));
+        }
+    }
+    Ok(())
+}
+
+/// A directory that is removed when it goes out of scope.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(scratch: &Path, stem: &str) -> Result<Self, ImageFilesError> {
+        let path = scratch.join(format!(".volbak-tmp.{stem}.files.{}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(ImageFilesError::Scratch { path, source }),
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What stays is known by its name.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

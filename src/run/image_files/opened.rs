@@ -1,0 +1,184 @@
+//! The filesystems of an image, open.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{ImageFilesError, WantedFiles};
+use crate::error::with_causes;
+use crate::events::{Event, Observer, Problem, Severity};
+use crate::layout::{Handling, Layout, Region, RegionBlocks, detect};
+use crate::outside::zeros::is_zero;
+use crate::outside::{BlockRead, Cancel, RunCommand, SystemCommands};
+use crate::reader::filesystem::{Backing, Filesystem, FsRegion, Means, NotOpened};
+use crate::reader::open::{open, readers};
+use crate::run::image_backup::{OpenImage, OpenImageError};
+use crate::run::restore::select::{Base, Part, Selection};
+use crate::shown;
+
+/// What is copied at once for the kernel.
+const COPIED_BYTES: u64 = 1 << 20;
+/// Maps of holes and long headers, beside data: a 64th of the region, and this much.
+const BESIDE_DATA_BYTES: u64 = 4 << 20;
+/// Data that are shared or compressed come out at most so many times as long.
+const MAX_SHARED: u64 = 32;
+
+/// A filesystem.
+pub(super) struct OpenRegion {
+    pub(super) name: String,
+    /// Its directory among those of others; `None` at the top.
+    pub(super) directory: Option<String>,
+    pub(super) filesystem: Box<dyn Filesystem>,
+    /// More than this comes out of none that is not damaged.
+    pub(super) limit_bytes: u64,
+}
+
+impl OpenRegion {
+    /// The path of an entry as in an archive of files, without `./`.
+    pub(super) fn path_of(&self, path: &[u8]) -> Vec<u8> {
+        match &self.directory {
+            None => path.to_vec(),
+            Some(directory) if path.is_empty() => directory.as_bytes().to_vec(),
+            Some(directory) => [directory.as_bytes(), b"/", path].concat(),
+        }
+    }
+}
+
+/// The filesystems of an image.
+pub(super) struct Opened {
+    pub(super) layout: Layout,
+    pub(super) regions: Vec<OpenRegion>,
+}
+
+impl Opened {
+    /// Opens each filesystem that can be read here, or the one of a region.
+    pub(super) fn open(
+        image: &OpenImage,
+        only: Option<&str>,
+        scratch: &Path,
+        cancel: &Cancel,
+        observer: &dyn Observer,
+    ) -> Result<Self, ImageFilesError> {
+        let source = &image.manifest.layout.source;
+        let layout = detect(&*image.blocks, &source.path, Some(source.sector_size))?;
+        if let Some(name) = only.filter(|name| !layout.regions.iter().any(|region| region.name == **name)) {
+            let there: Vec<String> = layout.regions.iter().take(64).map(|region| shown::text(&region.name)).collect();
+            return Err(OpenImageError::NoRegion { name: shown::text(name), there: there.join(", ") }.into());
+        }
+        let filesystems = || layout.regions.iter().filter(|region| region.handling == Handling::Files);
+        // As in a backup of files.
+        let has_directories = filesystems().nth(1).is_some();
+        let copy = Copied { blocks: Arc::clone(&image.blocks), path: scratch.join("image") };
+        let mut regions = Vec::new();
+        let mut passed = Vec::new();
+        for region in filesystems().filter(|region| only.is_none_or(|only| only == region.name)) {
+            match open_region(region, &copy, scratch, cancel, observer) {
+                Ok(filesystem) => {
+                    let size = region.size_bytes;
+                    let own = size.saturating_add(size / 64).saturating_add(BESIDE_DATA_BYTES);
+                    let shares = matches!(region.holds.fs.as_deref(), Some("btrfs" | "xfs"));
+                    regions.push(OpenRegion {
+                        name: region.name.clone(),
+                        directory: has_directories.then(|| region.name.clone()),
+                        filesystem,
+                        limit_bytes: if shares { own.saturating_mul(MAX_SHARED) } else { own },
+                    });
+                }
+                Err(NotOpened::Cancelled) => return Err(ImageFilesError::Stopped),
+                Err(why) => passed.push(format!("{}: {}", shown::text(&region.name), with_causes(&why))),
+            }
+        }
+        if regions.is_empty() {
+            return Err(ImageFilesError::NoFiles(passed));
+        }
+        for what in passed {
+            let problem = Problem::new(Severity::Warning, "image", format!("{what}; its files are left out"));
+            observer.on_event(&Event::Problem(problem));
+        }
+        Ok(Self { layout, regions })
+    }
+
+    /// What is wanted of it.
+    pub(super) fn selection(&self, wanted: WantedFiles<'_>) -> Result<Selection, ImageFilesError> {
+        let below = match (&self.regions[..], wanted.region) {
+            ([one], _) => one.directory.clone().map_or_else(Vec::new, String::into_bytes),
+            _ => Vec::new(),
+        };
+        let top_names = if below.is_empty() || wanted.region.is_some() { Vec::new() } else { vec![below.clone()] };
+        let part = Part { below: below.clone(), except: Vec::new() };
+        Ok(Selection::from(&Base { below, top_names }, wanted.paths)?.within(&part))
+    }
+}
+
+/// Opens a filesystem by volbak's own reader, else through the kernel, which needs the image in a file.
+fn open_region(
+    region: &Region,
+    copy: &Copied,
+    scratch: &Path,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<Box<dyn Filesystem>, NotOpened> {
+    let commands: Arc<dyn RunCommand> = Arc::new(SystemCommands);
+    let of = FsRegion {
+        name: &region.name,
+        fs: region.holds.fs.as_deref().unwrap_or_default(),
+        blocks: Arc::new(RegionBlocks::shared(Arc::clone(&copy.blocks), &region.extents)),
+        pieces: &region.extents,
+    };
+    let means = Means { backing: copy, scratch, with_snapshots: true, commands: &commands, cancel };
+    open(&readers(false), &of, &means, &mut |passed| {
+        let step = format!("reading {} through the kernel: {}", region.name, with_causes(passed));
+        observer.on_event(&Event::Step { step });
+    })
+}
+
+/// The image in a file of its own, made when it is asked for.
+struct Copied {
+    blocks: Arc<dyn BlockRead>,
+    path: PathBuf,
+}
+
+impl Copied {
+    fn make(&self) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
+        file.set_len(self.blocks.len_bytes())?;
+        let mut buf = Vec::new();
+        let mut at = 0;
+        while let Some(start) = self.blocks.next_data(at)? {
+            let end = self.blocks.next_hole(start)?;
+            at = start;
+            while at < end {
+                let len = (end - at).min(COPIED_BYTES);
+                // At most COPIED_BYTES.
+                buf.resize(usize::try_from(len).unwrap_or(0), 0);
+                self.blocks.read_at(at, &mut buf)?;
+                for (number, block) in (0_u64..).zip(buf.chunks(4096)) {
+                    if !is_zero(block) {
+                        file.write_all_at(block, at + number * 4096)?;
+                    }
+                }
+                at += len;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Backing for Copied {
+    fn open(&self) -> io::Result<File> {
+        if !self.path.exists() {
+            self.make()?;
+        }
+        OpenOptions::new().read(true).write(true).open(&self.path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+}

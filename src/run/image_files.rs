@@ -2,6 +2,7 @@
 //! the archive. What is wanted becomes an archive of files in a temporary directory, so that all that restores, prints or
 //! maps files works with it.
 
+mod error;
 mod opened;
 
 use std::fs::{self, DirBuilder, File};
@@ -10,18 +11,18 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use self::error::{ImageFilesError, WantedFiles};
 use self::opened::{OpenRegion, Opened};
-use super::image_backup::{OpenImage, OpenImageError};
-use super::restore::select::{BadPattern, Selection};
-use crate::archive::error::ArchiveError;
+use super::image_backup::OpenImage;
+use super::restore::select::Selection;
 use crate::archive::kind::ArchiveKind;
 use crate::archive::level::CompressionLevel;
 use crate::archive::members::Outputs;
 use crate::archive::write::{ArchiveWriter, WriteOptions};
 use crate::entry::{Entry, EntryKind};
 use crate::events::{Event, Observer, Severity};
-use crate::layout::{Handling, LayoutError};
-use crate::manifest::{DigestsRecord, FORMAT, Manifest, ManifestError, RegionRecord, SizesRecord};
+use crate::layout::Handling;
+use crate::manifest::{DigestsRecord, FORMAT, Manifest, RegionRecord, SizesRecord};
 use crate::outside::Cancel;
 use crate::reader::Found;
 use crate::reader::exclude::Excludes;
@@ -34,65 +35,6 @@ use crate::store::pending::{ARCHIVE, INDEX, MANIFEST};
 const STEM: &str = "files";
 /// The number of entries between two checks whether the filesystem has an end.
 const ASKED_EVERY: u64 = 64;
-
-/// Why there are no files of an image.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageFilesError {
-    /// The backup cannot be read.
-    #[error(transparent)]
-    Backup(#[from] OpenImageError),
-    /// Its layout cannot be read.
-    #[error("the layout of the volume in it cannot be read")]
-    Layout(#[from] LayoutError),
-    /// There is no such filesystem, or none can be read here.
-    #[error(
-        "no filesystem in the image can be read here{}: write the image to a volume with `volbak restore --to-device`, and \
-         mount it where that is possible", listed(.0)
-    )]
-    NoFiles(Vec<String>),
-    /// A filesystem cannot be read.
-    #[error("{region}: it cannot be read")]
-    Region {
-        /// The region.
-        region: String,
-        /// The cause.
-        source: io::Error,
-    },
-    /// A pattern is invalid.
-    #[error(transparent)]
-    Pattern(#[from] BadPattern),
-    /// The files do not fit in the temporary directory, or it cannot be used.
-    #[error("{}: the files of the image are put there first", path.display())]
-    Scratch {
-        /// The directory.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// They cannot be put there.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// Their manifest cannot be made.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// It was cancelled.
-    #[error("interrupted")]
-    Stopped,
-}
-
-fn listed(reasons: &[String]) -> String {
-    if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) }
-}
-
-/// Which files are wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct WantedFiles<'a> {
-    /// Patterns of paths, as a restore has them; all without any.
-    pub paths: &'a [String],
-    /// The only region, by its name.
-    pub region: Option<&'a str>,
-}
 
 /// The wanted files of an image, as a backup of files in a temporary directory that is removed with it.
 pub struct ImageFiles {

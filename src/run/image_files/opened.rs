@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ImageFilesError, WantedFiles};
+use super::error::{ImageFilesError, WantedFiles};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::{Handling, Layout, Region, RegionBlocks, detect};

@@ -1,6 +1,8 @@
 //! Decodes numbers, text and checksums at fixed offsets of on-disk structures. Every function returns `None` if the
 //! bytes end before the field does, so that parsers can use `?` and never index out of bounds.
 
+pub(crate) mod ext;
+
 use std::ops::Range;
 
 use crate::shown;

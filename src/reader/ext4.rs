@@ -42,7 +42,6 @@ use self::error::damaged;
 pub(crate) use self::groups::DescriptorChecksum;
 pub use self::inode::Inode;
 pub(crate) use self::replayed::Replayed;
-pub(crate) use self::superblock::Copies;
 use self::superblock::Superblock;
 pub(super) use self::superblock::recorded_errors;
 use self::tree::Ext4Tree;
@@ -51,6 +50,7 @@ use super::exclude::Excludes;
 use super::filesystem::QuotaLimits;
 use super::walk::Walk;
 use crate::events::{Problem, Severity};
+use crate::field::ext;
 use crate::outside::BlockRead;
 
 /// An ext2, ext3 or ext4 filesystem.
@@ -71,8 +71,8 @@ impl Ext4 {
             let replayed = journal::replay(&volume)?;
             volume.overlay(replayed);
             // The journal may hold newer copies of the superblock and the group descriptors.
-            let mut newer = vec![0; superblock::LEN];
-            volume.read(superblock::START, &mut newer)?;
+            let mut newer = vec![0; ext::LEN];
+            volume.read(ext::START, &mut newer)?;
             let newer = Superblock::parse(&newer, volume.len_bytes())?;
             if newer.block_bytes != volume.superblock.block_bytes {
                 return Err(NotRead::LeftToKernel("another block size in its journal".to_owned()));

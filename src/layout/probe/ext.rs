@@ -4,21 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::signature::{Content, Signature};
-use crate::field::{array, crc32c, le16, le32, uuid};
+use crate::field::ext::{LEN, START, blocks_of, checksum_of, compat, has_magic, incompat, ro_compat};
+use crate::field::{array, le16, le32, uuid};
 use crate::layout::text::label;
 use crate::layout::window::Window;
 use crate::layout::{HoldsKind, MadeWith};
 
-const SUPERBLOCK_AT: u64 = 1024;
-const SUPERBLOCK_BYTES: usize = 1024;
-
-const COMPAT_HAS_JOURNAL: u32 = 0x4;
-const INCOMPAT_JOURNAL_DEV: u32 = 0x8;
-const INCOMPAT_64BIT: u32 = 0x80;
-const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 /// Features of ext3: filetype, recover, meta_bg; sparse_super, large_file, btree_dir. Any other makes it ext4.
-const EXT3_INCOMPAT: u32 = 0x2 | 0x4 | 0x10;
-const EXT3_RO_COMPAT: u32 = 0x1 | 0x2 | 0x4;
+const EXT3_INCOMPAT: u32 = incompat::FILETYPE | incompat::RECOVER | incompat::META_BG;
+const EXT3_RO_COMPAT: u32 = ro_compat::SPARSE_SUPER | ro_compat::LARGE_FILE | ro_compat::BTREE_DIR;
 
 /// Features in the names of mke2fs(8) and ext4(5). Transient bits (`needs_recovery`, `orphan_present`) have no
 /// name.
@@ -55,26 +49,24 @@ const RO_COMPAT_NAMES: &[(u64, &str)] = &[
     (0x20, "dir_nlink"),
     (0x40, "extra_isize"),
     (0x100, "quota"),
-    (RO_COMPAT_BIGALLOC, "bigalloc"),
+    (0x200, "bigalloc"),
     (0x400, "metadata_csum"),
     (0x1000, "read-only"),
     (0x2000, "project"),
     (0x4000, "shared_blocks"),
     (0x8000, "verity"),
 ];
-const RO_COMPAT_BIGALLOC: u64 = 0x200;
 /// `needs_recovery` and `journal_dev`.
-const INCOMPAT_MOMENTARY: u64 = 0x4 | 0x8;
+const INCOMPAT_MOMENTARY: u64 = (incompat::RECOVER | incompat::JOURNAL_DEV) as u64;
 /// `orphan_present`.
-const RO_COMPAT_MOMENTARY: u64 = 0x1_0000;
+const RO_COMPAT_MOMENTARY: u64 = ro_compat::ORPHAN_PRESENT as u64;
 
 pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
-    let sb = window.read(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
-    if le16(&sb, 0x38)? != 0xef53 {
+    let sb = window.read(START, LEN)?;
+    if !has_magic(&sb) {
         return None;
     }
     let s_inodes_count = le32(&sb, 0x00)?;
-    let s_blocks_count_lo = le32(&sb, 0x04)?;
     let s_first_data_block = le32(&sb, 0x14)?;
     let s_log_block_size = le32(&sb, 0x18)?;
     let s_blocks_per_group = le32(&sb, 0x20)?;
@@ -83,7 +75,7 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     let compat = le32(&sb, 0x5c)?;
     let incompat = le32(&sb, 0x60)?;
     let ro_compat = le32(&sb, 0x64)?;
-    let is_journal = incompat & INCOMPAT_JOURNAL_DEV != 0;
+    let is_journal = incompat & incompat::JOURNAL_DEV != 0;
     // The magic has only two bytes, so these fields must be plausible too.
     if s_log_block_size > 6 || s_rev_level > 1 || s_first_data_block > 1 && !is_journal {
         return None;
@@ -95,21 +87,18 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     if !is_journal && (s_inodes_count == 0 || s_blocks_per_group == 0) {
         return None;
     }
-    let mut blocks = u64::from(s_blocks_count_lo);
-    if incompat & INCOMPAT_64BIT != 0 {
-        blocks |= u64::from(le32(&sb, 0x150)?) << 32;
-    }
+    let blocks = blocks_of(&sb, incompat & incompat::HAS_64BIT != 0)?;
     let name = if is_journal {
         "jbd"
     } else if incompat & !EXT3_INCOMPAT != 0 || ro_compat & !EXT3_RO_COMPAT != 0 {
         "ext4"
-    } else if compat & COMPAT_HAS_JOURNAL != 0 {
+    } else if compat & compat::HAS_JOURNAL != 0 {
         "ext3"
     } else {
         "ext2"
     };
     let size = (blocks > 0).then(|| blocks.checked_mul(1024 << s_log_block_size)).flatten();
-    let mut found = Signature::filesystem(name, SUPERBLOCK_AT + 0x38)
+    let mut found = Signature::filesystem(name, START + 0x38)
         .with_uuid(uuid(&sb, 0x68))
         .with_label(label(sb.get(0x78..0x88)?))
         .with_version(format!("{s_rev_level}.{s_minor_rev_level}"))
@@ -122,9 +111,8 @@ pub(super) fn probe(window: &Window<'_>) -> Option<Signature> {
     if is_journal {
         found.content = Content::Opaque;
         found.holds.kind = HoldsKind::Unknown;
-    } else if ro_compat & RO_COMPAT_METADATA_CSUM != 0 {
-        // s_checksum covers the superblock before it: CRC-32C from all ones, without final inversion.
-        let wrong = crc32c(!0, sb.get(..0x3fc)?) != le32(&sb, 0x3fc)?;
+    } else if ro_compat & ro_compat::METADATA_CSUM != 0 {
+        let wrong = checksum_of(&sb)? != le32(&sb, 0x3fc)?;
         found = found.doubt_if(wrong, "its superblock's checksum is wrong");
     }
     Some(found)
@@ -137,20 +125,20 @@ fn parameters(window: &Window<'_>, sb: &[u8], revision: u32, features: [u64; 3])
     let block_bytes = 1024 << le32(sb, 0x18)?;
     let cluster_bytes = 1024_u32.checked_shl(le32(sb, 0x1c)?).filter(|bytes| *bytes > 0);
     let mut reserved = u64::from(le32(sb, 0x08)?);
-    if incompat & u64::from(INCOMPAT_64BIT) != 0 {
+    if incompat & u64::from(incompat::HAS_64BIT) != 0 {
         reserved |= u64::from(le32(sb, 0x154)?) << 32;
     }
     let inode_bytes = if revision == 0 { 128 } else { u32::from(le16(sb, 0x58)?) };
     let names = names_of('C', compat, COMPAT_NAMES)
         .chain(names_of('I', incompat & !INCOMPAT_MOMENTARY, INCOMPAT_NAMES))
         .chain(names_of('R', ro_compat & !RO_COMPAT_MOMENTARY, RO_COMPAT_NAMES));
-    let has_journal = compat & u64::from(COMPAT_HAS_JOURNAL) != 0;
+    let has_journal = compat & u64::from(compat::HAS_JOURNAL) != 0;
     Some(MadeWith {
         block_bytes: Some(block_bytes),
         inode_bytes: Some(inode_bytes),
         inodes: Some(u64::from(le32(sb, 0x00)?)),
         reserved_blocks: Some(reserved),
-        cluster_bytes: cluster_bytes.filter(|_| ro_compat & RO_COMPAT_BIGALLOC != 0),
+        cluster_bytes: cluster_bytes.filter(|_| ro_compat & u64::from(ro_compat::BIGALLOC) != 0),
         journal_blocks: if has_journal { journal_blocks(window, sb, block_bytes, inode_bytes) } else { None },
         superblock: Some(STANDARD.encode(sb)),
         features: names.collect(),
@@ -177,7 +165,7 @@ fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes:
     let in_table = || {
         // The first group's descriptor follows the superblock's block; the inode is in that group's table.
         let descriptor = window.read((u64::from(le32(sb, 0x14)?) + 1) * u64::from(block_bytes), 64)?;
-        let is_long = le32(sb, 0x60)? & INCOMPAT_64BIT != 0 && le16(sb, 0xfe)? >= 64;
+        let is_long = le32(sb, 0x60)? & incompat::HAS_64BIT != 0 && le16(sb, 0xfe)? >= 64;
         let high = if is_long { le32(&descriptor, 0x28)? } else { 0 };
         let table = u64::from(high) << 32 | u64::from(le32(&descriptor, 0x8)?);
         if number >= le32(sb, 0x28)? {
@@ -196,12 +184,12 @@ fn journal_blocks(window: &Window<'_>, sb: &[u8], block_bytes: u32, inode_bytes:
 
 #[cfg(test)]
 mod tests {
-    use super::{SUPERBLOCK_BYTES, Window, probe};
+    use super::{LEN, Window, probe};
     use crate::field::crc32c;
 
     /// A superblock with a checksum, of a filesystem of 64 blocks of 1024 bytes.
     fn superblock() -> Vec<u8> {
-        let mut sb = vec![0; SUPERBLOCK_BYTES];
+        let mut sb = vec![0; LEN];
         sb[0x00] = 16;
         sb[0x04] = 64;
         sb[0x14] = 1;

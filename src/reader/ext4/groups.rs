@@ -3,8 +3,9 @@
 use std::io;
 
 use super::error::{crc32c_without, cut_off, damaged};
-use super::superblock::{START, Superblock};
+use super::superblock::Superblock;
 use super::volume::Volume;
+use crate::field::ext::START;
 use crate::field::{crc32c, le16, le32};
 
 /// The decoded descriptors.

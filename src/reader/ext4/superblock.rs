@@ -5,68 +5,39 @@ use std::io;
 use chrono::DateTime;
 
 use super::error::{NotRead, cut_off, damaged};
-use crate::field::{array, crc32c, le16, le32};
+use crate::field::ext::{
+    Copies, Features, LEN, MAX_GROUPS, START, Shape, Wrong, checksum_seed, compat, has_magic, incompat, ro_compat,
+    uuid_of,
+};
+use crate::field::{le16, le32};
 use crate::outside::BlockRead;
 
-/// The offset of the superblock, in bytes.
-pub(super) const START: u64 = 1024;
-/// The length of the superblock, in bytes.
-pub(super) const LEN: usize = 1024;
-
-const MAGIC: u16 = 0xEF53;
-/// A filesystem with more groups is left to the kernel: 128 TiB in groups of the usual size.
-const MAX_GROUPS: u64 = 1 << 20;
 const MIN_BLOCKS_PER_GROUP: u32 = 256;
-
 /// `s_state`: errors were found.
 const STATE_ERRORS: u16 = 0x2;
-/// `s_feature_compat`.
-const COMPAT_HAS_JOURNAL: u32 = 0x4;
-const COMPAT_RESIZE_INODE: u32 = 0x10;
-const COMPAT_DIR_INDEX: u32 = 0x20;
-const COMPAT_SPARSE_SUPER2: u32 = 0x200;
-const COMPAT_ORPHAN_FILE: u32 = 0x1000;
-const COMPAT_FAST_COMMIT: u32 = 0x400;
-/// `s_feature_incompat`.
-const INCOMPAT_FILETYPE: u32 = 0x2;
-const INCOMPAT_RECOVER: u32 = 0x4;
-const INCOMPAT_64BIT: u32 = 0x80;
-const INCOMPAT_CSUM_SEED: u32 = 0x2000;
-const INCOMPAT_ENCRYPT: u32 = 0x1_0000;
-/// Supported: FILETYPE, RECOVER, EXTENTS, 64BIT, MMP, FLEX_BG, CSUM_SEED, LARGEDIR, and ENCRYPT for what is not
-/// encrypted.
-const KNOWN_INCOMPAT: u32 = INCOMPAT_FILETYPE
-    | INCOMPAT_RECOVER
-    | 0x40
-    | INCOMPAT_64BIT
-    | 0x100
-    | 0x200
-    | INCOMPAT_CSUM_SEED
-    | INCOMPAT_LARGEDIR
-    | INCOMPAT_ENCRYPT;
-const INCOMPAT_LARGEDIR: u32 = 0x4000;
-/// `s_feature_ro_compat`.
-const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
-const RO_COMPAT_HUGE_FILE: u32 = 0x8;
-const RO_COMPAT_GDT_CSUM: u32 = 0x10;
-const RO_COMPAT_BIGALLOC: u32 = 0x200;
-const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
-const RO_COMPAT_PROJECT: u32 = 0x2000;
-/// Supported: SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC,
-/// METADATA_CSUM, READONLY, PROJECT, ORPHAN_PRESENT.
-const KNOWN_RO_COMPAT: u32 = RO_COMPAT_SPARSE_SUPER
-    | 0x2
-    | 0x4
-    | RO_COMPAT_HUGE_FILE
-    | RO_COMPAT_GDT_CSUM
-    | 0x20
-    | 0x40
-    | 0x100
-    | RO_COMPAT_BIGALLOC
-    | RO_COMPAT_METADATA_CSUM
-    | 0x1000
-    | RO_COMPAT_PROJECT
-    | 0x1_0000;
+/// Supported; ENCRYPT for what is not encrypted.
+const KNOWN_INCOMPAT: u32 = incompat::FILETYPE
+    | incompat::RECOVER
+    | incompat::EXTENTS
+    | incompat::HAS_64BIT
+    | incompat::MMP
+    | incompat::FLEX_BG
+    | incompat::CSUM_SEED
+    | incompat::LARGEDIR
+    | incompat::ENCRYPT;
+const KNOWN_RO_COMPAT: u32 = ro_compat::SPARSE_SUPER
+    | ro_compat::LARGE_FILE
+    | ro_compat::BTREE_DIR
+    | ro_compat::HUGE_FILE
+    | ro_compat::GDT_CSUM
+    | ro_compat::DIR_NLINK
+    | ro_compat::EXTRA_ISIZE
+    | ro_compat::QUOTA
+    | ro_compat::BIGALLOC
+    | ro_compat::METADATA_CSUM
+    | ro_compat::READONLY
+    | ro_compat::PROJECT
+    | ro_compat::ORPHAN_PRESENT;
 
 /// The decoded superblock. Lengths are in filesystem blocks unless stated otherwise.
 #[derive(Clone, Debug)]
@@ -122,42 +93,6 @@ pub(super) struct Superblock {
     pub(super) was_clean: bool,
 }
 
-/// Which groups start with a copy of the superblock: ext4 layout, "Layout".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copies {
-    All,
-    /// `sparse_super`.
-    Sparse,
-    /// `sparse_super2`: the groups in `s_backup_bgs`.
-    Two([u32; 2]),
-}
-
-impl Copies {
-    /// As the superblock `bytes` with these features says; `None` if it is cut off.
-    pub(crate) fn of(bytes: &[u8], compat: u32, ro_compat: u32) -> Option<Self> {
-        if compat & COMPAT_SPARSE_SUPER2 != 0 {
-            return Some(Self::Two([le32(bytes, 0x24C)?, le32(bytes, 0x250)?]));
-        }
-        Some(if ro_compat & RO_COMPAT_SPARSE_SUPER != 0 { Self::Sparse } else { Self::All })
-    }
-
-    /// Whether a group has a copy.
-    pub(crate) fn has(self, group: u64) -> bool {
-        let is_power_of = |base: u64| {
-            let mut power = base;
-            while power < group {
-                power *= base;
-            }
-            power == group
-        };
-        match self {
-            Self::All => true,
-            Self::Sparse => group <= 1 || [3, 5, 7].into_iter().any(is_power_of),
-            Self::Two(groups) => group == 0 || groups.map(u64::from).contains(&group),
-        }
-    }
-}
-
 impl Superblock {
     /// Reads the primary superblock.
     pub(super) fn read(blocks: &dyn BlockRead) -> Result<Self, NotRead> {
@@ -171,11 +106,18 @@ impl Superblock {
         let word = |at: usize| le32(bytes, at).ok_or_else(cut_off);
         let half = |at: usize| le16(bytes, at).ok_or_else(cut_off);
         let left = |what: &str| Err(NotRead::LeftToKernel(what.to_owned()));
-        if half(0x38)? != MAGIC {
+        let wrong = |why| match why {
+            Wrong::CutOff => NotRead::from(cut_off()),
+            Wrong::ChecksumKind => NotRead::LeftToKernel("an unknown kind of checksum".to_owned()),
+            Wrong::Checksum => damaged("its superblock's checksum is wrong").into(),
+            Wrong::BlockSize => NotRead::LeftToKernel("blocks of another size than 1 to 64 KiB".to_owned()),
+            Wrong::Value(what) => damaged(format!("its superblock makes no sense: {what}")).into(),
+        };
+        if !has_magic(bytes) {
             return Err(damaged("it has no superblock").into());
         }
-        let is_old = word(0x4C)? == 0;
-        let (compat, incompat, ro_compat) = (word(0x5C)?, word(0x60)?, word(0x64)?);
+        let features = Features::of(bytes).ok_or_else(cut_off)?;
+        let Features { is_old, compat, incompat, ro_compat } = features;
         if is_old && (compat, incompat, ro_compat) != (0, 0, 0) {
             return left("features that its revision does not know");
         }
@@ -183,79 +125,33 @@ impl Superblock {
             let (incompat, ro_compat) = (incompat & !KNOWN_INCOMPAT, ro_compat & !KNOWN_RO_COMPAT);
             return left(&format!("the features {incompat:#x} (incompat) and {ro_compat:#x} (ro_compat)"));
         }
-        let needs_replay = incompat & INCOMPAT_RECOVER != 0;
-        if needs_replay && compat & COMPAT_HAS_JOURNAL == 0 {
+        let needs_replay = incompat & incompat::RECOVER != 0;
+        if needs_replay && compat & compat::HAS_JOURNAL == 0 {
             return left("a journal without the feature has_journal");
         }
-        if needs_replay && compat & COMPAT_FAST_COMMIT != 0 {
+        if needs_replay && compat & compat::FAST_COMMIT != 0 {
             return left("fast commits in its journal");
         }
         if word(0x48)? != 0 {
             return left("been made by another system than Linux");
         }
-        let has_checksums = ro_compat & RO_COMPAT_METADATA_CSUM != 0;
-        if has_checksums {
-            if bytes.get(0x175) != Some(&1) {
-                return left("an unknown kind of checksum");
-            }
-            let covered = bytes.get(..0x3FC).ok_or_else(cut_off)?;
-            if crc32c(!0, covered) != word(0x3FC)? {
-                return Err(damaged("its superblock's checksum is wrong").into());
-            }
-        }
-        let uuid: [u8; 16] = array(bytes, 0x68).ok_or_else(cut_off)?;
-        let checksum_seed = if !has_checksums {
-            None
-        } else if incompat & INCOMPAT_CSUM_SEED != 0 {
-            Some(word(0x270)?)
-        } else {
-            Some(crc32c(!0, &uuid))
-        };
-
-        let log_block = word(0x18)?;
-        let log_cluster = word(0x1C)?;
-        if log_block > 6 {
-            return left("blocks of another size than 1 to 64 KiB");
-        }
-        let block_bytes = 1024_u64 << log_block;
+        let checksum_seed = checksum_seed(bytes, features).map_err(wrong)?;
+        let Shape { block_bytes, blocks, first_data_block, inodes_per_group, inode_bytes, descriptor_bytes } =
+            Shape::of(bytes, features, region_bytes).map_err(wrong)?;
         // Without bigalloc a cluster is a block.
-        let log_cluster = if ro_compat & RO_COMPAT_BIGALLOC == 0 { log_block } else { log_cluster };
-        let cluster_blocks = 1_u64.checked_shl(log_cluster.saturating_sub(log_block)).unwrap_or(0).clamp(1, 1 << 20);
-        let has_64_bits = incompat & INCOMPAT_64BIT != 0;
-        let high = if has_64_bits { u64::from(word(0x150)?) } else { 0 };
-        let blocks = high << 32 | u64::from(word(0x4)?);
-        let first_data_block = word(0x14)?;
-        let (blocks_per_group, inodes_per_group) = (word(0x20)?, word(0x28)?);
-        let (inodes, first_inode, inode_bytes) =
-            if is_old { (word(0)?, 11, 128) } else { (word(0)?, word(0x54)?, half(0x58)?) };
-        let descriptor_bytes = if has_64_bits { half(0xFE)? } else { 32 };
-        let geometry = |is_right: bool, what: &str| {
-            if is_right { Ok(()) } else { Err(damaged(format!("its superblock makes no sense: {what}"))) }
-        };
-        geometry(
-            blocks.checked_mul(block_bytes).is_some_and(|len| len <= region_bytes),
-            "it has more blocks than there is room for",
-        )?;
-        geometry(u64::from(first_data_block) < blocks && first_data_block <= 1, "its first block")?;
-        let most_in_group = block_bytes * 8;
-        geometry(
-            blocks_per_group >= MIN_BLOCKS_PER_GROUP && u64::from(blocks_per_group) <= most_in_group * cluster_blocks,
-            "the blocks of a group",
-        )?;
-        geometry(inodes_per_group > 0 && u64::from(inodes_per_group) <= most_in_group, "the inodes of a group")?;
-        geometry(
-            inode_bytes.is_power_of_two() && inode_bytes >= 128 && u64::from(inode_bytes) <= block_bytes,
-            "the size of its inodes",
-        )?;
-        geometry(
-            descriptor_bytes.is_power_of_two()
-                && (32..=1024).contains(&descriptor_bytes)
-                && (descriptor_bytes >= 64 || !has_64_bits),
-            "the size of its group descriptors",
-        )?;
+        let log_cluster = if features.has_clusters() { word(0x1C)?.saturating_sub(word(0x18)?) } else { 0 };
+        let cluster_blocks = 1_u64.checked_shl(log_cluster).unwrap_or(0).clamp(1, 1 << 20);
+        let blocks_per_group = word(0x20)?;
+        let most_in_group = block_bytes * 8 * cluster_blocks;
+        if blocks_per_group < MIN_BLOCKS_PER_GROUP || u64::from(blocks_per_group) > most_in_group {
+            return Err(wrong(Wrong::Value("the blocks of a group")));
+        }
+        let (inodes, first_inode) = (word(0)?, if is_old { 11 } else { word(0x54)? });
         let (hash_seed, hash_is_signed) = hash_of(bytes).ok_or_else(cut_off)?;
-        let groups = (blocks - u64::from(first_data_block)).div_ceil(u64::from(blocks_per_group));
-        geometry(groups * u64::from(inodes_per_group) >= u64::from(inodes), "the number of its inodes")?;
+        let groups = (blocks - first_data_block).div_ceil(u64::from(blocks_per_group));
+        if groups * u64::from(inodes_per_group) < u64::from(inodes) {
+            return Err(wrong(Wrong::Value("the number of its inodes")));
+        }
         if groups > MAX_GROUPS {
             return left("more than a million groups");
         }
@@ -272,26 +168,27 @@ impl Superblock {
             descriptor_bytes: usize::from(descriptor_bytes),
             journal_inode: word(0xE0)?,
             overhead_blocks: u64::from(word(0x248)?).saturating_mul(cluster_blocks),
-            has_64_bits,
-            has_file_types: incompat & INCOMPAT_FILETYPE != 0,
-            has_huge_files: ro_compat & RO_COMPAT_HUGE_FILE != 0,
-            has_projects: ro_compat & RO_COMPAT_PROJECT != 0,
-            has_large_directories: incompat & INCOMPAT_LARGEDIR != 0,
-            has_encryption: incompat & INCOMPAT_ENCRYPT != 0,
+            has_64_bits: features.has_64_bits(),
+            has_file_types: incompat & incompat::FILETYPE != 0,
+            has_huge_files: ro_compat & ro_compat::HUGE_FILE != 0,
+            has_projects: ro_compat & ro_compat::PROJECT != 0,
+            has_large_directories: incompat & incompat::LARGEDIR != 0,
+            has_encryption: incompat & incompat::ENCRYPT != 0,
             checksum_seed,
-            group_checksum_uuid: (ro_compat & RO_COMPAT_GDT_CSUM != 0 && !has_checksums).then_some(uuid),
-            first_data_block: first_data_block.into(),
-            has_flexible_groups: incompat & 0x200 != 0,
-            has_indexes: compat & COMPAT_DIR_INDEX != 0,
+            group_checksum_uuid: uuid_of(bytes)
+                .filter(|_| ro_compat & ro_compat::GDT_CSUM != 0 && checksum_seed.is_none()),
+            first_data_block,
+            has_flexible_groups: incompat & incompat::FLEX_BG != 0,
+            has_indexes: compat & compat::DIR_INDEX != 0,
             hash_seed,
             hash_is_signed,
-            has_extents: incompat & 0x40 != 0,
+            has_extents: incompat & incompat::EXTENTS != 0,
             blocks_per_group: blocks_per_group.into(),
-            reserved_descriptor_blocks: if compat & COMPAT_RESIZE_INODE == 0 { 0 } else { half(0xCE)?.into() },
-            copies: Copies::of(bytes, compat, ro_compat).ok_or_else(cut_off)?,
-            has_journal: compat & COMPAT_HAS_JOURNAL != 0,
+            reserved_descriptor_blocks: if compat & compat::RESIZE_INODE == 0 { 0 } else { half(0xCE)?.into() },
+            copies: Copies::of(bytes, features).ok_or_else(cut_off)?,
+            has_journal: compat & compat::HAS_JOURNAL != 0,
             last_orphan: word(0xE8)?,
-            orphan_file: if compat & COMPAT_ORPHAN_FILE == 0 { 0 } else { word(0x280)? },
+            orphan_file: if compat & compat::ORPHAN_FILE == 0 { 0 } else { word(0x280)? },
             own_inodes: own_inodes(bytes, compat),
             recorded_errors: recorded_errors(bytes),
             needs_replay,
@@ -355,7 +252,7 @@ fn hash_of(superblock: &[u8]) -> Option<([u32; 4], bool)> {
 
 /// `s_usr_quota_inum`, `s_grp_quota_inum`, `s_prj_quota_inum` and `s_orphan_file_inum`.
 fn own_inodes(bytes: &[u8], compat: u32) -> Vec<u32> {
-    let places = [0x240, 0x244, 0x26C].into_iter().chain((compat & COMPAT_ORPHAN_FILE != 0).then_some(0x280));
+    let places = [0x240, 0x244, 0x26C].into_iter().chain((compat & compat::ORPHAN_FILE != 0).then_some(0x280));
     places.filter_map(|at| le32(bytes, at)).filter(|number| *number != 0).collect()
 }
 

@@ -13,31 +13,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::makefs::names::has;
-use crate::field::{crc32c, le16, le32};
+use crate::field::ext::{LEN, START, blocks_of, checksum_of, compat, has_magic, incompat, ro_compat};
+use crate::field::{crc32c, le32};
 use crate::layout::MadeWith;
 
-/// The length of a superblock.
-pub(super) const BYTES: usize = 1024;
-/// The offset of the primary superblock.
-const AT: u64 = 1024;
 /// The maximum number of groups to go through: those of a filesystem of 2^48 blocks.
 const GROUPS_MAX: u64 = 1 << 33;
 
-const MAGIC: u16 = 0xef53;
-const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
-const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
-const RO_COMPAT_READONLY: u32 = 0x1000;
-const RO_COMPAT_PROJECT: u32 = 0x2000;
-const COMPAT_SPARSE_SUPER2: u32 = 0x200;
-const INCOMPAT_CSUM_SEED: u32 = 0x2000;
-const INCOMPAT_64BIT: u32 = 0x80;
-const INCOMPAT_MMP: u32 = 0x100;
-const INCOMPAT_CASEFOLD: u32 = 0x2_0000;
 /// `s_flags`: signed hash, unsigned hash, test filesystem.
 const FLAGS_KEPT: u32 = 0x7;
 
 /// Features that are turned on after the files, and their bits of `s_feature_ro_compat`.
-const PUT_BACK: [(&str, u32); 2] = [("read-only", RO_COMPAT_READONLY), ("project", RO_COMPAT_PROJECT)];
+const PUT_BACK: [(&str, u32); 2] = [("read-only", ro_compat::READONLY), ("project", ro_compat::PROJECT)];
 /// Features among [`PUT_BACK`] that are turned off while files are written, if the kernel cannot mount with them:
 /// without quota support it cannot write to a filesystem with project ids.
 pub(super) const OFF_WHILE_MOUNTED: [&str; 1] = ["project"];
@@ -95,10 +82,10 @@ const MADE: &[Field] = &[
 ];
 
 /// The superblock in the manifest; `None` if there is none or it is invalid.
-pub(super) fn recorded(made: &MadeWith) -> Option<[u8; BYTES]> {
+pub(super) fn recorded(made: &MadeWith) -> Option<[u8; LEN]> {
     let bytes = STANDARD.decode(made.superblock.as_deref()?).ok()?;
-    let sb: [u8; BYTES] = bytes.try_into().ok()?;
-    (le16(&sb, 0x38) == Some(MAGIC)).then_some(sb)
+    let sb: [u8; LEN] = bytes.try_into().ok()?;
+    has_magic(&sb).then_some(sb)
 }
 
 /// A UUID whose checksum, the seed of all metadata checksums, is `seed`. A CRC is a bijection of its last four
@@ -121,18 +108,18 @@ pub(super) fn uuid_of_seed(seed: u32) -> String {
 pub(super) fn put(device: &Path, made: &MadeWith, reserved: Option<u64>, when: When) -> io::Result<()> {
     let Some(was) = recorded(made) else { return Ok(()) };
     let file = File::options().read(true).write(true).open(device)?;
-    let mut sb = [0; BYTES];
-    file.read_exact_at(&mut sb, AT)?;
-    if le16(&sb, 0x38) != Some(MAGIC) {
+    let mut sb = [0; LEN];
+    file.read_exact_at(&mut sb, START)?;
+    if !has_magic(&sb) {
         return Err(io::Error::other("its new superblock is not there"));
     }
     // The previous values identify the copies.
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&sb[0x68..0x78]);
     for at in copies(&sb) {
-        let mut copy = [0; BYTES];
+        let mut copy = [0; LEN];
         match file.read_exact_at(&mut copy, at) {
-            Ok(()) if le16(&copy, 0x38) == Some(MAGIC) && copy[0x68..0x78] == uuid => {}
+            Ok(()) if has_magic(&copy) && copy[0x68..0x78] == uuid => {}
             Ok(()) => continue,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
             Err(error) => return Err(error),
@@ -141,12 +128,12 @@ pub(super) fn put(device: &Path, made: &MadeWith, reserved: Option<u64>, when: W
         file.write_all_at(&copy, at)?;
     }
     set(&mut sb, &was, made, reserved, when);
-    file.write_all_at(&sb, AT)?;
+    file.write_all_at(&sb, START)?;
     file.sync_all()
 }
 
 /// Changes one superblock.
-fn set(sb: &mut [u8; BYTES], was: &[u8; BYTES], made: &MadeWith, reserved: Option<u64>, when: When) {
+fn set(sb: &mut [u8; LEN], was: &[u8; LEN], made: &MadeWith, reserved: Option<u64>, when: When) {
     let fields = if when == When::Before { BEFORE } else { AFTER };
     let extra_fits = sb[0x58..0x5a] == was[0x58..0x5a];
     for (name, at, len) in fields {
@@ -160,13 +147,13 @@ fn set(sb: &mut [u8; BYTES], was: &[u8; BYTES], made: &MadeWith, reserved: Optio
         When::Before => {
             let flags = number(sb, 0x160) & !FLAGS_KEPT | number(was, 0x160) & FLAGS_KEPT;
             sb[0x160..0x164].copy_from_slice(&flags.to_le_bytes());
-            if number(sb, 0x60) & INCOMPAT_CSUM_SEED != 0 {
+            if number(sb, 0x60) & incompat::CSUM_SEED != 0 {
                 sb[0x68..0x78].copy_from_slice(&was[0x68..0x78]);
             }
-            if number(sb, 0x60) & INCOMPAT_CASEFOLD != 0 {
+            if number(sb, 0x60) & incompat::CASEFOLD != 0 {
                 sb[0x27c..0x280].copy_from_slice(&was[0x27c..0x280]);
             }
-            if number(sb, 0x60) & INCOMPAT_MMP != 0 {
+            if number(sb, 0x60) & incompat::MMP != 0 {
                 sb[0x166..0x168].copy_from_slice(&was[0x166..0x168]);
             }
         }
@@ -179,7 +166,7 @@ fn set(sb: &mut [u8; BYTES], was: &[u8; BYTES], made: &MadeWith, reserved: Optio
                 // The low half.
                 let [a, b, c, d, high @ ..] = reserved.to_le_bytes();
                 sb[0x8..0xc].copy_from_slice(&[a, b, c, d]);
-                if number(sb, 0x60) & INCOMPAT_64BIT != 0 {
+                if number(sb, 0x60) & incompat::HAS_64BIT != 0 {
                     sb[0x154..0x158].copy_from_slice(&high);
                 }
             }
@@ -191,24 +178,24 @@ fn set(sb: &mut [u8; BYTES], was: &[u8; BYTES], made: &MadeWith, reserved: Optio
             }
         }
     }
-    if number(sb, 0x64) & RO_COMPAT_METADATA_CSUM != 0 {
-        let checksum = crc32c(!0, &sb[..0x3fc]);
+    if number(sb, 0x64) & ro_compat::METADATA_CSUM != 0 {
+        let checksum = checksum_of(sb).unwrap_or(0);
         sb[0x3fc..].copy_from_slice(&checksum.to_le_bytes());
     }
 }
 
 /// The offsets of the superblock's copies: "Layout", and `ext2fs_bg_has_super`.
-fn copies(sb: &[u8; BYTES]) -> Vec<u64> {
+fn copies(sb: &[u8; LEN]) -> Vec<u64> {
     let number = |at: usize| u64::from(le32(sb, at).unwrap_or(0));
     let is = |at: usize, feature: u32| number(at) & u64::from(feature) != 0;
     let block = 1024_u64.checked_shl(le32(sb, 0x18).unwrap_or(0)).filter(|bytes| *bytes <= 65_536).unwrap_or(0);
-    let high = if is(0x60, INCOMPAT_64BIT) { number(0x150) << 32 } else { 0 };
-    let (blocks, first, in_group) = (high | number(0x4), number(0x14), number(0x20));
+    let blocks = blocks_of(sb, is(0x60, incompat::HAS_64BIT)).unwrap_or(0);
+    let (first, in_group) = (number(0x14), number(0x20));
     let groups = blocks.saturating_sub(first).checked_div(in_group).map_or(0, |full| full + 1).min(GROUPS_MAX);
     let mut numbers = Vec::new();
-    if is(0x5c, COMPAT_SPARSE_SUPER2) {
+    if is(0x5c, compat::SPARSE_SUPER2) {
         numbers.extend([number(0x24c), number(0x250)].into_iter().filter(|group| *group > 0 && *group < groups));
-    } else if is(0x64, RO_COMPAT_SPARSE_SUPER) {
+    } else if is(0x64, ro_compat::SPARSE_SUPER) {
         numbers.push(1);
         for base in [3, 5, 7] {
             let powers = std::iter::successors(Some(base), |power: &u64| power.checked_mul(base));
@@ -302,7 +289,7 @@ fn value(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{BYTES, OFF_WHILE_MOUNTED, PUT_BACK, copies, reserved_blocks, uuid_of_seed};
+    use super::{LEN, OFF_WHILE_MOUNTED, PUT_BACK, copies, reserved_blocks, uuid_of_seed};
     use crate::field::crc32c;
     use crate::layout::MadeWith;
 
@@ -323,7 +310,7 @@ mod tests {
     #[test]
     fn hostile_superblocks_have_bounded_copies() {
         let copies_of = |changes: &[(usize, u32)]| {
-            let mut sb = [0; BYTES];
+            let mut sb = [0; LEN];
             for (at, value) in changes {
                 sb[*at..at + 4].copy_from_slice(&value.to_le_bytes());
             }

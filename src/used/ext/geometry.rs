@@ -1,32 +1,44 @@
 //! Where the bitmaps and inodes of each group are: ext4 layout, "Super Block" and "Block Group Descriptors".
 
-use crate::field::{array, crc32c, le16, le32};
+use crate::field::ext::{
+    Copies, Features, LEN, MAX_GROUPS, START, Shape, Wrong, checksum_seed, compat, has_magic, incompat, ro_compat,
+    uuid_of,
+};
+use crate::field::{le16, le32};
 use crate::outside::BlockRead;
-use crate::reader::ext4::{Copies, DescriptorChecksum};
+use crate::reader::ext4::DescriptorChecksum;
 use crate::units::ByteRange;
 use crate::used::bits::Clusters;
 use crate::used::map::Whole;
 
-const START: u64 = 1024;
-/// More groups than this, 128 TiB in groups of the usual size, are not gone through.
-const MAX_GROUPS: u64 = 1 << 20;
-
-const INCOMPAT_RECOVER: u32 = 0x4;
-const INCOMPAT_META_BG: u32 = 0x10;
-const INCOMPAT_64BIT: u32 = 0x80;
-const INCOMPAT_FLEX_BG: u32 = 0x200;
-const INCOMPAT_CSUM_SEED: u32 = 0x2000;
-/// FILETYPE, RECOVER, META_BG, EXTENTS, 64BIT, MMP, FLEX_BG, EA_INODE, CSUM_SEED, LARGEDIR, INLINE_DATA, ENCRYPT, CASEFOLD:
-/// with these bitmaps mean what they always did.
-const KNOWN_INCOMPAT: u32 =
-    0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x3_0000;
-const RO_COMPAT_GDT_CSUM: u32 = 0x10;
-const RO_COMPAT_BIGALLOC: u32 = 0x200;
-const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
-/// SPARSE_SUPER, LARGE_FILE, BTREE_DIR, HUGE_FILE, GDT_CSUM, DIR_NLINK, EXTRA_ISIZE, QUOTA, BIGALLOC, METADATA_CSUM, READONLY,
-/// PROJECT, VERITY, ORPHAN_PRESENT.
-const KNOWN_RO_COMPAT: u32 = 0x7F | 0x100 | 0x200 | 0x400 | 0x1000 | 0x2000 | 0x8000 | 0x1_0000;
-const COMPAT_RESIZE_INODE: u32 = 0x10;
+/// Features with which bitmaps mean what they always did.
+const KNOWN_INCOMPAT: u32 = incompat::FILETYPE
+    | incompat::RECOVER
+    | incompat::META_BG
+    | incompat::EXTENTS
+    | incompat::HAS_64BIT
+    | incompat::MMP
+    | incompat::FLEX_BG
+    | incompat::EA_INODE
+    | incompat::CSUM_SEED
+    | incompat::LARGEDIR
+    | incompat::INLINE_DATA
+    | incompat::ENCRYPT
+    | incompat::CASEFOLD;
+const KNOWN_RO_COMPAT: u32 = ro_compat::SPARSE_SUPER
+    | ro_compat::LARGE_FILE
+    | ro_compat::BTREE_DIR
+    | ro_compat::HUGE_FILE
+    | ro_compat::GDT_CSUM
+    | ro_compat::DIR_NLINK
+    | ro_compat::EXTRA_ISIZE
+    | ro_compat::QUOTA
+    | ro_compat::BIGALLOC
+    | ro_compat::METADATA_CSUM
+    | ro_compat::READONLY
+    | ro_compat::PROJECT
+    | ro_compat::VERITY
+    | ro_compat::ORPHAN_PRESENT;
 
 /// `bg_flags`.
 const INODE_UNINIT: u16 = 0x1;
@@ -75,17 +87,27 @@ pub(super) struct Group {
 
 impl Geometry {
     pub(super) fn read(view: &dyn BlockRead) -> Result<Self, Whole> {
-        let mut bytes = [0; 1024];
+        let mut bytes = [0; LEN];
         view.read_at(START, &mut bytes)?;
         let cut = || Whole::in_doubt("its superblock is cut off");
         let word = |at: usize| le32(&bytes, at).ok_or_else(cut);
         let half = |at: usize| le16(&bytes, at).ok_or_else(cut);
-        let check = |is_right: bool, what: &str| {
-            if is_right { Ok(()) } else { Err(Whole::in_doubt(format!("its superblock makes no sense: {what}"))) }
+        let senseless = |what: &str| Whole::in_doubt(format!("its superblock makes no sense: {what}"));
+        let wrong = |why| match why {
+            Wrong::CutOff => cut(),
+            Wrong::ChecksumKind => senseless("its kind of checksum"),
+            Wrong::Checksum => senseless("its checksum"),
+            Wrong::BlockSize => senseless("the size of its blocks"),
+            Wrong::Value(what) => senseless(what),
         };
-        check(half(0x38)? == 0xEF53, "its signature")?;
-        let is_old = word(0x4C)? == 0;
-        let (compat, incompat, ro_compat) = if is_old { (0, 0, 0) } else { (word(0x5C)?, word(0x60)?, word(0x64)?) };
+        if !has_magic(&bytes) {
+            return Err(senseless("its signature"));
+        }
+        let mut features = Features::of(&bytes).ok_or_else(cut)?;
+        if features.is_old {
+            (features.compat, features.incompat, features.ro_compat) = (0, 0, 0);
+        }
+        let Features { compat, incompat, ro_compat, .. } = features;
         let (unknown, unknown_ro) = (incompat & !KNOWN_INCOMPAT, ro_compat & !KNOWN_RO_COMPAT);
         if unknown != 0 || unknown_ro != 0 {
             return Err(Whole::no_map(format!(
@@ -93,53 +115,22 @@ impl Geometry {
                  bitmaps mean"
             )));
         }
-        let uuid: [u8; 16] = array(&bytes, 0x68).ok_or_else(cut)?;
-        let has_checksums = ro_compat & RO_COMPAT_METADATA_CSUM != 0;
-        if has_checksums {
-            let covered = bytes.get(..0x3FC).ok_or_else(cut)?;
-            check(bytes.get(0x175) == Some(&1), "its kind of checksum")?;
-            check(crc32c(!0, covered) == word(0x3FC)?, "its checksum")?;
-        }
-        let checksum_seed = match (has_checksums, incompat & INCOMPAT_CSUM_SEED != 0) {
-            (false, _) => None,
-            (true, true) => Some(word(0x270)?),
-            (true, false) => Some(crc32c(!0, &uuid)),
-        };
-        let has_64_bits = incompat & INCOMPAT_64BIT != 0;
-        let (log_block, log_cluster) = (word(0x18)?, word(0x1C)?);
-        check(log_block <= 6, "the size of its blocks")?;
-        let has_clusters = ro_compat & RO_COMPAT_BIGALLOC != 0;
-        let log_cluster = if has_clusters { log_cluster } else { log_block };
-        check(log_cluster >= log_block && log_cluster - log_block <= 20, "the size of its clusters")?;
-        let (block_bytes, cluster_blocks) = (1024_u64 << log_block, 1_u64 << (log_cluster - log_block));
-        let high = if has_64_bits { u64::from(word(0x150)?) } else { 0 };
-        let blocks = high << 32 | u64::from(word(0x4)?);
-        let (first_data_block, blocks_per_group) = (u64::from(word(0x14)?), u64::from(word(0x20)?));
+        let checksum_seed = checksum_seed(&bytes, features).map_err(wrong)?;
+        let shape = Shape::of(&bytes, features, view.len_bytes()).map_err(wrong)?;
+        let Shape { block_bytes, blocks, first_data_block, .. } = shape;
+        let has_clusters = features.has_clusters();
+        let log_cluster = if has_clusters { word(0x1C)?.checked_sub(word(0x18)?) } else { Some(0) };
+        let log_cluster = log_cluster.filter(|log| *log <= 20).ok_or_else(|| senseless("the size of its clusters"))?;
+        let cluster_blocks = 1_u64 << log_cluster;
+        let blocks_per_group = u64::from(word(0x20)?);
         let clusters_per_group = if has_clusters { word(0x24)?.into() } else { blocks_per_group };
-        let len = view.len_bytes();
-        check(
-            blocks.checked_mul(block_bytes).is_some_and(|end| end <= len),
-            "it has more blocks than there is room for",
-        )?;
-        check(first_data_block <= 1 && first_data_block < blocks, "its first block")?;
-        check(
-            clusters_per_group >= 8
-                && clusters_per_group % 8 == 0
-                && clusters_per_group <= block_bytes * 8
-                && clusters_per_group * cluster_blocks == blocks_per_group,
-            "the blocks of a group",
-        )?;
-        let inodes_per_group = u64::from(word(0x28)?);
-        let inode_bytes = if is_old { 128 } else { u64::from(half(0x58)?) };
-        check(inodes_per_group > 0 && inodes_per_group <= block_bytes * 8, "the inodes of a group")?;
-        check(inode_bytes.is_power_of_two() && (128..=block_bytes).contains(&inode_bytes), "the size of its inodes")?;
-        let descriptor_bytes = if has_64_bits { u64::from(half(0xFE)?) } else { 32 };
-        check(
-            descriptor_bytes.is_power_of_two()
-                && (32..=1024).contains(&descriptor_bytes)
-                && (descriptor_bytes >= 64 || !has_64_bits),
-            "the size of its group descriptors",
-        )?;
+        let is_possible = clusters_per_group >= 8
+            && clusters_per_group % 8 == 0
+            && clusters_per_group <= block_bytes * 8
+            && clusters_per_group * cluster_blocks == blocks_per_group;
+        if !is_possible {
+            return Err(senseless("the blocks of a group"));
+        }
         let groups = (blocks - first_data_block).div_ceil(blocks_per_group);
         if groups > MAX_GROUPS {
             return Err(Whole::no_map("it has more than a million groups"));
@@ -153,22 +144,25 @@ impl Geometry {
             clusters_per_group,
             cluster_blocks,
             groups,
-            inodes_per_group,
-            inode_bytes,
-            needs_replay: incompat & INCOMPAT_RECOVER != 0,
+            inodes_per_group: shape.inodes_per_group.into(),
+            inode_bytes: shape.inode_bytes.into(),
+            needs_replay: incompat & incompat::RECOVER != 0,
             is_clean: state & 1 != 0,
             has_errors: state & 2 != 0,
             checksum_seed,
-            descriptor_bytes,
+            descriptor_bytes: shape.descriptor_bytes.into(),
             descriptor_checksum: match checksum_seed {
                 Some(seed) => DescriptorChecksum::Crc32c(seed),
-                None if ro_compat & RO_COMPAT_GDT_CSUM != 0 => DescriptorChecksum::Crc16 { uuid, has_64_bits },
+                None if ro_compat & ro_compat::GDT_CSUM != 0 => DescriptorChecksum::Crc16 {
+                    uuid: uuid_of(&bytes).ok_or_else(cut)?,
+                    has_64_bits: features.has_64_bits(),
+                },
                 None => DescriptorChecksum::None,
             },
-            reserved_descriptor_blocks: if compat & COMPAT_RESIZE_INODE == 0 { 0 } else { half(0xCE)?.into() },
-            first_meta_group: if incompat & INCOMPAT_META_BG == 0 { None } else { Some(word(0x104)?.into()) },
-            has_flexible_groups: incompat & INCOMPAT_FLEX_BG != 0,
-            copies: Copies::of(&bytes, compat, ro_compat).ok_or_else(cut)?,
+            reserved_descriptor_blocks: if compat & compat::RESIZE_INODE == 0 { 0 } else { half(0xCE)?.into() },
+            first_meta_group: if incompat & incompat::META_BG == 0 { None } else { Some(word(0x104)?.into()) },
+            has_flexible_groups: incompat & incompat::FLEX_BG != 0,
+            copies: Copies::of(&bytes, features).ok_or_else(cut)?,
         })
     }
 

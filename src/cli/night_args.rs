@@ -21,7 +21,7 @@ or is older than --warning hours, or a backup is damaged; 2 CRITICAL: the last r
 backup younger than --critical hours; 3 UNKNOWN: the config is wrong or the destination is not available.";
 
 const PROTECT_HELP: &str = "\
-DATE is 2026-11-20, 20_11_2026 (as in file names), today, yesterday or last. _HHMMSS after it selects one of several
+DATE is 2026-11-20, 20_11_2026 (as in file names), today, yesterday or last. _HHMMSS after it selects one of several \
 backups of a day.
 Examples:
   volbak protect volume-0000001a@2026-11-20

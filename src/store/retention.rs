@@ -14,94 +14,22 @@
 //! gone for longer than `gone_days`. Across all sources, [`brake`] stops a run that would remove more than half of
 //! all backups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use chrono::{DateTime, Datelike, Duration, NaiveDate, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, Duration, NaiveDate, Utc};
 
+mod calendar;
+mod facts;
+mod policy;
 mod reason;
 
+use calendar::kept_by_calendar;
+pub use facts::{BackupFacts, Health};
+pub use policy::Policy;
 pub use reason::{Reason, Refusal};
 
 /// How far ahead of now a backup's time may be: clocks are corrected by seconds or minutes.
 const FUTURE_SLACK: Duration = Duration::hours(1);
-
-/// The known state of a backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Health {
-    /// It was read in full and compared, or restored as a test, without a problem.
-    Good,
-    /// No problem is known, but it was never read in full: a quick check is no proof.
-    Unverified,
-    /// A check found it damaged or incomplete. It never counts as a backup.
-    Bad,
-}
-
-/// A backup of the source, from the catalog.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BackupFacts {
-    /// Its name among the backups of its source; compared as a whole, never as a prefix.
-    pub id: String,
-    /// Its time, from its manifest.
-    pub taken_at: DateTime<Utc>,
-    /// The date in its name: the host's calendar day of the backup.
-    pub local_date: NaiveDate,
-    /// Its known state.
-    pub health: Health,
-    /// Whether it contains everything that was selected; a partial backup does not.
-    pub whole: bool,
-    /// Kept by `volbak protect`.
-    pub protected: bool,
-    /// The last one before a sudden change, until `volbak accept`.
-    pub pinned: bool,
-    /// The total size of its files.
-    pub size_bytes: u64,
-}
-
-/// How long a source's backups are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// The maximum age in days at which a backup is kept by age.
-    pub retention_days: u32,
-    /// The number of newest backups to keep whatever their age.
-    pub keep_last: u32,
-    /// The number of most recent days with a backup whose newest backup is kept.
-    pub keep_daily: u32,
-    /// The number of most recent ISO weeks with a backup whose newest backup is kept.
-    pub keep_weekly: u32,
-    /// The number of most recent months with a backup whose newest backup is kept.
-    pub keep_monthly: u32,
-    /// The number of most recent years with a backup whose newest backup is kept.
-    pub keep_yearly: u32,
-    /// The backups of a gone source are kept until the newest is older than this many days.
-    pub gone_days: u32,
-    /// Whether even the last good backup of a gone source is removed after `gone_days`.
-    pub remove_last_of_gone: bool,
-}
-
-/// A week.
-impl Default for Policy {
-    fn default() -> Self {
-        Self::days(7)
-    }
-}
-
-impl Policy {
-    /// Keeps by age only. The backups of a gone source are kept for 90 days, or `retention_days` if that is longer.
-    pub fn days(retention_days: u32) -> Self {
-        Self {
-            retention_days,
-            keep_last: 0,
-            keep_daily: 0,
-            keep_weekly: 0,
-            keep_monthly: 0,
-            keep_yearly: 0,
-            gone_days: retention_days.max(90),
-            remove_last_of_gone: false,
-        }
-    }
-}
 
 /// The current time, in both forms of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,45 +288,6 @@ impl<'a> LastGood<'a> {
         .into_iter()
         .flatten()
     }
-}
-
-/// The backups kept by `keep_*`; bad ones never are. `keep_last` keeps the newest, and as many of the newest whole
-/// ones. Of each of the last days, weeks, months and years with a backup, the newest whole one is kept, or the
-/// newest if none is whole.
-fn kept_by_calendar(believed: &[&BackupFacts], policy: &Policy) -> Vec<(String, Reason)> {
-    let newest_first = || believed.iter().rev().copied().filter(|backup| backup.health != Health::Bad);
-    let last = usize::try_from(policy.keep_last).unwrap_or(usize::MAX);
-    let whole = newest_first().filter(|backup| backup.whole).take(last);
-    let mut kept: Vec<(String, Reason)> = Vec::new();
-    for backup in newest_first().take(last).chain(whole) {
-        if !kept.iter().any(|(id, _)| *id == backup.id) {
-            kept.push((backup.id.clone(), Reason::KeepLast { keep: policy.keep_last }));
-        }
-    }
-    let mut periods = |keep: u32, period_of: fn(NaiveDate) -> (i32, u32), reason: fn(u32) -> Reason| {
-        let keep_periods = usize::try_from(keep).unwrap_or(usize::MAX);
-        let mut chosen: BTreeMap<(i32, u32), &BackupFacts> = BTreeMap::new();
-        for backup in newest_first() {
-            let period = period_of(backup.local_date);
-            let is_better = match chosen.get(&period) {
-                Some(known) => !known.whole && backup.whole,
-                None => chosen.len() < keep_periods,
-            };
-            if is_better {
-                chosen.insert(period, backup);
-            }
-        }
-        kept.extend(chosen.into_values().map(|backup| (backup.id.clone(), reason(keep))));
-    };
-    periods(policy.keep_daily, |date| (date.year(), date.ordinal()), |keep| Reason::KeepDaily { keep });
-    periods(
-        policy.keep_weekly,
-        |date| (date.iso_week().year(), date.iso_week().week()),
-        |keep| Reason::KeepWeekly { keep },
-    );
-    periods(policy.keep_monthly, |date| (date.year(), date.month()), |keep| Reason::KeepMonthly { keep });
-    periods(policy.keep_yearly, |date| (date.year(), 0), |keep| Reason::KeepYearly { keep });
-    kept
 }
 
 #[cfg(test)]

@@ -1,0 +1,37 @@
+//! The facts of a backup that retention goes by.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The known state of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// It was read in full and compared, or restored as a test, without a problem.
+    Good,
+    /// No problem is known, but it was never read in full: a quick check is no proof.
+    Unverified,
+    /// A check found it damaged or incomplete. It never counts as a backup.
+    Bad,
+}
+
+/// A backup of the source, from the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupFacts {
+    /// Its name among the backups of its source; compared as a whole, never as a prefix.
+    pub id: String,
+    /// Its time, from its manifest.
+    pub taken_at: DateTime<Utc>,
+    /// The date in its name: the host's calendar day of the backup.
+    pub local_date: NaiveDate,
+    /// Its known state.
+    pub health: Health,
+    /// Whether it contains everything that was selected; a partial backup does not.
+    pub whole: bool,
+    /// Kept by `volbak protect`.
+    pub protected: bool,
+    /// The last one before a sudden change, until `volbak accept`.
+    pub pinned: bool,
+    /// The total size of its files.
+    pub size_bytes: u64,
+}

@@ -5,6 +5,7 @@
 
 mod backup;
 mod host;
+mod image;
 mod iscsi;
 mod layouts;
 mod made_anew;

@@ -115,6 +115,9 @@ fn archive(
         );
         backup.tell(Severity::Warning, what);
     }
+    for problem in expected.missing(backup.source.display_name(), &layout.regions, &[]) {
+        backup.collector.on_event(&Event::Problem(problem));
+    }
     if written.data_bytes == 0 {
         backup.tell(Severity::Notice, "holds no data at all; the image is zeros");
     }

@@ -112,6 +112,10 @@ fn search(
             class = ExitClass::WithProblems;
             log::warning(&format!("{} is not searched: {}", not_searched.backup, not_searched.why));
         }
+        if of_volume.images > 0 {
+            let images = counted(of_volume.images as u64, "image backup", "image backups");
+            log::warning(&format!("{volume}: {images} not searched: `volbak browse` lists the files of one"));
+        }
         found.push(of_volume);
     }
     if args.json {

@@ -61,6 +61,8 @@ pub struct VolumeHistory {
     pub searched: usize,
     /// Backups that could not be searched: what they have is not known.
     pub not_searched: Vec<NotSearched>,
+    /// The number of image backups: their indexes do not list files.
+    pub images: usize,
     /// The matches, by path.
     pub paths: Vec<PathHistory>,
 }
@@ -86,6 +88,7 @@ pub fn history(
     let mut backups = Vec::new();
     for entry in list_volume(&*directory, volume)? {
         match to_search(volume, entry, since) {
+            Some(Ok(backup)) if backup.manifest.image.is_some() => result.images += 1,
             Some(Ok(backup)) => backups.push(backup),
             Some(Err(not_searched)) => result.not_searched.push(not_searched),
             None => {}

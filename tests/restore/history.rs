@@ -171,6 +171,12 @@ fn a_person_reads_when_a_file_came_and_went() {
     assert!(of(0, &["log", "etc"]).contains("directory"));
     assert!(refused(2, &["find", "a", "--volume", "other"]).contains("has no backups of other"));
     assert!(refused(2, &["find", "a["]).contains("a["));
+    // An image backup has no list of files, which is no problem.
+    let image = nights.directory.path().join("vol.img");
+    run_expecting(0, &["snapshot", "--image", image.to_str().unwrap(), "--to", dest.to_str().unwrap()]);
+    let found = nights.json(0, &["find", "x.conf"]);
+    assert_eq!((&found["volumes"][0]["searched"], &found["volumes"][0]["images"]), (&Value::from(3), &Value::from(1)));
+    assert!(of(0, &["find", "x.conf"]).contains("1 image backup not searched"));
     // A backup whose index was changed is not searched, and that is said.
     damage(&beside(&nights.archives[1], "index"));
     let found = nights.json(3, &["find", "hosts"]);

@@ -14,6 +14,7 @@ pub(crate) mod output;
 pub(crate) mod place;
 pub(crate) mod progress;
 pub(crate) mod proof;
+pub(crate) mod remap;
 pub(crate) mod sessions;
 pub(crate) mod snapshot;
 pub(crate) mod verify;

@@ -32,6 +32,7 @@ pub mod rebuild;
 mod record;
 pub mod rehearse;
 pub mod remains;
+pub mod remap;
 pub mod reports;
 pub mod restore;
 pub mod restore_image;

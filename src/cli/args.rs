@@ -18,6 +18,7 @@ use super::log::LogForm;
 use super::night_args::NightCommand;
 use super::place::WhereTo;
 use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
+use super::remap::{REMAP_EXAMPLES, RemapArgs};
 use super::verify::{VERIFY_EXAMPLES, VerifyArgs};
 
 /// Back up block volumes while instances write to them, and restore with plain tar.
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     /// Write a volume, a device, an image or a backup as a qcow2 or raw image of its used blocks
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),
+    /// Change the owners and groups of a tree to other numbers
+    #[command(after_help = REMAP_EXAMPLES)]
+    Remap(RemapArgs),
     /// Write the disk in a qcow2 or raw image to a device
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),

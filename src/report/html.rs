@@ -137,7 +137,7 @@ fn volume_rows(volume: &VolumeReport, size: &dyn Fn(u64) -> String, with_charts:
             "<b>{}</b><div style=\"color:{GREY};font-size:12px\">{}, {} in all{}</div>",
             match &volume.cloud {
                 Some(cloud) => format!("{} [{}]", escaped(&volume.name), escaped(cloud)),
-                None => escaped(&volume.name).to_string(),
+                None => escaped(&volume.name),
             },
             escaped(&volume.directory),
             size(volume.directory_bytes),

@@ -4,4 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod client;
+mod map;
+mod night;
+mod real;
 mod server;
+#[path = "../testkit/mod.rs"]
+mod testkit;

@@ -14,6 +14,7 @@ mod many_backups;
 mod one_region;
 mod other_numbers;
 mod places;
+mod remap;
 mod second_opinion;
 mod shared_host;
 #[path = "../testkit/mod.rs"]

@@ -1,6 +1,7 @@
 //! Maps owner and group ids, for a target host with other ids than the source.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -51,6 +52,16 @@ impl Mapping {
     /// Whether it maps this id.
     pub(crate) fn covers(&self, id: u32) -> bool {
         id.checked_sub(self.old).is_some_and(|offset| offset <= self.more)
+    }
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The sums were checked when it was parsed.
+        match self.more {
+            0 => write!(f, "{}:{}", self.old, self.new),
+            more => write!(f, "{}-{}:{}-{}", self.old, self.old + more, self.new, self.new + more),
+        }
     }
 }
 
@@ -143,6 +154,18 @@ pub struct IdMaps {
     pub uids: IdMap,
     /// Of groups.
     pub gids: IdMap,
+}
+
+impl fmt::Display for IdMaps {
+    /// The mappings in their order, as arguments; empty without any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |option: &str, map: &IdMap| {
+            map.mappings.iter().map(|mapping| format!("{option} {mapping}")).collect::<Vec<_>>()
+        };
+        let mut all = of("--uid", &self.uids);
+        all.extend(of("--gid", &self.gids));
+        f.write_str(&all.join(" "))
+    }
 }
 
 impl IdMaps {

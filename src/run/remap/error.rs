@@ -1,0 +1,65 @@
+//! Why nothing, or not all, was changed.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+/// Why nothing, or not all, was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemapError {
+    /// No number is mapped.
+    #[error("no number is mapped: name some with --uid OLD:NEW or --gid OLD:NEW")]
+    NothingMapped,
+    /// The directory cannot be opened.
+    #[error("{directory} cannot be opened: {why}")]
+    Directory {
+        /// The directory.
+        directory: String,
+        /// The cause.
+        why: Errno,
+    },
+    /// The journal cannot be read or written.
+    #[error("the journal {} cannot be used", path.display())]
+    Journal {
+        /// The journal.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The journal is damaged, or is no journal.
+    #[error("{} is no journal of a remap that this version knows: {what}", path.display())]
+    NoJournal {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Other users can change the journal.
+    #[error("the journal is not used: {0}")]
+    Distrusted(String),
+    /// The journal is of another mapping, or of another directory.
+    #[error(
+        "the journal {} is of another remap of {directory} ({what}): undo that one with `volbak remap {directory} --undo`, or name \
+         another journal with --journal",
+        path.display()
+    )]
+    OtherRemap {
+        /// The journal.
+        path: PathBuf,
+        /// The directory in it.
+        directory: String,
+        /// What differs.
+        what: String,
+    },
+    /// There is no journal to undo.
+    #[error("there is no journal {}: nothing was changed, or it was undone, or --journal named another one", .0.display())]
+    NothingToUndo(PathBuf),
+    /// Another process has the journal.
+    #[error("another process uses the journal {}", .0.display())]
+    Locked(PathBuf),
+    /// Interrupted: the same command goes on.
+    #[error("interrupted: the same command goes on from here, and --undo goes back")]
+    Cancelled,
+}

@@ -1,0 +1,56 @@
+//! Back to the numbers before, by the journal; and forward to those after, where an earlier call was interrupted.
+
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::change::{Record, Towards};
+use super::error::RemapError;
+use super::journal::{Header, Journal, default_path, read};
+use super::report::RemapReport;
+use super::walk::Root;
+use crate::outside::Cancel;
+use crate::run::restore::ids::IdMaps;
+
+/// Undoes the remap of a directory. The journal goes when all of it is undone.
+pub fn undo(directory: &Path, path: Option<&Path>, dry_run: bool, cancel: &Cancel) -> Result<RemapReport, RemapError> {
+    let root = Root::open(directory)?;
+    let path = match path {
+        Some(path) => path.to_owned(),
+        None => default_path(directory)?,
+    };
+    // Without a mapping any journal of the directory fits.
+    let header = Header::new(&root, &IdMaps::default());
+    let mut report = RemapReport::default();
+    if dry_run {
+        let earlier = read(&path)?.ok_or(RemapError::NothingToUndo(path.clone()))?.check(&header, &path)?;
+        report.changed = earlier.records.len() as u64;
+        return Ok(report);
+    }
+    let (journal, earlier) = Journal::existing(&path, &header)?;
+    // The last change first: an inode that a crafted journal names twice ends as it was first.
+    for record in earlier.records.iter().rev() {
+        if cancel.is_cancelled() {
+            return Err(RemapError::Cancelled);
+        }
+        settle(&root, record, Towards::Old, &mut report);
+        report.changed += 1;
+    }
+    report.changed -= report.problem_count;
+    if report.problem_count == 0 {
+        journal.remove()?;
+    }
+    Ok(report)
+}
+
+/// Brings the inode of a record to one of its states; what is not as the record says is reported, and left alone.
+pub(super) fn settle(root: &Root, record: &Record, towards: Towards, report: &mut RemapReport) {
+    let opened = root.look(&record.path).map_err(|error| match error {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => "it is not there any more".to_owned(),
+        error => error.to_string(),
+    });
+    let done = opened.and_then(|fd| record.is_of(&fd).and_then(|()| record.apply(&fd, towards)));
+    if let Err(what) = done {
+        report.problem(&record.path, &what);
+    }
+}

@@ -1,0 +1,225 @@
+//! Promise: `remap` changes owners and groups to other numbers and nothing else: set-id bits, capabilities, ACLs and times stay, no
+//! symbolic link leads it anywhere, no mount point is crossed; it goes on after `kill -9`, and `--undo` goes back.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::testkit::guest::{Mounted, make_image, quoted, sh};
+use crate::testkit::tree::{Filesystem, Tree, assert_equal_trees, fingerprint, make_hard_tree, make_many_entries};
+
+fn command(work: &Path, tree: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_volbak"));
+    command.arg("remap").arg(tree).arg("--journal").arg(work.join("journal")).args(more);
+    command
+}
+
+fn remap(work: &Path, tree: &Path, more: &[&str]) -> Output {
+    command(work, tree, more).output().unwrap()
+}
+
+fn done(work: &Path, tree: &Path, more: &[&str]) -> serde_json::Value {
+    let mut all = more.to_vec();
+    all.push("--json");
+    let output = remap(work, tree, &all);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// An ext4 of its own: the hard tree, and what a change of owner loses.
+fn hard(work: &Path) -> Mounted {
+    let image = work.join("disk.img");
+    make_image(&image, "256M", Filesystem::Ext4);
+    let point = work.join("mounted");
+    fs::create_dir(&point).unwrap();
+    let mounted = Mounted::partition(&image, &point);
+    fs::create_dir(point.join("hard")).unwrap();
+    make_hard_tree(&point.join("hard"), Filesystem::Ext4);
+    sh(&format!(
+        "cd {}; mkdir nova nova/dir; cd nova; for f in setuid setgid both caps acl plain named; do cp /bin/true $f; done
+         ln both again; ln both dir/third; ln -s /etc link; ln -s ../../../outside out; mkfifo pipe; mknod dev c 1 3
+         chown -Rh 108:108 .; chmod 4755 setuid; chmod 2755 setgid; chmod 6711 both; chmod 2770 dir; chmod 1777 plain
+         setcap cap_net_raw+ep caps; setfacl -m u:108:rw,u:5000:r,g:108:r,g:1500:rx acl; setfacl -m u:108:rwx named; chown 0:0 named
+         setfacl -d -m u:108:rwx,g:108:r dir; setfacl -m g:108:rw pipe; setfattr -n user.note -v hello acl
+         mkdir other; touch other/below; touch -d '2001-02-03 04:05:06.789' acl both dir; touch $(printf 'odd\\377name')
+         chown 108 odd*",
+        quoted(&point)
+    ));
+    mounted
+}
+
+#[test]
+fn hard_cases_are_mapped_undone_and_equal_in_every_attribute() {
+    let work = tempfile::tempdir().unwrap();
+    let work = work.path();
+    fs::create_dir(work.join("outside")).unwrap();
+    sh(&format!("touch {0}/outside/file; chown 108:108 {0}/outside/file {0}/outside", quoted(work)));
+    let mounted = hard(work);
+    let tree = work.join("mounted");
+    sh(&format!(
+        "mount -t tmpfs none {0}/nova/other; touch {0}/nova/other/inside; chown 108:108 {0}/nova/other/inside",
+        quoted(&tree)
+    ));
+    let before = fingerprint(&tree.join("nova"));
+    let hard_before = fingerprint(&tree.join("hard"));
+    let maps = ["--uid", "108:112", "--gid", "108:115"];
+
+    let mut dry = maps.to_vec();
+    dry.push("--dry-run");
+    let counted = done(work, &tree, &dry);
+    assert_equal_trees(&before, &fingerprint(&tree.join("nova")));
+    assert!(!work.join("journal").exists());
+    let report = done(work, &tree, &maps);
+    for key in ["changed", "uids", "gids", "set_id", "capabilities", "acls", "other_filesystems"] {
+        assert_eq!(counted[key], report[key], "{key}");
+    }
+    assert_eq!(report["capabilities"], 1, "{report}");
+    assert_eq!(report["other_filesystems"], 1, "{report}");
+
+    let at = |name: &str| fs::symlink_metadata(tree.join("nova").join(name)).unwrap();
+    for (name, mode) in [("setuid", 0o4755), ("setgid", 0o2755), ("both", 0o6711), ("dir", 0o2770), ("plain", 0o1777)] {
+        assert_eq!((at(name).uid(), at(name).gid(), at(name).mode() & 0o7000), (112, 115, mode & 0o7000), "{name}");
+    }
+    for name in ["link", "out", "pipe", "dev", "dir/third"] {
+        assert_eq!((at(name).uid(), at(name).gid()), (112, 115), "{name}");
+    }
+    let tools = sh(&format!("cd {}/nova; getcap caps; getfacl -n -c -p acl dir pipe named", quoted(&tree)));
+    assert!(tools.contains("cap_net_raw=ep"), "{tools}");
+    assert!(
+        tools.contains("user:112:rw-") && tools.contains("group:115:r--") && tools.contains("default:user:112:rwx"),
+        "{tools}"
+    );
+    assert!(tools.contains("user:5000:r--") && !tools.contains(":108:"), "{tools}");
+    for kept in [tree.join("nova/other/inside"), work.join("outside/file"), work.join("outside")] {
+        assert_eq!(fs::metadata(&kept).unwrap().uid(), 108, "{}", kept.display());
+    }
+    // Times and content stay.
+    let after = fingerprint(&tree.join("nova"));
+    assert_eq!(times(&before), times(&after));
+
+    // Again: nothing. Another mapping over the same journal: refused.
+    assert_eq!(done(work, &tree, &maps)["was_complete"], true);
+    let other = remap(work, &tree, &["--uid", "112:108"]);
+    assert!(!other.status.success() && String::from_utf8_lossy(&other.stderr).contains("--undo"), "{other:?}");
+
+    let undone = done(work, &tree, &["--undo"]);
+    assert_eq!(undone["changed"], report["changed"]);
+    assert_equal_trees(&before, &fingerprint(&tree.join("nova")));
+    assert_equal_trees(&hard_before, &fingerprint(&tree.join("hard")));
+    assert!(!work.join("journal").exists());
+    assert!(String::from_utf8_lossy(&remap(work, &tree, &["--undo"]).stderr).contains("there is no journal"));
+    sh(&format!("umount {}/nova/other", quoted(&tree)));
+    mounted.unmount();
+}
+
+fn times(tree: &Tree) -> Vec<(i64, u32)> {
+    tree.values().map(|attributes| attributes.mtime).collect()
+}
+
+#[test]
+fn what_changed_since_is_left_alone_and_what_is_not_there_is_named() {
+    let work = tempfile::tempdir().unwrap();
+    let (work, tree) = (work.path(), work.path().join("tree"));
+    sh(&format!("mkdir {0}; cd {0}; touch a b c d; chown 108:108 a b c d", quoted(&tree)));
+    done(work, &tree, &["--uid", "108:112"]);
+    // `a` has another owner, `b` is gone, `c` is another file, and leads out of the tree.
+    sh(&format!(
+        "cd {0}; chown 7 a; rm b c; touch ../victim; ln -s ../victim c; chown -h 112 c; chown 112 ../victim",
+        quoted(&tree)
+    ));
+    let output = remap(work, &tree, &["--undo"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    for what in ["a: it has the numbers 7:108 now", "b: it is not there any more", "c: another file is there now"] {
+        assert!(said.contains(what), "{said}");
+    }
+    let uid = |name: &str| fs::symlink_metadata(tree.join(name)).unwrap().uid();
+    assert_eq!((uid("a"), uid("c"), uid("d"), uid("../victim")), (7, 112, 108, 112));
+    // A journal that others can change is not used.
+    sh(&format!("chmod 666 {}/journal", quoted(work)));
+    assert!(String::from_utf8_lossy(&remap(work, &tree, &["--undo"]).stderr).contains("is not used"));
+    sh(&format!("chmod 600 {0}/journal; echo '{{}}' >>{0}/journal", quoted(work)));
+    assert!(String::from_utf8_lossy(&remap(work, &tree, &["--undo"]).stderr).contains("is no journal"));
+    assert_eq!(remap(work, &tree, &[]).status.code(), Some(2));
+}
+
+/// Starts it, and kills it as soon as the journal has so many bytes, or lets it end.
+fn killed_at(mut child: Child, journal: &Path, bytes: u64) -> bool {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if fs::metadata(journal).is_ok_and(|metadata| metadata.len() >= bytes) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return true;
+        }
+        assert!(Instant::now() < until, "it hangs");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn two_numbers_are_swapped_once_however_often_it_is_killed() {
+    let work = tempfile::tempdir().unwrap();
+    let (work, tree) = (work.path(), work.path().join("tree"));
+    fs::create_dir(&tree).unwrap();
+    sh(&format!(
+        "cd {}; for d in 0 1 2 3 4 5; do mkdir $d; (cd $d; seq 1 700 | xargs touch; chmod 4755 $(seq 1 50)
+         chown 108:108 $(seq 1 350); chown 112:112 $(seq 351 700); chmod 6755 $(seq 330 370)); done",
+        quoted(&tree)
+    ));
+    let before = fingerprint(&tree);
+    let maps = ["--uid", "108:112", "--uid", "112:108", "--gid", "108:112", "--gid", "112:108"];
+    let quiet = |more: &[&str]| command(work, &tree, more).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (journal, mut kills) = (work.join("journal"), 0);
+    for step in 1..12_u64 {
+        kills += u32::from(killed_at(quiet(&maps), &journal, step * 40_000));
+    }
+    assert!(kills >= 3, "{kills}");
+    done(work, &tree, &maps);
+    let swapped = |id: u32| match id {
+        108 => 112,
+        112 => 108,
+        other => other,
+    };
+    let mut expected = before.clone();
+    for attributes in expected.values_mut() {
+        attributes.uid = swapped(attributes.uid);
+        attributes.gid = swapped(attributes.gid);
+    }
+    assert_equal_trees(&expected, &fingerprint(&tree));
+    // The way back, killed in the middle.
+    let mut child = quiet(&["--undo"]);
+    let first = tree.join("5/99");
+    while fs::metadata(&first).is_ok_and(|metadata| metadata.uid() != 108) && child.try_wait().unwrap().is_none() {}
+    let _ = child.kill();
+    child.wait().unwrap();
+    if journal.exists() {
+        done(work, &tree, &["--undo"]);
+    }
+    assert_equal_trees(&before, &fingerprint(&tree));
+}
+
+#[test]
+fn many_files_and_a_thousand_levels_take_a_moment() {
+    let work = tempfile::tempdir().unwrap();
+    let (work, tree) = (work.path(), work.path().join("tree"));
+    make_many_entries(&tree.join("many"), 20_000);
+    // Deeper than descriptors may be open, and than a path may be long.
+    sh(&format!("cd {}; for n in $(seq 1500); do mkdir -p level; cd -P level; done; touch end", quoted(&tree)));
+    let began = Instant::now();
+    let report = done(work, &tree, &["--uid", "0:7", "--gid", "0:8"]);
+    let took = began.elapsed();
+    assert!(report["changed"].as_u64().unwrap() > 21_500, "{report}");
+    assert_eq!(report["changed"], report["inodes"]);
+    assert!(took < Duration::from_secs(90), "{took:?}");
+    let left = sh(&format!("find {} \\( -uid 0 -o -gid 0 \\) | wc -l", quoted(&tree)));
+    assert_eq!(left.trim(), "0");
+    done(work, &tree, &["--undo"]);
+    let left = sh(&format!("find {} ! -uid 0 | wc -l", quoted(&tree)));
+    assert_eq!(left.trim(), "0");
+}

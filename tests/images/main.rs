@@ -7,6 +7,7 @@ mod backup;
 mod disks;
 mod hostile;
 mod killed;
+mod proof;
 mod restored;
 mod verbs;
 mod written;

@@ -9,6 +9,7 @@ mod image;
 mod iscsi;
 mod layouts;
 mod made_anew;
+mod migration;
 mod names;
 mod nested;
 mod nights;

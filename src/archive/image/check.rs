@@ -101,8 +101,9 @@ pub fn check_archive(
     let mut hash = Some(Sha1::new());
     let mut at = 0;
     let mut take = |(member, checked): (ImageMember, Receiver<Result<(), Faulty>>), read: &mut dyn FnMut(u64)| {
-        // A thread that panics ends the process.
-        if let Ok(Err(Faulty(what))) = checked.recv() {
+        // A member without a result is not a good one, although no thread ends before it has given one.
+        let checked = checked.recv().unwrap_or_else(|_| Err(Faulty("it was not checked".to_owned())));
+        if let Err(Faulty(what)) = checked {
             fault(ImageFault { member: Some(member), in_index: false, what });
         }
         read(member.volume_length);

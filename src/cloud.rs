@@ -2,10 +2,13 @@
 //!
 //! It is data alone: it is read and shown where there is no cloud, and no client of one. It holds no secrets.
 
+#[cfg(feature = "openstack")]
 mod differences;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+#[cfg(feature = "openstack")]
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -273,6 +276,7 @@ impl CloudMap {
     }
 
     /// Puts everything in its order, so that two maps can be compared line by line, and finds the differences.
+    #[cfg(feature = "openstack")]
     pub(crate) fn settle(&mut self) {
         self.volumes.sort_by(|one, other| one.id.cmp(&other.id));
         self.instances.sort_by(|one, other| one.id.cmp(&other.id));

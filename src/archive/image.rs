@@ -2,7 +2,7 @@
 //!
 //! [`mod@write`] makes them, with members of the previous archive ([`parent`]) where the content is the same. [`blocks`] reads
 //! them at any offset, [`check`] from the first to the last byte. Used are the codec, the threads and the order of members of
-//! the `tar` archives. Members of zeros are not compressed: they are known ([`zeros`]).
+//! the `tar` archives. Members of zeros are not compressed: they are known (`zeros`).
 
 pub mod blocks;
 pub mod check;

@@ -117,7 +117,7 @@ impl<'a> ArchiveWriter<'a> {
         self.tar.room().limit_filesystem(limit_bytes);
     }
 
-    /// Adds an entry of the current filesystem. Its data may be read later, until [`ArchiveWriter::end_filesystem`]
+    /// Adds an entry of the current filesystem. Its data may be read later, until `ArchiveWriter::end_filesystem`
     /// returns.
     pub fn append(&mut self, entry: Entry) -> Result<(), ArchiveError> {
         self.tar.check()?;

@@ -165,3 +165,34 @@ fn a_dry_run_counts_and_writes_nothing() {
     assert!(said.contains("uid 108 becomes 112: 6 entries, 2 in ACLs"), "{said}");
     assert_eq!((found.unwrap().len(), fs::metadata(at.join("there")).unwrap().mtime_nsec()), (1, before));
 }
+
+#[test]
+fn the_names_of_acls_get_the_numbers_of_the_given_files() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let archive = at.join("of-gnu-tar.tar.gz");
+    // GNU tar writes the names of a host that knows them, without numbers.
+    sh(&format!(
+        "cd {} && mkdir new && printf 'root:x:0:0::/:\\nonlythere:x:4711:4711::/:\\n' >new/passwd
+         printf 'root:x:0:\\nonlythem:x:4712:\\n' >new/group
+         python3 - <<'PYTHON'
+import io, tarfile
+with tarfile.open('of-gnu-tar.tar.gz', 'w:gz', format=tarfile.PAX_FORMAT) as tar:
+    entry = tarfile.TarInfo('file')
+    entry.size, entry.mode = 4, 0o640
+    acl = 'user::rw-,user:onlythere:rw-,group::r--,group:onlythem:r-x,mask::rwx,other::---'
+    entry.pax_headers = {{'SCHILY.acl.access': acl}}
+    tar.addfile(entry, io.BytesIO(b'text'))
+PYTHON",
+        quoted(at)
+    ));
+    let acl = |directory: &str| sh(&format!("getfacl -n -c -p {}/file", quoted(&at.join(directory))));
+    let new = format!("{0}/new/passwd:{0}/new/group", at.display());
+    // On this host nothing has these names.
+    let (_, said) = restored(at, &archive, 3, "here", &[]);
+    assert!(said.contains("onlythere") && said.contains("onlythem"), "{said}");
+    assert!(!acl("here").contains("4711"));
+    let (_, said) = restored(at, &archive, 0, "mapped", &["--map-from", "/etc/passwd:/etc/group", "--map-to", &new]);
+    let set = acl("mapped");
+    assert!(set.contains("user:4711:rw-") && set.contains("group:4712:r-x"), "{set}{said}");
+}

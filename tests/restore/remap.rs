@@ -31,7 +31,8 @@ fn done(work: &Path, tree: &Path, more: &[&str]) -> serde_json::Value {
 /// An ext4 of its own: the hard tree, and what a change of owner loses.
 fn hard(work: &Path) -> Mounted {
     let image = work.join("disk.img");
-    make_image(&image, "256M", Filesystem::Ext4);
+    // A smaller one has blocks of 1 KiB, and a symbolic link is no longer than a block.
+    make_image(&image, "1G", Filesystem::Ext4);
     let point = work.join("mounted");
     fs::create_dir(&point).unwrap();
     let mounted = Mounted::partition(&image, &point);

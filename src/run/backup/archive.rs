@@ -10,9 +10,9 @@ use super::regions::{KeptAsImage, archive_regions};
 use super::under_way::UnderWay;
 use crate::archive::error::ArchiveError;
 use crate::archive::members::Outputs;
-use crate::archive::write::{ArchiveWriter, WriteOptions, WrittenArchive};
+use crate::archive::write::{ArchiveWriter, WrittenArchive};
 use crate::events::{Event, Observer, Severity};
-use crate::layout::{Layout, detect};
+use crate::layout::Layout;
 use crate::manifest::{ImageRecord, RegionRecord};
 use crate::outside::BlockRead;
 use crate::reader::exclude::Excludes;
@@ -50,18 +50,10 @@ pub(super) fn archive(
     let ToArchive { pending, guard, excludes, scratch } = *input;
     backup.step("reading the layout");
     let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
-    let layout = detect(&*blocks, backup.source.display_name(), Some(guard.sector_size_bytes()))?;
+    let layout = backup.read_layout(&*blocks, guard)?;
     let expected = Expected(&backup.options.expect);
-    for problem in &layout.problems {
-        backup.collector.on_event(&Event::Problem(expected.weighed(problem.clone(), &layout.regions)));
-    }
 
-    let (cancel, health) = (backup.world.cancel.clone(), guard.health_flag());
-    let options = WriteOptions {
-        level: backup.options.archive.level,
-        threads: backup.options.threads(),
-        stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
-    };
+    let options = backup.write_options(guard);
     let outputs = Outputs {
         archive: pending.archive_writer(backup.options.archive.share_blocks).map_err(ArchiveError::Write)?,
         index: pending.index_writer().map_err(ArchiveError::Write)?,

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::Local;
-
 use super::archive::ArchivedSource;
 use super::ends::{begin, publish};
 use super::error::BackupError;
@@ -15,14 +13,13 @@ use crate::archive::error::ArchiveError;
 use crate::archive::image::write::{ImageOf, write_image};
 use crate::archive::kind::ArchiveKind;
 use crate::archive::members::Outputs;
-use crate::archive::write::{WriteOptions, WrittenArchive};
+use crate::archive::write::WrittenArchive;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
-use crate::layout::detect;
 use crate::manifest::ImageRecord;
 use crate::outside::BlockRead;
 use crate::run::expected::Expected;
-use crate::run::parent::{PreviousImage, Sought, Trust, previous_image};
+use crate::run::parent::{PreviousImage, Trust, previous_image};
 use crate::run::record::source_record;
 use crate::source::SnapshotGuard;
 use crate::store::Folder;
@@ -43,14 +40,8 @@ pub(super) fn run(backup: &UnderWay<'_>, volume: Folder) -> Result<BackupOutcome
 }
 
 fn find_previous(backup: &UnderWay<'_>) -> Option<PreviousImage> {
-    let wanted = Sought {
-        source: &source_record(backup.source),
-        level: backup.options.archive.level,
-        choice: &backup.options.parent,
-        full_read_every_days: backup.options.archive.full_read_every_days,
-        today: backup.started_at.with_timezone(&Local).date_naive(),
-        now: backup.started_at,
-    };
+    let source = source_record(backup.source);
+    let wanted = backup.sought(&source);
     match previous_image(&wanted, backup.backups, backup.destination.root()) {
         Ok(found) => {
             if let Some(previous) = &found {
@@ -74,11 +65,8 @@ fn archive(
 ) -> Result<ArchivedSource, BackupError> {
     backup.step("reading the layout");
     let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
-    let layout = detect(&*blocks, backup.source.display_name(), Some(guard.sector_size_bytes()))?;
+    let layout = backup.read_layout(&*blocks, guard)?;
     let expected = Expected(&backup.options.expect);
-    for problem in &layout.problems {
-        backup.collector.on_event(&Event::Problem(expected.weighed(problem.clone(), &layout.regions)));
-    }
     backup.step("looking for the used blocks");
     // The only error is that of a cancelled run.
     let found = used_map_of_disk(&layout, &blocks, &backup.world.cancel).map_err(|_| BackupError::Cancelled)?;
@@ -93,12 +81,7 @@ fn archive(
     }
 
     backup.step("reading the used blocks");
-    let (cancel, health) = (backup.world.cancel.clone(), guard.health_flag());
-    let options = WriteOptions {
-        level: backup.options.archive.level,
-        threads: backup.options.threads(),
-        stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
-    };
+    let options = backup.write_options(guard);
     let outputs = Outputs {
         archive: pending.archive_writer(false).map_err(ArchiveError::Write)?,
         index: pending.index_writer().map_err(ArchiveError::Write)?,

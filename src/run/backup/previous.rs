@@ -3,14 +3,12 @@
 
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-use chrono::Local;
-
 use super::error::BackupError;
 use super::under_way::UnderWay;
 use crate::archive::write::ArchiveWriter;
 use crate::error::with_causes;
 use crate::events::Severity;
-use crate::run::parent::{Previous, PreviousError, Sought, Trust, previous};
+use crate::run::parent::{Previous, PreviousError, Trust, previous};
 use crate::run::record::source_record;
 
 /// The result of the search; an error says why no backup is usable.
@@ -67,14 +65,8 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
 }
 
 fn find(backup: &UnderWay<'_>) -> SearchResult {
-    let wanted = Sought {
-        source: &source_record(backup.source),
-        level: backup.options.archive.level,
-        choice: &backup.options.parent,
-        full_read_every_days: backup.options.archive.full_read_every_days,
-        today: backup.started_at.with_timezone(&Local).date_naive(),
-        now: backup.started_at,
-    };
+    let source = source_record(backup.source);
+    let wanted = backup.sought(&source);
     previous(&wanted, backup.backups, backup.destination.root())
 }
 

@@ -49,6 +49,15 @@ pub(crate) fn uuid_text(raw: [u8; 16]) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
+/// Whether it is a UUID in the form that [`uuid_text`] and all tools print, in letters of either case.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
 /// Formats a GUID as stored in GPT: the first three fields are little-endian (UEFI 2.10, appendix A).
 pub(crate) fn guid_text(raw: [u8; 16]) -> String {
     let mut swapped = raw;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 mod cursor;
+pub(crate) mod digest;
 pub(crate) mod file_lock;
 pub mod host;
 pub mod inode_flags;

@@ -8,7 +8,7 @@ use volbak::outside::{Clock, SystemClock};
 use volbak::run::cloud::{When, load, take};
 
 use super::log;
-use super::night_args::day_of;
+use super::night_args::day;
 use super::output::{print, print_json};
 use super::place::Where;
 use super::sessions::{SESSIONS_EXAMPLES, SessionsArgs, sessions};
@@ -44,12 +44,6 @@ pub(crate) struct MapArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-fn day(text: &str) -> Result<NaiveDate, String> {
-    day_of(text, Local::now().date_naive()).ok_or_else(|| {
-        "write a day such as 2026-11-20 or 20_11_2026, or today, yesterday, or \"3 days ago\"".to_owned()
-    })
 }
 
 pub(crate) fn cloud(command: &CloudCommand) -> anyhow::Result<ExitClass> {

@@ -101,7 +101,7 @@ pub(crate) fn day(text: &str) -> Result<NaiveDate, String> {
     })
 }
 
-pub(crate) fn day_of(text: &str, today: NaiveDate) -> Option<NaiveDate> {
+fn day_of(text: &str, today: NaiveDate) -> Option<NaiveDate> {
     let words = text.trim().to_ascii_lowercase();
     let days_ago = match words.split_whitespace().collect::<Vec<_>>()[..] {
         ["today"] => 0,

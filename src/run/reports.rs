@@ -205,17 +205,7 @@ fn keep(report: &RunReport, config: &Config, destination: &Destination, now: Dat
     let written = destination.own_directory(REPORTS).and_then(|reports| {
         reports.replace_file(&format!("{}{SUFFIX}", report.started.format(NAME_FORMAT)), json.as_bytes())?;
         let oldest = now.with_timezone(&Local).date_naive() - Duration::days(i64::from(config.report.keep_days));
-        let listing = reports.list()?;
-        for name in &listing.staged {
-            reports.discard(name)?;
-        }
-        for name in &listing.files {
-            let is_old = time_of(name).is_some_and(|time| time.date() < oldest);
-            if is_old {
-                reports.remove(name)?;
-            }
-        }
-        Ok(())
+        reports.tidy(&reports.list()?, |name| time_of(name).is_some_and(|time| time.date() < oldest))
     });
     Ok(written?)
 }

@@ -1,5 +1,6 @@
 //! Why an existing object is not backed up. Pure functions of facts.
 
+use crate::field::is_uuid;
 use crate::source::lvm::LvFacts;
 
 /// Why an existing object cannot be a source.
@@ -99,12 +100,7 @@ pub(crate) fn refusal_of(lv: &LvFacts) -> Option<Refusal> {
 
 /// `volume-UUID`: Cinder's default `volume_name_template`.
 fn is_cinder_volume_name(name: &str) -> bool {
-    let Some(uuid) = name.strip_prefix("volume-") else { return false };
-    uuid.len() == 36
-        && uuid.bytes().enumerate().all(|(index, byte)| match index {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+    name.strip_prefix("volume-").is_some_and(is_uuid)
 }
 
 #[cfg(test)]

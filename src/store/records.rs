@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::api::{Store, Writers};
+use super::api::{Listing, Store, Writers};
 use super::destination::{Destination, OWN_DIRECTORY};
 use super::error::StoreError;
 use super::open::OpenError;
@@ -10,6 +10,8 @@ use crate::outside::BlockCursor;
 
 /// The kept reports, one file each.
 pub const REPORTS: &str = "reports";
+/// The saved maps of the cloud, one file each.
+pub const MAPS: &str = "cloud";
 /// The standing of each volume after its last run.
 pub const STANDING: &str = "standing.json";
 /// The protected backups, one `VOLUME/STEM` per line.
@@ -48,6 +50,14 @@ impl dyn Store {
         let read = BlockCursor::new(file).take(max_bytes).read_to_end(&mut bytes);
         read.map_err(StoreError::io("reading", &self.path().join(name)))?;
         Ok(Some(bytes))
+    }
+
+    /// Removes the dated files that are `old`, and what a killed run left of others. `listing` is that of this folder.
+    pub fn tidy(&self, listing: &Listing, old: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+        for staged in &listing.staged {
+            self.discard(staged)?;
+        }
+        listing.files.iter().filter(|name| old(name)).try_for_each(|name| self.remove(name))
     }
 
     /// Writes or replaces the file `name` atomically.

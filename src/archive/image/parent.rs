@@ -3,11 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::index::{Holds, ImageIndexError, ImageIndexReader, ImageMember};
 use crate::archive::carry::Share;
-use crate::outside::BlockRead;
+use crate::outside::digest::sha256_of;
+use crate::outside::{BlockRead, Cancel};
 use crate::shown::hex;
 
 /// What the manifest of the previous backup says.
@@ -63,7 +62,7 @@ impl ImageParent {
         facts: &ImageParentFacts,
         share: Share,
     ) -> Result<Self, ImageParentError> {
-        if hex(&sha256(&*index)?) != facts.index_sha256 {
+        if hex(&sha256_of(&*index, index.len_bytes(), &Cancel::default())?) != facts.index_sha256 {
             return Err(ImageParentError::Changed);
         }
         let index = ImageIndexReader::new(index)?;
@@ -91,22 +90,5 @@ impl ImageParent {
             member,
             is_due: self.share.is_due(volume_offset / super::BORDER_BYTES),
         })
-    }
-}
-
-fn sha256(index: &dyn BlockRead) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut buf = vec![0; 256 << 10];
-    let mut at = 0;
-    loop {
-        match index.read_some(at, &mut buf) {
-            Ok(0) => return Ok(hash.finalize().into()),
-            Ok(read) => {
-                hash.update(&buf[..read]);
-                at += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

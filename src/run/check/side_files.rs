@@ -13,6 +13,7 @@ use crate::archive::kind::ArchiveKind;
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
 use crate::manifest::{Manifest, ManifestError};
+use crate::outside::digest::sha256_of;
 use crate::outside::{BlockRead, Cancel};
 use crate::report::CheckLevel;
 use crate::shown;
@@ -239,28 +240,6 @@ enum Unreadable {
 
 fn stop_if(cancel: &Cancel) -> io::Result<()> {
     if cancel.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
-}
-
-/// SHA-256 of a file's first `len` bytes, or of all if it is shorter. Fails with [`io::ErrorKind::Interrupted`]
-/// when cancelled.
-pub fn sha256_of(file: &dyn BlockRead, len: u64, cancel: &Cancel) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut buf = vec![0; 256 << 10];
-    let mut at = 0;
-    while at < len {
-        stop_if(cancel)?;
-        let most = usize::try_from(len - at).map_or(buf.len(), |left| left.min(buf.len()));
-        match file.read_some(at, &mut buf[..most]) {
-            Ok(0) => break,
-            Ok(read) => {
-                hash.update(&buf[..read]);
-                at += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(hash.finalize().into())
 }
 
 #[cfg(test)]

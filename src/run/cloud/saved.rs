@@ -3,10 +3,9 @@
 use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
 
 use crate::cloud::{BadMap, CloudMap, MAX_BYTES};
+use crate::store::records::MAPS;
 use crate::store::{Destination, StoreError};
 
-/// The folder of the maps.
-const MAPS: &str = "cloud";
 const SUFFIX: &str = ".json";
 const DAY: &str = "%Y-%m-%d";
 const MOMENT: &str = "%Y-%m-%d_%H%M%S";
@@ -49,13 +48,8 @@ pub fn save(destination: &Destination, map: &CloudMap, keep_days: u32) -> Result
     let name = if listing.files.contains(&first) { format!("{}{SUFFIX}", taken.format(MOMENT)) } else { first };
     let bytes = map.to_bytes().map_err(|source| SavedError::Damaged { name: name.clone(), source })?;
     maps.replace_file(&name, &bytes)?;
-    for staged in &listing.staged {
-        maps.discard(staged)?;
-    }
     let oldest = taken.date_naive() - Duration::days(i64::from(keep_days));
-    for old in listing.files.iter().filter(|old| **old != name && day_of(old).is_some_and(|day| day < oldest)) {
-        maps.remove(old)?;
-    }
+    maps.tidy(&listing, |old| old != name && day_of(old).is_some_and(|day| day < oldest))?;
     Ok(())
 }
 

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::cloud::VOLUME_PREFIX;
+use crate::field::is_uuid;
+
 const SESSIONS: &str = "/sys/class/iscsi_session";
 const CONNECTIONS: &str = "/sys/class/iscsi_connection";
-/// The name of Cinder's volumes, at the end of a target's name: cinder.conf's `volume_name_template`.
-const VOLUME_PREFIX: &str = "volume-";
 
 /// The sessions cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -96,12 +97,6 @@ impl Session {
         let id = wanted.strip_prefix(VOLUME_PREFIX).unwrap_or(wanted);
         self.target == wanted || self.volume().is_some_and(|volume| volume.eq_ignore_ascii_case(id))
     }
-}
-
-fn is_uuid(text: &str) -> bool {
-    let groups: Vec<&str> = text.split('-').collect();
-    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
-        && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// All sessions, by number. None if the kernel has no iSCSI.

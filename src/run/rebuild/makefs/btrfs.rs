@@ -3,7 +3,8 @@
 use super::call::{Arguments, ToolCall};
 use super::error::MakeError;
 use super::made::Made;
-use super::names::{has, is_uuid};
+use super::names::has;
+use crate::field::is_uuid;
 use crate::layout::MadeWith;
 use crate::shown;
 

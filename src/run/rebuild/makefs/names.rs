@@ -1,6 +1,7 @@
 //! Validates names in a manifest before they become arguments: UUIDs, labels, features.
 
 use super::error::MakeError;
+use crate::field::is_uuid;
 use crate::layout::{Holds, MadeWith};
 use crate::shown;
 
@@ -10,15 +11,6 @@ pub(super) fn uuid(holds: &Holds) -> Result<String, MakeError> {
         return Err(MakeError::NoUuid);
     };
     if is_uuid(text) { Ok(text.to_owned()) } else { Err(MakeError::Uuid(text.to_owned())) }
-}
-
-/// Whether it is a UUID in the form that all tools print.
-pub(super) fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(index, byte)| match index {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 /// Whether the manifest's label is possible for this kind of filesystem.

@@ -162,7 +162,7 @@ fn a_volume_in_use_comes_back(volume: &Path, filesystem: Filesystem, many_entrie
 fn a_thick_volume_in_use_comes_back() {
     if in_lab("backup::a_thick_volume_in_use_comes_back") {
         set_up();
-        a_volume_in_use_comes_back(&thick_volume("volume-1", "800M"), Filesystem::Ext4, 100_000);
+        a_volume_in_use_comes_back(&thick_volume("volume-1", "800M"), Filesystem::Ext4, 20_000);
     }
 }
 
@@ -354,7 +354,7 @@ fn an_interrupted_run_removes_its_snapshot() {
 
 #[test]
 fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove() {
-    const KILLS: u32 = 20;
+    const KILLS: u32 = 12;
     if !in_lab("backup::a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove") {
         return;
     }

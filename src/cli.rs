@@ -14,6 +14,8 @@ pub(crate) mod output;
 pub(crate) mod place;
 pub(crate) mod progress;
 pub(crate) mod proof;
+#[cfg(feature = "openstack")]
+mod recover;
 pub(crate) mod remap;
 pub(crate) mod sessions;
 pub(crate) mod snapshot;

@@ -185,6 +185,12 @@ pub struct Instance {
     /// Addresses, by network.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: BTreeMap<String, Vec<String>>,
+    /// The device that it boots from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_device: Option<String>,
+    /// Its disks on the compute host: `root`, `ephemeral`, `swap`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_disks: Vec<String>,
 }
 
 /// How Cinder and Nova differ about a volume.

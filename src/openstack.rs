@@ -6,6 +6,7 @@
 //!
 //! It is a seam: what it returns are its own types, and no module that reads volumes or writes archives knows it.
 
+mod actions;
 mod answers;
 mod error;
 mod http;
@@ -14,7 +15,10 @@ mod session;
 mod settings;
 mod yaml;
 
-pub use answers::{Attachment, ConnectionFacts, NovaAttachment, Project, Server, Service, Volume, VolumeAttachment};
+pub use actions::Connector;
+pub use answers::{
+    Attachment, ConnectionFacts, InstanceAction, NovaAttachment, Project, Server, Service, Volume, VolumeAttachment,
+};
 pub use error::CloudError;
 pub use session::{Limits, Session};
 pub use settings::{CloudSettings, Sources};

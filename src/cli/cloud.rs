@@ -11,6 +11,8 @@ use super::log;
 use super::night_args::day;
 use super::output::{print, print_json};
 use super::place::Where;
+#[cfg(feature = "openstack")]
+use super::recover::{RECOVER_EXAMPLES, RecoverArgs, recover};
 use super::sessions::{SESSIONS_EXAMPLES, SessionsArgs, sessions};
 
 const MAP_EXAMPLES: &str = "\
@@ -26,6 +28,10 @@ pub(crate) enum CloudCommand {
     /// Show which instance each volume belongs to, as Cinder and Nova see it
     #[command(after_help = MAP_EXAMPLES)]
     Map(MapArgs),
+    /// Attach volumes again and restart instances after a loss of power
+    #[cfg(feature = "openstack")]
+    #[command(after_help = RECOVER_EXAMPLES)]
+    Recover(RecoverArgs),
     /// Show, check or close the iSCSI sessions of this compute node
     #[command(after_help = SESSIONS_EXAMPLES)]
     Sessions(SessionsArgs),
@@ -49,6 +55,8 @@ pub(crate) struct MapArgs {
 pub(crate) fn cloud(command: &CloudCommand) -> anyhow::Result<ExitClass> {
     match command {
         CloudCommand::Map(args) => map(args),
+        #[cfg(feature = "openstack")]
+        CloudCommand::Recover(args) => recover(args),
         CloudCommand::Sessions(args) => sessions(args),
     }
 }

@@ -133,6 +133,52 @@ pub struct Server {
     /// Its volumes.
     #[serde(default, rename = "os-extended-volumes:volumes_attached", deserialize_with = "nullable")]
     pub volumes: Vec<AttachedVolume>,
+    /// The device that it boots from.
+    #[serde(default, rename = "OS-EXT-SRV-ATTR:root_device_name")]
+    pub root_device: Option<String>,
+    /// Whether it was made from an image, so that its root disk lies on its compute host; without one it boots from a volume.
+    #[serde(default, rename = "image", deserialize_with = "is_object")]
+    pub has_image: bool,
+    /// Its further disks on the compute host.
+    #[serde(default, deserialize_with = "flavor")]
+    pub flavor: FlavorDisks,
+}
+
+/// Disks that a flavor makes on the compute host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlavorDisks {
+    /// Whether it has an ephemeral disk.
+    pub ephemeral: bool,
+    /// Whether it has swap.
+    pub swap: bool,
+}
+
+/// Nova writes `""` for no swap in some versions.
+fn flavor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FlavorDisks, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let has = |key: &str| value.get(key).and_then(serde_json::Value::as_u64).is_some_and(|size| size > 0);
+    let (ephemeral, swap) = (has("ephemeral") || has("OS-FLV-EXT-DATA:ephemeral"), has("swap"));
+    Ok(FlavorDisks { ephemeral, swap })
+}
+
+/// Whether there is an object. Nova writes `""` for none.
+fn is_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(serde_json::Value::deserialize(deserializer)?.is_object())
+}
+
+/// What was once done to an instance through the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct InstanceAction {
+    /// `reboot`, `attach_volume`, `evacuate` and others.
+    pub action: String,
+    /// The request: it tells one action from another.
+    pub request_id: String,
+    /// When it began, by Nova's clock, in UTC without a zone.
+    #[serde(default)]
+    pub start_time: Option<String>,
+    /// `Error` if it failed.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// An address of an instance.
@@ -230,6 +276,12 @@ pub struct Service {
     /// `enabled` or `disabled`.
     #[serde(default)]
     pub status: Option<String>,
+    /// Nova's number of it, a UUID from microversion 2.53 on.
+    #[serde(default)]
+    pub id: Option<serde_json::Value>,
+    /// Whether an administrator said that it is down.
+    #[serde(default, deserialize_with = "nullable")]
+    pub forced_down: bool,
 }
 
 /// A project.
@@ -252,6 +304,14 @@ pub(super) struct TokenAnswer {
 pub(super) struct TokenBody {
     #[serde(default, deserialize_with = "nullable")]
     pub(super) catalog: Vec<CatalogService>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) roles: Vec<Role>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Role {
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) name: String,
 }
 
 #[derive(Clone, Deserialize)]

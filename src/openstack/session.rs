@@ -45,7 +45,7 @@ impl Default for Limits {
 
 /// A service of the catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct ServiceKind {
+pub(super) struct ServiceKind {
     /// For messages, and the key of an address that overrides the catalogue's.
     name: &'static str,
     /// Its types, the preferred one first.
@@ -54,9 +54,9 @@ struct ServiceKind {
     header: &'static str,
 }
 
-const BLOCK_STORAGE: ServiceKind =
+pub(super) const BLOCK_STORAGE: ServiceKind =
     ServiceKind { name: "block-storage", kinds: &["block-storage", "volumev3", "block-store"], header: "volume" };
-const COMPUTE: ServiceKind = ServiceKind { name: "compute", kinds: &["compute"], header: "compute" };
+pub(super) const COMPUTE: ServiceKind = ServiceKind { name: "compute", kinds: &["compute"], header: "compute" };
 
 /// A session with a cloud.
 #[derive(Debug)]
@@ -64,9 +64,10 @@ pub struct Session {
     settings: CloudSettings,
     http: Http,
     limits: Limits,
-    until: Instant,
+    until: Cell<Instant>,
     token: RefCell<Option<Secret>>,
     catalogue: RefCell<Vec<CatalogService>>,
+    roles: RefCell<Vec<String>>,
     /// Whether Nova is older than 2.89.
     old_compute: Cell<bool>,
 }
@@ -83,12 +84,13 @@ impl Session {
         let http = Http::new(settings.ca_file.as_deref())?;
         let now = Instant::now();
         let session = Self {
-            until: now.checked_add(limits.deadline).unwrap_or(now),
+            until: Cell::new(now.checked_add(limits.deadline).unwrap_or(now)),
             settings,
             http,
             limits,
             token: RefCell::default(),
             catalogue: RefCell::default(),
+            roles: RefCell::default(),
             old_compute: Cell::default(),
         };
         session.log_in()?;
@@ -98,6 +100,17 @@ impl Session {
     /// The settings that it was opened with.
     pub fn settings(&self) -> &CloudSettings {
         &self.settings
+    }
+
+    /// Whether the token has this role, by its name.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.borrow().iter().any(|one| one == role)
+    }
+
+    /// Begins the deadline anew: for work of many steps, each of which has all of it.
+    pub fn renew_deadline(&self) {
+        let now = Instant::now();
+        self.until.set(now.checked_add(self.limits.deadline).unwrap_or(now));
     }
 
     /// All volumes of all projects.
@@ -205,7 +218,9 @@ impl Session {
             why: "it has no X-Subject-Token".to_owned(),
         })?;
         *self.token.borrow_mut() = Some(Secret::new(token));
-        *self.catalogue.borrow_mut() = understood::<TokenAnswer>(&what, &answer.body)?.token.catalog;
+        let body = understood::<TokenAnswer>(&what, &answer.body)?.token;
+        *self.catalogue.borrow_mut() = body.catalog;
+        *self.roles.borrow_mut() = body.roles.into_iter().map(|role| role.name).collect();
         Ok(())
     }
 
@@ -252,7 +267,7 @@ impl Session {
 
     /// Reads all pages of a list. Only the query of a link to the next page is used: its host may be wrong behind a
     /// proxy, or hostile.
-    fn list<T: DeserializeOwned + Row>(
+    pub(super) fn list<T: DeserializeOwned + Row>(
         &self,
         service: ServiceKind,
         version: &str,
@@ -301,7 +316,25 @@ impl Session {
         }
     }
 
-    fn read<T: DeserializeOwned>(&self, service: ServiceKind, version: &str, path: &str) -> Result<T, CloudError> {
+    /// Sends a write, once: its answer may be lost after it was carried out. Returns the body of a good answer.
+    pub(super) fn write(
+        &self,
+        method: &Method,
+        service: ServiceKind,
+        version: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Vec<u8>, CloudError> {
+        let url = format!("{}{path}", self.endpoint(service)?);
+        Ok(self.attempt(method, &url, Some((service, version)), body)?.body)
+    }
+
+    pub(super) fn read<T: DeserializeOwned>(
+        &self,
+        service: ServiceKind,
+        version: &str,
+        path: &str,
+    ) -> Result<T, CloudError> {
         let url = format!("{}{path}", self.endpoint(service)?);
         let answer = self.attempt(&Method::GET, &url, Some((service, version)), None)?;
         understood(&format!("GET {url}"), &answer.body)
@@ -335,7 +368,7 @@ impl Session {
     }
 
     fn once(&self, what: &str, request: Request<Vec<u8>>) -> Result<Answer, CloudError> {
-        self.http.send(request, self.until).map_err(|failure| self.no_answer(what, failure))
+        self.http.send(request, self.until.get()).map_err(|failure| self.no_answer(what, failure))
     }
 
     fn repeated(
@@ -346,7 +379,7 @@ impl Session {
         let mut pause = self.limits.pause;
         for attempt in 1.. {
             let is_last = attempt == MOST_ATTEMPTS;
-            let wait = match self.http.send(request()?, self.until) {
+            let wait = match self.http.send(request()?, self.until.get()) {
                 Ok(answer) if !is_last && matches!(answer.status, 429 | 502 | 503) => {
                     pause.max(retry_after(&answer.headers).unwrap_or_default())
                 }
@@ -354,7 +387,7 @@ impl Session {
                 Err(Failure::Broken(_)) if !is_last => pause,
                 Err(failure) => return Err(self.no_answer(what, failure)),
             };
-            let left = self.until.saturating_duration_since(Instant::now());
+            let left = self.until.get().saturating_duration_since(Instant::now());
             if wait >= left {
                 return Err(self.no_answer(what, Failure::Late));
             }
@@ -400,7 +433,7 @@ impl Session {
 }
 
 /// A row of a list.
-trait Row {
+pub(super) trait Row {
     fn id(&self) -> &str;
 }
 
@@ -455,7 +488,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-fn understood<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, CloudError> {
+pub(super) fn understood<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, CloudError> {
     serde_json::from_slice(body)
         .map_err(|error| CloudError::NotUnderstood { what: shown::text(what), why: shown::text(&error.to_string()) })
 }
@@ -478,7 +511,7 @@ fn page<T: DeserializeOwned>(body: &[u8], key: &str) -> Result<(Vec<T>, Option<S
 }
 
 /// An id that can stand in a path: it came in an answer.
-fn in_path(id: &str) -> Result<&str, CloudError> {
+pub(super) fn in_path(id: &str) -> Result<&str, CloudError> {
     let is_id = !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if is_id {
         return Ok(id);

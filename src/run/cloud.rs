@@ -7,6 +7,8 @@ mod collect;
 mod collect;
 pub(crate) mod names;
 pub(crate) mod night;
+#[cfg(feature = "openstack")]
+pub mod recover;
 mod saved;
 
 pub use collect::{Taken, take};

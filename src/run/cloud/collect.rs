@@ -1,6 +1,6 @@
 //! Takes the map of the cloud: Cinder's lists, Nova's lists, and both sides of each attachment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -23,6 +23,12 @@ pub struct Taken {
 
 /// Asks the cloud, by the config and the environment of this process.
 pub fn take(options: &OpenStackOptions, now: DateTime<Utc>) -> Result<Taken, MapError> {
+    let (session, doubts) = open(options)?;
+    Ok(Taken { map: map(&session, now)?, doubts })
+}
+
+/// Logs in, by the config and the environment of this process. Returns what is doubtful about the settings, too.
+pub(super) fn open(options: &OpenStackOptions) -> Result<(Session, Vec<String>), CloudError> {
     let sources = Sources {
         cloud: options.cloud.clone(),
         clouds_file: options.clouds_file.clone(),
@@ -32,7 +38,7 @@ pub fn take(options: &OpenStackOptions, now: DateTime<Utc>) -> Result<Taken, Map
     let settings = CloudSettings::find(&sources)?;
     let doubts = settings.doubts.clone();
     let session = Session::open(settings, Limits { deadline: options.deadline, ..Limits::default() })?;
-    Ok(Taken { map: map(&session, now)?, doubts })
+    Ok((session, doubts))
 }
 
 /// The map. What is needed for it fails with an error; what is not becomes a doubt in it.
@@ -89,6 +95,38 @@ pub(super) fn map(session: &Session, now: DateTime<Utc>) -> Result<CloudMap, Clo
     }
     map.settle();
     Ok(map)
+}
+
+/// One volume as it is now, with the instances that have it on either side. Nova's side is asked of `also`, too, and of no
+/// further ones.
+#[allow(dead_code, reason = "recover --apply comes next")]
+pub(super) fn one_volume(
+    session: &Session,
+    id: &str,
+    also: &BTreeSet<String>,
+) -> Result<(CloudVolume, Vec<Instance>), CloudError> {
+    let volume = session.volume(id)?;
+    let attachments = session.attachments_of(id)?;
+    let mut instances = also.clone();
+    instances.extend(attachments.iter().filter_map(|one| one.instance.clone()));
+    instances.extend(volume.attachments.iter().filter_map(|one| one.server_id.clone()));
+    let (mut servers, mut mapped) = (Vec::new(), Vec::new());
+    for id_of in instances {
+        let found =
+            session.server(&id_of).and_then(|server| Ok((session.volumes_of(&id_of, server.volumes.len())?, server)));
+        match found {
+            Ok((volumes, server)) => {
+                mapped.extend(volumes.into_iter().filter(|one| one.volume == id).map(|one| (id_of.clone(), one)));
+                servers.push(server);
+            }
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let names: BTreeMap<&str, &str> = servers.iter().map(|server| (server.id.as_str(), server.name.as_str())).collect();
+    let attached =
+        both_sides(std::slice::from_ref(&volume), attachments, mapped, &names).remove(id).unwrap_or_default();
+    Ok((cloud_volume(volume, attached, &BTreeMap::new()), servers.into_iter().map(instance).collect()))
 }
 
 /// Cinder's attachments by volume, each with Nova's side where Nova maps it.
@@ -192,7 +230,9 @@ fn cloud_volume(volume: Volume, attachments: Vec<Attached>, projects: &BTreeMap<
     }
 }
 
-fn instance(server: Server) -> Instance {
+pub(super) fn instance(server: Server) -> Instance {
+    let disks = [("root", server.has_image), ("ephemeral", server.flavor.ephemeral), ("swap", server.flavor.swap)];
+    let local_disks = disks.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name.to_owned()).collect();
     let addresses = server.addresses.into_iter();
     Instance {
         id: server.id,
@@ -204,5 +244,7 @@ fn instance(server: Server) -> Instance {
         power_state: server.power_state,
         task_state: server.task_state,
         addresses: addresses.map(|(net, all)| (net, all.into_iter().map(|one| one.addr).collect())).collect(),
+        root_device: server.root_device,
+        local_disks,
     }
 }

@@ -55,6 +55,15 @@ pub fn save(destination: &Destination, map: &CloudMap, keep_days: u32) -> Result
 
 /// Reads a saved map.
 pub fn load(destination: &Destination, when: When) -> Result<CloudMap, SavedError> {
+    newest_of(destination, when, |_| true)
+}
+
+/// The newest of these saved maps that fits: one from before an outage, or the one that was used before.
+pub(crate) fn newest_of(
+    destination: &Destination,
+    when: When,
+    fits: impl Fn(&CloudMap) -> bool,
+) -> Result<CloudMap, SavedError> {
     let root = destination.root().display().to_string();
     let none = || {
         SavedError::None(match when {
@@ -69,9 +78,14 @@ pub fn load(destination: &Destination, when: When) -> Result<CloudMap, SavedErro
     names.retain(|name| day_of(name).is_some_and(|day| when == When::Newest || when == When::Day(day)));
     // `DATE.json` is older than `DATE_TIME.json`.
     names.sort_by(|one, other| one.trim_end_matches(SUFFIX).cmp(other.trim_end_matches(SUFFIX)));
-    let name = names.pop().ok_or_else(none)?;
-    let bytes = maps.read_file(&name, MAX_BYTES)?.ok_or_else(none)?;
-    CloudMap::from_bytes(&bytes).map_err(|source| SavedError::Damaged { name, source })
+    for name in names.into_iter().rev() {
+        let bytes = maps.read_file(&name, MAX_BYTES)?.ok_or_else(none)?;
+        let map = CloudMap::from_bytes(&bytes).map_err(|source| SavedError::Damaged { name, source })?;
+        if fits(&map) {
+            return Ok(map);
+        }
+    }
+    Err(none())
 }
 
 fn day_of(name: &str) -> Option<NaiveDate> {

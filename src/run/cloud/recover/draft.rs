@@ -1,0 +1,33 @@
+//! A plan in the making.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::plan::{Finding, Named, Step};
+use super::seen::{Seen, Wish, named_instance};
+use crate::cloud::Instance;
+
+/// What is decided, before it is put in order.
+pub(super) struct Draft<'a> {
+    pub(super) seen: &'a Seen,
+    pub(super) wish: &'a Wish<'a>,
+    pub(super) instances: BTreeMap<&'a str, &'a Instance>,
+    pub(super) steps: Vec<Step>,
+    pub(super) unclear: Vec<Finding>,
+    pub(super) notes: Vec<Finding>,
+    pub(super) volumes_right: Vec<String>,
+    pub(super) instances_right: Vec<String>,
+    /// Instances that wait until a finding is settled.
+    pub(super) held_back: BTreeSet<String>,
+}
+
+impl Draft<'_> {
+    pub(super) fn is_in_scope(&self, instance: &str) -> bool {
+        self.wish.instance.is_none_or(|only| only == instance)
+    }
+
+    pub(super) fn named(&self, id: &str) -> Named {
+        let saved = || self.wish.saved?.instances.iter().find(|instance| instance.id == id);
+        let found = self.instances.get(id).copied().or_else(saved);
+        found.map_or_else(|| Named { id: id.to_owned(), name: String::new() }, named_instance)
+    }
+}

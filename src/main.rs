@@ -11,6 +11,8 @@ use signal_hook::consts::SIGXFSZ;
 use volbak::error::ExitClass;
 use volbak::layout::render_table;
 use volbak::outside::SystemCommands;
+#[cfg(feature = "openstack")]
+use volbak::run::cloud::recover::RecoverError;
 use volbak::run::inspect::inspect;
 use volbak::store::StoreError;
 
@@ -74,6 +76,8 @@ fn exit(done: anyhow::Result<u8>) -> ExitCode {
             log::error(&shown_error(&error));
             let class = match error.downcast_ref() {
                 Some(StoreError::Locked { .. }) => ExitClass::Locked,
+                #[cfg(feature = "openstack")]
+                _ if error.downcast_ref().is_some_and(RecoverError::is_locked) => ExitClass::Locked,
                 _ if error.is::<UsageError>() => ExitClass::Usage,
                 _ => ExitClass::Failed,
             };

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use clap::Args;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::{ExitClass, with_causes};
+use volbak::log::{Kind, Line, Severity};
 use volbak::outside::{Cancel, Clock, SystemClock};
-use volbak::run::cloud::recover::{Plan, RecoverOptions, plan};
+use volbak::run::cloud::recover::{Outcome, Plan, RecoverError, RecoverOptions, StepResult, apply, plan};
 
 use super::log;
 use super::night_args::day;
-use super::output::{print, print_json};
+use super::output::{after_printing, print, print_json};
 use super::place::Where;
 
 pub(crate) const RECOVER_EXAMPLES: &str = "\
@@ -22,8 +24,12 @@ Examples:
   volbak cloud recover                             the plan; nothing is changed
   volbak cloud recover --outage '2026-11-28 22:10' a reboot after this time counts, and is not repeated
   volbak cloud recover --from-map 2026-11-27       volumes belong where the map of that day has them
-Without --outage, reboots after the newest saved map count. Exit status: 0 with nothing to look at; 1 if nothing can be done; \
-3 if something is not done and to be looked at.";
+  volbak cloud recover --instance web-1 --apply    one instance and its volumes alone
+  volbak cloud recover --plan plan.json
+  volbak cloud recover --apply plan.json           nothing but what is in this plan
+Without --outage, reboots after the newest saved map count. After an interruption, kill -9 included, the same command goes on. \
+Exit status: 0 with nothing to look at; 1 if nothing can be done, or a step failed; 3 if something is not done and to be looked \
+at; 4 if another recovery runs.";
 
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
@@ -32,6 +38,10 @@ pub(crate) struct RecoverArgs {
     /// Save the plan in this file, as JSON [default: beside the journal]
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    /// Carry the plan out; with a FILE, nothing but what is in that plan
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    #[allow(clippy::option_option, reason = "given or not, with a file or without")]
+    apply: Option<Option<PathBuf>>,
     /// One instance and its volumes alone
     #[arg(long, value_name = "ID|NAME")]
     instance: Option<String>,
@@ -44,9 +54,27 @@ pub(crate) struct RecoverArgs {
     /// The journal [default: a file in /var/lib/volbak/recover, by the cloud]
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// The pause between two steps
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pause: Duration,
+    /// How long one step may take
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    patience: Duration,
+    /// How long a state that passes by itself has to stay before it is taken for stale
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    settle: Duration,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Seconds, with a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| time.as_secs() <= 86_400)
+        .ok_or_else(|| "write a number of seconds from 0 to 86400".to_owned())
 }
 
 /// A moment of the local calendar, or one with its zone.
@@ -79,13 +107,16 @@ pub(crate) fn recover(args: &RecoverArgs) -> anyhow::Result<ExitClass> {
         outage: args.outage,
         from_map: args.from_map,
         journal: args.journal.clone(),
-        seen_plan: None,
+        seen_plan: args.apply.clone().flatten(),
         inside: false,
-        pause: Duration::from_secs(2),
-        patience: Duration::from_secs(300),
-        settle: Duration::from_secs(15),
-        cancel: Cancel::default(),
+        pause: args.pause,
+        patience: args.patience,
+        settle: args.settle,
+        cancel: cancel_on_signals()?,
     };
+    if args.apply.is_some() {
+        return carry_out(args, &options);
+    }
     let planned = plan(&options, SystemClock.now())?;
     for doubt in &planned.doubts {
         log::warning(&format!("warning: {doubt}"));
@@ -102,6 +133,36 @@ pub(crate) fn recover(args: &RecoverArgs) -> anyhow::Result<ExitClass> {
         print(&planned.plan.text())?;
     }
     Ok(class(&planned.plan))
+}
+
+fn carry_out(args: &RecoverArgs, options: &RecoverOptions) -> anyhow::Result<ExitClass> {
+    let save = |plan: &Plan, default: &Path| {
+        let path = args.plan.as_deref().unwrap_or(default);
+        save(path, plan).map_err(|source| RecoverError::PlanFile { path: path.to_owned(), source })
+    };
+    let progress = |step: &StepResult| match step.outcome {
+        Outcome::Done | Outcome::AlreadySo => {
+            log::write(Line::new(Severity::Notice, Kind::Step, format!("{}: done", step.action)))
+        }
+        Outcome::NotDone => log::warning(&format!("{}: not done, {}", step.action, step.what)),
+        Outcome::Failed => log::warning(&format!("{}: FAILED, {}", step.action, step.what)),
+    };
+    let report = apply(options, || SystemClock.now(), save, &progress)?;
+    for doubt in &report.doubts {
+        log::warning(&format!("warning: {doubt}"));
+    }
+    let printed = if args.json { print_json(&report) } else { print(&report.text()) };
+    Ok(after_printing(printed, &format!("{} steps are done", report.steps.len()), report.class()))
+}
+
+/// A first signal stops between two steps, a second one at once.
+pub(crate) fn cancel_on_signals() -> anyhow::Result<Cancel> {
+    let cancel = Cancel::default();
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, cancel.flag())?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, cancel.flag())?;
+    }
+    Ok(cancel)
 }
 
 fn class(plan: &Plan) -> ExitClass {

@@ -99,7 +99,6 @@ pub(super) fn map(session: &Session, now: DateTime<Utc>) -> Result<CloudMap, Clo
 
 /// One volume as it is now, with the instances that have it on either side. Nova's side is asked of `also`, too, and of no
 /// further ones.
-#[allow(dead_code, reason = "recover --apply comes next")]
 pub(super) fn one_volume(
     session: &Session,
     id: &str,

@@ -5,16 +5,20 @@
 //! its volume or instance, is announced in the journal, is sent once, and is waited for. After `kill -9` the plan is made anew from
 //! what the cloud says then; of the journal it needs what is wanted, and which restarts were asked for.
 
+mod apply;
 mod decide;
 mod draft;
 mod error;
-#[allow(dead_code, reason = "--apply comes next")]
+mod inside;
 mod journal;
+mod look;
 mod observe;
 mod plan;
+mod report;
 mod restarts;
 mod seen;
 mod situation;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +37,10 @@ use crate::openstack::Session;
 use crate::outside::Cancel;
 use crate::store::Destination;
 
+pub use self::apply::apply;
 pub use self::error::RecoverError;
 pub use self::plan::{Action, Finding, Named, Plan, Step};
+pub use self::report::{Outcome, RecoverReport, StepResult};
 
 /// What is to be recovered, and how.
 #[derive(Debug)]
@@ -88,7 +94,6 @@ pub fn plan(options: &RecoverOptions, now: DateTime<Utc>) -> Result<Planned, Rec
 struct Begun {
     session: Session,
     journal_path: PathBuf,
-    #[allow(dead_code, reason = "--apply comes next")]
     earlier: Earlier,
     past: Past,
     situation: Situation,
@@ -125,5 +130,16 @@ impl Begun {
         let mut plan = decide(seen, &wish);
         plan.stops.extend(self.situation.stops.iter().cloned());
         Ok(plan)
+    }
+
+    fn wish<'a>(&'a self, options: &RecoverOptions, instance: Option<&'a str>, past: &'a Past) -> Wish<'a> {
+        Wish {
+            instance,
+            outage: self.situation.outage,
+            saved: self.situation.saved.as_ref(),
+            from_map: options.from_map.is_some(),
+            past,
+            inside: options.inside,
+        }
     }
 }

@@ -165,6 +165,21 @@ impl Action {
         }
     }
 
+    /// Whether both do the same to the same: names and devices may differ.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let id = |named: Option<&Named>| named.map(|named| named.id.clone());
+        let is_same_attachment = match (self, other) {
+            (Self::DeleteAttachment { attachment, .. }, Self::DeleteAttachment { attachment: other, .. }) => {
+                attachment == other
+            }
+            _ => true,
+        };
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && id(self.volume()) == id(other.volume())
+            && id(self.instance()) == id(other.instance())
+            && is_same_attachment
+    }
+
     /// The step's place in the documented order.
     pub(super) fn phase(&self) -> Phase {
         match self {

@@ -54,6 +54,10 @@ pub(crate) struct RecoverArgs {
     /// The journal [default: a file in /var/lib/volbak/recover, by the cloud]
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// At the end, reboot instances from inside whose volumes were attached after their restart: `ssh USER@ADDRESS shutdown -r
+    /// now`, without a password, and with a known host key [default USER: root]
+    #[arg(long, value_name = "USER", num_args = 0..=1, default_missing_value = "root")]
+    ssh_reboot: Option<String>,
     /// The pause between two steps
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pause: Duration,
@@ -108,7 +112,7 @@ pub(crate) fn recover(args: &RecoverArgs) -> anyhow::Result<ExitClass> {
         from_map: args.from_map,
         journal: args.journal.clone(),
         seen_plan: args.apply.clone().flatten(),
-        inside: false,
+        inside: args.ssh_reboot.clone(),
         pause: args.pause,
         patience: args.patience,
         settle: args.settle,
@@ -142,7 +146,7 @@ fn carry_out(args: &RecoverArgs, options: &RecoverOptions) -> anyhow::Result<Exi
     };
     let progress = |step: &StepResult| match step.outcome {
         Outcome::Done | Outcome::AlreadySo => {
-            log::write(Line::new(Severity::Notice, Kind::Step, format!("{}: done", step.action)))
+            log::write(Line::new(Severity::Notice, Kind::Step, format!("{}: done", step.action)));
         }
         Outcome::NotDone => log::warning(&format!("{}: not done, {}", step.action, step.what)),
         Outcome::Failed => log::warning(&format!("{}: FAILED, {}", step.action, step.what)),

@@ -59,8 +59,8 @@ pub struct RecoverOptions {
     pub journal: Option<PathBuf>,
     /// The plan that was seen before: nothing but its steps is done.
     pub seen_plan: Option<PathBuf>,
-    /// Whether instances whose volumes came late are rebooted from inside.
-    pub inside: bool,
+    /// The user by whom instances whose volumes came late are rebooted from inside, by ssh.
+    pub inside: Option<String>,
     /// The pause between two steps.
     pub pause: Duration,
     /// How long one step may take.
@@ -125,7 +125,7 @@ impl Begun {
             saved,
             from_map: options.from_map.is_some(),
             past: &self.past,
-            inside: options.inside,
+            inside: options.inside.is_some(),
         };
         let mut plan = decide(seen, &wish);
         plan.stops.extend(self.situation.stops.iter().cloned());
@@ -139,7 +139,7 @@ impl Begun {
             saved: self.situation.saved.as_ref(),
             from_map: options.from_map.is_some(),
             past,
-            inside: options.inside,
+            inside: options.inside.is_some(),
         }
     }
 }

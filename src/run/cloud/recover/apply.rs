@@ -1,5 +1,6 @@
 //! Carries a plan out: a small loop over its steps.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use super::report::{Outcome, RecoverReport, StepResult};
 use super::seen::{Seen, task};
 use super::steps::{Ended, Fate, GRACE, carry_out, fate, in_time};
 use super::{Begun, RecoverOptions, begin, observe, situation};
+use crate::outside::SystemCommands;
 
 /// A plan is a few kilobytes; a larger file is none.
 const MAX_PLAN_BYTES: u64 = 64 << 20;
@@ -171,7 +173,7 @@ impl<N: Fn() -> DateTime<Utc>> Run<'_, N> {
                 result.what = format!("Nova is still at it after {} s", self.options.patience.as_secs());
             } else if self.begun.session.server(&id)?.status == "ERROR" {
                 result.outcome = Outcome::Failed;
-                result.what = "its status is ERROR: see the log of nova-compute".to_owned();
+                "its status is ERROR: see the log of nova-compute".clone_into(&mut result.what);
             }
         }
         Ok(())
@@ -184,9 +186,9 @@ impl<N: Fn() -> DateTime<Utc>> Run<'_, N> {
         {
             return Ok(refused);
         }
-        if let Action::RebootInside { instance, address } = action {
-            journal.write(Line::Begin { step: action.clone(), at: (self.now)(), known: Default::default() })?;
-            return Ok(match inside::reboot(instance, address, self.options.cancel.clone()) {
+        if let (Action::RebootInside { address, .. }, Some(user)) = (action, &self.options.inside) {
+            journal.write(Line::Begin { step: action.clone(), at: (self.now)(), known: BTreeSet::new() })?;
+            return Ok(match inside::reboot(user, address, &SystemCommands) {
                 Ok(()) => (Outcome::Done, String::new()),
                 Err(what) => (Outcome::Failed, what),
             });
@@ -201,12 +203,11 @@ impl<N: Fn() -> DateTime<Utc>> Run<'_, N> {
             Again::Changed(what) => return Ok((Outcome::NotDone, what)),
         }
         self.pace();
-        let ended = match action {
-            Action::Restart { instance } => self.restart(action, &instance.id, journal)?,
-            _ => {
-                journal.write(Line::Begin { step: action.clone(), at: (self.now)(), known: Default::default() })?;
-                carry_out(action, &self.looker)?
-            }
+        let ended = if let Action::Restart { instance } = action {
+            self.restart(action, &instance.id, journal)?
+        } else {
+            journal.write(Line::Begin { step: action.clone(), at: (self.now)(), known: BTreeSet::new() })?;
+            carry_out(action, &self.looker)?
         };
         match ended {
             Ended::Done => {

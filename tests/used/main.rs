@@ -4,6 +4,7 @@
 
 mod backup;
 mod carried;
+mod dirty_xfs;
 mod disk;
 mod ext;
 mod mutations;

@@ -175,21 +175,6 @@ fn xfs_is_what_xfs_db_counts() {
 }
 
 #[test]
-fn xfs_in_use_is_whole() {
-    let work = Work::new();
-    let image = work.image("xfs", 400 << 20);
-    run("mkfs.xfs", &["-q", text(&image)]);
-    let copy = work.path("copy");
-    mounted(&["mount", "-o", "loop", text(&image)], &work, |at| {
-        fs::write(at.join("file"), noise(1, 100_000)).unwrap();
-        run("sync", &["-f", text(at)]);
-        run("cp", &["--sparse=always", text(&image), text(&copy)]);
-    });
-    assert_whole(&map_of(&copy), Severity::Notice, "its log is to be replayed");
-    not_whole(map_of(&image));
-}
-
-#[test]
 fn fat_is_what_fsck_counts() {
     let work = Work::new();
     let tree = tree(&work);

@@ -1,7 +1,9 @@
 //! One allocation group: its headers, what is free in it, and where its inodes are.
 
+use super::checksum::has_right_checksum;
+use super::log::Replayed;
 use super::superblock::Superblock;
-use super::tree::{Kind, Tree, has_right_checksum};
+use super::tree::{Kind, Tree};
 use crate::field::{array, be16, be32};
 use crate::outside::BlockRead;
 use crate::used::map::Whole;
@@ -23,18 +25,20 @@ pub(super) struct Group {
 /// More free extents than this in one group, 32 MiB of them, are not gone through.
 const EXTENTS_MAX: usize = 1 << 21;
 
-pub(super) fn read(blocks: &dyn BlockRead, xfs: &Superblock, number: u32) -> Result<Group, Whole> {
+pub(super) fn read(blocks: &Replayed<'_>, xfs: &Superblock, number: u32) -> Result<Group, Whole> {
     let damaged = |what: &str| Whole::in_doubt(format!("the {what} of group {number} makes no sense"));
     let start = xfs.bytes_of(u64::from(number) * xfs.group_blocks, 1).start;
     let len = usize::try_from(xfs.sector_bytes).map_err(|_| damaged("header"))?;
     let header = |index: u64, magic: &[u8; 4], uuid_at: usize, crc_at: usize, name: &str| -> Result<Vec<u8>, Whole> {
         let mut sector = vec![0; len];
-        blocks.read_at(start + index * xfs.sector_bytes, &mut sector)?;
+        let at = start + index * xfs.sector_bytes;
+        blocks.read_at(at, &mut sector)?;
         let is_right = sector.starts_with(magic)
             && be32(&sector, 8) == Some(number)
             && be32(&sector, 12).map(u64::from) == Some(xfs.blocks_in(number))
             && (!xfs.is_v5
-                || has_right_checksum(&sector, crc_at) && array(&sector, uuid_at) == Some(xfs.metadata_uuid));
+                || (blocks.has_logged(at, len) || has_right_checksum(&sector, crc_at))
+                    && array(&sector, uuid_at) == Some(xfs.metadata_uuid));
         if is_right { Ok(sector) } else { Err(damaged(name)) }
     };
     let agf = header(1, b"XAGF", 64, 216, "header of free space")?;

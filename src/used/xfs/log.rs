@@ -1,70 +1,77 @@
-//! The log: whether it ends with the record of an unmount, so that nothing of it is to be replayed.
+//! The log: whether it ends with the record of an unmount, and otherwise what replaying it would change (XFS Algorithms & Data
+//! Structures, 3rd edition, "Journaling Log"). It is a ring of basic blocks. Each pass over it has a number, the cycle,
+//! which begins every block, so that the newest block is the one before the number falls.
 
-use std::io;
+mod head;
+mod items;
+mod record;
+mod replayed;
+mod ring;
+mod transactions;
 
+pub(super) use self::replayed::Replayed;
+
+use self::head::Head;
+use self::items::{Changes, Survey};
+use self::record::{Record, UNMOUNT};
+use self::ring::{BASIC_BLOCK, Ring, damaged, not_understood};
+use self::transactions::Transactions;
 use super::superblock::Superblock;
-use crate::field::{be32, be64};
-use crate::outside::zeros::is_zero;
 use crate::outside::{BlockRead, Cancel};
 use crate::used::map::Whole;
 
-/// Logs are counted in blocks of this size, whatever the filesystem's are.
-const BASIC_BLOCK: usize = 512;
 const LOG_BYTES_MAX: u64 = 4 << 30;
-const PIECE_BYTES: u64 = 1 << 20;
-const RECORD_MAGIC: u32 = 0xFEED_BABE;
-/// `XLOG_UNMOUNT_TRANS` of the flags of an operation.
-const UNMOUNT: u8 = 0x20;
-/// A record's header has a block for each of these of its largest size.
-const HEADER_CYCLE_BYTES: u32 = 32 << 10;
 
-/// Fails where the log may have to be replayed.
-pub(super) fn check_clean(blocks: &dyn BlockRead, xfs: &Superblock, cancel: &Cancel) -> Result<(), Whole> {
+/// The filesystem as it is after its log was replayed. Nothing is written.
+pub(super) fn replay<'a>(blocks: &'a dyn BlockRead, xfs: &'a Superblock, cancel: &Cancel) -> Result<Replayed<'a>, Whole> {
     let start = xfs.bytes_of(xfs.block_of(xfs.log_start), 0).start;
     let len = xfs.log_blocks * xfs.block_bytes;
-    if len > LOG_BYTES_MAX || start.checked_add(len).is_none_or(|end| end > blocks.len_bytes()) {
+    if !(1 << 16..=LOG_BYTES_MAX).contains(&len) || start.checked_add(len).is_none_or(|end| end > blocks.len_bytes()) {
         return Err(Whole::in_doubt("its log lies where it cannot"));
     }
-    // The newest record: its sequence number, how many operations it has, and where its data begin.
-    let mut newest: Option<(u64, u32, u64)> = None;
-    let mut buf = Vec::new();
-    let mut at = 0;
-    let mut is_blank = true;
-    while at < len {
+    let ring = Ring { blocks, start, len: len / BASIC_BLOCK };
+    let Some(head) = Head::find(&ring, cancel)? else { return Ok(Replayed::unchanged(blocks)) };
+    let newest = Record::newest(&ring, xfs, &head)?;
+    if newest.operations == 1 && newest.first_operation_flags(&ring)? & UNMOUNT != 0 {
+        return Ok(Replayed::unchanged(blocks));
+    }
+    if xfs.log_incompat != 0 {
+        return Err(not_understood(format!("it has the features {:#x} (log_incompat)", xfs.log_incompat)));
+    }
+    let tail = newest.tail(&ring, &head)?;
+    // What is committed is known at the end, and that is where a buffer's items before its cancellation are known, too.
+    let mut survey = Survey::new(xfs);
+    each_record(&ring, xfs, &head, tail, &newest, cancel, &mut Transactions::new(&mut survey))?;
+    let mut changes = Changes::new(blocks, xfs, survey, newest.lsn);
+    each_record(&ring, xfs, &head, tail, &newest, cancel, &mut Transactions::new(&mut changes))?;
+    Ok(changes.finish())
+}
+
+/// Gives the operations of all records from the tail to the head to `transactions`.
+fn each_record(
+    ring: &Ring<'_>,
+    xfs: &Superblock,
+    head: &Head,
+    tail: u64,
+    newest: &Record,
+    cancel: &Cancel,
+    transactions: &mut Transactions<'_>,
+) -> Result<(), Whole> {
+    let mut at = tail;
+    // How many blocks there are up to the head.
+    let mut left = (head.block + ring.len - tail) % ring.len;
+    while left > 0 {
         if cancel.is_cancelled() {
-            return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+            return Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into());
         }
-        let piece = PIECE_BYTES.min(len - at);
-        buf.resize(usize::try_from(piece).unwrap_or(0), 0);
-        blocks.read_at(start + at, &mut buf)?;
-        if is_zero(&buf) {
-            at += piece;
-            continue;
+        let record = Record::read(ring, xfs, head, at)?;
+        if record.size_bytes != newest.size_bytes || record.data_bytes > record.size_bytes {
+            return Err(damaged());
         }
-        is_blank = false;
-        for (index, block) in (0..).zip(buf.chunks_exact(BASIC_BLOCK)) {
-            if be32(block, 0) != Some(RECORD_MAGIC) {
-                continue;
-            }
-            let Some((sequence, operations)) = be64(block, 16).zip(be32(block, 40)) else { continue };
-            if newest.is_none_or(|(before, ..)| sequence > before) {
-                let size = be32(block, 320).unwrap_or(0);
-                let headers = if be32(block, 8) == Some(2) { size.div_ceil(HEADER_CYCLE_BYTES).clamp(1, 8) } else { 1 };
-                let data_at = at + (index + u64::from(headers)) * BASIC_BLOCK as u64;
-                newest = Some((sequence, operations, data_at));
-            }
-        }
-        at += piece;
+        let data = record.data(ring, xfs, head)?;
+        transactions.add(record.lsn, record.operations, &data)?;
+        left = left.checked_sub(record.all_blocks()).ok_or_else(damaged)?;
+        at = (at + record.all_blocks()) % ring.len;
     }
-    let in_use = || Whole::out_of_date("it was in use: its log is to be replayed, and is not read here");
-    match newest {
-        None if is_blank => Ok(()),
-        Some((_, 1, data_at)) => {
-            let mut operation = [0; 12];
-            // The record of an unmount is short; its data may begin behind the log's end.
-            blocks.read_at(start + data_at % len, &mut operation)?;
-            if operation[9] & UNMOUNT != 0 { Ok(()) } else { Err(in_use()) }
-        }
-        _ => Err(in_use()),
-    }
+    Ok(())
 }

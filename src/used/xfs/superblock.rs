@@ -10,11 +10,17 @@ const GROUPS_MAX: u32 = 1 << 16;
 const KNOWN_INCOMPAT: u32 = 0x1 | 0x2 | 0x4 | 0x8 | 0x20 | 0x40 | 0x80;
 const INCOMPAT_META_UUID: u32 = 0x4;
 const INCOMPAT_NEEDSREPAIR: u32 = 0x10;
+/// `XFS_SB_VERSION_LOGV2BIT`
+const LOG_V2: u16 = 0x400;
 /// FINOBT, RMAPBT, REFLINK, INOBTCNT.
 const KNOWN_RO_COMPAT: u32 = 0xF;
 
+#[derive(PartialEq, Eq)]
 pub(super) struct Superblock {
     pub(super) is_v5: bool,
+    pub(super) is_log_v2: bool,
+    /// Features that a log which is to be replayed needs.
+    pub(super) log_incompat: u32,
     pub(super) block_bytes: u64,
     pub(super) sector_bytes: u64,
     pub(super) blocks: u64,
@@ -28,6 +34,7 @@ pub(super) struct Superblock {
     pub(super) log_start: u64,
     pub(super) log_blocks: u64,
     pub(super) metadata_uuid: [u8; 16],
+    pub(super) uuid: [u8; 16],
 }
 
 impl Superblock {
@@ -68,6 +75,8 @@ impl Superblock {
         let has_other_uuid = is_v5 && be32(sb, 216)? & INCOMPAT_META_UUID != 0;
         let found = Self {
             is_v5,
+            is_log_v2: be16(sb, 100)? & LOG_V2 != 0,
+            log_incompat: if is_v5 { be32(sb, 220)? } else { 0 },
             block_bytes: be32(sb, 4)?.into(),
             sector_bytes: be16(sb, 102)?.into(),
             blocks: be64(sb, 8)?,
@@ -80,6 +89,7 @@ impl Superblock {
             log_start: be64(sb, 48)?,
             log_blocks: be32(sb, 96)?.into(),
             metadata_uuid: if has_other_uuid { array(sb, 248)? } else { uuid },
+            uuid,
         };
         let is_right = sb.starts_with(b"XFSB")
             && matches!(be16(sb, 100)? & 0xF, 4 | 5)
@@ -104,6 +114,15 @@ impl Superblock {
     /// How many blocks a group has: the last one may be shorter.
     pub(super) fn blocks_in(&self, group: u32) -> u64 {
         self.blocks.saturating_sub(u64::from(group) * self.group_blocks).min(self.group_blocks)
+    }
+
+    /// Whether a buffer of a log is the superblock, one of a group's first two headers, or, where `can_be_tree`, one block.
+    pub(super) fn is_header_or_tree(&self, range: ByteRange, can_be_tree: bool) -> bool {
+        let in_group = range.start % (self.group_blocks * self.block_bytes);
+        let is_header = range.len == self.sector_bytes
+            && (range.start == 0 || in_group == self.sector_bytes || in_group == 2 * self.sector_bytes);
+        let is_block = range.len == self.block_bytes && in_group.is_multiple_of(self.block_bytes);
+        is_header || can_be_tree && is_block
     }
 
     /// The bytes of `count` blocks, counted from the start of the filesystem without gaps between groups.

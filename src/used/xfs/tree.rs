@@ -1,7 +1,9 @@
 //! The B+trees of an allocation group: blocks of records, and above them blocks of keys and children.
 
+use super::checksum::has_right_checksum;
+use super::log::Replayed;
 use super::superblock::Superblock;
-use crate::field::{array, be16, be32, crc32c_without, le32};
+use crate::field::{array, be16, be32};
 use crate::outside::BlockRead;
 use crate::used::map::Whole;
 
@@ -22,7 +24,7 @@ pub(super) struct Kind {
 
 /// One tree: its group, its root's block in the group, and how many levels it has.
 pub(super) struct Tree<'a> {
-    pub(super) blocks: &'a dyn BlockRead,
+    pub(super) blocks: &'a Replayed<'a>,
     pub(super) xfs: &'a Superblock,
     pub(super) group: u32,
     pub(super) kind: &'a Kind,
@@ -95,24 +97,20 @@ impl Tree<'_> {
         }
         let mut block = vec![0; self.block_len()];
         let on_disk = u64::from(self.group) * xfs.group_blocks + u64::from(number);
-        self.blocks.read_at(xfs.bytes_of(on_disk, 1).start, &mut block)?;
+        let at = xfs.bytes_of(on_disk, 1).start;
+        self.blocks.read_at(at, &mut block)?;
+        let is_logged = self.blocks.has_logged(at, block.len());
         let magic = self.kind.magics[usize::from(xfs.is_v5)];
         let is_right = block.starts_with(magic)
             && be16(&block, 4).map(u32::from) == Some(level)
-            && (!xfs.is_v5 || self.is_own_v5(&block));
+            && (!xfs.is_v5 || self.is_own_v5(&block, is_logged));
         if is_right { Ok(block) } else { Err(self.damaged()) }
     }
 
-    /// Version 5: the checksum, the filesystem's UUID and the group.
-    fn is_own_v5(&self, block: &[u8]) -> bool {
-        has_right_checksum(block, 52)
+    /// Version 5: the checksum, which the log's changes do not have yet, the filesystem's UUID and the group.
+    fn is_own_v5(&self, block: &[u8], is_logged: bool) -> bool {
+        (is_logged || has_right_checksum(block, 52))
             && array(block, 32) == Some(self.xfs.metadata_uuid)
             && be32(block, 48) == Some(self.group)
     }
-}
-
-/// Whether the CRC-32C at `at` is that of the bytes with zeros in its place.
-pub(super) fn has_right_checksum(bytes: &[u8], at: usize) -> bool {
-    let crc = crc32c_without(!0, bytes, at..at + 4).map(|crc| !crc);
-    crc.is_some() && crc == le32(bytes, at)
 }

@@ -29,7 +29,7 @@ const KINDS: [Kind; 5] = [
     Kind { name: "rmap", make: &["-m", "rmapbt=1,reflink=1"], mount: "loop" },
     // A log that is gone through several times, in records with several headers.
     Kind { name: "small log", make: &["-b", "size=1024", "-l", "size=5m"], mount: "loop,logbsize=256k" },
-    Kind { name: "sunit", make: &["-d", "agcount=3", "-l", "su=65536"], mount: "loop" },
+    Kind { name: "sunit", make: &["-d", "agcount=3", "-l", "su=65536", "-s", "size=4096"], mount: "loop" },
     Kind { name: "v4", make: &["-m", "crc=0", "-l", "size=6m"], mount: "loop" },
 ];
 
@@ -73,13 +73,13 @@ fn churn(at: &Path, seed: u64, rounds: u64, stop: &AtomicBool) -> std::io::Resul
                 for piece in 0..8_u64 {
                     file.write_all_at(&noise(piece + 1, 5000), (u64::from(random[4]) + piece * 3) * 8192)?;
                 }
-                if random[5] % 4 == 0 {
+                if random[5] < 64 {
                     file.sync_all()?;
                 }
             }
             _ => {
                 let folder = own.join(format!("folder-{}", number % 8));
-                if random[6] % 2 == 0 {
+                if random[6] < 128 {
                     let _ = fs::remove_dir_all(&folder);
                 } else {
                     fs::create_dir_all(&folder)?;

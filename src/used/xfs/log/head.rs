@@ -1,6 +1,6 @@
 //! Where the log ends.
 
-use super::ring::{BASIC_BLOCK, Ring, cycle_of, damaged, not_understood};
+use super::ring::{BASIC_BLOCK, BLOCK_LEN, Ring, cycle_of, damaged, not_understood};
 use crate::outside::Cancel;
 use crate::outside::zeros::is_zero;
 use crate::used::map::Whole;
@@ -52,7 +52,7 @@ impl Head {
             let piece = PIECE_BLOCKS.min(around - done);
             buf.resize(usize::try_from(piece * BASIC_BLOCK).unwrap_or(0), 0);
             ring.read(from + done, &mut buf)?;
-            for (index, block) in (from + done..).zip(buf.chunks_exact(BASIC_BLOCK as usize)) {
+            for (index, block) in (from + done..).zip(buf.chunks_exact(BLOCK_LEN)) {
                 let (found, wanted) = (cycle_of(block), self.cycle_at(index % ring.len));
                 if found != Some(wanted) {
                     let is_older = found.is_some_and(|found| found.abs_diff(wanted) == 1);

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use super::head::Head;
-use super::ring::{BASIC_BLOCK, RECORD_MAGIC, Ring, damaged, not_understood};
+use super::ring::{BASIC_BLOCK, BLOCK_LEN, RECORD_MAGIC, Ring, damaged, not_understood};
 use crate::field::{array, be32, be64, crc32c, crc32c_without, le32};
 use crate::used::map::Whole;
 use crate::used::xfs::superblock::Superblock;
@@ -40,7 +40,7 @@ pub(super) struct Record {
 impl Record {
     /// The record whose header is in block `at`, which is below the log's length.
     pub(super) fn read(ring: &Ring<'_>, xfs: &Superblock, head: &Head, at: u64) -> Result<Self, Whole> {
-        let mut header = vec![0; BASIC_BLOCK as usize];
+        let mut header = vec![0; BLOCK_LEN];
         ring.read(at, &mut header)?;
         let word = |at: usize| be32(&header, at).ok_or_else(damaged);
         let version = word(8)?;
@@ -80,7 +80,7 @@ impl Record {
         let from = head.block + ring.len - count;
         let mut buf = vec![0; usize::try_from(count * BASIC_BLOCK).unwrap_or(0)];
         ring.read(from, &mut buf)?;
-        let headers = buf.chunks_exact(BASIC_BLOCK as usize).map(|block| be32(block, 0) == Some(RECORD_MAGIC));
+        let headers = buf.chunks_exact(BLOCK_LEN).map(|block| be32(block, 0) == Some(RECORD_MAGIC));
         let last = (from..).zip(headers).filter(|(_, is_header)| *is_header).last();
         let (at, _) = last.ok_or_else(damaged)?;
         let record = Self::read(ring, xfs, head, at % ring.len)?;
@@ -111,7 +111,7 @@ impl Record {
 
     /// The flags of the first operation.
     pub(super) fn first_operation_flags(&self, ring: &Ring<'_>) -> Result<u8, Whole> {
-        let mut block = [0; BASIC_BLOCK as usize];
+        let mut block = [0; BLOCK_LEN];
         ring.read(self.at + self.header_blocks(), &mut block)?;
         Ok(block[9])
     }
@@ -132,7 +132,7 @@ impl Record {
         if !is_right {
             return Err(Whole::in_doubt(format!("the checksum of the record of its log at block {} is wrong", self.at)));
         }
-        for (index, block) in data.chunks_exact_mut(BASIC_BLOCK as usize).enumerate() {
+        for (index, block) in data.chunks_exact_mut(BLOCK_LEN).enumerate() {
             let cycle = head.cycle_at((first + index as u64) % ring.len);
             let word = self.word(index).ok_or_else(damaged)?;
             let place = block.first_chunk_mut::<4>().ok_or_else(damaged)?;
@@ -148,7 +148,7 @@ impl Record {
     /// The first word of a block of data.
     fn word(&self, index: usize) -> Option<[u8; 4]> {
         let (header, word) = (index / WORDS_OF_HEADER, index % WORDS_OF_HEADER);
-        let words_at = if header == 0 { WORDS_AT } else { header * BASIC_BLOCK as usize + 4 };
+        let words_at = if header == 0 { WORDS_AT } else { header * BLOCK_LEN + 4 };
         array(&self.header, words_at + word * 4)
     }
 
@@ -156,7 +156,7 @@ impl Record {
         let mut crc = crc32c_without(!0, self.header.get(..header_bytes)?, CRC_AT..CRC_AT + 4)?;
         if xfs.is_log_v2 {
             for header in 1..usize::try_from(self.data_bytes.div_ceil(BYTES_OF_HEADER)).ok()? {
-                let at = header * BASIC_BLOCK as usize;
+                let at = header * BLOCK_LEN;
                 crc = crc32c(crc, self.header.get(at..at + EXTENDED_HEADER_BYTES)?);
             }
         }

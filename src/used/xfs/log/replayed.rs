@@ -25,21 +25,21 @@ struct Base {
 
 /// Where version 5 keeps a block's number of the last change that is in it, the filesystem's UUID and the checksum.
 struct Stamp {
-    lsn_at: usize,
-    uuid_at: usize,
-    crc_at: usize,
+    lsn: usize,
+    uuid: usize,
+    crc: usize,
 }
 
 impl Stamp {
     fn of(block: &[u8]) -> Option<Self> {
-        let (lsn_at, uuid_at, crc_at) = match block.get(..4)? {
+        let (lsn, uuid, crc) = match block.get(..4)? {
             b"XAGF" => (208, 64, 216),
             b"XAGI" => (320, 296, 312),
             b"XFSB" => (240, 32, 224),
             b"AB3B" | b"AB3C" | b"IAB3" | b"FIB3" | b"RMB3" | b"R3FC" => (24, 32, 52),
             _ => return None,
         };
-        Some(Self { lsn_at, uuid_at, crc_at })
+        Some(Self { lsn, uuid, crc })
     }
 }
 
@@ -85,11 +85,11 @@ impl<'a> Gathered<'a> {
         // What has no number, or another filesystem's, was something else before.
         let nothing = Base { lsn: 0, is_damaged: false };
         let Some(stamp) = Stamp::of(&block) else { return Ok(nothing) };
-        let uuid: Option<[u8; 16]> = array(&block, stamp.uuid_at);
+        let uuid: Option<[u8; 16]> = array(&block, stamp.uuid);
         let is_own = uuid == Some(self.xfs.metadata_uuid) || range.start == 0 && uuid == Some(self.xfs.uuid);
-        match be64(&block, stamp.lsn_at) {
+        match be64(&block, stamp.lsn) {
             Some(lsn) if is_own && lsn != u64::MAX => {
-                Ok(Base { lsn, is_damaged: !has_right_checksum(&block, stamp.crc_at) })
+                Ok(Base { lsn, is_damaged: !has_right_checksum(&block, stamp.crc) })
             }
             _ => Ok(nothing),
         }

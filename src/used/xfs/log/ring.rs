@@ -8,6 +8,8 @@ use crate::used::map::Whole;
 
 /// The log is counted in blocks of this size, whatever the filesystem's are.
 pub(super) const BASIC_BLOCK: u64 = 512;
+/// The same, as the length of a buffer.
+pub(super) const BLOCK_LEN: usize = 512;
 pub(super) const RECORD_MAGIC: u32 = 0xFEED_BABE;
 
 /// The ring of blocks that the log is.
@@ -34,7 +36,7 @@ impl Ring<'_> {
 
     /// The cycle that a block was written in.
     pub(super) fn cycle_at(&self, at: u64) -> Result<u32, Whole> {
-        let mut block = [0; BASIC_BLOCK as usize];
+        let mut block = [0; BLOCK_LEN];
         self.read(at, &mut block)?;
         cycle_of(&block).ok_or_else(damaged)
     }

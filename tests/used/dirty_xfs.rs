@@ -188,7 +188,12 @@ fn what_is_used_after_the_log_is_replayed_is_in_the_map() {
             let map = map_of(&image);
             let (copy, truth) = replayed(&work, &image);
             let case = format!("{} {seed}", kind.name);
-            println!("{case}: {:?}, {} used, {} after a replay", map.whole_because(), map.used_bytes(), truth.used_bytes());
+            println!(
+                "{case}: {:?}, {} used, {} after a replay",
+                map.whole_because(),
+                map.used_bytes(),
+                truth.used_bytes()
+            );
             for run in truth.runs() {
                 assert!(map.covers(*run), "{case}: {run:?} is left out");
             }
@@ -222,7 +227,8 @@ fn records(image: &Path) -> Vec<(u64, u64)> {
         .iter()
         .filter(|at| long(**at + 16) >= tail)
         .map(|at| {
-            let word = |offset: usize| u64::from(u32::from_be_bytes(log[at + offset..at + offset + 4].try_into().unwrap()));
+            let word =
+                |offset: usize| u64::from(u32::from_be_bytes(log[at + offset..at + offset + 4].try_into().unwrap()));
             (start + *at as u64, word(320).div_ceil(32 << 10).max(1) + word(12).div_ceil(512))
         })
         .collect()

@@ -23,7 +23,11 @@ use crate::used::map::Whole;
 const LOG_BYTES_MAX: u64 = 4 << 30;
 
 /// The filesystem as it is after its log was replayed. Nothing is written.
-pub(super) fn replay<'a>(blocks: &'a dyn BlockRead, xfs: &'a Superblock, cancel: &Cancel) -> Result<Replayed<'a>, Whole> {
+pub(super) fn replay<'a>(
+    blocks: &'a dyn BlockRead,
+    xfs: &'a Superblock,
+    cancel: &Cancel,
+) -> Result<Replayed<'a>, Whole> {
     let start = xfs.bytes_of(xfs.block_of(xfs.log_start), 0).start;
     let len = xfs.log_blocks * xfs.block_bytes;
     if !(1 << 16..=LOG_BYTES_MAX).contains(&len) || start.checked_add(len).is_none_or(|end| end > blocks.len_bytes()) {

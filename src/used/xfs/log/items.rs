@@ -145,12 +145,7 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    pub(super) fn new(
-        blocks: &'a dyn BlockRead,
-        xfs: &'a Superblock,
-        survey: Survey<'a>,
-        newest_lsn: u64,
-    ) -> Self {
+    pub(super) fn new(blocks: &'a dyn BlockRead, xfs: &'a Superblock, survey: Survey<'a>, newest_lsn: u64) -> Self {
         let len = blocks.len_bytes();
         let mut touched = RunSet::new(len);
         survey.intents.values().flatten().for_each(|range| touched.add(*range));

@@ -130,7 +130,10 @@ impl Record {
         let wanted = le32(&self.header, CRC_AT);
         let is_right = HEADER_BYTES.iter().any(|header| self.crc(*header, sealed, xfs) == wanted);
         if !is_right {
-            return Err(Whole::in_doubt(format!("the checksum of the record of its log at block {} is wrong", self.at)));
+            return Err(Whole::in_doubt(format!(
+                "the checksum of the record of its log at block {} is wrong",
+                self.at
+            )));
         }
         for (index, block) in data.chunks_exact_mut(BLOCK_LEN).enumerate() {
             let cycle = head.cycle_at((first + index as u64) % ring.len);

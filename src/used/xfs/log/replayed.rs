@@ -74,7 +74,10 @@ impl<'a> Gathered<'a> {
             return Ok(true);
         }
         if base.is_damaged || base.lsn > self.newest_lsn {
-            return Err(Whole::in_doubt(format!("its block at byte {} is damaged, or newer than its log", range.start)));
+            return Err(Whole::in_doubt(format!(
+                "its block at byte {} is damaged, or newer than its log",
+                range.start
+            )));
         }
         Ok(false)
     }

@@ -28,13 +28,8 @@ pub(super) trait Items {
     /// The first region of an item. Gives whether its other regions are wanted.
     fn format(&mut self, transaction: Transaction, format: &[u8]) -> Result<bool, Whole>;
     /// Another region of an item that is wanted, whose first one `format` is; `next_bit` is the item's own, and begins with 0.
-    fn data(
-        &mut self,
-        transaction: Transaction,
-        format: &[u8],
-        next_bit: &mut usize,
-        data: &[u8],
-    ) -> Result<(), Whole>;
+    fn data(&mut self, transaction: Transaction, format: &[u8], next_bit: &mut usize, data: &[u8])
+    -> Result<(), Whole>;
     fn commit(&mut self, transaction: Transaction) -> Result<(), Whole>;
 }
 
@@ -135,8 +130,7 @@ impl<'a> Transactions<'a> {
 
 impl Open {
     fn extend(&mut self, data: &[u8]) -> Result<(), Whole> {
-        let is_wanted =
-            self.item.as_ref().is_none_or(|item| item.regions_left == 0 || item.is_wanted);
+        let is_wanted = self.item.as_ref().is_none_or(|item| item.regions_left == 0 || item.is_wanted);
         let region = self.region.as_mut().ok_or_else(damaged)?;
         if is_wanted {
             if region.len() + data.len() > REGION_BYTES_MAX {

@@ -3,6 +3,8 @@
 pub(crate) mod args;
 pub(crate) mod cloud;
 mod disk;
+#[cfg(feature = "openstack")]
+mod evacuate;
 pub(crate) mod export;
 pub(crate) mod history;
 pub(crate) mod list;

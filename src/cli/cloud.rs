@@ -7,6 +7,8 @@ use volbak::error::{ExitClass, with_causes};
 use volbak::outside::{Clock, SystemClock};
 use volbak::run::cloud::{When, load, take};
 
+#[cfg(feature = "openstack")]
+use super::evacuate::{EVACUATE_EXAMPLES, EvacuateArgs, evacuate};
 use super::log;
 use super::night_args::day;
 use super::output::{print, print_json};
@@ -32,6 +34,10 @@ pub(crate) enum CloudCommand {
     #[cfg(feature = "openstack")]
     #[command(after_help = RECOVER_EXAMPLES)]
     Recover(RecoverArgs),
+    /// Bring the instances of a lost compute host up on others
+    #[cfg(feature = "openstack")]
+    #[command(after_help = EVACUATE_EXAMPLES)]
+    Evacuate(EvacuateArgs),
     /// Show, check or close the iSCSI sessions of this compute node
     #[command(after_help = SESSIONS_EXAMPLES)]
     Sessions(SessionsArgs),
@@ -57,6 +63,8 @@ pub(crate) fn cloud(command: &CloudCommand) -> anyhow::Result<ExitClass> {
         CloudCommand::Map(args) => map(args),
         #[cfg(feature = "openstack")]
         CloudCommand::Recover(args) => recover(args),
+        #[cfg(feature = "openstack")]
+        CloudCommand::Evacuate(args) => evacuate(args),
         CloudCommand::Sessions(args) => sessions(args),
     }
 }

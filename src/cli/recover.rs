@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use clap::Args;
+use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::error::{ExitClass, with_causes};
 use volbak::log::{Kind, Line, Severity};
@@ -178,14 +179,15 @@ fn class(plan: &Plan) -> ExitClass {
 }
 
 /// Replaces the file of the plan.
-fn save(path: &Path, plan: &Plan) -> std::io::Result<()> {
+pub(crate) fn save(path: &Path, plan: &impl Serialize) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder)?;
     }
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(&plan.to_bytes())?;
+    serde_json::to_writer_pretty(&mut file, plan)?;
+    file.write_all(b"\n")?;
     file.sync_all()?;
     fs::rename(&new, path)
 }

@@ -9,6 +9,7 @@ mod apply;
 mod decide;
 mod draft;
 mod error;
+pub mod evacuate;
 mod inside;
 mod journal;
 mod look;

@@ -109,6 +109,12 @@ pub(crate) const REBOOT: &str = "reboot";
 /// Nova's name of the action.
 pub(crate) const DETACH: &str = "detach_volume";
 
+/// Nova's name of the action.
+pub(super) const EVACUATE: &str = "evacuate";
+
+/// What an earlier call asked to evacuate: the requests that Nova had before, and when.
+pub(super) type Asked = BTreeMap<String, (BTreeSet<String>, DateTime<Utc>)>;
+
 impl Seen {
     pub(crate) fn actions_of(&self, instance: &str) -> &[SeenAction] {
         self.actions.get(instance).map_or(&[], Vec::as_slice)

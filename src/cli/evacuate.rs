@@ -78,7 +78,9 @@ pub(crate) fn evacuate(args: &EvacuateArgs) -> anyhow::Result<ExitClass> {
             save(path, plan).map_err(|source| RecoverError::PlanFile { path: path.to_owned(), source })
         };
         let report = apply(&options, || SystemClock.now(), saved)?;
-        report.doubts.iter().for_each(|doubt| log::warning(&format!("warning: {doubt}")));
+        for doubt in &report.doubts {
+            log::warning(&format!("warning: {doubt}"));
+        }
         let printed = if args.json { print_json(&report) } else { print(&report.text()) };
         return Ok(after_printing(
             printed,
@@ -87,7 +89,9 @@ pub(crate) fn evacuate(args: &EvacuateArgs) -> anyhow::Result<ExitClass> {
         ));
     }
     let (plan, doubts) = plan(&options, SystemClock.now())?;
-    doubts.iter().for_each(|doubt| log::warning(&format!("warning: {doubt}")));
+    for doubt in &doubts {
+        log::warning(&format!("warning: {doubt}"));
+    }
     if let Some(file) = &args.plan {
         save(file, &plan).map_err(|source| RecoverError::PlanFile { path: file.clone(), source })?;
     }

@@ -10,6 +10,8 @@ pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod memory;
+#[cfg(feature = "mount")]
+pub(crate) mod mount;
 pub(crate) mod night;
 pub(crate) mod night_args;
 pub(crate) mod output;

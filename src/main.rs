@@ -56,6 +56,8 @@ fn main() -> ExitCode {
         Command::Diff(args) => proof::diff(args),
         Command::Find(args) => history::find(args),
         Command::Log(args) => history::log_of(args),
+        #[cfg(feature = "mount")]
+        Command::Mount(args) => cli::mount::mount_backups(args, verbosity),
         Command::Night(command) => return exit(carry_out(command, verbosity)),
         Command::Man { directory } => clap_mangen::generate_to(Cli::command(), directory)
             .map(|()| ExitClass::Well)

@@ -22,6 +22,8 @@ mod in_use;
 pub mod inspect;
 mod left_behind;
 pub mod locate;
+#[cfg(feature = "mount")]
+pub mod mount;
 pub mod nightly;
 mod outlook;
 pub mod parent;

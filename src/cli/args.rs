@@ -15,6 +15,8 @@ use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
 use super::history::{FIND_EXAMPLES, FindArgs, LOG_EXAMPLES, LogArgs};
 use super::list::{LIST_EXAMPLES, ListArgs};
 use super::log::LogForm;
+#[cfg(feature = "mount")]
+use super::mount::{MOUNT_EXAMPLES, MountArgs};
 use super::night_args::NightCommand;
 use super::place::WhereTo;
 use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
@@ -102,6 +104,10 @@ pub(crate) enum Command {
     /// Show the versions of one file over all backups: when each appeared, its size and digest, and which backups have it
     #[command(after_help = LOG_EXAMPLES)]
     Log(LogArgs),
+    /// Serve backups as a read-only file system, until it is unmounted
+    #[cfg(feature = "mount")]
+    #[command(after_help = MOUNT_EXAMPLES)]
+    Mount(MountArgs),
     /// Show what the OpenStack cloud knows of the volumes, and the iSCSI sessions of a compute node
     #[command(subcommand)]
     Cloud(CloudCommand),

@@ -412,7 +412,7 @@ fn facts_of(line: &EntryLine) -> Facts {
 }
 
 /// Opens the index, after comparing it with the manifest.
-fn open_index(files: &Backup, cancel: &Cancel) -> Result<IndexReader, BrowseError> {
+pub(crate) fn open_index(files: &Backup, cancel: &Cancel) -> Result<IndexReader, BrowseError> {
     files.require_files()?;
     let file = files.open_index()?;
     if let Some(manifest) = files.manifest() {

@@ -250,7 +250,7 @@ fn of_date(
     Ok(Located { files, notes })
 }
 
-fn bad_note(files: &Backup) -> Option<String> {
+pub(crate) fn bad_note(files: &Backup) -> Option<String> {
     let record = record::of(files)?;
     let is_bad = matches!(record.health(), record::Health::Bad { .. });
     is_bad.then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()))

@@ -11,6 +11,7 @@ mod history;
 mod hostile_archives;
 mod made_anew;
 mod many_backups;
+mod mount;
 mod one_region;
 mod other_numbers;
 mod places;

@@ -7,6 +7,8 @@ mod client;
 mod map;
 mod night;
 mod real;
+#[cfg(feature = "openstack")]
+mod recover;
 mod server;
 #[path = "../testkit/mod.rs"]
 mod testkit;

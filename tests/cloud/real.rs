@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use volbak::cloud::CloudMap;
 
-fn openstack(arguments: &[&str]) -> String {
+/// Tests change the one cloud that they share: each has it to itself.
+pub(crate) static CLOUD: Mutex<()> = Mutex::new(());
+
+pub(crate) fn openstack(arguments: &[&str]) -> String {
     let output = Command::new("openstack").args(arguments).output().unwrap();
     assert!(output.status.success(), "openstack {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -21,7 +25,7 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&openstack(&all)).unwrap()
 }
 
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(180);
     while !is_so() {
         assert!(Instant::now() < until, "not in three minutes: {what}");
@@ -45,6 +49,7 @@ fn volbak(folder: &tempfile::TempDir, cloud: &str, arguments: &[&str]) -> Output
 #[test]
 #[ignore = "needs scripts/test-cloud"]
 fn openstack_and_volbak_agree_on_every_volume_and_attachment() {
+    let _cloud = CLOUD.lock().unwrap_or_else(PoisonError::into_inner);
     for n in 1..=3 {
         openstack(&[
             "server",

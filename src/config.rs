@@ -12,6 +12,7 @@ use std::path::Path;
 
 mod dumps;
 mod expect;
+mod group;
 mod kinds;
 mod mail;
 mod mistake;
@@ -28,6 +29,7 @@ mod whole;
 mod written;
 
 pub use expect::{BadExpectation, Expectation};
+pub use group::VolumeGroup;
 pub use mail::PASSWORD_VARIABLE;
 pub use mistake::{ConfigError, Location, Mistake};
 pub use openstack::OpenStackOptions;

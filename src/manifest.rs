@@ -57,6 +57,9 @@ pub struct Manifest {
     /// The volume in the cloud: its names, and the instance that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<Box<VolumeInCloud>>,
+    /// The set that it is a member of: volumes whose snapshots were taken together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Box<SetRecord>>,
     /// The layout of the source.
     pub layout: Layout,
     /// The record of each region, in the layout's order.
@@ -115,6 +118,24 @@ pub struct SourceRecord {
     pub lv_uuid: Option<String>,
     /// Its length.
     pub size_bytes: u64,
+}
+
+/// The set of a backup: volumes whose snapshots were taken right after each other, before any of them was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRecord {
+    /// The group in the config.
+    pub group: String,
+    /// The same in all backups of this set, and in no other.
+    pub id: String,
+    /// The names of all volumes that belong to it, whether or not they have a backup in it.
+    pub members: Vec<String>,
+    /// The time from before the first snapshot to after the last, in milliseconds.
+    pub spread_ms: u64,
+    /// Whether what comes before and after the snapshots ran around all of them without a failure.
+    pub quiesced: bool,
+    /// Members without a snapshot, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, String>,
 }
 
 /// The snapshot that was read.
@@ -351,6 +372,7 @@ pub(crate) fn blank() -> Manifest {
         source: SourceRecord::default(),
         snapshot: None,
         cloud: None,
+        set: None,
         layout: Layout {
             source: crate::layout::SourceFacts { path: String::new(), size_bytes: 0, sector_size: 512 },
             table: crate::layout::Table::default(),

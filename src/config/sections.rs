@@ -16,7 +16,7 @@ use super::section::Section;
 use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
-use super::{dumps, mail, openstack};
+use super::{dumps, group, mail, openstack};
 use crate::archive::kind::ArchiveKind;
 use crate::report::{CheckLevel, Style};
 use crate::shown;
@@ -99,6 +99,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         hooks: hooks(&table("hooks")),
         openstack: openstack::read(&table("openstack"), top.has("openstack")),
         verify: verify(&table("verify")),
+        groups: group::read(reading, &top),
         volumes: volumes(reading, &top),
         retention,
         email_recipient,

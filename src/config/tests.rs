@@ -408,3 +408,25 @@ proptest::proptest! {
         let _ = parsed(&text, &[("VOLBAK_VOLUMES", &text)]);
     }
 }
+
+#[test]
+fn a_group_names_volumes_that_are_in_no_other() {
+    let dest = "backup_destination = '/b'\n";
+    let config = right(&format!("{dest}[group.db]\nvolumes = ['volume-1', 'g/volume-2']\n"));
+    assert!(config.groups[0].has("g", "volume-2") && !config.groups[0].has("h", "volume-2"));
+    assert!(config.groups[0].has("h", "volume-1") && !config.groups[0].has("h", "volume-10"));
+    for (text, expected) in [
+        ("[group.db]\nvolumes = ['volume-1']", "has fewer than two volumes"),
+        ("[group.db]\nvolume = ['volume-1']", "unknown key `volume`"),
+        ("[group.db]\nvolumes = ['volume-*', 'volume-2', 'volume-3']", "`volumes` cannot be \"volume-*\""),
+        ("[group.db]\nvolumes = ['volume-1', 'volume-1']", "is in [group.\"db\"] already"),
+        ("[group.a]\nvolumes = ['v1', 'v2']\n[group.b]\nvolumes = ['g/v2', 'v3']", "is in [group.\"a\"] already"),
+        ("[group.v1]\nvolumes = ['v1', 'v2']", "has the name of one of its volumes"),
+        ("[group.'a@b']\nvolumes = ['v1', 'v2']", "is no name for a group"),
+        ("[group]\nvolumes = ['v1', 'v2']", "outside a group's table"),
+        ("[group.db]\nvolumes = ['v1', 'v2']\nbefore_snapshot = ['thaw']", "does not begin with an absolute path"),
+    ] {
+        let said = wrong(&format!("{dest}{text}\n")).join("\n");
+        assert!(said.contains(expected), "{text}: {said}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::group::VolumeGroup;
 use super::openstack::OpenStackOptions;
 use super::options::{
     ArchiveOptions, ChangeLimits, DumpInstance, DumpOptions, HookOptions, IoNice, MailOptions, RecheckOptions,
@@ -78,6 +79,8 @@ pub struct Config {
     pub openstack: OpenStackOptions,
     /// Options of re-checks of older backups.
     pub verify: RecheckOptions,
+    /// Volumes that belong together, in the order of the file.
+    pub groups: Vec<VolumeGroup>,
     /// Exceptions for single volumes, in the order of the file.
     pub volumes: Vec<VolumeException>,
     /// Other users who can change the file of this config.
@@ -117,6 +120,7 @@ impl Default for Config {
             hooks: HookOptions::default(),
             openstack: OpenStackOptions::default(),
             verify: RecheckOptions::default(),
+            groups: Vec::new(),
             volumes: Vec::new(),
             changeable: None,
         }

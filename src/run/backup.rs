@@ -20,6 +20,7 @@ mod region;
 mod regions;
 pub(super) mod same_source;
 mod sudden;
+pub(super) mod taken;
 mod under_way;
 
 pub use self::error::BackupError;

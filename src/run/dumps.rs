@@ -114,6 +114,7 @@ fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: No
                 protected: false,
                 pinned: false,
                 size_bytes: 0,
+                set: None,
             })
         })
         .collect();

@@ -34,6 +34,8 @@ mod night;
 mod order;
 mod recheck;
 mod select;
+mod set_end;
+mod sets;
 mod volume;
 mod work;
 

@@ -16,7 +16,7 @@ use crate::store::StoreError;
 use crate::store::catalog::{self, BackupState, CatalogEntry, Volume};
 use crate::store::pins::{Pin, Pins};
 use crate::store::removal::remove_backup;
-use crate::store::retention::{BackupFacts, Health, Now, Occasion, Plan, Policy, is_future, plan};
+use crate::store::retention::{BackupFacts, Health, Now, Occasion, Plan, Policy, SetFacts, is_future, keep_sets, plan};
 use crate::store::{Destination, Folder};
 
 /// The backups of one volume, from its directory.
@@ -242,6 +242,19 @@ impl Shelf {
     }
 }
 
+/// The plans of several volumes together: sets are kept and retired as one.
+pub(super) fn plans_of<'a>(
+    shelves: &[&Shelf],
+    config: &Config,
+    now: Now,
+    occasion: impl Fn(&Shelf) -> Occasion<'a>,
+) -> Vec<Plan> {
+    let mut plans: Vec<Plan> = shelves.iter().map(|shelf| shelf.plan(config, now, occasion(shelf))).collect();
+    let backups: Vec<&[BackupFacts]> = shelves.iter().map(|shelf| shelf.backups.as_slice()).collect();
+    keep_sets(&mut plans, &backups, now);
+    plans
+}
+
 /// The backups of the volume `name`.
 pub(super) fn shelf_of<'a>(shelves: &'a [Shelf], name: &str) -> Option<&'a Shelf> {
     shelves.iter().find(|shelf| shelf.name == name)
@@ -305,6 +318,11 @@ fn as_backup(entry: &CatalogEntry, manifest: &Manifest) -> BackupFacts {
         protected: false,
         pinned: false,
         size_bytes: manifest.sizes.archive_bytes.saturating_add(manifest.sizes.index_bytes),
+        set: manifest.set.as_ref().map(|set| SetFacts {
+            group: set.group.clone(),
+            id: set.id.clone(),
+            members: set.members.clone(),
+        }),
     }
 }
 

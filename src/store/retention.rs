@@ -8,7 +8,8 @@
 //! - it is the newest of one of the last days, weeks, months or years that `keep_*` ask for;
 //! - `volbak protect` keeps it, or it is the last one before a sudden change that was not accepted yet;
 //! - it is one of the last good ones (see [`plan`]);
-//! - its date is in the future, which means that a clock was wrong.
+//! - its date is in the future, which means that a clock was wrong;
+//! - it belongs to a set, and another member of the set is kept, or the set is the newest whole one of its group.
 //!
 //! Nothing is removed unless a new, complete backup of the same source was just published, or the source has been
 //! gone for longer than `gone_days`. Across all sources, [`brake`] stops a run that would remove more than half of
@@ -22,11 +23,13 @@ mod calendar;
 mod facts;
 mod policy;
 mod reason;
+mod sets;
 
 use calendar::kept_by_calendar;
-pub use facts::{BackupFacts, Health};
+pub use facts::{BackupFacts, Health, SetFacts};
 pub use policy::Policy;
 pub use reason::{Reason, Refusal};
+pub(crate) use sets::keep_sets;
 
 /// How far ahead of now a backup's time may be: clocks are corrected by seconds or minutes.
 const FUTURE_SLACK: Duration = Duration::hours(1);
@@ -125,6 +128,7 @@ pub fn plan(source: &str, backups: &[BackupFacts], policy: &Policy, now: Now, oc
         protected: false,
         pinned: false,
         size_bytes: 0,
+        set: None,
     });
     let with_awaited: Vec<&BackupFacts> = believed.iter().copied().chain(awaited.as_ref()).collect();
     let calendar = kept_by_calendar(&with_awaited, policy);

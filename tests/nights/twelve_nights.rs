@@ -66,6 +66,7 @@ impl Volume {
                 protected: false,
                 pinned: false,
                 size_bytes: 1 << 20,
+                set: None,
             });
         }
         let occasion = if failed { Occasion::NothingNew } else { Occasion::Published(&id) };

@@ -30,7 +30,8 @@ pub(super) fn work(
     options: &BackupOptions,
     world: &BackupWorld,
 ) -> Result<BackupOutcome, BackupError> {
-    let started_at = world.clock.now();
+    // All members of a set have the same date, also if one is read after midnight.
+    let started_at = options.set.as_ref().map_or_else(|| world.clock.now(), |taken| taken.set.started_at);
     let excludes = Excludes::new(&options.archive.exclude)?;
     // Checked before the snapshot: a failed allocation later would abort the process.
     require_memory(options.threads(), options.archive.level).map_err(BackupError::Memory)?;

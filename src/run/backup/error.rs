@@ -74,6 +74,9 @@ pub enum BackupError {
     /// The action before the snapshot failed.
     #[error("before the snapshot: {0}")]
     Before(AroundError),
+    /// Its snapshot was to be taken together with those of its group, and was not.
+    #[error("its group has no snapshot of it: {0}")]
+    NotInSet(String),
     /// The time limit was exceeded.
     #[error(
         "it took more than {limit}{}; nothing was published",

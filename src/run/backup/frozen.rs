@@ -10,6 +10,9 @@ use crate::source::{self, SnapshotGuard};
 
 /// Freezes the source with the hooks around it.
 pub(super) fn freeze(backup: &UnderWay<'_>, context: &source::Context) -> Result<SnapshotGuard, BackupError> {
+    if let Some(taken) = &backup.options.set {
+        return taken.take(backup.collector).map_err(BackupError::NotInSet);
+    }
     let Some(around) = &backup.options.around else {
         return Ok(source::freeze(backup.source, &backup.options.freeze, context)?);
     };

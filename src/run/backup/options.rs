@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::limit::TimeLimit;
+use super::taken::TakenSnapshot;
 use crate::archive::kind::ArchiveKind;
 use crate::cloud::VolumeInCloud;
 use crate::config::{ArchiveOptions, ChangeLimits, Config, Expectation, VolumeOptions};
@@ -55,6 +56,8 @@ pub struct BackupOptions {
     pub expect: Vec<Expectation>,
     /// The volume in the cloud, for the manifest.
     pub cloud: Option<Box<VolumeInCloud>>,
+    /// Its snapshot, if it was taken together with those of other volumes.
+    pub(crate) set: Option<Arc<TakenSnapshot>>,
 }
 
 impl BackupOptions {
@@ -82,6 +85,7 @@ impl From<&VolumeOptions> for BackupOptions {
             around: None,
             expect: options.expect.clone(),
             cloud: None,
+            set: None,
         }
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn manifest(
         source: source_record(backup.source),
         snapshot,
         cloud: backup.options.cloud.clone(),
+        set: backup.options.set.as_ref().map(|taken| Box::new(taken.set.record.clone())),
         layout,
         regions,
         image,

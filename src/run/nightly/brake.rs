@@ -34,14 +34,13 @@ pub(super) fn forecasts(
     is_whole: bool,
 ) -> Vec<Plan> {
     let host = host::name();
-    let plan = |shelf: &Shelf| {
+    let occasion = |shelf: &Shelf| {
         let is_chosen = selection.chosen.iter().any(|one| one.facts.lv == shelf.name);
-        let occasion = match shelf.standing(&host, existing) {
+        match shelf.standing(&host, existing) {
             _ if is_chosen => Occasion::Forecast,
             Standing::Gone if is_whole => Occasion::Gone,
             _ => Occasion::NothingNew,
-        };
-        shelf.plan(config, now, occasion)
+        }
     };
-    shelves.iter().map(plan).collect()
+    prune::plans_of(&shelves.iter().collect::<Vec<_>>(), config, now, occasion)
 }

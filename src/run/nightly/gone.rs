@@ -16,8 +16,10 @@ impl Night<'_> {
         let host = host::name();
         let now = prune::now(self.world.clock.now());
         let mut gone = Vec::new();
-        for shelf in shelves.iter().filter(|shelf| shelf.standing(&host, existing) == Standing::Gone) {
-            let plan = shelf.plan(self.config, now, Occasion::Gone);
+        let is_gone = |shelf: &Shelf| shelf.standing(&host, existing) == Standing::Gone;
+        let occasion = |shelf: &Shelf| if is_gone(shelf) { Occasion::Gone } else { Occasion::Forecast };
+        let plans = prune::plans_of(&shelves.iter().collect::<Vec<_>>(), self.config, now, occasion);
+        for (shelf, plan) in shelves.iter().zip(plans).filter(|(shelf, _)| is_gone(shelf)) {
             for problem in prune::problems_of(&plan) {
                 let problem = Problem::new(problem.severity, shelf.name.clone(), problem.what);
                 self.tell_of(SourceName::of_backups(&shelf.name), problem);

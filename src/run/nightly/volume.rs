@@ -13,6 +13,7 @@ use crate::cloud::shown_names;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity, SourceName};
 use crate::report::{Dump, Outcome, Past, VolumeReport};
+use crate::run::backup::taken::TakenSnapshot;
 use crate::run::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use crate::run::expected::Expected;
 use crate::run::hooks;
@@ -21,7 +22,6 @@ use crate::run::throttle::throttled;
 use crate::source::{self, LvFacts, Source, SourceError};
 use crate::store::StoreError;
 use crate::store::presence::disk_usage;
-use crate::store::retention::Occasion;
 use crate::units::ByteLen;
 
 /// Space for the other files of a backup: index, manifest, and the growth of the directory.
@@ -49,15 +49,22 @@ enum NoBackup {
     DestinationLost(Box<NoBackup>),
 }
 
+/// A volume's turn in a night.
+pub(super) struct Turn {
+    pub(super) others_wait: bool,
+    pub(super) may_prune: bool,
+    /// Its snapshot, if it is a member of a set.
+    pub(super) taken: Option<Arc<TakenSnapshot>>,
+}
+
 impl Night<'_> {
     /// `None` if the volume was deleted since the night began.
     pub(super) fn one_volume(
         &self,
         candidate: &SelectedVolume,
         shelves: &[Shelf],
-        may_prune: bool,
         dumps: &mut Dumps<'_>,
-        others_wait: bool,
+        turn: &Turn,
     ) -> Option<VolumeReport> {
         let began = Instant::now();
         let (facts, trouble) = match self.look_again(candidate) {
@@ -86,7 +93,7 @@ impl Night<'_> {
             let (dump, problem) = dumps.before(&facts.vg, &facts.lv);
             report.dump = dump;
             report.problems.extend(problem);
-            self.back_up(facts, others_wait, &fullest)
+            self.back_up(facts, turn, &fullest)
         });
         match result {
             Ok(outcome) => {
@@ -105,7 +112,7 @@ impl Night<'_> {
                 report.snapshot_peak_percent = snapshot.and_then(|snapshot| snapshot.peak_fill_percent);
                 report.whole = Some(outcome.manifest.is_whole());
                 report.outcome = Outcome::BackedUp;
-                self.prune(&mut report, stem, may_prune);
+                self.prune(&mut report, stem, turn);
                 let is_meant = Expected(&expect).permits_no_files(&outcome.manifest) && report.entries == Some(0);
                 report.problems.extend(report.shrink_warning(outcome.replaced_until).filter(|_| !is_meant));
             }
@@ -141,7 +148,10 @@ impl Night<'_> {
     }
 
     /// The volume's present state, by its UUID: it may have grown or been renamed.
-    fn look_again(&self, candidate: &SelectedVolume) -> Result<Option<(LvFacts, Option<String>)>, SourceError> {
+    pub(super) fn look_again(
+        &self,
+        candidate: &SelectedVolume,
+    ) -> Result<Option<(LvFacts, Option<String>)>, SourceError> {
         let group = std::slice::from_ref(&candidate.facts.vg);
         let mut now = source::list_volumes(group, &*self.world.commands)?.volumes;
         now.retain(|volume| volume.facts.uuid == candidate.facts.uuid);
@@ -163,10 +173,11 @@ impl Night<'_> {
         if free_bytes >= needed_bytes { Ok(()) } else { Err(NoBackup::NoSpace { free_bytes, needed_bytes }) }
     }
 
-    fn back_up(&self, facts: LvFacts, others_wait: bool, fullest: &Arc<Fullest>) -> Result<BackupOutcome, NoBackup> {
+    fn back_up(&self, facts: LvFacts, turn: &Turn, fullest: &Arc<Fullest>) -> Result<BackupOutcome, NoBackup> {
         let wanted = self.config.for_volume(&facts.vg, &facts.lv);
         let mut options = BackupOptions::from(&wanted);
-        options.time_limit = self.time_limit(wanted.max_time, others_wait);
+        options.time_limit = self.time_limit(wanted.max_time, turn.others_wait);
+        options.set.clone_from(&turn.taken);
         options.checksum = self.config.enable_checksum;
         options.cloud = self.cloud.entry(self.destination, &facts.lv).map(Box::new);
         // Pauses and the hook before the snapshot also end at the time limit; the hook after it still runs to thaw
@@ -188,7 +199,7 @@ impl Night<'_> {
     }
 
     /// Removes old backups of this volume after its new one was published. Lists the directory again.
-    fn prune(&self, report: &mut VolumeReport, stem: &str, may_prune: bool) {
+    fn prune(&self, report: &mut VolumeReport, stem: &str, turn: &Turn) {
         let found = Kept::of(self.destination).and_then(|kept| Shelf::read(self.destination, &report.name, &kept));
         let there = match found {
             Ok(Some(there)) => there,
@@ -202,9 +213,20 @@ impl Night<'_> {
         report.history = there.history(Some(stem));
         report.last_verified = there.last_verified;
         let now = prune::now(self.world.clock.now());
-        let plan = there.plan(self.config, now, Occasion::Published(stem));
+        // Sets are retired as one, after the last member.
+        if turn.taken.is_some() {
+            return;
+        }
+        let plan = match self.with_its_sets(&there, now, stem) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let what = format!("nothing was removed: {}", with_causes(&error));
+                report.problems.push(Problem::new(Severity::Warning, "retention", what));
+                return;
+            }
+        };
         report.problems.extend(prune::problems_of(&plan));
-        if may_prune {
+        if turn.may_prune {
             let pruned = self.carry_out(&report.name, &plan);
             report.removed = pruned.removed.iter().map(|path| path.display().to_string()).collect();
             report.problems.extend(pruned.problems);

@@ -9,6 +9,8 @@ use super::groups::{about_groups, in_groups};
 use super::night::Night;
 use super::order;
 use super::select::{SelectedVolume, Selection, keep_one, select, settle};
+use super::sets::OpenSet;
+use super::volume::Turn;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::manifest::Manifest;
@@ -63,20 +65,37 @@ impl Night<'_> {
         }
         self.say_how_much(&selection.chosen, &shelves);
         self.cloud.wait_once();
+        let sets = self.sets(&selection.chosen);
+        sets.put_together(&mut selection.chosen);
+        let mut open_set: Option<OpenSet> = None;
         let mut waiting = selection.chosen.iter();
         while let Some(candidate) = waiting.next() {
             if let Some(why) = self.reason_to_stop(report) {
                 report.volumes.push(self.not_started(candidate, &shelves, &why, report.aborted.is_some()));
                 break;
             }
-            report.volumes.extend(self.one_volume(
-                candidate,
-                &shelves,
+            let set = sets.of(candidate);
+            if set != open_set.as_ref().map(|open| open.at) {
+                open_set = set.and_then(|at| Some((at, sets.get(at)?))).map(|(at, together)| {
+                    let others = waiting.as_slice().iter().take_while(|other| sets.of(other) == set);
+                    let members: Vec<&SelectedVolume> = std::iter::once(candidate).chain(others).collect();
+                    self.take_set(at, together, &members)
+                });
+            }
+            let turn = Turn {
+                others_wait: !waiting.as_slice().is_empty(),
                 may_prune,
-                &mut dumps,
-                !waiting.as_slice().is_empty(),
-            ));
+                taken: open_set.as_mut().and_then(|open| open.snapshot_of(candidate)),
+            };
+            report.volumes.extend(self.one_volume(candidate, &shelves, &mut dumps, &turn));
+            if waiting.as_slice().first().and_then(|next| sets.of(next)) != set
+                && let Some(together) = set.and_then(|at| sets.get(at))
+            {
+                open_set = None;
+                self.end_set(together, report, &existing, may_prune);
+            }
         }
+        drop(open_set);
         let why = self.reason_to_stop(report).unwrap_or_default();
         let is_aborted = report.aborted.is_some();
         report.volumes.extend(waiting.map(|candidate| self.not_started(candidate, &shelves, &why, is_aborted)));

@@ -34,4 +34,17 @@ pub struct BackupFacts {
     pub pinned: bool,
     /// The total size of its files.
     pub size_bytes: u64,
+    /// The set that it is a member of.
+    pub set: Option<SetFacts>,
+}
+
+/// The set of a backup: it is kept and retired as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetFacts {
+    /// The group.
+    pub group: String,
+    /// The same in all backups of the set.
+    pub id: String,
+    /// The sources that belong to it.
+    pub members: Vec<String>,
 }

@@ -60,6 +60,13 @@ pub enum Reason {
         /// That period in days.
         keep_days: u32,
     },
+    /// Kept: another member of its set is kept.
+    SetKept {
+        /// The source of that member.
+        with: String,
+    },
+    /// Kept: no newer set of its group is whole.
+    LastWholeSet,
     /// Kept: no rule keeps it, but nothing of this source may be removed now; the plan's refusals give the reason.
     OnHold {
         /// Calendar days since its date.
@@ -101,6 +108,8 @@ impl fmt::Display for Reason {
             Self::GoneNotLongEnough { keep_days } => {
                 write!(f, "its volume is gone; kept until the newest is older than {}", days(i64::from(*keep_days)))
             }
+            Self::SetKept { with } => write!(f, "its set is kept: {with} is"),
+            Self::LastWholeSet => f.write_str("of the last whole set of its group"),
             Self::OnHold { age_days } => write!(f, "{} old, but nothing is removed now", days(*age_days)),
             Self::Old { age_days, retention_days } => {
                 write!(f, "{} old, more than {}", days(*age_days), days(i64::from(*retention_days)))

@@ -4,7 +4,10 @@ use chrono::{DateTime, Duration, NaiveDate, NaiveTime, Utc};
 use proptest::prelude::{Strategy, prop};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
-use super::{BackupFacts, Health, Now, Occasion, Policy, Reason, Refusal, brake, gone_kept_until, plan};
+use super::{
+    BackupFacts, Health, Now, Occasion, Plan, Policy, Reason, Refusal, SetFacts, brake, gone_kept_until, keep_sets,
+    plan,
+};
 
 fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
@@ -25,6 +28,7 @@ fn backup(date: &str) -> BackupFacts {
         protected: false,
         pinned: false,
         size_bytes: 10,
+        set: None,
     }
 }
 
@@ -328,6 +332,7 @@ fn any_backups() -> impl Strategy<Value = Vec<BackupFacts>> {
                     protected,
                     pinned: number % 17 == 16,
                     size_bytes: 1,
+                    set: None,
                 }
             })
             .collect()
@@ -355,6 +360,92 @@ fn any_occasion(backups: &[BackupFacts], which: u8) -> Occasion<'_> {
         (1, _) => Occasion::Gone,
         (2, _) => Occasion::NothingNew,
         _ => Occasion::Forecast,
+    }
+}
+
+fn set(number: u64) -> Option<SetFacts> {
+    let members = ["a", "b", "c"].map(str::to_owned).to_vec();
+    Some(SetFacts { group: "db".to_owned(), id: format!("db@{number}"), members })
+}
+
+/// Three volumes over 120 nights: members fail, are partial, bad, protected, or backed up alone. After each night, no set
+/// has lost a part of what it had, the newest whole set is there, and what no rule keeps goes.
+#[test]
+fn sets_stay_and_go_as_a_whole() {
+    for seed in 1_u64..=150 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut random = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let policy = Policy {
+            keep_weekly: u32::try_from(random(4)).unwrap(),
+            ..Policy::days(1 + u32::try_from(random(9)).unwrap())
+        };
+        let mut shelves: [Vec<BackupFacts>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+        let first = day("2026-01-01");
+        let mut removed_in_all = 0;
+        for night in 0..120_u64 {
+            let date = first + Duration::days(i64::try_from(night).unwrap());
+            let now = at(&date.to_string());
+            let with_set = random(10) != 0;
+            let mut new = [None, None, None];
+            for (shelf, new) in shelves.iter_mut().zip(&mut new) {
+                if random(12) == 0 {
+                    continue;
+                }
+                let one = BackupFacts {
+                    whole: random(10) != 0,
+                    protected: random(60) == 0,
+                    set: if with_set { set(night) } else { None },
+                    ..backup(&date.to_string())
+                };
+                *new = Some(one.id.clone());
+                shelf.push(one);
+            }
+            for shelf in &mut shelves {
+                for one in shelf.iter_mut() {
+                    if random(200) == 0 {
+                        one.health = Health::Bad;
+                    }
+                }
+            }
+            let before = shelves.clone();
+            let of = |shelf: &Vec<BackupFacts>, name: &str, new: &Option<String>| {
+                let occasion = new.as_deref().map_or(Occasion::NothingNew, Occasion::Published);
+                plan(name, shelf, &policy, now, occasion)
+            };
+            let names = ["a", "b", "c"];
+            let mut plans: Vec<Plan> =
+                names.iter().enumerate().map(|(at, name)| of(&shelves[at], name, &new[at])).collect();
+            let alone = plans.clone();
+            keep_sets(&mut plans, &[&before[0], &before[1], &before[2]], now);
+            for (at, shelf) in shelves.iter_mut().enumerate() {
+                let gone: Vec<&str> = plans[at].removals().collect();
+                assert!(gone.iter().all(|id| alone[at].removals().any(|other| other == *id)), "seed {seed}");
+                removed_in_all += gone.len();
+                shelf.retain(|one| !gone.contains(&one.id.as_str()));
+            }
+            let has = |shelves: &[Vec<BackupFacts>; 3], at: usize, number: u64| {
+                shelves[at].iter().any(|one| one.set == set(number))
+            };
+            for number in 0..=night {
+                let there: Vec<usize> = (0..3).filter(|at| has(&before, *at, number)).collect();
+                let left = there.iter().filter(|at| has(&shelves, **at, number)).count();
+                assert!(left == 0 || left == there.len(), "seed {seed}, night {night}: a part of set {number} went");
+            }
+            let is_whole = |number: &u64| {
+                (0..3).all(|at| {
+                    before[at].iter().any(|one| one.set == set(*number) && one.whole && one.health != Health::Bad)
+                })
+            };
+            if let Some(newest) = (0..=night).rev().find(is_whole) {
+                assert!((0..3).all(|at| has(&shelves, at, newest)), "seed {seed}, night {night}: set {newest} went");
+            }
+        }
+        assert!(removed_in_all > 0, "seed {seed}: nothing was ever removed");
     }
 }
 

@@ -1,0 +1,265 @@
+//! Volumes that belong together: their snapshots are taken right after each other, before any of them is read.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::night::Night;
+use super::select::SelectedVolume;
+use crate::config::{HookOptions, VolumeGroup};
+use crate::events::{Observer, Problem, Severity};
+use crate::manifest::SetRecord;
+use crate::run::backup::AroundFreeze;
+use crate::run::backup::taken::{Relay, TakenSet, TakenSnapshot};
+use crate::run::hooks;
+use crate::source::{self, SnapshotGuard, Source};
+
+/// The volumes of a night that belong together.
+#[derive(Debug)]
+pub(super) struct Together {
+    pub(super) group: VolumeGroup,
+    /// The names of all its volumes, with those that are missing.
+    pub(super) members: Vec<String>,
+}
+
+/// The groups of a night.
+#[derive(Debug, Default)]
+pub(super) struct Sets(Vec<Together>);
+
+/// A set whose snapshots are there. Dropping it removes those that no backup took over.
+pub(super) struct OpenSet {
+    pub(super) at: usize,
+    /// By LVM UUID.
+    snapshots: BTreeMap<String, Arc<TakenSnapshot>>,
+}
+
+impl OpenSet {
+    pub(super) fn snapshot_of(&mut self, candidate: &SelectedVolume) -> Option<Arc<TakenSnapshot>> {
+        self.snapshots.remove(&candidate.facts.uuid)
+    }
+}
+
+impl Sets {
+    /// The group of this volume.
+    pub(super) fn of(&self, candidate: &SelectedVolume) -> Option<usize> {
+        self.0.iter().position(|one| one.group.has(&candidate.facts.vg, &candidate.facts.lv))
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&Together> {
+        self.0.get(at)
+    }
+
+    /// Moves the members of each group behind its first.
+    pub(super) fn put_together(&self, chosen: &mut [SelectedVolume]) {
+        let groups: Vec<Option<usize>> = chosen.iter().map(|one| self.of(one)).collect();
+        let first = |group: usize| groups.iter().position(|other| *other == Some(group));
+        let turns: BTreeMap<String, usize> = chosen
+            .iter()
+            .enumerate()
+            .map(|(at, one)| (one.facts.uuid.clone(), groups.get(at).copied().flatten().and_then(first).unwrap_or(at)))
+            .collect();
+        chosen.sort_by_key(|one| turns.get(&one.facts.uuid).copied());
+    }
+}
+
+/// Runs what comes after the snapshots exactly once: when it is asked to, when the time is over, or when it is dropped.
+struct Thaw {
+    arounds: Vec<Arc<dyn AroundFreeze>>,
+    done: Mutex<Option<Vec<String>>>,
+}
+
+impl Thaw {
+    /// Runs it unless it ran; a second caller waits for the first. Returns the failures.
+    fn run(&self, snapshots: &str, is_frozen: bool) -> Vec<String> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.get_or_insert_with(|| {
+            let after = |around: &Arc<dyn AroundFreeze>| around.after(Some(snapshots), is_frozen).err();
+            self.arounds.iter().filter_map(after).map(|error| error.to_string()).collect()
+        })
+        .clone()
+    }
+}
+
+impl Drop for Thaw {
+    fn drop(&mut self) {
+        let _ = self.run("", false);
+    }
+}
+
+impl Night<'_> {
+    /// The groups of this night. One of which a single member was asked for by name is no group tonight.
+    pub(super) fn sets(&self, chosen: &[SelectedVolume]) -> Sets {
+        let mut sets = Vec::new();
+        for group in &self.config.groups {
+            let found: Vec<&SelectedVolume> =
+                chosen.iter().filter(|one| group.has(&one.facts.vg, &one.facts.lv)).collect();
+            if found.is_empty() {
+                continue;
+            }
+            if !self.is_whole() && found.len() < group.volumes.len() {
+                let what = "not all of its volumes were asked for: those that were are backed up one by one";
+                self.tell(Severity::Notice, &format!("group {}", group.name), what);
+                continue;
+            }
+            let members = group.volumes.iter().map(|name| name.rsplit('/').next().unwrap_or(name).to_owned()).collect();
+            sets.push(Together { group: group.clone(), members });
+        }
+        Sets(sets)
+    }
+
+    /// Takes the snapshots of these members, between what comes before and after them.
+    pub(super) fn take_set(&self, at: usize, together: &Together, members: &[&SelectedVolume]) -> OpenSet {
+        let group = &together.group;
+        let location = format!("group {}", group.name);
+        let started_at = self.world.clock.now();
+        let mut missing: BTreeMap<String, String> = together
+            .members
+            .iter()
+            .filter(|name| !members.iter().any(|one| one.facts.lv == **name))
+            .map(|name| (name.clone(), "no such volume is backed up".to_owned()))
+            .collect();
+        let mut ready = Vec::new();
+        for member in members {
+            match self.look_again(member) {
+                Ok(Some((facts, None))) => ready.push((*member, facts)),
+                Ok(Some((_, Some(why)))) => drop(missing.insert(member.facts.lv.clone(), why)),
+                Ok(None) => drop(missing.insert(member.facts.lv.clone(), "it was deleted or renamed".to_owned())),
+                Err(error) => drop(missing.insert(member.facts.lv.clone(), crate::error::with_causes(&error))),
+            }
+        }
+        let arounds = self.arounds(group, ready.iter().map(|(_, facts)| facts));
+        let is_around = !arounds.is_empty();
+        let thaw = Arc::new(Thaw { arounds: arounds.clone(), done: Mutex::new(None) });
+        let mut failed_before = None;
+        // Frozen from here on. Each of these commands has its own time limit.
+        for around in &arounds {
+            if let Err(error) = around.before() {
+                failed_before = Some(error.to_string());
+                break;
+            }
+        }
+        let (ended, over) = channel::<()>();
+        let late = Arc::clone(&thaw);
+        let limit = group.freeze_limit;
+        let watchdog = (is_around && failed_before.is_none()).then(|| {
+            std::thread::Builder::new().name("thaw".to_owned()).spawn(move || {
+                let is_late = matches!(over.recv_timeout(limit), Err(RecvTimeoutError::Timeout));
+                if is_late {
+                    drop(late.run("", false));
+                }
+                is_late
+            })
+        });
+        // Without a thread nothing would end a freeze that lasts too long.
+        let (watchdog, failed_before) = match watchdog {
+            Some(Err(error)) => (None, Some(format!("no thread could be started: {error}"))),
+            Some(Ok(thread)) => (Some(thread), failed_before),
+            None => (None, failed_before),
+        };
+        let began = Instant::now();
+        let mut frozen = Vec::new();
+        for (member, facts) in ready {
+            let name = facts.lv.clone();
+            let relay = Arc::new(Relay::new(Arc::clone(self.collector) as Arc<dyn Observer>));
+            let guard = if let Some(why) = &failed_before {
+                Err(format!("before the snapshot: {why}"))
+            } else if self.world.cancel.is_cancelled() {
+                Err("the run was stopped".to_owned())
+            } else {
+                let context = source::Context {
+                    commands: Arc::clone(&self.world.commands),
+                    observer: Arc::clone(&relay) as Arc<dyn Observer>,
+                    clock: Arc::clone(&self.world.clock),
+                };
+                let options = self.config.for_volume(&facts.vg, &facts.lv).snapshot;
+                Source::of_volume(facts)
+                    .and_then(|source| source::freeze(&source, &options, &context))
+                    .map_err(|error| crate::error::with_causes(&error))
+            };
+            if let Err(why) = &guard {
+                missing.insert(name, why.clone());
+            }
+            frozen.push((member.facts.uuid.clone(), guard, relay));
+        }
+        let spread = began.elapsed();
+        drop(ended);
+        let is_late = watchdog.is_some_and(|thread| thread.join().unwrap_or(true));
+        let names: Vec<String> = frozen
+            .iter()
+            .filter_map(|(_, guard, _)| guard.as_ref().ok().map(SnapshotGuard::name).map(str::to_owned))
+            .collect();
+        let failures = thaw.run(&names.join(" "), missing.is_empty());
+        if is_late {
+            let what = format!(
+                "the snapshots took more than {} s (freeze_limit_seconds): what comes after them ran before the last was \
+                 there, and the set is not quiesced",
+                limit.as_secs()
+            );
+            self.tell(Severity::Warning, &location, what);
+        }
+        for failure in &failures {
+            self.tell(Severity::Warning, &location, format!("after the snapshots: {failure}"));
+        }
+        let taken = names.len();
+        let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
+        self.tell(Severity::Notice, &location, format!("{taken} snapshots were taken within {spread_ms} ms"));
+        for (name, why) in &missing {
+            self.tell(Severity::Warning, &location, format!("the set is partial: no snapshot of {name}: {why}"));
+        }
+        let set = Arc::new(TakenSet {
+            started_at,
+            record: SetRecord {
+                group: group.name.clone(),
+                id: format!("{}@{}", group.name, started_at.format("%Y%m%dT%H%M%S%.6fZ")),
+                members: together.members.clone(),
+                spread_ms,
+                quiesced: is_around && failed_before.is_none() && failures.is_empty() && !is_late,
+                missing: missing.clone(),
+            },
+        });
+        let snapshots = frozen
+            .into_iter()
+            .map(|(uuid, guard, relay)| (uuid, Arc::new(TakenSnapshot::new(Arc::clone(&set), guard, relay))))
+            .collect();
+        OpenSet { at, snapshots }
+    }
+
+    /// What runs around the snapshots: the group's own commands, once, or else those of each member.
+    fn arounds<'f>(
+        &self,
+        group: &VolumeGroup,
+        facts: impl Iterator<Item = &'f source::LvFacts>,
+    ) -> Vec<Arc<dyn AroundFreeze>> {
+        let cancel = &self.world.cancel;
+        if group.before_snapshot.is_empty() && group.after_snapshot.is_empty() {
+            let of = |facts: &source::LvFacts| {
+                let hooks = self.config.for_volume(&facts.vg, &facts.lv).hooks;
+                hooks::around(&hooks, &facts.vg, &facts.lv, cancel)
+            };
+            return facts.filter_map(of).collect();
+        }
+        let facts: Vec<&source::LvFacts> = facts.collect();
+        let mut vgs: Vec<&str> = facts.iter().map(|facts| facts.vg.as_str()).collect();
+        vgs.dedup();
+        let lvs: Vec<&str> = facts.iter().map(|facts| facts.lv.as_str()).collect();
+        let options = HookOptions {
+            before_snapshot: group.before_snapshot.clone(),
+            after_snapshot: group.after_snapshot.clone(),
+            timeout: group.hook_timeout.unwrap_or(self.config.hooks.timeout),
+        };
+        hooks::around(&options, &vgs.join(" "), &lvs.join(" "), cancel).into_iter().collect()
+    }
+
+    /// Reports a member without a whole backup, after the last of the set.
+    pub(super) fn tell_set(&self, together: &Together, reports: &[crate::report::VolumeReport]) {
+        let location = format!("group {}", together.group.name);
+        let of = |name: &String| reports.iter().find(|report| report.name == *name);
+        let lacking = |name: &&String| of(name).is_none_or(|report| report.whole != Some(true));
+        let lacking: Vec<&str> = together.members.iter().filter(lacking).map(String::as_str).collect();
+        if !lacking.is_empty() {
+            let what = format!("the set is partial: it has no whole backup of {}", lacking.join(", "));
+            self.collector.on_event(&crate::events::Event::Problem(Problem::new(Severity::Warning, location, what)));
+        }
+    }
+}

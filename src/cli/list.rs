@@ -4,6 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 use volbak::error::ExitClass;
+use volbak::outside::{Clock, SystemClock};
+use volbak::run::locate::sets_of;
 use volbak::store::catalog;
 
 use super::output::{Listed, print, print_json, shown_catalog};
@@ -18,7 +20,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Volumes [default: all], or the path of the destination
+    /// Volumes [default: all], the group whose sets are to be listed, or the path of the destination
     #[arg(value_name = "VOLUME")]
     volumes: Vec<String>,
     #[command(flatten)]
@@ -70,7 +72,52 @@ impl ListArgs {
     }
 }
 
+/// The sets of a group, by its name.
+fn list_sets(args: &ListArgs) -> anyhow::Result<Option<ExitClass>> {
+    let [group] = &args.volumes[..] else { return Ok(None) };
+    let Ok(place) = args.place.place() else { return Ok(None) };
+    if group.contains('/') || group.starts_with('.') || Path::new(group).is_dir() {
+        return Ok(None);
+    }
+    let destination = place.open()?;
+    if destination.existing_volume_directory(group)?.is_some() {
+        return Ok(None);
+    }
+    let mut sets = sets_of(&destination, group, SystemClock.now())?;
+    if sets.is_empty() {
+        return Ok(None);
+    }
+    sets.retain(|set| !args.problems || !set.is_whole());
+    if args.json {
+        let sets: Vec<serde_json::Value> = sets
+            .iter()
+            .map(|set| {
+                let archives: Vec<String> =
+                    set.backups.iter().map(|(_, files)| files.archive_path().display().to_string()).collect();
+                serde_json::json!({ "name": set.name, "whole": set.is_whole(), "lacking": set.lacking, "archives": archives })
+            })
+            .collect();
+        print_json(&serde_json::json!({ "sets": sets }))?;
+        return Ok(Some(ExitClass::Well));
+    }
+    let mut text = String::new();
+    for set in &sets {
+        text.push_str(&format!("{}  {}\n", set.name, if set.is_whole() { "whole" } else { "partial" }));
+        for (_, files) in &set.backups {
+            text.push_str(&format!("  {}\n", files.stem()));
+        }
+        for lacking in &set.lacking {
+            text.push_str(&format!("  lacking: {}\n", volbak::shown::text(lacking)));
+        }
+    }
+    print(&text)?;
+    Ok(Some(ExitClass::Well))
+}
+
 pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
+    if let Some(class) = list_sets(args)? {
+        return Ok(class);
+    }
     let (place, volumes) = args.wanted()?;
     let destination = place.open()?;
     let mut names = destination.volume_names()?;

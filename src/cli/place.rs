@@ -9,7 +9,7 @@ use clap::Args;
 use volbak::config::{Config, DEFAULT_PATH};
 use volbak::events::SourceName;
 use volbak::outside::{Clock, SystemClock};
-use volbak::run::locate::{LocateError, Located, find};
+use volbak::run::locate::{LocateError, Located, LocatedSet, find, find_set};
 use volbak::store::Backup;
 use volbak::store::Destination;
 use volbak::store::StoreError;
@@ -105,6 +105,18 @@ impl Where {
     /// Finds a backup by name or path. Notes about the choice go to the log.
     pub(crate) fn find(&self, backup: &str) -> anyhow::Result<Backup> {
         Ok(noted(self.look_for(backup)??))
+    }
+
+    /// The set that `GROUP` or `GROUP@DATE` names; `None` if it names no group. What it lacks goes to the log.
+    pub(crate) fn find_set(&self, wanted: &str) -> anyhow::Result<Option<LocatedSet>> {
+        if wanted.contains('/') || Backup::of_archive(Path::new(wanted)).is_some() {
+            return Ok(None);
+        }
+        let set = find_set(wanted, &self.place()?.open()?, SystemClock.now())?;
+        for lacking in set.iter().flat_map(|set| &set.lacking) {
+            log::warning(&format!("the set is partial: {lacking}"));
+        }
+        Ok(set)
     }
 
     /// As [`Self::find`]; if no backup of the volume is usable, its newest. For verbs that only inspect a backup.

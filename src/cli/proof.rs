@@ -1,7 +1,8 @@
 //! The verbs that read backups: `restore`, `browse`, `cat`, `diff`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -11,10 +12,12 @@ use volbak::error::ExitClass;
 use volbak::outside::Cancel;
 use volbak::outside::host::processors;
 use volbak::run::browse::{self, Change};
+use volbak::run::locate::LocatedSet;
 use volbak::run::restore::dry_run::{DryRun, dry_run};
 use volbak::run::restore::ids::{MappedUse, Mapping};
 use volbak::run::restore::names::NameFiles;
 use volbak::run::restore::{self, Existing, RestoreOptions};
+use volbak::store::Backup;
 use volbak::units::ByteLen;
 
 use super::disk::{DiskArgs, Work, restore_disk};
@@ -43,7 +46,8 @@ One partition, with its filesystem, into a logical volume or partition that exis
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RestoreArgs {
-    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, or an archive
+    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, an archive, or GROUP or GROUP@DATE: all volumes of a set, each
+    /// in DIR/VOLUME
     backup: String,
     #[command(flatten)]
     place: Where,
@@ -142,12 +146,55 @@ pub(crate) struct DiffArgs {
 }
 
 pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    if let Some(to) = &args.to
+        && let Some(set) = args.place.find_set(&args.backup)?
+    {
+        return restore_set(args, &set, to, verbosity);
+    }
     let files = args.place.find(&args.backup)?;
     let Some(to) = &args.to else {
         let (threads, json, dry_run) = (threads(args.threads), args.json, args.dry_run);
         let work = Work { threads, cancel: cancel()?, verbosity, json, dry_run, region: args.region.clone() };
         return restore_disk(&args.disk, &files, work);
     };
+    restore_files(args, &files, to, cancel()?, verbosity)
+}
+
+/// Restores each member of a set below `to`.
+fn restore_set(args: &RestoreArgs, set: &LocatedSet, to: &Path, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    if args.json {
+        log::error("--json is for one backup: name each volume of the group");
+        return Ok(ExitClass::Usage);
+    }
+    if !args.dry_run {
+        let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(to);
+        made.with_context(|| format!("creating {}", to.display()))?;
+    }
+    let mut class = if set.is_whole() { ExitClass::Well } else { ExitClass::WithProblems };
+    let cancel = cancel()?;
+    for (volume, files) in &set.backups {
+        match restore_files(args, files, &to.join(volume), cancel.clone(), verbosity) {
+            Ok(ExitClass::Well) => {}
+            Ok(ExitClass::WithProblems) if matches!(class, ExitClass::Well) => class = ExitClass::WithProblems,
+            Ok(ExitClass::WithProblems) => {}
+            Ok(other) => return Ok(other),
+            Err(error) if cancel.is_cancelled() => return Err(error),
+            Err(error) => {
+                log::error(&format!("{volume}: {error:#}"));
+                class = ExitClass::Failed;
+            }
+        }
+    }
+    Ok(class)
+}
+
+fn restore_files(
+    args: &RestoreArgs,
+    files: &Backup,
+    to: &Path,
+    cancel: Cancel,
+    verbosity: Verbosity,
+) -> anyhow::Result<ExitClass> {
     let mut options = RestoreOptions::into_directory(to);
     options.region.clone_from(&args.region);
     options.paths.clone_from(&args.paths);
@@ -165,14 +212,14 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
     options.ids.from.clone_from(&args.map_from);
     options.ids.to.clone_from(&args.map_to);
     options.threads = threads(args.threads);
-    options.cancel = cancel()?;
+    options.cancel = cancel;
     if let Err(error) = options.ids.numbers() {
         log::error(&error.to_string());
         return Ok(ExitClass::Usage);
     }
     let progress = Progress::new(verbosity);
     if args.dry_run {
-        let found = dry_run(&files, &options, &progress).with_context(|| files.stem().to_owned())?;
+        let found = dry_run(files, &options, &progress).with_context(|| files.stem().to_owned())?;
         progress.done();
         if args.json {
             print_json(&found)?;
@@ -182,7 +229,7 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
         let well = found.unreadable == 0 && found.merged.is_empty();
         return Ok(if well { ExitClass::Well } else { ExitClass::WithProblems });
     }
-    let report = restore::restore(&files, &options, &progress).with_context(|| files.stem().to_owned())?;
+    let report = restore::restore(files, &options, &progress).with_context(|| files.stem().to_owned())?;
     progress.done();
     let printed = if args.json {
         print_json(&report)

@@ -1,6 +1,6 @@
 //! Dates that name backups.
 
-use chrono::{Local, NaiveDate, NaiveTime, Timelike};
+use chrono::{Local, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 
 use crate::store::catalog::{BackupState, CatalogEntry};
 
@@ -41,6 +41,11 @@ impl Moment {
         let is_plain = date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
         let day = NaiveDate::parse_from_str(date, "%d_%m_%Y").ok().filter(|_| is_plain)?;
         Some(Self { day, time })
+    }
+
+    /// Whether this is that day or second.
+    pub(super) fn is_at(self, at: NaiveDateTime) -> bool {
+        at.date() == self.day && self.time.is_none_or(|time| at.time().with_nanosecond(0) == Some(time))
     }
 
     /// Whether the backup is from this day or second. The name of a day's first backup has no time; its manifest

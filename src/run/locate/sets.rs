@@ -1,0 +1,125 @@
+//! Finds a set by name: `GROUP` or `GROUP@DATE`, as a backup is found by `VOLUME` or `VOLUME@DATE`.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Local, Utc};
+
+use super::moment::Moment;
+use super::{LocateError, is_bad};
+use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
+use crate::store::retention::is_future;
+use crate::store::{Backup, Destination};
+
+/// A set that was found: the backups of volumes whose snapshots were taken together.
+#[doc(hidden)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocatedSet {
+    /// In a form that can be typed.
+    pub name: String,
+    /// The volumes and their backups.
+    pub backups: Vec<(String, Backup)>,
+    /// Why it is partial, a line for each member that lacks something.
+    pub lacking: Vec<String>,
+    taken_at: DateTime<Utc>,
+    is_in_the_future: bool,
+}
+
+impl LocatedSet {
+    /// Whether each member has a whole backup that is not known to be bad.
+    pub fn is_whole(&self) -> bool {
+        self.lacking.is_empty()
+    }
+}
+
+/// The sets of a group, oldest first.
+#[doc(hidden)]
+pub fn sets_of(destination: &Destination, group: &str, now: DateTime<Utc>) -> Result<Vec<LocatedSet>, LocateError> {
+    let mut by_id: BTreeMap<String, Vec<CatalogEntry>> = BTreeMap::new();
+    for volume in destination.volume_names()? {
+        let Some(directory) = destination.existing_volume_directory(&volume)? else { continue };
+        for entry in list_volume(&*directory, &volume)? {
+            if let BackupState::Complete { manifest } = &entry.state
+                && let Some(set) = manifest.set.as_ref().filter(|set| set.group == group)
+            {
+                by_id.entry(set.id.clone()).or_default().push(entry);
+            }
+        }
+    }
+    let mut sets: Vec<LocatedSet> = by_id.into_values().filter_map(|entries| located(group, &entries, now)).collect();
+    sets.sort_by_key(|set| set.taken_at);
+    Ok(sets)
+}
+
+fn located(group: &str, entries: &[CatalogEntry], now: DateTime<Utc>) -> Option<LocatedSet> {
+    let mut there = BTreeMap::new();
+    for entry in entries {
+        if let BackupState::Complete { manifest } = &entry.state {
+            there.insert(entry.name.as_str(), (entry, manifest));
+        }
+    }
+    let (_, first) = there.values().next()?;
+    let set = first.set.as_ref()?;
+    let mut lacking = Vec::new();
+    for member in &set.members {
+        match there.get(member.as_str()) {
+            None => lacking.push(format!("{member} has no backup in it")),
+            Some((entry, manifest)) if is_bad(entry, manifest) => {
+                lacking.push(format!("{}: a verification found it bad", entry.stem));
+            }
+            Some((entry, manifest)) if !manifest.is_whole() => lacking.push(format!("{} is partial", entry.stem)),
+            Some(_) => {}
+        }
+    }
+    let date = first.started_at.with_timezone(&Local).format("%d_%m_%Y_%H%M%S");
+    Some(LocatedSet {
+        name: format!("{group}@{date}"),
+        backups: there.values().map(|(entry, _)| (entry.name.clone(), entry.files())).collect(),
+        lacking,
+        taken_at: first.started_at,
+        is_in_the_future: is_future(first.started_at, now),
+    })
+}
+
+/// Finds the set `wanted`: of that date, or the newest whole one. `None` if there is no group of that name, or if a
+/// volume has the name.
+#[doc(hidden)]
+pub fn find_set(
+    wanted: &str,
+    destination: &Destination,
+    now: DateTime<Utc>,
+) -> Result<Option<LocatedSet>, LocateError> {
+    let (group, date) = wanted.rsplit_once('@').map_or((wanted, None), |(group, date)| (group, Some(date)));
+    let is_path = wanted.contains('/') || group.is_empty() || group.starts_with('.');
+    if is_path || destination.existing_volume_directory(group)?.is_some() {
+        return Ok(None);
+    }
+    let mut sets = sets_of(destination, group, now)?;
+    if sets.is_empty() {
+        return Ok(None);
+    }
+    let there = |sets: &[LocatedSet]| -> Vec<String> {
+        sets.iter()
+            .map(|set| if set.is_whole() { set.name.clone() } else { format!("{} (partial)", set.name) })
+            .collect()
+    };
+    let Some(date) = date.filter(|date| *date != "last") else {
+        return match sets.iter().rposition(|set| set.is_whole() && !set.is_in_the_future) {
+            Some(at) => Ok(Some(sets.swap_remove(at))),
+            // A partial one is used only by its date.
+            None => Err(LocateError::NoSuchDate {
+                volume: group.to_owned(),
+                date: "a whole set".to_owned(),
+                there: there(&sets),
+            }),
+        };
+    };
+    let moment = Moment::parse(date, now.with_timezone(&Local).date_naive())
+        .ok_or_else(|| LocateError::BadDate(date.to_owned()))?;
+    let (mut matching, others): (Vec<_>, Vec<_>) =
+        sets.into_iter().partition(|set| moment.is_at(set.taken_at.with_timezone(&Local).naive_local()));
+    match matching.len() {
+        0 => Err(LocateError::NoSuchDate { volume: group.to_owned(), date: date.to_owned(), there: there(&others) }),
+        1 => Ok(matching.pop()),
+        _ => Err(LocateError::Ambiguous { wanted: wanted.to_owned(), candidates: there(&matching) }),
+    }
+}

@@ -131,7 +131,7 @@ pub mod facts {
     };
     pub use crate::manifest::{
         CarriedRecord, ChangesRecord, Completeness, DigestsRecord, ImageRecord, OptionsRecord, ProblemCounts,
-        RegionRecord, SizesRecord, SnapshotRecord, SourceRecord,
+        RegionRecord, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
     };
     pub use crate::run::check::BackupFile;
     pub use crate::run::check::second_opinion::SecondOpinion;

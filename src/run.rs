@@ -39,6 +39,7 @@ pub mod reports;
 pub mod restore;
 pub mod restore_image;
 pub mod sessions;
+pub mod sets;
 pub mod snapshot;
 pub mod status;
 pub mod throttle;

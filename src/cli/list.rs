@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use volbak::error::ExitClass;
 use volbak::outside::{Clock, SystemClock};
-use volbak::run::locate::sets_of;
+use volbak::run::sets::sets_of;
 use volbak::store::catalog;
 
 use super::output::{Listed, print, print_json, shown_catalog};

@@ -12,11 +12,11 @@ use volbak::error::ExitClass;
 use volbak::outside::Cancel;
 use volbak::outside::host::processors;
 use volbak::run::browse::{self, Change};
-use volbak::run::locate::LocatedSet;
 use volbak::run::restore::dry_run::{DryRun, dry_run};
 use volbak::run::restore::ids::{MappedUse, Mapping};
 use volbak::run::restore::names::NameFiles;
 use volbak::run::restore::{self, Existing, RestoreOptions};
+use volbak::run::sets::LocatedSet;
 use volbak::store::Backup;
 use volbak::units::ByteLen;
 

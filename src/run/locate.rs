@@ -8,16 +8,13 @@
 //!
 //! An ambiguous name is an error that lists the candidates in a form that can be typed.
 
-mod moment;
-mod sets;
+pub(super) mod moment;
 
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local, Utc};
 
 use self::moment::Moment;
-#[doc(hidden)]
-pub use self::sets::{LocatedSet, find_set, sets_of};
 use crate::archive::kind::ArchiveKind;
 use crate::manifest::Manifest;
 use crate::run::check::record;

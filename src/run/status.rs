@@ -18,6 +18,7 @@ use crate::store::presence::is_on_mount;
 
 mod earlier_runs;
 mod figures;
+mod groups;
 mod text;
 mod volume;
 
@@ -69,6 +70,9 @@ fn judge(
             EarlierRuns::about_volume(name, volume, None, &mut |level, what| reasons.push(Reason { level, what }));
             volumes.push(without_backup(name, volume));
         }
+    }
+    for group in &config.groups {
+        reasons.extend(groups::about_last_set(shelves, &group.name));
     }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
     Status {

@@ -6,7 +6,7 @@ use crate::store::catalog::{BackupState, CatalogEntry};
 
 /// A day, or a second of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(in crate::run) struct Moment {
     day: NaiveDate,
     time: Option<NaiveTime>,
 }
@@ -14,7 +14,7 @@ pub(super) struct Moment {
 impl Moment {
     /// Parses a typed date: `2026-11-20`, `20_11_2026`, `today`, `yesterday`; followed by `_HHMMSS` or `THH:MM:SS`
     /// for one second of that day.
-    pub(super) fn parse(text: &str, today: NaiveDate) -> Option<Self> {
+    pub(in crate::run) fn parse(text: &str, today: NaiveDate) -> Option<Self> {
         match text {
             "today" => return Some(Self { day: today, time: None }),
             "yesterday" => return Some(Self { day: today.pred_opt()?, time: None }),
@@ -44,7 +44,7 @@ impl Moment {
     }
 
     /// Whether this is that day or second.
-    pub(super) fn is_at(self, at: NaiveDateTime) -> bool {
+    pub(in crate::run) fn is_at(self, at: NaiveDateTime) -> bool {
         at.date() == self.day && self.time.is_none_or(|time| at.time().with_nanosecond(0) == Some(time))
     }
 

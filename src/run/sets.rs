@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Local, Utc};
 
-use super::moment::Moment;
-use super::{LocateError, is_bad};
+use super::locate::moment::Moment;
+use super::locate::{LocateError, is_bad};
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::retention::is_future;
 use crate::store::{Backup, Destination};
 
 /// A set that was found: the backups of volumes whose snapshots were taken together.
-#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocatedSet {
     /// In a form that can be typed.
@@ -32,7 +31,6 @@ impl LocatedSet {
 }
 
 /// The sets of a group, oldest first.
-#[doc(hidden)]
 pub fn sets_of(destination: &Destination, group: &str, now: DateTime<Utc>) -> Result<Vec<LocatedSet>, LocateError> {
     let mut by_id: BTreeMap<String, Vec<CatalogEntry>> = BTreeMap::new();
     for volume in destination.volume_names()? {
@@ -82,7 +80,6 @@ fn located(group: &str, entries: &[CatalogEntry], now: DateTime<Utc>) -> Option<
 
 /// Finds the set `wanted`: of that date, or the newest whole one. `None` if there is no group of that name, or if a
 /// volume has the name.
-#[doc(hidden)]
 pub fn find_set(
     wanted: &str,
     destination: &Destination,

@@ -174,9 +174,8 @@ fn restore_set(args: &RestoreArgs, set: &LocatedSet, to: &Path, verbosity: Verbo
     let cancel = cancel()?;
     for (volume, files) in &set.backups {
         match restore_files(args, files, &to.join(volume), cancel.clone(), verbosity) {
-            Ok(ExitClass::Well) => {}
             Ok(ExitClass::WithProblems) if matches!(class, ExitClass::Well) => class = ExitClass::WithProblems,
-            Ok(ExitClass::WithProblems) => {}
+            Ok(ExitClass::Well | ExitClass::WithProblems) => {}
             Ok(other) => return Ok(other),
             Err(error) if cancel.is_cancelled() => return Err(error),
             Err(error) => {

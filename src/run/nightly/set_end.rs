@@ -42,7 +42,7 @@ impl Night<'_> {
         // The stem of the backup that each got tonight.
         let published = |shelf: &Shelf| {
             let volume = report.volumes.iter().find(|volume| volume.name == shelf.name)?;
-            (matches!(volume.outcome, Outcome::BackedUp) && volume.manifest.is_some()).then(|| volume.taken_at)?
+            (matches!(volume.outcome, Outcome::BackedUp) && volume.manifest.is_some()).then_some(volume.taken_at)?
         };
         let stems: Vec<Option<String>> = all
             .iter()

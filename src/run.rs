@@ -43,4 +43,5 @@ pub mod sets;
 pub mod snapshot;
 pub mod status;
 pub mod throttle;
+mod unpacked;
 pub mod verify;

@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("entry", &[]),
     ("field", &[]),
     ("image", &[]),
-    ("source", &["field"]),
+    ("source", &["field", "image"]),
     // A seam: what reads volumes and writes archives does not know it.
     ("openstack", &[]),
     ("cloud", &[]),

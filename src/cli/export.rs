@@ -19,7 +19,6 @@ use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::run::backup::{AroundFreeze, BackupWorld};
 use volbak::run::export::{ExportFrom, ExportOptions, ExportTarget, Exported, export as make_image};
 use volbak::run::hooks;
-use volbak::run::image_file::ImageFile;
 use volbak::run::import::{self, ImportOptions};
 use volbak::run::rebuild::target::TargetSpec;
 use volbak::run::throttle::throttled;
@@ -160,7 +159,6 @@ fn rate(text: &str) -> Result<u64, String> {
 /// What is exported.
 enum Chosen {
     Source(Box<Source>),
-    ImageFile(ImageFile),
     Backup(Backup),
 }
 
@@ -198,7 +196,6 @@ pub(crate) fn export(args: &ExportArgs, verbosity: Verbosity) -> anyhow::Result<
     options.around = around;
     let from = match from {
         Chosen::Source(source) => ExportFrom::Source(source),
-        Chosen::ImageFile(image) => ExportFrom::ImageFile(image),
         Chosen::Backup(files) => {
             let beside = args.to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             ExportFrom::Backup { files, scratch: args.scratch.clone().unwrap_or_else(|| beside.to_owned()) }
@@ -277,7 +274,6 @@ fn find(args: &ExportArgs) -> anyhow::Result<Chosen> {
     }
     match source::resolve(&args.source, &SystemCommands) {
         Ok(source) => Ok(Chosen::Source(Box::new(source))),
-        Err(SourceError::NotRaw { format: "qcow2", .. }) => Ok(Chosen::ImageFile(ImageFile::open(path, None)?)),
         Err(error @ (SourceError::NotFound { .. } | SourceError::NotRun { .. })) if !text.contains('/') => {
             // No volume has this name any more; its backups may.
             backup(text).map_err(|other| if other.is::<UsageError>() { other } else { error.into() })

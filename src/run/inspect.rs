@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::outlook::obstacle;
 use crate::events::{Problem, Severity};
 use crate::layout::{Handling, Layout, LayoutError, detect};
-use crate::outside::{BlockRead, FileBlocks, RunCommand};
+use crate::outside::{BlockRead, RunCommand};
 use crate::source::{self, SourceError};
 
 /// Why a source could not be inspected.
@@ -33,9 +33,7 @@ pub fn inspect(spec: &OsStr, commands: &dyn RunCommand) -> Result<Layout, Inspec
         }
         Err(error) => return Err(error.into()),
     };
-    let file = source.open()?;
-    let blocks: Arc<dyn BlockRead> = Arc::new(FileBlocks::new(file, source.size_bytes()));
-    look(&blocks, source.display_name(), source.sector_size_bytes())
+    look(&source.open_blocks()?, source.display_name(), source.sector_size_bytes())
 }
 
 fn look(blocks: &Arc<dyn BlockRead>, name: &str, sector_size_bytes: u32) -> Result<Layout, InspectError> {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+use crate::image::qcow2::Qcow2Error;
 use crate::outside::shown_command;
 use crate::source::refusal::Refusal;
 use crate::units::ByteLen;
@@ -54,16 +55,24 @@ pub enum SourceError {
         /// The reason.
         reason: Refusal,
     },
-    /// A disk image in a format that is not raw.
+    /// A disk image that is neither raw nor qcow2.
     #[error(
-        "{name} is a {format} image, and only raw images are read: convert it with \
-         `qemu-img convert -O raw {name} {name}.raw`"
+        "{name} is a {format} image, and raw and qcow2 images are read: convert it with \
+         `qemu-img convert -O qcow2 {name} {name}.qcow2`"
     )]
     NotRaw {
         /// The image.
         name: String,
         /// The format's name.
         format: &'static str,
+    },
+    /// A qcow2 image that is not read.
+    #[error("{name}")]
+    Qcow2 {
+        /// The image.
+        name: String,
+        /// What is wrong with it.
+        source: Qcow2Error,
     },
     /// The name cannot be used for a directory of backups.
     #[error("{name:?} cannot be the name of a backup: {why}")]

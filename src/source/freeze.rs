@@ -3,10 +3,12 @@
 use chrono::Local;
 use rustix::fs::OFlags;
 
+use crate::events::{Event, Problem, Severity};
+use crate::outside::BlockRead;
 use crate::source::context::Context;
 use crate::source::device::{Node, NodeKind, length_bytes, open_unused, sector_size_bytes, written_sectors};
 use crate::source::error::SourceError;
-use crate::source::guard::{Opened, SnapshotGuard};
+use crate::source::guard::{Disk, Opened, SnapshotGuard};
 use crate::source::health::Subject;
 use crate::source::image::{self, Fingerprint};
 use crate::source::lvm::LvFacts;
@@ -42,6 +44,7 @@ fn freeze_volume(volume: &LvFacts, options: &FreezeOptions, context: &Context) -
             sector_size_bytes: sector_size_bytes(&file).map_err(io_error)?,
             path,
             file,
+            disk: None,
         })
     });
     let opened = match opened {
@@ -79,6 +82,7 @@ fn freeze_device(source: &Source, options: &FreezeOptions, context: &Context) ->
         sector_size_bytes: sector_size_bytes(&file).map_err(io_error)?,
         path: path.to_owned(),
         file,
+        disk: None,
     };
     let subject = Subject::Device { number, written };
     let now = context.clock.now();
@@ -93,7 +97,6 @@ fn freeze_image(source: &Source, options: &FreezeOptions, context: &Context) -> 
         let reason = Refusal::WrongKind("no longer a file");
         return Err(SourceError::Refused { name: name.to_owned(), reason });
     }
-    image::check(&node, name)?;
     let file = node.open(OFlags::empty()).map_err(|error| SourceError::io("opening it", path, error))?;
     let fingerprint =
         Fingerprint::settled(&file).map_err(|error| SourceError::io("asking for its times", path, error))?;
@@ -101,8 +104,14 @@ fn freeze_image(source: &Source, options: &FreezeOptions, context: &Context) -> 
         let reason = Refusal::InUse("it is being written to right now".to_owned());
         return Err(SourceError::Refused { name: name.to_owned(), reason });
     };
+    // Its tables are read after the fingerprint was taken, so that no change goes unnoticed.
+    let disk = image::check(&node, name)?;
+    for what in disk.iter().flat_map(|disk| disk.remarks()) {
+        context.observer.on_event(&Event::Problem(Problem::new(Severity::Warning, name.to_owned(), what)));
+    }
     let opened = Opened {
-        size_bytes: fingerprint.size_bytes(),
+        size_bytes: disk.as_ref().map_or(fingerprint.size_bytes(), |disk| disk.len_bytes()),
+        disk: disk.map(Disk),
         sector_size_bytes: source.sector_size_bytes(),
         path: path.to_owned(),
         file,

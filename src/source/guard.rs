@@ -1,5 +1,6 @@
 //! The guard of a frozen source.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::events::{Event, Problem, Severity};
-use crate::outside::FileBlocks;
+use crate::image::qcow2::Qcow2;
+use crate::outside::{BlockRead, FileBlocks};
 use crate::source::context::Context;
 use crate::source::error::SourceError;
 use crate::source::health::{HealthFlag, Reading, Subject};
@@ -25,6 +27,17 @@ pub(crate) struct Opened {
     pub(crate) file: File,
     pub(crate) size_bytes: u64,
     pub(crate) sector_size_bytes: u32,
+    /// The disk in a qcow2 image.
+    pub(crate) disk: Option<Disk>,
+}
+
+/// The disk in an image of another form than the disk's own bytes.
+pub(crate) struct Disk(pub(crate) Arc<Qcow2>);
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("Disk")
+    }
 }
 
 /// A frozen source. A thread of its own monitors it for changes.
@@ -123,9 +136,18 @@ impl SnapshotGuard {
 
     /// Opens exactly the frozen node for reading, whatever its path leads to now. Drop it before the guard is
     /// finished.
-    pub fn open_blocks(&self) -> io::Result<FileBlocks> {
+    pub fn open_blocks(&self) -> io::Result<Arc<dyn BlockRead>> {
         let opened = self.opened.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        Ok(FileBlocks::new(opened.file.try_clone()?, self.size_bytes))
+        match &opened.disk {
+            Some(Disk(disk)) => Ok(Arc::clone(disk) as Arc<dyn BlockRead>),
+            None => Ok(Arc::new(FileBlocks::new(opened.file.try_clone()?, self.size_bytes))),
+        }
+    }
+
+    /// Whether the bytes of [`path`](Self::path) are not those of the disk, which is then only read through
+    /// [`open_blocks`](Self::open_blocks).
+    pub(crate) fn is_packed(&self) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.disk.is_some())
     }
 
     /// Opens the source for a loop device: for reading and writing if it [is writable](Self::is_writable),

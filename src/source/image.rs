@@ -4,9 +4,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::image::qcow2::Qcow2;
 use crate::outside::{BlockRead, FileBlocks};
 use crate::source::device::{Node, user_of, writable_loops_of};
 use crate::source::error::SourceError;
@@ -14,6 +16,8 @@ use crate::source::refusal::Refusal;
 
 /// The bytes at an image's start and end that identify its format.
 const LOOKED_AT_BYTES: u64 = 512;
+/// The format that is read beside raw.
+const QCOW2: &str = "qcow2";
 
 /// Detects that a file was changed or replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +87,9 @@ fn is_recent((seconds, nanoseconds): (i64, i64), now: SystemTime, span: Duration
     now.abs_diff(Duration::from_secs(seconds).saturating_add(Duration::from_nanos(u64::from(nanoseconds)))) < span
 }
 
-/// Checks an image file: refuses one that is empty, not raw, or in use through a loop device.
-pub(crate) fn check(node: &Node, name: &str) -> Result<(), SourceError> {
+/// Checks an image file: refuses one that is empty, neither raw nor qcow2, or in use through a loop device. Gives the disk in a
+/// qcow2 image; `None` for a raw one.
+pub(crate) fn check(node: &Node, name: &str) -> Result<Option<Arc<Qcow2>>, SourceError> {
     let refused = |reason| SourceError::Refused { name: name.to_owned(), reason };
     let size_bytes = node.metadata.len();
     if size_bytes == 0 {
@@ -93,8 +98,9 @@ pub(crate) fn check(node: &Node, name: &str) -> Result<(), SourceError> {
     let file = node
         .open(rustix::fs::OFlags::empty())
         .map_err(|error| SourceError::io("opening it for reading", &node.path, error))?;
-    let found = format_of(&FileBlocks::new(file, size_bytes));
-    if let Some(format) = found.map_err(|error| SourceError::io("reading it", &node.path, error))? {
+    let blocks = FileBlocks::new(file, size_bytes);
+    let found = format_of(&blocks).map_err(|error| SourceError::io("reading it", &node.path, error))?;
+    if let Some(format) = found.filter(|format| *format != QCOW2) {
         return Err(SourceError::NotRaw { name: name.to_owned(), format });
     }
     for (loop_name, number) in writable_loops_of(&node.path) {
@@ -102,7 +108,41 @@ pub(crate) fn check(node: &Node, name: &str) -> Result<(), SourceError> {
             return Err(refused(Refusal::InUse(format!("it is attached to /dev/{loop_name}, which is {who}"))));
         }
     }
-    Ok(())
+    if found.is_none() {
+        return Ok(None);
+    }
+    if is_written_by_qemu(&node.metadata) {
+        let who = "QEMU writes to it: an instance runs from it; back up a copy, or shut the instance down";
+        return Err(refused(Refusal::InUse(who.to_owned())));
+    }
+    let disk = Qcow2::open(Arc::new(blocks));
+    let disk = disk.map_err(|source| SourceError::Qcow2 { name: name.to_owned(), source })?;
+    if disk.len_bytes() == 0 {
+        return Err(refused(Refusal::Empty));
+    }
+    Ok(Some(Arc::new(disk)))
+}
+
+/// Whether a process holds the lock with which QEMU keeps others from writing: a read lock on one byte for each thing that it
+/// may do (`RAW_LOCK_PERM_BASE`, 100, and `BLK_PERM_WRITE`, bit 1). Filesystems without locks show none.
+fn is_written_by_qemu(metadata: &fs::Metadata) -> bool {
+    let device = metadata.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    has_write_lock(&locks, &format!("{major:02x}:{minor:02x}:{}", metadata.ino()))
+}
+
+/// Whether /proc/locks, `1: OFDLCK ADVISORY READ -1 DEVICE:INODE FIRST LAST`, has QEMU's lock of a file that it writes to.
+fn has_write_lock(locks: &str, file: &str) -> bool {
+    const WRITE_LOCK_AT: u64 = 101;
+    locks.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip_while(|field| *field != file).skip(1);
+        let range = fields.next().zip(fields.next());
+        range.is_some_and(|(first, last)| {
+            let last = last.parse().unwrap_or(u64::MAX);
+            first.parse::<u64>().is_ok_and(|first| (first..=last).contains(&WRITE_LOCK_AT) && first >= 100)
+        })
+    })
 }
 
 /// The format of an image that is not raw.
@@ -118,7 +158,7 @@ pub(crate) fn format_of(blocks: &dyn BlockRead) -> io::Result<Option<&'static st
 /// The format of an image that is not raw, by the magic numbers at its start and end.
 fn other_format(head: &[u8], tail: &[u8]) -> Option<&'static str> {
     const AT_START: [(&[u8], &str); 9] = [
-        (b"QFI\xfb", "qcow2"),
+        (b"QFI\xfb", QCOW2),
         (b"QED\0", "QED"),
         (b"KDMV", "VMDK"),
         (b"COWD", "VMDK"),
@@ -141,7 +181,7 @@ fn other_format(head: &[u8], tail: &[u8]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fingerprint, check, is_recent, other_format};
+    use super::{Fingerprint, check, has_write_lock, is_recent, other_format};
     use crate::source::device::Node;
     use crate::source::error::SourceError;
     use crate::source::refusal::Refusal;
@@ -171,9 +211,20 @@ mod tests {
             check(&Node::look(&path).unwrap(), "disk.img")
         };
         assert!(matches!(checked(b""), Err(SourceError::Refused { reason: Refusal::Empty, .. })));
-        assert!(matches!(checked(b"QFI\xfb\0\0\0\x03"), Err(SourceError::NotRaw { format: "qcow2", .. })));
+        assert!(matches!(checked(b"QFI\xfb\0\0\0\x03"), Err(SourceError::Qcow2 { .. })));
+        assert!(matches!(checked(b"KDMV"), Err(SourceError::NotRaw { format: "VMDK", .. })));
         assert!(checked(b"x").is_ok());
         assert!(checked(&[0; 4096]).is_ok());
+    }
+
+    #[test]
+    fn an_image_that_qemu_writes_to_is_known_by_its_locks() {
+        let locks = "1: OFDLCK ADVISORY  READ -1 fe:01:77 100 101\n2: FLOCK  ADVISORY  WRITE 9 fe:01:78 0 EOF\n\
+            3: OFDLCK ADVISORY  READ -1 fe:01:79 100 100\n3: OFDLCK ADVISORY  READ -1 fe:01:79 201 201\n";
+        assert!(has_write_lock(locks, "fe:01:77"));
+        for other in ["fe:01:78", "fe:01:79", "fe:01:7"] {
+            assert!(!has_write_lock(locks, other), "{other}");
+        }
     }
 
     #[test]

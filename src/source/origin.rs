@@ -1,13 +1,15 @@
 //! A source: a logical volume, a block device or a raw disk image.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
 use crate::events::SourceName;
+use crate::outside::{BlockRead, FileBlocks};
 use crate::source::device::{Node, sector_size_bytes};
 use crate::source::error::SourceError;
+use crate::source::image;
 use crate::source::lvm::LvFacts;
 use crate::source::refusal::refusal_of;
 
@@ -24,6 +26,7 @@ pub struct Source {
     pub(super) path: PathBuf,
     pub(super) size_bytes: u64,
     pub(super) sector_size_bytes: u32,
+    pub(super) is_qcow2: bool,
 }
 
 /// The kind of a [`Source`].
@@ -36,7 +39,7 @@ pub enum SourceKind {
         /// Its major and minor number.
         number: (u32, u32),
     },
-    /// A raw disk image, read directly.
+    /// A disk image, raw or qcow2, read directly.
     Image,
 }
 
@@ -61,6 +64,7 @@ impl Source {
             display_name,
             path,
             size_bytes: facts.size_bytes,
+            is_qcow2: false,
             sector_size_bytes,
             kind: SourceKind::Volume(Box::new(facts)),
         })
@@ -86,8 +90,8 @@ impl Source {
         SourceName { shown: self.display_name.clone(), volume: self.backup_name.clone(), group }
     }
 
-    /// The directory name of its backups: the volume's or device's name, or the image's file name without `.img` or
-    /// `.raw`. Not empty, at most 200 bytes, no `/`, no control characters, no leading dot. Volumes of the same
+    /// The directory name of its backups: the volume's or device's name, or the image's file name without `.img`,
+    /// `.raw` or `.qcow2`. Not empty, at most 200 bytes, no `/`, no control characters, no leading dot. Volumes of the same
     /// name in two groups share it.
     pub fn backup_name(&self) -> &str {
         &self.backup_name
@@ -109,11 +113,18 @@ impl Source {
         &self.path
     }
 
-    /// Opens the live source for reading. Others may write to it meanwhile, so never use it for a backup.
-    pub fn open(&self) -> Result<File, SourceError> {
-        Node::look(&self.path)
-            .and_then(|node| node.open(OFlags::empty()))
-            .map_err(|error| SourceError::io("opening it", &self.path, error))
+    /// Opens the live source for reading: the disk in it, if it is a qcow2 image. Others may write to it meanwhile, so never
+    /// use it for a backup.
+    pub fn open_blocks(&self) -> Result<Arc<dyn BlockRead>, SourceError> {
+        let io_error = |error| SourceError::io("opening it", &self.path, error);
+        let node = Node::look(&self.path).map_err(io_error)?;
+        if self.is_qcow2
+            && let Some(disk) = image::check(&node, &self.display_name)?
+        {
+            return Ok(disk);
+        }
+        let file = node.open(OFlags::empty()).map_err(io_error)?;
+        Ok(Arc::new(FileBlocks::new(file, self.size_bytes)))
     }
 
     /// Its length.

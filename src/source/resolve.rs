@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::outside::RunCommand;
+use crate::outside::{BlockRead, RunCommand};
 use crate::source::device::{
     DeviceNumber, Node, NodeKind, check_kernel_is_seen, dm_uuid, length_bytes, open_unused, sector_size_bytes,
 };
@@ -102,18 +102,20 @@ fn of_node(node: &Node, shown: String, commands: &dyn RunCommand) -> Result<Sour
     match node.kind() {
         NodeKind::Other(what) => Err(SourceError::Refused { name: shown, reason: Refusal::WrongKind(what) }),
         NodeKind::File => {
-            image::check(node, &shown)?;
+            let disk = image::check(node, &shown)?;
             let file_name = node.path.file_name().unwrap_or_default();
-            let stem = file_name
-                .to_str()
-                .map(|name| name.strip_suffix(".img").or_else(|| name.strip_suffix(".raw")).unwrap_or(name));
+            let stem = file_name.to_str().map(|name| {
+                let suffixes: &[&str] = if disk.is_some() { &[".qcow2", ".img"] } else { &[".img", ".raw"] };
+                suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+            });
             Ok(Source {
                 kind: SourceKind::Image,
                 backup_name: backup_name_of(stem, file_name)?,
                 is_named: false,
                 display_name: shown,
                 path: node.path.clone(),
-                size_bytes: node.metadata.len(),
+                size_bytes: disk.as_ref().map_or(node.metadata.len(), |disk| disk.len_bytes()),
+                is_qcow2: disk.is_some(),
                 sector_size_bytes: USUAL_SECTOR_BYTES,
             })
         }
@@ -161,6 +163,7 @@ fn of_device(node: &Node, number: DeviceNumber, shown: String) -> Result<Source,
         display_name: shown,
         path: node.path.clone(),
         size_bytes,
+        is_qcow2: false,
         sector_size_bytes: sector_size_bytes(&file).map_err(io_error)?,
     })
 }

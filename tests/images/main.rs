@@ -9,5 +9,6 @@ mod hostile;
 mod killed;
 mod proof;
 mod restored;
+mod sources;
 mod verbs;
 mod written;

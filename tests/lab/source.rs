@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use sha1::{Digest, Sha1};
 use volbak::events::{Event, Observer, Severity};
-use volbak::outside::{BlockRead, RunCommand, SystemClock, SystemCommands};
+use volbak::outside::{RunCommand, SystemClock, SystemCommands};
 use volbak::reader::kernel::device_map::{DeviceMap, DeviceMapError, remove_stale_maps};
 use volbak::source::{
     Context, FreezeOptions, KEPT_TAG, OWNER_TAG_PREFIX, Refusal, SNAPSHOT_TAG, SnapshotGuard, SnapshotKind,

@@ -113,7 +113,7 @@ pub fn copy_region(
 }
 
 /// A file without a name (`O_TMPFILE`), or one unlinked at once where the filesystem does not support that.
-fn unnamed_file(directory: &Path) -> io::Result<File> {
+pub(crate) fn unnamed_file(directory: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     // The open flags fit in 31 bits.

@@ -19,6 +19,7 @@ use crate::reader::exclude::Excludes;
 use crate::reader::open::readers;
 use crate::run::expected::Expected;
 use crate::run::record::timestamp;
+use crate::run::unpacked::Unpacked;
 use crate::source::SnapshotGuard;
 use crate::store::pending::PendingBackup;
 
@@ -49,7 +50,7 @@ pub(super) fn archive(
 ) -> Result<ArchivedSource, BackupError> {
     let ToArchive { pending, guard, excludes, scratch } = *input;
     backup.step("reading the layout");
-    let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
+    let blocks: Arc<dyn BlockRead> = guard.open_blocks().map_err(BackupError::Open)?;
     let layout = backup.read_layout(&*blocks, guard)?;
     let expected = Expected(&backup.options.expect);
 
@@ -62,8 +63,9 @@ pub(super) fn archive(
     if let Some(max_bytes) = backup.options.max_bytes {
         writer.limit_archive(max_bytes);
     }
+    let unpacked = Unpacked::new(Arc::clone(&blocks), scratch, guard.path());
     let context = RegionContext {
-        guard,
+        backing: if guard.is_packed() { &unpacked } else { guard },
         commands: &backup.world.commands,
         blocks: &blocks,
         layout: &layout,

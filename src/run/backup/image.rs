@@ -64,7 +64,7 @@ fn archive(
     previous: Option<PreviousImage>,
 ) -> Result<ArchivedSource, BackupError> {
     backup.step("reading the layout");
-    let blocks: Arc<dyn BlockRead> = Arc::new(guard.open_blocks().map_err(BackupError::Open)?);
+    let blocks: Arc<dyn BlockRead> = guard.open_blocks().map_err(BackupError::Open)?;
     let layout = backup.read_layout(&*blocks, guard)?;
     let expected = Expected(&backup.options.expect);
     backup.step("looking for the used blocks");

@@ -24,7 +24,8 @@ use crate::source::SnapshotGuard;
 
 /// Values common to all regions of a source.
 pub(super) struct RegionContext<'a> {
-    pub(super) guard: &'a SnapshotGuard,
+    /// What the kernel reads.
+    pub(super) backing: &'a dyn Backing,
     pub(super) commands: &'a Arc<dyn RunCommand>,
     pub(super) blocks: &'a Arc<dyn BlockRead>,
     pub(super) layout: &'a Layout,
@@ -80,7 +81,7 @@ impl RegionContext<'_> {
             pieces: &region.extents,
         };
         let means = Means {
-            backing: self.guard,
+            backing: self.backing,
             scratch: self.scratch,
             with_snapshots: self.with_snapshots,
             commands: self.commands,

@@ -80,7 +80,7 @@ impl Input {
     pub(super) fn blocks(&self) -> Result<Arc<dyn BlockRead>, ExportError> {
         match self {
             Self::Frozen(guard) => {
-                Ok(Arc::new(guard.open_blocks().map_err(io_error(format!("{}: it cannot be opened", guard.name())))?))
+                Ok(guard.open_blocks().map_err(io_error(format!("{}: it cannot be opened", guard.name())))?)
             }
             Self::ImageFile(image) | Self::Rebuilt(Rebuilt { image: Some(image), .. }) => Ok(Arc::clone(&image.blocks)),
             Self::Image(open) => Ok(Arc::clone(&open.blocks)),

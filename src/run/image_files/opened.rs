@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,16 +10,14 @@ use super::error::{ImageFilesError, WantedFiles};
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::layout::{Handling, Layout, Region, RegionBlocks, detect};
-use crate::outside::zeros::is_zero;
 use crate::outside::{BlockRead, Cancel, RunCommand, SystemCommands};
 use crate::reader::filesystem::{Backing, Filesystem, FsRegion, Means, NotOpened};
 use crate::reader::open::{open, readers};
 use crate::run::image_backup::{OpenImage, OpenImageError};
 use crate::run::restore::select::{Base, Part, Selection};
+use crate::run::unpacked::copy_data;
 use crate::shown;
 
-/// What is copied at once for the kernel.
-const COPIED_BYTES: u64 = 1 << 20;
 /// Maps of holes and long headers, beside data: a 64th of the region, and this much.
 const BESIDE_DATA_BYTES: u64 = 4 << 20;
 /// Data that are shared or compressed come out at most so many times as long.
@@ -143,26 +141,7 @@ struct Copied {
 impl Copied {
     fn make(&self) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
-        file.set_len(self.blocks.len_bytes())?;
-        let mut buf = Vec::new();
-        let mut at = 0;
-        while let Some(start) = self.blocks.next_data(at)? {
-            let end = self.blocks.next_hole(start)?;
-            at = start;
-            while at < end {
-                let len = (end - at).min(COPIED_BYTES);
-                // At most COPIED_BYTES.
-                buf.resize(usize::try_from(len).unwrap_or(0), 0);
-                self.blocks.read_at(at, &mut buf)?;
-                for (number, block) in (0_u64..).zip(buf.chunks(4096)) {
-                    if !is_zero(block) {
-                        file.write_all_at(block, at + number * 4096)?;
-                    }
-                }
-                at += len;
-            }
-        }
-        Ok(())
+        copy_data(&*self.blocks, &file)
     }
 }
 

@@ -1,0 +1,82 @@
+//! The disk in an image of another form than its own bytes, in a file for the kernel.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::outside::BlockRead;
+use crate::outside::zeros::is_zero;
+use crate::reader::filesystem::Backing;
+use crate::reader::kernel::scratch::unnamed_file;
+
+/// What is copied at once.
+const COPIED_BYTES: u64 = 1 << 20;
+const HOLE_BYTES: usize = 4096;
+
+/// A disk that is copied to a file without a name when the kernel needs it: volbak's own readers do without.
+pub(super) struct Unpacked {
+    blocks: Arc<dyn BlockRead>,
+    /// Where the file is made.
+    scratch: PathBuf,
+    /// The image, for messages.
+    path: PathBuf,
+    copy: Mutex<Option<File>>,
+}
+
+impl Unpacked {
+    pub(super) fn new(blocks: Arc<dyn BlockRead>, scratch: &Path, path: &Path) -> Self {
+        Self { blocks, scratch: scratch.to_owned(), path: path.to_owned(), copy: Mutex::default() }
+    }
+
+    fn make(&self) -> io::Result<File> {
+        let file = unnamed_file(&self.scratch)?;
+        copy_data(&*self.blocks, &file)?;
+        Ok(file)
+    }
+}
+
+impl Backing for Unpacked {
+    fn open(&self) -> io::Result<File> {
+        let mut copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match copy.take() {
+            Some(file) => file,
+            None => self.make()?,
+        };
+        copy.insert(file).try_clone()
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// It has no name by which a journal could be replayed into several pieces of it.
+    fn is_writable(&self) -> bool {
+        false
+    }
+}
+
+/// Copies a disk to an empty file, with holes where it has none but zeros.
+pub(super) fn copy_data(blocks: &dyn BlockRead, file: &File) -> io::Result<()> {
+    file.set_len(blocks.len_bytes())?;
+    let mut buf = Vec::new();
+    let mut at = 0;
+    while let Some(start) = blocks.next_data(at)? {
+        let end = blocks.next_hole(start)?;
+        at = start;
+        while at < end {
+            let len = (end - at).min(COPIED_BYTES);
+            // At most COPIED_BYTES.
+            buf.resize(usize::try_from(len).unwrap_or(0), 0);
+            blocks.read_at(at, &mut buf)?;
+            for (number, block) in (0_u64..).zip(buf.chunks(HOLE_BYTES)) {
+                if !is_zero(block) {
+                    file.write_all_at(block, at + number * HOLE_BYTES as u64)?;
+                }
+            }
+            at += len;
+        }
+    }
+    Ok(())
+}

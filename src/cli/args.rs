@@ -128,7 +128,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// VG/LV, the name of a volume, a device, or a raw disk image
+    /// VG/LV, the name of a volume, a device, or a raw or qcow2 disk image
     pub(crate) source: OsString,
     /// Print JSON
     #[arg(long)]
@@ -147,7 +147,7 @@ pub(crate) enum ReaderArg {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct SnapshotArgs {
-    /// VG/LV, the name of a volume, a device, or a raw disk image
+    /// VG/LV, the name of a volume, a device, or a raw or qcow2 disk image
     #[arg(required = true, value_name = "SOURCE")]
     pub(crate) sources: Vec<OsString>,
     #[command(flatten)]

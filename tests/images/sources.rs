@@ -95,7 +95,7 @@ fn files_that_the_kernel_reads_come_out_of_a_qcow2_image_and_of_a_backup_of_it()
     let archive = archive_in(&backups.join("whole"), ".img.gz");
     let files = said(&volbak(&["browse", text(&archive)]));
     assert!(files.contains("kept"), "{files}");
-    let read = volbak(&["cat", text(&archive), "kept"]);
+    let read = volbak(&["cat", &format!("{}:kept", text(&archive))]);
     assert!(
         read.status.success() && read.stdout == fs::read(&kept).unwrap(),
         "{}",

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
-use crate::image::qcow2::Qcow2Error;
 use crate::outside::shown_command;
 use crate::source::refusal::Refusal;
 use crate::units::ByteLen;
@@ -72,7 +71,7 @@ pub enum SourceError {
         /// The image.
         name: String,
         /// What is wrong with it.
-        source: Qcow2Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The name cannot be used for a directory of backups.
     #[error("{name:?} cannot be the name of a backup: {why}")]

@@ -116,7 +116,7 @@ pub(crate) fn check(node: &Node, name: &str) -> Result<Option<Arc<Qcow2>>, Sourc
         return Err(refused(Refusal::InUse(who.to_owned())));
     }
     let disk = Qcow2::open(Arc::new(blocks));
-    let disk = disk.map_err(|source| SourceError::Qcow2 { name: name.to_owned(), source })?;
+    let disk = disk.map_err(|error| SourceError::Qcow2 { name: name.to_owned(), source: error.into() })?;
     if disk.len_bytes() == 0 {
         return Err(refused(Refusal::Empty));
     }

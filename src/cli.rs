@@ -23,6 +23,7 @@ mod recover;
 pub(crate) mod remap;
 pub(crate) mod sessions;
 pub(crate) mod snapshot;
+mod to_volume;
 pub(crate) mod verify;
 
 use std::ffi::OsStr;

@@ -13,6 +13,7 @@ mod http;
 mod secret;
 mod session;
 mod settings;
+mod volumes;
 mod yaml;
 
 pub use actions::Connector;
@@ -22,3 +23,4 @@ pub use answers::{
 pub use error::CloudError;
 pub use session::{Limits, Session};
 pub use settings::{CloudSettings, Sources};
+pub use volumes::NewVolume;

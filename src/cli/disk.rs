@@ -18,6 +18,9 @@ use volbak::units::ByteLen;
 
 use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
+use super::to_volume::OfVolume;
+#[cfg(feature = "openstack")]
+use super::to_volume::VolumeArgs;
 
 #[derive(Debug, Args)]
 #[group(id = "disk", multiple = true, conflicts_with = "to")]
@@ -28,6 +31,9 @@ pub(crate) struct DiskArgs {
     /// Rebuild the whole disk as this image file
     #[arg(long, value_name = "FILE")]
     to_image: Option<PathBuf>,
+    #[command(flatten)]
+    #[cfg(feature = "openstack")]
+    pub(super) volume: VolumeArgs,
     /// Size of the image, in bytes or as 20G [default: size of the source]
     #[arg(long, value_name = "SIZE", value_parser = image_size, requires = "to_image")]
     size: Option<u64>,
@@ -53,6 +59,7 @@ pub(crate) struct Work {
     pub(crate) json: bool,
     pub(crate) dry_run: bool,
     pub(crate) region: Option<String>,
+    pub(crate) volume: Option<OfVolume>,
 }
 
 fn image_size(text: &str) -> Result<u64, String> {
@@ -81,8 +88,9 @@ fn group_name(text: &str) -> Result<(String, String), String> {
     Ok((old.to_owned(), new.to_owned()))
 }
 
-pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyhow::Result<ExitClass> {
+pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> anyhow::Result<ExitClass> {
     let target = match (&args.to_device, &args.to_image) {
+        _ if work.volume.is_some() => work.volume.as_ref().and_then(OfVolume::target).context("there is no volume")?,
         (Some(device), _) => TargetSpec::Device(device.clone()),
         (None, Some(image)) => TargetSpec::Image(image.clone(), args.size),
         (None, None) => anyhow::bail!("name a target: --to, --to-device or --to-image"),
@@ -90,15 +98,18 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
     let group_names: BTreeMap<_, _> = args.vg_name.iter().cloned().collect();
     anyhow::ensure!(group_names.len() == args.vg_name.len(), "--vg-name gives one volume group two names");
     let mut options = DeviceOptions::new(target);
-    options.region = work.region;
+    options.region.clone_from(&work.region);
     options.group_names = group_names;
     options.plain_md = args.plain_md;
     options.yes_erase.clone_from(&args.yes_erase);
+    if let Some(ours) = work.volume.as_ref().and_then(OfVolume::erasable) {
+        options.yes_erase = Some(ours);
+    }
     options.even_if_bad = args.even_if_bad;
     options.threads = work.threads;
-    options.cancel = work.cancel;
+    options.cancel = work.cancel.clone();
     if files.kind() == ArchiveKind::Image {
-        return restore_image(files, &options, work.verbosity, work.json, work.dry_run);
+        return restore_image(files, &options, work);
     }
     let progress = Progress::new(work.verbosity);
     let prepared =
@@ -109,7 +120,10 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
     if work.dry_run {
         if work.json {
             print_json(
-                &serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null }),
+                &with_volume(
+                    serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null }),
+                    work,
+                ),
             )?;
         } else {
             let needs = prepared.needs(&options).map_or_else(String::new, |needs| {
@@ -123,11 +137,14 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
         print(&text)?;
     }
     let name = prepared.target_name().to_owned();
+    if let Some(volume) = work.volume.as_mut().filter(|_| prepared.needs(&options).is_none()) {
+        volume.begin()?;
+    }
     let report = rebuild::restore_disk(files, prepared, &options, Arc::new(SystemCommands), &progress);
     progress.done();
     let report = report.with_context(|| files.stem().to_owned())?;
     let printed = if work.json {
-        print_json(&serde_json::json!({ "plan": plan, "lost": lost, "report": report }))
+        print_json(&with_volume(serde_json::json!({ "plan": plan, "lost": lost, "report": report }), work))
     } else {
         let sum =
             |count: fn(&volbak::run::restore::RestoreReport) -> u64| report.files.values().map(count).sum::<u64>();
@@ -145,14 +162,21 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: Work) -> anyho
     Ok(after_printing(printed, &format!("the restore to {name} is done"), class))
 }
 
+/// The JSON of a restore, with the volume of the cloud that it goes to.
+fn with_volume(mut json: serde_json::Value, work: &Work) -> serde_json::Value {
+    if let Some(volume) = &work.volume {
+        json["volume"] = volume.facts();
+    }
+    json
+}
+
 /// Restores an image backup.
 fn restore_image(
     files: &Backup,
     options: &DeviceOptions,
-    verbosity: Verbosity,
-    json: bool,
-    dry_run: bool,
+    work: &mut Work,
 ) -> anyhow::Result<ExitClass> {
+    let (verbosity, json, dry_run) = (work.verbosity, work.json, work.dry_run);
     let stem = || files.stem().to_owned();
     let prepared = restore_image::prepare(files, options, &SystemCommands).with_context(stem)?;
     let text = prepared.import().plan_as_text();
@@ -160,7 +184,7 @@ fn restore_image(
     if dry_run {
         let needs = prepared.needs();
         if json {
-            print_json(&serde_json::json!({ "plan": text, "lost": lost, "needs": needs, "report": null }))?;
+            print_json(&with_volume(serde_json::json!({ "plan": text, "lost": lost, "needs": needs, "report": null }), work))?;
         } else {
             let needs = needs.map_or_else(String::new, |needs| {
                 format!("  needs:  {needs}, which erases the target; without it nothing is written\n")
@@ -174,11 +198,14 @@ fn restore_image(
     }
     let progress = Progress::new(verbosity);
     let name = prepared.import().target_name().to_owned();
+    if let Some(volume) = work.volume.as_mut().filter(|_| prepared.needs().is_none()) {
+        volume.begin()?;
+    }
     let done = prepared.carry_out(&SystemCommands, &progress);
     progress.done();
     let done = done.with_context(stem)?;
     let printed = if json {
-        print_json(&serde_json::json!({ "plan": text, "lost": lost, "report": done }))
+        print_json(&with_volume(serde_json::json!({ "plan": text, "lost": lost, "report": done }), work))
     } else {
         let data = ByteLen(done.data_bytes);
         print(&format!("{name}: {data} of data written, read back and equal, in {} s\n", done.seconds))

@@ -20,6 +20,8 @@ use volbak::run::sets::LocatedSet;
 use volbak::store::Backup;
 use volbak::units::ByteLen;
 
+#[cfg(feature = "openstack")]
+use super::to_volume::restore_to_volume;
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
 use super::output::{Output, after_printing, print, print_json};
@@ -39,6 +41,7 @@ A whole disk, with its partitions, filesystems and boot code:
   volbak restore vol-1 --to-image restored.img
   volbak restore vol-1 --to-device /dev/cinder-volumes/volume-0000001b --dry-run
   volbak restore vol-1 --to-device /dev/sdx --yes-erase=sdx
+  volbak restore vol-1 --to-volume --attach web-1
 
 One partition, with its filesystem, into a logical volume or partition that exists:
   volbak restore vol-1 --region p2 --to-device cinder-volumes/data --yes-erase=data";
@@ -52,7 +55,7 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     place: Where,
     /// The directory to restore into; created if it does not exist
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["to_device", "to_image"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["to_device", "to_image", "to_volume"])]
     to: Option<PathBuf>,
     #[command(flatten)]
     disk: DiskArgs,
@@ -154,8 +157,13 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
     let files = args.place.find(&args.backup)?;
     let Some(to) = &args.to else {
         let (threads, json, dry_run) = (threads(args.threads), args.json, args.dry_run);
-        let work = Work { threads, cancel: cancel()?, verbosity, json, dry_run, region: args.region.clone() };
-        return restore_disk(&args.disk, &files, work);
+        let region = args.region.clone();
+        let mut work = Work { threads, cancel: cancel()?, verbosity, json, dry_run, region, volume: None };
+        #[cfg(feature = "openstack")]
+        if args.disk.volume.is_asked() {
+            return restore_to_volume(&args.disk, &args.place, &files, &mut work);
+        }
+        return restore_disk(&args.disk, &files, &mut work);
     };
     restore_files(args, &files, to, cancel()?, verbosity)
 }

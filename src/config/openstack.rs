@@ -19,6 +19,8 @@ pub struct OpenStackOptions {
     pub ca_file: Option<PathBuf>,
     /// The time that the cloud has for all answers of a run together.
     pub deadline: Duration,
+    /// The directory of a driver that keeps volumes in files; logical volumes if `None`.
+    pub volumes_dir: Option<PathBuf>,
     /// This host's name in Cinder, before the `@`; the host's own name if `None`.
     pub host: Option<String>,
 }
@@ -31,6 +33,7 @@ impl Default for OpenStackOptions {
             clouds_file: None,
             ca_file: None,
             deadline: Duration::from_secs(60),
+            volumes_dir: None,
             host: None,
         }
     }
@@ -46,6 +49,7 @@ pub(super) fn read(section: &Section<'_>, is_there: bool) -> OpenStackOptions {
         clouds_file,
         ca_file: section.path("ca_file", "/etc/volbak/cloud-ca.pem"),
         deadline: seconds(section, "deadline_seconds", 3600).unwrap_or(usual.deadline),
+        volumes_dir: section.path("volumes_dir", "/var/lib/cinder/mnt/0123abcd"),
         host: section.text("host", "storage-1"),
     }
 }

@@ -10,6 +10,8 @@ pub(crate) mod night;
 #[cfg(feature = "openstack")]
 pub mod recover;
 mod saved;
+#[cfg(feature = "openstack")]
+pub mod to_volume;
 
 pub use collect::{Taken, take};
 pub use saved::{SavedError, When, load, save};

@@ -19,7 +19,7 @@ pub(crate) fn openstack(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn json(arguments: &[&str]) -> Value {
+pub(crate) fn json(arguments: &[&str]) -> Value {
     let mut all = arguments.to_vec();
     all.extend(["-f", "json"]);
     serde_json::from_str(&openstack(&all)).unwrap()

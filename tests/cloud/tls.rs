@@ -1,0 +1,105 @@
+//! A real TLS server with a private authority.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use volbak::error::with_causes;
+use volbak::openstack::{CloudSettings, Limits, Session, Sources};
+
+use crate::client::variables;
+
+/// An authority that signs itself, for this name alone; returns its certificate.
+fn authority(folder: &Path, name: &str, alternative: &str) -> PathBuf {
+    let at = |end: &str| folder.join(format!("{name}.{end}"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName={alternative}")])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(at("key"))
+        .arg("-out")
+        .arg(at("pem"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    at("pem")
+}
+
+/// Answers each log-in; returns its port.
+fn keystone(certificate: &Path) -> u16 {
+    let key = PrivateKeyDer::from_pem_file(certificate.with_extension("key")).unwrap();
+    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(connection) = rustls::ServerConnection::new(Arc::clone(&config)) else { continue };
+            let mut tls = rustls::StreamOwned::new(connection, stream.unwrap());
+            // A client that does not trust this server ends here.
+            let mut asked = Vec::new();
+            let mut buffer = [0; 4096];
+            while !String::from_utf8_lossy(&asked).contains("very secret") {
+                match tls.read(&mut buffer) {
+                    Ok(count) if count > 0 => asked.extend_from_slice(&buffer[..count]),
+                    _ => break,
+                }
+            }
+            let body = r#"{"token": {"catalog": [], "roles": [{"name": "admin"}]}}"#;
+            let answer = format!(
+                "HTTP/1.1 201 Created\r\nX-Subject-Token: t\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _gone = tls.write_all(answer.as_bytes()).and_then(|()| tls.flush());
+        }
+    });
+    port
+}
+
+fn open(url: &str, ca_file: Option<&Path>) -> Result<Session, String> {
+    let mut sources = Sources { ca_file: ca_file.map(Path::to_owned), ..variables(url) };
+    sources.environment.insert("OS_PASSWORD".to_owned(), "very secret".to_owned());
+    let limits = Limits { deadline: Duration::from_secs(5), pause: Duration::from_millis(1), ..Limits::default() };
+    CloudSettings::find(&sources).and_then(|settings| Session::open(settings, limits)).map_err(|error| with_causes(&error))
+}
+
+#[test]
+fn a_private_authority_is_trusted_where_it_is_named_and_for_its_own_name_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = authority(folder.path(), "ours", "DNS:localhost");
+    let other = authority(folder.path(), "other", "DNS:localhost");
+    let port = keystone(&ours);
+    let url = format!("https://localhost:{port}");
+    assert!(open(&url, Some(&ours)).unwrap().has_role("admin"));
+
+    for (url, ca_file, says) in [
+        (url.clone(), Some(&*other), "certificate"),
+        // That of the system does not know it.
+        (url, None, "certificate"),
+        // Another name than the certificate's.
+        (format!("https://127.0.0.1:{port}"), Some(&*ours), "not valid for"),
+    ] {
+        let began = Instant::now();
+        let said = open(&url, ca_file).err().unwrap();
+        assert!(said.contains(says) && said.contains(&url), "{said}");
+        assert!(!said.contains("secret"), "{said}");
+        // Another attempt would fail, too.
+        assert!(began.elapsed() < Duration::from_secs(4), "{said}");
+    }
+    fs::write(folder.path().join("empty.pem"), "").unwrap();
+    let said = open("https://localhost:1", Some(&folder.path().join("empty.pem"))).err().unwrap();
+    assert!(said.contains("no certificate"), "{said}");
+}

@@ -7,6 +7,7 @@
 //! Memory: the buffers of `2 × threads + 3` members, 2 MiB each, one index line or extended header of at most 12
 //! MiB, and the entries of one member.
 
+#[cfg(feature = "mount")]
 pub(crate) mod anywhere;
 mod cursor;
 mod decode;

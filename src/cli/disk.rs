@@ -119,12 +119,10 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
     let lost = prepared.on_target().to_vec();
     if work.dry_run {
         if work.json {
-            print_json(
-                &with_volume(
-                    serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null }),
-                    work,
-                ),
-            )?;
+            print_json(&with_volume(
+                serde_json::json!({ "plan": plan, "lost": lost, "needs": prepared.needs(&options), "report": null }),
+                work,
+            ))?;
         } else {
             let needs = prepared.needs(&options).map_or_else(String::new, |needs| {
                 format!("  needs:  {needs}, which erases the target; without it nothing is written\n")
@@ -171,11 +169,7 @@ fn with_volume(mut json: serde_json::Value, work: &Work) -> serde_json::Value {
 }
 
 /// Restores an image backup.
-fn restore_image(
-    files: &Backup,
-    options: &DeviceOptions,
-    work: &mut Work,
-) -> anyhow::Result<ExitClass> {
+fn restore_image(files: &Backup, options: &DeviceOptions, work: &mut Work) -> anyhow::Result<ExitClass> {
     let (verbosity, json, dry_run) = (work.verbosity, work.json, work.dry_run);
     let stem = || files.stem().to_owned();
     let prepared = restore_image::prepare(files, options, &SystemCommands).with_context(stem)?;
@@ -184,7 +178,10 @@ fn restore_image(
     if dry_run {
         let needs = prepared.needs();
         if json {
-            print_json(&with_volume(serde_json::json!({ "plan": text, "lost": lost, "needs": needs, "report": null }), work))?;
+            print_json(&with_volume(
+                serde_json::json!({ "plan": text, "lost": lost, "needs": needs, "report": null }),
+                work,
+            ))?;
         } else {
             let needs = needs.map_or_else(String::new, |needs| {
                 format!("  needs:  {needs}, which erases the target; without it nothing is written\n")

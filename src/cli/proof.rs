@@ -20,13 +20,13 @@ use volbak::run::sets::LocatedSet;
 use volbak::store::Backup;
 use volbak::units::ByteLen;
 
-#[cfg(feature = "openstack")]
-use super::to_volume::restore_to_volume;
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
 use super::output::{Output, after_printing, print, print_json};
 use super::place::Where;
 use super::progress::{Progress, Verbosity};
+#[cfg(feature = "openstack")]
+use super::to_volume::restore_to_volume;
 
 pub(crate) const RESTORE_EXAMPLES: &str = "\
 Examples:

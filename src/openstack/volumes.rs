@@ -39,8 +39,7 @@ impl Session {
         if let Some(zone) = &new.zone {
             volume["availability_zone"] = zone.as_str().into();
         }
-        let made =
-            self.write(&Method::POST, BLOCK_STORAGE, "3.27", "/volumes", Some(&json!({ "volume": volume })))?;
+        let made = self.write(&Method::POST, BLOCK_STORAGE, "3.27", "/volumes", Some(&json!({ "volume": volume })))?;
         Ok(understood::<Made>("POST /volumes", &made)?.volume)
     }
 

@@ -10,8 +10,8 @@ mod real;
 #[cfg(feature = "openstack")]
 mod recover;
 mod server;
+#[path = "../testkit/mod.rs"]
+mod testkit;
 #[cfg(feature = "openstack")]
 mod tls;
 mod to_volume;
-#[path = "../testkit/mod.rs"]
-mod testkit;

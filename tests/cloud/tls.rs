@@ -73,7 +73,9 @@ fn open(url: &str, ca_file: Option<&Path>) -> Result<Session, String> {
     let mut sources = Sources { ca_file: ca_file.map(Path::to_owned), ..variables(url) };
     sources.environment.insert("OS_PASSWORD".to_owned(), "very secret".to_owned());
     let limits = Limits { deadline: Duration::from_secs(5), pause: Duration::from_millis(1), ..Limits::default() };
-    CloudSettings::find(&sources).and_then(|settings| Session::open(settings, limits)).map_err(|error| with_causes(&error))
+    CloudSettings::find(&sources)
+        .and_then(|settings| Session::open(settings, limits))
+        .map_err(|error| with_causes(&error))
 }
 
 #[test]

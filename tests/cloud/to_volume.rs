@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::PoisonError;
 
 use serde_json::Value;
 
-use crate::real::{json, openstack, wait};
+use crate::real::{CLOUD, json, openstack, wait};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -71,6 +72,7 @@ fn starts_with(file: &Path, disk: &[u8]) -> bool {
 #[test]
 #[ignore = "needs scripts/test-cloud"]
 fn a_backup_becomes_a_new_volume_and_a_failure_leaves_it_in_maintenance() {
+    let _cloud = CLOUD.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::new(&host_of_cinder());
     let disk = backup(&place);
     openstack(&["server", "create", "--flavor", "tiny", "--image", "cirros", "--network", "net", "to-volume"]);

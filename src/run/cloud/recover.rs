@@ -1,7 +1,7 @@
 //! The verb `cloud recover`: what was attached before a loss of power is attached again, and each instance is restarted once, in
 //! the documented order and through the APIs.
 //!
-//! A plan is a pure function of what both sides say ([`decide`]). To carry it out, each step is decided again on a fresh look at
+//! A plan is a pure function of what both sides say (`decide`). To carry it out, each step is decided again on a fresh look at
 //! its volume or instance, is announced in the journal, is sent once, and is waited for. After `kill -9` the plan is made anew from
 //! what the cloud says then; of the journal it needs what is wanted, and which restarts were asked for.
 

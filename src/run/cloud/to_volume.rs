@@ -125,7 +125,11 @@ impl ToVolume {
         if let Some(volume) = &volume {
             is_free(volume, &servers)?;
             if volume.size < disk_gib {
-                return refused(format!("{}: it has {} GiB, and the disk {disk_gib}", shown::text(&volume.id), volume.size));
+                return refused(format!(
+                    "{}: it has {} GiB, and the disk {disk_gib}",
+                    shown::text(&volume.id),
+                    volume.size
+                ));
             }
         }
         let new = match &volume {
@@ -367,7 +371,9 @@ impl ToVolume {
             if now.status.starts_with("error") || began.elapsed() > STEP_LIMIT {
                 let limit = STEP_LIMIT.as_secs();
                 let what = shown::text(&now.status);
-                return refused(format!("volume {id} is {what}, and was to be {status} within {limit} s; see Cinder's log"));
+                return refused(format!(
+                    "volume {id} is {what}, and was to be {status} within {limit} s; see Cinder's log"
+                ));
             }
             sleep(Duration::from_millis(500));
         }
@@ -384,7 +390,10 @@ fn is_free(volume: &Volume, servers: &[Server]) -> Result<(), ToVolumeError> {
     }
     if let Some(server) = servers.iter().find(|server| server.volumes.iter().any(|one| one.id == volume.id)) {
         let name = shown::text(&server.name);
-        return refused(format!("Nova maps volume {id} to {name}, though Cinder says {}: see `volbak cloud recover`", volume.status));
+        return refused(format!(
+            "Nova maps volume {id} to {name}, though Cinder says {}: see `volbak cloud recover`",
+            volume.status
+        ));
     }
     if !volume.attachments.is_empty() {
         return refused(format!("volume {id} has an attachment: see `volbak cloud recover`"));

@@ -363,9 +363,9 @@ fn any_occasion(backups: &[BackupFacts], which: u8) -> Occasion<'_> {
     }
 }
 
-fn set(number: u64) -> Option<SetFacts> {
+fn set(number: u64) -> SetFacts {
     let members = ["a", "b", "c"].map(str::to_owned).to_vec();
-    Some(SetFacts { group: "db".to_owned(), id: format!("db@{number}"), members })
+    SetFacts { group: "db".to_owned(), id: format!("db@{number}"), members }
 }
 
 /// Three volumes over 120 nights: members fail, are partial, bad, protected, or backed up alone. After each night, no set
@@ -399,7 +399,7 @@ fn sets_stay_and_go_as_a_whole() {
                 let one = BackupFacts {
                     whole: random(10) != 0,
                     protected: random(60) == 0,
-                    set: if with_set { set(night) } else { None },
+                    set: with_set.then(|| set(night)),
                     ..backup(&date.to_string())
                 };
                 *new = Some(one.id.clone());
@@ -429,7 +429,7 @@ fn sets_stay_and_go_as_a_whole() {
                 shelf.retain(|one| !gone.contains(&one.id.as_str()));
             }
             let has = |shelves: &[Vec<BackupFacts>; 3], at: usize, number: u64| {
-                shelves[at].iter().any(|one| one.set == set(number))
+                shelves[at].iter().any(|one| one.set == Some(set(number)))
             };
             for number in 0..=night {
                 let there: Vec<usize> = (0..3).filter(|at| has(&before, *at, number)).collect();
@@ -438,7 +438,7 @@ fn sets_stay_and_go_as_a_whole() {
             }
             let is_whole = |number: &u64| {
                 (0..3).all(|at| {
-                    before[at].iter().any(|one| one.set == set(*number) && one.whole && one.health != Health::Bad)
+                    before[at].iter().any(|one| one.set == Some(set(*number)) && one.whole && one.health != Health::Bad)
                 })
             };
             if let Some(newest) = (0..=night).rev().find(is_whole) {

@@ -19,11 +19,11 @@ mod with_cloud {
     use volbak::run::rebuild::target::TargetSpec;
     use volbak::store::Backup;
 
-    use super::super::disk::{DiskArgs, Work, restore_disk};
-    use super::super::log;
-    use super::super::output::{print, print_json};
-    use super::super::place::Where;
-    use super::super::progress::Verbosity;
+    use crate::cli::disk::{DiskArgs, Work, restore_disk};
+    use crate::cli::log;
+    use crate::cli::output::{print, print_json};
+    use crate::cli::place::Where;
+    use crate::cli::progress::Verbosity;
 
     #[derive(Debug, Args)]
     pub(crate) struct VolumeArgs {

@@ -14,6 +14,7 @@ pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod night;
 pub(crate) mod night_args;
+mod of_volume;
 pub(crate) mod output;
 pub(crate) mod place;
 pub(crate) mod progress;
@@ -23,6 +24,7 @@ mod recover;
 pub(crate) mod remap;
 pub(crate) mod sessions;
 pub(crate) mod snapshot;
+#[cfg(feature = "openstack")]
 mod to_volume;
 pub(crate) mod verify;
 

@@ -16,11 +16,11 @@ use volbak::shown;
 use volbak::store::Backup;
 use volbak::units::ByteLen;
 
+use super::of_volume::OfVolume;
+#[cfg(feature = "openstack")]
+use super::of_volume::VolumeArgs;
 use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
-use super::to_volume::OfVolume;
-#[cfg(feature = "openstack")]
-use super::to_volume::VolumeArgs;
 
 #[derive(Debug, Args)]
 #[group(id = "disk", multiple = true, conflicts_with = "to")]

@@ -60,6 +60,8 @@ pub(crate) struct Work {
     pub(crate) dry_run: bool,
     pub(crate) region: Option<String>,
     pub(crate) volume: Option<OfVolume>,
+    /// Set by the restore when all of the disk is written.
+    pub(crate) is_complete: bool,
 }
 
 fn image_size(text: &str) -> Result<u64, String> {
@@ -141,6 +143,7 @@ pub(crate) fn restore_disk(args: &DiskArgs, files: &Backup, work: &mut Work) -> 
     let report = rebuild::restore_disk(files, prepared, &options, Arc::new(SystemCommands), &progress);
     progress.done();
     let report = report.with_context(|| files.stem().to_owned())?;
+    work.is_complete = report.is_complete();
     let printed = if work.json {
         print_json(&with_volume(serde_json::json!({ "plan": plan, "lost": lost, "report": report }), work))
     } else {
@@ -201,6 +204,7 @@ fn restore_image(files: &Backup, options: &DeviceOptions, work: &mut Work) -> an
     let done = prepared.carry_out(&SystemCommands, &progress);
     progress.done();
     let done = done.with_context(stem)?;
+    work.is_complete = true;
     let printed = if json {
         print_json(&with_volume(serde_json::json!({ "plan": text, "lost": lost, "report": done }), work))
     } else {

@@ -100,7 +100,12 @@ mod with_cloud {
             Ok(self.volume.finish()?)
         }
 
-        /// Keeps a volume that is not restored from being used, and says how.
+        /// Says where a volume is left that is not wholly restored.
+        pub(crate) fn keep(&self) -> String {
+            self.volume.keep()
+        }
+
+        /// Deletes a new volume that is not restored, if that is asked, or says where it is left.
         pub(crate) fn give_up(&mut self) -> String {
             self.volume.give_up()
         }

@@ -158,7 +158,8 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
     let Some(to) = &args.to else {
         let (threads, json, dry_run) = (threads(args.threads), args.json, args.dry_run);
         let region = args.region.clone();
-        let mut work = Work { threads, cancel: cancel()?, verbosity, json, dry_run, region, volume: None };
+        let mut work =
+            Work { threads, cancel: cancel()?, verbosity, json, dry_run, region, volume: None, is_complete: false };
         #[cfg(feature = "openstack")]
         if args.disk.volume.is_asked() {
             return restore_to_volume(&args.disk, &args.place, &files, &mut work);

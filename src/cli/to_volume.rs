@@ -9,7 +9,7 @@ use volbak::store::Backup;
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
 use super::of_volume::OfVolume;
-use super::output::{print, print_json};
+use super::output::{after_printing, print, print_json};
 use super::place::Where;
 use super::progress::Verbosity;
 
@@ -41,22 +41,19 @@ pub(crate) fn restore_to_volume(
     let restored = made.map_err(anyhow::Error::from).and_then(|()| restore_disk(args, files, work));
     let Some(of_volume) = work.volume.as_mut().filter(|_| !work.dry_run) else { return restored };
     match restored {
-        Ok(ExitClass::Well) => match of_volume.hand_over() {
-            Ok(done) => {
-                if !work.json && work.verbosity > Verbosity::Quiet {
-                    print(&(done + "\n"))?;
-                }
-                Ok(ExitClass::Well)
-            }
-            Err(error) => Err(error.context("the disk is restored, and its volume is not handed over")),
-        },
+        Ok(class) if work.is_complete => {
+            let done = of_volume.hand_over().context("the disk is restored, and its volume is not handed over")?;
+            let is_said = !work.json && work.verbosity > Verbosity::Quiet;
+            let printed = if is_said { print(&format!("{done}\n")) } else { Ok(()) };
+            Ok(after_printing(printed, &done, class))
+        }
+        // It may be the best that there is: it is not deleted.
         Ok(class) => {
-            log::warning(&format!("warning: the restore is not complete: {}", of_volume.give_up()));
+            log::warning(&format!("warning: the restore is not complete: {}", of_volume.keep()));
             Ok(class)
         }
         Err(error) => {
-            let left = of_volume.give_up();
-            log::warning(&format!("warning: {left}"));
+            log::warning(&format!("warning: {}", of_volume.give_up()));
             Err(error.context("the volume is not restored"))
         }
     }

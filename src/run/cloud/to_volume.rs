@@ -4,7 +4,6 @@
 //! The metadata `volbak-restore` marks the volume from its first moment until it is whole. A run that was killed leaves the
 //! mark, and the status `maintenance`, in which nothing attaches a volume. The next run finds it by the mark.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use crate::outside::RunCommand;
 use crate::outside::host;
 use crate::run::rebuild::target::TargetSpec;
 use crate::shown;
+use crate::source::{SourceError, list_volumes};
 
 /// The key of the metadata that marks a volume which is being written.
 const MARK: &str = "volbak-restore";
@@ -33,6 +33,9 @@ pub enum ToVolumeError {
     /// The cloud.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// LVM cannot say where the volume is.
+    #[error(transparent)]
+    Lvm(#[from] SourceError),
     /// What is asked for is not possible, or not safe.
     #[error("{0}")]
     Refused(String),
@@ -217,10 +220,12 @@ impl ToVolume {
         self.target.as_ref()
     }
 
-    /// The value of `--yes-erase` for a volume that holds nothing but what a restore wrote: a new one, or a marked one.
+    /// The value of `--yes-erase` for a volume that holds nothing but what a restore wrote: a new one, or one that a restore left
+    /// in maintenance. The mark alone says nothing: its owner can set it.
     pub fn erasable(&self) -> Option<String> {
         let volume = self.volume.as_ref()?;
-        let is_ours = self.new.is_some() || volume.metadata.contains_key(MARK);
+        let is_left = volume.status == "maintenance" && volume.metadata.contains_key(MARK);
+        let is_ours = self.new.is_some() || is_left;
         is_ours.then(|| lv_name(volume))
     }
 
@@ -288,20 +293,39 @@ impl ToVolume {
         Ok(done)
     }
 
-    /// After a failure: the volume stays in maintenance, or is deleted if it is new and that was asked for. Returns what
-    /// became of it.
-    pub fn give_up(&mut self) -> String {
-        let Some(volume) = self.volume.as_ref().filter(|_| self.has_begun || self.new.is_some()) else {
-            return "no volume was changed".to_owned();
-        };
-        let id = volume.id.clone();
-        let again = format!(
+    /// After a restore that is not complete: in which status the volume is left, and what to do with it.
+    pub fn keep(&self) -> String {
+        let Some(id) = self.changed() else { return "no volume was changed".to_owned() };
+        self.session.renew_deadline();
+        let again = self.again(&id);
+        match self.session.volume(&id) {
+            Ok(now) if now.status == "maintenance" => {
+                format!("volume {id} is not attached, and stays in maintenance: {again}")
+            }
+            Ok(now) => format!("volume {id} is {}: {again}", shown::text(&now.status)),
+            Err(error) => format!("volume {id} is as it was left; its status is not known ({error}): {again}"),
+        }
+    }
+
+    /// The volume, if it is a new one or was taken out of use.
+    fn changed(&self) -> Option<String> {
+        let volume = self.volume.as_ref().filter(|_| self.has_begun || self.new.is_some());
+        volume.map(|volume| volume.id.clone())
+    }
+
+    fn again(&self, id: &str) -> String {
+        format!(
             "`volbak restore {} --to-volume {id}` writes it anew, `openstack volume set --state available {id}` gives it free",
             self.wish.backup
-        );
-        if !(self.wish.delete_on_failure && self.new.is_some()) {
-            return format!("volume {id} is not attached, and stays in maintenance: {again}");
-        }
+        )
+    }
+
+    /// After a failure: as [`Self::keep`], but a new volume is deleted if that was asked for. Returns what became of it.
+    pub fn give_up(&mut self) -> String {
+        let Some(id) = self.changed().filter(|_| self.wish.delete_on_failure && self.new.is_some()) else {
+            return self.keep();
+        };
+        let again = self.again(&id);
         self.session.renew_deadline();
         // Cinder deletes what is available or in error.
         let gone = self.session.volume(&id).and_then(|now| {
@@ -342,21 +366,17 @@ impl ToVolume {
             self.target = Some(TargetSpec::Image(file, Some(volume.size.saturating_mul(GIB))));
             return Ok(());
         }
-        let args = ["--noheadings", "--options", "lv_path", "--select", &format!("lv_name={lv}")].map(OsString::from);
-        let output = commands
-            .run("lvs", &args)
-            .map_err(|error| ToVolumeError::Refused(format!("lvs cannot be run to find {lv}: {error}")))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let paths: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let [path] = paths[..] else {
+        let listed = list_volumes(&[], commands)?;
+        let named: Vec<_> = listed.volumes.iter().filter(|listed| listed.facts.lv == lv).collect();
+        let [found] = named[..] else {
             return refused(format!(
                 "this host has {} logical volumes {lv}: backend {} keeps its volumes in another way, and then \
                  `volumes_dir` in [openstack] names the directory of its files, or they cannot be written from here",
-                paths.len(),
+                named.len(),
                 shown::text(place)
             ));
         };
-        self.target = Some(TargetSpec::Device(PathBuf::from(path)));
+        self.target = Some(TargetSpec::Device(found.facts.node().to_owned()));
         Ok(())
     }
 

@@ -46,8 +46,10 @@ fn the_examples_work() {
     assert!(example("list_and_read", &[&at("backups"), "disk"]).ends_with("  hello\n"));
     assert_eq!(example("list_and_read", &[&at("backups"), "disk", "hello"]), "hello\n");
     assert_eq!(example("check_all", &[&at("backups")]), "0 of 1 backups are not whole\n");
-    let manifest = fs::read_dir(at("backups/disk")).unwrap().map(|entry| entry.unwrap().path());
-    fs::write(manifest.into_iter().find(|path| path.extension() == Some("json".as_ref())).unwrap(), "{}").unwrap();
+    // Beside it is the record of the verification, which is JSON, too.
+    let mut files = fs::read_dir(at("backups/disk")).unwrap().map(|entry| entry.unwrap().path());
+    let manifest = files.find(|path| path.display().to_string().ends_with(".manifest.json"));
+    fs::write(manifest.unwrap(), "{}").unwrap();
     assert!(example("check_all", &[&at("backups")]).ends_with("\n1 of 1 backups are not whole\n"));
     assert_eq!(example("own_filesystem", &[&at("own.tar.gz"), &at("own.index")]), "2 files archived\n");
     let tar = Command::new("tar").args(["-xzOf", &at("own.tar.gz"), "./hello"]).output().unwrap();

@@ -17,8 +17,6 @@ use volbak::store::Backup;
 use volbak::units::ByteLen;
 
 use super::of_volume::OfVolume;
-#[cfg(feature = "openstack")]
-use super::of_volume::VolumeArgs;
 use super::output::{after_printing, print, print_json};
 use super::progress::{Progress, Verbosity};
 
@@ -31,9 +29,6 @@ pub(crate) struct DiskArgs {
     /// Rebuild the whole disk as this image file
     #[arg(long, value_name = "FILE")]
     to_image: Option<PathBuf>,
-    #[command(flatten)]
-    #[cfg(feature = "openstack")]
-    pub(super) volume: VolumeArgs,
     /// Size of the image, in bytes or as 20G [default: size of the source]
     #[arg(long, value_name = "SIZE", value_parser = image_size, requires = "to_image")]
     size: Option<u64>,

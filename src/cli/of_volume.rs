@@ -3,7 +3,7 @@
 #[cfg(feature = "openstack")]
 pub(crate) use self::with_cloud::{OfVolume, VolumeArgs};
 #[cfg(not(feature = "openstack"))]
-pub(crate) use self::without::OfVolume;
+pub(crate) use self::without::{OfVolume, VolumeArgs};
 
 #[cfg(feature = "openstack")]
 mod with_cloud {
@@ -17,6 +17,7 @@ mod with_cloud {
     use volbak::run::rebuild::target::TargetSpec;
 
     #[derive(Debug, Args)]
+    #[group(id = "volume", multiple = true, conflicts_with = "to")]
     pub(crate) struct VolumeArgs {
         /// Rebuild the whole disk on a new volume of Cinder of this name [default: the name it had], or on a volume that is
         /// available. The volume has to lie on this host
@@ -115,6 +116,21 @@ mod with_cloud {
 #[cfg(not(feature = "openstack"))]
 mod without {
     use volbak::run::rebuild::target::TargetSpec;
+
+    /// The argument, so that it is refused with the reason.
+    #[derive(Debug, clap::Args)]
+    #[group(id = "volume", multiple = true, conflicts_with = "to")]
+    pub(crate) struct VolumeArgs {
+        #[arg(long, hide = true, num_args = 0..=1)]
+        #[allow(clippy::option_option, reason = "given or not, with a name or without")]
+        to_volume: Option<Option<String>>,
+    }
+
+    impl VolumeArgs {
+        pub(crate) fn is_asked(&self) -> bool {
+            self.to_volume.is_some()
+        }
+    }
 
     /// There is none without the client of a cloud.
     pub(crate) enum OfVolume {}

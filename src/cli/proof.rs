@@ -22,6 +22,7 @@ use volbak::units::ByteLen;
 
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
+use super::of_volume::VolumeArgs;
 use super::output::{Output, after_printing, print, print_json};
 use super::place::Where;
 use super::progress::{Progress, Verbosity};
@@ -59,47 +60,49 @@ pub(crate) struct RestoreArgs {
     to: Option<PathBuf>,
     #[command(flatten)]
     disk: DiskArgs,
+    #[command(flatten)]
+    volume: VolumeArgs,
     /// Restore only this region, as `volbak inspect` and the report name it (p2): its files into DIR, or all of it onto DEV
     /// or as FILE
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
     /// Restore only this file or directory, or the files that match this pattern; may be repeated. The path starts in the
     /// region given, or in the only filesystem of the backup
-    #[arg(long = "path", value_name = "PATTERN", conflicts_with = "disk")]
+    #[arg(long = "path", value_name = "PATTERN", conflicts_with_all = ["disk", "volume"])]
     paths: Vec<String>,
     /// Replace existing files
-    #[arg(long, conflicts_with_all = ["resume", "disk"])]
+    #[arg(long, conflicts_with_all = ["resume", "disk", "volume"])]
     overwrite: bool,
     /// Continue an interrupted restore: existing files that are equal stay
-    #[arg(long, conflicts_with = "disk")]
+    #[arg(long, conflicts_with_all = ["disk", "volume"])]
     resume: bool,
     /// Also create device files; needs root
-    #[arg(long, conflicts_with = "disk")]
+    #[arg(long, conflicts_with_all = ["disk", "volume"])]
     devices: bool,
     /// Also set the owner, mode, times and attributes of DIR, from the root directory of the backup
-    #[arg(long, conflicts_with = "disk")]
+    #[arg(long, conflicts_with_all = ["disk", "volume"])]
     top: bool,
     /// Keep set-user-ID and set-group-ID bits and file capabilities even if other users can reach the files
-    #[arg(long, conflicts_with = "disk")]
+    #[arg(long, conflicts_with_all = ["disk", "volume"])]
     keep_setid: bool,
     /// Print what would be restored, with the owners of the files, and write nothing
     #[arg(long)]
     dry_run: bool,
     /// Map the user OLD to NEW, also in ACLs: numbers, or ranges such as 1000-1999:101000-101999; may be repeated
-    #[arg(long, value_name = "OLD:NEW", conflicts_with = "disk")]
+    #[arg(long, value_name = "OLD:NEW", conflicts_with_all = ["disk", "volume"])]
     map_uid: Vec<Mapping>,
     /// Map the group OLD to NEW, in the same way
-    #[arg(long, value_name = "OLD:NEW", conflicts_with = "disk")]
+    #[arg(long, value_name = "OLD:NEW", conflicts_with_all = ["disk", "volume"])]
     map_gid: Vec<Mapping>,
     /// Map users and groups by name: from the numbers in etc/passwd and etc/group of the backup to those in these files.
     /// If the backup has no such files, or with --map-to, these files are those of the machine that was backed up
-    #[arg(long, value_name = "PASSWD:GROUP", conflicts_with = "disk")]
+    #[arg(long, value_name = "PASSWD:GROUP", conflicts_with_all = ["disk", "volume"])]
     map_from: Option<NameFiles>,
     /// The files with the new numbers for --map-from [default: those of this host, if the backup has none]
-    #[arg(long, value_name = "PASSWD:GROUP", conflicts_with = "disk")]
+    #[arg(long, value_name = "PASSWD:GROUP", conflicts_with_all = ["disk", "volume"])]
     map_to: Option<NameFiles>,
     /// Do not compare digests during the restore
-    #[arg(long, conflicts_with = "disk")]
+    #[arg(long, conflicts_with_all = ["disk", "volume"])]
     no_verify: bool,
     /// Number of decompressing threads [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -160,9 +163,11 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> anyhow::Resul
         let region = args.region.clone();
         let mut work =
             Work { threads, cancel: cancel()?, verbosity, json, dry_run, region, volume: None, is_complete: false };
-        #[cfg(feature = "openstack")]
-        if args.disk.volume.is_asked() {
-            return restore_to_volume(&args.disk, &args.place, &files, &mut work);
+        if args.volume.is_asked() {
+            #[cfg(feature = "openstack")]
+            return restore_to_volume(&args.volume, &args.disk, &args.place, &files, &mut work);
+            #[cfg(not(feature = "openstack"))]
+            anyhow::bail!("--to-volume asks the cloud: this volbak was built without the feature `openstack`");
         }
         return restore_disk(&args.disk, &files, &mut work);
     };

@@ -8,12 +8,13 @@ use volbak::store::Backup;
 
 use super::disk::{DiskArgs, Work, restore_disk};
 use super::log;
-use super::of_volume::OfVolume;
+use super::of_volume::{OfVolume, VolumeArgs};
 use super::output::{after_printing, print, print_json};
 use super::place::Where;
 use super::progress::Verbosity;
 
 pub(crate) fn restore_to_volume(
+    wish: &VolumeArgs,
     args: &DiskArgs,
     place: &Where,
     files: &Backup,
@@ -22,7 +23,7 @@ pub(crate) fn restore_to_volume(
     let config = place.config()?;
     anyhow::ensure!(config.openstack.enabled, "--to-volume asks the cloud: the config has no table [openstack]");
     let manifest = files.read_manifest().with_context(|| files.stem().to_owned())?;
-    let wish = args.volume.wish(files.stem());
+    let wish = wish.wish(files.stem());
     let mut volume = ToVolume::plan(&config.openstack, &manifest, wish, &SystemCommands)?;
     for remark in &volume.remarks {
         log::warning(&format!("warning: {remark}"));

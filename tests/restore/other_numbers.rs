@@ -122,9 +122,14 @@ fn what_would_mix_up_owners_is_refused_or_named() {
         restored(at, &archive, 2, "wrong", &[wrong, &["--dry-run"]].concat());
     }
     let image = at.join("disk.img");
-    let disk = ["restore", archive.to_str().unwrap(), "--to-image", image.to_str().unwrap(), "--map-uid", "108:112"];
-    let said = run_expecting(2, &disk);
-    assert!(said.contains("--map-uid") && !image.exists(), "{said}");
+    let image = image.to_str().unwrap();
+    // What is for files alone, with each target that is a disk.
+    for disk in [&["--to-image", image][..], &["--to-device", image], &["--to-volume", "new"]] {
+        for files in [&["--map-uid", "108:112"][..], &["--overwrite"], &["--path", "etc"], &["--to", image]] {
+            let said = run_expecting(2, &[&["restore", archive.to_str().unwrap()], disk, files].concat());
+            assert!(said.contains(files[0]) && !Path::new(image).exists(), "{said}");
+        }
+    }
 
     // libvirt's files are 112 as well, and stay so.
     let (found, said) = restored(at, &archive, 3, "mixed", &["--map-uid", "108:112"]);

@@ -14,6 +14,7 @@ mod inside;
 mod journal;
 mod look;
 mod observe;
+mod options;
 mod plan;
 mod report;
 mod restarts;
@@ -24,53 +25,21 @@ mod steps;
 mod tests;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 
 use self::decide::decide;
 use self::journal::Earlier;
 use self::seen::{Past, Seen, Wish};
 use self::situation::Situation;
 use super::collect;
-use crate::config::OpenStackOptions;
 use crate::openstack::Session;
-use crate::outside::Cancel;
-use crate::store::Destination;
 
 pub use self::apply::apply;
 pub use self::error::RecoverError;
+pub use self::options::RecoverOptions;
 pub use self::plan::{Action, Finding, Named, Plan, Step};
 pub use self::report::{Outcome, RecoverReport, StepResult};
-
-/// What is to be recovered, and how.
-#[derive(Debug)]
-pub struct RecoverOptions {
-    /// The cloud.
-    pub openstack: OpenStackOptions,
-    /// Where the saved maps are.
-    pub destination: Option<Destination>,
-    /// One instance alone: its id or its name.
-    pub instance: Option<String>,
-    /// When the power went.
-    pub outage: Option<DateTime<Utc>>,
-    /// The saved map of this day decides where volumes belong.
-    pub from_map: Option<NaiveDate>,
-    /// The journal; a file in `/var/lib/volbak/recover`, by the cloud, if `None`.
-    pub journal: Option<PathBuf>,
-    /// The plan that was seen before: nothing but its steps is done.
-    pub seen_plan: Option<PathBuf>,
-    /// The user by whom instances whose volumes came late are rebooted from inside, by ssh.
-    pub inside: Option<String>,
-    /// The pause between two steps.
-    pub pause: Duration,
-    /// How long one step may take.
-    pub patience: Duration,
-    /// How long a state that should pass has to stay before it is taken for stale.
-    pub settle: Duration,
-    /// The wish to stop.
-    pub cancel: Cancel,
-}
 
 /// A plan, and what is doubtful about the settings.
 #[derive(Debug)]
@@ -120,15 +89,7 @@ impl Begun {
         let saved = self.situation.saved.as_ref();
         let instance =
             options.instance.as_deref().map(|name| situation::instance(name, &seen.map, saved)).transpose()?;
-        let wish = Wish {
-            instance: instance.as_deref(),
-            outage: self.situation.outage,
-            saved,
-            from_map: options.from_map.is_some(),
-            past: &self.past,
-            inside: options.inside.is_some(),
-        };
-        let mut plan = decide(seen, &wish);
+        let mut plan = decide(seen, &self.wish(options, instance.as_deref(), &self.past));
         plan.stops.extend(self.situation.stops.iter().cloned());
         Ok(plan)
     }

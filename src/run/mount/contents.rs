@@ -8,7 +8,7 @@ use super::tree::{Node, ROOT, TooManyEntries, Tree, TreeBuilder};
 use crate::archive::image::blocks::{ImageBlocks, ImageOpenError};
 use crate::archive::index::{IndexedKind, Line};
 use crate::archive::kind::ArchiveKind;
-use crate::archive::read::anywhere::{MemberCache, TarAnywhere};
+use crate::archive::read::anywhere::{HeadAt, MemberCache, TarAnywhere};
 use crate::archive::read::head::{EntryHead, HeadKind};
 use crate::archive::read::index_file::IndexError;
 use crate::entry::{Timestamp, Xattr};
@@ -292,18 +292,13 @@ impl Facts {
 }
 
 impl Files {
-    fn head(&self, node: &Node) -> io::Result<(Box<EntryHead>, u64)> {
-        let found = self.tar.head_at(node.tar_offset)?;
-        Ok((found.head, found.data_at))
-    }
-
     fn facts(&self, number: u32) -> io::Result<Option<Facts>> {
         let Some(number) = self.target(number) else { return Ok(None) };
         let Some(node) = self.tree.node(number) else { return Ok(None) };
         if node.kind.is_none() {
             return Ok(Some(Facts::of_directory(number, node.directories)));
         }
-        let (head, _) = self.head(node)?;
+        let head = self.tar.head_at(node.tar_offset)?.head;
         let links = if node.is_directory() {
             2 + node.directories
         } else {
@@ -356,7 +351,7 @@ impl Files {
 
     /// The entry that a hard link's header names.
     fn named_target(&self, link: &Node) -> Option<u32> {
-        let (head, _) = self.head(link).ok()?;
+        let head = self.tar.head_at(link.tar_offset).ok()?.head;
         let HeadKind::HardLink(path) = &head.kind else { return None };
         let target = self.tree.find(path)?;
         let node = self.tree.node(target)?;
@@ -365,7 +360,7 @@ impl Files {
 
     fn open(&self, number: u32) -> io::Result<Option<OpenFile>> {
         let Some(node) = self.target(number).and_then(|number| self.tree.node(number)) else { return Ok(None) };
-        let (head, data_at) = self.head(node)?;
+        let HeadAt { head, data_at } = self.tar.head_at(node.tar_offset)?;
         if head.kind != HeadKind::File {
             return Ok(None);
         }

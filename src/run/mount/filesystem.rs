@@ -155,8 +155,8 @@ impl Served {
         let contents = self.shelf.contents(backup).map_err(|error| refused(&error))?;
         let facts = contents.facts(entry).map_err(|error| self.unreadable(&contents, (backup, entry), &error))?;
         let facts = facts.ok_or(Errno::ENOENT)?;
-        let began = self.shelf.origin(backup).map_or(SystemTime::UNIX_EPOCH, |(_, began)| began);
-        let time = facts.mtime.map_or(began, system_time);
+        let began = || self.shelf.origin(backup).map_or(SystemTime::UNIX_EPOCH, |(_, began)| began);
+        let time = facts.mtime.map_or_else(began, system_time);
         let Facts { number, kind, mode, uid, gid, mut size, stored_bytes, links, .. } = facts;
         let (kind, rdev) = match kind {
             HeadKind::Directory => (FileType::Directory, 0),

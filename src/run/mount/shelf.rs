@@ -161,7 +161,8 @@ impl Shelf {
 
     /// The volume of a backup, and when the backup began.
     pub(super) fn origin(&self, backup: Number) -> Option<(Number, SystemTime)> {
-        self.shelved(backup).map(|shelved| (shelved.volume, shelved.began))
+        let listing = lock(&self.listing);
+        listing.backups.get(backup as usize).map(|shelved| (shelved.volume, shelved.began))
     }
 
     /// The backup, for messages.

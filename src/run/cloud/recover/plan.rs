@@ -303,14 +303,7 @@ impl Plan {
                 let _ = writeln!(text, "  - {}\n      {}", step.action, shown::text(&step.why));
             }
         }
-        for (title, findings) in [("Not done, and to look at", &self.unclear), ("Left as it is", &self.notes)] {
-            if !findings.is_empty() {
-                let _ = writeln!(text, "\n{title}: {}...", findings.len());
-                for finding in findings {
-                    let _ = writeln!(text, "  - {finding}");
-                }
-            }
-        }
+        text.push_str(&finding_lines(&self.unclear, &self.notes));
         let _ = writeln!(
             text,
             "\nSteps - {} - To look at : {}\nNothing to do - {} volumes, {} instances",
@@ -321,4 +314,19 @@ impl Plan {
         );
         text
     }
+}
+
+/// What is not done, and what is left as it is.
+pub(super) fn finding_lines(unclear: &[Finding], notes: &[Finding]) -> String {
+    let mut text = String::new();
+    for (title, findings) in [("Not done, and to look at", unclear), ("Left as it is", notes)] {
+        if !findings.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "\n{title}: {}...", findings.len());
+            for finding in findings {
+                let _ = writeln!(text, "  - {finding}");
+            }
+        }
+    }
+    text
 }

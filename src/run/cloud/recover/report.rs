@@ -5,7 +5,7 @@ use std::fmt::Write;
 use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
-use super::plan::{Action, Finding, Step};
+use super::plan::{Action, Finding, Step, finding_lines};
 use crate::error::ExitClass;
 use crate::shown;
 
@@ -108,14 +108,7 @@ impl RecoverReport {
                 let _ = writeln!(text, "  - {}\n      {}", step.action, shown::text(&step.why));
             }
         }
-        for (title, findings) in [("Not done, and to look at", &self.unclear), ("Left as it is", &self.notes)] {
-            if !findings.is_empty() {
-                let _ = writeln!(text, "\n{title}: {}...", findings.len());
-                for finding in findings {
-                    let _ = writeln!(text, "  - {finding}");
-                }
-            }
-        }
+        text.push_str(&finding_lines(&self.unclear, &self.notes));
         let seconds = self.duration_seconds;
         let _ = write!(
             text,

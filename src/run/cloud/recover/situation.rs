@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local, TimeDelta, Utc};
 
-use super::RecoverOptions;
 use super::error::RecoverError;
 use super::journal::{Earlier, Header};
+use super::options::RecoverOptions;
 use crate::cloud::CloudMap;
 use crate::error::with_causes;
 use crate::openstack::Session;

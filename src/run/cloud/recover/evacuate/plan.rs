@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::plan::Named;
-use super::super::seen::{Asked, COMPUTE_BINARY, EVACUATE, Seen, named_instance, task};
 use crate::cloud::Instance;
+use crate::run::cloud::recover::plan::Named;
+use crate::run::cloud::recover::seen::{Asked, COMPUTE_BINARY, EVACUATE, Seen, SeenService, named_instance, task};
 use crate::shown;
 
 /// What is to be done.
@@ -106,7 +106,7 @@ fn stops(seen: &Seen, host: &str, to: Option<&str>) -> Vec<String> {
         )),
         Some(_) => {}
     }
-    let is_free = |one: &&super::super::seen::SeenService| one.host != host && one.is_up && one.is_enabled;
+    let is_free = |one: &&SeenService| one.host != host && one.is_up && one.is_enabled;
     match to {
         Some(to) if !computes().any(|one| one.host == to && is_free(&one)) => {
             stops.push(format!(

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use chrono::{DateTime, Local, Utc};
 use serde::Serialize;
 
-use super::super::plan::Named;
-use super::super::report::Outcome;
 use super::plan::{EvacuationPlan, Kept, kept_lines};
 use crate::error::ExitClass;
+use crate::run::cloud::recover::plan::Named;
+use crate::run::cloud::recover::report::Outcome;
 use crate::shown;
 
 /// An instance, and what came of it.

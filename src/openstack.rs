@@ -8,8 +8,12 @@
 
 mod actions;
 mod answers;
+mod catalogue;
 mod error;
 mod http;
+mod lists;
+mod message;
+mod pages;
 mod secret;
 mod session;
 mod settings;

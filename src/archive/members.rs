@@ -4,6 +4,7 @@
 //! The member that is written next always has a pair, since pairs are taken in the order of the stream. Members
 //! carried forward from the previous archive use separate buffers, so that waiting ones do not take any of these.
 
+mod checked_read;
 mod image;
 mod job;
 mod output;
@@ -18,11 +19,13 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+pub(super) use self::checked_read::MemberFault;
+use self::checked_read::Source;
 pub(super) use self::image::KnownMembers;
 use self::job::{Job, Ready};
 pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
-pub(super) use self::recheck::{CarriedMember, CheckedPiece, MemberFault, RUN_BYTES, weight};
-use self::recheck::{Carrier, Source};
+use self::recheck::Carrier;
+pub(super) use self::recheck::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
 pub(super) use self::sequencer::{Delivered, Failed, InOrder, Sequencer};
 pub(super) use self::sink::Hashing;
 use self::sink::Sink;

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::answers::{Attachment, InstanceAction, Server, Volume};
+use super::catalogue::{BLOCK_STORAGE, COMPUTE};
 use super::error::CloudError;
-use super::session::{BLOCK_STORAGE, COMPUTE, Session, in_path, understood};
+use super::message::{in_path, understood};
+use super::session::Session;
 
 /// Actions of an instance that are read at most.
 const MOST_ACTIONS: usize = 10_000;

@@ -1,28 +1,25 @@
 //! A session: a token, the catalogue, and requests with microversions, pages and repeated attempts, all by one deadline.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::{HeaderMap, Method, Request};
 
-use super::answers::{Attachment, CatalogService, Link, NovaAttachment, Project, Server, Service, TokenAnswer, Volume};
+use super::answers::{CatalogService, TokenAnswer};
+use super::catalogue::{ServiceKind, endpoint};
 use super::error::{CloudError, hint};
 use super::http::{Answer, Failure, Http};
+use super::message::{request, understood};
 use super::secret::Secret;
-use super::settings::{CloudSettings, address};
+use super::settings::CloudSettings;
 use crate::shown;
 
 /// Attempts of a read, in all.
 const MOST_ATTEMPTS: u32 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// More pages, or more rows, than any cloud has.
-const MOST_PAGES: usize = 10_000;
-const MOST_ROWS: usize = 500_000;
 /// Bytes of a server's message that an error repeats.
 const MESSAGE_CHARS: usize = 300;
 
@@ -43,33 +40,18 @@ impl Default for Limits {
     }
 }
 
-/// A service of the catalogue.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct ServiceKind {
-    /// For messages, and the key of an address that overrides the catalogue's.
-    name: &'static str,
-    /// Its types, the preferred one first.
-    kinds: &'static [&'static str],
-    /// Its name in the microversion header.
-    header: &'static str,
-}
-
-pub(super) const BLOCK_STORAGE: ServiceKind =
-    ServiceKind { name: "block-storage", kinds: &["block-storage", "volumev3", "block-store"], header: "volume" };
-pub(super) const COMPUTE: ServiceKind = ServiceKind { name: "compute", kinds: &["compute"], header: "compute" };
-
 /// A session with a cloud.
 #[derive(Debug)]
 pub struct Session {
-    settings: CloudSettings,
+    pub(super) settings: CloudSettings,
     http: Http,
-    limits: Limits,
+    pub(super) limits: Limits,
     until: Cell<Instant>,
     token: RefCell<Option<Secret>>,
     catalogue: RefCell<Vec<CatalogService>>,
     roles: RefCell<Vec<String>>,
     /// Whether Nova is older than 2.89.
-    old_compute: Cell<bool>,
+    pub(super) old_compute: Cell<bool>,
 }
 
 impl std::fmt::Debug for CatalogService {
@@ -113,101 +95,22 @@ impl Session {
         self.until.set(now.checked_add(self.limits.deadline).unwrap_or(now));
     }
 
-    /// All volumes of all projects.
-    pub fn volumes(&self) -> Result<Vec<Volume>, CloudError> {
-        self.list(BLOCK_STORAGE, "3.27", "/volumes/detail?all_tenants=1", "volumes")
-    }
-
-    /// All attachments of all projects.
-    pub fn attachments(&self) -> Result<Vec<Attachment>, CloudError> {
-        self.list(BLOCK_STORAGE, "3.27", "/attachments/detail?all_tenants=1", "attachments")
-    }
-
-    /// All instances of all projects.
-    pub fn servers(&self) -> Result<Vec<Server>, CloudError> {
-        self.list(COMPUTE, "2.79", "/servers/detail?all_tenants=1", "servers")
-    }
-
-    /// The volumes of an instance, as Nova maps them. `expected` is how many its list has: Nova cuts a long answer
-    /// off without a link to the rest.
-    pub fn volumes_of(&self, server: &str, expected: usize) -> Result<Vec<NovaAttachment>, CloudError> {
-        let mut rows: Vec<NovaAttachment> = Vec::new();
-        loop {
-            let path = format!("/servers/{}/os-volume_attachments?offset={}", in_path(server)?, rows.len());
-            let found = self.page_of_attachments(&path)?;
-            let before = rows.len();
-            for row in found {
-                if !rows.iter().any(|other| other.volume == row.volume) {
-                    rows.push(row);
-                }
-            }
-            // Without further rows the list has grown shorter meanwhile, or the offset is not heeded.
-            if rows.len() >= expected || rows.len() == before {
-                return Ok(rows);
-            }
-        }
-    }
-
-    fn page_of_attachments(&self, path: &str) -> Result<Vec<NovaAttachment>, CloudError> {
-        #[derive(Deserialize)]
-        struct Rows {
-            #[serde(rename = "volumeAttachments")]
-            rows: Vec<NovaAttachment>,
-        }
-        if !self.old_compute.get() {
-            match self.read::<Rows>(COMPUTE, "2.89", path) {
-                Err(CloudError::Status { status: 406, .. }) => self.old_compute.set(true),
-                done => return Ok(done?.rows),
-            }
-        }
-        Ok(self.read::<Rows>(COMPUTE, "2.79", path)?.rows)
-    }
-
     /// Whether Nova says which attachment of Cinder it means: from microversion 2.89 on.
     pub fn knows_attachment_ids(&self) -> bool {
         !self.old_compute.get()
     }
 
-    /// Cinder's services.
-    pub fn volume_services(&self) -> Result<Vec<Service>, CloudError> {
-        #[derive(Deserialize)]
-        struct Rows {
-            services: Vec<Service>,
-        }
-        Ok(self.read::<Rows>(BLOCK_STORAGE, "3.27", "/os-services")?.services)
-    }
-
-    /// Nova's services.
-    pub fn compute_services(&self) -> Result<Vec<Service>, CloudError> {
-        #[derive(Deserialize)]
-        struct Rows {
-            services: Vec<Service>,
-        }
-        Ok(self.read::<Rows>(COMPUTE, "2.79", "/os-services")?.services)
-    }
-
-    /// The projects that the user may see.
-    pub fn projects(&self) -> Result<Vec<Project>, CloudError> {
-        #[derive(Deserialize)]
-        struct Rows {
-            projects: Vec<Project>,
-        }
-        let url = format!("{}/projects", self.settings.auth_url);
-        let answer = self.attempt(&Method::GET, &url, None, None)?;
-        Ok(understood::<Rows>(&format!("GET {url}"), &answer.body)?.projects)
-    }
-
     fn log_in(&self) -> Result<(), CloudError> {
         let url = format!("{}/auth/tokens", self.settings.auth_url);
         let what = format!("POST {url}");
-        let body = self.settings.auth_body().to_string().into_bytes();
+        let body = self.settings.login.auth_body().to_string().into_bytes();
         // A token that was made and whose answer was lost does no harm: a log-in is repeated as reads are.
         let answer = self.repeated(&what, || request(&Method::POST, &url, None, None, Some(&body)))?;
         match answer.status {
             200 | 201 => {}
             401 | 403 => {
                 let message = self.message(&answer);
-                let who = self.settings.who();
+                let who = self.settings.login.who();
                 return Err(CloudError::Refused { url, who, status: answer.status, message });
             }
             _ => return Err(self.status_error(what, &answer)),
@@ -225,95 +128,8 @@ impl Session {
     }
 
     /// The address of a service.
-    fn endpoint(&self, service: ServiceKind) -> Result<String, CloudError> {
-        if let Some(url) = self.settings.endpoints.get(service.name) {
-            return Ok(url.clone());
-        }
-        let catalogue = self.catalogue.borrow();
-        let settings = &self.settings;
-        let mut has = BTreeSet::new();
-        for kind in service.kinds {
-            let mut fit = Vec::new();
-            for one in catalogue.iter().filter(|one| one.kind == *kind).flat_map(|one| &one.endpoints) {
-                let region = one.region_id.as_ref().or(one.region.as_ref()).map_or("", String::as_str);
-                let interface = one.interface.trim_end_matches("URL");
-                has.insert(format!("{} in {}", shown::text(interface), shown::text(region)));
-                let is_region = settings
-                    .region
-                    .as_ref()
-                    .is_none_or(|wanted| one.region.as_ref() == Some(wanted) || one.region_id.as_ref() == Some(wanted));
-                if is_region && interface == settings.interface {
-                    fit.push((region, &one.url));
-                }
-            }
-            let regions: BTreeSet<&str> = fit.iter().map(|(region, _)| *region).collect();
-            if regions.len() > 1 {
-                let regions: Vec<String> = regions.into_iter().map(shown::text).collect();
-                return Err(CloudError::WhichRegion { service: service.name, regions: regions.join(", ") });
-            }
-            if let Some((_, url)) = fit.first() {
-                return address(url).map_err(|why| CloudError::NotUnderstood {
-                    what: format!("the catalogue's endpoint of {}", service.name),
-                    why: why.to_owned(),
-                });
-            }
-        }
-        let region =
-            settings.region.as_ref().map_or_else(String::new, |region| format!(" in region {}", shown::text(region)));
-        let has = if has.is_empty() { "nothing".to_owned() } else { has.into_iter().collect::<Vec<_>>().join(", ") };
-        let interface = settings.interface.clone();
-        Err(CloudError::NoEndpoint { url: settings.auth_url.clone(), service: service.name, interface, region, has })
-    }
-
-    /// Reads all pages of a list. Only the query of a link to the next page is used: its host may be wrong behind a
-    /// proxy, or hostile.
-    pub(super) fn list<T: DeserializeOwned + Row>(
-        &self,
-        service: ServiceKind,
-        version: &str,
-        path: &str,
-        key: &str,
-    ) -> Result<Vec<T>, CloudError> {
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let endpoint = self.endpoint(service)?;
-        let mut query = format!("{query}&limit={}", self.limits.page);
-        let mut asked = BTreeSet::new();
-        let mut ids = BTreeSet::new();
-        let mut rows: Vec<T> = Vec::new();
-        loop {
-            let url = format!("{endpoint}{path}?{query}");
-            let what = format!("GET {}", shown::text(&url));
-            let endless = |why: String| CloudError::Endless { what: what.clone(), why };
-            if !asked.insert(query.clone()) {
-                return Err(endless("a page leads back to itself".to_owned()));
-            }
-            if asked.len() > MOST_PAGES {
-                return Err(endless(format!("it has more than {MOST_PAGES} pages")));
-            }
-            let answer = self.attempt(&Method::GET, &url, Some((service, version)), None)?;
-            let (found, next) =
-                page::<T>(&answer.body, key).map_err(|why| CloudError::NotUnderstood { what: what.clone(), why })?;
-            drop(answer);
-            let mut is_new = false;
-            for row in found {
-                // What moves between two pages while they are read comes twice.
-                if ids.insert(row.id().to_owned()) {
-                    rows.push(row);
-                    is_new = true;
-                }
-            }
-            if rows.len() > MOST_ROWS {
-                return Err(endless(format!("it has more than {MOST_ROWS} rows")));
-            }
-            let Some(next) = next else { return Ok(rows) };
-            if !is_new {
-                return Err(endless("a page has nothing new and leads to another one".to_owned()));
-            }
-            let next =
-                next.split_once('?').map(|(_, next)| next).filter(|next| next.bytes().all(|b| b.is_ascii_graphic()));
-            next.ok_or_else(|| endless("a page leads to an address without a query".to_owned()))?
-                .clone_into(&mut query);
-        }
+    pub(super) fn endpoint(&self, service: ServiceKind) -> Result<String, CloudError> {
+        endpoint(service, &self.catalogue.borrow(), &self.settings)
     }
 
     /// Sends a write, once: its answer may be lost after it was carried out. Returns the body of a good answer.
@@ -342,7 +158,7 @@ impl Session {
 
     /// Sends a request with the token; after a 401 once more, with a new one: what was refused was not carried out. A
     /// read is repeated after errors that may pass, a write never.
-    fn attempt(
+    pub(super) fn attempt(
         &self,
         method: &Method,
         url: &str,
@@ -427,95 +243,12 @@ impl Session {
     }
 
     fn without_secrets(&self, text: &str) -> String {
-        let text = self.settings.secret().hide_in(text);
+        let text = self.settings.login.secret().hide_in(text);
         self.token.borrow().as_ref().map_or(text.clone(), |token| token.hide_in(&text))
     }
-}
-
-/// A row of a list.
-pub(super) trait Row {
-    fn id(&self) -> &str;
-}
-
-impl Row for Volume {
-    fn id(&self) -> &str {
-        &self.id
-    }
-}
-
-impl Row for Server {
-    fn id(&self) -> &str {
-        &self.id
-    }
-}
-
-impl Row for Attachment {
-    fn id(&self) -> &str {
-        &self.id
-    }
-}
-
-fn request(
-    method: &Method,
-    url: &str,
-    token: Option<&Secret>,
-    version: Option<(ServiceKind, &str)>,
-    body: Option<&[u8]>,
-) -> Result<Request<Vec<u8>>, CloudError> {
-    let mut made = Request::builder().method(method).uri(url).header("Accept", "application/json");
-    if let Some(token) = token {
-        made = made.header("X-Auth-Token", token.reveal());
-    }
-    if let Some((service, version)) = version {
-        made = made.header("OpenStack-API-Version", format!("{} {version}", service.header));
-        if service == COMPUTE {
-            // Nova before 2.27 knows this one alone.
-            made = made.header("X-OpenStack-Nova-API-Version", version);
-        }
-    }
-    if body.is_some() {
-        made = made.header("Content-Type", "application/json");
-    }
-    made.body(body.unwrap_or_default().to_vec()).map_err(|_| CloudError::NotUnderstood {
-        // The cause may quote a header, and a token is one.
-        what: format!("{method} {}", shown::text(url)),
-        why: "the address or the token has characters that HTTP does not allow".to_owned(),
-    })
 }
 
 /// The seconds of a `Retry-After`. A date is not heeded: the pause grows by itself.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-pub(super) fn understood<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, CloudError> {
-    serde_json::from_slice(body)
-        .map_err(|error| CloudError::NotUnderstood { what: shown::text(what), why: shown::text(&error.to_string()) })
-}
-
-/// The rows of a page, and the link to the next one.
-fn page<T: DeserializeOwned>(body: &[u8], key: &str) -> Result<(Vec<T>, Option<String>), String> {
-    // Parts of the answer, not yet read: rows go from its bytes into their own types.
-    let parts: std::collections::BTreeMap<String, &serde_json::value::RawValue> =
-        serde_json::from_slice(body).map_err(|error| shown::text(&error.to_string()))?;
-    let of = |key: &str| parts.get(key).map(|part| part.get());
-    let rows = of(key).ok_or_else(|| format!("it has no `{key}`"))?;
-    let rows = serde_json::from_str(rows).map_err(|error| format!("`{key}`: {}", shown::text(&error.to_string())))?;
-    let links: Vec<Link> = match of(&format!("{key}_links")) {
-        Some(links) => serde_json::from_str::<Option<Vec<Link>>>(links)
-            .map_err(|error| format!("`{key}_links`: {}", shown::text(&error.to_string())))?
-            .unwrap_or_default(),
-        None => Vec::new(),
-    };
-    Ok((rows, links.into_iter().find(|link| link.rel == "next").map(|link| link.href)))
-}
-
-/// An id that can stand in a path: it came in an answer.
-pub(super) fn in_path(id: &str) -> Result<&str, CloudError> {
-    let is_id = !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if is_id {
-        return Ok(id);
-    }
-    let what = "an instance's id".to_owned();
-    Err(CloudError::NotUnderstood { what, why: format!("{:?} is no UUID", shown::text(id)) })
 }

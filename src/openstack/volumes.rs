@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::answers::Volume;
+use super::catalogue::BLOCK_STORAGE;
 use super::error::CloudError;
-use super::session::{BLOCK_STORAGE, Session, in_path, understood};
+use super::message::{in_path, understood};
+use super::session::Session;
 
 /// A volume to make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

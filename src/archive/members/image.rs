@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::recheck::{MemberFault, Source, read_checked};
+use super::checked_read::{MemberFault, Source, read_checked};
 use crate::archive::carry::Share;
 use crate::archive::carry::known_data::{KnownData, is_due};
 use crate::archive::codec::Encode;

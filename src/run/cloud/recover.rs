@@ -6,6 +6,7 @@
 //! what the cloud says then; of the journal it needs what is wanted, and which restarts were asked for.
 
 mod apply;
+mod attachments;
 mod decide;
 mod draft;
 mod error;
@@ -13,6 +14,7 @@ pub mod evacuate;
 mod inside;
 mod journal;
 mod look;
+mod missing;
 mod observe;
 mod options;
 mod plan;
@@ -23,6 +25,7 @@ mod situation;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::path::PathBuf;
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{Finding, Named, Step};
-use super::seen::{Seen, Wish, named_instance};
-use crate::cloud::Instance;
+use super::plan::{Action, Finding, Named, Step};
+use super::seen::{Seen, Wish, named_instance, named_volume};
+use crate::cloud::{CloudVolume, Instance};
 
 /// What is decided, before it is put in order.
 pub(super) struct Draft<'a> {
@@ -29,5 +29,14 @@ impl Draft<'_> {
         let saved = || self.wish.saved?.instances.iter().find(|instance| instance.id == id);
         let found = self.instances.get(id).copied().or_else(saved);
         found.map_or_else(|| Named { id: id.to_owned(), name: String::new() }, named_instance)
+    }
+
+    pub(super) fn step(&mut self, action: Action, why: impl Into<String>) {
+        self.steps.push(Step { action, why: why.into() });
+    }
+
+    pub(super) fn unclear(&mut self, volume: &CloudVolume, instance: Option<&str>, what: String) {
+        let instance = instance.map(|id| self.named(id));
+        self.unclear.push(Finding { volume: Some(named_volume(volume)), instance, what });
     }
 }

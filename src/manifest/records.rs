@@ -1,0 +1,174 @@
+//! The records of a manifest: the source, the snapshot, the options, and sums.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::counts::CarryCounts;
+
+/// Whether a backup contains everything that was selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Completeness {
+    /// Everything.
+    Whole,
+    /// Files or regions are missing or damaged: there is a problem of severity error.
+    Partial,
+}
+
+/// The source of a backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// `lv`, `device` or `image`.
+    pub kind: String,
+    /// For display: `VG/LV` or a path.
+    pub path: String,
+    /// The volume group of a logical volume.
+    pub vg: Option<String>,
+    /// The logical volume.
+    pub lv: Option<String>,
+    /// Its LVM UUID.
+    pub lv_uuid: Option<String>,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+/// The set of a backup: volumes whose snapshots were taken right after each other, before any of them was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRecord {
+    /// The group in the config.
+    pub group: String,
+    /// The same in all backups of this set, and in no other.
+    pub id: String,
+    /// The names of all volumes that belong to it, whether or not they have a backup in it.
+    pub members: Vec<String>,
+    /// The time from before the first snapshot to after the last, in milliseconds.
+    pub spread_ms: u64,
+    /// Whether what comes before and after the snapshots ran around all of them without a failure.
+    pub quiesced: bool,
+    /// Members without a snapshot, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, String>,
+}
+
+/// The snapshot that was read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// Its name, `VG/LV`.
+    pub name: String,
+    /// `thick` or `thin`.
+    pub kind: String,
+    /// Thick: the final size of its exception store, in bytes.
+    pub cow_size_bytes: Option<u64>,
+    /// Thick: its maximum fill, in percent.
+    pub peak_fill_percent: Option<f64>,
+    /// Thick: how much it was extended while it was read, in bytes.
+    pub extended_by_bytes: u64,
+    /// Whether it was kept (`--keep-snapshot`).
+    pub kept: bool,
+}
+
+/// The options of a backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionsRecord {
+    /// The compression level; with `auto_level` the most frequent one.
+    pub level: i32,
+    /// The levels chosen by `--level auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[doc(hidden)]
+    pub auto_level: Option<AutoLevelRecord>,
+    /// The exclude patterns.
+    pub exclude: Vec<String>,
+}
+
+/// The levels chosen by `--level auto`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoLevelRecord {
+    /// The lowest level allowed.
+    pub lowest: i32,
+    /// The highest level allowed.
+    pub highest: i32,
+    /// The number of members compressed at each level.
+    pub members: BTreeMap<i32, u64>,
+}
+
+/// Content carried forward. The archive does not depend on the previous backup: the content was copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedRecord {
+    /// The previous backup.
+    pub parent: String,
+    /// The SHA-1 of its archive, from its manifest.
+    pub parent_archive_sha1: String,
+    /// The amount.
+    #[serde(flatten)]
+    pub counts: CarryCounts,
+}
+
+/// Changes of files since the previous backup, from both indexes. If there are very many files, a sample is
+/// compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesRecord {
+    /// The number of files of the previous backup that were compared.
+    pub compared: u64,
+    /// The number of them with other content under the same name.
+    pub changed: u64,
+    /// The number of them that are missing.
+    pub gone: u64,
+}
+
+impl ChangesRecord {
+    /// The percentage of changed or missing files.
+    pub fn percent(self) -> u64 {
+        self.changed.saturating_add(self.gone).saturating_mul(100) / self.compared.max(1)
+    }
+}
+
+/// Lengths in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizesRecord {
+    /// The length of the archive.
+    pub archive_bytes: u64,
+    /// The length of its tar stream.
+    pub tar_bytes: u64,
+    /// The length of the index.
+    pub index_bytes: u64,
+    /// The number of members in the archive.
+    pub members: u64,
+    /// The number of entries.
+    pub entries: u64,
+}
+
+/// The number of problems by severity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemCounts {
+    /// Normal, but worth knowing.
+    pub notices: u64,
+    /// Need attention.
+    pub warnings: u64,
+    /// Content of the volume is missing or altered in the backup.
+    pub errors: u64,
+}
+
+impl ProblemCounts {
+    /// The completeness that follows: any error means partial.
+    pub(crate) fn completeness(self) -> Completeness {
+        if self.errors == 0 { Completeness::Whole } else { Completeness::Partial }
+    }
+
+    /// The number of problems that need attention.
+    #[doc(hidden)]
+    pub fn to_look_at(self) -> u64 {
+        self.warnings.saturating_add(self.errors)
+    }
+}
+
+/// Digests, lower-case hex.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestsRecord {
+    /// SHA-1 of the archive, as in the checksum file. The index has a SHA-256 of each member.
+    pub archive_sha1: String,
+    /// SHA-256 of the index.
+    pub index_sha256: String,
+    /// SHA-256 of the checksum file.
+    pub checksum_sha256: String,
+}

@@ -9,5 +9,6 @@ mod list;
 pub use self::cat::cat;
 pub use self::diff::{Change, Difference, diff};
 pub use self::error::BrowseError;
+#[cfg(feature = "mount")]
 pub(crate) use self::index::open_index;
 pub use self::list::{Entries, ListedEntry, list};

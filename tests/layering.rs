@@ -194,6 +194,28 @@ fn take_apart<'a>(rest: &'a str, base: &[String], found: &mut Vec<Vec<String>>) 
 }
 
 #[test]
+fn files_are_short() {
+    const MOST_LINES: usize = 400;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    collect(&root.join("src"), &mut files);
+    let is_of_tests =
+        |file: &Path| file.ends_with("tests.rs") || file.components().any(|part| part.as_os_str() == "tests");
+    let long: Vec<String> = files
+        .iter()
+        .map(|file| file.strip_prefix(root).unwrap())
+        .filter(|file| !is_of_tests(file))
+        .filter_map(|file| {
+            let text = fs::read_to_string(root.join(file)).unwrap();
+            // A module of tests comes last.
+            let lines = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap().lines().count();
+            (lines > MOST_LINES).then(|| format!("{}: {lines}", file.display()))
+        })
+        .collect();
+    assert!(long.is_empty(), "files of more than {MOST_LINES} lines without their tests:\n{}\n", long.join("\n"));
+}
+
+#[test]
 fn imports_name_what_they_import() {
     let mut wrong = Vec::new();
     for (path, _, code) in sources() {

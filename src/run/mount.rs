@@ -1,7 +1,11 @@
 //! Serves backups as a read-only file system, through FUSE: all of a destination, or one backup.
 
+mod attributes;
 mod contents;
+mod entries;
+mod error;
 mod filesystem;
+mod served;
 mod shelf;
 mod tree;
 
@@ -16,10 +20,10 @@ use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
-pub use self::contents::ContentsError;
+pub use self::error::ContentsError;
 pub use self::tree::TooManyEntries;
 
-use self::filesystem::Served;
+use self::served::Served;
 use self::shelf::Shelf;
 use crate::archive::read::anywhere::MemberCache;
 use crate::error::with_causes;

@@ -4,65 +4,33 @@
 //! The metadata `volbak-restore` marks the volume from its first moment until it is whole. A run that was killed leaves the
 //! mark, and the status `maintenance`, in which nothing attaches a volume. The next run finds it by the mark.
 
+mod choice;
+mod error;
+mod place;
+
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub use self::choice::VolumeWish;
+use self::choice::{GIB, MARK, chosen, instance, is_free, mark, new_volume, unfinished};
+pub use self::error::ToVolumeError;
+use self::error::refused;
+use self::place::{Place, lv_name};
 use super::collect;
-use crate::cloud::{CloudVolume, VOLUME_PREFIX};
+use crate::cloud::CloudVolume;
 use crate::config::OpenStackOptions;
 use crate::manifest::Manifest;
-use crate::openstack::{CloudError, NewVolume, Server, Session, Volume};
+use crate::openstack::{NewVolume, Server, Session, Volume};
 use crate::outside::RunCommand;
 use crate::outside::host;
 use crate::run::rebuild::target::TargetSpec;
 use crate::shown;
-use crate::source::{SourceError, list_volumes};
 
-/// The key of the metadata that marks a volume which is being written.
-const MARK: &str = "volbak-restore";
-const GIB: u64 = 1 << 30;
 /// The time that Cinder and Nova have for one step.
 const STEP_LIMIT: Duration = Duration::from_secs(300);
-
-/// Why a volume cannot be restored into.
-#[derive(Debug, thiserror::Error)]
-pub enum ToVolumeError {
-    /// The cloud.
-    #[error(transparent)]
-    Cloud(#[from] CloudError),
-    /// LVM cannot say where the volume is.
-    #[error(transparent)]
-    Lvm(#[from] SourceError),
-    /// What is asked for is not possible, or not safe.
-    #[error("{0}")]
-    Refused(String),
-}
-
-fn refused<T>(what: impl Into<String>) -> Result<T, ToVolumeError> {
-    Err(ToVolumeError::Refused(what.into()))
-}
-
-/// What to restore into.
-#[derive(Clone, Debug, Default)]
-pub struct VolumeWish {
-    /// A volume by its id or name; the name of a new one if no volume is called so; the backup's own name if `None`.
-    pub volume: Option<String>,
-    /// The type of a new volume; that of the backup's volume if `None`.
-    pub volume_type: Option<String>,
-    /// The availability zone of a new volume; that of the backup's volume if `None`.
-    pub zone: Option<String>,
-    /// The size of a new volume in GiB; that of the backup's disk if `None`.
-    pub size_gib: Option<u64>,
-    /// The instance to attach it to, by id or name.
-    pub attach: Option<String>,
-    /// Whether a new volume is deleted if the restore fails.
-    pub delete_on_failure: bool,
-    /// The backup's name, for the mark and for commands in messages.
-    pub backup: String,
-}
 
 /// A volume that is restored into.
 #[derive(Debug)]
@@ -98,31 +66,10 @@ impl ToVolume {
                 "Nova encrypts the volume of this backup, with a key that belongs to that volume: a new one would be unreadable",
             );
         }
-        for left in volumes.iter().filter(|volume| volume.metadata.contains_key(MARK)) {
-            remarks.push(format!(
-                "volume {} ({}, {}) is left from a restore of {} that was not completed: `volbak restore BACKUP --to-volume {}` \
-                 writes it anew",
-                shown::text(&left.id),
-                shown::text(&left.name),
-                shown::text(&left.status),
-                shown::text(&left.metadata[MARK]),
-                shown::text(&left.id),
-            ));
-        }
-        let found: Vec<&Volume> = match &wish.volume {
-            None => Vec::new(),
-            Some(called) => {
-                let by_id: Vec<_> = volumes.iter().filter(|volume| volume.id == *called).collect();
-                if by_id.is_empty() { volumes.iter().filter(|volume| volume.name == *called).collect() } else { by_id }
-            }
-        };
-        let volume = match found[..] {
-            [] => None,
-            [one] => Some(one.clone()),
-            _ => {
-                let ids: Vec<_> = found.iter().map(|volume| shown::text(&volume.id)).collect();
-                return refused(format!("several volumes are called so: {}; give the id", ids.join(", ")));
-            }
+        remarks.extend(unfinished(&volumes));
+        let volume = match &wish.volume {
+            None => None,
+            Some(called) => chosen(&volumes, called)?,
         };
         let disk_gib = manifest.layout.source.size_bytes.div_ceil(GIB).max(1);
         if let Some(volume) = &volume {
@@ -340,43 +287,10 @@ impl ToVolume {
         }
     }
 
-    /// The logical volume, or the driver's file, on this host.
     fn find_target(&mut self, commands: &dyn RunCommand) -> Result<(), ToVolumeError> {
         let Some(volume) = &self.volume else { return Ok(()) };
-        let place = volume.host.as_deref().unwrap_or_default();
-        let host = place.split('@').next().unwrap_or_default();
-        let id = &volume.id;
-        if host.is_empty() {
-            return refused(format!("Cinder does not say on which host volume {id} is: the user needs the role admin"));
-        }
-        if host != self.host {
-            return refused(format!(
-                "volume {id} is on host {}, and this is {}; run there: volbak restore {} --to-volume {id}",
-                shown::text(host),
-                shown::text(&self.host),
-                self.wish.backup
-            ));
-        }
-        let lv = lv_name(volume);
-        if let Some(directory) = &self.volumes_dir {
-            let file = directory.join(&lv);
-            if !std::fs::symlink_metadata(&file).is_ok_and(|found| found.is_file()) {
-                return refused(format!("{} is no file; see volumes_dir in [openstack]", file.display()));
-            }
-            self.target = Some(TargetSpec::Image(file, Some(volume.size.saturating_mul(GIB))));
-            return Ok(());
-        }
-        let listed = list_volumes(&[], commands)?;
-        let named: Vec<_> = listed.volumes.iter().filter(|listed| listed.facts.lv == lv).collect();
-        let [found] = named[..] else {
-            return refused(format!(
-                "this host has {} logical volumes {lv}: backend {} keeps its volumes in another way, and then \
-                 `volumes_dir` in [openstack] names the directory of its files, or they cannot be written from here",
-                named.len(),
-                shown::text(place)
-            ));
-        };
-        self.target = Some(TargetSpec::Device(found.facts.node().to_owned()));
+        let place = Place { host: &self.host, volumes_dir: self.volumes_dir.as_deref(), backup: &self.wish.backup };
+        self.target = Some(place.of(volume, commands)?);
         Ok(())
     }
 
@@ -398,70 +312,4 @@ impl ToVolume {
             sleep(Duration::from_millis(500));
         }
     }
-}
-
-/// Whether nothing uses it, by Cinder's side and by Nova's.
-fn is_free(volume: &Volume, servers: &[Server]) -> Result<(), ToVolumeError> {
-    let id = shown::text(&volume.id);
-    let is_ours = volume.status == "maintenance" && volume.metadata.contains_key(MARK);
-    if volume.status != "available" && !is_ours {
-        let what = shown::text(&volume.status);
-        return refused(format!("volume {id} is {what}; one that is available can be restored into"));
-    }
-    if let Some(server) = servers.iter().find(|server| server.volumes.iter().any(|one| one.id == volume.id)) {
-        let name = shown::text(&server.name);
-        return refused(format!(
-            "Nova maps volume {id} to {name}, though Cinder says {}: see `volbak cloud recover`",
-            volume.status
-        ));
-    }
-    if !volume.attachments.is_empty() {
-        return refused(format!("volume {id} has an attachment: see `volbak cloud recover`"));
-    }
-    if volume.encrypted {
-        return refused(format!("Nova encrypts volume {id}: what is written beside Nova is unreadable to instances"));
-    }
-    Ok(())
-}
-
-fn instance(servers: &[Server], called: &str) -> Result<Server, ToVolumeError> {
-    let mut found: Vec<&Server> = servers.iter().filter(|server| server.id == called).collect();
-    if found.is_empty() {
-        found = servers.iter().filter(|server| server.name == called).collect();
-    }
-    match found[..] {
-        [one] => Ok(one.clone()),
-        [] => refused(format!("there is no instance {}", shown::text(called))),
-        _ => refused(format!("several instances are called {}; give the id", shown::text(called))),
-    }
-}
-
-fn new_volume(wish: &VolumeWish, entry: Option<&CloudVolume>, disk_gib: u64) -> Result<NewVolume, ToVolumeError> {
-    let size_gib = wish.size_gib.unwrap_or(disk_gib);
-    if size_gib < disk_gib {
-        return refused(format!("a volume of {size_gib} GiB is too small: the disk has {disk_gib} GiB"));
-    }
-    // A mistyped id would become a name.
-    if let Some(name) = wish.volume.as_deref().filter(|name| crate::field::is_uuid(name)) {
-        return refused(format!("there is no volume {name}"));
-    }
-    let named = entry.map(|entry| entry.name.clone()).filter(|name| !name.is_empty());
-    let mut metadata = entry.map(|entry| entry.metadata.clone()).unwrap_or_default();
-    metadata.insert(MARK.to_owned(), mark(&wish.backup));
-    Ok(NewVolume {
-        name: wish.volume.clone().or(named).unwrap_or_else(|| wish.backup.clone()),
-        size_gib,
-        volume_type: wish.volume_type.clone().or_else(|| entry.and_then(|entry| entry.volume_type.clone())),
-        zone: wish.zone.clone().or_else(|| entry.and_then(|entry| entry.zone.clone())),
-        metadata,
-    })
-}
-
-/// Cinder takes 255 characters.
-fn mark(backup: &str) -> String {
-    backup.chars().take(255).collect()
-}
-
-fn lv_name(volume: &Volume) -> String {
-    format!("{VOLUME_PREFIX}{}", volume.name_id.as_ref().unwrap_or(&volume.id))
 }

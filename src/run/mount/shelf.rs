@@ -5,7 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::contents::{Contents, ContentsError};
+use super::contents::Contents;
+use super::error::ContentsError;
 use crate::archive::read::anywhere::MemberCache;
 use crate::error::with_causes;
 use crate::events::{Observer, Severity};

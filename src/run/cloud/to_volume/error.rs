@@ -1,0 +1,22 @@
+//! Errors of a restore into a volume.
+
+use crate::openstack::CloudError;
+use crate::source::SourceError;
+
+/// Why a volume cannot be restored into.
+#[derive(Debug, thiserror::Error)]
+pub enum ToVolumeError {
+    /// The cloud.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// LVM cannot say where the volume is.
+    #[error(transparent)]
+    Lvm(#[from] SourceError),
+    /// What is asked for is not possible, or not safe.
+    #[error("{0}")]
+    Refused(String),
+}
+
+pub(super) fn refused<T>(what: impl Into<String>) -> Result<T, ToVolumeError> {
+    Err(ToVolumeError::Refused(what.into()))
+}

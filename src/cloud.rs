@@ -274,11 +274,16 @@ impl CloudMap {
     }
 
     /// The volumes that Cinder has on this host, by the host's name before `@`.
-    pub fn on_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a CloudVolume> {
+    pub fn on_host<'a, 'h>(&'a self, host: &'h str) -> impl Iterator<Item = &'a CloudVolume> + use<'a, 'h> {
         let is_there = move |volume: &&CloudVolume| {
             volume.host.as_deref().is_some_and(|place| place.split(['@', '#']).next() == Some(host))
         };
         self.volumes.iter().filter(is_there)
+    }
+
+    /// Whether it has the volumes of all projects: Cinder says hosts to an administrator alone.
+    pub fn is_complete(&self) -> bool {
+        self.volumes.iter().any(|volume| volume.host.is_some())
     }
 
     /// Puts everything in its order, so that two maps can be compared line by line, and finds the differences.

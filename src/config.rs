@@ -10,6 +10,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+mod choice;
 mod dumps;
 mod expect;
 mod group;
@@ -28,6 +29,8 @@ mod volume;
 mod whole;
 mod written;
 
+pub(crate) use choice::{ByCloud, Retention};
+pub use choice::{Choice, RetentionLimits};
 pub use expect::{BadExpectation, Expectation};
 pub use group::VolumeGroup;
 pub use mail::PASSWORD_VARIABLE;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::choice::{Choice, RetentionLimits, Term};
 use super::kinds::seconds;
 use super::section::Section;
 
@@ -23,6 +24,17 @@ pub struct OpenStackOptions {
     pub volumes_dir: Option<PathBuf>,
     /// This host's name in Cinder, before the `@`; the host's own name if `None`.
     pub host: Option<String>,
+    /// Which volumes are backed up, by what the cloud says of them; all that the patterns select if `None`.
+    pub select: Option<Choice>,
+    /// The days that a volume's metadata `volbak:retention` may ask for; it is not heeded if `None`.
+    pub retention_limits: Option<RetentionLimits>,
+}
+
+impl OpenStackOptions {
+    /// Whether the cloud's words about volumes decide anything.
+    pub(crate) fn decides(&self) -> bool {
+        self.enabled && (self.select.is_some() || self.retention_limits.is_some())
+    }
 }
 
 impl Default for OpenStackOptions {
@@ -35,6 +47,8 @@ impl Default for OpenStackOptions {
             deadline: Duration::from_secs(60),
             volumes_dir: None,
             host: None,
+            select: None,
+            retention_limits: None,
         }
     }
 }
@@ -51,5 +65,7 @@ pub(super) fn read(section: &Section<'_>, is_there: bool) -> OpenStackOptions {
         deadline: seconds(section, "deadline_seconds", 3600).unwrap_or(usual.deadline),
         volumes_dir: section.path("volumes_dir", "/var/lib/cinder/mnt/0123abcd"),
         host: section.text("host", "storage-1"),
+        select: section.list("select", Term::new).map(Choice),
+        retention_limits: section.parsed("retention_limits", RetentionLimits::RIGHT, RetentionLimits::parse),
     }
 }

@@ -56,6 +56,32 @@ pub struct VolumeException {
 }
 
 impl VolumeException {
+    /// The exception that changes the retention alone.
+    pub(crate) fn of_retention(pattern: Pattern, days: u32) -> Self {
+        Self {
+            pattern,
+            mode: None,
+            skip: None,
+            max_volume: None,
+            max_volume_size: None,
+            snapshot_max_size: None,
+            level: None,
+            exclude: None,
+            backups_retention_days: Some(days),
+            keep_last: None,
+            keep_daily: None,
+            keep_weekly: None,
+            keep_monthly: None,
+            keep_yearly: None,
+            gone_days: None,
+            sudden_change: None,
+            before_snapshot: None,
+            after_snapshot: None,
+            hook_timeout: None,
+            expect: None,
+        }
+    }
+
     /// Applies these settings to `options`.
     pub(super) fn apply(&self, options: &mut VolumeOptions) {
         fn put<T: Clone>(into: &mut T, from: Option<&T>) {

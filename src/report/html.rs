@@ -49,6 +49,8 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
     let gone = section("Deleted volumes", &gone);
     let problems: Vec<&Problem> = report.problems.iter().filter(|problem| matters(problem)).collect();
     let problems = section("Problems of the whole run", &problem_items(&problems, None));
+    let cloud: Vec<String> = report.cloud.iter().map(|line| format!("<li>{}</li>\n", escaped(line))).collect();
+    let cloud = section("Decided by the cloud", &cloud.concat());
     let aborted = match &report.aborted {
         None => String::new(),
         Some(Abort::NotMounted) => banner("The backup volume is not mounted. The backup has been aborted."),
@@ -70,7 +72,7 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
          <div style=\"font-size:20px;color:{colour}\"><b>{word}</b></div>\
          <div>{subject}</div></div>\n{aborted}\
          <table cellpadding=\"0\" cellspacing=\"0\" style=\"font-size:14px;margin-bottom:14px\">\
-         {}{}{}{}{}{}</table>\n{volumes}{problems}{gone}</body></html>\n",
+         {}{}{}{}{}{}</table>\n{volumes}{problems}{gone}{cloud}</body></html>\n",
         fact("Host", &escaped(&report.host)),
         fact("Started", &report.started.format("%Y-%m-%d %H:%M:%S %:z").to_string()),
         fact("Took", &shown_duration(report.duration_seconds)),

@@ -65,6 +65,7 @@ fn sample() -> RunReport {
         volumes: vec![volume("volume-00000019", 81, 7 * GIB / 2), volume("volume-0000001a", 255, 69 * GIB / 10)],
         gone: Vec::new(),
         problems: Vec::new(),
+        cloud: Vec::new(),
     }
 }
 
@@ -404,6 +405,7 @@ fn with_everything(text: &str) -> RunReport {
     report.destination = text.clone();
     report.aborted = Some(Abort::Other(text.clone()));
     report.problems = vec![problem(Severity::Error)];
+    report.cloud = vec![text.clone()];
     report.gone = vec![GoneReport {
         name: text.clone(),
         directory: text.clone(),

@@ -55,6 +55,12 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
             let _ = writeln!(text, "  - {}: {}", shown::text(volume), shown::text(cloud));
         }
     }
+    if !report.cloud.is_empty() {
+        text.push_str("\nDecided by the cloud...\n");
+        for line in &report.cloud {
+            let _ = writeln!(text, "  - {}", shown::text(line));
+        }
+    }
     text
 }
 

@@ -1,5 +1,6 @@
 //! What a run, and who reads backups, has to do with the cloud: its map is taken, saved, and read again.
 
+pub(crate) mod choice;
 #[cfg(feature = "openstack")]
 mod collect;
 #[cfg(not(feature = "openstack"))]

@@ -26,7 +26,7 @@ pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -
     clock::clock(now, commands, &mut add);
     host::modules(&mut add);
     host::programs(config, commands, &mut add);
-    let listed = if config.enable_lvmsnapshots { volumes::volumes(config, commands, &mut add) } else { None };
+    let listed = if config.enable_lvmsnapshots { volumes::volumes(config, commands, now, &mut add) } else { None };
     let shelves = destination::destination(config, now, &mut add);
     if let Some(listed) = listed {
         volumes::empty_groups(config, &listed, &shelves, &mut add);

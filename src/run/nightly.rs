@@ -22,6 +22,7 @@ use crate::store::StoreError;
 use crate::store::presence::disk_usage;
 
 mod brake;
+mod by_cloud;
 mod destination;
 mod dry_run;
 mod dump;
@@ -89,6 +90,7 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
         volumes: Vec::new(),
         gone: Vec::new(),
         problems: Vec::new(),
+        cloud: Vec::new(),
     };
     let destination = match open_for_run(config) {
         Ok(destination) => Some(destination),
@@ -113,7 +115,7 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
             tell(&*collector, Severity::Warning, "run".to_owned(), with_causes(&error));
         }
         let cloud = NightCloud::begin(config, started);
-        let night = Night { config, options, world, destination, collector: &collector, began, cloud };
+        let night = Night { config, options, world, destination, collector: &collector, began, cloud: &cloud };
         existing = night.work(&mut report).inspect_err(|_| {
             // The caller gets the original error.
             let _ = begun::clear(destination);

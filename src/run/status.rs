@@ -6,6 +6,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use super::begun;
+use super::cloud::choice::DecidingMap;
 use super::prune::Shelf;
 use super::reports::{self, KeptError};
 use crate::config::Config;
@@ -42,7 +43,9 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
         Err(error) => (last.as_ref().map(Standing::of).unwrap_or_default(), Some(with_causes(&error))),
     };
     let cut_off = begun::cut_off(&destination)?;
-    let known = EarlierRuns { standing: &standing, damage, cut_off, host: host::name(), scope: reports::scope(config) };
+    let deciding = DecidingMap::saved(&config.openstack, &destination, now);
+    let (host, scope) = (host::name(), reports::scope(config));
+    let known = EarlierRuns { standing: &standing, damage, cut_off, host, scope, deciding };
     Ok(judge(&shelves, &known, config, last.as_ref(), limits, now))
 }
 

@@ -164,6 +164,7 @@ fn report() -> Rendered {
         volumes: vec![volume],
         gone: Vec::new(),
         problems: Vec::new(),
+        cloud: Vec::new(),
     }
     .render(Style::default())
 }

@@ -112,6 +112,7 @@ fn report(config: &Config, night: i64, volumes: Vec<VolumeReport>) -> RunReport 
         volumes,
         gone: Vec::new(),
         problems: Vec::new(),
+        cloud: Vec::new(),
     }
 }
 

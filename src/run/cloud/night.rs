@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::choice::{DecidingMap, listed};
 use super::saved::{When, age, load, save};
 use super::{Taken, take};
 use crate::cloud::{CloudMap, CloudVolume, VolumeInCloud};
@@ -20,8 +21,6 @@ use crate::store::catalog::{BackupState, list_volume};
 
 /// The first volume waits so long for the map at most, once a run: its manifest has the volume's names then.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Volumes that a problem names.
-const MOST_NAMED: usize = 20;
 const LOCATION: &str = "cloud";
 
 type Answer = Result<Taken, String>;
@@ -34,6 +33,7 @@ pub(crate) struct NightCloud {
     answer: RefCell<Option<Answer>>,
     /// The newest map from an earlier run, read when there is no answer.
     saved: OnceCell<Option<CloudMap>>,
+    deciding: OnceCell<DecidingMap>,
 }
 
 impl NightCloud {
@@ -54,7 +54,7 @@ impl NightCloud {
             }
             receiver
         });
-        Self { asked, until, answer: RefCell::new(answer), saved: OnceCell::new() }
+        Self { asked, until, answer: RefCell::new(answer), saved: OnceCell::new(), deciding: OnceCell::new() }
     }
 
     /// Takes the answer, if it comes in time.
@@ -70,9 +70,15 @@ impl NightCloud {
         }
     }
 
-    /// Before the first volume.
-    pub(crate) fn wait_once(&self) {
-        self.wait(PATIENCE.min(self.until.saturating_duration_since(Instant::now())));
+    /// The map that decides about this run, the same one all along. The first call waits for the answer, for a short time.
+    pub(crate) fn decide(&self, config: &Config, destination: &Destination, now: DateTime<Utc>) -> &DecidingMap {
+        self.deciding.get_or_init(|| {
+            self.wait(PATIENCE.min(self.until.saturating_duration_since(Instant::now())));
+            match &*self.answer.borrow() {
+                Some(Ok(taken)) => DecidingMap::fresh(taken.map.clone()),
+                _ => DecidingMap::saved(&config.openstack, destination, now),
+            }
+        })
     }
 
     /// What is known of a volume: by this run's map, or by the newest saved one while there is none.
@@ -102,7 +108,7 @@ impl NightCloud {
                     problems.push(warning(format!("the map of the cloud is not saved: {}", with_causes(&error))));
                 }
                 problems.extend(differences(map));
-                problems.extend(not_covered(map, config, destination));
+                problems.extend(not_covered(map, self.decide(config, destination, now), config, destination));
             }
             failed => {
                 let why = match failed {
@@ -134,7 +140,7 @@ fn differences(map: &CloudMap) -> Option<Problem> {
 }
 
 /// Volumes that Cinder has on this host, and that have no backup. Those that the config leaves out are meant to have none.
-fn not_covered(map: &CloudMap, config: &Config, destination: &Destination) -> Option<Problem> {
+fn not_covered(map: &CloudMap, deciding: &DecidingMap, config: &Config, destination: &Destination) -> Option<Problem> {
     let host = config.openstack.host.clone().unwrap_or_else(host::name);
     let here: Vec<&CloudVolume> = map.on_host(&host).collect();
     if here.is_empty() && !map.volumes.is_empty() {
@@ -154,7 +160,7 @@ fn not_covered(map: &CloudMap, config: &Config, destination: &Destination) -> Op
         let is_left_out = config.volume_groups.iter().any(|group| {
             matches!(config.selects(group, &volume.lv), Selected::Excluded { .. } | Selected::Skipped { .. })
         });
-        is_whole && !is_left_out
+        is_whole && !is_left_out && deciding.leaves_out(&config.openstack, &volume.lv).is_none()
     };
     let has_backup = |lv: &str| {
         let directory = destination.existing_volume_directory(lv).ok().flatten();
@@ -172,15 +178,4 @@ fn not_covered(map: &CloudMap, config: &Config, destination: &Destination) -> Op
         .collect();
     let what = format!("volumes that Cinder has on this host, and that have no backup: {}", listed(&bare)?);
     Some(Problem::new(Severity::Warning, LOCATION, what))
-}
-
-/// The first of them, and how many more; `None` without any.
-fn listed(all: &[String]) -> Option<String> {
-    let more = all.len().saturating_sub(MOST_NAMED);
-    let first = all.get(..MOST_NAMED.min(all.len()))?.join("; ");
-    match (all.is_empty(), more) {
-        (true, _) => None,
-        (false, 0) => Some(first),
-        (false, more) => Some(format!("{first}; and {more} more")),
-    }
 }

@@ -1,16 +1,25 @@
 //! Checks the volumes that a night would back up, and the space for their snapshots.
 
+use chrono::{DateTime, Utc};
+
 use super::finding::{Add, Answer};
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::outside::RunCommand;
+use crate::run::cloud::choice::DecidingMap;
 use crate::run::nightly::{in_groups, selected_names, volumes_backed_up};
 use crate::run::prune::Shelf;
 use crate::source::{self, Volumes};
+use crate::store::Destination;
 use crate::units::ByteLen;
 
 /// Returns the volumes of the groups that the config asks for; `None` where LVM cannot list them.
-pub(super) fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<'_>) -> Option<Volumes> {
+pub(super) fn volumes(
+    config: &Config,
+    commands: &dyn RunCommand,
+    now: DateTime<Utc>,
+    add: &mut Add<'_>,
+) -> Option<Volumes> {
     let listed = match source::list_volumes(&[], commands) {
         Ok(everything) => in_groups(&everything, config),
         Err(error) => {
@@ -18,7 +27,10 @@ pub(super) fn volumes(config: &Config, commands: &dyn RunCommand, add: &mut Add<
             return None;
         }
     };
-    let selection = selected_names(config, &listed);
+    let deciding = Destination::open(&config.backup_destination)
+        .map(|destination| DecidingMap::saved(&config.openstack, &destination, now))
+        .unwrap_or_default();
+    let selection = selected_names(config, &listed, &|lv: &str| deciding.leaves_out(&config.openstack, lv));
     match selection.len() {
         0 => add("volumes", Answer::Bad, format!("none to back up in {}", config.volume_groups.join(", "))),
         count => add("volumes", Answer::Good, format!("{count} to back up: {}", shortened(&selection))),

@@ -7,10 +7,11 @@ use super::destination::open;
 use super::error::NightError;
 use super::groups::in_groups;
 use super::night::NightOptions;
-use super::select::{keep_one, select, settle};
+use super::select::{Selection, keep_one, select, settle};
 use crate::config::Config;
 use crate::outside::host;
 use crate::run::backup::BackupWorld;
+use crate::run::cloud::choice::DecidingMap;
 use crate::run::prune::{Shelf, Standing, now, shelf_of};
 use crate::source;
 use crate::store::Backup;
@@ -22,7 +23,9 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
-    let mut selection = select(config, &options.only, &ours.volumes);
+    let deciding = DecidingMap::saved(&config.openstack, &destination, world.clock.now());
+    let by_cloud = |lv: &str| deciding.leaves_out(&config.openstack, lv);
+    let mut selection = select(config, &options.only, &ours.volumes, &by_cloud);
     if !selection.unknown.is_empty() {
         return Err(NightError::NoSuchVolume { names: selection.unknown, groups: config.volume_groups.clone() });
     }
@@ -35,6 +38,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
     let is_whole = options.only.is_empty() && !is_test;
     let moment = now(world.clock.now());
+    let config = &by_metadata(config, &deciding, &selection, &shelves);
     let plans = forecasts(config, &selection, &shelves, &existing, moment, is_whole);
 
     let mut text = String::new();
@@ -51,8 +55,11 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
             writeln!(text, "would back up {name} ({size}; {last})")
         };
     }
-    for (name, why) in &selection.left_out {
+    for (name, why) in selection.left_out.iter().chain(&selection.left_out_by_cloud) {
         let _ = writeln!(text, "would leave out {name}: {why}");
+    }
+    if config.openstack.select.is_some() && config.openstack.enabled && options.only.is_empty() {
+        let _ = writeln!(text, "`select` in [openstack] goes by {}", deciding.said());
     }
     let host = host::name();
     for (plan, shelf) in plans.iter().zip(&shelves) {
@@ -71,8 +78,10 @@ pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightErr
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
-    let selection = select(config, &[], &ours.volumes);
+    let deciding = DecidingMap::saved(&config.openstack, &destination, world.clock.now());
+    let selection = select(config, &[], &ours.volumes, &|lv: &str| deciding.leaves_out(&config.openstack, lv));
     let shelves = Shelf::all(&destination)?;
+    let config = &by_metadata(config, &deciding, &selection, &shelves);
     let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
     let plans = forecasts(config, &selection, &shelves, &existing, now(world.clock.now()), true);
     let mut text = String::new();
@@ -84,6 +93,15 @@ pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightErr
         text.push_str("there are no backups\n");
     }
     Ok(text)
+}
+
+/// The config with the retentions that volumes ask for.
+fn by_metadata(config: &Config, deciding: &DecidingMap, selection: &Selection, shelves: &[Shelf]) -> Config {
+    let mut config = config.clone();
+    let names = selection.chosen.iter().map(|one| one.facts.lv.as_str());
+    let exceptions = deciding.retentions(&config, names, shelves).exceptions;
+    config.volumes.extend(exceptions);
+    config
 }
 
 fn tell_plan(text: &mut String, plan: &Plan, shelf: &Shelf, with_kept: bool) {

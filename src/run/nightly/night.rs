@@ -25,6 +25,7 @@ pub struct NightOptions {
 }
 
 /// A night in progress.
+#[derive(Clone, Copy)]
 pub(super) struct Night<'a> {
     pub(super) config: &'a Config,
     pub(super) options: &'a NightOptions,
@@ -32,7 +33,7 @@ pub(super) struct Night<'a> {
     pub(super) destination: &'a Destination,
     pub(super) collector: &'a Arc<Collector>,
     pub(super) began: Instant,
-    pub(super) cloud: NightCloud,
+    pub(super) cloud: &'a NightCloud,
 }
 
 impl Night<'_> {

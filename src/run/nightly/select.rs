@@ -19,12 +19,20 @@ pub(super) struct Selection {
     pub(super) chosen: Vec<SelectedVolume>,
     /// `VG/LV`, and why it is left out.
     pub(super) left_out: Vec<(String, String)>,
+    /// The same, where `select` in `[openstack]` leaves it out.
+    pub(super) left_out_by_cloud: Vec<(String, String)>,
     /// Requested names that do not exist.
     pub(super) unknown: Vec<String>,
 }
 
 /// Selects volumes. Names in `only`, `LV` or `VG/LV`, override the patterns and exclude all others.
-pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume]) -> Selection {
+/// `by_cloud` says why the cloud's words leave out a volume that the patterns select.
+pub(super) fn select(
+    config: &Config,
+    only: &[String],
+    volumes: &[ListedVolume],
+    by_cloud: &dyn Fn(&str) -> Option<String>,
+) -> Selection {
     let mut selection = Selection::default();
     let names = |text: &String, facts: &LvFacts| *text == facts.lv || *text == facts.full_name();
     selection.unknown =
@@ -39,7 +47,12 @@ pub(super) fn select(config: &Config, only: &[String], volumes: &[ListedVolume])
         }
         if only.is_empty() {
             match config.selects(&facts.vg, &facts.lv) {
-                Selected::Included { .. } => {}
+                Selected::Included { .. } => {
+                    if let Some(why) = by_cloud(&facts.lv) {
+                        selection.left_out_by_cloud.push((full_name, why));
+                        continue;
+                    }
+                }
                 Selected::Excluded { by } => {
                     leave_out(format!("excluded by {by:?}"));
                     continue;
@@ -113,8 +126,12 @@ pub(super) fn keep_one(chosen: &mut Vec<SelectedVolume>, only: &[String]) {
 }
 
 /// The volumes that a night would back up, `VG/LV`.
-pub(in crate::run) fn selected_names(config: &Config, volumes: &Volumes) -> Vec<String> {
-    select(config, &[], &volumes.volumes).chosen.iter().map(|one| one.facts.full_name()).collect()
+pub(in crate::run) fn selected_names(
+    config: &Config,
+    volumes: &Volumes,
+    by_cloud: &dyn Fn(&str) -> Option<String>,
+) -> Vec<String> {
+    select(config, &[], &volumes.volumes, by_cloud).chosen.iter().map(|one| one.facts.full_name()).collect()
 }
 
 #[cfg(test)]
@@ -176,7 +193,7 @@ mod tests {
             volume("g", "volume-6", Some(Refusal::Pool("thin pool"))),
             volume("g", "root", None),
         ];
-        let selection = select(&config(), &[], &volumes);
+        let selection = select(&config(), &[], &volumes, &|_| None);
         assert_eq!(chosen(&selection), [("g/volume-1".to_owned(), false), ("g/volume-2".to_owned(), true)]);
         assert_eq!(selection.left_out.len(), 5);
     }
@@ -185,7 +202,7 @@ mod tests {
     fn only_requested_names_are_selected() {
         let volumes = [volume("g", "volume-1", None), volume("g", "volume-10", None), volume("g", "volume-3", None)];
         let only = ["volume-1", "g/volume-3", "volume-2"].map(str::to_owned);
-        let selection = select(&config(), &only, &volumes);
+        let selection = select(&config(), &only, &volumes, &|_| Some("no".to_owned()));
         assert_eq!(chosen(&selection), [("g/volume-1".to_owned(), false), ("g/volume-3".to_owned(), false)]);
         assert_eq!(selection.unknown, ["volume-2"]);
     }
@@ -194,7 +211,7 @@ mod tests {
     fn of_two_volumes_with_one_name_the_one_with_the_backups_goes_on() {
         let volumes = [volume("a", "volume-1", None), volume("b", "volume-1", None), volume("b", "volume-2", None)];
         let settled = |last: Option<&str>| {
-            let mut selection = select(&config(), &[], &volumes);
+            let mut selection = select(&config(), &[], &volumes, &|_| None);
             let source = |uuid: &str| SourceRecord {
                 lv_uuid: Some(uuid.to_owned()),
                 vg: Some("a".to_owned()),

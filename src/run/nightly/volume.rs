@@ -157,9 +157,9 @@ impl Night<'_> {
         now.retain(|volume| volume.facts.uuid == candidate.facts.uuid);
         let is_renamed = now.iter().any(|volume| volume.facts.lv != candidate.facts.lv);
         // The config may decide otherwise for its new name.
-        let mut chosen = select(self.config, &[], &now).chosen;
+        let mut chosen = select(self.config, &[], &now, &|_| None).chosen;
         if !is_renamed && chosen.is_empty() {
-            chosen = select(self.config, std::slice::from_ref(&candidate.facts.lv), &now).chosen;
+            chosen = select(self.config, std::slice::from_ref(&candidate.facts.lv), &now, &|_| None).chosen;
         }
         let clash = candidate.trouble.clone().filter(|_| !is_renamed);
         Ok(chosen.pop().map(|one| (one.facts, one.trouble.or(clash))))

@@ -16,6 +16,7 @@ use crate::events::{Event, Observer, Severity};
 use crate::manifest::Manifest;
 use crate::report::{Abort, Outcome, RunReport, VolumeReport};
 use crate::run::backup::BackupWorld;
+use crate::run::cloud::choice::DecidingMap;
 use crate::run::prune::{Shelf, shelf_of};
 use crate::run::remains::{remove_all_remains, remove_stale};
 use crate::run::reports;
@@ -42,7 +43,8 @@ impl Night<'_> {
         if let Some(what) = about_groups(&ours, self.config) {
             self.tell(Severity::Notice, "volumes", what);
         }
-        let mut selection = self.select(&ours)?;
+        let deciding = self.cloud.decide(self.config, self.destination, self.world.clock.now());
+        let mut selection = self.select(&ours, deciding)?;
         let shelves = match Shelf::all(self.destination) {
             Ok(shelves) => shelves,
             Err(error) => {
@@ -52,9 +54,24 @@ impl Night<'_> {
         };
         settle(&mut selection, &shelves);
         self.tell_empty_groups(&ours, &shelves);
-        let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
-        let may_prune = self.check_brake(&selection, &shelves, &existing);
-        self.put_in_order(&mut selection.chosen, &shelves);
+        let mut existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
+        existing.extend(self.only_in_cinder(deciding, &existing, &shelves));
+        let config = self.config_of_tonight(deciding, &selection, &shelves, report);
+        Night { config: &config, ..*self }.back_up_all(report, selection, &shelves, &existing, dumps);
+        Ok(Some(existing))
+    }
+
+    /// Backs up the selected volumes, and looks after the backups of those that are gone.
+    fn back_up_all(
+        &self,
+        report: &mut RunReport,
+        mut selection: Selection,
+        shelves: &[Shelf],
+        existing: &[String],
+        mut dumps: Dumps<'_>,
+    ) {
+        let may_prune = self.check_brake(&selection, shelves, existing);
+        self.put_in_order(&mut selection.chosen, shelves);
 
         let is_waited_for = |instance: &str| {
             let of = |one: &SelectedVolume| self.config.dump_for(&one.facts.vg, &one.facts.lv);
@@ -63,15 +80,14 @@ impl Night<'_> {
         if self.is_whole() {
             dumps.all_without_volumes(is_waited_for, |problem| self.collector.on_event(&Event::Problem(problem)));
         }
-        self.say_how_much(&selection.chosen, &shelves);
-        self.cloud.wait_once();
+        self.say_how_much(&selection.chosen, shelves);
         let sets = self.sets(&selection.chosen);
         sets.put_together(&mut selection.chosen);
         let mut open_set: Option<OpenSet> = None;
         let mut waiting = selection.chosen.iter();
         while let Some(candidate) = waiting.next() {
             if let Some(why) = self.reason_to_stop(report) {
-                report.volumes.push(self.not_started(candidate, &shelves, &why, report.aborted.is_some()));
+                report.volumes.push(self.not_started(candidate, shelves, &why, report.aborted.is_some()));
                 break;
             }
             let set = sets.of(candidate);
@@ -87,23 +103,22 @@ impl Night<'_> {
                 may_prune,
                 taken: open_set.as_mut().and_then(|open| open.snapshot_of(candidate)),
             };
-            report.volumes.extend(self.one_volume(candidate, &shelves, &mut dumps, &turn));
+            report.volumes.extend(self.one_volume(candidate, shelves, &mut dumps, &turn));
             if waiting.as_slice().first().and_then(|next| sets.of(next)) != set
                 && let Some(together) = set.and_then(|at| sets.get(at))
             {
                 open_set = None;
-                self.end_set(together, report, &existing, may_prune);
+                self.end_set(together, report, existing, may_prune);
             }
         }
         drop(open_set);
         let why = self.reason_to_stop(report).unwrap_or_default();
         let is_aborted = report.aborted.is_some();
-        report.volumes.extend(waiting.map(|candidate| self.not_started(candidate, &shelves, &why, is_aborted)));
+        report.volumes.extend(waiting.map(|candidate| self.not_started(candidate, shelves, &why, is_aborted)));
         if self.is_whole() && report.aborted.is_none() {
-            report.gone = self.gone(&shelves, &existing, may_prune);
+            report.gone = self.gone(shelves, existing, may_prune);
             self.recheck();
         }
-        Ok(Some(existing))
     }
 
     /// Removes the remains of a crash, on the host and in the destination.
@@ -130,8 +145,9 @@ impl Night<'_> {
         source::list_volumes(&[], &*self.world.commands)
     }
 
-    fn select(&self, volumes: &Volumes) -> Result<Selection, NightError> {
-        let mut selection = select(self.config, &self.options.only, &volumes.volumes);
+    fn select(&self, volumes: &Volumes, deciding: &DecidingMap) -> Result<Selection, NightError> {
+        let by_cloud = |lv: &str| deciding.leaves_out(&self.config.openstack, lv);
+        let mut selection = select(self.config, &self.options.only, &volumes.volumes, &by_cloud);
         if !selection.unknown.is_empty() {
             let groups = self.config.volume_groups.clone();
             return Err(NightError::NoSuchVolume { names: selection.unknown, groups });

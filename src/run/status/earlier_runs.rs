@@ -5,6 +5,7 @@ use chrono::{DateTime, Local, Utc};
 use super::figures::{Limits, Urgency};
 use crate::config::{Config, Selected};
 use crate::report::{Dump, Outcome, RunStanding, Standing, VolumeStanding};
+use crate::run::cloud::choice::DecidingMap;
 
 /// Records of earlier runs.
 pub(super) struct EarlierRuns<'a> {
@@ -15,6 +16,8 @@ pub(super) struct EarlierRuns<'a> {
     pub(super) cut_off: Option<DateTime<Utc>>,
     pub(super) host: String,
     pub(super) scope: String,
+    /// The map by which `select` in `[openstack]` leaves volumes out.
+    pub(super) deciding: DecidingMap,
 }
 
 impl EarlierRuns<'_> {
@@ -24,7 +27,9 @@ impl EarlierRuns<'_> {
         let volume = self.standing.volumes.get(name).filter(|volume| !volume.gone)?;
         let is_selected = volume.group.as_ref().is_none_or(|group| {
             let is_ours = config.volume_groups_by_default || config.volume_groups.contains(group);
-            is_ours && matches!(config.selects(group, name), Selected::Included { .. })
+            is_ours
+                && matches!(config.selects(group, name), Selected::Included { .. })
+                && self.deciding.leaves_out(&config.openstack, name).is_none()
         });
         (is_selected || volume.named).then_some(volume)
     }

@@ -1,0 +1,204 @@
+//! What the cloud decides about a night: `select`, `volbak:retention`, and which volumes are gone.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::map::{Answers, cloud, clouds_yaml, recorded};
+use crate::testkit::stand_in::{Did, Host};
+
+const DATA_1: &str = "volume-ec20e4b2-6eca-4ccf-9d1c-9d8275246906";
+const SAME: &str = "volume-7b73f2e9-d498-4e04-90f9-75fe2222396c";
+const BOOTABLE: &str = "volume-69ddfd2a-18a6-4763-9c0e-3800f7f38031";
+const OPT_OUT: &str = "volume-3c681419-0ba3-446a-934b-b1d95a9dc0ed";
+/// No volume of the recorded cloud.
+const UNKNOWN: &str = "volume-00000000-0000-4000-8000-000000000000";
+
+/// Changes the list of volumes.
+fn edit(answers: &Mutex<Answers>, change: impl Fn(&mut Vec<Value>)) {
+    for (key, answer) in answers.lock().unwrap().iter_mut().filter(|(key, _)| key == "volumes") {
+        let mut value: Value = serde_json::from_str(answer).unwrap();
+        change(value["volumes"].as_array_mut().unwrap_or_else(|| panic!("{key}")));
+        *answer = value.to_string();
+    }
+}
+
+fn set_metadata(answers: &Mutex<Answers>, lv: &str, metadata: &Value) {
+    edit(answers, |volumes| {
+        for volume in volumes.iter_mut().filter(|volume| lv.ends_with(volume["id"].as_str().unwrap())) {
+            volume["metadata"] = metadata.clone();
+        }
+    });
+}
+
+fn config(host: &Host, url: &str, more: &str) {
+    let clouds = clouds_yaml(&host.at(""), url);
+    let table = format!("[openstack]\ncloud = 'test'\nclouds_file = '{clouds}'\nhost = 'storage-1'\n");
+    host.write_config("volbak.toml", &format!("{table}{more}\n"));
+}
+
+/// The volumes that got a backup from this run, by the report in JSON.
+fn backed_up(host: &Host) -> Vec<String> {
+    let folder = host.at("backups/.volbak/reports");
+    let mut reports: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    reports.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    reports.sort_by_key(|path| path.metadata().unwrap().modified().unwrap());
+    let report: Value = serde_json::from_str(&fs::read_to_string(reports.pop().unwrap()).unwrap()).unwrap();
+    let volumes = report["volumes"].as_array().unwrap();
+    let mut names: Vec<String> = volumes
+        .iter()
+        .filter(|volume| volume["outcome"] == "backed_up")
+        .map(|volume| volume["name"].as_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn sorted<const N: usize>(names: [&str; N]) -> Vec<String> {
+    let mut names = names.map(str::to_owned).to_vec();
+    names.sort();
+    names
+}
+
+/// What the report says below its documented part.
+fn decided(did: &Did) -> &str {
+    did.stdout.split("Decided by the cloud...\n").nth(1).unwrap_or_else(|| panic!("{did:?}"))
+}
+
+#[test]
+fn the_map_of_the_run_decides_or_the_saved_one_or_the_patterns_alone() {
+    let answers = Arc::new(Mutex::new(recorded()));
+    let server = cloud(&answers);
+    let host = Host::new("");
+    let select = "select = ['attached=yes', 'project=adm*']";
+    config(&host, &server.url, select);
+    for name in [DATA_1, SAME, BOOTABLE, OPT_OUT, UNKNOWN] {
+        host.add_ext4(name);
+    }
+    let did = host.verb(&["run"]);
+    assert_eq!(backed_up(&host), sorted([DATA_1, UNKNOWN]), "{did:?}");
+    let said = decided(&did);
+    assert!(said.contains("select, by the map of this run: 3 of 5 volumes are left out"), "{said}");
+    assert!(said.contains(&format!("vg0/{SAME}: `select` asks for \"attached=yes\"")), "{said}");
+    assert!(said.contains(&format!("vg0/{OPT_OUT}: its metadata say volbak=no")), "{said}");
+    // Those that are left out are meant to have no backup.
+    let bare = did.stdout.lines().find(|line| line.contains("that have no backup")).unwrap();
+    assert!(!bare.contains(SAME) && !bare.contains(OPT_OUT) && bare.contains("data-2"), "{bare}");
+    let did = host.verb(&["run", "--dry-run"]);
+    assert!(did.stdout.contains(&format!("would leave out vg0/{BOOTABLE}: `select` asks for")), "{did:?}");
+    assert!(did.stdout.contains("`select` in [openstack] goes by a saved map, 0 h old"), "{did:?}");
+    assert!(host.verb(&["doctor"]).stdout.contains("2 to back up"));
+    // A volume that is named is backed up.
+    host.verb(&["run", "--only", SAME]);
+    assert_eq!(backed_up(&host), sorted([SAME]));
+
+    // The cloud is down: the saved map decides.
+    config(&host, "http://127.0.0.1:1", select);
+    let did = host.verb(&["run"]);
+    assert_eq!(backed_up(&host), sorted([DATA_1, UNKNOWN]), "{did:?}");
+    assert!(decided(&did).contains("select, by a saved map, 0 h old: 3 of 5"), "{did:?}");
+    // No saved map, or a damaged one: all that the patterns select.
+    let maps = host.at("backups/.volbak/cloud");
+    for map in fs::read_dir(&maps).unwrap() {
+        fs::write(map.unwrap().path(), "{").unwrap();
+    }
+    let did = host.verb(&["run"]);
+    assert_eq!(backed_up(&host), sorted([DATA_1, SAME, BOOTABLE, OPT_OUT, UNKNOWN]), "{did:?}");
+    assert!(decided(&did).contains("select counts for nothing, by no map"), "{did:?}");
+    fs::remove_dir_all(&maps).unwrap();
+    let did = host.verb(&["run", "--dry-run"]);
+    assert!(
+        did.stdout.contains("goes by no map: there is no saved one") && !did.stdout.contains("leave out"),
+        "{did:?}"
+    );
+}
+
+#[test]
+fn a_retention_in_the_metadata_holds_within_the_limits() {
+    let answers = Arc::new(Mutex::new(recorded()));
+    let server = cloud(&answers);
+    let host = Host::new("");
+    let asks = [(DATA_1, "30"), (SAME, "4000"), (BOOTABLE, "for ever"), (OPT_OUT, "2d")];
+    for (lv, days) in asks {
+        set_metadata(&answers, lv, &json!({ "volbak:retention": days }));
+        host.add_ext4(lv);
+    }
+    let limits = format!("retention_limits = '7-90'\n[volume.'{OPT_OUT}']\nbackups_retention_days = 3");
+    config(&host, &server.url, &limits);
+    let did = host.verb(&["run"]);
+    let said = decided(&did);
+    assert!(said.contains(&format!("{SAME} asks for a retention of 4000 days, and has 90")), "{said}");
+    assert!(!said.contains(DATA_1), "{said}");
+    assert!(did.stdout.contains(&format!("{BOOTABLE}: its metadata say volbak:retention=for ever")), "{did:?}");
+    let days = |host: &Host, lv: &str| {
+        let forecast = host.verb(&["prune", "--dry-run"]).stdout;
+        let line =
+            forecast.lines().find(|line| line.contains(&format!("{lv}/"))).unwrap_or_else(|| panic!("{forecast}"));
+        line.split("old, kept for ").nth(1).unwrap_or(line).split(' ').next().unwrap().to_owned()
+    };
+    let all = |host: &Host| [DATA_1, SAME, BOOTABLE, OPT_OUT].map(|lv| days(host, lv));
+    // The config's own table of a volume takes precedence.
+    assert_eq!(all(&host), ["30", "90", "7", "3"]);
+    // A volume that is deleted keeps what it asked for: the newest backup has it.
+    edit(&answers, |volumes| volumes.retain(|volume| !DATA_1.ends_with(volume["id"].as_str().unwrap())));
+    host.verb(&["run"]);
+    assert_eq!(days(&host, DATA_1), "30");
+    // Without limits it is not heeded.
+    config(&host, &server.url, "");
+    assert_eq!(all(&host), ["7", "7", "7", "7"]);
+}
+
+#[test]
+fn only_a_volume_that_is_not_here_and_that_cinder_does_not_have_here_is_gone() {
+    let answers = Arc::new(Mutex::new(recorded()));
+    let server = cloud(&answers);
+    let host = Host::new("");
+    config(&host, &server.url, "");
+    for name in [DATA_1, SAME, BOOTABLE] {
+        host.add_ext4(name);
+    }
+    host.verb(&["run"]);
+    let gone = |did: &Did, lv: &str| {
+        did.stdout.contains(&format!("The volume {lv} is gone")) || {
+            let report = host.verb(&["status", "--json"]).stdout;
+            let status: Value = serde_json::from_str(&report).unwrap();
+            status["volumes"].as_array().unwrap().iter().any(|one| one["name"] == lv && one["gone"] == true)
+        }
+    };
+    // Cinder has it, and its volume group is not active.
+    host.remove(DATA_1);
+    let did = host.verb(&["run"]);
+    assert!(!gone(&did, DATA_1), "{did:?}");
+    let what =
+        format!("Cinder has these volumes on this host, and they are no logical volumes here: {DATA_1}; their backups");
+    assert!(did.stdout.contains(&what), "{did:?}");
+    // An empty list says nothing about the volumes.
+    let before = answers.lock().unwrap().clone();
+    edit(&answers, Vec::clear);
+    let did = host.verb(&["run"]);
+    assert!(gone(&did, DATA_1) && !gone(&did, SAME), "{did:?}");
+    assert!(!did.stdout.contains("no longer knows"), "{did:?}");
+    // Nor does the list of a user who is no administrator.
+    *answers.lock().unwrap() = before.clone();
+    edit(&answers, |volumes| {
+        volumes.retain(|volume| SAME.ends_with(volume["id"].as_str().unwrap()));
+        volumes[0].as_object_mut().unwrap().remove("os-vol-host-attr:host");
+    });
+    let did = host.verb(&["run"]);
+    assert!(!did.stdout.contains("no longer knows"), "{did:?}");
+    // Deleted in Cinder: gone, and the logical volume that stayed is named, and backed up.
+    *answers.lock().unwrap() = before;
+    edit(&answers, |volumes| {
+        volumes.retain(|volume| ![DATA_1, SAME].iter().any(|lv| lv.ends_with(volume["id"].as_str().unwrap())));
+    });
+    host.verb(&["run"]);
+    let did = host.verb(&["run"]);
+    assert!(gone(&did, DATA_1) && !gone(&did, SAME), "{did:?}");
+    assert!(did.stdout.contains(&format!("logical volumes that Cinder no longer knows: {SAME}; they are")), "{did:?}");
+    assert_eq!(backed_up(&host), sorted([SAME, BOOTABLE]));
+    // A cloud that is down makes nothing gone.
+    config(&host, "http://127.0.0.1:1", "");
+    let did = host.verb(&["run"]);
+    assert!(!gone(&did, SAME) && !gone(&did, BOOTABLE) && !did.stdout.contains("no longer knows"), "{did:?}");
+}

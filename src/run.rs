@@ -42,6 +42,7 @@ pub mod sessions;
 pub mod sets;
 pub mod snapshot;
 pub mod status;
+mod temporary;
 pub mod throttle;
 mod unpacked;
 pub mod verify;

@@ -5,16 +5,16 @@
 mod error;
 mod opened;
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::error::{ImageFilesError, WantedFiles};
 use self::opened::{OpenRegion, Opened};
 use super::image_backup::OpenImage;
 use super::restore::select::Selection;
+use super::temporary::{TemporaryDirectory, Use};
 use crate::archive::kind::ArchiveKind;
 use crate::archive::level::CompressionLevel;
 use crate::archive::members::Outputs;
@@ -38,7 +38,7 @@ const ASKED_EVERY: u64 = 64;
 
 /// The wanted files of an image, as a backup of files in a temporary directory that is removed with it.
 pub struct ImageFiles {
-    directory: Temporary,
+    directory: TemporaryDirectory,
     backup: Backup,
     errors: u64,
     first_error: Option<String>,
@@ -74,13 +74,13 @@ impl ImageFiles {
     ) -> Result<Self, ImageFilesError> {
         let errors = Errors { inner: observer, found: Mutex::default() };
         let observer: &dyn Observer = &errors;
-        let directory = Temporary::new(scratch, files.stem())?;
+        let directory = directory_in(scratch, files, observer)?;
         let image = OpenImage::open(files, cancel)?;
-        let mut opened = Opened::open(&image, wanted.region, &directory.0, cancel, observer)?;
+        let mut opened = Opened::open(&image, wanted.region, directory.path(), cancel, observer)?;
         let selection = opened.selection(wanted)?;
-        let scratch_error = |source| ImageFilesError::Scratch { path: directory.0.clone(), source };
+        let scratch_error = |source| ImageFilesError::Scratch { path: directory.path().to_owned(), source };
         let create =
-            |suffix: &str| File::create_new(directory.0.join(format!("{STEM}{suffix}"))).map_err(scratch_error);
+            |suffix: &str| File::create_new(directory.path().join(format!("{STEM}{suffix}"))).map_err(scratch_error);
         let outputs = Outputs { archive: Box::new(create(ARCHIVE)?), index: Box::new(create(INDEX)?) };
         let stop = cancel.clone();
         let options =
@@ -117,11 +117,11 @@ impl ImageFiles {
             ..(*image.manifest).clone()
         };
         let small = |suffix: &str, bytes: &[u8]| {
-            fs::write(directory.0.join(format!("{STEM}{suffix}")), bytes).map_err(scratch_error)
+            fs::write(directory.path().join(format!("{STEM}{suffix}")), bytes).map_err(scratch_error)
         };
         small(".checksum", checksum(&members.archive_sha1).as_bytes())?;
         small(MANIFEST, &manifest.to_bytes()?)?;
-        let backup = Backup::in_directory(&directory.0, STEM);
+        let backup = Backup::in_directory(directory.path(), STEM);
         let (errors, first_error) = errors.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(Self { directory, backup, errors, first_error })
     }
@@ -143,8 +143,17 @@ impl ImageFiles {
 
     /// Where it is, until it is dropped.
     pub fn directory(&self) -> &Path {
-        &self.directory.0
+        self.directory.path()
     }
+}
+
+fn directory_in(
+    scratch: &Path,
+    files: &Backup,
+    observer: &dyn Observer,
+) -> Result<TemporaryDirectory, ImageFilesError> {
+    TemporaryDirectory::new(scratch, files.stem(), Use::Files, observer)
+        .map_err(|source| ImageFilesError::Scratch { path: scratch.to_owned(), source })
 }
 
 fn checksum(sha1: &[u8; 20]) -> String {
@@ -171,9 +180,9 @@ pub fn for_each_entry(
     each: &mut dyn FnMut(&Selection, FoundEntry) -> io::Result<()>,
 ) -> Result<(), ImageFilesError> {
     let scratch = std::env::temp_dir();
-    let directory = Temporary::new(&scratch, files.stem())?;
+    let directory = directory_in(&scratch, files, observer)?;
     let image = OpenImage::open(files, cancel)?;
-    let mut opened = Opened::open(&image, None, &directory.0, cancel, observer)?;
+    let mut opened = Opened::open(&image, None, directory.path(), cancel, observer)?;
     let selection = opened.selection(WantedFiles { paths, region: None })?;
     for region in &mut opened.regions {
         walk(region, cancel, observer, &mut |region, entry| {
@@ -257,24 +266,4 @@ fn walk(
         }
     }
     Ok(())
-}
-
-/// A directory that is removed when it goes out of scope.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(scratch: &Path, stem: &str) -> Result<Self, ImageFilesError> {
-        let path = scratch.join(format!(".volbak-tmp.{stem}.files.{}", std::process::id()));
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Ok(Self(path)),
-            Err(source) => Err(ImageFilesError::Scratch { path, source }),
-        }
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // What stays is known by its name.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -98,3 +98,57 @@ fn a_restore_that_is_killed_makes_no_image() {
     place.well(&["restore", "disk", "--to-image", target.to_str().unwrap(), "-q"]);
     assert!(fs::read(&target).unwrap() == fs::read(&disk).unwrap());
 }
+
+/// What each verb unpacks of an image, or of a backup, is removed by the next run of any of them in the same place.
+#[test]
+fn what_was_unpacked_by_a_run_that_was_killed_is_removed_by_the_next() {
+    let place = Place::new();
+    let disk = place.path("disk.img");
+    fs::write(&disk, Noise::new(4).bytes(64 << 20)).unwrap();
+    let tree = place.path("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("big"), Noise::new(5).bytes(24 << 20)).unwrap();
+    let (tree, image) = (tree.to_str().unwrap(), disk.to_str().unwrap());
+    crate::disks::run("/sbin/mke2fs", &["-q", "-F", "-t", "ext4", "-d", tree, image]);
+    let archive = place.back_up(&disk, &[]);
+    place.well(&["snapshot", image, "-q"]);
+    let files = names(&place.path("to/disk")).into_iter().find(|name| name.ends_with(".tar.gz")).unwrap();
+    let files = place.path("to/disk").join(files);
+    let of = |name: &str| place.path(name).to_str().unwrap().to_owned();
+    let (archive, files, to, tmp) = (archive.to_str().unwrap(), files.to_str().unwrap(), of("out/tree"), of("tmp"));
+    fs::create_dir(place.path("out")).unwrap();
+    for (word, args, scratch) in [
+        ("files", vec!["cat", &format!("{archive}:big")], "tmp"),
+        ("files", vec!["restore", archive, "--to", &to], "out"),
+        ("test", vec!["verify", archive, "--restore-test", "--scratch", &tmp], "tmp"),
+        ("rebuilt", vec!["export", files, "--to", &of("out/a.qcow2")], "out"),
+    ] {
+        let scratch = place.path(scratch);
+        let left = || {
+            let is_left = |name: &String| name.starts_with(".volbak-tmp.") && name.contains(&format!(".{word}."));
+            names(&scratch).into_iter().find(is_left)
+        };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_volbak"))
+            .args(&args)
+            .env("TMPDIR", &tmp)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let limit = Instant::now() + Duration::from_secs(120);
+        // Something beside the lock is in it.
+        while left().is_none_or(|name| names(&scratch.join(name)).len() < 2) {
+            assert!(Instant::now() < limit && child.try_wait().unwrap().is_none(), "{args:?}");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(left().is_some(), "{args:?}: it was killed too late");
+        let _ = fs::remove_dir_all(&to);
+        let output = place.volbak(&args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(left(), None, "{args:?}");
+    }
+    assert_eq!(names(&place.path("tmp")), Vec::<String>::new());
+    assert_eq!(names(&place.path("out")), ["a.qcow2"]);
+}

@@ -5,6 +5,7 @@
 
 mod backup;
 mod disks;
+mod guests;
 mod hostile;
 mod killed;
 mod proof;

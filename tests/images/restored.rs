@@ -169,6 +169,25 @@ fn forge(archive: &Path, change: impl Fn(&str) -> String, archive_bytes: Option<
     fs::write(side(".manifest.json"), manifest.to_bytes().unwrap()).unwrap();
 }
 
+/// Puts bytes between the data and the trailer of the last member. Index, manifest and checksum go with it, and so does the
+/// length in the member's header.
+pub(crate) fn forge_more_in_last_member(archive: &Path, more: &[u8]) {
+    let index = fs::read_to_string(archive.to_str().unwrap().replace(".img.gz", ".index")).unwrap();
+    let mut lines: Vec<Vec<String>> = index.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
+    let number = |text: &str| text.parse::<usize>().unwrap();
+    let [.., member, end] = &mut lines[..] else { panic!("{index}") };
+    let (start, len) = (number(&member[2]), number(&member[3]) + more.len());
+    let mut bytes = fs::read(archive).unwrap();
+    let trailer = start + len - more.len() - 8;
+    bytes.splice(trailer..trailer, more.iter().copied());
+    bytes[start + 16..start + 20].copy_from_slice(&(len as u32).to_le_bytes());
+    member[3] = len.to_string();
+    member[6] = blake3::hash(&bytes[start..start + len]).to_hex().to_string();
+    end[2] = bytes.len().to_string();
+    let text: String = lines.iter().map(|fields| fields.join("\t") + "\n").collect();
+    forge(archive, |_| text.clone(), Some(&bytes));
+}
+
 #[test]
 fn hostile_indexes_are_refused_in_bounded_memory() {
     let place = Place::new();

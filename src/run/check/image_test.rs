@@ -1,10 +1,10 @@
 //! The restore test of an image backup: the volume is restored into a file, as a restore does it, and compared with what
 //! flate2, which shares no code with the reader, decompresses from the archive.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
@@ -16,6 +16,7 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer};
 use crate::outside::zeros::is_zero;
 use crate::outside::{BlockCursor, BlockRead, Cancel, let_go_of_pages};
+use crate::run::temporary::{TemporaryDirectory, Use};
 use crate::store::Backup;
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -45,7 +46,7 @@ pub fn check(
             return Ok(());
         }
     };
-    let restored = match Restored::create(scratch, files.stem(), blocks.len_bytes()) {
+    let restored = match Restored::create(scratch, files.stem(), blocks.len_bytes(), observer) {
         Ok(restored) => restored,
         Err(error) => {
             findings.not_checked(format!("it was not restored for a test: {}: {error}", scratch.display()));
@@ -85,26 +86,19 @@ enum Failed {
     Write(io::Error),
 }
 
-/// A file that is removed when it goes out of scope.
+/// The volume in a file of a temporary directory.
 struct Restored {
-    path: PathBuf,
+    _directory: TemporaryDirectory,
     file: File,
 }
 
-impl Drop for Restored {
-    fn drop(&mut self) {
-        // What stays is known by its name.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 impl Restored {
-    fn create(scratch: &Path, stem: &str, bytes: u64) -> io::Result<Self> {
-        let path = scratch.join(format!(".volbak-tmp.{stem}.test.{}", std::process::id()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let restored = Self { path, file };
-        restored.file.set_len(bytes)?;
-        Ok(restored)
+    fn create(scratch: &Path, stem: &str, bytes: u64, observer: &dyn Observer) -> io::Result<Self> {
+        let directory = TemporaryDirectory::new(scratch, stem, Use::Test, observer)?;
+        let path = directory.path().join("volume");
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        file.set_len(bytes)?;
+        Ok(Self { _directory: directory, file })
     }
 
     fn write(&self, blocks: &ImageBlocks, cancel: &Cancel) -> Result<(), Failed> {

@@ -1,7 +1,6 @@
 //! What an image is made of, while it is read.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::ExportFrom;
@@ -18,6 +17,7 @@ use crate::run::image_file::ImageFile;
 use crate::run::rebuild::target::TargetSpec;
 use crate::run::rebuild::{self, DeviceOptions, plan_as_text};
 use crate::run::remains::remove_stale;
+use crate::run::temporary::{TemporaryDirectory, Use};
 use crate::source::{self, FreezeOptions, SnapshotGuard, Source, SourceKind};
 use crate::store::Backup;
 
@@ -30,17 +30,10 @@ pub(super) enum Input {
     Image(OpenImage),
 }
 
-/// A backup's disk in a file that is removed when it was read.
+/// A backup's disk in a file of a temporary directory.
 pub(super) struct Rebuilt {
-    path: PathBuf,
-    image: Option<ImageFile>,
-}
-
-impl Drop for Rebuilt {
-    fn drop(&mut self) {
-        // What stays is known by its name.
-        let _ = fs::remove_file(&self.path);
-    }
+    image: ImageFile,
+    _directory: TemporaryDirectory,
 }
 
 impl Input {
@@ -82,9 +75,8 @@ impl Input {
             Self::Frozen(guard) => {
                 Ok(guard.open_blocks().map_err(io_error(format!("{}: it cannot be opened", guard.name())))?)
             }
-            Self::ImageFile(image) | Self::Rebuilt(Rebuilt { image: Some(image), .. }) => Ok(Arc::clone(&image.blocks)),
+            Self::ImageFile(image) | Self::Rebuilt(Rebuilt { image, .. }) => Ok(Arc::clone(&image.blocks)),
             Self::Image(open) => Ok(Arc::clone(&open.blocks)),
-            Self::Rebuilt(Rebuilt { image: None, .. }) => Err(ExportError::Stopped),
         }
     }
 
@@ -162,7 +154,9 @@ fn rebuilt(
     world: &BackupWorld,
     observer: &Arc<dyn Observer>,
 ) -> Result<Rebuilt, ExportError> {
-    let path = scratch.join(format!(".volbak-tmp.{}.rebuilt.{}", files.stem(), std::process::id()));
+    let directory = TemporaryDirectory::new(scratch, files.stem(), Use::Rebuilt, &**observer)
+        .map_err(io_error(format!("{}: no temporary directory can be made there", scratch.display())))?;
+    let path = directory.path().join("disk");
     let target = TargetSpec::Image(path.clone(), None);
     let options = DeviceOptions { threads, cancel: world.cancel.clone(), ..DeviceOptions::new(target) };
     observer.on_event(&Event::Step { step: format!("rebuilding the disk in {}", path.display()) });
@@ -170,13 +164,12 @@ fn rebuilt(
     for line in plan_as_text(&prepared.plan, prepared.target_name(), prepared.on_target()).lines() {
         observer.on_event(&Event::Step { step: line.trim().to_owned() });
     }
-    let mut rebuilt = Rebuilt { path, image: None };
     let report = rebuild::restore_disk(files, prepared, &options, Arc::clone(&world.commands), &**observer)?;
     if !report.is_complete() {
         let what = "not everything is in it as it was in the backup".to_owned();
         tell(&**observer, Severity::Error, files.stem().to_owned(), what);
     }
     // The disk begins with what a guest put there: its first bytes say no format.
-    rebuilt.image = Some(ImageFile::open(&rebuilt.path, Some(Format::Raw))?);
-    Ok(rebuilt)
+    let image = ImageFile::open(&path, Some(Format::Raw))?;
+    Ok(Rebuilt { image, _directory: directory })
 }

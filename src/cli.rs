@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod cloud;
+pub(crate) mod copy;
 mod disk;
 #[cfg(feature = "openstack")]
 mod evacuate;

@@ -21,7 +21,7 @@ use crate::cli::night::carry_out;
 use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_error};
 use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
-use crate::cli::{about, cloud, export, history, list, log, memory, proof, remap, snapshot, verify};
+use crate::cli::{about, cloud, copy, export, history, list, log, memory, proof, remap, snapshot, verify};
 
 fn main() -> ExitCode {
     memory::spare_address_space();
@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::List(args) => list::list(args),
         Command::Verify(args) => verify::verify(args, verbosity),
         Command::Restore(args) => proof::restore(args, verbosity),
+        Command::Copy(args) => copy::copy_backups(args, verbosity),
         Command::Export(args) => export::export(args, verbosity),
         Command::Remap(args) => remap::run(args),
         Command::Cloud(command) => cloud::cloud(command),

@@ -8,6 +8,7 @@ pub mod check;
 mod child;
 pub mod cloud;
 pub(crate) mod collect;
+pub mod copy;
 pub mod doctor;
 mod dumps;
 pub mod expected;

@@ -5,6 +5,7 @@
 //! publish and remove. Reading needs no lock, since a published file is never changed.
 
 pub mod api;
+pub(crate) mod arrival;
 pub mod at_once;
 mod backup;
 mod belongs;

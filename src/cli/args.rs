@@ -11,6 +11,7 @@ use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
 use super::cloud::CloudCommand;
+use super::copy::{COPY_EXAMPLES, CopyArgs};
 use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
 use super::history::{FIND_EXAMPLES, FindArgs, LOG_EXAMPLES, LogArgs};
 use super::list::{LIST_EXAMPLES, ListArgs};
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     /// Restore a backup, or a part of it, into a directory
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(Box<RestoreArgs>),
+    /// Copy backups to another destination, verified on the way
+    #[command(after_help = COPY_EXAMPLES)]
+    Copy(CopyArgs),
     /// Write a volume, a device, an image or a backup as a qcow2 or raw image of its used blocks
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(ExportArgs),

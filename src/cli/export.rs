@@ -151,7 +151,7 @@ pub(crate) struct ImportArgs {
     json: bool,
 }
 
-fn rate(text: &str) -> Result<u64, String> {
+pub(crate) fn rate(text: &str) -> Result<u64, String> {
     let right = || "write a number of bytes, or a number with K, M, G or T, such as 100M".to_owned();
     parse_bytes(text).filter(|bytes| *bytes > 0).ok_or_else(right)
 }

@@ -59,6 +59,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Creates the staged file `name`. Fails if it is already staged.
     fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError>;
 
+    /// Opens the staged file `name`, to continue it at its end. `None` if it is not staged, or if this store cannot
+    /// continue a file: the caller discards it and starts again.
+    fn resume(&self, name: &str) -> Result<Option<Box<dyn StoreFile>>, StoreError> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// Publishes the staged file `name`. Fails, without a change, if a published file has that name. The name is
     /// durable after the next [`Store::sync`].
     fn publish(&self, name: &str) -> Result<(), StoreError>;

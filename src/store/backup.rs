@@ -168,6 +168,11 @@ impl Backup {
         Ok(manifest)
     }
 
+    /// Reads the bytes of the manifest, valid or not.
+    pub(crate) fn read_manifest_bytes(&self) -> Result<Vec<u8>, ReadError> {
+        self.read(MANIFEST, MAX_BYTES)
+    }
+
     /// The manifest, if it exists and is valid.
     pub fn manifest(&self) -> Option<Manifest> {
         self.read_manifest().ok()

@@ -63,6 +63,9 @@ pub enum StoreError {
         /// The name of the existing directory.
         is: String,
     },
+    /// A file that is no part of a backup has the name that a file of a backup needs.
+    #[error("{} is there, and belongs to no complete backup: move it away", .0.display())]
+    Taken(PathBuf),
     /// All names for a backup of this minute are in use.
     #[error("every name for a backup of this minute is taken in {}", .0.display())]
     NoFreeName(PathBuf),

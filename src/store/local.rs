@@ -212,6 +212,25 @@ impl Store for LocalStore {
         Ok(Box::new(LocalFile::new(file, self.path.join(staged), directory)))
     }
 
+    fn resume(&self, name: &str) -> Result<Option<Box<dyn StoreFile>>, StoreError> {
+        let staged = staged(name);
+        let (path, (directory, at)) = (self.path.join(&staged), self.at(&staged));
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = match rustix::fs::openat(directory, at, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            // Not there, a link, or a fifo that nothing reads.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Ok(None),
+            Err(error) => return Err(StoreError::errno("opening", &path)(error)),
+        };
+        let is_file = file.metadata().map_err(StoreError::io("asking", &path))?.is_file();
+        if !is_file {
+            return Ok(None);
+        }
+        file.seek(SeekFrom::End(0)).map_err(StoreError::io("opening", &path))?;
+        let directory = self.directory.as_ref().and_then(|directory| directory.try_clone().ok());
+        Ok(Some(Box::new(LocalFile::new(file, path, directory))))
+    }
+
     fn publish(&self, name: &str) -> Result<(), StoreError> {
         let ((directory, from), (_, to)) = (self.at(&staged(name)), self.at(name));
         let renamed = match rustix::fs::renameat_with(directory, &from, directory, &to, RenameFlags::NOREPLACE) {

@@ -112,31 +112,41 @@ impl PendingBackup {
             index.and(checksum).and(archive)
         })?;
         written(MANIFEST, content.manifest)?;
-        // After a crash from here on, the staged manifest identifies the remains for the next run.
-        volume.sync()?;
-        let mut published: Vec<String> = Vec::new();
-        for suffix in [INDEX, CHECKSUM, kind.suffix(), MANIFEST] {
-            if suffix == CHECKSUM && content.checksum.is_none() {
-                continue;
-            }
-            let name = name_of(suffix);
-            // Not every filesystem keeps the order of renames: the other names must be durable before the
-            // manifest's.
-            let others_are_durable = if suffix == MANIFEST { volume.sync() } else { Ok(()) };
-            if let Err(error) = others_are_durable.and_then(|()| volume.publish(&name)) {
-                for name in &published {
-                    // If this fails, the staged manifest still identifies the file.
-                    let _ = volume.remove(name);
-                }
-                // The staged manifest, discarded next, must not disappear before the other files.
-                let _ = volume.sync();
-                return Err(error);
-            }
-            published.push(name);
-        }
-        volume.sync()?;
+        publish_settled(volume, stem, *kind, content.checksum.is_some())?;
         Ok(volume.path().join(name_of(kind.suffix())))
     }
+}
+
+/// Publishes the files of a backup, which are all staged and settled. After an error nothing is published, unless only
+/// the last step failed: making the names of the complete backup durable.
+pub(super) fn publish_settled(
+    volume: &Folder,
+    stem: &str,
+    kind: ArchiveKind,
+    has_checksum: bool,
+) -> Result<(), StoreError> {
+    // After a crash from here on, the staged manifest identifies the remains for the next run.
+    volume.sync()?;
+    let mut published: Vec<String> = Vec::new();
+    for suffix in [INDEX, CHECKSUM, kind.suffix(), MANIFEST] {
+        if suffix == CHECKSUM && !has_checksum {
+            continue;
+        }
+        let name = format!("{stem}{suffix}");
+        // Not every filesystem keeps the order of renames: the other names must be durable before the manifest's.
+        let others_are_durable = if suffix == MANIFEST { volume.sync() } else { Ok(()) };
+        if let Err(error) = others_are_durable.and_then(|()| volume.publish(&name)) {
+            for name in &published {
+                // If this fails, the staged manifest still identifies the file.
+                let _ = volume.remove(name);
+            }
+            // The staged manifest, discarded next, must not disappear before the other files.
+            let _ = volume.sync();
+            return Err(error);
+        }
+        published.push(name);
+    }
+    volume.sync()
 }
 
 impl Drop for PendingBackup {

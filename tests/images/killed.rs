@@ -9,7 +9,7 @@ use crate::backup::{Place, gunzip};
 use crate::disks::Noise;
 
 /// The names in a directory, sorted; none if it is missing.
-fn names(directory: &Path) -> Vec<String> {
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -17,13 +17,13 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// The length of all files of a directory.
-fn length(directory: &Path) -> u64 {
+pub(crate) fn length(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
     entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|facts| facts.len()).sum()
 }
 
 /// Runs volbak until so much is in `directory`, and kills it; true if it ended before.
-fn run_until(args: &[&str], directory: &Path, bytes: u64) -> bool {
+pub(crate) fn run_until(args: &[&str], directory: &Path, bytes: u64) -> bool {
     let mut child = Command::new(env!("CARGO_BIN_EXE_volbak"))
         .args(args)
         .stdout(Stdio::null())

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "what is generated is small")]
 
 mod backup;
+mod copied;
 mod disks;
 mod guests;
 mod hostile;
@@ -11,5 +12,7 @@ mod killed;
 mod proof;
 mod restored;
 mod sources;
+#[path = "../testkit/mod.rs"]
+mod testkit;
 mod verbs;
 mod written;

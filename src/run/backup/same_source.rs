@@ -90,7 +90,7 @@ impl Now<'_> {
 }
 
 /// Whether a name contains a UUID, as with Cinder's volumes: such a name is unique, so the volume was migrated.
-fn has_uuid(name: &str) -> bool {
+pub(in crate::run) fn has_uuid(name: &str) -> bool {
     const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
     const LEN: usize = 36;
     let is_uuid = |text: &[u8]| {

@@ -61,6 +61,20 @@ fn keeps_the_contract(root: &dyn Store) {
     let listing = store.list().unwrap();
     assert!(listing.has_staged("a") && !listing.has("a"));
 
+    // A store that can continue a staged file does so at its end.
+    assert!(store.resume("none").unwrap().is_none());
+    drop(file);
+    if let Some(file) = store.resume("a").unwrap() {
+        file.settle(9).unwrap();
+        let mut writer = file.writer(Content::Index).unwrap();
+        writer.write_all(b", and more").unwrap();
+        drop(writer);
+        file.settle(19).unwrap();
+        file.start_over().unwrap();
+        file.write_all(b"once more").unwrap();
+        file.settle(9).unwrap();
+    }
+
     // Published, it is no longer staged. Whoever opened it keeps it.
     store.publish("a").unwrap();
     store.sync().unwrap();

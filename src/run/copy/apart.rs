@@ -1,0 +1,57 @@
+//! Whether two destinations are apart: a copy inside its source would be lost with it, and each would list the other.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::error::CopyError;
+
+/// Fails if both are one directory, or if one lies inside the other, also through links and bind mounts.
+pub(super) fn check_apart(source: &Path, target: &Path) -> Result<(), CopyError> {
+    let of = |path: &Path| path.metadata().map(|facts| (facts.dev(), facts.ino())).ok();
+    let (inode_of_source, inode_of_target) = (of(source), of(target));
+    if source == target || (inode_of_source.is_some() && inode_of_source == inode_of_target) {
+        return Err(CopyError::SamePlace { target: target.to_owned() });
+    }
+    let (inside, around) = (|outer, inner: &Path| is_inside(inner, outer), |path: &Path| path.to_owned());
+    if inside(inode_of_source, target) {
+        return Err(CopyError::Inside { inner: around(target), outer: around(source) });
+    }
+    if inside(inode_of_target, source) {
+        return Err(CopyError::Inside { inner: around(source), outer: around(target) });
+    }
+    Ok(())
+}
+
+/// Whether a directory above `path` is the directory with this device and inode number.
+fn is_inside(path: &Path, outer: Option<(u64, u64)>) -> bool {
+    let (Some(outer), Ok(real)) = (outer, path.canonicalize()) else { return false };
+    let inode = |path: &Path| path.metadata().map(|facts| (facts.dev(), facts.ino())).ok();
+    real.ancestors().skip(1).any(|above| inode(above) == Some(outer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_apart;
+    use crate::run::copy::CopyError;
+
+    #[test]
+    fn one_directory_under_two_names_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["a", "b", "a/vol-1"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("a", at("link")).unwrap();
+        check_apart(&at("a"), &at("b")).unwrap();
+        for (source, target) in [("a", "a"), ("a", "link"), ("link", "a"), ("a", "b/../a")] {
+            let found = check_apart(&at(source), &at(target));
+            assert!(matches!(found, Err(CopyError::SamePlace { .. })), "{source} {target}");
+        }
+        for (source, target) in [("a", "a/vol-1"), ("link", "a/vol-1"), ("a/vol-1", "a"), ("a", "link/vol-1")] {
+            let found = check_apart(&at(source), &at(target));
+            assert!(matches!(found, Err(CopyError::Inside { .. })), "{source} {target}");
+        }
+        // A destination that is no directory of this host.
+        check_apart(&at("a"), std::path::Path::new("s3://bucket/prefix")).unwrap();
+    }
+}

@@ -1,0 +1,336 @@
+//! Brings the files of one backup into the target: staged, compared with their digests, published.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use crate::events::{Event, Observer};
+use crate::manifest::{Manifest, ManifestError};
+use crate::outside::{BlockRead, Cancel};
+use crate::shown::hex;
+use crate::store::api::{Content, StoreFile};
+use crate::store::arrival::Arrival;
+use crate::store::open::OpenError;
+use crate::store::pending::{CHECKSUM, INDEX};
+use crate::store::{Backup, Destination, ReadError, StoreError};
+
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Why a backup was not copied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TransferError {
+    /// Interrupted.
+    #[error("interrupted; the next copy continues where this one stopped")]
+    Stopped,
+    /// A file of the source cannot be opened.
+    #[error("the source")]
+    Open(#[from] OpenError),
+    /// A small file of the source cannot be read.
+    #[error("{}", path.display())]
+    Small {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: ReadError,
+    },
+    /// The manifest is no longer the one that was listed.
+    #[error("{} changed while it was copied: copy again", .0.display())]
+    Changed(PathBuf),
+    /// The manifest is invalid.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Reading the source failed.
+    #[error("reading {} failed at byte {offset}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The offset.
+        offset: u64,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The bytes of the source are not those that were backed up.
+    #[error(
+        "{} is not what was backed up: its {digest} is {found}, and the manifest says {expected}; it was not copied: \
+         `volbak verify` says what is wrong", path.display()
+    )]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// `SHA-1` or `SHA-256`.
+        digest: &'static str,
+        /// That of the bytes that were read.
+        found: String,
+        /// That of the manifest.
+        expected: String,
+    },
+    /// The target is gone or another one.
+    #[error("{} is no longer the directory that was opened: it was unmounted, or something was mounted over it", .0.display())]
+    TargetGone(PathBuf),
+    /// Writing failed.
+    #[error("writing to {} failed", path.display())]
+    Write {
+        /// The folder in the target.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The target refused.
+    #[error(transparent)]
+    Target(#[from] StoreError),
+}
+
+impl TransferError {
+    /// Whether no other backup can be copied after this error.
+    pub(super) fn ends_all(&self) -> bool {
+        match self {
+            Self::Stopped | Self::TargetGone(_) | Self::Write { .. } => true,
+            Self::Target(error) => !matches!(error, StoreError::Taken(_) | StoreError::SameName { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether what was written is of no use to a later copy: the room is needed, or the bytes are wrong.
+    fn spoils(&self) -> bool {
+        matches!(self, Self::Write { .. } | Self::Target(_) | Self::Digest { .. } | Self::Changed(_))
+    }
+}
+
+/// One backup on its way.
+pub(super) struct Transfer<'a> {
+    pub(super) files: &'a Backup,
+    pub(super) manifest: &'a Manifest,
+    /// Known to be bad: copied as it is, with the record that says so.
+    pub(super) is_bad: bool,
+    pub(super) to: &'a Destination,
+    pub(super) observer: &'a dyn Observer,
+    pub(super) cancel: &'a Cancel,
+}
+
+/// The result of a transfer.
+#[derive(Debug)]
+pub(super) struct Transferred {
+    pub(super) archive: PathBuf,
+    /// Bytes read from the source.
+    pub(super) copied_bytes: u64,
+    /// Bytes that an interrupted copy had left in the target.
+    pub(super) kept_bytes: u64,
+}
+
+/// One file on its way.
+struct Part {
+    suffix: &'static str,
+    path: PathBuf,
+    bytes: Arc<dyn BlockRead>,
+    hash: Hash,
+    /// `None` for a bad backup.
+    expected: Option<String>,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Hash {
+    Sha1(Sha1),
+    Sha256(Sha256),
+}
+
+impl Hash {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha1(hash) => hash.update(bytes),
+            Self::Sha256(hash) => hash.update(bytes),
+        }
+    }
+
+    fn finish(self) -> (&'static str, String) {
+        match self {
+            Self::Sha1(hash) => ("SHA-1", hex(&hash.finalize())),
+            Self::Sha256(hash) => ("SHA-256", hex(&hash.finalize())),
+        }
+    }
+}
+
+impl Transfer<'_> {
+    pub(super) fn run(&self) -> Result<Transferred, TransferError> {
+        // Open before anything is copied: retention of the source may remove the names meanwhile.
+        let archive = self.files.open_archive()?;
+        let index = self.files.open_index()?;
+        let small = |path: PathBuf| move |source: ReadError| TransferError::Small { path, source };
+        let manifest_path = self.files.manifest_path();
+        let manifest = self.files.read_manifest_bytes().map_err(small(manifest_path.clone()))?;
+        if Manifest::from_bytes(&manifest)?.self_sha256 != self.manifest.self_sha256 {
+            return Err(TransferError::Changed(manifest_path));
+        }
+        let checksum = match self.files.read_checksum() {
+            Ok(bytes) => Some(bytes),
+            // The config may switch it off.
+            Err(ReadError::Open(OpenError::Missing(_))) => None,
+            Err(source) => return Err(small(self.files.checksum_path())(source)),
+        };
+        let folder = self.to.volume_directory(&self.files.volume())?;
+        let arrival = Arrival::begin(Arc::clone(&folder), self.files.stem(), self.files.kind())?;
+        let digests = &self.manifest.digests;
+        let expected = |digest: &String| (!self.is_bad).then(|| digest.clone());
+        let part = |suffix, path, bytes, digest, content| Part {
+            suffix,
+            path,
+            bytes,
+            hash: Hash::Sha256(Sha256::new()),
+            expected: expected(digest),
+            content,
+        };
+        let mut parts = vec![part(INDEX, self.files.index_path(), index, &digests.index_sha256, Content::Index)];
+        if let Some(bytes) = checksum.clone() {
+            let path = self.files.checksum_path();
+            parts.push(part(CHECKSUM, path, Arc::new(bytes), &digests.checksum_sha256, Content::Index));
+        }
+        let (suffix, path) = (self.files.kind().suffix(), self.files.archive_path());
+        let content = Content::Archive { share_blocks: false };
+        let of_archive = part(suffix, path, archive, &digests.archive_sha1, content);
+        parts.push(Part { hash: Hash::Sha1(Sha1::new()), ..of_archive });
+        let mut done = Transferred { archive: folder.path().to_owned(), copied_bytes: 0, kept_bytes: 0 };
+        let copied = parts.iter().try_for_each(|part| self.bring(&arrival, part, &mut done)).and_then(|()| {
+            if self.is_bad {
+                self.bring_record(&folder)?;
+            }
+            self.check_target()
+        });
+        if let Err(error) = copied {
+            if error.spoils() {
+                // Reported is why it was not copied; the next copy removes what stays.
+                let _ = arrival.give_up();
+            }
+            return Err(error);
+        }
+        done.archive = folder.path().join(format!("{}{}", self.files.stem(), self.files.kind().suffix()));
+        arrival.publish(&manifest, checksum.is_some())?;
+        Ok(done)
+    }
+
+    /// Before anything is published: the path of an unmounted target leads to the host's own disk.
+    fn check_target(&self) -> Result<(), TransferError> {
+        match self.to.is_still_there() {
+            Ok(true) => Ok(()),
+            _ => Err(TransferError::TargetGone(self.to.root().to_owned())),
+        }
+    }
+
+    /// Copies the record that says that the backup is bad. Before the manifest: it must never look good.
+    fn bring_record(&self, folder: &crate::store::Folder) -> Result<(), TransferError> {
+        let path = self.files.record_path();
+        let record = self.files.read_record().map_err(|source| TransferError::Small { path, source })?;
+        let copy = Backup::new(Arc::clone(folder), self.files.stem().to_owned(), self.files.kind());
+        Ok(copy.write_record(&record)?)
+    }
+
+    /// Brings one file: keeps what an interrupted copy left, if the digest of the whole file is right in the end.
+    fn bring(&self, arrival: &Arrival, part: &Part, done: &mut Transferred) -> Result<(), TransferError> {
+        if let Some((mut hash, kept)) = self.kept(arrival, part)? {
+            let len = part.bytes.len_bytes();
+            let is_right = |hash: Hash| Some(hash.finish().1) == part.expected;
+            if let Some(file) = arrival.resume(part.suffix)? {
+                self.observer.on_event(&Event::Carried { bytes: kept });
+                self.write(arrival, part, &*file, kept, &mut hash)?;
+                done.copied_bytes += len - kept;
+                if is_right(hash) {
+                    done.kept_bytes += kept;
+                    return Ok(file.settle(len)?);
+                }
+                // A power cut tore what was left: the whole file is copied again.
+            }
+        }
+        let file = arrival.create(part.suffix)?;
+        let mut hash = part.hash.clone();
+        self.write(arrival, part, &*file, 0, &mut hash)?;
+        done.copied_bytes += part.bytes.len_bytes();
+        let (digest, found) = hash.finish();
+        match &part.expected {
+            Some(expected) if *expected != found => {
+                let (path, expected) = (part.path.clone(), expected.clone());
+                Err(TransferError::Digest { path, digest, found, expected })
+            }
+            _ => Ok(file.settle(part.bytes.len_bytes())?),
+        }
+    }
+
+    /// The digest of what an interrupted copy left of this file, and its length; `None` if it is of no use.
+    fn kept(&self, arrival: &Arrival, part: &Part) -> Result<Option<(Hash, u64)>, TransferError> {
+        let Some(left) = arrival.left(part.suffix).filter(|_| part.expected.is_some()) else { return Ok(None) };
+        let (len, mut hash) = (left.len_bytes(), part.hash.clone());
+        if len == 0 || len > part.bytes.len_bytes() {
+            return Ok(None);
+        }
+        let read = self.pieces(&*left, 0, |piece| {
+            hash.update(piece);
+            Ok(())
+        });
+        match read {
+            Ok(()) => Ok(Some((hash, len))),
+            Err(PieceError::Stopped) => Err(TransferError::Stopped),
+            // It is copied again.
+            Err(PieceError::Read(..) | PieceError::Write(_)) => Ok(None),
+        }
+    }
+
+    /// Writes the source from byte `from` to the end of the staged file, and hashes it as it is read.
+    fn write(
+        &self,
+        arrival: &Arrival,
+        part: &Part,
+        file: &dyn StoreFile,
+        from: u64,
+        hash: &mut Hash,
+    ) -> Result<(), TransferError> {
+        let failed = |source| TransferError::Write { path: arrival.path().to_owned(), source };
+        let mut writer = file.writer(part.content).map_err(failed)?;
+        let written = self.pieces(&*part.bytes, from, |piece| {
+            hash.update(piece);
+            writer.write_all(piece)?;
+            self.observer.on_event(&Event::Read { bytes: piece.len() as u64 });
+            Ok(())
+        });
+        match written {
+            Ok(()) => writer.flush().map_err(failed),
+            Err(PieceError::Stopped) => Err(TransferError::Stopped),
+            Err(PieceError::Read(offset, source)) => {
+                Err(TransferError::Read { path: part.path.clone(), offset, source })
+            }
+            Err(PieceError::Write(source)) => Err(failed(source)),
+        }
+    }
+
+    /// Passes the bytes from `from` on to `each`, piece by piece.
+    fn pieces(
+        &self,
+        bytes: &dyn BlockRead,
+        from: u64,
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), PieceError> {
+        let (mut at, len) = (from, bytes.len_bytes());
+        let mut piece = vec![0; PIECE_BYTES];
+        while at < len {
+            if self.cancel.is_cancelled() {
+                return Err(PieceError::Stopped);
+            }
+            match bytes.read_some(at, &mut piece) {
+                Ok(0) => return Err(PieceError::Read(at, io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => {
+                    each(&piece[..read]).map_err(PieceError::Write)?;
+                    at += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(PieceError::Read(at, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+enum PieceError {
+    Stopped,
+    Read(u64, io::Error),
+    Write(io::Error),
+}

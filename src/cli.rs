@@ -25,6 +25,8 @@ mod recover;
 pub(crate) mod remap;
 pub(crate) mod sessions;
 pub(crate) mod snapshot;
+#[cfg(feature = "s3")]
+pub(crate) mod store;
 #[cfg(feature = "openstack")]
 mod to_volume;
 pub(crate) mod verify;

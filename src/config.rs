@@ -24,6 +24,7 @@ mod reading;
 mod section;
 mod sections;
 mod size;
+mod store;
 mod trust;
 mod volume;
 mod whole;
@@ -43,6 +44,7 @@ pub use options::{
 pub use pattern::{BadPattern, Pattern};
 pub use reading::{HOOK_ENVIRONMENT, LOG_VARIABLE};
 pub use size::parse_bytes;
+pub use store::StoreOptions;
 pub use trust::{distrust, distrusted_hook};
 pub use volume::VolumeException;
 pub use whole::Config;

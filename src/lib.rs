@@ -45,8 +45,8 @@
 //!
 //! # Features
 //!
-//! `cli` (default) is what the program `volbak` needs: clap, indicatif. `mail` (default) sends reports by SMTP. A program that
-//! embeds the library takes `default-features = false`.
+//! `cli` (default) is what the program `volbak` needs: clap, indicatif. `mail` (default) sends reports by SMTP, `s3`
+//! (default) reaches object stores. A program that embeds the library takes `default-features = false`.
 //!
 //! Modules that this page does not show are the program's own; they change without notice.
 
@@ -63,6 +63,8 @@ pub mod error;
 #[doc(hidden)]
 pub mod events;
 pub(crate) mod field;
+#[cfg(any(feature = "openstack", feature = "s3"))]
+mod http;
 #[doc(hidden)]
 pub mod image;
 #[doc(hidden)]
@@ -73,6 +75,9 @@ pub mod log;
 pub mod mail;
 #[doc(hidden)]
 pub mod manifest;
+#[cfg(feature = "s3")]
+#[doc(hidden)]
+pub mod objects;
 #[cfg(feature = "openstack")]
 #[doc(hidden)]
 pub mod openstack;

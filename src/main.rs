@@ -59,6 +59,8 @@ fn main() -> ExitCode {
         Command::Log(args) => history::log_of(args),
         #[cfg(feature = "mount")]
         Command::Mount(args) => cli::mount::mount_backups(args, verbosity),
+        #[cfg(feature = "s3")]
+        Command::Store(command) => cli::store::store(command),
         Command::Night(command) => return exit(carry_out(command, verbosity)),
         Command::Man { directory } => clap_mangen::generate_to(Cli::command(), directory)
             .map(|()| ExitClass::Well)

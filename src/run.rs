@@ -43,6 +43,8 @@ pub mod sessions;
 pub mod sets;
 pub mod snapshot;
 pub mod status;
+#[cfg(feature = "s3")]
+pub mod store_check;
 mod temporary;
 pub mod throttle;
 mod unpacked;

@@ -22,8 +22,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("field", &[]),
     ("image", &[]),
     ("source", &["field", "image"]),
+    ("http", &[]),
     // A seam: what reads volumes and writes archives does not know it.
-    ("openstack", &[]),
+    ("openstack", &["http"]),
+    ("objects", &["http"]),
     ("cloud", &[]),
     ("layout", &["field"]),
     ("reader", &["entry", "field"]),
@@ -42,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "cloud",
             "openstack",
+            "objects",
             "config",
             "entry",
             "field",

@@ -22,6 +22,8 @@ use super::night_args::NightCommand;
 use super::place::WhereTo;
 use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
 use super::remap::{REMAP_EXAMPLES, RemapArgs};
+#[cfg(feature = "s3")]
+use super::store::StoreCommand;
 use super::verify::{VERIFY_EXAMPLES, VerifyArgs};
 
 /// Back up block volumes while instances write to them, and restore with plain tar.
@@ -115,6 +117,10 @@ pub(crate) enum Command {
     /// Show what the OpenStack cloud knows of the volumes, and the iSCSI sessions of a compute node
     #[command(subcommand)]
     Cloud(CloudCommand),
+    /// Check an object store as a destination
+    #[cfg(feature = "s3")]
+    #[command(subcommand)]
+    Store(StoreCommand),
     #[command(flatten)]
     Night(NightCommand),
     /// Write the manual pages into a directory

@@ -1,6 +1,7 @@
 //! The tables of the config: keys, types and ranges. Keys that are not set have the table's `Default`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::expect::Expectation;
@@ -16,7 +17,7 @@ use super::section::Section;
 use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
-use super::{dumps, group, mail, openstack};
+use super::{dumps, group, mail, openstack, store};
 use crate::archive::kind::ArchiveKind;
 use crate::report::{CheckLevel, Style};
 use crate::shown;
@@ -40,7 +41,10 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
     let table = |name: &'static str| Section::new(reading, name, top.table(name), true);
     let usual = Config::default();
 
-    let destination = top.path("backup_destination", "/BACKUPS/EBS-VOL");
+    let right = "write an absolute path, like backup_destination = \"/BACKUPS/EBS-VOL\", or s3://BUCKET/PREFIX";
+    let destination = top.parsed("backup_destination", right, |text| {
+        (text.starts_with('/') || text.starts_with("s3://")).then(|| PathBuf::from(text))
+    });
     if destination.is_none() && top.place("backup_destination") == Location::Nowhere {
         reading.mistake(
             &Location::Nowhere,
@@ -98,6 +102,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         dumps: dumps::read(&table("dumps"), enable_mysql_dump, retention.retention_days),
         hooks: hooks(&table("hooks")),
         openstack: openstack::read(&table("openstack"), top.has("openstack")),
+        store: store::read(&table("store")),
         verify: verify(&table("verify")),
         groups: group::read(reading, &top),
         volumes: volumes(reading, &top),

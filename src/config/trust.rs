@@ -79,6 +79,9 @@ impl Config {
             let keys = self.dumps.instances.iter().filter_map(|instance| instance.key.as_ref());
             files.extend(keys.map(|path| ("the key", path.clone())));
         }
+        let store =
+            [("the file of certificates", &self.store.ca_file), ("the credentials file", &self.store.credentials_file)];
+        files.extend(store.into_iter().filter_map(|(role, path)| Some((role, path.clone()?))));
         let mut found: Vec<String> = files.iter().filter_map(|(role, file)| distrust(role, file)).collect();
         found.sort();
         found.dedup();

@@ -10,6 +10,7 @@ use super::options::{
     ReportOptions, Selected, VolumeOptions,
 };
 use super::pattern::Pattern;
+use super::store::StoreOptions;
 use super::volume::VolumeException;
 use crate::archive::kind::ArchiveKind;
 use crate::mail::Settings;
@@ -77,6 +78,8 @@ pub struct Config {
     pub hooks: HookOptions,
     /// The cloud, which is asked for the names of volumes and instances.
     pub openstack: OpenStackOptions,
+    /// How an object store is reached.
+    pub store: StoreOptions,
     /// Options of re-checks of older backups.
     pub verify: RecheckOptions,
     /// Volumes that belong together, in the order of the file.
@@ -119,6 +122,7 @@ impl Default for Config {
             dumps: DumpOptions::default(),
             hooks: HookOptions::default(),
             openstack: OpenStackOptions::default(),
+            store: StoreOptions::default(),
             verify: RecheckOptions::default(),
             groups: Vec::new(),
             volumes: Vec::new(),

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::answers::CatalogService;
 use super::error::CloudError;
-use super::settings::{CloudSettings, address};
+use super::settings::CloudSettings;
+use crate::http::address;
 use crate::shown;
 
 /// A service of the catalogue.

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::http::files::FileError;
+
 /// Why the cloud could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
@@ -129,6 +131,15 @@ pub enum CloudError {
         /// Why it is taken for endless.
         why: String,
     },
+}
+
+impl From<FileError> for CloudError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Wrong { path, what } => Self::File { path, what },
+            FileError::Unreadable { path, source } => Self::Unreadable { path, source },
+        }
+    }
 }
 
 impl CloudError {

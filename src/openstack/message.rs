@@ -5,7 +5,7 @@ use ureq::http::{Method, Request};
 
 use super::catalogue::{COMPUTE, ServiceKind};
 use super::error::CloudError;
-use super::secret::Secret;
+use crate::http::Secret;
 use crate::shown;
 
 pub(super) fn request(

@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::http::{HeaderMap, Method, Request};
+use ureq::http::{Method, Request};
 
 use super::answers::{CatalogService, TokenAnswer};
 use super::catalogue::{ServiceKind, endpoint};
 use super::error::{CloudError, hint};
-use super::http::{Answer, Failure, Http};
 use super::message::{request, understood};
-use super::secret::Secret;
 use super::settings::CloudSettings;
+use crate::http::{Answer, Failure, Http, Secret, retry_after};
 use crate::shown;
 
 /// Attempts of a read, in all.
 const MOST_ATTEMPTS: u32 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// A longer answer is not read: pages keep honest ones far below.
+const MAX_ANSWER_BYTES: u64 = 16 << 20;
 /// Bytes of a server's message that an error repeats.
 const MESSAGE_CHARS: usize = 300;
 
@@ -184,7 +185,12 @@ impl Session {
     }
 
     fn once(&self, what: &str, request: Request<Vec<u8>>) -> Result<Answer, CloudError> {
-        self.http.send(request, self.until.get()).map_err(|failure| self.no_answer(what, failure))
+        self.send(request).map_err(|failure| self.no_answer(what, failure))
+    }
+
+    fn send(&self, request: Request<Vec<u8>>) -> Result<Answer, Failure> {
+        let (parts, body) = request.into_parts();
+        self.http.send(Request::from_parts(parts, ()), &body, MAX_ANSWER_BYTES, self.until.get())
     }
 
     fn repeated(
@@ -195,7 +201,7 @@ impl Session {
         let mut pause = self.limits.pause;
         for attempt in 1.. {
             let is_last = attempt == MOST_ATTEMPTS;
-            let wait = match self.http.send(request()?, self.until.get()) {
+            let wait = match self.send(request()?) {
                 Ok(answer) if !is_last && matches!(answer.status, 429 | 502 | 503) => {
                     pause.max(retry_after(&answer.headers).unwrap_or_default())
                 }
@@ -217,7 +223,7 @@ impl Session {
         let what = what.to_owned();
         match failure {
             Failure::Late => CloudError::Deadline { what, limit: self.limits.deadline },
-            Failure::TooLong => CloudError::TooLong { what, limit_bytes: Http::limit_bytes() },
+            Failure::TooLong => CloudError::TooLong { what, limit_bytes: MAX_ANSWER_BYTES },
             Failure::Broken(why) | Failure::Final(why) => {
                 CloudError::NoAnswer { what, why: self.without_secrets(&shown::text(&why)) }
             }
@@ -246,9 +252,4 @@ impl Session {
         let text = self.settings.login.secret().hide_in(text);
         self.token.borrow().as_ref().map_or(text.clone(), |token| token.hide_in(&text))
     }
-}
-
-/// The seconds of a `Retry-After`. A date is not heeded: the pause grows by itself.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

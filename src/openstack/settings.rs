@@ -7,13 +7,14 @@ mod login;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub(super) use self::address::address;
 use self::address::auth_url;
 pub use self::files::Sources;
-use self::files::{clouds_file, doubt, no_cloud, secure_file};
+use self::files::{clouds_file, no_cloud, secure_file};
 use self::login::Login;
 use super::error::CloudError;
 use super::yaml::Node;
+use crate::http::address;
+use crate::http::files::doubt;
 use crate::shown;
 
 /// How to reach a cloud.

@@ -24,6 +24,9 @@ pub struct Destination {
 impl Destination {
     /// Opens the directory `root`, which must exist.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        if root.as_os_str().as_encoded_bytes().starts_with(b"s3://") {
+            return Err(StoreError::InObjectStore(root.to_owned()));
+        }
         Ok(Self::over(Arc::new(LocalStore::open(root)?)))
     }
 

@@ -17,6 +17,9 @@ pub enum StoreError {
         .0.display()
     )]
     Missing(PathBuf),
+    /// It is in an object store, where this verb does not work.
+    #[error("{} is in an object store: of the verbs only `volbak store check` works there; name a directory", .0.display())]
+    InObjectStore(PathBuf),
     /// It exists, but is not on a mount point although the config requires one.
     #[error(
         "the backup volume is not mounted: neither {} nor a directory above it is a mount point; mount it, or set \

@@ -101,7 +101,7 @@ fn serve(
         let len = asked.header("content-length").map_or(0, |len| len.parse().unwrap());
         let mut body = vec![0; len];
         reader.read_exact(&mut body)?;
-        asked.body = String::from_utf8(body).unwrap();
+        asked.body = String::from_utf8_lossy(&body).into_owned();
         all.lock().unwrap().push(asked.clone());
         match answer(&asked, base) {
             Reply::Json(status, body) => send(&mut stream, status, &[], &body)?,

@@ -1,17 +1,11 @@
 //! The files and variables that settings are read from.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::http::files;
 use crate::openstack::error::CloudError;
 use crate::openstack::yaml::{self, Node};
-use crate::outside::trust::changeable;
-
-/// A longer file is no clouds.yaml.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Where settings are looked for.
 #[derive(Clone, Debug, Default)]
@@ -93,31 +87,7 @@ pub(super) fn no_cloud(sources: &Sources) -> CloudError {
 
 /// Reads a file of settings; `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<Node>, CloudError> {
-    let unreadable = |source| CloudError::Unreadable { path: path.to_owned(), source };
     let wrong = |what: String| CloudError::File { path: path.to_owned(), what };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
-    };
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(wrong("it is not a regular file".to_owned()));
-    }
-    // Who changes the address in it gets the password.
-    if let Some(found) = changeable(path).map_err(unreadable)? {
-        return Err(wrong(format!("it is not used: {found}")));
-    }
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(wrong(format!("it has more than {MAX_FILE_BYTES} bytes")));
-    }
-    yaml::parse(&text).map(Some).map_err(wrong)
-}
-
-pub(super) fn doubt(path: &Path) -> Option<String> {
-    let mode = path.metadata().ok()?.mode();
-    (mode & 0o004 != 0).then(|| {
-        format!("every user of this host can read {}, which may hold a password; run chmod o= on it", path.display())
-    })
+    let text = files::read(path)?;
+    text.map(|text| yaml::parse(&text)).transpose().map_err(wrong)
 }

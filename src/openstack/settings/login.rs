@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::openstack::secret::Secret;
+use crate::http::Secret;
 use crate::shown;
 
 /// A login: who, and for which scope.

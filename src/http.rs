@@ -1,6 +1,9 @@
-//! One request and its answer, over ureq and rustls: bounded in time and in length, without redirects.
+//! One request and its answer, over ureq and rustls: bounded in time and in length, without redirects. The clients of
+//! OpenStack and of object stores are built on it.
 
-use std::fs;
+pub(crate) mod files;
+mod secret;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,31 +11,28 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 use ureq::config::AutoHeaderValue;
-use ureq::http::{HeaderMap, Request};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::http::{HeaderMap, Method, Request};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
-use super::error::CloudError;
-
-/// A longer answer is not read: pages keep honest ones far below.
-const MAX_ANSWER_BYTES: u64 = 16 << 20;
-const MAX_CA_BYTES: u64 = 4 << 20;
+use self::files::{FileError, authorities};
+pub(crate) use self::secret::Secret;
 
 /// Sends requests.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(crate) struct Http {
     agent: Agent,
 }
 
 /// An answer, whatever its status.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The time is over.
     Late,
     /// The connection could not be made, or broke: another attempt may succeed.
@@ -44,7 +44,7 @@ pub(super) enum Failure {
 
 impl Http {
     /// With the authorities in `ca_file`, or those of the system.
-    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, CloudError> {
+    pub(crate) fn new(ca_file: Option<&Path>) -> Result<Self, FileError> {
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::Specific(Arc::new(authorities(ca_file)?)))
@@ -61,31 +61,48 @@ impl Http {
         Ok(Self { agent: Agent::new_with_config(config) })
     }
 
-    /// Sends a request, and reads the answer to its end, by `until`.
-    pub(super) fn send(&self, request: Request<Vec<u8>>, until: Instant) -> Result<Answer, Failure> {
+    /// Sends a request, and reads the answer to its end, by `until`. An answer longer than `limit_bytes` is not read.
+    pub(crate) fn send(
+        &self,
+        request: Request<()>,
+        body: &[u8],
+        limit_bytes: u64,
+        until: Instant,
+    ) -> Result<Answer, Failure> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Failure::Late);
         }
-        let (parts, body) = request.into_parts();
-        let answer = if body.is_empty() {
-            let request =
-                self.agent.configure_request(Request::from_parts(parts, ())).timeout_global(Some(left)).build();
-            self.agent.run(request)
+        let answer = if body.is_empty() && request.method() != Method::PUT && request.method() != Method::POST {
+            self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
         } else {
-            let request =
-                self.agent.configure_request(Request::from_parts(parts, body)).timeout_global(Some(left)).build();
-            self.agent.run(request)
+            // An empty body has a length, too: servers answer 411 without one.
+            let request = request.map(|()| body);
+            self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
         };
         let (parts, mut body) = answer.map_err(failure)?.into_parts();
-        let body = body.with_config().limit(MAX_ANSWER_BYTES).read_to_vec().map_err(failure)?;
+        let body = body.with_config().limit(limit_bytes).read_to_vec().map_err(failure)?;
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
+}
 
-    /// The most bytes of an answer.
-    pub(super) fn limit_bytes() -> u64 {
-        MAX_ANSWER_BYTES
+/// The address of a service, without a slash at its end. It may hold no password, no query and no fragment.
+pub(crate) fn address(url: &str) -> Result<String, &'static str> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let rest = rest.ok_or("an address begins with http:// or https://")?;
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.contains('@') {
+        return Err("an address holds no user and no password; write them where credentials belong");
     }
+    if host.is_empty() || !url.bytes().all(|byte| byte.is_ascii_graphic()) || url.contains(['?', '#']) {
+        return Err("an address is like https://cloud.example.com:5000/v3");
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// The seconds of a `Retry-After`. A date is not heeded: the pause grows by itself.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get("retry-after")?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn failure(error: ureq::Error) -> Failure {
@@ -114,30 +131,4 @@ fn io_failure(error: io::Error) -> Failure {
         io::ErrorKind::InvalidData => Failure::Final(text),
         _ => Failure::Broken(text),
     }
-}
-
-fn authorities(ca_file: Option<&Path>) -> Result<Vec<Certificate<'static>>, CloudError> {
-    let Some(path) = ca_file else {
-        let found = rustls_native_certs::load_native_certs();
-        return Ok(found.certs.iter().map(|one| Certificate::from_der(one.as_ref()).to_owned()).collect());
-    };
-    let wrong = |what: String| CloudError::File { path: path.to_owned(), what };
-    let unreadable = |source| CloudError::Unreadable { path: path.to_owned(), source };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() || metadata.len() > MAX_CA_BYTES {
-        return Err(wrong("it is no file with certificates".to_owned()));
-    }
-    let text = fs::read(path).map_err(unreadable)?;
-    let mut certificates = Vec::new();
-    for item in parse_pem(&text) {
-        match item {
-            Ok(PemItem::Certificate(certificate)) => certificates.push(certificate.to_owned()),
-            Ok(_) => {}
-            Err(error) => return Err(wrong(format!("a certificate in it is damaged: {error}"))),
-        }
-    }
-    if certificates.is_empty() {
-        return Err(wrong("it holds no certificate in PEM form".to_owned()));
-    }
-    Ok(certificates)
 }

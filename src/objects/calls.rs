@@ -1,0 +1,134 @@
+//! Single objects: put, read, looked up and deleted.
+
+use std::ops::Range;
+
+use ureq::http::{HeaderMap, Method};
+
+use super::client::{Call, ObjectClient, Repeat};
+use super::error::ObjectError;
+
+/// An object that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its ETag without quotes; may be empty.
+    pub etag: String,
+    /// Its version, in a bucket with versions.
+    pub version: Option<String>,
+}
+
+/// Facts of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its length.
+    pub len: u64,
+    /// Its ETag without quotes; may be empty.
+    pub etag: String,
+    /// Its version, in a bucket with versions.
+    pub version: Option<String>,
+    /// Until when it is locked, as the store writes it.
+    pub locked_until: Option<String>,
+}
+
+impl ObjectClient {
+    /// Writes an object; an earlier one of this key is replaced, if the store lets it. With `only_new` the store is
+    /// asked to refuse that, and the request is not repeated.
+    pub fn put(&self, key: &str, bytes: &[u8], only_new: bool) -> Result<Written, ObjectError> {
+        let call = Call::new("PutObject", Method::PUT, Some(key)).body(bytes);
+        let call = if only_new { Call { repeat: Repeat::No, ..call.header("if-none-match", "*") } } else { call };
+        self.written(&call)
+    }
+
+    /// As [`Self::put`], with further headers.
+    pub fn put_with(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        headers: &[(&'static str, String)],
+    ) -> Result<Written, ObjectError> {
+        let mut call = Call { repeat: Repeat::No, ..Call::new("PutObject", Method::PUT, Some(key)).body(bytes) };
+        for (name, value) in headers {
+            call.headers.retain(|(other, _)| other != name);
+            call = call.header(name, value.clone());
+        }
+        self.written(&call)
+    }
+
+    fn written(&self, call: &Call<'_>) -> Result<Written, ObjectError> {
+        let answer = self.send(call)?;
+        Ok(Written { etag: etag(&answer.headers), version: version(&answer.headers) })
+    }
+
+    /// Facts of an object; `None` if there is none.
+    pub fn head(&self, key: &str) -> Result<Option<Found>, ObjectError> {
+        let call = Call::new("HeadObject", Method::HEAD, Some(key));
+        let answer = match self.send(&call) {
+            Err(error) if error.status() == Some(404) => return Ok(None),
+            other => other?,
+        };
+        let len = text(&answer.headers, "content-length").and_then(|len| len.parse().ok());
+        let len = len.ok_or_else(|| self.not_understood(&call, "it has no Content-Length"))?;
+        let locked_until = text(&answer.headers, "x-amz-object-lock-retain-until-date").map(str::to_owned);
+        Ok(Some(Found { len, etag: etag(&answer.headers), version: version(&answer.headers), locked_until }))
+    }
+
+    /// Reads a short object; `None` if there is none. A longer one than `limit_bytes` is an error.
+    pub fn get(&self, key: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>, ObjectError> {
+        let call = Call { expected_bytes: limit_bytes, ..Call::new("GetObject", Method::GET, Some(key)) };
+        match self.send(&call) {
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+            Ok(answer) if answer.body.len() as u64 > limit_bytes => {
+                Err(ObjectError::TooLong { what: self.what(&call), limit_bytes })
+            }
+            Ok(answer) => Ok(Some(answer.body)),
+        }
+    }
+
+    /// Reads a range, which must lie within the object.
+    pub fn get_range(&self, key: &str, range: &Range<u64>) -> Result<Vec<u8>, ObjectError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (first, last, len) = (range.start, range.end - 1, range.end - range.start);
+        let call = Call { expected_bytes: len, ..Call::new("GetObject", Method::GET, Some(key)) };
+        let call = call.header("range", format!("bytes={first}-{last}"));
+        let answer = self.send(&call)?;
+        if answer.status != 206 {
+            return Err(
+                self.not_understood(&call, format!("status {} in place of 206: ranges are not heeded", answer.status))
+            );
+        }
+        let given = text(&answer.headers, "content-range").unwrap_or_default();
+        if !given.starts_with(&format!("bytes {first}-{last}/")) || answer.body.len() as u64 != len {
+            let got = answer.body.len();
+            let given = crate::shown::text(given);
+            return Err(self.not_understood(&call, format!("{got} bytes as `{given}` for bytes {first} to {last}")));
+        }
+        Ok(answer.body)
+    }
+
+    /// Deletes an object, or one version of it; a missing one is no error.
+    pub fn delete(&self, key: &str, version: Option<&str>) -> Result<(), ObjectError> {
+        let call = Call::new("DeleteObject", Method::DELETE, Some(key));
+        let call = match version {
+            Some(version) => call.query("versionId", version),
+            None => call,
+        };
+        match self.send(&call) {
+            Err(error) if error.status() == Some(404) && error.code() != Some("NoSuchBucket") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+pub(super) fn etag(headers: &HeaderMap) -> String {
+    text(headers, "etag").unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn version(headers: &HeaderMap) -> Option<String> {
+    text(headers, "x-amz-version-id").filter(|version| *version != "null").map(str::to_owned)
+}

@@ -1,0 +1,166 @@
+//! Errors of the client.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::http::files::FileError;
+use crate::shown;
+
+/// What the client of an object store cannot do, and why.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// An address is wrong.
+    #[error("{}: {what}; write s3://BUCKET/PREFIX", shown::text(text))]
+    Address {
+        /// The address as written.
+        text: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Nothing says where the store is.
+    #[error(
+        "nothing says where the object store is: set `endpoint` in [store], or AWS_ENDPOINT_URL, to an address like \
+         https://s3.example.com"
+    )]
+    NoEndpoint,
+    /// There are no credentials.
+    #[error(
+        "there are no credentials for the object store: set `credentials_file` in [store], or AWS_ACCESS_KEY_ID and \
+         AWS_SECRET_ACCESS_KEY; looked for the profile {profile} in {looked}"
+    )]
+    NoCredentials {
+        /// The profile.
+        profile: String,
+        /// The files that were looked at.
+        looked: String,
+    },
+    /// A file of settings cannot be used.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// A file of settings cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The settings contradict each other, or lack something.
+    #[error("{place}: {what}")]
+    Settings {
+        /// Where they come from.
+        place: String,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// No answer came: no connection, or it broke.
+    #[error("{what}: {why}; check that the store runs, and that this host reaches {endpoint}")]
+    NoAnswer {
+        /// The request.
+        what: String,
+        /// The cause.
+        why: String,
+        /// The store's address.
+        endpoint: String,
+    },
+    /// The time for a request and its repetitions is over.
+    #[error("{what}: not done within {} s (`deadline_seconds` in [store]); the last attempt: {last}", limit.as_secs())]
+    Deadline {
+        /// The request.
+        what: String,
+        /// The limit.
+        limit: Duration,
+        /// How the last attempt ended.
+        last: String,
+    },
+    /// The store answers with an error.
+    #[error("{what}: status {status} {code}{message}{hint}")]
+    Status {
+        /// The request.
+        what: String,
+        /// The HTTP status. It may be 200: some errors come in the body of such an answer.
+        status: u16,
+        /// The `Code` of the error; may be empty.
+        code: String,
+        /// What the store says, after a colon.
+        message: String,
+        /// What to do next, after a semicolon.
+        hint: &'static str,
+    },
+    /// An answer is longer than an honest one.
+    #[error("{what}: the answer has more than {limit_bytes} bytes; it is not read")]
+    TooLong {
+        /// The request.
+        what: String,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// An answer is not what the API's documentation says.
+    #[error("{what}: the answer is not understood: {why}; is it an S3 API, and not a proxy's page?")]
+    NotUnderstood {
+        /// The request.
+        what: String,
+        /// The cause.
+        why: String,
+    },
+    /// A list has no end.
+    #[error("{what}: {why}; the list was not used")]
+    Endless {
+        /// The request.
+        what: String,
+        /// Why it is taken for endless.
+        why: String,
+    },
+}
+
+impl ObjectError {
+    /// The HTTP status of the store's answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// The `Code` of the store's error.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Status { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+impl From<FileError> for ObjectError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Wrong { path, what } => Self::File { path, what },
+            FileError::Unreadable { path, source } => Self::Unreadable { path, source },
+        }
+    }
+}
+
+/// What to do about an error.
+pub(super) fn hint(status: u16, code: &str) -> &'static str {
+    match (status, code) {
+        (_, "NoSuchBucket") => "; create the bucket: volbak never does",
+        (_, "SignatureDoesNotMatch") => "; the secret key is wrong, or the region or the path style in [store]",
+        (_, "InvalidAccessKeyId") => "; the store does not know the access key",
+        (_, "RequestTimeTooSkewed") => "; check the clocks of this host and of the store",
+        (300..=399, _) => {
+            "; the address leads elsewhere, and credentials are not sent after it: correct `endpoint` and `region`"
+        }
+        (401 | 403, _) => "; the credentials lack this right, or an object lock holds the object",
+        (429 | 503, _) => "; the store limits the rate: try again later",
+        (501, _) => "; the store does not implement it",
+        (500..=599, _) => "; look in the store's log",
+        _ => "",
+    }
+}

@@ -1,0 +1,169 @@
+//! Uploads in parts. An upload that is not completed shows no object, and is aborted later.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use ureq::http::Method;
+
+use super::answers::{children, needed, text_of, understood};
+use super::calls::{Written, etag, text};
+use super::client::{Call, ObjectClient, Repeat};
+use super::error::ObjectError;
+
+/// A part that the store has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its number, from 1 on.
+    pub number: u32,
+    /// Its ETag without quotes.
+    pub etag: String,
+}
+
+/// More pages of uploads than a prefix has.
+const MOST_PAGES: usize = 1000;
+
+impl ObjectClient {
+    /// Begins an upload, and returns its id. If the answer is lost, an upload may be left behind.
+    pub fn begin_upload(&self, key: &str) -> Result<String, ObjectError> {
+        let call = Call::new("CreateMultipartUpload", Method::POST, Some(key)).query("uploads", "");
+        let answer = self.send(&call)?;
+        let id = understood(&answer.body, "InitiateMultipartUploadResult", |root| needed(root, "UploadId"));
+        let id = id.map_err(|why| self.not_understood(&call, why))?;
+        if id.is_empty() {
+            return Err(self.not_understood(&call, "the UploadId is empty"));
+        }
+        Ok(id)
+    }
+
+    /// Sends a part.
+    pub fn put_part(&self, key: &str, id: &str, number: u32, bytes: &[u8]) -> Result<Part, ObjectError> {
+        let call = Call::new("UploadPart", Method::PUT, Some(key))
+            .query("partNumber", number.to_string())
+            .query("uploadId", id)
+            .body(bytes);
+        let answer = self.send(&call)?;
+        let etag = etag(&answer.headers);
+        if etag.is_empty() {
+            return Err(self.not_understood(&call, "it has no ETag"));
+        }
+        Ok(Part { number, etag })
+    }
+
+    /// Makes a part of a range of another object in the bucket; no byte of it passes this host.
+    pub fn copy_part(
+        &self,
+        key: &str,
+        id: &str,
+        number: u32,
+        source: &str,
+        range: &Range<u64>,
+    ) -> Result<Part, ObjectError> {
+        let call = Call::new("UploadPartCopy", Method::PUT, Some(key))
+            .query("partNumber", number.to_string())
+            .query("uploadId", id)
+            .header("x-amz-copy-source", format!("/{}/{}", self.address().bucket, encoded(source)))
+            .header("x-amz-copy-source-range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        let answer = self.send(&call)?;
+        let etag = understood(&answer.body, "CopyPartResult", |root| needed(root, "ETag"));
+        let etag = etag.map_err(|why| self.not_understood(&call, why))?.trim_matches('"').to_owned();
+        Ok(Part { number, etag })
+    }
+
+    /// Completes an upload. With `only_new` the store is asked to refuse to replace an object.
+    ///
+    /// The request is not repeated: after a lost answer, look whether the object is there with its length.
+    pub fn complete_upload(&self, key: &str, id: &str, parts: &[Part], only_new: bool) -> Result<Written, ObjectError> {
+        let mut body = String::from("<CompleteMultipartUpload>");
+        for part in parts {
+            let (number, etag) = (part.number, escaped(&part.etag));
+            body.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>\"{etag}\"</ETag></Part>"));
+        }
+        body.push_str("</CompleteMultipartUpload>");
+        let call = Call::new("CompleteMultipartUpload", Method::POST, Some(key)).query("uploadId", id);
+        let mut call = Call { repeat: Repeat::No, ..call.body(body.as_bytes()) };
+        if only_new {
+            call = call.header("if-none-match", "*");
+        }
+        let answer = self.send(&call)?;
+        let etag = understood(&answer.body, "CompleteMultipartUploadResult", |root| {
+            Ok(text_of(root, "ETag").unwrap_or_default().trim_matches('"').to_owned())
+        });
+        let etag = etag.map_err(|why| self.not_understood(&call, why))?;
+        let version = text(&answer.headers, "x-amz-version-id").filter(|version| *version != "null");
+        Ok(Written { etag, version: version.map(str::to_owned) })
+    }
+
+    /// Aborts an upload; a missing one is no error. Parts that are on their way may still arrive: see [`Self::has_parts`].
+    pub fn abort_upload(&self, key: &str, id: &str) -> Result<(), ObjectError> {
+        let call = Call::new("AbortMultipartUpload", Method::DELETE, Some(key)).query("uploadId", id);
+        match self.send(&call) {
+            Err(error) if error.code() == Some("NoSuchUpload") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Whether an upload still holds parts.
+    pub fn has_parts(&self, key: &str, id: &str) -> Result<bool, ObjectError> {
+        let call = Call::new("ListParts", Method::GET, Some(key)).query("uploadId", id);
+        match self.send(&call) {
+            Err(error) if error.code() == Some("NoSuchUpload") || error.status() == Some(404) => Ok(false),
+            Err(error) => Err(error),
+            Ok(answer) => {
+                understood(&answer.body, "ListPartsResult", |root| Ok(children(root, "Part").next().is_some()))
+                    .map_err(|why| self.not_understood(&call, why))
+            }
+        }
+    }
+
+    /// The uploads under way of keys that begin with `prefix`: each with its key and its id.
+    pub fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, ObjectError> {
+        let mut all = BTreeSet::new();
+        let mut markers: Option<(String, String)> = None;
+        for _ in 0..MOST_PAGES {
+            let mut call =
+                Call::new("ListMultipartUploads", Method::GET, None).query("uploads", "").query("prefix", prefix);
+            if let Some((key, id)) = &markers {
+                call = call.query("key-marker", key).query("upload-id-marker", id);
+            }
+            let answer = self.send(&call)?;
+            let before = all.len();
+            let next = understood(&answer.body, "ListMultipartUploadsResult", |root| {
+                for upload in children(root, "Upload") {
+                    let key = needed(upload, "Key")?;
+                    // Some stores do not heed the prefix, and the uploads of others are not ours to abort.
+                    if key.starts_with(prefix) {
+                        all.insert((key, needed(upload, "UploadId")?));
+                    }
+                }
+                let is_cut = text_of(root, "IsTruncated").is_some_and(|is| is == "true");
+                let marker = |name| text_of(root, name).unwrap_or_default();
+                Ok(is_cut.then(|| (marker("NextKeyMarker"), marker("NextUploadIdMarker"))))
+            });
+            match next.map_err(|why| self.not_understood(&call, why))? {
+                None => return Ok(all.into_iter().collect()),
+                Some(next) if Some(&next) != markers.as_ref() && all.len() > before => markers = Some(next),
+                Some(_) => break,
+            }
+        }
+        let what = format!("ListMultipartUploads s3://{}", self.address().bucket);
+        Err(ObjectError::Endless { what, why: "a page leads back to itself, or there are too many".to_owned() })
+    }
+}
+
+/// A key in a header: all but unreserved characters and slashes as `%XX` (RFC 3986, 2.3).
+fn encoded(key: &str) -> String {
+    let mut text = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// An ETag came in an answer, and goes into XML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,14 @@
+//! Promise: what volbak does with an object store is what the store confirms, and a store that lies, hangs or breaks costs
+//! an error in time, never a wrong result. Tests marked `ignore` need a store of scripts/objects: scripts/test-objects runs
+//! them.
+
+#![cfg(feature = "s3")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod check;
+mod client;
+mod real;
+// It answers as a test says.
+#[path = "../cloud/server.rs"]
+#[allow(dead_code, reason = "the answers of an OpenStack cloud are for tests/cloud")]
+mod server;

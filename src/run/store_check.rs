@@ -3,6 +3,7 @@
 
 mod probe;
 mod tries;
+mod uploads;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;

@@ -6,25 +6,20 @@ use chrono::{DateTime, Utc};
 
 use super::tries::{self, Tried, tried};
 use super::{Abilities, Answer, Finding};
-use crate::objects::{ObjectClient, ObjectError, Part, Written};
+use crate::objects::{ObjectClient, ObjectError, Written};
 use crate::shown;
 
 /// The length of a probe object: enough to see that a range of it is the right one.
-const PROBE_BYTES: usize = 64 << 10;
-/// Parts of an upload, as Amazon has it.
-const USUAL_MOST_PARTS: u32 = 10_000;
-/// The least that volbak needs: `Content-Length` of 5 TiB are not in question, a volume of some TiB is.
-const LEAST_MOST_PARTS: u32 = 1000;
-/// Of what an interrupted check left, so many are removed at most.
+pub(super) const PROBE_BYTES: usize = 64 << 10;
 const MOST_REMAINS: usize = 200;
 
 pub(super) struct Probe<'a> {
-    client: &'a ObjectClient,
+    pub(super) client: &'a ObjectClient,
     now: DateTime<Utc>,
     /// The folder of this check: no two checks share it.
     folder: String,
-    content: Vec<u8>,
-    abilities: Abilities,
+    pub(super) content: Vec<u8>,
+    pub(super) abilities: Abilities,
     findings: Vec<Finding>,
     /// What was written, to be removed.
     written: RefCell<Vec<(String, Option<String>)>>,
@@ -67,19 +62,19 @@ impl<'a> Probe<'a> {
         self.deleted()
     }
 
-    fn add(&mut self, about: &'static str, answer: Answer, what: impl Into<String>) {
+    pub(super) fn add(&mut self, about: &'static str, answer: Answer, what: impl Into<String>) {
         self.findings.push(Finding { about, answer, what: what.into() });
     }
 
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.folder)
     }
 
-    fn note(&self, key: &str, written: &Written) {
+    pub(super) fn note(&self, key: &str, written: &Written) {
         self.written.borrow_mut().push((key.to_owned(), written.version.clone()));
     }
 
-    fn put(&self, name: &str) -> Result<String, ObjectError> {
+    pub(super) fn put(&self, name: &str) -> Result<String, ObjectError> {
         let key = self.key(name);
         self.note(&key, &self.client.put(&key, &self.content, false)?);
         Ok(key)
@@ -183,115 +178,6 @@ impl<'a> Probe<'a> {
         };
         self.abilities.only_new = Some(keeps);
         // volbak does not rely on it: each run has keys of its own.
-        self.add("conditions", Answer::Good, what);
-        Ok(())
-    }
-
-    fn begun(&mut self, name: &str) -> Result<Option<(String, String)>, ObjectError> {
-        let key = self.key(name);
-        match tried(self.client.begin_upload(&key))? {
-            Tried::Done(id) => Ok(Some((key, id))),
-            Tried::Refused(_) | Tried::Odd(_) => Ok(None),
-        }
-    }
-
-    fn parts(&mut self) -> Result<(), ObjectError> {
-        let Some((key, id)) = self.begun("parts")? else {
-            self.add("uploads", Answer::Bad, "an object cannot be uploaded in parts: archives need that");
-            return Ok(());
-        };
-        let accepts = |number| Ok(matches!(tried(self.client.put_part(&key, &id, number, b"x"))?, Tried::Done(_)));
-        let most = tries::highest(USUAL_MOST_PARTS, LEAST_MOST_PARTS, accepts);
-        self.client.abort_upload(&key, &id)?;
-        let most = most?;
-        let is_gone = !self.client.has_parts(&key, &id)?;
-        self.abilities.most_parts = Some(most);
-        let (answer, what) = match most {
-            0 => (Answer::Bad, "no part of an upload is accepted".to_owned()),
-            1..LEAST_MOST_PARTS => {
-                (Answer::Bad, format!("an upload has at most {most} parts; volbak needs {LEAST_MOST_PARTS}"))
-            }
-            _ => (Answer::Good, format!("an object is uploaded in at most {most} parts")),
-        };
-        self.add("uploads", answer, what);
-        if !is_gone {
-            self.add(
-                "uploads",
-                Answer::Doubtful,
-                "an upload that was aborted still holds parts: they take room, and are paid for",
-            );
-        }
-        Ok(())
-    }
-
-    fn small_parts(&mut self) -> Result<(), ObjectError> {
-        let Some((key, id)) = self.begun("small")? else { return Ok(()) };
-        let mut parts: Vec<Part> = Vec::new();
-        for (number, bytes) in (1..).zip(self.content.chunks(PROBE_BYTES / 2)) {
-            parts.push(self.client.put_part(&key, &id, number, bytes)?);
-        }
-        let is_accepted = match tried(self.client.complete_upload(&key, &id, &parts, false))? {
-            Tried::Done(written) => {
-                self.note(&key, &written);
-                true
-            }
-            Tried::Refused(_) | Tried::Odd(_) => {
-                self.client.abort_upload(&key, &id)?;
-                false
-            }
-        };
-        self.abilities.small_parts = Some(is_accepted);
-        let what = if is_accepted {
-            "parts below 5 MiB are accepted"
-        } else {
-            "parts below 5 MiB are refused, but for the last"
-        };
-        self.add("uploads", Answer::Good, what);
-        Ok(())
-    }
-
-    /// A part that is a range of another object, and whether completing keeps an object from being replaced.
-    fn copied_range(&mut self) -> Result<(), ObjectError> {
-        let source = self.key("plain");
-        let range = 1000..5000;
-        let Some((key, id)) = self.begun("copied")? else { return Ok(()) };
-        let copied = match tried(self.client.copy_part(&key, &id, 1, &source, &range))? {
-            Tried::Done(part) => {
-                let written = self.client.complete_upload(&key, &id, &[part], false)?;
-                self.note(&key, &written);
-                let read = self.client.get(&key, PROBE_BYTES as u64)?;
-                read.as_deref() == Some(&self.content[1000..5000])
-            }
-            Tried::Refused(_) | Tried::Odd(_) => {
-                self.client.abort_upload(&key, &id)?;
-                false
-            }
-        };
-        self.abilities.copies_ranges = Some(copied);
-        if copied {
-            self.add("copies", Answer::Good, "a part is made of a range of another object, on the server");
-        } else {
-            self.add(
-                "copies",
-                Answer::Doubtful,
-                "a part cannot be made of a range of another object: each night sends everything",
-            );
-        }
-        let target = self.put("kept")?;
-        let Some(id) = self.begun("kept")?.map(|(_, id)| id) else { return Ok(()) };
-        let part = self.client.put_part(&target, &id, 1, b"other")?;
-        let (keeps, what) = match tried(self.client.complete_upload(&target, &id, &[part], true))? {
-            Tried::Done(written) => {
-                self.note(&target, &written);
-                (false, "If-None-Match is not heeded when an upload is completed: the object is replaced".to_owned())
-            }
-            Tried::Refused(refusal) => {
-                self.client.abort_upload(&target, &id)?;
-                (refusal.is_there, format!("If-None-Match when an upload is completed: {}", refusal.what))
-            }
-            Tried::Odd(why) => (false, format!("If-None-Match when an upload is completed: {why}")),
-        };
-        self.abilities.only_new_upload = Some(keeps);
         self.add("conditions", Answer::Good, what);
         Ok(())
     }

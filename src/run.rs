@@ -21,6 +21,7 @@ pub mod image_files;
 pub mod import;
 mod in_use;
 pub mod inspect;
+mod journal_file;
 mod left_behind;
 pub mod locate;
 #[cfg(feature = "mount")]

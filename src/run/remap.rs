@@ -63,7 +63,7 @@ pub fn remap(options: &RemapOptions) -> Result<RemapReport, RemapError> {
     let mut report = RemapReport::default();
     if options.dry_run {
         // What an interrupted call did is not mapped again, here neither.
-        let done = journal::read(&path)?.map(|journal| journal.check(&header, &path)).transpose()?;
+        let done = journal::read(&path, &header)?;
         report.was_complete = done.as_ref().is_some_and(|done| done.is_complete);
         if !report.was_complete {
             let skip = done.map(|done| done.inodes()).unwrap_or_default();

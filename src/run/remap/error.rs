@@ -1,9 +1,11 @@
 //! Why nothing, or not all, was changed.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+
+use crate::run::journal_file::JournalError;
 
 /// Why nothing, or not all, was changed.
 #[derive(Debug, thiserror::Error)]
@@ -62,4 +64,16 @@ pub enum RemapError {
     /// Interrupted: the same command goes on.
     #[error("interrupted: the same command goes on from here, and --undo goes back")]
     Cancelled,
+}
+
+impl RemapError {
+    pub(super) fn of_journal(path: &Path, error: JournalError) -> Self {
+        let path = path.to_owned();
+        match error {
+            JournalError::Io(source) => Self::Journal { path, source },
+            JournalError::Locked => Self::Locked(path),
+            JournalError::Distrusted(found) => Self::Distrusted(found.to_string()),
+            JournalError::Invalid(what) => Self::NoJournal { path, what },
+        }
+    }
 }

@@ -1,24 +1,23 @@
 //! The journal: one line of JSON for the remap, one for each inode before it is changed, and one at the end.
 
 use std::collections::HashSet;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, OFlags, StatxFlags, flock, statx};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::change::Record;
 use super::error::RemapError;
 use super::walk::{Root, shown_path};
-use crate::outside::trust::changeable;
+use crate::run::journal_file::{self, Content, FORMAT, JournalFile};
 use crate::run::record::sha256;
 use crate::run::restore::ids::IdMaps;
 use crate::shown::{self, hex};
 
-const FORMAT: u32 = 1;
+/// A journal has a line for each inode.
+const NO_LIMIT: u64 = u64::MAX;
 const FOLDER: &str = "/var/lib/volbak/remap";
 
 /// Which remap a journal is of.
@@ -45,11 +44,8 @@ enum Line {
 /// What a journal says was done.
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
-    pub(super) header: Option<Header>,
     pub(super) records: Vec<Record>,
     pub(super) is_complete: bool,
-    /// The length up to the end of its last whole line.
-    whole_bytes: u64,
 }
 
 impl Header {
@@ -72,28 +68,19 @@ impl Header {
 }
 
 impl Earlier {
-    pub(super) fn inodes(&self) -> HashSet<u64> {
-        self.records.iter().map(|record| record.inode).collect()
-    }
-
-    /// Whether it is of this remap. `undo` takes any mapping.
-    pub(super) fn check(self, header: &Header, path: &Path) -> Result<Self, RemapError> {
-        if let Some(other) = &self.header {
-            let differs = |what: &str| {
-                Err(RemapError::OtherRemap {
-                    path: path.to_owned(),
-                    directory: other.directory.clone(),
-                    what: what.to_owned(),
-                })
-            };
-            if !other.is_same_place(header) {
-                return differs("another directory is at its path now");
-            }
-            if other.maps != header.maps && !header.maps.is_empty() {
-                return differs(&other.maps);
+    fn of(content: Content<Header, Line>) -> Self {
+        let mut earlier = Self::default();
+        for line in content.lines {
+            match line {
+                Line::Record(record) => earlier.records.push(record),
+                Line::Complete { complete } => earlier.is_complete = complete,
             }
         }
-        Ok(self)
+        earlier
+    }
+
+    pub(super) fn inodes(&self) -> HashSet<u64> {
+        self.records.iter().map(|record| record.inode).collect()
     }
 }
 
@@ -110,44 +97,18 @@ pub fn default_path(directory: &Path) -> Result<PathBuf, RemapError> {
 
 /// A journal that is written.
 pub(super) struct Journal {
-    file: File,
+    file: JournalFile,
     path: PathBuf,
 }
 
 impl Journal {
-    /// Opens or makes the journal, and returns what it has.
+    /// Opens or creates the journal, and returns its content.
     pub(super) fn open(path: &Path, header: &Header) -> Result<(Self, Earlier), RemapError> {
-        let failed = |source| RemapError::Journal { path: path.to_owned(), source };
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path)
-            .map_err(failed)?;
-        let mut journal = Self { file, path: path.to_owned() };
-        journal.lock()?;
-        let earlier = journal.read()?.check(header, path)?;
-        if earlier.header.is_none() {
-            journal.file.set_len(0).map_err(failed)?;
-            journal.file.seek(SeekFrom::Start(0)).map_err(failed)?;
-            journal.write(&[serde_json::to_string(header).map_err(|error| failed(error.into()))?])?;
-            // Its name has to be there after a loss of power, too.
-            if let Some(folder) = path.parent() {
-                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-                File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-            }
-        } else {
-            // A line that was being written names nothing that was changed.
-            journal.file.set_len(earlier.whole_bytes).map_err(failed)?;
-            journal.file.seek(SeekFrom::End(0)).map_err(failed)?;
-        }
-        Ok((journal, earlier))
+        let failed = |error| RemapError::of_journal(path, error);
+        let (mut file, content) = JournalFile::open(path, NO_LIMIT).map_err(failed)?;
+        check(content.header.as_ref(), header, path)?;
+        file.begin(&content, header).map_err(failed)?;
+        Ok((Self { file, path: path.to_owned() }, Earlier::of(content)))
     }
 
     /// Opens the journal of a remap that is to be undone.
@@ -158,98 +119,47 @@ impl Journal {
         Self::open(path, header)
     }
 
-    fn lock(&self) -> Result<(), RemapError> {
-        flock(&self.file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-            Errno::WOULDBLOCK => RemapError::Locked(self.path.clone()),
-            other => RemapError::Journal { path: self.path.clone(), source: other.into() },
-        })?;
-        trusted(&self.path)
-    }
-
-    fn read(&mut self) -> Result<Earlier, RemapError> {
-        parse(&mut self.file, &self.path)
-    }
-
     /// The journal's own inode, if it lies in the tree's filesystem: it is not part of the tree that is changed.
     pub(super) fn inode(&self, root: &Root) -> Option<u64> {
-        let metadata = self.file.metadata().ok()?;
+        let metadata = self.file.file().metadata().ok()?;
         (metadata.dev() == root.device).then(|| metadata.ino())
     }
 
     /// Writes what is about to be changed, and waits until it is on the disk.
     pub(super) fn add<'a>(&mut self, records: impl Iterator<Item = &'a Record>) -> Result<(), RemapError> {
-        let lines: Result<Vec<String>, serde_json::Error> = records.map(serde_json::to_string).collect();
-        let lines = lines.map_err(|error| RemapError::Journal { path: self.path.clone(), source: error.into() })?;
-        if lines.is_empty() { Ok(()) } else { self.write(&lines) }
+        self.file.append(records).map_err(|error| RemapError::of_journal(&self.path, error))
     }
 
     pub(super) fn complete(&mut self) -> Result<(), RemapError> {
-        self.write(&["{\"complete\":true}".to_owned()])
-    }
-
-    fn write(&mut self, lines: &[String]) -> Result<(), RemapError> {
-        let mut text = lines.join("\n");
-        text.push('\n');
-        self.file
-            .write_all(text.as_bytes())
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| RemapError::Journal { path: self.path.clone(), source })
+        let line = Line::Complete { complete: true };
+        self.file.append([line]).map_err(|error| RemapError::of_journal(&self.path, error))
     }
 
     /// Removes it: everything is as it was.
     pub(super) fn remove(self) -> Result<(), RemapError> {
-        std::fs::remove_file(&self.path).map_err(|source| RemapError::Journal { path: self.path.clone(), source })
+        self.file.remove().map_err(|error| RemapError::of_journal(&self.path, error))
     }
 }
 
-/// Whoever changes a journal decides which files get which owner.
-fn trusted(path: &Path) -> Result<(), RemapError> {
-    match changeable(path) {
-        Ok(None) => Ok(()),
-        Ok(Some(found)) => Err(RemapError::Distrusted(found.to_string())),
-        Err(source) => Err(RemapError::Journal { path: path.to_owned(), source }),
-    }
+/// Reads the journal of a remap, if there is one.
+pub(super) fn read(path: &Path, header: &Header) -> Result<Option<Earlier>, RemapError> {
+    let content = journal_file::read(path, NO_LIMIT).map_err(|error| RemapError::of_journal(path, error))?;
+    let Some(content) = content else { return Ok(None) };
+    check(content.header.as_ref(), header, path)?;
+    Ok(Some(Earlier::of(content)))
 }
 
-/// Reads a journal, if there is one.
-pub(super) fn read(path: &Path) -> Result<Option<Earlier>, RemapError> {
-    match OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path) {
-        Ok(mut file) => {
-            trusted(path)?;
-            parse(&mut file, path).map(Some)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(RemapError::Journal { path: path.to_owned(), source }),
+/// Fails if the journal is of another remap. A header without a mapping is that of `undo`, which takes any.
+fn check(own: Option<&Header>, header: &Header, path: &Path) -> Result<(), RemapError> {
+    let Some(own) = own else { return Ok(()) };
+    let differs = |what: &str| {
+        Err(RemapError::OtherRemap { path: path.to_owned(), directory: own.directory.clone(), what: what.to_owned() })
+    };
+    if !own.is_same_place(header) {
+        return differs("another directory is at its path now");
     }
-}
-
-fn parse(file: &mut File, path: &Path) -> Result<Earlier, RemapError> {
-    let failed = |source: io::Error| RemapError::Journal { path: path.to_owned(), source };
-    let wrong = |what: String| RemapError::NoJournal { path: path.to_owned(), what };
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(wrong("it is not a regular file".to_owned()));
+    if own.maps != header.maps && !header.maps.is_empty() {
+        return differs(&own.maps);
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
-    let mut earlier = Earlier::default();
-    for (number, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        if line.last() != Some(&b'\n') {
-            break;
-        }
-        let at = |error: serde_json::Error| wrong(format!("line {}: {error}", number + 1));
-        if number == 0 {
-            let header: Header = serde_json::from_slice(line).map_err(at)?;
-            if header.format != FORMAT {
-                return Err(wrong(format!("it has format {}", header.format)));
-            }
-            earlier.header = Some(header);
-        } else {
-            match serde_json::from_slice(line).map_err(at)? {
-                Line::Record(record) => earlier.records.push(record),
-                Line::Complete { complete } => earlier.is_complete = complete,
-            }
-        }
-        earlier.whole_bytes += line.len() as u64;
-    }
-    Ok(earlier)
+    Ok(())
 }

@@ -23,7 +23,7 @@ pub fn undo(directory: &Path, path: Option<&Path>, dry_run: bool, cancel: &Cance
     let header = Header::new(&root, &IdMaps::default());
     let mut report = RemapReport::default();
     if dry_run {
-        let earlier = read(&path)?.ok_or(RemapError::NothingToUndo(path.clone()))?.check(&header, &path)?;
+        let earlier = read(&path, &header)?.ok_or(RemapError::NothingToUndo(path.clone()))?;
         report.changed = earlier.records.len() as u64;
         return Ok(report);
     }

@@ -1,10 +1,11 @@
 //! Why nothing, or not all, was done.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::openstack::CloudError;
 use crate::run::cloud::SavedError;
+use crate::run::journal_file::JournalError;
 
 /// Why nothing, or not all, was done.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,16 @@ pub enum RecoverError {
 }
 
 impl RecoverError {
+    pub(super) fn of_journal(path: &Path, error: JournalError) -> Self {
+        let path = path.to_owned();
+        match error {
+            JournalError::Io(source) => Self::Journal { path, source },
+            JournalError::Locked => Self::Locked(path),
+            JournalError::Distrusted(found) => Self::BadJournal { path, what: found.to_string() },
+            JournalError::Invalid(what) => Self::BadJournal { path, what },
+        }
+    }
+
     /// Whether another process is at it.
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Locked(_))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::counts::CarryCounts;
+use crate::archive::members::WrittenMembers;
 
 /// Whether a backup contains everything that was selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +137,18 @@ pub struct SizesRecord {
     pub members: u64,
     /// The number of entries.
     pub entries: u64,
+}
+
+impl From<&WrittenMembers> for SizesRecord {
+    fn from(WrittenMembers { totals, index_bytes, .. }: &WrittenMembers) -> Self {
+        Self {
+            archive_bytes: totals.archive_bytes,
+            tar_bytes: totals.tar_bytes,
+            index_bytes: *index_bytes,
+            members: totals.members,
+            entries: totals.entries,
+        }
+    }
 }
 
 /// The number of problems by severity.

@@ -212,6 +212,30 @@ impl RunReport {
 }
 
 impl VolumeReport {
+    /// The report of a volume whose backup has not begun.
+    pub fn not_started(name: String, directory: String) -> Self {
+        Self {
+            name,
+            group: None,
+            taken_at: None,
+            directory,
+            dump: Dump::NotConfigured,
+            removed: Vec::new(),
+            outcome: Outcome::NotStarted(String::new()),
+            duration_seconds: 0,
+            directory_bytes: 0,
+            archive_bytes: None,
+            entries: None,
+            whole: None,
+            manifest: None,
+            problems: Vec::new(),
+            snapshot_peak_percent: None,
+            last_verified: None,
+            cloud: None,
+            history: Vec::new(),
+        }
+    }
+
     /// The result of this volume.
     pub fn verdict(&self) -> RunVerdict {
         let dump_failed = matches!(self.dump, Dump::Failed(_));

@@ -30,24 +30,15 @@ const GIB: u64 = 1 << 30;
 fn volume(name: &str, duration_seconds: u64, directory_bytes: u64) -> VolumeReport {
     let directory = format!("/BACKUPS/EBS-VOL/{name}");
     VolumeReport {
-        name: name.to_owned(),
-        group: None,
-        taken_at: None,
-        dump: Dump::NotConfigured,
         removed: vec![format!("{directory}/{name}_28_09_2011.tar.gz")],
         outcome: Outcome::BackedUp,
         duration_seconds,
         directory_bytes,
         archive_bytes: Some(directory_bytes / 9),
         entries: Some(1402),
-        whole: None,
         manifest: Some(format!("{directory}/{name}_07_10_2011.manifest.json")),
-        problems: Vec::new(),
         snapshot_peak_percent: Some(12.4),
-        last_verified: None,
-        cloud: None,
-        history: Vec::new(),
-        directory,
+        ..VolumeReport::not_started(name.to_owned(), directory)
     }
 }
 

@@ -12,7 +12,7 @@ use chrono::{Local, NaiveDateTime, TimeZone, Utc};
 use super::child::{ChildError, ChildProgram, run};
 use crate::config::{DumpInstance, DumpKind, DumpOptions, distrust};
 use crate::outside::{Cancel, Clock};
-use crate::store::retention::{BackupFacts, Health, Now, Occasion, Policy, plan};
+use crate::store::retention::{BackupFacts, Now, Occasion, Policy, plan};
 
 const DUMP_SCRIPT: &str = include_str!("dumps/dump.sh");
 const REMOVE_SCRIPT: &str = include_str!("dumps/remove.sh");
@@ -105,17 +105,7 @@ fn old_dumps(listed: &str, new: &str, prefix: &str, retention_days: u32, now: No
             let time = name.strip_prefix(prefix)?.strip_suffix(SUFFIX)?;
             let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?;
             let taken_at = Local.from_local_datetime(&time).earliest().map_or_else(|| time.and_utc(), |t| t.to_utc());
-            Some(BackupFacts {
-                id: name.to_owned(),
-                taken_at: taken_at.with_timezone(&Utc),
-                local_date: time.date(),
-                health: Health::Unverified,
-                whole: true,
-                protected: false,
-                pinned: false,
-                size_bytes: 0,
-                set: None,
-            })
+            Some(BackupFacts::new(name.to_owned(), taken_at.with_timezone(&Utc), time.date()))
         })
         .collect();
     let plan = plan(prefix, &dumps, &Policy::days(retention_days), now, Occasion::Published(new));

@@ -22,7 +22,7 @@ use crate::archive::write::{ArchiveWriter, WriteOptions};
 use crate::entry::{Entry, EntryKind};
 use crate::events::{Event, Observer, Severity};
 use crate::layout::Handling;
-use crate::manifest::{DigestsRecord, FORMAT, Manifest, RegionRecord, SizesRecord};
+use crate::manifest::{DigestsRecord, FORMAT, Manifest, RegionRecord};
 use crate::outside::Cancel;
 use crate::reader::Found;
 use crate::reader::exclude::Excludes;
@@ -102,13 +102,7 @@ impl ImageFiles {
             counts: written.counts,
             carried: None,
             changes: None,
-            sizes: SizesRecord {
-                archive_bytes: members.totals.archive_bytes,
-                tar_bytes: members.totals.tar_bytes,
-                index_bytes: members.index_bytes,
-                members: members.totals.members,
-                entries: members.totals.entries,
-            },
+            sizes: members.into(),
             digests: DigestsRecord {
                 archive_sha1: hex(&members.archive_sha1),
                 index_sha256: hex(&members.index_sha256),

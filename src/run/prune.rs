@@ -310,19 +310,14 @@ fn as_backup(entry: &CatalogEntry, manifest: &Manifest) -> BackupFacts {
     let local_date = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d")
         .unwrap_or_else(|_| manifest.started_at.with_timezone(&Local).date_naive());
     BackupFacts {
-        id: entry.stem.clone(),
-        taken_at: manifest.started_at,
-        local_date,
-        health: Health::Unverified,
         whole: manifest.is_whole(),
-        protected: false,
-        pinned: false,
         size_bytes: manifest.sizes.archive_bytes.saturating_add(manifest.sizes.index_bytes),
         set: manifest.set.as_ref().map(|set| SetFacts {
             group: set.group.clone(),
             id: set.id.clone(),
             members: set.members.clone(),
         }),
+        ..BackupFacts::new(entry.stem.clone(), manifest.started_at, local_date)
     }
 }
 

@@ -6,9 +6,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Duration, Local, NaiveDate, Utc};
 
 use super::backup::BackupWorld;
+use super::kept::{KeptError, moment_of, name_at};
 use super::prune::{Kept, Shelf};
 use super::record::sha256;
 use crate::config::{Config, MailWhen};
@@ -23,29 +24,10 @@ use crate::store::local::TEMPORARY_PREFIX;
 use crate::store::records::{REPORTS, STANDING};
 use crate::store::{Destination, OWN_DIRECTORY};
 
-const SUFFIX: &str = ".json";
-const NAME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
 const MAX_BYTES: u64 = 256 << 20;
 
 /// Why a stored report cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeptError {
-    /// There is no stored report, or none of that day.
-    #[error("{0}")]
-    None(String),
-    /// The destination.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The file is no valid report.
-    #[error("{name}")]
-    Damaged {
-        /// Its file.
-        name: String,
-        /// The cause.
-        source: ReportError,
-    },
-}
+pub type LoadError = KeptError<ReportError>;
 
 /// Why a report or the standing of the volumes was not stored.
 #[derive(Debug, thiserror::Error)]
@@ -170,7 +152,7 @@ fn look_at_worth(
 }
 
 /// The standing of the volumes. If an older version stored none, it is taken from the last report.
-pub fn load_standing(destination: &Destination) -> Result<Standing, KeptError> {
+pub fn load_standing(destination: &Destination) -> Result<Standing, LoadError> {
     let own = destination.existing_volume_directory(OWN_DIRECTORY)?;
     let bytes = own.map_or(Ok(None), |own| own.read_file(STANDING, MAX_BYTES))?;
     match bytes {
@@ -203,15 +185,11 @@ fn add(report: &mut RunReport, problem: Problem) {
 fn keep(report: &RunReport, config: &Config, destination: &Destination, now: DateTime<Utc>) -> Result<(), NotKept> {
     let json = report.to_json()?;
     let written = destination.own_directory(REPORTS).and_then(|reports| {
-        reports.replace_file(&format!("{}{SUFFIX}", report.started.format(NAME_FORMAT)), json.as_bytes())?;
+        reports.replace_file(&name_at(&report.started), json.as_bytes())?;
         let oldest = now.with_timezone(&Local).date_naive() - Duration::days(i64::from(config.report.keep_days));
-        reports.tidy(&reports.list()?, |name| time_of(name).is_some_and(|time| time.date() < oldest))
+        reports.tidy(&reports.list()?, |name| moment_of(name).is_some_and(|time| time.date() < oldest))
     });
     Ok(written?)
-}
-
-fn time_of(name: &str) -> Option<NaiveDateTime> {
-    NaiveDateTime::parse_from_str(name.strip_suffix(SUFFIX)?, NAME_FORMAT).ok()
 }
 
 fn write_metrics(report: &mut RunReport, standing: Option<&Standing>, config: &Config) {
@@ -252,7 +230,7 @@ fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The newest report, or the newest of the runs that started on that day.
-pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunReport, KeptError> {
+pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunReport, LoadError> {
     let none = || {
         KeptError::None(match date {
             Some(date) => {
@@ -263,7 +241,7 @@ pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunRep
     };
     let reports = destination.existing_own_directory(REPORTS)?.ok_or_else(none)?;
     let names = reports.list()?.files;
-    let wanted = |name: &&String| time_of(name).is_some_and(|time| date.is_none_or(|date| time.date() == date));
+    let wanted = |name: &&String| moment_of(name).is_some_and(|time| date.is_none_or(|date| time.date() == date));
     let name = names.iter().rfind(wanted).ok_or_else(none)?;
     let bytes = reports.read_file(name, MAX_BYTES)?.ok_or_else(none)?;
     RunReport::from_json(&bytes).map_err(|source| KeptError::Damaged { name: name.clone(), source })

@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 
 use super::begun;
 use super::cloud::choice::DecidingMap;
+use super::kept::KeptError;
 use super::prune::Shelf;
-use super::reports::{self, KeptError};
+use super::reports;
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::outside::host;

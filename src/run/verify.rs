@@ -86,10 +86,11 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         if is_too_long {
             findings.not_checked("the content of the archive: it is longer than it should be, and is not read");
         } else {
-            let how = (options.threads, &options.cancel);
+            let (threads, cancel, observer) = (options.threads, &options.cancel, around.observer);
+            let reading = content::Reading { archive, sides: &sides, threads, cancel, observer };
             seen = match files.kind() {
-                ArchiveKind::Files => content::check(archive, &sides, how, around.observer, &mut findings)?,
-                ArchiveKind::Image => image::check(archive, &sides, how, around.observer, &mut findings)?,
+                ArchiveKind::Files => content::check(&reading, &mut findings)?,
+                ArchiveKind::Image => image::check(&reading, &mut findings)?,
             };
         }
     }

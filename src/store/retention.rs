@@ -119,17 +119,7 @@ pub fn plan(source: &str, backups: &[BackupFacts], policy: &Policy, now: Now, oc
         refusals.extend(gap_before(id, &believed, policy));
     }
 
-    let awaited = (occasion == Occasion::Forecast).then(|| BackupFacts {
-        id: String::new(),
-        taken_at: now.utc,
-        local_date: now.local_date,
-        health: Health::Unverified,
-        whole: true,
-        protected: false,
-        pinned: false,
-        size_bytes: 0,
-        set: None,
-    });
+    let awaited = (occasion == Occasion::Forecast).then(|| BackupFacts::new(String::new(), now.utc, now.local_date));
     let with_awaited: Vec<&BackupFacts> = believed.iter().copied().chain(awaited.as_ref()).collect();
     let calendar = kept_by_calendar(&with_awaited, policy);
     let last_good = LastGood::of(&believed, occasion);

@@ -19,6 +19,14 @@ pub(crate) fn openstack(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// Asks for an instance of the small flavor in the one network.
+pub(crate) fn create_server(name: &str, options: &[&str]) {
+    let mut all = vec!["server", "create", "--flavor", "tiny", "--network", "net"];
+    all.extend(options);
+    all.push(name);
+    openstack(&all);
+}
+
 pub(crate) fn json(arguments: &[&str]) -> Value {
     let mut all = arguments.to_vec();
     all.extend(["-f", "json"]);
@@ -51,17 +59,7 @@ fn volbak(folder: &tempfile::TempDir, cloud: &str, arguments: &[&str]) -> Output
 fn openstack_and_volbak_agree_on_every_volume_and_attachment() {
     let _cloud = CLOUD.lock().unwrap_or_else(PoisonError::into_inner);
     for n in 1..=3 {
-        openstack(&[
-            "server",
-            "create",
-            "--flavor",
-            "tiny",
-            "--image",
-            "cirros",
-            "--network",
-            "net",
-            &format!("web-{n}"),
-        ]);
+        create_server(&format!("web-{n}"), &["--image", "cirros"]);
     }
     openstack(&["volume", "type", "create", "multi", "--property", "multiattach=<is> True"]);
     openstack(&["volume", "create", "--type", "multi", "--size", "1", "shared"]);

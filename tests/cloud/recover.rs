@@ -11,7 +11,7 @@ use serde_json::Value;
 use volbak::cloud::CloudMap;
 use volbak::openstack::{CloudSettings, Limits, Session, Sources};
 
-use crate::real::{CLOUD, openstack, wait};
+use crate::real::{CLOUD, create_server, openstack, wait};
 
 const COMPUTE: &str = "compute-1";
 
@@ -116,19 +116,7 @@ fn after_a_loss_of_power_everything_is_as_in_the_map_and_each_instance_was_resta
     for n in [1, 2] {
         let name = format!("rec-{n}");
         let zone = place(COMPUTE);
-        openstack(&[
-            "server",
-            "create",
-            "--flavor",
-            "tiny",
-            "--image",
-            "cirros",
-            "--network",
-            "net",
-            "--availability-zone",
-            &zone,
-            &name,
-        ]);
+        create_server(&name, &["--image", "cirros", "--availability-zone", &zone]);
     }
     let is_there = |list: &str, name: &str, state: &str| {
         if list == "volume" {
@@ -140,19 +128,7 @@ fn after_a_loss_of_power_everything_is_as_in_the_map_and_each_instance_was_resta
     wait("volumes are there", || volumes.iter().all(|name| is_there("volume", name, "available")));
     openstack(&["volume", "set", "--bootable", "rec-root"]);
     let zone = place("compute-2");
-    openstack(&[
-        "server",
-        "create",
-        "--flavor",
-        "tiny",
-        "--volume",
-        "rec-root",
-        "--network",
-        "net",
-        "--availability-zone",
-        &zone,
-        "rec-boot",
-    ]);
+    create_server("rec-boot", &["--volume", "rec-root", "--availability-zone", &zone]);
     wait("instances run", || ["rec-1", "rec-2", "rec-boot"].iter().all(|name| is_there("server", name, "ACTIVE")));
     let known = lab.map();
     let id = |name: &str| {

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use serde_json::Value;
 
-use crate::real::{CLOUD, json, openstack, wait};
+use crate::real::{CLOUD, create_server, json, openstack, wait};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -75,7 +75,7 @@ fn a_backup_becomes_a_new_volume_and_a_failure_leaves_it_in_maintenance() {
     let _cloud = CLOUD.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Place::new(&host_of_cinder());
     let disk = backup(&place);
-    openstack(&["server", "create", "--flavor", "tiny", "--image", "cirros", "--network", "net", "to-volume"]);
+    create_server("to-volume", &["--image", "cirros"]);
     wait("the instance runs", || json(&["server", "show", "to-volume"])["status"] == "ACTIVE");
 
     // The plan changes nothing.

@@ -132,24 +132,13 @@ fn now() -> DateTime<Utc> {
 
 fn report() -> Rendered {
     let volume = VolumeReport {
-        name: "volume-00000019".to_owned(),
-        directory: "/BACKUPS/EBS-VOL/volume-00000019".to_owned(),
-        group: None,
-        taken_at: None,
-        dump: volbak::report::Dump::NotConfigured,
         removed: vec![format!("/BACKUPS/EBS-VOL/{}_28_09_2011.tar.gz", "ü".repeat(700))],
         outcome: Outcome::BackedUp,
         duration_seconds: 81,
         directory_bytes: 3_758_096_384,
         archive_bytes: Some(417_566_264),
         entries: Some(1402),
-        whole: None,
-        manifest: None,
-        problems: Vec::new(),
-        snapshot_peak_percent: None,
-        last_verified: None,
-        cloud: None,
-        history: Vec::new(),
+        ..VolumeReport::not_started("volume-00000019".to_owned(), "/BACKUPS/EBS-VOL/volume-00000019".to_owned())
     };
     RunReport {
         format_version: FORMAT_VERSION,

@@ -9,8 +9,8 @@ use chrono::{DateTime, Duration, FixedOffset, NaiveDate, Utc};
 use volbak::config::Config;
 use volbak::mail::send;
 use volbak::outside::host;
-use volbak::report::{Dump, FORMAT_VERSION, Outcome, RunReport, Usage, VolumeReport};
-use volbak::store::retention::{BackupFacts, Health, Now, Occasion, Plan, brake, plan};
+use volbak::report::{FORMAT_VERSION, Outcome, RunReport, Usage, VolumeReport};
+use volbak::store::retention::{BackupFacts, Now, Occasion, Plan, brake, plan};
 
 const CONFIG: &str = "
 backup_destination = '/BACKUPS/EBS-VOL'
@@ -57,17 +57,9 @@ impl Volume {
         let failed = self.fails.contains(&night);
         let id = self.id(start(night).date_naive());
         if !failed {
-            self.backups.push(BackupFacts {
-                id: id.clone(),
-                taken_at: start(night).with_timezone(&Utc),
-                local_date: start(night).date_naive(),
-                health: Health::Unverified,
-                whole: true,
-                protected: false,
-                pinned: false,
-                size_bytes: 1 << 20,
-                set: None,
-            });
+            let (taken_at, local_date) = (start(night).with_timezone(&Utc), start(night).date_naive());
+            let facts = BackupFacts::new(id.clone(), taken_at, local_date);
+            self.backups.push(BackupFacts { size_bytes: 1 << 20, ..facts });
         }
         let occasion = if failed { Occasion::NothingNew } else { Occasion::Published(&id) };
         let plan = self.plan(config, night, occasion);
@@ -75,24 +67,12 @@ impl Volume {
         self.backups.retain(|backup| !gone.contains(&backup.id));
         let outcome = if failed { Outcome::Failed("snapshot overflowed".to_owned()) } else { Outcome::BackedUp };
         VolumeReport {
-            name: self.name.to_owned(),
-            group: None,
-            taken_at: None,
-            dump: Dump::NotConfigured,
             removed: gone.iter().map(|id| format!("{directory}/{id}.tar.gz")).collect(),
             outcome,
             duration_seconds: 60,
             directory_bytes: (self.backups.len() as u64) << 20,
             archive_bytes: (!failed).then_some(1 << 20),
-            entries: None,
-            whole: None,
-            manifest: None,
-            problems: Vec::new(),
-            snapshot_peak_percent: None,
-            last_verified: None,
-            cloud: None,
-            history: Vec::new(),
-            directory,
+            ..VolumeReport::not_started(self.name.to_owned(), directory)
         }
     }
 }

@@ -139,17 +139,10 @@ fn back_up_into(
     let sha1 = hex(&written.members.archive_sha1);
     let checksum = format!("{sha1}  {STEM}.tar.gz\n");
     fs::write(files.checksum_path(), &checksum).unwrap();
-    let totals = written.members.totals;
     let manifest = Manifest {
         counts: written.counts,
         carried: written.carried.map(|counts| CarriedRecord { counts, ..CarriedRecord::default() }),
-        sizes: SizesRecord {
-            archive_bytes: totals.archive_bytes,
-            tar_bytes: totals.tar_bytes,
-            index_bytes: written.members.index_bytes,
-            members: totals.members,
-            entries: totals.entries,
-        },
+        sizes: SizesRecord::from(&written.members),
         digests: DigestsRecord {
             archive_sha1: sha1,
             index_sha256: hex(&written.members.index_sha256),

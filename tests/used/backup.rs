@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use volbak::{BackupOptions, Repository, RestoreOptions, Silent, Verdict, VerifyOptions};
 
-use crate::support::{Work, map_of, noise, not_whole, run, text};
+use crate::support::{Work, assert_has_used, map_of, noise, not_whole, run, text};
 
 #[test]
 fn the_image_of_ntfs_has_what_is_used_and_restores() {
@@ -34,14 +34,6 @@ fn the_image_of_ntfs_has_what_is_used_and_restores() {
     assert!(restored.is_complete());
     let restored = fs::read_dir(&target).unwrap().next().unwrap().unwrap().path();
     assert!(restored.metadata().unwrap().blocks() * 512 <= map.used_bytes() + (1 << 20));
-    let (before, after) = (fs::read(&image).unwrap(), fs::read(&restored).unwrap());
-    assert_eq!(before.len(), after.len());
-    let mut at = 0;
-    for run in map.runs() {
-        let (start, end) = (usize::try_from(run.start).unwrap(), usize::try_from(run.start + run.len).unwrap());
-        assert!(before[start..end] == after[start..end], "{run:?}");
-        assert!(after[at..start].iter().all(|byte| *byte == 0), "free blocks before {start} are not zero");
-        at = end;
-    }
+    assert_has_used(&image, &restored);
     run("ntfsfix", &["-n", text(&restored)]);
 }

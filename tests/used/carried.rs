@@ -9,7 +9,7 @@ use serde_json::Value;
 use volbak::events::{Event, Observer};
 use volbak::{Backup, BackupOptions, Repository, RestoreOptions, Silent, Verdict, VerifyOptions};
 
-use crate::support::{Work, map_of, noise, not_whole, run, text};
+use crate::support::{Work, assert_has_used, noise, run, text};
 
 /// What a backup says.
 #[derive(Default)]
@@ -78,19 +78,6 @@ impl Night {
 
 fn index_path(backup: &Backup) -> PathBuf {
     PathBuf::from(text(&backup.archive_path()).replace(".tar.gz", ".index"))
-}
-
-fn assert_has_used(image: &Path, restored: &Path) {
-    let map = not_whole(map_of(image));
-    let (before, after) = (fs::read(image).unwrap(), fs::read(restored).unwrap());
-    assert_eq!(before.len(), after.len());
-    let mut at = 0;
-    for run in map.runs() {
-        let (start, end) = (usize::try_from(run.start).unwrap(), usize::try_from(run.start + run.len).unwrap());
-        assert!(before[start..end] == after[start..end], "{run:?}");
-        assert!(after[at..start].iter().all(|byte| *byte == 0), "free blocks before {start} are not zero");
-        at = end;
-    }
 }
 
 /// What a backup has in its archive, and what of that was carried, in bytes.

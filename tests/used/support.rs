@@ -185,3 +185,17 @@ pub(crate) fn tree(work: &Work) -> PathBuf {
     std::os::unix::fs::FileExt::write_all_at(&sparse, &noise(5, 50_000), 5 << 20).unwrap();
     root
 }
+
+/// Fails unless `restored` has the bytes of `image` in the blocks that its filesystem uses, and zeros elsewhere.
+pub(crate) fn assert_has_used(image: &Path, restored: &Path) {
+    let map = not_whole(map_of(image));
+    let (before, after) = (fs::read(image).unwrap(), fs::read(restored).unwrap());
+    assert_eq!(before.len(), after.len());
+    let mut at = 0;
+    for run in map.runs() {
+        let (start, end) = (usize::try_from(run.start).unwrap(), usize::try_from(run.start + run.len).unwrap());
+        assert!(before[start..end] == after[start..end], "{run:?}");
+        assert!(after[at..start].iter().all(|byte| *byte == 0), "free blocks before {start} are not zero");
+        at = end;
+    }
+}

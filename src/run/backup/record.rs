@@ -6,9 +6,7 @@ use super::archive::ArchivedSource;
 use super::previous::KnownPrevious;
 use super::under_way::UnderWay;
 use crate::archive::kind::ArchiveKind;
-use crate::manifest::{
-    CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, IMAGE_FORMAT, Manifest, SizesRecord, SnapshotRecord,
-};
+use crate::manifest::{CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, IMAGE_FORMAT, Manifest, SnapshotRecord};
 use crate::outside::host;
 use crate::run::collect::Collected;
 use crate::run::record::{options_record, sha256, source_record};
@@ -64,13 +62,7 @@ pub(super) fn manifest(
         counts: written.counts,
         carried,
         changes: before.changes,
-        sizes: SizesRecord {
-            archive_bytes: members.totals.archive_bytes,
-            tar_bytes: members.totals.tar_bytes,
-            index_bytes: members.index_bytes,
-            members: members.totals.members,
-            entries: members.totals.entries,
-        },
+        sizes: members.into(),
         problems,
         problem_counts,
         completeness: Some(problem_counts.completeness()),

@@ -83,58 +83,54 @@ pub fn list(
     observer: &dyn Observer,
     mut each: impl FnMut(ListedEntry) -> io::Result<()>,
 ) -> Result<u64, BrowseError> {
-    if files.kind() == ArchiveKind::Image {
-        return list_image(files, path, deep, cancel, observer, each);
-    }
-    let selection = Selection::from(&base_of(files), &[path.to_owned()])?;
-    let deepest = if deep { usize::MAX } else { depth_of(selection.path()) + 1 };
     let mut listed = 0;
-    let mut reader = open_index(files, cancel)?;
-    while let Some(line) = reader.next_line()? {
-        let Line::Entry(line) = line else { continue };
-        let is_directory = line.kind == IndexedKind::Directory;
-        if depth_of(plain(&line.path)) <= deepest && selection.wants(&line.path, is_directory) {
-            listed += 1;
-            let entry = ListedEntry::of(&line);
-            let path = entry.path.clone();
-            each(entry).map_err(|source| BrowseError::Io { path, source })?;
+    let mut give = |selection: &Selection, path: &[u8], is_directory, entry: &dyn Fn() -> ListedEntry| {
+        let deepest = if deep { usize::MAX } else { depth_of(selection.path()) + 1 };
+        if depth_of(plain(path)) > deepest || !selection.wants(path, is_directory) {
+            return Ok(());
+        }
+        listed += 1;
+        let entry = entry();
+        let path = entry.path.clone();
+        each(entry).map_err(|source| BrowseError::Io { path, source })
+    };
+    if files.kind() == ArchiveKind::Image {
+        list_image(files, path, cancel, observer, &mut give)?;
+    } else {
+        let selection = Selection::from(&base_of(files), &[path.to_owned()])?;
+        let mut reader = open_index(files, cancel)?;
+        while let Some(line) = reader.next_line()? {
+            let Line::Entry(line) = line else { continue };
+            give(&selection, &line.path, line.kind == IndexedKind::Directory, &|| ListedEntry::of(&line))?;
         }
     }
     if listed == 0 { Err(BrowseError::NotFound(path.to_owned())) } else { Ok(listed) }
 }
 
-/// Like [`list`], for an image, whose filesystems are read.
+/// Takes an entry if it is selected: its path, whether it is a directory, and what to list.
+type Give<'a> = dyn FnMut(&Selection, &[u8], bool, &dyn Fn() -> ListedEntry) -> Result<(), BrowseError> + 'a;
+
+/// Reads the filesystems of an image.
 fn list_image(
     files: &Backup,
     path: &str,
-    deep: bool,
     cancel: &Cancel,
     observer: &dyn Observer,
-    mut each: impl FnMut(ListedEntry) -> io::Result<()>,
-) -> Result<u64, BrowseError> {
-    let mut listed = 0;
+    give: &mut Give<'_>,
+) -> Result<(), BrowseError> {
     let mut stopped = None;
     let ended = image_files::for_each_entry(files, &[path.to_owned()], cancel, observer, &mut |selection, found| {
-        let deepest = if deep { usize::MAX } else { depth_of(selection.path()) + 1 };
-        let is_directory = found.kind == 'd';
-        if depth_of(&found.path) > deepest || !selection.wants(&found.path, is_directory) {
-            return Ok(());
-        }
-        listed += 1;
         let FoundEntry { path, kind, size } = found;
-        let entry = ListedEntry { kind, damaged: false, size, path: escape_path(&path), sha256: None };
-        let path = entry.path.clone();
-        each(entry).map_err(|source| {
-            // It ends the walk, and is told as it is.
-            stopped = Some(BrowseError::Io { path, source });
+        let entry = || ListedEntry { kind, damaged: false, size, path: escape_path(&path), sha256: None };
+        give(selection, &path, kind == 'd', &entry).map_err(|error| {
+            // The error of `give` ends the walk, and is returned as it is.
+            stopped = Some(error);
             io::ErrorKind::Other.into()
         })
     });
-    match (stopped, ended) {
-        (Some(error), _) => Err(error),
-        (None, Err(error)) => Err(BrowseError::ImageFiles(error.into())),
-        (None, Ok(())) if listed == 0 => Err(BrowseError::NotFound(path.to_owned())),
-        (None, Ok(())) => Ok(listed),
+    match stopped {
+        Some(error) => Err(error),
+        None => ended.map_err(|error| BrowseError::ImageFiles(error.into())),
     }
 }
 

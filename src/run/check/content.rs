@@ -29,14 +29,24 @@ pub struct Seen {
     pub marked_entries: u64,
 }
 
-/// Reads all of `archive` with `threads` decompression threads.
-pub fn check(
-    archive: &Arc<dyn BlockRead>,
-    sides: &SideFiles,
-    (threads, cancel): (usize, &Cancel),
-    observer: &dyn Observer,
-    findings: &mut Findings,
-) -> Result<Seen, CheckError> {
+/// An archive that is read once and compared with its side files.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// The archive.
+    pub archive: &'a Arc<dyn BlockRead>,
+    /// The files beside it.
+    pub sides: &'a SideFiles,
+    /// The number of decompression threads.
+    pub threads: usize,
+    /// The wish to stop.
+    pub cancel: &'a Cancel,
+    /// Receives progress.
+    pub observer: &'a dyn Observer,
+}
+
+/// Reads all of the archive.
+pub fn check(reading: &Reading<'_>, findings: &mut Findings) -> Result<Seen, CheckError> {
+    let Reading { archive, sides, threads, cancel, observer } = *reading;
     let plan = sides.index.as_ref().and_then(|index| {
         // The index was read completely before, or matches the manifest's digest.
         let reader = IndexReader::new(Arc::clone(index)).ok()?;

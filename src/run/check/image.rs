@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 
-use super::content::{Seen, check_sha1};
+use super::content::{Reading, Seen, check_sha1};
 use super::error::CheckError;
 use super::finding::{BackupFile, Finding, Findings};
 use super::side_files::SideFiles;
 use crate::archive::image::check::{ImageFault, ImageSeen, check_archive};
-use crate::events::{Event, Observer};
+use crate::events::Event;
 use crate::outside::{BlockCursor, BlockRead, Cancel};
 use crate::shown::hex;
 
@@ -19,14 +19,9 @@ const PIECE_BYTES: usize = 256 << 10;
 /// Progress is reported for so much.
 const REPORT_BYTES: u64 = 64 << 20;
 
-/// Reads all of `archive` with `threads` decompression threads.
-pub fn check(
-    archive: &Arc<dyn BlockRead>,
-    sides: &SideFiles,
-    (threads, cancel): (usize, &Cancel),
-    observer: &dyn Observer,
-    findings: &mut Findings,
-) -> Result<Seen, CheckError> {
+/// Reads all of the archive.
+pub fn check(reading: &Reading<'_>, findings: &mut Findings) -> Result<Seen, CheckError> {
+    let Reading { archive, sides, threads, cancel, observer } = *reading;
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
     }

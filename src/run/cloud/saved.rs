@@ -1,33 +1,16 @@
 //! Saved maps: `.volbak/cloud/DATE.json` in the destination, one a run.
 
-use chrono::{DateTime, Duration, Local, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Duration, Local, NaiveDate, Utc};
 
 use crate::cloud::{BadMap, CloudMap, MAX_BYTES};
+use crate::run::kept::{KeptError, SUFFIX, moment_of, name_at};
+use crate::store::Destination;
 use crate::store::records::MAPS;
-use crate::store::{Destination, StoreError};
 
-const SUFFIX: &str = ".json";
 const DAY: &str = "%Y-%m-%d";
-const MOMENT: &str = "%Y-%m-%d_%H%M%S";
 
 /// Why a saved map cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SavedError {
-    /// There is none, or none of that day.
-    #[error("{0}")]
-    None(String),
-    /// The destination.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The file is no map.
-    #[error("{name}")]
-    Damaged {
-        /// Its file.
-        name: String,
-        /// The cause.
-        source: BadMap,
-    },
-}
+pub type SavedError = KeptError<BadMap>;
 
 /// Which map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +28,7 @@ pub fn save(destination: &Destination, map: &CloudMap, keep_days: u32) -> Result
     let taken = map.taken_at.with_timezone(&Local);
     let first = format!("{}{SUFFIX}", taken.format(DAY));
     let listing = maps.list()?;
-    let name = if listing.files.contains(&first) { format!("{}{SUFFIX}", taken.format(MOMENT)) } else { first };
+    let name = if listing.files.contains(&first) { name_at(&taken) } else { first };
     let bytes = map.to_bytes().map_err(|source| SavedError::Damaged { name: name.clone(), source })?;
     maps.replace_file(&name, &bytes)?;
     let oldest = taken.date_naive() - Duration::days(i64::from(keep_days));
@@ -89,9 +72,8 @@ pub(crate) fn newest_of(
 }
 
 fn day_of(name: &str) -> Option<NaiveDate> {
-    let stem = name.strip_suffix(SUFFIX)?;
-    let day = NaiveDate::parse_from_str(stem, DAY);
-    day.or_else(|_| NaiveDateTime::parse_from_str(stem, MOMENT).map(|moment| moment.date())).ok()
+    let day = NaiveDate::parse_from_str(name.strip_suffix(SUFFIX)?, DAY).ok();
+    day.or_else(|| moment_of(name).map(|moment| moment.date()))
 }
 
 /// The age of a map, for people.

@@ -243,25 +243,7 @@ impl Night<'_> {
     }
 
     pub(super) fn blank_volume(&self, name: &str, history: Vec<Past>) -> VolumeReport {
-        VolumeReport {
-            name: name.to_owned(),
-            directory: self.destination.root().join(name).display().to_string(),
-            group: None,
-            taken_at: None,
-            dump: Dump::NotConfigured,
-            removed: Vec::new(),
-            outcome: Outcome::NotStarted(String::new()),
-            duration_seconds: 0,
-            directory_bytes: 0,
-            archive_bytes: None,
-            entries: None,
-            whole: None,
-            manifest: None,
-            problems: Vec::new(),
-            snapshot_peak_percent: None,
-            last_verified: None,
-            cloud: None,
-            history,
-        }
+        let directory = self.destination.root().join(name).display().to_string();
+        VolumeReport { history, ..VolumeReport::not_started(name.to_owned(), directory) }
     }
 }

@@ -73,8 +73,12 @@ impl Putter {
             HeadKind::HardLink(target) => self.put_link(name, target),
             HeadKind::Symlink(target) => self.put_symlink(name, target, &attributes),
             HeadKind::Fifo => self.put_special(name, FileType::Fifo, DeviceNumber { major: 0, minor: 0 }, &attributes),
-            HeadKind::CharDevice(number) => self.put_device(name, FileType::CharacterDevice, *number, &attributes),
-            HeadKind::BlockDevice(number) => self.put_device(name, FileType::BlockDevice, *number, &attributes),
+            HeadKind::CharDevice(number) => self
+                .refuses_devices()
+                .unwrap_or_else(|| self.put_special(name, FileType::CharacterDevice, *number, &attributes)),
+            HeadKind::BlockDevice(number) => self
+                .refuses_devices()
+                .unwrap_or_else(|| self.put_special(name, FileType::BlockDevice, *number, &attributes)),
             HeadKind::Other(b'V') => Outcome::LeftOut("is the volume's label".to_owned()),
             HeadKind::Other(b'M') => Outcome::Failed(
                 "not restored: it began in another volume of a multi-volume archive (type M)".to_owned(),

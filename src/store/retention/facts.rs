@@ -38,6 +38,23 @@ pub struct BackupFacts {
     pub set: Option<SetFacts>,
 }
 
+impl BackupFacts {
+    /// A whole backup that was not verified and that no rule of its own keeps. Its size is not known.
+    pub fn new(id: String, taken_at: DateTime<Utc>, local_date: NaiveDate) -> Self {
+        Self {
+            id,
+            taken_at,
+            local_date,
+            health: Health::Unverified,
+            whole: true,
+            protected: false,
+            pinned: false,
+            size_bytes: 0,
+            set: None,
+        }
+    }
+}
+
 /// The set of a backup: it is kept and retired as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetFacts {

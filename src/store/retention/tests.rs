@@ -19,17 +19,7 @@ fn one_o_clock(date: NaiveDate) -> DateTime<Utc> {
 
 fn backup(date: &str) -> BackupFacts {
     let local_date = day(date);
-    BackupFacts {
-        id: date.to_owned(),
-        taken_at: one_o_clock(local_date),
-        local_date,
-        health: Health::Unverified,
-        whole: true,
-        protected: false,
-        pinned: false,
-        size_bytes: 10,
-        set: None,
-    }
+    BackupFacts { size_bytes: 10, ..BackupFacts::new(date.to_owned(), one_o_clock(local_date), local_date) }
 }
 
 fn nights(first: &str, count: i64) -> Vec<BackupFacts> {

@@ -27,20 +27,15 @@ impl Putter {
         self.put_other(name, attributes, true, same, |here| rustix::fs::symlinkat(target, here, name))
     }
 
-    pub(super) fn put_device(
-        &mut self,
-        name: &[u8],
-        file_type: FileType,
-        number: DeviceNumber,
-        attributes: &Attributes,
-    ) -> Outcome {
+    /// Why devices are not created, if they are not.
+    pub(super) fn refuses_devices(&self) -> Option<Outcome> {
         if !self.options.devices {
-            return Outcome::LeftOut("is a device; devices are created only with --devices".to_owned());
+            return Some(Outcome::LeftOut("is a device; devices are created only with --devices".to_owned()));
         }
         if !self.restorer.is_root() {
-            return Outcome::LeftOut("is a device, which only root can make".to_owned());
+            return Some(Outcome::LeftOut("is a device, which only root can make".to_owned()));
         }
-        self.put_special(name, file_type, number, attributes)
+        None
     }
 
     pub(super) fn put_special(

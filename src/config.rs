@@ -17,6 +17,7 @@ mod group;
 mod kinds;
 mod mail;
 mod mistake;
+mod notify;
 mod openstack;
 mod options;
 mod pattern;

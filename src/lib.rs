@@ -63,7 +63,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod events;
 pub(crate) mod field;
-#[cfg(any(feature = "openstack", feature = "s3"))]
+#[cfg(any(feature = "notify", feature = "openstack", feature = "s3"))]
 mod http;
 #[doc(hidden)]
 pub mod image;
@@ -75,6 +75,8 @@ pub mod log;
 pub mod mail;
 #[doc(hidden)]
 pub mod manifest;
+#[doc(hidden)]
+pub mod notify;
 #[cfg(feature = "s3")]
 #[doc(hidden)]
 pub mod objects;

@@ -28,6 +28,7 @@ pub mod locate;
 #[cfg(feature = "mount")]
 pub mod mount;
 pub mod nightly;
+pub mod notices;
 mod outlook;
 pub mod parent;
 mod priority;

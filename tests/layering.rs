@@ -35,8 +35,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["manifest", "archive"]),
     ("report", &[]),
     ("mail", &["report"]),
+    ("notify", &["report", "http"]),
     // Each option is a type of the module that heeds it.
-    ("config", &["source", "archive", "store", "report", "mail"]),
+    ("config", &["source", "archive", "store", "report", "mail", "notify"]),
     ("error", &[]),
     // The only place that wires modules together.
     (
@@ -58,6 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "report",
             "mail",
+            "notify",
         ],
     ),
     // What a program that embeds the library sees.

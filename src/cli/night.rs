@@ -11,6 +11,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use volbak::config::Config;
 use volbak::error::ExitClass;
 use volbak::log::{Kind, Line};
+use volbak::notify::Notice;
+use volbak::outside::host;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
 use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
@@ -18,16 +20,17 @@ use volbak::run::expected::as_config;
 use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, status};
-use volbak::run::{accept, protect, reports};
+use volbak::run::{accept, notices, protect, reports};
 use volbak::store::Destination;
 
 use super::args::Cli;
 use super::log;
 use super::night_args::{
-    AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, ProtectArgs, ReportArgs, RunArgs, StatusArgs,
+    AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, NotifyCommand, ProtectArgs, ReportArgs, RunArgs,
+    StatusArgs,
 };
 use super::output::{after_printing, print, print_as_it_is, print_in_time, print_json, shown_error};
-use super::place::{self, UsageError};
+use super::place::{self, UsageError, Where};
 use super::progress::{Progress, Verbosity};
 
 /// Exit status UNKNOWN of Nagios.
@@ -47,6 +50,7 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
         }
         NightCommand::Accept(args) => accept(args)?,
         NightCommand::Doctor(args) => doctor(args)?,
+        NightCommand::Notify(NotifyCommand::Test { place, name }) => test_notices(place, name.as_deref())?,
         NightCommand::Config(ConfigCommand::Init) => {
             print_as_it_is(Config::example())?;
             ExitClass::Well
@@ -233,6 +237,34 @@ fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {
         .collect();
     let done = lines.join("\n");
     Ok(after_printing(print(&format!("{done}\n")), &done, ExitClass::Well))
+}
+
+/// Sends a test through each `[[notify]]`, and says which arrived.
+fn test_notices(place: &Where, name: Option<&str>) -> anyhow::Result<ExitClass> {
+    let config = place.config()?;
+    let chosen: Vec<_> = config.notify.iter().filter(|one| name.is_none_or(|name| one.name == name)).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = config.notify.iter().map(|one| one.name.as_str()).collect();
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let what =
+            name.map_or_else(|| "nothing to test".to_owned(), |name| format!("no notification is named {name:?}"));
+        return Err(
+            UsageError(format!("{what}: the config has {known}; see [[notify]] in `volbak config init`")).into()
+        );
+    }
+    let now = SystemClock.now().with_timezone(&chrono::Local).fixed_offset();
+    let notice = Notice::test(&host::name(), now, &config.backup_destination.display().to_string());
+    let mut class = ExitClass::Well;
+    for one in chosen {
+        match notices::test(one, &notice) {
+            Ok(()) => print(&format!("{} ({}): sent\n", one.name, one.channel.word()))?,
+            Err(error) => {
+                log::error(&format!("{} ({}): not sent: {error}", one.name, one.channel.word()));
+                class = ExitClass::Failed;
+            }
+        }
+    }
+    Ok(class)
 }
 
 fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {

@@ -49,6 +49,9 @@ pub(crate) enum NightCommand {
     Prune(PruneArgs),
     /// Check that this host can do what the config asks for
     Doctor(DoctorArgs),
+    /// Try the notifications of the config
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Check the config, or print a commented one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -163,6 +166,17 @@ pub(crate) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NotifyCommand {
+    /// Send a test through each [[notify]] of the config, or through one
+    Test {
+        #[command(flatten)]
+        place: Where,
+        /// The name of a [[notify]]; all if none is given
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,8 +17,15 @@ pub(super) const ENVIRONMENT_PREFIX: &str = "VOLBAK_";
 const NOT_TOML: &str = "not TOML: ";
 
 /// Environment variables set for hooks. Ignored as keys, so that a hook may run volbak itself.
-pub const HOOK_ENVIRONMENT: [&str; 5] =
-    ["VOLBAK_VOLUME", "VOLBAK_GROUP", "VOLBAK_SNAPSHOT", "VOLBAK_PHASE", "VOLBAK_OUTCOME"];
+pub const HOOK_ENVIRONMENT: [&str; 7] = [
+    "VOLBAK_VOLUME",
+    "VOLBAK_GROUP",
+    "VOLBAK_SNAPSHOT",
+    "VOLBAK_PHASE",
+    "VOLBAK_OUTCOME",
+    "VOLBAK_REPORT",
+    "VOLBAK_SUBJECT",
+];
 
 /// The format of log lines, read by the command line. Ignored as a key.
 pub const LOG_VARIABLE: &str = "VOLBAK_LOG";

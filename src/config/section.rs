@@ -55,7 +55,8 @@ impl<'r> Section<'r> {
 
     fn wrong<T>(&self, key: &str, item: &Item, right: &str) -> Option<T> {
         // The value may be the password itself instead of its file's name.
-        let written = if key.contains("password") { "what is written".to_owned() } else { shown(&item.value) };
+        let is_secret = key.contains("password") || key == "url" || key == "body";
+        let written = if is_secret { "what is written".to_owned() } else { shown(&item.value) };
         self.reading.mistake(&item.place, format!("`{key}` cannot be {written}"), right);
         None
     }

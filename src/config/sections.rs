@@ -17,7 +17,7 @@ use super::section::Section;
 use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
-use super::{dumps, group, mail, openstack, store};
+use super::{dumps, group, mail, notify, openstack, store};
 use crate::archive::kind::ArchiveKind;
 use crate::report::{CheckLevel, Style};
 use crate::shown;
@@ -74,6 +74,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
     }
     let retention = retention(&top, &table("retention"));
     let (change, finds_sudden_changes) = change(&table("sudden_change"), usual.finds_sudden_changes);
+    let hook_table = table("hooks");
     Config {
         backup_destination: destination.unwrap_or(usual.backup_destination),
         enable_checksum: top.boolean("enable_checksum").unwrap_or(usual.enable_checksum),
@@ -100,7 +101,9 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         report: report(&table("report")),
         mail: mail::read(&table("mail"), enable_mail_notification),
         dumps: dumps::read(&table("dumps"), enable_mysql_dump, retention.retention_days),
-        hooks: hooks(&table("hooks")),
+        after_run: commands(&hook_table, "after_run").unwrap_or_default(),
+        hooks: hooks(&hook_table),
+        notify: notify::read(&top),
         openstack: openstack::read(&table("openstack"), top.has("openstack")),
         store: store::read(&table("store")),
         verify: verify(&table("verify")),

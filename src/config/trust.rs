@@ -7,6 +7,7 @@ use super::mistake::ConfigError;
 use super::options::HookOptions;
 use super::whole::Config;
 use crate::mail::{PasswordSource, Transport};
+use crate::notify::Channel;
 use crate::outside::programs::files_run_by;
 use crate::outside::trust::changeable;
 
@@ -45,6 +46,9 @@ impl Config {
             Transport::Smtp(server) if server.login.is_some() => powers.push("sends a password"),
             Transport::Smtp(_) | Transport::File { .. } => {}
         }
+        if self.notify.iter().any(|notify| !notify.channel.files().is_empty()) {
+            powers.push("sends tokens");
+        }
         powers
     }
 
@@ -52,7 +56,11 @@ impl Config {
     pub fn hook_commands(&self) -> impl Iterator<Item = &Vec<String>> {
         let general = self.hooks.before_snapshot.iter().chain(&self.hooks.after_snapshot);
         let of_volumes = self.volumes.iter().flat_map(|one| [&one.before_snapshot, &one.after_snapshot]);
-        general.chain(of_volumes.flatten().flatten())
+        let notices = self.notify.iter().filter_map(|notify| match &notify.channel {
+            Channel::Command(command) => Some(command),
+            _ => None,
+        });
+        general.chain(&self.after_run).chain(of_volumes.flatten().flatten()).chain(notices)
     }
 
     /// Files named in the config that other users can change: hooks, the mail program, and files with passwords,
@@ -82,6 +90,9 @@ impl Config {
         let store =
             [("the file of certificates", &self.store.ca_file), ("the credentials file", &self.store.credentials_file)];
         files.extend(store.into_iter().filter_map(|(role, path)| Some((role, path.clone()?))));
+        for path in self.notify.iter().flat_map(|notify| notify.channel.files()) {
+            files.push(("the file for a notification", path.clone()));
+        }
         let mut found: Vec<String> = files.iter().filter_map(|(role, file)| distrust(role, file)).collect();
         found.sort();
         found.dedup();

@@ -14,6 +14,7 @@ use super::store::StoreOptions;
 use super::volume::VolumeException;
 use crate::archive::kind::ArchiveKind;
 use crate::mail::Settings;
+use crate::notify::NotifyOptions;
 use crate::outside::trust::Changeable;
 use crate::source::FreezeOptions;
 use crate::store::retention::Policy;
@@ -76,6 +77,10 @@ pub struct Config {
     pub dumps: DumpOptions,
     /// Hooks around snapshots.
     pub hooks: HookOptions,
+    /// Commands after each run, when its report is stored.
+    pub after_run: Vec<Vec<String>>,
+    /// Where notices go.
+    pub notify: Vec<NotifyOptions>,
     /// The cloud, which is asked for the names of volumes and instances.
     pub openstack: OpenStackOptions,
     /// How an object store is reached.
@@ -121,6 +126,8 @@ impl Default for Config {
             mail: MailOptions::default(),
             dumps: DumpOptions::default(),
             hooks: HookOptions::default(),
+            after_run: Vec::new(),
+            notify: Vec::new(),
             openstack: OpenStackOptions::default(),
             store: StoreOptions::default(),
             verify: RecheckOptions::default(),

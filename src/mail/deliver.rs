@@ -19,8 +19,8 @@ use lettre::transport::smtp::extension::ClientId;
 use super::compose::{Mail, address};
 use super::error::MailError;
 use super::settings::{Settings, SmtpServer, Tls, Transport, as_domain};
-use super::spool;
 use crate::outside::programs;
+use crate::outside::spool;
 use crate::outside::trust::changeable;
 
 /// Polling interval for the end of a program.

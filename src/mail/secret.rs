@@ -1,16 +1,10 @@
 //! Passwords: read when needed, kept no longer than needed, never shown.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::error::MailError;
-use crate::outside::trust::changeable;
-
-/// A longer first line is a mistake, not a password.
-const MAX_BYTES: u64 = 4096;
+use crate::outside::secret_file;
 
 /// Source of the password for the mail server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,27 +48,9 @@ impl PasswordSource {
                 let text = value.into_string().map_err(|_| wrong("it is not UTF-8"))?;
                 if text.is_empty() { Err(wrong("the variable is empty")) } else { Ok(Secret(text)) }
             }
-            Self::File(path) => {
-                let wrong = |why: &str| MailError::Password { place: path.display().to_string(), why: why.to_owned() };
-                let metadata = std::fs::metadata(path).map_err(|error| wrong(&error.to_string()))?;
-                if !metadata.is_file() {
-                    return Err(wrong("it is not a regular file"));
-                }
-                if metadata.mode() & 0o007 != 0 {
-                    return Err(wrong("every user of this host can access it; run chmod o= on it"));
-                }
-                if let Some(found) = changeable(path).map_err(|error| wrong(&error.to_string()))? {
-                    return Err(wrong(&found.to_string()));
-                }
-                let mut bytes = Vec::new();
-                File::open(path)
-                    .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
-                    .map_err(|error| wrong(&error.to_string()))?;
-                let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-                let line = line.strip_suffix(b"\r").unwrap_or(line);
-                let text = str::from_utf8(line).map_err(|_| wrong("it is not UTF-8"))?;
-                if text.is_empty() { Err(wrong("its first line is empty")) } else { Ok(Secret(text.to_owned())) }
-            }
+            Self::File(path) => secret_file::first_line(path)
+                .map(Secret)
+                .map_err(|why| MailError::Password { place: path.display().to_string(), why }),
         }
     }
 }

@@ -32,6 +32,7 @@ pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -
         volumes::empty_groups(config, &listed, &shelves, &mut add);
     }
     network::about_mail(config, &mut add);
+    network::notices(config, &mut add);
     network::dumps(config, &mut add);
     schedule::schedule(&mut add);
     not_tried(config, &mut add);
@@ -50,6 +51,9 @@ fn not_tried(config: &Config, add: &mut Add<'_>) {
     }
     if config.enable_mail_notification {
         add("sending a mail: `volbak report --send` does");
+    }
+    if !config.notify.is_empty() {
+        add("sending a notice: `volbak notify test` does");
     }
     if config.enable_mysql_dump {
         add("a dump: the database itself may refuse it");

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backup::{AroundError, AroundFreeze};
 use super::child::{ChildError, ChildProgram, run};
-use crate::config::{HookOptions, distrusted_hook};
+use crate::config::{Config, HookOptions, distrusted_hook};
 use crate::outside::{Cancel, shown_command};
 
 /// The hooks of one volume.
@@ -69,6 +70,35 @@ pub enum HookError {
     Several(Vec<HookError>),
 }
 
+/// Runs the commands of `after_run`; returns the failures. The environment has the outcome, the report's file and its
+/// subject.
+pub(super) fn after_run(config: &Config, outcome: &str, report: &str, subject: &str) -> Vec<HookError> {
+    let environment = [
+        ("VOLBAK_PHASE", "after_run".to_owned()),
+        ("VOLBAK_OUTCOME", outcome.to_owned()),
+        ("VOLBAK_REPORT", report.to_owned()),
+        ("VOLBAK_SUBJECT", subject.to_owned()),
+    ];
+    let one = |command: &Vec<String>| run_hook(command, &environment, config.hooks.timeout, None).err();
+    config.after_run.iter().filter_map(one).collect()
+}
+
+/// Runs one command of the config.
+fn run_hook(
+    command: &[String],
+    environment: &[(&str, String)],
+    timeout: Duration,
+    cancel: Option<&Cancel>,
+) -> Result<(), HookError> {
+    if let Some(why) = distrusted_hook(command) {
+        return Err(HookError::Distrusted(why));
+    }
+    let argv: Vec<OsString> = command.iter().map(OsString::from).collect();
+    let job = ChildProgram { argv: &argv, environment, input: b"", timeout, cancel };
+    let program = argv.first().map_or_else(String::new, |program| shown_command(&program.to_string_lossy(), &[]));
+    run(&job).map(drop).map_err(|error| HookError::Failed { program, error })
+}
+
 fn listed(errors: &[HookError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -93,10 +123,6 @@ impl Hooks {
         outcome: &str,
         cancel: Option<&Cancel>,
     ) -> Result<(), HookError> {
-        if let Some(why) = distrusted_hook(command) {
-            return Err(HookError::Distrusted(why));
-        }
-        let argv: Vec<OsString> = command.iter().map(OsString::from).collect();
         let environment = [
             ("VOLBAK_GROUP", self.group.clone()),
             ("VOLBAK_VOLUME", self.volume.clone()),
@@ -104,10 +130,7 @@ impl Hooks {
             ("VOLBAK_PHASE", phase.to_owned()),
             ("VOLBAK_OUTCOME", outcome.to_owned()),
         ];
-        let job =
-            ChildProgram { argv: &argv, environment: &environment, input: b"", timeout: self.options.timeout, cancel };
-        let program = argv.first().map_or_else(String::new, |program| shown_command(&program.to_string_lossy(), &[]));
-        run(&job).map(drop).map_err(|error| HookError::Failed { program, error })
+        run_hook(command, &environment, self.options.timeout, cancel)
     }
 }
 

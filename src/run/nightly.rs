@@ -12,10 +12,12 @@ use chrono::Local;
 use super::backup::BackupWorld;
 use super::cloud::night::NightCloud;
 use super::collect::{Collector, tell};
+use super::notices::Notices;
 use super::{begun, priority, reports};
 use crate::config::Config;
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
+use crate::notify::Notice;
 use crate::outside::host;
 use crate::report::{Abort, FORMAT_VERSION, RunFacts, RunReport, RunVerdict, Usage};
 use crate::store::StoreError;
@@ -109,6 +111,15 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
             None
         }
     };
+    let is_whole = options.only.is_empty() && !(options.test || config.lvm_test_mode);
+    let notices = if is_whole {
+        Notices::start(
+            config,
+            &Notice::start(&report.host, options.run_id.as_deref(), report.started, &report.destination),
+        )
+    } else {
+        Notices::default()
+    };
     let mut existing = None;
     if let (Some(destination), Some(_)) = (&destination, &lock) {
         if let Err(error) = begun::record(destination, started) {
@@ -144,9 +155,9 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     report.problems.extend(collector.collected().problems);
     report.duration_seconds = began.elapsed().as_secs();
     let scope = reports::scope(config);
-    let is_whole = options.only.is_empty() && !(options.test || config.lvm_test_mode);
     let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
-    let printed = reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), world);
+    let printed =
+        reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), notices, world);
     // Cleared last, so that an interruption while the report is written counts as one of the run.
     if let Some(destination) = present.as_ref().filter(|_| lock.is_some())
         && let Err(error) = begun::clear(destination)

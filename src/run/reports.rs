@@ -9,13 +9,16 @@ use std::path::Path;
 use chrono::{DateTime, Duration, Local, NaiveDate, Utc};
 
 use super::backup::BackupWorld;
+use super::hooks;
 use super::kept::{KeptError, moment_of, name_at};
+use super::notices::Notices;
 use super::prune::{Kept, Shelf};
 use super::record::sha256;
 use crate::config::{Config, MailWhen};
 use crate::error::with_causes;
 use crate::events::{Event, Problem, Severity};
 use crate::mail;
+use crate::notify::{Notice, NoticeEvent};
 use crate::outside::host;
 use crate::report::{ReportError, RunFacts, RunReport, RunVerdict, Standing};
 use crate::shown::hex;
@@ -45,11 +48,14 @@ pub fn deliver(
     facts: RunFacts<'_>,
     config: &Config,
     destination: Option<&Destination>,
+    notices: Notices,
     world: &BackupWorld,
 ) -> Option<String> {
     let delivery = Delivery { facts, config, destination, now: world.clock.now() };
     let before = report.problems.len();
     let printed = delivery.deliver(report);
+    delivery.notify(report, notices);
+    delivery.run_hooks(report);
     for problem in report.problems.get(before..).unwrap_or_default() {
         world.observer.on_event(&Event::Problem(problem.clone()));
     }
@@ -78,11 +84,34 @@ impl Delivery<'_> {
         } else {
             mail::send_waiting(&mail_settings, self.now)
         };
-        if !delivery.problems.is_empty() {
-            report.problems.extend(delivery.problems);
+        self.file_with(report, delivery.problems);
+        None
+    }
+
+    /// Sends the notices, after the mail, so that they tell of a mail that failed.
+    fn notify(&self, report: &mut RunReport, notices: Notices) {
+        let notice = Notice::of(report, self.config.report.style);
+        let problems = notices.finish(self.config, &notice, self.facts.is_whole, self.now);
+        self.file_with(report, problems);
+    }
+
+    /// Runs the commands of `after_run`, all of them even if one fails.
+    fn run_hooks(&self, report: &mut RunReport) {
+        let stored = self.destination.map(|destination| {
+            let own = destination.root().join(OWN_DIRECTORY).join(REPORTS);
+            own.join(name_at(&report.started)).display().to_string()
+        });
+        let outcome = NoticeEvent::of(report.verdict());
+        let failed = hooks::after_run(self.config, outcome.word(), &stored.unwrap_or_default(), &report.subject());
+        let problems = failed.iter().map(|error| Problem::new(Severity::Warning, "after_run", error.to_string()));
+        self.file_with(report, problems.collect());
+    }
+
+    fn file_with(&self, report: &mut RunReport, problems: Vec<Problem>) {
+        if !problems.is_empty() {
+            report.problems.extend(problems);
             self.file(report);
         }
-        None
     }
 
     /// Stores the report and the standing of the volumes in the destination, and writes the metrics file.

@@ -10,6 +10,7 @@ mod heard;
 mod host_settings;
 mod log_lines;
 mod mail;
+mod notify;
 mod rechecks;
 mod standing;
 #[path = "../testkit/mod.rs"]

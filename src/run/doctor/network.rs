@@ -1,11 +1,13 @@
 //! Checks of the network: the mail server, and instances whose databases are dumped.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::finding::{Add, Answer};
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::mail::{self, PasswordSource, Transport};
+use crate::notify::{self, Channel, NotifyError};
 use crate::outside::host;
 use crate::run::dumps::{DumpError, try_instance};
 
@@ -55,6 +57,37 @@ fn unusable(password: &PasswordSource) -> Option<String> {
         PasswordSource::File(_) => password.check().err().map(|error| format!("the password's file {error}")),
         PasswordSource::Environment(name) => {
             std::env::var_os(name).is_none().then(|| format!("the variable {name} is not set"))
+        }
+    }
+}
+
+/// What would be sent where, and whether the server is there. Nothing is sent.
+pub(super) fn notices(config: &Config, add: &mut Add<'_>) {
+    // In parallel: one that hangs must not delay the others.
+    let tried: Vec<_> = std::thread::scope(|scope| {
+        let tries =
+            config.notify.iter().map(|one| scope.spawn(|| notify::try_server(one, one.deadline.min(TRY_LIMIT))));
+        let tries: Vec<_> = tries.collect();
+        tries.into_iter().map(|one| one.join().unwrap_or(Err(NotifyError::NotBuilt))).collect()
+    });
+    for (one, tried) in config.notify.iter().zip(tried) {
+        let events: Vec<&str> = one.on.iter().map(|event| event.word()).collect();
+        let on = format!("{} ({}): {}", one.name, one.channel.word(), events.join(", "));
+        match (&one.channel, tried) {
+            (Channel::Command(command), _) => {
+                let program = command.first().map(String::as_str).unwrap_or_default();
+                let (answer, is) = if Path::new(program).is_file() {
+                    (Answer::Good, "")
+                } else {
+                    (Answer::Bad, ", which is not there")
+                };
+                add("notify", answer, format!("{on}, by {program}{is}"));
+            }
+            (_, Ok(host)) => {
+                let host = host.unwrap_or_default();
+                add("notify", Answer::Good, format!("{on}, to {host}, which accepts the connection"));
+            }
+            (_, Err(error)) => add("notify", Answer::Doubtful, format!("{on}: {error}")),
         }
     }
 }

@@ -27,3 +27,4 @@ mod runs;
 mod tar;
 mod workers;
 pub mod write;
+mod zstd;

@@ -116,7 +116,7 @@ pub use crate::run::verify::{VerifyOptions, VerifyReport};
 
 /// Types of fields of [`BackupOptions`] and [`RestoreOptions`].
 pub mod options {
-    pub use crate::archive::kind::ArchiveKind;
+    pub use crate::archive::kind::{ArchiveKind, BackupMode, Compression};
     pub use crate::archive::level::CompressionLevel;
     pub use crate::config::{ArchiveOptions, ChangeLimits, Expectation};
     pub use crate::outside::Cancel;

@@ -16,7 +16,7 @@ pub use self::records::{
 pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use crate::archive::carry::parent::ParentFacts;
 use crate::archive::counts::Counts;
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::{ArchiveKind, Compression};
 use crate::cloud::VolumeInCloud;
 use crate::events::Problem;
 use crate::layout::Layout;
@@ -26,6 +26,11 @@ use crate::shown::hex;
 pub const FORMAT: u32 = 1;
 /// The version of the format that this program writes for image backups, which earlier versions must not read.
 pub const IMAGE_FORMAT: u32 = 2;
+/// The version of the format that this program writes for backups in Zstandard frames, which earlier versions must not
+/// read.
+pub const ZSTD_FORMAT: u32 = 3;
+/// The newest version of the format that this program reads.
+const NEWEST_FORMAT: u32 = ZSTD_FORMAT;
 /// A larger file is not accepted as a manifest. Manifests stay far below: the facts from a volume are bounded.
 pub const MAX_BYTES: u64 = 256 << 20;
 
@@ -35,7 +40,7 @@ const SELF_KEY: &str = "\"self_sha256\": \"";
 /// All facts of a backup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`] or [`IMAGE_FORMAT`].
+    /// [`FORMAT`], [`IMAGE_FORMAT`] or [`ZSTD_FORMAT`].
     pub format: u32,
     /// The version of volbak that wrote it.
     pub volbak_version: String,
@@ -70,6 +75,9 @@ pub struct Manifest {
     /// Facts of an image backup, which has no regions; `None` for a backup of files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageRecord>,
+    /// How the archive's members are compressed.
+    #[serde(default, skip_serializing_if = "Compression::is_gzip")]
+    pub compression: Compression,
     /// The options of the backup.
     pub options: OptionsRecord,
     /// Counts of the archive's content.
@@ -117,8 +125,17 @@ pub enum ManifestError {
     )]
     TooLong(u64),
     /// It was written by a newer version.
-    #[error("the manifest has format {0}, and this version of volbak knows formats up to {IMAGE_FORMAT}")]
+    #[error("the manifest has format {0}, and this version of volbak knows formats up to {NEWEST_FORMAT}")]
     TooNew(u64),
+}
+
+/// The version of the format for an archive of this kind.
+pub(crate) fn format_of(kind: ArchiveKind) -> u32 {
+    match kind {
+        ArchiveKind::Files(Compression::Gzip) => FORMAT,
+        ArchiveKind::Files(Compression::Zstd) => ZSTD_FORMAT,
+        ArchiveKind::Image => IMAGE_FORMAT,
+    }
 }
 
 impl Manifest {
@@ -154,7 +171,7 @@ impl Manifest {
         if found != frame.self_sha256 {
             return Err(ManifestError::Changed { said: frame.self_sha256, found });
         }
-        if frame.format > u64::from(IMAGE_FORMAT) {
+        if frame.format > u64::from(NEWEST_FORMAT) {
             return Err(ManifestError::TooNew(frame.format));
         }
         Ok(serde_json::from_slice(bytes)?)
@@ -166,6 +183,7 @@ impl Manifest {
         let paths = self.regions.iter().flat_map(|region| [region.archive_path.clone(), region.files_path.clone()]);
         ParentFacts {
             stem: self.stem.clone(),
+            suffix: self.kind().suffix(),
             archive_bytes: self.sizes.archive_bytes,
             members: self.sizes.members,
             index_sha256: self.digests.index_sha256.clone(),
@@ -175,7 +193,7 @@ impl Manifest {
 
     /// What its archive is.
     pub fn kind(&self) -> ArchiveKind {
-        if self.image.is_some() { ArchiveKind::Image } else { ArchiveKind::Files }
+        if self.image.is_some() { ArchiveKind::Image } else { ArchiveKind::Files(self.compression) }
     }
 
     /// Whether the backup contains everything that was selected.
@@ -218,6 +236,7 @@ pub(crate) fn blank() -> Manifest {
         },
         regions: Vec::new(),
         image: None,
+        compression: Compression::default(),
         options: OptionsRecord::default(),
         counts: Counts::default(),
         carried: None,

@@ -7,7 +7,9 @@ use std::io;
 
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 
-use super::codec::contract::{Bounds, Codec, Decode, DecodeError, Encode, EncoderError, MAX_MEMBER_DATA, MemberFrame};
+use super::codec::contract::{
+    Bounds, Codec, Decode, DecodeError, Encode, EncoderError, MAX_MEMBER_DATA, MemberFrame, SharedMembers,
+};
 use super::level::{BadLevel, check_level};
 use crate::outside::memory;
 
@@ -56,6 +58,9 @@ pub(super) const BOUNDS: Bounds = Bounds {
     max_padding_bytes: MAX_PADDING_BYTES,
 };
 
+/// Decision 17.
+const SHARED_MEMBERS: SharedMembers = SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 };
+
 /// The memory that libdeflate needs to decompress.
 const DECODER_BYTES: usize = 64 << 10;
 
@@ -63,12 +68,12 @@ const DECODER_BYTES: usize = 64 << 10;
 pub(super) struct Gzip;
 
 impl Codec for Gzip {
-    fn suffix(&self) -> &'static str {
-        SUFFIX
-    }
-
     fn bounds(&self) -> &'static Bounds {
         &BOUNDS
+    }
+
+    fn shared_members(&self) -> SharedMembers {
+        SHARED_MEMBERS
     }
 
     fn signature(&self) -> &'static [u8] {

@@ -32,10 +32,11 @@ use self::sink::Sink;
 pub(super) use self::spares::Spares;
 use super::carry::Share;
 use super::carry::known_data::KnownData;
-use super::codec::{self, CodecRef, Encode, MAX_MEMBER_DATA};
+use super::codec::{CodecRef, Encode, MAX_MEMBER_DATA, SharedMembers};
 use super::error::ArchiveError;
 use super::head_digest::MemberHeads;
 use super::index::{EntryLine, MemberDigest, MemberLine};
+use super::kind::ArchiveKind;
 use super::level::{CompressionLevel, LevelControl, LevelNow};
 use super::workers::Workers;
 use crate::outside::memory;
@@ -66,11 +67,7 @@ pub struct MemberWriter {
 
 impl MemberWriter {
     /// Compresses with `threads` threads.
-    pub fn new(outputs: Outputs, wanted: CompressionLevel, threads: usize) -> Result<Self, ArchiveError> {
-        Self::with_codec(codec::WRITTEN, outputs, wanted, threads)
-    }
-
-    pub(super) fn with_codec(
+    pub(super) fn new(
         codec: CodecRef,
         outputs: Outputs,
         wanted: CompressionLevel,
@@ -147,6 +144,11 @@ impl MemberWriter {
             self.pool.give_first(move || order.write_on());
         }
         Ok(())
+    }
+
+    /// The size of members that small entries share.
+    pub(super) fn shared_members(&self) -> SharedMembers {
+        self.codec.shared_members()
     }
 
     /// The length of the tar stream in the current member.
@@ -269,15 +271,15 @@ pub(super) fn yield_to_the_others() {
 }
 
 /// Fails if the limits of this process do not allow the memory that writing an archive needs.
-pub(crate) fn require_memory(threads: usize, wanted: CompressionLevel) -> io::Result<()> {
-    memory::require(needed_bytes(threads.max(1), LevelNow::new(wanted).get()))
+pub(crate) fn require_memory(kind: ArchiveKind, threads: usize, wanted: CompressionLevel) -> io::Result<()> {
+    memory::require(needed_bytes(kind.codec(), threads.max(1), LevelNow::new(wanted).get()))
 }
 
 /// An upper bound of the memory for writing an archive: threads' stacks, buffers, encoders, and the other parts of
 /// a backup. Measured, with a margin (the minimum limit for two threads is 76 MB, including 27 MB of the program
 /// itself).
-fn needed_bytes(threads: usize, level: i32) -> usize {
+fn needed_bytes(codec: CodecRef, threads: usize, level: i32) -> usize {
     const EACH_BYTES: usize = 8 << 20;
     const BASE_BYTES: usize = 48 << 20;
-    threads.saturating_mul(EACH_BYTES + codec::WRITTEN.encoder_bytes(level)).saturating_add(BASE_BYTES)
+    threads.saturating_mul(EACH_BYTES + codec.encoder_bytes(level)).saturating_add(BASE_BYTES)
 }

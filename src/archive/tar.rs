@@ -8,7 +8,7 @@ mod stream;
 use sha2::Digest;
 
 use self::area::{put_area, put_image_area};
-use self::border::{ends_member, has_members_of_its_own, may_end_member};
+use self::border::{ends_member, has_members_of_its_own};
 use self::room::Room;
 use self::stream::TarStream;
 use super::codec::MAX_MEMBER_DATA;
@@ -167,8 +167,9 @@ impl<'a> TarWriter<'a> {
 
     /// Whether the current member may end before an entry of this length.
     pub(super) fn may_end_member_before(&self, entry_bytes: Option<u64>) -> bool {
-        let current = self.stream.members.current_bytes();
-        current == 0 || may_end_member(current) || entry_bytes.is_some_and(has_members_of_its_own)
+        let members = &self.stream.members;
+        let current = members.current_bytes();
+        current == 0 || current >= members.shared_members().min_bytes || entry_bytes.is_some_and(has_members_of_its_own)
     }
 
     /// Advances the tar offset by the length of copied entries.
@@ -354,7 +355,7 @@ impl<'a> TarWriter<'a> {
         self.tar_offset += tar_length;
         self.room.take_head(head.bytes.len() as u64);
         let members = &mut self.stream.members;
-        let is_last = ends_member(&path, tar_length, members.current_bytes());
+        let is_last = ends_member(members.shared_members(), &path, tar_length, members.current_bytes());
         let line = EntryLine {
             kind: facts.kind,
             damaged: written.is_damaged,

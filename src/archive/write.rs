@@ -19,6 +19,7 @@ use super::carry::decide::{Carry, GivenUp, Offer, Why};
 use super::carry::parent::Parent;
 use super::counts::{CarryCounts, Counts};
 use super::error::{ArchiveError, StopCheck};
+use super::kind::Compression;
 use super::level::CompressionLevel;
 use super::members::{KnownMembers, MemberWriter, Outputs, WrittenMembers};
 use super::placed::{Link, Placed, tell};
@@ -32,6 +33,8 @@ use crate::events::{Observer, Severity};
 pub struct WriteOptions {
     /// The compression level.
     pub level: CompressionLevel,
+    /// How its members are compressed.
+    pub compression: Compression,
     /// The number of compression threads.
     pub threads: usize,
     /// Writing stops soon after this returns true.
@@ -39,9 +42,9 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
-    /// Options for an archive that is written to its end.
+    /// Options for an archive in gzip members that is written to its end.
     pub fn new(level: CompressionLevel, threads: usize) -> Self {
-        Self { level, threads, stop: Arc::new(|| false) }
+        Self { level, compression: Compression::default(), threads, stop: Arc::new(|| false) }
     }
 }
 
@@ -72,7 +75,7 @@ pub struct ArchiveWriter<'a> {
 impl<'a> ArchiveWriter<'a> {
     /// Starts an archive. Problems with single files are reported to `observer` and do not stop it.
     pub fn new(outputs: Outputs, options: &WriteOptions, observer: &'a dyn Observer) -> Result<Self, ArchiveError> {
-        let members = MemberWriter::new(outputs, options.level, options.threads)?;
+        let members = MemberWriter::new(options.compression.codec(), outputs, options.level, options.threads)?;
         Ok(Self {
             stop: Arc::clone(&options.stop),
             namer: Namer::new(),

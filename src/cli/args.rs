@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use volbak::archive::kind::Compression;
 use volbak::archive::level::CompressionLevel;
 use volbak::config::parse_bytes;
 use volbak::reader::exclude::{BadPattern, Excludes};
@@ -169,6 +170,10 @@ pub(crate) struct SnapshotArgs {
     /// [default: `mode` in the config, or files]
     #[arg(long, conflicts_with_all = ["exclude", "reader", "read_only_snapshots"])]
     pub(crate) image: bool,
+    /// Format of an archive of files: tar.gz, or tar.zst, which is smaller and made faster, and needs zstd to restore
+    /// without volbak [default: that of the config, or tar.gz]
+    #[arg(long, value_name = "FORMAT", conflicts_with = "image")]
+    pub(crate) format: Option<Compression>,
     /// Compression level, from 1 (fast) to 12 (small); `auto` (or `auto:3-9`) uses spare CPU time
     /// [default: that of the config, or 6]
     #[arg(long, value_name = "N")]

@@ -264,7 +264,7 @@ fn find(args: &ExportArgs) -> anyhow::Result<Chosen> {
     let path = Path::new(&args.source);
     let backup = |text: &str| -> anyhow::Result<Chosen> {
         let files = args.place.find(text)?;
-        if args.to.as_os_str() == "-" && args.scratch.is_none() && files.kind() == ArchiveKind::Files {
+        if args.to.as_os_str() == "-" && args.scratch.is_none() && !files.kind().is_image() {
             return Err(UsageError("a backup of files is rebuilt in a file first: use --scratch DIR".to_owned()).into());
         }
         Ok(Chosen::Backup(files))

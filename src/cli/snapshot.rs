@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::CommandFactory;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use volbak::archive::kind::ArchiveKind;
+use volbak::archive::kind::BackupMode;
 use volbak::config::Config;
 use volbak::error::ExitClass;
 use volbak::events::Observer;
@@ -102,7 +102,11 @@ fn options(args: &SnapshotArgs, config: &Config, source: &Source, cancel: &Cance
         options.around = hooks::around(&wanted.hooks, &facts.vg, &facts.lv, cancel);
     }
     if args.image {
-        options.mode = ArchiveKind::Image;
+        options.mode = BackupMode::Image;
+    }
+    if let Some(format) = args.format {
+        options.archive.format = format;
+        options.mode = BackupMode::Files;
     }
     if let Some(level) = args.level {
         options.archive.level = level;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::expect::Expectation;
 use super::pattern::Pattern;
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::{BackupMode, Compression};
 use crate::archive::level::CompressionLevel;
 use crate::mail::{SmtpServer, SpoolSettings, Transport};
 use crate::report::{CheckLevel, Style};
@@ -18,6 +18,8 @@ use crate::store::retention::Policy;
 pub struct ArchiveOptions {
     /// The compression level.
     pub level: CompressionLevel,
+    /// The format of an archive of files.
+    pub format: Compression,
     /// The number of compression threads; `None` means one per core.
     pub threads: Option<u32>,
     /// Excluded files: gitignore-style globs, anchored at each filesystem's root.
@@ -38,6 +40,7 @@ impl Default for ArchiveOptions {
     fn default() -> Self {
         Self {
             level: CompressionLevel::default(),
+            format: Compression::default(),
             threads: None,
             exclude: Vec::new(),
             scratch: None,
@@ -251,7 +254,7 @@ pub struct VolumeOptions {
     /// The limits of a sudden change.
     pub change: ChangeLimits,
     /// Whether its files are backed up, or an image of all of it.
-    pub mode: ArchiveKind,
+    pub mode: BackupMode,
     /// The maximum duration of its backup.
     pub max_time: Option<Duration>,
     /// The maximum length of its archive before compression, in bytes.

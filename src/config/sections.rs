@@ -18,7 +18,7 @@ use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
 use super::{dumps, group, mail, notify, openstack, store};
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::{BackupMode, Compression};
 use crate::report::{CheckLevel, Style};
 use crate::shown;
 use crate::source::FreezeOptions;
@@ -128,6 +128,7 @@ fn archive(section: &Section<'_>) -> ArchiveOptions {
     let days = section.number("full_read_every_days", 0, YEARS_100);
     ArchiveOptions {
         level: level(section).unwrap_or(usual.level),
+        format: format(section).unwrap_or(usual.format),
         threads: section.number("threads", 1, 1024),
         exclude: exclude_list(section).unwrap_or(usual.exclude),
         scratch: section.path("scratch", "/var/tmp"),
@@ -136,6 +137,10 @@ fn archive(section: &Section<'_>) -> ArchiveOptions {
         full_read_every_days: days.unwrap_or(usual.full_read_every_days),
         share_blocks: section.boolean("share_blocks").unwrap_or(usual.share_blocks),
     }
+}
+
+fn format(section: &Section<'_>) -> Option<Compression> {
+    section.choice("format", &Compression::ALL.map(|compression| (compression.format(), compression)))
 }
 
 fn retention(top: &Section<'_>, section: &Section<'_>) -> Policy {
@@ -248,12 +253,13 @@ fn exception(section: &Section<'_>, pattern: Pattern) -> VolumeException {
     let count = |key: &'static str| section.number(key, 0, 100_000);
     VolumeException {
         pattern,
-        mode: section.choice("mode", &[("files", ArchiveKind::Files), ("image", ArchiveKind::Image)]),
+        mode: section.choice("mode", &[("files", BackupMode::Files), ("image", BackupMode::Image)]),
         skip: section.boolean("skip"),
         max_volume: section.hours("max_volume_hours", 168),
         max_volume_size: bytes(section, "max_volume_size"),
         snapshot_max_size: snapshot_size(section, "snapshot_max_size"),
         level: level(section),
+        format: format(section),
         exclude: exclude_list(section),
         backups_retention_days: section.number("backups_retention_days", 1, YEARS_100),
         keep_last: count("keep_last"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::expect::Expectation;
 use super::options::VolumeOptions;
 use super::pattern::Pattern;
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::{BackupMode, Compression};
 use crate::archive::level::CompressionLevel;
 use crate::source::SnapshotSize;
 
@@ -15,7 +15,7 @@ pub struct VolumeException {
     /// The name, which may be a pattern.
     pub pattern: Pattern,
     /// Whether their files are backed up, or an image of each.
-    pub mode: Option<ArchiveKind>,
+    pub mode: Option<BackupMode>,
     /// Whether these volumes are excluded (`true`), or included although a wildcard's exception excludes them
     /// (`false`).
     pub skip: Option<bool>,
@@ -27,6 +27,8 @@ pub struct VolumeException {
     pub snapshot_max_size: Option<SnapshotSize>,
     /// Replaces `archive.level`.
     pub level: Option<CompressionLevel>,
+    /// Replaces `archive.format`.
+    pub format: Option<Compression>,
     /// Replaces `archive.exclude`.
     pub exclude: Option<Vec<String>>,
     /// Replaces `backups_retention_days`.
@@ -94,6 +96,7 @@ impl VolumeException {
         options.max_bytes = self.max_volume_size.or(options.max_bytes);
         put(&mut options.snapshot.snapshot_size, self.snapshot_max_size.as_ref());
         put(&mut options.archive.level, self.level.as_ref());
+        put(&mut options.archive.format, self.format.as_ref());
         put(&mut options.archive.exclude, self.exclude.as_ref());
         let retention = &mut options.retention;
         put(&mut retention.retention_days, self.backups_retention_days.as_ref());

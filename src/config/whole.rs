@@ -12,7 +12,7 @@ use super::options::{
 use super::pattern::Pattern;
 use super::store::StoreOptions;
 use super::volume::VolumeException;
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::BackupMode;
 use crate::mail::Settings;
 use crate::notify::NotifyOptions;
 use crate::outside::trust::Changeable;
@@ -165,7 +165,7 @@ impl Config {
             hooks: self.hooks.clone(),
             finds_sudden_changes: self.finds_sudden_changes,
             change: self.change,
-            mode: ArchiveKind::Files,
+            mode: BackupMode::Files,
             max_time: self.max_volume,
             max_bytes: self.max_volume_size,
             expect: Vec::new(),

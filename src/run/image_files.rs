@@ -83,8 +83,10 @@ impl ImageFiles {
             |suffix: &str| File::create_new(directory.path().join(format!("{STEM}{suffix}"))).map_err(scratch_error);
         let outputs = Outputs { archive: Box::new(create(ARCHIVE)?), index: Box::new(create(INDEX)?) };
         let stop = cancel.clone();
-        let options =
-            WriteOptions { level: CompressionLevel::Fixed(1), threads, stop: Arc::new(move || stop.is_cancelled()) };
+        let options = WriteOptions {
+            stop: Arc::new(move || stop.is_cancelled()),
+            ..WriteOptions::new(CompressionLevel::Fixed(1), threads)
+        };
         let mut writer = ArchiveWriter::new(outputs, &options, observer)?;
         let mut regions = Vec::new();
         for region in &mut opened.regions {
@@ -151,7 +153,7 @@ fn directory_in(
 }
 
 fn checksum(sha1: &[u8; 20]) -> String {
-    format!("{}  {STEM}{}\n", hex(sha1), ArchiveKind::Files.suffix())
+    format!("{}  {STEM}{}\n", hex(sha1), ArchiveKind::default().suffix())
 }
 
 /// A file or directory in an image.

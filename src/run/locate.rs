@@ -30,10 +30,9 @@ use crate::store::{Backup, StoreError};
 pub enum LocateError {
     /// The path does not have the suffix of an archive.
     #[error(
-        "{} is not the name of an archive: those end with {} or {}",
+        "{} is not the name of an archive: those end with {}",
         .0.display(),
-        ArchiveKind::Files.suffix(),
-        ArchiveKind::Image.suffix()
+        ArchiveKind::ALL.map(ArchiveKind::suffix).join(" or ")
     )]
     NotAnArchive(PathBuf),
     /// A volume was named without a destination.

@@ -13,12 +13,12 @@ use super::record::timestamp;
 use crate::archive::carry::Share;
 use crate::archive::carry::parent::{Parent, ParentError};
 use crate::archive::image::parent::{ImageParent, ImageParentError, ImageParentFacts};
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::{ArchiveKind, BackupMode, Compression};
 use crate::archive::level::CompressionLevel;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::layout::Region;
-use crate::manifest::{FORMAT, IMAGE_FORMAT, Manifest, SourceRecord};
+use crate::manifest::{Manifest, SourceRecord, format_of};
 use crate::outside::BlockRead;
 use crate::store::open::OpenError;
 use crate::store::retention::is_future;
@@ -102,6 +102,7 @@ impl Trust {
 /// The new backup, as far as it decides what can be carried.
 pub(super) struct Sought<'a> {
     pub(super) source: &'a SourceRecord,
+    pub(super) kind: ArchiveKind,
     pub(super) level: CompressionLevel,
     pub(super) choice: &'a ParentChoice,
     pub(super) full_read_every_days: u32,
@@ -150,6 +151,14 @@ pub(super) enum UnusableError {
     /// Another version of volbak wrote it.
     #[error("it has the format {0}, which this version does not carry from")]
     Format(u32),
+    /// Its members are compressed in another way.
+    #[error("it is a {before}, and now it is {now}")]
+    Compression {
+        /// The format of its archive.
+        before: Compression,
+        /// That of the new archive.
+        now: Compression,
+    },
     /// Its members would keep their old compression level.
     #[error("it was compressed at level {before}, and now it is {now}")]
     Level {
@@ -190,7 +199,7 @@ pub(super) fn previous(
     backups: &EarlierBackups<'_>,
     destination: &Path,
 ) -> Result<Option<Previous>, PreviousError> {
-    let Some((files, manifest)) = choose(wanted, backups, destination, ArchiveKind::Files)? else { return Ok(None) };
+    let Some((files, manifest)) = choose(wanted, backups, destination, BackupMode::Files)? else { return Ok(None) };
     let opened = open(wanted, &files, &manifest);
     opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
 }
@@ -207,17 +216,17 @@ pub(super) fn previous_image(
     backups: &EarlierBackups<'_>,
     destination: &Path,
 ) -> Result<Option<PreviousImage>, PreviousError> {
-    let Some((files, manifest)) = choose(wanted, backups, destination, ArchiveKind::Image)? else { return Ok(None) };
+    let Some((files, manifest)) = choose(wanted, backups, destination, BackupMode::Image)? else { return Ok(None) };
     let opened = open_image(wanted, &files, &manifest);
     opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
 }
 
-/// The backup of this kind that is carried forward from.
+/// The backup of files or image that is carried forward from.
 fn choose(
     wanted: &Sought<'_>,
     backups: &EarlierBackups<'_>,
     destination: &Path,
-    kind: ArchiveKind,
+    mode: BackupMode,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
     match wanted.choice {
         ParentChoice::Full => Ok(None),
@@ -228,13 +237,13 @@ fn choose(
             if locate::files_are_bad(&files, &manifest) {
                 return Err(PreviousError::Bad(files.stem().to_owned()));
             }
-            if manifest.kind() != kind {
+            if manifest.kind().mode() != mode {
                 let stem = files.stem().to_owned();
                 return Err(PreviousError::Unusable { stem, why: UnusableError::OtherKind });
             }
             Ok(Some((files, manifest)))
         }
-        ParentChoice::Newest => newest(wanted.source, wanted.now, backups, kind),
+        ParentChoice::Newest => newest(wanted.source, wanted.now, backups, mode),
     }
 }
 
@@ -243,7 +252,7 @@ fn newest(
     source: &SourceRecord,
     now: DateTime<Utc>,
     backups: &EarlierBackups<'_>,
-    kind: ArchiveKind,
+    mode: BackupMode,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
     // Content carried from a bad backup may be bad too, and would pass every check except the one that found it.
     let mut bad_sha1s: Vec<&str> = Vec::new();
@@ -252,7 +261,7 @@ fn newest(
     for backup in backups.iter() {
         let manifest = backup.manifest;
         // A backup from a night with the clock ahead would otherwise be the newest for a long time.
-        let is_other = manifest.kind() != kind || !is_same_source(&manifest.source, source);
+        let is_other = manifest.kind().mode() != mode || !is_same_source(&manifest.source, source);
         if is_other || is_future(manifest.started_at, now) {
             continue;
         }
@@ -280,9 +289,12 @@ fn read_manifest(files: &Backup) -> Result<Manifest, PreviousError> {
 
 /// Opens archive and index, which must be as long as the manifest says.
 fn open_files(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Result<Opened, UnusableError> {
-    let format = if manifest.kind() == ArchiveKind::Image { IMAGE_FORMAT } else { FORMAT };
-    if manifest.format != format {
+    if manifest.format != format_of(manifest.kind()) {
         return Err(UnusableError::Format(manifest.format));
+    }
+    let (before, now) = (manifest.compression, wanted.kind.compression());
+    if before != now {
+        return Err(UnusableError::Compression { before, now });
     }
     if let CompressionLevel::Fixed(level) = wanted.level {
         let before = &manifest.options;

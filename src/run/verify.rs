@@ -89,7 +89,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
             let (threads, cancel, observer) = (options.threads, &options.cancel, around.observer);
             let reading = content::Reading { archive, sides: &sides, threads, cancel, observer };
             seen = match files.kind() {
-                ArchiveKind::Files => content::check(&reading, &mut findings)?,
+                ArchiveKind::Files(_) => content::check(&reading, &mut findings)?,
                 ArchiveKind::Image => image::check(&reading, &mut findings)?,
             };
         }
@@ -103,7 +103,13 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
                 findings.not_checked("a second opinion on an image is part of --restore-test");
             }
         } else if is_sound {
-            second = second_opinion::check(&sides, &options.cancel, around.observer, &mut findings)?;
+            second = second_opinion::check(
+                &sides,
+                files.kind().compression(),
+                &options.cancel,
+                around.observer,
+                &mut findings,
+            )?;
         } else {
             findings.not_checked("no second opinion is asked about a damaged archive");
         }

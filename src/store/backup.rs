@@ -62,7 +62,7 @@ impl Backup {
     /// Fails for an image.
     pub fn require_files(&self) -> Result<(), IsImage> {
         match self.kind {
-            ArchiveKind::Files => Ok(()),
+            ArchiveKind::Files(_) => Ok(()),
             ArchiveKind::Image => Err(IsImage(self.archive_path())),
         }
     }
@@ -149,9 +149,13 @@ impl Backup {
     /// Opens the index.
     pub fn open_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
         let index = self.open(INDEX)?;
-        // One that belongs to the archive of the other kind with the same stem.
-        let is_other = is_image_index(&*index) != (self.kind == ArchiveKind::Image) && self.has_other_archive();
-        if is_other { Err(OpenError::Missing(self.index_path())) } else { Ok(index) }
+        // One that belongs to an archive of another kind with the same stem.
+        let is_other = || {
+            let manifest = self.read(MANIFEST, MAX_BYTES).ok().and_then(|bytes| Manifest::from_bytes(&bytes).ok());
+            is_image_index(&*index) != self.kind.is_image()
+                || manifest.is_some_and(|manifest| manifest.kind() != self.kind)
+        };
+        if self.has_other_archive() && is_other() { Err(OpenError::Missing(self.index_path())) } else { Ok(index) }
     }
 
     /// The length of the manifest in bytes; 0 if it is missing.
@@ -181,9 +185,10 @@ impl Backup {
     /// Reads the checksum file.
     pub fn read_checksum(&self) -> Result<Vec<u8>, ReadError> {
         let checksum = self.read(CHECKSUM, MAX_CHECKSUM_BYTES)?;
-        let other = ArchiveKind::ALL.into_iter().find(|kind| *kind != self.kind).map_or("", ArchiveKind::suffix);
-        let is_other = checksum.trim_ascii_end().ends_with(format!("{}{other}", self.stem).as_bytes());
-        if is_other && self.has_other_archive() {
+        let is_of = |kind: ArchiveKind| {
+            checksum.trim_ascii_end().ends_with(format!("{}{}", self.stem, kind.suffix()).as_bytes())
+        };
+        if ArchiveKind::ALL.into_iter().any(|kind| kind != self.kind && is_of(kind)) && self.has_other_archive() {
             return Err(OpenError::Missing(self.checksum_path()).into());
         }
         Ok(checksum)
@@ -199,7 +204,7 @@ impl Backup {
         self.folder.put(&format!("{}{RECORD}", self.stem), bytes, Writers::Many)
     }
 
-    /// Whether an archive of the other kind has the same stem.
+    /// Whether an archive of another kind has the same stem.
     fn has_other_archive(&self) -> bool {
         let others = ArchiveKind::ALL.into_iter().filter(|kind| *kind != self.kind);
         others.into_iter().any(|kind| self.open(kind.suffix()).is_ok())

@@ -1,4 +1,4 @@
-//! Which archive the side files of a stem belong to: files of two kinds may have one stem, if another program made one of them.
+//! Which archive the side files of a stem belong to: archives of several kinds may have one stem, if another program made some of them.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub(super) fn is_image_index(index: &dyn BlockRead) -> bool {
 
 /// The kind of the backup with this stem: by its manifest, else by the archive that is there.
 pub(super) fn kind_of_stem(folder: &dyn Store, stem: &str) -> ArchiveKind {
-    let is_there = |kind: ArchiveKind| folder.open(&format!("{stem}{}", kind.suffix())).is_ok();
-    match (is_there(ArchiveKind::Files), is_there(ArchiveKind::Image)) {
-        (true, false) => ArchiveKind::Files,
-        (false, true) => ArchiveKind::Image,
+    let is_there = |kind: &ArchiveKind| folder.open(&format!("{stem}{}", kind.suffix())).is_ok();
+    let there: Vec<ArchiveKind> = ArchiveKind::ALL.into_iter().filter(is_there).collect();
+    match there.as_slice() {
+        [only] => *only,
         _ => folder.open(&format!("{stem}{MANIFEST}")).ok().and_then(kind_of_manifest).unwrap_or_default(),
     }
 }

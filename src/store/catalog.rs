@@ -143,7 +143,7 @@ pub fn list_volume(volume: &dyn Store, name: &str) -> Result<Vec<CatalogEntry>, 
 /// A stem, and what its archive is; `None` without an archive.
 type Stem = (String, Option<ArchiveKind>);
 
-/// The stems of a volume's backups, sorted. One is there twice if another program made an archive of the other kind.
+/// The stems of a volume's backups, sorted. One is there twice if another program made an archive of another kind.
 fn stems(volume: &dyn Store) -> Result<Vec<Stem>, StoreError> {
     let listing = volume.list()?;
     // The remains of an interrupted run are no backup, not even a damaged one; the next run removes them.
@@ -196,14 +196,6 @@ fn length(volume: &dyn Store, stem: &str, kind: ArchiveKind) -> Option<u64> {
     volume.open(&format!("{stem}{}", kind.suffix())).ok().map(|archive| archive.len_bytes())
 }
 
-/// The other kind.
-fn other(kind: ArchiveKind) -> ArchiveKind {
-    match kind {
-        ArchiveKind::Files => ArchiveKind::Image,
-        ArchiveKind::Image => ArchiveKind::Files,
-    }
-}
-
 fn read_state(volume: &dyn Store, stem: &str, kind: ArchiveKind, archive_bytes: Option<u64>) -> BackupState {
     let damaged = |what: String| BackupState::Damaged { what };
     let file = match volume.open(&format!("{stem}{MANIFEST}")) {
@@ -212,7 +204,7 @@ fn read_state(volume: &dyn Store, stem: &str, kind: ArchiveKind, archive_bytes: 
             // Only volbak writes an index, so the manifest was lost or removed.
             return match volume.open(&format!("{stem}{INDEX}")) {
                 // That of the other archive with this stem.
-                Ok(index) if is_image_index(&*index) != (kind == ArchiveKind::Image) => BackupState::WithoutManifest,
+                Ok(index) if is_image_index(&*index) != kind.is_image() => BackupState::WithoutManifest,
                 Ok(_) => damaged("the manifest is missing, and its index is there".to_owned()),
                 Err(_) => BackupState::WithoutManifest,
             };
@@ -233,7 +225,7 @@ fn read_state(volume: &dyn Store, stem: &str, kind: ArchiveKind, archive_bytes: 
         Err(error) => return damaged(with_causes(&error)),
     };
     if manifest.kind() != kind {
-        let other = other(kind);
+        let other = manifest.kind();
         return match length(volume, stem, other) {
             Some(_) => BackupState::WithoutManifest,
             None => damaged(format!("its manifest is that of {stem}{}, which is missing", other.suffix())),

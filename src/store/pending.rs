@@ -9,15 +9,17 @@ use chrono::{NaiveDateTime, TimeDelta};
 use super::api::{Content, Folder, StoreFile};
 use super::error::StoreError;
 use super::open::OpenError;
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::{ArchiveKind, Compression};
 use crate::archive::members::ArchiveFile;
 use crate::outside::BlockRead;
 
 /// The suffixes of all files that a backup may have, in the order of publication; it has one archive. The manifest, which
 /// makes the backup complete, is last.
-pub const SUFFIXES: [&str; 5] = [INDEX, CHECKSUM, ARCHIVE, IMAGE, MANIFEST];
-/// The suffix of an archive of files.
-pub const ARCHIVE: &str = ArchiveKind::Files.suffix();
+pub const SUFFIXES: [&str; 6] = [INDEX, CHECKSUM, ARCHIVE, ZSTD_ARCHIVE, IMAGE, MANIFEST];
+/// The suffix of an archive of files in gzip members.
+pub const ARCHIVE: &str = ArchiveKind::Files(Compression::Gzip).suffix();
+/// The suffix of an archive of files in Zstandard frames.
+pub const ZSTD_ARCHIVE: &str = ArchiveKind::Files(Compression::Zstd).suffix();
 /// The suffix of an archive that is an image.
 pub const IMAGE: &str = ArchiveKind::Image.suffix();
 /// The checksum's suffix.
@@ -204,7 +206,7 @@ mod tests {
     }
 
     fn pending(root: &Path) -> PendingBackup {
-        let pending = PendingBackup::begin(volume(root), "vol-1", noon(), ArchiveKind::Files).unwrap();
+        let pending = PendingBackup::begin(volume(root), "vol-1", noon(), ArchiveKind::default()).unwrap();
         pending.archive_writer(true).unwrap().write_all(b"archive").unwrap();
         pending.index_writer().unwrap().write_all(b"index").unwrap();
         pending

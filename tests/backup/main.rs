@@ -12,3 +12,4 @@ mod same_archives;
 mod shared_blocks;
 #[path = "../testkit/mod.rs"]
 mod testkit;
+mod zstd;

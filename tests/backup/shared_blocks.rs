@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::testkit::guest::backups::{
-    SUFFIXES, assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting,
+    assert_all_good, files_of, manifest, problems, run_expecting, snapshot, snapshot_expecting,
 };
 use crate::testkit::guest::{Mounted, extract_with_gnu_tar, make_image, quoted, sh};
 use crate::testkit::tree::{Filesystem, assert_equal_trees, fingerprint, noise};
@@ -58,9 +58,7 @@ fn nights_onto(mkfs: &str, options: &[&str]) -> Vec<(u64, u64)> {
     }
     // None needs another: what is left is read from the disk, without the others.
     for archive in &backups[..2] {
-        for suffix in SUFFIXES {
-            fs::remove_file(beside(archive, suffix)).unwrap();
-        }
+        files_of(archive).iter().for_each(|file| fs::remove_file(file).unwrap());
     }
     sh(&format!("umount {0}; mount -o loop {1} {0}", quoted(&dest.point), quoted(&disk)));
     assert_all_good(&dest.point);

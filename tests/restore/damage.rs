@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::testkit::proof::{Random, back_up, copy, four, restore_options, restore_with, verify_level};
+use crate::testkit::proof::{Random, back_up, back_up_as, copy, four, restore_options, restore_with, verify_level};
 use crate::testkit::tree;
 use crate::testkit::tree::{Kind, fingerprint, noise, text};
+use volbak::archive::kind::Compression;
 use volbak::run::check::{BackupFile, CheckLevel, Verdict};
 use volbak::store::Backup;
-
-const CASES: usize = 1000;
 
 fn make_tree(dir: &Path) {
     fs::create_dir_all(dir.join("etc/deep/er")).unwrap();
@@ -65,10 +64,19 @@ fn damage(bytes: &mut Vec<u8>, kind: usize, random: &mut Random) -> Option<Strin
 
 #[test]
 fn every_damage_is_found_and_the_file_named() {
+    damage_is_found(Compression::Gzip, 1000);
+}
+
+#[test]
+fn every_damage_of_zstandard_frames_is_found() {
+    damage_is_found(Compression::Zstd, 500);
+}
+
+fn damage_is_found(compression: Compression, cases: usize) {
     // Each restore ends with a sync, which takes its time on a disk.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     make_tree(&dir.path().join("tree"));
-    let good = back_up(&dir.path().join("tree"), &dir.path().join("good"));
+    let good = back_up_as(&dir.path().join("tree"), &dir.path().join("good"), compression);
     let report = verify_level(&good, CheckLevel::Full);
     assert_eq!(report.verdict, Verdict::Good, "{report:?}");
     let expected = fingerprint(&dir.path().join("tree"));
@@ -79,7 +87,7 @@ fn every_damage_is_found_and_the_file_named() {
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut made, mut named_member, mut named_path, mut restored) = (0, 0, 0, 0);
     let bad = copy(&good, &dir.path().join("bad"));
-    while made < CASES {
+    while made < cases {
         // Half of them in the archive, the others by turns in the side files.
         let which = if made % 2 == 0 { 0 } else { 1 + made / 2 % 3 };
         let mut bytes = contents[which].clone();
@@ -102,11 +110,11 @@ fn every_damage_is_found_and_the_file_named() {
         }
         fs::write(&four(&bad)[which], &contents[which]).unwrap();
     }
-    println!("found {} of {CASES}: {found:?}", found.values().sum::<usize>());
+    println!("found {} of {cases}: {found:?}", found.values().sum::<usize>());
     println!(
         "of those in the archive, {named_member} with the member and {named_path} with the path; {restored} restored"
     );
-    assert_eq!(found.values().sum::<usize>(), CASES);
+    assert_eq!(found.values().sum::<usize>(), cases);
 }
 
 /// Whatever is restored is as it was, and what is not was told.
@@ -135,9 +143,18 @@ fn restore_says_what_is_wrong(bad: &Backup, expected: &tree::Tree, to: &Path, wh
 
 #[test]
 fn without_side_files_it_says_how_far() {
+    says_how_far(Compression::Gzip);
+}
+
+#[test]
+fn without_side_files_it_says_how_far_in_zstandard_frames() {
+    says_how_far(Compression::Zstd);
+}
+
+fn says_how_far(compression: Compression) {
     let dir = tempfile::tempdir().unwrap();
     make_tree(&dir.path().join("tree"));
-    let good = back_up(&dir.path().join("tree"), &dir.path().join("good"));
+    let good = back_up_as(&dir.path().join("tree"), &dir.path().join("good"), compression);
     let files = copy(&good, &dir.path().join("other"));
     fs::remove_file(files.manifest_path()).unwrap();
     let report = verify_level(&files, CheckLevel::Full);

@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use volbak::archive::gzip::MemberEncoder;
 use volbak::archive::index::{EntryLine, HEADER_LINE, IndexedKind, MemberDigest, MemberLine, Totals};
+use volbak::archive::kind::Compression;
 use volbak::archive::read::head::HeadBuilder;
 use volbak::entry::Timestamp;
 use volbak::events::{Event, Observer};
@@ -243,7 +244,7 @@ fn alone(files: &Backup, cancel: &Cancel) -> (Result<Option<SecondOpinion>, Chec
         ..SideFiles::default()
     };
     let (mut findings, bytes) = (Findings::default(), Bytes::default());
-    (check(&sides, cancel, &bytes, &mut findings), findings, bytes)
+    (check(&sides, Compression::Gzip, cancel, &bytes, &mut findings), findings, bytes)
 }
 
 /// How many bytes were expected and read.

@@ -155,8 +155,9 @@ pub fn restore_target(scratch: &Path, filesystem: Filesystem) -> Mounted {
 /// Extracts an archive as the README tells people to, and gives the tree that came out.
 pub fn extract_with_gnu_tar(archive: &Path, into: &Path) -> Tree {
     std::fs::create_dir_all(into).unwrap();
+    let compression = if archive.extension().is_some_and(|extension| extension == "zst") { "--zstd" } else { "--gzip" };
     let said = sh(&format!(
-        "tar --xattrs --xattrs-include='*' --acls --numeric-owner -xpzf {} -C {} 2>&1",
+        "tar --xattrs --xattrs-include='*' --acls --numeric-owner {compression} -xpf {} -C {} 2>&1",
         quoted(archive),
         quoted(into)
     ));

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use volbak::archive::carry::Share;
 use volbak::archive::carry::parent::Parent;
 use volbak::archive::counts::Counts;
+use volbak::archive::kind::{ArchiveKind, Compression};
 use volbak::archive::level;
 use volbak::archive::members::{ArchiveFile, Outputs};
 use volbak::archive::write::{ArchiveWriter, WriteOptions};
@@ -21,6 +22,7 @@ use volbak::events::{Event, Observer, Problem, Severity};
 use volbak::layout::Table;
 use volbak::manifest::{
     CarriedRecord, DigestsRecord, FORMAT, Manifest, OptionsRecord, ProblemCounts, SizesRecord, SourceRecord,
+    ZSTD_FORMAT,
 };
 use volbak::outside::{Cancel, SystemClock, SystemCommands};
 use volbak::reader::exclude::Excludes;
@@ -63,14 +65,21 @@ pub fn back_up(tree: &Path, directory: &Path) -> Backup {
     files
 }
 
+/// The same, with its members compressed in this way.
+pub fn back_up_as(tree: &Path, directory: &Path, compression: Compression) -> Backup {
+    let (files, told) = back_up_into(tree, directory, compression, None, |file| Box::new(file));
+    assert!(told.errors().is_empty(), "{:?}", told.errors());
+    files
+}
+
 /// The same, carrying forward from an earlier one whatever its times; gives what was told, too.
 pub fn back_up_from(tree: &Path, directory: &Path, previous: Option<(&Backup, Share)>) -> (Backup, Told) {
-    back_up_into(tree, directory, previous, |file| Box::new(file))
+    back_up_into(tree, directory, Compression::Gzip, previous, |file| Box::new(file))
 }
 
 /// The same, to a destination that shares blocks.
 pub fn back_up_sharing(tree: &Path, directory: &Path, previous: (&Backup, Share)) -> (Backup, Told) {
-    back_up_into(tree, directory, Some(previous), |file| Box::new(Sharing(file)))
+    back_up_into(tree, directory, Compression::Gzip, Some(previous), |file| Box::new(Sharing(file)))
 }
 
 /// A file that has blocks of [`SHARED_BLOCK`] bytes in common with others, as far as its writer can tell.
@@ -106,17 +115,21 @@ impl Write for Sharing {
 fn back_up_into(
     tree: &Path,
     directory: &Path,
+    compression: Compression,
     previous: Option<(&Backup, Share)>,
     archive: impl FnOnce(File) -> Box<dyn ArchiveFile>,
 ) -> (Backup, Told) {
     fs::create_dir_all(directory).unwrap();
-    let files = Backup::in_directory(directory, STEM.to_owned());
+    let kind = ArchiveKind::Files(compression);
+    let archive_name = format!("{STEM}{}", kind.suffix());
+    let files = Backup::of_archive(&directory.join(&archive_name)).unwrap();
     let outputs = Outputs {
         archive: archive(File::create(files.archive_path()).unwrap()),
         index: Box::new(File::create(files.index_path()).unwrap()),
     };
     let told = Told::default();
-    let options = WriteOptions::new(level::CompressionLevel::Fixed(1), 2);
+    let mut options = WriteOptions::new(level::CompressionLevel::Fixed(1), 2);
+    options.compression = compression;
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();
     if let Some((previous, share)) = previous {
         let manifest = manifest(previous);
@@ -137,9 +150,11 @@ fn back_up_into(
     }
     let written = writer.finish().unwrap();
     let sha1 = hex(&written.members.archive_sha1);
-    let checksum = format!("{sha1}  {STEM}.tar.gz\n");
+    let checksum = format!("{sha1}  {archive_name}\n");
     fs::write(files.checksum_path(), &checksum).unwrap();
     let manifest = Manifest {
+        format: if compression == Compression::Zstd { ZSTD_FORMAT } else { FORMAT },
+        compression,
         counts: written.counts,
         carried: written.carried.map(|counts| CarriedRecord { counts, ..CarriedRecord::default() }),
         sizes: SizesRecord::from(&written.members),
@@ -217,7 +232,7 @@ pub fn restore_paths(files: &Backup, to: &Path, paths: &[&str]) -> RestoreReport
 /// Copies the files of a backup to another directory.
 pub fn copy(files: &Backup, to: &Path) -> Backup {
     fs::create_dir_all(to).unwrap();
-    let copied = Backup::in_directory(to, files.stem().to_owned());
+    let copied = Backup::of_archive(&to.join(files.archive_path().file_name().unwrap())).unwrap();
     for (from, to) in four(files).iter().zip(four(&copied)) {
         fs::copy(from, to).unwrap();
     }

@@ -72,7 +72,7 @@ pub(in crate::archive) struct Carry {
 impl Carry {
     /// Carries from `parent`, except for the share that is re-read today.
     pub(in crate::archive) fn new(parent: Parent, share: Share, stop: StopCheck) -> Self {
-        let tally = Tally::new(parent.stem());
+        let tally = Tally::new(parent.stem(), parent.archive_name());
         Self {
             parent,
             share,

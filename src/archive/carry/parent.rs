@@ -55,6 +55,8 @@ pub enum ParentError {
 pub struct ParentFacts {
     /// The common start of its file names.
     pub stem: String,
+    /// The rest of its archive's name.
+    pub suffix: &'static str,
     /// The archive's length.
     pub archive_bytes: u64,
     /// The number of members in the archive.
@@ -69,6 +71,7 @@ pub struct ParentFacts {
 #[derive(Debug)]
 pub struct Parent {
     stem: String,
+    suffix: &'static str,
     archive: Arc<File>,
     groups: GroupTable,
     data: Arc<KnownData>,
@@ -124,7 +127,12 @@ impl Parent {
         let (groups, data, left_out) = collecting.finish();
         let data = Arc::new(data.finish(Arc::clone(&archive), Arc::clone(&again), version));
         let (stem, reader) = (said.stem.clone(), GroupReader::new(again, version));
-        Ok(Self { stem, archive, groups, data, reader, clocks, left_out })
+        Ok(Self { stem, suffix: said.suffix, archive, groups, data, reader, clocks, left_out })
+    }
+
+    /// The name of its archive.
+    pub(in crate::archive) fn archive_name(&self) -> String {
+        format!("{}{}", self.stem, self.suffix)
     }
 
     /// The common start of its file names.

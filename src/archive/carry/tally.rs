@@ -1,6 +1,5 @@
 //! Counts and reports carried content.
 
-use crate::archive::codec::WRITTEN;
 use crate::archive::counts::CarryCounts;
 use crate::archive::index::MemberLine;
 use crate::archive::members::MemberFault;
@@ -14,12 +13,14 @@ const MAX_MISMATCHES: u64 = 100;
 pub(in crate::archive) struct Tally {
     /// The common start of that backup's file names.
     stem: String,
+    /// The name of its archive.
+    archive_name: String,
     counts: CarryCounts,
 }
 
 impl Tally {
-    pub(super) fn new(stem: &str) -> Self {
-        Self { stem: stem.to_owned(), counts: CarryCounts::default() }
+    pub(super) fn new(stem: &str, archive_name: String) -> Self {
+        Self { stem: stem.to_owned(), archive_name, counts: CarryCounts::default() }
     }
 
     pub(in crate::archive) fn counts(&self) -> CarryCounts {
@@ -59,7 +60,7 @@ impl Tally {
         observer: &dyn Observer,
     ) {
         self.counts.mismatches += 1;
-        let location = format!("{}{}", self.stem, WRITTEN.suffix());
+        let location = self.archive_name.clone();
         let number = member.number;
         let mut text = format!(
             "member {number} of the previous backup (byte {}) is damaged: {fault}; \

@@ -25,6 +25,17 @@ pub(in crate::archive) struct Bounds {
     pub(in crate::archive) max_padding_bytes: usize,
 }
 
+/// When a member that several small entries share ends. Larger members compress better, and a change costs more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::archive) struct SharedMembers {
+    /// No member ends before it has this much data, in bytes.
+    pub(in crate::archive) min_bytes: usize,
+    /// From there on, one ends per this many bytes on average,
+    pub(in crate::archive) mean_bytes: u64,
+    /// or per this many entries.
+    pub(in crate::archive) mean_entries: u64,
+}
+
 /// The lengths in a member's own header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberFrame {
@@ -43,11 +54,11 @@ impl MemberFrame {
 
 /// Compresses and decompresses the members of an archive. The contract is the test suite in `tests.rs`.
 pub(in crate::archive) trait Codec: Sync {
-    /// The suffix of an archive's name, including `.tar`.
-    fn suffix(&self) -> &'static str;
-
     /// The possible lengths of its members.
     fn bounds(&self) -> &'static Bounds;
+
+    /// The size of members that small entries share.
+    fn shared_members(&self) -> SharedMembers;
 
     /// The bytes at the start of every member, to find members in arbitrary data.
     fn signature(&self) -> &'static [u8];

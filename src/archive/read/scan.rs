@@ -140,8 +140,9 @@ impl Scanner<'_> {
             return Ok(Kind::Gzip);
         }
         if let Some((_, program)) = COMPRESSED.iter().find(|(magic, _)| block.starts_with(magic)) {
-            let what =
-                format!("it is compressed with {program} and not with gzip: `{program} -dc FILE | gzip >NEW.tar.gz`");
+            let what = format!(
+                "another program compressed it with {program}: `{program} -dc FILE | gzip >NEW.tar.gz` makes it readable"
+            );
             return Ok(Kind::Other(what));
         }
         match block.first_chunk().map(header::parse) {
@@ -157,10 +158,12 @@ impl Scanner<'_> {
         if self.input.frame_of(&header).is_some() {
             return Ok(true);
         }
-        // A gzip file without an extra field was made by another program, and may contain a volbak archive.
+        // A gzip file without an extra field, or one that begins with another format, was made by another program, and may
+        // contain a volbak archive.
         let is_plain_gzip =
             header.starts_with(&[0x1f, 0x8b, 8]) && header.get(3).is_some_and(|flags| flags & FLAG_EXTRA == 0);
-        Ok(!is_plain_gzip && self.input.find_member(1, FIRST_MEMBER_WITHIN)?.is_some())
+        let is_other = is_plain_gzip || COMPRESSED.iter().any(|(magic, _)| header.starts_with(magic));
+        Ok(!is_other && self.input.find_member(1, FIRST_MEMBER_WITHIN)?.is_some())
     }
 
     fn members(mut self, mut submit: Submit) -> StreamOutcome {

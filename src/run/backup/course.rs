@@ -13,7 +13,7 @@ use super::own_directory::check_source_of;
 use super::previous::PreviousBackup;
 use super::regions::KeptAsImage;
 use super::under_way::UnderWay;
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::BackupMode;
 use crate::archive::members::require_memory;
 use crate::events::{Event, Observer, Severity};
 use crate::reader::exclude::Excludes;
@@ -34,7 +34,7 @@ pub(super) fn work(
     let started_at = options.set.as_ref().map_or_else(|| world.clock.now(), |taken| taken.set.started_at);
     let excludes = Excludes::new(&options.archive.exclude)?;
     // Checked before the snapshot: a failed allocation later would abort the process.
-    require_memory(options.threads(), options.archive.level).map_err(BackupError::Memory)?;
+    require_memory(options.kind(), options.threads(), options.archive.level).map_err(BackupError::Memory)?;
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.name() });
 
@@ -44,8 +44,8 @@ pub(super) fn work(
     let backups = EarlierBackups::of(&backups);
     let backup = UnderWay { source, destination, backups: &backups, options, world, collector: &collector, started_at };
     let outcome = match options.mode {
-        ArchiveKind::Image => image::run(&backup, volume)?,
-        ArchiveKind::Files => std::thread::scope(|scope| {
+        BackupMode::Image => image::run(&backup, volume)?,
+        BackupMode::Files => std::thread::scope(|scope| {
             let previous = PreviousBackup::seek(scope, &backup, true)?;
             run(&backup, volume, &excludes, previous, || PreviousBackup::seek(scope, &backup, false))
         })?,
@@ -66,7 +66,7 @@ fn run<'scope, 'env>(
     seek_again: impl Fn() -> Result<PreviousBackup<'scope, 'env>, BackupError>,
 ) -> Result<BackupOutcome, BackupError> {
     let scratch = backup.options.archive.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
-    let (pending, guard) = begin(backup, volume, ArchiveKind::Files)?;
+    let (pending, guard) = begin(backup, volume)?;
 
     let input = ToArchive { pending: &pending, guard: &guard, excludes, scratch: &scratch };
     let told = backup.collector.collected();

@@ -12,7 +12,6 @@ use super::previous::KnownPrevious;
 use super::record::{FromBefore, checksum_text, manifest};
 use super::sudden;
 use super::under_way::UnderWay;
-use crate::archive::kind::ArchiveKind;
 use crate::events::Observer;
 use crate::manifest::Manifest;
 use crate::source::{self, SnapshotGuard, SourceError, SourceKind};
@@ -20,13 +19,14 @@ use crate::store::Folder;
 use crate::store::pending::{PendingBackup, ToPublish};
 
 /// Stages a backup, and freezes the source.
-pub(super) fn begin(
-    backup: &UnderWay<'_>,
-    volume: Folder,
-    kind: ArchiveKind,
-) -> Result<(PendingBackup, SnapshotGuard), BackupError> {
+pub(super) fn begin(backup: &UnderWay<'_>, volume: Folder) -> Result<(PendingBackup, SnapshotGuard), BackupError> {
     let name = backup.source.backup_name();
-    let pending = PendingBackup::begin(volume, name, backup.started_at.with_timezone(&Local).naive_local(), kind)?;
+    let pending = PendingBackup::begin(
+        volume,
+        name,
+        backup.started_at.with_timezone(&Local).naive_local(),
+        backup.options.kind(),
+    )?;
     if matches!(backup.source.kind(), SourceKind::Volume(_)) {
         backup.step("taking a snapshot");
     }

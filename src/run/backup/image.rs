@@ -11,7 +11,6 @@ use super::under_way::UnderWay;
 use crate::archive::counts::Counts;
 use crate::archive::error::ArchiveError;
 use crate::archive::image::write::{ImageOf, write_image};
-use crate::archive::kind::ArchiveKind;
 use crate::archive::members::Outputs;
 use crate::archive::write::WrittenArchive;
 use crate::error::with_causes;
@@ -28,7 +27,7 @@ use crate::used::used_map_of_disk;
 
 /// Freezes the source, writes its image, and publishes it.
 pub(super) fn run(backup: &UnderWay<'_>, volume: Folder) -> Result<BackupOutcome, BackupError> {
-    let (pending, guard) = begin(backup, volume, ArchiveKind::Image)?;
+    let (pending, guard) = begin(backup, volume)?;
     let previous = find_previous(backup);
     let known = previous.as_ref().map(|previous| KnownPrevious {
         stem: previous.parent.stem().to_owned(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::limit::TimeLimit;
 use super::taken::TakenSnapshot;
-use crate::archive::kind::ArchiveKind;
+use crate::archive::kind::{ArchiveKind, BackupMode};
 use crate::cloud::VolumeInCloud;
 use crate::config::{ArchiveOptions, ChangeLimits, Config, Expectation, VolumeOptions};
 use crate::events::Observer;
@@ -32,8 +32,8 @@ pub struct BackupWorld {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BackupOptions {
-    /// What the archive is.
-    pub mode: ArchiveKind,
+    /// What is backed up.
+    pub mode: BackupMode,
     /// Options of the archive. Without `scratch`, journals are replayed in the directory of the volume's backups.
     pub archive: ArchiveOptions,
     /// The time limit; `None` means no limit.
@@ -61,6 +61,14 @@ pub struct BackupOptions {
 }
 
 impl BackupOptions {
+    /// What the archive is.
+    pub(super) fn kind(&self) -> ArchiveKind {
+        match self.mode {
+            BackupMode::Files => ArchiveKind::Files(self.archive.format),
+            BackupMode::Image => ArchiveKind::Image,
+        }
+    }
+
     /// The number of compression threads.
     pub(super) fn threads(&self) -> usize {
         let wanted = self.archive.threads.and_then(|threads| usize::try_from(threads).ok());

@@ -6,7 +6,7 @@ use super::archive::ArchivedSource;
 use super::previous::KnownPrevious;
 use super::under_way::UnderWay;
 use crate::archive::kind::ArchiveKind;
-use crate::manifest::{CarriedRecord, ChangesRecord, DigestsRecord, FORMAT, IMAGE_FORMAT, Manifest, SnapshotRecord};
+use crate::manifest::{CarriedRecord, ChangesRecord, DigestsRecord, Manifest, SnapshotRecord, format_of};
 use crate::outside::host;
 use crate::run::collect::Collected;
 use crate::run::record::{options_record, sha256, source_record};
@@ -31,7 +31,7 @@ pub(super) fn manifest(
     before: FromBefore<'_>,
 ) -> Manifest {
     let ArchivedSource { layout, regions, image, written } = archived;
-    let kind = if image.is_some() { ArchiveKind::Image } else { ArchiveKind::Files };
+    let kind = backup.options.kind();
     let members = &written.members;
     let archive_sha1 = hex(&members.archive_sha1);
     let checksum = checksum_text(stem, kind, &archive_sha1);
@@ -42,7 +42,7 @@ pub(super) fn manifest(
     });
     let Collected { problems, counts: problem_counts, .. } = backup.collector.collected();
     Manifest {
-        format: if image.is_some() { IMAGE_FORMAT } else { FORMAT },
+        format: format_of(kind),
         volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
         name: backup.source.backup_name().to_owned(),
         stem: stem.to_owned(),
@@ -58,6 +58,7 @@ pub(super) fn manifest(
         layout,
         regions,
         image,
+        compression: kind.compression(),
         options: options_record(backup.options.archive.level, &backup.options.archive.exclude, &members.levels),
         counts: written.counts,
         carried,

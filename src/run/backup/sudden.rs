@@ -74,7 +74,7 @@ fn measure<'b>(backup: &UnderWay<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b M
             .filter(|earlier| since.is_none_or(|since| earlier.manifest.started_at >= since))
             .filter(|earlier| earlier.manifest.started_at <= backup.started_at)
             // The figures of another kind are no measure.
-            .filter(|earlier| earlier.manifest.kind() == backup.options.mode)
+            .filter(|earlier| earlier.manifest.kind().mode() == backup.options.mode)
             .filter(|earlier| !must_be_whole || earlier.manifest.is_whole())
             .filter(|earlier| !earlier.is_bad())
             .map(|earlier| earlier.manifest)

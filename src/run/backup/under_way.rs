@@ -51,6 +51,7 @@ impl UnderWay<'_> {
         let (cancel, health) = (self.world.cancel.clone(), guard.health_flag());
         WriteOptions {
             level: self.options.archive.level,
+            compression: self.options.kind().compression(),
             threads: self.options.threads(),
             stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
         }
@@ -60,6 +61,7 @@ impl UnderWay<'_> {
     pub(super) fn sought<'a>(&'a self, source: &'a SourceRecord) -> Sought<'a> {
         Sought {
             source,
+            kind: self.options.kind(),
             level: self.options.archive.level,
             choice: &self.options.parent,
             full_read_every_days: self.options.archive.full_read_every_days,

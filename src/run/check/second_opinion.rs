@@ -1,9 +1,10 @@
-//! Reads an archive a second time with independent libraries: flate2's `MultiGzDecoder`, and the `tar` crate.
+//! Reads an archive a second time with independent libraries: flate2 or ruzstd, and the `tar` crate.
 //!
 //! The crate gets one entry at a time, located by the index, and `opinion` compares its results. Entries that the
-//! crate is known to misread are not given to it; flate2's data is still compared with the index. See
+//! crate is known to misread are not given to it; the decompressed data is still compared with the index. See
 //! docs/decisions/0042.
 
+mod frames;
 mod inflated;
 mod opinion;
 
@@ -20,6 +21,7 @@ use super::finding::{BackupFile, Finding, Findings};
 use super::library::without_panic;
 use super::side_files::SideFiles;
 use crate::archive::index::{EntryLine, Line, Totals, escape_path};
+use crate::archive::kind::Compression;
 use crate::archive::pax::padding_after;
 use crate::archive::read::head::{EntryHead, FirstData, HeadBuilder, HeadStep};
 use crate::archive::read::header::{self, BLOCK, Block};
@@ -38,7 +40,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// The end-of-archive marker: two blocks of zeros.
 const END_BYTES: u64 = 2 * BLOCK as u64;
 
-/// The number of entries compared with the `tar` crate. flate2's data was compared with the index for all entries.
+/// The number of entries compared with the `tar` crate. The decompressed data was compared with the index for all entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SecondOpinion {
@@ -76,6 +78,7 @@ impl SecondOpinion {
 /// the same problems again. `None` without an index, which is noted in `findings.not_checked`.
 pub fn check(
     sides: &SideFiles,
+    compression: Compression,
     cancel: &Cancel,
     observer: &dyn Observer,
     findings: &mut Findings,
@@ -85,22 +88,23 @@ pub fn check(
         return Ok(None);
     };
     memory::require(MEMORY_BYTES).map_err(CheckError::Here)?;
-    observer
-        .on_event(&Event::Step { step: "reading it with flate2 and the tar crate, for a second opinion".to_owned() });
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
     }
-    let stream = Inflated::new(&**archive, sides.archive_bytes, cancel, observer).map_err(CheckError::Here)?;
+    let stream =
+        Inflated::new(compression, &**archive, sides.archive_bytes, cancel, observer).map_err(CheckError::Here)?;
+    let step = format!("reading it with {} and the tar crate, for a second opinion", stream.library());
+    observer.on_event(&Event::Step { step });
     let mut walk = Walk { stream, buffer: vec![0; PIECE_BYTES], opinion: SecondOpinion::default(), findings };
     let ended = IndexReader::new(Arc::clone(index)).map_err(Ended::Index).and_then(|index| walk.all(index));
     walk.stream.report();
-    let opinion = walk.opinion;
+    let (opinion, library) = (walk.opinion, walk.stream.library());
     match ended {
         _ if cancel.is_cancelled() => return Err(CheckError::Stopped),
         Ok(tar_bytes) => {
             let said = sides.manifest.as_ref().map_or(tar_bytes, |manifest| manifest.sizes.tar_bytes);
             if tar_bytes != said {
-                let what = format!("flate2 decompresses {tar_bytes} bytes, and the manifest says {said}");
+                let what = format!("{library} decompresses {tar_bytes} bytes, and the manifest says {said}");
                 findings.about(BackupFile::Archive, what);
             }
         }
@@ -119,7 +123,7 @@ struct Walk<'a> {
     findings: &'a mut Findings,
 }
 
-/// An entry's headers, decompressed by flate2.
+/// An entry's headers, as decompressed by the library.
 struct Headers {
     head: Box<EntryHead>,
     /// `None` if they are too long for the crate.
@@ -171,16 +175,23 @@ impl Walk<'_> {
     fn entry(&mut self, line: &EntryLine) -> Result<Option<String>, Ended> {
         let Headers { head, bytes, has_holes } = match self.headers(line)? {
             Ok(headers) => headers,
-            Err(error) => return Ok(Some(format!("read with flate2: {error}"))),
+            Err(error) => return Ok(Some(format!("read with {}: {error}", self.stream.library()))),
         };
         let stored = head.stored_bytes;
         let found = head.header_bytes.saturating_add(stored).saturating_add(padding_after(stored));
         if found != line.tar_length {
-            let what = format!("read with flate2, it takes {found} bytes, and the index says {}", line.tar_length);
+            let what = format!(
+                "read with {}, it takes {found} bytes, and the index says {}",
+                self.stream.library(),
+                line.tar_length
+            );
             return Ok(Some(what));
         }
         if head.digest != line.head {
-            return Ok(Some("read with flate2, its headers have another digest than in the index".to_owned()));
+            return Ok(Some(format!(
+                "read with {}, its headers have another digest than in the index",
+                self.stream.library()
+            )));
         }
         let asked = if has_holes {
             Err(NotAsked::Holes)
@@ -203,7 +214,8 @@ impl Walk<'_> {
                 let mut hash = Sha256::new();
                 self.pass(stored, |piece| hash.update(piece))?;
                 let same = line.content.is_none_or(|content| content == <[u8; 32]>::from(hash.finalize()));
-                Ok((!same).then(|| "read with flate2, it has another SHA-256 than in the index".to_owned()))
+                Ok((!same)
+                    .then(|| format!("read with {}, it has another SHA-256 than in the index", self.stream.library())))
             }
         }
     }
@@ -283,13 +295,20 @@ impl Walk<'_> {
         let mut are_zeros = zeros >= END_BYTES;
         self.pass(zeros, |piece| are_zeros &= piece.iter().all(|byte| *byte == 0))?;
         if !are_zeros {
-            let what = "read with flate2, the two blocks of zeros at the end of the tar stream are missing";
-            return Err(Ended::Archive(what.to_owned()));
+            let what = format!(
+                "read with {}, the two blocks of zeros at the end of the tar stream are missing",
+                self.stream.library()
+            );
+            return Err(Ended::Archive(what));
         }
         match self.stream.read(&mut [0]) {
             Ok(0) => Ok(self.stream.at()),
             Ok(_) => {
-                let what = format!("flate2 decompresses more than the {} bytes that the index says", totals.tar_bytes);
+                let what = format!(
+                    "{} decompresses more than the {} bytes that the index says",
+                    self.stream.library(),
+                    totals.tar_bytes
+                );
                 Err(Ended::Archive(what))
             }
             Err(_) => Err(self.stream.failed()),

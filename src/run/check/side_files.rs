@@ -193,7 +193,7 @@ fn check_index(
     // used.
     if sides.index_changed || sides.manifest.is_none() {
         let read = match files.kind() {
-            ArchiveKind::Files => read_through(&file, cancel).map_err(Unreadable::from),
+            ArchiveKind::Files(_) => read_through(&file, cancel).map_err(Unreadable::from),
             ArchiveKind::Image => read_through_image(&file, cancel).map_err(Unreadable::from),
         };
         match read {

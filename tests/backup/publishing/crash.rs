@@ -31,7 +31,7 @@ fn archive_of(day: u32) -> Vec<u8> {
 }
 
 fn publish(memory: &Memory, day: u32, with_checksum: bool) -> Result<(), StoreError> {
-    let pending = PendingBackup::begin(volume(memory), VOLUME, night(day), ArchiveKind::Files)?;
+    let pending = PendingBackup::begin(volume(memory), VOLUME, night(day), ArchiveKind::default())?;
     let (archive, index) = (archive_of(day), b"index".repeat(9));
     let write =
         |mut writer: Box<dyn Write + Send>, bytes: &[u8]| bytes.chunks(99).try_for_each(|part| writer.write_all(part));

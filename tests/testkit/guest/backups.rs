@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use super::{both_outputs, quoted, sh};
 
-/// The four files of a backup.
-pub const SUFFIXES: [&str; 4] = ["tar.gz", "checksum", "index", "manifest.json"];
+/// The files beside the archive of a backup.
+const SUFFIXES: [&str; 3] = ["checksum", "index", "manifest.json"];
 
 /// What a verification keeps beside them.
 const VERIFIED: &str = "verified.json";
@@ -55,14 +55,19 @@ pub fn archives(dest: &Path) -> Vec<PathBuf> {
     if !dest.exists() {
         return Vec::new();
     }
-    let found = sh(&format!("find {} -name '*.tar.gz' -not -name '.*' | sort", quoted(dest)));
+    let found = sh(&format!("find {} -name '*.tar.*' -not -name '.*' | sort", quoted(dest)));
     found.lines().map(PathBuf::from).collect()
 }
 
 /// The file that belongs to an archive and has this suffix.
 pub fn beside(archive: &Path, suffix: &str) -> PathBuf {
-    let stem = archive.to_str().unwrap().strip_suffix(".tar.gz").unwrap();
+    let stem = archive.to_str().unwrap().rsplit_once(".tar.").unwrap().0;
     PathBuf::from(format!("{stem}.{suffix}"))
+}
+
+/// The files of a backup.
+pub fn files_of(archive: &Path) -> Vec<PathBuf> {
+    SUFFIXES.into_iter().map(|suffix| beside(archive, suffix)).chain([archive.to_owned()]).collect()
 }
 
 /// The archive's manifest.
@@ -79,18 +84,17 @@ pub fn problems(archive: &Path) -> Vec<String> {
 }
 
 /// Checks all that can be seen of a destination: each backup is complete, private, and passes `sha1sum -c`,
-/// `tar tzf` and a full verification with a second opinion; nothing else lies beside them.
+/// `tar tf` and a full verification with a second opinion; nothing else lies beside them.
 pub fn assert_all_good(dest: &Path) {
     for archive in archives(dest) {
-        for suffix in SUFFIXES {
-            let file = beside(&archive, suffix);
+        for file in files_of(&archive) {
             let metadata = std::fs::metadata(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             assert_eq!(metadata.permissions().mode() & 0o7777, 0o600, "{}", file.display());
         }
         let directory = archive.parent().unwrap();
         assert_eq!(std::fs::metadata(directory).unwrap().permissions().mode() & 0o7777, 0o700);
         sh(&format!(
-            "cd {}; sha1sum --strict --quiet -c {}; tar tzf {} >/dev/null",
+            "cd {}; sha1sum --strict --quiet -c {}; tar tf {} >/dev/null",
             quoted(directory),
             quoted(Path::new(beside(&archive, "checksum").file_name().unwrap())),
             quoted(&archive)
@@ -114,7 +118,7 @@ pub fn leftovers(dest: &Path) -> String {
     let complete: Vec<String> = archives(dest)
         .iter()
         .filter(|archive| beside(archive, "manifest.json").exists())
-        .flat_map(|archive| SUFFIXES.into_iter().chain([VERIFIED]).map(|suffix| beside(archive, suffix)))
+        .flat_map(|archive| files_of(archive).into_iter().chain([beside(archive, VERIFIED)]))
         .map(|file| format!("./{}", file.strip_prefix(dest).unwrap().display()))
         .collect();
     all.lines().filter(|line| !complete.iter().any(|file| file == line)).collect::<Vec<_>>().join("\n")

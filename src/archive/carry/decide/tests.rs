@@ -41,6 +41,7 @@ fn carry(trusted_before: Option<i64>) -> Carry {
     let members = writer.finish().unwrap().members;
     let said = ParentFacts {
         stem: "v_01_01_2026".to_owned(),
+        suffix: ".tar.gz",
         archive_bytes: members.totals.archive_bytes,
         members: members.totals.members,
         index_sha256: hex(&members.index_sha256),

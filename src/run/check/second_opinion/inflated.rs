@@ -1,14 +1,18 @@
-//! The tar stream as decompressed by flate2.
+//! The tar stream as decompressed by another library than in a backup: flate2 or ruzstd.
 
 use std::io::{self, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::frames::Frames;
+use crate::archive::kind::Compression;
 use crate::archive::read::index_file::IndexError;
 use crate::events::{Event, Observer};
 use crate::outside::{BlockRead, Cancel, memory};
 
 const INPUT_BYTES: usize = 256 << 10;
+/// Input and output, and the tables and window of a decoder.
+const DECODER_BYTES: usize = 4 << 20;
 const REPORT_BYTES: u64 = 64 << 20;
 
 /// Why the tar stream ends early.
@@ -50,10 +54,49 @@ impl Read for Positioned<'_> {
     }
 }
 
-/// The tar stream as decompressed by flate2. After a failure it returns nothing more, since flate2 would report the
-/// end of the stream.
+type Input<'a> = BufReader<Positioned<'a>>;
+
+enum Decoder<'a> {
+    Gzip(MultiGzDecoder<Input<'a>>),
+    Zstd(Box<Frames<Input<'a>>>),
+}
+
+impl<'a> Decoder<'a> {
+    fn new(compression: Compression, input: Input<'a>) -> Self {
+        match compression {
+            Compression::Gzip => Self::Gzip(MultiGzDecoder::new(input)),
+            Compression::Zstd => Self::Zstd(Box::new(Frames::new(input))),
+        }
+    }
+
+    fn input(&self) -> &Positioned<'a> {
+        match self {
+            Self::Gzip(decoder) => decoder.get_ref().get_ref(),
+            Self::Zstd(frames) => frames.get_ref().get_ref(),
+        }
+    }
+
+    fn library(&self) -> &'static str {
+        match self {
+            Self::Gzip(_) => "flate2",
+            Self::Zstd(_) => "ruzstd",
+        }
+    }
+}
+
+impl Read for Decoder<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(decoder) => decoder.read(buf),
+            Self::Zstd(frames) => frames.read(buf),
+        }
+    }
+}
+
+/// The tar stream as decompressed by the other library. After a failure it returns nothing more, since flate2 would
+/// report the end of the stream.
 pub(super) struct Inflated<'a> {
-    decoder: MultiGzDecoder<BufReader<Positioned<'a>>>,
+    decoder: Decoder<'a>,
     observer: &'a dyn Observer,
     at: u64,
     reported: u64,
@@ -63,15 +106,21 @@ pub(super) struct Inflated<'a> {
 impl<'a> Inflated<'a> {
     /// The tar stream of the archive `file` with `archive_bytes` bytes.
     pub(super) fn new(
+        compression: Compression,
         file: &'a dyn BlockRead,
         archive_bytes: u64,
         cancel: &'a Cancel,
         observer: &'a dyn Observer,
     ) -> io::Result<Self> {
         let file = Positioned { file, at: 0, end: archive_bytes, failed: false, cancel };
-        let decoder = || MultiGzDecoder::new(BufReader::with_capacity(INPUT_BYTES, file));
-        let decoder = memory::made(2 * INPUT_BYTES, decoder)?;
+        let decoder = || Decoder::new(compression, BufReader::with_capacity(INPUT_BYTES, file));
+        let decoder = memory::made(DECODER_BYTES, decoder)?;
         Ok(Self { decoder, observer, at: 0, reported: 0, failure: None })
+    }
+
+    /// The name of the library.
+    pub(super) fn library(&self) -> &'static str {
+        self.decoder.library()
     }
 
     /// The offset in the tar stream, in bytes.
@@ -91,7 +140,7 @@ impl<'a> Inflated<'a> {
     }
 
     pub(super) fn failed(&mut self) -> Ended {
-        Ended::Archive(self.failure.take().unwrap_or_else(|| "it cannot be read with flate2".to_owned()))
+        Ended::Archive(self.failure.take().unwrap_or_else(|| format!("it cannot be read with {}", self.library())))
     }
 
     /// Fills `buf`.
@@ -108,7 +157,11 @@ impl<'a> Inflated<'a> {
     }
 
     pub(super) fn cut_off(&self) -> Ended {
-        Ended::Archive(format!("flate2 finds its end at byte {} of the tar stream, before the index's", self.at))
+        Ended::Archive(format!(
+            "{} finds its end at byte {} of the tar stream, before the index's",
+            self.library(),
+            self.at
+        ))
     }
 }
 
@@ -126,12 +179,14 @@ impl Read for Inflated<'_> {
                 Ok(len)
             }
             Err(error) => {
-                let file = self.decoder.get_ref().get_ref();
+                let file = self.decoder.input();
                 self.failure = Some(if file.failed {
                     format!("it was read once, and cannot be read again at byte {}: {error}", file.at)
                 } else {
-                    let at = self.at;
-                    format!("flate2 cannot decompress it beyond byte {at} of the tar stream, and volbak can: {error}")
+                    let (library, at) = (self.library(), self.at);
+                    format!(
+                        "{library} cannot decompress it beyond byte {at} of the tar stream, and volbak can: {error}"
+                    )
                 });
                 Err(error)
             }

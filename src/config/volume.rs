@@ -68,6 +68,7 @@ impl VolumeException {
             max_volume_size: None,
             snapshot_max_size: None,
             level: None,
+            format: None,
             exclude: None,
             backups_retention_days: Some(days),
             keep_last: None,

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use volbak::config::Config;
+use volbak::config::{Config, ConfigError, Mistake};
 use volbak::error::ExitClass;
 use volbak::log::{Kind, Line};
 use volbak::notify::Notice;
 use volbak::outside::host;
 use volbak::outside::{Cancel, Clock, SystemClock, SystemCommands};
+use volbak::report::RunReport;
 use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
 use volbak::run::expected::as_config;
@@ -33,6 +35,9 @@ use super::output::{after_printing, print, print_as_it_is, print_in_time, print_
 use super::place::{self, UsageError, Where};
 use super::progress::{Progress, Verbosity};
 
+/// Version of the JSON that verbs print. Fields are added, never renamed or removed, within a version (docs/json.md).
+const JSON_FORMAT: u32 = 1;
+
 /// Exit status UNKNOWN of Nagios.
 const UNKNOWN: u8 = 3;
 
@@ -45,7 +50,12 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
         NightCommand::Protect(args) => set_protected(args, true)?,
         NightCommand::Unprotect(args) => set_protected(args, false)?,
         NightCommand::Prune(args) => {
-            print(&forecast(&args.place.config()?, &world(verbosity, Cancel::default()).1)?)?;
+            let found = forecast(&args.place.config()?, &world(verbosity, Cancel::default()).1)?;
+            if args.json {
+                print_json(&json!({ "format": JSON_FORMAT, "volumes": found.volumes(), "brake": found.brake() }))?;
+            } else {
+                print(&found.text())?;
+            }
             ExitClass::Well
         }
         NightCommand::Accept(args) => accept(args)?,
@@ -56,7 +66,8 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
             ExitClass::Well
         }
         NightCommand::Config(ConfigCommand::Expect { config, volume }) => expect(config, volume)?,
-        NightCommand::Config(ConfigCommand::Check(path)) => match load(path) {
+        NightCommand::Config(ConfigCommand::Check { config, json: true }) => check_as_json(config)?,
+        NightCommand::Config(ConfigCommand::Check { config: path, json: false }) => match load(path) {
             Some(config) => checked(path, &config)?,
             None => ExitClass::Usage,
         },
@@ -90,6 +101,39 @@ fn checked(path: &ConfigPath, config: &Config) -> anyhow::Result<ExitClass> {
         log::error(&format!("{}: {what}", path.path.display()));
     }
     Ok(ExitClass::Usage)
+}
+
+/// Prints all mistakes of the config, and the files that are not trusted, as JSON.
+fn check_as_json(path: &ConfigPath) -> anyhow::Result<ExitClass> {
+    let (mistakes, config) = match Config::load(&path.path, std::env::vars_os()) {
+        Ok(config) => (Vec::new(), Some(config)),
+        Err(ConfigError::Wrong { mistakes, .. }) => {
+            let one = |one: &Mistake| json!({ "place": one.place.to_string(), "what": one.what, "right": one.right });
+            (mistakes.iter().map(one).collect(), None)
+        }
+        Err(error) => {
+            let what = format!("{:#}", anyhow::Error::new(error));
+            (vec![json!({ "place": path.path.display().to_string(), "what": what, "right": "" })], None)
+        }
+    };
+    let distrusted = config.as_ref().map(Config::distrusted_files).unwrap_or_default();
+    let changeable = config.as_ref().and_then(|config| config.changeable.as_ref()).map(ToString::to_string);
+    let is_valid = mistakes.is_empty() && distrusted.is_empty();
+    let class = match (is_valid, &changeable) {
+        (false, _) => ExitClass::Usage,
+        (true, Some(_)) => ExitClass::WithProblems,
+        (true, None) => ExitClass::Well,
+    };
+    print_json(&json!({
+        "format": JSON_FORMAT, "path": path.path.display().to_string(), "valid": is_valid, "mistakes": mistakes,
+        "distrusted_files": distrusted, "changeable": changeable,
+    }))?;
+    Ok(class)
+}
+
+/// A report with its result and its subject line.
+fn report_as_json(report: &RunReport) -> serde_json::Value {
+    json!({ "format": JSON_FORMAT, "verdict": report.verdict(), "subject": report.subject(), "report": report })
 }
 
 /// The config, or `None` after its mistakes were printed.
@@ -126,7 +170,12 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let outcome = if args.dry_run {
         rehearse(&config, &options, &world).map(|text| (ExitClass::Well, Some(text)))
     } else {
-        run(&config, &options, &world).map(|outcome| (outcome.class(), outcome.printed))
+        run(&config, &options, &world).map(|outcome| {
+            // A report is always JSON.
+            let as_json =
+                || serde_json::to_string_pretty(&report_as_json(&outcome.report)).ok().map(|text| text + "\n");
+            (outcome.class(), if args.json { as_json() } else { outcome.printed.clone() })
+        })
     };
     progress.done();
     match outcome {
@@ -173,7 +222,9 @@ fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
             class = ExitClass::WithProblems;
         }
     }
-    if args.html.is_none() && !args.send {
+    if args.json {
+        print_json(&report_as_json(&report))?;
+    } else if args.html.is_none() && !args.send {
         print(&report.text(style))?;
     }
     Ok(class)
@@ -189,8 +240,8 @@ fn shown_status(args: &StatusArgs) -> u8 {
     let unknown = |what: String| {
         // Monitoring systems read standard output; other programs expect JSON if they asked for it.
         let _ = if args.json {
-            let reasons = serde_json::json!([{ "level": "UNKNOWN", "what": what }]);
-            print_json(&serde_json::json!({ "level": "UNKNOWN", "reasons": reasons, "last_run": null, "volumes": [] }))
+            let reasons = json!([{ "level": "UNKNOWN", "what": what }]);
+            print_json(&json!({ "level": "UNKNOWN", "reasons": reasons, "last_run": null, "volumes": [] }))
         } else {
             print(&format!("VOLBAK UNKNOWN - {what}\n"))
         };
@@ -220,7 +271,12 @@ fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass>
         }
     };
     let done = format!("{stem} is {}", if protect { "protected" } else { "no longer protected" });
-    Ok(after_printing(print(&format!("{done}\n")), &done, ExitClass::Well))
+    let printed = if args.json {
+        print_json(&json!({ "format": JSON_FORMAT, "backup": stem, "protected": protect }))
+    } else {
+        print(&format!("{done}\n"))
+    };
+    Ok(after_printing(printed, &done, ExitClass::Well))
 }
 
 fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {
@@ -271,7 +327,7 @@ fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
     let findings = examine(&config, &SystemCommands, SystemClock.now());
     if args.json {
-        print_json(&serde_json::json!({ "findings": findings }))?;
+        print_json(&json!({ "findings": findings }))?;
     } else {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         print(&format!("{}\n", lines.join("\n")))?;

@@ -80,6 +80,9 @@ pub(crate) struct RunArgs {
     /// Remove old backups even if they are more than half of all backups
     #[arg(long)]
     pub(crate) force: bool,
+    /// Print the report as JSON
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +98,9 @@ pub(crate) struct ReportArgs {
     /// Mail the report again
     #[arg(long)]
     pub(crate) send: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with_all = ["html", "send"])]
+    pub(crate) json: bool,
 }
 
 /// A day of the local calendar, in any of the accepted forms.
@@ -140,6 +146,9 @@ pub(crate) struct ProtectArgs {
     /// The backup
     #[arg(value_name = "VOLUME@DATE")]
     pub(crate) backup: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -157,6 +166,9 @@ pub(crate) struct PruneArgs {
     /// Required: only `volbak run` removes backups, after a new backup of the volume is complete
     #[arg(long, required = true)]
     pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -182,7 +194,13 @@ pub(crate) enum NotifyCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Check the config and the environment, and explain each mistake
-    Check(ConfigPath),
+    Check {
+        #[command(flatten)]
+        config: ConfigPath,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a commented example config
     Init,
     /// Print the config lines that declare the contents of a volume, as found by its last backup, as intended

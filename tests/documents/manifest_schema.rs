@@ -48,7 +48,7 @@ fn manifest_of_a_disk(options: &str) -> Value {
     serde_json::from_slice(json).unwrap()
 }
 
-fn check(value: &Value, schema: &Value, whole: &Value, at: &str, mistakes: &mut Vec<String>) {
+pub(crate) fn check(value: &Value, schema: &Value, whole: &Value, at: &str, mistakes: &mut Vec<String>) {
     if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
         let pointer = name.strip_prefix('#').unwrap();
         return check(value, whole.pointer(pointer).unwrap(), whole, at, mistakes);

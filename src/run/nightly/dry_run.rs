@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 use super::brake::forecasts;
 use super::destination::open;
 use super::error::NightError;
@@ -15,7 +17,7 @@ use crate::run::cloud::choice::DecidingMap;
 use crate::run::prune::{Shelf, Standing, now, shelf_of};
 use crate::source;
 use crate::store::Backup;
-use crate::store::retention::{Plan, brake};
+use crate::store::retention::{Decision, Plan, brake};
 use crate::units::ByteLen;
 
 /// Lists what a run would do and remove, with reasons. Changes nothing and takes no lock.
@@ -74,7 +76,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
 
 /// Lists what would be removed after the next backup of each volume, with the reasons for all backups that are
 /// kept.
-pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightError> {
+pub fn forecast(config: &Config, world: &BackupWorld) -> Result<Forecast, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
@@ -84,15 +86,83 @@ pub fn forecast(config: &Config, world: &BackupWorld) -> Result<String, NightErr
     let config = &by_metadata(config, &deciding, &selection, &shelves);
     let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
     let plans = forecasts(config, &selection, &shelves, &existing, now(world.clock.now()), true);
-    let mut text = String::new();
-    for (plan, shelf) in plans.iter().zip(&shelves) {
-        tell_plan(&mut text, plan, shelf, true);
+    Ok(Forecast { plans, shelves })
+}
+
+/// What retention would do after the next backup of each volume.
+pub struct Forecast {
+    plans: Vec<Plan>,
+    shelves: Vec<Shelf>,
+}
+
+/// What retention would do with the backups of a volume.
+#[derive(Debug, Serialize)]
+pub struct PlannedVolume {
+    /// Its name.
+    pub volume: String,
+    /// The size of what would be removed; less is freed where blocks are shared.
+    pub removed_bytes: u64,
+    /// Its backups, oldest first.
+    pub backups: Vec<PlannedBackup>,
+    /// Findings: why old backups are not removed, or that a clock looks wrong.
+    pub notes: Vec<String>,
+}
+
+/// What retention would do with a backup.
+#[derive(Debug, Serialize)]
+pub struct PlannedBackup {
+    /// Its id.
+    pub backup: String,
+    /// Its archive.
+    pub archive: String,
+    /// The size of its files.
+    pub size_bytes: u64,
+    /// Whether it would be removed.
+    pub remove: bool,
+    /// Why.
+    pub reasons: Vec<String>,
+}
+
+impl Forecast {
+    /// As lines for people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (plan, shelf) in self.plans.iter().zip(&self.shelves) {
+            tell_plan(&mut text, plan, shelf, true);
+        }
+        tell_brake(&mut text, &self.plans, false);
+        if text.is_empty() {
+            text.push_str("there are no backups\n");
+        }
+        text
     }
-    tell_brake(&mut text, &plans, false);
-    if text.is_empty() {
-        text.push_str("there are no backups\n");
+
+    /// As facts, in the order of the text.
+    pub fn volumes(&self) -> Vec<PlannedVolume> {
+        let backup = |shelf: &Shelf, decision: &Decision| PlannedBackup {
+            backup: decision.id.clone(),
+            archive: archive_of(shelf, decision),
+            size_bytes: decision.size_bytes,
+            remove: decision.remove,
+            reasons: decision.reasons.iter().map(ToString::to_string).collect(),
+        };
+        let volume = |(plan, shelf): (&Plan, &Shelf)| PlannedVolume {
+            volume: plan.source.clone(),
+            removed_bytes: plan.freed_bytes(),
+            backups: plan.decisions.iter().map(|decision| backup(shelf, decision)).collect(),
+            notes: plan.refusals.iter().map(ToString::to_string).collect(),
+        };
+        self.plans.iter().zip(&self.shelves).map(volume).collect()
     }
-    Ok(text)
+
+    /// Why nothing at all would be removed.
+    pub fn brake(&self) -> Option<String> {
+        brake(&self.plans).map(|refusal| refusal.to_string())
+    }
+}
+
+fn archive_of(shelf: &Shelf, decision: &Decision) -> String {
+    Backup::in_directory(&shelf.directory, decision.id.as_str()).archive_path().display().to_string()
 }
 
 /// The config with the retentions that volumes ask for.
@@ -107,11 +177,11 @@ fn by_metadata(config: &Config, deciding: &DecidingMap, selection: &Selection, s
 fn tell_plan(text: &mut String, plan: &Plan, shelf: &Shelf, with_kept: bool) {
     for decision in plan.decisions.iter().filter(|decision| decision.remove || with_kept) {
         let what = if decision.remove { "would remove" } else { "keeps" };
-        let path = Backup::in_directory(&shelf.directory, decision.id.as_str()).archive_path();
+        let path = archive_of(shelf, decision);
         let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
         let size = ByteLen(decision.size_bytes);
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{what} {} ({size}): {}", path.display(), reasons.join("; "));
+        let _ = writeln!(text, "{what} {path} ({size}): {}", reasons.join("; "));
     }
     for refusal in plan.refusals.iter().filter(|refusal| with_kept || !refusal.is_ordinary()) {
         let _ = writeln!(text, "{}: {refusal}", plan.source);

@@ -1,0 +1,59 @@
+//! docs/schemas says what verbs print with `--json`: each field of real output is described there, each required one is there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::manifest_schema::check;
+use crate::testkit::stand_in::{Did, Host};
+
+/// The output as JSON, after it was compared with its schema.
+fn described(did: &Did, schema: &str) -> Value {
+    let value: Value = serde_json::from_str(&did.stdout).unwrap_or_else(|error| panic!("{error}: {did:?}"));
+    compare(&value, schema);
+    value
+}
+
+fn compare(value: &Value, schema: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schemas/{schema}.schema.json"));
+    let schema: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut mistakes = Vec::new();
+    check(value, &schema, &schema, "output", &mut mistakes);
+    assert!(mistakes.is_empty(), "{mistakes:#?}");
+}
+
+#[test]
+fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    host.set_broken("volume-2", true);
+    let tell = host.at("tell");
+    fs::write(&tell, format!("#!/bin/sh\ncat >{}\n", host.at("told.json").display())).unwrap();
+    fs::set_permissions(&tell, fs::Permissions::from_mode(0o755)).unwrap();
+    host.write_config("volbak.toml", &format!("[[notify]]\nkind = 'command'\ncommand = ['{}']\n", tell.display()));
+    let did = host.verb(&["run", "--json"]);
+    assert_eq!(did.status, 1, "{did:?}");
+    let ran = described(&did, "report");
+    assert_eq!((&ran["verdict"], &ran["format"]), (&"failed".into(), &1.into()));
+    assert_eq!(described(&host.verb(&["report", "--json"]), "report")["report"]["volumes"], ran["report"]["volumes"]);
+    compare(&serde_json::from_slice(&fs::read(host.at("told.json")).unwrap()).unwrap(), "notice");
+
+    let protected = described(&host.verb(&["protect", "volume-1@last", "--json"]), "protect");
+    assert_eq!(protected["protected"], true);
+    let planned = described(&host.verb(&["prune", "--dry-run", "--json"]), "prune");
+    let backup = &planned["volumes"][0]["backups"][0];
+    assert_eq!((&backup["backup"], &backup["remove"]), (&protected["backup"], &false.into()), "{planned}");
+    assert_eq!(described(&host.verb(&["unprotect", "volume-1@last", "--json"]), "protect")["protected"], false);
+
+    assert_eq!(described(&host.verb(&["config", "check", "--json"]), "config-check")["valid"], true);
+    host.write_config("volbak.toml", "backups_retention_days = 0\nno_such_key = 1\n");
+    let did = host.verb(&["config", "check", "--json"]);
+    let checked = described(&did, "config-check");
+    assert_eq!(
+        (did.status, checked["valid"].as_bool(), checked["mistakes"].as_array().map(Vec::len)),
+        (2, Some(false), Some(2))
+    );
+}

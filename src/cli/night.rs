@@ -255,7 +255,8 @@ fn shown_status(args: &StatusArgs) -> u8 {
         Ok(status) => status,
         Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
     };
-    let printed = if args.json { print_json(&status) } else { print(&status.text()) };
+    let text = || if args.nagios { status.nagios(limits) } else { status.text() };
+    let printed = if args.json { print_json(&status) } else { print(&text()) };
     printed.map_or(UNKNOWN, |()| status.level.status())
 }
 

@@ -131,6 +131,9 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Add performance data to the first line, behind a bar, for Nagios and Icinga
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) nagios: bool,
     /// Age of the last backup that is a warning
     #[arg(long, value_name = "HOURS", default_value_t = 30)]
     pub(crate) warning: u32,

@@ -276,6 +276,18 @@ pub fn load(destination: &Destination, date: Option<NaiveDate>) -> Result<RunRep
     RunReport::from_json(&bytes).map_err(|source| KeptError::Damaged { name: name.clone(), source })
 }
 
+/// The used space of the destination after each of the last `nights` runs, as their reports say. Damaged ones are left out.
+pub(super) fn usage_of_nights(destination: &Destination, nights: usize) -> Vec<(DateTime<Utc>, u64)> {
+    let Ok(Some(reports)) = destination.existing_own_directory(REPORTS) else { return Vec::new() };
+    let Ok(listed) = reports.list() else { return Vec::new() };
+    let names = listed.files.iter().filter(|name| moment_of(name).is_some()).rev().take(nights);
+    let usage = |name: &String| {
+        let report = RunReport::from_json(&reports.read_file(name, MAX_BYTES).ok()??).ok()?;
+        Some((report.started.to_utc(), report.usage?.used_bytes))
+    };
+    names.filter_map(usage).collect()
+}
+
 /// Mails a report again. Returns the problems.
 pub fn send_again(report: &RunReport, config: &Config, now: DateTime<Utc>) -> Vec<Problem> {
     mail::send(&config.mail_settings(&host::name()), &report.render(config.report.style), now).problems

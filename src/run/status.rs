@@ -21,10 +21,12 @@ use crate::store::presence::is_on_mount;
 mod earlier_runs;
 mod figures;
 mod groups;
+mod room;
 mod text;
 mod volume;
 
 pub use figures::{LastRun, Limits, Reason, Status, Urgency, VolumeStatus};
+pub use room::Room;
 
 use earlier_runs::EarlierRuns;
 use volume::{of_shelf, without_backup};
@@ -47,7 +49,13 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
     let deciding = DecidingMap::saved(&config.openstack, &destination, now);
     let (host, scope) = (host::name(), reports::scope(config));
     let known = EarlierRuns { standing: &standing, damage, cut_off, host, scope, deciding };
-    Ok(judge(&shelves, &known, config, last.as_ref(), limits, now))
+    let mut status = judge(&shelves, &known, config, last.as_ref(), limits, now);
+    status.room = destination.space().ok().flatten().map(|space| Room {
+        used_bytes: space.used_bytes,
+        available_bytes: space.available_bytes,
+        full_in_days: room::full_in_days(&reports::usage_of_nights(&destination, room::NIGHTS), space.available_bytes),
+    });
+    Ok(status)
 }
 
 fn judge(
@@ -87,6 +95,7 @@ fn judge(
             duration_seconds: report.duration_seconds,
             outcome: report.subject(),
         }),
+        room: None,
         volumes,
     }
 }

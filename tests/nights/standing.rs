@@ -178,3 +178,38 @@ fn a_damaged_record_is_told_and_begins_anew() {
     fs::remove_file(&record).unwrap();
     assert_eq!(host.verb(&["status"]).status, 2);
 }
+
+#[test]
+fn nagios_gets_performance_data_and_the_forecast_comes_from_past_nights() {
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let plain = host.verb(&["status"]).stdout;
+    let text = host.verb(&["status", "--nagios"]).stdout;
+    let (first, rest) = text.split_once('\n').unwrap();
+    let (said, data) = first.split_once(" | ").unwrap_or_else(|| panic!("no data: {text}"));
+    assert_eq!((said, Some(rest)), (plain.lines().next().unwrap(), plain.split_once('\n').map(|(_, rest)| rest)));
+    for part in ["'volume-1_age'=", "s;108000;194400;0", "'volume-1_size'=", "'run_time'=", "'used'="] {
+        assert!(data.contains(part), "{part}: {data}");
+    }
+    let forecast = |host: &Host| -> serde_json::Value {
+        serde_json::from_str::<serde_json::Value>(&host.verb(&["status", "--json"]).stdout).unwrap()["room"].clone()
+    };
+    let room = forecast(&host);
+    assert!(room["full_in_days"].is_null() && room["used_bytes"].as_u64() > Some(0), "{room}");
+    // The report of tonight again, with the figures of eight nights: each took a hundredth of what is left.
+    let reports = host.at("backups/.volbak/reports");
+    let name = std::fs::read_dir(&reports).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(reports.join(&name)).unwrap()).unwrap();
+    let started: chrono::DateTime<chrono::FixedOffset> = report["started"].as_str().unwrap().parse().unwrap();
+    let available = room["available_bytes"].as_u64().unwrap();
+    for ago in 0..8_u32 {
+        let mut report = report.clone();
+        let at = started - chrono::Duration::days(i64::from(ago));
+        report["started"] = at.to_rfc3339().into();
+        report["usage"]["used_bytes"] = (available - available / 100 * u64::from(ago)).into();
+        std::fs::write(reports.join(at.format("%Y-%m-%d_%H%M%S.json").to_string()), report.to_string()).unwrap();
+    }
+    let days = forecast(&host)["full_in_days"].as_u64();
+    assert!(days.is_some_and(|days| (90..=110).contains(&days)), "{days:?}");
+}

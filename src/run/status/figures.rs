@@ -3,6 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 
+use super::room::Room;
 use crate::report::{Outcome, Verification};
 
 /// The severity, with the exit statuses of Nagios and Icinga.
@@ -56,6 +57,8 @@ pub struct Status {
     pub reasons: Vec<Reason>,
     /// The last run, if its report is stored.
     pub last_run: Option<LastRun>,
+    /// The room in the destination, if it can be asked.
+    pub room: Option<Room>,
     /// Each volume that has a directory in the destination, or was in the last run.
     pub volumes: Vec<VolumeStatus>,
 }

@@ -4,10 +4,37 @@ use std::fmt::Write;
 
 use chrono::Local;
 
-use super::figures::{Status, Urgency, VolumeStatus};
+use super::figures::{Limits, Status, Urgency, VolumeStatus};
 use crate::units::ByteLen;
 
 impl Status {
+    /// The text with performance data behind a bar in its first line, as the guidelines for plugins of Nagios say.
+    pub fn nagios(&self, limits: Limits) -> String {
+        // A bar in a message would begin the data.
+        let text = self.text().replace('|', "/");
+        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let mut data = Vec::new();
+        let seconds = |hours: u32| u64::from(hours) * 3600;
+        for volume in self.volumes.iter().filter(|volume| !volume.gone) {
+            if let Some(age) = volume.age_seconds {
+                let (warning, critical) = (seconds(limits.warning_hours), seconds(limits.critical_hours));
+                data.push(format!("'{}_age'={}s;{warning};{critical};0", volume.name, age.max(0)));
+            }
+            if let Some(bytes) = volume.archive_bytes {
+                data.push(format!("'{}_size'={bytes}B;;;0", volume.name));
+            }
+        }
+        if let Some(run) = &self.last_run {
+            data.push(format!("'run_time'={}s;;;0", run.duration_seconds));
+        }
+        if let Some(room) = &self.room {
+            let all = room.used_bytes.saturating_add(room.available_bytes);
+            data.push(format!("'used'={}B;;;0;{all}", room.used_bytes));
+            data.extend(room.full_in_days.map(|days| format!("'full_in_days'={days};;;0")));
+        }
+        format!("{first} | {}\n{rest}", data.join(" "))
+    }
+
     /// The text; its first line is a complete summary.
     pub fn text(&self) -> String {
         let word = match self.level {

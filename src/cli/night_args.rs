@@ -65,6 +65,7 @@ pub(crate) struct ConfigPath {
 }
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line, each of its own")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) config: ConfigPath,

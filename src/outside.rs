@@ -22,6 +22,7 @@ pub mod host;
 pub mod inode_flags;
 pub mod memory;
 pub mod programs;
+pub(crate) mod remembered;
 pub(crate) mod secret_file;
 pub(crate) mod spool;
 pub mod trust;

@@ -37,6 +37,7 @@ pub(crate) const EXPORT_EXAMPLES: &str = "\
 Examples:
   volbak export cinder-volumes/volume-0000001a --to /nfs/volume-0000001a.qcow2 --verify
   volbak export vol-1@2026-11-20 --to vol-1.qcow2 --compress
+  volbak export vol-1@last --to /nfs/vol-1.qcow2 --resume
   volbak export vol-1 --to - --format qcow2 | ssh jump 'cat >/nfs/vol-1.qcow2.part && mv /nfs/vol-1.qcow2.part /nfs/vol-1.qcow2'
 
 The name of a volume means the volume as it is now; VOLUME@last means its last backup.";
@@ -101,6 +102,10 @@ pub(crate) struct ExportArgs {
     /// Replace FILE if it exists, when the new image is complete
     #[arg(long)]
     overwrite: bool,
+    /// Go on with what an interrupted export of the same image, device or backup wrote, after comparing it with the source;
+    /// from the start if there is nothing
+    #[arg(long)]
+    resume: bool,
     /// Read the image back, and compare it with what was read from the source
     #[arg(long)]
     verify: bool,
@@ -178,7 +183,7 @@ pub(crate) fn export(args: &ExportArgs, verbosity: Verbosity) -> anyhow::Result<
     let to = if to_stream {
         ExportTarget::Stream(File::from(io::stdout().as_fd().try_clone_to_owned()?))
     } else {
-        ExportTarget::File { path: args.to.clone(), overwrite: args.overwrite }
+        ExportTarget::File { path: args.to.clone(), overwrite: args.overwrite, resume: args.resume }
     };
     let rate = args.read_rate.or_else(|| config.as_ref().and_then(|config| config.read_rate_limit));
     let progress = Arc::new(Progress::new(verbosity));
@@ -250,6 +255,8 @@ fn check_stream(args: &ExportArgs) -> Result<(), UsageError> {
         "--compress needs a file: where the tables of a compressed image are is known only at its end"
     } else if args.verify {
         "--verify needs a file: a pipe cannot be read back"
+    } else if args.resume {
+        "--resume needs a file: what went into a pipe cannot be compared"
     } else if args.json {
         "--json needs --to FILE: the image goes to standard output"
     } else {
@@ -305,9 +312,11 @@ fn snapshot_options(
 
 fn shown_export(done: &Exported) -> String {
     let stored = done.stored_bytes.map_or_else(String::new, |bytes| format!(", {} on disk", ByteLen(bytes)));
+    let kept =
+        if done.kept_bytes > 0 { format!(", {} of it were there", ByteLen(done.kept_bytes)) } else { String::new() };
     let verified = if done.verified { ", read back and equal" } else { "" };
     format!(
-        "{}: {} image of {} ({}): {} read, {} long{stored}, in {} s{verified}",
+        "{}: {} image of {} ({}): {} read, {} long{kept}{stored}, in {} s{verified}",
         done.target,
         done.format,
         done.source,

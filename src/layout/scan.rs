@@ -9,6 +9,8 @@ use crate::units::ByteRange;
 /// reads it once, and scanning it here would double that. See docs/decisions/0008.
 pub const SCAN_BYTES: u64 = 4 << 30;
 const CHUNK_BYTES: usize = 1 << 20;
+/// Most ranges have data at their beginning: little is read of them here, since their image reads it again.
+const FIRST_CHUNK_BYTES: usize = 4096;
 
 /// The result of a scan.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl Scanner {
     pub(super) fn scan(&mut self, blocks: &dyn BlockRead, range: ByteRange) -> Scanned {
         let end = range.start.saturating_add(range.len);
         let mut at = range.start;
+        let mut most = FIRST_CHUNK_BYTES;
         while at < end {
             match blocks.next_data(at) {
                 Ok(Some(data)) if data < end => at = data.max(at),
@@ -54,7 +57,7 @@ impl Scanner {
             if self.left_bytes == 0 {
                 return Scanned::NotLookedAt;
             }
-            let len = usize::try_from(end - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            let len = usize::try_from(end - at).unwrap_or(most).min(most);
             let chunk = &mut self.chunk[..len];
             if let Err(error) = blocks.read_at(at, chunk) {
                 return Scanned::Failed(error);
@@ -63,6 +66,7 @@ impl Scanner {
                 return Scanned::DataAt(at + found);
             }
             at += len as u64;
+            most = (4 * most).min(CHUNK_BYTES);
             self.left_bytes = self.left_bytes.saturating_sub(len as u64);
         }
         Scanned::Zero

@@ -1,5 +1,6 @@
 //! The verb `export`: a volume, a device, an image or a backup becomes an image of which only the used blocks are kept.
 
+mod begun;
 mod error;
 mod input;
 mod outcome;
@@ -8,14 +9,16 @@ mod output;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::events::{Event, Observer, Severity, SourceName};
-use crate::image::copy::CopyError;
+use crate::image::copy::{Copied, CopyError};
 use crate::image::make::{Disk, ImageKind, MakeError, Making};
 use crate::layout::detect;
-use crate::outside::BlockRead;
 use crate::outside::host::processors;
+use crate::outside::remembered::Remembered;
+use crate::outside::{BlockRead, Cancel};
 use crate::run::backup::{AroundFreeze, BackupWorld};
 use crate::run::collect::{Collector, tell};
 use crate::run::image_file::ImageFile;
@@ -28,8 +31,9 @@ pub use error::ExportError;
 pub use outcome::Exported;
 pub(super) use output::content_digest;
 
+use begun::Mark;
 use input::Input;
-use output::Output;
+use output::{Output, Writing};
 
 /// Where an image goes.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub enum ExportTarget {
         path: PathBuf,
         /// Whether a file of that name is replaced.
         overwrite: bool,
+        /// Whether it goes on with what an interrupted export of the same source began.
+        resume: bool,
     },
     /// A pipe, or another stream.
     Stream(File),
@@ -117,7 +123,11 @@ pub fn export(from: ExportFrom, options: ExportOptions, world: &BackupWorld) -> 
     let step = |step: &str| observer.on_event(&Event::Step { step: step.to_owned() });
     let threads = options.threads;
     // Before there is a snapshot.
-    let output = Output::look(options.to, &*observer, &*world.commands)?;
+    let mark = Mark::of(&from, options.kind, options.all_blocks)?;
+    if mark.is_none() && matches!(options.to, ExportTarget::File { resume: true, .. }) {
+        return Err(ExportError::NotResumable(name.shown));
+    }
+    let output = Output::look(options.to, mark, &*observer, &*world.commands)?;
     let input = Input::open(from, &options.freeze, options.around.as_deref(), threads, world, &observer)?;
     let blocks = input.blocks()?;
     let disk_bytes = blocks.len_bytes();
@@ -129,24 +139,16 @@ pub fn export(from: ExportFrom, options: ExportOptions, world: &BackupWorld) -> 
     };
     let disk = Disk { blocks: &*blocks, used: &used };
     let mut writing = output.open(&disk, &name.shown, &*observer)?;
-    step("copying the used blocks");
     let making = Making { threads, digest: options.verify, observer: &*observer, cancel: &world.cancel };
-    let copied = disk.write_image(options.kind, writing.sink()?, &making);
-    // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
-    input.check_health()?;
-    let copied = copied.map_err(|error| match error {
-        MakeError::Copy(CopyError::Stopped) => ExportError::Stopped,
-        error => ExportError::Make(error),
-    })?;
+    let copied = copy(&mut writing, &disk, options.kind, &input, &making);
+    let (copied, kept_bytes) = match copied {
+        Ok(copied) => copied,
+        Err(error) => return Err(writing.give_up(error, &*observer)),
+    };
     drop(blocks);
     let snapshot = input.finish(&*observer);
-    writing.sync()?;
-    if let Some(digest) = copied.digest {
-        step("reading the image back");
-        writing.compare(options.kind, &digest, &*observer, &world.cancel)?;
-    }
-    if world.cancel.is_cancelled() {
-        return Err(ExportError::Stopped);
+    if let Err(error) = settle(&mut writing, options.kind, copied.digest, &*observer, &world.cancel) {
+        return Err(writing.give_up(error, &*observer));
     }
     let stored_bytes = writing.stored_bytes();
     let target = writing.publish()?;
@@ -160,11 +162,50 @@ pub fn export(from: ExportFrom, options: ExportOptions, world: &BackupWorld) -> 
         options.kind,
         disk_bytes,
         &copied,
+        kept_bytes,
         stored_bytes,
         snapshot,
         began.elapsed(),
         worst,
     ))
+}
+
+/// Writes the image; also gives the number of bytes that were there already.
+fn copy(
+    writing: &mut Writing,
+    disk: &Disk<'_>,
+    kind: ImageKind,
+    input: &Input,
+    making: &Making<'_>,
+) -> Result<(Copied, u64), ExportError> {
+    let (sink, kept_bytes) = writing.sink()?;
+    let step =
+        if writing.is_resumed() { "comparing what is there, and copying the rest" } else { "copying the used blocks" };
+    making.observer.on_event(&Event::Step { step: step.to_owned() });
+    let copied = disk.write_image(kind, sink, making);
+    // Why the reading ended may be that the snapshot overflowed: that reason is the one to be told.
+    input.check_health()?;
+    let copied = copied.map_err(|error| match error {
+        MakeError::Copy(CopyError::Stopped) => ExportError::Stopped,
+        error => ExportError::Make(error),
+    })?;
+    Ok((copied, kept_bytes.load(Ordering::Relaxed)))
+}
+
+/// Has the image on the disk, and compares it.
+fn settle(
+    writing: &mut Writing,
+    kind: ImageKind,
+    digest: Option<[u8; 32]>,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+) -> Result<(), ExportError> {
+    writing.sync()?;
+    if let Some(digest) = digest {
+        observer.on_event(&Event::Step { step: "reading the image back".to_owned() });
+        writing.compare(kind, &digest, observer, cancel)?;
+    }
+    if cancel.is_cancelled() { Err(ExportError::Stopped) } else { Ok(()) }
 }
 
 /// The used blocks of a disk; all of them where no filesystem says which.
@@ -176,6 +217,7 @@ fn used_blocks(
     observer: &dyn Observer,
 ) -> Result<Vec<ByteRange>, ExportError> {
     let whole = vec![ByteRange::new(0, blocks.len_bytes())];
+    let blocks: &Arc<dyn BlockRead> = &(Arc::new(Remembered::new(Arc::clone(blocks))) as Arc<dyn BlockRead>);
     let layout = match detect(&**blocks, name, Some(input.sector_bytes())) {
         Ok(layout) => layout,
         Err(error) => {

@@ -101,6 +101,11 @@ impl ImageFile {
         Ok(Self { blocks: Arc::new(image), format: Format::Qcow2, name, remarks, path, was })
     }
 
+    /// Where it is.
+    pub(in crate::run) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes sure that the file is still the one that was opened, and was not written to.
     pub fn check_unchanged(&self) -> Result<(), ImageFileError> {
         let now = File::open(&self.path).and_then(|file| file.metadata());

@@ -80,7 +80,7 @@ impl TemporaryDirectory {
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         // If this fails, the next run removes it.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove(&self.path);
     }
 }
 
@@ -121,10 +121,22 @@ fn remove_unless_locked(path: &Path, observer: &dyn Observer) {
         _ => return,
     };
     let shown = shown::path(path.as_os_str().as_encoded_bytes());
-    match fs::remove_dir_all(path) {
+    match remove(path) {
         Ok(()) => tell(observer, Severity::Notice, shown, "was left by a run that was cut off; removed"),
         Err(error) => tell(observer, Severity::Warning, shown, format!("was left by a run that was cut off: {error}")),
     }
+}
+
+/// Removes a directory, its lock file last: a removal that is cut off is completed by the next run.
+fn remove(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK {
+            continue;
+        }
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    fs::remove_dir_all(path)
 }
 
 fn is_old(facts: &fs::Metadata) -> bool {

@@ -149,3 +149,32 @@ fn contested(regions: &[Region]) -> HashSet<&str> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::used_map_of_disk;
+    use crate::layout::detect;
+    use crate::outside::remembered::Remembered;
+    use crate::outside::remembered::tests::Counting;
+    use crate::outside::{BlockRead, Cancel};
+
+    /// Looking for tables, signatures and maps reads each byte once, and no hole.
+    #[test]
+    fn detection_reads_each_byte_once() {
+        let len = 64 << 20;
+        let mut bytes = vec![0; len];
+        bytes[1 << 20] = 1;
+        for (data_until, most) in [(len as u64, 1 << 20), (2 << 20, 600 << 10)] {
+            let counting = Counting::new(bytes.clone(), data_until, 0..0);
+            let remembered: Arc<dyn BlockRead> =
+                Arc::new(Remembered::new(Arc::<Counting>::clone(&counting) as Arc<dyn BlockRead>));
+            let layout = detect(&*remembered, "disk", None).unwrap();
+            let map = used_map_of_disk(&layout, &remembered, &Cancel::default()).unwrap();
+            assert_eq!(map.map.used_bytes(), data_until.min(len as u64));
+            let (once, again) = counting.counts();
+            assert!(again == 0 && once < most, "{once} bytes were read, {again} of them again");
+        }
+    }
+}

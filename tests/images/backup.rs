@@ -116,7 +116,7 @@ fn free_blocks_are_zeros_and_the_filesystem_is_clean() {
     let (image, content) = (disk.to_str().unwrap(), place.path("content"));
     fs::write(&disk, Noise::new(7).bytes(48 << 20)).unwrap();
     fs::write(&content, Noise::new(8).bytes(5 << 20)).unwrap();
-    run("/sbin/mke2fs", &["-q", "-F", "-t", "ext4", image]);
+    run("/sbin/mke2fs", &["-q", "-F", "-t", "ext4", "-E", "nodiscard", image]);
     for command in
         [format!("write {} kept", content.display()), format!("write {} gone", content.display()), "rm gone".to_owned()]
     {

@@ -11,6 +11,7 @@ mod hostile;
 mod killed;
 mod proof;
 mod restored;
+mod resumed;
 mod sources;
 #[path = "../testkit/mod.rs"]
 mod testkit;

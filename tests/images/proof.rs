@@ -34,7 +34,9 @@ fn measured(args: &[&str]) -> Cost {
 fn bytes_read(file: &Path, args: &[&str]) -> u64 {
     let log = tempfile::NamedTempFile::new().unwrap();
     let strace = ["-f", "-y", "-e", "trace=read,pread64,readv,preadv,preadv2", "-o", text(log.path()), VOLBAK, "-q"];
-    run("strace", &[&strace[..], args].concat());
+    let output = Command::new("strace").args(strace).args(args).output().unwrap();
+    // 3: with problems, such as a region that is kept as an image.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     let log = fs::read_to_string(log.path()).unwrap();
     let of_file = format!("<{}>", file.display());
     let mut waiting: Vec<&str> = Vec::new();
@@ -90,15 +92,15 @@ fn holes_of_a_large_disk_cost_nothing() {
         assert!(least < 0.2, "{name}: {least} s of processor time");
         assert!(cost.peak_kib < 64 << 10, "{name}: {} KiB", cost.peak_kib);
         let read = bytes_read(&disk, &args);
-        // Looking for tables and signatures takes 3 MiB, however large the disk is.
-        assert!(read < 2 * (1 << 20) + (3 << 20), "{name}: {read} bytes were read");
+        // Looking for tables and signatures reads no holes.
+        assert!(read < (1 << 20) * 105 / 100, "{name}: {read} bytes were read");
     }
 }
 
 #[test]
 fn an_export_stays_within_64_mib_of_memory_and_reads_what_is_used() {
     let directory = tempfile::tempdir().unwrap();
-    let disk = stale(directory.path(), "disk.img", 320, &["/sbin/mke2fs", "-q", "-F", "-t", "ext4"]);
+    let disk = stale(directory.path(), "disk.img", 320, &["/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-E", "nodiscard"]);
     let (content, image) = (directory.path().join("content"), directory.path().join("a.qcow2"));
     fs::write(&content, Noise::new(8).bytes(200 << 20)).unwrap();
     run("/sbin/debugfs", &["-w", "-R", &format!("write {} kept", content.display()), text(&disk)]);
@@ -116,6 +118,47 @@ fn an_export_stays_within_64_mib_of_memory_and_reads_what_is_used() {
     assert!(cost.peak_kib < 64 << 10, "import: {} KiB", cost.peak_kib);
 }
 
+/// Whatever is on a disk, at most 5 % more than what is used is read of it: for the image, and for looking what is used.
+#[test]
+fn little_more_is_read_than_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let of = |name: &str| directory.path().join(name);
+    let content = of("content");
+    fs::write(&content, Noise::new(8).bytes(60 << 20)).unwrap();
+    fs::create_dir(of("tree")).unwrap();
+    fs::hard_link(&content, of("tree/a")).unwrap();
+    fs::write(
+        of("prototype"),
+        format!("/\n0 0\nd--755 0 0\na ---644 0 0 {0}\nb ---644 0 0 {0}\n$\n$\n", text(&content)),
+    )
+    .unwrap();
+    let ext = stale(
+        directory.path(),
+        "ext",
+        200,
+        &["/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d", text(&of("tree"))],
+    );
+    let ntfs = stale(directory.path(), "ntfs", 200, &["/sbin/mkntfs", "-F", "-Q", "-q"]);
+    run("ntfscp", &["-q", "-f", text(&ntfs), text(&content), "/a"]);
+    let fat = stale(directory.path(), "fat", 200, &["/sbin/mkfs.vfat"]);
+    run("mcopy", &["-i", text(&fat), text(&content), "::/a"]);
+    let xfs = stale(directory.path(), "xfs", 480, &["/sbin/mkfs.xfs", "-q", "-f", "-K", "-p", text(&of("prototype"))]);
+    let unknown = stale(directory.path(), "unknown", 64, &["true"]);
+    for disk in [ext, ntfs, fat, xfs, unknown] {
+        let image = of("image.raw");
+        let args = ["export", text(&disk), "--to", text(&image), "--overwrite"];
+        let said: serde_json::Value =
+            serde_json::from_str(&run(VOLBAK, &[&["-q"], &args[..], &["--json"]].concat())).unwrap();
+        let used = said["read_bytes"].as_u64().unwrap();
+        let read = bytes_read(&disk, &args);
+        assert!(used >= 60 << 20 && read * 100 < used * 105, "{}: {read} were read, {used} are used", disk.display());
+        let backups = of("backups");
+        fs::create_dir_all(&backups).unwrap();
+        let read = bytes_read(&disk, &["snapshot", text(&disk), "--image", "--to", text(&backups)]);
+        assert!(read * 100 < used * 105, "{}: {read} were read for a backup, {used} are used", disk.display());
+    }
+}
+
 /// The image is at most 5 % larger than what the filesystem's own tool writes, and its checker finds nothing in it.
 #[test]
 fn exports_are_as_small_as_those_of_the_filesystems_own_tools() {
@@ -124,7 +167,7 @@ fn exports_are_as_small_as_those_of_the_filesystems_own_tools() {
     let content = of("content");
     fs::write(&content, Noise::new(8).bytes(60 << 20)).unwrap();
 
-    let ext = stale(directory.path(), "ext", 256, &["/sbin/mke2fs", "-q", "-F", "-t", "ext4"]);
+    let ext = stale(directory.path(), "ext", 256, &["/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-E", "nodiscard"]);
     for command in
         [format!("write {} a", content.display()), format!("write {} b", content.display()), "rm b".to_owned()]
     {
@@ -148,7 +191,7 @@ fn exports_are_as_small_as_those_of_the_filesystems_own_tools() {
     fs::rename(&content, tree.join("a")).unwrap();
     let prototype = of("prototype");
     fs::write(&prototype, format!("/\n0 0\nd--755 0 0\na ---644 0 0 {}\n$\n$\n", tree.join("a").display())).unwrap();
-    let xfs = stale(directory.path(), "xfs", 320, &["/sbin/mkfs.xfs", "-q", "-f", "-p", text(&prototype)]);
+    let xfs = stale(directory.path(), "xfs", 320, &["/sbin/mkfs.xfs", "-q", "-f", "-K", "-p", text(&prototype)]);
     let said = Command::new("/usr/sbin/partclone.xfs")
         .args(["-c", "-s", text(&xfs), "-O", text(&of("peer.xfs")), "-L", text(&of("log")), "-F"])
         .output()

@@ -19,19 +19,19 @@ fn well(args: &[&str]) -> String {
 }
 
 /// An ext4 of 48 MiB with files and the data of deleted ones, none of it a hole.
-fn ext4(directory: &Path) -> PathBuf {
+pub(crate) fn ext4(directory: &Path) -> PathBuf {
     let (path, file) = (directory.join("disk.img"), directory.join("content"));
     fs::write(&path, Noise::new(7).bytes(48 << 20)).unwrap();
     fs::write(&file, Noise::new(8).bytes(5 << 20)).unwrap();
     let (image, content) = (path.to_str().unwrap(), file.to_str().unwrap());
-    run("/sbin/mke2fs", &["-q", "-F", "-t", "ext4", image]);
+    run("/sbin/mke2fs", &["-q", "-F", "-t", "ext4", "-E", "nodiscard", image]);
     for command in [format!("write {content} kept"), format!("write {content} gone"), "rm gone".to_owned()] {
         run("/sbin/debugfs", &["-w", "-R", &command, image]);
     }
     path
 }
 
-fn names(directory: &Path) -> Vec<String> {
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

@@ -17,6 +17,7 @@ use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::manifest::ImageRecord;
 use crate::outside::BlockRead;
+use crate::outside::remembered::Remembered;
 use crate::run::expected::Expected;
 use crate::run::parent::{PreviousImage, Trust, previous_image};
 use crate::run::record::source_record;
@@ -64,11 +65,12 @@ fn archive(
 ) -> Result<ArchivedSource, BackupError> {
     backup.step("reading the layout");
     let blocks: Arc<dyn BlockRead> = guard.open_blocks().map_err(BackupError::Open)?;
-    let layout = backup.read_layout(&*blocks, guard)?;
+    let looked_at: Arc<dyn BlockRead> = Arc::new(Remembered::new(Arc::clone(&blocks)));
+    let layout = backup.read_layout(&*looked_at, guard)?;
     let expected = Expected(&backup.options.expect);
     backup.step("looking for the used blocks");
     // The only error is that of a cancelled run.
-    let found = used_map_of_disk(&layout, &blocks, &backup.world.cancel).map_err(|_| BackupError::Cancelled)?;
+    let found = used_map_of_disk(&layout, &looked_at, &backup.world.cancel).map_err(|_| BackupError::Cancelled)?;
     let mut kept_whole = Vec::new();
     for problem in found.problems {
         kept_whole.push(format!("{}: {}", problem.location, problem.what));

@@ -36,6 +36,35 @@ pub enum ExportError {
     /// There is a file of that name.
     #[error("{0} is there already; --overwrite replaces it when the new image is complete")]
     Exists(String),
+    /// Each export of it is of another moment.
+    #[error(
+        "{0}: an export of a volume cannot be resumed: the snapshot that it read is gone, and a new one is of another moment; \
+         leave --resume away, or make a backup with `volbak snapshot --image` and export that, which can be resumed"
+    )]
+    NotResumable(String),
+    /// What was begun is of something else.
+    #[error(
+        "{0} was begun from another source, or from this one before it changed, and is not resumed; without --resume it is \
+         removed, and the export begins anew"
+    )]
+    OtherSource(String),
+    /// What was begun is another kind of image.
+    #[error(
+        "{0} was begun with another format, cluster size, compression or choice of blocks, and is not resumed; use the same \
+         options, or leave --resume away: then it is removed, and the export begins anew"
+    )]
+    OtherOptions(String),
+    /// Another process writes it.
+    #[error("{0} is being written by another export to the same file, on this host or another; wait for its end")]
+    UnderWay(String),
+    /// What was begun may be written to by others.
+    #[error("{left} is not resumed: {what}; remove it, or leave --resume away")]
+    Untrusted {
+        /// What was begun.
+        left: String,
+        /// Why it is not trusted.
+        what: String,
+    },
     /// The target cannot be written to.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -56,6 +85,18 @@ pub enum ExportError {
     /// It was cancelled.
     #[error("interrupted; no image was made")]
     Stopped,
+}
+
+impl ExportError {
+    /// Whether what was written until then can be gone on with.
+    pub(super) fn leaves_a_beginning(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped
+                | Self::Io { .. }
+                | Self::Make(MakeError::Copy(CopyError::Read { .. } | CopyError::Write(_) | CopyError::Stopped))
+        )
+    }
 }
 
 /// Makes an error of what was done.

@@ -24,6 +24,8 @@ pub struct Exported {
     pub read_bytes: u64,
     /// The length of the image.
     pub image_bytes: u64,
+    /// Bytes of it that an interrupted export had written, and that were compared with what is to be there.
+    pub kept_bytes: u64,
     /// The room that it takes, without its holes; `None` for a stream.
     pub stored_bytes: Option<u64>,
     /// The snapshot that was read.
@@ -45,6 +47,7 @@ impl Exported {
         kind: ImageKind,
         disk_bytes: u64,
         copied: &Copied,
+        kept_bytes: u64,
         stored_bytes: Option<u64>,
         snapshot: Option<String>,
         took: Duration,
@@ -60,6 +63,7 @@ impl Exported {
             disk_bytes,
             read_bytes: copied.read_bytes,
             image_bytes: copied.image_bytes,
+            kept_bytes,
             stored_bytes,
             snapshot,
             verified: copied.digest.is_some(),

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use rustix::fs::FlockOperation;
+use std::sync::atomic::AtomicU64;
 
 use super::ExportTarget;
+use super::begun::{self, Begun, Mark};
 use super::error::{ExportError, io_error};
 use crate::events::{Event, Observer, Severity};
 use crate::image::digest::DiskDigest;
@@ -18,7 +18,7 @@ use crate::image::sink::Sink;
 use crate::outside::file_lock::FileLock;
 use crate::outside::{BlockRead, Cancel, FileBlocks, RunCommand};
 use crate::run::collect::tell;
-use crate::run::rebuild::target::{OpenTarget, Target, TargetSpec, directory_of, left_of_killed_runs};
+use crate::run::rebuild::target::{LeftImage, OpenTarget, Target, TargetSpec, directory_of, temporaries_of};
 use crate::shown;
 use crate::units::{ByteLen, ByteRange};
 
@@ -27,46 +27,65 @@ const COMPARED_BYTES: u64 = 1 << 20;
 
 /// A place for an image that was looked at.
 pub(super) enum Output {
-    File { path: PathBuf, overwrite: bool },
+    File { path: PathBuf, overwrite: bool, mark: Option<Mark>, begun: Option<Begun> },
     Stream(File),
 }
 
 /// An image that is written.
 pub(super) enum Writing {
-    File { target: OpenTarget, name: String, replaces: bool },
+    File { target: OpenTarget, name: String, replaces: bool, resume: Resume },
     Stream(File),
 }
 
+/// What becomes of an image that is not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// It is removed.
+    No,
+    /// A later export can go on with it.
+    Later,
+    /// As before, and this one goes on with what an earlier one began.
+    Now,
+}
+
 impl Output {
-    /// Makes sure that the image can go there, and removes what exports to the same name left that were killed.
+    /// Makes sure that the image can go there, and removes what exports to the same name left that were killed: all but what is
+    /// resumed. An export without a mark cannot be resumed later.
     pub(super) fn look(
         to: ExportTarget,
+        mark: Option<Mark>,
         observer: &dyn Observer,
         commands: &dyn RunCommand,
     ) -> Result<Self, ExportError> {
         match to {
             ExportTarget::Stream(file) => Ok(Self::Stream(file)),
-            ExportTarget::File { path, overwrite } => {
-                remove_left(&path, observer);
+            ExportTarget::File { path, overwrite, resume } => {
                 look(&path, 512, overwrite, commands)?;
-                Ok(Self::File { path, overwrite })
+                let begun = match mark.as_ref().filter(|_| resume) {
+                    Some(mark) => begun::find(&path, mark)?,
+                    None => None,
+                };
+                remove_left(&path, begun.as_ref(), observer);
+                Ok(Self::File { path, overwrite, mark, begun })
             }
         }
     }
 
     /// Opens it.
     pub(super) fn open(self, disk: &Disk<'_>, source: &str, observer: &dyn Observer) -> Result<Writing, ExportError> {
-        let (path, overwrite) = match self {
+        let (path, overwrite, mark, begun) = match self {
             Self::Stream(file) => return Ok(Writing::Stream(file)),
-            Self::File { path, overwrite } => (path, overwrite),
+            Self::File { path, overwrite, mark, begun } => (path, overwrite, mark.map(|mark| mark.text()), begun),
         };
         let name = shown::path(path.as_os_str().as_encoded_bytes());
         // It may have come into being meanwhile.
         let target = look(&path, disk.blocks.len_bytes(), overwrite, &crate::outside::SystemCommands)?;
         let replaces = !target.on_it.is_empty();
         if let (Ok(facts), Ok(data)) = (rustix::fs::statvfs(directory_of(&path)), disk.data_bytes()) {
+            let there =
+                begun.as_ref().and_then(|begun| begun.file.metadata().ok()).map_or(0, |facts| facts.blocks() * 512);
             let free = facts.f_bavail.saturating_mul(facts.f_frsize);
-            if free < data {
+            if free < data.saturating_sub(there) {
                 let what = format!(
                     "{} of data are read, and the filesystem of {name} has {} left",
                     ByteLen(data),
@@ -75,21 +94,57 @@ impl Output {
                 tell(observer, Severity::Notice, source.to_owned(), what);
             }
         }
-        let target = target.open(0)?;
+        let resume = match (&mark, &begun) {
+            (None, _) => Resume::No,
+            (Some(_), None) => Resume::Later,
+            (Some(_), Some(_)) => Resume::Now,
+        };
+        if let Some(Begun { path, file }) = begun {
+            let target = target.open_begun(file, &path, mark.as_deref())?;
+            return Ok(Writing::File { target, name, replaces, resume });
+        }
+        let target = target.open_marked(0, mark.as_deref())?;
         target.file.set_len(0).map_err(io_error(format!("{name}: it cannot be made")))?;
-        // Other exports see by this that it is under way, those on other hosts of an NFS share, too.
-        let _ = rustix::fs::flock(&target.file, FlockOperation::NonBlockingLockExclusive);
-        Ok(Writing::File { target, name, replaces })
+        let locked = begun::lock(&target.file, &name);
+        if matches!(locked, Err(ExportError::UnderWay(_))) {
+            locked?;
+        }
+        // Without locks, nothing is resumed or removed later.
+        Ok(Writing::File { target, name, replaces, resume })
     }
 }
 
 impl Writing {
-    pub(super) fn sink(&self) -> Result<Sink, ExportError> {
+    /// Where the image is written. The second value becomes the number of bytes that were there already.
+    pub(super) fn sink(&self) -> Result<(Sink, Arc<AtomicU64>), ExportError> {
         let clone = |file: &File| file.try_clone().map_err(io_error("it cannot be written"));
         match self {
-            Self::File { target, .. } => Ok(Sink::to_file(clone(&target.file)?)),
-            Self::Stream(file) => Ok(Sink::to_stream(clone(file)?)),
+            Self::File { target, name, resume: Resume::Now, .. } => Sink::to_begun_file(clone(&target.file)?)
+                .map_err(io_error(format!("{name}: what is there cannot be read"))),
+            Self::File { target, .. } => Ok((Sink::to_file(clone(&target.file)?), Arc::default())),
+            Self::Stream(file) => Ok((Sink::to_stream(clone(file)?), Arc::default())),
         }
+    }
+
+    /// Ends an export that failed: what can be resumed is kept under its temporary name.
+    pub(super) fn give_up(self, error: ExportError, observer: &dyn Observer) -> ExportError {
+        if let Self::File { target, name, resume: Resume::Later | Resume::Now, .. } = self
+            && error.leaves_a_beginning()
+            && target.file.metadata().is_ok_and(|facts| facts.blocks() > 0)
+            && let Some(kept) = target.keep_begun()
+        {
+            let kept = shown::path(kept.as_os_str().as_encoded_bytes());
+            let what = format!(
+                "what was written is kept as {kept}; the same command with --resume goes on from it, and one without removes it"
+            );
+            tell(observer, Severity::Notice, name, what);
+        }
+        error
+    }
+
+    /// Whether an earlier run began it.
+    pub(super) fn is_resumed(&self) -> bool {
+        matches!(self, Self::File { resume: Resume::Now, .. })
     }
 
     /// Has all of it on the disk.
@@ -142,7 +197,7 @@ impl Writing {
     pub(super) fn publish(self) -> Result<String, ExportError> {
         match self {
             Self::Stream(_) => Ok("-".to_owned()),
-            Self::File { target, name, replaces } => {
+            Self::File { target, name, replaces, .. } => {
                 target.finish(replaces)?;
                 Ok(name)
             }
@@ -194,12 +249,13 @@ fn look(path: &Path, bytes: u64, overwrite: bool, commands: &dyn RunCommand) -> 
 
 /// Removes images under temporary names of exports to `path` that ended without removing them: their process is gone, and no
 /// process of another host holds them.
-fn remove_left(path: &Path, observer: &dyn Observer) {
-    for left in left_of_killed_runs(path) {
+fn remove_left(path: &Path, but: Option<&Begun>, observer: &dyn Observer) {
+    let left = temporaries_of(path).into_iter().filter(LeftImage::is_left_here).map(|left| left.path);
+    for left in left.filter(|left| but.is_none_or(|begun| begun.path != *left)) {
         if !fs::symlink_metadata(&left).is_ok_and(|metadata| metadata.is_file()) {
             continue;
         }
-        let Ok(Ok(Some(_lock))) = File::open(&left).map(FileLock::try_take) else { continue };
+        let Ok(Ok(Some(_lock))) = begun::open_for_lock(&left).map(FileLock::try_take) else { continue };
         let shown = shown::path(left.as_os_str().as_encoded_bytes());
         match fs::remove_file(&left) {
             Ok(()) => tell(observer, Severity::Notice, shown, "was left by a run that was cut off; removed"),

@@ -1,12 +1,16 @@
 //! The target of a disk restore: an unused block device, or a new image file.
 
+mod error;
+mod left;
+mod open;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::on_target::what_is_on;
@@ -16,8 +20,10 @@ use crate::run::in_use::{lasting, opened_by};
 use crate::shown;
 use crate::source::{self, ListedVolume, LvFacts, Refusal, SourceError, SourceKind};
 
-/// The prefix of an incomplete image's name; the image's own name and the process follow.
-const TEMPORARY_PREFIX: &str = ".volbak-tmp.";
+pub use self::error::TargetError;
+use self::error::io_error;
+pub(in crate::run) use self::left::{LeftImage, directory_of, temporaries_of, temporary_name};
+pub use self::open::OpenTarget;
 
 /// The target as given by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,43 +32,6 @@ pub enum TargetSpec {
     Device(PathBuf),
     /// An image file and its size; without one, the source's size.
     Image(PathBuf, Option<u64>),
-}
-
-/// Why a target cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TargetError {
-    /// It cannot be opened as a source either.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// It is unsuitable.
-    #[error("{name}: {what}")]
-    Unfit {
-        /// The target as given by the user.
-        name: String,
-        /// The reason.
-        what: String,
-    },
-    /// The system refused an operation.
-    #[error("{}", path.display())]
-    Io {
-        /// The path.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// It has content, and the user did not allow to erase it.
-    #[error(
-        "{name} is not empty, and all of it would be lost: {}; to allow that, use --yes-erase={erase_name}",
-        on_it.join("; ")
-    )]
-    NotEmpty {
-        /// The target as given by the user.
-        name: String,
-        /// The value that the option requires.
-        erase_name: String,
-        /// The content.
-        on_it: Vec<String>,
-    },
 }
 
 /// A target that was examined and, if it is a device, opened exclusively. Nothing is written to it yet.
@@ -89,23 +58,6 @@ enum Kind {
     Device(File, PathBuf),
     /// Not created yet.
     Image(PathBuf),
-}
-
-/// A target open for writing.
-#[derive(Debug)]
-pub struct OpenTarget {
-    /// The file or device, open for reading and writing.
-    pub file: File,
-    /// Whether it is a new file of zeros.
-    pub is_new: bool,
-    /// The image's final path, and its temporary path.
-    image: Option<(PathBuf, PathBuf)>,
-    device: Option<PathBuf>,
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> TargetError {
-    let path = path.to_owned();
-    move |source| TargetError::Io { path, source }
 }
 
 impl Target {
@@ -223,9 +175,9 @@ impl Target {
             }
         };
         let erase_name = file_name.to_string_lossy().into_owned();
-        let left = left_of_killed_runs(path);
-        let remark = |left: &PathBuf| {
-            let name = left.file_name().unwrap_or_default();
+        let left: Vec<LeftImage> = temporaries_of(path).into_iter().filter(LeftImage::is_left_here).collect();
+        let remark = |left: &LeftImage| {
+            let name = left.path.file_name().unwrap_or_default();
             format!("an earlier restore left {}, which can be removed", shown::path(name.as_encoded_bytes()))
         };
         let (remarks, kind) = (left.iter().map(remark).collect(), Kind::Image(path.to_owned()));
@@ -259,9 +211,14 @@ impl Target {
     /// Opens it for writing. An image is created sparse under a temporary name; fails if less than `needed_bytes`
     /// are free.
     pub fn open(self, needed_bytes: u64) -> Result<OpenTarget, TargetError> {
+        self.open_marked(needed_bytes, None)
+    }
+
+    /// Like [`Self::open`]; the temporary name of an image has a mark by which a later run knows it.
+    pub(in crate::run) fn open_marked(self, needed_bytes: u64, mark: Option<&str>) -> Result<OpenTarget, TargetError> {
         let path = match self.kind {
             Kind::Device(file, node) => {
-                return Ok(OpenTarget { file, is_new: false, image: None, device: Some(node) });
+                return Ok(OpenTarget::of_device(file, node));
             }
             Kind::Image(path) => path,
         };
@@ -272,80 +229,28 @@ impl Target {
             let what = format!("its filesystem has {free} bytes left, and about {needed_bytes} are needed");
             return Err(TargetError::Unfit { name: self.name, what });
         }
-        let temporary = directory.join(format!("{TEMPORARY_PREFIX}{}.{}", self.erase_name, std::process::id()));
+        let temporary = directory.join(temporary_name(&self.erase_name, mark));
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary);
         let file = made.map_err(io_error(&temporary))?;
-        let target = OpenTarget { file, is_new: true, image: Some((path, temporary.clone())), device: None };
+        let target = OpenTarget::of_image(file, path, temporary.clone());
         target.file.set_len(self.size_bytes).map_err(io_error(&temporary))?;
         Ok(target)
     }
-}
 
-impl OpenTarget {
-    /// The node of a device.
-    pub(in crate::run) fn device(&self) -> Option<&Path> {
-        self.device.as_deref()
+    /// Goes on with an image that another run began: `file` gets this run's temporary name.
+    pub(in crate::run) fn open_begun(
+        self,
+        file: File,
+        begun: &Path,
+        mark: Option<&str>,
+    ) -> Result<OpenTarget, TargetError> {
+        let Kind::Image(path) = self.kind else {
+            return Err(TargetError::Unfit { name: self.name, what: "it is no image".to_owned() });
+        };
+        let temporary = directory_of(&path).join(temporary_name(&self.erase_name, mark));
+        fs::rename(begun, &temporary).map_err(io_error(begun))?;
+        Ok(OpenTarget::of_image(file, path, temporary))
     }
-
-    /// Syncs it. A complete image gets its final name, and with `replace` replaces an existing file. Returns the
-    /// device's node, if it is a device; afterwards it is no longer held exclusively.
-    pub fn finish(mut self, replace: bool) -> Result<Option<PathBuf>, TargetError> {
-        let shown = self.image.as_ref().map_or_else(PathBuf::new, |(path, _)| path.clone());
-        self.file.sync_all().map_err(io_error(&shown))?;
-        if let Some((path, temporary)) = self.image.take() {
-            if replace {
-                take_over_owner(&self.file, &path).map_err(io_error(&path))?;
-            }
-            give_name(&temporary, &path, replace).map_err(|error| TargetError::Unfit {
-                name: shown::path(path.as_os_str().as_encoded_bytes()),
-                what: format!(
-                    "the new image cannot get its name ({error}); it is complete as {}",
-                    shown::path(temporary.as_os_str().as_encoded_bytes())
-                ),
-            })?;
-            let directory = directory_of(&path);
-            File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error(directory))?;
-        }
-        Ok(self.device.take())
-    }
-
-    /// Syncs an image and keeps its temporary name, which is returned; `None` for a device.
-    pub fn keep_temporary(mut self) -> Result<Option<PathBuf>, TargetError> {
-        let Some((path, temporary)) = self.image.take() else { return Ok(None) };
-        self.file.sync_all().map_err(io_error(&path))?;
-        Ok(Some(temporary))
-    }
-}
-
-impl Drop for OpenTarget {
-    fn drop(&mut self) {
-        if let Some((_, temporary)) = &self.image {
-            // If this fails, its name identifies the remains.
-            let _ = fs::remove_file(temporary);
-        }
-    }
-}
-
-/// Renames an image to its final name.
-fn give_name(temporary: &Path, path: &Path, replace: bool) -> rustix::io::Result<()> {
-    let cwd = rustix::fs::CWD;
-    let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-    match rustix::fs::renameat_with(cwd, temporary, cwd, path, flags) {
-        // Not every filesystem supports the flag (NFS, CIFS, FUSE). A hard link does not replace an existing file
-        // either.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if !replace => {
-            rustix::fs::linkat(cwd, temporary, cwd, path, AtFlags::empty())?;
-            rustix::fs::unlinkat(cwd, temporary, AtFlags::empty())
-        }
-        renamed => renamed,
-    }
-}
-
-/// An image that replaces another gets its owner and mode.
-fn take_over_owner(file: &File, replaced: &Path) -> io::Result<()> {
-    let was = fs::symlink_metadata(replaced)?;
-    std::os::unix::fs::fchown(file, Some(was.uid()), Some(was.gid()))?;
-    file.set_permissions(was.permissions())
 }
 
 /// The use of a loop device, as the end of a sentence.
@@ -376,21 +281,4 @@ fn snapshots_of(facts: &LvFacts, commands: &dyn RunCommand) -> Result<Vec<String
     let volumes = source::list_volumes(std::slice::from_ref(&facts.vg), commands)?.volumes;
     let is_of_it = |volume: &ListedVolume| volume.facts.origin.as_deref() == Some(facts.lv.as_str());
     Ok(volumes.into_iter().filter(is_of_it).map(|volume| shown::path(volume.facts.lv.as_bytes())).collect())
-}
-
-/// Temporary files of the image `path` left by runs of this host that were killed, or that kept a new image beside an
-/// old one.
-pub(in crate::run) fn left_of_killed_runs(path: &Path) -> Vec<PathBuf> {
-    let (Some(name), Ok(entries)) = (path.file_name(), fs::read_dir(directory_of(path))) else { return Vec::new() };
-    let prefix = format!("{TEMPORARY_PREFIX}{}.", name.to_string_lossy());
-    let is_left = |entry: &fs::DirEntry| {
-        let name = entry.file_name();
-        let process = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<u32>().ok());
-        process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists())
-    };
-    entries.filter_map(Result::ok).filter(is_left).map(|entry| entry.path()).collect()
-}
-
-pub(in crate::run) fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -144,18 +144,27 @@ fn little_more_is_read_than_is_used() {
     run("mcopy", &["-i", text(&fat), text(&content), "::/a"]);
     let xfs = stale(directory.path(), "xfs", 480, &["/sbin/mkfs.xfs", "-q", "-f", "-K", "-p", text(&of("prototype"))]);
     let unknown = stale(directory.path(), "unknown", 64, &["true"]);
-    for disk in [ext, ntfs, fat, xfs, unknown] {
+    // The log of an XFS is read once more, to find its newest record.
+    for (disk, besides) in [(ext, 0), (ntfs, 0), (fat, 0), (xfs, 24 << 20), (unknown, 0)] {
         let image = of("image.raw");
         let args = ["export", text(&disk), "--to", text(&image), "--overwrite"];
         let said: serde_json::Value =
             serde_json::from_str(&run(VOLBAK, &[&["-q"], &args[..], &["--json"]].concat())).unwrap();
         let used = said["read_bytes"].as_u64().unwrap();
         let read = bytes_read(&disk, &args);
-        assert!(used >= 60 << 20 && read * 100 < used * 105, "{}: {read} were read, {used} are used", disk.display());
+        assert!(
+            used >= 60 << 20 && read * 100 < used * 105 + besides * 100,
+            "{}: {read} were read, {used} are used",
+            disk.display()
+        );
         let backups = of("backups");
         fs::create_dir_all(&backups).unwrap();
         let read = bytes_read(&disk, &["snapshot", text(&disk), "--image", "--to", text(&backups)]);
-        assert!(read * 100 < used * 105, "{}: {read} were read for a backup, {used} are used", disk.display());
+        assert!(
+            read * 100 < used * 105 + besides * 100,
+            "{}: {read} were read for a backup, {used} are used",
+            disk.display()
+        );
     }
 }
 
@@ -167,7 +176,9 @@ fn exports_are_as_small_as_those_of_the_filesystems_own_tools() {
     let content = of("content");
     fs::write(&content, Noise::new(8).bytes(60 << 20)).unwrap();
 
-    let ext = stale(directory.path(), "ext", 256, &["/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-E", "nodiscard"]);
+    // With inode tables of zeros, as the kernel leaves them soon after the first mount.
+    let options = ["/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-E", "nodiscard,lazy_itable_init=0"];
+    let ext = stale(directory.path(), "ext", 256, &options);
     for command in
         [format!("write {} a", content.display()), format!("write {} b", content.display()), "rm b".to_owned()]
     {

@@ -1,6 +1,6 @@
 //! The map of a cloud: which instance a volume belongs to, as Cinder and Nova saw it at one moment.
 //!
-//! It is data alone: it is read and shown where there is no cloud, and no client of one. It holds no secrets.
+//! The map is plain data, so it can be read and shown without a cloud or a client. It holds no secrets.
 
 #[cfg(feature = "openstack")]
 mod differences;
@@ -179,7 +179,7 @@ pub struct Instance {
     /// 1 is running, 4 is shut down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_state: Option<i64>,
-    /// What is being done to it.
+    /// The task under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_state: Option<String>,
     /// Addresses, by network.

@@ -24,6 +24,8 @@ pub use size::{df_percent, du_size, shown_duration};
 pub use standing::{RunFacts, RunStanding, Standing, VolumeStanding};
 pub use stored::{FORMAT_VERSION, ReportError};
 pub use style::{MAX_PROBLEMS_SHOWN, Style};
+#[cfg(feature = "openstack")]
+pub(crate) use text::RULE;
 pub use verification::{CheckLevel, Verification};
 pub use worth::VolumeWorth;
 

@@ -15,7 +15,7 @@ use crate::units::ByteRange;
 /// More threads than this do not help, and each needs memory.
 const THREADS_MAX: usize = 16;
 
-/// What kind of image is made.
+/// The kind of image to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
     /// The bytes of the disk.
@@ -24,7 +24,7 @@ pub enum ImageKind {
     Qcow2(Qcow2Options),
 }
 
-/// A disk of which an image is made.
+/// The disk to copy.
 pub struct Disk<'a> {
     /// Its bytes.
     pub blocks: &'a dyn BlockRead,
@@ -32,7 +32,7 @@ pub struct Disk<'a> {
     pub used: &'a [ByteRange],
 }
 
-/// How it is made.
+/// Options for making an image.
 pub struct Making<'a> {
     /// Threads that compress.
     pub threads: usize,
@@ -56,7 +56,7 @@ pub enum MakeError {
 }
 
 impl Disk<'_> {
-    /// How much data the disk has.
+    /// The length of the disk's data in bytes.
     pub fn data_bytes(&self) -> io::Result<u64> {
         Ok(Amount::of(self.runs(), 1, 1)?.bytes)
     }

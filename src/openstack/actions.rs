@@ -1,5 +1,5 @@
-//! What a recovery changes, and the reads of one thing that go with it. A write is sent once; whoever calls reads what came of
-//! it. Microversions are those that the calls were seen to work with.
+//! The changes that a recovery makes, and reads of single objects. A write is sent once; the caller reads the result
+//! afterwards. Microversions are those that the calls were seen to work with.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use super::session::Session;
 /// Actions of an instance that are read at most.
 const MOST_ACTIONS: usize = 10_000;
 
-/// What Cinder is told of the host that an attachment is for.
+/// The host of an attachment, as Cinder's API wants it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Connector {
     /// The compute host.
@@ -85,8 +85,8 @@ impl Session {
         }
     }
 
-    /// Says that a volume is in use and attached, as its attachments say. Never the other way round: `available` while Nova maps
-    /// a volume deletes Cinder's attachments, and nothing but [`Self::make_attachment`] leads out of that.
+    /// Says that a volume is in use and attached, as its attachments say. Never set `available` while Nova
+    /// maps a volume: Cinder then deletes its attachments, and only [`Self::make_attachment`] repairs that.
     pub fn keep_attached(&self, volume: &str) -> Result<(), CloudError> {
         let body = json!({ "os-reset_status": { "status": "in-use", "attach_status": "attached" } });
         let path = format!("/volumes/{}/action", in_path(volume)?);
@@ -141,13 +141,13 @@ impl Session {
         self.act(server, &json!({ "reboot": { "type": "HARD" } }))
     }
 
-    /// Makes an instance of a lost host anew on another one, with its volumes. It answers before it is done.
+    /// Recreates an instance of a lost host on another one, with its volumes. Nova answers before it is done.
     pub fn evacuate(&self, server: &str, to: Option<&str>) -> Result<(), CloudError> {
         let target = to.map_or_else(|| json!({}), |host| json!({ "host": host }));
         self.act(server, &json!({ "evacuate": target }))
     }
 
-    /// Says that a compute service is down, by its UUID: Nova then waits for it no longer.
+    /// Forces a compute service down, by its UUID: Nova then no longer waits for it.
     pub fn force_down(&self, service: &str) -> Result<(), CloudError> {
         let path = format!("/os-services/{}", in_path(service)?);
         self.write(&Method::PUT, COMPUTE, "2.79", &path, Some(&json!({ "forced_down": true }))).map(drop)

@@ -94,7 +94,7 @@ pub struct VolumeAttachment {
     /// The instance.
     #[serde(default)]
     pub server_id: Option<String>,
-    /// The device, as Cinder was told it.
+    /// The device, as Cinder recorded it.
     #[serde(default)]
     pub device: Option<String>,
     /// The compute host.
@@ -127,7 +127,7 @@ pub struct Server {
     /// 1 is running, 4 is shut down.
     #[serde(default, rename = "OS-EXT-STS:power_state")]
     pub power_state: Option<i64>,
-    /// What is being done to it.
+    /// The task under way.
     #[serde(default, rename = "OS-EXT-STS:task_state")]
     pub task_state: Option<String>,
     /// Its volumes.
@@ -166,7 +166,7 @@ fn is_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Erro
     Ok(serde_json::Value::deserialize(deserializer)?.is_object())
 }
 
-/// What was once done to an instance through the API.
+/// A past action on an instance through the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct InstanceAction {
     /// `reboot`, `attach_volume`, `evacuate` and others.

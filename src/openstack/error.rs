@@ -9,7 +9,7 @@ use crate::http::files::FileError;
 /// Why the cloud could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
-    /// Nothing says which cloud to ask, or as whom.
+    /// No cloud and no login are configured.
     #[error(
         "nothing says which cloud to ask: set `cloud` in [openstack] to a name from clouds.yaml, or OS_CLOUD, or \
          OS_AUTH_URL and its companions; looked for clouds.yaml in {looked}"

@@ -1,4 +1,4 @@
-//! A request as it is sent, and what its answer means.
+//! Builds a request, and decodes an answer.
 
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Request};
@@ -22,7 +22,7 @@ pub(super) fn request(
     if let Some((service, version)) = version {
         made = made.header("OpenStack-API-Version", format!("{} {version}", service.header));
         if service == COMPUTE {
-            // Nova before 2.27 knows this one alone.
+            // Nova before 2.27 knows only this header.
             made = made.header("X-OpenStack-Nova-API-Version", version);
         }
     }

@@ -1,4 +1,4 @@
-//! Which cloud, and as whom: from clouds.yaml and secure.yaml, or from the variables `OS_*`.
+//! The cloud to use and the login, from clouds.yaml and secure.yaml or from the variables `OS_*`.
 
 mod address;
 mod files;

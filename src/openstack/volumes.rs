@@ -1,4 +1,4 @@
-//! What a restore into a volume changes in Cinder. Each write is sent once.
+//! The changes that a restore into a volume makes in Cinder. Each write is sent once.
 
 use std::collections::BTreeMap;
 

@@ -12,7 +12,8 @@ const MOUNTED: &str = "The backup volume is mounted. Proceed...";
 const NOT_MOUNTED: &str = "The backup volume is not mounted. The backup has been aborted...";
 /// Maximum number of volumes in the list before the totals.
 const MAX_VOLUMES_LISTED: usize = 20;
-const RULE: &str = "---------------------------------------";
+/// The line above the totals.
+pub(crate) const RULE: &str = "---------------------------------------";
 
 pub(super) fn text(report: &RunReport, style: Style) -> String {
     let size = |bytes| du_size(bytes, style.decimal_separator);

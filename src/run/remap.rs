@@ -2,7 +2,7 @@
 //! undone.
 //!
 //! Each inode is opened without following a symbolic link and without leaving the filesystem, and changed through that
-//! descriptor: whoever renames entries meanwhile leads it nowhere. What is to be changed is in the journal, on the disk,
+//! descriptor: a concurrent rename cannot redirect it. What is to be changed is in the journal, on the disk,
 //! before the first change of its batch. After `kill -9` the same command completes the batch from the journal, by the
 //! numbers in it and never by mapping twice, and goes on with the rest.
 

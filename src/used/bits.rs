@@ -1,4 +1,4 @@
-//! Bitmaps in which a bit that is set is a used cluster.
+//! Bitmaps with one bit for each cluster, set if it is used.
 
 use super::map::RunSet;
 use crate::units::ByteRange;

@@ -12,12 +12,12 @@ use crate::layout::{Handling, Layout, Region, RegionBlocks, TableKind};
 use crate::outside::{BlockRead, Cancel};
 use crate::units::{ByteRange, Extent};
 
-/// A map of a source, and what was found while it was made.
+/// A map of a source, with the notices and warnings about it.
 #[derive(Clone, Debug)]
 pub struct DiskMap {
     /// The used bytes of the source.
     pub map: UsedMap,
-    /// One for each region of which all counts as used, with the reason.
+    /// The regions that count as used in full, each with the reason.
     pub problems: Vec<Problem>,
 }
 
@@ -82,12 +82,12 @@ fn is_whole_source(layout: &Layout, region: &Region) -> bool {
     layout.table.kind != TableKind::None && region.number == 0 && region.size_bytes >= layout.source.size_bytes
 }
 
-/// Whether it is what lies behind another region's content; that region's own map has it as used.
+/// Whether the region is the space behind another region's content, which that region's map has as used.
 fn is_tail(region: &Region) -> bool {
     region.parent.is_some() && region.type_name == "behind the content"
 }
 
-/// The runs that a map has as free.
+/// The free runs of a map.
 fn holes(map: &UsedMap) -> Vec<ByteRange> {
     let mut at = 0;
     let mut found = Vec::new();
@@ -109,7 +109,7 @@ fn inside_of_whole(regions: &[Region]) -> HashSet<&str> {
     let by_name: HashMap<&str, &Region> = regions.iter().map(|region| (region.name.as_str(), region)).collect();
     let is_inside = |region: &Region| {
         let mut parent = region.parent.as_deref();
-        // Regions are nested a few levels deep; a manifest of another making could have a circle.
+        // Regions are nested a few levels deep; a foreign manifest could have a cycle.
         for _ in 0..8 {
             let Some(above) = parent.and_then(|name| by_name.get(name)) else { return false };
             if above.handling != Handling::Container {

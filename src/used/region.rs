@@ -1,4 +1,4 @@
-//! The map of one region, by what it holds.
+//! The map of one region, by its content.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub fn used_map(region: &Region, blocks: &Arc<dyn BlockRead>, cancel: &Cancel) -
 /// The map of a region's content, without regard to the source's holes.
 pub(super) fn content_map(region: &Region, blocks: &Arc<dyn BlockRead>, cancel: &Cancel) -> io::Result<UsedMap> {
     let len = blocks.len_bytes();
-    // Where several signatures lie on it, or its own is damaged, a map may be that of something else.
+    // With several signatures, or a damaged one, a map could belong to something else.
     let judged = judge(probe_all(&Window::new(blocks.as_ref())));
     let is_sure = judged.remarks.is_empty()
         && !judged.keep_raw

@@ -1,4 +1,4 @@
-//! Swap space: its header alone. What a running system has swapped out is of no use after a restart.
+//! Swap space: only its header is used. Pages that a running system has swapped out are of no use after a restart.
 
 use super::map::{RunSet, UsedMap, Whole};
 use crate::layout::Holds;

@@ -8,7 +8,7 @@ use super::check::{Faulty, MemberDecoder};
 use super::index::{Holds, ImageIndexError, ImageIndexReader, ImageMember, IndexPlace};
 use crate::outside::BlockRead;
 
-/// The index is entered at every so many members.
+/// One of this number of members has an entry point into the index.
 const EACH: u64 = 64;
 /// How many decompressed members are kept: 16 MiB.
 const KEPT: usize = 16;

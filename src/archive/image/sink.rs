@@ -59,9 +59,9 @@ impl Job {
     }
 }
 
-/// What is put in order.
+/// A piece that waits for its turn.
 pub(super) enum Item {
-    /// So many zeros, a multiple of the border or the volume's end.
+    /// This number of zeros: a multiple of the border, or up to the volume's end.
     Zeros(u64),
     /// A piece that was read.
     Read(Job),

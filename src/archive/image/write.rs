@@ -33,7 +33,7 @@ const AHEAD_BYTES: u64 = 4 << 20;
 pub struct ImageOf<'a> {
     /// Its bytes.
     pub blocks: &'a dyn BlockRead,
-    /// Those that are kept, in ascending order and apart; all others become zeros.
+    /// The ranges that are kept, ascending and not adjacent; all other bytes become zeros.
     pub used: &'a [ByteRange],
 }
 

@@ -1,4 +1,4 @@
-//! Reads the header of an image, and refuses what is not read here.
+//! Reads the header of an image, and refuses unsupported features.
 
 use crate::image::format::{ClusterBits, Compression};
 use crate::image::qcow2::error::{Qcow2Error, unreadable};
@@ -11,7 +11,7 @@ const CONVERT: &str = "`qemu-img convert -O qcow2` makes an image without it";
 /// QEMU refuses longer names (`JSON`, 1023 bytes).
 const NAME_BYTES_MAX: u32 = 1023;
 
-/// What a header says, checked.
+/// The checked fields of a header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) version: u32,

@@ -24,14 +24,14 @@ pub struct Qcow2 {
 impl Qcow2 {
     /// Opens an image, and looks through all its tables.
     ///
-    /// Fails when it is none, needs what is not read here (a backing file, a key, another file), or contradicts itself.
+    /// Fails if it is no qcow2 image, is inconsistent, or needs a backing file, a key or a data file.
     pub fn open(blocks: Arc<dyn BlockRead>) -> Result<Self, Qcow2Error> {
         let header = Header::read(&*blocks)?;
         let tables = Tables::read(&*blocks, header)?;
         Ok(Self { blocks, tables, kept: Mutex::default() })
     }
 
-    /// What is worth knowing of it, one line each.
+    /// Remarks about the image, one line each.
     pub fn remarks(&self) -> Vec<String> {
         let header = &self.tables.header;
         let mut remarks = Vec::new();

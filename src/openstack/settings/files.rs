@@ -16,7 +16,7 @@ pub struct Sources {
     pub clouds_file: Option<PathBuf>,
     /// A file with the authorities that sign the servers' certificates; that of clouds.yaml, or the system's, if `None`.
     pub ca_file: Option<PathBuf>,
-    /// Variables of the environment; those without `OS_` are not used, but `HOME` and `XDG_CONFIG_HOME`.
+    /// Variables of the environment: those that begin with `OS_`, `HOME` and `XDG_CONFIG_HOME`.
     pub environment: BTreeMap<String, String>,
 }
 

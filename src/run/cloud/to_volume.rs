@@ -167,7 +167,7 @@ impl ToVolume {
         self.target.as_ref()
     }
 
-    /// The value of `--yes-erase` for a volume that holds nothing but what a restore wrote: a new one, or one that a restore left
+    /// The value of `--yes-erase` for a volume that holds only data of a restore: a new one, or one that a restore left
     /// in maintenance. The mark alone says nothing: its owner can set it.
     pub fn erasable(&self) -> Option<String> {
         let volume = self.volume.as_ref()?;
@@ -267,7 +267,7 @@ impl ToVolume {
         )
     }
 
-    /// After a failure: as [`Self::keep`], but a new volume is deleted if that was asked for. Returns what became of it.
+    /// After a failure: as [`Self::keep`], but a new volume is deleted if that was asked for. Returns a line about the outcome.
     pub fn give_up(&mut self) -> String {
         let Some(id) = self.changed().filter(|_| self.wish.delete_on_failure && self.new.is_some()) else {
             return self.keep();

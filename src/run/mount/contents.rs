@@ -1,4 +1,4 @@
-//! What a mounted backup has: the entries of its archive, or the volume of an image as one file.
+//! The content of a mounted backup: the entries of its archive, or the volume of an image as one file.
 
 use std::io;
 use std::sync::Arc;

@@ -142,7 +142,7 @@ impl Files {
         Ok(Some(Facts { number, kind, mode, uid, gid, mtime: Some(mtime), size, stored_bytes, links, xattrs }))
     }
 
-    /// The entry itself, or that which a hard link means. `None` if a link's target is not there.
+    /// The entry itself, or the target of a hard link. `None` if a link's target is not there.
     pub(super) fn target(&self, number: u32) -> Option<u32> {
         match self.tree.node(number)?.kind {
             Some(IndexedKind::HardLink) => self.links().targets.get(&number).copied(),

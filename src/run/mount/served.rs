@@ -17,11 +17,11 @@ use crate::archive::read::head::HeadKind;
 use crate::events::{Observer, Severity};
 use crate::run::collect::tell;
 
-/// How long the kernel keeps what it was told of a backup: it never changes.
+/// How long the kernel caches answers about a backup, which never changes.
 const OF_BACKUP: Duration = Duration::from_secs(3600);
 /// The same for lists of volumes and backups.
 const OF_LIST: Duration = Duration::from_secs(1);
-/// So many files are named in messages: a hostile archive could fill the log.
+/// The maximum number of files named in messages: a hostile archive could fill the log.
 const MAX_TOLD: usize = 1000;
 
 /// Something with an inode number.
@@ -41,7 +41,7 @@ pub(super) struct Served {
     observer: Arc<dyn Observer>,
     handles: Mutex<HashMap<u64, Open>>,
     next_handle: AtomicU64,
-    /// The entries that were told to be damaged.
+    /// The entries already reported as damaged.
     told: Mutex<HashSet<(Number, u32)>>,
     /// The user who mounts owns the lists.
     owner: (u32, u32),

@@ -1,4 +1,4 @@
-//! The backups that are served: their names, and the content of those that were looked into last.
+//! The backups that are served: their names, and the content of those used last.
 
 use std::collections::HashMap;
 use std::io;

@@ -27,7 +27,7 @@ pub(super) struct Together {
 #[derive(Debug, Default)]
 pub(super) struct Sets(Vec<Together>);
 
-/// A set whose snapshots are there. Dropping it removes those that no backup took over.
+/// A set whose snapshots are taken. Dropping it removes the snapshots that no backup took over.
 pub(super) struct OpenSet {
     pub(super) at: usize,
     /// By LVM UUID.

@@ -7,7 +7,7 @@ use crate::field::{le16, le32};
 use crate::outside::{BlockRead, Cancel};
 use crate::used::map::{UsedMap, Whole};
 
-/// So much of an inode table is read at once.
+/// The number of bytes of an inode table that are read at once.
 const TABLE_BYTES: u64 = 1 << 20;
 /// More blocks of maps than this are not read: 16 TiB in indirect blocks, far more in extents.
 const MAX_NODES: u64 = 1 << 22;

@@ -1,5 +1,5 @@
-//! `$LogFile`: whether the volume was in use, and which clusters its log allocates or frees. Nothing is replayed: what a bit
-//! of the bitmap may become counts as used.
+//! `$LogFile`: whether the volume was in use, and which clusters its log allocates or frees. Nothing is replayed: a cluster
+//! whose bit the log may set counts as used.
 //!
 //! The layout is that of Linux' `fs/ntfs3/fslog.c` and ntfs-3g's `logfile.h`.
 

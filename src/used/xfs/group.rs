@@ -13,7 +13,7 @@ const BY_COUNT: Kind =
     Kind { name: "free blocks by length", magics: [b"ABTC", b"AB3C"], record_bytes: 8, key_bytes: 8 };
 const INODES: Kind = Kind { name: "inodes", magics: [b"IABT", b"IAB3"], record_bytes: 16, key_bytes: 4 };
 const INODES_IN_CHUNK: u64 = 64;
-/// A bit of the mask of holes of a sparse chunk stands for so many inodes.
+/// The number of inodes for each bit in the hole mask of a sparse chunk.
 const INODES_IN_HOLE: u64 = 4;
 
 pub(super) struct Group {

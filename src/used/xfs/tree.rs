@@ -13,7 +13,7 @@ const NO_SIBLING: u32 = 0xFFFF_FFFF;
 /// `XFS_BTREE_MAXLEVELS`.
 const LEVELS_MAX: u32 = 9;
 
-/// What distinguishes one kind of tree from another.
+/// A kind of tree.
 pub(super) struct Kind {
     pub(super) name: &'static str,
     /// What its blocks begin with, before version 5 and since.

@@ -1,4 +1,5 @@
-//! The plan, as a pure function of what was seen. Rows that the documented table does not have become findings, never steps.
+//! Makes the plan, as a pure function of the observed state. States that the documented table lacks become findings, never
+//! steps.
 
 use std::collections::BTreeSet;
 
@@ -65,7 +66,7 @@ pub(crate) fn decide(seen: &Seen, wish: &Wish<'_>) -> Plan {
     }
 }
 
-/// What forbids to do anything.
+/// The reasons for which nothing may be done.
 fn stops(draft: &Draft<'_>) -> Vec<String> {
     let mut stops = Vec::new();
     let hosts: BTreeSet<&str> = draft
@@ -77,7 +78,7 @@ fn stops(draft: &Draft<'_>) -> Vec<String> {
     for service in draft.seen.services.iter().filter(|service| !service.is_up) {
         let is_compute = service.binary == COMPUTE_BINARY;
         let is_needed = is_compute && hosts.contains(service.host.as_str());
-        // One that an administrator took out of use, and that has none of the instances, is missed by nothing.
+        // A service that an administrator took out of use, and that has no instances, is not needed.
         if (!service.is_enabled || service.is_forced_down) && !is_needed {
             continue;
         }

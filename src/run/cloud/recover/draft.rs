@@ -6,7 +6,7 @@ use super::plan::{Action, Finding, Named, Step};
 use super::seen::{Seen, Wish, named_instance, named_volume};
 use crate::cloud::{CloudVolume, Instance};
 
-/// What is decided, before it is put in order.
+/// The steps and findings, before they are sorted.
 pub(super) struct Draft<'a> {
     pub(super) seen: &'a Seen,
     pub(super) wish: &'a Wish<'a>,

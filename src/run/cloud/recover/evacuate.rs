@@ -1,4 +1,4 @@
-//! The verb `cloud evacuate`: the instances of a lost compute host are made anew on others, each once, through the API.
+//! The verb `cloud evacuate`: recreates the instances of a lost compute host on others, each once, through the API.
 
 mod plan;
 mod report;
@@ -30,7 +30,7 @@ use crate::store::catalog::{BackupState, list_volume};
 pub use self::plan::{EvacuationPlan, Kept, VolumeBackup};
 pub use self::report::{Evacuated, EvacuationReport};
 
-/// What is to be evacuated, and how.
+/// Options of an evacuation.
 #[derive(Debug)]
 pub struct EvacuateOptions {
     /// The cloud.

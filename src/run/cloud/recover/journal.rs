@@ -1,5 +1,5 @@
-//! The journal: which outage is recovered from, what is wanted, and a line on the disk before each change. After `kill -9` it says
-//! what may have been done; whether it was, the cloud says.
+//! The journal: the outage, the attachments that are wanted, and a line on the disk before each change. After `kill -9` it
+//! names the steps that may have been done; the cloud shows whether they were.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::run::journal_file::{self, Content, FORMAT, JournalFile};
 /// A larger file is no journal.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// What a journal is of.
+/// The first line of a journal: its purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Header {
     format: u32,
@@ -89,7 +89,7 @@ impl Content<Header, Line> {
         times.chain(self.header.as_ref().map(|header| header.begun)).max()
     }
 
-    /// What a plan has to know of it.
+    /// The facts that a plan needs of it.
     pub(crate) fn past(&self) -> Past {
         let mut past = Past::default();
         for line in &self.lines {

@@ -9,7 +9,7 @@ use super::seen::{DETACH, Pair, named_volume};
 use crate::cloud::{Attached, CloudVolume};
 
 impl Draft<'_> {
-    /// What is wanted, and is not there.
+    /// Plans the attachments that are wanted and missing.
     pub(super) fn missing(&mut self, volume: &CloudVolume, wanted: &BTreeMap<Pair, Option<String>>) {
         // What Nova maps of a wedge belongs there, whatever the saved map says.
         let freed: Vec<(String, Option<String>)> = volume
@@ -122,7 +122,7 @@ impl Draft<'_> {
         self.step(Action::Attach { volume: named_volume(volume), instance, device }, why);
     }
 
-    /// What the saved map has, and Cinder does not have any more.
+    /// Volumes of the saved map that Cinder no longer has.
     pub(super) fn gone_volumes(&mut self, wanted: &BTreeMap<Pair, Option<String>>) {
         let there: BTreeSet<&str> = self.seen.map.volumes.iter().map(|volume| volume.id.as_str()).collect();
         let saved = self.wish.saved;

@@ -1,4 +1,4 @@
-//! What a recovery did, in the style of the nightly report.
+//! The report of a recovery, in the style of the nightly report.
 
 use std::fmt::Write;
 
@@ -7,15 +7,16 @@ use serde::Serialize;
 
 use super::plan::{Action, Finding, Step, finding_lines};
 use crate::error::ExitClass;
+use crate::report::{RULE, shown_duration};
 use crate::shown;
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It was done, and was seen to be.
     Done,
-    /// It was so already: an earlier call did it, or the cloud.
+    /// An earlier call, or the cloud, had already done it.
     AlreadySo,
     /// It was not done.
     NotDone,
@@ -23,13 +24,13 @@ pub enum Outcome {
     Failed,
 }
 
-/// A step, and what came of it.
+/// A step and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StepResult {
     /// The step.
     #[serde(flatten)]
     pub action: Action,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Why, if it was not done.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -52,11 +53,11 @@ pub struct RecoverReport {
     /// Why it ended before its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aborted: Option<String>,
-    /// What a new plan has to do after all.
+    /// The steps that a new plan still has.
     pub left: Vec<Step>,
-    /// What is to be looked at.
+    /// Findings that need attention.
     pub unclear: Vec<Finding>,
-    /// What was left as it is on purpose.
+    /// Findings that were left alone on purpose.
     pub notes: Vec<Finding>,
     /// What is doubtful about the settings.
     pub doubts: Vec<String>,
@@ -109,19 +110,15 @@ impl RecoverReport {
             }
         }
         text.push_str(&finding_lines(&self.unclear, &self.notes));
-        let seconds = self.duration_seconds;
         let _ = write!(
             text,
-            "---------------------------------------\n\
-             Total steps - {} - Done : {} - Failed : {} - To look at : {}\n\
-             Total execution time - {} h {} m and {} seconds\n",
+            "{RULE}\nTotal steps - {} - Done : {} - Failed : {} - To look at : {}\n\
+             Total execution time - {}\n",
             self.steps.len(),
             self.count(Outcome::Done) + self.count(Outcome::AlreadySo),
             self.count(Outcome::Failed),
             self.unclear.len() + self.left.len() + self.count(Outcome::NotDone),
-            seconds / 3600,
-            seconds / 60 % 60,
-            seconds % 60
+            shown_duration(self.duration_seconds)
         );
         text
     }

@@ -1,4 +1,4 @@
-//! Which instances are restarted: each that ran before the outage, once.
+//! Plans the restarts: each instance that ran before the outage is restarted once.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use super::plan::{Action, Finding, Step};
 use super::seen::{REBOOT, named_instance, task};
 use crate::cloud::Instance;
 
-/// Nova's power state of what runs.
+/// Nova's power state of a running instance.
 const RUNNING: i64 = 1;
 
 /// Plans the restarts.
@@ -30,7 +30,7 @@ pub(super) fn restarts(draft: &mut Draft<'_>) {
 
 enum Verdict {
     Restart(String),
-    /// With what is to be said about it.
+    /// With a remark.
     Right(Option<String>),
     Unclear(String),
 }
@@ -72,7 +72,7 @@ fn verdict(draft: &Draft<'_>, instance: &Instance) -> Verdict {
     ) {
         return Verdict::Unclear(format!("it ran before, and is {} now: a reboot does not fit that", instance.status));
     }
-    // Without the time of the outage nothing is done at all; what would be is shown.
+    // Without the time of the outage nothing is done; the plan is only shown.
     let since = wish.outage.unwrap_or(DateTime::<Utc>::MAX_UTC);
     if let Some(at) = draft.seen.since(&instance.id, REBOOT, since) {
         let at = at.format("%Y-%m-%d %H:%M:%S");
@@ -121,7 +121,7 @@ fn missing(draft: &mut Draft<'_>) {
     }
 }
 
-/// Plans the reboots from inside, of what has volumes and an address.
+/// Plans the reboots by ssh, of instances that have volumes and an address.
 pub(super) fn inside(draft: &mut Draft<'_>) {
     let (seen, only) = (draft.seen, draft.wish.instance);
     for instance in seen.map.instances.iter().filter(|instance| only.is_none_or(|only| only == instance.id)) {

@@ -1,4 +1,4 @@
-//! What a plan is made from: the state of the cloud as it was seen, and what the journal has of an earlier call.
+//! The input of a plan: the observed state of the cloud, and the journal of an earlier call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,7 @@ pub(crate) struct Restarted {
     pub(crate) at: Option<DateTime<Utc>>,
 }
 
-/// What is asked for.
+/// The request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish<'a> {
     /// One instance alone.
@@ -92,7 +92,7 @@ pub(super) fn named_instance(instance: &Instance) -> Named {
     Named { id: instance.id.clone(), name: instance.name.clone() }
 }
 
-/// What is being done to an instance; `None` while nothing is.
+/// The task under way on an instance, if any.
 pub(crate) fn task(instance: &Instance) -> Option<&str> {
     instance.task_state.as_deref().filter(|task| !task.is_empty())
 }

@@ -1,4 +1,4 @@
-//! Which outage, which saved map, which journal: what is known before the cloud is looked at.
+//! The outage, the saved map and the journal: the facts that are known before the cloud is read.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(super) struct Situation {
     pub(super) stops: Vec<String>,
 }
 
-/// What a journal of this cloud begins with.
+/// The header of a journal of this cloud.
 pub(super) fn header(session: &Session, now: DateTime<Utc>) -> Header {
     let settings = session.settings();
     let region = settings.region.as_ref().map(|region| format!(" {region}")).unwrap_or_default();

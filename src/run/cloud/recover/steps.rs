@@ -1,4 +1,4 @@
-//! Carries out one step. Each write is sent once; what came of it is read.
+//! Carries out one step. Each write is sent once, and its result is then read.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const CONNECTOR_IP: &str = "127.0.0.1";
 /// What an earlier call asked for may still be on its way for so long.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// What came of a step.
+/// The result of a step.
 pub(super) enum Ended {
     Done,
     /// It was not carried out, or not to its end; the others go on.
@@ -61,7 +61,7 @@ pub(super) fn carry_out(action: &Action, looker: &Looker<'_>) -> Result<Ended, R
         }
         Action::DeleteAttachment { volume, attachment, .. } => {
             match looker.session.delete_attachment(attachment) {
-                // Gone since it was looked at.
+                // It is gone since it was read.
                 Err(error) if error.status() == Some(404) => {}
                 done => {
                     if let Some(why) = sent(done)? {

@@ -9,7 +9,7 @@ use crate::shown;
 pub(super) const MARK: &str = "volbak-restore";
 pub(super) const GIB: u64 = 1 << 30;
 
-/// What to restore into.
+/// The volume to restore into.
 #[derive(Clone, Debug, Default)]
 pub struct VolumeWish {
     /// A volume by its id or name; the name of a new one if no volume is called so; the backup's own name if `None`.

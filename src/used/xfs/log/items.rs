@@ -27,7 +27,7 @@ mod kind {
     pub(super) const BUI: u16 = 0x1244;
     pub(super) const BUD: u16 = 0x1245;
 }
-/// Intents, with what says that each is done.
+/// Intents, each with the item that says that it is done.
 const DONE: [(u16, u16); 4] =
     [(kind::EFD, kind::EFI), (kind::RUD, kind::RUI), (kind::CUD, kind::CUI), (kind::BUD, kind::BUI)];
 
@@ -51,7 +51,7 @@ enum Event {
     Done(Intent),
 }
 
-/// Learns from a first pass over the log what a second one needs to know.
+/// A first pass over the log, which collects the facts that the second one needs.
 pub(super) struct Survey<'a> {
     xfs: &'a Superblock,
     /// Of each transaction that has no commit yet.
@@ -60,7 +60,7 @@ pub(super) struct Survey<'a> {
     committed: HashMap<usize, u32>,
     /// The last commit that cancels each buffer.
     cancelled: HashMap<Place, u32>,
-    /// What is begun, and not done.
+    /// Intents that are begun and not done.
     intents: HashMap<Intent, Vec<ByteRange>>,
     events: usize,
 }
@@ -133,7 +133,7 @@ impl Items for Survey<'_> {
     }
 }
 
-/// Gathers in a second pass what is changed.
+/// A second pass, which collects the changes.
 pub(super) struct Changes<'a> {
     xfs: &'a Superblock,
     survey: Survey<'a>,

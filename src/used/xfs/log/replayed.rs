@@ -1,4 +1,4 @@
-//! The filesystem with what its log has of the headers of groups and of trees in place of what the disk has.
+//! The filesystem as its log would leave it: group headers and tree blocks in the log replace those on the disk.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +17,7 @@ const CHUNKS_MAX: usize = 1 << 18;
 
 type Chunk = [u8; CHUNK_BYTES];
 
-/// What is known of a block before its items.
+/// The state of a block before the items of the log are applied.
 struct Base {
     lsn: u64,
     is_damaged: bool,

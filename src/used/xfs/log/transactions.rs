@@ -1,5 +1,5 @@
 //! From operations to transactions. The operations of several transactions stand between each other, and a region of an item is
-//! cut where a record ends. What has no commit is not replayed.
+//! cut where a record ends. A transaction without a commit is not replayed.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ const TRANSACTIONS_MAX: usize = 1 << 20;
 /// No region of an item that is read here is longer than a block of 64 KiB.
 const REGION_BYTES_MAX: usize = 128 << 10;
 
-/// What becomes of the items of transactions.
+/// Receives the items of transactions.
 pub(super) trait Items {
     /// The first region of an item. Gives whether its other regions are wanted.
     fn format(&mut self, transaction: Transaction, format: &[u8]) -> Result<bool, Whole>;

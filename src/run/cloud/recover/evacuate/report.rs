@@ -1,4 +1,4 @@
-//! What an evacuation did, in the style of the nightly report.
+//! The report of an evacuation, in the style of the nightly report.
 
 use std::fmt::Write;
 
@@ -7,16 +7,17 @@ use serde::Serialize;
 
 use super::plan::{EvacuationPlan, Kept, kept_lines};
 use crate::error::ExitClass;
+use crate::report::{RULE, shown_duration};
 use crate::run::cloud::recover::plan::Named;
 use crate::run::cloud::recover::report::Outcome;
 use crate::shown;
 
-/// An instance, and what came of it.
+/// An instance and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Evacuated {
     /// The instance.
     pub instance: Named,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Where it is now.
     pub host: Option<String>,
@@ -42,7 +43,7 @@ pub struct EvacuationReport {
     pub forced_down: bool,
     /// The instances.
     pub instances: Vec<Evacuated>,
-    /// Those that are not evacuated.
+    /// Instances that are not evacuated.
     pub kept: Vec<Kept>,
     /// Why it ended before its end.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,18 +109,14 @@ impl EvacuationReport {
             let _ = writeln!(text, "\nThe evacuation has been aborted... {}", shown::text(why));
         }
         text.push_str(&kept_lines(&self.kept));
-        let seconds = self.duration_seconds;
         let _ = write!(
             text,
-            "---------------------------------------\n\
-             Total instances - {} - Failed : {} - To look at : {}\n\
-             Total execution time - {} h {} m and {} seconds\n",
+            "{RULE}\nTotal instances - {} - Failed : {} - To look at : {}\n\
+             Total execution time - {}\n",
             self.instances.len(),
             self.failed(),
             self.kept.len(),
-            seconds / 3600,
-            seconds / 60 % 60,
-            seconds % 60
+            shown_duration(self.duration_seconds)
         );
         text
     }

@@ -13,6 +13,8 @@ pub mod catalog;
 mod destination;
 mod error;
 pub mod local;
+#[cfg(feature = "s3")]
+pub mod object;
 pub mod open;
 pub mod pending;
 pub mod pins;

@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("used", &["layout", "field", "reader"]),
     ("archive", &["entry"]),
     ("manifest", &["layout", "archive", "cloud"]),
-    ("store", &["manifest", "archive"]),
+    ("store", &["manifest", "archive", "objects"]),
     ("report", &[]),
     ("mail", &["report"]),
     ("notify", &["report", "http"]),

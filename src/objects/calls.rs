@@ -86,8 +86,49 @@ impl ObjectClient {
 
     /// Reads a range, which must lie within the object.
     pub fn get_range(&self, key: &str, range: &Range<u64>) -> Result<Vec<u8>, ObjectError> {
+        Ok(self.range(key, range)?.1)
+    }
+
+    /// As [`Self::get_range`]; an error if the object has another ETag by now.
+    pub fn get_range_of(&self, key: &str, range: &Range<u64>, etag: &str) -> Result<Vec<u8>, ObjectError> {
+        let (found, bytes) = self.range(key, range)?;
+        if !found.is_empty() && found != etag {
+            let what = format!("GetObject s3://{}/{}", self.address().bucket, crate::shown::text(key));
+            return Err(ObjectError::NotUnderstood {
+                what,
+                why: "the object was replaced while it is read".to_owned(),
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// The facts of an object, and up to `most` of its first bytes, in one request; `None` if there is none.
+    pub fn get_first(&self, key: &str, most: u64) -> Result<Option<(Found, Vec<u8>)>, ObjectError> {
+        let call = Call { expected_bytes: most, ..Call::new("GetObject", Method::GET, Some(key)) };
+        let call = call.header("range", format!("bytes=0-{}", most.saturating_sub(1)));
+        let answer = match self.send(&call) {
+            Err(error) if error.status() == Some(404) && error.code() != Some("NoSuchBucket") => return Ok(None),
+            // An empty object has no first byte.
+            Err(error) if error.status() == Some(416) => return Ok(self.head(key)?.map(|found| (found, Vec::new()))),
+            other => other?,
+        };
+        let got = answer.body.len() as u64;
+        let whole = text(&answer.headers, "content-range").and_then(|given| {
+            let (range, whole) = given.strip_prefix("bytes 0-")?.split_once('/')?;
+            let whole: u64 = whole.parse().ok()?;
+            (range.parse::<u64>().ok()?.checked_add(1)? == got && got == whole.min(most)).then_some(whole)
+        });
+        // A store that does not heed ranges may still send all of a short object.
+        let whole = whole.or_else(|| (answer.status == 200 && got < most).then_some(got));
+        let len = whole.ok_or_else(|| self.not_understood(&call, "it is not the range that was asked for"))?;
+        let (etag, version) = (etag(&answer.headers), version(&answer.headers));
+        Ok(Some((Found { len, etag, version, locked_until: None }, answer.body)))
+    }
+
+    /// The ETag and the bytes.
+    fn range(&self, key: &str, range: &Range<u64>) -> Result<(String, Vec<u8>), ObjectError> {
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok((String::new(), Vec::new()));
         }
         let (first, last, len) = (range.start, range.end - 1, range.end - range.start);
         let call = Call { expected_bytes: len, ..Call::new("GetObject", Method::GET, Some(key)) };
@@ -104,7 +145,7 @@ impl ObjectClient {
             let given = crate::shown::text(given);
             return Err(self.not_understood(&call, format!("{got} bytes as `{given}` for bytes {first} to {last}")));
         }
-        Ok(answer.body)
+        Ok((etag(&answer.headers), answer.body))
     }
 
     /// Deletes an object, or one version of it; a missing one is no error.

@@ -36,6 +36,17 @@ struct Page {
 }
 
 impl ObjectClient {
+    /// Whether any key begins with `prefix`.
+    pub fn has_any(&self, prefix: &str) -> Result<bool, ObjectError> {
+        let call = Call::new("ListObjectsV2", Method::GET, None)
+            .query("list-type", "2")
+            .query("encoding-type", "url")
+            .query("max-keys", "1")
+            .query("prefix", prefix);
+        let page = page(&self.send(&call)?.body, prefix).map_err(|why| self.not_understood(&call, why))?;
+        Ok(!page.listing.objects.is_empty())
+    }
+
     /// All keys that begin with `prefix`. With `by_folder` those with a further slash are not listed: their prefixes up to
     /// that slash are.
     pub fn list(&self, prefix: &str, by_folder: bool) -> Result<ObjectListing, ObjectError> {

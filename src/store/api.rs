@@ -5,9 +5,9 @@
 //!
 //! | | a directory | an object store | an encrypting decorator |
 //! | --- | --- | --- | --- |
-//! | [`Store::create`] | a file under a temporary name | a multipart upload of the final key; a short file is a marker object | encrypts what is written |
+//! | [`Store::create`] | a file under a temporary name | a multipart upload of the final key; a short file stays in memory | encrypts what is written |
 //! | [`StoreFile::settle`] | `fsync` | the last part was taken | the last chunk is sealed |
-//! | [`Store::publish`] | `rename` that replaces nothing | the upload is completed; a marker is put under its key, then deleted | as below it |
+//! | [`Store::publish`] | `rename` that replaces nothing | the upload is completed, or the short file put under its key | as below it |
 //! | [`Store::sync`] | `fsync` of the directory | nothing: an answered request is durable | as below it |
 //! | [`Store::open`] | `pread` | ranged GET | reads and decrypts chunks |
 //!

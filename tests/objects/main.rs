@@ -7,8 +7,15 @@
 
 mod check;
 mod client;
+// The suite of every store.
+#[path = "../backup/publishing/contract.rs"]
+mod contract;
+#[path = "../backup/publishing/memory.rs"]
+#[allow(dead_code, reason = "power cuts are for tests/backup")]
+mod memory;
 mod real;
 // It answers as a test says.
 #[path = "../cloud/server.rs"]
 #[allow(dead_code, reason = "the answers of an OpenStack cloud are for tests/cloud")]
 mod server;
+mod store;

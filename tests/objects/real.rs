@@ -24,7 +24,7 @@ fn request(args: &[&str]) {
 }
 
 /// A new bucket, and a client for the prefix `host-1` in it.
-fn bucket(name: &str, headers: &[&str]) -> ObjectClient {
+pub(crate) fn bucket(name: &str, headers: &[&str]) -> ObjectClient {
     let name = format!("{name}-{}", std::process::id());
     let mut args = vec!["PUT", "/bucket", ""];
     let path = format!("/{name}");
@@ -34,6 +34,11 @@ fn bucket(name: &str, headers: &[&str]) -> ObjectClient {
     let settings = ObjectSettings::find(&ObjectSources::from_environment()).unwrap();
     let address = ObjectAddress::parse(&format!("s3://{name}/host-1")).unwrap();
     ObjectClient::new(address, settings, Limits::default()).unwrap()
+}
+
+/// A second client of the same prefix.
+pub(crate) fn same(client: &ObjectClient) -> ObjectClient {
+    ObjectClient::new(client.address().clone(), client.settings().clone(), Limits::default()).unwrap()
 }
 
 fn facts(client: &ObjectClient) -> (i32, Value) {

@@ -31,7 +31,7 @@ fn content(store: &dyn Store, name: &str) -> Vec<u8> {
 }
 
 /// What every store does, from an empty one on.
-fn keeps_the_contract(root: &dyn Store) {
+pub(crate) fn keeps_the_contract(root: &dyn Store) {
     assert!(root.folder("v", false).unwrap().is_none());
     let store = root.folder("v", true).unwrap().unwrap();
     let store = &*store;

@@ -1,0 +1,244 @@
+//! A store below a prefix of a bucket.
+//!
+//! What is staged belongs to this process: a short file is kept in memory, a long one is an upload in parts, which shows no
+//! object until it is completed. A published file is one object, which is never written again; its key has to be unique to
+//! its run, since no store's condition is relied on. What is set aside is an object under another name.
+
+mod file;
+mod lease;
+mod parts;
+mod reading;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use self::file::{ObjectFile, Stage, Staged};
+use self::reading::{FIRST_BYTES, ObjectBlocks};
+use super::api::{Folder, Listing, Lock, Store, StoreFile, Writers};
+use super::error::StoreError;
+use super::local::TEMPORARY_PREFIX;
+use super::open::OpenError;
+use super::presence::Space;
+use crate::objects::{ObjectClient, ObjectError};
+use crate::outside::BlockRead;
+
+/// An empty object that makes a folder of a prefix.
+const FOLDER_MARK: &str = ".volbak-folder";
+/// A longer object is not set aside: it would pass this host twice.
+const MOST_SET_ASIDE: u64 = 64 << 20;
+
+/// A prefix of a bucket.
+#[derive(Debug)]
+pub struct ObjectStore {
+    client: Arc<ObjectClient>,
+    stage: Arc<Stage>,
+    /// The prefix with a slash at its end; empty for the whole bucket.
+    prefix: String,
+    path: PathBuf,
+}
+
+impl ObjectStore {
+    /// The store at the client's prefix.
+    pub fn new(client: ObjectClient) -> Self {
+        let address = client.address().clone();
+        let prefix = if address.prefix.is_empty() { String::new() } else { format!("{}/", address.prefix) };
+        let path = PathBuf::from(address.to_string());
+        Self { client: Arc::new(client), stage: Arc::default(), prefix, path }
+    }
+
+    /// Aborts uploads below this prefix that no open file of this process continues: what killed runs left. Only the
+    /// one writer of the prefix may call this. Returns their number.
+    pub fn abort_dead_uploads(&self) -> Result<usize, StoreError> {
+        let failed = |error| self.failed("aborting uploads in", "", error);
+        let mut aborted = 0;
+        for (key, id) in self.client.uploads(&self.prefix).map_err(failed)? {
+            if self.stage.find(&key).is_some() {
+                continue;
+            }
+            // A part that was on its way may arrive after the upload was aborted.
+            for _ in 0..10 {
+                self.client.abort_upload(&key, &id).map_err(failed)?;
+                if !self.client.has_parts(&key, &id).map_err(failed)? {
+                    break;
+                }
+            }
+            aborted += 1;
+        }
+        Ok(aborted)
+    }
+
+    fn at(&self, prefix: String, path: PathBuf) -> Folder {
+        Arc::new(Self { client: Arc::clone(&self.client), stage: Arc::clone(&self.stage), prefix, path })
+    }
+
+    fn key(&self, name: &str) -> Result<String, StoreError> {
+        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+            return Err(StoreError::errno("naming", &self.path.join(name))(Errno::INVAL));
+        }
+        Ok(format!("{}{name}", self.prefix))
+    }
+
+    fn aside(&self, name: &str) -> Result<String, StoreError> {
+        self.key(name)?;
+        self.key(&format!("{TEMPORARY_PREFIX}{name}"))
+    }
+
+    fn failed(&self, what: &'static str, name: &str, error: ObjectError) -> StoreError {
+        StoreError::Io { what, path: self.path.join(name), source: io::Error::other(error) }
+    }
+
+    fn is_there(&self, key: &str, name: &str) -> Result<bool, StoreError> {
+        Ok(self.client.head(key).map_err(|error| self.failed("asking", name, error))?.is_some())
+    }
+
+    fn read_object(&self, key: &str, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
+        let path = self.path.join(name);
+        let failed = |error| OpenError::Io { path: path.clone(), source: io::Error::other(error) };
+        match self.client.get_first(key, FIRST_BYTES).map_err(failed)? {
+            None => Err(OpenError::Missing(path.clone())),
+            Some((found, first)) => {
+                Ok(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), key.to_owned(), found, first)))
+            }
+        }
+    }
+}
+
+fn opened(error: StoreError) -> OpenError {
+    match error {
+        StoreError::Io { path, source, .. } => OpenError::Io { path, source },
+        other => OpenError::Io { path: PathBuf::new(), source: io::Error::other(other) },
+    }
+}
+
+impl Store for ObjectStore {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn detached(&self) -> Folder {
+        self.at(self.prefix.clone(), self.path.clone())
+    }
+
+    fn folder(&self, name: &str, make: bool) -> Result<Option<Folder>, StoreError> {
+        let prefix = format!("{}/", self.key(name)?);
+        let mut is_there = self.client.has_any(&prefix).map_err(|error| self.failed("listing", name, error))?;
+        if make && !is_there {
+            let made = self.client.put(&format!("{prefix}{FOLDER_MARK}"), b"", false);
+            made.map_err(|error| self.failed("making", name, error))?;
+            is_there = true;
+        }
+        Ok(is_there.then(|| self.at(prefix, self.path.join(name))))
+    }
+
+    fn list(&self) -> Result<Listing, StoreError> {
+        let found = self.client.list(&self.prefix, true).map_err(|error| self.failed("listing", "", error))?;
+        let mut listing = Listing { staged: self.stage.names(&self.prefix), ..Listing::default() };
+        for object in &found.objects {
+            let name = &object.key[self.prefix.len()..];
+            match name.strip_prefix(TEMPORARY_PREFIX) {
+                _ if name.is_empty() || name == FOLDER_MARK => {}
+                Some(staged) => listing.staged.push(staged.to_owned()),
+                None => listing.files.push(name.to_owned()),
+            }
+        }
+        let folders = found.prefixes.iter().map(|prefix| prefix[self.prefix.len()..].trim_end_matches('/').to_owned());
+        listing.folders = folders.filter(|name| !name.is_empty()).collect();
+        for names in [&mut listing.files, &mut listing.staged, &mut listing.folders] {
+            names.sort_unstable();
+            names.dedup();
+        }
+        Ok(listing)
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
+        self.read_object(&self.key(name).map_err(opened)?, name)
+    }
+
+    fn open_staged(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
+        match self.stage.find(&self.key(name).map_err(opened)?) {
+            Some(staged) => staged.read().map_err(|source| OpenError::Io { path: self.path.join(name), source }),
+            None => self.read_object(&self.aside(name).map_err(opened)?, name),
+        }
+    }
+
+    fn create(&self, name: &str) -> Result<Box<dyn StoreFile>, StoreError> {
+        let key = self.key(name)?;
+        let is_staged = self.is_there(&self.aside(name)?, name)?;
+        let staged = (!is_staged).then(|| self.stage.add(&key, Staged::new(&self.client, &key))).flatten();
+        let staged = staged.ok_or_else(|| StoreError::errno("making", &self.path.join(name))(Errno::EXIST))?;
+        Ok(Box::new(ObjectFile::new(staged, self.path.join(name))))
+    }
+
+    fn publish(&self, name: &str) -> Result<(), StoreError> {
+        let (key, path) = (self.key(name)?, self.path.join(name));
+        if self.is_there(&key, name)? {
+            return Err(StoreError::errno("publishing", &path)(Errno::EXIST));
+        }
+        if let Some(staged) = self.stage.find(&key) {
+            staged.publish().map_err(StoreError::io("publishing", &path))?;
+            self.stage.take(&key);
+            return Ok(());
+        }
+        // What was set aside comes back.
+        let aside = self.aside(name)?;
+        let failed = |error| self.failed("publishing", name, error);
+        let Some(content) = self.client.get(&aside, MOST_SET_ASIDE).map_err(failed)? else {
+            return Err(StoreError::errno("publishing", &path)(Errno::NOENT));
+        };
+        self.client.put(&key, &content, false).map_err(failed)?;
+        self.client.delete(&aside, None).map_err(failed)
+    }
+
+    fn set_aside(&self, name: &str) -> Result<(), StoreError> {
+        let (key, aside) = (self.key(name)?, self.aside(name)?);
+        let failed = |error| self.failed("setting aside", name, error);
+        let Some(content) = self.client.get(&key, MOST_SET_ASIDE).map_err(failed)? else {
+            return Err(StoreError::errno("setting aside", &self.path.join(name))(Errno::NOENT));
+        };
+        self.discard(name)?;
+        self.client.put(&aside, &content, false).map_err(failed)?;
+        self.client.delete(&key, None).map_err(failed)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8], _: Writers) -> Result<(), StoreError> {
+        self.client.put(&self.key(name)?, bytes, false).map(drop).map_err(|error| self.failed("writing", name, error))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.client.delete(&self.key(name)?, None).map_err(|error| self.failed("removing", name, error))
+    }
+
+    fn discard(&self, name: &str) -> Result<(), StoreError> {
+        if let Some(staged) = self.stage.take(&self.key(name)?) {
+            return staged.start_over().map_err(StoreError::io("removing", &self.path.join(name)));
+        }
+        self.client.delete(&self.aside(name)?, None).map_err(|error| self.failed("removing", name, error))
+    }
+
+    /// An answered request is durable.
+    fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn remove_if_empty(&self) -> Result<bool, StoreError> {
+        let listing = self.list()?;
+        if !listing.files.is_empty() || !listing.staged.is_empty() || !listing.folders.is_empty() {
+            return Ok(false);
+        }
+        let mark = format!("{}{FOLDER_MARK}", self.prefix);
+        self.client.delete(&mark, None).map_err(|error| self.failed("removing", "", error))?;
+        Ok(true)
+    }
+
+    fn lock(&self, name: &str, holder: &str) -> Result<Lock, StoreError> {
+        let key = self.key(name)?;
+        lease::take(&self.client, &key, holder).map_err(|error| self.failed("locking", name, error))
+    }
+
+    fn space(&self) -> Result<Option<Space>, StoreError> {
+        Ok(None)
+    }
+}

@@ -7,6 +7,7 @@ mod disk;
 #[cfg(feature = "openstack")]
 mod evacuate;
 pub(crate) mod export;
+pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod log;

@@ -11,8 +11,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 mod choice;
+mod copy;
 mod dumps;
 mod expect;
+mod fleet;
 mod group;
 mod kinds;
 mod mail;
@@ -33,7 +35,9 @@ mod written;
 
 pub(crate) use choice::{ByCloud, Retention};
 pub use choice::{Choice, RetentionLimits};
+pub use copy::CopyTarget;
 pub use expect::{BadExpectation, Expectation};
+pub use fleet::FleetOptions;
 pub use group::VolumeGroup;
 pub use mail::PASSWORD_VARIABLE;
 pub use mistake::{ConfigError, Location, Mistake};

@@ -6,6 +6,7 @@
 mod chart;
 mod escape;
 mod facts;
+pub mod fleet;
 mod html;
 mod metrics;
 mod render;
@@ -18,7 +19,7 @@ mod text;
 mod verification;
 mod worth;
 
-pub use facts::{Abort, Dump, GoneReport, Outcome, Past, RunReport, RunVerdict, Usage, VolumeReport};
+pub use facts::{Abort, CopyFacts, Dump, GoneReport, Outcome, Past, RunReport, RunVerdict, Usage, VolumeReport};
 pub use render::Rendered;
 pub use size::{df_percent, du_size, shown_duration};
 pub use standing::{RunFacts, RunStanding, Standing, VolumeStanding};

@@ -13,6 +13,7 @@ pub mod doctor;
 mod dumps;
 pub mod expected;
 pub mod export;
+pub mod fleet;
 pub mod history;
 pub mod hooks;
 pub mod image_backup;

@@ -14,6 +14,7 @@ use volbak::source::SnapshotSize;
 use super::cloud::CloudCommand;
 use super::copy::{COPY_EXAMPLES, CopyArgs};
 use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
+use super::fleet::{FLEET_EXAMPLES, FleetArgs};
 use super::history::{FIND_EXAMPLES, FindArgs, LOG_EXAMPLES, LogArgs};
 use super::list::{LIST_EXAMPLES, ListArgs};
 use super::log::LogForm;
@@ -124,6 +125,9 @@ pub(crate) enum Command {
     Store(StoreCommand),
     #[command(flatten)]
     Night(NightCommand),
+    /// Show all hosts: which is silent, which backups and proofs are overdue
+    #[command(after_help = FLEET_EXAMPLES)]
+    Fleet(FleetArgs),
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Man {

@@ -8,8 +8,9 @@ use volbak::error::ExitClass;
 use volbak::outside::SystemClock;
 use volbak::run::copy::{Candidate, CopyError, CopyOptions, CopyOutcome, CopyReport, CopyWorld, copy};
 use volbak::run::throttle::throttled;
-use volbak::store::Destination;
 use volbak::store::catalog;
+use volbak::store::presence::is_on_mount;
+use volbak::store::{Destination, StoreError};
 use volbak::units::ByteLen;
 
 use super::export::rate;
@@ -37,9 +38,9 @@ pub(crate) struct CopyArgs {
     /// All backups of these volumes
     #[arg(long)]
     all: bool,
-    /// The destination to copy to, an existing directory
+    /// The destination to copy to, an existing directory [default: `to` of [copy] in the config]
     #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    to: Option<PathBuf>,
     #[command(flatten)]
     place: Where,
     /// Also copy backups that a verification found bad, with the record that says so
@@ -57,6 +58,25 @@ pub(crate) struct CopyArgs {
 }
 
 impl CopyArgs {
+    /// The target. That of the config must be mounted, unless it says otherwise.
+    fn target(&self) -> anyhow::Result<Destination> {
+        if let Some(to) = &self.to {
+            return Ok(Destination::open(to)?);
+        }
+        let config = self.place.place()?.config.map(|config| config.copy).unwrap_or_default();
+        let Some(to) = config.to else {
+            return Err(UsageError(
+                "name the directory to copy to: --to DIR, or `to` of [copy] in the config".to_owned(),
+            )
+            .into());
+        };
+        let destination = Destination::open(&to)?;
+        if config.require_mount && !is_on_mount(&to)? {
+            return Err(StoreError::NotMounted(to).into());
+        }
+        Ok(destination)
+    }
+
     /// The backups to copy, in the order of the arguments.
     fn chosen(&self) -> anyhow::Result<Vec<Candidate>> {
         if self.all {
@@ -64,9 +84,9 @@ impl CopyArgs {
         }
         let mut chosen = Vec::new();
         for wanted in &self.backups {
-            match self.place.find_set(wanted) {
-                Ok(Some(set)) => chosen.extend(set.backups.into_iter().map(|(_, files)| Candidate::named(files))),
-                _ => chosen.push(Candidate::named(self.place.find(wanted)?)),
+            match self.place.find_set(wanted)? {
+                Some(set) => chosen.extend(set.backups.into_iter().map(|(_, files)| Candidate::named(files))),
+                None => chosen.push(Candidate::named(self.place.find(wanted)?)),
             }
         }
         Ok(chosen)
@@ -95,7 +115,7 @@ fn all_of(destination: &Destination, volumes: &[String]) -> anyhow::Result<Vec<C
 
 pub(crate) fn copy_backups(args: &CopyArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let cancel = cancel()?;
-    let to = Destination::open(&args.to)?;
+    let to = args.target()?;
     let chosen = args.chosen()?;
     let config_rate = || args.place.place().ok().and_then(|place| place.config).and_then(|it| it.read_rate_limit);
     let mut options = CopyOptions::default();
@@ -114,7 +134,7 @@ pub(crate) fn copy_backups(args: &CopyArgs, verbosity: Verbosity) -> anyhow::Res
         }
         Err(error) => return Err(error.into()),
     };
-    let printed = if args.json { print_json(&report) } else { print(&shown_copy(&report, &args.to)) };
+    let printed = if args.json { print_json(&report) } else { print(&shown_copy(&report, to.root())) };
     Ok(after_printing(printed, &summary(&report), class_of(&report)))
 }
 

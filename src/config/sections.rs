@@ -17,7 +17,7 @@ use super::section::Section;
 use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
-use super::{dumps, group, mail, notify, openstack, store};
+use super::{copy, dumps, fleet, group, mail, notify, openstack, store};
 use crate::archive::kind::{BackupMode, Compression};
 use crate::report::{CheckLevel, Style};
 use crate::shown;
@@ -104,6 +104,8 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         after_run: commands(&hook_table, "after_run").unwrap_or_default(),
         hooks: hooks(&hook_table),
         notify: notify::read(&top),
+        copy: copy::read(&table("copy"), top.has("copy")),
+        fleet: fleet::read(&table("fleet")),
         openstack: openstack::read(&table("openstack"), top.has("openstack")),
         store: store::read(&table("store")),
         verify: verify(&table("verify")),

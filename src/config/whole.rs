@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::copy::CopyTarget;
+use super::fleet::FleetOptions;
 use super::group::VolumeGroup;
 use super::openstack::OpenStackOptions;
 use super::options::{
@@ -81,6 +83,10 @@ pub struct Config {
     pub after_run: Vec<Vec<String>>,
     /// Where notices go.
     pub notify: Vec<NotifyOptions>,
+    /// The second destination.
+    pub copy: CopyTarget,
+    /// The states of hosts.
+    pub fleet: FleetOptions,
     /// The cloud, which is asked for the names of volumes and instances.
     pub openstack: OpenStackOptions,
     /// How an object store is reached.
@@ -128,6 +134,8 @@ impl Default for Config {
             hooks: HookOptions::default(),
             after_run: Vec::new(),
             notify: Vec::new(),
+            copy: CopyTarget::default(),
+            fleet: FleetOptions::default(),
             openstack: OpenStackOptions::default(),
             store: StoreOptions::default(),
             verify: RecheckOptions::default(),

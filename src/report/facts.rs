@@ -35,6 +35,9 @@ pub struct RunReport {
     /// Volumes that were deleted from the host and still have backups.
     #[serde(default)]
     pub gone: Vec<GoneReport>,
+    /// The copy to the second destination, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyFacts>,
     /// Problems of the run itself: remains of a crash, the brake on deletions, a mail that was not sent.
     #[serde(default)]
     pub problems: Vec<Problem>,
@@ -52,6 +55,21 @@ pub struct Usage {
     pub used_bytes: u64,
     /// Space available to users (`f_bavail`, in bytes).
     pub available_bytes: u64,
+}
+
+/// The copy of a run's backups to a second destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyFacts {
+    /// The second destination.
+    pub to: String,
+    /// The number of copied backups.
+    pub copied: u64,
+    /// Their length.
+    pub copied_bytes: u64,
+    /// The number of backups that should have been copied and were not.
+    pub failed: u64,
+    /// How long it took.
+    pub seconds: u64,
 }
 
 /// Why a run ended early.

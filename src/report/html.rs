@@ -64,6 +64,11 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
         ),
         None => "unknown".to_owned(),
     };
+    let copy = report.copy.as_ref().map(|copy| {
+        let failed = if copy.failed > 0 { format!(", <b>{} failed</b>", copy.failed) } else { String::new() };
+        let value = format!("{} backups, {}, to {}{failed}", copy.copied, size(copy.copied_bytes), escaped(&copy.to));
+        fact("Copies", &value)
+    });
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{subject}</title></head>\n\
          <body style=\"margin:0;padding:16px;background:#ffffff;color:{BLACK};\
@@ -72,13 +77,14 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
          <div style=\"font-size:20px;color:{colour}\"><b>{word}</b></div>\
          <div>{subject}</div></div>\n{aborted}\
          <table cellpadding=\"0\" cellspacing=\"0\" style=\"font-size:14px;margin-bottom:14px\">\
-         {}{}{}{}{}{}</table>\n{volumes}{problems}{gone}{cloud}</body></html>\n",
+         {}{}{}{}{}{}{}</table>\n{volumes}{problems}{gone}{cloud}</body></html>\n",
         fact("Host", &escaped(&report.host)),
         fact("Started", &report.started.format("%Y-%m-%d %H:%M:%S %:z").to_string()),
         fact("Took", &shown_duration(report.duration_seconds)),
         fact("Destination", &escaped(&report.destination)),
         fact("All backups", &usage),
         fact("Retention", &format!("{} days", report.retention_days)),
+        copy.unwrap_or_default(),
     )
 }
 

@@ -30,6 +30,15 @@ pub(super) fn metrics(report: &RunReport, standing: &Standing, before: Option<&s
     text.family("volbak_destination_available_bytes", "Free space in the destination.", &run, |run| {
         run.usage.map(|usage| usage.available_bytes.to_string())
     });
+    text.family(
+        "volbak_copy_failed_backups",
+        "Backups that the last run did not copy to the second destination.",
+        &run,
+        |run| run.copy.as_ref().map(|copy| copy.failed.to_string()),
+    );
+    text.family("volbak_copy_copied_bytes", "Length of the backups that the last run copied there.", &run, |run| {
+        run.copy.as_ref().map(|copy| copy.copied_bytes.to_string())
+    });
     let of_host = standing.runs.iter().find(|run| run.is_whole && run.host == report.host);
     let whole: Vec<(String, &RunStanding)> = of_host.map(|run| (String::new(), run)).into_iter().collect();
     text.family("volbak_whole_run_start_timestamp_seconds", "Start of the last run for all volumes.", &whole, |run| {
@@ -159,6 +168,6 @@ fn verdict(verdict: RunVerdict) -> u8 {
 }
 
 /// A label value, with backslash, quote and line feed escaped.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -196,6 +196,15 @@ impl RunStanding {
 }
 
 impl VolumeStanding {
+    /// Why it has no new backup, or its worst problem.
+    pub(super) fn why(&self) -> Option<String> {
+        match &self.outcome {
+            Outcome::Failed(why) => Some(format!("failed: {why}")),
+            Outcome::NotStarted(why) => Some(format!("not started: {why}")),
+            Outcome::BackedUp => self.first_problem.clone(),
+        }
+    }
+
     fn of(volume: &VolumeReport, report: &RunReport, is_whole: bool, before: Option<&Self>) -> Self {
         let new = (volume.outcome == Outcome::BackedUp).then(|| volume.taken_at.unwrap_or(report.started.to_utc()));
         let earlier = volume.history.last().map(|past| past.taken_at);

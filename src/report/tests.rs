@@ -55,6 +55,7 @@ fn sample() -> RunReport {
         aborted: None,
         volumes: vec![volume("volume-00000019", 81, 7 * GIB / 2), volume("volume-0000001a", 255, 69 * GIB / 10)],
         gone: Vec::new(),
+        copy: None,
         problems: Vec::new(),
         cloud: Vec::new(),
     }

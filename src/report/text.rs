@@ -48,6 +48,14 @@ pub(super) fn text(report: &RunReport, style: Style) -> String {
     // Writing to a String cannot fail.
     let _ = write!(text, "{RULE}\nTotal backups size - {total} - Used space : {used}\nTotal execution time - {took}\n");
     // After the documented part: scripts that parse it find it as it was.
+    if let Some(copy) = &report.copy {
+        let (to, bytes) = (shown::text(&copy.to), size(copy.copied_bytes));
+        let _ = write!(text, "\nCopies in {to} - {} backups - {bytes}", copy.copied);
+        if copy.failed > 0 {
+            let _ = write!(text, " - {} failed", copy.failed);
+        }
+        text.push('\n');
+    }
     let named: Vec<(&str, &str)> =
         report.volumes.iter().filter_map(|volume| Some((volume.name.as_str(), volume.cloud.as_deref()?))).collect();
     if !named.is_empty() {

@@ -39,6 +39,8 @@ pub struct CopyOptions {
     pub include_bad: bool,
     /// Decide and report, and change nothing.
     pub dry_run: bool,
+    /// Part of a run over volumes, whose progress goes on.
+    pub is_part_of_run: bool,
 }
 
 /// The surroundings of a copy.
@@ -93,7 +95,9 @@ pub fn copy(
         return Ok(report);
     }
     work.tidy(&due)?;
-    world.observer.on_event(&Event::RunStarted { sources: due.len() as u64, bytes });
+    if !options.is_part_of_run {
+        world.observer.on_event(&Event::RunStarted { sources: due.len() as u64, bytes });
+    }
     let mut waiting = due.iter();
     for (candidate, bytes) in waiting.by_ref() {
         match work.one(candidate, *bytes, &mut report) {
@@ -131,7 +135,8 @@ impl Work<'_> {
     fn tell_decisions(&self, report: &CopyReport) {
         for one in &report.backups {
             let Some(why) = &one.why else { continue };
-            let severity = if one.outcome == CopyOutcome::Failed { Severity::Error } else { Severity::Warning };
+            let is_error = one.outcome == CopyOutcome::Failed && !self.options.is_part_of_run;
+            let severity = if is_error { Severity::Error } else { Severity::Warning };
             let problem = Problem::new(severity, one.stem.clone(), why.clone());
             let source = crate::events::SourceName::of_backups(&one.volume);
             self.world.observer.on_event(&Event::ProblemOf { source, problem });
@@ -174,9 +179,15 @@ impl Work<'_> {
             Ok(done) => done,
             Err(error) => {
                 let why = with_causes(&error);
-                observer.on_event(&Event::SourceFailed { source, why: why.clone() });
+                if !self.options.is_part_of_run {
+                    observer.on_event(&Event::SourceFailed { source, why: why.clone() });
+                }
                 if error.ends_all() {
                     return Err(error);
+                }
+                if self.options.is_part_of_run {
+                    let problem = Problem::new(Severity::Warning, candidate.stem(), format!("not copied: {why}"));
+                    observer.on_event(&Event::ProblemOf { source: source_name(candidate.files()), problem });
                 }
                 report.add(candidate, CopyOutcome::Failed, Some(why));
                 return Ok(());

@@ -23,6 +23,7 @@ use crate::report::{Abort, FORMAT_VERSION, RunFacts, RunReport, RunVerdict, Usag
 use crate::store::StoreError;
 use crate::store::presence::disk_usage;
 
+mod away;
 mod brake;
 mod by_cloud;
 mod destination;
@@ -91,6 +92,7 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
         aborted: None,
         volumes: Vec::new(),
         gone: Vec::new(),
+        copy: None,
         problems: Vec::new(),
         cloud: Vec::new(),
     };

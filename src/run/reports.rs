@@ -12,6 +12,7 @@ use super::backup::BackupWorld;
 use super::hooks;
 use super::kept::{KeptError, moment_of, name_at};
 use super::notices::Notices;
+use super::fleet;
 use super::prune::{Kept, Shelf};
 use super::record::sha256;
 use crate::config::{Config, MailWhen};
@@ -20,6 +21,7 @@ use crate::events::{Event, Problem, Severity};
 use crate::mail;
 use crate::notify::{Notice, NoticeEvent};
 use crate::outside::host;
+use crate::report::fleet::HostState;
 use crate::report::{ReportError, RunFacts, RunReport, RunVerdict, Standing};
 use crate::shown::hex;
 use crate::store::StoreError;
@@ -116,24 +118,36 @@ impl Delivery<'_> {
 
     /// Stores the report and the standing of the volumes in the destination, and writes the metrics file.
     fn file(&self, report: &mut RunReport) {
-        let with_worth = self.config.report.metrics_file.is_some().then_some(self.now);
-        let standing = self.destination.and_then(|destination| note(report, self.facts, destination, with_worth));
+        let standing = self.destination.and_then(|destination| note(report, self.facts, destination, self.now));
         if let Some(destination) = self.destination
             && let Err(error) = keep(report, self.config, destination, self.now)
         {
             add(report, Problem::new(Severity::Warning, "report", format!("it is not kept: {error}")));
         }
+        self.leave_state(report, standing.as_ref());
         write_metrics(report, standing.as_ref(), self.config);
+    }
+
+    /// Leaves the state of this host for `volbak fleet`.
+    fn leave_state(&self, report: &mut RunReport, standing: Option<&Standing>) {
+        let of_report = || Standing::of(report);
+        let state = HostState::of(report, &standing.cloned().unwrap_or_else(of_report), self.now);
+        for error in fleet::leave(&state, self.destination, self.config.fleet.directory.as_deref()) {
+            add(
+                report,
+                Problem::new(Severity::Warning, "fleet", format!("the state of the host is not left: {error}")),
+            );
+        }
     }
 }
 
 /// Adds the run to the standing of the volumes, and stores that. `None` if the earlier standing cannot be read.
-/// With `with_worth` all manifests are read to find the worth of the backups, for the metrics.
+/// All manifests are read to find the worth of the backups, for the metrics and the state of the host.
 fn note(
     report: &mut RunReport,
     facts: RunFacts<'_>,
     destination: &Destination,
-    with_worth: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
 ) -> Option<Standing> {
     let mut standing = match load_standing(destination) {
         Ok(standing) => standing,
@@ -149,9 +163,7 @@ fn note(
         }
     };
     standing.note(report, facts);
-    if let Some(now) = with_worth
-        && let Err(error) = look_at_worth(&mut standing, &report.host, destination, now)
-    {
+    if let Err(error) = look_at_worth(&mut standing, &report.host, destination, now) {
         let what = format!("what the backups are worth cannot be read: {}", with_causes(&error));
         add(report, Problem::new(Severity::Warning, "metrics", what));
     }

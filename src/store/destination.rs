@@ -40,6 +40,11 @@ impl Destination {
         &*self.root
     }
 
+    /// Its store.
+    pub(crate) fn into_store(self) -> Folder {
+        self.root
+    }
+
     /// Its path as given.
     pub fn root(&self) -> &Path {
         self.root.path()

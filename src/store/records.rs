@@ -10,6 +10,8 @@ use crate::outside::BlockCursor;
 
 /// The kept reports, one file each.
 pub const REPORTS: &str = "reports";
+/// The states of hosts, a folder for each.
+pub const FLEET: &str = "fleet";
 /// The saved maps of the cloud, one file each.
 pub const MAPS: &str = "cloud";
 /// The standing of each volume after its last run.

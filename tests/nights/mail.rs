@@ -152,6 +152,7 @@ fn report() -> Rendered {
         aborted: None,
         volumes: vec![volume],
         gone: Vec::new(),
+        copy: None,
         problems: Vec::new(),
         cloud: Vec::new(),
     }

@@ -6,6 +6,7 @@
 mod doctor;
 mod dumps;
 mod expected;
+mod fleet;
 mod heard;
 mod host_settings;
 mod log_lines;

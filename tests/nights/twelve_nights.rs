@@ -91,6 +91,7 @@ fn report(config: &Config, night: i64, volumes: Vec<VolumeReport>) -> RunReport 
         aborted: None,
         volumes,
         gone: Vec::new(),
+        copy: None,
         problems: Vec::new(),
         cloud: Vec::new(),
     }

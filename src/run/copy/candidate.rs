@@ -95,6 +95,16 @@ impl Candidate {
         self.manifest().map(|manifest| manifest.started_at)
     }
 
+    /// The volume group of its volume.
+    pub(in crate::run) fn group(&self) -> Option<&str> {
+        self.manifest().and_then(|manifest| manifest.source.vg.as_deref())
+    }
+
+    /// The set that it is a member of.
+    pub(in crate::run) fn set_id(&self) -> Option<&str> {
+        self.manifest().and_then(|manifest| manifest.set.as_ref()).map(|set| set.id.as_str())
+    }
+
     pub(super) fn state(&self) -> &State {
         &self.state
     }

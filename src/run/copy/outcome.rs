@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::candidate::Candidate;
 
 /// The result for all backups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CopyReport {
     /// The destination that was copied to.
     pub to: String,

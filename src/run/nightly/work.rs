@@ -119,6 +119,7 @@ impl Night<'_> {
             report.gone = self.gone(shelves, existing, may_prune);
             self.recheck();
         }
+        self.copy_away(report);
     }
 
     /// Removes the remains of a crash, on the host and in the destination.

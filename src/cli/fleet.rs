@@ -1,0 +1,155 @@
+//! `volbak fleet`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use volbak::config::{Config, DEFAULT_PATH};
+use volbak::error::ExitClass;
+use volbak::outside::{Clock, SystemClock};
+use volbak::report::fleet::{FleetLimits, FleetView, FoundHost};
+use volbak::run::fleet::read_states;
+
+use super::output::{after_printing, print, print_json};
+use super::place::{self, UsageError};
+
+pub(crate) const FLEET_EXAMPLES: &str = "\
+Examples:
+  volbak fleet                                     the hosts of [fleet] in the config
+  volbak fleet /mnt/fleet --hosts /etc/volbak/hosts --html /var/www/volbak/index.html
+  volbak fleet /mnt/a /mnt/b --prometheus /var/lib/prometheus/node-exporter/volbak-fleet.prom
+
+Exit status 3: a host is silent, a backup or its proof is overdue, a backup is bad, or a run failed.";
+
+#[derive(Debug, Args)]
+pub(crate) struct FleetArgs {
+    /// Directories with the states of hosts: destinations, or `directory` of [fleet] [default: those of the config]
+    #[arg(value_name = "DIR")]
+    directories: Vec<PathBuf>,
+    /// A file with the names of the expected hosts, one a line [default: `hosts` of [fleet]; without any, all that are found]
+    #[arg(long, value_name = "FILE")]
+    hosts: Option<PathBuf>,
+    /// A run or a backup is overdue after this number of hours [default: `max_age_hours` of [fleet], or 36]
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    max_age: Option<u32>,
+    /// A full verification is overdue after this number of days; 0 never [default: `proof_days` of [fleet], or 0]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    proof_days: Option<u32>,
+    /// Write a page without scripts
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write metrics for the textfile collector of the node exporter
+    #[arg(long, value_name = "FILE")]
+    prometheus: Option<PathBuf>,
+    /// The config [default: /etc/volbak/volbak.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The longest list of hosts.
+const MAX_LIST_BYTES: u64 = 1 << 20;
+
+impl FleetArgs {
+    fn config(&self) -> Result<Option<Config>, UsageError> {
+        match &self.config {
+            Some(path) => place::load(path).map(Some),
+            // With all that it would say given, it need not be valid.
+            None if self.directories.is_empty() && Path::new(DEFAULT_PATH).exists() => {
+                place::load(Path::new(DEFAULT_PATH)).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn roots(&self, config: Option<&Config>) -> Result<Vec<PathBuf>, UsageError> {
+        match (self.directories.is_empty(), config) {
+            (false, _) => Ok(self.directories.clone()),
+            (true, Some(config)) => {
+                Ok(vec![config.fleet.directory.clone().unwrap_or_else(|| config.backup_destination.clone())])
+            }
+            (true, None) => {
+                Err(UsageError(format!("name the directories with the states of hosts: there is no {DEFAULT_PATH}")))
+            }
+        }
+    }
+}
+
+/// The names in a list of hosts. A `#` begins a comment.
+fn read_hosts(path: &Path) -> anyhow::Result<Vec<String>> {
+    let named = || path.display().to_string();
+    let length = fs::metadata(path).with_context(named)?.len();
+    anyhow::ensure!(length <= MAX_LIST_BYTES, "{}: a list of hosts is shorter than {length} bytes", named());
+    let text = fs::read_to_string(path).with_context(named)?;
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let names: BTreeSet<String> = lines.filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err(UsageError(format!("{} names no host", named())).into());
+    }
+    Ok(names.into_iter().collect())
+}
+
+pub(crate) fn fleet(args: &FleetArgs) -> anyhow::Result<ExitClass> {
+    let config = args.config()?;
+    let expected = match (&args.hosts, &config) {
+        (Some(path), _) => read_hosts(path)?,
+        (None, Some(config)) => config.fleet.hosts.clone(),
+        (None, None) => Vec::new(),
+    };
+    let usual = config.as_ref().map(|config| config.fleet.clone()).unwrap_or_default();
+    let limits = FleetLimits {
+        max_age_hours: args.max_age.unwrap_or(usual.max_age_hours),
+        proof_days: args.proof_days.unwrap_or(usual.proof_days),
+    };
+    let now = SystemClock.now();
+    let found: Vec<FoundHost> = read_states(&args.roots(config.as_ref())?, now)?;
+    anyhow::ensure!(
+        !found.is_empty() || !expected.is_empty(),
+        "no host left a state there: is this the right directory, and is it mounted?"
+    );
+    let view = FleetView::new(found, &expected, limits, now);
+    if let Some(path) = &args.html {
+        // The page has names of volumes and hosts, which other users must not see unless the administrator says so.
+        replace(path, view.html().as_bytes(), 0o600)?;
+    }
+    if let Some(path) = &args.prometheus {
+        replace(path, view.metrics().as_bytes(), 0o644)?;
+    }
+    let class = if view.is_overdue { ExitClass::WithProblems } else { ExitClass::Well };
+    let printed = if args.json {
+        print_json(&view)
+    } else if args.html.is_none() && args.prometheus.is_none() {
+        print(&view.text())
+    } else {
+        Ok(())
+    };
+    Ok(after_printing(printed, "the hosts are judged", class))
+}
+
+/// Replaces the file atomically: a web server reads the old or the new one. An existing file keeps its mode.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let named = || path.display().to_string();
+    let name = path.file_name().with_context(|| format!("{}: name a file", named()))?.to_string_lossy();
+    let mode =
+        fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map_or(mode, |old| old.permissions().mode());
+    let temporary = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes).map(|()| file))
+        .and_then(|file| file.set_permissions(fs::Permissions::from_mode(mode & 0o777)))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The error says why there is no file.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.with_context(named)
+}

@@ -1,0 +1,67 @@
+//! The view of all hosts for a terminal.
+
+use super::view::{FleetView, HostView, Light, age};
+use crate::units::ByteLen;
+
+/// The maximum number of volumes that are listed.
+const MAX_VOLUMES: usize = 50;
+
+impl FleetView {
+    /// A line for each host, then the volumes to look at.
+    pub fn text(&self) -> String {
+        let mut rows =
+            vec![["HOST", "STATE", "LAST RUN", "VOLUMES", "OVERDUE", "FREE", "REASON"].map(str::to_owned).to_vec()];
+        rows.extend(self.hosts.iter().map(|host| self.row(host)));
+        let mut text = aligned(&rows);
+        let bad: Vec<Vec<String>> = self
+            .volumes()
+            .filter(|(_, volume)| volume.light > Light::Green)
+            .map(|(host, volume)| {
+                let name = format!("{} {}", host.name, volume.state.name);
+                vec![name, word(volume.light).to_owned(), volume.reason.clone()]
+            })
+            .collect();
+        if !bad.is_empty() {
+            text.push_str("\nVolumes to look at\n");
+            text.push_str(&aligned(&bad[..bad.len().min(MAX_VOLUMES)]));
+        }
+        if let Some(more @ 1..) = bad.len().checked_sub(MAX_VOLUMES) {
+            text.push_str(&format!("and {more} more\n"));
+        }
+        text
+    }
+
+    fn row(&self, host: &HostView) -> Vec<String> {
+        let none = || "-".to_owned();
+        let state = host.state.as_ref();
+        vec![
+            host.name.clone(),
+            word(host.light).to_owned(),
+            host.last_run.map_or_else(none, |at| format!("{} ago", age(at, self.now))),
+            state.map_or_else(none, |_| host.volumes.len().to_string()),
+            state.map_or_else(none, |_| host.overdue().to_string()),
+            state.and_then(|it| it.usage).map_or_else(none, |usage| ByteLen(usage.available_bytes).to_string()),
+            host.reasons.join("; "),
+        ]
+    }
+}
+
+pub(super) fn word(light: Light) -> &'static str {
+    match light {
+        Light::Green => "ok",
+        Light::Amber => "problems",
+        Light::Red => "OVERDUE",
+        Light::Silent => "SILENT",
+    }
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

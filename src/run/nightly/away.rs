@@ -1,0 +1,100 @@
+//! Copies the backups of a night to the second destination. A failure is a warning of the run: the night is kept.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::night::Night;
+use crate::config::CopyTarget;
+use crate::error::with_causes;
+use crate::events::{Observer, Severity};
+use crate::report::{CopyFacts, RunReport};
+use crate::run::copy::{self, Candidate, CopyError, CopyOptions, CopyOutcome, CopyReport, CopyWorld};
+use crate::run::throttle::throttled;
+use crate::store::catalog::{self, BackupState};
+use crate::store::presence::is_on_mount;
+use crate::store::{Destination, StoreError};
+
+/// The place of its problems.
+const PLACE: &str = "copy";
+
+impl Night<'_> {
+    /// Copies what the second destination lacks, and adds the result to the report.
+    pub(super) fn copy_away(&self, report: &mut RunReport) {
+        let options = &self.config.copy;
+        let Some(to) = options.to.as_ref().filter(|_| !self.is_test()) else { return };
+        let shown = to.display().to_string();
+        if let Some(why) = self.reason_to_stop(report) {
+            return self.tell(Severity::Warning, PLACE, format!("nothing was copied to {shown}: {why}"));
+        }
+        let began = Instant::now();
+        let copied = self.copied(options);
+        let seconds = began.elapsed().as_secs();
+        let facts = |done: &CopyReport| CopyFacts {
+            to: shown.clone(),
+            copied: done.count(|outcome| matches!(outcome, CopyOutcome::Copied { .. })),
+            copied_bytes: done.copied_bytes(),
+            failed: done.count(|outcome| matches!(outcome, CopyOutcome::Failed | CopyOutcome::NotStarted)),
+            seconds,
+        };
+        match copied {
+            Ok(done) => {
+                if let Some(why) = &done.ended_early {
+                    let left = done.count(|outcome| matches!(outcome, CopyOutcome::Failed | CopyOutcome::NotStarted));
+                    self.tell(Severity::Warning, PLACE, format!("{left} backups were not copied to {shown}: {why}"));
+                }
+                report.copy = Some(facts(&done));
+            }
+            Err(CopyError::Stopped(done)) => {
+                report.copy = Some(facts(&done));
+                self.tell(Severity::Warning, PLACE, "interrupted; the next run goes on");
+            }
+            Err(error) => {
+                report.copy = Some(CopyFacts { to: shown, failed: 1, seconds, ..CopyFacts::default() });
+                self.tell(Severity::Warning, PLACE, format!("nothing was copied: {}", with_causes(&error)));
+            }
+        }
+    }
+
+    fn copied(&self, options: &CopyTarget) -> Result<CopyReport, CopyError> {
+        let Some(root) = &options.to else { return Ok(CopyReport::default()) };
+        let to = Destination::open(root)?;
+        if options.require_mount && !is_on_mount(root)? {
+            return Err(StoreError::NotMounted(root.clone()).into());
+        }
+        let observer = Arc::clone(self.collector) as Arc<dyn Observer>;
+        let rate = options.read_rate_limit.or(self.config.read_rate_limit);
+        let observer = throttled(observer, rate, &self.world.cancel);
+        let how = CopyOptions { is_part_of_run: true, ..CopyOptions::default() };
+        let world = CopyWorld { observer: &*observer, clock: &*self.world.clock, cancel: &self.world.cancel };
+        copy::copy(self.candidates(options, &to)?, &to, how, world)
+    }
+
+    /// The backups that are newer than the newest copy of their volume: an older one was removed there. All backups of
+    /// a set are copied.
+    fn candidates(&self, options: &CopyTarget, to: &Destination) -> Result<Vec<Candidate>, StoreError> {
+        let all = catalog::volumes(self.destination, &self.destination.volume_names()?, Candidate::of_entry)?;
+        let mut chosen = Vec::new();
+        for volume in all {
+            let newest = match to.existing_volume_directory(&volume.name)? {
+                None => None,
+                Some(folder) => {
+                    let there = catalog::list_volume(&*folder, &volume.name)?;
+                    let started = there.iter().filter_map(|entry| match &entry.state {
+                        BackupState::Complete { manifest } => Some(manifest.started_at),
+                        _ => None,
+                    });
+                    started.max()
+                }
+            };
+            let is_newer = |one: &Candidate| one.started_at().is_some_and(|at| newest.is_none_or(|newest| at > newest));
+            chosen.extend(volume.backups.into_iter().filter(is_newer));
+        }
+        let is_wanted = |one: &Candidate| {
+            options.volumes.iter().any(|pattern| pattern.matches(one.group().unwrap_or_default(), one.volume()))
+        };
+        let sets: std::collections::BTreeSet<String> =
+            chosen.iter().filter(|one| is_wanted(one)).filter_map(|one| one.set_id().map(str::to_owned)).collect();
+        chosen.retain(|one| is_wanted(one) || one.set_id().is_some_and(|id| sets.contains(id)));
+        Ok(chosen)
+    }
+}

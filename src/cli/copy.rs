@@ -31,6 +31,7 @@ A copy is complete or not listed at all. After an interruption, the same command
 removed; the backups there can be listed, verified and restored as any others.";
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct CopyArgs {
     /// VOLUME (its last backup), VOLUME@DATE, GROUP@DATE, or archives; with --all, the volumes [default: all]
     #[arg(value_name = "BACKUP", required_unless_present = "all")]
@@ -158,7 +159,7 @@ fn shown_copy(report: &CopyReport, to: &Path) -> String {
             CopyOutcome::Present => continue,
             CopyOutcome::PassedOver => ("passed over", "-".to_owned()),
             CopyOutcome::NotStarted => ("not started", "-".to_owned()),
-            _ => ("FAILED", "-".to_owned()),
+            CopyOutcome::Failed => ("FAILED", "-".to_owned()),
         };
         let stem = volbak::shown::text(&one.stem);
         rows.push(vec![stem, size, word.to_owned(), one.why.clone().unwrap_or_default()]);

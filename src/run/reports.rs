@@ -9,10 +9,10 @@ use std::path::Path;
 use chrono::{DateTime, Duration, Local, NaiveDate, Utc};
 
 use super::backup::BackupWorld;
+use super::fleet;
 use super::hooks;
 use super::kept::{KeptError, moment_of, name_at};
 use super::notices::Notices;
-use super::fleet;
 use super::prune::{Kept, Shelf};
 use super::record::sha256;
 use crate::config::{Config, MailWhen};

@@ -1,6 +1,7 @@
 //! The command line: arguments, progress and results.
 
 pub(crate) mod args;
+pub(crate) mod browse;
 pub(crate) mod cloud;
 pub(crate) mod copy;
 mod disk;

@@ -38,7 +38,7 @@ pub use choice::{Choice, RetentionLimits};
 pub use copy::CopyTarget;
 pub use expect::{BadExpectation, Expectation};
 pub use fleet::FleetOptions;
-pub use group::VolumeGroup;
+pub use group::{InstanceToFreeze, VolumeGroup};
 pub use mail::PASSWORD_VARIABLE;
 pub use mistake::{ConfigError, Location, Mistake};
 pub use openstack::OpenStackOptions;

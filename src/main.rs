@@ -21,7 +21,7 @@ use crate::cli::night::carry_out;
 use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_error};
 use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
-use crate::cli::{about, cloud, copy, export, fleet, history, list, log, memory, proof, remap, snapshot, verify};
+use crate::cli::{about, browse, cloud, copy, export, fleet, history, list, log, memory, proof, remap, snapshot, verify};
 
 fn main() -> ExitCode {
     memory::spare_address_space();
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Command::Remap(args) => remap::run(args),
         Command::Cloud(command) => cloud::cloud(command),
         Command::Import(args) => export::import(args, verbosity),
-        Command::Browse(args) => proof::browse(args),
+        Command::Browse(args) => browse::browse(args),
         Command::Cat(args) => proof::cat(args),
         Command::Diff(args) => proof::diff(args),
         Command::Fleet(args) => fleet::fleet(args),

@@ -14,6 +14,7 @@ mod dumps;
 pub mod expected;
 pub mod export;
 pub mod fleet;
+mod guest_agent;
 pub mod history;
 pub mod hooks;
 pub mod image_backup;

@@ -11,6 +11,7 @@ use volbak::config::parse_bytes;
 use volbak::reader::exclude::{BadPattern, Excludes};
 use volbak::source::SnapshotSize;
 
+use super::browse::BrowseArgs;
 use super::cloud::CloudCommand;
 use super::copy::{COPY_EXAMPLES, CopyArgs};
 use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
@@ -22,7 +23,7 @@ use super::log::LogForm;
 use super::mount::{MOUNT_EXAMPLES, MountArgs};
 use super::night_args::NightCommand;
 use super::place::WhereTo;
-use super::proof::{BrowseArgs, CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
+use super::proof::{CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
 use super::remap::{REMAP_EXAMPLES, RemapArgs};
 #[cfg(feature = "s3")]
 use super::store::StoreCommand;

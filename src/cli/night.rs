@@ -28,8 +28,8 @@ use volbak::store::Destination;
 use super::args::Cli;
 use super::log;
 use super::night_args::{
-    AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, NotifyCommand, ProtectArgs, ReportArgs, RunArgs,
-    StatusArgs,
+    AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, NotifyCommand, ProtectArgs, PruneArgs, ReportArgs,
+    RunArgs, StatusArgs,
 };
 use super::output::{after_printing, print, print_as_it_is, print_in_time, print_json, shown_error};
 use super::place::{self, UsageError, Where};
@@ -49,15 +49,7 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
         NightCommand::Status(args) => return Ok(shown_status(args)),
         NightCommand::Protect(args) => set_protected(args, true)?,
         NightCommand::Unprotect(args) => set_protected(args, false)?,
-        NightCommand::Prune(args) => {
-            let found = forecast(&args.place.config()?, &world(verbosity, Cancel::default()).1)?;
-            if args.json {
-                print_json(&json!({ "format": JSON_FORMAT, "volumes": found.volumes(), "brake": found.brake() }))?;
-            } else {
-                print(&found.text())?;
-            }
-            ExitClass::Well
-        }
+        NightCommand::Prune(args) => forecast_of(args, verbosity)?,
         NightCommand::Accept(args) => accept(args)?,
         NightCommand::Doctor(args) => doctor(args)?,
         NightCommand::Notify(NotifyCommand::Test { place, name }) => test_notices(place, name.as_deref())?,
@@ -263,21 +255,51 @@ fn shown_status(args: &StatusArgs) -> u8 {
 fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
     let destination = Destination::open(&config.backup_destination)?;
-    let stem = match protect::set(&destination, &args.backup, protect, &SystemClock) {
-        Ok(stem) => stem,
-        Err(protect::ProtectError::Store(error)) => return Err(error.into()),
-        Err(error @ protect::ProtectError::NoSuchBackup(_)) => {
-            log::error(&error.to_string());
-            return Ok(ExitClass::Usage);
-        }
+    // All members of a set, each by its path.
+    let specs: Vec<String> = match args.place.find_set(&args.backup)? {
+        Some(set) => set.backups.iter().map(|(_, files)| files.archive_path().display().to_string()).collect(),
+        None => vec![args.backup.clone()],
     };
-    let done = format!("{stem} is {}", if protect { "protected" } else { "no longer protected" });
+    let mut stems = Vec::new();
+    for spec in &specs {
+        match protect::set(&destination, spec, protect, &SystemClock) {
+            Ok(stem) => stems.push(stem),
+            Err(protect::ProtectError::Store(error)) => return Err(error.into()),
+            Err(error @ protect::ProtectError::NoSuchBackup(_)) => {
+                log::error(&error.to_string());
+                return Ok(ExitClass::Usage);
+            }
+        }
+    }
+    let now = if protect { "protected" } else { "no longer protected" };
+    let done = stems.iter().map(|stem| format!("{stem} is {now}")).collect::<Vec<_>>().join("\n");
     let printed = if args.json {
-        print_json(&json!({ "format": JSON_FORMAT, "backup": stem, "protected": protect }))
+        print_json(&json!({ "format": JSON_FORMAT, "backups": stems, "protected": protect }))
     } else {
         print(&format!("{done}\n"))
     };
     Ok(after_printing(printed, &done, ExitClass::Well))
+}
+
+/// What a run would remove: of all volumes, or of those that are named.
+fn forecast_of(args: &PruneArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
+    let mut wanted = Vec::new();
+    for name in &args.names {
+        match args.place.find_set(name)? {
+            Some(set) => wanted.extend(set.backups.into_iter().map(|(volume, files)| {
+                // A group without a date stands for all sets of it.
+                (volume, name.contains('@').then(|| files.stem().to_owned()))
+            })),
+            None => wanted.push((name.clone(), None)),
+        }
+    }
+    let found = forecast(&args.place.config()?, &wanted, &world(verbosity, Cancel::default()).1)?;
+    if args.json {
+        print_json(&json!({ "format": JSON_FORMAT, "volumes": found.volumes(), "brake": found.brake() }))?;
+    } else {
+        print(&found.text())?;
+    }
+    Ok(ExitClass::Well)
 }
 
 fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {

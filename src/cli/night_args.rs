@@ -147,8 +147,8 @@ pub(crate) struct StatusArgs {
 pub(crate) struct ProtectArgs {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// The backup
-    #[arg(value_name = "VOLUME@DATE")]
+    /// The backup, or the set whose backups are meant
+    #[arg(value_name = "VOLUME@DATE|GROUP@DATE")]
     pub(crate) backup: String,
     /// Print JSON
     #[arg(long)]
@@ -165,6 +165,9 @@ pub(crate) struct AcceptArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
+    /// Only these volumes, groups, or sets of a group [default: all]
+    #[arg(value_name = "VOLUME|GROUP|GROUP@DATE")]
+    pub(crate) names: Vec<String>,
     #[command(flatten)]
     pub(crate) place: Where,
     /// Required: only `volbak run` removes backups, after a new backup of the volume is complete

@@ -1,4 +1,4 @@
-//! The verbs that read backups: `restore`, `browse`, `cat`, `diff`.
+//! The verbs that read backups: `restore`, `cat`, `diff`.
 
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -108,23 +108,6 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BrowseArgs {
-    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, or an archive
-    backup: String,
-    /// The directory in the backup to list
-    #[arg(default_value = "")]
-    path: String,
-    #[command(flatten)]
-    place: Where,
-    /// Also list subdirectories
-    #[arg(short, long)]
-    recursive: bool,
-    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -296,25 +279,11 @@ fn shown_dry_run(found: &DryRun, options: &RestoreOptions) -> String {
     text
 }
 
-pub(crate) fn browse(args: &BrowseArgs) -> anyhow::Result<ExitClass> {
-    say_when_interrupted()?;
-    let files = args.place.find(&args.backup)?;
-    let mut out = io::BufWriter::new(Output::new());
-    let progress = Progress::new(Verbosity::Quiet);
-    let listed = browse::list(&files, &args.path, args.recursive, &cancel()?, &progress, |entry| {
-        if args.json {
-            serde_json::to_writer(&mut out, &entry)?;
-            writeln!(out)
-        } else {
-            let mark = if entry.damaged { '!' } else { ' ' };
-            writeln!(out, "{}{mark} {:>14} {}", entry.kind, entry.size, shown(&entry.path))
-        }
-    });
-    ended(listed, out)
-}
-
 /// Flushes the output. A closed pipe (`| head`) is no error.
-fn ended(given: Result<u64, browse::BrowseError>, mut out: io::BufWriter<Output>) -> anyhow::Result<ExitClass> {
+pub(crate) fn ended(
+    given: Result<u64, browse::BrowseError>,
+    mut out: io::BufWriter<Output>,
+) -> anyhow::Result<ExitClass> {
     let written = match given {
         Err(browse::BrowseError::Io { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => {

@@ -32,7 +32,7 @@ Examples:
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct VerifyArgs {
-    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, or archives
+    /// VOLUME, VOLUME@DATE, VOLUME@DATE_HHMMSS, VOLUME@last, archives, or GROUP or GROUP@DATE: all volumes of a set
     #[arg(value_name = "BACKUP", required_unless_present_any = ["all", "sample", "older_than"])]
     backups: Vec<String>,
     #[command(flatten)]
@@ -92,10 +92,17 @@ impl VerifyArgs {
         }
     }
 
-    /// The backups to verify, in order.
-    fn chosen(&self) -> anyhow::Result<Vec<Backup>> {
-        let named =
-            self.backups.iter().map(|backup| self.place.find_even_bad(backup)).collect::<anyhow::Result<Vec<_>>>()?;
+    /// The backups to verify, in order, and whether a set that was named lacks a member.
+    fn chosen(&self) -> anyhow::Result<(Vec<Backup>, bool)> {
+        let (mut named, mut is_partial) = (Vec::new(), false);
+        for backup in &self.backups {
+            if let Some(set) = self.place.find_set(backup)? {
+                is_partial |= !set.is_whole();
+                named.extend(set.backups.into_iter().map(|(_, files)| files));
+            } else {
+                named.push(self.place.find_even_bad(backup)?);
+            }
+        }
         let all = if named.is_empty() { all_of(&self.place.place()?)? } else { named };
         let choice = Choice {
             sample: self.sample.map(|sample| usize::try_from(sample).unwrap_or(usize::MAX)),
@@ -103,10 +110,10 @@ impl VerifyArgs {
         };
         if choice == Choice::default() {
             // In the order of the arguments.
-            return Ok(all);
+            return Ok((all, is_partial));
         }
         let candidates = AtOnce::default().map(all, |files| DueBackup::read(files, self.level()));
-        Ok(choose(candidates, choice, SystemClock.now()))
+        Ok((choose(candidates, choice, SystemClock.now()), is_partial))
     }
 }
 
@@ -120,10 +127,10 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         options.level > CheckLevel::Quick || !options.second_opinion,
         "--second-opinion reads the archive, and --level quick does not: use --level full"
     );
-    let backups = args.chosen()?;
+    let (backups, is_partial) = args.chosen()?;
     let progress = Progress::new(verbosity);
     let around = Surroundings { observer: &progress, clock: &SystemClock, commands: &SystemCommands };
-    let mut class = ExitClass::Well;
+    let mut class = if is_partial { ExitClass::WithProblems } else { ExitClass::Well };
     let mut reports = Vec::new();
     progress.on_event(&Event::RunStarted { sources: backups.len() as u64, bytes: 0 });
     many::verify_each(&backups, &options, around, !args.no_record, &mut |files, verified| {

@@ -27,9 +27,33 @@ pub struct VolumeGroup {
     pub hook_timeout: Option<Duration>,
     /// The commands after the snapshots run at the latest so long after those before them.
     pub freeze_limit: Duration,
+    /// The instance that is quiesced around the snapshots; these are its volumes.
+    pub instance: Option<InstanceToFreeze>,
+}
+
+/// An instance that is quiesced by its guest agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceToFreeze {
+    /// Its UUID.
+    pub id: String,
+    /// The compute host on which Nova has it.
+    pub host: Option<String>,
 }
 
 impl VolumeGroup {
+    /// The volumes of an instance, without commands.
+    pub(crate) fn of_instance(name: String, volumes: Vec<String>, instance: Option<InstanceToFreeze>) -> Self {
+        Self {
+            name,
+            volumes,
+            before_snapshot: Vec::new(),
+            after_snapshot: Vec::new(),
+            hook_timeout: None,
+            freeze_limit: FREEZE_LIMIT,
+            instance,
+        }
+    }
+
     /// Whether the volume is a member.
     pub fn has(&self, vg: &str, lv: &str) -> bool {
         self.volumes.iter().any(|name| is_named(name, vg, lv))
@@ -94,6 +118,7 @@ pub(super) fn read(reading: &Reading, top: &Section<'_>) -> Vec<VolumeGroup> {
             after_snapshot: commands(&section, "after_snapshot").unwrap_or_default(),
             hook_timeout: seconds(&section, "hook_timeout_seconds", 86_400),
             freeze_limit: seconds(&section, "freeze_limit_seconds", 3600).unwrap_or(FREEZE_LIMIT),
+            instance: None,
         });
     }
     groups

@@ -28,12 +28,21 @@ pub struct OpenStackOptions {
     pub select: Option<Choice>,
     /// The days that a volume's metadata `volbak:retention` may ask for; it is not heeded if `None`.
     pub retention_limits: Option<RetentionLimits>,
+    /// Whether the volumes of an instance are a set.
+    pub group_by_instance: bool,
+    /// Whether instances are quiesced by their guest agents; their volumes are sets then, too.
+    pub freezes_instances: bool,
 }
 
 impl OpenStackOptions {
     /// Whether the cloud's words about volumes decide anything.
     pub(crate) fn decides(&self) -> bool {
-        self.enabled && (self.select.is_some() || self.retention_limits.is_some())
+        self.enabled && (self.select.is_some() || self.retention_limits.is_some() || self.groups_instances())
+    }
+
+    /// Whether the volumes of an instance are a set.
+    pub(crate) fn groups_instances(&self) -> bool {
+        self.enabled && (self.group_by_instance || self.freezes_instances)
     }
 }
 
@@ -49,6 +58,8 @@ impl Default for OpenStackOptions {
             host: None,
             select: None,
             retention_limits: None,
+            group_by_instance: false,
+            freezes_instances: false,
         }
     }
 }
@@ -67,5 +78,9 @@ pub(super) fn read(section: &Section<'_>, is_there: bool) -> OpenStackOptions {
         host: section.text("host", "storage-1"),
         select: section.list("select", Term::new).map(Choice),
         retention_limits: section.parsed("retention_limits", RetentionLimits::RIGHT, RetentionLimits::parse),
+        group_by_instance: section.boolean("group_by_instance").unwrap_or(usual.group_by_instance),
+        freezes_instances: section
+            .choice("freeze", &[("none", false), ("guest-agent", true)])
+            .unwrap_or(usual.freezes_instances),
     }
 }

@@ -6,6 +6,7 @@ mod collect;
 #[cfg(not(feature = "openstack"))]
 #[path = "cloud/without.rs"]
 mod collect;
+pub(crate) mod instances;
 pub(crate) mod names;
 pub(crate) mod night;
 #[cfg(feature = "openstack")]

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Local, Utc};
 
+use super::cloud::instances::ID_CHARACTERS;
+use super::cloud::names::backed_up_as;
 use super::locate::moment::Moment;
 use super::locate::{LocateError, is_bad};
+use crate::shown;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::retention::is_future;
 use crate::store::{Backup, Destination};
@@ -30,20 +33,41 @@ impl LocatedSet {
     }
 }
 
-/// The sets of a group, oldest first.
-pub fn sets_of(destination: &Destination, group: &str, now: DateTime<Utc>) -> Result<Vec<LocatedSet>, LocateError> {
-    let mut by_id: BTreeMap<String, Vec<CatalogEntry>> = BTreeMap::new();
+/// Whether `group` is that of an instance called `name`.
+fn is_of_instance(group: &str, name: &str) -> bool {
+    let id = group.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+    id.is_some_and(|id| id.len() == ID_CHARACTERS && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// The sets of a group, oldest first. The name of an instance stands for its group, if there is no other group of that name and
+/// one instance alone is called so.
+pub fn sets_of(destination: &Destination, name: &str, now: DateTime<Utc>) -> Result<Vec<LocatedSet>, LocateError> {
+    let mut by_group: BTreeMap<String, BTreeMap<String, Vec<CatalogEntry>>> = BTreeMap::new();
     for volume in destination.volume_names()? {
         let Some(directory) = destination.existing_volume_directory(&volume)? else { continue };
         for entry in list_volume(&*directory, &volume)? {
             if let BackupState::Complete { manifest } = &entry.state
-                && let Some(set) = manifest.set.as_ref().filter(|set| set.group == group)
+                && let Some(set) =
+                    manifest.set.as_ref().filter(|set| set.group == name || is_of_instance(&set.group, name))
             {
-                by_id.entry(set.id.clone()).or_default().push(entry);
+                let of_group = by_group.entry(set.group.clone()).or_default();
+                of_group.entry(set.id.clone()).or_default().push(entry);
             }
         }
     }
-    let mut sets: Vec<LocatedSet> = by_id.into_values().filter_map(|entries| located(group, &entries, now)).collect();
+    if by_group.contains_key(name) {
+        by_group.retain(|group, _| group == name);
+    }
+    if by_group.len() > 1 {
+        let candidates = by_group.into_keys().map(|group| shown::text(&group)).collect();
+        return Err(LocateError::Ambiguous { wanted: name.to_owned(), candidates });
+    }
+    let mut sets: Vec<LocatedSet> = by_group
+        .into_iter()
+        .flat_map(|(group, by_id)| {
+            by_id.into_values().filter_map(move |entries| located(&group, &entries, now)).collect::<Vec<_>>()
+        })
+        .collect();
     sets.sort_by_key(|set| set.taken_at);
     Ok(sets)
 }
@@ -93,6 +117,15 @@ pub fn find_set(
     let mut sets = sets_of(destination, group, now)?;
     if sets.is_empty() {
         return Ok(None);
+    }
+    let group_there = sets[0].name.rsplit_once('@').map_or(group, |(group, _)| group).to_owned();
+    if group_there != group {
+        // An instance and its volume often have one name.
+        let volumes = backed_up_as(destination, group);
+        if !volumes.is_empty() {
+            let candidates = volumes.into_keys().chain([group_there]).map(|name| shown::text(&name)).collect();
+            return Err(LocateError::Ambiguous { wanted: shown::text(group), candidates });
+        }
     }
     let there = |sets: &[LocatedSet]| -> Vec<String> {
         sets.iter()

@@ -1,6 +1,7 @@
 //! The state of the backups, from the destination alone: without LVM or a lock, so that a monitoring system may
 //! query it at any rate.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -83,9 +84,12 @@ fn judge(
             volumes.push(without_backup(name, volume));
         }
     }
-    for group in &config.groups {
-        reasons.extend(groups::about_last_set(shelves, &group.name));
+    let mut of_groups: BTreeSet<&str> = config.groups.iter().map(|group| group.name.as_str()).collect();
+    if config.openstack.groups_instances() {
+        let newest = shelves.iter().filter_map(|shelf| shelf.newest()?.set.as_ref());
+        of_groups.extend(newest.map(|set| set.group.as_str()));
     }
+    reasons.extend(of_groups.into_iter().filter_map(|group| groups::about_last_set(shelves, group)));
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
     Status {
         level: reasons.first().map_or(Urgency::Ok, |worst| worst.level),

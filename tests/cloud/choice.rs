@@ -32,7 +32,7 @@ fn set_metadata(answers: &Mutex<Answers>, lv: &str, metadata: &Value) {
     });
 }
 
-fn config(host: &Host, url: &str, more: &str) {
+pub(crate) fn config(host: &Host, url: &str, more: &str) {
     let clouds = clouds_yaml(&host.at(""), url);
     let table = format!("[openstack]\ncloud = 'test'\nclouds_file = '{clouds}'\nhost = 'storage-1'\n");
     host.write_config("volbak.toml", &format!("{table}{more}\n"));
@@ -62,7 +62,7 @@ fn sorted<const N: usize>(names: [&str; N]) -> Vec<String> {
 }
 
 /// What the report says below its documented part.
-fn decided(did: &Did) -> &str {
+pub(crate) fn decided(did: &Did) -> &str {
     did.stdout.split("Decided by the cloud...\n").nth(1).unwrap_or_else(|| panic!("{did:?}"))
 }
 

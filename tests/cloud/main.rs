@@ -5,6 +5,7 @@
 
 mod choice;
 mod client;
+mod instances;
 mod map;
 mod night;
 mod real;

@@ -13,6 +13,7 @@ mod log_lines;
 mod mail;
 mod notify;
 mod rechecks;
+mod sets;
 mod standing;
 #[path = "../testkit/mod.rs"]
 mod testkit;

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::events::Severity;
 use crate::report::RunReport;
 use crate::run::cloud::choice::{DecidingMap, about_select, listed};
+use crate::run::cloud::instances::groups_by_instance;
 use crate::run::prune::Shelf;
 use crate::shown;
 
@@ -32,11 +33,15 @@ impl Night<'_> {
         }
         let names = selection.chosen.iter().map(|one| one.facts.lv.as_str());
         let retentions = deciding.retentions(&config, names, shelves);
-        retentions.limited.into_iter().for_each(say);
+        retentions.limited.into_iter().for_each(&mut say);
         for line in retentions.nonsense {
             self.tell(Severity::Warning, "cloud", line);
         }
+        let names = selection.chosen.iter().map(|one| one.facts.lv.as_str());
+        let by_instance = groups_by_instance(deciding, &config.openstack, names, &config.groups);
+        by_instance.said.into_iter().for_each(&mut say);
         config.volumes.extend(retentions.exceptions);
+        config.groups.extend(by_instance.groups);
         config
     }
 

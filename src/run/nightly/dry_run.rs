@@ -75,8 +75,8 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
 }
 
 /// Lists what would be removed after the next backup of each volume, with the reasons for all backups that are
-/// kept.
-pub fn forecast(config: &Config, world: &BackupWorld) -> Result<Forecast, NightError> {
+/// kept. `only` are volumes, each with the stem of one backup where no other is wanted; all if it is empty.
+pub fn forecast(config: &Config, only: &[(String, Option<String>)], world: &BackupWorld) -> Result<Forecast, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
@@ -86,13 +86,24 @@ pub fn forecast(config: &Config, world: &BackupWorld) -> Result<Forecast, NightE
     let config = &by_metadata(config, &deciding, &selection, &shelves);
     let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
     let plans = forecasts(config, &selection, &shelves, &existing, now(world.clock.now()), true);
-    Ok(Forecast { plans, shelves })
+    let brake = brake(&plans).map(|refusal| refusal.to_string());
+    let wanted = |plan: &mut Plan, shelf: &Shelf| {
+        let named: Vec<_> = only.iter().filter(|(name, _)| *name == shelf.name).collect();
+        let is_wanted = |id: &str| named.iter().any(|(_, stem)| stem.as_ref().is_none_or(|stem| stem == id));
+        plan.decisions.retain(|decision| only.is_empty() || is_wanted(&decision.id));
+        only.is_empty() || !named.is_empty()
+    };
+    let found = plans.into_iter().zip(shelves);
+    let found = found.filter_map(|(mut plan, shelf)| wanted(&mut plan, &shelf).then_some((plan, shelf))).collect();
+    Ok(Forecast { found, brake, is_of_some: !only.is_empty() })
 }
 
 /// What retention would do after the next backup of each volume.
 pub struct Forecast {
-    plans: Vec<Plan>,
-    shelves: Vec<Shelf>,
+    found: Vec<(Plan, Shelf)>,
+    brake: Option<String>,
+    /// Whether it is of some volumes or backups only.
+    is_of_some: bool,
 }
 
 /// What retention would do with the backups of a volume.
@@ -127,12 +138,15 @@ impl Forecast {
     /// As lines for people.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for (plan, shelf) in self.plans.iter().zip(&self.shelves) {
+        for (plan, shelf) in &self.found {
             tell_plan(&mut text, plan, shelf, true);
         }
-        tell_brake(&mut text, &self.plans, false);
         if text.is_empty() {
-            text.push_str("there are no backups\n");
+            text.push_str(if self.is_of_some { "there are no backups of these names\n" } else { "there are no backups\n" });
+        }
+        if let Some(brake) = &self.brake {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "the brake: {brake}");
         }
         text
     }
@@ -146,18 +160,18 @@ impl Forecast {
             remove: decision.remove,
             reasons: decision.reasons.iter().map(ToString::to_string).collect(),
         };
-        let volume = |(plan, shelf): (&Plan, &Shelf)| PlannedVolume {
+        let volume = |(plan, shelf): &(Plan, Shelf)| PlannedVolume {
             volume: plan.source.clone(),
             removed_bytes: plan.freed_bytes(),
             backups: plan.decisions.iter().map(|decision| backup(shelf, decision)).collect(),
             notes: plan.refusals.iter().map(ToString::to_string).collect(),
         };
-        self.plans.iter().zip(&self.shelves).map(volume).collect()
+        self.found.iter().map(volume).collect()
     }
 
     /// Why nothing at all would be removed.
     pub fn brake(&self) -> Option<String> {
-        brake(&self.plans).map(|refusal| refusal.to_string())
+        self.brake.clone()
     }
 }
 

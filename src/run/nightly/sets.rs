@@ -12,7 +12,9 @@ use crate::events::{Observer, Problem, Severity};
 use crate::manifest::SetRecord;
 use crate::run::backup::AroundFreeze;
 use crate::run::backup::taken::{Relay, TakenSet, TakenSnapshot};
+use crate::run::guest_agent::GuestAgent;
 use crate::run::hooks;
+use crate::shown;
 use crate::source::{self, SnapshotGuard, Source};
 
 /// The volumes of a night that belong together.
@@ -129,8 +131,12 @@ impl Night<'_> {
             }
         }
         let arounds = self.arounds(group, ready.iter().map(|(_, facts)| facts));
-        let is_around = !arounds.is_empty();
-        let thaw = Arc::new(Thaw { arounds: arounds.clone(), done: Mutex::new(None) });
+        let agent = self.agent(group, &location);
+        let is_around = !arounds.is_empty() || agent.is_some();
+        // The instance is frozen last, and thawed first.
+        let of_agent = agent.iter().map(|agent| Arc::clone(agent) as Arc<dyn AroundFreeze>);
+        let thaw =
+            Arc::new(Thaw { arounds: of_agent.chain(arounds.iter().cloned()).collect(), done: Mutex::new(None) });
         let mut failed_before = None;
         // Frozen from here on. Each of these commands has its own time limit.
         for around in &arounds {
@@ -138,6 +144,12 @@ impl Night<'_> {
                 failed_before = Some(error.to_string());
                 break;
             }
+        }
+        if let Some(agent) = agent.as_ref().filter(|_| failed_before.is_none())
+            && let Err(error) = agent.before()
+        {
+            let what = format!("the instance is not quiesced, and its volumes are backed up as they are: {error}");
+            self.tell(Severity::Warning, &location, what);
         }
         let (ended, over) = channel::<()>();
         let late = Arc::clone(&thaw);
@@ -214,7 +226,11 @@ impl Night<'_> {
                 id: format!("{}@{}", group.name, started_at.format("%Y%m%dT%H%M%S%.6fZ")),
                 members: together.members.clone(),
                 spread_ms,
-                quiesced: is_around && failed_before.is_none() && failures.is_empty() && !is_late,
+                quiesced: is_around
+                    && failed_before.is_none()
+                    && failures.is_empty()
+                    && !is_late
+                    && agent.is_none_or(|agent| agent.is_frozen()),
                 missing: missing.clone(),
             },
         });
@@ -223,6 +239,20 @@ impl Night<'_> {
             .map(|(uuid, guard, relay)| (uuid, Arc::new(TakenSnapshot::new(Arc::clone(&set), guard, relay))))
             .collect();
         OpenSet { at, snapshots }
+    }
+
+    /// The guest agent of the group's instance, if it is to be quiesced and runs on this host.
+    fn agent(&self, group: &VolumeGroup, location: &str) -> Option<Arc<GuestAgent>> {
+        let instance = group.instance.as_ref()?;
+        match GuestAgent::find(&instance.id, &self.world.cancel) {
+            Ok(agent) => Some(Arc::new(agent)),
+            Err(why) => {
+                let host = instance.host.as_deref().map(shown::text).unwrap_or_else(|| "unknown".to_owned());
+                let what = format!("the instance is not quiesced: {why}; its compute host in Nova is {host}");
+                self.tell(Severity::Notice, location, what);
+                None
+            }
+        }
     }
 
     /// What runs around the snapshots: the group's own commands, once, or else those of each member.

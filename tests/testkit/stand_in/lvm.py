@@ -3,7 +3,8 @@
 
 It is called by the name of the tool that it stands for. FAKELVM names a directory with a VOLUME.json for each volume or
 snapshot. A file `broken-VOLUME` there makes lvcreate fail for that volume with the file's text; a file `no-lvs` makes lvs
-fail. Volumes are added and removed by the tests (add NAME IMAGE, del NAME).
+fail. While there is a file `slow-VOLUME`, lvcreate waits for its end, and there is `waiting-VOLUME`. With a file
+`full-VOLUME` its snapshot is invalid. Volumes are added and removed by the tests (add NAME IMAGE, del NAME).
 """
 
 import glob
@@ -11,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 STATE = os.environ["FAKELVM"]
 GROUP = "vg0"
@@ -52,6 +54,7 @@ def remove(volume):
 def row(volume):
     origin = volume.get("origin", "")
     has_snapshot = any(other.get("origin") == volume["lv_name"] for other in volumes())
+    is_full = bool(origin) and os.path.exists(f"{STATE}/full-{origin}")
     device = os.stat(volume["device"]).st_rdev
     return {
         "lv_name": volume["lv_name"],
@@ -59,7 +62,7 @@ def row(volume):
         "lv_uuid": volume["lv_uuid"],
         "vg_uuid": "uuid-of-vg0",
         "lv_size": str(os.path.getsize(volume["image"])),
-        "lv_attr": "swi-a-s---" if origin else "owi-a-s---" if has_snapshot else volume.get("attr", "-wi-a-----"),
+        "lv_attr": "swi-I-s---" if is_full else "swi-a-s---" if origin else "owi-a-s---" if has_snapshot else volume.get("attr", "-wi-a-----"),
         "lv_layout": "linear",
         "lv_role": "public,snapshot,thicksnapshot" if origin else "public",
         "lv_tags": ",".join(volume["tags"]),
@@ -68,8 +71,8 @@ def row(volume):
         "origin": origin,
         "lv_merging": "",
         "lv_health_status": "",
-        "lv_snapshot_invalid": "",
-        "data_percent": "1.00" if origin else "",
+        "lv_snapshot_invalid": "snapshot invalid" if is_full else "",
+        "data_percent": "100.00" if is_full else "1.00" if origin else "",
         "metadata_percent": "",
         "lv_device_open": "",
         "lv_kernel_major": "-1" if volume.get("attr") else str(os.major(device)),
@@ -107,6 +110,10 @@ def main():
         name, origin = arguments[arguments.index("-n") + 1], arguments[-1].split("/")[1]
         if os.path.exists(f"{STATE}/broken-{origin}"):
             sys.exit(open(f"{STATE}/broken-{origin}").read())
+        ends = time.monotonic() + 120
+        while os.path.exists(f"{STATE}/slow-{origin}") and time.monotonic() < ends:
+            open(f"{STATE}/waiting-{origin}", "w").close()
+            time.sleep(0.02)
         tags = [arguments[at + 1] for at, argument in enumerate(arguments) if argument == "--addtag"]
         image = f"{STATE}/{name}.snapshot"
         with open(f"{STATE}/{origin}.json") as file:

@@ -20,6 +20,7 @@ use crate::source::device::{
 use crate::source::error::SourceError;
 use crate::source::image;
 use crate::source::lvm::{LvFacts, Which, lvs};
+use crate::source::nova_disk::NovaDisk;
 use crate::source::origin::{Source, SourceKind, USUAL_SECTOR_BYTES, backup_name};
 use crate::source::refusal::Refusal;
 
@@ -104,7 +105,12 @@ fn of_node(node: &Node, shown: String, commands: &dyn RunCommand) -> Result<Sour
         NodeKind::File => {
             let disk = image::check(node, &shown)?;
             let file_name = node.path.file_name().unwrap_or_default();
-            let stem = file_name.to_str().map(|name| {
+            // Nova calls the disk of each instance `disk`, in a directory of the instance's UUID.
+            let of_instance = node.path.parent().and_then(|folder| folder.file_name()?.to_str()).and_then(|folder| {
+                let name = format!("{folder}_{}", file_name.to_str()?);
+                NovaDisk::of_lv(&name).is_some().then_some(name)
+            });
+            let stem = of_instance.as_deref().or_else(|| file_name.to_str()).map(|name| {
                 let suffixes: &[&str] = if disk.is_some() { &[".qcow2", ".img"] } else { &[".img", ".raw"] };
                 suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
             });

@@ -138,3 +138,43 @@ fn an_instance_on_this_host_is_frozen_once_around_its_snapshots() {
     let did = host.verb(&["run", "--only", DATA_1, "--only", DATA_2]);
     assert!(did.stderr.contains("on this host: it is shut off") && asked(&host).len() == 1, "{did:?}");
 }
+
+#[test]
+fn disks_that_nova_made_are_of_their_instance() {
+    let answers = Arc::new(Mutex::new(recorded()));
+    let server = cloud(&answers);
+    let host = Host::new("include = ['volume-*', '*_disk*']\n");
+    let head = fs::read_to_string(host.at("volbak.toml")).unwrap();
+    config(&host, &server.url, "group_by_instance = true");
+    let table = fs::read_to_string(host.at("volbak.toml")).unwrap();
+    let (_, table) = table.split_once("[openstack]").unwrap();
+    fs::write(host.at("volbak.toml"), format!("{head}[openstack]{table}")).unwrap();
+    let [root, swap] = ["disk", "disk.swap"].map(|disk| format!("{WEB_1}_{disk}"));
+    for name in [DATA_1, &root, &swap] {
+        host.add_ext4(name);
+    }
+    let did = host.verb(&["run"]);
+    assert!(did.stdout.contains(&format!("  - {root}: disk of web-1\n")), "{did:?}");
+    assert!(did.stderr.contains(&format!("disks to which instances swap are left out: vg0/{swap}")), "{did:?}");
+    assert!(!host.at("backups").join(&swap).exists());
+    let set = newest_set(&host, &root);
+    assert!(set["group"] == "web-1-58f83399" && set["id"] == newest_set(&host, DATA_1)["id"], "{set}");
+
+    // Files of Nova, as under /var/lib/nova/instances: one is whole, one has the image below it.
+    let folder = host.at("instances").join(WEB_1);
+    fs::create_dir_all(&folder).unwrap();
+    let (whole, layered) = (folder.join("disk"), folder.join("disk.local"));
+    let image = host.at(&format!("{DATA_1}.img"));
+    let make = |arguments: &[&str]| {
+        assert!(std::process::Command::new("qemu-img").args(arguments).output().unwrap().status.success());
+    };
+    make(&["convert", "-q", "-O", "qcow2", image.to_str().unwrap(), whole.to_str().unwrap()]);
+    make(&["create", "-q", "-f", "qcow2", "-b", whole.to_str().unwrap(), "-F", "qcow2", layered.to_str().unwrap()]);
+    let to = host.at("files");
+    fs::create_dir(&to).unwrap();
+    let did = host.volbak(&["snapshot", whole.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    assert!(did.status == 0 && to.join(&root).is_dir(), "{did:?}");
+    let did = host.volbak(&["snapshot", layered.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    assert!(did.status != 0 && did.stderr.contains("it has a backing file"), "{did:?}");
+    assert!(did.stderr.contains("qemu-img convert -O qcow2 DISK COPY.qcow2"), "{did:?}");
+}

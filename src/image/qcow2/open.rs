@@ -75,7 +75,11 @@ impl Header {
             }
         }
         if fields.u64(8) != 0 {
-            return Err(unsupported(&format!("it has a backing file, {}", backing_file(blocks, &fields))));
+            return Err(unsupported(&format!(
+                "it has a backing file, {}, and is no whole disk without it: shut the instance down, make a copy that is whole \
+                 (`qemu-img convert -O qcow2 DISK COPY.qcow2`), and take that",
+                backing_file(blocks, &fields)
+            )));
         }
         if fields.u32(32) != 0 {
             return Err(unsupported("it is encrypted"));

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::choice::DecidingMap;
-use crate::cloud::{CloudVolume, Instance, shown_names};
+use crate::cloud::{Instance, shown_names};
 use crate::config::{OpenStackOptions, VolumeGroup};
 use crate::shown;
+use crate::source::NovaDisk;
 
 /// Characters of an instance's name that a group's name takes over.
 const MOST_CHARACTERS: usize = 40;
@@ -37,33 +38,41 @@ pub(crate) fn groups_by_instance<'v>(
     };
     let chosen: BTreeSet<&str> = volumes.collect();
     let is_in_config = |lv: &str| of_config.iter().any(|group| group.has_named(lv));
-    let mut of_instance: BTreeMap<&str, Vec<&CloudVolume>> = BTreeMap::new();
+    let mut of_instance: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut shared: Vec<String> = Vec::new();
     for volume in &map.volumes {
         let instances: BTreeSet<&str> = volume.attachments.iter().filter_map(|one| one.instance.as_deref()).collect();
         let is_here = chosen.contains(volume.lv.as_str());
         match (instances.len(), instances.first()) {
-            (1, Some(instance)) if !is_in_config(&volume.lv) => of_instance.entry(instance).or_default().push(volume),
+            (1, Some(instance)) if !is_in_config(&volume.lv) => {
+                of_instance.entry(instance).or_default().push(&volume.lv);
+            }
             (2.., _) if is_here && !is_in_config(&volume.lv) => {
                 shared.push(format!("{} {}", shown::text(&volume.lv), shown_names(volume)).trim_end().to_owned());
             }
             _ => {}
         }
     }
+    for lv in chosen.iter().filter(|lv| !is_in_config(lv)) {
+        if let Some(disk) = NovaDisk::of_lv(lv)
+            && map.instances.iter().any(|instance| instance.id == disk.instance)
+        {
+            of_instance.entry(disk.instance).or_default().push(lv);
+        }
+    }
     let at_least = if options.freezes_instances { 1 } else { 2 };
     for (id, volumes) in of_instance {
-        let (here, elsewhere): (Vec<&CloudVolume>, Vec<_>) =
-            volumes.into_iter().partition(|volume| chosen.contains(volume.lv.as_str()));
+        let (here, elsewhere): (Vec<&str>, Vec<_>) = volumes.into_iter().partition(|lv| chosen.contains(lv));
         if here.len() < at_least {
             continue;
         }
         let instance = map.instances.iter().find(|instance| instance.id == id);
         let name = group_name(instance.map_or("", |instance| &instance.name), id);
         if !elsewhere.is_empty() {
-            let names: Vec<String> = elsewhere.iter().map(|volume| shown::text(&volume.lv)).collect();
+            let names: Vec<String> = elsewhere.iter().map(|lv| shown::text(lv)).collect();
             found.said.push(format!("the set of {name} has no {}: not backed up on this host", names.join(", ")));
         }
-        let volumes = here.iter().map(|volume| volume.lv.clone()).collect();
+        let volumes = here.into_iter().map(str::to_owned).collect();
         let frozen = options.freezes_instances.then(|| frozen(id, instance));
         found.groups.push(VolumeGroup::of_instance(name, volumes, frozen));
     }

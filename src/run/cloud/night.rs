@@ -16,6 +16,7 @@ use crate::error::with_causes;
 use crate::events::{Problem, Severity};
 use crate::outside::host;
 use crate::shown;
+use crate::source::NovaDisk;
 use crate::store::Destination;
 use crate::store::catalog::{BackupState, list_volume};
 
@@ -89,6 +90,13 @@ impl NightCloud {
             return taken.map.entry(lv);
         }
         self.saved.get_or_init(|| load(destination, When::Newest).ok()).as_ref()?.entry(lv)
+    }
+
+    /// Which disk of which instance Nova made as this logical volume.
+    pub(crate) fn nova_disk(&self, lv: &str) -> Option<String> {
+        let NovaDisk { instance, disk } = NovaDisk::of_lv(lv)?;
+        let found = self.deciding.get()?.map()?.instances.iter().find(|one| one.id == instance)?;
+        Some(format!("{disk} of {}", shown::text(&found.name)))
     }
 
     /// Waits for what is left of the deadline, saves the map, and returns what is to be reported.

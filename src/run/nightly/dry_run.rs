@@ -57,7 +57,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
             writeln!(text, "would back up {name} ({size}; {last})")
         };
     }
-    for (name, why) in selection.left_out.iter().chain(&selection.left_out_by_cloud) {
+    for (name, why) in selection.left_out.iter().chain(&selection.left_out_by_cloud).chain(&selection.swap_disks) {
         let _ = writeln!(text, "would leave out {name}: {why}");
     }
     if config.openstack.select.is_some() && config.openstack.enabled && options.only.is_empty() {

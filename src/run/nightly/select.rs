@@ -3,7 +3,7 @@
 use crate::config::{Config, Selected};
 use crate::manifest::SourceRecord;
 use crate::run::prune::{Shelf, shelf_of};
-use crate::source::{ListedVolume, LvFacts, Refusal, Volumes};
+use crate::source::{ListedVolume, LvFacts, NovaDisk, Refusal, Volumes};
 
 /// A selected volume.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Selection {
     pub(super) left_out: Vec<(String, String)>,
     /// The same, where `select` in `[openstack]` leaves it out.
     pub(super) left_out_by_cloud: Vec<(String, String)>,
+    /// The same, of Nova's swap disks that no pattern names in full.
+    pub(super) swap_disks: Vec<(String, String)>,
     /// Requested names that do not exist.
     pub(super) unknown: Vec<String>,
 }
@@ -47,7 +49,12 @@ pub(super) fn select(
         }
         if only.is_empty() {
             match config.selects(&facts.vg, &facts.lv) {
-                Selected::Included { .. } => {
+                Selected::Included { by } => {
+                    let is_swap = NovaDisk::of_lv(&facts.lv).is_some_and(NovaDisk::is_swap);
+                    if is_swap && by != facts.lv {
+                        selection.swap_disks.push((full_name, "an instance swaps to it".to_owned()));
+                        continue;
+                    }
                     if let Some(why) = by_cloud(&facts.lv) {
                         selection.left_out_by_cloud.push((full_name, why));
                         continue;
@@ -196,6 +203,20 @@ mod tests {
         let selection = select(&config(), &[], &volumes, &|_| None);
         assert_eq!(chosen(&selection), [("g/volume-1".to_owned(), false), ("g/volume-2".to_owned(), true)]);
         assert_eq!(selection.left_out.len(), 5);
+    }
+
+    #[test]
+    fn a_swap_disk_of_an_instance_is_left_out_unless_it_is_named() {
+        const ID: &str = "58f83399-bf84-4ced-bad2-2736d9a75d2f";
+        let disk = |name: &str| volume("vg_nova", &format!("{ID}_{name}"), None);
+        let volumes = [disk("disk"), disk("disk.local"), disk("disk.swap")];
+        let with = |include: &str| {
+            let config = Config::parse(&format!("backup_destination = '/b'\ninclude = ['{include}']"), []).unwrap();
+            let selection = select(&config, &[], &volumes, &|_| None);
+            (selection.chosen.len(), selection.swap_disks.len())
+        };
+        assert_eq!(with("*_disk*"), (2, 1));
+        assert_eq!(with(&format!("{ID}_disk.swap")), (1, 0));
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl Night<'_> {
         match GuestAgent::find(&instance.id, &self.world.cancel) {
             Ok(agent) => Some(Arc::new(agent)),
             Err(why) => {
-                let host = instance.host.as_deref().map(shown::text).unwrap_or_else(|| "unknown".to_owned());
+                let host = instance.host.as_deref().map_or_else(|| "unknown".to_owned(), shown::text);
                 let what = format!("the instance is not quiesced: {why}; its compute host in Nova is {host}");
                 self.tell(Severity::Notice, location, what);
                 None

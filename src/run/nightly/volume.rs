@@ -82,7 +82,7 @@ impl Night<'_> {
         let mut report = self.blank_volume(&name, before.map(|shelf| shelf.history(None)).unwrap_or_default());
         report.group = Some(facts.vg.clone());
         let in_cloud = self.cloud.entry(self.destination, &name).map(|entry| shown_names(&entry.volume));
-        report.cloud = in_cloud.filter(|names| !names.is_empty());
+        report.cloud = in_cloud.filter(|names| !names.is_empty()).or_else(|| self.cloud.nova_disk(&name));
         report.problems.extend(before.map(Shelf::damage).unwrap_or_default());
 
         // The backup itself reports its problems as they occur.

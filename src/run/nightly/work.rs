@@ -156,6 +156,11 @@ impl Night<'_> {
         if self.is_test() {
             keep_one(&mut selection.chosen, &self.options.only);
         }
+        if !selection.swap_disks.is_empty() {
+            let names: Vec<String> = selection.swap_disks.iter().map(|(name, _)| name.clone()).collect();
+            let names = names.join(", ");
+            self.tell(Severity::Notice, "volumes", format!("disks to which instances swap are left out: {names}"));
+        }
         if selection.chosen.is_empty() {
             let groups = self.config.volume_groups.join(", ");
             self.tell(Severity::Warning, "volumes", format!("there is no volume to back up in {groups}"));

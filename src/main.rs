@@ -21,7 +21,9 @@ use crate::cli::night::carry_out;
 use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_error};
 use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
-use crate::cli::{about, browse, cloud, copy, export, fleet, history, list, log, memory, proof, remap, snapshot, verify};
+use crate::cli::{
+    about, browse, cloud, copy, export, fleet, history, list, log, memory, proof, remap, snapshot, verify,
+};
 
 fn main() -> ExitCode {
     memory::spare_address_space();

@@ -24,7 +24,8 @@ impl Compression {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Gzip, Self::Zstd];
 
-    /// Whether this is gzip, the default.
+    /// Whether this is gzip, the default. By reference, for serde.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde needs")]
     pub(crate) fn is_gzip(&self) -> bool {
         *self == Self::Gzip
     }

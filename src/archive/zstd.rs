@@ -21,9 +21,9 @@ pub(super) const SUFFIX: &str = ".tar.zst";
 /// The skippable frame: its magic number and length, a mark, and both lengths.
 const HEADER_BYTES: usize = 8 + CONTENT_BYTES;
 const CONTENT_BYTES: usize = 12;
-/// Magic number of a skippable frame (0x184D2A5B), and the length of its content.
-const SKIPPABLE: [u8; 8] = [0x5b, 0x2a, 0x4d, 0x18, CONTENT_BYTES as u8, 0, 0, 0];
-/// The start of every member: its header without the two lengths.
+/// Magic number of a skippable frame (0x184D2A5B).
+const SKIPPABLE: [u8; 4] = [0x5b, 0x2a, 0x4d, 0x18];
+/// The start of every member: its header without the two lengths. 12 is [`CONTENT_BYTES`].
 const SIGNATURE: [u8; 12] = *b"\x5b\x2a\x4d\x18\x0c\0\0\0VBzs";
 /// Magic number of a frame (0xFD2FB528).
 const FRAME_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -94,7 +94,7 @@ impl Codec for Zstd {
         let mut member = Vec::with_capacity(len);
         let number = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         member.extend_from_slice(&header(MemberFrame { member_bytes: number(len), data_bytes: 0 }));
-        member.extend_from_slice(&SKIPPABLE[..4]);
+        member.extend_from_slice(&SKIPPABLE);
         member.extend_from_slice(&number(len.saturating_sub(MIN_PADDING_BYTES)).to_le_bytes());
         member.resize(len, 0);
         member
@@ -231,7 +231,7 @@ impl Decode for FrameDecoder {
         };
         let frame = &member[HEADER_BYTES..];
         data.resize(expected, 0);
-        if frame.starts_with(&SKIPPABLE[..4]) {
+        if frame.starts_with(&SKIPPABLE) {
             return padding_of(frame, expected);
         }
         // One frame with a checksum and without a dictionary: what this program writes.

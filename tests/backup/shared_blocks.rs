@@ -58,7 +58,9 @@ fn nights_onto(mkfs: &str, options: &[&str]) -> Vec<(u64, u64)> {
     }
     // None needs another: what is left is read from the disk, without the others.
     for archive in &backups[..2] {
-        files_of(archive).iter().for_each(|file| fs::remove_file(file).unwrap());
+        for file in files_of(archive) {
+            fs::remove_file(file).unwrap();
+        }
     }
     sh(&format!("umount {0}; mount -o loop {1} {0}", quoted(&dest.point), quoted(&disk)));
     assert_all_good(&dest.point);

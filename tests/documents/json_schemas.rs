@@ -45,7 +45,7 @@ fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
     assert_eq!(protected["protected"], true);
     let planned = described(&host.verb(&["prune", "--dry-run", "--json"]), "prune");
     let backup = &planned["volumes"][0]["backups"][0];
-    assert_eq!((&backup["backup"], &backup["remove"]), (&protected["backup"], &false.into()), "{planned}");
+    assert_eq!((&backup["backup"], &backup["remove"]), (&protected["backups"][0], &false.into()), "{planned}");
     assert_eq!(described(&host.verb(&["unprotect", "volume-1@last", "--json"]), "protect")["protected"], false);
 
     assert_eq!(described(&host.verb(&["config", "check", "--json"]), "config-check")["valid"], true);

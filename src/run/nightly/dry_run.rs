@@ -76,7 +76,11 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
 
 /// Lists what would be removed after the next backup of each volume, with the reasons for all backups that are
 /// kept. `only` are volumes, each with the stem of one backup where no other is wanted; all if it is empty.
-pub fn forecast(config: &Config, only: &[(String, Option<String>)], world: &BackupWorld) -> Result<Forecast, NightError> {
+pub fn forecast(
+    config: &Config,
+    only: &[(String, Option<String>)],
+    world: &BackupWorld,
+) -> Result<Forecast, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
@@ -142,7 +146,11 @@ impl Forecast {
             tell_plan(&mut text, plan, shelf, true);
         }
         if text.is_empty() {
-            text.push_str(if self.is_of_some { "there are no backups of these names\n" } else { "there are no backups\n" });
+            text.push_str(if self.is_of_some {
+                "there are no backups of these names\n"
+            } else {
+                "there are no backups\n"
+            });
         }
         if let Some(brake) = &self.brake {
             // Writing to a String cannot fail.

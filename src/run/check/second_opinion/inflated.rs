@@ -57,14 +57,14 @@ impl Read for Positioned<'_> {
 type Input<'a> = BufReader<Positioned<'a>>;
 
 enum Decoder<'a> {
-    Gzip(MultiGzDecoder<Input<'a>>),
+    Gzip(Box<MultiGzDecoder<Input<'a>>>),
     Zstd(Box<Frames<Input<'a>>>),
 }
 
 impl<'a> Decoder<'a> {
     fn new(compression: Compression, input: Input<'a>) -> Self {
         match compression {
-            Compression::Gzip => Self::Gzip(MultiGzDecoder::new(input)),
+            Compression::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(input))),
             Compression::Zstd => Self::Zstd(Box::new(Frames::new(input))),
         }
     }

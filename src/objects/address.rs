@@ -36,7 +36,11 @@ impl ObjectAddress {
         if !is_name {
             return Err(wrong("the bucket's name has 3 to 63 letters, digits, and . _ - inside"));
         }
-        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        let prefix = match prefix.strip_suffix('/') {
+            Some("") => return Err(wrong("a part of the prefix is empty")),
+            Some(without_slash) => without_slash,
+            None => prefix,
+        };
         if prefix.len() > LONGEST_PREFIX {
             return Err(wrong("the prefix has more than 512 bytes"));
         }

@@ -150,6 +150,10 @@ pub(crate) mod tests {
         fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
             Ok((offset < self.data_until).then_some(offset))
         }
+
+        fn next_hole(&self, offset: u64) -> io::Result<u64> {
+            Ok(self.data_until.max(offset))
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_highest_number_is_found_with_few_questions() {
         for (limit, most_questions) in
-            [(10_000, 1), (1000, 3), (0, 14), (1, 14), (999, 14), (1001, 16), (4096, 16), (9999, 16)]
+            [(10_000, 1), (1000, 3), (0, 14), (1, 14), (999, 14), (1001, 16), (4096, 17), (9999, 17)]
         {
             let questions = Cell::new(0);
             let found = highest(10_000, 1000, |number| {

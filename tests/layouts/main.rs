@@ -59,7 +59,15 @@ clear() { dd if=/dev/zero of="$IMG" bs=512 seek="$1" count="$2" conv=notrunc sta
 noise() { dd if=/dev/urandom of="$IMG" bs=512 seek="$1" count="$2" conv=notrunc status=none; }
 sfdisk() { command sfdisk -q --no-reread --no-tell-kernel "$@" >/dev/null; }
 sgdisk() { command sgdisk "$@" "$IMG" >/dev/null; }
-parted() { command parted -s -a none "$IMG" "$@" >/dev/null 2>&1; }
+# parted itself ends now and then with a segmentation fault. A wrong disk would fail the comparison.
+parted() {
+    local try status=0
+    for try in 1 2 3; do
+        status=0; command parted -s -a none "$IMG" "$@" >/dev/null 2>&1 || status=$?
+        [ $status = 139 ] || return $status
+    done
+    return $status
+}
 "#;
 
 pub(crate) fn make(case: &Case, directory: &Path) -> PathBuf {

@@ -182,6 +182,6 @@ pub struct DigestsRecord {
     pub archive_sha1: String,
     /// SHA-256 of the index.
     pub index_sha256: String,
-    /// SHA-256 of the checksum file.
+    /// SHA-256 of the checksum file; empty if the backup was made without one.
     pub checksum_sha256: String,
 }

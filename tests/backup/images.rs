@@ -400,6 +400,20 @@ fn every_level_makes_a_valid_archive_and_only_levels_that_exist_are_taken() {
 }
 
 #[test]
+fn a_backup_without_a_checksum_is_good_and_one_that_lost_it_is_bad() {
+    let guest = Guest::small();
+    let config = guest.scratch.path().join("volbak.toml");
+    let to = guest.dest().display().to_string();
+    fs::write(&config, format!("backup_destination = \"{to}\"\nenable_checksum = false\n")).unwrap();
+    let without = snapshot(&guest.image, &guest.dest(), &["--config", config.to_str().unwrap()]);
+    assert!(!beside(&without, "checksum").exists());
+    run_expecting(0, &["verify", without.to_str().unwrap()]);
+    let with = snapshot(&guest.image, &guest.dest(), &[]);
+    fs::remove_file(beside(&with, "checksum")).unwrap();
+    run_expecting(1, &["verify", with.to_str().unwrap()]);
+}
+
+#[test]
 fn a_full_destination_costs_no_earlier_backup() {
     let guest = Guest::small();
     let small = guest.scratch.path().join("small.img");

@@ -70,7 +70,7 @@ pub(super) fn manifest(
         digests: DigestsRecord {
             archive_sha1,
             index_sha256: hex(&members.index_sha256),
-            checksum_sha256: hex(&sha256(checksum.as_bytes())),
+            checksum_sha256: if backup.options.checksum { hex(&sha256(checksum.as_bytes())) } else { String::new() },
         },
         self_sha256: String::new(),
     }

@@ -103,6 +103,11 @@ fn check_manifest(files: &Backup, sides: &mut SideFiles, findings: &mut Findings
     true
 }
 
+/// Whether the backup was made without a checksum file: its SHA-1 is in the manifest alone.
+fn is_without_checksum(manifest: &Manifest) -> bool {
+    manifest.digests.checksum_sha256.is_empty()
+}
+
 fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, findings: &mut Findings) {
     let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Checksum, what);
     let bytes = match files.read_checksum() {
@@ -110,9 +115,13 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
         Err(ReadError::Open(OpenError::Missing(_))) if !manifest_there => {
             return findings.not_checked("there is no checksum, so nothing says what the archive's SHA-1 should be");
         }
+        Err(ReadError::Open(OpenError::Missing(_))) if sides.manifest.as_deref().is_some_and(is_without_checksum) => {
+            return;
+        }
         Err(error) => return bad(findings, with_causes(&error)),
     };
     if let Some(manifest) = &sides.manifest
+        && !is_without_checksum(manifest)
         && hex(&Sha256::digest(&bytes)) != manifest.digests.checksum_sha256
     {
         bad(findings, "it does not match the manifest: its SHA-256 differs".to_owned());

@@ -14,23 +14,37 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_CA_BYTES: u64 = 4 << 20;
 
 /// Why a file is not used.
-#[derive(Debug)]
-pub(crate) enum FileError {
-    /// What is wrong with it, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It cannot be used.
+    #[error("{}: {what}", path.display())]
     Wrong {
+        /// The file.
         path: PathBuf,
+        /// What is wrong, and what to do.
         what: String,
     },
+    /// It cannot be read.
+    #[error("{} cannot be read", path.display())]
     Unreadable {
+        /// The file.
         path: PathBuf,
+        /// The cause.
         source: io::Error,
     },
+}
+
+impl FileError {
+    pub(crate) fn wrong(path: &Path, what: String) -> Self {
+        Self::Wrong { path: path.to_owned(), what }
+    }
 }
 
 /// Reads a file of settings; `None` if it does not exist.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, FileError> {
     let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
-    let wrong = |what: String| FileError::Wrong { path: path.to_owned(), what };
+    let wrong = |what: String| FileError::wrong(path, what);
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
@@ -65,7 +79,7 @@ pub(super) fn authorities(ca_file: Option<&Path>) -> Result<Vec<Certificate<'sta
         let found = rustls_native_certs::load_native_certs();
         return Ok(found.certs.iter().map(|one| Certificate::from_der(one.as_ref()).to_owned()).collect());
     };
-    let wrong = |what: String| FileError::Wrong { path: path.to_owned(), what };
+    let wrong = |what: String| FileError::wrong(path, what);
     let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() || metadata.len() > MAX_CA_BYTES {

@@ -1,7 +1,5 @@
 //! Errors of the client.
 
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::http::files::FileError;
@@ -36,22 +34,9 @@ pub enum ObjectError {
         /// The files that were looked at.
         looked: String,
     },
-    /// A file of settings cannot be used.
-    #[error("{}: {what}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        what: String,
-    },
-    /// A file of settings cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    /// A file of settings or of certificates.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The settings contradict each other, or lack something.
     #[error("{place}: {what}")]
     Settings {
@@ -134,15 +119,6 @@ impl ObjectError {
         match self {
             Self::Status { code, .. } => Some(code),
             _ => None,
-        }
-    }
-}
-
-impl From<FileError> for ObjectError {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Wrong { path, what } => Self::File { path, what },
-            FileError::Unreadable { path, source } => Self::Unreadable { path, source },
         }
     }
 }

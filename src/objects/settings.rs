@@ -7,6 +7,7 @@ use url::Url;
 
 use super::error::ObjectError;
 use super::profile::{self, Profiles};
+use crate::http::files::FileError;
 use crate::http::{Secret, address, files};
 use crate::shown;
 
@@ -175,11 +176,11 @@ impl Files {
             let Some(text) = files::read(path)? else {
                 if sources.credentials_file.is_some() {
                     let what = "it does not exist; `credentials_file` in [store] names it".to_owned();
-                    return Err(ObjectError::File { path: path.clone(), what });
+                    return Err(FileError::wrong(path, what).into());
                 }
                 continue;
             };
-            let profiles = profile::parse(&text).map_err(|what| ObjectError::File { path: path.clone(), what })?;
+            let profiles = profile::parse(&text).map_err(|what| FileError::wrong(path, what))?;
             read.push((path.clone(), profiles));
         }
         Ok(Self { paths, read })
@@ -208,6 +209,7 @@ mod tests {
     use std::path::Path;
 
     use super::{ObjectError, ObjectSettings, ObjectSources};
+    use crate::http::files::FileError;
 
     const SECRET: &str = "geheim-4711";
 
@@ -275,9 +277,9 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();
         let mut named = sources(&[]);
         named.credentials_file = Some(path.clone());
-        assert!(matches!(ObjectSettings::find(&named), Err(ObjectError::File { .. })));
+        assert!(matches!(ObjectSettings::find(&named), Err(ObjectError::File(FileError::Wrong { .. }))));
         fs::remove_file(&path).unwrap();
-        assert!(matches!(ObjectSettings::find(&named), Err(ObjectError::File { .. })));
+        assert!(matches!(ObjectSettings::find(&named), Err(ObjectError::File(FileError::Wrong { .. }))));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Why the cloud could not be asked. Each error says what was tried, where, and what to do next.
 
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::http::files::FileError;
@@ -18,22 +16,9 @@ pub enum CloudError {
         /// The files that were looked for.
         looked: String,
     },
-    /// A file of settings cannot be used.
-    #[error("{}: {what}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        what: String,
-    },
-    /// A file of settings cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    /// A file of settings or of certificates.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The settings contradict each other, or lack something.
     #[error("{place}: {what}")]
     Settings {
@@ -131,15 +116,6 @@ pub enum CloudError {
         /// Why it is taken for endless.
         why: String,
     },
-}
-
-impl From<FileError> for CloudError {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Wrong { path, what } => Self::File { path, what },
-            FileError::Unreadable { path, source } => Self::Unreadable { path, source },
-        }
-    }
 }
 
 impl CloudError {

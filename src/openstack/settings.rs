@@ -14,7 +14,7 @@ use self::login::Login;
 use super::error::CloudError;
 use super::yaml::Node;
 use crate::http::address;
-use crate::http::files::doubt;
+use crate::http::files::{FileError, doubt};
 use crate::shown;
 
 /// How to reach a cloud.
@@ -53,17 +53,15 @@ impl CloudSettings {
                     Some(Node::Map(clouds)) => clouds.keys().map(String::as_str).collect(),
                     _ => Vec::new(),
                 };
-                match names[..] {
-                    [one] => Self::of_file(one, sources),
-                    _ => Err(CloudError::File {
-                        path,
-                        what: format!(
-                            "it has {} clouds ({}); set `cloud` in [openstack], or OS_CLOUD",
-                            names.len(),
-                            shown::text(&names.join(", "))
-                        ),
-                    }),
+                if let [one] = names[..] {
+                    return Self::of_file(one, sources);
                 }
+                let what = format!(
+                    "it has {} clouds ({}); set `cloud` in [openstack], or OS_CLOUD",
+                    names.len(),
+                    shown::text(&names.join(", "))
+                );
+                Err(FileError::wrong(&path, what).into())
             }
             None => Err(no_cloud(sources)),
         }
@@ -77,7 +75,7 @@ impl CloudSettings {
             files.push(secure);
             node.laid_over(over);
         }
-        let wrong = |what: String| CloudError::File { path: path.clone(), what };
+        let wrong = |what: String| CloudError::from(FileError::wrong(&path, what));
         let clouds = node.get("clouds");
         let Some(found @ Node::Map(_)) = clouds.and_then(|clouds| clouds.get(cloud)) else {
             let names = match clouds {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::http::files;
+use crate::http::files::{self, FileError};
 use crate::openstack::error::CloudError;
 use crate::openstack::yaml::{self, Node};
 
@@ -87,7 +87,7 @@ pub(super) fn no_cloud(sources: &Sources) -> CloudError {
 
 /// Reads a file of settings; `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<Node>, CloudError> {
-    let wrong = |what: String| CloudError::File { path: path.to_owned(), what };
+    let wrong = |what: String| CloudError::from(FileError::wrong(path, what));
     let text = files::read(path)?;
     text.map(|text| yaml::parse(&text)).transpose().map_err(wrong)
 }

@@ -60,4 +60,4 @@ fn of_other_member(archive: &dyn BlockRead) -> Option<CodecRef> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,46 +3,19 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use volbak::error::with_causes;
 use volbak::openstack::{CloudSettings, Limits, Session, Sources};
 
 use crate::client::variables;
-
-/// An authority that signs itself, for this name alone; returns its certificate.
-fn authority(folder: &Path, name: &str, alternative: &str) -> PathBuf {
-    let at = |end: &str| folder.join(format!("{name}.{end}"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-        .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName={alternative}")])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(at("key"))
-        .arg("-out")
-        .arg(at("pem"))
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    at("pem")
-}
+use crate::testkit::tls::{authority, server_config};
 
 /// Answers each log-in; returns its port.
 fn keystone(certificate: &Path) -> u16 {
-    let key = PrivateKeyDer::from_pem_file(certificate.with_extension("key")).unwrap();
-    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let config = Arc::new(config);
+    let config = server_config(certificate);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {

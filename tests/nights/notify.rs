@@ -5,16 +5,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 use crate::testkit::stand_in::{Did, Host};
+use crate::testkit::tls::{authority, server_config};
 
 /// What a server was sent.
 #[derive(Clone, Debug)]
@@ -42,7 +40,7 @@ impl Server {
     }
 
     fn with(answers: &[&str], certificate: Option<&Path>) -> Self {
-        let tls = certificate.map(tls_config);
+        let tls = certificate.map(server_config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -107,32 +105,6 @@ fn exchange(mut stream: impl Read + Write, answer: &str) -> Option<Asked> {
         let _gone = stream.write_all(answer.as_bytes()).and_then(|()| stream.flush());
     }
     Some(Asked { line, head, body })
-}
-
-fn certificate(folder: &Path) -> PathBuf {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=hook", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-        .arg(folder.join("hook.key"))
-        .arg("-out")
-        .arg(folder.join("hook.pem"))
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    folder.join("hook.pem")
-}
-
-fn tls_config(certificate: &Path) -> Arc<rustls::ServerConfig> {
-    let key = PrivateKeyDer::from_pem_file(certificate.with_extension("key")).unwrap();
-    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    Arc::new(config)
 }
 
 /// A port without a listener.
@@ -344,7 +316,7 @@ fn a_redirect_to_another_host_is_not_followed_with_secrets() {
 fn tls_trusts_the_private_authority_alone_and_doctor_tries_it_without_sending() {
     let host = Host::new("");
     host.add_ext4("volume-1");
-    let certificate = certificate(host.at("").as_path());
+    let certificate = authority(host.at("").as_path(), "hook", "DNS:localhost,IP:127.0.0.1");
     let server = Server::with(&[FINE], Some(&certificate));
     let url = secret(&host, "url", &format!("https://localhost:{}/s3cret-path", server.port));
     let table =

@@ -11,5 +11,6 @@ pub mod guest;
 pub mod layouts;
 pub mod proof;
 pub mod stand_in;
+pub mod tls;
 pub mod tree;
 pub mod wait;

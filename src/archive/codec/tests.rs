@@ -133,7 +133,8 @@ fn codecs() -> Vec<CodecRef> {
     KNOWN.into_iter().chain([stored]).collect()
 }
 
-fn noise(len: usize) -> Vec<u8> {
+/// Bytes that do not compress, the same each time.
+pub(in crate::archive) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;

@@ -4,18 +4,7 @@ use super::{
     HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MIN_PADDING_BYTES, MemberEncoder, SMALL_DATA, TRAILER_BYTES,
     looks_incompressible, padding, parse_header,
 };
-
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        })
-        .collect()
-}
+use crate::archive::codec::tests::noise;
 
 #[test]
 fn members_of_every_kind_come_back_through_another_inflater() {

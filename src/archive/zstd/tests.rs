@@ -1,19 +1,10 @@
 use std::io::Read;
 
-use super::{BOUNDS, Codec, FrameDecoder, HEADER_BYTES, MAX_MEMBER_DATA, Zstd, frame_bound, header, store};
-use crate::archive::codec::contract::{Decode, MemberFrame};
 use zstd::zstd_safe::DCtx;
 
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
+use super::{BOUNDS, Codec, FrameDecoder, HEADER_BYTES, MAX_MEMBER_DATA, Zstd, frame_bound, header, store};
+use crate::archive::codec::contract::{Decode, MemberFrame};
+use crate::archive::codec::tests::noise;
 
 #[test]
 fn members_and_padding_are_one_stream_for_another_decoder() {

@@ -23,6 +23,7 @@ pub mod inode_flags;
 pub mod memory;
 pub mod programs;
 pub(crate) mod remembered;
+pub mod replaced;
 pub(crate) mod secret_file;
 pub(crate) mod spool;
 pub mod trust;

@@ -1,16 +1,15 @@
 //! `volbak fleet`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use volbak::config::{Config, DEFAULT_PATH};
 use volbak::error::ExitClass;
-use volbak::outside::{Clock, SystemClock};
+use volbak::outside::{Clock, SystemClock, replaced};
 use volbak::report::fleet::{FleetLimits, FleetView, FoundHost};
 use volbak::run::fleet::read_states;
 
@@ -132,24 +131,11 @@ pub(crate) fn fleet(args: &FleetArgs) -> anyhow::Result<ExitClass> {
     Ok(after_printing(printed, "the hosts are judged", class))
 }
 
-/// Replaces the file atomically: a web server reads the old or the new one. An existing file keeps its mode.
+/// Replaces the file. An existing file keeps its mode.
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let named = || path.display().to_string();
-    let name = path.file_name().with_context(|| format!("{}: name a file", named()))?.to_string_lossy();
-    let mode =
-        fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map_or(mode, |old| old.permissions().mode());
-    let temporary = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes).map(|()| file))
-        .and_then(|file| file.set_permissions(fs::Permissions::from_mode(mode & 0o777)))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The error says why there is no file.
-        let _ = fs::remove_file(&temporary);
-    }
-    written.with_context(named)
+    path.file_name().with_context(|| format!("{}: name a file", named()))?;
+    let old = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file);
+    let mode = old.map_or(mode, |old| old.permissions().mode() & 0o777);
+    replaced::replace(path, bytes, mode).with_context(named)
 }

@@ -1,10 +1,8 @@
 //! Delivers each run's report: stores it in the destination, writes its metrics, mails or prints it; shows or mails
 //! a stored report again.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::fs;
+use std::io::Read;
 
 use chrono::{DateTime, Duration, Local, NaiveDate, Utc};
 
@@ -21,11 +19,11 @@ use crate::events::{Event, Problem, Severity};
 use crate::mail;
 use crate::notify::{Notice, NoticeEvent};
 use crate::outside::host;
+use crate::outside::replaced::replace;
 use crate::report::fleet::HostState;
 use crate::report::{ReportError, RunFacts, RunReport, RunVerdict, Standing};
 use crate::shown::hex;
 use crate::store::StoreError;
-use crate::store::local::TEMPORARY_PREFIX;
 use crate::store::records::{REPORTS, STANDING};
 use crate::store::{Destination, OWN_DIRECTORY};
 
@@ -243,31 +241,11 @@ fn write_metrics(report: &mut RunReport, standing: Option<&Standing>, config: &C
         let read = fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut before));
         report.metrics(&Standing::of(report), read.ok().map(|_| before.as_str()))
     };
-    if let Err(error) = replace_public_file(path, metrics.as_bytes()) {
+    // The node exporter runs as another user.
+    if let Err(error) = replace(path, metrics.as_bytes(), 0o644) {
         let what = format!("{} could not be written: {error}", path.display());
         add(report, Problem::new(Severity::Warning, "metrics", what));
     }
-}
-
-/// Replaces the file atomically: the node exporter, which runs as another user, reads the old or the new one.
-fn replace_public_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    // Not *.prom: the node exporter reads every such file.
-    let temporary = path.with_file_name(format!("{TEMPORARY_PREFIX}{name}.part"));
-    let _ = fs::remove_file(&temporary); // what a crash left; that it stands in the way shows in the next line
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&temporary)
-        // Overrides the umask, so that another user can read the metrics.
-        .and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o644)).map(|()| file))
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary); // the error says why there is no file
-    }
-    written
 }
 
 /// The newest report, or the newest of the runs that started on that day.

@@ -8,9 +8,8 @@ use volbak::error::ExitClass;
 use volbak::outside::SystemClock;
 use volbak::run::copy::{Candidate, CopyError, CopyOptions, CopyOutcome, CopyReport, CopyWorld, copy};
 use volbak::run::throttle::throttled;
+use volbak::store::Destination;
 use volbak::store::catalog;
-use volbak::store::presence::is_on_mount;
-use volbak::store::{Destination, StoreError};
 use volbak::units::ByteLen;
 
 use super::export::rate;
@@ -71,11 +70,7 @@ impl CopyArgs {
             )
             .into());
         };
-        let destination = Destination::open(&to)?;
-        if config.require_mount && !is_on_mount(&to)? {
-            return Err(StoreError::NotMounted(to).into());
-        }
-        Ok(destination)
+        Ok(Destination::open_mounted(&to, config.require_mount)?)
     }
 
     /// The backups to copy, in the order of the arguments.

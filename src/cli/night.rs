@@ -21,7 +21,7 @@ use volbak::run::doctor::{Answer, examine};
 use volbak::run::expected::as_config;
 use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
-use volbak::run::status::{Limits, status};
+use volbak::run::status::{Limits, room, status};
 use volbak::run::{accept, notices, protect, reports};
 use volbak::store::Destination;
 
@@ -244,7 +244,12 @@ fn shown_status(args: &StatusArgs) -> u8 {
         Err(error) => return unknown(error.to_string()),
     };
     let status = match status(&config, limits, SystemClock.now()) {
-        Ok(status) => status,
+        Ok(mut status) => {
+            if args.json || args.nagios {
+                status.room = room(&config);
+            }
+            status
+        }
         Err(error) => return unknown(format!("{:#}", anyhow::Error::new(error))),
     };
     let text = || if args.nagios { status.nagios(limits) } else { status.text() };

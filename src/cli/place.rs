@@ -14,7 +14,6 @@ use volbak::run::sets::{LocatedSet, find_set};
 use volbak::store::Backup;
 use volbak::store::Destination;
 use volbak::store::StoreError;
-use volbak::store::presence::is_on_mount;
 
 use super::log;
 
@@ -154,14 +153,9 @@ impl Where {
 }
 
 impl Place {
-    /// Opens the destination. With `require_mount`, the destination of the config must be mounted: the empty directory below
-    /// a missing mount would look like a destination without backups.
+    /// Opens the destination. With `require_mount`, the destination of the config must be mounted.
     pub(crate) fn open(&self) -> Result<Destination, StoreError> {
-        let destination = Destination::open(&self.root)?;
-        if self.must_be_mounted && !is_on_mount(&self.root)? {
-            return Err(StoreError::NotMounted(self.root.clone()));
-        }
-        Ok(destination)
+        Destination::open_mounted(&self.root, self.must_be_mounted)
     }
 
     /// The config, as returned by [`Where::config`].

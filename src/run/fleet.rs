@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 
+use super::kept::{moment_of, name_at};
 use crate::error::with_causes;
 use crate::report::fleet::{FoundHost, HostState, MAX_STATE_BYTES, folder_of};
 use crate::store::api::{Folder, Store, Writers};
 use crate::store::records::FLEET;
 use crate::store::{Destination, StoreError};
 
-const SUFFIX: &str = ".json";
-const NAME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
 /// The number of states of a host that are kept.
 const MAX_KEPT: usize = 30;
 /// More hosts than this are an error: a folder was mistaken for one of states.
@@ -39,14 +38,14 @@ pub(super) fn leave(state: &HostState, destination: Option<&Destination>, shared
         Ok(json) => json,
         Err(error) => return vec![with_causes(&error)],
     };
-    let name = format!("{}{SUFFIX}", state.at.format(NAME_FORMAT));
+    let name = name_at(&state.at);
     let into = |folder: Result<Folder, StoreError>| -> Result<(), StoreError> {
         let missing = || StoreError::Missing(folder_of(&state.host).into());
         let host = folder?.folder(&folder_of(&state.host), true)?.ok_or_else(missing)?;
         // Runs of other destinations on this host write there, too.
         host.put(&name, json.as_bytes(), Writers::Many)?;
         let files = host.list()?.files;
-        let dated: Vec<&String> = files.iter().filter(|name| time_of(name).is_some()).collect();
+        let dated: Vec<&String> = files.iter().filter(|name| moment_of(name).is_some()).collect();
         let old = dated.len().saturating_sub(MAX_KEPT);
         dated.iter().take(old).try_for_each(|name| host.remove(name))
     };
@@ -62,10 +61,6 @@ pub(super) fn leave(state: &HostState, destination: Option<&Destination>, shared
         }
     }
     errors
-}
-
-fn time_of(name: &str) -> Option<NaiveDateTime> {
-    NaiveDateTime::parse_from_str(name.strip_suffix(SUFFIX)?, NAME_FORMAT).ok()
 }
 
 /// Reads the newest state of each host in these directories: destinations, or directories with a folder for each host. A host
@@ -107,8 +102,8 @@ fn newest(folder: &dyn Store, name: &str, now: DateTime<Utc>) -> Option<FoundHos
         Err(error) => return Some(FoundHost { name: name.to_owned(), state: Err(with_causes(&error)) }),
     };
     let limit = now.naive_utc() + chrono::TimeDelta::hours(1);
-    let dated: Vec<&String> = files.iter().filter(|name| time_of(name).is_some()).collect();
-    let past = dated.iter().filter(|name| time_of(name).is_some_and(|time| time <= limit));
+    let dated: Vec<&String> = files.iter().filter(|name| moment_of(name).is_some()).collect();
+    let past = dated.iter().filter(|name| moment_of(name).is_some_and(|time| time <= limit));
     let mut first_error = None;
     // With all of them in the future, the newest of these: the judgement finds its date.
     let candidates = if past.clone().next().is_some() { past.copied().collect() } else { dated.clone() };

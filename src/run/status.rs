@@ -2,7 +2,6 @@
 //! query it at any rate.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use chrono::{DateTime, Utc};
 
@@ -17,7 +16,6 @@ use crate::outside::host;
 use crate::report::{RunReport, Standing};
 use crate::store::Destination;
 use crate::store::StoreError;
-use crate::store::presence::is_on_mount;
 
 mod earlier_runs;
 mod figures;
@@ -34,11 +32,7 @@ use volume::{of_shelf, without_backup};
 
 /// Determines the state. Fails if the destination does not exist.
 pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Status, StoreError> {
-    let root: &Path = &config.backup_destination;
-    let destination = Destination::open(root)?;
-    if config.require_mount && !is_on_mount(root)? {
-        return Err(StoreError::NotMounted(root.to_owned()));
-    }
+    let destination = Destination::open_mounted(&config.backup_destination, config.require_mount)?;
     let shelves = Shelf::all(&destination)?;
     let last = reports::load(&destination, None).ok();
     let (standing, damage) = match reports::load_standing(&destination) {
@@ -50,13 +44,19 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
     let deciding = DecidingMap::saved(&config.openstack, &destination, now);
     let (host, scope) = (host::name(), reports::scope(config));
     let known = EarlierRuns { standing: &standing, damage, cut_off, host, scope, deciding };
-    let mut status = judge(&shelves, &known, config, last.as_ref(), limits, now);
-    status.room = destination.space().ok().flatten().map(|space| Room {
+    Ok(judge(&shelves, &known, config, last.as_ref(), limits, now))
+}
+
+/// The room in the destination. Reads the reports of past nights: [`status`] does without.
+pub fn room(config: &Config) -> Option<Room> {
+    let destination = Destination::open(&config.backup_destination).ok()?;
+    let space = destination.space().ok().flatten()?;
+    let past = reports::usage_of_nights(&destination, room::NIGHTS);
+    Some(Room {
         used_bytes: space.used_bytes,
         available_bytes: space.available_bytes,
-        full_in_days: room::full_in_days(&reports::usage_of_nights(&destination, room::NIGHTS), space.available_bytes),
-    });
-    Ok(status)
+        full_in_days: room::full_in_days(&past, space.available_bytes),
+    })
 }
 
 fn judge(

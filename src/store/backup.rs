@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::api::{Folder, Writers};
-use super::belongs::{is_image_index, kind_of_stem};
+use super::belongs::{is_image_index, kind_of_manifest, kind_of_stem};
 use super::error::StoreError;
 use super::local::LocalStore;
 use super::open::OpenError;
@@ -150,12 +150,14 @@ impl Backup {
     pub fn open_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
         let index = self.open(INDEX)?;
         // One that belongs to an archive of another kind with the same stem.
-        let is_other = || {
-            let manifest = self.read(MANIFEST, MAX_BYTES).ok().and_then(|bytes| Manifest::from_bytes(&bytes).ok());
-            is_image_index(&*index) != self.kind.is_image()
-                || manifest.is_some_and(|manifest| manifest.kind() != self.kind)
+        let is_other = if is_image_index(&*index) == self.kind.is_image() {
+            let of_manifest = || self.open(MANIFEST).ok().and_then(kind_of_manifest);
+            self.has_archive(|kind| kind.mode() == self.kind.mode())
+                && of_manifest().is_some_and(|kind| kind != self.kind)
+        } else {
+            self.has_other_archive()
         };
-        if self.has_other_archive() && is_other() { Err(OpenError::Missing(self.index_path())) } else { Ok(index) }
+        if is_other { Err(OpenError::Missing(self.index_path())) } else { Ok(index) }
     }
 
     /// The length of the manifest in bytes; 0 if it is missing.
@@ -206,7 +208,12 @@ impl Backup {
 
     /// Whether an archive of another kind has the same stem.
     fn has_other_archive(&self) -> bool {
-        let others = ArchiveKind::ALL.into_iter().filter(|kind| *kind != self.kind);
+        self.has_archive(|_| true)
+    }
+
+    /// Whether such an archive of another kind has the same stem.
+    fn has_archive(&self, such: impl Fn(ArchiveKind) -> bool) -> bool {
+        let others = ArchiveKind::ALL.into_iter().filter(|kind| *kind != self.kind && such(*kind));
         others.into_iter().any(|kind| self.open(kind.suffix()).is_ok())
     }
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::api::{Folder, Lock, RunLock, Store};
 use super::error::StoreError;
 use super::local::LocalStore;
-use super::presence::Space;
+use super::presence::{Space, is_on_mount};
 use crate::units::ByteLen;
 
 /// The folder for files that belong to no single volume.
@@ -28,6 +28,16 @@ impl Destination {
             return Err(StoreError::InObjectStore(root.to_owned()));
         }
         Ok(Self::over(Arc::new(LocalStore::open(root)?)))
+    }
+
+    /// The same. If it must be mounted, the empty directory below a missing mount is an error: it would look like a
+    /// destination without backups.
+    pub fn open_mounted(root: &Path, must_be_mounted: bool) -> Result<Self, StoreError> {
+        let destination = Self::open(root)?;
+        if must_be_mounted && !is_on_mount(root)? {
+            return Err(StoreError::NotMounted(root.to_owned()));
+        }
+        Ok(destination)
     }
 
     /// The destination in this store.

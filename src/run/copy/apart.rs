@@ -7,25 +7,26 @@ use super::error::CopyError;
 
 /// Fails if both are one directory, or if one lies inside the other, also through links and bind mounts.
 pub(super) fn check_apart(source: &Path, target: &Path) -> Result<(), CopyError> {
-    let of = |path: &Path| path.metadata().map(|facts| (facts.dev(), facts.ino())).ok();
-    let (inode_of_source, inode_of_target) = (of(source), of(target));
+    let (inode_of_source, inode_of_target) = (inode(source), inode(target));
     if source == target || (inode_of_source.is_some() && inode_of_source == inode_of_target) {
         return Err(CopyError::SamePlace { target: target.to_owned() });
     }
-    let (inside, around) = (|outer, inner: &Path| is_inside(inner, outer), |path: &Path| path.to_owned());
-    if inside(inode_of_source, target) {
-        return Err(CopyError::Inside { inner: around(target), outer: around(source) });
-    }
-    if inside(inode_of_target, source) {
-        return Err(CopyError::Inside { inner: around(source), outer: around(target) });
+    for (inner, outer, inode_of_outer) in [(target, source, inode_of_source), (source, target, inode_of_target)] {
+        if is_inside(inner, inode_of_outer) {
+            return Err(CopyError::Inside { inner: inner.to_owned(), outer: outer.to_owned() });
+        }
     }
     Ok(())
+}
+
+/// The device and the inode number; `None` if the path is no directory of this host.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().map(|facts| (facts.dev(), facts.ino())).ok()
 }
 
 /// Whether a directory above `path` is the directory with this device and inode number.
 fn is_inside(path: &Path, outer: Option<(u64, u64)>) -> bool {
     let (Some(outer), Ok(real)) = (outer, path.canonicalize()) else { return false };
-    let inode = |path: &Path| path.metadata().map(|facts| (facts.dev(), facts.ino())).ok();
     real.ancestors().skip(1).any(|above| inode(above) == Some(outer))
 }
 

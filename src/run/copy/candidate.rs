@@ -65,10 +65,8 @@ impl Candidate {
                     State::complete(Box::new(manifest), is_bad)
                 }
             }
-            (Err(error), Ok(_)) if files.manifest_bytes() == 0 => {
-                let _ = error; // the manifest is missing
-                State::WithoutManifest
-            }
+            // The manifest is missing.
+            (Err(_), Ok(_)) if files.manifest_bytes() == 0 => State::WithoutManifest,
             (Err(error), _) => State::Damaged(with_causes(&error)),
             (_, Err(error)) => State::Damaged(with_causes(&error)),
         };

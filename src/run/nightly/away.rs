@@ -1,5 +1,6 @@
 //! Copies the backups of a night to the second destination. A failure is a warning of the run: the night is kept.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +12,6 @@ use crate::report::{CopyFacts, RunReport};
 use crate::run::copy::{self, Candidate, CopyError, CopyOptions, CopyOutcome, CopyReport, CopyWorld};
 use crate::run::throttle::throttled;
 use crate::store::catalog::{self, BackupState};
-use crate::store::presence::is_on_mount;
 use crate::store::{Destination, StoreError};
 
 /// The place of its problems.
@@ -27,7 +27,7 @@ impl Night<'_> {
             return self.tell(Severity::Warning, PLACE, format!("nothing was copied to {shown}: {why}"));
         }
         let began = Instant::now();
-        let copied = self.copied(options);
+        let copied = self.copied(options, to);
         let seconds = began.elapsed().as_secs();
         let facts = |done: &CopyReport| CopyFacts {
             to: shown.clone(),
@@ -55,12 +55,8 @@ impl Night<'_> {
         }
     }
 
-    fn copied(&self, options: &CopyTarget) -> Result<CopyReport, CopyError> {
-        let Some(root) = &options.to else { return Ok(CopyReport::default()) };
-        let to = Destination::open(root)?;
-        if options.require_mount && !is_on_mount(root)? {
-            return Err(StoreError::NotMounted(root.clone()).into());
-        }
+    fn copied(&self, options: &CopyTarget, to: &Path) -> Result<CopyReport, CopyError> {
+        let to = Destination::open_mounted(to, options.require_mount)?;
         let observer = Arc::clone(self.collector) as Arc<dyn Observer>;
         let rate = options.read_rate_limit.or(self.config.read_rate_limit);
         let observer = throttled(observer, rate, &self.world.cancel);

@@ -16,7 +16,6 @@ use crate::run::backup::BackupWorld;
 use crate::run::cloud::choice::DecidingMap;
 use crate::run::prune::{Shelf, Standing, now, shelf_of};
 use crate::source;
-use crate::store::Backup;
 use crate::store::retention::{Decision, Plan, brake};
 use crate::units::ByteLen;
 
@@ -70,7 +69,7 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
         }
         tell_plan(&mut text, plan, shelf, false);
     }
-    tell_brake(&mut text, &plans, options.force);
+    tell_brake(&mut text, brake_of(&plans).as_deref(), options.force);
     Ok(text)
 }
 
@@ -90,7 +89,7 @@ pub fn forecast(
     let config = &by_metadata(config, &deciding, &selection, &shelves);
     let existing: Vec<String> = everything.volumes.iter().map(|volume| volume.facts.lv.clone()).collect();
     let plans = forecasts(config, &selection, &shelves, &existing, now(world.clock.now()), true);
-    let brake = brake(&plans).map(|refusal| refusal.to_string());
+    let brake = brake_of(&plans);
     let wanted = |plan: &mut Plan, shelf: &Shelf| {
         let named: Vec<_> = only.iter().filter(|(name, _)| *name == shelf.name).collect();
         let is_wanted = |id: &str| named.iter().any(|(_, stem)| stem.as_ref().is_none_or(|stem| stem == id));
@@ -145,16 +144,12 @@ impl Forecast {
         for (plan, shelf) in &self.found {
             tell_plan(&mut text, plan, shelf, true);
         }
-        if text.is_empty() {
-            text.push_str(if self.is_of_some {
-                "there are no backups of these names\n"
-            } else {
-                "there are no backups\n"
-            });
+        if text.is_empty() && self.is_of_some {
+            text.push_str("there are no backups of these names\n");
         }
-        if let Some(brake) = &self.brake {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "the brake: {brake}");
+        tell_brake(&mut text, self.brake.as_deref(), false);
+        if text.is_empty() {
+            text.push_str("there are no backups\n");
         }
         text
     }
@@ -178,13 +173,14 @@ impl Forecast {
     }
 
     /// Why nothing at all would be removed.
-    pub fn brake(&self) -> Option<String> {
-        self.brake.clone()
+    pub fn brake(&self) -> Option<&str> {
+        self.brake.as_deref()
     }
 }
 
 fn archive_of(shelf: &Shelf, decision: &Decision) -> String {
-    Backup::in_directory(&shelf.directory, decision.id.as_str()).archive_path().display().to_string()
+    let listed = shelf.entries.iter().find(|entry| entry.stem == decision.id);
+    listed.map_or_else(|| decision.id.clone(), |entry| entry.archive.display().to_string())
 }
 
 /// The config with the retentions that volumes ask for.
@@ -210,8 +206,12 @@ fn tell_plan(text: &mut String, plan: &Plan, shelf: &Shelf, with_kept: bool) {
     }
 }
 
-fn tell_brake(text: &mut String, plans: &[Plan], force: bool) {
-    if let Some(refusal) = brake(plans) {
+fn brake_of(plans: &[Plan]) -> Option<String> {
+    brake(plans).map(|refusal| refusal.to_string())
+}
+
+fn tell_brake(text: &mut String, brake: Option<&str>, force: bool) {
+    if let Some(refusal) = brake {
         let all_the_same = if force { " (--force: removed nevertheless)" } else { "" };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "the brake: {refusal}{all_the_same}");

@@ -6,6 +6,7 @@
 use std::io;
 
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
+use memchr::memmem;
 
 use super::codec::contract::{
     Bounds, Codec, Decode, DecodeError, Encode, EncoderError, MAX_MEMBER_DATA, MemberFrame, SharedMembers,
@@ -125,20 +126,46 @@ impl Decode for MemberDecoder {
             return Err(DecodeError::Bounds);
         };
         data.resize(len, 0);
-        let (deflated, trailer) = member[HEADER_BYTES..].split_at(member.len() - HEADER_BYTES - TRAILER_BYTES);
+        // libdeflate compares the CRC and the length that follow the last block. With its function for deflate alone,
+        // bytes between the last block and the trailer would pass, which gunzip refuses.
+        let body = &member[HEADER_BYTES..];
+        let (deflated, trailer) = body.split_at(body.len() - TRAILER_BYTES);
+        match self.0.gzip_decompress(member, data) {
+            // No bytes behind a first trailer, with a second one at the end.
+            Ok(found) if found == len && memmem::find(body, trailer) == Some(deflated.len()) => Ok(()),
+            _ => self.examine(deflated, trailer, data),
+        }
+    }
+}
+
+impl MemberDecoder {
+    /// Finds what is wrong with a member.
+    fn examine(&mut self, deflated: &[u8], trailer: &[u8], data: &mut [u8]) -> Result<(), DecodeError> {
         match self.0.deflate_decompress(deflated, data) {
-            Ok(found) if found == len => {}
-            Ok(found) => return Err(DecodeError::Length { found, expected: len }),
+            Ok(found) if found == data.len() => {}
+            Ok(found) => return Err(DecodeError::Length { found, expected: data.len() }),
             Err(_) => return Err(DecodeError::Data),
         }
         if trailer[..4] != libdeflater::crc32(data).to_le_bytes() {
             return Err(DecodeError::Crc);
         }
-        if trailer[4..] != u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes() {
+        if trailer[4..] != u32::try_from(data.len()).unwrap_or(u32::MAX).to_le_bytes() {
             return Err(DecodeError::Trailer);
         }
-        Ok(())
+        match deflate_len(deflated, data) {
+            Some(len) if len == deflated.len() as u64 => Ok(()),
+            _ => Err(DecodeError::Surplus),
+        }
     }
+}
+
+/// The length of the deflate stream at the start of `bytes`, in bytes; `None` if zlib finds no end, or other data.
+fn deflate_len(bytes: &[u8], data: &[u8]) -> Option<u64> {
+    let mut inflater = flate2::Decompress::new(false);
+    // A byte more, so that there is room when the last block is read.
+    let mut room = vec![0; data.len() + 1];
+    let status = inflater.decompress(bytes, &mut room, flate2::FlushDecompress::Finish).ok()?;
+    (status == flate2::Status::StreamEnd && room.starts_with(data)).then(|| inflater.total_in())
 }
 
 /// Makes members. Expensive to create, so it is reused.

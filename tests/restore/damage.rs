@@ -175,8 +175,17 @@ fn says_how_far(compression: Compression) {
         bytes[at] ^= 1 << random.below(8);
         fs::write(files.archive_path(), &bytes).unwrap();
         let report = verify_level(&files, CheckLevel::Full);
-        assert_eq!(report.verdict, Verdict::Bad, "byte {at}: {report:?}");
+        // In periodic data a match from another distance can be the same data.
+        let is_same = || unpacked(&files.archive_path()) == unpacked(&good.archive_path());
+        assert!(report.verdict == Verdict::Bad || is_same(), "byte {at}: {report:?}");
     }
+}
+
+/// What gzip or zstd makes of an archive; `None` if it refuses it.
+fn unpacked(archive: &Path) -> Option<Vec<u8>> {
+    let program = if archive.extension().is_some_and(|suffix| suffix == "zst") { "zstd" } else { "gzip" };
+    let output = std::process::Command::new(program).arg("-dcq").arg(archive).output().unwrap();
+    output.status.success().then_some(output.stdout)
 }
 
 #[test]

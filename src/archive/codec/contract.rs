@@ -135,4 +135,7 @@ pub enum DecodeError {
     /// The length in its trailer does not match.
     #[error("the length at its end is wrong")]
     Trailer,
+    /// Bytes follow its compressed data that do not belong to it. gunzip stops there.
+    #[error("it contains other bytes behind its compressed data")]
+    Surplus,
 }

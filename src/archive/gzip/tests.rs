@@ -1,8 +1,8 @@
 use std::io::Read;
 
 use super::{
-    HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MIN_PADDING_BYTES, MemberEncoder, SMALL_DATA, TRAILER_BYTES,
-    looks_incompressible, padding, parse_header,
+    Codec, DecodeError, Gzip, HEADER_BYTES, MAX_MEMBER_DATA, MAX_PADDING_BYTES, MIN_PADDING_BYTES, MemberEncoder,
+    MemberFrame, SMALL_DATA, TRAILER_BYTES, header, looks_incompressible, padding, parse_header,
 };
 use crate::archive::codec::tests::noise;
 
@@ -39,6 +39,78 @@ fn padding_has_the_requested_length_and_no_data() {
     let mut read = Vec::new();
     flate2::read::MultiGzDecoder::new(archive.as_slice()).read_to_end(&mut read).unwrap();
     assert!(read.is_empty());
+}
+
+/// A member with other bytes behind its deflate stream, whose header has the right length.
+fn with_surplus(good: &[u8], surplus: &[u8], data_bytes: usize) -> Vec<u8> {
+    let (body, trailer) = good[HEADER_BYTES..].split_at(good.len() - HEADER_BYTES - TRAILER_BYTES);
+    let member_bytes = u32::try_from(good.len() + surplus.len()).unwrap();
+    let frame = MemberFrame { member_bytes, data_bytes: u32::try_from(data_bytes).unwrap() };
+    [&header(frame)[..], body, surplus, trailer].concat()
+}
+
+#[test]
+fn bytes_behind_the_deflate_stream_are_found() {
+    let mut decoder = Gzip.decoder().unwrap();
+    for data in [b"text ".repeat(999), noise(70_000), vec![0; 5000], Vec::new()] {
+        let mut good = Vec::new();
+        let len = MemberEncoder::new(6).unwrap().encode(&data, &mut good);
+        good.truncate(len);
+        if data.is_empty() {
+            good = padding(60);
+        }
+        let trailer = good[good.len() - TRAILER_BYTES..].to_vec();
+        let mut found = Vec::new();
+        assert_eq!(decoder.decode(&good, data.len() as u64, &mut found), Ok(()));
+        assert!(found == data);
+        for surplus in [vec![0], vec![0; 100], trailer.clone(), [&trailer[..], &[0; 9]].concat(), noise(999)] {
+            let bad = with_surplus(&good, &surplus, data.len());
+            let result = decoder.decode(&bad, data.len() as u64, &mut found);
+            assert_eq!(result, Err(DecodeError::Surplus), "{} of data, {} of surplus", data.len(), surplus.len());
+        }
+    }
+}
+
+#[test]
+fn a_stored_member_that_contains_its_own_trailer_is_good() {
+    let mut data = vec![7; 40];
+    let crc = 0x1234_5678_u32.to_le_bytes();
+    data.extend_from_slice(&crc);
+    data.extend_from_slice(&52_u32.to_le_bytes());
+    data.extend_from_slice(&bytes_for_crc(&data, 0x1234_5678));
+    assert_eq!((data.len(), libdeflater::crc32(&data)), (52, 0x1234_5678));
+    let mut member =
+        header(MemberFrame { member_bytes: (HEADER_BYTES + 5 + 52 + TRAILER_BYTES) as u32, data_bytes: 52 }).to_vec();
+    member.extend_from_slice(&[1, 52, 0, !52, 0xff]);
+    member.extend_from_slice(&data);
+    member.extend_from_slice(&crc);
+    member.extend_from_slice(&52_u32.to_le_bytes());
+    let mut found = Vec::new();
+    assert_eq!(Gzip.decoder().unwrap().decode(&member, 52, &mut found), Ok(()));
+    assert!(found == data);
+}
+
+/// Four bytes that follow `data`, so that the CRC-32 of all is `wanted`.
+fn bytes_for_crc(data: &[u8], wanted: u32) -> [u8; 4] {
+    let crc = |tail: u32| libdeflater::crc32(&[data, &tail.to_le_bytes()[..]].concat());
+    let base = crc(0);
+    // CRC-32 is linear: each bit of the tail flips a fixed set of bits. Gaussian elimination.
+    let mut rows: Vec<(u32, u32)> = (0..32).map(|bit| (crc(1 << bit) ^ base, 1 << bit)).collect();
+    let mut left = wanted ^ base;
+    let mut tail = 0;
+    for bit in 0..32 {
+        let at = rows.iter().position(|row| row.0 >> bit & 1 == 1).unwrap();
+        let pivot = rows.swap_remove(at);
+        for row in &mut rows {
+            if row.0 >> bit & 1 == 1 {
+                *row = (row.0 ^ pivot.0, row.1 ^ pivot.1);
+            }
+        }
+        if left >> bit & 1 == 1 {
+            (left, tail) = (left ^ pivot.0, tail ^ pivot.1);
+        }
+    }
+    tail.to_le_bytes()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use memchr::memmem;
 
 use super::codec::contract::{
-    Bounds, Codec, Decode, DecodeError, Encode, EncoderError, MAX_MEMBER_DATA, MemberFrame, SharedMembers,
+    Bounds, Codec, Decode, DecodeError, Encode, EncoderError, Format, MAX_MEMBER_DATA, MemberFrame, SharedMembers,
 };
 use super::level::{BadLevel, check_level};
 use crate::outside::memory;
@@ -59,8 +59,12 @@ pub(super) const BOUNDS: Bounds = Bounds {
     max_padding_bytes: MAX_PADDING_BYTES,
 };
 
-/// Decision 17.
-const SHARED_MEMBERS: SharedMembers = SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 };
+/// Decision 17 has the size of shared members.
+static FORMAT: Format = Format {
+    bounds: BOUNDS,
+    shared_members: SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 },
+    signature: &SIGNATURE,
+};
 
 /// The memory that libdeflate needs to decompress.
 const DECODER_BYTES: usize = 64 << 10;
@@ -69,16 +73,8 @@ const DECODER_BYTES: usize = 64 << 10;
 pub(super) struct Gzip;
 
 impl Codec for Gzip {
-    fn bounds(&self) -> &'static Bounds {
-        &BOUNDS
-    }
-
-    fn shared_members(&self) -> SharedMembers {
-        SHARED_MEMBERS
-    }
-
-    fn signature(&self) -> &'static [u8] {
-        &SIGNATURE
+    fn format(&self) -> &'static Format {
+        &FORMAT
     }
 
     fn frame(&self, bytes: &[u8]) -> Option<MemberFrame> {

@@ -21,7 +21,7 @@ use super::members::{MemberWriter, WrittenMembers};
 use super::pax::{self, EntryType, Head};
 use super::placed::{Link, Placed, PreviousLine, Same, Spent, tell};
 use super::runs::{Runs, Unasked};
-use crate::entry::{Entry, EntryKind, FileContent, Metadata, Timestamp};
+use crate::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::events::{Observer, Severity};
 use crate::shown;
 
@@ -148,20 +148,17 @@ impl<'a> TarWriter<'a> {
         Ok(changed)
     }
 
-    /// Adds the raw image of a region of `size` bytes as `./file_name`.
+    /// Adds the raw image of a region as `path`.
     pub(super) fn append_raw_image(
         &mut self,
-        file_name: &str,
+        path: Vec<u8>,
+        metadata: &Metadata,
         image: &dyn FileContent,
-        size: u64,
-        mtime: Timestamp,
     ) -> Result<(), ArchiveError> {
-        let path = [b"./", file_name.as_bytes()].concat();
-        let metadata = Metadata { mode: 0o600, size, mtime, nlink: 1, ..Metadata::default() };
-        let runs = self.runs_of(&path, image, size)?;
-        let head = pax::head(&path, EntryType::SparseFile(runs.area()), &metadata, &[]);
+        let runs = self.runs_of(&path, image, metadata.size)?;
+        let head = pax::head(&path, EntryType::SparseFile(runs.area()), metadata, &[]);
         self.counts.raw_images += 1;
-        let facts = Facts { kind: IndexedKind::RawImage, metadata: &metadata };
+        let facts = Facts { kind: IndexedKind::RawImage, metadata };
         self.put_data(path, &head, &facts, &Area { runs: &runs, content: image, previous: None }).map(drop)
     }
 

@@ -24,7 +24,7 @@ use super::level::CompressionLevel;
 use super::members::{KnownMembers, MemberWriter, Outputs, WrittenMembers};
 use super::placed::{Link, Placed, tell};
 use super::tar::TarWriter;
-use crate::entry::{Entry, EntryKind, FileContent, Timestamp};
+use crate::entry::{Entry, EntryKind, FileContent, Metadata, Timestamp};
 use crate::events::{Observer, Severity};
 
 /// Options for writing an archive.
@@ -165,7 +165,8 @@ impl<'a> ArchiveWriter<'a> {
         mtime: Timestamp,
     ) -> Result<(), ArchiveError> {
         self.end_filesystem()?;
-        self.tar.append_raw_image(file_name, image, size, mtime)
+        let metadata = Metadata { mode: 0o600, size, mtime, nlink: 1, ..Metadata::default() };
+        self.tar.append_raw_image([b"./", file_name.as_bytes()].concat(), &metadata, image)
     }
 
     /// The bytes of the current filesystem that count for its limit.

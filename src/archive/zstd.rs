@@ -10,7 +10,7 @@ use xxhash_rust::xxh64::xxh64;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, find_frame_compressed_size, get_error_name, get_frame_content_size};
 
 use super::codec::contract::{
-    Bounds, Codec, Decode, DecodeError, Encode, EncoderError, MAX_MEMBER_DATA, MemberFrame, SharedMembers,
+    Bounds, Codec, Decode, DecodeError, Encode, EncoderError, Format, MAX_MEMBER_DATA, MemberFrame, SharedMembers,
 };
 use super::level::check_level;
 use crate::outside::memory;
@@ -47,23 +47,19 @@ pub(super) const BOUNDS: Bounds = Bounds {
     max_padding_bytes: MAX_PADDING_BYTES,
 };
 
-/// Zstandard finds repetitions at larger distances than deflate, and compresses again three times as fast (decision 95).
-const SHARED_MEMBERS: SharedMembers = SharedMembers { min_bytes: 256 << 10, mean_bytes: 512 << 10, mean_entries: 40 };
+/// The shared members are larger than gzip's: Zstandard finds repetitions at larger distances than deflate, and compresses again three times as fast (decision 95).
+static FORMAT: Format = Format {
+    bounds: BOUNDS,
+    shared_members: SharedMembers { min_bytes: 256 << 10, mean_bytes: 512 << 10, mean_entries: 40 },
+    signature: &SIGNATURE,
+};
 
 /// The codec.
 pub(super) struct Zstd;
 
 impl Codec for Zstd {
-    fn bounds(&self) -> &'static Bounds {
-        &BOUNDS
-    }
-
-    fn shared_members(&self) -> SharedMembers {
-        SHARED_MEMBERS
-    }
-
-    fn signature(&self) -> &'static [u8] {
-        &SIGNATURE
+    fn format(&self) -> &'static Format {
+        &FORMAT
     }
 
     fn frame(&self, bytes: &[u8]) -> Option<MemberFrame> {

@@ -36,6 +36,13 @@ pub(in crate::archive) struct SharedMembers {
     pub(in crate::archive) mean_entries: u64,
 }
 
+/// What is the same for all members of a codec.
+pub(in crate::archive) struct Format {
+    pub(in crate::archive) bounds: Bounds,
+    pub(in crate::archive) shared_members: SharedMembers,
+    pub(in crate::archive) signature: &'static [u8],
+}
+
 /// The lengths in a member's own header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberFrame {
@@ -54,14 +61,23 @@ impl MemberFrame {
 
 /// Compresses and decompresses the members of an archive. The contract is the test suite in `tests.rs`.
 pub(in crate::archive) trait Codec: Sync {
+    /// What is the same for all its members.
+    fn format(&self) -> &'static Format;
+
     /// The possible lengths of its members.
-    fn bounds(&self) -> &'static Bounds;
+    fn bounds(&self) -> &'static Bounds {
+        &self.format().bounds
+    }
 
     /// The size of members that small entries share.
-    fn shared_members(&self) -> SharedMembers;
+    fn shared_members(&self) -> SharedMembers {
+        self.format().shared_members
+    }
 
     /// The bytes at the start of every member, to find members in arbitrary data.
-    fn signature(&self) -> &'static [u8];
+    fn signature(&self) -> &'static [u8] {
+        self.format().signature
+    }
 
     /// Parses the header of a member. `None` if the bytes do not start with one, or its lengths are out of bounds.
     fn frame(&self, bytes: &[u8]) -> Option<MemberFrame>;

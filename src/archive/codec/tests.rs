@@ -5,7 +5,8 @@ use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
 use super::contract::{
-    Bounds, Codec, CodecRef, Decode, DecodeError, Encode, EncoderError, MAX_MEMBER_DATA, MemberFrame, SharedMembers,
+    Bounds, Codec, CodecRef, Decode, DecodeError, Encode, EncoderError, Format, MAX_MEMBER_DATA, MemberFrame,
+    SharedMembers,
 };
 use super::{KNOWN, WIDEST, WRITTEN, of_archive};
 use crate::archive::index::{EntryLine, IndexedKind};
@@ -30,20 +31,18 @@ const STORED_BOUNDS: Bounds = Bounds {
     max_padding_bytes: 4096,
 };
 
+static STORED_FORMAT: Format = Format {
+    bounds: STORED_BOUNDS,
+    shared_members: SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 },
+    signature: b"VBST",
+};
+
 /// The filler byte of padding.
 const FILLING: u8 = 0xee;
 
 impl Codec for Stored {
-    fn bounds(&self) -> &'static Bounds {
-        &STORED_BOUNDS
-    }
-
-    fn shared_members(&self) -> SharedMembers {
-        SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 }
-    }
-
-    fn signature(&self) -> &'static [u8] {
-        b"VBST"
+    fn format(&self) -> &'static Format {
+        &STORED_FORMAT
     }
 
     fn frame(&self, bytes: &[u8]) -> Option<MemberFrame> {

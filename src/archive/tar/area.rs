@@ -21,10 +21,7 @@ pub(super) fn put_area(
     content: &dyn FileContent,
     map_bytes: u64,
 ) -> Result<DataOutcome, ArchiveError> {
-    let mut outcome = DataOutcome::default();
-    if map_bytes > 0 {
-        put_map(stream, runs, content, map_bytes, &mut outcome)?;
-    }
+    let mut outcome = if map_bytes > 0 { put_map(stream, runs, content, map_bytes)? } else { DataOutcome::default() };
     put_runs(stream, runs, content, &mut outcome)?;
     Ok(outcome)
 }
@@ -38,8 +35,7 @@ pub(super) fn put_image_area(
     content: &dyn FileContent,
     map_bytes: u64,
 ) -> Result<DataOutcome, ArchiveError> {
-    let mut outcome = DataOutcome::default();
-    put_map(stream, runs, content, map_bytes, &mut outcome)?;
+    let mut outcome = put_map(stream, runs, content, map_bytes)?;
     let mut fit = runs.fit();
     let mut again = runs.iter(content);
     let distance = image_member_bytes(runs.area().size());
@@ -71,8 +67,8 @@ fn put_map(
     runs: &Runs,
     content: &dyn FileContent,
     map_bytes: u64,
-    outcome: &mut DataOutcome,
-) -> Result<(), ArchiveError> {
+) -> Result<DataOutcome, ArchiveError> {
+    let mut outcome = DataOutcome::default();
     let area = runs.area();
     let mut left = map_bytes;
     let mut fit = runs.fit();
@@ -82,18 +78,18 @@ fn put_map(
         text.extend_from_slice(area.lines_of(run).as_bytes());
         if text.len() >= MAP_PIECE_BYTES {
             stream.check_stop()?;
-            put_map_piece(stream, &text, &mut left, outcome)?;
+            put_map_piece(stream, &text, &mut left, &mut outcome)?;
             text.clear();
         }
     }
     if let Some(run) = area.last_run() {
         text.extend_from_slice(area.lines_of(run).as_bytes());
     }
-    put_map_piece(stream, &text, &mut left, outcome)?;
+    put_map_piece(stream, &text, &mut left, &mut outcome)?;
     // Less than a block.
-    put_map_piece(stream, &pax::END, &mut left, outcome)?;
+    put_map_piece(stream, &pax::END, &mut left, &mut outcome)?;
     outcome.runs_changed |= !fit.is_same();
-    Ok(())
+    Ok(outcome)
 }
 
 fn put_map_piece(

@@ -2,16 +2,17 @@
 //!
 //! A filesystem whose journal is to be replayed is read as it is after that, and what its bitmaps had before counts as used,
 //! too. Each bitmap must agree with its checksum and its group's count of free clusters, and what the inodes map must be
-//! in it.
+//! in it. The unused ends of inode tables are free, although the bitmaps have them as used.
 
 mod geometry;
 mod inodes;
+mod tables;
 
 use std::io;
 use std::sync::Arc;
 
-use self::geometry::{Geometry, Group};
-use super::map::{RunSet, UsedMap, Whole};
+use self::geometry::{Geometry, Group, Metadata};
+use super::map::{FreeRuns, RunSet, UsedMap, Whole};
 use crate::field::crc32c;
 use crate::outside::{BlockRead, Cancel};
 use crate::reader::ext4::Replayed;
@@ -53,6 +54,8 @@ fn of_view(
     let len = view.len_bytes();
     let mut runs = RunSet::new(len);
     let mut must_be_used = Vec::new();
+    let mut copies = Vec::new();
+    let mut unused = FreeRuns::default();
     runs.add(ByteRange::new(0, FIRST_BYTES));
     let content_end = geometry.blocks * geometry.block_bytes;
     runs.add(ByteRange::new(content_end, len.saturating_sub(content_end)));
@@ -64,8 +67,14 @@ fn of_view(
             return Err(io::Error::from(io::ErrorKind::Interrupted).into());
         }
         let group = descriptors.group(number)?;
-        must_be_used.extend(geometry.metadata_of(number, &group)?);
-        geometry.copies_of(number).into_iter().for_each(|copy| add_blocks(&mut runs, geometry, copy));
+        let old = descriptors_before.as_mut().map(|descriptors| descriptors.group(number));
+        let kept_inodes = tables::kept_inodes(view, geometry, number, &group, old.as_ref())?;
+        for metadata in geometry.metadata_of(number, &group, kept_inodes)? {
+            let end = metadata.count - metadata.kept;
+            unused.add(geometry.bytes_of(metadata.first + metadata.kept, end));
+            must_be_used.push(metadata);
+        }
+        copies.extend(geometry.copies_of(number));
         if !group.is_uninitialised {
             let free = add_bitmap(&mut runs, view, geometry, number, group.block_bitmap, Some(&group))?;
             if free != group.free_clusters {
@@ -75,33 +84,37 @@ fn of_view(
                 )));
             }
         }
-        if let (Some(descriptors), Some(before)) = (&mut descriptors_before, before) {
+        if let (Some(Ok(old)), Some(before)) = (&old, before) {
             // Before the journal is replayed a descriptor may be half of an older one: what it says is only added.
-            if let Ok(old) = descriptors.group(number)
-                && !old.is_uninitialised
-                && old.block_bitmap == group.block_bitmap
-            {
+            if !old.is_uninitialised && old.block_bitmap == group.block_bitmap {
                 add_bitmap(&mut runs, before, geometry, number, old.block_bitmap, None)?;
             }
         }
-        if group.inodes_to_read > 0 {
-            tables.push((number, group.inode_table, group.inodes_to_read));
+        let inodes = group.inodes_to_read(geometry);
+        if inodes > 0 {
+            tables.push((number, group.inode_table, inodes));
         }
     }
+    for copy in &copies {
+        add_blocks(&mut runs, geometry, *copy);
+    }
     let by_bitmaps = runs.finish();
-    let uninitialised_metadata = |block: &(u64, u64, bool)| block.2;
-    if let Some((first, _, _)) = must_be_used
+    if let Some(Metadata { first, .. }) = must_be_used
         .iter()
-        .filter(|block| !uninitialised_metadata(block))
-        .find(|(first, count, _)| !by_bitmaps.covers(geometry.bytes_of(*first, *count)))
+        .filter(|metadata| !metadata.is_unlisted)
+        .find(|metadata| !by_bitmaps.covers(geometry.bytes_of(metadata.first, metadata.count)))
     {
         return Err(Whole::in_doubt(format!("block {first}, of the filesystem's own metadata, is free in its bitmap")));
     }
-    // Bitmaps and inodes of groups whose own bitmap was never written are used, too.
     let mut runs = RunSet::new(len);
-    by_bitmaps.runs().iter().for_each(|run| runs.add(*run));
-    for (first, count, _) in &must_be_used {
-        add_blocks(&mut runs, geometry, (*first, *count));
+    by_bitmaps.intersection(&unused.into_used(len)).runs().iter().for_each(|run| runs.add(*run));
+    // Bitmaps and inodes of groups whose own bitmap was never written are used, too; and so is metadata that lies in what
+    // another group has as the unused end of its table.
+    for copy in &copies {
+        add_blocks(&mut runs, geometry, *copy);
+    }
+    for Metadata { first, kept, .. } in &must_be_used {
+        add_blocks(&mut runs, geometry, (*first, *kept));
     }
     let map = runs.finish();
     inodes::check(view, geometry, &map, &tables, cancel)?;
@@ -122,14 +135,9 @@ fn add_bitmap(
     bitmap: u64,
     check: Option<&Group>,
 ) -> Result<u64, Whole> {
-    // A block is at most 64 KiB.
-    let mut bytes = vec![0; usize::try_from(geometry.block_bytes).unwrap_or(0)];
-    view.read_at(geometry.bytes_of(bitmap, 1).start, &mut bytes)?;
-    let covered = usize::try_from(geometry.clusters_per_group / 8).unwrap_or(usize::MAX);
-    if let (Some(seed), Some(group)) = (geometry.checksum_seed, check)
-        && bytes.get(..covered).map(|covered| crc32c(seed, covered) & group.bitmap_checksum_mask)
-            != Some(group.bitmap_checksum)
-    {
+    let bytes = read_block(view, geometry, bitmap)?;
+    let checksum = check.map(|group| (geometry.clusters_per_group, group.bitmap_checksum, group.bitmap_checksum_mask));
+    if checksum.is_some_and(|expected| !has_checksum(geometry, &bytes, expected)) {
         return Err(Whole::in_doubt(format!("the checksum of the bitmap of group {number} is wrong")));
     }
     let clusters = geometry.clusters_of(number);
@@ -137,4 +145,19 @@ fn add_bitmap(
         return Err(Whole::in_doubt("a group has more clusters than its bitmap"));
     }
     Ok(clusters.count - clusters.add_used(runs, 0, &bytes))
+}
+
+fn read_block(view: &dyn BlockRead, geometry: &Geometry, block: u64) -> io::Result<Vec<u8>> {
+    // A block is at most 64 KiB.
+    let mut bytes = vec![0; usize::try_from(geometry.block_bytes).unwrap_or(0)];
+    view.read_at(geometry.bytes_of(block, 1).start, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether the first `bits` of a bitmap have this checksum under this mask; true for a filesystem without checksums of bitmaps.
+fn has_checksum(geometry: &Geometry, bitmap: &[u8], (bits, checksum, mask): (u64, u32, u32)) -> bool {
+    let covered = usize::try_from(bits / 8).unwrap_or(usize::MAX);
+    geometry
+        .checksum_seed
+        .is_none_or(|seed| bitmap.get(..covered).map(|covered| crc32c(seed, covered) & mask) == Some(checksum))
 }

@@ -98,6 +98,19 @@ impl UsedMap {
             || self.next_used(range.start).is_some_and(|run| run.start == range.start && run.len >= range.len)
     }
 
+    /// What this map and another one of the same length both have as used.
+    pub(super) fn intersection(&self, other: &Self) -> Self {
+        let mut builder = MapBuilder::new(self.len_bytes);
+        for run in &self.runs {
+            let mut at = run.start;
+            while let Some(next) = other.next_used(at).filter(|next| next.start < end(*run)) {
+                builder.add(ByteRange::new(next.start, next.len.min(end(*run) - next.start)));
+                at = end(next);
+            }
+        }
+        builder.finish()
+    }
+
     /// The same map with at most `max` runs, at least 1: the smallest holes count as used.
     #[must_use]
     pub fn coarsened(mut self, max: usize) -> Self {
@@ -315,6 +328,16 @@ mod tests {
         assert_eq!(map.next_used(100), None);
         assert!(map.covers(run(20, 5)) && map.covers(run(50, 0)));
         assert!(!map.covers(run(14, 2)) && !map.covers(run(16, 1)));
+    }
+
+    #[test]
+    fn an_intersection_has_what_both_maps_have() {
+        let one = map(100, &[(0, 20), (30, 10), (50, 50)]);
+        let other = map(100, &[(5, 5), (15, 20), (38, 22), (70, 1), (99, 1)]);
+        let both = [run(5, 5), run(15, 5), run(30, 5), run(38, 2), run(50, 10), run(70, 1), run(99, 1)];
+        assert_eq!(one.intersection(&other).runs(), both);
+        assert_eq!(other.intersection(&one).runs(), both);
+        assert_eq!(one.intersection(&map(100, &[])).runs(), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod copied;
 mod disks;
 mod guests;
 mod hostile;
+mod inode_tables;
 mod killed;
 mod proof;
 mod restored;

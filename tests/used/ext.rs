@@ -6,13 +6,24 @@ use std::path::Path;
 
 use crate::support::{Work, assert_free, map_of, not_whole, not_zero_bytes, run, text, tree, write_used};
 
-/// What dumpe2fs lists as free, in bytes: first and length, and the sum of it.
+/// What dumpe2fs lists as free, in bytes: first and length, and the sum of it. The unused ends of inode tables are free, too.
 fn free_by_dumpe2fs(image: &Path) -> (Vec<(u64, u64)>, u64) {
     let listed = run("dumpe2fs", &[text(image)]);
     let number = |text: &str| text.trim().parse::<u64>().unwrap();
     let block_size = listed.lines().find_map(|line| line.strip_prefix("Block size:")).map(number).unwrap();
-    let mut free = Vec::new();
+    let inode_size = listed.lines().find_map(|line| line.strip_prefix("Inode size:")).map(number).unwrap();
+    let inodes = listed.lines().find_map(|line| line.strip_prefix("Inodes per group:")).map(number).unwrap();
+    let (mut free, mut free_ends, mut table) = (Vec::new(), 0, 0);
     for line in listed.lines() {
+        if let Some((_, at)) = line.split_once("Inode table at ") {
+            table = number(at.split('-').next().unwrap());
+        }
+        if let Some(unused) = line.strip_suffix(" unused inodes").and_then(|line| line.rsplit(", ").next()) {
+            let kept = ((inodes - number(unused)) * inode_size).div_ceil(block_size);
+            let end = (inodes * inode_size).div_ceil(block_size) - kept;
+            free.push(((table + kept) * block_size, end * block_size));
+            free_ends += end * block_size;
+        }
         let Some(ranges) = line.strip_prefix("  Free blocks: ") else { continue };
         for range in ranges.split(", ").filter(|range| !range.trim().is_empty()) {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -21,7 +32,7 @@ fn free_by_dumpe2fs(image: &Path) -> (Vec<(u64, u64)>, u64) {
     }
     // With bigalloc the last cluster of a range is listed as one block.
     let all = listed.lines().find_map(|line| line.strip_prefix("Free blocks:")).map(number).unwrap();
-    (free, all * block_size)
+    (free, all * block_size + free_ends)
 }
 
 /// Each option of mke2fs that changes where metadata lies or what a bit of a bitmap means.

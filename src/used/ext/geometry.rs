@@ -74,15 +74,38 @@ pub(super) struct Geometry {
 /// What one group's descriptor says.
 pub(super) struct Group {
     pub(super) block_bitmap: u64,
-    inode_bitmap: u64,
+    pub(super) inode_bitmap: u64,
     pub(super) inode_table: u64,
     pub(super) free_clusters: u64,
     /// Its block bitmap was never written: none of its blocks is used but for metadata.
     pub(super) is_uninitialised: bool,
-    /// How many of its inodes may be in use.
-    pub(super) inodes_to_read: u64,
+    /// Its inode bitmap was never written: none of its inodes is in use.
+    pub(super) has_no_inodes: bool,
+    /// `bg_itable_unused`: so many inodes at the end of its table were never in use, or are not any more. Zero without checksums,
+    /// with which the field means nothing.
+    pub(super) unused_inodes: u64,
+    pub(super) free_inodes: u64,
     pub(super) bitmap_checksum: u32,
+    pub(super) inode_bitmap_checksum: u32,
     pub(super) bitmap_checksum_mask: u32,
+}
+
+impl Group {
+    /// How many of its inodes may be in use.
+    pub(super) fn inodes_to_read(&self, geometry: &Geometry) -> u64 {
+        if self.has_no_inodes { 0 } else { geometry.inodes_per_group.saturating_sub(self.unused_inodes) }
+    }
+}
+
+/// Blocks of a group's metadata.
+pub(super) struct Metadata {
+    pub(super) first: u64,
+    /// Its bitmap must have these as used.
+    pub(super) count: u64,
+    /// The first of them that have content: fewer than `count` for an inode table with an unused end.
+    pub(super) kept: u64,
+    /// The group's own bitmap was never written, so that nothing says that they are used.
+    pub(super) is_unlisted: bool,
 }
 
 impl Geometry {
@@ -222,25 +245,35 @@ impl Geometry {
         copies
     }
 
-    /// The bitmaps and inodes of a group and, where it has one, the superblock: first block, count, and whether the group's
-    /// own bitmap was never written, so that nothing says that they are used.
-    pub(super) fn metadata_of(&self, number: u64, group: &Group) -> Result<Vec<(u64, u64, bool)>, Whole> {
-        let table_blocks = (self.inodes_per_group * self.inode_bytes).div_ceil(self.block_bytes);
-        let mut found = Vec::new();
-        for (first, count) in [(group.block_bitmap, 1), (group.inode_bitmap, 1), (group.inode_table, table_blocks)] {
+    /// The number of blocks that so many inodes of a table take.
+    pub(super) fn table_blocks(&self, inodes: u64) -> u64 {
+        (inodes * self.inode_bytes).div_ceil(self.block_bytes)
+    }
+
+    /// The bitmaps and inodes of a group and, where it has one, the superblock. `kept_inodes` of its table have content.
+    pub(super) fn metadata_of(&self, number: u64, group: &Group, kept_inodes: u64) -> Result<Vec<Metadata>, Whole> {
+        let is_unlisted = group.is_uninitialised;
+        let block = |first| Metadata { first, count: 1, kept: 1, is_unlisted };
+        let table = Metadata {
+            first: group.inode_table,
+            count: self.table_blocks(self.inodes_per_group),
+            kept: self.table_blocks(kept_inodes),
+            is_unlisted,
+        };
+        let mut found = vec![block(group.block_bitmap), block(group.inode_bitmap), table];
+        for Metadata { first, count, .. } in &found {
+            // With flex_bg they may be in another group, whose bitmap may be there; what is there is used in any case.
             let (from, to) = if self.has_flexible_groups {
                 (self.first_data_block, self.blocks)
             } else {
                 (self.first_of(number), self.blocks.min(self.first_of(number) + self.blocks_per_group))
             };
-            if first < from || first.checked_add(count).is_none_or(|end| end > to) {
+            if *first < from || first.checked_add(*count).is_none_or(|end| end > to) {
                 return Err(Whole::in_doubt(format!("the bitmaps or inodes of group {number} lie where they cannot")));
             }
-            // With flex_bg they may be in another group, whose bitmap may be there; what is there is used in any case.
-            found.push((first, count, group.is_uninitialised));
         }
         if self.has_super(number) {
-            found.push((self.first_of(number), 1, group.is_uninitialised));
+            found.push(block(self.first_of(number)));
         }
         Ok(found)
     }
@@ -304,16 +337,17 @@ impl Descriptors<'_> {
         let has_flags = !matches!(geometry.descriptor_checksum, DescriptorChecksum::None);
         let flags = if has_flags { le16(bytes, 0x12).ok_or_else(cut)? } else { 0 };
         let unused_inodes = if has_flags { u64::from(half(0x1C, 0x32)?) } else { 0 };
-        let inodes_to_read =
-            if flags & INODE_UNINIT != 0 { 0 } else { geometry.inodes_per_group.saturating_sub(unused_inodes) };
         Ok(Group {
             block_bitmap: word(0x0, 0x20)?,
             inode_bitmap: word(0x4, 0x24)?,
             inode_table: word(0x8, 0x28)?,
             free_clusters: half(0xC, 0x2C)?.into(),
             is_uninitialised: flags & BLOCK_UNINIT != 0,
-            inodes_to_read,
+            has_no_inodes: flags & INODE_UNINIT != 0,
+            unused_inodes,
+            free_inodes: half(0xE, 0x2E)?.into(),
             bitmap_checksum: half(0x18, 0x38)?,
+            inode_bitmap_checksum: half(0x1A, 0x3A)?,
             bitmap_checksum_mask: if is_long { !0 } else { 0xFFFF },
         })
     }

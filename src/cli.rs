@@ -25,6 +25,7 @@ pub(crate) mod proof;
 #[cfg(feature = "openstack")]
 mod recover;
 pub(crate) mod remap;
+mod remove;
 pub(crate) mod sessions;
 pub(crate) mod snapshot;
 #[cfg(feature = "s3")]

@@ -29,6 +29,7 @@ mod left_behind;
 pub mod locate;
 #[cfg(feature = "mount")]
 pub mod mount;
+pub mod named;
 pub mod nightly;
 pub mod notices;
 mod outlook;
@@ -41,6 +42,7 @@ mod record;
 pub mod rehearse;
 pub mod remains;
 pub mod remap;
+pub mod remove;
 pub mod reports;
 pub mod restore;
 pub mod restore_image;

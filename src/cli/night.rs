@@ -19,6 +19,7 @@ use volbak::report::RunReport;
 use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
 use volbak::run::expected::as_config;
+use volbak::run::named::NamedError;
 use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, room, status};
@@ -31,12 +32,10 @@ use super::night_args::{
     AcceptArgs, ConfigCommand, ConfigPath, DoctorArgs, NightCommand, NotifyCommand, ProtectArgs, PruneArgs, ReportArgs,
     RunArgs, StatusArgs,
 };
-use super::output::{after_printing, print, print_as_it_is, print_in_time, print_json, shown_error};
+use super::output::{JSON_FORMAT, after_printing, print, print_as_it_is, print_in_time, print_json, shown_error};
 use super::place::{self, UsageError, Where};
 use super::progress::{Progress, Verbosity};
-
-/// Version of the JSON that verbs print. Fields are added, never renamed or removed, within a version (docs/json.md).
-const JSON_FORMAT: u32 = 1;
+use super::remove;
 
 /// Exit status UNKNOWN of Nagios.
 const UNKNOWN: u8 = 3;
@@ -49,6 +48,7 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
         NightCommand::Status(args) => return Ok(shown_status(args)),
         NightCommand::Protect(args) => set_protected(args, true)?,
         NightCommand::Unprotect(args) => set_protected(args, false)?,
+        NightCommand::Remove(args) => remove::remove_backups(args)?,
         NightCommand::Prune(args) => forecast_of(args, verbosity)?,
         NightCommand::Accept(args) => accept(args)?,
         NightCommand::Doctor(args) => doctor(args)?,
@@ -260,17 +260,12 @@ fn shown_status(args: &StatusArgs) -> u8 {
 fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
     let destination = Destination::open(&config.backup_destination)?;
-    // All members of a set, each by its path.
-    let specs: Vec<String> = match args.place.find_set(&args.backup)? {
-        Some(set) => set.backups.iter().map(|(_, files)| files.archive_path().display().to_string()).collect(),
-        None => vec![args.backup.clone()],
-    };
     let mut stems = Vec::new();
-    for spec in &specs {
+    for spec in &args.place.members_of(&args.backup)? {
         match protect::set(&destination, spec, protect, &SystemClock) {
             Ok(stem) => stems.push(stem),
-            Err(protect::ProtectError::Store(error)) => return Err(error.into()),
-            Err(error @ protect::ProtectError::NoSuchBackup(_)) => {
+            Err(NamedError::Store(error)) => return Err(error.into()),
+            Err(error) => {
                 log::error(&error.to_string());
                 return Ok(ExitClass::Usage);
             }

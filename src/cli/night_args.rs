@@ -43,6 +43,9 @@ pub(crate) enum NightCommand {
     /// Make a protected backup subject to retention again
     #[command(after_help = PROTECT_HELP)]
     Unprotect(ProtectArgs),
+    /// Remove backups that you name
+    #[command(after_help = super::remove::HELP)]
+    Remove(super::remove::RemoveArgs),
     /// Confirm that a sudden change was intended, and release the backup before it
     Accept(AcceptArgs),
     /// Show which backups the next run would remove, and why it keeps the others

@@ -15,6 +15,9 @@ use volbak::units::ByteLen;
 
 use super::log;
 
+/// Version of the JSON that verbs print. Fields are added, never renamed or removed, within a version (docs/json.md).
+pub(super) const JSON_FORMAT: u32 = 1;
+
 /// The result for one source, for scripts.
 #[derive(Debug, Serialize)]
 pub(crate) struct JsonBackup<'a> {

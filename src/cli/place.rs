@@ -119,6 +119,14 @@ impl Where {
         Ok(set)
     }
 
+    /// The names of the backups that `wanted` stands for: itself, or the path of each member of a set.
+    pub(crate) fn members_of(&self, wanted: &str) -> anyhow::Result<Vec<String>> {
+        Ok(match self.find_set(wanted)? {
+            Some(set) => set.backups.iter().map(|(_, files)| files.archive_path().display().to_string()).collect(),
+            None => vec![wanted.to_owned()],
+        })
+    }
+
     /// As [`Self::find`]; if no backup of the volume is usable, its newest. For verbs that only inspect a backup.
     pub(crate) fn find_even_bad(&self, backup: &str) -> anyhow::Result<Backup> {
         match self.look_for(backup)? {

@@ -121,6 +121,15 @@ pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Res
     }
 }
 
+/// Whether `wanted` names one backup for good: a path, or a volume with a date.
+pub(super) fn names_a_date(wanted: &str, destination: &Destination) -> Result<bool, LocateError> {
+    if wanted.contains('/') || ArchiveKind::of_name(wanted).is_some() {
+        return Ok(true);
+    }
+    let (_, _, date) = volume_of(destination, wanted)?;
+    Ok(date.is_some_and(|date| date != "last"))
+}
+
 fn of_archive(path: &Path) -> Result<Backup, LocateError> {
     Backup::of_archive(path).ok_or_else(|| LocateError::NotAnArchive(path.to_owned()))
 }

@@ -47,6 +47,9 @@ fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
     let backup = &planned["volumes"][0]["backups"][0];
     assert_eq!((&backup["backup"], &backup["remove"]), (&protected["backups"][0], &false.into()), "{planned}");
     assert_eq!(described(&host.verb(&["unprotect", "volume-1@last", "--json"]), "protect")["protected"], false);
+    let path = host.at("backups/volume-1").join(format!("{}.tar.gz", protected["backups"][0].as_str().unwrap()));
+    let removed = host.verb(&["remove", path.to_str().unwrap(), "--force", "--dry-run", "--json"]);
+    assert_eq!(described(&removed, "remove")["removed"][0]["backup"], protected["backups"][0]);
 
     assert_eq!(described(&host.verb(&["config", "check", "--json"]), "config-check")["valid"], true);
     host.write_config("volbak.toml", "backups_retention_days = 0\nno_such_key = 1\n");

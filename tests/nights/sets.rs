@@ -124,4 +124,16 @@ fn the_verbs_take_a_set() {
     assert!(host.verb(&["prune", "--dry-run", "volume-9"]).stdout.contains("there are no backups of these names"));
     let did = host.verb(&["unprotect", &set]);
     assert_eq!(did.stdout.matches("no longer protected").count(), 2, "{did:?}");
+    let member = paths[0].split(':').next().unwrap();
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let did = host.verb(&["remove", member]);
+    assert!(did.status == 1 && did.stderr.contains("of the same set of the group db would stay"), "{did:?}");
+    let did = host.verb(&["remove", "db"]);
+    assert!(did.status == 2 && did.stderr.contains("names no date"), "{did:?}");
+    let did = host.verb(&["remove", &set]);
+    assert!(did.status == 1 && did.stderr.contains("the last that was verified"), "{did:?}");
+    assert_eq!(host.verb(&["verify", "db"]).status, 0);
+    let did = host.verb(&["remove", &set]);
+    assert!(did.status == 0 && did.stdout.matches(" is removed, ").count() == 2, "{did:?}");
+    assert_eq!(archives(&host.at("backups")).len(), 2);
 }

@@ -200,3 +200,77 @@ fn a_backup_is_protected_by_name_and_date() {
     assert_eq!(host.volbak(&["unprotect", "disk@last"]).0, 0);
     assert_eq!(list(), format!("disk/disk_{day}\n"));
 }
+
+/// The archives of `disk`, by name.
+fn archives(host: &Host) -> Vec<String> {
+    let names = fs::read_dir(host.at("backups/disk")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut archives: Vec<String> =
+        names.filter_map(|name| name.into_string().unwrap().strip_suffix(".tar.gz").map(str::to_owned)).collect();
+    archives.sort_unstable();
+    archives
+}
+
+#[test]
+fn a_named_backup_is_removed_and_what_retention_keeps_is_not() {
+    let host = Host::new("");
+    for _ in 0..3 {
+        host.backup_of_an_image();
+    }
+    let all = archives(&host);
+    let [first, second, third] = [0, 1, 2].map(|at| format!("disk@{}", all[at].strip_prefix("disk_").unwrap()));
+    let refused = |arguments: &[&str], status: i32, word: &str| {
+        let (ended, _, said) = host.volbak(&[&["remove"], arguments].concat());
+        assert!(ended == status && said.contains(word), "{arguments:?}: {ended}, {said}");
+        assert_eq!(archives(&host), all, "{arguments:?}");
+    };
+    refused(&["disk"], 2, "names no date");
+    refused(&["disk@last"], 2, "names no date");
+    refused(&["disk@2001-01-01"], 2, "has no backup of 2001-01-01");
+    refused(&["disk@today"], 2, "may mean any of");
+    refused(&["../backups/disk@today"], 2, "");
+    // All or nothing.
+    refused(&[&first, &third], 1, "the last good one");
+    assert_eq!(host.volbak(&["protect", &second]).0, 0);
+    refused(&["--force", &first, &second], 1, "unprotect");
+    assert_eq!(host.volbak(&["verify", &first]).0, 0);
+    refused(&[&first], 1, "the last that was verified");
+    let (status, out, said) = host.volbak(&["remove", "--dry-run", "--force", &first]);
+    assert!(status == 0 && out.contains(&format!("{} would be removed, ", all[0])), "{out}{said}");
+    assert_eq!(archives(&host), all);
+
+    assert_eq!(host.volbak(&["unprotect", &second]).0, 0);
+    let (status, out, said) = host.volbak(&["remove", "--json", &second]);
+    assert_eq!(status, 0, "{said}");
+    let printed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(printed["removed"][0]["backup"], all[1].as_str(), "{printed}");
+    assert!(printed["bytes"].as_u64().unwrap() > 0 && printed["dry_run"] == false, "{printed}");
+    // Its side files are gone, too; the others restore.
+    let left: Vec<String> = fs::read_dir(host.at("backups/disk"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(&format!("{}.", all[1])))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(archives(&host), [all[0].clone(), all[2].clone()]);
+    assert_eq!(host.volbak(&["verify", &first, &third]).0, 0);
+    let (status, out, said) = host.volbak(&["remove", "--force", &first, &third, &third]);
+    assert!(status == 0 && out.lines().count() == 2, "{out}{said}");
+    assert_eq!(archives(&host), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_removed_while_a_run_holds_the_destination() {
+    let host = Host::new("");
+    host.backup_of_an_image();
+    host.backup_of_an_image();
+    let all = archives(&host);
+    let destination = volbak::store::Destination::open(&host.at("backups")).unwrap();
+    let lock = destination.lock(chrono::Utc::now()).unwrap();
+    let first = format!("disk@{}", all[0].strip_prefix("disk_").unwrap());
+    let (status, _, said) = host.volbak(&["remove", &first]);
+    assert!(status == 4 && said.contains("lock"), "{status} {said}");
+    assert_eq!(host.volbak(&["remove", "--dry-run", &first]).0, 0);
+    assert_eq!(archives(&host), all);
+    drop(lock);
+    assert_eq!(host.volbak(&["remove", &first]).0, 0);
+}

@@ -79,8 +79,8 @@ fn a_stored_member_that_contains_its_own_trailer_is_good() {
     data.extend_from_slice(&52_u32.to_le_bytes());
     data.extend_from_slice(&bytes_for_crc(&data, 0x1234_5678));
     assert_eq!((data.len(), libdeflater::crc32(&data)), (52, 0x1234_5678));
-    let mut member =
-        header(MemberFrame { member_bytes: (HEADER_BYTES + 5 + 52 + TRAILER_BYTES) as u32, data_bytes: 52 }).to_vec();
+    let member_bytes = u32::try_from(HEADER_BYTES + 5 + 52 + TRAILER_BYTES).unwrap();
+    let mut member = header(MemberFrame { member_bytes, data_bytes: 52 }).to_vec();
     member.extend_from_slice(&[1, 52, 0, !52, 0xff]);
     member.extend_from_slice(&data);
     member.extend_from_slice(&crc);

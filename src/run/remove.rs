@@ -1,0 +1,184 @@
+//! Removes backups that a person names. What retention would never remove is not removed either, unless it is forced.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::locate;
+use super::named::{self, Named, NamedError};
+use super::prune::{Kept, Shelf, now};
+use crate::error::with_causes;
+use crate::outside::Clock;
+use crate::store::removal::remove_backup;
+use crate::store::retention::{Occasion, Policy, Reason, SetFacts, plan};
+use crate::store::{Destination, StoreError};
+
+/// Options for a removal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RemoveOptions {
+    /// Nothing is removed.
+    pub dry_run: bool,
+    /// Backups are removed that retention keeps as the last good one, and single members of a set. What `volbak protect` or
+    /// a sudden change keeps stays.
+    pub force: bool,
+}
+
+/// A backup that was removed, or would be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Its volume: the name of its directory.
+    pub volume: String,
+    /// Its name without a suffix.
+    pub backup: String,
+    /// The total size of its files. Less is freed where they share blocks with others.
+    pub bytes: u64,
+}
+
+/// Why backups were not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// A name that stands for no backup.
+    #[error(transparent)]
+    Named(#[from] NamedError),
+    /// A name without a date: what is removed has to be named.
+    #[error("{0} names no date: write the backup to remove as VOLUME@DATE, see `volbak list`")]
+    NoDate(String),
+    /// Some may not be removed, so nothing was.
+    #[error("nothing was removed: {}", .0.join("; "))]
+    Refused(Vec<String>),
+    /// A removal failed; these were removed before.
+    #[error("{backup} could not be removed: {source}; {} removed before it", counted(removed))]
+    Failed {
+        /// The backup.
+        backup: String,
+        /// The cause.
+        source: StoreError,
+        /// What was removed.
+        removed: Vec<Removed>,
+    },
+}
+
+/// How many backups, and which.
+fn counted(removed: &[Removed]) -> String {
+    if removed.is_empty() {
+        return "none was".to_owned();
+    }
+    let names: Vec<&str> = removed.iter().map(|one| one.backup.as_str()).collect();
+    format!("{} {}", names.join(", "), if names.len() == 1 { "was" } else { "were" })
+}
+
+impl From<StoreError> for RemoveError {
+    fn from(error: StoreError) -> Self {
+        Self::Named(error.into())
+    }
+}
+
+/// Removes the backups that `specs` name, see [`locate::find`]; all of them or, if one may not be removed, none. A bad backup
+/// may be removed like any other.
+pub fn remove(
+    destination: &Destination,
+    specs: &[String],
+    options: RemoveOptions,
+    clock: &dyn Clock,
+) -> Result<Vec<Removed>, RemoveError> {
+    let _lock = if options.dry_run { None } else { Some(destination.lock(clock.now())?) };
+    let wanted = named_backups(destination, specs, clock.now())?;
+    let kept = Kept::of(destination)?;
+    let mut chosen = Vec::new();
+    let mut refused = Vec::new();
+    for (volume, stems) in &wanted {
+        let Some(shelf) = Shelf::read(destination, volume, &kept)? else { continue };
+        // Only the rules that hold whatever the policy: the dates are the person's decision.
+        let plan = plan(volume, &shelf.backups, &Policy::days(0), now(clock.now()), Occasion::NothingNew);
+        for decision in plan.decisions.iter().filter(|decision| stems.contains(&decision.id)) {
+            refused.extend(brake(&decision.reasons, options.force).map(|why| format!("{}: {why}", decision.id)));
+            chosen.push(Removed { volume: volume.clone(), backup: decision.id.clone(), bytes: decision.size_bytes });
+        }
+        if !options.force {
+            refused.extend(torn_sets(destination, &shelf, stems, &wanted, &kept)?);
+        }
+    }
+    if !refused.is_empty() {
+        return Err(RemoveError::Refused(refused));
+    }
+    if !options.dry_run {
+        carry_out(destination, &chosen)?;
+    }
+    Ok(chosen)
+}
+
+/// The stems to remove, by volume.
+type Wanted = BTreeMap<String, Vec<String>>;
+
+fn named_backups(destination: &Destination, specs: &[String], at: DateTime<Utc>) -> Result<Wanted, RemoveError> {
+    let mut wanted = Wanted::new();
+    for spec in specs {
+        if !locate::names_a_date(spec, destination).map_err(|error| NamedError::NoSuchBackup(with_causes(&error)))? {
+            return Err(RemoveError::NoDate(spec.clone()));
+        }
+        let Named { volume, stem } = named::find(destination, spec, at)?;
+        let stems = wanted.entry(volume).or_default();
+        if !stems.contains(&stem) {
+            stems.push(stem);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Why a backup must not be removed.
+fn brake(reasons: &[Reason], force: bool) -> Option<String> {
+    reasons.iter().find_map(|reason| match reason {
+        Reason::Protected => Some("it is protected; `volbak unprotect` releases it".to_owned()),
+        Reason::BeforeSuddenChange => Some(format!("it is {reason}")),
+        Reason::LastVerified | Reason::LastGood | Reason::LastWhole if !force => {
+            Some(format!("it is {reason}; --force removes it nevertheless"))
+        }
+        _ => None,
+    })
+}
+
+/// The sets of which only some members would be removed.
+fn torn_sets(
+    destination: &Destination,
+    shelf: &Shelf,
+    stems: &[String],
+    wanted: &Wanted,
+    kept: &Kept,
+) -> Result<Vec<String>, RemoveError> {
+    let mut torn = Vec::new();
+    for backup in shelf.backups.iter().filter(|backup| stems.contains(&backup.id)) {
+        let Some(SetFacts { group, id, members }) = &backup.set else { continue };
+        for member in members.iter().filter(|member| **member != shelf.name) {
+            let Some(other) = Shelf::read(destination, member, kept)? else { continue };
+            let of_set = other.backups.iter().find(|other| other.set.as_ref().is_some_and(|set| set.id == *id));
+            let stays = of_set.filter(|of_set| !wanted.get(member).is_some_and(|stems| stems.contains(&of_set.id)));
+            torn.extend(stays.map(|stays| {
+                format!(
+                    "{}: {} of the same set of the group {group} would stay; name {group}@DATE to remove the set, or \
+                     --force",
+                    backup.id, stays.id
+                )
+            }));
+        }
+    }
+    Ok(torn)
+}
+
+fn carry_out(destination: &Destination, chosen: &[Removed]) -> Result<(), RemoveError> {
+    for (at, one) in chosen.iter().enumerate() {
+        let removed = match destination.existing_volume_directory(&one.volume) {
+            Ok(Some(volume)) => remove_backup(&*volume, &one.backup),
+            // Another program removed it in the meantime.
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.map_err(|source| RemoveError::Failed {
+            backup: one.backup.clone(),
+            source,
+            removed: chosen[..at].to_vec(),
+        })?;
+    }
+    Ok(())
+}

@@ -4,14 +4,20 @@ mod begun;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use self::begun::{Begun, ZEROS};
+use crate::outside::let_go_of_pages;
 
 /// Small pieces are gathered up to this size before they are written.
 const GATHERED_BYTES: usize = 256 << 10;
+
+/// After so many bytes the system is asked to write them to the disk, so that this overlaps with reading, and one sync at the
+/// end has little left to wait for.
+const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// Where an image is written. Bytes go out in strictly ascending order; a gap is a hole in a file, and zeros in a pipe.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub struct Sink {
     is_file: bool,
     /// Bytes before this are written, or are a hole.
     written: u64,
+    /// The system was asked to write bytes before this one to the disk.
+    on_their_way: u64,
     /// What comes next and is not written yet.
     gathered: Vec<u8>,
     /// What an interrupted run wrote.
@@ -29,7 +37,14 @@ pub struct Sink {
 impl Sink {
     /// A new file, which has no bytes yet.
     pub fn to_file(file: File) -> Self {
-        Self { file, is_file: true, written: 0, gathered: Vec::with_capacity(GATHERED_BYTES), begun: None }
+        Self {
+            file,
+            is_file: true,
+            written: 0,
+            on_their_way: 0,
+            gathered: Vec::with_capacity(GATHERED_BYTES),
+            begun: None,
+        }
     }
 
     /// A file that an interrupted run began. All that it has is compared with what is to be there, and what differs is
@@ -42,7 +57,14 @@ impl Sink {
 
     /// A pipe, a socket, a character device.
     pub fn to_stream(file: File) -> Self {
-        Self { file, is_file: false, written: 0, gathered: Vec::with_capacity(GATHERED_BYTES), begun: None }
+        Self {
+            file,
+            is_file: false,
+            written: 0,
+            on_their_way: 0,
+            gathered: Vec::with_capacity(GATHERED_BYTES),
+            begun: None,
+        }
     }
 
     /// Whether holes can be left, and the first bytes written last.
@@ -112,6 +134,17 @@ impl Sink {
         done
     }
 
+    /// Begins to write to the disk what was given to the system since the last time, and drops from memory what is written:
+    /// `POSIX_FADV_DONTNEED` does both.
+    fn start_writeback(&mut self) {
+        if self.is_file && self.written - self.on_their_way >= WRITEBACK_BYTES {
+            // What was asked for last time is on the disk by now, and leaves memory.
+            let from = self.on_their_way.saturating_sub(WRITEBACK_BYTES);
+            let_go_of_pages(&self.file, from, NonZero::new(self.written - from));
+            self.on_their_way = self.written;
+        }
+    }
+
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(begun) = &mut self.begun {
             let pieces = (self.written..).step_by(GATHERED_BYTES).zip(bytes.chunks(GATHERED_BYTES));
@@ -126,6 +159,7 @@ impl Sink {
             (&self.file).write_all(bytes)?;
         }
         self.written += bytes.len() as u64;
+        self.start_writeback();
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ fn windows_like(place: &Place) -> PathBuf {
         ntfscp -q -f ntfs.img content /kept; ntfscp -q -f ntfs.img gone /gone
         ntfscp -q -f ntfs.img content /second
         dd if=ntfs.img of=disk.img bs=1M seek=1 conv=notrunc status=none
-        mke2fs -q -F -t ext4 -d tree -E offset=$((66<<20)) disk.img 16M",
+        mke2fs -q -F -t ext4 -d tree -E nodiscard,offset=$((66<<20)) disk.img 16M",
     );
     disk
 }

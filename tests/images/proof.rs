@@ -224,6 +224,25 @@ fn exported(directory: &Path, disk: &Path, peer_bytes: u64) -> PathBuf {
     raw
 }
 
+/// What is written goes to the disk while the rest is read: one sync at the end has little left.
+#[test]
+fn an_export_is_written_to_the_disk_while_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = stale(directory.path(), "unknown", 48, &["true"]);
+    let (image, log) = (directory.path().join("a.qcow2"), directory.path().join("log"));
+    let strace = ["-f", "-y", "-e", "trace=fadvise64,fsync,pwrite64", "-o", text(&log), VOLBAK, "-q", "export"];
+    let output = Command::new("strace").args(strace).args([text(&disk), "--to", text(&image)]).output().unwrap();
+    // 3: what is on the disk is unknown.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&output.stderr));
+    let log = fs::read_to_string(&log).unwrap();
+    let of_image: Vec<&str> = log.lines().filter(|line| line.contains(".volbak-tmp.a.qcow2.")).collect();
+    let at = |call: &str| of_image.iter().position(|line| line.contains(call)).unwrap_or(usize::MAX);
+    let early = of_image[..at("fsync(")].iter().filter(|line| line.contains("POSIX_FADV_DONTNEED")).count();
+    assert!((5..=6).contains(&early), "{early} times before the sync: {log}");
+    let before_first = of_image[..at("POSIX_FADV_DONTNEED")].iter().filter(|line| line.contains("pwrite64(")).count();
+    assert!(before_first < of_image.len() / 4, "{log}");
+}
+
 /// Zeros inside of what is used are no data of an image, in either format.
 #[test]
 fn used_zeros_are_holes() {
@@ -313,7 +332,7 @@ fn backups_and_imports_that_are_killed_leave_nothing_that_looks_complete() {
 }
 
 /// Starts volbak, and kills it at a moment.
-fn kill_after(args: &[&str], moment: Duration) {
+pub(crate) fn kill_after(args: &[&str], moment: Duration) {
     let mut run = Command::new(VOLBAK).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     // The moment itself is what is tried: nothing is waited for.
     std::thread::sleep(moment.min(Duration::from_secs(5)));

@@ -2,9 +2,10 @@
 //! are the judges.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::support::{Work, assert_free, map_of, not_whole, not_zero_bytes, run, text, tree, write_used};
+use crate::support::{KEEP_STALE, Work, assert_free, map_of, not_whole, not_zero_bytes, run, text, tree, write_used};
 
 /// What dumpe2fs lists as free, in bytes: first and length, and the sum of it. The unused ends of inode tables are free, too.
 fn free_by_dumpe2fs(image: &Path) -> (Vec<(u64, u64)>, u64) {
@@ -63,14 +64,15 @@ fn the_map_is_what_dumpe2fs_says_for_each_feature() {
     let work = Work::new();
     let tree = tree(&work);
     for (name, options) in MADE {
-        let image = work.image(name, 90 << 20);
-        run("mke2fs", &[&["-q", "-F", "-d", text(&tree)], *options, &[text(&image)]].concat());
+        let image = work.stale_image(name, 90 << 20);
+        run("mke2fs", &[&["-q", "-F", "-d", text(&tree)], &KEEP_STALE[..], *options, &[text(&image)]].concat());
         // A deleted file leaves its blocks free.
         run("debugfs", &["-w", "-R", "rm large", text(&image)]);
         // mke2fs does not count the files that it copies in as quota.
         let _ = std::process::Command::new("/sbin/e2fsck").args(["-fy", text(&image)]).output().unwrap();
         let map = map_of(&image);
         assert_eq!(map.whole_because(), None, "{name}");
+        assert!(image.metadata().unwrap().blocks() * 512 >= map.len_bytes(), "{name}: the stale data are gone");
         let (free, free_bytes) = free_by_dumpe2fs(&image);
         assert_free(&map, name, &free, free_bytes);
         // What is free is of no use to the filesystem.
@@ -84,12 +86,13 @@ fn the_map_is_what_dumpe2fs_says_for_each_feature() {
 #[test]
 fn the_map_is_as_small_as_that_of_e2image() {
     let work = Work::new();
-    let image = work.image("image", 200 << 20);
-    run("mke2fs", &["-q", "-F", "-t", "ext4", "-d", text(&tree(&work)), text(&image)]);
+    let image = work.stale_image("image", 200 << 20);
+    run("mke2fs", &[&["-q", "-F", "-t", "ext4", "-d", text(&tree(&work))], &KEEP_STALE[..], &[text(&image)]].concat());
+    assert!(image.metadata().unwrap().blocks() * 512 >= 200 << 20, "the stale data are gone");
     let map = not_whole(map_of(&image));
     let theirs = work.path("e2image");
     run("e2image", &["-Qa", text(&image), text(&theirs)]);
-    let theirs = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&theirs).unwrap()) * 512;
+    let theirs = fs::metadata(&theirs).unwrap().blocks() * 512;
     // e2image leaves out blocks of zeros, of which a new journal is made.
     let ours = not_zero_bytes(&image, &map);
     assert!(ours <= theirs * 105 / 100, "{ours} {theirs}");

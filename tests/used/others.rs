@@ -2,6 +2,7 @@
 //! judges.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -37,7 +38,7 @@ fn fill(tree: &Path, at: &Path) {
 }
 
 fn ntfs(work: &Work, options: &[&str]) -> std::path::PathBuf {
-    let image = work.image("ntfs", 120 << 20);
+    let image = work.stale_image("ntfs", 120 << 20);
     run("mkfs.ntfs", &[&["-F", "-Q", "-q"], options, &[text(&image)]].concat());
     let tree = tree(work);
     mounted(&["ntfs-3g", text(&image)], work, |at| fill(&tree, at));
@@ -143,18 +144,19 @@ fn xfs_is_what_xfs_db_counts() {
     for options in
         [&[][..], &["-m", "crc=0"], &["-b", "size=1024"], &["-m", "rmapbt=1,reflink=1"], &["-d", "agcount=3"]]
     {
-        let image = work.image("xfs", 400 << 20);
+        let image = work.stale_image("xfs", 400 << 20);
         // Not each kernel mounts each kind: these have a file that mkfs copies in.
         let can_mount = options.is_empty() || options[0] == "-d";
         fs::write(work.path("file"), noise(8, 3_000_000)).unwrap();
         let file = text(&work.path("file")).to_owned();
         fs::write(work.path("proto"), format!("/\n0 0\nd--755 0 0\nfile ---644 0 0 {file}\n$\n")).unwrap();
-        run("mkfs.xfs", &[&["-q", "-p", text(&work.path("proto"))], options, &[text(&image)]].concat());
+        run("mkfs.xfs", &[&["-q", "-f", "-K", "-p", text(&work.path("proto"))], options, &[text(&image)]].concat());
         if can_mount {
             mounted(&["mount", "-o", "loop", text(&image)], &work, |at| fill(&tree, at));
         }
         let map = map_of(&image);
         assert_eq!(map.whole_because(), None, "{options:?}");
+        assert!(image.metadata().unwrap().blocks() * 512 >= map.len_bytes(), "{options:?}: the stale data are gone");
         let print = |place: &str, what: &str| {
             let printed = run("xfs_db", &["-r", "-c", place, "-c", &format!("print {what}"), text(&image)]);
             number_behind(&printed, "=")
@@ -179,7 +181,7 @@ fn fat_is_what_fsck_counts() {
     let work = Work::new();
     let tree = tree(&work);
     for (bits, len) in [("12", 15 << 20), ("16", 60 << 20), ("32", 90 << 20)] {
-        let image = work.image("fat", len);
+        let image = work.stale_image("fat", len);
         run("mkfs.fat", &["-F", bits, text(&image)]);
         run("mcopy", &["-s", "-i", text(&image), text(&tree), "::/copy"]);
         run("mdel", &["-i", text(&image), "::/copy/small/9"]);
@@ -201,7 +203,7 @@ fn fat_is_what_fsck_counts() {
 #[test]
 fn exfat_and_swap_have_their_metadata() {
     let work = Work::new();
-    let image = work.image("exfat", 64 << 20);
+    let image = work.stale_image("exfat", 64 << 20);
     run("mkfs.exfat", &[text(&image)]);
     let map = not_whole(map_of(&image));
     assert!(map.used_bytes() < 8 << 20, "{}", map.used_bytes());
@@ -209,7 +211,7 @@ fn exfat_and_swap_have_their_metadata() {
     write_used(&image, &map, &used);
     run("fsck.exfat", &["-n", text(&used)]);
 
-    let image = work.image("swap", 64 << 20);
+    let image = work.stale_image("swap", 64 << 20);
     run("mkswap", &["-q", text(&image)]);
     assert_eq!(not_whole(map_of(&image)).used_bytes(), 4096);
     let mut bytes = fs::read(&image).unwrap();

@@ -22,6 +22,18 @@ impl Work {
         self.0.path().join(name)
     }
 
+    /// An image of stale data: noise in each block.
+    pub(crate) fn stale_image(&self, name: &str, len: u64) -> PathBuf {
+        let path = self.image(name, len);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let piece = noise(len, 1 << 20);
+        for at in (0..len).step_by(piece.len()) {
+            let rest = usize::try_from(len - at).unwrap().min(piece.len());
+            std::os::unix::fs::FileExt::write_all_at(&file, &piece[..rest], at).unwrap();
+        }
+        path
+    }
+
     /// An image of zeros.
     pub(crate) fn image(&self, name: &str, len: u64) -> PathBuf {
         let path = self.path(name);
@@ -29,6 +41,9 @@ impl Work {
         path
     }
 }
+
+/// What mke2fs needs to leave the stale data of an image: it discards them otherwise, in a file, too.
+pub(crate) const KEEP_STALE: [&str; 2] = ["-E", "nodiscard,lazy_itable_init=1"];
 
 /// What a program prints; it must succeed. The system's own directories come first in its PATH.
 pub(crate) fn run(program: &str, args: &[&str]) -> String {

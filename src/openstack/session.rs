@@ -16,6 +16,8 @@ use super::settings::CloudSettings;
 use crate::http::{Answer, Failure, Http, Secret, retry_after};
 use crate::shown;
 
+/// The role that the policies of Cinder and Nova ask for.
+const ADMIN: &str = "admin";
 /// Attempts of a read, in all.
 const MOST_ATTEMPTS: u32 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -85,9 +87,9 @@ impl Session {
         &self.settings
     }
 
-    /// Whether the token has this role, by its name.
-    pub fn has_role(&self, role: &str) -> bool {
-        self.roles.borrow().iter().any(|one| one == role)
+    /// Whether the token has the role that the policies of Cinder and Nova ask for.
+    pub fn is_admin(&self) -> bool {
+        self.roles.borrow().iter().any(|one| one == ADMIN)
     }
 
     /// Begins the deadline anew: for work of many steps, each of which has all of it.

@@ -58,7 +58,7 @@ fn a_private_authority_is_trusted_where_it_is_named_and_for_its_own_name_alone()
     let other = authority(folder.path(), "other", "DNS:localhost");
     let port = keystone(&ours);
     let url = format!("https://localhost:{port}");
-    assert!(open(&url, Some(&ours)).unwrap().has_role("admin"));
+    assert!(open(&url, Some(&ours)).unwrap().is_admin());
 
     for (url, ca_file, says) in [
         (url.clone(), Some(&*other), "certificate"),

@@ -70,6 +70,7 @@ pub(super) fn map(session: &Session, now: DateTime<Utc>) -> Result<CloudMap, Clo
         doubts.push(what.to_owned());
     }
     let names: BTreeMap<&str, &str> = servers.iter().map(|server| (server.id.as_str(), server.name.as_str())).collect();
+    doubts.extend(by_attachment(&mut mapped, &attachments));
     let mut both = both_sides(&volumes, attachments, mapped, &names);
     let region = session.settings().region.clone();
     let mut map = CloudMap {
@@ -115,7 +116,7 @@ pub(super) fn one_volume(
             session.server(&id_of).and_then(|server| Ok((session.volumes_of(&id_of, server.volumes.len())?, server)));
         match found {
             Ok((volumes, server)) => {
-                mapped.extend(volumes.into_iter().filter(|one| one.volume == id).map(|one| (id_of.clone(), one)));
+                mapped.extend(volumes.into_iter().map(|one| (id_of.clone(), one)));
                 servers.push(server);
             }
             Err(error) if error.status() == Some(404) => {}
@@ -123,9 +124,29 @@ pub(super) fn one_volume(
         }
     }
     let names: BTreeMap<&str, &str> = servers.iter().map(|server| (server.id.as_str(), server.name.as_str())).collect();
+    by_attachment(&mut mapped, &attachments);
+    mapped.retain(|(_, one)| one.volume == id);
     let attached =
         both_sides(std::slice::from_ref(&volume), attachments, mapped, &names).remove(id).unwrap_or_default();
     Ok((cloud_volume(volume, attached, &BTreeMap::new()), servers.into_iter().map(instance).collect()))
+}
+
+/// Where Nova names an attachment of one volume and calls the volume another one, Cinder's volume is right: an attachment that
+/// Nova names must never look as if Nova did not map it. Returns what was corrected.
+fn by_attachment(mapped: &mut [(String, NovaAttachment)], attachments: &[Attachment]) -> Vec<String> {
+    let of: BTreeMap<&str, &str> = attachments.iter().map(|one| (one.id.as_str(), one.volume_id.as_str())).collect();
+    let mut corrected = Vec::new();
+    for (server, one) in mapped {
+        let Some(id) = &one.attachment_id else { continue };
+        if let Some(volume) = of.get(id.as_str()).filter(|volume| **volume != one.volume) {
+            corrected.push(format!(
+                "Nova says that the attachment {id} to the instance {server} is of the volume {}, and Cinder that it is of {volume}",
+                one.volume
+            ));
+            (*volume).clone_into(&mut one.volume);
+        }
+    }
+    corrected
 }
 
 /// Cinder's attachments by volume, each with Nova's side where Nova maps it.

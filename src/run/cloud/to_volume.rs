@@ -58,6 +58,10 @@ impl ToVolume {
         commands: &dyn RunCommand,
     ) -> Result<Self, ToVolumeError> {
         let (session, mut remarks) = collect::open(options)?;
+        // A member may make a volume, and then neither keep it out of use nor say on which host it is.
+        if !session.is_admin() {
+            return Err(ToVolumeError::MissingRight);
+        }
         let volumes = session.volumes()?;
         let servers = session.servers()?;
         let entry = manifest.cloud.as_ref().map(|entry| entry.volume.clone());

@@ -5,6 +5,9 @@ use super::plan::Action;
 use super::seen::{named_volume, task};
 use crate::cloud::{Attached, CloudVolume};
 
+/// Nova's status of an instance whose cell is down. Nova lists it, without its volumes.
+const UNKNOWN: &str = "UNKNOWN";
+
 /// Whether Cinder's side is made only in part: the compute host never said that it has the volume.
 pub(super) fn is_half_made(status: Option<&str>) -> bool {
     matches!(status, Some("reserved" | "attaching" | "error_attaching"))
@@ -63,6 +66,13 @@ impl Draft<'_> {
             );
             return self.unclear(volume, None, what);
         };
+        if self.instances.get(instance).is_some_and(|found| found.status == UNKNOWN) {
+            let what = format!(
+                "Cinder has the attachment {attachment} to the instance {instance}, and Nova does not know that instance's volumes \
+                 now (status {UNKNOWN}: the database of its cell does not answer): try again when Nova knows them"
+            );
+            return self.unclear(volume, Some(instance), what);
+        }
         if let Some(found) = self.instances.get(instance)
             && (found.status == "BUILD" || matches!(task(found), Some(task) if task != "deleting"))
             && !self.wish.past.wanted.contains_key(&(volume.id.clone(), instance.to_owned()))

@@ -51,16 +51,13 @@ pub(crate) fn services(session: &Session) -> Result<Vec<SeenService>, RecoverErr
     let mut all: Vec<SeenService> = cinder.into_iter().map(seen("Cinder")).collect();
     all.extend(nova.into_iter().map(seen("Nova")));
     // Reading is a right of readers, too.
-    if !session.has_role(ADMIN) {
+    if !session.is_admin() {
         return Err(RecoverError::MissingRight {
             right: "volume_extension:volume_admin_actions:reset_status of Cinder",
         });
     }
     Ok(all)
 }
-
-/// The role that the policies of Cinder and Nova ask for.
-const ADMIN: &str = "admin";
 
 pub(crate) fn seen_action(action: InstanceAction) -> SeenAction {
     SeenAction {

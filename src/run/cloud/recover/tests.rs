@@ -9,11 +9,11 @@ use super::plan::{Action, Plan};
 use super::seen::{COMPUTE_BINARY, Past, REBOOT, Restarted, Seen, SeenAction, SeenService, Wish};
 use crate::cloud::{Attached, CinderSide, CloudMap, CloudVolume, FORMAT, Instance, NovaSide};
 
-fn outage() -> DateTime<Utc> {
+pub(super) fn outage() -> DateTime<Utc> {
     "2026-11-28T22:00:00Z".parse().unwrap()
 }
 
-fn pair(instance: &str, cinder: Option<(&str, &str)>, nova: Option<&str>) -> Attached {
+pub(super) fn pair(instance: &str, cinder: Option<(&str, &str)>, nova: Option<&str>) -> Attached {
     Attached {
         instance: Some(instance.to_owned()),
         cinder: cinder.map(|(id, status)| CinderSide {
@@ -30,12 +30,12 @@ fn pair(instance: &str, cinder: Option<(&str, &str)>, nova: Option<&str>) -> Att
     }
 }
 
-fn volume(id: &str, status: &str, attachments: Vec<Attached>) -> CloudVolume {
+pub(super) fn volume(id: &str, status: &str, attachments: Vec<Attached>) -> CloudVolume {
     let lv = format!("volume-{id}");
     CloudVolume { id: id.to_owned(), lv, status: status.to_owned(), attachments, ..CloudVolume::default() }
 }
 
-fn instance(id: &str, status: &str, power: i64) -> Instance {
+pub(super) fn instance(id: &str, status: &str, power: i64) -> Instance {
     Instance {
         id: id.to_owned(),
         status: status.to_owned(),
@@ -46,7 +46,7 @@ fn instance(id: &str, status: &str, power: i64) -> Instance {
     }
 }
 
-fn service(of: &'static str, binary: &str, host: &str) -> SeenService {
+pub(super) fn service(of: &'static str, binary: &str, host: &str) -> SeenService {
     SeenService {
         of,
         binary: binary.to_owned(),
@@ -58,7 +58,7 @@ fn service(of: &'static str, binary: &str, host: &str) -> SeenService {
     }
 }
 
-fn seen(volumes: Vec<CloudVolume>, instances: Vec<Instance>) -> Seen {
+pub(super) fn seen(volumes: Vec<CloudVolume>, instances: Vec<Instance>) -> Seen {
     let map = CloudMap {
         format: FORMAT,
         taken_at: outage(),
@@ -128,6 +128,14 @@ fn each_row_of_the_table_is_done_as_documented() {
         assert!(plan.stops.is_empty(), "{case}: {:?}", plan.stops);
         assert_eq!(Plan::from_bytes(&plan.to_bytes()).unwrap(), plan);
     }
+}
+
+#[test]
+fn what_is_attached_to_an_instance_of_a_cell_that_is_down_is_not_touched() {
+    let volumes = vec![volume("v", "in-use", vec![pair("s", Some(("a", "attached")), None)])];
+    let plan = planned(&seen(volumes, vec![instance("s", "UNKNOWN", 0)]), None, &Past::default(), true);
+    assert_eq!(short(&plan), Vec::<String>::new());
+    assert!(plan.steps.is_empty() && plan.unclear.iter().any(|finding| finding.what.contains("try again")), "{plan:?}");
 }
 
 #[test]

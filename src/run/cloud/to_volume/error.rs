@@ -5,6 +5,7 @@ use crate::source::SourceError;
 
 /// Why a volume cannot be restored into.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ToVolumeError {
     /// The cloud.
     #[error(transparent)]
@@ -12,6 +13,12 @@ pub enum ToVolumeError {
     /// LVM cannot say where the volume is.
     #[error(transparent)]
     Lvm(#[from] SourceError),
+    /// The user may not do what such a restore needs.
+    #[error(
+        "nothing was changed: the user lacks the right volume_extension:volume_admin_actions:reset_status of Cinder; a restore \
+         into a volume needs a user with the role admin, see docs/cloud.md"
+    )]
+    MissingRight,
     /// What is asked for is not possible, or not safe.
     #[error("{0}")]
     Refused(String),

@@ -12,7 +12,7 @@ use super::evacuate::{EVACUATE_EXAMPLES, EvacuateArgs, evacuate};
 use super::log;
 use super::night_args::day;
 use super::output::{print, print_json};
-use super::place::Where;
+use super::place::{Place, Where};
 #[cfg(feature = "openstack")]
 use super::recover::{RECOVER_EXAMPLES, RecoverArgs, recover};
 use super::sessions::{SESSIONS_EXAMPLES, SessionsArgs, sessions};
@@ -71,27 +71,9 @@ pub(crate) fn cloud(command: &CloudCommand) -> anyhow::Result<ExitClass> {
 
 fn map(args: &MapArgs) -> anyhow::Result<ExitClass> {
     let place = args.place.place()?;
-    let saved = |when| -> anyhow::Result<CloudMap> { Ok(load(&place.open()?, when)?) };
-    let options = place.config.as_ref().map(|config| config.openstack.clone()).filter(|options| options.enabled);
-    let map = match (args.date, options) {
-        (Some(day), _) => saved(When::Day(day))?,
-        (None, Some(options)) if !args.saved => match take(&options, SystemClock.now()) {
-            Ok(taken) => {
-                for doubt in &taken.doubts {
-                    log::warning(&format!("warning: {doubt}"));
-                }
-                taken.map
-            }
-            Err(error) => {
-                log::warning(&format!("warning: the cloud is not asked: {}", with_causes(&error)));
-                let map = saved(When::Newest)?;
-                let when = map.taken_at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S");
-                log::warning(&format!("warning: this is the map saved on {when}"));
-                map
-            }
-        },
-        // Without [openstack] nothing is asked.
-        (None, _) => saved(When::Newest)?,
+    let map = match args.date {
+        Some(day) => load(&place.open()?, When::Day(day))?,
+        None => current(&place, args.saved)?,
     };
     if args.json {
         print_json(&map)?;
@@ -99,4 +81,26 @@ fn map(args: &MapArgs) -> anyhow::Result<ExitClass> {
         print(&map.text())?;
     }
     Ok(ExitClass::Well)
+}
+
+/// The map that the cloud gives; if it is down, is not to be asked, or is not in the config, the newest saved one.
+pub(crate) fn current(place: &Place, saved: bool) -> anyhow::Result<CloudMap> {
+    let newest = || -> anyhow::Result<CloudMap> { Ok(load(&place.open()?, When::Newest)?) };
+    let options = place.config.as_ref().map(|config| &config.openstack).filter(|options| options.enabled && !saved);
+    let Some(options) = options else { return newest() };
+    match take(options, SystemClock.now()) {
+        Ok(taken) => {
+            for doubt in &taken.doubts {
+                log::warning(&format!("warning: {doubt}"));
+            }
+            Ok(taken.map)
+        }
+        Err(error) => {
+            log::warning(&format!("warning: the cloud is not asked: {}", with_causes(&error)));
+            let map = newest()?;
+            let when = map.taken_at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S");
+            log::warning(&format!("warning: this is the map saved on {when}"));
+            Ok(map)
+        }
+    }
 }

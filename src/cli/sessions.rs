@@ -1,22 +1,30 @@
 //! `volbak cloud sessions`.
 
+use std::path::Path;
+
 use clap::Args;
+use volbak::cloud::CloudMap;
+use volbak::config::DEFAULT_PATH;
 use volbak::error::ExitClass;
 use volbak::outside::SystemCommands;
 use volbak::run::sessions::{ListedSession, check, close, list};
 use volbak::units::ByteLen;
 
+use super::cloud::current;
 use super::log;
 use super::output::{print, print_json, table};
+use super::place::Where;
 
 pub(crate) const SESSIONS_EXAMPLES: &str = "\
 Examples:
-  volbak cloud sessions                      the sessions of this host, their volumes, disks and users
+  volbak cloud sessions                      the sessions of this host, their volumes, instances, disks and users
   volbak cloud sessions --check              why a volume does not answer
   volbak cloud sessions --close 6f0ba2f4-…   one session, if nothing uses its disk";
 
 #[derive(Debug, Args)]
 pub(crate) struct SessionsArgs {
+    #[command(flatten)]
+    place: Where,
     /// Try the storage hosts of all sessions and recorded targets, and say what is wrong
     #[arg(long, conflicts_with = "close")]
     check: bool,
@@ -35,13 +43,19 @@ pub(crate) fn sessions(args: &SessionsArgs) -> anyhow::Result<ExitClass> {
     match &args.close {
         Some(volume) => close_one(volume, args.dry_run),
         None if args.check => check_all(args.json),
-        None => list_all(args.json),
+        None => list_all(args),
     }
 }
 
-fn list_all(json: bool) -> anyhow::Result<ExitClass> {
-    let listed = list()?;
-    if json {
+fn list_all(args: &SessionsArgs) -> anyhow::Result<ExitClass> {
+    let mut listed = list(None)?;
+    // Without sessions no cloud is asked.
+    if !listed.is_empty()
+        && let Some(map) = names(&args.place)
+    {
+        listed = list(Some(&map))?;
+    }
+    if args.json {
         print_json(&serde_json::json!({ "sessions": listed }))?;
         return Ok(ExitClass::Well);
     }
@@ -49,14 +63,16 @@ fn list_all(json: bool) -> anyhow::Result<ExitClass> {
         print("no iSCSI sessions\n")?;
         return Ok(ExitClass::Well);
     }
-    let mut rows =
-        vec![["SESSION", "STATE", "VOLUME", "PORTAL", "DISK", "SIZE", "USED BY"].map(str::to_owned).to_vec()];
-    for ListedSession { session, volume, uses } in &listed {
+    let mut rows = vec![
+        ["SESSION", "STATE", "VOLUME", "IN THE CLOUD", "PORTAL", "DISK", "SIZE", "USED BY"].map(str::to_owned).to_vec(),
+    ];
+    for ListedSession { session, volume, cloud, uses } in &listed {
         let disks: Vec<&str> = session.disks.iter().map(|disk| disk.name.as_str()).collect();
         rows.push(vec![
             session.number.to_string(),
             session.state.clone(),
             volume.clone().unwrap_or_else(|| session.target.clone()),
+            cloud.clone().unwrap_or_else(|| "-".to_owned()),
             session.portal.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             if disks.is_empty() { "-".to_owned() } else { disks.join(" ") },
             ByteLen(session.disks.iter().map(|disk| disk.size_bytes).sum()).to_string(),
@@ -65,6 +81,21 @@ fn list_all(json: bool) -> anyhow::Result<ExitClass> {
     }
     print(&table(&rows))?;
     Ok(ExitClass::Well)
+}
+
+/// The map of the cloud, or else the newest saved one. A compute node may have neither, and lists its sessions all the same.
+fn names(place: &Where) -> Option<CloudMap> {
+    let is_given = place.config.is_some() || place.destination.is_some();
+    let found = place.place().map_err(anyhow::Error::new).and_then(|place| current(&place, false));
+    match found {
+        Ok(map) => Some(map),
+        Err(error) => {
+            if is_given || Path::new(DEFAULT_PATH).exists() {
+                log::warning(&format!("warning: the volumes' names in the cloud are not known: {error:#}"));
+            }
+            None
+        }
+    }
 }
 
 fn check_all(json: bool) -> anyhow::Result<ExitClass> {

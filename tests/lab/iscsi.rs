@@ -92,6 +92,20 @@ fn sessions_are_shown_checked_and_closed_one_at_a_time() {
         assert!(line.contains("64 MiB") && line.trim_end().ends_with('-'), "{shown}");
     }
     assert!(run_expecting(0, &["cloud", "sessions", "--check"]).contains("answers"));
+    // The instances, by the map that a run saved in the destination.
+    let attached = serde_json::json!([{ "instance": "i-1", "instance_name": "web-1", "nova": {} }]);
+    let map = serde_json::json!({
+        "format": 1, "taken_at": "2026-11-20T12:00:00Z", "cloud": "admin", "instances": [],
+        "volumes": [{ "id": A, "lv": format!("volume-{A}"), "name": "data-1", "status": "in-use", "size_gib": 1, "attachments": attached }],
+    });
+    sh("mkdir -p /run/i/backups/.volbak/cloud");
+    std::fs::write("/run/i/backups/.volbak/cloud/2026-11-20.json", map.to_string()).unwrap();
+    let named = run_expecting(0, &["cloud", "sessions", "--from", "/run/i/backups"]);
+    for volume in [A, B, C] {
+        let line = named.lines().find(|line| line.contains(volume)).unwrap();
+        assert_eq!(line.contains("data-1 (web-1)"), volume == A, "{named}");
+    }
+    assert_eq!(of(A)["cloud"], Value::Null);
 
     // A disk in use, in each way that there is.
     let name = disk(A);

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use serde::Serialize;
 
 use super::kernel::{Disk, Session, SessionsError, sessions};
+use crate::cloud::{CloudMap, VOLUME_PREFIX, shown_names};
 use crate::run::in_use::opened_by_now;
 use crate::source;
 
@@ -17,18 +18,27 @@ pub struct ListedSession {
     pub session: Session,
     /// The id of its Cinder volume, if its target has such a name.
     pub volume: Option<String>,
+    /// The volume's display name and its instances, by the map of the cloud: `data-1 (web-1)`.
+    pub cloud: Option<String>,
     /// Who uses its disks, one line each; empty if no use is known.
     pub uses: Vec<String>,
 }
 
-/// The sessions with their users, by number.
-pub fn list() -> Result<Vec<ListedSession>, SessionsError> {
+/// The sessions with their users, by number. A map of the cloud names their volumes and instances.
+pub fn list(map: Option<&CloudMap>) -> Result<Vec<ListedSession>, SessionsError> {
     let listed = |session: Session| ListedSession {
+        cloud: session.volume().zip(map).and_then(|(volume, map)| in_the_cloud(volume, map)),
         volume: session.volume().map(str::to_owned),
         uses: session.disks.iter().filter_map(use_of).collect(),
         session,
     };
     Ok(sessions()?.into_iter().map(listed).collect())
+}
+
+fn in_the_cloud(volume: &str, map: &CloudMap) -> Option<String> {
+    let lv = format!("{VOLUME_PREFIX}{volume}");
+    let found = map.volumes.iter().find(|one| one.lv.eq_ignore_ascii_case(&lv))?;
+    Some(shown_names(found)).filter(|names| !names.is_empty())
 }
 
 /// A use of the disk, in words. The disk itself is not opened: while its session reconnects, that would wait.

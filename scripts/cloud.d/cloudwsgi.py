@@ -74,7 +74,10 @@ class Standin:
             row = dict(body[one], id=str(uuid.uuid4()))
             if kind == 'ports':
                 taken = {ip['ip_address'] for port in rows for ip in port['fixed_ips']}
-                free = next(a for a in ('127.0.1.%d' % n for n in range(10, 255)) if a not in taken)
+                wanted = [ip['ip_address'] for ip in row.get('fixed_ips', []) if ip.get('ip_address')]
+                if taken.intersection(wanted):
+                    return '409 Conflict', {'NeutronError': {'type': 'IpAddressAlreadyAllocated', 'message': 'in use', 'detail': ''}}
+                free = wanted[0] if wanted else next(a for a in ('127.0.1.%d' % n for n in range(10, 255)) if a not in taken)
                 row = {'name': '', 'status': 'ACTIVE', 'device_owner': '', 'binding:vif_type': 'ovs', 'binding:profile': {},
                        'binding:vif_details': {}, 'binding:vnic_type': 'normal', 'security_groups': [],
                        'mac_address': 'fa:16:3e:%02x:%02x:%02x' % tuple(random.randrange(256) for _ in range(3)), **row,

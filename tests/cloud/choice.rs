@@ -1,11 +1,13 @@
 //! What the cloud decides about a night: `select`, `volbak:retention`, and which volumes are gone.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
 use crate::map::{Answers, cloud, clouds_yaml, recorded};
+use crate::real::{CLOUD, clients, json as rows, openstack, remove_all, wait};
 use crate::testkit::stand_in::{Did, Host};
 
 const DATA_1: &str = "volume-ec20e4b2-6eca-4ccf-9d1c-9d8275246906";
@@ -64,6 +66,13 @@ fn sorted<const N: usize>(names: [&str; N]) -> Vec<String> {
 /// What the report says below its documented part.
 pub(crate) fn decided(did: &Did) -> &str {
     did.stdout.split("Decided by the cloud...\n").nth(1).unwrap_or_else(|| panic!("{did:?}"))
+}
+
+/// For how many days the newest backup of a volume is kept, as `prune` says.
+fn days(host: &Host, lv: &str) -> String {
+    let forecast = host.verb(&["prune", "--dry-run"]).stdout;
+    let line = forecast.lines().find(|line| line.contains(&format!("{lv}/"))).unwrap_or_else(|| panic!("{forecast}"));
+    line.split("old, kept for ").nth(1).unwrap_or(line).split(' ').next().unwrap().to_owned()
 }
 
 #[test]
@@ -131,12 +140,6 @@ fn a_retention_in_the_metadata_holds_within_the_limits() {
     assert!(said.contains(&format!("{SAME} asks for a retention of 4000 days, and has 90")), "{said}");
     assert!(!said.contains(DATA_1), "{said}");
     assert!(did.stdout.contains(&format!("{BOOTABLE}: its metadata say volbak:retention=for ever")), "{did:?}");
-    let days = |host: &Host, lv: &str| {
-        let forecast = host.verb(&["prune", "--dry-run"]).stdout;
-        let line =
-            forecast.lines().find(|line| line.contains(&format!("{lv}/"))).unwrap_or_else(|| panic!("{forecast}"));
-        line.split("old, kept for ").nth(1).unwrap_or(line).split(' ').next().unwrap().to_owned()
-    };
     let all = |host: &Host| [DATA_1, SAME, BOOTABLE, OPT_OUT].map(|lv| days(host, lv));
     // The config's own table of a volume takes precedence.
     assert_eq!(all(&host), ["30", "90", "7", "3"]);
@@ -201,4 +204,61 @@ fn only_a_volume_that_is_not_here_and_that_cinder_does_not_have_here_is_gone() {
     config(&host, "http://127.0.0.1:1", "");
     let did = host.verb(&["run"]);
     assert!(!gone(&did, SAME) && !gone(&did, BOOTABLE) && !did.stdout.contains("no longer knows"), "{did:?}");
+}
+
+#[test]
+#[ignore = "needs scripts/test-cloud"]
+fn the_metadata_of_real_volumes_decide_about_a_night() {
+    let _cloud = CLOUD.lock().unwrap_or_else(PoisonError::into_inner);
+    let volumes = [
+        ("sel-gold", "--property tier=gold"),
+        ("sel-no", "--property tier=gold --property volbak=no"),
+        ("sel-plain", "--property tier=silver"),
+        ("sel-long", "--property tier=gold --property volbak:retention=30"),
+        ("sel-over", "--property tier=gold --property volbak:retention=4000"),
+    ];
+    clients(&volumes.map(|(name, properties)| format!("volume create --size 1 {properties} {name}")));
+    let list = || rows(&["volume", "list", "--all-projects", "--long"]);
+    wait("the volumes are there", || {
+        list().as_array().unwrap().iter().filter(|row| row["Status"] == "available").count() == volumes.len()
+    });
+    let lvs: BTreeMap<String, String> = list()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["Name"].as_str().unwrap().to_owned(), format!("volume-{}", row["ID"].as_str().unwrap())))
+        .collect();
+    let lv = |name: &str| lvs[name].as_str();
+    let host = Host::new("");
+    let clouds = std::env::var("CLOUD_DIR").expect("scripts/test-cloud sets it");
+    let table = format!("[openstack]\ncloud = 'admin'\nclouds_file = '{clouds}/clouds.yaml'\nhost = 'storage-1'\n");
+    host.write_config("volbak.toml", &format!("{table}select = ['metadata.tier=gold']\nretention_limits = '7-90'\n"));
+    for lv in lvs.values() {
+        host.add_ext4(lv);
+    }
+    let did = host.verb(&["run"]);
+    assert_eq!(backed_up(&host), sorted([lv("sel-gold"), lv("sel-long"), lv("sel-over")]), "{did:?}");
+    assert!(
+        decided(&did).contains(&format!("{} asks for a retention of 4000 days, and has 90", lv("sel-over"))),
+        "{did:?}"
+    );
+    assert_eq!(["sel-gold", "sel-long", "sel-over"].map(|name| days(&host, lv(name))), ["7", "30", "90"]);
+
+    // Both clients have the same metadata of each volume.
+    let map: Value = serde_json::from_str(&host.verb(&["cloud", "map", "--json"]).stdout).unwrap();
+    for theirs in list().as_array().unwrap() {
+        let ours = map["volumes"].as_array().unwrap().iter().find(|ours| ours["id"] == theirs["ID"]).unwrap();
+        assert_eq!(ours["metadata"], theirs["Properties"]);
+        assert_eq!((&ours["name"], &ours["status"]), (&theirs["Name"], &theirs["Status"]));
+    }
+    assert_eq!(map["volumes"].as_array().unwrap().len(), volumes.len());
+
+    // What the owner changes counts in the next run.
+    openstack(&["volume", "set", "--property", "volbak=no", "sel-gold"]);
+    openstack(&["volume", "unset", "--property", "volbak", "sel-no"]);
+    openstack(&["volume", "set", "--property", "volbak:retention=60", "sel-long"]);
+    let did = host.verb(&["run"]);
+    assert_eq!(backed_up(&host), sorted([lv("sel-no"), lv("sel-long"), lv("sel-over")]), "{did:?}");
+    assert_eq!(days(&host, lv("sel-long")), "60");
+    remove_all();
 }

@@ -5,12 +5,24 @@
 
 mod choice;
 mod client;
+#[cfg(feature = "openstack")]
+mod cuts;
+#[cfg(feature = "openstack")]
+mod evacuate;
+#[cfg(feature = "openstack")]
+mod hostile;
+#[cfg(feature = "openstack")]
+mod inside;
 mod instances;
+#[cfg(feature = "openstack")]
+mod lab;
 mod map;
 mod night;
 mod real;
 #[cfg(feature = "openstack")]
 mod recover;
+#[cfg(feature = "openstack")]
+mod runbook;
 mod server;
 #[path = "../testkit/mod.rs"]
 mod testkit;

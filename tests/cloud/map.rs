@@ -70,7 +70,7 @@ pub(crate) fn clouds_yaml(folder: &Path, url: &str) -> String {
     path.display().to_string()
 }
 
-fn options(clouds_file: &str, deadline: Duration) -> OpenStackOptions {
+pub(crate) fn options(clouds_file: &str, deadline: Duration) -> OpenStackOptions {
     OpenStackOptions {
         enabled: true,
         cloud: Some("test".to_owned()),
@@ -224,10 +224,10 @@ fn a_thousand_volumes_take_seconds_and_little_memory() {
 }
 
 /// xorshift64.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -236,7 +236,7 @@ impl Random {
 }
 
 /// One damage to one answer.
-fn mutate(answers: &mut Answers, random: &mut Random) {
+pub(crate) fn mutate(answers: &mut Answers, random: &mut Random) {
     let at = random.below(answers.len());
     let answer = &mut answers[at].1;
     if random.below(2) == 0 {

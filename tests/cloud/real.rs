@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,47 @@ pub(crate) fn openstack(arguments: &[&str]) -> String {
     let output = Command::new("openstack").args(arguments).output().unwrap();
     assert!(output.status.success(), "openstack {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Carries out many commands in one process of the client, which takes seconds to start. It goes on after one that fails: the
+/// caller waits for what they make.
+pub(crate) fn clients(commands: &[String]) {
+    let mut child = Command::new("openstack").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all((commands.join("\n") + "\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{commands:?}");
+}
+
+/// A command of nova-manage, as on a controller.
+pub(crate) fn nova_manage(arguments: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/cloud");
+    let dir = std::env::var("CLOUD_DIR").expect("scripts/test-cloud sets it");
+    let output = Command::new(script).args(["nova-manage", &dir]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "nova-manage {arguments:?}: {output:?}");
+}
+
+/// Removes all instances, volumes and types: the tests share the cloud, and a recovery is about all that it has.
+pub(crate) fn remove_all() {
+    let rows = |list: &str| json(&[list, "list", "--all-projects"]).as_array().unwrap().clone();
+    let delete = |list: &str, options: &str, rows: &[Value]| {
+        let id = |row: &Value| row["ID"].as_str().unwrap().to_owned();
+        clients(&rows.iter().map(|row| format!("{list} delete {options} {}", id(row))).collect::<Vec<_>>());
+    };
+    // A list of instances has a page at a time.
+    wait("the instances are gone", || {
+        let left = rows("server");
+        delete("server", "--wait", &left);
+        left.is_empty()
+    });
+    wait("the volumes are gone", || {
+        let left = rows("volume");
+        // Cinder lets go of those of an instance after it is gone. One that an interrupted restore left is in maintenance.
+        let is_free = |row: &&Value| !["in-use", "detaching", "deleting"].contains(&row["Status"].as_str().unwrap());
+        delete("volume", "--force", &left.iter().filter(is_free).cloned().collect::<Vec<_>>());
+        left.is_empty()
+    });
+    let mut types = json(&["volume", "type", "list"]).as_array().unwrap().clone();
+    types.retain(|row| row["Name"] != "__DEFAULT__");
+    delete("volume type", "", &types);
 }
 
 /// Asks for an instance of the small flavor in the one network.
@@ -171,4 +213,5 @@ fn openstack_and_volbak_agree_on_every_volume_and_attachment() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(CloudMap::from_bytes(&output.stdout).unwrap().volumes, map.volumes);
+    remove_all();
 }

@@ -146,7 +146,7 @@ pub(crate) fn token(base: &str, token: &str) -> Reply {
         format!(r#"[{{"interface": "public", "region": "R1", "region_id": "R1", "url": "{base}{path}"}}]"#)
     };
     let body = format!(
-        r#"{{"token": {{"catalog": [
+        r#"{{"token": {{"roles": [{{"name": "admin"}}], "catalog": [
             {{"type": "volumev3", "name": "cinderv3", "endpoints": {}}},
             {{"type": "compute", "name": "nova", "endpoints": {}}}]}}}}"#,
         endpoint("/volume/v3/p1"),

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use serde_json::Value;
 
-use crate::real::{CLOUD, create_server, json, openstack, wait};
+use crate::real::{CLOUD, create_server, json, openstack, remove_all, wait};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -78,9 +78,20 @@ fn a_backup_becomes_a_new_volume_and_a_failure_leaves_it_in_maintenance() {
     create_server("to-volume", &["--image", "cirros"]);
     wait("the instance runs", || json(&["server", "show", "to-volume"])["status"] == "ACTIVE");
 
-    // The plan changes nothing.
+    // A member may make volumes, and is refused before one is made.
     let count = || json(&["volume", "list", "--all-projects"]).as_array().unwrap().len();
     let before = count();
+    let config = place.folder.path().join("member.toml");
+    fs::write(&config, fs::read_to_string(&place.config).unwrap().replace("cloud = 'admin'", "cloud = 'demo'"))
+        .unwrap();
+    let member = Place { config, volumes: place.volumes.clone(), folder: tempfile::tempdir().unwrap() };
+    let refused = member.run(&["restore", "disk-1", "--to-volume", "new-0"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let right = "nothing was changed: the user lacks the right volume_extension:volume_admin_actions:reset_status";
+    assert!(refused.status.code() == Some(1) && said.contains(right), "{said}");
+    assert_eq!(count(), before);
+
+    // The plan changes nothing.
     let plan = place.well(&["restore", "disk-1", "--to-volume", "new-1", "--attach", "to-volume", "--dry-run"]);
     assert!(plan.contains("a new volume new-1, 1 GiB") && plan.contains("attached to to-volume"), "{plan}");
     assert_eq!(count(), before);
@@ -129,4 +140,5 @@ fn a_backup_becomes_a_new_volume_and_a_failure_leaves_it_in_maintenance() {
     assert!(String::from_utf8_lossy(&told.stderr).contains("is deleted"), "{told:?}");
     let has = |name: &str| json(&["volume", "list", "--all-projects"]).to_string().contains(&format!("\"{name}\""));
     wait("the volume is gone", || !has("gone"));
+    remove_all();
 }

@@ -3,35 +3,15 @@
 //! instance, both private to the test: temporary directories, a port of their own, no daemon of the system's touched.
 
 use std::fs;
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::thread;
 
 use crate::testkit::guest::{both_outputs, sh};
+use crate::testkit::ssh::serve_ssh;
 use crate::testkit::wait::{Killed, wait_until};
 
 const PASSWORD: &str = "Geheim-4711-nobody-sees";
-
-/// Ends with the test.
-/// Starts an sshd for each connection, as inetd does, and gives the port: it is the test's own from the first moment.
-fn serve_ssh(config: String, log: PathBuf) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    // The thread ends with the program: it waits for a connection that may never come.
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let socket = OwnedFd::from(stream.unwrap());
-            let mut sshd = Command::new("/usr/sbin/sshd");
-            sshd.args(["-i", "-e", "-f", &config]).stderr(fs::File::create(&log).unwrap());
-            let mut sshd = sshd.stdin(socket.try_clone().unwrap()).stdout(socket).spawn().unwrap();
-            thread::spawn(move || sshd.wait());
-        }
-    });
-    port
-}
 
 struct Instance {
     root: PathBuf,
@@ -42,7 +22,7 @@ struct Instance {
 impl Instance {
     fn start(root: &Path) -> Self {
         let at = |name: &str| root.join(name).display().to_string();
-        let port = serve_ssh(at("sshd_config"), root.join("sshd.log"));
+        let port = serve_ssh("127.0.0.1:0", at("sshd_config"), root.join("sshd.log"));
         sh(&format!(
             "mkdir -p /run/sshd {dest} {db}; ssh-keygen -q -t ed25519 -N '' -f {host}; ssh-keygen -q -t ed25519 -N '' -f {key}
              cp {key}.pub {authorized}; chmod 600 {authorized}

@@ -10,6 +10,7 @@ pub mod examples;
 pub mod guest;
 pub mod layouts;
 pub mod proof;
+pub mod ssh;
 pub mod stand_in;
 pub mod tls;
 pub mod tree;

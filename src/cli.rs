@@ -4,6 +4,7 @@ pub(crate) mod args;
 pub(crate) mod browse;
 pub(crate) mod cloud;
 pub(crate) mod copy;
+mod current_map;
 mod disk;
 #[cfg(feature = "openstack")]
 mod evacuate;

@@ -1,5 +1,5 @@
 """Serves one WSGI application on 127.0.0.1, threaded, with nothing but the standard library."""
-import importlib, json, os, random, re, sys, threading, urllib.parse, uuid, socketserver
+import importlib, json, os, random, re, sys, threading, urllib.parse, urllib.request, uuid, socketserver
 from wsgiref import simple_server
 
 
@@ -28,7 +28,7 @@ class Standin:
     a server started on such an address stands for the instance that has it."""
 
     def __init__(self, folder):
-        self.path, self.lock = os.path.join(folder, 'neutron.json'), threading.Lock()
+        self.folder, self.path, self.lock = folder, os.path.join(folder, 'neutron.json'), threading.Lock()
         try:
             with open(self.path) as file:
                 self.all = json.load(file)
@@ -78,6 +78,8 @@ class Standin:
                 if taken.intersection(wanted):
                     return '409 Conflict', {'NeutronError': {'type': 'IpAddressAlreadyAllocated', 'message': 'in use', 'detail': ''}}
                 free = wanted[0] if wanted else next(a for a in ('127.0.1.%d' % n for n in range(10, 255)) if a not in taken)
+                if not row.get('tenant_id') and not row.get('project_id'):
+                    row['tenant_id'] = self.project_of(environ['HTTP_X_AUTH_TOKEN'])
                 row = {'name': '', 'status': 'ACTIVE', 'device_owner': '', 'binding:vif_type': 'ovs', 'binding:profile': {},
                        'binding:vif_details': {}, 'binding:vnic_type': 'normal', 'security_groups': [],
                        'mac_address': 'fa:16:3e:%02x:%02x:%02x' % tuple(random.randrange(256) for _ in range(3)), **row,
@@ -96,6 +98,13 @@ class Standin:
             self.save()
             return '204 No Content', None
         return '200 OK', {one: found}
+
+    def project_of(self, token):
+        with open(os.path.join(self.folder, 'base')) as file:
+            url = 'http://127.0.0.1:%d/v3/auth/tokens' % int(file.read())
+        request = urllib.request.Request(url, headers={'X-Auth-Token': token, 'X-Subject-Token': token})
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)['token']['project']['id']
 
     def image(self, path, environ):
         if path in ('', '/versions'):

@@ -1,18 +1,16 @@
 //! `volbak cloud`.
 
-use chrono::{Local, NaiveDate};
+use chrono::NaiveDate;
 use clap::{Args, Subcommand};
-use volbak::cloud::CloudMap;
-use volbak::error::{ExitClass, with_causes};
-use volbak::outside::{Clock, SystemClock};
-use volbak::run::cloud::{When, load, take};
+use volbak::error::ExitClass;
+use volbak::run::cloud::{When, load};
 
+use super::current_map::current;
 #[cfg(feature = "openstack")]
 use super::evacuate::{EVACUATE_EXAMPLES, EvacuateArgs, evacuate};
-use super::log;
 use super::night_args::day;
 use super::output::{print, print_json};
-use super::place::{Place, Where};
+use super::place::Where;
 #[cfg(feature = "openstack")]
 use super::recover::{RECOVER_EXAMPLES, RecoverArgs, recover};
 use super::sessions::{SESSIONS_EXAMPLES, SessionsArgs, sessions};
@@ -81,26 +79,4 @@ fn map(args: &MapArgs) -> anyhow::Result<ExitClass> {
         print(&map.text())?;
     }
     Ok(ExitClass::Well)
-}
-
-/// The map that the cloud gives; if it is down, is not to be asked, or is not in the config, the newest saved one.
-pub(crate) fn current(place: &Place, saved: bool) -> anyhow::Result<CloudMap> {
-    let newest = || -> anyhow::Result<CloudMap> { Ok(load(&place.open()?, When::Newest)?) };
-    let options = place.config.as_ref().map(|config| &config.openstack).filter(|options| options.enabled && !saved);
-    let Some(options) = options else { return newest() };
-    match take(options, SystemClock.now()) {
-        Ok(taken) => {
-            for doubt in &taken.doubts {
-                log::warning(&format!("warning: {doubt}"));
-            }
-            Ok(taken.map)
-        }
-        Err(error) => {
-            log::warning(&format!("warning: the cloud is not asked: {}", with_causes(&error)));
-            let map = newest()?;
-            let when = map.taken_at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S");
-            log::warning(&format!("warning: this is the map saved on {when}"));
-            Ok(map)
-        }
-    }
 }

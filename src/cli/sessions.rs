@@ -10,7 +10,7 @@ use volbak::outside::SystemCommands;
 use volbak::run::sessions::{ListedSession, check, close, list};
 use volbak::units::ByteLen;
 
-use super::cloud::current;
+use super::current_map::current;
 use super::log;
 use super::output::{print, print_json, table};
 use super::place::Where;

@@ -39,7 +39,7 @@ fn an_instance_its_volumes_and_a_lost_host_come_back_as_the_runbook_says() {
     fs::create_dir_all(lab.at(".volbak/cloud")).unwrap();
     fs::write(lab.at(".volbak/cloud/2026-01-01.json"), map.to_bytes().unwrap()).unwrap();
     let image = lab.at("web-db.img");
-    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).arg("64M").status().unwrap();
+    let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).arg("64M").status().unwrap();
     assert!(made.success());
     let mut snapshot = Command::new(env!("CARGO_BIN_EXE_volbak"));
     assert!(

@@ -10,6 +10,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::store::{Destination, StoreError};
+
 mod choice;
 mod copy;
 mod dumps;
@@ -93,6 +95,16 @@ impl Config {
     pub fn parse(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let (config, mistakes) = sections::read(text, environment);
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Wrong { path: None, mistakes }) }
+    }
+
+    /// Opens `backup_destination`. Does not look whether it is mounted.
+    pub fn open_destination(&self) -> Result<Destination, StoreError> {
+        Destination::reach(&self.backup_destination, &self.store)
+    }
+
+    /// Opens `backup_destination`, which must be mounted if `require_mount` says so; an object store is no mount.
+    pub fn open_mounted_destination(&self) -> Result<Destination, StoreError> {
+        Destination::reach_mounted(&self.backup_destination, &self.store, self.require_mount)
     }
 
     /// A commented, valid config: the output of `volbak config init`.

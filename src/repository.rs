@@ -83,7 +83,7 @@ impl Repository {
     /// Finds a backup by name: `VOLUME` for the newest that is not bad, `VOLUME@last`, `VOLUME@2026-11-28`,
     /// `VOLUME@2026-11-28_031500`, or the path of an archive.
     pub fn find(&self, name: &str) -> Result<Backup, Error> {
-        let found = locate::find(name, Some(self.directory()), SystemClock.now())?;
+        let found = locate::find(name, Some(&self.destination), SystemClock.now())?;
         Ok(Backup { manifest: found.files.manifest().map(Box::new), files: found.files, notes: found.notes })
     }
 

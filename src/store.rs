@@ -1,8 +1,9 @@
 //! Stores backups.
 //!
-//! A destination is a directory. Each volume has a directory in it, and `.volbak/` holds the files that belong to
-//! no single volume. One run at a time changes a destination: only the holder of the lock ([`RunLock`]) may add,
-//! publish and remove. Reading needs no lock, since a published file is never changed.
+//! A destination is a directory, or a prefix in an object store. Each volume has a folder in it, and `.volbak/` holds the
+//! files that belong to no single volume. One run at a time changes a destination: only the holder of the lock
+//! ([`RunLock`]) may add, publish and remove. Reading needs no lock, since a published file is never changed. In an object
+//! store the lock is advice: there, the names of a run are its own (`stem`), so that two runs never mix their files.
 
 pub mod api;
 pub(crate) mod arrival;
@@ -16,6 +17,7 @@ pub mod local;
 #[cfg(feature = "s3")]
 pub mod object;
 pub mod open;
+mod options;
 pub mod pending;
 pub mod pins;
 pub mod presence;
@@ -23,8 +25,11 @@ pub mod records;
 pub mod remains;
 pub mod removal;
 pub mod retention;
+mod stem;
 
 pub use api::{Folder, RunLock, Store};
 pub use backup::{Backup, IsImage, RECORD, ReadError};
-pub use destination::{Destination, OWN_DIRECTORY};
+pub use destination::{Destination, OWN_DIRECTORY, is_in_object_store};
 pub use error::StoreError;
+pub use options::StoreOptions;
+pub(crate) use stem::without_run;

@@ -24,7 +24,6 @@ use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, room, status};
 use volbak::run::{accept, notices, protect, reports};
-use volbak::store::Destination;
 
 use super::args::Cli;
 use super::log;
@@ -70,7 +69,7 @@ pub(crate) fn carry_out(command: &NightCommand, verbosity: Verbosity) -> anyhow:
 /// Prints the config lines that declare the contents found by a volume's last backup as intended.
 fn expect(path: &ConfigPath, volume: &str) -> anyhow::Result<ExitClass> {
     let Some(config) = load(path) else { return Ok(ExitClass::Usage) };
-    let destination = Destination::open(&config.backup_destination)?;
+    let destination = config.open_destination()?;
     let name = volume.rsplit('/').next().unwrap_or(volume);
     let is_name = !name.is_empty() && !name.starts_with('.');
     let shelf = if is_name { Shelf::read(&destination, name, &Kept::of(&destination)?)? } else { None };
@@ -189,7 +188,7 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
 
 fn report(args: &ReportArgs) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
-    let destination = Destination::open(&config.backup_destination)?;
+    let destination = config.open_destination()?;
     let report = reports::load(&destination, args.date)?;
     let style = config.report.style;
     let mut class = ExitClass::Well;
@@ -259,7 +258,7 @@ fn shown_status(args: &StatusArgs) -> u8 {
 
 fn set_protected(args: &ProtectArgs, protect: bool) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
-    let destination = Destination::open(&config.backup_destination)?;
+    let destination = config.open_destination()?;
     let mut stems = Vec::new();
     for spec in &args.place.members_of(&args.backup)? {
         match protect::set(&destination, spec, protect, &SystemClock) {
@@ -304,7 +303,7 @@ fn forecast_of(args: &PruneArgs, verbosity: Verbosity) -> anyhow::Result<ExitCla
 
 fn accept(args: &AcceptArgs) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
-    let destination = Destination::open(&config.backup_destination)?;
+    let destination = config.open_destination()?;
     let accepted = match accept::accept(&destination, &args.volume, &SystemClock) {
         Ok(accepted) => accepted,
         Err(accept::AcceptError::Store(error)) => return Err(error.into()),

@@ -13,7 +13,7 @@ use volbak::run::locate::{LocateError, Located, find};
 use volbak::run::sets::{LocatedSet, find_set};
 use volbak::store::Backup;
 use volbak::store::Destination;
-use volbak::store::StoreError;
+use volbak::store::{StoreError, StoreOptions, is_in_object_store};
 
 use super::log;
 
@@ -31,7 +31,7 @@ pub(crate) struct Where {
     pub(crate) config: Option<PathBuf>,
     /// The destination, once it was found and opened: the config is loaded once, however many backups are named.
     #[arg(skip)]
-    pub(crate) opened: OnceLock<PathBuf>,
+    pub(crate) opened: OnceLock<Destination>,
 }
 
 /// Arguments that select the destination of a new backup.
@@ -146,14 +146,13 @@ impl Where {
         let now = SystemClock.now();
         match find(backup, None, now) {
             Err(LocateError::NoDestination(_)) => {
-                let root = if let Some(root) = self.opened.get() {
-                    root
+                let destination = if let Some(destination) = self.opened.get() {
+                    destination
                 } else {
-                    let place = self.place()?;
-                    place.open()?;
-                    self.opened.get_or_init(|| place.root)
+                    let destination = self.place()?.open()?;
+                    self.opened.get_or_init(|| destination)
                 };
-                Ok(find(backup, Some(root), now))
+                Ok(find(backup, Some(destination), now))
             }
             by_path => Ok(by_path),
         }
@@ -163,7 +162,10 @@ impl Where {
 impl Place {
     /// Opens the destination. With `require_mount`, the destination of the config must be mounted.
     pub(crate) fn open(&self) -> Result<Destination, StoreError> {
-        Destination::open_mounted(&self.root, self.must_be_mounted)
+        match &self.config {
+            Some(config) => Destination::reach_mounted(&self.root, &config.store, self.must_be_mounted),
+            None => Destination::reach_mounted(&self.root, &StoreOptions::default(), self.must_be_mounted),
+        }
     }
 
     /// The config, as returned by [`Where::config`].
@@ -198,7 +200,10 @@ pub(crate) fn load(path: &Path) -> Result<Config, UsageError> {
 }
 
 fn defaults(root: &Path) -> Result<Config, UsageError> {
-    let absolute = std::path::absolute(root).map_err(|error| UsageError(format!("{}: {error}", root.display())))?;
+    let in_store = is_in_object_store(root).then(|| Ok(root.to_owned()));
+    let absolute = in_store
+        .unwrap_or_else(|| std::path::absolute(root))
+        .map_err(|error| UsageError(format!("{}: {error}", root.display())))?;
     let named: [(OsString, OsString); 1] = [(DESTINATION_VARIABLE.into(), absolute.into())];
     Config::parse("", named).map_err(|error| UsageError(format!("{:#}", anyhow::Error::new(error))))
 }

@@ -6,7 +6,6 @@ use volbak::error::ExitClass;
 use volbak::outside::SystemClock;
 use volbak::run::named::NamedError;
 use volbak::run::remove::{RemoveError, RemoveOptions, remove};
-use volbak::store::Destination;
 use volbak::units::ByteLen;
 
 use super::output::{JSON_FORMAT, after_printing, print, print_json};
@@ -39,7 +38,7 @@ pub(crate) struct RemoveArgs {
 
 pub(super) fn remove_backups(args: &RemoveArgs) -> anyhow::Result<ExitClass> {
     let config = args.place.config()?;
-    let destination = Destination::open(&config.backup_destination)?;
+    let destination = config.open_destination()?;
     let mut specs = Vec::new();
     for wanted in &args.backups {
         let members = args.place.members_of(wanted)?;

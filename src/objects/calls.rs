@@ -1,10 +1,11 @@
 //! Single objects: put, read, looked up and deleted.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method};
 
-use super::client::{Call, ObjectClient, Repeat};
+use super::client::{Call, ObjectClient, Repeat, time_of};
 use super::error::ObjectError;
 
 /// An object that was written.
@@ -27,6 +28,8 @@ pub struct Found {
     pub version: Option<String>,
     /// Until when it is locked, as the store writes it.
     pub locked_until: Option<String>,
+    /// How long ago it was written, both times by the store's clock; `None` if the answer does not say.
+    pub age: Option<Duration>,
 }
 
 impl ObjectClient {
@@ -68,7 +71,8 @@ impl ObjectClient {
         let len = text(&answer.headers, "content-length").and_then(|len| len.parse().ok());
         let len = len.ok_or_else(|| self.not_understood(&call, "it has no Content-Length"))?;
         let locked_until = text(&answer.headers, "x-amz-object-lock-retain-until-date").map(str::to_owned);
-        Ok(Some(Found { len, etag: etag(&answer.headers), version: version(&answer.headers), locked_until }))
+        let age = age(&answer.headers);
+        Ok(Some(Found { len, etag: etag(&answer.headers), version: version(&answer.headers), locked_until, age }))
     }
 
     /// Reads a short object; `None` if there is none. A longer one than `limit_bytes` is an error.
@@ -122,7 +126,7 @@ impl ObjectClient {
         let whole = whole.or_else(|| (answer.status == 200 && got < most).then_some(got));
         let len = whole.ok_or_else(|| self.not_understood(&call, "it is not the range that was asked for"))?;
         let (etag, version) = (etag(&answer.headers), version(&answer.headers));
-        Ok(Some((Found { len, etag, version, locked_until: None }, answer.body)))
+        Ok(Some((Found { len, etag, version, locked_until: None, age: age(&answer.headers) }, answer.body)))
     }
 
     /// The ETag and the bytes.
@@ -168,6 +172,11 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 pub(super) fn etag(headers: &HeaderMap) -> String {
     text(headers, "etag").unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn age(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = time_of(headers, "date")?.checked_sub(time_of(headers, "last-modified")?)?;
+    u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
 fn version(headers: &HeaderMap) -> Option<String> {

@@ -298,7 +298,7 @@ impl ObjectClient {
         if !matches!(error.status(), Some(400 | 401 | 403)) {
             return false;
         }
-        let Some(theirs) = date_of(&answer.headers) else { return false };
+        let Some(theirs) = time_of(&answer.headers, "date") else { return false };
         let ours = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         let skew = theirs.saturating_sub(ours.unwrap_or(0));
         if (skew - self.skew_seconds()).abs() < SKEW_SECONDS {
@@ -365,8 +365,9 @@ fn limit_of(call: &Call<'_>) -> u64 {
     MAX_ANSWER_BYTES.max(call.expected_bytes.saturating_add(1))
 }
 
-fn date_of(headers: &HeaderMap) -> Option<i64> {
-    Some(DateTime::parse_from_rfc2822(headers.get("date")?.to_str().ok()?).ok()?.timestamp())
+/// The time in this header, in seconds.
+pub(super) fn time_of(headers: &HeaderMap, name: &str) -> Option<i64> {
+    Some(DateTime::parse_from_rfc2822(headers.get(name)?.to_str().ok()?).ok()?.timestamp())
 }
 
 /// Between half of a pause and all of it: hosts that failed together do not come back together.

@@ -23,7 +23,7 @@ use crate::shown;
 use crate::store::Destination;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::retention::is_future;
-use crate::store::{Backup, StoreError};
+use crate::store::{Backup, StoreError, is_in_object_store};
 
 /// Why no backup was found.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ pub enum LocateError {
     /// A volume was named without a destination.
     #[error("{0} is no archive's path, and no destination was named in which to look for a volume of that name")]
     NoDestination(String),
+    /// The address is not in the destination.
+    #[error("{wanted} is no archive in {}: name its destination with --destination", destination.display())]
+    Elsewhere {
+        /// The address.
+        wanted: String,
+        /// The destination.
+        destination: PathBuf,
+    },
     /// The destination has no complete backup of that volume.
     #[error("{} has no backup of {volume} that is complete{}", destination.display(), listed(there))]
     NoBackup {
@@ -102,16 +110,18 @@ pub struct Located {
 }
 
 /// Finds the backup `wanted`, in `destination` unless it is a path. `now` decides which dates are in the future.
-pub fn find(wanted: &str, destination: Option<&Path>, now: DateTime<Utc>) -> Result<Located, LocateError> {
-    if wanted.contains('/') || ArchiveKind::of_name(wanted).is_some() {
-        let files = of_archive(Path::new(wanted))?;
-        let notes = bad_note(&files).into_iter().collect();
-        return Ok(Located { files, notes });
+pub fn find(wanted: &str, destination: Option<&Destination>, now: DateTime<Utc>) -> Result<Located, LocateError> {
+    let is_in_store = is_in_object_store(Path::new(wanted));
+    if !is_in_store && (wanted.contains('/') || ArchiveKind::of_name(wanted).is_some()) {
+        return Ok(by_path(of_archive(Path::new(wanted))?));
     }
-    let root = destination.ok_or_else(|| LocateError::NoDestination(wanted.to_owned()))?;
-    let destination = Destination::open(root)?;
-    let (volume, entries, date) = volume_of(&destination, wanted)?;
-    let (volume, entries) = if entries.is_empty() { by_cloud(&destination, volume)? } else { (volume, entries) };
+    let destination = destination.ok_or_else(|| LocateError::NoDestination(wanted.to_owned()))?;
+    let root = destination.root();
+    if is_in_store {
+        return in_store(wanted, destination).map(by_path);
+    }
+    let (volume, entries, date) = volume_of(destination, wanted)?;
+    let (volume, entries) = if entries.is_empty() { by_cloud(destination, volume)? } else { (volume, entries) };
     if entries.is_empty() {
         return Err(LocateError::NoBackup { volume, destination: root.to_owned(), there: Vec::new() });
     }
@@ -128,6 +138,24 @@ pub(super) fn names_a_date(wanted: &str, destination: &Destination) -> Result<bo
     }
     let (_, _, date) = volume_of(destination, wanted)?;
     Ok(date.is_some_and(|date| date != "last"))
+}
+
+fn by_path(files: Backup) -> Located {
+    let notes = bad_note(&files).into_iter().collect();
+    Located { files, notes }
+}
+
+/// The backup of the archive at this address, which is `DESTINATION/VOLUME/ARCHIVE`.
+fn in_store(wanted: &str, destination: &Destination) -> Result<Backup, LocateError> {
+    let root = destination.root().to_str().unwrap_or_default().trim_end_matches('/');
+    let below = wanted.strip_prefix(root).and_then(|rest| rest.strip_prefix('/'));
+    let elsewhere =
+        || LocateError::Elsewhere { wanted: shown::text(wanted), destination: destination.root().to_owned() };
+    let (volume, name) = below.and_then(|rest| rest.split_once('/')).ok_or_else(elsewhere)?;
+    let (stem, kind) =
+        ArchiveKind::of_name(name).ok_or_else(|| LocateError::NotAnArchive(PathBuf::from(shown::text(wanted))))?;
+    let folder = destination.existing_volume_directory(volume)?.ok_or_else(elsewhere)?;
+    Ok(Backup::new(folder, stem.to_owned(), kind))
 }
 
 fn of_archive(path: &Path) -> Result<Backup, LocateError> {

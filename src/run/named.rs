@@ -1,5 +1,7 @@
 //! A backup of a destination that a person names to change it: to protect or to remove it.
 
+use std::path::PathBuf;
+
 use chrono::{DateTime, Utc};
 
 use super::locate::{self, LocateError};
@@ -29,7 +31,7 @@ pub(super) struct Named {
 /// The complete backup of this destination that `spec` names, see [`locate::find`].
 pub(super) fn find(destination: &Destination, spec: &str, now: DateTime<Utc>) -> Result<Named, NamedError> {
     let wrong = |what: String| NamedError::NoSuchBackup(what);
-    let found = match locate::find(spec, Some(destination.root()), now) {
+    let found = match locate::find(spec, Some(destination), now) {
         Ok(found) => found,
         Err(LocateError::Store(error)) => return Err(error.into()),
         Err(error) => return Err(wrong(with_causes(&error))),
@@ -38,7 +40,9 @@ pub(super) fn find(destination: &Destination, spec: &str, now: DateTime<Utc>) ->
     let volume = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let shelf = if volume.is_empty() { None } else { Shelf::read(destination, &volume, &Kept::default())? };
     let is_here = |shelf: &Shelf| {
-        let same = shelf.directory.canonicalize().is_ok_and(|here| directory.canonicalize().is_ok_and(|it| it == here));
+        let is_same = |here: PathBuf| directory.canonicalize().is_ok_and(|it| it == here);
+        // Addresses of an object store are no paths.
+        let same = shelf.directory == directory || shelf.directory.canonicalize().is_ok_and(is_same);
         same && shelf.backups.iter().any(|backup| backup.id == stem)
     };
     if shelf.as_ref().is_some_and(is_here) {

@@ -1,7 +1,7 @@
 //! Selects the backup to carry forward from, and decides how far to trust it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
@@ -22,7 +22,7 @@ use crate::manifest::{Manifest, SourceRecord, format_of};
 use crate::outside::BlockRead;
 use crate::store::open::OpenError;
 use crate::store::retention::is_future;
-use crate::store::{Backup, ReadError};
+use crate::store::{Backup, Destination, ReadError};
 
 /// Filesystems with stable inode numbers, where every change updates the change time.
 const CARRIED_FILESYSTEMS: [&str; 5] = ["ext2", "ext3", "ext4", "xfs", "btrfs"];
@@ -117,6 +117,9 @@ pub(super) enum PreviousError {
     /// The backup named by the user was not found.
     #[error(transparent)]
     Find(#[from] LocateError),
+    /// The destination is an object store.
+    #[error("a backup in an object store is not carried from yet: each night is a full backup")]
+    InObjectStore,
     /// The manifest of the named backup cannot be read.
     #[error("{}", path.display())]
     ReadManifest {
@@ -197,7 +200,7 @@ pub(super) enum UnusableError {
 pub(super) fn previous(
     wanted: &Sought<'_>,
     backups: &EarlierBackups<'_>,
-    destination: &Path,
+    destination: &Destination,
 ) -> Result<Option<Previous>, PreviousError> {
     let Some((files, manifest)) = choose(wanted, backups, destination, BackupMode::Files)? else { return Ok(None) };
     let opened = open(wanted, &files, &manifest);
@@ -214,7 +217,7 @@ pub(super) struct PreviousImage {
 pub(super) fn previous_image(
     wanted: &Sought<'_>,
     backups: &EarlierBackups<'_>,
-    destination: &Path,
+    destination: &Destination,
 ) -> Result<Option<PreviousImage>, PreviousError> {
     let Some((files, manifest)) = choose(wanted, backups, destination, BackupMode::Image)? else { return Ok(None) };
     let opened = open_image(wanted, &files, &manifest);
@@ -225,11 +228,14 @@ pub(super) fn previous_image(
 fn choose(
     wanted: &Sought<'_>,
     backups: &EarlierBackups<'_>,
-    destination: &Path,
+    destination: &Destination,
     mode: BackupMode,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
     match wanted.choice {
         ParentChoice::Full => Ok(None),
+        ParentChoice::Named(_) if !destination.is_local() => Err(PreviousError::InObjectStore),
+        // Carrying forward would download most of the previous archive, and send it again.
+        ParentChoice::Newest if !destination.is_local() => Ok(None),
         ParentChoice::Named(name) => {
             let found = locate::find(name, Some(destination), wanted.now)?;
             let files = found.files;

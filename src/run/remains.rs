@@ -55,6 +55,16 @@ pub(super) fn remove_all_remains(destination: &Destination, observer: &dyn Obser
         tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
         Vec::new()
     });
+    match destination.store().end_dead_uploads() {
+        Ok(0) => {}
+        Ok(count) => {
+            let what = format!("{count} uploads were left by runs that were cut off; ended");
+            tell(observer, Severity::Notice, destination.root().display().to_string(), what);
+        }
+        Err(error) => {
+            tell(observer, Severity::Warning, destination.root().display().to_string(), with_causes(&error));
+        }
+    }
     for name in names {
         let volume = destination.existing_volume_directory(&name);
         match volume.and_then(|volume| volume.map_or_else(|| Ok(Vec::new()), |volume| remove_remains(&*volume))) {

@@ -14,7 +14,6 @@ use crate::config::Config;
 use crate::error::with_causes;
 use crate::outside::host;
 use crate::report::{RunReport, Standing};
-use crate::store::Destination;
 use crate::store::StoreError;
 
 mod earlier_runs;
@@ -32,7 +31,7 @@ use volume::{of_shelf, without_backup};
 
 /// Determines the state. Fails if the destination does not exist.
 pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Status, StoreError> {
-    let destination = Destination::open_mounted(&config.backup_destination, config.require_mount)?;
+    let destination = config.open_mounted_destination()?;
     let shelves = Shelf::all(&destination)?;
     let last = reports::load(&destination, None).ok();
     let (standing, damage) = match reports::load_standing(&destination) {
@@ -49,7 +48,7 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
 
 /// The room in the destination. Reads the reports of past nights: [`status`] does without.
 pub fn room(config: &Config) -> Option<Room> {
-    let destination = Destination::open(&config.backup_destination).ok()?;
+    let destination = config.open_destination().ok()?;
     let space = destination.space().ok().flatten()?;
     let past = reports::usage_of_nights(&destination, room::NIGHTS);
     Some(Room {

@@ -8,10 +8,10 @@ mod uploads;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
-use crate::config::StoreOptions;
-use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources};
+use crate::objects::{ObjectClient, ObjectError};
 use crate::outside::host;
 pub use crate::run::doctor::{Answer, Finding};
+pub use crate::store::object::client;
 use probe::Probe;
 
 /// What was found.
@@ -73,22 +73,6 @@ pub struct Abilities {
     pub may_write_elsewhere: Option<bool>,
     /// The store's clock minus this host's in seconds, if it refuses requests for that.
     pub skew_seconds: i64,
-}
-
-/// A client for `destination`, with the settings of the config.
-pub fn client(destination: &str, options: &StoreOptions) -> Result<ObjectClient, ObjectError> {
-    let address = ObjectAddress::parse(destination)?;
-    let sources = ObjectSources {
-        endpoint: options.endpoint.clone(),
-        region: options.region.clone(),
-        path_style: Some(options.path_style),
-        ca_file: options.ca_file.clone(),
-        credentials_file: options.credentials_file.clone(),
-        profile: options.profile.clone(),
-        ..ObjectSources::from_environment()
-    };
-    let limits = Limits { deadline: options.deadline, ..Limits::default() };
-    ObjectClient::new(address, ObjectSettings::find(&sources)?, limits)
 }
 
 /// Tries the store, and records what was found. An error means that it cannot be used at all.

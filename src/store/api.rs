@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::error::StoreError;
 use super::open::OpenError;
-use super::presence::Space;
+use super::presence::{Space, disk_usage};
 use crate::archive::members::ArchiveFile;
 use crate::outside::BlockRead;
 
@@ -101,6 +101,45 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Used and available space; `None` if the store has no known limit.
     fn space(&self) -> Result<Option<Space>, StoreError>;
+
+    /// Whether the folder is a directory of this host: its path leads to it.
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Store::publish`] refuses to replace a file also if two hosts publish at the same time. If not, the names
+    /// of a backup are unique to its run.
+    fn refuses_to_replace(&self) -> bool {
+        true
+    }
+
+    /// The length of the published file `name`; `None` if it is missing or no file.
+    fn length(&self, name: &str) -> Option<u64> {
+        self.open(name).ok().map(|file| file.len_bytes())
+    }
+
+    /// Lets other processes see the staged file `name`, which is settled and short: after a crash the next run finds it.
+    fn announce(&self, name: &str) -> Result<(), StoreError> {
+        let _ = name;
+        Ok(())
+    }
+
+    /// Whether no run can still be about to publish the staged file `name`. The holder of a lock that is more than advice
+    /// knows that there is no other run.
+    fn is_abandoned(&self, name: &str) -> Result<bool, StoreError> {
+        let _ = name;
+        Ok(true)
+    }
+
+    /// Ends uploads of killed runs in this folder and below it; returns their number.
+    fn end_dead_uploads(&self) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    /// The bytes of all published files in this folder and below it.
+    fn used_bytes(&self) -> Result<u64, StoreError> {
+        Ok(disk_usage(self.path()))
+    }
 
     /// Whether this is still the directory that was opened: it was not unmounted, and nothing was mounted over it.
     fn is_still_there(&self) -> Result<bool, StoreError> {

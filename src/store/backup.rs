@@ -214,7 +214,7 @@ impl Backup {
     /// Whether such an archive of another kind has the same stem.
     fn has_archive(&self, such: impl Fn(ArchiveKind) -> bool) -> bool {
         let others = ArchiveKind::ALL.into_iter().filter(|kind| *kind != self.kind && such(*kind));
-        others.into_iter().any(|kind| self.open(kind.suffix()).is_ok())
+        others.into_iter().any(|kind| self.folder.length(&format!("{}{}", self.stem, kind.suffix())).is_some())
     }
 
     /// Reads a small file.

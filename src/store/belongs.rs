@@ -27,7 +27,7 @@ pub(super) fn is_image_index(index: &dyn BlockRead) -> bool {
 
 /// The kind of the backup with this stem: by its manifest, else by the archive that is there.
 pub(super) fn kind_of_stem(folder: &dyn Store, stem: &str) -> ArchiveKind {
-    let is_there = |kind: &ArchiveKind| folder.open(&format!("{stem}{}", kind.suffix())).is_ok();
+    let is_there = |kind: &ArchiveKind| folder.length(&format!("{stem}{}", kind.suffix())).is_some();
     let there: Vec<ArchiveKind> = ArchiveKind::ALL.into_iter().filter(is_there).collect();
     match there.as_slice() {
         [only] => *only,

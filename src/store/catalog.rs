@@ -193,7 +193,7 @@ fn read_entry(volume: &dyn Store, detached: &Folder, name: &str, (stem, kind): S
 
 /// The length of an archive; `None` if it is missing or no file.
 fn length(volume: &dyn Store, stem: &str, kind: ArchiveKind) -> Option<u64> {
-    volume.open(&format!("{stem}{}", kind.suffix())).ok().map(|archive| archive.len_bytes())
+    volume.length(&format!("{stem}{}", kind.suffix()))
 }
 
 fn read_state(volume: &dyn Store, stem: &str, kind: ArchiveKind, archive_bytes: Option<u64>) -> BackupState {

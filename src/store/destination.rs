@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::api::{Folder, Lock, RunLock, Store};
 use super::error::StoreError;
 use super::local::LocalStore;
+use super::options::StoreOptions;
 use super::presence::{Space, is_on_mount};
 use crate::units::ByteLen;
 
@@ -24,7 +25,7 @@ pub struct Destination {
 impl Destination {
     /// Opens the directory `root`, which must exist.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        if root.as_os_str().as_encoded_bytes().starts_with(b"s3://") {
+        if is_in_object_store(root) {
             return Err(StoreError::InObjectStore(root.to_owned()));
         }
         Ok(Self::over(Arc::new(LocalStore::open(root)?)))
@@ -38,6 +39,35 @@ impl Destination {
             return Err(StoreError::NotMounted(root.to_owned()));
         }
         Ok(destination)
+    }
+
+    /// Opens a directory, or the prefix of an object store as `options` say. Nothing is sent to a store yet.
+    pub fn reach(root: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        if !is_in_object_store(root) {
+            return Self::open(root);
+        }
+        #[cfg(feature = "s3")]
+        {
+            let settings = |source| StoreError::Settings { destination: root.to_owned(), source };
+            let address = root.to_str().ok_or_else(|| settings("its address is not UTF-8".into()))?;
+            let client = super::object::client(address, options).map_err(|error| settings(error.into()))?;
+            Ok(Self::over(Arc::new(super::object::ObjectStore::new(client))))
+        }
+        #[cfg(not(feature = "s3"))]
+        {
+            let _ = options;
+            Err(StoreError::NoClient(root.to_owned()))
+        }
+    }
+
+    /// As [`Self::reach`]; a directory that must be mounted is, as in [`Self::open_mounted`].
+    pub fn reach_mounted(root: &Path, options: &StoreOptions, must_be_mounted: bool) -> Result<Self, StoreError> {
+        if is_in_object_store(root) { Self::reach(root, options) } else { Self::open_mounted(root, must_be_mounted) }
+    }
+
+    /// Whether its files are on this host: paths of it lead to files.
+    pub fn is_local(&self) -> bool {
+        self.root.is_local()
     }
 
     /// The destination in this store.
@@ -109,6 +139,13 @@ impl Destination {
         Ok(names)
     }
 
+    /// What the folder of the volume `name` uses; 0 if that cannot be found out.
+    pub(crate) fn used_by_volume(&self, name: &str) -> u64 {
+        let used =
+            self.existing_volume_directory(name).and_then(|folder| folder.map_or(Ok(0), |folder| folder.used_bytes()));
+        used.unwrap_or(0)
+    }
+
     /// The folder `.volbak/NAME`, created if missing.
     pub fn own_directory(&self, name: &str) -> Result<Folder, StoreError> {
         made(&*self.volume_directory(OWN_DIRECTORY)?, name)
@@ -121,6 +158,11 @@ impl Destination {
             None => Ok(None),
         }
     }
+}
+
+/// Whether a destination of this name is in an object store.
+pub fn is_in_object_store(root: &Path) -> bool {
+    root.as_os_str().as_encoded_bytes().starts_with(b"s3://")
 }
 
 fn made(parent: &dyn Store, name: &str) -> Result<Folder, StoreError> {

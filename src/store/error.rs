@@ -17,9 +17,32 @@ pub enum StoreError {
         .0.display()
     )]
     Missing(PathBuf),
-    /// It is in an object store, where this verb does not work.
-    #[error("{} is in an object store: of the verbs only `volbak store check` works there; name a directory", .0.display())]
+    /// It is in an object store, where this does not work.
+    #[error("{} is in an object store, where this does not work yet: name a directory", .0.display())]
     InObjectStore(PathBuf),
+    /// An object store, and this program was built without its client.
+    #[error("{} is in an object store, and this volbak was built without the feature `s3`", .0.display())]
+    NoClient(PathBuf),
+    /// The object store cannot be used with these settings.
+    #[error("the destination {} cannot be used", destination.display())]
+    Settings {
+        /// The destination.
+        destination: PathBuf,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The publication of a backup took so long that another run may take its files for remains.
+    #[error(
+        "{} was not published: its publication took more than {limit_minutes} minutes, after which another run may remove \
+         it; the object store is too slow, or this host stood still",
+        .path.display()
+    )]
+    TooSlow {
+        /// The manifest.
+        path: PathBuf,
+        /// The limit.
+        limit_minutes: u64,
+    },
     /// It exists, but is not on a mount point although the config requires one.
     #[error(
         "the backup volume is not mounted: neither {} nor a directory above it is a mount point; mount it, or set \

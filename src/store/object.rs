@@ -2,7 +2,8 @@
 //!
 //! What is staged belongs to this process: a short file is kept in memory, a long one is an upload in parts, which shows no
 //! object until it is completed. A published file is one object, which is never written again; its key has to be unique to
-//! its run, since no store's condition is relied on. What is set aside is an object under another name.
+//! its run, since no store's condition is relied on. What is set aside is an object under another name, and so is a staged
+//! file that was announced.
 
 mod file;
 mod lease;
@@ -12,6 +13,7 @@ mod reading;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -21,14 +23,35 @@ use super::api::{Folder, Listing, Lock, Store, StoreFile, Writers};
 use super::error::StoreError;
 use super::local::TEMPORARY_PREFIX;
 use super::open::OpenError;
+use super::options::StoreOptions;
+use super::pending::PUBLISHED_WITHIN;
 use super::presence::Space;
-use crate::objects::{ObjectClient, ObjectError};
+use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources};
 use crate::outside::BlockRead;
 
 /// An empty object that makes a folder of a prefix.
 const FOLDER_MARK: &str = ".volbak-folder";
 /// A longer object is not set aside: it would pass this host twice.
 const MOST_SET_ASIDE: u64 = 64 << 20;
+
+/// An announced file is abandoned after this time, by the store's clock. A run publishes in half of it or not at all.
+const ABANDONED_AFTER: Duration = PUBLISHED_WITHIN.saturating_mul(2);
+
+/// A client for `destination`, with the settings of the config and those of this process's environment.
+pub fn client(destination: &str, options: &StoreOptions) -> Result<ObjectClient, ObjectError> {
+    let address = ObjectAddress::parse(destination)?;
+    let sources = ObjectSources {
+        endpoint: options.endpoint.clone(),
+        region: options.region.clone(),
+        path_style: Some(options.path_style),
+        ca_file: options.ca_file.clone(),
+        credentials_file: options.credentials_file.clone(),
+        profile: options.profile.clone(),
+        ..ObjectSources::from_environment()
+    };
+    let limits = Limits { deadline: options.deadline, ..Limits::default() };
+    ObjectClient::new(address, ObjectSettings::find(&sources)?, limits)
+}
 
 /// A prefix of a bucket.
 #[derive(Debug)]
@@ -180,6 +203,10 @@ impl Store for ObjectStore {
         if let Some(staged) = self.stage.find(&key) {
             staged.publish().map_err(StoreError::io("publishing", &path))?;
             self.stage.take(&key);
+            if staged.is_announced() {
+                // If it stays, the next run removes it. The file is published.
+                let _ = self.client.delete(&self.aside(name)?, None);
+            }
             return Ok(());
         }
         // What was set aside comes back.
@@ -213,7 +240,11 @@ impl Store for ObjectStore {
 
     fn discard(&self, name: &str) -> Result<(), StoreError> {
         if let Some(staged) = self.stage.take(&self.key(name)?) {
-            return staged.start_over().map_err(StoreError::io("removing", &self.path.join(name)));
+            let ended = staged.start_over().map_err(StoreError::io("removing", &self.path.join(name)));
+            if !staged.is_announced() {
+                return ended;
+            }
+            ended?;
         }
         self.client.delete(&self.aside(name)?, None).map_err(|error| self.failed("removing", name, error))
     }
@@ -236,6 +267,44 @@ impl Store for ObjectStore {
     fn lock(&self, name: &str, holder: &str) -> Result<Lock, StoreError> {
         let key = self.key(name)?;
         lease::take(&self.client, &key, holder).map_err(|error| self.failed("locking", name, error))
+    }
+
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    fn refuses_to_replace(&self) -> bool {
+        false
+    }
+
+    fn length(&self, name: &str) -> Option<u64> {
+        Some(self.client.head(&self.key(name).ok()?).ok()??.len)
+    }
+
+    fn announce(&self, name: &str) -> Result<(), StoreError> {
+        let (key, path) = (self.key(name)?, self.path.join(name));
+        let Some(staged) = self.stage.find(&key) else {
+            return Err(StoreError::errno("announcing", &path)(Errno::NOENT));
+        };
+        let bytes = staged.in_memory().map_err(StoreError::io("announcing", &path))?;
+        // Before it is written: the answer may be lost.
+        staged.set_announced();
+        let written = self.client.put(&self.aside(name)?, &bytes, false);
+        written.map(drop).map_err(|error| self.failed("announcing", name, error))
+    }
+
+    fn is_abandoned(&self, name: &str) -> Result<bool, StoreError> {
+        let found = self.client.head(&self.aside(name)?).map_err(|error| self.failed("asking", name, error))?;
+        Ok(found.is_none_or(|found| found.age.is_some_and(|age| age >= ABANDONED_AFTER)))
+    }
+
+    fn end_dead_uploads(&self) -> Result<usize, StoreError> {
+        self.abort_dead_uploads()
+    }
+
+    fn used_bytes(&self) -> Result<u64, StoreError> {
+        let found = self.client.list(&self.prefix, false).map_err(|error| self.failed("listing", "", error))?;
+        Ok(found.objects.iter().map(|object| object.len).fold(0, u64::saturating_add))
     }
 
     fn space(&self) -> Result<Option<Space>, StoreError> {

@@ -3,12 +3,15 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{NaiveDateTime, TimeDelta};
+use chrono::NaiveDateTime;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::api::{Content, Folder, StoreFile};
 use super::error::StoreError;
 use super::open::OpenError;
+use super::stem;
 use crate::archive::kind::{ArchiveKind, Compression};
 use crate::archive::members::ArchiveFile;
 use crate::outside::BlockRead;
@@ -26,6 +29,9 @@ pub const IMAGE: &str = ArchiveKind::Image.suffix();
 pub const CHECKSUM: &str = ".checksum";
 /// The index's suffix.
 pub const INDEX: &str = ".index";
+/// The time from the announcement of a manifest to its publication, at most. Half of the time after which another run takes
+/// it for abandoned.
+pub(super) const PUBLISHED_WITHIN: Duration = Duration::from_secs(3600);
 /// The manifest's suffix.
 pub const MANIFEST: &str = ".manifest.json";
 
@@ -37,6 +43,7 @@ pub struct PendingBackup {
     kind: ArchiveKind,
     archive: Box<dyn StoreFile>,
     index: Box<dyn StoreFile>,
+    is_published: bool,
 }
 
 /// Arguments of [`PendingBackup::publish`].
@@ -55,13 +62,13 @@ pub struct ToPublish<'a> {
 impl PendingBackup {
     /// Begins a backup of the volume `name` at the local time `local_now`, with an unused stem.
     pub fn begin(volume: Folder, name: &str, local_now: NaiveDateTime, kind: ArchiveKind) -> Result<Self, StoreError> {
-        let stem = free_stem(&volume, name, local_now)?;
+        let stem = stem::new(&*volume, name, local_now)?;
         let archive = volume.create(&format!("{stem}{}", kind.suffix()))?;
         let index = volume.create(&format!("{stem}{INDEX}")).inspect_err(|_| {
             // The archive is still empty; a failed removal would not change the error to report.
             let _ = volume.discard(&format!("{stem}{}", kind.suffix()));
         })?;
-        Ok(Self { volume, stem, kind, archive, index })
+        Ok(Self { volume, stem, kind, archive, index, is_published: false })
     }
 
     /// The common start of the four names.
@@ -93,8 +100,8 @@ impl PendingBackup {
     /// Publishes the files after all are durable and have the expected lengths. Returns the archive's path. After
     /// an error nothing is published, unless only the last step failed: making the names of the complete backup
     /// durable.
-    pub fn publish(self, content: &ToPublish<'_>) -> Result<PathBuf, StoreError> {
-        let Self { volume, stem, kind, archive, index } = &self;
+    pub fn publish(mut self, content: &ToPublish<'_>) -> Result<PathBuf, StoreError> {
+        let Self { volume, stem, kind, archive, index, .. } = &self;
         let name_of = |suffix: &str| format!("{stem}{suffix}");
         let written = |suffix: &str, bytes: &[u8]| {
             let file = volume.create(&name_of(suffix))?;
@@ -115,7 +122,9 @@ impl PendingBackup {
         })?;
         written(MANIFEST, content.manifest)?;
         publish_settled(volume, stem, *kind, content.checksum.is_some())?;
-        Ok(volume.path().join(name_of(kind.suffix())))
+        let path = volume.path().join(name_of(kind.suffix()));
+        self.is_published = true;
+        Ok(path)
     }
 }
 
@@ -128,7 +137,9 @@ pub(super) fn publish_settled(
     has_checksum: bool,
 ) -> Result<(), StoreError> {
     // After a crash from here on, the staged manifest identifies the remains for the next run.
+    volume.announce(&format!("{stem}{MANIFEST}"))?;
     volume.sync()?;
+    let began = uptime();
     let mut published: Vec<String> = Vec::new();
     for suffix in [INDEX, CHECKSUM, kind.suffix(), MANIFEST] {
         if suffix == CHECKSUM && !has_checksum {
@@ -136,7 +147,7 @@ pub(super) fn publish_settled(
         }
         let name = format!("{stem}{suffix}");
         // Not every filesystem keeps the order of renames: the other names must be durable before the manifest's.
-        let others_are_durable = if suffix == MANIFEST { volume.sync() } else { Ok(()) };
+        let others_are_durable = if suffix == MANIFEST { in_time(volume, &name, began) } else { Ok(()) };
         if let Err(error) = others_are_durable.and_then(|()| volume.publish(&name)) {
             for name in &published {
                 // If this fails, the staged manifest still identifies the file.
@@ -151,33 +162,33 @@ pub(super) fn publish_settled(
     volume.sync()
 }
 
+/// Makes the other names durable, and fails if they were published so long ago that another run may take them for remains:
+/// where the lock is advice, there may be another run.
+fn in_time(volume: &Folder, manifest: &str, began: Duration) -> Result<(), StoreError> {
+    volume.sync()?;
+    if !volume.refuses_to_replace() && uptime().saturating_sub(began) > PUBLISHED_WITHIN {
+        let limit_minutes = PUBLISHED_WITHIN.as_secs() / 60;
+        return Err(StoreError::TooSlow { path: volume.path().join(manifest), limit_minutes });
+    }
+    Ok(())
+}
+
+/// Time that also passes while the host is suspended.
+fn uptime() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::from_secs(u64::try_from(now.tv_sec).unwrap_or(0))
+}
+
 impl Drop for PendingBackup {
     fn drop(&mut self) {
-        // The manifest last: it identifies the remains. After publication none of these is staged.
+        if self.is_published {
+            return;
+        }
+        // The manifest last: it identifies the remains.
         for suffix in [INDEX, CHECKSUM, self.kind.suffix(), MANIFEST] {
             let _ = self.volume.discard(&format!("{}{suffix}", self.stem));
         }
     }
-}
-
-/// `NAME_DD_MM_YYYY`; with `_HHMMSS` if that stem is in use, and later seconds if that is in use too.
-fn free_stem(volume: &Folder, name: &str, local_now: NaiveDateTime) -> Result<String, StoreError> {
-    let listing = volume.list()?;
-    let is_free = |stem: &str| {
-        SUFFIXES.iter().map(|suffix| format!("{stem}{suffix}")).all(|name| {
-            let is_folder = listing.folders.contains(&name);
-            !listing.has(&name) && !listing.has_staged(&name) && !is_folder
-        })
-    };
-    let first = format!("{name}_{}", local_now.format("%d_%m_%Y"));
-    let later = (0..60).map(|seconds| {
-        let time = local_now.checked_add_signed(TimeDelta::seconds(seconds)).unwrap_or(local_now);
-        format!("{name}_{}", time.format("%d_%m_%Y_%H%M%S"))
-    });
-    std::iter::once(first)
-        .chain(later)
-        .find(|stem| is_free(stem))
-        .ok_or_else(|| StoreError::NoFreeName(volume.path().to_owned()))
 }
 
 #[cfg(test)]

@@ -17,12 +17,13 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
     let listing = volume.list()?;
     let mut removed = Vec::new();
     for stem in cut_off(&listing) {
+        let manifest = format!("{stem}{MANIFEST}");
         // The listing may be stale; with a published manifest this is a complete backup.
-        if is_published(volume, &format!("{stem}{MANIFEST}"))? {
+        if !volume.is_abandoned(&manifest)? || is_published(volume, &manifest)? {
             continue;
         }
         // A staged manifest is complete. Another program may have made an archive of the other kind with this stem.
-        let kind = volume.open_staged(&format!("{stem}{MANIFEST}")).ok().and_then(kind_of_manifest).unwrap_or_default();
+        let kind = volume.open_staged(&manifest).ok().and_then(kind_of_manifest).unwrap_or_default();
         for name in [kind.suffix(), CHECKSUM, INDEX].map(|suffix| format!("{stem}{suffix}")) {
             if listing.has(&name) && (!listing.has_staged(&name) || volume.is_half_published(&name)) {
                 volume.remove(&name)?;
@@ -41,6 +42,10 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
         volume.sync()?;
     }
     for name in manifests {
+        // Of a complete backup, or of one whose files are gone now. Another run may be about to publish it.
+        if !volume.is_abandoned(name)? {
+            continue;
+        }
         volume.discard(name)?;
         removed.push(volume.path_of_staged(name));
     }

@@ -19,3 +19,7 @@ mod real;
 #[allow(dead_code, reason = "the answers of an OpenStack cloud are for tests/cloud")]
 mod server;
 mod store;
+mod storing;
+#[path = "../testkit/mod.rs"]
+mod testkit;
+mod verbs;

@@ -1,5 +1,6 @@
 //! The steps of a backup: freeze, archive, check, publish.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::archive::{ToArchive, archive};
@@ -65,7 +66,8 @@ fn run<'scope, 'env>(
     mut previous: PreviousBackup<'scope, 'env>,
     seek_again: impl Fn() -> Result<PreviousBackup<'scope, 'env>, BackupError>,
 ) -> Result<BackupOutcome, BackupError> {
-    let scratch = backup.options.archive.scratch.clone().unwrap_or_else(|| volume.path().to_owned());
+    let beside = if volume.is_local() { volume.path() } else { Path::new("/var/tmp") };
+    let scratch = backup.options.archive.scratch.clone().unwrap_or_else(|| beside.to_owned());
     let (pending, guard) = begin(backup, volume)?;
 
     let input = ToArchive { pending: &pending, guard: &guard, excludes, scratch: &scratch };

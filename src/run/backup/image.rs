@@ -42,7 +42,7 @@ pub(super) fn run(backup: &UnderWay<'_>, volume: Folder) -> Result<BackupOutcome
 fn find_previous(backup: &UnderWay<'_>) -> Option<PreviousImage> {
     let source = source_record(backup.source);
     let wanted = backup.sought(&source);
-    match previous_image(&wanted, backup.backups, backup.destination.root()) {
+    match previous_image(&wanted, backup.backups, backup.destination) {
         Ok(found) => {
             if let Some(previous) = &found {
                 backup.step(&format!("carrying forward from {}", previous.parent.stem()));

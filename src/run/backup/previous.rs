@@ -67,7 +67,7 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
 fn find(backup: &UnderWay<'_>) -> SearchResult {
     let source = source_record(backup.source);
     let wanted = backup.sought(&source);
-    previous(&wanted, backup.backups, backup.destination.root())
+    previous(&wanted, backup.backups, backup.destination)
 }
 
 /// Reports the result. Without a previous backup the new one only takes longer.

@@ -10,7 +10,8 @@ use crate::events::Severity;
 use crate::manifest::{ChangesRecord, Manifest};
 use crate::run::expected::Expected;
 use crate::run::parent::ParentChoice;
-use crate::store;
+use crate::store::Backup;
+use crate::store::open::OpenError;
 use crate::store::pending::PendingBackup;
 use crate::store::pins::Pin;
 
@@ -89,8 +90,10 @@ fn measure<'b>(backup: &UnderWay<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b M
 }
 
 fn compared_with(backup: &UnderWay<'_>, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {
-    let directory = backup.destination.root().join(backup.source.backup_name());
-    let before = store::Backup::in_directory(directory, last.stem.clone()).open_index();
+    let name = backup.source.backup_name();
+    let missing = || OpenError::Missing(backup.destination.root().join(name));
+    let folder = backup.destination.existing_volume_directory(name).ok().flatten().ok_or_else(missing);
+    let before = folder.and_then(|folder| Backup::new(folder, last.stem.clone(), last.kind()).open_index());
     match change::compare(before, pending.read_index(), last.counts.files) {
         Ok(changes) => Some(changes),
         Err(error) => {

@@ -14,13 +14,21 @@ use crate::units::ByteLen;
 /// Returns the backups in it, as far as they can be read.
 pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>) -> Vec<Shelf> {
     let path = &config.backup_destination;
-    let destination = match Destination::open(path) {
+    let destination = match config.open_destination() {
         Ok(destination) => destination,
         Err(error) => {
             add("destination", Answer::Bad, with_causes(&error));
             return Vec::new();
         }
     };
+    if !destination.is_local() {
+        add(
+            "destination",
+            Answer::Good,
+            format!("{} is in an object store; `volbak store check` tries it", path.display()),
+        );
+        return shelves(&destination, now, add);
+    }
     match is_on_mount(path) {
         Ok(true) => add("destination", Answer::Good, format!("{} is on a mounted filesystem", path.display())),
         Ok(false) if config.require_mount => {
@@ -34,7 +42,13 @@ pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>
     if rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_err() {
         add("destination", Answer::Bad, format!("{} cannot be written to", path.display()));
     }
-    let found = Shelf::all(&destination).and_then(|shelves| Ok((shelves, destination.free_space()?.0)));
+    shelves(&destination, now, add)
+}
+
+/// The backups in it, and whether the next ones have room.
+fn shelves(destination: &Destination, now: DateTime<Utc>, add: &mut Add<'_>) -> Vec<Shelf> {
+    let found = Shelf::all(destination)
+        .and_then(|shelves| Ok((shelves, destination.space()?.map(|space| space.available_bytes))));
     match found {
         Ok((shelves, free_bytes)) => {
             backups(&shelves, free_bytes, now, add);
@@ -47,11 +61,15 @@ pub(super) fn destination(config: &Config, now: DateTime<Utc>, add: &mut Add<'_>
     }
 }
 
-fn backups(shelves: &[Shelf], free_bytes: u64, now: DateTime<Utc>, add: &mut Add<'_>) {
+/// `free_bytes` is `None` for an object store, which has no known limit.
+fn backups(shelves: &[Shelf], free_bytes: Option<u64>, now: DateTime<Utc>, add: &mut Add<'_>) {
     let next_bytes: u64 = shelves.iter().filter_map(Shelf::newest).map(|newest| newest.sizes.archive_bytes).sum();
-    let answer = if free_bytes < next_bytes { Answer::Doubtful } else { Answer::Good };
-    let what = format!("{} free; the last backups of all volumes have {}", ByteLen(free_bytes), ByteLen(next_bytes));
-    add("destination", answer, what);
+    if let Some(free_bytes) = free_bytes {
+        let answer = if free_bytes < next_bytes { Answer::Doubtful } else { Answer::Good };
+        let what =
+            format!("{} free; the last backups of all volumes have {}", ByteLen(free_bytes), ByteLen(next_bytes));
+        add("destination", answer, what);
+    }
     let count = |wanted: fn(&BackupState) -> bool| {
         shelves.iter().flat_map(|shelf| &shelf.entries).filter(|entry| wanted(&entry.state)).count()
     };

@@ -10,7 +10,6 @@ use crate::run::cloud::choice::DecidingMap;
 use crate::run::nightly::{in_groups, selected_names, volumes_backed_up};
 use crate::run::prune::Shelf;
 use crate::source::{self, Volumes};
-use crate::store::Destination;
 use crate::units::ByteLen;
 
 /// Returns the volumes of the groups that the config asks for; `None` where LVM cannot list them.
@@ -27,7 +26,8 @@ pub(super) fn volumes(
             return None;
         }
     };
-    let deciding = Destination::open(&config.backup_destination)
+    let deciding = config
+        .open_destination()
         .map(|destination| DecidingMap::saved(&config.openstack, &destination, now))
         .unwrap_or_default();
     let selection = selected_names(config, &listed, &|lv: &str| deciding.leaves_out(&config.openstack, lv));

@@ -3,6 +3,7 @@
 use chrono::{Local, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 
 use crate::store::catalog::{BackupState, CatalogEntry};
+use crate::store::without_run;
 
 /// A day, or a second of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +33,10 @@ impl Moment {
         Some(Self { day, time })
     }
 
-    /// Parses a date in a file name: `20_11_2026` or `20_11_2026_010203`.
+    /// Parses a date in a file name: `20_11_2026` or `20_11_2026_010203`, and in an object store
+    /// `20_11_2026_010203_0123456789ab`.
     pub(super) fn of_name(text: &str) -> Option<Self> {
-        let (date, time) = match text.split_at_checked(10)? {
+        let (date, time) = match without_run(text).split_at_checked(10)? {
             (date, "") => (date, None),
             (date, time) => (date, Some(parse_time(time.strip_prefix('_')?)?)),
         };

@@ -12,27 +12,22 @@ use crate::store::presence::is_on_mount;
 
 /// Opens it for a listing. Fails if it does not exist, or is not mounted although required.
 pub(super) fn open(config: &Config) -> Result<Destination, NightError> {
-    let path = &config.backup_destination;
-    let destination = Destination::open(path)?;
-    if config.require_mount && !is_on_mount(path)? {
-        return Err(NightError::NotMounted(path.clone()));
-    }
-    Ok(destination)
+    config.open_mounted_destination().map_err(|error| match error {
+        StoreError::NotMounted(path) => NightError::NotMounted(path),
+        other => other.into(),
+    })
 }
 
 /// Opens it for a run. The error goes into the report.
 pub(super) fn open_for_run(config: &Config) -> Result<Destination, Abort> {
-    let path = &config.backup_destination;
-    let destination = Destination::open(path).map_err(|error| match error {
-        StoreError::Missing(_) => Abort::NotMounted,
+    config.open_mounted_destination().map_err(|error| match error {
+        StoreError::Missing(_) | StoreError::NotMounted(_) => Abort::NotMounted,
         other => Abort::Other(with_causes(&other)),
-    })?;
-    let is_mounted = !config.require_mount || is_on_mount(path).map_err(|error| Abort::Other(with_causes(&error)))?;
-    if is_mounted { Ok(destination) } else { Err(Abort::NotMounted) }
+    })
 }
 
 /// Whether the destination is still mounted and the one that was opened.
 pub(super) fn is_present(config: &Config, destination: &Destination) -> bool {
     let mounted = |path: &Path| !config.require_mount || is_on_mount(path).unwrap_or(false);
-    mounted(destination.root()) && destination.is_still_there().unwrap_or(false)
+    (!destination.is_local() || mounted(destination.root())) && destination.is_still_there().unwrap_or(false)
 }

@@ -7,7 +7,6 @@ use crate::events::{Problem, Severity, SourceName};
 use crate::outside::host;
 use crate::report::GoneReport;
 use crate::run::prune::{self, Shelf, Standing};
-use crate::store::presence::disk_usage;
 use crate::store::retention::{Occasion, Plan, gone_kept_until};
 
 impl Night<'_> {
@@ -32,7 +31,7 @@ impl Night<'_> {
                 name: shelf.name.clone(),
                 directory: shelf.directory.display().to_string(),
                 backups: (shelf.backups.len() as u64).saturating_sub(removed.removed.len() as u64),
-                directory_bytes: disk_usage(&shelf.directory),
+                directory_bytes: self.destination.used_by_volume(&shelf.name),
                 kept_until: gone_kept_until(&shelf.backups, &shelf.policy(self.config), now),
                 removed: removed.removed.iter().map(|path| path.display().to_string()).collect(),
             });

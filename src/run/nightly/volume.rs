@@ -21,7 +21,6 @@ use crate::run::prune::{self, Kept, Shelf, shelf_of};
 use crate::run::throttle::throttled;
 use crate::source::{self, LvFacts, Source, SourceError};
 use crate::store::StoreError;
-use crate::store::presence::disk_usage;
 use crate::units::ByteLen;
 
 /// Space for the other files of a backup: index, manifest, and the growth of the directory.
@@ -125,7 +124,7 @@ impl Night<'_> {
             }
         }
         self.say_the_rest(&report, &told);
-        report.directory_bytes = disk_usage(&self.destination.root().join(&name));
+        report.directory_bytes = self.destination.used_by_volume(&name);
         report.duration_seconds = began.elapsed().as_secs();
         Some(report)
     }

@@ -1,17 +1,24 @@
 //! Files that are written, until they are published.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
 
 use super::parts::Parts;
 use crate::archive::members::ArchiveFile;
 use crate::objects::ObjectClient;
-use crate::outside::BlockRead;
+use crate::outside::{BlockRead, FileBlocks};
 use crate::store::api::{Content, StoreFile};
 use crate::store::error::StoreError;
 use crate::store::open::OpenError;
+
+/// The directory for copies of indexes, which have no name in it.
+const COPIES: &str = "/var/tmp";
 
 /// The staged files of this process, by their keys.
 #[derive(Debug, Default)]
@@ -50,15 +57,21 @@ impl Stage {
 
 /// One staged file.
 #[derive(Clone, Debug)]
-pub(super) struct Staged(Arc<Mutex<Parts>>);
+pub(super) struct Staged {
+    parts: Arc<Mutex<Parts>>,
+    is_announced: Arc<AtomicBool>,
+    /// What was written so far of an index, to be read before it is published: parts of an upload are not readable.
+    copy: Arc<Mutex<Option<File>>>,
+}
 
 impl Staged {
     pub(super) fn new(client: &Arc<ObjectClient>, key: &str) -> Self {
-        Self(Arc::new(Mutex::new(Parts::new(Arc::clone(client), key.to_owned()))))
+        let parts = Parts::new(Arc::clone(client), key.to_owned());
+        Self { parts: Arc::new(Mutex::new(parts)), is_announced: Arc::default(), copy: Arc::default() }
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn publish(&self) -> io::Result<()> {
@@ -66,11 +79,53 @@ impl Staged {
     }
 
     pub(super) fn start_over(&self) -> io::Result<()> {
+        *self.copy() = None;
         self.parts().start_over()
     }
 
     pub(super) fn read(&self) -> io::Result<Arc<dyn BlockRead>> {
-        Ok(Arc::new(self.parts().in_memory()?.to_vec()))
+        if let Some(file) = &*self.copy() {
+            let copy = FileBlocks::of_file(file.try_clone()?)?;
+            if copy.len_bytes() == self.parts().len_bytes() {
+                return Ok(Arc::new(copy));
+            }
+        }
+        Ok(Arc::new(self.in_memory()?))
+    }
+
+    fn copy(&self) -> MutexGuard<'_, Option<File>> {
+        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a copy of what is written from now on, in a file without a name. Without room for it, the file cannot be read
+    /// before it is published once it is long.
+    fn keep_copy(&self) {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let made = rustix::fs::open(COPIES, flags, Mode::RUSR | Mode::WUSR).ok().map(File::from);
+        *self.copy() = made.filter(|_| self.parts().len_bytes() == 0);
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut copy = self.copy();
+        if copy.as_mut().is_some_and(|file| file.write_all(bytes).is_err()) {
+            *copy = None;
+        }
+        drop(copy);
+        self.parts().write(bytes)
+    }
+
+    /// A copy of all bytes, if none was sent.
+    pub(super) fn in_memory(&self) -> io::Result<Vec<u8>> {
+        Ok(self.parts().in_memory()?.to_vec())
+    }
+
+    /// Notes that other processes may see it.
+    pub(super) fn set_announced(&self) {
+        self.is_announced.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_announced(&self) -> bool {
+        self.is_announced.load(Ordering::SeqCst)
     }
 }
 
@@ -88,12 +143,15 @@ impl ObjectFile {
 }
 
 impl StoreFile for ObjectFile {
-    fn writer(&self, _: Content) -> io::Result<Box<dyn ArchiveFile>> {
+    fn writer(&self, content: Content) -> io::Result<Box<dyn ArchiveFile>> {
+        if content == Content::Index {
+            self.staged.keep_copy();
+        }
         Ok(Box::new(PartWriter(self.staged.clone())))
     }
 
     fn write_all(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.staged.parts().write(bytes).map_err(StoreError::io("writing", &self.path))
+        self.staged.write(bytes).map_err(StoreError::io("writing", &self.path))
     }
 
     fn start_over(&self) -> Result<(), StoreError> {
@@ -118,7 +176,7 @@ struct PartWriter(Staged);
 
 impl Write for PartWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.parts().write(bytes)?;
+        self.0.write(bytes)?;
         Ok(bytes.len())
     }
 

@@ -1,6 +1,7 @@
 //! A lease that expires, in place of a lock. It is advice: two runs that do not see each other's lease harm nothing, since
 //! the keys of each are its own.
 
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -24,17 +25,58 @@ struct Note {
     /// Tells two holders apart.
     nonce: String,
     expires_at: DateTime<Utc>,
+    /// The process that holds it.
+    #[serde(default)]
+    process: Option<Holder>,
+}
+
+/// A process, as far as other processes of its host can tell whether it still runs.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Holder {
+    /// The start of the host.
+    boot: String,
+    /// The namespace of the number.
+    namespace: String,
+    number: u32,
+}
+
+impl Holder {
+    /// This process; `None` without /proc.
+    fn this() -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+        let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?.to_str()?.to_owned();
+        Some(Self { boot, namespace, number: std::process::id() })
+    }
+
+    /// Whether it ran on this host and has ended.
+    fn has_ended(&self) -> bool {
+        Self::this().is_some_and(|this| {
+            let is_here = this.boot == self.boot && this.namespace == self.namespace;
+            is_here && !Path::new("/proc").join(self.number.to_string()).exists()
+        })
+    }
+}
+
+impl Note {
+    fn is_held(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at > now && !self.process.as_ref().is_some_and(Holder::has_ended)
+    }
 }
 
 /// Takes the lease at `key`, unless another one has not expired yet.
 pub(super) fn take(client: &Arc<ObjectClient>, key: &str, holder: &str) -> Result<Lock, ObjectError> {
-    if let Some(by) = read(client, key)?.filter(|note| note.expires_at > now(client)) {
+    if let Some(by) = read(client, key)?.filter(|note| note.is_held(now(client))) {
         return Ok(Lock::Held { by: shown::text(by.holder.trim()) });
     }
     let mut nonce = [0_u8; 16];
     // Without random bytes two holders of one host are told apart by their lines.
     let _ = getrandom(&mut nonce, GetRandomFlags::empty());
-    let note = Note { holder: holder.to_owned(), nonce: shown::hex(&nonce), expires_at: now(client) + LEASE };
+    let note = Note {
+        holder: holder.to_owned(),
+        nonce: shown::hex(&nonce),
+        expires_at: now(client) + LEASE,
+        process: Holder::this(),
+    };
     write(client, key, &note)?;
     match read(client, key)? {
         Some(found) if found.nonce != note.nonce => Ok(Lock::Held { by: shown::text(found.holder.trim()) }),

@@ -1,0 +1,367 @@
+//! An object store on 127.0.0.1 that keeps what it is given, in memory: as much of the S3 API as volbak uses. It counts
+//! requests, may refuse some of them, and can make what it has look older.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+
+/// A part that is not the last has so much, as in the S3 API.
+const LEAST_PART: usize = 5 << 20;
+/// A page of a list is short, so that tests see several.
+const PAGE: usize = 7;
+
+#[derive(Clone)]
+struct Object {
+    bytes: Arc<Vec<u8>>,
+    etag: String,
+    modified: SystemTime,
+}
+
+struct Upload {
+    key: String,
+    parts: BTreeMap<u32, Object>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Object>,
+    uploads: BTreeMap<String, Upload>,
+    made: u64,
+    /// Method, key or bucket with its query, and bytes of the answer.
+    requests: Vec<(String, usize)>,
+    /// Parts of requests (`DELETE /bucket/x`) that get 403.
+    forbidden: Vec<String>,
+    /// Requests (`PUT /backups/a*z`) that are never answered nor carried out, and how many came.
+    stalled: (Vec<String>, usize),
+    /// Each request takes so long.
+    delay: Duration,
+}
+
+pub(crate) struct Storing {
+    pub(crate) url: String,
+    state: Arc<Mutex<State>>,
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+impl Storing {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state: Arc<Mutex<State>> = Arc::default();
+        let of_server = Arc::clone(&state);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let state = Arc::clone(&of_server);
+                // A client that goes away is an everyday matter here.
+                thread::spawn(move || serve(stream.unwrap(), &state).ok());
+            }
+        });
+        Self { url, state }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
+        let object = object(bytes.to_vec());
+        self.state().objects.insert(key.to_owned(), object);
+    }
+
+    pub(crate) fn remove(&self, key: &str) {
+        self.state().objects.remove(key).unwrap();
+    }
+
+    /// Makes all that is here older.
+    pub(crate) fn age(&self, by: Duration) {
+        for object in self.state().objects.values_mut() {
+            object.modified -= by;
+        }
+    }
+
+    pub(crate) fn delay(&self, by: Duration) {
+        self.state().delay = by;
+    }
+
+    pub(crate) fn forbid(&self, requests: &[&str]) {
+        self.state().forbidden = requests.iter().map(|&part| part.to_owned()).collect();
+    }
+
+    /// Requests that begin and end like one of these (`PUT /backups/a*z`) are neither carried out nor answered.
+    pub(crate) fn stall(&self, requests: &[&str]) {
+        self.state().stalled = (requests.iter().map(|&part| part.to_owned()).collect(), 0);
+    }
+
+    pub(crate) fn stalled(&self) -> usize {
+        self.state().stalled.1
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.state().requests.len()
+    }
+
+    /// The requests since the last call, and the bytes of their answers.
+    pub(crate) fn take_requests(&self) -> Vec<(String, usize)> {
+        std::mem::take(&mut self.state().requests)
+    }
+}
+
+fn object(bytes: Vec<u8>) -> Object {
+    let etag = blake3::hash(&bytes).to_hex()[..32].to_owned();
+    Object { bytes: Arc::new(bytes), etag, modified: SystemTime::now() }
+}
+
+fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split(' ');
+        let (method, target) =
+            (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+        let mut headers = BTreeMap::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+        }
+        let len = headers.get("content-length").map_or(0, |len| len.parse().unwrap());
+        let mut body = vec![0; len];
+        reader.read_exact(&mut body)?;
+        let delay = state.lock().unwrap_or_else(PoisonError::into_inner).delay;
+        if is_stalled(&mut state.lock().unwrap_or_else(PoisonError::into_inner), &method, &target) {
+            // Until the client goes.
+            reader.read_to_end(&mut Vec::new())?;
+            return Ok(());
+        }
+        // The whole request came: it is carried out, whether the client is still there or not.
+        thread::sleep(delay);
+        let answer = {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = answer(&mut state, &method, &target, &headers, body);
+            let path = target.split('?').next().unwrap_or_default();
+            let names = query(&target).into_keys().filter(|name| !name.starts_with("X-Amz-")).collect::<Vec<_>>();
+            let sent = if method == "HEAD" { 0 } else { answer.body.len() };
+            state.requests.push((format!("{method} {path}?{}", names.join("&")), sent));
+            answer
+        };
+        let mut head = format!("HTTP/1.1 {} Status\r\nDate: {}\r\n", answer.status, http_date(SystemTime::now()));
+        if !answer.headers.iter().any(|(name, _)| *name == "Content-Length") {
+            write!(head, "Content-Length: {}\r\n", answer.body.len()).unwrap();
+        }
+        for (name, value) in &answer.headers {
+            write!(head, "{name}: {value}\r\n").unwrap();
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes())?;
+        if method != "HEAD" {
+            stream.write_all(&answer.body)?;
+        }
+    }
+}
+
+fn is_stalled(state: &mut State, method: &str, target: &str) -> bool {
+    let what = format!("{method} {}", decoded(target.split('?').next().unwrap_or_default()));
+    let fits = |(start, end): (&str, &str)| what.starts_with(start) && what.ends_with(end);
+    let is_one = state.stalled.0.iter().any(|pattern| fits(pattern.split_once('*').unwrap()));
+    state.stalled.1 += usize::from(is_one);
+    is_one
+}
+
+fn http_date(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut left = text.as_bytes();
+    while let [first, rest @ ..] = left {
+        left = rest;
+        if *first == b'%' {
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&rest[..2]).unwrap(), 16).unwrap());
+            left = &rest[2..];
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+fn query(target: &str) -> BTreeMap<String, String> {
+    let pairs = target.split_once('?').map_or("", |(_, query)| query).split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decoded(name), decoded(value)))
+        .collect()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+fn xml(body: String) -> Answer {
+    Answer { status: 200, headers: Vec::new(), body: body.into_bytes() }
+}
+
+fn done(status: u16) -> Answer {
+    Answer { status, headers: Vec::new(), body: Vec::new() }
+}
+
+fn refusal(status: u16, code: &str) -> Answer {
+    Answer { status, ..xml(format!("<Error><Code>{code}</Code><Message>of a test</Message></Error>")) }
+}
+
+fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<String, String>, body: Vec<u8>) -> Answer {
+    let path = decoded(target.split('?').next().unwrap_or_default());
+    let query = query(target);
+    if state.forbidden.iter().any(|part| format!("{method} {path}").contains(part.as_str())) {
+        return refusal(403, "AccessDenied");
+    }
+    let Some((bucket, key)) = path.trim_start_matches('/').split_once('/').or(Some((path.trim_start_matches('/'), "")))
+    else {
+        return refusal(400, "InvalidRequest");
+    };
+    if bucket != "backups" {
+        return refusal(404, "NoSuchBucket");
+    }
+    let upload = query.get("uploadId").cloned();
+    match (method, key, upload) {
+        ("GET", "", _) if query.contains_key("uploads") => list_uploads(state, &query),
+        ("GET", "", _) => list(state, &query),
+        ("POST", key, None) => {
+            state.made += 1;
+            let id = format!("upload-{}", state.made);
+            state.uploads.insert(id.clone(), Upload { key: key.to_owned(), parts: BTreeMap::new() });
+            xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
+        }
+        (_, _, Some(id)) => of_upload(state, method, &id, query.get("partNumber"), body),
+        ("PUT", key, None) => {
+            let object = object(body);
+            let etag = object.etag.clone();
+            state.objects.insert(key.to_owned(), object);
+            Answer { headers: vec![("ETag", format!("\"{etag}\""))], ..done(200) }
+        }
+        ("DELETE", key, None) => {
+            state.objects.remove(key);
+            done(204)
+        }
+        (_, key, None) => read(state, key, headers.get("range")),
+    }
+}
+
+fn of_upload(state: &mut State, method: &str, id: &str, part: Option<&String>, body: Vec<u8>) -> Answer {
+    let Some(upload) = state.uploads.get_mut(id) else { return refusal(404, "NoSuchUpload") };
+    match method {
+        "PUT" => {
+            let object = object(body);
+            let etag = object.etag.clone();
+            upload.parts.insert(part.unwrap().parse().unwrap(), object);
+            Answer { headers: vec![("ETag", format!("\"{etag}\""))], ..done(200) }
+        }
+        "GET" => {
+            let mut parts = String::new();
+            for number in upload.parts.keys() {
+                write!(parts, "<Part><PartNumber>{number}</PartNumber></Part>").unwrap();
+            }
+            xml(format!("<ListPartsResult>{parts}</ListPartsResult>"))
+        }
+        "DELETE" => {
+            state.uploads.remove(id);
+            done(204)
+        }
+        _ => {
+            let wanted = String::from_utf8(body).unwrap();
+            let mut all = String::new();
+            for (number, Object { etag, .. }) in &upload.parts {
+                write!(all, "<Part><PartNumber>{number}</PartNumber><ETag>\"{etag}\"</ETag></Part>").unwrap();
+            }
+            if wanted != format!("<CompleteMultipartUpload>{all}</CompleteMultipartUpload>") {
+                return refusal(400, "InvalidPart");
+            }
+            let most = upload.parts.len().saturating_sub(1);
+            if upload.parts.values().take(most).any(|part| part.bytes.len() < LEAST_PART) {
+                return refusal(400, "EntityTooSmall");
+            }
+            let bytes: Vec<u8> = upload.parts.values().flat_map(|part| part.bytes.iter().copied()).collect();
+            let (key, object) = (upload.key.clone(), object(bytes));
+            let etag = object.etag.clone();
+            state.objects.insert(key, object);
+            state.uploads.remove(id);
+            xml(format!("<CompleteMultipartUploadResult><ETag>\"{etag}\"</ETag></CompleteMultipartUploadResult>"))
+        }
+    }
+}
+
+fn read(state: &State, key: &str, range: Option<&String>) -> Answer {
+    let Some(object) = state.objects.get(key) else { return refusal(404, "NoSuchKey") };
+    let len = object.bytes.len();
+    let facts = vec![("ETag", format!("\"{}\"", object.etag)), ("Last-Modified", http_date(object.modified))];
+    let Some(range) = range else {
+        return Answer { status: 200, headers: facts, body: object.bytes.to_vec() };
+    };
+    let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    if first >= len {
+        return refusal(416, "InvalidRange");
+    }
+    let last = last.min(len - 1);
+    let mut headers = facts;
+    headers.push(("Content-Range", format!("bytes {first}-{last}/{len}")));
+    Answer { status: 206, headers, body: object.bytes[first..=last].to_vec() }
+}
+
+fn list(state: &State, query: &BTreeMap<String, String>) -> Answer {
+    let (prefix, delimiter) = (query["prefix"].as_str(), query.get("delimiter"));
+    let most = query.get("max-keys").map_or(PAGE, |most| most.parse().unwrap());
+    let after = query.get("continuation-token").map(String::as_str).unwrap_or_default();
+    let (mut items, mut last, mut is_cut) = (String::new(), String::new(), false);
+    let mut count = 0;
+    for (key, object) in state.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
+        let folder = delimiter.and_then(|_| key[prefix.len()..].find('/')).map(|end| &key[..=prefix.len() + end]);
+        let name = folder.unwrap_or(key);
+        if name <= after || name == last {
+            continue;
+        }
+        if count == most {
+            is_cut = true;
+            break;
+        }
+        count += 1;
+        if let Some(folder) = folder {
+            write!(items, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escaped(folder)).unwrap();
+        } else {
+            let (key, len) = (escaped(key), object.bytes.len());
+            write!(items, "<Contents><Key>{key}</Key><Size>{len}</Size></Contents>").unwrap();
+        }
+        name.clone_into(&mut last);
+    }
+    let next = if is_cut {
+        format!("<NextContinuationToken>{}</NextContinuationToken>", escaped(&last))
+    } else {
+        String::new()
+    };
+    xml(format!("<ListBucketResult><IsTruncated>{is_cut}</IsTruncated>{next}{items}</ListBucketResult>"))
+}
+
+fn list_uploads(state: &State, query: &BTreeMap<String, String>) -> Answer {
+    let mut items = String::new();
+    for (id, upload) in state.uploads.iter().filter(|(_, upload)| upload.key.starts_with(&query["prefix"])) {
+        write!(items, "<Upload><Key>{}</Key><UploadId>{id}</UploadId></Upload>", escaped(&upload.key)).unwrap();
+    }
+    xml(format!("<ListMultipartUploadsResult>{items}</ListMultipartUploadsResult>"))
+}

@@ -62,7 +62,7 @@ pub struct ToPublish<'a> {
 impl PendingBackup {
     /// Begins a backup of the volume `name` at the local time `local_now`, with an unused stem.
     pub fn begin(volume: Folder, name: &str, local_now: NaiveDateTime, kind: ArchiveKind) -> Result<Self, StoreError> {
-        let stem = stem::new(&*volume, name, local_now)?;
+        let stem = stem::new(&*volume, name, local_now, &SUFFIXES)?;
         let archive = volume.create(&format!("{stem}{}", kind.suffix()))?;
         let index = volume.create(&format!("{stem}{INDEX}")).inspect_err(|_| {
             // The archive is still empty; a failed removal would not change the error to report.

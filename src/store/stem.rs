@@ -9,15 +9,19 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::api::Store;
 use super::error::StoreError;
-use super::pending::SUFFIXES;
 use crate::shown;
 
 /// Random bytes in the name of a run.
 const RUN_BYTES: usize = 6;
 
-/// A stem for a new backup of `name`, in use by no other.
-pub(super) fn new(volume: &dyn Store, name: &str, local_now: NaiveDateTime) -> Result<String, StoreError> {
-    if volume.refuses_to_replace() { free(volume, name, local_now) } else { unique(volume, name, local_now) }
+/// A stem for a new backup of `name`, in use by no other; the names of its files end with `suffixes`.
+pub(super) fn new(
+    volume: &dyn Store,
+    name: &str,
+    local_now: NaiveDateTime,
+    suffixes: &[&str],
+) -> Result<String, StoreError> {
+    if volume.refuses_to_replace() { free(volume, name, local_now, suffixes) } else { unique(volume, name, local_now) }
 }
 
 /// A date as it is in a name, without the random part that tells runs apart.
@@ -39,10 +43,10 @@ fn unique(volume: &dyn Store, name: &str, local_now: NaiveDateTime) -> Result<St
 }
 
 /// `NAME_DD_MM_YYYY`; with `_HHMMSS` if that stem is in use, and later seconds if that is in use too.
-fn free(volume: &dyn Store, name: &str, local_now: NaiveDateTime) -> Result<String, StoreError> {
+fn free(volume: &dyn Store, name: &str, local_now: NaiveDateTime, suffixes: &[&str]) -> Result<String, StoreError> {
     let listing = volume.list()?;
     let is_free = |stem: &str| {
-        SUFFIXES.iter().map(|suffix| format!("{stem}{suffix}")).all(|name| {
+        suffixes.iter().map(|suffix| format!("{stem}{suffix}")).all(|name| {
             let is_folder = listing.folders.contains(&name);
             !listing.has(&name) && !listing.has_staged(&name) && !is_folder
         })

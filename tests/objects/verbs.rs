@@ -222,8 +222,13 @@ fn nights_are_kept_and_read(place: &Place) {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(stems.iter().all(|stem| copied.contains(&format!("{stem}.tar.gz"))), "{copied:?}");
+    assert!(place.good(&["find", "--volume", "volume-1", "file1?"]).contains("file13"));
     let back = place.verb(&["copy", "--all", "--to", &format!("{}/copies", place.client.address())]);
     assert!(back.status == 1 && back.stderr.contains("name a directory"), "{back:?}");
+
+    place.good(&["remove", &format!("volume-1@{day}")]);
+    assert!(!place.names("volume-1").iter().any(|name| name.contains(&stems[0])), "{:?}", place.names("volume-1"));
+    assert_eq!(place.whole_backups("volume-1").len(), 1);
 }
 
 #[test]

@@ -8,6 +8,9 @@ use volbak::cloud::{CloudMap, CloudVolume};
 use super::{Cloud, FREE, INSTANCES, Row, SHARED};
 use crate::lab::pairs;
 
+/// Actions of Nova itself, of nova-manage, and of the attachments, which are compared one by one.
+const OWN: [&str; 6] = ["stop", "lock", "unlock", "refresh_volume_attachment", "attach_volume", "detach_volume"];
+
 impl Cloud {
     /// The reboots of each instance, and the other actions but those of Nova itself and of nova-manage.
     pub(super) fn actions(&self) -> BTreeMap<String, (usize, BTreeSet<String>)> {
@@ -15,9 +18,7 @@ impl Cloud {
             let name = format!("cut-{n}");
             let actions = self.lab.session.instance_actions(self.id(&name)).unwrap();
             let (reboots, others): (Vec<_>, Vec<_>) = actions.into_iter().partition(|one| one.action == "reboot");
-            let others = others.into_iter().filter(|one| {
-                !["stop", "lock", "unlock", "attach_volume", "detach_volume"].contains(&one.action.as_str())
-            });
+            let others = others.into_iter().filter(|one| !OWN.contains(&one.action.as_str()));
             (name, (reboots.len(), others.map(|one| one.request_id).collect()))
         };
         (1..=INSTANCES).map(of).collect()

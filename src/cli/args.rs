@@ -107,7 +107,7 @@ pub(crate) enum Command {
     Cat(CatArgs),
     /// Show the differences between two backups
     Diff(DiffArgs),
-    /// Search all backups for files by name, and show since when and until when they are there
+    /// Search all backups for files by name, and show the first and the last backup that has them
     #[command(after_help = FIND_EXAMPLES)]
     Find(FindArgs),
     /// Show the versions of one file over all backups: when each appeared, its size and digest, and which backups have it
@@ -126,7 +126,7 @@ pub(crate) enum Command {
     Store(StoreCommand),
     #[command(flatten)]
     Night(NightCommand),
-    /// Show all hosts: which is silent, which backups and proofs are overdue
+    /// Show all hosts: silent hosts, overdue backups and overdue verifications
     #[command(after_help = FLEET_EXAMPLES)]
     Fleet(FleetArgs),
     /// Write the manual pages into a directory

@@ -32,7 +32,7 @@ pub(crate) enum CloudCommand {
     #[cfg(feature = "openstack")]
     #[command(after_help = RECOVER_EXAMPLES)]
     Recover(RecoverArgs),
-    /// Bring the instances of a lost compute host up on others
+    /// Evacuate the instances of a lost compute host to other hosts
     #[cfg(feature = "openstack")]
     #[command(after_help = EVACUATE_EXAMPLES)]
     Evacuate(EvacuateArgs),
@@ -48,7 +48,7 @@ pub(crate) struct MapArgs {
     /// The map that the last run of this day saved: 2026-11-20, 20_11_2026, today, yesterday, or "3 days ago"
     #[arg(long, value_parser = day, conflicts_with = "saved")]
     date: Option<NaiveDate>,
-    /// The newest saved map; the cloud is not asked
+    /// Show the newest saved map, without asking the cloud
     #[arg(long)]
     saved: bool,
     /// Print JSON

@@ -43,7 +43,7 @@ pub(crate) struct CopyArgs {
     to: Option<PathBuf>,
     #[command(flatten)]
     place: Where,
-    /// Also copy backups that a verification found bad, with the record that says so
+    /// Also copy backups that a verification found bad, with the record of that verification
     #[arg(long)]
     include_bad: bool,
     /// Read at most this number of bytes per second, such as 100M [default: read_rate_limit of the config]

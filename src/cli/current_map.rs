@@ -22,7 +22,7 @@ pub(crate) fn current(place: &Place, saved: bool) -> anyhow::Result<CloudMap> {
             Ok(taken.map)
         }
         Err(error) => {
-            log::warning(&format!("warning: the cloud is not asked: {}", with_causes(&error)));
+            log::warning(&format!("warning: the cloud could not be asked: {}", with_causes(&error)));
             let map = newest()?;
             let when = map.taken_at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S");
             log::warning(&format!("warning: this is the map saved on {when}"));

@@ -32,7 +32,7 @@ pub(crate) struct EvacuateArgs {
     /// The compute host that gets the instances [default: the scheduler's choice]
     #[arg(long, value_name = "HOST")]
     to: Option<String>,
-    /// The instances' own disks lie on storage that all compute hosts share: they are evacuated, too
+    /// Also evacuate instances with disks of their own, since these lie on storage that all compute hosts share
     #[arg(long)]
     shared_disks: bool,
     /// Save the plan in this file, as JSON [default: beside the journal]
@@ -47,7 +47,7 @@ pub(crate) struct EvacuateArgs {
     /// The pause between two instances
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pause: Duration,
-    /// How long one instance may take
+    /// Time limit for one instance
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
     patience: Duration,
     /// Print JSON

@@ -102,8 +102,8 @@ pub(crate) struct ExportArgs {
     /// Replace FILE if it exists, when the new image is complete
     #[arg(long)]
     overwrite: bool,
-    /// Go on with what an interrupted export of the same image, device or backup wrote, after comparing it with the source;
-    /// from the start if there is nothing
+    /// Continue an interrupted export of the same image, device or backup, after comparing its file with the source;
+    /// without such a file, start from the beginning
     #[arg(long)]
     resume: bool,
     /// Read the image back, and compare it with what was read from the source
@@ -222,7 +222,7 @@ pub(crate) fn export(args: &ExportArgs, verbosity: Verbosity) -> anyhow::Result<
 fn kind(args: &ExportArgs) -> Result<ImageKind, UsageError> {
     let format = args.format.map(Format::from).or_else(|| Format::of_name(&args.to)).ok_or_else(|| {
         let to = args.to.display();
-        UsageError(format!("{to}: its ending says no format: use --format qcow2 or --format raw"))
+        UsageError(format!("{to}: the format does not follow from the file name: use --format qcow2 or --format raw"))
     })?;
     if format == Format::Raw {
         let given = [("--cluster-size", args.cluster_size.is_some()), ("--compress", args.compress.is_some())];

@@ -27,7 +27,7 @@ pub(crate) struct MountArgs {
     names: Vec<String>,
     #[command(flatten)]
     place: Where,
-    /// Let other users look, too, as far as the modes of the files permit
+    /// Allow access by other users, as far as the modes of the files permit
     #[arg(long)]
     allow_other: bool,
 }

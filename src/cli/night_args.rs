@@ -135,7 +135,7 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Add performance data to the first line, behind a bar, for Nagios and Icinga
+    /// Add performance data after a `|` in the first line, for Nagios and Icinga
     #[arg(long, conflicts_with = "json")]
     pub(crate) nagios: bool,
     /// Age of the last backup that is a warning
@@ -150,7 +150,7 @@ pub(crate) struct StatusArgs {
 pub(crate) struct ProtectArgs {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// The backup, or the set whose backups are meant
+    /// The backup, or a set: all of its backups
     #[arg(value_name = "VOLUME@DATE|GROUP@DATE")]
     pub(crate) backup: String,
     /// Print JSON
@@ -173,7 +173,7 @@ pub(crate) struct PruneArgs {
     pub(crate) names: Vec<String>,
     #[command(flatten)]
     pub(crate) place: Where,
-    /// Required: only `volbak run` removes backups, after a new backup of the volume is complete
+    /// Required, since `prune` only shows what `volbak run` would remove; `volbak remove` removes single backups
     #[arg(long, required = true)]
     pub(crate) dry_run: bool,
     /// Print JSON
@@ -213,7 +213,7 @@ pub(crate) enum ConfigCommand {
     },
     /// Print a commented example config
     Init,
-    /// Print the config lines that declare the contents of a volume, as found by its last backup, as intended
+    /// Print the config lines that declare the contents found by the last backup of a volume as intended
     Expect {
         #[command(flatten)]
         config: ConfigPath,

@@ -36,7 +36,7 @@ mod with_cloud {
         /// Attach the volume to this instance once all of it is restored
         #[arg(long, value_name = "INSTANCE", requires = "to_volume")]
         attach: Option<String>,
-        /// Delete a new volume if the restore fails, or leave it in maintenance, in which nothing attaches it
+        /// Delete a new volume if the restore fails, or keep it in the status maintenance, in which it cannot be attached
         #[arg(long, value_name = "WHAT", requires = "to_volume", default_value = "maintenance", value_parser = ["maintenance", "delete"])]
         on_failure: String,
     }

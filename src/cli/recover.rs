@@ -23,14 +23,14 @@ use super::place::Where;
 pub(crate) const RECOVER_EXAMPLES: &str = "\
 Examples:
   volbak cloud recover                             the plan; nothing is changed
-  volbak cloud recover --outage '2026-11-28 22:10' a reboot after this time counts, and is not repeated
-  volbak cloud recover --from-map 2026-11-27       volumes belong where the map of that day has them
-  volbak cloud recover --instance web-1 --apply    one instance and its volumes alone
+  volbak cloud recover --outage '2026-11-28 22:10' instances rebooted since this time are not rebooted
+  volbak cloud recover --from-map 2026-11-27       attach volumes as in the map of that day
+  volbak cloud recover --instance web-1 --apply    only one instance and its volumes
   volbak cloud recover --plan plan.json
-  volbak cloud recover --apply plan.json           nothing but what is in this plan
-Without --outage, reboots after the newest saved map count. After an interruption, kill -9 included, the same command goes on. \
-Exit status: 0 with nothing to look at; 1 if nothing can be done, or a step failed; 3 if something is not done and to be looked \
-at; 4 if another recovery runs.";
+  volbak cloud recover --apply plan.json           only the steps of this plan
+Without --outage, instances rebooted since the newest saved map are not rebooted. After an interruption, kill -9 included, \
+the same command continues. Exit status: 0, nothing is left to do; 1, a step failed or nothing can be done; 3, a finding \
+needs attention; 4, another recovery is running.";
 
 #[derive(Debug, Args)]
 pub(crate) struct RecoverArgs {
@@ -39,33 +39,33 @@ pub(crate) struct RecoverArgs {
     /// Save the plan in this file, as JSON [default: beside the journal]
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// Carry the plan out; with a FILE, nothing but what is in that plan
+    /// Carry the plan out; with FILE, only the steps of that plan
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     #[allow(clippy::option_option, reason = "given or not, with a file or without")]
     apply: Option<Option<PathBuf>>,
-    /// One instance and its volumes alone
+    /// Only this instance and its volumes
     #[arg(long, value_name = "ID|NAME")]
     instance: Option<String>,
-    /// When the power went, as 2026-11-28 22:10 [default: when the saved map was taken]
+    /// Time of the power loss, such as 2026-11-28 22:10 [default: the time of the saved map]
     #[arg(long, value_name = "TIME", value_parser = moment)]
     outage: Option<DateTime<Utc>>,
-    /// The saved map of this day decides where volumes belong, also where the cloud says something else
+    /// Take the attachments from the saved map of this day, even if the cloud has others
     #[arg(long, value_name = "DATE", value_parser = day)]
     from_map: Option<NaiveDate>,
     /// The journal [default: a file in /var/lib/volbak/recover, by the cloud]
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// At the end, reboot instances from inside whose volumes were attached after their restart: `ssh USER@ADDRESS shutdown -r
+    /// At the end, reboot instances whose volumes were attached after their restart: `ssh USER@ADDRESS shutdown -r
     /// now`, without a password, and with a known host key [default USER: root]
     #[arg(long, value_name = "USER", num_args = 0..=1, default_missing_value = "root")]
     ssh_reboot: Option<String>,
     /// The pause between two steps
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pause: Duration,
-    /// How long one step may take
+    /// Time limit for one step
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     patience: Duration,
-    /// How long a state that passes by itself has to stay before it is taken for stale
+    /// Time after which a transient state counts as stale
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     settle: Duration,
     /// Print JSON

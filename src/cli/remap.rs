@@ -26,16 +26,16 @@ pub(crate) struct RemapArgs {
     /// The directory; mount points in it are left alone
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// The new number of a user; may be repeated
+    /// Change the user number OLD to NEW; may be repeated
     #[arg(long, value_name = "OLD:NEW")]
     uid: Vec<Mapping>,
-    /// The new number of a group; may be repeated
+    /// Change the group number OLD to NEW; may be repeated
     #[arg(long, value_name = "OLD:NEW")]
     gid: Vec<Mapping>,
     /// Count what would be changed, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Go back to the numbers before, by the journal
+    /// Restore the old numbers from the journal
     #[arg(long, conflicts_with_all = ["uid", "gid"])]
     undo: bool,
     /// The journal of the old numbers [default: a file in /var/lib/volbak/remap, by the directory's path]

@@ -22,13 +22,13 @@ Examples:
 pub(crate) struct RemoveArgs {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// The backups, or the sets whose backups are meant
+    /// The backups, or sets: all of their backups
     #[arg(value_name = "VOLUME@DATE|GROUP@DATE", required = true)]
     pub(crate) backups: Vec<String>,
     /// Remove nothing; show what would be removed and its size
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Remove also the last good backup of a volume, or one member of a set
+    /// Also remove the last good backup of a volume, or a single member of a set
     #[arg(long)]
     pub(crate) force: bool,
     /// Print JSON

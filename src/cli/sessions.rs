@@ -25,7 +25,7 @@ Examples:
 pub(crate) struct SessionsArgs {
     #[command(flatten)]
     place: Where,
-    /// Try the storage hosts of all sessions and recorded targets, and say what is wrong
+    /// Try the storage hosts of all sessions and recorded targets, and report what is wrong
     #[arg(long, conflicts_with = "close")]
     check: bool,
     /// Close the session of this volume (its ID, volume-ID, or the target), unless something uses its disk

@@ -19,7 +19,7 @@ be kept there.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Try what an object store can do, on small objects that are removed again, and record it there
+    /// Test an object store with small objects that are removed again, and record the result there
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
 }

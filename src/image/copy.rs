@@ -54,7 +54,7 @@ pub enum CopyError {
         source: io::Error,
     },
     /// The source does not say where its data are.
-    #[error("the source does not say where its data are")]
+    #[error("the data ranges of the source cannot be determined")]
     Runs(#[source] io::Error),
     /// The image cannot be written.
     #[error("the image cannot be written")]

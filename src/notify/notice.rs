@@ -110,7 +110,7 @@ impl Notice {
 
     /// A trial: nothing happened.
     pub fn test(host: &str, now: DateTime<FixedOffset>, destination: &str) -> Self {
-        let subject = format!("volbak {host}: a test of the notifications; nothing happened");
+        let subject = format!("volbak {host}: a test of the notifications; no run took place");
         Self::bare(NoticeEvent::Test, host, None, now, destination, subject)
     }
 

@@ -108,7 +108,7 @@ fn refused(prepared: &Prepared, answer: &Answer) -> NotifyError {
         300..=399 => {
             let to = answer.headers.get("location").and_then(|to| to.to_str().ok()).map(shown_host);
             let to = to.and_then(Result::ok).map_or_else(String::new, |host| format!(" to {}", shown::text(host)));
-            format!("; the address leads elsewhere{to}, and no secret is sent after it: correct `url`")
+            format!("; the server redirects{to}, and redirects are not followed: correct `url`")
         }
         401 | 403 => "; check the token or the address".to_owned(),
         404 | 410 => "; the address is not known there".to_owned(),

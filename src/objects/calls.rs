@@ -139,9 +139,8 @@ impl ObjectClient {
         let call = call.header("range", format!("bytes={first}-{last}"));
         let answer = self.send(&call)?;
         if answer.status != 206 {
-            return Err(
-                self.not_understood(&call, format!("status {} in place of 206: ranges are not heeded", answer.status))
-            );
+            return Err(self
+                .not_understood(&call, format!("status {} instead of 206: the store ignores ranges", answer.status)));
         }
         let given = text(&answer.headers, "content-range").unwrap_or_default();
         if !given.starts_with(&format!("bytes {first}-{last}/")) || answer.body.len() as u64 != len {

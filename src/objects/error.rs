@@ -130,9 +130,7 @@ pub(super) fn hint(status: u16, code: &str) -> &'static str {
         (_, "SignatureDoesNotMatch") => "; the secret key is wrong, or the region or the path style in [store]",
         (_, "InvalidAccessKeyId") => "; the store does not know the access key",
         (_, "RequestTimeTooSkewed") => "; check the clocks of this host and of the store",
-        (300..=399, _) => {
-            "; the address leads elsewhere, and credentials are not sent after it: correct `endpoint` and `region`"
-        }
+        (300..=399, _) => "; the server redirects, and redirects are not followed: correct `endpoint` and `region`",
         (401 | 403, _) => "; the credentials lack this right, or an object lock holds the object",
         (429 | 503, _) => "; the store limits the rate: try again later",
         (501, _) => "; the store does not implement it",

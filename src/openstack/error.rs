@@ -131,7 +131,7 @@ impl CloudError {
 /// What to do about a status.
 pub(super) fn hint(status: u16) -> &'static str {
     match status {
-        300..=399 => "; the address leads elsewhere, and a token is not sent after it: correct the endpoint",
+        300..=399 => "; the server redirects, and redirects are not followed: correct the endpoint",
         401 => "; the token is not accepted, a new one is not either: check the clocks and the credentials",
         403 => {
             "; the user lacks this right: volbak reads all projects as a user with the role admin (or reader on the system)"

@@ -38,7 +38,7 @@ pub(super) enum DumpError {
     #[error("{instance} ({host}): {error}")]
     Unreachable { instance: String, host: String, error: ChildError },
     /// The thread of the test ended.
-    #[error("it could not be tried")]
+    #[error("the dump could not be tested: its thread ended")]
     NotTried,
 }
 

@@ -65,9 +65,7 @@ pub enum ImportError {
         disk_bytes: u64,
     },
     /// It was begun and not finished.
-    #[error(
-        "{0}: it was not finished: a device has no usable disk until it is imported again, and an image was not made"
-    )]
+    #[error("{0}: the import was not finished, and the target is unusable (an image file was not created): repeat it")]
     Unfinished(String, #[source] CopyError),
     /// The target cannot be synced or read back.
     #[error("{0}: it cannot be read back")]

@@ -135,7 +135,7 @@ pub(super) enum PreviousError {
     #[error("{0} was verified and is bad")]
     Bad(String),
     /// All backups of the source are bad, or carried from bad ones; this is the newest.
-    #[error("{0} was verified and is bad, or is carried from a bad one, and there is no other")]
+    #[error("{0} is bad, or has data carried forward from a bad backup, and there is no other backup")]
     AllBad(String),
     /// The backup is valid but unsuitable.
     #[error("{stem}: {}", with_causes(why))]
@@ -191,7 +191,7 @@ pub(super) enum UnusableError {
     #[error(transparent)]
     ImageIndex(#[from] ImageParentError),
     /// It is an image, and files are backed up now, or the other way round.
-    #[error("it is a backup of the other kind: an image, or of files")]
+    #[error("one of the two backups is an image, and the other one has files")]
     OtherKind,
 }
 

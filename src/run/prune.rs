@@ -209,7 +209,7 @@ impl Shelf {
     pub fn pending_changes(&self) -> impl Iterator<Item = Problem> {
         self.pending.iter().map(|pin| {
             let what = format!(
-                "sudden change in {}: {}; {} is kept until `volbak accept {}` says that this was meant",
+                "sudden change in {}: {}; {} is kept until `volbak accept {}` confirms the change",
                 pin.changed, pin.what, pin.kept, self.name
             );
             Problem::new(Severity::Warning, self.name.clone(), what)

@@ -120,7 +120,7 @@ impl Delivery<'_> {
         if let Some(destination) = self.destination
             && let Err(error) = keep(report, self.config, destination, self.now)
         {
-            add(report, Problem::new(Severity::Warning, "report", format!("it is not kept: {error}")));
+            add(report, Problem::new(Severity::Warning, "report", format!("it could not be stored: {error}")));
         }
         self.leave_state(report, standing.as_ref());
         write_metrics(report, standing.as_ref(), self.config);
@@ -133,7 +133,7 @@ impl Delivery<'_> {
         for error in fleet::leave(&state, self.destination, self.config.fleet.directory.as_deref()) {
             add(
                 report,
-                Problem::new(Severity::Warning, "fleet", format!("the state of the host is not left: {error}")),
+                Problem::new(Severity::Warning, "fleet", format!("the state of the host could not be stored: {error}")),
             );
         }
     }
@@ -150,7 +150,7 @@ fn note(
     let mut standing = match load_standing(destination) {
         Ok(standing) => standing,
         Err(KeptError::Damaged { name, source }) => {
-            let what = format!("{name} is damaged and is started again: {}", with_causes(&source));
+            let what = format!("{name} is damaged, and a new one is begun: {}", with_causes(&source));
             add(report, Problem::new(Severity::Warning, "report", what));
             Standing::default()
         }
@@ -162,7 +162,7 @@ fn note(
     };
     standing.note(report, facts);
     if let Err(error) = look_at_worth(&mut standing, &report.host, destination, now) {
-        let what = format!("what the backups are worth cannot be read: {}", with_causes(&error));
+        let what = format!("the state of the backups cannot be read: {}", with_causes(&error));
         add(report, Problem::new(Severity::Warning, "metrics", what));
     }
     let kept = standing.to_json().map_err(NotKept::from).and_then(|json| {

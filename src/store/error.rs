@@ -90,7 +90,7 @@ pub enum StoreError {
         is: String,
     },
     /// A file that is no part of a backup has the name that a file of a backup needs.
-    #[error("{} is there, and belongs to no complete backup: move it away", .0.display())]
+    #[error("{} exists, and belongs to no complete backup: move it away", .0.display())]
     Taken(PathBuf),
     /// All names for a backup of this minute are in use.
     #[error("every name for a backup of this minute is taken in {}", .0.display())]

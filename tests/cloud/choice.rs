@@ -114,7 +114,7 @@ fn the_map_of_the_run_decides_or_the_saved_one_or_the_patterns_alone() {
     }
     let did = host.verb(&["run"]);
     assert_eq!(backed_up(&host), sorted([DATA_1, SAME, BOOTABLE, OPT_OUT, UNKNOWN]), "{did:?}");
-    assert!(decided(&did).contains("select counts for nothing, by no map"), "{did:?}");
+    assert!(decided(&did).contains("select is not applied, by no map"), "{did:?}");
     fs::remove_dir_all(&maps).unwrap();
     let did = host.verb(&["run", "--dry-run"]);
     assert!(

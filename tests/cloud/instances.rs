@@ -155,7 +155,7 @@ fn disks_that_nova_made_are_of_their_instance() {
     }
     let did = host.verb(&["run"]);
     assert!(did.stdout.contains(&format!("  - {root}: disk of web-1\n")), "{did:?}");
-    assert!(did.stderr.contains(&format!("disks to which instances swap are left out: vg0/{swap}")), "{did:?}");
+    assert!(did.stderr.contains(&format!("swap disks of instances are left out: vg0/{swap}")), "{did:?}");
     assert!(!host.at("backups").join(&swap).exists());
     let set = newest_set(&host, &root);
     assert!(set["group"] == "web-1-58f83399" && set["id"] == newest_set(&host, DATA_1)["id"], "{set}");

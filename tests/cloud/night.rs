@@ -98,7 +98,7 @@ fn a_cloud_that_is_down_delays_and_fails_nothing() {
     assert_eq!(manifest(&archive(&host, DATA_1))["cloud"]["volume"]["name"], "data-1");
     let did = host.verb(&["cloud", "map"]);
     assert_eq!(did.status, 0, "{did:?}");
-    assert!(did.stdout.contains("data-1") && did.stderr.contains("the cloud is not asked"), "{did:?}");
+    assert!(did.stdout.contains("data-1") && did.stderr.contains("the cloud could not be asked"), "{did:?}");
     assert!(host.verb(&["cloud", "map", "--date", "today"]).stdout.contains("web-1"));
     assert_eq!(host.verb(&["cloud", "map", "--date", "2001-01-01"]).status, 1);
     // A server that accepts, and never answers.

@@ -116,9 +116,9 @@ fn what_cannot_be_kept_or_measured_is_told_each_by_itself() {
     fs::create_dir(host.at("volbak.prom")).unwrap();
     let did = host.verb(&["-q", "run"]);
     assert_eq!(did.status, 3, "{did:?}");
-    assert!(did.stderr.contains("report: it is not kept") && did.stderr.contains("volbak.prom"), "{did:?}");
+    assert!(did.stderr.contains("report: it could not be stored") && did.stderr.contains("volbak.prom"), "{did:?}");
     assert!(did.stderr.lines().last().unwrap().contains("PROBLEMS, 1 of 1"), "{did:?}");
-    assert!(fs::read_to_string(host.at("mailed")).unwrap().contains("it is not kept"));
+    assert!(fs::read_to_string(host.at("mailed")).unwrap().contains("it could not be stored"));
 }
 
 #[test]

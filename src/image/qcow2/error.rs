@@ -7,7 +7,7 @@ use std::io;
 #[non_exhaustive]
 pub enum Qcow2Error {
     /// It does not begin with qcow2's magic number.
-    #[error("it is no qcow2 image")]
+    #[error("it is not a qcow2 image")]
     NotQcow2,
     /// It is one, of a kind that is not read here.
     #[error("{what}; {todo}")]

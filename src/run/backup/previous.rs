@@ -77,7 +77,7 @@ fn report(backup: &UnderWay<'_>, found: &SearchResult) {
             backup.step(&format!("carrying forward from {}", previous.parent.stem()));
             let left_out = previous.parent.left_out_groups();
             if left_out > 0 {
-                let what = format!("the previous backup is so large that {left_out} parts of it are read anew");
+                let what = format!("the previous backup is so large that {left_out} parts of it are read again");
                 backup.tell(Severity::Notice, what);
             }
         }

@@ -56,7 +56,7 @@ pub(super) fn note_change(
             pins.add(name, pin);
             backup.destination.set_pins(&pins)
         });
-        let kept = format!("{} is kept until `volbak accept {name}` says that this was meant", last.stem);
+        let kept = format!("{} is kept until `volbak accept {name}` confirms the change", last.stem);
         backup.tell(Severity::Warning, format!("sudden change: {what}; {kept}"));
         if let Err(error) = pinned {
             let what = format!("the backup before the sudden change could not be pinned: {}", with_causes(&error));

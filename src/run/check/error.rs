@@ -10,6 +10,6 @@ pub enum CheckError {
     #[error("interrupted before the backup was verified")]
     Stopped,
     /// A lack of memory, threads or descriptors. It says nothing about the backup.
-    #[error("the backup cannot be verified here, and nothing is known about it")]
+    #[error("the backup could not be verified on this host: it may be good or bad")]
     Here(#[source] io::Error),
 }

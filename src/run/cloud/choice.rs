@@ -159,7 +159,7 @@ pub(crate) fn about_select(deciding: &DecidingMap, left_out: &[(String, String)]
         Some(names) => format!("select, by {said}: {} of {all} volumes are left out: {names}", left_out.len()),
         None if deciding.map().is_some() => format!("select, by {said}: none of {all} volumes is left out"),
         None => {
-            format!("select counts for nothing, by {said}; all {all} volumes that the patterns select are backed up")
+            format!("select is not applied, by {said}; all {all} volumes that the patterns select are backed up")
         }
     }
 }

@@ -213,7 +213,7 @@ impl ToVolume {
         let now = self.session.volume(&id)?;
         if now.status != "maintenance" || !now.attachments.is_empty() {
             return refused(format!(
-                "volume {id} left the status maintenance while it was written ({}): it is not attached; look who changed it",
+                "volume {id} left the status maintenance while it was written ({}): it is not attached; find out what changed its status",
                 shown::text(&now.status)
             ));
         }
@@ -266,7 +266,7 @@ impl ToVolume {
 
     fn again(&self, id: &str) -> String {
         format!(
-            "`volbak restore {} --to-volume {id}` writes it anew, `openstack volume set --state available {id}` gives it free",
+            "`volbak restore {} --to-volume {id}` writes it again, `openstack volume set --state available {id}` releases it",
             self.wish.backup
         )
     }
@@ -310,7 +310,7 @@ impl ToVolume {
                 let limit = STEP_LIMIT.as_secs();
                 let what = shown::text(&now.status);
                 return refused(format!(
-                    "volume {id} is {what}, and was to be {status} within {limit} s; see Cinder's log"
+                    "volume {id} is {what}, and did not become {status} within {limit} s; see Cinder's log"
                 ));
             }
             sleep(Duration::from_millis(500));

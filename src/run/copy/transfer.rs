@@ -26,7 +26,7 @@ pub(super) enum TransferError {
     #[error("interrupted; the next copy continues where this one stopped")]
     Stopped,
     /// A file of the source cannot be opened.
-    #[error("the source")]
+    #[error("the source cannot be opened")]
     Open(#[from] OpenError),
     /// A small file of the source cannot be read.
     #[error("{}", path.display())]

@@ -25,7 +25,7 @@ pub enum ExportError {
     #[error(transparent)]
     Source(CopyError),
     /// What comes before the snapshot failed.
-    #[error("what is run before the snapshot failed")]
+    #[error("a hook before the snapshot failed")]
     Before(#[source] AroundError),
     /// The backup could not be rebuilt.
     #[error("the backup could not be rebuilt as a disk")]
@@ -39,7 +39,7 @@ pub enum ExportError {
     /// Each export of it is of another moment.
     #[error(
         "{0}: an export of a volume cannot be resumed: the snapshot that it read is gone, and a new one is of another moment; \
-         leave --resume away, or make a backup with `volbak snapshot --image` and export that, which can be resumed"
+         omit --resume, or make a backup with `volbak snapshot --image` and export that, which can be resumed"
     )]
     NotResumable(String),
     /// What was begun is of something else.
@@ -51,14 +51,14 @@ pub enum ExportError {
     /// What was begun is another kind of image.
     #[error(
         "{0} was begun with another format, cluster size, compression or choice of blocks, and is not resumed; use the same \
-         options, or leave --resume away: then it is removed, and the export begins anew"
+         options, or omit --resume: then it is removed, and the export begins anew"
     )]
     OtherOptions(String),
     /// Another process writes it.
     #[error("{0} is being written by another export to the same file, on this host or another; wait for its end")]
     UnderWay(String),
     /// What was begun may be written to by others.
-    #[error("{left} is not resumed: {what}; remove it, or leave --resume away")]
+    #[error("{left} is not resumed: {what}; remove it, or omit --resume")]
     Untrusted {
         /// What was begun.
         left: String,

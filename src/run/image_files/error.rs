@@ -37,7 +37,7 @@ pub enum ImageFilesError {
     #[error(transparent)]
     Pattern(#[from] BadPattern),
     /// The files do not fit in the temporary directory, or it cannot be used.
-    #[error("{}: the files of the image are put there first", path.display())]
+    #[error("{}: this directory, which collects the files of the image, cannot be used", path.display())]
     Scratch {
         /// The directory.
         path: PathBuf,

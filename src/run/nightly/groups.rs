@@ -59,6 +59,9 @@ pub(super) fn about_groups(ours: &Volumes, config: &Config) -> Option<String> {
     others.dedup();
     let usual = config.volume_groups.join(" and ");
     (!others.is_empty()).then(|| {
-        format!("no volumes in {usual}; those of {} are taken: set volume_groups in the config", others.join(", "))
+        format!(
+            "{usual} has no volumes; the volumes of {} are backed up instead: set volume_groups in the config",
+            others.join(", ")
+        )
     })
 }

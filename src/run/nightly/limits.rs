@@ -20,11 +20,9 @@ impl Night<'_> {
         match &report.aborted {
             Some(Abort::NotMounted) => Some("the backup volume is not mounted".to_owned()),
             Some(Abort::Other(why)) => Some(why.clone()),
-            None => self
-                .config
-                .max_run
-                .filter(|limit| self.began.elapsed() >= *limit)
-                .map(|limit| format!("the run had its {} h (max_run_hours)", limit.as_secs_f64() / 3600.0)),
+            None => self.config.max_run.filter(|limit| self.began.elapsed() >= *limit).map(|limit| {
+                format!("the run reached its limit of {} h (max_run_hours)", limit.as_secs_f64() / 3600.0)
+            }),
         }
     }
 

@@ -63,7 +63,7 @@ impl Night<'_> {
             }
         };
         if let Err(error) = report.save_record(files) {
-            tell(Severity::Warning, format!("what its verification found is not kept: {error}"));
+            tell(Severity::Warning, format!("the result of its verification could not be stored: {error}"));
         }
         if report.verdict == Verdict::Bad {
             let first = report.findings.first().map_or_else(String::new, |finding| format!(": {}", finding.what));

@@ -159,7 +159,7 @@ impl Night<'_> {
         if !selection.swap_disks.is_empty() {
             let names: Vec<String> = selection.swap_disks.iter().map(|(name, _)| name.clone()).collect();
             let names = names.join(", ");
-            self.tell(Severity::Notice, "volumes", format!("disks to which instances swap are left out: {names}"));
+            self.tell(Severity::Notice, "volumes", format!("swap disks of instances are left out: {names}"));
         }
         if selection.chosen.is_empty() {
             let groups = self.config.volume_groups.join(", ");

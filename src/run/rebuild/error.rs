@@ -34,7 +34,7 @@ pub enum DeviceError {
     #[error("interrupted; nothing was written")]
     Stopped,
     /// It was started and not finished.
-    #[error("it was not finished: a device is not usable until it is restored again, and an image was not made")]
+    #[error("the restore was not finished, and the target is unusable (an image file was not created): repeat it")]
     Unfinished(#[source] CarryOutError),
 }
 

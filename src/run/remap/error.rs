@@ -56,7 +56,7 @@ pub enum RemapError {
         what: String,
     },
     /// There is no journal to undo.
-    #[error("there is no journal {}: nothing was changed, or it was undone, or --journal named another one", .0.display())]
+    #[error("the journal {} does not exist: no change can be undone, or --journal named another file", .0.display())]
     NothingToUndo(PathBuf),
     /// Another process has the journal.
     #[error("another process uses the journal {}", .0.display())]

@@ -59,7 +59,7 @@ pub enum CloseError {
         what: String,
     },
     /// A disk cannot be opened to prove that it is not in use.
-    #[error("whether {disk} is in use cannot be found out")]
+    #[error("whether {disk} is in use cannot be determined")]
     Unknown {
         /// The disk.
         disk: String,

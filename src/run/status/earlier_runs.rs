@@ -39,7 +39,7 @@ impl EarlierRuns<'_> {
         if let Some(what) = &self.damage {
             tell(
                 Urgency::Warning,
-                format!("the record of earlier runs is damaged, and is started again by the next: {what}"),
+                format!("the record of earlier runs is damaged, and the next run begins a new one: {what}"),
             );
         }
         if let Some(started) = self.cut_off {

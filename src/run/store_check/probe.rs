@@ -192,7 +192,7 @@ impl<'a> Probe<'a> {
             Tried::Done(state) => {
                 let state = state.map_or_else(|| "off".to_owned(), |state| shown::text(&state));
                 let what = format!(
-                    "the bucket keeps no versions ({state}): whoever has these credentials can overwrite backups; switch versioning on"
+                    "the bucket keeps no versions ({state}): an intruder with its credentials can overwrite backups: enable versioning"
                 );
                 (Some(false), Answer::Doubtful, what)
             }

@@ -170,7 +170,7 @@ impl<N: Fn() -> DateTime<Utc>> Run<'_, N> {
             let Some(id) = result.action.instance().map(|instance| instance.id.clone()) else { continue };
             if !self.looker.idle(&id)? {
                 result.outcome = Outcome::Failed;
-                result.what = format!("Nova is still at it after {} s", self.options.patience.as_secs());
+                result.what = format!("Nova is still working on it after {} s", self.options.patience.as_secs());
             } else if self.begun.session.server(&id)?.status == "ERROR" {
                 result.outcome = Outcome::Failed;
                 "its status is ERROR: see the log of nova-compute".clone_into(&mut result.what);
@@ -276,8 +276,10 @@ impl<N: Fn() -> DateTime<Utc>> Run<'_, N> {
             return Ok(None);
         }
         let found = self.looker.instance(&instance.id)?.0;
-        let what =
-            format!("Nova is still at it ({}): a second reboot would be carried out, too", task(&found).unwrap_or("?"));
+        let what = format!(
+            "Nova is still working on it ({}): a second reboot would be carried out, too",
+            task(&found).unwrap_or("?")
+        );
         Ok(Some((Outcome::NotDone, what)))
     }
 

@@ -32,7 +32,7 @@ pub enum RecoverError {
     #[error("{0}")]
     WhichInstance(String),
     /// The plan cannot be read or written.
-    #[error("the plan {}", path.display())]
+    #[error("the plan {} cannot be read or written", path.display())]
     PlanFile {
         /// Its file.
         path: PathBuf,

@@ -236,7 +236,7 @@ fn ask(
         return Ok(None);
     }
     if let Some(task) = task(&found) {
-        return Ok(Some(format!("Nova is at it ({task})")));
+        return Ok(Some(format!("Nova is still working on it ({task})")));
     }
     journal.write(Line::Evacuate { instance: id.to_owned(), at: now(), known: requests(looker)? })?;
     match looker.session.evacuate(id, options.to.as_deref()).map_err(fate) {

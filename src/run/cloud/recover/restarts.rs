@@ -79,7 +79,7 @@ fn verdict(draft: &Draft<'_>, instance: &Instance) -> Verdict {
         let is_running = instance.power_state == Some(RUNNING) && instance.status == "ACTIVE";
         return match task(instance) {
             Some(task) => Verdict::Right(Some(format!(
-                "it was rebooted at {at} UTC, after the outage, and Nova is at it ({task})"
+                "it was rebooted at {at} UTC, after the outage, and Nova is still working on it ({task})"
             ))),
             None if is_running => {
                 Verdict::Right(Some(format!("it was rebooted at {at} UTC, after the outage, and runs")))
@@ -104,7 +104,7 @@ fn verdict(draft: &Draft<'_>, instance: &Instance) -> Verdict {
         (status, _) => format!("it ran before the outage, and is {status}"),
     };
     if let Some(task) = task(instance) {
-        why.push_str(&format!("; first Nova has to end what it is at ({task})"));
+        why.push_str(&format!("; Nova has to finish its task ({task}) first"));
     }
     Verdict::Restart(why)
 }

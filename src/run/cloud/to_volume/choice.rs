@@ -57,7 +57,7 @@ pub(super) fn chosen(volumes: &[Volume], called: &str) -> Result<Option<Volume>,
         [one] => Ok(Some(one.clone())),
         _ => {
             let ids: Vec<_> = found.iter().map(|volume| shown::text(&volume.id)).collect();
-            refused(format!("several volumes are called so: {}; give the id", ids.join(", ")))
+            refused(format!("several volumes have this name: {}; give the id", ids.join(", ")))
         }
     }
 }

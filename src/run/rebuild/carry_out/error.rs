@@ -45,7 +45,7 @@ pub enum CarryOutError {
         source: MountError,
     },
     /// The files could not be restored.
-    #[error("{region}: its files")]
+    #[error("{region}: its files could not be restored")]
     Files {
         /// The region.
         region: String,

@@ -147,7 +147,7 @@ fn refusal(seen: &Seen, instance: &Instance, shared_disks: bool, asked: &Asked) 
     }
     if let Some(task) = task(instance) {
         return Some(format!(
-            "Nova was at it when the host was lost ({task}), and refuses to evacuate it so: `openstack server set --state active \
+            "Nova was working on it when the host was lost ({task}), and refuses to evacuate it: `openstack server set --state active \
              {}`, and then this again",
             instance.id
         ));

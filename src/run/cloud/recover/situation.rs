@@ -60,7 +60,7 @@ pub(super) fn find(
             }
             Some(_) => stops.push(format!(
                 "the journal is of the recovery from the outage of {before}, which was at work until {}: an outage that is not \
-                 later is the same one; leave --outage away, or name another journal with --journal",
+                 later is the same one; omit --outage, or name another journal with --journal",
                 shown(last)
             )),
             None if now - last > SAME_OUTAGE => stops.push(format!(

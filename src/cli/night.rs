@@ -20,7 +20,7 @@ use volbak::run::backup::BackupWorld;
 use volbak::run::doctor::{Answer, examine};
 use volbak::run::expected::as_config;
 use volbak::run::named::NamedError;
-use volbak::run::nightly::{NightError, NightOptions, forecast, rehearse, run};
+use volbak::run::nightly::{NightError, NightOptions, Rehearsal, forecast, rehearse, run};
 use volbak::run::prune::{Kept, Shelf};
 use volbak::run::status::{Limits, room, status};
 use volbak::run::{accept, notices, protect, reports};
@@ -143,6 +143,17 @@ fn world(verbosity: Verbosity, cancel: Cancel) -> (Arc<Progress>, BackupWorld) {
     (progress, world)
 }
 
+fn rehearsal_as_json(found: &Rehearsal) -> serde_json::Value {
+    json!({
+        "format": JSON_FORMAT, "back_up": found.back_up, "left_out": found.left_out, "gone": found.gone(),
+        "volumes": found.retention.volumes(), "brake": found.retention.brake(),
+    })
+}
+
+fn as_pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}
+
 fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     let Some(config) = load(&args.config) else { return Ok(ExitClass::Usage) };
     let mut options = NightOptions::default();
@@ -159,13 +170,15 @@ fn night(args: &RunArgs, verbosity: Verbosity) -> anyhow::Result<ExitClass> {
     }
     let (progress, world) = world(verbosity, cancel);
     let outcome = if args.dry_run {
-        rehearse(&config, &options, &world).map(|text| (ExitClass::Well, Some(text)))
+        rehearse(&config, &options, &world).map(|found| {
+            let printed = if args.json { as_pretty(&rehearsal_as_json(&found)) } else { found.text() };
+            (ExitClass::Well, Some(printed))
+        })
     } else {
         run(&config, &options, &world).map(|outcome| {
-            // A report is always JSON.
-            let as_json =
-                || serde_json::to_string_pretty(&report_as_json(&outcome.report)).ok().map(|text| text + "\n");
-            (outcome.class(), if args.json { as_json() } else { outcome.printed.clone() })
+            let printed =
+                if args.json { Some(as_pretty(&report_as_json(&outcome.report))) } else { outcome.printed.clone() };
+            (outcome.class(), printed)
         })
     };
     progress.done();

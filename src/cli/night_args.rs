@@ -84,8 +84,8 @@ pub(crate) struct RunArgs {
     /// Remove old backups even if they are more than half of all backups
     #[arg(long)]
     pub(crate) force: bool,
-    /// Print the report as JSON
-    #[arg(long, conflicts_with = "dry_run")]
+    /// Print the report, or what --dry-run finds, as JSON
+    #[arg(long)]
     pub(crate) json: bool,
 }
 

@@ -43,7 +43,7 @@ mod sets;
 mod volume;
 mod work;
 
-pub use dry_run::{Forecast, PlannedBackup, PlannedVolume, forecast, rehearse};
+pub use dry_run::{Forecast, LeftOut, PlannedBackup, PlannedVolume, Rehearsal, ToBackUp, forecast, rehearse};
 pub use error::NightError;
 pub(super) use groups::{in_groups, volumes_backed_up};
 pub use night::NightOptions;

@@ -41,6 +41,11 @@ fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
     assert_eq!(described(&host.verb(&["report", "--json"]), "report")["report"]["volumes"], ran["report"]["volumes"]);
     compare(&serde_json::from_slice(&fs::read(host.at("told.json")).unwrap()).unwrap(), "notice");
 
+    let planned = described(&host.verb(&["run", "--dry-run", "--json"]), "dry-run");
+    let named = |name: &str| planned["back_up"].as_array().unwrap().iter().find(|one| one["volume"] == name).unwrap();
+    assert!(named("vg0/volume-1")["last_archive_bytes"].as_u64() > Some(0), "{planned}");
+    assert_eq!(planned["volumes"][0]["volume"], "volume-1", "{planned}");
+
     let protected = described(&host.verb(&["protect", "volume-1@last", "--json"]), "protect");
     assert_eq!(protected["protected"], true);
     let planned = described(&host.verb(&["prune", "--dry-run", "--json"]), "prune");

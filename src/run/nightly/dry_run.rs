@@ -20,7 +20,7 @@ use crate::store::retention::{Decision, Plan, brake};
 use crate::units::ByteLen;
 
 /// Lists what a run would do and remove, with reasons. Changes nothing and takes no lock.
-pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) -> Result<String, NightError> {
+pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) -> Result<Rehearsal, NightError> {
     let destination = open(config)?;
     let everything = source::list_volumes(&[], &*world.commands)?;
     let ours = in_groups(&everything, config);
@@ -42,35 +42,105 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     let config = &by_metadata(config, &deciding, &selection, &shelves);
     let plans = forecasts(config, &selection, &shelves, &existing, moment, is_whole);
 
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    for one in &selection.chosen {
-        let (name, size) = (one.facts.full_name(), ByteLen(one.facts.size_bytes));
-        let _ = if let Some(why) = &one.trouble {
-            writeln!(text, "cannot back up {name}: {why}")
-        } else {
-            let last = shelf_of(&shelves, &one.facts.lv).and_then(Shelf::newest).map_or_else(
-                || "the first backup".to_owned(),
-                |last| format!("the last backup took {}", ByteLen(last.sizes.archive_bytes)),
-            );
-            writeln!(text, "would back up {name} ({size}; {last})")
-        };
-    }
-    for (name, why) in selection.left_out.iter().chain(&selection.left_out_by_cloud).chain(&selection.swap_disks) {
-        let _ = writeln!(text, "would leave out {name}: {why}");
-    }
-    if config.openstack.select.is_some() && config.openstack.enabled && options.only.is_empty() {
-        let _ = writeln!(text, "`select` in [openstack] goes by {}", deciding.said());
-    }
+    let chosen = selection.chosen.iter().map(|one| ToBackUp {
+        volume: one.facts.full_name(),
+        size_bytes: one.facts.size_bytes,
+        last_archive_bytes: shelf_of(&shelves, &one.facts.lv)
+            .and_then(Shelf::newest)
+            .map(|last| last.sizes.archive_bytes),
+        trouble: one.trouble.clone(),
+    });
+    let left_out = selection.left_out.iter().chain(&selection.left_out_by_cloud).chain(&selection.swap_disks);
+    let goes_by_select = config.openstack.select.is_some() && config.openstack.enabled && options.only.is_empty();
     let host = host::name();
-    for (plan, shelf) in plans.iter().zip(&shelves) {
-        if shelf.standing(&host, &existing) == Standing::Gone {
-            let _ = writeln!(text, "the volume {} is gone; it has {} backups", shelf.name, shelf.backups.len());
-        }
-        tell_plan(&mut text, plan, shelf, false);
+    Ok(Rehearsal {
+        back_up: chosen.collect(),
+        left_out: left_out.map(|(volume, why)| LeftOut { volume: volume.clone(), why: why.clone() }).collect(),
+        select: goes_by_select.then(|| deciding.said().to_owned()),
+        gone: shelves.iter().map(|shelf| shelf.standing(&host, &existing) == Standing::Gone).collect(),
+        retention: Forecast {
+            brake: brake_of(&plans),
+            found: plans.into_iter().zip(shelves).collect(),
+            is_of_some: false,
+        },
+        force: options.force,
+    })
+}
+
+/// What a run would do.
+pub struct Rehearsal {
+    /// The volumes that it would back up.
+    pub back_up: Vec<ToBackUp>,
+    /// The others.
+    pub left_out: Vec<LeftOut>,
+    /// What `select` in `[openstack]` goes by.
+    select: Option<String>,
+    /// What it would remove.
+    pub retention: Forecast,
+    /// Whether the volume does not exist any more, for each of `retention`.
+    gone: Vec<bool>,
+    force: bool,
+}
+
+/// A volume that a run would back up.
+#[derive(Debug, Serialize)]
+pub struct ToBackUp {
+    /// `VG/LV`.
+    pub volume: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The length of its newest archive, if there is one.
+    pub last_archive_bytes: Option<u64>,
+    /// Why it cannot be backed up: it would count as failed.
+    pub trouble: Option<String>,
+}
+
+/// A volume that a run would leave out.
+#[derive(Debug, Serialize)]
+pub struct LeftOut {
+    /// `VG/LV`.
+    pub volume: String,
+    /// The reason.
+    pub why: String,
+}
+
+impl Rehearsal {
+    /// The names of volumes with backups that do not exist any more.
+    pub fn gone(&self) -> Vec<&str> {
+        let shelves = self.retention.found.iter().zip(&self.gone);
+        shelves.filter(|(_, is_gone)| **is_gone).map(|((_, shelf), _)| shelf.name.as_str()).collect()
     }
-    tell_brake(&mut text, brake_of(&plans).as_deref(), options.force);
-    Ok(text)
+
+    /// As lines for people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        for ToBackUp { volume, size_bytes, last_archive_bytes, trouble } in &self.back_up {
+            let _ = if let Some(why) = trouble {
+                writeln!(text, "cannot back up {volume}: {why}")
+            } else {
+                let last = last_archive_bytes.map_or_else(
+                    || "the first backup".to_owned(),
+                    |bytes| format!("the last backup took {}", ByteLen(bytes)),
+                );
+                writeln!(text, "would back up {volume} ({}; {last})", ByteLen(*size_bytes))
+            };
+        }
+        for LeftOut { volume, why } in &self.left_out {
+            let _ = writeln!(text, "would leave out {volume}: {why}");
+        }
+        if let Some(said) = &self.select {
+            let _ = writeln!(text, "`select` in [openstack] goes by {said}");
+        }
+        for ((plan, shelf), is_gone) in self.retention.found.iter().zip(&self.gone) {
+            if *is_gone {
+                let _ = writeln!(text, "the volume {} is gone; it has {} backups", shelf.name, shelf.backups.len());
+            }
+            tell_plan(&mut text, plan, shelf, false);
+        }
+        tell_brake(&mut text, self.retention.brake(), self.force);
+        text
+    }
 }
 
 /// Lists what would be removed after the next backup of each volume, with the reasons for all backups that are

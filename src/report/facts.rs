@@ -55,6 +55,9 @@ pub struct Usage {
     pub used_bytes: u64,
     /// Space available to users (`f_bavail`, in bytes).
     pub available_bytes: u64,
+    /// Days until it is full, if it fills as in the last nights; `None` if that cannot be known, or it does not fill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_in_days: Option<u64>,
 }
 
 /// The copy of a run's backups to a second destination.

@@ -58,9 +58,10 @@ fn page(report: &RunReport, style: Style, with_charts: &dyn Fn(&VolumeReport) ->
     };
     let usage = match report.usage {
         Some(usage) => format!(
-            "{} ({}% of the file system used)",
+            "{} ({}% of the file system used{})",
             size(usage.backups_bytes),
-            df_percent(usage.used_bytes, usage.available_bytes)
+            df_percent(usage.used_bytes, usage.available_bytes),
+            usage.full_in_days.map_or_else(String::new, |days| format!("; at this rate it is full in {days} days"))
         ),
         None => "unknown".to_owned(),
     };

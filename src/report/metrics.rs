@@ -31,6 +31,12 @@ pub(super) fn metrics(report: &RunReport, standing: &Standing, before: Option<&s
         run.usage.map(|usage| usage.available_bytes.to_string())
     });
     text.family(
+        "volbak_destination_full_in_days",
+        "Days until the destination is full, if it fills as in the last nights.",
+        &run,
+        |run| run.usage.and_then(|usage| usage.full_in_days).map(|days| days.to_string()),
+    );
+    text.family(
         "volbak_copy_failed_backups",
         "Backups that the last run did not copy to the second destination.",
         &run,

@@ -51,7 +51,7 @@ fn sample() -> RunReport {
         duration_seconds: 75 * 60 + 35,
         retention_days: 7,
         destination: "/BACKUPS/EBS-VOL".to_owned(),
-        usage: Some(Usage { backups_bytes: 267 * GIB, used_bytes: 350, available_bytes: 650 }),
+        usage: Some(Usage { backups_bytes: 267 * GIB, used_bytes: 350, available_bytes: 650, full_in_days: None }),
         aborted: None,
         volumes: vec![volume("volume-00000019", 81, 7 * GIB / 2), volume("volume-0000001a", 255, 69 * GIB / 10)],
         gone: Vec::new(),

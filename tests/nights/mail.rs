@@ -148,7 +148,7 @@ fn report() -> Rendered {
         duration_seconds: 4535,
         retention_days: 7,
         destination: "/BACKUPS/EBS-VOL".to_owned(),
-        usage: Some(Usage { backups_bytes: 286_689_754_317, used_bytes: 35, available_bytes: 65 }),
+        usage: Some(Usage { backups_bytes: 286_689_754_317, used_bytes: 35, available_bytes: 65, full_in_days: None }),
         aborted: None,
         volumes: vec![volume],
         gone: Vec::new(),

@@ -212,4 +212,22 @@ fn nagios_gets_performance_data_and_the_forecast_comes_from_past_nights() {
     }
     let days = forecast(&host)["full_in_days"].as_u64();
     assert!(days.is_some_and(|days| (90..=110).contains(&days)), "{days:?}");
+    // The report, its HTML and the metrics of the next run have it, too, from what is used now.
+    let used = room["used_bytes"].as_u64().unwrap();
+    for ago in 1..8_u32 {
+        let mut report = report.clone();
+        let at = started - chrono::Duration::days(i64::from(ago));
+        report["started"] = at.to_rfc3339().into();
+        report["usage"]["used_bytes"] = (used - used / 20 * u64::from(ago)).into();
+        std::fs::write(reports.join(at.format("%Y-%m-%d_%H%M%S.json").to_string()), report.to_string()).unwrap();
+    }
+    std::fs::write(reports.join(&name), report.to_string()).unwrap();
+    host.write_config("volbak.toml", &format!("[report]\nmetrics_file = '{}'\n", host.at("volbak.prom").display()));
+    assert_eq!(host.verb(&["run"]).status, 0);
+    let days = value(&metrics(&host), "volbak_destination_full_in_days");
+    let expected = i64::try_from(available / (used / 20)).unwrap();
+    assert!((expected / 2..=expected * 2 + 1).contains(&days), "{days}, about {expected}");
+    let html = host.at("report.html");
+    assert_eq!(host.verb(&["report", "--html", html.to_str().unwrap()]).status, 0);
+    assert!(std::fs::read_to_string(&html).unwrap().contains(&format!("it is full in {days} days")));
 }

@@ -87,7 +87,7 @@ fn report(config: &Config, night: i64, volumes: Vec<VolumeReport>) -> RunReport 
         duration_seconds: 120,
         retention_days: config.retention.retention_days,
         destination: config.backup_destination.display().to_string(),
-        usage: Some(Usage { backups_bytes, used_bytes: backups_bytes, available_bytes: 100 << 20 }),
+        usage: Some(Usage { backups_bytes, used_bytes: backups_bytes, available_bytes: 100 << 20, full_in_days: None }),
         aborted: None,
         volumes,
         gone: Vec::new(),

@@ -41,7 +41,12 @@ fn state(host: &str, volumes: Vec<VolumeState>) -> HostState {
         verdict: RunVerdict::Good,
         aborted: None,
         destination: "/backups".to_owned(),
-        usage: Some(Usage { backups_bytes: 9 << 30, used_bytes: 10 << 30, available_bytes: 1 << 30 }),
+        usage: Some(Usage {
+            backups_bytes: 9 << 30,
+            used_bytes: 10 << 30,
+            available_bytes: 1 << 30,
+            full_in_days: None,
+        }),
         copy: None,
         problems: 0,
         first_problem: None,
@@ -128,7 +133,8 @@ fn no_form_holds_markup_or_control_characters_of_a_state() {
     forged.volumes[0].trend = vec![u64::MAX; 1000];
     forged.volumes[0].backups_bytes = u64::MAX;
     forged.destination = text();
-    forged.usage = Some(Usage { backups_bytes: u64::MAX, used_bytes: u64::MAX, available_bytes: u64::MAX });
+    forged.usage =
+        Some(Usage { backups_bytes: u64::MAX, used_bytes: u64::MAX, available_bytes: u64::MAX, full_in_days: None });
     forged.aborted = Some("x".repeat(1 << 20));
     let read = HostState::from_json(forged.to_json().unwrap().as_bytes()).unwrap();
     assert!(read.aborted.as_ref().unwrap().len() < 400 && read.volumes[0].trend.len() == 14);

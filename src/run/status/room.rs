@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 /// Nights that are looked at.
-pub(super) const NIGHTS: usize = 60;
+pub(in crate::run) const FORECAST_NIGHTS: usize = 60;
 /// With fewer nights, or over fewer days, nothing is said.
 const FEWEST_NIGHTS: usize = 5;
 const FEWEST_DAYS: f64 = 4.0;
@@ -25,7 +25,7 @@ pub struct Room {
 
 /// Days until `available_bytes` are used, by the straight line that fits the used space of past nights best.
 #[allow(clippy::cast_precision_loss, reason = "a forecast")]
-pub(super) fn full_in_days(past: &[(DateTime<Utc>, u64)], available_bytes: u64) -> Option<u64> {
+pub(in crate::run) fn full_in_days(past: &[(DateTime<Utc>, u64)], available_bytes: u64) -> Option<u64> {
     let first = past.iter().map(|(at, _)| *at).min()?;
     let points: Vec<(f64, f64)> =
         past.iter().map(|(at, used)| ((*at - first).num_seconds() as f64 / SECONDS_PER_DAY, *used as f64)).collect();

@@ -150,7 +150,7 @@ fn enumerate(
 #[test]
 fn publishing_leaves_all_or_nothing_at_each_of_its_steps() {
     let before = with_backups(&[19, 20]);
-    for (with_checksum, least) in [(true, 25), (false, 20)] {
+    for (with_checksum, least) in [(true, 21), (false, 16)] {
         let (steps, states) =
             enumerate(&before, [&[19, 20], &[19, 20, 21]], |memory| publish(memory, 21, with_checksum));
         println!("publishing was cut off at {steps} steps, which left {states} states");

@@ -307,7 +307,7 @@ fn a_redirect_to_another_host_is_not_followed_with_secrets() {
     );
     let did = host.verb(&["run"]);
     assert_eq!(did.status, 3, "{did:?}");
-    let where_to = format!("leads elsewhere to 127.0.0.1:{}", other.port);
+    let where_to = format!("the server redirects to 127.0.0.1:{}", other.port);
     assert!(did.stderr.contains(&where_to) && !did.stderr.contains("stolen"), "{did:?}");
     assert!(other.asked().is_empty());
 }

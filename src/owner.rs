@@ -58,6 +58,11 @@ impl Owner {
         &self.host
     }
 
+    /// Whether it ran on the same kernel as `other` since the same start.
+    pub fn is_of_the_same_boot(&self, other: &Self) -> bool {
+        self.boot_id == other.boot_id
+    }
+
     /// Whether it is still running, seen from `me`. Reads `/proc`; a read error counts as unknown.
     pub fn state(&self, me: &Self) -> OwnerState {
         self.state_with(me, |pid| process_stat(pid).map_err(drop))

@@ -145,7 +145,7 @@ fn world(verbosity: Verbosity, cancel: Cancel) -> (Arc<Progress>, BackupWorld) {
 
 fn rehearsal_as_json(found: &Rehearsal) -> serde_json::Value {
     json!({
-        "format": JSON_FORMAT, "back_up": found.back_up, "left_out": found.left_out, "gone": found.gone(),
+        "format": JSON_FORMAT, "back_up": found.back_up, "left_out": found.left_out, "gone": found.gone,
         "volumes": found.retention.volumes(), "brake": found.retention.brake(),
     })
 }

@@ -13,8 +13,7 @@ use super::backup::BackupWorld;
 use super::cloud::night::NightCloud;
 use super::collect::{Collector, tell};
 use super::notices::Notices;
-use super::status::{FORECAST_NIGHTS, full_in_days};
-use super::{begun, priority, reports};
+use super::{begun, priority, reports, status};
 use crate::config::Config;
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
@@ -141,13 +140,11 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     if let Some(destination) = &present
         && let Ok(Some(space)) = destination.space()
     {
-        let mut past = reports::usage_of_nights(destination, FORECAST_NIGHTS);
-        past.push((report.started.to_utc(), space.used_bytes));
         report.usage = Some(Usage {
             backups_bytes: disk_usage(destination.root()),
             used_bytes: space.used_bytes,
             available_bytes: space.available_bytes,
-            full_in_days: full_in_days(&past, space.available_bytes),
+            full_in_days: status::forecast(destination, &space, Some(report.started.to_utc())),
         });
     }
     let unheard = world.observer.unheard();

@@ -25,7 +25,7 @@ mod volume;
 
 pub use figures::{LastRun, Limits, Reason, Status, Urgency, VolumeStatus};
 pub use room::Room;
-pub(super) use room::{FORECAST_NIGHTS, full_in_days};
+pub(super) use room::forecast;
 
 use earlier_runs::EarlierRuns;
 use volume::{of_shelf, without_backup};
@@ -51,11 +51,10 @@ pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Sta
 pub fn room(config: &Config) -> Option<Room> {
     let destination = config.open_destination().ok()?;
     let space = destination.space().ok().flatten()?;
-    let past = reports::usage_of_nights(&destination, FORECAST_NIGHTS);
     Some(Room {
         used_bytes: space.used_bytes,
         available_bytes: space.available_bytes,
-        full_in_days: full_in_days(&past, space.available_bytes),
+        full_in_days: forecast(&destination, &space, None),
     })
 }
 

@@ -203,25 +203,23 @@ fn nagios_gets_performance_data_and_the_forecast_comes_from_past_nights() {
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(reports.join(&name)).unwrap()).unwrap();
     let started: chrono::DateTime<chrono::FixedOffset> = report["started"].as_str().unwrap().parse().unwrap();
     let available = room["available_bytes"].as_u64().unwrap();
-    for ago in 0..8_u32 {
+    let write_night = |ago: u32, used_bytes: u64| {
         let mut report = report.clone();
         let at = started - chrono::Duration::days(i64::from(ago));
         report["started"] = at.to_rfc3339().into();
-        report["usage"]["used_bytes"] = (available - available / 100 * u64::from(ago)).into();
+        report["usage"]["used_bytes"] = used_bytes.into();
         std::fs::write(reports.join(at.format("%Y-%m-%d_%H%M%S.json").to_string()), report.to_string()).unwrap();
+    };
+    for ago in 0..8_u32 {
+        write_night(ago, available - available / 100 * u64::from(ago));
     }
     let days = forecast(&host)["full_in_days"].as_u64();
     assert!(days.is_some_and(|days| (90..=110).contains(&days)), "{days:?}");
     // The report, its HTML and the metrics of the next run have it, too, from what is used now.
     let used = room["used_bytes"].as_u64().unwrap();
-    for ago in 1..8_u32 {
-        let mut report = report.clone();
-        let at = started - chrono::Duration::days(i64::from(ago));
-        report["started"] = at.to_rfc3339().into();
-        report["usage"]["used_bytes"] = (used - used / 20 * u64::from(ago)).into();
-        std::fs::write(reports.join(at.format("%Y-%m-%d_%H%M%S.json").to_string()), report.to_string()).unwrap();
+    for ago in 0..8_u32 {
+        write_night(ago, used - used / 20 * u64::from(ago));
     }
-    std::fs::write(reports.join(&name), report.to_string()).unwrap();
     host.write_config("volbak.toml", &format!("[report]\nmetrics_file = '{}'\n", host.at("volbak.prom").display()));
     assert_eq!(host.verb(&["run"]).status, 0);
     let days = value(&metrics(&host), "volbak_destination_full_in_days");

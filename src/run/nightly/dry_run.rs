@@ -53,11 +53,12 @@ pub fn rehearse(config: &Config, options: &NightOptions, world: &BackupWorld) ->
     let left_out = selection.left_out.iter().chain(&selection.left_out_by_cloud).chain(&selection.swap_disks);
     let goes_by_select = config.openstack.select.is_some() && config.openstack.enabled && options.only.is_empty();
     let host = host::name();
+    let is_gone = |shelf: &Shelf| shelf.standing(&host, &existing) == Standing::Gone;
     Ok(Rehearsal {
         back_up: chosen.collect(),
         left_out: left_out.map(|(volume, why)| LeftOut { volume: volume.clone(), why: why.clone() }).collect(),
         select: goes_by_select.then(|| deciding.said().to_owned()),
-        gone: shelves.iter().map(|shelf| shelf.standing(&host, &existing) == Standing::Gone).collect(),
+        gone: shelves.iter().filter(|shelf| is_gone(shelf)).map(|shelf| shelf.name.clone()).collect(),
         retention: Forecast {
             brake: brake_of(&plans),
             found: plans.into_iter().zip(shelves).collect(),
@@ -77,8 +78,8 @@ pub struct Rehearsal {
     select: Option<String>,
     /// What it would remove.
     pub retention: Forecast,
-    /// Whether the volume does not exist any more, for each of `retention`.
-    gone: Vec<bool>,
+    /// The names of volumes with backups that do not exist any more.
+    pub gone: Vec<String>,
     force: bool,
 }
 
@@ -105,12 +106,6 @@ pub struct LeftOut {
 }
 
 impl Rehearsal {
-    /// The names of volumes with backups that do not exist any more.
-    pub fn gone(&self) -> Vec<&str> {
-        let shelves = self.retention.found.iter().zip(&self.gone);
-        shelves.filter(|(_, is_gone)| **is_gone).map(|((_, shelf), _)| shelf.name.as_str()).collect()
-    }
-
     /// As lines for people.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -132,8 +127,8 @@ impl Rehearsal {
         if let Some(said) = &self.select {
             let _ = writeln!(text, "`select` in [openstack] goes by {said}");
         }
-        for ((plan, shelf), is_gone) in self.retention.found.iter().zip(&self.gone) {
-            if *is_gone {
+        for (plan, shelf) in &self.retention.found {
+            if self.gone.contains(&shelf.name) {
                 let _ = writeln!(text, "the volume {} is gone; it has {} backups", shelf.name, shelf.backups.len());
             }
             tell_plan(&mut text, plan, shelf, false);

@@ -3,8 +3,12 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::run::reports;
+use crate::store::Destination;
+use crate::store::presence::Space;
+
 /// Nights that are looked at.
-pub(in crate::run) const FORECAST_NIGHTS: usize = 60;
+const NIGHTS: usize = 60;
 /// With fewer nights, or over fewer days, nothing is said.
 const FEWEST_NIGHTS: usize = 5;
 const FEWEST_DAYS: f64 = 4.0;
@@ -23,9 +27,16 @@ pub struct Room {
     pub full_in_days: Option<u64>,
 }
 
+/// Days until the destination is full, by the reports of past nights, and by what is used `now` if their reports lack it.
+pub(in crate::run) fn forecast(destination: &Destination, space: &Space, now: Option<DateTime<Utc>>) -> Option<u64> {
+    let mut past = reports::usage_of_nights(destination, NIGHTS);
+    past.extend(now.map(|now| (now, space.used_bytes)));
+    full_in_days(&past, space.available_bytes)
+}
+
 /// Days until `available_bytes` are used, by the straight line that fits the used space of past nights best.
 #[allow(clippy::cast_precision_loss, reason = "a forecast")]
-pub(in crate::run) fn full_in_days(past: &[(DateTime<Utc>, u64)], available_bytes: u64) -> Option<u64> {
+fn full_in_days(past: &[(DateTime<Utc>, u64)], available_bytes: u64) -> Option<u64> {
     let first = past.iter().map(|(at, _)| *at).min()?;
     let points: Vec<(f64, f64)> =
         past.iter().map(|(at, used)| ((*at - first).num_seconds() as f64 / SECONDS_PER_DAY, *used as f64)).collect();

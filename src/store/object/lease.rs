@@ -1,7 +1,6 @@
 //! A lease that expires, in place of a lock. It is advice: two runs that do not see each other's lease harm nothing, since
 //! the keys of each are its own.
 
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 use crate::objects::{ObjectClient, ObjectError};
+use crate::owner::{Owner, OwnerState};
 use crate::shown;
 use crate::store::api::{Lock, RunLock};
 
@@ -25,41 +25,23 @@ struct Note {
     /// Tells two holders apart.
     nonce: String,
     expires_at: DateTime<Utc>,
-    /// The process that holds it.
+    /// The process that holds it, as an [`Owner`] is displayed.
     #[serde(default)]
-    process: Option<Holder>,
-}
-
-/// A process, as far as other processes of its host can tell whether it still runs.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-struct Holder {
-    /// The start of the host.
-    boot: String,
-    /// The namespace of the number.
-    namespace: String,
-    number: u32,
-}
-
-impl Holder {
-    /// This process; `None` without /proc.
-    fn this() -> Option<Self> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
-        let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?.to_str()?.to_owned();
-        Some(Self { boot, namespace, number: std::process::id() })
-    }
-
-    /// Whether it ran on this host and has ended.
-    fn has_ended(&self) -> bool {
-        Self::this().is_some_and(|this| {
-            let is_here = this.boot == self.boot && this.namespace == self.namespace;
-            is_here && !Path::new("/proc").join(self.number.to_string()).exists()
-        })
-    }
+    owner: Option<String>,
 }
 
 impl Note {
     fn is_held(&self, now: DateTime<Utc>) -> bool {
-        self.expires_at > now && !self.process.as_ref().is_some_and(Holder::has_ended)
+        self.expires_at > now && !self.has_ended()
+    }
+
+    /// Whether its process ran on this host since it was started, and has ended. Another boot may be another host of the
+    /// same name.
+    fn has_ended(&self) -> bool {
+        let owner = self.owner.as_ref().and_then(|owner| owner.parse::<Owner>().ok());
+        owner
+            .zip(Owner::this_process().ok())
+            .is_some_and(|(owner, me)| owner.is_of_the_same_boot(&me) && owner.state(&me) == OwnerState::Gone)
     }
 }
 
@@ -75,7 +57,7 @@ pub(super) fn take(client: &Arc<ObjectClient>, key: &str, holder: &str) -> Resul
         holder: holder.to_owned(),
         nonce: shown::hex(&nonce),
         expires_at: now(client) + LEASE,
-        process: Holder::this(),
+        owner: Owner::this_process().ok().map(|owner| owner.to_string()),
     };
     write(client, key, &note)?;
     match read(client, key)? {

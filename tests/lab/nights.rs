@@ -420,8 +420,9 @@ fn two_small_volumes() {
     fill(&thick_volume("volume-2", "12M"), 2, 2_000_000);
 }
 
+/// 1 November 2026, one second after one o'clock, and so many days: the host's clock is UTC.
 fn set_day(day: u64) {
-    sh(&format!("date -s \"$(date -d '2026-11-01 01:00:01 {day} days' '+%F %T')\" >/dev/null"));
+    sh(&format!("date -s @{} >/dev/null", 1_793_494_801 + day * 86_400));
 }
 
 /// After a normal night: all that is there is good, and there is as much of it as retention keeps.

@@ -83,8 +83,8 @@ pub fn partition(disk: &Path) {
 
 /// How many bytes partition 1 has, by sfdisk's own account.
 pub fn partition_bytes(disk: &Path) -> u64 {
-    let sectors = sh(&format!("sfdisk -J {} | jq '.partitiontable.partitions[0].size'", quoted(disk)));
-    sectors.trim().parse::<u64>().unwrap() * 512
+    let table: serde_json::Value = serde_json::from_str(&sh(&format!("sfdisk -J {}", quoted(disk)))).unwrap();
+    table["partitiontable"]["partitions"][0]["size"].as_u64().unwrap() * 512
 }
 
 /// A sparse image file with a GPT and a fresh filesystem in its partition 1.

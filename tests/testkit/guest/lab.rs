@@ -1,6 +1,7 @@
 //! The machine with real LVM that `scripts/lab` starts, as tests see it: /dev/ubda is a volume group
 //! `cinder-volumes`, /dev/ubdb an ext4 at [`SCRATCH`] with the destination in it. Each test has a machine of its own.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -84,7 +85,20 @@ pub fn volumes_of_volbak() -> String {
 }
 
 /// Everything that a run could leave behind outside its destination: snapshots, loop devices, mounts, mappings.
+/// One child process alone, for in the lab each one takes long.
 pub fn state() -> String {
-    sh("lvs --noheadings -o vg_name,lv_name,lv_tags | sort; losetup -ln -O BACK-FILE,OFFSET | sort
-        awk '{ print $1, $2, $3 }' /proc/mounts; dmsetup ls | awk '{ print $1 }' | sort")
+    let mut state: Vec<String> = sh("lvs --noheadings -o vg_name,lv_name,lv_tags").lines().map(str::to_owned).collect();
+    for device in fs::read_dir("/sys/block").unwrap() {
+        let device = device.unwrap().path();
+        let value = |name: &str| fs::read_to_string(device.join(name)).map(|text| text.trim().to_owned());
+        if let (Ok(file), Ok(offset)) = (value("loop/backing_file"), value("loop/offset")) {
+            state.push(format!("{file} {offset}"));
+        }
+        state.extend(value("dm/name"));
+    }
+    state.sort();
+    for mount in fs::read_to_string("/proc/mounts").unwrap().lines() {
+        state.push(mount.splitn(4, ' ').take(3).collect::<Vec<_>>().join(" "));
+    }
+    state.join("\n")
 }

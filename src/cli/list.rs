@@ -119,7 +119,7 @@ pub(crate) fn list(args: &ListArgs) -> anyhow::Result<ExitClass> {
         return Ok(class);
     }
     let (place, volumes) = args.wanted()?;
-    let destination = place.open()?;
+    let destination = place.open()?.surveyed(volumes)?;
     let mut names = destination.volume_names()?;
     names.retain(|name| volumes.is_empty() || volumes.contains(name));
     let listed: Vec<Listed> =

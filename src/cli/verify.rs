@@ -12,9 +12,9 @@ use volbak::run::check::record::Record;
 use volbak::run::check::{CheckLevel, Verdict};
 use volbak::run::verify::choose::{Choice, DueBackup, choose};
 use volbak::run::verify::{Surroundings, VerifyOptions, VerifyReport, many};
-use volbak::store::Backup;
 use volbak::store::at_once::AtOnce;
 use volbak::store::catalog::{self, CatalogEntry};
+use volbak::store::{Backup, is_in_object_store};
 
 use super::log;
 use super::output::{after_printing, print, print_json};
@@ -158,6 +158,9 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         }
         reports.push(report);
     })?;
+    if !args.no_record {
+        class = class.max(note_in_catalogue(args));
+    }
     let printed = if args.json {
         print_json(&serde_json::json!({ "backups": reports }))
     } else if backups.is_empty() {
@@ -166,6 +169,19 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         Ok(())
     };
     Ok(after_printing(printed, &format!("{} backups are verified", backups.len()), class))
+}
+
+/// Writes the new records into the catalogue of an object store.
+fn note_in_catalogue(args: &VerifyArgs) -> ExitClass {
+    let place = args.place.place().ok().filter(|place| is_in_object_store(&place.root));
+    let written = place.map_or(Ok(()), |place| place.open()?.store().write_catalogue());
+    match written {
+        Ok(()) => ExitClass::Well,
+        Err(error) => {
+            log::warning(&volbak::run::nightly::without_catalogue(&error));
+            ExitClass::WithProblems
+        }
+    }
 }
 
 /// The warning about a bad backup that this verification was not thorough enough to clear.

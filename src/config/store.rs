@@ -13,6 +13,7 @@ pub(super) fn read(section: &Section<'_>) -> StoreOptions {
         ca_file: section.path("ca_file", "/etc/volbak/store-ca.pem"),
         credentials_file: section.path("credentials_file", "/etc/volbak/store-credentials"),
         profile: section.text("profile", "backup"),
+        cache_directory: section.path("cache_directory", "/var/cache/volbak").unwrap_or(usual.cache_directory),
         deadline: seconds(section, "deadline_seconds", 86_400).unwrap_or(usual.deadline),
     }
 }

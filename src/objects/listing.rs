@@ -28,6 +28,8 @@ pub struct ListedObject {
     pub key: String,
     /// Its length.
     pub len: u64,
+    /// Its ETag without quotes; empty if the store does not list it.
+    pub etag: String,
 }
 
 struct Page {
@@ -105,7 +107,8 @@ fn page(body: &[u8], prefix: &str) -> Result<Page, String> {
             let key = children(one, "Key").next().and_then(|key| key.text()).ok_or("an object has no Key")?;
             let key = decoded(key.to_owned())?;
             let len = needed(one, "Size")?.parse().map_err(|_| "a Size is no number".to_owned())?;
-            listing.objects.push(ListedObject { key, len });
+            let etag = text_of(one, "ETag").unwrap_or_default().trim_matches('"').to_owned();
+            listing.objects.push(ListedObject { key, len, etag });
         }
         for one in children(root, "CommonPrefixes") {
             listing.prefixes.push(decoded(needed(one, "Prefix")?)?);

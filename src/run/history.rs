@@ -139,7 +139,7 @@ pub fn history(
 /// The backup if it is to be searched, or why it cannot be.
 fn to_search(volume: &str, entry: CatalogEntry, since: Option<DateTime<Utc>>) -> Option<Result<Searched, NotSearched>> {
     let typed = typed(volume, &entry);
-    let files = entry.files();
+    let files = entry.files().seen();
     let why = match entry.state {
         BackupState::Complete { manifest } => {
             let is_wanted = since.is_none_or(|since| manifest.started_at >= since);

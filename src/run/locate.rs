@@ -23,7 +23,7 @@ use crate::shown;
 use crate::store::Destination;
 use crate::store::catalog::{BackupState, CatalogEntry, list_volume};
 use crate::store::retention::is_future;
-use crate::store::{Backup, StoreError, is_in_object_store};
+use crate::store::{Backup, Folder, StoreError, is_in_object_store};
 
 /// Why no backup was found.
 #[derive(Debug, thiserror::Error)]
@@ -154,12 +154,17 @@ fn in_store(wanted: &str, destination: &Destination) -> Result<Backup, LocateErr
     let (volume, name) = below.and_then(|rest| rest.split_once('/')).ok_or_else(elsewhere)?;
     let (stem, kind) =
         ArchiveKind::of_name(name).ok_or_else(|| LocateError::NotAnArchive(PathBuf::from(shown::text(wanted))))?;
-    let folder = destination.existing_volume_directory(volume)?.ok_or_else(elsewhere)?;
-    Ok(Backup::new(folder, stem.to_owned(), kind))
+    let folder = folder_of(destination, volume)?.ok_or_else(elsewhere)?;
+    Ok(Backup::new(folder.detached(), stem.to_owned(), kind).with_survey(folder))
 }
 
 fn of_archive(path: &Path) -> Result<Backup, LocateError> {
     Backup::of_archive(path).ok_or_else(|| LocateError::NotAnArchive(path.to_owned()))
+}
+
+/// The folder of a volume, to look at.
+fn folder_of(destination: &Destination, volume: &str) -> Result<Option<Folder>, StoreError> {
+    destination.surveyed(&[volume.to_owned()])?.existing_volume_directory(volume)
 }
 
 type Entries = Vec<CatalogEntry>;
@@ -170,7 +175,7 @@ fn volume_of(destination: &Destination, wanted: &str) -> Result<(String, Entries
         if name.is_empty() || name.starts_with('.') {
             return Ok(Vec::new());
         }
-        match destination.existing_volume_directory(name)? {
+        match folder_of(destination, name)? {
             Some(directory) => Ok(list_volume(&*directory, name)?),
             None => Ok(Vec::new()),
         }
@@ -195,7 +200,7 @@ fn by_cloud(destination: &Destination, volume: String) -> Result<(String, Entrie
     match (names.next(), names.next()) {
         (None, _) => Ok((volume, Vec::new())),
         (Some(only), None) => {
-            let directory = destination.existing_volume_directory(only)?;
+            let directory = folder_of(destination, only)?;
             let entries = directory.map(|directory| list_volume(&*directory, only)).transpose()?;
             Ok((only.clone(), entries.unwrap_or_default()))
         }
@@ -287,7 +292,7 @@ fn of_date(
 }
 
 pub(crate) fn bad_note(files: &Backup) -> Option<String> {
-    let record = record::of(files)?;
+    let record = record::of(&files.seen())?;
     let is_bad = matches!(record.health(), record::Health::Bad { .. });
     is_bad.then(|| format!("{}: a verification found it bad; `volbak verify` says what is wrong", files.stem()))
 }
@@ -319,7 +324,7 @@ fn partial_note(
 
 /// Whether a verification found this backup bad.
 pub fn is_bad(entry: &CatalogEntry, manifest: &Manifest) -> bool {
-    files_are_bad(&entry.files(), manifest)
+    files_are_bad(&entry.files().seen(), manifest)
 }
 
 /// Whether a verification found the backup with these files and this manifest bad.

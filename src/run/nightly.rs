@@ -161,6 +161,11 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
     let printed =
         reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), notices, world);
+    if let Some(destination) = present.as_ref().filter(|_| lock.is_some())
+        && let Err(error) = destination.store().write_catalogue()
+    {
+        tell(&*world.observer, Severity::Warning, "run".to_owned(), without_catalogue(&error));
+    }
     // Cleared last, so that an interruption while the report is written counts as one of the run.
     if let Some(destination) = present.as_ref().filter(|_| lock.is_some())
         && let Err(error) = begun::clear(destination)
@@ -173,6 +178,11 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
         figures: report.figures(),
     });
     Ok(NightOutcome { report, printed })
+}
+
+/// What is told of a catalogue that was not written.
+pub fn without_catalogue(error: &StoreError) -> String {
+    format!("the catalogue of the destination was not written, so `volbak list` takes longer: {}", with_causes(error))
 }
 
 fn severity(verdict: RunVerdict) -> Severity {

@@ -57,6 +57,7 @@ pub fn restore(
     options: &RestoreOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport, RestoreError> {
+    let files = &files.seen();
     if files.kind() == ArchiveKind::Image {
         let taken = take(files, options, observer)?;
         let mut report = restore(taken.backup(), options, observer)?;

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use super::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use super::cloud::names::volumes_called;
+use super::collect::tell;
+use super::nightly::without_catalogue;
 use super::remains::remove_before;
 use crate::error::ExitClass;
 use crate::events::{Event, RunFigures, Severity, SourceName};
@@ -73,6 +75,9 @@ pub fn snapshot<S: AsRef<OsStr>>(
             Err(_) => figures.volumes_failed += 1,
         }
         report(Happened::Source { spec, name, result: result.map(Box::new) });
+    }
+    if let Err(error) = destination.store().write_catalogue() {
+        tell(&*world.observer, Severity::Warning, "snapshot".to_owned(), without_catalogue(&error));
     }
     figures.seconds = began.elapsed().as_secs();
     Ok(RunOutcome { figures })

@@ -32,7 +32,7 @@ use volume::{of_shelf, without_backup};
 
 /// Determines the state. Fails if the destination does not exist.
 pub fn status(config: &Config, limits: Limits, now: DateTime<Utc>) -> Result<Status, StoreError> {
-    let destination = config.open_mounted_destination()?;
+    let destination = config.open_mounted_destination()?.surveyed(&[])?;
     let shelves = Shelf::all(&destination)?;
     let last = reports::load(&destination, None).ok();
     let (standing, damage) = match reports::load_standing(&destination) {

@@ -41,7 +41,8 @@ pub trait Store: fmt::Debug + Send + Sync {
         self.path().join(name)
     }
 
-    /// The same folder without open descriptors or connections, so that thousands can be kept.
+    /// The same folder without open descriptors or connections, and without what [`Self::survey`] knows, so that thousands
+    /// can be kept.
     fn detached(&self) -> Folder;
 
     /// The subfolder `name`; `None` if it does not exist. With `make` it is created if missing.
@@ -49,6 +50,19 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Lists the folder.
     fn list(&self) -> Result<Listing, StoreError>;
+
+    /// This folder as it is now, to read many small files in it and below it, if that takes fewer requests. Lengths are
+    /// those of one listing, and content is that of objects in it. `below` names the subfolders that are read; all if it
+    /// has not just one. It is for looking only: what changes files looks at the files themselves.
+    fn survey(&self, below: &[String]) -> Result<Option<Folder>, StoreError> {
+        let _ = below;
+        Ok(None)
+    }
+
+    /// Writes what spares a later [`Self::survey`] a request for each file. Only for the root of a destination.
+    fn write_catalogue(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Opens the published file `name`. An open file stays readable after its name is removed.
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError>;

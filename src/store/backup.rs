@@ -28,6 +28,8 @@ const MAX_RECORD_BYTES: u64 = 4 << 20;
 #[derive(Clone)]
 pub struct Backup {
     folder: Folder,
+    /// The folder as it was when the backup was found.
+    seen: Option<Folder>,
     stem: String,
     kind: ArchiveKind,
 }
@@ -76,7 +78,19 @@ impl Backup {
 
     /// The backup of this kind in `folder` whose file names start with `stem`.
     pub fn new(folder: Folder, stem: String, kind: ArchiveKind) -> Self {
-        Self { folder, stem, kind }
+        Self { folder, seen: None, stem, kind }
+    }
+
+    /// The same, and `seen` is a survey of its folder.
+    pub(crate) fn with_survey(self, seen: Folder) -> Self {
+        Self { seen: Some(seen), ..self }
+    }
+
+    /// The same backup as it was when it was found, to be read with fewer requests: what this host has of it is not read
+    /// from the store. A verification reads the store.
+    pub(crate) fn seen(&self) -> Self {
+        let folder = self.seen.as_ref().unwrap_or(&self.folder);
+        Self { folder: Arc::clone(folder), seen: self.seen.clone(), stem: self.stem.clone(), kind: self.kind }
     }
 
     /// The backup of the archive at this path; `None` if the name is not that of an archive.

@@ -100,6 +100,7 @@ pub fn volumes<T: Send>(
     each: impl Fn(CatalogEntry) -> T + Send + Sync,
 ) -> Result<Vec<Volume<T>>, StoreError> {
     let at_once = AtOnce::default();
+    let destination = &destination.surveyed(names)?;
     let mut all = Vec::with_capacity(names.len());
     // A volume's directory is open while its backups are read.
     for names in names.chunks(at_once.threads() * DIRECTORIES_A_THREAD) {
@@ -112,11 +113,11 @@ pub fn volumes<T: Send>(
         let mut directories = Vec::new();
         for (stems, name, directory) in listed.into_iter().flatten() {
             pieces.extend(stems.into_iter().map(|stem| (directories.len(), stem)));
-            directories.push((name, directory.detached(), directory));
+            directories.push((name, to_look_at(&directory), directory));
         }
         let read = at_once.map(pieces, |(volume, stem)| {
-            let (name, detached, directory): &(String, Folder, Folder) = &directories[volume];
-            let entry = read_entry(&**directory, detached, name, stem);
+            let (name, seen, directory): &(String, Folder, Folder) = &directories[volume];
+            let entry = read_entry(&**directory, seen, name, stem);
             (volume, started_at(&entry), each(entry))
         });
         let mut of_volumes: Vec<Vec<_>> = directories.iter().map(|_| Vec::new()).collect();
@@ -134,8 +135,10 @@ pub fn volumes<T: Send>(
 
 /// The backups of one volume by date; those without a manifest come first.
 pub fn list_volume(volume: &dyn Store, name: &str) -> Result<Vec<CatalogEntry>, StoreError> {
-    let (stems, detached) = (stems(volume)?, volume.detached());
-    let mut entries = AtOnce::default().map(stems, |stem| read_entry(volume, &detached, name, stem));
+    let surveyed = volume.survey(&[])?;
+    let seen = surveyed.clone().unwrap_or_else(|| volume.detached());
+    let volume = surveyed.as_deref().unwrap_or(volume);
+    let mut entries = AtOnce::default().map(stems(volume)?, |stem| read_entry(volume, &seen, name, stem));
     entries.sort_by_key(started_at);
     Ok(entries)
 }
@@ -183,9 +186,14 @@ fn started_at(entry: &CatalogEntry) -> Option<DateTime<Utc>> {
     }
 }
 
-fn read_entry(volume: &dyn Store, detached: &Folder, name: &str, (stem, kind): Stem) -> CatalogEntry {
+/// The folder for later looks: a surveyed one, or one without a descriptor.
+fn to_look_at(directory: &Folder) -> Folder {
+    if directory.is_local() { directory.detached() } else { Arc::clone(directory) }
+}
+
+fn read_entry(volume: &dyn Store, seen: &Folder, name: &str, (stem, kind): Stem) -> CatalogEntry {
     let kind = kind.unwrap_or_else(|| kind_of_stem(volume, &stem));
-    let files = Backup::new(Arc::clone(detached), stem.clone(), kind);
+    let files = Backup::new(volume.detached(), stem.clone(), kind).with_survey(Arc::clone(seen));
     let archive_bytes = length(volume, &stem, kind);
     let state = read_state(volume, &stem, kind, archive_bytes);
     CatalogEntry { name: name.to_owned(), stem, archive: files.archive_path(), archive_bytes, state, files }

@@ -51,7 +51,8 @@ impl Destination {
             let settings = |source| StoreError::Settings { destination: root.to_owned(), source };
             let address = root.to_str().ok_or_else(|| settings("its address is not UTF-8".into()))?;
             let client = super::object::client(address, options).map_err(|error| settings(error.into()))?;
-            Ok(Self::over(Arc::new(super::object::ObjectStore::new(client))))
+            let store = super::object::ObjectStore::new(client).keeping_in(&options.cache_directory);
+            Ok(Self::over(Arc::new(store)))
         }
         #[cfg(not(feature = "s3"))]
         {
@@ -73,6 +74,12 @@ impl Destination {
     /// The destination in this store.
     pub fn over(root: Folder) -> Self {
         Self { root }
+    }
+
+    /// The same destination as it is now, for reading many small files: lengths and names come from one listing, and what
+    /// is known of a file is not read again. `names` are the volumes that are read; all if there are several.
+    pub fn surveyed(&self, names: &[String]) -> Result<Self, StoreError> {
+        Ok(self.root.survey(names)?.map_or_else(|| self.clone(), Self::over))
     }
 
     /// Its store.

@@ -5,10 +5,15 @@
 //! its run, since no store's condition is relied on. What is set aside is an object under another name, and so is a staged
 //! file that was announced.
 
+mod cache;
+mod catalogue;
 mod file;
+mod keys;
 mod lease;
 mod parts;
 mod reading;
+mod seen;
+mod versions;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,15 +22,18 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use self::cache::{Cache, Named};
 use self::file::{ObjectFile, Stage, Staged};
-use self::reading::{FIRST_BYTES, ObjectBlocks};
+use self::seen::Seen;
 use super::api::{Folder, Listing, Lock, Store, StoreFile, Writers};
+use super::backup::RECORD;
 use super::error::StoreError;
 use super::local::TEMPORARY_PREFIX;
 use super::open::OpenError;
 use super::options::StoreOptions;
 use super::pending::PUBLISHED_WITHIN;
 use super::presence::Space;
+use crate::archive::kind::ArchiveKind;
 use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources};
 use crate::outside::BlockRead;
 
@@ -61,6 +69,9 @@ pub struct ObjectStore {
     /// The prefix with a slash at its end; empty for the whole bucket.
     prefix: String,
     path: PathBuf,
+    cache: Arc<Cache>,
+    /// What is looked at; `None` to ask the store for each file.
+    seen: Option<Arc<Seen>>,
 }
 
 impl ObjectStore {
@@ -69,7 +80,14 @@ impl ObjectStore {
         let address = client.address().clone();
         let prefix = if address.prefix.is_empty() { String::new() } else { format!("{}/", address.prefix) };
         let path = PathBuf::from(address.to_string());
-        Self { client: Arc::new(client), stage: Arc::default(), prefix, path }
+        Self { client: Arc::new(client), stage: Arc::default(), prefix, path, cache: Arc::default(), seen: None }
+    }
+
+    /// Keeps manifests and indexes that are read or written in this directory of this host.
+    #[must_use]
+    pub fn keeping_in(self, directory: &Path) -> Self {
+        let scope = format!("{} {}", self.client.settings().endpoint, self.client.address().bucket);
+        Self { cache: Arc::new(Cache::new(directory, scope)), ..self }
     }
 
     /// Aborts uploads below this prefix that no open file of this process continues: what killed runs left. Only the
@@ -93,39 +111,9 @@ impl ObjectStore {
         Ok(aborted)
     }
 
-    fn at(&self, prefix: String, path: PathBuf) -> Folder {
-        Arc::new(Self { client: Arc::clone(&self.client), stage: Arc::clone(&self.stage), prefix, path })
-    }
-
-    fn key(&self, name: &str) -> Result<String, StoreError> {
-        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
-            return Err(StoreError::errno("naming", &self.path.join(name))(Errno::INVAL));
-        }
-        Ok(format!("{}{name}", self.prefix))
-    }
-
-    fn aside(&self, name: &str) -> Result<String, StoreError> {
-        self.key(name)?;
-        self.key(&format!("{TEMPORARY_PREFIX}{name}"))
-    }
-
-    fn failed(&self, what: &'static str, name: &str, error: ObjectError) -> StoreError {
-        StoreError::Io { what, path: self.path.join(name), source: io::Error::other(error) }
-    }
-
-    fn is_there(&self, key: &str, name: &str) -> Result<bool, StoreError> {
-        Ok(self.client.head(key).map_err(|error| self.failed("asking", name, error))?.is_some())
-    }
-
-    fn read_object(&self, key: &str, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
-        let path = self.path.join(name);
-        let failed = |error| OpenError::Io { path: path.clone(), source: io::Error::other(error) };
-        match self.client.get_first(key, FIRST_BYTES).map_err(failed)? {
-            None => Err(OpenError::Missing(path.clone())),
-            Some((found, first)) => {
-                Ok(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), key.to_owned(), found, first)))
-            }
-        }
+    fn at(&self, prefix: String, path: PathBuf, seen: Option<Arc<Seen>>) -> Folder {
+        let (client, stage, cache) = (Arc::clone(&self.client), Arc::clone(&self.stage), Arc::clone(&self.cache));
+        Arc::new(Self { client, stage, prefix, path, cache, seen })
     }
 }
 
@@ -142,25 +130,53 @@ impl Store for ObjectStore {
     }
 
     fn detached(&self) -> Folder {
-        self.at(self.prefix.clone(), self.path.clone())
+        self.at(self.prefix.clone(), self.path.clone(), None)
+    }
+
+    fn survey(&self, below: &[String]) -> Result<Option<Folder>, StoreError> {
+        let covers = match below {
+            [alone] => format!("{}/", self.key(alone)?),
+            _ => self.prefix.clone(),
+        };
+        if self.seen_of(&covers).is_some() {
+            return Ok(Some(self.at(self.prefix.clone(), self.path.clone(), self.seen.clone())));
+        }
+        let seen = Seen::look(&self.client, &self.cache, covers).map_err(|error| self.failed("listing", "", error))?;
+        Ok(Some(self.at(self.prefix.clone(), self.path.clone(), Some(Arc::new(seen)))))
+    }
+
+    fn write_catalogue(&self) -> Result<(), StoreError> {
+        seen::write_catalogue(&self.client, &self.cache)
+            .map_err(|error| self.failed("writing", catalogue::FOLDER, error))
     }
 
     fn folder(&self, name: &str, make: bool) -> Result<Option<Folder>, StoreError> {
         let prefix = format!("{}/", self.key(name)?);
-        let mut is_there = self.client.has_any(&prefix).map_err(|error| self.failed("listing", name, error))?;
+        let mut is_there = match self.seen_of(&prefix) {
+            Some(seen) => seen.starting_with(&prefix).next().is_some(),
+            None => self.client.has_any(&prefix).map_err(|error| self.failed("listing", name, error))?,
+        };
         if make && !is_there {
             let made = self.client.put(&format!("{prefix}{FOLDER_MARK}"), b"", false);
             made.map_err(|error| self.failed("making", name, error))?;
             is_there = true;
         }
-        Ok(is_there.then(|| self.at(prefix, self.path.join(name))))
+        Ok(is_there.then(|| self.at(prefix, self.path.join(name), self.seen.clone())))
     }
 
     fn list(&self) -> Result<Listing, StoreError> {
-        let found = self.client.list(&self.prefix, true).map_err(|error| self.failed("listing", "", error))?;
+        let found = match self.seen_of(&self.prefix) {
+            Some(seen) => seen.folder(&self.prefix),
+            None => self.client.list(&self.prefix, true).map_err(|error| self.failed("listing", "", error))?,
+        };
         let mut listing = Listing { staged: self.stage.names(&self.prefix), ..Listing::default() };
         for object in &found.objects {
             let name = &object.key[self.prefix.len()..];
+            // An empty version is what remains of a removed file.
+            let name = match versions::name_of(name).filter(|name| self.is_written_again(name)) {
+                Some(_) if object.len == 0 => continue,
+                version_of => version_of.unwrap_or(name),
+            };
             match name.strip_prefix(TEMPORARY_PREFIX) {
                 _ if name.is_empty() || name == FOLDER_MARK => {}
                 Some(staged) => listing.staged.push(staged.to_owned()),
@@ -177,7 +193,21 @@ impl Store for ObjectStore {
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
-        self.read_object(&self.key(name).map_err(opened)?, name)
+        let missing = || OpenError::Missing(self.path.join(name));
+        let key = self.newest_key(name).map_err(opened)?.ok_or_else(missing)?;
+        if let Some(seen) = self.seen_of(&key) {
+            match seen.get(&key) {
+                Some(object) => {
+                    if let Some(opened) = self.read_seen(object) {
+                        return Ok(opened);
+                    }
+                }
+                // Only what is missing by its name is missing.
+                None if !name.ends_with(RECORD) => {}
+                None => return Err(missing()),
+            }
+        }
+        self.read_object(&key, name)
     }
 
     fn open_staged(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
@@ -201,8 +231,13 @@ impl Store for ObjectStore {
             return Err(StoreError::errno("publishing", &path)(Errno::EXIST));
         }
         if let Some(staged) = self.stage.find(&key) {
+            let short = staged.in_memory().ok().filter(|_| seen::is_kept(&key));
             staged.publish().map_err(StoreError::io("publishing", &path))?;
             self.stage.take(&key);
+            if let Some(bytes) = short {
+                let etag = catalogue::md5(&bytes);
+                self.cache.keep(Named { key: &key, etag: &etag, len: bytes.len() as u64 }, &bytes);
+            }
             if staged.is_announced() {
                 // If it stays, the next run removes it. The file is published.
                 let _ = self.client.delete(&self.aside(name)?, None);
@@ -231,11 +266,27 @@ impl Store for ObjectStore {
     }
 
     fn put(&self, name: &str, bytes: &[u8], _: Writers) -> Result<(), StoreError> {
-        self.client.put(&self.key(name)?, bytes, false).map(drop).map_err(|error| self.failed("writing", name, error))
+        let key = self.key(name)?;
+        let written = if self.is_written_again(name) {
+            versions::write(&self.client, &key, bytes)
+        } else {
+            self.client.put(&key, bytes, false).map(drop)
+        };
+        written.map_err(|error| self.failed("writing", name, error))
     }
 
     fn remove(&self, name: &str) -> Result<(), StoreError> {
-        self.client.delete(&self.key(name)?, None).map_err(|error| self.failed("removing", name, error))
+        let (key, failed) = (self.key(name)?, |error| self.failed("removing", name, error));
+        if self.is_written_again(name) {
+            let versions = versions::list(&self.client, &key).map_err(failed)?;
+            let removed = versions.iter().try_for_each(|version| self.client.delete(&version.key, None));
+            if self.is_own() && removed.as_ref().is_err_and(|error| error.status() == Some(403)) {
+                // The key of a host needs no right to delete.
+                return versions::write(&self.client, &key, b"").map_err(failed);
+            }
+            removed.map_err(failed)?;
+        }
+        self.client.delete(&key, None).map_err(failed)
     }
 
     fn discard(&self, name: &str) -> Result<(), StoreError> {
@@ -278,7 +329,20 @@ impl Store for ObjectStore {
     }
 
     fn length(&self, name: &str) -> Option<u64> {
-        Some(self.client.head(&self.key(name).ok()?).ok()??.len)
+        let key = self.newest_key(name).ok()??;
+        if let Some(seen) = self.seen_of(&key) {
+            if let Some(object) = seen.get(&key) {
+                return Some(object.len);
+            }
+            // A listing may lack what is there, but one that has the archive of this stem lacks no second one.
+            let (stem, _) = ArchiveKind::of_name(name)?;
+            let key_of = |kind: ArchiveKind| self.key(&format!("{stem}{}", kind.suffix())).ok();
+            let mut archives = ArchiveKind::ALL.into_iter().filter_map(key_of);
+            if archives.any(|key| seen.get(&key).is_some()) {
+                return None;
+            }
+        }
+        Some(self.client.head(&key).ok()??.len)
     }
 
     fn announce(&self, name: &str) -> Result<(), StoreError> {

@@ -18,6 +18,8 @@ pub struct StoreOptions {
     pub credentials_file: Option<PathBuf>,
     /// The profile; `AWS_PROFILE`, or `default` if `None`.
     pub profile: Option<String>,
+    /// A directory of this host for indexes and manifests that were read.
+    pub cache_directory: PathBuf,
     /// The time for one request with all its repetitions.
     pub deadline: Duration,
 }
@@ -31,6 +33,7 @@ impl Default for StoreOptions {
             ca_file: None,
             credentials_file: None,
             profile: None,
+            cache_directory: PathBuf::from("/var/cache/volbak"),
             deadline: Duration::from_secs(300),
         }
     }

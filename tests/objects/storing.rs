@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
+use md5::Digest;
 
 /// A part that is not the last has so much, as in the S3 API.
 const LEAST_PART: usize = 5 << 20;
@@ -41,6 +42,8 @@ struct State {
     stalled: (Vec<String>, usize),
     /// Each request takes so long.
     delay: Duration,
+    /// Keys of a page of a list; 0 for the usual few.
+    page: usize,
 }
 
 pub(crate) struct Storing {
@@ -77,6 +80,25 @@ impl Storing {
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
         let object = object(bytes.to_vec());
         self.state().objects.insert(key.to_owned(), object);
+    }
+
+    /// Gives an object a second key.
+    pub(crate) fn link(&self, key: &str, other: &str) {
+        let object = self.state().objects[key].clone();
+        self.state().objects.insert(other.to_owned(), object);
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Vec<u8> {
+        self.state().objects[key].bytes.to_vec()
+    }
+
+    pub(crate) fn keys(&self, start: &str) -> Vec<String> {
+        self.state().objects.keys().filter(|key| key.starts_with(start)).cloned().collect()
+    }
+
+    /// Pages of lists are as long as in real stores.
+    pub(crate) fn list_long_pages(&self) {
+        self.state().page = 1000;
     }
 
     pub(crate) fn remove(&self, key: &str) {
@@ -118,7 +140,7 @@ impl Storing {
 }
 
 fn object(bytes: Vec<u8>) -> Object {
-    let etag = blake3::hash(&bytes).to_hex()[..32].to_owned();
+    let etag = volbak::shown::hex(&md5::Md5::digest(&bytes));
     Object { bytes: Arc::new(bytes), etag, modified: SystemTime::now() }
 }
 
@@ -327,11 +349,14 @@ fn read(state: &State, key: &str, range: Option<&String>) -> Answer {
 
 fn list(state: &State, query: &BTreeMap<String, String>) -> Answer {
     let (prefix, delimiter) = (query["prefix"].as_str(), query.get("delimiter"));
-    let most = query.get("max-keys").map_or(PAGE, |most| most.parse().unwrap());
+    let most =
+        query.get("max-keys").map_or(if state.page == 0 { PAGE } else { state.page }, |most| most.parse().unwrap());
     let after = query.get("continuation-token").map(String::as_str).unwrap_or_default();
     let (mut items, mut last, mut is_cut) = (String::new(), String::new(), false);
     let mut count = 0;
-    for (key, object) in state.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
+    let from = if after > prefix { after } else { prefix };
+    let (all, of_prefix) = (state.objects.range(from.to_owned()..), |key: &&String| key.starts_with(prefix));
+    for (key, object) in all.take_while(|(key, _)| of_prefix(key)) {
         let folder = delimiter.and_then(|_| key[prefix.len()..].find('/')).map(|end| &key[..=prefix.len() + end]);
         let name = folder.unwrap_or(key);
         if name <= after || name == last {
@@ -345,8 +370,9 @@ fn list(state: &State, query: &BTreeMap<String, String>) -> Answer {
         if let Some(folder) = folder {
             write!(items, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escaped(folder)).unwrap();
         } else {
-            let (key, len) = (escaped(key), object.bytes.len());
-            write!(items, "<Contents><Key>{key}</Key><Size>{len}</Size></Contents>").unwrap();
+            let (key, len, etag) = (escaped(key), object.bytes.len(), &object.etag);
+            let facts = format!("<ETag>&quot;{etag}&quot;</ETag><Size>{len}</Size>");
+            write!(items, "<Contents><Key>{key}</Key>{facts}</Contents>").unwrap();
         }
         name.clone_into(&mut last);
     }

@@ -24,6 +24,7 @@ use crate::store::Backup;
 /// Writes the content of a file to `out`, holes as zeros, and verifies it against the index. After an error, the
 /// output must not be used. Returns its length.
 pub fn cat(files: &Backup, path: &str, cancel: &Cancel, out: &mut impl Write) -> Result<u64, BrowseError> {
+    let files = &files.seen();
     if files.kind() == ArchiveKind::Image {
         let wanted = WantedFiles { paths: &[path.to_owned()], region: None };
         let how = (processors(), cancel);

@@ -9,6 +9,7 @@ use crate::store::Backup;
 
 /// Opens the index, after comparing it with the manifest.
 pub(crate) fn open_index(files: &Backup, cancel: &Cancel) -> Result<IndexReader, BrowseError> {
+    let files = &files.seen();
     files.require_files()?;
     let file = files.open_index()?;
     if let Some(manifest) = files.manifest() {

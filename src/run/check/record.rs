@@ -140,7 +140,7 @@ pub fn of(files: &Backup) -> Option<Record> {
 
 /// The record of a backup in the catalog, without reading its manifest again.
 pub fn of_entry(entry: &CatalogEntry) -> Option<Record> {
-    let files = entry.files();
+    let files = entry.files().seen();
     match &entry.state {
         BackupState::Complete { manifest } if parse_hex::<20>(&manifest.digests.archive_sha1).is_some() => {
             load(&files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes)

@@ -1,0 +1,97 @@
+//! The keys of files, and how their objects are read.
+
+use std::io;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::reading::{FIRST_BYTES, ObjectBlocks};
+use super::seen::{self, Seen};
+use super::{ObjectStore, cache, versions};
+use crate::objects::{Found, ListedObject, ObjectError};
+use crate::outside::BlockRead;
+use crate::store::OWN_DIRECTORY;
+use crate::store::backup::RECORD;
+use crate::store::error::StoreError;
+use crate::store::local::TEMPORARY_PREFIX;
+use crate::store::open::OpenError;
+
+impl ObjectStore {
+    /// What was seen, if it has all that begins with `start`.
+    pub(super) fn seen_of(&self, start: &str) -> Option<&Seen> {
+        self.seen.as_deref().filter(|seen| seen.covers(start))
+    }
+
+    /// Whether files of this name are written again, so that each version has a key of its own.
+    pub(super) fn is_written_again(&self, name: &str) -> bool {
+        name.ends_with(RECORD) || self.is_own()
+    }
+
+    /// Whether this is the destination's own folder.
+    pub(super) fn is_own(&self) -> bool {
+        self.prefix.trim_end_matches('/').rsplit('/').next() == Some(OWN_DIRECTORY)
+    }
+
+    /// The key of a file: that of its newest version, if it may have several. `None` if the newest says that it was removed.
+    pub(super) fn newest_key(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let key = self.key(name)?;
+        if !self.is_written_again(name) {
+            return Ok(Some(key));
+        }
+        let versions = match self.seen_of(&key) {
+            Some(seen) => versions::of(&key, seen.starting_with(&key)),
+            None => versions::list(&self.client, &key).map_err(|error| self.failed("listing", name, error))?,
+        };
+        Ok(match versions.last() {
+            Some(removed) if removed.len == 0 => None,
+            Some(newest) => Some(newest.key.clone()),
+            None => Some(key),
+        })
+    }
+
+    pub(super) fn key(&self, name: &str) -> Result<String, StoreError> {
+        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+            return Err(StoreError::errno("naming", &self.path.join(name))(Errno::INVAL));
+        }
+        Ok(format!("{}{name}", self.prefix))
+    }
+
+    pub(super) fn aside(&self, name: &str) -> Result<String, StoreError> {
+        self.key(name)?;
+        self.key(&format!("{TEMPORARY_PREFIX}{name}"))
+    }
+
+    pub(super) fn failed(&self, what: &'static str, name: &str, error: ObjectError) -> StoreError {
+        StoreError::Io { what, path: self.path.join(name), source: io::Error::other(error) }
+    }
+
+    pub(super) fn is_there(&self, key: &str, name: &str) -> Result<bool, StoreError> {
+        Ok(self.client.head(key).map_err(|error| self.failed("asking", name, error))?.is_some())
+    }
+
+    /// Reads an object that was seen: a short one that never changes at once, and another one when it is read.
+    pub(super) fn read_seen(&self, object: &ListedObject) -> Option<Arc<dyn BlockRead>> {
+        if let Some(bytes) = self.seen.as_ref().and_then(|seen| seen.known(&object.key)) {
+            return Some(bytes);
+        }
+        if object.etag.is_empty() {
+            return None;
+        }
+        if seen::is_kept(&object.key) && object.len <= cache::MOST_BYTES {
+            return Some(Arc::new(seen::content(&self.client, &self.cache, object)?));
+        }
+        let found = Found { len: object.len, etag: object.etag.clone(), version: None, locked_until: None, age: None };
+        Some(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), object.key.clone(), found, Vec::new())))
+    }
+
+    pub(super) fn read_object(&self, key: &str, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
+        let path = self.path.join(name);
+        let failed = |error| OpenError::Io { path: path.clone(), source: io::Error::other(error) };
+        match self.client.get_first(key, FIRST_BYTES).map_err(failed)? {
+            None => Err(OpenError::Missing(path.clone())),
+            Some((found, first)) => {
+                Ok(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), key.to_owned(), found, first)))
+            }
+        }
+    }
+}

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 pub use self::image::ImageRecord;
 pub use self::records::{
-    AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, DigestsRecord, OptionsRecord, ProblemCounts,
-    SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
+    AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, OptionsRecord,
+    ProblemCounts, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
 };
 pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use crate::archive::carry::parent::ParentFacts;
@@ -85,6 +85,9 @@ pub struct Manifest {
     /// Content carried forward from the previous backup; `None` if everything was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried: Option<CarriedRecord>,
+    /// The backup that this is a copy of; `None` if it was copied with its names, or if it is no copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_from: Option<CopiedFrom>,
     /// The changes since the previous backup, if they were compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<ChangesRecord>,
@@ -191,6 +194,11 @@ impl Manifest {
         }
     }
 
+    /// The `self_sha256` of the backup that this is a copy of, or its own: copies of one backup have it in common.
+    pub(crate) fn origin(&self) -> &str {
+        self.copied_from.as_ref().map_or(&self.self_sha256, |from| &from.self_sha256)
+    }
+
     /// What its archive is.
     pub fn kind(&self) -> ArchiveKind {
         if self.image.is_some() { ArchiveKind::Image } else { ArchiveKind::Files(self.compression) }
@@ -240,6 +248,7 @@ pub(crate) fn blank() -> Manifest {
         options: OptionsRecord::default(),
         counts: Counts::default(),
         carried: None,
+        copied_from: None,
         changes: None,
         sizes: SizesRecord::default(),
         problems: Vec::new(),

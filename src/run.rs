@@ -24,7 +24,7 @@ pub mod import;
 mod in_use;
 pub mod inspect;
 mod journal_file;
-mod kept;
+pub mod kept;
 mod left_behind;
 pub mod locate;
 #[cfg(feature = "mount")]

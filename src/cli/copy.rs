@@ -24,6 +24,7 @@ Examples:
   volbak copy --all vol-1 --to /mnt/second         those of one volume
   volbak copy vol-1@2026-11-20 --to /mnt/second
   volbak copy db@2026-11-20 --to /mnt/second       a set: the backups of all members of a group
+  volbak copy --all --to s3://backups/second       with the store of [store]
   volbak copy --all --from /mnt/second --to /backups --dry-run
 
 A copy is complete or not listed at all. After an interruption, the same command continues. Nothing in DIR is replaced or
@@ -38,7 +39,7 @@ pub(crate) struct CopyArgs {
     /// All backups of these volumes
     #[arg(long)]
     all: bool,
-    /// The destination to copy to, an existing directory [default: `to` of [copy] in the config]
+    /// The destination to copy to, an existing directory or s3://BUCKET/PREFIX [default: `to` of [copy] in the config]
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     #[command(flatten)]
@@ -60,17 +61,19 @@ pub(crate) struct CopyArgs {
 impl CopyArgs {
     /// The target. That of the config must be mounted, unless it says otherwise.
     fn target(&self) -> anyhow::Result<Destination> {
+        let config = self.place.place().ok().and_then(|place| place.config);
+        let store = config.as_ref().map(|config| config.store.clone()).unwrap_or_default();
         if let Some(to) = &self.to {
-            return Ok(Destination::open(to)?);
+            return Ok(Destination::reach(to, &store)?);
         }
-        let config = self.place.place()?.config.map(|config| config.copy).unwrap_or_default();
+        let config = config.map(|config| config.copy).unwrap_or_default();
         let Some(to) = config.to else {
             return Err(UsageError(
                 "name the directory to copy to: --to DIR, or `to` of [copy] in the config".to_owned(),
             )
             .into());
         };
-        Ok(Destination::open_mounted(&to, config.require_mount)?)
+        Ok(Destination::reach_mounted(&to, &store, config.require_mount)?)
     }
 
     /// The backups to copy, in the order of the arguments.

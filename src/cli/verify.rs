@@ -178,7 +178,7 @@ fn note_in_catalogue(args: &VerifyArgs) -> ExitClass {
     match written {
         Ok(()) => ExitClass::Well,
         Err(error) => {
-            log::warning(&volbak::run::nightly::without_catalogue(&error));
+            log::warning(&volbak::run::kept::without_catalogue(&error));
             ExitClass::WithProblems
         }
     }

@@ -28,7 +28,9 @@ impl Default for CopyTarget {
 
 pub(super) fn read(section: &Section<'_>, is_there: bool) -> CopyTarget {
     let usual = CopyTarget::default();
-    let to = section.path("to", "/mnt/second");
+    let right = "write an absolute path, like to = \"/mnt/second\", or s3://BUCKET/PREFIX";
+    let is_place = |text: &str| text.starts_with('/') || text.starts_with("s3://");
+    let to = section.parsed("to", right, |text| is_place(text).then(|| PathBuf::from(text)));
     if is_there && to.is_none() && !section.has("to") {
         let what = "[copy] does not say where to";
         section.reading.mistake(&section.place("volumes"), what, "write to = \"/mnt/second\"");

@@ -93,6 +93,15 @@ pub struct AutoLevelRecord {
     pub members: BTreeMap<i32, u64>,
 }
 
+/// Where a copy comes from, if its names are its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedFrom {
+    /// The common start of the file names of the backup that was copied first.
+    pub stem: String,
+    /// The `self_sha256` of its manifest.
+    pub self_sha256: String,
+}
+
 /// Content carried forward. The archive does not depend on the previous backup: the content was copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CarriedRecord {

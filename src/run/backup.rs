@@ -15,7 +15,7 @@ mod options;
 mod outcome;
 mod own_directory;
 mod previous;
-mod record;
+pub(super) mod record;
 mod region;
 mod regions;
 pub(super) mod same_source;

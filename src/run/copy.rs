@@ -7,6 +7,7 @@ mod apart;
 mod candidate;
 mod decide;
 mod error;
+mod named;
 mod outcome;
 mod transfer;
 
@@ -16,6 +17,8 @@ use std::time::Instant;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::{Cancel, Clock};
+use crate::run::collect::tell;
+use crate::run::kept::without_catalogue;
 use crate::run::verify::many::source_name;
 use crate::store::catalog::list_volume;
 use crate::store::remains::remove_remains;
@@ -95,6 +98,7 @@ pub fn copy(
         return Ok(report);
     }
     work.tidy(&due)?;
+    to.store().end_dead_uploads()?;
     if !options.is_part_of_run {
         world.observer.on_event(&Event::RunStarted { sources: due.len() as u64, bytes });
     }
@@ -110,6 +114,11 @@ pub fn copy(
             }
         }
     }
+    if report.count(|outcome| matches!(outcome, CopyOutcome::Copied { .. })) > 0
+        && let Err(error) = to.store().write_catalogue()
+    {
+        tell(world.observer, Severity::Warning, "copy".to_owned(), without_catalogue(&error));
+    }
     let why = report.ended_early.clone().unwrap_or_default();
     waiting.for_each(|(candidate, _)| report.add(candidate, CopyOutcome::NotStarted, Some(why.clone())));
     if world.cancel.is_cancelled() { Err(CopyError::Stopped(Box::new(report))) } else { Ok(report) }
@@ -124,7 +133,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn decisions(&self, volume: &str, candidates: Vec<Candidate>) -> Result<Vec<(Candidate, Decision)>, StoreError> {
-        let there = match self.to.existing_volume_directory(volume)? {
+        let there = match self.to.surveyed(&[volume.to_owned()])?.existing_volume_directory(volume)? {
             Some(folder) => list_volume(&*folder, volume)?,
             None => Vec::new(),
         };

@@ -103,6 +103,7 @@ impl ImageFiles {
             layout: opened.layout.clone(),
             counts: written.counts,
             carried: None,
+            copied_from: None,
             changes: None,
             sizes: members.into(),
             digests: DigestsRecord {

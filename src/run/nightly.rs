@@ -12,6 +12,7 @@ use chrono::Local;
 use super::backup::BackupWorld;
 use super::cloud::night::NightCloud;
 use super::collect::{Collector, tell};
+use super::kept::without_catalogue;
 use super::notices::Notices;
 use super::{begun, priority, reports, status};
 use crate::config::Config;
@@ -178,11 +179,6 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
         figures: report.figures(),
     });
     Ok(NightOutcome { report, printed })
-}
-
-/// What is told of a catalogue that was not written.
-pub fn without_catalogue(error: &StoreError) -> String {
-    format!("the catalogue of the destination was not written, so `volbak list` takes longer: {}", with_causes(error))
 }
 
 fn severity(verdict: RunVerdict) -> Severity {

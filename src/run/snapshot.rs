@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
 use super::cloud::names::volumes_called;
 use super::collect::tell;
-use super::nightly::without_catalogue;
+use super::kept::without_catalogue;
 use super::remains::remove_before;
 use crate::error::ExitClass;
 use crate::events::{Event, RunFigures, Severity, SourceName};

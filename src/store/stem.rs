@@ -34,6 +34,12 @@ pub(crate) fn without_run(date: &str) -> &str {
     }
 }
 
+/// A stem for a copy of `stem`, whose backup began at this local time: the same, or one of its own where a publication may
+/// replace a file.
+pub(crate) fn of_copy(volume: &dyn Store, name: &str, stem: &str, began: NaiveDateTime) -> Result<String, StoreError> {
+    if volume.refuses_to_replace() { Ok(stem.to_owned()) } else { unique(volume, name, began) }
+}
+
 fn unique(volume: &dyn Store, name: &str, local_now: NaiveDateTime) -> Result<String, StoreError> {
     let mut run = [0_u8; RUN_BYTES];
     let failed = StoreError::errno("choosing a name in", volume.path());

@@ -7,6 +7,7 @@
 
 mod check;
 mod client;
+mod copies;
 mod few_requests;
 // The suite of every store.
 #[path = "../backup/publishing/contract.rs"]

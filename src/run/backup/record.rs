@@ -62,6 +62,7 @@ pub(super) fn manifest(
         options: options_record(backup.options.archive.level, &backup.options.archive.exclude, &members.levels),
         counts: written.counts,
         carried,
+        copied_from: None,
         changes: before.changes,
         sizes: members.into(),
         problems,
@@ -77,6 +78,6 @@ pub(super) fn manifest(
 }
 
 /// The checksum file: the output of `sha1sum` in the archive's directory.
-pub(super) fn checksum_text(stem: &str, kind: ArchiveKind, archive_sha1: &str) -> String {
+pub(in crate::run) fn checksum_text(stem: &str, kind: ArchiveKind, archive_sha1: &str) -> String {
     format!("{archive_sha1}  {stem}{}\n", kind.suffix())
 }

@@ -4,12 +4,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::error::CopyError;
+use crate::store::is_in_object_store;
 
 /// Fails if both are one directory, or if one lies inside the other, also through links and bind mounts.
 pub(super) fn check_apart(source: &Path, target: &Path) -> Result<(), CopyError> {
     let (inode_of_source, inode_of_target) = (inode(source), inode(target));
     if source == target || (inode_of_source.is_some() && inode_of_source == inode_of_target) {
         return Err(CopyError::SamePlace { target: target.to_owned() });
+    }
+    // An address in an object store is no path of this host.
+    for (inner, outer) in [(target, source), (source, target)] {
+        if is_in_object_store(inner) && inner.starts_with(outer) {
+            return Err(CopyError::Inside { inner: inner.to_owned(), outer: outer.to_owned() });
+        }
     }
     for (inner, outer, inode_of_outer) in [(target, source, inode_of_source), (source, target, inode_of_target)] {
         if is_inside(inner, inode_of_outer) {
@@ -54,5 +61,10 @@ mod tests {
         }
         // A destination that is no directory of this host.
         check_apart(&at("a"), std::path::Path::new("s3://bucket/prefix")).unwrap();
+        let check = |one: &str, other: &str| check_apart(std::path::Path::new(one), std::path::Path::new(other));
+        check("s3://bucket/prefix", "s3://bucket/prefix-2").unwrap();
+        for (source, target) in [("s3://bucket/a", "s3://bucket/a/b"), ("s3://bucket/a", "s3://bucket")] {
+            assert!(matches!(check(source, target), Err(CopyError::Inside { .. })), "{source} {target}");
+        }
     }
 }

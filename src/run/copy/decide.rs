@@ -33,6 +33,10 @@ pub(super) fn decide(
     target: &Path,
 ) -> Vec<(Candidate, Decision)> {
     let by_stem: BTreeMap<&str, &CatalogEntry> = there.iter().map(|entry| (entry.stem.as_str(), entry)).collect();
+    // Where the names of a copy are its own, its manifest says what it is a copy of.
+    let origin = |entry: &&CatalogEntry| manifest_of(entry).map(|manifest| manifest.origin().to_owned());
+    let by_origin: BTreeMap<String, &CatalogEntry> =
+        there.iter().filter_map(|entry| Some((origin(&entry)?, entry))).collect();
     let newest_there = there.iter().rev().find_map(manifest_of);
     let stranger = newest_there.filter(|newest| {
         !candidates.iter().filter_map(Candidate::manifest).any(|manifest| are_of_one_source(manifest, newest))
@@ -55,11 +59,13 @@ pub(super) fn decide(
             State::Complete { is_bad: true, .. } if !include_bad => {
                 pass(&candidate, "a verification found it bad; --include-bad copies it nevertheless".to_owned())
             }
-            State::Complete { manifest, .. } => match (by_stem.get(candidate.stem()), &refusal) {
-                (Some(entry), _) => beside(manifest, entry, target),
-                (None, Some(refusal)) => Decision::Refuse(refusal.clone()),
-                (None, None) => Decision::Copy { bytes: bytes_of(manifest) },
-            },
+            State::Complete { manifest, .. } => {
+                match (by_origin.get(manifest.origin()).or_else(|| by_stem.get(candidate.stem())), &refusal) {
+                    (Some(entry), _) => beside(manifest, entry, target),
+                    (None, Some(refusal)) => Decision::Refuse(refusal.clone()),
+                    (None, None) => Decision::Copy { bytes: bytes_of(manifest) },
+                }
+            }
         };
         (candidate, decision)
     };
@@ -75,15 +81,13 @@ fn pass(candidate: &Candidate, why: String) -> Decision {
 fn beside(manifest: &Manifest, there: &CatalogEntry, target: &Path) -> Decision {
     let place = target.join(&there.name).join(&there.stem);
     match &there.state {
-        BackupState::Complete { manifest: other } if other.self_sha256 != manifest.self_sha256 => {
-            Decision::Refuse(format!(
-                "{} has another backup of this name, made on {} at {}: rename or move away its files there, or copy to \
+        BackupState::Complete { manifest: other } if other.origin() != manifest.origin() => Decision::Refuse(format!(
+            "{} has another backup of this name, made on {} at {}: rename or move away its files there, or copy to \
                  another destination; nothing was replaced",
-                target.display(),
-                crate::shown::text(&other.host),
-                other.started_at.format("%Y-%m-%d %H:%M:%S UTC")
-            ))
-        }
+            target.display(),
+            crate::shown::text(&other.host),
+            other.started_at.format("%Y-%m-%d %H:%M:%S UTC")
+        )),
         BackupState::Complete { manifest: other } if is_bad(there, other) => Decision::Refuse(format!(
             "a verification found the copy in {} bad: move {}.* away there, and copy again",
             target.display(),

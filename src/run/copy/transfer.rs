@@ -4,9 +4,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chrono::Local;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::named::Named;
 use crate::events::{Event, Observer};
 use crate::manifest::{Manifest, ManifestError};
 use crate::outside::{BlockRead, Cancel};
@@ -15,7 +17,7 @@ use crate::store::api::{Content, StoreFile};
 use crate::store::arrival::Arrival;
 use crate::store::open::OpenError;
 use crate::store::pending::{CHECKSUM, INDEX};
-use crate::store::{Backup, Destination, ReadError, StoreError};
+use crate::store::{Backup, Destination, ReadError, StoreError, of_copy};
 
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -161,7 +163,8 @@ impl Transfer<'_> {
         let small = |path: PathBuf| move |source: ReadError| TransferError::Small { path, source };
         let manifest_path = self.files.manifest_path();
         let manifest = self.files.read_manifest_bytes().map_err(small(manifest_path.clone()))?;
-        if Manifest::from_bytes(&manifest)?.self_sha256 != self.manifest.self_sha256 {
+        let read = Manifest::from_bytes(&manifest)?;
+        if read.self_sha256 != self.manifest.self_sha256 {
             return Err(TransferError::Changed(manifest_path));
         }
         let checksum = match self.files.read_checksum() {
@@ -171,7 +174,10 @@ impl Transfer<'_> {
             Err(source) => return Err(small(self.files.checksum_path())(source)),
         };
         let folder = self.to.volume_directory(&self.files.volume())?;
-        let arrival = Arrival::begin(Arc::clone(&folder), self.files.stem(), self.files.kind())?;
+        let began = read.started_at.with_timezone(&Local).naive_local();
+        let stem = of_copy(&*folder, &self.files.volume(), self.files.stem(), began)?;
+        let named = Named::of(read, manifest, checksum, &stem, self.files.kind())?;
+        let arrival = Arrival::begin(Arc::clone(&folder), &stem, self.files.kind())?;
         let digests = &self.manifest.digests;
         let expected = |digest: &String| (!self.is_bad).then(|| digest.clone());
         let part = |suffix, path, bytes, digest, content| Part {
@@ -183,9 +189,9 @@ impl Transfer<'_> {
             content,
         };
         let mut parts = vec![part(INDEX, self.files.index_path(), index, &digests.index_sha256, Content::Index)];
-        if let Some(bytes) = checksum.clone() {
+        if let Some(bytes) = named.checksum.clone() {
             let path = self.files.checksum_path();
-            parts.push(part(CHECKSUM, path, Arc::new(bytes), &digests.checksum_sha256, Content::Index));
+            parts.push(part(CHECKSUM, path, Arc::new(bytes), &named.checksum_sha256, Content::Index));
         }
         let (suffix, path) = (self.files.kind().suffix(), self.files.archive_path());
         let content = Content::Archive { share_blocks: false };
@@ -194,7 +200,7 @@ impl Transfer<'_> {
         let mut done = Transferred { archive: folder.path().to_owned(), copied_bytes: 0, kept_bytes: 0 };
         let copied = parts.iter().try_for_each(|part| self.bring(&arrival, part, &mut done)).and_then(|()| {
             if self.is_bad {
-                self.bring_record(&folder)?;
+                self.bring_record(&folder, &stem)?;
             }
             self.check_target()
         });
@@ -205,8 +211,8 @@ impl Transfer<'_> {
             }
             return Err(error);
         }
-        done.archive = folder.path().join(format!("{}{}", self.files.stem(), self.files.kind().suffix()));
-        arrival.publish(&manifest, checksum.is_some())?;
+        done.archive = folder.path().join(format!("{stem}{}", self.files.kind().suffix()));
+        arrival.publish(&named.manifest, named.checksum.is_some())?;
         Ok(done)
     }
 
@@ -219,10 +225,10 @@ impl Transfer<'_> {
     }
 
     /// Copies the record that says that the backup is bad. Before the manifest: it must never look good.
-    fn bring_record(&self, folder: &crate::store::Folder) -> Result<(), TransferError> {
+    fn bring_record(&self, folder: &crate::store::Folder, stem: &str) -> Result<(), TransferError> {
         let path = self.files.record_path();
         let record = self.files.read_record().map_err(|source| TransferError::Small { path, source })?;
-        let copy = Backup::new(Arc::clone(folder), self.files.stem().to_owned(), self.files.kind());
+        let copy = Backup::new(Arc::clone(folder), stem.to_owned(), self.files.kind());
         Ok(copy.write_record(&record)?)
     }
 

@@ -56,7 +56,7 @@ impl Night<'_> {
     }
 
     fn copied(&self, options: &CopyTarget, to: &Path) -> Result<CopyReport, CopyError> {
-        let to = Destination::open_mounted(to, options.require_mount)?;
+        let to = Destination::reach_mounted(to, &self.config.store, options.require_mount)?;
         let observer = Arc::clone(self.collector) as Arc<dyn Observer>;
         let rate = options.read_rate_limit.or(self.config.read_rate_limit);
         let observer = throttled(observer, rate, &self.world.cancel);
@@ -69,6 +69,7 @@ impl Night<'_> {
     /// a set are copied.
     fn candidates(&self, options: &CopyTarget, to: &Destination) -> Result<Vec<Candidate>, StoreError> {
         let all = catalog::volumes(self.destination, &self.destination.volume_names()?, Candidate::of_entry)?;
+        let to = &to.surveyed(&[])?;
         let mut chosen = Vec::new();
         for volume in all {
             let newest = match to.existing_volume_directory(&volume.name)? {

@@ -1,0 +1,41 @@
+//! The small files of a copy, which have its name in them.
+
+use sha2::{Digest, Sha256};
+
+use crate::archive::kind::ArchiveKind;
+use crate::manifest::{CopiedFrom, Manifest, ManifestError};
+use crate::run::backup::record::checksum_text;
+use crate::shown::hex;
+
+/// The manifest and the checksum file of a copy.
+pub(super) struct Named {
+    pub(super) manifest: Vec<u8>,
+    pub(super) checksum: Option<Vec<u8>>,
+    pub(super) checksum_sha256: String,
+}
+
+impl Named {
+    /// Those of the source, byte for byte, if the copy has its stem. Otherwise they name the copy, and the manifest says
+    /// what was copied. A checksum file that is not the one of the manifest is taken as it is: its digest will not fit.
+    pub(super) fn of(
+        read: Manifest,
+        manifest: Vec<u8>,
+        checksum: Option<Vec<u8>>,
+        stem: &str,
+        kind: ArchiveKind,
+    ) -> Result<Self, ManifestError> {
+        let expected = read.digests.checksum_sha256.clone();
+        let is_expected = |bytes: &Vec<u8>| hex(&Sha256::digest(bytes)) == expected;
+        if read.stem == stem || !checksum.as_ref().is_none_or(is_expected) {
+            return Ok(Self { manifest, checksum, checksum_sha256: expected });
+        }
+        let checksum = checksum.map(|_| checksum_text(stem, kind, &read.digests.archive_sha1).into_bytes());
+        let checksum_sha256 = checksum.as_ref().map_or(expected, |bytes| hex(&Sha256::digest(bytes)));
+        let own = CopiedFrom { stem: read.stem.clone(), self_sha256: read.self_sha256.clone() };
+        let mut copy = read;
+        copy.copied_from.get_or_insert(own);
+        stem.clone_into(&mut copy.stem);
+        copy.digests.checksum_sha256.clone_from(&checksum_sha256);
+        Ok(Self { manifest: copy.to_bytes()?, checksum, checksum_sha256 })
+    }
+}

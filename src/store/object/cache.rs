@@ -42,7 +42,7 @@ impl Cache {
         // Without it, each use costs a request.
         let _ = DirBuilder::new().mode(0o700).create(directory);
         let is_own = directory.symlink_metadata().is_ok_and(|facts| {
-            facts.is_dir() && facts.uid() == rustix::process::geteuid().as_raw() && facts.mode() & 0o077 == 0
+            facts.is_dir() && facts.uid() == rustix::process::geteuid().as_raw() && facts.mode() & 0o7777 == 0o700
         });
         Self { directory: is_own.then(|| directory.to_owned()), scope }
     }

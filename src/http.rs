@@ -2,6 +2,8 @@
 //! OpenStack and of object stores are built on it.
 
 pub(crate) mod files;
+#[cfg(feature = "s3")]
+mod rate;
 mod secret;
 
 use std::io;
@@ -9,12 +11,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::Agent;
+#[cfg(feature = "s3")]
+use ureq::SendBody;
 use ureq::config::AutoHeaderValue;
-use ureq::http::{HeaderMap, Method, Request};
+use ureq::http::{HeaderMap, Method, Request, Response};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Body, Proxy};
 
 use self::files::{FileError, authorities};
+#[cfg(feature = "s3")]
+pub(crate) use self::rate::Rate;
 pub(crate) use self::secret::Secret;
 
 /// Sends requests.
@@ -45,12 +51,28 @@ pub(crate) enum Failure {
 impl Http {
     /// With the authorities in `ca_file`, or those of the system.
     pub(crate) fn new(ca_file: Option<&Path>) -> Result<Self, FileError> {
-        let tls = TlsConfig::builder()
+        let tls = Self::tls(ca_file)?;
+        Ok(Self { agent: Self::agent(tls, Proxy::try_from_env()) })
+    }
+
+    /// As [`Self::new`]; requests go through this proxy, an address like `http://proxy.example.com:3128`, and not through
+    /// that of the environment.
+    #[cfg(feature = "s3")]
+    pub(crate) fn through(proxy: Proxy, ca_file: Option<&Path>) -> Result<Self, FileError> {
+        Ok(Self { agent: Self::agent(Self::tls(ca_file)?, Some(proxy)) })
+    }
+
+    fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, FileError> {
+        Ok(TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::Specific(Arc::new(authorities(ca_file)?)))
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
+            .build())
+    }
+
+    fn agent(tls: TlsConfig, proxy: Option<Proxy>) -> Agent {
         let config = Agent::config_builder()
+            .proxy(proxy)
             .http_status_as_error(false)
             // A token is for the service that it was sent to.
             .max_redirects(0)
@@ -58,7 +80,7 @@ impl Http {
             .user_agent(AutoHeaderValue::from(concat!("volbak/", env!("CARGO_PKG_VERSION"))))
             .max_idle_age(Duration::from_secs(10))
             .build();
-        Ok(Self { agent: Agent::new_with_config(config) })
+        Agent::new_with_config(config)
     }
 
     /// Sends a request, and reads the answer to its end, by `until`. An answer longer than `limit_bytes` is not read.
@@ -80,10 +102,37 @@ impl Http {
             let request = request.map(|()| body);
             self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
         };
-        let (parts, mut body) = answer.map_err(failure)?.into_parts();
-        let body = body.with_config().limit(limit_bytes).read_to_vec().map_err(failure)?;
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        answer_of(answer.map_err(failure)?, limit_bytes)
     }
+}
+
+#[cfg(feature = "s3")]
+impl Http {
+    /// As [`Self::send`]; the body is sent no faster than `rate`.
+    pub(crate) fn send_slowly(
+        &self,
+        mut request: Request<()>,
+        body: &[u8],
+        rate: &Rate,
+        limit_bytes: u64,
+        until: Instant,
+    ) -> Result<Answer, Failure> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Failure::Late);
+        }
+        request.headers_mut().insert("content-length", body.len().into());
+        let mut slowed = rate::Slowed::new(body, rate);
+        let request = request.map(|()| SendBody::from_reader(&mut slowed));
+        let answer = self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build());
+        answer_of(answer.map_err(failure)?, limit_bytes)
+    }
+}
+
+fn answer_of(answer: Response<Body>, limit_bytes: u64) -> Result<Answer, Failure> {
+    let (parts, mut body) = answer.into_parts();
+    let body = body.with_config().limit(limit_bytes).read_to_vec().map_err(failure)?;
+    Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
 }
 
 /// The address of a service, without a slash at its end. It may hold no password, no query and no fragment.

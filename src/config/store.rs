@@ -1,6 +1,6 @@
 //! The table `[store]`: how an object store is reached.
 
-use super::kinds::seconds;
+use super::kinds::{rate, seconds};
 use super::section::Section;
 pub use crate::store::StoreOptions;
 
@@ -13,6 +13,10 @@ pub(super) fn read(section: &Section<'_>) -> StoreOptions {
         ca_file: section.path("ca_file", "/etc/volbak/store-ca.pem"),
         credentials_file: section.path("credentials_file", "/etc/volbak/store-credentials"),
         profile: section.text("profile", "backup"),
+        proxy: section.parsed("proxy", "write an address like \"http://proxy.example.com:3128\"", |text| {
+            text.starts_with("http://").then(|| text.to_owned())
+        }),
+        upload_rate_limit: rate(section, "upload_rate_limit"),
         cache_directory: section.path("cache_directory", "/var/cache/volbak").unwrap_or(usual.cache_directory),
         deadline: seconds(section, "deadline_seconds", 86_400).unwrap_or(usual.deadline),
     }

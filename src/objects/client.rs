@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use md5::{Digest, Md5};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rusty_s3::{Bucket, UrlStyle};
+use ureq::Proxy;
 use ureq::http::{HeaderMap, Method, Request};
 use url::Url;
 
@@ -19,7 +20,7 @@ use super::address::ObjectAddress;
 use super::answers::{Refusal, refusal};
 use super::error::{ObjectError, hint};
 use super::settings::ObjectSettings;
-use crate::http::{Answer, Failure, Http, retry_after};
+use crate::http::{Answer, Failure, Http, Rate, retry_after};
 use crate::shown;
 
 const MOST_ATTEMPTS: u32 = 10;
@@ -41,11 +42,18 @@ pub struct Limits {
     pub attempt: Duration,
     /// The pause before the second attempt; it doubles from then on.
     pub pause: Duration,
+    /// Bytes per second that are sent at most, over all connections.
+    pub upload_rate: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(300), attempt: Duration::from_secs(60), pause: Duration::from_millis(200) }
+        Self {
+            deadline: Duration::from_secs(300),
+            attempt: Duration::from_secs(60),
+            pause: Duration::from_millis(200),
+            upload_rate: None,
+        }
     }
 }
 
@@ -68,6 +76,7 @@ pub struct ObjectClient {
     limits: Limits,
     bucket: Bucket,
     http: Http,
+    upload_rate: Option<Rate>,
     /// The store's clock minus this host's, once the store refused a request for its time.
     skew_seconds: AtomicI64,
     requests: AtomicU64,
@@ -139,7 +148,16 @@ impl<'a> Call<'a> {
 impl ObjectClient {
     /// A client of the bucket in `address`. Nothing is sent yet.
     pub fn new(address: ObjectAddress, settings: ObjectSettings, limits: Limits) -> Result<Self, ObjectError> {
-        let http = Http::new(settings.ca_file.as_deref())?;
+        let http = match &settings.proxy {
+            Some(proxy) => {
+                let wrong = |_| ObjectError::Settings {
+                    place: "`proxy` in [store]".to_owned(),
+                    what: "write an address like http://proxy.example.com:3128".to_owned(),
+                };
+                Http::through(Proxy::new(proxy).map_err(wrong)?, settings.ca_file.as_deref())?
+            }
+            None => Http::new(settings.ca_file.as_deref())?,
+        };
         let style = if settings.path_style { UrlStyle::Path } else { UrlStyle::VirtualHost };
         let wrong = |what: String| ObjectError::Settings { place: format!("the endpoint {}", settings.endpoint), what };
         let url = Url::parse(&settings.endpoint).map_err(|error| wrong(error.to_string()))?;
@@ -151,6 +169,7 @@ impl ObjectClient {
             limits,
             bucket,
             http,
+            upload_rate: limits.upload_rate.map(Rate::new),
             skew_seconds: AtomicI64::new(0),
             requests: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -191,7 +210,9 @@ impl ObjectClient {
 
     /// Sends a request, and repeats it as it says, until an answer has a good status and holds no error.
     pub(super) fn send(&self, call: &Call<'_>) -> Result<Answer, ObjectError> {
-        let until = Instant::now().checked_add(self.limits.deadline).unwrap_or_else(Instant::now);
+        // The limit of the rate is not the store's fault: one attempt may take what it takes.
+        let slowly = self.time_for(call.body);
+        let until = Instant::now().checked_add(self.limits.deadline + slowly).unwrap_or_else(Instant::now);
         let mut pause = self.limits.pause;
         let mut is_clock_set = false;
         for attempt in 1.. {
@@ -233,13 +254,24 @@ impl ObjectClient {
 
     fn once(&self, call: &Call<'_>, until: Instant) -> Result<Answer, Failure> {
         let moved = call.body.len() as u64 + call.expected_bytes;
-        let own = self.limits.attempt + Duration::from_secs(moved / (128 << 10));
+        let own = self.limits.attempt + Duration::from_secs(moved / (128 << 10)) + self.time_for(call.body);
         let until = Instant::now().checked_add(own).map_or(until, |own| own.min(until));
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.sent_bytes.fetch_add(call.body.len() as u64, Ordering::Relaxed);
-        let answer = self.http.send(self.signed(call)?, call.body, limit_of(call), until)?;
+        let signed = self.signed(call)?;
+        let answer = match &self.upload_rate {
+            Some(rate) if !call.body.is_empty() => {
+                self.http.send_slowly(signed, call.body, rate, limit_of(call), until)?
+            }
+            _ => self.http.send(signed, call.body, limit_of(call), until)?,
+        };
         self.received_bytes.fetch_add(answer.body.len() as u64, Ordering::Relaxed);
         Ok(answer)
+    }
+
+    /// The time that a body takes by the limit of the rate, with two other parts on their way.
+    fn time_for(&self, body: &[u8]) -> Duration {
+        self.upload_rate.as_ref().map_or(Duration::ZERO, |rate| rate.time_for(body.len() as u64) * 3)
     }
 
     fn signed(&self, call: &Call<'_>) -> Result<Request<()>, Failure> {

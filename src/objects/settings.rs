@@ -29,6 +29,8 @@ pub struct ObjectSources {
     pub credentials_file: Option<PathBuf>,
     /// The profile; `AWS_PROFILE`, or `default` if `None`.
     pub profile: Option<String>,
+    /// The proxy; that of the environment if `None`.
+    pub proxy: Option<String>,
     /// Variables of the environment; those without `AWS_` are not used, but `HOME`.
     pub environment: BTreeMap<String, String>,
 }
@@ -63,6 +65,7 @@ pub struct ObjectSettings {
     /// What is doubtful about the settings, for the log.
     pub doubts: Vec<String>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) proxy: Option<String>,
     pub(super) credentials: Credentials,
 }
 
@@ -113,7 +116,16 @@ impl ObjectSettings {
         }
         let ca_file = sources.ca_file.clone().or_else(|| variable(&["AWS_CA_BUNDLE"]).map(PathBuf::from));
         let path_style = sources.path_style.unwrap_or(true);
-        Ok(Self { endpoint, region, path_style, credentials_from, doubts, ca_file, credentials })
+        Ok(Self {
+            endpoint,
+            region,
+            path_style,
+            credentials_from,
+            doubts,
+            ca_file,
+            proxy: sources.proxy.clone(),
+            credentials,
+        })
     }
 }
 

@@ -55,9 +55,10 @@ pub fn client(destination: &str, options: &StoreOptions) -> Result<ObjectClient,
         ca_file: options.ca_file.clone(),
         credentials_file: options.credentials_file.clone(),
         profile: options.profile.clone(),
+        proxy: options.proxy.clone(),
         ..ObjectSources::from_environment()
     };
-    let limits = Limits { deadline: options.deadline, ..Limits::default() };
+    let limits = Limits { deadline: options.deadline, upload_rate: options.upload_rate_limit, ..Limits::default() };
     ObjectClient::new(address, ObjectSettings::find(&sources)?, limits)
 }
 

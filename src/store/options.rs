@@ -18,6 +18,10 @@ pub struct StoreOptions {
     pub credentials_file: Option<PathBuf>,
     /// The profile; `AWS_PROFILE`, or `default` if `None`.
     pub profile: Option<String>,
+    /// The proxy; that of the environment if `None`.
+    pub proxy: Option<String>,
+    /// Bytes per second that are sent at most.
+    pub upload_rate_limit: Option<u64>,
     /// A directory of this host for indexes and manifests that were read.
     pub cache_directory: PathBuf,
     /// The time for one request with all its repetitions.
@@ -33,6 +37,8 @@ impl Default for StoreOptions {
             ca_file: None,
             credentials_file: None,
             profile: None,
+            proxy: None,
+            upload_rate_limit: None,
             cache_directory: PathBuf::from("/var/cache/volbak"),
             deadline: Duration::from_secs(300),
         }

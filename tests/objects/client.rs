@@ -23,7 +23,12 @@ pub(crate) fn sources(url: &str) -> ObjectSources {
 }
 
 fn client(server: &Server) -> ObjectClient {
-    let limits = Limits { deadline: DEADLINE, attempt: Duration::from_secs(1), pause: Duration::from_millis(10) };
+    let limits = Limits {
+        deadline: DEADLINE,
+        attempt: Duration::from_secs(1),
+        pause: Duration::from_millis(10),
+        ..Limits::default()
+    };
     let settings = ObjectSettings::find(&sources(&server.url)).unwrap();
     ObjectClient::new(ObjectAddress::parse("s3://bucket/host").unwrap(), settings, limits).unwrap()
 }

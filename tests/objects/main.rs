@@ -25,3 +25,4 @@ mod storing;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 mod verbs;
+mod ways;

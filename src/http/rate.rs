@@ -78,8 +78,9 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| {
                     let mut read = Vec::new();
-                    Slowed::new(&[7; 256 << 10], &rate).read_to_end(&mut read).unwrap();
-                    assert_eq!(read, [7; 256 << 10]);
+                    let body = vec![7; 256 << 10];
+                    Slowed::new(&body, &rate).read_to_end(&mut read).unwrap();
+                    assert_eq!(read, body);
                 });
             }
         });

@@ -12,6 +12,7 @@ mod bucket;
 mod calls;
 mod client;
 mod error;
+mod limits;
 mod listing;
 mod multipart;
 mod profile;
@@ -19,8 +20,9 @@ mod settings;
 
 pub use address::ObjectAddress;
 pub use calls::{Found, Written};
-pub use client::{Limits, ObjectClient, Traffic};
+pub use client::ObjectClient;
 pub use error::ObjectError;
+pub use limits::{Limits, Traffic};
 pub use listing::{ListedObject, ObjectListing};
 pub use multipart::Part;
 pub use settings::{ObjectSettings, ObjectSources};

@@ -19,6 +19,7 @@ use url::Url;
 use super::address::ObjectAddress;
 use super::answers::{Refusal, refusal};
 use super::error::{ObjectError, hint};
+use super::limits::{Limits, Traffic};
 use super::settings::ObjectSettings;
 use crate::http::{Answer, Failure, Http, Rate, retry_after};
 use crate::shown;
@@ -32,41 +33,6 @@ const MAX_ANSWER_BYTES: u64 = 8 << 20;
 const MESSAGE_CHARS: usize = 300;
 /// A clock that is wrong by less is none of the causes of a refusal.
 const SKEW_SECONDS: i64 = 60;
-
-/// Limits of a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The time for one request with all its repetitions.
-    pub deadline: Duration,
-    /// The time for one attempt, and a second more for each 128 KiB that it moves.
-    pub attempt: Duration,
-    /// The pause before the second attempt; it doubles from then on.
-    pub pause: Duration,
-    /// Bytes per second that are sent at most, over all connections.
-    pub upload_rate: Option<u64>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_secs(300),
-            attempt: Duration::from_secs(60),
-            pause: Duration::from_millis(200),
-            upload_rate: None,
-        }
-    }
-}
-
-/// What a client has sent and received so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Attempts of requests.
-    pub requests: u64,
-    /// Bytes of bodies sent.
-    pub sent_bytes: u64,
-    /// Bytes of bodies received.
-    pub received_bytes: u64,
-}
 
 /// A client of one bucket. Threads may share it.
 #[derive(Debug)]

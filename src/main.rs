@@ -22,7 +22,7 @@ use crate::cli::output::{OutputError, print, print_as_it_is, print_json, shown_e
 use crate::cli::place::UsageError;
 use crate::cli::progress::Verbosity;
 use crate::cli::{
-    about, browse, cloud, copy, export, fleet, history, list, log, memory, proof, remap, snapshot, verify,
+    about, browse, cloud, copy, export, fleet, history, list, log, memory, progress, proof, remap, snapshot, verify,
 };
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             return exit(log::explained(&usage).map_err(|error| OutputError::from(error).into()));
         }
     };
-    log::begin(cli.log);
+    log::begin(progress::begin::<Cli>(cli.progress, cli.log));
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,

@@ -23,6 +23,7 @@ use super::log::LogForm;
 use super::mount::{MOUNT_EXAMPLES, MountArgs};
 use super::night_args::NightCommand;
 use super::place::WhereTo;
+use super::progress::ProgressForm;
 use super::proof::{CatArgs, DiffArgs, RESTORE_EXAMPLES, RestoreArgs};
 use super::remap::{REMAP_EXAMPLES, RemapArgs};
 #[cfg(feature = "s3")]
@@ -45,6 +46,10 @@ pub(crate) struct Cli {
     /// fields); `auto` uses the journal if standard error is connected to it, else text [default: VOLBAK_LOG, or auto]
     #[arg(long, global = true, value_enum, value_name = "FORM")]
     pub(crate) log: Option<LogForm>,
+    /// How progress is shown: a bar at a terminal and a line each minute elsewhere (`auto`), JSON lines each second together with
+    /// all log lines as JSON (`json`), or not at all (`none`)
+    #[arg(long, global = true, value_enum, value_name = "FORM", default_value = "auto")]
+    pub(crate) progress: ProgressForm,
 }
 
 const EXIT_STATUS: &str = "\

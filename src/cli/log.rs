@@ -66,19 +66,21 @@ pub(crate) fn begin(asked: Option<LogForm>) {
     }
 }
 
-/// As [`begin`], for invalid arguments: a valid `--log FORM` among them is used.
+/// As [`begin`], for invalid arguments: a valid `--log FORM` among them is used, and `--progress json`.
 pub(crate) fn begin_for_wrong_usage(arguments: impl Iterator<Item = OsString>) {
     let mut arguments = arguments.take_while(|argument| argument != "--");
     let mut asked = None;
     while let Some(argument) = arguments.next() {
-        let value = match argument.as_encoded_bytes().strip_prefix(b"--log") {
-            Some(b"") => arguments.next(),
-            Some([b'=', _, ..]) => {
-                argument.to_str().and_then(|text| text.split_once('=')).map(|(_, value)| value.into())
-            }
-            _ => None,
+        let (option, value) = match argument.to_str().and_then(|text| text.split_once('=')) {
+            Some((option, value)) => (OsString::from(option), Some(value.into())),
+            None if argument == "--log" || argument == "--progress" => (argument, arguments.next()),
+            None => continue,
         };
-        asked = value.and_then(|value| named(&value)).or(asked);
+        asked = match value.and_then(|value: OsString| named(&value)) {
+            form @ Some(_) if option == "--log" => form,
+            form @ Some(LogForm::Json) if option == "--progress" => form,
+            _ => asked,
+        };
     }
     begin(asked);
 }

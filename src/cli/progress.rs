@@ -1,9 +1,11 @@
-//! Progress on standard error: a bar at a terminal, plain lines elsewhere.
+//! Progress on standard error: a bar at a terminal, plain lines elsewhere, or JSON lines for programs.
 
 use std::io::{self, IsTerminal};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use clap::error::ErrorKind;
+use clap::{CommandFactory, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use volbak::events::{Event, Observer, Problem, Severity, SourceName};
 use volbak::log::{Kind, Line, Severity as Level, Value};
@@ -12,13 +14,15 @@ use volbak::units::ByteLen;
 
 mod bar;
 
-use super::log;
+use super::log::{self, LogForm};
 use bar::{Done, Turn, bar_line};
 
 /// Width of a terminal that does not report it.
 const COLUMNS: u16 = 80;
 /// Interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(60);
+/// Interval of progress lines for programs.
+const JSON_LINE_EVERY: Duration = Duration::from_secs(1);
 /// Number of problems of one source that are shown. The manifest has all of them.
 const MAX_SHOWN_PROBLEMS: u64 = 50;
 
@@ -34,6 +38,38 @@ pub(crate) enum Verbosity {
     Normal,
     /// Also the fill level of snapshots.
     Verbose,
+}
+
+/// The forms of progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressForm {
+    /// A bar at a terminal, a line each minute elsewhere
+    Auto,
+    /// A JSON line each second; all log lines are JSON, too
+    Json,
+    /// No progress
+    None,
+}
+
+static FORM: OnceLock<ProgressForm> = OnceLock::new();
+
+fn form() -> ProgressForm {
+    FORM.get().copied().unwrap_or(ProgressForm::Auto)
+}
+
+/// Sets the form of this process, and returns the form of log lines that goes with it: both are on standard error.
+pub(crate) fn begin<C: CommandFactory>(asked: ProgressForm, log_form: Option<LogForm>) -> Option<LogForm> {
+    FORM.get_or_init(|| asked);
+    match (asked, log_form) {
+        (ProgressForm::Json, None | Some(LogForm::Json)) => Some(LogForm::Json),
+        (ProgressForm::Json, Some(_)) => {
+            let why = "--progress json writes JSON lines to standard error, and --log asks for another form there; leave --log out, \
+                       or write --log json";
+            log::begin(log_form);
+            log::exit_with_usage(&C::command().error(ErrorKind::ArgumentConflict, why))
+        }
+        (_, log_form) => log_form,
+    }
 }
 
 /// Shows events.
@@ -103,7 +139,8 @@ impl State {
 impl Progress {
     pub(crate) fn new(verbosity: Verbosity) -> Self {
         // A bar would break the JSON lines.
-        let at_terminal = io::stderr().is_terminal() && verbosity != Verbosity::Quiet && !log::is_json();
+        let is_bar_asked = form() == ProgressForm::Auto && verbosity != Verbosity::Quiet && !log::is_json();
+        let at_terminal = is_bar_asked && io::stderr().is_terminal();
         let bar = at_terminal.then(|| {
             let bar = ProgressBar::new_spinner();
             // The template is a constant, and a test checks it.
@@ -149,36 +186,71 @@ impl Progress {
         let columns = size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(COLUMNS);
         // The spinner takes two columns, and some terminals wrap after the last column.
         let columns = usize::from(columns).saturating_sub(3);
-        let left = if run.expected_bytes > 0 {
-            let rest = state.done.expected_bytes.max(state.done.read_bytes);
-            let expected_bytes = run.expected_bytes.max(run.read_bytes.saturating_add(rest));
-            Done { read_bytes: run.read_bytes.saturating_add(state.done.read_bytes), expected_bytes }
-                .left(run.started.elapsed())
-        } else {
-            state.done.left(state.started.elapsed())
-        };
+        let left = left(run, state);
         let source = state.source.as_ref().map_or("", |source| &source.shown);
         let (source, step) = (shown::text(source), shown::text(&state.step));
         bar.set_message(bar_line(run.place(), &source, &step, state.done, left, columns));
     }
 
-    /// Writes a progress line every [`LINE_EVERY`], without a terminal.
-    fn now_and_then(&self, state: &mut State) {
-        if self.has_all_lines() && self.verbosity > Verbosity::Quiet && state.last_line.elapsed() >= LINE_EVERY {
+    /// Writes a progress line now and then, for programs more often, or without a terminal.
+    fn now_and_then(&self, run: &Run, state: &mut State) {
+        let (is_wanted, interval) = match form() {
+            ProgressForm::Json => (true, JSON_LINE_EVERY),
+            ProgressForm::Auto => (self.has_all_lines() && self.verbosity > Verbosity::Quiet, LINE_EVERY),
+            ProgressForm::None => (false, LINE_EVERY),
+        };
+        if is_wanted && state.last_line.elapsed() >= interval {
             state.last_line = Instant::now();
-            let read = ByteLen(state.done.read_bytes);
-            let about = if state.done.expected_bytes >= state.done.read_bytes {
-                format!(" of about {}", ByteLen(state.done.expected_bytes))
-            } else {
-                String::new()
-            };
-            let text = format!("{}read {read}{about}", state.prefix());
-            let line = Line::new(Level::Info, Kind::Progress, text)
-                .with("read_bytes", Value::Number(state.done.read_bytes))
-                .with("expected_bytes", Value::Number(state.done.expected_bytes));
-            self.line(line.about(state.source.clone()));
+            self.line(progress_line(run, state));
         }
     }
+}
+
+/// The time left for the run, or for this source if the run has no estimate.
+fn left(run: &Run, state: &State) -> Option<Duration> {
+    if run.expected_bytes > 0 {
+        in_all(run, state).left(run.started.elapsed())
+    } else {
+        state.done.left(state.started.elapsed())
+    }
+}
+
+/// Progress on all sources of a run.
+fn in_all(run: &Run, state: &State) -> Done {
+    let rest = state.done.expected_bytes.max(state.done.read_bytes);
+    Done {
+        read_bytes: run.read_bytes.saturating_add(state.done.read_bytes),
+        expected_bytes: run.expected_bytes.max(run.read_bytes.saturating_add(rest)),
+    }
+}
+
+fn progress_line(run: &Run, state: &State) -> Line {
+    let (done, place) = (state.done, run.place());
+    let read = ByteLen(done.read_bytes);
+    let about = if done.expected_bytes >= done.read_bytes {
+        format!(" of about {}", ByteLen(done.expected_bytes))
+    } else {
+        String::new()
+    };
+    let mut line = Line::new(Level::Info, Kind::Progress, format!("{}read {read}{about}", state.prefix()))
+        .with("read_bytes", Value::Number(done.read_bytes))
+        .with("expected_bytes", Value::Number(done.expected_bytes));
+    if !state.step.is_empty() {
+        line = line.with("step", Value::Text(state.step.clone()));
+    }
+    if place.sources > 0 {
+        line = line.with("number", Value::Number(place.number)).with("of", Value::Number(place.sources));
+    }
+    if run.expected_bytes > 0 {
+        let all = in_all(run, state);
+        line = line
+            .with("run_read_bytes", Value::Number(all.read_bytes))
+            .with("run_expected_bytes", Value::Number(all.expected_bytes));
+    }
+    if let Some(left) = left(run, state) {
+        line = line.with("seconds_left", Value::Number(left.as_secs()));
+    }
+    line.about(state.source.clone())
 }
 
 impl Progress {
@@ -244,7 +316,7 @@ impl Observer for Progress {
             }
             Event::Read { bytes } | Event::Carried { bytes } => {
                 state.done.read_bytes = state.done.read_bytes.saturating_add(*bytes);
-                self.now_and_then(state);
+                self.now_and_then(run, state);
                 None
             }
             Event::SnapshotFill { snapshot, percent } => {

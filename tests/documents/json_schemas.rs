@@ -65,3 +65,28 @@ fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
         (2, Some(false), Some(2))
     );
 }
+
+#[test]
+fn log_lines_and_progress_are_what_the_schema_says() {
+    let host = Host::new("");
+    host.add_ext4("volume-1");
+    host.add_ext4("volume-2");
+    let mut night = host.program(&["--progress", "json", "--quiet", "run", "--config"]);
+    // Some seconds for each volume.
+    let did = night.arg(host.at("volbak.toml")).env("VOLBAK_READ_RATE_LIMIT", "200K").output().unwrap();
+    let said = String::from_utf8(did.stderr).unwrap();
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        compare(line, "log-line");
+    }
+    let progress: Vec<&Value> = lines.iter().filter(|line| line["event"] == "progress").collect();
+    assert!(!progress.is_empty(), "{said}");
+    for line in progress {
+        assert!(line["read_bytes"].as_u64() > Some(0) && line["of"] == 2 && line["step"].is_string(), "{line}");
+    }
+    assert!(lines.iter().all(|line| line["event"] == "progress"), "--quiet leaves nothing else: {said}");
+
+    let did = host.program(&["--progress", "json", "--log", "text", "list"]).output().unwrap();
+    assert_eq!(did.status.code(), Some(2));
+    assert!(String::from_utf8(did.stderr).unwrap().starts_with("error: --progress json writes JSON lines"));
+}

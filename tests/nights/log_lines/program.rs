@@ -218,7 +218,8 @@ fn a_night_in_the_journal() {
 #[test]
 fn what_is_said_before_the_arguments_are_known_has_the_form_that_they_ask_for() {
     let host = Host::new("");
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 7] = [
+        &["verify", "--progress=json", "--no-such"],
         &["--log", "json", "no\nsuch\u{1b}[2Jverb"],
         &["--log=json", "run", "--no-such"],
         &["verify", "--log", "JSON"],

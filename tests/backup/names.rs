@@ -165,7 +165,7 @@ directory = os.open(sys.argv[1] + '/secret', os.O_RDONLY)
 fcntl.ioctl(directory, 0x800c6613, struct.pack('BBBBBBBB16s', 2, 1, 4, 2, 0, 0, 0, 0, bytes(key[8:24])))
 ";
     fs::write(scratch.join("key.py"), script).unwrap();
-    let made = sh_output(&format!("python3 {}/key.py {}", scratch.display(), quoted(&mounted.point)));
+    let made = sh_output(&format!("/usr/bin/python3 {}/key.py {}", scratch.display(), quoted(&mounted.point)));
     if !made.status.success() {
         eprintln!("skipped: {}", String::from_utf8_lossy(&made.stderr));
         return None;

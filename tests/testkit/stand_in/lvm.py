@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -IS
 """LVM's tools for nights without device-mapper: volumes are image files behind loop devices, a snapshot is a copy.
 
 It is called by the name of the tool that it stands for. FAKELVM names a directory with a VOLUME.json for each volume or
@@ -10,7 +10,6 @@ fail. While there is a file `slow-VOLUME`, lvcreate waits for its end, and there
 import glob
 import json
 import os
-import subprocess
 import sys
 import time
 
@@ -20,6 +19,13 @@ GROUP = "vg0"
 if os.path.exists(f"{STATE}/group"):
     with open(f"{STATE}/group") as file:
         GROUP = file.read()
+
+
+def run(command, check=True):
+    # Imported here: most calls are of lvs, which needs it not, and begins in half of the time without it.
+    import subprocess
+
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=check)
 
 
 def volumes():
@@ -40,12 +46,11 @@ def save(volume):
 
 
 def attach(image):
-    made = subprocess.run(["losetup", "-f", "--show", image], stdout=subprocess.PIPE, text=True, check=True)
-    return made.stdout.strip()
+    return run(["losetup", "-f", "--show", image]).stdout.strip()
 
 
 def remove(volume):
-    subprocess.run(["losetup", "-d", volume["device"]], check=False)
+    run(["losetup", "-d", volume["device"]], check=False)
     os.unlink(f"{STATE}/{volume['lv_name']}.json")
     if volume.get("origin"):
         os.unlink(volume["image"])
@@ -117,7 +122,7 @@ def main():
         tags = [arguments[at + 1] for at, argument in enumerate(arguments) if argument == "--addtag"]
         image = f"{STATE}/{name}.snapshot"
         with open(f"{STATE}/{origin}.json") as file:
-            subprocess.run(["cp", "--sparse=always", json.load(file)["image"], image], check=True)
+            run(["cp", "--sparse=always", json.load(file)["image"], image])
         uuid = f"uuid-of-{name}"
         save({"lv_name": name, "image": image, "device": attach(image), "tags": tags, "lv_uuid": uuid, "origin": origin})
     elif tool == "lvremove":

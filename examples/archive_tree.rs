@@ -21,7 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let level = CompressionLevel::Fixed(rest.first().map_or(Ok(6), |level| level.parse())?);
     let options = WriteOptions::new(level, std::thread::available_parallelism()?.get());
-    let outputs = Outputs { archive: Box::new(File::create_new(archive)?), index: Box::new(File::create_new(index)?) };
+    let outputs = Outputs {
+        archive: Box::new(File::create_new(archive)?),
+        index: Box::new(File::create_new(index)?),
+        segments: None,
+    };
     let mut writer = ArchiveWriter::new(outputs, &options, &Silent)?;
     let mut walk = TreeWalk::new(OwnedFd::from(File::open(directory)?), Excludes::new::<&str>(&[])?, None);
     while let Some(found) = walk.next_found() {

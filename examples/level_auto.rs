@@ -45,8 +45,11 @@ impl Write for Slow {
 fn archive(directory: &str, level: CompressionLevel, seconds_a_byte: f64) -> Result<WrittenArchive, Box<dyn Error>> {
     let threads = thread::available_parallelism()?.get();
     let options = WriteOptions::new(level, threads);
-    let outputs =
-        Outputs { archive: Box::new(Slow { seconds_a_byte, free_at: Instant::now() }), index: Box::new(io::sink()) };
+    let outputs = Outputs {
+        archive: Box::new(Slow { seconds_a_byte, free_at: Instant::now() }),
+        index: Box::new(io::sink()),
+        segments: None,
+    };
     let mut writer = ArchiveWriter::new(outputs, &options, &Silent)?;
     let mut walk = TreeWalk::new(OwnedFd::from(File::open(directory)?), Excludes::new::<&str>(&[])?, None);
     while let Some(found) = walk.next_found() {

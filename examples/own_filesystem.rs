@@ -80,7 +80,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: own_filesystem ARCHIVE.tar.gz INDEX".into());
     };
     let filesystem = Box::new(InMemory(vec![("hello", (*b"hello\n").into()), ("zeros", vec![0; 1 << 20].into())]));
-    let outputs = Outputs { archive: Box::new(File::create_new(archive)?), index: Box::new(File::create_new(index)?) };
+    let outputs = Outputs {
+        archive: Box::new(File::create_new(archive)?),
+        index: Box::new(File::create_new(index)?),
+        segments: None,
+    };
     let options = WriteOptions::new(CompressionLevel::Fixed(6), 2);
     let mut writer = ArchiveWriter::new(outputs, &options, &Silent)?;
     let mut walk = filesystem.walk(Excludes::nothing())?;

@@ -24,6 +24,8 @@ pub mod pax;
 mod placed;
 pub mod read;
 mod runs;
+#[cfg(feature = "encryption")]
+mod sealed;
 mod tar;
 mod workers;
 pub mod write;

@@ -11,6 +11,7 @@ mod evacuate;
 pub(crate) mod export;
 pub(crate) mod fleet;
 pub(crate) mod history;
+pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod memory;

@@ -15,6 +15,7 @@ use crate::store::{Destination, StoreError};
 mod choice;
 mod copy;
 mod dumps;
+mod encryption;
 mod expect;
 mod fleet;
 mod group;
@@ -35,6 +36,7 @@ mod volume;
 mod whole;
 mod written;
 
+pub use self::encryption::EncryptionTable;
 pub(crate) use choice::{ByCloud, Retention};
 pub use choice::{Choice, RetentionLimits};
 pub use copy::CopyTarget;

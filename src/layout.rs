@@ -51,6 +51,19 @@ pub struct Layout {
     pub problems: Vec<Problem>,
 }
 
+impl Layout {
+    /// A layout of nothing.
+    pub(crate) fn empty() -> Self {
+        Self {
+            source: SourceFacts { path: String::new(), size_bytes: 0, sector_size: 512 },
+            table: Table::default(),
+            regions: Vec::new(),
+            outside: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+}
+
 /// Facts of the source that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFacts {

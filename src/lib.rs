@@ -57,6 +57,12 @@ pub mod cloud;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]
+#[cfg(feature = "encryption")]
+pub mod encryption;
+#[cfg(not(feature = "encryption"))]
+#[path = "encryption/without.rs"]
+pub mod encryption;
+
 pub mod entry;
 #[doc(hidden)]
 pub mod error;

@@ -43,6 +43,9 @@ fn main() -> ExitCode {
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     };
+    if let Err(error) = cli.keys.take() {
+        return exit(Err(error));
+    }
     let done = match &cli.command {
         Command::Inspect(args) => inspect_source(args),
         Command::Snapshot(args) => snapshot::snapshot(args, verbosity),

@@ -3,7 +3,10 @@
 mod image;
 mod records;
 mod region;
+mod sealed;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,12 +17,15 @@ pub use self::records::{
     ProblemCounts, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
 };
 pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
+use self::sealed::Private;
+pub use self::sealed::{EncryptionRecord, UnsealError};
 use crate::archive::carry::parent::ParentFacts;
 use crate::archive::counts::Counts;
 use crate::archive::kind::{ArchiveKind, Compression};
 use crate::cloud::VolumeInCloud;
+use crate::encryption::{Recipients, WrittenTable, open};
 use crate::events::Problem;
-use crate::layout::Layout;
+use crate::layout::{Layout, SourceFacts};
 use crate::shown::hex;
 
 /// The version of the format that this program writes for backups of files.
@@ -29,8 +35,10 @@ pub const IMAGE_FORMAT: u32 = 2;
 /// The version of the format that this program writes for backups in Zstandard frames, which earlier versions must not
 /// read.
 pub const ZSTD_FORMAT: u32 = 3;
+/// The version of the format that this program writes for encrypted backups, which earlier versions must not read.
+pub const SEALED_FORMAT: u32 = 4;
 /// The newest version of the format that this program reads.
-const NEWEST_FORMAT: u32 = ZSTD_FORMAT;
+const NEWEST_FORMAT: u32 = SEALED_FORMAT;
 /// A larger file is not accepted as a manifest. Manifests stay far below: the facts from a volume are bounded.
 pub const MAX_BYTES: u64 = 256 << 20;
 
@@ -40,7 +48,7 @@ const SELF_KEY: &str = "\"self_sha256\": \"";
 /// All facts of a backup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`], [`IMAGE_FORMAT`] or [`ZSTD_FORMAT`].
+    /// [`FORMAT`], [`IMAGE_FORMAT`], [`ZSTD_FORMAT`] or [`SEALED_FORMAT`].
     pub format: u32,
     /// The version of volbak that wrote it.
     pub volbak_version: String,
@@ -78,6 +86,9 @@ pub struct Manifest {
     /// How the archive's members are compressed.
     #[serde(default, skip_serializing_if = "Compression::is_gzip")]
     pub compression: Compression,
+    /// How the backup is encrypted; `None` if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<EncryptionRecord>,
     /// The options of the backup.
     pub options: OptionsRecord,
     /// Counts of the archive's content.
@@ -127,6 +138,9 @@ pub enum ManifestError {
          the volume has too many facts to record"
     )]
     TooLong(u64),
+    /// It cannot be encrypted.
+    #[error("the manifest cannot be encrypted")]
+    Seal(#[source] std::io::Error),
     /// It was written by a newer version.
     #[error("the manifest has format {0}, and this version of volbak knows formats up to {NEWEST_FORMAT}")]
     TooNew(u64),
@@ -138,6 +152,7 @@ pub(crate) fn format_of(kind: ArchiveKind) -> u32 {
         ArchiveKind::Files(Compression::Gzip) => FORMAT,
         ArchiveKind::Files(Compression::Zstd) => ZSTD_FORMAT,
         ArchiveKind::Image => IMAGE_FORMAT,
+        ArchiveKind::SealedFiles(_) => SEALED_FORMAT,
     }
 }
 
@@ -201,12 +216,65 @@ impl Manifest {
 
     /// What its archive is.
     pub fn kind(&self) -> ArchiveKind {
-        if self.image.is_some() { ArchiveKind::Image } else { ArchiveKind::Files(self.compression) }
+        match (&self.image, &self.encryption) {
+            (_, Some(_)) => ArchiveKind::SealedFiles(self.compression),
+            (Some(_), None) => ArchiveKind::Image,
+            (None, None) => ArchiveKind::Files(self.compression),
+        }
     }
 
     /// Whether the backup contains everything that was selected.
     pub fn is_whole(&self) -> bool {
         self.completeness.unwrap_or_else(|| self.problem_counts.completeness()) == Completeness::Whole
+    }
+}
+
+impl Manifest {
+    /// The manifest that is published: names and the layout are encrypted, and the index is the encrypted one.
+    pub(crate) fn sealed(mut self, recipients: &Recipients, index: WrittenTable) -> Result<Self, ManifestError> {
+        let Some(mut record) = self.encryption.take() else { return Ok(self) };
+        let source = SourceFacts { path: String::new(), ..self.layout.source.clone() };
+        let private = Private {
+            layout: std::mem::replace(&mut self.layout, Layout { source, ..Layout::empty() }),
+            regions: std::mem::take(&mut self.regions),
+            image: self.image.take(),
+            cloud: self.cloud.take(),
+            exclude: std::mem::take(&mut self.options.exclude),
+            problems: std::mem::take(&mut self.problems),
+            index_bytes: std::mem::replace(&mut self.sizes.index_bytes, index.bytes),
+            index_sha256: std::mem::replace(&mut self.digests.index_sha256, hex(&index.sha256)),
+        };
+        let text = serde_json::to_vec(&private)?;
+        record.private = STANDARD.encode(recipients.seal(&text).map_err(ManifestError::Seal)?);
+        self.encryption = Some(record);
+        Ok(self)
+    }
+
+    /// The manifest with all facts, and those of the decrypted index. One that is not encrypted stays as it is.
+    pub(crate) fn unsealed(mut self) -> Result<Self, UnsealError> {
+        let Some(record) = self.encryption.as_mut().filter(|record| !record.private.is_empty()) else {
+            return Ok(self);
+        };
+        let sealed = STANDARD.decode(&record.private).map_err(|_| UnsealError::Damaged)?;
+        let mut text = Vec::new();
+        open(&sealed, MAX_BYTES, &mut text)
+            .map_err(|why| UnsealError::Locked { why, recipients: record.recipients.clone() })?;
+        let private: Private = serde_json::from_slice(&text).map_err(|_| UnsealError::Damaged)?;
+        record.private.clear();
+        self.layout = private.layout;
+        self.regions = private.regions;
+        self.image = private.image;
+        self.cloud = private.cloud;
+        self.options.exclude = private.exclude;
+        self.problems = private.problems;
+        self.sizes.index_bytes = private.index_bytes;
+        self.digests.index_sha256 = private.index_sha256;
+        Ok(self)
+    }
+
+    /// Whether facts are missing here, since they are encrypted.
+    pub fn is_sealed(&self) -> bool {
+        self.encryption.as_ref().is_some_and(|record| !record.private.is_empty())
     }
 }
 
@@ -235,16 +303,11 @@ pub(crate) fn blank() -> Manifest {
         snapshot: None,
         cloud: None,
         set: None,
-        layout: Layout {
-            source: crate::layout::SourceFacts { path: String::new(), size_bytes: 0, sector_size: 512 },
-            table: crate::layout::Table::default(),
-            regions: Vec::new(),
-            outside: Vec::new(),
-            problems: Vec::new(),
-        },
+        layout: Layout::empty(),
         regions: Vec::new(),
         image: None,
         compression: Compression::default(),
+        encryption: None,
         options: OptionsRecord::default(),
         counts: Counts::default(),
         carried: None,

@@ -13,6 +13,7 @@ mod belongs;
 pub mod catalog;
 mod destination;
 mod error;
+pub mod index_cache;
 pub mod local;
 #[cfg(feature = "s3")]
 pub mod object;

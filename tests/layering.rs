@@ -30,14 +30,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("layout", &["field"]),
     ("reader", &["entry", "field"]),
     ("used", &["layout", "field", "reader"]),
-    ("archive", &["entry"]),
-    ("manifest", &["layout", "archive", "cloud"]),
-    ("store", &["manifest", "archive", "objects"]),
+    // Knows keys and age files, and no backups.
+    ("encryption", &[]),
+    ("archive", &["entry", "encryption"]),
+    ("manifest", &["layout", "archive", "cloud", "encryption"]),
+    ("store", &["manifest", "archive", "objects", "encryption"]),
     ("report", &[]),
     ("mail", &["report"]),
     ("notify", &["report", "http"]),
     // Each option is a type of the module that heeds it.
-    ("config", &["source", "archive", "store", "report", "mail", "notify"]),
+    ("config", &["source", "archive", "store", "report", "mail", "notify", "encryption"]),
     ("error", &[]),
     // The only place that wires modules together.
     (
@@ -46,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cloud",
             "openstack",
             "objects",
+            "encryption",
             "config",
             "entry",
             "field",

@@ -8,6 +8,8 @@ pub(super) mod contract;
 pub(super) use self::contract::{Bounds, CodecRef, Decode, Encode, SharedMembers};
 pub use self::contract::{DecodeError, EncoderError, MAX_MEMBER_DATA, MemberFrame};
 use super::gzip::{self, Gzip};
+#[cfg(feature = "encryption")]
+use super::sealed;
 use super::zstd::{self, Zstd};
 use crate::outside::BlockRead;
 
@@ -15,9 +17,16 @@ use crate::outside::BlockRead;
 pub(super) const WRITTEN: CodecRef = &Gzip;
 
 /// All readable codecs.
-const KNOWN: [CodecRef; 2] = [WRITTEN, &Zstd];
+#[cfg(feature = "encryption")]
+static KNOWN: [CodecRef; 4] = [WRITTEN, &Zstd, &sealed::READ_GZIP, &sealed::READ_ZSTD];
+#[cfg(not(feature = "encryption"))]
+static KNOWN: [CodecRef; 2] = [WRITTEN, &Zstd];
 
 /// The widest bounds of all known codecs: for buffers, and for an index, which does not name its codec.
+#[cfg(feature = "encryption")]
+pub(super) const WIDEST: Bounds =
+    wider(wider(gzip::BOUNDS, zstd::BOUNDS), wider(sealed::GZIP_BOUNDS, sealed::ZSTD_BOUNDS));
+#[cfg(not(feature = "encryption"))]
 pub(super) const WIDEST: Bounds = wider(gzip::BOUNDS, zstd::BOUNDS);
 
 const fn wider(one: Bounds, other: Bounds) -> Bounds {
@@ -42,7 +51,7 @@ pub(super) fn of_archive(archive: &dyn BlockRead) -> CodecRef {
     let mut start = vec![0; WIDEST.header_bytes];
     // A read error is found and reported when the archive is read.
     let len = archive.read_some(0, &mut start).unwrap_or(0);
-    let at_start = KNOWN.into_iter().find(|codec| codec.frame(&start[..len]).is_some());
+    let at_start = KNOWN.iter().copied().find(|codec| codec.frame(&start[..len]).is_some());
     at_start.or_else(|| of_other_member(archive)).unwrap_or(WRITTEN)
 }
 
@@ -55,7 +64,7 @@ fn of_other_member(archive: &dyn BlockRead) -> Option<CodecRef> {
         let mut found = memchr::memmem::find_iter(&bytes[..len], codec.signature());
         found.find(|at| codec.frame(&bytes[*at..len]).is_some())
     };
-    let found = KNOWN.into_iter().filter_map(|codec| Some((first_of(codec)?, codec)));
+    let found = KNOWN.iter().copied().filter_map(|codec| Some((first_of(codec)?, codec)));
     found.min_by_key(|(at, _)| *at).map(|(_, codec)| codec)
 }
 

@@ -60,11 +60,10 @@ pub(super) const BOUNDS: Bounds = Bounds {
 };
 
 /// Decision 17 has the size of shared members.
-static FORMAT: Format = Format {
-    bounds: BOUNDS,
-    shared_members: SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 },
-    signature: &SIGNATURE,
-};
+pub(super) const SHARED_MEMBERS: SharedMembers =
+    SharedMembers { min_bytes: 20 << 10, mean_bytes: 80 << 10, mean_entries: 3 };
+
+static FORMAT: Format = Format { bounds: BOUNDS, shared_members: SHARED_MEMBERS, signature: &SIGNATURE };
 
 /// The memory that libdeflate needs to decompress.
 const DECODER_BYTES: usize = 64 << 10;

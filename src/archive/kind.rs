@@ -6,7 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::codec::CodecRef;
+#[cfg(feature = "encryption")]
+use super::sealed;
 use super::{gzip, zstd};
+use crate::encryption::Recipients;
 
 /// How the members of an archive are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,6 +38,21 @@ impl Compression {
             Self::Gzip => &gzip::Gzip,
             Self::Zstd => &zstd::Zstd,
         }
+    }
+
+    /// The codec of members that are encrypted for these recipients, or plain without any.
+    pub(super) fn codec_for(self, recipients: Option<&Recipients>) -> CodecRef {
+        #[cfg(feature = "encryption")]
+        if let Some(recipients) = recipients {
+            let like = match self {
+                Self::Gzip => &sealed::READ_GZIP,
+                Self::Zstd => &sealed::READ_ZSTD,
+            };
+            return sealed::for_recipients(like, recipients);
+        }
+        // Without the feature there are no recipients.
+        let _ = recipients;
+        self.codec()
     }
 
     /// The name of an archive's format: `tar.gz` or `tar.zst`.
@@ -83,6 +101,8 @@ pub enum ArchiveKind {
     Files(Compression),
     /// `STEM.img.gz`: a whole volume, byte for byte.
     Image,
+    /// `STEM.tar.gz.age` or `STEM.tar.zst.age`: files, encrypted.
+    SealedFiles(Compression),
 }
 
 /// Files in gzip members.
@@ -94,7 +114,13 @@ impl Default for ArchiveKind {
 
 impl ArchiveKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Files(Compression::Gzip), Self::Files(Compression::Zstd), Self::Image];
+    pub const ALL: [Self; 5] = [
+        Self::Files(Compression::Gzip),
+        Self::Files(Compression::Zstd),
+        Self::Image,
+        Self::SealedFiles(Compression::Gzip),
+        Self::SealedFiles(Compression::Zstd),
+    ];
 
     /// The suffix of an archive's name.
     pub const fn suffix(self) -> &'static str {
@@ -102,10 +128,12 @@ impl ArchiveKind {
             Self::Files(Compression::Gzip) => gzip::SUFFIX,
             Self::Files(Compression::Zstd) => zstd::SUFFIX,
             Self::Image => ".img.gz",
+            Self::SealedFiles(Compression::Gzip) => ".tar.gz.age",
+            Self::SealedFiles(Compression::Zstd) => ".tar.zst.age",
         }
     }
 
-    /// The codec of its members.
+    /// The codec of its members, before they are encrypted.
     pub(super) fn codec(self) -> CodecRef {
         self.compression().codec()
     }
@@ -113,7 +141,7 @@ impl ArchiveKind {
     /// What of a volume it has.
     pub fn mode(self) -> BackupMode {
         match self {
-            Self::Files(_) => BackupMode::Files,
+            Self::Files(_) | Self::SealedFiles(_) => BackupMode::Files,
             Self::Image => BackupMode::Image,
         }
     }
@@ -121,7 +149,7 @@ impl ArchiveKind {
     /// How its members are compressed.
     pub fn compression(self) -> Compression {
         match self {
-            Self::Files(compression) => compression,
+            Self::Files(compression) | Self::SealedFiles(compression) => compression,
             Self::Image => Compression::Gzip,
         }
     }
@@ -129,6 +157,11 @@ impl ArchiveKind {
     /// Whether it is the image of a volume, not an archive of files.
     pub fn is_image(self) -> bool {
         self == Self::Image
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_sealed(self) -> bool {
+        matches!(self, Self::SealedFiles(_))
     }
 
     /// The stem and the kind of an archive of this name; `None` if no archive has such a name.

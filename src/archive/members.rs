@@ -27,7 +27,7 @@ pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers
 use self::recheck::Carrier;
 pub(super) use self::recheck::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
 pub(super) use self::sequencer::{Delivered, Failed, InOrder, Sequencer};
-pub(super) use self::sink::Hashing;
+pub(crate) use self::sink::Hashing;
 use self::sink::Sink;
 pub(super) use self::spares::Spares;
 use super::carry::Share;

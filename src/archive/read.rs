@@ -26,4 +26,5 @@ pub mod records;
 mod scan;
 pub mod sparse;
 pub mod stream;
+pub(crate) mod unsealed;
 mod values;

@@ -24,6 +24,7 @@ use super::level::CompressionLevel;
 use super::members::{KnownMembers, MemberWriter, Outputs, WrittenMembers};
 use super::placed::{Link, Placed, tell};
 use super::tar::TarWriter;
+use crate::encryption::Recipients;
 use crate::entry::{Entry, EntryKind, FileContent, Metadata, Timestamp};
 use crate::events::{Observer, Severity};
 
@@ -35,6 +36,8 @@ pub struct WriteOptions {
     pub level: CompressionLevel,
     /// How its members are compressed.
     pub compression: Compression,
+    /// Who can decrypt it; `None`: it is not encrypted.
+    pub recipients: Option<Recipients>,
     /// The number of compression threads.
     pub threads: usize,
     /// Writing stops soon after this returns true.
@@ -44,7 +47,7 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Options for an archive in gzip members that is written to its end.
     pub fn new(level: CompressionLevel, threads: usize) -> Self {
-        Self { level, compression: Compression::default(), threads, stop: Arc::new(|| false) }
+        Self { level, compression: Compression::default(), recipients: None, threads, stop: Arc::new(|| false) }
     }
 }
 
@@ -75,7 +78,8 @@ pub struct ArchiveWriter<'a> {
 impl<'a> ArchiveWriter<'a> {
     /// Starts an archive. Problems with single files are reported to `observer` and do not stop it.
     pub fn new(outputs: Outputs, options: &WriteOptions, observer: &'a dyn Observer) -> Result<Self, ArchiveError> {
-        let members = MemberWriter::new(options.compression.codec(), outputs, options.level, options.threads)?;
+        let codec = options.compression.codec_for(options.recipients.as_ref());
+        let members = MemberWriter::new(codec, outputs, options.level, options.threads)?;
         Ok(Self {
             stop: Arc::clone(&options.stop),
             namer: Namer::new(),

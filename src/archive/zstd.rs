@@ -48,11 +48,10 @@ pub(super) const BOUNDS: Bounds = Bounds {
 };
 
 /// The shared members are larger than gzip's: Zstandard finds repetitions at larger distances than deflate, and compresses again three times as fast (decision 95).
-static FORMAT: Format = Format {
-    bounds: BOUNDS,
-    shared_members: SharedMembers { min_bytes: 256 << 10, mean_bytes: 512 << 10, mean_entries: 40 },
-    signature: &SIGNATURE,
-};
+pub(super) const SHARED_MEMBERS: SharedMembers =
+    SharedMembers { min_bytes: 256 << 10, mean_bytes: 512 << 10, mean_entries: 40 };
+
+static FORMAT: Format = Format { bounds: BOUNDS, shared_members: SHARED_MEMBERS, signature: &SIGNATURE };
 
 /// The codec.
 pub(super) struct Zstd;

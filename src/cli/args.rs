@@ -17,6 +17,7 @@ use super::copy::{COPY_EXAMPLES, CopyArgs};
 use super::export::{EXPORT_EXAMPLES, ExportArgs, IMPORT_EXAMPLES, ImportArgs};
 use super::fleet::{FLEET_EXAMPLES, FleetArgs};
 use super::history::{FIND_EXAMPLES, FindArgs, LOG_EXAMPLES, LogArgs};
+use super::keys::KeyArgs;
 use super::list::{LIST_EXAMPLES, ListArgs};
 use super::log::LogForm;
 #[cfg(feature = "mount")]
@@ -50,6 +51,8 @@ pub(crate) struct Cli {
     /// all log lines as JSON (`json`), or not at all (`none`)
     #[arg(long, global = true, value_enum, value_name = "FORM", default_value = "auto")]
     pub(crate) progress: ProgressForm,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
 }
 
 const EXIT_STATUS: &str = "\

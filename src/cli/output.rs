@@ -260,12 +260,18 @@ pub(crate) fn shown_catalog(backups: &[Listed]) -> String {
                     Worth::Partial => "partial".to_owned(),
                     Worth::Bad => "BAD".to_owned(),
                     Worth::Whole | Worth::Unknown => "whole".to_owned(),
-                },
+                } + if manifest.encryption.is_some() { ", encrypted" } else { "" },
             ),
             BackupState::WithoutManifest => ("-".into(), "-".into(), "-".into(), "no manifest".to_owned()),
             BackupState::Damaged { what } => ("-".into(), "-".into(), "-".into(), format!("DAMAGED: {what}")),
         };
+        let is_sealed = entry.files().kind().is_sealed();
+        let ciphertext = |seen: &Verified| is_sealed && seen.verdict == Verdict::GoodAsFarAsChecked;
         let verified = match (verified, checked) {
+            // Without a key nothing is said of the contents.
+            (Some(seen), _) | (None, Some(seen)) if ciphertext(seen) => {
+                format!("- ({} ciphertext: good)", seen.at.with_timezone(&Local).format("%Y-%m-%d"))
+            }
             (Some(verified), _) => verified.shown(),
             (None, Some(checked)) => format!("- ({})", checked.shown()),
             (None, None) => "-".to_owned(),

@@ -15,7 +15,7 @@ use volbak::store::Backup;
 use volbak::store::Destination;
 use volbak::store::{StoreError, StoreOptions, is_in_object_store};
 
-use super::log;
+use super::{keys, log};
 
 /// The environment variable for the destination. The config key `backup_destination` is read from it, too.
 const DESTINATION_VARIABLE: &str = "VOLBAK_BACKUP_DESTINATION";
@@ -193,6 +193,7 @@ fn noted(found: Located) -> Backup {
 pub(crate) fn load(path: &Path) -> Result<Config, UsageError> {
     let config = Config::load(path, std::env::vars_os())
         .map_err(|error| UsageError(format!("{:#}", anyhow::Error::new(error))))?;
+    keys::take_from(&config).map_err(|error| UsageError(format!("{error:#}")))?;
     if let Some(found) = &config.changeable {
         log::warning(&format!("warning: {}: the config does not belong to root alone: {found}", path.display()));
     }

@@ -7,6 +7,7 @@ use super::expect::Expectation;
 use super::pattern::Pattern;
 use crate::archive::kind::{BackupMode, Compression};
 use crate::archive::level::CompressionLevel;
+use crate::encryption::EncryptionOptions;
 use crate::mail::{SmtpServer, SpoolSettings, Transport};
 use crate::report::{CheckLevel, Style};
 use crate::source::FreezeOptions;
@@ -34,6 +35,8 @@ pub struct ArchiveOptions {
     pub full_read_every_days: u32,
     /// Whether an archive may share blocks with the archive that it carries from.
     pub share_blocks: bool,
+    /// How it is encrypted; `None` if it is not.
+    pub encryption: Option<EncryptionOptions>,
 }
 
 impl Default for ArchiveOptions {
@@ -48,6 +51,7 @@ impl Default for ArchiveOptions {
             read_only_snapshots: false,
             full_read_every_days: 7,
             share_blocks: true,
+            encryption: None,
         }
     }
 }

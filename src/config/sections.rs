@@ -17,7 +17,7 @@ use super::section::Section;
 use super::volume::VolumeException;
 use super::whole::Config;
 use super::written::{Entry, Item, Value};
-use super::{copy, dumps, fleet, group, mail, notify, openstack, store};
+use super::{copy, dumps, encryption, fleet, group, mail, notify, openstack, store};
 use crate::archive::kind::{BackupMode, Compression};
 use crate::report::{CheckLevel, Style};
 use crate::shown;
@@ -75,6 +75,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
     let retention = retention(&top, &table("retention"));
     let (change, finds_sudden_changes) = change(&table("sudden_change"), usual.finds_sudden_changes);
     let hook_table = table("hooks");
+    let encryption = encryption::read(&table("encryption"));
     Config {
         backup_destination: destination.unwrap_or(usual.backup_destination),
         enable_checksum: top.boolean("enable_checksum").unwrap_or(usual.enable_checksum),
@@ -95,7 +96,8 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         ionice: ionice(&top, "ionice"),
         read_rate_limit: rate(&top, "read_rate_limit"),
         snapshot: snapshot(&top, &table("snapshot")),
-        archive: archive(&table("archive")),
+        archive: ArchiveOptions { encryption: encryption.options.clone(), ..archive(&table("archive")) },
+        encryption,
         finds_sudden_changes,
         change,
         report: report(&table("report")),
@@ -129,6 +131,7 @@ fn archive(section: &Section<'_>) -> ArchiveOptions {
     let usual = ArchiveOptions::default();
     let days = section.number("full_read_every_days", 0, YEARS_100);
     ArchiveOptions {
+        encryption: None,
         level: level(section).unwrap_or(usual.level),
         format: format(section).unwrap_or(usual.format),
         threads: section.number("threads", 1, 1024),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::copy::CopyTarget;
+use super::encryption::EncryptionTable;
 use super::fleet::FleetOptions;
 use super::group::VolumeGroup;
 use super::openstack::OpenStackOptions;
@@ -89,6 +90,8 @@ pub struct Config {
     pub fleet: FleetOptions,
     /// The cloud, which is asked for the names of volumes and instances.
     pub openstack: OpenStackOptions,
+    /// Keys of encrypted backups.
+    pub encryption: EncryptionTable,
     /// How an object store is reached.
     pub store: StoreOptions,
     /// Options of re-checks of older backups.
@@ -137,6 +140,7 @@ impl Default for Config {
             copy: CopyTarget::default(),
             fleet: FleetOptions::default(),
             openstack: OpenStackOptions::default(),
+            encryption: EncryptionTable::default(),
             store: StoreOptions::default(),
             verify: RecheckOptions::default(),
             groups: Vec::new(),

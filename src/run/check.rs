@@ -12,6 +12,7 @@ pub mod image;
 pub mod image_test;
 mod library;
 pub mod record;
+pub(crate) mod sealed;
 pub mod second_opinion;
 pub mod side_files;
 mod verdict;

@@ -7,6 +7,7 @@ use crate::outside::RunCommand;
 
 mod clock;
 mod destination;
+mod encryption;
 mod finding;
 mod host;
 mod network;
@@ -31,6 +32,7 @@ pub fn examine(config: &Config, commands: &dyn RunCommand, now: DateTime<Utc>) -
     if let Some(listed) = listed {
         volumes::empty_groups(config, &listed, &shelves, &mut add);
     }
+    encryption::encryption(config, &mut add);
     network::about_mail(config, &mut add);
     network::notices(config, &mut add);
     network::dumps(config, &mut add);

@@ -81,7 +81,7 @@ impl ImageFiles {
         let scratch_error = |source| ImageFilesError::Scratch { path: directory.path().to_owned(), source };
         let create =
             |suffix: &str| File::create_new(directory.path().join(format!("{STEM}{suffix}"))).map_err(scratch_error);
-        let outputs = Outputs { archive: Box::new(create(ARCHIVE)?), index: Box::new(create(INDEX)?) };
+        let outputs = Outputs { archive: Box::new(create(ARCHIVE)?), index: Box::new(create(INDEX)?), segments: None };
         let stop = cancel.clone();
         let options = WriteOptions {
             stop: Arc::new(move || stop.is_cancelled()),

@@ -15,11 +15,13 @@ use crate::archive::carry::parent::{Parent, ParentError};
 use crate::archive::image::parent::{ImageParent, ImageParentError, ImageParentFacts};
 use crate::archive::kind::{ArchiveKind, BackupMode, Compression};
 use crate::archive::level::CompressionLevel;
+use crate::encryption::EncryptionOptions;
 use crate::entry::Timestamp;
 use crate::error::with_causes;
 use crate::layout::Region;
 use crate::manifest::{Manifest, SourceRecord, format_of};
 use crate::outside::BlockRead;
+use crate::store::index_cache::{IndexCache, Kept};
 use crate::store::open::OpenError;
 use crate::store::retention::is_future;
 use crate::store::{Backup, Destination, ReadError};
@@ -103,6 +105,10 @@ impl Trust {
 pub(super) struct Sought<'a> {
     pub(super) source: &'a SourceRecord,
     pub(super) kind: ArchiveKind,
+    /// The name of its volume.
+    pub(super) name: &'a str,
+    /// How it is encrypted.
+    pub(super) encryption: Option<&'a EncryptionOptions>,
     pub(super) level: CompressionLevel,
     pub(super) choice: &'a ParentChoice,
     pub(super) full_read_every_days: u32,
@@ -190,6 +196,18 @@ pub(super) enum UnusableError {
     /// The index of the image cannot be used.
     #[error(transparent)]
     ImageIndex(#[from] ImageParentError),
+    /// It is plain, and now backups are encrypted.
+    #[error("it is not encrypted, and now backups are")]
+    NotEncryptedBefore,
+    /// It is encrypted, and now backups are not.
+    #[error("it is encrypted, and now backups are not")]
+    NotEncryptedNow,
+    /// Its segments are for others.
+    #[error("the recipients in [encryption] have changed since")]
+    OtherRecipients,
+    /// This host has only public keys, and no index of it.
+    #[error("this host keeps no index of it in {}", .0.display())]
+    NotKept(PathBuf),
     /// It is an image, and files are backed up now, or the other way round.
     #[error("one of the two backups is an image, and the other one has files")]
     OtherKind,
@@ -203,7 +221,7 @@ pub(super) fn previous(
     destination: &Destination,
 ) -> Result<Option<Previous>, PreviousError> {
     let Some((files, manifest)) = choose(wanted, backups, destination, BackupMode::Files)? else { return Ok(None) };
-    let opened = open(wanted, &files, &manifest);
+    let opened = open(wanted, &files, manifest);
     opened.map(Some).map_err(|why| PreviousError::Unusable { stem: files.stem().to_owned(), why })
 }
 
@@ -287,14 +305,19 @@ fn newest(
 }
 
 fn read_manifest(files: &Backup) -> Result<Manifest, PreviousError> {
-    files.read_manifest().map_err(|error| match error {
+    files.read_public_manifest().map_err(|error| match error {
         ReadError::Io(source) => PreviousError::ReadManifest { path: files.manifest_path(), source },
         error => PreviousError::Manifest(error),
     })
 }
 
 /// Opens archive and index, which must be as long as the manifest says.
-fn open_files(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Result<Opened, UnusableError> {
+fn open_files(
+    wanted: &Sought<'_>,
+    files: &Backup,
+    manifest: &Manifest,
+    kept_index: Option<Arc<dyn BlockRead>>,
+) -> Result<Opened, UnusableError> {
     if manifest.format != format_of(manifest.kind()) {
         return Err(UnusableError::Format(manifest.format));
     }
@@ -310,8 +333,8 @@ fn open_files(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Resul
         }
     }
     let day = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d").map_err(|_| UnusableError::NoDate)?;
-    let archive = files.open_archive()?;
-    let index = files.open_index()?;
+    let archive = files.open_stored_archive()?;
+    let index = kept_index.map_or_else(|| files.open_index(), Ok)?;
     let archive_bytes = archive.len_bytes();
     if archive_bytes != manifest.sizes.archive_bytes {
         let (found, said) = (archive_bytes, manifest.sizes.archive_bytes);
@@ -325,6 +348,19 @@ fn open_files(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Resul
     Ok(Opened { archive, index, share })
 }
 
+/// What this host keeps of the previous backup, which it cannot decrypt.
+fn kept_of(wanted: &Sought<'_>, encryption: &EncryptionOptions, published: &Manifest) -> Result<Kept, UnusableError> {
+    let record = published.encryption.as_ref().ok_or(UnusableError::NotEncryptedBefore)?;
+    if record.recipients != encryption.recipients.names() {
+        return Err(UnusableError::OtherRecipients);
+    }
+    let kept = IndexCache::new(&encryption.index_cache).of(wanted.name);
+    let is_of = |kept: &Kept| {
+        kept.manifest.stem == published.stem && kept.manifest.digests.archive_sha1 == published.digests.archive_sha1
+    };
+    kept.filter(is_of).ok_or_else(|| UnusableError::NotKept(encryption.index_cache.clone()))
+}
+
 /// The open files of the previous backup.
 struct Opened {
     archive: Arc<dyn BlockRead>,
@@ -333,7 +369,7 @@ struct Opened {
 }
 
 fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Result<PreviousImage, UnusableError> {
-    let Opened { archive, index, share } = open_files(wanted, files, manifest)?;
+    let Opened { archive, index, share } = open_files(wanted, files, manifest, None)?;
     let facts = ImageParentFacts {
         stem: manifest.stem.clone(),
         index_sha256: manifest.digests.index_sha256.clone(),
@@ -344,8 +380,14 @@ fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Resul
     Ok(PreviousImage { parent, archive_sha1: manifest.digests.archive_sha1.clone() })
 }
 
-fn open(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Result<Previous, UnusableError> {
-    let Opened { archive, index, share } = open_files(wanted, files, manifest)?;
+fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previous, UnusableError> {
+    let (manifest, kept) = match wanted.encryption {
+        Some(encryption) => kept_of(wanted, encryption, &manifest).map(|kept| (kept.manifest, Some(kept.index)))?,
+        None if manifest.encryption.is_some() => return Err(UnusableError::NotEncryptedNow),
+        None => (manifest, None),
+    };
+    let manifest = &manifest;
+    let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
     let parent = Parent::open(&*archive, index, &manifest.as_parent())?;
     let trust = Trust::new(manifest, &parent);
     Ok(Previous { parent, share, trust, archive_sha1: manifest.digests.archive_sha1.clone() })

@@ -7,6 +7,7 @@ use chrono::{DateTime, Local, NaiveDate, Utc};
 
 use super::check::record::Record;
 use super::check::{CheckLevel, Verdict, record};
+use crate::archive::kind::ArchiveKind;
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::events::{Problem, Severity};
@@ -150,11 +151,20 @@ impl Shelf {
     /// The last verification of a backup that is still good; a quick check only if there is no other.
     pub fn last_verification(&self) -> Option<Verification> {
         let good = |record: &record::Record| !matches!(record.health(), record::Health::Bad { .. });
-        let results = self.records.values().filter(|record| good(record)).flat_map(|record| &record.results);
-        let found_good = results.filter(|result| result.verdict != Verdict::Bad);
-        let last =
-            found_good.max_by_key(|result| (result.level != CheckLevel::Quick, result.verified_at, result.level));
-        last.map(|result| Verification { at: result.verified_at, level: result.level })
+        let is_sealed = |stem: &str| {
+            let kind = self.entries.iter().find(|entry| entry.stem == stem).map(|entry| entry.files().kind());
+            kind.is_some_and(ArchiveKind::is_sealed)
+        };
+        let results = self.records.iter().filter(|(_, record)| good(record)).flat_map(|(stem, record)| {
+            let is_sealed = is_sealed(stem);
+            record.results.iter().filter(|result| result.verdict != Verdict::Bad).map(move |result| {
+                // Without a key only the ciphertext was compared with its digests: that proves no contents.
+                let is_partly = is_sealed && result.verdict == Verdict::GoodAsFarAsChecked;
+                let level = if is_partly { CheckLevel::Quick } else { result.level };
+                Verification { at: result.verified_at, level }
+            })
+        });
+        results.max_by_key(|one| (one.level != CheckLevel::Quick, one.at, one.level))
     }
 
     /// The number of bad backups: found by a verification or by inconsistent files.

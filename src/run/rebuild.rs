@@ -121,6 +121,10 @@ pub fn prepare(
             CheckError::Stopped => DeviceError::Stopped,
             CheckError::Here(_) => DeviceError::Refused(vec![with_causes(&error)]),
         })?;
+    // Without its layout, the disk would come back empty.
+    if let Some(why) = sides.locked {
+        return Err(DeviceError::Manifest(why));
+    }
     let Some(manifest) = sides.manifest else {
         let first = findings.first.first().map_or_else(|| "it is not there".to_owned(), |finding| finding.what.clone());
         return Err(DeviceError::Manifest(first));

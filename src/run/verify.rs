@@ -10,13 +10,15 @@ mod report;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::archive::kind::ArchiveKind;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::host::processors;
-use crate::outside::{Cancel, Clock, RunCommand};
+use crate::outside::{BlockRead, Cancel, Clock, RunCommand};
 use crate::run::check::{
-    CheckError, CheckLevel, Findings, Verdict, content, image, image_test, second_opinion, side_files,
+    BackupFile, CheckError, CheckLevel, Findings, Verdict, content, image, image_test, sealed, second_opinion,
+    side_files,
 };
 use crate::run::rehearse::{self, RehearseOptions};
 use crate::store::Backup;
@@ -87,9 +89,14 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
             findings.not_checked("the content of the archive: it is longer than it should be, and is not read");
         } else {
             let (threads, cancel, observer) = (options.threads, &options.cancel, around.observer);
+            if let Some(table) = sides.segments.clone() {
+                seen = sealed_content(archive, table, &sides, around.observer, cancel, &mut findings)?;
+            }
             let reading = content::Reading { archive, sides: &sides, threads, cancel, observer };
+            // Of an encrypted archive that cannot be decrypted here, the segments are all that can be checked.
             seen = match files.kind() {
-                ArchiveKind::Files(_) => content::check(&reading, &mut findings)?,
+                ArchiveKind::SealedFiles(_) if sides.locked.is_some() => seen,
+                ArchiveKind::Files(_) | ArchiveKind::SealedFiles(_) => content::check(&reading, &mut findings)?,
                 ArchiveKind::Image => image::check(&reading, &mut findings)?,
             };
         }
@@ -102,6 +109,8 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
             if options.level == CheckLevel::Full {
                 findings.not_checked("a second opinion on an image is part of --restore-test");
             }
+        } else if sides.locked.is_some() {
+            findings.not_checked("no second opinion is asked about an archive that cannot be decrypted");
         } else if is_sound {
             second = second_opinion::check(
                 &sides,
@@ -116,7 +125,9 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
     }
     if options.level == CheckLevel::RestoreTest {
         // Also after a disagreeing second opinion: the restored tree shows which reader is right.
-        if is_sound && files.kind() == ArchiveKind::Image {
+        if sides.locked.is_some() {
+            findings.not_checked("nothing is restored for a test: the backup cannot be decrypted here");
+        } else if is_sound && files.kind() == ArchiveKind::Image {
             image_test::check(files, &options.scratch, &options.cancel, around.observer, &mut findings)?;
         } else if is_sound {
             let how = RehearseOptions { scratch: &options.scratch, threads: options.threads, cancel: &options.cancel };
@@ -152,6 +163,26 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         marked_entries: seen.marked_entries,
         second_opinion: second,
     })
+}
+
+/// Compares the segments of an encrypted archive with their table, without a key.
+fn sealed_content(
+    archive: &Arc<dyn BlockRead>,
+    table: Arc<dyn BlockRead>,
+    sides: &side_files::SideFiles,
+    observer: &dyn Observer,
+    cancel: &Cancel,
+    findings: &mut Findings,
+) -> Result<content::Seen, CheckError> {
+    observer.on_event(&Event::ExpectedBytes { bytes: sides.archive_bytes });
+    let mut read = |bytes| observer.on_event(&Event::Read { bytes });
+    let (archive_sha1, members) = sealed::check_segments(archive, table, &mut read, cancel, findings)?;
+    if let (Some(found), Some(expected)) = (&archive_sha1, &sides.expected_sha1)
+        && found != expected
+    {
+        findings.about(BackupFile::Archive, format!("its SHA-1 is {found}, and it should be {expected}"));
+    }
+    Ok(content::Seen { archive_sha1, members, ..content::Seen::default() })
 }
 
 /// Checks that this process can open and read a backup's files: without free descriptors, each good file would look

@@ -10,9 +10,10 @@ use super::belongs::{is_image_index, kind_of_manifest, kind_of_stem};
 use super::error::StoreError;
 use super::local::LocalStore;
 use super::open::OpenError;
-use super::pending::{CHECKSUM, INDEX, MANIFEST};
+use super::pending::{CHECKSUM, INDEX, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
 use crate::archive::kind::ArchiveKind;
-use crate::manifest::{MAX_BYTES, Manifest, ManifestError};
+use crate::encryption::{LockedError, Opened, keyring};
+use crate::manifest::{MAX_BYTES, Manifest, ManifestError, UnsealError};
 use crate::outside::{BlockCursor, BlockRead};
 use crate::shown;
 
@@ -50,6 +51,9 @@ pub enum ReadError {
     /// Its content is no valid manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// It is encrypted.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
 }
 
 /// The backup is an image, and what is asked for needs an archive of files.
@@ -64,7 +68,7 @@ impl Backup {
     /// Fails for an image.
     pub fn require_files(&self) -> Result<(), IsImage> {
         match self.kind {
-            ArchiveKind::Files(_) => Ok(()),
+            ArchiveKind::Files(_) | ArchiveKind::SealedFiles(_) => Ok(()),
             ArchiveKind::Image => Err(IsImage(self.archive_path())),
         }
     }
@@ -134,7 +138,7 @@ impl Backup {
 
     /// The index's path.
     pub fn index_path(&self) -> PathBuf {
-        self.path_of(INDEX)
+        self.path_of(index_suffix(self.kind))
     }
 
     /// The manifest's path.
@@ -155,13 +159,66 @@ impl Backup {
         self.folder.open(&format!("{}{suffix}", self.stem))
     }
 
-    /// Opens the archive.
+    /// Opens the archive to read its contents. Fails if it is encrypted and there is no key.
     pub fn open_archive(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
+        if self.kind.is_sealed() {
+            self.require_key()?;
+        }
+        self.open_stored_archive()
+    }
+
+    /// Opens the archive as it is stored.
+    pub fn open_stored_archive(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
         self.open(self.kind.suffix())
     }
 
-    /// Opens the index.
+    /// Fails if this process has no key for the backup. Without a valid manifest any key is tried.
+    fn require_key(&self) -> Result<(), OpenError> {
+        let locked = match self.read_public_manifest().map(Manifest::unsealed) {
+            Ok(Err(UnsealError::Locked { why, .. })) => why,
+            Err(_) if !keyring::has_identities() => LockedError::NoIdentity,
+            _ => return Ok(()),
+        };
+        Err(self.encrypted(self.archive_path(), locked))
+    }
+
+    fn encrypted(&self, path: PathBuf, source: LockedError) -> OpenError {
+        let record = self.read_public_manifest().ok().and_then(|manifest| manifest.encryption);
+        OpenError::Encrypted { path, recipients: record.map(|record| record.recipients).unwrap_or_default(), source }
+    }
+
+    /// The path of the table of segments of an encrypted archive.
+    pub(crate) fn segments_path(&self) -> PathBuf {
+        self.path_of(SEGMENTS)
+    }
+
+    /// The path of the manifest's signature.
+    pub(crate) fn signature_path(&self) -> PathBuf {
+        self.path_of(SIGNATURE)
+    }
+
+    /// Opens the table of segments of an encrypted archive.
+    pub(crate) fn open_segments(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
+        self.open(SEGMENTS)
+    }
+
+    /// Reads the manifest's signature.
+    pub(crate) fn read_signature(&self) -> Result<Vec<u8>, ReadError> {
+        self.read(SIGNATURE, MAX_CHECKSUM_BYTES)
+    }
+
+    /// Opens the index as it is stored: that of an encrypted backup is encrypted.
+    pub(crate) fn open_stored_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
+        if self.kind.is_sealed() { self.open(index_suffix(self.kind)) } else { self.open_index() }
+    }
+
+    /// Opens the index, decrypted.
     pub fn open_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
+        if self.kind.is_sealed() {
+            let opened = Opened::new(self.open(index_suffix(self.kind))?);
+            let index = opened.map_err(|why| self.encrypted(self.index_path(), why))?;
+            return Ok(Arc::new(index));
+        }
         let index = self.open(INDEX)?;
         // One that belongs to an archive of another kind with the same stem.
         let is_other = if is_image_index(&*index) == self.kind.is_image() {
@@ -179,8 +236,13 @@ impl Backup {
         self.open(MANIFEST).map_or(0, |manifest| manifest.len_bytes())
     }
 
-    /// Reads the manifest. The error says why it is missing or invalid.
+    /// Reads the manifest with all its facts. The error says why it is missing or invalid, or cannot be decrypted.
     pub fn read_manifest(&self) -> Result<Manifest, ReadError> {
+        Ok(self.read_public_manifest()?.unsealed()?)
+    }
+
+    /// Reads the manifest; facts that are encrypted are missing in it.
+    pub fn read_public_manifest(&self) -> Result<Manifest, ReadError> {
         let manifest = Manifest::from_bytes(&self.read(MANIFEST, MAX_BYTES)?)?;
         if manifest.kind() != self.kind && self.has_other_archive() {
             return Err(OpenError::Missing(self.manifest_path()).into());
@@ -193,9 +255,9 @@ impl Backup {
         self.read(MANIFEST, MAX_BYTES)
     }
 
-    /// The manifest, if it exists and is valid.
+    /// The manifest, if it exists and is valid; facts that are encrypted may be missing in it.
     pub fn manifest(&self) -> Option<Manifest> {
-        self.read_manifest().ok()
+        self.read_manifest().or_else(|_| self.read_public_manifest()).ok()
     }
 
     /// Reads the checksum file.

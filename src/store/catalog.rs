@@ -210,6 +210,9 @@ fn read_state(volume: &dyn Store, stem: &str, kind: ArchiveKind, archive_bytes: 
         Ok(file) => file,
         Err(OpenError::Missing(_)) => {
             // Only volbak writes an index, so the manifest was lost or removed.
+            if kind.is_sealed() {
+                return damaged("the manifest is missing".to_owned());
+            }
             return match volume.open(&format!("{stem}{INDEX}")) {
                 // That of the other archive with this stem.
                 Ok(index) if is_image_index(&*index) != kind.is_image() => BackupState::WithoutManifest,

@@ -117,6 +117,9 @@ impl From<OpenError> for StoreError {
             OpenError::NotAFile { path, what: "a symbolic link" } => Self::errno("opening", &path)(Errno::LOOP),
             OpenError::NotAFile { path, .. } => Self::errno("reading", &path)(Errno::INVAL),
             OpenError::Io { path, source } => Self::Io { what: "opening", path, source },
+            OpenError::Encrypted { path, source, .. } => {
+                Self::Io { what: "decrypting", path, source: std::io::Error::other(source) }
+            }
         }
     }
 }

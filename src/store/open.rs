@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::encryption::LockedError;
 use crate::outside::{BlockRead, FileBlocks};
 
 /// Why a file was not opened.
@@ -25,6 +26,16 @@ pub enum OpenError {
         /// Its type: `a fifo`.
         what: &'static str,
     },
+    /// It is encrypted.
+    #[error("{} is encrypted{}", path.display(), for_whom(recipients))]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+        /// Who can decrypt it, if that is known.
+        recipients: Vec<String>,
+        /// Why it cannot be decrypted.
+        source: LockedError,
+    },
     /// The system refused to open it.
     #[error("{} cannot be opened", path.display())]
     Io {
@@ -33,6 +44,10 @@ pub enum OpenError {
         /// The cause.
         source: io::Error,
     },
+}
+
+fn for_whom(recipients: &[String]) -> String {
+    if recipients.is_empty() { String::new() } else { format!(" for {}", recipients.join(" and ")) }
 }
 
 /// Opens the regular file `path` for reading. Does not follow a symbolic link as the last component. Does not open

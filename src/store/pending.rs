@@ -10,15 +10,29 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::api::{Content, Folder, StoreFile};
 use super::error::StoreError;
+use super::index_cache::{IndexCache, NewIndex};
 use super::open::OpenError;
 use super::stem;
 use crate::archive::kind::{ArchiveKind, Compression};
-use crate::archive::members::ArchiveFile;
-use crate::outside::BlockRead;
+use crate::archive::members::{ArchiveFile, Hashing};
+use crate::encryption::{Recipients, WrittenTable};
+use crate::outside::{BlockCursor, BlockRead};
 
 /// The suffixes of all files that a backup may have, in the order of publication; it has one archive. The manifest, which
 /// makes the backup complete, is last.
-pub const SUFFIXES: [&str; 6] = [INDEX, CHECKSUM, ARCHIVE, ZSTD_ARCHIVE, IMAGE, MANIFEST];
+pub const SUFFIXES: [&str; 11] = [
+    INDEX,
+    SEALED_INDEX,
+    SEGMENTS,
+    CHECKSUM,
+    ARCHIVE,
+    ZSTD_ARCHIVE,
+    IMAGE,
+    ArchiveKind::SealedFiles(Compression::Gzip).suffix(),
+    ArchiveKind::SealedFiles(Compression::Zstd).suffix(),
+    SIGNATURE,
+    MANIFEST,
+];
 /// The suffix of an archive of files in gzip members.
 pub const ARCHIVE: &str = ArchiveKind::Files(Compression::Gzip).suffix();
 /// The suffix of an archive of files in Zstandard frames.
@@ -29,11 +43,32 @@ pub const IMAGE: &str = ArchiveKind::Image.suffix();
 pub const CHECKSUM: &str = ".checksum";
 /// The index's suffix.
 pub const INDEX: &str = ".index";
+/// The suffix of an encrypted index.
+pub const SEALED_INDEX: &str = ".index.age";
+/// The suffix of the table of an encrypted archive's segments.
+pub const SEGMENTS: &str = ".segments";
+/// The suffix of the signature of an encrypted backup's manifest.
+pub const SIGNATURE: &str = ".manifest.sig";
 /// The time from the announcement of a manifest to its publication, at most. Half of the time after which another run takes
 /// it for abandoned.
 pub(super) const PUBLISHED_WITHIN: Duration = Duration::from_secs(3600);
 /// The manifest's suffix.
 pub const MANIFEST: &str = ".manifest.json";
+
+/// The suffix of the index of such an archive.
+pub const fn index_suffix(kind: ArchiveKind) -> &'static str {
+    if let ArchiveKind::SealedFiles(_) = kind { SEALED_INDEX } else { INDEX }
+}
+
+/// The suffixes of the files of a backup of this kind, in the order of publication. The manifest, which makes the backup
+/// complete, is last.
+pub(super) fn files_of(kind: ArchiveKind) -> Vec<&'static str> {
+    if kind.is_sealed() {
+        vec![SEALED_INDEX, SEGMENTS, CHECKSUM, kind.suffix(), SIGNATURE, MANIFEST]
+    } else {
+        vec![INDEX, CHECKSUM, kind.suffix(), MANIFEST]
+    }
+}
 
 /// A staged backup. Dropping it before publication removes its files.
 #[derive(Debug)]
@@ -43,7 +78,16 @@ pub struct PendingBackup {
     kind: ArchiveKind,
     archive: Box<dyn StoreFile>,
     index: Box<dyn StoreFile>,
+    /// Of an encrypted backup.
+    sealed: Option<SealedFiles>,
     is_published: bool,
+}
+
+/// What an encrypted backup has besides.
+#[derive(Debug)]
+struct SealedFiles {
+    segments: Box<dyn StoreFile>,
+    plain_index: NewIndex,
 }
 
 /// Arguments of [`PendingBackup::publish`].
@@ -57,18 +101,48 @@ pub struct ToPublish<'a> {
     pub archive_bytes: u64,
     /// The expected length of the index.
     pub index_bytes: u64,
+    /// What an encrypted backup has besides.
+    pub sealed: Option<SealedToPublish<'a>>,
+}
+
+/// What an encrypted backup has besides.
+#[derive(Debug)]
+pub struct SealedToPublish<'a> {
+    /// The signature of the manifest.
+    pub signature: &'a [u8],
+    /// The expected length of the table of segments.
+    pub segments_bytes: u64,
+    /// The manifest with all facts, which this host keeps.
+    pub kept: &'a [u8],
 }
 
 impl PendingBackup {
     /// Begins a backup of the volume `name` at the local time `local_now`, with an unused stem.
-    pub fn begin(volume: Folder, name: &str, local_now: NaiveDateTime, kind: ArchiveKind) -> Result<Self, StoreError> {
+    /// An encrypted backup needs the cache of indexes.
+    pub fn begin(
+        volume: Folder,
+        name: &str,
+        local_now: NaiveDateTime,
+        kind: ArchiveKind,
+        cache: Option<&IndexCache>,
+    ) -> Result<Self, StoreError> {
+        let plain_index = cache.filter(|_| kind.is_sealed()).map(|cache| cache.begin(name)).transpose()?;
         let stem = stem::new(&*volume, name, local_now, &SUFFIXES)?;
+        let created = |suffix: &str| {
+            volume.create(&format!("{stem}{suffix}")).inspect_err(|_| {
+                // The files are still empty; a failed removal would not change the error to report.
+                for suffix in files_of(kind) {
+                    let _ = volume.discard(&format!("{stem}{suffix}"));
+                }
+            })
+        };
         let archive = volume.create(&format!("{stem}{}", kind.suffix()))?;
-        let index = volume.create(&format!("{stem}{INDEX}")).inspect_err(|_| {
-            // The archive is still empty; a failed removal would not change the error to report.
-            let _ = volume.discard(&format!("{stem}{}", kind.suffix()));
-        })?;
-        Ok(Self { volume, stem, kind, archive, index, is_published: false })
+        let index = created(index_suffix(kind))?;
+        let sealed = match plain_index {
+            Some(plain_index) => Some(SealedFiles { segments: created(SEGMENTS)?, plain_index }),
+            None => None,
+        };
+        Ok(Self { volume, stem, kind, archive, index, sealed, is_published: false })
     }
 
     /// The common start of the four names.
@@ -81,27 +155,53 @@ impl PendingBackup {
         self.archive.writer(Content::Archive { share_blocks })
     }
 
-    /// A writer for the index.
+    /// A writer for the index; that of an encrypted backup goes to the cache of indexes first.
     pub fn index_writer(&self) -> io::Result<Box<dyn Write + Send>> {
-        Ok(self.index.writer(Content::Index)?)
+        match &self.sealed {
+            Some(sealed) => Ok(Box::new(sealed.plain_index.writer()?)),
+            None => Ok(self.index.writer(Content::Index)?),
+        }
+    }
+
+    /// A writer for the table of segments of an encrypted backup.
+    pub fn segments_writer(&self) -> io::Result<Option<Box<dyn Write + Send>>> {
+        let Some(sealed) = &self.sealed else { return Ok(None) };
+        Ok(Some(sealed.segments.writer(Content::Index)?))
+    }
+
+    /// Encrypts the index, after it was written. Returns the digest and the length of what is published.
+    pub fn seal_index(&self, recipients: &Recipients) -> Result<WrittenTable, StoreError> {
+        let failed = |error| StoreError::io("encrypting the index in", self.volume.path())(error);
+        let plain = self.read_index()?;
+        let mut out = Hashing::new(self.index.writer(Content::Index).map_err(failed)?);
+        recipients.seal_stream(BlockCursor::new(plain), &mut out).map_err(failed)?;
+        let (sha256, bytes) = out.finish();
+        Ok(WrittenTable { sha256, bytes })
     }
 
     /// Discards archive and index, to write both again. Their writers must be dropped before.
     pub fn start_over(&self) -> Result<(), StoreError> {
         self.archive.start_over()?;
+        if let Some(sealed) = &self.sealed {
+            sealed.segments.start_over()?;
+            sealed.plain_index.start_over()?;
+        }
         self.index.start_over()
     }
 
     /// Reads the index before it is published. Its writer must be dropped before.
     pub fn read_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
-        self.index.read()
+        match &self.sealed {
+            Some(sealed) => sealed.plain_index.read(),
+            None => self.index.read(),
+        }
     }
 
     /// Publishes the files after all are durable and have the expected lengths. Returns the archive's path. After
     /// an error nothing is published, unless only the last step failed: making the names of the complete backup
     /// durable.
     pub fn publish(mut self, content: &ToPublish<'_>) -> Result<PathBuf, StoreError> {
-        let Self { volume, stem, kind, archive, index, .. } = &self;
+        let Self { volume, stem, kind, archive, index, sealed, .. } = &self;
         let name_of = |suffix: &str| format!("{stem}{suffix}");
         let written = |suffix: &str, bytes: &[u8]| {
             let file = volume.create(&name_of(suffix))?;
@@ -118,12 +218,22 @@ impl PendingBackup {
             let index = index.settle(content.index_bytes);
             let checksum = content.checksum.map_or(Ok(()), |checksum| written(CHECKSUM, checksum));
             let archive = archive.join().unwrap_or_else(|_| Err(syncing()(io::Error::other("its thread panicked"))));
-            index.and(checksum).and(archive)
+            let segments = match (sealed, &content.sealed) {
+                (Some(files), Some(content)) => {
+                    files.segments.settle(content.segments_bytes).and_then(|()| written(SIGNATURE, content.signature))
+                }
+                _ => Ok(()),
+            };
+            index.and(checksum).and(segments).and(archive)
         })?;
         written(MANIFEST, content.manifest)?;
         publish_settled(volume, stem, *kind, content.checksum.is_some())?;
         let path = volume.path().join(name_of(kind.suffix()));
         self.is_published = true;
+        if let (Some(files), Some(kept)) = (&self.sealed, content.sealed.as_ref().map(|sealed| sealed.kept)) {
+            // Without it the next backup reads everything.
+            let _ = files.plain_index.keep(kept);
+        }
         Ok(path)
     }
 }
@@ -141,7 +251,7 @@ pub(super) fn publish_settled(
     volume.sync()?;
     let began = uptime();
     let mut published: Vec<String> = Vec::new();
-    for suffix in [INDEX, CHECKSUM, kind.suffix(), MANIFEST] {
+    for suffix in files_of(kind) {
         if suffix == CHECKSUM && !has_checksum {
             continue;
         }
@@ -185,7 +295,7 @@ impl Drop for PendingBackup {
             return;
         }
         // The manifest last: it identifies the remains.
-        for suffix in [INDEX, CHECKSUM, self.kind.suffix(), MANIFEST] {
+        for suffix in files_of(self.kind) {
             let _ = self.volume.discard(&format!("{}{suffix}", self.stem));
         }
     }
@@ -206,7 +316,7 @@ mod tests {
     use crate::store::api::Folder;
 
     const PUBLISH: ToPublish<'_> =
-        ToPublish { checksum: Some(b"sum"), manifest: b"{}", archive_bytes: 7, index_bytes: 5 };
+        ToPublish { checksum: Some(b"sum"), manifest: b"{}", archive_bytes: 7, index_bytes: 5, sealed: None };
 
     fn noon() -> NaiveDateTime {
         "2026-11-20T12:00:00".parse().unwrap()
@@ -217,7 +327,7 @@ mod tests {
     }
 
     fn pending(root: &Path) -> PendingBackup {
-        let pending = PendingBackup::begin(volume(root), "vol-1", noon(), ArchiveKind::default()).unwrap();
+        let pending = PendingBackup::begin(volume(root), "vol-1", noon(), ArchiveKind::default(), None).unwrap();
         pending.archive_writer(true).unwrap().write_all(b"archive").unwrap();
         pending.index_writer().unwrap().write_all(b"index").unwrap();
         pending

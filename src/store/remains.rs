@@ -6,7 +6,7 @@ use super::api::{Listing, Store};
 use super::belongs::kind_of_manifest;
 use super::error::StoreError;
 use super::open::OpenError;
-use super::pending::{CHECKSUM, INDEX, MANIFEST};
+use super::pending::{MANIFEST, files_of};
 
 /// Removes the remains of an interrupted run from a volume's folder; returns the removed files. Requires the
 /// destination's lock.
@@ -24,7 +24,8 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
         }
         // A staged manifest is complete. Another program may have made an archive of the other kind with this stem.
         let kind = volume.open_staged(&manifest).ok().and_then(kind_of_manifest).unwrap_or_default();
-        for name in [kind.suffix(), CHECKSUM, INDEX].map(|suffix| format!("{stem}{suffix}")) {
+        let files = files_of(kind).into_iter().rev().filter(|suffix| *suffix != MANIFEST);
+        for name in files.map(|suffix| format!("{stem}{suffix}")) {
             if listing.has(&name) && (!listing.has_staged(&name) || volume.is_half_published(&name)) {
                 volume.remove(&name)?;
                 removed.push(volume.path().join(&name));

@@ -4,7 +4,7 @@ use super::api::Store;
 use super::backup::RECORD;
 use super::belongs::kind_of_stem;
 use super::error::StoreError;
-use super::pending::{CHECKSUM, INDEX, MANIFEST};
+use super::pending::{MANIFEST, files_of};
 
 /// Removes the files of the backup `stem`. Requires the destination's lock.
 ///
@@ -14,13 +14,13 @@ use super::pending::{CHECKSUM, INDEX, MANIFEST};
 pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
     let manifest = format!("{stem}{MANIFEST}");
     // Another program may have made an archive of the other kind with the same stem.
-    let archive = kind_of_stem(volume, stem).suffix();
+    let kind = kind_of_stem(volume, stem);
     // The record goes first: a backup without a verification record is valid, a record without a backup would be
     // an orphan.
     volume.remove(&format!("{stem}{RECORD}"))?;
     volume.set_aside(&manifest)?;
     volume.sync()?;
-    for suffix in [archive, CHECKSUM, INDEX] {
+    for suffix in files_of(kind).into_iter().rev().filter(|suffix| *suffix != MANIFEST) {
         volume.remove(&format!("{stem}{suffix}"))?;
     }
     volume.sync()?;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod carry_forward;
+mod encrypted;
 mod hard_tree;
 mod images;
 mod names;

@@ -15,6 +15,9 @@ fn a_real_manifest_is_what_the_schema_says() {
     let image = manifest_of_a_disk("--image");
     assert_eq!((image["format"].as_u64(), image["regions"].as_array().map(Vec::len)), (Some(2), Some(0)));
     check(&image, &schema, &schema, "manifest", &mut mistakes);
+    let encrypted = manifest_of_a_disk("--config encrypted.toml");
+    assert_eq!((encrypted["format"].as_u64(), encrypted["regions"].as_array().map(Vec::len)), (Some(4), Some(0)));
+    check(&encrypted, &schema, &schema, "manifest", &mut mistakes);
     let manifest = manifest_of_a_disk("");
     check(&manifest, &schema, &schema, "manifest", &mut mistakes);
     assert!(mistakes.is_empty(), "{mistakes:#?}");
@@ -33,7 +36,9 @@ fn manifest_of_a_disk(options: &str) -> Value {
     let script = "truncate -s 16M disk.img && printf 'label: dos\\nsize=4M\\nsize=8M\\n' | sfdisk --quiet disk.img \
         && mkfs.ext4 -q -E offset=5242880 disk.img 8M \
         && head -c 100000 /dev/urandom | dd of=disk.img bs=1M seek=2 conv=notrunc status=none && mkdir to \
-        && \"$VOLBAK\" snapshot disk.img --to to --quiet $OPTIONS; test $? != 1 && cat to/disk/*.manifest.json";
+        && ssh-keygen -q -t ed25519 -N '' -f signing && age-keygen -o key 2>/dev/null \
+        && printf 'backup_destination = \"/\"\n[encryption]\nallow_one_recipient = true\nrecipients = [\"%s\"]\nsigning_key = \"%s\"\n\
+index_cache = \"%s\"\n' \"$(age-keygen -y key)\" \"$PWD/signing\" \"$PWD/cache\" > encrypted.toml && \"$VOLBAK\" snapshot disk.img --to to --quiet $OPTIONS; test $? != 1 && cat to/disk/*.manifest.json";
     let output = Command::new("bash")
         .args(["-c", script])
         .current_dir(&dir)

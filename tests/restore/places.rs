@@ -141,6 +141,7 @@ fn make_large_archive(files: &Backup, entries: u64) {
     let outputs = Outputs {
         archive: Box::new(File::create(files.archive_path()).unwrap()),
         index: Box::new(File::create(files.index_path()).unwrap()),
+        segments: None,
     };
     let told = Told::default();
     let options = WriteOptions::new(CompressionLevel::Fixed(1), 2);

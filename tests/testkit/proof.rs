@@ -126,6 +126,7 @@ fn back_up_into(
     let outputs = Outputs {
         archive: archive(File::create(files.archive_path()).unwrap()),
         index: Box::new(File::create(files.index_path()).unwrap()),
+        segments: None,
     };
     let told = Told::default();
     let mut options = WriteOptions::new(level::CompressionLevel::Fixed(1), 2);

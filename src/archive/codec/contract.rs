@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::archive::level::BadLevel;
+use crate::encryption::LockedError;
 
 /// The maximum amount of data in a member, in bytes, for every codec.
 pub const MAX_MEMBER_DATA: usize = 1 << 20;
@@ -93,6 +94,11 @@ pub(in crate::archive) trait Codec: Sync {
 
     /// A member of this length without data; the length must be within the bounds for padding.
     fn padding(&self, len: usize) -> Vec<u8>;
+
+    /// Whether there are members without data. Without them an archive shares no blocks with the previous one.
+    fn has_padding(&self) -> bool {
+        true
+    }
 }
 
 /// Makes members. Expensive to create, so it is reused.
@@ -125,6 +131,9 @@ pub enum EncoderError {
     /// Its tables need more memory than this process may use.
     #[error("there is no memory for compressing")]
     Memory(#[source] io::Error),
+    /// The codec encrypts, and knows nobody to encrypt for.
+    #[error("there are no recipients to encrypt for")]
+    NoRecipients,
 }
 
 /// Why a member cannot be decoded.
@@ -154,4 +163,7 @@ pub enum DecodeError {
     /// Bytes follow its compressed data that do not belong to it. gunzip stops there.
     #[error("it contains other bytes behind its compressed data")]
     Surplus,
+    /// It is encrypted, and cannot be decrypted.
+    #[error("it is encrypted: {0}")]
+    Sealed(LockedError),
 }

@@ -294,7 +294,7 @@ fn known_codecs_are_distinct_and_within_the_widest_bounds() {
 fn archive(codec: CodecRef, data: &[Vec<u8>]) -> [Vec<u8>; 2] {
     let files = [(); 2].map(|()| tempfile::tempfile().unwrap());
     let [archive, index] = [0, 1].map(|at: usize| Box::new(files[at].try_clone().unwrap()));
-    let outputs = Outputs { archive, index };
+    let outputs = Outputs { archive, index, segments: None };
     let mut members = MemberWriter::new(codec, outputs, CompressionLevel::Fixed(6), 2).unwrap();
     let mut tar_offset = 0;
     for (number, data) in data.iter().enumerate() {

@@ -219,6 +219,7 @@ impl InOrder for ImageSink {
             archive_sha1: self.sha1.finalize().into(),
             index_sha256: index.sha256.finalize().into(),
             index_bytes: index.bytes,
+            segments: None,
             levels: self.levels,
         };
         Ok(Written { members, carried: self.carried, data_bytes: self.data_bytes })

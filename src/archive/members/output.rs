@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::archive::index::Totals;
 use crate::archive::level::HIGHEST_LEVEL;
+use crate::encryption::WrittenTable;
 
 /// The minimum number of blocks worth sharing.
 pub const LEAST_SHARED_BLOCKS: usize = 16;
@@ -39,6 +40,8 @@ pub struct Outputs {
     pub archive: Box<dyn ArchiveFile>,
     /// Its index; needs no buffering.
     pub index: Box<dyn Write + Send>,
+    /// The table of its segments, if it is encrypted; needs no buffering.
+    pub segments: Option<Box<dyn Write + Send>>,
 }
 
 /// The result of writing.
@@ -52,6 +55,8 @@ pub struct WrittenMembers {
     pub index_sha256: [u8; 32],
     /// The length of the index in bytes.
     pub index_bytes: u64,
+    /// The table of segments of an encrypted archive.
+    pub segments: Option<WrittenTable>,
     /// The number of members compressed at each level.
     pub levels: [u64; HIGHEST_LEVEL as usize + 1],
 }

@@ -234,7 +234,7 @@ mod tests {
 
     fn sequencer(left: usize) -> (Sequencer<Sink>, Bounded, Receiver<Job>) {
         let archive = Bounded { taken: Arc::default(), left };
-        let outputs = Outputs { archive: Box::new(archive.clone()), index: Box::new(io::sink()) };
+        let outputs = Outputs { archive: Box::new(archive.clone()), index: Box::new(io::sink()), segments: None };
         let (give_back, free) = channel();
         let control = LevelControl::new(CompressionLevel::Fixed(6), LevelNow::new(CompressionLevel::Fixed(6)), 1);
         (Sequencer::new(Sink::new(codec::WRITTEN, outputs, give_back, control).unwrap()), archive, free)

@@ -16,6 +16,7 @@ use super::recheck::CarriedMember;
 use crate::archive::codec::CodecRef;
 use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
+use crate::encryption::table::TableWriter;
 
 /// How many times longer than the padding the shared range must be.
 const LEAST_SHARED_FOR_PADDING: usize = 64;
@@ -26,6 +27,8 @@ pub(super) struct Sink {
     archive: Box<dyn ArchiveFile>,
     sha1: Sha1,
     index: io::BufWriter<Hashing>,
+    /// The table of segments, if the archive is encrypted.
+    segments: Option<TableWriter<io::BufWriter<Box<dyn Write + Send>>>>,
     /// Buffered lines.
     lines: Vec<u8>,
     totals: Totals,
@@ -45,12 +48,13 @@ impl Sink {
         index.write_all(HEADER_LINE.as_bytes())?;
         let (totals, levels) = (Totals::default(), [0; HIGHEST_LEVEL as usize + 1]);
         let (archive, lines) = (outputs.archive, Vec::new());
-        Ok(Self { codec, archive, sha1: Sha1::new(), index, lines, totals, levels, control, give_back })
+        let segments = outputs.segments.map(|out| TableWriter::new(io::BufWriter::with_capacity(64 << 10, out)));
+        Ok(Self { codec, archive, sha1: Sha1::new(), index, segments, lines, totals, levels, control, give_back })
     }
 
     /// Whether the archive can share blocks with this file.
     pub(super) fn shares_with(&mut self, source: &File) -> bool {
-        self.archive.block_to_share(source).is_some()
+        self.codec.has_padding() && self.archive.block_to_share(source).is_some()
     }
 
     pub(super) fn write(&mut self, ready: Ready) -> io::Result<()> {
@@ -61,7 +65,7 @@ impl Sink {
         if let Ready::Carried(carried) = &ready {
             self.pad_before(&carried.archive, carried.offset(), carried.bytes().len())?;
         }
-        let Self { archive, sha1, index, lines, totals, levels, control, give_back, .. } = self;
+        let Self { archive, sha1, index, segments, lines, totals, levels, control, give_back, .. } = self;
         // Written before hashed: where the bytes are copied, this brings them into the cache faster than
         // hashing.
         let began = Instant::now();
@@ -71,6 +75,15 @@ impl Sink {
         }
         let is_written = Instant::now();
         sha1.update(ready.bytes());
+        if let Some(segments) = segments {
+            match &ready {
+                Ready::Compressed(_) => segments.add(ready.bytes())?,
+                Ready::Carried(carried) => {
+                    let lengths = carried.members.iter().map(|member| member.line.length);
+                    add_each(segments, carried.bytes(), lengths)?;
+                }
+            }
+        }
         control.note_writing(is_written - began);
         control.note_busy(is_written.elapsed());
         match ready {
@@ -119,7 +132,7 @@ impl Sink {
             if let Some((from, offset)) = shared {
                 self.pad_before(from, offset, bytes.len())?;
             }
-            let Self { archive, sha1, lines, totals, levels, control, .. } = &mut *self;
+            let Self { archive, sha1, segments, lines, totals, levels, control, .. } = &mut *self;
             let began = Instant::now();
             match shared {
                 Some((from, offset)) => archive.write_shared(bytes, from, offset)?,
@@ -127,6 +140,9 @@ impl Sink {
             }
             let is_written = Instant::now();
             sha1.update(bytes);
+            if let Some(segments) = segments {
+                add_each(segments, bytes, run.iter().map(|member| member.len as u64))?;
+            }
             control.note_writing(is_written - began);
             control.note_busy(is_written.elapsed());
             for member in run {
@@ -161,6 +177,9 @@ impl Sink {
     /// the same alignment as there and the destination can share their blocks.
     fn pad_before(&mut self, from: &File, offset: u64, bytes: usize) -> io::Result<()> {
         let Self { codec, archive, sha1, lines, totals, .. } = self;
+        if !codec.has_padding() {
+            return Ok(());
+        }
         let Some(block) = archive.block_to_share(from) else { return Ok(()) };
         let len = padding_len(offset, totals.archive_bytes, block, codec.bounds().min_padding_bytes);
         let least = len.saturating_mul(LEAST_SHARED_FOR_PADDING).max(block.get() * LEAST_SHARED_BLOCKS);
@@ -175,7 +194,7 @@ impl Sink {
     }
 
     pub(super) fn finish(self) -> io::Result<WrittenMembers> {
-        let Self { mut archive, sha1, mut index, totals, levels, .. } = self;
+        let Self { mut archive, sha1, mut index, segments, totals, levels, .. } = self;
         totals.write_to(&mut index)?;
         let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
         index.flush()?;
@@ -185,9 +204,24 @@ impl Sink {
             archive_sha1: sha1.finalize().into(),
             index_sha256: index.sha256.finalize().into(),
             index_bytes: index.bytes,
+            segments: segments.map(TableWriter::finish).transpose()?,
             levels,
         })
     }
+}
+
+/// Adds adjacent segments of these lengths to the table.
+fn add_each(
+    table: &mut TableWriter<impl Write>,
+    mut bytes: &[u8],
+    lengths: impl Iterator<Item = u64>,
+) -> io::Result<()> {
+    for length in lengths {
+        let (segment, rest) = bytes.split_at(usize::try_from(length).map_or(bytes.len(), |len| len.min(bytes.len())));
+        table.add(segment)?;
+        bytes = rest;
+    }
+    Ok(())
 }
 
 /// The padding at `to` that gives the same alignment to blocks as at `from`.
@@ -219,15 +253,20 @@ impl Totals {
 }
 
 /// Hashes and counts the bytes that the inner writer accepted.
-pub(in crate::archive) struct Hashing {
+pub(crate) struct Hashing {
     inner: Box<dyn Write + Send>,
     pub(in crate::archive) sha256: Sha256,
     pub(in crate::archive) bytes: u64,
 }
 
 impl Hashing {
-    pub(in crate::archive) fn new(inner: Box<dyn Write + Send>) -> Self {
+    pub(crate) fn new(inner: Box<dyn Write + Send>) -> Self {
         Self { inner, sha256: Sha256::new(), bytes: 0 }
+    }
+
+    /// The digest and the number of the accepted bytes.
+    pub(crate) fn finish(self) -> ([u8; 32], u64) {
+        (self.sha256.finalize().into(), self.bytes)
     }
 }
 

@@ -85,13 +85,12 @@ impl<'a> Input<'a> {
         let mut at = from;
         while at < before.min(self.len) {
             let len = read_at_most(self.file, at, &mut window)?;
-            let mut starts = window[..len].windows(header_bytes).enumerate();
-            let begins =
-                |(_, bytes): &(usize, &[u8])| bytes.starts_with(signature) && self.codec.frame(bytes).is_some();
-            if let Some((found, _)) = starts.find(begins) {
+            let mut starts = memchr::memmem::find_iter(&window[..len], signature);
+            if let Some(found) = starts.find(|found| self.codec.frame(&window[*found..len]).is_some()) {
                 return Ok(Some(at + found as u64));
             }
-            if len < header_bytes {
+            // A header that does not fit into the window is found in the next one; at the end there is none.
+            if len < window.len() || len < header_bytes {
                 break;
             }
             at += (len - header_bytes + 1) as u64;

@@ -29,8 +29,11 @@ impl Observer for Told {
 /// Writes `entries` to `directory`; returns the problems and the index.
 fn write(directory: &Path, entries: Vec<Entry>) -> (WrittenArchive, Vec<Problem>, String) {
     let (archive, index) = (directory.join("a.tar.gz"), directory.join("a.index"));
-    let outputs =
-        Outputs { archive: Box::new(File::create(archive).unwrap()), index: Box::new(File::create(&index).unwrap()) };
+    let outputs = Outputs {
+        archive: Box::new(File::create(archive).unwrap()),
+        index: Box::new(File::create(&index).unwrap()),
+        segments: None,
+    };
     let told = Told::default();
     let options = WriteOptions::new(CompressionLevel::Fixed(1), 2);
     let mut writer = ArchiveWriter::new(outputs, &options, &told).unwrap();

@@ -58,6 +58,7 @@ pub(super) fn archive(
     let outputs = Outputs {
         archive: pending.archive_writer(backup.options.archive.share_blocks).map_err(ArchiveError::Write)?,
         index: pending.index_writer().map_err(ArchiveError::Write)?,
+        segments: pending.segments_writer().map_err(ArchiveError::Write)?,
     };
     let mut writer = ArchiveWriter::new(outputs, &options, &**backup.collector)?;
     if let Some(max_bytes) = backup.options.max_bytes {

@@ -16,6 +16,7 @@ use super::regions::KeptAsImage;
 use super::under_way::UnderWay;
 use crate::archive::kind::BackupMode;
 use crate::archive::members::require_memory;
+use crate::encryption::EncryptionOptions;
 use crate::events::{Event, Observer, Severity};
 use crate::reader::exclude::Excludes;
 use crate::run::collect::Collector;
@@ -36,6 +37,10 @@ pub(super) fn work(
     let excludes = Excludes::new(&options.archive.exclude)?;
     // Checked before the snapshot: a failed allocation later would abort the process.
     require_memory(options.kind(), options.threads(), options.archive.level).map_err(BackupError::Memory)?;
+    let signer = options.archive.encryption.as_ref().map(EncryptionOptions::signer).transpose()?;
+    if signer.is_some() && options.mode == BackupMode::Image {
+        return Err(BackupError::SealedImage);
+    }
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.name() });
 
@@ -43,7 +48,8 @@ pub(super) fn work(
     let backups = list_volume(&*volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
     let backups = EarlierBackups::of(&backups);
-    let backup = UnderWay { source, destination, backups: &backups, options, world, collector: &collector, started_at };
+    let (backups, collector) = (&backups, &collector);
+    let backup = UnderWay { source, destination, backups, options, world, collector, started_at, signer };
     let outcome = match options.mode {
         BackupMode::Image => image::run(&backup, volume)?,
         BackupMode::Files => std::thread::scope(|scope| {

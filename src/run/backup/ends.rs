@@ -16,7 +16,8 @@ use crate::events::Observer;
 use crate::manifest::Manifest;
 use crate::source::{self, SnapshotGuard, SourceError, SourceKind};
 use crate::store::Folder;
-use crate::store::pending::{PendingBackup, ToPublish};
+use crate::store::index_cache::IndexCache;
+use crate::store::pending::{PendingBackup, SealedToPublish, ToPublish};
 
 /// Stages a backup, and freezes the source.
 pub(super) fn begin(backup: &UnderWay<'_>, volume: Folder) -> Result<(PendingBackup, SnapshotGuard), BackupError> {
@@ -26,6 +27,7 @@ pub(super) fn begin(backup: &UnderWay<'_>, volume: Folder) -> Result<(PendingBac
         name,
         backup.started_at.with_timezone(&Local).naive_local(),
         backup.options.kind(),
+        backup.encryption().map(|encryption| IndexCache::new(&encryption.index_cache)).as_ref(),
     )?;
     if matches!(backup.source.kind(), SourceKind::Volume(_)) {
         backup.step("taking a snapshot");
@@ -69,17 +71,35 @@ pub(super) fn publish(
     let before = FromBefore { previous, changes };
     let manifest = manifest(backup, pending.stem(), frozen_at, snapshot, archived, before);
     let checksum = checksum_text(pending.stem(), manifest.kind(), &manifest.digests.archive_sha1);
+    let kept = manifest;
+    let kept_bytes = kept.to_bytes()?;
+    // What is published of an encrypted backup names no files, and has no layout.
+    let (manifest, signature) = match (backup.encryption(), &backup.signer) {
+        (Some(encryption), Some(signer)) => {
+            let index = pending.seal_index(&encryption.recipients)?;
+            let manifest = kept.clone().sealed(&encryption.recipients, index)?;
+            let signature = signer.sign(&manifest.to_bytes()?).map_err(BackupError::Sign)?;
+            (manifest, Some(signature))
+        }
+        _ => (kept, None),
+    };
     let manifest_bytes = manifest.to_bytes()?;
+    let sealed = signature.as_ref().zip(manifest.encryption.as_ref());
     let archive = pending.publish(&ToPublish {
         checksum: backup.options.checksum.then_some(checksum.as_bytes()),
         manifest: &manifest_bytes,
         archive_bytes: manifest.sizes.archive_bytes,
         index_bytes: manifest.sizes.index_bytes,
+        sealed: sealed.map(|(signature, record)| SealedToPublish {
+            signature: signature.as_bytes(),
+            segments_bytes: record.segments_bytes,
+            kept: &kept_bytes,
+        }),
     })?;
     Ok(BackupOutcome {
         source: backup.source.display_name().to_owned(),
         archive,
-        manifest: Manifest::from_bytes(&manifest_bytes)?,
+        manifest: Manifest::from_bytes(if sealed.is_some() { &kept_bytes } else { &manifest_bytes })?,
         worst_problem: backup.collector.collected().worst,
         replaced_until,
     })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::options::AroundError;
 use crate::archive::error::ArchiveError;
+use crate::encryption::KeyError;
 use crate::events::Severity;
 use crate::layout::LayoutError;
 use crate::manifest::ManifestError;
@@ -68,6 +69,15 @@ pub enum BackupError {
     /// The manifest could not be made.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The keys of encrypted backups.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The manifest could not be signed.
+    #[error("the manifest could not be signed")]
+    Sign(#[source] io::Error),
+    /// An image is to be encrypted.
+    #[error("images are not encrypted yet: back up its files, or leave this volume out of [encryption]")]
+    SealedImage,
     /// An exclude pattern.
     #[error(transparent)]
     Exclude(#[from] BadPattern),

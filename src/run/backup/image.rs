@@ -86,6 +86,7 @@ fn archive(
     let outputs = Outputs {
         archive: pending.archive_writer(false).map_err(ArchiveError::Write)?,
         index: pending.index_writer().map_err(ArchiveError::Write)?,
+        segments: None,
     };
     let of = ImageOf { blocks: &*blocks, used: found.map.runs() };
     let parent = previous.map(|previous| previous.parent);

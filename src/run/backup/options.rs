@@ -64,6 +64,7 @@ impl BackupOptions {
     /// What the archive is.
     pub(super) fn kind(&self) -> ArchiveKind {
         match self.mode {
+            BackupMode::Files if self.archive.encryption.is_some() => ArchiveKind::SealedFiles(self.archive.format),
             BackupMode::Files => ArchiveKind::Files(self.archive.format),
             BackupMode::Image => ArchiveKind::Image,
         }

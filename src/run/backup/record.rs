@@ -6,7 +6,10 @@ use super::archive::ArchivedSource;
 use super::previous::KnownPrevious;
 use super::under_way::UnderWay;
 use crate::archive::kind::ArchiveKind;
-use crate::manifest::{CarriedRecord, ChangesRecord, DigestsRecord, Manifest, SnapshotRecord, format_of};
+use crate::archive::members::WrittenMembers;
+use crate::manifest::{
+    CarriedRecord, ChangesRecord, DigestsRecord, EncryptionRecord, Manifest, SnapshotRecord, format_of,
+};
 use crate::outside::host;
 use crate::run::collect::Collected;
 use crate::run::record::{options_record, sha256, source_record};
@@ -59,6 +62,7 @@ pub(super) fn manifest(
         regions,
         image,
         compression: kind.compression(),
+        encryption: encryption_record(backup, members),
         options: options_record(backup.options.archive.level, &backup.options.archive.exclude, &members.levels),
         counts: written.counts,
         carried,
@@ -75,6 +79,18 @@ pub(super) fn manifest(
         },
         self_sha256: String::new(),
     }
+}
+
+/// How the backup is encrypted, before its facts are.
+fn encryption_record(backup: &UnderWay<'_>, members: &WrittenMembers) -> Option<EncryptionRecord> {
+    let (encryption, signer, table) = (backup.encryption()?, backup.signer.as_ref()?, members.segments?);
+    Some(EncryptionRecord {
+        recipients: encryption.recipients.names().to_vec(),
+        signer: signer.public().to_string(),
+        segments_bytes: table.bytes,
+        segments_sha256: hex(&table.sha256),
+        private: String::new(),
+    })
 }
 
 /// The checksum file: the output of `sha1sum` in the archive's directory.

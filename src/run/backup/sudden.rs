@@ -11,6 +11,7 @@ use crate::manifest::{ChangesRecord, Manifest};
 use crate::run::expected::Expected;
 use crate::run::parent::ParentChoice;
 use crate::store::Backup;
+use crate::store::index_cache::{IndexCache, Kept};
 use crate::store::open::OpenError;
 use crate::store::pending::PendingBackup;
 use crate::store::pins::Pin;
@@ -35,8 +36,13 @@ pub(super) fn note_change(
     let limits = backup.options.change_limits?;
     let pins = backup.destination.pins();
     let measured_since = pins.as_ref().ok().and_then(|pins| pins.of(backup.source.backup_name())?.measured_since);
-    let past = measure(backup, measured_since);
-    let last = past.last()?;
+    let mut past = measure(backup, measured_since);
+    let last = *past.last()?;
+    // The layout of an encrypted backup is encrypted, and this host keeps a copy.
+    let kept = kept(backup, last).map(|kept| kept.manifest);
+    if let (Some(kept), Some(newest)) = (&kept, past.last_mut()) {
+        *newest = kept;
+    }
     let written = &archived.written;
     let carried = written.carried.map_or(0, |counts| counts.entries);
     let compared = change::is_doubtful(carried, written.members.totals.entries, limits)
@@ -89,11 +95,22 @@ fn measure<'b>(backup: &UnderWay<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b M
     if whole.is_empty() { last(false) } else { whole }
 }
 
+/// What this host keeps of an encrypted backup, which it cannot decrypt.
+fn kept(backup: &UnderWay<'_>, last: &Manifest) -> Option<Kept> {
+    let encryption = backup.encryption().filter(|_| last.is_sealed())?;
+    let kept = IndexCache::new(&encryption.index_cache).of(backup.source.backup_name())?;
+    let is_of = (kept.manifest.stem == last.stem) && (kept.manifest.digests.archive_sha1 == last.digests.archive_sha1);
+    is_of.then_some(kept)
+}
+
 fn compared_with(backup: &UnderWay<'_>, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {
     let name = backup.source.backup_name();
     let missing = || OpenError::Missing(backup.destination.root().join(name));
     let folder = backup.destination.existing_volume_directory(name).ok().flatten().ok_or_else(missing);
-    let before = folder.and_then(|folder| Backup::new(folder, last.stem.clone(), last.kind()).open_index());
+    let before = match kept(backup, last) {
+        Some(kept) => Ok(kept.index),
+        None => folder.and_then(|folder| Backup::new(folder, last.stem.clone(), last.kind()).open_index()),
+    };
     match change::compare(before, pending.read_index(), last.counts.files) {
         Ok(changes) => Some(changes),
         Err(error) => {

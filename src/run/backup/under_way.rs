@@ -8,6 +8,7 @@ use super::earlier::EarlierBackups;
 use super::error::BackupError;
 use super::options::{BackupOptions, BackupWorld};
 use crate::archive::write::WriteOptions;
+use crate::encryption::{EncryptionOptions, Signer};
 use crate::events::{Event, Observer, Severity};
 use crate::layout::{Layout, detect};
 use crate::manifest::SourceRecord;
@@ -28,6 +29,8 @@ pub(super) struct UnderWay<'a> {
     pub(super) world: &'a BackupWorld,
     pub(super) collector: &'a Arc<Collector>,
     pub(super) started_at: DateTime<Utc>,
+    /// The key for signing, of an encrypted backup.
+    pub(super) signer: Option<Signer>,
 }
 
 impl UnderWay<'_> {
@@ -52,9 +55,15 @@ impl UnderWay<'_> {
         WriteOptions {
             level: self.options.archive.level,
             compression: self.options.kind().compression(),
+            recipients: self.encryption().map(|encryption| encryption.recipients.clone()),
             threads: self.options.threads(),
             stop: Arc::new(move || cancel.is_cancelled() || health.is_failed()),
         }
+    }
+
+    /// How the backup is encrypted.
+    pub(super) fn encryption(&self) -> Option<&EncryptionOptions> {
+        self.options.archive.encryption.as_ref()
     }
 
     /// The previous backup that is sought, for `source`, the record of [`Self::source`].
@@ -62,6 +71,8 @@ impl UnderWay<'_> {
         Sought {
             source,
             kind: self.options.kind(),
+            name: self.source.backup_name(),
+            encryption: self.encryption(),
             level: self.options.archive.level,
             choice: &self.options.parent,
             full_read_every_days: self.options.archive.full_read_every_days,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::kind::ArchiveKind;
+use crate::store::pending::{SEGMENTS, SIGNATURE, index_suffix};
 
 /// The maximum number of findings to keep.
 const MAX_FINDINGS: usize = 1000;
@@ -21,6 +22,10 @@ pub enum BackupFile {
     Index,
     /// `STEM.manifest.json`.
     Manifest,
+    /// `STEM.segments`, of an encrypted backup.
+    Segments,
+    /// `STEM.manifest.sig`, of an encrypted backup.
+    Signature,
 }
 
 /// A problem of a backup.
@@ -44,8 +49,10 @@ impl Finding {
         let suffix = match self.file {
             BackupFile::Archive => kind.suffix(),
             BackupFile::Checksum => ".checksum",
-            BackupFile::Index => ".index",
+            BackupFile::Index => index_suffix(kind),
             BackupFile::Manifest => ".manifest.json",
+            BackupFile::Segments => SEGMENTS,
+            BackupFile::Signature => SIGNATURE,
         };
         let mut place = format!("{stem}{suffix}");
         // Writing to a String does not fail.

@@ -28,9 +28,10 @@ use crate::archive::read::header::{self, BLOCK, Block};
 use crate::archive::read::header_error::HeaderError;
 use crate::archive::read::index_file::IndexReader;
 use crate::archive::read::records::has_line_feed;
+use crate::archive::read::unsealed::Unsealed;
 use crate::error::with_causes;
 use crate::events::{Event, Observer};
-use crate::outside::{Cancel, memory};
+use crate::outside::{BlockRead, Cancel, memory};
 
 /// Longer headers are not given to the crate. The attributes of an inode take at most 8 MiB.
 const MAX_HEADER_BYTES: usize = 16 << 20;
@@ -91,8 +92,17 @@ pub fn check(
     if let Some(manifest) = &sides.manifest {
         observer.on_event(&Event::ExpectedBytes { bytes: manifest.sizes.tar_bytes });
     }
+    let unsealed = sides.signed.is_some().then(|| Unsealed::new(Arc::clone(archive))).transpose();
+    let archive = match unsealed {
+        Ok(Some(unsealed)) => Arc::new(unsealed) as Arc<dyn BlockRead>,
+        Ok(None) => Arc::clone(archive),
+        Err(error) => {
+            findings.about(BackupFile::Archive, error.to_string());
+            return Ok(None);
+        }
+    };
     let stream =
-        Inflated::new(compression, &**archive, sides.archive_bytes, cancel, observer).map_err(CheckError::Here)?;
+        Inflated::new(compression, &*archive, archive.len_bytes(), cancel, observer).map_err(CheckError::Here)?;
     let step = format!("reading it with {} and the tar crate, for a second opinion", stream.library());
     observer.on_event(&Event::Step { step });
     let mut walk = Walk { stream, buffer: vec![0; PIECE_BYTES], opinion: SecondOpinion::default(), findings };

@@ -7,12 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::error::CheckError;
 use super::finding::{BackupFile, Findings};
+use super::sealed;
 use crate::archive::image::index::{ImageIndexError, ImageIndexReader};
 use crate::archive::index::parse_hex;
 use crate::archive::kind::ArchiveKind;
 use crate::archive::read::index_file::{IndexError, IndexReader};
 use crate::error::with_causes;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Manifest, ManifestError, UnsealError};
 use crate::outside::digest::sha256_of;
 use crate::outside::{BlockRead, Cancel};
 use crate::report::CheckLevel;
@@ -40,6 +41,12 @@ pub struct SideFiles {
     pub expected_sha1: Option<String>,
     /// The checksum file's digest, if it differs from the manifest's.
     pub other_sha1: Option<String>,
+    /// The manifest of an encrypted backup as it is signed.
+    pub signed: Option<Box<Manifest>>,
+    /// Why an encrypted backup cannot be decrypted here.
+    pub locked: Option<String>,
+    /// The table of segments, if it is the signed one.
+    pub segments: Option<Arc<dyn BlockRead>>,
 }
 
 /// Opens and checks the side files of an archive.
@@ -50,7 +57,7 @@ pub fn check(
     findings: &mut Findings,
 ) -> Result<SideFiles, CheckError> {
     let mut sides = SideFiles::default();
-    match files.open_archive() {
+    match files.open_stored_archive() {
         Ok(archive) => {
             sides.archive_bytes = archive.len_bytes();
             sides.archive = Some(archive);
@@ -59,6 +66,17 @@ pub fn check(
     }
     let manifest_there = check_manifest(files, &mut sides, findings);
     check_checksum(files, manifest_there, &mut sides, findings);
+    if let Some(signed) = &sides.signed
+        && let Some(record) = &signed.encryption
+    {
+        sides.segments = sealed::check_signed(files, signed, record, cancel, findings)?;
+    } else if files.kind().is_sealed() && !manifest_there {
+        findings.not_checked("there is no manifest, so nothing says who signed the segments");
+    }
+    if let Some(why) = &sides.locked {
+        findings.not_checked(format!("the names and the contents of files: {why}"));
+        return Ok(sides);
+    }
     match check_index(files, manifest_there, level, cancel, &mut sides, findings) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(CheckError::Stopped),
         Err(error) => findings.about(BackupFile::Index, format!("it cannot be read: {error}")),
@@ -70,7 +88,7 @@ pub fn check(
 /// Reads the manifest. True if there is one, valid or not.
 fn check_manifest(files: &Backup, sides: &mut SideFiles, findings: &mut Findings) -> bool {
     let bad = |findings: &mut Findings, what: String| findings.about(BackupFile::Manifest, what);
-    let manifest = match files.read_manifest() {
+    let manifest = match files.read_public_manifest() {
         Ok(manifest) => manifest,
         Err(ReadError::Open(OpenError::Missing(_))) => {
             findings.not_checked("there is no manifest, so nothing says that the other files belong together");
@@ -99,6 +117,19 @@ fn check_manifest(files: &Backup, sides: &mut SideFiles, findings: &mut Findings
     } else {
         bad(findings, "its SHA-1 of the archive is invalid".to_owned());
     }
+    // Without a key, the facts that are not encrypted remain.
+    sides.signed = manifest.encryption.is_some().then(|| Box::new(manifest.clone()));
+    let manifest = match manifest.clone().unsealed() {
+        Ok(unsealed) => unsealed,
+        Err(UnsealError::Damaged) => {
+            bad(findings, UnsealError::Damaged.to_string());
+            manifest
+        }
+        Err(locked) => {
+            sides.locked = Some(locked.to_string());
+            manifest
+        }
+    };
     sides.manifest = Some(Box::new(manifest));
     true
 }
@@ -148,7 +179,7 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
 /// The expected SHA-1 from the manifest (or without it, from the checksum), and the archive's actual length; `None`
 /// without an archive. The same as [`check`] finds, without reading a long file.
 pub fn expected(files: &Backup) -> Option<(Option<String>, u64)> {
-    let archive_bytes = files.open_archive().ok()?.len_bytes();
+    let archive_bytes = files.open_stored_archive().ok()?.len_bytes();
     let of_manifest = files.manifest().map(|manifest| manifest.digests.archive_sha1);
     let of_checksum = || parse_checksum(&files.read_checksum().ok()?).map(|(digest, _)| digest);
     let is_one = |digest: &String| parse_hex::<20>(digest).is_some();
@@ -202,7 +233,9 @@ fn check_index(
     // used.
     if sides.index_changed || sides.manifest.is_none() {
         let read = match files.kind() {
-            ArchiveKind::Files(_) => read_through(&file, cancel).map_err(Unreadable::from),
+            ArchiveKind::Files(_) | ArchiveKind::SealedFiles(_) => {
+                read_through(&file, cancel).map_err(Unreadable::from)
+            }
             ArchiveKind::Image => read_through_image(&file, cancel).map_err(Unreadable::from),
         };
         match read {

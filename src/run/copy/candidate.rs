@@ -53,7 +53,7 @@ impl Candidate {
     /// A backup that was named.
     pub fn named(files: Backup) -> Self {
         let volume = files.volume();
-        let state = match (files.read_manifest(), files.open_archive()) {
+        let state = match (files.read_public_manifest(), files.open_stored_archive()) {
             (Ok(manifest), Ok(archive)) => {
                 let (said, found) = (manifest.sizes.archive_bytes, archive.len_bytes());
                 if manifest.stem != files.stem() {

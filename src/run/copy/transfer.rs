@@ -16,7 +16,7 @@ use crate::shown::hex;
 use crate::store::api::{Content, StoreFile};
 use crate::store::arrival::Arrival;
 use crate::store::open::OpenError;
-use crate::store::pending::{CHECKSUM, INDEX};
+use crate::store::pending::{CHECKSUM, SEGMENTS, SIGNATURE, index_suffix};
 use crate::store::{Backup, Destination, ReadError, StoreError, of_copy};
 
 const PIECE_BYTES: usize = 1 << 20;
@@ -158,8 +158,8 @@ impl Hash {
 impl Transfer<'_> {
     pub(super) fn run(&self) -> Result<Transferred, TransferError> {
         // Open before anything is copied: retention of the source may remove the names meanwhile.
-        let archive = self.files.open_archive()?;
-        let index = self.files.open_index()?;
+        let archive = self.files.open_stored_archive()?;
+        let index = self.files.open_stored_index()?;
         let small = |path: PathBuf| move |source: ReadError| TransferError::Small { path, source };
         let manifest_path = self.files.manifest_path();
         let manifest = self.files.read_manifest_bytes().map_err(small(manifest_path.clone()))?;
@@ -188,7 +188,17 @@ impl Transfer<'_> {
             expected: expected(digest),
             content,
         };
-        let mut parts = vec![part(INDEX, self.files.index_path(), index, &digests.index_sha256, Content::Index)];
+        let suffix = index_suffix(self.files.kind());
+        let mut parts = vec![part(suffix, self.files.index_path(), index, &digests.index_sha256, Content::Index)];
+        // The signature of the manifest has no digest in it.
+        if let Some(record) = &self.manifest.encryption {
+            let (table, path) = (self.files.open_segments()?, self.files.segments_path());
+            parts.push(part(SEGMENTS, path, table, &record.segments_sha256, Content::Index));
+            let path = self.files.signature_path();
+            let signature = self.files.read_signature().map_err(small(path.clone()))?;
+            let of_signature = part(SIGNATURE, path, Arc::new(signature), &digests.index_sha256, Content::Index);
+            parts.push(Part { expected: None, ..of_signature });
+        }
         if let Some(bytes) = named.checksum.clone() {
             let path = self.files.checksum_path();
             parts.push(part(CHECKSUM, path, Arc::new(bytes), &named.checksum_sha256, Content::Index));

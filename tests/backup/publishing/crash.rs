@@ -31,7 +31,7 @@ fn archive_of(day: u32) -> Vec<u8> {
 }
 
 fn publish(memory: &Memory, day: u32, with_checksum: bool) -> Result<(), StoreError> {
-    let pending = PendingBackup::begin(volume(memory), VOLUME, night(day), ArchiveKind::default())?;
+    let pending = PendingBackup::begin(volume(memory), VOLUME, night(day), ArchiveKind::default(), None)?;
     let (archive, index) = (archive_of(day), b"index".repeat(9));
     let write =
         |mut writer: Box<dyn Write + Send>, bytes: &[u8]| bytes.chunks(99).try_for_each(|part| writer.write_all(part));
@@ -49,6 +49,7 @@ fn publish(memory: &Memory, day: u32, with_checksum: bool) -> Result<(), StoreEr
         manifest: &manifest.to_bytes().unwrap(),
         archive_bytes: archive.len() as u64,
         index_bytes: index.len() as u64,
+        sealed: None,
     })?;
     Ok(())
 }

@@ -33,8 +33,11 @@ fn placed(entry: Entry) -> Box<Placed> {
 fn carry(trusted_before: Option<i64>) -> Carry {
     let dir = tempfile::tempdir().unwrap();
     let (archive, index) = (dir.path().join("a"), dir.path().join("i"));
-    let outputs =
-        Outputs { archive: Box::new(File::create(&archive).unwrap()), index: Box::new(File::create(&index).unwrap()) };
+    let outputs = Outputs {
+        archive: Box::new(File::create(&archive).unwrap()),
+        index: Box::new(File::create(&index).unwrap()),
+        segments: None,
+    };
     let options = WriteOptions::new(CompressionLevel::Fixed(1), 1);
     let mut writer = ArchiveWriter::new(outputs, &options, &Silent).unwrap();
     (0..ENTRIES).for_each(|number| writer.append(entry(number)).unwrap());

@@ -56,13 +56,14 @@ pub mod archive;
 pub mod cloud;
 #[doc(hidden)]
 pub mod config;
-#[doc(hidden)]
 #[cfg(feature = "encryption")]
+#[doc(hidden)]
 pub mod encryption;
 #[cfg(not(feature = "encryption"))]
+#[doc(hidden)]
 #[path = "encryption/without.rs"]
 pub mod encryption;
-
+#[doc(hidden)]
 pub mod entry;
 #[doc(hidden)]
 pub mod error;

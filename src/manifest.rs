@@ -273,7 +273,7 @@ impl Manifest {
     }
 
     /// Whether facts are missing here, since they are encrypted.
-    pub fn is_sealed(&self) -> bool {
+    pub(crate) fn is_sealed(&self) -> bool {
         self.encryption.as_ref().is_some_and(|record| !record.private.is_empty())
     }
 }

@@ -129,7 +129,8 @@ impl Decode for StoredDecoder {
 /// All codecs under test.
 fn codecs() -> Vec<CodecRef> {
     let stored: CodecRef = &Stored;
-    KNOWN.into_iter().chain([stored]).collect()
+    // One that encrypts makes members for recipients alone: tests/backup/encrypted.rs.
+    KNOWN.into_iter().filter(|codec| codec.encoder(1).is_ok()).chain([stored]).collect()
 }
 
 /// Bytes that do not compress, the same each time.
@@ -275,7 +276,7 @@ fn padding_has_the_requested_length_and_no_data() {
 
 #[test]
 fn known_codecs_are_distinct_and_within_the_widest_bounds() {
-    for codec in KNOWN {
+    for codec in KNOWN.into_iter().filter(|codec| codec.encoder(1).is_ok()) {
         let bounds = codec.bounds();
         assert!(bounds.max_member_bytes <= WIDEST.max_member_bytes && bounds.frame_bytes >= WIDEST.frame_bytes);
         assert!(bounds.max_padding_bytes <= WIDEST.max_padding_bytes);

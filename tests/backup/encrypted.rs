@@ -171,7 +171,7 @@ fn age_and_tar_restore_what_volbak_does_and_the_members_are_those_of_a_plain_bac
         quoted(&host.path("one")),
         quoted(Path::new(&archive.to_str().unwrap().replace(".tar.gz.age", ".index.age")))
     ));
-    assert_eq!(entries(&index), entries(&fs::read_to_string(beside(&plain, ".index")).unwrap()));
+    assert_eq!(entries(&index), entries(&fs::read_to_string(beside(&plain, "index")).unwrap()));
 }
 
 #[test]

@@ -27,6 +27,11 @@ pub(super) enum TransferError {
     /// Interrupted.
     #[error("interrupted; the next copy continues where this one stopped")]
     Stopped,
+    /// The copy would have other names than the signed manifest says.
+    #[error(
+        "{} gives a copy names of its own, and the signature of an encrypted backup covers its names: copy it to a directory", .0.display()
+    )]
+    Signed(PathBuf),
     /// A file of the source cannot be opened.
     #[error("the source cannot be opened")]
     Open(#[from] OpenError),
@@ -176,6 +181,9 @@ impl Transfer<'_> {
         let folder = self.to.volume_directory(&self.files.volume())?;
         let began = read.started_at.with_timezone(&Local).naive_local();
         let stem = of_copy(&*folder, &self.files.volume(), self.files.stem(), began)?;
+        if self.manifest.encryption.is_some() && stem != self.files.stem() {
+            return Err(TransferError::Signed(folder.path().to_owned()));
+        }
         let named = Named::of(read, manifest, checksum, &stem, self.files.kind())?;
         let arrival = Arrival::begin(Arc::clone(&folder), &stem, self.files.kind())?;
         let digests = &self.manifest.digests;

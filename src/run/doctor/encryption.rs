@@ -63,7 +63,7 @@ fn probe(options: &EncryptionOptions, add: &mut impl FnMut(Answer, String)) {
     let mut plain = Vec::new();
     match open(&sealed, PROBE.len() as u64, &mut plain) {
         Ok(()) if plain == PROBE => {
-            add(Answer::Good, "a probe was encrypted, and decrypted with an identity".to_owned())
+            add(Answer::Good, "a probe was encrypted, and decrypted with an identity".to_owned());
         }
         Ok(()) => add(Answer::Bad, "a probe came back as something else".to_owned()),
         Err(error) => add(Answer::Bad, format!("a probe for the recipients cannot be decrypted: {error}")),

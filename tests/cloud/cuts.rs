@@ -175,7 +175,15 @@ impl Cloud {
         }
         let last = lab.verb("admin", &apply);
         let said = String::from_utf8_lossy(&last.stdout).into_owned();
-        let said = format!("cut {cut}: {said}{}", String::from_utf8_lossy(&last.stderr));
+        let mut said = format!("cut {cut}: {said}{}", String::from_utf8_lossy(&last.stderr));
+        let mut last = last;
+        if let Some((_, from)) = said.split_once("killed as it began: `") {
+            // The compute service died between taking the order to reboot and beginning it: nothing ends this task any more.
+            let command = from.split('`').next().unwrap().strip_prefix("openstack ").unwrap().to_owned();
+            openstack(&command.split(' ').collect::<Vec<_>>());
+            last = lab.verb("admin", &apply);
+            said += &String::from_utf8_lossy(&last.stdout);
+        }
         if let Some(n) = lost_root {
             assert_eq!(last.status.code(), Some(3), "{said}");
             self.on_the_controller(n);

@@ -277,8 +277,10 @@ impl<N: Fn() -> DateTime<Utc>> Run<'_, N> {
         }
         let found = self.looker.instance(&instance.id)?.0;
         let what = format!(
-            "Nova is still working on it ({}): a second reboot would be carried out, too",
-            task(&found).unwrap_or("?")
+            "Nova is still working on it ({}): a second reboot would be carried out, too. If this stays so, its compute service was \
+             killed as it began: `openstack server set --state active {}`, and recover again",
+            task(&found).unwrap_or("?"),
+            instance.id
         );
         Ok(Some((Outcome::NotDone, what)))
     }

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 pub use self::image::ImageRecord;
 pub use self::records::{
-    AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, OptionsRecord,
-    ProblemCounts, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
+    AutoLevelRecord, CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, OnServerRecord,
+    OptionsRecord, ProblemCounts, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
 };
 pub use self::region::{BtrfsRecord, QuotaRecord, RegionRecord, SubvolumeRecord};
 use self::sealed::Private;
@@ -37,8 +37,11 @@ pub const IMAGE_FORMAT: u32 = 2;
 pub const ZSTD_FORMAT: u32 = 3;
 /// The version of the format that this program writes for encrypted backups, which earlier versions must not read.
 pub const SEALED_FORMAT: u32 = 4;
+/// The version of the format that this program writes for archives without a SHA-1, since a store copied a part of them.
+/// Earlier versions must not read it: they would find the backup bad.
+pub const ON_SERVER_FORMAT: u32 = 5;
 /// The newest version of the format that this program reads.
-const NEWEST_FORMAT: u32 = SEALED_FORMAT;
+const NEWEST_FORMAT: u32 = ON_SERVER_FORMAT;
 /// A larger file is not accepted as a manifest. Manifests stay far below: the facts from a volume are bounded.
 pub const MAX_BYTES: u64 = 256 << 20;
 
@@ -48,7 +51,7 @@ const SELF_KEY: &str = "\"self_sha256\": \"";
 /// All facts of a backup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`], [`IMAGE_FORMAT`], [`ZSTD_FORMAT`] or [`SEALED_FORMAT`].
+    /// [`FORMAT`], [`IMAGE_FORMAT`], [`ZSTD_FORMAT`], [`SEALED_FORMAT`] or [`ON_SERVER_FORMAT`].
     pub format: u32,
     /// The version of volbak that wrote it.
     pub volbak_version: String,
@@ -220,6 +223,14 @@ impl Manifest {
             (_, Some(_)) => ArchiveKind::SealedFiles(self.compression),
             (Some(_), None) => ArchiveKind::Image,
             (None, None) => ArchiveKind::Files(self.compression),
+        }
+    }
+
+    /// Whether its format is the one that this version writes for such a backup.
+    pub(crate) fn has_current_format(&self) -> bool {
+        match self.digests.archive_sha1() {
+            Some(_) => self.format == format_of(self.kind()),
+            None => self.format == ON_SERVER_FORMAT,
         }
     }
 

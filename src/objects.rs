@@ -9,6 +9,7 @@
 mod address;
 mod answers;
 mod bucket;
+mod call;
 mod calls;
 mod client;
 mod error;
@@ -24,5 +25,5 @@ pub use client::ObjectClient;
 pub use error::ObjectError;
 pub use limits::{Limits, Traffic};
 pub use listing::{ListedObject, ObjectListing};
-pub use multipart::Part;
+pub use multipart::{CopySource, Part};
 pub use settings::{ObjectSettings, ObjectSources};

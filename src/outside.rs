@@ -26,10 +26,13 @@ pub(crate) mod remembered;
 pub mod replaced;
 pub(crate) mod secret_file;
 pub(crate) mod spool;
+mod stored;
 pub mod trust;
+pub(crate) mod unnamed;
 pub(crate) mod zeros;
 
 pub use cursor::BlockCursor;
+pub use stored::StoredObject;
 
 /// Random-access bytes of a fixed length: a disk, an image file, a region, a byte vector.
 pub trait BlockRead: Send + Sync {
@@ -66,6 +69,11 @@ pub trait BlockRead: Send + Sync {
 
     /// The file of this host behind it, with which other files can share blocks; `None` if there is none.
     fn file(&self) -> Option<&Arc<File>> {
+        None
+    }
+
+    /// The object behind it, of which its store can copy ranges; `None` if there is none.
+    fn object(&self) -> Option<&Arc<StoredObject>> {
         None
     }
 }

@@ -42,3 +42,10 @@ pub enum ArchiveError {
     #[error(transparent)]
     Encoder(#[from] EncoderError),
 }
+
+impl ArchiveError {
+    /// Whether the object that the store copied from was replaced or removed meanwhile, or cannot be copied from.
+    pub(crate) fn is_source_changed(&self) -> bool {
+        matches!(self, Self::Write(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle)
+    }
+}

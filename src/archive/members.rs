@@ -22,8 +22,8 @@ use std::time::Instant;
 pub(super) use self::checked_read::MemberFault;
 use self::checked_read::Source;
 pub(super) use self::image::KnownMembers;
-use self::job::{Job, Ready};
-pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
+use self::job::{Job, Ready, Stored};
+pub use self::output::{ArchiveFile, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers};
 use self::recheck::Carrier;
 pub(super) use self::recheck::{CarriedMember, CheckedPiece, RUN_BYTES, weight};
 pub(super) use self::sequencer::{Delivered, Failed, InOrder, Sequencer};
@@ -39,7 +39,7 @@ use super::index::{EntryLine, MemberDigest, MemberLine};
 use super::kind::ArchiveKind;
 use super::level::{CompressionLevel, LevelControl, LevelNow};
 use super::workers::Workers;
-use crate::outside::memory;
+use crate::outside::{StoredObject, memory};
 
 /// Pairs of buffers in addition to those being compressed: one being filled, the others waiting. With fewer,
 /// threads would wait for each other when members are small.
@@ -142,6 +142,29 @@ impl MemberWriter {
         if delivered == Delivered::ToWrite {
             let order = Arc::clone(&self.order);
             self.pool.give_first(move || order.write_on());
+        }
+        Ok(())
+    }
+
+    /// Waits until everything before is written; returns the part of an upload that is being filled.
+    pub(super) fn settle_part(&mut self) -> Result<OpenPart, ArchiveError> {
+        self.end_member()?;
+        self.order.when_written(self.next_number, Sink::open_part).map_err(|Failed| self.error())
+    }
+
+    /// Appends members that are adjacent in an object, which its store copies. Everything before is written: see
+    /// [`MemberWriter::settle_part`], so that they need not wait in memory.
+    pub(super) fn write_stored(
+        &mut self,
+        source: &Arc<StoredObject>,
+        members: Vec<CarriedMember>,
+    ) -> Result<(), ArchiveError> {
+        self.end_member()?;
+        let stored = Ready::Stored(Stored { source: Arc::clone(source), members });
+        let delivered = self.order.deliver(self.next_number, stored).map_err(|Failed| self.error())?;
+        self.next_number += 1;
+        if delivered == Delivered::ToWrite {
+            self.order.write_on();
         }
         Ok(())
     }

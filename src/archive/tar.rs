@@ -169,6 +169,11 @@ impl<'a> TarWriter<'a> {
         current == 0 || current >= members.shared_members().min_bytes || entry_bytes.is_some_and(has_members_of_its_own)
     }
 
+    /// The length of the tar stream so far.
+    pub(super) fn tar_offset(&self) -> u64 {
+        self.tar_offset
+    }
+
     /// Advances the tar offset by the length of copied entries.
     pub(super) fn note_copied(&mut self, tar_bytes: u64) {
         self.tar_offset += tar_bytes;

@@ -5,18 +5,21 @@
 //! is copied from the previous backup together with its neighbours; `Queue` holds decided entries, so that the
 //! kernel prefetches files and members are checked in parallel; `TarWriter` adds them to the archive.
 
+mod held;
 mod namer;
 mod queue;
+mod stored;
 
 use std::sync::Arc;
 
+use self::held::StoredParent;
 use self::namer::Namer;
 use self::queue::{Queue, Queued};
 use super::carry::Share;
 use super::carry::candidate::CompleteGroup;
 use super::carry::copy;
 use super::carry::decide::{Carry, GivenUp, Offer, Why};
-use super::carry::parent::Parent;
+use super::carry::parent::{Parent, ParentArchive};
 use super::counts::{CarryCounts, Counts};
 use super::error::{ArchiveError, StopCheck};
 use super::kind::Compression;
@@ -61,6 +64,9 @@ pub struct WrittenArchive {
     pub counts: Counts,
     /// Counts of carried content; `None` without a previous backup.
     pub carried: Option<CarryCounts>,
+    /// Where the next backup goes on re-reading in the tar stream, if the previous archive is an object.
+    #[doc(hidden)]
+    pub reread_to: Option<u64>,
 }
 
 /// Writes an archive: filesystems and raw images in sequence.
@@ -71,6 +77,8 @@ pub struct ArchiveWriter<'a> {
     carry: Option<Carry>,
     /// The previous backup's members with data of raw images.
     known: Option<Arc<KnownMembers>>,
+    /// What is copied if the previous archive is an object.
+    stored: Option<StoredParent>,
     queue: Queue,
     tar: TarWriter<'a>,
 }
@@ -85,16 +93,29 @@ impl<'a> ArchiveWriter<'a> {
             namer: Namer::new(),
             carry: None,
             known: None,
+            stored: None,
             queue: Queue::default(),
             tar: TarWriter::new(members, Arc::clone(&options.stop), observer),
         })
     }
 
-    /// Carries unchanged content forward from `parent`, except for the share that is re-read today.
+    /// Carries unchanged content forward from `parent`, except for the share that is re-read today. If its archive is an
+    /// object, that is one stretch, which begins at `reread_from` in its tar stream.
     #[doc(hidden)]
-    pub fn carry_from(&mut self, parent: Parent, share: Share) {
-        self.known = Some(self.tar.members().carry_from(Arc::clone(parent.archive()), parent.known_data(), share));
-        self.carry = Some(Carry::new(parent, share, Arc::clone(&self.stop)));
+    pub fn carry_from(&mut self, parent: Parent, share: Share, reread_from: u64) {
+        let stop = Arc::clone(&self.stop);
+        let carry = match (parent.archive().clone(), parent.known_data()) {
+            (ParentArchive::File(file), Some(data)) => {
+                self.known = Some(self.tar.members().carry_from(file, data, share));
+                Carry::new(parent, share, stop)
+            }
+            (ParentArchive::File(_), None) => return,
+            (ParentArchive::Stored(object), _) => {
+                self.stored = Some(StoredParent::new(object));
+                Carry::in_stretches(parent, share, reread_from, stop)
+            }
+        };
+        self.carry = Some(carry);
     }
 
     /// Begins a filesystem whose root is `.` or `./directory`. Its entries can be carried forward if they last
@@ -131,10 +152,11 @@ impl<'a> ArchiveWriter<'a> {
         let mut placed = self.namer.place(entry, self.tar.observer());
         loop {
             let Some(carry) = &mut self.carry else { return self.queue_read(placed) };
-            match carry.offer(placed)? {
-                Offer::Read(placed) => return self.queue_read(placed),
+            match carry.offer(placed, self.tar.tar_offset())? {
+                Offer::Read(placed) => return self.read_after_stored(placed),
                 Offer::Held => return Ok(()),
-                Offer::Copy(complete) => return self.queue_copy(complete),
+                Offer::Copy(complete) if self.stored.is_some() => return self.take_stored(*complete),
+                Offer::Copy(complete) => return self.queue_copy(*complete),
                 Offer::GiveUp(given_up) => match self.queue_given_up(given_up)? {
                     Some(offered) => placed = offered,
                     None => return Ok(()),
@@ -154,6 +176,7 @@ impl<'a> ArchiveWriter<'a> {
         if let Some(given_up) = self.carry.as_mut().and_then(Carry::end_filesystem) {
             self.queue_given_up(given_up)?;
         }
+        self.read_stored()?;
         self.write_queued()?;
         self.tar.end_filesystem();
         Ok(())
@@ -191,7 +214,8 @@ impl<'a> ArchiveWriter<'a> {
                 carry.tally().note_mismatch(line, fault, observer);
             }
         }
-        Ok(WrittenArchive { members, counts, carried: self.carry.map(|carry| carry.counts()) })
+        let reread_to = self.carry.as_ref().and_then(Carry::reread_to);
+        Ok(WrittenArchive { members, counts, carried: self.carry.map(|carry| carry.counts()), reread_to })
     }
 
     /// Closes all waiting files, so that their filesystem can be unmounted. The archive cannot be finished
@@ -199,6 +223,9 @@ impl<'a> ArchiveWriter<'a> {
     pub(crate) fn give_up(&mut self) {
         self.queue.clear();
         self.tar.free_spent();
+        if let Some(stored) = &mut self.stored {
+            stored.clear();
+        }
         if let Some(carry) = &mut self.carry {
             carry.stop_carrying();
         }
@@ -226,7 +253,7 @@ impl<'a> ArchiveWriter<'a> {
     /// Queues the entries of a group that was given up. Returns the entry to offer again.
     fn queue_given_up(&mut self, given_up: GivenUp) -> Result<Option<Box<Placed>>, ArchiveError> {
         for taken in given_up.held {
-            self.queue_read(taken.placed)?;
+            self.read_after_stored(taken.placed)?;
         }
         Ok(match given_up.why {
             Why::Differs(offered) => Some(offered),

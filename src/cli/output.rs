@@ -133,7 +133,13 @@ pub(crate) fn shown_outcome(outcome: &BackupOutcome) -> String {
         };
         text.push_str(&format!("  {} in {entries} carried forward from {parent}\n", ByteLen(counts.bytes)));
     }
-    text.push_str(&format!("  sha1 {}\n", manifest.digests.archive_sha1));
+    if let Some(sha1) = manifest.digests.archive_sha1() {
+        text.push_str(&format!("  sha1 {sha1}\n"));
+    } else {
+        let on_server = manifest.carried.as_ref().and_then(|carried| carried.on_server).unwrap_or_default();
+        let copied = ByteLen(on_server.copied_bytes);
+        text.push_str(&format!("  the store copied {copied}; a full verification finds the sha1\n"));
+    }
     if let Some(snapshot) = &manifest.snapshot
         && snapshot.kept
     {

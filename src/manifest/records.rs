@@ -107,11 +107,34 @@ pub struct CopiedFrom {
 pub struct CarriedRecord {
     /// The previous backup.
     pub parent: String,
-    /// The SHA-1 of its archive, from its manifest.
+    /// The SHA-1 of its archive, from its manifest; empty if that has none.
     pub parent_archive_sha1: String,
+    /// The SHA-256 of its index, if its manifest has no SHA-1 of its archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_index_sha256: Option<String>,
+    /// How the store copied it; `None` if all content passed the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_server: Option<OnServerRecord>,
     /// The amount.
     #[serde(flatten)]
     pub counts: CarryCounts,
+}
+
+impl CarriedRecord {
+    /// The digest that tells the previous archive from others, as [`DigestsRecord::identity`] of its manifest.
+    #[doc(hidden)]
+    pub fn parent_identity(&self) -> &str {
+        self.parent_index_sha256.as_deref().unwrap_or(&self.parent_archive_sha1)
+    }
+}
+
+/// Content that the object store copied from the previous archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnServerRecord {
+    /// Its length in the archive, in bytes.
+    pub copied_bytes: u64,
+    /// Where the next backup goes on re-reading unchanged content, in the tar stream of this archive.
+    pub reread_to: u64,
 }
 
 /// Changes of files since the previous backup, from both indexes. If there are very many files, a sample is
@@ -187,10 +210,26 @@ impl ProblemCounts {
 /// Digests, lower-case hex.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DigestsRecord {
-    /// SHA-1 of the archive, as in the checksum file. The index has a SHA-256 of each member.
+    /// SHA-1 of the archive, as in the checksum file. The index has a digest of each member. Empty if the store copied
+    /// content that the host did not see: the first full verification writes the checksum file.
     pub archive_sha1: String,
     /// SHA-256 of the index.
     pub index_sha256: String,
     /// SHA-256 of the checksum file; empty if the backup was made without one.
     pub checksum_sha256: String,
+}
+
+impl DigestsRecord {
+    /// The SHA-1 of the archive; `None` if it was not known when the backup was made.
+    #[doc(hidden)]
+    pub fn archive_sha1(&self) -> Option<&str> {
+        Some(self.archive_sha1.as_str()).filter(|sha1| !sha1.is_empty())
+    }
+
+    /// The digest that tells this archive from others: its SHA-1, or the SHA-256 of its index, which has the digests of all
+    /// members.
+    #[doc(hidden)]
+    pub fn identity(&self) -> &str {
+        self.archive_sha1().unwrap_or(&self.index_sha256)
+    }
 }

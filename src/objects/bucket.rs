@@ -3,7 +3,8 @@
 use ureq::http::Method;
 
 use super::answers::{children, text_of, understood};
-use super::client::{Call, ObjectClient};
+use super::call::Call;
+use super::client::ObjectClient;
 use super::error::ObjectError;
 
 impl ObjectClient {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method};
 
-use super::client::{Call, ObjectClient, Repeat, time_of};
+use super::call::{Call, Repeat};
+use super::client::{ObjectClient, time_of};
 use super::error::ObjectError;
 
 /// An object that was written.
@@ -30,6 +31,8 @@ pub struct Found {
     pub locked_until: Option<String>,
     /// How long ago it was written, both times by the store's clock; `None` if the answer does not say.
     pub age: Option<Duration>,
+    /// Whether it has to be restored from an archive tier before it can be read or copied.
+    pub is_cold: bool,
 }
 
 impl ObjectClient {
@@ -71,8 +74,7 @@ impl ObjectClient {
         let len = text(&answer.headers, "content-length").and_then(|len| len.parse().ok());
         let len = len.ok_or_else(|| self.not_understood(&call, "it has no Content-Length"))?;
         let locked_until = text(&answer.headers, "x-amz-object-lock-retain-until-date").map(str::to_owned);
-        let age = age(&answer.headers);
-        Ok(Some(Found { len, etag: etag(&answer.headers), version: version(&answer.headers), locked_until, age }))
+        Ok(Some(Found { locked_until, ..found(len, &answer.headers) }))
     }
 
     /// Reads a short object; `None` if there is none. A longer one than `limit_bytes` is an error.
@@ -125,8 +127,7 @@ impl ObjectClient {
         // A store that does not heed ranges may still send all of a short object.
         let whole = whole.or_else(|| (answer.status == 200 && got < most).then_some(got));
         let len = whole.ok_or_else(|| self.not_understood(&call, "it is not the range that was asked for"))?;
-        let (etag, version) = (etag(&answer.headers), version(&answer.headers));
-        Ok(Some((Found { len, etag, version, locked_until: None, age: age(&answer.headers) }, answer.body)))
+        Ok(Some((found(len, &answer.headers), answer.body)))
     }
 
     /// The ETag and the bytes.
@@ -167,6 +168,13 @@ impl ObjectClient {
 
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
+}
+
+fn found(len: u64, headers: &HeaderMap) -> Found {
+    let class = text(headers, "x-amz-storage-class").unwrap_or_default();
+    let is_cold = ["GLACIER", "DEEP_ARCHIVE"].contains(&class) || headers.contains_key("x-amz-archive-status");
+    let (etag, version, age) = (etag(headers), version(headers), age(headers));
+    Found { len, etag, version, locked_until: None, age, is_cold }
 }
 
 pub(super) fn etag(headers: &HeaderMap) -> String {

@@ -5,11 +5,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 use jiff::Timestamp;
-use md5::{Digest, Md5};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rusty_s3::{Bucket, UrlStyle};
 use ureq::Proxy;
@@ -18,6 +15,7 @@ use url::Url;
 
 use super::address::ObjectAddress;
 use super::answers::{Refusal, refusal};
+use super::call::{Call, Repeat};
 use super::error::{ObjectError, hint};
 use super::limits::{Limits, Traffic};
 use super::settings::ObjectSettings;
@@ -31,6 +29,8 @@ const SIGNATURE_SECONDS: u64 = 900;
 /// An answer without content of an object is not longer.
 const MAX_ANSWER_BYTES: u64 = 8 << 20;
 const MESSAGE_CHARS: usize = 300;
+/// A store that copies more slowly from its own objects is too slow.
+const COPIED_A_SECOND: u64 = 4 << 20;
 /// A clock that is wrong by less is none of the causes of a refusal.
 const SKEW_SECONDS: i64 = 60;
 
@@ -48,67 +48,8 @@ pub struct ObjectClient {
     requests: AtomicU64,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
+    copied_bytes: AtomicU64,
     notes: Mutex<Vec<String>>,
-}
-
-/// Whether a request is repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repeat {
-    /// It has the same effect as often as it is carried out.
-    Yes,
-    /// A lost answer leaves open whether it was carried out.
-    No,
-}
-
-/// A request.
-#[derive(Clone, Debug)]
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    /// `None` for the bucket itself.
-    pub(super) key: Option<&'a str>,
-    /// Sorted by name.
-    pub(super) query: Vec<(&'static str, String)>,
-    /// Names in lower case.
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: &'a [u8],
-    /// The name of the operation in the API, for messages.
-    pub(super) operation: &'static str,
-    pub(super) repeat: Repeat,
-    /// Bytes of content that a good answer has.
-    pub(super) expected_bytes: u64,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(operation: &'static str, method: Method, key: Option<&'a str>) -> Self {
-        Self {
-            method,
-            key,
-            query: Vec::new(),
-            headers: Vec::new(),
-            body: &[],
-            operation,
-            repeat: Repeat::Yes,
-            expected_bytes: 0,
-        }
-    }
-
-    pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.query.push((name, value.into()));
-        self.query.sort();
-        self
-    }
-
-    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self.headers.sort();
-        self
-    }
-
-    /// With a body and its MD5, so that the store refuses one that was damaged on the way.
-    pub(super) fn body(mut self, body: &'a [u8]) -> Self {
-        self.body = body;
-        self.header("content-md5", STANDARD.encode(Md5::digest(body)))
-    }
 }
 
 impl ObjectClient {
@@ -140,6 +81,7 @@ impl ObjectClient {
             requests: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
+            copied_bytes: AtomicU64::new(0),
             notes: Mutex::default(),
         })
     }
@@ -161,6 +103,7 @@ impl ObjectClient {
             requests: of(&self.requests),
             sent_bytes: of(&self.sent_bytes),
             received_bytes: of(&self.received_bytes),
+            copied_bytes: of(&self.copied_bytes),
         }
     }
 
@@ -177,14 +120,18 @@ impl ObjectClient {
     /// Sends a request, and repeats it as it says, until an answer has a good status and holds no error.
     pub(super) fn send(&self, call: &Call<'_>) -> Result<Answer, ObjectError> {
         // The limit of the rate is not the store's fault: one attempt may take what it takes.
-        let slowly = self.time_for(call.body);
-        let until = Instant::now().checked_add(self.limits.deadline + slowly).unwrap_or_else(Instant::now);
+        let slowly = self.time_for(call.body) + Duration::from_secs(call.copied_bytes / COPIED_A_SECOND);
+        let deadline = self.limits.deadline + slowly;
+        let until = Instant::now().checked_add(deadline).unwrap_or_else(Instant::now);
         let mut pause = self.limits.pause;
         let mut is_clock_set = false;
         for attempt in 1.. {
             let (error, least) = match self.once(call, until) {
                 Ok(answer) => match self.judged(call, &answer) {
-                    None => return Ok(answer),
+                    None => {
+                        self.copied_bytes.fetch_add(call.copied_bytes, Ordering::Relaxed);
+                        return Ok(answer);
+                    }
                     Some(error) if !is_clock_set && self.takes_clock_of(&answer, &error) => {
                         is_clock_set = true;
                         continue;
@@ -209,7 +156,7 @@ impl ObjectClient {
             }
             let wait = jittered(pause).max(least);
             if wait >= until.saturating_duration_since(Instant::now()) {
-                let (what, limit) = (self.what(call), self.limits.deadline);
+                let (what, limit) = (self.what(call), deadline);
                 return Err(ObjectError::Deadline { what, limit, last: last_of(&error) });
             }
             sleep(wait);
@@ -220,7 +167,8 @@ impl ObjectClient {
 
     fn once(&self, call: &Call<'_>, until: Instant) -> Result<Answer, Failure> {
         let moved = call.body.len() as u64 + call.expected_bytes;
-        let own = self.limits.attempt + Duration::from_secs(moved / (128 << 10)) + self.time_for(call.body);
+        let seconds = moved / (128 << 10) + call.copied_bytes / COPIED_A_SECOND;
+        let own = self.limits.attempt + Duration::from_secs(seconds) + self.time_for(call.body);
         let until = Instant::now().checked_add(own).map_or(until, |own| own.min(until));
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.sent_bytes.fetch_add(call.body.len() as u64, Ordering::Relaxed);

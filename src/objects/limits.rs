@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// The time for one request with all its repetitions.
     pub deadline: Duration,
-    /// The time for one attempt, and a second more for each 128 KiB that it moves.
+    /// The time for one attempt, and a second more for each 128 KiB that it moves, or 4 MiB that the store copies.
     pub attempt: Duration,
     /// The pause before the second attempt; it doubles from then on.
     pub pause: Duration,
@@ -35,4 +35,6 @@ pub struct Traffic {
     pub sent_bytes: u64,
     /// Bytes of bodies received.
     pub received_bytes: u64,
+    /// Bytes that the store copied from its own objects.
+    pub copied_bytes: u64,
 }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use ureq::http::Method;
 
 use super::answers::{children, needed, text_of, understood};
-use super::client::{Call, ObjectClient};
+use super::call::Call;
+use super::client::ObjectClient;
 use super::error::ObjectError;
 
 /// More pages than any honest store has below one prefix.

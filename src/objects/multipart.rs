@@ -6,8 +6,9 @@ use std::ops::Range;
 use ureq::http::Method;
 
 use super::answers::{children, needed, text_of, understood};
+use super::call::{Call, Repeat};
 use super::calls::{Written, etag, text};
-use super::client::{Call, ObjectClient, Repeat};
+use super::client::ObjectClient;
 use super::error::ObjectError;
 
 /// A part that the store has.
@@ -17,6 +18,15 @@ pub struct Part {
     pub number: u32,
     /// Its ETag without quotes.
     pub etag: String,
+}
+
+/// The object that a part is copied from.
+#[derive(Clone, Copy, Debug)]
+pub struct CopySource<'a> {
+    /// Its key in the same bucket.
+    pub key: &'a str,
+    /// Its ETag without quotes.
+    pub etag: &'a str,
 }
 
 /// More pages of uploads than a prefix has.
@@ -49,20 +59,24 @@ impl ObjectClient {
         Ok(Part { number, etag })
     }
 
-    /// Makes a part of a range of another object in the bucket; no byte of it passes this host.
+    /// Makes a part of a range of another object in the bucket; no byte of it passes this host. An error of status 412 if
+    /// that object has another ETag by now.
     pub fn copy_part(
         &self,
         key: &str,
         id: &str,
         number: u32,
-        source: &str,
+        source: &CopySource<'_>,
         range: &Range<u64>,
     ) -> Result<Part, ObjectError> {
+        let CopySource { key: from, etag } = *source;
         let call = Call::new("UploadPartCopy", Method::PUT, Some(key))
             .query("partNumber", number.to_string())
             .query("uploadId", id)
-            .header("x-amz-copy-source", format!("/{}/{}", self.address().bucket, encoded(source)))
+            .header("x-amz-copy-source", format!("/{}/{}", self.address().bucket, encoded(from)))
+            .header("x-amz-copy-source-if-match", etag)
             .header("x-amz-copy-source-range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        let call = Call { copied_bytes: range.end.saturating_sub(range.start), ..call };
         let answer = self.send(&call)?;
         let etag = understood(&answer.body, "CopyPartResult", |root| needed(root, "ETag"));
         let etag = etag.map_err(|why| self.not_understood(&call, why))?.trim_matches('"').to_owned();

@@ -7,6 +7,7 @@ mod apart;
 mod candidate;
 mod decide;
 mod error;
+mod members;
 mod named;
 mod outcome;
 mod transfer;

@@ -95,6 +95,8 @@ impl ImageFiles {
         }
         let written = writer.finish()?;
         let members = &written.members;
+        // Nothing is copied in a directory.
+        let archive_sha1 = members.archive_sha1.unwrap_or_default();
         let manifest = Manifest {
             format: FORMAT,
             stem: STEM.to_owned(),
@@ -107,16 +109,16 @@ impl ImageFiles {
             changes: None,
             sizes: members.into(),
             digests: DigestsRecord {
-                archive_sha1: hex(&members.archive_sha1),
+                archive_sha1: hex(&archive_sha1),
                 index_sha256: hex(&members.index_sha256),
-                checksum_sha256: hex(&super::record::sha256(checksum(&members.archive_sha1).as_bytes())),
+                checksum_sha256: hex(&super::record::sha256(checksum(&archive_sha1).as_bytes())),
             },
             ..(*image.manifest).clone()
         };
         let small = |suffix: &str, bytes: &[u8]| {
             fs::write(directory.path().join(format!("{STEM}{suffix}")), bytes).map_err(scratch_error)
         };
-        small(".checksum", checksum(&members.archive_sha1).as_bytes())?;
+        small(".checksum", checksum(&archive_sha1).as_bytes())?;
         small(MANIFEST, &manifest.to_bytes()?)?;
         let backup = Backup::in_directory(directory.path(), STEM);
         let (errors, first_error) = errors.found.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -1,28 +1,30 @@
 //! Selects the backup to carry forward from, and decides how far to trust it.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
+mod error;
+
+pub(super) use self::error::PreviousError;
+use self::error::UnusableError;
 use super::backup::earlier::EarlierBackups;
 use super::backup::same_source::is_same_source;
-use super::locate::{self, LocateError};
+use super::locate;
 use super::record::timestamp;
 use crate::archive::carry::Share;
-use crate::archive::carry::parent::{Parent, ParentError};
-use crate::archive::image::parent::{ImageParent, ImageParentError, ImageParentFacts};
-use crate::archive::kind::{ArchiveKind, BackupMode, Compression};
+use crate::archive::carry::parent::Parent;
+use crate::archive::image::parent::{ImageParent, ImageParentFacts};
+use crate::archive::kind::{ArchiveKind, BackupMode};
 use crate::archive::level::CompressionLevel;
 use crate::encryption::EncryptionOptions;
 use crate::entry::Timestamp;
-use crate::error::with_causes;
 use crate::layout::Region;
-use crate::manifest::{Manifest, SourceRecord, format_of};
-use crate::outside::BlockRead;
+use crate::manifest::{CarriedRecord, DigestsRecord, Manifest, SourceRecord};
+use crate::outside::unnamed::unnamed_file;
+use crate::outside::{BlockRead, FileBlocks};
 use crate::store::index_cache::{IndexCache, Kept};
-use crate::store::open::OpenError;
 use crate::store::retention::is_future;
 use crate::store::{Backup, Destination, ReadError};
 
@@ -52,7 +54,9 @@ pub(super) struct Previous {
     pub(super) parent: Parent,
     pub(super) share: Share,
     pub(super) trust: Trust,
-    pub(super) archive_sha1: String,
+    pub(super) digests: DigestsRecord,
+    /// Where the last re-read stretch ended in its tar stream.
+    pub(super) reread_from: u64,
 }
 
 /// How far the previous backup is trusted.
@@ -116,103 +120,6 @@ pub(super) struct Sought<'a> {
     pub(super) now: DateTime<Utc>,
 }
 
-/// Why nothing is carried forward although there is a previous backup.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(super) enum PreviousError {
-    /// The backup named by the user was not found.
-    #[error(transparent)]
-    Find(#[from] LocateError),
-    /// The destination is an object store.
-    #[error("a backup in an object store is not carried from yet: each night is a full backup")]
-    InObjectStore,
-    /// The manifest of the named backup cannot be read.
-    #[error("{}", path.display())]
-    ReadManifest {
-        /// The manifest.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The manifest of the named backup is missing or damaged.
-    #[error(transparent)]
-    Manifest(ReadError),
-    /// A verification found the named backup bad.
-    #[error("{0} was verified and is bad")]
-    Bad(String),
-    /// All backups of the source are bad, or carried from bad ones; this is the newest.
-    #[error("{0} is bad, or has data carried forward from a bad backup, and there is no other backup")]
-    AllBad(String),
-    /// The backup is valid but unsuitable.
-    #[error("{stem}: {}", with_causes(why))]
-    Unusable {
-        /// The backup.
-        stem: String,
-        /// The reason.
-        why: UnusableError,
-    },
-}
-
-/// Why a backup cannot be carried forward from.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(super) enum UnusableError {
-    /// Another version of volbak wrote it.
-    #[error("it has the format {0}, which this version does not carry from")]
-    Format(u32),
-    /// Its members are compressed in another way.
-    #[error("it is a {before}, and now it is {now}")]
-    Compression {
-        /// The format of its archive.
-        before: Compression,
-        /// That of the new archive.
-        now: Compression,
-    },
-    /// Its members would keep their old compression level.
-    #[error("it was compressed at level {before}, and now it is {now}")]
-    Level {
-        /// Its level; prefixed by `auto` if it was chosen automatically.
-        before: String,
-        /// The level of the new backup.
-        now: i32,
-    },
-    /// Its manifest has no date, which the schedule of re-reads needs.
-    #[error("its manifest has no date")]
-    NoDate,
-    /// Its archive or its index cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The archive was changed or truncated.
-    #[error("its archive has {found} bytes, and its manifest says {said}")]
-    ArchiveLength {
-        /// Its length in bytes.
-        found: u64,
-        /// Its length in the manifest, in bytes.
-        said: u64,
-    },
-    /// Its index cannot be used.
-    #[error(transparent)]
-    Index(#[from] ParentError),
-    /// The index of the image cannot be used.
-    #[error(transparent)]
-    ImageIndex(#[from] ImageParentError),
-    /// It is plain, and now backups are encrypted.
-    #[error("it is not encrypted, and now backups are")]
-    NotEncryptedBefore,
-    /// It is encrypted, and now backups are not.
-    #[error("it is encrypted, and now backups are not")]
-    NotEncryptedNow,
-    /// Its segments are for others.
-    #[error("the recipients in [encryption] have changed since")]
-    OtherRecipients,
-    /// This host has only public keys, and no index of it.
-    #[error("this host keeps no index of it in {}", .0.display())]
-    NotKept(PathBuf),
-    /// It is an image, and files are backed up now, or the other way round.
-    #[error("one of the two backups is an image, and the other one has files")]
-    OtherKind,
-}
-
 /// Chooses and opens the previous backup. `None` if there is none; an error says why the existing one cannot be
 /// used.
 pub(super) fn previous(
@@ -228,7 +135,7 @@ pub(super) fn previous(
 /// The image backup that members are copied from.
 pub(super) struct PreviousImage {
     pub(super) parent: ImageParent,
-    pub(super) archive_sha1: String,
+    pub(super) digests: DigestsRecord,
 }
 
 /// Like [`previous`], for an image backup.
@@ -249,14 +156,21 @@ fn choose(
     destination: &Destination,
     mode: BackupMode,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
+    // An image is read and sent as a whole: what it has of the previous one is not in long ranges.
+    let is_possible = destination.is_local() || mode == BackupMode::Files;
     match wanted.choice {
         ParentChoice::Full => Ok(None),
-        ParentChoice::Named(_) if !destination.is_local() => Err(PreviousError::InObjectStore),
-        // Carrying forward would download most of the previous archive, and send it again.
-        ParentChoice::Newest if !destination.is_local() => Ok(None),
+        ParentChoice::Named(_) if !is_possible => Err(PreviousError::ImageInObjectStore),
+        ParentChoice::Newest if !is_possible => Ok(None),
         ParentChoice::Named(name) => {
             let found = locate::find(name, Some(destination), wanted.now)?;
             let files = found.files;
+            if !destination.is_local() && !files.directory().starts_with(destination.root()) {
+                return Err(PreviousError::Elsewhere(files.archive_path()));
+            }
+            if destination.is_local() && !files.is_local() {
+                return Err(PreviousError::Elsewhere(files.archive_path()));
+            }
             let manifest = read_manifest(&files)?;
             if locate::files_are_bad(&files, &manifest) {
                 return Err(PreviousError::Bad(files.stem().to_owned()));
@@ -279,7 +193,7 @@ fn newest(
     mode: BackupMode,
 ) -> Result<Option<(Backup, Manifest)>, PreviousError> {
     // Content carried from a bad backup may be bad too, and would pass every check except the one that found it.
-    let mut bad_sha1s: Vec<&str> = Vec::new();
+    let mut bad: Vec<&str> = Vec::new();
     let mut bad_stem = None;
     let mut newest = None;
     for backup in backups.iter() {
@@ -289,9 +203,9 @@ fn newest(
         if is_other || is_future(manifest.started_at, now) {
             continue;
         }
-        let parent_sha1 = manifest.carried.as_ref().map(|carried| carried.parent_archive_sha1.as_str());
-        if backup.is_bad() || parent_sha1.is_some_and(|sha1| bad_sha1s.contains(&sha1)) {
-            bad_sha1s.push(&manifest.digests.archive_sha1);
+        let parent = manifest.carried.as_ref().map(CarriedRecord::parent_identity);
+        if backup.is_bad() || parent.is_some_and(|parent| bad.contains(&parent)) {
+            bad.push(manifest.digests.identity());
             bad_stem = Some(backup.entry.stem.as_str());
             continue;
         }
@@ -299,7 +213,10 @@ fn newest(
     }
     match (newest, bad_stem) {
         (Some(newest), _) => Ok(Some((newest.entry.files(), newest.manifest.clone()))),
-        (None, None) => Ok(None),
+        (None, None) => match backups.damaged() {
+            None => Ok(None),
+            Some(stem) => Err(PreviousError::Damaged(stem.to_owned())),
+        },
         (None, Some(stem)) => Err(PreviousError::AllBad(stem.to_owned())),
     }
 }
@@ -318,7 +235,7 @@ fn open_files(
     manifest: &Manifest,
     kept_index: Option<Arc<dyn BlockRead>>,
 ) -> Result<Opened, UnusableError> {
-    if manifest.format != format_of(manifest.kind()) {
+    if !manifest.has_current_format() {
         return Err(UnusableError::Format(manifest.format));
     }
     let (before, now) = (manifest.compression, wanted.kind.compression());
@@ -333,8 +250,10 @@ fn open_files(
         }
     }
     let day = NaiveDate::parse_from_str(&manifest.local_date, "%Y-%m-%d").map_err(|_| UnusableError::NoDate)?;
-    let archive = files.open_stored_archive()?;
+    let archive = files.open_archive_unread()?;
     let index = kept_index.map_or_else(|| files.open_index(), Ok)?;
+    // It is read twice.
+    let index = if files.is_local() { index } else { copy_of(&*index, manifest.sizes.index_bytes)? };
     let archive_bytes = archive.len_bytes();
     if archive_bytes != manifest.sizes.archive_bytes {
         let (found, said) = (archive_bytes, manifest.sizes.archive_bytes);
@@ -349,8 +268,16 @@ fn open_files(
 }
 
 /// What this host keeps of the previous backup, which it cannot decrypt.
-fn kept_of(wanted: &Sought<'_>, encryption: &EncryptionOptions, published: &Manifest) -> Result<Kept, UnusableError> {
+fn kept_of(
+    wanted: &Sought<'_>,
+    files: &Backup,
+    encryption: &EncryptionOptions,
+    published: &Manifest,
+) -> Result<Kept, UnusableError> {
     let record = published.encryption.as_ref().ok_or(UnusableError::NotEncryptedBefore)?;
+    if !files.is_local() {
+        return Err(UnusableError::EncryptedInStore);
+    }
     if record.recipients != encryption.recipients.names() {
         return Err(UnusableError::OtherRecipients);
     }
@@ -359,6 +286,24 @@ fn kept_of(wanted: &Sought<'_>, encryption: &EncryptionOptions, published: &Mani
         kept.manifest.stem == published.stem && kept.manifest.digests.archive_sha1 == published.digests.archive_sha1
     };
     kept.filter(is_of).ok_or_else(|| UnusableError::NotKept(encryption.index_cache.clone()))
+}
+
+/// A copy of an index in a file without a name.
+fn copy_of(index: &dyn BlockRead, said_bytes: u64) -> Result<Arc<dyn BlockRead>, UnusableError> {
+    if index.len_bytes() != said_bytes {
+        return Err(UnusableError::IndexLength { found: index.len_bytes(), said: said_bytes });
+    }
+    let copied = || -> io::Result<FileBlocks> {
+        let mut copy = unnamed_file()?;
+        let (mut at, mut piece) = (0, vec![0; 1 << 20]);
+        while at < said_bytes {
+            let read = index.read_some(at, &mut piece)?;
+            copy.write_all(piece.get(..read).unwrap_or_default())?;
+            at += read.max(1) as u64;
+        }
+        FileBlocks::of_file(copy)
+    };
+    Ok(Arc::new(copied().map_err(UnusableError::FetchIndex)?))
 }
 
 /// The open files of the previous backup.
@@ -377,12 +322,14 @@ fn open_image(wanted: &Sought<'_>, files: &Backup, manifest: &Manifest) -> Resul
         members: manifest.sizes.members,
     };
     let parent = ImageParent::open(archive, index, &facts, share)?;
-    Ok(PreviousImage { parent, archive_sha1: manifest.digests.archive_sha1.clone() })
+    Ok(PreviousImage { parent, digests: manifest.digests.clone() })
 }
 
 fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previous, UnusableError> {
     let (manifest, kept) = match wanted.encryption {
-        Some(encryption) => kept_of(wanted, encryption, &manifest).map(|kept| (kept.manifest, Some(kept.index)))?,
+        Some(encryption) => {
+            kept_of(wanted, files, encryption, &manifest).map(|kept| (kept.manifest, Some(kept.index)))?
+        }
         None if manifest.encryption.is_some() => return Err(UnusableError::NotEncryptedNow),
         None => (manifest, None),
     };
@@ -390,5 +337,7 @@ fn open(wanted: &Sought<'_>, files: &Backup, manifest: Manifest) -> Result<Previ
     let Opened { archive, index, share } = open_files(wanted, files, manifest, kept)?;
     let parent = Parent::open(&*archive, index, &manifest.as_parent())?;
     let trust = Trust::new(manifest, &parent);
-    Ok(Previous { parent, share, trust, archive_sha1: manifest.digests.archive_sha1.clone() })
+    let on_server = manifest.carried.as_ref().and_then(|carried| carried.on_server);
+    let reread_from = on_server.map_or(0, |on_server| on_server.reread_to);
+    Ok(Previous { parent, share, trust, digests: manifest.digests.clone(), reread_from })
 }

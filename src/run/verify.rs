@@ -156,6 +156,7 @@ pub fn verify(files: &Backup, options: &VerifyOptions, around: Surroundings<'_>)
         findings_total: findings.total,
         manifest_lost: sides.manifest_lost,
         archive_sha1: sides.expected_sha1,
+        index_sha256: sides.index_sha256,
         found_sha1: seen.archive_sha1,
         archive_bytes: sides.archive_bytes,
         members: seen.members,

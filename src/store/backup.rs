@@ -212,6 +212,26 @@ impl Backup {
         if self.kind.is_sealed() { self.open(index_suffix(self.kind)) } else { self.open_index() }
     }
 
+    /// Opens the archive for its length alone and for what [`BlockRead::object`] says: nothing of it is read.
+    pub(crate) fn open_archive_unread(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
+        self.folder.open_unread(&format!("{}{}", self.stem, self.kind.suffix()))
+    }
+
+    /// Whether its files are in a directory of this host.
+    pub(crate) fn is_local(&self) -> bool {
+        self.folder.is_local()
+    }
+
+    /// Writes the checksum file of a backup that was made without the SHA-1 of its archive, unless it is there.
+    pub(crate) fn add_checksum(&self, archive_sha1: &str) -> Result<(), StoreError> {
+        let name = format!("{}{CHECKSUM}", self.stem);
+        if self.folder.length(&name).is_some() {
+            return Ok(());
+        }
+        let line = format!("{archive_sha1}  {}{}\n", self.stem, self.kind.suffix());
+        self.folder.put(&name, line.as_bytes(), Writers::Many)
+    }
+
     /// Opens the index, decrypted.
     pub fn open_index(&self) -> Result<Arc<dyn BlockRead>, OpenError> {
         if self.kind.is_sealed() {

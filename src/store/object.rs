@@ -24,8 +24,9 @@ use rustix::io::Errno;
 
 use self::cache::{Cache, Named};
 use self::file::{ObjectFile, Stage, Staged};
+use self::reading::ObjectBlocks;
 use self::seen::Seen;
-use super::api::{Folder, Listing, Lock, Store, StoreFile, Writers};
+use super::api::{Folder, Listing, Lock, Store, StoreFile, Transfers, Writers};
 use super::backup::RECORD;
 use super::error::StoreError;
 use super::local::TEMPORARY_PREFIX;
@@ -34,7 +35,7 @@ use super::options::StoreOptions;
 use super::pending::PUBLISHED_WITHIN;
 use super::presence::Space;
 use crate::archive::kind::ArchiveKind;
-use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources};
+use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources, Traffic};
 use crate::outside::BlockRead;
 
 /// An empty object that makes a folder of a prefix.
@@ -211,6 +212,15 @@ impl Store for ObjectStore {
         self.read_object(&key, name)
     }
 
+    fn open_unread(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
+        let (key, path) = (self.key(name).map_err(opened)?, self.path.join(name));
+        match self.client.head(&key) {
+            Ok(Some(found)) => Ok(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), key, found, Vec::new()))),
+            Ok(None) => Err(OpenError::Missing(path)),
+            Err(error) => Err(OpenError::Io { path, source: io::Error::other(error) }),
+        }
+    }
+
     fn open_staged(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
         match self.stage.find(&self.key(name).map_err(opened)?) {
             Some(staged) => staged.read().map_err(|source| OpenError::Io { path: self.path.join(name), source }),
@@ -365,6 +375,11 @@ impl Store for ObjectStore {
 
     fn end_dead_uploads(&self) -> Result<usize, StoreError> {
         self.abort_dead_uploads()
+    }
+
+    fn transfers(&self) -> Option<Transfers> {
+        let Traffic { requests, sent_bytes, received_bytes, copied_bytes } = self.client.traffic();
+        Some(Transfers { requests, sent_bytes, received_bytes, copied_bytes })
     }
 
     fn used_bytes(&self) -> Result<u64, StoreError> {

@@ -5,6 +5,7 @@
 #![cfg(feature = "s3")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod carried;
 mod check;
 mod client;
 mod copies;

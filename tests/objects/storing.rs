@@ -44,6 +44,13 @@ struct State {
     delay: Duration,
     /// Keys of a page of a list; 0 for the usual few.
     page: usize,
+    /// As the RADOS gateway 16 does with the condition of a copy.
+    heeds_no_conditions: bool,
+    /// What requests sent, and what was copied of one object to another.
+    sent_bytes: usize,
+    copied_bytes: usize,
+    /// An object of which the next copy finds another content.
+    replaced: Option<String>,
 }
 
 pub(crate) struct Storing {
@@ -129,6 +136,25 @@ impl Storing {
         self.state().stalled.1
     }
 
+    pub(crate) fn heeds_no_conditions(&self) {
+        self.state().heeds_no_conditions = true;
+    }
+
+    /// What was sent to the server, and what it copied, since the last call.
+    pub(crate) fn take_bytes(&self) -> (usize, usize) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.sent_bytes), std::mem::take(&mut state.copied_bytes))
+    }
+
+    /// The first copy of a part finds that its source was replaced.
+    pub(crate) fn replace_at_copy(&self, by: &str) {
+        self.state().replaced = Some(by.to_owned());
+    }
+
+    pub(crate) fn uploads(&self) -> usize {
+        self.state().uploads.len()
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.state().requests.len()
     }
@@ -174,7 +200,9 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         // The whole request came: it is carried out, whether the client is still there or not.
         thread::sleep(delay);
         let answer = {
+            let sent = body.len();
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.sent_bytes += sent;
             let answer = answer(&mut state, &method, &target, &headers, body);
             let path = target.split('?').next().unwrap_or_default();
             let names = query(&target).into_keys().filter(|name| !name.starts_with("X-Amz-")).collect::<Vec<_>>();
@@ -271,6 +299,9 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
             state.uploads.insert(id.clone(), Upload { key: key.to_owned(), parts: BTreeMap::new() });
             xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
         }
+        ("PUT", _, Some(id)) if headers.contains_key("x-amz-copy-source") => {
+            copy_part(state, &id, query.get("partNumber"), headers)
+        }
         (_, _, Some(id)) => of_upload(state, method, &id, query.get("partNumber"), body),
         ("PUT", key, None) => {
             let object = object(body);
@@ -284,6 +315,30 @@ fn answer(state: &mut State, method: &str, target: &str, headers: &BTreeMap<Stri
         }
         (_, key, None) => read(state, key, headers.get("range")),
     }
+}
+
+/// A part that is a range of another object, if that has the ETag that is asked for.
+fn copy_part(state: &mut State, id: &str, part: Option<&String>, headers: &BTreeMap<String, String>) -> Answer {
+    let source = decoded(&headers["x-amz-copy-source"]);
+    if let Some(by) = state.replaced.take() {
+        state.objects.insert(source.trim_start_matches("/backups/").to_owned(), object(by.into_bytes()));
+    }
+    let Some(from) = state.objects.get(source.trim_start_matches("/backups/")) else {
+        return refusal(404, "NoSuchKey");
+    };
+    let wanted = headers.get("x-amz-copy-source-if-match").map(|etag| etag.trim_matches('"'));
+    if !state.heeds_no_conditions && wanted.is_some_and(|etag| etag != from.etag) {
+        return refusal(412, "PreconditionFailed");
+    }
+    let (first, last) = headers["x-amz-copy-source-range"].strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+    let Some(bytes) = from.bytes.get(first..=last) else { return refusal(416, "InvalidRange") };
+    let copied = object(bytes.to_vec());
+    let etag = copied.etag.clone();
+    let Some(upload) = state.uploads.get_mut(id) else { return refusal(404, "NoSuchUpload") };
+    upload.parts.insert(part.unwrap().parse().unwrap(), copied);
+    state.copied_bytes += last + 1 - first;
+    xml(format!("<CopyPartResult><ETag>\"{etag}\"</ETag></CopyPartResult>"))
 }
 
 fn of_upload(state: &mut State, method: &str, id: &str, part: Option<&String>, body: Vec<u8>) -> Answer {

@@ -136,7 +136,7 @@ fn back_up_into(
         let manifest = manifest(previous);
         let (archive, index) = (previous.open_archive().unwrap(), previous.open_index().unwrap());
         let parent = Parent::open(&*archive, index, &manifest.as_parent()).unwrap();
-        writer.carry_from(parent, share);
+        writer.carry_from(parent, share, 0);
     }
     writer.start_filesystem(None, Some(Timestamp { sec: i64::MAX, nsec: 0 })).unwrap();
     let root = rustix::fs::open(tree, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
@@ -150,7 +150,7 @@ fn back_up_into(
         }
     }
     let written = writer.finish().unwrap();
-    let sha1 = hex(&written.members.archive_sha1);
+    let sha1 = hex(&written.members.archive_sha1.unwrap());
     let checksum = format!("{sha1}  {archive_name}\n");
     fs::write(files.checksum_path(), &checksum).unwrap();
     let manifest = Manifest {

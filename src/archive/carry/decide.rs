@@ -10,6 +10,7 @@ use super::Share;
 use super::candidate::{Candidate, CompleteGroup, Taken};
 use super::group::{Group, GroupReader};
 use super::parent::{Parent, key_of};
+use super::stretch::Stretch;
 use super::tally::Tally;
 use crate::archive::counts::CarryCounts;
 use crate::archive::error::{ArchiveError, StopCheck};
@@ -30,7 +31,7 @@ pub(in crate::archive) enum Offer {
     /// It matches, and so does its group so far: a later entry decides.
     Held,
     /// It completes a group, which is copied.
-    Copy(CompleteGroup),
+    Copy(Box<CompleteGroup>),
     /// The held entries are read first, before anything else.
     GiveUp(GivenUp),
 }
@@ -51,10 +52,18 @@ pub(in crate::archive) enum Why {
     Ends,
 }
 
+/// What is re-read today although it is unchanged.
+enum Due {
+    /// Single groups, by the key of their first path.
+    Groups(Share),
+    /// A stretch of the archive.
+    Stretch(Stretch),
+}
+
 /// The previous backup, and the position of the walk in it.
 pub(in crate::archive) struct Carry {
     parent: Parent,
-    share: Share,
+    due: Due,
     stop: StopCheck,
     /// Entries with a ctime older than this can be trusted: a later change would have updated it. `None`: carry nothing.
     trusted_before: Option<Timestamp>,
@@ -72,10 +81,20 @@ pub(in crate::archive) struct Carry {
 impl Carry {
     /// Carries from `parent`, except for the share that is re-read today.
     pub(in crate::archive) fn new(parent: Parent, share: Share, stop: StopCheck) -> Self {
+        Self::with(parent, Due::Groups(share), stop)
+    }
+
+    /// The same, where the share is one stretch that begins at `from` in the tar stream of `parent`.
+    pub(in crate::archive) fn in_stretches(parent: Parent, share: Share, from: u64, stop: StopCheck) -> Self {
+        let stretch = Stretch::new(&share, from, parent.tar_bytes());
+        Self::with(parent, Due::Stretch(stretch), stop)
+    }
+
+    fn with(parent: Parent, due: Due, stop: StopCheck) -> Self {
         let tally = Tally::new(parent.stem(), parent.archive_name());
         Self {
             parent,
-            share,
+            due,
             stop,
             trusted_before: None,
             candidate: None,
@@ -118,8 +137,17 @@ impl Carry {
         (self.parent.lines(), &mut self.tally)
     }
 
-    /// Decides on the next entry of the walk. Fails when the operation is cancelled.
-    pub(in crate::archive) fn offer(&mut self, mut placed: Box<Placed>) -> Result<Offer, ArchiveError> {
+    /// Where the next backup goes on re-reading in the new tar stream; `None` if it re-reads single groups.
+    pub(in crate::archive) fn reread_to(&self) -> Option<u64> {
+        match &self.due {
+            Due::Groups(_) => None,
+            Due::Stretch(stretch) => Some(stretch.next()),
+        }
+    }
+
+    /// Decides on the next entry of the walk. `written`: the bytes of the tar stream so far. Fails when the operation is
+    /// cancelled.
+    pub(in crate::archive) fn offer(&mut self, mut placed: Box<Placed>, written: u64) -> Result<Offer, ArchiveError> {
         // A socket has no line; holding sockets in a group would need unbounded memory.
         if matches!(placed.entry.kind, EntryKind::Socket) || self.trusted_before.is_none() {
             return Ok(Offer::Read(placed));
@@ -129,7 +157,7 @@ impl Carry {
         }
         let key = key_of(&placed.path);
         if let Some(group) = self.parent.group(key, &placed.path) {
-            if self.is_eligible(&group, key) {
+            if self.is_eligible(&group, key, written) {
                 self.heads.clear();
                 match self.compare(Candidate::new(group), placed)? {
                     // The first entry of a group differs, so no other is held.
@@ -149,8 +177,12 @@ impl Carry {
     }
 
     /// Whether the group with this key may be copied at all, whatever the walk yields.
-    fn is_eligible(&mut self, group: &Group, key: u64) -> bool {
-        if self.share.is_due(key) {
+    fn is_eligible(&mut self, group: &Group, key: u64, written: u64) -> bool {
+        let is_due = match &mut self.due {
+            Due::Groups(share) => share.is_due(key),
+            Due::Stretch(stretch) => stretch.is_due(group.first.tar_offset, written),
+        };
+        if is_due {
             self.tally.note_reread();
             return false;
         }
@@ -177,7 +209,7 @@ impl Carry {
         }
         if self.has_same_heads(&candidate.group) || self.has_same_heads_with_flags(&mut candidate)? {
             let Candidate { group, taken } = candidate;
-            return Ok(Offer::Copy(CompleteGroup { group, taken }));
+            return Ok(Offer::Copy(Box::new(CompleteGroup { group, taken })));
         }
         Ok(Offer::GiveUp(self.give_up(candidate, Why::OtherHeads)))
     }

@@ -16,6 +16,10 @@ pub(crate) struct Group {
     pub(crate) first: MemberLine,
     /// The number of members.
     pub(crate) members: u64,
+    /// Their length in the archive, if they are adjacent there.
+    pub(crate) length: Option<u64>,
+    /// Their length in the tar stream.
+    pub(crate) tar_length: u64,
     /// The offset of their lines in the index file.
     pub(crate) at: u64,
     /// The entries in order: a single one if there are several members.
@@ -47,6 +51,7 @@ impl GroupReader {
         lines.add(&self.buf);
         let mut tar_end = end_of(&first)?;
         let (mut members, mut heads) = (1, first.heads);
+        let mut end = first.offset.checked_add(first.length);
         let mut entries = KeptEntries::with_capacity(LinesCheck::len_of(check).min(BUFFER_BYTES));
         let mut done = first.tar_offset;
         while done != tar_end {
@@ -54,6 +59,9 @@ impl GroupReader {
             match self.parse()? {
                 RawLine::Member(member) if entries.is_empty() && member.tar_offset == tar_end => {
                     tar_end = end_of(&member)?;
+                    // Padding between them is not copied.
+                    let is_adjacent = end == Some(member.offset) && !member.is_padding();
+                    end = end.filter(|_| is_adjacent).and_then(|end| end.checked_add(member.length));
                     members += 1;
                     heads = member.heads;
                 }
@@ -69,7 +77,11 @@ impl GroupReader {
                 return Err(changed());
             }
         }
-        if lines.finish() == check { Ok(Group { first, members, at, entries, heads }) } else { Err(changed()) }
+        if lines.finish() != check {
+            return Err(changed());
+        }
+        let (length, tar_length) = (end.map(|end| end - first.offset), tar_end - first.tar_offset);
+        Ok(Group { first, members, length, tar_length, at, entries, heads })
     }
 
     /// The next line of a member with data. It must start at `tar_offset` in the tar stream, and end at or before

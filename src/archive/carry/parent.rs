@@ -11,7 +11,7 @@ use super::known_data::{CollectingData, KnownData};
 use crate::archive::index::{IndexVersion, RawEntry, RawLine, escape_path};
 use crate::archive::read::index_file::{IndexError, IndexReader, PlacedLine};
 use crate::entry::Timestamp;
-use crate::outside::BlockRead;
+use crate::outside::{BlockRead, StoredObject};
 use crate::shown::hex;
 
 /// The maximum number of groups, and of members of raw images, to remember. Entries of further groups are read, and
@@ -42,9 +42,12 @@ pub enum ParentError {
     /// The totals of its index do not match its archive.
     #[error("its index belongs to an archive of another length")]
     OtherArchive,
-    /// Its archive is not in a local file, from which members could be copied.
-    #[error("its archive is not a file of this host")]
+    /// Its archive is neither in a local file nor an object, from which members could be copied.
+    #[error("its archive is neither a file of this host nor an object")]
     NotAFile,
+    /// Its archive is an object that the store does not copy from.
+    #[error("its archive lies in an archive tier of the store, which does not copy from there")]
+    Cold,
     /// Reading its index failed.
     #[error("its index cannot be read")]
     Io(#[from] io::Error),
@@ -67,14 +70,37 @@ pub struct ParentFacts {
     pub archive_paths: Vec<String>,
 }
 
+/// The archive that is carried from.
+#[derive(Clone, Debug)]
+pub(crate) enum ParentArchive {
+    /// A file of this host.
+    File(Arc<File>),
+    /// An object, whose store copies ranges of it.
+    Stored(Arc<StoredObject>),
+}
+
+impl ParentArchive {
+    fn of(archive: &dyn BlockRead) -> Result<Self, ParentError> {
+        match (archive.file(), archive.object()) {
+            (Some(file), _) => Ok(Self::File(Arc::clone(file))),
+            (None, Some(object)) if object.is_cold => Err(ParentError::Cold),
+            (None, Some(object)) if object.etag.is_empty() => Err(ParentError::NotAFile),
+            (None, Some(object)) => Ok(Self::Stored(Arc::clone(object))),
+            (None, None) => Err(ParentError::NotAFile),
+        }
+    }
+}
+
 /// A previous backup that can be carried from.
 #[derive(Debug)]
 pub struct Parent {
     stem: String,
     suffix: &'static str,
-    archive: Arc<File>,
+    archive: ParentArchive,
+    tar_bytes: u64,
     groups: GroupTable,
-    data: Arc<KnownData>,
+    /// `None` if the archive is an object: what a raw image has of it is not copied.
+    data: Option<Arc<KnownData>>,
     reader: GroupReader,
     clocks: Vec<RegionClock>,
     left_out: u64,
@@ -92,7 +118,7 @@ struct RegionClock {
 impl Parent {
     /// Reads `index` completely, and compares it with the manifest's facts.
     pub fn open(archive: &dyn BlockRead, index: Arc<dyn BlockRead>, said: &ParentFacts) -> Result<Self, ParentError> {
-        let archive = Arc::clone(archive.file().ok_or(ParentError::NotAFile)?);
+        let archive = ParentArchive::of(archive)?;
         let again = Arc::clone(&index);
         let clock_of = |archive_path: &String| RegionClock {
             archive_path: archive_path.clone(),
@@ -125,9 +151,13 @@ impl Parent {
             return Err(ParentError::OtherArchive);
         }
         let (groups, data, left_out) = collecting.finish();
-        let data = Arc::new(data.finish(Arc::clone(&archive), Arc::clone(&again), version));
+        let data = match &archive {
+            ParentArchive::File(file) => Some(Arc::new(data.finish(Arc::clone(file), Arc::clone(&again), version))),
+            ParentArchive::Stored(_) => None,
+        };
+        let tar_bytes = totals.tar_bytes;
         let (stem, reader) = (said.stem.clone(), GroupReader::new(again, version));
-        Ok(Self { stem, suffix: said.suffix, archive, groups, data, reader, clocks, left_out })
+        Ok(Self { stem, suffix: said.suffix, archive, tar_bytes, groups, data, reader, clocks, left_out })
     }
 
     /// The name of its archive.
@@ -141,13 +171,18 @@ impl Parent {
     }
 
     /// Its archive.
-    pub(crate) fn archive(&self) -> &Arc<File> {
+    pub(crate) fn archive(&self) -> &ParentArchive {
         &self.archive
     }
 
-    /// Its members with data of raw images.
-    pub(crate) fn known_data(&self) -> &Arc<KnownData> {
-        &self.data
+    /// The length of its tar stream.
+    pub(crate) fn tar_bytes(&self) -> u64 {
+        self.tar_bytes
+    }
+
+    /// Its members with data of raw images, if they can be read.
+    pub(crate) fn known_data(&self) -> Option<&Arc<KnownData>> {
+        self.data.as_ref()
     }
 
     /// The number of groups and members beyond the limit; they are read.

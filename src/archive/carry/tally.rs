@@ -39,11 +39,22 @@ impl Tally {
 
     /// Counts a copied member: its length in the archive, the number of entries that end in it, and the length of
     /// their data.
-    pub(super) fn note_copied(&mut self, bytes: u64, entries: u64, data_bytes: u64, observer: &dyn Observer) {
+    pub(in crate::archive) fn note_copied(
+        &mut self,
+        bytes: u64,
+        entries: u64,
+        data_bytes: u64,
+        observer: &dyn Observer,
+    ) {
         self.counts.members += 1;
         self.counts.bytes += bytes;
         self.counts.entries += entries;
         observer.on_event(&Event::Carried { bytes: data_bytes });
+    }
+
+    /// Counts entries that end in members which were counted before.
+    pub(in crate::archive) fn note_entries(&mut self, entries: u64) {
+        self.counts.entries += entries;
     }
 
     /// Counts members of raw images that were copied: their number and length in the archive.

@@ -216,7 +216,8 @@ impl InOrder for ImageSink {
         let ImageTotals { members, archive_bytes, volume_bytes } = self.totals;
         let members = WrittenMembers {
             totals: Totals { members, entries: 0, archive_bytes, tar_bytes: volume_bytes },
-            archive_sha1: self.sha1.finalize().into(),
+            archive_sha1: Some(self.sha1.finalize().into()),
+            copied_on_server_bytes: 0,
             index_sha256: index.sha256.finalize().into(),
             index_bytes: index.bytes,
             segments: None,

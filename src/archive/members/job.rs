@@ -4,9 +4,10 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::image::ImageMembers;
-use super::recheck::Carried;
+use super::recheck::{Carried, CarriedMember};
 use crate::archive::codec::{MAX_MEMBER_DATA, WIDEST};
 use crate::archive::index::{EntryLine, MemberDigest};
+use crate::outside::StoredObject;
 
 /// A member being filled, compressed and written. Its buffers are reused.
 pub(super) struct Job {
@@ -32,6 +33,13 @@ pub(super) struct Job {
 pub(super) enum Ready {
     Compressed(Job),
     Carried(Carried),
+    Stored(Stored),
+}
+
+/// Members that are adjacent in an object, and which its store copies.
+pub(super) struct Stored {
+    pub(super) source: Arc<StoredObject>,
+    pub(super) members: Vec<CarriedMember>,
 }
 
 impl Ready {
@@ -39,6 +47,7 @@ impl Ready {
         match self {
             Self::Compressed(job) => &job.member[..job.member_len],
             Self::Carried(carried) => carried.bytes(),
+            Self::Stored(_) => &[],
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::archive::index::Totals;
 use crate::archive::level::HIGHEST_LEVEL;
 use crate::encryption::WrittenTable;
+use crate::outside::StoredObject;
 
 /// The minimum number of blocks worth sharing.
 pub const LEAST_SHARED_BLOCKS: usize = 16;
@@ -29,6 +31,29 @@ pub trait ArchiveFile: Write + Send {
         let _ = (source, offset);
         self.write_all(bytes)
     }
+
+    /// Appends a range of an object of the same store, which the store copies. The open part must have its least length.
+    #[doc(hidden)]
+    fn copy_stored(&mut self, source: &Arc<StoredObject>, range: Range<u64>) -> io::Result<()> {
+        let _ = (source, range);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The lengths of the parts that copies alternate with. Called before [`ArchiveFile::copy_stored`].
+    #[doc(hidden)]
+    fn open_part(&mut self) -> OpenPart {
+        OpenPart::default()
+    }
+}
+
+/// The part of an upload that is being filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
+pub struct OpenPart {
+    /// Bytes that were written since the last part or copy.
+    pub bytes: u64,
+    /// The fewest bytes of a part before a copy, and of the copy.
+    pub least_bytes: u64,
 }
 
 /// Shares nothing.
@@ -49,8 +74,10 @@ pub struct Outputs {
 pub struct WrittenMembers {
     /// The totals in the index's last line.
     pub totals: Totals,
-    /// SHA-1 of the archive's bytes.
-    pub archive_sha1: [u8; 20],
+    /// SHA-1 of the archive's bytes; `None` if the store copied some of them, which this host did not see.
+    pub archive_sha1: Option<[u8; 20]>,
+    /// Bytes that the store copied.
+    pub copied_on_server_bytes: u64,
     /// SHA-256 of the index's bytes.
     pub index_sha256: [u8; 32],
     /// The length of the index in bytes.

@@ -176,12 +176,18 @@ impl<S: InOrder> Sequencer<S> {
 impl Sequencer<Sink> {
     /// Whether the archive can share blocks with this file.
     pub(super) fn shares_with(&self, source: &File) -> bool {
+        self.when_written(0, |sink| sink.shares_with(source)).unwrap_or(false)
+    }
+
+    /// Asks the sink once all members before this number are written.
+    pub(super) fn when_written<T>(&self, end: u64, ask: impl FnOnce(&mut Sink) -> T) -> Result<T, Failed> {
         let mut state = self.lock();
         loop {
+            let is_written = state.next >= end;
             match &mut state.sink {
-                Sinking::Idle(sink) => return sink.shares_with(source),
-                Sinking::Busy => state = self.wait(state),
-                Sinking::Ended => return false,
+                Sinking::Idle(sink) if is_written => return Ok(ask(sink)),
+                Sinking::Ended => return Err(Failed),
+                Sinking::Idle(_) | Sinking::Busy => state = self.wait(state),
             }
         }
     }

@@ -10,10 +10,10 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::image::ImageMember;
-use super::job::{Job, Ready};
-use super::output::{ArchiveFile, LEAST_SHARED_BLOCKS, Outputs, WrittenMembers};
+use super::job::{Job, Ready, Stored};
+use super::output::{ArchiveFile, LEAST_SHARED_BLOCKS, OpenPart, Outputs, WrittenMembers};
 use super::recheck::CarriedMember;
-use crate::archive::codec::CodecRef;
+use crate::archive::codec::{Bounds, CodecRef};
 use crate::archive::index::{HEADER_LINE, MemberDigest, MemberLine, Totals};
 use crate::archive::level::{HIGHEST_LEVEL, LevelControl};
 use crate::encryption::table::TableWriter;
@@ -25,7 +25,9 @@ const LEAST_SHARED_FOR_PADDING: usize = 64;
 pub(super) struct Sink {
     codec: CodecRef,
     archive: Box<dyn ArchiveFile>,
-    sha1: Sha1,
+    /// `None` once the store copied bytes that this host did not see.
+    sha1: Option<Sha1>,
+    copied_on_server_bytes: u64,
     index: io::BufWriter<Hashing>,
     /// The table of segments, if the archive is encrypted.
     segments: Option<TableWriter<io::BufWriter<Box<dyn Write + Send>>>>,
@@ -49,7 +51,19 @@ impl Sink {
         let (totals, levels) = (Totals::default(), [0; HIGHEST_LEVEL as usize + 1]);
         let (archive, lines) = (outputs.archive, Vec::new());
         let segments = outputs.segments.map(|out| TableWriter::new(io::BufWriter::with_capacity(64 << 10, out)));
-        Ok(Self { codec, archive, sha1: Sha1::new(), index, segments, lines, totals, levels, control, give_back })
+        Ok(Self {
+            codec,
+            archive,
+            sha1: Some(Sha1::new()),
+            copied_on_server_bytes: 0,
+            index,
+            segments,
+            lines,
+            totals,
+            levels,
+            control,
+            give_back,
+        })
     }
 
     /// Whether the archive can share blocks with this file.
@@ -60,6 +74,7 @@ impl Sink {
     pub(super) fn write(&mut self, ready: Ready) -> io::Result<()> {
         let ready = match ready {
             Ready::Compressed(job) if !job.image_ends.is_empty() => return self.write_image(job),
+            Ready::Stored(stored) => return self.write_stored(stored),
             ready => ready,
         };
         if let Ready::Carried(carried) = &ready {
@@ -70,11 +85,11 @@ impl Sink {
         // hashing.
         let began = Instant::now();
         match &ready {
-            Ready::Compressed(_) => archive.write_all(ready.bytes())?,
+            Ready::Compressed(_) | Ready::Stored(_) => archive.write_all(ready.bytes())?,
             Ready::Carried(carried) => archive.write_shared(carried.bytes(), &carried.archive, carried.offset())?,
         }
         let is_written = Instant::now();
-        sha1.update(ready.bytes());
+        hash(sha1, ready.bytes());
         if let Some(segments) = segments {
             match &ready {
                 Ready::Compressed(_) => segments.add(ready.bytes())?,
@@ -82,6 +97,8 @@ impl Sink {
                     let lengths = carried.members.iter().map(|member| member.line.length);
                     add_each(segments, carried.bytes(), lengths)?;
                 }
+                // Nothing is carried on the server for an encrypted archive.
+                Ready::Stored(_) => return Err(io::Error::other("the digests of copied segments are not known")),
             }
         }
         control.note_writing(is_written - began);
@@ -104,18 +121,56 @@ impl Sink {
                 let _ = give_back.send(job);
             }
             // Its buffer is returned on drop.
-            Ready::Carried(carried) => {
-                for CarriedMember { line, entries } in &carried.members {
-                    let begins_at = totals.tar_bytes;
-                    totals.add_member(lines, (line.length, line.tar_length), line.digest, line.heads, line.data);
-                    totals.entries += entries.len() as u64;
-                    entries.add_to(lines, line.tar_offset, begins_at);
-                }
-            }
+            Ready::Carried(carried) => totals.add_carried(lines, &carried.members),
+            // Written above.
+            Ready::Stored(_) => {}
         }
         index.write_all(lines)?;
         lines.clear();
         Ok(())
+    }
+
+    /// The part of an upload that is being filled.
+    pub(super) fn open_part(&mut self) -> OpenPart {
+        self.archive.open_part()
+    }
+
+    /// Lets the store copy members.
+    fn write_stored(&mut self, Stored { source, members }: Stored) -> io::Result<()> {
+        let start = members.first().map_or(0, |member| member.line.offset);
+        let end = members.iter().try_fold(
+            start,
+            |end, CarriedMember { line, .. }| {
+                if line.offset == end { end.checked_add(line.length) } else { None }
+            },
+        );
+        let end = end.ok_or_else(|| io::Error::other("the members to be copied are not adjacent"))?;
+        self.fill_part()?;
+        let Self { archive, sha1, index, lines, totals, copied_on_server_bytes, .. } = self;
+        archive.copy_stored(&source, start..end)?;
+        *sha1 = None;
+        *copied_on_server_bytes += end - start;
+        totals.add_carried(lines, &members);
+        index.write_all(lines)?;
+        lines.clear();
+        Ok(())
+    }
+
+    /// Fills the open part with padding up to the least length of a part.
+    fn fill_part(&mut self) -> io::Result<()> {
+        let Self { codec, archive, sha1, lines, totals, .. } = self;
+        let Bounds { min_padding_bytes, max_padding_bytes, .. } = *codec.bounds();
+        loop {
+            let OpenPart { bytes, least_bytes } = archive.open_part();
+            if bytes == 0 || bytes >= least_bytes {
+                return Ok(());
+            }
+            let lacking = usize::try_from(least_bytes - bytes).unwrap_or(usize::MAX);
+            let member = codec.padding(lacking.clamp(min_padding_bytes, max_padding_bytes));
+            archive.write_all(&member)?;
+            hash(sha1, &member);
+            totals.add_member(lines, (member.len() as u64, 0), MemberDigest::of(&member), None, None);
+        }
     }
 
     /// Writes the members of a piece of a raw image.
@@ -139,7 +194,7 @@ impl Sink {
                 None => archive.write_all(bytes)?,
             }
             let is_written = Instant::now();
-            sha1.update(bytes);
+            hash(sha1, bytes);
             if let Some(segments) = segments {
                 add_each(segments, bytes, run.iter().map(|member| member.len as u64))?;
             }
@@ -188,25 +243,32 @@ impl Sink {
         }
         let member = codec.padding(len);
         archive.write_all(&member)?;
-        sha1.update(&member);
+        hash(sha1, &member);
         totals.add_member(lines, (len as u64, 0), MemberDigest::of(&member), None, None);
         Ok(())
     }
 
     pub(super) fn finish(self) -> io::Result<WrittenMembers> {
-        let Self { mut archive, sha1, mut index, segments, totals, levels, .. } = self;
+        let Self { mut archive, sha1, mut index, segments, totals, levels, copied_on_server_bytes, .. } = self;
         totals.write_to(&mut index)?;
         let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
         index.flush()?;
         archive.flush()?;
         Ok(WrittenMembers {
             totals,
-            archive_sha1: sha1.finalize().into(),
+            archive_sha1: sha1.map(|sha1| sha1.finalize().into()),
+            copied_on_server_bytes,
             index_sha256: index.sha256.finalize().into(),
             index_bytes: index.bytes,
             segments: segments.map(TableWriter::finish).transpose()?,
             levels,
         })
+    }
+}
+
+fn hash(sha1: &mut Option<Sha1>, bytes: &[u8]) {
+    if let Some(sha1) = sha1 {
+        sha1.update(bytes);
     }
 }
 
@@ -235,6 +297,16 @@ fn padding_len(from: u64, to: u64, block: NonZero<usize>, min_bytes: usize) -> u
 }
 
 impl Totals {
+    /// Appends the lines of members of the previous archive, and of the entries that end in them.
+    fn add_carried(&mut self, out: &mut Vec<u8>, members: &[CarriedMember]) {
+        for CarriedMember { line, entries } in members {
+            let begins_at = self.tar_bytes;
+            self.add_member(out, (line.length, line.tar_length), line.digest, line.heads, line.data);
+            self.entries += entries.len() as u64;
+            entries.add_to(out, line.tar_offset, begins_at);
+        }
+    }
+
     /// Appends the next member's line to `out`.
     fn add_member(
         &mut self,

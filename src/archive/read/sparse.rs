@@ -5,17 +5,14 @@
 //!
 //! Source: GNU tar's manual, "Storing Sparse Files"; `struct sparse` in its `tar.h`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use rustix::fs::{Mode, OFlags};
 
 use super::header_error::HolesError;
 use crate::archive::digits::parse_padded;
+use crate::outside::unnamed::unnamed_file;
 use crate::units::ByteRange;
 
 /// The maximum number of runs of a map inside the headers, which are read as a whole. volbak does not write such
@@ -177,22 +174,6 @@ impl MapBuilder {
         self.spilled = Some(file);
         Ok(())
     }
-}
-
-/// An unnamed file in `$TMPDIR`, or in /var/tmp: /tmp may be in memory.
-fn unnamed_file() -> io::Result<File> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let directory = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(&directory, flags, Mode::RUSR | Mode::WUSR) {
-        return Ok(file.into());
-    }
-    // The filesystem does not support O_TMPFILE.
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let path = directory.join(format!(".volbak-tmp.map-{}-{number}", std::process::id()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
 }
 
 /// The map with these runs.

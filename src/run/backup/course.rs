@@ -17,6 +17,7 @@ use super::under_way::UnderWay;
 use crate::archive::kind::BackupMode;
 use crate::archive::members::require_memory;
 use crate::encryption::EncryptionOptions;
+use crate::error::with_causes;
 use crate::events::{Event, Observer, Severity};
 use crate::reader::exclude::Excludes;
 use crate::run::collect::Collector;
@@ -44,6 +45,7 @@ pub(super) fn work(
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.name() });
 
+    let before = destination.store().transfers();
     let volume = destination.volume_directory(source.backup_name())?;
     let backups = list_volume(&*volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
@@ -57,6 +59,9 @@ pub(super) fn work(
             run(&backup, volume, &excludes, previous, || PreviousBackup::seek(scope, &backup, false))
         })?,
     };
+    if let Some((before, after)) = before.zip(destination.store().transfers()) {
+        backup.step(&after.since(before).to_string());
+    }
     collector.on_event(&Event::SourceFinished {
         source: source.name(),
         outcome: format!("{} ({})", outcome.archive.display(), ByteLen(outcome.manifest.sizes.archive_bytes)),
@@ -66,7 +71,7 @@ pub(super) fn work(
 }
 
 fn run<'scope, 'env>(
-    backup: &UnderWay<'_>,
+    backup: &'env UnderWay<'env>,
     volume: Folder,
     excludes: &Excludes,
     mut previous: PreviousBackup<'scope, 'env>,
@@ -79,6 +84,7 @@ fn run<'scope, 'env>(
     let input = ToArchive { pending: &pending, guard: &guard, excludes, scratch: &scratch };
     let told = backup.collector.collected();
     let mut as_images: Vec<KeptAsImage> = Vec::new();
+    let mut is_full = false;
     let archived = loop {
         match archive(backup, &input, &mut previous, &as_images) {
             // The archive is written again, since the part archived so far must not pass for the whole region.
@@ -89,7 +95,17 @@ fn run<'scope, 'env>(
                 as_images.push(KeptAsImage { region, severity, what });
                 pending.start_over()?;
                 backup.collector.go_back_to(told.clone());
-                previous = seek_again()?;
+                previous = if is_full { PreviousBackup::nothing(backup) } else { seek_again()? };
+            }
+            Err(BackupError::Archive(error))
+                if !is_full && !backup.destination.is_local() && error.is_source_changed() =>
+            {
+                is_full = true;
+                pending.start_over()?;
+                backup.collector.go_back_to(told.clone());
+                let what = format!("everything is read again: {}", with_causes(&error));
+                backup.tell(Severity::Notice, what);
+                previous = PreviousBackup::nothing(backup);
             }
             archived => break archived,
         }

@@ -9,6 +9,8 @@ use crate::store::catalog::{BackupState, CatalogEntry};
 /// The complete backups of a volume, in the order of their dates.
 pub(in crate::run) struct EarlierBackups<'a> {
     complete: Vec<EarlierBackup<'a>>,
+    /// The newest one that is damaged.
+    damaged: Option<&'a str>,
 }
 
 pub(in crate::run) struct EarlierBackup<'a> {
@@ -23,7 +25,13 @@ impl<'a> EarlierBackups<'a> {
             BackupState::Complete { manifest } => Some(EarlierBackup { entry, manifest, is_bad: OnceLock::new() }),
             _ => None,
         });
-        Self { complete: complete.collect() }
+        let damaged = entries.iter().rev().find(|entry| matches!(entry.state, BackupState::Damaged { .. }));
+        Self { complete: complete.collect(), damaged: damaged.map(|entry| entry.stem.as_str()) }
+    }
+
+    /// The newest one that is damaged.
+    pub(in crate::run) fn damaged(&self) -> Option<&'a str> {
+        self.damaged
     }
 
     pub(in crate::run) fn iter(&self) -> std::slice::Iter<'_, EarlierBackup<'a>> {

@@ -86,7 +86,7 @@ pub(super) fn publish(
     let manifest_bytes = manifest.to_bytes()?;
     let sealed = signature.as_ref().zip(manifest.encryption.as_ref());
     let archive = pending.publish(&ToPublish {
-        checksum: backup.options.checksum.then_some(checksum.as_bytes()),
+        checksum: checksum.as_ref().filter(|_| backup.options.checksum).map(String::as_bytes),
         manifest: &manifest_bytes,
         archive_bytes: manifest.sizes.archive_bytes,
         index_bytes: manifest.sizes.index_bytes,

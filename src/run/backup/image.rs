@@ -33,7 +33,7 @@ pub(super) fn run(backup: &UnderWay<'_>, volume: Folder) -> Result<BackupOutcome
     let known = previous.as_ref().map(|previous| KnownPrevious {
         stem: previous.parent.stem().to_owned(),
         trust: Trust::default(),
-        archive_sha1: previous.archive_sha1.clone(),
+        digests: previous.digests.clone(),
     });
     let archived = archive(backup, &pending, &guard, previous);
     publish(backup, pending, guard, archived, known.as_ref())
@@ -114,6 +114,7 @@ fn archive(
             members: written.members,
             counts: Counts { raw_images: 1, data_bytes: written.data_bytes, ..Counts::default() },
             carried: written.carried,
+            reread_to: None,
         },
     })
 }

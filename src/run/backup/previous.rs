@@ -8,6 +8,7 @@ use super::under_way::UnderWay;
 use crate::archive::write::ArchiveWriter;
 use crate::error::with_causes;
 use crate::events::Severity;
+use crate::manifest::DigestsRecord;
 use crate::run::parent::{Previous, PreviousError, Trust, previous};
 use crate::run::record::source_record;
 
@@ -28,7 +29,7 @@ pub(super) struct PreviousBackup<'scope, 'env> {
 pub(super) struct KnownPrevious {
     pub(super) stem: String,
     pub(super) trust: Trust,
-    pub(super) archive_sha1: String,
+    pub(super) digests: DigestsRecord,
 }
 
 impl<'scope, 'env> PreviousBackup<'scope, 'env> {
@@ -42,6 +43,11 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
         Ok(Self { backup, search: Some(search.map_err(BackupError::Thread)?), is_reported, known: None })
     }
 
+    /// None: all is read.
+    pub(super) fn nothing(backup: &'env UnderWay<'env>) -> Self {
+        Self { backup, search: None, is_reported: false, known: None }
+    }
+
     /// Waits for it on the first call, and sets it as the archive's parent. `None` if there is no usable one.
     pub(super) fn join(&mut self, writer: &mut ArchiveWriter<'_>) -> Option<&KnownPrevious> {
         if let Some(search) = self.search.take() {
@@ -49,10 +55,10 @@ impl<'scope, 'env> PreviousBackup<'scope, 'env> {
             if self.is_reported {
                 report(self.backup, &found);
             }
-            self.known = found.ok().flatten().map(|Previous { parent, share, trust, archive_sha1 }| {
+            self.known = found.ok().flatten().map(|Previous { parent, share, trust, digests, reread_from }| {
                 let stem = parent.stem().to_owned();
-                writer.carry_from(parent, share);
-                KnownPrevious { stem, trust, archive_sha1 }
+                writer.carry_from(parent, share, reread_from);
+                KnownPrevious { stem, trust, digests }
             });
         }
         self.known.as_ref()

@@ -8,7 +8,8 @@ use super::under_way::UnderWay;
 use crate::archive::kind::ArchiveKind;
 use crate::archive::members::WrittenMembers;
 use crate::manifest::{
-    CarriedRecord, ChangesRecord, DigestsRecord, EncryptionRecord, Manifest, SnapshotRecord, format_of,
+    CarriedRecord, ChangesRecord, DigestsRecord, EncryptionRecord, Manifest, ON_SERVER_FORMAT, OnServerRecord,
+    SnapshotRecord, format_of,
 };
 use crate::outside::host;
 use crate::run::collect::Collected;
@@ -36,16 +37,20 @@ pub(super) fn manifest(
     let ArchivedSource { layout, regions, image, written } = archived;
     let kind = backup.options.kind();
     let members = &written.members;
-    let archive_sha1 = hex(&members.archive_sha1);
-    let checksum = checksum_text(stem, kind, &archive_sha1);
+    let archive_sha1 = members.archive_sha1.map_or_else(String::new, |sha1| hex(&sha1));
+    let checksum = checksum_text(stem, kind, &archive_sha1).filter(|_| backup.options.checksum);
+    let on_server =
+        written.reread_to.map(|reread_to| OnServerRecord { copied_bytes: members.copied_on_server_bytes, reread_to });
     let carried = before.previous.zip(written.carried).map(|(previous, counts)| CarriedRecord {
         parent: previous.stem.clone(),
-        parent_archive_sha1: previous.archive_sha1.clone(),
+        parent_archive_sha1: previous.digests.archive_sha1.clone(),
+        parent_index_sha256: previous.digests.archive_sha1().is_none().then(|| previous.digests.index_sha256.clone()),
+        on_server,
         counts,
     });
     let Collected { problems, counts: problem_counts, .. } = backup.collector.collected();
     Manifest {
-        format: format_of(kind),
+        format: if archive_sha1.is_empty() { ON_SERVER_FORMAT } else { format_of(kind) },
         volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
         name: backup.source.backup_name().to_owned(),
         stem: stem.to_owned(),
@@ -75,7 +80,7 @@ pub(super) fn manifest(
         digests: DigestsRecord {
             archive_sha1,
             index_sha256: hex(&members.index_sha256),
-            checksum_sha256: if backup.options.checksum { hex(&sha256(checksum.as_bytes())) } else { String::new() },
+            checksum_sha256: checksum.map_or_else(String::new, |checksum| hex(&sha256(checksum.as_bytes()))),
         },
         self_sha256: String::new(),
     }
@@ -93,7 +98,7 @@ fn encryption_record(backup: &UnderWay<'_>, members: &WrittenMembers) -> Option<
     })
 }
 
-/// The checksum file: the output of `sha1sum` in the archive's directory.
-pub(in crate::run) fn checksum_text(stem: &str, kind: ArchiveKind, archive_sha1: &str) -> String {
-    format!("{archive_sha1}  {stem}{}\n", kind.suffix())
+/// The checksum file: the output of `sha1sum` in the archive's directory. `None` without a SHA-1.
+pub(in crate::run) fn checksum_text(stem: &str, kind: ArchiveKind, archive_sha1: &str) -> Option<String> {
+    (!archive_sha1.is_empty()).then(|| format!("{archive_sha1}  {stem}{}\n", kind.suffix()))
 }

@@ -31,6 +31,9 @@ pub struct Record {
     pub format: u32,
     /// The SHA-1 of the archive according to manifest or checksum; `None` if neither has one.
     pub archive_sha1: Option<String>,
+    /// The SHA-256 of the index, if the manifest has no SHA-1 of the archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_sha256: Option<String>,
     /// The archive's length in bytes.
     pub archive_bytes: u64,
     /// The last verification of each level, in the order of levels; for each level, the last without a second
@@ -91,6 +94,11 @@ pub enum Health {
 }
 
 impl Record {
+    /// The digest that tells the archive from others.
+    fn identity(&self) -> Option<&str> {
+        self.index_sha256.as_deref().or(self.archive_sha1.as_deref())
+    }
+
     /// The state. A finding stands until a verification of at least the same extent finds nothing: at the same or a
     /// higher level, and with a second opinion if the first had one.
     pub fn health(&self) -> Health {
@@ -122,28 +130,29 @@ impl Record {
     }
 }
 
-/// The record of a backup; `None` without one, or if it applies to an archive of another SHA-1 or length.
-/// `archive_sha1` is from the manifest (or without it, from the checksum).
-pub fn load(files: &Backup, archive_sha1: Option<&str>, archive_bytes: u64) -> Option<Record> {
+/// The record of a backup; `None` without one, or if it applies to another archive. `identity` is the archive's SHA-1 from
+/// the manifest (or without it, from the checksum), or the index's SHA-256 if the manifest has no SHA-1.
+pub fn load(files: &Backup, identity: Option<&str>, archive_bytes: u64) -> Option<Record> {
     let record: Record = serde_json::from_slice(&files.read_record().ok()?).ok()?;
-    let same = record.format == FORMAT
-        && record.archive_sha1.as_deref() == archive_sha1
-        && record.archive_bytes == archive_bytes;
+    let same = record.format == FORMAT && record.identity() == identity && record.archive_bytes == archive_bytes;
     same.then_some(record)
 }
 
 /// The record of a backup whose side files were not read yet.
 pub fn of(files: &Backup) -> Option<Record> {
-    let (archive_sha1, archive_bytes) = side_files::expected(files)?;
-    load(files, archive_sha1.as_deref(), archive_bytes)
+    let (identity, archive_bytes) = side_files::expected(files)?;
+    load(files, identity.as_deref(), archive_bytes)
 }
 
 /// The record of a backup in the catalog, without reading its manifest again.
 pub fn of_entry(entry: &CatalogEntry) -> Option<Record> {
     let files = entry.files().seen();
     match &entry.state {
-        BackupState::Complete { manifest } if parse_hex::<20>(&manifest.digests.archive_sha1).is_some() => {
-            load(&files, Some(&manifest.digests.archive_sha1), manifest.sizes.archive_bytes)
+        BackupState::Complete { manifest }
+            if parse_hex::<20>(&manifest.digests.archive_sha1).is_some()
+                || manifest.digests.archive_sha1().is_none() =>
+        {
+            load(&files, Some(manifest.digests.identity()), manifest.sizes.archive_bytes)
         }
         _ => of(&files),
     }
@@ -158,17 +167,13 @@ fn shorten(finding: &mut Finding) {
     }
 }
 
-/// Adds a result to the record beside the backup, atomically. `archive_sha1` is from the manifest (or without it,
-/// from the checksum).
-pub fn save(
-    files: &Backup,
-    archive_sha1: Option<&str>,
-    archive_bytes: u64,
-    mut result: LevelResult,
-) -> io::Result<Record> {
-    let mut record = load(files, archive_sha1, archive_bytes).unwrap_or_default();
+/// Adds a result to the record beside the backup, atomically. `identity` is that of [`load`].
+pub fn save(files: &Backup, identity: Option<&str>, archive_bytes: u64, mut result: LevelResult) -> io::Result<Record> {
+    let mut record = load(files, identity, archive_bytes).unwrap_or_default();
     record.format = FORMAT;
-    record.archive_sha1 = archive_sha1.map(str::to_owned);
+    let is_of_index = identity.is_some_and(|digest| parse_hex::<32>(digest).is_some());
+    let identity = identity.map(str::to_owned);
+    (record.archive_sha1, record.index_sha256) = if is_of_index { (None, identity) } else { (identity, None) };
     record.archive_bytes = archive_bytes;
     result.findings.truncate(MAX_FINDINGS);
     result.findings.iter_mut().for_each(shorten);

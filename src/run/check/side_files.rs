@@ -37,7 +37,9 @@ pub struct SideFiles {
     pub index_changed: bool,
     /// There is an index but no manifest: a volbak backup that lost its manifest.
     pub manifest_lost: bool,
-    /// The expected SHA-1 of the archive, hex.
+    /// The SHA-256 of the index, if the manifest has no SHA-1 of the archive: it tells the archive from others.
+    pub index_sha256: Option<String>,
+    /// The expected SHA-1 of the archive, hex; `None` if a store copied a part of it and it was not verified yet.
     pub expected_sha1: Option<String>,
     /// The checksum file's digest, if it differs from the manifest's.
     pub other_sha1: Option<String>,
@@ -114,6 +116,9 @@ fn check_manifest(files: &Backup, sides: &mut SideFiles, findings: &mut Findings
     }
     if parse_hex::<20>(&manifest.digests.archive_sha1).is_some() {
         sides.expected_sha1 = Some(manifest.digests.archive_sha1.clone());
+    } else if manifest.has_current_format() && manifest.digests.archive_sha1().is_none() {
+        // The digests of all members are in the index, and the index's in the manifest.
+        sides.index_sha256 = Some(manifest.digests.index_sha256.clone());
     } else {
         bad(findings, "its SHA-1 of the archive is invalid".to_owned());
     }
@@ -176,13 +181,14 @@ fn check_checksum(files: &Backup, manifest_there: bool, sides: &mut SideFiles, f
     }
 }
 
-/// The expected SHA-1 from the manifest (or without it, from the checksum), and the archive's actual length; `None`
-/// without an archive. The same as [`check`] finds, without reading a long file.
+/// What tells the archive from others: its SHA-1 from the manifest or the index's SHA-256 (without a manifest, the SHA-1 from
+/// the checksum), and the archive's actual length; `None` without an archive. The same as [`check`] finds, without reading
+/// a long file.
 pub fn expected(files: &Backup) -> Option<(Option<String>, u64)> {
     let archive_bytes = files.open_stored_archive().ok()?.len_bytes();
-    let of_manifest = files.manifest().map(|manifest| manifest.digests.archive_sha1);
+    let of_manifest = files.manifest().map(|manifest| manifest.digests.identity().to_owned());
     let of_checksum = || parse_checksum(&files.read_checksum().ok()?).map(|(digest, _)| digest);
-    let is_one = |digest: &String| parse_hex::<20>(digest).is_some();
+    let is_one = |digest: &String| parse_hex::<20>(digest).is_some() || parse_hex::<32>(digest).is_some();
     Some((of_manifest.filter(is_one).or_else(of_checksum), archive_bytes))
 }
 

@@ -25,11 +25,14 @@ impl Named {
         kind: ArchiveKind,
     ) -> Result<Self, ManifestError> {
         let expected = read.digests.checksum_sha256.clone();
+        // One that a verification added names the source: a verification of the copy adds its own.
+        let checksum = checksum.filter(|_| read.stem == stem || read.digests.archive_sha1().is_some());
         let is_expected = |bytes: &Vec<u8>| hex(&Sha256::digest(bytes)) == expected;
         if read.stem == stem || !checksum.as_ref().is_none_or(is_expected) {
             return Ok(Self { manifest, checksum, checksum_sha256: expected });
         }
-        let checksum = checksum.map(|_| checksum_text(stem, kind, &read.digests.archive_sha1).into_bytes());
+        let checksum =
+            checksum.and_then(|_| checksum_text(stem, kind, &read.digests.archive_sha1)).map(String::into_bytes);
         let checksum_sha256 = checksum.as_ref().map_or(expected, |bytes| hex(&Sha256::digest(bytes)));
         let own = CopiedFrom { stem: read.stem.clone(), self_sha256: read.self_sha256.clone() };
         let mut copy = read;

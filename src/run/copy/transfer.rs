@@ -8,6 +8,7 @@ use chrono::Local;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::members::Members;
 use super::named::Named;
 use crate::events::{Event, Observer};
 use crate::manifest::{Manifest, ManifestError};
@@ -142,6 +143,8 @@ struct Part {
 enum Hash {
     Sha1(Sha1),
     Sha256(Sha256),
+    /// The SHA-256 of the index, if all members of the archive have the digests in it.
+    Members(Box<Members>),
 }
 
 impl Hash {
@@ -149,6 +152,7 @@ impl Hash {
         match self {
             Self::Sha1(hash) => hash.update(bytes),
             Self::Sha256(hash) => hash.update(bytes),
+            Self::Members(members) => members.update(bytes),
         }
     }
 
@@ -156,6 +160,7 @@ impl Hash {
         match self {
             Self::Sha1(hash) => ("SHA-1", hex(&hash.finalize())),
             Self::Sha256(hash) => ("SHA-256", hex(&hash.finalize())),
+            Self::Members(members) => ("index of members", members.finish()),
         }
     }
 }
@@ -187,8 +192,9 @@ impl Transfer<'_> {
         let named = Named::of(read, manifest, checksum, &stem, self.files.kind())?;
         let arrival = Arrival::begin(Arc::clone(&folder), &stem, self.files.kind())?;
         let digests = &self.manifest.digests;
-        let expected = |digest: &String| (!self.is_bad).then(|| digest.clone());
-        let part = |suffix, path, bytes, digest, content| Part {
+        // A checksum that a verification added has no digest in the manifest.
+        let expected = |digest: &str| (!self.is_bad && !digest.is_empty()).then(|| digest.to_owned());
+        let part = |suffix, path, bytes, digest: &str, content| Part {
             suffix,
             path,
             bytes,
@@ -196,6 +202,7 @@ impl Transfer<'_> {
             expected: expected(digest),
             content,
         };
+        let members = Members::new(Arc::clone(&index));
         let suffix = index_suffix(self.files.kind());
         let mut parts = vec![part(suffix, self.files.index_path(), index, &digests.index_sha256, Content::Index)];
         // The signature of the manifest has no digest in it.
@@ -213,8 +220,10 @@ impl Transfer<'_> {
         }
         let (suffix, path) = (self.files.kind().suffix(), self.files.archive_path());
         let content = Content::Archive { share_blocks: false };
-        let of_archive = part(suffix, path, archive, &digests.archive_sha1, content);
-        parts.push(Part { hash: Hash::Sha1(Sha1::new()), ..of_archive });
+        let of_archive = part(suffix, path, archive, digests.identity(), content);
+        let hash =
+            if digests.archive_sha1().is_some() { Hash::Sha1(Sha1::new()) } else { Hash::Members(Box::new(members)) };
+        parts.push(Part { hash, ..of_archive });
         let mut done = Transferred { archive: folder.path().to_owned(), copied_bytes: 0, kept_bytes: 0 };
         let copied = parts.iter().try_for_each(|part| self.bring(&arrival, part, &mut done)).and_then(|()| {
             if self.is_bad {

@@ -39,7 +39,7 @@ impl Mark {
             },
             ExportFrom::ImageFile(image) => file_facts(image.path())?,
             ExportFrom::Backup { files, .. } => match files.read_manifest() {
-                Ok(manifest) => format!("backup {}", manifest.digests.archive_sha1),
+                Ok(manifest) => format!("backup {}", manifest.digests.identity()),
                 Err(_) => file_facts(&files.archive_path())?,
             },
         };

@@ -3,7 +3,7 @@
 use super::Answer;
 use super::probe::{PROBE_BYTES, Probe};
 use super::tries::{self, Tried, tried};
-use crate::objects::{ObjectError, Part};
+use crate::objects::{CopySource, ObjectError, Part};
 
 /// Parts of an upload, as Amazon has it.
 const USUAL_MOST_PARTS: u32 = 10_000;
@@ -77,9 +77,11 @@ impl Probe<'_> {
     /// A part that is a range of another object, and whether completing keeps an object from being replaced.
     pub(super) fn copied_range(&mut self) -> Result<(), ObjectError> {
         let source = self.key("plain");
+        let etag = self.client.head(&source)?.map(|found| found.etag).unwrap_or_default();
+        let from = CopySource { key: &source, etag: &etag };
         let range = 1000..5000;
         let Some((key, id)) = self.begun("copied")? else { return Ok(()) };
-        let copied = match tried(self.client.copy_part(&key, &id, 1, &source, &range))? {
+        let copied = match tried(self.client.copy_part(&key, &id, 1, &from, &range))? {
             Tried::Done(part) => {
                 let written = self.client.complete_upload(&key, &id, &[part], false)?;
                 self.note(&key, &written);

@@ -36,6 +36,9 @@ pub struct VerifyReport {
     pub manifest_lost: bool,
     /// The archive's SHA-1 according to manifest or checksum.
     pub archive_sha1: Option<String>,
+    /// The SHA-256 of the index, if the manifest has no SHA-1 of the archive: a store copied a part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_sha256: Option<String>,
     /// The archive's actual SHA-1; not at the level `quick`.
     pub found_sha1: Option<String>,
     /// The archive's length in bytes.
@@ -62,14 +65,24 @@ impl VerifyReport {
             (Verdict::Bad, _) => format!("{stem}: BAD, {} things are wrong", self.findings_total),
             (Verdict::Good, CheckLevel::Quick) => format!("{stem}: its files are complete and agree"),
             (Verdict::Good, _) if is_image => format!("{stem}: good, an image in {members} members{second}"),
-            (Verdict::Good, _) => format!("{stem}: good, {entries} entries in {members} members{second}"),
+            (Verdict::Good, _) => {
+                let first = self.first_sha1().map_or_else(String::new, |sha1| format!("; its SHA-1 is {sha1}"));
+                format!("{stem}: good, {entries} entries in {members} members{first}{second}")
+            }
             (Verdict::GoodAsFarAsChecked, _) => {
                 format!("{stem}: nothing is wrong as far as it can be checked: {}{second}", self.not_checked.join("; "))
             }
         }
     }
 
-    /// Adds this verification to the record beside the backup, and returns the new record.
+    /// The SHA-1 of an archive of which nobody knew it: a store copied a part of it. All its members have their digests.
+    fn first_sha1(&self) -> Option<&str> {
+        let is_first = self.verdict == Verdict::Good && self.index_sha256.is_some() && self.archive_sha1.is_none();
+        self.found_sha1.as_deref().filter(|_| is_first)
+    }
+
+    /// Adds this verification to the record beside the backup, and returns the new record. Writes the checksum file of an
+    /// archive whose SHA-1 was not known before.
     #[doc(hidden)]
     pub fn save_record(&self, files: &Backup) -> io::Result<Record> {
         let result = LevelResult {
@@ -83,6 +96,10 @@ impl VerifyReport {
             volbak_version: env!("CARGO_PKG_VERSION").to_owned(),
             second_opinion: self.second_opinion,
         };
-        record::save(files, self.archive_sha1.as_deref(), self.archive_bytes, result)
+        if let Some(sha1) = self.first_sha1() {
+            files.add_checksum(sha1).map_err(io::Error::other)?;
+        }
+        let identity = self.index_sha256.as_deref().or(self.archive_sha1.as_deref());
+        record::save(files, identity, self.archive_bytes, result)
     }
 }

@@ -3,22 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Mode, OFlags};
-
 use super::parts::Parts;
-use crate::archive::members::ArchiveFile;
+use crate::archive::members::{ArchiveFile, OpenPart};
 use crate::objects::ObjectClient;
-use crate::outside::{BlockRead, FileBlocks};
+use crate::outside::unnamed::unnamed_file;
+use crate::outside::{BlockRead, FileBlocks, StoredObject};
 use crate::store::api::{Content, StoreFile};
 use crate::store::error::StoreError;
 use crate::store::open::OpenError;
-
-/// The directory for copies of indexes, which have no name in it.
-const COPIES: &str = "/var/tmp";
 
 /// The staged files of this process, by their keys.
 #[derive(Debug, Default)]
@@ -100,8 +97,7 @@ impl Staged {
     /// Keeps a copy of what is written from now on, in a file without a name. Without room for it, the file cannot be read
     /// before it is published once it is long.
     fn keep_copy(&self) {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let made = rustix::fs::open(COPIES, flags, Mode::RUSR | Mode::WUSR).ok().map(File::from);
+        let made = unnamed_file().ok();
         *self.copy() = made.filter(|_| self.parts().len_bytes() == 0);
     }
 
@@ -180,9 +176,18 @@ impl Write for PartWriter {
         Ok(bytes.len())
     }
 
+    /// An archive that was copied from is gone by now, perhaps, while what it lacks can still be read.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.0.parts().end_copies()
     }
 }
 
-impl ArchiveFile for PartWriter {}
+impl ArchiveFile for PartWriter {
+    fn copy_stored(&mut self, source: &Arc<StoredObject>, range: Range<u64>) -> io::Result<()> {
+        self.0.parts().copy(source, range)
+    }
+
+    fn open_part(&mut self) -> OpenPart {
+        self.0.parts().open_part()
+    }
+}

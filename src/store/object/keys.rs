@@ -80,7 +80,14 @@ impl ObjectStore {
         if seen::is_kept(&object.key) && object.len <= cache::MOST_BYTES {
             return Some(Arc::new(seen::content(&self.client, &self.cache, object)?));
         }
-        let found = Found { len: object.len, etag: object.etag.clone(), version: None, locked_until: None, age: None };
+        let found = Found {
+            len: object.len,
+            etag: object.etag.clone(),
+            version: None,
+            locked_until: None,
+            age: None,
+            is_cold: false,
+        };
         Some(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), object.key.clone(), found, Vec::new())))
     }
 

@@ -1,11 +1,15 @@
 //! The bytes of one object: in memory while they are few, otherwise an upload in parts, two of them on their way at a time.
+//! A part may be a range of another object, which the store copies.
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crate::objects::{ObjectClient, ObjectError, Part};
+use crate::archive::members::OpenPart;
+use crate::objects::{CopySource, ObjectClient, Part};
+use crate::outside::StoredObject;
 
 /// Parts on their way while the next one is filled.
 const IN_FLIGHT: usize = 2;
@@ -15,7 +19,13 @@ const MOST_PARTS: u32 = 1000;
 /// it. Together they are 166 GiB.
 const PART_BYTES: [usize; 4] = [8 << 20, 32 << 20, 128 << 20, 512 << 20];
 
-type Running = JoinHandle<Result<Part, ObjectError>>;
+/// The fewest bytes of a part beside a copy, for each quarter. The first is what the S3 API asks for; with the others the
+/// parts that an archive needs stay few, however often copies and fresh data alternate.
+const LEAST_BYTES: [u64; 4] = [5 << 20, 32 << 20, 128 << 20, 512 << 20];
+/// The longest copy of a part, for each quarter. The S3 API allows 5 GiB.
+const COPY_BYTES: [u64; 4] = [512 << 20, 2 << 30, 5 << 30, 5 << 30];
+
+type Running = JoinHandle<io::Result<Part>>;
 
 pub(super) struct Parts {
     client: Arc<ObjectClient>,
@@ -27,6 +37,14 @@ pub(super) struct Parts {
     sent_bytes: u64,
     /// What was not sent yet.
     tail: Vec<u8>,
+    /// A range that was not copied yet; `tail` is empty then.
+    copying: Option<(Arc<StoredObject>, Range<u64>)>,
+    /// The object that ranges were copied from.
+    copied_from: Option<Arc<StoredObject>>,
+    /// Whether more was copied since that object was last seen to be as it was.
+    copied_from_unchecked: bool,
+    /// Whether copies are expected: a part is sent only when as much is left as the next one needs.
+    holds_back: bool,
     is_settled: bool,
 }
 
@@ -46,18 +64,23 @@ impl Parts {
             running: VecDeque::new(),
             sent_bytes: 0,
             tail: Vec::new(),
+            copying: None,
+            copied_from: None,
+            copied_from_unchecked: false,
+            holds_back: false,
             is_settled: false,
         }
     }
 
     pub(super) fn len_bytes(&self) -> u64 {
-        self.sent_bytes + self.tail.len() as u64
+        let copying = self.copying.as_ref().map_or(0, |(_, range)| range.end - range.start);
+        self.sent_bytes + copying + self.tail.len() as u64
     }
 
     /// All bytes, if none was sent.
     pub(super) fn in_memory(&self) -> io::Result<&[u8]> {
         let unsent = || io::Error::new(io::ErrorKind::Unsupported, "an upload in parts is read after it is published");
-        if self.upload.is_none() { Ok(&self.tail) } else { Err(unsent()) }
+        if self.upload.is_none() && self.copying.is_none() { Ok(&self.tail) } else { Err(unsent()) }
     }
 
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -65,21 +88,79 @@ impl Parts {
             return Err(io::Error::other("the last part was sent"));
         }
         self.is_settled = false;
+        self.send_copies(0)?;
         while !bytes.is_empty() {
-            let part_bytes = part_bytes(self.number()).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::FileTooLarge,
-                    "the archive has more than 166 GiB, which is the most in 1000 parts",
-                )
-            })?;
-            let (now, later) = bytes.split_at(bytes.len().min(part_bytes - self.tail.len()));
+            let part_bytes = part_bytes(self.number()).ok_or_else(too_many)?;
+            let held_back = if self.holds_back { least_bytes(self.number() + 1) } else { 0 };
+            let most = part_bytes + usize::try_from(held_back).unwrap_or(0);
+            let (now, later) = bytes.split_at(bytes.len().min(most - self.tail.len()));
             self.tail.extend_from_slice(now);
             bytes = later;
-            if self.tail.len() == part_bytes {
+            if self.tail.len() == most {
+                let held_back = self.tail.split_off(part_bytes);
                 self.send()?;
+                self.tail = held_back;
             }
         }
         Ok(())
+    }
+
+    /// What is filled now. From now on parts are cut so that a copy may follow at any time but soon after another one.
+    pub(super) fn open_part(&mut self) -> OpenPart {
+        self.holds_back = true;
+        OpenPart { bytes: self.tail.len() as u64, least_bytes: least_bytes(self.number() + 1) }
+    }
+
+    /// Appends a range of an object of the same store.
+    pub(super) fn copy(&mut self, source: &Arc<StoredObject>, range: Range<u64>) -> io::Result<()> {
+        if source.store != store_of(&self.client) || range.is_empty() || range.end > source.len_bytes {
+            return Err(io::Error::other(format!("{} cannot be copied from", source.key)));
+        }
+        if self.copied_from.as_ref().is_some_and(|from| from != source) {
+            return Err(io::Error::other("parts are copied from one object alone"));
+        }
+        self.is_settled = false;
+        (self.copied_from, self.copied_from_unchecked) = (Some(Arc::clone(source)), true);
+        if !self.tail.is_empty() {
+            self.send()?;
+        }
+        match &mut self.copying {
+            Some((_, before)) if before.end == range.start => before.end = range.end,
+            _ => {
+                self.send_copies(0)?;
+                self.copying = Some((Arc::clone(source), range));
+            }
+        }
+        // The store copies while the walk goes on. What stays is long enough to be a part.
+        self.send_copies(copy_bytes(self.number()))
+    }
+
+    /// Lets the store copy what was asked for, but for the last `but` bytes and less than as many again.
+    fn send_copies(&mut self, but: u64) -> io::Result<()> {
+        while let Some((source, range)) = self.copying.clone() {
+            let (len, most) = (range.end - range.start, copy_bytes(self.number()));
+            if but > 0 && len < most.saturating_add(but) {
+                return Ok(());
+            }
+            // Equal parts: none is shorter than a part may be.
+            let now = len.div_ceil(len.div_ceil(most).max(1)).min(most);
+            let rest = range.start + now..range.end;
+            self.copying = (!rest.is_empty()).then(|| (Arc::clone(&source), rest));
+            self.begin_copy(source, range.start..range.start + now)?;
+        }
+        Ok(())
+    }
+
+    fn begin_copy(&mut self, source: Arc<StoredObject>, range: Range<u64>) -> io::Result<()> {
+        let bytes = range.end - range.start;
+        self.begin(bytes, move |client, key, id, number| {
+            let from = CopySource { key: &source.key, etag: &source.etag };
+            client.copy_part(key, id, number, &from, &range).map_err(|error| match error.status() {
+                // Also a store that copies no ranges, or not from there.
+                Some(400..=499 | 501) if error.code() != Some("NoSuchUpload") => changed(&source, error.to_string()),
+                _ => io::Error::other(error),
+            })
+        })
     }
 
     /// The number of the next part.
@@ -88,6 +169,20 @@ impl Parts {
     }
 
     fn send(&mut self) -> io::Result<()> {
+        let bytes = std::mem::take(&mut self.tail);
+        self.begin(bytes.len() as u64, move |client, key, id, number| {
+            client.put_part(key, id, number, &bytes).map_err(io::Error::other)
+        })
+    }
+
+    /// Begins a part of this length in a thread of its own.
+    fn begin(
+        &mut self,
+        bytes: u64,
+        make: impl FnOnce(&ObjectClient, &str, &str, u32) -> io::Result<Part> + Send + 'static,
+    ) -> io::Result<()> {
+        let number = self.number();
+        part_bytes(number).ok_or_else(too_many)?;
         let id = match &self.upload {
             Some(id) => id.clone(),
             None => self.upload.insert(self.client.begin_upload(&self.key).map_err(io::Error::other)?).clone(),
@@ -95,33 +190,51 @@ impl Parts {
         while self.running.len() >= IN_FLIGHT {
             self.join_first()?;
         }
-        let (client, key, number, bytes) =
-            (Arc::clone(&self.client), self.key.clone(), self.number(), std::mem::take(&mut self.tail));
-        self.sent_bytes += bytes.len() as u64;
-        let sending = move || client.put_part(&key, &id, number, &bytes);
-        self.running.push_back(Builder::new().name("part".to_owned()).spawn(sending)?);
+        let (client, key) = (Arc::clone(&self.client), self.key.clone());
+        self.sent_bytes += bytes;
+        let making = move || make(&client, &key, &id, number);
+        self.running.push_back(Builder::new().name("part".to_owned()).spawn(making)?);
         Ok(())
     }
 
     fn join_first(&mut self) -> io::Result<()> {
         let Some(first) = self.running.pop_front() else { return Ok(()) };
         let part = first.join().map_err(|_| io::Error::other("the thread that sends a part panicked"))?;
-        self.done.push(part.map_err(io::Error::other)?);
+        self.done.push(part?);
         Ok(())
     }
 
     /// Sends what is left, and waits until the store has all parts. Few bytes stay in memory until they are published.
     pub(super) fn settle(&mut self) -> io::Result<()> {
-        if self.upload.is_some() {
-            if !self.tail.is_empty() {
-                self.send()?;
-            }
-            while !self.running.is_empty() {
-                self.join_first()?;
-            }
+        self.send_copies(0)?;
+        if self.upload.is_some() && !self.tail.is_empty() {
+            self.send()?;
         }
+        self.end_copies()?;
         self.is_settled = true;
         Ok(())
+    }
+
+    /// Waits until all parts that were begun are there, and checks that what was copied is what was asked for.
+    pub(super) fn end_copies(&mut self) -> io::Result<()> {
+        self.send_copies(0)?;
+        while !self.running.is_empty() {
+            self.join_first()?;
+        }
+        self.check_source()?;
+        self.copied_from_unchecked = false;
+        Ok(())
+    }
+
+    /// Fails if the object that was copied from is not there any more as it was. Not every store heeds the condition of
+    /// a copy (the RADOS gateway 16 does not).
+    fn check_source(&self) -> io::Result<()> {
+        let Some(source) = self.copied_from.as_ref().filter(|_| self.copied_from_unchecked) else { return Ok(()) };
+        let found = self.client.head(&source.key).map_err(io::Error::other)?;
+        if found.is_some_and(|found| found.etag == source.etag && found.len == source.len_bytes) {
+            return Ok(());
+        }
+        Err(changed(source, "it was replaced or removed".to_owned()))
     }
 
     /// Makes the object. No object of the key may be there.
@@ -156,6 +269,7 @@ impl Parts {
         }
         self.done.clear();
         self.tail = Vec::new();
+        (self.copying, self.copied_from, self.holds_back) = (None, None, false);
         (self.sent_bytes, self.is_settled) = (0, false);
         match self.upload.take() {
             Some(id) => self.client.abort_upload(&self.key, &id).map_err(io::Error::other),
@@ -164,12 +278,46 @@ impl Parts {
     }
 }
 
+/// The object that parts were copied from has changed, or its store refuses to copy.
+#[derive(Debug, thiserror::Error)]
+#[error("the store cannot copy from {key}: {why}")]
+struct SourceChanged {
+    key: String,
+    why: String,
+}
+
+/// An error of a kind that nothing else here has.
+fn changed(source: &StoredObject, why: String) -> io::Error {
+    let key = source.key.clone();
+    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, SourceChanged { key, why })
+}
+
+fn too_many() -> io::Error {
+    let what = "the archive has more than 166 GiB, which is the most in 1000 parts";
+    io::Error::new(io::ErrorKind::FileTooLarge, what)
+}
+
+/// The store of a client, which tells it from others.
+pub(super) fn store_of(client: &ObjectClient) -> String {
+    format!("{} in {}", client.address().bucket, client.settings().endpoint)
+}
+
+/// The quarter of all parts that a part lies in.
+fn quarter(number: u32) -> usize {
+    usize::try_from(number.saturating_sub(1) / (MOST_PARTS / 4)).unwrap_or(usize::MAX).min(PART_BYTES.len() - 1)
+}
+
+fn least_bytes(number: u32) -> u64 {
+    LEAST_BYTES[quarter(number)]
+}
+
+fn copy_bytes(number: u32) -> u64 {
+    COPY_BYTES[quarter(number)]
+}
+
 /// The length of a part; `None` beyond the last.
 fn part_bytes(number: u32) -> Option<usize> {
-    if number > MOST_PARTS {
-        return None;
-    }
-    PART_BYTES.get(usize::try_from((number - 1) / (MOST_PARTS / 4)).ok()?).copied()
+    (number <= MOST_PARTS).then(|| PART_BYTES[quarter(number)])
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::objects::{Found, ObjectClient};
-use crate::outside::BlockRead;
+use crate::outside::{BlockRead, StoredObject};
+use crate::store::object::parts::store_of;
 
 /// What is read when an object is opened: all of most indexes and manifests, and the head of an archive.
 pub(super) const FIRST_BYTES: u64 = 256 << 10;
@@ -15,7 +16,7 @@ const MOST_BYTES: u64 = 8 << 20;
 pub(super) struct ObjectBlocks {
     client: Arc<ObjectClient>,
     key: String,
-    found: Found,
+    found: Arc<StoredObject>,
     /// The first bytes, which stay.
     first: Vec<u8>,
     window: Mutex<Window>,
@@ -37,7 +38,9 @@ impl Window {
 impl ObjectBlocks {
     pub(super) fn new(client: Arc<ObjectClient>, key: String, found: Found, first: Vec<u8>) -> Self {
         let window = Mutex::new(Window { start: first.len() as u64, bytes: Vec::new() });
-        Self { client, key, found, first, window }
+        let Found { len, etag, is_cold, .. } = found;
+        let found = StoredObject { store: store_of(&client), key: key.clone(), etag, len_bytes: len, is_cold };
+        Self { client, key, found: Arc::new(found), first, window }
     }
 
     /// Copies what `bytes`, which begin at `start`, have of `buf` at `offset`; returns how much.
@@ -51,12 +54,16 @@ impl ObjectBlocks {
 }
 
 impl BlockRead for ObjectBlocks {
+    fn object(&self) -> Option<&Arc<StoredObject>> {
+        Some(&self.found)
+    }
+
     fn len_bytes(&self) -> u64 {
-        self.found.len
+        self.found.len_bytes
     }
 
     fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
-        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.found.len);
+        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.found.len_bytes);
         if end.is_none() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -69,7 +76,7 @@ impl BlockRead for ObjectBlocks {
                     // Whoever goes on where the last read ended reads on.
                     let ahead = if offset == window.end() { window.bytes.len() as u64 * 2 } else { 0 };
                     let most = ahead.max(buf.len() as u64).clamp(FIRST_BYTES, MOST_BYTES);
-                    let range = offset..self.found.len.min(offset.saturating_add(most));
+                    let range = offset..self.found.len_bytes.min(offset.saturating_add(most));
                     // The memory of the last read is free before the next one comes.
                     window.bytes = Vec::new();
                     window.start = offset;

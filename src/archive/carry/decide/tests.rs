@@ -65,7 +65,7 @@ fn offer(carry: &mut Carry, entries: impl Iterator<Item = Entry>) -> (String, u6
     for entry in entries {
         let mut next = Some(placed(entry));
         while let Some(placed) = next.take() {
-            decisions.push(match carry.offer(placed).unwrap() {
+            decisions.push(match carry.offer(placed, 0).unwrap() {
                 Offer::Read(_) => {
                     done += 1;
                     'r'

@@ -1,0 +1,129 @@
+//! Why nothing is carried forward.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::archive::carry::parent::ParentError;
+use crate::archive::image::parent::ImageParentError;
+use crate::archive::kind::Compression;
+use crate::error::with_causes;
+use crate::run::locate::LocateError;
+use crate::store::ReadError;
+use crate::store::open::OpenError;
+
+/// Why nothing is carried forward although there is a previous backup.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(in crate::run) enum PreviousError {
+    /// The backup named by the user was not found.
+    #[error(transparent)]
+    Find(#[from] LocateError),
+    /// The destination is an object store, and the backup an image.
+    #[error("the image of a volume is not carried forward in an object store")]
+    ImageInObjectStore,
+    /// The named backup is in another place.
+    #[error("{} is not in the destination: an object store copies only what is there", .0.display())]
+    Elsewhere(PathBuf),
+    /// The manifest of the named backup cannot be read.
+    #[error("{}", path.display())]
+    ReadManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The manifest of the named backup is missing or damaged.
+    #[error(transparent)]
+    Manifest(ReadError),
+    /// A verification found the named backup bad.
+    #[error("{0} was verified and is bad")]
+    Bad(String),
+    /// All backups of the source are bad, or carried from bad ones; this is the newest.
+    #[error("{0} is bad, or has data carried forward from a bad backup, and there is no other backup")]
+    AllBad(String),
+    /// The only backup of the volume is damaged.
+    #[error("{0} is damaged (`volbak verify` says how), and there is no other backup")]
+    Damaged(String),
+    /// The backup is valid but unsuitable.
+    #[error("{stem}: {}", with_causes(why))]
+    Unusable {
+        /// The backup.
+        stem: String,
+        /// The reason.
+        why: UnusableError,
+    },
+}
+
+/// Why a backup cannot be carried forward from.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(in crate::run) enum UnusableError {
+    /// Another version of volbak wrote it.
+    #[error("it has the format {0}, which this version does not carry from")]
+    Format(u32),
+    /// Its members are compressed in another way.
+    #[error("it is a {before}, and now it is {now}")]
+    Compression {
+        /// The format of its archive.
+        before: Compression,
+        /// That of the new archive.
+        now: Compression,
+    },
+    /// Its members would keep their old compression level.
+    #[error("it was compressed at level {before}, and now it is {now}")]
+    Level {
+        /// Its level; prefixed by `auto` if it was chosen automatically.
+        before: String,
+        /// The level of the new backup.
+        now: i32,
+    },
+    /// Its manifest has no date, which the schedule of re-reads needs.
+    #[error("its manifest has no date")]
+    NoDate,
+    /// Its archive or its index cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The archive was changed or truncated.
+    #[error("its archive has {found} bytes, and its manifest says {said}")]
+    ArchiveLength {
+        /// Its length in bytes.
+        found: u64,
+        /// Its length in the manifest, in bytes.
+        said: u64,
+    },
+    /// Its index is not the one of its manifest.
+    #[error("its index has {found} bytes, and its manifest says {said}")]
+    IndexLength {
+        /// Its length in bytes.
+        found: u64,
+        /// Its length in the manifest, in bytes.
+        said: u64,
+    },
+    /// Its index cannot be fetched from the store.
+    #[error("its index cannot be copied to a temporary file (TMPDIR, or /var/tmp)")]
+    FetchIndex(#[source] io::Error),
+    /// Its index cannot be used.
+    #[error(transparent)]
+    Index(#[from] ParentError),
+    /// The index of the image cannot be used.
+    #[error(transparent)]
+    ImageIndex(#[from] ImageParentError),
+    /// It is plain, and now backups are encrypted.
+    #[error("it is not encrypted, and now backups are")]
+    NotEncryptedBefore,
+    /// It is encrypted, and now backups are not.
+    #[error("it is encrypted, and now backups are not")]
+    NotEncryptedNow,
+    /// It is encrypted, and in an object store.
+    #[error("an encrypted backup in an object store is not carried from yet")]
+    EncryptedInStore,
+    /// Its segments are for others.
+    #[error("the recipients in [encryption] have changed since")]
+    OtherRecipients,
+    /// This host has only public keys, and no index of it.
+    #[error("this host keeps no index of it in {}", .0.display())]
+    NotKept(PathBuf),
+    /// It is an image, and files are backed up now, or the other way round.
+    #[error("one of the two backups is an image, and the other one has files")]
+    OtherKind,
+}

@@ -144,8 +144,8 @@ pub mod facts {
         Handling, Holds, HoldsKind, Layout, NestedLv, PreservedBytes, Region, SourceFacts, Table, TableKind, UsedCopy,
     };
     pub use crate::manifest::{
-        CarriedRecord, ChangesRecord, Completeness, DigestsRecord, ImageRecord, OnServerRecord, OptionsRecord,
-        ProblemCounts, RegionRecord, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
+        CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, ImageRecord, OnServerRecord,
+        OptionsRecord, ProblemCounts, RegionRecord, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
     };
     pub use crate::run::check::BackupFile;
     pub use crate::run::check::second_opinion::SecondOpinion;

@@ -36,6 +36,16 @@ impl Host {
         host
     }
 
+    /// A host whose image has files.
+    fn with_files() -> Self {
+        let host = Self::new();
+        make_image(&host.image(), "64M", Filesystem::Ext4);
+        let mounted = Mounted::partition(&host.image(), &host.path("mnt"));
+        make_tree(&host.path("mnt"));
+        mounted.unmount();
+        host
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
@@ -176,11 +186,7 @@ fn age_and_tar_restore_what_volbak_does_and_the_members_are_those_of_a_plain_bac
 
 #[test]
 fn names_are_not_in_what_is_published_and_plain_backups_stay_plain() {
-    let host = Host::new();
-    make_image(&host.image(), "64M", Filesystem::Ext4);
-    let mounted = Mounted::partition(&host.image(), &host.path("mnt"));
-    make_tree(&host.path("mnt"));
-    mounted.unmount();
+    let host = Host::with_files();
     let (archive, _) = host.back_up();
     let found = sh(&format!("grep -rlE 'secret-(file|directory)' {} || true", quoted(&host.path("b"))));
     assert_eq!(found, "", "a name is in the destination");
@@ -197,11 +203,7 @@ fn names_are_not_in_what_is_published_and_plain_backups_stay_plain() {
 
 #[test]
 fn without_a_key_each_verb_says_who_has_one_and_makes_nothing() {
-    let host = Host::new();
-    make_image(&host.image(), "64M", Filesystem::Ext4);
-    let mounted = Mounted::partition(&host.image(), &host.path("mnt"));
-    make_tree(&host.path("mnt"));
-    mounted.unmount();
+    let host = Host::with_files();
     let (archive, _) = host.back_up();
     let archive = archive.to_str().unwrap();
     let file = format!("{archive}:secret-directory-1/secret-file-002");
@@ -450,11 +452,7 @@ fn a_thousand_changes_are_found_without_a_key() {
 
 #[test]
 fn ssh_keygen_accepts_the_signature_and_copies_are_the_same_files() {
-    let host = Host::new();
-    make_image(&host.image(), "64M", Filesystem::Ext4);
-    let mounted = Mounted::partition(&host.image(), &host.path("mnt"));
-    make_tree(&host.path("mnt"));
-    mounted.unmount();
+    let host = Host::with_files();
     let (archive, _) = host.back_up();
     let path = |suffix: &str| archive.to_str().unwrap().replace(".tar.gz.age", suffix);
     sh(&format!(

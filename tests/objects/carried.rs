@@ -107,12 +107,18 @@ fn archive_reads(requests: &[(String, usize)]) -> Vec<&(String, usize)> {
     requests.iter().filter(|(what, bytes)| what.starts_with("GET ") && what.contains(".tar.gz") && *bytes > 0).collect()
 }
 
-#[test]
-fn one_changed_file_sends_one_part() {
+/// A store with the first backup of a disk of so many megabytes.
+fn first_night(megabytes: usize) -> (Storing, Place, String) {
     let server = Storing::start();
     let place = Place::in_process(&server, "");
-    let image = old_disk(&place, 60);
+    let image = old_disk(&place, megabytes);
     place.good(&["snapshot", &image]);
+    (server, place, image)
+}
+
+#[test]
+fn one_changed_file_sends_one_part() {
+    let (server, place, image) = first_night(60);
     let first = newest(&place);
     assert_eq!(manifest(&place, &first)["format"], 1);
     change(&place, &image, "f31", MIB);
@@ -139,10 +145,7 @@ fn one_changed_file_sends_one_part() {
 
 #[test]
 fn its_sha1_is_found_by_the_first_full_verification() {
-    let server = Storing::start();
-    let place = Place::in_process(&server, "");
-    let image = old_disk(&place, 20);
-    place.good(&["snapshot", &image]);
+    let (_server, place, image) = first_night(20);
     change(&place, &image, "f3", 100);
     place.good(&["snapshot", &image]);
     let stem = newest(&place);
@@ -176,10 +179,7 @@ fn its_sha1_is_found_by_the_first_full_verification() {
 
 #[test]
 fn damage_is_found_without_a_sha1() {
-    let server = Storing::start();
-    let place = Place::in_process(&server, "");
-    let image = old_disk(&place, 20);
-    place.good(&["snapshot", &image]);
+    let (_server, place, image) = first_night(20);
     change(&place, &image, "f3", 100);
     place.good(&["snapshot", &image]);
     let stem = newest(&place);
@@ -254,10 +254,7 @@ fn a_previous_archive_that_changes_is_not_carried_from() {
 
 #[test]
 fn a_night_that_copies_is_killed_at_any_request() {
-    let server = Storing::start();
-    let place = Place::in_process(&server, "");
-    let image = old_disk(&place, 30);
-    place.good(&["snapshot", &image]);
+    let (server, place, image) = first_night(30);
     server.delay(Duration::from_millis(5));
     let mut killed = 0;
     for moment in 0..12 {

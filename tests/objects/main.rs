@@ -9,6 +9,8 @@ mod carried;
 mod check;
 mod client;
 mod copies;
+#[cfg(feature = "encryption")]
+mod encrypted;
 mod few_requests;
 // The suite of every store.
 #[path = "../backup/publishing/contract.rs"]

@@ -126,6 +126,7 @@ pub mod options {
     pub use crate::archive::kind::{ArchiveKind, BackupMode, Compression};
     pub use crate::archive::level::CompressionLevel;
     pub use crate::config::{ArchiveOptions, ChangeLimits, Expectation};
+    pub use crate::encryption::{EncryptionOptions, PublicSigner, Recipients, Signer};
     pub use crate::outside::Cancel;
     pub use crate::run::backup::{AroundError, AroundFreeze, TimeLimit};
     pub use crate::run::parent::ParentChoice;
@@ -144,8 +145,9 @@ pub mod facts {
         Handling, Holds, HoldsKind, Layout, NestedLv, PreservedBytes, Region, SourceFacts, Table, TableKind, UsedCopy,
     };
     pub use crate::manifest::{
-        CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, ImageRecord, OnServerRecord,
-        OptionsRecord, ProblemCounts, RegionRecord, SetRecord, SizesRecord, SnapshotRecord, SourceRecord,
+        CarriedRecord, ChangesRecord, Completeness, CopiedFrom, DigestsRecord, EncryptionRecord, ImageRecord,
+        OnServerRecord, OptionsRecord, ProblemCounts, RegionRecord, SetRecord, SizesRecord, SnapshotRecord,
+        SourceRecord,
     };
     pub use crate::run::check::BackupFile;
     pub use crate::run::check::second_opinion::SecondOpinion;
@@ -170,8 +172,9 @@ pub mod errors {
     pub use crate::archive::error::ArchiveError;
     pub use crate::archive::level::BadLevel;
     pub use crate::archive::read::index_file::IndexError;
+    pub use crate::encryption::{KeyError, LockedError, SignatureError};
     pub use crate::layout::LayoutError;
-    pub use crate::manifest::ManifestError;
+    pub use crate::manifest::{ManifestError, UnsealError};
     pub use crate::reader::exclude::BadPattern as BadExclude;
     pub use crate::reader::kernel::device_map::DeviceMapError;
     pub use crate::run::backup::BackupError;

@@ -7,7 +7,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::manifest_schema::check;
+use crate::testkit::guest::{quoted, sh};
 use crate::testkit::stand_in::{Did, Host};
+use crate::testkit::tree::noise;
 
 /// The output as JSON, after it was compared with its schema.
 fn described(did: &Did, schema: &str) -> Value {
@@ -69,11 +71,15 @@ fn what_verbs_of_a_night_print_is_what_the_schemas_say() {
 #[test]
 fn log_lines_and_progress_are_what_the_schema_says() {
     let host = Host::new("");
-    host.add_ext4("volume-1");
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("noise"), noise(1, 4_000_000)).unwrap();
+    host.zeros("volume-1");
+    sh(&format!("mke2fs -q -F -t ext4 -d {} {}", quoted(files.path()), quoted(&host.at("volume-1.img"))));
+    host.add("volume-1");
     host.add_ext4("volume-2");
     let mut night = host.program(&["--progress", "json", "--quiet", "run", "--config"]);
-    // Some seconds for each volume.
-    let did = night.arg(host.at("volbak.toml")).env("VOLBAK_READ_RATE_LIMIT", "200K").output().unwrap();
+    // Four seconds for the first volume.
+    let did = night.arg(host.at("volbak.toml")).env("VOLBAK_READ_RATE_LIMIT", "1M").output().unwrap();
     let said = String::from_utf8(did.stderr).unwrap();
     let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for line in &lines {

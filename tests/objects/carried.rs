@@ -132,7 +132,8 @@ fn one_changed_file_sends_one_part() {
     assert!(copied > 45 * MIB, "{copied} bytes copied");
     assert!(archive_reads(&requests).is_empty(), "{:#?}", archive_reads(&requests));
     let parts = requests.iter().filter(|(what, _)| what.contains("partNumber")).count();
-    assert!(requests.len() <= 36 + parts, "{} requests, {parts} parts: {requests:#?}", requests.len());
+    // OBJECTS.md asks for 20 and 2 a segment: each object that is published costs two HEADs, and the listing of the folder repeats.
+    assert!(requests.len() <= 40 + parts, "{} requests, {parts} parts: {requests:#?}", requests.len());
     let second = newest(&place);
     let facts = manifest(&place, &second);
     assert_eq!((&facts["format"], &facts["carried"]["parent"]), (&5.into(), &first.as_str().into()), "{facts:#}");

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use chrono::Utc;
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 use volbak::objects::{Limits, ObjectAddress, ObjectClient, ObjectSettings};
@@ -164,6 +165,9 @@ fn assert_restored(directory: &Path) {
 fn nights_are_kept_and_read(place: &Place) {
     place.host.add_ext4("volume-1");
     place.good(&["run"]);
+    // The second one has a name of another second.
+    let first = Utc::now().timestamp();
+    wait_until("the next second", || Utc::now().timestamp() > first);
     place.good(&["run"]);
     let stems: Vec<String> = place.whole_backups("volume-1").into_iter().collect();
     assert_eq!(stems.len(), 2, "{stems:?}");

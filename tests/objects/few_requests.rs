@@ -11,7 +11,7 @@ use md5::{Digest, Md5};
 use serde_json::Value;
 
 use crate::storing::Storing;
-use crate::verbs::{Place, disk, sealed};
+use crate::verbs::{Place, disk, next_second, sealed};
 
 const CATALOGUES: &str = "host-1/.volbak/catalogue/";
 const VOLUMES: usize = 30;
@@ -173,6 +173,7 @@ fn states_and_records_get_new_keys() {
     let before: Vec<(String, Vec<u8>)> =
         server.keys(start).into_iter().map(|key| (key.clone(), server.get(&key))).collect();
     place.good(&["verify", "--all"]);
+    next_second();
     place.good(&["run"]);
     place.good(&["unprotect", "volume-1"]);
     for (key, bytes) in before {

@@ -161,13 +161,17 @@ fn assert_restored(directory: &Path) {
     }
 }
 
+/// Waits, for what a run writes is named by the second of its start.
+pub(crate) fn next_second() {
+    let now = Utc::now().timestamp();
+    wait_until("the next second", || Utc::now().timestamp() > now);
+}
+
 /// Two nights, and each verb that reads them.
 fn nights_are_kept_and_read(place: &Place) {
     place.host.add_ext4("volume-1");
     place.good(&["run"]);
-    // The second one has a name of another second.
-    let first = Utc::now().timestamp();
-    wait_until("the next second", || Utc::now().timestamp() > first);
+    next_second();
     place.good(&["run"]);
     let stems: Vec<String> = place.whole_backups("volume-1").into_iter().collect();
     assert_eq!(stems.len(), 2, "{stems:?}");

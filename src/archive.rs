@@ -10,7 +10,6 @@ pub mod carry;
 pub mod codec;
 pub mod counts;
 mod data;
-mod digits;
 pub mod error;
 pub mod gzip;
 mod head_digest;

@@ -56,6 +56,7 @@ pub mod archive;
 pub mod cloud;
 #[doc(hidden)]
 pub mod config;
+pub(crate) mod digits;
 #[cfg(feature = "encryption")]
 #[doc(hidden)]
 pub mod encryption;

@@ -8,11 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every module may use.
-const COMMON: &[&str] = &["units", "outside", "owner", "error", "events", "shown"];
+const COMMON: &[&str] = &["units", "digits", "outside", "owner", "error", "events", "shown"];
 
 /// Each module, in the order in which data flows, with what it may use besides itself and [`COMMON`].
 const MAY_USE: &[(&str, &[&str])] = &[
     ("units", &[]),
+    ("digits", &[]),
     ("outside", &[]),
     ("owner", &[]),
     ("shown", &[]),

@@ -13,7 +13,7 @@ pub use self::path::{escape_path, unescape_path};
 
 /// Parses exactly `N` bytes of lower-case hex digits.
 pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    super::digits::parse_hex(text.as_bytes())
+    crate::digits::parse_hex(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Source: the age format, <https://c2sp.org/age>, "Header" and "Payload". Every age implementation ignores stanzas whose
 //! type it does not know. A segment is found, and its length is known, without a key.
 
+use crate::digits::parse_decimal;
+
 /// The first line of an age file, and the start of the first stanza.
 pub(crate) const GZIP_SIGNATURE: &[u8] = b"age-encryption.org/v1\n-> volbak-gzip ";
 /// The same around a Zstandard frame.
@@ -53,9 +55,7 @@ pub(crate) fn frame(bytes: &[u8], signature: &[u8]) -> Option<SegmentFrame> {
 
 /// A length of at most 8 digits, written in only one way.
 fn number(text: &str) -> Option<u64> {
-    let is_plain = !text.is_empty() && text.len() <= 8 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_only_form = text == "0" || !text.starts_with('0');
-    (is_plain && is_only_form).then(|| text.parse().ok())?
+    if text.len() > 8 { None } else { parse_decimal(text.as_bytes()) }
 }
 
 #[cfg(test)]

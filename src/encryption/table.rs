@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::digits::{parse_decimal, parse_hex};
 use crate::outside::{BlockCursor, BlockRead};
 use crate::shown::hex;
 
@@ -105,22 +106,9 @@ impl TableReader {
 
 fn parse(line: &[u8]) -> Option<Segment> {
     let mut fields = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?.split(' ');
-    let number = |text: &str| {
-        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-        (is_plain && (text == "0" || !text.starts_with('0'))).then(|| text.parse().ok())?
-    };
-    let (offset, length) = (number(fields.next()?)?, number(fields.next()?)?);
-    let sha256 = parse_digest(fields.next()?)?;
+    let (offset, length) = (parse_decimal(fields.next()?.as_bytes())?, parse_decimal(fields.next()?.as_bytes())?);
+    let sha256 = parse_hex(fields.next()?.as_bytes())?;
     (fields.next().is_none() && length > 0).then_some(Segment { offset, length, sha256 })
-}
-
-fn parse_digest(text: &str) -> Option<[u8; 32]> {
-    let is_hex = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let mut digest = [0; 32];
-    for (at, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    is_hex.then_some(digest)
 }
 
 #[cfg(test)]

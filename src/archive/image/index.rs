@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::zeros::zero_member_bytes;
 use super::{BORDER_BYTES, MAX_ZERO_BYTES};
 use crate::archive::codec::WIDEST;
-use crate::archive::digits::{parse_decimal, parse_hex, push_decimal, push_hex};
+use crate::digits::{parse_decimal, parse_hex, push_decimal, push_hex};
 use crate::outside::{BlockCursor, BlockRead};
 
 /// The first line.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use sha2::{Digest, Sha256};
 
 use super::path::{escape_path, is_plain_path};
-use crate::archive::digits::{push_decimal, push_hex, push_padded, push_signed};
+use crate::digits::{push_decimal, push_hex, push_padded, push_signed};
 use crate::entry::Timestamp;
 
 /// The number of decimals of a change time.

@@ -2,7 +2,7 @@
 
 use super::line::{EntryLine, IndexVersion, IndexedKind, Line, MemberDigest, MemberLine, NSEC_DIGITS, Totals};
 use super::path::{is_plain_path, unescape_path};
-use crate::archive::digits::{are_hex_digits, parse_decimal, parse_hex, parse_padded};
+use crate::digits::{are_hex_digits, parse_decimal, parse_hex, parse_padded};
 use crate::entry::Timestamp;
 
 /// The length of a header digest in a line.

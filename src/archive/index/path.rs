@@ -1,6 +1,6 @@
 //! Paths in their escaped form in an index.
 
-use crate::archive::digits::parse_hex;
+use crate::digits::parse_hex;
 use crate::shown::hex;
 
 /// Whether a path needs no escapes.

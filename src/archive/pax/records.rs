@@ -4,7 +4,7 @@
 use super::block::BLOCK;
 use super::ustar::Ustar;
 use crate::archive::acl;
-use crate::archive::digits::{push_decimal, push_padded};
+use crate::digits::{push_decimal, push_padded};
 use crate::entry::{Metadata, Timestamp, Xattr};
 use crate::outside::inode_flags::{COMMON, FLAGS, fat};
 

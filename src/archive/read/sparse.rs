@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::header_error::HolesError;
-use crate::archive::digits::parse_padded;
+use crate::digits::parse_padded;
 use crate::outside::unnamed::unnamed_file;
 use crate::units::ByteRange;
 

@@ -4,7 +4,7 @@
 //! own records.
 
 use super::header_error::HeaderError;
-use crate::archive::digits::parse_padded;
+use crate::digits::parse_padded;
 use crate::entry::Timestamp;
 
 /// A record's key and value, and the bytes after it.

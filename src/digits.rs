@@ -4,12 +4,12 @@
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends a decimal number.
-pub(super) fn push_decimal(out: &mut Vec<u8>, number: u64) {
+pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
     push_padded(out, number, 1);
 }
 
 /// Appends a decimal number, padded with zeros to `width` digits (at most 20).
-pub(super) fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
+pub(crate) fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
     // The largest u64 has 20 digits.
     let mut digits = [b'0'; 20];
     let mut at = digits.len();
@@ -24,7 +24,7 @@ pub(super) fn push_padded(out: &mut Vec<u8>, number: u64, width: usize) {
 }
 
 /// Appends a decimal number, with a sign if negative.
-pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
+pub(crate) fn push_signed(out: &mut Vec<u8>, number: i64) {
     if number < 0 {
         out.push(b'-');
     }
@@ -32,12 +32,12 @@ pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
 }
 
 /// Appends lower-case hex digits, two per byte.
-pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]));
 }
 
 /// Parses a decimal number in canonical form: accepting "+1" or "01" would hide a changed byte.
-pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
+pub(crate) fn parse_decimal(text: &[u8]) -> Option<u64> {
     match text {
         [] | [b'0', _, ..] => None,
         digits => parse_padded(digits),
@@ -45,7 +45,7 @@ pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
 }
 
 /// Parses a decimal number that may have leading zeros: digits only, at least one.
-pub(super) fn parse_padded(digits: &[u8]) -> Option<u64> {
+pub(crate) fn parse_padded(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
@@ -56,7 +56,7 @@ pub(super) fn parse_padded(digits: &[u8]) -> Option<u64> {
 }
 
 /// Parses exactly `N` bytes of lower-case hex digits.
-pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+pub(crate) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     if text.len() != 2 * N {
         return None;
     }
@@ -71,7 +71,7 @@ pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 }
 
 /// Whether it is exactly `N` lower-case hex digits.
-pub(super) fn are_hex_digits<const N: usize>(text: &[u8]) -> bool {
+pub(crate) fn are_hex_digits<const N: usize>(text: &[u8]) -> bool {
     // Testing all bytes without an early exit vectorises.
     let is_digit = |byte: &u8| byte.wrapping_sub(b'0') < 10 || byte.wrapping_sub(b'a') < 6;
     <&[u8; N]>::try_from(text).is_ok_and(|digits| digits.iter().fold(true, |all, byte| all & is_digit(byte)))

@@ -67,6 +67,24 @@ pub(in crate::archive) fn read(
     Ok(())
 }
 
+/// Counts entries that are copied; returns the length of their data.
+pub(in crate::archive) fn count(tar: &mut TarWriter<'_>, taken: Vec<Taken>) -> u64 {
+    let mut data_bytes = 0;
+    for Taken { placed, same } in taken {
+        data_bytes += tar.count_copied(&placed, &same);
+        tar.spend(placed.entry);
+    }
+    data_bytes
+}
+
+/// The entries of a group, to be read; each knows its line in the previous index.
+pub(in crate::archive) fn to_read(lines: &KeptEntries, taken: Vec<Taken>) -> impl Iterator<Item = Box<Placed>> {
+    taken.into_iter().enumerate().map(|(number, Taken { mut placed, .. })| {
+        placed.previous = lines.line(number).as_ref().map(PreviousLine::of);
+        placed
+    })
+}
+
 /// Copies the sound members of a run, and reads the entries of the others. The run must be the oldest one submitted
 /// for checking.
 pub(in crate::archive) fn copy_run(
@@ -85,11 +103,7 @@ pub(in crate::archive) fn copy_run(
         // Otherwise its entries go into the member before: repeated changes would make ever more small members.
         let first_bytes = lines.facts().next().map(|first| first.tar_length);
         if fault.is_none() && (!whole.is_empty() || tar.may_end_member_before(first_bytes)) {
-            let mut data_bytes = 0;
-            for Taken { placed, same } in taken {
-                data_bytes += tar.count_copied(&placed, &same);
-                tar.spend(placed.entry);
-            }
+            let data_bytes = count(tar, taken);
             tar.note_copied(member.tar_length);
             tally.note_copied(member.length, lines.len() as u64, data_bytes, tar.observer());
             if whole.is_empty() {
@@ -104,8 +118,7 @@ pub(in crate::archive) fn copy_run(
         if let Some(what) = fault {
             tally.note_mismatch(&member, what, tar.observer());
         }
-        for (number, Taken { mut placed, .. }) in taken.into_iter().enumerate() {
-            placed.previous = lines.line(number).as_ref().map(PreviousLine::of);
+        for placed in to_read(&lines, taken) {
             read(tar, *placed, 0, Some(tally))?;
         }
     }

@@ -52,11 +52,6 @@ impl Tally {
         observer.on_event(&Event::Carried { bytes: data_bytes });
     }
 
-    /// Counts entries that end in members which were counted before.
-    pub(in crate::archive) fn note_entries(&mut self, entries: u64) {
-        self.counts.entries += entries;
-    }
-
     /// Counts members of raw images that were copied: their number and length in the archive.
     pub(in crate::archive) fn note_copied_data(&mut self, members: u64, bytes: u64) {
         self.counts.members += members;

@@ -213,13 +213,14 @@ impl InOrder for ImageSink {
         let mut index = self.index.into_inner().map_err(io::IntoInnerError::into_error)?;
         index.flush()?;
         self.archive.flush()?;
+        let (index_sha256, index_bytes) = index.finish();
         let ImageTotals { members, archive_bytes, volume_bytes } = self.totals;
         let members = WrittenMembers {
             totals: Totals { members, entries: 0, archive_bytes, tar_bytes: volume_bytes },
             archive_sha1: Some(self.sha1.finalize().into()),
             copied_on_server_bytes: 0,
-            index_sha256: index.sha256.finalize().into(),
-            index_bytes: index.bytes,
+            index_sha256,
+            index_bytes,
             segments: None,
             levels: self.levels,
         };

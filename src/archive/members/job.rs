@@ -42,16 +42,6 @@ pub(super) struct Stored {
     pub(super) members: Vec<CarriedMember>,
 }
 
-impl Ready {
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Compressed(job) => &job.member[..job.member_len],
-            Self::Carried(carried) => carried.bytes(),
-            Self::Stored(_) => &[],
-        }
-    }
-}
-
 impl Job {
     pub(super) fn empty() -> Self {
         Self {

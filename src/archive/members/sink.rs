@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
@@ -68,65 +69,81 @@ impl Sink {
 
     /// Whether the archive can share blocks with this file.
     pub(super) fn shares_with(&mut self, source: &File) -> bool {
-        self.codec.has_padding() && self.archive.block_to_share(source).is_some()
+        self.block_to_share(source).is_some()
+    }
+
+    /// The size of the blocks that the archive can share with this file.
+    fn block_to_share(&mut self, source: &File) -> Option<NonZero<usize>> {
+        if self.codec.has_padding() { self.archive.block_to_share(source) } else { None }
     }
 
     pub(super) fn write(&mut self, ready: Ready) -> io::Result<()> {
-        let ready = match ready {
-            Ready::Compressed(job) if !job.image_ends.is_empty() => return self.write_image(job),
-            Ready::Stored(stored) => return self.write_stored(stored),
-            ready => ready,
-        };
-        if let Ready::Carried(carried) = &ready {
-            self.pad_before(&carried.archive, carried.offset(), carried.bytes().len())?;
+        match ready {
+            Ready::Compressed(job) if !job.image_ends.is_empty() => self.write_image(job),
+            Ready::Compressed(job) => self.write_compressed(job),
+            // Its buffer is returned on drop.
+            Ready::Carried(carried) => {
+                let lengths = carried.members.iter().map(|member| member.line.length);
+                self.put(carried.bytes(), Some((&carried.archive, carried.offset())), lengths)?;
+                self.totals.add_carried(&mut self.lines, &carried.members);
+                self.write_lines()
+            }
+            Ready::Stored(stored) => self.write_stored(stored),
         }
-        let Self { archive, sha1, index, segments, lines, totals, levels, control, give_back, .. } = self;
+    }
+
+    fn write_compressed(&mut self, mut job: Job) -> io::Result<()> {
+        self.put(&job.member[..job.member_len], None, std::iter::once(job.member_len as u64))?;
+        let Self { lines, totals, levels, control, .. } = self;
+        let (length, tar_length) = (job.member_len as u64, job.data_len as u64);
+        totals.add_member(lines, (length, tar_length), job.digest, job.heads, None);
+        totals.entries += job.entries.len() as u64;
+        for entry in &job.entries {
+            entry.add_to(lines);
+        }
+        control.member_written();
+        if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
+            *count += 1;
+        }
+        job.entries.clear();
+        job.data_len = 0;
+        // Fails only after the producer is gone; members in progress are still written.
+        let _ = self.give_back.send(job);
+        self.write_lines()
+    }
+
+    /// Appends members of these lengths, which may share blocks with a file that has them at an offset.
+    fn put(
+        &mut self,
+        bytes: &[u8],
+        shared: Option<(&Arc<File>, u64)>,
+        lengths: impl Iterator<Item = u64>,
+    ) -> io::Result<()> {
+        if let Some((from, offset)) = shared {
+            self.pad_before(from, offset, bytes.len())?;
+        }
+        let Self { archive, sha1, segments, control, .. } = self;
         // Written before hashed: where the bytes are copied, this brings them into the cache faster than
         // hashing.
         let began = Instant::now();
-        match &ready {
-            Ready::Compressed(_) | Ready::Stored(_) => archive.write_all(ready.bytes())?,
-            Ready::Carried(carried) => archive.write_shared(carried.bytes(), &carried.archive, carried.offset())?,
+        match shared {
+            Some((from, offset)) => archive.write_shared(bytes, from, offset)?,
+            None => archive.write_all(bytes)?,
         }
         let is_written = Instant::now();
-        hash(sha1, ready.bytes());
+        hash(sha1, bytes);
         if let Some(segments) = segments {
-            match &ready {
-                Ready::Compressed(_) => segments.add(ready.bytes())?,
-                Ready::Carried(carried) => {
-                    let lengths = carried.members.iter().map(|member| member.line.length);
-                    add_each(segments, carried.bytes(), lengths)?;
-                }
-                // Nothing is carried on the server for an encrypted archive.
-                Ready::Stored(_) => return Err(io::Error::other("the digests of copied segments are not known")),
-            }
+            add_each(segments, bytes, lengths)?;
         }
         control.note_writing(is_written - began);
         control.note_busy(is_written.elapsed());
-        match ready {
-            Ready::Compressed(mut job) => {
-                let (length, tar_length) = (job.member_len as u64, job.data_len as u64);
-                totals.add_member(lines, (length, tar_length), job.digest, job.heads, None);
-                totals.entries += job.entries.len() as u64;
-                for entry in &job.entries {
-                    entry.add_to(lines);
-                }
-                control.member_written();
-                if let Some(count) = usize::try_from(job.level).ok().and_then(|level| levels.get_mut(level)) {
-                    *count += 1;
-                }
-                job.entries.clear();
-                job.data_len = 0;
-                // Fails only after the producer is gone; members in progress are still written.
-                let _ = give_back.send(job);
-            }
-            // Its buffer is returned on drop.
-            Ready::Carried(carried) => totals.add_carried(lines, &carried.members),
-            // Written above.
-            Ready::Stored(_) => {}
-        }
-        index.write_all(lines)?;
-        lines.clear();
+        Ok(())
+    }
+
+    /// Writes the buffered lines.
+    fn write_lines(&mut self) -> io::Result<()> {
+        self.index.write_all(&self.lines)?;
+        self.lines.clear();
         Ok(())
     }
 
@@ -146,31 +163,35 @@ impl Sink {
         );
         let end = end.ok_or_else(|| io::Error::other("the members to be copied are not adjacent"))?;
         self.fill_part()?;
-        let Self { archive, sha1, index, lines, totals, copied_on_server_bytes, .. } = self;
+        let Self { archive, sha1, lines, totals, copied_on_server_bytes, .. } = self;
         archive.copy_stored(&source, start..end)?;
         *sha1 = None;
         *copied_on_server_bytes += end - start;
         totals.add_carried(lines, &members);
-        index.write_all(lines)?;
-        lines.clear();
-        Ok(())
+        self.write_lines()
     }
 
     /// Fills the open part with padding up to the least length of a part.
     fn fill_part(&mut self) -> io::Result<()> {
-        let Self { codec, archive, sha1, lines, totals, .. } = self;
-        let Bounds { min_padding_bytes, max_padding_bytes, .. } = *codec.bounds();
+        let Bounds { min_padding_bytes, max_padding_bytes, .. } = *self.codec.bounds();
         loop {
-            let OpenPart { bytes, least_bytes } = archive.open_part();
+            let OpenPart { bytes, least_bytes } = self.archive.open_part();
             if bytes == 0 || bytes >= least_bytes {
                 return Ok(());
             }
             let lacking = usize::try_from(least_bytes - bytes).unwrap_or(usize::MAX);
-            let member = codec.padding(lacking.clamp(min_padding_bytes, max_padding_bytes));
-            archive.write_all(&member)?;
-            hash(sha1, &member);
-            totals.add_member(lines, (member.len() as u64, 0), MemberDigest::of(&member), None, None);
+            self.write_padding(lacking.clamp(min_padding_bytes, max_padding_bytes))?;
         }
+    }
+
+    /// Writes a member of this length without data.
+    fn write_padding(&mut self, len: usize) -> io::Result<()> {
+        let Self { codec, archive, sha1, lines, totals, .. } = self;
+        let member = codec.padding(len);
+        archive.write_all(&member)?;
+        hash(sha1, &member);
+        totals.add_member(lines, (len as u64, 0), MemberDigest::of(&member), None, None);
+        Ok(())
     }
 
     /// Writes the members of a piece of a raw image.
@@ -184,22 +205,8 @@ impl Sink {
             let (bytes, behind) = rest.split_at(run.iter().map(|member| member.len).sum());
             rest = behind;
             let shared = job.previous.as_ref().zip(run.first().and_then(|member| member.shared_at));
-            if let Some((from, offset)) = shared {
-                self.pad_before(from, offset, bytes.len())?;
-            }
-            let Self { archive, sha1, segments, lines, totals, levels, control, .. } = &mut *self;
-            let began = Instant::now();
-            match shared {
-                Some((from, offset)) => archive.write_shared(bytes, from, offset)?,
-                None => archive.write_all(bytes)?,
-            }
-            let is_written = Instant::now();
-            hash(sha1, bytes);
-            if let Some(segments) = segments {
-                add_each(segments, bytes, run.iter().map(|member| member.len as u64))?;
-            }
-            control.note_writing(is_written - began);
-            control.note_busy(is_written.elapsed());
+            self.put(bytes, shared, run.iter().map(|member| member.len as u64))?;
+            let Self { lines, totals, levels, .. } = &mut *self;
             for member in run {
                 left -= 1;
                 let heads = job.heads.filter(|_| left == 0);
@@ -214,38 +221,25 @@ impl Sink {
         if job.image.members.iter().any(|member| member.level.is_some()) {
             self.control.member_written();
         }
-        let Self { index, lines, totals, give_back, .. } = self;
-        totals.entries += job.entries.len() as u64;
-        job.entries.iter().for_each(|entry| entry.add_to(lines));
-        index.write_all(lines)?;
-        lines.clear();
+        self.totals.entries += job.entries.len() as u64;
+        job.entries.iter().for_each(|entry| entry.add_to(&mut self.lines));
+        self.write_lines()?;
         job.entries.clear();
         job.image_ends.clear();
         job.image.clear();
         job.data_len = 0;
         // Fails only after the producer is gone; members in progress are still written.
-        let _ = give_back.send(job);
+        let _ = self.give_back.send(job);
         Ok(())
     }
 
     /// Writes padding before `bytes` bytes of members that are at `offset` in the previous archive, so that they have
     /// the same alignment as there and the destination can share their blocks.
     fn pad_before(&mut self, from: &File, offset: u64, bytes: usize) -> io::Result<()> {
-        let Self { codec, archive, sha1, lines, totals, .. } = self;
-        if !codec.has_padding() {
-            return Ok(());
-        }
-        let Some(block) = archive.block_to_share(from) else { return Ok(()) };
-        let len = padding_len(offset, totals.archive_bytes, block, codec.bounds().min_padding_bytes);
+        let Some(block) = self.block_to_share(from) else { return Ok(()) };
+        let len = padding_len(offset, self.totals.archive_bytes, block, self.codec.bounds().min_padding_bytes);
         let least = len.saturating_mul(LEAST_SHARED_FOR_PADDING).max(block.get() * LEAST_SHARED_BLOCKS);
-        if len == 0 || bytes < least {
-            return Ok(());
-        }
-        let member = codec.padding(len);
-        archive.write_all(&member)?;
-        hash(sha1, &member);
-        totals.add_member(lines, (len as u64, 0), MemberDigest::of(&member), None, None);
-        Ok(())
+        if len == 0 || bytes < least { Ok(()) } else { self.write_padding(len) }
     }
 
     pub(super) fn finish(self) -> io::Result<WrittenMembers> {
@@ -254,12 +248,13 @@ impl Sink {
         let mut index = index.into_inner().map_err(io::IntoInnerError::into_error)?;
         index.flush()?;
         archive.flush()?;
+        let (index_sha256, index_bytes) = index.finish();
         Ok(WrittenMembers {
             totals,
             archive_sha1: sha1.map(|sha1| sha1.finalize().into()),
             copied_on_server_bytes,
-            index_sha256: index.sha256.finalize().into(),
-            index_bytes: index.bytes,
+            index_sha256,
+            index_bytes,
             segments: segments.map(TableWriter::finish).transpose()?,
             levels,
         })
@@ -327,8 +322,8 @@ impl Totals {
 /// Hashes and counts the bytes that the inner writer accepted.
 pub(crate) struct Hashing {
     inner: Box<dyn Write + Send>,
-    pub(in crate::archive) sha256: Sha256,
-    pub(in crate::archive) bytes: u64,
+    sha256: Sha256,
+    bytes: u64,
 }
 
 impl Hashing {

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use super::ArchiveWriter;
-use crate::archive::carry::candidate::{CompleteGroup, Taken};
+use crate::archive::carry::candidate::CompleteGroup;
+use crate::archive::carry::copy;
 use crate::archive::carry::segment::{Piece, Settled, Step};
 use crate::archive::error::ArchiveError;
-use crate::archive::index::{KeptEntries, MemberLine};
+use crate::archive::index::KeptEntries;
 use crate::archive::members::CarriedMember;
-use crate::archive::placed::{Placed, PreviousLine};
+use crate::archive::placed::Placed;
 use crate::entry::EntryKind;
 
 /// The members of a large file that are written at once.
@@ -82,11 +83,7 @@ impl ArchiveWriter<'_> {
 
     /// Queues the entries of a group to be read.
     fn read_group(&mut self, CompleteGroup { group, taken }: CompleteGroup) -> Result<(), ArchiveError> {
-        for (number, Taken { mut placed, .. }) in taken.into_iter().enumerate() {
-            placed.previous = group.entries.line(number).as_ref().map(PreviousLine::of);
-            self.queue_read(placed)?;
-        }
-        Ok(())
+        copy::to_read(&group.entries, taken).try_for_each(|placed| self.queue_read(placed))
     }
 
     /// Lets the store copy a group, after everything before.
@@ -100,31 +97,20 @@ impl ArchiveWriter<'_> {
             index.seek(group.at).map_err(changed)?;
             let (mut at, end) = (group.first.tar_offset, group.first.tar_offset + group.tar_length);
             while at < end {
-                let mut members: Vec<MemberLine> = Vec::new();
+                let mut members: Vec<CarriedMember> = Vec::new();
                 while at < end && members.len() < AT_ONCE {
-                    let member = index.next_member(at, end).map_err(changed)?;
-                    tally.note_copied(member.length, 0, member.tar_length, self.tar.observer());
-                    at += member.tar_length;
-                    members.push(member);
-                }
-                let mut members: Vec<CarriedMember> = members.into_iter().map(without_entries).collect();
-                if let Some(last) = members.last_mut().filter(|_| at == end) {
-                    last.entries = group.entries.clone();
+                    let line = index.next_member(at, end).map_err(changed)?;
+                    at += line.tar_length;
+                    let entries = if at == end { group.entries.clone() } else { KeptEntries::default() };
+                    tally.note_copied(line.length, entries.len() as u64, line.tar_length, self.tar.observer());
+                    members.push(CarriedMember { line, entries });
                 }
                 self.tar.members().write_stored(&source, members)?;
             }
-            tally.note_entries(group.entries.len() as u64);
-            for Taken { placed, same } in taken {
-                self.tar.count_copied(&placed, &same);
-                self.tar.spend(placed.entry);
-            }
+            copy::count(&mut self.tar, taken);
         } else {
-            let (mut data_bytes, entries) = (0, group.entries.len() as u64);
-            for Taken { placed, same } in taken {
-                data_bytes += self.tar.count_copied(&placed, &same);
-                self.tar.spend(placed.entry);
-            }
-            tally.note_copied(group.first.length, entries, data_bytes, self.tar.observer());
+            let data_bytes = copy::count(&mut self.tar, taken);
+            tally.note_copied(group.first.length, group.entries.len() as u64, data_bytes, self.tar.observer());
             let member = CarriedMember { line: group.first, entries: group.entries };
             self.tar.members().write_stored(&source, vec![member])?;
         }
@@ -140,8 +126,4 @@ impl ArchiveWriter<'_> {
         }
         self.queue_read(placed)
     }
-}
-
-fn without_entries(line: MemberLine) -> CarriedMember {
-    CarriedMember { line, entries: KeptEntries::default() }
 }

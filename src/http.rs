@@ -2,9 +2,9 @@
 //! OpenStack and of object stores are built on it.
 
 pub(crate) mod files;
-#[cfg(feature = "s3")]
-mod rate;
 mod secret;
+#[cfg(feature = "s3")]
+mod slowed;
 
 use std::io;
 use std::path::Path;
@@ -14,14 +14,16 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "s3")]
 use ureq::SendBody;
 use ureq::config::AutoHeaderValue;
-use ureq::http::{HeaderMap, Method, Request, Response};
+use ureq::http::{HeaderMap, Method, Request};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, AsSendBody, Proxy};
 
 use self::files::{FileError, authorities};
-#[cfg(feature = "s3")]
-pub(crate) use self::rate::Rate;
 pub(crate) use self::secret::Secret;
+#[cfg(feature = "s3")]
+use self::slowed::Slowed;
+#[cfg(feature = "s3")]
+use crate::outside::rate::Rate;
 
 /// Sends requests.
 #[derive(Debug)]
@@ -91,24 +93,15 @@ impl Http {
         limit_bytes: u64,
         until: Instant,
     ) -> Result<Answer, Failure> {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Failure::Late);
+        if body.is_empty() && request.method() != Method::PUT && request.method() != Method::POST {
+            return self.exchange(request, limit_bytes, until);
         }
-        let answer = if body.is_empty() && request.method() != Method::PUT && request.method() != Method::POST {
-            self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
-        } else {
-            // An empty body has a length, too: servers answer 411 without one.
-            let request = request.map(|()| body);
-            self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build())
-        };
-        answer_of(answer.map_err(failure)?, limit_bytes)
+        // An empty body has a length, too: servers answer 411 without one.
+        self.exchange(request.map(|()| body), limit_bytes, until)
     }
-}
 
-#[cfg(feature = "s3")]
-impl Http {
     /// As [`Self::send`]; the body is sent no faster than `rate`.
+    #[cfg(feature = "s3")]
     pub(crate) fn send_slowly(
         &self,
         mut request: Request<()>,
@@ -117,22 +110,21 @@ impl Http {
         limit_bytes: u64,
         until: Instant,
     ) -> Result<Answer, Failure> {
+        request.headers_mut().insert("content-length", body.len().into());
+        let mut slowed = Slowed::new(body, rate);
+        self.exchange(request.map(|()| SendBody::from_reader(&mut slowed)), limit_bytes, until)
+    }
+
+    fn exchange(&self, request: Request<impl AsSendBody>, limit_bytes: u64, until: Instant) -> Result<Answer, Failure> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Failure::Late);
         }
-        request.headers_mut().insert("content-length", body.len().into());
-        let mut slowed = rate::Slowed::new(body, rate);
-        let request = request.map(|()| SendBody::from_reader(&mut slowed));
-        let answer = self.agent.run(self.agent.configure_request(request).timeout_global(Some(left)).build());
-        answer_of(answer.map_err(failure)?, limit_bytes)
+        let request = self.agent.configure_request(request).timeout_global(Some(left)).build();
+        let (parts, mut body) = self.agent.run(request).map_err(failure)?.into_parts();
+        let body = body.with_config().limit(limit_bytes).read_to_vec().map_err(failure)?;
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
-}
-
-fn answer_of(answer: Response<Body>, limit_bytes: u64) -> Result<Answer, Failure> {
-    let (parts, mut body) = answer.into_parts();
-    let body = body.with_config().limit(limit_bytes).read_to_vec().map_err(failure)?;
-    Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
 }
 
 /// The address of a service, without a slash at its end. It may hold no password, no query and no fragment.

@@ -23,7 +23,7 @@ pub use address::ObjectAddress;
 pub use calls::{Found, Written};
 pub use client::ObjectClient;
 pub use error::ObjectError;
-pub use limits::{Limits, Traffic};
+pub use limits::Limits;
 pub use listing::{ListedObject, ObjectListing};
 pub use multipart::{CopySource, Part};
 pub use settings::{ObjectSettings, ObjectSources};

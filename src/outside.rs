@@ -22,17 +22,20 @@ pub mod host;
 pub mod inode_flags;
 pub mod memory;
 pub mod programs;
+pub(crate) mod rate;
 pub(crate) mod remembered;
 pub mod replaced;
 pub(crate) mod secret_file;
 pub(crate) mod spool;
 mod stored;
+mod traffic;
 pub mod trust;
 pub(crate) mod unnamed;
 pub(crate) mod zeros;
 
 pub use cursor::BlockCursor;
 pub use stored::StoredObject;
+pub use traffic::Traffic;
 
 /// Random-access bytes of a fixed length: a disk, an image file, a region, a byte vector.
 pub trait BlockRead: Send + Sync {

@@ -17,9 +17,11 @@ use super::address::ObjectAddress;
 use super::answers::{Refusal, refusal};
 use super::call::{Call, Repeat};
 use super::error::{ObjectError, hint};
-use super::limits::{Limits, Traffic};
+use super::limits::Limits;
 use super::settings::ObjectSettings;
-use crate::http::{Answer, Failure, Http, Rate, retry_after};
+use crate::http::{Answer, Failure, Http, retry_after};
+use crate::outside::Traffic;
+use crate::outside::rate::Rate;
 use crate::shown;
 
 const MOST_ATTEMPTS: u32 = 10;
@@ -76,7 +78,7 @@ impl ObjectClient {
             limits,
             bucket,
             http,
-            upload_rate: limits.upload_rate.map(Rate::new),
+            upload_rate: limits.upload_rate.map(|rate| Rate::new(rate, Duration::ZERO)),
             skew_seconds: AtomicI64::new(0),
             requests: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -119,9 +121,7 @@ impl ObjectClient {
 
     /// Sends a request, and repeats it as it says, until an answer has a good status and holds no error.
     pub(super) fn send(&self, call: &Call<'_>) -> Result<Answer, ObjectError> {
-        // The limit of the rate is not the store's fault: one attempt may take what it takes.
-        let slowly = self.time_for(call.body) + Duration::from_secs(call.copied_bytes / COPIED_A_SECOND);
-        let deadline = self.limits.deadline + slowly;
+        let deadline = self.limits.deadline + self.time_of_bytes(call);
         let until = Instant::now().checked_add(deadline).unwrap_or_else(Instant::now);
         let mut pause = self.limits.pause;
         let mut is_clock_set = false;
@@ -167,8 +167,7 @@ impl ObjectClient {
 
     fn once(&self, call: &Call<'_>, until: Instant) -> Result<Answer, Failure> {
         let moved = call.body.len() as u64 + call.expected_bytes;
-        let seconds = moved / (128 << 10) + call.copied_bytes / COPIED_A_SECOND;
-        let own = self.limits.attempt + Duration::from_secs(seconds) + self.time_for(call.body);
+        let own = self.limits.attempt + Duration::from_secs(moved / (128 << 10)) + self.time_of_bytes(call);
         let until = Instant::now().checked_add(own).map_or(until, |own| own.min(until));
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.sent_bytes.fetch_add(call.body.len() as u64, Ordering::Relaxed);
@@ -183,9 +182,11 @@ impl ObjectClient {
         Ok(answer)
     }
 
-    /// The time that a body takes by the limit of the rate, with two other parts on their way.
-    fn time_for(&self, body: &[u8]) -> Duration {
-        self.upload_rate.as_ref().map_or(Duration::ZERO, |rate| rate.time_for(body.len() as u64) * 3)
+    /// The time that one attempt may take by the limit of the rate, with two other parts on their way, and by what the store
+    /// copies: neither is the store's fault.
+    fn time_of_bytes(&self, call: &Call<'_>) -> Duration {
+        let sent = self.upload_rate.as_ref().map_or(Duration::ZERO, |rate| rate.time_for(call.body.len() as u64) * 3);
+        sent + Duration::from_secs(call.copied_bytes / COPIED_A_SECOND)
     }
 
     fn signed(&self, call: &Call<'_>) -> Result<Request<()>, Failure> {

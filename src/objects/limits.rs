@@ -1,4 +1,4 @@
-//! What a client may take, and what it took.
+//! What a client may take.
 
 use std::time::Duration;
 
@@ -24,17 +24,4 @@ impl Default for Limits {
             upload_rate: None,
         }
     }
-}
-
-/// What a client has sent and received so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Attempts of requests.
-    pub requests: u64,
-    /// Bytes of bodies sent.
-    pub sent_bytes: u64,
-    /// Bytes of bodies received.
-    pub received_bytes: u64,
-    /// Bytes that the store copied from its own objects.
-    pub copied_bytes: u64,
 }

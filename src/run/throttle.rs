@@ -1,11 +1,12 @@
 //! Limits the rate at which volumes are read: readers report each read to the observer, which delays them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::events::{Event, Observer};
 use crate::outside::Cancel;
+use crate::outside::rate::Rate;
 
 /// The maximum length of one sleep, and so of the reaction to a cancellation.
 const SLICE: Duration = Duration::from_millis(100);
@@ -23,37 +24,21 @@ pub fn throttled(observer: Arc<dyn Observer>, rate: Option<u64>, cancel: &Cancel
 /// Forwards events, and delays readers that exceed the rate.
 pub(super) struct Throttle {
     next: Arc<dyn Observer>,
-    bytes_per_second: u64,
+    rate: Rate,
     cancel: Cancel,
-    /// When the bytes read so far are due at this rate.
-    due: Mutex<Instant>,
 }
 
 impl Throttle {
     pub(super) fn new(next: Arc<dyn Observer>, bytes_per_second: u64, cancel: Cancel) -> Self {
-        Self { next, bytes_per_second: bytes_per_second.max(1), cancel, due: Mutex::new(Instant::now()) }
+        Self { next, rate: Rate::new(bytes_per_second, BURST), cancel }
     }
-
-    /// Adds bytes; returns when reading may continue.
-    fn due_after(&self, bytes: u64, now: Instant) -> Instant {
-        // Far below the range of a Duration: a report covers a few megabytes.
-        let takes = Duration::try_from_secs_f64(lossy(bytes) / lossy(self.bytes_per_second)).unwrap_or(SLICE);
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        *due = (*due).max(now.checked_sub(BURST).unwrap_or(now)) + takes;
-        *due
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a rate needs no more than 53 bits")]
-fn lossy(bytes: u64) -> f64 {
-    bytes as f64
 }
 
 impl Observer for Throttle {
     fn on_event(&self, event: &Event) {
         self.next.on_event(event);
         let Event::Read { bytes } = event else { return };
-        let due = self.due_after(*bytes, Instant::now());
+        let due = self.rate.due_after(*bytes, Instant::now());
         while !self.cancel.is_cancelled() {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -88,8 +73,8 @@ mod tests {
     fn a_pause_is_made_up_for_within_bounds() {
         let throttle = Throttle::new(Arc::new(Silent), 100, Cancel::default());
         let later = Instant::now() + Duration::from_secs(60);
-        assert!(throttle.due_after(100, later) <= later, "one second's worth is free");
-        assert!(throttle.due_after(100, later) > later + Duration::from_millis(900));
+        assert!(throttle.rate.due_after(100, later) <= later, "one second's worth is free");
+        assert!(throttle.rate.due_after(100, later) > later + Duration::from_millis(900));
     }
 
     #[test]

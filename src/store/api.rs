@@ -23,8 +23,7 @@ use super::error::StoreError;
 use super::open::OpenError;
 use super::presence::{Space, disk_usage};
 use crate::archive::members::ArchiveFile;
-use crate::outside::BlockRead;
-use crate::units::ByteLen;
+use crate::outside::{BlockRead, Traffic};
 
 /// A folder of a destination.
 pub type Folder = Arc<dyn Store>;
@@ -162,47 +161,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     }
 
     /// What was sent to the store and received from it so far; `None` without a network.
-    fn transfers(&self) -> Option<Transfers> {
+    fn traffic(&self) -> Option<Traffic> {
         None
     }
 
     /// Whether this is still the directory that was opened: it was not unmounted, and nothing was mounted over it.
     fn is_still_there(&self) -> Result<bool, StoreError> {
         Ok(true)
-    }
-}
-
-/// Requests and bytes of a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Transfers {
-    /// Requests, each repetition included.
-    pub requests: u64,
-    /// Bytes sent.
-    pub sent_bytes: u64,
-    /// Bytes received.
-    pub received_bytes: u64,
-    /// Bytes that the store copied by itself.
-    pub copied_bytes: u64,
-}
-
-impl Transfers {
-    /// What came after an earlier state.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        Self {
-            requests: self.requests.saturating_sub(earlier.requests),
-            sent_bytes: self.sent_bytes.saturating_sub(earlier.sent_bytes),
-            received_bytes: self.received_bytes.saturating_sub(earlier.received_bytes),
-            copied_bytes: self.copied_bytes.saturating_sub(earlier.copied_bytes),
-        }
-    }
-}
-
-impl fmt::Display for Transfers {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, sent_bytes, received_bytes, copied_bytes } = *self;
-        let [sent, received, copied] = [sent_bytes, received_bytes, copied_bytes].map(ByteLen);
-        write!(formatter, "{requests} requests to the store: {sent} sent, {received} received, {copied} copied there")
     }
 }
 

@@ -24,9 +24,9 @@ use rustix::io::Errno;
 
 use self::cache::{Cache, Named};
 use self::file::{ObjectFile, Stage, Staged};
-use self::reading::ObjectBlocks;
+use self::reading::{ObjectBlocks, stored};
 use self::seen::Seen;
-use super::api::{Folder, Listing, Lock, Store, StoreFile, Transfers, Writers};
+use super::api::{Folder, Listing, Lock, Store, StoreFile, Writers};
 use super::backup::RECORD;
 use super::error::StoreError;
 use super::local::TEMPORARY_PREFIX;
@@ -35,8 +35,8 @@ use super::options::StoreOptions;
 use super::pending::PUBLISHED_WITHIN;
 use super::presence::Space;
 use crate::archive::kind::ArchiveKind;
-use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources, Traffic};
-use crate::outside::BlockRead;
+use crate::objects::{Limits, ObjectAddress, ObjectClient, ObjectError, ObjectSettings, ObjectSources};
+use crate::outside::{BlockRead, Traffic};
 
 /// An empty object that makes a folder of a prefix.
 const FOLDER_MARK: &str = ".volbak-folder";
@@ -215,7 +215,9 @@ impl Store for ObjectStore {
     fn open_unread(&self, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
         let (key, path) = (self.key(name).map_err(opened)?, self.path.join(name));
         match self.client.head(&key) {
-            Ok(Some(found)) => Ok(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), key, found, Vec::new()))),
+            Ok(Some(found)) => {
+                Ok(Arc::new(ObjectBlocks::new(&self.client, stored(&self.client, key, found), Vec::new())))
+            }
             Ok(None) => Err(OpenError::Missing(path)),
             Err(error) => Err(OpenError::Io { path, source: io::Error::other(error) }),
         }
@@ -377,9 +379,8 @@ impl Store for ObjectStore {
         self.abort_dead_uploads()
     }
 
-    fn transfers(&self) -> Option<Transfers> {
-        let Traffic { requests, sent_bytes, received_bytes, copied_bytes } = self.client.traffic();
-        Some(Transfers { requests, sent_bytes, received_bytes, copied_bytes })
+    fn traffic(&self) -> Option<Traffic> {
+        Some(self.client.traffic())
     }
 
     fn used_bytes(&self) -> Result<u64, StoreError> {

@@ -45,7 +45,7 @@ pub(super) fn work(
     let collector = Arc::new(Collector::new(Arc::clone(&world.observer)));
     collector.on_event(&Event::SourceStarted { source: source.name() });
 
-    let before = destination.store().transfers();
+    let before = destination.store().traffic();
     let volume = destination.volume_directory(source.backup_name())?;
     let backups = list_volume(&*volume, source.backup_name())?;
     check_source_of(&volume, &backups, source, world, &*collector)?;
@@ -59,7 +59,7 @@ pub(super) fn work(
             run(&backup, volume, &excludes, previous, || PreviousBackup::seek(scope, &backup, false))
         })?,
     };
-    if let Some((before, after)) = before.zip(destination.store().transfers()) {
+    if let Some((before, after)) = before.zip(destination.store().traffic()) {
         backup.step(&after.since(before).to_string());
     }
     collector.on_event(&Event::SourceFinished {

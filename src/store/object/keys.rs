@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::reading::{FIRST_BYTES, ObjectBlocks};
+use super::parts::store_of;
+use super::reading::{FIRST_BYTES, ObjectBlocks, stored};
 use super::seen::{self, Seen};
 use super::{ObjectStore, cache, versions};
-use crate::objects::{Found, ListedObject, ObjectError};
-use crate::outside::BlockRead;
+use crate::objects::{ListedObject, ObjectError};
+use crate::outside::{BlockRead, StoredObject};
 use crate::store::OWN_DIRECTORY;
 use crate::store::backup::RECORD;
 use crate::store::error::StoreError;
@@ -80,15 +81,9 @@ impl ObjectStore {
         if seen::is_kept(&object.key) && object.len <= cache::MOST_BYTES {
             return Some(Arc::new(seen::content(&self.client, &self.cache, object)?));
         }
-        let found = Found {
-            len: object.len,
-            etag: object.etag.clone(),
-            version: None,
-            locked_until: None,
-            age: None,
-            is_cold: false,
-        };
-        Some(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), object.key.clone(), found, Vec::new())))
+        let (store, key, etag) = (store_of(&self.client), object.key.clone(), object.etag.clone());
+        let object = StoredObject { store, key, etag, len_bytes: object.len, is_cold: false };
+        Some(Arc::new(ObjectBlocks::new(&self.client, object, Vec::new())))
     }
 
     pub(super) fn read_object(&self, key: &str, name: &str) -> Result<Arc<dyn BlockRead>, OpenError> {
@@ -97,7 +92,7 @@ impl ObjectStore {
         match self.client.get_first(key, FIRST_BYTES).map_err(failed)? {
             None => Err(OpenError::Missing(path.clone())),
             Some((found, first)) => {
-                Ok(Arc::new(ObjectBlocks::new(Arc::clone(&self.client), key.to_owned(), found, first)))
+                Ok(Arc::new(ObjectBlocks::new(&self.client, stored(&self.client, key.to_owned(), found), first)))
             }
         }
     }

@@ -37,12 +37,12 @@ pub(super) struct Parts {
     sent_bytes: u64,
     /// What was not sent yet.
     tail: Vec<u8>,
-    /// A range that was not copied yet; `tail` is empty then.
-    copying: Option<(Arc<StoredObject>, Range<u64>)>,
-    /// The object that ranges were copied from.
-    copied_from: Option<Arc<StoredObject>>,
+    /// The object that ranges are copied from.
+    source: Option<Arc<StoredObject>>,
+    /// The range of it that was not copied yet; `tail` is empty then.
+    copying: Option<Range<u64>>,
     /// Whether more was copied since that object was last seen to be as it was.
-    copied_from_unchecked: bool,
+    is_source_unchecked: bool,
     /// Whether copies are expected: a part is sent only when as much is left as the next one needs.
     holds_back: bool,
     is_settled: bool,
@@ -64,16 +64,16 @@ impl Parts {
             running: VecDeque::new(),
             sent_bytes: 0,
             tail: Vec::new(),
+            source: None,
             copying: None,
-            copied_from: None,
-            copied_from_unchecked: false,
+            is_source_unchecked: false,
             holds_back: false,
             is_settled: false,
         }
     }
 
     pub(super) fn len_bytes(&self) -> u64 {
-        let copying = self.copying.as_ref().map_or(0, |(_, range)| range.end - range.start);
+        let copying = self.copying.as_ref().map_or(0, |range| range.end - range.start);
         self.sent_bytes + copying + self.tail.len() as u64
     }
 
@@ -116,19 +116,19 @@ impl Parts {
         if source.store != store_of(&self.client) || range.is_empty() || range.end > source.len_bytes {
             return Err(io::Error::other(format!("{} cannot be copied from", source.key)));
         }
-        if self.copied_from.as_ref().is_some_and(|from| from != source) {
+        if self.source.as_ref().is_some_and(|from| from != source) {
             return Err(io::Error::other("parts are copied from one object alone"));
         }
         self.is_settled = false;
-        (self.copied_from, self.copied_from_unchecked) = (Some(Arc::clone(source)), true);
+        (self.source, self.is_source_unchecked) = (Some(Arc::clone(source)), true);
         if !self.tail.is_empty() {
             self.send()?;
         }
         match &mut self.copying {
-            Some((_, before)) if before.end == range.start => before.end = range.end,
+            Some(before) if before.end == range.start => before.end = range.end,
             _ => {
                 self.send_copies(0)?;
-                self.copying = Some((Arc::clone(source), range));
+                self.copying = Some(range);
             }
         }
         // The store copies while the walk goes on. What stays is long enough to be a part.
@@ -137,7 +137,7 @@ impl Parts {
 
     /// Lets the store copy what was asked for, but for the last `but` bytes and less than as many again.
     fn send_copies(&mut self, but: u64) -> io::Result<()> {
-        while let Some((source, range)) = self.copying.clone() {
+        while let Some((source, range)) = self.source.clone().zip(self.copying.clone()) {
             let (len, most) = (range.end - range.start, copy_bytes(self.number()));
             if but > 0 && len < most.saturating_add(but) {
                 return Ok(());
@@ -145,7 +145,7 @@ impl Parts {
             // Equal parts: none is shorter than a part may be.
             let now = len.div_ceil(len.div_ceil(most).max(1)).min(most);
             let rest = range.start + now..range.end;
-            self.copying = (!rest.is_empty()).then(|| (Arc::clone(&source), rest));
+            self.copying = Some(rest).filter(|rest| !rest.is_empty());
             self.begin_copy(source, range.start..range.start + now)?;
         }
         Ok(())
@@ -221,20 +221,19 @@ impl Parts {
         while !self.running.is_empty() {
             self.join_first()?;
         }
-        self.check_source()?;
-        self.copied_from_unchecked = false;
-        Ok(())
+        self.check_source()
     }
 
     /// Fails if the object that was copied from is not there any more as it was. Not every store heeds the condition of
     /// a copy (the RADOS gateway 16 does not).
-    fn check_source(&self) -> io::Result<()> {
-        let Some(source) = self.copied_from.as_ref().filter(|_| self.copied_from_unchecked) else { return Ok(()) };
+    fn check_source(&mut self) -> io::Result<()> {
+        let Some(source) = self.source.as_ref().filter(|_| self.is_source_unchecked) else { return Ok(()) };
         let found = self.client.head(&source.key).map_err(io::Error::other)?;
-        if found.is_some_and(|found| found.etag == source.etag && found.len == source.len_bytes) {
-            return Ok(());
+        if found.is_none_or(|found| found.etag != source.etag || found.len != source.len_bytes) {
+            return Err(changed(source, "it was replaced or removed".to_owned()));
         }
-        Err(changed(source, "it was replaced or removed".to_owned()))
+        self.is_source_unchecked = false;
+        Ok(())
     }
 
     /// Makes the object. No object of the key may be there.
@@ -269,7 +268,7 @@ impl Parts {
         }
         self.done.clear();
         self.tail = Vec::new();
-        (self.copying, self.copied_from, self.holds_back) = (None, None, false);
+        (self.source, self.copying, self.holds_back) = (None, None, false);
         (self.sent_bytes, self.is_settled) = (0, false);
         match self.upload.take() {
             Some(id) => self.client.abort_upload(&self.key, &id).map_err(io::Error::other),

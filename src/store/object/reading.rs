@@ -15,8 +15,7 @@ const MOST_BYTES: u64 = 8 << 20;
 #[derive(Debug)]
 pub(super) struct ObjectBlocks {
     client: Arc<ObjectClient>,
-    key: String,
-    found: Arc<StoredObject>,
+    object: Arc<StoredObject>,
     /// The first bytes, which stay.
     first: Vec<u8>,
     window: Mutex<Window>,
@@ -35,12 +34,17 @@ impl Window {
     }
 }
 
+/// An object that the store found.
+pub(super) fn stored(client: &ObjectClient, key: String, found: Found) -> StoredObject {
+    let Found { len, etag, is_cold, .. } = found;
+    StoredObject { store: store_of(client), key, etag, len_bytes: len, is_cold }
+}
+
 impl ObjectBlocks {
-    pub(super) fn new(client: Arc<ObjectClient>, key: String, found: Found, first: Vec<u8>) -> Self {
+    /// `first`: the first bytes of the object, which were read.
+    pub(super) fn new(client: &Arc<ObjectClient>, object: StoredObject, first: Vec<u8>) -> Self {
         let window = Mutex::new(Window { start: first.len() as u64, bytes: Vec::new() });
-        let Found { len, etag, is_cold, .. } = found;
-        let found = StoredObject { store: store_of(&client), key: key.clone(), etag, len_bytes: len, is_cold };
-        Self { client, key, found: Arc::new(found), first, window }
+        Self { client: Arc::clone(client), object: Arc::new(object), first, window }
     }
 
     /// Copies what `bytes`, which begin at `start`, have of `buf` at `offset`; returns how much.
@@ -55,15 +59,15 @@ impl ObjectBlocks {
 
 impl BlockRead for ObjectBlocks {
     fn object(&self) -> Option<&Arc<StoredObject>> {
-        Some(&self.found)
+        Some(&self.object)
     }
 
     fn len_bytes(&self) -> u64 {
-        self.found.len_bytes
+        self.object.len_bytes
     }
 
     fn read_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
-        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.found.len_bytes);
+        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.object.len_bytes);
         if end.is_none() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -76,12 +80,14 @@ impl BlockRead for ObjectBlocks {
                     // Whoever goes on where the last read ended reads on.
                     let ahead = if offset == window.end() { window.bytes.len() as u64 * 2 } else { 0 };
                     let most = ahead.max(buf.len() as u64).clamp(FIRST_BYTES, MOST_BYTES);
-                    let range = offset..self.found.len_bytes.min(offset.saturating_add(most));
+                    let range = offset..self.object.len_bytes.min(offset.saturating_add(most));
                     // The memory of the last read is free before the next one comes.
                     window.bytes = Vec::new();
                     window.start = offset;
-                    window.bytes =
-                        self.client.get_range_of(&self.key, &range, &self.found.etag).map_err(io::Error::other)?;
+                    window.bytes = self
+                        .client
+                        .get_range_of(&self.object.key, &range, &self.object.etag)
+                        .map_err(io::Error::other)?;
                     continue;
                 }
             }

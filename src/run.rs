@@ -4,6 +4,7 @@ pub mod accept;
 pub mod backup;
 mod begun;
 pub mod browse;
+pub mod catalogue;
 pub mod check;
 mod child;
 pub mod cloud;

@@ -47,7 +47,7 @@ pub(crate) fn take_from(config: &Config) -> anyhow::Result<()> {
     }
     table.signers.iter().filter_map(|line| PublicSigner::parse(line)).for_each(keyring::trust);
     // A missing key is an error of the backup, not of a verb that only reads.
-    if let Some(options) = &table.options {
+    if let Some(options) = &config.archive.encryption {
         match options.signer() {
             Ok(signer) => keyring::trust(signer.public()),
             Err(error) => log::warning(&format!("signing_key: {:#}", anyhow::Error::new(error))),

@@ -29,7 +29,10 @@ pub(crate) struct Where {
     /// The config [default: /etc/volbak/volbak.toml, unless --destination is given]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The destination, once it was found and opened: the config is loaded once, however many backups are named.
+    /// The place, once it was found: the config is loaded once.
+    #[arg(skip)]
+    pub(crate) found: OnceLock<Place>,
+    /// The destination, once it was opened.
     #[arg(skip)]
     pub(crate) opened: OnceLock<Destination>,
 }
@@ -48,7 +51,7 @@ pub(crate) struct WhereTo {
 
 impl From<&WhereTo> for Where {
     fn from(to: &WhereTo) -> Self {
-        Self { destination: to.destination.clone(), config: to.config.clone(), opened: OnceLock::new() }
+        Self { destination: to.destination.clone(), config: to.config.clone(), ..Self::default() }
     }
 }
 
@@ -65,7 +68,7 @@ impl fmt::Display for UsageError {
 impl std::error::Error for UsageError {}
 
 /// A destination, and the config that names it or supplies its settings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) root: PathBuf,
     /// `None` if only a destination was given.
@@ -76,6 +79,14 @@ pub(crate) struct Place {
 impl Where {
     /// The destination given as an argument, or that of the config.
     pub(crate) fn place(&self) -> Result<Place, UsageError> {
+        if let Some(found) = self.found.get() {
+            return Ok(found.clone());
+        }
+        let place = self.look()?;
+        Ok(self.found.get_or_init(|| place).clone())
+    }
+
+    fn look(&self) -> Result<Place, UsageError> {
         let config = match (&self.config, &self.destination) {
             (Some(path), _) => Some(load(path)?),
             (None, None) if Path::new(DEFAULT_PATH).exists() => Some(load(Path::new(DEFAULT_PATH))?),

@@ -8,6 +8,7 @@ use volbak::error::ExitClass;
 use volbak::events::{Event, Observer, Severity};
 use volbak::log::{Kind, Line};
 use volbak::outside::{Clock, SystemClock, SystemCommands};
+use volbak::run::catalogue;
 use volbak::run::check::record::Record;
 use volbak::run::check::{CheckLevel, Verdict};
 use volbak::run::verify::choose::{Choice, DueBackup, choose};
@@ -159,7 +160,7 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
         reports.push(report);
     })?;
     if !args.no_record {
-        class = class.max(note_in_catalogue(args));
+        class = class.max(note_in_catalogue(args, &progress)?);
     }
     let printed = if args.json {
         print_json(&serde_json::json!({ "backups": reports }))
@@ -172,16 +173,14 @@ pub(crate) fn verify(args: &VerifyArgs, verbosity: Verbosity) -> anyhow::Result<
 }
 
 /// Writes the new records into the catalogue of an object store.
-fn note_in_catalogue(args: &VerifyArgs) -> ExitClass {
-    let place = args.place.place().ok().filter(|place| is_in_object_store(&place.root));
-    let written = place.map_or(Ok(()), |place| place.open()?.store().write_catalogue());
-    match written {
-        Ok(()) => ExitClass::Well,
-        Err(error) => {
-            log::warning(&volbak::run::kept::without_catalogue(&error));
-            ExitClass::WithProblems
-        }
-    }
+fn note_in_catalogue(args: &VerifyArgs, progress: &Progress) -> anyhow::Result<ExitClass> {
+    // Backups that were named by their paths need no destination.
+    let Some(place) = args.place.place().ok().filter(|place| is_in_object_store(&place.root)) else {
+        return Ok(ExitClass::Well);
+    };
+    let is_written = catalogue::note(&place.open()?, "verify", progress);
+    progress.done();
+    Ok(if is_written { ExitClass::Well } else { ExitClass::WithProblems })
 }
 
 /// The warning about a bad backup that this verification was not thorough enough to clear.

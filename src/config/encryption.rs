@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use super::section::Section;
 use crate::encryption::{EncryptionOptions, PublicSigner, Recipients};
 
-/// The table `[encryption]`.
+/// The keys in the table `[encryption]`; the rest of it is in [`super::ArchiveOptions`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EncryptionTable {
-    /// How new backups are encrypted; `None` if they are not.
-    pub options: Option<EncryptionOptions>,
     /// The secret keys of a host that reads encrypted backups.
     pub identities_file: Option<PathBuf>,
     /// Public keys of other hosts whose signatures are trusted, as in a `.pub` file.
@@ -18,7 +16,8 @@ pub struct EncryptionTable {
 
 const RIGHT_RECIPIENT: &str = "write the public key that `age-keygen` prints, like \"age1…\"";
 
-pub(super) fn read(section: &Section<'_>) -> EncryptionTable {
+/// Keys, and how new backups are encrypted; `None` if they are not.
+pub(super) fn read(section: &Section<'_>) -> (EncryptionTable, Option<EncryptionOptions>) {
     let recipients = section.list("recipients", |text| {
         let is_one = Recipients::parse(&[text.to_owned()]).is_ok();
         if is_one { Ok(text.to_owned()) } else { Err(RIGHT_RECIPIENT) }
@@ -36,10 +35,9 @@ pub(super) fn read(section: &Section<'_>) -> EncryptionTable {
             let right = "name a second one, whose key is kept elsewhere, or write allow_one_recipient = true";
             section.reading.mistake(&section.place("recipients"), what, right);
         }
-        let usual = EncryptionOptions::for_recipients;
         match Recipients::parse(&names) {
             Ok(recipients) => {
-                let mut options = usual(recipients);
+                let mut options = EncryptionOptions::for_recipients(recipients);
                 options.signing_key = signing_key.unwrap_or(options.signing_key);
                 options.index_cache = index_cache.unwrap_or(options.index_cache);
                 Some(options)
@@ -50,9 +48,9 @@ pub(super) fn read(section: &Section<'_>) -> EncryptionTable {
             }
         }
     });
-    EncryptionTable {
-        options,
+    let table = EncryptionTable {
         identities_file: section.path("identities_file", "/root/volbak-identities"),
         signers: signers.unwrap_or_default(),
-    }
+    };
+    (table, options)
 }

@@ -75,7 +75,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
     let retention = retention(&top, &table("retention"));
     let (change, finds_sudden_changes) = change(&table("sudden_change"), usual.finds_sudden_changes);
     let hook_table = table("hooks");
-    let encryption = encryption::read(&table("encryption"));
+    let (encryption, encrypted) = encryption::read(&table("encryption"));
     Config {
         backup_destination: destination.unwrap_or(usual.backup_destination),
         enable_checksum: top.boolean("enable_checksum").unwrap_or(usual.enable_checksum),
@@ -96,7 +96,7 @@ fn config(reading: &Reading, entries: Vec<Entry>) -> Config {
         ionice: ionice(&top, "ionice"),
         read_rate_limit: rate(&top, "read_rate_limit"),
         snapshot: snapshot(&top, &table("snapshot")),
-        archive: ArchiveOptions { encryption: encryption.options.clone(), ..archive(&table("archive")) },
+        archive: ArchiveOptions { encryption: encrypted, ..archive(&table("archive")) },
         encryption,
         finds_sudden_changes,
         change,

@@ -18,8 +18,7 @@ use std::time::Instant;
 use crate::error::with_causes;
 use crate::events::{Event, Observer, Problem, Severity};
 use crate::outside::{Cancel, Clock};
-use crate::run::collect::tell;
-use crate::run::kept::without_catalogue;
+use crate::run::catalogue;
 use crate::run::verify::many::source_name;
 use crate::store::catalog::list_volume;
 use crate::store::remains::remove_remains;
@@ -115,10 +114,8 @@ pub fn copy(
             }
         }
     }
-    if report.count(|outcome| matches!(outcome, CopyOutcome::Copied { .. })) > 0
-        && let Err(error) = to.store().write_catalogue()
-    {
-        tell(world.observer, Severity::Warning, "copy".to_owned(), without_catalogue(&error));
+    if report.count(|outcome| matches!(outcome, CopyOutcome::Copied { .. })) > 0 {
+        catalogue::note(to, "copy", world.observer);
     }
     let why = report.ended_early.clone().unwrap_or_default();
     waiting.for_each(|(candidate, _)| report.add(candidate, CopyOutcome::NotStarted, Some(why.clone())));

@@ -29,7 +29,7 @@ use crate::reader::exclude::Excludes;
 use crate::shown;
 use crate::shown::hex;
 use crate::store::Backup;
-use crate::store::pending::{ARCHIVE, INDEX, MANIFEST};
+use crate::store::pending::{ARCHIVE, CHECKSUM, INDEX, MANIFEST, checksum_line};
 
 /// The name of the backup in the temporary directory.
 const STEM: &str = "files";
@@ -96,7 +96,8 @@ impl ImageFiles {
         let written = writer.finish()?;
         let members = &written.members;
         // Nothing is copied in a directory.
-        let archive_sha1 = members.archive_sha1.unwrap_or_default();
+        let archive_sha1 = hex(&members.archive_sha1.unwrap_or_default());
+        let checksum = checksum_line(STEM, ArchiveKind::default(), &archive_sha1);
         let manifest = Manifest {
             format: FORMAT,
             stem: STEM.to_owned(),
@@ -109,16 +110,16 @@ impl ImageFiles {
             changes: None,
             sizes: members.into(),
             digests: DigestsRecord {
-                archive_sha1: hex(&archive_sha1),
+                archive_sha1,
                 index_sha256: hex(&members.index_sha256),
-                checksum_sha256: hex(&super::record::sha256(checksum(&archive_sha1).as_bytes())),
+                checksum_sha256: hex(&super::record::sha256(checksum.as_bytes())),
             },
             ..(*image.manifest).clone()
         };
         let small = |suffix: &str, bytes: &[u8]| {
             fs::write(directory.path().join(format!("{STEM}{suffix}")), bytes).map_err(scratch_error)
         };
-        small(".checksum", checksum(&archive_sha1).as_bytes())?;
+        small(CHECKSUM, checksum.as_bytes())?;
         small(MANIFEST, &manifest.to_bytes()?)?;
         let backup = Backup::in_directory(directory.path(), STEM);
         let (errors, first_error) = errors.found.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -153,10 +154,6 @@ fn directory_in(
 ) -> Result<TemporaryDirectory, ImageFilesError> {
     TemporaryDirectory::new(scratch, files.stem(), Use::Files, observer)
         .map_err(|source| ImageFilesError::Scratch { path: scratch.to_owned(), source })
-}
-
-fn checksum(sha1: &[u8; 20]) -> String {
-    format!("{}  {STEM}{}\n", hex(sha1), ArchiveKind::default().suffix())
 }
 
 /// A file or directory in an image.

@@ -3,7 +3,6 @@
 use chrono::{DateTime, NaiveDateTime, TimeZone};
 use std::fmt::Display;
 
-use crate::error::with_causes;
 use crate::store::StoreError;
 
 /// The end of their names.
@@ -41,9 +40,4 @@ where
 /// The time in a name.
 pub(super) fn moment_of(name: &str) -> Option<NaiveDateTime> {
     NaiveDateTime::parse_from_str(name.strip_suffix(SUFFIX)?, MOMENT).ok()
-}
-
-/// What is told of a catalogue that was not written.
-pub fn without_catalogue(error: &StoreError) -> String {
-    format!("the catalogue of the destination was not written, so `volbak list` takes longer: {}", with_causes(error))
 }

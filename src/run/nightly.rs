@@ -12,9 +12,8 @@ use chrono::Local;
 use super::backup::BackupWorld;
 use super::cloud::night::NightCloud;
 use super::collect::{Collector, tell};
-use super::kept::without_catalogue;
 use super::notices::Notices;
-use super::{begun, priority, reports, status};
+use super::{begun, catalogue, priority, reports, status};
 use crate::config::Config;
 use crate::error::{ExitClass, with_causes};
 use crate::events::{Event, Observer, Problem, Severity};
@@ -162,10 +161,8 @@ pub fn run(config: &Config, options: &NightOptions, world: &BackupWorld) -> Resu
     let facts = RunFacts { scope: &scope, is_whole, existing: existing.as_deref() };
     let printed =
         reports::deliver(&mut report, facts, config, present.as_ref().filter(|_| lock.is_some()), notices, world);
-    if let Some(destination) = present.as_ref().filter(|_| lock.is_some())
-        && let Err(error) = destination.store().write_catalogue()
-    {
-        tell(&*world.observer, Severity::Warning, "run".to_owned(), without_catalogue(&error));
+    if let Some(destination) = present.as_ref().filter(|_| lock.is_some()) {
+        catalogue::note(destination, "run", &*world.observer);
     }
     // Cleared last, so that an interruption while the report is written counts as one of the run.
     if let Some(destination) = present.as_ref().filter(|_| lock.is_some())

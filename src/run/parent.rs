@@ -281,11 +281,8 @@ fn kept_of(
     if record.recipients != encryption.recipients.names() {
         return Err(UnusableError::OtherRecipients);
     }
-    let kept = IndexCache::new(&encryption.index_cache).of(wanted.name);
-    let is_of = |kept: &Kept| {
-        kept.manifest.stem == published.stem && kept.manifest.digests.archive_sha1 == published.digests.archive_sha1
-    };
-    kept.filter(is_of).ok_or_else(|| UnusableError::NotKept(encryption.index_cache.clone()))
+    let kept = IndexCache::new(&encryption.index_cache).of(wanted.name, published);
+    kept.ok_or_else(|| UnusableError::NotKept(encryption.index_cache.clone()))
 }
 
 /// A copy of an index in a file without a name.

@@ -4,9 +4,8 @@ use std::ffi::OsStr;
 use std::time::Instant;
 
 use super::backup::{BackupError, BackupOptions, BackupOutcome, BackupWorld, back_up_source};
+use super::catalogue;
 use super::cloud::names::volumes_called;
-use super::collect::tell;
-use super::kept::without_catalogue;
 use super::remains::remove_before;
 use crate::error::ExitClass;
 use crate::events::{Event, RunFigures, Severity, SourceName};
@@ -76,9 +75,7 @@ pub fn snapshot<S: AsRef<OsStr>>(
         }
         report(Happened::Source { spec, name, result: result.map(Box::new) });
     }
-    if let Err(error) = destination.store().write_catalogue() {
-        tell(&*world.observer, Severity::Warning, "snapshot".to_owned(), without_catalogue(&error));
-    }
+    catalogue::note(destination, "snapshot", &*world.observer);
     figures.seconds = began.elapsed().as_secs();
     Ok(RunOutcome { figures })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::api::{Folder, StoreFile};
 use super::error::StoreError;
-use super::pending::{MANIFEST, SUFFIXES, files_of, publish_settled};
+use super::pending::{MANIFEST, SUFFIXES, files_before_manifest, publish_settled};
 use super::remains::is_published;
 use crate::archive::kind::ArchiveKind;
 use crate::outside::BlockRead;
@@ -42,8 +42,7 @@ impl Arrival {
         if !listing.has_staged(&manifest) || is_published(volume, &manifest)? {
             return Ok(());
         }
-        let files = files_of(self.kind).into_iter().filter(|suffix| *suffix != MANIFEST);
-        for name in files.map(|suffix| self.name(suffix)) {
+        for name in files_before_manifest(self.kind).into_iter().map(|suffix| self.name(suffix)) {
             if !listing.has(&name) {
                 continue;
             }
@@ -97,9 +96,8 @@ impl Arrival {
 
     /// Discards all staged files. The manifest goes last: it identifies the others.
     pub(crate) fn give_up(&self) -> Result<(), StoreError> {
-        let (manifest, others): (Vec<_>, Vec<_>) =
-            files_of(self.kind).into_iter().partition(|suffix| *suffix == MANIFEST);
-        others.into_iter().rev().chain(manifest).try_for_each(|suffix| self.discard(suffix))
+        let others = files_before_manifest(self.kind).into_iter().rev();
+        others.chain([MANIFEST]).try_for_each(|suffix| self.discard(suffix))
     }
 }
 

@@ -10,7 +10,7 @@ use super::belongs::{is_image_index, kind_of_manifest, kind_of_stem};
 use super::error::StoreError;
 use super::local::LocalStore;
 use super::open::OpenError;
-use super::pending::{CHECKSUM, INDEX, MANIFEST, SEGMENTS, SIGNATURE, index_suffix};
+use super::pending::{CHECKSUM, INDEX, MANIFEST, SEGMENTS, SIGNATURE, checksum_line, index_suffix};
 use crate::archive::kind::ArchiveKind;
 use crate::encryption::{LockedError, Opened, keyring};
 use crate::manifest::{MAX_BYTES, Manifest, ManifestError, UnsealError};
@@ -228,8 +228,7 @@ impl Backup {
         if self.folder.length(&name).is_some() {
             return Ok(());
         }
-        let line = format!("{archive_sha1}  {}{}\n", self.stem, self.kind.suffix());
-        self.folder.put(&name, line.as_bytes(), Writers::Many)
+        self.folder.put(&name, checksum_line(&self.stem, self.kind, archive_sha1).as_bytes(), Writers::Many)
     }
 
     /// Opens the index, decrypted.

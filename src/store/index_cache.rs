@@ -4,7 +4,7 @@
 //! Files: `FOLDER/VOLUME.index` and `FOLDER/VOLUME.manifest.json`, mode 0600 in a folder of mode 0700.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::error::StoreError;
 use super::open::{OpenError, open_regular};
 use crate::manifest::{MAX_BYTES, Manifest};
 use crate::outside::BlockRead;
+use crate::outside::replaced::replace;
 
 /// The folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,22 +31,21 @@ impl IndexCache {
         Self(folder.into())
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.0
-    }
-
     fn path(&self, volume: &str, suffix: &str) -> PathBuf {
         self.0.join(format!("{volume}{suffix}"))
     }
 
-    /// What is kept of the last backup of this volume; `None` if that is nothing, or is damaged.
-    pub(crate) fn of(&self, volume: &str) -> Option<Kept> {
+    /// What is kept of the backup of this volume with this manifest; `None` if that is nothing, or is damaged, or if another
+    /// backup was the last one.
+    pub(crate) fn of(&self, volume: &str, published: &Manifest) -> Option<Kept> {
         let bytes = open_regular(&self.path(volume, ".manifest.json")).ok()?;
         let len = usize::try_from(bytes.len_bytes()).ok().filter(|len| *len as u64 <= MAX_BYTES)?;
         let mut text = vec![0; len];
         bytes.read_at(0, &mut text).ok()?;
-        let manifest = Manifest::from_bytes(&text).ok()?;
+        let is_of = |kept: &Manifest| {
+            kept.stem == published.stem && kept.digests.archive_sha1 == published.digests.archive_sha1
+        };
+        let manifest = Manifest::from_bytes(&text).ok().filter(is_of)?;
         let index = open_regular(&self.path(volume, ".index")).ok()?;
         Some(Kept { manifest, index })
     }
@@ -97,12 +97,9 @@ impl NewIndex {
 
     /// Keeps it, with the manifest, in place of what was kept before.
     pub(super) fn keep(&self, manifest: &[u8]) -> io::Result<()> {
-        let (index, of) = (self.cache.path(&self.volume, ".index"), self.cache.path(&self.volume, ".manifest.json"));
-        let new = self.cache.path(&self.volume, ".manifest.new");
-        create(&new)?.write_all(manifest)?;
         // The manifest has the digest of its index: after a crash between the two, they do not match, and are not used.
-        fs::rename(&self.path, index)?;
-        fs::rename(new, of)
+        fs::rename(&self.path, self.cache.path(&self.volume, ".index"))?;
+        replace(&self.cache.path(&self.volume, ".manifest.json"), manifest, 0o600)
     }
 }
 

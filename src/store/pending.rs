@@ -60,14 +60,24 @@ pub const fn index_suffix(kind: ArchiveKind) -> &'static str {
     if let ArchiveKind::SealedFiles(_) = kind { SEALED_INDEX } else { INDEX }
 }
 
+/// The checksum file: the output of `sha1sum` in the archive's directory.
+pub(crate) fn checksum_line(stem: &str, kind: ArchiveKind, archive_sha1: &str) -> String {
+    format!("{archive_sha1}  {stem}{}\n", kind.suffix())
+}
+
+/// The suffixes of the files of a backup of this kind but the manifest, in the order of publication.
+pub(super) fn files_before_manifest(kind: ArchiveKind) -> Vec<&'static str> {
+    if kind.is_sealed() {
+        vec![SEALED_INDEX, SEGMENTS, CHECKSUM, kind.suffix(), SIGNATURE]
+    } else {
+        vec![INDEX, CHECKSUM, kind.suffix()]
+    }
+}
+
 /// The suffixes of the files of a backup of this kind, in the order of publication. The manifest, which makes the backup
 /// complete, is last.
-pub(super) fn files_of(kind: ArchiveKind) -> Vec<&'static str> {
-    if kind.is_sealed() {
-        vec![SEALED_INDEX, SEGMENTS, CHECKSUM, kind.suffix(), SIGNATURE, MANIFEST]
-    } else {
-        vec![INDEX, CHECKSUM, kind.suffix(), MANIFEST]
-    }
+pub(super) fn files_of(kind: ArchiveKind) -> impl Iterator<Item = &'static str> {
+    files_before_manifest(kind).into_iter().chain([MANIFEST])
 }
 
 /// A staged backup. Dropping it before publication removes its files.

@@ -6,7 +6,7 @@ use super::api::{Listing, Store};
 use super::belongs::kind_of_manifest;
 use super::error::StoreError;
 use super::open::OpenError;
-use super::pending::{MANIFEST, files_of};
+use super::pending::{MANIFEST, files_before_manifest};
 
 /// Removes the remains of an interrupted run from a volume's folder; returns the removed files. Requires the
 /// destination's lock.
@@ -24,7 +24,7 @@ pub fn remove_remains(volume: &dyn Store) -> Result<Vec<PathBuf>, StoreError> {
         }
         // A staged manifest is complete. Another program may have made an archive of the other kind with this stem.
         let kind = volume.open_staged(&manifest).ok().and_then(kind_of_manifest).unwrap_or_default();
-        let files = files_of(kind).into_iter().rev().filter(|suffix| *suffix != MANIFEST);
+        let files = files_before_manifest(kind).into_iter().rev();
         for name in files.map(|suffix| format!("{stem}{suffix}")) {
             if listing.has(&name) && (!listing.has_staged(&name) || volume.is_half_published(&name)) {
                 volume.remove(&name)?;

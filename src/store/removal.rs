@@ -4,7 +4,7 @@ use super::api::Store;
 use super::backup::RECORD;
 use super::belongs::kind_of_stem;
 use super::error::StoreError;
-use super::pending::{MANIFEST, files_of};
+use super::pending::{MANIFEST, files_before_manifest};
 
 /// Removes the files of the backup `stem`. Requires the destination's lock.
 ///
@@ -20,7 +20,7 @@ pub fn remove_backup(volume: &dyn Store, stem: &str) -> Result<(), StoreError> {
     volume.remove(&format!("{stem}{RECORD}"))?;
     volume.set_aside(&manifest)?;
     volume.sync()?;
-    for suffix in files_of(kind).into_iter().rev().filter(|suffix| *suffix != MANIFEST) {
+    for suffix in files_before_manifest(kind).into_iter().rev() {
         volume.remove(&format!("{stem}{suffix}"))?;
     }
     volume.sync()?;

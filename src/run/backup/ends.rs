@@ -71,36 +71,41 @@ pub(super) fn publish(
     let before = FromBefore { previous, changes };
     let manifest = manifest(backup, pending.stem(), frozen_at, snapshot, archived, before);
     let checksum = checksum_text(pending.stem(), manifest.kind(), &manifest.digests.archive_sha1);
-    let kept = manifest;
-    let kept_bytes = kept.to_bytes()?;
-    // What is published of an encrypted backup names no files, and has no layout.
-    let (manifest, signature) = match (backup.encryption(), &backup.signer) {
-        (Some(encryption), Some(signer)) => {
-            let index = pending.seal_index(&encryption.recipients)?;
-            let manifest = kept.clone().sealed(&encryption.recipients, index)?;
-            let signature = signer.sign(&manifest.to_bytes()?).map_err(BackupError::Sign)?;
-            (manifest, Some(signature))
-        }
-        _ => (kept, None),
-    };
     let manifest_bytes = manifest.to_bytes()?;
-    let sealed = signature.as_ref().zip(manifest.encryption.as_ref());
+    let sealed = sealed(backup, &pending, &manifest)?;
+    let public = sealed.as_ref().map_or((&manifest_bytes, &manifest), |sealed| (&sealed.bytes, &sealed.manifest));
     let archive = pending.publish(&ToPublish {
         checksum: checksum.as_ref().filter(|_| backup.options.checksum).map(String::as_bytes),
-        manifest: &manifest_bytes,
-        archive_bytes: manifest.sizes.archive_bytes,
-        index_bytes: manifest.sizes.index_bytes,
-        sealed: sealed.map(|(signature, record)| SealedToPublish {
-            signature: signature.as_bytes(),
-            segments_bytes: record.segments_bytes,
-            kept: &kept_bytes,
+        manifest: public.0,
+        archive_bytes: public.1.sizes.archive_bytes,
+        index_bytes: public.1.sizes.index_bytes,
+        sealed: sealed.as_ref().map(|sealed| SealedToPublish {
+            signature: sealed.signature.as_bytes(),
+            segments_bytes: sealed.manifest.encryption.as_ref().map_or(0, |record| record.segments_bytes),
+            kept: &manifest_bytes,
         }),
     })?;
     Ok(BackupOutcome {
         source: backup.source.display_name().to_owned(),
         archive,
-        manifest: Manifest::from_bytes(if sealed.is_some() { &kept_bytes } else { &manifest_bytes })?,
+        manifest: Manifest::from_bytes(&manifest_bytes)?,
         worst_problem: backup.collector.collected().worst,
         replaced_until,
     })
+}
+
+/// The manifest of an encrypted backup as it is published: it names no files, and has no layout.
+struct Sealed {
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    signature: String,
+}
+
+fn sealed(backup: &UnderWay<'_>, pending: &PendingBackup, manifest: &Manifest) -> Result<Option<Sealed>, BackupError> {
+    let (Some(encryption), Some(signer)) = (backup.encryption(), &backup.signer) else { return Ok(None) };
+    let index = pending.seal_index(&encryption.recipients)?;
+    let manifest = manifest.clone().sealed(&encryption.recipients, index)?;
+    let bytes = manifest.to_bytes()?;
+    let signature = signer.sign(&bytes).map_err(BackupError::Sign)?;
+    Ok(Some(Sealed { manifest, bytes, signature }))
 }

@@ -15,6 +15,7 @@ use crate::outside::host;
 use crate::run::collect::Collected;
 use crate::run::record::{options_record, sha256, source_record};
 use crate::shown::hex;
+use crate::store::pending::checksum_line;
 
 /// The relation of a backup to those before it.
 #[derive(Clone, Copy)]
@@ -98,7 +99,7 @@ fn encryption_record(backup: &UnderWay<'_>, members: &WrittenMembers) -> Option<
     })
 }
 
-/// The checksum file: the output of `sha1sum` in the archive's directory. `None` without a SHA-1.
+/// The checksum file. `None` without a SHA-1.
 pub(in crate::run) fn checksum_text(stem: &str, kind: ArchiveKind, archive_sha1: &str) -> Option<String> {
-    (!archive_sha1.is_empty()).then(|| format!("{archive_sha1}  {stem}{}\n", kind.suffix()))
+    (!archive_sha1.is_empty()).then(|| checksum_line(stem, kind, archive_sha1))
 }

@@ -1,5 +1,7 @@
 //! Detects a sudden change since earlier backups, and pins the last of these.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::archive::ArchivedSource;
@@ -39,9 +41,9 @@ pub(super) fn note_change(
     let mut past = measure(backup, measured_since);
     let last = *past.last()?;
     // The layout of an encrypted backup is encrypted, and this host keeps a copy.
-    let kept = kept(backup, last).map(|kept| kept.manifest);
+    let kept = kept(backup, last);
     if let (Some(kept), Some(newest)) = (&kept, past.last_mut()) {
-        *newest = kept;
+        *newest = &kept.manifest;
     }
     let written = &archived.written;
     let carried = written.carried.map_or(0, |counts| counts.entries);
@@ -49,7 +51,7 @@ pub(super) fn note_change(
         && backup.options.parent != ParentChoice::Full
         // An image has no entries to compare.
         && archived.image.is_none();
-    let changes = if compared { compared_with(backup, last, pending) } else { None };
+    let changes = if compared { compared_with(backup, last, kept.as_ref(), pending) } else { None };
     if let Some(what) = change::judge(&past, &tonight(backup, archived, changes), limits) {
         let pin = Pin {
             kept: last.stem.clone(),
@@ -98,17 +100,20 @@ fn measure<'b>(backup: &UnderWay<'b>, since: Option<DateTime<Utc>>) -> Vec<&'b M
 /// What this host keeps of an encrypted backup, which it cannot decrypt.
 fn kept(backup: &UnderWay<'_>, last: &Manifest) -> Option<Kept> {
     let encryption = backup.encryption().filter(|_| last.is_sealed())?;
-    let kept = IndexCache::new(&encryption.index_cache).of(backup.source.backup_name())?;
-    let is_of = (kept.manifest.stem == last.stem) && (kept.manifest.digests.archive_sha1 == last.digests.archive_sha1);
-    is_of.then_some(kept)
+    IndexCache::new(&encryption.index_cache).of(backup.source.backup_name(), last)
 }
 
-fn compared_with(backup: &UnderWay<'_>, last: &Manifest, pending: &PendingBackup) -> Option<ChangesRecord> {
+fn compared_with(
+    backup: &UnderWay<'_>,
+    last: &Manifest,
+    kept: Option<&Kept>,
+    pending: &PendingBackup,
+) -> Option<ChangesRecord> {
     let name = backup.source.backup_name();
     let missing = || OpenError::Missing(backup.destination.root().join(name));
     let folder = backup.destination.existing_volume_directory(name).ok().flatten().ok_or_else(missing);
-    let before = match kept(backup, last) {
-        Some(kept) => Ok(kept.index),
+    let before = match kept {
+        Some(kept) => Ok(Arc::clone(&kept.index)),
         None => folder.and_then(|folder| Backup::new(folder, last.stem.clone(), last.kind()).open_index()),
     };
     match change::compare(before, pending.read_index(), last.counts.files) {

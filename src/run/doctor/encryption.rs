@@ -13,7 +13,7 @@ const ABOUT: &str = "encryption";
 const PROBE: &[u8] = b"a probe of volbak doctor";
 
 pub(super) fn encryption(config: &Config, add: &mut Add<'_>) {
-    let Some(options) = &config.encryption.options else { return };
+    let Some(options) = &config.archive.encryption else { return };
     let mut add = |answer, what: String| add(ABOUT, answer, what);
     let names = options.recipients.names();
     let number = if names.len() == 1 {

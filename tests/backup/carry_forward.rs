@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
+use crate::testkit::cases;
 use crate::testkit::guest::backups::{
     archives, assert_all_good, beside, manifest, problems, run_expecting, snapshot, snapshot_expecting, volbak,
 };
@@ -188,7 +189,12 @@ fn apply(root: &Path, night: usize, edit: &Edit) {
 /// 5 trees, 5 nights each, 20 edits before each night.
 #[test]
 fn five_hundred_edits_never_give_a_wrong_file() {
-    let config = Config { cases: 5, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: u32::try_from(cases::count(5)).unwrap(),
+        max_shrink_iters: 0,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let nights = proptest::collection::vec(proptest::collection::vec(edit(), 20), 5);
     TestRunner::new(config)
         .run(&nights, |nights| {
@@ -280,7 +286,7 @@ fn a_flipped_byte_is_never_carried() {
     let expected = entries(&good);
     let length = usize::try_from(fs::metadata(good.archive_path()).unwrap().len()).unwrap();
     let mut random = Random(20_261_120);
-    for seed in 0..60 {
+    for seed in cases::numbers(60) {
         let damaged = copy(&good, &scratch.path().join("damaged"));
         let archive = File::options().read(true).write(true).open(damaged.archive_path()).unwrap();
         // The last member has no entries, and is never copied.

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use volbak::run::check::Verdict;
 use volbak::store::Backup;
 
+use crate::testkit::cases;
 use crate::testkit::guest::backups::{beside, manifest, run_expecting, snapshot};
 use crate::testkit::guest::{Mounted, make_image, quoted, sh};
 use crate::testkit::proof::{Random, verify_level};
@@ -403,7 +404,6 @@ fn attack(random: &mut Random, files: &mut [Vec<u8>], other: &[Vec<u8>]) -> Stri
 
 #[test]
 fn a_thousand_changes_are_found_without_a_key() {
-    let cases = 1000;
     let host = Host::new();
     make_image(&host.image(), "64M", Filesystem::Ext4);
     let mounted = Mounted::partition(&host.image(), &host.path("mnt"));
@@ -421,8 +421,8 @@ fn a_thousand_changes_are_found_without_a_key() {
     let (right, other) = (read_all(&archive), read_all(&later));
     let verdict = || verify_level(&Backup::of_archive(&archive).unwrap(), level).verdict;
     assert_eq!(verdict(), Verdict::GoodAsFarAsChecked, "an untouched one");
-    for seed in 0..cases {
-        let mut random = Random(seed * 2 + 1);
+    for seed in cases::numbers(1000) {
+        let mut random = Random(seed as u64 * 2 + 1);
         let mut files = right.clone();
         let what = attack(&mut random, &mut files, &other);
         for (suffix, (bytes, before)) in SUFFIXES.iter().zip(files.iter().zip(&right)) {

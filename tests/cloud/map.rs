@@ -13,6 +13,7 @@ use volbak::config::OpenStackOptions;
 use volbak::run::cloud::{MapError, take};
 
 use crate::server::{Asked, Reply, Server, token};
+use crate::testkit::cases;
 
 /// The answers of a cloud, by the last part of their path.
 pub(crate) type Answers = Vec<(String, String)>;
@@ -304,7 +305,7 @@ fn five_hundred_damaged_answers_end_in_a_map_or_in_an_error_by_the_deadline() {
     let deadline = Duration::from_secs(5);
     let options = options(&clouds_yaml(folder.path(), &server.url), deadline);
     let (mut maps, mut errors) = (0, 0);
-    for seed in 1..=500_u64 {
+    for seed in cases::numbers(500).map(|seed| seed as u64 + 1) {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut damaged = recorded();
         for _ in 0..=random.below(3) {
@@ -331,7 +332,7 @@ fn five_hundred_damaged_answers_end_in_a_map_or_in_an_error_by_the_deadline() {
         }
         assert!(began.elapsed() < deadline + Duration::from_secs(3), "seed {seed}: {:?}", began.elapsed());
     }
-    assert!(maps > 50 && errors > 50, "{maps} maps, {errors} errors");
+    assert!(maps > 12 && errors > 12, "{maps} maps, {errors} errors");
     // No call but those of the map, whatever the answers said.
     for call in server.calls() {
         let is_right = call == "POST /v3/auth/tokens"

@@ -1,4 +1,4 @@
-//! Image backups and their restores that are killed at many moments: `VOLBAK_KILLS` says at how many.
+//! Image backups and their restores that are killed at many moments.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use crate::backup::{Place, gunzip};
 use crate::disks::Noise;
 use crate::proof::kill_after;
+use crate::testkit::cases;
 use crate::testkit::guest::sh;
 
-/// At how many moments each verb is killed; 50 show more and take minutes.
+/// At how many moments each verb is killed.
 fn kills() -> u32 {
-    std::env::var("VOLBAK_KILLS").map_or(10, |number| number.parse().unwrap())
+    u32::try_from(cases::count(30)).unwrap()
 }
 
 /// The names in a directory, sorted; none if it is missing.

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::disks::{Noise, judge, run};
+use crate::testkit::cases;
 
 const VOLBAK: &str = env!("CARGO_BIN_EXE_volbak");
 
@@ -290,8 +291,8 @@ fn backups_and_imports_that_are_killed_leave_nothing_that_looks_complete() {
         all
     };
     let first = archives(".tar.gz").remove(0);
-    for moment in 0..25 {
-        kill_after(&backup, took.mul_f64(f64::from(moment) / 22.0));
+    for moment in cases::numbers(25) {
+        kill_after(&backup, took.mul_f64(moment as f64 / 22.0));
         // The archive and the manifest have their names last, in this order.
         for manifest in archives(".manifest.json") {
             let archive = PathBuf::from(text(&manifest).replace(".manifest.json", ".tar.gz"));
@@ -318,9 +319,9 @@ fn backups_and_imports_that_are_killed_leave_nothing_that_looks_complete() {
     run(VOLBAK, &restore);
     let took = began.elapsed();
     let whole = fs::read(&target).unwrap();
-    for moment in 0..25 {
+    for moment in cases::numbers(25) {
         File::create(&target).unwrap().set_len(24 << 20).unwrap();
-        kill_after(&restore, took.mul_f64(f64::from(moment) / 22.0));
+        kill_after(&restore, took.mul_f64(moment as f64 / 22.0));
         let now = fs::read(&target).unwrap();
         assert!(
             now.get(..512).is_none_or(|sector| sector.iter().all(|byte| *byte == 0)) || now == whole,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::backup::Place;
 use crate::disks::{Noise, judge, run};
+use crate::testkit::cases;
 use crate::verbs::{ext4, names};
 
 const VOLBAK: &str = env!("CARGO_BIN_EXE_volbak");
@@ -90,7 +91,8 @@ fn an_export_that_was_cut_off_at_any_moment_is_resumed_and_is_equal_to_a_fresh_o
         .collect();
     let mut noise = Noise::new(53);
     let mut resumed = 0;
-    for moment in 0..50_usize {
+    let moments = cases::count(50);
+    for moment in 0..moments {
         let (kind, fresh) = (kinds[moment % kinds.len()], &fresh[moment % kinds.len()]);
         let image = out.join(kind.0);
         let args = [&["export", text(&disk), "--to", text(&image)], kind.1].concat();
@@ -123,7 +125,7 @@ fn an_export_that_was_cut_off_at_any_moment_is_resumed_and_is_equal_to_a_fresh_o
         fs::remove_file(&image).unwrap();
         resumed += 1;
     }
-    assert!(resumed > 25, "{resumed} of 50 were resumed");
+    assert!(resumed > moments / 2, "{resumed} of {moments} were resumed");
 }
 
 /// Leaves what an export to `out/a.qcow2` has written when it is killed in its second half.

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::testkit::cases;
 use crate::testkit::guest::backups::{
     archives, assert_all_good, leftovers, manifest, run, run_expecting, snapshot, volbak,
 };
@@ -354,10 +355,10 @@ fn an_interrupted_run_removes_its_snapshot() {
 
 #[test]
 fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove() {
-    const KILLS: u32 = 12;
     if !in_lab("backup::a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove") {
         return;
     }
+    let kills = u32::try_from(cases::count(20)).unwrap();
     set_up();
     let volume = thick_volume("volume-1", "48M");
     let guest = guest_on(&volume, Filesystem::Ext4);
@@ -373,10 +374,10 @@ fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove()
     let duration = started.elapsed();
     eprintln!("a run takes {duration:?}");
     // Spread over the run's duration, each at a random place in its own slice of it.
-    let random = noise(2026, KILLS as usize);
+    let random = noise(2026, kills as usize);
     let mut left_something = 0;
-    for number in 0..KILLS {
-        let slice = duration / KILLS;
+    for number in 0..kills {
+        let slice = duration / kills;
         let mut moment = slice * number + slice * u32::from(random[number as usize]) / 256;
         // The kernel's reader, with its loop device and mount, leaves other things behind than volbak's own.
         let reader = if number % 2 == 0 { "auto" } else { "kernel" };
@@ -406,7 +407,7 @@ fn a_run_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_remove()
         assert_eq!(state(), before, "after a kill at {moment:?}:\n{said}");
         assert_eq!(leftovers(&dest), "", "after a kill at {moment:?}:\n{said}");
     }
-    eprintln!("{KILLS} runs were killed before their end; {left_something} left something to remove");
-    assert!(archives(&dest).len() > KILLS as usize);
+    eprintln!("{kills} runs were killed before their end; {left_something} left something to remove");
+    assert!(archives(&dest).len() > kills as usize);
     assert_all_good(&dest);
 }

@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::testkit::cases;
 use crate::testkit::guest::backups::{archives, assert_all_good, leftovers, volbak};
 use crate::testkit::guest::lab::{GROUP, SCRATCH, dest, in_lab, set_up, state, thick_volume, thin_volume};
 use crate::testkit::guest::{Mounted, both_outputs, make_filesystem, partition, quoted, sh};
@@ -437,9 +438,9 @@ fn assert_recovered(before: &str, nights: usize, said: &str) {
     }
 }
 
-/// How many moments of each kind are tried; NIGHT_MOMENTS=20 is for a longer look.
+/// How many moments of each kind are tried.
 fn moments() -> u32 {
-    std::env::var("NIGHT_MOMENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+    u32::try_from(cases::count(15)).unwrap()
 }
 
 /// The moment number `number` of all in a night that takes so long: each at random in its own part of it.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::testkit::cases;
 use crate::testkit::proof::{Random, back_up, back_up_as, copy, four, restore_options, restore_with, verify_level};
 use crate::testkit::tree;
 use crate::testkit::tree::{Kind, fingerprint, noise, text};
@@ -64,12 +65,12 @@ fn damage(bytes: &mut Vec<u8>, kind: usize, random: &mut Random) -> Option<Strin
 
 #[test]
 fn every_damage_is_found_and_the_file_named() {
-    damage_is_found(Compression::Gzip, 1000);
+    damage_is_found(Compression::Gzip, cases::count(1000));
 }
 
 #[test]
 fn every_damage_of_zstandard_frames_is_found() {
-    damage_is_found(Compression::Zstd, 500);
+    damage_is_found(Compression::Zstd, cases::count(500));
 }
 
 fn damage_is_found(compression: Compression, cases: usize) {

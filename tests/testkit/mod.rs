@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test program uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+pub mod cases;
 pub mod examples;
 pub mod guest;
 pub mod layouts;
